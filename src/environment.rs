@@ -1,0 +1,56 @@
+//! What the process was given by its surroundings, as a value, so that a test can give something else.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Environment variables, current directory and the user's own home.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+    current_dir: PathBuf,
+    user_home: PathBuf,
+}
+
+impl Environment {
+    /// An environment of these parts; `user_home` is the account's home directory, whatever any variable says.
+    #[must_use]
+    pub fn new(
+        variables: impl IntoIterator<Item = (String, String)>,
+        current_dir: impl Into<PathBuf>,
+        user_home: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            variables: variables.into_iter().collect(),
+            current_dir: current_dir.into(),
+            user_home: user_home.into(),
+        }
+    }
+
+    /// The variable `name` if it is set to something other than the empty text.
+    #[must_use]
+    pub fn var(&self, name: &str) -> Option<&str> {
+        self.variables
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// All variables that are text.
+    pub fn vars(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The directory the program was started in.
+    #[must_use]
+    pub fn current_dir(&self) -> &Path {
+        &self.current_dir
+    }
+
+    /// The account's home directory.
+    #[must_use]
+    pub fn user_home(&self) -> &Path {
+        &self.user_home
+    }
+}

@@ -1,0 +1,118 @@
+//! What can go wrong, as the user meets it: a kind with its exit status, a message, a hint.
+//!
+//! Modules have typed errors of their own; each says through [`Explain`] which kind it is and what to do next, and turns
+//! into a [`Failure`] at the module's edge.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use serde::Serialize;
+
+/// What kind of failure ended a command; the number is the exit status (CONTRACT section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Kind {
+    /// Something that has no better name.
+    Unexpected = 1,
+    /// The command line, the environment or the configuration file asks for something that makes no sense.
+    Usage = 2,
+    /// The model's terms have not been accepted.
+    TermsNotAccepted = 3,
+    /// No runtime is published for this platform.
+    Unsupported = 4,
+    /// A download could not be completed.
+    Download = 5,
+    /// What was downloaded is not what was expected.
+    Verification = 6,
+    /// The runtime failed: pull, serve or smoke.
+    Runtime = 7,
+    /// A settings file cannot be read or written.
+    Settings = 8,
+    /// Something else holds what is needed: a port, the lock, a process that is not ours.
+    Conflict = 9,
+    /// `doctor` found a failure.
+    Unhealthy = 10,
+}
+
+impl Kind {
+    /// The exit status of the process.
+    #[must_use]
+    pub const fn exit_status(self) -> u8 {
+        self as u8
+    }
+}
+
+/// What a module's error says of itself beyond its text.
+pub trait Explain: StdError {
+    /// Which kind of failure this is to the user.
+    fn kind(&self) -> Kind;
+
+    /// What to do next, if anything is known to help.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Why a command did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure, and so which exit status.
+    pub kind: Kind,
+    /// Operation, path or URL, and value; lower case, no full stop.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure without a hint.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// The same failure with advice on what to do next.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Failure {}
+
+impl<E: Explain> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self {
+            kind: error.kind(),
+            message: chain(&error),
+            hint: error.hint(),
+        }
+    }
+}
+
+/// The error's text followed by the texts of its sources that it does not already contain.
+#[must_use]
+pub fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,1 @@
+//! Gets a verified file.

@@ -1,0 +1,135 @@
+//! Every path the tool touches, in one place (CONTRACT section 3).
+
+use std::path::{Path, PathBuf};
+
+/// The paths under one home: the directory that holds `.gemini`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    home: PathBuf,
+    model_home: PathBuf,
+}
+
+impl Layout {
+    /// The layout of `home`, an absolute path; the runtimes keep their models under `model_home`, the user's own home.
+    #[must_use]
+    pub fn new(home: impl Into<PathBuf>, model_home: impl Into<PathBuf>) -> Self {
+        Self {
+            home: home.into(),
+            model_home: model_home.into(),
+        }
+    }
+
+    /// The directory that holds `.gemini`.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Gemini CLI's directory.
+    #[must_use]
+    pub fn gemini(&self) -> PathBuf {
+        self.home.join(".gemini")
+    }
+
+    /// Where the `lit` binary and its companions live, shared with Gemini CLI.
+    #[must_use]
+    pub fn lit_bin(&self) -> PathBuf {
+        self.gemini().join("bin").join("litert")
+    }
+
+    /// The Python environment of the `litert-lm` runtime.
+    #[must_use]
+    pub fn litert_lm_env(&self) -> PathBuf {
+        self.gemini().join("bin").join("litert-lm")
+    }
+
+    /// The directory of pid and log file, shared with Gemini CLI.
+    #[must_use]
+    pub fn tmp(&self) -> PathBuf {
+        self.gemini().join("tmp")
+    }
+
+    /// Gemini CLI's pid file of the local server.
+    #[must_use]
+    pub fn pid_file(&self) -> PathBuf {
+        self.tmp().join("litert-server.pid")
+    }
+
+    /// Gemini CLI's log file of the local server.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.tmp().join("litert-server.log")
+    }
+
+    /// The user scope's settings file.
+    #[must_use]
+    pub fn user_settings(&self) -> PathBuf {
+        self.gemini().join("settings.json")
+    }
+
+    /// What gem-setup keeps for itself.
+    #[must_use]
+    pub fn own(&self) -> PathBuf {
+        self.gemini().join("gem-setup")
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.own().join("config.toml")
+    }
+
+    /// What `install` chose.
+    #[must_use]
+    pub fn state_file(&self) -> PathBuf {
+        self.own().join("state.json")
+    }
+
+    /// The record of accepted terms.
+    #[must_use]
+    pub fn terms_file(&self) -> PathBuf {
+        self.own().join("terms.json")
+    }
+
+    /// Held by the one gem-setup that changes this home.
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.own().join("lock")
+    }
+
+    /// Held for as long as a supervisor serves this home.
+    #[must_use]
+    pub fn server_lock_file(&self) -> PathBuf {
+        self.own().join("server.lock")
+    }
+
+    /// What the running supervisor says of itself and its child, for `status`.
+    #[must_use]
+    pub fn server_file(&self) -> PathBuf {
+        self.own().join("server.json")
+    }
+
+    /// Partial downloads, keyed by the expected hash.
+    #[must_use]
+    pub fn downloads(&self) -> PathBuf {
+        self.own().join("downloads")
+    }
+
+    /// Copies of settings files from before they were changed.
+    #[must_use]
+    pub fn backups(&self) -> PathBuf {
+        self.own().join("backups")
+    }
+
+    /// One line per routing decision.
+    #[must_use]
+    pub fn decisions_file(&self) -> PathBuf {
+        self.own().join("decisions.jsonl")
+    }
+
+    /// Where the runtimes keep their models: under the user's home, whatever `--home` says (FACTS section 2).
+    #[must_use]
+    pub fn models(&self) -> PathBuf {
+        self.model_home.join(".litert-lm").join("models")
+    }
+}

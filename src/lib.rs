@@ -1,0 +1,25 @@
+//! Sets up, supervises and serves local model routing for Gemini CLI.
+//!
+//! The map of the crate; arrows point down this list only:
+//!
+//! - `cli`: clap structs, one small file per command
+//! - `report`: how things are said: human, JSON, bars, questions
+//! - [`setup`], [`supervise`], [`gateway`], [`router`], [`settings`]: what the product does
+//! - [`runtime`], [`fetch`], [`catalog`], [`layout`]: what it is done with
+//! - [`environment`], [`progress`], [`error`]: what every module is given and may say
+//! - `gem_platform`: what differs between operating systems
+//!
+//! Below `cli` nothing prints, reads the environment or looks at the current directory: what is needed is passed in.
+
+pub mod catalog;
+pub mod environment;
+pub mod error;
+pub mod fetch;
+pub mod gateway;
+pub mod layout;
+pub mod progress;
+pub mod router;
+pub mod runtime;
+pub mod settings;
+pub mod setup;
+pub mod supervise;

@@ -1,0 +1,3 @@
+//! gem-setup.
+
+fn main() {}

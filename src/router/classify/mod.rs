@@ -1,0 +1,3 @@
+//! Classifiers: from a request and its history to a tier.
+
+pub mod builtin;

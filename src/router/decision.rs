@@ -1,0 +1,104 @@
+//! The words that routing is spoken of in: tiers, turns, verdicts.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Which of the two hosted models a request deserves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// The fast model, for simple requests.
+    Flash,
+    /// The powerful model, for complex requests.
+    Pro,
+}
+
+impl Tier {
+    /// The word used on the wire and on screen.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Flash => "flash",
+            Self::Pro => "pro",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no tier.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is neither `flash` nor `pro`")]
+pub struct ParseTierError(String);
+
+impl FromStr for Tier {
+    type Err = ParseTierError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "flash" => Ok(Self::Flash),
+            "pro" => Ok(Self::Pro),
+            other => Err(ParseTierError(other.to_owned())),
+        }
+    }
+}
+
+/// Who spoke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The person.
+    User,
+    /// The model.
+    Model,
+}
+
+/// One turn of the conversation before the request, text only, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Who spoke.
+    pub role: Role,
+    /// What was said.
+    pub text: String,
+}
+
+/// Who answered a classification request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnsweredBy {
+    /// The local model.
+    Model,
+    /// The built-in classifier.
+    Builtin,
+    /// An earlier identical request.
+    Cache,
+}
+
+impl AnsweredBy {
+    /// The word used in headers, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Builtin => "builtin",
+            Self::Cache => "cache",
+        }
+    }
+}
+
+/// What a classifier says of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// The tier.
+    pub tier: Tier,
+    /// Calibrated probability that the request deserves the powerful model, 0 to 1; `None` from a model that gives none.
+    pub probability: Option<f64>,
+    /// Why, in words.
+    pub reasoning: String,
+}

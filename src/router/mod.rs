@@ -1,0 +1,6 @@
+//! Decides which model a request goes to, and what happens when that model fails.
+
+pub mod classify;
+mod decision;
+
+pub use decision::{AnsweredBy, ParseTierError, Role, Tier, Turn, Verdict};

@@ -1,0 +1,65 @@
+//! What a supervisor tells about the engine it keeps alive, and what a gateway needs to know of it.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use serde::Serialize;
+
+/// The states of the supervised child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineState {
+    /// Started, does not answer yet, or its model is still being loaded.
+    Starting,
+    /// Answers.
+    Ready,
+    /// Was ready, does not answer its health probes.
+    Unhealthy,
+    /// Gone or given up on; the next one starts after a pause.
+    Restarting,
+    /// Keeps failing soon after its start; tried again at the longest pause.
+    CrashLoop,
+    /// The supervisor is shutting down.
+    Stopping,
+}
+
+/// The engine as of the last change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineStatus {
+    /// Which state.
+    pub state: EngineState,
+    /// The child's process id while there is a child.
+    pub pid: Option<u32>,
+    /// Where the child listens: a private loopback port. `None` while there is no child.
+    pub address: Option<SocketAddr>,
+    /// How often a child was replaced since the supervisor started.
+    pub restarts: u64,
+    /// When the state began.
+    pub since: Instant,
+    /// Counts children: a request that began under another generation was cut by a restart.
+    pub generation: u64,
+    /// Why the last child ended, for people.
+    pub last_exit: Option<String>,
+}
+
+impl EngineStatus {
+    /// Before the first child.
+    #[must_use]
+    pub fn starting() -> Self {
+        Self {
+            state: EngineState::Starting,
+            pid: None,
+            address: None,
+            restarts: 0,
+            since: Instant::now(),
+            generation: 0,
+            last_exit: None,
+        }
+    }
+
+    /// The engine's address if requests may be sent to it now.
+    #[must_use]
+    pub fn ready_address(&self) -> Option<SocketAddr> {
+        (self.state == EngineState::Ready).then_some(self.address).flatten()
+    }
+}

@@ -1,0 +1,1 @@
+//! The integration tests of gem-setup: the built program against local servers.
