@@ -22,6 +22,13 @@ pub struct KeyChange {
     pub to: Value,
 }
 
+impl KeyChange {
+    /// The value before.
+    pub(super) fn replaced(&self) -> Option<Value> {
+        self.from.as_deref().and_then(parse_value)
+    }
+}
+
 /// What an edit did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Edited {
@@ -92,7 +99,7 @@ pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[
     let pruned = tree.prune(created.iter().map(|name| name.split('.').collect()));
     tree.finish(|expected| {
         for change in reverted {
-            match change.from.as_deref().and_then(parse_value) {
+            match change.replaced() {
                 Some(former) => put(expected, change.key.path(), &former),
                 None => take(expected, change.key.path()),
             }

@@ -270,7 +270,13 @@ impl AppliedFile {
         }
         for change in later.changes {
             match self.changes.iter_mut().find(|earlier| earlier.key == change.key) {
-                Some(earlier) => earlier.to = change.to,
+                Some(earlier) => {
+                    if change.replaced().as_ref() != Some(&earlier.to) {
+                        // Somebody chose another value in between: that is the one to return to.
+                        earlier.from = change.from;
+                    }
+                    earlier.to = change.to;
+                }
                 None => self.changes.push(change),
             }
         }

@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
@@ -10,8 +11,8 @@ use gem_setup::environment::Environment;
 use gem_setup::place::write_atomic;
 use gem_setup::settings::{self, Destination, Outcome, Places, RouterValues};
 
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().mode() & 0o7777
+fn mode(path: &Path) -> io::Result<u32> {
+    Ok(fs::metadata(path)?.mode() & 0o7777)
 }
 
 #[test]
@@ -22,7 +23,7 @@ fn a_file_keeps_its_mode() {
         fs::write(&path, "old").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
         write_atomic(&path, b"new").unwrap();
-        assert_eq!(mode(&path), bits);
+        assert_eq!(mode(&path).unwrap(), bits);
         assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 }
@@ -86,9 +87,9 @@ fn secret_settings_stay_secret_linked_and_restorable() {
 
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(fs::read_to_string(&target).unwrap().contains("binaryPath"));
-    assert_eq!(mode(&target), 0o600);
+    assert_eq!(mode(&target).unwrap(), 0o600);
     assert_eq!(
-        mode(applied.files[0].backup.as_ref().unwrap()),
+        mode(applied.files[0].backup.as_ref().unwrap()).unwrap(),
         0o600,
         "the backup is as secret as the file"
     );
@@ -96,5 +97,5 @@ fn secret_settings_stay_secret_linked_and_restorable() {
     let removed = settings::remove(&applied, &backups, now).unwrap();
     assert_eq!(removed[0].outcome, Outcome::Restored);
     assert_eq!(fs::read_to_string(&target).unwrap(), "{ \"secret\": 1 }");
-    assert_eq!(mode(&target), 0o600);
+    assert_eq!(mode(&target).unwrap(), 0o600);
 }

@@ -124,6 +124,29 @@ fn an_edit_between_two_runs_is_kept() {
 }
 
 #[test]
+fn a_value_chosen_between_two_runs_comes_back() {
+    let machine = Machine::with(MINE);
+    let first = machine.apply_port(Destination::User, 1).unwrap();
+    machine.put(
+        Scope::User,
+        &machine.text(Scope::User).replace("localhost:1", "example:5"),
+    );
+    let applied = first.then(machine.apply_port(Destination::User, 2).unwrap());
+    machine.remove(&applied);
+    assert_eq!(machine.router().classifier_host.value, "http://example:5");
+    assert_eq!(machine.router().enabled.origin, Origin::Default);
+}
+
+#[test]
+fn a_file_that_was_lost_between_two_runs_is_not_brought_back() {
+    let machine = Machine::with(MINE);
+    let first = machine.apply(Destination::User).unwrap();
+    fs::remove_file(machine.file(Scope::User)).unwrap();
+    let applied = first.then(machine.apply(Destination::User).unwrap());
+    assert_eq!(machine.remove(&applied), [Outcome::Deleted]);
+}
+
+#[test]
 fn runs_in_both_scopes_are_taken_back_in_both() {
     let machine = Machine::with(MINE);
     machine.put(Scope::Workspace, "{}");
