@@ -3,6 +3,8 @@
 //! Targets and recipes are values that exist on every host; effects (permission bits, process groups, probes) are compiled
 //! per system in sibling files with identical signatures. This crate knows nothing of Gemini CLI.
 
+mod file;
 mod target;
 
+pub use file::{keep_access, sync_dir};
 pub use target::{Arch, Os, ParseTargetError, Target};
