@@ -4,6 +4,7 @@
 //! per system in sibling files with identical signatures. This crate knows nothing of Gemini CLI.
 
 mod file;
+pub mod process;
 mod target;
 
 pub use file::{keep_access, sync_dir};

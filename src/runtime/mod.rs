@@ -1,5 +1,6 @@
 //! What a runtime is, and the three there are.
 
+mod activity;
 mod builtin;
 mod command;
 mod engine;
@@ -8,6 +9,7 @@ pub mod local;
 mod pull;
 pub mod terms;
 
+pub use activity::{Busy, EngineActivity};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
