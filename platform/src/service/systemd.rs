@@ -19,7 +19,12 @@ fn unit(label: &str) -> String {
 pub(super) fn render(spec: &Spec) -> Result<String, Error> {
     // The colon in front keeps systemd from looking for variables in the command line.
     let mut command = String::from("ExecStart=:");
-    command.push_str(&text::unit_word(text::path(&spec.program)?)?);
+    let program = text::path(&spec.program)?;
+    if program.contains(['"', '\'', '\\']) {
+        // systemd takes such a character in every word but the first.
+        command.push_str("/usr/bin/env ");
+    }
+    command.push_str(&text::unit_word(program)?);
     for arg in &spec.args {
         command.push(' ');
         command.push_str(&text::unit_word(arg)?);

@@ -101,7 +101,7 @@ fn a_unit_says_when_it_is_ready_alive_and_to_be_restarted() {
     for line in [
         "Description=Local model <routing> & 100%% care",
         "Type=notify",
-        r#"ExecStart=:"/opt/Ünï côdé/gem \"setup\"/gem-setup$HOME%%h" "--home" "/home/a b/&<>\\" "serve" "" "--port=9379""#,
+        r#"ExecStart=:/usr/bin/env "/opt/Ünï côdé/gem \"setup\"/gem-setup$HOME%%h" "--home" "/home/a b/&<>\\" "serve" "" "--port=9379""#,
         r#"Environment="HTTPS_PROXY=http://u:p%%40x@proxy\"&:1""#,
         "WatchdogSec=30000ms",
         "Restart=on-failure",
@@ -393,16 +393,22 @@ fn a_program_that_is_not_installed_is_told_from_one_that_fails() {
 #[ignore = "needs systemd-analyze"]
 fn systemd_finds_no_fault_in_the_unit_and_runs_the_program_that_was_meant() {
     let dir = tempfile::tempdir().unwrap();
-    let program = dir.path().join("Ünï \"côdé\" $HOME %h");
-    fs::copy("/bin/true", &program).unwrap();
-    let spec = Spec { program, ..spec() };
     let unit = dir.path().join("gem-setup.service");
-    fs::write(&unit, render(Kind::Systemd, &spec, &account(dir.path())).unwrap()).unwrap();
-    let verify = [
-        OsString::from("--user"),
-        OsString::from("verify"),
-        unit.into_os_string(),
-    ];
-    let output = Tools.run("systemd-analyze", &verify).unwrap();
-    assert!(output.is_success() && output.stderr.is_empty(), "{output:?}");
+    let complaints = |program: PathBuf| {
+        let spec = Spec { program, ..spec() };
+        fs::write(&unit, render(Kind::Systemd, &spec, &account(dir.path())).unwrap()).unwrap();
+        let verify = std::process::Command::new("systemd-analyze")
+            .env("XDG_RUNTIME_DIR", dir.path())
+            .args(["--user", "verify"])
+            .arg(&unit)
+            .output()
+            .unwrap();
+        String::from_utf8(verify.stderr).unwrap()
+    };
+    for name in ["Ünï côdé $HOME %h", "o'brien's \"tool\""] {
+        let program = dir.path().join(name);
+        fs::copy("/bin/true", &program).unwrap();
+        assert_eq!(complaints(program), "");
+    }
+    assert!(complaints(dir.path().join("gone")).contains("gone"));
 }
