@@ -31,7 +31,7 @@ impl Runtime for Builtin {
         None
     }
 
-    fn serve(&self, _port: u16) -> Option<CommandLine> {
+    fn serve(&self) -> Option<CommandLine> {
         None
     }
 

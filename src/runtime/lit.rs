@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use gem_platform::process::Program;
 
 use super::pull::{PullOutput, pull_with};
 use super::{CommandLine, Error, Runtime, RuntimeName};
@@ -42,11 +43,9 @@ impl Runtime for Lit {
         Some(&self.program)
     }
 
-    fn serve(&self, port: u16) -> Option<CommandLine> {
-        Some(CommandLine::new(
-            &self.program,
-            ["serve".to_owned(), format!("--port={port}"), "--verbose".to_owned()],
-        ))
+    fn serve(&self) -> Option<CommandLine> {
+        let line = CommandLine::new(&self.program).arg("serve");
+        Some(line.port_arg("--port=").arg("--verbose"))
     }
 
     fn list(&self, all: bool) -> BoxFuture<'_, Result<String, Error>> {
@@ -68,7 +67,12 @@ impl Runtime for Lit {
                 });
             }
             let output = PullOutput::new(model, &self.secrets, progress);
-            pull_with(&CommandLine::new(&self.program, ["pull", &model.name]), output).await?;
+            let command = Program {
+                path: self.program.clone(),
+                args: vec!["pull".into(), (&model.name).into()],
+                env: Vec::new(),
+            };
+            pull_with(&command, output).await?;
             if self.list(false).await?.contains(&model.name) {
                 Ok(())
             } else {

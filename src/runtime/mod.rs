@@ -9,7 +9,6 @@ pub mod local;
 mod pull;
 pub mod terms;
 
-pub use activity::{Busy, EngineActivity};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -17,6 +16,7 @@ use std::str::FromStr;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+pub use activity::{Busy, EngineActivity};
 pub use builtin::Builtin;
 pub use command::CommandLine;
 pub use engine::{EngineState, EngineStatus};
@@ -88,8 +88,8 @@ pub trait Runtime: Send + Sync {
     /// Its executable, `None` for the one inside gem-setup.
     fn program(&self) -> Option<&Path>;
 
-    /// How it is started on the loopback port `port`; `None` for the one inside gem-setup.
-    fn serve(&self, port: u16) -> Option<CommandLine>;
+    /// How it is served on a loopback port; `None` for the one inside gem-setup.
+    fn serve(&self) -> Option<CommandLine>;
 
     /// What its own `list` prints: the pulled models, or with `all` those it knows of.
     fn list(&self, all: bool) -> BoxFuture<'_, Result<String, Error>>;

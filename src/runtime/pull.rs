@@ -4,11 +4,12 @@ use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
+use gem_platform::process::Program;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::lit::describe;
-use super::{CommandLine, Error};
+use super::Error;
 use crate::catalog::Model;
 use crate::progress::Progress;
 
@@ -107,21 +108,21 @@ fn bytes_of(text: &str) -> Option<u64> {
 }
 
 /// Runs `command` and answers its question with yes; the terms must have been accepted before.
-pub(super) async fn pull_with(command: &CommandLine, mut output: PullOutput<'_>) -> Result<(), Error> {
+pub(super) async fn pull_with(command: &Program, mut output: PullOutput<'_>) -> Result<(), Error> {
     output.progress.begin(STEP, &output.model.name, output.total());
     let ended = run(command, &mut output).await;
     output.progress.finish(STEP);
     ended
 }
 
-async fn run(command: &CommandLine, output: &mut PullOutput<'_>) -> Result<(), Error> {
+async fn run(command: &Program, output: &mut PullOutput<'_>) -> Result<(), Error> {
     let mut child = start(command)?;
     let ended = tokio::select! {
         ended = converse(&mut child, output) => ended,
         _ = tokio::signal::ctrl_c() => Err(Ended::Interrupted),
     };
     let args: Vec<&str> = command.args.iter().filter_map(|arg| arg.to_str()).collect();
-    let said = describe(&command.program, &args);
+    let said = describe(&command.path, &args);
     let failed = |outcome: String, tail: String| Error::Failed {
         command: said.clone(),
         outcome,
@@ -162,8 +163,8 @@ impl From<io::Error> for Ended {
     }
 }
 
-fn start(command: &CommandLine) -> Result<Child, Error> {
-    Command::new(&command.program)
+fn start(command: &Program) -> Result<Child, Error> {
+    Command::new(&command.path)
         .args(&command.args)
         .envs(command.env.iter().cloned())
         .stdin(Stdio::piped())
@@ -172,7 +173,7 @@ fn start(command: &CommandLine) -> Result<Child, Error> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| Error::Start {
-            program: command.program.clone(),
+            program: command.path.clone(),
             source,
         })
 }

@@ -71,7 +71,9 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
 }
 
 fn inspect_memory(setup: &Setup<'_>) -> Check {
-    let total = gem_platform::probe::total_memory();
+    let Some(total) = gem_platform::probe::memory() else {
+        return Check::skip(MEMORY.0, MEMORY.1, "the system does not say");
+    };
     let detail = format!("{:.1} GB", bytes_in_gb(total));
     if setup.choices.runtime.has_models() && total < MEMORY_NEEDED {
         return Check::warn(
@@ -93,10 +95,17 @@ fn inspect_gpu(setup: &Setup<'_>) -> Check {
     if !setup.choices.runtime.has_models() {
         return Check::skip(GPU.0, GPU.1, "the builtin runtime needs none");
     }
-    match gem_platform::probe::gpu() {
-        Some(name) => Check::ok(GPU.0, GPU.1, name),
-        None => Check::ok(GPU.0, GPU.1, "none found; the model runs on the processor, more slowly"),
+    let found = gem_platform::probe::gpus();
+    let shut = found.iter().filter_map(|gpu| gpu.device.as_ref()).find(|device| !device.usable);
+    if let Some(device) = shut {
+        let detail = format!("you may not use `{}`", device.path.display());
+        return Check::warn(GPU.0, GPU.1, detail, "add yourself to the group that owns it, usually `render`");
     }
+    if found.is_empty() {
+        return Check::ok(GPU.0, GPU.1, "none found; the model runs on the processor, more slowly");
+    }
+    let names: Vec<&str> = found.iter().map(|gpu| gpu.name.as_str()).collect();
+    Check::ok(GPU.0, GPU.1, names.join(", "))
 }
 
 /// Whether anything makes Gemini CLI pass its router by (FACTS section 4: precedence).

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use gem_platform::Recipe;
+use gem_platform::probe::{LibraryError, load_library};
 use sha2::Digest;
 
 use crate::catalog::{Artifact, Sha256};
@@ -114,7 +116,7 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
     }
     checks.push(Check::ok(CHECKSUM.0, CHECKSUM.1, format!("SHA-256 {found}")));
     let mut effects = Vec::new();
-    if gem_platform::file::is_executable(path) {
+    if gem_platform::file::is_executable(path).unwrap_or(false) {
         checks.push(Check::ok(EXECUTABLE.0, EXECUTABLE.1, "the executable bit is set"));
     } else {
         effects.push("make it executable");
@@ -160,36 +162,44 @@ pub(super) fn hash_of(path: &Path) -> io::Result<Sha256> {
 
 /// Whether the runtime can load the system's libraries: what it says itself counts for more than what can be found.
 pub(in crate::setup) async fn inspect_loader(setup: &Setup<'_>) -> Check {
-    if setup.choices.runtime != RuntimeName::Lit || setup.os() != gem_platform::Os::Linux {
-        return Check::skip(LOADER.0, LOADER.1, "nothing to load on this platform");
+    let libraries = Recipe::of(setup.target).libraries;
+    if setup.choices.runtime != RuntimeName::Lit || libraries.is_empty() {
+        return Check::skip(LOADER.0, LOADER.1, "nothing to load here");
     }
-    let library = gem_platform::probe::vulkan_loader();
-    let fix = format!(
-        "install the package that holds libvulkan.so.1: {}",
-        gem_platform::probe::vulkan_package()
-    );
+    let missing: Vec<LibraryError> = libraries.iter().filter_map(|name| load_library(name).err()).collect();
     let runs = match setup.lit_path() {
-        Some(path) if gem_platform::file::is_executable(&path) => setup.listing().await,
-        _ => return loader_without_runtime(library, fix),
+        Some(path) if gem_platform::file::is_executable(&path).unwrap_or(false) => Some(setup.listing().await),
+        _ => None,
     };
-    match (runs, library) {
-        (Err(reason), _) if reason.contains("shared librar") => {
+    let fix = package_advice(&missing);
+    let absent: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let absent = absent.join("; ");
+    match runs {
+        Some(Err(reason)) if reason.contains("shared librar") => {
             let detail = reason.lines().find(|line| line.contains("shared librar")).unwrap_or(&reason);
             Check::fail(LOADER.0, LOADER.1, detail.trim(), fix)
         }
-        (Err(reason), Err(missing)) => {
-            Check::fail(LOADER.0, LOADER.1, format!("{missing}, and the runtime does not run: {reason}"), fix)
+        _ if missing.is_empty() => Check::ok(LOADER.0, LOADER.1, format!("{} can be loaded", libraries.join(" and "))),
+        Some(Err(reason)) => {
+            Check::fail(LOADER.0, LOADER.1, format!("{absent}, and the runtime does not run: {reason}"), fix)
         }
-        (Ok(_), Err(missing)) => Check::warn(LOADER.0, LOADER.1, format!("{missing}, yet the runtime starts"), fix),
-        (_, Ok(())) => Check::ok(LOADER.0, LOADER.1, "libvulkan.so.1 can be loaded"),
+        Some(Ok(_)) => Check::warn(LOADER.0, LOADER.1, format!("{absent}, yet the runtime starts"), fix),
+        None => Check::warn(LOADER.0, LOADER.1, absent, fix),
     }
 }
 
-fn loader_without_runtime(library: Result<(), String>, fix: String) -> Check {
-    match library {
-        Ok(()) => Check::ok(LOADER.0, LOADER.1, "libvulkan.so.1 can be loaded"),
-        Err(missing) => Check::warn(LOADER.0, LOADER.1, missing, fix),
+/// Which packages bring the `missing` libraries on this distribution.
+fn package_advice(missing: &[LibraryError]) -> String {
+    let packages: Vec<_> = missing
+        .iter()
+        .filter_map(|error| error.distribution.as_ref()?.package(&error.library))
+        .collect();
+    if packages.is_empty() {
+        let fallback = "install the packages that bring libvulkan.so.1 and libGL.so.1 (Debian: libvulkan1, libgl1)";
+        return fallback.to_owned();
     }
+    let instructions: Vec<String> = packages.iter().map(|package| format!("`{}`", package.instruction())).collect();
+    format!("run {}", instructions.join(" and "))
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
@@ -220,5 +230,5 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
 
 fn allow_to_run(path: &Path) -> io::Result<()> {
     gem_platform::file::make_executable(path)?;
-    gem_platform::file::strip_quarantine(path)
+    gem_platform::file::strip_quarantine(path).map(drop)
 }

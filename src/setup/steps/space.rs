@@ -22,7 +22,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         (setup.layout.gemini(), super::runtime::missing_bytes(setup) + MARGIN),
         (setup.layout.models(), missing_model_bytes(setup)),
     ] {
-        let Some(free) = gem_platform::probe::free_space(&path) else { continue };
+        let Ok(free) = gem_platform::probe::available_space(&path) else { continue };
         if free < needed {
             return too_little(&path, free, needed);
         }
