@@ -2,5 +2,7 @@
 
 pub mod classify;
 mod decision;
+mod model_name;
 
 pub use decision::{AnsweredBy, ParseTierError, Role, Tier, Turn, Verdict};
+pub use model_name::{ModelName, ParseModelNameError};
