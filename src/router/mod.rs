@@ -1,8 +1,10 @@
 //! Decides which model a request goes to, and what happens when that model fails.
 
+mod availability;
 pub mod classify;
 mod decision;
 mod model_name;
 
+pub use availability::{CAPACITY_RECOVERY, ModelAvailability, Terminal, Unavailable};
 pub use decision::{AnsweredBy, ParseTierError, Role, Tier, Turn, Verdict};
 pub use model_name::{ModelName, ParseModelNameError};
