@@ -3,8 +3,10 @@
 mod availability;
 pub mod classify;
 mod decision;
+mod failure;
 mod model_name;
 
 pub use availability::{CAPACITY_RECOVERY, ModelAvailability, Terminal, Unavailable};
 pub use decision::{AnsweredBy, ParseTierError, Role, Tier, Turn, Verdict};
+pub use failure::{ErrorResponse, FailureKind, LONGEST_TRANSIENT_DELAY, ModelFailure, Repeat, parse_retry_after};
 pub use model_name::{ModelName, ParseModelNameError};
