@@ -2,11 +2,13 @@
 
 mod availability;
 pub mod classify;
+pub mod contents;
 mod decision;
 mod failure;
 mod model_name;
 
 pub use availability::{CAPACITY_RECOVERY, ModelAvailability, Terminal, Unavailable};
+pub use contents::{Content, Conversation, Part};
 pub use decision::{AnsweredBy, ParseTierError, Role, Tier, Turn, Verdict};
 pub use failure::{ErrorResponse, FailureKind, LONGEST_TRANSIENT_DELAY, ModelFailure, Repeat, parse_retry_after};
 pub use model_name::{ModelName, ParseModelNameError};
