@@ -6,9 +6,12 @@ pub mod contents;
 mod decision;
 mod failure;
 mod model_name;
+pub mod models;
+pub mod policy;
 
 pub use availability::{CAPACITY_RECOVERY, ModelAvailability, Terminal, Unavailable};
 pub use contents::{Content, Conversation, Part};
 pub use decision::{AnsweredBy, ParseTierError, Role, Tier, Turn, Verdict};
 pub use failure::{ErrorResponse, FailureKind, LONGEST_TRANSIENT_DELAY, ModelFailure, Repeat, parse_retry_after};
 pub use model_name::{ModelName, ParseModelNameError};
+pub use models::{Models, Selection};
