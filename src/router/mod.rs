@@ -2,6 +2,7 @@
 
 mod availability;
 pub mod classify;
+pub mod consent;
 pub mod contents;
 mod decision;
 mod failure;
