@@ -6,6 +6,7 @@ pub mod consent;
 pub mod contents;
 mod decision;
 mod failure;
+pub mod fallback;
 mod model_name;
 pub mod models;
 pub mod policy;
