@@ -79,8 +79,10 @@ pub struct RowDecision {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::router::Role;
+    use crate::router::{Models, Role, Router, RoutingContext};
 
     #[test]
     fn rows_are_read_with_and_without_history() {
@@ -111,5 +113,27 @@ mod tests {
             message.contains("line 2 of `b.jsonl`") && message.contains("request"),
             "{message}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_decision_is_printed_with_its_rows_id_first() {
+        let row = Row::parse_all("{\"id\": \"a-1\", \"request\": \"hi\"}", "b.jsonl")
+            .next()
+            .unwrap()
+            .unwrap();
+        let (id, conversation) = row.into_conversation();
+        let router = Router::new(Arc::new(Models::built_in().unwrap()), Arc::default(), None);
+        let context = RoutingContext {
+            conversation,
+            ..RoutingContext::default()
+        };
+        let decision = router.route(&context).await;
+        let line = serde_json::to_value(RowDecision { id, decision }).unwrap();
+        let keys: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(
+            keys,
+            ["id", "model", "tier", "source", "latency_ms", "reasoning", "trace"]
+        );
+        assert_eq!(line["id"], "a-1");
     }
 }

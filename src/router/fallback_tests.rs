@@ -415,6 +415,17 @@ async fn a_custom_model_has_nothing_to_fall_back_to() {
     assert_eq!(availability.unavailable(&name("my-model")), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_walk_can_run_on_a_task_of_its_own() {
+    let walk = tokio::spawn(async {
+        let availability = ModelAvailability::new();
+        walker(&availability, &TellClient)
+            .walk(&auto(), |attempt| async move { Ok::<_, Refusal<()>>(attempt.model) })
+            .await
+    });
+    assert_eq!(walk.await.unwrap().result.unwrap(), name(PRO));
+}
+
 #[test]
 fn the_words_of_the_option_can_be_read_back() {
     for way in OnFallback::ALL {

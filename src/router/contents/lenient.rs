@@ -181,7 +181,28 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
-/// The `contents` of a request: a list, a single turn, or a text.
-pub(super) fn contents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Content>, D::Error> {
-    OneOrMany::deserialize(deserializer).map(|many| many.0)
+/// The `contents` of a request, which is an object; they are a list, a single turn, or a text.
+pub(super) fn contents_of(body: &[u8]) -> serde_json::Result<Vec<Content>> {
+    struct Body;
+    impl<'de> Visitor<'de> for Body {
+        type Value = Vec<Content>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut contents = Vec::new();
+            while let Some(key) = map.next_key::<String>()? {
+                if key == "contents" {
+                    contents = map.next_value::<OneOrMany<Content>>()?.0;
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(contents)
+        }
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let contents = json.deserialize_map(Body)?;
+    json.end()?;
+    Ok(contents)
 }

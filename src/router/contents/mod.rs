@@ -118,13 +118,8 @@ impl Conversation {
     /// # Errors
     /// When the body is no JSON object.
     pub fn from_body(body: &[u8]) -> Result<Self, Error> {
-        #[derive(Deserialize)]
-        struct Body {
-            #[serde(default, deserialize_with = "lenient::contents")]
-            contents: Vec<Content>,
-        }
-        let body: Body = serde_json::from_slice(body).map_err(|source| Error::Body { source })?;
-        Ok(Self::from_contents(body.contents))
+        let contents = lenient::contents_of(body).map_err(|source| Error::Body { source })?;
+        Ok(Self::from_contents(contents))
     }
 
     /// The conversation in `contents`, oldest turn first.

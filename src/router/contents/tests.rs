@@ -97,7 +97,7 @@ fn parts_are_told_apart_in_both_spellings() {
 
 #[test]
 fn a_body_that_is_no_json_object_is_refused() {
-    for body in ["", "[", "nonsense", "{\"contents\": ["] {
+    for body in ["", "[", "[[]]", "\"hello\"", "nonsense", "{\"contents\": [", "{} {}"] {
         assert!(Conversation::from_body(body.as_bytes()).is_err(), "{body}");
     }
 }
