@@ -1,3 +1,5 @@
 //! Classifiers: from a request and its history to a tier.
 
 pub mod builtin;
+pub mod local;
+mod prompt;
