@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::{Failure, Kind};
-use crate::router::{Tier, classify};
+use crate::router::Tier;
+use crate::router::classify::classification_request;
+use crate::router::classify::local::verdict_in_reply;
 use crate::runtime::{RuntimeName, local};
 
 const JOKE: &str = "Tell me a joke.";
@@ -80,12 +82,11 @@ async fn probe(
     request: &str,
     expected: Tier,
 ) -> Result<Probe, Failure> {
-    let body = classify::classification_request(request, &[]);
+    let body = classification_request(request, &[]);
     let (answer, latency_ms) = ask(port, model, body.to_string().into()).await?;
-    let text = text_of(&answer, port)?;
-    let got = classify::choice_in(&text).ok_or_else(|| {
-        failure(format!("the answer to a routing probe names neither `flash` nor `pro`: {text}"))
-    })?;
+    let verdict = verdict_in_reply(&answer.body)
+        .map_err(|reason| failure(format!("the answer to a routing probe is of no use: {reason}")))?;
+    let got = verdict.tier;
     // Without a gateway nobody says who answered: the runtime did.
     let by_runtime = if runtime.has_models() { "model" } else { "builtin" };
     Ok(Probe {

@@ -150,13 +150,7 @@ impl LocalClassifier {
         }
         let answered_by = answered_by(&response);
         let body = self.read(response).await?;
-        let text = reply_text(&body).map_err(|reason| self.unusable(reason))?;
-        let verdict = read_verdict(&text).ok_or_else(|| {
-            self.unusable(format!(
-                "`{}` holds no choice",
-                text.chars().take(80).collect::<String>()
-            ))
-        })?;
+        let verdict = verdict_in_reply(&body).map_err(|reason| self.unusable(reason))?;
         Ok(Answer { verdict, answered_by })
     }
 
@@ -196,6 +190,16 @@ fn answered_by(response: &Response) -> AnsweredBy {
         .into_iter()
         .find(|who| said == Some(who.as_str()))
         .unwrap_or(AnsweredBy::Model)
+}
+
+/// The verdict in the body of a reply to a classification request.
+///
+/// # Errors
+/// Says why there is none.
+pub fn verdict_in_reply(body: &[u8]) -> Result<Verdict, String> {
+    let text = reply_text(body)?;
+    let head = || text.chars().take(80).collect::<String>();
+    read_verdict(&text).ok_or_else(|| format!("`{}` holds no choice", head()))
 }
 
 /// The text of the first candidate in a `generateContent` reply.
