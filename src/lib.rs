@@ -17,6 +17,7 @@ pub mod error;
 pub mod fetch;
 pub mod gateway;
 pub mod layout;
+pub mod lock;
 pub mod place;
 pub mod progress;
 pub mod router;

@@ -1,6 +1,7 @@
 //! What every command works with, resolved from the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gem_platform::Target;
 use gem_setup::catalog::Catalog;
@@ -8,6 +9,7 @@ use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::{Fetcher, Network};
 use gem_setup::layout::Layout;
+use gem_setup::lock::Lock;
 use gem_setup::runtime::RuntimeName;
 use gem_setup::settings::Destination;
 use gem_setup::setup::{Choices, Listing, Setup, State};
@@ -18,6 +20,7 @@ use crate::report::{Events, Printer, Terminal};
 /// The name that Gemini CLI insists on (FACTS section 3).
 const DEFAULT_MODEL: &str = "gemma3-1b-gpu-custom";
 const DEFAULT_PORT: u16 = 9379;
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One run of the program.
 pub(crate) struct Session<'a> {
@@ -96,6 +99,11 @@ impl Session<'_> {
             ask: terminal,
             listing: Listing::default(),
         })
+    }
+
+    /// The right to change the home; whoever has it is waited for for a while.
+    pub(crate) async fn lock(&self) -> Result<Lock, Failure> {
+        Ok(Lock::acquire(&self.layout.lock_file(), LOCK_PATIENCE).await?)
     }
 
     /// A place for futures to run: everything but the server is content with one thread.
