@@ -96,7 +96,7 @@ pub(crate) enum Command {
     Version,
     /// Ends an orphaned runtime; started by `serve` itself
     #[command(name = "__guard", hide = true)]
-    Guard(GuardArgs),
+    Guard,
 }
 
 /// Which runtime serves the local model.
@@ -450,10 +450,4 @@ pub(crate) struct UninstallArgs {
     /// Remove model, state and logs too
     #[arg(long)]
     pub(crate) purge: bool,
-}
-
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct GuardArgs {
-    /// The process group to end
-    pub(crate) group: u32,
 }

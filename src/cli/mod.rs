@@ -184,7 +184,7 @@ fn run(parsed: Parsed, environment: Environment, printer: &Printer) -> Result<Ex
             version(printer);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Guard(args) => serve::guard(args),
+        Command::Guard => Ok(serve::guard()),
     }
 }
 

@@ -24,12 +24,11 @@ use crate::report::Printer;
 pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Failure> {
     let places = Places::new(session.target()?.os, &session.environment, session.layout.home());
     let effective = settings::load(&places, &session.environment).router();
-    let model_or_none = |text: Option<&str>| text.map(str::parse::<ModelName>).transpose().map_err(Failure::from);
     let asked = Asked {
         path: None,
-        flag: model_or_none(args.model.as_deref())?,
-        environment: model_or_none(session.environment.var("GEMINI_MODEL"))?,
-        settings: model_or_none(effective.model_name.value.as_deref())?,
+        flag: name_of("--model", args.model.as_deref())?,
+        environment: name_of("GEMINI_MODEL", session.environment.var("GEMINI_MODEL"))?,
+        settings: name_of("model.name", effective.model_name.value.as_deref())?,
     };
     let classifier = match args.classifier {
         Some(args::ClassifierChoice::Builtin) => ClassifierChoice::Builtin,
@@ -37,8 +36,8 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
     };
     let wants_model = args.classifier == Some(args::ClassifierChoice::Model) || effective.enabled.value;
     let local = if wants_model && classifier == ClassifierChoice::Model {
-        let client = Network::loopback_client()?;
-        let model: ModelName = effective.classifier_model.value.parse()?;
+        let client = Network::default().client()?;
+        let model: ModelName = parsed("classifier.model", &effective.classifier_model.value)?;
         Some(LocalClassifier::new(client, &effective.classifier_host.value, &model, DEADLINE)?)
     } else {
         None
@@ -54,6 +53,18 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         Some(file) => batch(session, &router, &context, file),
         None => single(session, &router, context, &args),
     }
+}
+
+/// The model that `text`, the value of `place`, names.
+fn name_of(place: &str, text: Option<&str>) -> Result<Option<ModelName>, Failure> {
+    text.map(|text| parsed(place, text)).transpose()
+}
+
+fn parsed(place: &str, text: &str) -> Result<ModelName, Failure> {
+    text.parse().map_err(|error| {
+        Failure::new(Kind::Usage, format!("cannot use the value of `{place}`: {error}"))
+            .with_hint(format!("correct `{place}`, or leave it out"))
+    })
 }
 
 /// The built-in models with those of `file` laid over them.

@@ -68,7 +68,7 @@ impl Session<'_> {
     /// Gets files as `network` says.
     pub(crate) fn fetcher(&self, network: &NetworkArgs) -> Result<Fetcher, Failure> {
         let ca_cert = network.ca_cert.as_ref().map(|file| self.environment.current_dir().join(file));
-        let settings = Network::from_environment(&self.environment, ca_cert);
+        let settings = Network::from_environment(&self.environment, ca_cert)?;
         Ok(Fetcher::new(
             settings,
             self.layout.downloads(),

@@ -91,6 +91,11 @@ pub trait Runtime: Send + Sync {
     /// How it is served on a loopback port; `None` for the one inside gem-setup.
     fn serve(&self) -> Option<CommandLine>;
 
+    /// Whether it prints every request and answer to its standard output.
+    fn prints_requests(&self) -> bool {
+        false
+    }
+
     /// What its own `list` prints: the pulled models, or with `all` those it knows of.
     fn list(&self, all: bool) -> BoxFuture<'_, Result<String, Error>>;
 

@@ -1,5 +1,6 @@
 //! Converges a machine to "routing works": the steps, their inspection, their application (ARCHITECTURE).
 
+mod bundle;
 mod check;
 mod converge;
 mod doctor;
@@ -15,6 +16,7 @@ use gem_platform::{Os, Target};
 use tokio::sync::Mutex;
 use url::Url;
 
+pub use bundle::{Bundle, BundleRequest, BundledFile, create_bundle};
 pub use check::{Check, Status};
 pub use converge::{Observer, Outcome, install, plan, pull};
 pub use doctor::{Examination, Extras, examine};

@@ -10,7 +10,7 @@ mod smoke;
 mod space;
 mod terms;
 
-pub(super) use runtime::inspect_loader;
+pub(super) use runtime::{hash_of, inspect_loader};
 
 use super::Setup;
 use super::step::{Inspection, StepId};

@@ -147,7 +147,7 @@ fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
 }
 
 /// The SHA-256 of a file.
-pub(super) fn hash_of(path: &Path) -> io::Result<Sha256> {
+pub(in crate::setup) fn hash_of(path: &Path) -> io::Result<Sha256> {
     let mut file = File::open(path)?;
     let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; 1 << 18];
