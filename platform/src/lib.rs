@@ -6,6 +6,7 @@
 pub mod console;
 pub mod file;
 pub mod probe;
+pub mod process;
 pub mod recipe;
 pub mod service;
 mod target;

@@ -1,0 +1,121 @@
+//! What systemd hears of the server: ready, status, stopping, and that it is not stuck (sd_notify(3)).
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use gem_platform::process::notify;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::environment::Environment;
+use crate::runtime::{EngineState, EngineStatus};
+
+/// The service manager that started this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceManager {
+    socket: OsString,
+    watchdog: Option<Duration>,
+}
+
+/// While a model is loaded, systemd is asked for more time every so often.
+const EXTENSION: Duration = Duration::from_secs(30);
+
+impl ServiceManager {
+    /// The one that the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`).
+    #[must_use]
+    pub fn find(environment: &Environment) -> Option<Self> {
+        let socket = environment.var("NOTIFY_SOCKET")?.into();
+        let meant = environment
+            .var("WATCHDOG_PID")
+            .is_none_or(|pid| pid == std::process::id().to_string());
+        let watchdog = environment
+            .var("WATCHDOG_USEC")
+            .filter(|_| meant)
+            .and_then(|microseconds| microseconds.parse().ok())
+            .filter(|microseconds| *microseconds > 0)
+            .map(Duration::from_micros);
+        Some(Self { socket, watchdog })
+    }
+
+    /// A service manager that has gone away is no reason to stop.
+    fn tell(&self, message: &str) {
+        let _ = notify(&self.socket, message);
+    }
+
+    /// Says that the server ends.
+    pub(super) fn stopping(&self) {
+        self.tell("STOPPING=1\nSTATUS=stopping");
+    }
+
+    /// Tells every change of `status`; never ends.
+    pub(super) async fn follow(&self, mut status: watch::Receiver<EngineStatus>) {
+        let beat = self.watchdog.map_or(EXTENSION / 3, |limit| limit / 2);
+        let mut beat = interval(beat.clamp(Duration::from_millis(1), EXTENSION / 3));
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut announced = false;
+        let mut open = true;
+        loop {
+            tokio::select! {
+                changed = status.changed(), if open => open = changed.is_ok(),
+                _ = beat.tick() => {
+                    if self.watchdog.is_some() {
+                        self.tell("WATCHDOG=1");
+                    }
+                    if !announced {
+                        self.tell(&format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
+                    }
+                    continue;
+                }
+            }
+            let (state, text) = {
+                let status = status.borrow_and_update();
+                (status.state, describe(&status))
+            };
+            // In a crash loop the gateway serves without the engine, which is as ready as it will be for now.
+            if matches!(state, EngineState::Ready | EngineState::CrashLoop) && !announced {
+                announced = true;
+                self.tell(&format!("READY=1\nSTATUS={text}"));
+            } else {
+                self.tell(&format!("STATUS={text}"));
+            }
+        }
+    }
+}
+
+fn describe(status: &EngineStatus) -> String {
+    let state = status.state;
+    match &status.last_exit {
+        Some(reason) if state != EngineState::Ready => format!("{state} ({reason})"),
+        _ => state.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Environment::new(variables, "/", "/")
+    }
+
+    #[test]
+    fn the_service_manager_is_found_in_the_environment() {
+        assert_eq!(ServiceManager::find(&environment(&[])), None);
+        let ours = std::process::id().to_string();
+        let cases = [
+            (vec![], None),
+            (vec![("WATCHDOG_USEC", "2000000")], Some(Duration::from_secs(2))),
+            (vec![("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", &ours)], Some(Duration::from_secs(2))),
+            (vec![("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", "1")], None),
+            (vec![("WATCHDOG_USEC", "0")], None),
+        ];
+        for (mut variables, watchdog) in cases {
+            variables.push(("NOTIFY_SOCKET", "/run/x"));
+            let found = ServiceManager::find(&environment(&variables)).unwrap();
+            assert_eq!(found.watchdog, watchdog, "{variables:?}");
+        }
+    }
+}
