@@ -31,7 +31,6 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs) -> Result<ExitCode, F
     session.block_on(async {
         let mut examination = setup::examine(&setup, extras).await;
         if args.fix && !examination.unfinished.is_empty() {
-            let _lock = session.lock().await?;
             let outcome = setup::install(&mut setup, &events).await;
             if let Some(failure) = outcome.error {
                 return Err(failure);

@@ -20,7 +20,6 @@ pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Ori
     let terminal = Terminal::new(printer);
     let outcome = prepare(session, &args, accepted, &events, &terminal).and_then(|mut setup| {
         session.block_on(async {
-            let _lock = if args.dry_run { None } else { Some(session.lock().await?) };
             Ok(if args.dry_run {
                 setup::plan(&setup, &events).await
             } else {

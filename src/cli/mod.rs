@@ -34,7 +34,7 @@ use crate::report::Printer;
 
 /// Runs the program with these arguments, the program's name first.
 pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
-    gem_platform::console::prepare();
+    let _console = gem_platform::console::prepare();
     let environment = surroundings();
     let parsed = match parse(&args, &environment) {
         Ok(parsed) => parsed,

@@ -1,8 +1,11 @@
 //! `install`: inspect every step, apply those that are not in place, inspect again.
 
+use std::time::Duration;
+
 use super::step::{Condition, Inspection, StepId, StepState};
 use super::{Setup, steps};
 use crate::error::{Failure, Kind};
+use crate::lock::Lock;
 use crate::runtime::terms::{How, Terms};
 
 /// Hears how each step ends.
@@ -23,14 +26,41 @@ pub struct Outcome {
 /// Converges the machine. Nothing is changed before everything that can be known to fail has been looked at and the terms
 /// have been accepted.
 pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome {
+    let mut found = inspect_all(setup).await;
+    if let Err((at, failure)) = clear_the_way(setup, &mut found) {
+        return refuse(observer, &found, at, failure);
+    }
+    if setup.choices.force || found.iter().any(|(_, inspection)| is_needed(inspection)) {
+        let lock = Lock::acquire(&setup.layout.lock_file(), LOCK_PATIENCE).await;
+        let _lock = match lock {
+            Ok(lock) => lock,
+            Err(error) => return refuse(observer, &found, first_needed(&found), error.into()),
+        };
+        // Whoever had the lock before may have changed anything.
+        let found = inspect_all(setup).await;
+        return apply_all(setup, observer, found).await;
+    }
+    apply_all(setup, observer, found).await
+}
+
+/// How long another gem-setup at work on the home is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+async fn inspect_all(setup: &Setup<'_>) -> Vec<(StepId, Inspection)> {
     let mut found = Vec::with_capacity(StepId::ALL.len());
     for id in StepId::ALL {
         found.push((id, steps::inspect(setup, id).await));
     }
-    if let Err((at, failure)) = clear_the_way(setup, &mut found) {
-        return refuse(observer, &found, at, failure);
-    }
-    apply_all(setup, observer, found).await
+    found
+}
+
+const fn is_needed(inspection: &Inspection) -> bool {
+    matches!(inspection.condition, Condition::Needed(_))
+}
+
+fn first_needed(found: &[(StepId, Inspection)]) -> StepId {
+    let first = found.iter().find(|(_, inspection)| is_needed(inspection));
+    first.map_or(StepId::Platform, |(id, _)| *id)
 }
 
 /// What `install` would do, step by step, without doing it.
@@ -71,7 +101,7 @@ fn clear_the_way(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> R
     }
     let terms_needed = found
         .iter()
-        .any(|(id, inspection)| *id == StepId::Terms && matches!(inspection.condition, Condition::Needed(_)));
+        .any(|(id, inspection)| *id == StepId::Terms && is_needed(inspection));
     if terms_needed && setup.choices.accepted.is_none() {
         ask_terms(setup).map_err(|failure| (StepId::Terms, failure))?;
     }
