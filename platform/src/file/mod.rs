@@ -75,12 +75,19 @@ pub fn keep_access(model: &Path, file: &File) -> io::Result<()> {
 }
 
 /// The absolute path of what is at `path`, links resolved, without the `\\?\` that Windows puts in front where it can be spared:
-/// other programs, and people, do not expect it in a settings file.
+/// other programs, and people, do not expect it in a settings file. Where the system cannot resolve links (some virtual drives on
+/// Windows), the path is only made absolute.
 ///
 /// # Errors
 /// When nothing is at `path`.
 pub fn canonical(path: &Path) -> io::Result<PathBuf> {
-    dunce::canonicalize(path)
+    dunce::canonicalize(path).or_else(|error| {
+        if path.exists() {
+            std::path::absolute(path)
+        } else {
+            Err(error)
+        }
+    })
 }
 
 /// Writes `bytes` to `path` so that a reader, or a power cut, finds the old content or the new and nothing between. Directories

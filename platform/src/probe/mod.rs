@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use crate::Target;
+use crate::{Arch, Target};
 use distribution::Distribution;
 
 /// The companions of the runtime on Windows: the DirectX shader compiler and its signer.
@@ -78,6 +78,13 @@ pub struct Device {
 #[must_use]
 pub fn gpus() -> Vec<Gpu> {
     os::gpus()
+}
+
+/// The architecture of the machine itself, which differs from [`Target::host`]'s where this program is being translated: under
+/// Rosetta on macOS, on Windows for Arm. `None` where the system does not tell.
+#[must_use]
+pub fn native_arch() -> Option<Arch> {
+    os::native_arch()
 }
 
 /// Why a shared library is of no use.
@@ -188,6 +195,11 @@ mod tests {
     fn this_program_was_built_for_this_target() {
         let this = std::env::current_exe().unwrap();
         assert_eq!(binary_target(&this).unwrap(), Target::host());
+    }
+
+    #[test]
+    fn this_program_is_not_being_translated() {
+        assert_eq!(native_arch(), Target::host().map(|target| target.arch));
     }
 
     #[test]
