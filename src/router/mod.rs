@@ -2,5 +2,7 @@
 
 pub mod classify;
 mod decision;
+mod decisions;
 
 pub use decision::{AnsweredBy, ParseTierError, Role, Tier, Turn, Verdict};
+pub use decisions::{DecisionLog, DecisionRecord, DecisionWriter};

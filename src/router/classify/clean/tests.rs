@@ -29,7 +29,10 @@ fn every_answer_of_the_corpus_is_read_as_expected() {
         let tier = answer.as_ref().map_or("unusable", |answer| answer.tier.as_str());
         let reasoning = answer.as_ref().ok().map(|answer| answer.reasoning.clone());
         if tier != case.expect || (case.reasoning.is_some() && case.reasoning != reasoning) {
-            wrong.push(format!("{}: {answer:?}, not {} {:?}", case.name, case.expect, case.reasoning));
+            wrong.push(format!(
+                "{}: {answer:?}, not {} {:?}",
+                case.name, case.expect, case.reasoning
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
