@@ -65,7 +65,10 @@ pub(crate) fn command(session: &Session<'_>, args: &ServeArgs) -> Result<Program
         format!("--max-retry-wait={}", args.max_retry_wait).into(),
     ];
     line.extend(args.listen.iter().map(|address| format!("--listen={address}").into()));
-    line.extend(args.fast_path.map(|probability| format!("--fast-path={probability}").into()));
+    line.extend(
+        args.fast_path
+            .map(|probability| format!("--fast-path={probability}").into()),
+    );
     for (flag, value) in [("--models", &args.models), ("--ca-cert", &args.ca_cert)] {
         if let Some(path) = value {
             line.extend([flag.into(), session.environment.current_dir().join(path).into()]);
@@ -87,7 +90,9 @@ pub(crate) fn command(session: &Session<'_>, args: &ServeArgs) -> Result<Program
 }
 
 fn name_of(choice: impl clap::ValueEnum) -> String {
-    choice.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    choice
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// Serves until a signal ends it, or starts the server in the background with `--detach`.
@@ -112,7 +117,12 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the asynchronous runtime: {error}")))?;
+        .map_err(|error| {
+            Failure::new(
+                Kind::Unexpected,
+                format!("cannot start the asynchronous runtime: {error}"),
+            )
+        })?;
     runtime.block_on(serve(config))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -129,7 +139,9 @@ async fn serve(config: SuperviseConfig) -> Result<(), Failure> {
 
 /// Somebody serves already: that is fine if it is what was asked for.
 fn already_served(session: &Session<'_>, error: ClaimError) -> Result<ExitCode, Failure> {
-    let Some(record) = error.as_asked() else { return Err(error.into()) };
+    let Some(record) = error.as_asked() else {
+        return Err(error.into());
+    };
     session.printer.remark(&format!(
         "the server runs already as asked: pid {}, port {}",
         record.process.pid, record.server.port
@@ -151,9 +163,15 @@ fn engine(
     runtime: &dyn Runtime,
     server: &ServerIdentity,
 ) -> Result<Option<EngineConfig>, Failure> {
-    let Some(command) = runtime.serve() else { return Ok(None) };
+    let Some(command) = runtime.serve() else {
+        return Ok(None);
+    };
     if let Some(program) = runtime.program().filter(|program| !program.exists()) {
-        let message = format!("cannot serve with `{}`: `{}` is missing", runtime.name(), program.display());
+        let message = format!(
+            "cannot serve with `{}`: `{}` is missing",
+            runtime.name(),
+            program.display()
+        );
         return Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"));
     }
     let prints_requests = runtime.prints_requests();
@@ -161,7 +179,11 @@ fn engine(
         command,
         model: server.model.clone(),
         port: server.direct.then_some(server.port),
-        output: if prints_requests && !args.log_requests { ChildOutput::ErrorsOnly } else { ChildOutput::All },
+        output: if prints_requests && !args.log_requests {
+            ChildOutput::ErrorsOnly
+        } else {
+            ChildOutput::All
+        },
         guard: Program {
             path: session.program()?,
             args: vec!["__guard".into()],
