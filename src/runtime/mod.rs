@@ -5,6 +5,7 @@ mod builtin;
 mod command;
 mod engine;
 mod lit;
+pub mod litert_lm;
 pub mod local;
 mod pull;
 pub mod terms;
@@ -21,6 +22,7 @@ pub use builtin::Builtin;
 pub use command::CommandLine;
 pub use engine::{EngineState, EngineStatus};
 pub use lit::{Lit, token};
+pub use litert_lm::LitertLm;
 
 use crate::catalog::Model;
 use crate::error::{Explain, Kind};
@@ -155,6 +157,14 @@ pub enum Error {
         /// Which model.
         model: String,
     },
+    /// The model file cannot be imported.
+    #[error("cannot import the model file `{}`", path.display())]
+    ModelFile {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The runtime has no use for what was asked.
     #[error("the runtime `{runtime}` {reason}")]
     Unsuitable {
@@ -163,6 +173,11 @@ pub enum Error {
         /// What it cannot do.
         reason: String,
     },
+}
+
+/// Whether the model's host asks for a token.
+fn is_gated(tail: &str) -> bool {
+    ["HUGGING_FACE_HUB_TOKEN", "401", "HTTP 403"].iter().any(|sign| tail.contains(sign))
 }
 
 fn tail_of(tail: &str) -> String {
@@ -176,7 +191,7 @@ fn tail_of(tail: &str) -> String {
 impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Unsuitable { .. } => Kind::Usage,
+            Self::Unsuitable { .. } | Self::ModelFile { .. } => Kind::Usage,
             _ => Kind::Runtime,
         }
     }
@@ -184,7 +199,7 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Start { .. } => "run `gem-setup doctor` to see what keeps the runtime from starting",
-            Self::Failed { tail, .. } if tail.contains("HUGGING_FACE_HUB_TOKEN") || tail.contains("401") => {
+            Self::Failed { tail, .. } if is_gated(tail) => {
                 "the model is gated: set HUGGING_FACE_HUB_TOKEN to a token that may read it, then run the command again"
             }
             Self::Failed { tail, .. } if tail.contains("shared librar") => {
@@ -194,6 +209,7 @@ impl Explain for Error {
                 "run the command again; `gem-setup doctor` checks what it needs"
             }
             Self::Interrupted { .. } => "run the command again to finish",
+            Self::ModelFile { .. } => "give `--model-file` a `.litertlm` file that you may read",
             Self::Unsuitable { .. } => "choose another runtime with `--runtime lit` or `--runtime litert-lm`",
         };
         Some(hint.to_owned())
