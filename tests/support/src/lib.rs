@@ -1,5 +1,6 @@
 //! Stand-ins and servers that gem-setup's tests run against: nothing here is a mock of gem-setup itself.
 
+pub mod fault;
 pub mod mirror;
 pub mod server;
 pub mod service_manager;
