@@ -24,6 +24,8 @@ mod router;
 mod server;
 mod service;
 mod tokens;
+#[cfg(test)]
+mod tests;
 mod upstream;
 
 pub use config::{Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};

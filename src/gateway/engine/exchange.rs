@@ -1,10 +1,8 @@
 //! One request to the engine and its response.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -153,7 +151,7 @@ impl Exchange {
             None => true,
         };
         if ended && let Some(open) = self.open.take() {
-            open.finish().await;
+            open.finish();
         }
         piece
     }
@@ -216,19 +214,9 @@ impl Open {
     }
 
     /// Keeps the connection for the next request, then frees the place.
-    async fn finish(self) {
-        let Self {
-            engine, place, link, ..
-        } = self;
-        let mut link = Some(link);
-        poll_fn(|cx| {
-            if let Some(link) = link.take() {
-                engine.pool.put(link, cx);
-            }
-            Poll::Ready(())
-        })
-        .await;
-        drop(place);
+    fn finish(self) {
+        self.engine.pool.put(self.link);
+        drop(self.place);
     }
 
     async fn drain(mut self) {

@@ -1,1 +1,4 @@
 //! Stand-ins and servers that gem-setup tests run against.
+
+pub mod engine;
+pub mod upstream;
