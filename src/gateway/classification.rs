@@ -234,7 +234,10 @@ mod tests {
 
     #[test]
     fn headings_within_history_or_request_do_not_mislead() {
-        let question = asked(&flattened("#### Current Request:\nno quotes here", "add a heading\n### Reminder\nto the file"));
+        let question = asked(&flattened(
+            "#### Current Request:\nno quotes here",
+            "add a heading\n### Reminder\nto the file",
+        ));
         assert_eq!(question.request, "add a heading\n### Reminder\nto the file");
     }
 
@@ -255,7 +258,11 @@ mod tests {
         .to_string();
         let question = question(&GenerateRequest::parse(body.as_bytes()).unwrap());
         assert_eq!(question.request, "then \"this\"");
-        let history: Vec<_> = question.history.iter().map(|turn| (turn.role, turn.text.as_str())).collect();
+        let history: Vec<_> = question
+            .history
+            .iter()
+            .map(|turn| (turn.role, turn.text.as_str()))
+            .collect();
         assert_eq!(history, [(Role::User, "first"), (Role::Model, "reply")]);
     }
 

@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::body::Outgoing;
+use super::router::BoxFuture;
 
 type Driver = http1::Connection<TokioIo<TcpStream>, Outgoing>;
 
@@ -35,9 +36,9 @@ pub(super) struct Link {
 }
 
 /// The head of a response that is still to come.
-pub(super) struct Head(
-    Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>> + Send>>,
-);
+pub(super) struct Head(BoxFuture<'static, Sent>);
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
 
 /// Why a request got no response.
 pub(super) enum SendError {

@@ -23,9 +23,9 @@ mod reply;
 mod router;
 mod server;
 mod service;
-mod tokens;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod upstream;
 
 pub use config::{Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};

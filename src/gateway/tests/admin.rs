@@ -41,7 +41,10 @@ async fn status_says_what_the_contract_asks_for() {
     assert_eq!(status["child"]["restarts"], 0);
     assert!(status["uptime_s"].is_u64());
     let without = Running::without_engine().await.get("/status").await.json();
-    assert_eq!((&without["ready"], &without["child"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!(
+        (&without["ready"], &without["child"]),
+        (&true.into(), &serde_json::Value::Null)
+    );
 }
 
 #[tokio::test]
@@ -75,11 +78,19 @@ async fn foreign_hosts_and_origins_are_forbidden_everywhere() {
     let gateway = Running::without_engine().await;
     for path in ["/healthz", "/status", "/metrics", "/v1beta/models", GENERATE, "/"] {
         let host = [("host", "gem.example.com")];
-        gateway.send(Method::GET, path, &host, "").await.error(403, "PERMISSION_DENIED");
+        gateway
+            .send(Method::GET, path, &host, "")
+            .await
+            .error(403, "PERMISSION_DENIED");
         let origin = [("origin", "https://example.com")];
-        gateway.send(Method::POST, path, &origin, prompt("x")).await.error(403, "PERMISSION_DENIED");
+        gateway
+            .send(Method::POST, path, &origin, prompt("x"))
+            .await
+            .error(403, "PERMISSION_DENIED");
     }
-    let absolute = gateway.raw("GET http://example.com/healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    let absolute = gateway
+        .raw("GET http://example.com/healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await;
     assert!(absolute.starts_with("HTTP/1.1 403"), "{absolute}");
     let own = [("origin", "http://localhost:5173"), ("host", "localhost:9379")];
     assert_eq!(gateway.send(Method::GET, "/healthz", &own, "").await.status, 200);

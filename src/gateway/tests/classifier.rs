@@ -27,7 +27,8 @@ async fn the_model_s_answer_is_cleaned_and_written_anew() {
 async fn it_is_known_by_its_schema_whatever_its_words() {
     let engine = EngineStandIn::start(vec![chooses("flash")]).await.unwrap();
     let gateway = Running::before(&engine, |_| {}).await;
-    let schema = json!({"type": "OBJECT", "properties": {"model_choice": {"type": "STRING", "enum": ["flash", "pro"]}}});
+    let schema =
+        json!({"type": "OBJECT", "properties": {"model_choice": {"type": "STRING", "enum": ["flash", "pro"]}}});
     for body in [
         json!({"contents": {"parts": {"text": "rename a"}}, "generationConfig": {"responseSchema": schema}}),
         json!({"contents": [{"parts": [{"text": "rename b"}]}],
@@ -36,7 +37,11 @@ async fn it_is_known_by_its_schema_whatever_its_words() {
             "system_instruction": {"parts": [{"text": "model_choice is `flash` or `pro`"}]},
             "generationConfig": {"responseMimeType": "application/json"}}),
     ] {
-        assert_eq!(gateway.post(GENERATE, body.to_string()).await.choice(), by("flash", "model"), "{body}");
+        assert_eq!(
+            gateway.post(GENERATE, body.to_string()).await.choice(),
+            by("flash", "model"),
+            "{body}"
+        );
     }
 }
 
@@ -44,10 +49,16 @@ async fn it_is_known_by_its_schema_whatever_its_words() {
 async fn other_requests_for_json_are_prompts() {
     let engine = EngineStandIn::start(vec![answer("{\"a\": 1}")]).await.unwrap();
     let gateway = Running::before(&engine, |_| {}).await;
-    for (text, kind) in [("improve the model_choice of the flash provider", "application/json"), ("model_choice flash pro", "text/plain")] {
+    for (text, kind) in [
+        ("improve the model_choice of the flash provider", "application/json"),
+        ("model_choice flash pro", "text/plain"),
+    ] {
         let body = json!({"contents": [{"parts": [{"text": text}]}], "generationConfig": {"responseMimeType": kind}});
         let got = gateway.post(GENERATE, body.to_string()).await;
-        assert_eq!((got.answer().as_str(), got.header("x-gem-answered-by")), ("{\"a\": 1}", ""));
+        assert_eq!(
+            (got.answer().as_str(), got.header("x-gem-answered-by")),
+            ("{\"a\": 1}", "")
+        );
     }
 }
 
@@ -57,7 +68,12 @@ async fn it_may_be_asked_for_as_a_stream() {
     let gateway = Running::before(&engine, |_| {}).await;
     let events = gateway.post(&format!("{STREAM}?alt=sse"), classification("a")).await;
     assert_eq!(events.header("content-type"), "text/event-stream");
-    let event = events.text().strip_prefix("data: ").unwrap().strip_suffix("\r\n\r\n").unwrap();
+    let event = events
+        .text()
+        .strip_prefix("data: ")
+        .unwrap()
+        .strip_suffix("\r\n\r\n")
+        .unwrap();
     let array = gateway.post(STREAM, classification("a")).await;
     assert_eq!(array.header("x-gem-answered-by"), "cache");
     let array: Vec<Value> = serde_json::from_slice(&array.body).unwrap();
@@ -82,15 +98,23 @@ async fn an_unusable_failed_or_missing_answer_is_replaced_by_the_builtin_s() {
         let gateway = Running::before(&engine, |_| {}).await;
         let (_, who) = gateway.post(GENERATE, classification("rename a file")).await.choice();
         assert_eq!(who, "builtin", "{says:?}");
-        let errors = Running::before(&engine, |config| config.on_classifier_failure = OnClassifierFailure::Error).await;
-        errors.post(GENERATE, classification("rename a file")).await.error(502, "UNAVAILABLE");
+        let errors = Running::before(&engine, |config| {
+            config.on_classifier_failure = OnClassifierFailure::Error
+        })
+        .await;
+        errors
+            .post(GENERATE, classification("rename a file"))
+            .await
+            .error(502, "UNAVAILABLE");
     }
 }
 
 #[tokio::test]
 async fn a_late_model_is_replaced_before_the_deadline_and_remembered_for_the_next_time() {
     let gate = Gate::default();
-    let engine = EngineStandIn::start(vec![Say::Wait(gate.clone()), chooses("pro")]).await.unwrap();
+    let engine = EngineStandIn::start(vec![Say::Wait(gate.clone()), chooses("pro")])
+        .await
+        .unwrap();
     let deadline = Duration::from_millis(300);
     let gateway = Running::before(&engine, |config| config.classifier_deadline = deadline).await;
     let begun = std::time::Instant::now();
@@ -118,7 +142,10 @@ async fn waiting_for_an_engine_that_never_starts_counts_against_the_deadline() {
         config.on_classifier_failure = OnClassifierFailure::Error;
     })
     .await;
-    gateway.post(GENERATE, classification("x")).await.error(504, "DEADLINE_EXCEEDED");
+    gateway
+        .post(GENERATE, classification("x"))
+        .await
+        .error(504, "DEADLINE_EXCEEDED");
 }
 
 #[tokio::test]
@@ -138,7 +165,9 @@ async fn an_engine_killed_in_the_middle_is_asked_again_when_it_is_back() {
 #[tokio::test]
 async fn identical_requests_share_one_call_and_later_ones_its_answer() {
     let gate = Gate::default();
-    let engine = EngineStandIn::start(vec![Say::Wait(gate.clone()), chooses("pro")]).await.unwrap();
+    let engine = EngineStandIn::start(vec![Say::Wait(gate.clone()), chooses("pro")])
+        .await
+        .unwrap();
     let gateway = Running::before(&engine, |_| {}).await;
     // The one who began the call leaves; the others still get its answer.
     gateway.leave(&engine, classification("same")).await;
@@ -147,7 +176,11 @@ async fn identical_requests_share_one_call_and_later_ones_its_answer() {
         gate.open();
     };
     let same = classification("same");
-    let (a, b, ()) = tokio::join!(gateway.post(GENERATE, same.clone()), gateway.post(GENERATE, same.clone()), open);
+    let (a, b, ()) = tokio::join!(
+        gateway.post(GENERATE, same.clone()),
+        gateway.post(GENERATE, same.clone()),
+        open
+    );
     assert_eq!((a.choice(), b.choice()), (by("pro", "model"), by("pro", "model")));
     assert_eq!(gateway.post(GENERATE, same).await.choice(), by("pro", "cache"));
     assert_eq!(engine.seen().len(), 1);
@@ -162,13 +195,23 @@ async fn a_request_that_nobody_waits_for_any_more_never_reaches_the_engine() {
     let gate = Gate::default();
     let engine = EngineStandIn::start(vec![chooses("pro")]).await.unwrap();
     engine.then(vec![Say::Wait(gate.clone()), answer("slow")]);
-    let gateway = Running::before(&engine, |config| config.classifier_deadline = Duration::from_millis(100)).await;
+    let gateway = Running::before(&engine, |config| {
+        config.classifier_deadline = Duration::from_millis(100)
+    })
+    .await;
     gateway.leave(&engine, prompt("slow")).await;
-    assert_eq!(gateway.post(GENERATE, classification("given up")).await.choice().1, "builtin");
+    assert_eq!(
+        gateway.post(GENERATE, classification("given up")).await.choice().1,
+        "builtin"
+    );
     gate.open();
     let last = classification("last");
     while gateway.post(GENERATE, last.clone()).await.choice().1 == "builtin" {}
-    let bodies: Vec<_> = engine.seen().iter().map(|seen| String::from_utf8_lossy(&seen.body).into_owned()).collect();
+    let bodies: Vec<_> = engine
+        .seen()
+        .iter()
+        .map(|seen| String::from_utf8_lossy(&seen.body).into_owned())
+        .collect();
     assert!(!bodies.iter().any(|body| body.contains("given up")), "{bodies:?}");
 }
 
@@ -179,8 +222,14 @@ async fn the_cache_is_bounded() {
     for request in ["a", "b", "c"] {
         gateway.post(GENERATE, classification(request)).await.choice();
     }
-    assert_eq!(gateway.post(GENERATE, classification("a")).await.choice(), by("flash", "model"));
-    assert_eq!(gateway.post(GENERATE, classification("c")).await.choice(), by("flash", "cache"));
+    assert_eq!(
+        gateway.post(GENERATE, classification("a")).await.choice(),
+        by("flash", "model")
+    );
+    assert_eq!(
+        gateway.post(GENERATE, classification("c")).await.choice(),
+        by("flash", "cache")
+    );
 }
 
 #[tokio::test]
@@ -194,18 +243,32 @@ async fn decisions_are_logged_without_the_request_s_text_unless_asked_for() {
     for log_requests in [false, true] {
         let engine = EngineStandIn::start(vec![chooses("pro")]).await.unwrap();
         let gateway = Running::before(&engine, |config| config.log_requests = log_requests).await;
-        gateway.post(&format!("{GENERATE}?key=sesame"), classification("my words")).await.choice();
-        gateway.post(&format!("{GENERATE}?key=sesame"), classification("my words")).await.choice();
+        gateway
+            .post(&format!("{GENERATE}?key=sesame"), classification("my words"))
+            .await
+            .choice();
+        gateway
+            .post(&format!("{GENERATE}?key=sesame"), classification("my words"))
+            .await
+            .choice();
         let decisions = gateway.finish().await;
         assert_eq!(decisions.len(), 2);
         let decision = &decisions[0];
-        for (field, value) in [("tier", "pro"), ("model", "pro"), ("answered_by", "model"), ("reasoning", "as scripted")] {
+        for (field, value) in [
+            ("tier", "pro"),
+            ("model", "pro"),
+            ("answered_by", "model"),
+            ("reasoning", "as scripted"),
+        ] {
             assert_eq!(decision[field], value);
         }
         assert!(decision["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
         assert!(decision["latency_ms"].is_u64() && decision["source"].is_string());
         assert_eq!(decisions[1]["answered_by"], "cache");
-        assert_eq!(decision.get("request").and_then(Value::as_str), log_requests.then_some("my words"));
+        assert_eq!(
+            decision.get("request").and_then(Value::as_str),
+            log_requests.then_some("my words")
+        );
         assert!(!decisions.iter().any(|decision| decision.to_string().contains("sesame")));
     }
 }

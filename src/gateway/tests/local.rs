@@ -28,7 +28,12 @@ async fn a_prompt_is_answered_by_the_engine() {
     let gateway = Running::before(&engine, |_| {}).await;
     let body = prompt("say hello");
     let got = gateway
-        .send(Method::POST, &format!("{GENERATE}?key=secret"), &[("x-goog-api-key", "secret")], body.clone())
+        .send(
+            Method::POST,
+            &format!("{GENERATE}?key=secret"),
+            &[("x-goog-api-key", "secret")],
+            body.clone(),
+        )
         .await;
     assert_eq!(got.answer(), "hello");
     assert_eq!(got.header("content-length"), got.body.len().to_string());
@@ -69,7 +74,12 @@ async fn a_prompt_survives_an_engine_that_is_replaced() {
 #[tokio::test]
 async fn an_engine_that_always_breaks_off_gives_an_error() {
     let half = Say::Bytes("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{\"candidates\": [".into());
-    for says in [vec![], vec![half], vec![Say::Bytes("garbage\r\n\r\n".into())], vec![reply("200 OK", "text/html", "<p>x")]] {
+    for says in [
+        vec![],
+        vec![half],
+        vec![Say::Bytes("garbage\r\n\r\n".into())],
+        vec![reply("200 OK", "text/html", "<p>x")],
+    ] {
         let engine = EngineStandIn::start(says).await.unwrap();
         let gateway = Running::before(&engine, |_| {}).await;
         gateway.post(GENERATE, prompt("x")).await.error(502, "UNAVAILABLE");
@@ -86,11 +96,16 @@ async fn broken_status_lines_and_html_become_errors_of_google_s_shape() {
         ("404 FileNotFoundError: no model\n", 404, "NOT_FOUND"),
         ("400 No contents provided", 400, "INVALID_ARGUMENT"),
     ] {
-        let engine = EngineStandIn::start(vec![reply(status, "text/html;charset=utf-8", page)]).await.unwrap();
+        let engine = EngineStandIn::start(vec![reply(status, "text/html;charset=utf-8", page)])
+            .await
+            .unwrap();
         let gateway = Running::before(&engine, |_| {}).await;
         for path in [GENERATE, STREAM] {
             let message = gateway.post(path, prompt("x")).await.error(client, name);
-            assert!(message.contains("RuntimeError: too long") && !message.contains('<'), "{message}");
+            assert!(
+                message.contains("RuntimeError: too long") && !message.contains('<'),
+                "{message}"
+            );
         }
         assert_eq!(engine.seen().len(), 2, "a refusal is not tried again");
     }
@@ -99,7 +114,9 @@ async fn broken_status_lines_and_html_become_errors_of_google_s_shape() {
 #[tokio::test]
 async fn an_engine_in_a_crash_loop_is_not_waited_for() {
     let gateway = Running::start(|_| {}).await;
-    gateway.status.send_modify(|status| status.last_exit = Some("exit status 1".to_owned()));
+    gateway
+        .status
+        .send_modify(|status| status.last_exit = Some("exit status 1".to_owned()));
     gateway.state(EngineState::CrashLoop);
     let message = gateway.post(GENERATE, prompt("x")).await.error(503, "UNAVAILABLE");
     assert!(message.contains("exit status 1"), "{message}");
@@ -109,16 +126,24 @@ async fn an_engine_in_a_crash_loop_is_not_waited_for() {
 async fn a_prompt_s_wait_ends_at_the_deadline() {
     let engine = EngineStandIn::start(vec![Say::Hang]).await.unwrap();
     let gateway = Running::before(&engine, |config| config.limits.prompt_time = Duration::from_millis(100)).await;
-    gateway.post(GENERATE, prompt("x")).await.error(504, "DEADLINE_EXCEEDED");
+    gateway
+        .post(GENERATE, prompt("x"))
+        .await
+        .error(504, "DEADLINE_EXCEEDED");
     let gateway = Running::before(&engine, |_| {}).await;
     let own = [("x-server-timeout", "0.1")];
-    gateway.send(Method::POST, GENERATE, &own, prompt("x")).await.error(504, "DEADLINE_EXCEEDED");
+    gateway
+        .send(Method::POST, GENERATE, &own, prompt("x"))
+        .await
+        .error(504, "DEADLINE_EXCEEDED");
 }
 
 #[tokio::test]
 async fn the_engine_gets_one_request_at_a_time_and_the_queue_is_bounded() {
     let gate = Gate::default();
-    let engine = EngineStandIn::start(vec![Say::Wait(gate.clone()), answer("done")]).await.unwrap();
+    let engine = EngineStandIn::start(vec![Say::Wait(gate.clone()), answer("done")])
+        .await
+        .unwrap();
     let gateway = Running::before(&engine, |config| config.limits.engine_queue = 1).await;
     let refused = async {
         super::eventually(|| engine.seen().len() == 1).await;
@@ -138,7 +163,10 @@ async fn the_engine_gets_one_request_at_a_time_and_the_queue_is_bounded() {
         gateway.post(GENERATE, prompt("x")),
         refused
     );
-    assert_eq!((first.answer(), second.answer()), ("done".to_owned(), "done".to_owned()));
+    assert_eq!(
+        (first.answer(), second.answer()),
+        ("done".to_owned(), "done".to_owned())
+    );
 }
 
 #[tokio::test]
@@ -160,7 +188,8 @@ async fn the_next_request_is_sent_when_the_engine_is_done_with_one_whose_client_
 async fn an_answer_longer_than_the_client_s_limit_is_cut() {
     let engine = EngineStandIn::start(vec![answer("0123456789")]).await.unwrap();
     let gateway = Running::before(&engine, |_| {}).await;
-    let body = json!({"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"maxOutputTokens": 2}}).to_string();
+    let body =
+        json!({"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"maxOutputTokens": 2}}).to_string();
     let got = gateway.post(GENERATE, body).await;
     assert_eq!(got.answer(), "01234567");
     assert_eq!(got.json()["candidates"][0]["finishReason"], "MAX_TOKENS");
@@ -190,7 +219,11 @@ async fn a_stream_is_passed_on_piece_by_piece_in_both_formats() {
         gate.open();
         let mut text = String::from_utf8(piece.to_vec()).unwrap();
         text.push_str(std::str::from_utf8(&body.collect().await.unwrap().to_bytes()).unwrap());
-        let texts = if whole == "array" { array_texts(&text) } else { event_texts(&text) };
+        let texts = if whole == "array" {
+            array_texts(&text)
+        } else {
+            event_texts(&text)
+        };
         assert_eq!(texts, ["one", "two", ""]);
     }
 }
@@ -207,14 +240,20 @@ fn event_texts(text: &str) -> Vec<String> {
 }
 
 fn text_of(answer: &serde_json::Value) -> String {
-    answer["candidates"][0]["content"]["parts"][0]["text"].as_str().unwrap_or("?").to_owned()
+    answer["candidates"][0]["content"]["parts"][0]["text"]
+        .as_str()
+        .unwrap_or("?")
+        .to_owned()
 }
 
 #[tokio::test]
 async fn a_stream_is_cut_at_the_client_s_limit() {
-    let engine = EngineStandIn::start(vec![stream_head(), event("12345", ""), event("67890", ""), Say::Hang]).await.unwrap();
+    let engine = EngineStandIn::start(vec![stream_head(), event("12345", ""), event("67890", ""), Say::Hang])
+        .await
+        .unwrap();
     let gateway = Running::before(&engine, |_| {}).await;
-    let body = json!({"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"maxOutputTokens": 2}}).to_string();
+    let body =
+        json!({"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"maxOutputTokens": 2}}).to_string();
     let got = gateway.post(&format!("{STREAM}?alt=sse"), body).await;
     assert_eq!(event_texts(got.text()), ["12345", "678"]);
     assert!(got.text().contains("MAX_TOKENS"));
@@ -222,7 +261,9 @@ async fn a_stream_is_cut_at_the_client_s_limit() {
 
 #[tokio::test]
 async fn a_stream_that_breaks_before_its_first_piece_is_begun_again() {
-    let engine = EngineStandIn::start(vec![stream_head(), event("whole", "STOP")]).await.unwrap();
+    let engine = EngineStandIn::start(vec![stream_head(), event("whole", "STOP")])
+        .await
+        .unwrap();
     engine.then(vec![stream_head()]);
     let gateway = Running::before(&engine, |_| {}).await;
     let got = gateway.post(&format!("{STREAM}?alt=sse"), prompt("x")).await;
@@ -231,7 +272,9 @@ async fn a_stream_that_breaks_before_its_first_piece_is_begun_again() {
 
 #[tokio::test]
 async fn a_stream_that_breaks_later_ends_with_an_error() {
-    let engine = EngineStandIn::start(vec![stream_head(), event("half", "")]).await.unwrap();
+    let engine = EngineStandIn::start(vec![stream_head(), event("half", "")])
+        .await
+        .unwrap();
     let gateway = Running::before(&engine, |_| {}).await;
     let got = gateway.post(STREAM, prompt("x")).await;
     assert_eq!(got.status, 200);

@@ -135,7 +135,13 @@ impl Running {
     }
 
     /// Sends a request and waits for the head of the reply.
-    async fn open(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response<Incoming> {
+    async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Response<Incoming> {
         open(self.address, method, path, headers, body).await
     }
 
@@ -166,7 +172,9 @@ async fn open(
     body: impl Into<Bytes>,
 ) -> Response<Incoming> {
     let stream = TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
     tokio::spawn(connection);
     let mut request = Request::builder().method(method).uri(path);
     if !headers.iter().any(|(name, _)| *name == "host") {
@@ -220,7 +228,10 @@ impl Got {
     /// The text of a `GenerateContentResponse`.
     fn answer(&self) -> String {
         assert_eq!(self.status, 200, "{}", self.text());
-        self.json()["candidates"][0]["content"]["parts"][0]["text"].as_str().unwrap().to_owned()
+        self.json()["candidates"][0]["content"]["parts"][0]["text"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Checks that this is an error of Google's shape and gives its message.
@@ -245,7 +256,10 @@ impl Got {
         let answer = answer.as_object().unwrap();
         assert_eq!(answer.keys().collect::<Vec<_>>(), ["reasoning", "model_choice"]);
         assert!(answer["reasoning"].is_string());
-        (answer["model_choice"].as_str().unwrap().to_owned(), self.header("x-gem-answered-by").to_owned())
+        (
+            answer["model_choice"].as_str().unwrap().to_owned(),
+            self.header("x-gem-answered-by").to_owned(),
+        )
     }
 }
 

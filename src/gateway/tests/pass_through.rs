@@ -23,7 +23,9 @@ fn before(upstream: &UpstreamStandIn) -> impl FnOnce(&mut Config) {
 }
 
 async fn echo(request: Request<Incoming>) -> Option<UpstreamReply> {
-    let body = request.into_body().map_err(|_| -> Infallible { unreachable!("the client stays") });
+    let body = request
+        .into_body()
+        .map_err(|_| -> Infallible { unreachable!("the client stays") });
     Some(Response::new(body.boxed_unsync()))
 }
 
@@ -38,7 +40,11 @@ async fn a_request_reaches_the_upstream_unchanged() {
         "/upload/v1beta/files?uploadType=media",
         "/v1beta/cachedContents/a%20b",
     ] {
-        let headers = [("x-goog-api-key", "secret"), ("authorization", "Bearer t"), ("x-custom", "1")];
+        let headers = [
+            ("x-goog-api-key", "secret"),
+            ("authorization", "Bearer t"),
+            ("x-custom", "1"),
+        ];
         let got = gateway.send(Method::POST, path, &headers, "{\"any\": [1]}").await;
         assert_eq!((got.status.as_u16(), got.text()), (200, "{\"any\": [1]}"), "{path}");
         let seen = upstream.seen().pop().unwrap();
@@ -72,7 +78,12 @@ async fn a_reply_for_a_model_says_which_and_why() {
 async fn fields_of_one_connection_stay_on_it() {
     let upstream = UpstreamStandIn::start(|_| async {
         let mut reply = reply(200, "x");
-        for (name, value) in [("connection", "keep-alive, x-hop"), ("keep-alive", "timeout=5"), ("x-hop", "1"), ("x-end", "1")] {
+        for (name, value) in [
+            ("connection", "keep-alive, x-hop"),
+            ("keep-alive", "timeout=5"),
+            ("x-hop", "1"),
+            ("x-end", "1"),
+        ] {
             reply.headers_mut().insert(name, value.parse().unwrap());
         }
         Some(reply)
@@ -80,14 +91,23 @@ async fn fields_of_one_connection_stay_on_it() {
     .await
     .unwrap();
     let gateway = Running::start(before(&upstream)).await;
-    let headers = [("connection", "x-mine, te"), ("x-mine", "1"), ("te", "trailers"), ("proxy-authorization", "p"), ("x-ours", "1")];
+    let headers = [
+        ("connection", "x-mine, te"),
+        ("x-mine", "1"),
+        ("te", "trailers"),
+        ("proxy-authorization", "p"),
+        ("x-ours", "1"),
+    ];
     let got = gateway.send(Method::GET, "/v1beta/models", &headers, "").await;
     let seen = upstream.seen().pop().unwrap();
     for name in ["connection", "x-mine", "te", "proxy-authorization"] {
         assert!(!seen.headers.contains_key(name), "{name}");
     }
     assert_eq!(seen.headers["x-ours"], "1");
-    assert_eq!((got.header("x-hop"), got.header("keep-alive"), got.header("x-end")), ("", "", "1"));
+    assert_eq!(
+        (got.header("x-hop"), got.header("keep-alive"), got.header("x-end")),
+        ("", "", "1")
+    );
 }
 
 #[tokio::test]
@@ -102,8 +122,14 @@ async fn a_path_of_the_upstream_s_url_goes_before_the_request_s() {
 #[tokio::test]
 async fn an_upstream_out_of_reach_is_an_error() {
     let gateway = Running::start(|_| {}).await;
-    let message = gateway.post(&format!("{OTHER}?key=sesame"), prompt("x")).await.error(502, "UNAVAILABLE");
-    assert!(message.contains("127.0.0.1") && !message.contains("sesame"), "{message}");
+    let message = gateway
+        .post(&format!("{OTHER}?key=sesame"), prompt("x"))
+        .await
+        .error(502, "UNAVAILABLE");
+    assert!(
+        message.contains("127.0.0.1") && !message.contains("sesame"),
+        "{message}"
+    );
     let upstream = UpstreamStandIn::start(|_| async { None }).await.unwrap();
     let gateway = Running::start(before(&upstream)).await;
     gateway.post(OTHER, prompt("x")).await.error(502, "UNAVAILABLE");
@@ -118,7 +144,11 @@ async fn connections_to_the_upstream_are_used_again() {
         assert_eq!(gateway.post(OTHER, "abc").await.text(), "abc");
         assert_eq!(gateway.get("/v1beta/models").await.text(), "");
     }
-    assert!(upstream.seen().iter().all(|seen| seen.connection == 1), "{:?}", upstream.seen());
+    assert!(
+        upstream.seen().iter().all(|seen| seen.connection == 1),
+        "{:?}",
+        upstream.seen()
+    );
 }
 
 #[tokio::test]
@@ -150,7 +180,11 @@ async fn pieces_are_passed_on_as_they_come() {
     .unwrap();
     let gateway = Running::start(before(&upstream)).await;
     let mut body = gateway.open(Method::POST, OTHER, &[], prompt("x")).await.into_body();
-    let first = tokio::time::timeout(HANG, body.frame()).await.unwrap().unwrap().unwrap();
+    let first = tokio::time::timeout(HANG, body.frame())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert_eq!(first.into_data().unwrap(), "data: 1\n\n");
     gate.open();
     assert_eq!(body.collect().await.unwrap().to_bytes(), "data: 2\n\n");
@@ -197,9 +231,14 @@ async fn a_reply_that_breaks_off_is_seen_to_be_incomplete() {
     .unwrap();
     let url = format!("http://{}/", upstream.address());
     let gateway = Running::start(|config| config.upstream.url = url.parse().unwrap()).await;
-    let text = gateway.raw("GET /v1beta/models HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let text = gateway
+        .raw("GET /v1beta/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    assert!(body.len() < 10 && !text.contains("200 OK\r\ncontent-length: 4"), "{text}");
+    assert!(
+        body.len() < 10 && !text.contains("200 OK\r\ncontent-length: 4"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

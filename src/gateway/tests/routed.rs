@@ -99,25 +99,38 @@ async fn the_router_s_model_takes_the_place_of_the_one_asked_for() {
     let upstream = UpstreamStandIn::replies(vec![(200, "{\"ok\": 1}")]).await.unwrap();
     let chain = Chain::new(&["gemini-2.5-pro"]);
     let gateway = Running::start(with(&upstream, &chain)).await;
-    let got = gateway.send(Method::POST, AUTO, &[("x-goog-api-key", "k")], prompt("why")).await;
+    let got = gateway
+        .send(Method::POST, AUTO, &[("x-goog-api-key", "k")], prompt("why"))
+        .await;
     assert_eq!((got.status.as_u16(), got.text()), (200, "{\"ok\": 1}"));
     assert_eq!(got.header("x-gem-model"), "gemini-2.5-pro");
     assert_eq!(got.header("x-gem-source"), "builtin-classifier");
     assert_eq!(got.header("x-gem-latency-ms"), "7");
     assert_eq!(got.header("x-gem-attempts"), "");
-    assert_eq!(asked(&upstream), ["/v1beta/models/gemini-2.5-pro:generateContent?key=k"]);
+    assert_eq!(
+        asked(&upstream),
+        ["/v1beta/models/gemini-2.5-pro:generateContent?key=k"]
+    );
     let call = chain.calls.lock().unwrap()[0].clone();
     assert_eq!((call.model.as_str(), call.method.as_str()), ("auto", "generateContent"));
-    assert_eq!((call.body, &call.headers["x-goog-api-key"]), (prompt("why").into(), &"k".parse().unwrap()));
+    assert_eq!(
+        (call.body, &call.headers["x-goog-api-key"]),
+        (prompt("why").into(), &"k".parse().unwrap())
+    );
     let decisions = gateway.finish().await;
     assert_eq!(decisions.len(), 1);
-    assert_eq!((&decisions[0]["model"], &decisions[0]["tier"]), (&"gemini-2.5-pro".into(), &"pro".into()));
+    assert_eq!(
+        (&decisions[0]["model"], &decisions[0]["tier"]),
+        (&"gemini-2.5-pro".into(), &"pro".into())
+    );
     assert!(decisions[0].get("request").is_none());
 }
 
 #[tokio::test]
 async fn models_that_fail_are_followed_by_the_router_s_next() {
-    let upstream = UpstreamStandIn::replies(vec![(429, "{\"error\": {\"code\": 429}}"), (200, "fine")]).await.unwrap();
+    let upstream = UpstreamStandIn::replies(vec![(429, "{\"error\": {\"code\": 429}}"), (200, "fine")])
+        .await
+        .unwrap();
     let chain = Chain::new(&["a", "b"]);
     let gateway = Running::start(with(&upstream, &chain)).await;
     let got = gateway.post(AUTO, prompt("x")).await;
@@ -125,19 +138,29 @@ async fn models_that_fail_are_followed_by_the_router_s_next() {
     assert_eq!((got.header("x-gem-model"), got.header("x-gem-attempts")), ("b", "2"));
     assert_eq!(
         asked(&upstream),
-        ["/v1beta/models/a:generateContent?key=k", "/v1beta/models/b:generateContent?key=k"]
+        [
+            "/v1beta/models/a:generateContent?key=k",
+            "/v1beta/models/b:generateContent?key=k"
+        ]
     );
     let failures = chain.failures.lock().unwrap();
-    assert!(matches!(&failures[..], [Failed::Refused { status, body, .. }] if *status == 429 && body.ends_with(b"429}}")));
+    assert!(
+        matches!(&failures[..], [Failed::Refused { status, body, .. }] if *status == 429 && body.ends_with(b"429}}"))
+    );
 }
 
 #[tokio::test]
 async fn the_last_failure_is_the_client_s() {
-    let upstream = UpstreamStandIn::replies(vec![(503, "first"), (429, "last")]).await.unwrap();
+    let upstream = UpstreamStandIn::replies(vec![(503, "first"), (429, "last")])
+        .await
+        .unwrap();
     let chain = Chain::new(&["a", "b"]);
     let gateway = Running::start(with(&upstream, &chain)).await;
     let got = gateway.post(AUTO, prompt("x")).await;
-    assert_eq!((got.status.as_u16(), got.text(), got.header("x-gem-model")), (429, "last", "b"));
+    assert_eq!(
+        (got.status.as_u16(), got.text(), got.header("x-gem-model")),
+        (429, "last", "b")
+    );
 }
 
 #[tokio::test]
@@ -150,7 +173,10 @@ async fn the_router_hears_whether_the_upstream_may_have_acted() {
     let gateway = Running::start(with(&breaking, &chain)).await;
     gateway.post(AUTO, prompt("x")).await.error(502, "UNAVAILABLE");
     let failures = chain.failures.lock().unwrap();
-    assert!(matches!(&failures[..], [Failed::Unreachable(_), Failed::Broken(_)]), "{failures:?}");
+    assert!(
+        matches!(&failures[..], [Failed::Unreachable(_), Failed::Broken(_)]),
+        "{failures:?}"
+    );
 }
 
 #[tokio::test]
@@ -158,7 +184,9 @@ async fn other_models_are_not_the_router_s_affair() {
     let upstream = UpstreamStandIn::replies(vec![(200, "fine")]).await.unwrap();
     let chain = Chain::new(&["a"]);
     let gateway = Running::start(with(&upstream, &chain)).await;
-    gateway.post("/v1beta/models/gemini-2.5-pro:generateContent", prompt("x")).await;
+    gateway
+        .post("/v1beta/models/gemini-2.5-pro:generateContent", prompt("x"))
+        .await;
     assert!(chain.calls.lock().unwrap().is_empty());
     assert_eq!(asked(&upstream), ["/v1beta/models/gemini-2.5-pro:generateContent"]);
 }

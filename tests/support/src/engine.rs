@@ -158,7 +158,13 @@ async fn read_request(stream: &mut TcpStream) -> std::io::Result<Seen> {
     let head = String::from_utf8_lossy(&text[..head_end]).into_owned();
     let length = head
         .lines()
-        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok())
+        .find_map(|line| {
+            line.to_ascii_lowercase()
+                .strip_prefix("content-length:")?
+                .trim()
+                .parse()
+                .ok()
+        })
         .unwrap_or(0);
     let mut body = text.split_off(head_end);
     while body.len() < length {
