@@ -72,7 +72,10 @@ mod tests {
 
     #[test]
     fn the_port_is_filled_in_where_it_belongs_and_nowhere_else() {
-        let line = CommandLine::new("/opt/lit").arg("serve").port_arg("--port=").arg("--verbose");
+        let line = CommandLine::new("/opt/lit")
+            .arg("serve")
+            .port_arg("--port=")
+            .arg("--verbose");
         assert_eq!(line.at_port(41).args, ["serve", "--port=41", "--verbose"]);
         assert_eq!(line.at_port(42).args, ["serve", "--port=42", "--verbose"]);
     }

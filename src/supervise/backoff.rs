@@ -25,20 +25,19 @@ impl Default for BackoffLimits {
 
 /// Exponential backoff: doubling, capped, with a jitter of a fifth downwards.
 #[derive(Clone, Debug)]
-pub struct Backoff {
+pub(super) struct Backoff {
     limits: BackoffLimits,
     failures: u32,
 }
 
 impl Backoff {
     /// No failures yet.
-    #[must_use]
-    pub const fn new(limits: BackoffLimits) -> Self {
+    pub(super) const fn new(limits: BackoffLimits) -> Self {
         Self { limits, failures: 0 }
     }
 
     /// Counts a failure and gives the pause before the next try; `jitter` is a number from 0 to 1.
-    pub fn fail(&mut self, jitter: f64) -> Duration {
+    pub(super) fn fail(&mut self, jitter: f64) -> Duration {
         let doublings = self.failures.min(31);
         self.failures = self.failures.saturating_add(1);
         let full = self
@@ -50,13 +49,12 @@ impl Backoff {
     }
 
     /// Whether the failures make a loop.
-    #[must_use]
-    pub const fn is_loop(&self) -> bool {
+    pub(super) const fn is_loop(&self) -> bool {
         self.failures >= self.limits.loop_after
     }
 
     /// Forgets the failures.
-    pub const fn reset(&mut self) {
+    pub(super) const fn reset(&mut self) {
         self.failures = 0;
     }
 }

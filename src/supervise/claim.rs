@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use gem_platform::process::{Identity, identity, is_alive, kill_leftover, listener_on};
+use gem_platform::process::{Identity, identity, kill_leftover, listener_on};
 
 use super::pid::PidFile;
 use super::status::{ChildRecord, Running, ServerIdentity, ServerRecord, observe, unix_seconds};
@@ -159,12 +159,14 @@ impl Claim {
             }
             _ => {}
         }
-        if let Some(previous) = ServerRecord::read(&server_file).map_err(failed(&server_file))? {
-            if let Some(child) = end_leftover(&previous) {
-                let command = child.command.join(" ");
-                let text = format!("ended `{command}` (pid {}), left behind by an earlier server", child.pid);
-                log.line(&OWN_SOURCE.into(), text);
-            }
+        let previous = ServerRecord::read(&server_file).map_err(failed(&server_file))?;
+        if let Some(child) = previous.as_ref().and_then(end_leftover) {
+            let command = child.command.join(" ");
+            let text = format!(
+                "ended `{command}` (pid {}), left behind by an earlier server",
+                child.pid
+            );
+            log.line(&OWN_SOURCE.into(), text);
         }
         let process = identity(ours).ok_or_else(|| Error::Io {
             path: server_file.clone(),
@@ -229,11 +231,7 @@ fn open_lock(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
 }
 
 fn lock_or_explain(lock: &File, layout: &Layout, wanted: &ServerIdentity) -> Result<(), Error> {
@@ -248,7 +246,7 @@ fn lock_or_explain(lock: &File, layout: &Layout, wanted: &ServerIdentity) -> Res
             Err(TryLockError::WouldBlock) => {}
         }
         let record = ServerRecord::read(&layout.server_file()).ok().flatten();
-        if let Some(record) = record.filter(|record| is_alive(&record.process)) {
+        if let Some(record) = record.filter(ServerRecord::is_alive) {
             return Err(Error::Serving {
                 home: layout.home().to_owned(),
                 wanted: Box::new(wanted.clone()),

@@ -64,7 +64,10 @@ pub enum Error {
         tail: Vec<String>,
     },
     /// The gateway serves, but the runtime keeps failing.
-    #[error("the server (pid {pid}) runs, but its runtime keeps failing: {reason}{}", quote(tail))]
+    #[error(
+        "the server (pid {pid}) runs, but its runtime keeps failing: {reason}{}",
+        quote(tail)
+    )]
     CrashLoop {
         /// The server's process id.
         pid: u32,
@@ -109,7 +112,8 @@ impl Explain for Error {
             Self::Claim(error) => return error.hint(),
             Self::Start { .. } => "check that the program is there and the log's folder is writable".to_owned(),
             Self::Ended { .. } | Self::CrashLoop { .. } => {
-                "run `gem-setup doctor` to see what the runtime lacks, and `gem-setup logs` for the whole log".to_owned()
+                "run `gem-setup doctor` to see what the runtime lacks, and `gem-setup logs` for the whole log"
+                    .to_owned()
             }
             Self::NotReady { .. } => {
                 "it goes on loading; `gem-setup status` tells when it is ready, `gem-setup logs -f` what it does"
@@ -255,7 +259,10 @@ async fn answers_ready(port: u16, pid: u32) -> bool {
     let Ok(Ok(answer)) = timeout(Duration::from_millis(500), get(address, "/status")).await else {
         return false;
     };
-    let body = answer.find('{').and_then(|start| answer.get(start..)).unwrap_or_default();
+    let body = answer
+        .find('{')
+        .and_then(|start| answer.get(start..))
+        .unwrap_or_default();
     serde_json::Deserializer::from_str(body)
         .into_iter::<GatewayStatus>()
         .next()

@@ -185,7 +185,9 @@ impl Writer {
             return;
         }
         // Opened anew for each batch: a deleted, replaced or rotated file needs no detection.
-        let written = self.open(text.len()).and_then(|mut file| file.write_all(text.as_bytes()));
+        let written = self
+            .open(text.len())
+            .and_then(|mut file| file.write_all(text.as_bytes()));
         self.torn = written.is_err();
         if written.is_err() {
             self.lost.fetch_add(lost + lines, Ordering::Relaxed);

@@ -108,7 +108,10 @@ mod tests {
         let cases = [
             (vec![], None),
             (vec![("WATCHDOG_USEC", "2000000")], Some(Duration::from_secs(2))),
-            (vec![("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", &ours)], Some(Duration::from_secs(2))),
+            (
+                vec![("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", &ours)],
+                Some(Duration::from_secs(2)),
+            ),
             (vec![("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", "1")], None),
             (vec![("WATCHDOG_USEC", "0")], None),
         ];
@@ -117,5 +120,41 @@ mod tests {
             let found = ServiceManager::find(&environment(&variables)).unwrap();
             assert_eq!(found.watchdog, watchdog, "{variables:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn systemd_hears_ready_once_then_the_state_and_the_beat_of_the_watchdog() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let Some(systemd) = gem_setup_support::service_manager::ServiceManager::listen(&path).unwrap() else {
+            return;
+        };
+        let path = path.to_str().unwrap();
+        let service =
+            ServiceManager::find(&environment(&[("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "20000")])).unwrap();
+        let (status, changes) = watch::channel(EngineStatus::starting());
+        let following = tokio::spawn(async move { service.follow(changes).await });
+        let mut heard = Vec::new();
+        let mut next = async |wanted: &str| {
+            while !heard.iter().any(|message: &String| message.contains(wanted)) {
+                let message = tokio::time::timeout(Duration::from_secs(20), systemd.message()).await;
+                heard.push(message.unwrap().unwrap());
+            }
+            std::mem::take(&mut heard)
+        };
+        let before = next("EXTEND_TIMEOUT_USEC=").await;
+        assert!(before.iter().all(|message| !message.contains("READY")), "{before:?}");
+        status.send_modify(|status| status.state = EngineState::Ready);
+        next("READY=1\nSTATUS=ready").await;
+        status.send_modify(|status| {
+            status.state = EngineState::Restarting;
+            status.last_exit = Some("hung".to_owned());
+        });
+        next("STATUS=restarting (hung)").await;
+        status.send_modify(|status| status.state = EngineState::Ready);
+        let later = next("STATUS=ready").await;
+        assert!(later.iter().all(|message| !message.contains("READY")), "{later:?}");
+        next("WATCHDOG=1").await;
+        following.abort();
     }
 }

@@ -49,10 +49,7 @@ fn say(log: Option<&Log>, source: &Arc<str>, line: &[u8]) {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end_matches('\r');
     let last_state = text.rsplit('\r').next().unwrap_or_default();
-    let printable: String = last_state
-        .chars()
-        .filter(|c| *c == '\t' || !c.is_control())
-        .collect();
+    let printable: String = last_state.chars().filter(|c| *c == '\t' || !c.is_control()).collect();
     log.line(source, without_keys(printable));
 }
 
@@ -91,7 +88,10 @@ mod tests {
 
     #[tokio::test]
     async fn partial_lines_and_bytes_that_are_no_text_are_safe() {
-        assert_eq!(logged(b"one\r\n\xff\xfe two\nthree").await, ["one", "\u{fffd}\u{fffd} two", "three"]);
+        assert_eq!(
+            logged(b"one\r\n\xff\xfe two\nthree").await,
+            ["one", "\u{fffd}\u{fffd} two", "three"]
+        );
         assert!(logged(b"").await.is_empty());
     }
 

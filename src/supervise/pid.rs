@@ -86,7 +86,11 @@ impl PidFile {
     #[must_use]
     pub fn owner(&self, process: &Identity) -> Owner {
         if let Some(start_time) = self.start_time {
-            return if start_time == process.start_time { Owner::Ours } else { Owner::Stale };
+            return if start_time == process.start_time {
+                Owner::Ours
+            } else {
+                Owner::Stale
+            };
         }
         let (Some(binary), Some(port)) = (&self.binary_path, self.port) else {
             return Owner::Foreign;
@@ -94,7 +98,9 @@ impl PidFile {
         let line = &process.command;
         let serves = line.iter().any(|arg| arg == "serve");
         let port_matches = line.contains(&format!("--port={port}"))
-            || line.windows(2).any(|pair| pair[0] == "--port" && pair[1] == port.to_string());
+            || line
+                .windows(2)
+                .any(|pair| pair[0] == "--port" && pair[1] == port.to_string());
         // A script is run as an argument of its interpreter, so the program may be second.
         let binary_matches = line.iter().take(3).any(|arg| {
             let arg = Path::new(arg);
@@ -192,7 +198,9 @@ mod tests {
             assert_eq!(file.owner(&process(foreign)), Owner::Foreign, "{foreign:?}");
         }
         assert_eq!(
-            PidFile::parse("7").unwrap().owner(&process(&["lit", "serve", "--port=9379"])),
+            PidFile::parse("7")
+                .unwrap()
+                .owner(&process(&["lit", "serve", "--port=9379"])),
             Owner::Foreign
         );
     }

@@ -18,9 +18,9 @@ const LONGEST_ANSWER: u64 = 1 << 20;
 
 /// What is asked of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeRequest {
+pub(super) struct ProbeRequest {
     /// The model that must be known.
-    pub model: String,
+    pub(super) model: String,
 }
 
 impl ProbeRequest {

@@ -29,7 +29,7 @@ impl Default for HealthLimits {
         Self {
             start: Duration::from_secs(120),
             // Gemini CLI's `lit` downloads a missing model of a gigabyte at its first request (FACTS section 2).
-            warm_up: Duration::from_secs(900),
+            warm_up: Duration::from_secs(600),
             interval: Duration::from_secs(5),
             answer: Duration::from_secs(3),
             misses: 3,
@@ -78,7 +78,7 @@ async fn until_answering(request: &ProbeRequest, address: SocketAddr, limits: &H
     loop {
         // The connection is the readiness that is looked for; once accepted, a busy child may take its time to answer.
         let problem = match request.ask(address, CONNECT, limits.start).await {
-            Ok(NOT_FOUND) => format!("the runtime does not know the model `{}`", request.model),
+            Ok(NOT_FOUND) => unknown(request),
             Ok(_) => return Ok(()),
             Err(error) => error.to_string(),
         };
@@ -93,6 +93,10 @@ async fn until_answering(request: &ProbeRequest, address: SocketAddr, limits: &H
     }
 }
 
+fn unknown(request: &ProbeRequest) -> String {
+    format!("does not know the model `{}`", request.model)
+}
+
 async fn warm_up(
     request: &ProbeRequest,
     address: SocketAddr,
@@ -103,12 +107,10 @@ async fn warm_up(
     for _ in 0..WARM_UP_TRIES {
         match timeout(limits.warm_up, request.warm_up(address)).await {
             Err(_) => {
-                return Err(format!(
-                    "did not load its model within {} s",
-                    limits.warm_up.as_secs()
-                ));
+                return Err(format!("did not load its model within {} s", limits.warm_up.as_secs()));
             }
             Ok(Ok(200..300)) => return Ok(()),
+            Ok(Ok(NOT_FOUND)) => return Err(unknown(request)),
             Ok(Ok(status)) => {
                 // It lives and answers; what it answers is for the gateway to judge.
                 observer.note(&format!("answered the warm-up request with status {status}"));

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use gem_platform::process::{Identity, identity, is_alive};
+use gem_platform::process::{Identity, identity};
 use serde::{Deserialize, Serialize};
 
 use super::files;
@@ -76,6 +76,12 @@ impl ServerRecord {
         files::replace(path, &serde_json::to_string(self)?)
     }
 
+    /// Whether the server that wrote this still runs: the same pid, start time and command line.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        identity(self.process.pid).as_ref() == Some(&self.process)
+    }
+
     /// For how long it has served.
     #[must_use]
     pub fn uptime(&self) -> Duration {
@@ -114,7 +120,7 @@ pub enum Running {
 /// When a file of the home cannot be read.
 pub fn observe(layout: &Layout) -> io::Result<Running> {
     let record = ServerRecord::read(&layout.server_file())?;
-    if let Some(record) = record.filter(|record| is_alive(&record.process)) {
+    if let Some(record) = record.filter(ServerRecord::is_alive) {
         return Ok(Running::Supervised(Box::new(record)));
     }
     let Some(file) = PidFile::read(&layout.pid_file())? else {

@@ -136,7 +136,10 @@ async fn keep_alive(
                 voice,
             };
             supervisor.keep_alive(shutdown).await;
-            supervisor.voice.state(EngineState::Stopping);
+            supervisor.voice.change(EngineState::Stopping, |status| {
+                status.pid = None;
+                status.address = None;
+            });
         }
         None => {
             voice.state(EngineState::Ready);
@@ -165,7 +168,7 @@ impl Voice<'_> {
             update(status);
         });
         if before != state {
-            self.note(&format!("is {state} (was {before})"));
+            self.note(&format!("state: {state} (was {before})"));
         }
     }
 
@@ -240,7 +243,11 @@ impl Supervisor<'_> {
         self.config.activity.reset();
         let output = self.log_output(&mut child);
         // A loop is over when a child is ready, not when the next one is tried.
-        let state = if in_loop { EngineState::CrashLoop } else { EngineState::Starting };
+        let state = if in_loop {
+            EngineState::CrashLoop
+        } else {
+            EngineState::Starting
+        };
         self.voice
             .note(&format!("started with pid {} on port {}", child.id(), address.port()));
         self.voice.change(state, |status| {
@@ -303,7 +310,8 @@ impl Supervisor<'_> {
             return reason;
         }
         let _ = ready_at.set(Instant::now());
-        self.voice.note(&format!("ready after {} ms", started.elapsed().as_millis()));
+        self.voice
+            .note(&format!("ready after {} ms", started.elapsed().as_millis()));
         self.voice.state(EngineState::Ready);
         let reason = until_hung(
             &self.probe,

@@ -7,7 +7,7 @@ use super::Identity;
 /// Looks `pid` up, and hands the entry to `then` if it is a process that runs.
 pub(super) fn with_process<T>(pid: u32, then: impl FnOnce(&sysinfo::Process) -> T) -> Option<T> {
     let pid = Pid::from_u32(pid);
-    let mut system = System::new();
+    let mut system = System::new().ok()?;
     system.refresh_processes_specifics(
         ProcessesToUpdate::Some(&[pid]),
         true,
@@ -18,10 +18,8 @@ pub(super) fn with_process<T>(pid: u32, then: impl FnOnce(&sysinfo::Process) -> 
     (!gone).then(|| then(process))
 }
 
-/// The identity of the process `pid`.
-/// `None` when there is none or it is a zombie.
-#[must_use]
-pub fn identity(pid: u32) -> Option<Identity> {
+/// The identity of the process `pid`, unless there is none or it is a zombie.
+pub(super) fn identity(pid: u32) -> Option<Identity> {
     with_process(pid, |process| Identity {
         pid,
         start_time: process.start_time(),

@@ -58,15 +58,13 @@ fn spawner() -> io::Result<mpsc::Sender<Request>> {
         return Ok(sender.clone());
     }
     let (sender, requests) = mpsc::channel::<Request>();
-    std::thread::Builder::new()
-        .name("spawner".to_owned())
-        .spawn(move || {
-            for (command, runtime, reply) in requests {
-                let _entered = runtime.enter();
-                // Whoever asked may have been cancelled; the child then ends as it is dropped.
-                let _ = reply.send(tokio::process::Command::from(command).spawn());
-            }
-        })?;
+    std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
+        for (command, runtime, reply) in requests {
+            let _entered = runtime.enter();
+            // Whoever asked may have been cancelled; the child then ends as it is dropped.
+            let _ = reply.send(tokio::process::Command::from(command).spawn());
+        }
+    })?;
     *spawner = Some(sender.clone());
     Ok(sender)
 }

@@ -7,7 +7,6 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 
-pub use super::identity::identity;
 pub use super::unix::{
     Detached, Guard, ShutdownSignals, Supervised, ask_to_end, guard, kill, kill_leftover, start_detached,
 };
@@ -16,6 +15,12 @@ use super::Identity;
 
 pub(super) fn spawn_child(command: Command) -> io::Result<Child> {
     tokio::process::Command::from(command).spawn()
+}
+
+/// The identity of the process `pid`, unless there is none or it is a zombie.
+#[must_use]
+pub fn identity(pid: u32) -> Option<Identity> {
+    super::identity::identity(pid)
 }
 
 pub(super) fn signal_process(identity: &Identity, signal: Signal) -> io::Result<()> {

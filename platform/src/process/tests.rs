@@ -69,3 +69,69 @@ async fn a_supervised_child_ends_when_it_is_asked_to() {
     child.kill_group(&guard);
     assert!(!is_alive(&identity));
 }
+
+#[test]
+#[ignore = "a role, started by another test"]
+fn plays_the_guard() {
+    guard(std::io::stdin().lock());
+}
+
+/// The guard's input ends when its owner does, however that came.
+#[cfg(unix)]
+#[tokio::test]
+async fn the_guard_kills_the_whole_group_when_its_owner_is_gone() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    let guard = Guard::new(Program {
+        path: std::env::current_exe().unwrap(),
+        args: ["process::tests::plays_the_guard", "--exact", "--ignored"]
+            .map(Into::into)
+            .to_vec(),
+        env: Vec::new(),
+    });
+    let parent_and_child = Program {
+        path: "sh".into(),
+        args: ["-c", "sleep 60 & echo $!; wait"].map(Into::into).to_vec(),
+        env: Vec::new(),
+    };
+    let mut child = Supervised::spawn(&parent_and_child, &guard).unwrap();
+    let output = child.take_output().0.unwrap();
+    let line = BufReader::new(output).lines().next_line().await.unwrap().unwrap();
+    let grandchild = identity(line.parse().unwrap()).unwrap();
+    assert!(is_alive(&grandchild));
+    drop(guard);
+    tokio::time::timeout(Duration::from_secs(20), child.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    let gone = async {
+        while is_alive(&grandchild) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_service_manager_is_notified_by_path_and_by_abstract_name() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let name = format!("gem-platform-test-{}", std::process::id());
+    let abstract_address = SocketAddr::from_abstract_name(&name).unwrap();
+    for (receiver, socket) in [
+        (UnixDatagram::bind(&path).unwrap(), path.clone().into_os_string()),
+        (
+            UnixDatagram::bind_addr(&abstract_address).unwrap(),
+            format!("@{name}").into(),
+        ),
+    ] {
+        notify(&socket, "READY=1").unwrap();
+        let mut buffer = [0; 64];
+        let length = receiver.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"READY=1");
+    }
+}

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, getpgid, kill_process_group};
 use tokio::process::{Child, ChildStderr, ChildStdout};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::os::{spawn_child, signal_process};
+use super::os::{signal_process, spawn_child};
 use super::{Identity, Program};
 
 /// A child in a process group of its own that ends with this process.

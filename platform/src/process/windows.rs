@@ -10,7 +10,9 @@ use std::task::Poll;
 
 use process_wrap::tokio::{ChildWrapper, CommandWrap, CreationFlags, JobObject, KillOnDrop};
 use tokio::process::{ChildStderr, ChildStdout};
-use tokio::signal::windows::{CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
+use tokio::signal::windows::{
+    CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
+};
 use tokio::sync::mpsc;
 use windows::Win32::Foundation::{HANDLE, HANDLE_FLAG_INHERIT, HANDLE_FLAGS, SetHandleInformation, WAIT_TIMEOUT};
 use windows::Win32::System::Console::{
@@ -40,15 +42,24 @@ impl Supervised {
     /// When the program cannot be started or put into a job object.
     pub fn spawn(program: &Program, _guard: &Guard) -> io::Result<Self> {
         let mut command = program.command();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         // Without a console of our own the child would open a window.
-        let window = if has_console() { PROCESS_CREATION_FLAGS(0) } else { CREATE_NO_WINDOW };
+        let window = if has_console() {
+            PROCESS_CREATION_FLAGS(0)
+        } else {
+            CREATE_NO_WINDOW
+        };
         let child = CommandWrap::from(tokio::process::Command::from(command))
             .wrap(CreationFlags(CREATE_NEW_PROCESS_GROUP | window))
             .wrap(KillOnDrop)
             .wrap(JobObject)
             .spawn()?;
-        let id = child.id().ok_or_else(|| io::Error::other("the child has no process id"))?;
+        let id = child
+            .id()
+            .ok_or_else(|| io::Error::other("the child has no process id"))?;
         Ok(Self { child, id })
     }
 
@@ -151,7 +162,10 @@ pub fn start_detached(program: &Program, log: &File) -> io::Result<Detached> {
     let flags = CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP;
     let start = |flags: PROCESS_CREATION_FLAGS| -> io::Result<Detached> {
         let mut command = program.command();
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log.try_clone()?);
         command.creation_flags(flags.0).spawn().map(Detached)
     };
     // The terminal may run us in a job that ends with it; some jobs can be left, some forbid it.
@@ -160,7 +174,11 @@ pub fn start_detached(program: &Program, log: &File) -> io::Result<Detached> {
 
 /// Keeps our own standard streams from passing on: a pipe that the detached process held would never end for its reader.
 fn keep_inherited_handles() {
-    let streams = [io::stdin().as_raw_handle(), io::stdout().as_raw_handle(), io::stderr().as_raw_handle()];
+    let streams = [
+        io::stdin().as_raw_handle(),
+        io::stdout().as_raw_handle(),
+        io::stderr().as_raw_handle(),
+    ];
     for stream in streams.into_iter().filter(|stream| !stream.is_null()) {
         #[expect(unsafe_code, reason = "the flag has no safe wrapper")]
         // SAFETY: the handle is one of our standard streams; a bad one only makes the call fail.
@@ -295,10 +313,12 @@ fn listen_to_stop_event() -> io::Result<mpsc::UnboundedReceiver<()>> {
         OwnedHandle::from_raw_handle(handle.0)
     };
     let (sender, receiver) = mpsc::unbounded_channel();
-    std::thread::Builder::new().name("stop-event".to_owned()).spawn(move || {
-        // Zero means that the event was set.
-        while wait(&event, INFINITE) == 0 && sender.send(()).is_ok() {}
-    })?;
+    std::thread::Builder::new()
+        .name("stop-event".to_owned())
+        .spawn(move || {
+            // Zero means that the event was set.
+            while wait(&event, INFINITE) == 0 && sender.send(()).is_ok() {}
+        })?;
     Ok(receiver)
 }
 

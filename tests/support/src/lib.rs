@@ -2,5 +2,6 @@
 
 pub mod mirror;
 pub mod server;
+pub mod service_manager;
 pub mod stand_in;
 pub mod upstream;
