@@ -39,7 +39,11 @@ pub enum Error {
 }
 
 fn by(holder: &str) -> String {
-    if holder.is_empty() { String::new() } else { format!(" (pid {holder})") }
+    if holder.is_empty() {
+        String::new()
+    } else {
+        format!(" (pid {holder})")
+    }
 }
 
 impl Explain for Error {
@@ -73,7 +77,13 @@ impl Lock {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(failed)?;
         let deadline = Instant::now() + patience;
         loop {
             match file.try_lock() {
@@ -89,7 +99,10 @@ impl Lock {
             }
         }
         // Who holds it is for people; the lock itself does not depend on it.
-        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| write!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
     }
 }

@@ -244,7 +244,11 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) detach: bool,
     /// Where requests for hosted models go
-    #[arg(long, value_name = "URL", default_value = "https://generativelanguage.googleapis.com")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "https://generativelanguage.googleapis.com"
+    )]
     pub(crate) upstream: Url,
     /// Listen on this address instead of both loopback addresses
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]

@@ -26,7 +26,11 @@ pub(crate) fn run(session: &Session<'_>, action: BundleAction) -> Result<ExitCod
     let events = Events::remarks(session.printer);
     let request = BundleRequest {
         dir: absolute(&dir),
-        targets: if target.is_empty() { vec![session.target()?] } else { target },
+        targets: if target.is_empty() {
+            vec![session.target()?]
+        } else {
+            target
+        },
         model: model.then(|| state.model.clone()),
         catalog: session.catalog(catalog_file.as_ref())?,
     };

@@ -48,7 +48,9 @@ fn tell_started(session: &Session<'_>, started: &Started) -> Result<(), Failure>
         session.printer.json_line(&report);
     } else {
         let verb = if started.already { "runs already" } else { "is ready" };
-        session.printer.line(&format!("the server {verb}: pid {}, port {}", started.pid, report.port));
+        session
+            .printer
+            .line(&format!("the server {verb}: pid {}, port {}", started.pid, report.port));
     }
     Ok(())
 }
@@ -59,10 +61,15 @@ pub(crate) fn stop(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let (pid, text) = match stopped {
         Stopped::NotRunning => (None, "no server runs".to_owned()),
         Stopped::Gracefully { pid } => (Some(pid), format!("stopped the server (pid {pid})")),
-        Stopped::Killed { pid } => (Some(pid), format!("killed the server (pid {pid}), which did not end in time")),
+        Stopped::Killed { pid } => (
+            Some(pid),
+            format!("killed the server (pid {pid}), which did not end in time"),
+        ),
     };
     if session.printer.json() {
-        session.printer.json_line(&serde_json::json!({"stopped": pid.is_some(), "pid": pid}));
+        session
+            .printer
+            .json_line(&serde_json::json!({"stopped": pid.is_some(), "pid": pid}));
     } else {
         session.printer.line(&text);
     }
@@ -99,15 +106,25 @@ pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
     }
     let printer = session.printer;
     let Some(pid) = report.pid else {
-        printer.line(&format!("not running; `gem-setup start` starts it on port {}", report.port));
+        printer.line(&format!(
+            "not running; `gem-setup start` starts it on port {}",
+            report.port
+        ));
         return Ok(ExitCode::SUCCESS);
     };
     let readiness = if report.ready { "ready" } else { "not ready" };
-    let uptime = report.uptime_s.map_or_else(String::new, |seconds| format!(", for {seconds} s"));
-    printer.line(&format!("running and {readiness}: pid {pid}, port {}{uptime}", report.port));
+    let uptime = report
+        .uptime_s
+        .map_or_else(String::new, |seconds| format!(", for {seconds} s"));
+    printer.line(&format!(
+        "running and {readiness}: pid {pid}, port {}{uptime}",
+        report.port
+    ));
     printer.line(&format!("  runtime {} with the model {}", report.runtime, report.model));
     if let Some(child) = &report.child {
-        let pid = child.pid.map_or_else(|| "no process".to_owned(), |pid| format!("pid {pid}"));
+        let pid = child
+            .pid
+            .map_or_else(|| "no process".to_owned(), |pid| format!("pid {pid}"));
         printer.line(&format!(
             "  child {}: {pid}, private port {}, {} restarts",
             child.state, child.port, child.restarts
@@ -120,8 +137,11 @@ fn examine(session: &Session<'_>) -> Result<Report, Failure> {
     let state = session.state()?;
     let found = observe(&session.layout).map_err(|error| {
         let home = session.layout.gemini();
-        Failure::new(Kind::Unexpected, format!("cannot look for the server in `{}`: {error}", home.display()))
-            .with_hint("check that the folder is yours and readable")
+        Failure::new(
+            Kind::Unexpected,
+            format!("cannot look for the server in `{}`: {error}", home.display()),
+        )
+        .with_hint("check that the folder is yours and readable")
     })?;
     match found {
         Running::Supervised(record) => Ok(supervised(&record)),

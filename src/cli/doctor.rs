@@ -59,7 +59,12 @@ fn show(printer: &Printer, examination: &Examination) {
             printer.line(&palette.strong(this));
             group = this;
         }
-        printer.line(&format!("  {} {name:<11} {}: {}", mark(palette, check), check.title, check.detail));
+        printer.line(&format!(
+            "  {} {name:<11} {}: {}",
+            mark(palette, check),
+            check.title,
+            check.detail
+        ));
         if let Some(fix) = &check.fix {
             printer.line(&format!("    {} {fix}", palette.dim("fix:")));
         }

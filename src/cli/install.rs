@@ -94,7 +94,11 @@ pub(crate) fn conclude(printer: &Printer, events: &Events<'_>, outcome: &Outcome
     if !printer.json() {
         printer.line(&match (changed.is_empty(), is_plan) {
             (true, _) => "Everything is in place; nothing changed.".to_owned(),
-            (false, true) => format!("{} steps would change something: {}.", changed.len(), changed.join(", ")),
+            (false, true) => format!(
+                "{} steps would change something: {}.",
+                changed.len(),
+                changed.join(", ")
+            ),
             (false, false) => format!("Done; changed: {}.", changed.join(", ")),
         });
     }

@@ -66,10 +66,14 @@ impl Layers {
             }
         };
         let fault = |reason: String| {
-            Failure::new(Kind::Usage, format!("cannot use the configuration `{}`: {reason}", file.display()))
-                .with_hint("mend or delete that file; its keys are the options' names with `_` for `-`")
+            Failure::new(
+                Kind::Usage,
+                format!("cannot use the configuration `{}`: {reason}", file.display()),
+            )
+            .with_hint("mend or delete that file; its keys are the options' names with `_` for `-`")
         };
-        let table: toml::Table = toml::from_str(&text).map_err(|error| fault(error.to_string().trim_end().to_owned()))?;
+        let table: toml::Table =
+            toml::from_str(&text).map_err(|error| fault(error.to_string().trim_end().to_owned()))?;
         for (key, value) in table {
             let name = key.replace('_', "-");
             let known = options.get(&name).filter(|_| !NOT_IN_FILE.contains(&name.as_str()));
@@ -93,9 +97,9 @@ impl Layers {
             }
         });
         let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-        names
-            .into_iter()
-            .fold(command, |command, name| command.mut_subcommand(name, |sub| self.under(sub)))
+        names.into_iter().fold(command, |command, name| {
+            command.mut_subcommand(name, |sub| self.under(sub))
+        })
     }
 
     /// Where the value of the option `name` of `matches` came from.
@@ -150,7 +154,9 @@ impl Shape {
 fn option_names(command: &Command) -> BTreeMap<String, Shape> {
     let mut names = BTreeMap::new();
     for arg in command.get_arguments() {
-        let Some(long) = arg.get_long().filter(|long| !NOT_LAYERED.contains(long)) else { continue };
+        let Some(long) = arg.get_long().filter(|long| !NOT_LAYERED.contains(long)) else {
+            continue;
+        };
         let shape = match arg.get_action() {
             ArgAction::SetTrue | ArgAction::SetFalse => Shape::Switch,
             ArgAction::Count => Shape::Count,

@@ -18,7 +18,11 @@ pub(crate) fn run(session: &Session<'_>, args: ListArgs) -> Result<ExitCode, Fai
     let setup = session.setup(choices, &NetworkArgs::default(), session.target()?, &events, &terminal)?;
     let listing = session.block_on(async { Ok(setup.runtime()?.list(args.show_all).await?) })?;
     if printer.json() {
-        let names: Vec<&str> = setup.catalog.model_names().filter(|name| listing.contains(*name)).collect();
+        let names: Vec<&str> = setup
+            .catalog
+            .model_names()
+            .filter(|name| listing.contains(*name))
+            .collect();
         printer.json_line(&serde_json::json!({"runtime": setup.choices.runtime, "models": names, "listing": listing}));
     } else {
         printer.line(listing.trim_end());

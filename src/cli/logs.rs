@@ -13,8 +13,11 @@ pub(crate) fn run(session: &Session<'_>, args: LogsArgs) -> Result<ExitCode, Fai
     let printer = session.printer;
     let path = session.layout.log_file();
     let failed = |error: std::io::Error| {
-        Failure::new(Kind::Unexpected, format!("cannot read the log `{}`: {error}", path.display()))
-            .with_hint("check that it is yours")
+        Failure::new(
+            Kind::Unexpected,
+            format!("cannot read the log `{}`: {error}", path.display()),
+        )
+        .with_hint("check that it is yours")
     };
     let show = |lines: Vec<String>| {
         for line in lines {

@@ -92,17 +92,28 @@ impl From<Failure> for Refusal {
 /// environment and that file say laid underneath.
 fn parse(args: &[OsString], environment: &Environment) -> Result<Parsed, Refusal> {
     let first = Cli::command().ignore_errors(true).try_get_matches_from(args);
-    let path = |name: &str| first.as_ref().ok().and_then(|matches| matches.get_one::<PathBuf>(name).cloned());
+    let path = |name: &str| {
+        first
+            .as_ref()
+            .ok()
+            .and_then(|matches| matches.get_one::<PathBuf>(name).cloned())
+    };
     let home = path("home")
         .or_else(|| environment.var("GEM_SETUP_HOME").map(PathBuf::from))
         .or_else(|| environment.var("GEMINI_CLI_HOME").map(PathBuf::from))
-        .map_or_else(|| environment.user_home().to_owned(), |home| environment.current_dir().join(home));
+        .map_or_else(
+            || environment.user_home().to_owned(),
+            |home| environment.current_dir().join(home),
+        );
     let layout = Layout::new(home, environment.user_home());
     let given = path("config").or_else(|| environment.var("GEM_SETUP_CONFIG").map(PathBuf::from));
     let file = given.clone().unwrap_or_else(|| layout.config_file());
     let layers = Layers::collect(&Cli::command(), environment, &file, given.is_some())?;
     let refused = |error: clap::Error| Refusal::Clap(Box::new(explained(error, &layers)));
-    let matches = layers.under(Cli::command()).try_get_matches_from(args).map_err(refused)?;
+    let matches = layers
+        .under(Cli::command())
+        .try_get_matches_from(args)
+        .map_err(refused)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Refusal::Clap(Box::new(error)))?;
     if layout.home().as_os_str().is_empty() {
         let failure = Failure::new(Kind::Usage, "cannot tell where your home directory is");
@@ -118,8 +129,14 @@ fn parse(args: &[OsString], environment: &Environment) -> Result<Parsed, Refusal
 
 /// Adds to a complaint about a value where that value came from, if it was not typed.
 fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
-    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return error };
-    let name = argument.trim_start_matches('-').split([' ', '=']).next().unwrap_or_default();
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let name = argument
+        .trim_start_matches('-')
+        .split([' ', '='])
+        .next()
+        .unwrap_or_default();
     if let Some(explanation) = layers.explain(name) {
         let suggestion = ContextValue::StyledStrs(vec![explanation.into()]);
         error.insert(ContextKind::Suggested, suggestion);

@@ -11,8 +11,8 @@ use gem_setup::router::batch::{Row, RowDecision};
 use gem_setup::router::classify::local::{DEADLINE, LocalClassifier};
 use gem_setup::router::contents::parse_history;
 use gem_setup::router::{
-    ApprovalMode, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Models, Router,
-    RoutingContext, RoutingDecision,
+    ApprovalMode, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Models, Router, RoutingContext,
+    RoutingDecision,
 };
 use gem_setup::settings::{self, Places};
 
@@ -38,11 +38,20 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
     let local = if wants_model && classifier == ClassifierChoice::Model {
         let client = Network::default().client()?;
         let model: ModelName = parsed("classifier.model", &effective.classifier_model.value)?;
-        Some(LocalClassifier::new(client, &effective.classifier_host.value, &model, DEADLINE)?)
+        Some(LocalClassifier::new(
+            client,
+            &effective.classifier_host.value,
+            &model,
+            DEADLINE,
+        )?)
     } else {
         None
     };
-    let router = Router::new(models(session, args.models.as_ref())?, Arc::new(ModelAvailability::default()), local);
+    let router = Router::new(
+        models(session, args.models.as_ref())?,
+        Arc::new(ModelAvailability::default()),
+        local,
+    );
     let context = RoutingContext {
         conversation: Conversation::default(),
         asked,
@@ -60,7 +69,7 @@ fn name_of(place: &str, text: Option<&str>) -> Result<Option<ModelName>, Failure
     text.map(|text| parsed(place, text)).transpose()
 }
 
-fn parsed(place: &str, text: &str) -> Result<ModelName, Failure> {
+pub(crate) fn parsed(place: &str, text: &str) -> Result<ModelName, Failure> {
     text.parse().map_err(|error| {
         Failure::new(Kind::Usage, format!("cannot use the value of `{place}`: {error}"))
             .with_hint(format!("correct `{place}`, or leave it out"))
@@ -117,7 +126,10 @@ fn explain(printer: &Printer, decision: &RoutingDecision) {
     printer.line(&format!("{}{tier}", palette.strong(decision.model.as_str())));
     printer.line(&format!("  because: {}", decision.reasoning));
     for entry in &decision.trace {
-        printer.line(&format!("  {:<20} {} ({} ms)", entry.strategy, entry.outcome, entry.latency_ms));
+        printer.line(&format!(
+            "  {:<20} {} ({} ms)",
+            entry.strategy, entry.outcome, entry.latency_ms
+        ));
     }
 }
 
@@ -152,10 +164,12 @@ fn request_text(text: Option<&str>) -> Result<String, Failure> {
         Some(text) if text != "-" => Ok(text.to_owned()),
         _ => {
             let mut bytes = Vec::new();
-            io::stdin()
-                .lock()
-                .read_to_end(&mut bytes)
-                .map_err(|error| Failure::new(Kind::Usage, format!("cannot read the request from standard input: {error}")))?;
+            io::stdin().lock().read_to_end(&mut bytes).map_err(|error| {
+                Failure::new(
+                    Kind::Usage,
+                    format!("cannot read the request from standard input: {error}"),
+                )
+            })?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         }
     }

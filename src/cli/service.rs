@@ -29,7 +29,10 @@ pub(crate) fn run(session: &Session<'_>, action: ServiceAction) -> Result<ExitCo
             if printer.json() {
                 printer.json_line(&json!({"definition": installed.definition, "changed": installed.changed}));
             } else {
-                printer.line(&format!("the {kind} `{}` runs the server at login", installed.definition.display()));
+                printer.line(&format!(
+                    "the {kind} `{}` runs the server at login",
+                    installed.definition.display()
+                ));
             }
         }
         ServiceAction::Uninstall => {
@@ -59,7 +62,10 @@ pub(crate) fn run(session: &Session<'_>, action: ServiceAction) -> Result<ExitCo
                     Some(false) => "not running",
                     None => "running or not, the system does not say",
                 };
-                printer.line(&format!("{kind}: {presence}, {running} ({})", status.definition.display()));
+                printer.line(&format!(
+                    "{kind}: {presence}, {running} ({})",
+                    status.definition.display()
+                ));
             }
         }
     }
@@ -71,13 +77,18 @@ fn failure(error: service::Error) -> Failure {
         service::Error::Label(_) | service::Error::Unwritable { .. } => Kind::Usage,
         _ => Kind::Unexpected,
     };
-    let hint = error.advice().unwrap_or("`gem-setup start` runs the server without the system's help");
+    let hint = error
+        .advice()
+        .unwrap_or("`gem-setup start` runs the server without the system's help");
     Failure::new(kind, gem_setup::error::chain(&error)).with_hint(hint)
 }
 
 fn account(session: &Session<'_>) -> Account {
     let environment = &session.environment;
-    let name = environment.var("USER").or_else(|| environment.var("USERNAME")).unwrap_or_default();
+    let name = environment
+        .var("USER")
+        .or_else(|| environment.var("USERNAME"))
+        .unwrap_or_default();
     let name = match environment.var("USERDOMAIN") {
         Some(domain) => format!("{domain}\\{name}"),
         None => name.to_owned(),
@@ -94,7 +105,10 @@ fn account(session: &Session<'_>) -> Account {
 fn spec(session: &Session<'_>, os: Os) -> Result<Spec, Failure> {
     let state = session.state()?;
     let home = session.layout.home().to_str().ok_or_else(|| {
-        let message = format!("the home `{}` is no text that a service can name", session.layout.home().display());
+        let message = format!(
+            "the home `{}` is no text that a service can name",
+            session.layout.home().display()
+        );
         Failure::new(Kind::Usage, message).with_hint("pass another home with `--home`")
     })?;
     let mut args = vec![

@@ -61,13 +61,20 @@ impl Session<'_> {
 
     /// gem-setup's own executable.
     pub(crate) fn program(&self) -> Result<PathBuf, Failure> {
-        std::env::current_exe()
-            .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot tell where gem-setup itself is: {error}")))
+        std::env::current_exe().map_err(|error| {
+            Failure::new(
+                Kind::Unexpected,
+                format!("cannot tell where gem-setup itself is: {error}"),
+            )
+        })
     }
 
     /// Gets files as `network` says.
     pub(crate) fn fetcher(&self, network: &NetworkArgs) -> Result<Fetcher, Failure> {
-        let ca_cert = network.ca_cert.as_ref().map(|file| self.environment.current_dir().join(file));
+        let ca_cert = network
+            .ca_cert
+            .as_ref()
+            .map(|file| self.environment.current_dir().join(file));
         let settings = Network::from_environment(&self.environment, ca_cert)?;
         Ok(Fetcher::new(
             settings,
@@ -111,7 +118,12 @@ impl Session<'_> {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the asynchronous runtime: {error}")))?
+            .map_err(|error| {
+                Failure::new(
+                    Kind::Unexpected,
+                    format!("cannot start the asynchronous runtime: {error}"),
+                )
+            })?
             .block_on(future)
     }
 }
@@ -123,8 +135,14 @@ pub(crate) fn runtime_of(choice: RuntimeChoice, catalog: &Catalog, target: Targe
         RuntimeChoice::LitertLm => RuntimeName::LitertLm,
         RuntimeChoice::Builtin => RuntimeName::Builtin,
         RuntimeChoice::Auto => {
-            let is_published = catalog.runtime("lit").is_some_and(|entry| entry.artifact(target).is_some());
-            if is_published { RuntimeName::Lit } else { RuntimeName::LitertLm }
+            let is_published = catalog
+                .runtime("lit")
+                .is_some_and(|entry| entry.artifact(target).is_some());
+            if is_published {
+                RuntimeName::Lit
+            } else {
+                RuntimeName::LitertLm
+            }
         }
     }
 }

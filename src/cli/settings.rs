@@ -39,14 +39,23 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
         }
         SettingsAction::Remove { scope } => {
             let _lock = session.block_on(session.lock())?;
-            let removed = settings::clear(&places, destination(scope), &session.layout.backups(), jiff::Timestamp::now())?;
+            let removed = settings::clear(
+                &places,
+                destination(scope),
+                &session.layout.backups(),
+                jiff::Timestamp::now(),
+            )?;
             let printer = session.printer;
             if printer.json() {
                 printer.json_line(&json!({"removed": removed}));
             } else {
                 for file in &removed {
                     let outcome = serde_json::to_value(file.outcome).unwrap_or_default();
-                    printer.line(&format!("{}: {}", file.path.display(), outcome.as_str().unwrap_or_default()));
+                    printer.line(&format!(
+                        "{}: {}",
+                        file.path.display(),
+                        outcome.as_str().unwrap_or_default()
+                    ));
                 }
             }
             Ok(ExitCode::SUCCESS)
@@ -111,12 +120,25 @@ fn show(session: &Session<'_>, places: &Places) -> Result<ExitCode, Failure> {
 }
 
 fn print_key<T: Display>(printer: &Printer, name: &str, effective: &Effective<T>) {
-    let place = effective.path.as_ref().map_or_else(String::new, |path| format!(", {}", path.display()));
+    let place = effective
+        .path
+        .as_ref()
+        .map_or_else(String::new, |path| format!(", {}", path.display()));
     printer.line(&format!("{name:<17} {} ({}{place})", effective.value, effective.origin));
     for setting in &effective.shadowed {
-        printer.line(&format!("{:<17} hides {} ({})", "", setting.value, setting.path.display()));
+        printer.line(&format!(
+            "{:<17} hides {} ({})",
+            "",
+            setting.value,
+            setting.path.display()
+        ));
     }
     for setting in &effective.ignored {
-        printer.line(&format!("{:<17} ignores {} ({})", "", setting.value, setting.path.display()));
+        printer.line(&format!(
+            "{:<17} ignores {} ({})",
+            "",
+            setting.value,
+            setting.path.display()
+        ));
     }
 }

@@ -26,7 +26,11 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
         printer.line(&format!("{}\n  ({latency} ms)", joke.trim()));
     }
     for probe in &outcome.probes {
-        let agreement = if probe.got == probe.expected { "as expected" } else { "unlike the rubric" };
+        let agreement = if probe.got == probe.expected {
+            "as expected"
+        } else {
+            "unlike the rubric"
+        };
         printer.line(&format!(
             "{:<5} {agreement}, in {} ms by {}: {}",
             probe.got, probe.latency_ms, probe.answered_by, probe.request

@@ -12,7 +12,11 @@ use super::session::Session;
 pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let outcome = session.block_on(async {
-        let _lock = if session.layout.own().exists() { Some(session.lock().await?) } else { None };
+        let _lock = if session.layout.own().exists() {
+            Some(session.lock().await?)
+        } else {
+            None
+        };
         setup::uninstall(&session.layout, args.purge).await
     })?;
     if printer.json() {
@@ -24,7 +28,11 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
     }
     for file in &outcome.settings {
         let outcome = serde_json::to_value(file.outcome).unwrap_or_default();
-        printer.line(&format!("settings {}: {}", file.path.display(), outcome.as_str().unwrap_or_default()));
+        printer.line(&format!(
+            "settings {}: {}",
+            file.path.display(),
+            outcome.as_str().unwrap_or_default()
+        ));
     }
     for path in &outcome.deleted {
         printer.line(&format!("deleted {}", path.display()));

@@ -40,7 +40,8 @@ impl AskTerms for Terminal<'_> {
         if !self.is_there() {
             return None;
         }
-        self.printer.remark(&format!("\nThe model {} comes with terms of use:", model.name));
+        self.printer
+            .remark(&format!("\nThe model {} comes with terms of use:", model.name));
         for url in &model.terms {
             self.printer.remark(&format!("  {url}"));
         }

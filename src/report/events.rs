@@ -84,7 +84,8 @@ impl<'a> Events<'a> {
             StepState::Skipped => palette.dim("skipped"),
             StepState::Failed => palette.bad("failed "),
         };
-        self.bars.around(|| self.printer.remark(&format!("{mark} {id:<10} {detail}")));
+        self.bars
+            .around(|| self.printer.remark(&format!("{mark} {id:<10} {detail}")));
     }
 
     /// The last event.

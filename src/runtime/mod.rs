@@ -166,7 +166,11 @@ pub enum Error {
 }
 
 fn tail_of(tail: &str) -> String {
-    if tail.is_empty() { String::new() } else { format!("; its last words:\n{tail}") }
+    if tail.is_empty() {
+        String::new()
+    } else {
+        format!("; its last words:\n{tail}")
+    }
 }
 
 impl Explain for Error {

@@ -8,8 +8,8 @@ use gem_platform::process::Program;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
-use super::lit::describe;
 use super::Error;
+use super::lit::describe;
 use crate::catalog::Model;
 use crate::progress::Progress;
 
@@ -84,7 +84,9 @@ impl<'a> PullOutput<'a> {
     fn tail(&mut self) -> String {
         self.end_line();
         let text = self.lines.join("\n");
-        self.secrets.iter().fold(text, |text, secret| text.replace(secret.as_str(), "[hidden]"))
+        self.secrets
+            .iter()
+            .fold(text, |text, secret| text.replace(secret.as_str(), "[hidden]"))
     }
 }
 
@@ -185,7 +187,11 @@ async fn converse(child: &mut Child, output: &mut PullOutput<'_>) -> Result<std:
     let mut stderr = child.stderr.take();
     let (mut out, mut err) = ([0; 4096], [0; 4096]);
     while stdout.is_some() || stderr.is_some() {
-        let patience = if stdin.is_some() { QUESTION_PATIENCE } else { SILENCE_LIMIT };
+        let patience = if stdin.is_some() {
+            QUESTION_PATIENCE
+        } else {
+            SILENCE_LIMIT
+        };
         let asked = tokio::select! {
             read = read_from(&mut stdout, &mut out) => output.take(&out[..read?]),
             read = read_from(&mut stderr, &mut err) => output.take(&err[..read?]),
@@ -206,7 +212,9 @@ async fn converse(child: &mut Child, output: &mut PullOutput<'_>) -> Result<std:
 
 /// Reads once; a stream at its end becomes `None` and is never ready again.
 async fn read_from(stream: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> io::Result<usize> {
-    let Some(open) = stream else { return std::future::pending().await };
+    let Some(open) = stream else {
+        return std::future::pending().await;
+    };
     let read = open.read(buffer).await?;
     if read == 0 {
         *stream = None;

@@ -90,9 +90,8 @@ pub async fn create_bundle(
         text
     });
     write(&request.dir.join("SHA256SUMS"), sums.as_bytes())?;
-    let mirror = Url::from_directory_path(&request.dir).map_err(|()| {
-        Failure::new(Kind::Usage, format!("`{}` is no absolute path", request.dir.display()))
-    })?;
+    let mirror = Url::from_directory_path(&request.dir)
+        .map_err(|()| Failure::new(Kind::Usage, format!("`{}` is no absolute path", request.dir.display())))?;
     Ok(Bundle { mirror, catalog, files })
 }
 
@@ -123,14 +122,18 @@ fn take_model(layout: &Layout, request: &BundleRequest, name: &str) -> Result<Ve
         && !terms.cover(model)
     {
         let message = format!("cannot bundle the model `{name}`: its terms are not on record as accepted");
-        return Err(Failure::new(Kind::TermsNotAccepted, message)
-            .with_hint("run `gem-setup pull` with `--accept-terms` first"));
+        return Err(
+            Failure::new(Kind::TermsNotAccepted, message).with_hint("run `gem-setup pull` with `--accept-terms` first")
+        );
     }
     let source = layout.models().join(name);
     let mut files = Vec::new();
     copy_tree(&source, &request.dir, &Path::new("models").join(name), &mut files)?;
     if files.is_empty() {
-        let message = format!("cannot bundle the model `{name}`: there is nothing in `{}`", source.display());
+        let message = format!(
+            "cannot bundle the model `{name}`: there is nothing in `{}`",
+            source.display()
+        );
         return Err(Failure::new(Kind::Runtime, message).with_hint("pull it first with `gem-setup pull`"));
     }
     if let Ok(record) = std::fs::read(layout.terms_file()) {
@@ -145,7 +148,9 @@ fn take_model(layout: &Layout, request: &BundleRequest, name: &str) -> Result<Ve
 }
 
 fn copy_tree(from: &Path, root: &Path, inside: &Path, files: &mut Vec<BundledFile>) -> Result<(), Failure> {
-    let Ok(entries) = std::fs::read_dir(from) else { return Ok(()) };
+    let Ok(entries) = std::fs::read_dir(from) else {
+        return Ok(());
+    };
     for entry in entries {
         let entry = entry.map_err(|error| unreadable(from, &error))?;
         let inside = inside.join(entry.file_name());

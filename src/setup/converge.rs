@@ -118,7 +118,11 @@ pub(super) fn ask_terms(setup: &mut Setup<'_>) -> Result<(), Failure> {
         }
         answer => {
             let urls: Vec<&str> = model.terms.iter().map(url::Url::as_str).collect();
-            let why = if answer.is_some() { "were not accepted" } else { "have not been accepted, and there is no terminal to ask on" };
+            let why = if answer.is_some() {
+                "were not accepted"
+            } else {
+                "have not been accepted, and there is no terminal to ask on"
+            };
             let message = format!("the terms of the model `{}` {why}: {}", model.name, urls.join(", "));
             Err(Failure::new(Kind::TermsNotAccepted, message)
                 .with_hint("read them, then run the command again with `--accept-terms`"))
@@ -132,7 +136,9 @@ fn refuse(observer: &dyn Observer, found: &[(StepId, Inspection)], at: StepId, f
             _ if *id == at => observer.step(*id, StepState::Failed, &failure.message),
             Condition::InPlace(detail) => observer.step(*id, StepState::Ok, detail),
             Condition::NotNeeded(detail) => observer.step(*id, StepState::Skipped, detail),
-            Condition::Needed(_) => observer.step(*id, StepState::Skipped, &format!("not begun: {at} stands in the way")),
+            Condition::Needed(_) => {
+                observer.step(*id, StepState::Skipped, &format!("not begun: {at} stands in the way"))
+            }
         }
     }
     Outcome {
@@ -174,7 +180,11 @@ async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(S
 }
 
 /// Applies one step if need be and makes sure that it is in place afterwards.
-async fn bring_about(setup: &mut Setup<'_>, id: StepId, inspection: Inspection) -> Result<(StepState, String), Failure> {
+async fn bring_about(
+    setup: &mut Setup<'_>,
+    id: StepId,
+    inspection: Inspection,
+) -> Result<(StepState, String), Failure> {
     if let Some(failure) = inspection.blocked {
         return Err(failure);
     }
@@ -195,10 +205,18 @@ async fn bring_about(setup: &mut Setup<'_>, id: StepId, inspection: Inspection) 
 }
 
 fn confirm(id: StepId, inspection: Inspection) -> Result<(), Failure> {
-    let Condition::Needed(still) = inspection.condition else { return Ok(()) };
-    let fault = inspection.checks.into_iter().find(|check| check.status == super::Status::Fail);
+    let Condition::Needed(still) = inspection.condition else {
+        return Ok(());
+    };
+    let fault = inspection
+        .checks
+        .into_iter()
+        .find(|check| check.status == super::Status::Fail);
     let (detail, hint) = fault.map_or((still, None), |check| (check.detail, check.fix));
-    let failure = Failure::new(Kind::Unexpected, format!("the step `{id}` was done but is not in place: {detail}"));
+    let failure = Failure::new(
+        Kind::Unexpected,
+        format!("the step `{id}` was done but is not in place: {detail}"),
+    );
     Err(match hint {
         Some(hint) => failure.with_hint(hint),
         None => failure,
@@ -218,13 +236,20 @@ pub(super) fn record_terms(setup: &Setup<'_>, how: How) -> Result<(), Failure> {
 /// # Errors
 /// When the terms are not accepted or the model cannot be pulled.
 pub async fn pull(setup: &mut Setup<'_>) -> Result<(StepState, String), Failure> {
-    let is_there = matches!(steps::inspect(setup, StepId::Model).await.condition, Condition::InPlace(_));
+    let is_there = matches!(
+        steps::inspect(setup, StepId::Model).await.condition,
+        Condition::InPlace(_)
+    );
     if is_there && !setup.choices.force {
         return Ok((StepState::Ok, format!("`{}` is there", setup.choices.model)));
     }
     let runtime = setup.runtime()?;
     if runtime.program().is_some_and(|program| !program.exists()) {
-        let message = format!("cannot pull `{}`: the runtime `{}` is not installed", setup.choices.model, runtime.name());
+        let message = format!(
+            "cannot pull `{}`: the runtime `{}` is not installed",
+            setup.choices.model,
+            runtime.name()
+        );
         return Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"));
     }
     if let Condition::Needed(_) = steps::inspect(setup, StepId::Terms).await.condition {

@@ -96,10 +96,18 @@ fn inspect_gpu(setup: &Setup<'_>) -> Check {
         return Check::skip(GPU.0, GPU.1, "the builtin runtime needs none");
     }
     let found = gem_platform::probe::gpus();
-    let shut = found.iter().filter_map(|gpu| gpu.device.as_ref()).find(|device| !device.usable);
+    let shut = found
+        .iter()
+        .filter_map(|gpu| gpu.device.as_ref())
+        .find(|device| !device.usable);
     if let Some(device) = shut {
         let detail = format!("you may not use `{}`", device.path.display());
-        return Check::warn(GPU.0, GPU.1, detail, "add yourself to the group that owns it, usually `render`");
+        return Check::warn(
+            GPU.0,
+            GPU.1,
+            detail,
+            "add yourself to the group that owns it, usually `render`",
+        );
     }
     if found.is_empty() {
         return Check::ok(GPU.0, GPU.1, "none found; the model runs on the processor, more slowly");
@@ -115,14 +123,25 @@ fn inspect_override(setup: &Setup<'_>) -> Check {
         return Check::fail(OVERRIDE.0, OVERRIDE.1, detail, "unset GEMINI_MODEL");
     }
     if let Some((file, model)) = model_in_env_files(setup) {
-        let detail = format!("`{}` sets GEMINI_MODEL to `{model}`, so nothing is routed", file.display());
+        let detail = format!(
+            "`{}` sets GEMINI_MODEL to `{model}`, so nothing is routed",
+            file.display()
+        );
         return Check::fail(OVERRIDE.0, OVERRIDE.1, detail, "take GEMINI_MODEL out of that file");
     }
     let router = settings::load(&setup.places(), setup.environment).router();
     if let Some(model) = router.model_name.value.as_deref().filter(|model| !routes(model)) {
         let place = router.model_name.path.unwrap_or_default();
-        let detail = format!("`model.name` is `{model}` in `{}`, so nothing is routed", place.display());
-        return Check::fail(OVERRIDE.0, OVERRIDE.1, detail, "take `model.name` out of that file, or set it to `auto`");
+        let detail = format!(
+            "`model.name` is `{model}` in `{}`, so nothing is routed",
+            place.display()
+        );
+        return Check::fail(
+            OVERRIDE.0,
+            OVERRIDE.1,
+            detail,
+            "take `model.name` out of that file, or set it to `auto`",
+        );
     }
     Check::ok(OVERRIDE.0, OVERRIDE.1, "no model is fixed by environment or settings")
 }

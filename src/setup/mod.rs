@@ -4,10 +4,10 @@ mod bundle;
 mod check;
 mod converge;
 mod doctor;
+mod smoke;
 mod state;
 mod step;
 mod steps;
-mod smoke;
 mod uninstall;
 
 use std::path::{Path, PathBuf};
@@ -37,7 +37,10 @@ use crate::settings::{Destination, Places, RouterValues};
 
 /// What the person asked of `install`.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own (CONTRACT section 1)")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own (CONTRACT section 1)"
+)]
 pub struct Choices {
     /// The runtime.
     pub runtime: RuntimeName,
@@ -202,7 +205,9 @@ impl Setup<'_> {
 
     /// What a smoke test tests: another combination must be tested anew.
     fn subject(&self) -> String {
-        let Choices { runtime, model, port, .. } = &self.choices;
+        let Choices {
+            runtime, model, port, ..
+        } = &self.choices;
         format!("{runtime} {} {model} {port}", self.version().unwrap_or("-"))
     }
 
@@ -227,7 +232,10 @@ impl Setup<'_> {
         let Self { target, .. } = self;
         Failure::new(
             Kind::Unsupported,
-            format!("no build of the runtime `{}` is published for {target}", self.choices.runtime),
+            format!(
+                "no build of the runtime `{}` is published for {target}",
+                self.choices.runtime
+            ),
         )
         .with_hint(
             "use `--runtime litert-lm` (Google's successor, from PyPI) or `--runtime builtin` (no model needed); \

@@ -70,18 +70,14 @@ pub async fn smoke(port: u16, model: &str, runtime: RuntimeName) -> Result<Smoke
         outcome.joke_latency_ms = Some(latency);
     }
     for (request, expected) in PROBES {
-        outcome.probes.push(probe(port, model, runtime, request, expected).await?);
+        outcome
+            .probes
+            .push(probe(port, model, runtime, request, expected).await?);
     }
     Ok(outcome)
 }
 
-async fn probe(
-    port: u16,
-    model: &str,
-    runtime: RuntimeName,
-    request: &str,
-    expected: Tier,
-) -> Result<Probe, Failure> {
+async fn probe(port: u16, model: &str, runtime: RuntimeName, request: &str, expected: Tier) -> Result<Probe, Failure> {
     let body = classification_request(request, &[]);
     let (answer, latency_ms) = ask(port, model, body.to_string().into()).await?;
     let verdict = verdict_in_reply(&answer.body)
@@ -110,7 +106,11 @@ async fn ask(port: u16, model: &str, body: Bytes) -> Result<(local::Answer, u64)
     let latency = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     if answer.status != 200 {
         let text = String::from_utf8_lossy(&answer.body);
-        return Err(failure(format!("port {port} answered {} to a prompt: {}", answer.status, text.trim())));
+        return Err(failure(format!(
+            "port {port} answered {} to a prompt: {}",
+            answer.status,
+            text.trim()
+        )));
     }
     Ok((answer, latency))
 }

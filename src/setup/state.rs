@@ -109,7 +109,9 @@ impl Explain for Error {
         let hint = match self {
             Self::Read { .. } => "check the file's permissions",
             Self::Parse { .. } => "move the file away and run `gem-setup install` again",
-            Self::Write { .. } => "check that the disk has room and that the directory is yours, then run the command again",
+            Self::Write { .. } => {
+                "check that the disk has room and that the directory is yours, then run the command again"
+            }
         };
         Some(hint.to_owned())
     }
@@ -157,7 +159,10 @@ impl State {
         };
         let state: Self = serde_json::from_slice(&bytes).map_err(|error| parse(error.to_string()))?;
         if state.format != FORMAT {
-            return Err(parse(format!("format {} is not known, expected {FORMAT}", state.format)));
+            return Err(parse(format!(
+                "format {} is not known, expected {FORMAT}",
+                state.format
+            )));
         }
         Ok(Some(state))
     }

@@ -39,7 +39,12 @@ pub async fn uninstall(layout: &Layout, purge: bool) -> Result<Uninstalled, Fail
     if let Some(state) = &state {
         outcome.settings = settings::remove(&state.settings, &layout.backups(), Timestamp::now())?;
     }
-    let mut doomed = vec![layout.lit_bin(), layout.litert_lm_env(), layout.state_file(), layout.downloads()];
+    let mut doomed = vec![
+        layout.lit_bin(),
+        layout.litert_lm_env(),
+        layout.state_file(),
+        layout.downloads(),
+    ];
     if purge {
         let model = state.as_ref().map(|state| layout.models().join(&state.model));
         doomed.extend(model);

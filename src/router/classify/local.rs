@@ -7,9 +7,10 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use url::Url;
 
+use super::clean::clean;
 use super::prompt::Prompt;
 use crate::error::{Explain, Kind};
-use crate::router::{AnsweredBy, ModelName, Tier, Turn, Verdict};
+use crate::router::{AnsweredBy, ModelName, Turn, Verdict};
 
 /// How long a classification may take, unless something else is asked for: Gemini CLI gives up after 10 s.
 pub const DEADLINE: Duration = Duration::from_secs(8);
@@ -199,7 +200,12 @@ fn answered_by(response: &Response) -> AnsweredBy {
 pub fn verdict_in_reply(body: &[u8]) -> Result<Verdict, String> {
     let text = reply_text(body)?;
     let head = || text.chars().take(80).collect::<String>();
-    read_verdict(&text).ok_or_else(|| format!("`{}` holds no choice", head()))
+    let answer = clean(&text).map_err(|reason| format!("{reason}: `{}`", head()))?;
+    Ok(Verdict {
+        tier: answer.tier,
+        probability: None,
+        reasoning: answer.reasoning,
+    })
 }
 
 /// The text of the first candidate in a `generateContent` reply.
@@ -224,24 +230,6 @@ fn reply_text(body: &[u8]) -> Result<String, String> {
     let reply: Reply = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let first = reply.candidates.into_iter().next().ok_or("it has no candidate")?;
     Ok(first.content.parts.into_iter().map(|part| part.text).collect())
-}
-
-/// The verdict in the model's text.
-fn read_verdict(text: &str) -> Option<Verdict> {
-    #[derive(Deserialize)]
-    struct Choice {
-        reasoning: String,
-        model_choice: Tier,
-    }
-    let Choice {
-        reasoning,
-        model_choice,
-    } = serde_json::from_str(text).ok()?;
-    Some(Verdict {
-        tier: model_choice,
-        probability: None,
-        reasoning,
-    })
 }
 
 #[cfg(test)]

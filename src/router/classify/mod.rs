@@ -1,6 +1,7 @@
 //! Classifiers: from a request and its history to a tier.
 
 pub mod builtin;
+pub mod clean;
 pub mod local;
 mod prompt;
 

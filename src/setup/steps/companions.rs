@@ -41,7 +41,11 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         let found = faults_of(setup, companion);
         if !found.is_empty() {
             let names: Vec<_> = companion.extract.iter().map(String::as_str).collect();
-            plans.push(format!("download {} and take {} from it", companion.url, names.join(", ")));
+            plans.push(format!(
+                "download {} and take {} from it",
+                companion.url,
+                names.join(", ")
+            ));
         }
         faults.extend(found);
     }
@@ -49,7 +53,10 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         let detail = format!("all in place in {}", shown(&setup.layout.lit_bin()));
         return Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)]);
     }
-    Inspection::needed(plans.join("; "), vec![Check::fail(ID, TITLE, faults.join("; "), REINSTALL)])
+    Inspection::needed(
+        plans.join("; "),
+        vec![Check::fail(ID, TITLE, faults.join("; "), REINSTALL)],
+    )
 }
 
 /// What is wrong with the files of `companion`: missing, or other than what was taken from the pinned archive.
@@ -64,7 +71,10 @@ fn faults_of(setup: &Setup<'_>, companion: &Companion) -> Vec<String> {
                 faults.push(format!("{} was changed since it was put there", shown(&path)));
             }
             (Ok(_), Some(placed)) if placed.archive != companion.sha256 => {
-                faults.push(format!("{} comes from another archive than the catalog's", shown(&path)));
+                faults.push(format!(
+                    "{} comes from another archive than the catalog's",
+                    shown(&path)
+                ));
             }
             (Ok(_), Some(_)) => {}
         }
@@ -78,7 +88,13 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         if !setup.choices.force && faults_of(setup, &companion).is_empty() {
             continue;
         }
-        let name = companion.url.path().rsplit('/').next().unwrap_or(&companion.name).to_owned();
+        let name = companion
+            .url
+            .path()
+            .rsplit('/')
+            .next()
+            .unwrap_or(&companion.name)
+            .to_owned();
         let archive = setup.layout.downloads().join(&name);
         let request = Request {
             id: "companions".to_owned(),

@@ -37,7 +37,10 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
             Inspection::needed(plan, vec![Check::fail(ID, TITLE, detail, REINSTALL)])
         }
         // Why the runtime cannot be asked is the runtime step's to say.
-        Err(reason) => Inspection::needed(plan, vec![Check::skip(ID, TITLE, format!("cannot ask the runtime: {reason}"))]),
+        Err(reason) => Inspection::needed(
+            plan,
+            vec![Check::skip(ID, TITLE, format!("cannot ask the runtime: {reason}"))],
+        ),
     }
 }
 
@@ -47,7 +50,10 @@ fn plan(setup: &Setup<'_>) -> String {
         return format!("import `{}` as `{}`", file.display(), model.name);
     }
     let size = if model.size > 0 {
-        format!(" ({:.1} MB)", f64::from(u32::try_from(model.size / 1000).unwrap_or(u32::MAX)) / 1000.0)
+        format!(
+            " ({:.1} MB)",
+            f64::from(u32::try_from(model.size / 1000).unwrap_or(u32::MAX)) / 1000.0
+        )
     } else {
         String::new()
     };
@@ -65,9 +71,15 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         .with_hint("run the command again with `--accept-terms`"));
     }
     let runtime = setup.runtime()?;
-    let pulled = runtime.pull(&model, setup.choices.model_file.as_deref(), setup.progress).await;
+    let pulled = runtime
+        .pull(&model, setup.choices.model_file.as_deref(), setup.progress)
+        .await;
     setup.forget_listing();
     pulled.map_err(|error: Error| Failure::from(error))?;
-    let verb = if setup.choices.model_file.is_some() { "imported" } else { "pulled" };
+    let verb = if setup.choices.model_file.is_some() {
+        "imported"
+    } else {
+        "pulled"
+    };
     Ok(format!("{verb} `{}`", model.name))
 }

@@ -54,7 +54,11 @@ fn inspect_lit(setup: &Setup<'_>) -> Inspection {
     };
     let plan = format!(
         "download {} ({}) to {}",
-        setup.fetcher.sources(&artifact.url).first().map_or(artifact.url.as_str(), |url| url.as_str()),
+        setup
+            .fetcher
+            .sources(&artifact.url)
+            .first()
+            .map_or(artifact.url.as_str(), |url| url.as_str()),
         size_of(artifact),
         shown(&path)
     );
@@ -81,20 +85,33 @@ fn skipped(reason: &str) -> [Check; 2] {
 }
 
 fn missing(path: &Path, plan: String) -> Inspection {
-    let mut checks = vec![Check::fail(BINARY.0, BINARY.1, format!("{} is missing", shown(path)), REINSTALL)];
+    let mut checks = vec![Check::fail(
+        BINARY.0,
+        BINARY.1,
+        format!("{} is missing", shown(path)),
+        REINSTALL,
+    )];
     checks.extend(skipped("the runtime is missing"));
     Inspection::needed(plan, checks)
 }
 
 fn unreadable(path: &Path, plan: String, error: &io::Error) -> Inspection {
     let detail = format!("{} cannot be read: {error}", shown(path));
-    let mut checks = vec![Check::fail(BINARY.0, BINARY.1, detail, "check the directory's permissions")];
+    let mut checks = vec![Check::fail(
+        BINARY.0,
+        BINARY.1,
+        detail,
+        "check the directory's permissions",
+    )];
     checks.extend(skipped("the runtime cannot be read"));
     Inspection::needed(plan, checks)
 }
 
 fn in_the_way(path: &Path, plan: String) -> Inspection {
-    let detail = format!("{} is a directory where the runtime's executable should be", shown(path));
+    let detail = format!(
+        "{} is a directory where the runtime's executable should be",
+        shown(path)
+    );
     let fix = format!("move {} away, then run `gem-setup install` again", shown(path));
     let failure = Failure::new(Kind::Download, format!("cannot install the runtime: {detail}")).with_hint(fix.clone());
     let mut checks = vec![Check::fail(BINARY.0, BINARY.1, detail, fix)];
@@ -109,9 +126,17 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
     };
     let mut checks = vec![Check::ok(BINARY.0, BINARY.1, shown(path))];
     if found != artifact.sha256 {
-        let detail = format!("{} has the SHA-256 {found}, the catalog says {}", shown(path), artifact.sha256);
+        let detail = format!(
+            "{} has the SHA-256 {found}, the catalog says {}",
+            shown(path),
+            artifact.sha256
+        );
         checks.push(Check::fail(CHECKSUM.0, CHECKSUM.1, detail, REINSTALL));
-        checks.push(Check::skip(EXECUTABLE.0, EXECUTABLE.1, "the runtime is not what it should be"));
+        checks.push(Check::skip(
+            EXECUTABLE.0,
+            EXECUTABLE.1,
+            "the runtime is not what it should be",
+        ));
         return Inspection::needed(plan, checks);
     }
     checks.push(Check::ok(CHECKSUM.0, CHECKSUM.1, format!("SHA-256 {found}")));
@@ -176,13 +201,19 @@ pub(in crate::setup) async fn inspect_loader(setup: &Setup<'_>) -> Check {
     let absent = absent.join("; ");
     match runs {
         Some(Err(reason)) if reason.contains("shared librar") => {
-            let detail = reason.lines().find(|line| line.contains("shared librar")).unwrap_or(&reason);
+            let detail = reason
+                .lines()
+                .find(|line| line.contains("shared librar"))
+                .unwrap_or(&reason);
             Check::fail(LOADER.0, LOADER.1, detail.trim(), fix)
         }
         _ if missing.is_empty() => Check::ok(LOADER.0, LOADER.1, format!("{} can be loaded", libraries.join(" and "))),
-        Some(Err(reason)) => {
-            Check::fail(LOADER.0, LOADER.1, format!("{absent}, and the runtime does not run: {reason}"), fix)
-        }
+        Some(Err(reason)) => Check::fail(
+            LOADER.0,
+            LOADER.1,
+            format!("{absent}, and the runtime does not run: {reason}"),
+            fix,
+        ),
         Some(Ok(_)) => Check::warn(LOADER.0, LOADER.1, format!("{absent}, yet the runtime starts"), fix),
         None => Check::warn(LOADER.0, LOADER.1, absent, fix),
     }
@@ -198,7 +229,10 @@ fn package_advice(missing: &[LibraryError]) -> String {
         let fallback = "install the packages that bring libvulkan.so.1 and libGL.so.1 (Debian: libvulkan1, libgl1)";
         return fallback.to_owned();
     }
-    let instructions: Vec<String> = packages.iter().map(|package| format!("`{}`", package.instruction())).collect();
+    let instructions: Vec<String> = packages
+        .iter()
+        .map(|package| format!("`{}`", package.instruction()))
+        .collect();
     format!("run {}", instructions.join(" and "))
 }
 
@@ -220,8 +254,11 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         done.push(format!("downloaded {} ({} bytes)", shown(&path), fetched.size));
     }
     allow_to_run(&path).map_err(|error| {
-        Failure::new(Kind::Unexpected, format!("cannot make {} executable: {error}", shown(&path)))
-            .with_hint("check that the file is yours and its file system allows execution")
+        Failure::new(
+            Kind::Unexpected,
+            format!("cannot make {} executable: {error}", shown(&path)),
+        )
+        .with_hint("check that the file is yours and its file system allows execution")
     })?;
     setup.forget_listing();
     done.push("made it executable".to_owned());

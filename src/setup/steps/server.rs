@@ -55,7 +55,12 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
                 process.pid,
                 process.command.join(" ")
             );
-            not_running(setup, detail, &format!("delete {}, then {START}", shown(&setup.layout.pid_file()))).await
+            not_running(
+                setup,
+                detail,
+                &format!("delete {}, then {START}", shown(&setup.layout.pid_file())),
+            )
+            .await
         }
         Ok(Running::No) => {
             let detail = match PidFile::read(&setup.layout.pid_file()) {
@@ -72,7 +77,11 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
 }
 
 fn plan(setup: &Setup<'_>) -> String {
-    let how = if setup.choices.direct { "the runtime alone" } else { "gateway and runtime" };
+    let how = if setup.choices.direct {
+        "the runtime alone"
+    } else {
+        "gateway and runtime"
+    };
     format!("start the server on port {} ({how})", setup.choices.port)
 }
 
@@ -128,7 +137,10 @@ fn bare(setup: &Setup<'_>, pid: u32, port: u16) -> Inspection {
         Check::ok(PORT.0, PORT.1, format!("port {port} is held by pid {pid}")),
         Check::skip(HEALTH.0, HEALTH.1, "not a server of gem-setup"),
     ];
-    Inspection::needed(format!("put the runtime on port {} under supervision", setup.choices.port), checks)
+    Inspection::needed(
+        format!("put the runtime on port {} under supervision", setup.choices.port),
+        checks,
+    )
 }
 
 async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspection {
@@ -169,7 +181,10 @@ fn inspect_pid_file(setup: &Setup<'_>, pid: u32) -> Check {
             Check::fail(PROCESS.0, PROCESS.1, detail, RESTART)
         }
         _ => {
-            let detail = format!("pid {pid} runs, but {} does not name it", shown(&setup.layout.pid_file()));
+            let detail = format!(
+                "pid {pid} runs, but {} does not name it",
+                shown(&setup.layout.pid_file())
+            );
             Check::fail(PROCESS.0, PROCESS.1, detail, RESTART)
         }
     }
@@ -193,7 +208,12 @@ async fn inspect_health(wanted: &ServerIdentity, record: &ServerRecord) -> Check
             let why = record.child.as_ref().and_then(|child| child.last_exit.clone());
             let why = why.map_or_else(String::new, |why| format!("; the last one: {why}"));
             let detail = format!("port {port} answers {}: the runtime is {state}{why}", answer.status);
-            Check::fail(HEALTH.0, HEALTH.1, detail, "see `gem-setup logs`, then run `gem-setup restart`")
+            Check::fail(
+                HEALTH.0,
+                HEALTH.1,
+                detail,
+                "see `gem-setup logs`, then run `gem-setup restart`",
+            )
         }
         Err(error) => Check::fail(HEALTH.0, HEALTH.1, error.to_string(), RESTART),
     }

@@ -36,14 +36,21 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::in_place(detail, checks);
     }
     let files = plan.files.iter().map(|file| {
-        let keys: Vec<String> = file.changes.iter().map(|change| format!("{} = {}", change.key, change.to)).collect();
+        let keys: Vec<String> = file
+            .changes
+            .iter()
+            .map(|change| format!("{} = {}", change.key, change.to))
+            .collect();
         format!("set in {}: {}", shown(&file.path), keys.join(", "))
     });
     Inspection::needed(files.collect::<Vec<_>>().join("; "), checks)
 }
 
 fn broken(failure: Failure) -> Inspection {
-    let fix = failure.hint.clone().unwrap_or_else(|| "mend the file by hand".to_owned());
+    let fix = failure
+        .hint
+        .clone()
+        .unwrap_or_else(|| "mend the file by hand".to_owned());
     let checks = vec![
         Check::fail(FILE.0, FILE.1, &failure.message, fix),
         Check::skip(ROUTER.0, ROUTER.1, "the settings cannot be read"),
@@ -85,7 +92,11 @@ fn inspect_router(router: &Router, plan: &Plan) -> Check {
         );
         return Check::fail(ROUTER.0, ROUTER.1, detail, REINSTALL);
     }
-    let changes: Vec<_> = plan.files.iter().flat_map(|file| file.changes.iter().map(move |change| (file, change))).collect();
+    let changes: Vec<_> = plan
+        .files
+        .iter()
+        .flat_map(|file| file.changes.iter().map(move |change| (file, change)))
+        .collect();
     if changes.is_empty() {
         let detail = format!("on, at {}", router.classifier_host.value);
         return Check::ok(ROUTER.0, ROUTER.1, detail);
@@ -94,7 +105,12 @@ fn inspect_router(router: &Router, plan: &Plan) -> Check {
         .iter()
         .map(|(file, change)| {
             let from = change.from.as_deref().unwrap_or("not set");
-            format!("`{}` in {} is {from}, should be {}", change.key, shown(&file.path), change.to)
+            format!(
+                "`{}` in {} is {from}, should be {}",
+                change.key,
+                shown(&file.path),
+                change.to
+            )
         })
         .collect();
     let starts_another = changes.iter().all(|(_, change)| change.key == Key::BinaryPath)
@@ -116,7 +132,12 @@ fn inspect_shadowed(setup: &Setup<'_>, router: &Router, plan: &Plan) -> Check {
     let mut faults = Vec::new();
     differs(&router.enabled, &true, Key::Enabled, &mut faults);
     differs(&router.classifier_host, &host, Key::ClassifierHost, &mut faults);
-    differs(&router.classifier_model, &wanted.model, Key::ClassifierModel, &mut faults);
+    differs(
+        &router.classifier_model,
+        &wanted.model,
+        Key::ClassifierModel,
+        &mut faults,
+    );
     if faults.is_empty() {
         return Check::ok(SHADOWED.0, SHADOWED.1, "no other settings file contradicts");
     }
@@ -126,8 +147,14 @@ fn inspect_shadowed(setup: &Setup<'_>, router: &Router, plan: &Plan) -> Check {
 
 fn differs<T: PartialEq + std::fmt::Display>(found: &Effective<T>, wanted: &T, key: Key, faults: &mut Vec<String>) {
     if found.value != *wanted {
-        let place = found.path.as_deref().map_or_else(|| "Gemini CLI's defaults".to_owned(), shown);
-        faults.push(format!("`{key}` is {} because of {place} ({} scope)", found.value, found.origin));
+        let place = found
+            .path
+            .as_deref()
+            .map_or_else(|| "Gemini CLI's defaults".to_owned(), shown);
+        faults.push(format!(
+            "`{key}` is {} because of {place} ({} scope)",
+            found.value, found.origin
+        ));
     }
 }
 

@@ -30,7 +30,9 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         subject: setup.subject(),
     });
     let joke = outcome.joke.zip(outcome.joke_latency_ms);
-    let joke = joke.map_or_else(String::new, |(text, latency)| format!("“{}” ({latency} ms); ", text.trim()));
+    let joke = joke.map_or_else(String::new, |(text, latency)| {
+        format!("“{}” ({latency} ms); ", text.trim())
+    });
     let probes: Vec<String> = outcome
         .probes
         .iter()

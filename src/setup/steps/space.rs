@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::error::{Failure, Kind};
+use crate::setup::Setup;
 use crate::setup::check::Check;
 use crate::setup::step::Inspection;
-use crate::setup::Setup;
 
 const ID: &str = "platform.disk";
 const TITLE: &str = "disk space";
@@ -22,7 +22,9 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         (setup.layout.gemini(), super::runtime::missing_bytes(setup) + MARGIN),
         (setup.layout.models(), missing_model_bytes(setup)),
     ] {
-        let Ok(free) = gem_platform::probe::available_space(&path) else { continue };
+        let Ok(free) = gem_platform::probe::available_space(&path) else {
+            continue;
+        };
         if free < needed {
             return too_little(&path, free, needed);
         }
@@ -30,7 +32,10 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
             least = Some((format!("{} free at `{}`", megabytes(free), path.display()), free));
         }
     }
-    let detail = least.map_or_else(|| "the system does not say how much is free".to_owned(), |(text, _)| text);
+    let detail = least.map_or_else(
+        || "the system does not say how much is free".to_owned(),
+        |(text, _)| text,
+    );
     Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)])
 }
 

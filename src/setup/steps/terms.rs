@@ -31,7 +31,10 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     }
     let urls: Vec<&str> = model.terms.iter().map(url::Url::as_str).collect();
     let detail = format!("the terms of `{}` are not on record as accepted", model.name);
-    let fix = format!("{REINSTALL} --accept-terms", REINSTALL = REINSTALL.trim_end_matches('`')) + "`";
+    let fix = format!(
+        "{REINSTALL} --accept-terms",
+        REINSTALL = REINSTALL.trim_end_matches('`')
+    ) + "`";
     Inspection::needed(
         format!("record that you accept {}", urls.join(" and ")),
         vec![Check::fail(ID, TITLE, detail, fix)],
@@ -55,7 +58,9 @@ pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     if setup.choices.accepted.is_none() {
         converge::ask_terms(setup)?;
     }
-    let Some(how) = setup.choices.accepted else { return Ok(String::new()) };
+    let Some(how) = setup.choices.accepted else {
+        return Ok(String::new());
+    };
     record_terms(setup, how)?;
     let urls: Vec<String> = setup.model().terms.iter().map(ToString::to_string).collect();
     Ok(format!("accepted {}", urls.join(" and ")))
