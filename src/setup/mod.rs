@@ -4,6 +4,7 @@ mod bundle;
 mod check;
 mod converge;
 mod doctor;
+mod network;
 mod smoke;
 mod state;
 mod step;
