@@ -1,1 +1,35 @@
-//! TBD
+//! One HTTP server on the public port, between clients and a fragile engine (CONTRACT section 4).
+//!
+//! - `server`, `connection`: the accept loop, limits, shutdown
+//! - `service`, `guard`, `path`, `admin`: from a request to who answers it
+//! - `face::local`, `face::classifier`: prompts and classification requests for the local model, through `engine`
+//! - `face::upstream`: everything else, through `upstream`; [`UpstreamRouter`] may decide about its model
+//! - `link`, `body`, `reply`: connections to servers, bodies, replies of the gateway's own
+
+mod admin;
+mod body;
+mod cache;
+mod chains;
+mod classification;
+mod config;
+mod connection;
+mod engine;
+mod face;
+mod generate;
+mod guard;
+mod link;
+mod metrics;
+mod path;
+mod reply;
+mod router;
+mod server;
+mod service;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod upstream;
+
+pub use chains::ChainRouter;
+pub use config::{Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};
+pub use router::{AsAsked, BoxFuture, Call, Choice, Failed, Next, Route, UpstreamRouter};
+pub use server::{Gateway, GatewayError};

@@ -1,0 +1,101 @@
+//! Health, readiness, metrics and status.
+
+use hyper::{Method, StatusCode};
+use serde::Serialize;
+
+use super::metrics::{Surroundings, state_name};
+use super::path::Target;
+use super::reply::{Fault, Reply, json, whole};
+use super::service::Shared;
+use crate::runtime::EngineState;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What `GET /status` says: the fields of `status --json` (CONTRACT section 2) and some of the gateway's own.
+#[derive(Debug, Serialize)]
+struct Status<'a> {
+    running: bool,
+    ready: bool,
+    pid: u32,
+    port: u16,
+    runtime: &'a str,
+    model: &'a str,
+    child: Option<Child>,
+    uptime_s: u64,
+    version: &'static str,
+    upstream: &'a str,
+    waiting: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Child {
+    pid: Option<u32>,
+    port: Option<u16>,
+    state: EngineState,
+    restarts: u64,
+    last_exit: Option<String>,
+}
+
+/// Answers `target`, one of the four.
+pub(super) fn serve(shared: &Shared, target: &Target<'_>, method: &Method) -> Result<Reply, Fault> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Fault::MethodNotAllowed {
+            method: method.to_string(),
+            allow: "GET, HEAD",
+        });
+    }
+    Ok(match target {
+        Target::Health => whole(StatusCode::OK, TEXT, "ok\n"),
+        Target::Ready => ready(shared),
+        Target::Metrics => metrics(shared),
+        _ => status(shared),
+    })
+}
+
+fn ready(shared: &Shared) -> Reply {
+    match shared.engine.as_ref().map(|engine| engine.status().state) {
+        None | Some(EngineState::Ready) => whole(StatusCode::OK, TEXT, "ready\n"),
+        Some(state) => whole(
+            StatusCode::SERVICE_UNAVAILABLE,
+            TEXT,
+            format!("{}\n", state_name(state)),
+        ),
+    }
+}
+
+fn metrics(shared: &Shared) -> Reply {
+    let text = shared.metrics.render(&Surroundings {
+        engine: shared.engine.as_ref().map(|engine| engine.status()),
+        waiting: shared.waiting(),
+        lost_decisions: shared.decisions.lost(),
+    });
+    whole(StatusCode::OK, PROMETHEUS, text)
+}
+
+fn status(shared: &Shared) -> Reply {
+    let engine = shared.engine.as_ref().map(|engine| engine.status());
+    let status = Status {
+        running: true,
+        ready: engine.as_ref().is_none_or(|engine| engine.state == EngineState::Ready),
+        pid: std::process::id(),
+        port: shared.port,
+        runtime: &shared.config.runtime,
+        model: shared.config.engine_model(),
+        child: engine.map(|engine| Child {
+            pid: engine.pid,
+            port: engine.address.map(|address| address.port()),
+            state: engine.state,
+            restarts: engine.restarts,
+            last_exit: engine.last_exit,
+        }),
+        uptime_s: shared.started.elapsed().as_secs(),
+        version: env!("CARGO_PKG_VERSION"),
+        upstream: shared.upstream.host(),
+        waiting: shared.waiting(),
+    };
+    match serde_json::to_string(&status) {
+        Ok(text) => json(StatusCode::OK, text),
+        Err(error) => Fault::Engine(error.to_string()).reply(),
+    }
+}

@@ -1,0 +1,174 @@
+//! Bodies: those sent to a server, those sent to a client, and reading one whole.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, timeout_at};
+
+use super::link::LinkBody;
+use super::reply::Fault;
+
+/// What goes wrong while a body is passed on; hyper then closes the connection, so the receiver sees that it is incomplete.
+pub(super) type BodyError = Box<dyn Error + Send + Sync>;
+
+/// How much of a body nobody wants is read, so that the client gets to see the answer, and for how long.
+const DISCARD_AT_MOST: usize = 64 * 1024 * 1024;
+const DISCARD_FOR: Duration = Duration::from_secs(2);
+/// Room made at once for a body whose length is announced; more is made as it arrives.
+const ROOM_AT_ONCE: usize = 64 * 1024;
+
+/// The body of a request to the engine or the upstream.
+pub(super) enum Outgoing {
+    /// In memory.
+    Whole(Bytes),
+    /// The client's, as it arrives.
+    Client(Incoming),
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(take_frame(bytes).map(Ok)),
+            Self::Client(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Client(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Client(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Pieces the gateway makes as it goes.
+pub(super) type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+/// The body of a reply to a client.
+pub(super) enum ReplyBody {
+    /// In memory.
+    Whole(Bytes),
+    /// From a server, as it arrives.
+    Link(LinkBody),
+    /// From a server behind TLS or a proxy, as it arrives.
+    Client(reqwest::Body),
+    /// Made as it goes.
+    Pieces(Pieces),
+}
+
+impl ReplyBody {
+    pub(super) const fn whole(bytes: Bytes) -> Self {
+        Self::Whole(bytes)
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(take_frame(bytes).map(Ok)),
+            Self::Link(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Client(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Pieces(pieces) => {
+                let piece = ready!(pieces.as_mut().poll_next(cx));
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Link(body) => body.is_end_stream(),
+            Self::Client(body) => body.is_end_stream(),
+            Self::Pieces(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Link(body) => body.size_hint(),
+            Self::Client(body) => body.size_hint(),
+            Self::Pieces(_) => SizeHint::default(),
+        }
+    }
+}
+
+fn take_frame(bytes: &mut Bytes) -> Option<Frame<Bytes>> {
+    (!bytes.is_empty()).then(|| Frame::data(std::mem::take(bytes)))
+}
+
+/// Reads `body` whole: at most `limit` bytes within `time`.
+pub(super) async fn read(mut body: Incoming, limit: usize, time: Duration) -> Result<Bytes, Fault> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let deadline = Instant::now() + time;
+    let announced = body.size_hint().lower();
+    if announced > limit as u64 {
+        discard(body).await;
+        return Err(Fault::TooLarge(limit));
+    }
+    let first = data(&mut body, deadline).await?.unwrap_or_default();
+    if first.len() as u64 == announced && body.is_end_stream() {
+        return Ok(first);
+    }
+    let room = usize::try_from(announced)
+        .unwrap_or(limit)
+        .clamp(first.len(), ROOM_AT_ONCE.max(first.len()));
+    let mut whole = BytesMut::with_capacity(room);
+    whole.extend_from_slice(&first);
+    while whole.len() <= limit {
+        match data(&mut body, deadline).await? {
+            Some(piece) => whole.extend_from_slice(&piece),
+            None => return Ok(whole.freeze()),
+        }
+    }
+    discard(body).await;
+    Err(Fault::TooLarge(limit))
+}
+
+async fn data(body: &mut Incoming, deadline: Instant) -> Result<Option<Bytes>, Fault> {
+    loop {
+        match timeout_at(deadline, body.frame()).await {
+            Err(_) => return Err(Fault::SlowBody),
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(_))) => return Err(Fault::Invalid("the request's body is incomplete".to_owned())),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// Reads on for a while: a connection that is closed with unread bytes is reset, and the client never sees the answer.
+async fn discard(mut body: Incoming) {
+    let deadline = Instant::now() + DISCARD_FOR;
+    let mut read = 0;
+    while read < DISCARD_AT_MOST
+        && let Ok(Some(piece)) = data(&mut body, deadline).await
+    {
+        read += piece.len();
+    }
+}

@@ -1,0 +1,134 @@
+//! Model answers: remembered for a while, and asked for once when many want the same one.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::future::Future;
+use std::hash::BuildHasher;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+use tokio::sync::watch;
+
+use crate::router::classify::clean::Answer;
+
+/// Why the model gave no usable answer, in words.
+pub(super) type Failure = Arc<str>;
+pub(super) type Outcome = Result<Answer, Failure>;
+
+/// Identifies a request by 128 bits of keyed hash over its model and body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key(u64, u64);
+
+/// Answers by request.
+pub(super) struct Answers {
+    hashers: (RandomState, RandomState),
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    known: LruCache<Key, Answer>,
+    asked: HashMap<Key, Arc<watch::Sender<Option<Outcome>>>>,
+}
+
+impl Answers {
+    /// Remembers at most `capacity` answers; the cleaned answer's length is bounded, so memory is too.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            hashers: (RandomState::new(), RandomState::new()),
+            shared: Arc::new(Mutex::new(Shared {
+                known: LruCache::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN)),
+                asked: HashMap::new(),
+            })),
+        }
+    }
+
+    /// The key of a request.
+    pub(super) fn key(&self, body: &[u8]) -> Key {
+        Key(self.hashers.0.hash_one(body), self.hashers.1.hash_one(body))
+    }
+
+    /// The remembered answer.
+    pub(super) fn known(&self, key: Key) -> Option<Answer> {
+        lock(&self.shared).known.get(&key).cloned()
+    }
+
+    /// Waits for the answer: of the one call that is under way for this request, or else of the one that `ask` makes.
+    ///
+    /// The call goes on whoever leaves. It is told by [`Abandoned`] when nobody waits any more and may then end with `None`, as long
+    /// as the engine has not been asked. A usable answer is remembered.
+    pub(super) async fn wait<F>(&self, key: Key, ask: impl Fn(Abandoned) -> F) -> Outcome
+    where
+        F: Future<Output = Option<Outcome>> + Send + 'static,
+    {
+        loop {
+            let mut waiting = self.join(key, &ask);
+            // The call ends without an outcome only if it was abandoned just before this request joined it.
+            if let Ok(outcome) = waiting.wait_for(Option::is_some).await
+                && let Some(outcome) = &*outcome
+            {
+                return outcome.clone();
+            }
+        }
+    }
+
+    fn join<F>(&self, key: Key, ask: impl Fn(Abandoned) -> F) -> watch::Receiver<Option<Outcome>>
+    where
+        F: Future<Output = Option<Outcome>> + Send + 'static,
+    {
+        let mut shared = lock(&self.shared);
+        if let Some(call) = shared.asked.get(&key) {
+            return call.subscribe();
+        }
+        let (sender, waiting) = watch::channel(None);
+        let sender = Arc::new(sender);
+        shared.asked.insert(key, Arc::clone(&sender));
+        let under_way = UnderWay {
+            shared: Arc::clone(&self.shared),
+            key,
+        };
+        let call = ask(Abandoned(Arc::clone(&sender)));
+        tokio::spawn(async move {
+            let outcome = call.await;
+            under_way.end(outcome.as_ref());
+            if outcome.is_some() {
+                sender.send_replace(outcome);
+            }
+        });
+        waiting
+    }
+}
+
+/// Tells when nobody waits for the answer any more.
+pub(super) struct Abandoned(Arc<watch::Sender<Option<Outcome>>>);
+
+impl Abandoned {
+    /// Ends then.
+    pub(super) async fn wait(&self) {
+        self.0.closed().await;
+    }
+}
+
+/// A call on the list of those that can be joined; it leaves the list however it ends.
+struct UnderWay {
+    shared: Arc<Mutex<Shared>>,
+    key: Key,
+}
+
+impl UnderWay {
+    fn end(self, outcome: Option<&Outcome>) {
+        if let Some(Ok(answer)) = outcome {
+            lock(&self.shared).known.put(self.key, answer.clone());
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        lock(&self.shared).asked.remove(&self.key);
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

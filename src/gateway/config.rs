@@ -1,0 +1,156 @@
+//! What the gateway is told when it starts.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use super::router::{AsAsked, UpstreamRouter};
+
+/// Google's Gemini API.
+pub const DEFAULT_UPSTREAM: &str = "https://generativelanguage.googleapis.com";
+
+/// What a classification request gets when the model gives no usable answer in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnClassifierFailure {
+    /// The built-in classifier's answer.
+    #[default]
+    Builtin,
+    /// An error, so that the client can do what it does without a local model.
+    Error,
+}
+
+/// Where requests for other models go.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Scheme, host, port, and a path that goes before the request's own.
+    pub url: Url,
+    /// Who speaks to it. `None` is a connection pool of the gateway's own, for plain HTTP without a proxy only; anything else needs a
+    /// client that follows no redirects, decompresses nothing and has no total timeout.
+    pub client: Option<reqwest::Client>,
+}
+
+/// Sizes, counts and times beyond which the gateway refuses.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Client connections; when all are taken the one idle for longest is closed.
+    pub connections: usize,
+    /// A request's head, in bytes.
+    pub head_size: usize,
+    /// A request's header fields.
+    pub headers: usize,
+    /// The body of a request to the local model, in bytes.
+    pub local_body: usize,
+    /// The body of a request whose model has to be decided upon, in bytes.
+    pub routed_body: usize,
+    /// Within this time a request's head must have come; idle connections are closed after it.
+    pub head_time: Duration,
+    /// Within this time the body of a request to the local model must have come.
+    pub body_time: Duration,
+    /// Requests that wait for the engine.
+    pub engine_queue: usize,
+    /// Requests the engine is given at a time.
+    pub engine_concurrency: usize,
+    /// How long a prompt that is no classification request may take, waiting included; also how long the engine may
+    /// work on for a client that has left.
+    pub prompt_time: Duration,
+    /// Model answers that are remembered.
+    pub cached_answers: usize,
+    /// How long connecting to the upstream may take.
+    pub connect_time: Duration,
+    /// How long open requests may go on once the gateway shuts down.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            head_size: 64 * 1024,
+            headers: 100,
+            local_body: 20 * 1024 * 1024,
+            routed_body: 64 * 1024 * 1024,
+            head_time: Duration::from_secs(30),
+            body_time: Duration::from_secs(30),
+            engine_queue: 64,
+            engine_concurrency: 1,
+            prompt_time: Duration::from_secs(300),
+            cached_answers: 1024,
+            connect_time: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The gateway's settings.
+#[derive(Clone)]
+pub struct Config {
+    /// The public port; 0 takes a free one.
+    pub port: u16,
+    /// The addresses to listen on.
+    pub listen: Vec<IpAddr>,
+    /// Whether addresses and `Host` names other than loopback are allowed.
+    pub allow_remote: bool,
+    /// The name of the runtime, for `/status`.
+    pub runtime: String,
+    /// Names of the local model; the first is the one the engine knows.
+    pub local_models: Vec<String>,
+    /// Within this time a classification request is answered, waiting included.
+    pub classifier_deadline: Duration,
+    /// What happens when the model's answer is unusable, late or missing.
+    pub on_classifier_failure: OnClassifierFailure,
+    /// When the built-in classifier is at least this sure, from 0.5 to 1, the model is not asked.
+    pub fast_path: Option<f64>,
+    /// Where requests for other models go.
+    pub upstream: Upstream,
+    /// Decides about models other than the local one.
+    pub router: Arc<dyn UpstreamRouter>,
+    /// Whether the text of requests is written to the decision log.
+    pub log_requests: bool,
+    /// The decision log.
+    pub decisions: PathBuf,
+    /// Sizes, counts and times.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// The settings of CONTRACT section 4 for `local_model`, the engine's own name of it.
+    #[must_use]
+    pub fn new(port: u16, local_model: impl Into<String>, upstream: Upstream, decisions: impl Into<PathBuf>) -> Self {
+        Self {
+            port,
+            listen: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+            allow_remote: false,
+            runtime: "lit".to_owned(),
+            local_models: vec![local_model.into()],
+            classifier_deadline: Duration::from_secs(8),
+            on_classifier_failure: OnClassifierFailure::Builtin,
+            fast_path: None,
+            upstream,
+            router: Arc::new(AsAsked),
+            log_requests: false,
+            decisions: decisions.into(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// The model's name as the engine knows it.
+    #[must_use]
+    pub fn engine_model(&self) -> &str {
+        self.local_models.first().map_or("", String::as_str)
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("port", &self.port)
+            .field("listen", &self.listen)
+            .field("runtime", &self.runtime)
+            .field("local_models", &self.local_models)
+            .finish_non_exhaustive()
+    }
+}

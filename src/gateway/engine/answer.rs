@@ -1,0 +1,174 @@
+//! What the engine's answers say, right or wrong.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::gateway::reply::Fault;
+
+/// Longest part of an error page that is passed on, in characters.
+const LONGEST_MESSAGE: usize = 400;
+
+/// How the engine refused a request.
+#[derive(Debug)]
+pub(in crate::gateway) enum Refusal {
+    /// With an error object of Google's shape, which the client may see as it is.
+    Object(StatusCode, Bytes),
+    /// With anything else.
+    Fault(Fault),
+}
+
+/// Whether `text` is one JSON object, as every answer has to be.
+pub(super) fn is_answer(text: &[u8]) -> bool {
+    text.trim_ascii_start().first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(text).is_ok()
+}
+
+/// The text of the first candidate of a `GenerateContentResponse`.
+pub(in crate::gateway) fn answer_text(answer: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        candidates: Vec<Candidate<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Candidate<'a> {
+        #[serde(borrow)]
+        content: Content<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Content<'a> {
+        #[serde(borrow, default)]
+        parts: Vec<Part<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Part<'a> {
+        #[serde(borrow, default)]
+        text: Cow<'a, str>,
+    }
+    let answer: Answer<'_> = serde_json::from_slice(answer).ok()?;
+    let candidate = answer.candidates.into_iter().next()?;
+    Some(candidate.content.parts.into_iter().map(|part| part.text).collect())
+}
+
+/// What a client is told of a status other than success.
+pub(super) fn refusal(status: StatusCode, body: Bytes) -> Refusal {
+    #[derive(Deserialize)]
+    struct Envelope {
+        #[serde(rename = "error")]
+        _error: serde_json::Map<String, serde_json::Value>,
+    }
+    if (status.is_client_error() || status.is_server_error()) && serde_json::from_slice::<Envelope>(&body).is_ok() {
+        return Refusal::Object(status, body);
+    }
+    let message = message(&String::from_utf8_lossy(&body));
+    Refusal::Fault(match status {
+        StatusCode::NOT_FOUND => Fault::ModelMissing(format!("the runtime does not have the model: {message}")),
+        status if status.is_client_error() => {
+            Fault::Invalid(format!("the local model does not take the request: {message}"))
+        }
+        status if status.is_server_error() => Fault::Engine(message),
+        status => Fault::BadEngine(format!("status {}", status.as_u16())),
+    })
+}
+
+/// What an HTML error page has to say, without its markup.
+fn message(page: &str) -> String {
+    let mut text = String::new();
+    let mut in_tag = false;
+    let page = page.find("<body").map_or(page, |start| &page[start..]);
+    for c in page.chars() {
+        match c {
+            '<' => in_tag = true,
+            '>' if in_tag => {
+                in_tag = false;
+                text.push(' ');
+            }
+            c if !in_tag => text.push(c),
+            _ => {}
+        }
+    }
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = text
+        .split_once("Message: ")
+        .map_or(text.as_str(), |(_, message)| message);
+    let text = text
+        .split_once(" Error code explanation:")
+        .map_or(text, |(message, _)| message);
+    let text = text.trim().trim_end_matches('.').trim_end();
+    if text.is_empty() {
+        return "no reason given".to_owned();
+    }
+    text.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&amp;", "&")
+        .chars()
+        .take(LONGEST_MESSAGE)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "Server: BaseHTTP/0.6\r\n\r\n<!DOCTYPE HTML>\n<html><head><title>Error response</title>\n\
+        <style type=\"text/css\">:root { color: dark }</style></head>\n<body>\n<h1>Error response</h1>\n\
+        <p>Error code: 500</p>\n<p>Message: RuntimeError: prompt &gt; 8192 tokens\n.</p>\n\
+        <p>Error code explanation: 500 - Server got itself in trouble.</p>\n</body></html>";
+
+    #[test]
+    fn a_page_is_reduced_to_its_message() {
+        assert_eq!(message(PAGE), "RuntimeError: prompt > 8192 tokens");
+        assert_eq!(message(""), "no reason given");
+        assert_eq!(message("plain words"), "plain words");
+    }
+
+    #[test]
+    fn statuses_become_google_s() {
+        for (engine, client) in [
+            (400, 400),
+            (404, 404),
+            (422, 400),
+            (500, 500),
+            (503, 500),
+            (301, 502),
+            (204, 502),
+        ] {
+            let Refusal::Fault(fault) = refusal(
+                StatusCode::from_u16(engine).unwrap(),
+                Bytes::from_static(PAGE.as_bytes()),
+            ) else {
+                panic!("{engine}");
+            };
+            assert_eq!(fault.status(), client, "{engine}");
+        }
+    }
+
+    #[test]
+    fn an_error_object_is_left_alone() {
+        let object = Bytes::from_static(br#"{"error": {"code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED"}}"#);
+        let Refusal::Object(status, body) = refusal(StatusCode::TOO_MANY_REQUESTS, object.clone()) else {
+            panic!("not an object");
+        };
+        assert_eq!((status.as_u16(), body), (429, object));
+    }
+
+    #[test]
+    fn the_text_is_that_of_the_first_candidate() {
+        let answer = br#"{"candidates":[{"content":{"role":"model","parts":[{"text":"a\"b"},{"functionCall":{}},{"text":"c"}]}}]}"#;
+        assert_eq!(answer_text(answer).as_deref(), Some("a\"bc"));
+        assert_eq!(answer_text(b"{}"), None);
+        assert_eq!(answer_text(b"garbage"), None);
+    }
+
+    #[test]
+    fn only_an_object_is_an_answer() {
+        assert!(is_answer(b" {\"a\": 1}"));
+        for text in ["", "[]", "{", "{} x", "null", "<html>"] {
+            assert!(!is_answer(text.as_bytes()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The engine as the gateway sees it: something slow and fragile that is given one request at a time.
+//!
+//! Requests queue here, in order, within their deadlines. A place is given back when the engine is really done: an engine
+//! goes on generating for a client that has left (FACTS section 5), so what is left of such an answer is read in the background
+//! before the next request is sent.
+
+mod answer;
+mod exchange;
+mod sse;
+mod stream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::runtime::{EngineActivity, EngineState, EngineStatus};
+
+pub(super) use self::answer::{Refusal, answer_text};
+pub(super) use self::exchange::{Exchange, Trouble};
+pub(super) use self::stream::AnswerStream;
+use super::config::Limits;
+use super::link::{Link, Pool};
+use super::reply::Fault;
+
+/// An idle connection could keep an engine of one thread from everybody else, so it is kept only from one request to the next.
+const KEEP_CONNECTION: Duration = Duration::from_millis(500);
+/// How long to wait before connecting again to an engine that is said to be ready and refuses.
+const RECONNECT: Duration = Duration::from_millis(20);
+
+/// The queue before the engine and the connection to it.
+pub(super) struct Engine {
+    status: watch::Receiver<EngineStatus>,
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    longest_queue: usize,
+    prompt_time: Duration,
+    pool: Pool,
+    activity: EngineActivity,
+}
+
+/// The right to send the engine a request.
+struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+
+impl Engine {
+    pub(super) fn new(status: watch::Receiver<EngineStatus>, activity: EngineActivity, limits: &Limits) -> Self {
+        let places = limits.engine_concurrency.max(1);
+        Self {
+            status,
+            places: Arc::new(Semaphore::new(places)),
+            waiting: AtomicUsize::new(0),
+            longest_queue: limits.engine_queue,
+            prompt_time: limits.prompt_time,
+            pool: Pool::new(places, KEEP_CONNECTION),
+            activity,
+        }
+    }
+
+    /// The engine as its supervisor sees it.
+    pub(super) fn status(&self) -> EngineStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Requests that wait for a place.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Closes a connection that has been idle.
+    pub(super) fn expire(&self) {
+        self.pool.expire();
+    }
+
+    /// Waits in line for a place.
+    async fn admit(&self, deadline: Instant) -> Result<Place, Fault> {
+        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(Place(permit));
+        }
+        let _waiting = Waiting::enter(&self.waiting);
+        if self.waiting() > self.longest_queue {
+            return Err(Fault::Busy(self.longest_queue));
+        }
+        match timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Place(permit)),
+            Ok(Err(_)) => Err(Fault::Unavailable("it is shutting down".to_owned())),
+            Err(_) => Err(Fault::Deadline),
+        }
+    }
+
+    /// Waits for a place and for the engine to be ready, then hands it `body` for `path`. May be dropped while it waits.
+    ///
+    /// An engine that refuses the connection, because it is just being replaced, is tried again until the deadline.
+    pub(super) async fn open(self: &Arc<Self>, path: &str, body: &Bytes, deadline: Instant) -> Result<Exchange, Fault> {
+        let place = self.admit(deadline).await?;
+        loop {
+            let address = self.address(deadline).await?;
+            let link = match self.pool.take(Some(address)) {
+                Some(link) => link,
+                None => match timeout_at(deadline, Link::connect(address)).await {
+                    Ok(Ok(link)) => link,
+                    Ok(Err(_)) => {
+                        self.changed_or_reconnect(deadline).await?;
+                        continue;
+                    }
+                    Err(_) => return Err(Fault::Deadline),
+                },
+            };
+            let give_up = Instant::now() + self.prompt_time;
+            return Ok(Exchange::begin(self, place, link, address, path, body, give_up));
+        }
+    }
+
+    /// The address of the ready engine, as soon as there is one.
+    async fn address(&self, deadline: Instant) -> Result<SocketAddr, Fault> {
+        if let Some(address) = self.status.borrow().ready_address() {
+            return Ok(address);
+        }
+        let mut status = self.status.clone();
+        loop {
+            let state = {
+                let status = status.borrow_and_update();
+                if let Some(address) = status.ready_address() {
+                    return Ok(address);
+                }
+                status.state
+            };
+            match state {
+                EngineState::CrashLoop => return Err(Fault::Unavailable(self.crash_loop())),
+                EngineState::Stopping => return Err(Fault::Unavailable("it is shutting down".to_owned())),
+                _ => {}
+            }
+            match timeout_at(deadline, status.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Fault::Unavailable("it is shutting down".to_owned())),
+                Err(_) => return Err(Fault::Unavailable("it is still starting".to_owned())),
+            }
+        }
+    }
+
+    fn crash_loop(&self) -> String {
+        match &self.status.borrow().last_exit {
+            Some(reason) => format!("it keeps failing ({reason}); see `gem-setup logs`"),
+            None => "it keeps failing; see `gem-setup logs`".to_owned(),
+        }
+    }
+
+    async fn changed_or_reconnect(&self, deadline: Instant) -> Result<(), Fault> {
+        if Instant::now() >= deadline {
+            return Err(Fault::Unavailable("it refuses connections".to_owned()));
+        }
+        let mut status = self.status.clone();
+        // Whether the supervisor noticed or the pause is over: look again.
+        drop(timeout(RECONNECT, status.changed()).await);
+        Ok(())
+    }
+}
+
+/// Counts one who waits, for as long as he does.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

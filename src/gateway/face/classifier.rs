@@ -1,0 +1,148 @@
+//! The local face: classification requests, answered in time whatever the model does.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
+
+use super::local::{ATTEMPTS, Prompt, reply};
+use crate::gateway::cache::{Abandoned, Failure, Outcome};
+use crate::gateway::classification::{Question, question, render, time_for_model};
+use crate::gateway::config::OnClassifierFailure;
+use crate::gateway::engine::{Engine, Trouble, answer_text};
+use crate::gateway::generate::GenerateRequest;
+use crate::gateway::reply::{Fault, Reply};
+use crate::gateway::service::Shared;
+use crate::router::classify::{builtin, clean};
+use crate::router::{AnsweredBy, DecisionRecord, Tier, Verdict};
+
+const ANSWERED_BY: HeaderName = HeaderName::from_static("x-gem-answered-by");
+
+/// Answers the classification request `request`.
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    request: &GenerateRequest<'_>,
+    prompt: &Prompt,
+) -> Result<Reply, Fault> {
+    let call = Classification {
+        shared,
+        request,
+        prompt,
+    };
+    let key = shared.answers.key(&prompt.body);
+    if let Some(known) = shared.answers.known(key) {
+        return Ok(call.reply(AnsweredBy::Cache, known.tier, &known.reasoning));
+    }
+    let Some(engine) = &shared.engine else {
+        return Ok(call.reply_builtin(&call.builtin()));
+    };
+    if let Some(sure) = shared.config.fast_path {
+        let verdict = call.builtin();
+        if verdict
+            .probability
+            .is_some_and(|probability| probability >= sure || probability <= 1.0 - sure)
+        {
+            return Ok(call.reply_builtin(&verdict));
+        }
+    }
+    let until = prompt.arrived + time_for_model(prompt.time(shared.config.classifier_deadline));
+    let asked = shared.answers.wait(key, |abandoned| {
+        ask(Arc::clone(shared), Arc::clone(engine), prompt.body.clone(), abandoned)
+    });
+    match timeout_at(until, asked).await {
+        Ok(Ok(answer)) => Ok(call.reply(AnsweredBy::Model, answer.tier, &answer.reasoning)),
+        Ok(Err(failure)) => call.without_model(&Fault::BadEngine(failure.to_string())),
+        Err(_) => call.without_model(&Fault::Deadline),
+    }
+}
+
+/// Asks the model; goes on when the clients have left, for an answer that comes late is one for the next time.
+async fn ask(shared: Arc<Shared>, engine: Arc<Engine>, body: Bytes, abandoned: Abandoned) -> Option<Outcome> {
+    let give_up = Instant::now() + shared.config.limits.prompt_time;
+    let mut attempt = 1;
+    loop {
+        let opened = tokio::select! {
+            opened = engine.open(&shared.generate_path, &body, give_up) => opened,
+            () = abandoned.wait() => return None,
+        };
+        let answer = match opened {
+            Ok(exchange) => exchange.answer(give_up).await,
+            Err(fault) => return Some(Err(fault.to_string().into())),
+        };
+        match answer {
+            Ok(answer) => return Some(read(&shared, &answer)),
+            Err(Trouble::Broken(_)) if attempt < ATTEMPTS => shared.count_retry(),
+            Err(trouble) => return Some(Err(trouble.to_string().into())),
+        }
+        attempt += 1;
+    }
+}
+
+fn read(shared: &Shared, answer: &[u8]) -> Outcome {
+    let text = answer_text(answer).ok_or_else(|| Failure::from("the model's answer has no text"))?;
+    clean::clean(&text).map_err(|unusable| {
+        shared.metrics.unusable_answers.fetch_add(1, Ordering::Relaxed);
+        unusable.to_string().into()
+    })
+}
+
+struct Classification<'a> {
+    shared: &'a Shared,
+    request: &'a GenerateRequest<'a>,
+    prompt: &'a Prompt,
+}
+
+impl Classification<'_> {
+    fn builtin(&self) -> Verdict {
+        let Question { request, history } = question(self.request);
+        builtin::classify(&request, &history)
+    }
+
+    fn without_model(&self, fault: &Fault) -> Result<Reply, Fault> {
+        tracing::debug!("the local model did not classify: {fault}");
+        match self.shared.config.on_classifier_failure {
+            OnClassifierFailure::Builtin => Ok(self.reply_builtin(&self.builtin())),
+            OnClassifierFailure::Error => {
+                self.shared.metrics.unanswered.fetch_add(1, Ordering::Relaxed);
+                Ok(fault.reply())
+            }
+        }
+    }
+
+    fn reply_builtin(&self, verdict: &Verdict) -> Reply {
+        self.reply(AnsweredBy::Builtin, verdict.tier, &verdict.reasoning)
+    }
+
+    fn reply(&self, by: AnsweredBy, tier: Tier, reasoning: &str) -> Reply {
+        let Self { shared, prompt, .. } = self;
+        shared.metrics.classified(by);
+        shared.decisions.record(self.decision(by, tier, reasoning));
+        let text = render(tier, reasoning, shared.config.engine_model(), prompt.stream);
+        let mut reply = reply(text, prompt.stream);
+        reply
+            .headers_mut()
+            .insert(ANSWERED_BY, HeaderValue::from_static(by.as_str()));
+        reply
+    }
+
+    /// The client makes a model's name of the tier itself, so the decision names the alias.
+    fn decision(&self, by: AnsweredBy, tier: Tier, reasoning: &str) -> DecisionRecord {
+        let source = match by {
+            AnsweredBy::Builtin => "builtin-classifier",
+            AnsweredBy::Model | AnsweredBy::Cache => "gemma-classifier",
+        };
+        DecisionRecord {
+            time: Timestamp::now(),
+            source: source.to_owned(),
+            model: tier.as_str().to_owned(),
+            tier: Some(tier),
+            latency_ms: u64::try_from(self.prompt.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
+            answered_by: Some(by),
+            reasoning: reasoning.to_owned(),
+            request: self.shared.config.log_requests.then(|| question(self.request).request),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The local face: streamed answers.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::stream;
+use hyper::Response;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use tokio::time::{Instant, timeout_at};
+
+use super::local::{ATTEMPTS, Prompt, refused};
+use crate::gateway::body::ReplyBody;
+use crate::gateway::engine::{AnswerStream, Engine, Exchange, Trouble};
+use crate::gateway::path::StreamFormat;
+use crate::gateway::reply::{Fault, Reply};
+use crate::gateway::service::Shared;
+use crate::gateway::tokens::Budget;
+
+/// Streams the engine's answers as soon as the first is there; until then an engine that breaks off is asked again.
+pub(super) async fn answer(
+    shared: &Shared,
+    engine: &Arc<Engine>,
+    prompt: &Prompt,
+    format: StreamFormat,
+    budget: Option<Budget>,
+) -> Result<Reply, Fault> {
+    let deadline = prompt.deadline(shared.config.limits.prompt_time);
+    let mut attempt = 1;
+    loop {
+        let exchange = engine.open(&shared.stream_path, &prompt.body, deadline).await?;
+        match timeout_at(deadline, begin(exchange))
+            .await
+            .unwrap_or(Err(Trouble::Late))
+        {
+            Ok((first, answers)) => {
+                let pieces = Writer {
+                    answers,
+                    first: Some(first),
+                    format,
+                    budget,
+                    deadline,
+                    stage: Stage::Begin,
+                };
+                return Ok(pieces.reply());
+            }
+            Err(Trouble::Broken(_)) if attempt < ATTEMPTS => shared.count_retry(),
+            Err(trouble) => return refused(trouble),
+        }
+        attempt += 1;
+    }
+}
+
+async fn begin(exchange: Exchange) -> Result<(Bytes, AnswerStream), Trouble> {
+    let mut answers = AnswerStream::begin(exchange).await?;
+    match answers.next().await {
+        Some(first) => Ok((first?, answers)),
+        None => Err(Trouble::Broken("its answer is empty".to_owned())),
+    }
+}
+
+/// Writes answers in the client's format.
+struct Writer {
+    answers: AnswerStream,
+    first: Option<Bytes>,
+    format: StreamFormat,
+    budget: Option<Budget>,
+    deadline: Instant,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Begin,
+    Middle,
+    End,
+    Over,
+}
+
+impl Writer {
+    fn reply(self) -> Reply {
+        let kind = match self.format {
+            StreamFormat::Events => "text/event-stream",
+            StreamFormat::Array => "application/json; charset=UTF-8",
+        };
+        let pieces = stream::unfold(self, |mut writer| async move {
+            writer.piece().await.map(|piece| (piece, writer))
+        });
+        let mut reply = Response::new(ReplyBody::Pieces(Box::pin(pieces)));
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        reply
+            .headers_mut()
+            .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        reply
+    }
+
+    async fn piece(&mut self) -> Option<Bytes> {
+        if matches!(self.stage, Stage::End | Stage::Over) {
+            return self.end();
+        }
+        let answer = match self.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => timeout_at(self.deadline, self.answers.next())
+                .await
+                .unwrap_or(Some(Err(Trouble::Late))),
+        };
+        match answer {
+            Some(Ok(answer)) => {
+                let cut = self.budget.as_mut().and_then(|budget| budget.cut(&answer));
+                let is_cut = cut.is_some();
+                let piece = self.write(&cut.unwrap_or(answer));
+                self.stage = if is_cut { Stage::End } else { Stage::Middle };
+                Some(piece)
+            }
+            Some(Err(trouble)) => {
+                let fault = match trouble {
+                    Trouble::Late => Fault::Deadline,
+                    trouble => Fault::BadEngine(trouble.to_string()),
+                };
+                let piece = self.write(fault.to_json().as_bytes());
+                self.stage = Stage::End;
+                Some(piece)
+            }
+            None => self.end(),
+        }
+    }
+
+    fn write(&self, answer: &[u8]) -> Bytes {
+        let (before, after) = match (self.format, self.stage) {
+            (StreamFormat::Events, _) => (&b"data: "[..], &b"\r\n\r\n"[..]),
+            (StreamFormat::Array, Stage::Begin) => (&b"["[..], &b""[..]),
+            (StreamFormat::Array, _) => (&b",\r\n"[..], &b""[..]),
+        };
+        let mut piece = BytesMut::with_capacity(before.len() + answer.len() + after.len());
+        piece.put_slice(before);
+        piece.put_slice(answer);
+        piece.put_slice(after);
+        piece.freeze()
+    }
+
+    fn end(&mut self) -> Option<Bytes> {
+        let is_open = self.format == StreamFormat::Array && self.stage != Stage::Over;
+        self.stage = Stage::Over;
+        is_open.then(|| Bytes::from_static(b"]"))
+    }
+}

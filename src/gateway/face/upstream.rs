@@ -1,0 +1,179 @@
+//! The upstream face: everything that is not for the local model, passed on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, Uri};
+use jiff::Timestamp;
+
+use crate::gateway::body::{self, Outgoing, ReplyBody};
+use crate::gateway::reply::{Fault, Reply};
+use crate::gateway::router::{Call, Choice, Failed, Next, OVERRIDE, Route};
+use crate::gateway::service::Shared;
+use crate::gateway::upstream::SendFailure;
+use crate::router::DecisionRecord;
+
+const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
+const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
+const LATENCY: HeaderName = HeaderName::from_static("x-gem-latency-ms");
+const FALLBACK: HeaderName = HeaderName::from_static("x-gem-fallback");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
+
+/// The beginning of an error that a route gets to see, in bytes.
+const ERROR_BODY: usize = 1024 * 1024;
+
+/// Passes a request on as it is.
+pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<Incoming>) -> Result<Reply, Fault> {
+    let (parts, body) = request.into_parts();
+    shared
+        .upstream
+        .send(parts, Outgoing::Client(body))
+        .await
+        .map_err(|failure| fault(shared, &failure))
+}
+
+/// Passes a call of `method` of `model` on, to the model that the router decides upon if it takes part.
+pub(in crate::gateway) async fn call(
+    shared: &Arc<Shared>,
+    model: &str,
+    method: &str,
+    request: Request<Incoming>,
+) -> Result<Reply, Fault> {
+    let length = request.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    if shared.config.router.takes_part(model, method, length) {
+        return routed(shared, model, method, request).await;
+    }
+    let mut reply = pass(shared, request).await?;
+    let headers = reply.headers_mut();
+    if let Ok(model) = HeaderValue::try_from(model) {
+        headers.insert(MODEL, model);
+    }
+    headers.insert(SOURCE, HeaderValue::from_static(OVERRIDE));
+    headers.insert(LATENCY, HeaderValue::from_static("0"));
+    Ok(reply)
+}
+
+async fn routed(shared: &Arc<Shared>, model: &str, method: &str, request: Request<Incoming>) -> Result<Reply, Fault> {
+    let (mut parts, body) = request.into_parts();
+    let limits = &shared.config.limits;
+    let body = body::read(body, limits.routed_body, limits.body_time).await?;
+    parts.headers.remove(CONTENT_LENGTH);
+    let call = Call {
+        model: model.to_owned(),
+        method: method.to_owned(),
+        headers: parts.headers.clone(),
+        body: body.clone(),
+    };
+    let mut route = shared.config.router.begin(call).await;
+    record(shared, route.choice());
+    let mut attempts = 1;
+    loop {
+        let attempt = attempt_parts(&parts, &route.choice().model, method)?;
+        let (failed, reply) = attempt_one(shared, attempt, &body).await;
+        let next = match &failed {
+            None => {
+                route.answered();
+                Next::GiveUp
+            }
+            Some(failed) => route.failed(failed).await,
+        };
+        match next {
+            Next::GiveUp => return label(reply, route.as_ref(), attempts),
+            Next::Ask => attempts += 1,
+        }
+    }
+}
+
+/// The request's head with `model` in its path.
+fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Fault> {
+    let query = parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    let uri = format!("/v1beta/models/{model}:{method}{query}");
+    let mut attempt = parts.clone();
+    attempt.uri = uri
+        .parse::<Uri>()
+        .map_err(|_| Fault::Invalid(format!("`{model}` cannot stand in a path")))?;
+    Ok(attempt)
+}
+
+/// Asks once; a failure is told to the route, and to the client as it is if the route gives up.
+async fn attempt_one(shared: &Shared, attempt: Parts, body: &Bytes) -> (Option<Failed>, Result<Reply, Fault>) {
+    match shared.upstream.send(attempt, Outgoing::Whole(body.clone())).await {
+        Ok(reply) if reply.status().is_client_error() || reply.status().is_server_error() => {
+            let (parts, body) = reply.into_parts();
+            let body = Limited::new(body, ERROR_BODY)
+                .collect()
+                .await
+                .map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
+            let failed = Failed::Refused {
+                status: parts.status,
+                headers: parts.headers.clone(),
+                body: body.clone(),
+            };
+            let mut reply = Response::from_parts(parts, ReplyBody::whole(body));
+            reply.headers_mut().remove(CONTENT_LENGTH);
+            (Some(failed), Ok(reply))
+        }
+        Ok(reply) => (None, Ok(reply)),
+        Err(failure) => {
+            let fault = fault(shared, &failure);
+            let failed = match failure {
+                SendFailure::Unreachable(reason) => Failed::Unreachable(reason),
+                SendFailure::Broken(reason) => Failed::Broken(reason),
+            };
+            (Some(failed), Err(fault))
+        }
+    }
+}
+
+/// Says in the reply's head which model it comes from, and why.
+fn label(reply: Result<Reply, Fault>, route: &dyn Route, attempts: u32) -> Result<Reply, Fault> {
+    let choice = route.choice();
+    let mut reply = reply.unwrap_or_else(|fault| fault.reply());
+    let headers = reply.headers_mut();
+    for (name, value) in [
+        (MODEL, HeaderValue::try_from(choice.model.as_str())),
+        (SOURCE, HeaderValue::try_from(choice.source.as_str())),
+    ] {
+        if let Ok(value) = value {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(LATENCY, HeaderValue::from(milliseconds(choice.latency)));
+    if let Some(Ok(end)) = route.end().map(HeaderValue::try_from) {
+        headers.insert(FALLBACK, end);
+    }
+    if attempts > 1 {
+        headers.insert(ATTEMPTS, HeaderValue::from(attempts));
+    }
+    Ok(reply)
+}
+
+fn record(shared: &Shared, choice: &Choice) {
+    shared.decisions.record(DecisionRecord {
+        time: Timestamp::now(),
+        source: choice.source.clone(),
+        model: choice.model.clone(),
+        tier: choice.tier,
+        latency_ms: milliseconds(choice.latency),
+        answered_by: choice.answered_by,
+        reasoning: choice.reasoning.clone(),
+        request: choice.request.clone().filter(|_| shared.config.log_requests),
+    });
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn fault(shared: &Shared, failure: &SendFailure) -> Fault {
+    Fault::Upstream {
+        host: shared.upstream.host().to_owned(),
+        reason: failure.to_string(),
+    }
+}

@@ -1,0 +1,195 @@
+//! Who may talk to the gateway: programs of this machine, and no web page of another.
+//!
+//! A page that a browser shows can send requests to loopback addresses, and can make its own name point there. The name it
+//! was reached by (`Host`) and the page it comes from (`Origin`) give it away.
+
+use std::net::IpAddr;
+
+use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::{Request, Uri, Version};
+
+use super::reply::Fault;
+
+/// Refuses a request that does not come from this machine; with `allow_remote` any `Host` will do.
+pub(super) fn check<B>(request: &Request<B>, allow_remote: bool) -> Result<(), Fault> {
+    let host = host(request.headers(), request.version())?;
+    if !allow_remote {
+        for name in [host, request.uri().authority().map(|authority| authority.as_str())]
+            .into_iter()
+            .flatten()
+        {
+            if !is_loopback_authority(name) {
+                return Err(Fault::Forbidden(format!(
+                    "the host `{name}` is not a name of this machine's loopback interface"
+                )));
+            }
+        }
+    }
+    for origin in request.headers().get_all(ORIGIN) {
+        if !is_own_origin(origin, host) {
+            return Err(Fault::Forbidden(
+                "requests from web pages of other origins are not allowed".to_owned(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The one `Host` of the request; only HTTP/1.0 may go without.
+fn host(headers: &HeaderMap, version: Version) -> Result<Option<&str>, Fault> {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host
+            .to_str()
+            .map(Some)
+            .map_err(|_| Fault::Forbidden("the host is not readable".to_owned())),
+        (None, _) if version == Version::HTTP_10 => Ok(None),
+        _ => Err(Fault::Invalid("a request needs exactly one `Host`".to_owned())),
+    }
+}
+
+/// Whether `origin` is a page served by this machine, or by the gateway itself under the name it was reached by.
+fn is_own_origin(origin: &HeaderValue, host: Option<&str>) -> bool {
+    let Some(uri) = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok()) else {
+        return false;
+    };
+    let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+    let authority = uri.authority().map(|authority| authority.as_str());
+    is_web
+        && authority.is_some_and(|authority| {
+            is_loopback_authority(authority) || host.is_some_and(|host| host.eq_ignore_ascii_case(authority))
+        })
+}
+
+/// Whether `authority` is a loopback name or address with or without a port.
+fn is_loopback_authority(authority: &str) -> bool {
+    let (name, port) = match authority.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, "")) => (address, None),
+            Some((address, port)) => match port.strip_prefix(':') {
+                Some(port) => (address, Some(port)),
+                None => return false,
+            },
+            None => return false,
+        },
+        None => match authority.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let port_is_right = port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    port_is_right && is_loopback_name(name, authority.starts_with('['))
+}
+
+fn is_loopback_name(name: &str, bracketed: bool) -> bool {
+    match name.parse::<IpAddr>() {
+        Ok(address) => address.is_ipv6() == bracketed && address.to_canonical().is_loopback(),
+        Err(_) if bracketed => false,
+        Err(_) => {
+            let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    fn is_allowed(uri: &str, headers: &[(&str, &str)]) -> bool {
+        check(&request(uri, headers), false).is_ok()
+    }
+
+    #[test]
+    fn loopback_names_are_let_in() {
+        for host in [
+            "localhost",
+            "localhost:9379",
+            "LOCALHOST:1",
+            "localhost.",
+            "app.localhost:80",
+            "127.0.0.1:9379",
+            "127.9.8.7",
+            "[::1]",
+            "[::1]:9379",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert!(is_allowed("/", &[("host", host)]), "{host}");
+        }
+    }
+
+    #[test]
+    fn other_names_are_refused() {
+        for host in [
+            "example.com",
+            "localhost.example.com",
+            "notlocalhost",
+            "127.0.0.1.example.com",
+            "128.0.0.1",
+            "0.0.0.0:9379",
+            "[::]:9379",
+            "[::2]",
+            "::1",
+            "[localhost]",
+            "localhost@example.com",
+            "user:1@localhost",
+            "localhost:80@example.com",
+            "",
+            "localhost:x",
+        ] {
+            let fault = check(&request("/", &[("host", host)]), false).unwrap_err();
+            assert_eq!(fault.status(), 403, "{host}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_uri_counts_like_a_host() {
+        assert!(is_allowed("http://localhost:1/x", &[("host", "localhost:1")]));
+        assert!(!is_allowed("http://example.com/x", &[("host", "localhost:1")]));
+        assert!(!is_allowed("http://localhost/x", &[("host", "example.com")]));
+    }
+
+    #[test]
+    fn a_missing_or_second_host_is_an_invalid_request() {
+        assert_eq!(check(&request("/", &[]), false).unwrap_err().status(), 400);
+        let twice = request("/", &[("host", "localhost"), ("host", "localhost")]);
+        assert_eq!(check(&twice, false).unwrap_err().status(), 400);
+        let mut old = request("/", &[]);
+        *old.version_mut() = Version::HTTP_10;
+        assert!(check(&old, false).is_ok());
+    }
+
+    #[test]
+    fn foreign_origins_are_refused() {
+        let host = ("host", "localhost:9379");
+        for origin in ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:8080"] {
+            assert!(is_allowed("/", &[host, ("origin", origin)]), "{origin}");
+        }
+        for origin in [
+            "https://example.com",
+            "null",
+            "",
+            "file://",
+            "chrome-extension://abc",
+            "http://localhost.evil.example",
+        ] {
+            assert!(!is_allowed("/", &[host, ("origin", origin)]), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_remote_gateway_takes_any_host_and_its_own_origin() {
+        let lan = ("host", "10.0.0.7:9379");
+        assert!(check(&request("/", &[lan]), true).is_ok());
+        assert!(check(&request("/", &[lan, ("origin", "http://10.0.0.7:9379")]), true).is_ok());
+        assert!(check(&request("/", &[lan, ("origin", "http://10.0.0.8:9379")]), true).is_err());
+    }
+}

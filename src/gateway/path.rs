@@ -1,0 +1,121 @@
+//! What a path asks for (CONTRACT section 4).
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+/// What is served at a path.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Target<'a> {
+    /// `/healthz`.
+    Health,
+    /// `/readyz`.
+    Ready,
+    /// `/metrics`.
+    Metrics,
+    /// `/status`.
+    Status,
+    /// A method of a model.
+    Model {
+        /// Its name, without `models/`.
+        model: Cow<'a, str>,
+        /// Such as `generateContent`.
+        method: Cow<'a, str>,
+    },
+    /// Something else of the Gemini API.
+    Api,
+    /// Nothing.
+    Nothing,
+}
+
+/// How a stream of answers is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StreamFormat {
+    /// Server-sent events, asked for with `alt=sse`.
+    Events,
+    /// The elements of one JSON array.
+    Array,
+}
+
+/// Reads a request's path.
+pub(super) fn target(path: &str) -> Target<'_> {
+    match path {
+        "/healthz" => Target::Health,
+        "/readyz" => Target::Ready,
+        "/metrics" => Target::Metrics,
+        "/status" => Target::Status,
+        _ => match path.strip_prefix("/v1beta/models/").and_then(model_and_method) {
+            Some((model, method)) => Target::Model { model, method },
+            None if ["/v1beta/", "/v1/", "/upload/"].iter().any(|api| path.starts_with(api)) => Target::Api,
+            None => Target::Nothing,
+        },
+    }
+}
+
+fn model_and_method(rest: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    if rest.contains('%') {
+        let plain = percent_decode_str(rest).decode_utf8().ok()?.into_owned();
+        let (model, method) = plain.rsplit_once(':')?;
+        return is_one_segment(model, method).then(|| (model.to_owned().into(), method.to_owned().into()));
+    }
+    let (model, method) = rest.rsplit_once(':')?;
+    is_one_segment(model, method).then_some((model.into(), method.into()))
+}
+
+fn is_one_segment(model: &str, method: &str) -> bool {
+    !model.is_empty() && !method.is_empty() && !model.contains('/') && !method.contains('/')
+}
+
+/// The stream format that `query` asks for.
+pub(super) fn stream_format(query: Option<&str>) -> StreamFormat {
+    let events = query.is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
+    if events {
+        StreamFormat::Events
+    } else {
+        StreamFormat::Array
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model<'a>(model: &'a str, method: &'a str) -> Target<'a> {
+        Target::Model {
+            model: model.into(),
+            method: method.into(),
+        }
+    }
+
+    #[test]
+    fn paths_are_what_the_contract_says() {
+        for (path, expected) in [
+            ("/healthz", Target::Health),
+            ("/readyz", Target::Ready),
+            ("/metrics", Target::Metrics),
+            ("/status", Target::Status),
+            ("/v1beta/models/a:generateContent", model("a", "generateContent")),
+            ("/v1beta/models/a%3AcountTokens", model("a", "countTokens")),
+            ("/v1beta/models/ns:a:embedContent", model("ns:a", "embedContent")),
+            ("/v1beta/models/a", Target::Api),
+            ("/v1beta/models/a/b:c", Target::Api),
+            ("/v1beta/models/:generateContent", Target::Api),
+            ("/v1beta/models/a:", Target::Api),
+            ("/v1beta/models", Target::Api),
+            ("/v1/models/a:generateContent", Target::Api),
+            ("/upload/v1beta/files", Target::Api),
+            ("/v1beta", Target::Nothing),
+            ("/", Target::Nothing),
+            ("/healthz/", Target::Nothing),
+        ] {
+            assert_eq!(target(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn events_are_asked_for_with_alt_sse() {
+        assert_eq!(stream_format(Some("key=k&alt=sse")), StreamFormat::Events);
+        assert_eq!(stream_format(Some("alt=json")), StreamFormat::Array);
+        assert_eq!(stream_format(None), StreamFormat::Array);
+    }
+}

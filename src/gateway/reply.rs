@@ -1,0 +1,132 @@
+//! Replies the gateway makes itself: JSON, text, and errors in Google's shape.
+
+use bytes::Bytes;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use super::body::ReplyBody;
+
+/// A reply on its way to the client.
+pub(super) type Reply = Response<ReplyBody>;
+
+/// Why a request is not answered as asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Forbidden(String),
+    #[error("nothing is served at `{0}`")]
+    NotFound(String),
+    #[error("{0}")]
+    ModelMissing(String),
+    #[error("the method `{method}` is not allowed here; allowed: {allow}")]
+    MethodNotAllowed { method: String, allow: &'static str },
+    #[error("the request's body did not arrive in time")]
+    SlowBody,
+    #[error("the request's body is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("`{0}` is not something the local model can do")]
+    Unsupported(String),
+    #[error("{0} requests are waiting for the local model already; try again later")]
+    Busy(usize),
+    #[error("the local model failed: {0}")]
+    Engine(String),
+    #[error("the local model's runtime is not available: {0}")]
+    Unavailable(String),
+    #[error("the local model did not answer in time")]
+    Deadline,
+    #[error("the local model's runtime gave no proper answer: {0}")]
+    BadEngine(String),
+    #[error("cannot reach the upstream `{host}`: {reason}")]
+    Upstream { host: String, reason: String },
+}
+
+impl Fault {
+    /// The one place where a fault becomes a status.
+    pub(super) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) | Self::ModelMissing(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            Self::BadEngine(_) | Self::Upstream { .. } => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// Google's error object as JSON text.
+    pub(super) fn to_json(&self) -> String {
+        let status = self.status();
+        let error = ErrorObject {
+            code: status.as_u16(),
+            message: &self.to_string(),
+            status: google_status(status),
+        };
+        serde_json::to_string(&Envelope { error }).unwrap_or_default()
+    }
+
+    /// The reply that says so.
+    pub(super) fn reply(&self) -> Reply {
+        let mut reply = json(self.status(), self.to_json());
+        match self {
+            Self::MethodNotAllowed { allow, .. } => {
+                reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+            }
+            Self::Busy(_) | Self::Unavailable(_) => {
+                reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        reply
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: ErrorObject<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorObject<'a> {
+    code: u16,
+    message: &'a str,
+    status: &'static str,
+}
+
+/// The name Google gives to an HTTP status (`google.rpc.Code`).
+const fn google_status(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        405 | 501 => "UNIMPLEMENTED",
+        408 | 504 => "DEADLINE_EXCEEDED",
+        429 => "RESOURCE_EXHAUSTED",
+        400..=499 => "INVALID_ARGUMENT",
+        502 | 503 => "UNAVAILABLE",
+        _ => "INTERNAL",
+    }
+}
+
+/// A reply of JSON text.
+pub(super) fn json(status: StatusCode, text: impl Into<Bytes>) -> Reply {
+    whole(status, "application/json; charset=UTF-8", text)
+}
+
+/// A reply of one piece; its length is always said.
+pub(super) fn whole(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(ReplyBody::whole(text.into()));
+    *reply.status_mut() = status;
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}

@@ -1,0 +1,144 @@
+//! The seam between the upstream face and whoever decides about models.
+//!
+//! The gateway asks [`UpstreamRouter::takes_part`] for each call to a model that is not the local one. Where the answer is no, the
+//! call streams through as asked. Where it is yes, the body is read whole, [`UpstreamRouter::begin`] makes a [`Route`], and the
+//! gateway asks the route's models one after the other until one answers or the route gives up; never after the first
+//! byte of a reply went to the client.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
+
+use crate::router::{AnsweredBy, Tier};
+
+/// A future that can be stored.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Decides about calls to models other than the local one.
+pub trait UpstreamRouter: Send + Sync {
+    /// Whether `method` (such as `streamGenerateContent`) of `model` is to be decided upon, or may be repeated elsewhere on
+    /// failure; `length` is the body's in bytes, where the client says it.
+    fn takes_part(&self, model: &str, method: &str, length: Option<u64>) -> bool;
+
+    /// Decides which model answers `call`.
+    fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>>;
+}
+
+/// One call, as the client made it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The model asked for.
+    pub model: String,
+    /// The method asked for.
+    pub method: String,
+    /// The request's header fields, keys included: not to be logged or stored.
+    pub headers: HeaderMap,
+    /// The body, JSON if the client did well.
+    pub body: Bytes,
+}
+
+/// The way of one call along a chain of models.
+pub trait Route: Send {
+    /// The model to ask now, and why.
+    fn choice(&self) -> &Choice;
+
+    /// Hears that the model of [`Route::choice`] gave `failure`; may wait before it says what is next.
+    fn failed<'a>(&'a mut self, failure: &'a Failed) -> BoxFuture<'a, Next>;
+
+    /// Hears that the model of [`Route::choice`] began to answer.
+    fn answered(&mut self) {}
+
+    /// Why no other model was asked, once [`Next::GiveUp`] was said; goes into a header.
+    fn end(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// A model and why it was chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The upstream's name of the model, without `models/`.
+    pub model: String,
+    /// Which strategy chose it.
+    pub source: String,
+    /// The tier if one was chosen.
+    pub tier: Option<Tier>,
+    /// How long choosing took.
+    pub latency: Duration,
+    /// Who classified, if anybody did.
+    pub answered_by: Option<AnsweredBy>,
+    /// Why, in words.
+    pub reasoning: String,
+    /// The text that was classified, for the decision log of a user who wants it there.
+    pub request: Option<String>,
+}
+
+/// How an attempt failed.
+#[derive(Clone, Debug)]
+pub enum Failed {
+    /// The upstream refused.
+    Refused {
+        /// A status of 400 or more.
+        status: StatusCode,
+        /// The reply's header fields.
+        headers: HeaderMap,
+        /// The reply's body, cut at 1 MiB.
+        body: Bytes,
+    },
+    /// No connection: the upstream has not seen the request.
+    Unreachable(String),
+    /// The connection ended before a reply: the upstream may have acted on the request.
+    Broken(String),
+}
+
+/// What happens after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The client gets the failure.
+    GiveUp,
+    /// [`Route::choice`] now names the model to ask, perhaps the same again.
+    Ask,
+}
+
+/// Lets every call go to the model it asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsAsked;
+
+impl UpstreamRouter for AsAsked {
+    fn takes_part(&self, _model: &str, _method: &str, _length: Option<u64>) -> bool {
+        false
+    }
+
+    fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {
+        Box::pin(async move {
+            Box::new(Fixed(Choice {
+                model: call.model,
+                source: OVERRIDE.to_owned(),
+                tier: None,
+                latency: Duration::ZERO,
+                answered_by: None,
+                reasoning: String::new(),
+                request: None,
+            })) as Box<dyn Route>
+        })
+    }
+}
+
+/// The source of a choice the client made itself.
+pub(super) const OVERRIDE: &str = "override";
+
+struct Fixed(Choice);
+
+impl Route for Fixed {
+    fn choice(&self) -> &Choice {
+        &self.0
+    }
+
+    fn failed<'a>(&'a mut self, _failure: &'a Failed) -> BoxFuture<'a, Next> {
+        Box::pin(async { Next::GiveUp })
+    }
+}

@@ -1,0 +1,49 @@
+//! Which tier a value names.
+
+use crate::router::Tier;
+
+/// What a text says as a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// This one.
+    Tier(Tier),
+    /// Both, or something that is neither.
+    Unclear,
+    /// Nothing at all.
+    None,
+}
+
+/// Words that may stand beside a tier without changing what is meant; `flash-lite` and `not pro` do change it.
+const HARMLESS: [&str; 9] = [
+    "model", "the", "gemini", "preview", "latest", "simple", "complex", "task", "choice",
+];
+
+/// Reads the value of `model_choice`: `Flash`, `` `pro` ``, `gemini-2.5-pro`, `flash (SIMPLE)`.
+pub(super) fn value(text: &str) -> Choice {
+    let mut choice = Choice::None;
+    for word in text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+    {
+        let word = word.to_lowercase();
+        choice = match (word.parse::<Tier>(), choice) {
+            (Ok(tier), Choice::None) => Choice::Tier(tier),
+            (Ok(tier), Choice::Tier(earlier)) if tier == earlier => choice,
+            (Err(_), _) if is_harmless(&word) => choice,
+            _ => return Choice::Unclear,
+        };
+    }
+    choice
+}
+
+/// Reads an answer that is nothing but the one word, perhaps quoted.
+pub(super) fn bare(text: &str) -> Choice {
+    text.trim_matches(|c: char| !c.is_alphanumeric())
+        .to_lowercase()
+        .parse()
+        .map_or(Choice::None, Choice::Tier)
+}
+
+fn is_harmless(word: &str) -> bool {
+    HARMLESS.contains(&word) || word.bytes().all(|byte| byte.is_ascii_digit())
+}
