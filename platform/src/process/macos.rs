@@ -14,7 +14,7 @@ pub use super::unix::{
 use super::Identity;
 
 pub(super) fn spawn_child(command: Command) -> io::Result<Child> {
-    tokio::process::Command::from(command).spawn()
+    tokio::process::Command::from(command).kill_on_drop(true).spawn()
 }
 
 /// The identity of the process `pid`, unless there is none or it is a zombie.
