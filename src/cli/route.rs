@@ -69,7 +69,7 @@ fn name_of(place: &str, text: Option<&str>) -> Result<Option<ModelName>, Failure
     text.map(|text| parsed(place, text)).transpose()
 }
 
-fn parsed(place: &str, text: &str) -> Result<ModelName, Failure> {
+pub(crate) fn parsed(place: &str, text: &str) -> Result<ModelName, Failure> {
     text.parse().map_err(|error| {
         Failure::new(Kind::Usage, format!("cannot use the value of `{place}`: {error}"))
             .with_hint(format!("correct `{place}`, or leave it out"))

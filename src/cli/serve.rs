@@ -4,21 +4,31 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gem_platform::process::Program;
 use gem_setup::error::{Failure, Kind};
-use gem_setup::runtime::{EngineActivity, EngineStatus, Runtime};
+use gem_setup::fetch::Network;
+use gem_setup::gateway::{ChainRouter, Config, Gateway, GatewayError, OnClassifierFailure, Upstream};
+use gem_setup::router::classify::local::LocalClassifier;
+use gem_setup::router::consent::TellClient;
+use gem_setup::router::fallback::OnFallback;
+use gem_setup::router::{ClassifierChoice, ModelAvailability, Router};
+use gem_setup::runtime::{EngineActivity, EngineStatus, Runtime, RuntimeName};
 use gem_setup::setup::Choices;
 use gem_setup::supervise::{
     self, BackoffLimits, ChildOutput, Claim, ClaimError, EngineConfig, HealthLimits, Log, LogLimits, STOP_GRACE,
-    ServerIdentity, ServiceManager, SuperviseConfig,
+    ServerIdentity, ServiceManager, Shutdown, SuperviseConfig,
 };
 use tokio::sync::watch;
 
-use super::args::{NetworkArgs, ServeArgs};
-use super::control;
+use super::args::{ClassifierFailureChoice, FallbackChoice, NetworkArgs, ServeArgs};
 use super::session::{Session, runtime_of};
+use super::{control, route};
 use crate::report::{Events, Terminal};
+
+/// What the local face may take beyond its own deadline.
+const OWN_OVERHEAD: Duration = Duration::from_millis(500);
 
 /// What the server is to be: as the options say, else as installed.
 pub(crate) fn identity(session: &Session<'_>, args: &ServeArgs) -> Result<ServerIdentity, Failure> {
@@ -102,6 +112,11 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
     }
     let server = identity(session, &args)?;
     let runtime = runtime(session, &args)?;
+    let gateway = if server.direct {
+        None
+    } else {
+        Some(gateway_config(session, &args, &server)?)
+    };
     let log = Log::start(session.layout.log_file(), LogLimits::default())
         .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the log's thread: {error}")))?;
     let claim = match Claim::acquire(&session.layout, &server, &session.program()?, &log) {
@@ -114,6 +129,7 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
         log,
         service: ServiceManager::find(&session.environment),
     };
+    let port = server.port;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -123,18 +139,110 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
                 format!("cannot start the asynchronous runtime: {error}"),
             )
         })?;
-    runtime.block_on(serve(config))?;
+    runtime.block_on(serve(config, gateway, port))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: SuperviseConfig) -> Result<(), Failure> {
-    let (status, _) = watch::channel(EngineStatus::starting());
+/// Brings the gateway up, then the engine behind it; takes both down when a signal says so.
+async fn serve(mut config: SuperviseConfig, gateway: Option<Config>, port: u16) -> Result<(), Failure> {
+    let (status, engine) = watch::channel(EngineStatus::starting());
     let log = config.log.clone();
     let source: Arc<str> = "gem-setup".into();
     let shutdown = supervise::on_signals(move |signal| log.line(&source, format!("stopping on {signal}")))
         .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot listen for signals: {error}")))?;
-    supervise::run(config, status, shutdown).await;
-    Ok(())
+    let Some(gateway) = gateway else {
+        supervise::run(config, status, shutdown).await;
+        return Ok(());
+    };
+    let gateway = Gateway::bind(gateway).await.map_err(|error| match error {
+        GatewayError::PortTaken { .. } => ClaimError::port_taken(port).into(),
+        other => Failure::from(other),
+    })?;
+    let has_engine = config.engine.is_some();
+    if let Some(engine) = &mut config.engine {
+        engine.activity = gateway.activity();
+    }
+    let mut asked_to_end = shutdown.clone();
+    let answering = gateway.run(has_engine.then_some(engine), async move {
+        supervise::reached(&mut asked_to_end, Shutdown::Graceful).await;
+    });
+    let ((), answered) = tokio::join!(supervise::run(config, status, shutdown), answering);
+    Ok(answered?)
+}
+
+/// The gateway as the options say; the upstream's choices are made by a router over the same models as `route`.
+fn gateway_config(session: &Session<'_>, args: &ServeArgs, server: &ServerIdentity) -> Result<Config, Failure> {
+    let ca_cert = args
+        .ca_cert
+        .as_ref()
+        .map(|file| session.environment.current_dir().join(file));
+    let network = Network::from_environment(&session.environment, ca_cert)?;
+    let is_plain = args.upstream.scheme() == "http" && network.proxy(&args.upstream).is_none();
+    let upstream = Upstream {
+        url: args.upstream.clone(),
+        client: if is_plain {
+            None
+        } else {
+            Some(network.streaming_client()?)
+        },
+    };
+    let mut config = Config::new(
+        server.port,
+        server.model.as_str(),
+        upstream,
+        session.layout.decisions_file(),
+    );
+    if !args.listen.is_empty() {
+        config.listen.clone_from(&args.listen);
+    }
+    config.allow_remote = args.allow_remote;
+    config.runtime.clone_from(&server.runtime);
+    config.classifier_deadline = Duration::from_secs_f64(args.classifier_deadline);
+    config.on_classifier_failure = match args.on_classifier_failure {
+        ClassifierFailureChoice::Builtin => OnClassifierFailure::Builtin,
+        ClassifierFailureChoice::Error => OnClassifierFailure::Error,
+    };
+    config.fast_path = args.fast_path;
+    config.log_requests = args.log_requests;
+    config.router = Arc::new(chain_router(session, args, server)?);
+    Ok(config)
+}
+
+fn chain_router(session: &Session<'_>, args: &ServeArgs, server: &ServerIdentity) -> Result<ChainRouter, Failure> {
+    let models = route::models(session, args.models.as_ref())?;
+    let is_builtin = server.runtime == RuntimeName::Builtin.as_str();
+    let local = if is_builtin {
+        None
+    } else {
+        // The gateway's own local face: queue, cache, deadline and fallback are the same for everybody.
+        let host = format!("http://127.0.0.1:{}", server.port);
+        let model = route::parsed("--model", &server.model)?;
+        let deadline = Duration::from_secs_f64(args.classifier_deadline) + OWN_OVERHEAD;
+        Some(LocalClassifier::new(
+            Network::default().client()?,
+            &host,
+            &model,
+            deadline,
+        )?)
+    };
+    let on_fallback = match args.on_fallback {
+        FallbackChoice::Policy => OnFallback::Policy,
+        FallbackChoice::Silent => OnFallback::Silent,
+        FallbackChoice::Never => OnFallback::Never,
+        FallbackChoice::Ask => OnFallback::Ask,
+    };
+    Ok(ChainRouter {
+        router: Arc::new(Router::new(models, Arc::new(ModelAvailability::new()), local)),
+        classifier: if is_builtin {
+            ClassifierChoice::Builtin
+        } else {
+            ClassifierChoice::Model
+        },
+        on_fallback,
+        consent: Arc::new(TellClient),
+        max_wait: Duration::from_secs_f64(args.max_retry_wait),
+        log_requests: args.log_requests,
+    })
 }
 
 /// Somebody serves already: that is fine if it is what was asked for.

@@ -17,6 +17,9 @@ use crate::environment::Environment;
 const USER_AGENT: &str = concat!("gem-setup/", env!("CARGO_PKG_VERSION"));
 const MOST_REDIRECTS: usize = 10;
 
+/// A hosted model may think for so long before its next words.
+const STREAM_IDLE: Duration = Duration::from_secs(600);
+
 /// How the outside world is reached: proxies, trusted certificates, logins and patience.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
@@ -102,21 +105,24 @@ impl Network {
     /// # Errors
     /// When a certificate file cannot be used.
     pub fn client(&self) -> Result<reqwest::Client, Error> {
+        self.build(|| self.builder())
+    }
+
+    fn build(&self, builder: impl Fn() -> reqwest::ClientBuilder) -> Result<reqwest::Client, Error> {
         // The first caller installs it; that it is there already is no fault.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let built = match self.trust() {
-            Trust::System => self
-                .builder()
+            Trust::System => builder()
                 .build()
                 // A bare machine has no trust store at all: loopback and file: mirrors work there, and https says why it does not.
-                .or_else(|_| self.builder().tls_certs_only([]).build()),
-            Trust::SystemAnd(extra) => self.builder().tls_certs_merge(read_certificates(&extra)?).build(),
+                .or_else(|_| builder().tls_certs_only([]).build()),
+            Trust::SystemAnd(extra) => builder().tls_certs_merge(read_certificates(&extra)?).build(),
             Trust::Only(files) => {
                 let mut certificates = Vec::new();
                 for file in &files {
                     certificates.extend(read_certificates(file)?);
                 }
-                self.builder().tls_certs_only(certificates).build()
+                builder().tls_certs_only(certificates).build()
             }
         };
         built.map_err(|e| Error::Client {
@@ -124,18 +130,35 @@ impl Network {
         })
     }
 
+    /// A client that passes replies on as they are: it follows no redirect and adds no header. An upstream may think for longer
+    /// than a download may stall.
+    ///
+    /// # Errors
+    /// As [`Network::client`].
+    pub fn streaming_client(&self) -> Result<reqwest::Client, Error> {
+        self.build(|| {
+            self.bare_builder()
+                .read_timeout(STREAM_IDLE)
+                .redirect(redirect::Policy::none())
+        })
+    }
+
     fn builder(&self) -> reqwest::ClientBuilder {
-        let proxies = self.proxies.clone();
         let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
-        reqwest::Client::builder()
+        self.bare_builder()
             .user_agent(USER_AGENT)
             .default_headers(headers)
+            .read_timeout(self.patience.idle)
+            .redirect(redirect::Policy::custom(follow))
+    }
+
+    fn bare_builder(&self) -> reqwest::ClientBuilder {
+        let proxies = self.proxies.clone();
+        reqwest::Client::builder()
             .referer(false)
             .tls_version_min(tls::Version::TLS_1_2)
             .connect_timeout(self.patience.connect)
-            .read_timeout(self.patience.idle)
             .pool_idle_timeout(Duration::from_secs(30))
-            .redirect(redirect::Policy::custom(follow))
             .no_proxy()
             .proxy(reqwest::Proxy::custom(move |url| {
                 proxies.route(url).map(|proxy| proxy.url.expose().clone())
@@ -145,10 +168,14 @@ impl Network {
 
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let next = attempt.url();
-    let from_loopback = attempt.previous().last().is_some_and(is_loopback);
+    // Who began on http on this machine may stay on it; nobody goes from https to http.
+    let from_plain = attempt
+        .previous()
+        .last()
+        .is_some_and(|url| url.scheme() == "http" && is_loopback(url));
     if attempt.previous().len() > MOST_REDIRECTS {
         attempt.error(format!("more than {MOST_REDIRECTS} redirects"))
-    } else if next.scheme() == "https" || (from_loopback && next.scheme() == "http" && is_acceptable(next)) {
+    } else if next.scheme() == "https" || (from_plain && next.scheme() == "http" && is_acceptable(next)) {
         attempt.follow()
     } else {
         let text = format!("redirected to `{}`, which is not https", super::SafeUrl::from(next));

@@ -9,6 +9,7 @@
 mod admin;
 mod body;
 mod cache;
+mod chains;
 mod classification;
 mod config;
 mod connection;
@@ -23,10 +24,12 @@ mod reply;
 mod router;
 mod server;
 mod service;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod upstream;
 
+pub use chains::ChainRouter;
 pub use config::{Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};
-pub use engine::Activity;
 pub use router::{AsAsked, BoxFuture, Call, Choice, Failed, Next, Route, UpstreamRouter};
 pub use server::{Gateway, GatewayError};

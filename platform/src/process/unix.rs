@@ -73,7 +73,7 @@ impl Supervised {
     /// Asks the whole group to end (SIGTERM).
     ///
     /// # Errors
-    /// When no process of the group is left.
+    /// When no process of the group is left; then there is nothing to wait for.
     pub fn ask_to_end(&mut self) -> io::Result<()> {
         Ok(kill_process_group(self.group, Signal::TERM)?)
     }

@@ -16,7 +16,7 @@ use tokio::signal::windows::{
 use tokio::sync::mpsc;
 use windows::Win32::Foundation::{HANDLE, HANDLE_FLAG_INHERIT, HANDLE_FLAGS, SetHandleInformation, WAIT_TIMEOUT};
 use windows::Win32::System::Console::{
-    AttachConsole, CTRL_BREAK_EVENT, FreeConsole, GenerateConsoleCtrlEvent, GetConsoleProcessList,
+    AttachConsole, CTRL_BREAK_EVENT, FreeConsole, GenerateConsoleCtrlEvent, GetConsoleCP,
 };
 use windows::Win32::System::Threading::{
     CREATE_BREAKAWAY_FROM_JOB, CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, CreateEventW, EVENT_MODIFY_STATE, INFINITE,
@@ -86,19 +86,17 @@ impl Supervised {
     /// Asks the whole group to end (CTRL_BREAK).
     ///
     /// # Errors
-    /// When no process of the group is left.
+    /// When there is no console to send it through; then it can only be killed.
     pub fn ask_to_end(&mut self) -> io::Result<()> {
-        let attached = has_console();
         #[expect(unsafe_code, reason = "console calls")]
-        // SAFETY: the calls take plain numbers. The child's console is borrowed only where we have none of our own.
+        // SAFETY: the calls take plain numbers. The child's console is borrowed only where it is not ours too.
         unsafe {
-            if !attached {
-                AttachConsole(self.id)?;
+            if GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, self.id).is_ok() {
+                return Ok(());
             }
+            AttachConsole(self.id)?;
             let sent = GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, self.id);
-            if !attached {
-                let _ = FreeConsole();
-            }
+            let _ = FreeConsole();
             Ok(sent?)
         }
     }
@@ -111,9 +109,9 @@ impl Supervised {
 
 fn has_console() -> bool {
     #[expect(unsafe_code, reason = "console calls")]
-    // SAFETY: the list is one number long and the call is told so by the slice.
-    let attached = unsafe { GetConsoleProcessList(&mut [0]) };
-    attached != 0
+    // SAFETY: the call takes nothing and gives a number, which is zero without a console.
+    let code_page = unsafe { GetConsoleCP() };
+    code_page != 0
 }
 
 /// Nothing on Windows: the job object does its work.

@@ -1,11 +1,8 @@
 //! One request to the engine and its response.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
@@ -20,6 +17,7 @@ use super::{Engine, Place};
 use crate::gateway::body::Outgoing;
 use crate::gateway::link::{Head, Link, SendError};
 use crate::gateway::reply::Fault;
+use crate::runtime::Busy;
 
 /// A larger answer of the engine is not read, in bytes.
 pub(super) const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
@@ -72,7 +70,7 @@ struct Open {
     link: Link,
     stage: Stage,
     give_up: Instant,
-    _busy: Busy,
+    busy: Busy,
 }
 
 enum Stage {
@@ -98,7 +96,7 @@ impl Exchange {
                 link,
                 stage: Stage::Head(head),
                 give_up,
-                _busy: engine.activity.begin(),
+                busy: engine.activity.begin(give_up.saturating_duration_since(Instant::now())),
             }),
         }
     }
@@ -135,7 +133,7 @@ impl Exchange {
         };
         let head = open.head().await;
         if head.is_err() {
-            self.open = None;
+            self.ended();
         }
         head
     }
@@ -147,15 +145,22 @@ impl Exchange {
         let ended = match &piece {
             Some(Ok(_)) => open.is_at_end(),
             Some(Err(_)) => {
-                self.open = None;
+                self.ended();
                 false
             }
             None => true,
         };
         if ended && let Some(open) = self.open.take() {
-            open.finish().await;
+            open.finish();
         }
         piece
+    }
+
+    /// The engine ended the connection, and so its work on the request.
+    fn ended(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.busy.finish();
+        }
     }
 
     /// The rest of the response's body.
@@ -198,7 +203,7 @@ impl Open {
         };
         let (parts, body) = self.link.head(head).await?.into_parts();
         self.stage = Stage::Body(body);
-        self.engine.activity.heard();
+        self.busy.progress();
         Ok(parts)
     }
 
@@ -207,7 +212,7 @@ impl Open {
             return None;
         };
         let piece = self.link.data(body).await;
-        self.engine.activity.heard();
+        self.busy.progress();
         piece.map(|piece| piece.map_err(Trouble::from))
     }
 
@@ -216,18 +221,16 @@ impl Open {
     }
 
     /// Keeps the connection for the next request, then frees the place.
-    async fn finish(self) {
+    fn finish(self) {
         let Self {
-            engine, place, link, ..
+            engine,
+            place,
+            link,
+            busy,
+            ..
         } = self;
-        let mut link = Some(link);
-        poll_fn(|cx| {
-            if let Some(link) = link.take() {
-                engine.pool.put(link, cx);
-            }
-            Poll::Ready(())
-        })
-        .await;
+        busy.finish();
+        engine.pool.put(link);
         drop(place);
     }
 
@@ -240,7 +243,9 @@ impl Open {
             while let Some(Ok(_)) = self.data().await {}
         };
         // A failure or the end of patience closes the connection; both free the place.
-        drop(timeout_at(give_up, rest).await);
+        if timeout_at(give_up, rest).await.is_ok() {
+            self.busy.finish();
+        }
     }
 }
 
@@ -255,46 +260,4 @@ fn request(address: SocketAddr, path: &str, body: &Bytes) -> Request<Outgoing> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     request
-}
-
-/// Tells the supervisor whether the engine is at work, which for an engine of one thread looks like being hung.
-#[derive(Clone, Debug, Default)]
-pub struct Activity(Arc<Mutex<Work>>);
-
-#[derive(Debug, Default)]
-struct Work {
-    exchanges: usize,
-    heard: Option<std::time::Instant>,
-}
-
-impl Activity {
-    /// How long ago the engine, which has a request to answer, was last heard; `None` when it has none.
-    #[must_use]
-    pub fn silent_for(&self) -> Option<Duration> {
-        let work = self.lock();
-        work.heard.filter(|_| work.exchanges > 0).map(|heard| heard.elapsed())
-    }
-
-    fn begin(&self) -> Busy {
-        let mut work = self.lock();
-        work.exchanges += 1;
-        work.heard = Some(std::time::Instant::now());
-        Busy(self.clone())
-    }
-
-    fn heard(&self) {
-        self.lock().heard = Some(std::time::Instant::now());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Work> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Busy(Activity);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.lock().exchanges -= 1;
-    }
 }

@@ -4,6 +4,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::router::Tier;
 use crate::error::chain;
 
 fn client() -> Client {

@@ -215,6 +215,12 @@ impl Models {
         matches!(self.resolve(name), Selection::Choice { .. })
     }
 
+    /// Whether `name` is an alias or a model that is not custom.
+    #[must_use]
+    pub fn is_known(&self, name: &ModelName) -> bool {
+        self.aliases.contains_key(name) || self.models.contains_key(name)
+    }
+
     /// The tier of `model`; `None` for a flash-lite model and for one that is not known.
     #[must_use]
     pub fn tier(&self, model: &ModelName) -> Option<Tier> {
