@@ -19,7 +19,8 @@ use tokio::process::Child;
 use tokio::runtime::Handle;
 
 pub use super::unix::{
-    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, guard, kill, kill_leftover, start_detached,
+    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, keep, kill, kill_leftover,
+    start_detached,
 };
 
 use super::Identity;

@@ -8,7 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 
 pub use super::unix::{
-    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, guard, kill, kill_leftover, start_detached,
+    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, keep, kill, kill_leftover,
+    start_detached,
 };
 
 use super::Identity;

@@ -10,6 +10,7 @@ use crate::error::{Explain, Kind};
 fn request(home: &Home, port: u16) -> StartRequest {
     StartRequest {
         program: roles::server(home, port),
+        keeper: None,
         server: identity_of(port),
         within: GUARD,
     }

@@ -17,7 +17,14 @@ fn directory() -> &'static Path {
             other => other,
         };
         let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package=gem-setup-support", "--bins", "--profile", profile])
+            .args([
+                "build",
+                "--quiet",
+                "--package=gem-setup-support",
+                "--bins",
+                "--profile",
+                profile,
+            ])
             .arg("--target-dir")
             .arg(beside.parent().unwrap())
             .current_dir(env!("CARGO_MANIFEST_DIR"))
