@@ -111,6 +111,11 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
         return control::start(session, args);
     }
     let server = identity(session, &args)?;
+    if !session.is_named_by_port(server.port) {
+        // Gemini CLI stops a server only if it finds the port on its command line (FACTS section 3).
+        gem_platform::process::become_program(&command(session, &args)?)
+            .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))?;
+    }
     let runtime = runtime(session, &args)?;
     let gateway = if server.direct {
         None
@@ -302,6 +307,18 @@ fn engine(
         backoff: BackoffLimits::default(),
         stop_grace: STOP_GRACE,
     }))
+}
+
+/// Runs gem-setup with `args`, waits for it, and ends as it ended.
+pub(crate) fn keep(session: &Session<'_>, args: Vec<OsString>) -> Result<ExitCode, Failure> {
+    let program = Program {
+        path: session.program()?,
+        args,
+        env: Vec::new(),
+    };
+    gem_platform::process::keep(&program)
+        .map(ExitCode::from)
+        .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))
 }
 
 /// Ends the groups of processes that a killed supervisor left behind; reads them from standard input.

@@ -8,25 +8,26 @@ use url::Url;
 ///
 /// Everything that is printed or logged of a URL goes through this type.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SafeUrl(Url);
+// Boxed to keep the errors that hold one small.
+pub struct SafeUrl(Box<Url>);
 
 impl SafeUrl {
     /// The URL itself, secrets included: for connecting, never for showing.
     #[must_use]
-    pub const fn expose(&self) -> &Url {
+    pub fn expose(&self) -> &Url {
         &self.0
     }
 }
 
 impl From<Url> for SafeUrl {
     fn from(url: Url) -> Self {
-        Self(url)
+        Self(Box::new(url))
     }
 }
 
 impl From<&Url> for SafeUrl {
     fn from(url: &Url) -> Self {
-        Self(url.clone())
+        Self(Box::new(url.clone()))
     }
 }
 

@@ -168,10 +168,14 @@ impl Network {
 
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let next = attempt.url();
-    let from_loopback = attempt.previous().last().is_some_and(is_loopback);
+    // Who began on http on this machine may stay on it; nobody goes from https to http.
+    let from_plain = attempt
+        .previous()
+        .last()
+        .is_some_and(|url| url.scheme() == "http" && is_loopback(url));
     if attempt.previous().len() > MOST_REDIRECTS {
         attempt.error(format!("more than {MOST_REDIRECTS} redirects"))
-    } else if next.scheme() == "https" || (from_loopback && next.scheme() == "http" && is_acceptable(next)) {
+    } else if next.scheme() == "https" || (from_plain && next.scheme() == "http" && is_acceptable(next)) {
         attempt.follow()
     } else {
         let text = format!("redirected to `{}`, which is not https", super::SafeUrl::from(next));

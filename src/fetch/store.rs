@@ -1,14 +1,15 @@
 //! Takes bytes in any order, writes them on one thread and hashes them in order on another.
 //!
-//! Bytes that arrive right behind the hashed ones are hashed from memory; the others are read back, once, from the page
-//! cache when their turn comes. So receiving, writing and hashing overlap, and memory stays at a few buffers.
+//! Bytes that arrive right behind the hashed ones are hashed from memory; the others, and those that come while the hasher
+//! is busy, are read back from the page cache when their turn comes. So receiving, writing and hashing overlap, what was
+//! received is on disk at once, and memory stays at a few buffers.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use bytes::Bytes;
 use sha2::Digest;
@@ -23,6 +24,8 @@ use crate::catalog::Sha256;
 
 /// Chunks in flight between two threads; a chunk is at most some 400 KB, the HTTP client's largest read.
 const QUEUE: usize = 4;
+/// Pieces that wait for the hasher.
+const HASH_QUEUE: usize = 8;
 const READ_BACK: usize = 256 * 1024;
 /// How many bytes may be written out of order before the books are brought up to date: what a crash can cost.
 const RECORD_EVERY: u64 = 1024 * 1024;
@@ -226,26 +229,38 @@ impl Writer {
         self.partial.record(&self.identity, Some(self.books.present.as_slice()))
     }
 
-    /// Hands on what has become contiguous: `fresh` bytes from memory, the rest by its place in the file.
+    /// Hands on what has become contiguous: `fresh` bytes from memory, the rest by its place in the file. While the hasher
+    /// is behind nothing is handed on and nobody waits: what it misses now it reads later.
     fn hash_run(&mut self, fresh: Option<Bytes>) -> Result<(), Error> {
         if let Some(data) = fresh {
-            self.hashed += data.len() as u64;
-            self.hash(Piece::Memory(data))?;
+            let length = data.len() as u64;
+            if !self.offer(Piece::Memory(data))? {
+                return Ok(());
+            }
+            self.hashed += length;
         }
         let run_end = self.books.present.run_end(self.hashed);
-        if run_end > self.hashed {
-            let piece = Piece::File(self.hashed..run_end);
+        if run_end > self.hashed && self.offer(Piece::File(self.hashed..run_end))? {
             self.hashed = run_end;
-            self.hash(piece)?;
         }
         Ok(())
     }
 
-    fn hash(&self, piece: Piece) -> Result<(), Error> {
-        self.hasher.pieces.send(piece).map_err(|_| self.unreadable())
+    /// Says whether the hasher took the piece.
+    fn offer(&self, piece: Piece) -> Result<bool, Error> {
+        match self.hasher.pieces.try_send(piece) {
+            Ok(()) => Ok(true),
+            Err(TrySendError::Full(_)) => Ok(false),
+            Err(TrySendError::Disconnected(_)) => Err(self.unreadable()),
+        }
     }
 
     fn seal(&mut self) -> Result<Sha256, Error> {
+        let rest = self.hashed..self.books.present.run_end(self.hashed);
+        self.hasher
+            .pieces
+            .send(Piece::File(rest))
+            .map_err(|_| self.unreadable())?;
         let (pieces, _) = sync_channel(0);
         drop(std::mem::replace(&mut self.hasher.pieces, pieces));
         self.file
@@ -273,7 +288,7 @@ struct Hasher {
 
 impl Hasher {
     fn spawn(mut reader: File) -> Self {
-        let (pieces, queue) = sync_channel::<Piece>(QUEUE);
+        let (pieces, queue) = sync_channel::<Piece>(HASH_QUEUE);
         let (answer, digest) = sync_channel(1);
         tokio::task::spawn_blocking(move || {
             let mut hash = sha2::Sha256::new();

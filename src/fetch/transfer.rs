@@ -62,6 +62,11 @@ impl Plan {
         self.gaps().is_some_and(|gaps| gaps.is_empty())
     }
 
+    /// Whether what was received can be added to, which takes a version to hold the server to.
+    fn can_continue(&self) -> bool {
+        self.received.len() > 0 && self.identity.validator.is_some()
+    }
+
     fn start_over(&mut self, identity: Identity) {
         self.identity = identity;
         self.received = RangeSet::default();
@@ -139,7 +144,7 @@ impl Transfer<'_> {
     /// Asks for the first `gap`, or for the whole file where nothing of it is there. An answer that brings the whole file
     /// instead of the gap starts the download over.
     async fn open(&self, source: &Source<'_>, gap: Option<Range<u64>>) -> Result<Opened, Fault> {
-        let part = gap.filter(|_| self.plan().received.len() > 0);
+        let part = gap.filter(|_| self.plan().can_continue());
         let (response, reply) = match self.ask(source, part.as_ref()).await {
             // There is no such part: the file must have become shorter.
             Err(Fault::Status { code: 416, .. }) if part.is_some() => {
@@ -216,6 +221,9 @@ impl Transfer<'_> {
         identity.length = identity.length.or(expected);
         {
             let mut plan = self.plan();
+            if plan.received.len() > 0 && !wanted_part {
+                self.note("the server names no version of the file, starting over");
+            }
             if wanted_part {
                 let is_same = identity.validator.is_some() && identity.validator == plan.identity.validator;
                 let fault = if is_same { Fault::RangeIgnored } else { Fault::Changed };

@@ -21,7 +21,7 @@ pub(super) fn fault(error: reqwest::Error, patience: &Patience) -> Fault {
         // The types behind these texts are not public (hyper-util, client/legacy/connect/proxy).
         let asks_for_login = causes.iter().any(|cause| {
             let text = cause.to_string();
-            text.contains("proxy authorization required") || text.contains("SOCKS auth")
+            text.contains("proxy authorization required") || text.contains("credentials not accepted")
         });
         return if asks_for_login {
             Fault::Proxy(reason)

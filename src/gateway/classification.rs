@@ -201,3 +201,82 @@ struct Answer<'a> {
 struct Text<'a> {
     text: &'a str,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(text: &str) -> Question {
+        let body = serde_json::json!({"contents": [{"role": "user", "parts": [{"text": text}]}]}).to_string();
+        question(&GenerateRequest::parse(body.as_bytes()).unwrap())
+    }
+
+    fn flattened(history: &str, request: &str) -> String {
+        format!(
+            "Some words about **Chat History** and **Current Request**.\n\n#### Chat History:\n{history}\n\n\
+             #### Current Request:\n\"{request}\"\n\n\n### Reminder\nClassify the **Current Request**.\n\n### Output Format\nJSON\n"
+        )
+    }
+
+    #[test]
+    fn request_and_history_are_found_under_their_headings() {
+        let question = asked(&flattened("what is x?\n\nx is y", "why \"so\"?\nreally"));
+        assert_eq!(question.request, "why \"so\"?\nreally");
+        assert_eq!(question.history.len(), 1);
+        assert_eq!(question.history[0].text, "what is x?\n\nx is y");
+    }
+
+    #[test]
+    fn an_empty_history_is_none() {
+        let question = asked(&flattened("", "list files"));
+        assert_eq!((question.request.as_str(), question.history.len()), ("list files", 0));
+    }
+
+    #[test]
+    fn headings_within_history_or_request_do_not_mislead() {
+        let question = asked(&flattened(
+            "#### Current Request:\nno quotes here",
+            "add a heading\n### Reminder\nto the file",
+        ));
+        assert_eq!(question.request, "add a heading\n### Reminder\nto the file");
+    }
+
+    #[test]
+    fn a_reminder_may_be_missing() {
+        let question = asked("#### Current Request:\n\"rename it\"");
+        assert_eq!(question.request, "rename it");
+    }
+
+    #[test]
+    fn without_headings_the_last_user_turn_is_the_request() {
+        let body = serde_json::json!({"contents": [
+            {"role": "user", "parts": [{"text": "first"}]},
+            {"role": "model", "parts": [{"text": "reply"}]},
+            {"role": "user", "parts": [{"functionResponse": {}}]},
+            {"parts": [{"text": "then \"this\""}]},
+        ]})
+        .to_string();
+        let question = question(&GenerateRequest::parse(body.as_bytes()).unwrap());
+        assert_eq!(question.request, "then \"this\"");
+        let history: Vec<_> = question
+            .history
+            .iter()
+            .map(|turn| (turn.role, turn.text.as_str()))
+            .collect();
+        assert_eq!(history, [(Role::User, "first"), (Role::Model, "reply")]);
+    }
+
+    #[test]
+    fn words_count_only_whole() {
+        assert!(contains_word("`pro`", "pro"));
+        assert!(contains_word("gemini-pro", "pro"));
+        assert!(!contains_word("provider, prose", "pro"));
+        assert!(!contains_word("", "pro"));
+    }
+
+    #[test]
+    fn time_is_kept_for_answering_without_the_model() {
+        assert_eq!(time_for_model(Duration::from_secs(8)), Duration::from_millis(7_750));
+        assert_eq!(time_for_model(Duration::from_millis(100)), Duration::from_millis(95));
+    }
+}

@@ -89,8 +89,7 @@ pub(super) fn builder(limits: &Limits) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
         .max_headers(limits.headers)
-        .max_header_size(limits.head_size)
-        .pipeline_flush(true);
+        .max_header_size(limits.head_size);
     builder
 }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::body::Outgoing;
+use super::router::BoxFuture;
 
 type Driver = http1::Connection<TokioIo<TcpStream>, Outgoing>;
 
@@ -35,9 +36,9 @@ pub(super) struct Link {
 }
 
 /// The head of a response that is still to come.
-pub(super) struct Head(
-    Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>> + Send>>,
-);
+pub(super) struct Head(BoxFuture<'static, Sent>);
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
 
 /// Why a request got no response.
 pub(super) enum SendError {
@@ -119,8 +120,9 @@ impl Link {
     }
 
     /// Whether another request may be sent, as far as is known without waiting.
-    fn is_ready(&mut self, cx: &mut Context<'_>) -> bool {
-        poll_driver(&mut self.driver, cx);
+    fn is_ready(&mut self) -> bool {
+        // Nobody needs to be woken: whoever uses the connection next drives it again.
+        poll_driver(&mut self.driver, &mut Context::from_waker(Waker::noop()));
         self.driver.is_some() && self.sender.is_ready()
     }
 }
@@ -156,21 +158,19 @@ impl Pool {
     }
 
     /// A connection that was kept and still stands: to `address` if one is given.
-    pub(super) async fn take(&self, address: Option<SocketAddr>) -> Option<Link> {
+    pub(super) fn take(&self, address: Option<SocketAddr>) -> Option<Link> {
         loop {
             let mut idle = self.lock().pop()?;
-            if address.is_none_or(|address| idle.link.address == address) && idle.since.elapsed() < self.keep {
-                let ready = poll_fn(|cx| Poll::Ready(idle.link.is_ready(cx))).await;
-                if ready {
-                    return Some(idle.link);
-                }
+            let is_right = address.is_none_or(|address| idle.link.address == address);
+            if is_right && idle.since.elapsed() < self.keep && idle.link.is_ready() {
+                return Some(idle.link);
             }
         }
     }
 
     /// Keeps `link`, whose last response has been read, if it can be used again.
-    pub(super) fn put(&self, mut link: Link, cx: &mut Context<'_>) {
-        if !link.is_ready(cx) {
+    pub(super) fn put(&self, mut link: Link) {
+        if !link.is_ready() {
             return;
         }
         let mut idle = self.lock();
@@ -208,9 +208,18 @@ impl LinkBody {
         }
     }
 
-    fn release(&mut self, cx: &mut Context<'_>) {
+    fn release(&mut self) {
         if let Some(link) = self.link.take() {
-            self.pool.put(link, cx);
+            self.pool.put(link);
+        }
+    }
+}
+
+impl Drop for LinkBody {
+    fn drop(&mut self) {
+        // A body without data is not always read to its end.
+        if self.body.is_end_stream() {
+            self.release();
         }
     }
 }
@@ -228,7 +237,7 @@ impl Body for LinkBody {
         match &frame {
             Some(Err(_)) => this.link = None,
             Some(Ok(_)) if !this.body.is_end_stream() => {}
-            _ => this.release(cx),
+            _ => this.release(),
         }
         Poll::Ready(frame)
     }

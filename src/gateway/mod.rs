@@ -24,6 +24,8 @@ mod reply;
 mod router;
 mod server;
 mod service;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod upstream;
 

@@ -140,7 +140,7 @@ impl UpstreamClient {
         *request.headers_mut() = parts.headers;
         request.headers_mut().insert(HOST, self.host_header.clone());
         loop {
-            let (mut link, is_new) = match self.pool.take(None).await {
+            let (mut link, is_new) = match self.pool.take(None) {
                 Some(link) => (link, false),
                 None => (self.connect().await?, true),
             };

@@ -113,10 +113,10 @@ fn write_all(path: &Path, largest: u64, decisions: &Receiver<DecisionRecord>, lo
             }
             count += 1;
         }
-        if let Err(error) = append(path, largest, &lines) {
-            if lost.fetch_add(count, Ordering::Relaxed) == 0 {
-                tracing::warn!("cannot write `{}`: {error}", path.display());
-            }
+        if let Err(error) = append(path, largest, &lines)
+            && lost.fetch_add(count, Ordering::Relaxed) == 0
+        {
+            tracing::warn!("cannot write `{}`: {error}", path.display());
         }
         lines.clear();
         lines.shrink_to(64 * 1024);

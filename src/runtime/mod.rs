@@ -8,6 +8,7 @@ mod lit;
 pub mod litert_lm;
 pub mod local;
 mod pull;
+mod pull_terminal;
 pub mod terms;
 
 use std::fmt;

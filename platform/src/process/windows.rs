@@ -16,7 +16,7 @@ use tokio::signal::windows::{
 use tokio::sync::mpsc;
 use windows::Win32::Foundation::{HANDLE, HANDLE_FLAG_INHERIT, HANDLE_FLAGS, SetHandleInformation, WAIT_TIMEOUT};
 use windows::Win32::System::Console::{
-    AttachConsole, CTRL_BREAK_EVENT, FreeConsole, GenerateConsoleCtrlEvent, GetConsoleProcessList,
+    AttachConsole, CTRL_BREAK_EVENT, FreeConsole, GenerateConsoleCtrlEvent, GetConsoleCP,
 };
 use windows::Win32::System::Threading::{
     CREATE_BREAKAWAY_FROM_JOB, CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, CreateEventW, EVENT_MODIFY_STATE, INFINITE,
@@ -86,19 +86,17 @@ impl Supervised {
     /// Asks the whole group to end (CTRL_BREAK).
     ///
     /// # Errors
-    /// When no process of the group is left.
+    /// When there is no console to send it through; then it can only be killed.
     pub fn ask_to_end(&mut self) -> io::Result<()> {
-        let attached = has_console();
         #[expect(unsafe_code, reason = "console calls")]
-        // SAFETY: the calls take plain numbers. The child's console is borrowed only where we have none of our own.
+        // SAFETY: the calls take plain numbers. The child's console is borrowed only where it is not ours too.
         unsafe {
-            if !attached {
-                AttachConsole(self.id)?;
+            if GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, self.id).is_ok() {
+                return Ok(());
             }
+            AttachConsole(self.id)?;
             let sent = GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, self.id);
-            if !attached {
-                let _ = FreeConsole();
-            }
+            let _ = FreeConsole();
             Ok(sent?)
         }
     }
@@ -111,9 +109,9 @@ impl Supervised {
 
 fn has_console() -> bool {
     #[expect(unsafe_code, reason = "console calls")]
-    // SAFETY: the list is one number long and the call is told so by the slice.
-    let attached = unsafe { GetConsoleProcessList(&mut [0]) };
-    attached != 0
+    // SAFETY: the call takes nothing and gives a number, which is zero without a console.
+    let code_page = unsafe { GetConsoleCP() };
+    code_page != 0
 }
 
 /// Nothing on Windows: the job object does its work.
@@ -154,9 +152,11 @@ impl Detached {
 /// Starts `program` so that it survives the end of this process and of the terminal, with no input, its output appended
 /// to `log`, and nothing else of ours open.
 ///
+/// Windows needs no `keeper`: nobody has to look at an ended process before it is gone.
+///
 /// # Errors
 /// When the program cannot be started.
-pub fn start_detached(program: &Program, log: &File) -> io::Result<Detached> {
+pub fn start_detached(program: &Program, _keeper: Option<&str>, log: &File) -> io::Result<Detached> {
     keep_inherited_handles();
     // A console without a window, shared with the child, so that the child can be sent CTRL_BREAK.
     let flags = CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP;
@@ -170,6 +170,27 @@ pub fn start_detached(program: &Program, log: &File) -> io::Result<Detached> {
     };
     // The terminal may run us in a job that ends with it; some jobs can be left, some forbid it.
     start(flags | CREATE_BREAKAWAY_FROM_JOB).or_else(|_| start(flags))
+}
+
+/// The keeper's own work on Unix: runs `program`, waits for it, and gives the exit status to end with.
+///
+/// # Errors
+/// When the program cannot be started or waited for.
+pub fn keep(program: &Program) -> io::Result<u8> {
+    let status = program.command().status()?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(u8::MAX))
+}
+
+/// On Unix lets `program` take this process's place; Windows has no such thing, so nothing happens.
+///
+/// # Errors
+/// None.
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as on Unix")]
+pub fn become_program(_program: &Program) -> io::Result<()> {
+    Ok(())
 }
 
 /// Keeps our own standard streams from passing on: a pipe that the detached process held would never end for its reader.

@@ -97,7 +97,7 @@ fn message(page: &str) -> String {
     let text = text
         .split_once(" Error code explanation:")
         .map_or(text, |(message, _)| message);
-    let text = text.trim().trim_end_matches('.');
+    let text = text.trim().trim_end_matches('.').trim_end();
     if text.is_empty() {
         return "no reason given".to_owned();
     }

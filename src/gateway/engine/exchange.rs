@@ -1,10 +1,8 @@
 //! One request to the engine and its response.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
@@ -153,7 +151,7 @@ impl Exchange {
             None => true,
         };
         if ended && let Some(open) = self.open.take() {
-            open.finish().await;
+            open.finish();
         }
         piece
     }
@@ -223,7 +221,7 @@ impl Open {
     }
 
     /// Keeps the connection for the next request, then frees the place.
-    async fn finish(self) {
+    fn finish(self) {
         let Self {
             engine,
             place,
@@ -232,14 +230,7 @@ impl Open {
             ..
         } = self;
         busy.finish();
-        let mut link = Some(link);
-        poll_fn(|cx| {
-            if let Some(link) = link.take() {
-                engine.pool.put(link, cx);
-            }
-            Poll::Ready(())
-        })
-        .await;
+        engine.pool.put(link);
         drop(place);
     }
 

@@ -98,7 +98,7 @@ impl Engine {
         let place = self.admit(deadline).await?;
         loop {
             let address = self.address(deadline).await?;
-            let link = match self.pool.take(Some(address)).await {
+            let link = match self.pool.take(Some(address)) {
                 Some(link) => link,
                 None => match timeout_at(deadline, Link::connect(address)).await {
                     Ok(Ok(link)) => link,

@@ -5,6 +5,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::error::chain;
+use crate::router::Tier;
 
 fn client() -> Client {
     // Fails when another test was first, which is as good.

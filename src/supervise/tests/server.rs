@@ -10,6 +10,7 @@ use crate::error::{Explain, Kind};
 fn request(home: &Home, port: u16) -> StartRequest {
     StartRequest {
         program: roles::server(home, port),
+        keeper: None,
         server: identity_of(port),
         within: GUARD,
     }
@@ -92,6 +93,7 @@ async fn the_child_of_a_killed_server_ends_with_it() {
     let record = running(&home);
     let child = child_of(&record);
     kill(&record.process).unwrap();
+    until_gone(&record.process).await;
     until_gone(&child).await;
     // What the killed server left on disk is no obstacle.
     assert_eq!(observe(&home.layout).unwrap(), Running::No);
@@ -240,11 +242,10 @@ async fn a_second_supervisor_is_told_who_serves() {
     acquire(9380).unwrap();
 }
 
-#[tokio::test]
-async fn a_taken_port_is_explained_with_its_holder() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let error = ClaimError::port_taken(port);
+#[test]
+fn a_taken_port_is_explained_with_its_holder() {
+    let holder = identity(std::process::id());
+    let error = ClaimError::PortTaken { port: 9379, holder };
     assert_eq!(error.kind(), Kind::Conflict);
     assert!(
         error.to_string().contains(&format!("pid {}", std::process::id())),

@@ -1,0 +1,40 @@
+//! The gateway alone, before an engine and an upstream that are already running: what the measurements are made with.
+//!
+//! `serve PORT ENGINE-ADDRESS|none UPSTREAM-URL [ENGINE-CONCURRENCY]`
+
+use std::error::Error;
+use std::net::SocketAddr;
+
+use gem_setup::gateway::{Config, Gateway, Upstream};
+use gem_setup::runtime::{EngineState, EngineStatus};
+use tokio::sync::watch;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |name: &str| arguments.next().ok_or_else(|| format!("argument missing: {name}"));
+    let port = next("PORT")?.parse()?;
+    let engine = next("ENGINE")?;
+    let upstream = Upstream {
+        url: next("UPSTREAM")?.parse()?,
+        client: None,
+    };
+    let decisions = std::env::temp_dir().join(format!("gem-setup-bench-{port}.jsonl"));
+    let mut config = Config::new(port, "gemma3-1b-gpu-custom", upstream, decisions);
+    if let Ok(concurrency) = next("ENGINE-CONCURRENCY") {
+        config.limits.engine_concurrency = concurrency.parse()?;
+    }
+    let engine: Option<SocketAddr> = (engine != "none").then(|| engine.parse()).transpose()?;
+    let mut status = EngineStatus::starting();
+    status.state = EngineState::Ready;
+    status.address = engine;
+    let (_supervisor, status) = watch::channel(status);
+    let gateway = Gateway::bind(config).await?;
+    gateway
+        .run(engine.map(|_| status), async {
+            // Without the signal the measurement ends the process anyway.
+            drop(tokio::signal::ctrl_c().await);
+        })
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! Requests for other models and paths.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use gem_setup_support::engine::Gate;
+use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn, reply};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::{Method, Request, Response};
+use tokio::sync::Semaphore;
+
+use super::{HANG, Running, prompt};
+use crate::gateway::Config;
+
+const OTHER: &str = "/v1beta/models/gemini-2.5-pro:generateContent";
+
+fn before(upstream: &UpstreamStandIn) -> impl FnOnce(&mut Config) {
+    let url = format!("http://{}/", upstream.address());
+    move |config| config.upstream.url = url.parse().unwrap()
+}
+
+async fn echo(request: Request<Incoming>) -> Option<UpstreamReply> {
+    let body = request
+        .into_body()
+        .map_err(|_| -> Infallible { unreachable!("the client stays") });
+    Some(Response::new(body.boxed_unsync()))
+}
+
+#[tokio::test]
+async fn a_request_reaches_the_upstream_unchanged() {
+    let upstream = UpstreamStandIn::start(echo).await.unwrap();
+    let gateway = Running::start(before(&upstream)).await;
+    for path in [
+        "/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse&key=k%2Fk",
+        "/v1beta/models?pageSize=3",
+        "/v1/models/gemma3-1b-gpu-custom:generateContent",
+        "/upload/v1beta/files?uploadType=media",
+        "/v1beta/cachedContents/a%20b",
+    ] {
+        let headers = [
+            ("x-goog-api-key", "secret"),
+            ("authorization", "Bearer t"),
+            ("x-custom", "1"),
+        ];
+        let got = gateway.send(Method::POST, path, &headers, "{\"any\": [1]}").await;
+        assert_eq!((got.status.as_u16(), got.text()), (200, "{\"any\": [1]}"), "{path}");
+        let seen = upstream.seen().pop().unwrap();
+        assert_eq!(seen.method, Method::POST);
+        assert_eq!(seen.uri.to_string(), path);
+        for (name, value) in headers {
+            assert_eq!(seen.headers[name], value);
+        }
+        assert_eq!(seen.headers["host"], upstream.address().to_string());
+        assert_eq!(seen.headers["content-length"], "12");
+    }
+    for method in [Method::GET, Method::DELETE, Method::PATCH, Method::OPTIONS] {
+        gateway.send(method.clone(), "/v1beta/files/1", &[], "").await;
+        assert_eq!(upstream.seen().pop().unwrap().method, method);
+    }
+}
+
+#[tokio::test]
+async fn a_reply_for_a_model_says_which_and_why() {
+    let upstream = UpstreamStandIn::replies(vec![(429, "{\"error\": {}}")]).await.unwrap();
+    let gateway = Running::start(before(&upstream)).await;
+    let got = gateway.post(OTHER, prompt("x")).await;
+    assert_eq!((got.status.as_u16(), got.text()), (429, "{\"error\": {}}"));
+    assert_eq!(got.header("x-gem-model"), "gemini-2.5-pro");
+    assert_eq!(got.header("x-gem-source"), "override");
+    assert_eq!(got.header("x-gem-latency-ms"), "0");
+    assert_eq!(gateway.get("/v1beta/models").await.header("x-gem-model"), "");
+}
+
+#[tokio::test]
+async fn fields_of_one_connection_stay_on_it() {
+    let upstream = UpstreamStandIn::start(|_| async {
+        let mut reply = reply(200, "x");
+        for (name, value) in [
+            ("connection", "keep-alive, x-hop"),
+            ("keep-alive", "timeout=5"),
+            ("x-hop", "1"),
+            ("x-end", "1"),
+        ] {
+            reply.headers_mut().insert(name, value.parse().unwrap());
+        }
+        Some(reply)
+    })
+    .await
+    .unwrap();
+    let gateway = Running::start(before(&upstream)).await;
+    let headers = [
+        ("connection", "x-mine, te"),
+        ("x-mine", "1"),
+        ("te", "trailers"),
+        ("proxy-authorization", "p"),
+        ("x-ours", "1"),
+    ];
+    let got = gateway.send(Method::GET, "/v1beta/models", &headers, "").await;
+    let seen = upstream.seen().pop().unwrap();
+    for name in ["connection", "x-mine", "te", "proxy-authorization"] {
+        assert!(!seen.headers.contains_key(name), "{name}");
+    }
+    assert_eq!(seen.headers["x-ours"], "1");
+    assert_eq!(
+        (got.header("x-hop"), got.header("keep-alive"), got.header("x-end")),
+        ("", "", "1")
+    );
+}
+
+#[tokio::test]
+async fn a_path_of_the_upstream_s_url_goes_before_the_request_s() {
+    let upstream = UpstreamStandIn::start(echo).await.unwrap();
+    let url = format!("http://{}/proxy/gemini/", upstream.address());
+    let gateway = Running::start(|config| config.upstream.url = url.parse().unwrap()).await;
+    gateway.post("/v1beta/models/a:b?key=k", "x").await;
+    assert_eq!(upstream.seen()[0].uri, "/proxy/gemini/v1beta/models/a:b?key=k");
+}
+
+#[tokio::test]
+async fn an_upstream_out_of_reach_is_an_error() {
+    let gateway = Running::start(|_| {}).await;
+    let message = gateway
+        .post(&format!("{OTHER}?key=sesame"), prompt("x"))
+        .await
+        .error(502, "UNAVAILABLE");
+    assert!(
+        message.contains("127.0.0.1") && !message.contains("sesame"),
+        "{message}"
+    );
+    let upstream = UpstreamStandIn::start(|_| async { None }).await.unwrap();
+    let gateway = Running::start(before(&upstream)).await;
+    gateway.post(OTHER, prompt("x")).await.error(502, "UNAVAILABLE");
+    assert_eq!(upstream.seen().len(), 1, "the upstream may have acted on it");
+}
+
+#[tokio::test]
+async fn connections_to_the_upstream_are_used_again() {
+    let upstream = UpstreamStandIn::start(echo).await.unwrap();
+    let gateway = Running::start(before(&upstream)).await;
+    for _ in 0..5 {
+        assert_eq!(gateway.post(OTHER, "abc").await.text(), "abc");
+        assert_eq!(gateway.get("/v1beta/models").await.text(), "");
+    }
+    assert!(
+        upstream.seen().iter().all(|seen| seen.connection == 1),
+        "{:?}",
+        upstream.seen()
+    );
+}
+
+#[tokio::test]
+async fn pieces_are_passed_on_as_they_come() {
+    let gate = Gate::default();
+    let upstream = UpstreamStandIn::start({
+        let gate = gate.clone();
+        move |_| {
+            let gate = gate.clone();
+            async move {
+                let pieces = stream::unfold(0, move |at| {
+                    let gate = gate.clone();
+                    async move {
+                        match at {
+                            0 => Some((Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"data: 1\n\n"))), 1)),
+                            1 => {
+                                gate.wait().await;
+                                Some((Ok(Frame::data(Bytes::from_static(b"data: 2\n\n"))), 2))
+                            }
+                            _ => None,
+                        }
+                    }
+                });
+                Some(Response::new(StreamBody::new(pieces).boxed_unsync()))
+            }
+        }
+    })
+    .await
+    .unwrap();
+    let gateway = Running::start(before(&upstream)).await;
+    let mut body = gateway.open(Method::POST, OTHER, &[], prompt("x")).await.into_body();
+    let first = tokio::time::timeout(HANG, body.frame())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert_eq!(first.into_data().unwrap(), "data: 1\n\n");
+    gate.open();
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "data: 2\n\n");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_upstream_s_work() {
+    let ended = Arc::new(Semaphore::new(0));
+    let upstream = UpstreamStandIn::start({
+        let ended = Arc::clone(&ended);
+        move |_| {
+            let ended = OpenOnDrop(Arc::clone(&ended));
+            async move {
+                std::future::pending::<()>().await;
+                drop(ended);
+                None
+            }
+        }
+    })
+    .await
+    .unwrap();
+    let gateway = Running::start(before(&upstream)).await;
+    let address = gateway.address;
+    let client = tokio::spawn(async move { super::open(address, Method::POST, OTHER, &[], "x").await });
+    super::eventually(|| !upstream.seen().is_empty()).await;
+    client.abort();
+    assert!(tokio::time::timeout(HANG, ended.acquire()).await.unwrap().is_err());
+}
+
+struct OpenOnDrop(Arc<Semaphore>);
+
+impl Drop for OpenOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_breaks_off_is_seen_to_be_incomplete() {
+    let upstream = super::EngineStandIn::start(vec![gem_setup_support::engine::Say::Bytes(
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".into(),
+    )])
+    .await
+    .unwrap();
+    let url = format!("http://{}/", upstream.address());
+    let gateway = Running::start(|config| config.upstream.url = url.parse().unwrap()).await;
+    let text = gateway
+        .raw("GET /v1beta/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    assert!(
+        body.len() < 10 && !text.contains("200 OK\r\ncontent-length: 4"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_larger_than_any_local_limit_passes_through() {
+    let upstream = UpstreamStandIn::start(echo).await.unwrap();
+    let url = format!("http://{}/", upstream.address());
+    let gateway = Running::start(|config| {
+        config.upstream.url = url.parse().unwrap();
+        config.limits.local_body = 10;
+    })
+    .await;
+    let large = Bytes::from(vec![b'x'; 3 * 1024 * 1024]);
+    let got = gateway.post("/upload/v1beta/files", large.clone()).await;
+    assert!(got.body == large);
+}

@@ -1,0 +1,192 @@
+//! Calls whose model a router decides upon.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gem_setup_support::scripted_upstream::UpstreamStandIn;
+use hyper::Method;
+
+use super::{Running, prompt};
+use crate::gateway::{BoxFuture, Call, Choice, Config, Failed, Next, Route, UpstreamRouter};
+use crate::router::{AnsweredBy, Tier};
+
+/// Sends `auto` to these models in turn.
+struct Chain {
+    models: Vec<&'static str>,
+    calls: Mutex<Vec<Call>>,
+    failures: Arc<Mutex<Vec<Failed>>>,
+}
+
+impl Chain {
+    fn new(models: &[&'static str]) -> Arc<Self> {
+        Arc::new(Self {
+            models: models.to_vec(),
+            calls: Mutex::default(),
+            failures: Arc::default(),
+        })
+    }
+}
+
+impl UpstreamRouter for Chain {
+    fn takes_part(&self, model: &str, _method: &str, _length: Option<u64>) -> bool {
+        model == "auto"
+    }
+
+    fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {
+        Box::pin(async move {
+            self.calls.lock().unwrap().push(call);
+            Box::new(Step {
+                choice: choice(self.models[0]),
+                rest: self.models[1..].to_vec(),
+                failures: Arc::clone(&self.failures),
+            }) as Box<dyn Route>
+        })
+    }
+}
+
+struct Step {
+    choice: Choice,
+    rest: Vec<&'static str>,
+    failures: Arc<Mutex<Vec<Failed>>>,
+}
+
+impl Route for Step {
+    fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    fn failed<'a>(&'a mut self, failure: &'a Failed) -> BoxFuture<'a, Next> {
+        Box::pin(async move {
+            self.failures.lock().unwrap().push(failure.clone());
+            if self.rest.is_empty() {
+                return Next::GiveUp;
+            }
+            self.choice = choice(self.rest.remove(0));
+            Next::Ask
+        })
+    }
+}
+
+fn choice(model: &str) -> Choice {
+    Choice {
+        model: model.to_owned(),
+        source: "builtin-classifier".to_owned(),
+        tier: Some(Tier::Pro),
+        latency: Duration::from_millis(7),
+        answered_by: Some(AnsweredBy::Builtin),
+        reasoning: "scripted".to_owned(),
+        request: Some("my words".to_owned()),
+    }
+}
+
+const AUTO: &str = "/v1beta/models/auto:generateContent?key=k";
+
+fn with(upstream: &UpstreamStandIn, chain: &Arc<Chain>) -> impl FnOnce(&mut Config) {
+    let url = format!("http://{}/", upstream.address());
+    let router = Arc::clone(chain);
+    move |config| {
+        config.upstream.url = url.parse().unwrap();
+        config.router = router;
+    }
+}
+
+fn asked(upstream: &UpstreamStandIn) -> Vec<String> {
+    upstream.seen().iter().map(|seen| seen.uri.to_string()).collect()
+}
+
+#[tokio::test]
+async fn the_router_s_model_takes_the_place_of_the_one_asked_for() {
+    let upstream = UpstreamStandIn::replies(vec![(200, "{\"ok\": 1}")]).await.unwrap();
+    let chain = Chain::new(&["gemini-2.5-pro"]);
+    let gateway = Running::start(with(&upstream, &chain)).await;
+    let got = gateway
+        .send(Method::POST, AUTO, &[("x-goog-api-key", "k")], prompt("why"))
+        .await;
+    assert_eq!((got.status.as_u16(), got.text()), (200, "{\"ok\": 1}"));
+    assert_eq!(got.header("x-gem-model"), "gemini-2.5-pro");
+    assert_eq!(got.header("x-gem-source"), "builtin-classifier");
+    assert_eq!(got.header("x-gem-latency-ms"), "7");
+    assert_eq!(got.header("x-gem-attempts"), "");
+    assert_eq!(
+        asked(&upstream),
+        ["/v1beta/models/gemini-2.5-pro:generateContent?key=k"]
+    );
+    let call = chain.calls.lock().unwrap()[0].clone();
+    assert_eq!((call.model.as_str(), call.method.as_str()), ("auto", "generateContent"));
+    assert_eq!(
+        (call.body, &call.headers["x-goog-api-key"]),
+        (prompt("why").into(), &"k".parse().unwrap())
+    );
+    let decisions = gateway.finish().await;
+    assert_eq!(decisions.len(), 1);
+    assert_eq!(
+        (&decisions[0]["model"], &decisions[0]["tier"]),
+        (&"gemini-2.5-pro".into(), &"pro".into())
+    );
+    assert!(decisions[0].get("request").is_none());
+}
+
+#[tokio::test]
+async fn models_that_fail_are_followed_by_the_router_s_next() {
+    let upstream = UpstreamStandIn::replies(vec![(429, "{\"error\": {\"code\": 429}}"), (200, "fine")])
+        .await
+        .unwrap();
+    let chain = Chain::new(&["a", "b"]);
+    let gateway = Running::start(with(&upstream, &chain)).await;
+    let got = gateway.post(AUTO, prompt("x")).await;
+    assert_eq!((got.status.as_u16(), got.text()), (200, "fine"));
+    assert_eq!((got.header("x-gem-model"), got.header("x-gem-attempts")), ("b", "2"));
+    assert_eq!(
+        asked(&upstream),
+        [
+            "/v1beta/models/a:generateContent?key=k",
+            "/v1beta/models/b:generateContent?key=k"
+        ]
+    );
+    let failures = chain.failures.lock().unwrap();
+    assert!(
+        matches!(&failures[..], [Failed::Refused { status, body, .. }] if *status == 429 && body.ends_with(b"429}}"))
+    );
+}
+
+#[tokio::test]
+async fn the_last_failure_is_the_client_s() {
+    let upstream = UpstreamStandIn::replies(vec![(503, "first"), (429, "last")])
+        .await
+        .unwrap();
+    let chain = Chain::new(&["a", "b"]);
+    let gateway = Running::start(with(&upstream, &chain)).await;
+    let got = gateway.post(AUTO, prompt("x")).await;
+    assert_eq!(
+        (got.status.as_u16(), got.text(), got.header("x-gem-model")),
+        (429, "last", "b")
+    );
+}
+
+#[tokio::test]
+async fn the_router_hears_whether_the_upstream_may_have_acted() {
+    let chain = Chain::new(&["a"]);
+    let router = Arc::clone(&chain);
+    let gateway = Running::start(|config| config.router = router).await;
+    gateway.post(AUTO, prompt("x")).await.error(502, "UNAVAILABLE");
+    let breaking = UpstreamStandIn::start(|_| async { None }).await.unwrap();
+    let gateway = Running::start(with(&breaking, &chain)).await;
+    gateway.post(AUTO, prompt("x")).await.error(502, "UNAVAILABLE");
+    let failures = chain.failures.lock().unwrap();
+    assert!(
+        matches!(&failures[..], [Failed::Unreachable(_), Failed::Broken(_)]),
+        "{failures:?}"
+    );
+}
+
+#[tokio::test]
+async fn other_models_are_not_the_router_s_affair() {
+    let upstream = UpstreamStandIn::replies(vec![(200, "fine")]).await.unwrap();
+    let chain = Chain::new(&["a"]);
+    let gateway = Running::start(with(&upstream, &chain)).await;
+    gateway
+        .post("/v1beta/models/gemini-2.5-pro:generateContent", prompt("x"))
+        .await;
+    assert!(chain.calls.lock().unwrap().is_empty());
+    assert_eq!(asked(&upstream), ["/v1beta/models/gemini-2.5-pro:generateContent"]);
+}
