@@ -5,6 +5,8 @@ mod harness;
 #[cfg(test)]
 mod companions;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod install;
