@@ -6,6 +6,8 @@ use std::net::TcpListener;
 use gem_platform::process::{is_alive, kill};
 use serde_json::json;
 
+#[cfg(target_os = "linux")]
+use super::harness::executable;
 use super::harness::{Home, MODEL, Run, assert_says, tree, wait_until};
 
 /// What `doctor` says of `home`, on which exactly the checks `ids` must fail; each must name its fix.
@@ -311,21 +313,34 @@ fn a_model_that_an_env_file_or_the_settings_fix_is_named() {
     says(&run, "routing.override", &["model.name", "gemini-2.5-flash"], "model.name");
 }
 
-/// What the loader prints when the library is missing, from a program that cannot be started without it.
+/// What the loader of Linux says.
+#[cfg(target_os = "linux")]
+const NO_VULKAN: &str = "error while loading shared libraries: libvulkan.so.1: cannot open shared object file: No such \
+                         file or directory";
+
 #[cfg(target_os = "linux")]
 #[test]
-fn a_missing_vulkan_library_is_named_with_its_package() {
-    let lit = "#!/bin/sh\necho \"$0: error while loading shared libraries: libvulkan.so.1: cannot open shared object \
-               file: No such file or directory\" >&2\nexit 127\n";
-    let home = Home::publishing(lit.as_bytes());
-    let run = home.install(&["--no-start"]).ends(7);
-    assert_says(&run.stdout, &["libvulkan.so.1"]);
-    // The rest of the machine is not in place either, but why is said by one check alone.
+fn a_vulkan_library_that_is_gone_is_named_with_its_package() {
+    let lit = String::from_utf8(executable()).unwrap();
+    let check = format!("[ -n \"$STAND_IN_NO_VULKAN\" ] && {{ echo \"lit: {NO_VULKAN}\" >&2; exit 127; }}");
+    let mut home = Home::publishing(lit.replacen('\n', &format!("\n{check}\n"), 1).as_bytes());
+    home.install(&[]).ok();
+    home.set("STAND_IN_NO_VULKAN", "1");
+    let run = faulty(&home, &["runtime.loader"]);
+    says(&run, "runtime.loader", &["libvulkan.so.1", "shared libraries"], "vulkan");
+    assert_eq!(run.check("model.present")["status"], "skip", "the runtime cannot be asked");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_vulkan_library_that_was_never_there_is_named_after_the_failed_installation() {
+    let home = Home::publishing(format!("#!/bin/sh\necho \"$0: {NO_VULKAN}\" >&2\nexit 127\n").as_bytes());
+    let run = home.install(&[]).ends(7);
+    assert_says(run.result()["error"]["message"].as_str().unwrap(), &["libvulkan.so.1"]);
+    assert_says(run.result()["error"]["hint"].as_str().unwrap(), &["gem-setup doctor"]);
+    // The installation ended before settings and server, so these are missing too.
     let run = home.doctor();
-    assert_eq!(run.status, 10);
-    says(&run, "runtime.loader", &["libvulkan.so.1"], "libvulkan");
-    assert_eq!(run.check("model.present")["status"], "skip");
-    assert_eq!(run.check("runtime.binary")["status"], "ok");
+    assert_eq!(run.faults(), ["runtime.loader", "settings.router", "server.process"]);
 }
 
 #[test]

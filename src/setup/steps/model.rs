@@ -3,9 +3,9 @@
 use crate::error::{Failure, Kind};
 use crate::runtime::terms::Terms;
 use crate::runtime::{Error, RuntimeName};
-use crate::setup::Setup;
 use crate::setup::check::{Check, REINSTALL};
 use crate::setup::step::Inspection;
+use crate::setup::{Setup, shown};
 
 const ID: &str = "model.present";
 const TITLE: &str = "model pulled";
@@ -25,7 +25,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::needed(plan, vec![Check::skip(ID, TITLE, "there is no runtime to ask")]);
     };
     if !setup.is_for_this_machine() || !runtime.program().is_some_and(std::path::Path::exists) {
-        return Inspection::needed(plan, vec![Check::skip(ID, TITLE, "the runtime is not there to ask")]);
+        return Inspection::needed(plan, vec![unasked(setup)]);
     }
     match setup.listing().await {
         Ok(text) if text.contains(name.as_str()) => {
@@ -42,6 +42,15 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
             vec![Check::skip(ID, TITLE, format!("cannot ask the runtime: {reason}"))],
         ),
     }
+}
+
+/// What can be said of the model without a runtime that lists it: only that it is not there.
+fn unasked(setup: &Setup<'_>) -> Check {
+    let folder = setup.layout.models().join(&setup.choices.model);
+    if setup.is_for_this_machine() && !folder.exists() {
+        return Check::fail(ID, TITLE, format!("there is no {}", shown(&folder)), REINSTALL);
+    }
+    Check::skip(ID, TITLE, "the runtime is not there to ask")
 }
 
 fn plan(setup: &Setup<'_>) -> String {

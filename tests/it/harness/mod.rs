@@ -12,7 +12,7 @@ mod tree;
 
 pub(crate) use home::{Companion, Home, free_port};
 pub(crate) use run::{Gem, Run, finish};
-pub(crate) use stand_in::executable;
+pub(crate) use stand_in::{executable, program};
 #[cfg(unix)]
 pub(crate) use terminal::on_a_terminal;
 pub(crate) use tree::tree;

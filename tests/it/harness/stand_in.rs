@@ -10,7 +10,7 @@ use super::tree;
 const NAME: &str = if cfg!(windows) { "stand-in-lit.exe" } else { "stand-in-lit" };
 
 /// The stand-in's program: in `GEM_SETUP_TEST_BINS`, else beside gem-setup, where it is built if it is not fresh.
-fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| match std::env::var_os("GEM_SETUP_TEST_BINS") {
         Some(directory) => Path::new(&directory).join(NAME),
