@@ -3,6 +3,12 @@
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod companions;
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
 mod install;
+#[cfg(test)]
+mod pull;
 
 mod place;
