@@ -42,7 +42,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
         gem_platform::keep_access(&target, temporary.as_file())?;
     }
     fill(temporary.as_file(), bytes)?;
-    temporary.persist(&target).map_err(|error| error.error)?;
+    gem_platform::file::persist(temporary, &target)?;
     gem_platform::sync_dir(dir)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gem_setup::error::{Failure, Kind};
 use gem_setup::runtime::{EngineState, local};
-use gem_setup::setup::State;
+use gem_setup::setup::{self, State};
 use gem_setup::supervise::{self, GRACE, Running, ServerRecord, StartRequest, Started, Stopped, observe};
 use serde::Serialize;
 
@@ -37,6 +37,7 @@ async fn begin(session: &Session<'_>, args: ServeArgs) -> Result<Started, Failur
     let request = StartRequest {
         server: serve::identity(session, &args)?,
         program: serve::command(session, &args)?,
+        keeper: Some(setup::KEEPER),
         within: READY_WITHIN,
     };
     Ok(supervise::start(&session.layout, &request).await?)

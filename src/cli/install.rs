@@ -99,7 +99,7 @@ pub(crate) fn conclude(printer: &Printer, events: &Events<'_>, outcome: &Outcome
                 changed.len(),
                 changed.join(", ")
             ),
-            (false, false) => format!("Done; changed: {}.", changed.join(", ")),
+            (false, false) => format!("Local model routing is set up; changed: {}.", changed.join(", ")),
         });
     }
     ExitCode::SUCCESS

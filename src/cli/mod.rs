@@ -51,7 +51,7 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     };
     let global = &parsed.cli.global;
     let printer = Printer::new(global.json, global.quiet, color);
-    match run(parsed, environment, &printer) {
+    match run(parsed, args, environment, &printer) {
         Ok(code) => code,
         Err(failure) => {
             printer.failure(&failure);
@@ -153,7 +153,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn run(parsed: Parsed, environment: Environment, printer: &Printer) -> Result<ExitCode, Failure> {
+fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &Printer) -> Result<ExitCode, Failure> {
     let Parsed {
         cli,
         matches,
@@ -165,6 +165,7 @@ fn run(parsed: Parsed, environment: Environment, printer: &Printer) -> Result<Ex
         environment,
         printer,
         verbose: cli.global.verbose,
+        args,
     };
     match cli.command {
         Command::Install(args) => {
@@ -202,6 +203,7 @@ fn run(parsed: Parsed, environment: Environment, printer: &Printer) -> Result<Ex
             Ok(ExitCode::SUCCESS)
         }
         Command::Guard => Ok(serve::guard()),
+        Command::Keep { args } => serve::keep(&session, args),
     }
 }
 

@@ -27,6 +27,8 @@ use super::session::{Session, runtime_of};
 use super::{control, route};
 use crate::report::{Events, Terminal};
 
+/// A killed child is gone within this time.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 /// What the local face may take beyond its own deadline.
 const OWN_OVERHEAD: Duration = Duration::from_millis(500);
 
@@ -111,6 +113,11 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
         return control::start(session, args);
     }
     let server = identity(session, &args)?;
+    if !session.is_named_by_port(server.port) {
+        // Gemini CLI stops a server only if it finds the port on its command line (FACTS section 3).
+        gem_platform::process::become_program(&command(session, &args)?)
+            .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))?;
+    }
     let runtime = runtime(session, &args)?;
     let gateway = if server.direct {
         None
@@ -119,6 +126,7 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
     };
     let log = Log::start(session.layout.log_file(), LogLimits::default())
         .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the log's thread: {error}")))?;
+    log_events(&log, session.verbose);
     let claim = match Claim::acquire(&session.layout, &server, &session.program()?, &log) {
         Ok(claim) => claim,
         Err(error) => return already_served(session, error),
@@ -166,8 +174,38 @@ async fn serve(mut config: SuperviseConfig, gateway: Option<Config>, port: u16) 
     let answering = gateway.run(has_engine.then_some(engine), async move {
         supervise::reached(&mut asked_to_end, Shutdown::Graceful).await;
     });
-    let ((), answered) = tokio::join!(supervise::run(config, status, shutdown), answering);
-    Ok(answered?)
+    let mut asked_again = shutdown.clone();
+    let both = async { tokio::join!(supervise::run(config, status, shutdown), answering) };
+    let mut both = std::pin::pin!(both);
+    tokio::select! {
+        ((), answered) = &mut both => Ok(answered?),
+        // Open requests are not waited for; the child is killed within the supervisor's next breath.
+        () = supervise::reached(&mut asked_again, Shutdown::Immediate) => {
+            let _ = tokio::time::timeout(LAST_BREATH, both).await;
+            Ok(())
+        }
+    }
+}
+
+/// What the gateway and its like have to say goes into the server's log: standard error may be a log file that has been
+/// rotated away.
+fn log_events(log: &Log, verbose: u8) {
+    let log = log.clone();
+    let source: Arc<str> = "gem-setup".into();
+    let level = match verbose {
+        0 | 1 => tracing::Level::INFO,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .with_writer(move || log.writer(&source))
+        .finish();
+    // It fails only where there is one already, and nobody else sets one.
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// The gateway as the options say; the upstream's choices are made by a router over the same models as `route`.
@@ -302,6 +340,18 @@ fn engine(
         backoff: BackoffLimits::default(),
         stop_grace: STOP_GRACE,
     }))
+}
+
+/// Runs gem-setup with `args`, waits for it, and ends as it ended.
+pub(crate) fn keep(session: &Session<'_>, args: Vec<OsString>) -> Result<ExitCode, Failure> {
+    let program = Program {
+        path: session.program()?,
+        args,
+        env: Vec::new(),
+    };
+    gem_platform::process::keep(&program)
+        .map(ExitCode::from)
+        .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))
 }
 
 /// Ends the groups of processes that a killed supervisor left behind; reads them from standard input.

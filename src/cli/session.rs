@@ -1,5 +1,6 @@
 //! What every command works with, resolved from the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,9 +29,15 @@ pub(crate) struct Session<'a> {
     pub(crate) environment: Environment,
     pub(crate) printer: &'a Printer,
     pub(crate) verbose: u8,
+    pub(crate) args: Vec<OsString>,
 }
 
 impl Session<'_> {
+    /// Whether `--port=N` stands on the command line in just this form.
+    pub(crate) fn is_named_by_port(&self, port: u16) -> bool {
+        self.args.iter().any(|arg| *arg == *format!("--port={port}"))
+    }
+
     /// What `install` recorded, or the defaults where nothing was.
     pub(crate) fn state(&self) -> Result<State, Failure> {
         let recorded = State::read(&self.layout.state_file())?;

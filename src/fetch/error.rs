@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use gem_platform::file::ReplaceError;
+
 use super::SafeUrl;
 use crate::catalog::Sha256;
 use crate::error::{Explain, Kind};
@@ -95,6 +97,12 @@ pub enum Error {
         /// The system's word.
         source: io::Error,
     },
+    /// A program that is still running uses what is to be replaced (Windows only). Exit status 9.
+    #[error("cannot replace `{}`: another program holds it open", path.display())]
+    InUse {
+        /// The file, still as it was.
+        path: PathBuf,
+    },
     /// Another process downloads the same file. Exit status 9.
     #[error("cannot lock `{}`: another gem-setup downloads the same file", path.display())]
     Busy {
@@ -119,6 +127,15 @@ impl Error {
     /// Whether what came is not what was expected, so that nothing of it may be kept.
     pub(super) const fn is_about_content(&self) -> bool {
         matches!(self, Self::Size { .. } | Self::Hash { .. })
+    }
+
+    /// A finished file that could not be moved to its place.
+    pub(super) fn replace(error: ReplaceError) -> Self {
+        match error {
+            ReplaceError::InUse { path, .. } => Self::InUse { path },
+            ReplaceError::Move { to, source, .. } => Self::file("move the download to", to, source, None),
+            ReplaceError::Write { path, source } => Self::file("write", path, source, None),
+        }
     }
 
     /// An error of the file system while `action` was done to `path`; `missing` bytes were still to be written.
@@ -147,7 +164,7 @@ impl Explain for Error {
                 Kind::Download
             }
             Self::Size { .. } | Self::Hash { .. } => Kind::Verification,
-            Self::Busy { .. } => Kind::Conflict,
+            Self::InUse { .. } | Self::Busy { .. } => Kind::Conflict,
         }
     }
 
@@ -192,6 +209,9 @@ impl Explain for Error {
                 "the file system is mounted read-only: choose another directory with `--home`"
             }
             Self::File { .. } => "see to the path and run the same command again",
+            Self::InUse { .. } => {
+                "end the program that uses it (`gem-setup stop` if it is the server), then run the same command again"
+            }
             Self::Busy { .. } => "wait for the other gem-setup to end, then run the same command again",
         };
         Some(hint.to_owned())

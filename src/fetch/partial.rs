@@ -134,7 +134,7 @@ impl Partial {
         serde_json::to_vec(&sidecar)
             .map_err(io::Error::from)
             .and_then(|text| std::fs::write(&temporary, text))
-            .and_then(|()| std::fs::rename(&temporary, &self.sidecar))
+            .and_then(|()| Ok(gem_platform::file::replace(&temporary, &self.sidecar)?))
             .map_err(|e| Error::file("write", &self.sidecar, e, None))
     }
 

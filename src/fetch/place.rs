@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use gem_platform::file::{self, ReplaceError};
+
 use super::error::Error;
 
 /// Checks, before anything is downloaded, that a file can be put at `place`; makes the directories above it.
@@ -20,14 +22,14 @@ pub(super) fn prepare(place: &Path) -> Result<(), Error> {
 
 /// Moves `staged`, which is on disk and flushed, to `place`; what was there is replaced in one step.
 pub(super) fn put(staged: &Path, place: &Path) -> Result<(), Error> {
-    match std::fs::rename(staged, place) {
+    match file::replace(staged, place) {
         Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
+        Err(ReplaceError::Move { source, .. }) if source.kind() == io::ErrorKind::CrossesDevices => {
             copy(staged, place)?;
             // The copy is in place; a remainder is found by the next clean-up.
             let _ = std::fs::remove_file(staged);
         }
-        Err(e) => return Err(Error::file("move the download to", place, e, None)),
+        Err(error) => return Err(Error::replace(error)),
     }
     flush_directory(parent(place));
     Ok(())
@@ -36,18 +38,21 @@ pub(super) fn put(staged: &Path, place: &Path) -> Result<(), Error> {
 /// Copies `from` beside `place`, then moves the copy there.
 fn copy(from: &Path, place: &Path) -> Result<(), Error> {
     let error = |e| Error::file("write", place, e, from.metadata().ok().map(|m| m.len()));
-    let staged = tempfile::Builder::new()
+    let mut staged = tempfile::Builder::new()
         .prefix(".gem-setup-")
         .tempfile_in(parent(place))
-        .map_err(error)?
-        .into_temp_path();
-    std::fs::copy(from, &staged).map_err(error)?;
-    File::options()
-        .write(true)
-        .open(&staged)
-        .and_then(|file| file.sync_all())
         .map_err(error)?;
-    staged.persist(place).map_err(|e| error(e.error))
+    File::open(from)
+        .and_then(|mut from| io::copy(&mut from, &mut staged))
+        .and_then(|_| gem_platform::keep_access(from, staged.as_file()))
+        .and_then(|()| staged.as_file().sync_all())
+        .map_err(error)?;
+    file::persist(staged, place).map_err(Error::replace)
+}
+
+/// Waits, with a bound, until nobody uses the file at `place`, so that it can be replaced.
+pub(super) fn wait_until_free(place: &Path) -> Result<(), Error> {
+    file::wait_until_free(place).map_err(Error::replace)
 }
 
 /// Makes a rename last over a power cut, where the system lets a directory be opened.

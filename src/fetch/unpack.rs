@@ -114,6 +114,10 @@ pub fn extract(archive: &Path, wanted: &[String], into: &Path) -> Result<Vec<Pat
             Err(e) => return Err(write("write", &staged, e)),
         }
     }
+    // Files of two versions side by side would be worse than the old ones.
+    for name in &names {
+        place::wait_until_free(&into.join(name)).map_err(Error::Write)?;
+    }
     let mut placed = Vec::with_capacity(names.len());
     for name in &names {
         let place = into.join(name);

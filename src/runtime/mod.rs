@@ -7,6 +7,7 @@ mod engine;
 mod lit;
 pub mod local;
 mod pull;
+mod pull_terminal;
 pub mod terms;
 
 use std::fmt;

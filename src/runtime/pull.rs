@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::Error;
 use super::lit::describe;
+use super::pull_terminal::Terminal;
 use crate::catalog::Model;
 use crate::progress::Progress;
 
@@ -28,6 +29,7 @@ pub(super) struct PullOutput<'a> {
     progress: &'a dyn Progress,
     lines: Vec<String>,
     line: Vec<u8>,
+    asked: bool,
 }
 
 impl<'a> PullOutput<'a> {
@@ -39,6 +41,7 @@ impl<'a> PullOutput<'a> {
             progress,
             lines: Vec::new(),
             line: Vec::new(),
+            asked: false,
         }
     }
 
@@ -57,7 +60,9 @@ impl<'a> PullOutput<'a> {
         }
         let waiting = String::from_utf8_lossy(&self.line);
         self.show_progress(&waiting);
-        waiting.contains("(Y/N)") || waiting.to_lowercase().contains("accept these terms?")
+        let asks = waiting.contains("(Y/N)") || waiting.to_lowercase().contains("accept these terms?");
+        self.asked |= asks;
+        asks
     }
 
     fn end_line(&mut self) {
@@ -112,9 +117,51 @@ fn bytes_of(text: &str) -> Option<u64> {
 /// Runs `command` and answers its question with yes; the terms must have been accepted before.
 pub(super) async fn pull_with(command: &Program, mut output: PullOutput<'_>) -> Result<(), Error> {
     output.progress.begin(STEP, &output.model.name, output.total());
-    let ended = run(command, &mut output).await;
+    let mut ended = run(command, &mut output).await;
+    if matches!(ended, Err(Error::Failed { .. })) && !output.asked {
+        // It may insist on a terminal to ask on (FACTS section 2: not known).
+        ended = run_in_terminal(command, &mut output).await.or(ended);
+    }
     output.progress.finish(STEP);
     ended
+}
+
+async fn run_in_terminal(command: &Program, output: &mut PullOutput<'_>) -> Result<(), Error> {
+    let mut terminal = Terminal::start(command).map_err(|source| Error::Start {
+        program: command.path.clone(),
+        source,
+    })?;
+    let ended = tokio::select! {
+        ended = converse_in_terminal(&mut terminal, output) => ended,
+        _ = tokio::signal::ctrl_c() => Err(Ended::Interrupted),
+    };
+    match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(failed(command, status.to_string(), output)),
+        Err(ended) => {
+            terminal.kill();
+            Err(ended.into_error(command, output))
+        }
+    }
+}
+
+async fn converse_in_terminal(
+    terminal: &mut Terminal,
+    output: &mut PullOutput<'_>,
+) -> Result<portable_pty::ExitStatus, Ended> {
+    let mut answered = false;
+    loop {
+        match tokio::time::timeout(SILENCE_LIMIT, terminal.output.recv()).await {
+            Err(_) => return Err(Ended::Silent),
+            Ok(None) => return Ok(terminal.wait()?),
+            Ok(Some(piece)) => {
+                if output.take(&piece) && !answered {
+                    answered = true;
+                    terminal.type_in(b"Y\r")?;
+                }
+            }
+        }
+    }
 }
 
 async fn run(command: &Program, output: &mut PullOutput<'_>) -> Result<(), Error> {
@@ -123,33 +170,27 @@ async fn run(command: &Program, output: &mut PullOutput<'_>) -> Result<(), Error
         ended = converse(&mut child, output) => ended,
         _ = tokio::signal::ctrl_c() => Err(Ended::Interrupted),
     };
-    let args: Vec<&str> = command.args.iter().filter_map(|arg| arg.to_str()).collect();
-    let said = describe(&command.path, &args);
-    let failed = |outcome: String, tail: String| Error::Failed {
-        command: said.clone(),
-        outcome,
-        tail,
-    };
     match ended {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(failed(status.to_string(), output.tail())),
+        Ok(status) => Err(failed(command, status.to_string(), output)),
         Err(ended) => {
             // The child is gone or of no more use; a failure to end it changes nothing.
             let _ = child.kill().await;
-            let tail = output.tail();
-            Err(match ended {
-                Ended::Interrupted => Error::Interrupted {
-                    model: output.model.name.clone(),
-                    tail,
-                },
-                Ended::Silent => Error::TimedOut {
-                    command: said,
-                    seconds: SILENCE_LIMIT.as_secs(),
-                    tail,
-                },
-                Ended::Lost(error) => failed(error.to_string(), tail),
-            })
+            Err(ended.into_error(command, output))
         }
+    }
+}
+
+fn said(command: &Program) -> String {
+    let args: Vec<&str> = command.args.iter().filter_map(|arg| arg.to_str()).collect();
+    describe(&command.path, &args)
+}
+
+fn failed(command: &Program, outcome: String, output: &mut PullOutput<'_>) -> Error {
+    Error::Failed {
+        command: said(command),
+        outcome,
+        tail: output.tail(),
     }
 }
 
@@ -157,6 +198,23 @@ enum Ended {
     Interrupted,
     Silent,
     Lost(io::Error),
+}
+
+impl Ended {
+    fn into_error(self, command: &Program, output: &mut PullOutput<'_>) -> Error {
+        match self {
+            Self::Interrupted => Error::Interrupted {
+                model: output.model.name.clone(),
+                tail: output.tail(),
+            },
+            Self::Silent => Error::TimedOut {
+                command: said(command),
+                seconds: SILENCE_LIMIT.as_secs(),
+                tail: output.tail(),
+            },
+            Self::Lost(error) => failed(command, error.to_string(), output),
+        }
+    }
 }
 
 impl From<io::Error> for Ended {

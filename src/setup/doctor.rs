@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::check::{Check, Status};
 use super::step::StepId;
-use super::{Setup, smoke, steps};
+use super::{Setup, network, smoke, steps};
 use crate::environment::Environment;
 use crate::settings;
 
@@ -64,6 +64,9 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
         inspect_override(setup),
         inspect_client(setup.environment),
     ]);
+    if extras.network {
+        examination.checks.extend(network::inspect(setup).await);
+    }
     if extras.smoke {
         examination.checks.push(inspect_smoke(setup).await);
     }

@@ -4,6 +4,7 @@ mod bundle;
 mod check;
 mod converge;
 mod doctor;
+mod network;
 mod smoke;
 mod state;
 mod step;
@@ -23,6 +24,7 @@ pub use doctor::{Examination, Extras, examine};
 pub use smoke::{Probe, Smoke, smoke};
 pub use state::{PlacedFile, SmokeRecord, State};
 pub use step::{Condition, Inspection, StepId, StepState};
+pub use steps::KEEPER;
 pub use uninstall::{Uninstalled, uninstall};
 
 use crate::catalog::{Catalog, Model};

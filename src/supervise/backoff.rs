@@ -11,6 +11,8 @@ pub struct BackoffLimits {
     pub cap: Duration,
     /// So many failures in a row are a crash loop.
     pub loop_after: u32,
+    /// A child that was ready for so long has proven that it works; its failures are forgotten.
+    pub healthy: Duration,
 }
 
 impl Default for BackoffLimits {
@@ -19,6 +21,7 @@ impl Default for BackoffLimits {
             first: Duration::from_millis(100),
             cap: Duration::from_secs(30),
             loop_after: 5,
+            healthy: Duration::from_secs(60),
         }
     }
 }
@@ -53,9 +56,11 @@ impl Backoff {
         self.failures >= self.limits.loop_after
     }
 
-    /// Forgets the failures.
-    pub(super) const fn reset(&mut self) {
-        self.failures = 0;
+    /// Hears for how long a child was ready that has now failed, before the failure is counted.
+    pub(super) fn was_ready(&mut self, duration: Duration) {
+        if duration >= self.limits.healthy {
+            self.failures = 0;
+        }
     }
 }
 
@@ -84,15 +89,16 @@ mod tests {
     }
 
     #[test]
-    fn five_failures_in_a_row_are_a_loop_until_a_reset() {
+    fn five_failures_in_a_row_are_a_loop_until_a_healthy_minute() {
         let mut backoff = Backoff::new(BackoffLimits::default());
         for _ in 0..4 {
             backoff.fail(0.5);
         }
         assert!(!backoff.is_loop());
         backoff.fail(0.5);
+        backoff.was_ready(Duration::from_secs(59));
         assert!(backoff.is_loop());
-        backoff.reset();
+        backoff.was_ready(Duration::from_secs(60));
         assert!(!backoff.is_loop());
         assert_eq!(backoff.fail(0.0), Duration::from_millis(100));
     }

@@ -24,6 +24,8 @@ use crate::runtime::EngineState;
 pub struct StartRequest {
     /// gem-setup itself with `serve`, `--port=N` and the rest, in full: Gemini CLI recognises the server by these.
     pub program: Program,
+    /// The subcommand of that program which runs [`gem_platform::process::keep`], if it has one.
+    pub keeper: Option<&'static str>,
     /// What it is asked to be.
     pub server: ServerIdentity,
     /// It must be ready within so long.
@@ -150,7 +152,7 @@ pub async fn start(layout: &Layout, request: &StartRequest) -> Result<Started, E
     }
     let (mut said, _) = Follower::start(&log, 0).map_err(failed)?;
     let mut process = append(&log)
-        .and_then(|file| start_detached(&request.program, &file))
+        .and_then(|file| start_detached(&request.program, request.keeper, &file))
         .map_err(failed)?;
     let pid = process.id();
     match wait(layout, request, pid, Some(&mut process), deadline).await {

@@ -12,7 +12,7 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut file = NamedTempFile::new_in(folder)?;
     file.write_all(text.as_bytes())?;
-    file.persist(path).map(|_| ()).map_err(|error| error.error)
+    Ok(gem_platform::file::persist(file, path)?)
 }
 
 /// The text in `path`, `None` when there is no such file.

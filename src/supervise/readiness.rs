@@ -37,9 +37,9 @@ impl Default for HealthLimits {
     }
 }
 
-/// The pause between two tries while a child starts: from 5 ms up to this, so that readiness is seen well within 50 ms.
-const LONGEST_TRY_PAUSE: Duration = Duration::from_millis(20);
-const FIRST_TRY_PAUSE: Duration = Duration::from_millis(5);
+/// The pause between two tries while a child starts: from 2 ms up to this, so that readiness is seen well within 50 ms.
+const LONGEST_TRY_PAUSE: Duration = Duration::from_millis(10);
+const FIRST_TRY_PAUSE: Duration = Duration::from_millis(2);
 /// A listener on the loopback accepts at once or not at all.
 const CONNECT: Duration = Duration::from_millis(25);
 /// Between two probes of a child that missed one.

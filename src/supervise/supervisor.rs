@@ -48,8 +48,6 @@ pub struct EngineConfig {
 
 /// How long a child gets to end when it is asked to.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
-/// A child that was ready for so long has proven that it works.
-const HEALTHY: Duration = Duration::from_secs(60);
 /// For the last lines of a child that has ended.
 const LAST_LINES: Duration = Duration::from_millis(500);
 /// A killed process is gone at once, unless the system itself is stuck.
@@ -194,7 +192,7 @@ impl Observer for Voice<'_> {
 /// How a child's time came to its end.
 enum Ended {
     OnRequest,
-    Failed { reason: String, proven: bool },
+    Failed { reason: String, ready_for: Duration },
 }
 
 struct Supervisor<'a> {
@@ -208,12 +206,10 @@ impl Supervisor<'_> {
     async fn keep_alive(&self, shutdown: &mut watch::Receiver<Shutdown>) {
         let mut backoff = Backoff::new(self.config.backoff);
         loop {
-            let Ended::Failed { reason, proven } = self.one_child(backoff.is_loop(), shutdown).await else {
+            let Ended::Failed { reason, ready_for } = self.one_child(backoff.is_loop(), shutdown).await else {
                 return;
             };
-            if proven {
-                backoff.reset();
-            }
+            backoff.was_ready(ready_for);
             let pause = backoff.fail(fastrand::f64());
             self.voice
                 .note(&format!("{reason}; the next one starts in {} ms", pause.as_millis()));
@@ -238,7 +234,10 @@ impl Supervisor<'_> {
     async fn one_child(&self, in_loop: bool, shutdown: &mut watch::Receiver<Shutdown>) -> Ended {
         let (mut child, address) = match self.start() {
             Ok(started) => started,
-            Err(reason) => return Ended::Failed { reason, proven: false },
+            Err(reason) => {
+                let ready_for = Duration::ZERO;
+                return Ended::Failed { reason, ready_for };
+            }
         };
         self.config.activity.reset();
         let output = self.log_output(&mut child);
@@ -274,7 +273,7 @@ impl Supervisor<'_> {
             None => Ended::OnRequest,
             Some(reason) => Ended::Failed {
                 reason,
-                proven: ready_at.get().is_some_and(|at| at.elapsed() >= HEALTHY),
+                ready_for: ready_at.get().map_or(Duration::ZERO, Instant::elapsed),
             },
         }
     }

@@ -38,7 +38,9 @@ fn a_companion_that_is_gone_or_another_is_a_fault_that_install_mends() {
     with_companion(&home, None);
     home.install(&["--no-start"]).ok();
     let dll = home.layout().lit_bin().join("dxil.dll");
-    let spoil: [&dyn Fn(&Path); 2] = [&|dll| fs::remove_file(dll).unwrap(), &|dll| fs::write(dll, "foreign").unwrap()];
+    let spoil: [&dyn Fn(&Path); 2] = [&|dll| fs::remove_file(dll).unwrap(), &|dll| {
+        fs::write(dll, "foreign").unwrap()
+    }];
     for spoil in spoil {
         spoil(&dll);
         let check = home.doctor().check("platform.companions");

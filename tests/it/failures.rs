@@ -27,7 +27,9 @@ fn failure(gem: Gem, status: i32, words: &[&str]) -> Run {
 #[track_caller]
 fn assert_nothing_downloaded(home: &Home) {
     let files = tree(&home.path(), &["lock"]).into_iter();
-    let found: Vec<_> = files.filter(|(_, file)| file.as_ref().is_some_and(|(bytes, _)| !bytes.is_empty())).collect();
+    let found: Vec<_> = files
+        .filter(|(_, file)| file.as_ref().is_some_and(|(bytes, _)| !bytes.is_empty()))
+        .collect();
     assert!(found.is_empty(), "{found:?}");
     assert!(!home.lit().exists());
 }
@@ -60,7 +62,10 @@ fn a_file_that_is_not_on_the_mirror_is_named() {
     failure(
         home.install(&["--mirror-only"]),
         5,
-        &[&format!("{}{}", home.mirror.url(), Home::LIT.replace("/v9/", "/v10/")), "404"],
+        &[
+            &format!("{}{}", home.mirror.url(), Home::LIT.replace("/v9/", "/v10/")),
+            "404",
+        ],
     );
     assert_nothing_downloaded(&home);
 }
@@ -83,7 +88,15 @@ fn truncating_server() -> u16 {
 fn a_truncated_body_is_no_download() {
     let home = Home::new();
     let url = format!("http://127.0.0.1:{}", truncating_server());
-    let gem = home.gem(&["install", "--json", "--accept-terms", "--mirror-only", "--mirror", &url, "--catalog"]);
+    let gem = home.gem(&[
+        "install",
+        "--json",
+        "--accept-terms",
+        "--mirror-only",
+        "--mirror",
+        &url,
+        "--catalog",
+    ]);
     failure(gem.arg(home.catalog()), 5, &[&url, "lit.test"]);
     assert!(!home.lit().exists());
     assert!(!home.layout().state_file().exists());
@@ -93,7 +106,15 @@ fn a_truncated_body_is_no_download() {
 fn a_refused_connection_is_named() {
     let home = Home::new();
     let url = format!("http://127.0.0.1:{}", free_port());
-    let gem = home.gem(&["install", "--json", "--accept-terms", "--mirror-only", "--mirror", &url, "--catalog"]);
+    let gem = home.gem(&[
+        "install",
+        "--json",
+        "--accept-terms",
+        "--mirror-only",
+        "--mirror",
+        &url,
+        "--catalog",
+    ]);
     failure(gem.arg(home.catalog()), 5, &[&url, "lit.test"]);
     assert_nothing_downloaded(&home);
 }
@@ -101,7 +122,14 @@ fn a_refused_connection_is_named() {
 #[test]
 fn a_mirror_that_is_neither_https_nor_of_this_machine_is_refused() {
     let home = Home::new();
-    let gem = home.gem(&["install", "--json", "--accept-terms", "--mirror", "http://192.0.2.1", "--catalog"]);
+    let gem = home.gem(&[
+        "install",
+        "--json",
+        "--accept-terms",
+        "--mirror",
+        "http://192.0.2.1",
+        "--catalog",
+    ]);
     failure(gem.arg(home.catalog()), 2, &["http://192.0.2.1"]);
     home.assert_untouched();
 }
@@ -122,7 +150,10 @@ fn a_file_where_the_directory_should_be_is_named_and_stays() {
     home.write(&bin, "precious");
     let run = home.install(&[]).run();
     assert!([1, 5].contains(&run.status), "{run:#?}");
-    assert_says(run.result()["error"]["message"].as_str().unwrap(), &[bin.to_str().unwrap()]);
+    assert_says(
+        run.result()["error"]["message"].as_str().unwrap(),
+        &[bin.to_str().unwrap()],
+    );
     assert_eq!(fs::read_to_string(&bin).unwrap(), "precious");
 }
 
@@ -138,7 +169,11 @@ fn settings_with_a_syntax_error_are_left_alone_before_anything_is_downloaded() {
 
 #[test]
 fn settings_that_hold_something_else_than_an_object_are_left_alone() {
-    for text in ["[]", "{\"experimental\": 5}", "{\"experimental\": {\"gemmaModelRouter\": \"on\"}}"] {
+    for text in [
+        "[]",
+        "{\"experimental\": 5}",
+        "{\"experimental\": {\"gemmaModelRouter\": \"on\"}}",
+    ] {
         let home = Home::new();
         home.write(&home.settings(), text);
         failure(home.install(&[]), 8, &[home.settings().to_str().unwrap()]);
@@ -275,7 +310,9 @@ mod mounted {
     #[test]
     fn a_full_disk_is_named_and_nothing_is_left_half_written() {
         let home = Home::publishing(&large_runtime());
-        let Some(_small) = Mount::on(home.path().join(".gemini"), c"size=1m") else { return };
+        let Some(_small) = Mount::on(home.path().join(".gemini"), c"size=1m") else {
+            return;
+        };
         home.write(&home.settings(), "{}");
         failure(home.install(&["--no-start"]), 5, &[home.path().to_str().unwrap()]);
         assert!(!home.lit().exists());
@@ -286,29 +323,46 @@ mod mounted {
     fn a_disk_that_fills_up_during_the_download_is_named_and_nothing_is_left_half_written() {
         let home = Home::publishing(&large_runtime());
         // More than is wanted to begin with, and less than is needed: the catalog does not say how large the file is.
-        let Some(_small) = Mount::on(home.path().join(".gemini"), c"size=1536k") else { return };
-        failure(home.install(&["--no-start"]), 5, &["disk is full", home.path().to_str().unwrap()]);
+        let Some(_small) = Mount::on(home.path().join(".gemini"), c"size=1536k") else {
+            return;
+        };
+        failure(
+            home.install(&["--no-start"]),
+            5,
+            &["disk is full", home.path().to_str().unwrap()],
+        );
         assert!(!home.lit().exists());
     }
 
     #[test]
     fn a_read_only_home_is_named_and_nothing_is_downloaded() {
         let home = Home::new();
-        let Some(mounted) = Mount::on(home.path(), c"size=8m") else { return };
+        let Some(mounted) = Mount::on(home.path(), c"size=8m") else {
+            return;
+        };
         mounted.make_read_only();
         let run = home.install(&["--no-start"]).run();
         assert!([1, 5].contains(&run.status), "{run:#?}");
-        super::assert_says(run.result()["error"]["message"].as_str().unwrap(), &[home.path().to_str().unwrap()]);
+        super::assert_says(
+            run.result()["error"]["message"].as_str().unwrap(),
+            &[home.path().to_str().unwrap()],
+        );
         home.assert_untouched();
     }
 
     #[test]
     fn a_read_only_place_for_the_runtime_is_named_and_what_is_there_stays() {
         let home = Home::new();
-        let Some(mounted) = Mount::on(home.layout().lit_bin(), c"size=8m") else { return };
+        let Some(mounted) = Mount::on(home.layout().lit_bin(), c"size=8m") else {
+            return;
+        };
         fs::write(home.lit(), "an older one").unwrap();
         mounted.make_read_only();
-        failure(home.install(&["--no-start"]), 5, &[home.layout().lit_bin().to_str().unwrap()]);
+        failure(
+            home.install(&["--no-start"]),
+            5,
+            &[home.layout().lit_bin().to_str().unwrap()],
+        );
         assert_eq!(fs::read_to_string(home.lit()).unwrap(), "an older one");
         mounted.make_writable();
         home.install(&["--no-start"]).ok();
@@ -318,7 +372,9 @@ mod mounted {
     fn settings_on_a_read_only_file_system_are_named() {
         let home = Home::installed();
         let dotfiles = home.beside("dotfiles");
-        let Some(mounted) = Mount::on(dotfiles.clone(), c"size=1m") else { return };
+        let Some(mounted) = Mount::on(dotfiles.clone(), c"size=1m") else {
+            return;
+        };
         let settings = dotfiles.join("settings.json");
         fs::write(&settings, "{}").unwrap();
         fs::remove_file(home.settings()).unwrap();

@@ -25,7 +25,10 @@ const LOG: &str = "litert-server.log";
 fn an_empty_home_becomes_ready_and_a_second_run_changes_nothing() {
     let home = Home::new();
     let first = home.install(&[]).ok();
-    assert_eq!(first.changed(), ["runtime", "terms", "model", "settings", "server", "smoke"]);
+    assert_eq!(
+        first.changed(),
+        ["runtime", "terms", "model", "settings", "server", "smoke"]
+    );
     assert_eq!(first.step("companions"), "skipped");
     assert_eq!(home.gem(&["status", "--json"]).ok().json()["ready"], true);
 
@@ -33,7 +36,13 @@ fn an_empty_home_becomes_ready_and_a_second_run_changes_nothing() {
     let asked = home.mirror.asked();
     let second = home.install(&[]).ok();
     assert_eq!(second.changed(), Vec::<String>::new());
-    assert!(second.steps().iter().all(|(_, state)| state == "ok" || state == "skipped"), "{second:#?}");
+    assert!(
+        second
+            .steps()
+            .iter()
+            .all(|(_, state)| state == "ok" || state == "skipped"),
+        "{second:#?}"
+    );
     assert_eq!(tree(&home.path(), &[LOG]), before);
     assert_eq!(home.mirror.asked(), asked);
     assert_eq!(home.invocations("pull"), 1);
@@ -99,9 +108,15 @@ fn for_people_the_steps_go_to_standard_error_and_the_result_to_standard_output()
     for id in STEPS {
         assert_says(&run.stderr, &[id]);
     }
-    assert!(!run.stderr.contains('\u{1b}'), "no colour where there is no terminal: {run:#?}");
+    assert!(
+        !run.stderr.contains('\u{1b}'),
+        "no colour where there is no terminal: {run:#?}"
+    );
 
-    let quiet = home.gem(&["--quiet", "install", "--no-start", "--catalog"]).arg(home.catalog()).ok();
+    let quiet = home
+        .gem(&["--quiet", "install", "--no-start", "--catalog"])
+        .arg(home.catalog())
+        .ok();
     assert_eq!(quiet.stderr, "");
 }
 
@@ -127,7 +142,10 @@ fn other_commands_go_by_what_install_recorded() {
     assert_eq!(status["port"], home.port);
     assert_eq!((&status["runtime"], &status["model"]), (&json!("lit"), &json!(MODEL)));
     let smoke = home.gem(&["smoke", "--json"]).ok().json();
-    assert_eq!((&smoke["ok"], &smoke["probes"][1]["got"]), (&json!(true), &json!("pro")));
+    assert_eq!(
+        (&smoke["ok"], &smoke["probes"][1]["got"]),
+        (&json!(true), &json!("pro"))
+    );
     assert_says(&home.gem(&["list"]).ok().stdout, &[MODEL]);
     assert_eq!(home.doctor().status, 0);
     let state: Value = serde_json::from_str(&fs::read_to_string(home.layout().state_file()).unwrap()).unwrap();
@@ -143,7 +161,10 @@ fn a_changed_port_moves_the_server_and_the_settings() {
     let run = home.install(&[]).ok();
     assert_eq!(run.changed(), ["settings", "server", "smoke"]);
     assert_eq!(home.gem(&["status", "--json"]).ok().json()["port"], home.port);
-    assert_eq!(home.router()["classifier"]["host"], format!("http://localhost:{}", home.port));
+    assert_eq!(
+        home.router()["classifier"]["host"],
+        format!("http://localhost:{}", home.port)
+    );
     assert!(std::net::TcpStream::connect(("127.0.0.1", old)).is_err());
 }
 
@@ -173,7 +194,9 @@ fn force_does_every_step_again() {
 #[test]
 fn what_is_left_out_is_left_out() {
     let home = Home::new();
-    let run = home.install_unaccepted(&["--no-model", "--no-settings", "--no-smoke"]).ok();
+    let run = home
+        .install_unaccepted(&["--no-model", "--no-settings", "--no-smoke"])
+        .ok();
     assert_eq!(run.changed(), ["runtime", "server"]);
     for id in ["terms", "model", "settings", "smoke"] {
         assert_eq!(run.step(id), "skipped", "{id}");
@@ -188,7 +211,10 @@ fn without_a_start_there_is_no_server_and_no_smoke_test() {
     let home = Home::new();
     let run = home.install(&["--no-start"]).ok();
     assert_eq!(run.changed(), ["runtime", "terms", "model", "settings"]);
-    assert_eq!((run.step("server"), run.step("smoke")), ("skipped".to_owned(), "skipped".to_owned()));
+    assert_eq!(
+        (run.step("server"), run.step("smoke")),
+        ("skipped".to_owned(), "skipped".to_owned())
+    );
     assert_eq!(home.invocations("serve"), 0);
     assert!(!home.layout().pid_file().exists());
 }
@@ -213,10 +239,27 @@ fn the_workspace_scope_leaves_only_the_executable_to_the_user_scope() {
 fn a_dry_run_prints_the_plan_and_changes_nothing() {
     let home = Home::new();
     let run = home.install_unaccepted(&["--dry-run"]).ok();
-    assert_eq!(run.changed(), ["runtime", "terms", "model", "settings", "server", "smoke"]);
-    let plan: Vec<String> = run.events().iter().filter_map(|event| event["detail"].as_str().map(str::to_owned)).collect();
+    assert_eq!(
+        run.changed(),
+        ["runtime", "terms", "model", "settings", "server", "smoke"]
+    );
+    let plan: Vec<String> = run
+        .events()
+        .iter()
+        .filter_map(|event| event["detail"].as_str().map(str::to_owned))
+        .collect();
     let plan = plan.join("\n");
-    assert_says(&plan, &["would download", &home.mirror.url(), TERMS, MODEL, "settings.json", &home.port.to_string()]);
+    assert_says(
+        &plan,
+        &[
+            "would download",
+            &home.mirror.url(),
+            TERMS,
+            MODEL,
+            "settings.json",
+            &home.port.to_string(),
+        ],
+    );
     home.assert_untouched();
 }
 
@@ -224,19 +267,32 @@ fn a_dry_run_prints_the_plan_and_changes_nothing() {
 fn a_dry_run_on_a_ready_machine_plans_nothing() {
     let home = Home::installed();
     let before = tree(&home.path(), &[]);
-    assert_eq!(home.install(&["--no-start", "--dry-run"]).ok().changed(), Vec::<String>::new());
-    assert_eq!(home.install(&["--no-start", "--dry-run", "--force"]).ok().changed(), ["runtime", "model"]);
+    assert_eq!(
+        home.install(&["--no-start", "--dry-run"]).ok().changed(),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        home.install(&["--no-start", "--dry-run", "--force"]).ok().changed(),
+        ["runtime", "model"]
+    );
     assert_eq!(tree(&home.path(), &[]), before);
 }
 
 #[test]
 fn a_dry_run_plans_for_the_other_platforms() {
     let home = Home::new();
-    for (target, file) in [("windows-x86_64", "lit.windows_x86_64.exe"), ("macos-arm64", "lit.macos_arm64")] {
+    for (target, file) in [
+        ("windows-x86_64", "lit.windows_x86_64.exe"),
+        ("macos-arm64", "lit.macos_arm64"),
+    ] {
         let run = home.gem(&["install", "--json", "--dry-run", "--target", target]).ok();
         let text = &run.stdout;
         assert_says(text, &[file]);
-        assert_eq!(run.step("companions") == "changed", target.starts_with("windows"), "{text}");
+        assert_eq!(
+            run.step("companions") == "changed",
+            target.starts_with("windows"),
+            "{text}"
+        );
         assert_eq!(text.contains("dxil.dll"), target.starts_with("windows"), "{text}");
     }
     home.assert_untouched();
@@ -245,10 +301,15 @@ fn a_dry_run_plans_for_the_other_platforms() {
 #[test]
 fn a_platform_without_a_build_is_refused_with_the_way_out() {
     let home = Home::new();
-    let run = home.gem(&["install", "--json", "--dry-run", "--target", "linux-arm64"]).ends(4);
+    let run = home
+        .gem(&["install", "--json", "--dry-run", "--target", "linux-arm64"])
+        .ends(4);
     let error = &run.result()["error"];
     assert_says(error["message"].as_str().unwrap(), &["lit", "linux-arm64"]);
-    assert_says(error["hint"].as_str().unwrap(), &["--runtime litert-lm", "--runtime builtin"]);
+    assert_says(
+        error["hint"].as_str().unwrap(),
+        &["--runtime litert-lm", "--runtime builtin"],
+    );
     assert_eq!(run.step("platform"), "failed");
     home.assert_untouched();
 }

@@ -65,7 +65,9 @@ fn acceptance_comes_from_the_environment_and_from_the_configuration_too() {
         assert_eq!(recorded(&home)["how"], "flag");
     }
     let home = Home::new();
-    home.install_unaccepted(&["--no-start"]).env("GEM_SETUP_ACCEPT_TERMS", "1").ok();
+    home.install_unaccepted(&["--no-start"])
+        .env("GEM_SETUP_ACCEPT_TERMS", "1")
+        .ok();
     assert_eq!(recorded(&home)["how"], "env");
 
     let home = Home::new();
@@ -82,7 +84,8 @@ mod at_a_terminal {
     const QUESTION: &str = "Do you accept these terms?";
 
     fn install(home: &Home) -> Gem {
-        home.gem(&["install", "--no-start", "--mirror", &home.mirror.url(), "--catalog"]).arg(home.catalog())
+        home.gem(&["install", "--no-start", "--mirror", &home.mirror.url(), "--catalog"])
+            .arg(home.catalog())
     }
 
     #[test]
@@ -127,7 +130,10 @@ fn a_model_that_is_there_is_not_pulled_again() {
     home.install(&["--no-start"]).ok();
     assert_eq!(home.invocations("pull"), 1);
 
-    assert_eq!(home.gem(&["pull", MODEL, "--json", "--force"]).ok().changed(), ["model"]);
+    assert_eq!(
+        home.gem(&["pull", MODEL, "--json", "--force"]).ok().changed(),
+        ["model"]
+    );
     assert_eq!(home.invocations("pull"), 2);
 }
 
@@ -137,7 +143,9 @@ fn a_pull_tells_its_progress_in_bytes() {
     home.set("STAND_IN_PULL", "slow");
     let run = home.install(&["--no-start"]).ok();
     let events = run.events();
-    let told = events.iter().filter(|event| event["event"] == "progress" && event["id"] == "model");
+    let told = events
+        .iter()
+        .filter(|event| event["event"] == "progress" && event["id"] == "model");
     let done: Vec<u64> = told.map(|event| event["done"].as_u64().unwrap()).collect();
     assert!(done.len() >= 3, "{done:?}");
     assert!(done.is_sorted(), "{done:?}");
@@ -150,9 +158,15 @@ fn a_failed_pull_ends_with_the_tail_of_its_output_and_can_be_repeated() {
     home.set("STAND_IN_PULL", "fail");
     let run = home.install(&["--no-start"]).ends(7);
     let error = &run.result()["error"];
-    assert_says(error["message"].as_str().unwrap(), &["pull", MODEL, "connection reset by peer", "Terms accepted."]);
+    assert_says(
+        error["message"].as_str().unwrap(),
+        &["pull", MODEL, "connection reset by peer", "Terms accepted."],
+    );
     assert_eq!(run.step("model"), "failed");
-    assert!(!home.settings().exists(), "nothing is switched on before the model is there");
+    assert!(
+        !home.settings().exists(),
+        "nothing is switched on before the model is there"
+    );
 
     home.set("STAND_IN_PULL", "");
     assert_eq!(home.install(&["--no-start"]).ok().changed(), ["model", "settings"]);
@@ -164,13 +178,25 @@ fn a_gated_model_names_the_variable_and_the_token_is_never_shown() {
     let mut home = Home::new();
     home.set("STAND_IN_PULL", "gated");
     let run = home.install(&["--no-start"]).ends(7);
-    assert_says(run.result()["error"]["hint"].as_str().unwrap(), &["HUGGING_FACE_HUB_TOKEN"]);
+    assert_says(
+        run.result()["error"]["hint"].as_str().unwrap(),
+        &["HUGGING_FACE_HUB_TOKEN"],
+    );
 
     home.set("HUGGING_FACE_HUB_TOKEN", TOKEN);
     let run = home.install(&["-vv"]).ok();
-    let pull = home.trace().into_iter().rfind(|event| event["invoked"][0] == "pull").unwrap();
+    let pull = home
+        .trace()
+        .into_iter()
+        .rfind(|event| event["invoked"][0] == "pull")
+        .unwrap();
     assert_eq!(pull["token"], TOKEN, "it reaches the runtime");
-    for text in [&run.stdout, &run.stderr, &home.gem(&["logs"]).ok().stdout, &home.doctor().stdout] {
+    for text in [
+        &run.stdout,
+        &run.stderr,
+        &home.gem(&["logs"]).ok().stdout,
+        &home.doctor().stdout,
+    ] {
         assert!(!text.contains(TOKEN), "{text}");
     }
     for (path, file) in super::harness::tree(&home.path(), &[]) {
@@ -182,7 +208,11 @@ fn a_gated_model_names_the_variable_and_the_token_is_never_shown() {
 #[test]
 fn a_token_that_the_runtime_prints_is_hidden() {
     const TOKEN: &str = "hf_aVerySecretToken";
-    let lit = if cfg!(unix) { "#!/bin/sh\necho \"refused: $HUGGING_FACE_HUB_TOKEN\" >&2\nexit 1\n" } else { return };
+    let lit = if cfg!(unix) {
+        "#!/bin/sh\necho \"refused: $HUGGING_FACE_HUB_TOKEN\" >&2\nexit 1\n"
+    } else {
+        return;
+    };
     let mut home = Home::publishing(lit.as_bytes());
     home.set("HUGGING_FACE_HUB_TOKEN", TOKEN);
     let run = home.install(&["--no-start"]).ends(7);
@@ -203,12 +233,19 @@ fn an_interrupted_pull_says_so_and_leaves_no_process_behind() {
         assert!(Instant::now() < deadline, "the pull never began");
         thread::sleep(Duration::from_millis(5));
     }
-    let pull = home.trace().into_iter().find(|event| event["invoked"][0] == "pull").unwrap();
+    let pull = home
+        .trace()
+        .into_iter()
+        .find(|event| event["invoked"][0] == "pull")
+        .unwrap();
     let pull = Pid::from_raw(i32::try_from(pull["pid"].as_u64().unwrap()).unwrap()).unwrap();
     kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::INT).unwrap();
     let run = finish(child);
     assert_eq!(run.status, 7, "{run:#?}");
-    assert_says(run.result()["error"]["message"].as_str().unwrap(), &["interrupted", MODEL]);
+    assert_says(
+        run.result()["error"]["message"].as_str().unwrap(),
+        &["interrupted", MODEL],
+    );
     assert!(test_kill_process(pull).is_err(), "the pull goes on");
     assert!(!home.layout().models().join(MODEL).exists());
 }
@@ -217,7 +254,10 @@ fn an_interrupted_pull_says_so_and_leaves_no_process_behind() {
 fn a_model_that_the_runtime_does_not_know_is_a_fault_of_the_runtime() {
     let home = Home::installed();
     let run = home.gem(&["pull", "no-such-model", "--json"]).ends(7);
-    assert_says(run.result()["error"]["message"].as_str().unwrap(), &["no-such-model", "registry"]);
+    assert_says(
+        run.result()["error"]["message"].as_str().unwrap(),
+        &["no-such-model", "registry"],
+    );
 }
 
 #[test]
@@ -234,7 +274,10 @@ fn list_names_what_was_pulled_and_the_registry() {
     assert_says(&home.gem(&["list", "--show_all"]).ok().stdout, &[MODEL, "other-model"]);
     let listing = home.gem(&["list", "--json"]).ok().json();
     assert_eq!(listing["models"][0], MODEL);
-    assert_eq!(fs::read(home.layout().models().join(MODEL).join("model.litertlm")).unwrap(), MODEL_BYTES);
+    assert_eq!(
+        fs::read(home.layout().models().join(MODEL).join("model.litertlm")).unwrap(),
+        MODEL_BYTES
+    );
 }
 
 #[test]

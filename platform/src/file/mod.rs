@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-pub use replace::{ReplaceError, replace};
+pub use replace::{ReplaceError, persist, replace, wait_until_free};
 
 /// Lets everybody who may read the file at `path` run it. Windows goes by the file's name and has nothing to set.
 ///
@@ -110,12 +110,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), ReplaceError> {
         keep_access(path, staged.as_file()).map_err(error)?;
     }
     staged.as_file().sync_all().map_err(error)?;
-    // Closed before it is moved: Windows would count our own handle as a use. Kept, so that it loses its mark as a temporary file.
-    let staged = staged.into_temp_path().keep().map_err(|e| error(e.error))?;
-    replace(&staged, path).inspect_err(|_| {
-        // What is reported is why the move failed; a scrap beside the file is the lesser evil.
-        let _ = std::fs::remove_file(&staged);
-    })?;
+    persist(staged, path)?;
     sync_dir(dir).map_err(error)
 }
 

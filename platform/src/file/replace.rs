@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use tempfile::NamedTempFile;
+
 use super::os;
 
 /// With these bounds the waits add up to between one and two seconds.
@@ -46,6 +48,17 @@ pub enum ReplaceError {
     },
 }
 
+/// `ResourceBusy` for a file in use, else the kind of what the system answered; the text names the paths in any case.
+impl From<ReplaceError> for io::Error {
+    fn from(error: ReplaceError) -> Self {
+        let kind = match &error {
+            ReplaceError::InUse { .. } => io::ErrorKind::ResourceBusy,
+            ReplaceError::Move { source, .. } | ReplaceError::Write { source, .. } => source.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
 /// Moves the file `from` over `to`, both on one file system: a reader finds the old file or the new, never a part of one.
 ///
 /// Waits, with a bound of two seconds, for a program that holds `to`; blocks the thread meanwhile.
@@ -67,6 +80,42 @@ pub fn replace(from: &Path, to: &Path) -> Result<(), ReplaceError> {
                 source,
             }
         }
+    })
+}
+
+/// Moves the finished temporary file over `to`, as [`replace`] does; removes it if that fails.
+///
+/// # Errors
+/// As of [`replace`], and [`ReplaceError::Write`] if the file cannot be made a lasting one.
+pub fn persist(temporary: NamedTempFile, to: &Path) -> Result<(), ReplaceError> {
+    // Closed before it is moved: Windows would count our own handle as a use. Kept, so that it loses its mark as a temporary file.
+    let from = temporary.into_temp_path().keep().map_err(|kept| ReplaceError::Write {
+        path: to.to_owned(),
+        source: kept.error,
+    })?;
+    replace(&from, to).inspect_err(|_| {
+        // What is reported is why the move failed; a scrap beside the file is the lesser evil.
+        let _ = std::fs::remove_file(&from);
+    })
+}
+
+/// Waits, with the bound of [`replace`], until no program holds the file at `path`, for a caller that replaces several files and
+/// wants to replace all or none.
+///
+/// # Errors
+/// [`ReplaceError::InUse`] if the wait was in vain.
+pub fn wait_until_free(path: &Path) -> Result<(), ReplaceError> {
+    let look = || {
+        if os::is_locked(path) {
+            Err(io::ErrorKind::ResourceBusy.into())
+        } else {
+            Ok(())
+        }
+    };
+    let is_passing = |error: &io::Error| error.kind() == io::ErrorKind::ResourceBusy;
+    retry(look, is_passing, thread::sleep).map_err(|source| ReplaceError::InUse {
+        path: path.to_owned(),
+        source,
     })
 }
 

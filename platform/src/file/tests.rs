@@ -81,17 +81,34 @@ fn a_file_held_open_is_replaced_or_reported_and_never_torn() {
     std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, 1);
     let held = options.read(true).open(&path).unwrap();
     assert_eq!(is_locked(&path), cfg!(windows));
+    assert_eq!(wait_until_free(&path).is_err(), cfg!(windows));
     let outcome = replace(&new, &path);
     drop(held);
     let content = std::fs::read_to_string(&path).unwrap();
     if cfg!(windows) {
         assert!(matches!(outcome, Err(ReplaceError::InUse { .. })), "{outcome:?}");
         assert_eq!(content, "old");
+        wait_until_free(&path).unwrap();
         replace(&new, &path).unwrap();
     } else {
         outcome.unwrap();
         assert_eq!(content, "new");
     }
+}
+
+#[test]
+fn a_temporary_file_that_cannot_be_put_in_place_leaves_no_scrap() {
+    let (dir, path) = scratch();
+    let taken = dir.path().join("directory");
+    std::fs::create_dir(&taken).unwrap();
+    let temporary = tempfile::NamedTempFile::new_in(dir.path()).unwrap();
+    let error = io::Error::from(persist(temporary, &taken).unwrap_err());
+    assert!(error.to_string().contains("directory"), "{error}");
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        2,
+        "{path:?} and the directory"
+    );
 }
 
 #[test]

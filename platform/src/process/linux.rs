@@ -9,6 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, getppid, kill_process, pidfd_open, pidfd_send_signal,
@@ -18,7 +19,8 @@ use tokio::process::Child;
 use tokio::runtime::Handle;
 
 pub use super::unix::{
-    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, guard, kill, kill_leftover, start_detached,
+    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, keep, kill, kill_leftover,
+    start_detached,
 };
 
 use super::Identity;
@@ -62,7 +64,7 @@ fn spawner() -> io::Result<mpsc::Sender<Request>> {
         for (command, runtime, reply) in requests {
             let _entered = runtime.enter();
             // Whoever asked may have been cancelled; the child then ends as it is dropped.
-            let _ = reply.send(tokio::process::Command::from(command).spawn());
+            let _ = reply.send(tokio::process::Command::from(command).kill_on_drop(true).spawn());
         }
     })?;
     *spawner = Some(sender.clone());
@@ -72,6 +74,22 @@ fn spawner() -> io::Result<mpsc::Sender<Request>> {
 /// The identity of the process `pid`, unless there is none or it is a zombie.
 #[must_use]
 pub fn identity(pid: u32) -> Option<Identity> {
+    for _ in 0..EXEC_TRIES {
+        let found = look_up(pid)?;
+        if !found.command.is_empty() {
+            return Some(found);
+        }
+        std::thread::sleep(EXEC_PAUSE);
+    }
+    look_up(pid)
+}
+
+/// A process has no command line for a moment while it becomes another program, after whoever started it was told that
+/// it has, and while it ends. Threads of the kernel never have one.
+const EXEC_TRIES: u32 = 20;
+const EXEC_PAUSE: Duration = Duration::from_millis(1);
+
+fn look_up(pid: u32) -> Option<Identity> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may itself hold spaces and parentheses (proc_pid_stat(5)).
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
@@ -85,14 +103,14 @@ pub fn identity(pid: u32) -> Option<Identity> {
     // Field 22 of the line; the state is field 3.
     let start_time = fields.get(19)?.parse().ok()?;
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let command = command.strip_suffix(b"\0").unwrap_or(&command);
+    let arguments = command.split_inclusive(|byte| *byte == 0).map(|argument| {
+        let argument = argument.strip_suffix(b"\0").unwrap_or(argument);
+        String::from_utf8_lossy(argument).into_owned()
+    });
     Some(Identity {
         pid,
         start_time,
-        command: command
-            .split(|byte| *byte == 0)
-            .map(|part| String::from_utf8_lossy(part).into_owned())
-            .collect(),
+        command: arguments.collect(),
     })
 }
 

@@ -8,13 +8,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 
 pub use super::unix::{
-    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, guard, kill, kill_leftover, start_detached,
+    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, keep, kill, kill_leftover,
+    start_detached,
 };
 
 use super::Identity;
 
 pub(super) fn spawn_child(command: Command) -> io::Result<Child> {
-    tokio::process::Command::from(command).spawn()
+    tokio::process::Command::from(command).kill_on_drop(true).spawn()
 }
 
 /// The identity of the process `pid`, unless there is none or it is a zombie.

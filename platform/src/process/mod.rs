@@ -23,8 +23,8 @@ mod os;
 mod tests;
 
 pub use os::{
-    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, guard, identity, kill, kill_leftover, notify,
-    start_detached,
+    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, identity, keep, kill,
+    kill_leftover, notify, start_detached,
 };
 pub use program::{Identity, Listening, Program, listener_on};
 

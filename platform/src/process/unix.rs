@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, Write};
-use std::os::fd::BorrowedFd;
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -176,13 +176,16 @@ pub fn guard(input: impl BufRead) {
 
 /// A process that has left our terminal and session.
 #[derive(Debug)]
-pub struct Detached(std::process::Child);
+pub struct Detached {
+    keeper: std::process::Child,
+    pid: u32,
+}
 
 impl Detached {
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.0.id()
+        self.pid
     }
 
     /// How it ended, if it has.
@@ -190,24 +193,70 @@ impl Detached {
     /// # Errors
     /// When the system cannot be asked.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.0.try_wait()
+        self.keeper.try_wait()
     }
 }
 
 /// Starts `program` so that it survives the end of this process and of the terminal, with no input, its output appended
 /// to `log`, and nothing else of ours open.
 ///
+/// With a `keeper` the same executable stands between it and us, with that word before the arguments, upon which it must
+/// call [`keep`]: an ended process stays listed until its parent has looked, and the first process of a container may
+/// never look.
+///
 /// # Errors
 /// When the program cannot be started.
-pub fn start_detached(program: &Program, log: &File) -> io::Result<Detached> {
+pub fn start_detached(program: &Program, keeper: Option<&str>, log: &File) -> io::Result<Detached> {
     keep_inherited_files();
-    let mut command = program.command();
-    command
+    let mut kept = program.clone();
+    kept.args.splice(0..0, keeper.map(Into::into));
+    let mut command = kept.command();
+    command.stdin(Stdio::null()).stderr(log.try_clone()?);
+    new_session(&mut command);
+    if keeper.is_none() {
+        let process = command.stdout(log.try_clone()?).spawn()?;
+        let pid = process.id();
+        return Ok(Detached { keeper: process, pid });
+    }
+    let mut keeper = command.stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    if let Some(said) = keeper.stdout.take() {
+        io::BufReader::new(said).read_line(&mut line)?;
+    }
+    let pid = line
+        .trim()
+        .parse()
+        .map_err(|_| io::Error::other("the process was not started"))?;
+    Ok(Detached { keeper, pid })
+}
+
+/// The keeper's own work: starts `program` with its output where our standard error goes, says its process id on standard
+/// output, waits for it, and gives the exit status to end with.
+///
+/// # Errors
+/// When the program cannot be started or waited for.
+pub fn keep(program: &Program) -> io::Result<u8> {
+    let log = io::stderr().as_fd().try_clone_to_owned()?;
+    let mut child = program
+        .command()
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
-        .stderr(log.try_clone()?);
-    new_session(&mut command);
-    command.spawn().map(Detached)
+        .stderr(log)
+        .spawn()?;
+    let mut out = io::stdout();
+    writeln!(out, "{}", child.id())?;
+    out.flush()?;
+    let status = child.wait()?;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
+/// Lets `program` take this process's place, with its id and its streams.
+///
+/// # Errors
+/// When it cannot; if it can, this never returns.
+pub fn become_program(program: &Program) -> io::Result<()> {
+    Err(program.command().exec())
 }
 
 /// Keeps files that we were given open by whoever started us from passing on: a pipe that the detached process held

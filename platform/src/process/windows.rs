@@ -152,9 +152,11 @@ impl Detached {
 /// Starts `program` so that it survives the end of this process and of the terminal, with no input, its output appended
 /// to `log`, and nothing else of ours open.
 ///
+/// Windows needs no `keeper`: nobody has to look at an ended process before it is gone.
+///
 /// # Errors
 /// When the program cannot be started.
-pub fn start_detached(program: &Program, log: &File) -> io::Result<Detached> {
+pub fn start_detached(program: &Program, _keeper: Option<&str>, log: &File) -> io::Result<Detached> {
     keep_inherited_handles();
     // A console without a window, shared with the child, so that the child can be sent CTRL_BREAK.
     let flags = CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP;
@@ -168,6 +170,27 @@ pub fn start_detached(program: &Program, log: &File) -> io::Result<Detached> {
     };
     // The terminal may run us in a job that ends with it; some jobs can be left, some forbid it.
     start(flags | CREATE_BREAKAWAY_FROM_JOB).or_else(|_| start(flags))
+}
+
+/// The keeper's own work on Unix: runs `program`, waits for it, and gives the exit status to end with.
+///
+/// # Errors
+/// When the program cannot be started or waited for.
+pub fn keep(program: &Program) -> io::Result<u8> {
+    let status = program.command().status()?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(u8::MAX))
+}
+
+/// On Unix lets `program` take this process's place; Windows has no such thing, so nothing happens.
+///
+/// # Errors
+/// None.
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as on Unix")]
+pub fn become_program(_program: &Program) -> io::Result<()> {
+    Ok(())
 }
 
 /// Keeps our own standard streams from passing on: a pipe that the detached process held would never end for its reader.

@@ -4,8 +4,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::router::Tier;
 use crate::error::chain;
+use crate::router::Tier;
 
 fn client() -> Client {
     // Fails when another test was first, which is as good.

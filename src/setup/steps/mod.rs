@@ -11,6 +11,7 @@ mod space;
 mod terms;
 
 pub(super) use runtime::{hash_of, inspect_loader};
+pub use server::KEEPER;
 
 use super::Setup;
 use super::step::{Inspection, StepId};

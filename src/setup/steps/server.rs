@@ -16,6 +16,8 @@ use crate::supervise::{self, GRACE, PidFile, Running, ServerIdentity, ServerReco
 const PROCESS: (&str, &str) = ("server.process", "server process");
 const PORT: (&str, &str) = ("server.port", "server port");
 const HEALTH: (&str, &str) = ("server.health", "server answers");
+/// gem-setup's hidden subcommand that waits for a detached server.
+pub const KEEPER: &str = "__keep";
 /// A gateway on loopback answers at once; longer than this it is not healthy.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A model of a gigabyte is loaded from a cold disk before the server counts as ready.
@@ -225,6 +227,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     }
     let request = StartRequest {
         program: serve_command(setup),
+        keeper: Some(KEEPER),
         server: wanted(setup),
         within: READY_WITHIN,
     };

@@ -71,6 +71,24 @@ async fn a_crashed_child_is_replaced_on_a_port_of_its_own() {
 }
 
 #[tokio::test]
+async fn crashes_after_a_healthy_time_never_add_up_to_a_crash_loop() {
+    let home = Home::new("crash-after=2");
+    let mut engine = home.engine();
+    engine.backoff.healthy = Duration::ZERO;
+    let limit = u64::from(engine.backoff.loop_after);
+    let mut supervision = home.supervise(engine);
+    for restarts in 0..=limit {
+        let status = supervision
+            .until(|status| status.state == EngineState::Ready && status.restarts == restarts)
+            .await;
+        let _stream = send_request(&status).await;
+        let next = supervision.until(|status| status.state == EngineState::CrashLoop || status.restarts > restarts);
+        assert_ne!(next.await.state, EngineState::CrashLoop);
+    }
+    supervision.end(Shutdown::Graceful).await;
+}
+
+#[tokio::test]
 async fn a_hung_child_is_found_by_its_probes_and_replaced() {
     let home = Home::new("hang-after=2");
     let mut supervision = home.supervise(home.engine());

@@ -72,6 +72,7 @@ impl Home {
                 first: Duration::from_millis(10),
                 cap: Duration::from_millis(50),
                 loop_after: 3,
+                ..BackoffLimits::default()
             },
             stop_grace: Duration::from_millis(300),
         }
@@ -142,6 +143,17 @@ async fn until_gone(process: &Identity) {
         }
     };
     timeout(GUARD, gone).await.unwrap();
+}
+
+impl Drop for Home {
+    /// A test that fails leaves no detached server behind.
+    fn drop(&mut self) {
+        if let Ok(Running::Supervised(record)) = observe(&self.layout)
+            && record.process.pid != std::process::id()
+        {
+            let _ = gem_platform::process::kill(&record.process);
+        }
+    }
 }
 
 /// Sends one request with a body to the engine and does not wait for the answer.

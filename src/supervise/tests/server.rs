@@ -10,6 +10,7 @@ use crate::error::{Explain, Kind};
 fn request(home: &Home, port: u16) -> StartRequest {
     StartRequest {
         program: roles::server(home, port),
+        keeper: None,
         server: identity_of(port),
         within: GUARD,
     }
@@ -92,6 +93,7 @@ async fn the_child_of_a_killed_server_ends_with_it() {
     let record = running(&home);
     let child = child_of(&record);
     kill(&record.process).unwrap();
+    until_gone(&record.process).await;
     until_gone(&child).await;
     // What the killed server left on disk is no obstacle.
     assert_eq!(observe(&home.layout).unwrap(), Running::No);

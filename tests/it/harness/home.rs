@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use gem_platform::process::{Identity, kill};
 use gem_platform::Target;
+use gem_platform::process::{Identity, kill};
 use gem_setup::layout::Layout;
 use gem_setup::supervise::ServerRecord;
 use gem_setup_support::mirror::{Mirror, sha256_hex};
@@ -184,10 +184,18 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
     /// `install` from the mirror, without saying anything of terms.
     pub(crate) fn install_unaccepted(&self, more: &[&str]) -> Gem {
         let port = self.port.to_string();
-        self.gem(&["install", "--json", "--direct", "--port", &port, "--mirror", &self.mirror.url()])
-            .arg("--catalog")
-            .arg(self.catalog())
-            .args(more)
+        self.gem(&[
+            "install",
+            "--json",
+            "--direct",
+            "--port",
+            &port,
+            "--mirror",
+            &self.mirror.url(),
+        ])
+        .arg("--catalog")
+        .arg(self.catalog())
+        .args(more)
     }
 
     /// `install` from the mirror with the terms accepted.
@@ -269,7 +277,9 @@ pub(crate) fn free_port() -> u16 {
         !matches!(bound, Err(error) if error.kind() == ErrorKind::AddrInUse)
     };
     loop {
-        let number = std::process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let number = std::process::id()
+            .wrapping_mul(61)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = u16::try_from(10_000 + number % 20_000).unwrap();
         if is_free(("127.0.0.1", port)) && is_free(("::1", port)) {
             return port;

@@ -56,7 +56,11 @@ impl Gem {
 
     /// Starts the run and leaves it to the caller.
     pub(crate) fn spawn(&mut self) -> Child {
-        let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
+        let stdin = if self.input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
         let command = self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }

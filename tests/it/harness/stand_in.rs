@@ -7,7 +7,11 @@ use std::sync::OnceLock;
 
 use super::tree;
 
-const NAME: &str = if cfg!(windows) { "stand-in-lit.exe" } else { "stand-in-lit" };
+const NAME: &str = if cfg!(windows) {
+    "stand-in-lit.exe"
+} else {
+    "stand-in-lit"
+};
 
 /// The stand-in's program: in `GEM_SETUP_TEST_BINS`, else beside gem-setup, where it is built if it is not fresh.
 pub(crate) fn program() -> &'static Path {
@@ -33,7 +37,14 @@ fn build() -> PathBuf {
         other => other,
     };
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package=gem-setup-support", "--bins", "--profile", profile])
+        .args([
+            "build",
+            "--quiet",
+            "--package=gem-setup-support",
+            "--bins",
+            "--profile",
+            profile,
+        ])
         .arg("--target-dir")
         .arg(beside.parent().unwrap())
         .current_dir(env!("CARGO_MANIFEST_DIR"))

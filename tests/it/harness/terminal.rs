@@ -14,10 +14,19 @@ pub(crate) fn on_a_terminal(gem: Gem, question: &str, answer: &str) -> Run {
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();
     let name = ptsname(&controller, Vec::new()).unwrap();
-    let terminal = OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let terminal = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap();
     let stream = || Stdio::from(terminal.try_clone().unwrap());
     let mut command = gem.into_command();
-    let child = command.env("TERM", "xterm").stdin(stream()).stdout(stream()).stderr(stream()).spawn();
+    let child = command
+        .env("TERM", "xterm")
+        .stdin(stream())
+        .stdout(stream())
+        .stderr(stream())
+        .spawn();
     let mut child = child.unwrap();
     // Only the child keeps the terminal open now, so its end ends the reading.
     drop(command);
@@ -40,7 +49,11 @@ pub(crate) fn on_a_terminal(gem: Gem, question: &str, answer: &str) -> Run {
             is_answered = true;
         }
     }
-    assert!(is_answered, "`{question}` was never asked:\n{}", String::from_utf8_lossy(&said));
+    assert!(
+        is_answered,
+        "`{question}` was never asked:\n{}",
+        String::from_utf8_lossy(&said)
+    );
     Run {
         status: child.wait().unwrap().code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&said).into_owned(),
