@@ -299,6 +299,8 @@ impl Tuner {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     /// Runs a tuner against a link whose throughput depends on the number of lanes.
@@ -336,12 +338,12 @@ mod tests {
     fn pieces_shrink_towards_the_end() {
         assert_eq!(next_piece(&[10..20, 30..40], 1), Some(10..20));
         let gib = 1024 * MIB;
-        assert_eq!(next_piece(&[0..gib], 8), Some(0..64 * MIB));
+        assert_eq!(next_piece(from_ref(&(0..gib)), 8), Some(0..64 * MIB));
         assert_eq!(
-            next_piece(&[gib - 160 * MIB..gib], 8),
+            next_piece(from_ref(&(gib - 160 * MIB..gib)), 8),
             Some(gib - 160 * MIB..gib - 150 * MIB)
         );
-        assert_eq!(next_piece(&[gib - MIB..gib], 8), Some(gib - MIB..gib));
+        assert_eq!(next_piece(from_ref(&(gib - MIB..gib)), 8), Some(gib - MIB..gib));
         assert_eq!(next_piece(&[], 8), None);
     }
 }
