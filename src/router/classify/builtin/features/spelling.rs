@@ -5,7 +5,7 @@ use crate::router::classify::builtin::hash::Fnv;
 use crate::router::classify::builtin::text::{Kind, Token, Words};
 
 /// Spelling is looked at in this many words at the beginning of a text, and in a third as many at its end.
-const SPELLED_WORDS: usize = 240;
+const SPELLED_WORDS: usize = 150;
 
 /// Letters of a word that make its beginning: what is left of it in most inflections.
 const BEGINNING: usize = 5;
