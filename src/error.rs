@@ -75,6 +75,15 @@ impl Failure {
         }
     }
 
+    /// The failure that `error` is to the user.
+    pub fn of(error: &impl Explain) -> Self {
+        Self {
+            kind: error.kind(),
+            message: chain(error),
+            hint: error.hint(),
+        }
+    }
+
     /// The same failure with advice on what to do next.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -93,11 +102,7 @@ impl StdError for Failure {}
 
 impl<E: Explain> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self {
-            kind: error.kind(),
-            message: chain(&error),
-            hint: error.hint(),
-        }
+        Self::of(&error)
     }
 }
 

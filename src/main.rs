@@ -1,3 +1,10 @@
-//! gem-setup.
+//! gem-setup: parse, run, exit status.
 
-fn main() {}
+mod cli;
+mod report;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main(std::env::args_os().collect())
+}

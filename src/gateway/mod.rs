@@ -9,6 +9,7 @@
 mod admin;
 mod body;
 mod cache;
+mod chains;
 mod classification;
 mod config;
 mod connection;
@@ -28,7 +29,7 @@ mod tests;
 mod tokens;
 mod upstream;
 
+pub use chains::ChainRouter;
 pub use config::{Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};
-pub use engine::Activity;
 pub use router::{AsAsked, BoxFuture, Call, Choice, Failed, Next, Route, UpstreamRouter};
 pub use server::{Gateway, GatewayError};

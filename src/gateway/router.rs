@@ -20,8 +20,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Decides about calls to models other than the local one.
 pub trait UpstreamRouter: Send + Sync {
-    /// Whether `method` (such as `streamGenerateContent`) of `model` is to be decided upon, or may be repeated elsewhere on failure.
-    fn takes_part(&self, model: &str, method: &str) -> bool;
+    /// Whether `method` (such as `streamGenerateContent`) of `model` is to be decided upon, or may be repeated elsewhere on
+    /// failure; `length` is the body's in bytes, where the client says it.
+    fn takes_part(&self, model: &str, method: &str, length: Option<u64>) -> bool;
 
     /// Decides which model answers `call`.
     fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>>;
@@ -50,6 +51,11 @@ pub trait Route: Send {
 
     /// Hears that the model of [`Route::choice`] began to answer.
     fn answered(&mut self) {}
+
+    /// Why no other model was asked, once [`Next::GiveUp`] was said; goes into a header.
+    fn end(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A model and why it was chosen.
@@ -103,7 +109,7 @@ pub enum Next {
 pub struct AsAsked;
 
 impl UpstreamRouter for AsAsked {
-    fn takes_part(&self, _model: &str, _method: &str) -> bool {
+    fn takes_part(&self, _model: &str, _method: &str, _length: Option<u64>) -> bool {
         false
     }
 

@@ -19,13 +19,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::cache::Answers;
 use super::config::Config;
 use super::connection::{Connection, builder};
-use super::engine::{Activity, Engine};
+use super::engine::Engine;
 use super::metrics::Metrics;
 use super::service::Shared;
 use super::upstream::{UpstreamClient, UpstreamError};
 use crate::error::{Explain, Kind};
 use crate::router::{DecisionLog, DecisionWriter};
-use crate::runtime::EngineStatus;
+use crate::runtime::{EngineActivity, EngineStatus};
 
 /// How often idle connections to engine and upstream are looked through.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -103,7 +103,7 @@ pub struct Gateway {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     upstream: UpstreamClient,
-    activity: Activity,
+    activity: EngineActivity,
 }
 
 impl Gateway {
@@ -129,7 +129,7 @@ impl Gateway {
             listeners,
             addresses,
             upstream,
-            activity: Activity::default(),
+            activity: EngineActivity::default(),
         })
     }
 
@@ -141,7 +141,7 @@ impl Gateway {
 
     /// Tells whether the engine is at work on a request, during which an engine of one thread answers no health probe.
     #[must_use]
-    pub fn activity(&self) -> Activity {
+    pub fn activity(&self) -> EngineActivity {
         self.activity.clone()
     }
 

@@ -1,8 +1,32 @@
 //! Decides which model a request goes to, and what happens when that model fails.
+//!
+//! [`Router::route`] turns a [`RoutingContext`] into a [`RoutingDecision`]; [`fallback::Walker`] takes the decision's chain
+//! and asks one model after the other, whatever asking may mean to the caller. Both go by, and the walker adds to, one
+//! [`ModelAvailability`] per session. Names, families and chains are data: [`Models`].
 
+mod availability;
+pub mod batch;
 pub mod classify;
+pub mod consent;
+pub mod contents;
 mod decision;
 mod decisions;
+mod failure;
+pub mod fallback;
+mod model_name;
+pub mod models;
+pub mod policy;
+mod routing;
+mod strategy;
 
+pub use availability::{CAPACITY_RECOVERY, ModelAvailability, Terminal, Unavailable};
+pub use contents::{Content, Conversation, Part};
 pub use decision::{AnsweredBy, ParseTierError, Role, Tier, Turn, Verdict};
 pub use decisions::{DecisionLog, DecisionRecord, DecisionWriter};
+pub use failure::{ErrorResponse, FailureKind, LONGEST_TRANSIENT_DELAY, ModelFailure, Repeat, parse_retry_after};
+pub use model_name::{ModelName, ParseModelNameError};
+pub use models::{Models, Selection};
+pub use routing::{
+    ApprovalMode, Asked, ClassifierChoice, ParseClassifierError, Router, RoutingContext, RoutingDecision, Source,
+    TraceEntry,
+};

@@ -1,12 +1,13 @@
 //! What a supervisor tells about the engine it keeps alive, and what a gateway needs to know of it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The states of the supervised child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineState {
     /// Started, does not answer yet, or its model is still being loaded.
@@ -21,6 +22,19 @@ pub enum EngineState {
     CrashLoop,
     /// The supervisor is shutting down.
     Stopping,
+}
+
+impl fmt::Display for EngineState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Unhealthy => "unhealthy",
+            Self::Restarting => "restarting",
+            Self::CrashLoop => "crash-loop",
+            Self::Stopping => "stopping",
+        })
+    }
 }
 
 /// The engine as of the last change.

@@ -1,5 +1,202 @@
 //! What a runtime is, and the three there are.
 
+mod activity;
+mod builtin;
+mod command;
 mod engine;
+mod lit;
+pub mod local;
+mod pull;
+mod pull_terminal;
+pub mod terms;
 
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+pub use activity::{Busy, EngineActivity};
+pub use builtin::Builtin;
+pub use command::CommandLine;
 pub use engine::{EngineState, EngineStatus};
+pub use lit::{Lit, token};
+
+use crate::catalog::Model;
+use crate::error::{Explain, Kind};
+use crate::progress::Progress;
+
+/// Which runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuntimeName {
+    /// Google's `lit` executable (FACTS section 2).
+    Lit,
+    /// The `litert-lm` package from PyPI (FACTS section 5).
+    LitertLm,
+    /// The classifier inside gem-setup.
+    Builtin,
+}
+
+impl RuntimeName {
+    /// The name used on the command line, in the catalog and in `state.json`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lit => "lit",
+            Self::LitertLm => "litert-lm",
+            Self::Builtin => "builtin",
+        }
+    }
+}
+
+impl RuntimeName {
+    /// Whether the runtime serves a model that has to be there.
+    #[must_use]
+    pub const fn has_models(self) -> bool {
+        !matches!(self, Self::Builtin)
+    }
+}
+
+impl fmt::Display for RuntimeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no runtime.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` names no runtime: expected lit, litert-lm or builtin")]
+pub struct ParseRuntimeError(String);
+
+impl FromStr for RuntimeName {
+    type Err = ParseRuntimeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Lit, Self::LitertLm, Self::Builtin]
+            .into_iter()
+            .find(|name| name.as_str() == text)
+            .ok_or_else(|| ParseRuntimeError(text.to_owned()))
+    }
+}
+
+/// A runtime on this machine, installed or not.
+pub trait Runtime: Send + Sync {
+    /// Which one.
+    fn name(&self) -> RuntimeName;
+
+    /// Its executable, `None` for the one inside gem-setup.
+    fn program(&self) -> Option<&Path>;
+
+    /// How it is served on a loopback port; `None` for the one inside gem-setup.
+    fn serve(&self) -> Option<CommandLine>;
+
+    /// Whether it prints every request and answer to its standard output.
+    fn prints_requests(&self) -> bool {
+        false
+    }
+
+    /// What its own `list` prints: the pulled models, or with `all` those it knows of.
+    fn list(&self, all: bool) -> BoxFuture<'_, Result<String, Error>>;
+
+    /// Gets `model`; its terms must have been accepted. `file` is a model file to import instead of a download.
+    fn pull<'a>(
+        &'a self,
+        model: &'a Model,
+        file: Option<&'a Path>,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<(), Error>>;
+}
+
+/// What a runtime could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The executable cannot be started.
+    #[error("cannot start the runtime `{}`", program.display())]
+    Start {
+        /// Which executable.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The executable ended badly.
+    #[error("`{command}` ended with {outcome}{}", tail_of(tail))]
+    Failed {
+        /// What was run.
+        command: String,
+        /// How it ended.
+        outcome: String,
+        /// The last lines of its output.
+        tail: String,
+    },
+    /// The executable did not end in time.
+    #[error("`{command}` did not answer within {seconds} s{}", tail_of(tail))]
+    TimedOut {
+        /// What was run.
+        command: String,
+        /// How long was waited.
+        seconds: u64,
+        /// The last lines of its output.
+        tail: String,
+    },
+    /// The person or the system ended the work.
+    #[error("pulling the model `{model}` was interrupted{}", tail_of(tail))]
+    Interrupted {
+        /// Which model.
+        model: String,
+        /// The last lines of the output.
+        tail: String,
+    },
+    /// The runtime says it pulled the model, but does not list it.
+    #[error("the runtime `{runtime}` pulled the model `{model}` but does not list it")]
+    NotListed {
+        /// Which runtime.
+        runtime: RuntimeName,
+        /// Which model.
+        model: String,
+    },
+    /// The runtime has no use for what was asked.
+    #[error("the runtime `{runtime}` {reason}")]
+    Unsuitable {
+        /// Which runtime.
+        runtime: RuntimeName,
+        /// What it cannot do.
+        reason: String,
+    },
+}
+
+fn tail_of(tail: &str) -> String {
+    if tail.is_empty() {
+        String::new()
+    } else {
+        format!("; its last words:\n{tail}")
+    }
+}
+
+impl Explain for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Unsuitable { .. } => Kind::Usage,
+            _ => Kind::Runtime,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Start { .. } => "run `gem-setup doctor` to see what keeps the runtime from starting",
+            Self::Failed { tail, .. } if tail.contains("HUGGING_FACE_HUB_TOKEN") || tail.contains("401") => {
+                "the model is gated: set HUGGING_FACE_HUB_TOKEN to a token that may read it, then run the command again"
+            }
+            Self::Failed { tail, .. } if tail.contains("shared librar") => {
+                "a system library is missing: `gem-setup doctor` names the package"
+            }
+            Self::Failed { .. } | Self::TimedOut { .. } | Self::NotListed { .. } => {
+                "run the command again; `gem-setup doctor` checks what it needs"
+            }
+            Self::Interrupted { .. } => "run the command again to finish",
+            Self::Unsuitable { .. } => "choose another runtime with `--runtime lit` or `--runtime litert-lm`",
+        };
+        Some(hint.to_owned())
+    }
+}

@@ -1,1 +1,270 @@
-//! TBD
+//! Converges a machine to "routing works": the steps, their inspection, their application (ARCHITECTURE).
+
+mod bundle;
+mod check;
+mod converge;
+mod doctor;
+mod network;
+mod smoke;
+mod state;
+mod step;
+mod steps;
+mod uninstall;
+
+use std::path::{Path, PathBuf};
+
+use gem_platform::{Os, Target};
+use tokio::sync::Mutex;
+use url::Url;
+
+pub use bundle::{Bundle, BundleRequest, BundledFile, create_bundle};
+pub use check::{Check, Status};
+pub use converge::{Observer, Outcome, install, plan, pull};
+pub use doctor::{Examination, Extras, examine};
+pub use smoke::{Probe, Smoke, smoke};
+pub use state::{PlacedFile, SmokeRecord, State};
+pub use step::{Condition, Inspection, StepId, StepState};
+pub use steps::KEEPER;
+pub use uninstall::{Uninstalled, uninstall};
+
+use crate::catalog::{Catalog, Model};
+use crate::environment::Environment;
+use crate::error::{Failure, Kind, chain};
+use crate::fetch::Fetcher;
+use crate::layout::Layout;
+use crate::progress::Progress;
+use crate::runtime::terms::How;
+use crate::runtime::{Builtin, Lit, Runtime, RuntimeName, token};
+use crate::settings::{Destination, Places, RouterValues};
+
+/// What the person asked of `install`.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own (CONTRACT section 1)"
+)]
+pub struct Choices {
+    /// The runtime.
+    pub runtime: RuntimeName,
+    /// A model file to import instead of a download.
+    pub model_file: Option<PathBuf>,
+    /// The port that Gemini CLI talks to.
+    pub port: u16,
+    /// The local model.
+    pub model: String,
+    /// How the model's terms were accepted, if they were on the way here.
+    pub accepted: Option<How>,
+    /// Which settings file is changed.
+    pub scope: Destination,
+    /// The catalog that was given, for the record.
+    pub catalog: Option<PathBuf>,
+    /// The mirrors that were given, for the record.
+    pub mirrors: Vec<Url>,
+    /// Whether the runtime itself listens on the port.
+    pub direct: bool,
+    /// Do every step again.
+    pub force: bool,
+    /// Whether terms and model are wanted.
+    pub with_model: bool,
+    /// Whether the settings are wanted.
+    pub with_settings: bool,
+    /// Whether the server is wanted.
+    pub with_server: bool,
+    /// Whether the smoke test is wanted.
+    pub with_smoke: bool,
+}
+
+impl Choices {
+    /// What was chosen when `state` was recorded.
+    #[must_use]
+    pub fn recorded(state: &State) -> Self {
+        Self {
+            runtime: state.runtime,
+            model_file: state.model_file.clone(),
+            port: state.port,
+            model: state.model.clone(),
+            accepted: None,
+            scope: state.scope,
+            catalog: state.catalog.clone(),
+            mirrors: state.mirrors.clone(),
+            direct: state.direct,
+            force: false,
+            with_model: true,
+            with_settings: true,
+            with_server: true,
+            with_smoke: true,
+        }
+    }
+}
+
+/// Answers the question about a model's terms.
+pub trait AskTerms: Sync {
+    /// Whether the terms of `model` are accepted; `None` when nobody can be asked.
+    fn ask(&self, model: &Model) -> Option<bool>;
+}
+
+/// Everything the steps work with.
+pub struct Setup<'a> {
+    /// The paths.
+    pub layout: Layout,
+    /// The surroundings.
+    pub environment: &'a Environment,
+    /// gem-setup's own executable.
+    pub program: PathBuf,
+    /// For which platform.
+    pub target: Target,
+    /// What can be installed.
+    pub catalog: Catalog,
+    /// What was asked for.
+    pub choices: Choices,
+    /// What was recorded before; what is recorded afterwards.
+    pub state: State,
+    /// Gets files.
+    pub fetcher: Fetcher,
+    /// Hears of progress.
+    pub progress: &'a dyn Progress,
+    /// Asks about terms.
+    pub ask: &'a dyn AskTerms,
+    /// What the runtime lists, asked once.
+    pub listing: Listing,
+}
+
+/// What the runtime's `list` printed, or why it printed nothing.
+#[derive(Debug, Default)]
+pub struct Listing(Mutex<Option<Result<String, String>>>);
+
+impl Setup<'_> {
+    /// The operating system of the target.
+    #[must_use]
+    pub const fn os(&self) -> Os {
+        self.target.os
+    }
+
+    /// The chosen runtime on this machine.
+    ///
+    /// # Errors
+    /// When the catalog has no executable of it for this platform.
+    pub fn runtime(&self) -> Result<Box<dyn Runtime>, Failure> {
+        match self.choices.runtime {
+            RuntimeName::Builtin => Ok(Box::new(Builtin::new(&self.choices.model))),
+            RuntimeName::Lit => {
+                let path = self.lit_path().ok_or_else(|| self.unsupported())?;
+                Ok(Box::new(Lit::new(path, token(self.environment))))
+            }
+            RuntimeName::LitertLm => Err(self.unsupported()),
+        }
+    }
+
+    /// Where `lit` belongs, `None` where the catalog has none for the platform.
+    #[must_use]
+    pub fn lit_path(&self) -> Option<PathBuf> {
+        let artifact = self.catalog.runtime("lit")?.artifact(self.target)?;
+        Some(self.layout.lit_bin().join(artifact.file_name()))
+    }
+
+    /// The chosen model in the catalog; a model that it does not know has no terms and no known size.
+    #[must_use]
+    pub fn model(&self) -> Model {
+        let name = &self.choices.model;
+        self.catalog.model(name).cloned().unwrap_or_else(|| Model {
+            name: name.clone(),
+            terms: Vec::new(),
+            size: 0,
+            huggingface: None,
+        })
+    }
+
+    /// Whether the target is the machine this runs on.
+    #[must_use]
+    pub fn is_for_this_machine(&self) -> bool {
+        Target::host() == Some(self.target)
+    }
+
+    /// What the runtime lists, asked at most once until [`Self::forget_listing`].
+    async fn listing(&self) -> Result<String, String> {
+        let mut known = self.listing.0.lock().await;
+        if let Some(listing) = &*known {
+            return listing.clone();
+        }
+        let listing = match self.runtime() {
+            Ok(runtime) => runtime.list(false).await.map_err(|error| chain(&error)),
+            Err(failure) => Err(failure.message),
+        };
+        known.insert(listing).clone()
+    }
+
+    /// The runtime or its models have changed.
+    fn forget_listing(&mut self) {
+        *self.listing.0.get_mut() = None;
+    }
+
+    /// The pinned version of the chosen runtime.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        let entry = self.catalog.runtime(self.choices.runtime.as_str())?;
+        Some(&entry.version)
+    }
+
+    /// What a smoke test tests: another combination must be tested anew.
+    fn subject(&self) -> String {
+        let Choices {
+            runtime, model, port, ..
+        } = &self.choices;
+        format!("{runtime} {} {model} {port}", self.version().unwrap_or("-"))
+    }
+
+    /// What Gemini CLI's settings should say.
+    #[must_use]
+    pub fn router_values(&self) -> RouterValues {
+        RouterValues {
+            port: self.choices.port,
+            model: self.choices.model.clone(),
+            binary: self.program.clone(),
+        }
+    }
+
+    /// The settings files of this machine.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        Places::new(self.os(), self.environment, self.layout.home())
+    }
+
+    /// There is no executable of the runtime for this platform.
+    pub(crate) fn unsupported(&self) -> Failure {
+        let Self { target, .. } = self;
+        Failure::new(
+            Kind::Unsupported,
+            format!(
+                "no build of the runtime `{}` is published for {target}",
+                self.choices.runtime
+            ),
+        )
+        .with_hint(
+            "use `--runtime litert-lm` (Google's successor, from PyPI) or `--runtime builtin` (no model needed); \
+             `--runtime auto` chooses for you",
+        )
+    }
+
+    /// Records what was chosen, so that later commands go by it.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn record(&mut self) -> Result<(), Failure> {
+        self.state.version = self.version().map(str::to_owned);
+        let choices = &self.choices;
+        self.state.runtime = choices.runtime;
+        self.state.port = choices.port;
+        self.state.model.clone_from(&choices.model);
+        self.state.scope = choices.scope;
+        self.state.catalog.clone_from(&choices.catalog);
+        self.state.mirrors.clone_from(&choices.mirrors);
+        self.state.model_file.clone_from(&choices.model_file);
+        self.state.direct = choices.direct;
+        Ok(self.state.write(&self.layout.state_file())?)
+    }
+}
+
+/// Writes a path the way messages do.
+fn shown(path: &Path) -> String {
+    format!("`{}`", path.display())
+}

@@ -1,1 +1,41 @@
-//! TBD
+//! The server's life: one supervised child, its log, its files, and how the server is started, found and stopped.
+//!
+//! - [`run`] keeps the child alive: readiness, health, backoff, shutdown
+//! - [`Claim`] is the right to serve a home; [`observe`] finds who has it
+//! - [`start`] and [`stop`] manage a detached server; [`tail`] and [`Follower`] read its log
+
+mod backoff;
+mod claim;
+mod detach;
+mod files;
+mod log;
+mod logs;
+mod notify;
+mod output;
+mod pid;
+mod probe;
+mod readiness;
+mod shutdown;
+mod status;
+mod stop;
+mod supervisor;
+
+#[cfg(test)]
+mod tests;
+
+pub use backoff::BackoffLimits;
+pub use claim::{Claim, Error as ClaimError};
+pub use detach::{Error as StartError, StartRequest, Started, start};
+pub use log::{LineWriter, Log, LogLimits};
+pub use logs::{Follower, tail};
+pub use notify::ServiceManager;
+pub use output::ChildOutput;
+pub use pid::{Owner, PidFile};
+pub use readiness::HealthLimits;
+pub use shutdown::{Shutdown, on_signals, reached};
+pub use status::{ChildRecord, Running, ServerIdentity, ServerRecord, observe};
+pub use stop::{Error as StopError, GRACE, Stopped, stop};
+pub use supervisor::{EngineConfig, STOP_GRACE, SuperviseConfig, run};
+
+/// Who says the supervisor's own lines in the log.
+const OWN_SOURCE: &str = "gem-setup";

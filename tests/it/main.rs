@@ -1,1 +1,14 @@
 //! The integration tests of gem-setup: the built program against local servers.
+
+#[cfg(test)]
+mod companions;
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod install;
+#[cfg(test)]
+mod pull;
+
+mod place;

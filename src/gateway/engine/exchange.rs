@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
@@ -18,6 +17,7 @@ use super::{Engine, Place};
 use crate::gateway::body::Outgoing;
 use crate::gateway::link::{Head, Link, SendError};
 use crate::gateway::reply::Fault;
+use crate::runtime::Busy;
 
 /// A larger answer of the engine is not read, in bytes.
 pub(super) const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
@@ -70,7 +70,7 @@ struct Open {
     link: Link,
     stage: Stage,
     give_up: Instant,
-    _busy: Busy,
+    busy: Busy,
 }
 
 enum Stage {
@@ -96,7 +96,7 @@ impl Exchange {
                 link,
                 stage: Stage::Head(head),
                 give_up,
-                _busy: engine.activity.begin(),
+                busy: engine.activity.begin(give_up.saturating_duration_since(Instant::now())),
             }),
         }
     }
@@ -133,7 +133,7 @@ impl Exchange {
         };
         let head = open.head().await;
         if head.is_err() {
-            self.open = None;
+            self.ended();
         }
         head
     }
@@ -145,7 +145,7 @@ impl Exchange {
         let ended = match &piece {
             Some(Ok(_)) => open.is_at_end(),
             Some(Err(_)) => {
-                self.open = None;
+                self.ended();
                 false
             }
             None => true,
@@ -154,6 +154,13 @@ impl Exchange {
             open.finish();
         }
         piece
+    }
+
+    /// The engine ended the connection, and so its work on the request.
+    fn ended(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.busy.finish();
+        }
     }
 
     /// The rest of the response's body.
@@ -196,7 +203,7 @@ impl Open {
         };
         let (parts, body) = self.link.head(head).await?.into_parts();
         self.stage = Stage::Body(body);
-        self.engine.activity.heard();
+        self.busy.progress();
         Ok(parts)
     }
 
@@ -205,7 +212,7 @@ impl Open {
             return None;
         };
         let piece = self.link.data(body).await;
-        self.engine.activity.heard();
+        self.busy.progress();
         piece.map(|piece| piece.map_err(Trouble::from))
     }
 
@@ -215,8 +222,16 @@ impl Open {
 
     /// Keeps the connection for the next request, then frees the place.
     fn finish(self) {
-        self.engine.pool.put(self.link);
-        drop(self.place);
+        let Self {
+            engine,
+            place,
+            link,
+            busy,
+            ..
+        } = self;
+        busy.finish();
+        engine.pool.put(link);
+        drop(place);
     }
 
     async fn drain(mut self) {
@@ -228,7 +243,9 @@ impl Open {
             while let Some(Ok(_)) = self.data().await {}
         };
         // A failure or the end of patience closes the connection; both free the place.
-        drop(timeout_at(give_up, rest).await);
+        if timeout_at(give_up, rest).await.is_ok() {
+            self.busy.finish();
+        }
     }
 }
 
@@ -243,46 +260,4 @@ fn request(address: SocketAddr, path: &str, body: &Bytes) -> Request<Outgoing> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     request
-}
-
-/// Tells the supervisor whether the engine is at work, which for an engine of one thread looks like being hung.
-#[derive(Clone, Debug, Default)]
-pub struct Activity(Arc<Mutex<Work>>);
-
-#[derive(Debug, Default)]
-struct Work {
-    exchanges: usize,
-    heard: Option<std::time::Instant>,
-}
-
-impl Activity {
-    /// How long ago the engine, which has a request to answer, was last heard; `None` when it has none.
-    #[must_use]
-    pub fn silent_for(&self) -> Option<Duration> {
-        let work = self.lock();
-        work.heard.filter(|_| work.exchanges > 0).map(|heard| heard.elapsed())
-    }
-
-    fn begin(&self) -> Busy {
-        let mut work = self.lock();
-        work.exchanges += 1;
-        work.heard = Some(std::time::Instant::now());
-        Busy(self.clone())
-    }
-
-    fn heard(&self) {
-        self.lock().heard = Some(std::time::Instant::now());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Work> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Busy(Activity);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.lock().exchanges -= 1;
-    }
 }

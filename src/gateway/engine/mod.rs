@@ -18,10 +18,9 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::runtime::{EngineState, EngineStatus};
+use crate::runtime::{EngineActivity, EngineState, EngineStatus};
 
 pub(super) use self::answer::{Refusal, answer_text};
-pub use self::exchange::Activity;
 pub(super) use self::exchange::{Exchange, Trouble};
 pub(super) use self::stream::AnswerStream;
 use super::config::Limits;
@@ -41,14 +40,14 @@ pub(super) struct Engine {
     longest_queue: usize,
     prompt_time: Duration,
     pool: Pool,
-    activity: Activity,
+    activity: EngineActivity,
 }
 
 /// The right to send the engine a request.
 struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl Engine {
-    pub(super) fn new(status: watch::Receiver<EngineStatus>, activity: Activity, limits: &Limits) -> Self {
+    pub(super) fn new(status: watch::Receiver<EngineStatus>, activity: EngineActivity, limits: &Limits) -> Self {
         let places = limits.engine_concurrency.max(1);
         Self {
             status,

@@ -21,6 +21,7 @@ use crate::router::DecisionRecord;
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
 const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
 const LATENCY: HeaderName = HeaderName::from_static("x-gem-latency-ms");
+const FALLBACK: HeaderName = HeaderName::from_static("x-gem-fallback");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
 
 /// The beginning of an error that a route gets to see, in bytes.
@@ -43,7 +44,9 @@ pub(in crate::gateway) async fn call(
     method: &str,
     request: Request<Incoming>,
 ) -> Result<Reply, Fault> {
-    if shared.config.router.takes_part(model, method) {
+    let length = request.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    if shared.config.router.takes_part(model, method, length) {
         return routed(shared, model, method, request).await;
     }
     let mut reply = pass(shared, request).await?;
@@ -142,6 +145,9 @@ fn label(reply: Result<Reply, Fault>, route: &dyn Route, attempts: u32) -> Resul
         }
     }
     headers.insert(LATENCY, HeaderValue::from(milliseconds(choice.latency)));
+    if let Some(Ok(end)) = route.end().map(HeaderValue::try_from) {
+        headers.insert(FALLBACK, end);
+    }
     if attempts > 1 {
         headers.insert(ATTEMPTS, HeaderValue::from(attempts));
     }

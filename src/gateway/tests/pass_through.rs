@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream;
 use gem_setup_support::engine::Gate;
-use gem_setup_support::upstream::{UpstreamReply, UpstreamStandIn, reply};
+use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn, reply};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Method, Request, Response};

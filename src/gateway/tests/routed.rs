@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gem_setup_support::upstream::UpstreamStandIn;
+use gem_setup_support::scripted_upstream::UpstreamStandIn;
 use hyper::Method;
 
 use super::{Running, prompt};
@@ -28,7 +28,7 @@ impl Chain {
 }
 
 impl UpstreamRouter for Chain {
-    fn takes_part(&self, model: &str, _method: &str) -> bool {
+    fn takes_part(&self, model: &str, _method: &str, _length: Option<u64>) -> bool {
         model == "auto"
     }
 

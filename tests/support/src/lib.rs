@@ -1,4 +1,10 @@
-//! Stand-ins and servers that gem-setup tests run against.
+//! Stand-ins and servers that gem-setup's tests run against: nothing here is a mock of gem-setup itself.
 
 pub mod engine;
+pub mod fault;
+pub mod mirror;
+pub mod scripted_upstream;
+pub mod server;
+pub mod service_manager;
+pub mod stand_in;
 pub mod upstream;

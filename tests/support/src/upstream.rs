@@ -1,138 +1,208 @@
-//! A stand-in for the Gemini API within the test's own process.
+//! A mock of the hosted Gemini API: records what it is asked, answers as told.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::header::HeaderMap;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, Uri};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper::{Request, Response, StatusCode, header};
+use serde_json::{Value, json};
 
-/// A reply of the upstream.
-pub type UpstreamReply = Response<UnsyncBoxBody<Bytes, Infallible>>;
+use crate::server::{Body, Server, full};
 
-type Handler =
-    Box<dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Option<UpstreamReply>> + Send>> + Send + Sync>;
-
-/// A request as the upstream got it.
+/// One request as it arrived.
 #[derive(Clone, Debug)]
-pub struct UpstreamSeen {
-    /// The method.
-    pub method: Method,
+pub struct Seen {
+    /// The model of the path, or nothing for other paths.
+    pub model: Option<String>,
     /// Path and query.
-    pub uri: Uri,
-    /// The header fields.
-    pub headers: HeaderMap,
-    /// Counts the connections; requests of the same number came over the same one.
-    pub connection: usize,
+    pub target: String,
+    /// The API key header.
+    pub api_key: Option<String>,
+    /// The body.
+    pub body: Bytes,
 }
 
-/// An upstream on a free port.
+/// What is answered instead of a good answer.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Only for requests of this model; every model if `None`.
+    pub model: Option<String>,
+    /// How many requests it meets; `None` = all.
+    pub times: Option<u32>,
+    /// The status.
+    pub status: u16,
+    /// Header lines.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
+    /// Break the connection off after half of the body.
+    pub cut: bool,
+}
+
+impl Fault {
+    /// A Google API error with `details`.
+    #[must_use]
+    pub fn api(model: &str, status: u16, message: &str, details: &Value) -> Self {
+        let body = json!({"error": {"code": status, "message": message, "status": "ERROR", "details": details}});
+        Self {
+            model: Some(model.to_owned()),
+            times: None,
+            status,
+            headers: Vec::new(),
+            body: body.to_string(),
+            cut: false,
+        }
+    }
+}
+
+/// The mock.
 #[derive(Debug)]
-pub struct UpstreamStandIn {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<UpstreamSeen>>>,
-    task: JoinHandle<()>,
+pub struct Upstream {
+    server: Server,
+    shared: Arc<Shared>,
 }
 
-impl UpstreamStandIn {
-    /// Starts an upstream that answers with what `handler` makes; `None` breaks the connection off.
-    ///
-    /// # Errors
-    ///
-    /// When there is no free port.
-    pub async fn start<F>(handler: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static) -> std::io::Result<Self>
-    where
-        F: Future<Output = Option<UpstreamReply>> + Send + 'static,
-    {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let handler: Arc<Handler> = Arc::new(Box::new(move |request| Box::pin(handler(request))));
-        let task = tokio::spawn(accept(listener, Arc::clone(&seen), handler));
-        Ok(Self { address, seen, task })
-    }
+#[derive(Debug, Default)]
+struct Shared {
+    seen: Mutex<Vec<Seen>>,
+    faults: Mutex<VecDeque<Fault>>,
+}
 
-    /// Starts an upstream that gives these replies in turn, and then the last one for ever.
-    ///
-    /// # Errors
-    ///
-    /// When there is no free port.
-    pub async fn replies(replies: Vec<(u16, &'static str)>) -> std::io::Result<Self> {
-        let replies = Arc::new(Mutex::new(VecDeque::from(replies)));
-        Self::start(move |_| {
-            let mut replies = replies.lock().unwrap_or_else(PoisonError::into_inner);
-            let next = if replies.len() > 1 {
-                replies.pop_front()
-            } else {
-                replies.front().copied()
-            };
-            async move { next.map(|(status, body)| reply(status, body)) }
-        })
-        .await
-    }
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// Where it listens.
+impl Upstream {
+    /// A mock that answers every call well.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The requests so far.
-    #[must_use]
-    pub fn seen(&self) -> Vec<UpstreamSeen> {
-        lock(&self.seen).clone()
-    }
-}
-
-impl Drop for UpstreamStandIn {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn accept(listener: TcpListener, seen: Arc<Mutex<Vec<UpstreamSeen>>>, handler: Arc<Handler>) {
-    let mut connections = JoinSet::new();
-    let mut connection = 0;
-    while let Ok((stream, _)) = listener.accept().await {
-        connection += 1;
-        let (seen, handler) = (Arc::clone(&seen), Arc::clone(&handler));
-        connections.spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                lock(&seen).push(UpstreamSeen {
-                    method: request.method().clone(),
-                    uri: request.uri().clone(),
-                    headers: request.headers().clone(),
-                    connection,
-                });
-                let reply = handler(request);
-                async move { reply.await.ok_or("broken off") }
-            });
-            let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // How a connection ends is for the test to judge, from the other side.
-            drop(served.await);
+    pub fn start() -> Self {
+        let shared = Arc::new(Shared::default());
+        let served = Arc::clone(&shared);
+        let server = Server::start(move |request| {
+            let shared = Arc::clone(&served);
+            async move { shared.answer(request) }
         });
+        Self { server, shared }
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// Adds a fault; the first that fits a request is used.
+    pub fn fail(&self, fault: Fault) {
+        lock(&self.shared.faults).push_back(fault);
+    }
+
+    /// Every request so far.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Seen> {
+        lock(&self.shared.seen).clone()
+    }
+
+    /// The models of the requests so far, in order.
+    #[must_use]
+    pub fn models(&self) -> Vec<String> {
+        self.seen().into_iter().filter_map(|seen| seen.model).collect()
     }
 }
 
-/// A JSON reply.
-#[must_use]
-pub fn reply(status: u16, body: &'static str) -> UpstreamReply {
-    let mut reply = Response::new(Full::new(Bytes::from_static(body.as_bytes())).boxed_unsync());
-    *reply.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
-    reply
+impl Shared {
+    fn answer(&self, request: Request<Bytes>) -> Response<Body> {
+        let path = request.uri().path();
+        let call = path.split_once("/models/").map(|(_, rest)| rest.to_owned());
+        let (model, method) = match call.as_deref().and_then(|rest| rest.split_once(':')) {
+            Some((model, method)) => (Some(model.to_owned()), method.to_owned()),
+            None => (None, String::new()),
+        };
+        let api_key = request.headers().get("x-goog-api-key");
+        lock(&self.seen).push(Seen {
+            model: model.clone(),
+            target: request.uri().to_string(),
+            api_key: api_key.and_then(|key| key.to_str().ok()).map(str::to_owned),
+            body: request.body().clone(),
+        });
+        if let Some(fault) = self.fault_for(model.as_deref()) {
+            return faulty(&fault);
+        }
+        good(model.as_deref().unwrap_or("none"), &method)
+    }
+
+    fn fault_for(&self, model: Option<&str>) -> Option<Fault> {
+        let mut faults = lock(&self.faults);
+        let fits = |fault: &Fault| fault.times != Some(0) && (fault.model.is_none() || fault.model.as_deref() == model);
+        let fault = faults.iter_mut().find(|fault| fits(fault))?;
+        if let Some(times) = &mut fault.times {
+            *times -= 1;
+        }
+        Some(fault.clone())
+    }
 }
 
-fn lock(seen: &Mutex<Vec<UpstreamSeen>>) -> MutexGuard<'_, Vec<UpstreamSeen>> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+fn faulty(fault: &Fault) -> Response<Body> {
+    let body = if fault.cut {
+        let half = fault.body.as_bytes()[..fault.body.len() / 2].to_vec();
+        cut_after(Bytes::from(half))
+    } else {
+        full(fault.body.clone())
+    };
+    let mut response = Response::builder().status(fault.status);
+    for (name, value) in &fault.headers {
+        response = response.header(name, value);
+    }
+    response.body(body).unwrap_or_else(|_| Response::new(full("")))
+}
+
+fn cut_after(bytes: Bytes) -> Body {
+    let frames = [Ok(Frame::data(bytes)), Err(std::io::Error::other("cut on purpose"))];
+    StreamBody::new(stream::iter(frames)).boxed()
+}
+
+fn chunk(model: &str, text: &str, last: bool) -> Value {
+    let mut candidate = json!({"content": {"role": "model", "parts": [{"text": text}]}, "index": 0});
+    if last {
+        candidate["finishReason"] = json!("STOP");
+    }
+    json!({
+        "candidates": [candidate],
+        "modelVersion": model,
+        "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 3, "totalTokenCount": 8},
+    })
+}
+
+fn good(model: &str, method: &str) -> Response<Body> {
+    match method {
+        "streamGenerateContent" => {
+            let events = [
+                chunk(model, "Hello ", false),
+                chunk(model, &format!("from {model}"), true),
+            ];
+            let frames = stream::unfold(events.into_iter(), |mut events| async move {
+                let event = events.next()?;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                let frame = Frame::data(Bytes::from(format!("data: {event}\r\n\r\n")));
+                Some((Ok(frame), events))
+            });
+            let mut response = Response::new(StreamBody::new(frames).boxed());
+            let value = header::HeaderValue::from_static("text/event-stream");
+            response.headers_mut().insert(header::CONTENT_TYPE, value);
+            response
+        }
+        "countTokens" => json_response(&json!({"totalTokens": 5})),
+        _ => json_response(&chunk(model, &format!("Hello from {model}"), true)),
+    }
+}
+
+fn json_response(body: &Value) -> Response<Body> {
+    let mut response = Response::new(full(body.to_string()));
+    let value = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, value);
+    *response.status_mut() = StatusCode::OK;
+    response
 }

@@ -1,0 +1,8 @@
+//! Terminals on Linux take UTF-8 and escape sequences without being asked.
+
+#[derive(Debug)]
+pub(super) struct Before;
+
+pub(super) fn prepare() -> Before {
+    Before
+}

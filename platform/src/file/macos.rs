@@ -1,0 +1,18 @@
+//! Files on macOS.
+
+use std::io;
+use std::path::Path;
+
+use super::attribute;
+pub(super) use super::unix::{is_executable, is_locked, is_use_conflict, keep_access, make_executable, sync_dir};
+
+/// Set by the program that downloaded a file, read by Gatekeeper when the file is first run.
+const QUARANTINE: &str = "com.apple.quarantine";
+
+pub(super) fn quarantine(path: &Path) -> io::Result<Option<String>> {
+    attribute::read(path, QUARANTINE)
+}
+
+pub(super) fn strip_quarantine(path: &Path) -> io::Result<bool> {
+    attribute::remove(path, QUARANTINE)
+}

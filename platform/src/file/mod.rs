@@ -1,0 +1,118 @@
+//! Files: permission bits, quarantine, replacing what is in use, and making a change last.
+
+#[cfg(any(target_os = "macos", all(test, unix)))]
+mod attribute;
+#[cfg_attr(target_os = "linux", path = "linux.rs")]
+#[cfg_attr(target_os = "macos", path = "macos.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod os;
+mod replace;
+#[cfg(unix)]
+mod unix;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+pub use replace::{ReplaceError, persist, replace, wait_until_free};
+
+/// Lets everybody who may read the file at `path` run it. Windows goes by the file's name and has nothing to set.
+///
+/// # Errors
+/// When the file is not there or is not ours to change.
+pub fn make_executable(path: &Path) -> io::Result<()> {
+    os::make_executable(path)
+}
+
+/// Whether the system would let this user run the file at `path`, as far as its permissions (on Windows: its name) tell.
+///
+/// # Errors
+/// When the file is not there or cannot be looked at.
+pub fn is_executable(path: &Path) -> io::Result<bool> {
+    os::is_executable(path)
+}
+
+/// The mark that makes macOS's Gatekeeper refuse the file at `path`, or `None` where there is none. Other systems have no such
+/// mark.
+///
+/// # Errors
+/// When the file is not there or its attributes cannot be read.
+pub fn quarantine(path: &Path) -> io::Result<Option<String>> {
+    os::quarantine(path)
+}
+
+/// Takes the quarantine mark off the file at `path`; `true` if there was one.
+///
+/// # Errors
+/// When the file is not there or is not ours to change.
+pub fn strip_quarantine(path: &Path) -> io::Result<bool> {
+    os::strip_quarantine(path)
+}
+
+/// Whether some program holds the file at `path` so that it cannot be replaced now. Only Windows lets a program do that.
+#[must_use]
+pub fn is_locked(path: &Path) -> bool {
+    os::is_locked(path)
+}
+
+/// Makes a rename inside the directory `path` outlast a power cut.
+///
+/// Windows opens no directory for this and keeps the order of such changes itself; file systems that know no such request
+/// (some network and user-space ones) answer that they don't, which is no failure of the rename.
+///
+/// # Errors
+/// When the directory is not there or the device reports a fault.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    os::sync_dir(path)
+}
+
+/// Gives `file` the permission bits of the file at `model` and, where this process may, its owner.
+///
+/// # Errors
+/// When `model` is not there or `file` does not take the permission bits.
+pub fn keep_access(model: &Path, file: &File) -> io::Result<()> {
+    os::keep_access(model, file)
+}
+
+/// The absolute path of what is at `path`, links resolved, without the `\\?\` that Windows puts in front where it can be spared:
+/// other programs, and people, do not expect it in a settings file. Where the system cannot resolve links (some virtual drives on
+/// Windows), the path is only made absolute.
+///
+/// # Errors
+/// When nothing is at `path`.
+pub fn canonical(path: &Path) -> io::Result<PathBuf> {
+    dunce::canonicalize(path).or_else(|error| {
+        if path.exists() {
+            std::path::absolute(path)
+        } else {
+            Err(error)
+        }
+    })
+}
+
+/// Writes `bytes` to `path` so that a reader, or a power cut, finds the old content or the new and nothing between. Directories
+/// on the way are made; a file that was there keeps its permissions.
+///
+/// # Errors
+/// When the directory cannot be written to, or another program holds the file.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), ReplaceError> {
+    let error = |source| ReplaceError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let dir = path
+        .parent()
+        .ok_or_else(|| error(io::Error::from(io::ErrorKind::InvalidFilename)))?;
+    std::fs::create_dir_all(dir).map_err(error)?;
+    let mut staged = tempfile::NamedTempFile::new_in(dir).map_err(error)?;
+    staged.write_all(bytes).map_err(error)?;
+    if path.exists() {
+        keep_access(path, staged.as_file()).map_err(error)?;
+    }
+    staged.as_file().sync_all().map_err(error)?;
+    persist(staged, path)?;
+    sync_dir(dir).map_err(error)
+}
+
+#[cfg(test)]
+mod tests;

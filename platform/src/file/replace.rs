@@ -1,0 +1,185 @@
+//! Moving a finished file over another one that may be in use.
+//!
+//! Virus scanners, indexers and editors open files for a moment after they change; on Windows that alone makes a rename fail.
+//! So it is tried again for a while, and only then called a conflict.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::NamedTempFile;
+
+use super::os;
+
+/// With these bounds the waits add up to between one and two seconds.
+const ATTEMPTS: u32 = 9;
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+const LONGEST_WAIT: Duration = Duration::from_millis(400);
+
+/// Why a file is not where it should be. What was there before still is, whole.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplaceError {
+    /// Another program has it open (Windows only).
+    #[error("cannot replace `{}`: another program holds it open", path.display())]
+    InUse {
+        /// What could not be replaced.
+        path: PathBuf,
+        /// What the system answered last.
+        source: io::Error,
+    },
+    /// The move failed for another reason.
+    #[error("cannot move `{}` to `{}`", from.display(), to.display())]
+    Move {
+        /// The finished file.
+        from: PathBuf,
+        /// Where it was to go.
+        to: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The new content could not be written beside the old.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file that was to have the new content.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+}
+
+/// `ResourceBusy` for a file in use, else the kind of what the system answered; the text names the paths in any case.
+impl From<ReplaceError> for io::Error {
+    fn from(error: ReplaceError) -> Self {
+        let kind = match &error {
+            ReplaceError::InUse { .. } => io::ErrorKind::ResourceBusy,
+            ReplaceError::Move { source, .. } | ReplaceError::Write { source, .. } => source.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Moves the file `from` over `to`, both on one file system: a reader finds the old file or the new, never a part of one.
+///
+/// Waits, with a bound of two seconds, for a program that holds `to`; blocks the thread meanwhile.
+///
+/// # Errors
+/// [`ReplaceError::InUse`] if the wait was in vain, [`ReplaceError::Move`] for everything else; `from` is then still there.
+pub fn replace(from: &Path, to: &Path) -> Result<(), ReplaceError> {
+    let rename = || std::fs::rename(from, to);
+    retry(rename, os::is_use_conflict, thread::sleep).map_err(|source| {
+        if os::is_use_conflict(&source) && (os::is_locked(to) || os::is_locked(from)) {
+            ReplaceError::InUse {
+                path: to.to_owned(),
+                source,
+            }
+        } else {
+            ReplaceError::Move {
+                from: from.to_owned(),
+                to: to.to_owned(),
+                source,
+            }
+        }
+    })
+}
+
+/// Moves the finished temporary file over `to`, as [`replace`] does; removes it if that fails.
+///
+/// # Errors
+/// As of [`replace`], and [`ReplaceError::Write`] if the file cannot be made a lasting one.
+pub fn persist(temporary: NamedTempFile, to: &Path) -> Result<(), ReplaceError> {
+    // Closed before it is moved: Windows would count our own handle as a use. Kept, so that it loses its mark as a temporary file.
+    let from = temporary.into_temp_path().keep().map_err(|kept| ReplaceError::Write {
+        path: to.to_owned(),
+        source: kept.error,
+    })?;
+    replace(&from, to).inspect_err(|_| {
+        // What is reported is why the move failed; a scrap beside the file is the lesser evil.
+        let _ = std::fs::remove_file(&from);
+    })
+}
+
+/// Waits, with the bound of [`replace`], until no program holds the file at `path`, for a caller that replaces several files and
+/// wants to replace all or none.
+///
+/// # Errors
+/// [`ReplaceError::InUse`] if the wait was in vain.
+pub fn wait_until_free(path: &Path) -> Result<(), ReplaceError> {
+    let look = || {
+        if os::is_locked(path) {
+            Err(io::ErrorKind::ResourceBusy.into())
+        } else {
+            Ok(())
+        }
+    };
+    let is_passing = |error: &io::Error| error.kind() == io::ErrorKind::ResourceBusy;
+    retry(look, is_passing, thread::sleep).map_err(|source| ReplaceError::InUse {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Runs `action` until it succeeds, fails for good, or has been tried [`ATTEMPTS`] times.
+fn retry(
+    mut action: impl FnMut() -> io::Result<()>,
+    is_passing: impl Fn(&io::Error) -> bool,
+    mut sleep: impl FnMut(Duration),
+) -> io::Result<()> {
+    let mut wait = FIRST_WAIT;
+    for _ in 1..ATTEMPTS {
+        match action() {
+            Err(error) if is_passing(&error) => sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)),
+            done => return done,
+        }
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+    action()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy() -> io::Error {
+        io::Error::from(io::ErrorKind::ResourceBusy)
+    }
+
+    fn is_busy(error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::ResourceBusy
+    }
+
+    #[test]
+    fn a_file_that_is_let_go_is_replaced() {
+        let (mut calls, mut waits) = (0, Vec::new());
+        let action = || {
+            calls += 1;
+            if calls < 4 { Err(busy()) } else { Ok(()) }
+        };
+        retry(action, is_busy, |wait| waits.push(wait)).unwrap();
+        assert_eq!((calls, waits.len()), (4, 3));
+        assert!(waits[0] >= FIRST_WAIT / 2 && waits[0] <= FIRST_WAIT, "{waits:?}");
+    }
+
+    #[test]
+    fn waiting_for_a_file_is_bounded() {
+        let (mut calls, mut waited) = (0, Duration::ZERO);
+        let action = || {
+            calls += 1;
+            Err(busy())
+        };
+        assert!(is_busy(&retry(action, is_busy, |wait| waited += wait).unwrap_err()));
+        assert_eq!(calls, ATTEMPTS);
+        assert!(waited <= Duration::from_secs(2), "{waited:?}");
+    }
+
+    #[test]
+    fn what_no_wait_can_mend_is_tried_once() {
+        let mut calls = 0;
+        let action = || {
+            calls += 1;
+            Err(io::Error::from(io::ErrorKind::NotFound))
+        };
+        retry(action, is_busy, |_| panic!("waited")).unwrap_err();
+        assert_eq!(calls, 1);
+    }
+}

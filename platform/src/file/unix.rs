@@ -1,0 +1,54 @@
+//! What Linux and macOS do alike.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+pub(super) fn make_executable(path: &Path) -> io::Result<()> {
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    // Execution for whoever may read: 0644 becomes 0755, 0600 becomes 0700.
+    let wanted = mode | ((mode & 0o444) >> 2);
+    if wanted == mode {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(wanted))
+}
+
+pub(super) fn is_executable(path: &Path) -> io::Result<bool> {
+    Ok(std::fs::metadata(path)?.is_file() && access(path, Access::EXEC_OK).is_ok())
+}
+
+pub(super) fn is_locked(_path: &Path) -> bool {
+    false
+}
+
+/// A rename never meets a file in use here: the name goes over, the old content stays with those who have it open.
+pub(super) fn is_use_conflict(_error: &io::Error) -> bool {
+    false
+}
+
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    match File::open(path).and_then(|dir| dir.sync_all()) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+pub(super) fn keep_access(model: &Path, file: &File) -> io::Result<()> {
+    let (theirs, ours) = (std::fs::metadata(model)?, file.metadata()?);
+    if (ours.uid(), ours.gid()) != (theirs.uid(), theirs.gid()) {
+        // Only root can give a file away; anybody else keeps the file as their own.
+        let _ = fchown(file, Some(theirs.uid()), Some(theirs.gid()));
+    }
+    file.set_permissions(theirs.permissions())
+}

@@ -1,0 +1,53 @@
+//! Files on Windows.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::windows::fs::OpenOptionsExt;
+use std::path::Path;
+
+use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_LOCK_VIOLATION, ERROR_SHARING_VIOLATION};
+
+pub(super) fn make_executable(path: &Path) -> io::Result<()> {
+    std::fs::metadata(path).map(|_| ())
+}
+
+pub(super) fn is_executable(path: &Path) -> io::Result<bool> {
+    let is_program = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("exe"));
+    Ok(std::fs::metadata(path)?.is_file() && is_program)
+}
+
+pub(super) fn quarantine(path: &Path) -> io::Result<Option<String>> {
+    std::fs::metadata(path).map(|_| None)
+}
+
+pub(super) fn strip_quarantine(path: &Path) -> io::Result<bool> {
+    std::fs::metadata(path).map(|_| false)
+}
+
+pub(super) fn is_locked(path: &Path) -> bool {
+    // Sharing nothing is granted only to a file that nobody has open, runs or has loaded.
+    let exclusive = OpenOptions::new().read(true).write(true).share_mode(0).open(path);
+    exclusive.is_err_and(|error| matches!(code(&error), Some(ERROR_SHARING_VIOLATION | ERROR_LOCK_VIOLATION)))
+}
+
+/// A rename over a running program or a loaded library is denied as if it were forbidden; over an open file, it says why.
+pub(super) fn is_use_conflict(error: &io::Error) -> bool {
+    matches!(
+        code(error),
+        Some(ERROR_ACCESS_DENIED | ERROR_SHARING_VIOLATION | ERROR_LOCK_VIOLATION)
+    )
+}
+
+fn code(error: &io::Error) -> Option<u32> {
+    error.raw_os_error().and_then(|code| u32::try_from(code).ok())
+}
+
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    std::fs::metadata(path).map(|_| ())
+}
+
+pub(super) fn keep_access(model: &Path, file: &File) -> io::Result<()> {
+    file.set_permissions(std::fs::metadata(model)?.permissions())
+}

@@ -1,0 +1,58 @@
+//! Probes on Windows.
+
+use windows_sys::Win32::Graphics::Gdi::{DISPLAY_DEVICE_MIRRORING_DRIVER, DISPLAY_DEVICEW, EnumDisplayDevicesW};
+
+use windows_sys::Win32::System::SystemInformation::{IMAGE_FILE_MACHINE_AMD64, IMAGE_FILE_MACHINE_ARM64};
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, IsWow64Process2};
+
+use super::Gpu;
+use super::distribution::Distribution;
+use crate::Arch;
+
+pub(super) const fn distribution() -> Option<Distribution> {
+    None
+}
+
+pub(super) fn native_arch() -> Option<Arch> {
+    let (mut process, mut native) = (0, 0);
+    #[expect(
+        unsafe_code,
+        reason = "the machine behind an emulation is asked for through the C interface only"
+    )]
+    // SAFETY: the pseudo handle of this process is always valid, and both numbers outlive the call.
+    let done = unsafe { IsWow64Process2(GetCurrentProcess(), &raw mut process, &raw mut native) };
+    match native {
+        _ if done == 0 => None,
+        IMAGE_FILE_MACHINE_AMD64 => Some(Arch::X86_64),
+        IMAGE_FILE_MACHINE_ARM64 => Some(Arch::Arm64),
+        _ => None,
+    }
+}
+
+/// An adapter is listed once for every screen it can drive; its name is kept once.
+pub(super) fn gpus() -> Vec<Gpu> {
+    let mut gpus: Vec<Gpu> = Vec::new();
+    for adapter in (0..).map_while(display_adapter) {
+        let length = adapter.DeviceString.iter().take_while(|unit| **unit != 0).count();
+        let name = String::from_utf16_lossy(&adapter.DeviceString[..length]);
+        let is_real = adapter.StateFlags & DISPLAY_DEVICE_MIRRORING_DRIVER == 0;
+        if is_real && !name.is_empty() && gpus.iter().all(|gpu| gpu.name != name) {
+            gpus.push(Gpu { name, device: None });
+        }
+    }
+    gpus
+}
+
+fn display_adapter(index: u32) -> Option<DISPLAY_DEVICEW> {
+    let mut adapter = DISPLAY_DEVICEW {
+        cb: u32::try_from(size_of::<DISPLAY_DEVICEW>()).ok()?,
+        ..Default::default()
+    };
+    #[expect(
+        unsafe_code,
+        reason = "the list of display adapters is reached through the C interface only"
+    )]
+    // SAFETY: a null name asks for adapters; `adapter` outlives the call and its `cb` holds its size, as the call demands.
+    let done = unsafe { EnumDisplayDevicesW(std::ptr::null(), index, &raw mut adapter, 0) };
+    (done != 0).then_some(adapter)
+}

@@ -1,0 +1,147 @@
+//! Linux: parent-death signals, identities from `/proc`, signals through process file descriptors, systemd.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, getppid, kill_process, pidfd_open, pidfd_send_signal,
+    set_parent_process_death_signal,
+};
+use tokio::process::Child;
+use tokio::runtime::Handle;
+
+pub use super::unix::{
+    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, keep, kill, kill_leftover,
+    start_detached,
+};
+
+use super::Identity;
+
+/// A command to start, the runtime that watches it, and where the child goes.
+type Request = (Command, Handle, mpsc::SyncSender<io::Result<Child>>);
+
+static SPAWNER: Mutex<Option<mpsc::Sender<Request>>> = Mutex::new(None);
+
+/// Starts the child so that the kernel kills it when we die.
+///
+/// That signal is tied to the thread that forked, not to the process, so one thread that never ends starts all children.
+pub(super) fn spawn_child(mut command: Command) -> io::Result<Child> {
+    let parent = getpid();
+    #[expect(unsafe_code, reason = "the signal must be asked for between fork and exec")]
+    // SAFETY: prctl and getppid are async-signal-safe and nothing is allocated: the error carries only a number.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            if getppid() != Some(parent) {
+                return Err(rustix::io::Errno::SRCH.into());
+            }
+            Ok(())
+        });
+    }
+    let (reply, child) = mpsc::sync_channel(1);
+    let gone = |_| io::Error::other("the thread that starts children has ended");
+    spawner()?
+        .send((command, Handle::current(), reply))
+        .map_err(|_| io::Error::other("the thread that starts children has ended"))?;
+    child.recv().map_err(gone)?
+}
+
+fn spawner() -> io::Result<mpsc::Sender<Request>> {
+    let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(sender) = spawner.as_ref() {
+        return Ok(sender.clone());
+    }
+    let (sender, requests) = mpsc::channel::<Request>();
+    std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
+        for (command, runtime, reply) in requests {
+            let _entered = runtime.enter();
+            // Whoever asked may have been cancelled; the child then ends as it is dropped.
+            let _ = reply.send(tokio::process::Command::from(command).kill_on_drop(true).spawn());
+        }
+    })?;
+    *spawner = Some(sender.clone());
+    Ok(sender)
+}
+
+/// The identity of the process `pid`, unless there is none or it is a zombie.
+#[must_use]
+pub fn identity(pid: u32) -> Option<Identity> {
+    for _ in 0..EXEC_TRIES {
+        let found = look_up(pid)?;
+        if !found.command.is_empty() {
+            return Some(found);
+        }
+        std::thread::sleep(EXEC_PAUSE);
+    }
+    look_up(pid)
+}
+
+/// A process has no command line for a moment while it becomes another program, after whoever started it was told that
+/// it has, and while it ends. Threads of the kernel never have one.
+const EXEC_TRIES: u32 = 20;
+const EXEC_PAUSE: Duration = Duration::from_millis(1);
+
+fn look_up(pid: u32) -> Option<Identity> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may itself hold spaces and parentheses (proc_pid_stat(5)).
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields: Vec<&str> = std::str::from_utf8(&stat[after_name..])
+        .ok()?
+        .split_ascii_whitespace()
+        .collect();
+    if matches!(fields.first().copied(), None | Some("Z" | "X")) {
+        return None;
+    }
+    // Field 22 of the line; the state is field 3.
+    let start_time = fields.get(19)?.parse().ok()?;
+    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let arguments = command.split_inclusive(|byte| *byte == 0).map(|argument| {
+        let argument = argument.strip_suffix(b"\0").unwrap_or(argument);
+        String::from_utf8_lossy(argument).into_owned()
+    });
+    Some(Identity {
+        pid,
+        start_time,
+        command: arguments.collect(),
+    })
+}
+
+/// Signals exactly the process that `identity` names: the id is pinned first and compared after.
+pub(super) fn signal_process(identity: &Identity, signal: Signal) -> io::Result<()> {
+    let pid = i32::try_from(identity.pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(io::ErrorKind::NotFound)?;
+    let pinned = pidfd_open(pid, PidfdFlags::empty());
+    if !super::is_alive(identity) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    match pinned {
+        Ok(pinned) => Ok(pidfd_send_signal(pinned, signal)?),
+        // A kernel before 5.3, or a sandbox.
+        Err(_) => Ok(kill_process(pid, signal)?),
+    }
+}
+
+/// Sends `message` to the service manager's `socket` (`$NOTIFY_SOCKET`, sd_notify(3)).
+///
+/// # Errors
+/// When the socket does not take it.
+pub fn notify(socket: &OsStr, message: &str) -> io::Result<()> {
+    let sender = UnixDatagram::unbound()?;
+    // A service manager that does not read must not stop the service.
+    sender.set_nonblocking(true)?;
+    let address = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(socket)?,
+    };
+    sender.send_to_addr(message.as_bytes(), &address).map(|_| ())
+}

@@ -1,0 +1,35 @@
+//! Processes: supervised children, detached starts, identities, signals.
+//!
+//! The effects are in sibling files, one a system, with identical signatures.
+
+mod program;
+
+#[cfg(not(target_os = "linux"))]
+mod identity;
+#[cfg(unix)]
+mod unix;
+
+#[cfg(target_os = "linux")]
+#[path = "linux.rs"]
+mod os;
+#[cfg(target_os = "macos")]
+#[path = "macos.rs"]
+mod os;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod os;
+
+#[cfg(test)]
+mod tests;
+
+pub use os::{
+    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, identity, keep, kill,
+    kill_leftover, notify, start_detached,
+};
+pub use program::{Identity, Listening, Program, listener_on};
+
+/// Whether the process that `identity` names still runs (a zombie does not).
+#[must_use]
+pub fn is_alive(expected: &Identity) -> bool {
+    identity(expected.pid).is_some_and(|now| now.start_time == expected.start_time)
+}

@@ -1,0 +1,372 @@
+//! What Linux and macOS share: process groups, the guard, sessions, signals.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufRead, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::process::{Pid, Signal, getpgid, kill_process_group};
+use tokio::process::{Child, ChildStderr, ChildStdout};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::os::{signal_process, spawn_child};
+use super::{Identity, Program};
+
+/// A child in a process group of its own that ends with this process.
+#[derive(Debug)]
+pub struct Supervised {
+    child: Child,
+    group: Pid,
+}
+
+impl Supervised {
+    /// Starts `program` with its standard streams piped or empty; `guard` ends its group should this process be killed.
+    ///
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the program or the guard cannot be started.
+    pub fn spawn(program: &Program, guard: &Guard) -> io::Result<Self> {
+        let mut command = program.command();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        guard.start()?;
+        let mut child = spawn_child(command)?;
+        let Some(group) = child.id().and_then(pid_of) else {
+            return Err(io::Error::other("the child has no process id"));
+        };
+        if let Err(error) = guard.add(group) {
+            // Without its guard it must not live; it is reaped by the runtime.
+            let _ = kill_process_group(group, Signal::KILL);
+            let _ = child.start_kill();
+            return Err(error);
+        }
+        Ok(Self { child, group })
+    }
+
+    /// The child's process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.group.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// The child's standard output and error, once.
+    pub fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.child.stdout.take(), self.child.stderr.take())
+    }
+
+    /// Waits until the child itself has ended. Can be cancelled and called again.
+    ///
+    /// # Errors
+    /// When the system cannot be asked.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Asks the whole group to end (SIGTERM).
+    ///
+    /// # Errors
+    /// When no process of the group is left; then there is nothing to wait for.
+    pub fn ask_to_end(&mut self) -> io::Result<()> {
+        Ok(kill_process_group(self.group, Signal::TERM)?)
+    }
+
+    /// Kills what is left of the group, the child's own children included, and takes it from the guard's list.
+    ///
+    /// While a member is alive the system does not give the group's id to anybody else.
+    pub fn kill_group(&mut self, guard: &Guard) {
+        let _ = kill_process_group(self.group, Signal::KILL);
+        guard.remove(self.group);
+    }
+}
+
+fn pid_of(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+/// A small process that outlives a killed supervisor just long enough to kill its child's group.
+///
+/// It sits in a session of its own, so that no terminal and no group signal reaches it, and reads the groups to kill from
+/// a pipe whose other end only the supervisor holds: the end of the pipe is the supervisor's end, however that came.
+#[derive(Debug)]
+pub struct Guard {
+    program: Program,
+    process: Mutex<Option<std::process::Child>>,
+}
+
+impl Guard {
+    /// `program` must call [`guard`] with its standard input.
+    #[must_use]
+    pub const fn new(program: Program) -> Self {
+        Self {
+            program,
+            process: Mutex::new(None),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<std::process::Child>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the process unless it runs.
+    fn start(&self) -> io::Result<()> {
+        let mut process = self.lock();
+        if let Some(running) = process.as_mut()
+            && running.try_wait()?.is_none()
+        {
+            return Ok(());
+        }
+        let mut command = self.program.command();
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .current_dir("/");
+        new_session(&mut command);
+        *process = Some(command.spawn()?);
+        Ok(())
+    }
+
+    fn add(&self, group: Pid) -> io::Result<()> {
+        self.tell(&format!("+{}\n", group.as_raw_nonzero()))
+    }
+
+    fn remove(&self, group: Pid) {
+        // A guard that is gone has nothing to forget.
+        let _ = self.tell(&format!("-{}\n", group.as_raw_nonzero()));
+    }
+
+    fn tell(&self, line: &str) -> io::Result<()> {
+        let mut process = self.lock();
+        let input = process.as_mut().and_then(|process| process.stdin.as_mut());
+        input.ok_or(io::ErrorKind::BrokenPipe)?.write_all(line.as_bytes())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.lock().take() {
+            drop(process.stdin.take());
+            let _ = process.wait();
+        }
+    }
+}
+
+/// The guard's own work: reads `+GROUP` and `-GROUP` lines until `input` ends, then kills the groups that are left.
+pub fn guard(input: impl BufRead) {
+    let mut groups = BTreeSet::new();
+    for line in input.lines().map_while(Result::ok) {
+        if let Some(group) = line.strip_prefix('+').and_then(|id| id.parse::<u32>().ok()) {
+            groups.insert(group);
+        } else if let Some(group) = line.strip_prefix('-').and_then(|id| id.parse::<u32>().ok()) {
+            groups.remove(&group);
+        }
+    }
+    for group in groups.into_iter().filter_map(pid_of) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// A process that has left our terminal and session.
+#[derive(Debug)]
+pub struct Detached {
+    keeper: std::process::Child,
+    pid: u32,
+}
+
+impl Detached {
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.pid
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// When the system cannot be asked.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.keeper.try_wait()
+    }
+}
+
+/// Starts `program` so that it survives the end of this process and of the terminal, with no input, its output appended
+/// to `log`, and nothing else of ours open.
+///
+/// With a `keeper` the same executable stands between it and us, with that word before the arguments, upon which it must
+/// call [`keep`]: an ended process stays listed until its parent has looked, and the first process of a container may
+/// never look.
+///
+/// # Errors
+/// When the program cannot be started.
+pub fn start_detached(program: &Program, keeper: Option<&str>, log: &File) -> io::Result<Detached> {
+    keep_inherited_files();
+    let mut kept = program.clone();
+    kept.args.splice(0..0, keeper.map(Into::into));
+    let mut command = kept.command();
+    command.stdin(Stdio::null()).stderr(log.try_clone()?);
+    new_session(&mut command);
+    if keeper.is_none() {
+        let process = command.stdout(log.try_clone()?).spawn()?;
+        let pid = process.id();
+        return Ok(Detached { keeper: process, pid });
+    }
+    let mut keeper = command.stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    if let Some(said) = keeper.stdout.take() {
+        io::BufReader::new(said).read_line(&mut line)?;
+    }
+    let pid = line
+        .trim()
+        .parse()
+        .map_err(|_| io::Error::other("the process was not started"))?;
+    Ok(Detached { keeper, pid })
+}
+
+/// The keeper's own work: starts `program` with its output where our standard error goes, says its process id on standard
+/// output, waits for it, and gives the exit status to end with.
+///
+/// # Errors
+/// When the program cannot be started or waited for.
+pub fn keep(program: &Program) -> io::Result<u8> {
+    let log = io::stderr().as_fd().try_clone_to_owned()?;
+    let mut child = program
+        .command()
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
+    let mut out = io::stdout();
+    writeln!(out, "{}", child.id())?;
+    out.flush()?;
+    let status = child.wait()?;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
+/// Lets `program` take this process's place, with its id and its streams.
+///
+/// # Errors
+/// When it cannot; if it can, this never returns.
+pub fn become_program(program: &Program) -> io::Result<()> {
+    Err(program.command().exec())
+}
+
+/// Keeps files that we were given open by whoever started us from passing on: a pipe that the detached process held
+/// would never end for its reader.
+fn keep_inherited_files() {
+    let Ok(entries) = std::fs::read_dir("/dev/fd") else {
+        return;
+    };
+    let numbers: Vec<i32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|number| *number > 2)
+        .collect();
+    for number in numbers {
+        #[expect(unsafe_code, reason = "the only way to name a file that was inherited")]
+        // SAFETY: the number is only used for two fcntl calls, which fail harmlessly when it is not open any more.
+        let file = unsafe { BorrowedFd::borrow_raw(number) };
+        if let Ok(flags) = fcntl_getfd(file) {
+            let _ = fcntl_setfd(file, flags | FdFlags::CLOEXEC);
+        }
+    }
+}
+
+fn new_session(command: &mut std::process::Command) {
+    #[expect(unsafe_code, reason = "the session must be left between fork and exec")]
+    // SAFETY: setsid is async-signal-safe and allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            Ok(())
+        });
+    }
+}
+
+/// Asks the process that `identity` names to end (SIGTERM).
+///
+/// # Errors
+/// `NotFound` when no such process runs any more; else when it may not be signalled.
+pub fn ask_to_end(identity: &Identity) -> io::Result<()> {
+    signal_process(identity, Signal::TERM)
+}
+
+/// Kills the process that `identity` names.
+///
+/// # Errors
+/// `NotFound` when no such process runs any more; else when it may not be signalled.
+pub fn kill(identity: &Identity) -> io::Result<()> {
+    signal_process(identity, Signal::KILL)
+}
+
+/// Kills a supervised child that outlived its supervisor, with its group.
+///
+/// # Errors
+/// `NotFound` when no such process runs any more; else when it may not be signalled.
+pub fn kill_leftover(identity: &Identity) -> io::Result<()> {
+    let leads_group = pid_of(identity.pid).filter(|pid| getpgid(Some(*pid)).is_ok_and(|group| group == *pid));
+    kill(identity)?;
+    if let Some(group) = leads_group {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    Ok(())
+}
+
+/// The signals that ask this process to end, one after the other.
+#[derive(Debug)]
+pub struct ShutdownSignals {
+    receivers: Vec<(&'static str, tokio::signal::unix::Signal)>,
+}
+
+impl ShutdownSignals {
+    /// Listens from now on. A signal that was ignored when the program started (`nohup`, a background job) stays ignored.
+    ///
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When a handler cannot be installed.
+    pub fn listen() -> io::Result<Self> {
+        let kinds = [
+            ("SIGTERM", SignalKind::terminate()),
+            ("SIGINT", SignalKind::interrupt()),
+            ("SIGHUP", SignalKind::hangup()),
+        ];
+        let mut receivers = Vec::with_capacity(kinds.len());
+        for (name, kind) in kinds {
+            if !is_ignored(kind.as_raw_value()) {
+                receivers.push((name, signal(kind)?));
+            }
+        }
+        Ok(Self { receivers })
+    }
+
+    /// The next signal's name. Can be cancelled and called again.
+    pub async fn recv(&mut self) -> &'static str {
+        std::future::poll_fn(|context| {
+            for (name, receiver) in &mut self.receivers {
+                if receiver.poll_recv(context).is_ready() {
+                    return std::task::Poll::Ready(*name);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}
+
+fn is_ignored(signal: i32) -> bool {
+    #[expect(unsafe_code, reason = "there is no safe way to ask for a signal's action")]
+    // SAFETY: an all-zero `sigaction` is a valid value, and with a null new action the call only writes to it.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}

@@ -1,0 +1,116 @@
+//! A unit of systemd's instance for one user (`systemd.service(5)`).
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use super::command::Tool;
+use super::{Account, Error, Spec, Status, args, text};
+use crate::file::ReplaceError;
+
+pub(super) fn path(label: &str, account: &Account) -> PathBuf {
+    let config = account.config.clone().unwrap_or_else(|| account.home.join(".config"));
+    config.join("systemd").join("user").join(unit(label))
+}
+
+fn unit(label: &str) -> String {
+    format!("{label}.service")
+}
+
+pub(super) fn render(spec: &Spec) -> Result<String, Error> {
+    // The colon in front keeps systemd from looking for variables in the command line.
+    let mut command = String::from("ExecStart=:");
+    let program = text::path(&spec.program)?;
+    if program.contains(['"', '\'', '\\']) {
+        // systemd takes such a character in every word but the first.
+        command.push_str("/usr/bin/env ");
+    }
+    command.push_str(&text::unit_word(program)?);
+    for arg in &spec.args {
+        command.push(' ');
+        command.push_str(&text::unit_word(arg)?);
+    }
+    let mut settings = String::new();
+    for (name, value) in &spec.environment {
+        let word = text::unit_word(&format!("{name}={value}"))?;
+        line(&mut settings, "Environment", &word);
+    }
+    if let Some(watchdog) = spec.watchdog {
+        line(&mut settings, "WatchdogSec", &format!("{}ms", watchdog.as_millis()));
+    }
+    if !spec.final_statuses.is_empty() {
+        let statuses: Vec<_> = spec.final_statuses.iter().map(u8::to_string).collect();
+        line(&mut settings, "RestartPreventExitStatus", &statuses.join(" "));
+    }
+    Ok(format!(
+        "\
+[Unit]
+Description={description}
+StartLimitIntervalSec=300
+StartLimitBurst=5
+
+[Service]
+Type=notify
+NotifyAccess=main
+{command}
+{settings}Restart=on-failure
+RestartSec=2
+TimeoutStartSec=120
+TimeoutStopSec=30
+KillMode=mixed
+
+[Install]
+WantedBy=default.target
+",
+        description = text::unit(&spec.description)?,
+    ))
+}
+
+fn line(settings: &mut String, name: &str, value: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(settings, "{name}={value}");
+}
+
+pub(super) fn install(
+    tool: &Tool<'_>,
+    label: &str,
+    write: impl FnOnce() -> Result<(), ReplaceError>,
+    changed: bool,
+) -> Result<(), Error> {
+    let unit = unit(label);
+    tool.probe(&args(["--user", "show-environment"]))?;
+    write()?;
+    tool.call(&args(["--user", "daemon-reload"]))?;
+    tool.call(&args(["--user", "enable", &unit]))?;
+    let verb = if changed { "restart" } else { "start" };
+    tool.call(&args(["--user", verb, &unit]))?;
+    Ok(())
+}
+
+pub(super) fn stop(tool: &Tool<'_>, label: &str) -> Result<(), Error> {
+    tool.probe(&args(["--user", "show-environment"]))?;
+    tool.call(&args(["--user", "disable", "--now", &unit(label)]))?;
+    Ok(())
+}
+
+/// Lets systemd notice that the definition is gone; that it may not be there to notice is as good.
+pub(super) fn forget(tool: &Tool<'_>) {
+    let _ = tool.ask(&args(["--user", "daemon-reload"]));
+}
+
+pub(super) fn status(tool: &Tool<'_>, label: &str, definition: PathBuf) -> Result<Status, Error> {
+    let properties = "--property=UnitFileState,ActiveState,MainPID";
+    let output = tool.probe(&args(["--user", "show", properties, &unit(label)]))?;
+    let property = |name: &str| {
+        let line = output
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_default().trim()
+    };
+    Ok(Status {
+        definition,
+        installed: property("UnitFileState") == "enabled",
+        running: Some(matches!(property("ActiveState"), "active" | "activating" | "reloading")),
+        pid: property("MainPID").parse().ok().filter(|pid| *pid != 0),
+    })
+}

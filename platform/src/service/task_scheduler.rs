@@ -1,0 +1,94 @@
+//! A task of Windows' Task Scheduler, run when its user logs on ("Task Scheduler Schema" in Microsoft's documentation).
+
+use std::path::{Path, PathBuf};
+
+use super::command::Tool;
+use super::{Account, Error, Spec, Status, args, text};
+use crate::file::ReplaceError;
+
+pub(super) fn path(label: &str, account: &Account) -> PathBuf {
+    account.own.join(format!("{label}.xml"))
+}
+
+pub(super) fn render(spec: &Spec, account: &Account) -> Result<String, Error> {
+    let arguments: Vec<_> = spec.args.iter().map(|arg| text::windows_arg(arg)).collect();
+    // Named in the trigger too: a task for everybody's logon could be registered by an administrator only.
+    let user = text::xml(&account.name)?;
+    Ok(format!(
+        r#"<?xml version="1.0" encoding="UTF-16"?>
+<Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
+  <RegistrationInfo>
+    <Description>{description}</Description>
+  </RegistrationInfo>
+  <Triggers>
+    <LogonTrigger>
+      <Enabled>true</Enabled>
+      <UserId>{user}</UserId>
+    </LogonTrigger>
+  </Triggers>
+  <Principals>
+    <Principal id="Author">
+      <UserId>{user}</UserId>
+      <LogonType>InteractiveToken</LogonType>
+      <RunLevel>LeastPrivilege</RunLevel>
+    </Principal>
+  </Principals>
+  <Settings>
+    <MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>
+    <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>
+    <StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>
+    <StartWhenAvailable>true</StartWhenAvailable>
+    <Enabled>true</Enabled>
+    <ExecutionTimeLimit>PT0S</ExecutionTimeLimit>
+    <RestartOnFailure>
+      <Interval>PT1M</Interval>
+      <Count>3</Count>
+    </RestartOnFailure>
+  </Settings>
+  <Actions Context="Author">
+    <Exec>
+      <Command>{program}</Command>
+      <Arguments>{arguments}</Arguments>
+    </Exec>
+  </Actions>
+</Task>
+"#,
+        description = text::xml(&spec.description)?,
+        program = text::xml(text::path(&spec.program)?)?,
+        arguments = text::xml(&arguments.join(" "))?,
+    ))
+}
+
+pub(super) fn install(
+    tool: &Tool<'_>,
+    label: &str,
+    path: &Path,
+    write: impl FnOnce() -> Result<(), ReplaceError>,
+) -> Result<(), Error> {
+    write()?;
+    let mut create = args(["/Create", "/F", "/TN", label, "/XML"]);
+    create.push(path.as_os_str().to_owned());
+    tool.call(&create)?;
+    tool.call(&args(["/Run", "/TN", label]))?;
+    Ok(())
+}
+
+/// Deleting also takes a task that somebody else has deleted already.
+pub(super) fn remove(tool: &Tool<'_>, label: &str) -> Result<(), Error> {
+    if tool.ask(&args(["/Query", "/TN", label]))?.is_success() {
+        // A task that does not run cannot be ended; that is what was wanted.
+        let _ = tool.ask(&args(["/End", "/TN", label]))?;
+        tool.call(&args(["/Delete", "/F", "/TN", label]))?;
+    }
+    Ok(())
+}
+
+pub(super) fn status(tool: &Tool<'_>, label: &str, definition: PathBuf) -> Result<Status, Error> {
+    Ok(Status {
+        definition,
+        installed: tool.ask(&args(["/Query", "/TN", label]))?.is_success(),
+        // The tool tells in the language of the system, so its words cannot be relied on.
+        running: None,
+        pid: None,
+    })
+}

@@ -1,0 +1,465 @@
+//! The command line as clap sees it; nothing here decides anything.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gem_platform::Target;
+use gem_setup::setup;
+use url::Url;
+
+/// Sets up, supervises and serves local model routing for Gemini CLI.
+#[derive(Debug, Parser)]
+#[command(name = "gem-setup", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Every option can also come from GEM_SETUP_<OPTION> and from config.toml; see the README for exit statuses."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The directory that holds `.gemini` [default: $GEMINI_CLI_HOME, else your home]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// Print JSON, and only JSON, on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more; repeat for even more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorChoice,
+    /// The configuration file [default: .gemini/gem-setup/config.toml in the home]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// When colour is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    Auto,
+    Always,
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Converge this machine: runtime, companions, terms, model, settings, server, smoke test
+    Install(InstallArgs),
+    /// Say what is wrong with this machine and how to mend it
+    Doctor(DoctorArgs),
+    /// Supervise the runtime and run the gateway in the foreground
+    Serve(ServeArgs),
+    /// Start the server in the background and return once it is ready
+    Start(ServeArgs),
+    /// Stop the server
+    Stop,
+    /// Stop the server and start it again
+    Restart(ServeArgs),
+    /// Say whether the server runs
+    Status,
+    /// Print the server's log
+    Logs(LogsArgs),
+    /// Pull a model, as `lit pull` does
+    Pull(PullArgs),
+    /// List the models that can be served, as `lit list` does
+    List(ListArgs),
+    /// Send a prompt and two routing probes, print the answers and their latency
+    Smoke,
+    /// Decide which model a request goes to, and say why
+    Route(RouteArgs),
+    /// Show, apply or remove the router's settings
+    Settings(SettingsArgs),
+    /// Make a mirror on disk for machines without internet
+    Bundle(BundleArgs),
+    /// Run the server at login
+    Service(ServiceArgs),
+    /// Undo `install`
+    Uninstall(UninstallArgs),
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version,
+    /// Ends an orphaned runtime; started by `serve` itself
+    #[command(name = "__guard", hide = true)]
+    Guard,
+    /// Waits for a detached server; started by `start` itself
+    #[command(name = setup::KEEPER, hide = true, disable_help_flag = true)]
+    Keep {
+        /// What is run
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Which runtime serves the local model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RuntimeChoice {
+    /// Google's `lit` executable
+    Lit,
+    /// Its successor from PyPI
+    LitertLm,
+    /// The classifier inside gem-setup: no download, no model
+    Builtin,
+    /// `lit` where it is published, else `litert-lm`
+    Auto,
+}
+
+/// Which settings file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScopeChoice {
+    /// The home's
+    User,
+    /// The current directory's
+    Workspace,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct NetworkArgs {
+    /// Replace https://github.com in every artifact URL (http, https or file); repeatable, tried in order
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) mirror: Vec<Url>,
+    /// Never fall back from the mirrors to the origin
+    #[arg(long)]
+    pub(crate) mirror_only: bool,
+    /// Trust this certificate authority too (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_cert: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InstallArgs {
+    /// Which runtime serves the model
+    #[arg(long, value_name = "RUNTIME", default_value = "lit")]
+    pub(crate) runtime: RuntimeChoice,
+    /// Import this `.litertlm` file instead of downloading a model (runtime litert-lm)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model_file: Option<PathBuf>,
+    /// The port that Gemini CLI talks to
+    #[arg(long, value_name = "N", default_value = "9379", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// The local model
+    #[arg(long, value_name = "NAME", default_value = "gemma3-1b-gpu-custom")]
+    pub(crate) model: String,
+    /// Accept the model's terms
+    #[arg(long, alias = "consent")]
+    pub(crate) accept_terms: bool,
+    /// Which settings file is changed
+    #[arg(long, value_name = "SCOPE", default_value = "user")]
+    pub(crate) scope: ScopeChoice,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// Use this catalog of artifacts instead of the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) catalog: Option<PathBuf>,
+    /// Do every step again, even where it is in place
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Leave the model out
+    #[arg(long)]
+    pub(crate) no_model: bool,
+    /// Leave the settings alone
+    #[arg(long)]
+    pub(crate) no_settings: bool,
+    /// Do not start the server
+    #[arg(long)]
+    pub(crate) no_start: bool,
+    /// Leave the smoke test out
+    #[arg(long)]
+    pub(crate) no_smoke: bool,
+    /// Print the plan, change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Plan for another platform, such as windows-x86_64 (with --dry-run)
+    #[arg(long, value_name = "OS-ARCH", requires = "dry_run")]
+    pub(crate) target: Option<Target>,
+    /// No gateway: the runtime itself listens on the port
+    #[arg(long)]
+    pub(crate) direct: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Mend what failed
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Send the routing probes too
+    #[arg(long)]
+    pub(crate) smoke: bool,
+    /// Ask the download hosts too
+    #[arg(long)]
+    pub(crate) network: bool,
+    /// Accept the model's terms (with --fix)
+    #[arg(long, alias = "consent")]
+    pub(crate) accept_terms: bool,
+    #[command(flatten)]
+    pub(crate) network_args: NetworkArgs,
+}
+
+/// What happens when a hosted model fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FallbackChoice {
+    /// As the model's policy says
+    Policy,
+    /// Switch without asking
+    Silent,
+    /// Never switch
+    Never,
+    /// Tell the client
+    Ask,
+}
+
+/// What happens when the local model gives no usable answer in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClassifierFailureChoice {
+    /// The built-in classifier answers
+    Builtin,
+    /// The client gets an error
+    Error,
+}
+
+#[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one field an option of the command line")]
+pub(crate) struct ServeArgs {
+    /// The port to listen on [default: as installed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// Which runtime serves the model [default: as installed]
+    #[arg(long, value_name = "RUNTIME")]
+    pub(crate) runtime: Option<RuntimeChoice>,
+    /// The local model [default: as installed]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// No gateway: the runtime itself listens on the port
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// Return once the server is ready
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Where requests for hosted models go
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "https://generativelanguage.googleapis.com"
+    )]
+    pub(crate) upstream: Url,
+    /// Listen on this address instead of both loopback addresses
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) listen: Vec<IpAddr>,
+    /// Allow addresses and host names other than loopback
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+    /// Answer classification requests within so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "8", value_parser = seconds)]
+    pub(crate) classifier_deadline: f64,
+    /// When the model's answer is late or unusable
+    #[arg(long, value_name = "WHO", default_value = "builtin")]
+    pub(crate) on_classifier_failure: ClassifierFailureChoice,
+    /// Skip the model when the built-in classifier is at least so sure (0.5 to 1) [default: off]
+    #[arg(long, value_name = "PROBABILITY", value_parser = probability)]
+    pub(crate) fast_path: Option<f64>,
+    /// When a hosted model fails
+    #[arg(long, value_name = "HOW", default_value = "policy")]
+    pub(crate) on_fallback: FallbackChoice,
+    /// Wait at most so many seconds in all for an upstream's retry delays
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) max_retry_wait: f64,
+    /// Replace parts of the built-in models.toml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) models: Option<PathBuf>,
+    /// Write requests' texts to decisions.jsonl and the runtime's own output to the log
+    #[arg(long)]
+    pub(crate) log_requests: bool,
+    /// Trust this certificate authority too (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_cert: Option<PathBuf>,
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if (0.5..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("expected a probability between 0.5 and 1".to_owned())
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    if value.is_finite() && (0.0..=86_400.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("expected between 0 and 86400 seconds".to_owned())
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// How many of the last lines
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    pub(crate) lines: usize,
+    /// Go on printing as the log grows
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PullArgs {
+    /// Which model
+    #[arg(value_name = "MODEL")]
+    pub(crate) name: String,
+    /// Accept the model's terms
+    #[arg(long, alias = "consent")]
+    pub(crate) accept_terms: bool,
+    /// Pull it even if it is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Import this `.litertlm` file instead of downloading (runtime litert-lm)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model_file: Option<PathBuf>,
+    /// Which runtime [default: as installed]
+    #[arg(long, value_name = "RUNTIME")]
+    pub(crate) runtime: Option<RuntimeChoice>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ListArgs {
+    /// List the models of the registry, not only the pulled ones
+    #[arg(long, alias = "show_all")]
+    pub(crate) show_all: bool,
+}
+
+/// Who classifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClassifierChoice {
+    /// The local model
+    Model,
+    /// The built-in classifier
+    Builtin,
+}
+
+#[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one field an option of the command line")]
+pub(crate) struct RouteArgs {
+    /// The request; `-` or nothing reads standard input
+    #[arg(value_name = "TEXT")]
+    pub(crate) text: Option<String>,
+    /// Earlier turns, a JSON array of {"role","text"} or of Gemini contents
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+    /// The model asked for, as with Gemini CLI's --model
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Plan mode
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// An approved plan is being carried out
+    #[arg(long, value_name = "PATH", conflicts_with = "plan")]
+    pub(crate) approved_plan: Option<PathBuf>,
+    /// Show every strategy and what it said
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Route each row of this JSON-lines file, print one JSON line each
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "history", "explain"])]
+    pub(crate) batch: Option<PathBuf>,
+    /// Who classifies [default: the local model when enabled, else the built-in classifier]
+    #[arg(long, value_name = "WHO")]
+    pub(crate) classifier: Option<ClassifierChoice>,
+    /// Replace parts of the built-in models.toml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) models: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SettingsArgs {
+    #[command(subcommand)]
+    pub(crate) action: SettingsAction,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum SettingsAction {
+    /// Show each key's value and where it comes from
+    Show,
+    /// Write the router's settings
+    Apply {
+        /// Which settings file
+        #[arg(long, value_name = "SCOPE", default_value = "user")]
+        scope: ScopeChoice,
+        /// The port of the local server [default: as installed]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        port: Option<u16>,
+        /// The local model [default: as installed]
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
+    },
+    /// Take the router's settings out again
+    Remove {
+        /// Which settings file
+        #[arg(long, value_name = "SCOPE", default_value = "user")]
+        scope: ScopeChoice,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BundleArgs {
+    #[command(subcommand)]
+    pub(crate) action: BundleAction,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum BundleAction {
+    /// Download everything an offline machine needs into DIR
+    Create {
+        /// The directory to make
+        dir: PathBuf,
+        /// For which platforms [default: this one]; repeatable
+        #[arg(long, value_name = "OS-ARCH", value_delimiter = ',')]
+        target: Vec<Target>,
+        /// Take the pulled model's files along
+        #[arg(long)]
+        model: bool,
+        /// Use this catalog of artifacts instead of the built-in one
+        #[arg(long, value_name = "FILE")]
+        catalog: Option<PathBuf>,
+        #[command(flatten)]
+        network: NetworkArgs,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServiceArgs {
+    #[command(subcommand)]
+    pub(crate) action: ServiceAction,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum ServiceAction {
+    /// Run the server at every login, starting now
+    Install,
+    /// Stop doing so
+    Uninstall,
+    /// Say whether the server runs at login
+    Status,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct UninstallArgs {
+    /// Remove model, state and logs too
+    #[arg(long)]
+    pub(crate) purge: bool,
+}

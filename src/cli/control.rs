@@ -1,0 +1,195 @@
+//! `start`, `stop`, `restart` and `status`: the detached server.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gem_setup::error::{Failure, Kind};
+use gem_setup::runtime::{EngineState, local};
+use gem_setup::setup::{self, State};
+use gem_setup::supervise::{self, GRACE, Running, ServerRecord, StartRequest, Started, Stopped, observe};
+use serde::Serialize;
+
+use super::args::ServeArgs;
+use super::serve;
+use super::session::Session;
+
+/// A model of a gigabyte is loaded from a cold disk before the server counts as ready.
+const READY_WITHIN: Duration = Duration::from_secs(300);
+
+/// Starts the server in the background.
+pub(crate) fn start(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Failure> {
+    let started = session.block_on(begin(session, args))?;
+    tell_started(session, &started)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Stops the server and starts it again.
+pub(crate) fn restart(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Failure> {
+    let started = session.block_on(async {
+        supervise::stop(&session.layout, GRACE).await?;
+        begin(session, args).await
+    })?;
+    tell_started(session, &started)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn begin(session: &Session<'_>, args: ServeArgs) -> Result<Started, Failure> {
+    let request = StartRequest {
+        server: serve::identity(session, &args)?,
+        program: serve::command(session, &args)?,
+        keeper: Some(setup::KEEPER),
+        within: READY_WITHIN,
+    };
+    Ok(supervise::start(&session.layout, &request).await?)
+}
+
+fn tell_started(session: &Session<'_>, started: &Started) -> Result<(), Failure> {
+    let report = examine(session)?;
+    if session.printer.json() {
+        session.printer.json_line(&report);
+    } else {
+        let verb = if started.already { "runs already" } else { "is ready" };
+        session
+            .printer
+            .line(&format!("the server {verb}: pid {}, port {}", started.pid, report.port));
+    }
+    Ok(())
+}
+
+/// Stops the server.
+pub(crate) fn stop(session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let stopped = session.block_on(async { Ok(supervise::stop(&session.layout, GRACE).await?) })?;
+    let (pid, text) = match stopped {
+        Stopped::NotRunning => (None, "no server runs".to_owned()),
+        Stopped::Gracefully { pid } => (Some(pid), format!("stopped the server (pid {pid})")),
+        Stopped::Killed { pid } => (
+            Some(pid),
+            format!("killed the server (pid {pid}), which did not end in time"),
+        ),
+    };
+    if session.printer.json() {
+        session
+            .printer
+            .json_line(&serde_json::json!({"stopped": pid.is_some(), "pid": pid}));
+    } else {
+        session.printer.line(&text);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `status --json` prints (CONTRACT section 2).
+#[derive(Debug, Serialize)]
+struct Report {
+    running: bool,
+    ready: bool,
+    pid: Option<u32>,
+    port: u16,
+    runtime: String,
+    model: String,
+    child: Option<Child>,
+    uptime_s: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Child {
+    pid: Option<u32>,
+    port: u16,
+    state: EngineState,
+    restarts: u64,
+}
+
+/// Says whether the server runs.
+pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let report = examine(session)?;
+    if session.printer.json() {
+        session.printer.json_line(&report);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let printer = session.printer;
+    let Some(pid) = report.pid else {
+        printer.line(&format!(
+            "not running; `gem-setup start` starts it on port {}",
+            report.port
+        ));
+        return Ok(ExitCode::SUCCESS);
+    };
+    let readiness = if report.ready { "ready" } else { "not ready" };
+    let uptime = report
+        .uptime_s
+        .map_or_else(String::new, |seconds| format!(", for {seconds} s"));
+    printer.line(&format!(
+        "running and {readiness}: pid {pid}, port {}{uptime}",
+        report.port
+    ));
+    printer.line(&format!("  runtime {} with the model {}", report.runtime, report.model));
+    if let Some(child) = &report.child {
+        let pid = child
+            .pid
+            .map_or_else(|| "no process".to_owned(), |pid| format!("pid {pid}"));
+        printer.line(&format!(
+            "  child {}: {pid}, private port {}, {} restarts",
+            child.state, child.port, child.restarts
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn examine(session: &Session<'_>) -> Result<Report, Failure> {
+    let state = session.state()?;
+    let found = observe(&session.layout).map_err(|error| {
+        let home = session.layout.gemini();
+        Failure::new(
+            Kind::Unexpected,
+            format!("cannot look for the server in `{}`: {error}", home.display()),
+        )
+        .with_hint("check that the folder is yours and readable")
+    })?;
+    match found {
+        Running::Supervised(record) => Ok(supervised(&record)),
+        Running::Bare { pid, port } => bare(session, &state, pid, port),
+        Running::No | Running::Foreign(_) => Ok(Report {
+            running: false,
+            ready: false,
+            pid: None,
+            port: state.port,
+            runtime: state.runtime.to_string(),
+            model: state.model,
+            child: None,
+            uptime_s: None,
+        }),
+    }
+}
+
+fn supervised(record: &ServerRecord) -> Report {
+    Report {
+        running: true,
+        ready: record.ready,
+        pid: Some(record.process.pid),
+        port: record.server.port,
+        runtime: record.server.runtime.clone(),
+        model: record.server.model.clone(),
+        child: record.child.as_ref().map(|child| Child {
+            pid: child.process.as_ref().map(|process| process.pid),
+            port: child.port,
+            state: child.state,
+            restarts: child.restarts,
+        }),
+        uptime_s: Some(record.uptime().as_secs()),
+    }
+}
+
+/// A runtime that Gemini CLI started: it is asked as Gemini CLI asks it (FACTS section 3).
+fn bare(session: &Session<'_>, state: &State, pid: u32, port: u16) -> Result<Report, Failure> {
+    let path = format!("/v1beta/models/{}:generateContent", state.model);
+    let answer = session.block_on(async { Ok(local::post(port, &path, None, Duration::from_secs(5)).await) })?;
+    Ok(Report {
+        running: true,
+        ready: answer.is_ok_and(|answer| answer.status != 404),
+        pid: Some(pid),
+        port,
+        runtime: "lit".to_owned(),
+        model: state.model.clone(),
+        child: None,
+        uptime_s: None,
+    })
+}

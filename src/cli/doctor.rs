@@ -1,0 +1,92 @@
+//! `doctor`.
+
+use std::process::ExitCode;
+
+use gem_setup::error::{Failure, Kind};
+use gem_setup::setup::{self, Check, Choices, Examination, Extras, Status};
+use serde_json::json;
+
+use super::args::DoctorArgs;
+use super::install::how;
+use super::session::Session;
+use crate::report::{Events, Palette, Printer, Terminal};
+
+/// Examines the machine; with `--fix` mends it and examines it again.
+pub(crate) fn run(session: &Session<'_>, args: DoctorArgs) -> Result<ExitCode, Failure> {
+    let printer = session.printer;
+    let events = Events::remarks(printer);
+    let terminal = Terminal::new(printer);
+    let state = session.state()?;
+    let mut network = args.network_args;
+    if network.mirror.is_empty() {
+        network.mirror.clone_from(&state.mirrors);
+    }
+    let mut choices = Choices::recorded(&state);
+    choices.accepted = args.accept_terms.then(|| how(None));
+    let mut setup = session.setup(choices, &network, session.target()?, &events, &terminal)?;
+    let extras = Extras {
+        smoke: args.smoke,
+        network: args.network,
+    };
+    session.block_on(async {
+        let mut examination = setup::examine(&setup, extras).await;
+        if args.fix && !examination.unfinished.is_empty() {
+            let outcome = setup::install(&mut setup, &events).await;
+            if let Some(failure) = outcome.error {
+                return Err(failure);
+            }
+            examination = setup::examine(&setup, extras).await;
+        }
+        show(printer, &examination);
+        Ok(if examination.is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(Kind::Unhealthy.exit_status())
+        })
+    })
+}
+
+fn show(printer: &Printer, examination: &Examination) {
+    if printer.json() {
+        printer.json_line(&json!({"ok": examination.is_ok(), "checks": examination.checks}));
+        return;
+    }
+    let palette = printer.out();
+    let mut group = "";
+    for check in &examination.checks {
+        let (this, name) = check.id.split_once('.').unwrap_or(("", check.id));
+        if this != group {
+            printer.line(&palette.strong(this));
+            group = this;
+        }
+        printer.line(&format!(
+            "  {} {name:<11} {}: {}",
+            mark(palette, check),
+            check.title,
+            check.detail
+        ));
+        if let Some(fix) = &check.fix {
+            printer.line(&format!("    {} {fix}", palette.dim("fix:")));
+        }
+    }
+    printer.line(&verdict(examination));
+}
+
+fn mark(palette: Palette, check: &Check) -> String {
+    match check.status {
+        Status::Ok => palette.good("ok  "),
+        Status::Skip => palette.dim("skip"),
+        Status::Warn => palette.doubtful("warn"),
+        Status::Fail => palette.bad("FAIL"),
+    }
+}
+
+fn verdict(examination: &Examination) -> String {
+    let count = |status| examination.checks.iter().filter(|check| check.status == status).count();
+    match (count(Status::Fail), count(Status::Warn)) {
+        (0, 0) => "\nRouting works on this machine.".to_owned(),
+        (0, warnings) => format!("\nRouting works on this machine; {warnings} to know about."),
+        (1, _) => "\n1 fault keeps routing from working.".to_owned(),
+        (faults, _) => format!("\n{faults} faults keep routing from working."),
+    }
+}

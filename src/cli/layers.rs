@@ -1,0 +1,192 @@
+//! Options from the environment and the configuration file, laid under the command line.
+//!
+//! A value found there becomes the option's default before clap parses, so flag > environment > file > default holds for every
+//! option without any command knowing of it (CONTRACT section 1).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Command};
+use gem_setup::environment::Environment;
+use gem_setup::error::{Failure, Kind};
+
+/// Where an option's value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Flag,
+    Environment,
+    File,
+    Default,
+}
+
+/// The values found beneath the command line, by option name (`accept-terms`).
+#[derive(Debug, Default)]
+pub(crate) struct Layers {
+    values: BTreeMap<String, (Origin, Vec<String>)>,
+}
+
+/// These decide which file is read, so the file cannot hold them.
+const NOT_IN_FILE: [&str; 2] = ["home", "config"];
+const NOT_LAYERED: [&str; 2] = ["help", "version"];
+
+impl Layers {
+    /// Collects what `environment` and the configuration file at `file` say about the options of `command` and its
+    /// subcommands. A missing file is fine unless `required`.
+    pub(crate) fn collect(
+        command: &Command,
+        environment: &Environment,
+        file: &Path,
+        required: bool,
+    ) -> Result<Self, Failure> {
+        let options = option_names(command);
+        let mut layers = Self::default();
+        layers.add_file(file, required, &options)?;
+        layers.add_environment(environment, &options);
+        Ok(layers)
+    }
+
+    fn add_environment(&mut self, environment: &Environment, options: &BTreeMap<String, Shape>) {
+        for (name, shape) in options {
+            let variable = variable_of(name);
+            if let Some(value) = environment.var(&variable) {
+                let values = vec![shape.normalise(value)];
+                self.values.insert(name.clone(), (Origin::Environment, values));
+            }
+        }
+    }
+
+    fn add_file(&mut self, file: &Path, required: bool, options: &BTreeMap<String, Shape>) -> Result<(), Failure> {
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(()),
+            Err(error) => {
+                let message = format!("cannot read the configuration `{}`: {error}", file.display());
+                return Err(Failure::new(Kind::Usage, message).with_hint("mend the path given with `--config`"));
+            }
+        };
+        let fault = |reason: String| {
+            Failure::new(
+                Kind::Usage,
+                format!("cannot use the configuration `{}`: {reason}", file.display()),
+            )
+            .with_hint("mend or delete that file; its keys are the options' names with `_` for `-`")
+        };
+        let table: toml::Table =
+            toml::from_str(&text).map_err(|error| fault(error.to_string().trim_end().to_owned()))?;
+        for (key, value) in table {
+            let name = key.replace('_', "-");
+            let known = options.get(&name).filter(|_| !NOT_IN_FILE.contains(&name.as_str()));
+            let Some(shape) = known else {
+                return Err(fault(format!("no option is called `{key}`")));
+            };
+            let values = values_of(&value).ok_or_else(|| fault(format!("`{key}` has a value of the wrong type")))?;
+            let values = values.iter().map(|value| shape.normalise(value)).collect();
+            self.values.insert(name, (Origin::File, values));
+        }
+        Ok(())
+    }
+
+    /// `command` with the values found as its options' defaults.
+    pub(crate) fn under(&self, command: Command) -> Command {
+        let command = command.mut_args(|arg| {
+            let found = arg.get_long().and_then(|long| self.values.get(long));
+            match found {
+                Some((_, values)) if fits(&arg, values) => arg.default_values(values.clone()),
+                _ => arg,
+            }
+        });
+        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        names.into_iter().fold(command, |command, name| {
+            command.mut_subcommand(name, |sub| self.under(sub))
+        })
+    }
+
+    /// Where the value of the option `name` of `matches` came from.
+    pub(crate) fn origin(&self, matches: &ArgMatches, name: &str) -> Origin {
+        if matches.value_source(&name.replace('-', "_")) == Some(ValueSource::CommandLine) {
+            return Origin::Flag;
+        }
+        self.values.get(name).map_or(Origin::Default, |(origin, _)| *origin)
+    }
+
+    /// Says that the option `name` was not given on the command line but elsewhere, for error messages.
+    pub(crate) fn explain(&self, name: &str) -> Option<String> {
+        match self.values.get(name)?.0 {
+            Origin::Environment => Some(format!("the value comes from the variable `{}`", variable_of(name))),
+            Origin::File => Some(format!(
+                "the value comes from `{}` in the configuration file",
+                name.replace('-', "_")
+            )),
+            Origin::Flag | Origin::Default => None,
+        }
+    }
+}
+
+/// `--model` is a name to most commands and a switch to one: a name is no value for a switch of the same name.
+fn fits(arg: &clap::Arg, values: &[String]) -> bool {
+    let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+    let is_truth = values.iter().all(|value| value == "true" || value == "false");
+    !is_switch || is_truth || arg.get_long() != Some("model")
+}
+
+fn variable_of(name: &str) -> String {
+    format!("GEM_SETUP_{}", name.to_uppercase().replace('-', "_"))
+}
+
+/// How a value is written as clap wants it.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Switch,
+    Count,
+    Value,
+}
+
+impl Shape {
+    fn normalise(self, value: &str) -> String {
+        let lower = value.trim().to_ascii_lowercase();
+        let truth = match lower.as_str() {
+            "1" | "true" | "yes" | "on" => Some(true),
+            "0" | "false" | "no" | "off" => Some(false),
+            _ => None,
+        };
+        match (self, truth) {
+            (Self::Switch, Some(truth)) => truth.to_string(),
+            (Self::Count, Some(truth)) => u8::from(truth).to_string(),
+            _ => value.to_owned(),
+        }
+    }
+}
+
+fn option_names(command: &Command) -> BTreeMap<String, Shape> {
+    let mut names = BTreeMap::new();
+    for arg in command.get_arguments() {
+        let Some(long) = arg.get_long().filter(|long| !NOT_LAYERED.contains(long)) else {
+            continue;
+        };
+        let shape = match arg.get_action() {
+            ArgAction::SetTrue | ArgAction::SetFalse => Shape::Switch,
+            ArgAction::Count => Shape::Count,
+            _ => Shape::Value,
+        };
+        names.insert(long.to_owned(), shape);
+    }
+    for sub in command.get_subcommands() {
+        names.extend(option_names(sub));
+    }
+    names
+}
+
+fn values_of(value: &toml::Value) -> Option<Vec<String>> {
+    match value {
+        toml::Value::String(text) => Some(vec![text.clone()]),
+        toml::Value::Integer(number) => Some(vec![number.to_string()]),
+        toml::Value::Float(number) => Some(vec![number.to_string()]),
+        toml::Value::Boolean(truth) => Some(vec![truth.to_string()]),
+        toml::Value::Array(items) => {
+            let items: Option<Vec<Vec<String>>> = items.iter().map(values_of).collect();
+            items.map(|items| items.concat())
+        }
+        toml::Value::Datetime(_) | toml::Value::Table(_) => None,
+    }
+}

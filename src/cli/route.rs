@@ -1,0 +1,183 @@
+//! `route`.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use gem_setup::error::{Failure, Kind};
+use gem_setup::fetch::Network;
+use gem_setup::router::batch::{Row, RowDecision};
+use gem_setup::router::classify::local::{DEADLINE, LocalClassifier};
+use gem_setup::router::contents::parse_history;
+use gem_setup::router::{
+    ApprovalMode, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Models, Router, RoutingContext,
+    RoutingDecision,
+};
+use gem_setup::settings::{self, Places};
+
+use super::args::{self, RouteArgs};
+use super::session::Session;
+use crate::report::Printer;
+
+/// Decides for one request, or for each row of a file.
+pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Failure> {
+    let places = Places::new(session.target()?.os, &session.environment, session.layout.home());
+    let effective = settings::load(&places, &session.environment).router();
+    let asked = Asked {
+        path: None,
+        flag: name_of("--model", args.model.as_deref())?,
+        environment: name_of("GEMINI_MODEL", session.environment.var("GEMINI_MODEL"))?,
+        settings: name_of("model.name", effective.model_name.value.as_deref())?,
+    };
+    let classifier = match args.classifier {
+        Some(args::ClassifierChoice::Builtin) => ClassifierChoice::Builtin,
+        Some(args::ClassifierChoice::Model) | None => ClassifierChoice::Model,
+    };
+    let wants_model = args.classifier == Some(args::ClassifierChoice::Model) || effective.enabled.value;
+    let local = if wants_model && classifier == ClassifierChoice::Model {
+        let client = Network::default().client()?;
+        let model: ModelName = parsed("classifier.model", &effective.classifier_model.value)?;
+        Some(LocalClassifier::new(
+            client,
+            &effective.classifier_host.value,
+            &model,
+            DEADLINE,
+        )?)
+    } else {
+        None
+    };
+    let router = Router::new(
+        models(session, args.models.as_ref())?,
+        Arc::new(ModelAvailability::default()),
+        local,
+    );
+    let context = RoutingContext {
+        conversation: Conversation::default(),
+        asked,
+        approval: approval(&args),
+        classifier,
+    };
+    match &args.batch {
+        Some(file) => batch(session, &router, &context, file),
+        None => single(session, &router, context, &args),
+    }
+}
+
+/// The model that `text`, the value of `place`, names.
+fn name_of(place: &str, text: Option<&str>) -> Result<Option<ModelName>, Failure> {
+    text.map(|text| parsed(place, text)).transpose()
+}
+
+pub(crate) fn parsed(place: &str, text: &str) -> Result<ModelName, Failure> {
+    text.parse().map_err(|error| {
+        Failure::new(Kind::Usage, format!("cannot use the value of `{place}`: {error}"))
+            .with_hint(format!("correct `{place}`, or leave it out"))
+    })
+}
+
+/// The built-in models with those of `file` laid over them.
+pub(crate) fn models(session: &Session<'_>, file: Option<&PathBuf>) -> Result<Arc<Models>, Failure> {
+    Ok(Arc::new(match file {
+        Some(file) => Models::read(&session.environment.current_dir().join(file))?,
+        None => Models::built_in()?,
+    }))
+}
+
+fn approval(args: &RouteArgs) -> ApprovalMode {
+    match &args.approved_plan {
+        Some(plan) => ApprovalMode::ApprovedPlan(plan.clone()),
+        None if args.plan => ApprovalMode::Plan,
+        None => ApprovalMode::Default,
+    }
+}
+
+fn single(
+    session: &Session<'_>,
+    router: &Router,
+    mut context: RoutingContext,
+    args: &RouteArgs,
+) -> Result<ExitCode, Failure> {
+    let request = request_text(args.text.as_deref())?;
+    let history = match &args.history {
+        Some(file) => {
+            let path = session.environment.current_dir().join(file);
+            let text = read(&path)?;
+            parse_history(&text, &path.display().to_string())?
+        }
+        None => Vec::new(),
+    };
+    context.conversation = Conversation::of(&request, history);
+    let decision = session.block_on(async { Ok(router.route(&context).await) })?;
+    let printer = session.printer;
+    if printer.json() {
+        printer.json_line(&decision);
+    } else if args.explain {
+        explain(printer, &decision);
+    } else {
+        printer.line(decision.model.as_str());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain(printer: &Printer, decision: &RoutingDecision) {
+    let palette = printer.out();
+    let tier = decision.tier.map_or_else(String::new, |tier| format!(" ({tier})"));
+    printer.line(&format!("{}{tier}", palette.strong(decision.model.as_str())));
+    printer.line(&format!("  because: {}", decision.reasoning));
+    for entry in &decision.trace {
+        printer.line(&format!(
+            "  {:<20} {} ({} ms)",
+            entry.strategy, entry.outcome, entry.latency_ms
+        ));
+    }
+}
+
+fn batch(
+    session: &Session<'_>,
+    router: &Router,
+    context: &RoutingContext,
+    file: &PathBuf,
+) -> Result<ExitCode, Failure> {
+    let path = session.environment.current_dir().join(file);
+    let text = read(&path)?;
+    let origin = path.display().to_string();
+    session.block_on(async {
+        for row in Row::parse_all(&text, &origin) {
+            let (id, conversation) = row?.into_conversation();
+            let context = RoutingContext {
+                conversation,
+                ..context.clone()
+            };
+            let decision = router.route(&context).await;
+            session.printer.json_line(&RowDecision { id, decision });
+            if session.printer.is_closed() {
+                break;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn request_text(text: Option<&str>) -> Result<String, Failure> {
+    match text {
+        Some(text) if text != "-" => Ok(text.to_owned()),
+        _ => {
+            let mut bytes = Vec::new();
+            io::stdin().lock().read_to_end(&mut bytes).map_err(|error| {
+                Failure::new(
+                    Kind::Usage,
+                    format!("cannot read the request from standard input: {error}"),
+                )
+            })?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        }
+    }
+}
+
+fn read(path: &std::path::Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(Kind::Usage, format!("cannot read `{}`: {error}", path.display()))
+            .with_hint("check the path and the file's permissions")
+    })
+}

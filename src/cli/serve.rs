@@ -1,0 +1,361 @@
+//! `serve`: the supervisor and the gateway, in the foreground.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gem_platform::process::Program;
+use gem_setup::error::{Failure, Kind};
+use gem_setup::fetch::Network;
+use gem_setup::gateway::{ChainRouter, Config, Gateway, GatewayError, OnClassifierFailure, Upstream};
+use gem_setup::router::classify::local::LocalClassifier;
+use gem_setup::router::consent::TellClient;
+use gem_setup::router::fallback::OnFallback;
+use gem_setup::router::{ClassifierChoice, ModelAvailability, Router};
+use gem_setup::runtime::{EngineActivity, EngineStatus, Runtime, RuntimeName};
+use gem_setup::setup::Choices;
+use gem_setup::supervise::{
+    self, BackoffLimits, ChildOutput, Claim, ClaimError, EngineConfig, HealthLimits, Log, LogLimits, STOP_GRACE,
+    ServerIdentity, ServiceManager, Shutdown, SuperviseConfig,
+};
+use tokio::sync::watch;
+
+use super::args::{ClassifierFailureChoice, FallbackChoice, NetworkArgs, ServeArgs};
+use super::session::{Session, runtime_of};
+use super::{control, route};
+use crate::report::{Events, Terminal};
+
+/// A killed child is gone within this time.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+/// What the local face may take beyond its own deadline.
+const OWN_OVERHEAD: Duration = Duration::from_millis(500);
+
+/// What the server is to be: as the options say, else as installed.
+pub(crate) fn identity(session: &Session<'_>, args: &ServeArgs) -> Result<ServerIdentity, Failure> {
+    let choices = choices(session, args)?;
+    Ok(ServerIdentity {
+        port: choices.port,
+        runtime: choices.runtime.to_string(),
+        model: choices.model,
+        direct: choices.direct,
+    })
+}
+
+fn choices(session: &Session<'_>, args: &ServeArgs) -> Result<Choices, Failure> {
+    let mut choices = Choices::recorded(&session.state()?);
+    if let Some(port) = args.port {
+        choices.port = port;
+    }
+    if let Some(runtime) = args.runtime {
+        let catalog = session.catalog(choices.catalog.as_ref())?;
+        choices.runtime = runtime_of(runtime, &catalog, session.target()?);
+    }
+    if let Some(model) = &args.model {
+        choices.model.clone_from(model);
+    }
+    choices.direct |= args.direct;
+    Ok(choices)
+}
+
+/// The command line of the same server in the background, with every option spelled out: Gemini CLI recognises it by the
+/// word `serve` and by `--port=N` (FACTS section 3).
+pub(crate) fn command(session: &Session<'_>, args: &ServeArgs) -> Result<Program, Failure> {
+    let server = identity(session, args)?;
+    let mut line: Vec<OsString> = vec![
+        "serve".into(),
+        format!("--port={}", server.port).into(),
+        "--home".into(),
+        session.layout.home().into(),
+        format!("--runtime={}", server.runtime).into(),
+        format!("--model={}", server.model).into(),
+        format!("--upstream={}", args.upstream).into(),
+        format!("--classifier-deadline={}", args.classifier_deadline).into(),
+        format!("--on-classifier-failure={}", name_of(args.on_classifier_failure)).into(),
+        format!("--on-fallback={}", name_of(args.on_fallback)).into(),
+        format!("--max-retry-wait={}", args.max_retry_wait).into(),
+    ];
+    line.extend(args.listen.iter().map(|address| format!("--listen={address}").into()));
+    line.extend(
+        args.fast_path
+            .map(|probability| format!("--fast-path={probability}").into()),
+    );
+    for (flag, value) in [("--models", &args.models), ("--ca-cert", &args.ca_cert)] {
+        if let Some(path) = value {
+            line.extend([flag.into(), session.environment.current_dir().join(path).into()]);
+        }
+    }
+    for (flag, wanted) in [
+        ("--direct", server.direct),
+        ("--allow-remote", args.allow_remote),
+        ("--log-requests", args.log_requests),
+        ("--verbose", session.verbose > 0),
+    ] {
+        line.extend(wanted.then(|| OsString::from(flag)));
+    }
+    Ok(Program {
+        path: session.program()?,
+        args: line,
+        env: Vec::new(),
+    })
+}
+
+fn name_of(choice: impl clap::ValueEnum) -> String {
+    choice
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// Serves until a signal ends it, or starts the server in the background with `--detach`.
+pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Failure> {
+    if args.detach {
+        return control::start(session, args);
+    }
+    let server = identity(session, &args)?;
+    if !session.is_named_by_port(server.port) {
+        // Gemini CLI stops a server only if it finds the port on its command line (FACTS section 3).
+        gem_platform::process::become_program(&command(session, &args)?)
+            .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))?;
+    }
+    let runtime = runtime(session, &args)?;
+    let gateway = if server.direct {
+        None
+    } else {
+        Some(gateway_config(session, &args, &server)?)
+    };
+    let log = Log::start(session.layout.log_file(), LogLimits::default())
+        .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the log's thread: {error}")))?;
+    log_events(&log, session.verbose);
+    let claim = match Claim::acquire(&session.layout, &server, &session.program()?, &log) {
+        Ok(claim) => claim,
+        Err(error) => return already_served(session, error),
+    };
+    let config = SuperviseConfig {
+        claim,
+        engine: engine(session, &args, runtime.as_ref(), &server)?,
+        log,
+        service: ServiceManager::find(&session.environment),
+    };
+    let port = server.port;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::new(
+                Kind::Unexpected,
+                format!("cannot start the asynchronous runtime: {error}"),
+            )
+        })?;
+    runtime.block_on(serve(config, gateway, port))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Brings the gateway up, then the engine behind it; takes both down when a signal says so.
+async fn serve(mut config: SuperviseConfig, gateway: Option<Config>, port: u16) -> Result<(), Failure> {
+    let (status, engine) = watch::channel(EngineStatus::starting());
+    let log = config.log.clone();
+    let source: Arc<str> = "gem-setup".into();
+    let shutdown = supervise::on_signals(move |signal| log.line(&source, format!("stopping on {signal}")))
+        .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot listen for signals: {error}")))?;
+    let Some(gateway) = gateway else {
+        supervise::run(config, status, shutdown).await;
+        return Ok(());
+    };
+    let gateway = Gateway::bind(gateway).await.map_err(|error| match error {
+        GatewayError::PortTaken { .. } => ClaimError::port_taken(port).into(),
+        other => Failure::from(other),
+    })?;
+    let has_engine = config.engine.is_some();
+    if let Some(engine) = &mut config.engine {
+        engine.activity = gateway.activity();
+    }
+    let mut asked_to_end = shutdown.clone();
+    let answering = gateway.run(has_engine.then_some(engine), async move {
+        supervise::reached(&mut asked_to_end, Shutdown::Graceful).await;
+    });
+    let mut asked_again = shutdown.clone();
+    let both = async { tokio::join!(supervise::run(config, status, shutdown), answering) };
+    let mut both = std::pin::pin!(both);
+    tokio::select! {
+        ((), answered) = &mut both => Ok(answered?),
+        // Open requests are not waited for; the child is killed within the supervisor's next breath.
+        () = supervise::reached(&mut asked_again, Shutdown::Immediate) => {
+            let _ = tokio::time::timeout(LAST_BREATH, both).await;
+            Ok(())
+        }
+    }
+}
+
+/// What the gateway and its like have to say goes into the server's log: standard error may be a log file that has been
+/// rotated away.
+fn log_events(log: &Log, verbose: u8) {
+    let log = log.clone();
+    let source: Arc<str> = "gem-setup".into();
+    let level = match verbose {
+        0 | 1 => tracing::Level::INFO,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .with_writer(move || log.writer(&source))
+        .finish();
+    // It fails only where there is one already, and nobody else sets one.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// The gateway as the options say; the upstream's choices are made by a router over the same models as `route`.
+fn gateway_config(session: &Session<'_>, args: &ServeArgs, server: &ServerIdentity) -> Result<Config, Failure> {
+    let ca_cert = args
+        .ca_cert
+        .as_ref()
+        .map(|file| session.environment.current_dir().join(file));
+    let network = Network::from_environment(&session.environment, ca_cert)?;
+    let is_plain = args.upstream.scheme() == "http" && network.proxy(&args.upstream).is_none();
+    let upstream = Upstream {
+        url: args.upstream.clone(),
+        client: if is_plain {
+            None
+        } else {
+            Some(network.streaming_client()?)
+        },
+    };
+    let mut config = Config::new(
+        server.port,
+        server.model.as_str(),
+        upstream,
+        session.layout.decisions_file(),
+    );
+    if !args.listen.is_empty() {
+        config.listen.clone_from(&args.listen);
+    }
+    config.allow_remote = args.allow_remote;
+    config.runtime.clone_from(&server.runtime);
+    config.classifier_deadline = Duration::from_secs_f64(args.classifier_deadline);
+    config.on_classifier_failure = match args.on_classifier_failure {
+        ClassifierFailureChoice::Builtin => OnClassifierFailure::Builtin,
+        ClassifierFailureChoice::Error => OnClassifierFailure::Error,
+    };
+    config.fast_path = args.fast_path;
+    config.log_requests = args.log_requests;
+    config.router = Arc::new(chain_router(session, args, server)?);
+    Ok(config)
+}
+
+fn chain_router(session: &Session<'_>, args: &ServeArgs, server: &ServerIdentity) -> Result<ChainRouter, Failure> {
+    let models = route::models(session, args.models.as_ref())?;
+    let is_builtin = server.runtime == RuntimeName::Builtin.as_str();
+    let local = if is_builtin {
+        None
+    } else {
+        // The gateway's own local face: queue, cache, deadline and fallback are the same for everybody.
+        let host = format!("http://127.0.0.1:{}", server.port);
+        let model = route::parsed("--model", &server.model)?;
+        let deadline = Duration::from_secs_f64(args.classifier_deadline) + OWN_OVERHEAD;
+        Some(LocalClassifier::new(
+            Network::default().client()?,
+            &host,
+            &model,
+            deadline,
+        )?)
+    };
+    let on_fallback = match args.on_fallback {
+        FallbackChoice::Policy => OnFallback::Policy,
+        FallbackChoice::Silent => OnFallback::Silent,
+        FallbackChoice::Never => OnFallback::Never,
+        FallbackChoice::Ask => OnFallback::Ask,
+    };
+    Ok(ChainRouter {
+        router: Arc::new(Router::new(models, Arc::new(ModelAvailability::new()), local)),
+        classifier: if is_builtin {
+            ClassifierChoice::Builtin
+        } else {
+            ClassifierChoice::Model
+        },
+        on_fallback,
+        consent: Arc::new(TellClient),
+        max_wait: Duration::from_secs_f64(args.max_retry_wait),
+        log_requests: args.log_requests,
+    })
+}
+
+/// Somebody serves already: that is fine if it is what was asked for.
+fn already_served(session: &Session<'_>, error: ClaimError) -> Result<ExitCode, Failure> {
+    let Some(record) = error.as_asked() else {
+        return Err(error.into());
+    };
+    session.printer.remark(&format!(
+        "the server runs already as asked: pid {}, port {}",
+        record.process.pid, record.server.port
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime(session: &Session<'_>, args: &ServeArgs) -> Result<Box<dyn Runtime>, Failure> {
+    let events = Events::remarks(session.printer);
+    let terminal = Terminal::new(session.printer);
+    let choices = choices(session, args)?;
+    let setup = session.setup(choices, &NetworkArgs::default(), session.target()?, &events, &terminal)?;
+    setup.runtime()
+}
+
+fn engine(
+    session: &Session<'_>,
+    args: &ServeArgs,
+    runtime: &dyn Runtime,
+    server: &ServerIdentity,
+) -> Result<Option<EngineConfig>, Failure> {
+    let Some(command) = runtime.serve() else {
+        return Ok(None);
+    };
+    if let Some(program) = runtime.program().filter(|program| !program.exists()) {
+        let message = format!(
+            "cannot serve with `{}`: `{}` is missing",
+            runtime.name(),
+            program.display()
+        );
+        return Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"));
+    }
+    let prints_requests = runtime.prints_requests();
+    Ok(Some(EngineConfig {
+        command,
+        model: server.model.clone(),
+        port: server.direct.then_some(server.port),
+        output: if prints_requests && !args.log_requests {
+            ChildOutput::ErrorsOnly
+        } else {
+            ChildOutput::All
+        },
+        guard: Program {
+            path: session.program()?,
+            args: vec!["__guard".into()],
+            env: Vec::new(),
+        },
+        activity: EngineActivity::default(),
+        health: HealthLimits::default(),
+        backoff: BackoffLimits::default(),
+        stop_grace: STOP_GRACE,
+    }))
+}
+
+/// Runs gem-setup with `args`, waits for it, and ends as it ended.
+pub(crate) fn keep(session: &Session<'_>, args: Vec<OsString>) -> Result<ExitCode, Failure> {
+    let program = Program {
+        path: session.program()?,
+        args,
+        env: Vec::new(),
+    };
+    gem_platform::process::keep(&program)
+        .map(ExitCode::from)
+        .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))
+}
+
+/// Ends the groups of processes that a killed supervisor left behind; reads them from standard input.
+pub(crate) fn guard() -> ExitCode {
+    gem_platform::process::guard(io::stdin().lock());
+    ExitCode::SUCCESS
+}

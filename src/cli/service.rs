@@ -1,0 +1,136 @@
+//! `service install|uninstall|status`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gem_platform::Os;
+use gem_platform::service::{self, Account, Kind as ServiceKind, Spec, Tools};
+use gem_setup::error::{Failure, Kind};
+use serde_json::json;
+
+use super::args::ServiceAction;
+use super::session::Session;
+
+const LABEL: &str = "gem-setup";
+/// The gateway tells systemd that it lives twice in this time.
+const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// Has the system run the server at login, or not, or says whether it does.
+pub(crate) fn run(session: &Session<'_>, action: ServiceAction) -> Result<ExitCode, Failure> {
+    let os = session.target()?.os;
+    let kind = ServiceKind::of(os);
+    let account = account(session);
+    let tools = Tools;
+    let printer = session.printer;
+    match action {
+        ServiceAction::Install => {
+            let installed = service::install(kind, &spec(session, os)?, &account, &tools).map_err(failure)?;
+            if printer.json() {
+                printer.json_line(&json!({"definition": installed.definition, "changed": installed.changed}));
+            } else {
+                printer.line(&format!(
+                    "the {kind} `{}` runs the server at login",
+                    installed.definition.display()
+                ));
+            }
+        }
+        ServiceAction::Uninstall => {
+            let removed = service::uninstall(kind, LABEL, &account, &tools).map_err(failure)?;
+            if printer.json() {
+                printer.json_line(&json!({"removed": removed}));
+            } else if removed {
+                printer.line(&format!("removed the {kind}"));
+            } else {
+                printer.line(&format!("there was no {kind}"));
+            }
+        }
+        ServiceAction::Status => {
+            let status = service::status(kind, LABEL, &account, &tools).map_err(failure)?;
+            if printer.json() {
+                printer.json_line(&json!({
+                    "kind": kind.to_string(),
+                    "definition": status.definition,
+                    "installed": status.installed,
+                    "running": status.running,
+                    "pid": status.pid,
+                }));
+            } else {
+                let presence = if status.installed { "installed" } else { "not installed" };
+                let running = match status.running {
+                    Some(true) => "running",
+                    Some(false) => "not running",
+                    None => "running or not, the system does not say",
+                };
+                printer.line(&format!(
+                    "{kind}: {presence}, {running} ({})",
+                    status.definition.display()
+                ));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn failure(error: service::Error) -> Failure {
+    let kind = match error {
+        service::Error::Label(_) | service::Error::Unwritable { .. } => Kind::Usage,
+        _ => Kind::Unexpected,
+    };
+    let hint = error
+        .advice()
+        .unwrap_or("`gem-setup start` runs the server without the system's help");
+    Failure::new(kind, gem_setup::error::chain(&error)).with_hint(hint)
+}
+
+fn account(session: &Session<'_>) -> Account {
+    let environment = &session.environment;
+    let name = environment
+        .var("USER")
+        .or_else(|| environment.var("USERNAME"))
+        .unwrap_or_default();
+    let name = match environment.var("USERDOMAIN") {
+        Some(domain) => format!("{domain}\\{name}"),
+        None => name.to_owned(),
+    };
+    Account {
+        name,
+        id: service::user_id(),
+        home: environment.user_home().to_owned(),
+        config: environment.var("XDG_CONFIG_HOME").map(Into::into),
+        own: session.layout.own(),
+    }
+}
+
+fn spec(session: &Session<'_>, os: Os) -> Result<Spec, Failure> {
+    let state = session.state()?;
+    let home = session.layout.home().to_str().ok_or_else(|| {
+        let message = format!(
+            "the home `{}` is no text that a service can name",
+            session.layout.home().display()
+        );
+        Failure::new(Kind::Usage, message).with_hint("pass another home with `--home`")
+    })?;
+    let mut args = vec![
+        "serve".to_owned(),
+        format!("--port={}", state.port),
+        "--home".to_owned(),
+        home.to_owned(),
+    ];
+    if os == Os::Windows {
+        // A task that stays in the foreground would keep a console window open.
+        args.push("--detach".to_owned());
+    }
+    Ok(Spec {
+        label: LABEL.to_owned(),
+        description: "Local model routing for Gemini CLI".to_owned(),
+        program: session.program()?,
+        args,
+        environment: BTreeMap::new(),
+        log: session.layout.log_file(),
+        watchdog: Some(WATCHDOG),
+        final_statuses: [Kind::Usage, Kind::TermsNotAccepted, Kind::Unsupported, Kind::Conflict]
+            .map(Kind::exit_status)
+            .into(),
+    })
+}

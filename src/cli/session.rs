@@ -1,0 +1,155 @@
+//! What every command works with, resolved from the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gem_platform::Target;
+use gem_setup::catalog::Catalog;
+use gem_setup::environment::Environment;
+use gem_setup::error::{Failure, Kind};
+use gem_setup::fetch::{Fetcher, Network};
+use gem_setup::layout::Layout;
+use gem_setup::lock::Lock;
+use gem_setup::runtime::RuntimeName;
+use gem_setup::settings::Destination;
+use gem_setup::setup::{Choices, Listing, Setup, State};
+
+use super::args::{NetworkArgs, RuntimeChoice};
+use crate::report::{Events, Printer, Terminal};
+
+/// The name that Gemini CLI insists on (FACTS section 3).
+const DEFAULT_MODEL: &str = "gemma3-1b-gpu-custom";
+const DEFAULT_PORT: u16 = 9379;
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// One run of the program.
+pub(crate) struct Session<'a> {
+    pub(crate) layout: Layout,
+    pub(crate) environment: Environment,
+    pub(crate) printer: &'a Printer,
+    pub(crate) verbose: u8,
+    pub(crate) args: Vec<OsString>,
+}
+
+impl Session<'_> {
+    /// Whether `--port=N` stands on the command line in just this form.
+    pub(crate) fn is_named_by_port(&self, port: u16) -> bool {
+        self.args.iter().any(|arg| *arg == *format!("--port={port}"))
+    }
+
+    /// What `install` recorded, or the defaults where nothing was.
+    pub(crate) fn state(&self) -> Result<State, Failure> {
+        let recorded = State::read(&self.layout.state_file())?;
+        Ok(recorded.unwrap_or_else(|| State::new(RuntimeName::Lit, DEFAULT_PORT, DEFAULT_MODEL, Destination::User)))
+    }
+
+    /// The catalog in `file`, relative to the current directory, or the built-in one.
+    pub(crate) fn catalog(&self, file: Option<&PathBuf>) -> Result<Catalog, Failure> {
+        Ok(match file {
+            Some(file) => Catalog::read(&self.environment.current_dir().join(file))?,
+            None => Catalog::built_in()?,
+        })
+    }
+
+    /// This machine's target.
+    pub(crate) fn target(&self) -> Result<Target, Failure> {
+        Target::host().ok_or_else(|| {
+            Failure::new(
+                Kind::Unsupported,
+                format!(
+                    "gem-setup does not know the platform {}-{}",
+                    std::env::consts::OS,
+                    std::env::consts::ARCH
+                ),
+            )
+        })
+    }
+
+    /// gem-setup's own executable.
+    pub(crate) fn program(&self) -> Result<PathBuf, Failure> {
+        std::env::current_exe().map_err(|error| {
+            Failure::new(
+                Kind::Unexpected,
+                format!("cannot tell where gem-setup itself is: {error}"),
+            )
+        })
+    }
+
+    /// Gets files as `network` says.
+    pub(crate) fn fetcher(&self, network: &NetworkArgs) -> Result<Fetcher, Failure> {
+        let ca_cert = network
+            .ca_cert
+            .as_ref()
+            .map(|file| self.environment.current_dir().join(file));
+        let settings = Network::from_environment(&self.environment, ca_cert)?;
+        Ok(Fetcher::new(
+            settings,
+            self.layout.downloads(),
+            network.mirror.clone(),
+            network.mirror_only,
+        )?)
+    }
+
+    /// Everything the steps need.
+    pub(crate) fn setup<'s>(
+        &'s self,
+        choices: Choices,
+        network: &NetworkArgs,
+        target: Target,
+        events: &'s Events<'s>,
+        terminal: &'s Terminal<'s>,
+    ) -> Result<Setup<'s>, Failure> {
+        Ok(Setup {
+            layout: self.layout.clone(),
+            environment: &self.environment,
+            program: self.program()?,
+            target,
+            catalog: self.catalog(choices.catalog.as_ref())?,
+            choices,
+            state: self.state()?,
+            fetcher: self.fetcher(network)?,
+            progress: events,
+            ask: terminal,
+            listing: Listing::default(),
+        })
+    }
+
+    /// The right to change the home; whoever has it is waited for for a while.
+    pub(crate) async fn lock(&self) -> Result<Lock, Failure> {
+        Ok(Lock::acquire(&self.layout.lock_file(), LOCK_PATIENCE).await?)
+    }
+
+    /// A place for futures to run: everything but the server is content with one thread.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| {
+                Failure::new(
+                    Kind::Unexpected,
+                    format!("cannot start the asynchronous runtime: {error}"),
+                )
+            })?
+            .block_on(future)
+    }
+}
+
+/// The runtime meant by `choice`: `auto` takes `lit` where the catalog has a build of it for `target`.
+pub(crate) fn runtime_of(choice: RuntimeChoice, catalog: &Catalog, target: Target) -> RuntimeName {
+    match choice {
+        RuntimeChoice::Lit => RuntimeName::Lit,
+        RuntimeChoice::LitertLm => RuntimeName::LitertLm,
+        RuntimeChoice::Builtin => RuntimeName::Builtin,
+        RuntimeChoice::Auto => {
+            let is_published = catalog
+                .runtime("lit")
+                .is_some_and(|entry| entry.artifact(target).is_some());
+            if is_published {
+                RuntimeName::Lit
+            } else {
+                RuntimeName::LitertLm
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `settings show|apply|remove`.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use gem_setup::error::Failure;
+use gem_setup::settings::{self, Applied, Effective, Places, RouterValues};
+use serde_json::json;
+
+use super::args::SettingsAction;
+use super::install::destination;
+use super::session::Session;
+use crate::report::Printer;
+
+/// Shows or changes the router's settings.
+pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitCode, Failure> {
+    let places = Places::new(session.target()?.os, &session.environment, session.layout.home());
+    match action {
+        SettingsAction::Show => show(session, &places),
+        SettingsAction::Apply { scope, port, model } => {
+            let state = session.state()?;
+            let values = RouterValues {
+                port: port.unwrap_or(state.port),
+                model: model.unwrap_or_else(|| state.model.clone()),
+                binary: session.program()?,
+            };
+            let _lock = session.block_on(session.lock())?;
+            let applied = settings::apply(
+                &places,
+                &session.environment,
+                destination(scope),
+                &values,
+                &session.layout.backups(),
+                jiff::Timestamp::now(),
+            )?;
+            remember(session, &applied)?;
+            tell(session.printer, &applied);
+            Ok(ExitCode::SUCCESS)
+        }
+        SettingsAction::Remove { scope } => {
+            let _lock = session.block_on(session.lock())?;
+            let removed = settings::clear(
+                &places,
+                destination(scope),
+                &session.layout.backups(),
+                jiff::Timestamp::now(),
+            )?;
+            let printer = session.printer;
+            if printer.json() {
+                printer.json_line(&json!({"removed": removed}));
+            } else {
+                for file in &removed {
+                    let outcome = serde_json::to_value(file.outcome).unwrap_or_default();
+                    printer.line(&format!(
+                        "{}: {}",
+                        file.path.display(),
+                        outcome.as_str().unwrap_or_default()
+                    ));
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Adds what was changed to the record that `uninstall` goes by, where there is one.
+fn remember(session: &Session<'_>, applied: &Applied) -> Result<(), Failure> {
+    if applied.is_empty() {
+        return Ok(());
+    }
+    let mut state = session.state()?;
+    state.settings = std::mem::take(&mut state.settings).then(applied.clone());
+    Ok(state.write(&session.layout.state_file())?)
+}
+
+fn tell(printer: &Printer, applied: &Applied) {
+    if printer.json() {
+        printer.json_line(&json!({"changed": !applied.is_empty(), "files": applied.files}));
+    } else if applied.is_empty() {
+        printer.line("Everything is in place; nothing changed.");
+    } else {
+        for file in &applied.files {
+            printer.line(&format!("wrote {}", file.path.display()));
+            for change in &file.changes {
+                printer.line(&format!("  {} = {}", change.key, change.to));
+            }
+        }
+    }
+}
+
+fn show(session: &Session<'_>, places: &Places) -> Result<ExitCode, Failure> {
+    let found = settings::load(places, &session.environment);
+    if let Some(error) = found.errors().next() {
+        return Err(Failure::of(error));
+    }
+    let router = found.router();
+    let printer = session.printer;
+    if printer.json() {
+        printer.json_line(&json!({"settings": router, "scopes": found}));
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_key(printer, "enabled", &router.enabled);
+    print_key(printer, "autoStartServer", &router.auto_start_server);
+    print_key(printer, "binaryPath", &router.binary_path);
+    print_key(printer, "classifier.host", &router.classifier_host);
+    print_key(printer, "classifier.model", &router.classifier_model);
+    let name = &router.model_name;
+    let shown = name.value.as_deref().unwrap_or("not set");
+    printer.line(&format!("{:<17} {shown} ({})", "model.name", name.origin));
+    for malformed in &router.malformed {
+        printer.line(&format!(
+            "{} in {} is {} where {} is expected",
+            malformed.key,
+            malformed.path.display(),
+            malformed.found,
+            malformed.expected
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_key<T: Display>(printer: &Printer, name: &str, effective: &Effective<T>) {
+    let place = effective
+        .path
+        .as_ref()
+        .map_or_else(String::new, |path| format!(", {}", path.display()));
+    printer.line(&format!("{name:<17} {} ({}{place})", effective.value, effective.origin));
+    for setting in &effective.shadowed {
+        printer.line(&format!(
+            "{:<17} hides {} ({})",
+            "",
+            setting.value,
+            setting.path.display()
+        ));
+    }
+    for setting in &effective.ignored {
+        printer.line(&format!(
+            "{:<17} ignores {} ({})",
+            "",
+            setting.value,
+            setting.path.display()
+        ));
+    }
+}

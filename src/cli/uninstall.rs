@@ -1,0 +1,44 @@
+//! `uninstall`.
+
+use std::process::ExitCode;
+
+use gem_setup::error::Failure;
+use gem_setup::setup;
+
+use super::args::UninstallArgs;
+use super::session::Session;
+
+/// Undoes `install` and says what was undone.
+pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode, Failure> {
+    let printer = session.printer;
+    let outcome = session.block_on(async {
+        let lock = if session.layout.own().exists() {
+            Some(session.lock().await?)
+        } else {
+            None
+        };
+        setup::uninstall(&session.layout, args.purge, lock).await
+    })?;
+    if printer.json() {
+        printer.json_line(&outcome);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if outcome.stopped {
+        printer.line("stopped the server");
+    }
+    for file in &outcome.settings {
+        let outcome = serde_json::to_value(file.outcome).unwrap_or_default();
+        printer.line(&format!(
+            "settings {}: {}",
+            file.path.display(),
+            outcome.as_str().unwrap_or_default()
+        ));
+    }
+    for path in &outcome.deleted {
+        printer.line(&format!("deleted {}", path.display()));
+    }
+    if !outcome.stopped && outcome.settings.is_empty() && outcome.deleted.is_empty() {
+        printer.line("There was nothing to undo.");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,135 @@
+//! URLs as they may be shown: without the secrets that URLs carry.
+
+use std::fmt;
+
+use url::Url;
+
+/// A URL whose text form never holds a secret: user, password and query values are left out.
+///
+/// Everything that is printed or logged of a URL goes through this type.
+#[derive(Clone, PartialEq, Eq)]
+// Boxed to keep the errors that hold one small.
+pub struct SafeUrl(Box<Url>);
+
+impl SafeUrl {
+    /// The URL itself, secrets included: for connecting, never for showing.
+    #[must_use]
+    pub fn expose(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl From<Url> for SafeUrl {
+    fn from(url: Url) -> Self {
+        Self(Box::new(url))
+    }
+}
+
+impl From<&Url> for SafeUrl {
+    fn from(url: &Url) -> Self {
+        Self(Box::new(url.clone()))
+    }
+}
+
+impl fmt::Display for SafeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = &self.0;
+        let has_secrets = !url.username().is_empty() || url.password().is_some();
+        if !has_secrets && url.query().is_none() {
+            return f.write_str(url.as_str());
+        }
+        write!(f, "{}:", url.scheme())?;
+        if let Some(host) = url.host_str() {
+            write!(f, "//{}{host}", if has_secrets { "***@" } else { "" })?;
+            if let Some(port) = url.port() {
+                write!(f, ":{port}")?;
+            }
+        }
+        f.write_str(url.path())?;
+        if url.query().is_some() {
+            f.write_str("?***")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SafeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Whether the URL's host is this very machine, by name or by address.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
+        }
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => {
+            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
+        }
+        None => false,
+    }
+}
+
+/// Whether a file may be fetched from `url`: https, file, or http from this very machine.
+#[must_use]
+pub fn is_acceptable(url: &Url) -> bool {
+    match url.scheme() {
+        "https" => true,
+        "file" => url.host_str().is_none_or(str::is_empty),
+        "http" => is_loopback(url),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        format!("{0} {0:?}", SafeUrl::from(Url::parse(text).unwrap()))
+    }
+
+    #[test]
+    fn credentials_and_query_values_are_never_shown() {
+        let text = shown("https://ann:s3cret@mirror.corp:8443/a/b?token=abc#frag");
+        assert_eq!(
+            text,
+            "https://***@mirror.corp:8443/a/b?*** https://***@mirror.corp:8443/a/b?***"
+        );
+        assert!(!shown("socks5h://ann:pw@proxy:1080").contains("pw"));
+        assert!(!shown("https://t0ken@host/").contains("t0ken"));
+    }
+
+    #[test]
+    fn a_url_without_secrets_is_shown_as_it_is() {
+        assert!(shown("file:///srv/mirror/x.zip").starts_with("file:///srv/mirror/x.zip "));
+    }
+
+    #[test]
+    fn plain_http_is_acceptable_from_this_machine_only() {
+        for url in [
+            "https://github.com/x",
+            "file:///x",
+            "http://127.0.0.1:1/x",
+            "http://localhost/x",
+            "http://[::1]/x",
+            "http://127.9.9.9/x",
+        ] {
+            assert!(is_acceptable(&Url::parse(url).unwrap()), "{url}");
+        }
+        for url in [
+            "http://github.com/x",
+            "http://10.0.0.1/x",
+            "http://localhost.evil.com/x",
+            "http://127.0.0.1.evil.com/x",
+            "ftp://localhost/x",
+        ] {
+            assert!(!is_acceptable(&Url::parse(url).unwrap()), "{url}");
+        }
+    }
+}

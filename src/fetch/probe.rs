@@ -1,0 +1,109 @@
+//! Says how a URL would be reached, and whether it answers.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::network::{Network, Trust};
+use super::proxy::Proxy;
+use super::retry::Fault;
+use super::{Error, Fetcher, SafeUrl, wire};
+
+/// How a URL would be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The URL.
+    pub url: SafeUrl,
+    /// The proxy it goes through, if any.
+    pub proxy: Option<Proxy>,
+    /// What its certificate is checked against; `None` where there is no TLS.
+    pub trust: Option<Trust>,
+}
+
+/// What a source said when it was asked for the head of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The size in bytes that it declares.
+    pub size: Option<u64>,
+    /// Whether it declares that it serves ranges.
+    pub serves_ranges: bool,
+    /// The URL that answered, redirects followed.
+    pub url: SafeUrl,
+}
+
+/// How long one probe may take in all.
+const LIMIT: Duration = Duration::from_secs(20);
+
+impl Network {
+    /// How a request for `url` would go.
+    #[must_use]
+    pub fn route_of(&self, url: &Url) -> Route {
+        Route {
+            url: url.into(),
+            proxy: self.proxy(url).cloned(),
+            trust: (url.scheme() == "https").then(|| self.trust()),
+        }
+    }
+}
+
+impl Fetcher {
+    /// Asks `source` for the head of its file, once, without fetching it.
+    ///
+    /// # Errors
+    /// When it does not answer with a file.
+    pub async fn probe(&self, source: &Url) -> Result<Answer, Error> {
+        let failed = |fault: Fault| match fault {
+            Fault::Fatal(error) => error,
+            fault => Error::Unobtainable {
+                label: "a probe".to_owned(),
+                tried: vec![fault.into_tried(source.into())],
+            },
+        };
+        if !super::is_acceptable(source) {
+            return Err(Error::UnacceptableUrl { url: source.into() });
+        }
+        if source.scheme() == "file" {
+            return probe_file(source).map_err(failed);
+        }
+        let mut request = self.client()?.head(source.clone()).timeout(LIMIT);
+        if let Some(login) = self.network.login(source).filter(|_| self.is_mirror(source)) {
+            request = request.basic_auth(&login.user, Some(&login.password));
+        }
+        let response = request
+            .send()
+            .await
+            .map_err(|e| failed(wire::fault(e, self.network.patience())))?;
+        if !response.status().is_success() {
+            return Err(failed(Fault::Status {
+                code: response.status().as_u16(),
+                retry_after: None,
+            }));
+        }
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        Ok(Answer {
+            size: header(reqwest::header::CONTENT_LENGTH).and_then(|value| value.parse().ok()),
+            serves_ranges: header(reqwest::header::ACCEPT_RANGES) == Some("bytes"),
+            url: response.url().into(),
+        })
+    }
+
+    fn is_mirror(&self, source: &Url) -> bool {
+        self.mirrors.iter().any(|mirror| mirror.host() == source.host())
+    }
+}
+
+fn probe_file(source: &Url) -> Result<Answer, Fault> {
+    let unusable = |reason: String| Fault::Unusable(reason);
+    let path = source
+        .to_file_path()
+        .map_err(|()| unusable("it is no path on this system".to_owned()))?;
+    let metadata = std::fs::metadata(path).map_err(|e| unusable(e.to_string()))?;
+    if !metadata.is_file() {
+        return Err(unusable("it is no file".to_owned()));
+    }
+    Ok(Answer {
+        size: Some(metadata.len()),
+        serves_ranges: true,
+        url: source.into(),
+    })
+}

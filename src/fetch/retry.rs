@@ -1,0 +1,298 @@
+//! What is tried again, how often and after which wait: one table, one budget.
+
+use std::time::{Duration, SystemTime};
+
+use super::SafeUrl;
+use super::error::{Error, Tried};
+
+/// How long the network is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For a connection, name resolution, proxy and TLS included.
+    pub connect: Duration,
+    /// For the next byte of an answer. There is no limit on the whole.
+    pub idle: Duration,
+    /// Before the first retry; each further wait is twice as long.
+    pub first_wait: Duration,
+    /// The longest wait that is ours to choose.
+    pub longest_wait: Duration,
+    /// The longest `Retry-After` that is obeyed; a server that asks for more is given up.
+    pub longest_retry_after: Duration,
+    /// How many retries in a row may bring no new bytes.
+    pub retries: u32,
+    /// How many of them a source may use while another one is left.
+    pub retries_before_next_source: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(15),
+            idle: Duration::from_secs(30),
+            first_wait: Duration::from_millis(250),
+            longest_wait: Duration::from_secs(8),
+            longest_retry_after: Duration::from_secs(60),
+            retries: 5,
+            retries_before_next_source: 2,
+        }
+    }
+}
+
+/// Why one exchange with one source did not bring what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// No connection: refused, unreachable, name not resolved, too slow.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// The connection broke, or the body ended early.
+    #[error("the connection broke: {0}")]
+    Interrupted(String),
+    /// No byte came for too long.
+    #[error("nothing arrived for {} s", .0.as_secs_f32())]
+    Stalled(Duration),
+    /// The server answered with this status.
+    #[error("the server answered {}", status_text(*code))]
+    Status {
+        /// The status.
+        code: u16,
+        /// How long the server asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The server's certificate is not trusted.
+    #[error("the server's certificate is not trusted: {0}")]
+    Untrusted(String),
+    /// The proxy refused us.
+    #[error("the proxy refused: {0}")]
+    Proxy(String),
+    /// The server does not serve ranges, so that a part of the file cannot be asked for.
+    #[error("the server ignored the requested range")]
+    RangeIgnored,
+    /// The file on the server is no longer the one the partial download began with.
+    #[error("the file changed on the server")]
+    Changed,
+    /// The answer is of no use and will not get better.
+    #[error("{0}")]
+    Unusable(String),
+    /// The fault is on our side, or final.
+    #[error(transparent)]
+    Fatal(#[from] Error),
+}
+
+fn status_text(code: u16) -> String {
+    reqwest::StatusCode::from_u16(code)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .map_or_else(|| code.to_string(), |reason| format!("{code} {reason}"))
+}
+
+impl Fault {
+    /// The table: whether the same request may succeed later.
+    pub(super) const fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Interrupted(_) | Self::Stalled(_) | Self::Changed | Self::RangeIgnored => true,
+            Self::Status { code, .. } => matches!(code, 408 | 425 | 429 | 500..=599),
+            Self::Untrusted(_) | Self::Proxy(_) | Self::Unusable(_) | Self::Fatal(_) => false,
+        }
+    }
+
+    /// The fault as the last word of the source at `url`.
+    pub(super) fn into_tried(self, url: SafeUrl) -> Tried {
+        let advice = match self {
+            Self::Untrusted(_) => Some(
+                "pass the certificate of your company's proxy or mirror with `--ca-cert FILE`, or install the system's CA certificates",
+            ),
+            Self::Proxy(_) => Some("put user and password into the proxy variable: `http://user:password@host:port`"),
+            Self::Status { code: 404 | 410, .. } => {
+                Some("check the mirror's address and the catalog's URL: the file is not there")
+            }
+            Self::Status { code: 401 | 403, .. } => {
+                Some("put a login for the mirror into `~/.netrc`, or into the mirror's URL")
+            }
+            _ => None,
+        };
+        Tried {
+            url,
+            reason: self.to_string(),
+            advice,
+        }
+    }
+}
+
+/// The retries that are left of one fetch.
+#[derive(Debug)]
+pub(super) struct Budget<'a> {
+    patience: &'a Patience,
+    spent: u32,
+    spent_here: u32,
+    most_bytes: u64,
+}
+
+/// New bytes that show a source to be alive, so that the budget starts afresh.
+const PROGRESS: u64 = 256 * 1024;
+
+impl<'a> Budget<'a> {
+    pub(super) const fn new(patience: &'a Patience) -> Self {
+        Self {
+            patience,
+            spent: 0,
+            spent_here: 0,
+            most_bytes: 0,
+        }
+    }
+
+    /// Begins with the next source, which is owed one try whatever is left.
+    pub(super) const fn next_source(&mut self) {
+        self.spent_here = 0;
+    }
+
+    /// `bytes` of the file are in place. Only more than ever before counts, so that a server which
+    /// starts over and breaks off at the same byte each time does not keep us busy for ever.
+    pub(super) const fn reached(&mut self, bytes: u64) {
+        if bytes >= self.most_bytes.saturating_add(PROGRESS) {
+            self.most_bytes = bytes;
+            self.spent = 0;
+            self.spent_here = 0;
+        }
+    }
+
+    /// The wait before the next try at the same source, or `None` if there is none to be had.
+    pub(super) fn spend(&mut self, fault: &Fault, is_last_source: bool) -> Option<Duration> {
+        let limit = if is_last_source {
+            self.patience.retries
+        } else {
+            self.patience.retries_before_next_source
+        };
+        if !fault.is_transient() || self.spent >= self.patience.retries || self.spent_here >= limit {
+            return None;
+        }
+        let wait = match fault {
+            Fault::Status {
+                retry_after: Some(asked),
+                ..
+            } if *asked > self.patience.longest_retry_after => return None,
+            Fault::Status {
+                retry_after: Some(asked),
+                ..
+            } => *asked,
+            _ => self.backoff(),
+        };
+        self.spent += 1;
+        self.spent_here += 1;
+        Some(wait)
+    }
+
+    /// Exponential, capped, with the upper half left to chance.
+    fn backoff(&self) -> Duration {
+        let exponential = self.patience.first_wait.saturating_mul(1 << self.spent.min(16));
+        let capped = exponential.min(self.patience.longest_wait);
+        capped.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+}
+
+/// Reads a `Retry-After` header: seconds, or a date seen from `now`.
+pub(super) fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16) -> Fault {
+        Fault::Status {
+            code,
+            retry_after: None,
+        }
+    }
+
+    #[test]
+    fn exactly_these_faults_are_retried() {
+        for code in 400..600 {
+            let expected = matches!(code, 408 | 425 | 429) || code >= 500;
+            assert_eq!(status(code).is_transient(), expected, "{code}");
+        }
+        let transient = [
+            Fault::Connect(String::new()),
+            Fault::Interrupted(String::new()),
+            Fault::Stalled(Duration::ZERO),
+            Fault::Changed,
+            Fault::RangeIgnored,
+        ];
+        let permanent = [
+            Fault::Untrusted(String::new()),
+            Fault::Proxy(String::new()),
+            Fault::Unusable(String::new()),
+        ];
+        assert!(transient.iter().all(Fault::is_transient));
+        assert!(!permanent.iter().any(Fault::is_transient));
+    }
+
+    #[test]
+    fn waits_double_up_to_a_cap_and_then_the_budget_is_spent() {
+        let patience = Patience {
+            retries: 8,
+            ..Patience::default()
+        };
+        let mut budget = Budget::new(&patience);
+        let mut longest = patience.first_wait;
+        for _ in 0..8 {
+            let wait = budget.spend(&status(503), true).unwrap();
+            assert!(wait >= longest / 2 && wait <= longest, "{wait:?} of {longest:?}");
+            longest = (longest * 2).min(patience.longest_wait);
+        }
+        assert_eq!(budget.spend(&status(503), true), None);
+    }
+
+    #[test]
+    fn new_bytes_renew_the_budget_and_old_ones_do_not() {
+        let patience = Patience::default();
+        let mut budget = Budget::new(&patience);
+        let drain = |budget: &mut Budget<'_>| std::iter::from_fn(|| budget.spend(&status(500), true)).count();
+        assert_eq!(drain(&mut budget), 5);
+        budget.reached(1 << 20);
+        assert_eq!(drain(&mut budget), 5);
+        budget.reached(1 << 20);
+        assert_eq!(drain(&mut budget), 0);
+    }
+
+    #[test]
+    fn a_source_leaves_retries_to_the_next() {
+        let patience = Patience::default();
+        let mut budget = Budget::new(&patience);
+        assert_eq!(std::iter::from_fn(|| budget.spend(&status(500), false)).count(), 2);
+        budget.next_source();
+        assert_eq!(std::iter::from_fn(|| budget.spend(&status(500), true)).count(), 3);
+    }
+
+    #[test]
+    fn retry_after_is_obeyed_up_to_a_limit() {
+        let patience = Patience::default();
+        let asks = |seconds| Fault::Status {
+            code: 429,
+            retry_after: Some(Duration::from_secs(seconds)),
+        };
+        let mut budget = Budget::new(&patience);
+        assert_eq!(budget.spend(&asks(7), true), Some(Duration::from_secs(7)));
+        assert_eq!(budget.spend(&asks(3600), true), None);
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_or_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(parse_retry_after(" 120 ", now), Some(Duration::from_secs(120)));
+        assert_eq!(
+            parse_retry_after("Sun, 06 Nov 1994 08:50:07 GMT", now),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(
+            parse_retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now),
+            Some(Duration::ZERO)
+        );
+        assert_eq!(parse_retry_after("soon", now), None);
+    }
+}

@@ -1,0 +1,389 @@
+//! Takes bytes in any order, writes them on one thread and hashes them in order on another.
+//!
+//! Bytes that arrive right behind the hashed ones are hashed from memory; the others, and those that come while the hasher
+//! is busy, are read back from the page cache when their turn comes. So receiving, writing and hashing overlap, what was
+//! received is on disk at once, and memory stays at a few buffers.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use bytes::Bytes;
+use sha2::Digest;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::error::Error;
+use super::partial::{Identity, Partial};
+use super::ranges::RangeSet;
+use super::retry::Fault;
+use crate::catalog::Sha256;
+
+/// Chunks in flight between two threads; a chunk is at most some 400 KB, the HTTP client's largest read.
+const QUEUE: usize = 4;
+/// Pieces that wait for the hasher.
+const HASH_QUEUE: usize = 8;
+const READ_BACK: usize = 256 * 1024;
+/// How many bytes may be written out of order before the books are brought up to date: what a crash can cost.
+const RECORD_EVERY: u64 = 1024 * 1024;
+
+enum Op {
+    /// Start afresh with another version of the file.
+    Restart(Identity),
+    Write {
+        at: u64,
+        data: Bytes,
+    },
+    /// All is written: finish the hash and flush to disk.
+    Seal,
+}
+
+/// The receiving end of a download.
+pub(super) struct Store {
+    ops: mpsc::Sender<Op>,
+    writer: JoinHandle<Result<Option<Sha256>, Error>>,
+    on_disk: Arc<AtomicU64>,
+}
+
+/// The writer has stopped; [`Store::close`] says why.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+impl From<Closed> for Fault {
+    fn from(_: Closed) -> Self {
+        Self::Fatal(stopped())
+    }
+}
+
+impl Store {
+    /// Goes on with what `partial` holds, or starts afresh where it holds nothing.
+    pub(super) fn open(partial: &Partial, identity: Identity, present: RangeSet) -> Result<Self, Error> {
+        let (file, reader) = partial.files(present.end() > 0)?;
+        let (ops, queue) = mpsc::channel(QUEUE);
+        let on_disk = Arc::new(AtomicU64::new(present.len()));
+        let mut writer = Writer {
+            partial: partial.clone(),
+            identity,
+            file,
+            position: 0,
+            books: Books::new(present),
+            hasher: Hasher::spawn(reader),
+            hashed: 0,
+            on_disk: Arc::clone(&on_disk),
+        };
+        Ok(Self {
+            ops,
+            writer: tokio::task::spawn_blocking(move || writer.run(queue)),
+            on_disk,
+        })
+    }
+
+    /// How many bytes are on disk.
+    pub(super) fn on_disk(&self) -> u64 {
+        self.on_disk.load(Ordering::Relaxed)
+    }
+
+    /// Forgets what is there and starts afresh with the version that `identity` names.
+    pub(super) async fn restart(&self, identity: Identity) -> Result<(), Closed> {
+        self.ops.send(Op::Restart(identity)).await.map_err(|_| Closed)
+    }
+
+    /// Puts `data` at byte `at`; waits while the disk or the hash is behind.
+    pub(super) async fn write(&self, at: u64, data: Bytes) -> Result<(), Closed> {
+        self.ops.send(Op::Write { at, data }).await.map_err(|_| Closed)
+    }
+
+    /// The same from a thread that may block.
+    pub(super) fn blocking_writer(&self) -> impl FnMut(u64, Bytes) -> Result<(), Closed> + Send + 'static {
+        let ops = self.ops.clone();
+        move |at, data| ops.blocking_send(Op::Write { at, data }).map_err(|_| Closed)
+    }
+
+    /// The hash of the whole, once it is hashed and flushed to disk.
+    pub(super) async fn seal(self) -> Result<Sha256, Error> {
+        let sent = self.ops.send(Op::Seal).await;
+        match (joined(self.writer.await)?, sent) {
+            (Some(digest), Ok(())) => Ok(digest),
+            _ => Err(stopped()),
+        }
+    }
+
+    /// Stops, with the books up to date.
+    pub(super) async fn close(self) -> Result<(), Error> {
+        drop(self.ops);
+        joined(self.writer.await).map(|_| ())
+    }
+}
+
+fn joined<T>(result: Result<Result<T, Error>, tokio::task::JoinError>) -> Result<T, Error> {
+    result.unwrap_or_else(|_| Err(stopped()))
+}
+
+fn stopped() -> Error {
+    Error::Client {
+        reason: "a worker thread of the download stopped early".to_owned(),
+    }
+}
+
+/// What is on disk, and what of it the sidecar says.
+struct Books {
+    present: RangeSet,
+    /// Bytes written since the sidecar was; only counted once bytes came out of order.
+    unrecorded: u64,
+    /// Whether the sidecar lists ranges, or the file's length says it all.
+    lists_ranges: bool,
+}
+
+impl Books {
+    fn new(present: RangeSet) -> Self {
+        Self {
+            lists_ranges: present.run_end(0) < present.end(),
+            present,
+            unrecorded: 0,
+        }
+    }
+}
+
+struct Writer {
+    partial: Partial,
+    identity: Identity,
+    file: File,
+    /// Where the file's cursor is.
+    position: u64,
+    books: Books,
+    hasher: Hasher,
+    /// How far the hasher has been given the file, from its start and without a gap.
+    hashed: u64,
+    on_disk: Arc<AtomicU64>,
+}
+
+impl Writer {
+    fn run(&mut self, mut queue: mpsc::Receiver<Op>) -> Result<Option<Sha256>, Error> {
+        self.hash_run(None)?;
+        while let Some(op) = queue.blocking_recv() {
+            match op {
+                Op::Restart(identity) => self.restart(identity)?,
+                Op::Write { at, data } => self.write(at, data)?,
+                Op::Seal => return self.seal().map(Some),
+            }
+        }
+        if self.books.lists_ranges {
+            self.record()?;
+        }
+        Ok(None)
+    }
+
+    fn restart(&mut self, identity: Identity) -> Result<(), Error> {
+        self.partial.forget()?;
+        let (file, reader) = self.partial.files(false)?;
+        self.file = file;
+        self.position = 0;
+        self.identity = identity;
+        self.books = Books::new(RangeSet::default());
+        self.hasher = Hasher::spawn(reader);
+        self.hashed = 0;
+        self.on_disk.store(0, Ordering::Relaxed);
+        self.partial.record(&self.identity, None)
+    }
+
+    fn write(&mut self, at: u64, data: Bytes) -> Result<(), Error> {
+        let written = at..at + data.len() as u64;
+        if !self.books.lists_ranges && at != self.books.present.end() {
+            // From here on the file's length no longer says what is there: put it on record first.
+            self.books.lists_ranges = true;
+            self.record()?;
+        }
+        self.put(at, &data)?;
+        self.position = written.end;
+        self.books.present.insert(written.clone());
+        self.on_disk.store(self.books.present.len(), Ordering::Relaxed);
+        if self.books.lists_ranges {
+            self.books.unrecorded += data.len() as u64;
+            if self.books.unrecorded >= RECORD_EVERY {
+                self.record()?;
+            }
+        }
+        self.hash_run((written.start == self.hashed).then_some(data))
+    }
+
+    fn put(&mut self, at: u64, data: &[u8]) -> Result<(), Error> {
+        let missing = self
+            .identity
+            .length
+            .map(|length| length.saturating_sub(self.books.present.len()));
+        let sought = if at == self.position {
+            Ok(())
+        } else {
+            self.file.seek(SeekFrom::Start(at)).map(|_| ())
+        };
+        sought
+            .and_then(|()| self.file.write_all(data))
+            .map_err(|e| Error::file("write", self.partial.data(), e, missing))
+    }
+
+    fn record(&mut self) -> Result<(), Error> {
+        self.books.unrecorded = 0;
+        self.partial.record(&self.identity, Some(self.books.present.as_slice()))
+    }
+
+    /// Hands on what has become contiguous: `fresh` bytes from memory, the rest by its place in the file. While the hasher
+    /// is behind nothing is handed on and nobody waits: what it misses now it reads later.
+    fn hash_run(&mut self, fresh: Option<Bytes>) -> Result<(), Error> {
+        if let Some(data) = fresh {
+            let length = data.len() as u64;
+            if !self.offer(Piece::Memory(data))? {
+                return Ok(());
+            }
+            self.hashed += length;
+        }
+        let run_end = self.books.present.run_end(self.hashed);
+        if run_end > self.hashed && self.offer(Piece::File(self.hashed..run_end))? {
+            self.hashed = run_end;
+        }
+        Ok(())
+    }
+
+    /// Says whether the hasher took the piece.
+    fn offer(&self, piece: Piece) -> Result<bool, Error> {
+        match self.hasher.pieces.try_send(piece) {
+            Ok(()) => Ok(true),
+            Err(TrySendError::Full(_)) => Ok(false),
+            Err(TrySendError::Disconnected(_)) => Err(self.unreadable()),
+        }
+    }
+
+    fn seal(&mut self) -> Result<Sha256, Error> {
+        let rest = self.hashed..self.books.present.run_end(self.hashed);
+        self.hasher
+            .pieces
+            .send(Piece::File(rest))
+            .map_err(|_| self.unreadable())?;
+        let (pieces, _) = sync_channel(0);
+        drop(std::mem::replace(&mut self.hasher.pieces, pieces));
+        self.file
+            .sync_all()
+            .map_err(|e| Error::file("flush", self.partial.data(), e, None))?;
+        self.hasher.digest.recv().map_err(|_| self.unreadable())
+    }
+
+    fn unreadable(&self) -> Error {
+        let source = io::Error::other("the bytes that were written cannot be read back");
+        Error::file("read", self.partial.data(), source, None)
+    }
+}
+
+enum Piece {
+    Memory(Bytes),
+    File(Range<u64>),
+}
+
+/// The hashing thread: pieces in, one digest out once there are no more. It ends with its queue.
+struct Hasher {
+    pieces: SyncSender<Piece>,
+    digest: Receiver<Sha256>,
+}
+
+impl Hasher {
+    fn spawn(mut reader: File) -> Self {
+        let (pieces, queue) = sync_channel::<Piece>(HASH_QUEUE);
+        let (answer, digest) = sync_channel(1);
+        tokio::task::spawn_blocking(move || {
+            let mut hash = sha2::Sha256::new();
+            let mut buffer = Vec::new();
+            for piece in queue {
+                match piece {
+                    Piece::Memory(data) => hash.update(&data),
+                    // The writer learns of a failure by the closed queue.
+                    Piece::File(range) => match read_back(&mut reader, range, &mut hash, &mut buffer) {
+                        Ok(()) => {}
+                        Err(_) => return,
+                    },
+                }
+            }
+            // Nobody listens where the download was given up.
+            let _ = answer.send(Sha256::from_bytes(hash.finalize().into()));
+        });
+        Self { pieces, digest }
+    }
+}
+
+fn read_back(reader: &mut File, range: Range<u64>, hash: &mut sha2::Sha256, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.resize(READ_BACK, 0);
+    reader.seek(SeekFrom::Start(range.start))?;
+    let mut left = range.end - range.start;
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(READ_BACK).min(READ_BACK);
+        let Some(part) = buffer.get_mut(..wanted) else { break };
+        reader.read_exact(part)?;
+        hash.update(&*part);
+        left -= wanted as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    async fn store_in(directory: &std::path::Path) -> (Partial, Store) {
+        let partial = Partial::open(directory, &Sha256::from_bytes([1; 32])).await.unwrap();
+        let (identity, present) = partial.contents();
+        let store = Store::open(&partial, identity, present).unwrap();
+        (partial, store)
+    }
+
+    fn digest_of(data: &[u8]) -> Sha256 {
+        Sha256::from_bytes(sha2::Sha256::digest(data).into())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn chunks_in_any_order_over_any_interruption_hash_as_the_whole(
+            lengths in prop::collection::vec(1..5000usize, 1..20),
+            order in prop::collection::vec(any::<u32>(), 20),
+            interrupted in 0..20usize,
+        ) {
+            let total: usize = lengths.iter().sum();
+            let data: Bytes = (0..total).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>().into();
+            let mut chunks: Vec<(usize, usize)> = lengths
+                .iter()
+                .scan(0, |at, len| { let start = *at; *at += len; Some((start, *at)) })
+                .collect();
+            chunks.sort_by_key(|(start, _)| order[start % order.len()]);
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let directory = tempfile::tempdir().unwrap();
+                let (partial, mut store) = store_in(directory.path()).await;
+                let identity = Identity { validator: None, length: Some(total as u64) };
+                store.restart(identity).await.unwrap();
+                for (index, (start, end)) in chunks.into_iter().enumerate() {
+                    if index == interrupted {
+                        store.close().await.unwrap();
+                        let (identity, present) = partial.contents();
+                        store = Store::open(&partial, identity, present).unwrap();
+                    }
+                    store.write(start as u64, data.slice(start..end)).await.unwrap();
+                }
+                assert_eq!(store.seal().await.unwrap(), digest_of(&data));
+                assert_eq!(std::fs::read(partial.data()).unwrap(), data);
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_restart_forgets_what_was_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (partial, store) = store_in(directory.path()).await;
+        store.write(0, Bytes::from_static(b"of the old version")).await.unwrap();
+        store.restart(Identity::default()).await.unwrap();
+        store.write(0, Bytes::from_static(b"new")).await.unwrap();
+        assert_eq!(store.seal().await.unwrap(), digest_of(b"new"));
+        assert_eq!(std::fs::read(partial.data()).unwrap(), b"new");
+    }
+}

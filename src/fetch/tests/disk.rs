@@ -1,0 +1,150 @@
+//! Disks that are full, read-only, or hold something else.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{Scene, patience};
+use crate::error::{Failure, Kind};
+use crate::fetch::{Fetcher, Network};
+use crate::progress::Silent;
+
+const LENGTH: usize = 3_000_000;
+
+#[tokio::test]
+async fn a_directory_in_the_place_fails_before_anything_is_downloaded() {
+    let scene = Scene::new(LENGTH);
+    std::fs::create_dir_all(scene.place().join("inside")).unwrap();
+    let failure = scene.failure().await;
+    assert_eq!(failure.kind, Kind::Download);
+    assert!(
+        failure.message.contains(&scene.place().display().to_string()),
+        "{failure}"
+    );
+    assert!(failure.hint.is_some());
+    assert!(scene.place().join("inside").is_dir());
+    assert!(scene.server.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_where_a_directory_should_be_is_named() {
+    let scene = Scene::new(LENGTH);
+    std::fs::write(scene.directory.path().join("bin"), "mine").unwrap();
+    let failure = scene.failure().await;
+    assert_eq!(failure.kind, Kind::Download);
+    assert!(failure.message.contains("/bin`"), "{failure}");
+    assert_eq!(std::fs::read(scene.directory.path().join("bin")).unwrap(), b"mine");
+    assert!(scene.server.asked().is_empty());
+}
+
+#[tokio::test]
+async fn the_old_file_stays_until_the_new_one_is_verified() {
+    let scene = Scene::new(LENGTH);
+    std::fs::create_dir_all(scene.place().parent().unwrap()).unwrap();
+    std::fs::write(scene.place(), "old").unwrap();
+    scene.server.script([gem_setup_support::fault::Fault::Corrupt]);
+    assert_eq!(scene.failure().await.kind, Kind::Verification);
+    assert_eq!(std::fs::read(scene.place()).unwrap(), b"old");
+    scene.fetch().await.unwrap();
+    scene.assert_complete();
+}
+
+/// A file system of one megabyte, gone when it is dropped; `None` where this account may not mount.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(at: &'a Path, options: &str) -> Option<Self> {
+        std::fs::create_dir_all(at).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(at)
+            .output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        Command::new("umount").arg("--lazy").arg(self.0).status().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_with_the_path_and_what_to_free() {
+    let scene = Scene::new(LENGTH);
+    let disk = scene.directory.path().join("disk");
+    let mounted = SmallDisk::mount(&disk, "size=1m");
+    // Without the right to mount, the device that is always full stands in; Linux has it for everybody.
+    let downloads = disk.join("downloads");
+    if mounted.is_none() {
+        std::fs::create_dir_all(&downloads).unwrap();
+        let part = downloads.join(format!("{}.part", scene.request().sha256));
+        assert!(
+            Command::new("ln")
+                .args(["-s", "/dev/full"])
+                .arg(part)
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    let fetcher = Fetcher::new(
+        Network::default().with_patience(patience()),
+        downloads,
+        Vec::new(),
+        false,
+    )
+    .unwrap();
+    let failure = Failure::from(fetcher.fetch(&scene.request(), &Silent).await.unwrap_err());
+    assert_eq!(failure.kind, Kind::Download);
+    assert!(
+        failure.message.contains("disk is full") && failure.message.contains("/disk/downloads/"),
+        "{failure}"
+    );
+    let hint = failure.hint.unwrap();
+    assert!(hint.contains("free at least") && hint.contains("MB"), "{hint}");
+    scene.assert_absent();
+}
+
+#[tokio::test]
+async fn a_file_is_carried_over_to_another_file_system() {
+    let scene = Scene::new(100_000);
+    let disk = scene.directory.path().join("disk");
+    let _mounted = SmallDisk::mount(&disk, "size=1m");
+    let mut request = scene.request();
+    request.place = disk.join("bin/file.bin");
+    scene.fetcher().fetch(&request, &Silent).await.unwrap();
+    assert_eq!(std::fs::read(&request.place).unwrap(), scene.content);
+    assert_eq!(std::fs::read_dir(disk.join("bin")).unwrap().count(), 1);
+    assert_eq!(scene.partials(), 0);
+}
+
+#[tokio::test]
+async fn a_place_that_becomes_too_small_keeps_what_was_there() {
+    let scene = Scene::new(LENGTH);
+    let disk = scene.directory.path().join("disk");
+    let Some(_mounted) = SmallDisk::mount(&disk, "size=1m") else {
+        // Without a second file system there is nothing to carry over; the full disk above is tested everywhere.
+        return;
+    };
+    let mut request = scene.request();
+    request.place = disk.join("file.bin");
+    std::fs::write(&request.place, "old").unwrap();
+    let failure = Failure::from(scene.fetcher().fetch(&request, &Silent).await.unwrap_err());
+    assert_eq!(failure.kind, Kind::Download);
+    assert!(failure.message.contains("disk is full"), "{failure}");
+    assert_eq!(std::fs::read(&request.place).unwrap(), b"old");
+    assert_eq!(std::fs::read_dir(&disk).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_read_only_place_is_said_before_anything_is_downloaded() {
+    let scene = Scene::new(LENGTH);
+    // Linux lets nobody, not even root, make files below /proc.
+    let mut request = scene.request();
+    request.place = "/proc/gem-setup/file.bin".into();
+    let failure = Failure::from(scene.fetcher().fetch(&request, &Silent).await.unwrap_err());
+    assert_eq!(failure.kind, Kind::Download);
+    assert!(failure.message.contains("/proc/gem-setup"), "{failure}");
+    assert!(failure.hint.is_some());
+    assert!(scene.server.asked().is_empty());
+}

@@ -1,0 +1,86 @@
+//! Several connections for one file.
+
+use std::time::Duration;
+
+use gem_setup_support::fault::Fault;
+
+use super::{Scene, patience};
+use crate::fetch::{Network, Patience};
+
+const LENGTH: usize = 96 << 20;
+
+/// A server that gives each connection little: more connections bring more.
+fn limited() -> Scene {
+    let scene = Scene::new(LENGTH);
+    scene.server.limit_rate(16 << 20);
+    scene
+}
+
+#[tokio::test]
+async fn connections_are_added_where_each_is_limited() {
+    let scene = limited();
+    let fetched = scene.fetch().await.unwrap();
+    scene.assert_complete();
+    assert!(
+        scene.server.most_connections() >= 4,
+        "{}",
+        scene.server.most_connections()
+    );
+    assert!(
+        scene.server.most_connections() <= 9,
+        "{}",
+        scene.server.most_connections()
+    );
+    assert_eq!(fetched.transferred, LENGTH as u64);
+    let ranged = scene.server.asked().into_iter().filter(|a| a.header("range").is_some());
+    assert!(
+        ranged
+            .into_iter()
+            .all(|a| a.header("if-range") == Some("\"version-1\""))
+    );
+}
+
+#[tokio::test]
+async fn a_server_without_ranges_keeps_its_one_connection() {
+    let scene = limited();
+    scene.server.limit_rate(80 << 20);
+    scene.server.for_ranges(Fault::IgnoreRange);
+    let fetched = scene.fetch().await.unwrap();
+    scene.assert_complete();
+    assert!(
+        fetched.transferred < 2 * LENGTH as u64 + (8 << 20),
+        "{}",
+        fetched.transferred
+    );
+}
+
+#[tokio::test]
+async fn a_range_that_stalls_or_breaks_is_asked_for_again() {
+    let scene = limited();
+    scene.server.script([
+        Fault::None,
+        Fault::StallAt(1 << 20),
+        Fault::ResetAt(1 << 20),
+        Fault::Refuse(503, None),
+    ]);
+    // Longer than the whole test may take: a stalled range must be noticed by its neighbours' speed.
+    let network = Network::default().with_patience(Patience {
+        idle: Duration::from_secs(120),
+        ..patience()
+    });
+    let fetcher = crate::fetch::Fetcher::new(network, scene.downloads(), Vec::new(), false).unwrap();
+    fetcher.fetch(&scene.request(), &scene.heard).await.unwrap();
+    scene.assert_complete();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_parallel_download_loses_little() {
+    let scene = limited();
+    for point in [24 << 20, 48 << 20, 72 << 20] {
+        scene.interrupt_once_served(point).await;
+    }
+    scene.fetch().await.unwrap();
+    scene.assert_complete();
+    let served = scene.server.served();
+    assert!(served < LENGTH as u64 * 11 / 10, "{served} of {LENGTH}");
+}

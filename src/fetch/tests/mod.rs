@@ -1,0 +1,186 @@
+//! The fetcher against real sockets and files.
+
+mod disk;
+mod faults;
+mod lanes;
+mod network;
+mod resume;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gem_setup_support::fault::FaultServer;
+use sha2::Digest;
+use url::Url;
+
+use super::{Error, Fetched, Fetcher, Network, Patience, Request};
+use crate::catalog::Sha256;
+use crate::error::Failure;
+use crate::progress::Progress;
+
+/// Bytes that look like nothing in particular and differ at every place.
+fn content(length: usize) -> Bytes {
+    let block: Vec<u8> = (0..4096_u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let mut bytes = Vec::with_capacity(length + block.len());
+    while bytes.len() < length {
+        bytes.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&block);
+    }
+    bytes.truncate(length);
+    bytes.into()
+}
+
+fn digest(bytes: &[u8]) -> Sha256 {
+    Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
+}
+
+/// Waits that a test can bear.
+fn patience() -> Patience {
+    Patience {
+        connect: Duration::from_secs(5),
+        idle: Duration::from_millis(600),
+        first_wait: Duration::from_millis(5),
+        longest_wait: Duration::from_millis(20),
+        longest_retry_after: Duration::from_secs(5),
+        retries: 3,
+        retries_before_next_source: 2,
+    }
+}
+
+/// Remembers what was said.
+#[derive(Debug, Default)]
+struct Heard {
+    notes: Mutex<Vec<String>>,
+    most: Mutex<u64>,
+}
+
+impl Heard {
+    fn notes(&self) -> String {
+        self.notes.lock().unwrap().join("\n")
+    }
+}
+
+impl Progress for Heard {
+    fn begin(&self, _id: &str, _label: &str, _total: Option<u64>) {}
+
+    fn advance(&self, _id: &str, done: u64, _total: Option<u64>) {
+        *self.most.lock().unwrap() = done;
+    }
+
+    fn finish(&self, _id: &str) {}
+
+    fn note(&self, _id: &str, text: &str) {
+        self.notes.lock().unwrap().push(text.to_owned());
+    }
+}
+
+/// A file, a server that has it and a directory that wants it.
+struct Scene {
+    directory: tempfile::TempDir,
+    content: Bytes,
+    digest: Sha256,
+    server: FaultServer,
+    heard: Heard,
+}
+
+impl Scene {
+    fn new(length: usize) -> Self {
+        let content = content(length);
+        Self::with_server(content.clone(), FaultServer::start(content))
+    }
+
+    fn with_server(content: Bytes, server: FaultServer) -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            digest: digest(&content),
+            content,
+            server,
+            heard: Heard::default(),
+        }
+    }
+
+    fn url(&self) -> Url {
+        format!("{}/owner/repo/file.bin", self.server.url()).parse().unwrap()
+    }
+
+    fn place(&self) -> PathBuf {
+        self.directory.path().join("bin").join("file.bin")
+    }
+
+    fn downloads(&self) -> PathBuf {
+        self.directory.path().join("downloads")
+    }
+
+    fn request(&self) -> Request {
+        Request {
+            id: "runtime".into(),
+            label: "file.bin".into(),
+            url: self.url(),
+            sha256: self.digest,
+            size: 0,
+            place: self.place(),
+        }
+    }
+
+    fn fetcher(&self) -> Fetcher {
+        self.fetcher_over(Network::default())
+    }
+
+    fn fetcher_over(&self, network: Network) -> Fetcher {
+        Fetcher::new(network.with_patience(patience()), self.downloads(), Vec::new(), false).unwrap()
+    }
+
+    async fn fetch(&self) -> Result<Fetched, Error> {
+        self.fetcher().fetch(&self.request(), &self.heard).await
+    }
+
+    /// Fetches until the server has sent so many bytes, then lets go.
+    async fn interrupt_once_served(&self, bytes: u64) {
+        let (fetcher, request) = (self.fetcher(), self.request());
+        tokio::select! {
+            result = fetcher.fetch(&request, &self.heard) => drop(result.unwrap()),
+            () = async {
+                while self.server.served() < bytes {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            } => {}
+        }
+    }
+
+    async fn failure(&self) -> Failure {
+        self.fetch().await.unwrap_err().into()
+    }
+
+    /// The file is in its place, whole, and nothing else is left.
+    fn assert_complete(&self) {
+        assert!(
+            std::fs::read(self.place()).unwrap() == self.content,
+            "the content differs"
+        );
+        assert_eq!(self.partials(), 0, "a partial download is left");
+        self.assert_alone();
+    }
+
+    /// Nothing is in the place nor beside it.
+    fn assert_absent(&self) {
+        assert!(!self.place().exists());
+        self.assert_alone();
+    }
+
+    fn assert_alone(&self) {
+        let beside = std::fs::read_dir(self.directory.path().join("bin")).map(Iterator::count);
+        assert!(beside.unwrap_or_default() <= 1, "something is left beside the file");
+    }
+
+    /// How many files of partial downloads there are, the lock aside.
+    fn partials(&self) -> usize {
+        let entries = std::fs::read_dir(self.downloads()).into_iter().flatten();
+        entries
+            .filter(|entry| entry.as_ref().unwrap().path().extension().is_none_or(|e| e != "lock"))
+            .count()
+    }
+}

@@ -1,0 +1,163 @@
+//! What is there is not fetched again, and is never trusted either.
+
+use std::time::Duration;
+
+use gem_setup_support::fault::{Fault, FaultServer};
+
+use super::{Scene, content, patience};
+use crate::error::Kind;
+use crate::fetch::{Fetcher, Network};
+use crate::progress::Silent;
+
+const LENGTH: usize = 3_000_000;
+
+/// Leaves a partial download of `bytes` behind, as a killed process would.
+async fn interrupted_at(scene: &Scene, bytes: u64) {
+    scene.server.script([Fault::StallAt(bytes)]);
+    let (fetcher, request) = (scene.fetcher(), scene.request());
+    tokio::select! {
+        result = fetcher.fetch(&request, &scene.heard) => panic!("ended by itself: {result:?}"),
+        () = async {
+            let part = scene.downloads().join(format!("{}.part", request.sha256));
+            while part.metadata().map_or(0, |m| m.len()) < bytes {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        } => {}
+    }
+}
+
+#[tokio::test]
+async fn a_later_run_continues_where_an_earlier_one_stopped() {
+    let scene = Scene::new(LENGTH);
+    interrupted_at(&scene, 2_000_000).await;
+    let fetched = scene.fetch().await.unwrap();
+    scene.assert_complete();
+    assert_eq!((fetched.resumed, fetched.transferred), (2_000_000, 1_000_000));
+    assert_eq!(scene.server.asked()[1].header("range"), Some("bytes=2000000-"));
+}
+
+#[tokio::test]
+async fn a_download_that_lacks_nothing_but_its_place_asks_nobody() {
+    let scene = Scene::new(LENGTH);
+    interrupted_at(&scene, LENGTH as u64).await;
+    let asked = scene.server.asked().len();
+    scene.fetch().await.unwrap();
+    scene.assert_complete();
+    assert_eq!(scene.server.asked().len(), asked);
+}
+
+#[tokio::test]
+async fn bytes_that_went_bad_on_disk_are_fetched_again() {
+    let scene = Scene::new(LENGTH);
+    interrupted_at(&scene, 2_000_000).await;
+    let part = scene.downloads().join(format!("{}.part", scene.request().sha256));
+    let mut bytes = std::fs::read(&part).unwrap();
+    bytes[1_000_000] ^= 1;
+    std::fs::write(&part, bytes).unwrap();
+    let fetched = scene.fetch().await.unwrap();
+    scene.assert_complete();
+    assert!(scene.heard.notes().contains("starting over"));
+    assert_eq!((fetched.resumed, fetched.transferred), (0, 4_000_000));
+}
+
+#[tokio::test]
+async fn a_wrong_file_that_was_resumed_is_fetched_once_more_and_then_refused() {
+    let scene = Scene::new(LENGTH);
+    scene.server.always(Fault::Corrupt);
+    interrupted_at(&scene, 2_000_000).await;
+    assert_eq!(scene.failure().await.kind, Kind::Verification);
+    assert_eq!(scene.partials(), 0);
+    scene.assert_absent();
+}
+
+#[tokio::test]
+async fn without_a_strong_validator_a_later_run_starts_over() {
+    for headers in [Vec::new(), vec![("ETag", "W/\"weak\"".to_owned())]] {
+        let scene = Scene::new(LENGTH);
+        scene.server.publish(scene.content.clone(), headers);
+        interrupted_at(&scene, 2_000_000).await;
+        let fetched = scene.fetch().await.unwrap();
+        scene.assert_complete();
+        assert_eq!(fetched.resumed, 0);
+        assert_eq!(scene.server.asked()[1].header("range"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_modification_date_will_do_as_validator() {
+    let scene = Scene::new(LENGTH);
+    let headers = vec![
+        ("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT".to_owned()),
+        ("Date", "Mon, 07 Nov 1994 08:49:37 GMT".to_owned()),
+    ];
+    scene.server.publish(scene.content.clone(), headers);
+    interrupted_at(&scene, 2_000_000).await;
+    assert_eq!(scene.fetch().await.unwrap().resumed, 2_000_000);
+    let asked = scene.server.asked();
+    assert_eq!(asked[1].header("if-range"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+}
+
+#[tokio::test]
+async fn a_file_that_became_shorter_is_started_over() {
+    let scene = Scene::new(LENGTH);
+    scene
+        .server
+        .publish(content(2 * LENGTH), vec![("ETag", "\"version-1\"".into())]);
+    interrupted_at(&scene, LENGTH as u64 + 10).await;
+    scene
+        .server
+        .publish(scene.content.clone(), vec![("ETag", "\"version-1\"".into())]);
+    scene.fetch().await.unwrap();
+    scene.assert_complete();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_interruptions_cost_less_than_a_tenth_of_the_file() {
+    let scene = Scene::new(48 << 20);
+    scene.server.limit_rate(48 << 20);
+    let length = scene.content.len() as u64;
+    let mut points: Vec<u64> = (0..10).map(|_| fastrand::u64(0..length)).collect();
+    points.sort_unstable();
+    for point in points {
+        scene.interrupt_once_served(point).await;
+    }
+    scene.fetch().await.unwrap();
+    scene.assert_complete();
+    let served = scene.server.served();
+    assert!(
+        served >= length && served < length + length / 10,
+        "{served} of {length}"
+    );
+}
+
+#[tokio::test]
+async fn two_fetches_of_one_file_take_turns() {
+    let scene = Scene::new(LENGTH);
+    scene.server.limit_rate(20_000_000);
+    let (fetcher, request) = (scene.fetcher(), scene.request());
+    let (one, two) = tokio::join!(fetcher.fetch(&request, &Silent), fetcher.fetch(&request, &Silent));
+    one.unwrap();
+    two.unwrap();
+    scene.assert_complete();
+}
+
+#[tokio::test]
+async fn the_next_mirror_continues_what_the_first_began_if_it_has_the_same_version() {
+    let scene = Scene::new(LENGTH);
+    scene.server.script([Fault::CloseAt(1_000_000)]);
+    scene.server.for_ranges(Fault::Refuse(404, None));
+    let second = FaultServer::start(scene.content.clone());
+    let mirrors = [&scene.server, &second].map(|server| server.url().parse().unwrap());
+    let network = Network::default().with_patience(patience());
+    let fetcher = Fetcher::new(network, scene.downloads(), mirrors.to_vec(), true).unwrap();
+    let mut request = scene.request();
+    request.url = "https://github.com/owner/repo/file.bin".parse().unwrap();
+    let fetched = fetcher.fetch(&request, &scene.heard).await.unwrap();
+    scene.assert_complete();
+    assert_eq!(
+        fetched.source.to_string(),
+        format!("{}/owner/repo/file.bin", second.url())
+    );
+    assert_eq!(second.served(), 2_000_000);
+    assert!(scene.heard.notes().contains("trying the next source"));
+}

@@ -1,0 +1,365 @@
+//! Gets the bytes that are missing from one source over HTTP.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use reqwest::Response;
+use reqwest::header::{IF_RANGE, RANGE};
+use url::Url;
+
+use super::error::Error;
+use super::netrc::Login;
+use super::network::Network;
+use super::partial::Identity;
+use super::ranges::RangeSet;
+use super::reply::{self, Reply};
+use super::retry::Fault;
+use super::store::Store;
+use super::{Request, lanes, wire};
+use crate::progress::Progress;
+
+/// Smaller reads are gathered up to this size while they come without a wait: TLS hands out 16 KB at a time.
+const GATHER: usize = 256 * 1024;
+const ENOUGH: usize = GATHER / 4;
+
+/// Where a file is asked for, with the login that belongs there.
+pub(super) struct Source<'a> {
+    pub(super) url: &'a Url,
+    pub(super) login: Option<&'a Login>,
+}
+
+/// What is known of the file and what of it has been received.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) identity: Identity,
+    pub(super) received: RangeSet,
+    /// Bytes received over the network by this fetch, those of abandoned versions included.
+    pub(super) transferred: u64,
+    /// Whether parts can be asked for. A server that once ignored a range has lost our trust.
+    pub(super) ranges: Ranges,
+}
+
+/// What is known of a server's ability to serve parts of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Ranges {
+    #[default]
+    Unknown,
+    Served,
+    Ignored,
+}
+
+impl Plan {
+    /// What is still to be received, if the whole length is known.
+    pub(super) fn gaps(&self) -> Option<Vec<Range<u64>>> {
+        self.identity.length.map(|length| self.received.gaps(length))
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.gaps().is_some_and(|gaps| gaps.is_empty())
+    }
+
+    /// Whether what was received can be added to, which takes a version to hold the server to.
+    fn can_continue(&self) -> bool {
+        self.received.len() > 0 && self.identity.validator.is_some()
+    }
+
+    fn start_over(&mut self, identity: Identity) {
+        self.identity = identity;
+        self.received = RangeSet::default();
+    }
+}
+
+/// One fetch in progress, as far as HTTP is concerned.
+pub(super) struct Transfer<'a> {
+    pub(super) client: &'a reqwest::Client,
+    pub(super) network: &'a Network,
+    pub(super) request: &'a Request,
+    pub(super) store: &'a Store,
+    pub(super) plan: &'a Mutex<Plan>,
+    pub(super) progress: &'a dyn Progress,
+}
+
+/// A stretch of the file that one connection is at work on.
+#[derive(Debug)]
+pub(super) struct Lane {
+    position: AtomicU64,
+    end: AtomicU64,
+}
+
+impl Lane {
+    pub(super) const fn new(range: Range<u64>) -> Self {
+        Self {
+            position: AtomicU64::new(range.start),
+            end: AtomicU64::new(range.end),
+        }
+    }
+
+    /// What of the stretch is still to come; it ends at `u64::MAX` where the length is unknown.
+    pub(super) fn rest(&self) -> Range<u64> {
+        self.position.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed)
+    }
+
+    /// Leaves what lies beyond `end` to others.
+    pub(super) fn shorten(&self, end: u64) {
+        self.end.fetch_min(end, Ordering::Relaxed);
+    }
+}
+
+/// An answer whose body is about to be read, and where it goes.
+pub(super) struct Opened {
+    response: Response,
+    range: Range<u64>,
+    /// Whether HTTP says where the body ends; else only the catalog does, if at all.
+    is_framed: bool,
+}
+
+impl Opened {
+    pub(super) fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+}
+
+impl Transfer<'_> {
+    /// Gets from `source` all that is missing.
+    pub(super) async fn run(&self, source: &Source<'_>) -> Result<(), Fault> {
+        let gap = {
+            let plan = self.plan();
+            if plan.is_complete() {
+                return Ok(());
+            }
+            plan.gaps().and_then(|gaps| gaps.into_iter().next())
+        };
+        let opened = self.open(source, gap).await?;
+        lanes::drive(self, source, opened).await
+    }
+
+    pub(super) fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for the first `gap`, or for the whole file where nothing of it is there. An answer that brings the whole file
+    /// instead of the gap starts the download over.
+    async fn open(&self, source: &Source<'_>, gap: Option<Range<u64>>) -> Result<Opened, Fault> {
+        let part = gap.filter(|_| self.plan().can_continue());
+        let (response, reply) = match self.ask(source, part.as_ref()).await {
+            // There is no such part: the file must have become shorter.
+            Err(Fault::Status { code: 416, .. }) if part.is_some() => {
+                self.plan().start_over(Identity::default());
+                return Err(Fault::Changed);
+            }
+            answer => answer?,
+        };
+        match reply {
+            Reply::Part { range, identity } => self.accept_part(response, range, &identity),
+            Reply::Whole {
+                identity,
+                serves_ranges,
+            } => {
+                self.accept_whole(response, identity, serves_ranges, part.is_some())
+                    .await
+            }
+        }
+    }
+
+    /// Asks for `range` alone, which must be answered with a part.
+    pub(super) async fn open_part(&self, source: &Source<'_>, range: &Range<u64>) -> Result<Opened, Fault> {
+        match self.ask(source, Some(range)).await? {
+            (response, Reply::Part { range, identity }) => self.accept_part(response, range, &identity),
+            (_, Reply::Whole { identity, .. }) => {
+                let mut plan = self.plan();
+                if identity.validator.is_some() && identity.validator != plan.identity.validator {
+                    plan.start_over(Identity::default());
+                    return Err(Fault::Changed);
+                }
+                plan.ranges = Ranges::Ignored;
+                Err(Fault::RangeIgnored)
+            }
+        }
+    }
+
+    fn accept_part(&self, response: Response, range: Range<u64>, found: &Identity) -> Result<Opened, Fault> {
+        let mut plan = self.plan();
+        let same_length = plan.identity.length.is_none_or(|length| found.length == Some(length));
+        let same_version = found.validator.is_none() || found.validator == plan.identity.validator;
+        if !same_length || !same_version {
+            plan.start_over(Identity::default());
+            return Err(Fault::Changed);
+        }
+        plan.identity.length = found.length;
+        if plan.ranges == Ranges::Unknown {
+            plan.ranges = Ranges::Served;
+        }
+        Ok(Opened {
+            response,
+            range,
+            is_framed: true,
+        })
+    }
+
+    async fn accept_whole(
+        &self,
+        response: Response,
+        mut identity: Identity,
+        serves_ranges: bool,
+        wanted_part: bool,
+    ) -> Result<Opened, Fault> {
+        let expected = Some(self.request.size).filter(|size| *size > 0);
+        if let (Some(expected), Some(found)) = (expected, identity.length)
+            && expected != found
+        {
+            return Err(Fault::Fatal(Error::Size {
+                url: response.url().into(),
+                expected,
+                found,
+            }));
+        }
+        let is_framed = identity.length.is_some();
+        identity.length = identity.length.or(expected);
+        {
+            let mut plan = self.plan();
+            if plan.received.len() > 0 && !wanted_part {
+                self.note("the server names no version of the file, starting over");
+            }
+            if wanted_part {
+                let is_same = identity.validator.is_some() && identity.validator == plan.identity.validator;
+                let fault = if is_same { Fault::RangeIgnored } else { Fault::Changed };
+                self.note(&format!("{fault}, starting over"));
+                plan.ranges = Ranges::Ignored;
+            }
+            if serves_ranges && plan.ranges == Ranges::Unknown {
+                plan.ranges = Ranges::Served;
+            }
+            plan.start_over(identity.clone());
+        }
+        let range = 0..identity.length.unwrap_or(u64::MAX);
+        self.store.restart(identity).await?;
+        Ok(Opened {
+            response,
+            range,
+            is_framed,
+        })
+    }
+
+    /// Sends the request and reads the head of the answer.
+    async fn ask(&self, source: &Source<'_>, part: Option<&Range<u64>>) -> Result<(Response, Reply), Fault> {
+        let mut request = self.client.get(source.url.clone());
+        if let Some(login) = source.login {
+            request = request.basic_auth(&login.user, Some(&login.password));
+        }
+        if let Some(part) = part {
+            let identity = self.plan().identity.clone();
+            let range = match identity.length {
+                Some(length) if part.end < length => format!("bytes={}-{}", part.start, part.end - 1),
+                _ => format!("bytes={}-", part.start),
+            };
+            request = request.header(RANGE, range);
+            if let Some(validator) = &identity.validator {
+                request = request.header(IF_RANGE, validator.if_range());
+            }
+        }
+        let response = request
+            .send()
+            .await
+            .map_err(|e| wire::fault(e, self.network.patience()))?;
+        if response.status() == reqwest::StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(Fault::Proxy("it asks for other credentials (407)".to_owned()));
+        }
+        let reply = reply::read(response.status(), response.headers(), part, SystemTime::now())?;
+        Ok((response, reply))
+    }
+
+    /// Reads the body of `opened` until the end of `lane` and hands it to the store.
+    pub(super) async fn pull(&self, opened: Opened, lane: &Lane) -> Result<(), Fault> {
+        let mut body = Body::new(opened.response);
+        while let Some(mut chunk) = body.next(self).await? {
+            let Range { start, end } = lane.rest();
+            let room = end.saturating_sub(start);
+            if chunk.len() as u64 > room {
+                if !opened.is_framed {
+                    return Err(Fault::Fatal(Error::Size {
+                        url: body.response.url().into(),
+                        expected: end,
+                        found: start + chunk.len() as u64,
+                    }));
+                }
+                chunk.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+            }
+            let received = start..start + chunk.len() as u64;
+            self.store.write(start, chunk).await?;
+            lane.position.store(received.end, Ordering::Relaxed);
+            let mut plan = self.plan();
+            plan.transferred += received.end - received.start;
+            plan.received.insert(received);
+            if lane.rest().is_empty() {
+                return Ok(());
+            }
+        }
+        let rest = lane.rest();
+        if rest.end == u64::MAX {
+            self.plan().identity.length = Some(rest.start);
+            Ok(())
+        } else if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Fault::Interrupted(format!(
+                "the body ended {} bytes early",
+                rest.end - rest.start
+            )))
+        }
+    }
+
+    pub(super) fn note(&self, text: &str) {
+        self.progress.note(&self.request.id, text);
+    }
+}
+
+/// A body that is handed out in large pieces where it comes fast and at once where it comes slowly.
+struct Body {
+    response: Response,
+    end: Option<Result<(), Fault>>,
+}
+
+impl Body {
+    const fn new(response: Response) -> Self {
+        Self { response, end: None }
+    }
+
+    async fn next(&mut self, transfer: &Transfer<'_>) -> Result<Option<Bytes>, Fault> {
+        if let Some(end) = self.end.take() {
+            return end.map(|()| None);
+        }
+        let patience = transfer.network.patience();
+        let Some(first) = self.response.chunk().await.map_err(|e| wire::fault(e, patience))? else {
+            return Ok(None);
+        };
+        if first.len() >= ENOUGH {
+            return Ok(Some(first));
+        }
+        let mut gathered = BytesMut::new();
+        while gathered.len() < GATHER {
+            match self.response.chunk().now_or_never() {
+                Some(Ok(Some(more))) => {
+                    if gathered.is_empty() {
+                        gathered.reserve(GATHER);
+                        gathered.extend_from_slice(&first);
+                    }
+                    gathered.extend_from_slice(&more);
+                }
+                Some(Ok(None)) => {
+                    self.end = Some(Ok(()));
+                    break;
+                }
+                Some(Err(e)) => {
+                    self.end = Some(Err(wire::fault(e, patience)));
+                    break;
+                }
+                None => break,
+            }
+        }
+        Ok(Some(if gathered.is_empty() { first } else { gathered.freeze() }))
+    }
+}

@@ -1,0 +1,227 @@
+//! Decides about hosted models: classifies where the client leaves the choice, and walks the model's chain on failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::RETRY_AFTER;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::router::{BoxFuture, Call, Choice, Failed, Next, Route, UpstreamRouter};
+use crate::router::consent::Consent;
+use crate::router::fallback::{Attempt, OnFallback, Refusal, Walk, Walker};
+use crate::router::{
+    Asked, ClassifierChoice, Conversation, ErrorResponse, FailureKind, ModelFailure, ModelName, Repeat, Router,
+    RoutingContext, RoutingDecision,
+};
+
+/// The methods that generate: a failure of one of these may be answered by another model.
+const GENERATING: [&str; 2] = ["generateContent", "streamGenerateContent"];
+/// A larger request for a concrete model streams through and is not repeated elsewhere, in bytes.
+const REPEATABLE_BODY: u64 = 4 << 20;
+
+/// Routes calls for hosted models with one [`Router`].
+pub struct ChainRouter {
+    /// Decides which model is asked first.
+    pub router: Arc<Router>,
+    /// Who classifies.
+    pub classifier: ClassifierChoice,
+    /// Whether another model may be asked when one fails.
+    pub on_fallback: OnFallback,
+    /// Who is asked where a policy says so.
+    pub consent: Arc<dyn Consent>,
+    /// The longest that one request waits in all.
+    pub max_wait: Duration,
+    /// Whether the text that was classified is kept for the decision log.
+    pub log_requests: bool,
+}
+
+impl UpstreamRouter for ChainRouter {
+    fn takes_part(&self, model: &str, method: &str, length: Option<u64>) -> bool {
+        let Ok(name) = model.parse::<ModelName>() else {
+            return false;
+        };
+        let models = self.router.models();
+        if models.is_choice(&name) {
+            return true;
+        }
+        let may_switch = self.on_fallback != OnFallback::Never && models.is_known(&name);
+        may_switch && GENERATING.contains(&method) && length.is_some_and(|length| length <= REPEATABLE_BODY)
+    }
+
+    fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {
+        Box::pin(async move {
+            // A body that cannot be read is the upstream's to refuse; it has no text to classify.
+            let conversation = Conversation::from_body(&call.body).unwrap_or_default();
+            if conversation.is_new_turn {
+                self.router.availability().new_turn();
+            }
+            let request = self.log_requests.then(|| conversation.request.clone());
+            let context = RoutingContext {
+                conversation,
+                asked: Asked {
+                    path: call.model.parse().ok(),
+                    ..Asked::default()
+                },
+                classifier: self.classifier,
+                ..RoutingContext::default()
+            };
+            let decision = self.router.route(&context).await;
+            Box::new(self.set_out(decision, request).await) as Box<dyn Route>
+        })
+    }
+}
+
+impl ChainRouter {
+    /// Begins to walk the decision's chain; the walk waits at each model for what the gateway says of it.
+    async fn set_out(&self, decision: RoutingDecision, request: Option<String>) -> OnChain {
+        let (ask, asks) = mpsc::channel(1);
+        let router = Arc::clone(&self.router);
+        let consent = Arc::clone(&self.consent);
+        let (on_fallback, max_wait) = (self.on_fallback, self.max_wait);
+        let chain = decision.chain.clone();
+        let walk = tokio::spawn(async move {
+            let walker = Walker {
+                availability: router.availability(),
+                consent: consent.as_ref(),
+                on_fallback,
+                max_wait,
+            };
+            walker.walk(&chain, |attempt| make(attempt, ask.clone())).await
+        });
+        let mut route = OnChain {
+            choice: choice_of(&decision, request),
+            asks,
+            told: None,
+            walk: Some(walk),
+            end: None,
+        };
+        route.advance().await;
+        route
+    }
+}
+
+fn choice_of(decision: &RoutingDecision, request: Option<String>) -> Choice {
+    Choice {
+        model: decision.model.as_str().to_owned(),
+        source: decision.source.to_string(),
+        tier: decision.tier,
+        latency: Duration::from_millis(decision.latency_ms),
+        answered_by: decision.answered_by,
+        reasoning: decision.reasoning.clone(),
+        request,
+    }
+}
+
+/// A model to be asked, and where to say how that went.
+struct Question {
+    model: ModelName,
+    told: oneshot::Sender<Result<(), Refusal<()>>>,
+}
+
+/// One attempt of the walk: handed to the gateway, which tells how it went.
+async fn make(attempt: Attempt, ask: mpsc::Sender<Question>) -> Result<(), Refusal<()>> {
+    let (told, hears) = oneshot::channel();
+    let question = Question {
+        model: attempt.model,
+        told,
+    };
+    let gone = || Refusal {
+        failure: ModelFailure::new(FailureKind::Unknown, "the client left"),
+        repeat: Repeat::MayHaveActed,
+        response: (),
+    };
+    ask.send(question).await.map_err(|_| gone())?;
+    hears.await.unwrap_or_else(|_| Err(gone()))
+}
+
+/// A call on its way along a chain.
+struct OnChain {
+    choice: Choice,
+    asks: mpsc::Receiver<Question>,
+    told: Option<oneshot::Sender<Result<(), Refusal<()>>>>,
+    walk: Option<JoinHandle<Walk<(), ()>>>,
+    end: Option<String>,
+}
+
+impl OnChain {
+    /// Waits for the next model to ask, or for the end of the walk.
+    async fn advance(&mut self) -> Next {
+        if let Some(question) = self.asks.recv().await {
+            question.model.as_str().clone_into(&mut self.choice.model);
+            self.told = Some(question.told);
+            return Next::Ask;
+        }
+        if let Some(walk) = self.walk.take()
+            && let Ok(walk) = walk.await
+            && let Err(unanswered) = walk.result
+        {
+            self.end = Some(unanswered.end.to_string());
+        }
+        Next::GiveUp
+    }
+
+    fn tell(&mut self, outcome: Result<(), Refusal<()>>) {
+        if let Some(told) = self.told.take() {
+            // The walk ends only when it has heard everything.
+            let _ = told.send(outcome);
+        }
+    }
+}
+
+impl Drop for OnChain {
+    fn drop(&mut self) {
+        if let Some(walk) = self.walk.take() {
+            // A walk that was told of an answer has only to note it; any other has nobody left to walk for.
+            if self.told.is_some() {
+                walk.abort();
+            }
+        }
+    }
+}
+
+impl Route for OnChain {
+    fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    fn failed<'a>(&'a mut self, failure: &'a Failed) -> BoxFuture<'a, Next> {
+        Box::pin(async move {
+            self.tell(Err(refusal(failure)));
+            self.advance().await
+        })
+    }
+
+    fn answered(&mut self) {
+        self.tell(Ok(()));
+    }
+
+    fn end(&self) -> Option<&str> {
+        self.end.as_deref()
+    }
+}
+
+/// What a failed attempt says of the model, and whether the request may be sent again.
+fn refusal(failed: &Failed) -> Refusal<()> {
+    let (failure, repeat) = match failed {
+        Failed::Refused { status, headers, body } => {
+            let response = ErrorResponse {
+                status: status.as_u16(),
+                retry_after: headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()),
+                body,
+                received: Timestamp::now(),
+            };
+            let failure = ModelFailure::from_response(&response);
+            let repeat = failure.repeat(status.as_u16());
+            (failure, repeat)
+        }
+        Failed::Unreachable(reason) => (ModelFailure::new(FailureKind::Transient, reason), Repeat::Safe),
+        Failed::Broken(reason) => (ModelFailure::new(FailureKind::Unknown, reason), Repeat::MayHaveActed),
+    };
+    Refusal {
+        failure,
+        repeat,
+        response: (),
+    }
+}

@@ -1,0 +1,149 @@
+//! Steps and progress as they happen: lines for people on standard error, JSON events on standard output (CONTRACT section 2).
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gem_setup::error::{Failure, Kind};
+use gem_setup::progress::Progress;
+use gem_setup::setup::{Observer, StepId, StepState};
+use serde::Serialize;
+
+use super::Printer;
+use super::bars::Bars;
+
+/// How often a progress event is printed at most.
+const EVENT_EVERY: Duration = Duration::from_millis(200);
+
+/// Tells of an installation.
+#[derive(Debug)]
+pub(crate) struct Events<'a> {
+    printer: &'a Printer,
+    json: bool,
+    bars: Bars,
+    last_event: Mutex<Option<Instant>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Event<'a> {
+    Step {
+        id: &'a str,
+        state: StepState,
+        detail: &'a str,
+    },
+    Progress {
+        id: &'a str,
+        done: u64,
+        total: Option<u64>,
+    },
+    Result {
+        ok: bool,
+        changed: &'a [&'a str],
+        error: Option<ErrorBody<'a>>,
+    },
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    kind: Kind,
+    message: &'a str,
+    hint: &'a str,
+    exit: u8,
+}
+
+impl<'a> Events<'a> {
+    /// Events where the command prints events: JSON with `--json`, else lines for people.
+    pub(crate) fn new(printer: &'a Printer) -> Self {
+        Self::with(printer, printer.json())
+    }
+
+    /// Lines for people in any case, for commands whose standard output is for something else.
+    pub(crate) fn remarks(printer: &'a Printer) -> Self {
+        Self::with(printer, false)
+    }
+
+    fn with(printer: &'a Printer, json: bool) -> Self {
+        Self {
+            printer,
+            json,
+            bars: Bars::new(),
+            last_event: Mutex::new(None),
+        }
+    }
+
+    /// One step's end, whatever list of steps it belongs to.
+    pub(crate) fn step_named(&self, id: &str, state: StepState, detail: &str) {
+        if self.json {
+            self.printer.json_line(&Event::Step { id, state, detail });
+            return;
+        }
+        let palette = self.printer.err();
+        let mark = match state {
+            StepState::Ok => palette.good("ok     "),
+            StepState::Changed => palette.good("changed"),
+            StepState::Skipped => palette.dim("skipped"),
+            StepState::Failed => palette.bad("failed "),
+        };
+        self.bars
+            .around(|| self.printer.remark(&format!("{mark} {id:<10} {detail}")));
+    }
+
+    /// The last event.
+    pub(crate) fn result(&self, changed: &[&str], error: Option<&Failure>) {
+        if self.json {
+            self.printer.json_line(&Event::Result {
+                ok: error.is_none(),
+                changed,
+                error: error.map(|failure| ErrorBody {
+                    kind: failure.kind,
+                    message: &failure.message,
+                    hint: failure.hint.as_deref().unwrap_or_default(),
+                    exit: failure.kind.exit_status(),
+                }),
+            });
+        }
+    }
+
+    fn is_time(&self, done: u64, total: Option<u64>) -> bool {
+        let mut last = self.last_event.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = total == Some(done) || last.is_none_or(|last| last.elapsed() >= EVENT_EVERY);
+        if is_time {
+            *last = Some(Instant::now());
+        }
+        is_time
+    }
+}
+
+impl Observer for Events<'_> {
+    fn step(&self, id: StepId, state: StepState, detail: &str) {
+        self.step_named(id.as_str(), state, detail);
+    }
+}
+
+impl Progress for Events<'_> {
+    fn begin(&self, id: &str, label: &str, total: Option<u64>) {
+        if self.json {
+            self.printer.json_line(&Event::Progress { id, done: 0, total });
+        } else if !self.printer.quiet() {
+            self.bars.begin(label, total);
+        }
+    }
+
+    fn advance(&self, id: &str, done: u64, total: Option<u64>) {
+        if self.json {
+            if self.is_time(done, total) {
+                self.printer.json_line(&Event::Progress { id, done, total });
+            }
+        } else if let Some(line) = self.bars.advance(done, total) {
+            self.printer.remark(&line);
+        }
+    }
+
+    fn finish(&self, _id: &str) {
+        self.bars.finish();
+    }
+
+    fn note(&self, id: &str, text: &str) {
+        self.bars.around(|| self.printer.remark(&format!("{id}: {text}")));
+    }
+}

@@ -1,0 +1,319 @@
+//! Which models answer at the moment (FACTS section 4).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ModelName;
+
+/// How long a model that lacked capacity is left alone.
+pub const CAPACITY_RECOVERY: Duration = Duration::from_secs(30);
+
+/// Why a model is not to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// The quota is used up.
+    Quota,
+    /// The upstream had no capacity, or did not know the model.
+    Capacity,
+    /// Its one more try of this turn is spent.
+    RetryConsumed,
+    /// A person chose another model for the session.
+    SetAside,
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quota => "quota",
+            Self::Capacity => "capacity",
+            Self::RetryConsumed => "already retried in this turn",
+            Self::SetAside => "set aside for the session",
+        })
+    }
+}
+
+/// Why a model is terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    /// The quota is used up: unavailable until it is known to be renewed, or until a reset.
+    Quota {
+        /// When the upstream will answer again, if it said so.
+        until: Option<Instant>,
+    },
+    /// No capacity: available again after [`CAPACITY_RECOVERY`].
+    Capacity,
+    /// Replaced for the session by a person's choice: unavailable until a reset.
+    SetAside,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Terminal { why: Terminal, since: Instant },
+    StickyRetry { consumed: bool },
+}
+
+impl State {
+    fn is_over(self, now: Instant) -> bool {
+        match self {
+            Self::Terminal {
+                why: Terminal::Capacity,
+                since,
+            } => now >= since + CAPACITY_RECOVERY,
+            Self::Terminal {
+                why: Terminal::Quota { until: Some(until) },
+                ..
+            } => now >= until,
+            _ => false,
+        }
+    }
+
+    const fn unavailable(self) -> Option<Unavailable> {
+        match self {
+            Self::Terminal { why, .. } => Some(match why {
+                Terminal::Quota { .. } => Unavailable::Quota,
+                Terminal::Capacity => Unavailable::Capacity,
+                Terminal::SetAside => Unavailable::SetAside,
+            }),
+            Self::StickyRetry { consumed: true } => Some(Unavailable::RetryConsumed),
+            Self::StickyRetry { consumed: false } => None,
+        }
+    }
+}
+
+/// The health of every model of one session, shared by all its requests; a model without a record is available.
+#[derive(Debug, Default)]
+pub struct ModelAvailability {
+    states: Mutex<HashMap<ModelName, State>>,
+}
+
+impl ModelAvailability {
+    /// Every model available.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Why `model` is not to be asked, `None` when it is available.
+    #[must_use]
+    pub fn unavailable(&self, model: &ModelName) -> Option<Unavailable> {
+        current(&mut self.states(), model).and_then(State::unavailable)
+    }
+
+    /// Takes `model` out for as long as `why` says.
+    pub fn mark_terminal(&self, model: &ModelName, why: Terminal) {
+        let since = Instant::now();
+        self.states().insert(model.clone(), State::Terminal { why, since });
+    }
+
+    /// Allows `model` one more try per turn; a terminal state stays, and so does a try that is spent.
+    pub fn mark_sticky_retry(&self, model: &ModelName) {
+        let mut states = self.states();
+        if current(&mut states, model).is_none() {
+            states.insert(model.clone(), State::StickyRetry { consumed: false });
+        }
+    }
+
+    /// Spends the one more try of `model`; true if there was one to spend.
+    pub fn consume_sticky_retry(&self, model: &ModelName) -> bool {
+        let mut states = self.states();
+        match current(&mut states, model) {
+            Some(State::StickyRetry { consumed: false }) => {
+                states.insert(model.clone(), State::StickyRetry { consumed: true });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// `model` answered: whatever was held against it is forgotten.
+    pub fn mark_healthy(&self, model: &ModelName) {
+        self.states().remove(model);
+    }
+
+    /// A new turn begins: spent tries come back.
+    pub fn new_turn(&self) {
+        for state in self.states().values_mut() {
+            if let State::StickyRetry { consumed } = state {
+                *consumed = false;
+            }
+        }
+    }
+
+    /// A new session begins: every model is available.
+    pub fn reset(&self) {
+        self.states().clear();
+    }
+
+    /// The first of `models` that is available, and those before it that are not.
+    pub fn first_available<'a>(
+        &self,
+        models: impl IntoIterator<Item = &'a ModelName>,
+    ) -> (Option<&'a ModelName>, Vec<(&'a ModelName, Unavailable)>) {
+        let mut skipped = Vec::new();
+        for model in models {
+            match self.unavailable(model) {
+                None => return (Some(model), skipped),
+                Some(why) => skipped.push((model, why)),
+            }
+        }
+        (None, skipped)
+    }
+
+    fn states(&self) -> MutexGuard<'_, HashMap<ModelName, State>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The state of `model`, forgotten first if its time is over.
+fn current(states: &mut HashMap<ModelName, State>, model: &ModelName) -> Option<State> {
+    let state = *states.get(model)?;
+    if state.is_over(Instant::now()) {
+        states.remove(model);
+        return None;
+    }
+    Some(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn name(text: &str) -> ModelName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_model_nothing_is_known_of_is_available() {
+        assert_eq!(ModelAvailability::new().unavailable(&name("m")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn terminal_for_quota_lasts_until_reset() {
+        let availability = ModelAvailability::new();
+        availability.mark_terminal(&name("m"), Terminal::Quota { until: None });
+        advance(Duration::from_secs(1_000_000)).await;
+        availability.new_turn();
+        assert_eq!(availability.unavailable(&name("m")), Some(Unavailable::Quota));
+        availability.reset();
+        assert_eq!(availability.unavailable(&name("m")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn terminal_for_quota_ends_when_the_upstream_said_it_would() {
+        let availability = ModelAvailability::new();
+        let until = Some(Instant::now() + Duration::from_secs(3600));
+        availability.mark_terminal(&name("m"), Terminal::Quota { until });
+        advance(Duration::from_secs(3599)).await;
+        assert_eq!(availability.unavailable(&name("m")), Some(Unavailable::Quota));
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(availability.unavailable(&name("m")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn terminal_for_capacity_recovers_after_30_s() {
+        let availability = ModelAvailability::new();
+        availability.mark_terminal(&name("m"), Terminal::Capacity);
+        advance(Duration::from_millis(29_999)).await;
+        assert_eq!(availability.unavailable(&name("m")), Some(Unavailable::Capacity));
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(availability.unavailable(&name("m")), None);
+    }
+
+    #[test]
+    fn sticky_retry_is_one_more_try_per_turn() {
+        let availability = ModelAvailability::new();
+        availability.mark_sticky_retry(&name("m"));
+        assert_eq!(availability.unavailable(&name("m")), None);
+        assert!(availability.consume_sticky_retry(&name("m")));
+        assert_eq!(availability.unavailable(&name("m")), Some(Unavailable::RetryConsumed));
+        assert!(!availability.consume_sticky_retry(&name("m")));
+    }
+
+    #[test]
+    fn a_consumed_sticky_retry_stays_consumed_when_marked_again_in_the_same_turn() {
+        let availability = ModelAvailability::new();
+        availability.mark_sticky_retry(&name("m"));
+        availability.consume_sticky_retry(&name("m"));
+        availability.mark_sticky_retry(&name("m"));
+        assert_eq!(availability.unavailable(&name("m")), Some(Unavailable::RetryConsumed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_terminal_state_is_never_overwritten_by_a_transient_one() {
+        for why in [Terminal::Quota { until: None }, Terminal::Capacity, Terminal::SetAside] {
+            let availability = ModelAvailability::new();
+            availability.mark_terminal(&name("m"), why);
+            availability.mark_sticky_retry(&name("m"));
+            assert!(!availability.consume_sticky_retry(&name("m")));
+            assert!(availability.unavailable(&name("m")).is_some(), "{why:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_capacity_failure_that_is_over_makes_room_for_a_sticky_retry() {
+        let availability = ModelAvailability::new();
+        availability.mark_terminal(&name("m"), Terminal::Capacity);
+        advance(CAPACITY_RECOVERY).await;
+        availability.mark_sticky_retry(&name("m"));
+        assert!(availability.consume_sticky_retry(&name("m")));
+    }
+
+    #[test]
+    fn a_terminal_state_replaces_a_transient_one() {
+        let availability = ModelAvailability::new();
+        availability.mark_sticky_retry(&name("m"));
+        availability.mark_terminal(&name("m"), Terminal::Quota { until: None });
+        assert_eq!(availability.unavailable(&name("m")), Some(Unavailable::Quota));
+    }
+
+    #[test]
+    fn a_prefixed_name_and_a_plain_one_are_one_model() {
+        let availability = ModelAvailability::new();
+        availability.mark_terminal(&name("models/m"), Terminal::Quota { until: None });
+        assert_eq!(availability.unavailable(&name("m")), Some(Unavailable::Quota));
+        availability.mark_healthy(&name("m"));
+        assert_eq!(availability.unavailable(&name("models/m")), None);
+    }
+
+    #[test]
+    fn a_new_turn_makes_consumed_sticky_models_available_again() {
+        let availability = ModelAvailability::new();
+        availability.mark_sticky_retry(&name("m"));
+        availability.consume_sticky_retry(&name("m"));
+        availability.new_turn();
+        assert_eq!(availability.unavailable(&name("m")), None);
+        assert!(
+            availability.consume_sticky_retry(&name("m")),
+            "once more in the new turn"
+        );
+    }
+
+    #[test]
+    fn a_success_clears_the_state() {
+        let availability = ModelAvailability::new();
+        availability.mark_sticky_retry(&name("m"));
+        availability.consume_sticky_retry(&name("m"));
+        availability.mark_healthy(&name("m"));
+        assert_eq!(availability.unavailable(&name("m")), None);
+        assert!(
+            !availability.consume_sticky_retry(&name("m")),
+            "nothing is left to consume"
+        );
+    }
+
+    #[test]
+    fn the_first_available_model_is_taken_and_the_skipped_are_named() {
+        let availability = ModelAvailability::new();
+        let models = [name("a"), name("b"), name("c")];
+        availability.mark_terminal(&models[0], Terminal::Capacity);
+        let (selected, skipped) = availability.first_available(&models);
+        assert_eq!(selected, Some(&models[1]));
+        assert_eq!(skipped, [(&models[0], Unavailable::Capacity)]);
+    }
+}

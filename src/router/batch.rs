@@ -1,0 +1,139 @@
+//! Many requests at once: JSON lines in, JSON lines out (`route --batch`).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::RoutingDecision;
+use super::contents::{Content, Conversation};
+use crate::error::{Explain, Kind};
+
+/// One request of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Row {
+    /// What the caller calls it; given back as it came.
+    #[serde(default)]
+    pub id: Value,
+    /// The request.
+    pub request: String,
+    /// What was said before it, oldest first.
+    #[serde(default)]
+    pub history: Vec<Content>,
+}
+
+/// One line of a batch that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read line {line} of `{origin}`: {source}")]
+pub struct Error {
+    /// Where the batch came from.
+    origin: String,
+    /// Which line, from 1.
+    line: usize,
+    source: serde_json::Error,
+}
+
+impl Explain for Error {
+    fn kind(&self) -> Kind {
+        Kind::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(
+            r#"each line looks like `{"id": "1", "request": "…", "history": [{"role": "user", "text": "…"}]}`"#
+                .to_owned(),
+        )
+    }
+}
+
+impl Row {
+    /// Reads the rows of the JSON lines `text`, each with its own error; empty lines are passed over, `origin` names the batch.
+    pub fn parse_all<'a>(text: &'a str, origin: &'a str) -> impl Iterator<Item = Result<Self, Error>> + 'a {
+        text.lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+            .map(move |(at, line)| {
+                serde_json::from_str(line).map_err(|source| Error {
+                    origin: origin.to_owned(),
+                    line: at + 1,
+                    source,
+                })
+            })
+    }
+
+    /// The row as a conversation that has just come to its request, and its id.
+    #[must_use]
+    pub fn into_conversation(self) -> (Value, Conversation) {
+        let conversation = Conversation::of(self.request, self.history);
+        (self.id, conversation)
+    }
+}
+
+/// What is said of one row: its id and the fields of a decision.
+#[derive(Clone, Debug, Serialize)]
+pub struct RowDecision {
+    /// The row's id.
+    pub id: Value,
+    /// The decision.
+    #[serde(flatten)]
+    pub decision: RoutingDecision,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::router::{Models, Role, Router, RoutingContext};
+
+    #[test]
+    fn rows_are_read_with_and_without_history() {
+        let text = "{\"id\": 7, \"request\": \"a\"}\n\n{\"id\": \"x\", \"request\": \"b\", \"history\": [{\"role\": \"model\", \"text\": \"c\"}], \"label\": \"pro\"}\n";
+        let rows: Vec<_> = Row::parse_all(text, "b.jsonl").map(Result::unwrap).collect();
+        let expected = [
+            Row {
+                id: 7.into(),
+                request: "a".to_owned(),
+                history: Vec::new(),
+            },
+            Row {
+                id: "x".into(),
+                request: "b".to_owned(),
+                history: vec![Content::text(Role::Model, "c")],
+            },
+        ];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn a_bad_line_is_named_and_the_others_are_read() {
+        let rows: Vec<_> =
+            Row::parse_all("{\"request\": \"a\"}\n{\"id\": 1}\n{\"request\": \"c\"}", "b.jsonl").collect();
+        assert!(rows[0].is_ok() && rows[2].is_ok());
+        let message = rows[1].as_ref().unwrap_err().to_string();
+        assert!(
+            message.contains("line 2 of `b.jsonl`") && message.contains("request"),
+            "{message}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_decision_is_printed_with_its_rows_id_first() {
+        let row = Row::parse_all("{\"id\": \"a-1\", \"request\": \"hi\"}", "b.jsonl")
+            .next()
+            .unwrap()
+            .unwrap();
+        let (id, conversation) = row.into_conversation();
+        let router = Router::new(Arc::new(Models::built_in().unwrap()), Arc::default(), None);
+        let context = RoutingContext {
+            conversation,
+            ..RoutingContext::default()
+        };
+        let decision = router.route(&context).await;
+        let line = serde_json::to_value(RowDecision { id, decision }).unwrap();
+        let keys: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(
+            keys,
+            ["id", "model", "tier", "source", "latency_ms", "reasoning", "trace"]
+        );
+        assert_eq!(line["id"], "a-1");
+    }
+}

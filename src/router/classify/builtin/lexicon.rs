@@ -1,0 +1,239 @@
+//! The words of the rubric in many languages: from a word or phrase to the concepts it stands for.
+
+use std::sync::LazyLock;
+
+use super::fold::push_folded;
+use super::hash::Fnv;
+
+macro_rules! concepts {
+    ($($concept:ident $name:literal,)*) => {
+        /// What a word tells about the work it asks for, or about the way it asks.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(super) enum Concept { $($concept),* }
+
+        impl Concept {
+            /// Every concept with its name in the lexicon file.
+            pub(super) const ALL: &[(Self, &'static str)] = &[$((Self::$concept, $name)),*];
+        }
+    };
+}
+
+concepts! {
+    Build "build", Migrate "migrate", Refactor "refactor", Investigate "investigate", Design "design", Edit "edit",
+    Run "run", Explain "explain", Difference "difference", What "what", How "how", HowShould "howshould", Why "why",
+    Which "which", Should "should", Symptom "symptom", Intermittent "intermittent", Baffled "baffled",
+    Changed "changed", All "all", Codebase "codebase", Units "units", System "system", Feature "feature",
+    Local "local", Only "onlyword", Command "command", Chitchat "chitchat", Accept "accept", Stop "stop",
+    Undo "undo", Pick "pick", Same "same", Still "still", We "we", Production "production",
+    Deliverable "deliverable", Sequence "sequence", Quality "quality", Tradeoff "tradeoff", Horizon "horizon",
+    Stated "stated", Error "error", Make "make", Fix "fix", Proper "proper", SmallNumber "smallnum", Many "many",
+    FileNoun "filenoun", Git "git", Performance "perf", Concurrency "concurrency", Offer "offer",
+    BigPlan "bigplan", Done "done", Unresolved "unresolved", BestWay "bestway", Request "request",
+    Document "document", Trivia "trivia", MetaStrong "metastrong", MetaWeak "metaweak", MetaNoun "metanoun",
+    Function "func",
+}
+
+/// A set of concepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Concepts(u64);
+
+impl Concepts {
+    pub(super) const NONE: Self = Self(0);
+
+    pub(super) const fn of(concept: Concept) -> Self {
+        Self(1 << concept as u8)
+    }
+
+    pub(super) const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    pub(super) const fn only(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(super) const fn has(self, concept: Concept) -> bool {
+        self.0 & (1 << concept as u8) != 0
+    }
+
+    pub(super) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The numbers of the concepts in the set, ascending.
+    pub(super) fn numbers(self) -> impl Iterator<Item = u32> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            (rest != 0).then(|| {
+                let number = rest.trailing_zeros();
+                rest &= rest - 1;
+                number
+            })
+        })
+    }
+}
+
+/// What says how hard the task is or what should do it, and so nothing of the task itself.
+pub(super) const META: Concepts = Concepts::of(Concept::MetaStrong).with(Concepts::of(Concept::MetaWeak));
+
+/// Words and phrases, whole or by their beginning, with their concepts.
+pub(super) struct Lexicon {
+    whole: Table,
+    beginning: Table,
+}
+
+/// The lexicon of this program.
+pub(super) static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| Lexicon::parse(include_str!("lexicon.txt")));
+
+/// Phrases span at most this many words.
+pub(super) const LONGEST_PHRASE: usize = 4;
+
+/// Entries in scripts without spaces span at most this many characters.
+pub(super) const LONGEST_UNSPACED: usize = 10;
+
+impl Lexicon {
+    /// Reads the lexicon format: `concept: entry entry…` per line, `#` for comments, `_` between the words of a phrase,
+    /// `*` after the beginning of a word. Lines without a known concept are passed over; a test sees that there are none.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut lexicon = Self {
+            whole: Table::with_capacity(1 << 14),
+            beginning: Table::with_capacity(1 << 13),
+        };
+        let mut folded = String::new();
+        for (name, entries) in text.lines().filter_map(|line| line.split_once(':')) {
+            let Some((concept, _)) = Concept::ALL.iter().find(|(_, known)| *known == name) else {
+                continue;
+            };
+            for entry in entries.split_ascii_whitespace() {
+                folded.clear();
+                for c in entry.trim_end_matches('*').chars() {
+                    push_folded(if c == '_' { ' ' } else { c }, &mut folded);
+                }
+                let key = Fnv::new().bytes(folded.as_bytes()).finish();
+                let table = if entry.ends_with('*') {
+                    &mut lexicon.beginning
+                } else {
+                    &mut lexicon.whole
+                };
+                table.insert(key, Concepts::of(*concept));
+            }
+        }
+        lexicon
+    }
+
+    /// The concepts of the phrases that begin at the start of `words` (folded, one space between words, no space at the end),
+    /// by the number of words in the phrase.
+    pub(super) fn phrases_at(&self, words: &str) -> [Concepts; LONGEST_PHRASE] {
+        let mut found = [Concepts::NONE; LONGEST_PHRASE];
+        let mut hash = Fnv::new();
+        for (phrase, word) in found.iter_mut().zip(words.split(' ')) {
+            for (at, c) in word.char_indices() {
+                hash = hash.bytes(&word.as_bytes()[at..at + c.len_utf8()]);
+                *phrase = phrase.with(self.beginning.find(hash.finish()));
+            }
+            *phrase = phrase.with(self.whole.find(hash.finish()));
+            hash = hash.byte(b' ');
+        }
+        found
+    }
+
+    /// The length in bytes of the longest entry at the start of `text`, for scripts that put no spaces between words.
+    pub(super) fn longest_at(&self, text: &str) -> Option<usize> {
+        let mut longest = None;
+        let mut hash = Fnv::new();
+        for (at, c) in text.char_indices().take(LONGEST_UNSPACED) {
+            let end = at + c.len_utf8();
+            hash = hash.bytes(&text.as_bytes()[at..end]);
+            if !self.whole.find(hash.finish()).is_empty() {
+                longest = Some(end);
+            }
+        }
+        longest
+    }
+}
+
+/// An open-addressing hash table from 32-bit keys, which are hashes already.
+struct Table {
+    slots: Vec<(u32, Concepts)>,
+    mask: usize,
+}
+
+impl Table {
+    /// A table of `slots` slots, a power of two well above the number of entries to come.
+    fn with_capacity(slots: usize) -> Self {
+        Self {
+            slots: vec![(0, Concepts::NONE); slots],
+            mask: slots - 1,
+        }
+    }
+
+    fn insert(&mut self, key: u32, concepts: Concepts) {
+        let at = self.slot(key);
+        if let Some(slot) = self.slots.get_mut(at) {
+            *slot = (key, slot.1.with(concepts));
+        }
+    }
+
+    fn find(&self, key: u32) -> Concepts {
+        self.slots.get(self.slot(key)).map_or(Concepts::NONE, |slot| slot.1)
+    }
+
+    /// The slot that holds `key`, or the empty one where it belongs. There is always an empty one: see `with_capacity`.
+    fn slot(&self, key: u32) -> usize {
+        let mut at = key as usize & self.mask;
+        while let Some((held, concepts)) = self.slots.get(at) {
+            if concepts.is_empty() || *held == key {
+                break;
+            }
+            at = (at + 1) & self.mask;
+        }
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Concept, Concepts, LEXICON, LONGEST_PHRASE, Lexicon};
+
+    #[test]
+    fn every_line_of_the_lexicon_names_a_concept() {
+        for line in include_str!("lexicon.txt").lines() {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let name = line.split(':').next().unwrap();
+            assert!(
+                Concept::ALL.iter().any(|(_, known)| *known == name),
+                "unknown concept in `{line}`"
+            );
+        }
+    }
+
+    #[test]
+    fn words_beginnings_and_phrases_are_found() {
+        let lexicon = Lexicon::parse("build: implement* set_up\nlocal: line");
+        assert!(lexicon.phrases_at("implementing it")[0].has(Concept::Build));
+        assert!(lexicon.phrases_at("set up the repo")[1].has(Concept::Build));
+        assert_eq!(lexicon.phrases_at("set the line"), [Concepts::NONE; LONGEST_PHRASE]);
+        assert_eq!(lexicon.phrases_at("linear")[0], Concepts::NONE);
+    }
+
+    #[test]
+    fn the_longest_unspaced_entry_wins() {
+        assert_eq!(LEXICON.longest_at("为什么会"), Some("为什么".len()));
+        assert_eq!(LEXICON.longest_at("xyz"), None);
+    }
+
+    #[test]
+    fn the_tables_have_room() {
+        for table in [&LEXICON.whole, &LEXICON.beginning] {
+            let used = table.slots.iter().filter(|(_, concepts)| !concepts.is_empty()).count();
+            assert!(used * 2 <= table.slots.len(), "{used} of {}", table.slots.len());
+        }
+    }
+}

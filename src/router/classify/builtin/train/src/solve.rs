@@ -1,0 +1,135 @@
+//! Regularised logistic regression, solved the same way every time: L-BFGS in f64, every sum in a fixed order.
+
+use gem_setup::router::classify::builtin::features::{BUCKETS, Features};
+use gem_setup::router::classify::builtin::math::{exp, sigmoid};
+
+/// Past steps that L-BFGS learns the curvature from.
+const MEMORY: usize = 12;
+const STEPS: usize = 150;
+/// Solved when the gradient has shrunk to this part of what it was.
+const TOLERANCE: f64 = 1e-5;
+
+/// One example: what is seen, what it should mean, and how much it counts.
+#[derive(Clone, Copy)]
+pub(crate) struct Example<'a> {
+    pub(crate) features: &'a Features,
+    pub(crate) positive: bool,
+    pub(crate) weight: f64,
+}
+
+/// A linear model.
+pub(crate) struct Solution {
+    pub(crate) weights: Vec<f64>,
+    pub(crate) bias: f64,
+}
+
+/// The linear model that minimises the logistic loss over `examples` plus `penalty`/2 times the sum of the squared weights.
+pub(crate) fn solve(examples: &[Example<'_>], penalty: f64) -> Solution {
+    // The weights, and after them the bias.
+    let mut at = vec![0.0; BUCKETS + 1];
+    let (mut loss, mut gradient) = evaluate(examples, penalty, &at);
+    let target = dot(&gradient, &gradient) * TOLERANCE * TOLERANCE;
+    let mut past: Vec<(Vec<f64>, Vec<f64>)> = Vec::new();
+    for _ in 0..STEPS {
+        let direction = direction(&gradient, &past);
+        let slope = dot(&gradient, &direction);
+        let mut length = 1.0;
+        // Backtracks until the loss sinks by a small part of what the slope promises (Armijo's rule).
+        let (next, next_loss, next_gradient) = loop {
+            let next: Vec<f64> = at.iter().zip(&direction).map(|(x, d)| x + length * d).collect();
+            let (next_loss, next_gradient) = evaluate(examples, penalty, &next);
+            if next_loss <= loss + 1e-4 * length * slope || length < 1e-9 {
+                break (next, next_loss, next_gradient);
+            }
+            length *= 0.5;
+        };
+        let moved: Vec<f64> = next.iter().zip(&at).map(|(new, old)| new - old).collect();
+        let turned: Vec<f64> = next_gradient
+            .iter()
+            .zip(&gradient)
+            .map(|(new, old)| new - old)
+            .collect();
+        if dot(&moved, &turned) > 1e-12 {
+            if past.len() == MEMORY {
+                past.remove(0);
+            }
+            past.push((moved, turned));
+        }
+        (at, loss, gradient) = (next, next_loss, next_gradient);
+        if dot(&gradient, &gradient) <= target {
+            break;
+        }
+    }
+    let bias = at.pop().unwrap_or_default();
+    Solution { weights: at, bias }
+}
+
+/// The two-loop recursion of L-BFGS.
+fn direction(gradient: &[f64], past: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
+    let mut q: Vec<f64> = gradient.iter().map(|g| -g).collect();
+    let mut alphas = Vec::with_capacity(past.len());
+    for (moved, turned) in past.iter().rev() {
+        let alpha = dot(moved, &q) / dot(moved, turned);
+        add(&mut q, -alpha, turned);
+        alphas.push(alpha);
+    }
+    let scale = past.last().map_or_else(
+        || 1.0 / dot(gradient, gradient).sqrt().max(1e-12),
+        |(moved, turned)| dot(moved, turned) / dot(turned, turned),
+    );
+    q.iter_mut().for_each(|x| *x *= scale);
+    for ((moved, turned), alpha) in past.iter().zip(alphas.into_iter().rev()) {
+        let beta = dot(turned, &q) / dot(moved, turned);
+        add(&mut q, alpha - beta, moved);
+    }
+    q
+}
+
+fn evaluate(examples: &[Example<'_>], penalty: f64, at: &[f64]) -> (f64, Vec<f64>) {
+    let weights = &at[..BUCKETS];
+    let mut loss = 0.5 * penalty * dot(weights, weights);
+    let mut gradient: Vec<f64> = weights.iter().map(|w| penalty * w).collect();
+    gradient.push(0.0);
+    for example in examples {
+        let sign = if example.positive { 1.0 } else { -1.0 };
+        let margin = sign * linear(at, example.features);
+        loss += example.weight * softplus(-margin);
+        let pull = -sign * example.weight * sigmoid(-margin);
+        for (index, value) in example.features.entries() {
+            gradient[*index as usize] += pull * f64::from(*value);
+        }
+        gradient[BUCKETS] += pull;
+    }
+    (loss, gradient)
+}
+
+fn linear(at: &[f64], features: &Features) -> f64 {
+    features.entries().iter().fold(at[BUCKETS], |sum, (index, value)| {
+        sum + at[*index as usize] * f64::from(*value)
+    })
+}
+
+/// ln(1 + e^x).
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + ln_1p(exp(-x.abs()))
+}
+
+/// ln(1 + x) for x from 0 to 1, from basic operations alone: the series of 2 artanh(x / (2 + x)).
+fn ln_1p(x: f64) -> f64 {
+    let ratio = x / (2.0 + x);
+    let square = ratio * ratio;
+    let series = (0..20)
+        .rev()
+        .fold(0.0, |sum, n| sum * square + 1.0 / f64::from(2 * n + 1));
+    2.0 * ratio * series
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).fold(0.0, |sum, (x, y)| sum + x * y)
+}
+
+fn add(to: &mut [f64], factor: f64, what: &[f64]) {
+    for (x, y) in to.iter_mut().zip(what) {
+        *x += factor * y;
+    }
+}

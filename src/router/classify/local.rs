@@ -1,0 +1,237 @@
+//! The classifier that asks a model behind a Gemini API on this machine (`classifier.host`, `classifier.model`).
+
+use std::time::Duration;
+
+use reqwest::{Client, Response, StatusCode};
+use serde::Deserialize;
+use tokio::time::timeout;
+use url::Url;
+
+use super::clean::clean;
+use super::prompt::Prompt;
+use crate::error::{Explain, Kind};
+use crate::router::{AnsweredBy, ModelName, Turn, Verdict};
+
+/// How long a classification may take, unless something else is asked for: Gemini CLI gives up after 10 s.
+pub const DEADLINE: Duration = Duration::from_secs(8);
+
+/// An answer takes a few hundred bytes; what is longer is none.
+const LONGEST_REPLY: usize = 256 * 1024;
+
+/// The header in which the gateway says who answered.
+const ANSWERED_BY: &str = "x-gem-answered-by";
+
+/// Why the local model gave no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configured host and model make no URL.
+    #[error("cannot ask `{model}` at `{host}`")]
+    Address {
+        /// The configured host.
+        host: String,
+        /// The configured model.
+        model: ModelName,
+        /// Why.
+        source: url::ParseError,
+    },
+    /// The request failed.
+    #[error("cannot ask `{url}`")]
+    Request {
+        /// Where the model is served.
+        url: Url,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// No answer came in time.
+    #[error("no answer from `{url}` within {} s", after.as_secs_f64())]
+    Deadline {
+        /// Where the model is served.
+        url: Url,
+        /// The deadline.
+        after: Duration,
+    },
+    /// The answer is no success.
+    #[error("`{url}` answered {status}")]
+    Status {
+        /// Where the model is served.
+        url: Url,
+        /// The answer's status.
+        status: StatusCode,
+    },
+    /// The answer holds no choice.
+    #[error("the answer from `{url}` is not usable: {reason}")]
+    Reply {
+        /// Where the model is served.
+        url: Url,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Explain for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Address { .. } => Kind::Usage,
+            _ => Kind::Runtime,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Address { .. } => "correct `classifier.host` in Gemini CLI's settings".to_owned(),
+            _ => "`gem-setup status` tells whether the local server runs".to_owned(),
+        })
+    }
+}
+
+/// A verdict and who came to it: behind the URL there may be a gateway that knows more than one way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Who came to it.
+    pub answered_by: AnsweredBy,
+}
+
+/// Asks one model at one place.
+#[derive(Clone, Debug)]
+pub struct LocalClassifier {
+    client: Client,
+    url: Url,
+    deadline: Duration,
+}
+
+impl LocalClassifier {
+    /// Asks `model` at `host` (such as `http://localhost:9379`) through `client`, which should not go through a proxy; an
+    /// answer has to be complete within `deadline`.
+    ///
+    /// # Errors
+    /// When host and model make no URL.
+    pub fn new(client: Client, host: &str, model: &ModelName, deadline: Duration) -> Result<Self, Error> {
+        let base = host.trim_end_matches('/');
+        let url =
+            Url::parse(&format!("{base}/v1beta/models/{model}:generateContent")).map_err(|source| Error::Address {
+                host: host.to_owned(),
+                model: model.clone(),
+                source,
+            })?;
+        Ok(Self { client, url, deadline })
+    }
+
+    /// Where the model is asked.
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Classifies `request` in the light of `history` (oldest turn first).
+    ///
+    /// # Errors
+    /// When no usable answer came in time.
+    pub async fn classify(&self, request: &str, history: &[Turn]) -> Result<Answer, Error> {
+        timeout(self.deadline, self.ask(&Prompt::new(request, history)))
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::Deadline {
+                    url: self.url.clone(),
+                    after: self.deadline,
+                })
+            })
+    }
+
+    async fn ask(&self, prompt: &Prompt) -> Result<Answer, Error> {
+        let sent = self.client.post(self.url.clone()).json(&prompt.body()).send().await;
+        let response = sent.map_err(|source| self.failed(source))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(Error::Status {
+                url: self.url.clone(),
+                status,
+            });
+        }
+        let answered_by = answered_by(&response);
+        let body = self.read(response).await?;
+        let verdict = verdict_in_reply(&body).map_err(|reason| self.unusable(reason))?;
+        Ok(Answer { verdict, answered_by })
+    }
+
+    async fn read(&self, mut response: Response) -> Result<Vec<u8>, Error> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|source| self.failed(source))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > LONGEST_REPLY {
+                return Err(self.unusable(format!("it is longer than {LONGEST_REPLY} bytes")));
+            }
+        }
+        Ok(body)
+    }
+
+    /// The URL is named by our own error.
+    fn failed(&self, source: reqwest::Error) -> Error {
+        Error::Request {
+            url: self.url.clone(),
+            source: source.without_url(),
+        }
+    }
+
+    fn unusable(&self, reason: String) -> Error {
+        Error::Reply {
+            url: self.url.clone(),
+            reason,
+        }
+    }
+}
+
+fn answered_by(response: &Response) -> AnsweredBy {
+    let said = response
+        .headers()
+        .get(ANSWERED_BY)
+        .and_then(|value| value.to_str().ok());
+    [AnsweredBy::Builtin, AnsweredBy::Cache]
+        .into_iter()
+        .find(|who| said == Some(who.as_str()))
+        .unwrap_or(AnsweredBy::Model)
+}
+
+/// The verdict in the body of a reply to a classification request.
+///
+/// # Errors
+/// Says why there is none.
+pub fn verdict_in_reply(body: &[u8]) -> Result<Verdict, String> {
+    let text = reply_text(body)?;
+    let head = || text.chars().take(80).collect::<String>();
+    let answer = clean(&text).map_err(|reason| format!("{reason}: `{}`", head()))?;
+    Ok(Verdict {
+        tier: answer.tier,
+        probability: None,
+        reasoning: answer.reasoning,
+    })
+}
+
+/// The text of the first candidate in a `generateContent` reply.
+fn reply_text(body: &[u8]) -> Result<String, String> {
+    #[derive(Deserialize)]
+    struct Reply {
+        candidates: Vec<Candidate>,
+    }
+    #[derive(Deserialize)]
+    struct Candidate {
+        content: CandidateContent,
+    }
+    #[derive(Deserialize)]
+    struct CandidateContent {
+        parts: Vec<CandidatePart>,
+    }
+    #[derive(Deserialize)]
+    struct CandidatePart {
+        #[serde(default)]
+        text: String,
+    }
+    let reply: Reply = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let first = reply.candidates.into_iter().next().ok_or("it has no candidate")?;
+    Ok(first.content.parts.into_iter().map(|part| part.text).collect())
+}
+
+#[cfg(test)]
+#[path = "local_tests.rs"]
+mod tests;

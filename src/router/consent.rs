@@ -1,0 +1,247 @@
+//! Who says whether a request may go to another model than the one that was meant (FACTS section 4).
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
+
+use super::{FailureKind, ModelName};
+
+/// What consent is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The model that failed.
+    pub failed: ModelName,
+    /// How it failed.
+    pub kind: FailureKind,
+    /// The upstream's words.
+    pub message: String,
+    /// When the model will answer again, if the upstream told.
+    pub available_in: Option<Duration>,
+    /// The model that would be asked instead.
+    pub candidate: ModelName,
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            failed,
+            message,
+            candidate,
+            ..
+        } = self;
+        write!(f, "`{failed}` failed ({message}); ask `{candidate}` instead?")
+    }
+}
+
+/// What a person may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Ask the other model, this time.
+    Once,
+    /// Ask the other model until the session ends.
+    Session,
+    /// Leave it for now; the model is asked again with the next request.
+    Later,
+    /// Give the request up.
+    Stop,
+}
+
+impl Choice {
+    /// Every choice, in the order in which a person is offered them.
+    pub const ALL: [Self; 4] = [Self::Once, Self::Session, Self::Later, Self::Stop];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Session => "session",
+            Self::Later => "later",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that is no choice.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is none of `once`, `session`, `later`, `stop`")]
+pub struct ParseChoiceError(String);
+
+impl FromStr for Choice {
+    type Err = ParseChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|choice| choice.as_str() == text)
+            .ok_or_else(|| ParseChoiceError(text.to_owned()))
+    }
+}
+
+/// How a question was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Somebody chose.
+    Chosen(Choice),
+    /// Nobody here can choose: the client is told of the failure and of the candidate.
+    TellClient,
+}
+
+/// Settles questions.
+pub trait Consent: Send + Sync {
+    /// Settles `question`.
+    fn settle<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Ruling>;
+}
+
+/// Settles every question in the same way.
+#[derive(Clone, Copy, Debug)]
+pub struct Always(pub Choice);
+
+impl Consent for Always {
+    fn settle<'a>(&'a self, _: &'a Question) -> BoxFuture<'a, Ruling> {
+        Box::pin(std::future::ready(Ruling::Chosen(self.0)))
+    }
+}
+
+/// Leaves every question to the client.
+#[derive(Clone, Copy, Debug)]
+pub struct TellClient;
+
+impl Consent for TellClient {
+    fn settle<'a>(&'a self, _: &'a Question) -> BoxFuture<'a, Ruling> {
+        Box::pin(std::future::ready(Ruling::TellClient))
+    }
+}
+
+/// Puts a question to a person, who chooses.
+pub trait Ask: Send + Sync {
+    /// The person's choice.
+    ///
+    /// # Errors
+    /// When nobody can be asked, or no answer came.
+    fn ask<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, io::Result<Choice>>;
+}
+
+/// Asks a person, one question at a time; what was chosen for the session is not asked again.
+#[derive(Debug)]
+pub struct AskPerson<A> {
+    person: A,
+    for_the_session: Mutex<HashSet<(ModelName, ModelName)>>,
+}
+
+impl<A: Ask> AskPerson<A> {
+    /// Asks through `person`.
+    pub fn new(person: A) -> Self {
+        Self {
+            person,
+            for_the_session: Mutex::default(),
+        }
+    }
+
+    async fn choice(&self, question: &Question) -> Ruling {
+        let mut settled = self.for_the_session.lock().await;
+        let pair = (question.failed.clone(), question.candidate.clone());
+        if settled.contains(&pair) {
+            return Ruling::Chosen(Choice::Session);
+        }
+        match self.person.ask(question).await {
+            Ok(choice) => {
+                if choice == Choice::Session {
+                    settled.insert(pair);
+                }
+                Ruling::Chosen(choice)
+            }
+            Err(error) => {
+                tracing::warn!(failed = %question.failed, %error, "nobody could be asked for consent");
+                Ruling::TellClient
+            }
+        }
+    }
+}
+
+impl<A: Ask> Consent for AskPerson<A> {
+    fn settle<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Ruling> {
+        Box::pin(self.choice(question))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as StdMutex;
+
+    use super::*;
+
+    struct Scripted(StdMutex<Vec<io::Result<Choice>>>);
+
+    impl Ask for Scripted {
+        fn ask<'a>(&'a self, _: &'a Question) -> BoxFuture<'a, io::Result<Choice>> {
+            Box::pin(async { self.0.lock().unwrap().remove(0) })
+        }
+    }
+
+    fn question() -> Question {
+        Question {
+            failed: "pro".parse().unwrap(),
+            kind: FailureKind::Terminal,
+            message: "quota exceeded".to_owned(),
+            available_in: None,
+            candidate: "flash".parse().unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fixed_answer_is_given_to_every_question() {
+        for choice in Choice::ALL {
+            assert_eq!(Always(choice).settle(&question()).await, Ruling::Chosen(choice));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_may_be_left_to_the_client() {
+        assert_eq!(TellClient.settle(&question()).await, Ruling::TellClient);
+    }
+
+    #[tokio::test]
+    async fn a_person_is_asked_each_time_until_they_choose_for_the_session() {
+        let script = vec![Ok(Choice::Once), Ok(Choice::Session)];
+        let consent = AskPerson::new(Scripted(StdMutex::new(script)));
+        assert_eq!(consent.settle(&question()).await, Ruling::Chosen(Choice::Once));
+        for _ in 0..3 {
+            assert_eq!(consent.settle(&question()).await, Ruling::Chosen(Choice::Session));
+        }
+    }
+
+    #[tokio::test]
+    async fn when_nobody_can_be_asked_the_client_is_told() {
+        let script = vec![Err(io::Error::other("no terminal"))];
+        let consent = AskPerson::new(Scripted(StdMutex::new(script)));
+        assert_eq!(consent.settle(&question()).await, Ruling::TellClient);
+    }
+
+    #[test]
+    fn the_question_names_both_models_and_the_cause() {
+        assert_eq!(
+            question().to_string(),
+            "`pro` failed (quota exceeded); ask `flash` instead?"
+        );
+    }
+
+    #[test]
+    fn the_words_for_the_choices_can_be_read_back() {
+        for choice in Choice::ALL {
+            assert_eq!(choice.as_str().parse(), Ok(choice));
+        }
+        assert!("maybe".parse::<Choice>().is_err());
+    }
+}

@@ -1,0 +1,333 @@
+//! What a Google API error says of the model that answered it (FACTS section 4).
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A delay above this is no pause but the end of the quota.
+pub const LONGEST_TRANSIENT_DELAY: Duration = Duration::from_secs(300);
+
+/// The hour, in UTC, by which daily quotas are renewed: midnight Pacific standard time. Under daylight saving time they are
+/// renewed an hour earlier (<https://ai.google.dev/gemini-api/docs/rate-limits>).
+const DAILY_RENEWAL_HOUR_UTC: i64 = 8;
+
+/// The kinds of failure that a policy tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// This model will not answer for a good while.
+    Terminal,
+    /// The same request may succeed after a pause.
+    Transient,
+    /// The upstream does not know the model.
+    NotFound,
+    /// Anything else.
+    Unknown,
+}
+
+impl FailureKind {
+    /// The word used in headers and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminal => "terminal",
+            Self::Transient => "transient",
+            Self::NotFound => "not_found",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether the request of a failed attempt may be sent again, to the same model or to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// The upstream has refused to act on it, or never had it.
+    Safe,
+    /// The upstream may have acted on it.
+    MayHaveActed,
+    /// The answer has begun to reach the client.
+    Streaming,
+    /// The fault is the request's own: every model would refuse it.
+    Pointless,
+}
+
+/// Why a model did not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFailure {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// When the model will answer again, if the upstream told.
+    pub delay: Option<Duration>,
+    /// True when the model lacks capacity, false when a quota is used up.
+    pub lacks_capacity: bool,
+    /// The upstream's words.
+    pub message: String,
+}
+
+/// An upstream's answer that is no success.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorResponse<'a> {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Retry-After` header, as it came.
+    pub retry_after: Option<&'a str>,
+    /// The body: a Google API error in JSON, or anything else.
+    pub body: &'a [u8],
+    /// When it came; the clock against which dates are read.
+    pub received: Timestamp,
+}
+
+impl ModelFailure {
+    /// A failure of `kind` about which nothing more is known.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            delay: None,
+            lacks_capacity: false,
+            message: message.into(),
+        }
+    }
+
+    /// Reads the failure out of `response`.
+    #[must_use]
+    pub fn from_response(response: &ErrorResponse<'_>) -> Self {
+        let error = GoogleError::parse(response.body).unwrap_or_default();
+        let status = error.code.unwrap_or(response.status);
+        let failure = |kind, delay| Self {
+            delay,
+            ..Self::new(kind, error.message_or(response))
+        };
+        if status == 404 {
+            return failure(FailureKind::NotFound, None);
+        }
+        let told = error.told_delay();
+        if let Some(reason) = error.terminal_reason().filter(|_| is_overload(status)) {
+            let delay = match reason {
+                // The delay that comes with these is that of the per-minute quota.
+                TerminalReason::DailyQuota => Some(until_daily_renewal(response.received)),
+                TerminalReason::QuotaExhausted => told,
+                TerminalReason::NoQuota | TerminalReason::NoCapacity => None,
+            };
+            return Self {
+                lacks_capacity: reason == TerminalReason::NoCapacity,
+                ..failure(FailureKind::Terminal, delay)
+            };
+        }
+        let header = || {
+            let value = response.retry_after.filter(|_| is_overload(status))?;
+            parse_retry_after(value, response.received)
+        };
+        match told.or_else(header) {
+            Some(delay) if delay > LONGEST_TRANSIENT_DELAY => failure(FailureKind::Terminal, Some(delay)),
+            Some(delay) => failure(FailureKind::Transient, Some(delay)),
+            None if is_overload(status) => failure(FailureKind::Transient, None),
+            None => failure(FailureKind::Unknown, None),
+        }
+    }
+
+    /// Whether a request that was answered with this failure and `status` may be sent again.
+    #[must_use]
+    pub const fn repeat(&self, status: u16) -> Repeat {
+        match (self.kind, status) {
+            (FailureKind::Unknown, 400..=499) => Repeat::Pointless,
+            (FailureKind::Unknown, _) => Repeat::MayHaveActed,
+            _ => Repeat::Safe,
+        }
+    }
+}
+
+const fn is_overload(status: u16) -> bool {
+    matches!(status, 429 | 499 | 503)
+}
+
+/// Reads a `Retry-After` header: seconds, or a date to be compared with `now`; a date in the past is no delay.
+#[must_use]
+pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+}
+
+fn until_daily_renewal(now: Timestamp) -> Duration {
+    const DAY: i64 = 24 * 3600;
+    let since_renewal = (now.as_second() - DAILY_RENEWAL_HOUR_UTC * 3600).rem_euclid(DAY);
+    Duration::from_secs((DAY - since_renewal).unsigned_abs())
+}
+
+/// Reads `12.5s`, `800ms` or `2m`, also put together as in `1m30s`, from the start of `text`.
+fn parse_delay(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = None::<Duration>;
+    loop {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let (Ok(number), Some(unit)) = (number.parse::<f64>(), seconds_per(unit)) else {
+            return total;
+        };
+        let part = Duration::try_from_secs_f64(number * unit).ok()?;
+        total = Some(total.unwrap_or_default().saturating_add(part));
+        rest = tail;
+    }
+}
+
+fn seconds_per(unit: &str) -> Option<f64> {
+    match unit {
+        "ms" => Some(0.001),
+        "s" => Some(1.0),
+        "m" => Some(60.0),
+        "h" => Some(3600.0),
+        _ => None,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TerminalReason {
+    DailyQuota,
+    QuotaExhausted,
+    NoQuota,
+    NoCapacity,
+}
+
+/// The `error` object, as much of it as matters.
+#[derive(Debug, Default, Deserialize)]
+struct GoogleError {
+    code: Option<u16>,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    details: Vec<Detail>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Detail {
+    #[serde(rename = "@type")]
+    type_url: String,
+    reason: String,
+    #[serde(rename = "retryDelay")]
+    retry_delay: String,
+    violations: Vec<Violation>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Violation {
+    #[serde(rename = "quotaId")]
+    quota_id: String,
+}
+
+impl GoogleError {
+    /// The error in `body`: `{"error": {…}}`, or a list of one such, which is how a streamed call fails.
+    fn parse(body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Envelope {
+            error: serde_json::Value,
+        }
+        let envelope = if body.trim_ascii_start().starts_with(b"[") {
+            serde_json::from_slice::<Vec<Envelope>>(body).ok()?.into_iter().next()?
+        } else {
+            serde_json::from_slice(body).ok()?
+        };
+        Some(Self::from_value(envelope.error))
+    }
+
+    /// Field by field, so that one of an unexpected form does not hide the others.
+    fn from_value(mut error: serde_json::Value) -> Self {
+        let mut take = |key: &str| error.get_mut(key).map(serde_json::Value::take).unwrap_or_default();
+        let details = match take("details") {
+            serde_json::Value::Array(details) => details,
+            _ => Vec::new(),
+        };
+        Self {
+            code: serde_json::from_value(take("code")).ok(),
+            message: serde_json::from_value(take("message")).unwrap_or_default(),
+            details: details
+                .into_iter()
+                .filter_map(|detail| serde_json::from_value(detail).ok())
+                .collect(),
+        }
+    }
+
+    fn message_or(&self, response: &ErrorResponse<'_>) -> String {
+        if self.message.is_empty() {
+            format!("the upstream answered {}", response.status)
+        } else {
+            self.message.clone()
+        }
+    }
+
+    fn of_type<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Detail> {
+        self.details
+            .iter()
+            .filter(move |detail| detail.type_url.rsplit(['/', '.']).next() == Some(name))
+    }
+
+    fn says_daily_quota(&self) -> bool {
+        self.of_type("QuotaFailure")
+            .flat_map(|detail| &detail.violations)
+            .any(|violation| violation.quota_id.contains("PerDay") || violation.quota_id.contains("Daily"))
+    }
+
+    fn terminal_reason(&self) -> Option<TerminalReason> {
+        if self.says_daily_quota() {
+            return Some(TerminalReason::DailyQuota);
+        }
+        let by_reason = self
+            .of_type("ErrorInfo")
+            .find_map(|detail| match detail.reason.as_str() {
+                "MODEL_CAPACITY_EXHAUSTED" => Some(TerminalReason::NoCapacity),
+                "QUOTA_EXHAUSTED" => Some(TerminalReason::QuotaExhausted),
+                _ => None,
+            });
+        by_reason.or_else(|| says_limit_zero(&self.message).then_some(TerminalReason::NoQuota))
+    }
+
+    /// The delay in RetryInfo, else in the message.
+    fn told_delay(&self) -> Option<Duration> {
+        self.of_type("RetryInfo")
+            .find_map(|detail| parse_delay(&detail.retry_delay))
+            .or_else(|| delay_in_message(&self.message))
+            .filter(|delay| !delay.is_zero())
+    }
+}
+
+/// Whether `message` states a limit of exactly nought, as in `limit: 0, model: …`.
+fn says_limit_zero(message: &str) -> bool {
+    let lower = message.to_ascii_lowercase();
+    lower.match_indices("limit:").any(|(at, label)| {
+        let Some(rest) = lower[at + label.len()..].trim_start().strip_prefix('0') else {
+            return false;
+        };
+        let mut following = rest.chars();
+        match following.next() {
+            Some(c) if c.is_ascii_digit() => false,
+            Some('.') => !following.next().is_some_and(|c| c.is_ascii_digit()),
+            _ => true,
+        }
+    })
+}
+
+fn delay_in_message(message: &str) -> Option<Duration> {
+    const LABEL: &str = "please retry in ";
+    let at = message.to_ascii_lowercase().find(LABEL)?;
+    parse_delay(&message[at + LABEL.len()..])
+}
+
+#[cfg(test)]
+#[path = "failure_tests.rs"]
+mod tests;

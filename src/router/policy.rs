@@ -1,0 +1,186 @@
+//! What happens when a model fails, and which models are asked after it (FACTS section 4).
+
+use std::num::NonZeroU32;
+
+use serde::Deserialize;
+
+use super::{FailureKind, ModelAvailability, ModelName, Unavailable};
+
+/// Attempts at a model whose policy names no number; that of Gemini CLI.
+const DEFAULT_ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
+
+/// Whether a person is asked before another model is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// The next model is asked without a word.
+    Silent,
+    /// Consent is sought first.
+    #[default]
+    Prompt,
+}
+
+/// What becomes of a model that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transition {
+    /// It is not asked for a good while.
+    #[default]
+    Terminal,
+    /// It gets one more try per turn.
+    StickyRetry,
+}
+
+/// One value for each kind of failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PerKind<T> {
+    terminal: T,
+    transient: T,
+    not_found: T,
+    unknown: T,
+}
+
+impl<T: Copy> PerKind<T> {
+    /// The same value for every kind.
+    pub const fn all(value: T) -> Self {
+        Self {
+            terminal: value,
+            transient: value,
+            not_found: value,
+            unknown: value,
+        }
+    }
+
+    /// The value for `kind`.
+    pub const fn of(&self, kind: FailureKind) -> T {
+        match kind {
+            FailureKind::Terminal => self.terminal,
+            FailureKind::Transient => self.transient,
+            FailureKind::NotFound => self.not_found,
+            FailureKind::Unknown => self.unknown,
+        }
+    }
+}
+
+/// What applies to one model in a chain.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The model.
+    pub model: ModelName,
+    /// Whether a person is asked before the next model is.
+    #[serde(default)]
+    pub actions: PerKind<Action>,
+    /// What becomes of the model.
+    #[serde(default)]
+    pub transitions: PerKind<Transition>,
+    /// How often the model is asked before the next one is, at transient failures.
+    #[serde(default = "default_attempts")]
+    pub max_attempts: NonZeroU32,
+    /// Asked even when it is unavailable, if no other is left.
+    #[serde(default)]
+    pub last_resort: bool,
+}
+
+const fn default_attempts() -> NonZeroU32 {
+    DEFAULT_ATTEMPTS
+}
+
+/// The models that are asked one after the other; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    policies: Vec<Policy>,
+    wraps_around: bool,
+}
+
+/// Which model of a chain is to be asked, and which before it cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selected<'a> {
+    /// The policy of the model.
+    pub policy: &'a Policy,
+    /// The unavailable ones before it.
+    pub skipped: Vec<(&'a ModelName, Unavailable)>,
+}
+
+impl Chain {
+    /// `policies` in this order; `None` when there are none.
+    pub(super) fn new(policies: Vec<Policy>, wraps_around: bool) -> Option<Self> {
+        (!policies.is_empty()).then_some(Self { policies, wraps_around })
+    }
+
+    /// The chain of a model that stands alone: it is its own last resort.
+    #[must_use]
+    pub fn alone(model: ModelName) -> Self {
+        let policy = Policy {
+            model,
+            actions: PerKind::default(),
+            transitions: PerKind::default(),
+            max_attempts: DEFAULT_ATTEMPTS,
+            last_resort: true,
+        };
+        Self {
+            policies: vec![policy],
+            wraps_around: false,
+        }
+    }
+
+    /// The policies, first model first.
+    #[must_use]
+    pub fn policies(&self) -> &[Policy] {
+        &self.policies
+    }
+
+    /// The models, first one first.
+    pub fn models(&self) -> impl Iterator<Item = &ModelName> {
+        self.policies.iter().map(|policy| &policy.model)
+    }
+
+    /// The chain from `model` on: the rest after it, and, if the chain wraps around, then those before it. `None` when `model`
+    /// is not in the chain.
+    #[must_use]
+    pub fn starting_at(mut self, model: &ModelName) -> Option<Self> {
+        let at = self.models().position(|candidate| candidate == model)?;
+        self.policies.rotate_left(at);
+        if !self.wraps_around {
+            self.policies.truncate(self.policies.len() - at);
+        }
+        Some(self)
+    }
+
+    /// The chain with `model` in the place, and under the policy, of `other`.
+    #[must_use]
+    pub(super) fn with_instead(mut self, other: &ModelName, model: &ModelName) -> Self {
+        for policy in &mut self.policies {
+            if policy.model == *other {
+                policy.model = model.clone();
+            }
+        }
+        self
+    }
+
+    /// The chain with every action silent, as in plan mode.
+    #[must_use]
+    pub fn silent(mut self) -> Self {
+        for policy in &mut self.policies {
+            policy.actions = PerKind::all(Action::Silent);
+        }
+        self
+    }
+
+    /// The first model that is available, else the last resort, of those that are not among `tried`.
+    #[must_use]
+    pub fn select(&self, availability: &ModelAvailability, tried: &[ModelName]) -> Option<Selected<'_>> {
+        let untried = || self.policies.iter().filter(|policy| !tried.contains(&policy.model));
+        let (first, skipped) = availability.first_available(untried().map(|policy| &policy.model));
+        let policy = match first {
+            Some(model) => untried().find(|policy| policy.model == *model),
+            None => untried().find(|policy| policy.last_resort),
+        }?;
+        let skipped = skipped
+            .into_iter()
+            .filter(|(model, _)| **model != policy.model)
+            .collect();
+        Some(Selected { policy, skipped })
+    }
+}

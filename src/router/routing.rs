@@ -1,0 +1,321 @@
+//! From a request to the model it goes to, and why.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::classify::local::LocalClassifier;
+use super::contents::{Conversation, turns_for_context};
+use super::models::{Models, Selection};
+use super::policy::Chain;
+use super::strategy::{self, Case, Decided, Finding, Pick, Strategy};
+use super::{AnsweredBy, ModelAvailability, ModelName, Tier};
+
+/// Everything that a decision depends on, beyond the models and their health.
+#[derive(Clone, Debug, Default)]
+pub struct RoutingContext {
+    /// The request and what was said before it.
+    pub conversation: Conversation,
+    /// Who asked for which model.
+    pub asked: Asked,
+    /// How the user approves of what the assistant does.
+    pub approval: ApprovalMode,
+    /// Who classifies.
+    pub classifier: ClassifierChoice,
+}
+
+/// The places where a model may be asked for; the first that names one counts.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The path of the request, at the gateway.
+    pub path: Option<ModelName>,
+    /// The `--model` flag.
+    pub flag: Option<ModelName>,
+    /// `GEMINI_MODEL`.
+    pub environment: Option<ModelName>,
+    /// `model.name` of the settings.
+    pub settings: Option<ModelName>,
+}
+
+impl Asked {
+    /// The name that counts, and how the trace calls the place it comes from.
+    pub(super) fn first(&self) -> Option<(&ModelName, &'static str)> {
+        [
+            (&self.path, "the request's path"),
+            (&self.flag, "`--model`"),
+            (&self.environment, "`GEMINI_MODEL`"),
+            (&self.settings, "`model.name`"),
+        ]
+        .into_iter()
+        .find_map(|(name, place)| name.as_ref().map(|name| (name, place)))
+    }
+}
+
+/// How the user approves of what the assistant does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ApprovalMode {
+    /// Step by step, or not at all.
+    #[default]
+    Default,
+    /// A plan is being made.
+    Plan,
+    /// The plan in this file was approved.
+    ApprovedPlan(PathBuf),
+}
+
+/// Who classifies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClassifierChoice {
+    /// The local model where one is configured; the built-in classifier where none is or when it fails.
+    #[default]
+    Model,
+    /// The built-in classifier.
+    Builtin,
+}
+
+/// A text that names no classifier.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is neither `model` nor `builtin`")]
+pub struct ParseClassifierError(String);
+
+impl FromStr for ClassifierChoice {
+    type Err = ParseClassifierError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "model" => Ok(Self::Model),
+            "builtin" => Ok(Self::Builtin),
+            other => Err(ParseClassifierError(other.to_owned())),
+        }
+    }
+}
+
+/// The strategies, in the order in which they are consulted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The model that was asked for is unavailable.
+    Fallback,
+    /// One model was asked for by name.
+    Override,
+    /// A plan is being made, or was approved.
+    ApprovalMode,
+    /// The local model classified the request.
+    GemmaClassifier,
+    /// The built-in classifier classified the request.
+    BuiltinClassifier,
+    /// Nothing else applied.
+    Default,
+}
+
+impl Source {
+    /// The word used in JSON, headers and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fallback => "fallback",
+            Self::Override => "override",
+            Self::ApprovalMode => "approval-mode",
+            Self::GemmaClassifier => "gemma-classifier",
+            Self::BuiltinClassifier => "builtin-classifier",
+            Self::Default => "default",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One strategy that was consulted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TraceEntry {
+    /// Which.
+    pub strategy: Source,
+    /// What came of it: `decided: …`, `passed: …` or `failed: …`.
+    pub outcome: String,
+    /// How long it took, in milliseconds.
+    pub latency_ms: u64,
+}
+
+/// Which model a request goes to, and why. As JSON it is what `route --json` prints (CONTRACT section 2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RoutingDecision {
+    /// The model.
+    pub model: ModelName,
+    /// The model's tier; `None` for one that is neither flash nor pro, or not known.
+    pub tier: Option<Tier>,
+    /// The strategy that decided.
+    pub source: Source,
+    /// How long the decision took, in milliseconds.
+    pub latency_ms: u64,
+    /// Why, in words.
+    pub reasoning: String,
+    /// The strategies that were consulted, in order; the last one decided.
+    pub trace: Vec<TraceEntry>,
+    /// Who classified, if anybody did.
+    #[serde(skip)]
+    pub answered_by: Option<AnsweredBy>,
+    /// The models to be asked one after the other, the decided one first.
+    #[serde(skip)]
+    pub chain: Chain,
+}
+
+/// Decides; one for a session.
+pub struct Router {
+    models: Arc<Models>,
+    availability: Arc<ModelAvailability>,
+    strategies: Vec<Box<dyn Strategy>>,
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router")
+            .field("availability", &self.availability)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Router {
+    /// A router over `models`, which goes by their `availability`; `local` is the local classifier where one is enabled.
+    #[must_use]
+    pub fn new(models: Arc<Models>, availability: Arc<ModelAvailability>, local: Option<LocalClassifier>) -> Self {
+        Self {
+            models,
+            availability,
+            strategies: strategy::in_order(local),
+        }
+    }
+
+    /// The models it routes to.
+    #[must_use]
+    pub fn models(&self) -> &Models {
+        &self.models
+    }
+
+    /// The models' health.
+    #[must_use]
+    pub const fn availability(&self) -> &Arc<ModelAvailability> {
+        &self.availability
+    }
+
+    /// Decides which model the request goes to. A strategy that fails is skipped and shows in the trace.
+    pub async fn route(&self, context: &RoutingContext) -> RoutingDecision {
+        let start = Instant::now();
+        let asked = context.asked.first();
+        let name = asked.map_or(self.models.default_name(), |(name, _)| name);
+        let case = Case {
+            models: &self.models,
+            availability: &self.availability,
+            context,
+            name,
+            asked_by: asked.map(|(_, place)| place),
+            selection: self.models.resolve(name),
+            turns: turns_for_context(&context.conversation.history),
+        };
+        let mut trace = Vec::new();
+        for strategy in &self.strategies {
+            let began = Instant::now();
+            let finding = strategy.consider(&case).await;
+            let mut record = |outcome| {
+                trace.push(TraceEntry {
+                    strategy: strategy.source(),
+                    outcome,
+                    latency_ms: millis(began),
+                });
+            };
+            match finding {
+                Ok(Finding::Passed(why)) => record(format!("passed: {why}")),
+                Err(why) => record(format!("failed: {why}")),
+                Ok(Finding::Decided(decided)) => {
+                    let settled = settle(&case, decided);
+                    record(settled.outcome());
+                    return settled.decision(strategy.source(), start, trace);
+                }
+            }
+        }
+        let settled = settle(&case, Decided::by_default());
+        trace.push(TraceEntry {
+            strategy: Source::Default,
+            outcome: settled.outcome(),
+            latency_ms: 0,
+        });
+        settled.decision(Source::Default, start, trace)
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    since.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// What was decided, after the models' health was looked at.
+struct Settled {
+    model: ModelName,
+    tier: Option<Tier>,
+    reasoning: String,
+    answered_by: Option<AnsweredBy>,
+    chain: Chain,
+}
+
+impl Settled {
+    fn outcome(&self) -> String {
+        format!("decided: `{}`: {}", self.model, self.reasoning)
+    }
+
+    fn decision(self, source: Source, start: Instant, trace: Vec<TraceEntry>) -> RoutingDecision {
+        RoutingDecision {
+            model: self.model,
+            tier: self.tier,
+            source,
+            latency_ms: millis(start),
+            reasoning: self.reasoning,
+            trace,
+            answered_by: self.answered_by,
+            chain: self.chain,
+        }
+    }
+}
+
+/// The model of a tier may be unavailable although the choice as a whole is not: then the next of its chain is taken.
+fn settle(case: &Case<'_>, decided: Decided) -> Settled {
+    let (wanted, tier) = match decided.pick {
+        Pick::Tier(tier) => (case.selection.model_for(tier).clone(), Some(tier)),
+        Pick::Model(model) => {
+            let tier = case.models.tier(&model);
+            (model, tier)
+        }
+    };
+    let chain = case.chain(&wanted);
+    let instead = chain
+        .select(case.availability, &[])
+        .map(|selected| &selected.policy.model)
+        .filter(|model| **model != wanted && matches!(case.selection, Selection::Choice { .. }))
+        .cloned();
+    let answered_by = decided.answered_by;
+    match instead {
+        None => Settled {
+            model: wanted,
+            tier,
+            reasoning: decided.reasoning,
+            answered_by,
+            chain,
+        },
+        Some(model) => Settled {
+            tier: case.models.tier(&model),
+            reasoning: format!("{} (`{wanted}` is unavailable)", decided.reasoning),
+            answered_by,
+            chain: case.chain(&model),
+            model,
+        },
+    }
+}
+
+#[cfg(test)]
+#[path = "routing_tests.rs"]
+mod tests;

@@ -1,0 +1,35 @@
+//! When the model that was asked for is unavailable, the next of its chain.
+
+use futures_util::future::BoxFuture;
+
+use super::{Case, Finding, Pick, Source, Strategy, Tier, ready};
+
+/// Looks at the models' health; a choice stands or falls with its pro model, as in Gemini CLI.
+pub(super) struct Fallback;
+
+impl Strategy for Fallback {
+    fn source(&self) -> Source {
+        Source::Fallback
+    }
+
+    fn consider<'a>(&'a self, case: &'a Case<'a>) -> BoxFuture<'a, Result<Finding, String>> {
+        ready(find(case))
+    }
+}
+
+fn find(case: &Case<'_>) -> Finding {
+    let wanted = case.selection.model_for(Tier::Pro);
+    let Some(why) = case.availability.unavailable(wanted) else {
+        return Finding::passed(format!("`{wanted}` is available"));
+    };
+    let chain = case.chain(wanted);
+    match chain.select(case.availability, &[]) {
+        Some(selected) if selected.policy.model != *wanted => Finding::decided(
+            Pick::Model(selected.policy.model.clone()),
+            format!("`{wanted}` is unavailable ({why})"),
+        ),
+        _ => Finding::passed(format!(
+            "`{wanted}` is unavailable ({why}), and so is all that could stand in for it"
+        )),
+    }
+}

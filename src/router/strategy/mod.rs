@@ -1,0 +1,129 @@
+//! The strategies of the router, in the order in which they are consulted; the first that decides ends the search, and where
+//! none does the powerful model is taken (FACTS section 4).
+
+mod approval_mode;
+mod builtin_classifier;
+mod fallback;
+mod gemma_classifier;
+mod override_model;
+
+use futures_util::future::BoxFuture;
+
+use super::classify::local::LocalClassifier;
+use super::models::{Models, Selection};
+use super::policy::Chain;
+use super::routing::{ApprovalMode, RoutingContext, Source};
+use super::{AnsweredBy, ModelAvailability, ModelName, Tier, Turn, Verdict};
+
+/// One request, with all that strategies look at.
+pub(super) struct Case<'a> {
+    pub(super) models: &'a Models,
+    pub(super) availability: &'a ModelAvailability,
+    pub(super) context: &'a RoutingContext,
+    /// The name that was asked for, or the default.
+    pub(super) name: &'a ModelName,
+    /// Where it was asked for; `None` for the default.
+    pub(super) asked_by: Option<&'static str>,
+    /// What the name stands for.
+    pub(super) selection: Selection,
+    /// What of the history a classifier sees.
+    pub(super) turns: Vec<Turn>,
+}
+
+impl Case<'_> {
+    /// The models to be asked one after the other when `first` comes first; silent in plan mode.
+    pub(super) fn chain(&self, first: &ModelName) -> Chain {
+        let chain = self.models.chain(&self.selection, first);
+        match self.context.approval {
+            ApprovalMode::Plan => chain.silent(),
+            ApprovalMode::Default | ApprovalMode::ApprovedPlan(_) => chain,
+        }
+    }
+}
+
+/// What a strategy picks.
+pub(super) enum Pick {
+    /// The choice's model of this tier.
+    Tier(Tier),
+    /// This model.
+    Model(ModelName),
+}
+
+/// What a strategy decided.
+pub(super) struct Decided {
+    pub(super) pick: Pick,
+    pub(super) reasoning: String,
+    /// Who classified, if anybody did.
+    pub(super) answered_by: Option<AnsweredBy>,
+}
+
+impl Decided {
+    /// What holds when no strategy decides.
+    pub(super) fn by_default() -> Self {
+        Self {
+            pick: Pick::Tier(Tier::Pro),
+            reasoning: "nothing says that the fast model is enough".to_owned(),
+            answered_by: None,
+        }
+    }
+}
+
+/// What a strategy makes of a case.
+pub(super) enum Finding {
+    /// It decides.
+    Decided(Decided),
+    /// It does not apply, and says why.
+    Passed(String),
+}
+
+impl Finding {
+    fn decided(pick: Pick, reasoning: impl Into<String>) -> Self {
+        Self::Decided(Decided {
+            pick,
+            reasoning: reasoning.into(),
+            answered_by: None,
+        })
+    }
+
+    fn classified(verdict: Verdict, answered_by: AnsweredBy) -> Self {
+        Self::Decided(Decided {
+            pick: Pick::Tier(verdict.tier),
+            reasoning: verdict.reasoning,
+            answered_by: Some(answered_by),
+        })
+    }
+
+    fn passed(why: impl Into<String>) -> Self {
+        Self::Passed(why.into())
+    }
+}
+
+/// One way to decide.
+pub(super) trait Strategy: Send + Sync {
+    /// Its name.
+    fn source(&self) -> Source;
+
+    /// Decides, passes, or fails with a reason.
+    fn consider<'a>(&'a self, case: &'a Case<'a>) -> BoxFuture<'a, Result<Finding, String>>;
+}
+
+/// Every strategy, first to be consulted first.
+pub(super) fn in_order(local: Option<LocalClassifier>) -> Vec<Box<dyn Strategy>> {
+    vec![
+        Box::new(fallback::Fallback),
+        Box::new(override_model::Override),
+        Box::new(approval_mode::Approval),
+        Box::new(gemma_classifier::Gemma(local)),
+        Box::new(builtin_classifier::Builtin),
+    ]
+}
+
+/// Why a classifier has nothing to do, if it has not.
+fn nothing_to_classify(case: &Case<'_>) -> Option<Finding> {
+    let is_empty = case.context.conversation.request.trim().is_empty();
+    is_empty.then(|| Finding::passed("the request holds no text"))
+}
+
+fn ready<'a>(finding: Finding) -> BoxFuture<'a, Result<Finding, String>> {
+    Box::pin(std::future::ready(Ok(finding)))
+}

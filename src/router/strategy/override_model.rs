@@ -1,0 +1,30 @@
+//! When one model was asked for by name, that model.
+
+use futures_util::future::BoxFuture;
+
+use super::{Case, Finding, Pick, Selection, Source, Strategy, ready};
+
+/// Goes by the name that was asked for.
+pub(super) struct Override;
+
+impl Strategy for Override {
+    fn source(&self) -> Source {
+        Source::Override
+    }
+
+    fn consider<'a>(&'a self, case: &'a Case<'a>) -> BoxFuture<'a, Result<Finding, String>> {
+        ready(find(case))
+    }
+}
+
+fn find(case: &Case<'_>) -> Finding {
+    let name = case.name;
+    let asked = match case.asked_by {
+        Some(place) => format!("{place} asks for `{name}`"),
+        None => format!("nobody asks for a model, so it is `{name}`"),
+    };
+    match &case.selection {
+        Selection::Model(model) => Finding::decided(Pick::Model(model.clone()), asked),
+        Selection::Choice { .. } => Finding::passed(format!("{asked}, which is to be classified")),
+    }
+}

@@ -1,0 +1,176 @@
+//! What the gateway tells the supervisor of the engine's work, so that a busy engine is not taken for a hung one.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Whether the engine has reason to be silent. Clones are handles to the same record.
+///
+/// A single-threaded engine (FACTS section 5) answers no health probe while it generates, and goes on generating when its
+/// client has left. So each request comes with the patience that its answer deserves, and the engine counts as busy until
+/// it answers or the patience since its last sign of life is used up. New requests do not renew the patience.
+#[derive(Clone, Debug, Default)]
+pub struct EngineActivity {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    child: u64,
+    outstanding: usize,
+    silent_since: Option<Instant>,
+    patience: Duration,
+}
+
+impl EngineActivity {
+    /// A request is sent to the engine now, which may be silent over it for `patience`.
+    #[must_use]
+    pub fn begin(&self, patience: Duration) -> Busy {
+        let mut inner = self.lock();
+        inner.outstanding += 1;
+        inner.patience = inner.patience.max(patience);
+        inner.silent_since.get_or_insert_with(Instant::now);
+        Busy {
+            activity: self.clone(),
+            child: inner.child,
+            finished: false,
+        }
+    }
+
+    /// Whether the engine has reason to be silent now.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let inner = self.lock();
+        inner.silent_since.is_some_and(|since| since.elapsed() < inner.patience)
+    }
+
+    /// The engine gave a sign of life that belongs to no request: it answered a probe.
+    pub fn alive(&self) {
+        self.lock().heard();
+    }
+
+    /// A new child took over: whatever the last one worked on is void.
+    pub fn reset(&self) {
+        let mut inner = self.lock();
+        *inner = Inner {
+            child: inner.child + 1,
+            ..Inner::default()
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn heard(&mut self) {
+        if self.outstanding == 0 {
+            self.silent_since = None;
+            self.patience = Duration::ZERO;
+        } else {
+            self.silent_since = Some(Instant::now());
+        }
+    }
+}
+
+/// One request that the engine works on. Dropped unfinished (the client left, the deadline passed), the engine is taken to
+/// work on it still.
+#[derive(Debug)]
+pub struct Busy {
+    activity: EngineActivity,
+    child: u64,
+    finished: bool,
+}
+
+impl Busy {
+    /// A part of the answer arrived: the patience starts anew.
+    pub fn progress(&self) {
+        let mut inner = self.activity.lock();
+        if inner.child == self.child {
+            inner.heard();
+        }
+    }
+
+    /// The whole answer, or the end of the connection, arrived.
+    pub fn finish(mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut inner = self.activity.lock();
+        if inner.child == self.child {
+            inner.outstanding -= 1;
+            if self.finished {
+                inner.heard();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_excuses_silence_until_its_patience_is_used_up() {
+        let activity = EngineActivity::default();
+        assert!(!activity.is_busy());
+        let request = activity.begin(PATIENCE);
+        tokio::time::advance(PATIENCE / 2).await;
+        assert!(activity.is_busy());
+        tokio::time::advance(PATIENCE).await;
+        assert!(!activity.is_busy());
+        request.finish();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_ends_the_excuse_and_an_abandoned_request_does_not() {
+        let activity = EngineActivity::default();
+        activity.begin(PATIENCE).finish();
+        assert!(!activity.is_busy());
+        drop(activity.begin(PATIENCE));
+        assert!(activity.is_busy());
+        activity.alive();
+        assert!(!activity.is_busy());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_keep_coming_do_not_hide_a_hung_engine() {
+        let activity = EngineActivity::default();
+        for _ in 0..4 {
+            drop(activity.begin(PATIENCE));
+            tokio::time::advance(PATIENCE / 3).await;
+        }
+        assert!(!activity.is_busy());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_part_of_a_streamed_answer_renews_the_patience() {
+        let activity = EngineActivity::default();
+        let request = activity.begin(PATIENCE);
+        for _ in 0..4 {
+            tokio::time::advance(PATIENCE * 2 / 3).await;
+            request.progress();
+        }
+        tokio::time::advance(PATIENCE / 2).await;
+        assert!(activity.is_busy());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_child_owes_nothing_for_the_last_one() {
+        let activity = EngineActivity::default();
+        let old = activity.begin(PATIENCE);
+        activity.reset();
+        assert!(!activity.is_busy());
+        let new = activity.begin(PATIENCE);
+        drop(old);
+        new.finish();
+        assert!(!activity.is_busy());
+    }
+}

@@ -1,0 +1,54 @@
+//! The runtime inside gem-setup: the built-in classifier stands in for the model.
+
+use std::path::Path;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::{CommandLine, Error, Runtime, RuntimeName};
+use crate::catalog::Model;
+use crate::progress::Progress;
+
+/// The built-in classifier as a runtime: it serves `model`'s classification requests and needs nothing.
+#[derive(Clone, Debug)]
+pub struct Builtin {
+    model: String,
+}
+
+impl Builtin {
+    /// The built-in runtime answering under the name `model`.
+    pub fn new(model: impl Into<String>) -> Self {
+        Self { model: model.into() }
+    }
+}
+
+impl Runtime for Builtin {
+    fn name(&self) -> RuntimeName {
+        RuntimeName::Builtin
+    }
+
+    fn program(&self) -> Option<&Path> {
+        None
+    }
+
+    fn serve(&self) -> Option<CommandLine> {
+        None
+    }
+
+    fn list(&self, _all: bool) -> BoxFuture<'_, Result<String, Error>> {
+        async { Ok(format!("{}\n", self.model)) }.boxed()
+    }
+
+    fn pull<'a>(
+        &'a self,
+        _model: &'a Model,
+        _file: Option<&'a Path>,
+        _progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        let error = Error::Unsuitable {
+            runtime: RuntimeName::Builtin,
+            reason: "has no models to pull".to_owned(),
+        };
+        async { Err(error) }.boxed()
+    }
+}

@@ -1,0 +1,82 @@
+//! The command line that a runtime is served with.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use gem_platform::process::Program;
+
+/// A runtime's `serve` command line, ready but for the port: each child gets a fresh one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    program: PathBuf,
+    args: Vec<Argument>,
+    env: Vec<(OsString, OsString)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Argument {
+    Fixed(OsString),
+    Port { prefix: &'static str },
+}
+
+impl CommandLine {
+    /// The executable without arguments.
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(Argument::Fixed(arg.into()));
+        self
+    }
+
+    /// Adds the port as an argument, directly behind `prefix` (such as `--port=`, or nothing).
+    #[must_use]
+    pub fn port_arg(mut self, prefix: &'static str) -> Self {
+        self.args.push(Argument::Port { prefix });
+        self
+    }
+
+    /// Sets a variable in the environment that the runtime inherits.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// What to run for a server on `port`.
+    #[must_use]
+    pub fn at_port(&self, port: u16) -> Program {
+        let args = self.args.iter().map(|arg| match arg {
+            Argument::Fixed(text) => text.clone(),
+            Argument::Port { prefix } => format!("{prefix}{port}").into(),
+        });
+        Program {
+            path: self.program.clone(),
+            args: args.collect(),
+            env: self.env.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_filled_in_where_it_belongs_and_nowhere_else() {
+        let line = CommandLine::new("/opt/lit")
+            .arg("serve")
+            .port_arg("--port=")
+            .arg("--verbose");
+        assert_eq!(line.at_port(41).args, ["serve", "--port=41", "--verbose"]);
+        assert_eq!(line.at_port(42).args, ["serve", "--port=42", "--verbose"]);
+    }
+}

@@ -1,0 +1,136 @@
+//! The `lit` executable (FACTS section 2).
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use gem_platform::process::Program;
+
+use super::pull::{PullOutput, pull_with};
+use super::{CommandLine, Error, Runtime, RuntimeName};
+use crate::catalog::Model;
+use crate::progress::Progress;
+
+/// As long as Gemini CLI waits for `list` (FACTS section 2).
+const LIST_LIMIT: Duration = Duration::from_secs(10);
+const TOKEN_VARIABLE: &str = "HUGGING_FACE_HUB_TOKEN";
+
+/// `lit` at a place on disk.
+#[derive(Clone, Debug)]
+pub struct Lit {
+    program: PathBuf,
+    secrets: Vec<String>,
+}
+
+impl Lit {
+    /// The `lit` at `program`; `token` is the Hugging Face token it will inherit, kept out of every message.
+    pub fn new(program: impl Into<PathBuf>, token: Option<&str>) -> Self {
+        Self {
+            program: program.into(),
+            secrets: token.map(str::to_owned).into_iter().collect(),
+        }
+    }
+}
+
+impl Runtime for Lit {
+    fn name(&self) -> RuntimeName {
+        RuntimeName::Lit
+    }
+
+    fn program(&self) -> Option<&Path> {
+        Some(&self.program)
+    }
+
+    fn serve(&self) -> Option<CommandLine> {
+        let line = CommandLine::new(&self.program).arg("serve");
+        Some(line.port_arg("--port=").arg("--verbose"))
+    }
+
+    fn list(&self, all: bool) -> BoxFuture<'_, Result<String, Error>> {
+        let args: &[&str] = if all { &["list", "--show_all"] } else { &["list"] };
+        output_of(&self.program, args, LIST_LIMIT).boxed()
+    }
+
+    fn pull<'a>(
+        &'a self,
+        model: &'a Model,
+        file: Option<&'a Path>,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        async move {
+            if file.is_some() {
+                return Err(Error::Unsuitable {
+                    runtime: RuntimeName::Lit,
+                    reason: "cannot import a model file".to_owned(),
+                });
+            }
+            let output = PullOutput::new(model, &self.secrets, progress);
+            let command = Program {
+                path: self.program.clone(),
+                args: vec!["pull".into(), (&model.name).into()],
+                env: Vec::new(),
+            };
+            pull_with(&command, output).await?;
+            if self.list(false).await?.contains(&model.name) {
+                Ok(())
+            } else {
+                Err(Error::NotListed {
+                    runtime: RuntimeName::Lit,
+                    model: model.name.clone(),
+                })
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Runs `program` to its end and gives what it printed on standard output.
+pub(super) async fn output_of(program: &Path, args: &[&str], limit: Duration) -> Result<String, Error> {
+    let command = describe(program, args);
+    let child = tokio::process::Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = match tokio::time::timeout(limit, child).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(source)) => {
+            return Err(Error::Start {
+                program: program.to_owned(),
+                source,
+            });
+        }
+        Err(_) => {
+            return Err(Error::TimedOut {
+                command,
+                seconds: limit.as_secs(),
+                tail: String::new(),
+            });
+        }
+    };
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Error::Failed {
+        command,
+        outcome: output.status.to_string(),
+        tail: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
+}
+
+/// The command as a person would type it, with the program's file name alone.
+pub(super) fn describe(program: &Path, args: &[&str]) -> String {
+    let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
+    std::iter::once(name.as_ref())
+        .chain(args.iter().copied())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The Hugging Face token in `environment`, passed on by inheritance and never shown.
+#[must_use]
+pub fn token(environment: &crate::environment::Environment) -> Option<&str> {
+    environment.var(TOKEN_VARIABLE)
+}

@@ -1,0 +1,294 @@
+//! Drives a runtime's `pull`: answers its question, reads its progress, keeps the tail of its output.
+
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use gem_platform::process::Program;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use super::Error;
+use super::lit::describe;
+use super::pull_terminal::Terminal;
+use crate::catalog::Model;
+use crate::progress::Progress;
+
+/// The id under which a pull reports its progress.
+const STEP: &str = "model";
+/// A program whose output is buffered may never show its question: after so much silence it is answered all the same.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(3);
+/// Silence after which a pull is given up.
+const SILENCE_LIMIT: Duration = Duration::from_secs(600);
+const TAIL_LINES: usize = 12;
+
+/// What a pull prints, as it arrives.
+pub(super) struct PullOutput<'a> {
+    model: &'a Model,
+    secrets: &'a [String],
+    progress: &'a dyn Progress,
+    lines: Vec<String>,
+    line: Vec<u8>,
+    asked: bool,
+}
+
+impl<'a> PullOutput<'a> {
+    /// The output of pulling `model`; `secrets` are kept out of what is shown of it.
+    pub(super) fn new(model: &'a Model, secrets: &'a [String], progress: &'a dyn Progress) -> Self {
+        Self {
+            model,
+            secrets,
+            progress,
+            lines: Vec::new(),
+            line: Vec::new(),
+            asked: false,
+        }
+    }
+
+    fn total(&self) -> Option<u64> {
+        (self.model.size > 0).then_some(self.model.size)
+    }
+
+    /// Takes the next bytes; says whether the question about the terms is now waiting for its answer.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        for &byte in bytes {
+            if byte == b'\n' || byte == b'\r' {
+                self.end_line();
+            } else {
+                self.line.push(byte);
+            }
+        }
+        let waiting = String::from_utf8_lossy(&self.line);
+        self.show_progress(&waiting);
+        let asks = waiting.contains("(Y/N)") || waiting.to_lowercase().contains("accept these terms?");
+        self.asked |= asks;
+        asks
+    }
+
+    fn end_line(&mut self) {
+        let line = String::from_utf8_lossy(&self.line).trim_end().to_owned();
+        self.line.clear();
+        if line.is_empty() || self.show_progress(&line) {
+            return;
+        }
+        self.lines.push(line);
+        if self.lines.len() > TAIL_LINES {
+            self.lines.remove(0);
+        }
+    }
+
+    fn show_progress(&self, line: &str) -> bool {
+        let Some(done) = line.strip_prefix("Downloading... ").and_then(bytes_of) else {
+            return false;
+        };
+        self.progress.advance(STEP, done, self.total());
+        true
+    }
+
+    /// The last lines, with nothing secret in them.
+    fn tail(&mut self) -> String {
+        self.end_line();
+        let text = self.lines.join("\n");
+        self.secrets
+            .iter()
+            .fold(text, |text, secret| text.replace(secret.as_str(), "[hidden]"))
+    }
+}
+
+/// The bytes that a size such as `968.6 MB` stands for.
+fn bytes_of(text: &str) -> Option<u64> {
+    let (number, unit) = text.trim().split_once(' ')?;
+    let factor = match unit.trim() {
+        "B" => 1.0,
+        "KB" | "kB" => 1e3,
+        "MB" => 1e6,
+        "GB" => 1e9,
+        _ => return None,
+    };
+    let bytes = number.parse::<f64>().ok()? * factor;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a size shown in tenths of a megabyte; a negative one becomes 0"
+    )]
+    bytes.is_finite().then_some(bytes.round() as u64)
+}
+
+/// Runs `command` and answers its question with yes; the terms must have been accepted before.
+pub(super) async fn pull_with(command: &Program, mut output: PullOutput<'_>) -> Result<(), Error> {
+    output.progress.begin(STEP, &output.model.name, output.total());
+    let mut ended = run(command, &mut output).await;
+    if matches!(ended, Err(Error::Failed { .. })) && !output.asked {
+        // It may insist on a terminal to ask on (FACTS section 2: not known).
+        ended = run_in_terminal(command, &mut output).await.or(ended);
+    }
+    output.progress.finish(STEP);
+    ended
+}
+
+async fn run_in_terminal(command: &Program, output: &mut PullOutput<'_>) -> Result<(), Error> {
+    let mut terminal = Terminal::start(command).map_err(|source| Error::Start {
+        program: command.path.clone(),
+        source,
+    })?;
+    let ended = tokio::select! {
+        ended = converse_in_terminal(&mut terminal, output) => ended,
+        _ = tokio::signal::ctrl_c() => Err(Ended::Interrupted),
+    };
+    match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(failed(command, status.to_string(), output)),
+        Err(ended) => {
+            terminal.kill();
+            Err(ended.into_error(command, output))
+        }
+    }
+}
+
+async fn converse_in_terminal(
+    terminal: &mut Terminal,
+    output: &mut PullOutput<'_>,
+) -> Result<portable_pty::ExitStatus, Ended> {
+    let mut answered = false;
+    loop {
+        match tokio::time::timeout(SILENCE_LIMIT, terminal.output.recv()).await {
+            Err(_) => return Err(Ended::Silent),
+            Ok(None) => return Ok(terminal.wait()?),
+            Ok(Some(piece)) => {
+                if output.take(&piece) && !answered {
+                    answered = true;
+                    terminal.type_in(b"Y\r")?;
+                }
+            }
+        }
+    }
+}
+
+async fn run(command: &Program, output: &mut PullOutput<'_>) -> Result<(), Error> {
+    let mut child = start(command)?;
+    let ended = tokio::select! {
+        ended = converse(&mut child, output) => ended,
+        _ = tokio::signal::ctrl_c() => Err(Ended::Interrupted),
+    };
+    match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(failed(command, status.to_string(), output)),
+        Err(ended) => {
+            // The child is gone or of no more use; a failure to end it changes nothing.
+            let _ = child.kill().await;
+            Err(ended.into_error(command, output))
+        }
+    }
+}
+
+fn said(command: &Program) -> String {
+    let args: Vec<&str> = command.args.iter().filter_map(|arg| arg.to_str()).collect();
+    describe(&command.path, &args)
+}
+
+fn failed(command: &Program, outcome: String, output: &mut PullOutput<'_>) -> Error {
+    Error::Failed {
+        command: said(command),
+        outcome,
+        tail: output.tail(),
+    }
+}
+
+enum Ended {
+    Interrupted,
+    Silent,
+    Lost(io::Error),
+}
+
+impl Ended {
+    fn into_error(self, command: &Program, output: &mut PullOutput<'_>) -> Error {
+        match self {
+            Self::Interrupted => Error::Interrupted {
+                model: output.model.name.clone(),
+                tail: output.tail(),
+            },
+            Self::Silent => Error::TimedOut {
+                command: said(command),
+                seconds: SILENCE_LIMIT.as_secs(),
+                tail: output.tail(),
+            },
+            Self::Lost(error) => failed(command, error.to_string(), output),
+        }
+    }
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
+fn start(command: &Program) -> Result<Child, Error> {
+    Command::new(&command.path)
+        .args(&command.args)
+        .envs(command.env.iter().cloned())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| Error::Start {
+            program: command.path.clone(),
+            source,
+        })
+}
+
+/// Reads both streams to their end, answering on the way.
+async fn converse(child: &mut Child, output: &mut PullOutput<'_>) -> Result<std::process::ExitStatus, Ended> {
+    let mut stdin = child.stdin.take();
+    let mut stdout = child.stdout.take();
+    let mut stderr = child.stderr.take();
+    let (mut out, mut err) = ([0; 4096], [0; 4096]);
+    while stdout.is_some() || stderr.is_some() {
+        let patience = if stdin.is_some() {
+            QUESTION_PATIENCE
+        } else {
+            SILENCE_LIMIT
+        };
+        let asked = tokio::select! {
+            read = read_from(&mut stdout, &mut out) => output.take(&out[..read?]),
+            read = read_from(&mut stderr, &mut err) => output.take(&err[..read?]),
+            () = tokio::time::sleep(patience) => {
+                if stdin.is_none() {
+                    return Err(Ended::Silent);
+                }
+                true
+            }
+        };
+        if asked && let Some(mut pipe) = stdin.take() {
+            // A program that asks nothing may have closed its side; what counts is how it ends.
+            let _ = pipe.write_all(b"Y\n").await;
+        }
+    }
+    Ok(child.wait().await?)
+}
+
+/// Reads once; a stream at its end becomes `None` and is never ready again.
+async fn read_from(stream: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> io::Result<usize> {
+    let Some(open) = stream else {
+        return std::future::pending().await;
+    };
+    let read = open.read(buffer).await?;
+    if read == 0 {
+        *stream = None;
+    }
+    Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_lit_prints_them() {
+        assert_eq!(bytes_of("968.6 MB"), Some(968_600_000));
+        assert_eq!(bytes_of("0.5 GB"), Some(500_000_000));
+        assert_eq!(bytes_of("968.6"), None);
+        assert_eq!(bytes_of("x MB"), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! A pull in a pseudo-terminal, for a runtime that asks about its terms nowhere else.
+
+use std::io::{self, Read, Write};
+
+use gem_platform::process::Program;
+use portable_pty::{Child, CommandBuilder, ExitStatus, PtySize, native_pty_system};
+use tokio::sync::mpsc;
+
+const SIZE: PtySize = PtySize {
+    rows: 24,
+    cols: 120,
+    pixel_width: 0,
+    pixel_height: 0,
+};
+
+/// A program in a terminal of its own.
+pub(super) struct Terminal {
+    /// What it prints, as it comes; ends with the program.
+    pub(super) output: mpsc::Receiver<Vec<u8>>,
+    keyboard: Box<dyn Write + Send>,
+    child: Box<dyn Child + Send + Sync>,
+}
+
+impl Terminal {
+    /// Starts `program`.
+    pub(super) fn start(program: &Program) -> io::Result<Self> {
+        let pair = native_pty_system().openpty(SIZE).map_err(io::Error::other)?;
+        let mut command = CommandBuilder::new(&program.path);
+        command.args(&program.args);
+        for (name, value) in &program.env {
+            command.env(name, value);
+        }
+        let child = pair.slave.spawn_command(command).map_err(io::Error::other)?;
+        let reader = pair.master.try_clone_reader().map_err(io::Error::other)?;
+        let keyboard = pair.master.take_writer().map_err(io::Error::other)?;
+        let (pieces, output) = mpsc::channel(16);
+        std::thread::Builder::new().name("pull".to_owned()).spawn(move || {
+            // The terminal lives as long as somebody reads what it shows.
+            let _master = pair.master;
+            forward(reader, &pieces);
+        })?;
+        Ok(Self {
+            output,
+            keyboard,
+            child,
+        })
+    }
+
+    /// Types `text`.
+    pub(super) fn type_in(&mut self, text: &[u8]) -> io::Result<()> {
+        self.keyboard.write_all(text)?;
+        self.keyboard.flush()
+    }
+
+    /// How it ended. Its output must have ended, so this does not take long.
+    pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+
+    /// Ends it.
+    pub(super) fn kill(&mut self) {
+        // It may be gone already, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn forward(mut reader: Box<dyn Read + Send>, pieces: &mpsc::Sender<Vec<u8>>) {
+    let mut buffer = [0; 4096];
+    // Linux reports the end of the last program in a terminal as an error of the device.
+    while let Ok(read @ 1..) = reader.read(&mut buffer) {
+        if pieces.blocking_send(buffer[..read].to_vec()).is_err() {
+            return;
+        }
+    }
+}

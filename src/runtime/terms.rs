@@ -1,0 +1,140 @@
+//! The record of accepted terms: nothing is pulled before it holds the model's (CONTRACT section 3).
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::catalog::Model;
+use crate::error::{Explain, Kind};
+use crate::place;
+
+/// How the terms were accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    /// By `--accept-terms` on the command line.
+    Flag,
+    /// By `GEM_SETUP_ACCEPT_TERMS` or the configuration file.
+    Env,
+    /// At the question.
+    Prompt,
+}
+
+/// One acceptance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// The model.
+    pub model: String,
+    /// What was accepted.
+    pub urls: Vec<Url>,
+    /// When.
+    pub time: Timestamp,
+    /// How.
+    pub how: How,
+}
+
+/// Every acceptance on record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    accepted: Vec<Acceptance>,
+}
+
+/// Why the record cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the record of accepted terms `{}`", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no such record.
+    #[error("the record of accepted terms `{}` does not parse", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The file cannot be written.
+    #[error("cannot write the record of accepted terms `{}`", path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Explain for Error {
+    fn kind(&self) -> Kind {
+        Kind::Unexpected
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("check the file's permissions, or move it away and accept the terms again".to_owned())
+    }
+}
+
+impl Terms {
+    /// The record in the file `path`; empty when there is none.
+    ///
+    /// # Errors
+    /// When the file is there but cannot be read or does not parse.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => {
+                return Err(Error::Read {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        serde_json::from_slice(&bytes).map_err(|source| Error::Parse {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// Whether everything that `model` asks for today was accepted.
+    #[must_use]
+    pub fn cover(&self, model: &Model) -> bool {
+        self.of(model).is_some()
+    }
+
+    /// The acceptance that covers `model`.
+    #[must_use]
+    pub fn of(&self, model: &Model) -> Option<&Acceptance> {
+        self.accepted
+            .iter()
+            .find(|record| record.model == model.name && model.terms.iter().all(|url| record.urls.contains(url)))
+    }
+
+    /// Puts the acceptance of `model`'s terms on record in the file `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn accept(&mut self, path: &Path, model: &Model, time: Timestamp, how: How) -> Result<(), Error> {
+        self.accepted.retain(|record| record.model != model.name);
+        self.accepted.push(Acceptance {
+            model: model.name.clone(),
+            urls: model.terms.clone(),
+            time,
+            how,
+        });
+        let text = serde_json::to_vec_pretty(self).map_err(|source| Error::Parse {
+            path: path.to_owned(),
+            source,
+        })?;
+        place::write_atomic(path, &text).map_err(|source| Error::Write {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! What can go wrong with a settings file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Explain, Kind};
+
+/// Why a settings file cannot be used; none of these leaves the file changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is there but cannot be read.
+    #[error("cannot read the settings file `{}`", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A directory has the file's name.
+    #[error("cannot read the settings file `{}`: it is a directory", path.display())]
+    Directory {
+        /// Which path.
+        path: PathBuf,
+    },
+    /// The text is no JSON with comments.
+    #[error("cannot parse the settings file `{}` at line {line}, column {column}: {reason}", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// Something other than an object stands where the router's keys must go.
+    #[error(
+        "cannot use the settings file `{}`: {} holds {found} at line {line}, column {column} where an object is expected",
+        path.display(),
+        subject(key)
+    )]
+    NotAnObject {
+        /// Which file.
+        path: PathBuf,
+        /// The dotted key; empty for the whole file.
+        key: String,
+        /// What stands there, with its article.
+        found: &'static str,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+    },
+    /// The file cannot be written.
+    #[error("cannot write the settings file `{}`", path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file cannot be taken away.
+    #[error("cannot delete the settings file `{}`", path.display())]
+    Delete {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The copy of the previous text cannot be made.
+    #[error("cannot back up the settings file `{}` in `{}`", path.display(), backups.display())]
+    Backup {
+        /// Which file.
+        path: PathBuf,
+        /// Where to.
+        backups: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody else wrote the file between reading and writing it.
+    #[error("cannot write the settings file `{}`: it has changed since it was read", path.display())]
+    Changed {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The edited text does not say what it should.
+    #[error("cannot edit the settings file `{}` without changing other settings", path.display())]
+    Unsafe {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A path that JSON cannot hold.
+    #[error("cannot write `binaryPath`: `{}` is not valid Unicode", path.display())]
+    BinaryPath {
+        /// Which path.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// The file or directory the error is about.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Read { path, .. }
+            | Self::Directory { path }
+            | Self::Parse { path, .. }
+            | Self::NotAnObject { path, .. }
+            | Self::Write { path, .. }
+            | Self::Delete { path, .. }
+            | Self::Backup { path, .. }
+            | Self::Changed { path }
+            | Self::Unsafe { path }
+            | Self::BinaryPath { path } => path,
+        }
+    }
+}
+
+impl Explain for Error {
+    fn kind(&self) -> Kind {
+        Kind::Settings
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Read { path, .. } => format!(
+                "make `{}` readable for this user, then run the command again",
+                path.display()
+            ),
+            Self::Directory { path } => format!(
+                "move the directory `{}` away, then run the command again",
+                path.display()
+            ),
+            Self::Parse { path, line, .. } => {
+                format!("correct line {line} of `{}`; nothing in it was changed", path.display())
+            }
+            Self::NotAnObject { path, key, line, .. } if key.is_empty() => {
+                format!(
+                    "put the settings in `{}` between braces (line {line}); nothing in it was changed",
+                    path.display()
+                )
+            }
+            Self::NotAnObject { path, key, line, .. } => {
+                format!(
+                    "make `{key}` at line {line} of `{}` an object or remove it; nothing in it was changed",
+                    path.display()
+                )
+            }
+            Self::Write { path, source } | Self::Delete { path, source } => remedy(path, source),
+            Self::Backup { backups, source, .. } => remedy(backups, source),
+            Self::Changed { .. } => "run the command again once no other program changes it".to_owned(),
+            Self::Unsafe { path } => {
+                format!(
+                    "set `experimental.gemmaModelRouter` in `{}` by hand; nothing in it was changed",
+                    path.display()
+                )
+            }
+            Self::BinaryPath { .. } => "move gem-setup to a path that is valid Unicode".to_owned(),
+        })
+    }
+}
+
+fn subject(key: &str) -> String {
+    if key.is_empty() {
+        "the file".to_owned()
+    } else {
+        format!("`{key}`")
+    }
+}
+
+/// What helps against `source`, met while writing `path`.
+fn remedy(path: &Path, source: &io::Error) -> String {
+    let path = path.display();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => format!("make `{path}` and its directory writable for this user"),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!("`{path}` is on a read-only file system: mount it writable or choose another `--home`")
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!("free space on the disk that holds `{path}`")
+        }
+        io::ErrorKind::IsADirectory => format!("move the directory `{path}` away"),
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            format!("a file stands where a directory on the way to `{path}` should be: move it away")
+        }
+        _ => format!("check `{path}` and the disk it is on"),
+    }
+}

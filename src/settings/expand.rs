@@ -1,0 +1,130 @@
+//! Environment variables inside settings: `$NAME`, `${NAME}` and `${NAME:-otherwise}`, as Gemini CLI 0.61 reads them.
+
+use gem_platform::Os;
+use serde_json::Value;
+
+use crate::environment::Environment;
+
+/// The variables that settings may refer to.
+#[derive(Clone, Copy)]
+pub(super) struct Variables<'a> {
+    environment: &'a Environment,
+    os: Os,
+}
+
+impl<'a> Variables<'a> {
+    /// The variables of `environment`, whose names are matched as `os` matches them.
+    pub(super) const fn new(environment: &'a Environment, os: Os) -> Self {
+        Self { environment, os }
+    }
+
+    /// The value of `name`; the empty text counts as a value.
+    fn value(&self, name: &str) -> Option<&'a str> {
+        self.environment
+            .vars()
+            .find(|(known, _)| match self.os {
+                Os::Windows => known.eq_ignore_ascii_case(name),
+                Os::Linux | Os::Macos => *known == name,
+            })
+            .map(|(_, value)| value)
+    }
+
+    /// `text` with every reference to a known variable replaced; a reference to an unknown one stays as it is, unless it
+    /// says what to use otherwise.
+    pub(super) fn expand(&self, text: &str) -> String {
+        let mut expanded = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            expanded.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let reference = Reference::at_start(rest);
+            let length = reference.as_ref().map_or(1, |reference| reference.length);
+            let value = reference.and_then(|reference| self.value(reference.name).or(reference.otherwise));
+            expanded.push_str(value.unwrap_or(&rest[..length]));
+            rest = &rest[length..];
+        }
+        expanded.push_str(rest);
+        expanded
+    }
+
+    /// Expands every text inside `value`, however deep.
+    pub(super) fn expand_all(&self, value: &mut Value) {
+        match value {
+            Value::String(text) if text.contains('$') => *text = self.expand(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.expand_all(item)),
+            Value::Object(members) => members.values_mut().for_each(|member| self.expand_all(member)),
+            _ => {}
+        }
+    }
+}
+
+/// A reference to a variable at the start of a text.
+struct Reference<'a> {
+    name: &'a str,
+    otherwise: Option<&'a str>,
+    /// How many bytes of the text it takes.
+    length: usize,
+}
+
+impl<'a> Reference<'a> {
+    /// The reference that `text`, which starts with `$`, starts with, if it is one.
+    fn at_start(text: &'a str) -> Option<Self> {
+        let after = &text[1..];
+        if let Some(braced) = after.strip_prefix('{') {
+            let inner = &braced[..braced.find('}')?];
+            let first = inner.chars().next()?;
+            // The name has one character at least, so a `:-` at the very start belongs to it.
+            let split = inner[first.len_utf8()..].find(":-").map(|at| at + first.len_utf8());
+            return Some(Self {
+                name: &inner[..split.unwrap_or(inner.len())],
+                otherwise: split.map(|at| &inner[at + 2..]),
+                length: inner.len() + 3,
+            });
+        }
+        let end = after
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(after.len());
+        (end > 0).then(|| Self {
+            name: &after[..end],
+            otherwise: None,
+            length: end + 1,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expand(os: Os, text: &str) -> String {
+        let variables = [("HOST", "localhost"), ("EMPTY", ""), ("A_1", "one")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = Environment::new(variables, "/", "/");
+        Variables::new(&environment, os).expand(text)
+    }
+
+    #[test]
+    fn references_are_replaced_and_unknown_ones_stay() {
+        for (text, expected) in [
+            ("http://$HOST:1", "http://localhost:1"),
+            ("http://${HOST}:1", "http://localhost:1"),
+            ("$A_1$A_1", "oneone"),
+            ("$A_1b", "$A_1b"),
+            ("x$EMPTY", "x"),
+            ("$NONE ${NONE}", "$NONE ${NONE}"),
+            ("${NONE:-other} ${HOST:-other} ${NONE:-}", "other localhost "),
+            ("$ ${} ${HOST $$HOST", "$ ${} ${HOST $localhost"),
+            ("é$HOSTé", "élocalhosté"),
+            ("${é:-ü}", "ü"),
+            ("$host", "$host"),
+            ("", ""),
+        ] {
+            assert_eq!(expand(Os::Linux, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_have_no_case_on_windows() {
+        assert_eq!(expand(Os::Windows, "$host"), "localhost");
+    }
+}

@@ -1,0 +1,134 @@
+//! Taking the router's settings out again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::backup::back_up;
+use super::edit;
+use super::error::Error;
+use super::read::read_text;
+use super::router::Key;
+use super::scope::{Places, Scope};
+use super::write::{Applied, AppliedFile, Destination, delete, hash, write};
+
+/// What became of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Which scope's file.
+    pub scope: Scope,
+    /// Where it is or was.
+    pub path: PathBuf,
+    /// What was done.
+    pub outcome: Outcome,
+}
+
+/// What was done to a file to take the router's settings out of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It is as it was before the router was set up, byte for byte.
+    Restored,
+    /// It was only there for the router and is gone.
+    Deleted,
+    /// The router's keys are as they were before; what else was changed since stays.
+    Edited,
+    /// There was nothing to take out.
+    Unchanged,
+}
+
+/// Takes back what `applied` records, with a backup of each file in `backups`.
+///
+/// A file that nobody has touched since is restored byte for byte. In any other, only those keys are taken back that still
+/// have the value they were given.
+///
+/// # Errors
+/// When a file cannot be read, parsed or written, or its backup not be made; that file is then left as it is.
+pub fn remove(applied: &Applied, backups: &Path, now: Timestamp) -> Result<Vec<Removed>, Error> {
+    applied
+        .files
+        .iter()
+        .map(|file| {
+            Ok(Removed {
+                scope: file.scope,
+                path: file.path.clone(),
+                outcome: remove_from(file, backups, now)?,
+            })
+        })
+        .collect()
+}
+
+/// Takes the router's keys out of the files that [`apply`](super::apply) writes for `destination`, whatever their values are
+/// and whoever put them there: for when there is no record.
+///
+/// # Errors
+/// As [`remove`].
+pub fn clear(places: &Places, destination: Destination, backups: &Path, now: Timestamp) -> Result<Vec<Removed>, Error> {
+    let workspace = places
+        .file(Scope::Workspace)
+        .filter(|_| destination == Destination::Workspace)
+        .map(|path| {
+            let keys: &[Key] = &[Key::Enabled, Key::ClassifierHost, Key::ClassifierModel];
+            (Scope::Workspace, path, keys)
+        });
+    let user_keys: &[Key] = match workspace {
+        Some(_) => &[Key::AutoStartServer, Key::BinaryPath],
+        None => &Key::ROUTER,
+    };
+    [Some((Scope::User, places.user(), user_keys)), workspace]
+        .into_iter()
+        .flatten()
+        .map(|(scope, path, keys)| {
+            let outcome = match read_text(path)? {
+                Some(text) => replace(path, &text, &edit::clear(path, &text, keys)?, backups, now)?,
+                None => Outcome::Unchanged,
+            };
+            Ok(Removed {
+                scope,
+                path: path.to_owned(),
+                outcome,
+            })
+        })
+        .collect()
+}
+
+fn remove_from(file: &AppliedFile, backups: &Path, now: Timestamp) -> Result<Outcome, Error> {
+    let Some(text) = read_text(&file.path)? else {
+        return Ok(Outcome::Unchanged);
+    };
+    if let Some(original) = original(file, &text) {
+        replace(&file.path, &text, &original, backups, now)?;
+        return Ok(Outcome::Restored);
+    }
+    let reverted = edit::revert(&file.path, &text, &file.changes, &file.created)?;
+    if file.before.is_none() && edit::is_blank(&reverted) {
+        back_up(&file.path, text.as_bytes(), backups, now)?;
+        delete(&file.path)?;
+        if let Some(dir) = file.path.parent().filter(|_| file.created_dir) {
+            // Somebody else's files in it are a good reason for it to stay.
+            let _ = fs::remove_dir(dir);
+        }
+        return Ok(Outcome::Deleted);
+    }
+    replace(&file.path, &text, &reverted, backups, now)
+}
+
+/// The file's text from before, if nobody has touched the file since and the copy of it is sound.
+fn original(file: &AppliedFile, text: &str) -> Option<String> {
+    if hash(text) != file.after {
+        return None;
+    }
+    let original = fs::read_to_string(file.backup.as_ref()?).ok()?;
+    (Some(hash(&original)) == file.before).then_some(original)
+}
+
+fn replace(path: &Path, before: &str, after: &str, backups: &Path, now: Timestamp) -> Result<Outcome, Error> {
+    if before == after {
+        return Ok(Outcome::Unchanged);
+    }
+    back_up(path, before.as_bytes(), backups, now)?;
+    write(path, after)?;
+    Ok(Outcome::Edited)
+}

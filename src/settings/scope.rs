@@ -1,0 +1,202 @@
+//! The four files that settings come from, and where they are (FACTS section 3).
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gem_platform::Os;
+use serde::{Deserialize, Serialize};
+
+use crate::environment::Environment;
+
+/// One of the files; a later one wins over an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// What the machine's administrator proposes.
+    SystemDefaults,
+    /// What the user chose.
+    User,
+    /// What the current directory chose; it counts in a trusted folder only.
+    Workspace,
+    /// What the machine's administrator imposes.
+    System,
+}
+
+impl Scope {
+    /// Every scope, the weakest first.
+    pub const ALL: [Self; 4] = [Self::SystemDefaults, Self::User, Self::Workspace, Self::System];
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SystemDefaults => "system-defaults",
+            Self::User => "user",
+            Self::Workspace => "workspace",
+            Self::System => "system",
+        })
+    }
+}
+
+/// Where each scope's file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    pub(super) os: Os,
+    pub(super) workspace_dir: PathBuf,
+    pub(super) trusted_folders: PathBuf,
+    system_defaults: PathBuf,
+    user: PathBuf,
+    workspace: Option<PathBuf>,
+    system: PathBuf,
+}
+
+impl Places {
+    /// The places on `os` for the home directory `home` and the current directory and variables of `environment`.
+    ///
+    /// In the home directory itself there is no workspace file: it would be the user's.
+    #[must_use]
+    pub fn new(os: Os, environment: &Environment, home: &Path) -> Self {
+        let workspace_dir = environment.current_dir().to_owned();
+        let variable = |name| environment.var(name).map(|path| workspace_dir.join(path));
+        let system = variable("GEMINI_CLI_SYSTEM_SETTINGS_PATH").unwrap_or_else(|| system_file(os).into());
+        let system_defaults = variable("GEMINI_CLI_SYSTEM_DEFAULTS_PATH")
+            .unwrap_or_else(|| beside(os, &system.to_string_lossy(), "system-defaults.json"));
+        let trusted_folders = variable("GEMINI_CLI_TRUSTED_FOLDERS_PATH")
+            .unwrap_or_else(|| home.join(".gemini").join("trustedFolders.json"));
+        let workspace = (comparable(os, &workspace_dir) != comparable(os, home))
+            .then(|| workspace_dir.join(".gemini").join("settings.json"));
+        Self {
+            os,
+            user: home.join(".gemini").join("settings.json"),
+            workspace_dir,
+            trusted_folders,
+            system_defaults,
+            workspace,
+            system,
+        }
+    }
+
+    /// The file of `scope`; `None` for the workspace when the current directory is the home directory.
+    #[must_use]
+    pub fn file(&self, scope: Scope) -> Option<&Path> {
+        match scope {
+            Scope::SystemDefaults => Some(&self.system_defaults),
+            Scope::User => Some(&self.user),
+            Scope::Workspace => self.workspace.as_deref(),
+            Scope::System => Some(&self.system),
+        }
+    }
+
+    /// The user's file.
+    #[must_use]
+    pub fn user(&self) -> &Path {
+        &self.user
+    }
+}
+
+const fn system_file(os: Os) -> &'static str {
+    match os {
+        Os::Linux => "/etc/gemini-cli/settings.json",
+        Os::Macos => "/Library/Application Support/GeminiCli/settings.json",
+        Os::Windows => r"C:\ProgramData\gemini-cli\settings.json",
+    }
+}
+
+/// The file `name` in the directory of `file`, a path as `os` writes it, whatever system this runs on.
+fn beside(os: Os, file: &str, name: &str) -> PathBuf {
+    let separators: &[char] = match os {
+        Os::Windows => &['\\', '/'],
+        Os::Linux | Os::Macos => &['/'],
+    };
+    let dir = file.rfind(separators).map_or("", |at| &file[..=at]);
+    PathBuf::from(format!("{dir}{name}"))
+}
+
+/// `path` in the one form in which `os` knows it: links followed, case folded where names have none.
+pub(super) fn comparable(os: Os, path: &Path) -> PathBuf {
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    match os {
+        Os::Linux => real,
+        Os::Macos | Os::Windows => real.to_string_lossy().to_lowercase().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(os: Os, variables: &[(&str, &str)]) -> Places {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Places::new(
+            os,
+            &Environment::new(variables, "/work", "/home/u"),
+            Path::new("/home/u"),
+        )
+    }
+
+    #[test]
+    fn each_system_has_its_own_administrator_files() {
+        for (os, system, defaults) in [
+            (
+                Os::Linux,
+                "/etc/gemini-cli/settings.json",
+                "/etc/gemini-cli/system-defaults.json",
+            ),
+            (
+                Os::Macos,
+                "/Library/Application Support/GeminiCli/settings.json",
+                "/Library/Application Support/GeminiCli/system-defaults.json",
+            ),
+            (
+                Os::Windows,
+                r"C:\ProgramData\gemini-cli\settings.json",
+                r"C:\ProgramData\gemini-cli\system-defaults.json",
+            ),
+        ] {
+            let places = places(os, &[]);
+            assert_eq!(places.file(Scope::System), Some(Path::new(system)));
+            assert_eq!(places.file(Scope::SystemDefaults), Some(Path::new(defaults)));
+            assert_eq!(places.user(), Path::new("/home/u/.gemini/settings.json"));
+            assert_eq!(
+                places.file(Scope::Workspace),
+                Some(Path::new("/work/.gemini/settings.json"))
+            );
+        }
+    }
+
+    #[test]
+    fn variables_move_the_administrator_files() {
+        let moved = places(Os::Linux, &[("GEMINI_CLI_SYSTEM_SETTINGS_PATH", "/opt/g/s.json")]);
+        assert_eq!(moved.file(Scope::System), Some(Path::new("/opt/g/s.json")));
+        assert_eq!(
+            moved.file(Scope::SystemDefaults),
+            Some(Path::new("/opt/g/system-defaults.json"))
+        );
+
+        let relative = places(Os::Linux, &[("GEMINI_CLI_SYSTEM_DEFAULTS_PATH", "d.json")]);
+        assert_eq!(relative.file(Scope::SystemDefaults), Some(Path::new("/work/d.json")));
+
+        let empty = places(Os::Linux, &[("GEMINI_CLI_SYSTEM_SETTINGS_PATH", "")]);
+        assert_eq!(empty, places(Os::Linux, &[]));
+    }
+
+    #[test]
+    fn the_home_directory_has_no_workspace_file() {
+        let home = tempfile::tempdir().unwrap();
+        let environment = Environment::new([], home.path().join("."), home.path());
+        let places = Places::new(Os::Linux, &environment, home.path());
+        assert_eq!(places.file(Scope::Workspace), None);
+    }
+
+    #[test]
+    fn names_have_case_on_linux_only() {
+        let environment = Environment::new([], "/HOME/U", "/home/u");
+        let workspace = |os| Places::new(os, &environment, Path::new("/home/u")).workspace.is_some();
+        assert!(workspace(Os::Linux));
+        assert!(!workspace(Os::Macos));
+        assert!(!workspace(Os::Windows));
+    }
+}

@@ -1,0 +1,260 @@
+use serde_json::json;
+
+use super::*;
+
+const NEW_USER_FILE: &str = r#"{
+  "experimental": {
+    "gemmaModelRouter": {
+      "enabled": true,
+      "classifier": {
+        "host": "http://localhost:9379",
+        "model": "gemma3-1b-gpu-custom"
+      },
+      "autoStartServer": true,
+      "binaryPath": "/opt/gem-setup"
+    }
+  }
+}
+"#;
+
+#[test]
+fn a_new_file_is_plain_json_with_two_spaces() {
+    let machine = Machine::new();
+    let applied = machine.apply(Destination::User).unwrap();
+    assert_eq!(machine.text(Scope::User), NEW_USER_FILE);
+    assert_eq!(applied.files.len(), 1);
+    assert_eq!(applied.files[0].backup, None);
+    assert!(machine.load().errors().next().is_none());
+}
+
+#[test]
+fn the_workspace_never_chooses_what_is_executed() {
+    let machine = Machine::new();
+    machine.apply(Destination::Workspace).unwrap();
+    let workspace = machine.text(Scope::Workspace);
+    assert!(workspace.contains("\"enabled\": true") && workspace.contains("\"host\""));
+    assert!(!workspace.contains("binaryPath") && !workspace.contains("autoStartServer"));
+    let user = machine.text(Scope::User);
+    assert!(user.contains("\"binaryPath\": \"/opt/gem-setup\"") && user.contains("\"autoStartServer\": true"));
+    assert!(!user.contains("\"enabled\""));
+}
+
+#[test]
+fn in_the_home_directory_the_workspace_is_the_user() {
+    let machine = Machine::new();
+    let environment = Environment::new([], machine.home(), machine.home());
+    let places = Places::new(Os::Linux, &environment, &machine.home());
+    apply(
+        &places,
+        &environment,
+        Destination::Workspace,
+        &values(9379),
+        &machine.backups(),
+        now(),
+    )
+    .unwrap();
+    assert_eq!(machine.text(Scope::User), NEW_USER_FILE);
+}
+
+#[test]
+fn what_is_in_place_is_not_written_again() {
+    let machine = Machine::new();
+    machine.apply(Destination::User).unwrap();
+    let before = fs::metadata(machine.file(Scope::User)).unwrap().modified().unwrap();
+    assert!(machine.plan(Destination::User).unwrap().is_empty());
+    assert!(machine.apply(Destination::User).unwrap().is_empty());
+    assert_eq!(
+        fs::metadata(machine.file(Scope::User)).unwrap().modified().unwrap(),
+        before
+    );
+    assert!(machine.backup_texts().is_empty());
+}
+
+#[test]
+fn a_value_that_a_variable_gives_is_in_place() {
+    let machine = Machine::with(&NEW_USER_FILE.replace("localhost", "${ROUTER}")).variable("ROUTER", "localhost");
+    assert!(machine.apply(Destination::User).unwrap().is_empty());
+}
+
+#[test]
+fn a_plan_tells_what_would_change_and_changes_nothing() {
+    let machine = Machine::with(&NEW_USER_FILE.replace("9379", "1"));
+    let before = machine.text(Scope::User);
+    let plan = machine.plan(Destination::User).unwrap();
+    assert_eq!(machine.text(Scope::User), before);
+    assert_eq!(
+        serde_json::to_value(&plan.files[0].changes).unwrap(),
+        json!([{
+            "key": "experimental.gemmaModelRouter.classifier.host",
+            "from": "\"http://localhost:1\"",
+            "to": "http://localhost:9379",
+        }])
+    );
+    assert!(!plan.files[0].creates_file);
+}
+
+#[test]
+fn only_the_value_that_differs_is_typed_anew() {
+    let text = "{\r\n\t// mine\r\n\t\"experimental\" : { /* a */ \"gemmaModelRouter\":{\"enabled\" : false /* b */ ,\r\n\
+                \t\t\"classifier\": {\"host\":\"http:\\/\\/localhost:9379\", \"model\":\"gemma3-1b-gpu-custom\",}, // c\r\n\
+                \t\t\"autoStartServer\":true,\"binaryPath\":\"\\u002fopt/gem-setup\" } }, \"caf\\u00e9\": [1,2 , 3]}";
+    let machine = Machine::with(text);
+    machine.apply(Destination::User).unwrap();
+    assert_eq!(machine.text(Scope::User), text.replace("false", "true"));
+}
+
+#[test]
+fn the_files_own_style_is_followed() {
+    for (before, after) in [
+        (
+            "{\n\t\"a\": 1\n}",
+            "{\n\t\"a\": 1,\n\t\"experimental\": {\n\t\t\"gemmaModelRouter\": {\n\t\t\t\"enabled\": true,\n",
+        ),
+        (
+            "{\r\n    \"a\": 1,\r\n}\r\n",
+            "{\r\n    \"a\": 1,\r\n    \"experimental\": {\r\n        \"gemmaModelRouter\": {\r\n            \"enabled\": true,\r\n",
+        ),
+    ] {
+        let machine = Machine::with(before);
+        machine.apply(Destination::User).unwrap();
+        let text = machine.text(Scope::User);
+        assert!(text.starts_with(after), "{text}");
+        assert_eq!(text.ends_with('\n'), before.ends_with('\n'));
+        assert_eq!(text.contains("\r\n"), before.contains("\r\n"));
+        assert_eq!(
+            text.matches('\n').count(),
+            text.matches(if before.contains('\r') { "\r\n" } else { "\n" }).count()
+        );
+        assert_eq!(
+            text.contains(",\r\n}"),
+            before.contains(",\r\n}"),
+            "a trailing comma stays: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_byte_order_mark_stays() {
+    let machine = Machine::with("\u{feff}{}");
+    machine.apply(Destination::User).unwrap();
+    let text = machine.text(Scope::User);
+    assert!(text.starts_with("\u{feff}{\n"), "{text:?}");
+    assert_eq!(text.matches('\u{feff}').count(), 1);
+}
+
+#[test]
+fn of_keys_that_are_there_twice_the_last_one_is_changed() {
+    let text = "{\n  \"experimental\": { \"gemmaModelRouter\": { \"enabled\": false } },\n  \
+                \"experimental\": { \"gemmaModelRouter\": { \"enabled\": false, \"enabled\": false } }\n}\n";
+    let machine = Machine::with(text);
+    machine.apply(Destination::User).unwrap();
+    let after = machine.text(Scope::User);
+    assert!(
+        after.contains("{ \"gemmaModelRouter\": { \"enabled\": false } },\n"),
+        "{after}"
+    );
+    assert!(machine.router().enabled.value);
+}
+
+#[test]
+fn something_else_in_place_of_an_object_is_refused() {
+    for (text, key, place) in [
+        (
+            "{\n \"experimental\": \"x\"\n}",
+            "`experimental` holds a string",
+            "line 2, column 18",
+        ),
+        (
+            r#"{"experimental": null}"#,
+            "`experimental` holds null",
+            "line 1, column 18",
+        ),
+        (
+            r#"{"experimental": {"gemmaModelRouter": [true]}}"#,
+            "`experimental.gemmaModelRouter` holds an array",
+            "line 1, column 39",
+        ),
+        (
+            r#"{"experimental": {"gemmaModelRouter": {"classifier": 5}}}"#,
+            "`experimental.gemmaModelRouter.classifier` holds a number",
+            "line 1, column 54",
+        ),
+    ] {
+        let machine = Machine::with(text);
+        let error = machine.apply(Destination::User).unwrap_err();
+        assert!(error.to_string().contains(key), "{error}");
+        assert!(error.to_string().contains(place), "{error}");
+        assert_eq!(machine.text(Scope::User), text);
+        assert!(machine.backup_texts().is_empty());
+    }
+}
+
+#[test]
+fn the_text_from_before_is_kept_as_a_backup() {
+    let machine = Machine::with("{ /* mine */ }");
+    let applied = machine.apply(Destination::User).unwrap();
+    assert_eq!(machine.backup_texts(), ["{ /* mine */ }"]);
+    let backup = applied.files[0].backup.as_ref().unwrap();
+    assert_eq!(backup.file_name().unwrap(), "settings.json.20261121T010203.000000Z");
+}
+
+#[test]
+fn without_a_backup_nothing_is_written() {
+    let machine = Machine::with("{}");
+    fs::create_dir_all(machine.backups().parent().unwrap()).unwrap();
+    fs::write(machine.backups(), "in the way").unwrap();
+    let error = machine.apply(Destination::User).unwrap_err();
+    assert!(matches!(error, Error::Backup { .. }));
+    assert_eq!(machine.text(Scope::User), "{}");
+}
+
+#[test]
+fn a_read_only_file_is_left_alone() {
+    let machine = Machine::with("{}");
+    let path = machine.file(Scope::User);
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).unwrap();
+    let failure = crate::error::Failure::from(machine.apply(Destination::User).unwrap_err());
+    assert_eq!(failure.kind.exit_status(), 8);
+    assert!(failure.message.contains(&path.display().to_string()));
+    assert!(failure.hint.unwrap().contains("writable"));
+    assert_eq!(machine.text(Scope::User), "{}");
+}
+
+#[test]
+fn a_directory_in_place_of_the_file_is_refused() {
+    let machine = Machine::new();
+    fs::create_dir_all(machine.file(Scope::User)).unwrap();
+    assert!(matches!(machine.apply(Destination::User), Err(Error::Directory { .. })));
+    assert!(machine.file(Scope::User).is_dir());
+}
+
+#[test]
+fn when_one_of_two_files_cannot_be_written_neither_is() {
+    for user in [None, Some("{}")] {
+        let machine = Machine::new();
+        if let Some(text) = user {
+            machine.put(Scope::User, text);
+        }
+        // A file where the workspace's `.gemini` directory should be.
+        fs::write(machine.dir.path().join("work/.gemini"), "").unwrap();
+        assert!(matches!(
+            machine.apply(Destination::Workspace),
+            Err(Error::Write { .. })
+        ));
+        assert_eq!(fs::read_to_string(machine.file(Scope::User)).ok().as_deref(), user);
+    }
+}
+
+#[test]
+fn a_file_that_changed_after_the_plan_is_left_alone() {
+    let machine = Machine::with("{}");
+    let plan = machine.plan(Destination::User).unwrap();
+    machine.put(Scope::User, "{ \"a\": 1 }");
+    assert!(matches!(
+        plan.commit(&machine.backups(), now()),
+        Err(Error::Changed { .. })
+    ));
+    assert_eq!(machine.text(Scope::User), "{ \"a\": 1 }");
+}

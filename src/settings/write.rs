@@ -1,0 +1,310 @@
+//! Writing the router's settings: plan what would change, then change it, and keep a record that can be taken back.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::Digest;
+
+use super::backup::back_up;
+use super::edit::{self, KeyChange};
+use super::error::Error;
+use super::expand::Variables;
+use super::read::read_text;
+use super::router::Key;
+use super::scope::{Places, Scope};
+use crate::catalog::Sha256;
+use crate::environment::Environment;
+use crate::place;
+
+/// Which scope the router is set up in. `binaryPath` and `autoStartServer` are in the user's file either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Destination {
+    /// The user's file.
+    #[default]
+    User,
+    /// The current directory's file; in the home directory that is the user's.
+    Workspace,
+}
+
+/// What the router's settings should say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterValues {
+    /// The port of the local server.
+    pub port: u16,
+    /// The model that classifies.
+    pub model: String,
+    /// What Gemini CLI starts, an absolute path.
+    pub binary: PathBuf,
+}
+
+impl RouterValues {
+    /// The keys and values that belong in the user's file and in the destination's, in this order.
+    pub(super) fn assignments(&self) -> Result<[Vec<(Key, Value)>; 2], Error> {
+        let binary = self.binary.to_str().ok_or_else(|| Error::BinaryPath {
+            path: self.binary.clone(),
+        })?;
+        Ok([
+            vec![(Key::AutoStartServer, true.into()), (Key::BinaryPath, binary.into())],
+            vec![
+                (Key::Enabled, true.into()),
+                (Key::ClassifierHost, format!("http://localhost:{}", self.port).into()),
+                (Key::ClassifierModel, self.model.as_str().into()),
+            ],
+        ])
+    }
+}
+
+/// What `apply` would do, file by file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The files that would change; none when everything is in place.
+    pub files: Vec<FilePlan>,
+}
+
+/// What `apply` would do to one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FilePlan {
+    /// Which scope's file.
+    pub scope: Scope,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether it would be created.
+    pub creates_file: bool,
+    /// What would change in it.
+    pub changes: Vec<KeyChange>,
+    /// Objects that would be created around the keys.
+    #[serde(skip)]
+    created: Vec<String>,
+    #[serde(skip)]
+    before: Option<String>,
+    #[serde(skip)]
+    after: String,
+}
+
+/// What was done to the settings, to be kept until [`remove`](super::remove) takes it back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The files that were changed; none when everything was in place.
+    pub files: Vec<AppliedFile>,
+}
+
+/// What was done to one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedFile {
+    /// Which scope's file.
+    pub scope: Scope,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What was changed in it.
+    pub changes: Vec<KeyChange>,
+    /// The objects that were created around the keys, dotted, the outermost first.
+    pub created: Vec<String>,
+    /// Whether the file's directory was created with it.
+    pub created_dir: bool,
+    /// What the file hashed to before; `None` when there was no file.
+    pub before: Option<Sha256>,
+    /// What it hashed to once it was written.
+    pub after: Sha256,
+    /// A copy of the file from before.
+    pub backup: Option<PathBuf>,
+}
+
+/// Finds out what [`apply`] would change, changing nothing.
+///
+/// # Errors
+/// When a file cannot be read, does not parse, or has something other than an object where the keys must go.
+pub fn plan(
+    places: &Places,
+    environment: &Environment,
+    destination: Destination,
+    values: &RouterValues,
+) -> Result<Plan, Error> {
+    let [mut own, routing] = values.assignments()?;
+    let variables = Variables::new(environment, places.os);
+    let mut files = Vec::new();
+    match places
+        .file(Scope::Workspace)
+        .filter(|_| destination == Destination::Workspace)
+    {
+        Some(workspace) => {
+            files.extend(plan_file(Scope::User, places.user(), &own, variables)?);
+            files.extend(plan_file(Scope::Workspace, workspace, &routing, variables)?);
+        }
+        None => {
+            own.splice(0..0, routing);
+            files.extend(plan_file(Scope::User, places.user(), &own, variables)?);
+        }
+    }
+    Ok(Plan { files })
+}
+
+/// Writes the router's settings where they differ from `values`, with a backup of each changed file in `backups`.
+///
+/// # Errors
+/// As [`plan`], and when a file or its backup cannot be written; no file is changed then.
+pub fn apply(
+    places: &Places,
+    environment: &Environment,
+    destination: Destination,
+    values: &RouterValues,
+    backups: &Path,
+    now: Timestamp,
+) -> Result<Applied, Error> {
+    plan(places, environment, destination, values)?.commit(backups, now)
+}
+
+fn plan_file(
+    scope: Scope,
+    path: &Path,
+    values: &[(Key, Value)],
+    variables: Variables<'_>,
+) -> Result<Option<FilePlan>, Error> {
+    let before = read_text(path)?;
+    let edited = edit::assign(path, before.as_deref().unwrap_or(edit::EMPTY), values, variables)?;
+    Ok((!edited.changes.is_empty()).then(|| FilePlan {
+        scope,
+        path: path.to_owned(),
+        creates_file: before.is_none(),
+        changes: edited.changes,
+        created: edited.created,
+        before,
+        after: edited.text,
+    }))
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Does what is planned: all of it, or nothing.
+    ///
+    /// # Errors
+    /// When a file or its backup cannot be written, or a file has changed since the plan was made.
+    pub fn commit(self, backups: &Path, now: Timestamp) -> Result<Applied, Error> {
+        let mut files = Vec::with_capacity(self.files.len());
+        for (done, file) in self.files.iter().enumerate() {
+            match file.commit(backups, now) {
+                Ok(applied) => files.push(applied),
+                Err(error) => {
+                    self.files[..done].iter().for_each(FilePlan::roll_back);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Applied { files })
+    }
+}
+
+impl FilePlan {
+    fn commit(&self, backups: &Path, now: Timestamp) -> Result<AppliedFile, Error> {
+        if read_text(&self.path)? != self.before {
+            return Err(Error::Changed {
+                path: self.path.clone(),
+            });
+        }
+        let backup = self
+            .before
+            .as_ref()
+            .map(|text| back_up(&self.path, text.as_bytes(), backups, now))
+            .transpose()?;
+        let created_dir = self.path.parent().is_some_and(|dir| !dir.exists());
+        write(&self.path, &self.after)?;
+        Ok(AppliedFile {
+            scope: self.scope,
+            path: self.path.clone(),
+            changes: self.changes.clone(),
+            created: self.created.clone(),
+            created_dir,
+            before: self.before.as_deref().map(hash),
+            after: hash(&self.after),
+            backup,
+        })
+    }
+
+    /// Puts back what was there; the error that led here is the one to report, whether this works or not.
+    fn roll_back(&self) {
+        let _ = match &self.before {
+            Some(text) => write(&self.path, text),
+            None => delete(&self.path),
+        };
+    }
+}
+
+impl Applied {
+    /// Whether nothing was changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// The record of this and then `later`: what must be taken back to return to before this.
+    #[must_use]
+    pub fn then(mut self, later: Self) -> Self {
+        for file in later.files {
+            match self.files.iter_mut().find(|earlier| earlier.path == file.path) {
+                Some(earlier) => earlier.extend(file),
+                None => self.files.push(file),
+            }
+        }
+        self
+    }
+}
+
+impl AppliedFile {
+    fn extend(&mut self, later: Self) {
+        if later.before.is_none() {
+            // The file was gone in between, and with it all that was done to it.
+            *self = later;
+            return;
+        }
+        if later.before != Some(self.after) {
+            // Somebody edited the file in between: putting the first copy back would undo that.
+            self.backup = None;
+        }
+        for change in later.changes {
+            match self.changes.iter_mut().find(|earlier| earlier.key == change.key) {
+                Some(earlier) => {
+                    if change.replaced().as_ref() != Some(&earlier.to) {
+                        // Somebody chose another value in between: that is the one to return to.
+                        earlier.from = change.from;
+                    }
+                    earlier.to = change.to;
+                }
+                None => self.changes.push(change),
+            }
+        }
+        let created = later.created.into_iter().filter(|name| !self.created.contains(name));
+        let created: Vec<_> = created.collect();
+        self.created.extend(created);
+        self.created.sort();
+        self.after = later.after;
+    }
+}
+
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
+    place::write_atomic(path, text.as_bytes()).map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Deletes the file that `path` leads to.
+pub(super) fn delete(path: &Path) -> Result<(), Error> {
+    place::resolve(path)
+        .and_then(fs::remove_file)
+        .map_err(|source| Error::Delete {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+pub(super) fn hash(text: &str) -> Sha256 {
+    Sha256::from_bytes(sha2::Sha256::digest(text.as_bytes()).into())
+}

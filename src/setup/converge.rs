@@ -1,0 +1,260 @@
+//! `install`: inspect every step, apply those that are not in place, inspect again.
+
+use std::time::Duration;
+
+use super::step::{Condition, Inspection, StepId, StepState};
+use super::{Setup, steps};
+use crate::error::{Failure, Kind};
+use crate::lock::Lock;
+use crate::runtime::terms::{How, Terms};
+
+/// Hears how each step ends.
+pub trait Observer: Sync {
+    /// Step `id` ended as `state`; `detail` says what was found or done.
+    fn step(&self, id: StepId, state: StepState, detail: &str);
+}
+
+/// How an installation ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The steps that changed something, in order.
+    pub changed: Vec<StepId>,
+    /// Why not everything is in place.
+    pub error: Option<Failure>,
+}
+
+/// Converges the machine. Nothing is changed before everything that can be known to fail has been looked at and the terms
+/// have been accepted.
+pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome {
+    let mut found = inspect_all(setup).await;
+    if let Err((at, failure)) = clear_the_way(setup, &mut found) {
+        return refuse(observer, &found, at, failure);
+    }
+    if setup.choices.force || found.iter().any(|(_, inspection)| is_needed(inspection)) {
+        let lock = Lock::acquire(&setup.layout.lock_file(), LOCK_PATIENCE).await;
+        let _lock = match lock {
+            Ok(lock) => lock,
+            Err(error) => return refuse(observer, &found, first_needed(&found), error.into()),
+        };
+        // Whoever had the lock before may have changed anything.
+        let found = inspect_all(setup).await;
+        return apply_all(setup, observer, found).await;
+    }
+    apply_all(setup, observer, found).await
+}
+
+/// How long another gem-setup at work on the home is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+async fn inspect_all(setup: &Setup<'_>) -> Vec<(StepId, Inspection)> {
+    let mut found = Vec::with_capacity(StepId::ALL.len());
+    for id in StepId::ALL {
+        found.push((id, steps::inspect(setup, id).await));
+    }
+    found
+}
+
+const fn is_needed(inspection: &Inspection) -> bool {
+    matches!(inspection.condition, Condition::Needed(_))
+}
+
+fn first_needed(found: &[(StepId, Inspection)]) -> StepId {
+    let first = found.iter().find(|(_, inspection)| is_needed(inspection));
+    first.map_or(StepId::Platform, |(id, _)| *id)
+}
+
+/// What `install` would do, step by step, without doing it.
+pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> Outcome {
+    let mut outcome = Outcome {
+        changed: Vec::new(),
+        error: None,
+    };
+    for id in StepId::ALL {
+        let inspection = steps::inspect(setup, id).await;
+        if let Some(failure) = inspection.blocked {
+            observer.step(id, StepState::Failed, &failure.message);
+            outcome.error.get_or_insert(failure);
+            continue;
+        }
+        match inspection.condition {
+            Condition::InPlace(_) if setup.choices.force && steps::can_repeat(id) => {
+                outcome.changed.push(id);
+                observer.step(id, StepState::Changed, "would do it again");
+            }
+            Condition::InPlace(detail) => observer.step(id, StepState::Ok, &detail),
+            Condition::NotNeeded(detail) => observer.step(id, StepState::Skipped, &detail),
+            Condition::Needed(plan) => {
+                outcome.changed.push(id);
+                observer.step(id, StepState::Changed, &format!("would {plan}"));
+            }
+        }
+    }
+    outcome
+}
+
+/// Finds the first thing that cannot be mended and gets the terms accepted.
+fn clear_the_way(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> Result<(), (StepId, Failure)> {
+    for (id, inspection) in found.iter_mut() {
+        if let Some(failure) = inspection.blocked.take() {
+            return Err((*id, failure));
+        }
+    }
+    let terms_needed = found
+        .iter()
+        .any(|(id, inspection)| *id == StepId::Terms && is_needed(inspection));
+    if terms_needed && setup.choices.accepted.is_none() {
+        ask_terms(setup).map_err(|failure| (StepId::Terms, failure))?;
+    }
+    Ok(())
+}
+
+/// Asks about the terms; the answer goes on record when the step is applied.
+pub(super) fn ask_terms(setup: &mut Setup<'_>) -> Result<(), Failure> {
+    let model = setup.model();
+    match setup.ask.ask(&model) {
+        Some(true) => {
+            setup.choices.accepted = Some(How::Prompt);
+            Ok(())
+        }
+        answer => {
+            let urls: Vec<&str> = model.terms.iter().map(url::Url::as_str).collect();
+            let why = if answer.is_some() {
+                "were not accepted"
+            } else {
+                "have not been accepted, and there is no terminal to ask on"
+            };
+            let message = format!("the terms of the model `{}` {why}: {}", model.name, urls.join(", "));
+            Err(Failure::new(Kind::TermsNotAccepted, message)
+                .with_hint("read them, then run the command again with `--accept-terms`"))
+        }
+    }
+}
+
+fn refuse(observer: &dyn Observer, found: &[(StepId, Inspection)], at: StepId, failure: Failure) -> Outcome {
+    for (id, inspection) in found {
+        match &inspection.condition {
+            _ if *id == at => observer.step(*id, StepState::Failed, &failure.message),
+            Condition::InPlace(detail) => observer.step(*id, StepState::Ok, detail),
+            Condition::NotNeeded(detail) => observer.step(*id, StepState::Skipped, detail),
+            Condition::Needed(_) => {
+                observer.step(*id, StepState::Skipped, &format!("not begun: {at} stands in the way"))
+            }
+        }
+    }
+    Outcome {
+        changed: Vec::new(),
+        error: Some(failure),
+    }
+}
+
+async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(StepId, Inspection)>) -> Outcome {
+    let mut outcome = Outcome {
+        changed: Vec::new(),
+        error: None,
+    };
+    for (id, earlier) in found {
+        if outcome.error.is_some() {
+            observer.step(id, StepState::Skipped, "not reached");
+            continue;
+        }
+        // What an earlier step changed may have changed this one too.
+        let inspection = if outcome.changed.is_empty() {
+            earlier
+        } else {
+            steps::inspect(setup, id).await
+        };
+        match bring_about(setup, id, inspection).await {
+            Ok((state, detail)) => {
+                if state == StepState::Changed {
+                    outcome.changed.push(id);
+                }
+                observer.step(id, state, &detail);
+            }
+            Err(failure) => {
+                observer.step(id, StepState::Failed, &failure.message);
+                outcome.error = Some(failure);
+            }
+        }
+    }
+    outcome
+}
+
+/// Applies one step if need be and makes sure that it is in place afterwards.
+async fn bring_about(
+    setup: &mut Setup<'_>,
+    id: StepId,
+    inspection: Inspection,
+) -> Result<(StepState, String), Failure> {
+    if let Some(failure) = inspection.blocked {
+        return Err(failure);
+    }
+    let done = match inspection.condition {
+        Condition::NotNeeded(detail) => (StepState::Skipped, detail),
+        Condition::InPlace(detail) if !(setup.choices.force && steps::can_repeat(id)) => (StepState::Ok, detail),
+        Condition::InPlace(_) | Condition::Needed(_) => {
+            let detail = steps::apply(setup, id).await?;
+            confirm(id, steps::inspect(setup, id).await)?;
+            (StepState::Changed, detail)
+        }
+    };
+    if id >= StepId::Model {
+        // Everything that had to be fetched is there: from here on other commands may go by what was chosen.
+        setup.record()?;
+    }
+    Ok(done)
+}
+
+fn confirm(id: StepId, inspection: Inspection) -> Result<(), Failure> {
+    let Condition::Needed(still) = inspection.condition else {
+        return Ok(());
+    };
+    let fault = inspection
+        .checks
+        .into_iter()
+        .find(|check| check.status == super::Status::Fail);
+    let (detail, hint) = fault.map_or((still, None), |check| (check.detail, check.fix));
+    let failure = Failure::new(
+        Kind::Unexpected,
+        format!("the step `{id}` was done but is not in place: {detail}"),
+    );
+    Err(match hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    })
+}
+
+/// Puts the acceptance of the chosen model's terms on record.
+pub(super) fn record_terms(setup: &Setup<'_>, how: How) -> Result<(), Failure> {
+    let path = setup.layout.terms_file();
+    let mut terms = Terms::read(&path)?;
+    terms.accept(&path, &setup.model(), jiff::Timestamp::now(), how)?;
+    Ok(())
+}
+
+/// Pulls the chosen model and nothing else: its terms first, and not if it is there.
+///
+/// # Errors
+/// When the terms are not accepted or the model cannot be pulled.
+pub async fn pull(setup: &mut Setup<'_>) -> Result<(StepState, String), Failure> {
+    let is_there = matches!(
+        steps::inspect(setup, StepId::Model).await.condition,
+        Condition::InPlace(_)
+    );
+    if is_there && !setup.choices.force {
+        return Ok((StepState::Ok, format!("`{}` is there", setup.choices.model)));
+    }
+    let runtime = setup.runtime()?;
+    if runtime.program().is_some_and(|program| !program.exists()) {
+        let message = format!(
+            "cannot pull `{}`: the runtime `{}` is not installed",
+            setup.choices.model,
+            runtime.name()
+        );
+        return Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"));
+    }
+    if let Condition::Needed(_) = steps::inspect(setup, StepId::Terms).await.condition {
+        steps::apply(setup, StepId::Terms).await?;
+    }
+    let detail = steps::apply(setup, StepId::Model).await?;
+    Ok((StepState::Changed, detail))
+}

@@ -1,0 +1,79 @@
+//! Asks every host that something is downloaded from: which way, with which certificates, and whether it answers.
+
+use url::Url;
+
+use super::Setup;
+use super::check::Check;
+use crate::fetch::{Answer, Error, Route, Trust};
+use crate::runtime::RuntimeName;
+
+const RUNTIME: (&str, &str) = ("network.runtime", "runtime can be downloaded");
+const COMPANIONS: (&str, &str) = ("network.companions", "companions can be downloaded");
+
+/// One check for each file that `install` would download here.
+pub(super) async fn inspect(setup: &Setup<'_>) -> Vec<Check> {
+    if setup.choices.runtime != RuntimeName::Lit {
+        let reason = format!("{} downloads nothing through gem-setup itself", setup.choices.runtime);
+        return vec![Check::skip(RUNTIME.0, RUNTIME.1, reason)];
+    }
+    let artifact = setup
+        .catalog
+        .runtime("lit")
+        .and_then(|entry| entry.artifact(setup.target));
+    let files = artifact.map(|artifact| (RUNTIME, &artifact.url)).into_iter().chain(
+        setup
+            .catalog
+            .companions(setup.target)
+            .map(|companion| (COMPANIONS, &companion.url)),
+    );
+    let mut checks = Vec::new();
+    for ((id, title), url) in files {
+        checks.push(inspect_file(setup, id, title, url).await);
+    }
+    checks
+}
+
+/// A file can be had as long as one of its sources answers.
+async fn inspect_file(setup: &Setup<'_>, id: &'static str, title: &'static str, url: &Url) -> Check {
+    let mut said = Vec::new();
+    let mut answers = false;
+    for source in setup.fetcher.sources(url) {
+        let route = describe(&setup.fetcher.network().route_of(&source));
+        let answer = setup.fetcher.probe(&source).await;
+        answers |= answer.is_ok();
+        said.push(format!("{route}: {}", outcome(answer)));
+    }
+    let detail = said.join("; ");
+    if answers {
+        return Check::ok(id, title, detail);
+    }
+    let fix =
+        "check proxy (HTTPS_PROXY, NO_PROXY) and certificates (`--ca-cert`), or use a mirror or bundle (`--mirror`)";
+    Check::fail(id, title, detail, fix)
+}
+
+fn describe(route: &Route) -> String {
+    let way = route.proxy.as_ref().map_or_else(
+        || "directly".to_owned(),
+        |proxy| format!("through {} ({})", proxy.url, proxy.variable),
+    );
+    let trust = match &route.trust {
+        None => String::new(),
+        Some(Trust::System) => ", the system's certificates".to_owned(),
+        Some(Trust::SystemAnd(file)) => format!(", the system's certificates and `{}`", file.display()),
+        Some(Trust::Only(files)) => {
+            let files: Vec<String> = files.iter().map(|file| format!("`{}`", file.display())).collect();
+            format!(", the certificates in {}", files.join(" and "))
+        }
+    };
+    format!("{} {way}{trust}", route.url)
+}
+
+fn outcome(answer: Result<Answer, Error>) -> String {
+    match answer {
+        Ok(answer) => answer
+            .size
+            .map_or_else(|| "answers".to_owned(), |size| format!("answers, {size} bytes")),
+        Err(error) => crate::error::chain(&error),
+    }
+}

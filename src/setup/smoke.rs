@@ -1,0 +1,130 @@
+//! The smoke test: one joke, two routing probes, with their latency.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::error::{Failure, Kind};
+use crate::router::Tier;
+use crate::router::classify::classification_request;
+use crate::router::classify::local::verdict_in_reply;
+use crate::runtime::{RuntimeName, local};
+
+const JOKE: &str = "Tell me a joke.";
+/// One request that is plainly simple and one that is plainly complex by the rubric.
+const PROBES: [(&str, Tier); 2] = [
+    ("List the files here.", Tier::Flash),
+    (
+        "Why does our service lose messages under load? Debug the cause across all components and design a new architecture.",
+        Tier::Pro,
+    ),
+];
+/// A model that is being loaded from a cold disk may take long over its first answer.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What came of a smoke test (CONTRACT section 2).
+#[derive(Clone, Debug, Serialize)]
+pub struct Smoke {
+    /// Whether every answer was usable.
+    pub ok: bool,
+    /// The joke; `None` from a runtime that only classifies.
+    pub joke: Option<String>,
+    /// How long the joke took, in milliseconds.
+    pub joke_latency_ms: Option<u64>,
+    /// The routing probes.
+    pub probes: Vec<Probe>,
+}
+
+/// One routing probe.
+#[derive(Clone, Debug, Serialize)]
+pub struct Probe {
+    /// What was asked.
+    pub request: String,
+    /// What the rubric says.
+    pub expected: Tier,
+    /// What was answered.
+    pub got: Tier,
+    /// How long it took, in milliseconds.
+    pub latency_ms: u64,
+    /// Who answered: `model` or `builtin`.
+    pub answered_by: String,
+}
+
+/// Sends the joke prompt and the probes to the server on `port`.
+///
+/// # Errors
+/// When an answer does not come or cannot be used.
+pub async fn smoke(port: u16, model: &str, runtime: RuntimeName) -> Result<Smoke, Failure> {
+    let mut outcome = Smoke {
+        ok: true,
+        joke: None,
+        joke_latency_ms: None,
+        probes: Vec::new(),
+    };
+    if runtime.has_models() {
+        let body = json!({"contents": [{"role": "user", "parts": [{"text": JOKE}]}]});
+        let (answer, latency) = ask(port, model, body.to_string().into()).await?;
+        outcome.joke = Some(text_of(&answer, port)?);
+        outcome.joke_latency_ms = Some(latency);
+    }
+    for (request, expected) in PROBES {
+        outcome
+            .probes
+            .push(probe(port, model, runtime, request, expected).await?);
+    }
+    Ok(outcome)
+}
+
+async fn probe(port: u16, model: &str, runtime: RuntimeName, request: &str, expected: Tier) -> Result<Probe, Failure> {
+    let body = classification_request(request, &[]);
+    let (answer, latency_ms) = ask(port, model, body.to_string().into()).await?;
+    let verdict = verdict_in_reply(&answer.body)
+        .map_err(|reason| failure(format!("the answer to a routing probe is of no use: {reason}")))?;
+    let got = verdict.tier;
+    // Without a gateway nobody says who answered: the runtime did.
+    let by_runtime = if runtime.has_models() { "model" } else { "builtin" };
+    Ok(Probe {
+        request: request.to_owned(),
+        expected,
+        got,
+        latency_ms,
+        answered_by: match answer.answered_by.as_deref() {
+            Some("builtin") => "builtin".to_owned(),
+            _ => by_runtime.to_owned(),
+        },
+    })
+}
+
+async fn ask(port: u16, model: &str, body: Bytes) -> Result<(local::Answer, u64), Failure> {
+    let path = format!("/v1beta/models/{model}:generateContent");
+    let begun = Instant::now();
+    let answer = local::post(port, &path, Some(body), LIMIT)
+        .await
+        .map_err(|error| failure(error.to_string()))?;
+    let latency = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if answer.status != 200 {
+        let text = String::from_utf8_lossy(&answer.body);
+        return Err(failure(format!(
+            "port {port} answered {} to a prompt: {}",
+            answer.status,
+            text.trim()
+        )));
+    }
+    Ok((answer, latency))
+}
+
+fn text_of(answer: &local::Answer, port: u16) -> Result<String, Failure> {
+    let body: Value = serde_json::from_slice(&answer.body)
+        .map_err(|error| failure(format!("port {port} did not answer in JSON: {error}")))?;
+    body.pointer("/candidates/0/content/parts/0/text")
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or_else(|| failure(format!("the answer of port {port} holds no text")))
+}
+
+fn failure(message: String) -> Failure {
+    Failure::new(Kind::Runtime, format!("smoke test: {message}"))
+        .with_hint("see what the server says with `gem-setup logs`, or run `gem-setup doctor`")
+}

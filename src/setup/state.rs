@@ -1,0 +1,188 @@
+//! `state.json`: what `install` chose and placed, by which every later command goes.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::catalog::Sha256;
+use crate::error::{Explain, Kind};
+use crate::place;
+use crate::runtime::RuntimeName;
+use crate::settings::{Applied, Destination};
+
+const FORMAT: u32 = 1;
+
+/// What `install` recorded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    format: u32,
+    /// The runtime.
+    pub runtime: RuntimeName,
+    /// The runtime's pinned version, `None` for the built-in one.
+    pub version: Option<String>,
+    /// The port that Gemini CLI talks to.
+    pub port: u16,
+    /// The local model.
+    pub model: String,
+    /// Which settings file was changed.
+    pub scope: Destination,
+    /// The catalog given with `--catalog`.
+    #[serde(default)]
+    pub catalog: Option<PathBuf>,
+    /// The mirrors given with `--mirror`.
+    #[serde(default)]
+    pub mirrors: Vec<Url>,
+    /// The model file that was imported instead of a download.
+    #[serde(default)]
+    pub model_file: Option<PathBuf>,
+    /// Whether the runtime itself listens on the port.
+    #[serde(default)]
+    pub direct: bool,
+    /// The files beside the runtime.
+    #[serde(default)]
+    pub companions: Vec<PlacedFile>,
+    /// What was written into settings files, for `uninstall`.
+    #[serde(default)]
+    pub settings: Applied,
+    /// The last smoke test that passed.
+    #[serde(default)]
+    pub smoke: Option<SmokeRecord>,
+}
+
+/// A file that was put in place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedFile {
+    /// Where.
+    pub path: PathBuf,
+    /// What it hashed to then.
+    pub sha256: Sha256,
+    /// The archive it came from.
+    pub archive: Sha256,
+}
+
+/// A smoke test that passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmokeRecord {
+    /// When.
+    pub time: Timestamp,
+    /// What was tested: runtime, version, model and port.
+    pub subject: String,
+}
+
+/// Why the state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the recorded state `{}`", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no state.
+    #[error("the recorded state `{}` does not parse: {reason}", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The file cannot be written.
+    #[error("cannot write the state `{}`", path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Explain for Error {
+    fn kind(&self) -> Kind {
+        Kind::Unexpected
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Read { .. } => "check the file's permissions",
+            Self::Parse { .. } => "move the file away and run `gem-setup install` again",
+            Self::Write { .. } => {
+                "check that the disk has room and that the directory is yours, then run the command again"
+            }
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl State {
+    /// The state of a machine on which nothing was chosen: the defaults of CONTRACT section 1.
+    #[must_use]
+    pub fn new(runtime: RuntimeName, port: u16, model: impl Into<String>, scope: Destination) -> Self {
+        Self {
+            format: FORMAT,
+            runtime,
+            version: None,
+            port,
+            model: model.into(),
+            scope,
+            catalog: None,
+            mirrors: Vec::new(),
+            model_file: None,
+            direct: false,
+            companions: Vec::new(),
+            settings: Applied::default(),
+            smoke: None,
+        }
+    }
+
+    /// Reads the file `path`; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the file is there but cannot be read or does not parse.
+    pub fn read(path: &Path) -> Result<Option<Self>, Error> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                return Err(Error::Read {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        let parse = |reason: String| Error::Parse {
+            path: path.to_owned(),
+            reason,
+        };
+        let state: Self = serde_json::from_slice(&bytes).map_err(|error| parse(error.to_string()))?;
+        if state.format != FORMAT {
+            return Err(parse(format!(
+                "format {} is not known, expected {FORMAT}",
+                state.format
+            )));
+        }
+        Ok(Some(state))
+    }
+
+    /// Writes the file `path` unless it already says the same.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(|error| Error::Parse {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        text.push(b'\n');
+        if std::fs::read(path).is_ok_and(|old| old == text) {
+            return Ok(());
+        }
+        place::write_atomic(path, &text).map_err(|source| Error::Write {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}

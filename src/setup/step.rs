@@ -1,0 +1,146 @@
+//! The steps: one list, inspected by `doctor`, planned by `--dry-run`, applied by `install` (ARCHITECTURE).
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::check::{Check, Status};
+use crate::error::Failure;
+
+/// The steps in their order (CONTRACT section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepId {
+    /// Is there a runtime for this machine?
+    Platform,
+    /// Is there room?
+    Space,
+    /// The runtime's executable.
+    Runtime,
+    /// What must lie beside it.
+    Companions,
+    /// The model's terms.
+    Terms,
+    /// The model.
+    Model,
+    /// Gemini CLI's settings.
+    Settings,
+    /// The server.
+    Server,
+    /// Does it answer?
+    Smoke,
+}
+
+impl StepId {
+    /// Every step, in order.
+    pub const ALL: [Self; 9] = [
+        Self::Platform,
+        Self::Space,
+        Self::Runtime,
+        Self::Companions,
+        Self::Terms,
+        Self::Model,
+        Self::Settings,
+        Self::Server,
+        Self::Smoke,
+    ];
+
+    /// The id used in JSON and on screen.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Platform => "platform",
+            Self::Space => "space",
+            Self::Runtime => "runtime",
+            Self::Companions => "companions",
+            Self::Terms => "terms",
+            Self::Model => "model",
+            Self::Settings => "settings",
+            Self::Server => "server",
+            Self::Smoke => "smoke",
+        }
+    }
+}
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Whether a step has anything to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing to do: this is in place.
+    InPlace(String),
+    /// This would be done.
+    Needed(String),
+    /// Nothing to do: this machine or this call does not need it.
+    NotNeeded(String),
+}
+
+/// What an inspection found.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// Whether `apply` has anything to do.
+    pub condition: Condition,
+    /// What `doctor` says about it.
+    pub checks: Vec<Check>,
+    /// Why applying the step would be in vain, if that is known beforehand.
+    pub blocked: Option<Failure>,
+}
+
+impl Inspection {
+    /// In place, as these checks show.
+    pub(super) fn in_place(detail: impl Into<String>, checks: Vec<Check>) -> Self {
+        Self {
+            condition: Condition::InPlace(detail.into()),
+            checks,
+            blocked: None,
+        }
+    }
+
+    /// Something is to be done: `plan` says what.
+    pub(super) fn needed(plan: impl Into<String>, checks: Vec<Check>) -> Self {
+        Self {
+            condition: Condition::Needed(plan.into()),
+            checks,
+            blocked: None,
+        }
+    }
+
+    /// Not needed here.
+    pub(super) fn not_needed(reason: impl Into<String>, checks: Vec<Check>) -> Self {
+        Self {
+            condition: Condition::NotNeeded(reason.into()),
+            checks,
+            blocked: None,
+        }
+    }
+
+    /// The same, with the reason why applying the step would be in vain.
+    pub(super) fn blocked_by(mut self, failure: impl Into<Failure>) -> Self {
+        self.blocked = Some(failure.into());
+        self
+    }
+
+    /// Whether any check failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.checks.iter().any(|check| check.status == Status::Fail)
+    }
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepState {
+    /// Was in place.
+    Ok,
+    /// Was put in place (with `--dry-run`: would be).
+    Changed,
+    /// Not needed, not wanted or not reached.
+    Skipped,
+    /// Could not be put in place.
+    Failed,
+}

@@ -1,0 +1,129 @@
+//! What must lie beside the runtime: on Windows the DirectX shader compiler's two DLLs.
+
+use std::path::PathBuf;
+
+use super::runtime::hash_of;
+use crate::catalog::Companion;
+use crate::error::Failure;
+use crate::fetch::{Request, unpack};
+use crate::runtime::RuntimeName;
+use crate::setup::check::{Check, REINSTALL};
+use crate::setup::state::PlacedFile;
+use crate::setup::step::Inspection;
+use crate::setup::{Setup, shown};
+
+const ID: &str = "platform.companions";
+const TITLE: &str = "files beside the runtime";
+
+fn companions(setup: &Setup<'_>) -> Vec<Companion> {
+    if setup.choices.runtime == RuntimeName::Lit {
+        setup.catalog.companions(setup.target).cloned().collect()
+    } else {
+        Vec::new()
+    }
+}
+
+/// The places of the files of `companion`.
+fn places(setup: &Setup<'_>, companion: &Companion) -> Vec<PathBuf> {
+    let names = companion.extract.iter().filter_map(|inside| inside.rsplit('/').next());
+    names.map(|name| setup.layout.lit_bin().join(name)).collect()
+}
+
+pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
+    let companions = companions(setup);
+    if companions.is_empty() {
+        let reason = format!("{} needs none on {}", setup.choices.runtime, setup.target);
+        return Inspection::not_needed(reason.clone(), vec![Check::skip(ID, TITLE, reason)]);
+    }
+    let mut plans = Vec::new();
+    let mut faults = Vec::new();
+    for companion in &companions {
+        let found = faults_of(setup, companion);
+        if !found.is_empty() {
+            let names: Vec<_> = companion.extract.iter().map(String::as_str).collect();
+            plans.push(format!(
+                "download {} and take {} from it",
+                companion.url,
+                names.join(", ")
+            ));
+        }
+        faults.extend(found);
+    }
+    if faults.is_empty() {
+        let detail = format!("all in place in {}", shown(&setup.layout.lit_bin()));
+        return Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)]);
+    }
+    Inspection::needed(
+        plans.join("; "),
+        vec![Check::fail(ID, TITLE, faults.join("; "), REINSTALL)],
+    )
+}
+
+/// What is wrong with the files of `companion`: missing, or other than what was taken from the pinned archive.
+fn faults_of(setup: &Setup<'_>, companion: &Companion) -> Vec<String> {
+    let mut faults = Vec::new();
+    for path in places(setup, companion) {
+        let placed = setup.state.companions.iter().find(|placed| placed.path == path);
+        match (hash_of(&path), placed) {
+            (Err(_), _) => faults.push(format!("{} is missing", shown(&path))),
+            (Ok(_), None) => faults.push(format!("{} was not put there by gem-setup", shown(&path))),
+            (Ok(found), Some(placed)) if found != placed.sha256 => {
+                faults.push(format!("{} was changed since it was put there", shown(&path)));
+            }
+            (Ok(_), Some(placed)) if placed.archive != companion.sha256 => {
+                faults.push(format!(
+                    "{} comes from another archive than the catalog's",
+                    shown(&path)
+                ));
+            }
+            (Ok(_), Some(_)) => {}
+        }
+    }
+    faults
+}
+
+pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
+    let mut done = Vec::new();
+    for companion in companions(setup) {
+        if !setup.choices.force && faults_of(setup, &companion).is_empty() {
+            continue;
+        }
+        let name = companion
+            .url
+            .path()
+            .rsplit('/')
+            .next()
+            .unwrap_or(&companion.name)
+            .to_owned();
+        let archive = setup.layout.downloads().join(&name);
+        let request = Request {
+            id: "companions".to_owned(),
+            label: name,
+            url: companion.url.clone(),
+            sha256: companion.sha256,
+            size: companion.size,
+            place: archive.clone(),
+        };
+        setup.fetcher.fetch(&request, setup.progress).await?;
+        let extracted = unpack::extract(&archive, &companion.extract, &setup.layout.lit_bin());
+        // Whether it was of use or not, the archive itself is not needed again.
+        let _ = std::fs::remove_file(&archive);
+        remember(setup, &companion, &extracted?);
+        done.push(companion.extract.join(", "));
+    }
+    setup.state.write(&setup.layout.state_file())?;
+    Ok(format!("extracted {}", done.join(", ")))
+}
+
+fn remember(setup: &mut Setup<'_>, companion: &Companion, paths: &[PathBuf]) {
+    setup.state.companions.retain(|placed| !paths.contains(&placed.path));
+    for path in paths {
+        if let Ok(sha256) = hash_of(path) {
+            setup.state.companions.push(PlacedFile {
+                path: path.clone(),
+                sha256,
+                archive: companion.sha256,
+            });
+        }
+    }
+}

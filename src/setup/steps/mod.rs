@@ -1,0 +1,52 @@
+//! The steps, one file each: `inspect` looks, `apply` puts in place.
+
+mod companions;
+mod model;
+mod platform;
+mod runtime;
+mod server;
+mod settings;
+mod smoke;
+mod space;
+mod terms;
+
+pub(super) use runtime::{hash_of, inspect_loader};
+pub use server::KEEPER;
+
+use super::Setup;
+use super::step::{Inspection, StepId};
+use crate::error::Failure;
+
+/// Looks at step `id`; changes nothing.
+pub(super) async fn inspect(setup: &Setup<'_>, id: StepId) -> Inspection {
+    match id {
+        StepId::Platform => platform::inspect(setup),
+        StepId::Space => space::inspect(setup),
+        StepId::Runtime => runtime::inspect(setup),
+        StepId::Companions => companions::inspect(setup),
+        StepId::Terms => terms::inspect(setup),
+        StepId::Model => model::inspect(setup).await,
+        StepId::Settings => settings::inspect(setup),
+        StepId::Server => server::inspect(setup).await,
+        StepId::Smoke => smoke::inspect(setup),
+    }
+}
+
+/// Puts step `id` in place and says what was done.
+pub(super) async fn apply(setup: &mut Setup<'_>, id: StepId) -> Result<String, Failure> {
+    match id {
+        StepId::Platform | StepId::Space => Ok(String::new()),
+        StepId::Runtime => runtime::apply(setup).await,
+        StepId::Companions => companions::apply(setup).await,
+        StepId::Terms => terms::apply(setup),
+        StepId::Model => model::apply(setup).await,
+        StepId::Settings => settings::apply(setup),
+        StepId::Server => server::apply(setup).await,
+        StepId::Smoke => smoke::apply(setup).await,
+    }
+}
+
+/// Whether `--force` does the step again although it is in place.
+pub(super) const fn can_repeat(id: StepId) -> bool {
+    !matches!(id, StepId::Platform | StepId::Space | StepId::Terms | StepId::Settings)
+}

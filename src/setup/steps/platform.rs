@@ -1,0 +1,46 @@
+//! Is there a runtime for this machine, and does the machine carry it?
+
+use gem_platform::Target;
+
+use crate::runtime::RuntimeName;
+use crate::setup::check::Check;
+use crate::setup::step::Inspection;
+use crate::setup::{Condition, Setup};
+
+const TARGET: (&str, &str) = ("platform.target", "runtime for this platform");
+
+pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
+    let target = setup.target;
+    let runtime = setup.choices.runtime;
+    if is_supported(setup, runtime) {
+        let detail = format!("{runtime} runs on {target}");
+        return Inspection::in_place(detail.clone(), vec![Check::ok(TARGET.0, TARGET.1, detail)]);
+    }
+    let failure = setup.unsupported();
+    let fix = "run `gem-setup install --runtime auto`";
+    let check = Check::fail(TARGET.0, TARGET.1, &failure.message, fix);
+    Inspection {
+        condition: Condition::Needed("find another runtime".to_owned()),
+        checks: vec![check],
+        blocked: Some(failure),
+    }
+}
+
+/// Whether `runtime` can be had for the target.
+fn is_supported(setup: &Setup<'_>, runtime: RuntimeName) -> bool {
+    match runtime {
+        RuntimeName::Builtin => true,
+        RuntimeName::Lit => setup.lit_path().is_some(),
+        RuntimeName::LitertLm => setup.catalog.runtime("litert-lm").is_some() && has_wheel(setup.target),
+    }
+}
+
+/// Whether PyPI holds a wheel of litert-lm for `target` (FACTS section 5).
+fn has_wheel(target: Target) -> bool {
+    use gem_platform::{Arch, Os};
+    match target.os {
+        Os::Linux => true,
+        Os::Macos => target.arch == Arch::Arm64,
+        Os::Windows => target.arch == Arch::X86_64,
+    }
+}

@@ -1,0 +1,271 @@
+//! The runtime's executable: there, unchanged, allowed to run, able to load.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use gem_platform::Recipe;
+use gem_platform::probe::{LibraryError, load_library};
+use sha2::Digest;
+
+use crate::catalog::{Artifact, Sha256};
+use crate::error::{Failure, Kind};
+use crate::fetch::Request;
+use crate::runtime::RuntimeName;
+use crate::setup::check::{Check, REINSTALL};
+use crate::setup::step::Inspection;
+use crate::setup::{Setup, shown};
+
+const BINARY: (&str, &str) = ("runtime.binary", "runtime installed");
+const CHECKSUM: (&str, &str) = ("runtime.checksum", "runtime unchanged");
+const EXECUTABLE: (&str, &str) = ("runtime.executable", "runtime may be run");
+const LOADER: (&str, &str) = ("runtime.loader", "system libraries");
+const QUARANTINE: (&str, &str) = ("platform.quarantine", "macOS quarantine");
+
+pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
+    match setup.choices.runtime {
+        RuntimeName::Builtin => {
+            let reason = "the builtin runtime is part of gem-setup";
+            let skipped = [BINARY, CHECKSUM, EXECUTABLE].map(|(id, title)| Check::skip(id, title, reason));
+            Inspection::not_needed(reason, skipped.into())
+        }
+        RuntimeName::Lit => inspect_lit(setup),
+        RuntimeName::LitertLm => Inspection::needed("install litert-lm", Vec::new()),
+    }
+}
+
+fn artifact<'a>(setup: &'a Setup<'_>) -> Option<&'a Artifact> {
+    setup.catalog.runtime("lit")?.artifact(setup.target)
+}
+
+/// How much has still to be downloaded, as far as the catalog knows; bytes.
+pub(super) fn missing_bytes(setup: &Setup<'_>) -> u64 {
+    let is_there = setup.lit_path().is_some_and(|path| path.exists());
+    if setup.choices.runtime != RuntimeName::Lit || is_there {
+        return 0;
+    }
+    artifact(setup).map_or(0, |artifact| artifact.size)
+}
+
+fn inspect_lit(setup: &Setup<'_>) -> Inspection {
+    let Some((artifact, path)) = artifact(setup).zip(setup.lit_path()) else {
+        let reason = "no build for this platform";
+        return Inspection::needed("find another runtime", vec![Check::skip(BINARY.0, BINARY.1, reason)]);
+    };
+    let plan = format!(
+        "download {} ({}) to {}",
+        setup
+            .fetcher
+            .sources(&artifact.url)
+            .first()
+            .map_or(artifact.url.as_str(), |url| url.as_str()),
+        size_of(artifact),
+        shown(&path)
+    );
+    if !setup.is_for_this_machine() {
+        return Inspection::needed(plan, Vec::new());
+    }
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => missing(&path, plan),
+        Err(error) => unreadable(&path, plan, &error),
+        Ok(metadata) if metadata.is_dir() => in_the_way(&path, plan),
+        Ok(_) => inspect_file(setup, artifact, &path, plan),
+    }
+}
+
+fn size_of(artifact: &Artifact) -> String {
+    match artifact.size {
+        0 => "size not known".to_owned(),
+        size => format!("{size} bytes"),
+    }
+}
+
+fn skipped(reason: &str) -> [Check; 2] {
+    [CHECKSUM, EXECUTABLE].map(|(id, title)| Check::skip(id, title, reason))
+}
+
+fn missing(path: &Path, plan: String) -> Inspection {
+    let mut checks = vec![Check::fail(
+        BINARY.0,
+        BINARY.1,
+        format!("{} is missing", shown(path)),
+        REINSTALL,
+    )];
+    checks.extend(skipped("the runtime is missing"));
+    Inspection::needed(plan, checks)
+}
+
+fn unreadable(path: &Path, plan: String, error: &io::Error) -> Inspection {
+    let detail = format!("{} cannot be read: {error}", shown(path));
+    let mut checks = vec![Check::fail(
+        BINARY.0,
+        BINARY.1,
+        detail,
+        "check the directory's permissions",
+    )];
+    checks.extend(skipped("the runtime cannot be read"));
+    Inspection::needed(plan, checks)
+}
+
+fn in_the_way(path: &Path, plan: String) -> Inspection {
+    let detail = format!(
+        "{} is a directory where the runtime's executable should be",
+        shown(path)
+    );
+    let fix = format!("move {} away, then run `gem-setup install` again", shown(path));
+    let failure = Failure::new(Kind::Download, format!("cannot install the runtime: {detail}")).with_hint(fix.clone());
+    let mut checks = vec![Check::fail(BINARY.0, BINARY.1, detail, fix)];
+    checks.extend(skipped("the runtime is missing"));
+    Inspection::needed(plan, checks).blocked_by(failure)
+}
+
+fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: String) -> Inspection {
+    let found = match hash_of(path) {
+        Ok(found) => found,
+        Err(error) => return unreadable(path, plan, &error),
+    };
+    let mut checks = vec![Check::ok(BINARY.0, BINARY.1, shown(path))];
+    if found != artifact.sha256 {
+        let detail = format!(
+            "{} has the SHA-256 {found}, the catalog says {}",
+            shown(path),
+            artifact.sha256
+        );
+        checks.push(Check::fail(CHECKSUM.0, CHECKSUM.1, detail, REINSTALL));
+        checks.push(Check::skip(
+            EXECUTABLE.0,
+            EXECUTABLE.1,
+            "the runtime is not what it should be",
+        ));
+        return Inspection::needed(plan, checks);
+    }
+    checks.push(Check::ok(CHECKSUM.0, CHECKSUM.1, format!("SHA-256 {found}")));
+    let mut effects = Vec::new();
+    if gem_platform::file::is_executable(path).unwrap_or(false) {
+        checks.push(Check::ok(EXECUTABLE.0, EXECUTABLE.1, "the executable bit is set"));
+    } else {
+        effects.push("make it executable");
+        let detail = format!("{} has no executable bit", shown(path));
+        let fix = format!("{REINSTALL}, or `chmod +x` that file");
+        checks.push(Check::fail(EXECUTABLE.0, EXECUTABLE.1, detail, fix));
+    }
+    if setup.os() == gem_platform::Os::Macos {
+        checks.push(inspect_quarantine(path, &mut effects));
+    }
+    if effects.is_empty() {
+        Inspection::in_place(format!("{} is in place", shown(path)), checks)
+    } else {
+        Inspection::needed(effects.join(", "), checks)
+    }
+}
+
+fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
+    match gem_platform::file::quarantine(path) {
+        Ok(None) => Check::ok(QUARANTINE.0, QUARANTINE.1, "not quarantined"),
+        Ok(Some(value)) => {
+            effects.push("take it out of quarantine");
+            let detail = format!("{} is quarantined (`{value}`)", shown(path));
+            Check::fail(QUARANTINE.0, QUARANTINE.1, detail, REINSTALL)
+        }
+        Err(error) => Check::skip(QUARANTINE.0, QUARANTINE.1, format!("cannot be read: {error}")),
+    }
+}
+
+/// The SHA-256 of a file.
+pub(in crate::setup) fn hash_of(path: &Path) -> io::Result<Sha256> {
+    let mut file = File::open(path)?;
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(Sha256::from_bytes(hasher.finalize().into()));
+        }
+        hasher.update(&buffer[..read]);
+    }
+}
+
+/// Whether the runtime can load the system's libraries: what it says itself counts for more than what can be found.
+pub(in crate::setup) async fn inspect_loader(setup: &Setup<'_>) -> Check {
+    let libraries = Recipe::of(setup.target).libraries;
+    if setup.choices.runtime != RuntimeName::Lit || libraries.is_empty() {
+        return Check::skip(LOADER.0, LOADER.1, "nothing to load here");
+    }
+    let missing: Vec<LibraryError> = libraries.iter().filter_map(|name| load_library(name).err()).collect();
+    let runs = match setup.lit_path() {
+        Some(path) if gem_platform::file::is_executable(&path).unwrap_or(false) => Some(setup.listing().await),
+        _ => None,
+    };
+    let fix = package_advice(&missing);
+    let absent: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let absent = absent.join("; ");
+    match runs {
+        Some(Err(reason)) if reason.contains("shared librar") => {
+            let detail = reason
+                .lines()
+                .find(|line| line.contains("shared librar"))
+                .unwrap_or(&reason);
+            Check::fail(LOADER.0, LOADER.1, detail.trim(), fix)
+        }
+        _ if missing.is_empty() => Check::ok(LOADER.0, LOADER.1, format!("{} can be loaded", libraries.join(" and "))),
+        Some(Err(reason)) => Check::fail(
+            LOADER.0,
+            LOADER.1,
+            format!("{absent}, and the runtime does not run: {reason}"),
+            fix,
+        ),
+        Some(Ok(_)) => Check::warn(LOADER.0, LOADER.1, format!("{absent}, yet the runtime starts"), fix),
+        None => Check::warn(LOADER.0, LOADER.1, absent, fix),
+    }
+}
+
+/// Which packages bring the `missing` libraries on this distribution.
+fn package_advice(missing: &[LibraryError]) -> String {
+    let packages: Vec<_> = missing
+        .iter()
+        .filter_map(|error| error.distribution.as_ref()?.package(&error.library))
+        .collect();
+    if packages.is_empty() {
+        let fallback = "install the packages that bring libvulkan.so.1 and libGL.so.1 (Debian: libvulkan1, libgl1)";
+        return fallback.to_owned();
+    }
+    let instructions: Vec<String> = packages
+        .iter()
+        .map(|package| format!("`{}`", package.instruction()))
+        .collect();
+    format!("run {}", instructions.join(" and "))
+}
+
+pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
+    let Some((artifact, path)) = artifact(setup).cloned().zip(setup.lit_path()) else {
+        return Err(setup.unsupported());
+    };
+    let mut done = Vec::new();
+    if setup.choices.force || hash_of(&path).ok() != Some(artifact.sha256) {
+        let request = Request {
+            id: "runtime".to_owned(),
+            label: artifact.file_name().to_owned(),
+            url: artifact.url.clone(),
+            sha256: artifact.sha256,
+            size: artifact.size,
+            place: path.clone(),
+        };
+        let fetched = setup.fetcher.fetch(&request, setup.progress).await?;
+        done.push(format!("downloaded {} ({} bytes)", shown(&path), fetched.size));
+    }
+    allow_to_run(&path).map_err(|error| {
+        Failure::new(
+            Kind::Unexpected,
+            format!("cannot make {} executable: {error}", shown(&path)),
+        )
+        .with_hint("check that the file is yours and its file system allows execution")
+    })?;
+    setup.forget_listing();
+    done.push("made it executable".to_owned());
+    Ok(done.join(", "))
+}
+
+fn allow_to_run(path: &Path) -> io::Result<()> {
+    gem_platform::file::make_executable(path)?;
+    gem_platform::file::strip_quarantine(path).map(drop)
+}

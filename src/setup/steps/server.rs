@@ -1,0 +1,250 @@
+//! The server: running as chosen, and answering.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use gem_platform::process::{Program, identity, listener_on};
+
+use crate::error::{Failure, Kind};
+use crate::runtime::{EngineState, local};
+use crate::setup::check::Check;
+use crate::setup::step::Inspection;
+use crate::setup::{Setup, shown};
+use crate::supervise::{self, GRACE, PidFile, Running, ServerIdentity, ServerRecord, StartRequest, observe};
+
+const PROCESS: (&str, &str) = ("server.process", "server process");
+const PORT: (&str, &str) = ("server.port", "server port");
+const HEALTH: (&str, &str) = ("server.health", "server answers");
+/// gem-setup's hidden subcommand that waits for a detached server.
+pub const KEEPER: &str = "__keep";
+/// A gateway on loopback answers at once; longer than this it is not healthy.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A model of a gigabyte is loaded from a cold disk before the server counts as ready.
+const READY_WITHIN: Duration = Duration::from_secs(300);
+const START: &str = "run `gem-setup start`";
+const RESTART: &str = "run `gem-setup restart`";
+
+/// What the server is to be.
+pub(in crate::setup) fn wanted(setup: &Setup<'_>) -> ServerIdentity {
+    ServerIdentity {
+        port: setup.choices.port,
+        runtime: setup.choices.runtime.to_string(),
+        model: setup.choices.model.clone(),
+        direct: setup.choices.direct,
+    }
+}
+
+pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
+    if !setup.choices.with_server {
+        return skipped("no server wanted (--no-start)");
+    }
+    if !setup.is_for_this_machine() {
+        return Inspection::needed(plan(setup), Vec::new());
+    }
+    match observe(&setup.layout) {
+        Err(error) => {
+            let detail = format!("the server's files cannot be read: {error}");
+            let check = Check::fail(PROCESS.0, PROCESS.1, detail, "check that the home's files are yours");
+            Inspection::needed(plan(setup), vec![check])
+        }
+        Ok(Running::Supervised(record)) => inspect_supervised(setup, &record).await,
+        Ok(Running::Bare { pid, port }) => bare(setup, pid, port),
+        Ok(Running::Foreign(process)) => {
+            let detail = format!(
+                "{} names pid {}, which is `{}` and no server of ours",
+                shown(&setup.layout.pid_file()),
+                process.pid,
+                process.command.join(" ")
+            );
+            not_running(
+                setup,
+                detail,
+                &format!("delete {}, then {START}", shown(&setup.layout.pid_file())),
+            )
+            .await
+        }
+        Ok(Running::No) => {
+            let detail = match PidFile::read(&setup.layout.pid_file()) {
+                Ok(Some(file)) => format!(
+                    "no server runs; {} is stale: it names pid {}, which is gone",
+                    shown(&setup.layout.pid_file()),
+                    file.pid
+                ),
+                _ => "no server runs".to_owned(),
+            };
+            not_running(setup, detail, START).await
+        }
+    }
+}
+
+fn plan(setup: &Setup<'_>) -> String {
+    let how = if setup.choices.direct {
+        "the runtime alone"
+    } else {
+        "gateway and runtime"
+    };
+    format!("start the server on port {} ({how})", setup.choices.port)
+}
+
+fn skipped(reason: &str) -> Inspection {
+    let checks = [PROCESS, PORT, HEALTH].map(|(id, title)| Check::skip(id, title, reason));
+    Inspection::not_needed(reason, checks.into())
+}
+
+/// No server of ours: is the port free for one?
+async fn not_running(setup: &Setup<'_>, detail: String, fix: &str) -> Inspection {
+    let port = setup.choices.port;
+    let health = Check::skip(HEALTH.0, HEALTH.1, "no server runs");
+    if !is_taken(port).await {
+        let checks = vec![
+            Check::fail(PROCESS.0, PROCESS.1, detail, fix),
+            Check::ok(PORT.0, PORT.1, format!("port {port} is free")),
+            health,
+        ];
+        return Inspection::needed(plan(setup), checks);
+    }
+    let holder = holder_of(port);
+    let taken = format!("port {port} is taken by {holder}");
+    let fix = "end that process, or choose another port with `gem-setup install --port N`";
+    let checks = vec![
+        Check::skip(PROCESS.0, PROCESS.1, "another program has the port"),
+        Check::fail(PORT.0, PORT.1, &taken, fix),
+        health,
+    ];
+    let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {taken}")).with_hint(fix);
+    Inspection::needed(plan(setup), checks).blocked_by(failure)
+}
+
+async fn is_taken(port: u16) -> bool {
+    !matches!(
+        local::fetch(port, "/healthz", Duration::from_secs(1)).await,
+        Err(local::Error::Refused { .. })
+    )
+}
+
+fn holder_of(port: u16) -> String {
+    let Some(found) = listener_on(IpAddr::V4(Ipv4Addr::LOCALHOST), port) else {
+        return "another program".to_owned();
+    };
+    let command = identity(found.pid).map(|process| process.command.join(" "));
+    let command = command.filter(|command| !command.is_empty()).unwrap_or(found.name);
+    format!("`{command}` (pid {})", found.pid)
+}
+
+fn bare(setup: &Setup<'_>, pid: u32, port: u16) -> Inspection {
+    let detail = format!("a runtime that Gemini CLI started (pid {pid}) serves port {port} without a supervisor");
+    let checks = vec![
+        Check::warn(PROCESS.0, PROCESS.1, detail, RESTART),
+        Check::ok(PORT.0, PORT.1, format!("port {port} is held by pid {pid}")),
+        Check::skip(HEALTH.0, HEALTH.1, "not a server of gem-setup"),
+    ];
+    Inspection::needed(
+        format!("put the runtime on port {} under supervision", setup.choices.port),
+        checks,
+    )
+}
+
+async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspection {
+    let pid = record.process.pid;
+    let wanted = wanted(setup);
+    if record.server != wanted {
+        let detail = format!(
+            "pid {pid} serves port {} with {}, but port {} with {} was installed",
+            record.server.port, record.server.runtime, wanted.port, wanted.runtime
+        );
+        let checks = vec![
+            Check::fail(PROCESS.0, PROCESS.1, detail, RESTART),
+            Check::skip(PORT.0, PORT.1, "another server runs"),
+            Check::skip(HEALTH.0, HEALTH.1, "another server runs"),
+        ];
+        return Inspection::needed("restart the server as chosen", checks);
+    }
+    let mut checks = vec![
+        inspect_pid_file(setup, pid),
+        Check::ok(PORT.0, PORT.1, format!("pid {pid} listens on port {}", wanted.port)),
+    ];
+    let health = inspect_health(&wanted, record).await;
+    let is_healthy = health.status == crate::setup::Status::Ok;
+    checks.push(health);
+    if is_healthy {
+        Inspection::in_place(format!("pid {pid} serves port {}", wanted.port), checks)
+    } else {
+        Inspection::needed("restart the server", checks)
+    }
+}
+
+fn inspect_pid_file(setup: &Setup<'_>, pid: u32) -> Check {
+    match PidFile::read(&setup.layout.pid_file()) {
+        Ok(Some(file)) if file.pid == pid => Check::ok(PROCESS.0, PROCESS.1, format!("pid {pid}")),
+        Ok(Some(file)) => {
+            let path = shown(&setup.layout.pid_file());
+            let detail = format!("{path} is stale: it names pid {}, the server is pid {pid}", file.pid);
+            Check::fail(PROCESS.0, PROCESS.1, detail, RESTART)
+        }
+        _ => {
+            let detail = format!(
+                "pid {pid} runs, but {} does not name it",
+                shown(&setup.layout.pid_file())
+            );
+            Check::fail(PROCESS.0, PROCESS.1, detail, RESTART)
+        }
+    }
+}
+
+async fn inspect_health(wanted: &ServerIdentity, record: &ServerRecord) -> Check {
+    let port = wanted.port;
+    let answer = if wanted.direct {
+        // Without a gateway the runtime is asked as Gemini CLI asks it (FACTS section 3).
+        let path = format!("/v1beta/models/{}:generateContent", wanted.model);
+        local::post(port, &path, None, PATIENCE).await
+    } else {
+        local::fetch(port, "/readyz", PATIENCE).await
+    };
+    match answer {
+        Ok(answer) if answer.status == 200 || (wanted.direct && answer.status != 404) => {
+            Check::ok(HEALTH.0, HEALTH.1, format!("ready on port {port}"))
+        }
+        Ok(answer) => {
+            let state = record.child.as_ref().map_or(EngineState::Starting, |child| child.state);
+            let why = record.child.as_ref().and_then(|child| child.last_exit.clone());
+            let why = why.map_or_else(String::new, |why| format!("; the last one: {why}"));
+            let detail = format!("port {port} answers {}: the runtime is {state}{why}", answer.status);
+            Check::fail(
+                HEALTH.0,
+                HEALTH.1,
+                detail,
+                "see `gem-setup logs`, then run `gem-setup restart`",
+            )
+        }
+        Err(error) => Check::fail(HEALTH.0, HEALTH.1, error.to_string(), RESTART),
+    }
+}
+
+pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
+    if !matches!(observe(&setup.layout), Ok(Running::No)) {
+        supervise::stop(&setup.layout, GRACE).await?;
+    }
+    let request = StartRequest {
+        program: serve_command(setup),
+        keeper: Some(KEEPER),
+        server: wanted(setup),
+        within: READY_WITHIN,
+    };
+    let started = supervise::start(&setup.layout, &request).await?;
+    Ok(format!("pid {} serves port {}", started.pid, setup.choices.port))
+}
+
+/// gem-setup as Gemini CLI would start it, so that it recognises the server (FACTS section 3); the rest is in `state.json`.
+fn serve_command(setup: &Setup<'_>) -> Program {
+    Program {
+        path: setup.program.clone(),
+        args: vec![
+            "serve".into(),
+            format!("--port={}", setup.choices.port).into(),
+            "--home".into(),
+            OsString::from(setup.layout.home()),
+        ],
+        env: Vec::new(),
+    }
+}

@@ -1,0 +1,174 @@
+//! Gemini CLI's settings: the router is on and points at the local server.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use crate::error::Failure;
+use crate::settings::{self, Content, Effective, Key, Plan, Router};
+use crate::setup::check::{Check, REINSTALL};
+use crate::setup::step::Inspection;
+use crate::setup::{Setup, shown};
+
+const FILE: (&str, &str) = ("settings.file", "settings files");
+const ROUTER: (&str, &str) = ("settings.router", "router switched on");
+const SHADOWED: (&str, &str) = ("settings.shadowed", "settings in effect");
+
+pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
+    if !setup.choices.with_settings {
+        let reason = "no settings wanted (--no-settings)";
+        let skipped = [FILE, ROUTER, SHADOWED].map(|(id, title)| Check::skip(id, title, reason));
+        return Inspection::not_needed(reason, skipped.into());
+    }
+    let places = setup.places();
+    let planned = settings::plan(&places, setup.environment, setup.choices.scope, &setup.router_values());
+    let plan = match planned {
+        Ok(plan) => plan,
+        Err(error) => return broken(error.into()),
+    };
+    let found = settings::load(&places, setup.environment);
+    let mut checks = vec![inspect_files(&found)];
+    let router = found.router();
+    checks.push(inspect_router(&router, &plan));
+    checks.push(inspect_shadowed(setup, &router, &plan));
+    if plan.is_empty() {
+        let detail = format!("{} has what it needs", shown(places.user()));
+        return Inspection::in_place(detail, checks);
+    }
+    let files = plan.files.iter().map(|file| {
+        let keys: Vec<String> = file
+            .changes
+            .iter()
+            .map(|change| format!("{} = {}", change.key, change.to))
+            .collect();
+        format!("set in {}: {}", shown(&file.path), keys.join(", "))
+    });
+    Inspection::needed(files.collect::<Vec<_>>().join("; "), checks)
+}
+
+fn broken(failure: Failure) -> Inspection {
+    let fix = failure
+        .hint
+        .clone()
+        .unwrap_or_else(|| "mend the file by hand".to_owned());
+    let checks = vec![
+        Check::fail(FILE.0, FILE.1, &failure.message, fix),
+        Check::skip(ROUTER.0, ROUTER.1, "the settings cannot be read"),
+        Check::skip(SHADOWED.0, SHADOWED.1, "the settings cannot be read"),
+    ];
+    Inspection::needed("write the router's settings", checks).blocked_by(failure)
+}
+
+fn inspect_files(found: &settings::Settings) -> Check {
+    let errors: Vec<Failure> = found.errors().map(Failure::of).collect();
+    if let Some(first) = errors.first() {
+        let texts: Vec<&str> = errors.iter().map(|failure| failure.message.as_str()).collect();
+        let fix = first.hint.clone().unwrap_or_else(|| "mend the file by hand".to_owned());
+        return Check::fail(FILE.0, FILE.1, texts.join("; "), fix);
+    }
+    if let Some((path, reason)) = refused(found) {
+        let detail = format!("Gemini CLI refuses {}: {reason}", shown(path));
+        return Check::fail(FILE.0, FILE.1, detail, "mend the file by hand");
+    }
+    Check::ok(FILE.0, FILE.1, "all that exist can be read")
+}
+
+/// The first file that Gemini CLI would not start with.
+fn refused(found: &settings::Settings) -> Option<(&Path, &str)> {
+    found.scopes.iter().find_map(|file| match &file.content {
+        Content::Parsed(document) => Some((file.path.as_path(), document.refused.as_deref()?)),
+        Content::Absent | Content::Broken(_) => None,
+    })
+}
+
+fn inspect_router(router: &Router, plan: &Plan) -> Check {
+    if let Some(malformed) = router.malformed.first() {
+        let detail = format!(
+            "`{}` in {} is {} where {} is expected",
+            malformed.key,
+            shown(&malformed.path),
+            malformed.found,
+            malformed.expected
+        );
+        return Check::fail(ROUTER.0, ROUTER.1, detail, REINSTALL);
+    }
+    let changes: Vec<_> = plan
+        .files
+        .iter()
+        .flat_map(|file| file.changes.iter().map(move |change| (file, change)))
+        .collect();
+    if changes.is_empty() {
+        let detail = format!("on, at {}", router.classifier_host.value);
+        return Check::ok(ROUTER.0, ROUTER.1, detail);
+    }
+    let texts: Vec<String> = changes
+        .iter()
+        .map(|(file, change)| {
+            let from = change.from.as_deref().unwrap_or("not set");
+            format!(
+                "`{}` in {} is {from}, should be {}",
+                change.key,
+                shown(&file.path),
+                change.to
+            )
+        })
+        .collect();
+    let starts_another = changes.iter().all(|(_, change)| change.key == Key::BinaryPath)
+        && Path::new(&router.binary_path.value).is_file();
+    if starts_another {
+        // Gemini CLI starts some other server program that exists: a choice, not a fault.
+        return Check::warn(ROUTER.0, ROUTER.1, texts.join("; "), REINSTALL);
+    }
+    Check::fail(ROUTER.0, ROUTER.1, texts.join("; "), REINSTALL)
+}
+
+/// Whether another scope's file says something else than ours: only looked at where ours says the right thing.
+fn inspect_shadowed(setup: &Setup<'_>, router: &Router, plan: &Plan) -> Check {
+    if !plan.is_empty() {
+        return Check::skip(SHADOWED.0, SHADOWED.1, "the router is not set up");
+    }
+    let wanted = setup.router_values();
+    let host = format!("http://localhost:{}", wanted.port);
+    let mut faults = Vec::new();
+    differs(&router.enabled, &true, Key::Enabled, &mut faults);
+    differs(&router.classifier_host, &host, Key::ClassifierHost, &mut faults);
+    differs(
+        &router.classifier_model,
+        &wanted.model,
+        Key::ClassifierModel,
+        &mut faults,
+    );
+    if faults.is_empty() {
+        return Check::ok(SHADOWED.0, SHADOWED.1, "no other settings file contradicts");
+    }
+    let fix = "take the key out of that file, or run gem-setup from another directory";
+    Check::fail(SHADOWED.0, SHADOWED.1, faults.join("; "), fix)
+}
+
+fn differs<T: PartialEq + std::fmt::Display>(found: &Effective<T>, wanted: &T, key: Key, faults: &mut Vec<String>) {
+    if found.value != *wanted {
+        let place = found
+            .path
+            .as_deref()
+            .map_or_else(|| "Gemini CLI's defaults".to_owned(), shown);
+        faults.push(format!(
+            "`{key}` is {} because of {place} ({} scope)",
+            found.value, found.origin
+        ));
+    }
+}
+
+pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
+    let applied = settings::apply(
+        &setup.places(),
+        setup.environment,
+        setup.choices.scope,
+        &setup.router_values(),
+        &setup.layout.backups(),
+        Timestamp::now(),
+    )?;
+    let files: Vec<String> = applied.files.iter().map(|file| shown(&file.path)).collect();
+    let earlier = std::mem::take(&mut setup.state.settings);
+    setup.state.settings = earlier.then(applied);
+    Ok(format!("wrote {}", files.join(" and ")))
+}

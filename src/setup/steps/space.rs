@@ -1,0 +1,70 @@
+//! Is there room for what will be fetched?
+
+use std::path::Path;
+
+use crate::error::{Failure, Kind};
+use crate::setup::Setup;
+use crate::setup::check::Check;
+use crate::setup::step::Inspection;
+
+const ID: &str = "platform.disk";
+const TITLE: &str = "disk space";
+/// Room that is wanted beyond the files themselves: settings, logs, state; bytes.
+const MARGIN: u64 = 1 << 20;
+
+pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
+    if !setup.is_for_this_machine() {
+        let reason = "cannot be known for another machine";
+        return Inspection::not_needed(reason, vec![Check::skip(ID, TITLE, reason)]);
+    }
+    let mut least: Option<(String, u64)> = None;
+    for (path, needed) in [
+        (setup.layout.gemini(), super::runtime::missing_bytes(setup) + MARGIN),
+        (setup.layout.models(), missing_model_bytes(setup)),
+    ] {
+        let Ok(free) = gem_platform::probe::available_space(&path) else {
+            continue;
+        };
+        if free < needed {
+            return too_little(&path, free, needed);
+        }
+        if least.as_ref().is_none_or(|(_, least)| free < *least) {
+            least = Some((format!("{} free at `{}`", megabytes(free), path.display()), free));
+        }
+    }
+    let detail = least.map_or_else(
+        || "the system does not say how much is free".to_owned(),
+        |(text, _)| text,
+    );
+    Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)])
+}
+
+fn missing_model_bytes(setup: &Setup<'_>) -> u64 {
+    let model = setup.model();
+    let is_there = setup.layout.models().join(&model.name).exists();
+    let is_wanted = setup.choices.with_model && setup.choices.runtime.has_models();
+    if is_there || !is_wanted {
+        return 0;
+    }
+    match &setup.choices.model_file {
+        // Imported by a hard link where the file system allows.
+        Some(_) => 0,
+        None => model.size,
+    }
+}
+
+fn too_little(path: &Path, free: u64, needed: u64) -> Inspection {
+    let detail = format!(
+        "`{}` has {} free, {} are needed",
+        path.display(),
+        megabytes(free),
+        megabytes(needed)
+    );
+    let fix = format!("free {} there", megabytes(needed - free));
+    let failure = Failure::new(Kind::Download, format!("there is not enough room: {detail}")).with_hint(fix.clone());
+    Inspection::needed("free disk space", vec![Check::fail(ID, TITLE, detail, fix)]).blocked_by(failure)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes.div_ceil(1_000_000))
+}

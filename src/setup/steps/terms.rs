@@ -1,0 +1,67 @@
+//! The model's terms: on record before anything is pulled.
+
+use crate::error::Failure;
+use crate::runtime::RuntimeName;
+use crate::runtime::terms::Terms;
+use crate::setup::check::{Check, REINSTALL};
+use crate::setup::converge::record_terms;
+use crate::setup::step::Inspection;
+use crate::setup::{Setup, converge};
+
+const ID: &str = "model.terms";
+const TITLE: &str = "model's terms accepted";
+
+pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
+    let model = setup.model();
+    if let Some(reason) = not_needed(setup) {
+        return Inspection::not_needed(reason, vec![Check::skip(ID, TITLE, reason)]);
+    }
+    let terms = match Terms::read(&setup.layout.terms_file()) {
+        Ok(terms) => terms,
+        Err(error) => {
+            let failure = Failure::from(error);
+            let fix = failure.hint.clone().unwrap_or_default();
+            let check = Check::fail(ID, TITLE, &failure.message, fix);
+            return Inspection::needed("accept the model's terms", vec![check]).blocked_by(failure);
+        }
+    };
+    if let Some(record) = terms.of(&model) {
+        let detail = format!("accepted on {:.0}", record.time);
+        return Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)]);
+    }
+    let urls: Vec<&str> = model.terms.iter().map(url::Url::as_str).collect();
+    let detail = format!("the terms of `{}` are not on record as accepted", model.name);
+    let fix = format!(
+        "{REINSTALL} --accept-terms",
+        REINSTALL = REINSTALL.trim_end_matches('`')
+    ) + "`";
+    Inspection::needed(
+        format!("record that you accept {}", urls.join(" and ")),
+        vec![Check::fail(ID, TITLE, detail, fix)],
+    )
+}
+
+/// Why there are no terms to accept.
+fn not_needed(setup: &Setup<'_>) -> Option<&'static str> {
+    if setup.choices.runtime == RuntimeName::Builtin {
+        Some("the builtin runtime needs no model")
+    } else if !setup.choices.with_model {
+        Some("no model wanted (--no-model)")
+    } else if setup.model().terms.is_empty() {
+        Some("the model has no terms in the catalog")
+    } else {
+        None
+    }
+}
+
+pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
+    if setup.choices.accepted.is_none() {
+        converge::ask_terms(setup)?;
+    }
+    let Some(how) = setup.choices.accepted else {
+        return Ok(String::new());
+    };
+    record_terms(setup, how)?;
+    let urls: Vec<String> = setup.model().terms.iter().map(ToString::to_string).collect();
+    Ok(format!("accepted {}", urls.join(" and ")))
+}

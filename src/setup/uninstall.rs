@@ -1,0 +1,95 @@
+//! `uninstall`: undoes what `install` did, in the opposite order.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::state::State;
+use crate::error::{Failure, Kind};
+use crate::layout::Layout;
+use crate::lock::Lock;
+use crate::settings::{self, Removed};
+use crate::supervise::{self, GRACE, Stopped};
+
+/// What was undone.
+#[derive(Clone, Debug, Serialize)]
+pub struct Uninstalled {
+    /// Whether a server was stopped.
+    pub stopped: bool,
+    /// What became of the settings files.
+    pub settings: Vec<Removed>,
+    /// What was deleted.
+    pub deleted: Vec<PathBuf>,
+}
+
+/// Stops the server, takes the settings back, deletes runtime and companions; with `purge` also the model, the state and
+/// the logs. `lock`, if there was anything to lock, is let go of before its own directory is deleted.
+///
+/// # Errors
+/// When a process that is not ours is in the way, or a file cannot be changed or deleted.
+pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Result<Uninstalled, Failure> {
+    let state = State::read(&layout.state_file())?;
+    let stopped = supervise::stop(layout, GRACE).await?;
+    let mut outcome = Uninstalled {
+        stopped: stopped != Stopped::NotRunning,
+        settings: Vec::new(),
+        deleted: Vec::new(),
+    };
+    if let Some(state) = &state {
+        outcome.settings = settings::remove(&state.settings, &layout.backups(), Timestamp::now())?;
+    }
+    let mut doomed = vec![
+        layout.lit_bin(),
+        layout.litert_lm_env(),
+        layout.state_file(),
+        layout.downloads(),
+    ];
+    if purge {
+        let model = state.as_ref().map(|state| layout.models().join(&state.model));
+        doomed.extend(model);
+        doomed.extend(logs(layout));
+    }
+    for path in doomed {
+        if delete(&path)? {
+            outcome.deleted.push(path);
+        }
+    }
+    // Windows deletes no directory in which a file is open.
+    drop(lock);
+    if purge && delete(&layout.own())? {
+        outcome.deleted.push(layout.own());
+    }
+    for folder in [layout.lit_bin(), layout.tmp(), layout.own(), layout.gemini()] {
+        // Only what is empty goes: the rest is Gemini CLI's or the person's.
+        let _ = std::fs::remove_dir(folder);
+    }
+    let _ = std::fs::remove_dir(layout.gemini().join("bin"));
+    let _ = std::fs::remove_dir(layout.gemini());
+    Ok(outcome)
+}
+
+/// The log, its rotated predecessors and the decisions.
+fn logs(layout: &Layout) -> Vec<PathBuf> {
+    let log = layout.log_file();
+    let mut files = vec![log.clone(), layout.decisions_file()];
+    files.extend((1..10).map(|number| PathBuf::from(format!("{}.{number}", log.display()))));
+    files
+}
+
+fn delete(path: &Path) -> Result<bool, Failure> {
+    let done = match std::fs::symlink_metadata(path) {
+        Err(error) => Err(error),
+        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+    };
+    match done {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(
+            Failure::new(Kind::Unexpected, format!("cannot delete `{}`: {error}", path.display()))
+                .with_hint("check that it is yours and not in use, then run the command again"),
+        ),
+    }
+}

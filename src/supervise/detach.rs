@@ -1,0 +1,279 @@
+//! Starting a server that outlives the command which started it.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use gem_platform::process::{Detached, Program, start_detached};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::claim;
+use super::log::append;
+use super::logs::Follower;
+use super::probe::get;
+use super::status::{Running, ServerIdentity, ServerRecord, observe};
+use crate::error::{Explain, Kind};
+use crate::layout::Layout;
+use crate::runtime::EngineState;
+
+/// A server to start.
+#[derive(Clone, Debug)]
+pub struct StartRequest {
+    /// gem-setup itself with `serve`, `--port=N` and the rest, in full: Gemini CLI recognises the server by these.
+    pub program: Program,
+    /// The subcommand of that program which runs [`gem_platform::process::keep`], if it has one.
+    pub keeper: Option<&'static str>,
+    /// What it is asked to be.
+    pub server: ServerIdentity,
+    /// It must be ready within so long.
+    pub within: Duration,
+}
+
+/// A server that is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Its process id.
+    pub pid: u32,
+    /// It ran before, as it was asked for.
+    pub already: bool,
+}
+
+/// Why there is no server that is ready. The tail is what was logged since the start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else serves the home.
+    #[error(transparent)]
+    Claim(#[from] claim::Error),
+    /// The program or its log cannot be started.
+    #[error("cannot start `{}` with its log in `{}`", program.display(), log.display())]
+    Start {
+        /// Which program.
+        program: PathBuf,
+        /// Which log.
+        log: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ended before it was ready.
+    #[error("the server ended before it was ready ({status}){}", quote(tail))]
+    Ended {
+        /// How.
+        status: ExitStatus,
+        /// The log's last lines.
+        tail: Vec<String>,
+    },
+    /// The gateway serves, but the runtime keeps failing.
+    #[error(
+        "the server (pid {pid}) runs, but its runtime keeps failing: {reason}{}",
+        quote(tail)
+    )]
+    CrashLoop {
+        /// The server's process id.
+        pid: u32,
+        /// Why the runtime's last process ended.
+        reason: String,
+        /// The log's last lines.
+        tail: Vec<String>,
+    },
+    /// It runs and is not ready yet.
+    #[error("the server (pid {pid}) was not ready within {} s{}", within.as_secs(), quote(tail))]
+    NotReady {
+        /// The server's process id.
+        pid: u32,
+        /// How long was waited.
+        within: Duration,
+        /// The log's last lines.
+        tail: Vec<String>,
+    },
+}
+
+fn quote(tail: &[String]) -> String {
+    if tail.is_empty() {
+        return String::new();
+    }
+    format!("; its log says:\n  {}", tail.join("\n  "))
+}
+
+impl Explain for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Claim(error) => error.kind(),
+            Self::Start { .. } => Kind::Unexpected,
+            Self::Ended { status, .. } if status.code() == Some(i32::from(Kind::Conflict.exit_status())) => {
+                Kind::Conflict
+            }
+            Self::Ended { .. } | Self::CrashLoop { .. } | Self::NotReady { .. } => Kind::Runtime,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Claim(error) => return error.hint(),
+            Self::Start { .. } => "check that the program is there and the log's folder is writable".to_owned(),
+            Self::Ended { .. } | Self::CrashLoop { .. } => {
+                "run `gem-setup doctor` to see what the runtime lacks, and `gem-setup logs` for the whole log"
+                    .to_owned()
+            }
+            Self::NotReady { .. } => {
+                "it goes on loading; `gem-setup status` tells when it is ready, `gem-setup logs -f` what it does"
+                    .to_owned()
+            }
+        })
+    }
+}
+
+const FIRST_POLL: Duration = Duration::from_millis(5);
+const LONGEST_POLL: Duration = Duration::from_millis(50);
+const TAIL: usize = 15;
+
+/// Starts the server, unless it already runs as asked, and waits until it is ready. A server that is not ready in time, or
+/// whose runtime keeps failing, goes on running.
+///
+/// # Errors
+/// When there is no server that is ready, and why.
+pub async fn start(layout: &Layout, request: &StartRequest) -> Result<Started, Error> {
+    let log = layout.log_file();
+    let failed = |source| Error::Start {
+        program: request.program.path.clone(),
+        log: log.clone(),
+        source,
+    };
+    let deadline = Instant::now() + request.within;
+    match observe(layout).map_err(failed)? {
+        Running::Supervised(record) => return join(layout, request, *record, deadline).await,
+        Running::Bare { pid, port } => {
+            let home = layout.home().to_owned();
+            return Err(claim::Error::Bare { home, pid, port }.into());
+        }
+        Running::No | Running::Foreign(_) => {}
+    }
+    let (mut said, _) = Follower::start(&log, 0).map_err(failed)?;
+    let mut process = append(&log)
+        .and_then(|file| start_detached(&request.program, request.keeper, &file))
+        .map_err(failed)?;
+    let pid = process.id();
+    match wait(layout, request, pid, Some(&mut process), deadline).await {
+        Outcome::Ready => Ok(Started { pid, already: false }),
+        Outcome::Ended(status) => match observe(layout).map_err(failed)? {
+            // Another start was faster.
+            Running::Supervised(record) => join(layout, request, *record, deadline).await,
+            _ => Err(Error::Ended {
+                status,
+                tail: tail(&mut said),
+            }),
+        },
+        outcome => Err(outcome.into_error(request, pid, tail(&mut said))),
+    }
+}
+
+/// Waits for a server that somebody else started, if it is what was asked for.
+async fn join(
+    layout: &Layout,
+    request: &StartRequest,
+    record: ServerRecord,
+    deadline: Instant,
+) -> Result<Started, Error> {
+    if record.server != request.server {
+        let error = claim::Error::Serving {
+            home: layout.home().to_owned(),
+            wanted: Box::new(request.server.clone()),
+            record: Box::new(record),
+        };
+        return Err(error.into());
+    }
+    let pid = record.process.pid;
+    match wait(layout, request, pid, None, deadline).await {
+        Outcome::Ready => Ok(Started { pid, already: true }),
+        outcome => Err(outcome.into_error(request, pid, Vec::new())),
+    }
+}
+
+enum Outcome {
+    Ready,
+    CrashLoop(String),
+    Ended(ExitStatus),
+    TooLate,
+}
+
+impl Outcome {
+    fn into_error(self, request: &StartRequest, pid: u32, tail: Vec<String>) -> Error {
+        match self {
+            Self::CrashLoop(reason) => Error::CrashLoop { pid, reason, tail },
+            Self::Ended(status) => Error::Ended { status, tail },
+            Self::Ready | Self::TooLate => Error::NotReady {
+                pid,
+                within: request.within,
+                tail,
+            },
+        }
+    }
+}
+
+async fn wait(
+    layout: &Layout,
+    request: &StartRequest,
+    pid: u32,
+    mut process: Option<&mut Detached>,
+    deadline: Instant,
+) -> Outcome {
+    let mut pause = FIRST_POLL;
+    loop {
+        let record = ServerRecord::read(&layout.server_file()).ok().flatten();
+        let record = record.filter(|record| record.process.pid == pid);
+        if let Some(child) = record.as_ref().and_then(|record| record.child.as_ref())
+            && child.state == EngineState::CrashLoop
+        {
+            return Outcome::CrashLoop(child.last_exit.clone().unwrap_or_default());
+        }
+        let ready = match record {
+            Some(record) => record.ready,
+            // A full disk takes no server file.
+            None => answers_ready(request.server.port, pid).await,
+        };
+        if ready {
+            return Outcome::Ready;
+        }
+        if let Some(status) = process.as_mut().and_then(|process| process.try_wait().ok().flatten()) {
+            return Outcome::Ended(status);
+        }
+        if Instant::now() >= deadline {
+            return Outcome::TooLate;
+        }
+        sleep(pause).await;
+        pause = (pause * 3 / 2).min(LONGEST_POLL);
+    }
+}
+
+/// The part of the gateway's `/status` that matters here.
+#[derive(Deserialize)]
+struct GatewayStatus {
+    pid: Option<u32>,
+    #[serde(default)]
+    ready: bool,
+}
+
+/// Whether the gateway on `port` says that it is the process `pid` and ready.
+async fn answers_ready(port: u16, pid: u32) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let Ok(Ok(answer)) = timeout(Duration::from_millis(500), get(address, "/status")).await else {
+        return false;
+    };
+    let body = answer
+        .find('{')
+        .and_then(|start| answer.get(start..))
+        .unwrap_or_default();
+    serde_json::Deserializer::from_str(body)
+        .into_iter::<GatewayStatus>()
+        .next()
+        .and_then(Result::ok)
+        .is_some_and(|status| status.ready && status.pid == Some(pid))
+}
+
+fn tail(said: &mut Follower) -> Vec<String> {
+    let lines = said.poll().unwrap_or_default();
+    let skipped = lines.len().saturating_sub(TAIL);
+    lines.into_iter().skip(skipped).collect()
+}

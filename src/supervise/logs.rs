@@ -1,0 +1,272 @@
+//! Reading the log: its last lines, and new ones as they come, across rotation, truncation and deletion.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use same_file::Handle;
+
+use super::log::rotated;
+
+/// Rotated files that are looked at; the log itself keeps fewer.
+const OLDEST: usize = 9;
+const BLOCK: u64 = 64 << 10;
+const POLL: Duration = Duration::from_millis(150);
+
+/// The last `count` lines of the log at `path` and of the files it was rotated to, the oldest first. A log that does not
+/// exist has none.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn tail(path: &Path, count: usize) -> io::Result<Vec<String>> {
+    tail_from(path, 0, count)
+}
+
+fn tail_from(path: &Path, youngest: usize, count: usize) -> io::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for age in youngest..=OLDEST {
+        if lines.len() >= count {
+            break;
+        }
+        let Some(mut file) = open(&rotated(path, age))? else {
+            break;
+        };
+        let end = file.seek(SeekFrom::End(0))?;
+        let mut older = last_lines(&mut file, end, count - lines.len())?;
+        older.append(&mut lines);
+        lines = older;
+    }
+    Ok(lines)
+}
+
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The last `count` lines before `end`, read backwards in blocks.
+fn last_lines(file: &mut File, end: u64, count: usize) -> io::Result<Vec<String>> {
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut start = end;
+    // The newline at the very end closes the last line, so one more is needed to find where the first begins.
+    while start > 0 && newlines(&bytes) <= count {
+        let length = start.min(BLOCK);
+        start -= length;
+        file.seek(SeekFrom::Start(start))?;
+        let mut block = Vec::new();
+        file.by_ref().take(length).read_to_end(&mut block)?;
+        block.append(&mut bytes);
+        bytes = block;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    let skipped = lines.len().saturating_sub(count);
+    Ok(lines[skipped..].iter().map(|line| (*line).to_owned()).collect())
+}
+
+fn newlines(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// Follows a log by looking at it every so often, which works on every system and file system.
+#[derive(Debug)]
+pub struct Follower {
+    path: PathBuf,
+    current: Option<Handle>,
+    position: u64,
+    partial: Vec<u8>,
+}
+
+impl Follower {
+    /// Starts at the end of the log; also gives its last `count` lines. The log may come into being later.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn start(path: impl Into<PathBuf>, count: usize) -> io::Result<(Self, Vec<String>)> {
+        let path = path.into();
+        let Some(mut file) = open(&path)? else {
+            let follower = Self {
+                path,
+                current: None,
+                position: 0,
+                partial: Vec::new(),
+            };
+            return Ok((follower, Vec::new()));
+        };
+        let position = file.seek(SeekFrom::End(0))?;
+        let mut lines = last_lines(&mut file, position, count)?;
+        if lines.len() < count {
+            let mut older = tail_from(&path, 1, count - lines.len())?;
+            older.append(&mut lines);
+            lines = older;
+        }
+        let follower = Self {
+            path,
+            current: Some(Handle::from_file(file)?),
+            position,
+            partial: Vec::new(),
+        };
+        Ok((follower, lines))
+    }
+
+    /// Waits for new lines; never gives none. Can be cancelled and called again.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn next_lines(&mut self) -> io::Result<Vec<String>> {
+        loop {
+            let lines = self.poll()?;
+            if !lines.is_empty() {
+                return Ok(lines);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The lines that were added since the last look.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn poll(&mut self) -> io::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        loop {
+            let successor = self.successor();
+            // Read after looking for a successor: what was written before the rotation is then all there.
+            self.read(&mut lines)?;
+            let Some(successor) = successor else {
+                return Ok(lines);
+            };
+            if !self.partial.is_empty() {
+                let rest = std::mem::take(&mut self.partial);
+                lines.push(String::from_utf8_lossy(&rest).into_owned());
+            }
+            self.current = Some(successor);
+            self.position = 0;
+        }
+    }
+
+    /// The file that came after the one being read, if that one was rotated away or deleted.
+    fn successor(&self) -> Option<Handle> {
+        let newest = Handle::from_path(&self.path).ok();
+        let Some(current) = &self.current else {
+            return newest;
+        };
+        if newest.as_ref() == Some(current) {
+            return None;
+        }
+        let mut younger = newest;
+        for age in 1..=OLDEST {
+            let handle = Handle::from_path(rotated(&self.path, age)).ok();
+            if handle.as_ref() == Some(current) {
+                return younger;
+            }
+            if handle.is_none() {
+                break;
+            }
+            younger = handle;
+        }
+        // Deleted, or rotated out while nobody looked: go on with what there is now.
+        Handle::from_path(&self.path).ok()
+    }
+
+    fn read(&mut self, lines: &mut Vec<String>) -> io::Result<()> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        let file = current.as_file_mut();
+        if file.metadata()?.len() < self.position {
+            self.position = 0;
+            self.partial.clear();
+        }
+        file.seek(SeekFrom::Start(self.position))?;
+        self.position += file.read_to_end(&mut self.partial)? as u64;
+        let Some(end) = self.partial.iter().rposition(|byte| *byte == b'\n') else {
+            return Ok(());
+        };
+        let complete: Vec<u8> = self.partial.drain(..=end).collect();
+        lines.extend(String::from_utf8_lossy(&complete).lines().map(str::to_owned));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::super::log::append;
+    use super::*;
+
+    fn add(path: &Path, text: &str) {
+        append(path).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn rotate(path: &Path) {
+        let _ = fs::rename(rotated(path, 1), rotated(path, 2));
+        fs::rename(path, rotated(path, 1)).unwrap();
+    }
+
+    #[test]
+    fn the_last_lines_are_found_across_rotated_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        assert!(tail(&path, 5).unwrap().is_empty());
+        add(&path, "1\n2\n");
+        rotate(&path);
+        add(&path, "3\n4\n");
+        rotate(&path);
+        add(&path, "5\n6");
+        assert_eq!(tail(&path, 3).unwrap(), ["4", "5", "6"]);
+        assert_eq!(tail(&path, 99).unwrap(), ["1", "2", "3", "4", "5", "6"]);
+        assert!(tail(&path, 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_long_log_is_read_from_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        let text: String = (0..50_000).map(|number| format!("line {number}\n")).collect();
+        add(&path, &text);
+        assert_eq!(tail(&path, 2).unwrap(), ["line 49998", "line 49999"]);
+        assert_eq!(tail(&path, 20_000).unwrap()[0], "line 30000");
+    }
+
+    #[test]
+    fn following_goes_on_across_rotation_even_several_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        add(&path, "old\n");
+        let (mut follower, last) = Follower::start(&path, 10).unwrap();
+        assert_eq!(last, ["old"]);
+        add(&path, "a\nb");
+        assert_eq!(follower.poll().unwrap(), ["a"]);
+        add(&path, "b\nc\n");
+        rotate(&path);
+        add(&path, "d\n");
+        rotate(&path);
+        add(&path, "e\n");
+        assert_eq!(follower.poll().unwrap(), ["bb", "c", "d", "e"]);
+        assert!(follower.poll().unwrap().is_empty());
+    }
+
+    #[test]
+    fn following_goes_on_after_deletion_and_truncation() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        let (mut follower, last) = Follower::start(&path, 10).unwrap();
+        assert!(last.is_empty());
+        add(&path, "first\n");
+        assert_eq!(follower.poll().unwrap(), ["first"]);
+        fs::remove_file(&path).unwrap();
+        assert!(follower.poll().unwrap().is_empty());
+        add(&path, "second, longer\n");
+        assert_eq!(follower.poll().unwrap(), ["second, longer"]);
+        File::create(&path).unwrap();
+        add(&path, "third\n");
+        assert_eq!(follower.poll().unwrap(), ["third"]);
+    }
+}

@@ -1,0 +1,160 @@
+//! What systemd hears of the server: ready, status, stopping, and that it is not stuck (sd_notify(3)).
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use gem_platform::process::notify;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::environment::Environment;
+use crate::runtime::{EngineState, EngineStatus};
+
+/// The service manager that started this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceManager {
+    socket: OsString,
+    watchdog: Option<Duration>,
+}
+
+/// While a model is loaded, systemd is asked for more time every so often.
+const EXTENSION: Duration = Duration::from_secs(30);
+
+impl ServiceManager {
+    /// The one that the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`).
+    #[must_use]
+    pub fn find(environment: &Environment) -> Option<Self> {
+        let socket = environment.var("NOTIFY_SOCKET")?.into();
+        let meant = environment
+            .var("WATCHDOG_PID")
+            .is_none_or(|pid| pid == std::process::id().to_string());
+        let watchdog = environment
+            .var("WATCHDOG_USEC")
+            .filter(|_| meant)
+            .and_then(|microseconds| microseconds.parse().ok())
+            .filter(|microseconds| *microseconds > 0)
+            .map(Duration::from_micros);
+        Some(Self { socket, watchdog })
+    }
+
+    /// A service manager that has gone away is no reason to stop.
+    fn tell(&self, message: &str) {
+        let _ = notify(&self.socket, message);
+    }
+
+    /// Says that the server ends.
+    pub(super) fn stopping(&self) {
+        self.tell("STOPPING=1\nSTATUS=stopping");
+    }
+
+    /// Tells every change of `status`; never ends.
+    pub(super) async fn follow(&self, mut status: watch::Receiver<EngineStatus>) {
+        let beat = self.watchdog.map_or(EXTENSION / 3, |limit| limit / 2);
+        let mut beat = interval(beat.clamp(Duration::from_millis(1), EXTENSION / 3));
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut announced = false;
+        let mut open = true;
+        loop {
+            tokio::select! {
+                changed = status.changed(), if open => open = changed.is_ok(),
+                _ = beat.tick() => {
+                    if self.watchdog.is_some() {
+                        self.tell("WATCHDOG=1");
+                    }
+                    if !announced {
+                        self.tell(&format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
+                    }
+                    continue;
+                }
+            }
+            let (state, text) = {
+                let status = status.borrow_and_update();
+                (status.state, describe(&status))
+            };
+            // In a crash loop the gateway serves without the engine, which is as ready as it will be for now.
+            if matches!(state, EngineState::Ready | EngineState::CrashLoop) && !announced {
+                announced = true;
+                self.tell(&format!("READY=1\nSTATUS={text}"));
+            } else {
+                self.tell(&format!("STATUS={text}"));
+            }
+        }
+    }
+}
+
+fn describe(status: &EngineStatus) -> String {
+    let state = status.state;
+    match &status.last_exit {
+        Some(reason) if state != EngineState::Ready => format!("{state} ({reason})"),
+        _ => state.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Environment::new(variables, "/", "/")
+    }
+
+    #[test]
+    fn the_service_manager_is_found_in_the_environment() {
+        assert_eq!(ServiceManager::find(&environment(&[])), None);
+        let ours = std::process::id().to_string();
+        let cases = [
+            (vec![], None),
+            (vec![("WATCHDOG_USEC", "2000000")], Some(Duration::from_secs(2))),
+            (
+                vec![("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", &ours)],
+                Some(Duration::from_secs(2)),
+            ),
+            (vec![("WATCHDOG_USEC", "2000000"), ("WATCHDOG_PID", "1")], None),
+            (vec![("WATCHDOG_USEC", "0")], None),
+        ];
+        for (mut variables, watchdog) in cases {
+            variables.push(("NOTIFY_SOCKET", "/run/x"));
+            let found = ServiceManager::find(&environment(&variables)).unwrap();
+            assert_eq!(found.watchdog, watchdog, "{variables:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn systemd_hears_ready_once_then_the_state_and_the_beat_of_the_watchdog() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let Some(systemd) = gem_setup_support::service_manager::ServiceManager::listen(&path).unwrap() else {
+            return;
+        };
+        let path = path.to_str().unwrap();
+        let service =
+            ServiceManager::find(&environment(&[("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "20000")])).unwrap();
+        let (status, changes) = watch::channel(EngineStatus::starting());
+        let following = tokio::spawn(async move { service.follow(changes).await });
+        let mut heard = Vec::new();
+        let mut next = async |wanted: &str| {
+            while !heard.iter().any(|message: &String| message.contains(wanted)) {
+                let message = tokio::time::timeout(Duration::from_secs(20), systemd.message()).await;
+                heard.push(message.unwrap().unwrap());
+            }
+            std::mem::take(&mut heard)
+        };
+        let before = next("EXTEND_TIMEOUT_USEC=").await;
+        assert!(before.iter().all(|message| !message.contains("READY")), "{before:?}");
+        status.send_modify(|status| status.state = EngineState::Ready);
+        next("READY=1\nSTATUS=ready").await;
+        status.send_modify(|status| {
+            status.state = EngineState::Restarting;
+            status.last_exit = Some("hung".to_owned());
+        });
+        next("STATUS=restarting (hung)").await;
+        status.send_modify(|status| status.state = EngineState::Ready);
+        let later = next("STATUS=ready").await;
+        assert!(later.iter().all(|message| !message.contains("READY")), "{later:?}");
+        next("WATCHDOG=1").await;
+        following.abort();
+    }
+}

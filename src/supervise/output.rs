@@ -1,0 +1,124 @@
+//! What the child says, line by line, into the log.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::log::Log;
+
+/// Which of the child's streams go into the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChildOutput {
+    /// Standard output and standard error.
+    #[default]
+    All,
+    /// Standard error alone: `litert-lm` prints every request and answer to its standard output (FACTS section 5).
+    ErrorsOnly,
+}
+
+/// A longer line is logged in parts.
+const LONGEST_LINE: usize = 8 << 10;
+
+/// Reads `stream` to its end. Partial lines at the end count, bytes that are no text are replaced, and of a line that was
+/// rewritten with carriage returns the last state counts.
+pub(super) async fn copy_lines(mut stream: impl AsyncRead + Unpin, log: Option<&Log>, source: &Arc<str>) {
+    let mut buffer = Vec::with_capacity(LONGEST_LINE);
+    loop {
+        let read = stream.read_buf(&mut buffer).await;
+        let mut start = 0;
+        while let Some(length) = buffer[start..].iter().position(|byte| *byte == b'\n') {
+            say(log, source, &buffer[start..start + length]);
+            start += length + 1;
+        }
+        buffer.drain(..start);
+        if buffer.len() >= LONGEST_LINE {
+            say(log, source, &buffer);
+            buffer.clear();
+        }
+        if !matches!(read, Ok(1..)) {
+            break;
+        }
+    }
+    if !buffer.is_empty() {
+        say(log, source, &buffer);
+    }
+}
+
+fn say(log: Option<&Log>, source: &Arc<str>, line: &[u8]) {
+    let Some(log) = log else { return };
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches('\r');
+    let last_state = text.rsplit('\r').next().unwrap_or_default();
+    let printable: String = last_state.chars().filter(|c| *c == '\t' || !c.is_control()).collect();
+    log.line(source, without_keys(printable));
+}
+
+/// API keys are never logged, whoever prints them.
+fn without_keys(mut line: String) -> String {
+    for marker in ["?key=", "&key=", "x-goog-api-key: "] {
+        let mut from = 0;
+        while let Some(found) = line[from..].to_ascii_lowercase().find(marker) {
+            let start = from + found + marker.len();
+            let end = line[start..]
+                .find(|c: char| c.is_whitespace() || "&\"'".contains(c))
+                .map_or(line.len(), |length| start + length);
+            line.replace_range(start..end, "***");
+            from = start;
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::log::LogLimits;
+    use super::*;
+
+    async fn logged(bytes: &[u8]) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        let log = Log::start(&path, LogLimits::default()).unwrap();
+        copy_lines(bytes, Some(&log), &Arc::from("child")).await;
+        log.flush();
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.lines()
+            .map(|line| line.split_once("[child] ").unwrap().1.to_owned())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn partial_lines_and_bytes_that_are_no_text_are_safe() {
+        assert_eq!(
+            logged(b"one\r\n\xff\xfe two\nthree").await,
+            ["one", "\u{fffd}\u{fffd} two", "three"]
+        );
+        assert!(logged(b"").await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_logged_in_parts() {
+        let lines = logged(&vec![b'x'; 3 * LONGEST_LINE + 5]).await;
+        assert!(lines.len() >= 3);
+        assert_eq!(lines.iter().map(String::len).sum::<usize>(), 3 * LONGEST_LINE + 5);
+    }
+
+    #[tokio::test]
+    async fn of_a_rewritten_line_the_last_state_counts_and_escapes_are_dropped() {
+        assert_eq!(
+            logged(b"\rDownloading 1 MB\rDownloading 2 MB\n\x1b[31mred\n").await,
+            ["Downloading 2 MB", "[31mred"]
+        );
+    }
+
+    #[tokio::test]
+    async fn api_keys_are_not_logged() {
+        assert_eq!(
+            logged(b"POST /v1beta/x?alt=sse&KEY=secret1 HTTP/1.1\nGET /?key=secret2\nX-Goog-Api-Key: secret3\n").await,
+            [
+                "POST /v1beta/x?alt=sse&KEY=*** HTTP/1.1",
+                "GET /?key=***",
+                "X-Goog-Api-Key: ***"
+            ]
+        );
+    }
+}

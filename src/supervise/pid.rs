@@ -1,0 +1,207 @@
+//! The pid file, which Gemini CLI writes and reads too (FACTS section 3).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gem_platform::process::Identity;
+use serde::{Deserialize, Serialize};
+
+use super::files;
+
+/// What a pid file says. Keys that are not known are passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PidFile {
+    /// The server's process id.
+    pub pid: u32,
+    /// The program that was started; not known from a bare number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary_path: Option<PathBuf>,
+    /// The port that clients use; not known from a bare number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// When the process was started, which Gemini CLI does not write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<u64>,
+}
+
+/// Whose process the pid file names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A server that gem-setup or Gemini CLI started.
+    Ours,
+    /// The server is gone; its id went to another process.
+    Stale,
+    /// A process that is not known to be a server.
+    Foreign,
+}
+
+impl PidFile {
+    /// What `text` says: the JSON object or a bare number; `None` when it is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        if let Ok(pid) = text.parse() {
+            return Some(Self {
+                pid,
+                binary_path: None,
+                port: None,
+                start_time: None,
+            });
+        }
+        serde_json::from_str(text).ok()
+    }
+
+    /// Reads `path`; `None` when there is no such file or it says nothing.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        Ok(files::read(path)?.as_deref().and_then(Self::parse))
+    }
+
+    /// Replaces `path`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        files::replace(path, &serde_json::to_string(self)?)
+    }
+
+    /// Removes `path` if it names the process `pid` or nothing that can be read.
+    ///
+    /// # Errors
+    /// When it cannot be read or removed.
+    pub fn remove_if(path: &Path, pid: u32) -> io::Result<()> {
+        match Self::read(path)? {
+            Some(other) if other.pid != pid => Ok(()),
+            _ => files::remove(path),
+        }
+    }
+
+    /// Whether `process`, which has this file's pid, is the server that the file means.
+    ///
+    /// A start time decides. Without one the command line must look as Gemini CLI wants it: the word `serve`, the port and
+    /// the program.
+    #[must_use]
+    pub fn owner(&self, process: &Identity) -> Owner {
+        if let Some(start_time) = self.start_time {
+            return if start_time == process.start_time {
+                Owner::Ours
+            } else {
+                Owner::Stale
+            };
+        }
+        let (Some(binary), Some(port)) = (&self.binary_path, self.port) else {
+            return Owner::Foreign;
+        };
+        let line = &process.command;
+        let serves = line.iter().any(|arg| arg == "serve");
+        let port_matches = line.contains(&format!("--port={port}"))
+            || line
+                .windows(2)
+                .any(|pair| pair[0] == "--port" && pair[1] == port.to_string());
+        // A script is run as an argument of its interpreter, so the program may be second.
+        let binary_matches = line.iter().take(3).any(|arg| {
+            let arg = Path::new(arg);
+            arg == binary || (binary.file_name().is_some() && arg.file_name() == binary.file_name())
+        });
+        if serves && port_matches && binary_matches {
+            Owner::Ours
+        } else {
+            Owner::Foreign
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(command: &[&str]) -> Identity {
+        Identity {
+            pid: 7,
+            start_time: 1000,
+            command: command.iter().map(|part| (*part).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn both_forms_of_gemini_cli_are_read_and_unknown_keys_passed_over() {
+        let object = PidFile::parse(r#"{"pid":7,"binaryPath":"/opt/lit","port":9379,"more":true}"#).unwrap();
+        assert_eq!(object.pid, 7);
+        assert_eq!(object.binary_path.as_deref(), Some(Path::new("/opt/lit")));
+        assert_eq!(object.port, Some(9379));
+        assert_eq!(PidFile::parse(" 4711\n").unwrap().pid, 4711);
+        for nonsense in ["", "{", "-1", "null", r#"{"port":1}"#] {
+            assert_eq!(PidFile::parse(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_has_the_keys_that_gemini_cli_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tmp/litert-server.pid");
+        let file = PidFile {
+            pid: 7,
+            binary_path: Some("/opt/gem-setup".into()),
+            port: Some(9379),
+            start_time: Some(1000),
+        };
+        file.write(&path).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({"pid": 7, "binaryPath": "/opt/gem-setup", "port": 9379, "startTime": 1000})
+        );
+        assert_eq!(PidFile::read(&path).unwrap(), Some(file));
+    }
+
+    #[test]
+    fn a_pid_file_is_removed_only_by_the_process_it_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.pid");
+        std::fs::write(&path, "7").unwrap();
+        PidFile::remove_if(&path, 8).unwrap();
+        assert!(path.exists());
+        PidFile::remove_if(&path, 7).unwrap();
+        assert!(!path.exists());
+        PidFile::remove_if(&path, 7).unwrap();
+    }
+
+    #[test]
+    fn the_start_time_decides_where_there_is_one() {
+        let mut file = PidFile::parse("7").unwrap();
+        file.start_time = Some(1000);
+        assert_eq!(file.owner(&process(&["anything"])), Owner::Ours);
+        file.start_time = Some(999);
+        assert_eq!(file.owner(&process(&["gem-setup", "serve"])), Owner::Stale);
+    }
+
+    #[test]
+    fn without_a_start_time_the_command_line_must_name_serve_port_and_program() {
+        let file = PidFile::parse(r#"{"pid":7,"binaryPath":"/opt/lit","port":9379}"#).unwrap();
+        for ours in [
+            ["/opt/lit", "serve", "--port=9379"].as_slice(),
+            &["lit", "serve", "--verbose", "--port=9379"],
+            &["/bin/sh", "/opt/lit", "serve", "--port=9379"],
+            &["/opt/lit", "serve", "--port", "9379"],
+        ] {
+            assert_eq!(file.owner(&process(ours)), Owner::Ours, "{ours:?}");
+        }
+        for foreign in [
+            ["sleep", "60"].as_slice(),
+            &["/opt/lit", "serve", "--port=93790"],
+            &["/opt/lit", "list", "--port=9379"],
+            &["/opt/other", "serve", "--port=9379"],
+        ] {
+            assert_eq!(file.owner(&process(foreign)), Owner::Foreign, "{foreign:?}");
+        }
+        assert_eq!(
+            PidFile::parse("7")
+                .unwrap()
+                .owner(&process(&["lit", "serve", "--port=9379"])),
+            Owner::Foreign
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! One small HTTP request to the engine, which copes with what engines send.
+//!
+//! `litert-lm` answers in HTTP/1.0, without a length, and breaks its status line in two on errors (FACTS section 5), so
+//! nothing but the status is read, and the answer's end is the connection's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Longer status lines than this are not waited for.
+const HEAD: usize = 64;
+/// An answer to a probe that is longer is cut off.
+const LONGEST_ANSWER: u64 = 1 << 20;
+
+/// What is asked of the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ProbeRequest {
+    /// The model that must be known.
+    pub(super) model: String,
+}
+
+impl ProbeRequest {
+    /// Asks whether the engine answers at all: what Gemini CLI asks too, a request without a body (FACTS section 3).
+    ///
+    /// `connect` is short, for on Windows a connection to a closed port is tried for two seconds.
+    ///
+    /// # Errors
+    /// When there is no HTTP answer within `answer`.
+    pub(super) async fn ask(&self, address: SocketAddr, connect: Duration, answer: Duration) -> io::Result<u16> {
+        let mut stream = timeout(connect, TcpStream::connect(address)).await??;
+        timeout(answer, async {
+            stream.write_all(&self.request("")).await?;
+            status(&mut stream).await
+        })
+        .await?
+    }
+
+    /// Has the engine answer a short prompt, so that it loads its model, and waits for the whole answer.
+    ///
+    /// # Errors
+    /// When there is no HTTP answer.
+    pub(super) async fn warm_up(&self, address: SocketAddr) -> io::Result<u16> {
+        const PROMPT: &str = r#"{"contents":[{"role":"user","parts":[{"text":"Reply with the word ok."}]}],"generationConfig":{"temperature":0,"maxOutputTokens":1}}"#;
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(&self.request(PROMPT)).await?;
+        let status = status(&mut stream).await?;
+        // An engine that is served one request at a time is free again only at the end of its answer.
+        tokio::io::copy(&mut stream.take(LONGEST_ANSWER), &mut tokio::io::sink()).await?;
+        Ok(status)
+    }
+
+    fn request(&self, body: &str) -> Vec<u8> {
+        let length = body.len();
+        let model = &self.model;
+        format!(
+            "POST /v1beta/models/{model}:generateContent HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+    }
+}
+
+/// Reads the status of the answer: the three digits after `HTTP/1.x `.
+async fn status(stream: &mut TcpStream) -> io::Result<u16> {
+    let mut head = Vec::with_capacity(HEAD);
+    while head.len() < "HTTP/1.1 200".len() {
+        if stream.read_buf(&mut head).await? == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the connection closed without an answer",
+            ));
+        }
+    }
+    let digits = head.starts_with(b"HTTP/1.").then(|| head.get(9..12)).flatten();
+    digits
+        .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
+}
+
+/// `GET http://ADDRESS/PATH`, the whole answer as text.
+pub(super) async fn get(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(LONGEST_ANSWER).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(20);
+
+    async fn answering(bytes: &'static [u8]) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let read = stream.read(&mut request).await.unwrap();
+            assert!(request[..read].starts_with(b"POST /v1beta/models/m:generateContent HTTP/1.1\r\n"));
+            stream.write_all(bytes).await.unwrap();
+        });
+        address
+    }
+
+    async fn ask(bytes: &'static [u8]) -> io::Result<u16> {
+        let request = ProbeRequest { model: "m".to_owned() };
+        request.ask(answering(bytes).await, SECOND, SECOND).await
+    }
+
+    #[tokio::test]
+    async fn the_status_is_read_from_old_and_broken_answers() {
+        assert_eq!(ask(b"HTTP/1.0 400 Invalid JSON\r\n\r\n").await.unwrap(), 400);
+        assert_eq!(ask(b"HTTP/1.0 404 Model not\nfound\r\n").await.unwrap(), 404);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_http_is_no_answer() {
+        assert!(ask(b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n").await.is_err());
+        assert!(ask(b"HTTP/1.").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_no_answer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let request = ProbeRequest { model: "m".to_owned() };
+        assert!(request.ask(address, SECOND, SECOND).await.is_err());
+    }
+}

@@ -1,0 +1,174 @@
+//! When an engine is ready, and whether it still answers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::probe::ProbeRequest;
+use crate::runtime::EngineActivity;
+
+/// The times that readiness and health go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthLimits {
+    /// A new child must answer within so long.
+    pub start: Duration,
+    /// Its model must be loaded within so long after that.
+    pub warm_up: Duration,
+    /// Between two probes of a ready child.
+    pub interval: Duration,
+    /// A probe must be answered within so long.
+    pub answer: Duration,
+    /// So many unanswered probes in a row mean that the child hangs.
+    pub misses: u32,
+}
+
+impl Default for HealthLimits {
+    fn default() -> Self {
+        Self {
+            start: Duration::from_secs(120),
+            // Gemini CLI's `lit` downloads a missing model of a gigabyte at its first request (FACTS section 2).
+            warm_up: Duration::from_secs(600),
+            interval: Duration::from_secs(5),
+            answer: Duration::from_secs(3),
+            misses: 3,
+        }
+    }
+}
+
+/// The pause between two tries while a child starts: from 2 ms up to this, so that readiness is seen well within 50 ms.
+const LONGEST_TRY_PAUSE: Duration = Duration::from_millis(10);
+const FIRST_TRY_PAUSE: Duration = Duration::from_millis(2);
+/// A listener on the loopback accepts at once or not at all.
+const CONNECT: Duration = Duration::from_millis(25);
+/// Between two probes of a child that missed one.
+const RECHECK: Duration = Duration::from_secs(1);
+const WARM_UP_TRIES: u32 = 3;
+const NOT_FOUND: u16 = 404;
+
+/// What the probes found, for the supervisor to act on.
+pub(super) trait Observer {
+    /// Something worth a line in the log.
+    fn note(&self, text: &str);
+    /// A ready child missed a probe.
+    fn missed(&self);
+    /// A child that had missed a probe answers again.
+    fn recovered(&self);
+}
+
+/// Waits until the child at `address` answers and its model is loaded.
+///
+/// # Errors
+/// Why the child should be replaced.
+pub(super) async fn until_ready(
+    request: &ProbeRequest,
+    address: SocketAddr,
+    limits: &HealthLimits,
+    observer: &impl Observer,
+) -> Result<(), String> {
+    until_answering(request, address, limits).await?;
+    observer.note("answers, now loads its model");
+    warm_up(request, address, limits, observer).await
+}
+
+async fn until_answering(request: &ProbeRequest, address: SocketAddr, limits: &HealthLimits) -> Result<(), String> {
+    let deadline = Instant::now() + limits.start;
+    let mut pause = FIRST_TRY_PAUSE;
+    loop {
+        // The connection is the readiness that is looked for; once accepted, a busy child may take its time to answer.
+        let problem = match request.ask(address, CONNECT, limits.start).await {
+            Ok(NOT_FOUND) => unknown(request),
+            Ok(_) => return Ok(()),
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() >= deadline {
+            return Err(format!(
+                "did not become ready within {} s: {problem}",
+                limits.start.as_secs()
+            ));
+        }
+        sleep(pause).await;
+        pause = (pause * 3 / 2).min(LONGEST_TRY_PAUSE);
+    }
+}
+
+fn unknown(request: &ProbeRequest) -> String {
+    format!("does not know the model `{}`", request.model)
+}
+
+async fn warm_up(
+    request: &ProbeRequest,
+    address: SocketAddr,
+    limits: &HealthLimits,
+    observer: &impl Observer,
+) -> Result<(), String> {
+    let mut problem = String::new();
+    for _ in 0..WARM_UP_TRIES {
+        match timeout(limits.warm_up, request.warm_up(address)).await {
+            Err(_) => {
+                return Err(format!("did not load its model within {} s", limits.warm_up.as_secs()));
+            }
+            Ok(Ok(200..300)) => return Ok(()),
+            Ok(Ok(NOT_FOUND)) => return Err(unknown(request)),
+            Ok(Ok(status)) => {
+                // It lives and answers; what it answers is for the gateway to judge.
+                observer.note(&format!("answered the warm-up request with status {status}"));
+                return Ok(());
+            }
+            Ok(Err(error)) => problem = error.to_string(),
+        }
+        sleep(RECHECK).await;
+    }
+    Err(format!("did not answer the warm-up request: {problem}"))
+}
+
+/// Probes a ready child until it hangs, and says so.
+pub(super) async fn until_hung(
+    request: &ProbeRequest,
+    address: SocketAddr,
+    limits: &HealthLimits,
+    activity: &EngineActivity,
+    observer: &impl Observer,
+) -> String {
+    let mut misses = 0;
+    loop {
+        sleep(if misses == 0 {
+            limits.interval
+        } else {
+            limits.interval.min(RECHECK)
+        })
+        .await;
+        if activity.is_busy() {
+            continue;
+        }
+        match request.ask(address, limits.answer, limits.answer).await {
+            Ok(_) => {
+                activity.alive();
+                if misses > 0 {
+                    observer.recovered();
+                }
+                misses = 0;
+            }
+            // Work that began after the probe keeps a single-threaded engine from answering it.
+            Err(_) if activity.is_busy() => {}
+            Err(error) => {
+                misses += 1;
+                observer.note(&format!("missed a health probe: {}", describe(&error)));
+                if misses == 1 {
+                    observer.missed();
+                }
+                if misses >= limits.misses {
+                    return format!("hung: {misses} health probes in a row were not answered");
+                }
+            }
+        }
+    }
+}
+
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+        _ => error.to_string(),
+    }
+}

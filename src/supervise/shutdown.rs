@@ -1,0 +1,45 @@
+//! The wish that the server ends, as a value that everybody can watch.
+
+use std::io;
+
+use gem_platform::process::ShutdownSignals;
+use tokio::sync::watch;
+
+/// How urgently the server is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shutdown {
+    /// Not at all.
+    Running,
+    /// Ask the child, drain requests, wait for a while.
+    Graceful,
+    /// At once.
+    Immediate,
+}
+
+/// Follows the signals that ask this process to end: the first means [`Shutdown::Graceful`], a second
+/// [`Shutdown::Immediate`]. `heard` is told each signal's name.
+///
+/// Must be called inside a tokio runtime.
+///
+/// # Errors
+/// When a handler cannot be installed.
+pub fn on_signals(mut heard: impl FnMut(&str) + Send + 'static) -> io::Result<watch::Receiver<Shutdown>> {
+    let mut signals = ShutdownSignals::listen()?;
+    let (sender, receiver) = watch::channel(Shutdown::Running);
+    tokio::spawn(async move {
+        for phase in [Shutdown::Graceful, Shutdown::Immediate] {
+            heard(signals.recv().await);
+            sender.send_replace(phase);
+        }
+        // The last phase stays readable for as long as somebody watches.
+        sender.closed().await;
+    });
+    Ok(receiver)
+}
+
+/// Waits until at least `phase` is asked for; for ever when nobody can ask any more.
+pub async fn reached(receiver: &mut watch::Receiver<Shutdown>, phase: Shutdown) {
+    if receiver.wait_for(|now| *now >= phase).await.is_err() {
+        std::future::pending().await
+    }
+}

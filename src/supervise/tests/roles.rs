@@ -1,0 +1,76 @@
+//! The processes that the tests need, played by the test program itself: ignored tests that are run by name.
+
+use super::*;
+
+/// What stands behind `--` on this process's command line.
+fn arguments() -> Vec<String> {
+    std::env::args().skip_while(|arg| arg != "--").skip(1).collect()
+}
+
+pub(super) fn stand_in() -> CommandLine {
+    command_line(this_program("supervise::tests::roles::plays_the_stand_in"))
+}
+
+#[test]
+#[ignore = "a role, started by other tests"]
+fn plays_the_stand_in() {
+    let ended = gem_setup_support::stand_in::main(arguments());
+    std::process::exit(i32::from(ended != std::process::ExitCode::SUCCESS));
+}
+
+pub(super) fn guard() -> Program {
+    this_program("supervise::tests::roles::plays_the_guard")
+}
+
+#[test]
+#[ignore = "a role, started by other tests"]
+fn plays_the_guard() {
+    gem_platform::process::guard(std::io::stdin().lock());
+}
+
+const HOME: &str = "SUPERVISE_TEST_HOME";
+
+/// A server of the home `folder` without a gateway.
+pub(super) fn server(home: &Home, port: u16) -> Program {
+    let mut program = command_line(this_program("supervise::tests::roles::plays_the_server")).at_port(port);
+    program.env.push((HOME.into(), home.folder.path().into()));
+    program
+}
+
+#[test]
+#[ignore = "a role, started by other tests"]
+fn plays_the_server() {
+    let folder = PathBuf::from(std::env::var_os(HOME).unwrap());
+    let port = arguments()
+        .iter()
+        .find_map(|arg| arg.strip_prefix("--port=")?.parse().ok());
+    let layout = Layout::new(&folder, &folder);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let log = Log::start(layout.log_file(), LogLimits::default()).unwrap();
+        let claim = Claim::acquire(&layout, &identity_of(port.unwrap()), "gem-setup".as_ref(), &log).unwrap();
+        let (sender, _status) = watch::channel(EngineStatus::starting());
+        let shutdown = on_signals(|_| {}).unwrap();
+        let engine = EngineConfig {
+            command: stand_in().env("STAND_IN_CONTROL", folder.join("control")),
+            model: MODEL.to_owned(),
+            port: None,
+            output: ChildOutput::All,
+            guard: guard(),
+            activity: EngineActivity::default(),
+            health: HealthLimits::default(),
+            backoff: BackoffLimits {
+                first: Duration::from_millis(10),
+                ..BackoffLimits::default()
+            },
+            stop_grace: STOP_GRACE,
+        };
+        let config = SuperviseConfig {
+            claim,
+            engine: Some(engine),
+            log,
+            service: None,
+        };
+        run(config, sender, shutdown).await;
+    });
+}

@@ -1,0 +1,254 @@
+//! The server as others find it: claimed, started, killed, stopped.
+
+use std::process::{Command, Stdio};
+
+use gem_platform::process::kill;
+
+use super::*;
+use crate::error::{Explain, Kind};
+
+fn request(home: &Home, port: u16) -> StartRequest {
+    StartRequest {
+        program: roles::server(home, port),
+        keeper: None,
+        server: identity_of(port),
+        within: GUARD,
+    }
+}
+
+fn running(home: &Home) -> ServerRecord {
+    match observe(&home.layout).unwrap() {
+        Running::Supervised(record) => *record,
+        other => panic!("{other:?}\n{}", home.log()),
+    }
+}
+
+fn child_of(record: &ServerRecord) -> Identity {
+    record.child.as_ref().unwrap().process.clone().unwrap()
+}
+
+/// A process that has nothing to do with gem-setup and ends with the test.
+struct Stranger(std::process::Child);
+
+impl Stranger {
+    fn start(home: &Home) -> Self {
+        let program = roles::stand_in().at_port(0);
+        let child = Command::new(program.path)
+            .args(program.args)
+            .env("STAND_IN_CONTROL", home.control())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+
+    fn identity(&self) -> Identity {
+        identity(self.0.id()).unwrap()
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_started_server_is_found_by_all_and_stopped() {
+    let home = Home::new("slow-start=100");
+    let started = start(&home.layout, &request(&home, 45001)).await.unwrap();
+    assert!(!started.already);
+    let record = running(&home);
+    assert!(record.ready);
+    assert_eq!(record.process.pid, started.pid);
+    assert_eq!(record.child.as_ref().unwrap().state, EngineState::Ready);
+    let file = PidFile::read(&home.layout.pid_file()).unwrap().unwrap();
+    assert_eq!((file.pid, file.port), (started.pid, Some(45001)));
+
+    let again = start(&home.layout, &request(&home, 45001)).await.unwrap();
+    assert_eq!(
+        again,
+        Started {
+            pid: started.pid,
+            already: true
+        }
+    );
+    let other = start(&home.layout, &request(&home, 45002)).await.unwrap_err();
+    assert_eq!(other.kind(), Kind::Conflict);
+    assert!(other.to_string().contains(&started.pid.to_string()), "{other}");
+
+    let child = child_of(&record);
+    let stopped = stop(&home.layout, GUARD).await.unwrap();
+    assert_eq!(stopped, Stopped::Gracefully { pid: started.pid });
+    assert!(!is_alive(&record.process) && !is_alive(&child));
+    assert!(!home.layout.pid_file().exists() && !home.layout.server_file().exists());
+    assert_eq!(stop(&home.layout, GUARD).await.unwrap(), Stopped::NotRunning);
+}
+
+#[tokio::test]
+async fn the_child_of_a_killed_server_ends_with_it() {
+    let home = Home::new("ignore-sigterm");
+    start(&home.layout, &request(&home, 45003)).await.unwrap();
+    let record = running(&home);
+    let child = child_of(&record);
+    kill(&record.process).unwrap();
+    until_gone(&record.process).await;
+    until_gone(&child).await;
+    // What the killed server left on disk is no obstacle.
+    assert_eq!(observe(&home.layout).unwrap(), Running::No);
+    home.behave("");
+    let started = start(&home.layout, &request(&home, 45003)).await.unwrap();
+    assert!(!started.already);
+    stop(&home.layout, GUARD).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_in_a_crash_loop_is_told_with_the_tail_of_its_log_and_goes_on() {
+    let home = Home::new("crash-at-start");
+    let error = start(&home.layout, &request(&home, 45004)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Runtime);
+    assert!(matches!(error, StartError::CrashLoop { .. }), "{error}");
+    assert!(error.to_string().contains("cannot load libvulkan.so.1"), "{error}");
+    let pid = running(&home).process.pid;
+    assert_eq!(stop(&home.layout, GUARD).await.unwrap(), Stopped::Gracefully { pid });
+}
+
+#[tokio::test]
+async fn a_server_that_ends_at_once_is_told_at_once_with_what_it_said() {
+    let home = Home::new("");
+    let mut request = request(&home, 45005);
+    request.program = this_program("no-such-test");
+    request.program.args.push("--no-such-option".into());
+    request.program.args.remove(4);
+    let error = start(&home.layout, &request).await.unwrap_err();
+    assert!(matches!(error, StartError::Ended { .. }), "{error}");
+    assert!(error.to_string().contains("no-such-option"), "{error}");
+}
+
+#[tokio::test]
+async fn a_foreign_process_in_the_pid_file_is_never_signalled() {
+    let home = Home::new("");
+    let stranger = Stranger::start(&home);
+    let pid = stranger.0.id();
+    fs::create_dir_all(home.layout.tmp()).unwrap();
+    for text in [
+        format!("{pid}"),
+        format!(r#"{{"pid":{pid},"binaryPath":"/opt/lit","port":9379}}"#),
+    ] {
+        fs::write(home.layout.pid_file(), text).unwrap();
+        let error = stop(&home.layout, GUARD).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict);
+        assert!(error.to_string().contains(&pid.to_string()), "{error}");
+    }
+    assert!(is_alive(&stranger.identity()));
+}
+
+#[tokio::test]
+async fn a_stale_pid_file_is_cleared_away() {
+    let home = Home::new("");
+    let stranger = Stranger::start(&home);
+    let identity = stranger.identity();
+    let stale = PidFile {
+        pid: identity.pid,
+        binary_path: Some("gem-setup".into()),
+        port: Some(9379),
+        start_time: Some(identity.start_time + 1),
+    };
+    stale.write(&home.layout.pid_file()).unwrap();
+    assert_eq!(stop(&home.layout, GUARD).await.unwrap(), Stopped::NotRunning);
+    assert!(!home.layout.pid_file().exists());
+    assert!(is_alive(&identity));
+    drop(stranger);
+    stale.write(&home.layout.pid_file()).unwrap();
+    assert_eq!(stop(&home.layout, GUARD).await.unwrap(), Stopped::NotRunning);
+    assert!(!home.layout.pid_file().exists());
+}
+
+#[tokio::test]
+async fn a_server_that_gemini_cli_started_by_itself_is_stopped_too() {
+    let home = Home::new("");
+    let mut stranger = Stranger::start(&home);
+    let identity = stranger.identity();
+    let file = PidFile {
+        pid: identity.pid,
+        binary_path: Some(std::env::current_exe().unwrap()),
+        port: Some(0),
+        start_time: None,
+    };
+    file.write(&home.layout.pid_file()).unwrap();
+    let reaper = std::thread::spawn(move || stranger.0.wait());
+    let stopped = stop(&home.layout, GUARD).await.unwrap();
+    assert_eq!(stopped, Stopped::Gracefully { pid: identity.pid });
+    reaper.join().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_leftover_child_is_ended_if_pid_start_time_and_command_line_agree() {
+    let home = Home::new("");
+    let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
+    let mut stranger = Stranger::start(&home);
+    let leftover = stranger.identity();
+    let with_child = |child: &Identity| ServerRecord {
+        process: Identity {
+            start_time: 1,
+            ..child.clone()
+        },
+        server: identity_of(9379),
+        since: 0,
+        ready: true,
+        child: Some(ChildRecord {
+            process: Some(child.clone()),
+            port: 1,
+            state: EngineState::Ready,
+            restarts: 0,
+            last_exit: None,
+        }),
+    };
+    let mut other_start = leftover.clone();
+    other_start.start_time += 1;
+    let mut other_command = leftover.clone();
+    other_command.command.push("--more".to_owned());
+    for other in [&other_start, &other_command] {
+        with_child(other).write(&home.layout.server_file()).unwrap();
+        drop(Claim::acquire(&home.layout, &identity_of(9379), "gem-setup".as_ref(), &log).unwrap());
+        assert!(is_alive(&leftover));
+    }
+    with_child(&leftover).write(&home.layout.server_file()).unwrap();
+    let _claim = Claim::acquire(&home.layout, &identity_of(9379), "gem-setup".as_ref(), &log).unwrap();
+    stranger.0.wait().unwrap();
+    log.flush();
+    assert!(
+        home.log().contains("left behind by an earlier server"),
+        "{}",
+        home.log()
+    );
+}
+
+#[tokio::test]
+async fn a_second_supervisor_is_told_who_serves() {
+    let home = Home::new("");
+    let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
+    let acquire = |port| Claim::acquire(&home.layout, &identity_of(port), "gem-setup".as_ref(), &log);
+    let claim = acquire(9379).unwrap();
+    let same = acquire(9379).unwrap_err();
+    assert_eq!(same.as_asked().unwrap().process.pid, std::process::id());
+    let other = acquire(9380).unwrap_err();
+    assert!(other.as_asked().is_none());
+    assert_eq!(other.kind(), Kind::Conflict);
+    assert!(other.to_string().contains("port 9379"), "{other}");
+    drop(claim);
+    assert!(!home.layout.pid_file().exists());
+    acquire(9380).unwrap();
+}
+
+#[test]
+fn a_taken_port_is_explained_with_its_holder() {
+    let holder = identity(std::process::id());
+    let error = ClaimError::PortTaken { port: 9379, holder };
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert!(
+        error.to_string().contains(&format!("pid {}", std::process::id())),
+        "{error}"
+    );
+}

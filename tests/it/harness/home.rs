@@ -1,0 +1,288 @@
+//! The scratch home.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use gem_platform::Target;
+use gem_platform::process::{Identity, kill};
+use gem_setup::layout::Layout;
+use gem_setup::supervise::ServerRecord;
+use gem_setup_support::mirror::{Mirror, sha256_hex};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Gem, MODEL, Run, TERMS, stand_in};
+
+/// Variables that would make a difference to gem-setup, Gemini CLI's settings or the stand-in.
+const CLEARED: [&str; 9] = [
+    "GEMINI_",
+    "GEM_SETUP_",
+    "STAND_IN_",
+    "HUGGING_FACE_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "NO_COLOR",
+];
+
+/// A home that nobody else uses, with a mirror that publishes the stand-in as `lit`.
+///
+/// Dropped, it ends every server that was started on it.
+pub(crate) struct Home {
+    root: TempDir,
+    pub(crate) mirror: Mirror,
+    pub(crate) port: u16,
+    variables: BTreeMap<&'static str, String>,
+}
+
+/// An archive of files that must lie beside the runtime.
+pub(crate) struct Companion<'a> {
+    pub(crate) archive: &'a [u8],
+    pub(crate) sha256: String,
+    pub(crate) extract: &'a [&'a str],
+}
+
+impl Home {
+    /// An empty home, and a catalog that pins the stand-in.
+    pub(crate) fn new() -> Self {
+        Self::publishing(&stand_in::executable())
+    }
+
+    /// An empty home, and a catalog that pins `lit` as the runtime's executable.
+    pub(crate) fn publishing(lit: &[u8]) -> Self {
+        let root = tempfile::Builder::new().prefix("gem-setup-it-").tempdir().unwrap();
+        let home = Self {
+            root,
+            mirror: Mirror::start(),
+            port: free_port(),
+            variables: BTreeMap::new(),
+        };
+        fs::create_dir(home.path()).unwrap();
+        fs::create_dir(home.work()).unwrap();
+        home.mirror.publish(Self::LIT, lit.to_vec());
+        home.write_catalog(&sha256_hex(lit), None);
+        home
+    }
+
+    /// The path of `lit` on the mirror.
+    pub(crate) const LIT: &str = if cfg!(windows) {
+        "/google-ai-edge/LiteRT-LM/releases/download/v9/lit.test.exe"
+    } else {
+        "/google-ai-edge/LiteRT-LM/releases/download/v9/lit.test"
+    };
+    /// The path of a companion's archive on the mirror.
+    pub(crate) const COMPANION: &str = "/microsoft/DirectXShaderCompiler/releases/download/v9/dxc.zip";
+
+    /// Writes a catalog that expects these hashes, for this machine's target.
+    pub(crate) fn write_catalog(&self, lit_sha256: &str, companion: Option<&Companion<'_>>) {
+        let target = Target::host().unwrap();
+        let lit = Self::LIT;
+        let mut text = format!(
+            r#"format = 1
+[runtime.lit]
+version = "v9"
+[[runtime.lit.artifact]]
+target = "{target}"
+url = "https://github.com{lit}"
+sha256 = "{lit_sha256}"
+[[model]]
+name = "{MODEL}"
+terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
+"#
+        );
+        if let Some(companion) = companion {
+            self.mirror.publish(Self::COMPANION, companion.archive.to_vec());
+            text += &format!(
+                "[[companion]]\nname = \"dxc\"\ntarget = \"{target}\"\nurl = \"https://github.com{}\"\n\
+                 sha256 = \"{}\"\nextract = {:?}\n",
+                Self::COMPANION,
+                companion.sha256,
+                companion.extract
+            );
+        }
+        fs::write(self.catalog(), text).unwrap();
+    }
+
+    /// The directory that holds `.gemini`, which is the account's home too.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.root.path().join("home")
+    }
+
+    /// The directory that everything is run in unless a test says otherwise.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.root.path().join("work")
+    }
+
+    /// A path beside the home.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    pub(crate) fn catalog(&self) -> PathBuf {
+        self.beside("catalog.toml")
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        Layout::new(self.path(), self.path())
+    }
+
+    /// The installed runtime.
+    pub(crate) fn lit(&self) -> PathBuf {
+        self.layout().lit_bin().join(Self::LIT.rsplit('/').next().unwrap())
+    }
+
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.layout().user_settings()
+    }
+
+    /// The user's settings as JSON; comments are not understood.
+    #[track_caller]
+    pub(crate) fn router(&self) -> Value {
+        let text = fs::read_to_string(self.settings()).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["experimental"]["gemmaModelRouter"].take()
+    }
+
+    /// Writes a file of the home, with its directory.
+    pub(crate) fn write(&self, path: &Path, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Sets a variable for every run to come.
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.variables.insert(name, value.into());
+    }
+
+    /// gem-setup with these arguments on this home.
+    pub(crate) fn gem(&self, args: &[&str]) -> Gem {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gem-setup"));
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy().to_uppercase();
+            if CLEARED.iter().any(|prefix| text.starts_with(prefix)) {
+                command.env_remove(name);
+            }
+        }
+        command
+            .env("HOME", self.path())
+            .env("USERPROFILE", self.path())
+            .env("GEMINI_CLI_SYSTEM_SETTINGS_PATH", self.beside("system/settings.json"))
+            .env("STAND_IN_TRACE", self.trace_file())
+            .envs(&self.variables)
+            .current_dir(self.work())
+            .arg("--home")
+            .arg(self.path())
+            .args(args);
+        Gem::new(command)
+    }
+
+    /// `install` from the mirror, without saying anything of terms.
+    pub(crate) fn install_unaccepted(&self, more: &[&str]) -> Gem {
+        let port = self.port.to_string();
+        self.gem(&[
+            "install",
+            "--json",
+            "--direct",
+            "--port",
+            &port,
+            "--mirror",
+            &self.mirror.url(),
+        ])
+        .arg("--catalog")
+        .arg(self.catalog())
+        .args(more)
+    }
+
+    /// `install` from the mirror with the terms accepted.
+    pub(crate) fn install(&self, more: &[&str]) -> Gem {
+        self.install_unaccepted(&["--accept-terms"]).args(more)
+    }
+
+    /// A home on which all but the server is in place.
+    pub(crate) fn installed() -> Self {
+        let home = Self::new();
+        home.install(&["--no-start"]).ok();
+        home
+    }
+
+    /// A home on which everything is in place and the server runs.
+    pub(crate) fn serving() -> Self {
+        let home = Self::new();
+        home.install(&[]).ok();
+        home
+    }
+
+    /// What `doctor --json` says.
+    #[track_caller]
+    pub(crate) fn doctor(&self) -> Run {
+        self.gem(&["doctor", "--json"]).run()
+    }
+
+    fn trace_file(&self) -> PathBuf {
+        self.beside("trace")
+    }
+
+    /// Each invocation and each request that the stand-in has seen.
+    pub(crate) fn trace(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.trace_file()).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// How often the stand-in was run with `word` as its first argument.
+    pub(crate) fn invocations(&self, word: &str) -> usize {
+        self.trace().iter().filter(|event| event["invoked"][0] == word).count()
+    }
+
+    /// Nothing was downloaded and nothing was written.
+    #[track_caller]
+    pub(crate) fn assert_untouched(&self) {
+        assert_eq!(self.mirror.asked(), Vec::<String>::new());
+        let left: Vec<_> = fs::read_dir(self.path()).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    /// The server and its child, as the server file names them.
+    pub(crate) fn processes(&self) -> Vec<Identity> {
+        let record = ServerRecord::read(&self.layout().server_file()).ok().flatten();
+        let child = |record: &ServerRecord| record.child.as_ref().and_then(|child| child.process.clone());
+        let both = record.map(|record| [child(&record), Some(record.process)]);
+        both.into_iter().flatten().flatten().collect()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let started = self.processes();
+        if self.layout().gemini().exists() {
+            let _ = self.gem(&["stop"]).into_command().output();
+        }
+        for process in started {
+            // Gone already, unless something is wrong.
+            let _ = kill(&process);
+        }
+    }
+}
+
+/// A loopback port that nobody uses, from a range that the systems give to nobody on their own.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // A machine without IPv6 has no port of it to be taken.
+    let is_free = |address: (&str, u16)| {
+        let bound = TcpListener::bind(address);
+        !matches!(bound, Err(error) if error.kind() == ErrorKind::AddrInUse)
+    };
+    loop {
+        let number = std::process::id()
+            .wrapping_mul(61)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(10_000 + number % 20_000).unwrap();
+        if is_free(("127.0.0.1", port)) && is_free(("::1", port)) {
+            return port;
+        }
+    }
+}

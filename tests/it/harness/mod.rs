@@ -1,0 +1,28 @@
+//! A scratch home with a mirror and a catalog of its own, and gem-setup run on it.
+
+mod home;
+mod run;
+mod stand_in;
+#[cfg(unix)]
+mod terminal;
+mod tree;
+
+pub(crate) use home::{Companion, Home, free_port};
+pub(crate) use run::{Gem, Run, finish};
+pub(crate) use stand_in::executable;
+#[cfg(unix)]
+pub(crate) use terminal::on_a_terminal;
+pub(crate) use tree::{Tree, tree};
+
+/// The model that Gemini CLI insists on.
+pub(crate) const MODEL: &str = "gemma3-1b-gpu-custom";
+/// One of the two pages of terms in the catalogs of the tests.
+pub(crate) const TERMS: &str = "https://ai.google.dev/gemma/terms";
+
+/// Fails unless `text` holds every one of `parts`.
+#[track_caller]
+pub(crate) fn assert_says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not in:\n{text}");
+    }
+}

@@ -1,0 +1,200 @@
+//! One run of gem-setup, and what came of it.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// No run takes longer than this unless it hangs.
+const HANG: Duration = Duration::from_secs(120);
+
+/// A run to come.
+pub(crate) struct Gem {
+    command: Command,
+    input: Option<String>,
+}
+
+impl Gem {
+    pub(crate) fn new(command: Command) -> Self {
+        Self { command, input: None }
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn within(mut self, directory: &Path) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
+    pub(crate) fn input(mut self, text: &str) -> Self {
+        self.input = Some(text.to_owned());
+        self
+    }
+
+    /// The command itself, to be run some other way.
+    pub(crate) fn into_command(self) -> Command {
+        self.command
+    }
+
+    /// Starts the run and leaves it to the caller.
+    pub(crate) fn spawn(&mut self) -> Child {
+        let stdin = if self.input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
+        let command = self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// Runs to the end.
+    #[track_caller]
+    pub(crate) fn run(mut self) -> Run {
+        let mut child = self.spawn();
+        if let Some(input) = &self.input {
+            // Whoever does not read its input closes it.
+            let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        }
+        finish(child)
+    }
+
+    /// Runs to the end, which must be good.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Run {
+        self.ends(0)
+    }
+
+    /// Runs to the end, which must have this exit status.
+    #[track_caller]
+    pub(crate) fn ends(self, status: i32) -> Run {
+        let run = self.run();
+        assert_eq!(run.status, status, "{run:#?}");
+        run
+    }
+}
+
+/// Waits for the end of `child` and of both its streams.
+#[track_caller]
+pub(crate) fn finish(mut child: Child) -> Run {
+    let stdout = read_aside(child.stdout.take().unwrap());
+    let stderr = read_aside(child.stderr.take().unwrap());
+    let deadline = Instant::now() + HANG;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() >= deadline {
+            child.kill().unwrap();
+            panic!("gem-setup hangs; it said:\n{}", stderr.recv().unwrap());
+        }
+        thread::sleep(Duration::from_millis(2));
+    };
+    // A server in the background that kept our pipes open would be a fault too.
+    let left = deadline.saturating_duration_since(Instant::now());
+    Run {
+        status: status.code().unwrap_or(-1),
+        stdout: stdout.recv_timeout(left).unwrap(),
+        stderr: stderr.recv_timeout(left).unwrap(),
+    }
+}
+
+fn read_aside(mut stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        tell.send(String::from_utf8_lossy(&bytes).replace("\r\n", "\n"))
+    });
+    told
+}
+
+/// How a run ended and what it printed.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// Standard output as one JSON value, which must be all there is.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+
+    /// Standard output as JSON lines, which must be all there is.
+    #[track_caller]
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: `{line}` in {self:#?}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// Id and state of each step event, in order.
+    #[track_caller]
+    pub(crate) fn steps(&self) -> Vec<(String, String)> {
+        let events = self.events();
+        let steps = events.iter().filter(|event| event["event"] == "step");
+        let text = |event: &Value, key: &str| event[key].as_str().unwrap().to_owned();
+        steps.map(|event| (text(event, "id"), text(event, "state"))).collect()
+    }
+
+    /// The state of the step `id`.
+    #[track_caller]
+    pub(crate) fn step(&self, id: &str) -> String {
+        let found = self.steps().into_iter().find(|(step, _)| step == id);
+        found.unwrap_or_else(|| panic!("no step `{id}` in {self:#?}")).1
+    }
+
+    /// The result event, which must be the last one.
+    #[track_caller]
+    pub(crate) fn result(&self) -> Value {
+        let last = self.events().pop().unwrap_or_else(|| panic!("no events: {self:#?}"));
+        assert_eq!(last["event"], "result", "{self:#?}");
+        last
+    }
+
+    /// What the result event says was changed.
+    #[track_caller]
+    pub(crate) fn changed(&self) -> Vec<String> {
+        let result = self.result();
+        let ids = result["changed"].as_array().unwrap().iter();
+        ids.map(|id| id.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The failed checks of `doctor --json`.
+    #[track_caller]
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let report = self.json();
+        let checks = report["checks"].as_array().unwrap().iter();
+        let failed = checks.filter(|check| check["status"] == "fail");
+        failed.map(|check| check["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// One check of `doctor --json`.
+    #[track_caller]
+    pub(crate) fn check(&self, id: &str) -> Value {
+        let report = self.json();
+        let mut checks = report["checks"].as_array().unwrap().iter();
+        let found = checks.find(|check| check["id"] == id);
+        found.unwrap_or_else(|| panic!("no check `{id}` in {self:#?}")).clone()
+    }
+}

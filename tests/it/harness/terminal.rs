@@ -1,0 +1,62 @@
+//! A run on a pseudo-terminal, with somebody who answers.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::process::Stdio;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use super::{Gem, Run};
+
+/// Runs `gem` on a terminal and types `answer` once `question` stands there. Both streams of output are one here.
+pub(crate) fn on_a_terminal(gem: Gem, question: &str, answer: &str) -> Run {
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&controller).unwrap();
+    unlockpt(&controller).unwrap();
+    let name = ptsname(&controller, Vec::new()).unwrap();
+    let terminal = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap();
+    let stream = || Stdio::from(terminal.try_clone().unwrap());
+    let mut command = gem.into_command();
+    let child = command
+        .env("TERM", "xterm")
+        .stdin(stream())
+        .stdout(stream())
+        .stderr(stream())
+        .spawn();
+    let mut child = child.unwrap();
+    // Only the child keeps the terminal open now, so its end ends the reading.
+    drop(command);
+    drop(terminal);
+    let mut controller = File::from(controller);
+    let mut said = Vec::new();
+    let mut is_answered = false;
+    let mut buffer = [0; 4096];
+    loop {
+        match controller.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => said.extend_from_slice(&buffer[..read]),
+            // Linux says so when the other side is closed.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("{error}"),
+        }
+        if !is_answered && String::from_utf8_lossy(&said).contains(question) {
+            controller.write_all(answer.as_bytes()).unwrap();
+            is_answered = true;
+        }
+    }
+    assert!(
+        is_answered,
+        "`{question}` was never asked:\n{}",
+        String::from_utf8_lossy(&said)
+    );
+    Run {
+        status: child.wait().unwrap().code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&said).into_owned(),
+        stderr: String::new(),
+    }
+}

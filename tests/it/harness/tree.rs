@@ -1,0 +1,33 @@
+//! Everything in a directory, to compare before and after.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Bytes and time of the last change of every file, by its path; directories are there with neither.
+pub(crate) type Tree = BTreeMap<PathBuf, Option<(Vec<u8>, SystemTime)>>;
+
+/// What is in `root`, without what `except` names by its file name.
+pub(crate) fn tree(root: &Path, except: &[&str]) -> Tree {
+    let mut found = Tree::new();
+    add(root, root, except, &mut found);
+    found
+}
+
+fn add(root: &Path, folder: &Path, except: &[&str], found: &mut Tree) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if except.iter().any(|name| path.file_name().unwrap() == *name) {
+            continue;
+        }
+        let inside = path.strip_prefix(root).unwrap().to_owned();
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        if metadata.is_dir() {
+            found.insert(inside, None);
+            add(root, &path, except, found);
+        } else {
+            found.insert(inside, Some((fs::read(&path).unwrap(), metadata.modified().unwrap())));
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! `install` when all goes well: what it does, what it says, what it leaves out.
+
+use std::fs;
+
+use gem_setup_support::mirror::sha256_hex;
+use serde_json::{Value, json};
+
+use super::harness::{Home, MODEL, TERMS, assert_says, free_port, tree};
+
+const STEPS: [&str; 9] = [
+    "platform",
+    "space",
+    "runtime",
+    "companions",
+    "terms",
+    "model",
+    "settings",
+    "server",
+    "smoke",
+];
+/// The server writes its log whenever it likes.
+const LOG: &str = "litert-server.log";
+
+#[test]
+fn an_empty_home_becomes_ready_and_a_second_run_changes_nothing() {
+    let home = Home::new();
+    let first = home.install(&[]).ok();
+    assert_eq!(
+        first.changed(),
+        ["runtime", "terms", "model", "settings", "server", "smoke"]
+    );
+    assert_eq!(first.step("companions"), "skipped");
+    assert_eq!(home.gem(&["status", "--json"]).ok().json()["ready"], true);
+
+    let before = tree(&home.path(), &[LOG]);
+    let asked = home.mirror.asked();
+    let second = home.install(&[]).ok();
+    assert_eq!(second.changed(), Vec::<String>::new());
+    assert!(
+        second
+            .steps()
+            .iter()
+            .all(|(_, state)| state == "ok" || state == "skipped"),
+        "{second:#?}"
+    );
+    assert_eq!(tree(&home.path(), &[LOG]), before);
+    assert_eq!(home.mirror.asked(), asked);
+    assert_eq!(home.invocations("pull"), 1);
+    assert_eq!(home.invocations("serve"), 1);
+}
+
+#[test]
+fn a_second_run_needs_no_word_about_the_terms_and_says_that_nothing_changed() {
+    let home = Home::installed();
+    let port = home.port.to_string();
+    let run = home
+        .gem(&["install", "--direct", "--no-start", "--port", &port, "--catalog"])
+        .arg(home.catalog())
+        .ok();
+    assert_says(&run.stdout, &["Everything is in place; nothing changed."]);
+}
+
+#[test]
+fn the_events_are_nine_steps_in_order_and_the_result() {
+    let home = Home::new();
+    let run = home.install(&[]).ok();
+    let ids: Vec<String> = run.steps().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, STEPS);
+    for event in run.events() {
+        match event["event"].as_str().unwrap() {
+            "step" => assert!(event["detail"].is_string(), "{event}"),
+            "progress" => {
+                assert!(STEPS.iter().any(|id| event["id"] == *id), "{event}");
+                assert!(event["done"].is_u64(), "{event}");
+                assert!(event["total"].is_u64() || event["total"].is_null(), "{event}");
+            }
+            "result" => assert_eq!((&event["ok"], &event["error"]), (&json!(true), &Value::Null)),
+            other => panic!("unknown event `{other}`"),
+        }
+    }
+    assert_eq!(run.result()["event"], "result");
+}
+
+#[test]
+fn the_events_of_a_failed_run_are_nine_steps_too() {
+    let home = Home::new();
+    home.write_catalog(&"0".repeat(64), None);
+    let run = home.install(&[]).ends(6);
+    let ids: Vec<String> = run.steps().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, STEPS);
+    assert_eq!(run.step("runtime"), "failed");
+    assert_eq!(run.step("smoke"), "skipped");
+    let error = &run.result()["error"];
+    assert_eq!((&error["exit"], &error["kind"]), (&json!(6), &json!("verification")));
+    assert!(!error["hint"].as_str().unwrap().is_empty());
+}
+
+#[test]
+fn for_people_the_steps_go_to_standard_error_and_the_result_to_standard_output() {
+    let home = Home::new();
+    let port = home.port.to_string();
+    let run = home
+        .gem(&["install", "--accept-terms", "--no-start", "--port", &port])
+        .args(["--mirror", &home.mirror.url(), "--catalog"])
+        .arg(home.catalog())
+        .ok();
+    assert_eq!(run.stdout, "Done; changed: runtime, terms, model, settings.\n");
+    for id in STEPS {
+        assert_says(&run.stderr, &[id]);
+    }
+    assert!(
+        !run.stderr.contains('\u{1b}'),
+        "no colour where there is no terminal: {run:#?}"
+    );
+
+    let quiet = home
+        .gem(&["--quiet", "install", "--no-start", "--catalog"])
+        .arg(home.catalog())
+        .ok();
+    assert_eq!(quiet.stderr, "");
+}
+
+#[test]
+fn the_settings_point_gemini_cli_at_the_server() {
+    let home = Home::new();
+    home.install(&["--no-start"]).ok();
+    assert_eq!(
+        home.router(),
+        json!({
+            "enabled": true,
+            "autoStartServer": true,
+            "binaryPath": env!("CARGO_BIN_EXE_gem-setup"),
+            "classifier": {"host": format!("http://localhost:{}", home.port), "model": MODEL},
+        })
+    );
+}
+
+#[test]
+fn other_commands_go_by_what_install_recorded() {
+    let home = Home::serving();
+    let status = home.gem(&["status", "--json"]).ok().json();
+    assert_eq!(status["port"], home.port);
+    assert_eq!((&status["runtime"], &status["model"]), (&json!("lit"), &json!(MODEL)));
+    let smoke = home.gem(&["smoke", "--json"]).ok().json();
+    assert_eq!(
+        (&smoke["ok"], &smoke["probes"][1]["got"]),
+        (&json!(true), &json!("pro"))
+    );
+    assert_says(&home.gem(&["list"]).ok().stdout, &[MODEL]);
+    assert_eq!(home.doctor().status, 0);
+    let state: Value = serde_json::from_str(&fs::read_to_string(home.layout().state_file()).unwrap()).unwrap();
+    assert_eq!(state["version"], "v9");
+    assert_eq!(state["scope"], "user");
+}
+
+#[test]
+fn a_changed_port_moves_the_server_and_the_settings() {
+    let mut home = Home::serving();
+    let old = home.port;
+    home.port = free_port();
+    let run = home.install(&[]).ok();
+    assert_eq!(run.changed(), ["settings", "server", "smoke"]);
+    assert_eq!(home.gem(&["status", "--json"]).ok().json()["port"], home.port);
+    assert_eq!(
+        home.router()["classifier"]["host"],
+        format!("http://localhost:{}", home.port)
+    );
+    assert!(std::net::TcpStream::connect(("127.0.0.1", old)).is_err());
+}
+
+#[test]
+fn a_new_version_in_the_catalog_replaces_the_runtime() {
+    let home = Home::installed();
+    let mut newer = super::harness::executable();
+    newer.extend_from_slice(b"\n");
+    home.mirror.publish(Home::LIT, newer.clone());
+    home.write_catalog(&sha256_hex(&newer), None);
+    let run = home.install(&["--no-start"]).ok();
+    assert_eq!(run.changed(), ["runtime"]);
+    assert_eq!(fs::read(home.lit()).unwrap(), newer);
+}
+
+#[test]
+fn force_does_every_step_again() {
+    let home = Home::serving();
+    let first = home.processes();
+    let run = home.install(&["--force"]).ok();
+    assert_eq!(run.changed(), ["runtime", "model", "server", "smoke"]);
+    assert_eq!(home.mirror.asked().len(), 2);
+    assert_eq!(home.invocations("pull"), 2);
+    assert_ne!(home.processes(), first);
+}
+
+#[test]
+fn what_is_left_out_is_left_out() {
+    let home = Home::new();
+    let run = home
+        .install_unaccepted(&["--no-model", "--no-settings", "--no-smoke"])
+        .ok();
+    assert_eq!(run.changed(), ["runtime", "server"]);
+    for id in ["terms", "model", "settings", "smoke"] {
+        assert_eq!(run.step(id), "skipped", "{id}");
+    }
+    assert!(!home.settings().exists());
+    assert!(!home.layout().terms_file().exists());
+    assert_eq!(home.invocations("pull"), 0);
+}
+
+#[test]
+fn without_a_start_there_is_no_server_and_no_smoke_test() {
+    let home = Home::new();
+    let run = home.install(&["--no-start"]).ok();
+    assert_eq!(run.changed(), ["runtime", "terms", "model", "settings"]);
+    assert_eq!(
+        (run.step("server"), run.step("smoke")),
+        ("skipped".to_owned(), "skipped".to_owned())
+    );
+    assert_eq!(home.invocations("serve"), 0);
+    assert!(!home.layout().pid_file().exists());
+}
+
+#[test]
+fn the_workspace_scope_leaves_only_the_executable_to_the_user_scope() {
+    let home = Home::new();
+    home.install(&["--no-start", "--scope", "workspace"]).ok();
+    assert_eq!(
+        home.router(),
+        json!({"autoStartServer": true, "binaryPath": env!("CARGO_BIN_EXE_gem-setup")})
+    );
+    let text = fs::read_to_string(home.work().join(".gemini/settings.json")).unwrap();
+    let workspace: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        workspace["experimental"]["gemmaModelRouter"],
+        json!({"enabled": true, "classifier": {"host": format!("http://localhost:{}", home.port), "model": MODEL}})
+    );
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_and_changes_nothing() {
+    let home = Home::new();
+    let run = home.install_unaccepted(&["--dry-run"]).ok();
+    assert_eq!(
+        run.changed(),
+        ["runtime", "terms", "model", "settings", "server", "smoke"]
+    );
+    let plan: Vec<String> = run
+        .events()
+        .iter()
+        .filter_map(|event| event["detail"].as_str().map(str::to_owned))
+        .collect();
+    let plan = plan.join("\n");
+    assert_says(
+        &plan,
+        &[
+            "would download",
+            &home.mirror.url(),
+            TERMS,
+            MODEL,
+            "settings.json",
+            &home.port.to_string(),
+        ],
+    );
+    home.assert_untouched();
+}
+
+#[test]
+fn a_dry_run_on_a_ready_machine_plans_nothing() {
+    let home = Home::installed();
+    let before = tree(&home.path(), &[]);
+    assert_eq!(
+        home.install(&["--no-start", "--dry-run"]).ok().changed(),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        home.install(&["--no-start", "--dry-run", "--force"]).ok().changed(),
+        ["runtime", "model"]
+    );
+    assert_eq!(tree(&home.path(), &[]), before);
+}
+
+#[test]
+fn a_dry_run_plans_for_the_other_platforms() {
+    let home = Home::new();
+    for (target, file) in [
+        ("windows-x86_64", "lit.windows_x86_64.exe"),
+        ("macos-arm64", "lit.macos_arm64"),
+    ] {
+        let run = home.gem(&["install", "--json", "--dry-run", "--target", target]).ok();
+        let text = &run.stdout;
+        assert_says(text, &[file]);
+        assert_eq!(
+            run.step("companions") == "changed",
+            target.starts_with("windows"),
+            "{text}"
+        );
+        assert_eq!(text.contains("dxil.dll"), target.starts_with("windows"), "{text}");
+    }
+    home.assert_untouched();
+}
+
+#[test]
+fn a_platform_without_a_build_is_refused_with_the_way_out() {
+    let home = Home::new();
+    let run = home
+        .gem(&["install", "--json", "--dry-run", "--target", "linux-arm64"])
+        .ends(4);
+    let error = &run.result()["error"];
+    assert_says(error["message"].as_str().unwrap(), &["lit", "linux-arm64"]);
+    assert_says(
+        error["hint"].as_str().unwrap(),
+        &["--runtime litert-lm", "--runtime builtin"],
+    );
+    assert_eq!(run.step("platform"), "failed");
+    home.assert_untouched();
+}

@@ -1,0 +1,241 @@
+//! `serve`: the Gemini API on one port, with faults.
+
+use std::fs;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::http::{self, Reply, Request};
+
+/// How the server misbehaves: words separated by commas, some with `=NUMBER`.
+#[derive(Clone, Debug, Default)]
+pub struct Behaviour {
+    /// `slow-start=MS`: listens only after so long.
+    pub slow_start: Option<u64>,
+    /// `slow-load=MS`: the first answer takes so much longer.
+    pub slow_load: Option<u64>,
+    /// `delay=MS`: every answer takes so much longer.
+    pub delay: Option<u64>,
+    /// `crash-at-start`: ends 3 before it listens.
+    pub crash_at_start: bool,
+    /// `crash-after=N`: ends 3 when the Nth request with a body arrives, without an answer.
+    pub crash_after: Option<u64>,
+    /// `hang-after=N`: stops answering anything from the Nth request with a body on, but stays.
+    pub hang_after: Option<u64>,
+    /// `garbage`: the answer's text is no JSON and names no choice.
+    pub garbage: bool,
+    /// `fenced`: the answer's JSON stands in a Markdown fence after a sentence.
+    pub fenced: bool,
+    /// `half`: the answer's body ends half-way and the connection closes.
+    pub half: bool,
+    /// `errors`: every request is answered 500 with HTML.
+    pub errors: bool,
+    /// `grow=MB`: keeps so much more memory with each request.
+    pub grow: Option<u64>,
+    /// `ignore-sigterm`: SIGTERM does nothing.
+    pub ignore_sigterm: bool,
+    /// `close`: HTTP/1.0 manners: the connection closes after each answer.
+    pub close: bool,
+}
+
+impl Behaviour {
+    /// What the control file, else the environment asks for now.
+    #[must_use]
+    pub fn current() -> Self {
+        let from_file = std::env::var_os("STAND_IN_CONTROL").and_then(|path| fs::read_to_string(path).ok());
+        Self::parse(
+            &from_file
+                .or_else(|| std::env::var("STAND_IN_SERVE").ok())
+                .unwrap_or_default(),
+        )
+    }
+
+    fn parse(words: &str) -> Self {
+        let mut behaviour = Self::default();
+        for word in words.trim().split(',').filter(|word| !word.is_empty()) {
+            let (name, number) = word.split_once('=').unwrap_or((word, ""));
+            let number = number.parse().ok();
+            match name {
+                "slow-start" => behaviour.slow_start = number,
+                "slow-load" => behaviour.slow_load = number,
+                "delay" => behaviour.delay = number,
+                "crash-at-start" => behaviour.crash_at_start = true,
+                "crash-after" => behaviour.crash_after = number,
+                "hang-after" => behaviour.hang_after = number,
+                "garbage" => behaviour.garbage = true,
+                "fenced" => behaviour.fenced = true,
+                "half" => behaviour.half = true,
+                "errors" => behaviour.errors = true,
+                "grow" => behaviour.grow = number,
+                "ignore-sigterm" => behaviour.ignore_sigterm = true,
+                "close" => behaviour.close = true,
+                _ => {
+                    let _ = writeln!(io::stderr(), "stand-in: unknown behaviour `{word}`");
+                }
+            }
+        }
+        behaviour
+    }
+}
+
+/// Serves until it is ended.
+pub(super) fn run(options: &[&str]) -> ExitCode {
+    let port = options.iter().find_map(|option| option.strip_prefix("--port="));
+    let Some(port) = port.map_or(Some(9379), |text| text.parse::<u16>().ok()) else {
+        let _ = writeln!(io::stderr(), "stand-in: bad port");
+        return ExitCode::from(2);
+    };
+    let behaviour = Behaviour::current();
+    if behaviour.crash_at_start {
+        let _ = writeln!(io::stderr(), "stand-in: cannot load libvulkan.so.1");
+        return ExitCode::from(3);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.and_then(|runtime| runtime.block_on(serve(port, behaviour))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "stand-in: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(unix)]
+fn ignore_sigterm() -> io::Result<()> {
+    // A registered stream replaces the default action for as long as the process lives.
+    let mut signals = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::spawn(async move { while signals.recv().await.is_some() {} });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as on Unix")]
+fn ignore_sigterm() -> io::Result<()> {
+    Ok(())
+}
+
+async fn serve(port: u16, behaviour: Behaviour) -> io::Result<()> {
+    if behaviour.ignore_sigterm {
+        ignore_sigterm()?;
+    }
+    if let Some(wait) = behaviour.slow_start {
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+    }
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+    super::say(&format!("stand-in: listening on {}\n", listener.local_addr()?))?;
+    let state = Arc::new(State::default());
+    http::serve(listener, move |request| {
+        let state = Arc::clone(&state);
+        async move { answer(&state, request).await }
+    })
+    .await
+}
+
+#[derive(Debug, Default)]
+struct State {
+    requests: AtomicU64,
+}
+
+async fn answer(state: &State, request: Request) -> Reply {
+    let behaviour = Behaviour::current();
+    let number = if request.body.is_empty() {
+        state.requests.load(Ordering::SeqCst)
+    } else {
+        state.requests.fetch_add(1, Ordering::SeqCst) + 1
+    };
+    super::trace(&json!({"request": request.path, "bytes": request.body.len(), "number": number}));
+    if behaviour.crash_after.is_some_and(|limit| number >= limit) {
+        std::process::exit(3);
+    }
+    if behaviour.hang_after.is_some_and(|limit| number >= limit) {
+        std::future::pending::<()>().await;
+    }
+    if let Some(megabytes) = behaviour.grow {
+        let grown = vec![1_u8; usize::try_from(megabytes << 20).unwrap_or(0)];
+        std::mem::forget(grown);
+    }
+    let load = if number == 1 { behaviour.slow_load } else { None };
+    let wait = behaviour.delay.unwrap_or(0) + load.unwrap_or(0);
+    if wait > 0 {
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+    }
+    if behaviour.errors {
+        return Reply::html(500, "<html><body>500: Internal error</body></html>");
+    }
+    generate(&request, &behaviour)
+}
+
+fn generate(request: &Request, behaviour: &Behaviour) -> Reply {
+    let Some((model, method)) = request.model_and_method() else {
+        return Reply::html(404, "<html><body>404: Not Found</body></html>");
+    };
+    let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
+        return Reply::html(400, "<html><body>400: Invalid JSON</body></html>");
+    };
+    let Some(contents) = body.get("contents").and_then(Value::as_array) else {
+        return Reply::html(400, "<html><body>400: No contents provided</body></html>");
+    };
+    if !super::models().join(&model).exists() && model != "gemma3-1b-gpu-custom" {
+        return Reply::html(404, "<html><body>404: Model not found</body></html>");
+    }
+    let prompt = contents.last().map(text_of).unwrap_or_default();
+    let text = answer_text(&request.body, &prompt, behaviour);
+    let reply = json!({
+        "candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP", "index": 0}],
+        "modelVersion": model,
+    });
+    let mut answer = if method == "streamGenerateContent" {
+        Reply::event_stream(&[reply])
+    } else {
+        Reply::json(200, &reply)
+    };
+    answer.half = behaviour.half;
+    answer.close = behaviour.close;
+    answer
+}
+
+fn text_of(content: &Value) -> String {
+    let parts = content.get("parts").and_then(Value::as_array);
+    let texts = parts
+        .into_iter()
+        .flatten()
+        .filter_map(|part| part.get("text")?.as_str());
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn answer_text(body: &[u8], prompt: &str, behaviour: &Behaviour) -> String {
+    if behaviour.garbage {
+        return "As a large language model I like trains.".to_owned();
+    }
+    if !String::from_utf8_lossy(body).contains("model_choice") {
+        return format!(
+            "Why did the router blush? It saw the packet's headers. (You said: {})",
+            head(prompt)
+        );
+    }
+    let choice = choose(prompt);
+    let json = format!(r#"{{"reasoning": "stand-in", "model_choice": "{choice}"}}"#);
+    if behaviour.fenced {
+        format!("Sure, here it is:\n```json\n{json}\n```\n")
+    } else {
+        json
+    }
+}
+
+fn head(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+/// The rule of the tiny model (FACTS section 5): three words in the request mean `pro`.
+fn choose(prompt: &str) -> &'static str {
+    let request = prompt.split("#### Current Request:").last().unwrap_or_default();
+    let request = request.split("### Reminder").next().unwrap_or_default().to_lowercase();
+    let complex = request
+        .split(|c: char| !c.is_alphanumeric())
+        .any(|word| ["architecture", "debug", "why"].contains(&word));
+    if complex { "pro" } else { "flash" }
+}
