@@ -95,9 +95,6 @@ pub(crate) enum Command {
     },
     /// Print the version
     Version,
-    /// Ends an orphaned runtime; started by `serve` itself
-    #[command(name = "__guard", hide = true)]
-    Guard,
     /// Waits for a detached server; started by `start` itself
     #[command(name = setup::KEEPER, hide = true, disable_help_flag = true)]
     Keep {

@@ -159,6 +159,9 @@ async fn serve(mut config: SuperviseConfig, gateway: Option<Config>, port: u16) 
     let shutdown = supervise::on_signals(move |signal| log.line(&source, format!("stopping on {signal}")))
         .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot listen for signals: {error}")))?;
     let Some(gateway) = gateway else {
+        if is_taken(port).await {
+            return Err(ClaimError::port_taken(port).into());
+        }
         supervise::run(config, status, shutdown).await;
         return Ok(());
     };
@@ -185,6 +188,12 @@ async fn serve(mut config: SuperviseConfig, gateway: Option<Config>, port: u16) 
             Ok(())
         }
     }
+}
+
+/// Whether somebody else listens on `port`: the runtime could only fail again and again.
+async fn is_taken(port: u16) -> bool {
+    let bound = tokio::net::TcpListener::bind(("127.0.0.1", port)).await;
+    matches!(bound, Err(error) if error.kind() == io::ErrorKind::AddrInUse)
 }
 
 /// What the gateway and its like have to say goes into the server's log: standard error may be a log file that has been
@@ -332,7 +341,7 @@ fn engine(
         },
         guard: Program {
             path: session.program()?,
-            args: vec!["__guard".into()],
+            args: vec![super::GUARD.into()],
             env: Vec::new(),
         },
         activity: EngineActivity::default(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use gem_setup_support::mirror::{sha256_hex, zip_of};
 
-use super::harness::{Companion, Home, assert_says, executable, tree};
+use super::harness::{Companion, Home, assert_same, assert_says, executable, tree};
 
 /// A catalog with a companion for this machine.
 fn with_companion(home: &Home, sha256: Option<String>) {
@@ -29,7 +29,7 @@ fn companions_are_placed_beside_the_runtime_once() {
     assert_eq!(home.doctor().check("platform.companions")["status"], "ok");
     let before = tree(&home.path(), &[]);
     assert_eq!(home.install(&["--no-start"]).ok().step("companions"), "ok");
-    assert_eq!(tree(&home.path(), &[]), before);
+    assert_same(&before, &tree(&home.path(), &[]));
 }
 
 #[test]

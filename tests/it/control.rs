@@ -23,12 +23,24 @@ fn the_server_starts_is_seen_and_stops() {
     assert_eq!(seen["pid"], started["pid"]);
     assert_eq!(seen["port"], home.port);
     assert_eq!((&seen["runtime"], &seen["model"]), (&json!("lit"), &json!(MODEL)));
-    assert_eq!((&seen["child"]["state"], &seen["child"]["restarts"]), (&json!("ready"), &json!(0)));
-    assert!(seen["child"]["pid"].is_u64() && seen["child"]["port"].is_u64() && seen["uptime_s"].is_u64(), "{seen}");
-    assert_says(&home.gem(&["status"]).ok().stdout, &["running and ready", &seen["pid"].to_string()]);
+    assert_eq!(
+        (&seen["child"]["state"], &seen["child"]["restarts"]),
+        (&json!("ready"), &json!(0))
+    );
+    assert!(
+        seen["child"]["pid"].is_u64() && seen["child"]["port"].is_u64() && seen["uptime_s"].is_u64(),
+        "{seen}"
+    );
+    assert_says(
+        &home.gem(&["status"]).ok().stdout,
+        &["running and ready", &seen["pid"].to_string()],
+    );
 
     let processes = home.processes();
-    assert_says(&home.gem(&["stop"]).ok().stdout, &["stopped the server", &seen["pid"].to_string()]);
+    assert_says(
+        &home.gem(&["stop"]).ok().stdout,
+        &["stopped the server", &seen["pid"].to_string()],
+    );
     assert!(!processes.iter().any(is_alive));
     assert!(TcpStream::connect(("127.0.0.1", home.port)).is_err());
     assert!(!home.layout().pid_file().exists());
@@ -48,7 +60,10 @@ fn starting_or_stopping_twice_is_fine() {
     assert_eq!(status(&home)["pid"], pid);
     home.gem(&["stop"]).ok();
     assert_says(&home.gem(&["stop"]).ok().stdout, &["no server runs"]);
-    assert_eq!(home.gem(&["stop", "--json"]).ok().json(), json!({"stopped": false, "pid": null}));
+    assert_eq!(
+        home.gem(&["stop", "--json"]).ok().json(),
+        json!({"stopped": false, "pid": null})
+    );
 }
 
 #[test]
@@ -86,7 +101,14 @@ fn the_pid_file_is_one_that_gemini_cli_recognises() {
     let pid = u32::try_from(file["pid"].as_u64().unwrap()).unwrap();
     let command = identity(pid).unwrap().command.join(" ");
     // What `gemini gemma stop` insists on (FACTS section 3).
-    assert_says(&command, &["serve", &format!("--port={}", home.port), env!("CARGO_BIN_EXE_gem-setup")]);
+    assert_says(
+        &command,
+        &[
+            "serve",
+            &format!("--port={}", home.port),
+            env!("CARGO_BIN_EXE_gem-setup"),
+        ],
+    );
 }
 
 #[test]
@@ -120,7 +142,9 @@ impl Bare {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_until("the runtime listens", || TcpStream::connect(("127.0.0.1", home.port)).is_ok());
+        wait_until("the runtime listens", || {
+            TcpStream::connect(("127.0.0.1", home.port)).is_ok()
+        });
         let file = json!({"pid": child.id(), "binaryPath": program(), "port": home.port});
         home.write(&home.layout().pid_file(), &file.to_string());
         Self(child)
@@ -139,10 +163,16 @@ fn a_server_that_gemini_cli_started_is_seen_and_stopped() {
     let home = Home::installed();
     let mut bare = Bare::start(&home);
     let seen = status(&home);
-    assert_eq!((&seen["running"], &seen["ready"], &seen["pid"]), (&json!(true), &json!(true), &json!(bare.0.id())));
+    assert_eq!(
+        (&seen["running"], &seen["ready"], &seen["pid"]),
+        (&json!(true), &json!(true), &json!(bare.0.id()))
+    );
     let check = home.doctor().check("server.process");
     assert_eq!(check["status"], "warn");
-    assert_says(check["detail"].as_str().unwrap(), &["Gemini CLI", &bare.0.id().to_string()]);
+    assert_says(
+        check["detail"].as_str().unwrap(),
+        &["Gemini CLI", &bare.0.id().to_string()],
+    );
 
     home.gem(&["start"]).ends(9);
     // Stopped from here on, it stays a child of this process until it is asked for its status.
@@ -154,21 +184,46 @@ fn a_server_that_gemini_cli_started_is_seen_and_stopped() {
 }
 
 #[test]
-fn a_port_that_another_program_has_is_a_conflict() {
+fn a_port_that_another_program_has_is_a_conflict_with_and_without_a_gateway() {
     let home = Home::installed();
     let _other = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
-    let run = home.gem(&["start"]).ends(9);
-    assert_says(&run.stderr, &[&home.port.to_string(), &std::process::id().to_string(), "hint"]);
-    assert_eq!(status(&home)["running"], false);
+    for args in [
+        ["start"].as_slice(),
+        &["start", "--direct"],
+        &["serve"],
+        &["serve", "--direct"],
+    ] {
+        let run = home.gem(args).ends(9);
+        assert_says(
+            &run.stderr,
+            &[&home.port.to_string(), &std::process::id().to_string(), "hint"],
+        );
+        assert_eq!(status(&home)["running"], false, "{args:?}");
+    }
+}
+
+#[test]
+fn the_guard_of_a_server_works_whatever_the_configuration_says() {
+    let home = Home::new();
+    home.write(&home.layout().config_file(), "no such option\n");
+    home.gem(&["version"]).ends(2);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gem-setup"));
+    let status = command
+        .arg("__guard")
+        .env("HOME", home.path())
+        .stdin(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
 }
 
 #[test]
 fn without_a_runtime_there_is_nothing_to_serve_with() {
     let home = Home::new();
     let port = home.port.to_string();
-    let run = home.gem(&["serve", "--direct", "--port", &port]).ends(7);
+    let run = home.gem(&["serve", "--port", &port]).ends(7);
     assert_says(&run.stderr, &["lit", "missing", "gem-setup install"]);
-    let run = home.gem(&["start", "--direct", "--port", &port]).ends(7);
+    let run = home.gem(&["start", "--port", &port]).ends(7);
     assert_says(&run.stderr, &["missing"]);
 }
 

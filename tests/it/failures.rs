@@ -8,7 +8,7 @@ use std::thread;
 
 use gem_setup_support::mirror::sha256_hex;
 
-use super::harness::{Gem, Home, MODEL, Run, assert_says, executable, free_port, tree};
+use super::harness::{Gem, Home, MODEL, Run, assert_same, assert_says, executable, free_port, tree};
 
 /// Runs `gem` and gives the message of its failure, which must have this status and these words.
 #[track_caller]
@@ -163,7 +163,7 @@ fn settings_with_a_syntax_error_are_left_alone_before_anything_is_downloaded() {
     home.write(&home.settings(), "{\n  \"theme\": \"dark\",\n  oops\n}\n");
     let before = tree(&home.path(), &[]);
     failure(home.install(&[]), 8, &[home.settings().to_str().unwrap(), "line"]);
-    assert_eq!(tree(&home.path(), &[]), before);
+    assert_same(&before, &tree(&home.path(), &[]));
     assert_eq!(home.mirror.asked(), Vec::<String>::new());
 }
 
@@ -266,7 +266,7 @@ mod mounted {
     use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
     use super::{failure, fs};
-    use crate::harness::{Home, tree};
+    use crate::harness::{Home, assert_same, tree};
 
     /// A file system in memory on a directory, for as long as it lives.
     struct Mount(PathBuf);
@@ -382,6 +382,6 @@ mod mounted {
         mounted.make_read_only();
         let before = tree(Path::new(&dotfiles), &[]);
         failure(home.install(&["--no-start"]), 8, &[home.settings().to_str().unwrap()]);
-        assert_eq!(tree(Path::new(&dotfiles), &[]), before);
+        assert_same(&before, &tree(Path::new(&dotfiles), &[]));
     }
 }

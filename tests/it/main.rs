@@ -12,10 +12,10 @@ mod failures;
 mod harness;
 #[cfg(test)]
 mod install;
+#[cfg(test)]
+mod output;
 mod place;
 #[cfg(test)]
 mod pull;
-#[cfg(test)]
-mod output;
 #[cfg(test)]
 mod settings;

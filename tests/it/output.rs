@@ -5,7 +5,7 @@ use std::io::Read;
 
 use serde_json::Value;
 
-use super::harness::{Gem, Home, assert_says};
+use super::harness::{Gem, Home, assert_says, is_default_port_taken};
 
 const COMMANDS: [&str; 17] = [
     "install",
@@ -40,7 +40,10 @@ fn filtered(home: &Home) -> insta::Settings {
     for (pattern, name) in [
         (r"gem-setup\.exe", "gem-setup"),
         // What is or is not installed beside gem-setup.
-        (r"(?m)^  (?:ok  |warn|skip) (loader|gpu|gemini|memory) .*\n(?:    fix: .*\n)?", "  [machine] $1\n"),
+        (
+            r"(?m)^  (?:ok  |warn|skip) (loader|gpu|gemini|memory) .*\n(?:    fix: .*\n)?",
+            "  [machine] $1\n",
+        ),
         (r"; \d+ to know about", ""),
         (r"\d+ MB free", "[N] MB free"),
         (r"SHA-256 [0-9a-f]{64}", "SHA-256 [HASH]"),
@@ -80,10 +83,14 @@ fn the_help_of_every_command() {
     home.assert_untouched();
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[test]
 fn doctor_for_people_on_an_empty_home() {
     let home = Home::new();
+    if is_default_port_taken() {
+        eprintln!("not tested: another program has the default port");
+        return;
+    }
     let said = home.gem(&["doctor"]).ends(10).stdout;
     filtered(&home).bind(|| insta::assert_snapshot!("doctor-empty", said));
 }
@@ -121,7 +128,7 @@ fn version_is_told_three_ways() {
 fn completions_are_there_for_four_shells() {
     let home = Home::new();
     for (shell, mark) in [
-        ("bash", "complete -F _gem-setup"),
+        ("bash", "complete -F _gem__setup"),
         ("zsh", "#compdef gem-setup"),
         ("fish", "complete -c gem-setup"),
         ("powershell", "Register-ArgumentCompleter"),
@@ -169,7 +176,14 @@ fn planned_port(gem: Gem) -> String {
     let events = run.events();
     let step = events.iter().find(|event| event["id"] == "server").unwrap();
     let detail = step["detail"].as_str().unwrap();
-    detail.split("port ").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+    detail
+        .split("port ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned()
 }
 
 #[test]
@@ -179,7 +193,10 @@ fn an_option_is_taken_from_flag_environment_file_and_default_in_this_order() {
     home.write(&home.layout().config_file(), "port = 1111\n");
     assert_eq!(planned_port(home.gem(&[])), "1111");
     assert_eq!(planned_port(home.gem(&[]).env("GEM_SETUP_PORT", "2222")), "2222");
-    let run = home.gem(&["install", "--dry-run", "--json", "--port", "3333"]).env("GEM_SETUP_PORT", "2222").ok();
+    let run = home
+        .gem(&["install", "--dry-run", "--json", "--port", "3333"])
+        .env("GEM_SETUP_PORT", "2222")
+        .ok();
     assert_says(&run.stdout, &["on port 3333"]);
 
     let other = home.beside("other.toml");
@@ -191,8 +208,17 @@ fn an_option_is_taken_from_flag_environment_file_and_default_in_this_order() {
 #[test]
 fn switches_and_lists_come_from_environment_and_file_too() {
     let home = Home::new();
-    assert!(home.gem(&["version"]).env("GEM_SETUP_JSON", "1").ok().json().is_object());
-    home.write(&home.layout().config_file(), "json = true\nno_model = true\nmirror = [\"https://a.example\", \"https://b.example\"]\n");
+    assert!(
+        home.gem(&["version"])
+            .env("GEM_SETUP_JSON", "1")
+            .ok()
+            .json()
+            .is_object()
+    );
+    home.write(
+        &home.layout().config_file(),
+        "json = true\nno_model = true\nmirror = [\"https://a.example\", \"https://b.example\"]\n",
+    );
     let run = home.gem(&["install", "--dry-run"]).ok();
     assert_eq!(run.step("model"), "skipped");
     assert_says(&run.stdout, &["https://a.example/"]);
@@ -206,7 +232,10 @@ fn the_home_comes_from_the_environment_too() {
         fs::create_dir_all(other.join(".gemini")).unwrap();
         fs::write(other.join(".gemini/settings.json"), "{ oops").unwrap();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gem-setup"));
-        command.args(["settings", "show"]).env(variable, &other).current_dir(home.work());
+        command
+            .args(["settings", "show"])
+            .env(variable, &other)
+            .current_dir(home.work());
         let run = Gem::new(command).ends(8);
         assert_says(&run.stderr, &[other.to_str().unwrap()]);
     }
@@ -231,7 +260,10 @@ fn a_configuration_that_makes_no_sense_is_a_usage_error_that_names_file_and_key(
         }
     }
     fs::remove_file(&file).unwrap();
-    let run = home.gem(&["install", "--dry-run"]).env("GEM_SETUP_PORT", "many").ends(2);
+    let run = home
+        .gem(&["install", "--dry-run"])
+        .env("GEM_SETUP_PORT", "many")
+        .ends(2);
     assert_says(&run.stderr, &["GEM_SETUP_PORT", "many"]);
 }
 
@@ -248,7 +280,16 @@ fn with_json_standard_output_holds_json_alone() {
         (&["settings", "show"], 0),
         (&["settings", "apply"], 0),
         (&["route", "List the files here.", "--classifier", "builtin"], 0),
-        (&["bundle", "create", bundle.to_str().unwrap(), "--mirror", &home.mirror.url()], 0),
+        (
+            &[
+                "bundle",
+                "create",
+                bundle.to_str().unwrap(),
+                "--mirror",
+                &home.mirror.url(),
+            ],
+            0,
+        ),
         (&["version"], 0),
         (&["restart"], 0),
         (&["stop"], 0),
@@ -275,8 +316,17 @@ fn colour_is_used_when_it_is_asked_for() {
     let red = "\u{1b}[31m";
     assert!(!home.gem(&["doctor"]).ends(10).stdout.contains('\u{1b}'));
     assert!(home.gem(&["--color", "always", "doctor"]).ends(10).stdout.contains(red));
-    assert!(home.gem(&["doctor"]).env("GEM_SETUP_COLOR", "always").ends(10).stdout.contains(red));
-    let never = home.gem(&["--color", "never", "doctor"]).env("CLICOLOR_FORCE", "1").ends(10);
+    assert!(
+        home.gem(&["doctor"])
+            .env("GEM_SETUP_COLOR", "always")
+            .ends(10)
+            .stdout
+            .contains(red)
+    );
+    let never = home
+        .gem(&["--color", "never", "doctor"])
+        .env("CLICOLOR_FORCE", "1")
+        .ends(10);
     assert!(!never.stdout.contains('\u{1b}'));
 }
 
@@ -293,7 +343,12 @@ fn quiet_leaves_results_and_errors() {
 #[test]
 fn a_closed_pipe_ends_quietly() {
     let home = Home::new();
-    for args in [["completions", "bash"].as_slice(), &["doctor"], &["--help"], &["settings", "show"]] {
+    for args in [
+        ["completions", "bash"].as_slice(),
+        &["doctor"],
+        &["--help"],
+        &["settings", "show"],
+    ] {
         let mut child = home.gem(args).spawn();
         drop(child.stdout.take());
         let mut said = String::new();

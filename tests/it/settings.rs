@@ -17,17 +17,33 @@ fn uninstall_restores_the_settings_byte_for_byte_and_leaves_nothing_running() {
     home.write(&home.settings(), OWN);
     home.install(&[]).ok();
     let written = fs::read_to_string(home.settings()).unwrap();
-    assert_says(&written, &["// mine", "Größe", "/* dark */", "\"other\": [1,2,]", "gemmaModelRouter", "\r\n"]);
+    assert_says(
+        &written,
+        &[
+            "// mine",
+            "Größe",
+            "/* dark */",
+            "\"other\": [1,2,]",
+            "gemmaModelRouter",
+            "\r\n",
+        ],
+    );
     let processes = home.processes();
 
     let run = home.gem(&["uninstall", "--json"]).ok().json();
-    assert_eq!((&run["stopped"], &run["settings"][0]["outcome"]), (&json!(true), &json!("restored")));
+    assert_eq!(
+        (&run["stopped"], &run["settings"][0]["outcome"]),
+        (&json!(true), &json!("restored"))
+    );
     assert_eq!(fs::read_to_string(home.settings()).unwrap(), OWN);
     assert!(!processes.iter().any(is_alive));
     assert!(TcpStream::connect(("127.0.0.1", home.port)).is_err());
     assert!(!home.layout().lit_bin().exists());
     assert!(!home.layout().state_file().exists());
-    assert!(home.layout().models().join(MODEL).exists(), "the model goes with --purge alone");
+    assert!(
+        home.layout().models().join(MODEL).exists(),
+        "the model goes with --purge alone"
+    );
     assert_eq!(home.doctor().status, 10);
 }
 
@@ -51,7 +67,11 @@ fn purge_leaves_nothing_of_its_own() {
     home.write(&own, "mine");
     let run = home.gem(&["uninstall", "--purge"]).ok();
     assert_says(&run.stdout, &["stopped the server", "deleted"]);
-    let left: Vec<_> = tree(&home.path(), &[]).into_iter().filter(|(_, file)| file.is_some()).map(|(path, _)| path).collect();
+    let left: Vec<_> = tree(&home.path(), &[])
+        .into_iter()
+        .filter(|(_, file)| file.is_some())
+        .map(|(path, _)| path)
+        .collect();
     assert_eq!(left, [std::path::Path::new(".gemini/GEMINI.md")]);
 }
 
@@ -69,7 +89,11 @@ fn after_uninstall_install_works_again() {
     let home = Home::installed();
     home.gem(&["uninstall"]).ok();
     let run = home.install_unaccepted(&["--no-start"]).ok();
-    assert_eq!(run.changed(), ["runtime", "settings"], "terms and model are still there");
+    assert_eq!(
+        run.changed(),
+        ["runtime", "settings"],
+        "terms and model are still there"
+    );
 }
 
 #[test]
@@ -87,23 +111,52 @@ fn show_tells_each_value_and_where_it_comes_from() {
     let shown = home.gem(&["settings", "show"]).ok().stdout;
     let user = home.settings();
     let user = user.to_str().unwrap();
-    assert_says(&shown, &["enabled", "true", "classifier.host", &home.port.to_string(), MODEL, "user", user]);
+    assert_says(
+        &shown,
+        &[
+            "enabled",
+            "true",
+            "classifier.host",
+            &home.port.to_string(),
+            MODEL,
+            "user",
+            user,
+        ],
+    );
 
     let workspace = home.work().join(".gemini/settings.json");
-    home.write(&workspace, r#"{"experimental": {"gemmaModelRouter": {"enabled": false, "binaryPath": "/tmp/evil"}}}"#);
+    home.write(
+        &workspace,
+        r#"{"experimental": {"gemmaModelRouter": {"enabled": false, "binaryPath": "/tmp/evil"}}}"#,
+    );
     let untrusted = home.gem(&["settings", "show", "--json"]).ok().json();
     assert_eq!(untrusted["settings"]["enabled"]["value"], true);
-    let trusted = home.gem(&["settings", "show", "--json"]).env("GEMINI_CLI_TRUST_WORKSPACE", "true").ok().json();
+    let trusted = home
+        .gem(&["settings", "show", "--json"])
+        .env("GEMINI_CLI_TRUST_WORKSPACE", "true")
+        .ok()
+        .json();
     assert_eq!(trusted["settings"]["enabled"]["value"], false);
     assert_eq!(trusted["settings"]["enabled"]["origin"], "workspace");
-    let binary = trusted["settings"].as_object().unwrap().iter().find(|(key, _)| key.to_lowercase().contains("binary"));
-    assert_eq!(binary.unwrap().1["value"], env!("CARGO_BIN_EXE_gem-setup"), "a repository never chooses what is run");
+    let binary = trusted["settings"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .find(|(key, _)| key.to_lowercase().contains("binary"));
+    assert_eq!(
+        binary.unwrap().1["value"],
+        env!("CARGO_BIN_EXE_gem-setup"),
+        "a repository never chooses what is run"
+    );
 }
 
 #[test]
 fn show_on_an_empty_home_tells_the_defaults_and_writes_nothing() {
     let home = Home::new();
-    assert_says(&home.gem(&["settings", "show"]).ok().stdout, &["enabled", "false", "http://localhost:9379", "default"]);
+    assert_says(
+        &home.gem(&["settings", "show"]).ok().stdout,
+        &["enabled", "false", "http://localhost:9379", "default"],
+    );
     home.assert_untouched();
 }
 
@@ -156,14 +209,20 @@ fn a_backup_of_the_settings_is_kept() {
     home.write(&home.settings(), OWN);
     home.install(&["--no-start"]).ok();
     let backups = tree(&home.layout().backups(), &[]);
-    let kept = backups.into_values().flatten().any(|(bytes, _)| bytes == OWN.as_bytes());
+    let kept = backups
+        .into_values()
+        .flatten()
+        .any(|(bytes, _)| bytes == OWN.as_bytes());
     assert!(kept, "no copy of what was there before");
 }
 
 #[test]
 fn the_settings_stay_valid_for_a_plain_json_reader_where_they_were_plain() {
     let home = Home::new();
-    home.write(&home.settings(), "{\n    \"ui\": {\n        \"theme\": \"dark\"\n    }\n}");
+    home.write(
+        &home.settings(),
+        "{\n    \"ui\": {\n        \"theme\": \"dark\"\n    }\n}",
+    );
     home.install(&["--no-start"]).ok();
     let value: Value = serde_json::from_str(&fs::read_to_string(home.settings()).unwrap()).unwrap();
     assert_eq!(value["ui"]["theme"], "dark");

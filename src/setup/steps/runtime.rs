@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use gem_platform::{Os, Recipe};
 use gem_platform::probe::{LibraryError, load_library};
+use gem_platform::{Os, Recipe};
 use sha2::Digest;
 
 use crate::catalog::{Artifact, Sha256};

@@ -10,12 +10,12 @@ mod stand_in;
 mod terminal;
 mod tree;
 
-pub(crate) use home::{Companion, Home, free_port};
+pub(crate) use home::{Companion, Home, free_port, is_default_port_taken};
 pub(crate) use run::{Gem, Run, finish};
 pub(crate) use stand_in::{executable, program};
 #[cfg(unix)]
 pub(crate) use terminal::on_a_terminal;
-pub(crate) use tree::tree;
+pub(crate) use tree::{OF_THE_SERVER, assert_same, tree};
 
 /// The model that Gemini CLI insists on.
 pub(crate) const MODEL: &str = "gemma3-1b-gpu-custom";
