@@ -95,9 +95,6 @@ pub(crate) enum Command {
     },
     /// Print the version
     Version,
-    /// Ends an orphaned runtime; started by `serve` itself
-    #[command(name = "__guard", hide = true)]
-    Guard,
     /// Waits for a detached server; started by `start` itself
     #[command(name = setup::KEEPER, hide = true, disable_help_flag = true)]
     Keep {
@@ -354,7 +351,6 @@ pub(crate) enum ClassifierChoice {
 }
 
 #[derive(Clone, Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "one field an option of the command line")]
 pub(crate) struct RouteArgs {
     /// The request; `-` or nothing reads standard input
     #[arg(value_name = "TEXT")]

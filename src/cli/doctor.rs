@@ -52,24 +52,37 @@ fn show(printer: &Printer, examination: &Examination) {
         return;
     }
     let palette = printer.out();
-    let mut group = "";
-    for check in &examination.checks {
-        let (this, name) = check.id.split_once('.').unwrap_or(("", check.id));
-        if this != group {
-            printer.line(&palette.strong(this));
-            group = this;
-        }
-        printer.line(&format!(
-            "  {} {name:<11} {}: {}",
-            mark(palette, check),
-            check.title,
-            check.detail
-        ));
-        if let Some(fix) = &check.fix {
-            printer.line(&format!("    {} {fix}", palette.dim("fix:")));
+    for group in groups(examination) {
+        printer.line(&palette.strong(group));
+        for check in examination.checks.iter().filter(|check| group_of(check) == group) {
+            let name = check.id.strip_prefix(group).unwrap_or(check.id).trim_start_matches('.');
+            printer.line(&format!(
+                "  {} {name:<11} {}: {}",
+                mark(palette, check),
+                check.title,
+                check.detail
+            ));
+            if let Some(fix) = &check.fix {
+                printer.line(&format!("    {} {fix}", palette.dim("fix:")));
+            }
         }
     }
     printer.line(&verdict(examination));
+}
+
+fn group_of(check: &Check) -> &'static str {
+    check.id.split_once('.').map_or(check.id, |(group, _)| group)
+}
+
+/// The groups in the order of their first checks.
+fn groups(examination: &Examination) -> Vec<&'static str> {
+    let mut groups = Vec::new();
+    for group in examination.checks.iter().map(group_of) {
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    groups
 }
 
 fn mark(palette: Palette, check: &Check) -> String {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use gem_setup::error::Failure;
 use gem_setup::runtime::terms::How;
 use gem_setup::settings::Destination;
-use gem_setup::setup::{self, Choices, Outcome, Setup, StepId};
+use gem_setup::setup::{self, Choices, Observer, Outcome, Setup, StepId, StepState};
 
 use super::args::{InstallArgs, ScopeChoice};
 use super::layers::Origin;
@@ -27,9 +27,14 @@ pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Ori
             })
         })
     });
-    let outcome = outcome.unwrap_or_else(|failure| Outcome {
-        changed: Vec::new(),
-        error: Some(failure),
+    let outcome = outcome.unwrap_or_else(|failure| {
+        for id in StepId::ALL {
+            events.step(id, StepState::Skipped, "not begun");
+        }
+        Outcome {
+            changed: Vec::new(),
+            error: Some(failure),
+        }
     });
     Ok(conclude(printer, &events, &outcome, args.dry_run))
 }
@@ -99,7 +104,7 @@ pub(crate) fn conclude(printer: &Printer, events: &Events<'_>, outcome: &Outcome
                 changed.len(),
                 changed.join(", ")
             ),
-            (false, false) => format!("Done; changed: {}.", changed.join(", ")),
+            (false, false) => format!("Local model routing is set up; changed: {}.", changed.join(", ")),
         });
     }
     ExitCode::SUCCESS

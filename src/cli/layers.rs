@@ -92,8 +92,8 @@ impl Layers {
         let command = command.mut_args(|arg| {
             let found = arg.get_long().and_then(|long| self.values.get(long));
             match found {
-                Some((_, values)) => arg.default_values(values.clone()),
-                None => arg,
+                Some((_, values)) if fits(&arg, values) => arg.default_values(values.clone()),
+                _ => arg,
             }
         });
         let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
@@ -121,6 +121,13 @@ impl Layers {
             Origin::Flag | Origin::Default => None,
         }
     }
+}
+
+/// `--model` is a name to most commands and a switch to one: a name is no value for a switch of the same name.
+fn fits(arg: &clap::Arg, values: &[String]) -> bool {
+    let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+    let is_truth = values.iter().all(|value| value == "true" || value == "false");
+    !is_switch || is_truth || arg.get_long() != Some("model")
 }
 
 fn variable_of(name: &str) -> String {

@@ -32,9 +32,16 @@ use session::Session;
 
 use crate::report::Printer;
 
+/// As what `serve` starts the program beside itself: it ends an orphaned runtime. No command for people.
+const GUARD: &str = "__guard";
+
 /// Runs the program with these arguments, the program's name first.
 pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let _console = gem_platform::console::prepare();
+    if args.get(1).is_some_and(|arg| arg == GUARD) {
+        // Whatever the environment and the configuration say: it must not fail.
+        return serve::guard();
+    }
     let environment = surroundings();
     let parsed = match parse(&args, &environment) {
         Ok(parsed) => parsed,
@@ -195,14 +202,15 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
         Command::Service(args) => service::run(&session, args.action),
         Command::Uninstall(args) => uninstall::run(&session, args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "gem-setup", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "gem-setup", &mut script);
+            printer.line(String::from_utf8_lossy(&script).trim_end());
             Ok(ExitCode::SUCCESS)
         }
         Command::Version => {
             version(printer);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Guard => Ok(serve::guard()),
         Command::Keep { args } => serve::keep(&session, args),
     }
 }

@@ -27,6 +27,8 @@ use super::session::{Session, runtime_of};
 use super::{control, route};
 use crate::report::{Events, Terminal};
 
+/// A killed child is gone within this time.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 /// What the local face may take beyond its own deadline.
 const OWN_OVERHEAD: Duration = Duration::from_millis(500);
 
@@ -124,6 +126,7 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
     };
     let log = Log::start(session.layout.log_file(), LogLimits::default())
         .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the log's thread: {error}")))?;
+    log_events(&log, session.verbose);
     let claim = match Claim::acquire(&session.layout, &server, &session.program()?, &log) {
         Ok(claim) => claim,
         Err(error) => return already_served(session, error),
@@ -156,6 +159,9 @@ async fn serve(mut config: SuperviseConfig, gateway: Option<Config>, port: u16) 
     let shutdown = supervise::on_signals(move |signal| log.line(&source, format!("stopping on {signal}")))
         .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot listen for signals: {error}")))?;
     let Some(gateway) = gateway else {
+        if is_taken(port).await {
+            return Err(ClaimError::port_taken(port).into());
+        }
         supervise::run(config, status, shutdown).await;
         return Ok(());
     };
@@ -171,8 +177,44 @@ async fn serve(mut config: SuperviseConfig, gateway: Option<Config>, port: u16) 
     let answering = gateway.run(has_engine.then_some(engine), async move {
         supervise::reached(&mut asked_to_end, Shutdown::Graceful).await;
     });
-    let ((), answered) = tokio::join!(supervise::run(config, status, shutdown), answering);
-    Ok(answered?)
+    let mut asked_again = shutdown.clone();
+    let both = async { tokio::join!(supervise::run(config, status, shutdown), answering) };
+    let mut both = std::pin::pin!(both);
+    tokio::select! {
+        ((), answered) = &mut both => Ok(answered?),
+        // Open requests are not waited for; the child is killed within the supervisor's next breath.
+        () = supervise::reached(&mut asked_again, Shutdown::Immediate) => {
+            let _ = tokio::time::timeout(LAST_BREATH, both).await;
+            Ok(())
+        }
+    }
+}
+
+/// Whether somebody else listens on `port`: the runtime could only fail again and again.
+async fn is_taken(port: u16) -> bool {
+    let bound = tokio::net::TcpListener::bind(("127.0.0.1", port)).await;
+    matches!(bound, Err(error) if error.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// What the gateway and its like have to say goes into the server's log: standard error may be a log file that has been
+/// rotated away.
+fn log_events(log: &Log, verbose: u8) {
+    let log = log.clone();
+    let source: Arc<str> = "gem-setup".into();
+    let level = match verbose {
+        0 | 1 => tracing::Level::INFO,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .with_writer(move || log.writer(&source))
+        .finish();
+    // It fails only where there is one already, and nobody else sets one.
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// The gateway as the options say; the upstream's choices are made by a router over the same models as `route`.
@@ -299,7 +341,7 @@ fn engine(
         },
         guard: Program {
             path: session.program()?,
-            args: vec!["__guard".into()],
+            args: vec![super::GUARD.into()],
             env: Vec::new(),
         },
         activity: EngineActivity::default(),

@@ -12,12 +12,12 @@ use super::session::Session;
 pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let outcome = session.block_on(async {
-        let _lock = if session.layout.own().exists() {
+        let lock = if session.layout.own().exists() {
             Some(session.lock().await?)
         } else {
             None
         };
-        setup::uninstall(&session.layout, args.purge).await
+        setup::uninstall(&session.layout, args.purge, lock).await
     })?;
     if printer.json() {
         printer.json_line(&outcome);

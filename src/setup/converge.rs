@@ -197,8 +197,8 @@ async fn bring_about(
             (StepState::Changed, detail)
         }
     };
-    if id >= StepId::Model {
-        // Everything that had to be fetched is there: from here on other commands may go by what was chosen.
+    if id >= StepId::Runtime {
+        // From the first thing that is put in place on, other commands go by what was chosen.
         setup.record()?;
     }
     Ok(done)

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::state::State;
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
+use crate::lock::Lock;
 use crate::settings::{self, Removed};
 use crate::supervise::{self, GRACE, Stopped};
 
@@ -24,11 +25,11 @@ pub struct Uninstalled {
 }
 
 /// Stops the server, takes the settings back, deletes runtime and companions; with `purge` also the model, the state and
-/// the logs.
+/// the logs. `lock`, if there was anything to lock, is let go of before its own directory is deleted.
 ///
 /// # Errors
 /// When a process that is not ours is in the way, or a file cannot be changed or deleted.
-pub async fn uninstall(layout: &Layout, purge: bool) -> Result<Uninstalled, Failure> {
+pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Result<Uninstalled, Failure> {
     let state = State::read(&layout.state_file())?;
     let stopped = supervise::stop(layout, GRACE).await?;
     let mut outcome = Uninstalled {
@@ -50,13 +51,16 @@ pub async fn uninstall(layout: &Layout, purge: bool) -> Result<Uninstalled, Fail
         let model = state.as_ref().map(|state| layout.models().join(&state.model));
         doomed.extend(model);
         doomed.extend(logs(layout));
-        // Last, for it holds the lock.
-        doomed.push(layout.own());
     }
     for path in doomed {
         if delete(&path)? {
             outcome.deleted.push(path);
         }
+    }
+    // Windows deletes no directory in which a file is open.
+    drop(lock);
+    if purge && delete(&layout.own())? {
+        outcome.deleted.push(layout.own());
     }
     for folder in [layout.lit_bin(), layout.tmp(), layout.own(), layout.gemini()] {
         // Only what is empty goes: the rest is Gemini CLI's or the person's.

@@ -5,7 +5,7 @@ use std::fs;
 use gem_setup_support::mirror::sha256_hex;
 use serde_json::{Value, json};
 
-use super::harness::{Home, MODEL, TERMS, assert_says, free_port, tree};
+use super::harness::{Home, MODEL, OF_THE_SERVER, TERMS, assert_same, assert_says, free_port, tree};
 
 const STEPS: [&str; 9] = [
     "platform",
@@ -18,8 +18,6 @@ const STEPS: [&str; 9] = [
     "server",
     "smoke",
 ];
-/// The server writes its log whenever it likes.
-const LOG: &str = "litert-server.log";
 
 #[test]
 fn an_empty_home_becomes_ready_and_a_second_run_changes_nothing() {
@@ -32,7 +30,7 @@ fn an_empty_home_becomes_ready_and_a_second_run_changes_nothing() {
     assert_eq!(first.step("companions"), "skipped");
     assert_eq!(home.gem(&["status", "--json"]).ok().json()["ready"], true);
 
-    let before = tree(&home.path(), &[LOG]);
+    let before = tree(&home.path(), &OF_THE_SERVER);
     let asked = home.mirror.asked();
     let second = home.install(&[]).ok();
     assert_eq!(second.changed(), Vec::<String>::new());
@@ -43,7 +41,7 @@ fn an_empty_home_becomes_ready_and_a_second_run_changes_nothing() {
             .all(|(_, state)| state == "ok" || state == "skipped"),
         "{second:#?}"
     );
-    assert_eq!(tree(&home.path(), &[LOG]), before);
+    assert_same(&before, &tree(&home.path(), &OF_THE_SERVER));
     assert_eq!(home.mirror.asked(), asked);
     assert_eq!(home.invocations("pull"), 1);
     assert_eq!(home.invocations("serve"), 1);
@@ -54,7 +52,7 @@ fn a_second_run_needs_no_word_about_the_terms_and_says_that_nothing_changed() {
     let home = Home::installed();
     let port = home.port.to_string();
     let run = home
-        .gem(&["install", "--direct", "--no-start", "--port", &port, "--catalog"])
+        .gem(&["install", "--no-start", "--port", &port, "--catalog"])
         .arg(home.catalog())
         .ok();
     assert_says(&run.stdout, &["Everything is in place; nothing changed."]);
@@ -104,7 +102,10 @@ fn for_people_the_steps_go_to_standard_error_and_the_result_to_standard_output()
         .args(["--mirror", &home.mirror.url(), "--catalog"])
         .arg(home.catalog())
         .ok();
-    assert_eq!(run.stdout, "Done; changed: runtime, terms, model, settings.\n");
+    assert_eq!(
+        run.stdout,
+        "Local model routing is set up; changed: runtime, terms, model, settings.\n"
+    );
     for id in STEPS {
         assert_says(&run.stderr, &[id]);
     }
@@ -275,7 +276,7 @@ fn a_dry_run_on_a_ready_machine_plans_nothing() {
         home.install(&["--no-start", "--dry-run", "--force"]).ok().changed(),
         ["runtime", "model"]
     );
-    assert_eq!(tree(&home.path(), &[]), before);
+    assert_same(&before, &tree(&home.path(), &[]));
 }
 
 #[test]
@@ -312,4 +313,23 @@ fn a_platform_without_a_build_is_refused_with_the_way_out() {
     );
     assert_eq!(run.step("platform"), "failed");
     home.assert_untouched();
+}
+
+#[test]
+fn without_a_gateway_the_runtime_itself_has_the_port() {
+    let home = Home::new();
+    assert_eq!(home.install(&["--direct"]).ok().step("server"), "changed");
+    let status = home.gem(&["status", "--json"]).ok().json();
+    assert_eq!(
+        (&status["child"]["port"], &status["ready"]),
+        (&json!(home.port), &json!(true))
+    );
+    assert_eq!(home.doctor().status, 0);
+    assert_eq!(home.install(&["--direct"]).ok().changed(), Vec::<String>::new());
+    assert_eq!(
+        home.install(&[]).ok().changed(),
+        ["server"],
+        "the gateway comes when it is asked for"
+    );
+    assert_ne!(home.gem(&["status", "--json"]).ok().json()["child"]["port"], home.port);
 }

@@ -1,8 +1,21 @@
 //! The integration tests of gem-setup: the built program against local servers.
 
 #[cfg(test)]
+mod companions;
+#[cfg(test)]
+mod control;
+#[cfg(test)]
+mod doctor;
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod install;
-
+#[cfg(test)]
+mod output;
 mod place;
+#[cfg(test)]
+mod pull;
+#[cfg(test)]
+mod settings;

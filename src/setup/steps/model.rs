@@ -6,9 +6,13 @@ use crate::error::{Failure, Kind};
 use crate::runtime::litert_lm::check_model_file;
 use crate::runtime::terms::Terms;
 use crate::runtime::{Error, RuntimeName};
+<<<<<<< HEAD
 use crate::setup::{Condition, Setup};
+=======
+>>>>>>> lead
 use crate::setup::check::{Check, REINSTALL};
 use crate::setup::step::Inspection;
+use crate::setup::{Setup, shown};
 
 const ID: &str = "model.present";
 const TITLE: &str = "model pulled";
@@ -56,8 +60,13 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
     let Ok(runtime) = setup.runtime() else {
         return Inspection::needed(plan, vec![Check::skip(ID, TITLE, "there is no runtime to ask")]);
     };
+<<<<<<< HEAD
     if !setup.is_for_this_machine() || !runtime.program().is_some_and(Path::exists) {
         return Inspection::needed(plan, vec![Check::skip(ID, TITLE, "the runtime is not there to ask")]);
+=======
+    if !setup.is_for_this_machine() || !runtime.program().is_some_and(std::path::Path::exists) {
+        return Inspection::needed(plan, vec![unasked(setup)]);
+>>>>>>> lead
     }
     match setup.listing().await {
         Ok(text) if text.contains(name.as_str()) && is_another_file(setup) => {
@@ -78,6 +87,15 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
             vec![Check::skip(ID, TITLE, format!("cannot ask the runtime: {reason}"))],
         ),
     }
+}
+
+/// What can be said of the model without a runtime that lists it: only that it is not there.
+fn unasked(setup: &Setup<'_>) -> Check {
+    let folder = setup.layout.models().join(&setup.choices.model);
+    if setup.is_for_this_machine() && !folder.exists() {
+        return Check::fail(ID, TITLE, format!("there is no {}", shown(&folder)), REINSTALL);
+    }
+    Check::skip(ID, TITLE, "the runtime is not there to ask")
 }
 
 fn plan(setup: &Setup<'_>) -> String {

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use gem_platform::Recipe;
 use gem_platform::probe::{LibraryError, load_library};
+use gem_platform::{Os, Recipe};
 use sha2::Digest;
 
 use super::litert_lm;
@@ -27,8 +27,9 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     match setup.choices.runtime {
         RuntimeName::Builtin => {
             let reason = "the builtin runtime is part of gem-setup";
-            let skipped = [BINARY, CHECKSUM, EXECUTABLE].map(|(id, title)| Check::skip(id, title, reason));
-            Inspection::not_needed(reason, skipped.into())
+            let mut checks = vec![Check::skip(BINARY.0, BINARY.1, reason)];
+            checks.extend(skipped(reason));
+            Inspection::not_needed(reason, checks)
         }
         RuntimeName::Lit => inspect_lit(setup),
         RuntimeName::LitertLm => litert_lm::inspect(setup).await,
@@ -82,8 +83,9 @@ fn size_of(artifact: &Artifact) -> String {
     }
 }
 
-fn skipped(reason: &str) -> [Check; 2] {
-    [CHECKSUM, EXECUTABLE].map(|(id, title)| Check::skip(id, title, reason))
+/// What cannot be looked at without the file.
+fn skipped(reason: &str) -> [Check; 3] {
+    [CHECKSUM, EXECUTABLE, QUARANTINE].map(|(id, title)| Check::skip(id, title, reason))
 }
 
 fn missing(path: &Path, plan: String) -> Inspection {
@@ -134,11 +136,7 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
             artifact.sha256
         );
         checks.push(Check::fail(CHECKSUM.0, CHECKSUM.1, detail, REINSTALL));
-        checks.push(Check::skip(
-            EXECUTABLE.0,
-            EXECUTABLE.1,
-            "the runtime is not what it should be",
-        ));
+        checks.extend(skipped("the runtime is not what it should be").into_iter().skip(1));
         return Inspection::needed(plan, checks);
     }
     checks.push(Check::ok(CHECKSUM.0, CHECKSUM.1, format!("SHA-256 {found}")));
@@ -151,9 +149,10 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
         let fix = format!("{REINSTALL}, or `chmod +x` that file");
         checks.push(Check::fail(EXECUTABLE.0, EXECUTABLE.1, detail, fix));
     }
-    if setup.os() == gem_platform::Os::Macos {
-        checks.push(inspect_quarantine(path, &mut effects));
-    }
+    checks.push(match setup.os() {
+        Os::Macos => inspect_quarantine(path, &mut effects),
+        os @ (Os::Linux | Os::Windows) => Check::skip(QUARANTINE.0, QUARANTINE.1, format!("{os} has none")),
+    });
     if effects.is_empty() {
         Inspection::in_place(format!("{} is in place", shown(path)), checks)
     } else {

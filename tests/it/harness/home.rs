@@ -184,18 +184,10 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
     /// `install` from the mirror, without saying anything of terms.
     pub(crate) fn install_unaccepted(&self, more: &[&str]) -> Gem {
         let port = self.port.to_string();
-        self.gem(&[
-            "install",
-            "--json",
-            "--direct",
-            "--port",
-            &port,
-            "--mirror",
-            &self.mirror.url(),
-        ])
-        .arg("--catalog")
-        .arg(self.catalog())
-        .args(more)
+        self.gem(&["install", "--json", "--port", &port, "--mirror", &self.mirror.url()])
+            .arg("--catalog")
+            .arg(self.catalog())
+            .args(more)
     }
 
     /// `install` from the mirror with the terms accepted.
@@ -271,18 +263,27 @@ impl Drop for Home {
 /// A loopback port that nobody uses, from a range that the systems give to nobody on their own.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // A machine without IPv6 has no port of it to be taken.
-    let is_free = |address: (&str, u16)| {
-        let bound = TcpListener::bind(address);
-        !matches!(bound, Err(error) if error.kind() == ErrorKind::AddrInUse)
-    };
     loop {
         let number = std::process::id()
             .wrapping_mul(61)
             .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = u16::try_from(10_000 + number % 20_000).unwrap();
-        if is_free(("127.0.0.1", port)) && is_free(("::1", port)) {
+        if !is_taken(port) {
             return port;
         }
     }
+}
+
+/// Whether somebody listens on `port`; a machine without IPv6 has no port of it to be taken.
+fn is_taken(port: u16) -> bool {
+    let is_taken = |address: &str| {
+        let bound = TcpListener::bind((address, port));
+        matches!(bound, Err(error) if error.kind() == ErrorKind::AddrInUse)
+    };
+    is_taken("127.0.0.1") || is_taken("::1")
+}
+
+/// Whether somebody has the port that a home without a state is about.
+pub(crate) fn is_default_port_taken() -> bool {
+    is_taken(9379)
 }

@@ -1,5 +1,8 @@
 //! A scratch home with a mirror and a catalog of its own, and gem-setup run on it.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 mod home;
 mod run;
 mod stand_in;
@@ -7,12 +10,12 @@ mod stand_in;
 mod terminal;
 mod tree;
 
-pub(crate) use home::{Companion, Home, free_port};
+pub(crate) use home::{Companion, Home, free_port, is_default_port_taken};
 pub(crate) use run::{Gem, Run, finish};
-pub(crate) use stand_in::executable;
+pub(crate) use stand_in::{executable, program};
 #[cfg(unix)]
 pub(crate) use terminal::on_a_terminal;
-pub(crate) use tree::{Tree, tree};
+pub(crate) use tree::{OF_THE_SERVER, assert_same, tree};
 
 /// The model that Gemini CLI insists on.
 pub(crate) const MODEL: &str = "gemma3-1b-gpu-custom";
@@ -24,5 +27,15 @@ pub(crate) const TERMS: &str = "https://ai.google.dev/gemma/terms";
 pub(crate) fn assert_says(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "`{part}` is not in:\n{text}");
+    }
+}
+
+/// Waits until `holds`, which `what` names.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,6 +1,6 @@
 //! Everything in a directory, to compare before and after.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -30,4 +30,15 @@ fn add(root: &Path, folder: &Path, except: &[&str], found: &mut Tree) {
             found.insert(inside, Some((fs::read(&path).unwrap(), metadata.modified().unwrap())));
         }
     }
+}
+
+/// What the server writes whenever it likes.
+pub(crate) const OF_THE_SERVER: [&str; 3] = ["litert-server.log", "decisions.jsonl", "server.json"];
+
+/// Fails unless `before` and `after` are the same, and names what differs.
+#[track_caller]
+pub(crate) fn assert_same(before: &Tree, after: &Tree) {
+    let paths = before.keys().chain(after.keys());
+    let changed: BTreeSet<_> = paths.filter(|path| before.get(*path) != after.get(*path)).collect();
+    assert!(changed.is_empty(), "changed: {changed:?}");
 }

@@ -1,0 +1,251 @@
+//! `start`, `stop`, `restart`, `status`, `logs`, and the pid file that is shared with Gemini CLI.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use gem_platform::process::{identity, is_alive, kill};
+use serde_json::{Value, json};
+
+use super::harness::{Home, MODEL, assert_says, program, wait_until};
+
+fn status(home: &Home) -> Value {
+    home.gem(&["status", "--json"]).ok().json()
+}
+
+#[test]
+fn the_server_starts_is_seen_and_stops() {
+    let home = Home::installed();
+    let started = home.gem(&["start", "--json"]).ok().json();
+    assert_eq!((&started["running"], &started["ready"]), (&json!(true), &json!(true)));
+
+    let seen = status(&home);
+    assert_eq!(seen["pid"], started["pid"]);
+    assert_eq!(seen["port"], home.port);
+    assert_eq!((&seen["runtime"], &seen["model"]), (&json!("lit"), &json!(MODEL)));
+    assert_eq!(
+        (&seen["child"]["state"], &seen["child"]["restarts"]),
+        (&json!("ready"), &json!(0))
+    );
+    assert!(
+        seen["child"]["pid"].is_u64() && seen["child"]["port"].is_u64() && seen["uptime_s"].is_u64(),
+        "{seen}"
+    );
+    assert_says(
+        &home.gem(&["status"]).ok().stdout,
+        &["running and ready", &seen["pid"].to_string()],
+    );
+
+    let processes = home.processes();
+    assert_says(
+        &home.gem(&["stop"]).ok().stdout,
+        &["stopped the server", &seen["pid"].to_string()],
+    );
+    assert!(!processes.iter().any(is_alive));
+    assert!(TcpStream::connect(("127.0.0.1", home.port)).is_err());
+    assert!(!home.layout().pid_file().exists());
+    assert_eq!(
+        status(&home),
+        json!({"running": false, "ready": false, "pid": null, "port": home.port, "runtime": "lit", "model": MODEL,
+               "child": null, "uptime_s": null})
+    );
+    assert_says(&home.gem(&["status"]).ok().stdout, &["not running", "gem-setup start"]);
+}
+
+#[test]
+fn starting_or_stopping_twice_is_fine() {
+    let home = Home::serving();
+    let pid = status(&home)["pid"].clone();
+    assert_says(&home.gem(&["start"]).ok().stdout, &["runs already", &pid.to_string()]);
+    assert_eq!(status(&home)["pid"], pid);
+    home.gem(&["stop"]).ok();
+    assert_says(&home.gem(&["stop"]).ok().stdout, &["no server runs"]);
+    assert_eq!(
+        home.gem(&["stop", "--json"]).ok().json(),
+        json!({"stopped": false, "pid": null})
+    );
+}
+
+#[test]
+fn a_restart_replaces_server_and_child() {
+    let home = Home::serving();
+    let before = home.processes();
+    home.gem(&["restart"]).ok();
+    let after = home.processes();
+    assert_eq!(after.len(), 2);
+    assert!(!before.iter().any(is_alive));
+    assert!(after.iter().all(is_alive));
+    assert_eq!(status(&home)["ready"], true);
+}
+
+#[test]
+fn a_child_that_dies_is_replaced_under_the_same_server() {
+    let home = Home::serving();
+    let before = status(&home);
+    kill(&home.processes()[0]).unwrap();
+    wait_until("there is another child", || {
+        let now = status(&home);
+        now["ready"] == true && now["child"]["restarts"] == 1
+    });
+    let after = status(&home);
+    assert_eq!(after["pid"], before["pid"]);
+    assert_ne!(after["child"]["pid"], before["child"]["pid"]);
+}
+
+#[test]
+fn the_pid_file_is_one_that_gemini_cli_recognises() {
+    let home = Home::serving();
+    let file: Value = serde_json::from_str(&fs::read_to_string(home.layout().pid_file()).unwrap()).unwrap();
+    assert_eq!(file["port"], home.port);
+    assert_eq!(file["binaryPath"], env!("CARGO_BIN_EXE_gem-setup"));
+    let pid = u32::try_from(file["pid"].as_u64().unwrap()).unwrap();
+    let command = identity(pid).unwrap().command.join(" ");
+    // What `gemini gemma stop` insists on (FACTS section 3).
+    assert_says(
+        &command,
+        &[
+            "serve",
+            &format!("--port={}", home.port),
+            env!("CARGO_BIN_EXE_gem-setup"),
+        ],
+    );
+}
+
+#[test]
+fn a_stale_pid_file_keeps_nobody_from_starting_or_stopping() {
+    let home = Home::installed();
+    let mut gone = home.gem(&["version"]).spawn();
+    gone.wait().unwrap();
+    let stale = json!({"pid": gone.id(), "binaryPath": "/opt/lit", "port": home.port}).to_string();
+    for text in [stale.as_str(), &gone.id().to_string(), "nonsense"] {
+        home.write(&home.layout().pid_file(), text);
+        assert_eq!(status(&home)["running"], false, "{text}");
+        home.gem(&["stop"]).ok();
+        assert!(!home.layout().pid_file().exists(), "{text}");
+        home.write(&home.layout().pid_file(), text);
+        home.gem(&["start"]).ok();
+        assert_eq!(status(&home)["ready"], true, "{text}");
+        home.gem(&["stop"]).ok();
+    }
+}
+
+/// A runtime as Gemini CLI starts it by itself, with the pid file that it writes.
+struct Bare(Child);
+
+impl Bare {
+    fn start(home: &Home) -> Self {
+        let child = Command::new(program())
+            .args(["serve", &format!("--port={}", home.port), "--verbose"])
+            .env("HOME", home.path())
+            .env("USERPROFILE", home.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("the runtime listens", || {
+            TcpStream::connect(("127.0.0.1", home.port)).is_ok()
+        });
+        let file = json!({"pid": child.id(), "binaryPath": program(), "port": home.port});
+        home.write(&home.layout().pid_file(), &file.to_string());
+        Self(child)
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_server_that_gemini_cli_started_is_seen_and_stopped() {
+    let home = Home::installed();
+    let mut bare = Bare::start(&home);
+    let seen = status(&home);
+    assert_eq!(
+        (&seen["running"], &seen["ready"], &seen["pid"]),
+        (&json!(true), &json!(true), &json!(bare.0.id()))
+    );
+    let check = home.doctor().check("server.process");
+    assert_eq!(check["status"], "warn");
+    assert_says(
+        check["detail"].as_str().unwrap(),
+        &["Gemini CLI", &bare.0.id().to_string()],
+    );
+
+    home.gem(&["start"]).ends(9);
+    // Stopped from here on, it stays a child of this process until it is asked for its status.
+    let stop = home.gem(&["stop"]).spawn();
+    bare.0.wait().unwrap();
+    let run = super::harness::finish(stop);
+    assert_eq!(run.status, 0, "{run:#?}");
+    assert!(!home.layout().pid_file().exists());
+}
+
+#[test]
+fn a_port_that_another_program_has_is_a_conflict_with_and_without_a_gateway() {
+    let home = Home::installed();
+    let _other = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
+    for args in [
+        ["start"].as_slice(),
+        &["start", "--direct"],
+        &["serve"],
+        &["serve", "--direct"],
+    ] {
+        let run = home.gem(args).ends(9);
+        assert_says(
+            &run.stderr,
+            &[&home.port.to_string(), &std::process::id().to_string(), "hint"],
+        );
+        assert_eq!(status(&home)["running"], false, "{args:?}");
+    }
+}
+
+#[test]
+fn the_guard_of_a_server_works_whatever_the_configuration_says() {
+    let home = Home::new();
+    home.write(&home.layout().config_file(), "no such option\n");
+    home.gem(&["version"]).ends(2);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gem-setup"));
+    let status = command
+        .arg("__guard")
+        .env("HOME", home.path())
+        .stdin(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn without_a_runtime_there_is_nothing_to_serve_with() {
+    let home = Home::new();
+    let port = home.port.to_string();
+    let run = home.gem(&["serve", "--port", &port]).ends(7);
+    assert_says(&run.stderr, &["lit", "missing", "gem-setup install"]);
+    let run = home.gem(&["start", "--port", &port]).ends(7);
+    assert_says(&run.stderr, &["missing"]);
+}
+
+#[test]
+fn the_log_is_printed_from_its_end() {
+    let home = Home::serving();
+    let whole = home.gem(&["logs", "-n", "1000"]).ok().stdout;
+    assert_says(&whole, &["stand-in: listening on"]);
+    let lines: Vec<&str> = whole.lines().collect();
+    let last = home.gem(&["logs", "-n", "1"]).ok().stdout;
+    assert_eq!(last.lines().collect::<Vec<_>>(), [*lines.last().unwrap()]);
+    assert_eq!(home.gem(&["logs", "-n", "0"]).ok().stdout, "");
+    for line in home.gem(&["logs", "--json"]).ok().events() {
+        assert!(line["line"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn a_log_that_is_not_there_is_no_error() {
+    let home = Home::new();
+    let run = home.gem(&["logs"]).ok();
+    assert_eq!(run.stdout, "");
+    assert_says(&run.stderr, &["litert-server.log"]);
+    home.assert_untouched();
+}

@@ -1,0 +1,504 @@
+//! `doctor` on an empty home, on a healthy one, and on one for each single fault.
+
+use std::fs;
+use std::net::TcpListener;
+
+use gem_platform::process::{is_alive, kill};
+use serde_json::json;
+
+#[cfg(target_os = "linux")]
+use super::harness::executable;
+use super::harness::{
+    Home, MODEL, OF_THE_SERVER, Run, assert_same, assert_says, is_default_port_taken, tree, wait_until,
+};
+
+/// What `doctor` says of `home`, on which exactly the checks `ids` must fail; each must name its fix.
+#[track_caller]
+fn faulty(home: &Home, ids: &[&str]) -> Run {
+    let before = tree(&home.path(), &OF_THE_SERVER);
+    let run = home.doctor();
+    assert_eq!(run.faults(), ids, "{run:#?}");
+    assert_eq!((run.status, run.json()["ok"].clone()), (10, json!(false)), "{run:#?}");
+    for id in ids {
+        assert!(
+            !run.check(id)["fix"].as_str().unwrap_or_default().is_empty(),
+            "`{id}` names no fix: {run:#?}"
+        );
+    }
+    let after = tree(&home.path(), &OF_THE_SERVER);
+    assert_same(&before, &after);
+    run
+}
+
+/// The fault `id` says `words`, its fix says `fix`.
+#[track_caller]
+fn says(run: &Run, id: &str, words: &[&str], fix: &str) {
+    let check = run.check(id);
+    assert_says(check["detail"].as_str().unwrap(), words);
+    assert_says(check["fix"].as_str().unwrap(), &[fix]);
+}
+
+/// `doctor --fix` mends `home`, and it stays mended.
+#[track_caller]
+fn mends(home: &Home) {
+    let run = home.gem(&["doctor", "--fix", "--json"]).ok();
+    assert_eq!(run.faults(), Vec::<String>::new());
+    assert_eq!(home.doctor().status, 0);
+}
+
+#[test]
+fn a_healthy_home_has_no_fault() {
+    let home = Home::serving();
+    let run = home.doctor();
+    assert_eq!(run.status, 0, "{run:#?}");
+    assert_eq!(run.json()["ok"], true);
+    for check in run.json()["checks"].as_array().unwrap() {
+        let id = check["id"].as_str().unwrap();
+        assert!(id.split_once('.').is_some(), "{id}");
+        assert!(
+            ["ok", "warn", "skip"].contains(&check["status"].as_str().unwrap()),
+            "{check}"
+        );
+        assert!(
+            !check["title"].as_str().unwrap().is_empty() && check["detail"].is_string(),
+            "{check}"
+        );
+        assert_eq!(check["fix"].is_null(), check["status"] != "warn", "{check}");
+    }
+    for id in [
+        "runtime.binary",
+        "runtime.checksum",
+        "runtime.executable",
+        "model.present",
+        "model.terms",
+        "server.process",
+        "server.port",
+        "server.health",
+        "settings.file",
+        "settings.router",
+        "settings.shadowed",
+        "routing.override",
+        "platform.target",
+        "platform.disk",
+    ] {
+        assert_eq!(run.check(id)["status"], "ok", "{id}");
+    }
+}
+
+#[test]
+fn every_check_of_the_contract_is_there() {
+    let home = Home::new();
+    let report = home.doctor().json();
+    let ids: Vec<&str> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| check["id"].as_str().unwrap())
+        .collect();
+    let mut distinct = ids.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), ids.len(), "{ids:?}");
+    for id in [
+        "runtime.loader",
+        "platform.memory",
+        "platform.gpu",
+        "platform.companions",
+        "platform.quarantine",
+        "client.gemini",
+    ] {
+        assert!(ids.contains(&id), "{id} is not in {ids:?}");
+    }
+}
+
+#[test]
+fn an_empty_home_lacks_what_install_brings_and_stays_empty() {
+    let home = Home::new();
+    let run = home.doctor();
+    assert_eq!(run.status, 10);
+    let server = if is_default_port_taken() {
+        "server.port"
+    } else {
+        "server.process"
+    };
+    assert_eq!(
+        run.faults(),
+        [
+            "runtime.binary",
+            "model.terms",
+            "model.present",
+            "settings.router",
+            server
+        ]
+    );
+    home.assert_untouched();
+}
+
+#[test]
+fn a_missing_binary_is_named() {
+    let home = Home::serving();
+    fs::remove_file(home.lit()).unwrap();
+    says(
+        &faulty(&home, &["runtime.binary"]),
+        "runtime.binary",
+        &[home.lit().to_str().unwrap(), "missing"],
+        "doctor --fix",
+    );
+    mends(&home);
+}
+
+#[test]
+fn a_corrupt_binary_is_named_with_both_hashes() {
+    let home = Home::serving();
+    // Still a program that runs: only its hash gives it away.
+    let mut bytes = fs::read(home.lit()).unwrap();
+    bytes.push(b'\n');
+    fs::remove_file(home.lit()).unwrap();
+    fs::write(home.lit(), bytes).unwrap();
+    #[cfg(unix)]
+    make_executable(&home);
+    let run = faulty(&home, &["runtime.checksum"]);
+    says(
+        &run,
+        "runtime.checksum",
+        &[home.lit().to_str().unwrap(), "SHA-256", "catalog"],
+        "doctor --fix",
+    );
+    mends(&home);
+}
+
+#[cfg(unix)]
+fn make_executable(home: &Home) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(home.lit(), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_binary_that_may_not_run_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::serving();
+    fs::set_permissions(home.lit(), fs::Permissions::from_mode(0o644)).unwrap();
+    let run = faulty(&home, &["runtime.executable"]);
+    says(&run, "runtime.executable", &[home.lit().to_str().unwrap()], "chmod +x");
+    mends(&home);
+    assert_eq!(
+        home.mirror.asked().len(),
+        1,
+        "the bytes are right: nothing is downloaded again"
+    );
+}
+
+#[test]
+fn a_missing_model_is_named() {
+    let home = Home::serving();
+    fs::remove_dir_all(home.layout().models().join(MODEL)).unwrap();
+    says(
+        &faulty(&home, &["model.present"]),
+        "model.present",
+        &[MODEL],
+        "doctor --fix",
+    );
+    mends(&home);
+}
+
+#[test]
+fn terms_that_are_not_on_record_are_named() {
+    let home = Home::serving();
+    fs::remove_file(home.layout().terms_file()).unwrap();
+    says(
+        &faulty(&home, &["model.terms"]),
+        "model.terms",
+        &[MODEL],
+        "--accept-terms",
+    );
+    home.gem(&["doctor", "--fix"]).ends(3);
+    home.gem(&["doctor", "--fix", "--accept-terms"]).ok();
+}
+
+#[test]
+fn a_stopped_server_is_named() {
+    let home = Home::serving();
+    home.gem(&["stop"]).ok();
+    says(
+        &faulty(&home, &["server.process"]),
+        "server.process",
+        &["no server runs"],
+        "gem-setup start",
+    );
+    mends(&home);
+}
+
+#[test]
+fn a_killed_server_is_named() {
+    let home = Home::serving();
+    let processes = home.processes();
+    for process in &processes {
+        kill(process).unwrap();
+    }
+    wait_until("the server is gone", || !processes.iter().any(is_alive));
+    let run = faulty(&home, &["server.process"]);
+    says(
+        &run,
+        "server.process",
+        &["no server runs", "litert-server.pid", "stale"],
+        "gem-setup start",
+    );
+    mends(&home);
+}
+
+#[test]
+fn a_runtime_that_keeps_failing_is_named() {
+    let mut home = Home::new();
+    let control = home.beside("control");
+    home.set("STAND_IN_CONTROL", control.to_str().unwrap());
+    home.install(&[]).ok();
+    fs::write(&control, "crash-at-start").unwrap();
+    kill(&home.processes()[0]).unwrap();
+    wait_until("the runtime is not ready", || {
+        home.gem(&["status", "--json"]).ok().json()["ready"] == false
+    });
+    says(
+        &faulty(&home, &["server.health"]),
+        "server.health",
+        &[&home.port.to_string()],
+        "gem-setup",
+    );
+}
+
+#[test]
+fn a_stale_pid_file_is_named() {
+    let home = Home::serving();
+    let mut gone = home.gem(&["version"]).spawn();
+    gone.wait().unwrap();
+    let text = json!({"pid": gone.id(), "binaryPath": "/opt/lit", "port": home.port}).to_string();
+    fs::write(home.layout().pid_file(), text).unwrap();
+    let run = faulty(&home, &["server.process"]);
+    says(
+        &run,
+        "server.process",
+        &["litert-server.pid", "stale", &gone.id().to_string()],
+        "gem-setup restart",
+    );
+    home.gem(&["restart"]).ok();
+    assert_eq!(home.doctor().status, 0);
+}
+
+#[test]
+fn a_stale_pid_file_without_a_server_is_named() {
+    let home = Home::serving();
+    home.gem(&["stop"]).ok();
+    let mut gone = home.gem(&["version"]).spawn();
+    gone.wait().unwrap();
+    home.write(&home.layout().pid_file(), &gone.id().to_string());
+    let run = faulty(&home, &["server.process"]);
+    says(
+        &run,
+        "server.process",
+        &["litert-server.pid", "stale", &gone.id().to_string()],
+        "gem-setup start",
+    );
+    mends(&home);
+}
+
+#[test]
+fn a_foreign_process_on_the_port_is_named() {
+    let home = Home::serving();
+    home.gem(&["stop"]).ok();
+    let _other = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
+    let run = faulty(&home, &["server.port"]);
+    let pid = std::process::id().to_string();
+    says(&run, "server.port", &[&home.port.to_string(), &pid], "--port");
+    home.gem(&["doctor", "--fix"]).ends(9);
+}
+
+#[test]
+fn a_foreign_process_in_the_pid_file_is_named_and_left_alone() {
+    let home = Home::serving();
+    home.gem(&["stop"]).ok();
+    let pid = std::process::id();
+    home.write(
+        &home.layout().pid_file(),
+        &json!({"pid": pid, "binaryPath": "/opt/lit", "port": home.port}).to_string(),
+    );
+    let run = faulty(&home, &["server.process"]);
+    says(
+        &run,
+        "server.process",
+        &[&pid.to_string(), "no server of ours"],
+        "delete",
+    );
+    // What must not be touched is this very process.
+    home.gem(&["stop"]).ends(9);
+}
+
+#[test]
+fn a_disabled_router_is_named() {
+    let home = Home::serving();
+    let text = fs::read_to_string(home.settings()).unwrap();
+    fs::write(home.settings(), text.replace("\"enabled\": true", "\"enabled\": false")).unwrap();
+    let run = faulty(&home, &["settings.router"]);
+    says(
+        &run,
+        "settings.router",
+        &["enabled", home.settings().to_str().unwrap()],
+        "doctor --fix",
+    );
+    mends(&home);
+}
+
+#[test]
+fn settings_that_do_not_parse_are_named_with_the_line() {
+    let home = Home::serving();
+    fs::write(home.settings(), "{\n  oops\n}").unwrap();
+    let run = faulty(&home, &["settings.file"]);
+    says(
+        &run,
+        "settings.file",
+        &[home.settings().to_str().unwrap(), "line 2"],
+        "line 2",
+    );
+}
+
+#[test]
+fn a_workspace_file_that_shadows_the_users_is_named_where_the_folder_is_trusted() {
+    let home = Home::serving();
+    let workspace = home.work().join(".gemini/settings.json");
+    home.write(
+        &workspace,
+        r#"{"experimental": {"gemmaModelRouter": {"enabled": false}}}"#,
+    );
+    assert_eq!(
+        home.doctor().status,
+        0,
+        "in a folder that is not trusted it does not count"
+    );
+
+    let trusted = json!({home.work().to_str().unwrap(): "TRUST_FOLDER"});
+    home.write(
+        &home.layout().gemini().join("trustedFolders.json"),
+        &trusted.to_string(),
+    );
+    let run = faulty(&home, &["settings.shadowed"]);
+    says(
+        &run,
+        "settings.shadowed",
+        &["enabled", workspace.to_str().unwrap(), "workspace"],
+        "take the key out",
+    );
+    let elsewhere = home.gem(&["doctor", "--json"]).within(&home.path()).run();
+    assert_eq!(elsewhere.status, 0, "{elsewhere:#?}");
+}
+
+#[test]
+fn a_system_file_that_shadows_the_users_is_named() {
+    let home = Home::serving();
+    let system = home.beside("system/settings.json");
+    home.write(
+        &system,
+        r#"{"experimental": {"gemmaModelRouter": {"classifier": {"host": "http://localhost:1"}}}}"#,
+    );
+    let run = faulty(&home, &["settings.shadowed"]);
+    says(
+        &run,
+        "settings.shadowed",
+        &["classifier.host", system.to_str().unwrap(), "system"],
+        "take the key out",
+    );
+}
+
+#[test]
+fn a_model_that_the_environment_fixes_is_named() {
+    let mut home = Home::serving();
+    home.set("GEMINI_MODEL", "gemini-2.5-pro");
+    let run = faulty(&home, &["routing.override"]);
+    says(
+        &run,
+        "routing.override",
+        &["GEMINI_MODEL", "gemini-2.5-pro"],
+        "unset GEMINI_MODEL",
+    );
+    home.set("GEMINI_MODEL", "auto");
+    assert_eq!(home.doctor().status, 0, "`auto` is routed");
+}
+
+#[test]
+fn a_model_that_an_env_file_or_the_settings_fix_is_named() {
+    let home = Home::serving();
+    let file = home.work().join(".env");
+    fs::write(&file, "OTHER=1\nGEMINI_MODEL=\"gemini-2.5-flash\"\n").unwrap();
+    let run = faulty(&home, &["routing.override"]);
+    says(
+        &run,
+        "routing.override",
+        &["gemini-2.5-flash", file.to_str().unwrap()],
+        "GEMINI_MODEL",
+    );
+    fs::remove_file(&file).unwrap();
+
+    let text = fs::read_to_string(home.settings()).unwrap();
+    fs::write(
+        home.settings(),
+        text.replacen('{', "{\"model\": {\"name\": \"gemini-2.5-flash\"},", 1),
+    )
+    .unwrap();
+    let run = faulty(&home, &["routing.override"]);
+    says(
+        &run,
+        "routing.override",
+        &["model.name", "gemini-2.5-flash"],
+        "model.name",
+    );
+}
+
+/// What the loader of Linux says.
+#[cfg(target_os = "linux")]
+const NO_VULKAN: &str = "error while loading shared libraries: libvulkan.so.1: cannot open shared object file: No such \
+                         file or directory";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_vulkan_library_that_is_gone_is_named_with_its_package() {
+    let lit = String::from_utf8(executable()).unwrap();
+    let check = format!("[ -n \"$STAND_IN_NO_VULKAN\" ] && {{ echo \"lit: {NO_VULKAN}\" >&2; exit 127; }}");
+    let mut home = Home::publishing(lit.replacen('\n', &format!("\n{check}\n"), 1).as_bytes());
+    home.install(&[]).ok();
+    home.set("STAND_IN_NO_VULKAN", "1");
+    let run = faulty(&home, &["runtime.loader"]);
+    says(
+        &run,
+        "runtime.loader",
+        &["libvulkan.so.1", "shared libraries"],
+        "vulkan",
+    );
+    assert_eq!(
+        run.check("model.present")["status"],
+        "skip",
+        "the runtime cannot be asked"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_vulkan_library_that_was_never_there_is_named_after_the_failed_installation() {
+    let home = Home::publishing(format!("#!/bin/sh\necho \"$0: {NO_VULKAN}\" >&2\nexit 127\n").as_bytes());
+    let run = home.install(&[]).ends(7);
+    assert_says(run.result()["error"]["message"].as_str().unwrap(), &["libvulkan.so.1"]);
+    assert_says(run.result()["error"]["hint"].as_str().unwrap(), &["gem-setup doctor"]);
+    // The installation ended before settings and server, so these are missing too.
+    let run = home.doctor();
+    assert_eq!(run.faults(), ["runtime.loader", "settings.router", "server.process"]);
+}
+
+#[test]
+fn with_smoke_the_answers_are_looked_at_too() {
+    let mut home = Home::new();
+    let control = home.beside("control");
+    home.set("STAND_IN_CONTROL", control.to_str().unwrap());
+    home.install(&[]).ok();
+    let run = home.gem(&["doctor", "--json", "--smoke"]).ok();
+    assert_eq!(run.check("server.smoke")["status"], "ok");
+    fs::write(&control, "errors").unwrap();
+    let run = home.gem(&["doctor", "--json", "--smoke"]).ends(10);
+    assert_eq!(run.faults(), ["server.smoke"]);
+}

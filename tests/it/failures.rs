@@ -1,0 +1,387 @@
+//! `install` when something is wrong: its own status, a message that names path or URL and the next step, nothing
+//! half-written, and whatever was there before still there.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use gem_setup_support::mirror::sha256_hex;
+
+use super::harness::{Gem, Home, MODEL, Run, assert_same, assert_says, executable, free_port, tree};
+
+/// Runs `gem` and gives the message of its failure, which must have this status and these words.
+#[track_caller]
+fn failure(gem: Gem, status: i32, words: &[&str]) -> Run {
+    let run = gem.ends(status);
+    let error = run.result()["error"].clone();
+    assert_eq!(error["exit"], status, "{run:#?}");
+    let (message, hint) = (error["message"].as_str().unwrap(), error["hint"].as_str().unwrap());
+    assert_says(message, words);
+    assert!(!hint.is_empty(), "no next step: {run:#?}");
+    assert_says(&run.stderr, &[message, hint]);
+    run
+}
+
+/// No runtime under any name, whole or in part; an empty file is no part of one.
+#[track_caller]
+fn assert_nothing_downloaded(home: &Home) {
+    let files = tree(&home.path(), &["lock"]).into_iter();
+    let found: Vec<_> = files
+        .filter(|(_, file)| file.as_ref().is_some_and(|(bytes, _)| !bytes.is_empty()))
+        .collect();
+    assert!(found.is_empty(), "{found:?}");
+    assert!(!home.lit().exists());
+}
+
+#[test]
+fn a_wrong_hash_leaves_no_file_and_shows_both_hashes() {
+    let home = Home::new();
+    let expected = "5".repeat(64);
+    home.write_catalog(&expected, None);
+    let found = sha256_hex(&executable());
+    failure(home.install(&[]), 6, &[&home.mirror.url(), &expected, &found]);
+    assert_nothing_downloaded(&home);
+}
+
+#[test]
+fn a_wrong_hash_leaves_the_runtime_of_before_in_place() {
+    let home = Home::installed();
+    let before = fs::read(home.lit()).unwrap();
+    home.write_catalog(&"5".repeat(64), None);
+    failure(home.install(&["--no-start"]), 6, &["sha256"]);
+    assert_eq!(fs::read(home.lit()).unwrap(), before);
+    assert_says(&home.gem(&["list"]).ok().stdout, &[MODEL]);
+}
+
+#[test]
+fn a_file_that_is_not_on_the_mirror_is_named() {
+    let home = Home::new();
+    let catalog = fs::read_to_string(home.catalog()).unwrap();
+    fs::write(home.catalog(), catalog.replace("/v9/", "/v10/")).unwrap();
+    failure(
+        home.install(&["--mirror-only"]),
+        5,
+        &[
+            &format!("{}{}", home.mirror.url(), Home::LIT.replace("/v9/", "/v10/")),
+            "404",
+        ],
+    );
+    assert_nothing_downloaded(&home);
+}
+
+/// Answers every request with the beginning of a body.
+fn truncating_server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n#!/bin/sh\n");
+        }
+    });
+    port
+}
+
+#[test]
+fn a_truncated_body_is_no_download() {
+    let home = Home::new();
+    let url = format!("http://127.0.0.1:{}", truncating_server());
+    let gem = home.gem(&[
+        "install",
+        "--json",
+        "--accept-terms",
+        "--mirror-only",
+        "--mirror",
+        &url,
+        "--catalog",
+    ]);
+    failure(gem.arg(home.catalog()), 5, &[&url, "lit.test"]);
+    assert!(!home.lit().exists());
+    assert!(!home.layout().state_file().exists());
+}
+
+#[test]
+fn a_refused_connection_is_named() {
+    let home = Home::new();
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let gem = home.gem(&[
+        "install",
+        "--json",
+        "--accept-terms",
+        "--mirror-only",
+        "--mirror",
+        &url,
+        "--catalog",
+    ]);
+    failure(gem.arg(home.catalog()), 5, &[&url, "lit.test"]);
+    assert_nothing_downloaded(&home);
+}
+
+#[test]
+fn a_mirror_that_is_neither_https_nor_of_this_machine_is_refused() {
+    let home = Home::new();
+    let gem = home.gem(&[
+        "install",
+        "--json",
+        "--accept-terms",
+        "--mirror",
+        "http://192.0.2.1",
+        "--catalog",
+    ]);
+    failure(gem.arg(home.catalog()), 2, &["http://192.0.2.1"]);
+    home.assert_untouched();
+}
+
+#[test]
+fn a_directory_where_the_runtime_should_be_is_named_and_stays() {
+    let home = Home::new();
+    fs::create_dir_all(home.lit().join("precious")).unwrap();
+    failure(home.install(&[]), 5, &[home.lit().to_str().unwrap(), "directory"]);
+    assert!(home.lit().join("precious").is_dir());
+    assert_eq!(home.mirror.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_where_the_directory_should_be_is_named_and_stays() {
+    let home = Home::new();
+    let bin = home.layout().gemini().join("bin");
+    home.write(&bin, "precious");
+    let run = home.install(&[]).run();
+    assert!([1, 5].contains(&run.status), "{run:#?}");
+    assert_says(
+        run.result()["error"]["message"].as_str().unwrap(),
+        &[bin.to_str().unwrap()],
+    );
+    assert_eq!(fs::read_to_string(&bin).unwrap(), "precious");
+}
+
+#[test]
+fn settings_with_a_syntax_error_are_left_alone_before_anything_is_downloaded() {
+    let home = Home::new();
+    home.write(&home.settings(), "{\n  \"theme\": \"dark\",\n  oops\n}\n");
+    let before = tree(&home.path(), &[]);
+    failure(home.install(&[]), 8, &[home.settings().to_str().unwrap(), "line"]);
+    assert_same(&before, &tree(&home.path(), &[]));
+    assert_eq!(home.mirror.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn settings_that_hold_something_else_than_an_object_are_left_alone() {
+    for text in [
+        "[]",
+        "{\"experimental\": 5}",
+        "{\"experimental\": {\"gemmaModelRouter\": \"on\"}}",
+    ] {
+        let home = Home::new();
+        home.write(&home.settings(), text);
+        failure(home.install(&[]), 8, &[home.settings().to_str().unwrap()]);
+        assert_eq!(fs::read_to_string(home.settings()).unwrap(), text);
+        assert_eq!(home.mirror.asked(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_port_that_another_program_has_is_a_conflict_before_anything_is_done() {
+    let home = Home::new();
+    let _other = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
+    let program = std::env::current_exe().unwrap();
+    let program = program.file_name().unwrap().to_str().unwrap();
+    let pid = std::process::id().to_string();
+    failure(home.install(&[]), 9, &[&home.port.to_string(), &pid, program]);
+    home.assert_untouched();
+}
+
+#[test]
+fn another_gem_setup_at_work_is_a_conflict_that_names_it() {
+    let home = Home::new();
+    let path = home.layout().lock_file();
+    home.write(&path, "4711");
+    let lock = fs::File::options().write(true).open(&path).unwrap();
+    lock.lock().unwrap();
+    let run = failure(home.install(&[]), 9, &[path.to_str().unwrap()]);
+    if cfg!(unix) {
+        assert_says(run.result()["error"]["message"].as_str().unwrap(), &["4711"]);
+    }
+    assert_eq!(home.mirror.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn two_installations_at_once_both_end_well() {
+    let home = Home::new();
+    thread::scope(|scope| {
+        let both = [(); 2].map(|()| scope.spawn(|| home.install(&["--no-start"]).run()));
+        for one in both {
+            let run = one.join().unwrap();
+            assert_eq!(run.status, 0, "{run:#?}");
+        }
+    });
+    assert_eq!(home.invocations("pull"), 1);
+    assert_eq!(home.mirror.asked().len(), 1);
+}
+
+#[test]
+fn a_catalog_that_cannot_be_used_is_a_usage_error() {
+    let home = Home::new();
+    fs::write(home.catalog(), "format = 1\nsurprise = true\n").unwrap();
+    failure(home.install(&[]), 2, &[home.catalog().to_str().unwrap(), "surprise"]);
+    fs::remove_file(home.catalog()).unwrap();
+    failure(home.install(&[]), 2, &[home.catalog().to_str().unwrap()]);
+    home.assert_untouched();
+}
+
+#[test]
+fn a_state_file_that_does_not_parse_is_named_and_left_alone() {
+    let home = Home::installed();
+    let path = home.layout().state_file();
+    fs::write(&path, "{ not json").unwrap();
+    failure(home.install(&["--no-start"]), 1, &[path.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{ not json");
+}
+
+#[test]
+fn a_server_whose_runtime_cannot_start_says_what_the_runtime_said() {
+    let mut home = Home::new();
+    home.set("STAND_IN_SERVE", "crash-at-start");
+    failure(home.install(&[]), 7, &["libvulkan.so.1"]);
+    home.set("STAND_IN_SERVE", "");
+    home.install(&[]).ok();
+}
+
+#[test]
+fn a_smoke_test_without_an_answer_is_a_fault_of_the_runtime() {
+    let mut home = Home::new();
+    home.set("STAND_IN_SERVE", "errors");
+    failure(home.install(&[]), 7, &["smoke test", &home.port.to_string()]);
+}
+
+/// File systems with a fault, which only root may have made.
+#[cfg(target_os = "linux")]
+mod mounted {
+    use std::ffi::CStr;
+    use std::path::{Path, PathBuf};
+
+    use rustix::io::Errno;
+    use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+
+    use super::{failure, fs};
+    use crate::harness::{Home, assert_same, tree};
+
+    /// A file system in memory on a directory, for as long as it lives.
+    struct Mount(PathBuf);
+
+    impl Mount {
+        /// `None` where this process may not mount.
+        fn on(directory: PathBuf, options: &CStr) -> Option<Self> {
+            fs::create_dir_all(&directory).unwrap();
+            match mount("none", &directory, "tmpfs", MountFlags::empty(), options) {
+                Ok(()) => Some(Self(directory)),
+                Err(Errno::PERM | Errno::ACCESS) => {
+                    eprintln!("not tested: this account may not mount a file system");
+                    None
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+
+        fn make_read_only(&self) {
+            mount_remount(&self.0, MountFlags::RDONLY, "").unwrap();
+        }
+
+        fn make_writable(&self) {
+            mount_remount(&self.0, MountFlags::empty(), "").unwrap();
+        }
+    }
+
+    impl Drop for Mount {
+        fn drop(&mut self) {
+            let _ = unmount(&self.0, UnmountFlags::DETACH);
+        }
+    }
+
+    /// A runtime of two megabytes.
+    fn large_runtime() -> Vec<u8> {
+        let mut bytes = super::executable();
+        bytes.resize(2 << 20, b'\n');
+        bytes
+    }
+
+    #[test]
+    fn a_full_disk_is_named_and_nothing_is_left_half_written() {
+        let home = Home::publishing(&large_runtime());
+        let Some(_small) = Mount::on(home.path().join(".gemini"), c"size=1m") else {
+            return;
+        };
+        home.write(&home.settings(), "{}");
+        failure(home.install(&["--no-start"]), 5, &[home.path().to_str().unwrap()]);
+        assert!(!home.lit().exists());
+        assert_eq!(fs::read_to_string(home.settings()).unwrap(), "{}");
+    }
+
+    #[test]
+    fn a_disk_that_fills_up_during_the_download_is_named_and_nothing_is_left_half_written() {
+        let home = Home::publishing(&large_runtime());
+        // More than is wanted to begin with, and less than is needed: the catalog does not say how large the file is.
+        let Some(_small) = Mount::on(home.path().join(".gemini"), c"size=1536k") else {
+            return;
+        };
+        failure(
+            home.install(&["--no-start"]),
+            5,
+            &["disk is full", home.path().to_str().unwrap()],
+        );
+        assert!(!home.lit().exists());
+    }
+
+    #[test]
+    fn a_read_only_home_is_named_and_nothing_is_downloaded() {
+        let home = Home::new();
+        let Some(mounted) = Mount::on(home.path(), c"size=8m") else {
+            return;
+        };
+        mounted.make_read_only();
+        let run = home.install(&["--no-start"]).run();
+        assert!([1, 5].contains(&run.status), "{run:#?}");
+        super::assert_says(
+            run.result()["error"]["message"].as_str().unwrap(),
+            &[home.path().to_str().unwrap()],
+        );
+        home.assert_untouched();
+    }
+
+    #[test]
+    fn a_read_only_place_for_the_runtime_is_named_and_what_is_there_stays() {
+        let home = Home::new();
+        let Some(mounted) = Mount::on(home.layout().lit_bin(), c"size=8m") else {
+            return;
+        };
+        fs::write(home.lit(), "an older one").unwrap();
+        mounted.make_read_only();
+        failure(
+            home.install(&["--no-start"]),
+            5,
+            &[home.layout().lit_bin().to_str().unwrap()],
+        );
+        assert_eq!(fs::read_to_string(home.lit()).unwrap(), "an older one");
+        mounted.make_writable();
+        home.install(&["--no-start"]).ok();
+    }
+
+    #[test]
+    fn settings_on_a_read_only_file_system_are_named() {
+        let home = Home::installed();
+        let dotfiles = home.beside("dotfiles");
+        let Some(mounted) = Mount::on(dotfiles.clone(), c"size=1m") else {
+            return;
+        };
+        let settings = dotfiles.join("settings.json");
+        fs::write(&settings, "{}").unwrap();
+        fs::remove_file(home.settings()).unwrap();
+        std::os::unix::fs::symlink(&settings, home.settings()).unwrap();
+        mounted.make_read_only();
+        let before = tree(Path::new(&dotfiles), &[]);
+        failure(home.install(&["--no-start"]), 8, &[home.settings().to_str().unwrap()]);
+        assert_same(&before, &tree(Path::new(&dotfiles), &[]));
+    }
+}

@@ -1,0 +1,371 @@
+//! What is printed where, what options mean wherever they come from, and how the program is used wrongly.
+
+use std::fs;
+use std::io::Read;
+
+use serde_json::Value;
+
+use super::harness::{Gem, Home, assert_says, is_default_port_taken};
+
+const COMMANDS: [&str; 17] = [
+    "install",
+    "doctor",
+    "serve",
+    "start",
+    "stop",
+    "restart",
+    "status",
+    "logs",
+    "pull",
+    "list",
+    "smoke",
+    "route",
+    "settings",
+    "bundle",
+    "service",
+    "uninstall",
+    "completions",
+];
+
+/// What differs from run to run and from machine to machine.
+fn filtered(home: &Home) -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    for (pattern, name) in [
+        (home.path().display().to_string(), "[HOME]"),
+        (home.work().display().to_string(), "[WORK]"),
+        (env!("CARGO_BIN_EXE_gem-setup").to_owned(), "[GEM-SETUP]"),
+    ] {
+        settings.add_filter(&escaped(&pattern), name);
+    }
+    for (pattern, name) in [
+        (r"gem-setup\.exe", "gem-setup"),
+        // What is or is not installed beside gem-setup.
+        (
+            r"(?m)^  (?:ok  |warn|skip) (loader|gpu|gemini|memory) .*\n(?:    fix: .*\n)?",
+            "  [machine] $1\n",
+        ),
+        (r"; \d+ to know about", ""),
+        (r"\d+ MB free", "[N] MB free"),
+        (r"SHA-256 [0-9a-f]{64}", "SHA-256 [HASH]"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[TIME]"),
+        (r"pid \d+", "pid [PID]"),
+        (r"(port |localhost:)\d+", "$1[PORT]"),
+        (r"linux-(?:x86_64|arm64)", "[TARGET]"),
+    ] {
+        settings.add_filter(pattern, name);
+    }
+    settings
+}
+
+fn escaped(text: &str) -> String {
+    text.chars().fold(String::new(), |mut text, c| {
+        if c.is_ascii_punctuation() {
+            text.push('\\');
+        }
+        text.push(c);
+        text
+    })
+}
+
+#[test]
+fn the_help_of_every_command() {
+    let home = Home::new();
+    filtered(&home).bind(|| {
+        insta::assert_snapshot!("help", home.gem(&["--help"]).ok().stdout);
+        for command in COMMANDS {
+            insta::assert_snapshot!(format!("help-{command}"), home.gem(&[command, "--help"]).ok().stdout);
+        }
+        for (command, action) in [("settings", "apply"), ("bundle", "create")] {
+            let help = home.gem(&[command, action, "--help"]).ok().stdout;
+            insta::assert_snapshot!(format!("help-{command}-{action}"), help);
+        }
+    });
+    home.assert_untouched();
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn doctor_for_people_on_an_empty_home() {
+    let home = Home::new();
+    if is_default_port_taken() {
+        eprintln!("not tested: another program has the default port");
+        return;
+    }
+    let said = home.gem(&["doctor"]).ends(10).stdout;
+    filtered(&home).bind(|| insta::assert_snapshot!("doctor-empty", said));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn doctor_for_people_on_a_healthy_home() {
+    let home = Home::serving();
+    let said = home.gem(&["doctor"]).ok().stdout;
+    filtered(&home).bind(|| insta::assert_snapshot!("doctor-healthy", said));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn doctor_for_people_with_two_faults() {
+    let home = Home::serving();
+    home.gem(&["stop"]).ok();
+    let text = fs::read_to_string(home.settings()).unwrap();
+    fs::write(home.settings(), text.replace("\"enabled\": true", "\"enabled\": false")).unwrap();
+    let said = home.gem(&["doctor"]).ends(10).stdout;
+    filtered(&home).bind(|| insta::assert_snapshot!("doctor-two-faults", said));
+}
+
+#[test]
+fn version_is_told_three_ways() {
+    let home = Home::new();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(home.gem(&["version"]).ok().stdout, format!("gem-setup {version}\n"));
+    assert_eq!(home.gem(&["--version"]).ok().stdout, format!("gem-setup {version}\n"));
+    assert_eq!(home.gem(&["version", "--json"]).ok().json()["version"], version);
+    home.assert_untouched();
+}
+
+#[test]
+fn completions_are_there_for_four_shells() {
+    let home = Home::new();
+    for (shell, mark) in [
+        ("bash", "complete -F _gem__setup"),
+        ("zsh", "#compdef gem-setup"),
+        ("fish", "complete -c gem-setup"),
+        ("powershell", "Register-ArgumentCompleter"),
+    ] {
+        let script = home.gem(&["completions", shell]).ok().stdout;
+        assert_says(&script, &[mark, "uninstall", "accept-terms"]);
+        assert!(!script.contains("__guard"), "{shell} completes what is hidden");
+    }
+    home.gem(&["completions", "cmd"]).ends(2);
+    home.assert_untouched();
+}
+
+#[test]
+fn a_wrong_command_line_is_a_usage_error() {
+    let home = Home::new();
+    for args in [
+        [].as_slice(),
+        &["frobnicate"],
+        &["install", "--frobnicate"],
+        &["install", "--port", "0"],
+        &["install", "--port", "70000"],
+        &["install", "--runtime", "llama"],
+        &["install", "--scope", "system"],
+        &["install", "--mirror", "not a url"],
+        &["install", "--target", "windows-x86_64"],
+        &["install", "--dry-run", "--target", "solaris-sparc"],
+        &["install", "--dry-run", "--catalog", "no-such-file.toml"],
+        &["serve", "--fast-path", "2"],
+        &["serve", "--classifier-deadline", "soon"],
+        &["pull"],
+        &["settings"],
+        &["--config", "no-such-file.toml", "status"],
+    ] {
+        let run = home.gem(args).ends(2);
+        assert!(!run.stderr.is_empty(), "{args:?}");
+        assert_eq!(run.stdout, "", "{args:?}");
+    }
+    home.assert_untouched();
+}
+
+/// Where the plan says that the server will be.
+#[track_caller]
+fn planned_port(gem: Gem) -> String {
+    let run = gem.args(["install", "--dry-run", "--json"]).ok();
+    let events = run.events();
+    let step = events.iter().find(|event| event["id"] == "server").unwrap();
+    let detail = step["detail"].as_str().unwrap();
+    detail
+        .split("port ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn an_option_is_taken_from_flag_environment_file_and_default_in_this_order() {
+    let home = Home::new();
+    assert_eq!(planned_port(home.gem(&[])), "9379");
+    home.write(&home.layout().config_file(), "port = 1111\n");
+    assert_eq!(planned_port(home.gem(&[])), "1111");
+    assert_eq!(planned_port(home.gem(&[]).env("GEM_SETUP_PORT", "2222")), "2222");
+    let run = home
+        .gem(&["install", "--dry-run", "--json", "--port", "3333"])
+        .env("GEM_SETUP_PORT", "2222")
+        .ok();
+    assert_says(&run.stdout, &["on port 3333"]);
+
+    let other = home.beside("other.toml");
+    fs::write(&other, "port = 4444\n").unwrap();
+    assert_eq!(planned_port(home.gem(&["--config", other.to_str().unwrap()])), "4444");
+    assert_eq!(planned_port(home.gem(&[]).env("GEM_SETUP_CONFIG", &other)), "4444");
+}
+
+#[test]
+fn switches_and_lists_come_from_environment_and_file_too() {
+    let home = Home::new();
+    assert!(
+        home.gem(&["version"])
+            .env("GEM_SETUP_JSON", "1")
+            .ok()
+            .json()
+            .is_object()
+    );
+    home.write(
+        &home.layout().config_file(),
+        "json = true\nno_model = true\nmirror = [\"https://a.example\", \"https://b.example\"]\n",
+    );
+    let run = home.gem(&["install", "--dry-run"]).ok();
+    assert_eq!(run.step("model"), "skipped");
+    assert_says(&run.stdout, &["https://a.example/"]);
+}
+
+#[test]
+fn the_home_comes_from_the_environment_too() {
+    let home = Home::new();
+    for variable in ["GEM_SETUP_HOME", "GEMINI_CLI_HOME"] {
+        let other = home.beside(variable);
+        fs::create_dir_all(other.join(".gemini")).unwrap();
+        fs::write(other.join(".gemini/settings.json"), "{ oops").unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gem-setup"));
+        command
+            .args(["settings", "show"])
+            .env(variable, &other)
+            .current_dir(home.work());
+        let run = Gem::new(command).ends(8);
+        assert_says(&run.stderr, &[other.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_a_usage_error_that_names_file_and_key() {
+    let home = Home::new();
+    let file = home.layout().config_file();
+    for (text, word) in [
+        ("prot = 9379\n", "prot"),
+        ("port = \"many\"\n", "port"),
+        ("port = { a = 1 }\n", "port"),
+        ("port = \n", "line 1"),
+        ("home = \"/tmp\"\n", "home"),
+    ] {
+        home.write(&file, text);
+        let run = home.gem(&["install", "--dry-run"]).ends(2);
+        assert_says(&run.stderr, &[word]);
+        if word != "port" || text.contains('{') {
+            assert_says(&run.stderr, &[file.to_str().unwrap()]);
+        }
+    }
+    fs::remove_file(&file).unwrap();
+    let run = home
+        .gem(&["install", "--dry-run"])
+        .env("GEM_SETUP_PORT", "many")
+        .ends(2);
+    assert_says(&run.stderr, &["GEM_SETUP_PORT", "many"]);
+}
+
+#[test]
+fn with_json_standard_output_holds_json_alone() {
+    let home = Home::serving();
+    let bundle = home.beside("bundle");
+    for (args, status) in [
+        (["doctor"].as_slice(), 0),
+        (&["status"], 0),
+        (&["start"], 0),
+        (&["smoke"], 0),
+        (&["list"], 0),
+        (&["settings", "show"], 0),
+        (&["settings", "apply"], 0),
+        (&["route", "List the files here.", "--classifier", "builtin"], 0),
+        (
+            &[
+                "bundle",
+                "create",
+                bundle.to_str().unwrap(),
+                "--mirror",
+                &home.mirror.url(),
+            ],
+            0,
+        ),
+        (&["version"], 0),
+        (&["restart"], 0),
+        (&["stop"], 0),
+        (&["smoke"], 7),
+        (&["settings", "remove"], 0),
+        (&["uninstall", "--purge"], 0),
+    ] {
+        let run = home.gem(&["--json"]).args(args).ends(status);
+        assert!(run.json().is_object(), "{args:?}: {run:#?}");
+    }
+}
+
+#[test]
+fn a_failed_command_says_so_on_standard_error_with_json_too() {
+    let home = Home::new();
+    let run = home.gem(&["--json", "smoke"]).ends(7);
+    assert_says(&run.stderr, &["error: ", "hint: "]);
+    assert_eq!(run.json()["ok"], false);
+}
+
+#[test]
+fn colour_is_used_when_it_is_asked_for() {
+    let home = Home::new();
+    let red = "\u{1b}[31m";
+    assert!(!home.gem(&["doctor"]).ends(10).stdout.contains('\u{1b}'));
+    assert!(home.gem(&["--color", "always", "doctor"]).ends(10).stdout.contains(red));
+    assert!(
+        home.gem(&["doctor"])
+            .env("GEM_SETUP_COLOR", "always")
+            .ends(10)
+            .stdout
+            .contains(red)
+    );
+    let never = home
+        .gem(&["--color", "never", "doctor"])
+        .env("CLICOLOR_FORCE", "1")
+        .ends(10);
+    assert!(!never.stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn quiet_leaves_results_and_errors() {
+    let home = Home::new();
+    let run = home.gem(&["--quiet", "settings", "apply", "--scope", "workspace"]).ok();
+    assert_eq!(run.stderr, "");
+    let run = home.gem(&["--quiet", "install", "--no-start"]).ends(3);
+    assert_says(&run.stderr, &["error: "]);
+}
+
+/// Whoever reads less than all of it, such as `head`, closes the pipe.
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let home = Home::new();
+    for args in [
+        ["completions", "bash"].as_slice(),
+        &["doctor"],
+        &["--help"],
+        &["settings", "show"],
+    ] {
+        let mut child = home.gem(args).spawn();
+        drop(child.stdout.take());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let status = child.wait().unwrap();
+        assert!(!said.contains("panicked"), "{args:?}: {said}");
+        assert!(status.code() != Some(101), "{args:?}: {status}");
+        assert!(!said.to_lowercase().contains("broken pipe"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_result_is_the_last_event_even_before_anything_began() {
+    let home = Home::new();
+    fs::write(home.catalog(), "format = 9").unwrap();
+    let run = home.install(&[]).ends(2);
+    let events: Vec<Value> = run.events();
+    assert_eq!(events.len(), 10, "nine steps and the result: {events:#?}");
+    assert_eq!(run.result()["error"]["kind"], "usage");
+}

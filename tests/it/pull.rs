@@ -1,0 +1,288 @@
+//! The model and its terms: asked for once, pulled once, and told well when it fails.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gem_setup_support::stand_in::MODEL_BYTES;
+use serde_json::Value;
+
+use super::harness::{Home, MODEL, TERMS, assert_says, finish};
+
+/// How the terms of the home's model were accepted.
+fn recorded(home: &Home) -> Value {
+    let text = fs::read_to_string(home.layout().terms_file()).unwrap();
+    let record: Value = serde_json::from_str(&text).unwrap();
+    record["accepted"][0].clone()
+}
+
+#[test]
+fn without_a_terminal_and_without_acceptance_nothing_is_downloaded_or_written() {
+    let home = Home::new();
+    let run = home.install_unaccepted(&[]).ends(3);
+    let error = &run.result()["error"];
+    assert_says(error["message"].as_str().unwrap(), &[MODEL, TERMS]);
+    assert_says(error["hint"].as_str().unwrap(), &["--accept-terms"]);
+    home.assert_untouched();
+
+    // What stands in a pipe is no answer of a person.
+    home.install_unaccepted(&[]).input("y\n").ends(3);
+    home.assert_untouched();
+}
+
+#[test]
+fn pull_asks_for_acceptance_too() {
+    let home = Home::new();
+    home.install(&["--no-start", "--no-model"]).ok();
+    let run = home.gem(&["pull", MODEL]).ends(3);
+    assert_says(&run.stderr, &["--accept-terms", TERMS]);
+    assert_eq!(home.invocations("pull"), 0);
+    assert!(!home.layout().terms_file().exists());
+
+    let run = home.gem(&["pull", MODEL, "--json", "--accept-terms"]).ok();
+    assert_eq!(run.changed(), ["model"]);
+    assert_eq!(recorded(&home)["how"], "flag");
+    assert_says(&home.gem(&["list"]).ok().stdout, &[MODEL]);
+}
+
+#[test]
+fn acceptance_is_on_record_with_model_pages_time_and_how() {
+    let home = Home::new();
+    home.install(&["--no-start"]).ok();
+    let record = recorded(&home);
+    assert_eq!(record["model"], MODEL);
+    assert_eq!(record["urls"][0], TERMS);
+    assert_eq!(record["how"], "flag");
+    let time = record["time"].as_str().unwrap();
+    assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+}
+
+#[test]
+fn acceptance_comes_from_the_environment_and_from_the_configuration_too() {
+    for consent in ["--consent", "--accept-terms"] {
+        let home = Home::new();
+        home.install_unaccepted(&["--no-start", consent]).ok();
+        assert_eq!(recorded(&home)["how"], "flag");
+    }
+    let home = Home::new();
+    home.install_unaccepted(&["--no-start"])
+        .env("GEM_SETUP_ACCEPT_TERMS", "1")
+        .ok();
+    assert_eq!(recorded(&home)["how"], "env");
+
+    let home = Home::new();
+    home.write(&home.layout().config_file(), "accept_terms = true\n");
+    home.install_unaccepted(&["--no-start"]).ok();
+    assert_eq!(recorded(&home)["how"], "env");
+}
+
+#[cfg(unix)]
+mod at_a_terminal {
+    use super::{Home, MODEL, TERMS, assert_says, recorded};
+    use crate::harness::{Gem, on_a_terminal};
+
+    const QUESTION: &str = "Do you accept these terms?";
+
+    fn install(home: &Home) -> Gem {
+        home.gem(&["install", "--no-start", "--mirror", &home.mirror.url(), "--catalog"])
+            .arg(home.catalog())
+    }
+
+    #[test]
+    fn no_is_no_and_leaves_nothing_behind() {
+        for answer in ["n", "\r", "\u{1b}"] {
+            let home = Home::new();
+            let run = on_a_terminal(install(&home), QUESTION, answer);
+            assert_eq!(run.status, 3, "{answer:?}: {run:#?}");
+            assert_says(&run.stdout, &[TERMS, MODEL, "were not accepted"]);
+            home.assert_untouched();
+        }
+    }
+
+    #[test]
+    fn yes_goes_on_and_is_on_record_as_an_answer() {
+        let home = Home::new();
+        let run = on_a_terminal(install(&home), QUESTION, "y");
+        assert_eq!(run.status, 0, "{run:#?}");
+        assert_eq!(recorded(&home)["how"], "prompt");
+        assert_eq!(home.invocations("pull"), 1);
+    }
+
+    #[test]
+    fn pull_asks_as_well() {
+        let home = Home::new();
+        home.install(&["--no-start", "--no-model"]).ok();
+        let run = on_a_terminal(home.gem(&["pull", MODEL]), QUESTION, "n");
+        assert_eq!(run.status, 3, "{run:#?}");
+        assert!(!home.layout().terms_file().exists());
+        let run = on_a_terminal(home.gem(&["pull", MODEL]), QUESTION, "y");
+        assert_eq!(run.status, 0, "{run:#?}");
+        assert_eq!(recorded(&home)["how"], "prompt");
+    }
+}
+
+#[test]
+fn a_model_that_is_there_is_not_pulled_again() {
+    let home = Home::installed();
+    let run = home.gem(&["pull", MODEL, "--json"]).ok();
+    assert_eq!(run.changed(), Vec::<String>::new());
+    assert_eq!(run.step("model"), "ok");
+    home.install(&["--no-start"]).ok();
+    assert_eq!(home.invocations("pull"), 1);
+
+    assert_eq!(
+        home.gem(&["pull", MODEL, "--json", "--force"]).ok().changed(),
+        ["model"]
+    );
+    assert_eq!(home.invocations("pull"), 2);
+}
+
+#[test]
+fn a_pull_tells_its_progress_in_bytes() {
+    let mut home = Home::new();
+    home.set("STAND_IN_PULL", "slow");
+    let run = home.install(&["--no-start"]).ok();
+    let events = run.events();
+    let told = events
+        .iter()
+        .filter(|event| event["event"] == "progress" && event["id"] == "model");
+    let done: Vec<u64> = told.map(|event| event["done"].as_u64().unwrap()).collect();
+    assert!(done.len() >= 3, "{done:?}");
+    assert!(done.is_sorted(), "{done:?}");
+    assert!((96_860_000..=968_600_000).contains(done.last().unwrap()), "{done:?}");
+}
+
+#[test]
+fn a_failed_pull_ends_with_the_tail_of_its_output_and_can_be_repeated() {
+    let mut home = Home::new();
+    home.set("STAND_IN_PULL", "fail");
+    let run = home.install(&["--no-start"]).ends(7);
+    let error = &run.result()["error"];
+    assert_says(
+        error["message"].as_str().unwrap(),
+        &["pull", MODEL, "connection reset by peer", "Terms accepted."],
+    );
+    assert_eq!(run.step("model"), "failed");
+    assert!(
+        !home.settings().exists(),
+        "nothing is switched on before the model is there"
+    );
+
+    home.set("STAND_IN_PULL", "");
+    assert_eq!(home.install(&["--no-start"]).ok().changed(), ["model", "settings"]);
+}
+
+#[test]
+fn a_gated_model_names_the_variable_and_the_token_is_never_shown() {
+    const TOKEN: &str = "hf_aVerySecretToken";
+    let mut home = Home::new();
+    home.set("STAND_IN_PULL", "gated");
+    let run = home.install(&["--no-start"]).ends(7);
+    assert_says(
+        run.result()["error"]["hint"].as_str().unwrap(),
+        &["HUGGING_FACE_HUB_TOKEN"],
+    );
+
+    home.set("HUGGING_FACE_HUB_TOKEN", TOKEN);
+    let run = home.install(&["-vv"]).ok();
+    let pull = home
+        .trace()
+        .into_iter()
+        .rfind(|event| event["invoked"][0] == "pull")
+        .unwrap();
+    assert_eq!(pull["token"], TOKEN, "it reaches the runtime");
+    for text in [
+        &run.stdout,
+        &run.stderr,
+        &home.gem(&["logs"]).ok().stdout,
+        &home.doctor().stdout,
+    ] {
+        assert!(!text.contains(TOKEN), "{text}");
+    }
+    for (path, file) in super::harness::tree(&home.path(), &[]) {
+        let bytes = file.map(|(bytes, _)| bytes).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&bytes).contains(TOKEN), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_token_that_the_runtime_prints_is_hidden() {
+    const TOKEN: &str = "hf_aVerySecretToken";
+    let lit = if cfg!(unix) {
+        "#!/bin/sh\necho \"refused: $HUGGING_FACE_HUB_TOKEN\" >&2\nexit 1\n"
+    } else {
+        return;
+    };
+    let mut home = Home::publishing(lit.as_bytes());
+    home.set("HUGGING_FACE_HUB_TOKEN", TOKEN);
+    let run = home.install(&["--no-start"]).ends(7);
+    assert_says(&run.stdout, &["refused: [hidden]"]);
+    assert!(!run.stdout.contains(TOKEN) && !run.stderr.contains(TOKEN), "{run:#?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_pull_says_so_and_leaves_no_process_behind() {
+    use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+    let mut home = Home::new();
+    home.set("STAND_IN_PULL", "hang");
+    let child = home.install(&["--no-start"]).spawn();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while home.invocations("pull") == 0 {
+        assert!(Instant::now() < deadline, "the pull never began");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let pull = home
+        .trace()
+        .into_iter()
+        .find(|event| event["invoked"][0] == "pull")
+        .unwrap();
+    let pull = Pid::from_raw(i32::try_from(pull["pid"].as_u64().unwrap()).unwrap()).unwrap();
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::INT).unwrap();
+    let run = finish(child);
+    assert_eq!(run.status, 7, "{run:#?}");
+    assert_says(
+        run.result()["error"]["message"].as_str().unwrap(),
+        &["interrupted", MODEL],
+    );
+    assert!(test_kill_process(pull).is_err(), "the pull goes on");
+    assert!(!home.layout().models().join(MODEL).exists());
+}
+
+#[test]
+fn a_model_that_the_runtime_does_not_know_is_a_fault_of_the_runtime() {
+    let home = Home::installed();
+    let run = home.gem(&["pull", "no-such-model", "--json"]).ends(7);
+    assert_says(
+        run.result()["error"]["message"].as_str().unwrap(),
+        &["no-such-model", "registry"],
+    );
+}
+
+#[test]
+fn without_a_runtime_there_is_nothing_to_pull_with() {
+    let home = Home::new();
+    let run = home.gem(&["pull", MODEL, "--accept-terms"]).ends(7);
+    assert_says(&run.stderr, &[MODEL, "gem-setup install"]);
+}
+
+#[test]
+fn list_names_what_was_pulled_and_the_registry() {
+    let home = Home::installed();
+    assert_says(&home.gem(&["list"]).ok().stdout, &[MODEL]);
+    assert_says(&home.gem(&["list", "--show_all"]).ok().stdout, &[MODEL, "other-model"]);
+    let listing = home.gem(&["list", "--json"]).ok().json();
+    assert_eq!(listing["models"][0], MODEL);
+    assert_eq!(
+        fs::read(home.layout().models().join(MODEL).join("model.litertlm")).unwrap(),
+        MODEL_BYTES
+    );
+}
+
+#[test]
+fn list_fails_without_a_runtime() {
+    let home = Home::new();
+    let run = home.gem(&["list"]).ends(7);
+    assert_says(&run.stderr, &["lit", "hint"]);
+}

@@ -1,0 +1,230 @@
+//! `settings` and `uninstall`: what is written into Gemini CLI's files, and that it can be taken out again.
+
+use std::fs;
+use std::net::TcpStream;
+
+use gem_platform::process::is_alive;
+use serde_json::{Value, json};
+
+use super::harness::{Home, MODEL, assert_says, tree};
+
+/// Settings that a person has written, with all that JSON with comments allows.
+const OWN: &str = "\u{feff}{\r\n\t// mine\r\n\t\"theme\" : \"Größe\", /* dark */\r\n\t\"experimental\": {\"other\": [1,2,],},\r\n}\r\n";
+
+#[test]
+fn uninstall_restores_the_settings_byte_for_byte_and_leaves_nothing_running() {
+    let home = Home::new();
+    home.write(&home.settings(), OWN);
+    home.install(&[]).ok();
+    let written = fs::read_to_string(home.settings()).unwrap();
+    assert_says(
+        &written,
+        &[
+            "// mine",
+            "Größe",
+            "/* dark */",
+            "\"other\": [1,2,]",
+            "gemmaModelRouter",
+            "\r\n",
+        ],
+    );
+    let processes = home.processes();
+
+    let run = home.gem(&["uninstall", "--json"]).ok().json();
+    assert_eq!(
+        (&run["stopped"], &run["settings"][0]["outcome"]),
+        (&json!(true), &json!("restored"))
+    );
+    assert_eq!(fs::read_to_string(home.settings()).unwrap(), OWN);
+    assert!(!processes.iter().any(is_alive));
+    assert!(TcpStream::connect(("127.0.0.1", home.port)).is_err());
+    assert!(!home.layout().lit_bin().exists());
+    assert!(!home.layout().state_file().exists());
+    assert!(
+        home.layout().models().join(MODEL).exists(),
+        "the model goes with --purge alone"
+    );
+    assert_eq!(home.doctor().status, 10);
+}
+
+#[test]
+fn what_was_changed_since_the_installation_stays() {
+    let home = Home::new();
+    home.write(&home.settings(), OWN);
+    home.install(&["--no-start"]).ok();
+    let text = fs::read_to_string(home.settings()).unwrap();
+    fs::write(home.settings(), text.replace("Größe", "light")).unwrap();
+    home.gem(&["uninstall"]).ok();
+    let left = fs::read_to_string(home.settings()).unwrap();
+    assert!(!left.contains("gemmaModelRouter"), "{left}");
+    assert_says(&left, &["// mine", "\"light\"", "/* dark */", "\"other\": [1,2,]"]);
+}
+
+#[test]
+fn purge_leaves_nothing_of_its_own() {
+    let home = Home::serving();
+    let own = home.layout().gemini().join("GEMINI.md");
+    home.write(&own, "mine");
+    let run = home.gem(&["uninstall", "--purge"]).ok();
+    assert_says(&run.stdout, &["stopped the server", "deleted"]);
+    let left: Vec<_> = tree(&home.path(), &[])
+        .into_iter()
+        .filter(|(_, file)| file.is_some())
+        .map(|(path, _)| path)
+        .collect();
+    assert_eq!(left, [std::path::Path::new(".gemini/GEMINI.md")]);
+}
+
+#[test]
+fn uninstall_of_nothing_does_nothing() {
+    let home = Home::new();
+    for args in [["uninstall"].as_slice(), &["uninstall", "--purge"]] {
+        assert_says(&home.gem(args).ok().stdout, &["nothing to undo"]);
+        home.assert_untouched();
+    }
+}
+
+#[test]
+fn after_uninstall_install_works_again() {
+    let home = Home::installed();
+    home.gem(&["uninstall"]).ok();
+    let run = home.install_unaccepted(&["--no-start"]).ok();
+    assert_eq!(
+        run.changed(),
+        ["runtime", "settings"],
+        "terms and model are still there"
+    );
+}
+
+#[test]
+fn uninstall_leaves_settings_alone_that_do_not_parse() {
+    let home = Home::installed();
+    fs::write(home.settings(), "{ oops").unwrap();
+    let run = home.gem(&["uninstall"]).ends(8);
+    assert_says(&run.stderr, &[home.settings().to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(home.settings()).unwrap(), "{ oops");
+}
+
+#[test]
+fn show_tells_each_value_and_where_it_comes_from() {
+    let home = Home::installed();
+    let shown = home.gem(&["settings", "show"]).ok().stdout;
+    let user = home.settings();
+    let user = user.to_str().unwrap();
+    assert_says(
+        &shown,
+        &[
+            "enabled",
+            "true",
+            "classifier.host",
+            &home.port.to_string(),
+            MODEL,
+            "user",
+            user,
+        ],
+    );
+
+    let workspace = home.work().join(".gemini/settings.json");
+    home.write(
+        &workspace,
+        r#"{"experimental": {"gemmaModelRouter": {"enabled": false, "binaryPath": "/tmp/evil"}}}"#,
+    );
+    let untrusted = home.gem(&["settings", "show", "--json"]).ok().json();
+    assert_eq!(untrusted["settings"]["enabled"]["value"], true);
+    let trusted = home
+        .gem(&["settings", "show", "--json"])
+        .env("GEMINI_CLI_TRUST_WORKSPACE", "true")
+        .ok()
+        .json();
+    assert_eq!(trusted["settings"]["enabled"]["value"], false);
+    assert_eq!(trusted["settings"]["enabled"]["origin"], "workspace");
+    let binary = trusted["settings"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .find(|(key, _)| key.to_lowercase().contains("binary"));
+    assert_eq!(
+        binary.unwrap().1["value"],
+        env!("CARGO_BIN_EXE_gem-setup"),
+        "a repository never chooses what is run"
+    );
+}
+
+#[test]
+fn show_on_an_empty_home_tells_the_defaults_and_writes_nothing() {
+    let home = Home::new();
+    assert_says(
+        &home.gem(&["settings", "show"]).ok().stdout,
+        &["enabled", "false", "http://localhost:9379", "default"],
+    );
+    home.assert_untouched();
+}
+
+#[test]
+fn apply_and_remove_change_the_routers_keys_alone() {
+    let home = Home::new();
+    home.write(&home.settings(), OWN);
+    let applied = home.gem(&["settings", "apply", "--port", "4711", "--json"]).ok().json();
+    assert_eq!(applied["changed"], true);
+    let text = fs::read_to_string(home.settings()).unwrap();
+    assert_says(&text, &["// mine", "http://localhost:4711", "\"enabled\": true"]);
+    let again = home.gem(&["settings", "apply", "--port", "4711"]).ok();
+    assert_says(&again.stdout, &["nothing changed"]);
+    assert_eq!(fs::read_to_string(home.settings()).unwrap(), text);
+
+    home.gem(&["settings", "remove"]).ok();
+    let text = fs::read_to_string(home.settings()).unwrap();
+    assert!(!text.contains("gemmaModelRouter"), "{text}");
+    assert_says(&text, &["// mine", "Größe", "/* dark */", "\"other\": [1,2,]"]);
+    home.gem(&["settings", "remove"]).ok();
+}
+
+#[test]
+fn apply_in_the_workspace_never_names_an_executable_there() {
+    let home = Home::new();
+    home.gem(&["settings", "apply", "--scope", "workspace"]).ok();
+    let text = fs::read_to_string(home.work().join(".gemini/settings.json")).unwrap();
+    assert!(!text.contains("binaryPath"), "{text}");
+    assert_eq!(home.router()["binaryPath"], env!("CARGO_BIN_EXE_gem-setup"));
+    home.gem(&["settings", "remove", "--scope", "workspace"]).ok();
+    let text = fs::read_to_string(home.work().join(".gemini/settings.json")).unwrap_or_default();
+    assert!(!text.contains("gemmaModelRouter"), "{text}");
+}
+
+#[test]
+fn settings_that_do_not_parse_are_left_alone_with_their_line() {
+    let home = Home::new();
+    let broken = "{\n  \"a\": 1,\n  oops\n}";
+    home.write(&home.settings(), broken);
+    for args in [["settings", "show"], ["settings", "apply"], ["settings", "remove"]] {
+        let run = home.gem(&args).ends(8);
+        assert_says(&run.stderr, &[home.settings().to_str().unwrap(), "line 3"]);
+        assert_eq!(fs::read_to_string(home.settings()).unwrap(), broken);
+    }
+}
+
+#[test]
+fn a_backup_of_the_settings_is_kept() {
+    let home = Home::new();
+    home.write(&home.settings(), OWN);
+    home.install(&["--no-start"]).ok();
+    let backups = tree(&home.layout().backups(), &[]);
+    let kept = backups
+        .into_values()
+        .flatten()
+        .any(|(bytes, _)| bytes == OWN.as_bytes());
+    assert!(kept, "no copy of what was there before");
+}
+
+#[test]
+fn the_settings_stay_valid_for_a_plain_json_reader_where_they_were_plain() {
+    let home = Home::new();
+    home.write(
+        &home.settings(),
+        "{\n    \"ui\": {\n        \"theme\": \"dark\"\n    }\n}",
+    );
+    home.install(&["--no-start"]).ok();
+    let value: Value = serde_json::from_str(&fs::read_to_string(home.settings()).unwrap()).unwrap();
+    assert_eq!(value["ui"]["theme"], "dark");
+    assert_eq!(value["experimental"]["gemmaModelRouter"]["enabled"], true);
+}
