@@ -178,7 +178,9 @@ pub enum Error {
 
 /// Whether the model's host asks for a token.
 fn is_gated(tail: &str) -> bool {
-    ["HUGGING_FACE_HUB_TOKEN", "401", "HTTP 403"].iter().any(|sign| tail.contains(sign))
+    ["HUGGING_FACE_HUB_TOKEN", "401", "HTTP 403"]
+        .iter()
+        .any(|sign| tail.contains(sign))
 }
 
 fn tail_of(tail: &str) -> String {

@@ -34,8 +34,8 @@ use crate::error::{Failure, Kind, chain};
 use crate::fetch::Fetcher;
 use crate::layout::Layout;
 use crate::progress::Progress;
-use crate::runtime::terms::How;
 use crate::runtime::litert_lm::{self, Venv};
+use crate::runtime::terms::How;
 use crate::runtime::{Builtin, Lit, LitertLm, Runtime, RuntimeName, token};
 use crate::settings::{Destination, Places, RouterValues};
 

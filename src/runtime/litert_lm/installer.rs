@@ -24,7 +24,14 @@ use crate::runtime::lit::output_of;
 const OLDEST: (u32, u32) = (3, 10);
 /// Where Python may be found; a versioned name helps where the plain one is too old (macOS has 3.9).
 const PYTHONS: [&str; 8] = [
-    "python3", "python", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "py",
+    "python3",
+    "python",
+    "python3.14",
+    "python3.13",
+    "python3.12",
+    "python3.11",
+    "python3.10",
+    "py",
 ];
 /// Debian keeps `ensurepip` in a package of its own; without it there is no `venv`.
 const PROBE: &str = "import sys, importlib.util as u; \
@@ -55,7 +62,10 @@ impl fmt::Display for Installer {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nothing on the PATH can build one.
-    #[error("cannot install `litert-lm`: neither uv nor a usable Python was found{}", reasons(rejected))]
+    #[error(
+        "cannot install `litert-lm`: neither uv nor a usable Python was found{}",
+        reasons(rejected)
+    )]
     NoPython {
         /// What was found and why it is of no use.
         rejected: Vec<String>,
@@ -107,7 +117,11 @@ pub enum Error {
 }
 
 fn reasons(rejected: &[String]) -> String {
-    if rejected.is_empty() { String::new() } else { format!(" ({})", rejected.join("; ")) }
+    if rejected.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", rejected.join("; "))
+    }
 }
 
 impl Error {
@@ -144,7 +158,9 @@ impl Explain for Error {
                 "the package index offers other files than the catalog names: use another index (PIP_INDEX_URL, \
                  UV_DEFAULT_INDEX), or a catalog of your own with `--catalog`"
             }
-            Self::Install { tail, .. } if tail.contains("No space left") => "free disk space, then run the command again",
+            Self::Install { tail, .. } if tail.contains("No space left") => {
+                "free disk space, then run the command again"
+            }
             Self::Install { .. } => {
                 "check the connection to the package index (PIP_INDEX_URL, UV_DEFAULT_INDEX and HTTPS_PROXY are respected), \
                  then run the command again"
@@ -189,7 +205,9 @@ impl Installer {
             Self::Python(python) => (command(python, ["-m", "venv"]), pip_install(venv)),
         };
         install.args.extend(["--only-binary".into(), ":all:".into()]);
-        install.args.extend(has_hashes.then(|| OsString::from("--require-hashes")));
+        install
+            .args
+            .extend(has_hashes.then(|| OsString::from("--require-hashes")));
         install.args.extend(["--requirement".into(), file.into()]);
         [with_args(create, [venv.root().into()]), install]
     }
@@ -201,11 +219,15 @@ fn judge(python: &Path, answer: Result<String, super::Error>) -> Result<(), Stri
     let answer = answer.map_err(|error| format!("`{shown}` does not work: {}", chain(&error)))?;
     let mut words = answer.split_whitespace();
     let version = words.next().unwrap_or_default();
-    let parsed = version.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    let parsed = version
+        .split_once('.')
+        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
     match parsed {
         None => Err(format!("`{shown}` does not say its version")),
         Some(parsed) if parsed < OLDEST => Err(format!("`{shown}` is Python {version}, 3.10 is needed")),
-        Some(_) if words.next() != Some("True") => Err(format!("`{shown}` lacks venv: its module ensurepip is missing")),
+        Some(_) if words.next() != Some("True") => {
+            Err(format!("`{shown}` lacks venv: its module ensurepip is missing"))
+        }
         Some(_) => Ok(()),
     }
 }
@@ -240,9 +262,15 @@ fn pip_install(venv: &Venv) -> Program {
 }
 
 fn uv_install(uv: &Path, venv: &Venv, environment: &Environment) -> Program {
-    let mut program = command(uv, ["pip", "install", "--no-progress", "--compile-bytecode", "--python"]);
+    let mut program = command(
+        uv,
+        ["pip", "install", "--no-progress", "--compile-bytecode", "--python"],
+    );
     program.args.push(venv.python().into());
-    if environment.var("PIP_NO_INDEX").is_some_and(|value| !["0", "false", "no", "off"].contains(&value)) {
+    if environment
+        .var("PIP_NO_INDEX")
+        .is_some_and(|value| !["0", "false", "no", "off"].contains(&value))
+    {
         program.args.push("--no-index".into());
     }
     program.env = uv_index(environment);
@@ -251,7 +279,9 @@ fn uv_install(uv: &Path, venv: &Venv, environment: &Environment) -> Program {
 
 /// pip's variables for the index as uv knows them, where uv has none of its own set: whoever needs a mirror needs it for both.
 fn uv_index(environment: &Environment) -> Vec<(OsString, OsString)> {
-    let has_index = environment.vars().any(|(name, _)| name.starts_with("UV_") && name.contains("INDEX"));
+    let has_index = environment
+        .vars()
+        .any(|(name, _)| name.starts_with("UV_") && name.contains("INDEX"));
     let mut variables = Vec::new();
     let mut pass = |from: &str, to: &str, separator: &str| {
         if let Some(value) = environment.var(from).filter(|_| environment.var(to).is_none()) {
@@ -265,7 +295,10 @@ fn uv_index(environment: &Environment) -> Vec<(OsString, OsString)> {
     }
     pass("PIP_FIND_LINKS", "UV_FIND_LINKS", ",");
     pass("PIP_TRUSTED_HOST", "UV_INSECURE_HOST", " ");
-    if let Some(file) = environment.var("PIP_CERT").filter(|_| environment.var("SSL_CERT_FILE").is_none()) {
+    if let Some(file) = environment
+        .var("PIP_CERT")
+        .filter(|_| environment.var("SSL_CERT_FILE").is_none())
+    {
         variables.push(("SSL_CERT_FILE".into(), file.into()));
     }
     variables
@@ -326,14 +359,26 @@ async fn build(
     let [create, install] = installer
         .commands(venv, &file, has_hashes, environment)
         .map(|program| in_scratch(program, &scratch));
-    run(&create, guard, progress, |command, status, tail| Error::Create { command, status, tail }).await?;
-    run(&install, guard, progress, |command, status, tail| Error::Install { command, status, tail }).await?;
+    run(&create, guard, progress, |command, status, tail| Error::Create {
+        command,
+        status,
+        tail,
+    })
+    .await?;
+    run(&install, guard, progress, |command, status, tail| Error::Install {
+        command,
+        status,
+        tail,
+    })
+    .await?;
     std::fs::remove_dir_all(&scratch).map_err(directory)?;
     confirm(&venv.program(), version).await
 }
 
 fn in_scratch(mut program: Program, scratch: &Path) -> Program {
-    program.env.extend(["TMPDIR", "TMP", "TEMP"].map(|name| (name.into(), scratch.into())));
+    program
+        .env
+        .extend(["TMPDIR", "TMP", "TEMP"].map(|name| (name.into(), scratch.into())));
     program
 }
 
@@ -359,7 +404,9 @@ async fn run(
 
 /// Whether a line of pip or uv is worth being shown while one waits.
 fn is_news(line: &str) -> bool {
-    ["Downloading ", "Installing ", "Installed "].iter().any(|start| line.trim_start().starts_with(start))
+    ["Downloading ", "Installing ", "Installed "]
+        .iter()
+        .any(|start| line.trim_start().starts_with(start))
 }
 
 async fn confirm(program: &Path, version: &str) -> Result<(), Error> {
@@ -383,7 +430,9 @@ mod tests {
     use gem_platform::Os;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Environment::new(variables, "/", "/home/me")
     }
 
@@ -403,7 +452,10 @@ mod tests {
         assert_eq!(text(&create), "python3 -m venv /e");
         let install = text(&install);
         assert!(install.starts_with("python -m pip install "), "{install}");
-        assert!(install.ends_with("--only-binary :all: --require-hashes --requirement /r.txt"), "{install}");
+        assert!(
+            install.ends_with("--only-binary :all: --require-hashes --requirement /r.txt"),
+            "{install}"
+        );
         let [_, plain] = Installer::Uv("/bin/uv".into()).commands(&venv(), file, false, &environment(&[]));
         assert!(!text(&plain).contains("--require-hashes"));
         assert!(text(&plain).contains("--python /e/bin/python"));
@@ -430,7 +482,10 @@ mod tests {
 
     #[test]
     fn an_index_that_is_set_for_uv_stays() {
-        let both = environment(&[("PIP_INDEX_URL", "https://a/simple"), ("UV_INDEX_URL", "https://b/simple")]);
+        let both = environment(&[
+            ("PIP_INDEX_URL", "https://a/simple"),
+            ("UV_INDEX_URL", "https://b/simple"),
+        ]);
         assert_eq!(uv_index(&both), []);
     }
 
@@ -455,7 +510,13 @@ mod tests {
             kind("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE."),
             Kind::Verification
         );
-        assert_eq!(kind("  × Failed to download\n  ╰─▶ Hash mismatch for `click`"), Kind::Verification);
-        assert_eq!(kind("ERROR: No matching distribution found for litert-lm==0.18.1"), Kind::Download);
+        assert_eq!(
+            kind("  × Failed to download\n  ╰─▶ Hash mismatch for `click`"),
+            Kind::Verification
+        );
+        assert_eq!(
+            kind("ERROR: No matching distribution found for litert-lm==0.18.1"),
+            Kind::Download
+        );
     }
 }

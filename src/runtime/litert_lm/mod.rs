@@ -90,7 +90,10 @@ impl LitertLm {
         }
         args.push((&model.name).into());
         // It reads the first variable; whoever set the one for `lit` means the same.
-        let token = self.tokens.first().map(|(_, token)| (TOKEN_VARIABLES[0].into(), token.into()));
+        let token = self
+            .tokens
+            .first()
+            .map(|(_, token)| (TOKEN_VARIABLES[0].into(), token.into()));
         Ok(Program {
             path: self.program.clone(),
             args,
@@ -98,12 +101,7 @@ impl LitertLm {
         })
     }
 
-    async fn run_import(
-        &self,
-        model: &Model,
-        file: Option<&Path>,
-        progress: &dyn Progress,
-    ) -> Result<(), Error> {
+    async fn run_import(&self, model: &Model, file: Option<&Path>, progress: &dyn Progress) -> Result<(), Error> {
         if let Some(file) = file {
             check_model_file(file)?;
         }
@@ -141,7 +139,12 @@ impl LitertLm {
 
     /// The download cache holds a hard link to the imported file, which would keep the disk full after the model is deleted.
     fn drop_cached(&self, source: &HuggingFace, id: &str) {
-        let cached = self.models.with_file_name("cache").join("huggingface").join(&source.repo).join(&source.file);
+        let cached = self
+            .models
+            .with_file_name("cache")
+            .join("huggingface")
+            .join(&source.repo)
+            .join(&source.file);
         if same_file::is_same_file(&cached, self.model_file(id)).unwrap_or(false) {
             // A cached file that stays costs room and nothing else.
             let _ = std::fs::remove_file(cached);
@@ -150,7 +153,9 @@ impl LitertLm {
 
     /// The imported models, without the second that it takes to start Python.
     fn imported(&self) -> Vec<(String, u64)> {
-        let Ok(entries) = std::fs::read_dir(&self.models) else { return Vec::new() };
+        let Ok(entries) = std::fs::read_dir(&self.models) else {
+            return Vec::new();
+        };
         let mut models: Vec<_> = entries
             .flatten()
             .filter_map(|entry| {
@@ -260,7 +265,9 @@ fn version_in(text: &str) -> Option<&str> {
 async fn report_growth(folder: PathBuf, progress: &dyn Progress) -> Infallible {
     loop {
         tokio::time::sleep(GROWTH_INTERVAL).await;
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
         let newest = entries
             .flatten()
             .filter_map(|entry| entry.metadata().ok())

@@ -51,12 +51,7 @@ pub(super) fn shown(command: &Program) -> String {
 }
 
 /// Runs `command`; `hear` gets every line that it prints, free of `secrets` and of passwords in URLs.
-pub(super) async fn run(
-    command: &Program,
-    guard: &Guard,
-    secrets: &[&str],
-    hear: impl Fn(&str),
-) -> Result<(), Ended> {
+pub(super) async fn run(command: &Program, guard: &Guard, secrets: &[&str], hear: impl Fn(&str)) -> Result<(), Ended> {
     let mut child = Supervised::spawn(command, guard).map_err(Ended::Lost)?;
     let (stdout, stderr) = child.take_output();
     let tail = Mutex::new(VecDeque::new());
@@ -99,7 +94,9 @@ async fn read(stream: Option<impl AsyncRead + Unpin>, say: &impl Fn(&str)) {
 
 /// `line` without the `secrets` and without the user part of URLs, where indexes with a password have it.
 fn without_secrets(line: &str, secrets: &[&str]) -> String {
-    let mut line = secrets.iter().fold(line.to_owned(), |line, secret| line.replace(secret, "[hidden]"));
+    let mut line = secrets
+        .iter()
+        .fold(line.to_owned(), |line, secret| line.replace(secret, "[hidden]"));
     let mut from = 0;
     while let Some(start) = line[from..].find("://").map(|found| from + found + 3) {
         let end = line[start..]
@@ -120,7 +117,10 @@ mod tests {
     #[test]
     fn neither_tokens_nor_passwords_in_urls_are_shown() {
         assert_eq!(
-            without_secrets("ERROR: hf_x at https://me:pw@host/simple and https://host/a@b", &["hf_x"]),
+            without_secrets(
+                "ERROR: hf_x at https://me:pw@host/simple and https://host/a@b",
+                &["hf_x"]
+            ),
             "ERROR: [hidden] at https://[hidden]@host/simple and https://host/a@b"
         );
     }

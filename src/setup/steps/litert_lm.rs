@@ -32,7 +32,10 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     };
     let version = &entry.version;
     let env = setup.litert_lm_env();
-    let plan = format!("install {PROGRAM} {version} from the Python package index into {}", shown(env.root()));
+    let plan = format!(
+        "install {PROGRAM} {version} from the Python package index into {}",
+        shown(env.root())
+    );
     if !setup.is_for_this_machine() {
         return Inspection::needed(plan, Vec::new());
     }
@@ -42,7 +45,10 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     match env.installed() {
         Some(installed) if installed == requirements(entry) => inspect_env(&env, entry, plan),
         Some(_) => {
-            let fault = format!("{} holds another version than {version} or other packages", shown(env.root()));
+            let fault = format!(
+                "{} holds another version than {version} or other packages",
+                shown(env.root())
+            );
             wanting(setup, fault, plan).await
         }
         None => {
@@ -80,7 +86,11 @@ async fn inspect_found(program: &Path, version: &str, plan: String) -> Inspectio
         Ok(Some(found)) if found == version => {
             let checks = vec![
                 Check::ok(BINARY.0, BINARY.1, shown(program)),
-                Check::skip(CHECKSUM.0, CHECKSUM.1, format!("{PROGRAM} {version}, not installed by gem-setup")),
+                Check::skip(
+                    CHECKSUM.0,
+                    CHECKSUM.1,
+                    format!("{PROGRAM} {version}, not installed by gem-setup"),
+                ),
                 Check::ok(EXECUTABLE.0, EXECUTABLE.1, "it runs"),
             ];
             Inspection::in_place(format!("{} is {version}", shown(program)), checks)
@@ -102,7 +112,11 @@ fn inspect_env(env: &Venv, entry: &RuntimeEntry, plan: String) -> Inspection {
     }
     let version = &entry.version;
     let checksum = if entry.packages.is_empty() {
-        Check::skip(CHECKSUM.0, CHECKSUM.1, format!("{PROGRAM} {version}; the catalog has no hashes for it"))
+        Check::skip(
+            CHECKSUM.0,
+            CHECKSUM.1,
+            format!("{PROGRAM} {version}; the catalog has no hashes for it"),
+        )
     } else {
         let detail = format!("{PROGRAM} {version}, installed by the hashes in the catalog");
         Check::ok(CHECKSUM.0, CHECKSUM.1, detail)
@@ -145,7 +159,9 @@ async fn find_on_path(setup: &Setup<'_>, version: &str) -> Found {
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    let Some(entry) = entry(setup).cloned() else { return Err(setup.unsupported()) };
+    let Some(entry) = entry(setup).cloned() else {
+        return Err(setup.unsupported());
+    };
     let env = setup.litert_lm_env();
     setup.forget_listing();
     if env.installed().is_none() {
@@ -172,7 +188,11 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     )
     .await?;
     setup.state.litert_lm = None;
-    Ok(format!("installed {PROGRAM} {} into {} with {installer}", entry.version, shown(env.root())))
+    Ok(format!(
+        "installed {PROGRAM} {} into {} with {installer}",
+        entry.version,
+        shown(env.root())
+    ))
 }
 
 /// Whether the runtime starts at all, its native library included.

@@ -6,13 +6,9 @@ use crate::error::{Failure, Kind};
 use crate::runtime::litert_lm::check_model_file;
 use crate::runtime::terms::Terms;
 use crate::runtime::{Error, RuntimeName};
-<<<<<<< HEAD
-use crate::setup::{Condition, Setup};
-=======
->>>>>>> lead
 use crate::setup::check::{Check, REINSTALL};
 use crate::setup::step::Inspection;
-use crate::setup::{Setup, shown};
+use crate::setup::{Condition, Setup, shown};
 
 const ID: &str = "model.present";
 const TITLE: &str = "model pulled";
@@ -52,7 +48,9 @@ fn is_another_file(setup: &Setup<'_>) -> bool {
     let size = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());
     let imported = setup.layout.models().join(&setup.choices.model).join("model.litertlm");
     let given = setup.choices.model_file.as_deref().and_then(size);
-    given.zip(size(&imported)).is_some_and(|(given, imported)| given != imported)
+    given
+        .zip(size(&imported))
+        .is_some_and(|(given, imported)| given != imported)
 }
 
 async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
@@ -60,13 +58,8 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
     let Ok(runtime) = setup.runtime() else {
         return Inspection::needed(plan, vec![Check::skip(ID, TITLE, "there is no runtime to ask")]);
     };
-<<<<<<< HEAD
     if !setup.is_for_this_machine() || !runtime.program().is_some_and(Path::exists) {
-        return Inspection::needed(plan, vec![Check::skip(ID, TITLE, "the runtime is not there to ask")]);
-=======
-    if !setup.is_for_this_machine() || !runtime.program().is_some_and(std::path::Path::exists) {
         return Inspection::needed(plan, vec![unasked(setup)]);
->>>>>>> lead
     }
     match setup.listing().await {
         Ok(text) if text.contains(name.as_str()) && is_another_file(setup) => {

@@ -29,6 +29,8 @@ fn is_supported(setup: &Setup<'_>, runtime: RuntimeName) -> bool {
     match runtime {
         RuntimeName::Builtin => true,
         RuntimeName::Lit => setup.lit_path().is_some(),
-        RuntimeName::LitertLm => setup.catalog.runtime(litert_lm::PROGRAM).is_some() && litert_lm::is_published(setup.target),
+        RuntimeName::LitertLm => {
+            setup.catalog.runtime(litert_lm::PROGRAM).is_some() && litert_lm::is_published(setup.target)
+        }
     }
 }

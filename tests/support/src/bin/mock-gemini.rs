@@ -29,7 +29,9 @@ fn run(mut args: impl Iterator<Item = String>) -> io::Result<()> {
     let upstream = Upstream::start();
     let mut log = None;
     while let Some(flag) = args.next() {
-        let value = args.next().ok_or_else(|| io::Error::other(format!("`{flag}` wants a value")))?;
+        let value = args
+            .next()
+            .ok_or_else(|| io::Error::other(format!("`{flag}` wants a value")))?;
         match flag.as_str() {
             "--log" => log = Some(File::create(&value)?),
             "--fail" => upstream.fail(fault(&value)?),
@@ -49,7 +51,11 @@ fn run(mut args: impl Iterator<Item = String>) -> io::Result<()> {
     let mut written = 0;
     while told.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
         for seen in upstream.seen().iter().skip(written) {
-            writeln!(log, "{}", json!({"model": seen.model, "target": without_key(&seen.target)}))?;
+            writeln!(
+                log,
+                "{}",
+                json!({"model": seen.model, "target": without_key(&seen.target)})
+            )?;
             written += 1;
         }
     }
