@@ -7,7 +7,9 @@ import sys
 from google import genai
 
 port, local = sys.argv[1:]
-client = genai.Client(api_key="dummy", http_options={"base_url": f"http://localhost:{port}"})
+# Its default is the API's version `v1`, which the gateway passes on as it is; local model and routing are part of `v1beta`.
+options = {"base_url": f"http://localhost:{port}", "api_version": "v1beta"}
+client = genai.Client(api_key="dummy", http_options=options)
 
 
 def unary(model: str, contents: str) -> str:

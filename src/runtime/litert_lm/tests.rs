@@ -1,1 +1,122 @@
+use url::Url;
 
+use super::*;
+use crate::catalog::Catalog;
+use crate::progress::Silent;
+
+fn model(huggingface: Option<HuggingFace>) -> Model {
+    Model {
+        name: "gemma3-1b-gpu-custom".to_owned(),
+        terms: vec![Url::parse("https://ai.google.dev/gemma/terms").unwrap()],
+        size: 0,
+        huggingface,
+    }
+}
+
+fn runtime(models: &Path, variables: &[(&str, &str)]) -> LitertLm {
+    let variables = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let environment = Environment::new(variables, "/", "/home/me");
+    LitertLm::new(
+        "/env/bin/litert-lm".into(),
+        models.to_owned(),
+        Program::default(),
+        &environment,
+    )
+}
+
+#[test]
+fn it_serves_the_gemini_api_on_loopback_alone() {
+    let command = runtime(Path::new("/m"), &[]).serve().unwrap().at_port(41);
+    assert_eq!(
+        process::shown(&command),
+        "litert-lm serve --api gemini --host 127.0.0.1 --port 41 --verbose"
+    );
+}
+
+#[test]
+fn a_model_comes_from_where_the_catalog_says_under_the_id_gemini_cli_insists_on() {
+    let catalog = Catalog::built_in().unwrap();
+    let model = catalog.model("gemma3-1b-gpu-custom").unwrap();
+    let command = runtime(Path::new("/m"), &[]).import(model, None).unwrap();
+    assert_eq!(
+        process::shown(&command),
+        "litert-lm import --from-huggingface-repo=litert-community/Gemma3-1B-IT gemma3-1b-it-int4.litertlm \
+         gemma3-1b-gpu-custom"
+    );
+}
+
+#[test]
+fn a_model_that_nobody_says_where_to_get_is_refused() {
+    let error = runtime(Path::new("/m"), &[]).import(&model(None), None).unwrap_err();
+    assert!(error.to_string().contains("gemma3-1b-gpu-custom"), "{error}");
+}
+
+#[test]
+fn the_token_that_lit_knows_is_passed_on_under_the_name_that_this_runtime_reads() {
+    let token = |variables: &[(&str, &str)]| {
+        let file = Path::new("/f.litertlm");
+        let command = runtime(Path::new("/m"), variables)
+            .import(&model(None), Some(file))
+            .unwrap();
+        let found = command.env.into_iter().find(|(name, _)| name == "HF_TOKEN");
+        found.map(|(_, value)| value.into_string().unwrap())
+    };
+    assert_eq!(token(&[]), None);
+    assert_eq!(token(&[("HUGGING_FACE_HUB_TOKEN", "hf_a")]).as_deref(), Some("hf_a"));
+    let both = [("HUGGING_FACE_HUB_TOKEN", "hf_a"), ("HF_TOKEN", "hf_b")];
+    assert_eq!(token(&both).as_deref(), Some("hf_b"));
+}
+
+#[tokio::test]
+async fn models_are_listed_without_starting_python() {
+    let dir = tempfile::tempdir().unwrap();
+    for (id, file) in [
+        ("one", "model.litertlm"),
+        ("unfinished", "other"),
+        ("two", "model.litertlm"),
+    ] {
+        std::fs::create_dir(dir.path().join(id)).unwrap();
+        std::fs::write(dir.path().join(id).join(file), [0; 1000]).unwrap();
+    }
+    // The program does not exist: it cannot have been asked.
+    let listing = runtime(dir.path(), &[]).list(false).await.unwrap();
+    assert_eq!(listing, "one  0.0 MB\ntwo  0.0 MB\n");
+}
+
+#[tokio::test]
+async fn a_model_file_that_is_not_there_is_named_before_anything_is_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing.litertlm");
+    let pulled = runtime(dir.path(), &[])
+        .pull(&model(None), Some(&missing), &Silent)
+        .await;
+    let error = pulled.unwrap_err();
+    assert!(error.to_string().contains("missing.litertlm"), "{error}");
+    assert!(check_model_file(dir.path()).is_err(), "a directory is no model file");
+}
+
+#[test]
+fn the_version_is_found_in_what_the_program_says() {
+    assert_eq!(version_in("litert-lm, version 0.18.1\n"), Some("0.18.1"));
+    assert_eq!(version_in("usage: litert-lm [OPTIONS]"), None);
+}
+
+#[test]
+fn the_built_in_catalog_pins_every_package_by_hash() {
+    let catalog = Catalog::built_in().unwrap();
+    let entry = catalog.runtime(PROGRAM).unwrap();
+    let text = requirements(entry);
+    assert!(
+        text.contains(&format!("litert-lm=={} --hash=sha256:", entry.version)),
+        "{text}"
+    );
+    assert!(text.lines().all(|line| line.contains(" --hash=sha256:")), "{text}");
+}
+
+#[test]
+fn without_a_list_of_packages_the_version_alone_is_pinned() {
+    let catalog = Catalog::parse("format = 1\n[runtime.litert-lm]\nversion = \"9.1\"\n", "test").unwrap();
+    assert_eq!(requirements(catalog.runtime(PROGRAM).unwrap()), "litert-lm==9.1\n");
+}
