@@ -351,7 +351,6 @@ pub(crate) enum ClassifierChoice {
 }
 
 #[derive(Clone, Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "one field an option of the command line")]
 pub(crate) struct RouteArgs {
     /// The request; `-` or nothing reads standard input
     #[arg(value_name = "TEXT")]
