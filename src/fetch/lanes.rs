@@ -55,6 +55,8 @@ pub(super) async fn drive(transfer: &Transfer<'_>, source: &Source<'_>, first: O
 struct Member {
     id: u64,
     lane: Arc<Lane>,
+    /// How far the answer would go if it were read to its end.
+    body_end: u64,
     abort: AbortHandle,
     started: Instant,
     first_position: u64,
@@ -87,6 +89,7 @@ impl<'a> Crew<'a> {
         self.lanes.push(Member {
             id,
             lane: Arc::clone(&lane),
+            body_end: range.end,
             abort,
             started: Instant::now(),
             first_position: range.start,
@@ -118,10 +121,23 @@ impl<'a> Crew<'a> {
                     return Err(fault);
                 }
                 self.tuner.settle_at(self.lanes.len());
+                if matches!(fault, Fault::RangeIgnored) {
+                    self.take_back();
+                }
             }
         }
         self.fill();
         Ok(())
+    }
+
+    /// Lets lanes that were shortened read on after all, where parts cannot be asked for.
+    fn take_back(&self) {
+        for gap in self.unclaimed() {
+            let before = self.lanes.iter().find(|member| member.lane.rest().end == gap.start);
+            if let Some(member) = before {
+                member.lane.extend(gap.end.min(member.body_end));
+            }
+        }
     }
 
     /// Puts idle lanes to work.
@@ -188,7 +204,7 @@ impl<'a> Crew<'a> {
     }
 
     fn give_up_straggler(&mut self, now: Instant) {
-        if self.strikes >= MOST_STRIKES {
+        if self.strikes >= MOST_STRIKES || self.tuner.width <= 1 {
             return;
         }
         let slowest = self.lanes.iter().min_by(|a, b| a.rate.total_cmp(&b.rate));
@@ -299,6 +315,8 @@ impl Tuner {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     /// Runs a tuner against a link whose throughput depends on the number of lanes.
@@ -336,12 +354,12 @@ mod tests {
     fn pieces_shrink_towards_the_end() {
         assert_eq!(next_piece(&[10..20, 30..40], 1), Some(10..20));
         let gib = 1024 * MIB;
-        assert_eq!(next_piece(&[0..gib], 8), Some(0..64 * MIB));
+        assert_eq!(next_piece(from_ref(&(0..gib)), 8), Some(0..64 * MIB));
         assert_eq!(
-            next_piece(&[gib - 160 * MIB..gib], 8),
+            next_piece(from_ref(&(gib - 160 * MIB..gib)), 8),
             Some(gib - 160 * MIB..gib - 150 * MIB)
         );
-        assert_eq!(next_piece(&[gib - MIB..gib], 8), Some(gib - MIB..gib));
+        assert_eq!(next_piece(from_ref(&(gib - MIB..gib)), 8), Some(gib - MIB..gib));
         assert_eq!(next_piece(&[], 8), None);
     }
 }

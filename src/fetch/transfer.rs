@@ -103,6 +103,11 @@ impl Lane {
         self.position.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed)
     }
 
+    /// Goes on to `end`, which the answer must reach.
+    pub(super) fn extend(&self, end: u64) {
+        self.end.fetch_max(end, Ordering::Relaxed);
+    }
+
     /// Leaves what lies beyond `end` to others.
     pub(super) fn shorten(&self, end: u64) {
         self.end.fetch_min(end, Ordering::Relaxed);

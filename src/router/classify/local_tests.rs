@@ -94,7 +94,7 @@ async fn the_gateway_says_who_answered() {
 async fn an_answer_without_a_choice_is_refused() {
     for text in [
         "",
-        "pro",
+        "Pro or flash, hard to say.",
         r#"{"reasoning": "x"}"#,
         r#"{"reasoning": "x", "model_choice": "ultra"}"#,
     ] {

@@ -85,6 +85,8 @@ pub(super) const META: Concepts = Concepts::of(Concept::MetaStrong).with(Concept
 pub(super) struct Lexicon {
     whole: Table,
     beginning: Table,
+    /// By the low bits of their hashes, beginnings of phrases up to a space: where to look for longer ones.
+    continued: Vec<bool>,
 }
 
 /// The lexicon of this program.
@@ -103,6 +105,7 @@ impl Lexicon {
         let mut lexicon = Self {
             whole: Table::with_capacity(1 << 14),
             beginning: Table::with_capacity(1 << 13),
+            continued: vec![false; 1 << 14],
         };
         let mut folded = String::new();
         for (name, entries) in text.lines().filter_map(|line| line.split_once(':')) {
@@ -113,6 +116,11 @@ impl Lexicon {
                 folded.clear();
                 for c in entry.trim_end_matches('*').chars() {
                     push_folded(if c == '_' { ' ' } else { c }, &mut folded);
+                }
+                for (space, _) in folded.match_indices(' ') {
+                    let begun = Fnv::new().bytes(&folded.as_bytes()[..=space]);
+                    let slots = lexicon.continued.len();
+                    lexicon.continued[begun.finish() as usize % slots] = true;
                 }
                 let key = Fnv::new().bytes(folded.as_bytes()).finish();
                 let table = if entry.ends_with('*') {
@@ -138,6 +146,9 @@ impl Lexicon {
             }
             *phrase = phrase.with(self.whole.find(hash.finish()));
             hash = hash.byte(b' ');
+            if !self.continued[hash.finish() as usize % self.continued.len()] {
+                break;
+            }
         }
         found
     }

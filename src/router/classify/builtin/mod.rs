@@ -28,10 +28,14 @@ pub fn classify(request: &str, history: &[Turn]) -> Verdict {
     let features = Features::of(request, history);
     let model = Model::builtin();
     let probability = model.probability(&features);
-    let tier = if probability >= 0.5 { Tier::Pro } else { Tier::Flash };
+    let (tier, reasoning) = if probability >= 0.5 {
+        (Tier::Pro, rules::complex(model.rule(&features)))
+    } else {
+        (Tier::Flash, rules::SIMPLE)
+    };
     Verdict {
         tier,
         probability: Some(probability),
-        reasoning: rules::reasoning(tier, model.rule(&features)).to_owned(),
+        reasoning: reasoning.to_owned(),
     }
 }

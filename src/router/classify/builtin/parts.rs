@@ -5,15 +5,26 @@ use std::borrow::Cow;
 use super::lexicon::{Concept, META};
 use super::text::{Kind, Token, Words};
 
-/// Of longer texts only this many bytes at the beginning and [`TAIL`] at the end are looked at: that is where people ask.
-const HEAD: usize = 16 * 1024;
-const TAIL: usize = 6 * 1024;
+/// How much of a text is looked at: bytes at its beginning and bytes at its end, which is where people ask.
+struct Window {
+    head: usize,
+    tail: usize,
+}
 
-/// At most this many words of what is asked are looked at.
-const ASK_WORDS: usize = 1_200;
+const TEXT: Window = Window {
+    head: 16 * 1024,
+    tail: 6 * 1024,
+};
+
+/// Of what is said; and since some languages need many words for that, at most so many words.
+const SAID: Window = Window {
+    head: 4 * 1024,
+    tail: 2 * 1024,
+};
+const ASK_WORDS: usize = 1_600;
 
 /// At most this many words of what is pasted are looked at.
-const PASTED_WORDS: usize = 400;
+const PASTED_WORDS: usize = 300;
 
 /// A request, taken apart.
 pub(super) struct Parts {
@@ -30,9 +41,10 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn of(text: &str) -> Self {
-        let text = excerpt(text);
+        let text = TEXT.of(text);
         let lines = Lines::of(&text);
-        let mut ask = Words::of(lines.said.iter().copied(), ASK_WORDS);
+        let said = lines.said.join("\n");
+        let mut ask = Words::of(SAID.of(&said).lines(), ASK_WORDS);
         drop_meta_talk(&mut ask);
         Self {
             ask,
@@ -44,14 +56,20 @@ impl Parts {
     }
 }
 
-/// The part of `text` that is looked at.
-pub(super) fn excerpt(text: &str) -> Cow<'_, str> {
-    if text.len() <= HEAD + TAIL {
-        return Cow::Borrowed(text);
+/// The part of a turn of the history that is looked at.
+pub(super) fn excerpt(turn: &str) -> Cow<'_, str> {
+    SAID.of(turn)
+}
+
+impl Window {
+    fn of<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if text.len() <= self.head + self.tail {
+            return Cow::Borrowed(text);
+        }
+        let head = text.floor_char_boundary(self.head);
+        let tail = text.ceil_char_boundary(text.len() - self.tail);
+        Cow::Owned(format!("{}\n{}", &text[..head], &text[tail..]))
     }
-    let head = text.floor_char_boundary(HEAD);
-    let tail = text.ceil_char_boundary(text.len() - TAIL);
-    Cow::Owned(format!("{}\n{}", &text[..head], &text[tail..]))
 }
 
 /// The lines of a request, by whether a person said them.

@@ -216,6 +216,15 @@ fn the_ask_counts_more_than_what_is_pasted() {
 }
 
 #[test]
+fn a_wish_at_either_end_of_a_long_text_is_seen() {
+    let story = "The report was read by everybody and then put away in a drawer. ".repeat(400);
+    let plain = probability(&story);
+    let wish = "Redesign our whole platform as microservices, migrate all services and data, and plan the rollout.";
+    assert!(probability(&format!("{wish}\n\n{story}")) > plain);
+    assert!(probability(&format!("{story}\n\n{wish}")) > plain);
+}
+
+#[test]
 fn the_reasoning_names_the_rule() {
     let cases = [
         (

@@ -17,6 +17,9 @@ use crate::router::Turn;
 /// How many different features the model knows; more than that share an index.
 pub const BUCKETS: usize = 1 << 15;
 
+/// Of these, how many are for spellings, which are many and matter little each. They share no index with the others.
+const SPELLINGS: usize = 3 << 13;
+
 /// A request and its history as the model sees them: indices below [`BUCKETS`] with their values.
 #[derive(Debug, Default)]
 pub struct Features {
@@ -48,7 +51,13 @@ impl Features {
     /// Adds a feature to the group: `which` of the things that number `what` speaks of was seen in `namespace`.
     fn note(&mut self, namespace: Namespace, what: u32, which: u32) {
         let hash = Fnv::within(namespace as u32).word(what).word(which).finish();
-        self.group.push(hash % BUCKETS as u32);
+        self.group.push(SPELLINGS as u32 + hash % (BUCKETS - SPELLINGS) as u32);
+    }
+
+    /// Adds a feature that is a spelling; `hash` is that of the spelling.
+    fn note_spelling(&mut self, namespace: Namespace, what: u32, hash: u32) {
+        let hash = Fnv::within(namespace as u32).word(what).word(hash).finish();
+        self.group.push(hash % SPELLINGS as u32);
     }
 
     /// Adds a feature per concept.

@@ -58,12 +58,17 @@ impl Features {
     fn meaning(&mut self, ask: &Words) {
         self.note_concepts(Namespace::Ask, 10, concepts_of(&ask.tokens));
         self.close(CONCEPTS);
+        // Row by concept: the concepts that share a clause with it.
+        let mut together = [Concepts::NONE; Concept::ALL.len()];
         for clause in ask.tokens.chunk_by(|a, b| a.clause == b.clause) {
             let concepts = concepts_of(clause);
-            for first in concepts.numbers() {
-                for second in concepts.numbers().skip_while(|second| *second <= first) {
-                    self.note(Namespace::Pair, first, second);
-                }
+            for number in concepts.numbers() {
+                together[number as usize] = together[number as usize].with(concepts);
+            }
+        }
+        for (first, concepts) in (0..).zip(together) {
+            for second in concepts.numbers().skip_while(|second| *second <= first) {
+                self.note(Namespace::Pair, first, second);
             }
         }
         self.close_sharing(PAIRS);

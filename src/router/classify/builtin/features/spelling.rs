@@ -5,7 +5,7 @@ use crate::router::classify::builtin::hash::Fnv;
 use crate::router::classify::builtin::text::{Kind, Token, Words};
 
 /// Spelling is looked at in this many words at the beginning of a text, and in a third as many at its end.
-const SPELLED_WORDS: usize = 240;
+const SPELLED_WORDS: usize = 150;
 
 /// Letters of a word that make its beginning: what is left of it in most inflections.
 const BEGINNING: usize = 5;
@@ -35,7 +35,7 @@ impl Weights {
 impl Features {
     pub(super) fn spelling(&mut self, words: &Words, namespace: Namespace, weights: &Weights) {
         for token in spelled(words) {
-            self.note(namespace, 1, token.hash);
+            self.note_spelling(namespace, 1, token.hash);
         }
         self.close_sharing(weights.words);
         if weights.pairs > 0.0 {
@@ -45,7 +45,7 @@ impl Features {
         if weights.beginnings > 0.0 {
             for spelling in spellings(words) {
                 if let Some((end, _)) = spelling.char_indices().nth(BEGINNING) {
-                    self.note(namespace, 3, Fnv::new().bytes(&spelling.as_bytes()[..end]).finish());
+                    self.note_spelling(namespace, 3, Fnv::new().bytes(&spelling.as_bytes()[..end]).finish());
                 }
             }
             self.close_sharing(weights.beginnings);
@@ -62,10 +62,10 @@ impl Features {
     fn pairs(&mut self, words: &Words, namespace: Namespace) {
         let mut previous = 0;
         for token in spelled(words) {
-            self.note(namespace, 2, Fnv::within(previous).word(token.hash).finish());
+            self.note_spelling(namespace, 2, Fnv::within(previous).word(token.hash).finish());
             previous = token.hash;
         }
-        self.note(namespace, 2, Fnv::within(previous).finish());
+        self.note_spelling(namespace, 2, Fnv::within(previous).finish());
     }
 
     /// Runs of letters in a word, its edges counting as spaces.
@@ -77,7 +77,7 @@ impl Features {
             for (before, at) in (start..length.min(start + LONGEST_RUN)).enumerate() {
                 hash = hash.byte(edged(at));
                 if before >= 2 {
-                    self.note(namespace, 4, hash.finish());
+                    self.note_spelling(namespace, 4, hash.finish());
                 }
             }
         }
