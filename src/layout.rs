@@ -43,6 +43,12 @@ impl Layout {
         self.gemini().join("bin").join("litert-lm")
     }
 
+    /// Where a finished environment of `litert-lm` waits while its successor is built.
+    #[must_use]
+    pub fn litert_lm_old_env(&self) -> PathBuf {
+        self.gemini().join("bin").join("litert-lm.old")
+    }
+
     /// The directory of pid and log file, shared with Gemini CLI.
     #[must_use]
     pub fn tmp(&self) -> PathBuf {

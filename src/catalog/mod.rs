@@ -38,6 +38,21 @@ pub struct RuntimeEntry {
     /// Its executables, one a target at most.
     #[serde(default, rename = "artifact", skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<Artifact>,
+    /// For a runtime that is a Python package: it and everything it depends on. Empty = the installer chooses dependencies.
+    #[serde(default, rename = "package", skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<Package>,
+}
+
+/// One Python package at its pinned version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Its name in the index.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What its wheels hash to: one wheel for all platforms, or one each.
+    pub sha256: Vec<Sha256>,
 }
 
 /// One file to download.

@@ -11,7 +11,7 @@ use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::{Fetcher, Network};
 use gem_setup::layout::Layout;
 use gem_setup::lock::Lock;
-use gem_setup::runtime::RuntimeName;
+use gem_setup::runtime::{RuntimeName, litert_lm};
 use gem_setup::settings::Destination;
 use gem_setup::setup::{Choices, Listing, Setup, State};
 
@@ -135,7 +135,8 @@ impl Session<'_> {
     }
 }
 
-/// The runtime meant by `choice`: `auto` takes `lit` where the catalog has a build of it for `target`.
+/// The runtime meant by `choice`: `auto` takes `lit` where the catalog has a build of it for `target`, else `litert-lm` where
+/// that is published, else the classifier that runs everywhere.
 pub(crate) fn runtime_of(choice: RuntimeChoice, catalog: &Catalog, target: Target) -> RuntimeName {
     match choice {
         RuntimeChoice::Lit => RuntimeName::Lit,
@@ -147,8 +148,10 @@ pub(crate) fn runtime_of(choice: RuntimeChoice, catalog: &Catalog, target: Targe
                 .is_some_and(|entry| entry.artifact(target).is_some());
             if is_published {
                 RuntimeName::Lit
-            } else {
+            } else if litert_lm::is_published(target) {
                 RuntimeName::LitertLm
+            } else {
+                RuntimeName::Builtin
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::catalog::Model;
 use crate::progress::Progress;
 
 /// As long as Gemini CLI waits for `list` (FACTS section 2).
-const LIST_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIST_LIMIT: Duration = Duration::from_secs(10);
 const TOKEN_VARIABLE: &str = "HUGGING_FACE_HUB_TOKEN";
 
 /// `lit` at a place on disk.

@@ -5,6 +5,7 @@ mod builtin;
 mod command;
 mod engine;
 mod lit;
+pub mod litert_lm;
 pub mod local;
 mod pull;
 mod pull_terminal;
@@ -22,6 +23,7 @@ pub use builtin::Builtin;
 pub use command::CommandLine;
 pub use engine::{EngineState, EngineStatus};
 pub use lit::{Lit, token};
+pub use litert_lm::LitertLm;
 
 use crate::catalog::Model;
 use crate::error::{Explain, Kind};
@@ -156,6 +158,14 @@ pub enum Error {
         /// Which model.
         model: String,
     },
+    /// The model file cannot be imported.
+    #[error("cannot import the model file `{}`", path.display())]
+    ModelFile {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The runtime has no use for what was asked.
     #[error("the runtime `{runtime}` {reason}")]
     Unsuitable {
@@ -164,6 +174,13 @@ pub enum Error {
         /// What it cannot do.
         reason: String,
     },
+}
+
+/// Whether the model's host asks for a token.
+fn is_gated(tail: &str) -> bool {
+    ["HUGGING_FACE_HUB_TOKEN", "401", "HTTP 403"]
+        .iter()
+        .any(|sign| tail.contains(sign))
 }
 
 fn tail_of(tail: &str) -> String {
@@ -177,7 +194,7 @@ fn tail_of(tail: &str) -> String {
 impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Unsuitable { .. } => Kind::Usage,
+            Self::Unsuitable { .. } | Self::ModelFile { .. } => Kind::Usage,
             _ => Kind::Runtime,
         }
     }
@@ -185,7 +202,7 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Start { .. } => "run `gem-setup doctor` to see what keeps the runtime from starting",
-            Self::Failed { tail, .. } if tail.contains("HUGGING_FACE_HUB_TOKEN") || tail.contains("401") => {
+            Self::Failed { tail, .. } if is_gated(tail) => {
                 "the model is gated: set HUGGING_FACE_HUB_TOKEN to a token that may read it, then run the command again"
             }
             Self::Failed { tail, .. } if tail.contains("shared librar") => {
@@ -195,6 +212,7 @@ impl Explain for Error {
                 "run the command again; `gem-setup doctor` checks what it needs"
             }
             Self::Interrupted { .. } => "run the command again to finish",
+            Self::ModelFile { .. } => "give `--model-file` a `.litertlm` file that you may read",
             Self::Unsuitable { .. } => "choose another runtime with `--runtime lit` or `--runtime litert-lm`",
         };
         Some(hint.to_owned())

@@ -13,6 +13,7 @@ mod uninstall;
 
 use std::path::{Path, PathBuf};
 
+use gem_platform::process::Program;
 use gem_platform::{Os, Target};
 use tokio::sync::Mutex;
 use url::Url;
@@ -33,8 +34,9 @@ use crate::error::{Failure, Kind, chain};
 use crate::fetch::Fetcher;
 use crate::layout::Layout;
 use crate::progress::Progress;
+use crate::runtime::litert_lm::{self, Venv};
 use crate::runtime::terms::How;
-use crate::runtime::{Builtin, Lit, Runtime, RuntimeName, token};
+use crate::runtime::{Builtin, Lit, LitertLm, Runtime, RuntimeName, token};
 use crate::settings::{Destination, Places, RouterValues};
 
 /// What the person asked of `install`.
@@ -151,7 +153,10 @@ impl Setup<'_> {
                 let path = self.lit_path().ok_or_else(|| self.unsupported())?;
                 Ok(Box::new(Lit::new(path, token(self.environment))))
             }
-            RuntimeName::LitertLm => Err(self.unsupported()),
+            RuntimeName::LitertLm => {
+                let (program, models) = (self.litert_lm_program(), self.layout.models());
+                Ok(Box::new(LitertLm::new(program, models, self.guard(), self.environment)))
+            }
         }
     }
 
@@ -160,6 +165,29 @@ impl Setup<'_> {
     pub fn lit_path(&self) -> Option<PathBuf> {
         let artifact = self.catalog.runtime("lit")?.artifact(self.target)?;
         Some(self.layout.lit_bin().join(artifact.file_name()))
+    }
+
+    /// The Python environment that `litert-lm` is installed into.
+    #[must_use]
+    pub fn litert_lm_env(&self) -> Venv {
+        Venv::new(self.layout.litert_lm_env(), self.layout.litert_lm_old_env(), self.os())
+    }
+
+    /// Where `litert-lm` is, or will be once it is installed.
+    #[must_use]
+    pub fn litert_lm_program(&self) -> PathBuf {
+        let found = self.state.litert_lm.clone();
+        found.unwrap_or_else(|| self.litert_lm_env().program())
+    }
+
+    /// gem-setup's own subcommand that ends the children of a killed gem-setup.
+    #[must_use]
+    pub fn guard(&self) -> Program {
+        Program {
+            path: self.program.clone(),
+            args: vec!["__guard".into()],
+            env: Vec::new(),
+        }
     }
 
     /// The chosen model in the catalog; a model that it does not know has no terms and no known size.
@@ -231,7 +259,13 @@ impl Setup<'_> {
 
     /// There is no executable of the runtime for this platform.
     pub(crate) fn unsupported(&self) -> Failure {
-        let Self { target, .. } = self;
+        let target = self.target;
+        let hint = if self.choices.runtime != RuntimeName::LitertLm && litert_lm::is_published(target) {
+            "use `--runtime litert-lm` (Google's successor, from PyPI) or `--runtime builtin` (no model needed); \
+             `--runtime auto` chooses for you"
+        } else {
+            "use `--runtime builtin`, which needs neither a download nor a model"
+        };
         Failure::new(
             Kind::Unsupported,
             format!(
@@ -239,10 +273,7 @@ impl Setup<'_> {
                 self.choices.runtime
             ),
         )
-        .with_hint(
-            "use `--runtime litert-lm` (Google's successor, from PyPI) or `--runtime builtin` (no model needed); \
-             `--runtime auto` chooses for you",
-        )
+        .with_hint(hint)
     }
 
     /// Records what was chosen, so that later commands go by it.

@@ -37,6 +37,9 @@ pub struct State {
     /// The model file that was imported instead of a download.
     #[serde(default)]
     pub model_file: Option<PathBuf>,
+    /// The `litert-lm` found on the PATH that is used; `None` = the one in its own environment.
+    #[serde(default)]
+    pub litert_lm: Option<PathBuf>,
     /// Whether the runtime itself listens on the port.
     #[serde(default)]
     pub direct: bool,
@@ -131,6 +134,7 @@ impl State {
             catalog: None,
             mirrors: Vec::new(),
             model_file: None,
+            litert_lm: None,
             direct: false,
             companions: Vec::new(),
             settings: Applied::default(),

@@ -43,6 +43,7 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
     let mut doomed = vec![
         layout.lit_bin(),
         layout.litert_lm_env(),
+        layout.litert_lm_old_env(),
         layout.state_file(),
         layout.downloads(),
     ];

@@ -1,6 +1,7 @@
 //! The steps, one file each: `inspect` looks, `apply` puts in place.
 
 mod companions;
+mod litert_lm;
 mod model;
 mod platform;
 mod runtime;
@@ -22,7 +23,7 @@ pub(super) async fn inspect(setup: &Setup<'_>, id: StepId) -> Inspection {
     match id {
         StepId::Platform => platform::inspect(setup),
         StepId::Space => space::inspect(setup),
-        StepId::Runtime => runtime::inspect(setup),
+        StepId::Runtime => runtime::inspect(setup).await,
         StepId::Companions => companions::inspect(setup),
         StepId::Terms => terms::inspect(setup),
         StepId::Model => model::inspect(setup).await,

@@ -1,17 +1,19 @@
 //! The model: pulled once, by the runtime itself.
 
+use std::path::Path;
+
 use crate::error::{Failure, Kind};
+use crate::runtime::litert_lm::check_model_file;
 use crate::runtime::terms::Terms;
 use crate::runtime::{Error, RuntimeName};
 use crate::setup::check::{Check, REINSTALL};
 use crate::setup::step::Inspection;
-use crate::setup::{Setup, shown};
+use crate::setup::{Condition, Setup, shown};
 
 const ID: &str = "model.present";
 const TITLE: &str = "model pulled";
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
-    let name = &setup.choices.model;
     if setup.choices.runtime == RuntimeName::Builtin {
         let reason = "the builtin runtime needs no model";
         return Inspection::not_needed(reason, vec![Check::skip(ID, TITLE, reason)]);
@@ -21,13 +23,49 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::not_needed(reason, vec![Check::skip(ID, TITLE, reason)]);
     }
     let plan = plan(setup);
+    let unusable = unusable_file(setup);
+    let inspection = look_for(setup, plan).await;
+    match unusable {
+        Some(failure) if matches!(inspection.condition, Condition::Needed(_)) => inspection.blocked_by(failure),
+        _ => inspection,
+    }
+}
+
+/// Why the model file that was given cannot be imported.
+fn unusable_file(setup: &Setup<'_>) -> Option<Error> {
+    let file = setup.choices.model_file.as_deref()?;
+    if setup.choices.runtime == RuntimeName::Lit {
+        return Some(Error::Unsuitable {
+            runtime: RuntimeName::Lit,
+            reason: "cannot import a model file".to_owned(),
+        });
+    }
+    check_model_file(file).err()
+}
+
+/// Whether another file was imported than the one given, as far as its size tells.
+fn is_another_file(setup: &Setup<'_>) -> bool {
+    let size = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());
+    let imported = setup.layout.models().join(&setup.choices.model).join("model.litertlm");
+    let given = setup.choices.model_file.as_deref().and_then(size);
+    given
+        .zip(size(&imported))
+        .is_some_and(|(given, imported)| given != imported)
+}
+
+async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
+    let name = &setup.choices.model;
     let Ok(runtime) = setup.runtime() else {
         return Inspection::needed(plan, vec![Check::skip(ID, TITLE, "there is no runtime to ask")]);
     };
-    if !setup.is_for_this_machine() || !runtime.program().is_some_and(std::path::Path::exists) {
+    if !setup.is_for_this_machine() || !runtime.program().is_some_and(Path::exists) {
         return Inspection::needed(plan, vec![unasked(setup)]);
     }
     match setup.listing().await {
+        Ok(text) if text.contains(name.as_str()) && is_another_file(setup) => {
+            let detail = format!("`{name}` is there, but was imported from another file or not completely");
+            Inspection::needed(plan, vec![Check::fail(ID, TITLE, detail, REINSTALL)])
+        }
         Ok(text) if text.contains(name.as_str()) => {
             let detail = format!("`{name}` is there");
             Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)])

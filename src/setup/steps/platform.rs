@@ -1,8 +1,6 @@
 //! Is there a runtime for this machine, and does the machine carry it?
 
-use gem_platform::Target;
-
-use crate::runtime::RuntimeName;
+use crate::runtime::{RuntimeName, litert_lm};
 use crate::setup::check::Check;
 use crate::setup::step::Inspection;
 use crate::setup::{Condition, Setup};
@@ -31,16 +29,8 @@ fn is_supported(setup: &Setup<'_>, runtime: RuntimeName) -> bool {
     match runtime {
         RuntimeName::Builtin => true,
         RuntimeName::Lit => setup.lit_path().is_some(),
-        RuntimeName::LitertLm => setup.catalog.runtime("litert-lm").is_some() && has_wheel(setup.target),
-    }
-}
-
-/// Whether PyPI holds a wheel of litert-lm for `target` (FACTS section 5).
-fn has_wheel(target: Target) -> bool {
-    use gem_platform::{Arch, Os};
-    match target.os {
-        Os::Linux => true,
-        Os::Macos => target.arch == Arch::Arm64,
-        Os::Windows => target.arch == Arch::X86_64,
+        RuntimeName::LitertLm => {
+            setup.catalog.runtime(litert_lm::PROGRAM).is_some() && litert_lm::is_published(setup.target)
+        }
     }
 }

@@ -8,6 +8,7 @@ use gem_platform::probe::{LibraryError, load_library};
 use gem_platform::{Os, Recipe};
 use sha2::Digest;
 
+use super::litert_lm;
 use crate::catalog::{Artifact, Sha256};
 use crate::error::{Failure, Kind};
 use crate::fetch::Request;
@@ -16,13 +17,13 @@ use crate::setup::check::{Check, REINSTALL};
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
 
-const BINARY: (&str, &str) = ("runtime.binary", "runtime installed");
-const CHECKSUM: (&str, &str) = ("runtime.checksum", "runtime unchanged");
-const EXECUTABLE: (&str, &str) = ("runtime.executable", "runtime may be run");
-const LOADER: (&str, &str) = ("runtime.loader", "system libraries");
+pub(super) const BINARY: (&str, &str) = ("runtime.binary", "runtime installed");
+pub(super) const CHECKSUM: (&str, &str) = ("runtime.checksum", "runtime unchanged");
+pub(super) const EXECUTABLE: (&str, &str) = ("runtime.executable", "runtime may be run");
+pub(super) const LOADER: (&str, &str) = ("runtime.loader", "system libraries");
 const QUARANTINE: (&str, &str) = ("platform.quarantine", "macOS quarantine");
 
-pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
+pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     match setup.choices.runtime {
         RuntimeName::Builtin => {
             let reason = "the builtin runtime is part of gem-setup";
@@ -31,7 +32,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
             Inspection::not_needed(reason, checks)
         }
         RuntimeName::Lit => inspect_lit(setup),
-        RuntimeName::LitertLm => Inspection::needed("install litert-lm", Vec::new()),
+        RuntimeName::LitertLm => litert_lm::inspect(setup).await,
     }
 }
 
@@ -41,11 +42,12 @@ fn artifact<'a>(setup: &'a Setup<'_>) -> Option<&'a Artifact> {
 
 /// How much has still to be downloaded, as far as the catalog knows; bytes.
 pub(super) fn missing_bytes(setup: &Setup<'_>) -> u64 {
-    let is_there = setup.lit_path().is_some_and(|path| path.exists());
-    if setup.choices.runtime != RuntimeName::Lit || is_there {
-        return 0;
+    match setup.choices.runtime {
+        RuntimeName::Builtin => 0,
+        RuntimeName::LitertLm => litert_lm::missing_bytes(setup),
+        RuntimeName::Lit if setup.lit_path().is_some_and(|path| path.exists()) => 0,
+        RuntimeName::Lit => artifact(setup).map_or(0, |artifact| artifact.size),
     }
-    artifact(setup).map_or(0, |artifact| artifact.size)
 }
 
 fn inspect_lit(setup: &Setup<'_>) -> Inspection {
@@ -186,6 +188,9 @@ pub(in crate::setup) fn hash_of(path: &Path) -> io::Result<Sha256> {
 
 /// Whether the runtime can load the system's libraries: what it says itself counts for more than what can be found.
 pub(in crate::setup) async fn inspect_loader(setup: &Setup<'_>) -> Check {
+    if setup.choices.runtime == RuntimeName::LitertLm {
+        return litert_lm::inspect_loader(setup).await;
+    }
     let libraries = Recipe::of(setup.target).libraries;
     if setup.choices.runtime != RuntimeName::Lit || libraries.is_empty() {
         return Check::skip(LOADER.0, LOADER.1, "nothing to load here");
@@ -236,6 +241,9 @@ fn package_advice(missing: &[LibraryError]) -> String {
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
+    if setup.choices.runtime == RuntimeName::LitertLm {
+        return litert_lm::apply(setup).await;
+    }
     let Some((artifact, path)) = artifact(setup).cloned().zip(setup.lit_path()) else {
         return Err(setup.unsupported());
     };

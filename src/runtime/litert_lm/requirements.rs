@@ -1,0 +1,23 @@
+//! What is installed, in the form that both pip and uv read.
+
+use std::fmt::Write as _;
+
+use crate::catalog::RuntimeEntry;
+
+/// The requirements file for the pinned version: every package with its hashes where the catalog lists them, else the one
+/// package, and the tool chooses what it depends on.
+#[must_use]
+pub fn requirements(entry: &RuntimeEntry) -> String {
+    if entry.packages.is_empty() {
+        return format!("{}=={}\n", super::PROGRAM, entry.version);
+    }
+    let mut text = String::new();
+    for package in &entry.packages {
+        let _ = write!(text, "{}=={}", package.name, package.version);
+        for hash in &package.sha256 {
+            let _ = write!(text, " --hash=sha256:{hash}");
+        }
+        text.push('\n');
+    }
+    text
+}

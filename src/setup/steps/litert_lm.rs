@@ -1,0 +1,211 @@
+//! The runtime `litert-lm`: the one on the PATH where it has the pinned version, else one in a Python environment of its own.
+
+use std::path::{Path, PathBuf};
+
+use gem_platform::process::Guard;
+
+use super::runtime::{BINARY, CHECKSUM, EXECUTABLE, LOADER};
+use crate::catalog::RuntimeEntry;
+use crate::error::{Failure, chain};
+use crate::runtime::litert_lm::{Installer, PROGRAM, Venv, create, requirements, version_of};
+use crate::setup::check::{Check, REINSTALL};
+use crate::setup::step::Inspection;
+use crate::setup::{Setup, shown};
+
+/// What the environment and its installation take: the wheels, and what they unpack to; bytes.
+const ROOM: u64 = 250_000_000;
+
+/// How much has still to be put on the disk; bytes.
+pub(super) fn missing_bytes(setup: &Setup<'_>) -> u64 {
+    let is_there = setup.state.litert_lm.is_some() || setup.litert_lm_env().installed().is_some();
+    if is_there { 0 } else { ROOM }
+}
+
+fn entry<'a>(setup: &'a Setup<'_>) -> Option<&'a RuntimeEntry> {
+    setup.catalog.runtime(PROGRAM)
+}
+
+pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
+    let Some(entry) = entry(setup) else {
+        let reason = "the catalog does not name its version";
+        return Inspection::needed("find another runtime", vec![Check::skip(BINARY.0, BINARY.1, reason)]);
+    };
+    let version = &entry.version;
+    let env = setup.litert_lm_env();
+    let plan = format!(
+        "install {PROGRAM} {version} from the Python package index into {}",
+        shown(env.root())
+    );
+    if !setup.is_for_this_machine() {
+        return Inspection::needed(plan, Vec::new());
+    }
+    if let Some(program) = &setup.state.litert_lm {
+        return inspect_found(program, version, plan).await;
+    }
+    match env.installed() {
+        Some(installed) if installed == requirements(entry) => inspect_env(&env, entry, plan),
+        Some(_) => {
+            let fault = format!(
+                "{} holds another version than {version} or other packages",
+                shown(env.root())
+            );
+            wanting(setup, fault, plan).await
+        }
+        None => {
+            let fault = if env.root().exists() {
+                format!("the installation in {} was interrupted", shown(env.root()))
+            } else {
+                format!("{PROGRAM} {version} is not installed")
+            };
+            match find_on_path(setup, version).await {
+                Found::Pinned(program) => absent(fault, format!("use {}, which is {version}", shown(&program))),
+                Found::Other(remark) => wanting(setup, format!("{fault}; {remark}"), plan).await,
+                Found::Nothing => wanting(setup, fault, plan).await,
+            }
+        }
+    }
+}
+
+fn absent(fault: String, plan: String) -> Inspection {
+    let mut checks = vec![Check::fail(BINARY.0, BINARY.1, fault, REINSTALL)];
+    checks.extend([CHECKSUM, EXECUTABLE].map(|(id, title)| Check::skip(id, title, "the runtime is missing")));
+    Inspection::needed(plan, checks)
+}
+
+/// An installation is needed: can there be one?
+async fn wanting(setup: &Setup<'_>, fault: String, plan: String) -> Inspection {
+    match Installer::find(setup.environment).await {
+        Ok(installer) => absent(fault, format!("{plan}, with {installer}")),
+        Err(error) => absent(fault, plan).blocked_by(error),
+    }
+}
+
+/// One that was found on the PATH when it was installed.
+async fn inspect_found(program: &Path, version: &str, plan: String) -> Inspection {
+    match version_of(program).await {
+        Ok(Some(found)) if found == version => {
+            let checks = vec![
+                Check::ok(BINARY.0, BINARY.1, shown(program)),
+                Check::skip(
+                    CHECKSUM.0,
+                    CHECKSUM.1,
+                    format!("{PROGRAM} {version}, not installed by gem-setup"),
+                ),
+                Check::ok(EXECUTABLE.0, EXECUTABLE.1, "it runs"),
+            ];
+            Inspection::in_place(format!("{} is {version}", shown(program)), checks)
+        }
+        Ok(found) => {
+            let found = found.unwrap_or_else(|| "another program".to_owned());
+            absent(format!("{} is {found} now, {version} is pinned", shown(program)), plan)
+        }
+        Err(error) => absent(format!("{} does not run: {}", shown(program), chain(&error)), plan),
+    }
+}
+
+fn inspect_env(env: &Venv, entry: &RuntimeEntry, plan: String) -> Inspection {
+    let program = env.program();
+    // A link to an interpreter that was removed leads nowhere, so both must be looked at.
+    let missing = [env.python(), program.clone()].into_iter().find(|path| !path.exists());
+    if let Some(path) = missing {
+        return absent(format!("{} is missing", shown(&path)), plan);
+    }
+    let version = &entry.version;
+    let checksum = if entry.packages.is_empty() {
+        Check::skip(
+            CHECKSUM.0,
+            CHECKSUM.1,
+            format!("{PROGRAM} {version}; the catalog has no hashes for it"),
+        )
+    } else {
+        let detail = format!("{PROGRAM} {version}, installed by the hashes in the catalog");
+        Check::ok(CHECKSUM.0, CHECKSUM.1, detail)
+    };
+    let mut checks = vec![Check::ok(BINARY.0, BINARY.1, shown(&program)), checksum];
+    if gem_platform::file::is_executable(&program).unwrap_or(false) {
+        checks.push(Check::ok(EXECUTABLE.0, EXECUTABLE.1, "the executable bit is set"));
+        return Inspection::in_place(format!("{PROGRAM} {version} is in {}", shown(env.root())), checks);
+    }
+    let detail = format!("{} has no executable bit", shown(&program));
+    checks.push(Check::fail(EXECUTABLE.0, EXECUTABLE.1, detail, REINSTALL));
+    Inspection::needed(plan, checks)
+}
+
+/// What the PATH has to offer.
+enum Found {
+    /// The pinned version.
+    Pinned(PathBuf),
+    /// Something else; why it is not used.
+    Other(String),
+    Nothing,
+}
+
+async fn find_on_path(setup: &Setup<'_>, version: &str) -> Found {
+    let environment = setup.environment;
+    let Ok(program) = which::which_in(PROGRAM, environment.var("PATH"), environment.current_dir()) else {
+        return Found::Nothing;
+    };
+    if program.starts_with(setup.litert_lm_env().root()) {
+        return Found::Nothing;
+    }
+    match version_of(&program).await {
+        Ok(Some(found)) if found == version => Found::Pinned(program),
+        Ok(found) => {
+            let found = found.unwrap_or_else(|| "of unknown version".to_owned());
+            Found::Other(format!("{} is {found} and so is not used", shown(&program)))
+        }
+        Err(error) => Found::Other(format!("{} is not used: {}", shown(&program), chain(&error))),
+    }
+}
+
+pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
+    let Some(entry) = entry(setup).cloned() else {
+        return Err(setup.unsupported());
+    };
+    let env = setup.litert_lm_env();
+    setup.forget_listing();
+    if env.installed().is_none() {
+        match find_on_path(setup, &entry.version).await {
+            Found::Pinned(program) => {
+                let done = format!("uses {}", shown(&program));
+                setup.state.litert_lm = Some(program);
+                return Ok(done);
+            }
+            Found::Other(remark) => setup.progress.note("runtime", &remark),
+            Found::Nothing => {}
+        }
+    }
+    let installer = Installer::find(setup.environment).await?;
+    let guard = Guard::new(setup.guard());
+    create(
+        &installer,
+        &env,
+        &requirements(&entry),
+        &entry.version,
+        setup.environment,
+        &guard,
+        setup.progress,
+    )
+    .await?;
+    setup.state.litert_lm = None;
+    Ok(format!(
+        "installed {PROGRAM} {} into {} with {installer}",
+        entry.version,
+        shown(env.root())
+    ))
+}
+
+/// Whether the runtime starts at all, its native library included.
+pub(super) async fn inspect_loader(setup: &Setup<'_>) -> Check {
+    let program = setup.litert_lm_program();
+    if !program.exists() {
+        return Check::skip(LOADER.0, LOADER.1, "the runtime is missing");
+    }
+    match version_of(&program).await {
+        Ok(_) => Check::ok(LOADER.0, LOADER.1, format!("{} starts", shown(&program))),
+        Err(error) => {
+            let detail = format!("{} does not start: {}", shown(&program), chain(&error));
+            Check::fail(LOADER.0, LOADER.1, detail, "run `gem-setup install --force`")
+        }
+    }
+}
