@@ -1,7 +1,7 @@
 //! A mock of the hosted Gemini API as a program, for clients that are programs too.
 //!
 //! `mock-gemini --log FILE [--fail MODEL:STATUS[-per-day]]…` prints its URL, then adds a line of JSON to FILE for each request
-//! until its standard input ends.
+//! until its standard input ends. FILE may be emptied at any time.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -33,7 +33,7 @@ fn run(mut args: impl Iterator<Item = String>) -> io::Result<()> {
             .next()
             .ok_or_else(|| io::Error::other(format!("`{flag}` wants a value")))?;
         match flag.as_str() {
-            "--log" => log = Some(File::create(&value)?),
+            "--log" => log = Some(File::options().create(true).append(true).open(&value)?),
             "--fail" => upstream.fail(fault(&value)?),
             _ => return Err(io::Error::other(format!("`{flag}` is no option"))),
         }
