@@ -28,7 +28,7 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs) -> Result<ExitCode, F
         smoke: args.smoke,
         network: args.network,
     };
-    session.block_on(async {
+    session.block_on_until_signal(async {
         let mut examination = setup::examine(&setup, extras).await;
         if args.fix && !examination.unfinished.is_empty() {
             let outcome = setup::install(&mut setup, &events).await;

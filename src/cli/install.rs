@@ -19,7 +19,7 @@ pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Ori
     let events = Events::new(printer);
     let terminal = Terminal::new(printer);
     let outcome = prepare(session, &args, accepted, &events, &terminal).and_then(|mut setup| {
-        session.block_on(async {
+        session.block_on_until_signal(async {
             Ok(if args.dry_run {
                 setup::plan(&setup, &events).await
             } else {

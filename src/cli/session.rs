@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gem_platform::Target;
+use gem_platform::process::ShutdownSignals;
 use gem_setup::catalog::Catalog;
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
@@ -21,6 +22,8 @@ use crate::report::{Events, Printer, Terminal};
 /// The name that Gemini CLI insists on (FACTS section 3).
 const DEFAULT_MODEL: &str = "gemma3-1b-gpu-custom";
 const DEFAULT_PORT: u16 = 9379;
+/// What is being done gets so long to end by itself after a signal.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One run of the program.
@@ -118,6 +121,26 @@ impl Session<'_> {
     /// The right to change the home; whoever has it is waited for for a while.
     pub(crate) async fn lock(&self) -> Result<Lock, Failure> {
         Ok(Lock::acquire(&self.layout.lock_file(), LOCK_PATIENCE).await?)
+    }
+
+    /// As [`Self::block_on`], for what changes the machine: a signal gives it a moment to say how far it came, then ends it.
+    pub(crate) fn block_on_until_signal<T>(
+        &self,
+        future: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.block_on(async {
+            let mut signals = ShutdownSignals::listen()
+                .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot listen for signals: {error}")))?;
+            let mut future = std::pin::pin!(future);
+            let signal = tokio::select! {
+                done = &mut future => return done,
+                signal = signals.recv() => signal,
+            };
+            tokio::time::timeout(LAST_WORDS, future).await.unwrap_or_else(|_| {
+                let failure = Failure::new(Kind::Unexpected, format!("interrupted by {signal}"));
+                Err(failure.with_hint("run the command again to finish"))
+            })
+        })
     }
 
     /// A place for futures to run: everything but the server is content with one thread.

@@ -44,12 +44,18 @@ pub(super) fn target(path: &str) -> Target<'_> {
         "/readyz" => Target::Ready,
         "/metrics" => Target::Metrics,
         "/status" => Target::Status,
-        _ => match path.strip_prefix("/v1beta/models/").and_then(model_and_method) {
+        _ => match model_path(path).and_then(model_and_method) {
             Some((model, method)) => Target::Model { model, method },
             None if ["/v1beta/", "/v1/", "/upload/"].iter().any(|api| path.starts_with(api)) => Target::Api,
             None => Target::Nothing,
         },
     }
+}
+
+/// What follows `models/`: the Gemini API is spoken under both versions, Google's Python SDK 3 prefers `/v1/`.
+fn model_path(path: &str) -> Option<&str> {
+    path.strip_prefix("/v1beta/models/")
+        .or_else(|| path.strip_prefix("/v1/models/"))
 }
 
 fn model_and_method(rest: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
@@ -102,7 +108,8 @@ mod tests {
             ("/v1beta/models/:generateContent", Target::Api),
             ("/v1beta/models/a:", Target::Api),
             ("/v1beta/models", Target::Api),
-            ("/v1/models/a:generateContent", Target::Api),
+            ("/v1/models/a:generateContent", model("a", "generateContent")),
+            ("/v1/models/a", Target::Api),
             ("/upload/v1beta/files", Target::Api),
             ("/v1beta", Target::Nothing),
             ("/", Target::Nothing),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -78,7 +79,9 @@ pub async fn smoke(port: u16, model: &str, runtime: RuntimeName) -> Result<Smoke
 }
 
 async fn probe(port: u16, model: &str, runtime: RuntimeName, request: &str, expected: Tier) -> Result<Probe, Failure> {
-    let body = classification_request(request, &[]);
+    // Without a text of its own the gateway would answer from its cache, and the model would go untested.
+    let unique = format!("{request} (probe {})", Timestamp::now().as_nanosecond());
+    let body = classification_request(&unique, &[]);
     let (answer, latency_ms) = ask(port, model, body.to_string().into()).await?;
     let verdict = verdict_in_reply(&answer.body)
         .map_err(|reason| failure(format!("the answer to a routing probe is of no use: {reason}")))?;

@@ -1,5 +1,6 @@
 //! `state.json`: what `install` chose and placed, by which every later command goes.
 
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -46,6 +47,9 @@ pub struct State {
     /// The files beside the runtime.
     #[serde(default)]
     pub companions: Vec<PlacedFile>,
+    /// Files that were hashed when they were put in place.
+    #[serde(default)]
+    pub hashed: Vec<HashedFile>,
     /// What was written into settings files, for `uninstall`.
     #[serde(default)]
     pub settings: Applied,
@@ -63,6 +67,26 @@ pub struct PlacedFile {
     pub sha256: Sha256,
     /// The archive it came from.
     pub archive: Sha256,
+}
+
+/// A file's hash, and how to tell that the file is still the one that was hashed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HashedFile {
+    /// Where.
+    pub path: PathBuf,
+    /// What it hashed to.
+    pub sha256: Sha256,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last written to.
+    pub modified: Timestamp,
+}
+
+impl HashedFile {
+    fn is(&self, path: &Path, metadata: &Metadata) -> bool {
+        let modified = metadata.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
+        self.path == path && self.size == metadata.len() && Some(self.modified) == modified
+    }
 }
 
 /// A smoke test that passed.
@@ -137,8 +161,33 @@ impl State {
             litert_lm: None,
             direct: false,
             companions: Vec::new(),
+            hashed: Vec::new(),
             settings: Applied::default(),
             smoke: None,
+        }
+    }
+
+    /// What the file `path` hashed to, if neither its size nor its time of change is another than when that was recorded.
+    #[must_use]
+    pub fn hash_of(&self, path: &Path) -> Option<Sha256> {
+        let metadata = std::fs::metadata(path).ok()?;
+        let known = self.hashed.iter().find(|known| known.is(path, &metadata))?;
+        Some(known.sha256)
+    }
+
+    /// Records that the file `path` hashes to `sha256`.
+    pub fn remember_hash(&mut self, path: &Path, sha256: Sha256) {
+        self.hashed.retain(|known| known.path != path);
+        let metadata = std::fs::metadata(path).ok();
+        let modified = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
+        let modified = modified.and_then(|time| Timestamp::try_from(time).ok());
+        if let Some((metadata, modified)) = metadata.zip(modified) {
+            self.hashed.push(HashedFile {
+                path: path.to_owned(),
+                sha256,
+                size: metadata.len(),
+                modified,
+            });
         }
     }
 

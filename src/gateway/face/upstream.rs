@@ -93,7 +93,12 @@ async fn routed(shared: &Arc<Shared>, model: &str, method: &str, request: Reques
 /// The request's head with `model` in its path.
 fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Fault> {
     let query = parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
-    let uri = format!("/v1beta/models/{model}:{method}{query}");
+    let version = if parts.uri.path().starts_with("/v1/") {
+        "v1"
+    } else {
+        "v1beta"
+    };
+    let uri = format!("/{version}/models/{model}:{method}{query}");
     let mut attempt = parts.clone();
     attempt.uri = uri
         .parse::<Uri>()

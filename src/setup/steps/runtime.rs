@@ -124,7 +124,7 @@ fn in_the_way(path: &Path, plan: String) -> Inspection {
 }
 
 fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: String) -> Inspection {
-    let found = match hash_of(path) {
+    let found = match setup.state.hash_of(path).map_or_else(|| hash_of(path), Ok) {
         Ok(found) => found,
         Err(error) => return unreadable(path, plan, &error),
     };
@@ -267,6 +267,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         )
         .with_hint("check that the file is yours and its file system allows execution")
     })?;
+    setup.state.remember_hash(&path, artifact.sha256);
     setup.forget_listing();
     done.push("made it executable".to_owned());
     Ok(done.join(", "))

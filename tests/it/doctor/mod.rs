@@ -1,16 +1,14 @@
 //! `doctor` on an empty home, on a healthy one, and on one for each single fault.
 
-use std::fs;
-use std::net::TcpListener;
+mod server;
 
-use gem_platform::process::{is_alive, kill};
+use std::fs;
+
 use serde_json::json;
 
 #[cfg(target_os = "linux")]
-use super::harness::executable;
-use super::harness::{
-    Home, MODEL, OF_THE_SERVER, Run, assert_same, assert_says, is_default_port_taken, tree, wait_until,
-};
+use crate::harness::executable;
+use crate::harness::{Home, MODEL, OF_THE_SERVER, Run, assert_same, assert_says, is_default_port_taken, tree};
 
 /// What `doctor` says of `home`, on which exactly the checks `ids` must fail; each must name its fix.
 #[track_caller]
@@ -214,122 +212,6 @@ fn terms_that_are_not_on_record_are_named() {
     );
     home.gem(&["doctor", "--fix"]).ends(3);
     home.gem(&["doctor", "--fix", "--accept-terms"]).ok();
-}
-
-#[test]
-fn a_stopped_server_is_named() {
-    let home = Home::serving();
-    home.gem(&["stop"]).ok();
-    says(
-        &faulty(&home, &["server.process"]),
-        "server.process",
-        &["no server runs"],
-        "gem-setup start",
-    );
-    mends(&home);
-}
-
-#[test]
-fn a_killed_server_is_named() {
-    let home = Home::serving();
-    let processes = home.processes();
-    for process in &processes {
-        kill(process).unwrap();
-    }
-    wait_until("the server is gone", || !processes.iter().any(is_alive));
-    let run = faulty(&home, &["server.process"]);
-    says(
-        &run,
-        "server.process",
-        &["no server runs", "litert-server.pid", "stale"],
-        "gem-setup start",
-    );
-    mends(&home);
-}
-
-#[test]
-fn a_runtime_that_keeps_failing_is_named() {
-    let mut home = Home::new();
-    let control = home.beside("control");
-    home.set("STAND_IN_CONTROL", control.to_str().unwrap());
-    home.install(&[]).ok();
-    fs::write(&control, "crash-at-start").unwrap();
-    kill(&home.processes()[0]).unwrap();
-    wait_until("the runtime is not ready", || {
-        home.gem(&["status", "--json"]).ok().json()["ready"] == false
-    });
-    says(
-        &faulty(&home, &["server.health"]),
-        "server.health",
-        &[&home.port.to_string()],
-        "gem-setup",
-    );
-}
-
-#[test]
-fn a_stale_pid_file_is_named() {
-    let home = Home::serving();
-    let mut gone = home.gem(&["version"]).spawn();
-    gone.wait().unwrap();
-    let text = json!({"pid": gone.id(), "binaryPath": "/opt/lit", "port": home.port}).to_string();
-    fs::write(home.layout().pid_file(), text).unwrap();
-    let run = faulty(&home, &["server.process"]);
-    says(
-        &run,
-        "server.process",
-        &["litert-server.pid", "stale", &gone.id().to_string()],
-        "gem-setup restart",
-    );
-    home.gem(&["restart"]).ok();
-    assert_eq!(home.doctor().status, 0);
-}
-
-#[test]
-fn a_stale_pid_file_without_a_server_is_named() {
-    let home = Home::serving();
-    home.gem(&["stop"]).ok();
-    let mut gone = home.gem(&["version"]).spawn();
-    gone.wait().unwrap();
-    home.write(&home.layout().pid_file(), &gone.id().to_string());
-    let run = faulty(&home, &["server.process"]);
-    says(
-        &run,
-        "server.process",
-        &["litert-server.pid", "stale", &gone.id().to_string()],
-        "gem-setup start",
-    );
-    mends(&home);
-}
-
-#[test]
-fn a_foreign_process_on_the_port_is_named() {
-    let home = Home::serving();
-    home.gem(&["stop"]).ok();
-    let _other = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
-    let run = faulty(&home, &["server.port"]);
-    let pid = std::process::id().to_string();
-    says(&run, "server.port", &[&home.port.to_string(), &pid], "--port");
-    home.gem(&["doctor", "--fix"]).ends(9);
-}
-
-#[test]
-fn a_foreign_process_in_the_pid_file_is_named_and_left_alone() {
-    let home = Home::serving();
-    home.gem(&["stop"]).ok();
-    let pid = std::process::id();
-    home.write(
-        &home.layout().pid_file(),
-        &json!({"pid": pid, "binaryPath": "/opt/lit", "port": home.port}).to_string(),
-    );
-    let run = faulty(&home, &["server.process"]);
-    says(
-        &run,
-        "server.process",
-        &[&pid.to_string(), "no server of ours"],
-        "delete",
-    );
-    // What must not be touched is this very process.
-    home.gem(&["stop"]).ends(9);
 }
 
 #[test]
