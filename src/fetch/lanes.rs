@@ -34,6 +34,7 @@ pub(super) async fn drive(transfer: &Transfer<'_>, source: &Source<'_>, first: O
         lanes: Vec::new(),
         running: FuturesUnordered::new(),
         tuner: Tuner::default(),
+        is_parallel: false,
         best_rate: 0.0,
         strikes: 0,
         next_id: 0,
@@ -74,6 +75,8 @@ struct Crew<'a> {
     lanes: Vec<Member>,
     running: FuturesUnordered<BoxFuture<'a, (u64, Outcome)>>,
     tuner: Tuner,
+    /// Whether there was ever more than one lane, so that there is something to compare with.
+    is_parallel: bool,
     /// The best rate that any lane had.
     best_rate: f64,
     strikes: u32,
@@ -143,8 +146,9 @@ impl<'a> Crew<'a> {
     /// Puts idle lanes to work.
     fn fill(&mut self) {
         while self.lanes.len() < self.tuner.width.max(1) {
+            let limit = self.transfer.plan().largest_request(self.tuner.width);
             match next_piece(&self.unclaimed(), self.tuner.width) {
-                Some(piece) => self.start(piece, None),
+                Some(piece) => self.start(piece.start..piece.end.min(piece.start.saturating_add(limit)), None),
                 None => return,
             }
         }
@@ -178,6 +182,7 @@ impl<'a> Crew<'a> {
             .iter()
             .all(|member| member.lane.rest().start > member.first_position);
         if let Some(width) = self.tuner.observe(now, transferred, all_flow) {
+            self.is_parallel = true;
             self.share_out(width);
             self.fill();
         }
@@ -204,7 +209,7 @@ impl<'a> Crew<'a> {
     }
 
     fn give_up_straggler(&mut self, now: Instant) {
-        if self.strikes >= MOST_STRIKES || self.tuner.width <= 1 {
+        if self.strikes >= MOST_STRIKES || !self.is_parallel {
             return;
         }
         let slowest = self.lanes.iter().min_by(|a, b| a.rate.total_cmp(&b.rate));
@@ -315,7 +320,6 @@ impl Tuner {
 
 #[cfg(test)]
 mod tests {
-    use std::slice::from_ref;
 
     use super::*;
 
@@ -354,12 +358,10 @@ mod tests {
     fn pieces_shrink_towards_the_end() {
         assert_eq!(next_piece(&[10..20, 30..40], 1), Some(10..20));
         let gib = 1024 * MIB;
-        assert_eq!(next_piece(from_ref(&(0..gib)), 8), Some(0..64 * MIB));
-        assert_eq!(
-            next_piece(from_ref(&(gib - 160 * MIB..gib)), 8),
-            Some(gib - 160 * MIB..gib - 150 * MIB)
-        );
-        assert_eq!(next_piece(from_ref(&(gib - MIB..gib)), 8), Some(gib - MIB..gib));
+        let next = |start, end| next_piece(&[start..end, end + 1..end + 1], 8);
+        assert_eq!(next(0, gib), Some(0..64 * MIB));
+        assert_eq!(next(gib - 160 * MIB, gib), Some(gib - 160 * MIB..gib - 150 * MIB));
+        assert_eq!(next(gib - MIB, gib), Some(gib - MIB..gib));
         assert_eq!(next_piece(&[], 8), None);
     }
 }

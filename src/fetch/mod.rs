@@ -173,6 +173,7 @@ impl Fetcher {
             let resumed = present.len();
             let plan = Mutex::new(Plan {
                 identity: identity.clone(),
+                is_resumed: present.len() > 0,
                 received: present.clone(),
                 ..Plan::default()
             });

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use bytes::Bytes;
-use sha2::Digest;
+use ring::digest::{Context, SHA256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -23,12 +23,12 @@ use super::retry::Fault;
 use crate::catalog::Sha256;
 
 /// Chunks in flight between two threads; a chunk is at most some 400 KB, the HTTP client's largest read.
-const QUEUE: usize = 4;
+const QUEUE: usize = 2;
 /// Pieces that wait for the hasher.
 const HASH_QUEUE: usize = 8;
 const READ_BACK: usize = 256 * 1024;
 /// How many bytes may be written out of order before the books are brought up to date: what a crash can cost.
-const RECORD_EVERY: u64 = 1024 * 1024;
+const RECORD_EVERY: u64 = 256 * 1024;
 
 enum Op {
     /// Start afresh with another version of the file.
@@ -291,7 +291,8 @@ impl Hasher {
         let (pieces, queue) = sync_channel::<Piece>(HASH_QUEUE);
         let (answer, digest) = sync_channel(1);
         tokio::task::spawn_blocking(move || {
-            let mut hash = sha2::Sha256::new();
+            // Twice as fast as portable code on processors without SHA instructions, as fast on the others.
+            let mut hash = Context::new(&SHA256);
             let mut buffer = Vec::new();
             for piece in queue {
                 match piece {
@@ -303,14 +304,16 @@ impl Hasher {
                     },
                 }
             }
-            // Nobody listens where the download was given up.
-            let _ = answer.send(Sha256::from_bytes(hash.finalize().into()));
+            if let Ok(bytes) = hash.finish().as_ref().try_into() {
+                // Nobody listens where the download was given up.
+                let _ = answer.send(Sha256::from_bytes(bytes));
+            }
         });
         Self { pieces, digest }
     }
 }
 
-fn read_back(reader: &mut File, range: Range<u64>, hash: &mut sha2::Sha256, buffer: &mut Vec<u8>) -> io::Result<()> {
+fn read_back(reader: &mut File, range: Range<u64>, hash: &mut Context, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.resize(READ_BACK, 0);
     reader.seek(SeekFrom::Start(range.start))?;
     let mut left = range.end - range.start;
@@ -327,6 +330,7 @@ fn read_back(reader: &mut File, range: Range<u64>, hash: &mut sha2::Sha256, buff
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sha2::Digest;
 
     use super::*;
 

@@ -24,6 +24,7 @@ use crate::progress::Progress;
 
 /// Smaller reads are gathered up to this size while they come without a wait: TLS hands out 16 KB at a time.
 const GATHER: usize = 256 * 1024;
+const SMALLEST_REQUEST: u64 = 512 * 1024;
 const ENOUGH: usize = GATHER / 4;
 
 /// Where a file is asked for, with the login that belongs there.
@@ -39,6 +40,8 @@ pub(super) struct Plan {
     pub(super) received: RangeSet,
     /// Bytes received over the network by this fetch, those of abandoned versions included.
     pub(super) transferred: u64,
+    /// Whether an earlier run was cut off.
+    pub(super) is_resumed: bool,
     /// Whether parts can be asked for. A server that once ignored a range has lost our trust.
     pub(super) ranges: Ranges,
 }
@@ -67,7 +70,21 @@ impl Plan {
         self.received.len() > 0 && self.identity.validator.is_some()
     }
 
+    /// The most bytes that one request may ask for while `lanes` connections are at work.
+    ///
+    /// What a dying process was sent but had not read is lost, and the kernels at both ends hold megabytes of a fast
+    /// connection. Who was cut off once is likely to be cut off again, so a resumed download asks for a small part of what
+    /// it has got so far: that is all that it can lose.
+    pub(super) fn largest_request(&self, lanes: usize) -> u64 {
+        if self.is_resumed {
+            (self.transferred / (16 * lanes.max(1) as u64)).max(SMALLEST_REQUEST)
+        } else {
+            u64::MAX
+        }
+    }
+
     fn start_over(&mut self, identity: Identity) {
+        self.is_resumed = false;
         self.identity = identity;
         self.received = RangeSet::default();
     }
@@ -149,7 +166,12 @@ impl Transfer<'_> {
     /// Asks for the first `gap`, or for the whole file where nothing of it is there. An answer that brings the whole file
     /// instead of the gap starts the download over.
     async fn open(&self, source: &Source<'_>, gap: Option<Range<u64>>) -> Result<Opened, Fault> {
-        let part = gap.filter(|_| self.plan().can_continue());
+        let part = {
+            let plan = self.plan();
+            let limit = plan.largest_request(1);
+            gap.filter(|_| plan.can_continue())
+                .map(|gap| gap.start..gap.end.min(gap.start.saturating_add(limit)))
+        };
         let (response, reply) = match self.ask(source, part.as_ref()).await {
             // There is no such part: the file must have become shorter.
             Err(Fault::Status { code: 416, .. }) if part.is_some() => {

@@ -7,12 +7,12 @@ use gem_setup_support::fault::Fault;
 use super::{Scene, patience};
 use crate::fetch::{Network, Patience};
 
-const LENGTH: usize = 96 << 20;
+const LENGTH: usize = 64 << 20;
 
 /// A server that gives each connection little: more connections bring more.
 fn limited() -> Scene {
     let scene = Scene::new(LENGTH);
-    scene.server.limit_rate(16 << 20);
+    scene.server.limit_rate(6 << 20);
     scene
 }
 
@@ -21,16 +21,9 @@ async fn connections_are_added_where_each_is_limited() {
     let scene = limited();
     let fetched = scene.fetch().await.unwrap();
     scene.assert_complete();
-    assert!(
-        scene.server.most_connections() >= 4,
-        "{}",
-        scene.server.most_connections()
-    );
-    assert!(
-        scene.server.most_connections() <= 9,
-        "{}",
-        scene.server.most_connections()
-    );
+    // To the server an answer ends a little later than to us, so each lane may count twice.
+    let at_once = scene.server.most_at_once();
+    assert!((4..=16).contains(&at_once), "{at_once}");
     assert_eq!(fetched.transferred, LENGTH as u64);
     let ranged = scene.server.asked().into_iter().filter(|a| a.header("range").is_some());
     assert!(
@@ -43,7 +36,7 @@ async fn connections_are_added_where_each_is_limited() {
 #[tokio::test]
 async fn a_server_without_ranges_keeps_its_one_connection() {
     let scene = limited();
-    scene.server.limit_rate(80 << 20);
+    scene.server.limit_rate(24 << 20);
     scene.server.for_ranges(Fault::IgnoreRange);
     let fetched = scene.fetch().await.unwrap();
     scene.assert_complete();
@@ -76,7 +69,7 @@ async fn a_range_that_stalls_or_breaks_is_asked_for_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_parallel_download_loses_little() {
     let scene = limited();
-    for point in [24 << 20, 48 << 20, 72 << 20] {
+    for point in [16 << 20, 32 << 20, 48 << 20] {
         scene.interrupt_once_served(point).await;
     }
     scene.fetch().await.unwrap();

@@ -86,7 +86,10 @@ pub(super) async fn serve<S: Connection>(stream: S, shared: &Shared) {
     while let Some(asked) = Asked::read(&mut stream).await {
         lock(&shared.asked).push(asked.clone());
         let answer = Answer::to(&asked, shared);
-        match answer.send(stream.get_mut(), shared).await {
+        shared.begin_answer();
+        let sent = answer.send(stream.get_mut(), shared).await;
+        shared.answering.fetch_sub(1, Ordering::Relaxed);
+        match sent {
             Ok(true) => {}
             Ok(false) | Err(_) => return,
         }

@@ -68,8 +68,9 @@ struct Shared {
     for_ranges: Mutex<Option<Fault>>,
     asked: Mutex<Vec<Asked>>,
     served: AtomicU64,
-    connections: AtomicUsize,
-    most_connections: AtomicUsize,
+    /// Answers that are being sent, and the most that ever were at once.
+    answering: AtomicUsize,
+    most_at_once: AtomicUsize,
     /// Bytes a second that one connection gets; 0 = as many as it takes.
     rate: AtomicU64,
 }
@@ -111,8 +112,8 @@ impl FaultServer {
             for_ranges: Mutex::default(),
             asked: Mutex::default(),
             served: AtomicU64::new(0),
-            connections: AtomicUsize::new(0),
-            most_connections: AtomicUsize::new(0),
+            answering: AtomicUsize::new(0),
+            most_at_once: AtomicUsize::new(0),
             rate: AtomicU64::new(0),
         });
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -120,7 +121,6 @@ impl FaultServer {
         let (address, running) = Running::start(move |stream| {
             let (shared, tls) = (Arc::clone(&served), tls.clone());
             async move {
-                shared.enter();
                 match tls {
                     Some(tls) => {
                         // A client that does not trust us leaves here.
@@ -130,7 +130,6 @@ impl FaultServer {
                     }
                     None => http::serve(stream, &shared).await,
                 }
-                shared.connections.fetch_sub(1, Ordering::Relaxed);
             }
         });
         Self {
@@ -193,17 +192,17 @@ impl FaultServer {
         lock(&self.shared.asked).clone()
     }
 
-    /// The most connections that were open at once.
+    /// The most answers that were being sent at once.
     #[must_use]
-    pub fn most_connections(&self) -> usize {
-        self.shared.most_connections.load(Ordering::Relaxed)
+    pub fn most_at_once(&self) -> usize {
+        self.shared.most_at_once.load(Ordering::Relaxed)
     }
 }
 
 impl Shared {
-    fn enter(&self) {
-        let open = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        self.most_connections.fetch_max(open, Ordering::Relaxed);
+    fn begin_answer(&self) {
+        let now = self.answering.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_at_once.fetch_max(now, Ordering::Relaxed);
     }
 
     /// What happens to the next request.
