@@ -19,3 +19,5 @@ mod place;
 mod pull;
 #[cfg(test)]
 mod settings;
+#[cfg(test)]
+mod upstream;

@@ -1,0 +1,181 @@
+//! The gateway before a mock of the hosted Gemini API: which model is asked, and what happens when one fails.
+
+use std::time::Duration;
+
+use gem_setup::runtime::local::{self, Answer};
+use gem_setup_support::upstream::{Fault, Upstream};
+use serde_json::{Value, json};
+
+use super::harness::Home;
+
+const SIMPLE: &str = "list the files here";
+const COMPLEX: &str = "why does this architecture lose messages?";
+/// What `auto-gemini-2.5` stands for.
+const PRO: &str = "gemini-2.5-pro";
+const FLASH: &str = "gemini-2.5-flash";
+
+struct Scene {
+    home: Home,
+    upstream: Upstream,
+}
+
+impl Scene {
+    fn new(on_fallback: &str) -> Self {
+        let home = Home::installed();
+        let upstream = Upstream::start();
+        let options = ["--on-fallback", on_fallback, "--max-retry-wait", "5"];
+        home.gem(&["start", "--upstream", &upstream.url()]).args(options).ok();
+        Self { home, upstream }
+    }
+
+    fn ask(&self, path: &str, request: &str) -> Answer {
+        let body = json!({"contents": [{"role": "user", "parts": [{"text": request}]}]}).to_string();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime
+            .block_on(local::post(
+                self.home.port,
+                path,
+                Some(body.into()),
+                Duration::from_secs(60),
+            ))
+            .unwrap()
+    }
+
+    fn generate(&self, model: &str, request: &str) -> Answer {
+        self.ask(&format!("/v1beta/models/{model}:generateContent"), request)
+    }
+}
+
+fn text(answer: &Answer) -> String {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    body.pointer("/candidates/0/content/parts/0/text")
+        .unwrap()
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+fn per_day(model: &str) -> Fault {
+    let quota = json!([{"@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                        "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel"}]}]);
+    Fault::api(model, 429, "quota exceeded", &quota)
+}
+
+#[test]
+fn the_names_that_leave_the_choice_are_classified_and_other_models_go_as_asked() {
+    let scene = Scene::new("policy");
+    assert_eq!(
+        text(&scene.generate("auto-gemini-2.5", SIMPLE)),
+        format!("Hello from {FLASH}")
+    );
+    assert_eq!(
+        text(&scene.generate("auto-gemini-2.5", COMPLEX)),
+        format!("Hello from {PRO}")
+    );
+    assert_eq!(text(&scene.generate("my-model", COMPLEX)), "Hello from my-model");
+    let answer = scene.ask("/v1/models/auto-gemini-2.5:generateContent?key=k", SIMPLE);
+    assert_eq!(text(&answer), format!("Hello from {FLASH}"));
+    assert_eq!(scene.upstream.models(), [FLASH, PRO, "my-model", FLASH]);
+    let last = scene.upstream.seen().pop().unwrap();
+    assert_eq!(last.target, format!("/v1/models/{FLASH}:generateContent?key=k"));
+}
+
+#[test]
+fn a_daily_quota_that_is_used_up_sends_the_request_to_the_next_model_if_that_may_be_silent() {
+    let scene = Scene::new("silent");
+    scene.upstream.fail(per_day(PRO));
+    assert_eq!(
+        text(&scene.generate("auto-gemini-2.5", COMPLEX)),
+        format!("Hello from {FLASH}")
+    );
+    // The model is known to be unavailable now, so it is not even asked.
+    assert_eq!(
+        text(&scene.generate("auto-gemini-2.5", COMPLEX)),
+        format!("Hello from {FLASH}")
+    );
+    assert_eq!(scene.upstream.models(), [PRO, FLASH, FLASH]);
+}
+
+#[test]
+fn without_leave_to_switch_the_client_gets_the_failure() {
+    for on_fallback in ["policy", "never", "ask"] {
+        let scene = Scene::new(on_fallback);
+        scene.upstream.fail(per_day(PRO));
+        let answer = scene.generate("auto-gemini-2.5", COMPLEX);
+        assert_eq!(answer.status, 429, "{on_fallback}");
+        assert!(
+            String::from_utf8_lossy(&answer.body).contains("quota exceeded"),
+            "{on_fallback}"
+        );
+        assert_eq!(scene.upstream.models(), [PRO], "{on_fallback}");
+    }
+}
+
+#[test]
+fn a_transient_failure_is_retried_after_the_delay_that_the_server_names() {
+    for (status, message, details) in [
+        (
+            429,
+            "slow down",
+            json!([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "0.1s"}]),
+        ),
+        (429, "Please retry in 0.1s.", json!([])),
+        (503, "overloaded", json!([])),
+        (499, "cancelled", json!([])),
+    ] {
+        let scene = Scene::new("policy");
+        let mut fault = Fault::api(PRO, status, message, &details);
+        fault.times = Some(1);
+        scene.upstream.fail(fault);
+        let answer = scene.generate("auto-gemini-2.5", COMPLEX);
+        assert_eq!(text(&answer), format!("Hello from {PRO}"), "{status} {message}");
+        assert_eq!(scene.upstream.models(), [PRO, PRO], "{status} {message}");
+    }
+}
+
+#[test]
+fn a_request_that_every_model_would_refuse_is_not_repeated() {
+    let scene = Scene::new("silent");
+    scene.upstream.fail(Fault::api(PRO, 400, "bad request", &json!([])));
+    assert_eq!(scene.generate("auto-gemini-2.5", COMPLEX).status, 400);
+    assert_eq!(scene.upstream.models(), [PRO]);
+}
+
+#[test]
+fn a_model_that_is_gone_is_replaced() {
+    let scene = Scene::new("silent");
+    scene.upstream.fail(Fault::api(PRO, 404, "no such model", &json!([])));
+    assert_eq!(
+        text(&scene.generate("auto-gemini-2.5", COMPLEX)),
+        format!("Hello from {FLASH}")
+    );
+    assert_eq!(scene.upstream.models(), [PRO, FLASH]);
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_never_asked_for_again() {
+    let scene = Scene::new("silent");
+    let mut fault = Fault::api(PRO, 200, "x", &json!([]));
+    fault.cut = true;
+    scene.upstream.fail(fault);
+    let path = "/v1beta/models/auto-gemini-2.5:streamGenerateContent?alt=sse";
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": COMPLEX}]}]}).to_string();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let answer = runtime.block_on(local::post(
+        scene.home.port,
+        path,
+        Some(body.into()),
+        Duration::from_secs(60),
+    ));
+    assert!(
+        answer.is_err(),
+        "the client must see that the answer is not whole: {answer:?}"
+    );
+    assert_eq!(scene.upstream.models(), [PRO]);
+}
