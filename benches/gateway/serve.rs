@@ -9,23 +9,8 @@ use gem_setup::gateway::{Config, Gateway, Upstream};
 use gem_setup::runtime::{EngineState, EngineStatus};
 use tokio::sync::watch;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let workers: usize = std::env::var("WORKERS")
-        .ok()
-        .and_then(|workers| workers.parse().ok())
-        .unwrap_or(2);
-    let runtime = if workers == 0 {
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?
-    } else {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(workers)
-            .enable_all()
-            .build()?
-    };
-    runtime.block_on(serve())
-}
-
-async fn serve() -> Result<(), Box<dyn Error>> {
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |name: &str| arguments.next().ok_or_else(|| format!("argument missing: {name}"));
     let port = next("PORT")?.parse()?;

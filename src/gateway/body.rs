@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::link::LinkBody;
 use super::reply::Fault;
@@ -122,53 +122,59 @@ pub(super) async fn read(mut body: Incoming, limit: usize, time: Duration) -> Re
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let deadline = Instant::now() + time;
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
         discard(body).await;
         return Err(Fault::TooLarge(limit));
     }
-    let first = data(&mut body, deadline).await?.unwrap_or_default();
+    let whole = timeout(time, read_all(&mut body, announced, limit)).await;
+    match whole.unwrap_or(Err(Fault::SlowBody)) {
+        Err(Fault::TooLarge(limit)) => {
+            discard(body).await;
+            Err(Fault::TooLarge(limit))
+        }
+        outcome => outcome,
+    }
+}
+
+async fn read_all(body: &mut Incoming, announced: u64, limit: usize) -> Result<Bytes, Fault> {
+    let first = data(body).await?.unwrap_or_default();
     if first.len() as u64 == announced && body.is_end_stream() {
         return Ok(first);
     }
-    let room = usize::try_from(announced)
-        .unwrap_or(limit)
-        .clamp(first.len(), ROOM_AT_ONCE.max(first.len()));
-    let mut whole = BytesMut::with_capacity(room);
+    let room = usize::try_from(announced).unwrap_or(limit).min(ROOM_AT_ONCE);
+    let mut whole = BytesMut::with_capacity(room.max(first.len()));
     whole.extend_from_slice(&first);
     while whole.len() <= limit {
-        match data(&mut body, deadline).await? {
+        match data(body).await? {
             Some(piece) => whole.extend_from_slice(&piece),
             None => return Ok(whole.freeze()),
         }
     }
-    discard(body).await;
     Err(Fault::TooLarge(limit))
 }
 
-async fn data(body: &mut Incoming, deadline: Instant) -> Result<Option<Bytes>, Fault> {
-    loop {
-        match timeout_at(deadline, body.frame()).await {
-            Err(_) => return Err(Fault::SlowBody),
-            Ok(None) => return Ok(None),
-            Ok(Some(Err(_))) => return Err(Fault::Invalid("the request's body is incomplete".to_owned())),
-            Ok(Some(Ok(frame))) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
+/// The next piece of a client's body.
+async fn data(body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Fault::Invalid("the request's body is incomplete".to_owned()))?;
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
         }
     }
+    Ok(None)
 }
 
 /// Reads on for a while: a connection that is closed with unread bytes is reset, and the client never sees the answer.
 async fn discard(mut body: Incoming) {
-    let deadline = Instant::now() + DISCARD_FOR;
-    let mut read = 0;
-    while read < DISCARD_AT_MOST
-        && let Ok(Some(piece)) = data(&mut body, deadline).await
-    {
-        read += piece.len();
-    }
+    let rest = async {
+        let mut read = 0;
+        while read < DISCARD_AT_MOST
+            && let Ok(Some(piece)) = data(&mut body).await
+        {
+            read += piece.len();
+        }
+    };
+    // Who sends on for longer has had the chance.
+    drop(timeout(DISCARD_FOR, rest).await);
 }

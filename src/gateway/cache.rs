@@ -16,13 +16,16 @@ use crate::router::classify::clean::Answer;
 pub(super) type Failure = Arc<str>;
 pub(super) type Outcome = Result<Answer, Failure>;
 
-/// Identifies a request by 128 bits of keyed hash over its model and body.
+/// Identifies a request by its body's length and keyed hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key(u64, u64);
+pub(super) struct Key {
+    hash: u64,
+    length: usize,
+}
 
 /// Answers by request.
 pub(super) struct Answers {
-    hashers: (RandomState, RandomState),
+    hasher: RandomState,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -35,7 +38,7 @@ impl Answers {
     /// Remembers at most `capacity` answers; the cleaned answer's length is bounded, so memory is too.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            hashers: (RandomState::new(), RandomState::new()),
+            hasher: RandomState::new(),
             shared: Arc::new(Mutex::new(Shared {
                 known: LruCache::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN)),
                 asked: HashMap::new(),
@@ -45,7 +48,10 @@ impl Answers {
 
     /// The key of a request.
     pub(super) fn key(&self, body: &[u8]) -> Key {
-        Key(self.hashers.0.hash_one(body), self.hashers.1.hash_one(body))
+        Key {
+            hash: self.hasher.hash_one(body),
+            length: body.len(),
+        }
     }
 
     /// The remembered answer.

@@ -3,16 +3,24 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde::Serialize;
 
 use super::generate::{Content, GenerateRequest};
 use super::path::StreamFormat;
 use crate::router::{Role, Tier, Turn};
 
+/// The word that no classification request goes without.
+const CHOICE: &str = "model_choice";
 /// Part of the deadline that is kept for answering without the model.
 const RESERVE: u32 = 20;
 /// The most of it.
 const LONGEST_RESERVE: Duration = Duration::from_millis(250);
+
+/// Whether a request's body may be a classification request, before it is read.
+pub(super) fn may_be_classification(body: &[u8]) -> bool {
+    memmem::find(body, CHOICE.as_bytes()).is_some()
+}
 
 /// Whether `request` asks for `{"reasoning", "model_choice"}`: it wants JSON, and the words of the schema stand in its schema, its
 /// system instruction or its last turn. The words are what every such client must use (FACTS section 3); its sentences are not looked at.
@@ -23,13 +31,13 @@ pub(super) fn is_classification(request: &GenerateRequest<'_>) -> bool {
     let system = request.system_text().unwrap_or_default();
     let last = request.contents().last().map(Content::text).unwrap_or_default();
     let places = [request.schema().unwrap_or_default(), &system, &last];
-    ["model_choice", "flash", "pro"]
+    [CHOICE, "flash", "pro"]
         .iter()
         .all(|word| places.iter().any(|place| contains_word(place, word)))
 }
 
 fn contains_word(text: &str, word: &str) -> bool {
-    text.match_indices(word).any(|(at, _)| {
+    memmem::find_iter(text.as_bytes(), word).any(|at| {
         let before = text[..at].chars().next_back();
         let after = text[at + word.len()..].chars().next();
         !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
@@ -37,7 +45,7 @@ fn contains_word(text: &str, word: &str) -> bool {
 }
 
 /// What is to be classified.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Question {
     /// The request.
     pub(super) request: String,

@@ -46,7 +46,7 @@ pub struct Limits {
     pub local_body: usize,
     /// The body of a request whose model has to be decided upon, in bytes.
     pub routed_body: usize,
-    /// Within this time a request's head must have come; idle connections are closed after it.
+    /// Within this time after the last reply a request's head must have come; half a second more or less.
     pub head_time: Duration,
     /// Within this time the body of a request to the local model must have come.
     pub body_time: Duration,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -86,8 +86,8 @@ impl Connection {
 pub(super) fn builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_time)
+        // Slow heads and idle connections are the accept loop's affair: one look at all, not a timer for each request.
+        .header_read_timeout(None)
         .max_headers(limits.headers)
         .max_header_size(limits.head_size);
     builder

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use hyper::Uri;
 use hyper::server::conn::http1;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -27,7 +28,7 @@ use crate::error::{Explain, Kind};
 use crate::router::{DecisionLog, DecisionWriter};
 use crate::runtime::{EngineActivity, EngineStatus};
 
-/// How often idle connections to engine and upstream are looked through.
+/// How often connections are looked through for those that have been idle too long.
 const SWEEP: Duration = Duration::from_millis(500);
 /// How long to wait after the system gave no connection, for want of descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -57,6 +58,9 @@ pub enum GatewayError {
     /// An address that others can reach.
     #[error("`{0}` is not a loopback address")]
     NotLoopback(IpAddr),
+    /// A name that cannot stand in a URL.
+    #[error("`{0}` cannot be the name of a model")]
+    ModelName(String),
     /// No address at all.
     #[error("there is no address to listen on")]
     NoAddress,
@@ -72,7 +76,7 @@ impl Explain for GatewayError {
     fn kind(&self) -> Kind {
         match self {
             Self::PortTaken { .. } => Kind::Conflict,
-            Self::NotLoopback(_) | Self::NoAddress | Self::Upstream(_) => Kind::Usage,
+            Self::NotLoopback(_) | Self::ModelName(_) | Self::NoAddress | Self::Upstream(_) => Kind::Usage,
             Self::Listen { .. } | Self::DecisionLog(_) => Kind::Unexpected,
         }
     }
@@ -104,6 +108,8 @@ pub struct Gateway {
     addresses: Vec<SocketAddr>,
     upstream: UpstreamClient,
     activity: EngineActivity,
+    generate_path: Uri,
+    stream_path: Uri,
 }
 
 impl Gateway {
@@ -119,6 +125,8 @@ impl Gateway {
             return Err(GatewayError::NotLoopback(*open));
         }
         let upstream = UpstreamClient::new(config.upstream.clone(), config.limits.connect_time)?;
+        let generate_path = engine_path(&config, "generateContent")?;
+        let stream_path = engine_path(&config, "streamGenerateContent?alt=sse")?;
         let listeners = listen(&config.listen, config.port).await?;
         let addresses = listeners
             .iter()
@@ -130,6 +138,8 @@ impl Gateway {
             addresses,
             upstream,
             activity: EngineActivity::default(),
+            generate_path,
+            stream_path,
         })
     }
 
@@ -160,7 +170,6 @@ impl Gateway {
         let (decisions, writer) =
             DecisionLog::start(self.config.decisions.clone()).map_err(GatewayError::DecisionLog)?;
         let limits = self.config.limits.clone();
-        let model = self.config.engine_model();
         let shared = Arc::new(Shared {
             engine: engine.map(|status| Arc::new(Engine::new(status, self.activity, &limits))),
             answers: Answers::new(limits.cached_answers),
@@ -169,8 +178,8 @@ impl Gateway {
             decisions,
             started: Instant::now(),
             port: self.addresses.first().map_or(self.config.port, SocketAddr::port),
-            generate_path: format!("/v1beta/models/{model}:generateContent"),
-            stream_path: format!("/v1beta/models/{model}:streamGenerateContent?alt=sse"),
+            generate_path: self.generate_path,
+            stream_path: self.stream_path,
             config: self.config,
         });
         let mut server = Server {
@@ -179,6 +188,7 @@ impl Gateway {
             tasks: JoinSet::new(),
             connections: HashMap::new(),
             most: limits.connections.max(1),
+            head_time: limits.head_time,
         };
         server.accept(self.listeners, shutdown).await;
         server.drain(limits.grace).await;
@@ -186,6 +196,14 @@ impl Gateway {
         close(writer).await;
         Ok(())
     }
+}
+
+/// The engine's own path for a method of its model.
+fn engine_path(config: &Config, method: &str) -> Result<Uri, GatewayError> {
+    let model = config.engine_model();
+    format!("/v1beta/models/{model}:{method}")
+        .parse()
+        .map_err(|_| GatewayError::ModelName(model.to_owned()))
 }
 
 async fn close(writer: DecisionWriter) {
@@ -199,6 +217,7 @@ struct Server {
     tasks: JoinSet<()>,
     connections: HashMap<Id, Arc<Connection>>,
     most: usize,
+    head_time: Duration,
 }
 
 impl Server {
@@ -268,6 +287,14 @@ impl Server {
             engine.expire();
         }
         self.shared.upstream.expire();
+        for connection in self.connections.values() {
+            if connection
+                .idle_since()
+                .is_some_and(|since| since.elapsed() > self.head_time)
+            {
+                connection.close();
+            }
+        }
     }
 
     async fn drain(&mut self, grace: Duration) {

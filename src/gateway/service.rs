@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use hyper::body::Incoming;
-use hyper::{Method, Request};
+use hyper::{Method, Request, Uri};
 
 use super::cache::Answers;
 use super::config::Config;
@@ -30,8 +30,8 @@ pub(super) struct Shared {
     pub(super) started: Instant,
     pub(super) port: u16,
     /// The engine's paths.
-    pub(super) generate_path: String,
-    pub(super) stream_path: String,
+    pub(super) generate_path: Uri,
+    pub(super) stream_path: Uri,
 }
 
 impl Shared {

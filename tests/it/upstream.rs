@@ -173,9 +173,8 @@ fn an_answer_that_breaks_off_is_never_asked_for_again() {
         Some(body.into()),
         Duration::from_secs(60),
     ));
-    assert!(
-        answer.is_err(),
-        "the client must see that the answer is not whole: {answer:?}"
-    );
+    // How much of it comes through before the break is the network's affair; that it is not whole must show.
+    let is_broken = answer.as_ref().map_or(true, |answer| answer.status == 502);
+    assert!(is_broken, "{answer:?}");
     assert_eq!(scene.upstream.models(), [PRO]);
 }

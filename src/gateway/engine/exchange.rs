@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::response::Parts;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Uri};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
@@ -84,7 +84,7 @@ impl Exchange {
         place: Place,
         mut link: Link,
         address: SocketAddr,
-        path: &str,
+        path: &Uri,
         body: &Bytes,
         give_up: Instant,
     ) -> Self {
@@ -249,10 +249,10 @@ impl Open {
     }
 }
 
-fn request(address: SocketAddr, path: &str, body: &Bytes) -> Request<Outgoing> {
+fn request(address: SocketAddr, path: &Uri, body: &Bytes) -> Request<Outgoing> {
     let mut request = Request::new(Outgoing::Whole(body.clone()));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = path.parse().unwrap_or_default();
+    *request.uri_mut() = path.clone();
     let headers = request.headers_mut();
     if let Ok(host) = HeaderValue::try_from(address.to_string()) {
         headers.insert(HOST, host);

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::Uri;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -94,7 +95,7 @@ impl Engine {
     /// Waits for a place and for the engine to be ready, then hands it `body` for `path`. May be dropped while it waits.
     ///
     /// An engine that refuses the connection, because it is just being replaced, is tried again until the deadline.
-    pub(super) async fn open(self: &Arc<Self>, path: &str, body: &Bytes, deadline: Instant) -> Result<Exchange, Fault> {
+    pub(super) async fn open(self: &Arc<Self>, path: &Uri, body: &Bytes, deadline: Instant) -> Result<Exchange, Fault> {
         let place = self.admit(deadline).await?;
         loop {
             let address = self.address(deadline).await?;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::local::{ATTEMPTS, Prompt, reply};
 use crate::gateway::cache::{Abandoned, Failure, Outcome};
-use crate::gateway::classification::{Question, question, render, time_for_model};
+use crate::gateway::classification::{Question, may_be_classification, question, render, time_for_model};
 use crate::gateway::config::OnClassifierFailure;
 use crate::gateway::engine::{Engine, Trouble, answer_text};
 use crate::gateway::generate::GenerateRequest;
@@ -21,21 +21,19 @@ use crate::router::{AnsweredBy, DecisionRecord, Tier, Verdict};
 
 const ANSWERED_BY: HeaderName = HeaderName::from_static("x-gem-answered-by");
 
-/// Answers the classification request `request`.
-pub(super) async fn answer(
-    shared: &Arc<Shared>,
-    request: &GenerateRequest<'_>,
-    prompt: &Prompt,
-) -> Result<Reply, Fault> {
-    let call = Classification {
-        shared,
-        request,
-        prompt,
-    };
-    let key = shared.answers.key(&prompt.body);
-    if let Some(known) = shared.answers.known(key) {
-        return Ok(call.reply(AnsweredBy::Cache, known.tier, &known.reasoning));
+/// Answers `prompt` from memory, if it is a classification request that the model has answered before.
+pub(super) fn known(shared: &Shared, prompt: &Prompt) -> Option<Reply> {
+    if !may_be_classification(&prompt.body) {
+        return None;
     }
+    let known = shared.answers.known(shared.answers.key(&prompt.body))?;
+    Some(Classification { shared, prompt }.reply(AnsweredBy::Cache, known.tier, &known.reasoning))
+}
+
+/// Answers `prompt`, a classification request.
+pub(super) async fn answer(shared: &Arc<Shared>, prompt: &Prompt) -> Result<Reply, Fault> {
+    let call = Classification { shared, prompt };
+    let key = shared.answers.key(&prompt.body);
     let Some(engine) = &shared.engine else {
         return Ok(call.reply_builtin(&call.builtin()));
     };
@@ -50,7 +48,12 @@ pub(super) async fn answer(
     }
     let until = prompt.arrived + time_for_model(prompt.time(shared.config.classifier_deadline));
     let asked = shared.answers.wait(key, |abandoned| {
-        ask(Arc::clone(shared), Arc::clone(engine), prompt.body.clone(), abandoned)
+        ask(
+            Arc::clone(shared),
+            Arc::clone(engine),
+            prompt.engine_body.clone(),
+            abandoned,
+        )
     });
     match timeout_at(until, asked).await {
         Ok(Ok(answer)) => Ok(call.reply(AnsweredBy::Model, answer.tier, &answer.reasoning)),
@@ -91,13 +94,17 @@ fn read(shared: &Shared, answer: &[u8]) -> Outcome {
 
 struct Classification<'a> {
     shared: &'a Shared,
-    request: &'a GenerateRequest<'a>,
     prompt: &'a Prompt,
 }
 
 impl Classification<'_> {
+    /// What is asked; read anew, for it is wanted only where the model is not.
+    fn question(&self) -> Question {
+        GenerateRequest::parse(&self.prompt.body).map_or_else(|_| Question::default(), |request| question(&request))
+    }
+
     fn builtin(&self) -> Verdict {
-        let Question { request, history } = question(self.request);
+        let Question { request, history } = self.question();
         builtin::classify(&request, &history)
     }
 
@@ -142,7 +149,7 @@ impl Classification<'_> {
             latency_ms: u64::try_from(self.prompt.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
             answered_by: Some(by),
             reasoning: reasoning.to_owned(),
-            request: self.shared.config.log_requests.then(|| question(self.request).request),
+            request: self.shared.config.log_requests.then(|| self.question().request),
         }
     }
 }

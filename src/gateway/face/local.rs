@@ -32,7 +32,10 @@ const SERVER_TIMEOUT: &str = "x-server-timeout";
 
 /// One prompt.
 pub(super) struct Prompt {
+    /// As the client sent it.
     pub(super) body: Bytes,
+    /// As the engine gets it.
+    pub(super) engine_body: Bytes,
     pub(super) stream: Option<StreamFormat>,
     pub(super) arrived: Instant,
     /// The client's own deadline.
@@ -67,22 +70,29 @@ pub(in crate::gateway) async fn serve(
     let patience = server_timeout(request.headers());
     let limits = &shared.config.limits;
     let body = body::read(request.into_body(), limits.local_body, limits.body_time).await?;
-    let request = GenerateRequest::parse(&body)?;
-    let prompt = Prompt {
-        body: request.regular_body(&body),
+    let mut prompt = Prompt {
+        engine_body: body.clone(),
+        body,
         stream,
         arrived,
         patience,
     };
-    if is_classification(&request) {
+    if let Some(reply) = classifier::known(shared, &prompt) {
         measure.set_face(Face::Classifier);
-        return classifier::answer(shared, &request, &prompt).await;
+        return Ok(reply);
+    }
+    let request = GenerateRequest::parse(&prompt.body)?;
+    let is_classification = is_classification(&request);
+    let budget = request.max_output_tokens().map(Budget::new);
+    prompt.engine_body = request.regular_body(&prompt.body);
+    if is_classification {
+        measure.set_face(Face::Classifier);
+        return classifier::answer(shared, &prompt).await;
     }
     let Some(engine) = &shared.engine else {
         let answer = plain_answer(CLASSIFIES_ONLY, shared.config.engine_model());
         return Ok(reply(written(answer, stream), stream));
     };
-    let budget = request.max_output_tokens().map(Budget::new);
     match stream {
         None => whole_answer(shared, engine, &prompt, budget).await,
         Some(format) => local_stream::answer(shared, engine, &prompt, format, budget).await,
@@ -98,7 +108,9 @@ async fn whole_answer(
     let deadline = prompt.deadline(shared.config.limits.prompt_time);
     let mut attempt = 1;
     loop {
-        let exchange = engine.open(&shared.generate_path, &prompt.body, deadline).await?;
+        let exchange = engine
+            .open(&shared.generate_path, &prompt.engine_body, deadline)
+            .await?;
         match exchange.answer(deadline).await {
             Ok(answer) => {
                 let answer = budget.and_then(|mut budget| budget.cut(&answer)).unwrap_or(answer);

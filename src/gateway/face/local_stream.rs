@@ -27,7 +27,7 @@ pub(super) async fn answer(
     let deadline = prompt.deadline(shared.config.limits.prompt_time);
     let mut attempt = 1;
     loop {
-        let exchange = engine.open(&shared.stream_path, &prompt.body, deadline).await?;
+        let exchange = engine.open(&shared.stream_path, &prompt.engine_body, deadline).await?;
         match timeout_at(deadline, begin(exchange))
             .await
             .unwrap_or(Err(Trouble::Late))
