@@ -36,7 +36,7 @@ async fn a_request_reaches_the_upstream_unchanged() {
     for path in [
         "/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse&key=k%2Fk",
         "/v1beta/models?pageSize=3",
-        "/v1/models/gemma3-1b-gpu-custom:generateContent",
+        "/v1/models/gemini-2.5-pro:generateContent",
         "/upload/v1beta/files?uploadType=media",
         "/v1beta/cachedContents/a%20b",
     ] {
