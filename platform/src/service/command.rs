@@ -1,7 +1,8 @@
 //! Calling the tool of a service manager.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::process::{Command, Stdio};
 
 use super::{Error, Kind};
@@ -51,13 +52,27 @@ pub struct Tools;
 
 impl Runner for Tools {
     fn run(&self, program: &str, args: &[OsString]) -> io::Result<Output> {
-        let output = Command::new(program).args(args).stdin(Stdio::null()).output()?;
+        // Files and not pipes: a service that the tool starts may inherit its streams, and a pipe would not end before it does.
+        let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+        let status = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(stdout.try_clone()?)
+            .stderr(stderr.try_clone()?)
+            .status()?;
         Ok(Output {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: status.code(),
+            stdout: text_of(&mut stdout)?,
+            stderr: text_of(&mut stderr)?,
         })
     }
+}
+
+fn text_of(file: &mut File) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The tool of one service manager.

@@ -387,6 +387,18 @@ fn a_program_that_is_not_installed_is_told_from_one_that_fails() {
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
 
+/// On Windows the Task Scheduler is such a service when the first call starts it.
+#[cfg(unix)]
+#[test]
+fn a_service_that_keeps_the_tools_streams_does_not_hold_up_the_answer() {
+    let began = std::time::Instant::now();
+    let output = Tools
+        .run("sh", &args(["-c", "sleep 20 & echo started; exit 3"]))
+        .unwrap();
+    assert_eq!((output.code, output.stdout.as_str()), (Some(3), "started\n"));
+    assert!(began.elapsed() < Duration::from_secs(15));
+}
+
 /// The unit as systemd itself reads it. Run by `.ci/services`, which sees to it that the tool is there.
 #[cfg(target_os = "linux")]
 #[test]
