@@ -132,7 +132,7 @@ mod tests {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Places::new(
             os,
-            &Environment::new(variables, "/work", "/home/u"),
+            &Environment::new(variables, "/project", "/home/u"),
             Path::new("/home/u"),
         )
     }
@@ -162,7 +162,7 @@ mod tests {
             assert_eq!(places.user(), Path::new("/home/u/.gemini/settings.json"));
             assert_eq!(
                 places.file(Scope::Workspace),
-                Some(Path::new("/work/.gemini/settings.json"))
+                Some(Path::new("/project/.gemini/settings.json"))
             );
         }
     }
@@ -177,7 +177,7 @@ mod tests {
         );
 
         let relative = places(Os::Linux, &[("GEMINI_CLI_SYSTEM_DEFAULTS_PATH", "d.json")]);
-        assert_eq!(relative.file(Scope::SystemDefaults), Some(Path::new("/work/d.json")));
+        assert_eq!(relative.file(Scope::SystemDefaults), Some(Path::new("/project/d.json")));
 
         let empty = places(Os::Linux, &[("GEMINI_CLI_SYSTEM_SETTINGS_PATH", "")]);
         assert_eq!(empty, places(Os::Linux, &[]));
