@@ -459,7 +459,10 @@ mod tests {
         let [_, plain] = Installer::Uv("/bin/uv".into()).commands(&venv(), file, false, &environment(&[]));
         assert!(!text(&plain).contains("--require-hashes"));
         let separators_alike = text(&plain).replace('\\', "/");
-        assert!(separators_alike.contains("--python /e/bin/python"), "{separators_alike}");
+        assert!(
+            separators_alike.contains("--python /e/bin/python"),
+            "{separators_alike}"
+        );
     }
 
     #[test]
