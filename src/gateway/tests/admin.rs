@@ -122,7 +122,10 @@ async fn the_configuration_is_checked_before_the_port_is_bound() {
     assert_eq!(error.kind(), Kind::Usage);
     let mut unnamed = config(0);
     unnamed.local_models = vec!["no name".to_owned()];
-    assert!(matches!(Gateway::bind(unnamed).await.err().unwrap(), GatewayError::ModelName(_)));
+    assert!(matches!(
+        Gateway::bind(unnamed).await.err().unwrap(),
+        GatewayError::ModelName(_)
+    ));
     open.allow_remote = true;
     assert!(Gateway::bind(open).await.is_ok());
     for url in ["ftp://example.com", "https://example.com"] {
