@@ -5,7 +5,9 @@ use std::io::Read;
 
 use serde_json::Value;
 
-use super::harness::{Gem, Home, assert_says, is_default_port_taken};
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+use super::harness::is_default_port_taken;
+use super::harness::{Gem, Home, assert_says};
 
 const COMMANDS: [&str; 17] = [
     "install",
