@@ -25,7 +25,7 @@ use crate::catalog::Sha256;
 /// Chunks in flight between two threads; a chunk is at most some 400 KB, the HTTP client's largest read.
 const QUEUE: usize = 2;
 /// Pieces that wait for the hasher.
-const HASH_QUEUE: usize = 8;
+const HASH_QUEUE: usize = 3;
 const READ_BACK: usize = 256 * 1024;
 /// How many bytes may be written out of order before the books are brought up to date: what a crash can cost.
 const RECORD_EVERY: u64 = 256 * 1024;
@@ -62,14 +62,21 @@ impl Store {
     /// Goes on with what `partial` holds, or starts afresh where it holds nothing.
     pub(super) fn open(partial: &Partial, identity: Identity, present: RangeSet) -> Result<Self, Error> {
         let (file, reader) = partial.files(present.end() > 0)?;
+        let books = Books::new(present);
+        if !books.lists_ranges && books.present.end() > 0 {
+            // Let the file's length say it all again, whatever an earlier run left behind it and in the books.
+            file.set_len(books.present.end())
+                .map_err(|e| Error::file("shorten", partial.data(), e, None))?;
+            partial.record(&identity, None)?;
+        }
         let (ops, queue) = mpsc::channel(QUEUE);
-        let on_disk = Arc::new(AtomicU64::new(present.len()));
+        let on_disk = Arc::new(AtomicU64::new(books.present.len()));
         let mut writer = Writer {
             partial: partial.clone(),
             identity,
             file,
             position: 0,
-            books: Books::new(present),
+            books,
             hasher: Hasher::spawn(reader),
             hashed: 0,
             on_disk: Arc::clone(&on_disk),
@@ -378,6 +385,37 @@ mod tests {
                 assert_eq!(std::fs::read(partial.data()).unwrap(), data);
             });
         }
+    }
+
+    /// What a process that was killed now would find again.
+    async fn survives(partial: &Partial, store: &Store, bytes: u64) -> RangeSet {
+        while store.on_disk() < bytes {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        partial.contents().1
+    }
+
+    #[tokio::test]
+    async fn what_arrives_in_order_survives_a_kill_even_after_a_run_that_was_out_of_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let (partial, store) = store_in(directory.path()).await;
+        let identity = Identity {
+            validator: None,
+            length: Some(100),
+        };
+        store.restart(identity).await.unwrap();
+        store.write(0, Bytes::from_static(&[1; 10])).await.unwrap();
+        assert_eq!(survives(&partial, &store, 10).await.len(), 10);
+        store.write(50, Bytes::from_static(&[1; 10])).await.unwrap();
+        assert_eq!(survives(&partial, &store, 20).await.run_end(0), 10);
+        store.write(10, Bytes::from_static(&[1; 40])).await.unwrap();
+        store.close().await.unwrap();
+
+        let (identity, present) = partial.contents();
+        assert_eq!((present.run_end(0), present.end()), (60, 60));
+        let store = Store::open(&partial, identity, present).unwrap();
+        store.write(60, Bytes::from_static(&[1; 10])).await.unwrap();
+        assert_eq!(survives(&partial, &store, 70).await.len(), 70);
     }
 
     #[tokio::test]
