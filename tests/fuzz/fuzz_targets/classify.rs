@@ -1,4 +1,4 @@
-//! The classifier answers every input, and the same input alike.
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz classify`: the classifier answers every input, and the same input alike.
 #![no_main]
 
 use gem_setup::router::classify::builtin::classify;
