@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -126,6 +126,8 @@ async fn serve(port: u16, behaviour: Behaviour) -> io::Result<()> {
         tokio::time::sleep(Duration::from_millis(wait)).await;
     }
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    super::trace(&json!({"listening": port, "unix_s": now.as_secs_f64()}));
     super::say(&format!("stand-in: listening on {}\n", listener.local_addr()?))?;
     let state = Arc::new(State::default());
     http::serve(listener, move |request| {
