@@ -115,6 +115,19 @@ impl Layout {
         self.own().join("server.json")
     }
 
+    /// The name of the model that `uninstall` left in place.
+    #[must_use]
+    pub fn kept_file(&self) -> PathBuf {
+        self.own().join("kept-model")
+    }
+
+    /// What the system's service manager is told to write the server's output to, where it has no journal; the server rotates
+    /// its own log itself.
+    #[must_use]
+    pub fn service_log_file(&self) -> PathBuf {
+        self.own().join("service.log")
+    }
+
     /// Partial downloads, keyed by the expected hash.
     #[must_use]
     pub fn downloads(&self) -> PathBuf {

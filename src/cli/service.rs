@@ -72,6 +72,20 @@ pub(crate) fn run(session: &Session<'_>, action: ServiceAction) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
+/// Removes the service if it runs the server of this home; says whether it did.
+pub(crate) fn remove_own(session: &Session<'_>) -> Result<bool, Failure> {
+    let kind = ServiceKind::of(session.target()?.os);
+    let account = account(session);
+    let definition = service::definition_path(kind, LABEL, &account);
+    let home = session.layout.home();
+    let is_own = definition.starts_with(session.layout.own())
+        || std::fs::read_to_string(&definition).is_ok_and(|text| text.contains(&*home.to_string_lossy()));
+    if !is_own || !definition.exists() {
+        return Ok(false);
+    }
+    service::uninstall(kind, LABEL, &account, &Tools).map_err(failure)
+}
+
 fn failure(error: service::Error) -> Failure {
     let kind = match error {
         service::Error::Label(_) | service::Error::Unwritable { .. } => Kind::Usage,
@@ -127,7 +141,7 @@ fn spec(session: &Session<'_>, os: Os) -> Result<Spec, Failure> {
         program: session.program()?,
         args,
         environment: BTreeMap::new(),
-        log: session.layout.log_file(),
+        log: session.layout.service_log_file(),
         watchdog: Some(WATCHDOG),
         final_statuses: [Kind::Usage, Kind::TermsNotAccepted, Kind::Unsupported, Kind::Conflict]
             .map(Kind::exit_status)

@@ -11,6 +11,8 @@ use super::session::Session;
 /// Undoes `install` and says what was undone.
 pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode, Failure> {
     let printer = session.printer;
+    // First, or the system would start again what is stopped here.
+    let is_service_removed = super::service::remove_own(session)?;
     let outcome = session.block_on(async {
         let lock = if session.layout.own().exists() {
             Some(session.lock().await?)
@@ -20,8 +22,13 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
         setup::uninstall(&session.layout, args.purge, lock).await
     })?;
     if printer.json() {
+        let mut outcome = serde_json::to_value(&outcome).unwrap_or_default();
+        outcome["service"] = is_service_removed.into();
         printer.json_line(&outcome);
         return Ok(ExitCode::SUCCESS);
+    }
+    if is_service_removed {
+        printer.line("the system no longer runs the server at login");
     }
     if outcome.stopped {
         printer.line("stopped the server");
@@ -37,7 +44,7 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
     for path in &outcome.deleted {
         printer.line(&format!("deleted {}", path.display()));
     }
-    if !outcome.stopped && outcome.settings.is_empty() && outcome.deleted.is_empty() {
+    if !is_service_removed && !outcome.stopped && outcome.settings.is_empty() && outcome.deleted.is_empty() {
         printer.line("There was nothing to undo.");
     }
     Ok(ExitCode::SUCCESS)

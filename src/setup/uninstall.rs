@@ -48,9 +48,13 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
         layout.downloads(),
     ];
     if purge {
-        let model = state.as_ref().map(|state| layout.models().join(&state.model));
-        doomed.extend(model);
+        let model = state.map(|state| state.model).or_else(|| kept_model(layout));
+        doomed.extend(model.map(|model| layout.models().join(model)));
         doomed.extend(logs(layout));
+    } else if let Some(state) = &state
+        && layout.models().join(&state.model).exists()
+    {
+        keep_model(layout, &state.model)?;
     }
     for path in doomed {
         if delete(&path)? {
@@ -69,6 +73,23 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
     let _ = std::fs::remove_dir(layout.gemini().join("bin"));
     let _ = std::fs::remove_dir(layout.gemini());
     Ok(outcome)
+}
+
+/// The model that an earlier `uninstall` left where it was.
+fn kept_model(layout: &Layout) -> Option<String> {
+    let name = std::fs::read_to_string(layout.kept_file()).ok()?;
+    // The name is joined to a path that is deleted.
+    let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':']);
+    is_name.then_some(name)
+}
+
+/// Writes down which model stays, for an `uninstall --purge` to come: the state that names it goes.
+fn keep_model(layout: &Layout, model: &str) -> Result<(), Failure> {
+    let path = layout.kept_file();
+    std::fs::write(&path, model).map_err(|error| {
+        Failure::new(Kind::Unexpected, format!("cannot write `{}`: {error}", path.display()))
+            .with_hint("check that the disk has room and that the directory is yours, then run the command again")
+    })
 }
 
 /// The log, its rotated predecessors and the decisions.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
 
 use gem_platform::process::{identity, is_alive, kill};
 use serde_json::{Value, json};
@@ -90,6 +91,22 @@ fn a_child_that_dies_is_replaced_under_the_same_server() {
     let after = status(&home);
     assert_eq!(after["pid"], before["pid"]);
     assert_ne!(after["child"]["pid"], before["child"]["pid"]);
+}
+
+#[test]
+fn a_server_on_a_runtime_that_was_replaced_is_restarted() {
+    let home = Home::serving();
+    let before = status(&home)["pid"].clone();
+    // Times are recorded to the second.
+    wait_until("the server has run for a while", || {
+        status(&home)["uptime_s"].as_u64().unwrap() >= 3
+    });
+    let replaced = SystemTime::now();
+    fs::File::open(home.lit()).unwrap().set_modified(replaced).unwrap();
+    let check = home.doctor().check("server.process");
+    assert_says(check["detail"].as_str().unwrap(), &["replaced", &before.to_string()]);
+    assert_eq!(home.install(&[]).ok().step("server"), "changed");
+    assert_ne!(status(&home)["pid"], before);
 }
 
 #[test]

@@ -76,6 +76,28 @@ fn purge_leaves_nothing_of_its_own() {
 }
 
 #[test]
+fn purge_after_uninstall_still_knows_the_model() {
+    let home = Home::installed();
+    home.gem(&["uninstall"]).ok();
+    let model = home.layout().models().join(MODEL);
+    assert!(model.exists());
+    home.gem(&["uninstall", "--purge"]).ok();
+    assert!(!model.exists());
+    assert!(!home.layout().own().exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn uninstall_removes_the_service_of_this_home_alone() {
+    let home = Home::installed();
+    let unit = home.path().join(".config/systemd/user/gem-setup.service");
+    let elsewhere = "[Service]\nExecStart=/usr/bin/gem-setup serve --home /nowhere\n";
+    home.write(&unit, elsewhere);
+    home.gem(&["uninstall"]).ok();
+    assert_eq!(fs::read_to_string(&unit).unwrap(), elsewhere);
+}
+
+#[test]
 fn uninstall_of_nothing_does_nothing() {
     let home = Home::new();
     for args in [["uninstall"].as_slice(), &["uninstall", "--purge"]] {

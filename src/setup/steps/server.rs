@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use gem_platform::process::{Program, identity, listener_on};
 
 use crate::error::{Failure, Kind};
-use crate::runtime::{EngineState, local};
+use crate::runtime::{EngineState, Runtime, local};
 use crate::setup::check::Check;
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
@@ -160,6 +160,15 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
         ];
         return Inspection::needed("restart the server as chosen", checks);
     }
+    if is_runtime_newer(setup, record.since) {
+        let detail = format!("pid {pid} still runs the runtime that was replaced after its start");
+        let checks = vec![
+            Check::fail(PROCESS.0, PROCESS.1, detail, RESTART),
+            Check::ok(PORT.0, PORT.1, format!("pid {pid} listens on port {}", wanted.port)),
+            Check::skip(HEALTH.0, HEALTH.1, "the server runs another runtime"),
+        ];
+        return Inspection::needed("restart the server with the new runtime", checks);
+    }
     let mut checks = vec![
         inspect_pid_file(setup, pid),
         Check::ok(PORT.0, PORT.1, format!("pid {pid} listens on port {}", wanted.port)),
@@ -172,6 +181,18 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
     } else {
         Inspection::needed("restart the server", checks)
     }
+}
+
+/// Whether the runtime's executable was put in place after the server's start, `since` in seconds since 1970.
+fn is_runtime_newer(setup: &Setup<'_>, since: u64) -> bool {
+    let runtime = setup.runtime().ok();
+    let modified = runtime
+        .as_deref()
+        .and_then(Runtime::program)
+        .and_then(|program| program.metadata().ok()?.modified().ok());
+    // The start is known to the second only, and a time in the future says nothing.
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(since + 1);
+    modified.is_some_and(|modified| modified > start && modified <= SystemTime::now())
 }
 
 fn inspect_pid_file(setup: &Setup<'_>, pid: u32) -> Check {
