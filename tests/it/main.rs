@@ -13,6 +13,8 @@ mod harness;
 #[cfg(test)]
 mod install;
 #[cfg(test)]
+mod interrupted;
+#[cfg(test)]
 mod output;
 mod place;
 #[cfg(test)]
