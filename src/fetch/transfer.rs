@@ -83,7 +83,7 @@ impl Plan {
         }
     }
 
-    fn start_over(&mut self, identity: Identity) {
+    pub(super) fn start_over(&mut self, identity: Identity) {
         self.is_resumed = false;
         self.identity = identity;
         self.received = RangeSet::default();

@@ -104,4 +104,6 @@ fn ten_kills_cost_less_than_a_tenth_of_the_file() {
     println!("{served} bytes were sent for {length}");
     assert_eq!(sha256_hex(&fs::read(home.lit()).unwrap()), sha256);
     assert_eq!(home.doctor().check("runtime.checksum")["status"], "ok");
+    let left = fs::read_dir(home.layout().downloads()).unwrap().count();
+    assert_eq!(left, 0, "files are left in the downloads");
 }
