@@ -56,7 +56,7 @@ impl Fetcher {
             Fault::Fatal(error) => error,
             fault => Error::Unobtainable {
                 label: "a probe".to_owned(),
-                tried: vec![fault.into_tried(source.into())],
+                tried: vec![fault.into_tried(source.into(), None)],
             },
         };
         if !super::is_acceptable(source) {

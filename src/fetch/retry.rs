@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::SafeUrl;
 use super::error::{Error, Tried};
+use super::proxy::Proxy;
 
 /// How long the network is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,8 +96,12 @@ impl Fault {
         }
     }
 
-    /// The fault as the last word of the source at `url`.
-    pub(super) fn into_tried(self, url: SafeUrl) -> Tried {
+    /// The fault as the last word of the source at `url`, which was asked through `proxy`.
+    pub(super) fn into_tried(self, url: SafeUrl, proxy: Option<&Proxy>) -> Tried {
+        let way = proxy
+            .filter(|_| matches!(self, Self::Connect(_) | Self::Proxy(_)))
+            .map(|proxy| format!(", through `{}` as `{}` says", proxy.url, proxy.variable))
+            .unwrap_or_default();
         let advice = match self {
             Self::Untrusted(_) => Some(
                 "pass the certificate of your company's proxy or mirror with `--ca-cert FILE`, or install the system's CA certificates",
@@ -112,7 +117,7 @@ impl Fault {
         };
         Tried {
             url,
-            reason: self.to_string(),
+            reason: format!("{self}{way}"),
             advice,
         }
     }

@@ -11,7 +11,7 @@ pub(super) fn fault(error: reqwest::Error, patience: &Patience) -> Fault {
     let causes = causes(&error);
     let reason = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
     let tls = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>());
-    if let Some(tls) = tls {
+    if let Some(tls @ rustls::Error::InvalidCertificate(_)) = tls {
         return Fault::Untrusted(tls.to_string());
     }
     if error.is_redirect() {

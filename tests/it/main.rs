@@ -15,6 +15,8 @@ mod install;
 #[cfg(test)]
 mod interrupted;
 #[cfg(test)]
+mod mirrors;
+#[cfg(test)]
 mod output;
 mod place;
 #[cfg(test)]

@@ -180,7 +180,8 @@ async fn a_proxy_that_wants_another_login_is_not_asked_again_and_no_secret_is_to
         let wrong = proxy.url().replace("right", "s3cret");
         let failure = Failure::from(fetch_over(&scene, &[(variable, &wrong)]).await.unwrap_err());
         assert_eq!(failure.kind, Kind::Download);
-        assert!(failure.message.contains("the proxy refused"), "{variable}: {failure}");
+        let told = ["the proxy refused", &proxy.url().replace("ann:right", "***"), variable];
+        assert!(told.iter().all(|part| failure.message.contains(part)), "{failure}");
         assert!(!format!("{failure} {}", scene.heard.notes()).contains("s3cret"));
         assert_eq!(scene.heard.notes(), "");
         assert!(failure.hint.unwrap().contains("user:password@host"));
@@ -208,6 +209,16 @@ async fn a_private_authority_is_trusted_only_when_named() {
         .await
         .unwrap();
     scene.assert_complete();
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_is_not_taken_for_an_untrusted_one() {
+    let scene = Scene::new(1000);
+    let mut request = scene.request();
+    request.url.set_scheme("https").unwrap();
+    let failure = Failure::from(scene.fetcher().fetch(&request, &Silent).await.unwrap_err());
+    assert_eq!(failure.kind, Kind::Download);
+    assert!(!failure.message.contains("certificate"), "{failure}");
 }
 
 #[tokio::test]
