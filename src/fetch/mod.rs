@@ -18,6 +18,7 @@ mod reply;
 mod retry;
 mod store;
 mod transfer;
+mod tunnel;
 pub mod unpack;
 mod wire;
 

@@ -69,10 +69,7 @@ impl Fetcher {
         if let Some(login) = self.network.login(source).filter(|_| self.is_mirror(source)) {
             request = request.basic_auth(&login.user, Some(&login.password));
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|e| failed(wire::fault(e, self.network.patience())))?;
+        let response = wire::send(request, &self.network).await.map_err(failed)?;
         if !response.status().is_success() {
             return Err(failed(Fault::Status {
                 code: response.status().as_u16(),

@@ -190,6 +190,26 @@ async fn a_proxy_that_wants_another_login_is_not_asked_again_and_no_secret_is_to
 }
 
 #[tokio::test]
+async fn a_proxy_that_opens_no_tunnel_is_told_with_its_reason_and_asked_again_only_if_that_may_help() {
+    let authority = Authority::new();
+    for (status, told, tries) in [
+        (403, "it answered 403 Forbidden", 1),
+        (401, "the proxy refused the login", 1),
+        (503, "it answered 503 Service Unavailable", 4),
+    ] {
+        let (scene, proxy) = (tls_scene(&authority), Proxy::refusing(status));
+        let url = proxy.url().replace("://", "://ann:s3cret@");
+        let failure = Failure::from(fetch_over(&scene, &[("HTTPS_PROXY", &url)]).await.unwrap_err());
+        assert_eq!(failure.kind, Kind::Download);
+        let parts = [told, &proxy.url().replace("://", "://***@"), "HTTPS_PROXY"];
+        assert!(parts.iter().all(|part| failure.message.contains(part)), "{failure}");
+        assert!(!failure.message.contains("s3cret"), "{failure}");
+        // Each try asks once for the tunnel, and once why there is none.
+        assert_eq!(proxy.passed().len(), 2 * tries, "{:?}", proxy.passed());
+    }
+}
+
+#[tokio::test]
 async fn a_private_authority_is_trusted_only_when_named() {
     let authority = Authority::new();
     let scene = tls_scene(&authority);
