@@ -59,6 +59,15 @@ impl fmt::Debug for SafeUrl {
     }
 }
 
+/// `url` without user and password.
+#[must_use]
+pub fn without_login(url: &Url) -> Url {
+    let mut url = url.clone();
+    // Refused for URLs that cannot hold a login, which then hold none.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
+    url
+}
+
 /// Whether the URL's host is this very machine, by name or by address.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {

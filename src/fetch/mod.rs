@@ -18,6 +18,7 @@ mod reply;
 mod retry;
 mod store;
 mod transfer;
+mod tunnel;
 pub mod unpack;
 mod wire;
 
@@ -31,7 +32,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use bytes::BytesMut;
 use url::Url;
 
-pub use address::{SafeUrl, is_acceptable, is_loopback};
+pub use address::{SafeUrl, is_acceptable, is_loopback, without_login};
 pub use error::{Error, Tried};
 pub use network::{Network, Trust};
 pub use probe::{Answer, Route};
@@ -183,7 +184,9 @@ impl Fetcher {
                 Err(error) => {
                     // A failure to write is the reason of whatever else failed.
                     store.close().await?;
-                    if error.is_about_content() {
+                    // What an earlier run left is not to blame for what a source offers now.
+                    let is_untouched = plan.lock().unwrap_or_else(PoisonError::into_inner).is_resumed;
+                    if error.is_about_content() && !is_untouched {
                         partial.discard()?;
                     }
                     return Err(error);
@@ -244,7 +247,7 @@ impl Fetcher {
                     if index + 1 < sources.len() {
                         progress.note(&request.id, &format!("`{shown}`: {fault}; trying the next source"));
                     }
-                    tried.push(fault.into_tried(shown));
+                    tried.push(fault.into_tried(shown, self.network.proxy(url)));
                     break;
                 };
                 progress.note(
@@ -336,6 +339,10 @@ async fn copy_in(store: &Store, plan: &Mutex<Plan>, url: &Url, request: &Request
         validator: None,
         length: Some(length),
     };
+    // What other sources brought is gone, whatever becomes of the copy.
+    plan.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .start_over(Identity::default());
     store.restart(identity.clone()).await?;
     let mut write = store.blocking_writer();
     let copied = tokio::task::spawn_blocking(move || {

@@ -1,7 +1,7 @@
 //! A partial download on disk: the bytes, and beside them what must be known to go on.
 //!
 //! `downloads/<sha256>.part` holds the bytes, `<sha256>.json` the rest, `<sha256>.lock` keeps other processes out. All three
-//! are keyed by the hash that the whole must have.
+//! are keyed by the hash that the whole must have, and go when they are of no use to a later run.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use same_file::Handle;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::error::Error;
 use super::ranges::RangeSet;
@@ -20,6 +22,8 @@ use crate::catalog::Sha256;
 const OLDEST: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 const LOCK_POLL: Duration = Duration::from_millis(50);
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a lock file that may not be opened could be one that is being removed, which Windows does not tell apart.
+const REMOVAL_LIMIT: Duration = Duration::from_millis(500);
 
 /// What names one version of a file on a server, strongly (RFC 9110 section 8.8): the value for `If-Range`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,12 +62,19 @@ struct Sidecar {
     finished: Option<Vec<(u64, u64)>>,
 }
 
-/// The three files of one partial download, locked.
+/// The three files of one partial download, locked. Once the last clone is dropped, what is of no use goes.
 #[derive(Clone, Debug)]
 pub(super) struct Partial {
+    files: Arc<Files>,
+}
+
+#[derive(Debug)]
+struct Files {
     data: PathBuf,
     sidecar: PathBuf,
-    _lock: Arc<File>,
+    lock: PathBuf,
+    /// Holds the lock.
+    _locked: File,
 }
 
 impl Partial {
@@ -71,36 +82,64 @@ impl Partial {
     pub(super) async fn open(downloads: &Path, sha256: &Sha256) -> Result<Self, Error> {
         std::fs::create_dir_all(downloads).map_err(|e| Error::file("create the directory", downloads, e, None))?;
         remove_old(downloads, SystemTime::now());
-        let path = downloads.join(format!("{sha256}.lock"));
-        let lock = File::create(&path).map_err(|e| Error::file("create the lock", &path, e, None))?;
-        let give_up = tokio::time::Instant::now() + LOCK_LIMIT;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < give_up => {
-                    tokio::time::sleep(LOCK_POLL).await;
-                }
-                Err(TryLockError::WouldBlock) => return Err(Error::Busy { path }),
-                Err(TryLockError::Error(e)) => return Err(Error::file("lock", &path, e, None)),
-            }
-        }
-        Ok(Self {
+        let lock = downloads.join(format!("{sha256}.lock"));
+        let files = Files {
             data: downloads.join(format!("{sha256}.part")),
             sidecar: downloads.join(format!("{sha256}.json")),
-            _lock: Arc::new(lock),
-        })
+            _locked: take(&lock).await?,
+            lock,
+        };
+        Ok(Self { files: Arc::new(files) })
     }
 
     /// The file that holds the bytes.
     pub(super) fn data(&self) -> &Path {
-        &self.data
+        &self.files.data
     }
 
     /// What is there: nothing unless the books and the bytes agree.
     pub(super) fn contents(&self) -> (Identity, RangeSet) {
-        self.read().unwrap_or_default()
+        self.files.read().unwrap_or_default()
     }
 
+    /// Opens the bytes for writing, and a second time for reading; `keep` says whether those that are there stay.
+    pub(super) fn open_data(&self, keep: bool) -> Result<(File, File), Error> {
+        let write = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(!keep)
+            .open(&self.files.data)
+            .map_err(|e| Error::file("write", &self.files.data, e, None))?;
+        let read = File::open(&self.files.data).map_err(|e| Error::file("read", &self.files.data, e, None))?;
+        Ok((write, read))
+    }
+
+    /// Writes the books: atomically, so that a crash leaves the old ones or the new ones.
+    pub(super) fn record(&self, identity: &Identity, finished: Option<&[Range<u64>]>) -> Result<(), Error> {
+        let sidecar = Sidecar {
+            identity: identity.clone(),
+            finished: finished.map(|ranges| ranges.iter().map(|r| (r.start, r.end)).collect()),
+        };
+        let temporary = self.files.new_sidecar();
+        serde_json::to_vec(&sidecar)
+            .map_err(io::Error::from)
+            .and_then(|text| std::fs::write(&temporary, text))
+            .and_then(|()| Ok(gem_platform::file::replace(&temporary, &self.files.sidecar)?))
+            .map_err(|e| Error::file("write", &self.files.sidecar, e, None))
+    }
+
+    /// Forgets what is there: without books the bytes count for nothing.
+    pub(super) fn forget(&self) -> Result<(), Error> {
+        remove(&self.files.sidecar)
+    }
+
+    /// Removes books and bytes.
+    pub(super) fn discard(&self) -> Result<(), Error> {
+        self.files.discard()
+    }
+}
+
+impl Files {
     fn read(&self) -> Option<(Identity, RangeSet)> {
         let length = std::fs::metadata(&self.data).ok()?.len();
         let sidecar: Sidecar = serde_json::from_slice(&std::fs::read(&self.sidecar).ok()?).ok()?;
@@ -112,42 +151,58 @@ impl Partial {
         (finished.end() <= limit).then_some((sidecar.identity, finished))
     }
 
-    /// Opens the bytes for writing, and a second time for reading; `keep` says whether those that are there stay.
-    pub(super) fn files(&self, keep: bool) -> Result<(File, File), Error> {
-        let write = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(!keep)
-            .open(&self.data)
-            .map_err(|e| Error::file("write", &self.data, e, None))?;
-        let read = File::open(&self.data).map_err(|e| Error::file("read", &self.data, e, None))?;
-        Ok((write, read))
+    fn new_sidecar(&self) -> PathBuf {
+        self.sidecar.with_extension("json.new")
     }
 
-    /// Writes the books: atomically, so that a crash leaves the old ones or the new ones.
-    pub(super) fn record(&self, identity: &Identity, finished: Option<&[Range<u64>]>) -> Result<(), Error> {
-        let sidecar = Sidecar {
-            identity: identity.clone(),
-            finished: finished.map(|ranges| ranges.iter().map(|r| (r.start, r.end)).collect()),
-        };
-        let temporary = self.sidecar.with_extension("json.new");
-        serde_json::to_vec(&sidecar)
-            .map_err(io::Error::from)
-            .and_then(|text| std::fs::write(&temporary, text))
-            .and_then(|()| Ok(gem_platform::file::replace(&temporary, &self.sidecar)?))
-            .map_err(|e| Error::file("write", &self.sidecar, e, None))
-    }
-
-    /// Forgets what is there: without books the bytes count for nothing.
-    pub(super) fn forget(&self) -> Result<(), Error> {
-        remove(&self.sidecar)
-    }
-
-    /// Removes books and bytes. The lock file stays: a process that waits for it must find the same one.
-    pub(super) fn discard(&self) -> Result<(), Error> {
-        self.forget()?;
+    fn discard(&self) -> Result<(), Error> {
+        remove(&self.sidecar)?;
+        remove(&self.new_sidecar())?;
         remove(&self.data)
     }
+
+    /// Whether a later run has to fetch less because of what is there.
+    fn is_of_use(&self) -> bool {
+        self.read().is_some_and(|(identity, present)| {
+            let is_whole = identity.length == Some(present.run_end(0));
+            present.len() > 0 && (identity.validator.is_some() || is_whole)
+        })
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if !self.is_of_use() && self.discard().is_ok() {
+            // Removed while it is held: whoever waits for it looks whether it is still the one at this path.
+            let _ = std::fs::remove_file(&self.lock);
+        }
+    }
+}
+
+/// Takes the lock in the file at `path`, waiting a little for another process to let go of it.
+async fn take(path: &Path) -> Result<File, Error> {
+    let began = Instant::now();
+    loop {
+        match File::create(path) {
+            Ok(file) => match file.try_lock() {
+                Ok(()) if is_at(&file, path) => return Ok(file),
+                // Held by another, or removed by its last holder after we had opened it.
+                Ok(()) | Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_LIMIT => {}
+                Ok(()) | Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: path.to_owned() }),
+                Err(TryLockError::Error(e)) => return Err(Error::file("lock", path, e, None)),
+            },
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && began.elapsed() < REMOVAL_LIMIT => {}
+            Err(e) => return Err(Error::file("create the lock", path, e, None)),
+        }
+        // Nothing is kept open meanwhile: on Windows a removed file lasts as long as it is.
+        tokio::time::sleep(LOCK_POLL).await;
+    }
+}
+
+/// Whether `file` is what is at `path` now.
+fn is_at(file: &File, path: &Path) -> bool {
+    let ours = file.try_clone().and_then(Handle::from_file);
+    ours.is_ok_and(|ours| Handle::from_path(path).is_ok_and(|there| there == ours))
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
@@ -229,6 +284,66 @@ mod tests {
         Partial::open(directory.path(), &digest()).await.unwrap();
     }
 
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn only_what_can_be_added_to_is_left_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let nameless = Identity {
+            validator: None,
+            length: Some(500),
+        };
+        for (identity, bytes, kept) in [
+            (identity(500), 100, true),
+            (identity(500), 0, false),
+            (nameless.clone(), 100, false),
+            (nameless, 500, true),
+        ] {
+            let partial = Partial::open(directory.path(), &digest()).await.unwrap();
+            std::fs::write(partial.data(), vec![0; bytes]).unwrap();
+            partial.record(&identity, None).unwrap();
+            // As after a kill in the middle of writing the books.
+            std::fs::write(partial.files.new_sidecar(), "{").unwrap();
+            drop(partial);
+            assert_eq!(names(directory.path()).is_empty(), !kept, "{identity:?}, {bytes} bytes");
+        }
+        let partial = Partial::open(directory.path(), &digest()).await.unwrap();
+        partial.discard().unwrap();
+        drop(partial);
+        assert_eq!(names(directory.path()), Vec::<String>::new());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_lock_that_is_removed_gets_one_that_keeps_others_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Partial::open(directory.path(), &digest()).await.unwrap();
+        let path = first.files.lock.clone();
+        // What a process has that opened the file just before it was removed.
+        let stale = File::open(&path).unwrap();
+        drop(first);
+        assert!(!path.exists());
+        stale.try_lock().unwrap();
+        let second = Partial::open(directory.path(), &digest()).await.unwrap();
+        assert!(!is_at(&stale, &path));
+        let is_held = || matches!(File::open(&path).unwrap().try_lock(), Err(TryLockError::WouldBlock));
+        assert!(is_held());
+        let digest = digest();
+        let (third, ()) = tokio::join!(Partial::open(directory.path(), &digest), async {
+            tokio::time::sleep(LOCK_POLL * 3).await;
+            drop(second);
+        });
+        assert!(is_held());
+        drop(third);
+        assert!(!path.exists());
+    }
+
     #[tokio::test]
     async fn old_partial_downloads_are_removed_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
@@ -238,11 +353,6 @@ mod tests {
                 .unwrap();
         }
         remove_old(directory.path(), SystemTime::now());
-        let mut left: Vec<_> = std::fs::read_dir(directory.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["b.part", "notes.txt"]);
+        assert_eq!(names(directory.path()), ["b.part", "notes.txt"]);
     }
 }

@@ -56,7 +56,7 @@ impl Fetcher {
             Fault::Fatal(error) => error,
             fault => Error::Unobtainable {
                 label: "a probe".to_owned(),
-                tried: vec![fault.into_tried(source.into())],
+                tried: vec![fault.into_tried(source.into(), None)],
             },
         };
         if !super::is_acceptable(source) {
@@ -69,10 +69,7 @@ impl Fetcher {
         if let Some(login) = self.network.login(source).filter(|_| self.is_mirror(source)) {
             request = request.basic_auth(&login.user, Some(&login.password));
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|e| failed(wire::fault(e, self.network.patience())))?;
+        let response = wire::send(request, &self.network).await.map_err(failed)?;
         if !response.status().is_success() {
             return Err(failed(Fault::Status {
                 code: response.status().as_u16(),

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::SafeUrl;
 use super::error::{Error, Tried};
+use super::proxy::Proxy;
 
 /// How long the network is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,9 +62,12 @@ pub(super) enum Fault {
     /// The server's certificate is not trusted.
     #[error("the server's certificate is not trusted: {0}")]
     Untrusted(String),
-    /// The proxy refused us.
-    #[error("the proxy refused: {0}")]
-    Proxy(String),
+    /// The proxy wants a login, or another one.
+    #[error("the proxy refused the login")]
+    ProxyLogin,
+    /// The proxy answered with this status instead of the way to the server.
+    #[error("the proxy refused: it answered {}", status_text(*.0))]
+    ProxyStatus(u16),
     /// The server does not serve ranges, so that a part of the file cannot be asked for.
     #[error("the server ignored the requested range")]
     RangeIgnored,
@@ -86,24 +90,42 @@ fn status_text(code: u16) -> String {
 }
 
 impl Fault {
+    /// A proxy answered with `code` where it should have passed the request on. Some answer 401 to a wrong login.
+    pub(super) const fn from_proxy(code: u16) -> Self {
+        match code {
+            401 | 407 => Self::ProxyLogin,
+            code => Self::ProxyStatus(code),
+        }
+    }
+
     /// The table: whether the same request may succeed later.
     pub(super) const fn is_transient(&self) -> bool {
         match self {
             Self::Connect(_) | Self::Interrupted(_) | Self::Stalled(_) | Self::Changed | Self::RangeIgnored => true,
-            Self::Status { code, .. } => matches!(code, 408 | 425 | 429 | 500..=599),
-            Self::Untrusted(_) | Self::Proxy(_) | Self::Unusable(_) | Self::Fatal(_) => false,
+            Self::Status { code, .. } | Self::ProxyStatus(code) => matches!(code, 408 | 425 | 429 | 500..=599),
+            Self::Untrusted(_) | Self::ProxyLogin | Self::Unusable(_) | Self::Fatal(_) => false,
         }
     }
 
-    /// The fault as the last word of the source at `url`.
-    pub(super) fn into_tried(self, url: SafeUrl) -> Tried {
+    /// The fault as the last word of the source at `url`, which was asked through `proxy`.
+    pub(super) fn into_tried(self, url: SafeUrl, proxy: Option<&Proxy>) -> Tried {
+        let way = proxy
+            .filter(|_| self.is_proxy_involved(&url))
+            .map(|proxy| format!(", through `{}` as `{}` says", proxy.url, proxy.variable))
+            .unwrap_or_default();
         let advice = match self {
             Self::Untrusted(_) => Some(
                 "pass the certificate of your company's proxy or mirror with `--ca-cert FILE`, or install the system's CA certificates",
             ),
-            Self::Proxy(_) => Some("put user and password into the proxy variable: `http://user:password@host:port`"),
+            Self::ProxyLogin => Some("put user and password into the proxy variable: `http://user:password@host:port`"),
+            Self::ProxyStatus(_) => Some(
+                "ask who runs the proxy to allow the host, use a mirror that it allows (`--mirror URL`), or name the host in `NO_PROXY`",
+            ),
             Self::Status { code: 404 | 410, .. } => {
                 Some("check the mirror's address and the catalog's URL: the file is not there")
+            }
+            Self::Status { code: 401 | 403, .. } if !way.is_empty() => {
+                Some("check the login in the proxy variable, and the mirror's in `~/.netrc` or in its URL")
             }
             Self::Status { code: 401 | 403, .. } => {
                 Some("put a login for the mirror into `~/.netrc`, or into the mirror's URL")
@@ -112,8 +134,17 @@ impl Fault {
         };
         Tried {
             url,
-            reason: self.to_string(),
+            reason: format!("{self}{way}"),
             advice,
+        }
+    }
+
+    /// Whether a proxy on the way to `url` may be where it went wrong. In plain http it could have answered itself.
+    fn is_proxy_involved(&self, url: &SafeUrl) -> bool {
+        match self {
+            Self::Connect(_) | Self::ProxyLogin | Self::ProxyStatus(_) => true,
+            Self::Status { .. } => url.expose().scheme() == "http",
+            _ => false,
         }
     }
 }
@@ -222,10 +253,13 @@ mod tests {
             Fault::Stalled(Duration::ZERO),
             Fault::Changed,
             Fault::RangeIgnored,
+            Fault::from_proxy(503),
         ];
         let permanent = [
             Fault::Untrusted(String::new()),
-            Fault::Proxy(String::new()),
+            Fault::ProxyLogin,
+            Fault::from_proxy(407),
+            Fault::from_proxy(403),
             Fault::Unusable(String::new()),
         ];
         assert!(transient.iter().all(Fault::is_transient));

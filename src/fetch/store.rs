@@ -61,7 +61,7 @@ impl From<Closed> for Fault {
 impl Store {
     /// Goes on with what `partial` holds, or starts afresh where it holds nothing.
     pub(super) fn open(partial: &Partial, identity: Identity, present: RangeSet) -> Result<Self, Error> {
-        let (file, reader) = partial.files(present.end() > 0)?;
+        let (file, reader) = partial.open_data(present.end() > 0)?;
         let books = Books::new(present);
         if !books.lists_ranges && books.present.end() > 0 {
             // Let the file's length say it all again, whatever an earlier run left behind it and in the books.
@@ -155,7 +155,6 @@ impl Books {
 }
 
 struct Writer {
-    partial: Partial,
     identity: Identity,
     file: File,
     /// Where the file's cursor is.
@@ -165,6 +164,8 @@ struct Writer {
     /// How far the hasher has been given the file, from its start and without a gap.
     hashed: u64,
     on_disk: Arc<AtomicU64>,
+    /// Dropped last, with the files closed: it removes what is of no use.
+    partial: Partial,
 }
 
 impl Writer {
@@ -185,7 +186,7 @@ impl Writer {
 
     fn restart(&mut self, identity: Identity) -> Result<(), Error> {
         self.partial.forget()?;
-        let (file, reader) = self.partial.files(false)?;
+        let (file, reader) = self.partial.open_data(false)?;
         self.file = file;
         self.position = 0;
         self.identity = identity;
@@ -311,6 +312,7 @@ impl Hasher {
                     },
                 }
             }
+            drop(reader);
             if let Ok(bytes) = hash.finish().as_ref().try_into() {
                 // Nobody listens where the download was given up.
                 let _ = answer.send(Sha256::from_bytes(bytes));

@@ -83,7 +83,7 @@ impl Plan {
         }
     }
 
-    fn start_over(&mut self, identity: Identity) {
+    pub(super) fn start_over(&mut self, identity: Identity) {
         self.is_resumed = false;
         self.identity = identity;
         self.received = RangeSet::default();
@@ -288,13 +288,7 @@ impl Transfer<'_> {
                 request = request.header(IF_RANGE, validator.if_range());
             }
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|e| wire::fault(e, self.network.patience()))?;
-        if response.status() == reqwest::StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            return Err(Fault::Proxy("it asks for other credentials (407)".to_owned()));
-        }
+        let response = wire::send(request, self.network).await?;
         let reply = reply::read(response.status(), response.headers(), part, SystemTime::now())?;
         Ok((response, reply))
     }

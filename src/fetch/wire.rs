@@ -3,7 +3,29 @@
 use std::error::Error as StdError;
 use std::io;
 
+use reqwest::{RequestBuilder, Response, StatusCode};
+
+use super::network::Network;
 use super::retry::{Fault, Patience};
+use super::tunnel;
+
+/// Sends `request` and waits for the head of the answer.
+pub(super) async fn send(request: RequestBuilder, network: &Network) -> Result<Response, Fault> {
+    let error = match request.send().await {
+        Ok(response) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            return Err(Fault::from_proxy(response.status().as_u16()));
+        }
+        Ok(response) => return Ok(response),
+        Err(error) => error,
+    };
+    if says(&causes(&error), "tunnel error: unsuccessful")
+        && let Some((url, proxy)) = error.url().and_then(|url| Some((url, network.proxy(url)?)))
+        && let Some(fault) = tunnel::refusal(proxy, url).await
+    {
+        return Err(fault);
+    }
+    Err(fault(error, network.patience()))
+}
 
 /// What went wrong on the wire. The text of the fault holds no URL: whoever shows it adds the one that may be shown.
 pub(super) fn fault(error: reqwest::Error, patience: &Patience) -> Fault {
@@ -11,20 +33,16 @@ pub(super) fn fault(error: reqwest::Error, patience: &Patience) -> Fault {
     let causes = causes(&error);
     let reason = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
     let tls = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>());
-    if let Some(tls) = tls {
+    if let Some(tls @ rustls::Error::InvalidCertificate(_)) = tls {
         return Fault::Untrusted(tls.to_string());
     }
     if error.is_redirect() {
         return Fault::Unusable(reason);
     }
     if error.is_connect() {
-        // The types behind these texts are not public (hyper-util, client/legacy/connect/proxy).
-        let asks_for_login = causes.iter().any(|cause| {
-            let text = cause.to_string();
-            text.contains("proxy authorization required") || text.contains("credentials not accepted")
-        });
-        return if asks_for_login {
-            Fault::Proxy(reason)
+        let login_texts = ["proxy authorization required", "credentials not accepted"];
+        return if login_texts.iter().any(|text| says(&causes, text)) {
+            Fault::ProxyLogin
         } else if error.is_timeout() {
             Fault::Connect(format!("no answer within {} s", patience.connect.as_secs_f32()))
         } else {
@@ -38,6 +56,11 @@ pub(super) fn fault(error: reqwest::Error, patience: &Patience) -> Fault {
         return Fault::Unusable(reason);
     }
     Fault::Interrupted(reason)
+}
+
+/// Whether one of the causes says `text`; for types that are not public (hyper-util, client/legacy/connect/proxy).
+fn says(causes: &[&(dyn StdError + 'static)], text: &str) -> bool {
+    causes.iter().any(|cause| cause.to_string().contains(text))
 }
 
 /// The error's causes from the outermost in, those inside I/O errors included, which hide them from `source`.

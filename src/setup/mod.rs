@@ -31,7 +31,7 @@ pub use uninstall::{Uninstalled, uninstall};
 use crate::catalog::{Catalog, Model};
 use crate::environment::Environment;
 use crate::error::{Failure, Kind, chain};
-use crate::fetch::Fetcher;
+use crate::fetch::{Fetcher, SafeUrl, without_login};
 use crate::layout::Layout;
 use crate::progress::Progress;
 use crate::runtime::litert_lm::{self, Venv};
@@ -202,6 +202,12 @@ impl Setup<'_> {
         })
     }
 
+    /// Where a file that is published at `url` is asked for first.
+    fn first_source(&self, url: &Url) -> SafeUrl {
+        let first = self.fetcher.sources(url).into_iter().next();
+        first.unwrap_or_else(|| url.clone()).into()
+    }
+
     /// Whether the target is the machine this runs on.
     #[must_use]
     pub fn is_for_this_machine(&self) -> bool {
@@ -288,7 +294,8 @@ impl Setup<'_> {
         self.state.model.clone_from(&choices.model);
         self.state.scope = choices.scope;
         self.state.catalog.clone_from(&choices.catalog);
-        self.state.mirrors.clone_from(&choices.mirrors);
+        // Logins are for `.netrc`, not for a file that people attach to their bug reports.
+        self.state.mirrors = choices.mirrors.iter().map(without_login).collect();
         self.state.model_file.clone_from(&choices.model_file);
         self.state.direct = choices.direct;
         Ok(self.state.write(&self.layout.state_file())?)

@@ -13,9 +13,14 @@ mod harness;
 #[cfg(test)]
 mod install;
 #[cfg(test)]
+mod interrupted;
+#[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod mirrors;
+#[cfg(test)]
 mod output;
+#[cfg(test)]
 mod place;
 #[cfg(test)]
 mod pull;

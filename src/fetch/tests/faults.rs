@@ -261,6 +261,7 @@ async fn other_refusals_are_final() {
         assert!(failure.message.contains(scene.url().as_str()), "{failure}");
         assert_eq!(scene.server.asked().len(), 1, "{code}");
         scene.assert_absent();
+        assert_eq!(scene.partials(), 0, "{code}");
     }
 }
 
@@ -326,6 +327,7 @@ async fn an_encoded_body_is_refused() {
     assert_eq!(failure.kind, Kind::Download);
     assert!(failure.message.contains("`gzip`"), "{failure}");
     scene.assert_absent();
+    assert_eq!(scene.partials(), 0);
 }
 
 #[tokio::test]
@@ -344,6 +346,7 @@ async fn a_refused_connection_is_a_failed_download_that_names_the_url() {
     );
     assert!(failure.hint.is_some());
     assert!(scene.heard.notes().contains("trying again"));
+    assert_eq!(scene.partials(), 0);
 }
 
 #[tokio::test]

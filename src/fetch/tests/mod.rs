@@ -176,11 +176,8 @@ impl Scene {
         assert!(beside.unwrap_or_default() <= 1, "something is left beside the file");
     }
 
-    /// How many files of partial downloads there are, the lock aside.
+    /// How many files of partial downloads there are, locks included.
     fn partials(&self) -> usize {
-        let entries = std::fs::read_dir(self.downloads()).into_iter().flatten();
-        entries
-            .filter(|entry| entry.as_ref().unwrap().path().extension().is_none_or(|e| e != "lock"))
-            .count()
+        std::fs::read_dir(self.downloads()).map_or(0, Iterator::count)
     }
 }

@@ -180,11 +180,32 @@ async fn a_proxy_that_wants_another_login_is_not_asked_again_and_no_secret_is_to
         let wrong = proxy.url().replace("right", "s3cret");
         let failure = Failure::from(fetch_over(&scene, &[(variable, &wrong)]).await.unwrap_err());
         assert_eq!(failure.kind, Kind::Download);
-        assert!(failure.message.contains("the proxy refused"), "{variable}: {failure}");
+        let told = ["the proxy refused", &proxy.url().replace("ann:right", "***"), variable];
+        assert!(told.iter().all(|part| failure.message.contains(part)), "{failure}");
         assert!(!format!("{failure} {}", scene.heard.notes()).contains("s3cret"));
         assert_eq!(scene.heard.notes(), "");
         assert!(failure.hint.unwrap().contains("user:password@host"));
         scene.assert_absent();
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_opens_no_tunnel_is_told_with_its_reason_and_asked_again_only_if_that_may_help() {
+    let authority = Authority::new();
+    for (status, told, tries) in [
+        (403, "it answered 403 Forbidden", 1),
+        (401, "the proxy refused the login", 1),
+        (503, "it answered 503 Service Unavailable", 4),
+    ] {
+        let (scene, proxy) = (tls_scene(&authority), Proxy::refusing(status));
+        let url = proxy.url().replace("://", "://ann:s3cret@");
+        let failure = Failure::from(fetch_over(&scene, &[("HTTPS_PROXY", &url)]).await.unwrap_err());
+        assert_eq!(failure.kind, Kind::Download);
+        let parts = [told, &proxy.url().replace("://", "://***@"), "HTTPS_PROXY"];
+        assert!(parts.iter().all(|part| failure.message.contains(part)), "{failure}");
+        assert!(!failure.message.contains("s3cret"), "{failure}");
+        // Each try asks once for the tunnel, and once why there is none.
+        assert_eq!(proxy.passed().len(), 2 * tries, "{:?}", proxy.passed());
     }
 }
 
@@ -208,6 +229,16 @@ async fn a_private_authority_is_trusted_only_when_named() {
         .await
         .unwrap();
     scene.assert_complete();
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_is_not_taken_for_an_untrusted_one() {
+    let scene = Scene::new(1000);
+    let mut request = scene.request();
+    request.url.set_scheme("https").unwrap();
+    let failure = Failure::from(scene.fetcher().fetch(&request, &Silent).await.unwrap_err());
+    assert_eq!(failure.kind, Kind::Download);
+    assert!(!failure.message.contains("certificate"), "{failure}");
 }
 
 #[tokio::test]

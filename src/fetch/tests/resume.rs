@@ -1,12 +1,14 @@
 //! What is there is not fetched again, and is never trusted either.
 
+use std::process::Command;
 use std::time::Duration;
 
 use gem_setup_support::fault::{Fault, FaultServer};
+use url::Url;
 
 use super::{Scene, content, patience};
 use crate::error::Kind;
-use crate::fetch::{Fetcher, Network};
+use crate::fetch::{Error, Fetcher, Network};
 use crate::progress::Silent;
 
 const LENGTH: usize = 3_000_000;
@@ -68,6 +70,33 @@ async fn a_wrong_file_that_was_resumed_is_fetched_once_more_and_then_refused() {
     assert_eq!(scene.failure().await.kind, Kind::Verification);
     assert_eq!(scene.partials(), 0);
     scene.assert_absent();
+}
+
+#[tokio::test]
+async fn a_source_that_offers_another_size_does_not_cost_what_is_there() {
+    let scene = Scene::new(LENGTH);
+    interrupted_at(&scene, 2_000_000).await;
+    // What a hotel's network answers before somebody has signed in.
+    scene.server.publish("<html>please sign in</html>", Vec::new());
+    let mut request = scene.request();
+    request.size = LENGTH as u64;
+    let error = scene.fetcher().fetch(&request, &scene.heard).await.unwrap_err();
+    assert!(matches!(error, Error::Size { .. }), "{error}");
+    scene
+        .server
+        .publish(scene.content.clone(), vec![("ETag", "\"version-1\"".into())]);
+    let fetched = scene.fetcher().fetch(&request, &scene.heard).await.unwrap();
+    scene.assert_complete();
+    assert_eq!(fetched.resumed, 2_000_000);
+}
+
+#[tokio::test]
+async fn what_no_later_run_can_use_is_not_kept() {
+    let scene = Scene::new(LENGTH);
+    scene.server.publish(scene.content.clone(), Vec::new());
+    scene.server.always(Fault::CloseAt(2_000_000));
+    scene.failure().await;
+    assert_eq!(scene.partials(), 0);
 }
 
 #[tokio::test]
@@ -160,4 +189,32 @@ async fn the_next_mirror_continues_what_the_first_began_if_it_has_the_same_versi
     );
     assert_eq!(second.served(), 2_000_000);
     assert!(scene.heard.notes().contains("trying the next source"));
+}
+
+#[tokio::test]
+async fn a_copy_that_breaks_off_does_not_pass_for_what_an_earlier_mirror_sent() {
+    let scene = Scene::new(LENGTH);
+    scene.server.script([Fault::CloseAt(1_000_000)]);
+    scene.server.for_ranges(Fault::Refuse(404, None));
+    let bundle = scene.directory.path().join("bundle");
+    std::fs::create_dir_all(bundle.join("owner/repo")).unwrap();
+    // A file that opens well and cannot be read; Linux has it for everybody.
+    let link = Command::new("ln")
+        .args(["-s", "/proc/self/mem"])
+        .arg(bundle.join("owner/repo/file.bin"))
+        .status();
+    assert!(link.unwrap().success());
+    let last = FaultServer::start(scene.content.clone());
+    let mirrors = vec![
+        scene.server.url().parse().unwrap(),
+        Url::from_directory_path(&bundle).unwrap(),
+        last.url().parse().unwrap(),
+    ];
+    let network = Network::default().with_patience(patience());
+    let fetcher = Fetcher::new(network, scene.downloads(), mirrors, true).unwrap();
+    let mut request = scene.request();
+    request.url = "https://github.com/owner/repo/file.bin".parse().unwrap();
+    fetcher.fetch(&request, &scene.heard).await.unwrap();
+    scene.assert_complete();
+    assert_eq!(last.served(), LENGTH as u64);
 }

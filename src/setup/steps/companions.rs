@@ -43,7 +43,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
             let names: Vec<_> = companion.extract.iter().map(String::as_str).collect();
             plans.push(format!(
                 "download {} and take {} from it",
-                companion.url,
+                setup.first_source(&companion.url),
                 names.join(", ")
             ));
         }

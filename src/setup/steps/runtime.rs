@@ -57,11 +57,7 @@ fn inspect_lit(setup: &Setup<'_>) -> Inspection {
     };
     let plan = format!(
         "download {} ({}) to {}",
-        setup
-            .fetcher
-            .sources(&artifact.url)
-            .first()
-            .map_or(artifact.url.as_str(), |url| url.as_str()),
+        setup.first_source(&artifact.url),
         size_of(artifact),
         shown(&path)
     );

@@ -188,9 +188,13 @@ impl Answer {
         };
         let (began, mut sent) = (Instant::now(), 0);
         for piece in self.body.slice(..limit).chunks(size) {
-            stream.write_all(piece).await?;
             sent += piece.len() as u64;
-            shared.served.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            let mut rest = piece;
+            while !rest.is_empty() {
+                let written = stream.write(rest).await?;
+                shared.served.fetch_add(written as u64, Ordering::Relaxed);
+                rest = rest.get(written..).unwrap_or_default();
+            }
             if let Fault::Trickle(_, pause) = self.fault {
                 stream.flush().await?;
                 tokio::time::sleep(pause).await;

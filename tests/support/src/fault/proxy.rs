@@ -28,16 +28,22 @@ impl Proxy {
     /// An HTTP proxy; with a `login` it refuses everybody else.
     #[must_use]
     pub fn http(login: Option<(&str, &str)>) -> Self {
-        Self::start("http", login)
+        Self::start("http", login, None)
+    }
+
+    /// An HTTP proxy that answers everybody with this status.
+    #[must_use]
+    pub fn refusing(status: u16) -> Self {
+        Self::start("http", None, Some(status))
     }
 
     /// A SOCKS5 proxy, names resolved by the proxy; with a `login` it refuses everybody else.
     #[must_use]
     pub fn socks5(login: Option<(&str, &str)>) -> Self {
-        Self::start("socks5h", login)
+        Self::start("socks5h", login, None)
     }
 
-    fn start(scheme: &'static str, login: Option<(&str, &str)>) -> Self {
+    fn start(scheme: &'static str, login: Option<(&str, &str)>, refusal: Option<u16>) -> Self {
         let login: Login = login.map(|(user, password)| (user.to_owned(), password.to_owned()));
         let passed = Arc::new(Mutex::new(Vec::new()));
         let (wanted, log) = (login.clone(), Arc::clone(&passed));
@@ -45,8 +51,9 @@ impl Proxy {
             let (wanted, log) = (wanted.clone(), Arc::clone(&log));
             async move {
                 // A client that leaves early is no fault of the proxy.
-                let _ = match scheme {
-                    "http" => pass_http(stream, &wanted, &log).await,
+                let _ = match (scheme, refusal) {
+                    (_, Some(status)) => refuse(stream, status, &log).await,
+                    ("http", _) => pass_http(stream, &wanted, &log).await,
                     _ => pass_socks(stream, &wanted, &log).await,
                 };
             }
@@ -74,11 +81,20 @@ impl Proxy {
         format!("{}://{}", self.scheme, self.address)
     }
 
-    /// What was passed on: `GET http://…`, `CONNECT host:port` or `SOCKS host:port`.
+    /// What was passed on, or refused by a proxy that refuses everything: `GET http://…`, `CONNECT host:port` or `SOCKS host:port`.
     #[must_use]
     pub fn passed(&self) -> Vec<String> {
         lock(&self.passed).clone()
     }
+}
+
+async fn refuse(stream: TcpStream, status: u16, log: &Mutex<Vec<String>>) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    if let Some(asked) = Asked::read(&mut stream).await {
+        lock(log).push(format!("{} {}", asked.method, asked.target));
+    }
+    let answer = format!("HTTP/1.1 {status} Refused\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(answer.as_bytes()).await
 }
 
 async fn pass_http(stream: TcpStream, login: &Login, log: &Mutex<Vec<String>>) -> io::Result<()> {

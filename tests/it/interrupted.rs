@@ -1,0 +1,109 @@
+//! Downloads that are cut off: what came is kept, whatever became of the process.
+
+use std::fs;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use gem_setup_support::fault::FaultServer;
+use gem_setup_support::mirror::sha256_hex;
+
+use super::harness::{Gem, Home, executable};
+
+const LENGTH: usize = 200_000_000;
+const KILLS: usize = 10;
+/// Bytes a second of one connection: slow enough for a point to be hit, fast enough for a test.
+const RATE: u64 = 30_000_000;
+
+/// The stand-in for the runtime, made as large as a runtime: what follows a program's end is not read.
+fn large_executable() -> Vec<u8> {
+    let mut bytes = executable();
+    bytes.reserve(LENGTH);
+    let mut number = 0_u64;
+    while bytes.len() < LENGTH {
+        // No two blocks are the same, so that a part in a wrong place shows.
+        bytes.extend_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(&[b'#'; 4088]);
+        number += 1;
+    }
+    bytes.truncate(LENGTH);
+    bytes
+}
+
+/// Numbers by chance, which `GEM_SETUP_TEST_SEED` repeats.
+fn chance() -> fastrand::Rng {
+    let wanted = std::env::var("GEM_SETUP_TEST_SEED").ok();
+    let seed = wanted.map_or_else(|| fastrand::u64(..), |text| text.parse().unwrap());
+    println!("to repeat this: GEM_SETUP_TEST_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+fn install_runtime(home: &Home, server: &FaultServer) -> Gem {
+    let mirror = server.url();
+    home.gem(&[
+        "install",
+        "--json",
+        "--accept-terms",
+        "--no-model",
+        "--no-settings",
+        "--no-start",
+    ])
+    .args(["--mirror", &mirror, "--mirror-only", "--catalog"])
+    .arg(home.catalog())
+}
+
+/// Starts `gem` and kills it, without a warning, once `server` has sent so many bytes in all.
+#[track_caller]
+fn kill_once_served(gem: Gem, server: &FaultServer, bytes: u64) {
+    let mut command = gem.into_command();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while server.served() < bytes {
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none(), "ended by itself before byte {bytes}: {ended:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    let status = child.wait().unwrap();
+    assert!(
+        !status.success(),
+        "it was over before it could be killed at byte {bytes}"
+    );
+}
+
+#[test]
+fn ten_kills_cost_less_than_a_tenth_of_the_file() {
+    let content = large_executable();
+    let sha256 = sha256_hex(&content);
+    let home = Home::new();
+    home.write_catalog(&sha256, None);
+    let server = FaultServer::start(content);
+    server.limit_rate(RATE);
+
+    let length = LENGTH as u64;
+    let mut chance = chance();
+    // No run ends before the whole length was sent: each of these points is well before that.
+    let mut points: Vec<u64> = (0..KILLS).map(|_| chance.u64(1..length * 8 / 10)).collect();
+    points.sort_unstable();
+    for &point in &points {
+        kill_once_served(install_runtime(&home, &server), &server, point);
+        assert!(!home.lit().exists(), "a part of the file is in its place");
+    }
+    let run = install_runtime(&home, &server).ok();
+    assert_eq!(run.changed(), ["runtime"]);
+
+    let served = server.served();
+    assert!(
+        (length..length * 11 / 10).contains(&served),
+        "{served} bytes were sent for {length}, killed at {points:?}"
+    );
+    println!("{served} bytes were sent for {length}");
+    assert_eq!(sha256_hex(&fs::read(home.lit()).unwrap()), sha256);
+    assert_eq!(home.doctor().check("runtime.checksum")["status"], "ok");
+    let left = fs::read_dir(home.layout().downloads()).unwrap().count();
+    assert_eq!(left, 0, "files are left in the downloads");
+}
