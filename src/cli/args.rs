@@ -248,6 +248,9 @@ pub(crate) struct ServeArgs {
     /// Return once the server is ready
     #[arg(long)]
     pub(crate) detach: bool,
+    /// Stay, whatever the environment and the configuration say of `detach`; for a server that was detached already
+    #[arg(long, hide = true)]
+    pub(crate) foreground: bool,
     /// Where requests for hosted models go
     #[arg(
         long,

@@ -15,7 +15,7 @@ use gem_setup::router::consent::TellClient;
 use gem_setup::router::fallback::OnFallback;
 use gem_setup::router::{ClassifierChoice, ModelAvailability, Router};
 use gem_setup::runtime::{EngineActivity, EngineStatus, Runtime, RuntimeName};
-use gem_setup::setup::Choices;
+use gem_setup::setup::{Choices, FOREGROUND};
 use gem_setup::supervise::{
     self, BackoffLimits, ChildOutput, Claim, ClaimError, EngineConfig, HealthLimits, Log, LogLimits, STOP_GRACE,
     ServerIdentity, ServiceManager, Shutdown, SuperviseConfig,
@@ -66,6 +66,7 @@ pub(crate) fn command(session: &Session<'_>, args: &ServeArgs) -> Result<Program
     let mut line: Vec<OsString> = vec![
         "serve".into(),
         format!("--port={}", server.port).into(),
+        FOREGROUND.into(),
         "--home".into(),
         session.layout.home().into(),
         format!("--runtime={}", server.runtime).into(),
@@ -109,7 +110,7 @@ fn name_of(choice: impl clap::ValueEnum) -> String {
 
 /// Serves until a signal ends it, or starts the server in the background with `--detach`.
 pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Failure> {
-    if args.detach {
+    if args.detach && !args.foreground {
         return control::start(session, args);
     }
     let server = identity(session, &args)?;

@@ -68,6 +68,22 @@ fn starting_or_stopping_twice_is_fine() {
 }
 
 #[test]
+fn a_server_that_is_to_detach_by_its_configuration_detaches_once() {
+    let mut home = Home::installed();
+    let detach = "detach = true\n";
+    home.write(&home.layout().config_file(), detach);
+    home.set("GEM_SETUP_DETACH", "1");
+    for args in [["serve"].as_slice(), &["start"], &["serve", "--detach"]] {
+        home.gem(args).ok();
+        assert_eq!(status(&home)["ready"], true, "{args:?}");
+        home.gem(&["stop"]).ok();
+    }
+    assert_eq!(home.install(&[]).ok().step("server"), "changed");
+    assert_eq!(status(&home)["ready"], true);
+    assert_eq!(home.invocations("serve"), 4, "one server each time");
+}
+
+#[test]
 fn a_restart_replaces_server_and_child() {
     let home = Home::serving();
     let before = home.processes();

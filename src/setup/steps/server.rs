@@ -18,6 +18,9 @@ const PORT: (&str, &str) = ("server.port", "server port");
 const HEALTH: (&str, &str) = ("server.health", "server answers");
 /// gem-setup's hidden subcommand that waits for a detached server.
 pub const KEEPER: &str = "__keep";
+/// The option of `serve` that outweighs a `detach` in the environment or the configuration: what is started to serve must not
+/// start another.
+pub const FOREGROUND: &str = "--foreground";
 /// A gateway on loopback answers at once; longer than this it is not healthy.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A model of a gigabyte is loaded from a cold disk before the server counts as ready.
@@ -263,6 +266,7 @@ fn serve_command(setup: &Setup<'_>) -> Program {
         args: vec![
             "serve".into(),
             format!("--port={}", setup.choices.port).into(),
+            FOREGROUND.into(),
             "--home".into(),
             OsString::from(setup.layout.home()),
         ],
