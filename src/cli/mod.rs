@@ -174,26 +174,21 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
         verbose: cli.global.verbose,
         args,
     };
+    // The commands that take `--accept-terms` put on record how it was given.
+    let accepted = matches
+        .subcommand()
+        .filter(|(_, matches)| matches.try_contains_id("accept_terms").is_ok())
+        .map(|(_, matches)| layers.origin(matches, "accept-terms"));
     match cli.command {
-        Command::Install(args) => {
-            let origin = matches
-                .subcommand()
-                .map(|(_, matches)| layers.origin(matches, "accept-terms"));
-            install::run(&session, args, origin)
-        }
-        Command::Doctor(args) => doctor::run(&session, args),
+        Command::Install(args) => install::run(&session, args, accepted),
+        Command::Doctor(args) => doctor::run(&session, args, accepted),
         Command::Serve(args) => serve::run(&session, args),
         Command::Start(args) => control::start(&session, args),
         Command::Stop => control::stop(&session),
         Command::Restart(args) => control::restart(&session, args),
         Command::Status => control::status(&session),
         Command::Logs(args) => logs::run(&session, args),
-        Command::Pull(args) => {
-            let origin = matches
-                .subcommand()
-                .map(|(_, matches)| layers.origin(matches, "accept-terms"));
-            pull::run(&session, args, origin)
-        }
+        Command::Pull(args) => pull::run(&session, args, accepted),
         Command::List(args) => list::run(&session, args),
         Command::Smoke => smoke::run(&session),
         Command::Route(args) => route::run(&session, args),
