@@ -27,13 +27,11 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::layout::Layout;
+use gem_setup::setup::GUARD;
 use layers::Layers;
 use session::Session;
 
 use crate::report::Printer;
-
-/// As what `serve` starts the program beside itself: it ends an orphaned runtime. No command for people.
-const GUARD: &str = "__guard";
 
 /// Runs the program with these arguments, the program's name first.
 pub(crate) fn main(args: Vec<OsString>) -> ExitCode {

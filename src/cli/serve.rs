@@ -15,7 +15,7 @@ use gem_setup::router::consent::TellClient;
 use gem_setup::router::fallback::OnFallback;
 use gem_setup::router::{ClassifierChoice, ModelAvailability, Router};
 use gem_setup::runtime::{EngineActivity, EngineStatus, Runtime, RuntimeName};
-use gem_setup::setup::{Choices, FOREGROUND};
+use gem_setup::setup::{Choices, FOREGROUND, GUARD};
 use gem_setup::supervise::{
     self, BackoffLimits, ChildOutput, Claim, ClaimError, EngineConfig, HealthLimits, Log, LogLimits, STOP_GRACE,
     ServerIdentity, ServiceManager, Shutdown, SuperviseConfig,
@@ -342,7 +342,7 @@ fn engine(
         },
         guard: Program {
             path: session.program()?,
-            args: vec![super::GUARD.into()],
+            args: vec![GUARD.into()],
             env: Vec::new(),
         },
         activity: EngineActivity::default(),

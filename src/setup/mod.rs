@@ -39,6 +39,9 @@ use crate::runtime::terms::How;
 use crate::runtime::{Builtin, Lit, LitertLm, Runtime, RuntimeName, token};
 use crate::settings::{Destination, Places, RouterValues};
 
+/// gem-setup's hidden subcommand that runs beside a server or an installer and ends its orphans. No command for people.
+pub const GUARD: &str = "__guard";
+
 /// What the person asked of `install`.
 #[derive(Clone, Debug)]
 #[expect(
@@ -180,12 +183,12 @@ impl Setup<'_> {
         found.unwrap_or_else(|| self.litert_lm_env().program())
     }
 
-    /// gem-setup's own subcommand that ends the children of a killed gem-setup.
+    /// The command that ends the children of a killed gem-setup.
     #[must_use]
     pub fn guard(&self) -> Program {
         Program {
             path: self.program.clone(),
-            args: vec!["__guard".into()],
+            args: vec![GUARD.into()],
             env: Vec::new(),
         }
     }
