@@ -80,6 +80,7 @@ struct Parsed {
     matches: ArgMatches,
     layers: Layers,
     layout: Layout,
+    config: Option<PathBuf>,
 }
 
 enum Refusal {
@@ -112,6 +113,7 @@ fn parse(args: &[OsString], environment: &Environment) -> Result<Parsed, Refusal
         );
     let layout = Layout::new(home, environment.user_home());
     let given = path("config").or_else(|| environment.var("GEM_SETUP_CONFIG").map(PathBuf::from));
+    let given = given.map(|file| environment.current_dir().join(file));
     let file = given.clone().unwrap_or_else(|| layout.config_file());
     let layers = Layers::collect(&Cli::command(), environment, &file, given.is_some())?;
     let refused = |error: clap::Error| Refusal::Clap(Box::new(explained(error, &layers)));
@@ -129,6 +131,7 @@ fn parse(args: &[OsString], environment: &Environment) -> Result<Parsed, Refusal
         matches,
         layers,
         layout,
+        config: given,
     })
 }
 
@@ -164,12 +167,14 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
         matches,
         layers,
         layout,
+        config,
     } = parsed;
     let session = Session {
         layout,
         environment,
         printer,
         verbose: cli.global.verbose,
+        config,
         args,
     };
     // The commands that take `--accept-terms` put on record how it was given.

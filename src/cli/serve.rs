@@ -82,7 +82,12 @@ pub(crate) fn command(session: &Session<'_>, args: &ServeArgs) -> Result<Program
         args.fast_path
             .map(|probability| format!("--fast-path={probability}").into()),
     );
-    for (flag, value) in [("--models", &args.models), ("--ca-cert", &args.ca_cert)] {
+    let files = [
+        ("--config", &session.config),
+        ("--models", &args.models),
+        ("--ca-cert", &args.ca_cert),
+    ];
+    for (flag, value) in files {
         if let Some(path) = value {
             line.extend([flag.into(), session.environment.current_dir().join(path).into()]);
         }
@@ -91,10 +96,11 @@ pub(crate) fn command(session: &Session<'_>, args: &ServeArgs) -> Result<Program
         ("--direct", server.direct),
         ("--allow-remote", args.allow_remote),
         ("--log-requests", args.log_requests),
-        ("--verbose", session.verbose > 0),
+        ("--quiet", session.printer.quiet()),
     ] {
         line.extend(wanted.then(|| OsString::from(flag)));
     }
+    line.extend((0..session.verbose).map(|_| OsString::from("--verbose")));
     Ok(Program {
         path: session.program()?,
         args: line,

@@ -116,6 +116,8 @@ pub struct Setup<'a> {
     pub environment: &'a Environment,
     /// gem-setup's own executable.
     pub program: PathBuf,
+    /// The configuration file that was given, by which the server goes too.
+    pub config: Option<PathBuf>,
     /// For which platform.
     pub target: Target,
     /// What can be installed.

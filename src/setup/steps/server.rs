@@ -261,15 +261,19 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
 
 /// gem-setup as Gemini CLI would start it, so that it recognises the server (FACTS section 3); the rest is in `state.json`.
 fn serve_command(setup: &Setup<'_>) -> Program {
+    let mut args = vec![
+        "serve".into(),
+        format!("--port={}", setup.choices.port).into(),
+        FOREGROUND.into(),
+        "--home".into(),
+        OsString::from(setup.layout.home()),
+    ];
+    if let Some(config) = &setup.config {
+        args.extend(["--config".into(), config.into()]);
+    }
     Program {
         path: setup.program.clone(),
-        args: vec![
-            "serve".into(),
-            format!("--port={}", setup.choices.port).into(),
-            FOREGROUND.into(),
-            "--home".into(),
-            OsString::from(setup.layout.home()),
-        ],
+        args,
         env: Vec::new(),
     }
 }
