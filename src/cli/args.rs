@@ -113,7 +113,7 @@ pub(crate) enum RuntimeChoice {
     LitertLm,
     /// The classifier inside gem-setup: no download, no model
     Builtin,
-    /// `lit` where it is published, else `litert-lm`
+    /// `lit` where it is published, else `litert-lm`, else `builtin`
     Auto,
 }
 
