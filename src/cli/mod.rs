@@ -18,6 +18,7 @@ mod smoke;
 mod uninstall;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,13 +57,14 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     };
     let global = &parsed.cli.global;
     let printer = Printer::new(global.json, global.quiet, color);
-    match run(parsed, args, environment, &printer) {
-        Ok(code) => code,
-        Err(failure) => {
-            printer.failure(&failure);
-            ExitCode::from(failure.kind.exit_status())
-        }
-    }
+    let outcome = run(parsed, args, environment, &printer);
+    // A result that did not arrive is none, however well it went.
+    let failure = match (outcome, printer.fault()) {
+        (Ok(code), None) => return code,
+        (Err(failure), _) | (Ok(_), Some(failure)) => failure,
+    };
+    printer.failure(&failure);
+    ExitCode::from(failure.kind.exit_status())
 }
 
 /// What the process was given by its surroundings; the only place that asks.
@@ -153,10 +155,15 @@ fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
 }
 
 fn refuse(error: &clap::Error) -> ExitCode {
-    // Where the message cannot be printed the status still tells.
-    let _ = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+    let printed = error.print();
+    match (error.kind(), printed) {
+        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, Err(error))
+            if error.kind() != io::ErrorKind::BrokenPipe =>
+        {
+            ExitCode::from(Kind::Unexpected.exit_status())
+        }
+        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => ExitCode::SUCCESS,
+        // Where the message cannot be printed the status still tells.
         _ => ExitCode::from(Kind::Usage.exit_status()),
     }
 }
