@@ -28,18 +28,20 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::layout::Layout;
-use gem_setup::setup::GUARD;
+use gem_setup::setup::{GUARD, KEEPER};
 use layers::Layers;
 use session::Session;
 
 use crate::report::Printer;
 
 /// Runs the program with these arguments, the program's name first.
-pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
+pub(crate) fn main(mut args: Vec<OsString>) -> ExitCode {
     let _console = gem_platform::console::prepare();
-    if args.get(1).is_some_and(|arg| arg == GUARD) {
-        // Whatever the environment and the configuration say: it must not fail.
-        return serve::guard();
+    // What gem-setup starts of itself beside a server must not fail, whatever the environment and the configuration say.
+    match args.get(1).and_then(|arg| arg.to_str()) {
+        Some(GUARD) => return serve::guard(),
+        Some(KEEPER) => return serve::keep(args.split_off(2)),
+        _ => {}
     }
     let environment = surroundings();
     let parsed = match parse(&args, &environment) {
@@ -216,7 +218,6 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
             version(printer);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Keep { args } => serve::keep(&session, args),
     }
 }
 

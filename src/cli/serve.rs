@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use super::args::{ClassifierFailureChoice, FallbackChoice, NetworkArgs, ServeArgs};
 use super::session::{Session, runtime_of};
 use super::{control, route};
-use crate::report::{Events, Terminal};
+use crate::report::{Events, Printer, Terminal};
 
 /// A killed child is gone within this time.
 const LAST_BREATH: Duration = Duration::from_secs(1);
@@ -359,15 +359,19 @@ fn engine(
 }
 
 /// Runs gem-setup with `args`, waits for it, and ends as it ended.
-pub(crate) fn keep(session: &Session<'_>, args: Vec<OsString>) -> Result<ExitCode, Failure> {
-    let program = Program {
-        path: session.program()?,
-        args,
-        env: Vec::new(),
-    };
-    gem_platform::process::keep(&program)
-        .map(ExitCode::from)
-        .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))
+pub(crate) fn keep(args: Vec<OsString>) -> ExitCode {
+    let kept = std::env::current_exe().and_then(|path| {
+        let env = Vec::new();
+        gem_platform::process::keep(&Program { path, args, env })
+    });
+    kept.map_or_else(
+        |error| {
+            let failure = Failure::new(Kind::Unexpected, format!("cannot start the server: {error}"));
+            Printer::new(false, false, None).failure(&failure);
+            ExitCode::from(failure.kind.exit_status())
+        },
+        ExitCode::from,
+    )
 }
 
 /// Ends the groups of processes that a killed supervisor left behind; reads them from standard input.
