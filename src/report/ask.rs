@@ -40,8 +40,15 @@ impl AskTerms for Terminal<'_> {
         if !self.is_there() {
             return None;
         }
-        self.printer
-            .remark(&format!("\nThe model {} comes with terms of use:", model.name));
+        if model.terms.is_empty() {
+            self.printer.remark(&format!(
+                "\nThe catalog does not name the terms of use of the model {}; those of its publisher hold.",
+                model.name
+            ));
+        } else {
+            self.printer
+                .remark(&format!("\nThe model {} comes with terms of use:", model.name));
+        }
         for url in &model.terms {
             self.printer.remark(&format!("  {url}"));
         }

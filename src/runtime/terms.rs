@@ -27,7 +27,7 @@ pub enum How {
 pub struct Acceptance {
     /// The model.
     pub model: String,
-    /// What was accepted.
+    /// What was accepted; empty where the catalog names no addresses for the model.
     pub urls: Vec<Url>,
     /// When.
     pub time: Timestamp,
@@ -78,6 +78,16 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         Some("check the file's permissions, or move it away and accept the terms again".to_owned())
     }
+}
+
+/// The terms of `model` in words: their addresses, or that the catalog names none.
+#[must_use]
+pub fn in_words(model: &Model) -> String {
+    if model.terms.is_empty() {
+        return "the terms of its publisher, which the catalog does not name".to_owned();
+    }
+    let urls: Vec<&str> = model.terms.iter().map(Url::as_str).collect();
+    urls.join(" and ")
 }
 
 impl Terms {

@@ -6,7 +6,7 @@ use super::step::{Condition, Inspection, StepId, StepState};
 use super::{Setup, steps};
 use crate::error::{Failure, Kind};
 use crate::lock::Lock;
-use crate::runtime::terms::{How, Terms};
+use crate::runtime::terms::{How, Terms, in_words};
 
 /// Hears how each step ends.
 pub trait Observer: Sync {
@@ -117,13 +117,12 @@ pub(super) fn ask_terms(setup: &mut Setup<'_>) -> Result<(), Failure> {
             Ok(())
         }
         answer => {
-            let urls: Vec<&str> = model.terms.iter().map(url::Url::as_str).collect();
             let why = if answer.is_some() {
                 "were not accepted"
             } else {
-                "have not been accepted, and there is no terminal to ask on"
+                "have not been accepted, and nobody can be asked without a terminal or with `--json`"
             };
-            let message = format!("the terms of the model `{}` {why}: {}", model.name, urls.join(", "));
+            let message = format!("the terms of the model `{}` {why}: {}", model.name, in_words(&model));
             Err(Failure::new(Kind::TermsNotAccepted, message)
                 .with_hint("read them, then run the command again with `--accept-terms`"))
         }

@@ -195,7 +195,7 @@ impl Setup<'_> {
         }
     }
 
-    /// The chosen model in the catalog; a model that it does not know has no terms and no known size.
+    /// The chosen model in the catalog; a model that it does not know has neither addresses of terms nor a known size.
     #[must_use]
     pub fn model(&self) -> Model {
         let name = &self.choices.model;

@@ -44,6 +44,30 @@ fn pull_asks_for_acceptance_too() {
 }
 
 #[test]
+fn a_model_that_the_catalog_does_not_know_needs_acceptance_too() {
+    const OTHER: &str = "gemma3-other";
+    let home = Home::installed();
+    let pulls = home.invocations("pull");
+    for args in [
+        ["pull", OTHER].as_slice(),
+        &["install", "--no-start", "--model", OTHER],
+        &["pull", OTHER, "--json"],
+    ] {
+        let run = home.gem(args).arg("--quiet").ends(3);
+        assert_says(&run.stderr, &[OTHER, "publisher", "--accept-terms"]);
+    }
+    assert_eq!(home.invocations("pull"), pulls, "what was not accepted was pulled");
+
+    home.gem(&["pull", OTHER, "--accept-terms"]).ok();
+    let text = fs::read_to_string(home.layout().terms_file()).unwrap();
+    let record: Value = serde_json::from_str(&text).unwrap();
+    let record = &record["accepted"][1];
+    assert_eq!((&record["model"], &record["how"]), (&OTHER.into(), &"flag".into()));
+    assert_eq!(record["urls"], Value::Array(Vec::new()));
+    home.gem(&["pull", OTHER, "--force"]).ok();
+}
+
+#[test]
 fn acceptance_is_on_record_with_model_pages_time_and_how() {
     let home = Home::new();
     home.install(&["--no-start"]).ok();
@@ -246,7 +270,7 @@ fn an_interrupted_pull_says_so_and_leaves_no_process_behind() {
 #[test]
 fn a_model_that_the_runtime_does_not_know_is_a_fault_of_the_runtime() {
     let home = Home::installed();
-    let run = home.gem(&["pull", "no-such-model", "--json"]).ends(7);
+    let run = home.gem(&["pull", "no-such-model", "--json", "--accept-terms"]).ends(7);
     assert_says(
         run.result()["error"]["message"].as_str().unwrap(),
         &["no-such-model", "registry"],

@@ -109,7 +109,7 @@ fn plan(setup: &Setup<'_>) -> String {
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let model = setup.model();
-    if !model.terms.is_empty() && !Terms::read(&setup.layout.terms_file())?.cover(&model) {
+    if super::terms::not_needed(setup).is_none() && !Terms::read(&setup.layout.terms_file())?.cover(&model) {
         // The terms step came before; without its record nothing may be pulled, whoever calls.
         return Err(Failure::new(
             Kind::TermsNotAccepted,

@@ -2,7 +2,7 @@
 
 use crate::error::Failure;
 use crate::runtime::RuntimeName;
-use crate::runtime::terms::Terms;
+use crate::runtime::terms::{Terms, in_words};
 use crate::setup::check::{Check, REINSTALL};
 use crate::setup::converge::record_terms;
 use crate::setup::step::Inspection;
@@ -29,26 +29,25 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         let detail = format!("accepted on {:.0}", record.time);
         return Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)]);
     }
-    let urls: Vec<&str> = model.terms.iter().map(url::Url::as_str).collect();
     let detail = format!("the terms of `{}` are not on record as accepted", model.name);
     let fix = format!(
         "{REINSTALL} --accept-terms",
         REINSTALL = REINSTALL.trim_end_matches('`')
     ) + "`";
     Inspection::needed(
-        format!("record that you accept {}", urls.join(" and ")),
+        format!("record that you accept {}", in_words(&model)),
         vec![Check::fail(ID, TITLE, detail, fix)],
     )
 }
 
-/// Why there are no terms to accept.
-fn not_needed(setup: &Setup<'_>) -> Option<&'static str> {
+/// Why there are no terms to accept. A model of which the catalog knows none may have them all the same.
+pub(super) fn not_needed(setup: &Setup<'_>) -> Option<&'static str> {
     if setup.choices.runtime == RuntimeName::Builtin {
         Some("the builtin runtime needs no model")
     } else if !setup.choices.with_model {
         Some("no model wanted (--no-model)")
-    } else if setup.model().terms.is_empty() {
-        Some("the model has no terms in the catalog")
+    } else if setup.choices.model_file.is_some() && setup.model().terms.is_empty() {
+        Some("a file of your own is imported, nothing is pulled")
     } else {
         None
     }
@@ -62,6 +61,5 @@ pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         return Ok(String::new());
     };
     record_terms(setup, how)?;
-    let urls: Vec<String> = setup.model().terms.iter().map(ToString::to_string).collect();
-    Ok(format!("accepted {}", urls.join(" and ")))
+    Ok(format!("accepted {}", in_words(&setup.model())))
 }
