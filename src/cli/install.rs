@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use gem_setup::error::Failure;
 use gem_setup::runtime::terms::How;
 use gem_setup::settings::Destination;
-use gem_setup::setup::{self, Choices, Observer, Outcome, Setup, StepId, StepState};
+use gem_setup::setup::{self, Choices, Setup};
 
 use super::args::{InstallArgs, ScopeChoice};
 use super::layers::Origin;
@@ -20,23 +20,18 @@ pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Ori
     let terminal = Terminal::new(printer);
     let outcome = prepare(session, &args, accepted, &events, &terminal).and_then(|mut setup| {
         session.block_on_until_signal(async {
-            Ok(if args.dry_run {
+            let outcome = if args.dry_run {
                 setup::plan(&setup, &events).await
             } else {
                 setup::install(&mut setup, &events).await
-            })
+            };
+            outcome.error.map_or(Ok(()), Err)
         })
     });
-    let outcome = outcome.unwrap_or_else(|failure| {
-        for id in StepId::ALL {
-            events.step(id, StepState::Skipped, "not begun");
-        }
-        Outcome {
-            changed: Vec::new(),
-            error: Some(failure),
-        }
-    });
-    Ok(conclude(printer, &events, &outcome, args.dry_run))
+    if let Err(failure) = &outcome {
+        events.cut_off(failure);
+    }
+    Ok(conclude(printer, &events, outcome.err().as_ref(), args.dry_run))
 }
 
 fn prepare<'s>(
@@ -89,10 +84,10 @@ pub(crate) const fn destination(scope: ScopeChoice) -> Destination {
 }
 
 /// Tells how it ended; the exit status is the failure's.
-pub(crate) fn conclude(printer: &Printer, events: &Events<'_>, outcome: &Outcome, is_plan: bool) -> ExitCode {
-    let changed: Vec<&str> = outcome.changed.iter().map(|id: &StepId| id.as_str()).collect();
-    events.result(&changed, outcome.error.as_ref());
-    if let Some(failure) = &outcome.error {
+fn conclude(printer: &Printer, events: &Events<'_>, failure: Option<&Failure>, is_plan: bool) -> ExitCode {
+    let changed = events.changed();
+    events.result(&changed, failure);
+    if let Some(failure) = failure {
         printer.failure(failure);
         return ExitCode::from(failure.kind.exit_status());
     }

@@ -126,7 +126,8 @@ impl Session<'_> {
         Ok(Lock::acquire(&self.layout.lock_file(), LOCK_PATIENCE).await?)
     }
 
-    /// As [`Self::block_on`], for what changes the machine: a signal gives it a moment to say how far it came, then ends it.
+    /// As [`Self::block_on`], for what changes the machine: a signal gives it a moment to say how far it came, then ends it. What
+    /// fails after a signal fails because of it, whoever noticed first.
     pub(crate) fn block_on_until_signal<T>(
         &self,
         future: impl Future<Output = Result<T, Failure>>,
@@ -136,13 +137,18 @@ impl Session<'_> {
                 .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot listen for signals: {error}")))?;
             let mut future = std::pin::pin!(future);
             let signal = tokio::select! {
-                done = &mut future => return done,
+                // The future may have heard the signal too.
+                biased;
                 signal = signals.recv() => signal,
+                done = &mut future => return done,
             };
-            tokio::time::timeout(LAST_WORDS, future).await.unwrap_or_else(|_| {
-                let failure = Failure::new(Kind::Unexpected, format!("interrupted by {signal}"));
-                Err(failure.with_hint("run the command again to finish"))
-            })
+            match tokio::time::timeout(LAST_WORDS, future).await {
+                Ok(Ok(done)) => Ok(done),
+                Ok(Err(_)) | Err(_) => {
+                    let failure = Failure::new(Kind::Unexpected, format!("interrupted by {signal}"));
+                    Err(failure.with_hint("run the command again to finish"))
+                }
+            }
         })
     }
 

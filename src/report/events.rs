@@ -21,6 +21,8 @@ pub(crate) struct Events<'a> {
     json: bool,
     bars: Bars,
     last_event: Mutex<Option<Instant>>,
+    /// The steps that have ended, in order.
+    steps: Mutex<Vec<(StepId, StepState)>>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +70,28 @@ impl<'a> Events<'a> {
             json,
             bars: Bars::new(),
             last_event: Mutex::new(None),
+            steps: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The steps that changed something.
+    pub(crate) fn changed(&self) -> Vec<&'static str> {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = steps.iter().filter(|(_, state)| *state == StepState::Changed);
+        changed.map(|(id, _)| id.as_str()).collect()
+    }
+
+    /// Tells of the steps that have not ended: `failure` ended the one under way, if any was begun, and the rest was not reached.
+    pub(crate) fn cut_off(&self, failure: &Failure) {
+        let ended = self.steps.lock().unwrap_or_else(PoisonError::into_inner).len();
+        for (position, id) in StepId::ALL.into_iter().enumerate().skip(ended) {
+            if ended == 0 {
+                self.step(id, StepState::Skipped, "not begun");
+            } else if position == ended {
+                self.step(id, StepState::Failed, &failure.message);
+            } else {
+                self.step(id, StepState::Skipped, "not reached");
+            }
         }
     }
 
@@ -116,6 +140,9 @@ impl<'a> Events<'a> {
 
 impl Observer for Events<'_> {
     fn step(&self, id: StepId, state: StepState, detail: &str) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.push((id, state));
+        drop(steps);
         self.step_named(id.as_str(), state, detail);
     }
 }

@@ -195,6 +195,7 @@ impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Unsuitable { .. } | Self::ModelFile { .. } => Kind::Usage,
+            Self::Interrupted { .. } => Kind::Unexpected,
             _ => Kind::Runtime,
         }
     }

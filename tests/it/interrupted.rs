@@ -30,6 +30,41 @@ fn large_executable() -> Vec<u8> {
     bytes
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interruption_ends_the_step_under_way_and_leaves_the_others_as_they_were_told() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::harness::{finish, wait_until};
+
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+        let mut home = Home::new();
+        home.set("STAND_IN_PULL", "hang");
+        let child = home.install(&["--no-start"]).spawn();
+        wait_until("the pull begins", || home.invocations("pull") > 0);
+        kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
+        let run = finish(child);
+        assert_eq!(run.status, 1, "{run:#?}");
+        let steps = run.steps();
+        let told: Vec<(&str, &str)> = steps.iter().map(|(id, state)| (&**id, &**state)).collect();
+        let expected = [
+            ("platform", "ok"),
+            ("space", "ok"),
+            ("runtime", "changed"),
+            ("companions", "skipped"),
+            ("terms", "changed"),
+            ("model", "failed"),
+            ("settings", "skipped"),
+            ("server", "skipped"),
+            ("smoke", "skipped"),
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(run.changed(), ["runtime", "terms"]);
+        let error = &run.result()["error"];
+        assert_eq!((&error["kind"], &error["exit"]), (&"unexpected".into(), &1.into()));
+    }
+}
+
 /// Numbers by chance, which `GEM_SETUP_TEST_SEED` repeats.
 fn chance() -> fastrand::Rng {
     let wanted = std::env::var("GEM_SETUP_TEST_SEED").ok();
