@@ -142,15 +142,22 @@ enum Shape {
     Value,
 }
 
+/// Whether `value` says yes to a switch.
+pub(crate) fn is_yes(value: &str) -> bool {
+    truth_of(value) == Some(true)
+}
+
+fn truth_of(value: &str) -> Option<bool> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
 impl Shape {
     fn normalise(self, value: &str) -> String {
-        let lower = value.trim().to_ascii_lowercase();
-        let truth = match lower.as_str() {
-            "1" | "true" | "yes" | "on" => Some(true),
-            "0" | "false" | "no" | "off" => Some(false),
-            _ => None,
-        };
-        match (self, truth) {
+        match (self, truth_of(value)) {
             (Self::Switch, Some(truth)) => truth.to_string(),
             (Self::Count, Some(truth)) => u8::from(truth).to_string(),
             _ => value.to_owned(),

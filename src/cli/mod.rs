@@ -32,7 +32,7 @@ use gem_setup::setup::{GUARD, KEEPER};
 use layers::Layers;
 use session::Session;
 
-use crate::report::Printer;
+use crate::report::{Events, Printer};
 
 /// Runs the program with these arguments, the program's name first.
 pub(crate) fn main(mut args: Vec<OsString>) -> ExitCode {
@@ -46,11 +46,7 @@ pub(crate) fn main(mut args: Vec<OsString>) -> ExitCode {
     let environment = surroundings();
     let parsed = match parse(&args, &environment) {
         Ok(parsed) => parsed,
-        Err(Refusal::Clap(error)) => return refuse(&error),
-        Err(Refusal::Failure(failure)) => {
-            Printer::new(false, false, None).failure(&failure);
-            return ExitCode::from(failure.kind.exit_status());
-        }
+        Err(refusal) => return refuse(&refusal, &args, &environment),
     };
     let color = match parsed.cli.global.color {
         ColorChoice::Always => Some(true),
@@ -65,7 +61,15 @@ pub(crate) fn main(mut args: Vec<OsString>) -> ExitCode {
         (Ok(code), None) => return code,
         (Err(failure), _) | (Ok(_), Some(failure)) => failure,
     };
-    printer.failure(&failure);
+    tell(&printer, &failure)
+}
+
+/// Says why the command did not do what was asked. Whoever reads JSON gets an answer in any case.
+fn tell(printer: &Printer, failure: &Failure) -> ExitCode {
+    if printer.json() && printer.is_silent() {
+        Events::new(printer).result(&[], Some(failure));
+    }
+    printer.failure(failure);
     ExitCode::from(failure.kind.exit_status())
 }
 
@@ -156,18 +160,59 @@ fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
     error
 }
 
-fn refuse(error: &clap::Error) -> ExitCode {
-    let printed = error.print();
-    match (error.kind(), printed) {
-        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, Err(error))
-            if error.kind() != io::ErrorKind::BrokenPipe =>
-        {
-            ExitCode::from(Kind::Unexpected.exit_status())
+/// Says why there is nothing to run.
+fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environment) -> ExitCode {
+    let json = wants_json(args, environment);
+    let printer = Printer::new(json, false, None);
+    match refusal {
+        Refusal::Failure(failure) => {
+            if json {
+                refuse_in_json(&printer, failure, args);
+            }
+            tell(&printer, failure)
         }
-        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => ExitCode::SUCCESS,
-        // Where the message cannot be printed the status still tells.
-        _ => ExitCode::from(Kind::Usage.exit_status()),
+        Refusal::Clap(error) => {
+            let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            if json && !is_answer {
+                refuse_in_json(&printer, &complaint(error), args);
+            }
+            match error.print() {
+                Err(error) if is_answer && error.kind() != io::ErrorKind::BrokenPipe => {
+                    ExitCode::from(Kind::Unexpected.exit_status())
+                }
+                _ if is_answer => ExitCode::SUCCESS,
+                // Where the message cannot be printed the status still tells.
+                _ => ExitCode::from(Kind::Usage.exit_status()),
+            }
+        }
     }
+}
+
+/// The same for whoever reads JSON: the result, and before it the steps of `install`, none of which was begun.
+fn refuse_in_json(printer: &Printer, failure: &Failure, args: &[OsString]) {
+    let events = Events::new(printer);
+    let matches = Cli::command().ignore_errors(true).try_get_matches_from(args);
+    if matches.is_ok_and(|matches| matches.subcommand_name() == Some("install")) {
+        events.cut_off(failure);
+    }
+    events.result(&[], Some(failure));
+}
+
+/// Whether JSON is wanted, as far as can be told when the rest cannot be understood.
+fn wants_json(args: &[OsString], environment: &Environment) -> bool {
+    let is_flag = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    is_flag || environment.var("GEM_SETUP_JSON").is_some_and(layers::is_yes)
+}
+
+/// clap's error as ours.
+fn complaint(error: &clap::Error) -> Failure {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::new(Kind::Usage, "no command was given").with_hint("`gem-setup --help` lists the commands");
+    }
+    let text = error.render().to_string();
+    let text = text.trim_start_matches("error: ").trim_end();
+    let (message, hint) = text.split_once("\n\n").unwrap_or((text, "try `--help`"));
+    Failure::new(Kind::Usage, message).with_hint(hint.trim())
 }
 
 fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &Printer) -> Result<ExitCode, Failure> {

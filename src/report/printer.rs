@@ -1,6 +1,7 @@
 //! The one place that writes to standard output and standard error.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use gem_setup::error::{Failure, Kind};
@@ -51,6 +52,8 @@ pub(crate) struct Printer {
     err: Palette,
     /// Why standard output takes nothing more.
     closed: Mutex<Option<io::Error>>,
+    /// Whether a result was begun.
+    spoke: AtomicBool,
 }
 
 impl Printer {
@@ -65,6 +68,7 @@ impl Printer {
             out: palette(io::stdout().is_terminal()),
             err: palette(io::stderr().is_terminal()),
             closed: Mutex::new(None),
+            spoke: AtomicBool::new(false),
         }
     }
 
@@ -88,6 +92,11 @@ impl Printer {
         self.err
     }
 
+    /// Whether nothing of a result was printed yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        !self.spoke.load(Ordering::Relaxed)
+    }
+
     /// Whether standard output takes nothing more: whoever prints in a loop stops then.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
@@ -105,6 +114,7 @@ impl Printer {
 
     /// One line of a result.
     pub(crate) fn line(&self, text: &str) {
+        self.spoke.store(true, Ordering::Relaxed);
         let mut out = io::stdout().lock();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n"));
         if let Err(error) = written.and_then(|()| out.flush()) {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 use super::harness::is_default_port_taken;
@@ -168,6 +168,50 @@ fn a_wrong_command_line_is_a_usage_error() {
         assert!(!run.stderr.is_empty(), "{args:?}");
         assert_eq!(run.stdout, "", "{args:?}");
     }
+    home.assert_untouched();
+}
+
+#[test]
+fn a_refused_command_line_or_configuration_is_told_in_json_too() {
+    let home = Home::new();
+    let broken = home.beside("broken.toml");
+    fs::write(&broken, "port =\n").unwrap();
+    let broken = broken.to_str().unwrap();
+    for (args, word) in [
+        (["install", "--json", "--port", "0"].as_slice(), "--port"),
+        (&["install", "--frobnicate", "--json"], "--frobnicate"),
+        (&["--json", "--config", broken, "install"], "broken.toml"),
+        (&["pull", "--json"], "MODEL"),
+        (&["--json", "--config", broken, "pull", "some-model"], "broken.toml"),
+        (&["status", "--json", "--config", broken], "broken.toml"),
+        (&["--json", "frobnicate"], "frobnicate"),
+        (
+            &["route", "--json", "--models", "no-such-file.toml", "x"],
+            "no-such-file.toml",
+        ),
+        (&["--json"], "command"),
+    ] {
+        let run = home.gem(args).ends(2);
+        let result = run.result();
+        let error = &result["error"];
+        assert_eq!((&result["ok"], &error["exit"]), (&json!(false), &json!(2)), "{args:?}");
+        assert_eq!(error["kind"], "usage");
+        assert_says(error["message"].as_str().unwrap(), &[word]);
+        assert!(!run.stderr.is_empty(), "{args:?}");
+        let steps = run.steps();
+        if args.contains(&"install") {
+            assert_eq!(steps.len(), 9, "{args:?}");
+            assert!(steps.iter().all(|(_, state)| state == "skipped"), "{steps:?}");
+        } else {
+            assert!(steps.is_empty(), "{steps:?}");
+        }
+    }
+    let run = home
+        .gem(&["install"])
+        .env("GEM_SETUP_JSON", "1")
+        .env("GEM_SETUP_PORT", "abc")
+        .ends(2);
+    assert_says(run.result()["error"]["hint"].as_str().unwrap(), &["GEM_SETUP_PORT"]);
     home.assert_untouched();
 }
 
