@@ -41,6 +41,25 @@ impl Kind {
     pub const fn exit_status(self) -> u8 {
         self as u8
     }
+
+    /// The kind of failure that a gem-setup ended with, if `status` is that of one.
+    #[must_use]
+    pub fn of_exit_status(status: i32) -> Option<Self> {
+        [
+            Self::Unexpected,
+            Self::Usage,
+            Self::TermsNotAccepted,
+            Self::Unsupported,
+            Self::Download,
+            Self::Verification,
+            Self::Runtime,
+            Self::Settings,
+            Self::Conflict,
+            Self::Unhealthy,
+        ]
+        .into_iter()
+        .find(|kind| i32::from(kind.exit_status()) == status)
+    }
 }
 
 /// What a module's error says of itself beyond its text.
@@ -120,4 +139,19 @@ pub fn chain(error: &dyn StdError) -> String {
         source = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_status_tells_the_kind_it_came_from() {
+        for status in 1..=10 {
+            let kind = Kind::of_exit_status(status).unwrap();
+            assert_eq!(i32::from(kind.exit_status()), status);
+        }
+        assert_eq!(Kind::of_exit_status(0), None);
+        assert_eq!(Kind::of_exit_status(101), None);
+    }
 }

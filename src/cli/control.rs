@@ -23,8 +23,9 @@ pub(crate) fn start(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Stops the server and starts it again.
+/// Stops the server and starts it again, unless that could only fail.
 pub(crate) fn restart(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Failure> {
+    serve::check_all(session, &args)?;
     let started = session.block_on(async {
         supervise::stop(&session.layout, GRACE).await?;
         begin(session, args).await
@@ -34,6 +35,7 @@ pub(crate) fn restart(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode
 }
 
 async fn begin(session: &Session<'_>, args: ServeArgs) -> Result<Started, Failure> {
+    serve::check(session, &args)?;
     let request = StartRequest {
         server: serve::identity(session, &args)?,
         program: serve::command(session, &args)?,

@@ -114,6 +114,22 @@ fn name_of(choice: impl clap::ValueEnum) -> String {
         .map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
+/// Finds what would keep a server of these options from being what they say.
+pub(crate) fn check(session: &Session<'_>, args: &ServeArgs) -> Result<(), Failure> {
+    let server = identity(session, args)?;
+    if !server.direct {
+        Gateway::check(&gateway_config(session, args, &server)?)?;
+    }
+    Ok(())
+}
+
+/// As [`check`], and whether the runtime is there.
+pub(crate) fn check_all(session: &Session<'_>, args: &ServeArgs) -> Result<(), Failure> {
+    check(session, args)?;
+    let runtime = runtime(session, args)?;
+    engine(session, args, runtime.as_ref(), &identity(session, args)?).map(drop)
+}
+
 /// Serves until a signal ends it, or starts the server in the background with `--detach`.
 pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Failure> {
     if args.detach && !args.foreground {

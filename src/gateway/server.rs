@@ -112,19 +112,36 @@ pub struct Gateway {
     stream_path: Uri,
 }
 
+/// The client for the upstream of a `config` that makes sense.
+fn checked(config: &Config) -> Result<UpstreamClient, GatewayError> {
+    if let Some(open) = config.listen.iter().find(|address| !address.is_loopback())
+        && !config.allow_remote
+    {
+        return Err(GatewayError::NotLoopback(*open));
+    }
+    Ok(UpstreamClient::new(
+        config.upstream.clone(),
+        config.limits.connect_time,
+    )?)
+}
+
 impl Gateway {
+    /// Whether a gateway can be what `config` says, its port aside.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration makes no sense.
+    pub fn check(config: &Config) -> Result<(), GatewayError> {
+        checked(config).map(drop)
+    }
+
     /// Checks `config` and binds its port on all its addresses; a loopback family that the machine lacks is left out.
     ///
     /// # Errors
     ///
     /// When the configuration makes no sense or the port is taken.
     pub async fn bind(config: Config) -> Result<Self, GatewayError> {
-        if let Some(open) = config.listen.iter().find(|address| !address.is_loopback())
-            && !config.allow_remote
-        {
-            return Err(GatewayError::NotLoopback(*open));
-        }
-        let upstream = UpstreamClient::new(config.upstream.clone(), config.limits.connect_time)?;
+        let upstream = checked(&config)?;
         let generate_path = engine_path(&config, "generateContent")?;
         let stream_path = engine_path(&config, "streamGenerateContent?alt=sse")?;
         let listeners = listen(&config.listen, config.port).await?;

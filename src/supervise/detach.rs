@@ -102,10 +102,9 @@ impl Explain for Error {
         match self {
             Self::Claim(error) => error.kind(),
             Self::Start { .. } => Kind::Unexpected,
-            Self::Ended { status, .. } if status.code() == Some(i32::from(Kind::Conflict.exit_status())) => {
-                Kind::Conflict
-            }
-            Self::Ended { .. } | Self::CrashLoop { .. } | Self::NotReady { .. } => Kind::Runtime,
+            // The server is gem-setup too: what it ended with says what was wrong.
+            Self::Ended { status, .. } => status.code().and_then(Kind::of_exit_status).unwrap_or(Kind::Runtime),
+            Self::CrashLoop { .. } | Self::NotReady { .. } => Kind::Runtime,
         }
     }
 
@@ -113,6 +112,9 @@ impl Explain for Error {
         Some(match self {
             Self::Claim(error) => return error.hint(),
             Self::Start { .. } => "check that the program is there and the log's folder is writable".to_owned(),
+            Self::Ended { .. } if self.kind() != Kind::Runtime => {
+                "mend what its log names, then start it again".to_owned()
+            }
             Self::Ended { .. } | Self::CrashLoop { .. } => {
                 "run `gem-setup doctor` to see what the runtime lacks, and `gem-setup logs` for the whole log"
                     .to_owned()

@@ -119,6 +119,27 @@ fn a_restart_replaces_server_and_child() {
 }
 
 #[test]
+fn a_restart_that_could_only_fail_leaves_the_server_alone() {
+    let home = Home::serving();
+    let before = home.processes();
+    for (args, word) in [
+        (["--listen", "0.0.0.0"], "0.0.0.0"),
+        (["--models", "no-such-file"], "no-such-file"),
+        (["--ca-cert", "no-such-file"], "no-such-file"),
+        (["--upstream", "ftp://x"], "ftp://x"),
+    ] {
+        for command in [["restart"].as_slice(), &["start"], &["serve", "--detach"]] {
+            let run = home.gem(command).args(args).ends(2);
+            assert_says(&run.stderr, &[word]);
+        }
+    }
+    fs::rename(home.lit(), home.beside("lit")).unwrap();
+    assert_says(&home.gem(&["restart"]).ends(7).stderr, &["missing"]);
+    assert_eq!(home.processes(), before);
+    assert!(before.iter().all(is_alive));
+}
+
+#[test]
 fn a_child_that_dies_is_replaced_under_the_same_server() {
     let home = Home::serving();
     let before = status(&home);
