@@ -133,27 +133,27 @@ pub(crate) struct NetworkArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct InstallArgs {
-    /// Which runtime serves the model
-    #[arg(long, value_name = "RUNTIME", default_value = "lit")]
-    pub(crate) runtime: RuntimeChoice,
+    /// Which runtime serves the model [default: as installed, else lit]
+    #[arg(long, value_name = "RUNTIME")]
+    pub(crate) runtime: Option<RuntimeChoice>,
     /// Import this `.litertlm` file instead of downloading a model (runtime litert-lm)
     #[arg(long, value_name = "FILE")]
     pub(crate) model_file: Option<PathBuf>,
-    /// The port that Gemini CLI talks to
-    #[arg(long, value_name = "N", default_value = "9379", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) port: u16,
-    /// The local model
-    #[arg(long, value_name = "NAME", default_value = "gemma3-1b-gpu-custom")]
-    pub(crate) model: String,
+    /// The port that Gemini CLI talks to [default: as installed, else 9379]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// The local model [default: as installed, else gemma3-1b-gpu-custom]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
     /// Accept the model's terms
     #[arg(long, alias = "consent")]
     pub(crate) accept_terms: bool,
-    /// Which settings file is changed
-    #[arg(long, value_name = "SCOPE", default_value = "user")]
-    pub(crate) scope: ScopeChoice,
+    /// Which settings file is changed [default: as installed, else user]
+    #[arg(long, value_name = "SCOPE")]
+    pub(crate) scope: Option<ScopeChoice>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
-    /// Use this catalog of artifacts instead of the built-in one
+    /// Use this catalog of artifacts [default: as installed, else the built-in one]
     #[arg(long, value_name = "FILE")]
     pub(crate) catalog: Option<PathBuf>,
     /// Do every step again, even where it is in place

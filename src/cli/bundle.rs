@@ -8,7 +8,7 @@ use gem_setup::error::Failure;
 use gem_setup::setup::{self, BundleRequest};
 
 use super::args::BundleAction;
-use super::session::Session;
+use super::session::{Session, or_recorded};
 use crate::report::Events;
 
 /// Makes a mirror on disk.
@@ -22,7 +22,7 @@ pub(crate) fn run(session: &Session<'_>, action: BundleAction) -> Result<ExitCod
     } = action;
     let absolute = |path: &PathBuf| session.environment.current_dir().join(path);
     let state = session.state()?;
-    let catalog_file = catalog.as_ref().map(absolute).or(state.catalog);
+    let catalog_file = catalog.as_ref().map(absolute).or_else(|| state.catalog.clone());
     let events = Events::remarks(session.printer);
     let request = BundleRequest {
         dir: absolute(&dir),
@@ -34,7 +34,7 @@ pub(crate) fn run(session: &Session<'_>, action: BundleAction) -> Result<ExitCod
         model: model.then(|| state.model.clone()),
         catalog: session.catalog(catalog_file.as_ref())?,
     };
-    let fetcher = session.fetcher(&network)?;
+    let fetcher = session.fetcher(&or_recorded(network, &state))?;
     let bundle = session.block_on(setup::create_bundle(&session.layout, &request, &fetcher, &events))?;
     let printer = session.printer;
     if printer.json() {

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::DoctorArgs;
 use super::install::how;
 use super::layers::Origin;
-use super::session::Session;
+use super::session::{Session, or_recorded};
 use crate::report::{Events, Palette, Printer, Terminal};
 
 /// Examines the machine; with `--fix` mends it and examines it again.
@@ -18,10 +18,7 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
     let events = Events::remarks(printer);
     let terminal = Terminal::new(printer);
     let state = session.state()?;
-    let mut network = args.network_args;
-    if network.mirror.is_empty() {
-        network.mirror.clone_from(&state.mirrors);
-    }
+    let network = or_recorded(args.network_args, &state);
     let mut choices = Choices::recorded(&state);
     choices.accepted = args.accept_terms.then(|| how(accepted));
     let mut setup = session.setup(choices, &network, session.target()?, &events, &terminal)?;

@@ -1,16 +1,18 @@
 //! `install`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use gem_platform::Target;
 use gem_setup::error::Failure;
+use gem_setup::fetch::SafeUrl;
 use gem_setup::runtime::terms::How;
 use gem_setup::settings::Destination;
-use gem_setup::setup::{self, Choices, Setup};
+use gem_setup::setup::{self, Choices, Setup, State};
 
 use super::args::{InstallArgs, ScopeChoice};
 use super::layers::Origin;
-use super::session::{Session, runtime_of};
+use super::session::{self, Session, or_recorded, runtime_of};
 use crate::report::{Events, Printer, Terminal};
 
 /// Converges the machine, or says what would be done.
@@ -41,30 +43,98 @@ fn prepare<'s>(
     events: &'s Events<'s>,
     terminal: &'s Terminal<'s>,
 ) -> Result<Setup<'s>, Failure> {
-    let absolute = |path: &PathBuf| session.environment.current_dir().join(path);
     let target = match args.target {
         Some(target) => target,
         None => session.target()?,
     };
-    let catalog_file = args.catalog.as_ref().map(absolute);
-    let catalog = session.catalog(catalog_file.as_ref())?;
-    let choices = Choices {
-        runtime: runtime_of(args.runtime, &catalog, target),
-        model_file: args.model_file.as_ref().map(absolute),
-        port: args.port,
-        model: args.model.clone(),
-        accepted: args.accept_terms.then(|| how(accepted)),
-        scope: destination(args.scope),
-        catalog: catalog_file,
-        mirrors: args.network.mirror.clone(),
-        direct: args.direct,
-        force: args.force,
-        with_model: !args.no_model,
-        with_settings: !args.no_settings,
-        with_server: !args.no_start,
-        with_smoke: !args.no_smoke,
+    let state = session.state()?;
+    let network = or_recorded(args.network.clone(), &state);
+    let mut choices = choices(session, args, &state, target)?;
+    choices.mirrors.clone_from(&network.mirror);
+    choices.mirror_only = network.mirror_only;
+    choices.accepted = args.accept_terms.then(|| how(accepted));
+    let recorded = recorded(args, &choices);
+    if !recorded.is_empty() {
+        session
+            .printer
+            .remark(&format!("as installed before: {}", recorded.join(" ")));
+    }
+    session.setup(choices, &network, target, events, terminal)
+}
+
+/// What the options say, and where they say nothing, what is recorded.
+fn choices(session: &Session<'_>, args: &InstallArgs, state: &State, target: Target) -> Result<Choices, Failure> {
+    let absolute = |path: &PathBuf| session.environment.current_dir().join(path);
+    let mut choices = Choices::recorded(state);
+    if let Some(file) = &args.catalog {
+        choices.catalog = Some(absolute(file));
+    }
+    if let Some(runtime) = args.runtime {
+        let catalog = session.catalog(choices.catalog.as_ref())?;
+        choices.runtime = runtime_of(runtime, &catalog, target);
+    }
+    choices.port = args.port.unwrap_or(choices.port);
+    choices.scope = args.scope.map_or(choices.scope, destination);
+    choices.direct = args.direct;
+    if let Some(model) = &args.model {
+        choices.model.clone_from(model);
+    }
+    if let Some(file) = &args.model_file {
+        choices.model_file = Some(absolute(file));
+    } else if choices.runtime != state.runtime || choices.model != state.model {
+        // It was a file of that model for that runtime.
+        choices.model_file = None;
+    }
+    choices.force = args.force;
+    choices.with_model = !args.no_model;
+    choices.with_settings = !args.no_settings;
+    choices.with_server = !args.no_start;
+    choices.with_smoke = !args.no_smoke;
+    Ok(choices)
+}
+
+/// The options that are as recorded and not as they are on a fresh machine.
+fn recorded(args: &InstallArgs, choices: &Choices) -> Vec<String> {
+    let fresh = session::fresh();
+    let mut options = Vec::new();
+    let mut option = |is_given: bool, is_fresh: bool, text: String| {
+        if !is_given && !is_fresh {
+            options.push(text);
+        }
     };
-    session.setup(choices, &args.network, target, events, terminal)
+    let Choices {
+        runtime, port, model, ..
+    } = choices;
+    option(
+        args.runtime.is_some(),
+        *runtime == fresh.runtime,
+        format!("--runtime {runtime}"),
+    );
+    option(args.port.is_some(), *port == fresh.port, format!("--port {port}"));
+    option(args.model.is_some(), *model == fresh.model, format!("--model {model}"));
+    option(
+        args.scope.is_some(),
+        choices.scope == fresh.scope,
+        "--scope workspace".to_owned(),
+    );
+    for (name, given, file) in [
+        ("catalog", &args.catalog, &choices.catalog),
+        ("model-file", &args.model_file, &choices.model_file),
+    ] {
+        let shown = file.as_deref().unwrap_or(Path::new("")).display();
+        option(given.is_some(), file.is_none(), format!("--{name} {shown}"));
+    }
+    let are_mirrors_given = !args.network.mirror.is_empty();
+    for mirror in &choices.mirrors {
+        let mirror = SafeUrl::from(mirror.clone());
+        option(are_mirrors_given, false, format!("--mirror {mirror}"));
+    }
+    option(
+        are_mirrors_given || args.network.mirror_only,
+        !choices.mirror_only,
+        "--mirror-only".to_owned(),
+    );
+    options
 }
 
 /// How the terms were accepted, by where `--accept-terms` came from.

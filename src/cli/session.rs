@@ -46,7 +46,7 @@ impl Session<'_> {
     /// What `install` recorded, or the defaults where nothing was.
     pub(crate) fn state(&self) -> Result<State, Failure> {
         let recorded = State::read(&self.layout.state_file())?;
-        Ok(recorded.unwrap_or_else(|| State::new(RuntimeName::Lit, DEFAULT_PORT, DEFAULT_MODEL, Destination::User)))
+        Ok(recorded.unwrap_or_else(fresh))
     }
 
     /// The catalog in `file`, relative to the current directory, or the built-in one.
@@ -165,6 +165,20 @@ impl Session<'_> {
             })?
             .block_on(future)
     }
+}
+
+/// What is chosen on a machine where nothing was.
+pub(crate) fn fresh() -> State {
+    State::new(RuntimeName::Lit, DEFAULT_PORT, DEFAULT_MODEL, Destination::User)
+}
+
+/// `network`, with the recorded mirrors where it names none.
+pub(crate) fn or_recorded(mut network: NetworkArgs, state: &State) -> NetworkArgs {
+    if network.mirror.is_empty() {
+        network.mirror.clone_from(&state.mirrors);
+        network.mirror_only |= state.mirror_only;
+    }
+    network
 }
 
 /// The runtime meant by `choice`: `auto` takes `lit` where the catalog has a build of it for `target`, else `litert-lm` where

@@ -65,6 +65,8 @@ pub struct Choices {
     pub catalog: Option<PathBuf>,
     /// The mirrors that were given, for the record.
     pub mirrors: Vec<Url>,
+    /// Whether nothing may be fetched from elsewhere, for the record.
+    pub mirror_only: bool,
     /// Whether the runtime itself listens on the port.
     pub direct: bool,
     /// Do every step again.
@@ -92,6 +94,7 @@ impl Choices {
             scope: state.scope,
             catalog: state.catalog.clone(),
             mirrors: state.mirrors.clone(),
+            mirror_only: state.mirror_only,
             direct: state.direct,
             force: false,
             with_model: true,
@@ -301,6 +304,7 @@ impl Setup<'_> {
         self.state.catalog.clone_from(&choices.catalog);
         // Logins are for `.netrc`, not for a file that people attach to their bug reports.
         self.state.mirrors = choices.mirrors.iter().map(without_login).collect();
+        self.state.mirror_only = choices.mirror_only;
         self.state.model_file.clone_from(&choices.model_file);
         self.state.direct = choices.direct;
         Ok(self.state.write(&self.layout.state_file())?)

@@ -35,6 +35,9 @@ pub struct State {
     /// The mirrors given with `--mirror`.
     #[serde(default)]
     pub mirrors: Vec<Url>,
+    /// Whether `--mirror-only` was given with them.
+    #[serde(default)]
+    pub mirror_only: bool,
     /// The model file that was imported instead of a download.
     #[serde(default)]
     pub model_file: Option<PathBuf>,
@@ -157,6 +160,7 @@ impl State {
             scope,
             catalog: None,
             mirrors: Vec::new(),
+            mirror_only: false,
             model_file: None,
             litert_lm: None,
             direct: false,

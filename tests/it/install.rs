@@ -59,6 +59,59 @@ fn a_second_run_needs_no_word_about_the_terms_and_says_that_nothing_changed() {
 }
 
 #[test]
+fn a_later_run_goes_by_what_was_recorded_and_says_so() {
+    let home = Home::new();
+    let port = home.port.to_string();
+    let work = home.work();
+    home.gem(&[
+        "install",
+        "--runtime",
+        "builtin",
+        "--scope",
+        "workspace",
+        "--port",
+        &port,
+    ])
+    .env("GEMINI_CLI_TRUST_WORKSPACE", "true")
+    .ok();
+    let before = tree(&home.path(), &OF_THE_SERVER);
+    let run = home
+        .gem(&["install", "--json"])
+        .env("GEMINI_CLI_TRUST_WORKSPACE", "true")
+        .ok();
+    assert_eq!(run.changed(), Vec::<String>::new());
+    let options = ["--runtime builtin", "--scope workspace", &format!("--port {port}")];
+    assert_says(&run.stderr, &options);
+    assert_same(&before, &tree(&home.path(), &OF_THE_SERVER));
+    assert!(work.join(".gemini/settings.json").exists());
+
+    // What is said now outweighs what was said then, wherever it is said.
+    let other = free_port().to_string();
+    let plan = |gem: super::harness::Gem| {
+        let run = gem.args(["install", "--dry-run", "--json"]).ok();
+        let events = run.events();
+        let settings = events.iter().find(|event| event["id"] == "settings").unwrap();
+        settings["detail"].as_str().unwrap().to_owned()
+    };
+    assert_says(&plan(home.gem(&[]).env("GEM_SETUP_PORT", &other)), &[&other]);
+    home.write(&home.layout().config_file(), &format!("port = {other}\n"));
+    assert_says(&plan(home.gem(&[])), &[&other]);
+}
+
+#[test]
+fn a_mirror_that_alone_is_to_be_asked_stays_alone() {
+    let home = Home::new();
+    home.install(&["--no-start", "--mirror-only"]).ok();
+    fs::remove_file(home.lit()).unwrap();
+    home.mirror.publish(Home::LIT, b"something else".to_vec());
+    let run = home.gem(&["doctor", "--fix"]).ends(6);
+    assert!(!run.stderr.contains("github.com"), "{run:#?}");
+    let run = home.gem(&["doctor", "--network", "--json"]).ends(10);
+    let detail = run.check("network.runtime")["detail"].to_string();
+    assert_eq!(detail.matches("directly").count(), 1, "{detail}");
+}
+
+#[test]
 fn the_events_are_nine_steps_in_order_and_the_result() {
     let home = Home::new();
     let run = home.install(&[]).ok();
