@@ -177,9 +177,8 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
         Check::ok(PORT.0, PORT.1, format!("pid {pid} listens on port {}", wanted.port)),
     ];
     let health = inspect_health(&wanted, record).await;
-    let is_healthy = health.status == crate::setup::Status::Ok;
     checks.push(health);
-    if is_healthy {
+    if checks.iter().all(|check| check.status == crate::setup::Status::Ok) {
         Inspection::in_place(format!("pid {pid} serves port {}", wanted.port), checks)
     } else {
         Inspection::needed("restart the server", checks)

@@ -124,3 +124,12 @@ fn a_foreign_process_in_the_pid_file_is_named_and_left_alone() {
     // What must not be touched is this very process.
     home.gem(&["stop"]).ends(9);
 }
+
+#[test]
+fn a_pid_file_that_is_gone_is_named_and_made_anew() {
+    let home = Home::serving();
+    fs::remove_file(home.layout().pid_file()).unwrap();
+    let run = faulty(&home, &["server.process"]);
+    says(&run, "server.process", &["litert-server.pid"], "gem-setup restart");
+    mends(&home);
+}
