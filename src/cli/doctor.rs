@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::DoctorArgs;
 use super::install::how;
 use super::layers::Origin;
-use super::session::{Session, or_recorded};
+use super::session::{self, Session, or_recorded};
 use crate::report::{Events, Palette, Printer, Terminal};
 
 /// Examines the machine; with `--fix` mends it and examines it again.
@@ -17,23 +17,30 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
     let printer = session.printer;
     let events = Events::remarks(printer);
     let terminal = Terminal::new(printer);
-    let state = session.state()?;
+    let (state, unreadable) = match session.state() {
+        Ok(state) => (state, None),
+        Err(failure) => (session::fresh(), Some(failure)),
+    };
     let network = or_recorded(args.network_args, &state);
     let mut choices = Choices::recorded(&state);
     choices.accepted = args.accept_terms.then(|| how(accepted));
-    let mut setup = session.setup(choices, &network, session.target()?, &events, &terminal)?;
+    let mut setup = session.setup_from(state, choices, &network, session.target()?, &events, &terminal)?;
     let extras = Extras {
         smoke: args.smoke,
         network: args.network,
     };
     session.block_on_until_signal(async {
         let mut examination = setup::examine(&setup, extras).await;
-        if args.fix && !examination.unfinished.is_empty() {
+        // What was chosen cannot be mended by choosing something else.
+        if args.fix && unreadable.is_none() && !examination.unfinished.is_empty() {
             let outcome = setup::install(&mut setup, &events).await;
             if let Some(failure) = outcome.error {
                 return Err(failure);
             }
             examination = setup::examine(&setup, extras).await;
+        }
+        if let Some(failure) = unreadable {
+            examination.checks.insert(0, inspect_state(failure));
         }
         show(printer, &examination);
         Ok(if examination.is_ok() {
@@ -42,6 +49,17 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
             ExitCode::from(Kind::Unhealthy.exit_status())
         })
     })
+}
+
+/// What was chosen cannot be read; the other checks are about a fresh machine's choices.
+fn inspect_state(failure: Failure) -> Check {
+    let detail = format!("{}; the other checks go by the defaults", failure.message);
+    Check::fail(
+        "state.file",
+        "recorded choices",
+        detail,
+        failure.hint.unwrap_or_default(),
+    )
 }
 
 fn show(printer: &Printer, examination: &Examination) {

@@ -59,7 +59,11 @@ fn prepare<'s>(
             .printer
             .remark(&format!("as installed before: {}", recorded.join(" ")));
     }
-    session.setup(choices, &network, target, events, terminal)
+    let setup = session.setup(choices, &network, target, events, terminal)?;
+    if let Some(caution) = setup::caution(&setup) {
+        session.printer.remark(&format!("warning: {caution}"));
+    }
+    Ok(setup)
 }
 
 /// What the options say, and where they say nothing, what is recorded.

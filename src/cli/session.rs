@@ -105,6 +105,19 @@ impl Session<'_> {
         events: &'s Events<'s>,
         terminal: &'s Terminal<'s>,
     ) -> Result<Setup<'s>, Failure> {
+        self.setup_from(self.state()?, choices, network, target, events, terminal)
+    }
+
+    /// As [`Self::setup`], whatever may be recorded.
+    pub(crate) fn setup_from<'s>(
+        &'s self,
+        state: State,
+        choices: Choices,
+        network: &NetworkArgs,
+        target: Target,
+        events: &'s Events<'s>,
+        terminal: &'s Terminal<'s>,
+    ) -> Result<Setup<'s>, Failure> {
         Ok(Setup {
             layout: self.layout.clone(),
             environment: &self.environment,
@@ -113,7 +126,7 @@ impl Session<'_> {
             target,
             catalog: self.catalog(choices.catalog.as_ref())?,
             choices,
-            state: self.state()?,
+            state,
             fetcher: self.fetcher(network)?,
             progress: events,
             ask: terminal,

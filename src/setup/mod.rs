@@ -25,7 +25,7 @@ pub use doctor::{Examination, Extras, examine};
 pub use smoke::{Probe, Smoke, smoke};
 pub use state::{PlacedFile, SmokeRecord, State};
 pub use step::{Condition, Inspection, StepId, StepState};
-pub use steps::{FOREGROUND, KEEPER};
+pub use steps::{FOREGROUND, KEEPER, caution};
 pub use uninstall::{Uninstalled, uninstall};
 
 use crate::catalog::{Catalog, Model};

@@ -138,7 +138,9 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Read { .. } => "check the file's permissions",
-            Self::Parse { .. } => "move the file away and run `gem-setup install` again",
+            Self::Parse { .. } => {
+                "move the file away and run `gem-setup install` again, with the same options as before"
+            }
             Self::Write { .. } => {
                 "check that the disk has room and that the directory is yours, then run the command again"
             }

@@ -5,14 +5,54 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::error::Failure;
-use crate::settings::{self, Content, Effective, Key, Plan, Router};
+use crate::settings::{self, Content, Destination, Effective, Key, Plan, Router};
 use crate::setup::check::{Check, REINSTALL};
 use crate::setup::step::Inspection;
-use crate::setup::{Setup, shown};
+use crate::setup::{Choices, Setup, shown};
 
 const FILE: (&str, &str) = ("settings.file", "settings files");
 const ROUTER: (&str, &str) = ("settings.router", "router switched on");
 const SHADOWED: (&str, &str) = ("settings.shadowed", "settings in effect");
+
+/// The only local model that Gemini CLI asks (FACTS section 3).
+const ASKED_MODEL: &str = "gemma3-1b-gpu-custom";
+
+/// Why Gemini CLI heeds the settings that are chosen in no way, and what to do about it.
+struct Vain {
+    reason: String,
+    fix: String,
+}
+
+impl Vain {
+    fn of(setup: &Setup<'_>, found: &settings::Settings) -> Option<Self> {
+        let Choices { model, scope, .. } = &setup.choices;
+        if model != ASKED_MODEL {
+            return Some(Self {
+                reason: format!("Gemini CLI asks the local model `{ASKED_MODEL}` alone and refuses `{model}`"),
+                fix: format!("run `gem-setup install --model {ASKED_MODEL}`"),
+            });
+        }
+        let is_ignored = *scope == Destination::Workspace && !found.trust.is_trusted();
+        is_ignored.then(|| Self {
+            reason: format!(
+                "Gemini CLI does not trust {}, so it ignores the settings there",
+                shown(setup.environment.current_dir())
+            ),
+            fix: "trust the folder in Gemini CLI (`/permissions trust`), or run `gem-setup install --scope user`"
+                .to_owned(),
+        })
+    }
+}
+
+/// What should be known of the chosen settings before they are written.
+#[must_use]
+pub fn caution(setup: &Setup<'_>) -> Option<String> {
+    if !setup.choices.with_settings || !setup.is_for_this_machine() {
+        return None;
+    }
+    let found = settings::load(&setup.places(), setup.environment);
+    Vain::of(setup, &found).map(|vain| format!("{}; {}", vain.reason, vain.fix))
+}
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     if !setup.choices.with_settings {
@@ -29,8 +69,16 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     let found = settings::load(&places, setup.environment);
     let mut checks = vec![inspect_files(&found)];
     let router = found.router();
-    checks.push(inspect_router(&router, &plan));
-    checks.push(inspect_shadowed(setup, &router, &plan));
+    let vain = Vain::of(setup, &found);
+    checks.push(match &vain {
+        Some(vain) if plan.is_empty() => Check::fail(ROUTER.0, ROUTER.1, &vain.reason, &vain.fix),
+        _ => inspect_router(&router, &plan),
+    });
+    checks.push(if plan.is_empty() && vain.is_none() {
+        inspect_shadowed(setup, &router)
+    } else {
+        Check::skip(SHADOWED.0, SHADOWED.1, "the router is not set up")
+    });
     if plan.is_empty() {
         let detail = format!("{} has what it needs", shown(places.user()));
         return Inspection::in_place(detail, checks);
@@ -123,10 +171,7 @@ fn inspect_router(router: &Router, plan: &Plan) -> Check {
 }
 
 /// Whether another scope's file says something else than ours: only looked at where ours says the right thing.
-fn inspect_shadowed(setup: &Setup<'_>, router: &Router, plan: &Plan) -> Check {
-    if !plan.is_empty() {
-        return Check::skip(SHADOWED.0, SHADOWED.1, "the router is not set up");
-    }
+fn inspect_shadowed(setup: &Setup<'_>, router: &Router) -> Check {
     let wanted = setup.router_values();
     let host = format!("http://localhost:{}", wanted.port);
     let mut faults = Vec::new();

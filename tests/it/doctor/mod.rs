@@ -393,3 +393,49 @@ fn with_smoke_the_answers_are_looked_at_too() {
     let run = home.gem(&["doctor", "--json", "--smoke"]).ends(10);
     assert_eq!(run.faults(), ["server.smoke"]);
 }
+
+#[test]
+fn a_state_that_cannot_be_read_is_named_and_the_rest_is_looked_at() {
+    let home = Home::installed();
+    let before = "not what install wrote";
+    fs::write(home.layout().state_file(), before).unwrap();
+    for fix in [[].as_slice(), &["--fix"]] {
+        let run = home.gem(&["doctor", "--json"]).args(fix).ends(10);
+        says(
+            &run,
+            "state.file",
+            &["state.json", "does not parse"],
+            "move the file away",
+        );
+        assert_eq!(run.check("settings.file")["status"], "ok");
+    }
+    assert_eq!(fs::read_to_string(home.layout().state_file()).unwrap(), before);
+}
+
+#[test]
+fn a_model_that_gemini_cli_refuses_is_named() {
+    let home = Home::new();
+    let run = home.install(&["--no-start", "--model", "gemma3-other"]).ok();
+    assert_says(&run.stderr, &["warning", "gemma3-other", MODEL]);
+    let run = home.doctor();
+    says(&run, "settings.router", &["gemma3-other", MODEL], "install --model");
+    let run = home.install(&["--no-start", "--model", MODEL]).ok();
+    assert!(!run.stderr.contains("warning"), "{run:#?}");
+    assert_eq!(home.doctor().check("settings.router")["status"], "ok");
+}
+
+#[test]
+fn a_workspace_that_gemini_cli_does_not_trust_is_named() {
+    let home = Home::new();
+    let run = home.install(&["--no-start", "--scope", "workspace"]).ok();
+    assert_says(&run.stderr, &["warning", "does not trust"]);
+    let run = home.doctor();
+    says(&run, "settings.router", &["does not trust", "work"], "--scope user");
+    assert_eq!(run.check("settings.shadowed")["status"], "skip");
+
+    let rules = json!({home.work().to_str().unwrap(): "TRUST_FOLDER"});
+    home.write(&home.path().join(".gemini/trustedFolders.json"), &rules.to_string());
+    let run = home.doctor();
+    assert_eq!(run.check("settings.router")["status"], "ok");
+    assert_eq!(run.check("settings.shadowed")["status"], "ok");
+}
