@@ -23,12 +23,22 @@ pub(crate) enum Origin {
 /// The values found beneath the command line, by option name (`accept-terms`).
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
-    values: BTreeMap<String, (Origin, Vec<String>)>,
+    values: BTreeMap<String, Found>,
+}
+
+#[derive(Debug)]
+struct Found {
+    origin: Origin,
+    /// The variable, or the key and its file.
+    place: String,
+    values: Vec<String>,
 }
 
 /// These decide which file is read, so the file cannot hold them.
 const NOT_IN_FILE: [&str; 2] = ["home", "config"];
 const NOT_LAYERED: [&str; 2] = ["help", "version"];
+/// What `route --model` names is no local model but a hosted one, for which `GEMINI_MODEL` is the variable.
+const FOR_THE_COMMAND_LINE: [(&str, &str); 1] = [("route", "model")];
 
 impl Layers {
     /// Collects what `environment` and the configuration file at `file` say about the options of `command` and its
@@ -46,23 +56,34 @@ impl Layers {
         Ok(layers)
     }
 
-    fn add_environment(&mut self, environment: &Environment, options: &BTreeMap<String, Shape>) {
-        for (name, shape) in options {
+    fn add_environment(&mut self, environment: &Environment, options: &BTreeMap<String, Known>) {
+        for (name, known) in options {
             let variable = variable_of(name);
-            if let Some(value) = environment.var(&variable) {
-                let values = vec![shape.normalise(value)];
-                self.values.insert(name.clone(), (Origin::Environment, values));
+            let is_outdone = *name != known.option && environment.var(&variable_of(&known.option)).is_some();
+            if let Some(value) = environment.var(&variable).filter(|_| !is_outdone) {
+                let found = Found {
+                    origin: Origin::Environment,
+                    place: format!("the variable `{variable}`"),
+                    values: vec![known.shape.normalise(value)],
+                };
+                self.values.insert(known.option.clone(), found);
             }
         }
     }
 
-    fn add_file(&mut self, file: &Path, required: bool, options: &BTreeMap<String, Shape>) -> Result<(), Failure> {
+    fn add_file(&mut self, file: &Path, required: bool, options: &BTreeMap<String, Known>) -> Result<(), Failure> {
+        const MEND: &str = "mend or delete that file; its keys are the options' names with `_` for `-`";
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(()),
             Err(error) => {
                 let message = format!("cannot read the configuration `{}`: {error}", file.display());
-                return Err(Failure::new(Kind::Usage, message).with_hint("mend the path given with `--config`"));
+                let hint = if required {
+                    "mend the path given with `--config`"
+                } else {
+                    MEND
+                };
+                return Err(Failure::new(Kind::Usage, message).with_hint(hint));
             }
         };
         let fault = |reason: String| {
@@ -70,29 +91,41 @@ impl Layers {
                 Kind::Usage,
                 format!("cannot use the configuration `{}`: {reason}", file.display()),
             )
-            .with_hint("mend or delete that file; its keys are the options' names with `_` for `-`")
+            .with_hint(MEND)
         };
         let table: toml::Table =
             toml::from_str(&text).map_err(|error| fault(error.to_string().trim_end().to_owned()))?;
-        for (key, value) in table {
+        for (key, value) in &table {
             let name = key.replace('_', "-");
             let known = options.get(&name).filter(|_| !NOT_IN_FILE.contains(&name.as_str()));
-            let Some(shape) = known else {
+            let Some(Known { option, shape }) = known else {
                 return Err(fault(format!("no option is called `{key}`")));
             };
-            let values = values_of(&value).ok_or_else(|| fault(format!("`{key}` has a value of the wrong type")))?;
-            let values = values.iter().map(|value| shape.normalise(value)).collect();
-            self.values.insert(name, (Origin::File, values));
+            if name != *option && table.contains_key(&option.replace('-', "_")) {
+                continue;
+            }
+            let values = values_of(value).ok_or_else(|| fault(format!("`{key}` has a value of the wrong type")))?;
+            if values.len() != 1 && !matches!(shape, Shape::Many) {
+                return Err(fault(format!("`{key}` takes one value, not {}", values.len())));
+            }
+            let found = Found {
+                origin: Origin::File,
+                place: format!("`{key}` in `{}`", file.display()),
+                values: values.iter().map(|value| shape.normalise(value)).collect(),
+            };
+            self.values.insert(option.clone(), found);
         }
         Ok(())
     }
 
     /// `command` with the values found as its options' defaults.
     pub(crate) fn under(&self, command: Command) -> Command {
+        let name = command.get_name().to_owned();
         let command = command.mut_args(|arg| {
-            let found = arg.get_long().and_then(|long| self.values.get(long));
-            match found {
-                Some((_, values)) if fits(&arg, values) => arg.default_values(values.clone()),
+            let long = arg.get_long();
+            let long = long.filter(|long| !FOR_THE_COMMAND_LINE.contains(&(&name, long)));
+            match long.and_then(|long| self.values.get(long)) {
+                Some(Found { values, .. }) if fits(&arg, values) => arg.default_values(values.clone()),
                 _ => arg,
             }
         });
@@ -107,19 +140,13 @@ impl Layers {
         if matches.value_source(&name.replace('-', "_")) == Some(ValueSource::CommandLine) {
             return Origin::Flag;
         }
-        self.values.get(name).map_or(Origin::Default, |(origin, _)| *origin)
+        self.values.get(name).map_or(Origin::Default, |found| found.origin)
     }
 
     /// Says that the option `name` was not given on the command line but elsewhere, for error messages.
     pub(crate) fn explain(&self, name: &str) -> Option<String> {
-        match self.values.get(name)?.0 {
-            Origin::Environment => Some(format!("the value comes from the variable `{}`", variable_of(name))),
-            Origin::File => Some(format!(
-                "the value comes from `{}` in the configuration file",
-                name.replace('-', "_")
-            )),
-            Origin::Flag | Origin::Default => None,
-        }
+        let found = self.values.get(name)?;
+        Some(format!("the value comes from {}", found.place))
     }
 }
 
@@ -134,12 +161,20 @@ fn variable_of(name: &str) -> String {
     format!("GEM_SETUP_{}", name.to_uppercase().replace('-', "_"))
 }
 
+/// An option under one of its names.
+#[derive(Clone, Debug)]
+struct Known {
+    option: String,
+    shape: Shape,
+}
+
 /// How a value is written as clap wants it.
 #[derive(Clone, Copy, Debug)]
 enum Shape {
     Switch,
     Count,
     Value,
+    Many,
 }
 
 /// Whether `value` says yes to a switch.
@@ -165,7 +200,7 @@ impl Shape {
     }
 }
 
-fn option_names(command: &Command) -> BTreeMap<String, Shape> {
+fn option_names(command: &Command) -> BTreeMap<String, Known> {
     let mut names = BTreeMap::new();
     // What is hidden is for gem-setup's own calls of itself, which must mean the same everywhere.
     for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
@@ -175,9 +210,14 @@ fn option_names(command: &Command) -> BTreeMap<String, Shape> {
         let shape = match arg.get_action() {
             ArgAction::SetTrue | ArgAction::SetFalse => Shape::Switch,
             ArgAction::Count => Shape::Count,
+            ArgAction::Append => Shape::Many,
             _ => Shape::Value,
         };
-        names.insert(long.to_owned(), shape);
+        let aliases = arg.get_all_aliases().unwrap_or_default();
+        for name in std::iter::once(long).chain(aliases) {
+            let option = long.to_owned();
+            names.insert(name.replace('_', "-"), Known { option, shape });
+        }
     }
     for sub in command.get_subcommands() {
         names.extend(option_names(sub));

@@ -18,7 +18,7 @@ mod smoke;
 mod uninstall;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,7 +44,7 @@ pub(crate) fn main(mut args: Vec<OsString>) -> ExitCode {
         _ => {}
     }
     let environment = surroundings();
-    let parsed = match parse(&args, &environment) {
+    let parsed = match check_text().and_then(|()| parse(&args, &environment)) {
         Ok(parsed) => parsed,
         Err(refusal) => return refuse(&refusal, &args, &environment),
     };
@@ -81,6 +81,24 @@ fn surroundings() -> Environment {
         std::env::current_dir().unwrap_or_default(),
         std::env::home_dir().unwrap_or_default(),
     )
+}
+
+/// Refuses variables of ours that are no text: to pass them over would be to do something else than was asked.
+fn check_text() -> Result<(), Refusal> {
+    let is_ours = |name: &str| name == "GEMINI_CLI_HOME" || name.starts_with("GEM_SETUP_");
+    for (name, value) in std::env::vars_os() {
+        if value.to_str().is_none() && name.to_str().is_some_and(is_ours) {
+            let message = format!(
+                "cannot use the variable `{}`: its value `{}` is not UTF-8",
+                name.display(),
+                value.display()
+            );
+            return Err(Failure::new(Kind::Usage, message)
+                .with_hint("set it to something else, or unset it")
+                .into());
+        }
+    }
+    Ok(())
 }
 
 struct Parsed {
@@ -134,6 +152,16 @@ fn parse(args: &[OsString], environment: &Environment) -> Result<Parsed, Refusal
         let failure = Failure::new(Kind::Usage, "cannot tell where your home directory is");
         return Err(failure.with_hint("pass `--home DIR`").into());
     }
+    if layout.home().to_str().is_none() {
+        let message = format!(
+            "cannot use the home `{}`: its name is not UTF-8",
+            layout.home().display()
+        );
+        let failure = Failure::new(Kind::Usage, message);
+        return Err(failure
+            .with_hint("settings and state name files in it as text: pass another with `--home DIR`")
+            .into());
+    }
     Ok(Parsed {
         cli,
         matches,
@@ -150,7 +178,7 @@ fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
     };
     let name = argument
         .trim_start_matches('-')
-        .split([' ', '='])
+        .split([' ', '=', '.'])
         .next()
         .unwrap_or_default();
     if let Some(explanation) = layers.explain(name) {
@@ -163,7 +191,8 @@ fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
 /// Says why there is nothing to run.
 fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environment) -> ExitCode {
     let json = wants_json(args, environment);
-    let printer = Printer::new(json, false, None);
+    let color = wanted_color(args, environment);
+    let printer = Printer::new(json, false, color);
     match refusal {
         Refusal::Failure(failure) => {
             if json {
@@ -176,7 +205,7 @@ fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environment) -> Ex
             if json && !is_answer {
                 refuse_in_json(&printer, &complaint(error), args);
             }
-            match error.print() {
+            match print(error, color) {
                 Err(error) if is_answer && error.kind() != io::ErrorKind::BrokenPipe => {
                     ExitCode::from(Kind::Unexpected.exit_status())
                 }
@@ -185,6 +214,43 @@ fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environment) -> Ex
                 _ => ExitCode::from(Kind::Usage.exit_status()),
             }
         }
+    }
+}
+
+/// Prints clap's answer or complaint; `color` forces colour on or off.
+fn print(error: &clap::Error, color: Option<bool>) -> io::Result<()> {
+    let Some(color) = color else {
+        return error.print();
+    };
+    let text = error.render();
+    let text = if color {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    };
+    if error.use_stderr() {
+        io::stderr().lock().write_all(text.as_bytes())
+    } else {
+        io::stdout().lock().write_all(text.as_bytes())
+    }
+}
+
+/// The colour that is asked for, as far as can be told when the rest cannot be understood.
+fn wanted_color(args: &[OsString], environment: &Environment) -> Option<bool> {
+    let mut words = args
+        .iter()
+        .filter_map(|arg| arg.to_str())
+        .take_while(|arg| *arg != "--");
+    let flag = words.find_map(|arg| arg.strip_prefix("--color").map(str::to_owned));
+    let flag = match flag.as_deref() {
+        Some("") => words.next().map(str::to_owned),
+        Some(value) => value.strip_prefix('=').map(str::to_owned),
+        None => environment.var("GEM_SETUP_COLOR").map(str::to_owned),
+    };
+    match flag.as_deref() {
+        Some("always") => Some(true),
+        Some("never") => Some(false),
+        _ => environment.var("NO_COLOR").map(|_| false),
     }
 }
 
@@ -256,7 +322,12 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "gem-setup", &mut script);
-            printer.line(String::from_utf8_lossy(&script).trim_end());
+            let script = String::from_utf8_lossy(&script);
+            if printer.json() {
+                printer.json_line(&serde_json::json!({"shell": shell.to_string(), "script": script}));
+            } else {
+                printer.line(script.trim_end());
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Version => {

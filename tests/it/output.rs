@@ -215,6 +215,107 @@ fn a_refused_command_line_or_configuration_is_told_in_json_too() {
     home.assert_untouched();
 }
 
+#[test]
+fn a_local_model_in_the_environment_or_the_configuration_is_no_wish_for_routing() {
+    let home = Home::new();
+    let route = |gem: Gem| {
+        gem.args(["route", "--json", "--classifier", "builtin", "rename x to y"])
+            .ok()
+            .json()
+    };
+    let usual = route(home.gem(&[]));
+    assert_ne!(usual["source"], "override");
+    home.write(&home.layout().config_file(), "model = \"gemma3-1b-gpu-custom\"\n");
+    for gem in [
+        home.gem(&[]),
+        home.gem(&[]).env("GEM_SETUP_MODEL", "gemma3-1b-gpu-custom"),
+    ] {
+        let decision = route(gem);
+        assert_eq!(
+            (&decision["model"], &decision["source"]),
+            (&usual["model"], &usual["source"])
+        );
+    }
+    let asked = home.gem(&["route", "--model", "gemini-2.5-pro", "x"]).ok();
+    assert_eq!(asked.stdout, "gemini-2.5-pro\n");
+}
+
+#[test]
+fn a_fault_in_the_configuration_names_its_file_and_its_key() {
+    let home = Home::new();
+    let file = home.layout().config_file();
+    for (text, words) in [
+        ("port = []\n", ["`port`", "one value"]),
+        ("port = [1, 2]\n", ["`port`", "one value"]),
+        ("port = \"many\"\n", ["many", "`port`"]),
+        ("verbose = \"lots\"\n", ["lots", "`verbose`"]),
+    ] {
+        home.write(&file, text);
+        let run = home.gem(&["install", "--dry-run"]).ends(2);
+        assert_says(&run.stderr, &words);
+        assert_says(&run.stderr, &[file.to_str().unwrap()]);
+    }
+    fs::write(&file, b"port = \xff\n").unwrap();
+    let run = home.gem(&["version"]).ends(2);
+    assert!(!run.stderr.contains("--config"), "{run:#?}");
+    assert_says(&run.stderr, &[file.to_str().unwrap()]);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_text_is_refused_by_its_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let home = Home::new();
+    let odd = OsStr::from_bytes(b"h\xff");
+    for name in ["GEMINI_CLI_HOME", "GEM_SETUP_MODEL", "GEM_SETUP_HOME"] {
+        let mut command = home.gem(&["version"]).into_command();
+        let output = command.env(name, odd).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert_says(&String::from_utf8_lossy(&output.stderr), &[name, "UTF-8"]);
+    }
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gem-setup"));
+    let command = command
+        .args(["install", "--runtime", "builtin", "--home"])
+        .arg(home.path().join(odd));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_says(&String::from_utf8_lossy(&output.stderr), &["home", "UTF-8", "--home"]);
+    assert!(!home.path().join(odd).exists());
+}
+
+#[test]
+fn a_completion_script_is_json_with_json() {
+    let home = Home::new();
+    let run = home.gem(&["--json", "completions", "bash"]).ok();
+    let plain = home.gem(&["completions", "bash"]).ok().stdout;
+    assert_eq!(run.json()["shell"], "bash");
+    assert_eq!(run.json()["script"].as_str().unwrap().trim_end(), plain.trim_end());
+    let is_internal = plain.contains("__keep") || plain.contains("__guard");
+    assert!(!is_internal, "internal commands are nobody's to complete");
+}
+
+#[test]
+fn a_complaint_has_the_colour_that_is_asked_for() {
+    let home = Home::new();
+    let force = |gem: Gem| gem.env("CLICOLOR_FORCE", "1").ends(2).stderr;
+    assert!(force(home.gem(&["frobnicate"])).contains('\u{1b}'));
+    for args in [
+        ["--color", "never", "frobnicate"].as_slice(),
+        &["frobnicate", "--color=never"],
+    ] {
+        assert!(!force(home.gem(args)).contains('\u{1b}'), "{args:?}");
+    }
+    assert!(!force(home.gem(&["frobnicate"]).env("GEM_SETUP_COLOR", "never")).contains('\u{1b}'));
+    assert!(
+        home.gem(&["--color", "always", "frobnicate"])
+            .ends(2)
+            .stderr
+            .contains('\u{1b}')
+    );
+}
+
 /// Where the plan says that the server will be.
 #[track_caller]
 fn planned_port(gem: Gem) -> String {

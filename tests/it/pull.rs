@@ -93,9 +93,17 @@ fn acceptance_comes_from_the_environment_and_from_the_configuration_too() {
     assert_eq!(recorded(&home)["how"], "env");
 
     let home = Home::new();
-    home.write(&home.layout().config_file(), "accept_terms = true\n");
-    home.install_unaccepted(&["--no-start"]).ok();
+    home.install_unaccepted(&["--no-start"])
+        .env("GEM_SETUP_CONSENT", "1")
+        .ok();
     assert_eq!(recorded(&home)["how"], "env");
+
+    for line in ["accept_terms = true\n", "consent = true\n"] {
+        let home = Home::new();
+        home.write(&home.layout().config_file(), line);
+        home.install_unaccepted(&["--no-start"]).ok();
+        assert_eq!(recorded(&home)["how"], "env");
+    }
 }
 
 #[cfg(unix)]
