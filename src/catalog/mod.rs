@@ -148,10 +148,7 @@ impl Explain for Error {
     }
 
     fn hint(&self) -> Option<String> {
-        Some(
-            "give `--catalog` a TOML file of the form shown in the README, or leave it out to use the built-in one"
-                .to_owned(),
-        )
+        Some("give `--catalog` a TOML file such as `bundle create` writes (the README shows the form)".to_owned())
     }
 }
 

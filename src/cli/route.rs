@@ -20,7 +20,7 @@ use super::args::{self, RouteArgs};
 use super::session::Session;
 use crate::report::Printer;
 
-/// Decides for one request, or for each row of a file.
+/// Decides for one request, or for each row of a file, whatever the other rows are like.
 pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Failure> {
     let places = Places::new(session.target()?.os, &session.environment, session.layout.home());
     let effective = settings::load(&places, &session.environment).router();
@@ -141,10 +141,21 @@ fn batch(
 ) -> Result<ExitCode, Failure> {
     let path = session.environment.current_dir().join(file);
     let text = read(&path)?;
+    // Some editors begin a file with a mark of its encoding.
+    let text = text.trim_start_matches('\u{feff}');
     let origin = path.display().to_string();
+    let mut refused = None;
     session.block_on(async {
-        for row in Row::parse_all(&text, &origin) {
-            let (id, conversation) = row?.into_conversation();
+        for row in Row::parse_all(text, &origin) {
+            let row = match row {
+                Ok(row) => row,
+                Err(error) => {
+                    session.printer.json_line(&error.refusal(text));
+                    refused.get_or_insert(error);
+                    continue;
+                }
+            };
+            let (id, conversation) = row.into_conversation();
             let context = RoutingContext {
                 conversation,
                 ..context.clone()
@@ -155,8 +166,9 @@ fn batch(
                 break;
             }
         }
-        Ok(ExitCode::SUCCESS)
-    })
+        Ok(())
+    })?;
+    refused.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
 }
 
 fn request_text(text: Option<&str>) -> Result<String, Failure> {

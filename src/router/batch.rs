@@ -31,6 +31,20 @@ pub struct Error {
     source: serde_json::Error,
 }
 
+impl Error {
+    /// What is said of the line instead of a decision; `text` is the batch.
+    #[must_use]
+    pub fn refusal(&self, text: &str) -> RowRefusal {
+        let row = text.lines().nth(self.line - 1).unwrap_or_default();
+        let row: Option<Value> = serde_json::from_str(row).ok();
+        RowRefusal {
+            id: row.and_then(|row| row.get("id").cloned()),
+            line: self.line,
+            error: self.source.to_string(),
+        }
+    }
+}
+
 impl Explain for Error {
     fn kind(&self) -> Kind {
         Kind::Usage
@@ -75,6 +89,18 @@ pub struct RowDecision {
     /// The decision.
     #[serde(flatten)]
     pub decision: RoutingDecision,
+}
+
+/// What is said of a line that is no row: its id if it has one, and what is wrong with it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RowRefusal {
+    /// The row's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Value>,
+    /// Which line, from 1.
+    pub line: usize,
+    /// Why it is no row.
+    pub error: String,
 }
 
 #[cfg(test)]

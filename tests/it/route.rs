@@ -1,0 +1,36 @@
+//! `route --batch`: a line for each row, whatever the others are like.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::harness::{Home, assert_says};
+
+#[test]
+fn a_malformed_row_is_told_of_and_the_others_are_routed() {
+    let home = Home::new();
+    let file = home.beside("rows.jsonl");
+    let rows = [
+        "\u{feff}{\"id\": 1, \"request\": \"rename x to y\"}",
+        "not JSON",
+        "{\"id\": \"no request\"}",
+        "",
+        "{\"request\": \"why is the build slow?\"}",
+    ];
+    fs::write(&file, rows.join("\n")).unwrap();
+    let run = home
+        .gem(&["route", "--classifier", "builtin", "--batch"])
+        .arg(&file)
+        .ends(2);
+    let lines = run.events();
+    assert_eq!(lines.len(), 4, "{run:#?}");
+    assert_eq!(lines[0]["id"], 1);
+    assert!(
+        lines[0]["model"].is_string() && lines[3]["model"].is_string(),
+        "{run:#?}"
+    );
+    assert_eq!((&lines[1]["line"], lines[1].get("id")), (&json!(2), None));
+    assert_eq!((&lines[2]["line"], &lines[2]["id"]), (&json!(3), &json!("no request")));
+    assert_says(lines[2]["error"].as_str().unwrap(), &["request"]);
+    assert_says(&run.stderr, &["line 2", "rows.jsonl", "hint"]);
+}
