@@ -183,7 +183,7 @@ impl Explain for Error {
                         .iter()
                         .rev()
                         .find_map(|source| source.advice)
-                        .unwrap_or(RETRY)
+                        .unwrap_or_else(|| advice(tried))
                         .to_owned(),
                 );
             }
@@ -220,3 +220,12 @@ impl Explain for Error {
 
 const RETRY: &str =
     "check the network (`gem-setup doctor --network`) and run the same command again: it continues where it stopped";
+
+/// What helps where no source says itself what would.
+fn advice(tried: &[Tried]) -> &'static str {
+    if !tried.is_empty() && tried.iter().all(|source| source.url.expose().scheme() == "file") {
+        "check that the file is there: a mirror on disk has the files where the artifacts' URLs have them"
+    } else {
+        RETRY
+    }
+}

@@ -44,3 +44,16 @@ fn the_login_in_a_mirrors_url_reaches_the_mirror_and_nobody_else() {
     assert_eq!(runs[3].check("network.runtime")["status"], "ok");
     assert_eq!(asked, 2, "one download, one probe");
 }
+
+#[test]
+fn a_file_that_a_mirror_on_disk_lacks_is_no_fault_of_the_network() {
+    let home = Home::new();
+    let mirror = url::Url::from_directory_path(home.beside("empty")).unwrap();
+    let run = home
+        .gem(&["install", "--json", "--accept-terms", "--no-start", "--mirror-only"])
+        .args(["--mirror", mirror.as_str(), "--catalog"])
+        .arg(home.catalog())
+        .ends(5);
+    let hint = run.result()["error"]["hint"].as_str().unwrap().to_owned();
+    assert!(hint.contains("on disk") && !hint.contains("network"), "{hint}");
+}
