@@ -14,7 +14,7 @@ use gem_setup::router::classify::local::LocalClassifier;
 use gem_setup::router::consent::TellClient;
 use gem_setup::router::fallback::OnFallback;
 use gem_setup::router::{ClassifierChoice, ModelAvailability, Router};
-use gem_setup::runtime::{EngineActivity, EngineStatus, Runtime, RuntimeName};
+use gem_setup::runtime::{EngineActivity, EngineState, EngineStatus, Runtime, RuntimeName};
 use gem_setup::setup::{Choices, FOREGROUND, GUARD};
 use gem_setup::supervise::{
     self, BackoffLimits, ChildOutput, Claim, ClaimError, EngineConfig, HealthLimits, Log, LogLimits, STOP_GRACE,
@@ -170,12 +170,17 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
                 format!("cannot start the asynchronous runtime: {error}"),
             )
         })?;
-    runtime.block_on(serve(config, gateway, port))?;
+    runtime.block_on(serve(config, gateway, port, session.printer))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Brings the gateway up, then the engine behind it; takes both down when a signal says so.
-async fn serve(mut config: SuperviseConfig, gateway: Option<Config>, port: u16) -> Result<(), Failure> {
+async fn serve(
+    mut config: SuperviseConfig,
+    gateway: Option<Config>,
+    port: u16,
+    printer: &Printer,
+) -> Result<(), Failure> {
     let (status, engine) = watch::channel(EngineStatus::starting());
     let log = config.log.clone();
     let source: Arc<str> = "gem-setup".into();
@@ -185,7 +190,10 @@ async fn serve(mut config: SuperviseConfig, gateway: Option<Config>, port: u16) 
         if is_taken(port).await {
             return Err(ClaimError::port_taken(port).into());
         }
-        supervise::run(config, status, shutdown).await;
+        tokio::join!(
+            supervise::run(config, status, shutdown),
+            tell_readiness(engine, port, printer)
+        );
         return Ok(());
     };
     let gateway = Gateway::bind(gateway).await.map_err(|error| match error {
@@ -196,20 +204,41 @@ async fn serve(mut config: SuperviseConfig, gateway: Option<Config>, port: u16) 
     if let Some(engine) = &mut config.engine {
         engine.activity = gateway.activity();
     }
+    let addresses: Vec<String> = gateway.addresses().iter().map(|at| format!("http://{at}")).collect();
+    printer.remark(&format!("listening on {}", addresses.join(" and ")));
+    if !has_engine {
+        printer.remark(&format!("ready on port {port}"));
+    }
+    let telling = async {
+        if has_engine {
+            tell_readiness(engine.clone(), port, printer).await;
+        }
+    };
     let mut asked_to_end = shutdown.clone();
-    let answering = gateway.run(has_engine.then_some(engine), async move {
+    let answering = gateway.run(has_engine.then(|| engine.clone()), async move {
         supervise::reached(&mut asked_to_end, Shutdown::Graceful).await;
     });
     let mut asked_again = shutdown.clone();
-    let both = async { tokio::join!(supervise::run(config, status, shutdown), answering) };
+    let both = async { tokio::join!(supervise::run(config, status, shutdown), answering, telling) };
     let mut both = std::pin::pin!(both);
     tokio::select! {
-        ((), answered) = &mut both => Ok(answered?),
+        ((), answered, ()) = &mut both => Ok(answered?),
         // Open requests are not waited for; the child is killed within the supervisor's next breath.
         () = supervise::reached(&mut asked_again, Shutdown::Immediate) => {
             let _ = tokio::time::timeout(LAST_BREATH, both).await;
             Ok(())
         }
+    }
+}
+
+/// Says once that the runtime is ready, if it ever is.
+async fn tell_readiness(mut engine: watch::Receiver<EngineStatus>, port: u16, printer: &Printer) {
+    if engine
+        .wait_for(|status| status.state == EngineState::Ready)
+        .await
+        .is_ok()
+    {
+        printer.remark(&format!("ready on port {port}"));
     }
 }
 

@@ -326,3 +326,17 @@ fn a_log_that_is_not_there_is_no_error() {
     assert_says(&run.stderr, &["litert-server.log"]);
     home.assert_untouched();
 }
+
+#[test]
+fn a_server_in_the_foreground_says_where_it_listens_and_when_it_is_ready() {
+    use std::io::{BufRead, BufReader};
+
+    let home = Home::installed();
+    let mut child = home.gem(&["serve"]).spawn();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let listening = lines.next().unwrap();
+    assert_says(&listening, &["listening on", &format!("127.0.0.1:{}", home.port)]);
+    assert_says(&lines.next().unwrap(), &["ready", &home.port.to_string()]);
+    home.gem(&["stop"]).ok();
+    assert!(child.wait().unwrap().success());
+}
