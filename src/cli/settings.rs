@@ -3,7 +3,8 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use gem_setup::error::Failure;
+use gem_setup::error::{Failure, Kind};
+use gem_setup::lock::Lock;
 use gem_setup::settings::{self, Applied, Effective, Places, RouterValues};
 use serde_json::json;
 
@@ -24,7 +25,7 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
                 model: model.unwrap_or_else(|| state.model.clone()),
                 binary: session.program()?,
             };
-            let _lock = session.block_on(session.lock())?;
+            let _lock = lock(session)?;
             let applied = settings::apply(
                 &places,
                 &session.environment,
@@ -38,10 +39,13 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
             Ok(ExitCode::SUCCESS)
         }
         SettingsAction::Remove { scope } => {
-            let _lock = session.block_on(session.lock())?;
+            let _lock = lock(session)?;
+            // Without a record nothing is known to have been created.
+            let applied = session.state().map(|state| state.settings).unwrap_or_default();
             let removed = settings::clear(
                 &places,
                 destination(scope),
+                &applied,
                 &session.layout.backups(),
                 jiff::Timestamp::now(),
             )?;
@@ -61,6 +65,16 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Where the home cannot be written to, its settings cannot be either.
+fn lock(session: &Session<'_>) -> Result<Lock, Failure> {
+    session.block_on(session.lock()).map_err(|mut failure| {
+        if failure.kind == Kind::Unexpected {
+            failure.kind = Kind::Settings;
+        }
+        failure
+    })
 }
 
 /// Adds what was changed to the record that `uninstall` goes by; begins one where nothing was installed.

@@ -61,11 +61,17 @@ pub fn remove(applied: &Applied, backups: &Path, now: Timestamp) -> Result<Vec<R
 }
 
 /// Takes the router's keys out of the files that [`apply`](super::apply) writes for `destination`, whatever their values are
-/// and whoever put them there: for when there is no record.
+/// and whoever put them there. A file that `applied` records as created, and in which nothing else is, goes too.
 ///
 /// # Errors
 /// As [`remove`].
-pub fn clear(places: &Places, destination: Destination, backups: &Path, now: Timestamp) -> Result<Vec<Removed>, Error> {
+pub fn clear(
+    places: &Places,
+    destination: Destination,
+    applied: &Applied,
+    backups: &Path,
+    now: Timestamp,
+) -> Result<Vec<Removed>, Error> {
     let workspace = places
         .file(Scope::Workspace)
         .filter(|_| destination == Destination::Workspace)
@@ -81,8 +87,18 @@ pub fn clear(places: &Places, destination: Destination, backups: &Path, now: Tim
         .into_iter()
         .flatten()
         .map(|(scope, path, keys)| {
+            let created = applied
+                .files
+                .iter()
+                .find(|file| file.path == path && file.before.is_none());
             let outcome = match read_text(path)? {
-                Some(text) => replace(path, &text, &edit::clear(path, &text, keys)?, backups, now)?,
+                Some(text) => {
+                    let cleared = edit::clear(path, &text, keys)?;
+                    match created.filter(|_| edit::is_blank(&cleared)) {
+                        Some(file) => delete_created(file, &text, backups, now)?,
+                        None => replace(path, &text, &cleared, backups, now)?,
+                    }
+                }
                 None => Outcome::Unchanged,
             };
             Ok(Removed {
@@ -104,15 +120,20 @@ fn remove_from(file: &AppliedFile, backups: &Path, now: Timestamp) -> Result<Out
     }
     let reverted = edit::revert(&file.path, &text, &file.changes, &file.created)?;
     if file.before.is_none() && edit::is_blank(&reverted) {
-        back_up(&file.path, text.as_bytes(), backups, now)?;
-        delete(&file.path)?;
-        if let Some(dir) = file.path.parent().filter(|_| file.created_dir) {
-            // Somebody else's files in it are a good reason for it to stay.
-            let _ = fs::remove_dir(dir);
-        }
-        return Ok(Outcome::Deleted);
+        return delete_created(file, &text, backups, now);
     }
     replace(&file.path, &text, &reverted, backups, now)
+}
+
+/// Deletes a file that was only there for the router.
+fn delete_created(file: &AppliedFile, text: &str, backups: &Path, now: Timestamp) -> Result<Outcome, Error> {
+    back_up(&file.path, text.as_bytes(), backups, now)?;
+    delete(&file.path)?;
+    if let Some(dir) = file.path.parent().filter(|_| file.created_dir) {
+        // Somebody else's files in it are a good reason for it to stay.
+        let _ = fs::remove_dir(dir);
+    }
+    Ok(Outcome::Deleted)
 }
 
 /// The file's text from before, if nobody has touched the file since and the copy of it is sound.

@@ -114,7 +114,7 @@ impl Machine {
     }
 
     fn clear(&self, destination: Destination) -> Vec<Outcome> {
-        clear(&self.places(), destination, &self.backups(), now())
+        clear(&self.places(), destination, &Applied::default(), &self.backups(), now())
             .unwrap()
             .into_iter()
             .map(|removed| removed.outcome)

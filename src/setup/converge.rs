@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::step::{Condition, Inspection, StepId, StepState};
 use super::{Setup, steps};
 use crate::error::{Failure, Kind};
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::runtime::terms::{How, Terms, in_words};
 
 /// Hears how each step ends.
@@ -34,13 +34,25 @@ pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome 
         let lock = Lock::acquire(&setup.layout.lock_file(), LOCK_PATIENCE).await;
         let _lock = match lock {
             Ok(lock) => lock,
-            Err(error) => return refuse(observer, &found, first_needed(&found), error.into()),
+            Err(error) => {
+                let at = first_needed(&found);
+                return refuse(observer, &found, at, unlocked(at, error));
+            }
         };
         // Whoever had the lock before may have changed anything.
         let found = inspect_all(setup).await;
         return apply_all(setup, observer, found).await;
     }
     apply_all(setup, observer, found).await
+}
+
+/// What the step `at` fails with where the home takes no lock: if it is about the settings, they cannot be written.
+fn unlocked(at: StepId, error: lock::Error) -> Failure {
+    let mut failure = Failure::from(error);
+    if at == StepId::Settings && failure.kind == Kind::Unexpected {
+        failure.kind = Kind::Settings;
+    }
+    failure
 }
 
 /// How long another gem-setup at work on the home is waited for.
@@ -65,28 +77,38 @@ fn first_needed(found: &[(StepId, Inspection)]) -> StepId {
 
 /// What `install` would do, step by step, without doing it.
 pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> Outcome {
+    let found = inspect_all(setup).await;
+    let obstacle = found.iter().find(|(_, inspection)| inspection.blocked.is_some());
+    let obstacle = obstacle.map(|(id, _)| *id);
     let mut outcome = Outcome {
         changed: Vec::new(),
         error: None,
     };
-    for id in StepId::ALL {
-        let inspection = steps::inspect(setup, id).await;
+    for (id, inspection) in found {
         if let Some(failure) = inspection.blocked {
             observer.step(id, StepState::Failed, &failure.message);
             outcome.error.get_or_insert(failure);
             continue;
         }
-        match inspection.condition {
-            Condition::InPlace(_) if setup.choices.force && steps::can_repeat(id) => {
-                outcome.changed.push(id);
-                observer.step(id, StepState::Changed, "would do it again");
+        let todo = match inspection.condition {
+            Condition::InPlace(_) if setup.choices.force && steps::can_repeat(id) => "do it again".to_owned(),
+            Condition::Needed(plan) => plan,
+            Condition::InPlace(detail) => {
+                observer.step(id, StepState::Ok, &detail);
+                continue;
             }
-            Condition::InPlace(detail) => observer.step(id, StepState::Ok, &detail),
-            Condition::NotNeeded(detail) => observer.step(id, StepState::Skipped, &detail),
-            Condition::Needed(plan) => {
-                outcome.changed.push(id);
-                observer.step(id, StepState::Changed, &format!("would {plan}"));
+            Condition::NotNeeded(detail) => {
+                observer.step(id, StepState::Skipped, &detail);
+                continue;
             }
+        };
+        if let Some(obstacle) = obstacle {
+            // Nothing is changed unless everything can be.
+            let detail = format!("would {todo}, but {obstacle} stands in the way");
+            observer.step(id, StepState::Skipped, &detail);
+        } else {
+            outcome.changed.push(id);
+            observer.step(id, StepState::Changed, &format!("would {todo}"));
         }
     }
     outcome

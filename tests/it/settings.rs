@@ -119,6 +119,40 @@ fn after_uninstall_install_works_again() {
 }
 
 #[test]
+fn remove_takes_away_a_file_that_apply_created_unless_something_else_is_in_it() {
+    let home = Home::new();
+    home.gem(&["settings", "apply"]).ok();
+    assert_says(&home.gem(&["settings", "remove"]).ok().stdout, &["deleted"]);
+    assert!(!home.settings().exists());
+
+    home.gem(&["settings", "apply"]).ok();
+    let text = fs::read_to_string(home.settings()).unwrap();
+    fs::write(home.settings(), text.replacen('{', "{\"ui\": {},", 1)).unwrap();
+    home.gem(&["settings", "remove"]).ok();
+    assert!(home.settings().exists());
+
+    // Whose file this is is not known.
+    fs::remove_file(home.layout().state_file()).unwrap();
+    fs::write(home.settings(), "{}").unwrap();
+    home.gem(&["settings", "remove"]).ok();
+    assert_eq!(fs::read_to_string(home.settings()).unwrap(), "{}");
+}
+
+#[test]
+fn a_home_that_cannot_be_written_to_is_a_fault_of_its_settings() {
+    let home = Home::new();
+    fs::create_dir_all(home.layout().lock_file()).unwrap();
+    for args in [
+        ["settings", "apply"].as_slice(),
+        &["settings", "remove"],
+        &["install", "--runtime", "builtin", "--no-start"],
+    ] {
+        let run = home.gem(args).ends(8);
+        assert_says(&run.stderr, &[home.layout().lock_file().to_str().unwrap()]);
+    }
+}
+
+#[test]
 fn uninstall_leaves_settings_alone_that_do_not_parse() {
     let home = Home::installed();
     fs::write(home.settings(), "{ oops").unwrap();
