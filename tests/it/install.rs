@@ -386,3 +386,15 @@ fn without_a_gateway_the_runtime_itself_has_the_port() {
     );
     assert_ne!(home.gem(&["status", "--json"]).ok().json()["child"]["port"], home.port);
 }
+
+#[test]
+fn a_plan_that_something_stands_in_the_way_of_would_change_nothing() {
+    let home = Home::new();
+    let run = home
+        .gem(&["install", "--dry-run", "--json", "--target", "macos-x86_64"])
+        .ends(4);
+    assert_eq!(run.changed(), Vec::<String>::new());
+    let steps = run.steps();
+    assert!(!steps.iter().any(|(_, state)| state == "changed"), "{steps:?}");
+    assert_eq!(run.step("platform"), "failed");
+}
