@@ -153,7 +153,7 @@ fn examine(session: &Session<'_>) -> Result<Report, Failure> {
             pid: None,
             port: state.port,
             runtime: state.runtime.to_string(),
-            model: state.model,
+            model: state.model.into(),
             child: None,
             uptime_s: None,
         }),
@@ -188,7 +188,7 @@ fn bare(session: &Session<'_>, state: &State, pid: u32, port: u16) -> Result<Rep
         pid: Some(pid),
         port,
         runtime: "lit".to_owned(),
-        model: state.model.clone(),
+        model: state.model.to_string(),
         child: None,
         uptime_s: None,
     })

@@ -38,7 +38,7 @@ pub(crate) fn identity(session: &Session<'_>, args: &ServeArgs) -> Result<Server
     Ok(ServerIdentity {
         port: choices.port,
         runtime: choices.runtime.to_string(),
-        model: choices.model,
+        model: choices.model.into(),
         direct: choices.direct,
     })
 }

@@ -21,7 +21,7 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
             let state = session.state()?;
             let values = RouterValues {
                 port: port.unwrap_or(state.port),
-                model: model.unwrap_or_else(|| state.model.clone()),
+                model: model.unwrap_or(state.model).into(),
                 binary: session.program()?,
             };
             let _lock = session.block_on(session.lock())?;

@@ -11,7 +11,7 @@ use super::session::Session;
 pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let state = session.state()?;
-    let outcome = session.block_on(setup::smoke(state.port, &state.model, state.runtime));
+    let outcome = session.block_on(setup::smoke(state.port, state.model.as_str(), state.runtime));
     if printer.json() {
         match &outcome {
             Ok(outcome) => printer.json_line(outcome),

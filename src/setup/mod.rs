@@ -36,7 +36,7 @@ use crate::layout::Layout;
 use crate::progress::Progress;
 use crate::runtime::litert_lm::{self, Venv};
 use crate::runtime::terms::How;
-use crate::runtime::{Builtin, Lit, LitertLm, Runtime, RuntimeName, token};
+use crate::runtime::{Builtin, Lit, LitertLm, LocalModelName, Runtime, RuntimeName, token};
 use crate::settings::{Destination, Places, RouterValues};
 
 /// gem-setup's hidden subcommand that runs beside a server or an installer and ends its orphans. No command for people.
@@ -56,7 +56,7 @@ pub struct Choices {
     /// The port that Gemini CLI talks to.
     pub port: u16,
     /// The local model.
-    pub model: String,
+    pub model: LocalModelName,
     /// How the model's terms were accepted, if they were on the way here.
     pub accepted: Option<How>,
     /// Which settings file is changed.
@@ -153,7 +153,7 @@ impl Setup<'_> {
     /// When the catalog has no executable of it for this platform.
     pub fn runtime(&self) -> Result<Box<dyn Runtime>, Failure> {
         match self.choices.runtime {
-            RuntimeName::Builtin => Ok(Box::new(Builtin::new(&self.choices.model))),
+            RuntimeName::Builtin => Ok(Box::new(Builtin::new(self.choices.model.as_str()))),
             RuntimeName::Lit => {
                 let path = self.lit_path().ok_or_else(|| self.unsupported())?;
                 Ok(Box::new(Lit::new(path, token(self.environment))))
@@ -199,8 +199,8 @@ impl Setup<'_> {
     #[must_use]
     pub fn model(&self) -> Model {
         let name = &self.choices.model;
-        self.catalog.model(name).cloned().unwrap_or_else(|| Model {
-            name: name.clone(),
+        self.catalog.model(name.as_str()).cloned().unwrap_or_else(|| Model {
+            name: name.to_string(),
             terms: Vec::new(),
             size: 0,
             huggingface: None,
@@ -257,7 +257,7 @@ impl Setup<'_> {
     pub fn router_values(&self) -> RouterValues {
         RouterValues {
             port: self.choices.port,
-            model: self.choices.model.clone(),
+            model: self.choices.model.to_string(),
             binary: self.program.clone(),
         }
     }

@@ -33,7 +33,7 @@ pub(in crate::setup) fn wanted(setup: &Setup<'_>) -> ServerIdentity {
     ServerIdentity {
         port: setup.choices.port,
         runtime: setup.choices.runtime.to_string(),
-        model: setup.choices.model.clone(),
+        model: setup.choices.model.to_string(),
         direct: setup.choices.direct,
     }
 }
