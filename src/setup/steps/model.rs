@@ -62,11 +62,11 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
         return Inspection::needed(plan, vec![unasked(setup)]);
     }
     match setup.listing().await {
-        Ok(text) if text.contains(name.as_str()) && is_another_file(setup) => {
+        Ok(text) if name.is_in(&text) && is_another_file(setup) => {
             let detail = format!("`{name}` is there, but was imported from another file or not completely");
             Inspection::needed(plan, vec![Check::fail(ID, TITLE, detail, REINSTALL)])
         }
-        Ok(text) if text.contains(name.as_str()) => {
+        Ok(text) if name.is_in(&text) => {
             let detail = format!("`{name}` is there");
             Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)])
         }
