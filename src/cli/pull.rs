@@ -26,10 +26,7 @@ pub(crate) fn run(session: &Session<'_>, args: PullArgs, accepted: Option<Origin
     choices.model_file = args.model_file.map(|file| session.environment.current_dir().join(file));
     choices.force = args.force;
     let mut setup = session.setup(choices, &NetworkArgs::default(), target, &events, &terminal)?;
-    let pulled = session.block_on_until_signal(async {
-        let _lock = session.lock().await?;
-        setup::pull(&mut setup).await
-    });
+    let pulled = session.block_on_until_signal(setup::pull(&mut setup));
     let failure = match pulled {
         Ok((state, detail)) => {
             events.step_named("model", state, &detail);

@@ -287,22 +287,35 @@ impl Setup<'_> {
         .with_hint(hint)
     }
 
-    /// Records what was chosen, so that later commands go by it.
+    /// The state with what was chosen now.
+    fn chosen(&self) -> State {
+        let choices = &self.choices;
+        let mut state = self.state.clone();
+        state.version = self.version().map(str::to_owned);
+        state.runtime = choices.runtime;
+        state.port = choices.port;
+        state.model.clone_from(&choices.model);
+        state.scope = choices.scope;
+        state.catalog.clone_from(&choices.catalog);
+        // Logins are for `.netrc`, not for a file that people attach to their bug reports.
+        state.mirrors = choices.mirrors.iter().map(without_login).collect();
+        state.model_file.clone_from(&choices.model_file);
+        state.direct = choices.direct;
+        state
+    }
+
+    /// Whether what was chosen is on record already.
+    fn is_on_record(&self) -> bool {
+        let recorded = State::read(&self.layout.state_file());
+        recorded.is_ok_and(|state| state == Some(self.chosen()))
+    }
+
+    /// Records what was chosen, so that later commands go by it. Only who holds the lock on the home may.
     ///
     /// # Errors
     /// When the state cannot be written.
     pub fn record(&mut self) -> Result<(), Failure> {
-        self.state.version = self.version().map(str::to_owned);
-        let choices = &self.choices;
-        self.state.runtime = choices.runtime;
-        self.state.port = choices.port;
-        self.state.model.clone_from(&choices.model);
-        self.state.scope = choices.scope;
-        self.state.catalog.clone_from(&choices.catalog);
-        // Logins are for `.netrc`, not for a file that people attach to their bug reports.
-        self.state.mirrors = choices.mirrors.iter().map(without_login).collect();
-        self.state.model_file.clone_from(&choices.model_file);
-        self.state.direct = choices.direct;
+        self.state = self.chosen();
         Ok(self.state.write(&self.layout.state_file())?)
     }
 }

@@ -17,7 +17,7 @@ const FORMAT: u32 = 1;
 const DEFAULT_PORT: u16 = 9379;
 
 /// What `install` recorded.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     format: u32,
     /// The runtime.
