@@ -384,6 +384,42 @@ fn a_full_disk_under_standard_output_is_an_error() {
     }
 }
 
+/// What clap refuses on the command line must be refused wherever it comes from.
+#[test]
+fn options_that_exclude_or_need_each_other_do_so_in_every_layer() {
+    let home = Home::new();
+    let run = home
+        .install(&["--no-start"])
+        .env("GEM_SETUP_TARGET", "windows-x86_64")
+        .ends(2);
+    let error = &run.result()["error"];
+    assert_says(error["message"].as_str().unwrap(), &["windows-x86_64"]);
+    assert_says(error["hint"].as_str().unwrap(), &["--dry-run"]);
+    home.assert_untouched();
+
+    let run = home
+        .gem(&["route", "text"])
+        .env("GEM_SETUP_BATCH", "rows.jsonl")
+        .ends(2);
+    assert_says(&run.stderr, &["--batch", "TEXT", "GEM_SETUP_BATCH"]);
+    home.gem(&["route", "text", "--plan"])
+        .env("GEM_SETUP_APPROVED_PLAN", "plan.md")
+        .ends(2);
+    home.gem(&["route", "text", "--approved-plan", "plan.md"])
+        .env("GEM_SETUP_PLAN", "1")
+        .ends(2);
+    home.gem(&["route", "text", "--approved-plan", "plan.md"])
+        .env("GEM_SETUP_PLAN", "0")
+        .ok();
+
+    home.write(&home.layout().config_file(), "target = \"windows-x86_64\"\n");
+    home.install(&["--no-start"]).ends(2);
+    home.install_unaccepted(&["--dry-run"])
+        .env("GEM_SETUP_CATALOG", "")
+        .run();
+    assert!(!home.lit().exists());
+}
+
 #[test]
 fn a_result_is_the_last_event_even_before_anything_began() {
     let home = Home::new();
