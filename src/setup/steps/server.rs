@@ -60,12 +60,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
                 process.pid,
                 process.command.join(" ")
             );
-            not_running(
-                setup,
-                detail,
-                &format!("delete {}, then {START}", shown(&setup.layout.pid_file())),
-            )
-            .await
+            not_running(setup, detail, START).await
         }
         Ok(Running::No) => {
             let detail = match PidFile::read(&setup.layout.pid_file()) {
@@ -246,7 +241,8 @@ async fn inspect_health(wanted: &ServerIdentity, record: &ServerRecord) -> Check
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    if !matches!(observe(&setup.layout), Ok(Running::No)) {
+    // What a stale pid file names is none of ours to stop, and the server writes another.
+    if !matches!(observe(&setup.layout), Ok(Running::No | Running::Foreign(_))) {
         supervise::stop(&setup.layout, GRACE).await?;
     }
     let request = StartRequest {
