@@ -35,6 +35,8 @@ pub(in crate::setup) fn wanted(setup: &Setup<'_>) -> ServerIdentity {
         runtime: setup.choices.runtime.to_string(),
         model: setup.choices.model.to_string(),
         direct: setup.choices.direct,
+        // The gateway's options are the business of whoever started it.
+        options: None,
     }
 }
 
@@ -146,7 +148,7 @@ fn bare(setup: &Setup<'_>, pid: u32, port: u16) -> Inspection {
 async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspection {
     let pid = record.process.pid;
     let wanted = wanted(setup);
-    if record.server != wanted {
+    if !record.server.satisfies(&wanted) {
         let detail = format!(
             "pid {pid} serves port {} with {}, but port {} with {} was installed",
             record.server.port, record.server.runtime, wanted.port, wanted.runtime
