@@ -134,17 +134,21 @@ pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn examine(session: &Session<'_>) -> Result<Report, Failure> {
-    let state = session.state()?;
-    let found = observe(&session.layout).map_err(|error| {
+/// The server of this home.
+pub(crate) fn look(session: &Session<'_>) -> Result<Running, Failure> {
+    observe(&session.layout).map_err(|error| {
         let home = session.layout.gemini();
         Failure::new(
             Kind::Unexpected,
             format!("cannot look for the server in `{}`: {error}", home.display()),
         )
         .with_hint("check that the folder is yours and readable")
-    })?;
-    match found {
+    })
+}
+
+fn examine(session: &Session<'_>) -> Result<Report, Failure> {
+    let state = session.state()?;
+    match look(session)? {
         Running::Supervised(record) => Ok(supervised(&record)),
         Running::Bare { pid, port } => bare(session, &state, pid, port),
         Running::No | Running::Foreign(_) => Ok(Report {

@@ -319,11 +319,16 @@ fn chain_router(session: &Session<'_>, args: &ServeArgs, server: &ServerIdentity
     })
 }
 
-/// Somebody serves already: that is fine if it is what was asked for.
+/// Somebody serves already: that is fine if it is what was asked for, unless a service manager waits for this very process.
 fn already_served(session: &Session<'_>, error: ClaimError) -> Result<ExitCode, Failure> {
     let Some(record) = error.as_asked() else {
         return Err(error.into());
     };
+    if ServiceManager::find(&session.environment).is_some() {
+        return Err(Failure::from(error).with_hint(
+            "run `gem-setup service install`, which hands the server over to the service, or `gem-setup stop` first",
+        ));
+    }
     session.printer.remark(&format!(
         "the server runs already as asked: pid {}, port {}",
         record.process.pid, record.server.port

@@ -25,6 +25,8 @@ mod place;
 #[cfg(test)]
 mod pull;
 #[cfg(test)]
+mod service;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod upstream;

@@ -75,6 +75,10 @@ fn service(label: &str, account: &Account) -> String {
     format!("{}/{label}", domain(account))
 }
 
+pub(super) fn probe(tool: &Tool<'_>, account: &Account) -> Result<(), Error> {
+    tool.probe(&args(["print", &domain(account)])).map(drop)
+}
+
 pub(super) fn install(
     tool: &Tool<'_>,
     label: &str,
@@ -83,7 +87,7 @@ pub(super) fn install(
     changed: bool,
 ) -> Result<(), Error> {
     let (domain, service) = (domain(account), service(label, account));
-    tool.probe(&args(["print", &domain]))?;
+    probe(tool, account)?;
     write()?;
     let is_loaded = tool.ask(&args(["print", &service]))?.is_success();
     if is_loaded && !changed {

@@ -222,6 +222,19 @@ pub fn render(kind: Kind, spec: &Spec, account: &Account) -> Result<String, Erro
     }
 }
 
+/// Makes sure that there is a service manager which answers this user; changes nothing.
+///
+/// # Errors
+/// [`Error::Unavailable`] when there is none.
+pub fn probe(kind: Kind, account: &Account, runner: &dyn Runner) -> Result<(), Error> {
+    let tool = command::Tool::new(kind, runner);
+    match kind {
+        Kind::Systemd => systemd::probe(&tool),
+        Kind::Launchd => launchd::probe(&tool, account),
+        Kind::TaskScheduler => task_scheduler::probe(&tool),
+    }
+}
+
 /// Defines the service, makes it start at every login, and starts it now; does nothing twice.
 ///
 /// # Errors

@@ -70,6 +70,10 @@ fn line(settings: &mut String, name: &str, value: &str) {
     let _ = writeln!(settings, "{name}={value}");
 }
 
+pub(super) fn probe(tool: &Tool<'_>) -> Result<(), Error> {
+    tool.probe(&args(["--user", "show-environment"])).map(drop)
+}
+
 pub(super) fn install(
     tool: &Tool<'_>,
     label: &str,
@@ -77,7 +81,7 @@ pub(super) fn install(
     changed: bool,
 ) -> Result<(), Error> {
     let unit = unit(label);
-    tool.probe(&args(["--user", "show-environment"]))?;
+    probe(tool)?;
     write()?;
     tool.call(&args(["--user", "daemon-reload"]))?;
     tool.call(&args(["--user", "enable", &unit]))?;
@@ -87,7 +91,7 @@ pub(super) fn install(
 }
 
 pub(super) fn stop(tool: &Tool<'_>, label: &str) -> Result<(), Error> {
-    tool.probe(&args(["--user", "show-environment"]))?;
+    probe(tool)?;
     tool.call(&args(["--user", "disable", "--now", &unit(label)]))?;
     Ok(())
 }

@@ -59,6 +59,11 @@ pub(super) fn render(spec: &Spec, account: &Account) -> Result<String, Error> {
     ))
 }
 
+/// Task Scheduler serves everybody; what can be missing is its tool.
+pub(super) fn probe(tool: &Tool<'_>) -> Result<(), Error> {
+    tool.ask(&args(["/Query", "/?"])).map(drop)
+}
+
 pub(super) fn install(
     tool: &Tool<'_>,
     label: &str,

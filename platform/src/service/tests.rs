@@ -202,13 +202,16 @@ fn without_a_service_manager_nothing_is_written_and_the_way_out_is_told() {
     let home = tempfile::tempdir().unwrap();
     let account = account(home.path());
     let no_bus = || said(1, "Failed to connect to bus: No medium found");
-    for (kind, answer) in [
-        (Kind::Systemd, absent()),
-        (Kind::Systemd, no_bus()),
-        (Kind::Launchd, absent()),
-        (Kind::Launchd, said(113, "Domain does not support specified action")),
+    let no_domain = || said(113, "Domain does not support specified action");
+    for (kind, answer, again) in [
+        (Kind::Systemd, absent(), absent()),
+        (Kind::Systemd, no_bus(), no_bus()),
+        (Kind::Launchd, absent(), absent()),
+        (Kind::Launchd, no_domain(), no_domain()),
     ] {
         let error = install(kind, &spec(), &account, &Script::of([answer])).unwrap_err();
+        let asked = probe(kind, &account, &Script::of([again])).unwrap_err();
+        assert_eq!(asked.to_string(), error.to_string());
         assert!(matches!(error, Error::Unavailable { .. }), "{error}");
         assert!(error.advice().is_some(), "{error}");
         assert!(!definition_path(kind, "gem-setup", &account).exists());
