@@ -102,13 +102,17 @@ pub(crate) fn remove_own(session: &Session<'_>) -> Result<bool, Failure> {
     let kind = ServiceKind::of(session.target()?.os);
     let account = account(session);
     let definition = service::definition_path(kind, LABEL, &account);
-    let home = session.layout.home();
-    let is_own = definition.starts_with(session.layout.own())
-        || std::fs::read_to_string(&definition).is_ok_and(|text| text.contains(&*home.to_string_lossy()));
-    if !is_own || !definition.exists() {
-        return Ok(false);
+    let is_own = match session.layout.home().to_str() {
+        // The home's own folder holds nobody else's definition, even if the home has been moved since.
+        _ if definition.starts_with(session.layout.own()) => definition.exists(),
+        Some(home) => service::passes(kind, LABEL, &account, &["--home", home]).map_err(failure)?,
+        None => false,
+    };
+    if is_own {
+        service::uninstall(kind, LABEL, &account, &Tools).map_err(failure)
+    } else {
+        Ok(false)
     }
-    service::uninstall(kind, LABEL, &account, &Tools).map_err(failure)
 }
 
 fn failure(error: service::Error) -> Failure {

@@ -51,6 +51,32 @@ fn a_server_that_runs_makes_way_for_the_service() {
 }
 
 #[test]
+fn uninstall_removes_the_service_of_this_home_and_of_no_other() {
+    let home = Home::installed();
+    with_systemd(&home, &["service", "install"]).ok();
+    let own = fs::read_to_string(unit(&home)).unwrap();
+    let path = home.path();
+    let path = path.to_str().unwrap();
+    for other in [
+        own.replace(&format!("\"{path}\""), &format!("\"{path}b\"")),
+        own.replace(&format!("\"{path}\""), &format!("\"{path}/in\"")),
+        format!("[Service]\nExecStart=:\"{path}/bin/gem-setup\" \"serve\" \"--home\" \"/elsewhere\"\n"),
+    ] {
+        fs::write(unit(&home), &other).unwrap();
+        with_systemd(&home, &["uninstall"]).ok();
+        assert_eq!(fs::read_to_string(unit(&home)).unwrap(), other);
+    }
+    fs::write(unit(&home), own).unwrap();
+    with_systemd(&home, &["uninstall"]).ok();
+    assert!(!unit(&home).exists());
+    assert!(
+        calls(&home)
+            .iter()
+            .any(|call| call.contains("disable --now gem-setup.service"))
+    );
+}
+
+#[test]
 fn the_services_own_server_is_left_alone() {
     let home = Home::serving();
     let processes = home.processes();

@@ -179,17 +179,6 @@ fn a_record_that_names_another_place_deletes_nothing() {
     assert!(precious.exists() && home.layout().models().exists());
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn uninstall_removes_the_service_of_this_home_alone() {
-    let home = Home::installed();
-    let unit = home.path().join(".config/systemd/user/gem-setup.service");
-    let elsewhere = "[Service]\nExecStart=/usr/bin/gem-setup serve --home /nowhere\n";
-    home.write(&unit, elsewhere);
-    home.gem(&["uninstall"]).ok();
-    assert_eq!(fs::read_to_string(&unit).unwrap(), elsewhere);
-}
-
 #[test]
 fn uninstall_of_nothing_does_nothing() {
     let home = Home::new();

@@ -19,10 +19,7 @@ pub(super) fn path(label: &str, account: &Account) -> PathBuf {
 }
 
 pub(super) fn render(spec: &Spec) -> Result<String, Error> {
-    let mut arguments = format!("        <string>{}</string>\n", text::xml(text::path(&spec.program)?)?);
-    for arg in &spec.args {
-        arguments.push_str(&format!("        <string>{}</string>\n", text::xml(arg)?));
-    }
+    let arguments = words(&[text::path(&spec.program)?])? + &words(&spec.args)?;
     let mut environment = String::new();
     for (name, value) in &spec.environment {
         let (name, value) = (text::xml(name)?, text::xml(value)?);
@@ -64,6 +61,18 @@ pub(super) fn render(spec: &Spec) -> Result<String, Error> {
         label = spec.label,
         log = text::xml(text::path(&spec.log)?)?,
     ))
+}
+
+/// Elements of the array of arguments, a line each.
+fn words<T: AsRef<str>>(args: &[T]) -> Result<String, Error> {
+    args.iter().try_fold(String::new(), |mut words, arg| {
+        words.push_str(&format!("        <string>{}</string>\n", text::xml(arg.as_ref())?));
+        Ok(words)
+    })
+}
+
+pub(super) fn passes(definition: &str, args: &[&str]) -> Result<bool, Error> {
+    Ok(definition.contains(&words(args)?))
 }
 
 /// The user's session at the screen, where agents live.

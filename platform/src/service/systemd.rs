@@ -25,10 +25,7 @@ pub(super) fn render(spec: &Spec) -> Result<String, Error> {
         command.push_str("/usr/bin/env ");
     }
     command.push_str(&text::unit_word(program)?);
-    for arg in &spec.args {
-        command.push(' ');
-        command.push_str(&text::unit_word(arg)?);
-    }
+    command.push_str(&words(&spec.args)?);
     let mut settings = String::new();
     for (name, value) in &spec.environment {
         let word = text::unit_word(&format!("{name}={value}"))?;
@@ -63,6 +60,20 @@ WantedBy=default.target
 ",
         description = text::unit(&spec.description)?,
     ))
+}
+
+/// Words as they follow the program, each after a space.
+fn words<T: AsRef<str>>(args: &[T]) -> Result<String, Error> {
+    args.iter().try_fold(String::new(), |mut words, arg| {
+        words.push(' ');
+        words.push_str(&text::unit_word(arg.as_ref())?);
+        Ok(words)
+    })
+}
+
+/// Quotes around each word, and none inside, keep one from being found in another.
+pub(super) fn passes(definition: &str, args: &[&str]) -> Result<bool, Error> {
+    Ok(definition.contains(&words(args)?))
 }
 
 fn line(settings: &mut String, name: &str, value: &str) {
