@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gem_platform::Target;
+use gem_setup::runtime::LocalModelName;
 use url::Url;
 
 /// Sets up, supervises and serves local model routing for Gemini CLI.
@@ -144,7 +145,7 @@ pub(crate) struct InstallArgs {
     pub(crate) port: Option<u16>,
     /// The local model [default: as installed, else gemma3-1b-gpu-custom]
     #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<String>,
+    pub(crate) model: Option<LocalModelName>,
     /// Accept the model's terms
     #[arg(long, alias = "consent")]
     pub(crate) accept_terms: bool,
@@ -233,7 +234,7 @@ pub(crate) struct ServeArgs {
     pub(crate) runtime: Option<RuntimeChoice>,
     /// The local model [default: as installed]
     #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<String>,
+    pub(crate) model: Option<LocalModelName>,
     /// No gateway: the runtime itself listens on the port
     #[arg(long)]
     pub(crate) direct: bool,
@@ -314,7 +315,7 @@ pub(crate) struct LogsArgs {
 pub(crate) struct PullArgs {
     /// Which model
     #[arg(value_name = "MODEL")]
-    pub(crate) name: String,
+    pub(crate) name: LocalModelName,
     /// Accept the model's terms
     #[arg(long, alias = "consent")]
     pub(crate) accept_terms: bool,
@@ -396,7 +397,7 @@ pub(crate) enum SettingsAction {
         port: Option<u16>,
         /// The local model [default: as installed]
         #[arg(long, value_name = "NAME")]
-        model: Option<String>,
+        model: Option<LocalModelName>,
     },
     /// Take the router's settings out again
     Remove {

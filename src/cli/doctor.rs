@@ -3,63 +3,94 @@
 use std::process::ExitCode;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::setup::{self, Check, Choices, Examination, Extras, Status};
+use gem_setup::setup::{self, Check, Choices, Examination, Extras, Setup, State, Status};
 use serde_json::json;
 
 use super::args::DoctorArgs;
 use super::install::how;
 use super::layers::Origin;
-use super::session::{self, Session, or_recorded};
+use super::session::{Session, or_recorded};
 use crate::report::{Events, Palette, Printer, Terminal};
+
+/// What `install` recorded and what it goes by, where they cannot even be read.
+const RECORDS: (&str, &str) = ("setup.records", "state, catalog and options");
 
 /// Examines the machine; with `--fix` mends it and examines it again.
 pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let events = Events::remarks(printer);
     let terminal = Terminal::new(printer);
-    let (state, unreadable) = match session.state() {
-        Ok(state) => (state, None),
-        Err(failure) => (session::fresh(), Some(failure)),
-    };
-    let network = or_recorded(args.network_args, &state);
-    let mut choices = Choices::recorded(&state);
-    choices.accepted = args.accept_terms.then(|| how(accepted));
-    let mut setup = session.setup_from(state, choices, &network, session.target()?, &events, &terminal)?;
     let extras = Extras {
         smoke: args.smoke,
         network: args.network,
     };
+    let fix = args.fix;
+    let (state, unreadable) = match session.state() {
+        Ok(state) => (state, None),
+        Err(failure) => (State::default(), Some(failure)),
+    };
+    let mut setup = match prepare(session, state, args, accepted, &events, &terminal) {
+        Ok(setup) => setup,
+        Err(failure) => {
+            let examination = unexamined(&failure);
+            show(printer, &examination);
+            return if fix { Err(failure) } else { Ok(status_of(&examination)) };
+        }
+    };
     session.block_on_until_signal(async {
         let mut examination = setup::examine(&setup, extras).await;
-        // What was chosen cannot be mended by choosing something else.
-        if args.fix && unreadable.is_none() && !examination.unfinished.is_empty() {
-            let outcome = setup::install(&mut setup, &events).await;
-            if let Some(failure) = outcome.error {
-                return Err(failure);
+        let mut outcome = Ok(());
+        if let Some(failure) = unreadable {
+            // What was chosen cannot be mended by choosing the defaults.
+            let mut check = records_fault(&failure);
+            check.detail += "; the other checks go by the defaults";
+            examination.checks.insert(0, check);
+            if fix {
+                outcome = Err(failure);
             }
+        } else if fix && !examination.unfinished.is_empty() {
+            let done = setup::install(&mut setup, &events).await;
+            outcome = done.error.map_or(Ok(()), Err);
             examination = setup::examine(&setup, extras).await;
         }
-        if let Some(failure) = unreadable {
-            examination.checks.insert(0, inspect_state(failure));
-        }
         show(printer, &examination);
-        Ok(if examination.is_ok() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(Kind::Unhealthy.exit_status())
-        })
+        outcome.map(|()| status_of(&examination))
     })
 }
 
-/// What was chosen cannot be read; the other checks are about a fresh machine's choices.
-fn inspect_state(failure: Failure) -> Check {
-    let detail = format!("{}; the other checks go by the defaults", failure.message);
-    Check::fail(
-        "state.file",
-        "recorded choices",
-        detail,
-        failure.hint.unwrap_or_default(),
-    )
+fn prepare<'s>(
+    session: &'s Session<'_>,
+    state: State,
+    args: DoctorArgs,
+    accepted: Option<Origin>,
+    events: &'s Events<'s>,
+    terminal: &'s Terminal<'s>,
+) -> Result<Setup<'s>, Failure> {
+    let network = or_recorded(args.network_args, &state);
+    let mut choices = Choices::recorded(&state);
+    choices.accepted = args.accept_terms.then(|| how(accepted));
+    session.setup_from(state, choices, &network, session.target()?, events, terminal)
+}
+
+/// The one thing that can be said of a machine when not even the defaults can be gone by.
+fn unexamined(failure: &Failure) -> Examination {
+    Examination {
+        checks: vec![records_fault(failure)],
+        unfinished: Vec::new(),
+    }
+}
+
+fn records_fault(failure: &Failure) -> Check {
+    let fix = failure.hint.as_deref().unwrap_or("see `gem-setup doctor --help`");
+    Check::fail(RECORDS.0, RECORDS.1, &failure.message, fix)
+}
+
+fn status_of(examination: &Examination) -> ExitCode {
+    if examination.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(Kind::Unhealthy.exit_status())
+    }
 }
 
 fn show(printer: &Printer, examination: &Examination) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gem_platform::Target;
-use gem_setup::error::Failure;
+use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::SafeUrl;
 use gem_setup::runtime::terms::How;
 use gem_setup::settings::Destination;
@@ -12,7 +12,7 @@ use gem_setup::setup::{self, Choices, Setup, State};
 
 use super::args::{InstallArgs, ScopeChoice};
 use super::layers::Origin;
-use super::session::{self, Session, or_recorded, runtime_of};
+use super::session::{Session, or_recorded, runtime_of};
 use crate::report::{Events, Printer, Terminal};
 
 /// Converges the machine, or says what would be done.
@@ -44,7 +44,13 @@ fn prepare<'s>(
     terminal: &'s Terminal<'s>,
 ) -> Result<Setup<'s>, Failure> {
     let target = match args.target {
-        Some(target) => target,
+        Some(target) if args.dry_run => target,
+        // clap sees to this on the command line alone; the target may come from the environment or the configuration.
+        Some(target) => {
+            let message = format!("cannot install for {target}: `target` is for plans alone");
+            return Err(Failure::new(Kind::Usage, message)
+                .with_hint("add `--dry-run`, or take `target` out of the environment and the configuration"));
+        }
         None => session.target()?,
     };
     let state = session.state()?;
@@ -99,7 +105,7 @@ fn choices(session: &Session<'_>, args: &InstallArgs, state: &State, target: Tar
 
 /// The options that are as recorded and not as they are on a fresh machine.
 fn recorded(args: &InstallArgs, choices: &Choices) -> Vec<String> {
-    let fresh = session::fresh();
+    let fresh = State::default();
     let mut options = Vec::new();
     let mut option = |is_given: bool, is_fresh: bool, text: String| {
         if !is_given && !is_fresh {

@@ -27,6 +27,8 @@ mod pull;
 #[cfg(test)]
 mod route;
 #[cfg(test)]
+mod service;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod upstream;

@@ -62,11 +62,11 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
         return Inspection::needed(plan, vec![unasked(setup)]);
     }
     match setup.listing().await {
-        Ok(text) if text.contains(name.as_str()) && is_another_file(setup) => {
+        Ok(text) if name.is_in(&text) && is_another_file(setup) => {
             let detail = format!("`{name}` is there, but was imported from another file or not completely");
             Inspection::needed(plan, vec![Check::fail(ID, TITLE, detail, REINSTALL)])
         }
-        Ok(text) if text.contains(name.as_str()) => {
+        Ok(text) if name.is_in(&text) => {
             let detail = format!("`{name}` is there");
             Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)])
         }
@@ -117,6 +117,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         )
         .with_hint("run the command again with `--accept-terms`"));
     }
+    claim(setup)?;
     let runtime = setup.runtime()?;
     let pulled = runtime
         .pull(&model, setup.choices.model_file.as_deref(), setup.progress)
@@ -129,4 +130,15 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         "pulled"
     };
     Ok(format!("{verb} `{}`", model.name))
+}
+
+/// Puts on record that the model is gem-setup's to delete, before there is anything of it: a pull may be cut short. One that was
+/// there before, whoever pulled it, is not.
+fn claim(setup: &mut Setup<'_>) -> Result<(), Failure> {
+    let name = &setup.choices.model;
+    if !setup.state.pulled.contains(name) && !setup.layout.models().join(name).exists() {
+        setup.state.pulled.push(name.clone());
+        setup.state.write(&setup.layout.state_file())?;
+    }
+    Ok(())
 }

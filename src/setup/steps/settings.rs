@@ -5,6 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::error::Failure;
+use crate::runtime::LocalModelName;
 use crate::settings::{self, Content, Destination, Effective, Key, Plan, Router};
 use crate::setup::check::{Check, REINSTALL};
 use crate::setup::step::Inspection;
@@ -13,9 +14,6 @@ use crate::setup::{Choices, Setup, shown};
 const FILE: (&str, &str) = ("settings.file", "settings files");
 const ROUTER: (&str, &str) = ("settings.router", "router switched on");
 const SHADOWED: (&str, &str) = ("settings.shadowed", "settings in effect");
-
-/// The only local model that Gemini CLI asks (FACTS section 3).
-const ASKED_MODEL: &str = "gemma3-1b-gpu-custom";
 
 /// Why Gemini CLI heeds the settings that are chosen in no way, and what to do about it.
 struct Vain {
@@ -26,10 +24,12 @@ struct Vain {
 impl Vain {
     fn of(setup: &Setup<'_>, found: &settings::Settings) -> Option<Self> {
         let Choices { model, scope, .. } = &setup.choices;
-        if model != ASKED_MODEL {
+        // The only one that Gemini CLI asks (FACTS section 3).
+        let asked = LocalModelName::default();
+        if *model != asked {
             return Some(Self {
-                reason: format!("Gemini CLI asks the local model `{ASKED_MODEL}` alone and refuses `{model}`"),
-                fix: format!("run `gem-setup install --model {ASKED_MODEL}`"),
+                reason: format!("Gemini CLI asks the local model `{asked}` alone and refuses `{model}`"),
+                fix: format!("run `gem-setup install --model {asked}`"),
             });
         }
         let is_ignored = *scope == Destination::Workspace && !found.trust.is_trusted();

@@ -399,12 +399,12 @@ fn a_state_that_cannot_be_read_is_named_and_the_rest_is_looked_at() {
     let home = Home::installed();
     let before = "not what install wrote";
     fs::write(home.layout().state_file(), before).unwrap();
-    for fix in [[].as_slice(), &["--fix"]] {
-        let run = home.gem(&["doctor", "--json"]).args(fix).ends(10);
+    for (fix, status) in [([].as_slice(), 10), (&["--fix"], 1)] {
+        let run = home.gem(&["doctor", "--json"]).args(fix).ends(status);
         says(
             &run,
-            "state.file",
-            &["state.json", "does not parse"],
+            "setup.records",
+            &["state.json", "does not parse", "defaults"],
             "move the file away",
         );
         assert_eq!(run.check("settings.file")["status"], "ok");
