@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gem_platform::Target;
-use gem_setup::setup;
 use url::Url;
 
 /// Sets up, supervises and serves local model routing for Gemini CLI.
@@ -95,13 +94,6 @@ pub(crate) enum Command {
     },
     /// Print the version
     Version,
-    /// Waits for a detached server; started by `start` itself
-    #[command(name = setup::KEEPER, hide = true, disable_help_flag = true)]
-    Keep {
-        /// What is run
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<std::ffi::OsString>,
-    },
 }
 
 /// Which runtime serves the local model.
@@ -113,7 +105,7 @@ pub(crate) enum RuntimeChoice {
     LitertLm,
     /// The classifier inside gem-setup: no download, no model
     Builtin,
-    /// `lit` where it is published, else `litert-lm`
+    /// `lit` where it is published, else `litert-lm`, else `builtin`
     Auto,
 }
 
@@ -248,6 +240,9 @@ pub(crate) struct ServeArgs {
     /// Return once the server is ready
     #[arg(long)]
     pub(crate) detach: bool,
+    /// Stay, whatever the environment and the configuration say of `detach`; for a server that was detached already
+    #[arg(long, hide = true)]
+    pub(crate) foreground: bool,
     /// Where requests for hosted models go
     #[arg(
         long,

@@ -8,11 +8,12 @@ use serde_json::json;
 
 use super::args::DoctorArgs;
 use super::install::how;
+use super::layers::Origin;
 use super::session::Session;
 use crate::report::{Events, Palette, Printer, Terminal};
 
 /// Examines the machine; with `--fix` mends it and examines it again.
-pub(crate) fn run(session: &Session<'_>, args: DoctorArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let events = Events::remarks(printer);
     let terminal = Terminal::new(printer);
@@ -22,7 +23,7 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs) -> Result<ExitCode, F
         network.mirror.clone_from(&state.mirrors);
     }
     let mut choices = Choices::recorded(&state);
-    choices.accepted = args.accept_terms.then(|| how(None));
+    choices.accepted = args.accept_terms.then(|| how(accepted));
     let mut setup = session.setup(choices, &network, session.target()?, &events, &terminal)?;
     let extras = Extras {
         smoke: args.smoke,

@@ -160,7 +160,8 @@ impl Shape {
 
 fn option_names(command: &Command) -> BTreeMap<String, Shape> {
     let mut names = BTreeMap::new();
-    for arg in command.get_arguments() {
+    // What is hidden is for gem-setup's own calls of itself, which must mean the same everywhere.
+    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
         let Some(long) = arg.get_long().filter(|long| !NOT_LAYERED.contains(long)) else {
             continue;
         };

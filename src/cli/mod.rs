@@ -18,6 +18,7 @@ mod smoke;
 mod uninstall;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,20 +28,20 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::layout::Layout;
+use gem_setup::setup::{GUARD, KEEPER};
 use layers::Layers;
 use session::Session;
 
 use crate::report::Printer;
 
-/// As what `serve` starts the program beside itself: it ends an orphaned runtime. No command for people.
-const GUARD: &str = "__guard";
-
 /// Runs the program with these arguments, the program's name first.
-pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
+pub(crate) fn main(mut args: Vec<OsString>) -> ExitCode {
     let _console = gem_platform::console::prepare();
-    if args.get(1).is_some_and(|arg| arg == GUARD) {
-        // Whatever the environment and the configuration say: it must not fail.
-        return serve::guard();
+    // What gem-setup starts of itself beside a server must not fail, whatever the environment and the configuration say.
+    match args.get(1).and_then(|arg| arg.to_str()) {
+        Some(GUARD) => return serve::guard(),
+        Some(KEEPER) => return serve::keep(args.split_off(2)),
+        _ => {}
     }
     let environment = surroundings();
     let parsed = match parse(&args, &environment) {
@@ -58,13 +59,14 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     };
     let global = &parsed.cli.global;
     let printer = Printer::new(global.json, global.quiet, color);
-    match run(parsed, args, environment, &printer) {
-        Ok(code) => code,
-        Err(failure) => {
-            printer.failure(&failure);
-            ExitCode::from(failure.kind.exit_status())
-        }
-    }
+    let outcome = run(parsed, args, environment, &printer);
+    // A result that did not arrive is none, however well it went.
+    let failure = match (outcome, printer.fault()) {
+        (Ok(code), None) => return code,
+        (Err(failure), _) | (Ok(_), Some(failure)) => failure,
+    };
+    printer.failure(&failure);
+    ExitCode::from(failure.kind.exit_status())
 }
 
 /// What the process was given by its surroundings; the only place that asks.
@@ -82,6 +84,7 @@ struct Parsed {
     matches: ArgMatches,
     layers: Layers,
     layout: Layout,
+    config: Option<PathBuf>,
 }
 
 enum Refusal {
@@ -114,6 +117,7 @@ fn parse(args: &[OsString], environment: &Environment) -> Result<Parsed, Refusal
         );
     let layout = Layout::new(home, environment.user_home());
     let given = path("config").or_else(|| environment.var("GEM_SETUP_CONFIG").map(PathBuf::from));
+    let given = given.map(|file| environment.current_dir().join(file));
     let file = given.clone().unwrap_or_else(|| layout.config_file());
     let layers = Layers::collect(&Cli::command(), environment, &file, given.is_some())?;
     let refused = |error: clap::Error| Refusal::Clap(Box::new(explained(error, &layers)));
@@ -131,6 +135,7 @@ fn parse(args: &[OsString], environment: &Environment) -> Result<Parsed, Refusal
         matches,
         layers,
         layout,
+        config: given,
     })
 }
 
@@ -152,10 +157,15 @@ fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
 }
 
 fn refuse(error: &clap::Error) -> ExitCode {
-    // Where the message cannot be printed the status still tells.
-    let _ = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+    let printed = error.print();
+    match (error.kind(), printed) {
+        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, Err(error))
+            if error.kind() != io::ErrorKind::BrokenPipe =>
+        {
+            ExitCode::from(Kind::Unexpected.exit_status())
+        }
+        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => ExitCode::SUCCESS,
+        // Where the message cannot be printed the status still tells.
         _ => ExitCode::from(Kind::Usage.exit_status()),
     }
 }
@@ -166,34 +176,31 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
         matches,
         layers,
         layout,
+        config,
     } = parsed;
     let session = Session {
         layout,
         environment,
         printer,
         verbose: cli.global.verbose,
+        config,
         args,
     };
+    // The commands that take `--accept-terms` put on record how it was given.
+    let accepted = matches
+        .subcommand()
+        .filter(|(_, matches)| matches.try_contains_id("accept_terms").is_ok())
+        .map(|(_, matches)| layers.origin(matches, "accept-terms"));
     match cli.command {
-        Command::Install(args) => {
-            let origin = matches
-                .subcommand()
-                .map(|(_, matches)| layers.origin(matches, "accept-terms"));
-            install::run(&session, args, origin)
-        }
-        Command::Doctor(args) => doctor::run(&session, args),
+        Command::Install(args) => install::run(&session, args, accepted),
+        Command::Doctor(args) => doctor::run(&session, args, accepted),
         Command::Serve(args) => serve::run(&session, args),
         Command::Start(args) => control::start(&session, args),
         Command::Stop => control::stop(&session),
         Command::Restart(args) => control::restart(&session, args),
         Command::Status => control::status(&session),
         Command::Logs(args) => logs::run(&session, args),
-        Command::Pull(args) => {
-            let origin = matches
-                .subcommand()
-                .map(|(_, matches)| layers.origin(matches, "accept-terms"));
-            pull::run(&session, args, origin)
-        }
+        Command::Pull(args) => pull::run(&session, args, accepted),
         Command::List(args) => list::run(&session, args),
         Command::Smoke => smoke::run(&session),
         Command::Route(args) => route::run(&session, args),
@@ -211,7 +218,6 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
             version(printer);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Keep { args } => serve::keep(&session, args),
     }
 }
 

@@ -15,7 +15,7 @@ use gem_setup::router::consent::TellClient;
 use gem_setup::router::fallback::OnFallback;
 use gem_setup::router::{ClassifierChoice, ModelAvailability, Router};
 use gem_setup::runtime::{EngineActivity, EngineStatus, Runtime, RuntimeName};
-use gem_setup::setup::Choices;
+use gem_setup::setup::{Choices, FOREGROUND, GUARD};
 use gem_setup::supervise::{
     self, BackoffLimits, ChildOutput, Claim, ClaimError, EngineConfig, HealthLimits, Log, LogLimits, STOP_GRACE,
     ServerIdentity, ServiceManager, Shutdown, SuperviseConfig,
@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use super::args::{ClassifierFailureChoice, FallbackChoice, NetworkArgs, ServeArgs};
 use super::session::{Session, runtime_of};
 use super::{control, route};
-use crate::report::{Events, Terminal};
+use crate::report::{Events, Printer, Terminal};
 
 /// A killed child is gone within this time.
 const LAST_BREATH: Duration = Duration::from_secs(1);
@@ -66,6 +66,7 @@ pub(crate) fn command(session: &Session<'_>, args: &ServeArgs) -> Result<Program
     let mut line: Vec<OsString> = vec![
         "serve".into(),
         format!("--port={}", server.port).into(),
+        FOREGROUND.into(),
         "--home".into(),
         session.layout.home().into(),
         format!("--runtime={}", server.runtime).into(),
@@ -81,7 +82,12 @@ pub(crate) fn command(session: &Session<'_>, args: &ServeArgs) -> Result<Program
         args.fast_path
             .map(|probability| format!("--fast-path={probability}").into()),
     );
-    for (flag, value) in [("--models", &args.models), ("--ca-cert", &args.ca_cert)] {
+    let files = [
+        ("--config", &session.config),
+        ("--models", &args.models),
+        ("--ca-cert", &args.ca_cert),
+    ];
+    for (flag, value) in files {
         if let Some(path) = value {
             line.extend([flag.into(), session.environment.current_dir().join(path).into()]);
         }
@@ -90,10 +96,11 @@ pub(crate) fn command(session: &Session<'_>, args: &ServeArgs) -> Result<Program
         ("--direct", server.direct),
         ("--allow-remote", args.allow_remote),
         ("--log-requests", args.log_requests),
-        ("--verbose", session.verbose > 0),
+        ("--quiet", session.printer.quiet()),
     ] {
         line.extend(wanted.then(|| OsString::from(flag)));
     }
+    line.extend((0..session.verbose).map(|_| OsString::from("--verbose")));
     Ok(Program {
         path: session.program()?,
         args: line,
@@ -109,7 +116,7 @@ fn name_of(choice: impl clap::ValueEnum) -> String {
 
 /// Serves until a signal ends it, or starts the server in the background with `--detach`.
 pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Failure> {
-    if args.detach {
+    if args.detach && !args.foreground {
         return control::start(session, args);
     }
     let server = identity(session, &args)?;
@@ -341,7 +348,7 @@ fn engine(
         },
         guard: Program {
             path: session.program()?,
-            args: vec![super::GUARD.into()],
+            args: vec![GUARD.into()],
             env: Vec::new(),
         },
         activity: EngineActivity::default(),
@@ -352,15 +359,19 @@ fn engine(
 }
 
 /// Runs gem-setup with `args`, waits for it, and ends as it ended.
-pub(crate) fn keep(session: &Session<'_>, args: Vec<OsString>) -> Result<ExitCode, Failure> {
-    let program = Program {
-        path: session.program()?,
-        args,
-        env: Vec::new(),
-    };
-    gem_platform::process::keep(&program)
-        .map(ExitCode::from)
-        .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))
+pub(crate) fn keep(args: Vec<OsString>) -> ExitCode {
+    let kept = std::env::current_exe().and_then(|path| {
+        let env = Vec::new();
+        gem_platform::process::keep(&Program { path, args, env })
+    });
+    kept.map_or_else(
+        |error| {
+            let failure = Failure::new(Kind::Unexpected, format!("cannot start the server: {error}"));
+            Printer::new(false, false, None).failure(&failure);
+            ExitCode::from(failure.kind.exit_status())
+        },
+        ExitCode::from,
+    )
 }
 
 /// Ends the groups of processes that a killed supervisor left behind; reads them from standard input.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use gem_platform::Os;
 use gem_platform::service::{self, Account, Kind as ServiceKind, Spec, Tools};
 use gem_setup::error::{Failure, Kind};
+use gem_setup::setup;
 use serde_json::json;
 
 use super::args::ServiceAction;
@@ -131,10 +132,13 @@ fn spec(session: &Session<'_>, os: Os) -> Result<Spec, Failure> {
         "--home".to_owned(),
         home.to_owned(),
     ];
-    if os == Os::Windows {
+    let mode = match os {
         // A task that stays in the foreground would keep a console window open.
-        args.push("--detach".to_owned());
-    }
+        Os::Windows => "--detach",
+        // What the service manager starts is what it watches.
+        Os::Linux | Os::Macos => setup::FOREGROUND,
+    };
+    args.push(mode.to_owned());
     Ok(Spec {
         label: LABEL.to_owned(),
         description: "Local model routing for Gemini CLI".to_owned(),

@@ -32,6 +32,8 @@ pub(crate) struct Session<'a> {
     pub(crate) environment: Environment,
     pub(crate) printer: &'a Printer,
     pub(crate) verbose: u8,
+    /// The configuration file that was given, an absolute path.
+    pub(crate) config: Option<PathBuf>,
     pub(crate) args: Vec<OsString>,
 }
 
@@ -107,6 +109,7 @@ impl Session<'_> {
             layout: self.layout.clone(),
             environment: &self.environment,
             program: self.program()?,
+            config: self.config.clone(),
             target,
             catalog: self.catalog(choices.catalog.as_ref())?,
             choices,

@@ -63,7 +63,7 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
     }
 }
 
-/// Adds what was changed to the record that `uninstall` goes by, where there is one.
+/// Adds what was changed to the record that `uninstall` goes by; begins one where nothing was installed.
 fn remember(session: &Session<'_>, applied: &Applied) -> Result<(), Failure> {
     if applied.is_empty() {
         return Ok(());

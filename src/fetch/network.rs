@@ -130,8 +130,8 @@ impl Network {
         })
     }
 
-    /// A client that passes replies on as they are: it follows no redirect and adds no header. An upstream may think for longer
-    /// than a download may stall.
+    /// A client that passes messages on as they are: it follows no redirect and adds no header but `Accept: */*` to a request
+    /// that says nothing of it. An upstream may think for longer than a download may stall.
     ///
     /// # Errors
     /// As [`Network::client`].

@@ -1,9 +1,9 @@
 //! The one place that writes to standard output and standard error.
 
-use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 
-use gem_setup::error::Failure;
+use gem_setup::error::{Failure, Kind};
 use serde::Serialize;
 
 /// Colours, or none.
@@ -49,7 +49,8 @@ pub(crate) struct Printer {
     quiet: bool,
     out: Palette,
     err: Palette,
-    closed: AtomicBool,
+    /// Why standard output takes nothing more.
+    closed: Mutex<Option<io::Error>>,
 }
 
 impl Printer {
@@ -63,7 +64,7 @@ impl Printer {
             quiet,
             out: palette(io::stdout().is_terminal()),
             err: palette(io::stderr().is_terminal()),
-            closed: AtomicBool::new(false),
+            closed: Mutex::new(None),
         }
     }
 
@@ -87,17 +88,28 @@ impl Printer {
         self.err
     }
 
-    /// Whether the reader of standard output has gone: whoever prints in a loop stops then.
+    /// Whether standard output takes nothing more: whoever prints in a loop stops then.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// What kept a result from being printed. A reader who has gone, as `head` does, has what it wanted.
+    pub(crate) fn fault(&self) -> Option<Failure> {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = closed.as_ref().filter(|error| error.kind() != ErrorKind::BrokenPipe)?;
+        Some(
+            Failure::new(Kind::Unexpected, format!("cannot write to standard output: {error}"))
+                .with_hint("see where standard output leads and whether there is room, then run the command again"),
+        )
     }
 
     /// One line of a result.
     pub(crate) fn line(&self, text: &str) {
         let mut out = io::stdout().lock();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n"));
-        if written.and_then(|()| out.flush()).is_err() {
-            self.closed.store(true, Ordering::Relaxed);
+        if let Err(error) = written.and_then(|()| out.flush()) {
+            let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+            closed.get_or_insert(error);
         }
     }
 

@@ -25,7 +25,7 @@ pub use doctor::{Examination, Extras, examine};
 pub use smoke::{Probe, Smoke, smoke};
 pub use state::{PlacedFile, SmokeRecord, State};
 pub use step::{Condition, Inspection, StepId, StepState};
-pub use steps::KEEPER;
+pub use steps::{FOREGROUND, KEEPER};
 pub use uninstall::{Uninstalled, uninstall};
 
 use crate::catalog::{Catalog, Model};
@@ -38,6 +38,9 @@ use crate::runtime::litert_lm::{self, Venv};
 use crate::runtime::terms::How;
 use crate::runtime::{Builtin, Lit, LitertLm, Runtime, RuntimeName, token};
 use crate::settings::{Destination, Places, RouterValues};
+
+/// gem-setup's hidden subcommand that runs beside a server or an installer and ends its orphans. No command for people.
+pub const GUARD: &str = "__guard";
 
 /// What the person asked of `install`.
 #[derive(Clone, Debug)]
@@ -113,6 +116,8 @@ pub struct Setup<'a> {
     pub environment: &'a Environment,
     /// gem-setup's own executable.
     pub program: PathBuf,
+    /// The configuration file that was given, by which the server goes too.
+    pub config: Option<PathBuf>,
     /// For which platform.
     pub target: Target,
     /// What can be installed.
@@ -180,12 +185,12 @@ impl Setup<'_> {
         found.unwrap_or_else(|| self.litert_lm_env().program())
     }
 
-    /// gem-setup's own subcommand that ends the children of a killed gem-setup.
+    /// The command that ends the children of a killed gem-setup.
     #[must_use]
     pub fn guard(&self) -> Program {
         Program {
             path: self.program.clone(),
-            args: vec!["__guard".into()],
+            args: vec![GUARD.into()],
             env: Vec::new(),
         }
     }

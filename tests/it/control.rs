@@ -68,6 +68,45 @@ fn starting_or_stopping_twice_is_fine() {
 }
 
 #[test]
+fn a_server_that_is_to_detach_by_its_configuration_detaches_once() {
+    let mut home = Home::installed();
+    let detach = "detach = true\n";
+    home.write(&home.layout().config_file(), detach);
+    home.set("GEM_SETUP_DETACH", "1");
+    for args in [["serve"].as_slice(), &["start"], &["serve", "--detach"]] {
+        home.gem(args).ok();
+        assert_eq!(status(&home)["ready"], true, "{args:?}");
+        home.gem(&["stop"]).ok();
+    }
+    assert_eq!(home.install(&[]).ok().step("server"), "changed");
+    assert_eq!(status(&home)["ready"], true);
+    assert_eq!(home.invocations("serve"), 4, "one server each time");
+}
+
+#[test]
+fn a_detached_server_goes_by_the_configuration_and_the_verbosity_that_were_given() {
+    let home = Home::installed();
+    fs::write(home.beside("other.toml"), "max_retry_wait = 7\n").unwrap();
+    let given = "../other.toml";
+    for args in [["start"].as_slice(), &["serve", "--detach"]] {
+        home.gem(&["-vvv", "--config", given]).args(args).ok();
+        let line = identity(u32::try_from(status(&home)["pid"].as_u64().unwrap()).unwrap())
+            .unwrap()
+            .command;
+        let verbose = line.iter().filter(|word| *word == "--verbose").count();
+        assert_eq!(verbose, 3, "{line:?}");
+        let config = line.iter().position(|word| word == "--config").unwrap();
+        assert!(line[config + 1].ends_with("other.toml"), "{line:?}");
+        assert!(line.contains(&"--max-retry-wait=7".to_owned()), "{line:?}");
+        home.gem(&["stop"]).ok();
+    }
+    // The default file is not even looked at, so that it may be anything.
+    home.write(&home.layout().config_file(), "no such option\n");
+    home.gem(&["--config", given, "start"]).ok();
+    home.gem(&["--config", given, "stop"]).ok();
+}
+
+#[test]
 fn a_restart_replaces_server_and_child() {
     let home = Home::serving();
     let before = home.processes();

@@ -362,6 +362,28 @@ fn a_closed_pipe_ends_quietly() {
     }
 }
 
+/// A result that went nowhere must not look like one that was seen.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_under_standard_output_is_an_error() {
+    let home = Home::new();
+    for args in [
+        ["version"].as_slice(),
+        &["--json", "version"],
+        &["completions", "bash"],
+        &["settings", "show"],
+        &["list", "--help"],
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let run = home.gem(args).into_command().stdout(full).output().unwrap();
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(1), "{args:?}: {said}");
+        if !args.contains(&"--help") {
+            assert_says(&said, &["cannot write to standard output", "hint"]);
+        }
+    }
+}
+
 #[test]
 fn a_result_is_the_last_event_even_before_anything_began() {
     let home = Home::new();

@@ -12,7 +12,7 @@ mod space;
 mod terms;
 
 pub(super) use runtime::{hash_of, inspect_loader};
-pub use server::KEEPER;
+pub use server::{FOREGROUND, KEEPER};
 
 use super::Setup;
 use super::step::{Inspection, StepId};

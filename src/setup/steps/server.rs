@@ -18,6 +18,9 @@ const PORT: (&str, &str) = ("server.port", "server port");
 const HEALTH: (&str, &str) = ("server.health", "server answers");
 /// gem-setup's hidden subcommand that waits for a detached server.
 pub const KEEPER: &str = "__keep";
+/// The option of `serve` that outweighs a `detach` in the environment or the configuration: what is started to serve must not
+/// start another.
+pub const FOREGROUND: &str = "--foreground";
 /// A gateway on loopback answers at once; longer than this it is not healthy.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A model of a gigabyte is loaded from a cold disk before the server counts as ready.
@@ -258,14 +261,19 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
 
 /// gem-setup as Gemini CLI would start it, so that it recognises the server (FACTS section 3); the rest is in `state.json`.
 fn serve_command(setup: &Setup<'_>) -> Program {
+    let mut args = vec![
+        "serve".into(),
+        format!("--port={}", setup.choices.port).into(),
+        FOREGROUND.into(),
+        "--home".into(),
+        OsString::from(setup.layout.home()),
+    ];
+    if let Some(config) = &setup.config {
+        args.extend(["--config".into(), config.into()]);
+    }
     Program {
         path: setup.program.clone(),
-        args: vec![
-            "serve".into(),
-            format!("--port={}", setup.choices.port).into(),
-            "--home".into(),
-            OsString::from(setup.layout.home()),
-        ],
+        args,
         env: Vec::new(),
     }
 }

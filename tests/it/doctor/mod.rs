@@ -212,6 +212,15 @@ fn terms_that_are_not_on_record_are_named() {
     );
     home.gem(&["doctor", "--fix"]).ends(3);
     home.gem(&["doctor", "--fix", "--accept-terms"]).ok();
+    let how = || {
+        let text = fs::read_to_string(home.layout().terms_file()).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["accepted"][0]["how"].take()
+    };
+    assert_eq!(how(), "flag");
+
+    fs::remove_file(home.layout().terms_file()).unwrap();
+    home.gem(&["doctor", "--fix"]).env("GEM_SETUP_ACCEPT_TERMS", "1").ok();
+    assert_eq!(how(), "env");
 }
 
 #[test]
