@@ -6,6 +6,7 @@ use std::fs;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use gem_setup::fetch::Network;
+use gem_setup_support::fault::Proxy;
 use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn};
 use http_body_util::{BodyDataStream, BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -57,16 +58,20 @@ fn peak_memory(pid: u32) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-#[test]
-fn a_hundred_megabytes_pass_in_both_directions_with_flat_memory() {
+/// Sends both bodies through a server that was started with these variables.
+#[track_caller]
+fn assert_passes_with_flat_memory(variables: &[(&str, &str)]) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap();
     let upstream = runtime.block_on(UpstreamStandIn::start(answer)).unwrap();
     let home = Home::installed();
-    home.gem(&["start", "--upstream", &format!("http://{}", upstream.address())])
-        .ok();
+    let mut gem = home.gem(&["start", "--upstream", &format!("http://{}", upstream.address())]);
+    for (name, value) in variables {
+        gem = gem.env(name, value);
+    }
+    gem.ok();
     let server = home.processes().pop().unwrap().pid;
     let client = Network::default().streaming_client().unwrap();
     let url = |path: &str| format!("http://127.0.0.1:{}/{path}", home.port);
@@ -80,7 +85,12 @@ fn a_hundred_megabytes_pass_in_both_directions_with_flat_memory() {
         let before = peak_memory(server);
 
         let large = reqwest::Body::wrap_stream(body().map(Ok::<_, Infallible>));
-        let got = client.post(url("upload/v1beta/files")).body(large).send().await.unwrap();
+        let got = client
+            .post(url("upload/v1beta/files"))
+            .body(large)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(got.text().await.unwrap(), expected, "up");
         let got = client.post(download).body("{}").send().await.unwrap();
         assert_eq!(digest(got.bytes_stream()).await, expected, "down");
@@ -90,4 +100,16 @@ fn a_hundred_megabytes_pass_in_both_directions_with_flat_memory() {
             assert!(growth < GROWTH, "peak memory grew by {growth} KiB from {before} KiB");
         }
     });
+}
+
+#[test]
+fn a_hundred_megabytes_pass_in_both_directions_with_flat_memory() {
+    assert_passes_with_flat_memory(&[]);
+}
+
+#[test]
+fn a_hundred_megabytes_pass_through_the_client_for_proxies_and_tls_with_flat_memory() {
+    let proxy = Proxy::http(None);
+    assert_passes_with_flat_memory(&[("HTTP_PROXY", &proxy.url())]);
+    assert!(!proxy.passed().is_empty());
 }

@@ -91,7 +91,10 @@ fn an_https_upstream_is_reached_through_a_tunnel_of_the_proxy() {
         );
         assert_answers(&scene);
         let passed = proxy.passed();
-        assert!(!passed.is_empty() && passed.iter().all(|one| *one == tunnel), "{passed:?}");
+        assert!(
+            !passed.is_empty() && passed.iter().all(|one| *one == tunnel),
+            "{passed:?}"
+        );
     }
 }
 

@@ -134,7 +134,10 @@ async fn pass_http(stream: TcpStream, login: &Login, log: &Mutex<Vec<String>>) -
         .filter_map(|name| asked.header(name).map(|value| format!("{name}: {value}\r\n")))
         .collect();
     // One request each: what comes next on this connection would reach the server unread.
-    let request = format!("{} /{path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n", asked.method);
+    let request = format!(
+        "{} /{path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n",
+        asked.method
+    );
     upstream.write_all(request.as_bytes()).await?;
     copy_bidirectional(&mut stream, &mut upstream).await?;
     Ok(())
