@@ -14,21 +14,32 @@ const COMPLEX: &str = "why does this architecture lose messages?";
 const PRO: &str = "gemini-2.5-pro";
 const FLASH: &str = "gemini-2.5-flash";
 
-struct Scene {
-    home: Home,
-    upstream: Upstream,
+pub(super) struct Scene {
+    pub(super) home: Home,
+    pub(super) upstream: Upstream,
 }
 
 impl Scene {
     fn new(on_fallback: &str) -> Self {
+        Self::before(
+            Upstream::start(),
+            &["--on-fallback", on_fallback, "--max-retry-wait", "5"],
+            &[],
+        )
+    }
+
+    /// A server before `upstream`, started with these options and variables.
+    pub(super) fn before(upstream: Upstream, options: &[&str], variables: &[(&str, &str)]) -> Self {
         let home = Home::installed();
-        let upstream = Upstream::start();
-        let options = ["--on-fallback", on_fallback, "--max-retry-wait", "5"];
-        home.gem(&["start", "--upstream", &upstream.url()]).args(options).ok();
+        let mut gem = home.gem(&["start", "--upstream", &upstream.url()]).args(options);
+        for (name, value) in variables {
+            gem = gem.env(name, value);
+        }
+        gem.ok();
         Self { home, upstream }
     }
 
-    fn ask(&self, path: &str, request: &str) -> Answer {
+    pub(super) fn ask(&self, path: &str, request: &str) -> Answer {
         let body = json!({"contents": [{"role": "user", "parts": [{"text": request}]}]}).to_string();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -44,12 +55,12 @@ impl Scene {
             .unwrap()
     }
 
-    fn generate(&self, model: &str, request: &str) -> Answer {
+    pub(super) fn generate(&self, model: &str, request: &str) -> Answer {
         self.ask(&format!("/v1beta/models/{model}:generateContent"), request)
     }
 }
 
-fn text(answer: &Answer) -> String {
+pub(super) fn text(answer: &Answer) -> String {
     let body: Value = serde_json::from_slice(&answer.body).unwrap();
     body.pointer("/candidates/0/content/parts/0/text")
         .unwrap()
