@@ -15,8 +15,14 @@ struct Window {
 }
 
 const TEXT: Window = Window {
-    head: 16 * 1024,
-    tail: 6 * 1024,
+    head: 3 * 1024,
+    tail: 2 * 1024,
+};
+
+/// Of one turn of the history.
+const TURN: Window = Window {
+    head: 2 * 256,
+    tail: 256,
 };
 
 /// Of what is said; and since some languages need many words for that, at most so many words.
@@ -27,7 +33,7 @@ const SAID: Window = Window {
 const ASK_WORDS: usize = 600;
 
 /// At most this many words of what is pasted are looked at.
-const PASTED_WORDS: usize = 300;
+const PASTED_WORDS: usize = 160;
 
 /// A request, taken apart.
 pub(super) struct Parts {
@@ -61,7 +67,7 @@ impl Parts {
 
 /// The part of a turn of the history that is looked at.
 pub(super) fn excerpt(turn: &str) -> Cow<'_, str> {
-    SAID.of(turn)
+    TURN.of(turn)
 }
 
 impl Window {
@@ -89,15 +95,18 @@ impl<'a> Lines<'a> {
         let mut lines = Self::default();
         let mut fenced = false;
         let single = text.trim().lines().take(2).count() < 2;
+        let mut seen = Vec::new();
         for block in text.split("\n\n") {
-            let code = block.lines().filter(|line| looks_pasted(line)).count();
-            let mostly_code = code * 2 > block.lines().filter(|line| !line.trim().is_empty()).count();
-            for line in block.lines() {
+            seen.clear();
+            seen.extend(block.lines().map(|line| (line, looks_pasted(line))));
+            let code = seen.iter().filter(|(_, pasted)| *pasted).count();
+            let mostly_code = code * 2 > seen.iter().filter(|(line, _)| !line.trim().is_empty()).count();
+            for &(line, looks_pasted) in &seen {
                 if line.trim_start().starts_with("```") {
                     fenced = !fenced;
                     continue;
                 }
-                let pasted = fenced || (!single && (looks_pasted(line) || (mostly_code && !reads_as_prose(line))));
+                let pasted = fenced || (!single && (looks_pasted || (mostly_code && !reads_as_prose(line))));
                 lines.push(line, pasted);
             }
         }
@@ -169,10 +178,9 @@ fn looks_pasted(line: &str) -> bool {
     let closed = trimmed.ends_with([';', '{', '}', '(', ')', ']', '>', '\\']) && symbols >= 2;
     let logged = trimmed.len() >= 10 && trimmed.as_bytes()[..4].iter().all(u8::is_ascii_digit) && symbols > 4;
     logged
-        || closed && !reads_as_prose(line)
-        || (dense && !reads_as_prose(line))
         || (frame && symbols * 8 > letters)
         || (indented && symbols * 10 > letters)
+        || ((closed || dense) && !reads_as_prose(line))
 }
 
 /// Whether `line` reads as something a person says: several plain words in a row.

@@ -257,8 +257,10 @@ const fn has_proclitics(c: char) -> bool {
 
 /// Whether `c` is part of a word. Indic vowel signs are, although they are not letters.
 fn is_inner(c: char) -> bool {
-    (c.is_alphanumeric()
-        || matches!(c, '_' | '$' | '\u{300}'..='\u{36f}' | '\u{64b}'..='\u{652}' | '\u{900}'..='\u{d7f}'))
+    if c.is_ascii() {
+        return c.is_ascii_alphanumeric() || matches!(c, '_' | '$');
+    }
+    (c.is_alphanumeric() || matches!(c, '\u{300}'..='\u{36f}' | '\u{64b}'..='\u{652}' | '\u{900}'..='\u{d7f}'))
         && !is_unspaced(c)
 }
 
