@@ -115,7 +115,7 @@ impl Layout {
         self.own().join("server.json")
     }
 
-    /// The name of the model that `uninstall` left in place.
+    /// The names of the models that `uninstall` left in place, one a line.
     #[must_use]
     pub fn kept_file(&self) -> PathBuf {
         self.own().join("kept-model")

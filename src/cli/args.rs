@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gem_platform::Target;
+use gem_setup::runtime::LocalModelName;
 use url::Url;
 
 /// Sets up, supervises and serves local model routing for Gemini CLI.
@@ -143,8 +144,8 @@ pub(crate) struct InstallArgs {
     #[arg(long, value_name = "N", default_value = "9379", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
     /// The local model
-    #[arg(long, value_name = "NAME", default_value = "gemma3-1b-gpu-custom")]
-    pub(crate) model: String,
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub(crate) model: LocalModelName,
     /// Accept the model's terms
     #[arg(long, alias = "consent")]
     pub(crate) accept_terms: bool,
@@ -233,7 +234,7 @@ pub(crate) struct ServeArgs {
     pub(crate) runtime: Option<RuntimeChoice>,
     /// The local model [default: as installed]
     #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<String>,
+    pub(crate) model: Option<LocalModelName>,
     /// No gateway: the runtime itself listens on the port
     #[arg(long)]
     pub(crate) direct: bool,
@@ -314,7 +315,7 @@ pub(crate) struct LogsArgs {
 pub(crate) struct PullArgs {
     /// Which model
     #[arg(value_name = "MODEL")]
-    pub(crate) name: String,
+    pub(crate) name: LocalModelName,
     /// Accept the model's terms
     #[arg(long, alias = "consent")]
     pub(crate) accept_terms: bool,
@@ -396,7 +397,7 @@ pub(crate) enum SettingsAction {
         port: Option<u16>,
         /// The local model [default: as installed]
         #[arg(long, value_name = "NAME")]
-        model: Option<String>,
+        model: Option<LocalModelName>,
     },
     /// Take the router's settings out again
     Remove {

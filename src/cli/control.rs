@@ -134,17 +134,21 @@ pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn examine(session: &Session<'_>) -> Result<Report, Failure> {
-    let state = session.state()?;
-    let found = observe(&session.layout).map_err(|error| {
+/// The server of this home.
+pub(crate) fn look(session: &Session<'_>) -> Result<Running, Failure> {
+    observe(&session.layout).map_err(|error| {
         let home = session.layout.gemini();
         Failure::new(
             Kind::Unexpected,
             format!("cannot look for the server in `{}`: {error}", home.display()),
         )
         .with_hint("check that the folder is yours and readable")
-    })?;
-    match found {
+    })
+}
+
+fn examine(session: &Session<'_>) -> Result<Report, Failure> {
+    let state = session.state()?;
+    match look(session)? {
         Running::Supervised(record) => Ok(supervised(&record)),
         Running::Bare { pid, port } => bare(session, &state, pid, port),
         Running::No | Running::Foreign(_) => Ok(Report {
@@ -153,7 +157,7 @@ fn examine(session: &Session<'_>) -> Result<Report, Failure> {
             pid: None,
             port: state.port,
             runtime: state.runtime.to_string(),
-            model: state.model,
+            model: state.model.into(),
             child: None,
             uptime_s: None,
         }),
@@ -188,7 +192,7 @@ fn bare(session: &Session<'_>, state: &State, pid: u32, port: u16) -> Result<Rep
         pid: Some(pid),
         port,
         runtime: "lit".to_owned(),
-        model: state.model.clone(),
+        model: state.model.to_string(),
         child: None,
         uptime_s: None,
     })

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::setup::{self, Check, Choices, Examination, Extras, Status};
+use gem_setup::setup::{self, Check, Choices, Examination, Extras, Setup, Status};
 use serde_json::json;
 
 use super::args::DoctorArgs;
@@ -12,11 +12,47 @@ use super::layers::Origin;
 use super::session::Session;
 use crate::report::{Events, Palette, Printer, Terminal};
 
+/// What `install` recorded and what it goes by, where they cannot even be read.
+const RECORDS: (&str, &str) = ("setup.records", "state, catalog and options");
+
 /// Examines the machine; with `--fix` mends it and examines it again.
 pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let events = Events::remarks(printer);
     let terminal = Terminal::new(printer);
+    let extras = Extras {
+        smoke: args.smoke,
+        network: args.network,
+    };
+    let fix = args.fix;
+    let mut setup = match prepare(session, args, accepted, &events, &terminal) {
+        Ok(setup) => setup,
+        Err(failure) => {
+            let examination = unexamined(&failure);
+            show(printer, &examination);
+            return if fix { Err(failure) } else { Ok(status_of(&examination)) };
+        }
+    };
+    session.block_on_until_signal(async {
+        let mut examination = setup::examine(&setup, extras).await;
+        let mut outcome = Ok(());
+        if fix && !examination.unfinished.is_empty() {
+            let done = setup::install(&mut setup, &events).await;
+            outcome = done.error.map_or(Ok(()), Err);
+            examination = setup::examine(&setup, extras).await;
+        }
+        show(printer, &examination);
+        outcome.map(|()| status_of(&examination))
+    })
+}
+
+fn prepare<'s>(
+    session: &'s Session<'_>,
+    args: DoctorArgs,
+    accepted: Option<Origin>,
+    events: &'s Events<'s>,
+    terminal: &'s Terminal<'s>,
+) -> Result<Setup<'s>, Failure> {
     let state = session.state()?;
     let mut network = args.network_args;
     if network.mirror.is_empty() {
@@ -24,27 +60,24 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
     }
     let mut choices = Choices::recorded(&state);
     choices.accepted = args.accept_terms.then(|| how(accepted));
-    let mut setup = session.setup(choices, &network, session.target()?, &events, &terminal)?;
-    let extras = Extras {
-        smoke: args.smoke,
-        network: args.network,
-    };
-    session.block_on_until_signal(async {
-        let mut examination = setup::examine(&setup, extras).await;
-        if args.fix && !examination.unfinished.is_empty() {
-            let outcome = setup::install(&mut setup, &events).await;
-            if let Some(failure) = outcome.error {
-                return Err(failure);
-            }
-            examination = setup::examine(&setup, extras).await;
-        }
-        show(printer, &examination);
-        Ok(if examination.is_ok() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(Kind::Unhealthy.exit_status())
-        })
-    })
+    session.setup(choices, &network, session.target()?, events, terminal)
+}
+
+/// The one thing that can be said of a machine whose records cannot be used.
+fn unexamined(failure: &Failure) -> Examination {
+    let fix = failure.hint.as_deref().unwrap_or("see `gem-setup doctor --help`");
+    Examination {
+        checks: vec![Check::fail(RECORDS.0, RECORDS.1, &failure.message, fix)],
+        unfinished: Vec::new(),
+    }
+}
+
+fn status_of(examination: &Examination) -> ExitCode {
+    if examination.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(Kind::Unhealthy.exit_status())
+    }
 }
 
 fn show(printer: &Printer, examination: &Examination) {

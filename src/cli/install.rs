@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gem_setup::error::Failure;
+use gem_setup::error::{Failure, Kind};
 use gem_setup::runtime::terms::How;
 use gem_setup::settings::Destination;
 use gem_setup::setup::{self, Choices, Observer, Outcome, Setup, StepId, StepState};
@@ -48,7 +48,13 @@ fn prepare<'s>(
 ) -> Result<Setup<'s>, Failure> {
     let absolute = |path: &PathBuf| session.environment.current_dir().join(path);
     let target = match args.target {
-        Some(target) => target,
+        Some(target) if args.dry_run => target,
+        // clap sees to this on the command line alone; the target may come from the environment or the configuration.
+        Some(target) => {
+            let message = format!("cannot install for {target}: `target` is for plans alone");
+            return Err(Failure::new(Kind::Usage, message)
+                .with_hint("add `--dry-run`, or take `target` out of the environment and the configuration"));
+        }
         None => session.target()?,
     };
     let catalog_file = args.catalog.as_ref().map(absolute);

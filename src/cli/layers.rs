@@ -102,6 +102,36 @@ impl Layers {
         })
     }
 
+    /// Two options of `command` that exclude each other, of which at least one was found beneath the command line, where clap
+    /// does not look.
+    pub(crate) fn contradiction(&self, command: &Command, matches: &ArgMatches) -> Option<Failure> {
+        let given = |arg: &clap::Arg| self.is_given(arg, matches);
+        let found = command.get_arguments().filter(|arg| given(arg)).find_map(|arg| {
+            let others = command.get_arg_conflicts_with(arg);
+            others.into_iter().find(|other| given(other)).map(|other| (arg, other))
+        });
+        if let Some((one, other)) = found {
+            let hints = [one, other].map(|arg| self.explain(arg.get_long()?));
+            let failure = Failure::new(Kind::Usage, format!("`{one}` and `{other}` cannot be used together"));
+            return Some(match hints.into_iter().flatten().next() {
+                Some(hint) => failure.with_hint(format!("leave one out; {hint}")),
+                None => failure,
+            });
+        }
+        let (name, matches) = matches.subcommand()?;
+        self.contradiction(command.find_subcommand(name)?, matches)
+    }
+
+    /// Whether `arg` has a value on the command line or beneath it; a switch that is off has none.
+    fn is_given(&self, arg: &clap::Arg, matches: &ArgMatches) -> bool {
+        let id = arg.get_id().as_str();
+        if matches.value_source(id) == Some(ValueSource::CommandLine) {
+            return true;
+        }
+        let is_layered = arg.get_long().is_some_and(|long| self.values.contains_key(long));
+        is_layered && (!matches!(arg.get_action(), ArgAction::SetTrue) || matches.get_flag(id))
+    }
+
     /// Where the value of the option `name` of `matches` came from.
     pub(crate) fn origin(&self, matches: &ArgMatches, name: &str) -> Origin {
         if matches.value_source(&name.replace('-', "_")) == Some(ValueSource::CommandLine) {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use gem_setup::error::Failure;
+use gem_setup::runtime::is_listed;
 use gem_setup::setup::Choices;
 
 use super::args::{ListArgs, NetworkArgs};
@@ -21,7 +22,7 @@ pub(crate) fn run(session: &Session<'_>, args: ListArgs) -> Result<ExitCode, Fai
         let names: Vec<&str> = setup
             .catalog
             .model_names()
-            .filter(|name| listing.contains(*name))
+            .filter(|name| is_listed(&listing, name))
             .collect();
         printer.json_line(&serde_json::json!({"runtime": setup.choices.runtime, "models": names, "listing": listing}));
     } else {

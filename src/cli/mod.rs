@@ -121,10 +121,11 @@ fn parse(args: &[OsString], environment: &Environment) -> Result<Parsed, Refusal
     let file = given.clone().unwrap_or_else(|| layout.config_file());
     let layers = Layers::collect(&Cli::command(), environment, &file, given.is_some())?;
     let refused = |error: clap::Error| Refusal::Clap(Box::new(explained(error, &layers)));
-    let matches = layers
-        .under(Cli::command())
-        .try_get_matches_from(args)
-        .map_err(refused)?;
+    let mut command = layers.under(Cli::command());
+    let matches = command.try_get_matches_from_mut(args).map_err(refused)?;
+    if let Some(failure) = layers.contradiction(&command, &matches) {
+        return Err(failure.into());
+    }
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Refusal::Clap(Box::new(error)))?;
     if layout.home().as_os_str().is_empty() {
         let failure = Failure::new(Kind::Usage, "cannot tell where your home directory is");

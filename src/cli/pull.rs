@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use gem_setup::error::Failure;
-use gem_setup::setup::{self, Choices, StepState};
+use gem_setup::setup::{self, Choices, Setup, StepState};
 
 use super::args::{NetworkArgs, PullArgs};
 use super::install::how;
@@ -16,20 +16,8 @@ pub(crate) fn run(session: &Session<'_>, args: PullArgs, accepted: Option<Origin
     let printer = session.printer;
     let events = Events::new(printer);
     let terminal = Terminal::new(printer);
-    let mut choices = Choices::recorded(&session.state()?);
-    let target = session.target()?;
-    if let Some(runtime) = args.runtime {
-        choices.runtime = runtime_of(runtime, &session.catalog(choices.catalog.as_ref())?, target);
-    }
-    choices.model = args.name;
-    choices.accepted = args.accept_terms.then(|| how(accepted));
-    choices.model_file = args.model_file.map(|file| session.environment.current_dir().join(file));
-    choices.force = args.force;
-    let mut setup = session.setup(choices, &NetworkArgs::default(), target, &events, &terminal)?;
-    let pulled = session.block_on_until_signal(async {
-        let _lock = session.lock().await?;
-        setup::pull(&mut setup).await
-    });
+    let pulled = prepare(session, args, accepted, &events, &terminal)
+        .and_then(|mut setup| session.block_on_until_signal(setup::pull(&mut setup)));
     let failure = match pulled {
         Ok((state, detail)) => {
             events.step_named("model", state, &detail);
@@ -42,4 +30,23 @@ pub(crate) fn run(session: &Session<'_>, args: PullArgs, accepted: Option<Origin
     events.step_named("model", StepState::Failed, &failure.message);
     events.result(&[], Some(&failure));
     Err(failure)
+}
+
+fn prepare<'s>(
+    session: &'s Session<'_>,
+    args: PullArgs,
+    accepted: Option<Origin>,
+    events: &'s Events<'s>,
+    terminal: &'s Terminal<'s>,
+) -> Result<Setup<'s>, Failure> {
+    let mut choices = Choices::recorded(&session.state()?);
+    let target = session.target()?;
+    if let Some(runtime) = args.runtime {
+        choices.runtime = runtime_of(runtime, &session.catalog(choices.catalog.as_ref())?, target);
+    }
+    choices.model = args.name;
+    choices.accepted = args.accept_terms.then(|| how(accepted));
+    choices.model_file = args.model_file.map(|file| session.environment.current_dir().join(file));
+    choices.force = args.force;
+    session.setup(choices, &NetworkArgs::default(), target, events, terminal)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gem_platform::process::Program;
+use gem_setup::catalog::Sha256;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::Network;
 use gem_setup::gateway::{ChainRouter, Config, Gateway, GatewayError, OnClassifierFailure, Upstream};
@@ -20,6 +21,7 @@ use gem_setup::supervise::{
     self, BackoffLimits, ChildOutput, Claim, ClaimError, EngineConfig, HealthLimits, Log, LogLimits, STOP_GRACE,
     ServerIdentity, ServiceManager, Shutdown, SuperviseConfig,
 };
+use sha2::Digest;
 use tokio::sync::watch;
 
 use super::args::{ClassifierFailureChoice, FallbackChoice, NetworkArgs, ServeArgs};
@@ -38,9 +40,48 @@ pub(crate) fn identity(session: &Session<'_>, args: &ServeArgs) -> Result<Server
     Ok(ServerIdentity {
         port: choices.port,
         runtime: choices.runtime.to_string(),
-        model: choices.model,
+        model: choices.model.into(),
         direct: choices.direct,
+        options: Some(digest(&gateway_options(session, args))),
     })
+}
+
+/// What stands for `words` where they must not be shown.
+fn digest(words: &[OsString]) -> Sha256 {
+    let mut hasher = sha2::Sha256::new();
+    for word in words {
+        hasher.update(word.as_encoded_bytes());
+        hasher.update([0]);
+    }
+    Sha256::from_bytes(hasher.finalize().into())
+}
+
+/// Every option of the gateway that the server's identity does not hold, spelled out.
+fn gateway_options(session: &Session<'_>, args: &ServeArgs) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec![
+        format!("--upstream={}", args.upstream).into(),
+        format!("--classifier-deadline={}", args.classifier_deadline).into(),
+        format!("--on-classifier-failure={}", name_of(args.on_classifier_failure)).into(),
+        format!("--on-fallback={}", name_of(args.on_fallback)).into(),
+        format!("--max-retry-wait={}", args.max_retry_wait).into(),
+    ];
+    words.extend(args.listen.iter().map(|address| format!("--listen={address}").into()));
+    words.extend(
+        args.fast_path
+            .map(|probability| format!("--fast-path={probability}").into()),
+    );
+    for (flag, value) in [("--models", &args.models), ("--ca-cert", &args.ca_cert)] {
+        if let Some(path) = value {
+            words.extend([flag.into(), session.environment.current_dir().join(path).into()]);
+        }
+    }
+    for (flag, wanted) in [
+        ("--allow-remote", args.allow_remote),
+        ("--log-requests", args.log_requests),
+    ] {
+        words.extend(wanted.then(|| OsString::from(flag)));
+    }
+    words
 }
 
 fn choices(session: &Session<'_>, args: &ServeArgs) -> Result<Choices, Failure> {
@@ -71,33 +112,12 @@ pub(crate) fn command(session: &Session<'_>, args: &ServeArgs) -> Result<Program
         session.layout.home().into(),
         format!("--runtime={}", server.runtime).into(),
         format!("--model={}", server.model).into(),
-        format!("--upstream={}", args.upstream).into(),
-        format!("--classifier-deadline={}", args.classifier_deadline).into(),
-        format!("--on-classifier-failure={}", name_of(args.on_classifier_failure)).into(),
-        format!("--on-fallback={}", name_of(args.on_fallback)).into(),
-        format!("--max-retry-wait={}", args.max_retry_wait).into(),
     ];
-    line.extend(args.listen.iter().map(|address| format!("--listen={address}").into()));
-    line.extend(
-        args.fast_path
-            .map(|probability| format!("--fast-path={probability}").into()),
-    );
-    let files = [
-        ("--config", &session.config),
-        ("--models", &args.models),
-        ("--ca-cert", &args.ca_cert),
-    ];
-    for (flag, value) in files {
-        if let Some(path) = value {
-            line.extend([flag.into(), session.environment.current_dir().join(path).into()]);
-        }
+    line.extend(gateway_options(session, args));
+    if let Some(config) = &session.config {
+        line.extend(["--config".into(), config.into()]);
     }
-    for (flag, wanted) in [
-        ("--direct", server.direct),
-        ("--allow-remote", args.allow_remote),
-        ("--log-requests", args.log_requests),
-        ("--quiet", session.printer.quiet()),
-    ] {
+    for (flag, wanted) in [("--direct", server.direct), ("--quiet", session.printer.quiet())] {
         line.extend(wanted.then(|| OsString::from(flag)));
     }
     line.extend((0..session.verbose).map(|_| OsString::from("--verbose")));
@@ -299,11 +319,16 @@ fn chain_router(session: &Session<'_>, args: &ServeArgs, server: &ServerIdentity
     })
 }
 
-/// Somebody serves already: that is fine if it is what was asked for.
+/// Somebody serves already: that is fine if it is what was asked for, unless a service manager waits for this very process.
 fn already_served(session: &Session<'_>, error: ClaimError) -> Result<ExitCode, Failure> {
     let Some(record) = error.as_asked() else {
         return Err(error.into());
     };
+    if ServiceManager::find(&session.environment).is_some() {
+        return Err(Failure::from(error).with_hint(
+            "run `gem-setup service install`, which hands the server over to the service, or `gem-setup stop` first",
+        ));
+    }
     session.printer.remark(&format!(
         "the server runs already as asked: pid {}, port {}",
         record.process.pid, record.server.port

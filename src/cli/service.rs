@@ -8,9 +8,11 @@ use gem_platform::Os;
 use gem_platform::service::{self, Account, Kind as ServiceKind, Spec, Tools};
 use gem_setup::error::{Failure, Kind};
 use gem_setup::setup;
+use gem_setup::supervise::{self, GRACE, Running};
 use serde_json::json;
 
 use super::args::ServiceAction;
+use super::control;
 use super::session::Session;
 
 const LABEL: &str = "gem-setup";
@@ -26,7 +28,11 @@ pub(crate) fn run(session: &Session<'_>, action: ServiceAction) -> Result<ExitCo
     let printer = session.printer;
     match action {
         ServiceAction::Install => {
-            let installed = service::install(kind, &spec(session, os)?, &account, &tools).map_err(failure)?;
+            let spec = spec(session, os)?;
+            // Before anything is stopped for the sake of a service that cannot be.
+            service::probe(kind, &account, &tools).map_err(failure)?;
+            make_way(session, kind, &account)?;
+            let installed = service::install(kind, &spec, &account, &tools).map_err(failure)?;
             if printer.json() {
                 printer.json_line(&json!({"definition": installed.definition, "changed": installed.changed}));
             } else {
@@ -73,18 +79,40 @@ pub(crate) fn run(session: &Session<'_>, action: ServiceAction) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
+/// Stops the server of this home unless it is the service's own: the service would find its place taken.
+fn make_way(session: &Session<'_>, kind: ServiceKind, account: &Account) -> Result<(), Failure> {
+    let own = service::status(kind, LABEL, account, &Tools).map_err(failure)?.pid;
+    let pid = match control::look(session)? {
+        Running::Supervised(record) => record.process.pid,
+        Running::Bare { pid, .. } => pid,
+        Running::No | Running::Foreign(_) => return Ok(()),
+    };
+    if own == Some(pid) {
+        return Ok(());
+    }
+    session.block_on(async { Ok(supervise::stop(&session.layout, GRACE).await?) })?;
+    session
+        .printer
+        .remark(&format!("stopped the server (pid {pid}); the {kind} takes over"));
+    Ok(())
+}
+
 /// Removes the service if it runs the server of this home; says whether it did.
 pub(crate) fn remove_own(session: &Session<'_>) -> Result<bool, Failure> {
     let kind = ServiceKind::of(session.target()?.os);
     let account = account(session);
     let definition = service::definition_path(kind, LABEL, &account);
-    let home = session.layout.home();
-    let is_own = definition.starts_with(session.layout.own())
-        || std::fs::read_to_string(&definition).is_ok_and(|text| text.contains(&*home.to_string_lossy()));
-    if !is_own || !definition.exists() {
-        return Ok(false);
+    let is_own = match session.layout.home().to_str() {
+        // The home's own folder holds nobody else's definition, even if the home has been moved since.
+        _ if definition.starts_with(session.layout.own()) => definition.exists(),
+        Some(home) => service::passes(kind, LABEL, &account, &["--home", home]).map_err(failure)?,
+        None => false,
+    };
+    if is_own {
+        service::uninstall(kind, LABEL, &account, &Tools).map_err(failure)
+    } else {
+        Ok(false)
     }
-    service::uninstall(kind, LABEL, &account, &Tools).map_err(failure)
 }
 
 fn failure(error: service::Error) -> Failure {

@@ -13,15 +13,11 @@ use gem_setup::fetch::{Fetcher, Network};
 use gem_setup::layout::Layout;
 use gem_setup::lock::Lock;
 use gem_setup::runtime::{RuntimeName, litert_lm};
-use gem_setup::settings::Destination;
 use gem_setup::setup::{Choices, Listing, Setup, State};
 
 use super::args::{NetworkArgs, RuntimeChoice};
 use crate::report::{Events, Printer, Terminal};
 
-/// The name that Gemini CLI insists on (FACTS section 3).
-const DEFAULT_MODEL: &str = "gemma3-1b-gpu-custom";
-const DEFAULT_PORT: u16 = 9379;
 /// What is being done gets so long to end by itself after a signal.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -45,8 +41,7 @@ impl Session<'_> {
 
     /// What `install` recorded, or the defaults where nothing was.
     pub(crate) fn state(&self) -> Result<State, Failure> {
-        let recorded = State::read(&self.layout.state_file())?;
-        Ok(recorded.unwrap_or_else(|| State::new(RuntimeName::Lit, DEFAULT_PORT, DEFAULT_MODEL, Destination::User)))
+        Ok(State::read(&self.layout.state_file())?.unwrap_or_default())
     }
 
     /// The catalog in `file`, relative to the current directory, or the built-in one.

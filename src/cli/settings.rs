@@ -18,13 +18,13 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
     match action {
         SettingsAction::Show => show(session, &places),
         SettingsAction::Apply { scope, port, model } => {
+            let _lock = session.block_on(session.lock())?;
             let state = session.state()?;
             let values = RouterValues {
                 port: port.unwrap_or(state.port),
-                model: model.unwrap_or_else(|| state.model.clone()),
+                model: model.unwrap_or(state.model).into(),
                 binary: session.program()?,
             };
-            let _lock = session.block_on(session.lock())?;
             let applied = settings::apply(
                 &places,
                 &session.environment,

@@ -10,8 +10,9 @@ use super::session::Session;
 /// Sends the joke prompt and the routing probes to the installed server.
 pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let printer = session.printer;
-    let state = session.state()?;
-    let outcome = session.block_on(setup::smoke(state.port, &state.model, state.runtime));
+    let outcome = session
+        .state()
+        .and_then(|state| session.block_on(setup::smoke(state.port, state.model.as_str(), state.runtime)));
     if printer.json() {
         match &outcome {
             Ok(outcome) => printer.json_line(outcome),

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use gem_platform::process::Program;
 
 use super::pull::{PullOutput, pull_with};
-use super::{CommandLine, Error, Runtime, RuntimeName};
+use super::{CommandLine, Error, Runtime, RuntimeName, is_listed};
 use crate::catalog::Model;
 use crate::progress::Progress;
 
@@ -73,7 +73,7 @@ impl Runtime for Lit {
                 env: Vec::new(),
             };
             pull_with(&command, output).await?;
-            if self.list(false).await?.contains(&model.name) {
+            if is_listed(&self.list(false).await?, &model.name) {
                 Ok(())
             } else {
                 Err(Error::NotListed {

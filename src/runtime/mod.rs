@@ -7,6 +7,7 @@ mod engine;
 mod lit;
 pub mod litert_lm;
 pub mod local;
+mod model_name;
 mod pull;
 mod pull_terminal;
 pub mod terms;
@@ -24,6 +25,7 @@ pub use command::CommandLine;
 pub use engine::{EngineState, EngineStatus};
 pub use lit::{Lit, token};
 pub use litert_lm::LitertLm;
+pub use model_name::{LocalModelName, ParseLocalModelNameError, is_listed};
 
 use crate::catalog::Model;
 use crate::error::{Explain, Kind};

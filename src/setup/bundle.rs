@@ -15,6 +15,7 @@ use crate::fetch::{Fetcher, Request};
 use crate::layout::Layout;
 use crate::place;
 use crate::progress::Progress;
+use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
 
 /// What is to be bundled.
@@ -25,7 +26,7 @@ pub struct BundleRequest {
     /// For which platforms.
     pub targets: Vec<Target>,
     /// The pulled model whose files are taken along.
-    pub model: Option<String>,
+    pub model: Option<LocalModelName>,
     /// What can be installed.
     pub catalog: Catalog,
 }
@@ -116,8 +117,8 @@ fn artifacts(request: &BundleRequest) -> Result<Vec<(Url, Sha256, u64)>, Failure
 }
 
 /// Copies the pulled model's files and the record of its terms.
-fn take_model(layout: &Layout, request: &BundleRequest, name: &str) -> Result<Vec<BundledFile>, Failure> {
-    let model = request.catalog.model(name);
+fn take_model(layout: &Layout, request: &BundleRequest, name: &LocalModelName) -> Result<Vec<BundledFile>, Failure> {
+    let model = request.catalog.model(name.as_str());
     let terms = Terms::read(&layout.terms_file())?;
     if let Some(model) = model.filter(|model| !model.terms.is_empty())
         && !terms.cover(model)

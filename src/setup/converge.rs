@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::state::State;
 use super::step::{Condition, Inspection, StepId, StepState};
 use super::{Setup, steps};
 use crate::error::{Failure, Kind};
@@ -30,21 +31,28 @@ pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome 
     if let Err((at, failure)) = clear_the_way(setup, &mut found) {
         return refuse(observer, &found, at, failure);
     }
-    if setup.choices.force || found.iter().any(|(_, inspection)| is_needed(inspection)) {
-        let lock = Lock::acquire(&setup.layout.lock_file(), LOCK_PATIENCE).await;
-        let _lock = match lock {
-            Ok(lock) => lock,
-            Err(error) => return refuse(observer, &found, first_needed(&found), error.into()),
-        };
-        // Whoever had the lock before may have changed anything.
-        let found = inspect_all(setup).await;
-        return apply_all(setup, observer, found).await;
+    let is_needed = found.iter().any(|(_, inspection)| is_needed(inspection));
+    if !setup.choices.force && !is_needed && setup.is_on_record() {
+        return find_in_place(observer, &found);
     }
+    let _lock = match take_over(setup).await {
+        Ok(lock) => lock,
+        Err(failure) => return refuse(observer, &found, first_needed(&found), failure),
+    };
+    let found = inspect_all(setup).await;
     apply_all(setup, observer, found).await
 }
 
 /// How long another gem-setup at work on the home is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Takes the lock and reads the state again: whoever had the lock before may have changed anything.
+async fn take_over(setup: &mut Setup<'_>) -> Result<Lock, Failure> {
+    let lock = Lock::acquire(&setup.layout.lock_file(), LOCK_PATIENCE).await?;
+    setup.state = State::read(&setup.layout.state_file())?.unwrap_or_default();
+    setup.forget_listing();
+    Ok(lock)
+}
 
 async fn inspect_all(setup: &Setup<'_>) -> Vec<(StepId, Inspection)> {
     let mut found = Vec::with_capacity(StepId::ALL.len());
@@ -127,6 +135,20 @@ pub(super) fn ask_terms(setup: &mut Setup<'_>) -> Result<(), Failure> {
             Err(Failure::new(Kind::TermsNotAccepted, message)
                 .with_hint("read them, then run the command again with `--accept-terms`"))
         }
+    }
+}
+
+/// Says of each step that there is nothing to do.
+fn find_in_place(observer: &dyn Observer, found: &[(StepId, Inspection)]) -> Outcome {
+    for (id, inspection) in found {
+        match &inspection.condition {
+            Condition::InPlace(detail) => observer.step(*id, StepState::Ok, detail),
+            Condition::NotNeeded(detail) | Condition::Needed(detail) => observer.step(*id, StepState::Skipped, detail),
+        }
+    }
+    Outcome {
+        changed: Vec::new(),
+        error: None,
     }
 }
 
@@ -234,8 +256,9 @@ pub(super) fn record_terms(setup: &Setup<'_>, how: How) -> Result<(), Failure> {
 /// Pulls the chosen model and nothing else: its terms first, and not if it is there.
 ///
 /// # Errors
-/// When the terms are not accepted or the model cannot be pulled.
+/// When another gem-setup is at work, the terms are not accepted or the model cannot be pulled.
 pub async fn pull(setup: &mut Setup<'_>) -> Result<(StepState, String), Failure> {
+    let _lock = take_over(setup).await?;
     let is_there = matches!(
         steps::inspect(setup, StepId::Model).await.condition,
         Condition::InPlace(_)

@@ -37,7 +37,7 @@ use crate::layout::Layout;
 use crate::progress::Progress;
 use crate::runtime::litert_lm::{self, Venv};
 use crate::runtime::terms::How;
-use crate::runtime::{Builtin, Lit, LitertLm, Runtime, RuntimeName, token};
+use crate::runtime::{Builtin, Lit, LitertLm, LocalModelName, Runtime, RuntimeName, token};
 use crate::settings::{Destination, Places, RouterValues};
 
 /// gem-setup's hidden subcommand that runs beside a server or an installer and ends its orphans. No command for people.
@@ -57,7 +57,7 @@ pub struct Choices {
     /// The port that Gemini CLI talks to.
     pub port: u16,
     /// The local model.
-    pub model: String,
+    pub model: LocalModelName,
     /// How the model's terms were accepted, if they were on the way here.
     pub accepted: Option<How>,
     /// Which settings file is changed.
@@ -154,7 +154,7 @@ impl Setup<'_> {
     /// When the catalog has no executable of it for this platform.
     pub fn runtime(&self) -> Result<Box<dyn Runtime>, Failure> {
         match self.choices.runtime {
-            RuntimeName::Builtin => Ok(Box::new(Builtin::new(&self.choices.model))),
+            RuntimeName::Builtin => Ok(Box::new(Builtin::new(self.choices.model.as_str()))),
             RuntimeName::Lit => {
                 let path = self.lit_path().ok_or_else(|| self.unsupported())?;
                 Ok(Box::new(Lit::new(path, token(self.environment))))
@@ -200,8 +200,8 @@ impl Setup<'_> {
     #[must_use]
     pub fn model(&self) -> Model {
         let name = &self.choices.model;
-        self.catalog.model(name).cloned().unwrap_or_else(|| Model {
-            name: name.clone(),
+        self.catalog.model(name.as_str()).cloned().unwrap_or_else(|| Model {
+            name: name.to_string(),
             terms: Vec::new(),
             size: 0,
             huggingface: None,
@@ -258,7 +258,7 @@ impl Setup<'_> {
     pub fn router_values(&self) -> RouterValues {
         RouterValues {
             port: self.choices.port,
-            model: self.choices.model.clone(),
+            model: self.choices.model.to_string(),
             binary: self.program.clone(),
         }
     }
@@ -288,22 +288,35 @@ impl Setup<'_> {
         .with_hint(hint)
     }
 
-    /// Records what was chosen, so that later commands go by it.
+    /// The state with what was chosen now.
+    fn chosen(&self) -> State {
+        let choices = &self.choices;
+        let mut state = self.state.clone();
+        state.version = self.version().map(str::to_owned);
+        state.runtime = choices.runtime;
+        state.port = choices.port;
+        state.model.clone_from(&choices.model);
+        state.scope = choices.scope;
+        state.catalog.clone_from(&choices.catalog);
+        // Logins are for `.netrc`, not for a file that people attach to their bug reports.
+        state.mirrors = choices.mirrors.iter().map(without_login).collect();
+        state.model_file.clone_from(&choices.model_file);
+        state.direct = choices.direct;
+        state
+    }
+
+    /// Whether what was chosen is on record already.
+    fn is_on_record(&self) -> bool {
+        let recorded = State::read(&self.layout.state_file());
+        recorded.is_ok_and(|state| state == Some(self.chosen()))
+    }
+
+    /// Records what was chosen, so that later commands go by it. Only who holds the lock on the home may.
     ///
     /// # Errors
     /// When the state cannot be written.
     pub fn record(&mut self) -> Result<(), Failure> {
-        self.state.version = self.version().map(str::to_owned);
-        let choices = &self.choices;
-        self.state.runtime = choices.runtime;
-        self.state.port = choices.port;
-        self.state.model.clone_from(&choices.model);
-        self.state.scope = choices.scope;
-        self.state.catalog.clone_from(&choices.catalog);
-        // Logins are for `.netrc`, not for a file that people attach to their bug reports.
-        self.state.mirrors = choices.mirrors.iter().map(without_login).collect();
-        self.state.model_file.clone_from(&choices.model_file);
-        self.state.direct = choices.direct;
+        self.state = self.chosen();
         Ok(self.state.write(&self.layout.state_file())?)
     }
 }

@@ -10,13 +10,14 @@ use url::Url;
 use crate::catalog::Sha256;
 use crate::error::{Explain, Kind};
 use crate::place;
-use crate::runtime::RuntimeName;
+use crate::runtime::{LocalModelName, RuntimeName};
 use crate::settings::{Applied, Destination};
 
 const FORMAT: u32 = 1;
+const DEFAULT_PORT: u16 = 9379;
 
 /// What `install` recorded.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     format: u32,
     /// The runtime.
@@ -26,7 +27,10 @@ pub struct State {
     /// The port that Gemini CLI talks to.
     pub port: u16,
     /// The local model.
-    pub model: String,
+    pub model: LocalModelName,
+    /// The models that gem-setup began to pull where there was nothing of that name: `uninstall --purge` deletes these alone.
+    #[serde(default)]
+    pub pulled: Vec<LocalModelName>,
     /// Which settings file was changed.
     pub scope: Destination,
     /// The catalog given with `--catalog`.
@@ -144,17 +148,17 @@ impl Explain for Error {
     }
 }
 
-impl State {
+impl Default for State {
     /// The state of a machine on which nothing was chosen: the defaults of CONTRACT section 1.
-    #[must_use]
-    pub fn new(runtime: RuntimeName, port: u16, model: impl Into<String>, scope: Destination) -> Self {
+    fn default() -> Self {
         Self {
             format: FORMAT,
-            runtime,
+            runtime: RuntimeName::Lit,
             version: None,
-            port,
-            model: model.into(),
-            scope,
+            port: DEFAULT_PORT,
+            model: LocalModelName::default(),
+            pulled: Vec::new(),
+            scope: Destination::User,
             catalog: None,
             mirrors: Vec::new(),
             model_file: None,
@@ -166,7 +170,9 @@ impl State {
             smoke: None,
         }
     }
+}
 
+impl State {
     /// What the file `path` hashed to, if neither its size nor its time of change is another than when that was recorded.
     #[must_use]
     pub fn hash_of(&self, path: &Path) -> Option<Sha256> {

@@ -10,6 +10,7 @@ use super::state::State;
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::lock::Lock;
+use crate::runtime::LocalModelName;
 use crate::settings::{self, Removed};
 use crate::supervise::{self, GRACE, Stopped};
 
@@ -24,8 +25,8 @@ pub struct Uninstalled {
     pub deleted: Vec<PathBuf>,
 }
 
-/// Stops the server, takes the settings back, deletes runtime and companions; with `purge` also the model, the state and
-/// the logs. `lock`, if there was anything to lock, is let go of before its own directory is deleted.
+/// Stops the server, takes the settings back, deletes runtime and companions; with `purge` also the models that it
+/// pulled, the state and the logs. `lock`, if there was anything to lock, is let go of before its own directory is deleted.
 ///
 /// # Errors
 /// When a process that is not ours is in the way, or a file cannot be changed or deleted.
@@ -47,14 +48,12 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
         layout.state_file(),
         layout.downloads(),
     ];
+    let pulled = pulled_models(layout, state);
     if purge {
-        let model = state.map(|state| state.model).or_else(|| kept_model(layout));
-        doomed.extend(model.map(|model| layout.models().join(model)));
+        doomed.extend(pulled.iter().map(|model| layout.models().join(model)));
         doomed.extend(logs(layout));
-    } else if let Some(state) = &state
-        && layout.models().join(&state.model).exists()
-    {
-        keep_model(layout, &state.model)?;
+    } else {
+        keep_models(layout, &pulled)?;
     }
     for path in doomed {
         if delete(&path)? {
@@ -75,18 +74,27 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
     Ok(outcome)
 }
 
-/// The model that an earlier `uninstall` left where it was.
-fn kept_model(layout: &Layout) -> Option<String> {
-    let name = std::fs::read_to_string(layout.kept_file()).ok()?;
-    // The name is joined to a path that is deleted.
-    let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':']);
-    is_name.then_some(name)
+/// The models that gem-setup pulled, by what `state` and an earlier `uninstall` say: nobody else's are ever deleted.
+fn pulled_models(layout: &Layout, state: Option<State>) -> Vec<LocalModelName> {
+    let mut models = state.map_or_else(Vec::new, |state| state.pulled);
+    let kept = std::fs::read_to_string(layout.kept_file()).unwrap_or_default();
+    for model in kept.lines().filter_map(|line| line.parse().ok()) {
+        if !models.contains(&model) {
+            models.push(model);
+        }
+    }
+    models
 }
 
-/// Writes down which model stays, for an `uninstall --purge` to come: the state that names it goes.
-fn keep_model(layout: &Layout, model: &str) -> Result<(), Failure> {
+/// Writes down which models stay, for an `uninstall --purge` to come: the state that names them goes.
+fn keep_models(layout: &Layout, models: &[LocalModelName]) -> Result<(), Failure> {
+    let present = models.iter().filter(|model| layout.models().join(model).exists());
+    let names: Vec<&str> = present.map(LocalModelName::as_str).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
     let path = layout.kept_file();
-    std::fs::write(&path, model).map_err(|error| {
+    std::fs::write(&path, names.join("\n")).map_err(|error| {
         Failure::new(Kind::Unexpected, format!("cannot write `{}`: {error}", path.display()))
             .with_hint("check that the disk has room and that the directory is yours, then run the command again")
     })

@@ -20,8 +20,9 @@ use crate::layout::Layout;
 pub enum Error {
     /// A supervisor serves it already.
     #[error(
-        "cannot serve `{}` on port {}: gem-setup (pid {}) serves it on port {} with `{}`",
-        home.display(), wanted.port, record.process.pid, record.server.port, record.server.runtime
+        "cannot serve `{}` on port {}: gem-setup (pid {}) serves it on port {} with `{}`{}",
+        home.display(), wanted.port, record.process.pid, record.server.port, record.server.runtime,
+        describe_difference(wanted, &record.server)
     )]
     Serving {
         /// Which home.
@@ -87,9 +88,22 @@ impl Error {
     #[must_use]
     pub fn as_asked(&self) -> Option<&ServerRecord> {
         match self {
-            Self::Serving { wanted, record, .. } if **wanted == record.server => Some(record),
+            Self::Serving { wanted, record, .. } if record.server.satisfies(wanted) => Some(record),
             _ => None,
         }
+    }
+}
+
+/// What port and runtime do not show.
+fn describe_difference(wanted: &ServerIdentity, found: &ServerIdentity) -> String {
+    if found.is_alike(wanted) {
+        " and with other options".to_owned()
+    } else if found.model != wanted.model {
+        format!(" and the model `{}`", found.model)
+    } else if found.direct {
+        " and without a gateway".to_owned()
+    } else {
+        String::new()
     }
 }
 
@@ -110,6 +124,9 @@ impl Explain for Error {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Serving { wanted, record, .. } if record.server.is_alike(wanted) => {
+                "run `gem-setup restart` with the options that are wanted".to_owned()
+            }
             Self::Serving { .. } | Self::Locked { .. } | Self::Bare { .. } => {
                 "run `gem-setup stop` first, or `gem-setup status` to see who serves".to_owned()
             }

@@ -176,7 +176,7 @@ async fn join(
     record: ServerRecord,
     deadline: Instant,
 ) -> Result<Started, Error> {
-    if record.server != request.server {
+    if !record.server.satisfies(&request.server) {
         let error = claim::Error::Serving {
             home: layout.home().to_owned(),
             wanted: Box::new(request.server.clone()),

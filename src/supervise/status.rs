@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::pid::{Owner, PidFile};
+use crate::catalog::Sha256;
 use crate::layout::Layout;
 use crate::runtime::EngineState;
 
@@ -25,6 +26,23 @@ pub struct ServerIdentity {
     pub model: String,
     /// Without a gateway: the runtime itself listens on the port.
     pub direct: bool,
+    /// A digest of the options that the gateway was given; `None` where they do not matter or, from an older version, are not
+    /// known. A digest, for an option may hold a secret and this is written to a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<Sha256>,
+}
+
+impl ServerIdentity {
+    /// Whether a server that was asked to be this is what `wanted` asks for.
+    #[must_use]
+    pub fn satisfies(&self, wanted: &Self) -> bool {
+        self.is_alike(wanted) && (self.options == wanted.options || self.options.is_none() || wanted.options.is_none())
+    }
+
+    /// Whether nothing but the options can differ.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        (self.port, &self.runtime, &self.model, self.direct) == (other.port, &other.runtime, &other.model, other.direct)
+    }
 }
 
 /// The supervised child as of the last change.

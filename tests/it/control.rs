@@ -107,6 +107,46 @@ fn a_detached_server_goes_by_the_configuration_and_the_verbosity_that_were_given
 }
 
 #[test]
+fn a_start_with_other_options_is_a_conflict_until_the_server_is_restarted() {
+    let home = Home::serving();
+    let before = status(&home)["pid"].clone();
+    let other = [
+        "--on-classifier-failure",
+        "error",
+        "--upstream",
+        "http://user:secret@127.0.0.1:9/",
+    ];
+    for command in ["start", "serve"] {
+        let run = home.gem(&[command]).args(other).ends(9);
+        assert_says(
+            &run.stderr,
+            &["other options", &before.to_string(), "gem-setup restart"],
+        );
+    }
+    home.gem(&["start"]).args(["--model", "gemma3-other"]).ends(9);
+    assert_eq!(status(&home)["pid"], before);
+
+    home.gem(&["restart"]).args(other).ok();
+    let after = status(&home)["pid"].clone();
+    assert_ne!(after, before);
+    assert_says(&home.gem(&["start"]).args(other).ok().stdout, &["runs already"]);
+    home.gem(&["start"]).ends(9);
+    let file = fs::read_to_string(home.layout().server_file()).unwrap();
+    assert_eq!(
+        home.doctor().status,
+        0,
+        "how the gateway was started is nobody else's business"
+    );
+
+    // A version that did not write them down.
+    let mut record: Value = serde_json::from_str(&file).unwrap();
+    record["server"].as_object_mut().unwrap().remove("options").unwrap();
+    fs::write(home.layout().server_file(), record.to_string()).unwrap();
+    assert_says(&home.gem(&["start"]).ok().stdout, &["runs already"]);
+    assert_eq!(status(&home)["pid"], after);
+}
+
+#[test]
 fn a_restart_replaces_server_and_child() {
     let home = Home::serving();
     let before = home.processes();

@@ -210,6 +210,8 @@ fn another_gem_setup_at_work_is_a_conflict_that_names_it() {
 #[test]
 fn two_installations_at_once_both_end_well() {
     let home = Home::new();
+    let own = "{\n  // mine\n  \"theme\": \"dark\",\n}\n";
+    home.write(&home.settings(), own);
     thread::scope(|scope| {
         let both = [(); 2].map(|()| scope.spawn(|| home.install(&["--no-start"]).run()));
         for one in both {
@@ -219,6 +221,9 @@ fn two_installations_at_once_both_end_well() {
     });
     assert_eq!(home.invocations("pull"), 1);
     assert_eq!(home.mirror.asked().len(), 1);
+    // The later one found all in place; what the earlier one wrote must still be on record.
+    home.gem(&["uninstall"]).ok();
+    assert_eq!(fs::read_to_string(home.settings()).unwrap(), own);
 }
 
 #[test]

@@ -29,6 +29,8 @@ mod pull;
 #[cfg(test)]
 mod reach;
 #[cfg(test)]
+mod service;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod upstream;

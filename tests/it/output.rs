@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::Read;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 use super::harness::is_default_port_taken;
-use super::harness::{Gem, Home, assert_says};
+use super::harness::{Gem, Home, MODEL, assert_says};
 
 const COMMANDS: [&str; 17] = [
     "install",
@@ -382,6 +382,83 @@ fn a_full_disk_under_standard_output_is_an_error() {
             assert_says(&said, &["cannot write to standard output", "hint"]);
         }
     }
+}
+
+/// What clap refuses on the command line must be refused wherever it comes from.
+#[test]
+fn options_that_exclude_or_need_each_other_do_so_in_every_layer() {
+    let home = Home::new();
+    let run = home
+        .install(&["--no-start"])
+        .env("GEM_SETUP_TARGET", "windows-x86_64")
+        .ends(2);
+    let error = &run.result()["error"];
+    assert_says(error["message"].as_str().unwrap(), &["windows-x86_64"]);
+    assert_says(error["hint"].as_str().unwrap(), &["--dry-run"]);
+    home.assert_untouched();
+
+    let run = home
+        .gem(&["route", "text"])
+        .env("GEM_SETUP_BATCH", "rows.jsonl")
+        .ends(2);
+    assert_says(&run.stderr, &["--batch", "TEXT", "GEM_SETUP_BATCH"]);
+    home.gem(&["route", "text", "--plan"])
+        .env("GEM_SETUP_APPROVED_PLAN", "plan.md")
+        .ends(2);
+    home.gem(&["route", "text", "--approved-plan", "plan.md"])
+        .env("GEM_SETUP_PLAN", "1")
+        .ends(2);
+    home.gem(&["route", "text", "--approved-plan", "plan.md"])
+        .env("GEM_SETUP_PLAN", "0")
+        .ok();
+
+    home.write(&home.layout().config_file(), "target = \"windows-x86_64\"\n");
+    home.install(&["--no-start"]).ends(2);
+    assert!(!home.lit().exists());
+}
+
+/// Whoever reads JSON gets some, even if it is only why there is nothing else.
+#[test]
+fn what_promises_json_keeps_the_promise_when_the_records_cannot_be_used() {
+    let home = Home::installed();
+    fs::write(home.catalog(), "format = 9").unwrap();
+    for broken in ["catalog", "state"] {
+        if broken == "state" {
+            fs::write(home.catalog(), "format = 1").unwrap();
+            fs::write(home.layout().state_file(), "{ not json").unwrap();
+        }
+        let status = if broken == "state" { 1 } else { 2 };
+        for command in [["pull", MODEL], ["install", "--no-start"]] {
+            let run = home
+                .gem(&["--json"])
+                .args(command)
+                .env("GEM_SETUP_CATALOG", home.catalog());
+            let run = run.ends(status);
+            let result = run.result();
+            assert_eq!(
+                (&result["ok"], &result["error"]["exit"]),
+                (&json!(false), &json!(status)),
+                "{run:#?}"
+            );
+        }
+        let run = home.gem(&["doctor", "--json"]).ends(10);
+        assert_eq!(run.faults(), ["setup.records"], "{run:#?}");
+        assert_says(run.check("setup.records")["detail"].as_str().unwrap(), &[broken]);
+        assert!(run.check("setup.records")["fix"].is_string(), "{run:#?}");
+        let run = home.gem(&["doctor", "--json", "--fix"]).ends(status);
+        assert_eq!(run.faults(), ["setup.records"], "{run:#?}");
+        let run = home.gem(&["smoke", "--json"]).run();
+        assert_eq!(run.json()["ok"], false, "{run:#?}");
+    }
+}
+
+#[test]
+fn a_doctor_that_could_not_mend_says_what_is_left() {
+    let home = Home::installed();
+    fs::remove_file(home.layout().terms_file()).unwrap();
+    let run = home.gem(&["doctor", "--json", "--fix"]).ends(3);
+    assert_eq!(run.json()["ok"], false);
+    assert!(run.faults().contains(&"model.terms".to_owned()), "{run:#?}");
 }
 
 #[test]

@@ -136,6 +136,18 @@ fn a_model_that_is_there_is_not_pulled_again() {
 }
 
 #[test]
+fn a_model_is_not_taken_for_another_whose_name_begins_alike() {
+    let home = Home::installed();
+    let run = home.gem(&["pull", "gemma3-1b", "--json"]).ok();
+    assert_eq!(run.changed(), ["model"]);
+    assert!(home.layout().models().join("gemma3-1b").exists());
+
+    fs::remove_dir_all(home.layout().models().join(MODEL)).unwrap();
+    let listed = home.gem(&["list", "--json"]).ok().json();
+    assert_eq!(listed["models"], serde_json::json!([]));
+}
+
+#[test]
 fn a_pull_tells_its_progress_in_bytes() {
     let mut home = Home::new();
     home.set("STAND_IN_PULL", "slow");

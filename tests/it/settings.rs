@@ -86,15 +86,97 @@ fn purge_after_uninstall_still_knows_the_model() {
     assert!(!home.layout().own().exists());
 }
 
-#[cfg(target_os = "linux")]
 #[test]
-fn uninstall_removes_the_service_of_this_home_alone() {
+fn purge_after_uninstall_and_another_installation_still_knows_the_model() {
     let home = Home::installed();
-    let unit = home.path().join(".config/systemd/user/gem-setup.service");
-    let elsewhere = "[Service]\nExecStart=/usr/bin/gem-setup serve --home /nowhere\n";
-    home.write(&unit, elsewhere);
     home.gem(&["uninstall"]).ok();
-    assert_eq!(fs::read_to_string(&unit).unwrap(), elsewhere);
+    home.install(&["--no-start"]).ok();
+    assert_eq!(home.invocations("pull"), 1);
+    home.gem(&["uninstall", "--purge"]).ok();
+    assert!(!home.layout().models().join(MODEL).exists());
+}
+
+#[test]
+fn purge_deletes_the_models_that_were_pulled_even_if_halfway() {
+    let mut home = Home::installed();
+    home.gem(&["pull", "gemma3-other", "--json"]).ok();
+    home.gem(&["status", "--json"]).ok();
+    home.set("STAND_IN_PULL", "fail");
+    home.gem(&["pull", "gemma3-half", "--json"]).ends(7);
+    home.write(&home.layout().models().join("gemma3-half/part"), "half");
+    let state: Value = serde_json::from_str(&fs::read_to_string(home.layout().state_file()).unwrap()).unwrap();
+    assert_eq!(state["model"], MODEL, "a pull configures nothing");
+    home.gem(&["uninstall", "--purge"]).ok();
+    let left: Vec<_> = fs::read_dir(home.layout().models()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn purge_leaves_models_that_gem_setup_did_not_pull() {
+    for options in [
+        ["--no-start"].as_slice(),
+        &["--no-start", "--force"],
+        &["--no-start", "--runtime", "builtin"],
+    ] {
+        let home = Home::new();
+        let models = home.layout().models();
+        for name in [MODEL, "theirs"] {
+            home.write(&models.join(name).join("model.litertlm"), "theirs");
+        }
+        home.install(options).ok();
+        home.gem(&["uninstall", "--purge"]).ok();
+        for name in [MODEL, "theirs"] {
+            assert!(models.join(name).join("model.litertlm").exists(), "{options:?}: {name}");
+        }
+    }
+}
+
+#[test]
+fn a_model_is_named_by_one_segment_of_a_path() {
+    let home = Home::new();
+    let precious = home.beside("precious");
+    fs::create_dir(&precious).unwrap();
+    let precious = precious.to_str().unwrap();
+    for name in ["", ".", "..", "../precious", "a/b", "a\\b", precious] {
+        let options = ["--runtime", "builtin", "--no-start", "--model", name];
+        let run = home.install(&options).ends(2);
+        assert_says(&run.stderr, &["--model", "cannot name a local model"]);
+        for args in [
+            ["start", "--model", name].as_slice(),
+            &["serve", "--model", name],
+            &["settings", "apply", "--model", name],
+            &["pull", name],
+        ] {
+            home.gem(args).ends(2);
+        }
+        if !name.is_empty() {
+            home.gem(&["install"]).env("GEM_SETUP_MODEL", name).ends(2);
+        }
+    }
+    home.assert_untouched();
+}
+
+#[test]
+fn a_record_that_names_another_place_deletes_nothing() {
+    let home = Home::installed();
+    let precious = home.beside("precious");
+    fs::create_dir(&precious).unwrap();
+    let path = home.layout().state_file();
+    let text = fs::read_to_string(&path).unwrap();
+    for place in [precious.to_str().unwrap(), ""] {
+        let mut state: Value = serde_json::from_str(&text).unwrap();
+        state["pulled"] = json!([place]);
+        fs::write(&path, state.to_string()).unwrap();
+        home.gem(&["uninstall", "--purge"]).ends(1);
+        assert!(precious.exists() && home.layout().models().join(MODEL).exists());
+    }
+    fs::write(&path, text).unwrap();
+    home.write(
+        &home.layout().own().join("kept-model"),
+        &format!("{}\n..\n", precious.display()),
+    );
+    home.gem(&["uninstall", "--purge"]).ok();
+    assert!(precious.exists() && home.layout().models().exists());
 }
 
 #[test]

@@ -19,10 +19,7 @@ pub(super) fn path(label: &str, account: &Account) -> PathBuf {
 }
 
 pub(super) fn render(spec: &Spec) -> Result<String, Error> {
-    let mut arguments = format!("        <string>{}</string>\n", text::xml(text::path(&spec.program)?)?);
-    for arg in &spec.args {
-        arguments.push_str(&format!("        <string>{}</string>\n", text::xml(arg)?));
-    }
+    let arguments = words(&[text::path(&spec.program)?])? + &words(&spec.args)?;
     let mut environment = String::new();
     for (name, value) in &spec.environment {
         let (name, value) = (text::xml(name)?, text::xml(value)?);
@@ -66,6 +63,18 @@ pub(super) fn render(spec: &Spec) -> Result<String, Error> {
     ))
 }
 
+/// Elements of the array of arguments, a line each.
+fn words<T: AsRef<str>>(args: &[T]) -> Result<String, Error> {
+    args.iter().try_fold(String::new(), |mut words, arg| {
+        words.push_str(&format!("        <string>{}</string>\n", text::xml(arg.as_ref())?));
+        Ok(words)
+    })
+}
+
+pub(super) fn passes(definition: &str, args: &[&str]) -> Result<bool, Error> {
+    Ok(definition.contains(&words(args)?))
+}
+
 /// The user's session at the screen, where agents live.
 fn domain(account: &Account) -> String {
     format!("gui/{}", account.id)
@@ -73,6 +82,10 @@ fn domain(account: &Account) -> String {
 
 fn service(label: &str, account: &Account) -> String {
     format!("{}/{label}", domain(account))
+}
+
+pub(super) fn probe(tool: &Tool<'_>, account: &Account) -> Result<(), Error> {
+    tool.probe(&args(["print", &domain(account)])).map(drop)
 }
 
 pub(super) fn install(
@@ -83,7 +96,7 @@ pub(super) fn install(
     changed: bool,
 ) -> Result<(), Error> {
     let (domain, service) = (domain(account), service(label, account));
-    tool.probe(&args(["print", &domain]))?;
+    probe(tool, account)?;
     write()?;
     let is_loaded = tool.ask(&args(["print", &service]))?.is_success();
     if is_loaded && !changed {

@@ -222,6 +222,44 @@ pub fn render(kind: Kind, spec: &Spec, account: &Account) -> Result<String, Erro
     }
 }
 
+/// Whether the service that is defined hands `words` to its program, one right after the other.
+///
+/// # Errors
+/// When there is a definition that cannot be read. Words that no definition can hold are in none.
+pub fn passes(kind: Kind, label: &str, account: &Account, words: &[&str]) -> Result<bool, Error> {
+    let path = definition_path(kind, label, account);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => {
+            return Err(Error::File {
+                operation: "read",
+                path,
+                source,
+            });
+        }
+    };
+    Ok(match kind {
+        Kind::Systemd => systemd::passes(&String::from_utf8_lossy(&bytes), words),
+        Kind::Launchd => launchd::passes(&String::from_utf8_lossy(&bytes), words),
+        Kind::TaskScheduler => task_scheduler::passes(&text::of_utf16_file(&bytes), words),
+    }
+    .unwrap_or(false))
+}
+
+/// Makes sure that there is a service manager which answers this user; changes nothing.
+///
+/// # Errors
+/// [`Error::Unavailable`] when there is none.
+pub fn probe(kind: Kind, account: &Account, runner: &dyn Runner) -> Result<(), Error> {
+    let tool = command::Tool::new(kind, runner);
+    match kind {
+        Kind::Systemd => systemd::probe(&tool),
+        Kind::Launchd => launchd::probe(&tool, account),
+        Kind::TaskScheduler => task_scheduler::probe(&tool),
+    }
+}
+
 /// Defines the service, makes it start at every login, and starts it now; does nothing twice.
 ///
 /// # Errors

@@ -25,10 +25,7 @@ pub(super) fn render(spec: &Spec) -> Result<String, Error> {
         command.push_str("/usr/bin/env ");
     }
     command.push_str(&text::unit_word(program)?);
-    for arg in &spec.args {
-        command.push(' ');
-        command.push_str(&text::unit_word(arg)?);
-    }
+    command.push_str(&words(&spec.args)?);
     let mut settings = String::new();
     for (name, value) in &spec.environment {
         let word = text::unit_word(&format!("{name}={value}"))?;
@@ -65,9 +62,27 @@ WantedBy=default.target
     ))
 }
 
+/// Words as they follow the program, each after a space.
+fn words<T: AsRef<str>>(args: &[T]) -> Result<String, Error> {
+    args.iter().try_fold(String::new(), |mut words, arg| {
+        words.push(' ');
+        words.push_str(&text::unit_word(arg.as_ref())?);
+        Ok(words)
+    })
+}
+
+/// Quotes around each word, and none inside, keep one from being found in another.
+pub(super) fn passes(definition: &str, args: &[&str]) -> Result<bool, Error> {
+    Ok(definition.contains(&words(args)?))
+}
+
 fn line(settings: &mut String, name: &str, value: &str) {
     // Writing to a string cannot fail.
     let _ = writeln!(settings, "{name}={value}");
+}
+
+pub(super) fn probe(tool: &Tool<'_>) -> Result<(), Error> {
+    tool.probe(&args(["--user", "show-environment"])).map(drop)
 }
 
 pub(super) fn install(
@@ -77,7 +92,7 @@ pub(super) fn install(
     changed: bool,
 ) -> Result<(), Error> {
     let unit = unit(label);
-    tool.probe(&args(["--user", "show-environment"]))?;
+    probe(tool)?;
     write()?;
     tool.call(&args(["--user", "daemon-reload"]))?;
     tool.call(&args(["--user", "enable", &unit]))?;
@@ -87,7 +102,7 @@ pub(super) fn install(
 }
 
 pub(super) fn stop(tool: &Tool<'_>, label: &str) -> Result<(), Error> {
-    tool.probe(&args(["--user", "show-environment"]))?;
+    probe(tool)?;
     tool.call(&args(["--user", "disable", "--now", &unit(label)]))?;
     Ok(())
 }

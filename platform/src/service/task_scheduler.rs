@@ -11,7 +11,6 @@ pub(super) fn path(label: &str, account: &Account) -> PathBuf {
 }
 
 pub(super) fn render(spec: &Spec, account: &Account) -> Result<String, Error> {
-    let arguments: Vec<_> = spec.args.iter().map(|arg| text::windows_arg(arg)).collect();
     // Named in the trigger too: a task for everybody's logon could be registered by an administrator only.
     let user = text::xml(&account.name)?;
     Ok(format!(
@@ -55,8 +54,26 @@ pub(super) fn render(spec: &Spec, account: &Account) -> Result<String, Error> {
 "#,
         description = text::xml(&spec.description)?,
         program = text::xml(text::path(&spec.program)?)?,
-        arguments = text::xml(&arguments.join(" "))?,
+        arguments = words(&spec.args)?,
     ))
+}
+
+/// Words as they stand in a command line.
+fn words<T: AsRef<str>>(args: &[T]) -> Result<String, Error> {
+    let words: Vec<_> = args.iter().map(|arg| text::windows_arg(arg.as_ref())).collect();
+    text::xml(&words.join(" "))
+}
+
+pub(super) fn passes(definition: &str, args: &[&str]) -> Result<bool, Error> {
+    let line = definition.split_once("<Arguments>").map(|(_, rest)| rest);
+    let line = line.and_then(|rest| rest.split_once("</Arguments>"));
+    let wanted = format!(" {} ", words(args)?);
+    Ok(line.is_some_and(|(line, _)| format!(" {line} ").contains(&wanted)))
+}
+
+/// Task Scheduler serves everybody; what can be missing is its tool.
+pub(super) fn probe(tool: &Tool<'_>) -> Result<(), Error> {
+    tool.ask(&args(["/Query", "/?"])).map(drop)
 }
 
 pub(super) fn install(

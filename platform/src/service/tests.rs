@@ -198,17 +198,56 @@ fn installing_a_unit_enables_and_starts_it_and_a_second_time_restarts_nothing() 
 }
 
 #[test]
+fn a_definition_tells_which_words_it_passes() {
+    let homes = [
+        "/home/a",
+        "/home/ab",
+        "/home/a b/&<>\\",
+        "/home/100%",
+        "/home/\"q\"",
+        r"C:\users\a\",
+        "/opt",
+    ];
+    for kind in KINDS {
+        for home in homes {
+            let folder = tempfile::tempdir().unwrap();
+            let account = account(folder.path());
+            let words = |words: &[&str]| passes(kind, "gem-setup", &account, words).unwrap();
+            assert!(!words(&["--home", home]), "{kind}: there is none");
+            for args in [["serve", "--home", home, "--last"].as_slice(), &["--home", home]] {
+                let spec = Spec {
+                    program: PathBuf::from("/opt/--home /home/a/gem-setup"),
+                    args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+                    ..spec()
+                };
+                install(kind, &spec, &account, &Script::default()).unwrap();
+                for other in homes {
+                    assert_eq!(words(&["--home", other]), other == home, "{kind}: `{home}`, `{other}`");
+                }
+                assert!(
+                    !words(&["--home", "a\nb"]) && !words(&["home", home]) && words(&[home]),
+                    "{kind}: `{home}`"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn without_a_service_manager_nothing_is_written_and_the_way_out_is_told() {
     let home = tempfile::tempdir().unwrap();
     let account = account(home.path());
     let no_bus = || said(1, "Failed to connect to bus: No medium found");
-    for (kind, answer) in [
-        (Kind::Systemd, absent()),
-        (Kind::Systemd, no_bus()),
-        (Kind::Launchd, absent()),
-        (Kind::Launchd, said(113, "Domain does not support specified action")),
+    let no_domain = || said(113, "Domain does not support specified action");
+    for (kind, answer, again) in [
+        (Kind::Systemd, absent(), absent()),
+        (Kind::Systemd, no_bus(), no_bus()),
+        (Kind::Launchd, absent(), absent()),
+        (Kind::Launchd, no_domain(), no_domain()),
     ] {
         let error = install(kind, &spec(), &account, &Script::of([answer])).unwrap_err();
+        let asked = probe(kind, &account, &Script::of([again])).unwrap_err();
+        assert_eq!(asked.to_string(), error.to_string());
         assert!(matches!(error, Error::Unavailable { .. }), "{error}");
         assert!(error.advice().is_some(), "{error}");
         assert!(!definition_path(kind, "gem-setup", &account).exists());

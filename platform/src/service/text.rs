@@ -84,6 +84,14 @@ pub(super) fn utf16_file(text: &str) -> Vec<u8> {
         .collect()
 }
 
+/// The text of a file that [`utf16_file`] made, as far as it is one.
+pub(super) fn of_utf16_file(bytes: &[u8]) -> String {
+    let units = bytes.as_chunks().0.iter().map(|pair| u16::from_le_bytes(*pair));
+    char::decode_utf16(units)
+        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,7 +23,7 @@ pub use requirements::requirements;
 pub use venv::Venv;
 
 use super::lit::{LIST_LIMIT, output_of};
-use super::{CommandLine, Error, Runtime, RuntimeName};
+use super::{CommandLine, Error, Runtime, RuntimeName, is_listed};
 use crate::catalog::{HuggingFace, Model};
 use crate::environment::Environment;
 use crate::progress::Progress;
@@ -115,7 +115,7 @@ impl LitertLm {
         };
         progress.finish(STEP);
         ended.map_err(|error| error.into_runtime_error(&command))?;
-        if !self.is_present(&model.name) && !self.list(false).await?.contains(&model.name) {
+        if !self.is_present(&model.name) && !is_listed(&self.list(false).await?, &model.name) {
             return Err(Error::NotListed {
                 runtime: RuntimeName::LitertLm,
                 model: model.name.clone(),

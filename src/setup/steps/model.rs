@@ -63,11 +63,11 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
         return Inspection::needed(plan, vec![unasked(setup)]);
     }
     match setup.listing().await {
-        Ok(text) if text.contains(name.as_str()) && is_another_file(setup) => {
+        Ok(text) if name.is_in(&text) && is_another_file(setup) => {
             let detail = format!("`{name}` is there, but was imported from another file or not completely");
             Inspection::needed(plan, vec![Check::fail(ID, TITLE, detail, REINSTALL)])
         }
-        Ok(text) if text.contains(name.as_str()) => {
+        Ok(text) if name.is_in(&text) => {
             let detail = format!("`{name}` is there");
             Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)])
         }
@@ -125,7 +125,7 @@ async fn copy(setup: &mut Setup<'_>, bundled: BundledModel) -> Result<bool, Fail
     copied.map_err(|error| Failure::new(Kind::Unexpected, format!("cannot copy the model: {error}")))??;
     setup.forget_listing();
     let listing = setup.listing().await;
-    Ok(listing.is_ok_and(|text| text.contains(setup.choices.model.as_str())))
+    Ok(listing.is_ok_and(|text| setup.choices.model.is_in(&text)))
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
@@ -138,6 +138,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         )
         .with_hint("run the command again with `--accept-terms`"));
     }
+    claim(setup)?;
     if let Some(bundled) = bundled(setup) {
         let from = shown(bundled.bundle());
         if copy(setup, bundled).await? {
@@ -160,4 +161,15 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         "pulled"
     };
     Ok(format!("{verb} `{}`", model.name))
+}
+
+/// Puts on record that the model is gem-setup's to delete, before there is anything of it: a pull may be cut short. One that was
+/// there before, whoever pulled it, is not.
+fn claim(setup: &mut Setup<'_>) -> Result<(), Failure> {
+    let name = &setup.choices.model;
+    if !setup.state.pulled.contains(name) && !setup.layout.models().join(name).exists() {
+        setup.state.pulled.push(name.clone());
+        setup.state.write(&setup.layout.state_file())?;
+    }
+    Ok(())
 }

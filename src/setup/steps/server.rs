@@ -33,8 +33,10 @@ pub(in crate::setup) fn wanted(setup: &Setup<'_>) -> ServerIdentity {
     ServerIdentity {
         port: setup.choices.port,
         runtime: setup.choices.runtime.to_string(),
-        model: setup.choices.model.clone(),
+        model: setup.choices.model.to_string(),
         direct: setup.choices.direct,
+        // The gateway's options are the business of whoever started it.
+        options: None,
     }
 }
 
@@ -60,12 +62,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
                 process.pid,
                 process.command.join(" ")
             );
-            not_running(
-                setup,
-                detail,
-                &format!("delete {}, then {START}", shown(&setup.layout.pid_file())),
-            )
-            .await
+            not_running(setup, detail, START).await
         }
         Ok(Running::No) => {
             let detail = match PidFile::read(&setup.layout.pid_file()) {
@@ -151,7 +148,7 @@ fn bare(setup: &Setup<'_>, pid: u32, port: u16) -> Inspection {
 async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspection {
     let pid = record.process.pid;
     let wanted = wanted(setup);
-    if record.server != wanted {
+    if !record.server.satisfies(&wanted) {
         let detail = format!(
             "pid {pid} serves port {} with {}, but port {} with {} was installed",
             record.server.port, record.server.runtime, wanted.port, wanted.runtime
@@ -246,7 +243,8 @@ async fn inspect_health(wanted: &ServerIdentity, record: &ServerRecord) -> Check
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    if !matches!(observe(&setup.layout), Ok(Running::No)) {
+    // What a stale pid file names is none of ours to stop, and the server writes another.
+    if !matches!(observe(&setup.layout), Ok(Running::No | Running::Foreign(_))) {
         supervise::stop(&setup.layout, GRACE).await?;
     }
     let request = StartRequest {

@@ -104,6 +104,7 @@ fn identity_of(port: u16) -> ServerIdentity {
         runtime: "lit".to_owned(),
         model: MODEL.to_owned(),
         direct: false,
+        options: None,
     }
 }
 

@@ -1,0 +1,104 @@
+//! `service` and what it means for a server that runs already, with a script that answers for systemd.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use gem_platform::process::is_alive;
+
+use super::harness::{Gem, Home, assert_says};
+
+/// Writes down its arguments, and whether the home has a server at that moment.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+if [ -e "$HOME/.gemini/tmp/litert-server.pid" ]; then state=served; else state=free; fi
+echo "$* $state" >> "$HOME/../calls"
+case "$*" in
+    *show-environment*) [ ! -e "$HOME/../no-systemd" ] ;;
+    *MainPID*) echo "MainPID=$(cat "$HOME/../main-pid" 2>/dev/null || echo 0)" ;;
+esac
+"#;
+
+fn with_systemd(home: &Home, args: &[&str]) -> Gem {
+    let bin = home.beside("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let program = bin.join("systemctl");
+    fs::write(&program, SYSTEMCTL).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let config = home.path().join(".config");
+    home.gem(args).env("PATH", path).env("XDG_CONFIG_HOME", config)
+}
+
+fn unit(home: &Home) -> PathBuf {
+    home.path().join(".config/systemd/user/gem-setup.service")
+}
+
+fn calls(home: &Home) -> Vec<String> {
+    let calls = fs::read_to_string(home.beside("calls")).unwrap_or_default();
+    calls.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_server_that_runs_makes_way_for_the_service() {
+    let home = Home::serving();
+    let processes = home.processes();
+    with_systemd(&home, &["service", "install"]).ok();
+    assert!(!processes.iter().any(is_alive));
+    assert_eq!(calls(&home).last().unwrap(), "--user restart gem-setup.service free");
+    let written = fs::read_to_string(unit(&home)).unwrap();
+    assert_says(&written, &["\"serve\"", "\"--foreground\"", &home.port.to_string()]);
+}
+
+#[test]
+fn uninstall_removes_the_service_of_this_home_and_of_no_other() {
+    let home = Home::installed();
+    with_systemd(&home, &["service", "install"]).ok();
+    let own = fs::read_to_string(unit(&home)).unwrap();
+    let path = home.path();
+    let path = path.to_str().unwrap();
+    for other in [
+        own.replace(&format!("\"{path}\""), &format!("\"{path}b\"")),
+        own.replace(&format!("\"{path}\""), &format!("\"{path}/in\"")),
+        format!("[Service]\nExecStart=:\"{path}/bin/gem-setup\" \"serve\" \"--home\" \"/elsewhere\"\n"),
+    ] {
+        fs::write(unit(&home), &other).unwrap();
+        with_systemd(&home, &["uninstall"]).ok();
+        assert_eq!(fs::read_to_string(unit(&home)).unwrap(), other);
+    }
+    fs::write(unit(&home), own).unwrap();
+    with_systemd(&home, &["uninstall"]).ok();
+    assert!(!unit(&home).exists());
+    assert!(
+        calls(&home)
+            .iter()
+            .any(|call| call.contains("disable --now gem-setup.service"))
+    );
+}
+
+#[test]
+fn the_services_own_server_is_left_alone() {
+    let home = Home::serving();
+    let processes = home.processes();
+    home.write(&unit(&home), "[Service]\n");
+    fs::write(home.beside("main-pid"), processes[1].pid.to_string()).unwrap();
+    with_systemd(&home, &["service", "install"]).ok();
+    assert!(processes.iter().all(is_alive));
+}
+
+#[test]
+fn where_there_can_be_no_service_the_server_goes_on() {
+    let home = Home::serving();
+    fs::write(home.beside("no-systemd"), "").unwrap();
+    with_systemd(&home, &["service", "install"]).ends(1);
+    assert!(home.processes().iter().all(is_alive));
+    assert!(!unit(&home).exists());
+}
+
+#[test]
+fn a_service_whose_place_is_taken_says_so() {
+    let home = Home::serving();
+    let run = home.gem(&["serve"]).env("NOTIFY_SOCKET", "/nowhere").ends(9);
+    assert_says(&run.stderr, &["gem-setup service install"]);
+    home.gem(&["serve"]).ok();
+}
