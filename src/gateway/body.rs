@@ -70,11 +70,21 @@ pub(super) enum ReplyBody {
     Client(reqwest::Body),
     /// Made as it goes.
     Pieces(Pieces),
+    /// The beginning in memory, the rest as it arrives.
+    Begun(Bytes, Box<ReplyBody>),
 }
 
 impl ReplyBody {
     pub(super) const fn whole(bytes: Bytes) -> Self {
         Self::Whole(bytes)
+    }
+
+    /// `beginning`, and `rest` if there is one.
+    pub(super) fn begun(beginning: Bytes, rest: Option<Self>) -> Self {
+        match rest {
+            None => Self::Whole(beginning),
+            Some(rest) => Self::Begun(beginning, Box::new(rest)),
+        }
     }
 }
 
@@ -91,6 +101,10 @@ impl Body for ReplyBody {
                 let piece = ready!(pieces.as_mut().poll_next(cx));
                 Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
             }
+            Self::Begun(beginning, rest) => match take_frame(beginning) {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => Pin::new(&mut **rest).poll_frame(cx),
+            },
         }
     }
 
@@ -100,6 +114,7 @@ impl Body for ReplyBody {
             Self::Link(body) => body.is_end_stream(),
             Self::Client(body) => body.is_end_stream(),
             Self::Pieces(_) => false,
+            Self::Begun(beginning, rest) => beginning.is_empty() && rest.is_end_stream(),
         }
     }
 
@@ -108,13 +123,31 @@ impl Body for ReplyBody {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Link(body) => body.size_hint(),
             Self::Client(body) => body.size_hint(),
-            Self::Pieces(_) => SizeHint::default(),
+            // The length of one that has begun is announced by the server that it comes from.
+            Self::Pieces(_) | Self::Begun(..) => SizeHint::default(),
         }
     }
 }
 
 fn take_frame(bytes: &mut Bytes) -> Option<Frame<Bytes>> {
     (!bytes.is_empty()).then(|| Frame::data(std::mem::take(bytes)))
+}
+
+/// Reads the beginning of `body`, a server's: at most `limit` bytes, or what comes within `time`. What is left is given too; there
+/// is none after the end and after a fault.
+pub(super) async fn read_beginning(mut body: ReplyBody, limit: usize, time: Duration) -> (Bytes, Option<ReplyBody>) {
+    let mut beginning = BytesMut::new();
+    let read = async {
+        while beginning.len() < limit {
+            match body.frame().await {
+                Some(Ok(frame)) => beginning.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                Some(Err(_)) | None => return true,
+            }
+        }
+        false
+    };
+    let is_over = timeout(time, read).await.unwrap_or(false);
+    (beginning.freeze(), (!is_over).then_some(body))
 }
 
 /// Reads `body` whole: at most `limit` bytes within `time`.

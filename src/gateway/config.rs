@@ -48,7 +48,8 @@ pub struct Limits {
     pub routed_body: usize,
     /// Within this time after the last reply a request's head must have come; half a second more or less.
     pub head_time: Duration,
-    /// Within this time the body of a request to the local model must have come.
+    /// Within this time a body that is read whole must have come: of a request to the local model or to a model that has to be
+    /// decided upon, and of an upstream's error.
     pub body_time: Duration,
     /// Requests that wait for the engine.
     pub engine_queue: usize,

@@ -11,6 +11,7 @@ mod body;
 mod cache;
 mod chains;
 mod classification;
+mod coding;
 mod config;
 mod connection;
 mod engine;

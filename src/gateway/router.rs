@@ -84,9 +84,9 @@ pub enum Failed {
     Refused {
         /// A status of 400 or more.
         status: StatusCode,
-        /// The reply's header fields.
+        /// The reply's header fields, as they came.
         headers: HeaderMap,
-        /// The reply's body, cut at 1 MiB.
+        /// The reply's body: inflated if it came compressed, what came of it in time, at most 1 MiB.
         body: Bytes,
     },
     /// No connection: the upstream has not seen the request.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -12,6 +11,7 @@ use hyper::{Request, Response, Uri};
 use jiff::Timestamp;
 
 use crate::gateway::body::{self, Outgoing, ReplyBody};
+use crate::gateway::coding;
 use crate::gateway::reply::{Fault, Reply};
 use crate::gateway::router::{Call, Choice, Failed, Next, OVERRIDE, Route};
 use crate::gateway::service::Shared;
@@ -24,7 +24,7 @@ const LATENCY: HeaderName = HeaderName::from_static("x-gem-latency-ms");
 const FALLBACK: HeaderName = HeaderName::from_static("x-gem-fallback");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
 
-/// The beginning of an error that a route gets to see, in bytes.
+/// The beginning of an error that a route gets to see, in bytes, both as it comes and inflated.
 const ERROR_BODY: usize = 1024 * 1024;
 
 /// Passes a request on as it is.
@@ -64,6 +64,7 @@ async fn routed(shared: &Arc<Shared>, model: &str, method: &str, request: Reques
     let limits = &shared.config.limits;
     let body = body::read(body, limits.routed_body, limits.body_time).await?;
     parts.headers.remove(CONTENT_LENGTH);
+    coding::accept_readable(&mut parts.headers);
     let call = Call {
         model: model.to_owned(),
         method: method.to_owned(),
@@ -111,17 +112,18 @@ async fn attempt_one(shared: &Shared, attempt: Parts, body: &Bytes) -> (Option<F
     match shared.upstream.send(attempt, Outgoing::Whole(body.clone())).await {
         Ok(reply) if reply.status().is_client_error() || reply.status().is_server_error() => {
             let (parts, body) = reply.into_parts();
-            let body = Limited::new(body, ERROR_BODY)
-                .collect()
-                .await
-                .map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
+            let (begun, rest) = body::read_beginning(body, ERROR_BODY, shared.config.limits.body_time).await;
             let failed = Failed::Refused {
                 status: parts.status,
                 headers: parts.headers.clone(),
-                body: body.clone(),
+                body: coding::decoded(&parts.headers, &begun, ERROR_BODY),
             };
-            let mut reply = Response::from_parts(parts, ReplyBody::whole(body));
-            reply.headers_mut().remove(CONTENT_LENGTH);
+            let is_whole = rest.is_none();
+            let mut reply = Response::from_parts(parts, ReplyBody::begun(begun, rest));
+            if is_whole {
+                // It may have been announced as longer than it came.
+                reply.headers_mut().remove(CONTENT_LENGTH);
+            }
             (Some(failed), Ok(reply))
         }
         Ok(reply) => (None, Ok(reply)),
