@@ -95,6 +95,7 @@ impl ChainRouter {
             asks,
             told: None,
             walk: Some(walk),
+            answered: false,
             end: None,
         };
         route.advance().await;
@@ -142,6 +143,7 @@ struct OnChain {
     asks: mpsc::Receiver<Question>,
     told: Option<oneshot::Sender<Result<(), Refusal<()>>>>,
     walk: Option<JoinHandle<Walk<(), ()>>>,
+    answered: bool,
     end: Option<String>,
 }
 
@@ -172,11 +174,12 @@ impl OnChain {
 
 impl Drop for OnChain {
     fn drop(&mut self) {
-        if let Some(walk) = self.walk.take() {
-            // A walk that was told of an answer has only to note it; any other has nobody left to walk for.
-            if self.told.is_some() {
-                walk.abort();
-            }
+        // A walk that was told of an answer has only to note it; any other, also one that waits before it asks again, has
+        // nobody left to walk for.
+        if let Some(walk) = self.walk.take()
+            && !self.answered
+        {
+            walk.abort();
         }
     }
 }
@@ -194,6 +197,7 @@ impl Route for OnChain {
     }
 
     fn answered(&mut self) {
+        self.answered = true;
         self.tell(Ok(()));
     }
 

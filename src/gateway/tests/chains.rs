@@ -9,10 +9,11 @@ use flate2::Compression;
 use flate2::read::{GzEncoder, ZlibEncoder};
 use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn, reply};
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Response};
+use hyper::header::HeaderMap;
+use hyper::{Method, Response, StatusCode};
 
-use super::{Running, prompt};
-use crate::gateway::{ChainRouter, Config};
+use super::{Running, eventually, prompt};
+use crate::gateway::{Call, ChainRouter, Config, Failed, UpstreamRouter};
 use crate::router::consent::TellClient;
 use crate::router::fallback::OnFallback;
 use crate::router::{ClassifierChoice, ModelAvailability, Models, Router};
@@ -115,4 +116,35 @@ async fn the_client_gets_a_compressed_error_as_it_came() {
     assert_eq!(got.body, gzip(PER_DAY));
     assert!(got.header("x-gem-fallback").contains(FLASH), "{got:?}");
     assert_eq!(asked(&upstream), generated(&[PRO]));
+}
+
+#[tokio::test]
+async fn a_retry_after_of_nothing_is_no_reason_to_hurry() {
+    let upstream = pro_fails(503, &[("retry-after", "0")], b"busy".to_vec()).await;
+    let gateway = Running::start(before(&upstream, chains(OnFallback::Silent, Duration::ZERO))).await;
+    // Nobody may wait here, so nothing is repeated.
+    assert_eq!(gateway.post(AUTO, prompt(COMPLEX)).await.text(), "fine");
+    assert_eq!(asked(&upstream), generated(&[PRO, FLASH]));
+}
+
+#[tokio::test]
+async fn a_walk_that_waits_ends_when_its_client_leaves() {
+    let router = chains(OnFallback::Silent, Duration::from_secs(3600));
+    let call = Call {
+        model: "auto-gemini-2.5".to_owned(),
+        method: "generateContent".to_owned(),
+        headers: HeaderMap::new(),
+        body: prompt(COMPLEX).into(),
+    };
+    let mut route = router.begin(call).await;
+    let failure = Failed::Refused {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(br#"{"error": {"message": "Please retry in 200s"}}"#),
+    };
+    let waits = tokio::time::timeout(Duration::from_millis(50), route.failed(&failure));
+    assert!(waits.await.is_err());
+    assert_eq!(Arc::strong_count(&router.router), 2, "held by the walk");
+    drop(route);
+    eventually(|| Arc::strong_count(&router.router) == 1).await;
 }
