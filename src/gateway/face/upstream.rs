@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::gateway::body::{self, Outgoing, ReplyBody};
 use crate::gateway::coding;
 use crate::gateway::reply::{Fault, Reply};
-use crate::gateway::router::{Call, Choice, Failed, Next, OVERRIDE, Route};
+use crate::gateway::router::{Call, Choice, Failed, Handling, Next, OVERRIDE, Route};
 use crate::gateway::service::Shared;
 use crate::gateway::upstream::SendFailure;
 use crate::router::DecisionRecord;
@@ -46,9 +46,19 @@ pub(in crate::gateway) async fn call(
 ) -> Result<Reply, Fault> {
     let length = request.headers().get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    if shared.config.router.takes_part(model, method, length) {
-        return routed(shared, model, method, request).await;
+    match shared.config.router.handling(model, method, length) {
+        Handling::Routed => routed(shared, model, method, request).await,
+        Handling::AsAsked => streamed(shared, model, request).await,
+        Handling::Renamed(meant) => {
+            let (parts, body) = request.into_parts();
+            let parts = attempt_parts(&parts, &meant, method)?;
+            streamed(shared, &meant, Request::from_parts(parts, body)).await
+        }
     }
+}
+
+/// Passes a call of `model` on as it is.
+async fn streamed(shared: &Shared, model: &str, request: Request<Incoming>) -> Result<Reply, Fault> {
     let mut reply = pass(shared, request).await?;
     let headers = reply.headers_mut();
     if let Ok(model) = HeaderValue::try_from(model) {

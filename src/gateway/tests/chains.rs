@@ -148,3 +148,35 @@ async fn a_walk_that_waits_ends_when_its_client_leaves() {
     drop(route);
     eventually(|| Arc::strong_count(&router.router) == 1).await;
 }
+
+#[tokio::test]
+async fn an_alias_is_resolved_for_every_method_whatever_the_body() {
+    let upstream = UpstreamStandIn::start(|request| async {
+        request.into_body().collect().await.unwrap();
+        Some(reply(200, "fine"))
+    })
+    .await
+    .unwrap();
+    for on_fallback in [OnFallback::Policy, OnFallback::Never] {
+        let gateway = Running::start(before(&upstream, chains(on_fallback, Duration::ZERO))).await;
+        for (asked, body) in [
+            ("flash:countTokens?key=k", prompt("hi")),
+            ("flash:generateContent?key=k", prompt("hi")),
+            ("flash:generateContent?key=k", prompt(&"x".repeat(5 << 20))),
+        ] {
+            let got = gateway.post(&format!("/v1beta/models/{asked}"), body).await;
+            assert_eq!(got.status, 200, "{asked}");
+            let seen = upstream.seen().pop().unwrap().uri.to_string();
+            let (_, rest) = asked.split_once(':').unwrap();
+            let model = got.header("x-gem-model");
+            assert!(model.starts_with("gemini-"), "{model}");
+            assert_eq!(seen, format!("/v1beta/models/{model}:{rest}"));
+            assert_eq!(got.header("x-gem-source"), "override");
+        }
+        let chunked = "POST /v1/models/flash:generateContent HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\
+             Connection: close\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+        assert!(gateway.raw(chunked).await.starts_with("HTTP/1.1 200"));
+        let seen = upstream.seen().pop().unwrap().uri.to_string();
+        assert!(seen.starts_with("/v1/models/gemini-"), "{seen}");
+    }
+}

@@ -13,7 +13,7 @@ use hyper::body::Frame;
 use hyper::{Method, Response, StatusCode};
 
 use super::{Running, prompt};
-use crate::gateway::{BoxFuture, Call, Choice, Config, Failed, Next, Route, UpstreamRouter};
+use crate::gateway::{BoxFuture, Call, Choice, Config, Failed, Handling, Next, Route, UpstreamRouter};
 use crate::router::{AnsweredBy, Tier};
 
 /// Sends `auto` to these models in turn.
@@ -34,8 +34,12 @@ impl Chain {
 }
 
 impl UpstreamRouter for Chain {
-    fn takes_part(&self, model: &str, _method: &str, _length: Option<u64>) -> bool {
-        model == "auto"
+    fn handling(&self, model: &str, _method: &str, _length: Option<u64>) -> Handling {
+        if model == "auto" {
+            Handling::Routed
+        } else {
+            Handling::AsAsked
+        }
     }
 
     fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {
