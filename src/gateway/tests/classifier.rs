@@ -148,6 +148,24 @@ async fn waiting_for_an_engine_that_never_starts_counts_against_the_deadline() {
         .error(504, "DEADLINE_EXCEEDED");
 }
 
+    gateway.state(EngineState::CrashLoop);
+    let got = gateway.post(GENERATE, classification("x")).await;
+    got.error(503, "UNAVAILABLE");
+    assert_eq!(got.header("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn a_full_queue_is_said_to_be_one_where_an_error_is_wanted() {
+    let engine = EngineStandIn::start(vec![Say::Hang]).await.unwrap();
+    let gateway = Running::before(&engine, |config| {
+        config.limits.engine_queue = 0;
+        config.on_classifier_failure = OnClassifierFailure::Error;
+    })
+    .await;
+    gateway.leave(&engine, prompt("takes the place")).await;
+    let got = gateway.post(GENERATE, classification("x")).await;
+    got.error(429, "RESOURCE_EXHAUSTED");
+    assert_eq!(got.header("retry-after"), "1");
 #[tokio::test]
 async fn an_engine_killed_in_the_middle_is_asked_again_when_it_is_back() {
     let first = EngineStandIn::start(vec![Say::Hang]).await.unwrap();
