@@ -32,7 +32,7 @@ pub struct DecisionRecord {
     pub time: Timestamp,
     /// Which strategy decided.
     pub source: String,
-    /// The model decided upon, or the tier's alias where the client resolves it.
+    /// The model that was asked in the end, or the tier's alias where the client resolves it.
     pub model: String,
     /// The tier if one was chosen.
     pub tier: Option<Tier>,

@@ -133,7 +133,9 @@ impl Classification<'_> {
     fn reply(&self, by: AnsweredBy, tier: Tier, reasoning: &str) -> Reply {
         let Self { shared, prompt, .. } = self;
         shared.metrics.classified(by);
-        shared.decisions.record(self.decision(by, tier, reasoning));
+        if !prompt.is_own {
+            shared.decisions.record(self.decision(by, tier, reasoning));
+        }
         let text = render(tier, reasoning, shared.config.engine_model(), prompt.stream);
         let mut reply = reply(text, prompt.stream);
         reply

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::gateway::body::{self, Outgoing, ReplyBody};
 use crate::gateway::coding;
 use crate::gateway::reply::{Fault, Reply};
-use crate::gateway::router::{Call, Choice, Failed, Handling, Next, OVERRIDE, Route};
+use crate::gateway::router::{Call, Failed, Handling, Next, OVERRIDE, Route};
 use crate::gateway::service::Shared;
 use crate::gateway::upstream::SendFailure;
 use crate::router::DecisionRecord;
@@ -81,8 +81,12 @@ async fn routed(shared: &Arc<Shared>, model: &str, method: &str, request: Reques
         headers: parts.headers.clone(),
         body: body.clone(),
     };
-    let mut route = shared.config.router.begin(call).await;
-    record(shared, route.choice());
+    let mut logged = Logged {
+        shared,
+        time: Timestamp::now(),
+        route: shared.config.router.begin(call).await,
+    };
+    let route = logged.route.as_mut();
     let mut attempts = 1;
     loop {
         let attempt = attempt_parts(&parts, &route.choice().model, method)?;
@@ -95,7 +99,7 @@ async fn routed(shared: &Arc<Shared>, model: &str, method: &str, request: Reques
             Some(failed) => route.failed(failed).await,
         };
         match next {
-            Next::GiveUp => return label(reply, route.as_ref(), attempts),
+            Next::GiveUp => return label(reply, route, attempts),
             Next::Ask => attempts += 1,
         }
     }
@@ -171,17 +175,27 @@ fn label(reply: Result<Reply, Fault>, route: &dyn Route, attempts: u32) -> Resul
     Ok(reply)
 }
 
-fn record(shared: &Shared, choice: &Choice) {
-    shared.decisions.record(DecisionRecord {
-        time: Timestamp::now(),
-        source: choice.source.clone(),
-        model: choice.model.clone(),
-        tier: choice.tier,
-        latency_ms: milliseconds(choice.latency),
-        answered_by: choice.answered_by,
-        reasoning: choice.reasoning.clone(),
-        request: choice.request.clone().filter(|_| shared.config.log_requests),
-    });
+/// A route whose decision is logged once it is over, whatever comes of it: then it is known which model was asked last.
+struct Logged<'a> {
+    shared: &'a Shared,
+    time: Timestamp,
+    route: Box<dyn Route>,
+}
+
+impl Drop for Logged<'_> {
+    fn drop(&mut self) {
+        let choice = self.route.choice();
+        self.shared.decisions.record(DecisionRecord {
+            time: self.time,
+            source: choice.source.clone(),
+            model: choice.model.clone(),
+            tier: choice.tier,
+            latency_ms: milliseconds(choice.latency),
+            answered_by: choice.answered_by,
+            reasoning: choice.reasoning.clone(),
+            request: choice.request.clone().filter(|_| self.shared.config.log_requests),
+        });
+    }
 }
 
 fn milliseconds(time: Duration) -> u64 {

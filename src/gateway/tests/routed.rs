@@ -157,6 +157,13 @@ async fn models_that_fail_are_followed_by_the_router_s_next() {
     assert!(
         matches!(&failures[..], [Failed::Refused { status, body, .. }] if *status == 429 && body.ends_with(b"429}}"))
     );
+    drop(failures);
+    let decisions = gateway.finish().await;
+    assert_eq!(
+        (decisions.len(), &decisions[0]["model"]),
+        (1, &"b".into()),
+        "the one that answered"
+    );
 }
 
 #[tokio::test]
