@@ -50,8 +50,10 @@ pub struct Limits {
     /// Within this time after the last reply a request's head must have come; half a second more or less.
     pub head_time: Duration,
     /// Within this time a body that is read whole must have come: of a request to the local model or to a model that has to be
-    /// decided upon, and of an upstream's error.
+    /// decided upon, and of an upstream's error. In a request's body that streams through, no pause may be longer.
     pub body_time: Duration,
+    /// In a reply that streams through, no pause may be longer: a hosted model may think for a while before its next words.
+    pub stream_idle: Duration,
     /// Requests that wait for the engine.
     pub engine_queue: usize,
     /// Requests the engine is given at a time.
@@ -77,6 +79,7 @@ impl Default for Limits {
             routed_body: 64 * 1024 * 1024,
             head_time: Duration::from_secs(30),
             body_time: Duration::from_secs(30),
+            stream_idle: Duration::from_secs(600),
             engine_queue: 64,
             engine_concurrency: 1,
             prompt_time: Duration::from_secs(300),

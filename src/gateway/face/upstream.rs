@@ -10,7 +10,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, Uri};
 use jiff::Timestamp;
 
-use crate::gateway::body::{self, Outgoing, ReplyBody};
+use crate::gateway::body::{self, Idle, Outgoing, ReplyBody};
 use crate::gateway::coding;
 use crate::gateway::reply::{Fault, Reply};
 use crate::gateway::router::{Call, Failed, Handling, Next, OVERRIDE, Route};
@@ -30,6 +30,7 @@ const ERROR_BODY: usize = 1024 * 1024;
 /// Passes a request on as it is.
 pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<Incoming>) -> Result<Reply, Fault> {
     let (parts, body) = request.into_parts();
+    let body = Idle::new(body, shared.config.limits.body_time);
     shared
         .upstream
         .send(parts, Outgoing::Client(body))
@@ -146,6 +147,7 @@ async fn attempt_one(shared: &Shared, attempt: Parts, body: &Bytes) -> (Option<F
             let failed = match failure {
                 SendFailure::Unreachable(reason) => Failed::Unreachable(reason),
                 SendFailure::Broken(reason) => Failed::Broken(reason),
+                SendFailure::Stalled => Failed::Broken(failure.to_string()),
             };
             (Some(failed), Err(fault))
         }
@@ -203,8 +205,11 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 fn fault(shared: &Shared, failure: &SendFailure) -> Fault {
-    Fault::Upstream {
-        host: shared.upstream.host().to_owned(),
-        reason: failure.to_string(),
+    match failure {
+        SendFailure::Stalled => Fault::SlowBody,
+        SendFailure::Unreachable(_) | SendFailure::Broken(_) => Fault::Upstream {
+            host: shared.upstream.host().to_owned(),
+            reason: failure.to_string(),
+        },
     }
 }
