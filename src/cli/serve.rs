@@ -178,10 +178,12 @@ async fn serve(mut config: SuperviseConfig, gateway: Option<Config>, port: u16) 
         supervise::reached(&mut asked_to_end, Shutdown::Graceful).await;
     });
     let mut asked_again = shutdown.clone();
-    let both = async { tokio::join!(supervise::run(config, status, shutdown), answering) };
+    // A gateway that fails leaves the supervisor nothing to do: dropping it ends the child.
+    let answering = async { answering.await.map_err(Failure::from) };
+    let both = async { tokio::try_join!(async { Ok(supervise::run(config, status, shutdown).await) }, answering) };
     let mut both = std::pin::pin!(both);
     tokio::select! {
-        ((), answered) = &mut both => Ok(answered?),
+        both = &mut both => both.map(|_| ()),
         // Open requests are not waited for; the child is killed within the supervisor's next breath.
         () = supervise::reached(&mut asked_again, Shutdown::Immediate) => {
             let _ = tokio::time::timeout(LAST_BREATH, both).await;
