@@ -107,7 +107,8 @@ fn every_routed_request_is_one_decision_that_names_the_model_asked_in_the_end() 
     scene.upstream.fail(per_day(PRO));
     scene.generate("auto-gemini-2.5", COMPLEX);
     scene.home.gem(&["stop"]).ok();
-    let text = std::fs::read_to_string(scene.home.layout().decisions_file()).unwrap();
+    let file = scene.home.layout().decisions_file();
+    let text = std::fs::read_to_string(&file).unwrap();
     let decisions: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let models: Vec<&Value> = decisions.iter().map(|decision| &decision["model"]).collect();
     assert_eq!(models, [FLASH, FLASH], "{text}");
@@ -115,6 +116,12 @@ fn every_routed_request_is_one_decision_that_names_the_model_asked_in_the_end() 
         (&decisions[1]["tier"], &decisions[1]["source"]),
         (&json!("pro"), &json!("gemma-classifier"))
     );
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let mode = std::fs::metadata(&file).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600, "it may hold what people asked");
+    }
 }
 
 #[test]
