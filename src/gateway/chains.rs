@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::router::{BoxFuture, Call, Choice, Failed, Next, Route, UpstreamRouter};
+use super::router::{BoxFuture, Call, Choice, Failed, Handling, Next, Route, UpstreamRouter};
 use crate::router::consent::Consent;
 use crate::router::fallback::{Attempt, OnFallback, Refusal, Walk, Walker};
 use crate::router::{
     Asked, ClassifierChoice, Conversation, ErrorResponse, FailureKind, ModelFailure, ModelName, Repeat, Router,
-    RoutingContext, RoutingDecision,
+    RoutingContext, RoutingDecision, Selection,
 };
 
 /// The methods that generate: a failure of one of these may be answered by another model.
@@ -38,16 +38,23 @@ pub struct ChainRouter {
 }
 
 impl UpstreamRouter for ChainRouter {
-    fn takes_part(&self, model: &str, method: &str, length: Option<u64>) -> bool {
+    fn handling(&self, model: &str, method: &str, length: Option<u64>) -> Handling {
         let Ok(name) = model.parse::<ModelName>() else {
-            return false;
+            return Handling::AsAsked;
         };
         let models = self.router.models();
-        if models.is_choice(&name) {
-            return true;
-        }
+        let Selection::Model(meant) = models.resolve(&name) else {
+            return Handling::Routed;
+        };
         let may_switch = self.on_fallback != OnFallback::Never && models.is_known(&name);
-        may_switch && GENERATING.contains(&method) && length.is_some_and(|length| length <= REPEATABLE_BODY)
+        let is_repeatable = GENERATING.contains(&method) && length.is_some_and(|length| length <= REPEATABLE_BODY);
+        if may_switch && is_repeatable {
+            return Handling::Routed;
+        }
+        if meant == name {
+            return Handling::AsAsked;
+        }
+        Handling::Renamed(meant.as_str().to_owned())
     }
 
     fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {
@@ -95,6 +102,7 @@ impl ChainRouter {
             asks,
             told: None,
             walk: Some(walk),
+            answered: false,
             end: None,
         };
         route.advance().await;
@@ -142,6 +150,7 @@ struct OnChain {
     asks: mpsc::Receiver<Question>,
     told: Option<oneshot::Sender<Result<(), Refusal<()>>>>,
     walk: Option<JoinHandle<Walk<(), ()>>>,
+    answered: bool,
     end: Option<String>,
 }
 
@@ -172,11 +181,12 @@ impl OnChain {
 
 impl Drop for OnChain {
     fn drop(&mut self) {
-        if let Some(walk) = self.walk.take() {
-            // A walk that was told of an answer has only to note it; any other has nobody left to walk for.
-            if self.told.is_some() {
-                walk.abort();
-            }
+        // A walk that was told of an answer has only to note it; any other, also one that waits before it asks again, has
+        // nobody left to walk for.
+        if let Some(walk) = self.walk.take()
+            && !self.answered
+        {
+            walk.abort();
         }
     }
 }
@@ -194,6 +204,7 @@ impl Route for OnChain {
     }
 
     fn answered(&mut self) {
+        self.answered = true;
         self.tell(Ok(()));
     }
 

@@ -125,7 +125,7 @@ impl Gateway {
         {
             return Err(GatewayError::NotLoopback(*open));
         }
-        let upstream = UpstreamClient::new(config.upstream.clone(), config.limits.connect_time)?;
+        let upstream = UpstreamClient::new(config.upstream.clone(), &config.limits)?;
         let generate_path = engine_path(&config, "generateContent")?;
         let stream_path = engine_path(&config, "streamGenerateContent?alt=sse")?;
         let listeners = listen(&config.listen, config.port).await?;

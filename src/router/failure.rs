@@ -64,7 +64,7 @@ pub enum Repeat {
 pub struct ModelFailure {
     /// What kind of failure.
     pub kind: FailureKind,
-    /// When the model will answer again, if the upstream told.
+    /// When the model will answer again: as the upstream told, or when quotas are renewed.
     pub delay: Option<Duration>,
     /// True when the model lacks capacity, false when a quota is used up.
     pub lacks_capacity: bool,
@@ -110,11 +110,13 @@ impl ModelFailure {
         }
         let told = error.told_delay();
         if let Some(reason) = error.terminal_reason().filter(|_| is_overload(status)) {
+            // Nobody says when a quota of nought is raised; a gateway runs for weeks, so it asks again once a day.
+            let renewal = until_daily_renewal(response.received);
             let delay = match reason {
                 // The delay that comes with these is that of the per-minute quota.
-                TerminalReason::DailyQuota => Some(until_daily_renewal(response.received)),
-                TerminalReason::QuotaExhausted => told,
-                TerminalReason::NoQuota | TerminalReason::NoCapacity => None,
+                TerminalReason::DailyQuota | TerminalReason::NoQuota => Some(renewal),
+                TerminalReason::QuotaExhausted => Some(told.unwrap_or(renewal)),
+                TerminalReason::NoCapacity => None,
             };
             return Self {
                 lacks_capacity: reason == TerminalReason::NoCapacity,
@@ -123,7 +125,7 @@ impl ModelFailure {
         }
         let header = || {
             let value = response.retry_after.filter(|_| is_overload(status))?;
-            parse_retry_after(value, response.received)
+            parse_retry_after(value, response.received).filter(|delay| !delay.is_zero())
         };
         match told.or_else(header) {
             Some(delay) if delay > LONGEST_TRANSIENT_DELAY => failure(FailureKind::Terminal, Some(delay)),

@@ -34,6 +34,8 @@ fn retry_info(delay: &str) -> Value {
     json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay})
 }
 
+/// From [`received`] to 08:00 UTC.
+const UNTIL_RENEWAL: Duration = Duration::from_secs(6 * 3600);
 const OVERLOADS: [u16; 3] = [429, 499, 503];
 
 #[test]
@@ -50,7 +52,7 @@ fn an_overload_with_a_daily_quota_is_terminal_until_the_quota_is_renewed() {
             let failure = error(status, "quota", &[retry_info("39s"), quota_failure(quota_id)]);
             assert_eq!(failure.kind, FailureKind::Terminal, "{status} {quota_id}");
             assert!(!failure.lacks_capacity);
-            assert_eq!(failure.delay, Some(Duration::from_secs(6 * 3600)), "08:00 UTC");
+            assert_eq!(failure.delay, Some(UNTIL_RENEWAL));
         }
     }
 }
@@ -72,8 +74,13 @@ fn an_overload_with_exhausted_capacity_is_terminal_for_capacity() {
 }
 
 #[test]
-fn an_overload_with_an_exhausted_quota_is_terminal_for_as_long_as_told() {
+fn an_overload_with_an_exhausted_quota_is_terminal_for_as_long_as_told_or_until_quotas_are_renewed() {
     for status in OVERLOADS {
+        let untold = error(status, "x", &[error_info("QUOTA_EXHAUSTED")]);
+        assert_eq!(
+            (untold.kind, untold.delay),
+            (FailureKind::Terminal, Some(UNTIL_RENEWAL))
+        );
         let failure = error(status, "x", &[error_info("QUOTA_EXHAUSTED"), retry_info("100s")]);
         assert_eq!((failure.kind, failure.lacks_capacity), (FailureKind::Terminal, false));
         assert_eq!(failure.delay, Some(Duration::from_secs(100)));
@@ -90,7 +97,7 @@ fn a_limit_of_zero_is_terminal_and_only_of_zero() {
         let failure = error(429, message, &[]);
         assert_eq!(
             (failure.kind, failure.delay),
-            (FailureKind::Terminal, None),
+            (FailureKind::Terminal, Some(UNTIL_RENEWAL)),
             "{message}"
         );
     }
@@ -166,6 +173,24 @@ fn retry_info_goes_before_the_message_and_the_message_before_the_header() {
     assert_eq!(delay(&body(json!([retry_info("10s")]))), 10);
     assert_eq!(delay(&body(json!([]))), 20);
     assert_eq!(delay("busy"), 30);
+}
+
+#[test]
+fn a_header_that_names_no_delay_is_none() {
+    for retry_after in ["0", "Sat, 21 Nov 2026 01:00:00 GMT"] {
+        let response = ErrorResponse {
+            status: 503,
+            retry_after: Some(retry_after),
+            body: b"busy",
+            received: received(),
+        };
+        let failure = ModelFailure::from_response(&response);
+        assert_eq!(
+            (failure.kind, failure.delay),
+            (FailureKind::Transient, None),
+            "{retry_after}"
+        );
+    }
 }
 
 #[test]

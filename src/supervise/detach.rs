@@ -11,12 +11,12 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::claim;
-use super::log::append;
 use super::logs::Follower;
 use super::probe::get;
 use super::status::{Running, ServerIdentity, ServerRecord, observe};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
+use crate::rotation::append;
 use crate::runtime::EngineState;
 
 /// A server to start.

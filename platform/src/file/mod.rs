@@ -10,7 +10,7 @@ mod replace;
 #[cfg(unix)]
 mod unix;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,12 @@ pub use replace::{ReplaceError, persist, replace, wait_until_free};
 /// When the file is not there or is not ours to change.
 pub fn make_executable(path: &Path) -> io::Result<()> {
     os::make_executable(path)
+}
+
+/// Makes a file that `options` create one that only its owner can read. On Windows the folder decides that, and those of a user's
+/// profile are the user's own.
+pub fn make_private(options: &mut OpenOptions) {
+    os::make_private(options);
 }
 
 /// Whether the system would let this user run the file at `path`, as far as its permissions (on Windows: its name) tell.

@@ -162,3 +162,17 @@ fn permissions_are_those_of_the_model() {
     keep_access(&model, &File::create(&path).unwrap()).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions(), permissions);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_private_file_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (_dir, path) = scratch();
+    let mut options = std::fs::OpenOptions::new();
+    options.create_new(true).write(true);
+    make_private(&mut options);
+    let path = path.with_extension("private");
+    let file = options.open(path).unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
