@@ -29,7 +29,7 @@ pub struct ChainRouter {
     pub classifier: ClassifierChoice,
     /// Whether another model may be asked when one fails.
     pub on_fallback: OnFallback,
-    /// Who is asked where a policy says so.
+    /// Who is asked where consent is needed.
     pub consent: Arc<dyn Consent>,
     /// The longest that one request waits in all.
     pub max_wait: Duration,
@@ -95,7 +95,11 @@ impl ChainRouter {
                 on_fallback,
                 max_wait,
             };
-            walker.walk(&chain, |attempt| make(attempt, ask.clone())).await
+            let walk = walker.walk(&chain, |attempt| make(attempt, ask.clone())).await;
+            for step in &walk.trace {
+                tracing::debug!("{step}");
+            }
+            walk
         });
         let mut route = OnChain {
             choice: choice_of(&decision, request),

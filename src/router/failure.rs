@@ -55,8 +55,6 @@ pub enum Repeat {
     Safe,
     /// The upstream may have acted on it.
     MayHaveActed,
-    /// The answer has begun to reach the client.
-    Streaming,
     /// The fault is the request's own: every model would refuse it.
     Pointless,
 }
