@@ -207,7 +207,11 @@ async fn serve(mut config: SuperviseConfig, gateway: Option<Config>, port: u16) 
     let mut asked_again = shutdown.clone();
     // A gateway that fails leaves the supervisor nothing to do: dropping it ends the child.
     let answering = async { answering.await.map_err(Failure::from) };
-    let both = async { tokio::try_join!(async { Ok(supervise::run(config, status, shutdown).await) }, answering) };
+    let supervising = async {
+        supervise::run(config, status, shutdown).await;
+        Ok(())
+    };
+    let both = async { tokio::try_join!(supervising, answering) };
     let mut both = std::pin::pin!(both);
     tokio::select! {
         both = &mut both => both.map(|_| ()),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::coding;
 use super::router::{BoxFuture, Call, Choice, Failed, Handling, Next, Route, UpstreamRouter};
 use crate::router::consent::Consent;
 use crate::router::fallback::{Attempt, OnFallback, Refusal, Walk, Walker};
@@ -20,6 +21,8 @@ use crate::router::{
 const GENERATING: [&str; 2] = ["generateContent", "streamGenerateContent"];
 /// A larger request for a concrete model streams through and is not repeated elsewhere, in bytes.
 const REPEATABLE_BODY: u64 = 4 << 20;
+/// What a compressed request to be classified may grow to, in bytes.
+const CLASSIFIED_BODY: usize = 64 << 20;
 
 /// Routes calls for hosted models with one [`Router`].
 pub struct ChainRouter {
@@ -29,7 +32,7 @@ pub struct ChainRouter {
     pub classifier: ClassifierChoice,
     /// Whether another model may be asked when one fails.
     pub on_fallback: OnFallback,
-    /// Who is asked where a policy says so.
+    /// Who is asked where consent is needed.
     pub consent: Arc<dyn Consent>,
     /// The longest that one request waits in all.
     pub max_wait: Duration,
@@ -60,7 +63,8 @@ impl UpstreamRouter for ChainRouter {
     fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {
         Box::pin(async move {
             // A body that cannot be read is the upstream's to refuse; it has no text to classify.
-            let conversation = Conversation::from_body(&call.body).unwrap_or_default();
+            let body = coding::decoded(&call.headers, &call.body, CLASSIFIED_BODY);
+            let conversation = Conversation::from_body(&body).unwrap_or_default();
             if conversation.is_new_turn {
                 self.router.availability().new_turn();
             }
@@ -95,7 +99,11 @@ impl ChainRouter {
                 on_fallback,
                 max_wait,
             };
-            walker.walk(&chain, |attempt| make(attempt, ask.clone())).await
+            let walk = walker.walk(&chain, |attempt| make(attempt, ask.clone())).await;
+            for step in &walk.trace {
+                tracing::debug!("{step}");
+            }
+            walk
         });
         let mut route = OnChain {
             choice: choice_of(&decision, request),

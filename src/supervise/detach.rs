@@ -19,6 +19,9 @@ use crate::layout::Layout;
 use crate::rotation::append;
 use crate::runtime::EngineState;
 
+/// How long to wait for a server, usually: a model of a gigabyte is loaded from a cold disk before it counts as ready.
+pub const READY_WITHIN: Duration = Duration::from_secs(300);
+
 /// A server to start.
 #[derive(Clone, Debug)]
 pub struct StartRequest {

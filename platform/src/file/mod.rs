@@ -96,28 +96,52 @@ pub fn canonical(path: &Path) -> io::Result<PathBuf> {
     })
 }
 
+/// Who may read a file that was not there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Whom the process lets read any file it makes.
+    Usual,
+    /// Its owner alone.
+    Owner,
+}
+
 /// Writes `bytes` to `path` so that a reader, or a power cut, finds the old content or the new and nothing between. Directories
-/// on the way are made; a file that was there keeps its permissions.
+/// on the way are made; a file that was there keeps its permissions and, where possible, its owner, a new one is for `readers`.
 ///
 /// # Errors
-/// When the directory cannot be written to, or another program holds the file.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), ReplaceError> {
+/// When the directory cannot be written to, or another program holds the file; the old content is then still there.
+pub fn write_atomic(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), ReplaceError> {
     let error = |source| ReplaceError::Write {
         path: path.to_owned(),
         source,
     };
-    let dir = path
-        .parent()
-        .ok_or_else(|| error(io::Error::from(io::ErrorKind::InvalidFilename)))?;
+    let dir = match path.parent() {
+        Some(dir) if dir.as_os_str().is_empty() => Path::new("."),
+        Some(dir) => dir,
+        None => return Err(error(io::Error::from(io::ErrorKind::InvalidFilename))),
+    };
     std::fs::create_dir_all(dir).map_err(error)?;
-    let mut staged = tempfile::NamedTempFile::new_in(dir).map_err(error)?;
-    staged.write_all(bytes).map_err(error)?;
+    let mut staged = tempfile::Builder::new()
+        .prefix(".gem-setup-")
+        .suffix(".tmp")
+        .make_in(dir, |path| create_new(path, readers))
+        .map_err(error)?;
     if path.exists() {
         keep_access(path, staged.as_file()).map_err(error)?;
     }
+    staged.write_all(bytes).map_err(error)?;
     staged.as_file().sync_all().map_err(error)?;
     persist(staged, path)?;
     sync_dir(dir).map_err(error)
+}
+
+fn create_new(path: &Path, readers: Readers) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    if readers == Readers::Owner {
+        make_private(&mut options);
+    }
+    options.open(path)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::runtime::{EngineActivity, EngineState, EngineStatus};
 
-pub(super) use self::answer::{Refusal, answer_text};
+pub(super) use self::answer::Refusal;
 pub(super) use self::exchange::{Exchange, Trouble};
 pub(super) use self::stream::AnswerStream;
 use super::config::Limits;

@@ -12,10 +12,11 @@ use super::local::{ATTEMPTS, Prompt, reply};
 use crate::gateway::cache::{Abandoned, Outcome};
 use crate::gateway::classification::{Question, may_be_classification, question, render, time_for_model};
 use crate::gateway::config::OnClassifierFailure;
-use crate::gateway::engine::{Engine, Trouble, answer_text};
+use crate::gateway::engine::{Engine, Trouble};
 use crate::gateway::generate::GenerateRequest;
 use crate::gateway::reply::{Fault, Reply};
 use crate::gateway::service::Shared;
+use crate::router::classify::local::reply_text;
 use crate::router::classify::{builtin, clean};
 use crate::router::{AnsweredBy, DecisionRecord, Tier, Verdict};
 
@@ -92,7 +93,8 @@ fn fault_of(trouble: Trouble) -> Fault {
 }
 
 fn read(shared: &Shared, answer: &[u8]) -> Outcome {
-    let text = answer_text(answer).ok_or_else(|| Fault::BadEngine("the model's answer has no text".to_owned()))?;
+    let text =
+        reply_text(answer).map_err(|reason| Fault::BadEngine(format!("the model's answer has no text: {reason}")))?;
     clean::clean(&text).map_err(|unusable| {
         shared.metrics.unusable_answers.fetch_add(1, Ordering::Relaxed);
         Fault::BadEngine(unusable.to_string()).into()

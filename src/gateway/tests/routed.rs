@@ -153,16 +153,15 @@ async fn models_that_fail_are_followed_by_the_router_s_next() {
             "/v1beta/models/b:generateContent?key=k"
         ]
     );
-    let failures = chain.failures.lock().unwrap();
-    assert!(
-        matches!(&failures[..], [Failed::Refused { status, body, .. }] if *status == 429 && body.ends_with(b"429}}"))
-    );
-    drop(failures);
     let decisions = gateway.finish().await;
     assert_eq!(
         (decisions.len(), &decisions[0]["model"]),
         (1, &"b".into()),
         "the one that answered"
+    );
+    let failures = chain.failures.lock().unwrap();
+    assert!(
+        matches!(&failures[..], [Failed::Refused { status, body, .. }] if *status == 429 && body.ends_with(b"429}}"))
     );
 }
 

@@ -251,7 +251,10 @@ pub fn verdict_in_reply(body: &[u8]) -> Result<Verdict, String> {
 }
 
 /// The text of the first candidate in a `generateContent` reply.
-fn reply_text(body: &[u8]) -> Result<String, String> {
+///
+/// # Errors
+/// Says why there is none.
+pub(crate) fn reply_text(body: &[u8]) -> Result<String, String> {
     #[derive(Deserialize)]
     struct Reply {
         candidates: Vec<Candidate>,
