@@ -7,7 +7,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use gem_platform::Target;
 use gem_setup::router::fallback::MAX_RETRY_WAIT;
 use gem_setup::runtime::LocalModelName;
-use gem_setup::setup;
 use url::Url;
 
 /// Sets up, supervises and serves local model routing for Gemini CLI.

@@ -106,6 +106,19 @@ async fn an_error_is_read_in_every_coding_that_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_compressed_request_is_classified_and_passed_on_as_it_came() {
+    let upstream = pro_fails(500, &[], Vec::new()).await;
+    let gateway = Running::start(before(&upstream, chains(OnFallback::Never, Duration::ZERO))).await;
+    let body = gzip(&prompt("rename x to y in a.py"));
+    let coded = [("content-encoding", "gzip")];
+    let got = gateway.send(Method::POST, AUTO, &coded, body.clone()).await;
+    assert_eq!((got.status.as_u16(), got.header("x-gem-model")), (200, FLASH));
+    let passed = &upstream.seen()[0].headers;
+    assert_eq!(passed["content-encoding"], "gzip");
+    assert_eq!(passed["content-length"], body.len().to_string());
+}
+
+#[tokio::test]
 async fn the_client_gets_a_compressed_error_as_it_came() {
     let upstream = pro_fails(429, &[("content-encoding", "gzip")], gzip(PER_DAY)).await;
     let gateway = Running::start(before(&upstream, chains(OnFallback::Policy, Duration::from_secs(5)))).await;
