@@ -12,7 +12,7 @@ mod unix;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use replace::{ReplaceError, persist, replace, wait_until_free};
 
@@ -78,22 +78,6 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
 /// When `model` is not there or `file` does not take the permission bits.
 pub fn keep_access(model: &Path, file: &File) -> io::Result<()> {
     os::keep_access(model, file)
-}
-
-/// The absolute path of what is at `path`, links resolved, without the `\\?\` that Windows puts in front where it can be spared:
-/// other programs, and people, do not expect it in a settings file. Where the system cannot resolve links (some virtual drives on
-/// Windows), the path is only made absolute.
-///
-/// # Errors
-/// When nothing is at `path`.
-pub fn canonical(path: &Path) -> io::Result<PathBuf> {
-    dunce::canonicalize(path).or_else(|error| {
-        if path.exists() {
-            std::path::absolute(path)
-        } else {
-            Err(error)
-        }
-    })
 }
 
 /// Who may read a file that was not there before.

@@ -7,7 +7,6 @@ use rustix::fs::{Access, access};
 
 use super::distribution::Distribution;
 use super::{Device, Gpu};
-use crate::Arch;
 
 /// Where `os-release(5)` says to look, in this order.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
@@ -15,14 +14,6 @@ const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 pub(super) fn distribution() -> Option<Distribution> {
     let text = OS_RELEASE.iter().find_map(|path| fs::read_to_string(path).ok())?;
     Distribution::parse(&text)
-}
-
-pub(super) fn native_arch() -> Option<Arch> {
-    match rustix::system::uname().machine().to_bytes() {
-        b"x86_64" => Some(Arch::X86_64),
-        b"aarch64" => Some(Arch::Arm64),
-        _ => None,
-    }
 }
 
 pub(super) fn gpus() -> Vec<Gpu> {

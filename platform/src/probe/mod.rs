@@ -1,23 +1,17 @@
 //! What this machine has: memory, disk, graphics, loadable libraries.
 
-mod binary;
 pub mod distribution;
 #[cfg_attr(target_os = "linux", path = "linux.rs")]
 #[cfg_attr(target_os = "macos", path = "macos.rs")]
 #[cfg_attr(windows, path = "windows.rs")]
 mod os;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use crate::{Arch, Target};
 use distribution::Distribution;
-
-/// The companions of the runtime on Windows: the DirectX shader compiler and its signer.
-pub const DIRECTX_COMPILER: [&str; 2] = ["dxil.dll", "dxcompiler.dll"];
 
 /// The Vulkan loader, which the runtime for Linux needs even for inference on the processor.
 pub const VULKAN_LOADER: &str = "libvulkan.so.1";
@@ -80,13 +74,6 @@ pub fn gpus() -> Vec<Gpu> {
     os::gpus()
 }
 
-/// The architecture of the machine itself, which differs from [`Target::host`]'s where this program is being translated: under
-/// Rosetta on macOS, on Windows for Arm. `None` where the system does not tell.
-#[must_use]
-pub fn native_arch() -> Option<Arch> {
-    os::native_arch()
-}
-
 /// Why a shared library is of no use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot load `{library}`: {reason}")]
@@ -127,23 +114,6 @@ fn innermost(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// Which of `names` are no files in `dir`.
-pub fn missing_files<'a>(dir: &Path, names: &[&'a str]) -> Vec<&'a str> {
-    let is_missing = |name: &&&str| !dir.join(name).is_file();
-    names.iter().filter(is_missing).copied().collect()
-}
-
-/// The target that the program or library at `path` was built for, by its header; `None` for a script, for code that runs on
-/// several targets, and for everything else.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn binary_target(path: &Path) -> io::Result<Option<Target>> {
-    let mut header = Vec::with_capacity(binary::HEADER);
-    File::open(path)?.take(binary::HEADER as u64).read_to_end(&mut header)?;
-    Ok(binary::target(&header))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,27 +149,6 @@ mod tests {
             _ => "libc.so.6",
         };
         load_library(name).unwrap();
-    }
-
-    #[test]
-    fn missing_companions_are_named_one_by_one() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(missing_files(dir.path(), &DIRECTX_COMPILER), DIRECTX_COMPILER);
-        std::fs::write(dir.path().join("dxil.dll"), "").unwrap();
-        assert_eq!(missing_files(dir.path(), &DIRECTX_COMPILER), ["dxcompiler.dll"]);
-        std::fs::create_dir(dir.path().join("dxcompiler.dll")).unwrap();
-        assert_eq!(missing_files(dir.path(), &DIRECTX_COMPILER), ["dxcompiler.dll"]);
-    }
-
-    #[test]
-    fn this_program_was_built_for_this_target() {
-        let this = std::env::current_exe().unwrap();
-        assert_eq!(binary_target(&this).unwrap(), Target::host());
-    }
-
-    #[test]
-    fn this_program_is_not_being_translated() {
-        assert_eq!(native_arch(), Target::host().map(|target| target.arch));
     }
 
     #[test]

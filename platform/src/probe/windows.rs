@@ -2,31 +2,11 @@
 
 use windows_sys::Win32::Graphics::Gdi::{DISPLAY_DEVICE_MIRRORING_DRIVER, DISPLAY_DEVICEW, EnumDisplayDevicesW};
 
-use windows_sys::Win32::System::SystemInformation::{IMAGE_FILE_MACHINE_AMD64, IMAGE_FILE_MACHINE_ARM64};
-use windows_sys::Win32::System::Threading::{GetCurrentProcess, IsWow64Process2};
-
 use super::Gpu;
 use super::distribution::Distribution;
-use crate::Arch;
 
 pub(super) const fn distribution() -> Option<Distribution> {
     None
-}
-
-pub(super) fn native_arch() -> Option<Arch> {
-    let (mut process, mut native) = (0, 0);
-    #[expect(
-        unsafe_code,
-        reason = "the machine behind an emulation is asked for through the C interface only"
-    )]
-    // SAFETY: the pseudo handle of this process is always valid, and both numbers outlive the call.
-    let done = unsafe { IsWow64Process2(GetCurrentProcess(), &raw mut process, &raw mut native) };
-    match native {
-        _ if done == 0 => None,
-        IMAGE_FILE_MACHINE_AMD64 => Some(Arch::X86_64),
-        IMAGE_FILE_MACHINE_ARM64 => Some(Arch::Arm64),
-        _ => None,
-    }
 }
 
 /// An adapter is listed once for every screen it can drive; its name is kept once.

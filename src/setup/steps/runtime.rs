@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use gem_platform::probe::{LibraryError, load_library};
-use gem_platform::{Os, Recipe};
+use gem_platform::{Effect, Recipe};
 use sha2::Digest;
 
 use super::litert_lm;
@@ -145,9 +145,10 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
         let fix = format!("{REINSTALL}, or `chmod +x` that file");
         checks.push(Check::fail(EXECUTABLE.0, EXECUTABLE.1, detail, fix));
     }
-    checks.push(match setup.os() {
-        Os::Macos => inspect_quarantine(path, &mut effects),
-        os @ (Os::Linux | Os::Windows) => Check::skip(QUARANTINE.0, QUARANTINE.1, format!("{os} has none")),
+    checks.push(if Recipe::of(setup.target).has(Effect::StripQuarantine) {
+        inspect_quarantine(path, &mut effects)
+    } else {
+        Check::skip(QUARANTINE.0, QUARANTINE.1, format!("{} has none", setup.os()))
     });
     if effects.is_empty() {
         Inspection::in_place(format!("{} is in place", shown(path)), checks)
@@ -256,7 +257,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         let fetched = setup.fetcher.fetch(&request, setup.progress).await?;
         done.push(format!("downloaded {} ({} bytes)", shown(&path), fetched.size));
     }
-    allow_to_run(&path).map_err(|error| {
+    allow_to_run(Recipe::of(setup.target), &path).map_err(|error| {
         Failure::new(
             Kind::Unexpected,
             format!("cannot make {} executable: {error}", shown(&path)),
@@ -269,7 +270,9 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     Ok(done.join(", "))
 }
 
-fn allow_to_run(path: &Path) -> io::Result<()> {
-    gem_platform::file::make_executable(path)?;
-    gem_platform::file::strip_quarantine(path).map(drop)
+fn allow_to_run(recipe: Recipe, path: &Path) -> io::Result<()> {
+    recipe.effects.iter().try_for_each(|effect| match effect {
+        Effect::ExecutableBit => gem_platform::file::make_executable(path),
+        Effect::StripQuarantine => gem_platform::file::strip_quarantine(path).map(drop),
+    })
 }
