@@ -1,12 +1,11 @@
 //! How long the built-in classifier takes.
 
 use divan::{Bencher, black_box};
-use gem_setup::router::classify::builtin::classify;
+use gem_setup::router::classify::builtin::{classify, prepare};
 use gem_setup::router::{Role, Turn};
 
 fn main() {
-    // The lexicon and the weights are read on first use, once per process.
-    black_box(classify("warm up", &[]));
+    prepare();
     divan::main();
 }
 
@@ -27,6 +26,12 @@ fn follow_up(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn prose_20_kb(bencher: Bencher<'_, '_>) {
     let text = format!("{THIRTY_WORDS}. ").repeat(20 * 1024 / THIRTY_WORDS.len());
+    bencher.bench(|| classify(black_box(&text), &[]));
+}
+
+#[divan::bench]
+fn prose_7_kb(bencher: Bencher<'_, '_>) {
+    let text = format!("{THIRTY_WORDS}. ").repeat(7 * 1024 / THIRTY_WORDS.len());
     bencher.bench(|| classify(black_box(&text), &[]));
 }
 

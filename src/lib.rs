@@ -20,6 +20,7 @@ pub mod layout;
 pub mod lock;
 pub mod place;
 pub mod progress;
+mod rotation;
 pub mod router;
 pub mod runtime;
 pub mod settings;

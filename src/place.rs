@@ -1,8 +1,10 @@
 //! Putting a file in place whole: whoever reads it sees the old bytes or the new ones, never a part.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use gem_platform::file::{Readers, ReplaceError, write_atomic as write_atomic_at};
 
 /// How many symbolic links lead to a file at most; the limit Linux has.
 const MAX_LINKS: usize = 40;
@@ -18,32 +20,21 @@ const MAX_LINKS: usize = 40;
 /// are then still there.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = resolve(path)?;
-    let existing = match fs::metadata(&target) {
-        Ok(metadata) => Some(metadata),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
-    if let Some(metadata) = &existing {
-        if metadata.is_dir() {
+    match fs::metadata(&target) {
+        Ok(metadata) if metadata.is_dir() => {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
         }
-        if metadata.permissions().readonly() {
+        Ok(metadata) if metadata.permissions().readonly() => {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is read-only"));
         }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(_) | Err(_) => {}
     }
-    let dir = parent(&target);
-    fs::create_dir_all(dir)?;
-    // Opened here and not by tempfile, whose files are for the owner's eyes only.
-    let temporary = tempfile::Builder::new()
-        .prefix(".gem-setup-")
-        .suffix(".tmp")
-        .make_in(dir, create_new)?;
-    if existing.is_some() {
-        gem_platform::keep_access(&target, temporary.as_file())?;
-    }
-    fill(temporary.as_file(), bytes)?;
-    gem_platform::file::persist(temporary, &target)?;
-    gem_platform::sync_dir(dir)
+    write_atomic_at(&target, bytes, Readers::Usual).map_err(|error| match error {
+        // Whoever asked names the file.
+        ReplaceError::Write { source, .. } => source,
+        error => error.into(),
+    })
 }
 
 /// Writes `bytes` as a new file `path` with the access rights of the file `model`.
@@ -51,9 +42,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// `AlreadyExists` when there is such a file; when the disk or the directory takes no file, nothing is left behind.
 pub fn write_new_like(model: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let file = create_new(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     gem_platform::keep_access(model, &file)
-        .and_then(|()| fill(&file, bytes))
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all())
         .inspect_err(|_| drop(fs::remove_file(path)))
 }
 
@@ -83,15 +75,6 @@ fn parent(path: &Path) -> &Path {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     }
-}
-
-fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).open(path)
-}
-
-fn fill(mut file: &File, bytes: &[u8]) -> io::Result<()> {
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gem_platform::Target;
+use gem_setup::router::fallback::MAX_RETRY_WAIT;
 use gem_setup::runtime::LocalModelName;
 use url::Url;
 
@@ -270,7 +271,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "HOW", default_value = "policy")]
     pub(crate) on_fallback: FallbackChoice,
     /// Wait at most so many seconds in all for an upstream's retry delays
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = MAX_RETRY_WAIT.as_secs_f64(), value_parser = seconds)]
     pub(crate) max_retry_wait: f64,
     /// Replace parts of the built-in models.toml
     #[arg(long, value_name = "FILE")]

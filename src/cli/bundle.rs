@@ -45,9 +45,10 @@ pub(crate) fn run(session: &Session<'_>, action: BundleAction) -> Result<ExitCod
         }
         let targets: Vec<String> = request.targets.iter().map(Target::to_string).collect();
         printer.line(&format!(
-            "\nCarry {} to the other machine ({}) and run there:\n  gem-setup install --catalog {} --mirror {}",
+            "\nCarry {} to the other machine ({}) and run there:\n  gem-setup install{} --catalog {} --mirror {}",
             request.dir.display(),
             targets.join(", "),
+            if model { " --accept-terms" } else { "" },
             bundle.catalog.display(),
             bundle.mirror
         ));

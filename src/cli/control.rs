@@ -6,15 +6,12 @@ use std::time::Duration;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::runtime::{EngineState, local};
 use gem_setup::setup::{self, State};
-use gem_setup::supervise::{self, GRACE, Running, ServerRecord, StartRequest, Started, Stopped, observe};
+use gem_setup::supervise::{self, GRACE, READY_WITHIN, Running, ServerRecord, StartRequest, Started, Stopped, observe};
 use serde::Serialize;
 
 use super::args::ServeArgs;
 use super::serve;
 use super::session::Session;
-
-/// A model of a gigabyte is loaded from a cold disk before the server counts as ready.
-const READY_WITHIN: Duration = Duration::from_secs(300);
 
 /// Starts the server in the background.
 pub(crate) fn start(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Failure> {

@@ -11,7 +11,7 @@ use gem_setup::catalog::Sha256;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::Network;
 use gem_setup::gateway::{ChainRouter, Config, Gateway, GatewayError, OnClassifierFailure, Upstream};
-use gem_setup::router::classify::local::LocalClassifier;
+use gem_setup::router::classify::local::{LocalClassifier, OwnCall};
 use gem_setup::router::consent::TellClient;
 use gem_setup::router::fallback::OnFallback;
 use gem_setup::router::{ClassifierChoice, ModelAvailability, Router};
@@ -239,10 +239,16 @@ async fn serve(
         supervise::reached(&mut asked_to_end, Shutdown::Graceful).await;
     });
     let mut asked_again = shutdown.clone();
-    let both = async { tokio::join!(supervise::run(config, status, shutdown), answering, telling) };
+    // A gateway that fails leaves the supervisor nothing to do: dropping it ends the child.
+    let answering = async { answering.await.map_err(Failure::from) };
+    let supervising = async {
+        tokio::join!(supervise::run(config, status, shutdown), telling);
+        Ok(())
+    };
+    let both = async { tokio::try_join!(supervising, answering) };
     let mut both = std::pin::pin!(both);
     tokio::select! {
-        ((), answered, ()) = &mut both => Ok(answered?),
+        both = &mut both => both.map(|_| ()),
         // Open requests are not waited for; the child is killed within the supervisor's next breath.
         () = supervise::reached(&mut asked_again, Shutdown::Immediate) => {
             let _ = tokio::time::timeout(LAST_BREATH, both).await;
@@ -323,26 +329,28 @@ fn gateway_config(session: &Session<'_>, args: &ServeArgs, server: &ServerIdenti
     };
     config.fast_path = args.fast_path;
     config.log_requests = args.log_requests;
-    config.router = Arc::new(chain_router(session, args, server)?);
+    config.own_call = OwnCall::random();
+    config.router = Arc::new(chain_router(session, args, server, &config)?);
     Ok(config)
 }
 
-fn chain_router(session: &Session<'_>, args: &ServeArgs, server: &ServerIdentity) -> Result<ChainRouter, Failure> {
+fn chain_router(
+    session: &Session<'_>,
+    args: &ServeArgs,
+    server: &ServerIdentity,
+    config: &Config,
+) -> Result<ChainRouter, Failure> {
     let models = route::models(session, args.models.as_ref())?;
     let is_builtin = server.runtime == RuntimeName::Builtin.as_str();
     let local = if is_builtin {
         None
     } else {
         // The gateway's own local face: queue, cache, deadline and fallback are the same for everybody.
-        let host = format!("http://127.0.0.1:{}", server.port);
+        let host = format!("http://{}", config.reachable_at());
         let model = route::parsed("--model", &server.model)?;
         let deadline = Duration::from_secs_f64(args.classifier_deadline) + OWN_OVERHEAD;
-        Some(LocalClassifier::new(
-            Network::default().client()?,
-            &host,
-            &model,
-            deadline,
-        )?)
+        let classifier = LocalClassifier::new(Network::default().client()?, &host, &model, deadline)?;
+        Some(classifier.with_proof(config.own_call.clone()))
     };
     let on_fallback = match args.on_fallback {
         FallbackChoice::Policy => OnFallback::Policy,

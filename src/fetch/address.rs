@@ -1,6 +1,7 @@
 //! URLs as they may be shown: without the secrets that URLs carry.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use url::Url;
 
@@ -72,16 +73,22 @@ pub fn without_login(url: &Url) -> Url {
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(url::Host::Domain(name)) => {
-            let name = name.trim_end_matches('.');
-            name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
-        }
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => {
-            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
-        }
+        Some(url::Host::Domain(name)) => is_loopback_name(name),
+        Some(url::Host::Ipv4(address)) => is_loopback_address(address.into()),
+        Some(url::Host::Ipv6(address)) => is_loopback_address(address.into()),
         None => false,
     }
+}
+
+/// Whether `name` is one of this very machine (RFC 6761, section 6.3).
+pub(crate) fn is_loopback_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Whether `address` is one of this very machine, also where it is written as an IPv6 one.
+pub(crate) fn is_loopback_address(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 /// Whether a file may be fetched from `url`: https, file, or http from this very machine.

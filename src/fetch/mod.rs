@@ -33,11 +33,12 @@ use bytes::BytesMut;
 use url::Url;
 
 pub use address::{SafeUrl, is_acceptable, is_loopback, without_login};
+pub(crate) use address::{is_loopback_address, is_loopback_name};
 pub use error::{Error, Tried};
 pub use network::{Network, Trust};
 pub use probe::{Answer, Route};
 pub use proxy::Proxy;
-pub use retry::Patience;
+pub use retry::{Patience, parse_retry_after};
 
 use self::partial::{Identity, Partial};
 use self::ranges::RangeSet;

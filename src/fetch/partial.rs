@@ -320,28 +320,37 @@ mod tests {
         assert_eq!(names(directory.path()), Vec::<String>::new());
     }
 
+    fn is_held(path: &Path) -> bool {
+        matches!(File::open(path).unwrap().try_lock(), Err(TryLockError::WouldBlock))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_for_a_lock_that_is_removed_gets_one_that_keeps_others_out() {
         let directory = tempfile::tempdir().unwrap();
         let first = Partial::open(directory.path(), &digest()).await.unwrap();
         let path = first.files.lock.clone();
-        // What a process has that opened the file just before it was removed.
+        let digest = digest();
+        let (second, ()) = tokio::join!(Partial::open(directory.path(), &digest), async {
+            tokio::time::sleep(LOCK_POLL * 3).await;
+            drop(first);
+        });
+        assert!(is_held(&path));
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_was_opened_before_it_was_removed_is_not_the_one_that_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Partial::open(directory.path(), &digest()).await.unwrap();
+        let path = first.files.lock.clone();
         let stale = File::open(&path).unwrap();
         drop(first);
         assert!(!path.exists());
         stale.try_lock().unwrap();
-        let second = Partial::open(directory.path(), &digest()).await.unwrap();
+        let _second = Partial::open(directory.path(), &digest()).await.unwrap();
         assert!(!is_at(&stale, &path));
-        let is_held = || matches!(File::open(&path).unwrap().try_lock(), Err(TryLockError::WouldBlock));
-        assert!(is_held());
-        let digest = digest();
-        let (third, ()) = tokio::join!(Partial::open(directory.path(), &digest), async {
-            tokio::time::sleep(LOCK_POLL * 3).await;
-            drop(second);
-        });
-        assert!(is_held());
-        drop(third);
-        assert!(!path.exists());
+        assert!(is_held(&path));
     }
 
     #[tokio::test]

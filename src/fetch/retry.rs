@@ -220,8 +220,9 @@ impl<'a> Budget<'a> {
     }
 }
 
-/// Reads a `Retry-After` header: seconds, or a date seen from `now`.
-pub(super) fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+/// Reads a `Retry-After` header: seconds, or a date seen from `now`; a date in the past is no delay.
+#[must_use]
+pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
@@ -328,5 +329,6 @@ mod tests {
             Some(Duration::ZERO)
         );
         assert_eq!(parse_retry_after("soon", now), None);
+        assert_eq!(parse_retry_after("-3", now), None);
     }
 }

@@ -3,7 +3,7 @@
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 
-use super::metrics::{Surroundings, state_name};
+use super::metrics::Surroundings;
 use super::path::Target;
 use super::reply::{Fault, Reply, json, whole};
 use super::service::Shared;
@@ -56,11 +56,7 @@ pub(super) fn serve(shared: &Shared, target: &Target<'_>, method: &Method) -> Re
 fn ready(shared: &Shared) -> Reply {
     match shared.engine.as_ref().map(|engine| engine.status().state) {
         None | Some(EngineState::Ready) => whole(StatusCode::OK, TEXT, "ready\n"),
-        Some(state) => whole(
-            StatusCode::SERVICE_UNAVAILABLE,
-            TEXT,
-            format!("{}\n", state_name(state)),
-        ),
+        Some(state) => whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{state}\n")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bodies: those sent to a server, those sent to a client, and reading one whole.
 
 use std::error::Error;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::link::LinkBody;
 use super::reply::Fault;
@@ -28,14 +29,14 @@ pub(super) enum Outgoing {
     /// In memory.
     Whole(Bytes),
     /// The client's, as it arrives.
-    Client(Incoming),
+    Client(Idle<Incoming>),
 }
 
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(take_frame(bytes).map(Ok)),
             Self::Client(body) => Pin::new(body).poll_frame(cx),
@@ -57,6 +58,80 @@ impl Body for Outgoing {
     }
 }
 
+/// A body of which nothing came for too long.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing of the body came for {} s", .0.as_secs_f64())]
+pub(super) struct Stalled(Duration);
+
+impl Stalled {
+    /// Whether `error` comes from one.
+    pub(super) fn is_behind(error: &(dyn Error + 'static)) -> bool {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if error.is::<Self>() {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+}
+
+/// A body that fails when nothing of it comes for a while.
+pub(super) struct Idle<B> {
+    body: B,
+    time: Duration,
+    /// Made when the body is waited for first, and set anew when it is waited for again.
+    timer: Option<Pin<Box<Sleep>>>,
+    is_waiting: bool,
+}
+
+impl<B> Idle<B> {
+    /// `body`, given `time` for each piece.
+    pub(super) const fn new(body: B, time: Duration) -> Self {
+        Self {
+            body,
+            time,
+            timer: None,
+            is_waiting: false,
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.time)));
+        if !self.is_waiting {
+            self.is_waiting = true;
+            timer.as_mut().reset(Instant::now() + self.time);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl<B> Body for Idle<B>
+where
+    B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.is_waiting = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        ready!(self.poll_timer(cx));
+        Poll::Ready(Some(Err(Stalled(self.time).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// Pieces the gateway makes as it goes.
 pub(super) type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
@@ -65,16 +140,26 @@ pub(super) enum ReplyBody {
     /// In memory.
     Whole(Bytes),
     /// From a server, as it arrives.
-    Link(LinkBody),
+    Link(Idle<LinkBody>),
     /// From a server behind TLS or a proxy, as it arrives.
     Client(reqwest::Body),
     /// Made as it goes.
     Pieces(Pieces),
+    /// The beginning in memory, the rest as it arrives.
+    Begun(Bytes, Box<ReplyBody>),
 }
 
 impl ReplyBody {
     pub(super) const fn whole(bytes: Bytes) -> Self {
         Self::Whole(bytes)
+    }
+
+    /// `beginning`, and `rest` if there is one.
+    pub(super) fn begun(beginning: Bytes, rest: Option<Self>) -> Self {
+        match rest {
+            None => Self::Whole(beginning),
+            Some(rest) => Self::Begun(beginning, Box::new(rest)),
+        }
     }
 }
 
@@ -85,12 +170,16 @@ impl Body for ReplyBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(take_frame(bytes).map(Ok)),
-            Self::Link(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Link(body) => Pin::new(body).poll_frame(cx),
             Self::Client(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Pieces(pieces) => {
                 let piece = ready!(pieces.as_mut().poll_next(cx));
                 Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
             }
+            Self::Begun(beginning, rest) => match take_frame(beginning) {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => Pin::new(&mut **rest).poll_frame(cx),
+            },
         }
     }
 
@@ -100,6 +189,7 @@ impl Body for ReplyBody {
             Self::Link(body) => body.is_end_stream(),
             Self::Client(body) => body.is_end_stream(),
             Self::Pieces(_) => false,
+            Self::Begun(beginning, rest) => beginning.is_empty() && rest.is_end_stream(),
         }
     }
 
@@ -108,13 +198,31 @@ impl Body for ReplyBody {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Link(body) => body.size_hint(),
             Self::Client(body) => body.size_hint(),
-            Self::Pieces(_) => SizeHint::default(),
+            // The length of one that has begun is announced by the server that it comes from.
+            Self::Pieces(_) | Self::Begun(..) => SizeHint::default(),
         }
     }
 }
 
 fn take_frame(bytes: &mut Bytes) -> Option<Frame<Bytes>> {
     (!bytes.is_empty()).then(|| Frame::data(std::mem::take(bytes)))
+}
+
+/// Reads the beginning of `body`, a server's: at most `limit` bytes, or what comes within `time`. What is left is given too; there
+/// is none after the end and after a fault.
+pub(super) async fn read_beginning(mut body: ReplyBody, limit: usize, time: Duration) -> (Bytes, Option<ReplyBody>) {
+    let mut beginning = BytesMut::new();
+    let read = async {
+        while beginning.len() < limit {
+            match body.frame().await {
+                Some(Ok(frame)) => beginning.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                Some(Err(_)) | None => return true,
+            }
+        }
+        false
+    };
+    let is_over = timeout(time, read).await.unwrap_or(false);
+    (beginning.freeze(), (!is_over).then_some(body))
 }
 
 /// Reads `body` whole: at most `limit` bytes within `time`.

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 use tokio::sync::watch;
 
+use super::reply::Fault;
 use crate::router::classify::clean::Answer;
 
-/// Why the model gave no usable answer, in words.
-pub(super) type Failure = Arc<str>;
-pub(super) type Outcome = Result<Answer, Failure>;
+/// The answer, or why the model gave none that is usable; all who wait share it.
+pub(super) type Outcome = Result<Answer, Arc<Fault>>;
 
 /// Identifies a request by its body's length and keyed hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,18 +8,21 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::router::{BoxFuture, Call, Choice, Failed, Next, Route, UpstreamRouter};
+use super::coding;
+use super::router::{BoxFuture, Call, Choice, Failed, Handling, Next, Route, UpstreamRouter};
 use crate::router::consent::Consent;
 use crate::router::fallback::{Attempt, OnFallback, Refusal, Walk, Walker};
 use crate::router::{
     Asked, ClassifierChoice, Conversation, ErrorResponse, FailureKind, ModelFailure, ModelName, Repeat, Router,
-    RoutingContext, RoutingDecision,
+    RoutingContext, RoutingDecision, Selection,
 };
 
 /// The methods that generate: a failure of one of these may be answered by another model.
 const GENERATING: [&str; 2] = ["generateContent", "streamGenerateContent"];
 /// A larger request for a concrete model streams through and is not repeated elsewhere, in bytes.
 const REPEATABLE_BODY: u64 = 4 << 20;
+/// What a compressed request to be classified may grow to, in bytes.
+const CLASSIFIED_BODY: usize = 64 << 20;
 
 /// Routes calls for hosted models with one [`Router`].
 pub struct ChainRouter {
@@ -29,7 +32,7 @@ pub struct ChainRouter {
     pub classifier: ClassifierChoice,
     /// Whether another model may be asked when one fails.
     pub on_fallback: OnFallback,
-    /// Who is asked where a policy says so.
+    /// Who is asked where consent is needed.
     pub consent: Arc<dyn Consent>,
     /// The longest that one request waits in all.
     pub max_wait: Duration,
@@ -38,22 +41,30 @@ pub struct ChainRouter {
 }
 
 impl UpstreamRouter for ChainRouter {
-    fn takes_part(&self, model: &str, method: &str, length: Option<u64>) -> bool {
+    fn handling(&self, model: &str, method: &str, length: Option<u64>) -> Handling {
         let Ok(name) = model.parse::<ModelName>() else {
-            return false;
+            return Handling::AsAsked;
         };
         let models = self.router.models();
-        if models.is_choice(&name) {
-            return true;
-        }
+        let Selection::Model(meant) = models.resolve(&name) else {
+            return Handling::Routed;
+        };
         let may_switch = self.on_fallback != OnFallback::Never && models.is_known(&name);
-        may_switch && GENERATING.contains(&method) && length.is_some_and(|length| length <= REPEATABLE_BODY)
+        let is_repeatable = GENERATING.contains(&method) && length.is_some_and(|length| length <= REPEATABLE_BODY);
+        if may_switch && is_repeatable {
+            return Handling::Routed;
+        }
+        if meant == name {
+            return Handling::AsAsked;
+        }
+        Handling::Renamed(meant.as_str().to_owned())
     }
 
     fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {
         Box::pin(async move {
             // A body that cannot be read is the upstream's to refuse; it has no text to classify.
-            let conversation = Conversation::from_body(&call.body).unwrap_or_default();
+            let body = coding::decoded(&call.headers, &call.body, CLASSIFIED_BODY);
+            let conversation = Conversation::from_body(&body).unwrap_or_default();
             if conversation.is_new_turn {
                 self.router.availability().new_turn();
             }
@@ -88,13 +99,18 @@ impl ChainRouter {
                 on_fallback,
                 max_wait,
             };
-            walker.walk(&chain, |attempt| make(attempt, ask.clone())).await
+            let walk = walker.walk(&chain, |attempt| make(attempt, ask.clone())).await;
+            for step in &walk.trace {
+                tracing::debug!("{step}");
+            }
+            walk
         });
         let mut route = OnChain {
             choice: choice_of(&decision, request),
             asks,
             told: None,
             walk: Some(walk),
+            answered: false,
             end: None,
         };
         route.advance().await;
@@ -142,6 +158,7 @@ struct OnChain {
     asks: mpsc::Receiver<Question>,
     told: Option<oneshot::Sender<Result<(), Refusal<()>>>>,
     walk: Option<JoinHandle<Walk<(), ()>>>,
+    answered: bool,
     end: Option<String>,
 }
 
@@ -172,11 +189,12 @@ impl OnChain {
 
 impl Drop for OnChain {
     fn drop(&mut self) {
-        if let Some(walk) = self.walk.take() {
-            // A walk that was told of an answer has only to note it; any other has nobody left to walk for.
-            if self.told.is_some() {
-                walk.abort();
-            }
+        // A walk that was told of an answer has only to note it; any other, also one that waits before it asks again, has
+        // nobody left to walk for.
+        if let Some(walk) = self.walk.take()
+            && !self.answered
+        {
+            walk.abort();
         }
     }
 }
@@ -194,6 +212,7 @@ impl Route for OnChain {
     }
 
     fn answered(&mut self) {
+        self.answered = true;
         self.tell(Ok(()));
     }
 

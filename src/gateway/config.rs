@@ -1,7 +1,7 @@
 //! What the gateway is told when it starts.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::router::{AsAsked, UpstreamRouter};
+use crate::router::classify::local::OwnCall;
 
 /// Google's Gemini API.
 pub const DEFAULT_UPSTREAM: &str = "https://generativelanguage.googleapis.com";
@@ -48,8 +49,11 @@ pub struct Limits {
     pub routed_body: usize,
     /// Within this time after the last reply a request's head must have come; half a second more or less.
     pub head_time: Duration,
-    /// Within this time the body of a request to the local model must have come.
+    /// Within this time a body that is read whole must have come: of a request to the local model or to a model that has to be
+    /// decided upon, and of an upstream's error. In a request's body that streams through, no pause may be longer.
     pub body_time: Duration,
+    /// In a reply that streams through, no pause may be longer: a hosted model may think for a while before its next words.
+    pub stream_idle: Duration,
     /// Requests that wait for the engine.
     pub engine_queue: usize,
     /// Requests the engine is given at a time.
@@ -75,6 +79,7 @@ impl Default for Limits {
             routed_body: 64 * 1024 * 1024,
             head_time: Duration::from_secs(30),
             body_time: Duration::from_secs(30),
+            stream_idle: Duration::from_secs(600),
             engine_queue: 64,
             engine_concurrency: 1,
             prompt_time: Duration::from_secs(300),
@@ -108,6 +113,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// Decides about models other than the local one.
     pub router: Arc<dyn UpstreamRouter>,
+    /// What calls of the router's own classifier carry: the router's decision is logged, not what the local model said to it.
+    pub own_call: Option<OwnCall>,
     /// Whether the text of requests is written to the decision log.
     pub log_requests: bool,
     /// The decision log.
@@ -131,10 +138,22 @@ impl Config {
             fast_path: None,
             upstream,
             router: Arc::new(AsAsked),
+            own_call: None,
             log_requests: false,
             decisions: decisions.into(),
             limits: Limits::default(),
         }
+    }
+
+    /// Where this machine itself reaches the gateway.
+    #[must_use]
+    pub fn reachable_at(&self) -> SocketAddr {
+        let ip = match self.listen.first() {
+            Some(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            Some(ip) if !ip.is_unspecified() => *ip,
+            _ => Ipv4Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(ip, self.port)
     }
 
     /// The model's name as the engine knows it.
@@ -152,5 +171,30 @@ impl fmt::Debug for Config {
             .field("runtime", &self.runtime)
             .field("local_models", &self.local_models)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateway_is_reached_where_it_listens() {
+        let upstream = Upstream {
+            url: "http://127.0.0.1:9".parse().unwrap(),
+            client: None,
+        };
+        let mut config = Config::new(9379, "model", upstream, "decisions.jsonl");
+        assert_eq!(config.reachable_at().to_string(), "127.0.0.1:9379");
+        for (listen, reachable) in [
+            ("::1", "[::1]:9379"),
+            ("127.0.0.2", "127.0.0.2:9379"),
+            ("192.0.2.7", "192.0.2.7:9379"),
+            ("0.0.0.0", "127.0.0.1:9379"),
+            ("::", "[::1]:9379"),
+        ] {
+            config.listen = vec![listen.parse().unwrap()];
+            assert_eq!(config.reachable_at().to_string(), reachable);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -42,8 +42,9 @@ impl Connection {
 
     /// Since when no request is in progress.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        let since = std::time::Duration::from_millis(self.idle_since.load(Ordering::Relaxed));
-        (self.in_progress.load(Ordering::Acquire) == 0).then(|| self.opened + since)
+        // In this order: a request that ends in between has then said when.
+        let is_idle = self.in_progress.load(Ordering::Acquire) == 0;
+        is_idle.then(|| self.opened + Duration::from_millis(self.idle_since.load(Ordering::Relaxed)))
     }
 
     /// Ends the connection: at once if it is idle, else after the request in progress.

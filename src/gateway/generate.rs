@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -18,9 +18,9 @@ pub(super) struct GenerateRequest<'a> {
     #[serde(borrow, default)]
     contents: Many<Content<'a>>,
     #[serde(borrow, default, rename = "systemInstruction", alias = "system_instruction")]
-    system_instruction: Option<Content<'a>>,
+    system_instruction: Option<Object<Content<'a>>>,
     #[serde(borrow, default, rename = "generationConfig", alias = "generation_config")]
-    generation_config: Option<GenerationConfig<'a>>,
+    generation_config: Option<Object<GenerationConfig<'a>>>,
 }
 
 /// One turn.
@@ -56,7 +56,7 @@ impl<'a> GenerateRequest<'a> {
         if body.trim_ascii().is_empty() {
             return Err(Fault::Invalid("the request has no body".to_owned()));
         }
-        let request: Self = serde_json::from_slice(body)
+        let Object(request) = serde_json::from_slice::<Object<Self>>(body)
             .map_err(|error| Fault::Invalid(format!("the request's body is not a request for content: {error}")))?;
         if request.contents.items.is_empty() {
             return Err(Fault::Invalid("the request has no `contents`".to_owned()));
@@ -71,22 +71,21 @@ impl<'a> GenerateRequest<'a> {
 
     /// The system instruction's text.
     pub(super) fn system_text(&self) -> Option<Cow<'_, str>> {
-        self.system_instruction.as_ref().map(Content::text)
+        self.system_instruction.as_ref().map(|instruction| instruction.0.text())
     }
 
     /// Whether the answer is to be JSON.
     pub(super) fn wants_json(&self) -> bool {
         self.schema().is_some()
             || self
-                .generation_config
-                .as_ref()
+                .config()
                 .and_then(|config| config.response_mime_type.as_deref())
                 .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
     }
 
     /// The schema of the answer, as JSON text.
     pub(super) fn schema(&self) -> Option<&'a str> {
-        let config = self.generation_config.as_ref()?;
+        let config = self.config()?;
         config
             .response_schema
             .or(config.response_json_schema)
@@ -95,7 +94,11 @@ impl<'a> GenerateRequest<'a> {
 
     /// The most tokens the answer may have.
     pub(super) fn max_output_tokens(&self) -> Option<u32> {
-        self.generation_config.as_ref()?.max_output_tokens
+        self.config()?.max_output_tokens
+    }
+
+    fn config(&self) -> Option<&GenerationConfig<'a>> {
+        self.generation_config.as_ref().map(|config| &config.0)
     }
 
     /// `body`, which this was read from, as every engine takes it: with lists where Google's API lets single objects pass.
@@ -105,7 +108,7 @@ impl<'a> GenerateRequest<'a> {
                 .contents
                 .items
                 .iter()
-                .chain(&self.system_instruction)
+                .chain(self.system_instruction.as_ref().map(|instruction| &instruction.0))
                 .any(|content| content.parts.single);
         if !single {
             return body.clone();
@@ -165,7 +168,31 @@ impl Content<'_> {
     }
 }
 
-/// A list that may be written as its only element.
+/// What is read from a JSON object only; serde would take a list for a struct, too.
+#[derive(Debug)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+    }
+}
+
+/// A list of objects that may be written as its only element.
 #[derive(Debug)]
 struct Many<T> {
     items: Vec<T>,
@@ -200,11 +227,12 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ManyVisitor<T> {
         Ok(Many::default())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
-        Ok(Many {
-            items: Vec::deserialize(SeqAccessDeserializer::new(items))?,
-            single: false,
-        })
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Object(item)) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Many { items, single: false })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
@@ -234,6 +262,10 @@ mod tests {
             "{\"contents\": [{\"parts\": [{\"text\": 1}]}]}",
             "{\"contents\": [1]}",
             "{\"contents\": null}",
+            "[[{\"parts\": [{\"text\": \"hi\"}]}]]",
+            "{\"contents\": [[\"user\", [{\"text\": \"hi\"}]]]}",
+            "{\"contents\": [{\"parts\": [[\"hi\"]]}]}",
+            "{\"contents\": [{\"parts\": [{\"text\": \"hi\"}]}], \"systemInstruction\": [\"user\", []]}",
         ] {
             assert_eq!(
                 GenerateRequest::parse(body.as_bytes()).unwrap_err().status(),

@@ -9,6 +9,7 @@ use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Request, Uri, Version};
 
 use super::reply::Fault;
+use crate::fetch::{is_loopback_address, is_loopback_name};
 
 /// Refuses a request that does not come from this machine; with `allow_remote` any `Host` will do.
 pub(super) fn check<B>(request: &Request<B>, allow_remote: bool) -> Result<(), Fault> {
@@ -78,17 +79,13 @@ fn is_loopback_authority(authority: &str) -> bool {
         },
     };
     let port_is_right = port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-    port_is_right && is_loopback_name(name, authority.starts_with('['))
+    port_is_right && is_loopback_host(name, authority.starts_with('['))
 }
 
-fn is_loopback_name(name: &str, bracketed: bool) -> bool {
+fn is_loopback_host(name: &str, bracketed: bool) -> bool {
     match name.parse::<IpAddr>() {
-        Ok(address) => address.is_ipv6() == bracketed && address.to_canonical().is_loopback(),
-        Err(_) if bracketed => false,
-        Err(_) => {
-            let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-            name == "localhost" || name.ends_with(".localhost")
-        }
+        Ok(address) => address.is_ipv6() == bracketed && is_loopback_address(address),
+        Err(_) => !bracketed && is_loopback_name(name),
     }
 }
 

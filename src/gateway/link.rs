@@ -92,7 +92,7 @@ impl Link {
         })
     }
 
-    /// The next piece of `body`, the body of the response that [`Link::send`] gave.
+    /// The next piece of `body`, the body of the response that [`Link::head`] gave.
     pub(super) fn poll_frame(
         &mut self,
         body: &mut Incoming,

@@ -43,23 +43,6 @@ const BUCKETS: [u64; 16] = [
     8_000_000, 30_000_000,
 ];
 
-const STATES: [(EngineState, &str); 6] = [
-    (EngineState::Starting, "starting"),
-    (EngineState::Ready, "ready"),
-    (EngineState::Unhealthy, "unhealthy"),
-    (EngineState::Restarting, "restarting"),
-    (EngineState::CrashLoop, "crash-loop"),
-    (EngineState::Stopping, "stopping"),
-];
-
-/// The word for a state used in metrics and status.
-pub(super) fn state_name(state: EngineState) -> &'static str {
-    STATES
-        .iter()
-        .find(|(known, _)| *known == state)
-        .map_or("", |(_, name)| name)
-}
-
 /// The gateway's counters.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
@@ -146,10 +129,10 @@ impl Metrics {
         );
         if let Some(engine) = &surroundings.engine {
             text.head("engine_state", "gauge", "1 for the state the engine is in.");
-            for (state, name) in STATES {
+            for state in EngineState::ALL {
                 text.sample(
                     "engine_state",
-                    &format!("state=\"{name}\""),
+                    &format!("state=\"{state}\""),
                     u64::from(engine.state == state),
                 );
             }

@@ -11,6 +11,7 @@ mod body;
 mod cache;
 mod chains;
 mod classification;
+mod coding;
 mod config;
 mod connection;
 mod engine;
@@ -31,5 +32,5 @@ mod upstream;
 
 pub use chains::ChainRouter;
 pub use config::{Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};
-pub use router::{AsAsked, BoxFuture, Call, Choice, Failed, Next, Route, UpstreamRouter};
+pub use router::{AsAsked, BoxFuture, Call, Choice, Failed, Handling, Next, Route, UpstreamRouter};
 pub use server::{Gateway, GatewayError};

@@ -1,9 +1,9 @@
 //! The seam between the upstream face and whoever decides about models.
 //!
-//! The gateway asks [`UpstreamRouter::takes_part`] for each call to a model that is not the local one. Where the answer is no, the
-//! call streams through as asked. Where it is yes, the body is read whole, [`UpstreamRouter::begin`] makes a [`Route`], and the
-//! gateway asks the route's models one after the other until one answers or the route gives up; never after the first
-//! byte of a reply went to the client.
+//! The gateway asks [`UpstreamRouter::handling`] for each call to a model that is not the local one. It streams through, as asked or to
+//! a model by another name; or else the body is read whole, [`UpstreamRouter::begin`] makes a [`Route`], and the gateway asks the
+//! route's models one after the other until one answers or the route gives up; never after the first byte of a reply went
+//! to the client.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,12 +20,23 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Decides about calls to models other than the local one.
 pub trait UpstreamRouter: Send + Sync {
-    /// Whether `method` (such as `streamGenerateContent`) of `model` is to be decided upon, or may be repeated elsewhere on
-    /// failure; `length` is the body's in bytes, where the client says it.
-    fn takes_part(&self, model: &str, method: &str, length: Option<u64>) -> bool;
+    /// What is to be done with a call of `method` (such as `streamGenerateContent`) of `model`; `length` is the body's in
+    /// bytes, where the client says it.
+    fn handling(&self, model: &str, method: &str, length: Option<u64>) -> Handling;
 
     /// Decides which model answers `call`.
     fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>>;
+}
+
+/// What is to be done with a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// It streams through.
+    AsAsked,
+    /// It streams through to this model, which the name asked for stands for.
+    Renamed(String),
+    /// Its model is to be decided upon, or it may be repeated elsewhere on failure.
+    Routed,
 }
 
 /// One call, as the client made it.
@@ -84,9 +95,9 @@ pub enum Failed {
     Refused {
         /// A status of 400 or more.
         status: StatusCode,
-        /// The reply's header fields.
+        /// The reply's header fields, as they came.
         headers: HeaderMap,
-        /// The reply's body, cut at 1 MiB.
+        /// The reply's body: inflated if it came compressed, what came of it in time, at most 1 MiB.
         body: Bytes,
     },
     /// No connection: the upstream has not seen the request.
@@ -109,8 +120,8 @@ pub enum Next {
 pub struct AsAsked;
 
 impl UpstreamRouter for AsAsked {
-    fn takes_part(&self, _model: &str, _method: &str, _length: Option<u64>) -> bool {
-        false
+    fn handling(&self, _model: &str, _method: &str, _length: Option<u64>) -> Handling {
+        Handling::AsAsked
     }
 
     fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {

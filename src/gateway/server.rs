@@ -25,6 +25,7 @@ use super::metrics::Metrics;
 use super::service::Shared;
 use super::upstream::{UpstreamClient, UpstreamError};
 use crate::error::{Explain, Kind};
+use crate::router::classify::builtin;
 use crate::router::{DecisionLog, DecisionWriter};
 use crate::runtime::{EngineActivity, EngineStatus};
 
@@ -119,10 +120,7 @@ fn checked(config: &Config) -> Result<UpstreamClient, GatewayError> {
     {
         return Err(GatewayError::NotLoopback(*open));
     }
-    Ok(UpstreamClient::new(
-        config.upstream.clone(),
-        config.limits.connect_time,
-    )?)
+    Ok(UpstreamClient::new(config.upstream.clone(), &config.limits)?)
 }
 
 impl Gateway {
@@ -187,6 +185,8 @@ impl Gateway {
         let (decisions, writer) =
             DecisionLog::start(self.config.decisions.clone()).map_err(GatewayError::DecisionLog)?;
         let limits = self.config.limits.clone();
+        // Beside what else starting takes, so that the first request does not wait for it.
+        tokio::task::spawn_blocking(builtin::prepare);
         let shared = Arc::new(Shared {
             engine: engine.map(|status| Arc::new(Engine::new(status, self.activity, &limits))),
             answers: Answers::new(limits.cached_answers),

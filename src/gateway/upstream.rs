@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Url;
 
-use super::body::{Outgoing, ReplyBody};
-use super::config;
+use super::body::{Idle, Outgoing, ReplyBody, Stalled};
+use super::config::{self, Limits};
 use super::link::{Link, LinkBody, Pool, SendError};
 use super::reply::Reply;
 
@@ -44,6 +44,7 @@ pub(super) struct UpstreamClient {
     client: Option<reqwest::Client>,
     pool: Arc<Pool>,
     connect_time: Duration,
+    idle_time: Duration,
 }
 
 #[derive(Clone)]
@@ -59,6 +60,8 @@ pub(super) enum SendFailure {
     Unreachable(String),
     /// It may have acted on the request.
     Broken(String),
+    /// The client did not send on.
+    Stalled,
 }
 
 impl fmt::Display for SendFailure {
@@ -66,6 +69,7 @@ impl fmt::Display for SendFailure {
         match self {
             Self::Unreachable(reason) => f.write_str(reason),
             Self::Broken(reason) => write!(f, "the connection broke off: {reason}"),
+            Self::Stalled => f.write_str("the request's body did not arrive in time"),
         }
     }
 }
@@ -80,7 +84,7 @@ pub(super) enum UpstreamError {
 }
 
 impl UpstreamClient {
-    pub(super) fn new(upstream: config::Upstream, connect_time: Duration) -> Result<Self, UpstreamError> {
+    pub(super) fn new(upstream: config::Upstream, limits: &Limits) -> Result<Self, UpstreamError> {
         let config::Upstream { url, client } = upstream;
         let (Some(host), Some(port), "http" | "https") = (url.host_str(), url.port_or_known_default(), url.scheme())
         else {
@@ -107,7 +111,8 @@ impl UpstreamClient {
             host_header,
             client,
             pool: Arc::new(Pool::new(KEPT, KEEP)),
-            connect_time,
+            connect_time: limits.connect_time,
+            idle_time: limits.stream_idle,
         })
     }
 
@@ -148,7 +153,8 @@ impl UpstreamClient {
             match link.head(&mut head).await {
                 Ok(response) => {
                     let (parts, body) = response.into_parts();
-                    let mut reply = Response::new(ReplyBody::Link(LinkBody::new(body, link, Arc::clone(&self.pool))));
+                    let body = LinkBody::new(body, link, Arc::clone(&self.pool));
+                    let mut reply = Response::new(ReplyBody::Link(Idle::new(body, self.idle_time)));
                     *reply.status_mut() = parts.status;
                     *reply.headers_mut() = parts.headers;
                     return Ok(reply);
@@ -156,6 +162,7 @@ impl UpstreamClient {
                 // The upstream closed an idle connection just before the request was to be sent.
                 Err(SendError::Unsent(unsent, _)) if !is_new => request = *unsent,
                 Err(SendError::Unsent(_, error)) => return Err(SendFailure::Unreachable(crate::error::chain(&error))),
+                Err(SendError::Broken(error)) if Stalled::is_behind(&error) => return Err(SendFailure::Stalled),
                 Err(SendError::Broken(error)) => return Err(SendFailure::Broken(crate::error::chain(&error))),
             }
         }
@@ -200,6 +207,9 @@ impl UpstreamClient {
         };
         // The URL may hold a key, so it is kept out of the message.
         let response = client.execute(request).await.map_err(|error| {
+            if Stalled::is_behind(&error) {
+                return SendFailure::Stalled;
+            }
             let is_unsent = error.is_connect() || error.is_builder();
             let reason = crate::error::chain(&error.without_url());
             if is_unsent {

@@ -2,7 +2,6 @@
 //!
 //! Written by a thread of its own behind a bounded channel: a slow, full or broken disk costs lines, never a request's time.
 
-use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{AnsweredBy, Tier};
+use crate::rotation::Rotation;
 
 /// At this size in bytes the file becomes `decisions.jsonl.1`, replacing the one before.
 const LARGEST_FILE: u64 = 10 * 1024 * 1024;
@@ -32,7 +32,7 @@ pub struct DecisionRecord {
     pub time: Timestamp,
     /// Which strategy decided.
     pub source: String,
-    /// The model decided upon, or the tier's alias where the client resolves it.
+    /// The model that was asked in the end, or the tier's alias where the client resolves it.
     pub model: String,
     /// The tier if one was chosen.
     pub tier: Option<Tier>,
@@ -125,23 +125,19 @@ fn write_all(path: &Path, largest: u64, decisions: &Receiver<DecisionRecord>, lo
 
 /// The file is opened anew each time, so that one that was deleted or moved away comes back.
 fn append(path: &Path, largest: u64, lines: &[u8]) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    if fs::metadata(path).is_ok_and(|file| file.len() + lines.len() as u64 > largest) {
-        let mut rotated = path.as_os_str().to_owned();
-        rotated.push(".1");
-        fs::rename(path, rotated)?;
-    }
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)?
-        .write_all(lines)
+    let rotation = Rotation {
+        file_size: largest,
+        files: 2,
+        // It may hold what people asked.
+        is_private: true,
+    };
+    rotation.open(path, lines.len())?.write_all(lines)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn decision(reasoning: &str) -> DecisionRecord {

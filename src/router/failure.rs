@@ -6,6 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::fetch::parse_retry_after;
+
 /// A delay above this is no pause but the end of the quota.
 pub const LONGEST_TRANSIENT_DELAY: Duration = Duration::from_secs(300);
 
@@ -53,8 +55,6 @@ pub enum Repeat {
     Safe,
     /// The upstream may have acted on it.
     MayHaveActed,
-    /// The answer has begun to reach the client.
-    Streaming,
     /// The fault is the request's own: every model would refuse it.
     Pointless,
 }
@@ -64,7 +64,7 @@ pub enum Repeat {
 pub struct ModelFailure {
     /// What kind of failure.
     pub kind: FailureKind,
-    /// When the model will answer again, if the upstream told.
+    /// When the model will answer again: as the upstream told, or when quotas are renewed.
     pub delay: Option<Duration>,
     /// True when the model lacks capacity, false when a quota is used up.
     pub lacks_capacity: bool,
@@ -110,11 +110,13 @@ impl ModelFailure {
         }
         let told = error.told_delay();
         if let Some(reason) = error.terminal_reason().filter(|_| is_overload(status)) {
+            // Nobody says when a quota of nought is raised; a gateway runs for weeks, so it asks again once a day.
+            let renewal = until_daily_renewal(response.received);
             let delay = match reason {
                 // The delay that comes with these is that of the per-minute quota.
-                TerminalReason::DailyQuota => Some(until_daily_renewal(response.received)),
-                TerminalReason::QuotaExhausted => told,
-                TerminalReason::NoQuota | TerminalReason::NoCapacity => None,
+                TerminalReason::DailyQuota | TerminalReason::NoQuota => Some(renewal),
+                TerminalReason::QuotaExhausted => Some(told.unwrap_or(renewal)),
+                TerminalReason::NoCapacity => None,
             };
             return Self {
                 lacks_capacity: reason == TerminalReason::NoCapacity,
@@ -123,7 +125,7 @@ impl ModelFailure {
         }
         let header = || {
             let value = response.retry_after.filter(|_| is_overload(status))?;
-            parse_retry_after(value, response.received)
+            parse_retry_after(value, response.received.into()).filter(|delay| !delay.is_zero())
         };
         match told.or_else(header) {
             Some(delay) if delay > LONGEST_TRANSIENT_DELAY => failure(FailureKind::Terminal, Some(delay)),
@@ -146,17 +148,6 @@ impl ModelFailure {
 
 const fn is_overload(status: u16) -> bool {
     matches!(status, 429 | 499 | 503)
-}
-
-/// Reads a `Retry-After` header: seconds, or a date to be compared with `now`; a date in the past is no delay.
-#[must_use]
-pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
 
 fn until_daily_renewal(now: Timestamp) -> Duration {

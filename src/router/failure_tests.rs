@@ -34,6 +34,8 @@ fn retry_info(delay: &str) -> Value {
     json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay})
 }
 
+/// From [`received`] to 08:00 UTC.
+const UNTIL_RENEWAL: Duration = Duration::from_secs(6 * 3600);
 const OVERLOADS: [u16; 3] = [429, 499, 503];
 
 #[test]
@@ -50,7 +52,7 @@ fn an_overload_with_a_daily_quota_is_terminal_until_the_quota_is_renewed() {
             let failure = error(status, "quota", &[retry_info("39s"), quota_failure(quota_id)]);
             assert_eq!(failure.kind, FailureKind::Terminal, "{status} {quota_id}");
             assert!(!failure.lacks_capacity);
-            assert_eq!(failure.delay, Some(Duration::from_secs(6 * 3600)), "08:00 UTC");
+            assert_eq!(failure.delay, Some(UNTIL_RENEWAL));
         }
     }
 }
@@ -72,8 +74,13 @@ fn an_overload_with_exhausted_capacity_is_terminal_for_capacity() {
 }
 
 #[test]
-fn an_overload_with_an_exhausted_quota_is_terminal_for_as_long_as_told() {
+fn an_overload_with_an_exhausted_quota_is_terminal_for_as_long_as_told_or_until_quotas_are_renewed() {
     for status in OVERLOADS {
+        let untold = error(status, "x", &[error_info("QUOTA_EXHAUSTED")]);
+        assert_eq!(
+            (untold.kind, untold.delay),
+            (FailureKind::Terminal, Some(UNTIL_RENEWAL))
+        );
         let failure = error(status, "x", &[error_info("QUOTA_EXHAUSTED"), retry_info("100s")]);
         assert_eq!((failure.kind, failure.lacks_capacity), (FailureKind::Terminal, false));
         assert_eq!(failure.delay, Some(Duration::from_secs(100)));
@@ -90,7 +97,7 @@ fn a_limit_of_zero_is_terminal_and_only_of_zero() {
         let failure = error(429, message, &[]);
         assert_eq!(
             (failure.kind, failure.delay),
-            (FailureKind::Terminal, None),
+            (FailureKind::Terminal, Some(UNTIL_RENEWAL)),
             "{message}"
         );
     }
@@ -169,6 +176,36 @@ fn retry_info_goes_before_the_message_and_the_message_before_the_header() {
 }
 
 #[test]
+fn a_header_may_name_a_date() {
+    let response = ErrorResponse {
+        status: 503,
+        retry_after: Some("Sat, 21 Nov 2026 02:01:00 GMT"),
+        body: b"busy",
+        received: received(),
+    };
+    let delay = ModelFailure::from_response(&response).delay;
+    assert_eq!(delay, Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn a_header_that_names_no_delay_is_none() {
+    for retry_after in ["0", "Sat, 21 Nov 2026 01:00:00 GMT"] {
+        let response = ErrorResponse {
+            status: 503,
+            retry_after: Some(retry_after),
+            body: b"busy",
+            received: received(),
+        };
+        let failure = ModelFailure::from_response(&response);
+        assert_eq!(
+            (failure.kind, failure.delay),
+            (FailureKind::Transient, None),
+            "{retry_after}"
+        );
+    }
+}
+
+#[test]
 fn an_overload_without_more_is_transient() {
     for status in OVERLOADS {
         assert_eq!(error(status, "busy", &[]).kind, FailureKind::Transient);
@@ -216,21 +253,6 @@ fn a_detail_of_unexpected_form_does_not_hide_the_others() {
         retry_info("9s"),
     ];
     assert_eq!(error(429, "x", &details).delay, Some(Duration::from_secs(9)));
-}
-
-#[test]
-fn retry_after_is_seconds_or_a_date() {
-    assert_eq!(parse_retry_after("7", received()), Some(Duration::from_secs(7)));
-    assert_eq!(
-        parse_retry_after("Sat, 21 Nov 2026 02:01:00 GMT", received()),
-        Some(Duration::from_secs(60))
-    );
-    assert_eq!(
-        parse_retry_after("Sat, 21 Nov 2026 01:00:00 GMT", received()),
-        Some(Duration::ZERO)
-    );
-    assert_eq!(parse_retry_after("soon", received()), None);
-    assert_eq!(parse_retry_after("-3", received()), None);
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub enum OnFallback {
     Silent,
     /// Never.
     Never,
-    /// As the policy says, a person being asked for consent.
+    /// Only with consent, also where the policy says `silent`.
     Ask,
 }
 
@@ -160,8 +160,6 @@ pub enum End {
     Exhausted,
     /// The upstream may have acted on the request.
     MayHaveActed,
-    /// The answer had begun to reach the client.
-    Streaming,
     /// Every model would refuse the request.
     Pointless,
     /// Another model is never to be asked.
@@ -180,7 +178,6 @@ impl fmt::Display for End {
         match self {
             Self::Exhausted => f.write_str("no other model is left"),
             Self::MayHaveActed => f.write_str("not repeated: the upstream may have acted on the request"),
-            Self::Streaming => f.write_str("not repeated: the answer had begun"),
             Self::Pointless => f.write_str("not repeated: the request itself was refused"),
             Self::Never => f.write_str("no other model may be asked"),
             Self::Declined(choice) => write!(f, "consent was not given ({choice})"),
@@ -218,7 +215,7 @@ pub struct Walk<T, E> {
 pub struct Walker<'a> {
     /// The models' health, which a walk goes by and adds to.
     pub availability: &'a ModelAvailability,
-    /// Who is asked where a policy says `prompt`.
+    /// Who is asked where consent is needed.
     pub consent: &'a dyn Consent,
     /// Whether another model may be asked at all.
     pub on_fallback: OnFallback,
@@ -327,7 +324,6 @@ impl Walker<'_> {
         match refusal.repeat {
             Repeat::Safe => {}
             Repeat::MayHaveActed => return Err(End::MayHaveActed),
-            Repeat::Streaming => return Err(End::Streaming),
             Repeat::Pointless => return Err(End::Pointless),
         }
         let failure = &refusal.failure;
@@ -335,8 +331,8 @@ impl Walker<'_> {
         let candidate = &selected.policy.model;
         let consent = match (self.on_fallback, failed.actions.of(failure.kind)) {
             (OnFallback::Never, _) => return Err(End::Never),
-            (OnFallback::Silent, _) | (_, Action::Silent) => None,
-            (OnFallback::Policy | OnFallback::Ask, Action::Prompt) => {
+            (OnFallback::Silent, _) | (OnFallback::Policy, Action::Silent) => None,
+            (OnFallback::Ask, _) | (OnFallback::Policy, Action::Prompt) => {
                 Some(self.consent_to(candidate, failed, failure).await?)
             }
         };

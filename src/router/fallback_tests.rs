@@ -324,6 +324,27 @@ async fn never_holds_for_silent_policies_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ask_seeks_consent_for_silent_policies_too() {
+    let upstream = Upstream::new([(PRO, vec![fails(FailureKind::Transient)]), (FLASH, vec![ok()])]);
+    let availability = ModelAvailability::new();
+    for (consent, expected) in [
+        (
+            &TellClient as &dyn Consent,
+            Err(End::NeedsConsent { candidate: name(FLASH) }),
+        ),
+        (&Always(Choice::Stop), Err(End::Declined(Choice::Stop))),
+        (&Always(Choice::Once), Ok("answer of gemini-2.5-flash".to_owned())),
+    ] {
+        let walker = Walker {
+            on_fallback: OnFallback::Ask,
+            ..walker(&availability, consent)
+        };
+        let walk = walk(walker, &auto(), &upstream).await;
+        assert_eq!(walk.result.map_err(|unanswered| unanswered.end), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_utility_call_falls_back_silently_through_its_chain() {
     let upstream = Upstream::new([
         (LITE, vec![fails(FailureKind::NotFound)]),
@@ -348,7 +369,6 @@ async fn in_plan_mode_nobody_is_asked() {
 async fn a_request_that_may_have_been_acted_on_is_never_repeated() {
     for (repeat, end) in [
         (Repeat::MayHaveActed, End::MayHaveActed),
-        (Repeat::Streaming, End::Streaming),
         (Repeat::Pointless, End::Pointless),
     ] {
         let upstream = Upstream::new([(PRO, vec![unrepeatable(repeat)])]);

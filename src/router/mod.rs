@@ -23,7 +23,7 @@ pub use availability::{CAPACITY_RECOVERY, ModelAvailability, Terminal, Unavailab
 pub use contents::{Content, Conversation, Part};
 pub use decision::{AnsweredBy, ParseTierError, Role, Tier, Turn, Verdict};
 pub use decisions::{DecisionLog, DecisionRecord, DecisionWriter};
-pub use failure::{ErrorResponse, FailureKind, LONGEST_TRANSIENT_DELAY, ModelFailure, Repeat, parse_retry_after};
+pub use failure::{ErrorResponse, FailureKind, LONGEST_TRANSIENT_DELAY, ModelFailure, Repeat};
 pub use model_name::{ModelName, ParseModelNameError};
 pub use models::{Models, Selection};
 pub use routing::{

@@ -50,12 +50,18 @@ fn unavailable(router: &Router, model: &str) {
 
 /// A local classifier at a server that answers every request with `text`.
 async fn local(text: &str) -> LocalClassifier {
+    local_answered_by(text, AnsweredBy::Model).await
+}
+
+/// The same, of a gateway that says who answered.
+async fn local_answered_by(text: &str, who: AnsweredBy) -> LocalClassifier {
     let body = json!({"candidates": [{"content": {"parts": [{"text": text}]}}]}).to_string();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = format!("http://{}", listener.local_addr().unwrap());
     let service = move |_| {
         let body = body.clone();
-        async move { Ok::<_, std::convert::Infallible>(hyper::Response::new(body)) }
+        let response = hyper::Response::builder().header("x-gem-answered-by", who.as_str());
+        async move { response.body(body) }
     };
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -266,6 +272,18 @@ async fn the_local_model_goes_before_the_built_in_classifier() {
     );
     assert_eq!(decision.reasoning, "because");
     assert_eq!(decision.answered_by, Some(AnsweredBy::Model));
+}
+
+#[tokio::test]
+async fn a_gateway_that_stands_in_for_its_model_decides_nothing() {
+    let text = r#"{"reasoning": "because", "model_choice": "pro"}"#;
+    let local = local_answered_by(text, AnsweredBy::Builtin).await;
+    let decision = router_with(Some(local)).route(&context("rename x to y in a.py")).await;
+    assert_eq!(
+        (decision.model.as_str(), decision.source),
+        (FLASH, Source::BuiltinClassifier)
+    );
+    assert!(decision.trace[3].outcome.contains("in its place"), "{decision:?}");
 }
 
 #[tokio::test]

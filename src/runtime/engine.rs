@@ -24,6 +24,18 @@ pub enum EngineState {
     Stopping,
 }
 
+impl EngineState {
+    /// Every state.
+    pub const ALL: [Self; 6] = [
+        Self::Starting,
+        Self::Ready,
+        Self::Unhealthy,
+        Self::Restarting,
+        Self::CrashLoop,
+        Self::Stopping,
+    ];
+}
+
 impl fmt::Display for EngineState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -7,6 +7,7 @@ use gem_platform::Target;
 use serde::Serialize;
 use url::Url;
 
+use super::bundled_model::{MODELS, SUMS};
 use super::steps::hash_of;
 use crate::catalog::{Catalog, Sha256};
 use crate::error::{Failure, Kind};
@@ -90,7 +91,7 @@ pub async fn create_bundle(
         let _ = writeln!(text, "{}  {path}", file.sha256);
         text
     });
-    write(&request.dir.join("SHA256SUMS"), sums.as_bytes())?;
+    write(&request.dir.join(SUMS), sums.as_bytes())?;
     let mirror = Url::from_directory_path(&request.dir)
         .map_err(|()| Failure::new(Kind::Usage, format!("`{}` is no absolute path", request.dir.display())))?;
     Ok(Bundle { mirror, catalog, files })
@@ -129,7 +130,7 @@ fn take_model(layout: &Layout, request: &BundleRequest, name: &LocalModelName) -
     }
     let source = layout.models().join(name);
     let mut files = Vec::new();
-    copy_tree(&source, &request.dir, &Path::new("models").join(name), &mut files)?;
+    copy_tree(&source, &request.dir, &Path::new(MODELS).join(name), &mut files)?;
     if files.is_empty() {
         let message = format!(
             "cannot bundle the model `{name}`: there is nothing in `{}`",

@@ -1,6 +1,7 @@
 //! Converges a machine to "routing works": the steps, their inspection, their application (ARCHITECTURE).
 
 mod bundle;
+mod bundled_model;
 mod check;
 mod converge;
 mod doctor;

@@ -11,13 +11,16 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::claim;
-use super::log::append;
 use super::logs::Follower;
 use super::probe::get;
 use super::status::{Running, ServerIdentity, ServerRecord, observe};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
+use crate::rotation::append;
 use crate::runtime::EngineState;
+
+/// How long to wait for a server, usually: a model of a gigabyte is loaded from a cold disk before it counts as ready.
+pub const READY_WITHIN: Duration = Duration::from_secs(300);
 
 /// A server to start.
 #[derive(Clone, Debug)]

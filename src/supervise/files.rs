@@ -1,19 +1,8 @@
-//! Small files that are replaced whole.
+//! Small files that come and go.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
-
-use tempfile::NamedTempFile;
-
-/// Replaces `path` by `text` so that a reader sees the old or the new text, never a part.
-pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut file = NamedTempFile::new_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    Ok(gem_platform::file::persist(file, path)?)
-}
 
 /// The text in `path`, `None` when there is no such file.
 pub(super) fn read(path: &Path) -> io::Result<Option<String>> {

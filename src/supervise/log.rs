@@ -3,15 +3,16 @@
 //! The log never stops the service: a thread of its own writes it, a full disk or a slow one costs lines (which are
 //! counted), and a log file that somebody deleted is there again with the next line.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use jiff::Timestamp;
+
+use crate::rotation::Rotation;
 
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,11 @@ impl Log {
         let lost = Arc::new(AtomicU64::new(0));
         let writer = Writer {
             path: path.into(),
-            limits,
+            rotation: Rotation {
+                file_size: limits.file_size,
+                files: limits.files,
+                is_private: false,
+            },
             lost: Arc::clone(&lost),
             torn: false,
         };
@@ -135,7 +140,7 @@ impl Drop for LineWriter {
 
 struct Writer {
     path: PathBuf,
-    limits: LogLimits,
+    rotation: Rotation,
     lost: Arc<AtomicU64>,
     /// The last write failed and may have left half a line.
     torn: bool,
@@ -186,68 +191,20 @@ impl Writer {
         }
         // Opened anew for each batch: a deleted, replaced or rotated file needs no detection.
         let written = self
-            .open(text.len())
+            .rotation
+            .open(&self.path, text.len())
             .and_then(|mut file| file.write_all(text.as_bytes()));
         self.torn = written.is_err();
         if written.is_err() {
             self.lost.fetch_add(lost + lines, Ordering::Relaxed);
         }
     }
-
-    fn open(&self, room: usize) -> io::Result<File> {
-        let file = append(&self.path)?;
-        if file.metadata()?.len().saturating_add(room as u64) <= self.limits.file_size {
-            return Ok(file);
-        }
-        drop(file);
-        if rotate(&self.path, self.limits.files).is_err() {
-            // Somebody holds the file so that it cannot be renamed; its bound holds all the same.
-            File::create(&self.path)?;
-        }
-        append(&self.path)
-    }
-}
-
-/// Opens `path` to append, with the folder that it is in.
-///
-/// # Errors
-/// When it cannot be opened or made.
-pub(super) fn append(path: &Path) -> io::Result<File> {
-    let open = || OpenOptions::new().create(true).append(true).open(path);
-    match open() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            open()
-        }
-        result => result,
-    }
-}
-
-/// The name of the log `age` rotations ago: `path`, `path.1`, `path.2`.
-pub(super) fn rotated(path: &Path, age: usize) -> PathBuf {
-    if age == 0 {
-        return path.to_owned();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{age}"));
-    name.into()
-}
-
-fn rotate(path: &Path, files: usize) -> io::Result<()> {
-    let oldest = files.max(2) - 1;
-    for age in (0..oldest).rev() {
-        match fs::rename(rotated(path, age), rotated(path, age + 1)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => result?,
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn source() -> Arc<str> {

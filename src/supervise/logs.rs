@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use same_file::Handle;
 
-use super::log::rotated;
+use crate::rotation::rotated;
 
 /// Rotated files that are looked at; the log itself keeps fewer.
 const OLDEST: usize = 9;
@@ -198,8 +198,8 @@ mod tests {
     use std::fs;
     use std::io::Write;
 
-    use super::super::log::append;
     use super::*;
+    use crate::rotation::append;
 
     fn add(path: &Path, text: &str) {
         append(path).unwrap().write_all(text.as_bytes()).unwrap();

@@ -7,6 +7,7 @@ use gem_platform::process::Identity;
 use serde::{Deserialize, Serialize};
 
 use super::files;
+use crate::place::write_atomic;
 
 /// What a pid file says. Keys that are not known are passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +66,7 @@ impl PidFile {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        files::replace(path, &serde_json::to_string(self)?)
+        write_atomic(path, &serde_json::to_vec(self)?)
     }
 
     /// Removes `path` if it names the process `pid` or nothing that can be read.

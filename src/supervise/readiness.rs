@@ -42,7 +42,7 @@ const LONGEST_TRY_PAUSE: Duration = Duration::from_millis(10);
 const FIRST_TRY_PAUSE: Duration = Duration::from_millis(2);
 /// A listener on the loopback accepts at once or not at all.
 const CONNECT: Duration = Duration::from_millis(25);
-/// Between two probes of a child that missed one.
+/// Between two probes of a child that missed one, or that answers and does not know its model.
 const RECHECK: Duration = Duration::from_secs(1);
 const WARM_UP_TRIES: u32 = 3;
 const NOT_FOUND: u16 = 404;
@@ -77,10 +77,11 @@ async fn until_answering(request: &ProbeRequest, address: SocketAddr, limits: &H
     let mut pause = FIRST_TRY_PAUSE;
     loop {
         // The connection is the readiness that is looked for; once accepted, a busy child may take its time to answer.
-        let problem = match request.ask(address, CONNECT, limits.start).await {
-            Ok(NOT_FOUND) => unknown(request),
+        let (problem, wait) = match request.ask(address, CONNECT, limits.start).await {
+            // It is up, and may still be looking for its models.
+            Ok(NOT_FOUND) => (unknown(request), RECHECK),
             Ok(_) => return Ok(()),
-            Err(error) => error.to_string(),
+            Err(error) => (error.to_string(), pause),
         };
         if Instant::now() >= deadline {
             return Err(format!(
@@ -88,7 +89,7 @@ async fn until_answering(request: &ProbeRequest, address: SocketAddr, limits: &H
                 limits.start.as_secs()
             ));
         }
-        sleep(pause).await;
+        sleep(wait).await;
         pause = (pause * 3 / 2).min(LONGEST_TRY_PAUSE);
     }
 }
@@ -170,5 +171,43 @@ fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => "no answer in time".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_child_that_does_not_know_its_model_is_not_asked_all_the_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream
+                    .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                    .await;
+            }
+        });
+        let request = ProbeRequest {
+            model: "some-model".to_owned(),
+        };
+        let limits = HealthLimits {
+            start: Duration::from_millis(500),
+            ..HealthLimits::default()
+        };
+        let reason = until_answering(&request, address, &limits).await.unwrap_err();
+        assert!(reason.contains("does not know the model `some-model`"), "{reason}");
+        assert_eq!(asked.load(Ordering::Relaxed), 2, "at first and after the pause");
     }
 }

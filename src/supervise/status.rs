@@ -12,6 +12,7 @@ use super::files;
 use super::pid::{Owner, PidFile};
 use crate::catalog::Sha256;
 use crate::layout::Layout;
+use crate::place::write_atomic;
 use crate::runtime::EngineState;
 
 /// What a server was asked to be.
@@ -91,7 +92,7 @@ impl ServerRecord {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        files::replace(path, &serde_json::to_string(self)?)
+        write_atomic(path, &serde_json::to_vec(self)?)
     }
 
     /// Whether the server that wrote this still runs: the same pid, start time and command line.

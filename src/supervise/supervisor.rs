@@ -266,6 +266,14 @@ impl Supervisor<'_> {
             exit = child.wait() => Some(describe(exit)),
             reason = self.watch(address, &ready_at) => Some(reason),
         };
+        if reason.is_some() {
+            // While its last lines are read, nobody is to send it anything.
+            self.voice.state(if in_loop && ready_at.get().is_none() {
+                EngineState::CrashLoop
+            } else {
+                EngineState::Restarting
+            });
+        }
         child.kill_group(&self.guard);
         let _ = timeout(REAP, child.wait()).await;
         finish(output).await;

@@ -17,6 +17,8 @@ mod interrupted;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod mirrors;
 #[cfg(test)]
 mod output;
@@ -24,6 +26,8 @@ mod output;
 mod place;
 #[cfg(test)]
 mod pull;
+#[cfg(test)]
+mod reach;
 #[cfg(test)]
 mod route;
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Mirrors: what they are sent, and what is told of them.
 
+use std::fs;
+
 use gem_setup_support::fault::FaultServer;
 
-use super::harness::{Home, executable, tree};
+use super::harness::{Home, MODEL, executable, tree};
 
 #[test]
 fn the_login_in_a_mirrors_url_reaches_the_mirror_and_nobody_else() {
@@ -56,4 +58,49 @@ fn a_file_that_a_mirror_on_disk_lacks_is_no_fault_of_the_network() {
         .ends(5);
     let hint = run.result()["error"]["hint"].as_str().unwrap().to_owned();
     assert!(hint.contains("on disk") && !hint.contains("network"), "{hint}");
+}
+
+#[test]
+fn a_bundle_with_the_model_is_all_that_another_machine_needs() {
+    let first = Home::new();
+    first.install(&["--no-start"]).ok();
+    let bundle = first.beside("bundle");
+    let made = first
+        .gem(&["bundle", "create", "--model", "--mirror", &first.mirror.url()])
+        .arg(&bundle)
+        .ok();
+    // What it tells to run there, as it tells it.
+    let told: Vec<_> = made.stdout.lines().last().unwrap().split_whitespace().skip(1).collect();
+
+    let second = Home::new();
+    let install = |more: &[&str]| {
+        second
+            .gem(&told)
+            .args(["--json", "--no-start", "--mirror-only", "--port"])
+            .arg(second.port.to_string())
+            .args(more)
+            // Nobody listens there, and nothing can be pulled.
+            .env("HTTPS_PROXY", "http://127.0.0.1:9")
+            .env("STAND_IN_PULL", "fail")
+    };
+    assert!(told.contains(&"--accept-terms"), "{told:?}");
+    let run = install(&[]).ok();
+    assert!(run.changed().contains(&"model".to_owned()), "{run:#?}");
+    assert_eq!(second.invocations("pull"), 0);
+    let model = |home: &Home| {
+        let files = tree(&home.layout().models().join(MODEL), &[]);
+        let bytes = |file: Option<(Vec<u8>, _)>| file.map(|(bytes, _)| bytes);
+        files
+            .into_iter()
+            .map(|(path, file)| (path, bytes(file)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(model(&second), model(&first));
+    assert_eq!(install(&[]).ok().changed(), Vec::<String>::new());
+
+    // A bundle that was damaged on the way is refused.
+    let file = fs::read_dir(bundle.join("models").join(MODEL)).unwrap().next().unwrap();
+    fs::write(file.unwrap().path(), "damaged").unwrap();
+    install(&["--force"]).ends(6);
+    assert_eq!(model(&second), model(&first));
 }

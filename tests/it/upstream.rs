@@ -1,5 +1,6 @@
 //! The gateway before a mock of the hosted Gemini API: which model is asked, and what happens when one fails.
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use gem_setup::runtime::local::{self, Answer};
@@ -14,21 +15,32 @@ const COMPLEX: &str = "why does this architecture lose messages?";
 const PRO: &str = "gemini-2.5-pro";
 const FLASH: &str = "gemini-2.5-flash";
 
-struct Scene {
-    home: Home,
-    upstream: Upstream,
+pub(super) struct Scene {
+    pub(super) home: Home,
+    pub(super) upstream: Upstream,
 }
 
 impl Scene {
     fn new(on_fallback: &str) -> Self {
+        Self::before(
+            Upstream::start(),
+            &["--on-fallback", on_fallback, "--max-retry-wait", "5"],
+            &[],
+        )
+    }
+
+    /// A server before `upstream`, started with these options and variables.
+    pub(super) fn before(upstream: Upstream, options: &[&str], variables: &[(&str, &str)]) -> Self {
         let home = Home::installed();
-        let upstream = Upstream::start();
-        let options = ["--on-fallback", on_fallback, "--max-retry-wait", "5"];
-        home.gem(&["start", "--upstream", &upstream.url()]).args(options).ok();
+        let mut gem = home.gem(&["start", "--upstream", &upstream.url()]).args(options);
+        for (name, value) in variables {
+            gem = gem.env(name, value);
+        }
+        gem.ok();
         Self { home, upstream }
     }
 
-    fn ask(&self, path: &str, request: &str) -> Answer {
+    pub(super) fn ask(&self, path: &str, request: &str) -> Answer {
         let body = json!({"contents": [{"role": "user", "parts": [{"text": request}]}]}).to_string();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -44,12 +56,12 @@ impl Scene {
             .unwrap()
     }
 
-    fn generate(&self, model: &str, request: &str) -> Answer {
+    pub(super) fn generate(&self, model: &str, request: &str) -> Answer {
         self.ask(&format!("/v1beta/models/{model}:generateContent"), request)
     }
 }
 
-fn text(answer: &Answer) -> String {
+pub(super) fn text(answer: &Answer) -> String {
     let body: Value = serde_json::from_slice(&answer.body).unwrap();
     body.pointer("/candidates/0/content/parts/0/text")
         .unwrap()
@@ -97,6 +109,49 @@ fn a_daily_quota_that_is_used_up_sends_the_request_to_the_next_model_if_that_may
         format!("Hello from {FLASH}")
     );
     assert_eq!(scene.upstream.models(), [PRO, FLASH, FLASH]);
+}
+
+#[test]
+fn every_routed_request_is_one_decision_that_names_the_model_asked_in_the_end() {
+    let scene = Scene::new("silent");
+    scene.generate("auto-gemini-2.5", SIMPLE);
+    scene.upstream.fail(per_day(PRO));
+    scene.generate("auto-gemini-2.5", COMPLEX);
+    scene.home.gem(&["stop"]).ok();
+    let file = scene.home.layout().decisions_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let decisions: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let models: Vec<&Value> = decisions.iter().map(|decision| &decision["model"]).collect();
+    assert_eq!(models, [FLASH, FLASH], "{text}");
+    assert_eq!(
+        (&decisions[1]["tier"], &decisions[1]["source"]),
+        (&json!("pro"), &json!("gemma-classifier"))
+    );
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let mode = std::fs::metadata(&file).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600, "it may hold what people asked");
+    }
+}
+
+#[test]
+fn the_local_model_classifies_also_where_the_gateway_listens_on_the_other_loopback_only() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        // A machine without IPv6 has one loopback.
+        return;
+    }
+    let home = Home::installed();
+    let upstream = Upstream::start();
+    home.gem(&["start", "--listen", "::1", "--upstream", &upstream.url()])
+        .ok();
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": COMPLEX}]}]}).to_string();
+    let mut stream = std::net::TcpStream::connect(("::1", home.port)).unwrap();
+    let head = "POST /v1beta/models/auto-gemini-2.5:generateContent HTTP/1.1\r\nHost: localhost\r\nConnection: close";
+    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(reply.contains("x-gem-source: gemma-classifier"), "{reply}");
 }
 
 #[test]

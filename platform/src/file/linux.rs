@@ -3,7 +3,9 @@
 use std::io;
 use std::path::Path;
 
-pub(super) use super::unix::{is_executable, is_locked, is_use_conflict, keep_access, make_executable, sync_dir};
+pub(super) use super::unix::{
+    is_executable, is_locked, is_use_conflict, keep_access, make_executable, make_private, sync_dir,
+};
 
 pub(super) fn quarantine(path: &Path) -> io::Result<Option<String>> {
     std::fs::metadata(path).map(|_| None)

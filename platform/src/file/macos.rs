@@ -4,7 +4,9 @@ use std::io;
 use std::path::Path;
 
 use super::attribute;
-pub(super) use super::unix::{is_executable, is_locked, is_use_conflict, keep_access, make_executable, sync_dir};
+pub(super) use super::unix::{
+    is_executable, is_locked, is_use_conflict, keep_access, make_executable, make_private, sync_dir,
+};
 
 /// Set by the program that downloaded a file, read by Gatekeeper when the file is first run.
 const QUARANTINE: &str = "com.apple.quarantine";

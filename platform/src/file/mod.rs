@@ -10,7 +10,7 @@ mod replace;
 #[cfg(unix)]
 mod unix;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -22,6 +22,12 @@ pub use replace::{ReplaceError, persist, replace, wait_until_free};
 /// When the file is not there or is not ours to change.
 pub fn make_executable(path: &Path) -> io::Result<()> {
     os::make_executable(path)
+}
+
+/// Makes a file that `options` create one that only its owner can read. On Windows the folder decides that, and those of a user's
+/// profile are the user's own.
+pub fn make_private(options: &mut OpenOptions) {
+    os::make_private(options);
 }
 
 /// Whether the system would let this user run the file at `path`, as far as its permissions (on Windows: its name) tell.
@@ -74,28 +80,52 @@ pub fn keep_access(model: &Path, file: &File) -> io::Result<()> {
     os::keep_access(model, file)
 }
 
+/// Who may read a file that was not there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Whom the process lets read any file it makes.
+    Usual,
+    /// Its owner alone.
+    Owner,
+}
+
 /// Writes `bytes` to `path` so that a reader, or a power cut, finds the old content or the new and nothing between. Directories
-/// on the way are made; a file that was there keeps its permissions.
+/// on the way are made; a file that was there keeps its permissions and, where possible, its owner, a new one is for `readers`.
 ///
 /// # Errors
-/// When the directory cannot be written to, or another program holds the file.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), ReplaceError> {
+/// When the directory cannot be written to, or another program holds the file; the old content is then still there.
+pub fn write_atomic(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), ReplaceError> {
     let error = |source| ReplaceError::Write {
         path: path.to_owned(),
         source,
     };
-    let dir = path
-        .parent()
-        .ok_or_else(|| error(io::Error::from(io::ErrorKind::InvalidFilename)))?;
+    let dir = match path.parent() {
+        Some(dir) if dir.as_os_str().is_empty() => Path::new("."),
+        Some(dir) => dir,
+        None => return Err(error(io::Error::from(io::ErrorKind::InvalidFilename))),
+    };
     std::fs::create_dir_all(dir).map_err(error)?;
-    let mut staged = tempfile::NamedTempFile::new_in(dir).map_err(error)?;
-    staged.write_all(bytes).map_err(error)?;
+    let mut staged = tempfile::Builder::new()
+        .prefix(".gem-setup-")
+        .suffix(".tmp")
+        .make_in(dir, |path| create_new(path, readers))
+        .map_err(error)?;
     if path.exists() {
         keep_access(path, staged.as_file()).map_err(error)?;
     }
+    staged.write_all(bytes).map_err(error)?;
     staged.as_file().sync_all().map_err(error)?;
     persist(staged, path)?;
     sync_dir(dir).map_err(error)
+}
+
+fn create_new(path: &Path, readers: Readers) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    if readers == Readers::Owner {
+        make_private(&mut options);
+    }
+    options.open(path)
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ fn a_file_held_open_is_replaced_or_reported_and_never_torn() {
     let (dir, path) = scratch();
     let new = dir.path().join("new");
     std::fs::write(&new, "new").unwrap();
-    let mut options = std::fs::OpenOptions::new();
+    let mut options = OpenOptions::new();
     #[cfg(windows)]
     std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, 1);
     let held = options.read(true).open(&path).unwrap();
@@ -117,8 +117,8 @@ fn a_temporary_file_that_cannot_be_put_in_place_leaves_no_scrap() {
 fn writing_makes_directories_and_leaves_no_scraps() {
     let (dir, _) = scratch();
     let path = dir.path().join("Ünï côdé").join("deep").join("unit.service");
-    write_atomic(&path, b"one").unwrap();
-    write_atomic(&path, b"two").unwrap();
+    write_atomic(&path, b"one", Readers::Usual).unwrap();
+    write_atomic(&path, b"two", Readers::Usual).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
     assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
 }
@@ -132,8 +132,8 @@ fn a_path_longer_than_windows_old_limit_can_be_written_and_replaced() {
         })
         .join("lit.exe");
     assert!(path.as_os_str().len() > 260);
-    write_atomic(&path, b"one").unwrap();
-    write_atomic(&path, b"two").unwrap();
+    write_atomic(&path, b"one", Readers::Usual).unwrap();
+    write_atomic(&path, b"two", Readers::Usual).unwrap();
     make_executable(&path).unwrap();
     assert!(is_executable(&path).unwrap());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
@@ -155,4 +155,18 @@ fn permissions_are_those_of_the_model() {
     let path = dir.path().join("file");
     keep_access(&model, &File::create(&path).unwrap()).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions(), permissions);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_private_file_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (_dir, path) = scratch();
+    let mut options = OpenOptions::new();
+    options.create_new(true).write(true);
+    make_private(&mut options);
+    let path = path.with_extension("private");
+    let file = options.open(path).unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }

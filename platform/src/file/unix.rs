@@ -1,8 +1,8 @@
 //! What Linux and macOS do alike.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::{Access, access};
@@ -15,6 +15,10 @@ pub(super) fn make_executable(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     std::fs::set_permissions(path, Permissions::from_mode(wanted))
+}
+
+pub(super) fn make_private(options: &mut OpenOptions) {
+    options.mode(0o600);
 }
 
 pub(super) fn is_executable(path: &Path) -> io::Result<bool> {

@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use command::{Output, Runner, Tools};
 
 use crate::Os;
-use crate::file::{ReplaceError, write_atomic};
+use crate::file::{Readers, ReplaceError, write_atomic};
 
 /// The program of the system that starts other programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -273,7 +273,13 @@ pub fn install(kind: Kind, spec: &Spec, account: &Account, runner: &dyn Runner) 
     };
     let changed = std::fs::read(&path).map_or(true, |present| present != bytes);
     let tool = command::Tool::new(kind, runner);
-    let write = || if changed { write_atomic(&path, &bytes) } else { Ok(()) };
+    let write = || {
+        if changed {
+            write_atomic(&path, &bytes, Readers::Owner)
+        } else {
+            Ok(())
+        }
+    };
     match kind {
         Kind::Systemd => systemd::install(&tool, &spec.label, write, changed)?,
         Kind::Launchd => launchd::install(&tool, &spec.label, account, write, changed)?,

@@ -1,7 +1,5 @@
 //! What the engine's answers say, right or wrong.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -24,33 +22,6 @@ pub(in crate::gateway) enum Refusal {
 /// Whether `text` is one JSON object, as every answer has to be.
 pub(super) fn is_answer(text: &[u8]) -> bool {
     text.trim_ascii_start().first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(text).is_ok()
-}
-
-/// The text of the first candidate of a `GenerateContentResponse`.
-pub(in crate::gateway) fn answer_text(answer: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow)]
-        candidates: Vec<Candidate<'a>>,
-    }
-    #[derive(Deserialize)]
-    struct Candidate<'a> {
-        #[serde(borrow)]
-        content: Content<'a>,
-    }
-    #[derive(Deserialize)]
-    struct Content<'a> {
-        #[serde(borrow, default)]
-        parts: Vec<Part<'a>>,
-    }
-    #[derive(Deserialize)]
-    struct Part<'a> {
-        #[serde(borrow, default)]
-        text: Cow<'a, str>,
-    }
-    let answer: Answer<'_> = serde_json::from_slice(answer).ok()?;
-    let candidate = answer.candidates.into_iter().next()?;
-    Some(candidate.content.parts.into_iter().map(|part| part.text).collect())
 }
 
 /// What a client is told of a status other than success.
@@ -154,14 +125,6 @@ mod tests {
             panic!("not an object");
         };
         assert_eq!((status.as_u16(), body), (429, object));
-    }
-
-    #[test]
-    fn the_text_is_that_of_the_first_candidate() {
-        let answer = br#"{"candidates":[{"content":{"role":"model","parts":[{"text":"a\"b"},{"functionCall":{}},{"text":"c"}]}}]}"#;
-        assert_eq!(answer_text(answer).as_deref(), Some("a\"bc"));
-        assert_eq!(answer_text(b"{}"), None);
-        assert_eq!(answer_text(b"garbage"), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::runtime::{EngineActivity, EngineState, EngineStatus};
 
-pub(super) use self::answer::{Refusal, answer_text};
+pub(super) use self::answer::Refusal;
 pub(super) use self::exchange::{Exchange, Trouble};
 pub(super) use self::stream::AnswerStream;
 use super::config::Limits;
@@ -87,7 +87,7 @@ impl Engine {
         }
         match timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Place(permit)),
-            Ok(Err(_)) => Err(Fault::Unavailable("it is shutting down".to_owned())),
+            Ok(Err(_)) => Err(shutting_down()),
             Err(_) => Err(Fault::Deadline),
         }
     }
@@ -97,14 +97,15 @@ impl Engine {
     /// An engine that refuses the connection, because it is just being replaced, is tried again until the deadline.
     pub(super) async fn open(self: &Arc<Self>, path: &Uri, body: &Bytes, deadline: Instant) -> Result<Exchange, Fault> {
         let place = self.admit(deadline).await?;
+        let mut status = self.status.clone();
         loop {
-            let address = self.address(deadline).await?;
+            let address = address(&mut status, deadline).await?;
             let link = match self.pool.take(Some(address)) {
                 Some(link) => link,
                 None => match timeout_at(deadline, Link::connect(address)).await {
                     Ok(Ok(link)) => link,
                     Ok(Err(_)) => {
-                        self.changed_or_reconnect(deadline).await?;
+                        changed_or_reconnect(&mut status, deadline).await?;
                         continue;
                     }
                     Err(_) => return Err(Fault::Deadline),
@@ -114,49 +115,50 @@ impl Engine {
             return Ok(Exchange::begin(self, place, link, address, path, body, give_up));
         }
     }
+}
 
-    /// The address of the ready engine, as soon as there is one.
-    async fn address(&self, deadline: Instant) -> Result<SocketAddr, Fault> {
-        if let Some(address) = self.status.borrow().ready_address() {
-            return Ok(address);
-        }
-        let mut status = self.status.clone();
-        loop {
-            let state = {
-                let status = status.borrow_and_update();
-                if let Some(address) = status.ready_address() {
-                    return Ok(address);
-                }
-                status.state
-            };
-            match state {
-                EngineState::CrashLoop => return Err(Fault::Unavailable(self.crash_loop())),
-                EngineState::Stopping => return Err(Fault::Unavailable("it is shutting down".to_owned())),
+/// The address of the ready engine, as soon as there is one; what `status` says then counts as seen.
+async fn address(status: &mut watch::Receiver<EngineStatus>, deadline: Instant) -> Result<SocketAddr, Fault> {
+    loop {
+        {
+            let status = status.borrow_and_update();
+            if let Some(address) = status.ready_address() {
+                return Ok(address);
+            }
+            match status.state {
+                EngineState::CrashLoop => return Err(Fault::Unavailable(crash_loop(&status))),
+                EngineState::Stopping => return Err(shutting_down()),
                 _ => {}
             }
-            match timeout_at(deadline, status.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Fault::Unavailable("it is shutting down".to_owned())),
-                Err(_) => return Err(Fault::Unavailable("it is still starting".to_owned())),
-            }
+        }
+        match timeout_at(deadline, status.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(shutting_down()),
+            Err(_) => return Err(Fault::Unavailable("it is still starting".to_owned())),
         }
     }
+}
 
-    fn crash_loop(&self) -> String {
-        match &self.status.borrow().last_exit {
-            Some(reason) => format!("it keeps failing ({reason}); see `gem-setup logs`"),
-            None => "it keeps failing; see `gem-setup logs`".to_owned(),
-        }
+fn crash_loop(status: &EngineStatus) -> String {
+    match &status.last_exit {
+        Some(reason) => format!("it keeps failing ({reason}); see `gem-setup logs`"),
+        None => "it keeps failing; see `gem-setup logs`".to_owned(),
     }
+}
 
-    async fn changed_or_reconnect(&self, deadline: Instant) -> Result<(), Fault> {
-        if Instant::now() >= deadline {
-            return Err(Fault::Unavailable("it refuses connections".to_owned()));
-        }
-        let mut status = self.status.clone();
+fn shutting_down() -> Fault {
+    Fault::Unavailable("it is shutting down".to_owned())
+}
+
+/// Waits for a change since `status` was seen last, or for as long as a refusing engine is left alone.
+async fn changed_or_reconnect(status: &mut watch::Receiver<EngineStatus>, deadline: Instant) -> Result<(), Fault> {
+    if Instant::now() >= deadline {
+        return Err(Fault::Unavailable("it refuses connections".to_owned()));
+    }
+    match timeout(RECONNECT, status.changed()).await {
+        Ok(Err(_)) => Err(shutting_down()),
         // Whether the supervisor noticed or the pause is over: look again.
-        drop(timeout(RECONNECT, status.changed()).await);
-        Ok(())
+        Ok(Ok(())) | Err(_) => Ok(()),
     }
 }
 
@@ -173,5 +175,31 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(status: &mut EngineStatus) {
+        status.state = EngineState::Ready;
+        status.address = Some(([127, 0, 0, 1], 9).into());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusing_engine_is_left_alone_until_something_changes_or_the_pause_is_over() {
+        let (sender, mut status) = watch::channel(EngineStatus::starting());
+        sender.send_modify(ready);
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(8);
+        assert!(address(&mut status, deadline).await.is_ok());
+        assert!(changed_or_reconnect(&mut status, deadline).await.is_ok());
+        assert_eq!(start.elapsed(), RECONNECT);
+        sender.send_modify(ready);
+        assert!(changed_or_reconnect(&mut status, deadline).await.is_ok());
+        assert_eq!(start.elapsed(), RECONNECT, "the supervisor noticed");
+        drop(sender);
+        assert!(changed_or_reconnect(&mut status, deadline).await.is_err());
     }
 }

@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
 use super::local::{ATTEMPTS, Prompt, reply};
-use crate::gateway::cache::{Abandoned, Failure, Outcome};
+use crate::gateway::cache::{Abandoned, Outcome};
 use crate::gateway::classification::{Question, may_be_classification, question, render, time_for_model};
 use crate::gateway::config::OnClassifierFailure;
-use crate::gateway::engine::{Engine, Trouble, answer_text};
+use crate::gateway::engine::{Engine, Trouble};
 use crate::gateway::generate::GenerateRequest;
 use crate::gateway::reply::{Fault, Reply};
 use crate::gateway::service::Shared;
+use crate::router::classify::local::reply_text;
 use crate::router::classify::{builtin, clean};
 use crate::router::{AnsweredBy, DecisionRecord, Tier, Verdict};
 
@@ -57,7 +58,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, prompt: &Prompt) -> Result<Repl
     });
     match timeout_at(until, asked).await {
         Ok(Ok(answer)) => Ok(call.reply(AnsweredBy::Model, answer.tier, &answer.reasoning)),
-        Ok(Err(failure)) => call.without_model(&Fault::BadEngine(failure.to_string())),
+        Ok(Err(failure)) => call.without_model(&failure),
         Err(_) => call.without_model(&Fault::Deadline),
     }
 }
@@ -73,22 +74,30 @@ async fn ask(shared: Arc<Shared>, engine: Arc<Engine>, body: Bytes, abandoned: A
         };
         let answer = match opened {
             Ok(exchange) => exchange.answer(give_up).await,
-            Err(fault) => return Some(Err(fault.to_string().into())),
+            Err(fault) => return Some(Err(fault.into())),
         };
         match answer {
             Ok(answer) => return Some(read(&shared, &answer)),
             Err(Trouble::Broken(_)) if attempt < ATTEMPTS => shared.count_retry(),
-            Err(trouble) => return Some(Err(trouble.to_string().into())),
+            Err(trouble) => return Some(Err(fault_of(trouble).into())),
         }
         attempt += 1;
     }
 }
 
+fn fault_of(trouble: Trouble) -> Fault {
+    match trouble {
+        Trouble::Late => Fault::Deadline,
+        Trouble::Broken(_) | Trouble::Refused(_) => Fault::BadEngine(trouble.to_string()),
+    }
+}
+
 fn read(shared: &Shared, answer: &[u8]) -> Outcome {
-    let text = answer_text(answer).ok_or_else(|| Failure::from("the model's answer has no text"))?;
+    let text =
+        reply_text(answer).map_err(|reason| Fault::BadEngine(format!("the model's answer has no text: {reason}")))?;
     clean::clean(&text).map_err(|unusable| {
         shared.metrics.unusable_answers.fetch_add(1, Ordering::Relaxed);
-        unusable.to_string().into()
+        Fault::BadEngine(unusable.to_string()).into()
     })
 }
 
@@ -126,7 +135,9 @@ impl Classification<'_> {
     fn reply(&self, by: AnsweredBy, tier: Tier, reasoning: &str) -> Reply {
         let Self { shared, prompt, .. } = self;
         shared.metrics.classified(by);
-        shared.decisions.record(self.decision(by, tier, reasoning));
+        if !prompt.is_own {
+            shared.decisions.record(self.decision(by, tier, reasoning));
+        }
         let text = render(tier, reasoning, shared.config.engine_model(), prompt.stream);
         let mut reply = reply(text, prompt.stream);
         reply

@@ -40,6 +40,8 @@ pub(super) struct Prompt {
     pub(super) arrived: Instant,
     /// The client's own deadline.
     pub(super) patience: Option<Duration>,
+    /// Asked by this process's own router.
+    pub(super) is_own: bool,
 }
 
 impl Prompt {
@@ -68,6 +70,8 @@ pub(in crate::gateway) async fn serve(
     };
     let arrived = Instant::now();
     let patience = server_timeout(request.headers());
+    let own_call = shared.config.own_call.as_ref();
+    let is_own = own_call.is_some_and(|own_call| own_call.is_in(request.headers()));
     let limits = &shared.config.limits;
     let body = body::read(request.into_body(), limits.local_body, limits.body_time).await?;
     let mut prompt = Prompt {
@@ -76,6 +80,7 @@ pub(in crate::gateway) async fn serve(
         stream,
         arrived,
         patience,
+        is_own,
     };
     if let Some(reply) = classifier::known(shared, &prompt) {
         measure.set_face(Face::Classifier);

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, Uri};
 use jiff::Timestamp;
 
-use crate::gateway::body::{self, Outgoing, ReplyBody};
+use crate::gateway::body::{self, Idle, Outgoing, ReplyBody};
+use crate::gateway::coding;
 use crate::gateway::reply::{Fault, Reply};
-use crate::gateway::router::{Call, Choice, Failed, Next, OVERRIDE, Route};
+use crate::gateway::router::{Call, Failed, Handling, Next, OVERRIDE, Route};
 use crate::gateway::service::Shared;
 use crate::gateway::upstream::SendFailure;
 use crate::router::DecisionRecord;
@@ -24,12 +24,13 @@ const LATENCY: HeaderName = HeaderName::from_static("x-gem-latency-ms");
 const FALLBACK: HeaderName = HeaderName::from_static("x-gem-fallback");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
 
-/// The beginning of an error that a route gets to see, in bytes.
+/// The beginning of an error that a route gets to see, in bytes, both as it comes and inflated.
 const ERROR_BODY: usize = 1024 * 1024;
 
 /// Passes a request on as it is.
 pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<Incoming>) -> Result<Reply, Fault> {
     let (parts, body) = request.into_parts();
+    let body = Idle::new(body, shared.config.limits.body_time);
     shared
         .upstream
         .send(parts, Outgoing::Client(body))
@@ -46,9 +47,19 @@ pub(in crate::gateway) async fn call(
 ) -> Result<Reply, Fault> {
     let length = request.headers().get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    if shared.config.router.takes_part(model, method, length) {
-        return routed(shared, model, method, request).await;
+    match shared.config.router.handling(model, method, length) {
+        Handling::Routed => routed(shared, model, method, request).await,
+        Handling::AsAsked => streamed(shared, model, request).await,
+        Handling::Renamed(meant) => {
+            let (parts, body) = request.into_parts();
+            let parts = attempt_parts(&parts, &meant, method)?;
+            streamed(shared, &meant, Request::from_parts(parts, body)).await
+        }
     }
+}
+
+/// Passes a call of `model` on as it is.
+async fn streamed(shared: &Shared, model: &str, request: Request<Incoming>) -> Result<Reply, Fault> {
     let mut reply = pass(shared, request).await?;
     let headers = reply.headers_mut();
     if let Ok(model) = HeaderValue::try_from(model) {
@@ -64,14 +75,19 @@ async fn routed(shared: &Arc<Shared>, model: &str, method: &str, request: Reques
     let limits = &shared.config.limits;
     let body = body::read(body, limits.routed_body, limits.body_time).await?;
     parts.headers.remove(CONTENT_LENGTH);
+    coding::accept_readable(&mut parts.headers);
     let call = Call {
         model: model.to_owned(),
         method: method.to_owned(),
         headers: parts.headers.clone(),
         body: body.clone(),
     };
-    let mut route = shared.config.router.begin(call).await;
-    record(shared, route.choice());
+    let mut logged = Logged {
+        shared,
+        time: Timestamp::now(),
+        route: shared.config.router.begin(call).await,
+    };
+    let route = logged.route.as_mut();
     let mut attempts = 1;
     loop {
         let attempt = attempt_parts(&parts, &route.choice().model, method)?;
@@ -84,7 +100,7 @@ async fn routed(shared: &Arc<Shared>, model: &str, method: &str, request: Reques
             Some(failed) => route.failed(failed).await,
         };
         match next {
-            Next::GiveUp => return label(reply, route.as_ref(), attempts),
+            Next::GiveUp => return label(reply, route, attempts),
             Next::Ask => attempts += 1,
         }
     }
@@ -111,17 +127,18 @@ async fn attempt_one(shared: &Shared, attempt: Parts, body: &Bytes) -> (Option<F
     match shared.upstream.send(attempt, Outgoing::Whole(body.clone())).await {
         Ok(reply) if reply.status().is_client_error() || reply.status().is_server_error() => {
             let (parts, body) = reply.into_parts();
-            let body = Limited::new(body, ERROR_BODY)
-                .collect()
-                .await
-                .map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
+            let (begun, rest) = body::read_beginning(body, ERROR_BODY, shared.config.limits.body_time).await;
             let failed = Failed::Refused {
                 status: parts.status,
                 headers: parts.headers.clone(),
-                body: body.clone(),
+                body: coding::decoded(&parts.headers, &begun, ERROR_BODY),
             };
-            let mut reply = Response::from_parts(parts, ReplyBody::whole(body));
-            reply.headers_mut().remove(CONTENT_LENGTH);
+            let is_whole = rest.is_none();
+            let mut reply = Response::from_parts(parts, ReplyBody::begun(begun, rest));
+            if is_whole {
+                // It may have been announced as longer than it came.
+                reply.headers_mut().remove(CONTENT_LENGTH);
+            }
             (Some(failed), Ok(reply))
         }
         Ok(reply) => (None, Ok(reply)),
@@ -130,6 +147,7 @@ async fn attempt_one(shared: &Shared, attempt: Parts, body: &Bytes) -> (Option<F
             let failed = match failure {
                 SendFailure::Unreachable(reason) => Failed::Unreachable(reason),
                 SendFailure::Broken(reason) => Failed::Broken(reason),
+                SendFailure::Stalled => Failed::Broken(failure.to_string()),
             };
             (Some(failed), Err(fault))
         }
@@ -159,17 +177,27 @@ fn label(reply: Result<Reply, Fault>, route: &dyn Route, attempts: u32) -> Resul
     Ok(reply)
 }
 
-fn record(shared: &Shared, choice: &Choice) {
-    shared.decisions.record(DecisionRecord {
-        time: Timestamp::now(),
-        source: choice.source.clone(),
-        model: choice.model.clone(),
-        tier: choice.tier,
-        latency_ms: milliseconds(choice.latency),
-        answered_by: choice.answered_by,
-        reasoning: choice.reasoning.clone(),
-        request: choice.request.clone().filter(|_| shared.config.log_requests),
-    });
+/// A route whose decision is logged once it is over, whatever comes of it: then it is known which model was asked last.
+struct Logged<'a> {
+    shared: &'a Shared,
+    time: Timestamp,
+    route: Box<dyn Route>,
+}
+
+impl Drop for Logged<'_> {
+    fn drop(&mut self) {
+        let choice = self.route.choice();
+        self.shared.decisions.record(DecisionRecord {
+            time: self.time,
+            source: choice.source.clone(),
+            model: choice.model.clone(),
+            tier: choice.tier,
+            latency_ms: milliseconds(choice.latency),
+            answered_by: choice.answered_by,
+            reasoning: choice.reasoning.clone(),
+            request: choice.request.clone().filter(|_| self.shared.config.log_requests),
+        });
+    }
 }
 
 fn milliseconds(time: Duration) -> u64 {
@@ -177,8 +205,11 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 fn fault(shared: &Shared, failure: &SendFailure) -> Fault {
-    Fault::Upstream {
-        host: shared.upstream.host().to_owned(),
-        reason: failure.to_string(),
+    match failure {
+        SendFailure::Stalled => Fault::SlowBody,
+        SendFailure::Unreachable(_) | SendFailure::Broken(_) => Fault::Upstream {
+            host: shared.upstream.host().to_owned(),
+            reason: failure.to_string(),
+        },
     }
 }

@@ -6,7 +6,9 @@ use gem_setup_support::engine::{EngineStandIn, Gate, Say, answer, reply};
 use serde_json::{Value, json};
 
 use super::{GENERATE, Running, STREAM, chooses, classification, eventually, prompt};
+use crate::fetch::Network;
 use crate::gateway::OnClassifierFailure;
+use crate::router::classify::local::{LocalClassifier, OwnCall};
 use crate::runtime::EngineState;
 
 fn by(choice: &str, who: &str) -> (String, String) {
@@ -146,6 +148,24 @@ async fn waiting_for_an_engine_that_never_starts_counts_against_the_deadline() {
         .post(GENERATE, classification("x"))
         .await
         .error(504, "DEADLINE_EXCEEDED");
+    gateway.state(EngineState::CrashLoop);
+    let got = gateway.post(GENERATE, classification("x")).await;
+    got.error(503, "UNAVAILABLE");
+    assert_eq!(got.header("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn a_full_queue_is_said_to_be_one_where_an_error_is_wanted() {
+    let engine = EngineStandIn::start(vec![Say::Hang]).await.unwrap();
+    let gateway = Running::before(&engine, |config| {
+        config.limits.engine_queue = 0;
+        config.on_classifier_failure = OnClassifierFailure::Error;
+    })
+    .await;
+    gateway.leave(&engine, prompt("takes the place")).await;
+    let got = gateway.post(GENERATE, classification("x")).await;
+    got.error(429, "RESOURCE_EXHAUSTED");
+    assert_eq!(got.header("retry-after"), "1");
 }
 
 #[tokio::test]
@@ -271,6 +291,30 @@ async fn decisions_are_logged_without_the_request_s_text_unless_asked_for() {
         );
         assert!(!decisions.iter().any(|decision| decision.to_string().contains("sesame")));
     }
+}
+
+#[tokio::test]
+async fn what_the_router_asks_itself_is_logged_by_the_router_and_nobody_else_can_claim_that() {
+    let engine = EngineStandIn::start(vec![chooses("pro")]).await.unwrap();
+    let own_call = OwnCall::random();
+    assert!(own_call.is_some());
+    let gateway = Running::before(&engine, |config| config.own_call = own_call.clone()).await;
+    let client = Network::default().client().unwrap();
+    let host = format!("http://{}", gateway.address);
+    let classifier = LocalClassifier::new(client, &host, &super::MODEL.parse().unwrap(), super::HANG).unwrap();
+    let own = classifier.clone().with_proof(own_call);
+    own.classify("one", &[]).await.unwrap();
+    own.classify("one", &[]).await.unwrap();
+    let forged = classifier.with_proof(OwnCall::random());
+    forged.classify("two", &[]).await.unwrap();
+    let metrics = gateway.get("/metrics").await;
+    assert!(
+        metrics
+            .text()
+            .contains("gem_setup_requests_total{face=\"classifier\",outcome=\"ok\"} 3\n")
+    );
+    let decisions = gateway.finish().await;
+    assert_eq!(decisions.len(), 1, "{decisions:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The gateway on real sockets, before a scripted engine or upstream.
 
 mod admin;
+mod chains;
 mod classifier;
 mod limits;
 mod local;

@@ -2,17 +2,19 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use gem_setup_support::engine::Gate;
 use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn, reply};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Method, Request, Response};
 use tokio::sync::Semaphore;
 
 use super::{HANG, Running, prompt};
+use crate::fetch::Network;
 use crate::gateway::Config;
 
 const OTHER: &str = "/v1beta/models/gemini-2.5-pro:generateContent";
@@ -253,4 +255,47 @@ async fn a_body_larger_than_any_local_limit_passes_through() {
     let large = Bytes::from(vec![b'x'; 3 * 1024 * 1024]);
     let got = gateway.post("/upload/v1beta/files", large.clone()).await;
     assert!(got.body == large);
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_times_out() {
+    let upstream = UpstreamStandIn::start(echo_whole).await.unwrap();
+    let url = format!("http://{}/", upstream.address());
+    for client in [None, Some(Network::default().streaming_client().unwrap())] {
+        let gateway = Running::start(|config| {
+            config.upstream.url = url.parse().unwrap();
+            config.upstream.client = client;
+            config.limits.body_time = Duration::from_millis(50);
+        })
+        .await;
+        let head = "POST /upload/v1beta/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
+        let reply = gateway.raw(head).await;
+        assert!(reply.starts_with("HTTP/1.1 408"), "{reply}");
+        assert!(reply.contains("DEADLINE_EXCEEDED"), "{reply}");
+        assert_eq!(gateway.post("/upload/v1beta/files", "whole").await.text(), "whole");
+    }
+}
+
+async fn echo_whole(request: Request<Incoming>) -> Option<UpstreamReply> {
+    let body = request.into_body().collect().await.ok()?.to_bytes();
+    Some(Response::new(Full::new(body).boxed_unsync()))
+}
+
+#[tokio::test]
+async fn a_reply_that_stops_coming_breaks_off() {
+    let upstream = UpstreamStandIn::start(|_| async {
+        let first = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"data: 1\n\n")));
+        let pieces = stream::iter([first]).chain(stream::pending());
+        Some(Response::new(StreamBody::new(pieces).boxed_unsync()))
+    })
+    .await
+    .unwrap();
+    let url = format!("http://{}/", upstream.address());
+    let gateway = Running::start(|config| {
+        config.upstream.url = url.parse().unwrap();
+        config.limits.stream_idle = Duration::from_millis(50);
+    })
+    .await;
+    let body = gateway.open(Method::POST, OTHER, &[], prompt("x")).await.into_body();
+    assert!(tokio::time::timeout(HANG, body.collect()).await.unwrap().is_err());
 }

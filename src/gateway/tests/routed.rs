@@ -1,13 +1,19 @@
 //! Calls whose model a router decides upon.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use gem_setup_support::engine::{EngineStandIn, Say};
 use gem_setup_support::scripted_upstream::UpstreamStandIn;
-use hyper::Method;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper::{Method, Response, StatusCode};
 
 use super::{Running, prompt};
-use crate::gateway::{BoxFuture, Call, Choice, Config, Failed, Next, Route, UpstreamRouter};
+use crate::gateway::{BoxFuture, Call, Choice, Config, Failed, Handling, Next, Route, UpstreamRouter};
 use crate::router::{AnsweredBy, Tier};
 
 /// Sends `auto` to these models in turn.
@@ -28,8 +34,12 @@ impl Chain {
 }
 
 impl UpstreamRouter for Chain {
-    fn takes_part(&self, model: &str, _method: &str, _length: Option<u64>) -> bool {
-        model == "auto"
+    fn handling(&self, model: &str, _method: &str, _length: Option<u64>) -> Handling {
+        if model == "auto" {
+            Handling::Routed
+        } else {
+            Handling::AsAsked
+        }
     }
 
     fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {
@@ -143,6 +153,12 @@ async fn models_that_fail_are_followed_by_the_router_s_next() {
             "/v1beta/models/b:generateContent?key=k"
         ]
     );
+    let decisions = gateway.finish().await;
+    assert_eq!(
+        (decisions.len(), &decisions[0]["model"]),
+        (1, &"b".into()),
+        "the one that answered"
+    );
     let failures = chain.failures.lock().unwrap();
     assert!(
         matches!(&failures[..], [Failed::Refused { status, body, .. }] if *status == 429 && body.ends_with(b"429}}"))
@@ -161,6 +177,60 @@ async fn the_last_failure_is_the_client_s() {
         (got.status.as_u16(), got.text(), got.header("x-gem-model")),
         (429, "last", "b")
     );
+}
+
+#[tokio::test]
+async fn an_error_that_is_large_or_cut_reaches_the_client_as_far_as_it_comes() {
+    let large = "x".repeat(3 * 1024 * 1024);
+    let head = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length:";
+    for (upstream, expected) in [
+        (
+            vec![Say::Bytes(format!("{head} {}\r\n\r\n{large}", large.len()).into())],
+            large.as_str(),
+        ),
+        (vec![Say::Bytes(format!("{head} 100\r\n\r\nbusy").into())], "busy"),
+    ] {
+        let upstream = EngineStandIn::start(upstream).await.unwrap();
+        let chain = Chain::new(&["a"]);
+        let router = Arc::clone(&chain);
+        let url = format!("http://{}/", upstream.address()).parse().unwrap();
+        let gateway = Running::start(|config| {
+            config.upstream.url = url;
+            config.router = router;
+        })
+        .await;
+        let got = gateway.post(AUTO, prompt("x")).await;
+        assert_eq!(got.status, 429);
+        assert!(got.text() == expected, "{} bytes", got.text().len());
+        let failures = chain.failures.lock().unwrap();
+        assert!(matches!(&failures[..], [Failed::Refused { body, .. }] if !body.is_empty()));
+    }
+}
+
+#[tokio::test]
+async fn the_router_hears_of_an_error_whose_body_does_not_end() {
+    let upstream = UpstreamStandIn::start(|_| async {
+        let first = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"slow down")));
+        let pieces = stream::iter([first]).chain(stream::pending());
+        let mut reply = Response::new(StreamBody::new(pieces).boxed_unsync());
+        *reply.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        Some(reply)
+    })
+    .await
+    .unwrap();
+    let chain = Chain::new(&["a"]);
+    let change = with(&upstream, &chain);
+    let gateway = Running::start(|config| {
+        change(config);
+        config.limits.body_time = Duration::from_millis(50);
+    })
+    .await;
+    let mut reply = gateway.open(Method::POST, AUTO, &[], prompt("x")).await;
+    assert_eq!(reply.status(), 429);
+    let first = reply.body_mut().frame().await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "slow down");
+    let failures = chain.failures.lock().unwrap();
+    assert!(matches!(&failures[..], [Failed::Refused { body, .. }] if body == "slow down"));
 }
 
 #[tokio::test]

@@ -209,12 +209,6 @@ impl Models {
         }
     }
 
-    /// Whether a request for `name` is to be classified.
-    #[must_use]
-    pub fn is_choice(&self, name: &ModelName) -> bool {
-        matches!(self.resolve(name), Selection::Choice { .. })
-    }
-
     /// Whether `name` is an alias or a model that is not custom.
     #[must_use]
     pub fn is_known(&self, name: &ModelName) -> bool {

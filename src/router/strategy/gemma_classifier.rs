@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{Case, Finding, LocalClassifier, Source, Strategy, nothing_to_classify};
+use super::{AnsweredBy, Case, Finding, LocalClassifier, Source, Strategy, nothing_to_classify};
 use crate::error::chain;
 use crate::router::routing::ClassifierChoice;
 
@@ -34,6 +34,10 @@ impl Gemma {
             .classify(&case.context.conversation.request, &case.turns)
             .await
             .map_err(|error| chain(&error))?;
+        if answer.answered_by == AnsweredBy::Builtin {
+            // A gateway stands in for its model (CONTRACT section 4); the decision is not the model's then.
+            return Err("the built-in classifier answered in its place".to_owned());
+        }
         Ok(Finding::classified(answer.verdict, answer.answered_by))
     }
 }

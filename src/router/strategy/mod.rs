@@ -114,7 +114,7 @@ pub(super) fn in_order(local: Option<LocalClassifier>) -> Vec<Box<dyn Strategy>>
         Box::new(override_model::Override),
         Box::new(approval_mode::Approval),
         Box::new(gemma_classifier::Gemma(local)),
-        Box::new(builtin_classifier::Builtin),
+        Box::<builtin_classifier::Builtin>::default(),
     ]
 }
 

@@ -6,6 +6,7 @@ use crate::error::{Failure, Kind};
 use crate::runtime::litert_lm::check_model_file;
 use crate::runtime::terms::Terms;
 use crate::runtime::{Error, RuntimeName};
+use crate::setup::bundled_model::BundledModel;
 use crate::setup::check::{Check, REINSTALL};
 use crate::setup::step::Inspection;
 use crate::setup::{Condition, Setup, shown};
@@ -96,6 +97,9 @@ fn plan(setup: &Setup<'_>) -> String {
     if let Some(file) = &setup.choices.model_file {
         return format!("import `{}` as `{}`", file.display(), model.name);
     }
+    if let Some(bundled) = bundled(setup) {
+        return format!("copy the model `{}` from {}", model.name, shown(bundled.bundle()));
+    }
     let size = if model.size > 0 {
         format!(
             " ({:.1} MB)",
@@ -105,6 +109,23 @@ fn plan(setup: &Setup<'_>) -> String {
         String::new()
     };
     format!("pull the model `{}`{size}", model.name)
+}
+
+/// The model's files in a bundle that was given as a mirror; a file that was given goes before it.
+fn bundled(setup: &Setup<'_>) -> Option<BundledModel> {
+    let choices = &setup.choices;
+    let is_wanted = choices.model_file.is_none();
+    BundledModel::find(&choices.mirrors, choices.model.as_str()).filter(|_| is_wanted)
+}
+
+/// Copies the model from a bundle; `false` if the runtime does not know it then.
+async fn copy(setup: &mut Setup<'_>, bundled: BundledModel) -> Result<bool, Failure> {
+    let models = setup.layout.models();
+    let copied = tokio::task::spawn_blocking(move || bundled.copy_to(&models)).await;
+    copied.map_err(|error| Failure::new(Kind::Unexpected, format!("cannot copy the model: {error}")))??;
+    setup.forget_listing();
+    let listing = setup.listing().await;
+    Ok(listing.is_ok_and(|text| setup.choices.model.is_in(&text)))
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
@@ -118,6 +139,16 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         .with_hint("run the command again with `--accept-terms`"));
     }
     claim(setup)?;
+    if let Some(bundled) = bundled(setup) {
+        let from = shown(bundled.bundle());
+        if copy(setup, bundled).await? {
+            return Ok(format!("copied `{}` from {from}", model.name));
+        }
+        setup.progress.note(
+            "model",
+            &format!("the runtime does not know the copy from {from}; pulling the model"),
+        );
+    }
     let runtime = setup.runtime()?;
     let pulled = runtime
         .pull(&model, setup.choices.model_file.as_deref(), setup.progress)

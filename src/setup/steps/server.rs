@@ -11,7 +11,9 @@ use crate::runtime::{EngineState, Runtime, local};
 use crate::setup::check::Check;
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
-use crate::supervise::{self, GRACE, PidFile, Running, ServerIdentity, ServerRecord, StartRequest, observe};
+use crate::supervise::{
+    self, GRACE, PidFile, READY_WITHIN, Running, ServerIdentity, ServerRecord, StartRequest, observe,
+};
 
 const PROCESS: (&str, &str) = ("server.process", "server process");
 const PORT: (&str, &str) = ("server.port", "server port");
@@ -23,8 +25,6 @@ pub const KEEPER: &str = "__keep";
 pub const FOREGROUND: &str = "--foreground";
 /// A gateway on loopback answers at once; longer than this it is not healthy.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A model of a gigabyte is loaded from a cold disk before the server counts as ready.
-const READY_WITHIN: Duration = Duration::from_secs(300);
 const START: &str = "run `gem-setup start`";
 const RESTART: &str = "run `gem-setup restart`";
 

@@ -12,8 +12,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+use crate::fault::Authority;
 
 /// A response body that may stream or break off.
 pub type Body = BoxBody<Bytes, std::io::Error>;
@@ -28,6 +32,7 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    scheme: &'static str,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -42,6 +47,27 @@ impl Server {
         F: Fn(Request<Bytes>) -> A + Send + Sync + 'static,
         A: Future<Output = Response<Body>> + Send + 'static,
     {
+        Self::launch(None, answer)
+    }
+
+    /// The same over https, with a certificate for `localhost` and 127.0.0.1 that `authority` signs.
+    ///
+    /// # Panics
+    /// When no loopback port can be had.
+    pub fn start_tls<F, A>(authority: &Authority, answer: F) -> Self
+    where
+        F: Fn(Request<Bytes>) -> A + Send + Sync + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Self::launch(Some(authority.acceptor()), answer)
+    }
+
+    fn launch<F, A>(tls: Option<TlsAcceptor>, answer: F) -> Self
+    where
+        F: Fn(Request<Bytes>) -> A + Send + Sync + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -53,7 +79,7 @@ impl Server {
                 };
                 let _ = tell.send(listener.local_addr());
                 tokio::select! {
-                    () = accept(listener, Arc::new(answer)) => {}
+                    () = accept(listener, tls, Arc::new(answer)) => {}
                     _ = stopped => {}
                 }
             });
@@ -63,6 +89,7 @@ impl Server {
         let address = address.expect("a loopback port");
         Self {
             address,
+            scheme,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -74,10 +101,10 @@ impl Server {
         self.address
     }
 
-    /// `http://127.0.0.1:PORT`, without a slash at the end.
+    /// `http://127.0.0.1:PORT`, or the same with `https`, without a slash at the end.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 }
 
@@ -92,26 +119,43 @@ impl Drop for Server {
     }
 }
 
-async fn accept<F, A>(listener: TcpListener, answer: Arc<F>)
+async fn accept<F, A>(listener: TcpListener, tls: Option<TlsAcceptor>, answer: Arc<F>)
 where
     F: Fn(Request<Bytes>) -> A + Send + Sync + 'static,
     A: Future<Output = Response<Body>> + Send + 'static,
 {
     while let Ok((stream, _)) = listener.accept().await {
         let _ = stream.set_nodelay(true);
-        let answer = Arc::clone(&answer);
+        let (tls, answer) = (tls.clone(), Arc::clone(&answer));
         tokio::spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let answer = Arc::clone(&answer);
-                async move {
-                    let (head, body) = request.into_parts();
-                    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-                    Ok::<_, Infallible>(answer(Request::from_parts(head, body)).await)
+            match tls {
+                None => serve(stream, answer).await,
+                Some(tls) => {
+                    // A client that does not trust us leaves here.
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, answer).await;
+                    }
                 }
-            });
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            }
         });
     }
+}
+
+async fn serve<S, F, A>(stream: S, answer: Arc<F>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Fn(Request<Bytes>) -> A,
+    A: Future<Output = Response<Body>>,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = Arc::clone(&answer);
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            Ok::<_, Infallible>(answer(Request::from_parts(head, body)).await)
+        }
+    });
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }

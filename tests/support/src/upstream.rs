@@ -1,6 +1,7 @@
 //! A mock of the hosted Gemini API: records what it is asked, answers as told.
 
 use std::collections::VecDeque;
+use std::future::{Ready, ready};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use hyper::body::Frame;
 use hyper::{Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::fault::Authority;
 use crate::server::{Body, Server, full};
 
 /// One request as it arrived.
@@ -81,15 +83,19 @@ impl Upstream {
     #[must_use]
     pub fn start() -> Self {
         let shared = Arc::new(Shared::default());
-        let served = Arc::clone(&shared);
-        let server = Server::start(move |request| {
-            let shared = Arc::clone(&served);
-            async move { shared.answer(request) }
-        });
+        let server = Server::start(answering(&shared));
         Self { server, shared }
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// The same over https, with a certificate that `authority` signs.
+    #[must_use]
+    pub fn start_tls(authority: &Authority) -> Self {
+        let shared = Arc::new(Shared::default());
+        let server = Server::start_tls(authority, answering(&shared));
+        Self { server, shared }
+    }
+
+    /// `http://127.0.0.1:PORT`, or the same with `https`.
     #[must_use]
     pub fn url(&self) -> String {
         self.server.url()
@@ -111,6 +117,11 @@ impl Upstream {
     pub fn models(&self) -> Vec<String> {
         self.seen().into_iter().filter_map(|seen| seen.model).collect()
     }
+}
+
+fn answering(shared: &Arc<Shared>) -> impl Fn(Request<Bytes>) -> Ready<Response<Body>> + Send + Sync + 'static {
+    let shared = Arc::clone(shared);
+    move |request| ready(shared.answer(request))
 }
 
 impl Shared {

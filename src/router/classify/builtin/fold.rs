@@ -1,5 +1,19 @@
 //! Folding: letters as they are compared, so that spelling habits do not matter.
 
+/// Appends `word` to `out`, each letter folded; apostrophes are dropped, and what comes after `longest` characters.
+pub(super) fn push_folded_word(word: &str, longest: usize, out: &mut String) {
+    let is_apostrophe = |c: char| matches!(c, '\'' | '’');
+    if word.is_ascii() && !word.contains('\'') {
+        let start = out.len();
+        out.push_str(&word[..word.len().min(longest)]);
+        out[start..].make_ascii_lowercase();
+        return;
+    }
+    for c in word.chars().filter(|c| !is_apostrophe(*c)).take(longest) {
+        push_folded(c, out);
+    }
+}
+
 /// Appends `c` to `out` in lower case, without diacritics, with variants of one letter made one.
 pub(super) fn push_folded(c: char, out: &mut String) {
     if c.is_ascii() {
@@ -69,7 +83,7 @@ fn push_unusual(c: char, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::push_folded;
+    use super::{push_folded, push_folded_word};
 
     fn folded(text: &str) -> String {
         let mut out = String::new();
@@ -82,5 +96,17 @@ mod tests {
         assert_eq!(folded("Größe ÇA Việt"), "grosse ca viet");
         assert_eq!(folded("ＡＢＣ Всё"), "abc все");
         assert_eq!(folded("e\u{301}te"), "ete");
+    }
+
+    #[test]
+    fn words_lose_apostrophes_and_what_is_too_long() {
+        let folded = |word| {
+            let mut out = String::from("> ");
+            push_folded_word(word, 4, &mut out);
+            out
+        };
+        assert_eq!(folded("Don't"), "> dont");
+        assert_eq!(folded("d’Été!"), "> dete");
+        assert_eq!(folded("LONGER"), "> long");
     }
 }

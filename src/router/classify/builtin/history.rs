@@ -6,7 +6,7 @@ use super::text::{Kind, Token, Words};
 use crate::router::{Role, Turn};
 
 /// Words looked at in one turn of the history.
-const TURN_WORDS: usize = 300;
+const TURN_WORDS: usize = 150;
 
 /// How a request takes what the model said last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ fn fullness(ask: &Words) -> u32 {
 
 /// Of the turns before the last two this many are looked at, and of each only the beginning.
 const EARLIER_TURNS: usize = 8;
-const EARLIER_BYTES: usize = 2 * 1024;
+const EARLIER_BYTES: usize = 512;
 
 /// The beginnings of the turns before the last of the person and the last of the model, newest first.
 fn earlier(history: &[Turn]) -> impl Iterator<Item = &str> {

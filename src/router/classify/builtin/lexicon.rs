@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use super::bits::ones;
 use super::fold::push_folded;
 use super::hash::Fnv;
 
@@ -67,14 +68,7 @@ impl Concepts {
 
     /// The numbers of the concepts in the set, ascending.
     pub(super) fn numbers(self) -> impl Iterator<Item = u32> {
-        let mut rest = self.0;
-        std::iter::from_fn(move || {
-            (rest != 0).then(|| {
-                let number = rest.trailing_zeros();
-                rest &= rest - 1;
-                number
-            })
-        })
+        ones(self.0)
     }
 }
 
@@ -87,6 +81,10 @@ pub(super) struct Lexicon {
     beginning: Table,
     /// By the low bits of their hashes, beginnings of phrases up to a space: where to look for longer ones.
     continued: Vec<bool>,
+    /// By the low bits of the hash of their first bytes, how long the entries of `beginning` are.
+    lengths: Vec<Lengths>,
+    /// The same of entries with fewer bytes than are hashed.
+    short: Lengths,
 }
 
 /// The lexicon of this program.
@@ -98,6 +96,27 @@ pub(super) const LONGEST_PHRASE: usize = 4;
 /// Entries in scripts without spaces span at most this many characters.
 pub(super) const LONGEST_UNSPACED: usize = 10;
 
+/// Entries are sorted by this many of their first bytes.
+const START: usize = 3;
+
+/// A set of lengths in bytes, as bits; the last one stands for all that are longer.
+#[derive(Clone, Copy, Default)]
+struct Lengths(u64);
+
+impl Lengths {
+    const fn of(length: usize) -> Self {
+        Self(1 << if length < 63 { length } else { 63 })
+    }
+
+    const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn has(self, length: usize) -> bool {
+        self.0 & Self::of(length).0 != 0
+    }
+}
+
 impl Lexicon {
     /// Reads the lexicon format: `concept: entry entry…` per line, `#` for comments, `_` between the words of a phrase,
     /// `*` after the beginning of a word. Lines without a known concept are passed over; a test sees that there are none.
@@ -106,6 +125,8 @@ impl Lexicon {
             whole: Table::with_capacity(1 << 14),
             beginning: Table::with_capacity(1 << 13),
             continued: vec![false; 1 << 14],
+            lengths: vec![Lengths::default(); 1 << 11],
+            short: Lengths::default(),
         };
         let mut folded = String::new();
         for (name, entries) in text.lines().filter_map(|line| line.split_once(':')) {
@@ -124,6 +145,11 @@ impl Lexicon {
                 }
                 let key = Fnv::new().bytes(folded.as_bytes()).finish();
                 let table = if entry.ends_with('*') {
+                    let lengths = match lexicon.start(folded.as_bytes()) {
+                        Some(slot) => &mut lexicon.lengths[slot],
+                        None => &mut lexicon.short,
+                    };
+                    *lengths = lengths.with(Lengths::of(folded.len()));
                     &mut lexicon.beginning
                 } else {
                     &mut lexicon.whole
@@ -138,19 +164,35 @@ impl Lexicon {
     /// by the number of words in the phrase.
     pub(super) fn phrases_at(&self, words: &str) -> [Concepts; LONGEST_PHRASE] {
         let mut found = [Concepts::NONE; LONGEST_PHRASE];
+        let bytes = words.as_bytes();
+        let lengths = self
+            .start(bytes)
+            .map_or(self.short, |slot| self.lengths[slot].with(self.short));
         let mut hash = Fnv::new();
-        for (phrase, word) in found.iter_mut().zip(words.split(' ')) {
-            for (at, c) in word.char_indices() {
-                hash = hash.bytes(&word.as_bytes()[at..at + c.len_utf8()]);
-                *phrase = phrase.with(self.beginning.find(hash.finish()));
-            }
-            *phrase = phrase.with(self.whole.find(hash.finish()));
-            hash = hash.byte(b' ');
-            if !self.continued[hash.finish() as usize % self.continued.len()] {
-                break;
+        let mut phrase = 0;
+        for (before, &byte) in bytes.iter().enumerate() {
+            if byte == b' ' {
+                found[phrase] = found[phrase].with(self.whole.find(hash.finish()));
+                phrase += 1;
+                hash = hash.byte(byte);
+                if phrase == LONGEST_PHRASE || !self.continued[hash.finish() as usize % self.continued.len()] {
+                    return found;
+                }
+            } else {
+                hash = hash.byte(byte);
+                if lengths.has(before + 1) {
+                    found[phrase] = found[phrase].with(self.beginning.find(hash.finish()));
+                }
             }
         }
+        found[phrase] = found[phrase].with(self.whole.find(hash.finish()));
         found
+    }
+
+    /// Where in `lengths` entries stand that begin as `words` does; `None` if that is too short to tell.
+    fn start(&self, words: &[u8]) -> Option<usize> {
+        let start = words.get(..START)?;
+        Some(Fnv::new().bytes(start).finish() as usize % self.lengths.len())
     }
 
     /// The length in bytes of the longest entry at the start of `text`, for scripts that put no spaces between words.

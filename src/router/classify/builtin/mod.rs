@@ -4,6 +4,7 @@
 //! `parts` separates what is asked from what is pasted and drops talk about models; [`features`] turns that and the
 //! history into numbers; [`model`] weighs them. The README beside this file tells how well that works and how to train it again.
 
+mod bits;
 pub mod features;
 mod fold;
 mod hash;
@@ -18,9 +19,17 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+use std::sync::LazyLock;
+
 use crate::router::{Tier, Turn, Verdict};
 use features::Features;
 use model::Model;
+
+/// Reads the lexicon and the weights, which takes some 2 ms; without it the first request waits for that.
+pub fn prepare() {
+    LazyLock::force(&lexicon::LEXICON);
+    LazyLock::force(&model::BUILTIN);
+}
 
 /// Classifies `request` in the light of `history` (oldest turn first). Takes bounded time whatever the length of either.
 #[must_use]

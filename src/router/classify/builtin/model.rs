@@ -29,7 +29,7 @@ pub struct Model {
     pub weights: Cow<'static, [u8]>,
 }
 
-static BUILTIN: LazyLock<Model> =
+pub(super) static BUILTIN: LazyLock<Model> =
     LazyLock::new(|| Model::parse(include_bytes!("weights.bin")).unwrap_or_else(Model::blank));
 
 impl Model {

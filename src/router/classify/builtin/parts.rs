@@ -1,6 +1,9 @@
 //! A request taken apart: what is asked, what is pasted along with it, and the talk about models that is neither.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use super::lexicon::{Concept, META};
 use super::text::{Kind, Token, Words};
@@ -12,19 +15,25 @@ struct Window {
 }
 
 const TEXT: Window = Window {
-    head: 16 * 1024,
-    tail: 6 * 1024,
+    head: 3 * 1024,
+    tail: 2 * 1024,
+};
+
+/// Of one turn of the history.
+const TURN: Window = Window {
+    head: 2 * 256,
+    tail: 256,
 };
 
 /// Of what is said; and since some languages need many words for that, at most so many words.
 const SAID: Window = Window {
-    head: 4 * 1024,
-    tail: 2 * 1024,
+    head: 5 * 256,
+    tail: 3 * 256,
 };
-const ASK_WORDS: usize = 1_600;
+const ASK_WORDS: usize = 600;
 
 /// At most this many words of what is pasted are looked at.
-const PASTED_WORDS: usize = 300;
+const PASTED_WORDS: usize = 160;
 
 /// A request, taken apart.
 pub(super) struct Parts {
@@ -58,7 +67,7 @@ impl Parts {
 
 /// The part of a turn of the history that is looked at.
 pub(super) fn excerpt(turn: &str) -> Cow<'_, str> {
-    SAID.of(turn)
+    TURN.of(turn)
 }
 
 impl Window {
@@ -86,15 +95,18 @@ impl<'a> Lines<'a> {
         let mut lines = Self::default();
         let mut fenced = false;
         let single = text.trim().lines().take(2).count() < 2;
+        let mut seen = Vec::new();
         for block in text.split("\n\n") {
-            let code = block.lines().filter(|line| looks_pasted(line)).count();
-            let mostly_code = code * 2 > block.lines().filter(|line| !line.trim().is_empty()).count();
-            for line in block.lines() {
+            seen.clear();
+            seen.extend(block.lines().map(|line| (line, looks_pasted(line))));
+            let code = seen.iter().filter(|(_, pasted)| *pasted).count();
+            let mostly_code = code * 2 > seen.iter().filter(|(line, _)| !line.trim().is_empty()).count();
+            for &(line, looks_pasted) in &seen {
                 if line.trim_start().starts_with("```") {
                     fenced = !fenced;
                     continue;
                 }
-                let pasted = fenced || (!single && (looks_pasted(line) || (mostly_code && !reads_as_prose(line))));
+                let pasted = fenced || (!single && (looks_pasted || (mostly_code && !reads_as_prose(line))));
                 lines.push(line, pasted);
             }
         }
@@ -166,10 +178,9 @@ fn looks_pasted(line: &str) -> bool {
     let closed = trimmed.ends_with([';', '{', '}', '(', ')', ']', '>', '\\']) && symbols >= 2;
     let logged = trimmed.len() >= 10 && trimmed.as_bytes()[..4].iter().all(u8::is_ascii_digit) && symbols > 4;
     logged
-        || closed && !reads_as_prose(line)
-        || (dense && !reads_as_prose(line))
         || (frame && symbols * 8 > letters)
         || (indented && symbols * 10 > letters)
+        || ((closed || dense) && !reads_as_prose(line))
 }
 
 /// Whether `line` reads as something a person says: several plain words in a row.
@@ -189,25 +200,29 @@ fn reads_as_prose(line: &str) -> bool {
     false
 }
 
+/// Words that errors are told with, in the spelling that programs use.
+static ERRORS: LazyLock<[Finder<'static>; 9]> = LazyLock::new(|| {
+    [
+        "Error",
+        "ERROR",
+        "error:",
+        "Exception",
+        "panic",
+        "FATAL",
+        "fatal",
+        "Segmentation",
+        "Killed",
+    ]
+    .map(Finder::new)
+});
+
 /// Whether `line` looks like an error message or a frame of a stack trace.
 fn looks_like_error(line: &str) -> bool {
     let trimmed = line.trim_start();
     ["at ", "File \"", "#0", "goroutine ", "Traceback", "Caused by"]
         .iter()
         .any(|start| trimmed.starts_with(start))
-        || [
-            "Error",
-            "ERROR",
-            "error:",
-            "Exception",
-            "panic",
-            "FATAL",
-            "fatal",
-            "Segmentation",
-            "Killed",
-        ]
-        .iter()
-        .any(|word| line.contains(word))
+        || ERRORS.iter().any(|word| word.find(line.as_bytes()).is_some())
 }
 
 /// Whether `line` begins like an item of a list: `1.`, `2)`, `(a)`, `-`, `*`, `•`.
@@ -229,9 +244,15 @@ fn drop_meta_talk(ask: &mut Words) {
     let clauses = ask.tokens.last().map_or(0, |token| token.clause as usize + 1);
     let mut counts = vec![Clause::default(); clauses];
     for token in &ask.tokens {
-        let names_task = TASK.contains(&ask.spelling(token));
         if let Some(clause) = counts.get_mut(token.clause as usize) {
-            clause.count(token, names_task);
+            clause.count(token);
+        }
+    }
+    for token in &ask.tokens {
+        if let Some(clause) = counts.get_mut(token.clause as usize)
+            && clause.argues()
+        {
+            clause.names_task |= TASK.contains(&ask.spelling(token));
         }
     }
     let something_else = counts.iter().any(|clause| !clause.is_meta() && clause.content > 0);
@@ -292,11 +313,15 @@ struct Clause {
 }
 
 impl Clause {
-    fn count(&mut self, token: &Token, names_task: bool) {
+    fn count(&mut self, token: &Token) {
         self.strong += u32::from(token.concepts.has(Concept::MetaStrong));
         self.weak += u32::from(token.concepts.has(Concept::MetaWeak));
         self.content += u32::from(is_content(token));
-        self.names_task |= names_task;
+    }
+
+    /// Whether it speaks of models or of how hard something is.
+    const fn argues(&self) -> bool {
+        self.strong + self.weak > 0
     }
 
     /// Whether the clause says more about the task than it says of it. One that calls it a task by name may use a few big words.

@@ -1,6 +1,6 @@
 //! Text as the classifier reads it: a bounded part of it, cut into words.
 
-use super::fold::push_folded;
+use super::fold::push_folded_word;
 use super::hash::Fnv;
 use super::lexicon::{Concepts, LEXICON, META};
 
@@ -126,6 +126,10 @@ impl Words {
 
     /// Takes a run of letters, digits and what may stand between them, as one name or as the words in it.
     fn push_chunk(&mut self, rest: &str) -> usize {
+        if let Some(length) = plain_word(rest) {
+            self.push(&rest[..length], Kind::Word);
+            return length;
+        }
         let end = rest
             .char_indices()
             .find(|(at, c)| !(is_inner(*c) || is_joiner(*c) || groups_digits(rest, *at)))
@@ -166,9 +170,7 @@ impl Words {
         let start = self.folded.len();
         match kind {
             Kind::Word | Kind::Number => {
-                for c in text.chars().filter(|c| !matches!(c, '\'' | '’')).take(LONGEST_WORD) {
-                    push_folded(c, &mut self.folded);
-                }
+                push_folded_word(text, LONGEST_WORD, &mut self.folded);
             }
             Kind::Code => self.folded.push_str("<code>"),
             Kind::File => self.folded.push_str("<file>"),
@@ -255,9 +257,32 @@ const fn has_proclitics(c: char) -> bool {
 
 /// Whether `c` is part of a word. Indic vowel signs are, although they are not letters.
 fn is_inner(c: char) -> bool {
-    (c.is_alphanumeric()
-        || matches!(c, '_' | '$' | '\u{300}'..='\u{36f}' | '\u{64b}'..='\u{652}' | '\u{900}'..='\u{d7f}'))
+    if c.is_ascii() {
+        return c.is_ascii_alphanumeric() || matches!(c, '_' | '$');
+    }
+    (c.is_alphanumeric() || matches!(c, '\u{300}'..='\u{36f}' | '\u{64b}'..='\u{652}' | '\u{900}'..='\u{d7f}'))
         && !is_unspaced(c)
+}
+
+/// The length of the word that `rest` begins with, if it is nothing but ASCII letters and stands by itself: what most words of a
+/// text are, which need no closer look.
+fn plain_word(rest: &str) -> Option<usize> {
+    let bytes = rest.as_bytes();
+    let is_letter = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphabetic);
+    let parts = |at: usize| {
+        let next = bytes.get(at).map(|byte| char::from(*byte));
+        next.is_none_or(|c| c.is_ascii() && !is_inner(c) && !is_joiner(c))
+    };
+    let mut length = 0;
+    while is_letter(length) {
+        let camel = length > 0 && bytes[length].is_ascii_uppercase() && bytes[length - 1].is_ascii_lowercase();
+        if camel {
+            return None;
+        }
+        length += 1;
+    }
+    let joined = bytes.get(length).is_some_and(|byte| is_joiner(char::from(*byte)));
+    (length > 0 && (parts(length) || (joined && parts(length + 1)))).then_some(length)
 }
 
 const fn is_joiner(c: char) -> bool {

@@ -120,11 +120,24 @@ async fn pass_http(stream: TcpStream, login: &Login, log: &Mutex<Vec<String>>) -
     let rest = asked.target.strip_prefix("http://").unwrap_or_default();
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut upstream = TcpStream::connect(host).await?;
-    let headers: String = ["host", "range", "if-range", "authorization", "accept-encoding"]
+    const PASSED: [&str; 7] = [
+        "host",
+        "range",
+        "if-range",
+        "authorization",
+        "accept-encoding",
+        "content-length",
+        "transfer-encoding",
+    ];
+    let headers: String = PASSED
         .iter()
         .filter_map(|name| asked.header(name).map(|value| format!("{name}: {value}\r\n")))
         .collect();
-    let request = format!("{} /{path} HTTP/1.1\r\n{headers}\r\n", asked.method);
+    // One request each: what comes next on this connection would reach the server unread.
+    let request = format!(
+        "{} /{path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n",
+        asked.method
+    );
     upstream.write_all(request.as_bytes()).await?;
     copy_bidirectional(&mut stream, &mut upstream).await?;
     Ok(())

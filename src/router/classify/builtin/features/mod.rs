@@ -4,8 +4,11 @@
 //! the weights of the groups were chosen by cross-validation.
 
 mod followup;
+mod group;
 mod request;
 mod spelling;
+
+use group::Group;
 
 use super::hash::Fnv;
 use super::history::Context;
@@ -25,7 +28,7 @@ const SPELLINGS: usize = 3 << 13;
 pub struct Features {
     entries: Vec<(u32, f32)>,
     /// The features of the group that is being collected.
-    group: Vec<u32>,
+    group: Group,
 }
 
 impl Features {
@@ -51,13 +54,14 @@ impl Features {
     /// Adds a feature to the group: `which` of the things that number `what` speaks of was seen in `namespace`.
     fn note(&mut self, namespace: Namespace, what: u32, which: u32) {
         let hash = Fnv::within(namespace as u32).word(what).word(which).finish();
-        self.group.push(SPELLINGS as u32 + hash % (BUCKETS - SPELLINGS) as u32);
+        self.group
+            .insert(SPELLINGS as u32 + hash % (BUCKETS - SPELLINGS) as u32);
     }
 
     /// Adds a feature that is a spelling; `hash` is that of the spelling.
     fn note_spelling(&mut self, namespace: Namespace, what: u32, hash: u32) {
         let hash = Fnv::within(namespace as u32).word(what).word(hash).finish();
-        self.group.push(hash % SPELLINGS as u32);
+        self.group.insert(hash % SPELLINGS as u32);
     }
 
     /// Adds a feature per concept.
@@ -69,17 +73,19 @@ impl Features {
 
     /// Ends a group: each of its features has the value `weight`.
     fn close(&mut self, weight: f32) {
-        self.group.sort_unstable();
-        self.group.dedup();
-        self.entries.extend(self.group.drain(..).map(|index| (index, weight)));
+        let entries = &mut self.entries;
+        self.group.drain(|index| entries.push((index, weight)));
     }
 
     /// Ends a group of features that together weigh `weight`, however many there are: the root of the sum of their squares.
     fn close_sharing(&mut self, weight: f32) {
-        self.group.sort_unstable();
-        self.group.dedup();
-        let value = weight / (self.group.len().max(1) as f32).sqrt();
-        self.entries.extend(self.group.drain(..).map(|index| (index, value)));
+        let first = self.entries.len();
+        self.close(weight);
+        let group = &mut self.entries[first..];
+        let value = weight / (group.len().max(1) as f32).sqrt();
+        for entry in group {
+            entry.1 = value;
+        }
     }
 }
 
@@ -145,10 +151,8 @@ fn largest_count(words: &Words) -> u32 {
     let mut named = false;
     let mut tokens = words.tokens.iter().peekable();
     while let Some(token) = tokens.next() {
-        let counts = tokens
-            .peek()
-            .is_some_and(|next| next.kind == Kind::Word && !MEASURES.contains(&words.spelling(next)));
-        if token.kind == Kind::Number && token.value != 0 && counts && !named {
+        let counts = |next: &&Token| next.kind == Kind::Word && !MEASURES.contains(&words.spelling(next));
+        if token.kind == Kind::Number && token.value != 0 && !named && tokens.peek().is_some_and(counts) {
             largest = largest.max(magnitude(token.value));
         }
         named = token.concepts.has(Concept::Local);

@@ -51,9 +51,7 @@ impl Features {
             self.close_sharing(weights.beginnings);
         }
         if weights.runs > 0.0 {
-            for spelling in spellings(words) {
-                self.runs(spelling.as_bytes(), namespace);
-            }
+            self.runs(words, namespace);
             self.close_sharing(weights.runs);
         }
     }
@@ -68,16 +66,21 @@ impl Features {
         self.note_spelling(namespace, 2, Fnv::within(previous).finish());
     }
 
-    /// Runs of letters in a word, its edges counting as spaces.
-    fn runs(&mut self, word: &[u8], namespace: Namespace) {
-        let edged = |at: usize| at.checked_sub(1).and_then(|at| word.get(at)).copied().unwrap_or(b' ');
-        let length = word.len() + 2;
-        for start in 0..length {
-            let mut hash = Fnv::new();
-            for (before, at) in (start..length.min(start + LONGEST_RUN)).enumerate() {
-                hash = hash.byte(edged(at));
-                if before >= 2 {
-                    self.note_spelling(namespace, 4, hash.finish());
+    /// Runs of letters in words, the edges of a word counting as spaces.
+    fn runs(&mut self, words: &Words, namespace: Namespace) {
+        let mut edged = Vec::new();
+        for spelling in spellings(words) {
+            edged.clear();
+            edged.push(b' ');
+            edged.extend_from_slice(spelling.as_bytes());
+            edged.push(b' ');
+            for start in 0..edged.len() {
+                let mut hash = Fnv::new();
+                for (before, &byte) in edged[start..].iter().take(LONGEST_RUN).enumerate() {
+                    hash = hash.byte(byte);
+                    if before >= 2 {
+                        self.note_spelling(namespace, 4, hash.finish());
+                    }
                 }
             }
         }

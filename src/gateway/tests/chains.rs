@@ -1,0 +1,195 @@
+//! What the failure policy makes of an upstream's errors, over real sockets.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::{GzEncoder, ZlibEncoder};
+use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn, reply};
+use http_body_util::{BodyExt, Full};
+use hyper::header::HeaderMap;
+use hyper::{Method, Response, StatusCode};
+
+use super::{Running, eventually, prompt};
+use crate::gateway::{Call, ChainRouter, Config, Failed, UpstreamRouter};
+use crate::router::consent::TellClient;
+use crate::router::fallback::OnFallback;
+use crate::router::{ClassifierChoice, ModelAvailability, Models, Router};
+
+const PRO: &str = "gemini-2.5-pro";
+const FLASH: &str = "gemini-2.5-flash";
+const AUTO: &str = "/v1beta/models/auto-gemini-2.5:generateContent";
+const COMPLEX: &str = "why does this architecture lose messages?";
+const PER_DAY: &str = r#"{"error": {"code": 429, "message": "quota", "details": [{"@type":
+    "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "GenerateRequestsPerDay"}]}]}}"#;
+
+fn chains(on_fallback: OnFallback, max_wait: Duration) -> ChainRouter {
+    let models = Arc::new(Models::built_in().unwrap());
+    ChainRouter {
+        router: Arc::new(Router::new(models, Arc::new(ModelAvailability::new()), None)),
+        classifier: ClassifierChoice::Builtin,
+        on_fallback,
+        consent: Arc::new(TellClient),
+        max_wait,
+        log_requests: false,
+    }
+}
+
+fn before(upstream: &UpstreamStandIn, router: ChainRouter) -> impl FnOnce(&mut Config) {
+    let url = format!("http://{}/", upstream.address()).parse().unwrap();
+    move |config| {
+        config.upstream.url = url;
+        config.router = Arc::new(router);
+    }
+}
+
+/// An upstream whose pro model answers with `status`, `headers` and `body`, and whose other models answer well.
+async fn pro_fails(status: u16, headers: &'static [(&'static str, &'static str)], body: Vec<u8>) -> UpstreamStandIn {
+    UpstreamStandIn::start(move |request| {
+        let fails = request.uri().path().contains(PRO);
+        let failure = failure(status, headers, body.clone());
+        async move { Some(if fails { failure } else { reply(200, "fine") }) }
+    })
+    .await
+    .unwrap()
+}
+
+fn failure(status: u16, headers: &[(&'static str, &'static str)], body: Vec<u8>) -> UpstreamReply {
+    let mut reply = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
+    *reply.status_mut() = status.try_into().unwrap();
+    for (name, value) in headers {
+        reply.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    reply
+}
+
+fn asked(upstream: &UpstreamStandIn) -> Vec<String> {
+    let seen = upstream.seen();
+    let paths = seen.iter().map(|seen| seen.uri.path());
+    paths
+        .map(|path| path.trim_start_matches("/v1beta/models/").to_owned())
+        .collect()
+}
+
+fn generated(models: &[&str]) -> Vec<String> {
+    models.iter().map(|model| format!("{model}:generateContent")).collect()
+}
+
+fn all(mut encoder: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encoder.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    all(GzEncoder::new(text.as_bytes(), Compression::default()))
+}
+
+#[tokio::test]
+async fn an_error_is_read_in_every_coding_that_is_asked_for() {
+    let zlib = all(ZlibEncoder::new(PER_DAY.as_bytes(), Compression::default()));
+    for (headers, body) in [
+        (&[("content-encoding", "gzip")][..], gzip(PER_DAY)),
+        (&[("content-encoding", "deflate")][..], zlib),
+        (&[][..], PER_DAY.into()),
+    ] {
+        let upstream = pro_fails(429, headers, body).await;
+        let gateway = Running::start(before(&upstream, chains(OnFallback::Silent, Duration::from_secs(5)))).await;
+        let accepted = [("accept-encoding", "gzip, deflate, br, zstd")];
+        let got = gateway.send(Method::POST, AUTO, &accepted, prompt(COMPLEX)).await;
+        assert_eq!((got.status.as_u16(), got.text()), (200, "fine"));
+        assert_eq!(asked(&upstream), generated(&[PRO, FLASH]), "{headers:?}");
+        assert_eq!(upstream.seen()[0].headers["accept-encoding"], "gzip, deflate");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_request_is_classified_and_passed_on_as_it_came() {
+    let upstream = pro_fails(500, &[], Vec::new()).await;
+    let gateway = Running::start(before(&upstream, chains(OnFallback::Never, Duration::ZERO))).await;
+    let body = gzip(&prompt("rename x to y in a.py"));
+    let coded = [("content-encoding", "gzip")];
+    let got = gateway.send(Method::POST, AUTO, &coded, body.clone()).await;
+    assert_eq!((got.status.as_u16(), got.header("x-gem-model")), (200, FLASH));
+    let passed = &upstream.seen()[0].headers;
+    assert_eq!(passed["content-encoding"], "gzip");
+    assert_eq!(passed["content-length"], body.len().to_string());
+}
+
+#[tokio::test]
+async fn the_client_gets_a_compressed_error_as_it_came() {
+    let upstream = pro_fails(429, &[("content-encoding", "gzip")], gzip(PER_DAY)).await;
+    let gateway = Running::start(before(&upstream, chains(OnFallback::Policy, Duration::from_secs(5)))).await;
+    let got = gateway
+        .send(Method::POST, AUTO, &[("accept-encoding", "gzip")], prompt(COMPLEX))
+        .await;
+    assert_eq!((got.status.as_u16(), got.header("content-encoding")), (429, "gzip"));
+    assert_eq!(got.body, gzip(PER_DAY));
+    assert!(got.header("x-gem-fallback").contains(FLASH), "{got:?}");
+    assert_eq!(asked(&upstream), generated(&[PRO]));
+}
+
+#[tokio::test]
+async fn a_retry_after_of_nothing_is_no_reason_to_hurry() {
+    let upstream = pro_fails(503, &[("retry-after", "0")], b"busy".to_vec()).await;
+    let gateway = Running::start(before(&upstream, chains(OnFallback::Silent, Duration::ZERO))).await;
+    // Nobody may wait here, so nothing is repeated.
+    assert_eq!(gateway.post(AUTO, prompt(COMPLEX)).await.text(), "fine");
+    assert_eq!(asked(&upstream), generated(&[PRO, FLASH]));
+}
+
+#[tokio::test]
+async fn a_walk_that_waits_ends_when_its_client_leaves() {
+    let router = chains(OnFallback::Silent, Duration::from_secs(3600));
+    let call = Call {
+        model: "auto-gemini-2.5".to_owned(),
+        method: "generateContent".to_owned(),
+        headers: HeaderMap::new(),
+        body: prompt(COMPLEX).into(),
+    };
+    let mut route = router.begin(call).await;
+    let failure = Failed::Refused {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(br#"{"error": {"message": "Please retry in 200s"}}"#),
+    };
+    let waits = tokio::time::timeout(Duration::from_millis(50), route.failed(&failure));
+    assert!(waits.await.is_err());
+    assert_eq!(Arc::strong_count(&router.router), 2, "held by the walk");
+    drop(route);
+    eventually(|| Arc::strong_count(&router.router) == 1).await;
+}
+
+#[tokio::test]
+async fn an_alias_is_resolved_for_every_method_whatever_the_body() {
+    let upstream = UpstreamStandIn::start(|request| async {
+        request.into_body().collect().await.unwrap();
+        Some(reply(200, "fine"))
+    })
+    .await
+    .unwrap();
+    for on_fallback in [OnFallback::Policy, OnFallback::Never] {
+        let gateway = Running::start(before(&upstream, chains(on_fallback, Duration::ZERO))).await;
+        for (asked, body) in [
+            ("flash:countTokens?key=k", prompt("hi")),
+            ("flash:generateContent?key=k", prompt("hi")),
+            ("flash:generateContent?key=k", prompt(&"x".repeat(5 << 20))),
+        ] {
+            let got = gateway.post(&format!("/v1beta/models/{asked}"), body).await;
+            assert_eq!(got.status, 200, "{asked}");
+            let seen = upstream.seen().pop().unwrap().uri.to_string();
+            let (_, rest) = asked.split_once(':').unwrap();
+            let model = got.header("x-gem-model");
+            assert!(model.starts_with("gemini-"), "{model}");
+            assert_eq!(seen, format!("/v1beta/models/{model}:{rest}"));
+            assert_eq!(got.header("x-gem-source"), "override");
+        }
+        let chunked = "POST /v1/models/flash:generateContent HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\
+             Connection: close\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+        assert!(gateway.raw(chunked).await.starts_with("HTTP/1.1 200"));
+        let seen = upstream.seen().pop().unwrap().uri.to_string();
+        assert!(seen.starts_with("/v1/models/gemini-"), "{seen}");
+    }
+}

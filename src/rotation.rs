@@ -1,0 +1,108 @@
+//! Files that are appended to, and rotated by size so that they and their past are bounded in total.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// How much is kept of a file that grows, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rotation {
+    /// A file is rotated before it grows beyond so many bytes.
+    pub(crate) file_size: u64,
+    /// So many files are kept: the current one, `.1`, `.2` and so on; two at least.
+    pub(crate) files: usize,
+    /// Whether new files are for their owner's eyes only.
+    pub(crate) is_private: bool,
+}
+
+impl Rotation {
+    /// Opens `path` to append `room` bytes, with the folder that it is in, and rotates it first if it would grow too large.
+    ///
+    /// # Errors
+    /// When it cannot be opened or made.
+    pub(crate) fn open(&self, path: &Path, room: usize) -> io::Result<File> {
+        let file = open(path, self.is_private)?;
+        if file.metadata()?.len().saturating_add(room as u64) <= self.file_size {
+            return Ok(file);
+        }
+        drop(file);
+        if self.rotate(path).is_err() {
+            // Somebody holds the file so that it cannot be renamed; its bound holds all the same.
+            File::create(path)?;
+        }
+        open(path, self.is_private)
+    }
+
+    fn rotate(&self, path: &Path) -> io::Result<()> {
+        let oldest = self.files.max(2) - 1;
+        for age in (0..oldest).rev() {
+            match fs::rename(rotated(path, age), rotated(path, age + 1)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens `path` to append, with the folder that it is in.
+///
+/// # Errors
+/// When it cannot be opened or made.
+pub(crate) fn append(path: &Path) -> io::Result<File> {
+    open(path, false)
+}
+
+fn open(path: &Path, is_private: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    if is_private {
+        gem_platform::file::make_private(&mut options);
+    }
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            options.open(path)
+        }
+        result => result,
+    }
+}
+
+/// The name of the file `age` rotations ago: `path`, `path.1`, `path.2`.
+pub(crate) fn rotated(path: &Path, age: usize) -> PathBuf {
+    if age == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{age}"));
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_renamed_is_bounded_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        // A folder that is not empty stands for a file that a reader holds: nothing can be renamed over it.
+        fs::create_dir_all(rotated(&path, 1).join("in the way")).unwrap();
+        let rotation = Rotation {
+            file_size: 100,
+            files: 2,
+            is_private: true,
+        };
+        for number in 0..20 {
+            let line = format!("line {number:>4}\n");
+            let mut file = rotation.open(&path, line.len()).unwrap();
+            file.write_all(line.as_bytes()).unwrap();
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.len() <= 100 && text.ends_with("line   19\n"), "{text}");
+    }
+}

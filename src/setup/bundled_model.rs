@@ -1,0 +1,181 @@
+//! A pulled model's files on their way through a bundle: where a machine without internet has its model from.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use url::Url;
+
+use super::steps::hash_of;
+use crate::catalog::Sha256;
+use crate::error::{Failure, Kind};
+
+/// The folder of a bundle that holds models, a folder for each.
+pub(super) const MODELS: &str = "models";
+/// The file of a bundle that lists every other file with its hash, as `sha256sum` does.
+pub(super) const SUMS: &str = "SHA256SUMS";
+
+/// A model's files in a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BundledModel {
+    bundle: PathBuf,
+    name: String,
+}
+
+impl BundledModel {
+    /// The files of the model `name` in the first of `mirrors` that is a bundle on disk and has them.
+    pub(super) fn find(mirrors: &[Url], name: &str) -> Option<Self> {
+        let on_disk = mirrors.iter().filter(|mirror| mirror.scheme() == "file");
+        on_disk
+            .filter_map(|mirror| mirror.to_file_path().ok())
+            .find(|bundle| bundle.join(MODELS).join(name).is_dir())
+            .map(|bundle| Self {
+                bundle,
+                name: name.to_owned(),
+            })
+    }
+
+    /// Where the bundle is.
+    pub(super) fn bundle(&self) -> &Path {
+        &self.bundle
+    }
+
+    /// Copies the files into `models`, in place of what is there of this model; nothing appears before every file is right.
+    ///
+    /// # Errors
+    /// When the bundle does not list the files, a file is not as listed, or one cannot be read or written.
+    pub(super) fn copy_to(&self, models: &Path) -> Result<(), Failure> {
+        let files = self.listed()?;
+        let new = models.join(format!(".{}.new", self.name));
+        remove(&new)?;
+        for (inside, expected) in &files {
+            let from = self.bundle.join(MODELS).join(&self.name).join(inside);
+            let place = new.join(inside);
+            if let Some(folder) = place.parent() {
+                fs::create_dir_all(folder).map_err(|error| failure("create", folder, &error))?;
+            }
+            fs::copy(&from, &place).map_err(|error| failure("copy", &from, &error))?;
+            let actual = hash_of(&place).map_err(|error| failure("read", &place, &error))?;
+            if actual != *expected {
+                remove(&new)?;
+                let message = format!(
+                    "`{}` hashes to {actual}, but the bundle's `{SUMS}` says {expected}",
+                    from.display()
+                );
+                return Err(
+                    Failure::new(Kind::Verification, message).with_hint("copy the bundle again, or make it anew")
+                );
+            }
+        }
+        let place = models.join(&self.name);
+        remove(&place)?;
+        fs::rename(&new, &place).map_err(|error| failure("rename", &new, &error))
+    }
+
+    /// The model's files below its folder, with what they must hash to.
+    fn listed(&self) -> Result<Vec<(PathBuf, Sha256)>, Failure> {
+        let sums = self.bundle.join(SUMS);
+        let text = fs::read_to_string(&sums).map_err(|error| failure("read", &sums, &error))?;
+        let folder = Path::new(MODELS).join(&self.name);
+        let files: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.split_once("  "))
+            .filter_map(|(sha256, path)| Some((Path::new(path).strip_prefix(&folder).ok()?, sha256.parse().ok()?)))
+            .filter(|(inside, _)| inside.components().all(|part| matches!(part, Component::Normal(_))))
+            .map(|(inside, sha256)| (inside.to_owned(), sha256))
+            .collect();
+        if files.is_empty() {
+            let message = format!("`{}` lists no file of the model `{}`", sums.display(), self.name);
+            return Err(Failure::new(Kind::Verification, message)
+                .with_hint("make the bundle anew with `gem-setup bundle create --model`"));
+        }
+        Ok(files)
+    }
+}
+
+fn remove(folder: &Path) -> Result<(), Failure> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failure("remove", folder, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn failure(operation: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(
+        Kind::Unexpected,
+        format!("cannot {operation} `{}`: {error}", path.display()),
+    )
+    .with_hint("check that the bundle is complete, the home is yours and the disk has room")
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::Digest;
+
+    use super::*;
+
+    const NAME: &str = "gemma";
+
+    /// A bundle with two files of a model, one of which may be listed with another content.
+    fn bundle(listed: &str) -> tempfile::TempDir {
+        let bundle = tempfile::tempdir().unwrap();
+        let folder = bundle.path().join("models/gemma/parts");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("a"), "one").unwrap();
+        fs::write(folder.join("../b"), "two").unwrap();
+        let line = |content: &str, path: &str| {
+            let sum = Sha256::from_bytes(sha2::Sha256::digest(content).into());
+            format!("{sum}  {path}\n")
+        };
+        let sums = [
+            line(listed, "models/gemma/parts/a"),
+            line("two", "models/gemma/b"),
+            line("x", "models/gemma/../../../outside"),
+            line("x", "models/other/c"),
+        ];
+        fs::write(bundle.path().join(SUMS), sums.concat()).unwrap();
+        bundle
+    }
+
+    fn found(bundle: &Path, name: &str) -> Option<BundledModel> {
+        let mirrors = [
+            "https://mirror.example".parse().unwrap(),
+            Url::from_directory_path(bundle).unwrap(),
+        ];
+        BundledModel::find(&mirrors, name)
+    }
+
+    #[test]
+    fn a_model_is_copied_whole_and_takes_the_place_of_what_was_there() {
+        let (bundle, models) = (bundle("one"), tempfile::tempdir().unwrap());
+        let old = models.path().join(NAME);
+        fs::create_dir(&old).unwrap();
+        fs::write(old.join("half"), "").unwrap();
+        found(bundle.path(), NAME).unwrap().copy_to(models.path()).unwrap();
+        assert_eq!(fs::read_to_string(old.join("parts/a")).unwrap(), "one");
+        assert_eq!(fs::read_to_string(old.join("b")).unwrap(), "two");
+        assert!(!old.join("half").exists());
+        assert_eq!(fs::read_dir(models.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_not_as_listed_leaves_everything_as_it_was() {
+        let (bundle, models) = (bundle("another"), tempfile::tempdir().unwrap());
+        let failure = found(bundle.path(), NAME).unwrap().copy_to(models.path()).unwrap_err();
+        assert_eq!(failure.kind, Kind::Verification);
+        assert!(failure.message.contains("parts"), "{failure}");
+        assert_eq!(fs::read_dir(models.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_what_a_bundle_holds_and_lists_is_taken_from_it() {
+        let bundle = bundle("one");
+        assert_eq!(found(bundle.path(), "unknown"), None);
+        fs::create_dir(bundle.path().join("models/unlisted")).unwrap();
+        let models = tempfile::tempdir().unwrap();
+        let failure = found(bundle.path(), "unlisted")
+            .unwrap()
+            .copy_to(models.path())
+            .unwrap_err();
+        assert_eq!(failure.kind, Kind::Verification);
+    }
+}

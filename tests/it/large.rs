@@ -1,0 +1,115 @@
+//! Bodies much larger than the gateway's memory pass through it in both directions.
+
+use std::convert::Infallible;
+use std::fs;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use gem_setup::fetch::Network;
+use gem_setup_support::fault::Proxy;
+use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn};
+use http_body_util::{BodyDataStream, BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::{Request, Response};
+use sha2::{Digest, Sha256};
+
+use super::harness::Home;
+
+const PIECE: usize = 256 * 1024;
+/// 100 MB in all.
+const PIECES: usize = 400;
+/// How much the gateway's peak memory may grow by both bodies, in KiB.
+const GROWTH: u64 = 16 * 1024;
+
+/// A body of which no two pieces are the same.
+fn body() -> impl Stream<Item = Bytes> + Send + 'static {
+    stream::iter(0..PIECES).map(|number| {
+        let mut piece = vec![b'x'; PIECE];
+        let name = format!("piece {number:06}");
+        piece[..name.len()].copy_from_slice(name.as_bytes());
+        piece.into()
+    })
+}
+
+/// The SHA-256 of a body; of one that breaks off it is another.
+async fn digest<E>(mut body: impl Stream<Item = Result<Bytes, E>> + Unpin) -> String {
+    let mut digest = Sha256::new();
+    while let Some(Ok(piece)) = body.next().await {
+        digest.update(&piece);
+    }
+    format!("{:?}", digest.finalize())
+}
+
+/// Answers with the hash of the request's body, or with a large body where a stream is asked for.
+async fn answer(request: Request<Incoming>) -> Option<UpstreamReply> {
+    let is_stream = request.uri().path().ends_with(":streamGenerateContent");
+    let digest = digest(BodyDataStream::new(request.into_body())).await;
+    Some(Response::new(if is_stream {
+        StreamBody::new(body().map(|piece| Ok::<_, Infallible>(Frame::data(piece)))).boxed_unsync()
+    } else {
+        Full::new(Bytes::from(digest)).boxed_unsync()
+    }))
+}
+
+/// The most memory that a process has had, in KiB, where the system says so.
+fn peak_memory(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Sends both bodies through a server that was started with these variables.
+#[track_caller]
+fn assert_passes_with_flat_memory(variables: &[(&str, &str)]) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let upstream = runtime.block_on(UpstreamStandIn::start(answer)).unwrap();
+    let home = Home::installed();
+    let mut gem = home.gem(&["start", "--upstream", &format!("http://{}", upstream.address())]);
+    for (name, value) in variables {
+        gem = gem.env(name, value);
+    }
+    gem.ok();
+    let server = home.processes().pop().unwrap().pid;
+    let client = Network::default().streaming_client().unwrap();
+    let url = |path: &str| format!("http://127.0.0.1:{}/{path}", home.port);
+    let download = url("v1beta/models/my-model:streamGenerateContent?alt=sse");
+
+    runtime.block_on(async {
+        let expected = digest(body().map(Ok::<_, Infallible>)).await;
+        // A first small request, for what every connection takes.
+        let small = client.post(url("upload/v1beta/files")).body("x").send().await.unwrap();
+        assert_eq!(small.status(), 200);
+        let before = peak_memory(server);
+
+        let large = reqwest::Body::wrap_stream(body().map(Ok::<_, Infallible>));
+        let got = client
+            .post(url("upload/v1beta/files"))
+            .body(large)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(got.text().await.unwrap(), expected, "up");
+        let got = client.post(download).body("{}").send().await.unwrap();
+        assert_eq!(digest(got.bytes_stream()).await, expected, "down");
+
+        if let (Some(before), Some(after)) = (before, peak_memory(server)) {
+            let growth = after - before;
+            assert!(growth < GROWTH, "peak memory grew by {growth} KiB from {before} KiB");
+        }
+    });
+}
+
+#[test]
+fn a_hundred_megabytes_pass_in_both_directions_with_flat_memory() {
+    assert_passes_with_flat_memory(&[]);
+}
+
+#[test]
+fn a_hundred_megabytes_pass_through_the_client_for_proxies_and_tls_with_flat_memory() {
+    let proxy = Proxy::http(None);
+    assert_passes_with_flat_memory(&[("HTTP_PROXY", &proxy.url())]);
+    assert!(!proxy.passed().is_empty());
+}
