@@ -5,7 +5,7 @@
 //! - `cli`: clap structs, one small file per command
 //! - `report`: how things are said: human, JSON, bars, questions
 //! - [`setup`], [`supervise`], [`gateway`], [`router`], [`settings`]: what the product does
-//! - [`runtime`], [`fetch`], [`catalog`], [`place`], [`layout`]: what it is done with
+//! - [`runtime`], [`fetch`], [`catalog`], [`place`], `rotation`, [`layout`]: what it is done with
 //! - [`environment`], [`progress`], [`error`]: what every module is given and may say
 //! - `gem_platform`: what differs between operating systems
 //!
