@@ -19,6 +19,8 @@ mod killed;
 #[cfg(test)]
 mod large;
 #[cfg(test)]
+mod layers;
+#[cfg(test)]
 mod mirrors;
 #[cfg(test)]
 mod output;

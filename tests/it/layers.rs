@@ -1,0 +1,206 @@
+//! Options come from the command line, the environment and the configuration file, in this order.
+
+use std::fs;
+
+use super::harness::{Gem, Home, assert_says};
+
+#[test]
+fn a_local_model_in_the_environment_or_the_configuration_is_no_wish_for_routing() {
+    let home = Home::new();
+    let route = |gem: Gem| {
+        gem.args(["route", "--json", "--classifier", "builtin", "rename x to y"])
+            .ok()
+            .json()
+    };
+    let usual = route(home.gem(&[]));
+    assert_ne!(usual["source"], "override");
+    home.write(&home.layout().config_file(), "model = \"gemma3-1b-gpu-custom\"\n");
+    for gem in [
+        home.gem(&[]),
+        home.gem(&[]).env("GEM_SETUP_MODEL", "gemma3-1b-gpu-custom"),
+    ] {
+        let decision = route(gem);
+        assert_eq!(
+            (&decision["model"], &decision["source"]),
+            (&usual["model"], &usual["source"])
+        );
+    }
+    let asked = home.gem(&["route", "--model", "gemini-2.5-pro", "x"]).ok();
+    assert_eq!(asked.stdout, "gemini-2.5-pro\n");
+}
+
+#[test]
+fn a_fault_in_the_configuration_names_its_file_and_its_key() {
+    let home = Home::new();
+    let file = home.layout().config_file();
+    for (text, words) in [
+        ("port = []\n", ["`port`", "one value"]),
+        ("port = [1, 2]\n", ["`port`", "one value"]),
+        ("port = \"many\"\n", ["many", "`port`"]),
+        ("verbose = \"lots\"\n", ["lots", "`verbose`"]),
+    ] {
+        home.write(&file, text);
+        let run = home.gem(&["install", "--dry-run"]).ends(2);
+        assert_says(&run.stderr, &words);
+        assert_says(&run.stderr, &[file.to_str().unwrap()]);
+    }
+    fs::write(&file, b"port = \xff\n").unwrap();
+    let run = home.gem(&["version"]).ends(2);
+    assert!(!run.stderr.contains("--config"), "{run:#?}");
+    assert_says(&run.stderr, &[file.to_str().unwrap()]);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_text_is_refused_by_its_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let home = Home::new();
+    let odd = OsStr::from_bytes(b"h\xff");
+    for name in ["GEMINI_CLI_HOME", "GEM_SETUP_MODEL", "GEM_SETUP_HOME"] {
+        let mut command = home.gem(&["version"]).into_command();
+        let output = command.env(name, odd).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert_says(&String::from_utf8_lossy(&output.stderr), &[name, "UTF-8"]);
+    }
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gem-setup"));
+    let command = command
+        .args(["install", "--runtime", "builtin", "--home"])
+        .arg(home.path().join(odd));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_says(&String::from_utf8_lossy(&output.stderr), &["home", "UTF-8", "--home"]);
+    assert!(!home.path().join(odd).exists());
+}
+
+/// Where the plan says that the server will be.
+#[track_caller]
+fn planned_port(gem: Gem) -> String {
+    let run = gem.args(["install", "--dry-run", "--json"]).ok();
+    let events = run.events();
+    let step = events.iter().find(|event| event["id"] == "server").unwrap();
+    let detail = step["detail"].as_str().unwrap();
+    detail
+        .split("port ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn an_option_is_taken_from_flag_environment_file_and_default_in_this_order() {
+    let home = Home::new();
+    assert_eq!(planned_port(home.gem(&[])), "9379");
+    home.write(&home.layout().config_file(), "port = 1111\n");
+    assert_eq!(planned_port(home.gem(&[])), "1111");
+    assert_eq!(planned_port(home.gem(&[]).env("GEM_SETUP_PORT", "2222")), "2222");
+    let run = home
+        .gem(&["install", "--dry-run", "--json", "--port", "3333"])
+        .env("GEM_SETUP_PORT", "2222")
+        .ok();
+    assert_says(&run.stdout, &["on port 3333"]);
+
+    let other = home.beside("other.toml");
+    fs::write(&other, "port = 4444\n").unwrap();
+    assert_eq!(planned_port(home.gem(&["--config", other.to_str().unwrap()])), "4444");
+    assert_eq!(planned_port(home.gem(&[]).env("GEM_SETUP_CONFIG", &other)), "4444");
+}
+
+#[test]
+fn switches_and_lists_come_from_environment_and_file_too() {
+    let home = Home::new();
+    assert!(
+        home.gem(&["version"])
+            .env("GEM_SETUP_JSON", "1")
+            .ok()
+            .json()
+            .is_object()
+    );
+    home.write(
+        &home.layout().config_file(),
+        "json = true\nno_model = true\nmirror = [\"https://a.example\", \"https://b.example\"]\n",
+    );
+    let run = home.gem(&["install", "--dry-run"]).ok();
+    assert_eq!(run.step("model"), "skipped");
+    assert_says(&run.stdout, &["https://a.example/"]);
+}
+
+#[test]
+fn the_home_comes_from_the_environment_too() {
+    let home = Home::new();
+    for variable in ["GEM_SETUP_HOME", "GEMINI_CLI_HOME"] {
+        let other = home.beside(variable);
+        fs::create_dir_all(other.join(".gemini")).unwrap();
+        fs::write(other.join(".gemini/settings.json"), "{ oops").unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gem-setup"));
+        command
+            .args(["settings", "show"])
+            .env(variable, &other)
+            .current_dir(home.work());
+        let run = Gem::new(command).ends(8);
+        assert_says(&run.stderr, &[other.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_a_usage_error_that_names_file_and_key() {
+    let home = Home::new();
+    let file = home.layout().config_file();
+    for (text, word) in [
+        ("prot = 9379\n", "prot"),
+        ("port = \"many\"\n", "port"),
+        ("port = { a = 1 }\n", "port"),
+        ("port = \n", "line 1"),
+        ("home = \"/tmp\"\n", "home"),
+    ] {
+        home.write(&file, text);
+        let run = home.gem(&["install", "--dry-run"]).ends(2);
+        assert_says(&run.stderr, &[word]);
+        if word != "port" || text.contains('{') {
+            assert_says(&run.stderr, &[file.to_str().unwrap()]);
+        }
+    }
+    fs::remove_file(&file).unwrap();
+    let run = home
+        .gem(&["install", "--dry-run"])
+        .env("GEM_SETUP_PORT", "many")
+        .ends(2);
+    assert_says(&run.stderr, &["GEM_SETUP_PORT", "many"]);
+}
+
+/// What clap refuses on the command line must be refused wherever it comes from.
+#[test]
+fn options_that_exclude_or_need_each_other_do_so_in_every_layer() {
+    let home = Home::new();
+    let run = home
+        .install(&["--no-start"])
+        .env("GEM_SETUP_TARGET", "windows-x86_64")
+        .ends(2);
+    let error = &run.result()["error"];
+    assert_says(error["message"].as_str().unwrap(), &["windows-x86_64"]);
+    assert_says(error["hint"].as_str().unwrap(), &["--dry-run"]);
+    home.assert_untouched();
+
+    let run = home
+        .gem(&["route", "text"])
+        .env("GEM_SETUP_BATCH", "rows.jsonl")
+        .ends(2);
+    assert_says(&run.stderr, &["--batch", "TEXT", "GEM_SETUP_BATCH"]);
+    home.gem(&["route", "text", "--plan"])
+        .env("GEM_SETUP_APPROVED_PLAN", "plan.md")
+        .ends(2);
+    home.gem(&["route", "text", "--approved-plan", "plan.md"])
+        .env("GEM_SETUP_PLAN", "1")
+        .ends(2);
+    home.gem(&["route", "text", "--approved-plan", "plan.md"])
+        .env("GEM_SETUP_PLAN", "0")
+        .ok();
+
+    home.write(&home.layout().config_file(), "target = \"windows-x86_64\"\n");
+    home.install(&["--no-start"]).ends(2);
+    assert!(!home.lit().exists());
+}
