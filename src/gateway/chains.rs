@@ -62,9 +62,14 @@ impl UpstreamRouter for ChainRouter {
 
     fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {
         Box::pin(async move {
-            // A body that cannot be read is the upstream's to refuse; it has no text to classify.
-            let body = coding::decoded(&call.headers, &call.body, CLASSIFIED_BODY);
-            let conversation = Conversation::from_body(&body).unwrap_or_default();
+            let path = call.model.parse().ok();
+            let conversation = if self.reads_conversation(path.as_ref()) {
+                // A body that cannot be read is the upstream's to refuse; it has no text to classify.
+                let body = coding::decoded(&call.headers, &call.body, CLASSIFIED_BODY);
+                Conversation::from_body(&body).unwrap_or_default()
+            } else {
+                Conversation::default()
+            };
             if conversation.is_new_turn {
                 self.router.availability().new_turn();
             }
@@ -72,7 +77,7 @@ impl UpstreamRouter for ChainRouter {
             let context = RoutingContext {
                 conversation,
                 asked: Asked {
-                    path: call.model.parse().ok(),
+                    path,
                     ..Asked::default()
                 },
                 classifier: self.classifier,
@@ -85,6 +90,12 @@ impl UpstreamRouter for ChainRouter {
 }
 
 impl ChainRouter {
+    /// Whether it matters what the request says: to a classifier, to models that are tried once a turn, or to the log.
+    fn reads_conversation(&self, path: Option<&ModelName>) -> bool {
+        let is_named = path.is_some_and(|name| matches!(self.router.models().resolve(name), Selection::Model(_)));
+        !is_named || self.log_requests || !self.router.availability().is_untroubled()
+    }
+
     /// Begins to walk the decision's chain; the walk waits at each model for what the gateway says of it.
     async fn set_out(&self, decision: RoutingDecision, request: Option<String>) -> OnChain {
         let (ask, asks) = mpsc::channel(1);

@@ -103,6 +103,12 @@ impl ModelAvailability {
         current(&mut self.states(), model).and_then(State::unavailable)
     }
 
+    /// Whether nothing is held against any model.
+    #[must_use]
+    pub fn is_untroubled(&self) -> bool {
+        self.states().is_empty()
+    }
+
     /// Takes `model` out for as long as `why` says.
     pub fn mark_terminal(&self, model: &ModelName, why: Terminal) {
         let since = Instant::now();

@@ -11,6 +11,7 @@ use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn, reply
 use http_body_util::{BodyExt, Full};
 use hyper::header::HeaderMap;
 use hyper::{Method, Response, StatusCode};
+use serde_json::json;
 
 use super::{Running, eventually, prompt};
 use crate::gateway::{Call, ChainRouter, Config, Failed, UpstreamRouter};
@@ -116,6 +117,37 @@ async fn a_compressed_request_is_classified_and_passed_on_as_it_came() {
     let passed = &upstream.seen()[0].headers;
     assert_eq!(passed["content-encoding"], "gzip");
     assert_eq!(passed["content-length"], body.len().to_string());
+}
+
+#[tokio::test]
+async fn a_named_model_that_is_tried_once_a_turn_is_tried_again_when_the_user_asks_anew() {
+    const NAMED: &str = "/v1beta/models/gemini-2.5-pro:generateContent";
+    const SOON: &str = r#"{"error": {"code": 503, "message": "busy", "details": [
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "0.001s"}]}}"#;
+    let upstream = pro_fails(503, &[], SOON.into()).await;
+    let gateway = Running::start(before(&upstream, chains(OnFallback::Silent, Duration::from_secs(5)))).await;
+    let goes_on = json!({"contents": [
+        {"role": "user", "parts": [{"text": COMPLEX}]},
+        {"role": "model", "parts": [{"functionCall": {"name": "read"}}]},
+        {"role": "user", "parts": [{"functionResponse": {"name": "read"}}]},
+    ]});
+    let goes_on = || goes_on.to_string();
+    let mut before = 0;
+    let mut tries = Vec::new();
+    for (path, body) in [
+        (AUTO, prompt(COMPLEX)),
+        (AUTO, goes_on()),
+        (NAMED, goes_on()),
+        (NAMED, prompt(COMPLEX)),
+    ] {
+        let got = gateway.send(Method::POST, path, &[], body).await;
+        assert_eq!(got.header("x-gem-model"), FLASH);
+        let asked = asked(&upstream);
+        tries.push(asked[before..].iter().filter(|call| call.starts_with(PRO)).count());
+        before = asked.len();
+    }
+    assert_eq!(tries[..3], [3, 0, 0]);
+    assert!(tries[3] > 0);
 }
 
 #[tokio::test]
