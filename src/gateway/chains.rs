@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hyper::header::RETRY_AFTER;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 use super::coding;
 use super::router::{BoxFuture, Call, Choice, Failed, Handling, Next, Route, UpstreamRouter};
@@ -103,7 +103,7 @@ impl ChainRouter {
         let consent = Arc::clone(&self.consent);
         let (on_fallback, max_wait) = (self.on_fallback, self.max_wait);
         let chain = decision.chain.clone();
-        let walk = tokio::spawn(async move {
+        let walk = Box::pin(async move {
             let walker = Walker {
                 availability: router.availability(),
                 consent: consent.as_ref(),
@@ -118,10 +118,9 @@ impl ChainRouter {
         });
         let mut route = OnChain {
             choice: choice_of(&decision, request),
+            walk: Some(walk),
             asks,
             told: None,
-            walk: Some(walk),
-            answered: false,
             end: None,
         };
         route.advance().await;
@@ -166,46 +165,38 @@ async fn make(attempt: Attempt, ask: mpsc::Sender<Question>) -> Result<(), Refus
 /// A call on its way along a chain.
 struct OnChain {
     choice: Choice,
+    /// Goes on only while somebody waits for it, and ends with the call.
+    walk: Option<BoxFuture<'static, Walk<(), ()>>>,
     asks: mpsc::Receiver<Question>,
     told: Option<oneshot::Sender<Result<(), Refusal<()>>>>,
-    walk: Option<JoinHandle<Walk<(), ()>>>,
-    answered: bool,
     end: Option<String>,
 }
 
 impl OnChain {
     /// Waits for the next model to ask, or for the end of the walk.
     async fn advance(&mut self) -> Next {
-        if let Some(question) = self.asks.recv().await {
-            question.model.as_str().clone_into(&mut self.choice.model);
-            self.told = Some(question.told);
-            return Next::Ask;
+        let Some(walk) = &mut self.walk else {
+            return Next::GiveUp;
+        };
+        tokio::select! {
+            biased;
+            walk = walk => {
+                self.walk = None;
+                self.end = walk.result.err().map(|unanswered| unanswered.end.to_string());
+                Next::GiveUp
+            }
+            Some(question) = self.asks.recv() => {
+                question.model.as_str().clone_into(&mut self.choice.model);
+                self.told = Some(question.told);
+                Next::Ask
+            }
         }
-        if let Some(walk) = self.walk.take()
-            && let Ok(walk) = walk.await
-            && let Err(unanswered) = walk.result
-        {
-            self.end = Some(unanswered.end.to_string());
-        }
-        Next::GiveUp
     }
 
     fn tell(&mut self, outcome: Result<(), Refusal<()>>) {
         if let Some(told) = self.told.take() {
             // The walk ends only when it has heard everything.
             let _ = told.send(outcome);
-        }
-    }
-}
-
-impl Drop for OnChain {
-    fn drop(&mut self) {
-        // A walk that was told of an answer has only to note it; any other, also one that waits before it asks again, has
-        // nobody left to walk for.
-        if let Some(walk) = self.walk.take()
-            && !self.answered
-        {
-            walk.abort();
         }
     }
 }
@@ -223,8 +214,9 @@ impl Route for OnChain {
     }
 
     fn answered(&mut self) {
-        self.answered = true;
         self.tell(Ok(()));
+        // All that is left to do is to note it, which needs no waiting.
+        self.walk.take().map(FutureExt::now_or_never);
     }
 
     fn end(&self) -> Option<&str> {
