@@ -60,6 +60,16 @@ pub(in crate::gateway) async fn call(
 
 /// Passes a call of `model` on as it is.
 async fn streamed(shared: &Shared, model: &str, request: Request<Incoming>) -> Result<Reply, Fault> {
+    shared.decisions.record(DecisionRecord {
+        time: Timestamp::now(),
+        source: OVERRIDE.to_owned(),
+        model: model.to_owned(),
+        tier: None,
+        latency_ms: 0,
+        answered_by: None,
+        reasoning: format!("the request's path asks for `{model}`"),
+        request: None,
+    });
     let mut reply = pass(shared, request).await?;
     let headers = reply.headers_mut();
     if let Ok(model) = HeaderValue::try_from(model) {

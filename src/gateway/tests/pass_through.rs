@@ -32,6 +32,26 @@ async fn echo(request: Request<Incoming>) -> Option<UpstreamReply> {
 }
 
 #[tokio::test]
+async fn a_model_that_is_taken_as_asked_is_a_decision_too() {
+    let upstream = UpstreamStandIn::start(echo).await.unwrap();
+    let gateway = Running::start(before(&upstream)).await;
+    let mine = "/v1beta/models/my-model:streamGenerateContent";
+    let got = gateway.send(Method::POST, mine, &[], "{}").await;
+    assert_eq!(
+        (got.header("x-gem-model"), got.header("x-gem-source")),
+        ("my-model", "override")
+    );
+    // What calls no model decides nothing.
+    gateway.send(Method::GET, "/v1beta/models", &[], "").await;
+    let decisions = gateway.finish().await;
+    assert_eq!(decisions.len(), 1, "{decisions:?}");
+    assert_eq!(
+        (&decisions[0]["model"], &decisions[0]["source"]),
+        (&"my-model".into(), &"override".into())
+    );
+}
+
+#[tokio::test]
 async fn a_request_reaches_the_upstream_unchanged() {
     let upstream = UpstreamStandIn::start(echo).await.unwrap();
     let gateway = Running::start(before(&upstream)).await;
