@@ -100,7 +100,7 @@ async fn a_supervised_child_ends_when_it_is_asked_to_or_killed_where_it_cannot_b
 }
 
 #[test]
-#[ignore = "a role, started by another test"]
+#[ignore = "a process, not a test: `the_guard_kills_the_whole_group_when_its_owner_is_gone` starts it"]
 fn plays_the_guard() {
     guard(std::io::stdin().lock());
 }

@@ -441,7 +441,7 @@ fn a_service_that_keeps_the_tools_streams_does_not_hold_up_the_answer() {
 /// The unit as systemd itself reads it. Run by `.ci/services`, which sees to it that the tool is there.
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "needs systemd-analyze"]
+#[ignore = "needs systemd-analyze; `.ci/services` runs it"]
 fn systemd_finds_no_fault_in_the_unit_and_runs_the_program_that_was_meant() {
     let dir = tempfile::tempdir().unwrap();
     let unit = dir.path().join("gem-setup.service");

@@ -12,7 +12,7 @@ pub(super) fn stand_in() -> CommandLine {
 }
 
 #[test]
-#[ignore = "a role, started by other tests"]
+#[ignore = "a process, not a test: `this_program` starts it for the tests of the supervisor"]
 fn plays_the_stand_in() {
     let ended = gem_setup_support::stand_in::main(arguments());
     std::process::exit(i32::from(ended != std::process::ExitCode::SUCCESS));
@@ -23,7 +23,7 @@ pub(super) fn guard() -> Program {
 }
 
 #[test]
-#[ignore = "a role, started by other tests"]
+#[ignore = "a process, not a test: `this_program` starts it for the tests of the supervisor"]
 fn plays_the_guard() {
     gem_platform::process::guard(std::io::stdin().lock());
 }
@@ -38,7 +38,7 @@ pub(super) fn server(home: &Home, port: u16) -> Program {
 }
 
 #[test]
-#[ignore = "a role, started by other tests"]
+#[ignore = "a process, not a test: `this_program` starts it for the tests of the supervisor"]
 fn plays_the_server() {
     let folder = PathBuf::from(std::env::var_os(HOME).unwrap());
     let port = arguments()
