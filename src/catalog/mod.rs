@@ -148,7 +148,11 @@ impl Explain for Error {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("give `--catalog` a TOML file such as `bundle create` writes (the README shows the form)".to_owned())
+        Some(
+            "give `--catalog` a TOML file such as `bundle create` writes (the README shows the form); the one that was given \
+             last is used until `gem-setup uninstall` forgets it"
+                .to_owned(),
+        )
     }
 }
 
