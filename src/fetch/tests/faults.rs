@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use gem_setup_support::fault::{Fault, FaultServer};
 
-use super::{Scene, content, digest};
-use crate::error::Kind;
+use super::{STALL, Scene, content, digest};
+use crate::error::{Failure, Kind};
 use crate::fetch::{Fetcher, Network};
 use crate::progress::Silent;
 
@@ -54,10 +54,10 @@ async fn a_reset_in_the_middle_is_continued_with_the_same_version() {
 async fn a_stall_is_given_up_after_the_idle_limit_and_continued() {
     let scene = Scene::new(LENGTH);
     scene.server.script([Fault::StallAt(1_000_000)]);
-    scene.fetch().await.unwrap();
+    scene.fetch_impatiently().await.unwrap();
     scene.assert_complete();
     assert!(
-        scene.heard.notes().contains("nothing arrived for 0.6 s"),
+        scene.heard.notes().contains("nothing arrived for 2 s"),
         "{}",
         scene.heard.notes()
     );
@@ -68,7 +68,7 @@ async fn a_stall_is_given_up_after_the_idle_limit_and_continued() {
 async fn a_server_that_never_answers_is_a_failed_download() {
     let scene = Scene::new(LENGTH);
     scene.server.always(Fault::StallAt(0));
-    let failure = scene.failure().await;
+    let failure = Failure::from(scene.fetch_impatiently().await.unwrap_err());
     assert_eq!(failure.kind, Kind::Download);
     assert!(failure.message.contains("nothing arrived"), "{failure}");
     scene.assert_absent();
@@ -77,8 +77,8 @@ async fn a_server_that_never_answers_is_a_failed_download() {
 #[tokio::test]
 async fn a_slow_trickle_is_waited_for_as_long_as_it_trickles() {
     let scene = Scene::new(3_000);
-    scene.server.always(Fault::Trickle(150, Duration::from_millis(60)));
-    scene.fetch().await.unwrap();
+    scene.server.always(Fault::Trickle(150, STALL / 15));
+    scene.fetch_impatiently().await.unwrap();
     scene.assert_complete();
     assert_eq!(scene.server.asked().len(), 1);
 }
@@ -137,7 +137,7 @@ async fn another_size_than_the_catalog_says_fails_before_the_body_is_read() {
     let mut request = scene.request();
     request.size = 5;
     let error = scene.fetcher().fetch(&request, &Silent).await.unwrap_err();
-    let failure = crate::error::Failure::from(error);
+    let failure = Failure::from(error);
     assert_eq!(failure.kind, Kind::Verification);
     assert!(failure.message.contains("expected 5 bytes") && failure.message.contains("3000000"));
     scene.assert_absent();
@@ -199,8 +199,7 @@ async fn a_file_that_changed_on_the_server_is_started_over_and_that_is_said() {
     let old = content(LENGTH + 1).slice(1..);
     scene.server.publish(old, vec![("ETag", "\"old\"".into())]);
     scene.server.script([Fault::StallAt(1_000_000)]);
-    let (fetcher, request) = (scene.fetcher(), scene.request());
-    let fetch = fetcher.fetch(&request, &scene.heard);
+    let fetch = scene.fetch_impatiently();
     let publish = async {
         while scene.server.served() < 1_000_000 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -338,7 +337,7 @@ async fn a_refused_connection_is_a_failed_download_that_names_the_url() {
     let address = FaultServer::start("").address();
     request.url = format!("http://{address}/x").parse().unwrap();
     let error = scene.fetcher().fetch(&request, &scene.heard).await.unwrap_err();
-    let failure = crate::error::Failure::from(error);
+    let failure = Failure::from(error);
     assert_eq!(failure.kind, Kind::Download);
     assert!(
         failure.message.contains(request.url.as_str()) && failure.message.contains("refused"),
@@ -355,7 +354,7 @@ async fn plain_http_from_elsewhere_is_refused_before_anything_is_written() {
     let mut request = scene.request();
     request.url = "http://ann:s3cret@example.com/x".parse().unwrap();
     let error = scene.fetcher().fetch(&request, &Silent).await.unwrap_err();
-    let failure = crate::error::Failure::from(error);
+    let failure = Failure::from(error);
     assert_eq!(failure.kind, Kind::Usage);
     assert!(!failure.message.contains("s3cret"), "{failure}");
     assert!(!scene.downloads().exists());

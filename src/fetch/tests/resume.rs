@@ -8,6 +8,7 @@ use url::Url;
 
 use super::{Scene, content, patience};
 use crate::error::Kind;
+use crate::fetch::partial::Partial;
 use crate::fetch::{Error, Fetcher, Network};
 use crate::progress::Silent;
 
@@ -26,6 +27,8 @@ async fn interrupted_at(scene: &Scene, bytes: u64) {
             }
         } => {}
     }
+    // Its writer lives on for a moment, and looks at the files last of all.
+    drop(Partial::open(&scene.downloads(), &request.sha256).await.unwrap());
 }
 
 #[tokio::test]

@@ -14,6 +14,9 @@ use tokio_rustls::server::TlsStream;
 use super::{Fault, Shared, lock};
 
 const PIECE: usize = 32 * 1024;
+const NANOSECONDS: u64 = 1_000_000_000;
+/// What a limited connection may catch up with: a coarse timer's delay, but no pause of the whole machine.
+const LARGEST_LAG: Duration = Duration::from_millis(20);
 
 /// One request as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,9 +189,8 @@ impl Answer {
             Fault::Trickle(size, _) => size,
             _ => PIECE,
         };
-        let (began, mut sent) = (Instant::now(), 0);
+        let mut due = Instant::now();
         for piece in self.body.slice(..limit).chunks(size) {
-            sent += piece.len() as u64;
             let mut rest = piece;
             while !rest.is_empty() {
                 let written = stream.write(rest).await?;
@@ -198,8 +200,10 @@ impl Answer {
             if let Fault::Trickle(_, pause) = self.fault {
                 stream.flush().await?;
                 tokio::time::sleep(pause).await;
-            } else if let Some(milliseconds) = (sent * 1000).checked_div(rate) {
-                tokio::time::sleep_until(began + Duration::from_millis(milliseconds)).await;
+            } else if let Some(nanoseconds) = (piece.len() as u64 * NANOSECONDS).checked_div(rate) {
+                let earliest = Instant::now().checked_sub(LARGEST_LAG).unwrap_or(due);
+                due = due.max(earliest) + Duration::from_nanos(nanoseconds);
+                tokio::time::sleep_until(due).await;
             }
         }
         stream.flush().await?;
