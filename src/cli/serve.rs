@@ -33,6 +33,8 @@ use crate::report::{Events, Printer, Terminal};
 const LAST_BREATH: Duration = Duration::from_secs(1);
 /// What the local face may take beyond its own deadline.
 const OWN_OVERHEAD: Duration = Duration::from_millis(500);
+/// More threads than these serve no connections: passing on is little work beside answering.
+const MOST_THREADS: usize = 4;
 
 /// What the server is to be: as the options say, else as installed.
 pub(crate) fn identity(session: &Session<'_>, args: &ServeArgs) -> Result<ServerIdentity, Failure> {
@@ -181,7 +183,8 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
         service: ServiceManager::find(&session.environment),
     };
     let port = server.port;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // Connections have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| {
@@ -320,6 +323,7 @@ fn gateway_config(session: &Session<'_>, args: &ServeArgs, server: &ServerIdenti
     if !args.listen.is_empty() {
         config.listen.clone_from(&args.listen);
     }
+    config.threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS));
     config.allow_remote = args.allow_remote;
     config.runtime.clone_from(&server.runtime);
     config.classifier_deadline = Duration::from_secs_f64(args.classifier_deadline);

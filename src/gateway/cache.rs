@@ -86,6 +86,10 @@ impl Answers {
         if let Some(call) = shared.asked.get(&key) {
             return call.subscribe();
         }
+        // The call may have ended since the answer was not known.
+        if let Some(answer) = shared.known.get(&key) {
+            return watch::channel(Some(Ok(answer.clone()))).1;
+        }
         let (sender, waiting) = watch::channel(None);
         let sender = Arc::new(sender);
         shared.asked.insert(key, Arc::clone(&sender));

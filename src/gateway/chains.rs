@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
-use hyper::header::RETRY_AFTER;
+use hyper::header::{CONTENT_ENCODING, HeaderMap, RETRY_AFTER};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,6 +24,9 @@ const GENERATING: [&str; 2] = ["generateContent", "streamGenerateContent"];
 const REPEATABLE_BODY: u64 = 4 << 20;
 /// What a compressed request to be classified may grow to, in bytes.
 const CLASSIFIED_BODY: usize = 64 << 20;
+
+/// A longer body is read aside, so that the other requests of the thread need not wait for that, in bytes.
+const READ_AT_ONCE: usize = 256 << 10;
 
 /// Routes calls for hosted models with one [`Router`].
 pub struct ChainRouter {
@@ -64,9 +68,7 @@ impl UpstreamRouter for ChainRouter {
         Box::pin(async move {
             let path = call.model.parse().ok();
             let conversation = if self.reads_conversation(path.as_ref()) {
-                // A body that cannot be read is the upstream's to refuse; it has no text to classify.
-                let body = coding::decoded(&call.headers, &call.body, CLASSIFIED_BODY);
-                Conversation::from_body(&body).unwrap_or_default()
+                conversation(call.headers, call.body).await
             } else {
                 Conversation::default()
             };
@@ -86,6 +88,20 @@ impl UpstreamRouter for ChainRouter {
             let decision = self.router.route(&context).await;
             Box::new(self.set_out(decision, request).await) as Box<dyn Route>
         })
+    }
+}
+
+/// The conversation in `body`. One that cannot be read is the upstream's to refuse; it has no text to classify.
+async fn conversation(headers: HeaderMap, body: Bytes) -> Conversation {
+    let is_short = body.len() <= READ_AT_ONCE && !headers.contains_key(CONTENT_ENCODING);
+    let read = move || {
+        let body = coding::decoded(&headers, &body, CLASSIFIED_BODY);
+        Conversation::from_body(&body).unwrap_or_default()
+    };
+    if is_short {
+        read()
+    } else {
+        tokio::task::spawn_blocking(read).await.unwrap_or_default()
     }
 }
 

@@ -97,6 +97,8 @@ pub struct Config {
     pub port: u16,
     /// The addresses to listen on.
     pub listen: Vec<IpAddr>,
+    /// Threads that serve connections; without any they are served where [`Gateway::run`](super::Gateway::run) is.
+    pub threads: usize,
     /// Whether addresses and `Host` names other than loopback are allowed.
     pub allow_remote: bool,
     /// The name of the runtime, for `/status`.
@@ -130,6 +132,7 @@ impl Config {
         Self {
             port,
             listen: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+            threads: 0,
             allow_remote: false,
             runtime: "lit".to_owned(),
             local_models: vec![local_model.into()],

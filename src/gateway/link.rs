@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 
 use super::body::Outgoing;
 use super::router::BoxFuture;
+use super::workers::Home;
 
 type Driver = http1::Connection<TokioIo<TcpStream>, Outgoing>;
 
@@ -31,6 +32,8 @@ const RESPONSE_HEAD: usize = 64 * 1024;
 pub(super) struct Link {
     sender: SendRequest<Outgoing>,
     address: SocketAddr,
+    /// The thread whose event loop hears of it first.
+    home: Home,
     /// `None` once the connection has ended.
     driver: Option<Pin<Box<Driver>>>,
 }
@@ -69,6 +72,7 @@ impl Link {
         Ok(Self {
             sender,
             address,
+            home: Home::current(),
             driver: Some(Box::pin(driver)),
         })
     }
@@ -147,6 +151,33 @@ struct Idle {
     since: Instant,
 }
 
+/// Which of the connections that are kept will do.
+#[derive(Clone, Copy)]
+pub(super) enum Kept {
+    /// Those of this thread.
+    Here,
+    /// Those to this address, best one of this thread.
+    To(SocketAddr),
+}
+
+impl Kept {
+    /// Where the best of `idle` is, the one that was used last.
+    fn best(self, idle: &[Idle]) -> Option<usize> {
+        let here = idle.iter().rposition(|idle| idle.link.home == Home::current());
+        match self {
+            Self::Here => here,
+            Self::To(_) => here.or(idle.len().checked_sub(1)),
+        }
+    }
+
+    fn includes(self, link: &Link) -> bool {
+        match self {
+            Self::Here => true,
+            Self::To(address) => link.address == address,
+        }
+    }
+}
+
 impl Pool {
     /// Keeps at most `capacity` connections for `keep` each.
     pub(super) const fn new(capacity: usize, keep: Duration) -> Self {
@@ -157,12 +188,15 @@ impl Pool {
         }
     }
 
-    /// A connection that was kept and still stands: to `address` if one is given.
-    pub(super) fn take(&self, address: Option<SocketAddr>) -> Option<Link> {
+    /// A connection that was kept and still stands; those that do not, or lead elsewhere, are closed.
+    pub(super) fn take(&self, kept: Kept) -> Option<Link> {
         loop {
-            let mut idle = self.lock().pop()?;
-            let is_right = address.is_none_or(|address| idle.link.address == address);
-            if is_right && idle.since.elapsed() < self.keep && idle.link.is_ready() {
+            let mut idle = {
+                let mut idle = self.lock();
+                let best = kept.best(&idle)?;
+                idle.remove(best)
+            };
+            if kept.includes(&idle.link) && idle.since.elapsed() < self.keep && idle.link.is_ready() {
                 return Some(idle.link);
             }
         }

@@ -1,6 +1,6 @@
 //! One HTTP server on the public port, between clients and a fragile engine (CONTRACT section 4).
 //!
-//! - `server`, `connection`: the accept loop, limits, shutdown
+//! - `server`, `workers`, `connection`: the accept loop, limits, shutdown
 //! - `service`, `guard`, `path`, `admin`: from a request to who answers it
 //! - `face::local`, `face::classifier`: prompts and classification requests for the local model, through `engine`
 //! - `face::upstream`: everything else, through `upstream`; [`UpstreamRouter`] may decide about its model
@@ -29,6 +29,7 @@ mod service;
 mod tests;
 mod tokens;
 mod upstream;
+mod workers;
 
 pub use chains::ChainRouter;
 pub use config::{Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};

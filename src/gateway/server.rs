@@ -24,6 +24,7 @@ use super::engine::Engine;
 use super::metrics::Metrics;
 use super::service::Shared;
 use super::upstream::{UpstreamClient, UpstreamError};
+use super::workers::Workers;
 use crate::error::{Explain, Kind};
 use crate::router::classify::builtin;
 use crate::router::{DecisionLog, DecisionWriter};
@@ -71,6 +72,9 @@ pub enum GatewayError {
     /// A limit of the system.
     #[error("cannot start the decision log's writer")]
     DecisionLog(#[source] io::Error),
+    /// A limit of the system.
+    #[error("cannot start the threads that serve connections")]
+    Threads(#[source] io::Error),
 }
 
 impl Explain for GatewayError {
@@ -78,7 +82,7 @@ impl Explain for GatewayError {
         match self {
             Self::PortTaken { .. } => Kind::Conflict,
             Self::NotLoopback(_) | Self::ModelName(_) | Self::NoAddress | Self::Upstream(_) => Kind::Usage,
-            Self::Listen { .. } | Self::DecisionLog(_) => Kind::Unexpected,
+            Self::Listen { .. } | Self::DecisionLog(_) | Self::Threads(_) => Kind::Unexpected,
         }
     }
 
@@ -176,7 +180,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// When the system gives no thread for the decision log.
+    /// When the system gives no thread for the decision log or to serve connections.
     pub async fn run(
         self,
         engine: Option<watch::Receiver<EngineStatus>>,
@@ -185,6 +189,7 @@ impl Gateway {
         let (decisions, writer) =
             DecisionLog::start(self.config.decisions.clone()).map_err(GatewayError::DecisionLog)?;
         let limits = self.config.limits.clone();
+        let workers = Workers::start(self.config.threads).map_err(GatewayError::Threads)?;
         // Beside what else starting takes, so that the first request does not wait for it.
         tokio::task::spawn_blocking(builtin::prepare);
         let shared = Arc::new(Shared {
@@ -202,6 +207,7 @@ impl Gateway {
         let mut server = Server {
             builder: builder(&limits),
             shared,
+            workers,
             tasks: JoinSet::new(),
             connections: HashMap::new(),
             most: limits.connections.max(1),
@@ -231,8 +237,10 @@ async fn close(writer: DecisionWriter) {
 struct Server {
     builder: http1::Builder,
     shared: Arc<Shared>,
+    workers: Workers,
     tasks: JoinSet<()>,
-    connections: HashMap<Id, Arc<Connection>>,
+    /// With the place of the thread that serves each.
+    connections: HashMap<Id, (Arc<Connection>, usize)>,
     most: usize,
     head_time: Duration,
 }
@@ -267,9 +275,15 @@ impl Server {
         // Without it replies are only slower.
         drop(stream.set_nodelay(true));
         let connection = Connection::new();
-        let task = Arc::clone(&connection).serve(stream, self.builder.clone(), Arc::clone(&self.shared));
-        let id = self.tasks.spawn(task).id();
-        self.connections.insert(id, connection);
+        let serve = {
+            let (connection, builder, shared) =
+                (Arc::clone(&connection), self.builder.clone(), Arc::clone(&self.shared));
+            |stream| connection.serve(stream, builder, shared)
+        };
+        match self.workers.serve(&mut self.tasks, stream, serve) {
+            Ok((task, place)) => drop(self.connections.insert(task.id(), (connection, place))),
+            Err(error) => return tracing::warn!("cannot serve a connection: {error}"),
+        }
         self.count();
         if !self.has_room() {
             self.close_one();
@@ -277,7 +291,9 @@ impl Server {
     }
 
     fn forget(&mut self, id: Id) {
-        self.connections.remove(&id);
+        if let Some((_, place)) = self.connections.remove(&id) {
+            self.workers.ended(place);
+        }
         self.count();
     }
 
@@ -293,7 +309,7 @@ impl Server {
         let idle = self
             .connections
             .values()
-            .filter_map(|connection| Some((connection.idle_since()?, connection)));
+            .filter_map(|(connection, _)| Some((connection.idle_since()?, connection)));
         if let Some((_, longest)) = idle.min_by_key(|(since, _)| *since) {
             longest.close();
         }
@@ -304,7 +320,7 @@ impl Server {
             engine.expire();
         }
         self.shared.upstream.expire();
-        for connection in self.connections.values() {
+        for (connection, _) in self.connections.values() {
             if connection
                 .idle_since()
                 .is_some_and(|since| since.elapsed() > self.head_time)
@@ -315,7 +331,7 @@ impl Server {
     }
 
     async fn drain(&mut self, grace: Duration) {
-        for connection in self.connections.values() {
+        for (connection, _) in self.connections.values() {
             connection.close();
         }
         let all_ended = async { while self.tasks.join_next().await.is_some() {} };

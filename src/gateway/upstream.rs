@@ -15,7 +15,7 @@ use url::Url;
 
 use super::body::{Idle, Outgoing, ReplyBody, Stalled};
 use super::config::{self, Limits};
-use super::link::{Link, LinkBody, Pool, SendError};
+use super::link::{Kept, Link, LinkBody, Pool, SendError};
 use super::reply::Reply;
 
 /// Idle connections that are kept. Servers close theirs after some seconds (Node.js: 5), so these are closed before.
@@ -145,7 +145,7 @@ impl UpstreamClient {
         *request.headers_mut() = parts.headers;
         request.headers_mut().insert(HOST, self.host_header.clone());
         loop {
-            let (mut link, is_new) = match self.pool.take(None) {
+            let (mut link, is_new) = match self.pool.take(Kept::Here) {
                 Some(link) => (link, false),
                 None => (self.connect().await?, true),
             };

@@ -25,7 +25,7 @@ pub(super) use self::answer::Refusal;
 pub(super) use self::exchange::{Exchange, Trouble};
 pub(super) use self::stream::AnswerStream;
 use super::config::Limits;
-use super::link::{Link, Pool};
+use super::link::{Kept, Link, Pool};
 use super::reply::Fault;
 
 /// An idle connection could keep an engine of one thread from everybody else, so it is kept only from one request to the next.
@@ -100,7 +100,7 @@ impl Engine {
         let mut status = self.status.clone();
         loop {
             let address = address(&mut status, deadline).await?;
-            let link = match self.pool.take(Some(address)) {
+            let link = match self.pool.take(Kept::To(address)) {
                 Some(link) => link,
                 None => match timeout_at(deadline, Link::connect(address)).await {
                     Ok(Ok(link)) => link,

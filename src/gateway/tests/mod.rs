@@ -72,6 +72,7 @@ impl Running {
             client: None,
         };
         let mut config = Config::new(0, MODEL, upstream, home.path().join("decisions.jsonl"));
+        config.threads = 2;
         change(&mut config);
         let gateway = Gateway::bind(config).await.unwrap();
         let addresses = gateway.addresses().to_vec();

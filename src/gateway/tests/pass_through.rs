@@ -166,8 +166,9 @@ async fn connections_to_the_upstream_are_used_again() {
         assert_eq!(gateway.post(OTHER, "abc").await.text(), "abc");
         assert_eq!(gateway.get("/v1beta/models").await.text(), "");
     }
+    // One for each of the gateway's threads.
     assert!(
-        upstream.seen().iter().all(|seen| seen.connection == 1),
+        upstream.seen().iter().all(|seen| seen.connection <= 2),
         "{:?}",
         upstream.seen()
     );

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 /// What the engine does with one request.
@@ -63,6 +63,9 @@ pub struct Seen {
 pub struct EngineStandIn {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
+    /// Accepts connections.
+    door: JoinHandle<()>,
+    /// Serves them.
     task: JoinHandle<()>,
 }
 
@@ -86,16 +89,29 @@ impl EngineStandIn {
             usual,
             ..State::default()
         }));
+        let (enter, mut streams) = mpsc::channel(1);
+        let door = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if enter.send(stream).await.is_err() {
+                    break;
+                }
+            }
+        });
         let task = tokio::spawn({
             let state = Arc::clone(&state);
             async move {
-                while let Ok((stream, _)) = listener.accept().await {
+                while let Some(stream) = streams.recv().await {
                     // A client that leaves is no failure of the engine.
                     drop(serve(stream, &state).await);
                 }
             }
         });
-        Ok(Self { address, state, task })
+        Ok(Self {
+            address,
+            state,
+            door,
+            task,
+        })
     }
 
     /// Where it listens.
@@ -115,15 +131,16 @@ impl EngineStandIn {
         lock(&self.state).seen.clone()
     }
 
-    /// Ends like a killed process: connections break, new ones are refused.
+    /// Ends like a killed process: new connections are refused, then those that there are break.
     pub fn kill(&self) {
+        self.door.abort();
         self.task.abort();
     }
 }
 
 impl Drop for EngineStandIn {
     fn drop(&mut self) {
-        self.task.abort();
+        self.kill();
     }
 }
 

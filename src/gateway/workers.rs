@@ -1,0 +1,108 @@
+//! The threads that serve connections.
+//!
+//! Each has an event loop of its own and keeps its connections, those of clients and those to the upstream: waking another thread
+//! for a part of a request takes longer than most requests do.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::thread;
+
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinSet};
+
+thread_local! {
+    static CURRENT: Cell<Home> = const { Cell::new(Home(0)) };
+}
+
+/// A thread that serves connections, or all the others together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Home(usize);
+
+impl Home {
+    /// This thread.
+    pub(super) fn current() -> Self {
+        CURRENT.get()
+    }
+}
+
+/// The threads; without any, connections are served by whoever accepts them.
+pub(super) struct Workers(Vec<Worker>);
+
+struct Worker {
+    handle: Handle,
+    connections: usize,
+    /// Ends the thread when it is dropped.
+    _stop: oneshot::Sender<()>,
+}
+
+impl Workers {
+    /// Starts `count` threads.
+    pub(super) fn start(count: usize) -> io::Result<Self> {
+        (1..=count)
+            .map(|number| Worker::start(Home(number)))
+            .collect::<io::Result<_>>()
+            .map(Self)
+    }
+
+    /// Lets the thread with the fewest connections serve `stream`; gives its place among the threads too.
+    pub(super) fn serve<F>(
+        &mut self,
+        tasks: &mut JoinSet<()>,
+        stream: TcpStream,
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) -> io::Result<(AbortHandle, usize)>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let fewest = self
+            .0
+            .iter_mut()
+            .enumerate()
+            .min_by_key(|(_, worker)| worker.connections);
+        let Some((place, worker)) = fewest else {
+            return Ok((tasks.spawn(serve(stream)), 0));
+        };
+        // Its readiness is to be told to the loop of the thread that serves it.
+        let stream = stream.into_std()?;
+        let task = async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => serve(stream).await,
+                Err(error) => tracing::warn!("cannot serve a connection: {error}"),
+            }
+        };
+        worker.connections += 1;
+        Ok((tasks.spawn_on(task, &worker.handle), place))
+    }
+
+    /// Hears that a connection of the thread at `place` has ended.
+    pub(super) fn ended(&mut self, place: usize) {
+        if let Some(worker) = self.0.get_mut(place) {
+            worker.connections -= 1;
+        }
+    }
+}
+
+impl Worker {
+    fn start(home: Home) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        thread::Builder::new()
+            .name(format!("gateway-{}", home.0))
+            .spawn(move || {
+                CURRENT.set(home);
+                // It is told by the sender's being dropped.
+                let _ = runtime.block_on(stopped);
+                // A look-up of a name may still be under way, and is of no use any more.
+                runtime.shutdown_background();
+            })?;
+        Ok(Self {
+            handle,
+            connections: 0,
+            _stop: stop,
+        })
+    }
+}
