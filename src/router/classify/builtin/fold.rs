@@ -3,7 +3,7 @@
 /// Appends `word` to `out`, each letter folded; apostrophes are dropped, and what comes after `longest` characters.
 pub(super) fn push_folded_word(word: &str, longest: usize, out: &mut String) {
     let is_apostrophe = |c: char| matches!(c, '\'' | '’');
-    if word.is_ascii() && !word.contains('\'') {
+    if word.bytes().all(|byte| byte.is_ascii() && byte != b'\'') {
         let start = out.len();
         out.push_str(&word[..word.len().min(longest)]);
         out[start..].make_ascii_lowercase();

@@ -1,7 +1,7 @@
 //! Hashing that is the same on every platform and in every version: FNV-1a over bytes, finished so that its low bits can be used.
 
 /// A running 32-bit FNV-1a hash.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Fnv(u32);
 
 impl Fnv {

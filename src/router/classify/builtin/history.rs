@@ -171,9 +171,9 @@ fn ordinal(word: &str, letters: bool) -> Option<usize> {
 /// The options in what the model said: the texts after `1)`, `2.`, `A:`, `(b)` and the like, if they are numbered in order.
 fn options(text: &str) -> Vec<&str> {
     for numbering in [
-        ["1", "2", "3", "4", "5", "6"],
-        ["A", "B", "C", "D", "E", "F"],
-        ["a", "b", "c", "d", "e", "f"],
+        ['1', '2', '3', '4', '5', '6'],
+        ['A', 'B', 'C', 'D', 'E', 'F'],
+        ['a', 'b', 'c', 'd', 'e', 'f'],
     ] {
         let mut marks: Vec<(usize, usize)> = Vec::new();
         let mut from = 0;
@@ -197,15 +197,16 @@ fn options(text: &str) -> Vec<&str> {
 }
 
 /// Where the mark of option `label` stands in `text` after `from`: its beginning and its end.
-fn mark(text: &str, from: usize, label: &str) -> Option<(usize, usize)> {
+fn mark(text: &str, from: usize, label: char) -> Option<(usize, usize)> {
     let rest = text.get(from..)?;
     rest.match_indices(label).find_map(|(at, _)| {
-        let before = rest[..at].chars().next_back();
-        let after = &rest[at + label.len()..];
-        let free = before.is_none_or(|c| c.is_whitespace() || c == '(');
-        let closed = after.starts_with(") ")
-            || after.starts_with(": ")
-            || (after.starts_with(". ") && label.starts_with(|c: char| c.is_ascii_digit()));
-        (free && closed).then_some((from + at, from + at + label.len() + 1))
+        let after = &rest[at + label.len_utf8()..];
+        let closed =
+            after.starts_with(") ") || after.starts_with(": ") || (after.starts_with(". ") && label.is_ascii_digit());
+        let free = || {
+            let before = rest[..at].chars().next_back();
+            before.is_none_or(|c| c.is_whitespace() || c == '(')
+        };
+        (closed && free()).then_some((from + at, from + at + label.len_utf8() + 1))
     })
 }

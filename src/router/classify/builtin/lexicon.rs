@@ -115,6 +115,10 @@ impl Lengths {
     const fn has(self, length: usize) -> bool {
         self.0 & Self::of(length).0 != 0
     }
+
+    const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
 }
 
 impl Lexicon {
@@ -161,21 +165,24 @@ impl Lexicon {
     }
 
     /// The concepts of the phrases that begin at the start of `words` (folded, one space between words, no space at the end),
-    /// by the number of words in the phrase.
-    pub(super) fn phrases_at(&self, words: &str) -> [Concepts; LONGEST_PHRASE] {
+    /// by the number of words in the phrase. `first` is the length of the first word in bytes, and its hash to be gone on with.
+    pub(super) fn phrases_at(&self, words: &str, first: (usize, Fnv)) -> [Concepts; LONGEST_PHRASE] {
         let mut found = [Concepts::NONE; LONGEST_PHRASE];
         let bytes = words.as_bytes();
-        let lengths = self
-            .start(bytes)
-            .map_or(self.short, |slot| self.lengths[slot].with(self.short));
-        let mut hash = Fnv::new();
-        let mut phrase = 0;
-        for (before, &byte) in bytes.iter().enumerate() {
+        let (length, hash) = first;
+        found[0] = self.word(&bytes[..length], hash);
+        let mut hash = hash.byte(b' ');
+        if length == bytes.len() || !self.continues(hash) {
+            return found;
+        }
+        let lengths = self.lengths_at(bytes);
+        let mut phrase = 1;
+        for (before, &byte) in bytes.iter().enumerate().skip(length + 1) {
             if byte == b' ' {
                 found[phrase] = found[phrase].with(self.whole.find(hash.finish()));
                 phrase += 1;
                 hash = hash.byte(byte);
-                if phrase == LONGEST_PHRASE || !self.continued[hash.finish() as usize % self.continued.len()] {
+                if phrase == LONGEST_PHRASE || !self.continues(hash) {
                     return found;
                 }
             } else {
@@ -187,6 +194,31 @@ impl Lexicon {
         }
         found[phrase] = found[phrase].with(self.whole.find(hash.finish()));
         found
+    }
+
+    /// The concepts of `word` (folded), whose hash is `hash`, and of its beginnings.
+    pub(super) fn word(&self, word: &[u8], hash: Fnv) -> Concepts {
+        let lengths = self.lengths_at(word);
+        let whole = self.whole.find(hash.finish());
+        if lengths.is_empty() {
+            return whole;
+        }
+        (1..=word.len())
+            .filter(|length| lengths.has(*length))
+            .fold(whole, |all, length| {
+                all.with(self.beginning.find(Fnv::new().bytes(&word[..length]).finish()))
+            })
+    }
+
+    /// Whether an entry goes on after the words that hash to `hash`, a space after the last one.
+    fn continues(&self, hash: Fnv) -> bool {
+        self.continued[hash.finish() as usize % self.continued.len()]
+    }
+
+    /// The lengths of the entries of `beginning` that `words` may begin with.
+    fn lengths_at(&self, words: &[u8]) -> Lengths {
+        self.start(words)
+            .map_or(self.short, |slot| self.lengths[slot].with(self.short))
     }
 
     /// Where in `lengths` entries stand that begin as `words` does; `None` if that is too short to tell.
@@ -251,7 +283,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::{Concept, Concepts, LEXICON, LONGEST_PHRASE, Lexicon};
+    use super::{Concept, Concepts, Fnv, LEXICON, LONGEST_PHRASE, Lexicon};
 
     #[test]
     fn every_line_of_the_lexicon_names_a_concept() {
@@ -264,16 +296,25 @@ mod tests {
                 Concept::ALL.iter().any(|(_, known)| *known == name),
                 "unknown concept in `{line}`"
             );
+            // What stands for code and files begins with it, and is not looked up.
+            assert!(!line.contains('<'), "`{line}`");
         }
     }
 
     #[test]
     fn words_beginnings_and_phrases_are_found() {
-        let lexicon = Lexicon::parse("build: implement* set_up\nlocal: line");
-        assert!(lexicon.phrases_at("implementing it")[0].has(Concept::Build));
-        assert!(lexicon.phrases_at("set up the repo")[1].has(Concept::Build));
-        assert_eq!(lexicon.phrases_at("set the line"), [Concepts::NONE; LONGEST_PHRASE]);
-        assert_eq!(lexicon.phrases_at("linear")[0], Concepts::NONE);
+        let lexicon = Lexicon::parse("build: implement* set_up put_tog*\nlocal: line");
+        let phrases_at = |words: &str| {
+            let first = words.split(' ').next().unwrap();
+            lexicon.phrases_at(words, (first.len(), Fnv::new().bytes(first.as_bytes())))
+        };
+        assert!(phrases_at("implementing it")[0].has(Concept::Build));
+        assert!(phrases_at("set up the repo")[1].has(Concept::Build));
+        assert!(phrases_at("set up")[1].has(Concept::Build));
+        assert!(phrases_at("put together")[1].has(Concept::Build));
+        assert!(phrases_at("line")[0].has(Concept::Local));
+        assert_eq!(phrases_at("set the line"), [Concepts::NONE; LONGEST_PHRASE]);
+        assert_eq!(phrases_at("linear")[0], Concepts::NONE);
     }
 
     #[test]

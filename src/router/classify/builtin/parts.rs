@@ -90,24 +90,61 @@ struct Lines<'a> {
     errors: u32,
 }
 
+/// A line: as it stands, without the white space before it, and without any around it.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    whole: &'a str,
+    begun: &'a str,
+    trimmed: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn new(whole: &'a str) -> Self {
+        let spaces = whole.bytes().take_while(|byte| *byte == b' ').count();
+        // What begins with a printable character of ASCII has no other white space before it.
+        let begun = match whole.as_bytes().get(spaces) {
+            Some(b'!'..=b'~') => &whole[spaces..],
+            _ => whole.trim_start(),
+        };
+        let trimmed = match begun.as_bytes() {
+            [.., b'!'..=b'~'] => begun,
+            _ => begun.trim_end(),
+        };
+        Self { whole, begun, trimmed }
+    }
+}
+
 impl<'a> Lines<'a> {
     fn of(text: &'a str) -> Self {
         let mut lines = Self::default();
         let mut fenced = false;
         let single = text.trim().lines().take(2).count() < 2;
+        let may_err = ERRORS.iter().any(|word| word.find(text.as_bytes()).is_some());
         let mut seen = Vec::new();
         for block in text.split("\n\n") {
             seen.clear();
-            seen.extend(block.lines().map(|line| (line, looks_pasted(line))));
+            seen.extend(block.lines().map(|line| {
+                let line = Line::new(line);
+                (line, looks_pasted(line))
+            }));
             let code = seen.iter().filter(|(_, pasted)| *pasted).count();
-            let mostly_code = code * 2 > seen.iter().filter(|(line, _)| !line.trim().is_empty()).count();
+            let mostly_code = code * 2 > seen.iter().filter(|(line, _)| !line.trimmed.is_empty()).count();
             for &(line, looks_pasted) in &seen {
-                if line.trim_start().starts_with("```") {
+                if line.trimmed.starts_with("```") {
                     fenced = !fenced;
                     continue;
                 }
-                let pasted = fenced || (!single && (looks_pasted || (mostly_code && !reads_as_prose(line))));
-                lines.push(line, pasted);
+                if line.trimmed.is_empty() {
+                    continue;
+                }
+                let pasted = fenced || (!single && (looks_pasted || (mostly_code && !reads_as_prose(line.trimmed))));
+                lines.errors += u32::from(looks_like_error(line.begun, may_err));
+                if pasted {
+                    lines.pasted.push(line.whole);
+                } else {
+                    lines.items += u32::from(is_item(line.begun));
+                    lines.said.push(line.whole);
+                }
             }
         }
         if lines.said.is_empty() {
@@ -115,72 +152,109 @@ impl<'a> Lines<'a> {
         }
         lines
     }
-
-    fn push(&mut self, line: &'a str, pasted: bool) {
-        if line.trim().is_empty() {
-            return;
-        }
-        if looks_like_error(line) {
-            self.errors += 1;
-        }
-        if pasted {
-            self.pasted.push(line);
-        } else {
-            self.items += u32::from(is_item(line));
-            self.said.push(line);
-        }
-    }
 }
 
+/// What lines of code, of logs and of stack traces begin with.
+const FRAMES: [&str; 19] = [
+    "at ",
+    "File \"",
+    "#",
+    "-->",
+    "+++",
+    "---",
+    "@@",
+    "|",
+    "$ ",
+    "> ",
+    "//",
+    "/*",
+    "*/",
+    "<",
+    "goroutine ",
+    "Traceback",
+    "Caused by",
+    "import ",
+    "from ",
+];
+
 /// Whether `line` looks like code, a log or a frame of a stack trace.
-fn looks_pasted(line: &str) -> bool {
-    let trimmed = line.trim();
-    if trimmed.is_empty() || is_item(line) {
+fn looks_pasted(line: Line<'_>) -> bool {
+    let Line { whole, begun, trimmed } = line;
+    if trimmed.is_empty() || is_item(begun) {
         return false;
     }
-    let frame = [
-        "at ",
-        "File \"",
-        "#",
-        "-->",
-        "+++",
-        "---",
-        "@@",
-        "|",
-        "$ ",
-        "> ",
-        "//",
-        "/*",
-        "*/",
-        "<",
-        "goroutine ",
-        "Traceback",
-        "Caused by",
-        "import ",
-        "from ",
-    ]
-    .iter()
-    .any(|start| trimmed.starts_with(start));
-    let mut letters = 0;
-    let mut symbols = 0;
-    let mut spaces = 0;
-    for c in trimmed.chars().take(200) {
-        if c.is_alphabetic() {
-            letters += 1;
-        } else if c == ' ' {
-            spaces += 1;
-        } else if !matches!(c, '.' | ',' | '\'' | '?' | '!' | '`' | '"') && c.is_ascii() {
-            symbols += 1;
-        }
-    }
+    let Signs {
+        letters,
+        spaces,
+        symbols,
+    } = Signs::of(trimmed);
     let dense = symbols * 5 > letters + spaces;
-    let indented = line.starts_with("  ") || line.starts_with('\t');
+    let indented = whole.starts_with("  ") || whole.starts_with('\t');
     let closed = trimmed.ends_with([';', '{', '}', '(', ')', ']', '>', '\\']) && symbols >= 2;
     let logged = trimmed.len() >= 10 && trimmed.as_bytes()[..4].iter().all(u8::is_ascii_digit) && symbols > 4;
     logged
-        || (frame && symbols * 8 > letters)
         || (indented && symbols * 10 > letters)
-        || ((closed || dense) && !reads_as_prose(line))
+        || (symbols * 8 > letters && FRAMES.iter().any(|start| trimmed.starts_with(start)))
+        || ((closed || dense) && !reads_as_prose(trimmed))
+}
+
+/// How many characters of each sort a line begins with.
+struct Signs {
+    letters: u32,
+    spaces: u32,
+    /// Neither letters nor spaces nor what prose is punctuated with: digits too.
+    symbols: u32,
+}
+
+impl Signs {
+    /// Longer lines are judged by so many characters.
+    const LOOKED_AT: usize = 200;
+
+    fn of(line: &str) -> Self {
+        if line.is_ascii() {
+            return Self::of_ascii(&line.as_bytes()[..line.len().min(Self::LOOKED_AT)]);
+        }
+        let (mut letters, mut spaces, mut symbols) = (0, 0, 0);
+        for c in line.chars().take(Self::LOOKED_AT) {
+            let is_letter = c.is_alphabetic();
+            letters += u32::from(is_letter);
+            spaces += u32::from(c == ' ');
+            let is_quiet = matches!(c, ' ' | '.' | ',' | '\'' | '?' | '!' | '`' | '"');
+            symbols += u32::from(c.is_ascii() && !is_letter && !is_quiet);
+        }
+        Self {
+            letters,
+            spaces,
+            symbols,
+        }
+    }
+
+    fn of_ascii(line: &[u8]) -> Self {
+        // All three are counted in one number: a line is short enough for that.
+        const LETTER: u32 = 1;
+        const SPACE: u32 = 1 << 10;
+        const SYMBOL: u32 = 1 << 20;
+        const SIGNS: [u32; 128] = {
+            let mut signs = [SYMBOL; 128];
+            let mut at = 0;
+            while at < signs.len() {
+                match at as u8 {
+                    b'a'..=b'z' | b'A'..=b'Z' => signs[at] = LETTER,
+                    b' ' => signs[at] = SPACE,
+                    b'.' | b',' | b'\'' | b'?' | b'!' | b'`' | b'"' => signs[at] = 0,
+                    _ => {}
+                }
+                at += 1;
+            }
+            signs
+        };
+        let sum: u32 = line.iter().map(|byte| SIGNS[usize::from(byte & 0x7f)]).sum();
+        Self {
+            letters: sum % SPACE,
+            spaces: sum / SPACE % SPACE,
+            symbols: sum / SYMBOL,
+        }
+    }
 }
 
 /// Whether `line` reads as something a person says: several plain words in a row.
@@ -216,18 +290,17 @@ static ERRORS: LazyLock<[Finder<'static>; 9]> = LazyLock::new(|| {
     .map(Finder::new)
 });
 
-/// Whether `line` looks like an error message or a frame of a stack trace.
-fn looks_like_error(line: &str) -> bool {
-    let trimmed = line.trim_start();
+/// Whether `line` looks like an error message or a frame of a stack trace; `may_err` says whether one of [`ERRORS`] is anywhere.
+fn looks_like_error(line: &str, may_err: bool) -> bool {
     ["at ", "File \"", "#0", "goroutine ", "Traceback", "Caused by"]
         .iter()
-        .any(|start| trimmed.starts_with(start))
-        || ERRORS.iter().any(|word| word.find(line.as_bytes()).is_some())
+        .any(|start| line.starts_with(start))
+        || (may_err && ERRORS.iter().any(|word| word.find(line.as_bytes()).is_some()))
 }
 
 /// Whether `line` begins like an item of a list: `1.`, `2)`, `(a)`, `-`, `*`, `•`.
 fn is_item(line: &str) -> bool {
-    let mut chars = line.trim_start().trim_start_matches('(').chars();
+    let mut chars = line.trim_start_matches('(').chars();
     match chars.next() {
         Some('-' | '*' | '•' | '–') => chars.next() == Some(' '),
         Some(c) if c.is_ascii_alphanumeric() => {

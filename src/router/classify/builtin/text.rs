@@ -25,6 +25,8 @@ pub(super) struct Token {
     pub(super) kind: Kind,
     /// A hash of its spelling, or of its kind where spelling does not matter.
     pub(super) hash: u32,
+    /// The hash of its folded spelling, to be gone on with.
+    spelled: Fnv,
     pub(super) concepts: Concepts,
     /// The value of a number, 0 for everything else.
     pub(super) value: u64,
@@ -43,6 +45,10 @@ pub(super) struct Words {
     limit: usize,
 }
 
+/// Room made at once, enough for most texts: words, and bytes of them.
+const TOKENS_AT_ONCE: usize = 160;
+const FOLDED_AT_ONCE: usize = 1024;
+
 /// Longer backtick spans are not taken for code.
 const LONGEST_CODE_SPAN: usize = 300;
 
@@ -53,6 +59,8 @@ impl Words {
     /// Cuts `lines` into words, at most `limit` of them.
     pub(super) fn of<'a>(lines: impl Iterator<Item = &'a str>, limit: usize) -> Self {
         let mut words = Self {
+            folded: String::with_capacity(FOLDED_AT_ONCE),
+            tokens: Vec::with_capacity(limit.min(TOKENS_AT_ONCE)),
             limit,
             ..Self::default()
         };
@@ -80,22 +88,40 @@ impl Words {
 
     fn push_line(&mut self, line: &str) {
         let mut rest = line;
-        while let Some(c) = rest.chars().next() {
+        while let Some(&first) = rest.as_bytes().first() {
             if self.is_full() {
                 return;
             }
-            let taken = match c {
-                '`' => self.push_code_span(rest),
-                c if c.is_whitespace() => c.len_utf8(),
-                c if is_unspaced(c) => self.push_unspaced(rest),
-                c if is_inner(c) => self.push_chunk(rest),
-                c => {
-                    self.punctuate(c, rest);
-                    c.len_utf8()
-                }
+            let class = class(first);
+            let taken = if class & INNER != 0 {
+                self.push_chunk(rest)
+            } else if class & SPACE != 0 {
+                1
+            } else if first == b'`' {
+                self.push_code_span(rest)
+            } else {
+                self.push_other(rest)
             };
             rest = rest.get(taken..).unwrap_or_default();
         }
+    }
+
+    /// Takes what begins with punctuation or with a character beyond ASCII.
+    fn push_other(&mut self, rest: &str) -> usize {
+        let Some(c) = rest.chars().next() else {
+            return 0;
+        };
+        if c.is_whitespace() {
+            return c.len_utf8();
+        }
+        if is_unspaced(c) {
+            return self.push_unspaced(rest);
+        }
+        if is_inner(c) {
+            return self.push_chunk(rest);
+        }
+        self.punctuate(c, rest);
+        c.len_utf8()
     }
 
     /// Takes a span in backticks as one piece of code; a lone backtick is passed over.
@@ -107,7 +133,7 @@ impl Words {
                 let kind = if span.contains(char::is_whitespace) {
                     Kind::Code
                 } else {
-                    kind_of(span)
+                    kind_of(span, classes(span))
                 };
                 self.push(span, if kind == Kind::Word { Kind::Code } else { kind });
                 length + 2
@@ -126,23 +152,17 @@ impl Words {
 
     /// Takes a run of letters, digits and what may stand between them, as one name or as the words in it.
     fn push_chunk(&mut self, rest: &str) -> usize {
-        if let Some(length) = plain_word(rest) {
-            self.push(&rest[..length], Kind::Word);
-            return length;
-        }
-        let end = rest
-            .char_indices()
-            .find(|(at, c)| !(is_inner(*c) || is_joiner(*c) || groups_digits(rest, *at)))
-            .map_or(rest.len(), |(at, _)| at);
-        let mut chunk = rest[..end].trim_end_matches(is_joiner);
-        if chunk.starts_with(|c: char| c.is_ascii_digit())
+        let (mut chunk, mut seen) = chunk(rest);
+        if seen & BEYOND != 0
+            && chunk.starts_with(|c: char| c.is_ascii_digit())
             && let Some(letter) = chunk.find(|c: char| c.is_alphabetic() && !c.is_ascii())
         {
             // A counter written together with its number.
             chunk = &chunk[..letter];
+            seen = classes(chunk);
         }
-        match kind_of(chunk) {
-            Kind::Word => {
+        match kind_of(chunk, seen) {
+            Kind::Word if seen & (JOINER | BEYOND) != 0 => {
                 for word in chunk.split(|c| is_joiner(c) && c != '\'' && c != '’') {
                     self.push_word(word);
                 }
@@ -181,9 +201,10 @@ impl Words {
             return;
         }
         let value = if kind == Kind::Number { number(text) } else { 0 };
+        let spelled = Fnv::new().bytes(spelling.as_bytes());
         let hash = match kind {
             Kind::Number => Fnv::new().bytes(b"<number>").word(magnitude(value)).finish(),
-            _ => Fnv::new().bytes(spelling.as_bytes()).finish(),
+            _ => spelled.finish(),
         };
         self.tokens.push(Token {
             start: start as u32,
@@ -191,6 +212,7 @@ impl Words {
             clause: self.clauses,
             kind,
             hash,
+            spelled,
             concepts: Concepts::NONE,
             value,
         });
@@ -218,26 +240,31 @@ impl Words {
     /// Gives every token the concepts of the words and phrases that begin with it. What a phrase says of models and
     /// difficulty ([`META`]) holds for each of its words.
     fn look_up(&mut self) {
+        let lexicon = &*LEXICON;
+        let all = self.folded.trim_end();
         for at in 0..self.tokens.len() {
             let token = self.tokens[at];
-            let words = self.folded[token.start as usize..].trim_end();
-            let spelling = self.spelling(&token);
-            let mut phrases = LEXICON.phrases_at(words);
-            if spelling.chars().next().is_some_and(has_proclitics) {
-                for (inner, _) in spelling
+            if matches!(token.kind, Kind::Code | Kind::File | Kind::Path) {
+                continue;
+            }
+            let (start, length) = (token.start as usize, (token.end - token.start) as usize);
+            let words = &all[start..];
+            let [mut word, phrases @ ..] = lexicon.phrases_at(words, (length, token.spelled));
+            if words.chars().next().is_some_and(has_proclitics) {
+                for (inner, _) in words[..length]
                     .char_indices()
                     .skip(1)
                     .take(3)
-                    .filter(|(inner, _)| spelling.len() - inner >= 6)
+                    .filter(|(inner, _)| length - inner >= 6)
                 {
-                    let [word, ..] = LEXICON.phrases_at(&words[inner..]);
-                    phrases[0] = phrases[0].with(word);
+                    let stem = &words.as_bytes()[inner..length];
+                    word = word.with(lexicon.word(stem, Fnv::new().bytes(stem)));
                 }
             }
-            let all = phrases.iter().fold(Concepts::NONE, |all, phrase| all.with(*phrase));
-            self.tokens[at].concepts = self.tokens[at].concepts.with(all);
-            for (length, phrase) in phrases.iter().enumerate().skip(1) {
-                for covered in self.tokens.iter_mut().skip(at + 1).take(length) {
+            self.tokens[at].concepts = self.tokens[at].concepts.with(word);
+            for (before, phrase) in phrases.into_iter().enumerate().filter(|(_, phrase)| !phrase.is_empty()) {
+                self.tokens[at].concepts = self.tokens[at].concepts.with(phrase);
+                for covered in self.tokens.iter_mut().skip(at + 1).take(before + 1) {
                     covered.concepts = covered.concepts.with(phrase.only(META));
                 }
             }
@@ -258,55 +285,115 @@ const fn has_proclitics(c: char) -> bool {
 /// Whether `c` is part of a word. Indic vowel signs are, although they are not letters.
 fn is_inner(c: char) -> bool {
     if c.is_ascii() {
-        return c.is_ascii_alphanumeric() || matches!(c, '_' | '$');
+        return class(c as u8) & INNER != 0;
     }
     (c.is_alphanumeric() || matches!(c, '\u{300}'..='\u{36f}' | '\u{64b}'..='\u{652}' | '\u{900}'..='\u{d7f}'))
         && !is_unspaced(c)
 }
 
-/// The length of the word that `rest` begins with, if it is nothing but ASCII letters and stands by itself: what most words of a
-/// text are, which need no closer look.
-fn plain_word(rest: &str) -> Option<usize> {
+/// The run of letters, digits and what stands between them that `rest` begins with, and the classes of all its bytes.
+fn chunk(rest: &str) -> (&str, u16) {
     let bytes = rest.as_bytes();
-    let is_letter = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphabetic);
-    let parts = |at: usize| {
-        let next = bytes.get(at).map(|byte| char::from(*byte));
-        next.is_none_or(|c| c.is_ascii() && !is_inner(c) && !is_joiner(c))
-    };
-    let mut length = 0;
-    while is_letter(length) {
-        let camel = length > 0 && bytes[length].is_ascii_uppercase() && bytes[length - 1].is_ascii_lowercase();
-        if camel {
-            return None;
+    let (mut at, mut end) = (0, 0);
+    // What joins counts once something follows.
+    let (mut seen, mut joiners) = (0, 0);
+    while let Some(&byte) = bytes.get(at) {
+        let class = class(byte);
+        if class & INNER != 0 {
+            seen |= class | joiners;
+            at += 1;
+            while let Some(&byte) = bytes.get(at)
+                && self::class(byte) & INNER != 0
+            {
+                seen |= self::class(byte);
+                at += 1;
+            }
+            end = at;
+        } else if class & JOINER != 0 {
+            at += 1;
+            joiners |= class;
+        } else if byte == b',' && groups_digits(rest, at) {
+            at += 1;
+        } else if class & BEYOND != 0
+            && let Some(c) = rest[at..].chars().next()
+            && (is_inner(c) || is_joiner(c))
+        {
+            at += c.len_utf8();
+            if is_inner(c) {
+                end = at;
+                seen |= class | joiners;
+            } else {
+                joiners |= class;
+            }
+        } else {
+            break;
         }
-        length += 1;
     }
-    let joined = bytes.get(length).is_some_and(|byte| is_joiner(char::from(*byte)));
-    (length > 0 && (parts(length) || (joined && parts(length + 1)))).then_some(length)
+    (&rest[..end], seen)
 }
 
 const fn is_joiner(c: char) -> bool {
-    matches!(
-        c,
-        '.' | '/'
-            | '-'
-            | '\''
-            | '’'
-            | ':'
-            | '@'
-            | '#'
-            | '='
-            | '+'
-            | '('
-            | ')'
-            | '['
-            | ']'
-            | '\\'
-            | '~'
-            | '*'
-            | '%'
-            | '&'
-    )
+    if c.is_ascii() {
+        class(c as u8) & JOINER != 0
+    } else {
+        c == '’'
+    }
+}
+
+/// Classes of bytes: a byte may be in several.
+const LOWER: u16 = 1;
+const UPPER: u16 = 1 << 1;
+/// Part of a word or name.
+const INNER: u16 = 1 << 2;
+/// May stand between the parts of a name.
+const JOINER: u16 = 1 << 3;
+/// In code, and hardly in words.
+const CODE: u16 = 1 << 4;
+const SPACE: u16 = 1 << 5;
+/// Part of a character that is not ASCII.
+const BEYOND: u16 = 1 << 6;
+const DOT: u16 = 1 << 7;
+const SLASH: u16 = 1 << 8;
+const COLON: u16 = 1 << 9;
+
+const CLASSES: [u16; 256] = {
+    let mut classes = [0; 256];
+    let mut at = 0;
+    while at < classes.len() {
+        let byte = at as u8;
+        let mut class = match byte {
+            b'.' => JOINER | DOT,
+            b'/' => JOINER | SLASH,
+            b':' => JOINER | COLON,
+            b'-' | b'\'' | b'#' | b'+' | b')' | b']' | b'~' | b'*' | b'%' | b'&' => JOINER,
+            b'@' | b'=' | b'(' | b'[' | b'\\' => JOINER | CODE,
+            b'_' | b'$' => INNER | CODE,
+            b'\t'..=b'\r' | b' ' => SPACE,
+            0x80.. => BEYOND,
+            _ => 0,
+        };
+        if byte.is_ascii_alphanumeric() {
+            class |= INNER;
+        }
+        if byte.is_ascii_lowercase() {
+            class |= LOWER;
+        }
+        if byte.is_ascii_uppercase() {
+            class |= UPPER;
+        }
+        classes[at] = class;
+        at += 1;
+    }
+    classes
+};
+
+const fn class(byte: u8) -> u16 {
+    CLASSES[byte as usize]
+}
+
+/// The classes of all bytes of `text`.
+fn classes(text: &str) -> u16 {
+    text.bytes().fold(0, |seen, byte| seen | class(byte))
 }
 
 /// Whether a comma stands at `at` that groups the digits of a number, as in `1,200`.
@@ -316,37 +403,43 @@ fn groups_digits(text: &str, at: usize) -> bool {
     bytes.get(at) == Some(&b',') && at > 0 && digit(at - 1) && (1..=3).all(|next| digit(at + next)) && !digit(at + 4)
 }
 
-/// What a run of letters and joiners is: a number, a path, a file name, code, or just words.
-fn kind_of(chunk: &str) -> Kind {
+/// What a run of letters and joiners is, whose bytes are of the classes `seen`: a number, a path, a file name, code, or just words.
+fn kind_of(chunk: &str, seen: u16) -> Kind {
     let bytes = chunk.as_bytes();
     if bytes.first().is_some_and(u8::is_ascii_digit)
-        && chunk.is_ascii()
-        && bytes.iter().filter(|b| b.is_ascii_alphabetic()).count() <= 2
+        && seen & BEYOND == 0
+        && bytes.iter().filter(|byte| byte.is_ascii_alphabetic()).count() <= 2
     {
         return Kind::Number;
     }
-    let slashes = bytes.iter().filter(|b| **b == b'/').count();
-    let extension = chunk.rsplit_once('.').is_some_and(|(stem, end)| {
-        stem.bytes().any(|b| b.is_ascii_alphanumeric())
-            && (1..=6).contains(&end.len())
-            && end.bytes().all(|b| b.is_ascii_alphanumeric())
-            && end.bytes().any(|b| b.is_ascii_alphabetic())
-    });
-    if slashes > 1 || (slashes == 1 && (extension || chunk.ends_with('/'))) {
-        return Kind::Path;
+    let is_extended = seen & DOT != 0
+        && bytes
+            .iter()
+            .rposition(|byte| *byte == b'.')
+            .is_some_and(|dot| is_extension(&bytes[..dot], &bytes[dot + 1..]));
+    if seen & SLASH != 0 {
+        let slashes = bytes.iter().filter(|byte| **byte == b'/').count();
+        if slashes > 1 || is_extended || bytes.ends_with(b"/") {
+            return Kind::Path;
+        }
     }
-    if extension {
+    if is_extended {
         return Kind::File;
     }
-    let camel = chunk
-        .as_bytes()
-        .windows(2)
-        .any(|pair| matches!(pair, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()));
-    let inner = bytes
-        .iter()
-        .any(|b| matches!(b, b'_' | b'$' | b'=' | b'(' | b'[' | b'@' | b'\\'))
-        || chunk.contains("::");
-    if camel || inner { Kind::Code } else { Kind::Word }
+    let is_pair = |wanted: fn(u8, u8) -> bool| bytes.windows(2).any(|pair| matches!(pair, &[a, b] if wanted(a, b)));
+    let is_code = seen & CODE != 0
+        || (seen & COLON != 0 && is_pair(|a, b| a == b':' && b == b':'))
+        || (seen & (LOWER | UPPER) == LOWER | UPPER
+            && is_pair(|a, b| a.is_ascii_lowercase() && b.is_ascii_uppercase()));
+    if is_code { Kind::Code } else { Kind::Word }
+}
+
+/// Whether `end` after the last dot of a name makes it one of a file.
+fn is_extension(stem: &[u8], end: &[u8]) -> bool {
+    (1..=6).contains(&end.len())
+        && end.iter().all(u8::is_ascii_alphanumeric)
+        && end.iter().any(u8::is_ascii_alphabetic)
+        && stem.iter().any(u8::is_ascii_alphanumeric)
 }
 
 /// The value of a number as people write them: `2,100`, `40k`, `4M`, `1.5`; its whole part.
