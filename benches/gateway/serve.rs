@@ -9,7 +9,7 @@ use gem_setup::gateway::{Config, Gateway, Upstream};
 use gem_setup::runtime::{EngineState, EngineStatus};
 use tokio::sync::watch;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |name: &str| arguments.next().ok_or_else(|| format!("argument missing: {name}"));
@@ -21,6 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let decisions = std::env::temp_dir().join(format!("gem-setup-bench-{port}.jsonl"));
     let mut config = Config::new(port, "gemma3-1b-gpu-custom", upstream, decisions);
+    config.threads = std::thread::available_parallelism()?.get();
     if let Ok(concurrency) = next("ENGINE-CONCURRENCY") {
         config.limits.engine_concurrency = concurrency.parse()?;
     }
