@@ -28,11 +28,12 @@ async fn a_directory_in_the_place_fails_before_anything_is_downloaded() {
 #[tokio::test]
 async fn a_file_where_a_directory_should_be_is_named() {
     let scene = Scene::new(LENGTH);
-    std::fs::write(scene.directory.path().join("bin"), "mine").unwrap();
+    let bin = scene.directory.path().join("bin");
+    std::fs::write(&bin, "mine").unwrap();
     let failure = scene.failure().await;
     assert_eq!(failure.kind, Kind::Download);
-    assert!(failure.message.contains("/bin`"), "{failure}");
-    assert_eq!(std::fs::read(scene.directory.path().join("bin")).unwrap(), b"mine");
+    assert!(failure.message.contains(&format!("`{}`", bin.display())), "{failure}");
+    assert_eq!(std::fs::read(bin).unwrap(), b"mine");
     assert!(scene.server.asked().is_empty());
 }
 
