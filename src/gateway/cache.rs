@@ -142,3 +142,32 @@ impl Drop for UnderWay {
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::{Answer, Answers};
+    use crate::router::Tier;
+
+    #[tokio::test]
+    async fn an_answer_that_came_after_it_was_looked_for_is_not_asked_for_again() {
+        let answers = Answers::new(2);
+        let key = answers.key(b"a request");
+        let asked = Cell::new(0);
+        let answer = Answer {
+            tier: Tier::Pro,
+            reasoning: "as asked".to_owned(),
+        };
+        assert!(answers.known(key).is_none());
+        // Both have looked in vain; the second comes when the call of the first has ended.
+        for _ in 0..2 {
+            let outcome = answers.wait(key, |_| {
+                asked.set(asked.get() + 1);
+                std::future::ready(Some(Ok(answer.clone())))
+            });
+            assert_eq!(outcome.await.ok().as_ref(), Some(&answer));
+        }
+        assert_eq!(asked.get(), 1);
+    }
+}
