@@ -116,8 +116,11 @@ impl Lengths {
         self.0 & Self::of(length).0 != 0
     }
 
-    const fn is_empty(self) -> bool {
-        self.0 == 0
+    /// The lengths in the set that are at most `longest`, ascending.
+    fn up_to(self, longest: usize) -> impl Iterator<Item = usize> {
+        let short = ones(self.0 & !Self::of(63).0).map(|length| length as usize);
+        let long = (63..=longest).filter(move |length| self.has(*length));
+        short.take_while(move |length| *length <= longest).chain(long)
     }
 }
 
@@ -129,7 +132,7 @@ impl Lexicon {
             whole: Table::with_capacity(1 << 14),
             beginning: Table::with_capacity(1 << 13),
             continued: vec![false; 1 << 14],
-            lengths: vec![Lengths::default(); 1 << 11],
+            lengths: vec![Lengths::default(); 1 << 13],
             short: Lengths::default(),
         };
         let mut folded = String::new();
@@ -198,16 +201,14 @@ impl Lexicon {
 
     /// The concepts of `word` (folded), whose hash is `hash`, and of its beginnings.
     pub(super) fn word(&self, word: &[u8], hash: Fnv) -> Concepts {
-        let lengths = self.lengths_at(word);
-        let whole = self.whole.find(hash.finish());
-        if lengths.is_empty() {
-            return whole;
+        let mut found = self.whole.find(hash.finish());
+        let (mut begun, mut end) = (Fnv::new(), 0);
+        for length in self.lengths_at(word).up_to(word.len()) {
+            begun = begun.bytes(&word[end..length]);
+            end = length;
+            found = found.with(self.beginning.find(begun.finish()));
         }
-        (1..=word.len())
-            .filter(|length| lengths.has(*length))
-            .fold(whole, |all, length| {
-                all.with(self.beginning.find(Fnv::new().bytes(&word[..length]).finish()))
-            })
+        found
     }
 
     /// Whether an entry goes on after the words that hash to `hash`, a space after the last one.
@@ -244,7 +245,9 @@ impl Lexicon {
 
 /// An open-addressing hash table from 32-bit keys, which are hashes already.
 struct Table {
-    slots: Vec<(u32, Concepts)>,
+    /// By slot; 0 in an empty one.
+    keys: Vec<u32>,
+    concepts: Vec<Concepts>,
     mask: usize,
 }
 
@@ -252,29 +255,33 @@ impl Table {
     /// A table of `slots` slots, a power of two well above the number of entries to come.
     fn with_capacity(slots: usize) -> Self {
         Self {
-            slots: vec![(0, Concepts::NONE); slots],
+            keys: vec![0; slots],
+            concepts: vec![Concepts::NONE; slots],
             mask: slots - 1,
         }
     }
 
     fn insert(&mut self, key: u32, concepts: Concepts) {
         let at = self.slot(key);
-        if let Some(slot) = self.slots.get_mut(at) {
-            *slot = (key, slot.1.with(concepts));
-        }
+        self.keys[at] = key.max(1);
+        self.concepts[at] = self.concepts[at].with(concepts);
     }
 
     fn find(&self, key: u32) -> Concepts {
-        self.slots.get(self.slot(key)).map_or(Concepts::NONE, |slot| slot.1)
+        let at = self.slot(key);
+        // Most words are in no table: their concepts need not be fetched.
+        if self.keys[at] == 0 {
+            Concepts::NONE
+        } else {
+            self.concepts[at]
+        }
     }
 
     /// The slot that holds `key`, or the empty one where it belongs. There is always an empty one: see `with_capacity`.
     fn slot(&self, key: u32) -> usize {
+        let key = key.max(1);
         let mut at = key as usize & self.mask;
-        while let Some((held, concepts)) = self.slots.get(at) {
-            if concepts.is_empty() || *held == key {
-                break;
-            }
+        while self.keys[at] != 0 && self.keys[at] != key {
             at = (at + 1) & self.mask;
         }
         at
@@ -326,8 +333,8 @@ mod tests {
     #[test]
     fn the_tables_have_room() {
         for table in [&LEXICON.whole, &LEXICON.beginning] {
-            let used = table.slots.iter().filter(|(_, concepts)| !concepts.is_empty()).count();
-            assert!(used * 2 <= table.slots.len(), "{used} of {}", table.slots.len());
+            let used = table.keys.iter().filter(|key| **key != 0).count();
+            assert!(used * 2 <= table.keys.len(), "{used} of {}", table.keys.len());
         }
     }
 }

@@ -34,17 +34,15 @@ pub fn prepare() {
 /// Classifies `request` in the light of `history` (oldest turn first). Takes bounded time whatever the length of either.
 #[must_use]
 pub fn classify(request: &str, history: &[Turn]) -> Verdict {
-    let features = Features::of(request, history);
-    let model = Model::builtin();
-    let probability = model.probability(&features);
-    let (tier, reasoning) = if probability >= 0.5 {
-        (Tier::Pro, rules::complex(model.rule(&features)))
+    let weighed = Model::builtin().weigh(&Features::of(request, history));
+    let (tier, reasoning) = if weighed.probability >= 0.5 {
+        (Tier::Pro, rules::complex(weighed.rule))
     } else {
         (Tier::Flash, rules::SIMPLE)
     };
     Verdict {
         tier,
-        probability: Some(probability),
+        probability: Some(weighed.probability),
         reasoning: reasoning.to_owned(),
     }
 }

@@ -10,13 +10,13 @@ use super::math::sigmoid;
 pub const HEADS: usize = 5;
 
 const MAGIC: [u8; 4] = *b"gemc";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 8 + 8 * HEADS + 8;
 
 /// A trained model.
 ///
 /// As a file: `gemc`, the version (u32), then as f32 per head a scale and a bias, then the slope and the offset of the calibration,
-/// then [`BUCKETS`] × [`HEADS`] weights (i8), head by head. Everything is little-endian.
+/// then for each of [`BUCKETS`] features a weight (i8) per head. Everything is little-endian.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     /// What one unit of a weight of each head is worth.
@@ -25,8 +25,8 @@ pub struct Model {
     pub biases: [f32; HEADS],
     /// Slope and offset that turn the first score into calibrated log-odds.
     pub calibration: [f32; 2],
-    /// The weights as two's complement bytes, head by head.
-    pub weights: Cow<'static, [u8]>,
+    /// For each feature the weights of all heads, as two's complement bytes.
+    pub weights: Cow<'static, [[u8; HEADS]]>,
 }
 
 pub(super) static BUILTIN: LazyLock<Model> =
@@ -46,7 +46,7 @@ impl Model {
             scales: [0.0; HEADS],
             biases: [0.0; HEADS],
             calibration: [1.0, 0.0],
-            weights: Cow::Owned(vec![0; BUCKETS * HEADS]),
+            weights: Cow::Owned(vec![[0; HEADS]; BUCKETS]),
         }
     }
 
@@ -55,7 +55,9 @@ impl Model {
     pub fn parse(bytes: &'static [u8]) -> Option<Self> {
         let (header, weights) = bytes.split_at_checked(HEADER)?;
         let (start, numbers) = header.split_at_checked(8)?;
-        if start != [MAGIC, VERSION.to_le_bytes()].as_flattened() || weights.len() != BUCKETS * HEADS {
+        let (weights, rest) = weights.as_chunks();
+        let is_whole = weights.len() == BUCKETS && rest.is_empty();
+        if start != [MAGIC, VERSION.to_le_bytes()].as_flattened() || !is_whole {
             return None;
         }
         let mut numbers = numbers.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four));
@@ -74,7 +76,7 @@ impl Model {
     /// The weights file of this model.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER + self.weights.len());
+        let mut bytes = Vec::with_capacity(HEADER + BUCKETS * HEADS);
         bytes.extend(MAGIC);
         bytes.extend(VERSION.to_le_bytes());
         let heads = self
@@ -83,38 +85,52 @@ impl Model {
             .zip(&self.biases)
             .flat_map(|(scale, bias)| [*scale, *bias]);
         bytes.extend(heads.chain(self.calibration).flat_map(f32::to_le_bytes));
-        bytes.extend_from_slice(&self.weights);
+        bytes.extend_from_slice(self.weights.as_flattened());
         bytes
     }
 
-    /// The score of a head: log-odds, before calibration.
+    /// Weighs what was seen in a request.
     #[must_use]
-    pub fn score(&self, head: usize, features: &Features) -> f32 {
-        let weights = &self.weights[head * BUCKETS..(head + 1) * BUCKETS];
-        let sum = features.entries().iter().fold(0.0_f32, |sum, (index, value)| {
-            sum + f32::from(weights[*index as usize].cast_signed()) * value
-        });
-        sum * self.scales[head] + self.biases[head]
-    }
-
-    /// The calibrated probability that the request deserves the powerful model.
-    #[must_use]
-    pub fn probability(&self, features: &Features) -> f64 {
+    pub fn weigh(&self, features: &Features) -> Weighed {
+        let mut scores = [0.0_f32; HEADS];
+        for (indices, value) in features.groups() {
+            let mut sums = [0_i32; HEADS];
+            for index in indices {
+                let weights = self.weights[usize::from(*index)];
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum += i32::from(weight.cast_signed());
+                }
+            }
+            for (score, sum) in scores.iter_mut().zip(sums) {
+                *score += sum as f32 * value;
+            }
+        }
+        for (score, (scale, bias)) in scores.iter_mut().zip(self.scales.iter().zip(self.biases)) {
+            *score = *score * scale + bias;
+        }
         let [slope, offset] = self.calibration.map(f64::from);
-        sigmoid(slope * f64::from(self.score(0, features)) + offset)
+        let [score, rules @ ..] = scores;
+        let (rule, _) = (1..).zip(rules).fold(
+            (1, f32::NEG_INFINITY),
+            |best, next| if next.1 > best.1 { next } else { best },
+        );
+        Weighed {
+            score,
+            probability: sigmoid(slope * f64::from(score) + offset),
+            rule,
+        }
     }
+}
 
-    /// The rule of the rubric, 1 to 4, that fits best, supposing that the request deserves the powerful model.
-    #[must_use]
-    pub fn rule(&self, features: &Features) -> u8 {
-        let scores = (1..=4).map(|rule| (rule, self.score(usize::from(rule), features)));
-        scores
-            .fold(
-                (1, f32::NEG_INFINITY),
-                |best, next| if next.1 > best.1 { next } else { best },
-            )
-            .0
-    }
+/// What a model says of a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weighed {
+    /// Log-odds that the request deserves the powerful model, before calibration.
+    pub score: f32,
+    /// The calibrated probability of that.
+    pub probability: f64,
+    /// The rule of the rubric, 1 to 4, that fits best, supposing that it does.
+    pub rule: u8,
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ pub(super) struct Token {
 /// A text cut into words.
 #[derive(Default)]
 pub(super) struct Words {
-    /// The folded words, one space after each.
-    pub(super) folded: String,
+    /// The folded words, a space before the first and after each.
+    folded: String,
     pub(super) tokens: Vec<Token>,
     /// Question marks outside code.
     pub(super) questions: u32,
@@ -58,8 +58,10 @@ const LONGEST_WORD: usize = 40;
 impl Words {
     /// Cuts `lines` into words, at most `limit` of them.
     pub(super) fn of<'a>(lines: impl Iterator<Item = &'a str>, limit: usize) -> Self {
+        let mut folded = String::with_capacity(FOLDED_AT_ONCE);
+        folded.push(' ');
         let mut words = Self {
-            folded: String::with_capacity(FOLDED_AT_ONCE),
+            folded,
             tokens: Vec::with_capacity(limit.min(TOKENS_AT_ONCE)),
             limit,
             ..Self::default()
@@ -80,6 +82,17 @@ impl Words {
         self.folded
             .get(token.start as usize..token.end as usize)
             .unwrap_or_default()
+    }
+
+    /// The folded spelling of `token` with the spaces around it.
+    pub(super) fn edged_spelling(&self, token: &Token) -> &[u8] {
+        let edged = token.start as usize - 1..token.end as usize + 1;
+        self.folded.as_bytes().get(edged).unwrap_or_default()
+    }
+
+    /// Whether the text begins in a script that puts no spaces between words.
+    pub(super) fn begins_unspaced(&self) -> bool {
+        self.folded.trim_start().starts_with(is_unspaced)
     }
 
     const fn is_full(&self) -> bool {
@@ -273,7 +286,7 @@ impl Words {
 }
 
 /// Whether `c` belongs to a script that puts no spaces between words: Thai, Chinese, Japanese.
-pub(super) const fn is_unspaced(c: char) -> bool {
+const fn is_unspaced(c: char) -> bool {
     matches!(c, '\u{e00}'..='\u{e7f}' | '\u{3040}'..='\u{30ff}' | '\u{3005}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}')
 }
 

@@ -2,7 +2,7 @@
 
 use super::request::ASK;
 use super::spelling::Weights;
-use super::{Features, Namespace, concepts_of, count_of, largest_count, length_class};
+use super::{Collector, Namespace, concepts_of, count_of, largest_count, length_class};
 use crate::router::classify::builtin::history::Context;
 use crate::router::classify::builtin::text::{Kind, magnitude};
 
@@ -36,7 +36,7 @@ const STAND_IN_CONCEPTS: f32 = 0.3;
 /// How much the history weighs, by how much the request says itself.
 const BY_FULLNESS: [f32; 5] = [1.2, 1.1, 1.0, 0.7, 0.4];
 
-impl Features {
+impl Collector {
     pub(super) fn followup(&mut self, context: &Context) {
         let full = context.fullness;
         let stance = context.stance as u32;

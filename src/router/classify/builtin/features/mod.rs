@@ -3,14 +3,13 @@
 //! Features come in groups. The features of a group have one value, so a group's weight does not depend on how long the text is;
 //! the weights of the groups were chosen by cross-validation.
 
+mod collector;
 mod followup;
-mod group;
 mod request;
 mod spelling;
 
-use group::Group;
+use collector::Collector;
 
-use super::hash::Fnv;
 use super::history::Context;
 use super::lexicon::{Concept, Concepts};
 use super::parts::Parts;
@@ -21,71 +20,43 @@ use crate::router::Turn;
 pub const BUCKETS: usize = 1 << 15;
 
 /// Of these, how many are for spellings, which are many and matter little each. They share no index with the others.
-const SPELLINGS: usize = 3 << 13;
+const SPELLINGS: u32 = 3 << 13;
 
-/// A request and its history as the model sees them: indices below [`BUCKETS`] with their values.
-#[derive(Debug, Default)]
+/// A request and its history as the model sees them: groups of features, which are indices below [`BUCKETS`].
+#[derive(Debug)]
 pub struct Features {
-    entries: Vec<(u32, f32)>,
-    /// The features of the group that is being collected.
-    group: Group,
+    /// Those of all groups, one group after the other.
+    indices: Vec<u16>,
+    groups: Vec<Group>,
+}
+
+/// Where a group ends in the indices, and the value of each of its features.
+#[derive(Debug)]
+struct Group {
+    end: usize,
+    value: f32,
 }
 
 impl Features {
     /// Looks at `request` in the light of `history`, oldest turn first.
     #[must_use]
     pub fn of(request: &str, history: &[Turn]) -> Self {
-        let mut features = Self::default();
+        let mut collector = Collector::default();
         let parts = Parts::of(request);
         let context = Context::of(&parts.ask, history);
-        features.request(&parts, context.is_some());
+        collector.request(&parts, context.is_some());
         if let Some(context) = &context {
-            features.followup(context);
+            collector.followup(context);
         }
-        features
+        collector.finish()
     }
 
-    /// Indices and values, in the order in which they are to be summed.
-    #[must_use]
-    pub fn entries(&self) -> &[(u32, f32)] {
-        &self.entries
-    }
-
-    /// Adds a feature to the group: `which` of the things that number `what` speaks of was seen in `namespace`.
-    fn note(&mut self, namespace: Namespace, what: u32, which: u32) {
-        let hash = Fnv::within(namespace as u32).word(what).word(which).finish();
-        self.group
-            .insert(SPELLINGS as u32 + hash % (BUCKETS - SPELLINGS) as u32);
-    }
-
-    /// Adds a feature that is a spelling; `hash` is that of the spelling.
-    fn note_spelling(&mut self, namespace: Namespace, what: u32, hash: u32) {
-        let hash = Fnv::within(namespace as u32).word(what).word(hash).finish();
-        self.group.insert(hash % SPELLINGS as u32);
-    }
-
-    /// Adds a feature per concept.
-    fn note_concepts(&mut self, namespace: Namespace, what: u32, concepts: Concepts) {
-        for number in concepts.numbers() {
-            self.note(namespace, what, number);
-        }
-    }
-
-    /// Ends a group: each of its features has the value `weight`.
-    fn close(&mut self, weight: f32) {
-        let entries = &mut self.entries;
-        self.group.drain(|index| entries.push((index, weight)));
-    }
-
-    /// Ends a group of features that together weigh `weight`, however many there are: the root of the sum of their squares.
-    fn close_sharing(&mut self, weight: f32) {
-        let first = self.entries.len();
-        self.close(weight);
-        let group = &mut self.entries[first..];
-        let value = weight / (group.len().max(1) as f32).sqrt();
-        for entry in group {
-            entry.1 = value;
-        }
+    /// Each group: its features, every one once, in the order in which they were seen; and the value that they all have.
+    pub fn groups(&self) -> impl Iterator<Item = (&[u16], f32)> {
+        let begins = std::iter::once(0).chain(self.groups.iter().map(|group| group.end));
+        begins
+            .zip(&self.groups)
+            .map(|(begin, group)| (&self.indices[begin..group.end], group.value))
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the request itself shows: its words, what they mean, and its shape.
 
 use super::spelling::Weights;
-use super::{Features, Namespace, concepts_of, count_of, largest_count, length_class};
+use super::{Collector, Namespace, concepts_of, count_of, largest_count, length_class};
 use crate::router::classify::builtin::lexicon::{Concept, Concepts};
 use crate::router::classify::builtin::parts::Parts;
-use crate::router::classify::builtin::text::{Kind, Token, Words, is_unspaced, magnitude};
+use crate::router::classify::builtin::text::{Kind, Token, Words, magnitude};
 
 /// Weights of the groups.
 pub(super) const ASK: Weights = Weights {
@@ -42,7 +42,7 @@ const COUNTED: [Concept; 9] = [
     Concept::System,
 ];
 
-impl Features {
+impl Collector {
     pub(super) fn request(&mut self, parts: &Parts, follows: bool) {
         self.spelling(&parts.ask, Namespace::Ask, &ASK);
         self.meaning(&parts.ask);
@@ -110,7 +110,7 @@ impl Features {
         let follows = u32::from(follows);
         let length = length_class(ask.tokens.len());
         let clauses = ask.tokens.chunk_by(|a, b| a.clause == b.clause).count() as u64;
-        let unspaced = u32::from(ask.folded.starts_with(is_unspaced));
+        let unspaced = u32::from(ask.begins_unspaced());
         let few = |kind| magnitude(count_of(ask, &[kind])).min(3);
         let sizes = [
             length,

@@ -1,6 +1,6 @@
 //! Spelling: words, pairs of words, beginnings of words and runs of letters, whatever they mean.
 
-use super::{Features, Namespace};
+use super::{Collector, Namespace};
 use crate::router::classify::builtin::hash::Fnv;
 use crate::router::classify::builtin::text::{Kind, Token, Words};
 
@@ -10,7 +10,8 @@ const SPELLED_WORDS: usize = 150;
 /// Letters of a word that make its beginning: what is left of it in most inflections.
 const BEGINNING: usize = 5;
 
-/// Runs of letters are three to this many bytes long.
+/// How long runs of letters are, in bytes.
+const SHORTEST_RUN: usize = 3;
 const LONGEST_RUN: usize = 5;
 
 /// How much the spelling of a text weighs; 0 leaves a kind of feature out.
@@ -32,7 +33,7 @@ impl Weights {
     }
 }
 
-impl Features {
+impl Collector {
     pub(super) fn spelling(&mut self, words: &Words, namespace: Namespace, weights: &Weights) {
         for token in spelled(words) {
             self.note_spelling(namespace, 1, token.hash);
@@ -43,7 +44,7 @@ impl Features {
             self.close_sharing(weights.pairs);
         }
         if weights.beginnings > 0.0 {
-            for spelling in spellings(words) {
+            for spelling in spelled_words(words).map(|token| words.spelling(token)) {
                 if let Some((end, _)) = spelling.char_indices().nth(BEGINNING) {
                     self.note_spelling(namespace, 3, Fnv::new().bytes(&spelling.as_bytes()[..end]).finish());
                 }
@@ -68,19 +69,14 @@ impl Features {
 
     /// Runs of letters in words, the edges of a word counting as spaces.
     fn runs(&mut self, words: &Words, namespace: Namespace) {
-        let mut edged = Vec::new();
-        for spelling in spellings(words) {
-            edged.clear();
-            edged.push(b' ');
-            edged.extend_from_slice(spelling.as_bytes());
-            edged.push(b' ');
-            for start in 0..edged.len() {
-                let mut hash = Fnv::new();
-                for (before, &byte) in edged[start..].iter().take(LONGEST_RUN).enumerate() {
+        for token in spelled_words(words) {
+            let edged = words.edged_spelling(token);
+            for (start, run) in edged.windows(SHORTEST_RUN).enumerate() {
+                let mut hash = Fnv::new().bytes(run);
+                self.note_spelling(namespace, 4, hash.finish());
+                for &byte in edged[start + SHORTEST_RUN..].iter().take(LONGEST_RUN - SHORTEST_RUN) {
                     hash = hash.byte(byte);
-                    if before >= 2 {
-                        self.note_spelling(namespace, 4, hash.finish());
-                    }
+                    self.note_spelling(namespace, 4, hash.finish());
                 }
             }
         }
@@ -95,8 +91,6 @@ fn spelled(words: &Words) -> impl Iterator<Item = &Token> {
     tokens[..head].iter().chain(&tokens[tail..])
 }
 
-fn spellings(words: &Words) -> impl Iterator<Item = &str> {
-    spelled(words)
-        .filter(|token| token.kind == Kind::Word)
-        .map(|token| words.spelling(token))
+fn spelled_words(words: &Words) -> impl Iterator<Item = &Token> {
+    spelled(words).filter(|token| token.kind == Kind::Word)
 }

@@ -37,13 +37,13 @@ impl Corpus<'_> {
             .chain(self.supplement.iter().map(|row| (row, SUPPLEMENT)));
         let kept: Vec<_> = weighted.filter(|(row, _)| keep(row)).collect();
         let mut model = Model::blank();
-        let mut weights = vec![0; BUCKETS * HEADS];
+        let mut weights = vec![[0; HEADS]; BUCKETS];
         for head in 0..heads {
             let examples: Vec<_> = kept
                 .iter()
                 .filter_map(|(row, weight)| example(head, row, *weight))
                 .collect();
-            let into = &mut weights[head * BUCKETS..(head + 1) * BUCKETS];
+            let into = weights.iter_mut().map(|heads| &mut heads[head]);
             (model.scales[head], model.biases[head]) = quantise(&solve(&examples, PENALTY), into);
         }
         model.weights = Cow::Owned(weights);
@@ -57,7 +57,7 @@ impl Corpus<'_> {
         for fold in (0..FOLDS).filter(|fold| keep(*fold)) {
             let model = self.learn_heads(1, |row| kept(row) && (row.fold != fold || !self.holds(row)));
             let left_out = self.rows.iter().filter(|row| row.fold == fold);
-            scores.extend(left_out.map(|row| (f64::from(model.score(0, &row.features)), row.pro)));
+            scores.extend(left_out.map(|row| (f64::from(model.weigh(&row.features).score), row.pro)));
         }
         let mut model = self.learn(kept);
         model.calibration = calibrate(&scores);
@@ -80,13 +80,13 @@ fn example(head: usize, row: &Sample, weight: f64) -> Option<Example<'_>> {
 }
 
 /// Stores the weights in a byte each; returns what a unit is worth, and the bias.
-fn quantise(solution: &Solution, into: &mut [u8]) -> (f32, f32) {
+fn quantise<'a>(solution: &Solution, into: impl Iterator<Item = &'a mut u8>) -> (f32, f32) {
     let largest = solution
         .weights
         .iter()
         .fold(0.0_f64, |largest, weight| largest.max(weight.abs()));
     let unit = (largest / 127.0).max(f64::MIN_POSITIVE);
-    for (byte, weight) in into.iter_mut().zip(&solution.weights) {
+    for (byte, weight) in into.zip(&solution.weights) {
         *byte = ((weight / unit).round() as i8).cast_unsigned();
     }
     (unit as f32, solution.bias as f32)

@@ -116,7 +116,7 @@ fn evaluate(file: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
 fn predict<'a>(model: &Model, rows: impl IntoIterator<Item = &'a Sample>) -> Vec<Prediction> {
     rows.into_iter()
         .map(|row| Prediction {
-            probability: model.probability(&row.features),
+            probability: model.weigh(&row.features).probability,
             pro: row.pro,
         })
         .collect()
@@ -132,7 +132,7 @@ fn cross_validate(corpus: Corpus<'_>, out: &mut impl Write) -> Result<(), Box<dy
         predictions.extend(predict(&model, left_out()));
         complex += left_out().filter(|row| row.pro).count();
         named += left_out()
-            .filter(|row| row.pro && usize::from(model.rule(&row.features)) == row.rule)
+            .filter(|row| row.pro && usize::from(model.weigh(&row.features).rule) == row.rule)
             .count();
     }
     writeln!(

@@ -95,8 +95,10 @@ fn evaluate(examples: &[Example<'_>], penalty: f64, at: &[f64]) -> (f64, Vec<f64
         let margin = sign * linear(at, example.features);
         loss += example.weight * softplus(-margin);
         let pull = -sign * example.weight * sigmoid(-margin);
-        for (index, value) in example.features.entries() {
-            gradient[*index as usize] += pull * f64::from(*value);
+        for (indices, value) in example.features.groups() {
+            for index in indices {
+                gradient[usize::from(*index)] += pull * f64::from(value);
+            }
         }
         gradient[BUCKETS] += pull;
     }
@@ -104,8 +106,9 @@ fn evaluate(examples: &[Example<'_>], penalty: f64, at: &[f64]) -> (f64, Vec<f64
 }
 
 fn linear(at: &[f64], features: &Features) -> f64 {
-    features.entries().iter().fold(at[BUCKETS], |sum, (index, value)| {
-        sum + at[*index as usize] * f64::from(*value)
+    features.groups().fold(at[BUCKETS], |sum, (indices, value)| {
+        let weights: f64 = indices.iter().map(|index| at[usize::from(*index)]).sum();
+        sum + weights * f64::from(value)
     })
 }
 
