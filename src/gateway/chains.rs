@@ -1,13 +1,14 @@
 //! Decides about hosted models: classifies where the client leaves the choice, and walks the model's chain on failure.
 
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::header::{CONTENT_ENCODING, HeaderMap, RETRY_AFTER};
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
 
 use super::coding;
 use super::router::{BoxFuture, Call, Choice, Failed, Handling, Next, Route, UpstreamRouter};
@@ -64,7 +65,7 @@ impl UpstreamRouter for ChainRouter {
         Handling::Renamed(meant.as_str().to_owned())
     }
 
-    fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {
+    fn begin<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Box<dyn Route>> {
         Box::pin(async move {
             let path = call.model.parse().ok();
             let conversation = if self.reads_conversation(path.as_ref()) {
@@ -92,17 +93,16 @@ impl UpstreamRouter for ChainRouter {
 }
 
 /// The conversation in `body`. One that cannot be read is the upstream's to refuse; it has no text to classify.
-async fn conversation(headers: HeaderMap, body: Bytes) -> Conversation {
-    let is_short = body.len() <= READ_AT_ONCE && !headers.contains_key(CONTENT_ENCODING);
-    let read = move || {
+async fn conversation(headers: &HeaderMap, body: &Bytes) -> Conversation {
+    if body.len() <= READ_AT_ONCE && !headers.contains_key(CONTENT_ENCODING) {
+        return Conversation::from_body(body).unwrap_or_default();
+    }
+    let (headers, body) = (headers.clone(), body.clone());
+    let read = tokio::task::spawn_blocking(move || {
         let body = coding::decoded(&headers, &body, CLASSIFIED_BODY);
         Conversation::from_body(&body).unwrap_or_default()
-    };
-    if is_short {
-        read()
-    } else {
-        tokio::task::spawn_blocking(read).await.unwrap_or_default()
-    }
+    });
+    read.await.unwrap_or_default()
 }
 
 impl ChainRouter {
@@ -114,11 +114,21 @@ impl ChainRouter {
 
     /// Begins to walk the decision's chain; the walk waits at each model for what the gateway says of it.
     async fn set_out(&self, decision: RoutingDecision, request: Option<String>) -> OnChain {
-        let (ask, asks) = mpsc::channel(1);
+        let counter = Arc::new(Counter::default());
+        let asks = Arc::clone(&counter);
         let router = Arc::clone(&self.router);
         let consent = Arc::clone(&self.consent);
         let (on_fallback, max_wait) = (self.on_fallback, self.max_wait);
-        let chain = decision.chain.clone();
+        let choice = Choice {
+            model: decision.model.as_str().to_owned(),
+            source: decision.source,
+            tier: decision.tier,
+            latency: Duration::from_millis(decision.latency_ms),
+            answered_by: decision.answered_by,
+            reasoning: decision.reasoning,
+            request,
+        };
+        let chain = decision.chain;
         let walk = Box::pin(async move {
             let walker = Walker {
                 availability: router.availability(),
@@ -126,17 +136,16 @@ impl ChainRouter {
                 on_fallback,
                 max_wait,
             };
-            let walk = walker.walk(&chain, |attempt| make(attempt, ask.clone())).await;
+            let walk = walker.walk(&chain, |attempt| asks.ask(attempt)).await;
             for step in &walk.trace {
                 tracing::debug!("{step}");
             }
             walk
         });
         let mut route = OnChain {
-            choice: choice_of(&decision, request),
+            choice,
             walk: Some(walk),
-            asks,
-            told: None,
+            counter,
             end: None,
         };
         route.advance().await;
@@ -144,38 +153,27 @@ impl ChainRouter {
     }
 }
 
-fn choice_of(decision: &RoutingDecision, request: Option<String>) -> Choice {
-    Choice {
-        model: decision.model.as_str().to_owned(),
-        source: decision.source.to_string(),
-        tier: decision.tier,
-        latency: Duration::from_millis(decision.latency_ms),
-        answered_by: decision.answered_by,
-        reasoning: decision.reasoning.clone(),
-        request,
+/// Where a walk and the gateway meet: the one lays down the model to be asked, the other how that went. Both belong to one
+/// request, and who lays something down sees to it that the other looks.
+#[derive(Default)]
+struct Counter(Mutex<Exchange>);
+
+#[derive(Default)]
+struct Exchange {
+    asked: Option<ModelName>,
+    told: Option<Result<(), Refusal<()>>>,
+}
+
+impl Counter {
+    /// One attempt of the walk: handed to the gateway, which tells how it went.
+    fn ask(&self, attempt: Attempt) -> impl Future<Output = Result<(), Refusal<()>>> {
+        self.exchange().asked = Some(attempt.model);
+        poll_fn(|_| self.exchange().told.take().map_or(Poll::Pending, Poll::Ready))
     }
-}
 
-/// A model to be asked, and where to say how that went.
-struct Question {
-    model: ModelName,
-    told: oneshot::Sender<Result<(), Refusal<()>>>,
-}
-
-/// One attempt of the walk: handed to the gateway, which tells how it went.
-async fn make(attempt: Attempt, ask: mpsc::Sender<Question>) -> Result<(), Refusal<()>> {
-    let (told, hears) = oneshot::channel();
-    let question = Question {
-        model: attempt.model,
-        told,
-    };
-    let gone = || Refusal {
-        failure: ModelFailure::new(FailureKind::Unknown, "the client left"),
-        repeat: Repeat::MayHaveActed,
-        response: (),
-    };
-    ask.send(question).await.map_err(|_| gone())?;
-    hears.await.unwrap_or_else(|_| Err(gone()))
+    fn exchange(&self) -> MutexGuard<'_, Exchange> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A call on its way along a chain.
@@ -183,8 +181,7 @@ struct OnChain {
     choice: Choice,
     /// Goes on only while somebody waits for it, and ends with the call.
     walk: Option<BoxFuture<'static, Walk<(), ()>>>,
-    asks: mpsc::Receiver<Question>,
-    told: Option<oneshot::Sender<Result<(), Refusal<()>>>>,
+    counter: Arc<Counter>,
     end: Option<String>,
 }
 
@@ -194,26 +191,29 @@ impl OnChain {
         let Some(walk) = &mut self.walk else {
             return Next::GiveUp;
         };
-        tokio::select! {
-            biased;
-            walk = walk => {
+        let next = poll_fn(|cx| match walk.as_mut().poll(cx) {
+            Poll::Ready(walk) => Poll::Ready(Err(walk)),
+            Poll::Pending => match self.counter.exchange().asked.take() {
+                Some(model) => Poll::Ready(Ok(model)),
+                None => Poll::Pending,
+            },
+        });
+        match next.await {
+            Ok(model) => {
+                model.as_str().clone_into(&mut self.choice.model);
+                Next::Ask
+            }
+            Err(walk) => {
                 self.walk = None;
                 self.end = walk.result.err().map(|unanswered| unanswered.end.to_string());
                 Next::GiveUp
             }
-            Some(question) = self.asks.recv() => {
-                question.model.as_str().clone_into(&mut self.choice.model);
-                self.told = Some(question.told);
-                Next::Ask
-            }
         }
     }
 
-    fn tell(&mut self, outcome: Result<(), Refusal<()>>) {
-        if let Some(told) = self.told.take() {
-            // The walk ends only when it has heard everything.
-            let _ = told.send(outcome);
-        }
+    /// What the walk hears when it goes on.
+    fn tell(&self, outcome: Result<(), Refusal<()>>) {
+        self.counter.exchange().told = Some(outcome);
     }
 }
 

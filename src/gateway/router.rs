@@ -5,6 +5,7 @@
 //! route's models one after the other until one answers or the route gives up; never after the first byte of a reply went
 //! to the client.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 
-use crate::router::{AnsweredBy, Tier};
+use crate::router::{AnsweredBy, Source, Tier};
 
 /// A future that can be stored.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -25,7 +26,7 @@ pub trait UpstreamRouter: Send + Sync {
     fn handling(&self, model: &str, method: &str, length: Option<u64>) -> Handling;
 
     /// Decides which model answers `call`.
-    fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>>;
+    fn begin<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Box<dyn Route>>;
 }
 
 /// What is to be done with a call.
@@ -40,16 +41,16 @@ pub enum Handling {
 }
 
 /// One call, as the client made it.
-#[derive(Clone, Debug)]
-pub struct Call {
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
     /// The model asked for.
-    pub model: String,
+    pub model: &'a str,
     /// The method asked for.
-    pub method: String,
+    pub method: &'a str,
     /// The request's header fields, keys included: not to be logged or stored.
-    pub headers: HeaderMap,
+    pub headers: &'a HeaderMap,
     /// The body, JSON if the client did well.
-    pub body: Bytes,
+    pub body: &'a Bytes,
 }
 
 /// The way of one call along a chain of models.
@@ -75,7 +76,7 @@ pub struct Choice {
     /// The upstream's name of the model, without `models/`.
     pub model: String,
     /// Which strategy chose it.
-    pub source: String,
+    pub source: Source,
     /// The tier if one was chosen.
     pub tier: Option<Tier>,
     /// How long choosing took.
@@ -83,7 +84,7 @@ pub struct Choice {
     /// Who classified, if anybody did.
     pub answered_by: Option<AnsweredBy>,
     /// Why, in words.
-    pub reasoning: String,
+    pub reasoning: Cow<'static, str>,
     /// The text that was classified, for the decision log of a user who wants it there.
     pub request: Option<String>,
 }
@@ -124,23 +125,20 @@ impl UpstreamRouter for AsAsked {
         Handling::AsAsked
     }
 
-    fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {
+    fn begin<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Box<dyn Route>> {
         Box::pin(async move {
             Box::new(Fixed(Choice {
-                model: call.model,
-                source: OVERRIDE.to_owned(),
+                model: call.model.to_owned(),
+                source: Source::Override,
                 tier: None,
                 latency: Duration::ZERO,
                 answered_by: None,
-                reasoning: String::new(),
+                reasoning: Cow::Borrowed(""),
                 request: None,
             })) as Box<dyn Route>
         })
     }
 }
-
-/// The source of a choice the client made itself.
-pub(super) const OVERRIDE: &str = "override";
 
 struct Fixed(Choice);
 

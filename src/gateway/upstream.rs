@@ -180,13 +180,15 @@ impl UpstreamClient {
 
     /// The path and query to ask for.
     fn path(&self, uri: &Uri) -> Result<Uri, SendFailure> {
-        let own = uri.path_and_query().map_or("/", |own| own.as_str());
-        let path = if self.prefix.is_empty() {
-            own.parse()
-        } else {
-            format!("{}{own}", self.prefix).parse()
-        };
-        path.map_err(|_| SendFailure::Unreachable("the path is not valid".to_owned()))
+        let own = uri.path_and_query();
+        if let Some(own) = own
+            && self.prefix.is_empty()
+        {
+            return Ok(own.clone().into());
+        }
+        let path = format!("{}{}", self.prefix, own.map_or("/", |own| own.as_str()));
+        path.parse()
+            .map_err(|_| SendFailure::Unreachable("the path is not valid".to_owned()))
     }
 
     async fn send_through(&self, client: &reqwest::Client, parts: Parts, body: Outgoing) -> Result<Reply, SendFailure> {
@@ -227,14 +229,15 @@ impl UpstreamClient {
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
+    let named = headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|names| names.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+        .filter_map(|name| name.trim().parse().ok());
+    let present = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned();
+    let removed: Vec<HeaderName> = named.chain(present).collect();
+    for name in removed {
         headers.remove(name);
     }
 }

@@ -1,5 +1,6 @@
 //! The words that routing is spoken of in: tiers, turns, verdicts.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -100,5 +101,5 @@ pub struct Verdict {
     /// Calibrated probability that the request deserves the powerful model, 0 to 1; `None` from a model that gives none.
     pub probability: Option<f64>,
     /// Why, in words.
-    pub reasoning: String,
+    pub reasoning: Cow<'static, str>,
 }

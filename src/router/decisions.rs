@@ -2,6 +2,7 @@
 //!
 //! Written by a thread of its own behind a bounded channel: a slow, full or broken disk costs lines, never a request's time.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{AnsweredBy, Tier};
+use super::{AnsweredBy, Source, Tier};
 use crate::rotation::Rotation;
 
 /// At this size in bytes the file becomes `decisions.jsonl.1`, replacing the one before.
@@ -31,7 +32,7 @@ pub struct DecisionRecord {
     /// When it was made.
     pub time: Timestamp,
     /// Which strategy decided.
-    pub source: String,
+    pub source: Source,
     /// The model that was asked in the end, or the tier's alias where the client resolves it.
     pub model: String,
     /// The tier if one was chosen.
@@ -41,7 +42,7 @@ pub struct DecisionRecord {
     /// Who classified, if anybody did.
     pub answered_by: Option<AnsweredBy>,
     /// Why, in words.
-    pub reasoning: String,
+    pub reasoning: Cow<'static, str>,
     /// The request's text, only where the user asked for it to be logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
@@ -143,12 +144,12 @@ mod tests {
     fn decision(reasoning: &str) -> DecisionRecord {
         DecisionRecord {
             time: Timestamp::UNIX_EPOCH,
-            source: "builtin-classifier".to_owned(),
+            source: Source::BuiltinClassifier,
             model: "pro".to_owned(),
             tier: Some(Tier::Pro),
             latency_ms: 3,
             answered_by: Some(AnsweredBy::Builtin),
-            reasoning: reasoning.to_owned(),
+            reasoning: reasoning.to_owned().into(),
             request: None,
         }
     }

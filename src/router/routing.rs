@@ -1,11 +1,12 @@
 //! From a request to the model it goes to, and why.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use super::classify::local::LocalClassifier;
@@ -138,10 +139,42 @@ impl fmt::Display for Source {
 pub struct TraceEntry {
     /// Which.
     pub strategy: Source,
-    /// What came of it: `decided: …`, `passed: …` or `failed: …`.
-    pub outcome: String,
+    /// What came of it.
+    pub outcome: Outcome,
     /// How long it took, in milliseconds.
     pub latency_ms: u64,
+}
+
+/// What came of consulting a strategy; in JSON and on screen `decided: …`, `passed: …` or `failed: …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It decided.
+    Decided {
+        /// For this model.
+        model: ModelName,
+        /// Why, in words.
+        reasoning: Cow<'static, str>,
+    },
+    /// It does not apply, for this reason.
+    Passed(Cow<'static, str>),
+    /// It could not tell, for this reason.
+    Failed(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decided { model, reasoning } => write!(f, "decided: `{model}`: {reasoning}"),
+            Self::Passed(why) => write!(f, "passed: {why}"),
+            Self::Failed(why) => write!(f, "failed: {why}"),
+        }
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// Which model a request goes to, and why. As JSON it is what `route --json` prints (CONTRACT section 2).
@@ -156,7 +189,7 @@ pub struct RoutingDecision {
     /// How long the decision took, in milliseconds.
     pub latency_ms: u64,
     /// Why, in words.
-    pub reasoning: String,
+    pub reasoning: Cow<'static, str>,
     /// The strategies that were consulted, in order; the last one decided.
     pub trace: Vec<TraceEntry>,
     /// Who classified, if anybody did.
@@ -219,7 +252,7 @@ impl Router {
             selection: self.models.resolve(name),
             turns: turns_for_context(&context.conversation.history),
         };
-        let mut trace = Vec::new();
+        let mut trace = Vec::with_capacity(self.strategies.len());
         for strategy in &self.strategies {
             let began = Instant::now();
             let finding = strategy.consider(&case).await;
@@ -231,8 +264,8 @@ impl Router {
                 });
             };
             match finding {
-                Ok(Finding::Passed(why)) => record(format!("passed: {why}")),
-                Err(why) => record(format!("failed: {why}")),
+                Ok(Finding::Passed(why)) => record(Outcome::Passed(why)),
+                Err(why) => record(Outcome::Failed(why)),
                 Ok(Finding::Decided(decided)) => {
                     let settled = settle(&case, decided);
                     record(settled.outcome());
@@ -258,14 +291,17 @@ fn millis(since: Instant) -> u64 {
 struct Settled {
     model: ModelName,
     tier: Option<Tier>,
-    reasoning: String,
+    reasoning: Cow<'static, str>,
     answered_by: Option<AnsweredBy>,
     chain: Chain,
 }
 
 impl Settled {
-    fn outcome(&self) -> String {
-        format!("decided: `{}`: {}", self.model, self.reasoning)
+    fn outcome(&self) -> Outcome {
+        Outcome::Decided {
+            model: self.model.clone(),
+            reasoning: self.reasoning.clone(),
+        }
     }
 
     fn decision(self, source: Source, start: Instant, trace: Vec<TraceEntry>) -> RoutingDecision {
@@ -308,7 +344,7 @@ fn settle(case: &Case<'_>, decided: Decided) -> Settled {
         },
         Some(model) => Settled {
             tier: case.models.tier(&model),
-            reasoning: format!("{} (`{wanted}` is unavailable)", decided.reasoning),
+            reasoning: format!("{} (`{wanted}` is unavailable)", decided.reasoning).into(),
             answered_by,
             chain: case.chain(&model),
             model,

@@ -92,9 +92,9 @@ async fn the_strategies_are_consulted_in_order_until_one_decides() {
     assert_eq!(decision.source, Source::BuiltinClassifier);
     assert_eq!(decision.answered_by, Some(AnsweredBy::Builtin));
     let (last, before) = decision.trace.split_last().unwrap();
-    assert!(last.outcome.starts_with("decided: "), "{last:?}");
+    assert!(matches!(last.outcome, Outcome::Decided { .. }), "{last:?}");
     assert!(
-        before.iter().all(|entry| entry.outcome.starts_with("passed: ")),
+        before.iter().all(|entry| matches!(entry.outcome, Outcome::Passed(_))),
         "{before:?}"
     );
 }
@@ -139,7 +139,11 @@ async fn flag_goes_before_gemini_model_and_that_before_model_name_and_the_trace_
             "no classification"
         );
         assert!(decision.reasoning.contains(place), "{}", decision.reasoning);
-        assert!(decision.trace[1].outcome.contains(place), "{:?}", decision.trace);
+        assert!(
+            decision.trace[1].outcome.to_string().contains(place),
+            "{:?}",
+            decision.trace
+        );
     }
 }
 
@@ -181,7 +185,11 @@ async fn a_custom_model_is_passed_through_and_has_no_tier() {
 async fn without_any_model_asked_for_it_is_auto() {
     let decision = router().route(&asking(Asked::default())).await;
     assert_eq!(decision.source, Source::BuiltinClassifier);
-    assert!(decision.trace[1].outcome.contains("`auto`"), "{:?}", decision.trace);
+    assert!(
+        decision.trace[1].outcome.to_string().contains("`auto`"),
+        "{:?}",
+        decision.trace
+    );
 }
 
 #[tokio::test]
@@ -283,7 +291,10 @@ async fn a_gateway_that_stands_in_for_its_model_decides_nothing() {
         (decision.model.as_str(), decision.source),
         (FLASH, Source::BuiltinClassifier)
     );
-    assert!(decision.trace[3].outcome.contains("in its place"), "{decision:?}");
+    assert!(
+        decision.trace[3].outcome.to_string().contains("in its place"),
+        "{decision:?}"
+    );
 }
 
 #[tokio::test]
@@ -297,7 +308,7 @@ async fn a_local_model_that_fails_is_skipped_and_shows_in_the_trace() {
         .find(|entry| entry.strategy == Source::GemmaClassifier)
         .unwrap();
     assert!(
-        failed.outcome.starts_with("failed: ") && failed.outcome.contains("no JSON"),
+        matches!(&failed.outcome, Outcome::Failed(why) if why.contains("no JSON")),
         "{failed:?}"
     );
 }

@@ -18,7 +18,7 @@ use crate::gateway::reply::{Fault, Reply};
 use crate::gateway::service::Shared;
 use crate::router::classify::local::reply_text;
 use crate::router::classify::{builtin, clean};
-use crate::router::{AnsweredBy, DecisionRecord, Tier, Verdict};
+use crate::router::{AnsweredBy, DecisionRecord, Source, Tier, Verdict};
 
 const ANSWERED_BY: HeaderName = HeaderName::from_static("x-gem-answered-by");
 
@@ -149,17 +149,17 @@ impl Classification<'_> {
     /// The client makes a model's name of the tier itself, so the decision names the alias.
     fn decision(&self, by: AnsweredBy, tier: Tier, reasoning: &str) -> DecisionRecord {
         let source = match by {
-            AnsweredBy::Builtin => "builtin-classifier",
-            AnsweredBy::Model | AnsweredBy::Cache => "gemma-classifier",
+            AnsweredBy::Builtin => Source::BuiltinClassifier,
+            AnsweredBy::Model | AnsweredBy::Cache => Source::GemmaClassifier,
         };
         DecisionRecord {
             time: Timestamp::now(),
-            source: source.to_owned(),
+            source,
             model: tier.as_str().to_owned(),
             tier: Some(tier),
             latency_ms: u64::try_from(self.prompt.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
             answered_by: Some(by),
-            reasoning: reasoning.to_owned(),
+            reasoning: reasoning.to_owned().into(),
             request: self.shared.config.log_requests.then(|| self.question().request),
         }
     }

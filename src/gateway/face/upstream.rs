@@ -13,10 +13,10 @@ use jiff::Timestamp;
 use crate::gateway::body::{self, Idle, Outgoing, ReplyBody};
 use crate::gateway::coding;
 use crate::gateway::reply::{Fault, Reply};
-use crate::gateway::router::{Call, Failed, Handling, Next, OVERRIDE, Route};
+use crate::gateway::router::{Call, Failed, Handling, Next, Route};
 use crate::gateway::service::Shared;
 use crate::gateway::upstream::SendFailure;
-use crate::router::DecisionRecord;
+use crate::router::{DecisionRecord, Source};
 
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
 const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
@@ -62,12 +62,12 @@ pub(in crate::gateway) async fn call(
 async fn streamed(shared: &Shared, model: &str, request: Request<Incoming>) -> Result<Reply, Fault> {
     shared.decisions.record(DecisionRecord {
         time: Timestamp::now(),
-        source: OVERRIDE.to_owned(),
+        source: Source::Override,
         model: model.to_owned(),
         tier: None,
         latency_ms: 0,
         answered_by: None,
-        reasoning: format!("the request's path asks for `{model}`"),
+        reasoning: format!("the request's path asks for `{model}`").into(),
         request: None,
     });
     let mut reply = pass(shared, request).await?;
@@ -75,7 +75,7 @@ async fn streamed(shared: &Shared, model: &str, request: Request<Incoming>) -> R
     if let Ok(model) = HeaderValue::try_from(model) {
         headers.insert(MODEL, model);
     }
-    headers.insert(SOURCE, HeaderValue::from_static(OVERRIDE));
+    headers.insert(SOURCE, HeaderValue::from_static(Source::Override.as_str()));
     headers.insert(LATENCY, HeaderValue::from_static("0"));
     Ok(reply)
 }
@@ -87,10 +87,10 @@ async fn routed(shared: &Arc<Shared>, model: &str, method: &str, request: Reques
     parts.headers.remove(CONTENT_LENGTH);
     coding::accept_readable(&mut parts.headers);
     let call = Call {
-        model: model.to_owned(),
-        method: method.to_owned(),
-        headers: parts.headers.clone(),
-        body: body.clone(),
+        model,
+        method,
+        headers: &parts.headers,
+        body: &body,
     };
     let mut logged = Logged {
         shared,
@@ -118,17 +118,18 @@ async fn routed(shared: &Arc<Shared>, model: &str, method: &str, request: Reques
 
 /// The request's head with `model` in its path.
 fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Fault> {
-    let query = parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
     let version = if parts.uri.path().starts_with("/v1/") {
-        "v1"
+        "/v1/models/"
     } else {
-        "v1beta"
+        "/v1beta/models/"
     };
-    let uri = format!("/{version}/models/{model}:{method}{query}");
+    let mut path = [version, model, ":", method].concat();
+    if let Some(query) = parts.uri.query() {
+        path.push('?');
+        path.push_str(query);
+    }
     let mut attempt = parts.clone();
-    attempt.uri = uri
-        .parse::<Uri>()
-        .map_err(|_| Fault::Invalid(format!("`{model}` cannot stand in a path")))?;
+    attempt.uri = Uri::try_from(path).map_err(|_| Fault::Invalid(format!("`{model}` cannot stand in a path")))?;
     Ok(attempt)
 }
 
@@ -169,14 +170,10 @@ fn label(reply: Result<Reply, Fault>, route: &dyn Route, attempts: u32) -> Resul
     let choice = route.choice();
     let mut reply = reply.unwrap_or_else(|fault| fault.reply());
     let headers = reply.headers_mut();
-    for (name, value) in [
-        (MODEL, HeaderValue::try_from(choice.model.as_str())),
-        (SOURCE, HeaderValue::try_from(choice.source.as_str())),
-    ] {
-        if let Ok(value) = value {
-            headers.insert(name, value);
-        }
+    if let Ok(model) = HeaderValue::try_from(choice.model.as_str()) {
+        headers.insert(MODEL, model);
     }
+    headers.insert(SOURCE, HeaderValue::from_static(choice.source.as_str()));
     headers.insert(LATENCY, HeaderValue::from(milliseconds(choice.latency)));
     if let Some(Ok(end)) = route.end().map(HeaderValue::try_from) {
         headers.insert(FALLBACK, end);
@@ -199,7 +196,7 @@ impl Drop for Logged<'_> {
         let choice = self.route.choice();
         self.shared.decisions.record(DecisionRecord {
             time: self.time,
-            source: choice.source.clone(),
+            source: choice.source,
             model: choice.model.clone(),
             tier: choice.tier,
             latency_ms: milliseconds(choice.latency),

@@ -176,10 +176,10 @@ async fn a_retry_after_of_nothing_is_no_reason_to_hurry() {
 async fn a_walk_that_waits_ends_when_its_client_leaves() {
     let router = chains(OnFallback::Silent, Duration::from_secs(3600));
     let call = Call {
-        model: "auto-gemini-2.5".to_owned(),
-        method: "generateContent".to_owned(),
-        headers: HeaderMap::new(),
-        body: prompt(COMPLEX).into(),
+        model: "auto-gemini-2.5",
+        method: "generateContent",
+        headers: &HeaderMap::new(),
+        body: &prompt(COMPLEX).into(),
     };
     let mut route = router.begin(call).await;
     let failure = Failed::Refused {

@@ -10,17 +10,27 @@ use gem_setup_support::engine::{EngineStandIn, Say};
 use gem_setup_support::scripted_upstream::UpstreamStandIn;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use hyper::header::HeaderMap;
 use hyper::{Method, Response, StatusCode};
 
 use super::{Running, prompt};
 use crate::gateway::{BoxFuture, Call, Choice, Config, Failed, Handling, Next, Route, UpstreamRouter};
-use crate::router::{AnsweredBy, Tier};
+use crate::router::{AnsweredBy, Source, Tier};
 
 /// Sends `auto` to these models in turn.
 struct Chain {
     models: Vec<&'static str>,
-    calls: Mutex<Vec<Call>>,
+    calls: Mutex<Vec<Seen>>,
     failures: Arc<Mutex<Vec<Failed>>>,
+}
+
+/// A call that was made.
+#[derive(Clone)]
+struct Seen {
+    model: String,
+    method: String,
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 impl Chain {
@@ -42,9 +52,14 @@ impl UpstreamRouter for Chain {
         }
     }
 
-    fn begin(&self, call: Call) -> BoxFuture<'_, Box<dyn Route>> {
+    fn begin<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Box<dyn Route>> {
         Box::pin(async move {
-            self.calls.lock().unwrap().push(call);
+            self.calls.lock().unwrap().push(Seen {
+                model: call.model.to_owned(),
+                method: call.method.to_owned(),
+                headers: call.headers.clone(),
+                body: call.body.clone(),
+            });
             Box::new(Step {
                 choice: choice(self.models[0]),
                 rest: self.models[1..].to_vec(),
@@ -80,11 +95,11 @@ impl Route for Step {
 fn choice(model: &str) -> Choice {
     Choice {
         model: model.to_owned(),
-        source: "builtin-classifier".to_owned(),
+        source: Source::BuiltinClassifier,
         tier: Some(Tier::Pro),
         latency: Duration::from_millis(7),
         answered_by: Some(AnsweredBy::Builtin),
-        reasoning: "scripted".to_owned(),
+        reasoning: "scripted".into(),
         request: Some("my words".to_owned()),
     }
 }

@@ -246,7 +246,7 @@ pub fn verdict_in_reply(body: &[u8]) -> Result<Verdict, String> {
     Ok(Verdict {
         tier: answer.tier,
         probability: None,
-        reasoning: answer.reasoning,
+        reasoning: answer.reasoning.into(),
     })
 }
 

@@ -1,28 +1,50 @@
 //! Reads turns in any of the forms that programs send, without copying what routing has no use for (images can be large).
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::{Content, Part};
 use crate::router::Role;
 
-/// A value of which only a text matters; anything else is read over.
-struct MaybeText(Option<String>);
+/// The keys that matter.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum Key {
+    Contents,
+    Role,
+    Parts,
+    Text,
+    Thought,
+    #[serde(alias = "function_call")]
+    FunctionCall,
+    #[serde(alias = "function_response")]
+    FunctionResponse,
+    #[serde(other)]
+    Other,
+}
 
-impl<'de> Deserialize<'de> for MaybeText {
+/// A value of which only a text matters; anything else is read over.
+struct MaybeText<'de>(Option<Cow<'de, str>>);
+
+impl<'de> Deserialize<'de> for MaybeText<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
         impl<'de> Visitor<'de> for Text {
-            type Value = Option<String>;
+            type Value = Option<Cow<'de, str>>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("any value")
             }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Some(text.into()))
+            }
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Some(text.to_owned()))
+                Ok(Some(text.to_owned().into()))
             }
             fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
-                Ok(Some(text))
+                Ok(Some(text.into()))
             }
             fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
                 Ok(None)
@@ -101,14 +123,14 @@ impl FromText for Part {
 impl FromMap for Part {
     fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         let (mut text, mut function, mut is_thought) = (None, None, false);
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                "text" => text = map.next_value::<MaybeText>()?.0,
-                "thought" => is_thought = map.next_value::<serde_json::Value>()? == true,
-                "functionCall" | "function_call" => {
+        while let Some(key) = map.next_key()? {
+            match key {
+                Key::Text => text = map.next_value::<MaybeText<'_>>()?.0,
+                Key::Thought => is_thought = map.next_value::<serde_json::Value>()? == true,
+                Key::FunctionCall => {
                     function = map.next_value::<Option<IgnoredAny>>()?.map(|_| Self::FunctionCall);
                 }
-                "functionResponse" | "function_response" => {
+                Key::FunctionResponse => {
                     function = map.next_value::<Option<IgnoredAny>>()?.map(|_| Self::FunctionResponse);
                 }
                 _ => {
@@ -118,7 +140,7 @@ impl FromMap for Part {
         }
         Ok(match (function, text) {
             (Some(function), _) => function,
-            (None, Some(text)) if !is_thought => Self::Text(text),
+            (None, Some(text)) if !is_thought => Self::Text(text.into_owned()),
             _ => Self::Other,
         })
     }
@@ -134,16 +156,19 @@ impl FromMap for Content {
     fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         let mut role = Role::User;
         let mut parts = Vec::new();
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                "role" => {
-                    role = match map.next_value::<MaybeText>()?.0.as_deref() {
+        while let Some(key) = map.next_key()? {
+            match key {
+                Key::Role => {
+                    role = match map.next_value::<MaybeText<'_>>()?.0.as_deref() {
                         Some("model" | "assistant") => Role::Model,
                         _ => Role::User,
                     }
                 }
-                "parts" => parts.extend(map.next_value::<OneOrMany<Part>>()?.0),
-                "text" => parts.extend(map.next_value::<MaybeText>()?.0.map(Part::Text)),
+                Key::Parts => parts.extend(map.next_value::<OneOrMany<Part>>()?.0),
+                Key::Text => {
+                    let text = map.next_value::<MaybeText<'_>>()?.0;
+                    parts.extend(text.map(|text| Part::Text(text.into_owned())));
+                }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -191,11 +216,12 @@ pub(super) fn contents_of(body: &[u8]) -> serde_json::Result<Vec<Content>> {
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut contents = Vec::new();
-            while let Some(key) = map.next_key::<String>()? {
-                if key == "contents" {
-                    contents = map.next_value::<OneOrMany<Content>>()?.0;
-                } else {
-                    map.next_value::<IgnoredAny>()?;
+            while let Some(key) = map.next_key()? {
+                match key {
+                    Key::Contents => contents = map.next_value::<OneOrMany<Content>>()?.0,
+                    _ => {
+                        map.next_value::<IgnoredAny>()?;
+                    }
                 }
             }
             Ok(contents)

@@ -54,15 +54,16 @@ impl Content {
     /// The turn's text parts, a line each; `None` when there is no text in it.
     #[must_use]
     pub fn joined_text(&self) -> Option<String> {
-        let texts: Vec<_> = self
-            .parts
-            .iter()
-            .filter_map(|part| match part {
-                Part::Text(text) if !text.trim().is_empty() => Some(text.as_str()),
-                _ => None,
-            })
-            .collect();
-        (!texts.is_empty()).then(|| texts.join("\n"))
+        let mut texts = self.parts.iter().filter_map(|part| match part {
+            Part::Text(text) if !text.trim().is_empty() => Some(text.as_str()),
+            _ => None,
+        });
+        let mut joined = texts.next()?.to_owned();
+        for text in texts {
+            joined.push('\n');
+            joined.push_str(text);
+        }
+        Some(joined)
     }
 }
 
@@ -77,16 +78,18 @@ impl From<Turn> for Content {
 #[must_use]
 pub fn turns_for_context(history: &[Content]) -> Vec<Turn> {
     let window = &history[history.len().saturating_sub(SEARCH_WINDOW)..];
-    let spoken: Vec<_> = window.iter().filter(|content| !content.holds_function()).collect();
-    let last = &spoken[spoken.len().saturating_sub(TURNS_FOR_CONTEXT)..];
-    last.iter()
+    let spoken = window.iter().rev().filter(|content| !content.holds_function());
+    let mut turns: Vec<_> = spoken
+        .take(TURNS_FOR_CONTEXT)
         .filter_map(|content| {
             Some(Turn {
                 role: content.role,
                 text: content.joined_text()?,
             })
         })
-        .collect()
+        .collect();
+    turns.reverse();
+    turns
 }
 
 /// A request and what was said before it.

@@ -7,6 +7,8 @@ mod fallback;
 mod gemma_classifier;
 mod override_model;
 
+use std::borrow::Cow;
+
 use futures_util::future::BoxFuture;
 
 use super::classify::local::LocalClassifier;
@@ -52,7 +54,7 @@ pub(super) enum Pick {
 /// What a strategy decided.
 pub(super) struct Decided {
     pub(super) pick: Pick,
-    pub(super) reasoning: String,
+    pub(super) reasoning: Cow<'static, str>,
     /// Who classified, if anybody did.
     pub(super) answered_by: Option<AnsweredBy>,
 }
@@ -62,7 +64,7 @@ impl Decided {
     pub(super) fn by_default() -> Self {
         Self {
             pick: Pick::Tier(Tier::Pro),
-            reasoning: "nothing says that the fast model is enough".to_owned(),
+            reasoning: "nothing says that the fast model is enough".into(),
             answered_by: None,
         }
     }
@@ -73,11 +75,11 @@ pub(super) enum Finding {
     /// It decides.
     Decided(Decided),
     /// It does not apply, and says why.
-    Passed(String),
+    Passed(Cow<'static, str>),
 }
 
 impl Finding {
-    fn decided(pick: Pick, reasoning: impl Into<String>) -> Self {
+    fn decided(pick: Pick, reasoning: impl Into<Cow<'static, str>>) -> Self {
         Self::Decided(Decided {
             pick,
             reasoning: reasoning.into(),
@@ -93,7 +95,7 @@ impl Finding {
         })
     }
 
-    fn passed(why: impl Into<String>) -> Self {
+    fn passed(why: impl Into<Cow<'static, str>>) -> Self {
         Self::Passed(why.into())
     }
 }

@@ -43,6 +43,6 @@ pub fn classify(request: &str, history: &[Turn]) -> Verdict {
     Verdict {
         tier,
         probability: Some(weighed.probability),
-        reasoning: reasoning.to_owned(),
+        reasoning: reasoning.into(),
     }
 }
