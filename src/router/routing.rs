@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
@@ -253,14 +254,16 @@ impl Router {
             turns: turns_for_context(&context.conversation.history),
         };
         let mut trace = Vec::with_capacity(self.strategies.len());
+        let mut began = start;
         for strategy in &self.strategies {
-            let began = Instant::now();
             let finding = strategy.consider(&case).await;
+            let ended = Instant::now();
+            let latency_ms = millis(ended - std::mem::replace(&mut began, ended));
             let mut record = |outcome| {
                 trace.push(TraceEntry {
                     strategy: strategy.source(),
                     outcome,
-                    latency_ms: millis(began),
+                    latency_ms,
                 });
             };
             match finding {
@@ -283,8 +286,8 @@ impl Router {
     }
 }
 
-fn millis(since: Instant) -> u64 {
-    since.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+fn millis(time: Duration) -> u64 {
+    time.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 /// What was decided, after the models' health was looked at.
@@ -309,7 +312,7 @@ impl Settled {
             model: self.model,
             tier: self.tier,
             source,
-            latency_ms: millis(start),
+            latency_ms: millis(start.elapsed()),
             reasoning: self.reasoning,
             trace,
             answered_by: self.answered_by,

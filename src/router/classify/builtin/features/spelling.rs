@@ -11,8 +11,7 @@ const SPELLED_WORDS: usize = 150;
 const BEGINNING: usize = 5;
 
 /// How long runs of letters are, in bytes.
-const SHORTEST_RUN: usize = 3;
-const LONGEST_RUN: usize = 5;
+const RUN: usize = 5;
 
 /// How much the spelling of a text weighs; 0 leaves a kind of feature out.
 pub(super) struct Weights {
@@ -70,14 +69,8 @@ impl Collector {
     /// Runs of letters in words, the edges of a word counting as spaces.
     fn runs(&mut self, words: &Words, namespace: Namespace) {
         for token in spelled_words(words) {
-            let edged = words.edged_spelling(token);
-            for (start, run) in edged.windows(SHORTEST_RUN).enumerate() {
-                let mut hash = Fnv::new().bytes(run);
-                self.note_spelling(namespace, 4, hash.finish());
-                for &byte in edged[start + SHORTEST_RUN..].iter().take(LONGEST_RUN - SHORTEST_RUN) {
-                    hash = hash.byte(byte);
-                    self.note_spelling(namespace, 4, hash.finish());
-                }
+            for run in words.edged_spelling(token).windows(RUN) {
+                self.note_spelling(namespace, 4, Fnv::new().bytes(run).finish());
             }
         }
     }

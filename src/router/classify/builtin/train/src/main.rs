@@ -91,7 +91,7 @@ fn check() -> Result<(), Box<dyn Error>> {
     if std::fs::read(weights_file())? == fresh {
         Ok(())
     } else {
-        Err("weights.bin is not what training writes: run `cargo run -p gem-setup-train --release -- train`".into())
+        Err("weights.bin is not what training writes: run `cargo run -p gem-setup-train --profile training -- train`".into())
     }
 }
 
@@ -124,12 +124,13 @@ fn predict<'a>(model: &Model, rows: impl IntoIterator<Item = &'a Sample>) -> Vec
 
 /// Every fold is predicted by a model that has seen none of it, neither in training nor in calibration.
 fn cross_validate(corpus: Corpus<'_>, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
-    let mut predictions = Vec::new();
+    let (mut predictions, mut follow_ups) = (Vec::new(), Vec::new());
     let (mut complex, mut named) = (0, 0);
     for fold in 0..FOLDS {
         let model = corpus.learn_calibrated(|other| other != fold);
         let left_out = || corpus.rows.iter().filter(|row| row.fold == fold);
         predictions.extend(predict(&model, left_out()));
+        follow_ups.extend(predict(&model, left_out().filter(|row| row.follows)));
         complex += left_out().filter(|row| row.pro).count();
         named += left_out()
             .filter(|row| row.pro && usize::from(model.weigh(&row.features).rule) == row.rule)
@@ -141,6 +142,7 @@ fn cross_validate(corpus: Corpus<'_>, out: &mut impl Write) -> Result<(), Box<dy
         corpus.rows.len()
     )?;
     write!(out, "{}", Report(&predictions))?;
+    writeln!(out, "accuracy, with a history          {:.4}", accuracy(&follow_ups))?;
     writeln!(out, "rule named right, of complex      {:.4}", share(named, complex))?;
     Ok(())
 }
