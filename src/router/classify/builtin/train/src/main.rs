@@ -91,7 +91,10 @@ fn check() -> Result<(), Box<dyn Error>> {
     if std::fs::read(weights_file())? == fresh {
         Ok(())
     } else {
-        Err("weights.bin is not what training writes: run `cargo run -p gem-setup-train --profile training -- train`".into())
+        Err(
+            "weights.bin is not what training writes: run `cargo run -p gem-setup-train --profile training -- train`"
+                .into(),
+        )
     }
 }
 
