@@ -114,8 +114,8 @@ impl ChainRouter {
 
     /// Begins to walk the decision's chain; the walk waits at each model for what the gateway says of it.
     async fn set_out(&self, decision: RoutingDecision, request: Option<String>) -> OnChain {
-        let counter = Arc::new(Counter::default());
-        let asks = Arc::clone(&counter);
+        let handover = Arc::new(Handover::default());
+        let asks = Arc::clone(&handover);
         let router = Arc::clone(&self.router);
         let consent = Arc::clone(&self.consent);
         let (on_fallback, max_wait) = (self.on_fallback, self.max_wait);
@@ -145,7 +145,7 @@ impl ChainRouter {
         let mut route = OnChain {
             choice,
             walk: Some(walk),
-            counter,
+            handover,
             end: None,
         };
         route.advance().await;
@@ -156,7 +156,7 @@ impl ChainRouter {
 /// Where a walk and the gateway meet: the one lays down the model to be asked, the other how that went. Both belong to one
 /// request, and who lays something down sees to it that the other looks.
 #[derive(Default)]
-struct Counter(Mutex<Exchange>);
+struct Handover(Mutex<Exchange>);
 
 #[derive(Default)]
 struct Exchange {
@@ -164,7 +164,7 @@ struct Exchange {
     told: Option<Result<(), Refusal<()>>>,
 }
 
-impl Counter {
+impl Handover {
     /// One attempt of the walk: handed to the gateway, which tells how it went.
     fn ask(&self, attempt: Attempt) -> impl Future<Output = Result<(), Refusal<()>>> {
         self.exchange().asked = Some(attempt.model);
@@ -181,7 +181,7 @@ struct OnChain {
     choice: Choice,
     /// Goes on only while somebody waits for it, and ends with the call.
     walk: Option<BoxFuture<'static, Walk<(), ()>>>,
-    counter: Arc<Counter>,
+    handover: Arc<Handover>,
     end: Option<String>,
 }
 
@@ -193,7 +193,7 @@ impl OnChain {
         };
         let next = poll_fn(|cx| match walk.as_mut().poll(cx) {
             Poll::Ready(walk) => Poll::Ready(Err(walk)),
-            Poll::Pending => match self.counter.exchange().asked.take() {
+            Poll::Pending => match self.handover.exchange().asked.take() {
                 Some(model) => Poll::Ready(Ok(model)),
                 None => Poll::Pending,
             },
@@ -213,7 +213,7 @@ impl OnChain {
 
     /// What the walk hears when it goes on.
     fn tell(&self, outcome: Result<(), Refusal<()>>) {
-        self.counter.exchange().told = Some(outcome);
+        self.handover.exchange().told = Some(outcome);
     }
 }
 
