@@ -223,6 +223,11 @@ class Measured(NamedTuple):
 
     HEADINGS = ("p50, 1 conn.", "added", "p99, 1 conn.", "added", "req/s, 32 conn.", "of nginx's", "CPU per req.")
 
+    @staticmethod
+    def best_of(rounds):
+        p50, p99, rate, cost = zip(*rounds)
+        return Measured(min(p50), min(p99), max(rate), min(cost))
+
     def cells(self, direct, nginx):
         """Beside the same without anything between, and beside nginx where that is measured already."""
         return (
@@ -315,6 +320,10 @@ class Streamed(NamedTuple):
 
     first: float
     event: float
+
+    @staticmethod
+    def best_of(rounds):
+        return Streamed(*map(min, zip(*rounds)))
 
 
 def streamed(port, path, body, headers=None, rounds=60):
