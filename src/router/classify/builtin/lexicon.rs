@@ -132,7 +132,7 @@ impl Lexicon {
             whole: Table::with_capacity(1 << 14),
             beginning: Table::with_capacity(1 << 13),
             continued: vec![false; 1 << 14],
-            lengths: vec![Lengths::default(); 1 << 13],
+            lengths: vec![Lengths::default(); 1 << 11],
             short: Lengths::default(),
         };
         let mut folded = String::new();
