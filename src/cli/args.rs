@@ -224,6 +224,15 @@ pub(crate) enum ClassifierFailureChoice {
     Error,
 }
 
+/// What the local model gets of a classification request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClassifierPromptChoice {
+    /// Without what the client adds, such as a folder tree
+    Slim,
+    /// All that the client sent
+    AsSent,
+}
+
 #[derive(Clone, Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "one field an option of the command line")]
 pub(crate) struct ServeArgs {
@@ -264,6 +273,9 @@ pub(crate) struct ServeArgs {
     /// When the model's answer is late or unusable
     #[arg(long, value_name = "WHO", default_value = "builtin")]
     pub(crate) on_classifier_failure: ClassifierFailureChoice,
+    /// What the model gets of a classification request
+    #[arg(long, value_name = "WHAT", default_value = "slim")]
+    pub(crate) classifier_prompt: ClassifierPromptChoice,
     /// Skip the model when the built-in classifier is at least so sure (0.5 to 1) [default: off]
     #[arg(long, value_name = "PROBABILITY", value_parser = probability)]
     pub(crate) fast_path: Option<f64>,

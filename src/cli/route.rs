@@ -9,7 +9,7 @@ use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::Network;
 use gem_setup::router::batch::{Row, RowDecision};
 use gem_setup::router::classify::local::{DEADLINE, LocalClassifier};
-use gem_setup::router::contents::parse_history;
+use gem_setup::router::contents::{parse_history, repaired};
 use gem_setup::router::{
     ApprovalMode, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Models, Router, RoutingContext,
     RoutingDecision,
@@ -141,16 +141,15 @@ fn batch(
 ) -> Result<ExitCode, Failure> {
     let path = session.environment.current_dir().join(file);
     let text = read(&path)?;
-    // Some editors begin a file with a mark of its encoding.
-    let text = text.trim_start_matches('\u{feff}');
+    let text = String::from_utf8_lossy(&repaired(&text)).into_owned();
     let origin = path.display().to_string();
     let mut refused = None;
     session.block_on(async {
-        for row in Row::parse_all(text, &origin) {
+        for row in Row::parse_all(&text, &origin) {
             let row = match row {
                 Ok(row) => row,
                 Err(error) => {
-                    session.printer.json_line(&error.refusal(text));
+                    session.printer.json_line(&error.refusal(&text));
                     refused.get_or_insert(error);
                     continue;
                 }
@@ -187,8 +186,8 @@ fn request_text(text: Option<&str>) -> Result<String, Failure> {
     }
 }
 
-fn read(path: &std::path::Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| {
+fn read(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| {
         Failure::new(Kind::Usage, format!("cannot read `{}`: {error}", path.display()))
             .with_hint("check the path and the file's permissions")
     })

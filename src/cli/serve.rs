@@ -10,7 +10,7 @@ use gem_platform::process::Program;
 use gem_setup::catalog::Sha256;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::Network;
-use gem_setup::gateway::{ChainRouter, Config, Gateway, GatewayError, OnClassifierFailure, Upstream};
+use gem_setup::gateway::{ChainRouter, ClassifierPrompt, Config, Gateway, GatewayError, OnClassifierFailure, Upstream};
 use gem_setup::router::classify::local::{LocalClassifier, OwnCall};
 use gem_setup::router::consent::TellClient;
 use gem_setup::router::fallback::OnFallback;
@@ -24,7 +24,7 @@ use gem_setup::supervise::{
 use sha2::Digest;
 use tokio::sync::watch;
 
-use super::args::{ClassifierFailureChoice, FallbackChoice, NetworkArgs, ServeArgs};
+use super::args::{ClassifierFailureChoice, ClassifierPromptChoice, FallbackChoice, NetworkArgs, ServeArgs};
 use super::session::{Session, runtime_of};
 use super::{control, route};
 use crate::report::{Events, Printer, Terminal};
@@ -64,6 +64,7 @@ fn gateway_options(session: &Session<'_>, args: &ServeArgs) -> Vec<OsString> {
         format!("--upstream={}", args.upstream).into(),
         format!("--classifier-deadline={}", args.classifier_deadline).into(),
         format!("--on-classifier-failure={}", name_of(args.on_classifier_failure)).into(),
+        format!("--classifier-prompt={}", name_of(args.classifier_prompt)).into(),
         format!("--on-fallback={}", name_of(args.on_fallback)).into(),
         format!("--max-retry-wait={}", args.max_retry_wait).into(),
     ];
@@ -330,6 +331,10 @@ fn gateway_config(session: &Session<'_>, args: &ServeArgs, server: &ServerIdenti
     config.on_classifier_failure = match args.on_classifier_failure {
         ClassifierFailureChoice::Builtin => OnClassifierFailure::Builtin,
         ClassifierFailureChoice::Error => OnClassifierFailure::Error,
+    };
+    config.classifier_prompt = match args.classifier_prompt {
+        ClassifierPromptChoice::Slim => ClassifierPrompt::Slim,
+        ClassifierPromptChoice::AsSent => ClassifierPrompt::AsSent,
     };
     config.fast_path = args.fast_path;
     config.log_requests = args.log_requests;

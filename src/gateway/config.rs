@@ -24,6 +24,16 @@ pub enum OnClassifierFailure {
     Error,
 }
 
+/// What the model gets of a classification request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClassifierPrompt {
+    /// What was typed and answered, without what the client added: a folder tree takes a model on a processor seconds to read.
+    #[default]
+    Slim,
+    /// All that the client sent.
+    AsSent,
+}
+
 /// Where requests for other models go.
 #[derive(Clone, Debug)]
 pub struct Upstream {
@@ -109,6 +119,8 @@ pub struct Config {
     pub classifier_deadline: Duration,
     /// What happens when the model's answer is unusable, late or missing.
     pub on_classifier_failure: OnClassifierFailure,
+    /// What the model gets of a classification request.
+    pub classifier_prompt: ClassifierPrompt,
     /// When the built-in classifier is at least this sure, from 0.5 to 1, the model is not asked.
     pub fast_path: Option<f64>,
     /// Where requests for other models go.
@@ -138,6 +150,7 @@ impl Config {
             local_models: vec![local_model.into()],
             classifier_deadline: Duration::from_secs(8),
             on_classifier_failure: OnClassifierFailure::Builtin,
+            classifier_prompt: ClassifierPrompt::default(),
             fast_path: None,
             upstream,
             router: Arc::new(AsAsked),

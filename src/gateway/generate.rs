@@ -1,254 +1,248 @@
-//! The parts of a `GenerateContentRequest` that matter to the gateway.
+//! The parts of a `GenerateContentRequest` that matter to the gateway, and the request as an engine takes it.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
 
 use bytes::Bytes;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 
 use super::reply::Fault;
+use super::tokens::Usage;
+use crate::router::Role;
+use crate::router::contents::{self, Content, Conversation, Flattened, Request};
 
 /// A request for content.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct GenerateRequest<'a> {
-    #[serde(borrow, default)]
-    contents: Many<Content<'a>>,
-    #[serde(borrow, default, rename = "systemInstruction", alias = "system_instruction")]
-    system_instruction: Option<Object<Content<'a>>>,
-    #[serde(borrow, default, rename = "generationConfig", alias = "generation_config")]
-    generation_config: Option<Object<GenerationConfig<'a>>>,
+#[derive(Debug)]
+pub(super) struct GenerateRequest {
+    contents: Vec<Content>,
+    system: Option<Content>,
+    config: Map<String, Value>,
+    is_regular: bool,
 }
 
-/// One turn.
-#[derive(Debug, serde::Deserialize)]
-pub(super) struct Content<'a> {
-    #[serde(borrow, default)]
-    role: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    parts: Many<Part<'a>>,
+/// What a classification request asks.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// What was typed and answered.
+    pub(super) conversation: Conversation,
+    /// The turns of the request without what the client added; `None` when nothing is.
+    slim: Option<Vec<Content>>,
 }
 
-#[derive(Debug, serde::Deserialize)]
-struct Part<'a> {
-    #[serde(borrow, default)]
-    text: Cow<'a, str>,
-}
-
-#[derive(Debug, Default, serde::Deserialize)]
-struct GenerationConfig<'a> {
-    #[serde(borrow, default, rename = "responseMimeType", alias = "response_mime_type")]
-    response_mime_type: Option<Cow<'a, str>>,
-    #[serde(borrow, default, rename = "responseSchema", alias = "response_schema")]
-    response_schema: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "responseJsonSchema", alias = "response_json_schema")]
-    response_json_schema: Option<&'a RawValue>,
-    #[serde(default, rename = "maxOutputTokens", alias = "max_output_tokens")]
-    max_output_tokens: Option<u32>,
-}
-
-impl<'a> GenerateRequest<'a> {
-    /// Reads `body`.
-    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Fault> {
+impl GenerateRequest {
+    /// Reads `body`, which [`repaired`](contents::repaired) let pass.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Fault> {
         if body.trim_ascii().is_empty() {
             return Err(Fault::Invalid("the request has no body".to_owned()));
         }
-        let Object(request) = serde_json::from_slice::<Object<Self>>(body)
-            .map_err(|error| Fault::Invalid(format!("the request's body is not a request for content: {error}")))?;
-        if request.contents.items.is_empty() {
+        let Request {
+            contents,
+            system,
+            config,
+            form,
+        } = Request::read(body).map_err(|error| invalid(&error))?;
+        if contents.iter().all(|content| content.parts.is_empty()) {
             return Err(Fault::Invalid("the request has no `contents`".to_owned()));
         }
-        Ok(request)
+        let system = system.map(|system| contents::turn(system, &form)).transpose();
+        let config: Map<_, _> = config
+            .map_or_else(|| Ok(Map::new()), object)
+            .map_err(|error| invalid(&error))?;
+        Ok(Self {
+            contents,
+            system: system.map_err(|error| invalid(&error))?.flatten(),
+            is_regular: form.is_regular() && config.values().all(|value| number(value).is_none() && !value.is_null()),
+            config,
+        })
     }
 
     /// The turns, oldest first, at least one.
-    pub(super) fn contents(&self) -> &[Content<'a>] {
-        &self.contents.items
+    pub(super) fn contents(&self) -> &[Content] {
+        &self.contents
     }
 
     /// The system instruction's text.
     pub(super) fn system_text(&self) -> Option<Cow<'_, str>> {
-        self.system_instruction.as_ref().map(|instruction| instruction.0.text())
+        self.system.as_ref()?.joined_text()
+    }
+
+    /// The size of the prompt.
+    pub(super) fn usage(&self) -> Usage {
+        Usage::of_prompt(
+            self.contents
+                .iter()
+                .chain(&self.system)
+                .filter_map(Content::joined_text),
+        )
     }
 
     /// Whether the answer is to be JSON.
     pub(super) fn wants_json(&self) -> bool {
-        self.schema().is_some()
-            || self
-                .config()
-                .and_then(|config| config.response_mime_type.as_deref())
-                .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        let kind = self
+            .option("responseMimeType", "response_mime_type")
+            .and_then(Value::as_str);
+        self.schema().is_some() || kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
     }
 
     /// The schema of the answer, as JSON text.
-    pub(super) fn schema(&self) -> Option<&'a str> {
-        let config = self.config()?;
-        config
-            .response_schema
-            .or(config.response_json_schema)
-            .map(RawValue::get)
+    pub(super) fn schema(&self) -> Option<String> {
+        let schema = self
+            .option("responseSchema", "response_schema")
+            .or_else(|| self.option("responseJsonSchema", "response_json_schema"))?;
+        Some(schema.to_string())
     }
 
     /// The most tokens the answer may have.
     pub(super) fn max_output_tokens(&self) -> Option<u32> {
-        self.config()?.max_output_tokens
+        let limit = self.option("maxOutputTokens", "max_output_tokens")?;
+        let limit = number(limit).unwrap_or_else(|| limit.clone());
+        let whole = limit.as_u64().or_else(|| limit.as_f64().map(|limit| limit as u64))?;
+        Some(u32::try_from(whole).unwrap_or(u32::MAX))
     }
 
-    fn config(&self) -> Option<&GenerationConfig<'a>> {
-        self.generation_config.as_ref().map(|config| &config.0)
+    fn option(&self, name: &str, other_name: &str) -> Option<&Value> {
+        let value = self.config.get(name).or_else(|| self.config.get(other_name))?;
+        (!value.is_null()).then_some(value)
     }
 
-    /// `body`, which this was read from, as every engine takes it: with lists where Google's API lets single objects pass.
-    pub(super) fn regular_body(&self, body: &Bytes) -> Bytes {
-        let single = self.contents.single
-            || self
-                .contents
-                .items
-                .iter()
-                .chain(self.system_instruction.as_ref().map(|instruction| &instruction.0))
-                .any(|content| content.parts.single);
-        if !single {
+    /// What the request asks, if it is a classification request: in a prompt that holds history and request under headings
+    /// (FACTS section 3), or else in its turns.
+    pub(super) fn question(&self) -> Question {
+        let asked = self.contents.iter().rposition(|content| content.role == Role::User);
+        let text = asked
+            .and_then(|asked| self.contents[asked].joined_text())
+            .unwrap_or_default();
+        let Some(flattened) = Flattened::find(&text) else {
+            let slim = contents::without_additions(self.contents.clone());
+            return Question {
+                slim: (slim != self.contents && !slim.is_empty()).then_some(slim),
+                conversation: Conversation::from_contents(self.contents.clone()),
+            };
+        };
+        let slim = flattened.slim().zip(asked).map(|(slim, asked)| {
+            let mut turns = self.contents.clone();
+            turns[asked] = Content::text(Role::User, slim);
+            turns
+        });
+        Question {
+            conversation: flattened.conversation(),
+            slim,
+        }
+    }
+
+    /// `body`, which this was read from, as every engine takes it: with lists where Google's API lets single objects pass, and
+    /// with the turns of `question` alone, if one is given.
+    pub(super) fn engine_body(&self, body: &Bytes, question: Option<&Question>) -> Bytes {
+        let slim = question.and_then(|question| question.slim.as_deref());
+        if self.is_regular && slim.is_none() {
             return body.clone();
         }
-        let Ok(mut request) = serde_json::from_slice::<Value>(body) else {
+        let Ok(Value::Object(mut request)) = serde_json::from_slice(body) else {
             return body.clone();
         };
-        if let Some(contents) = request.get_mut("contents") {
-            make_list(contents);
-            contents.as_array_mut().into_iter().flatten().for_each(make_parts_list);
+        make_regular(&mut request);
+        if let Some(turns) = slim {
+            request.insert("contents".to_owned(), turns.iter().filter_map(text_turn).collect());
         }
-        for name in ["systemInstruction", "system_instruction"] {
-            request.get_mut(name).into_iter().for_each(make_parts_list);
-        }
-        request.to_string().into()
+        Value::Object(request).to_string().into()
     }
 }
 
-fn make_parts_list(content: &mut Value) {
-    content.get_mut("parts").into_iter().for_each(make_list);
+fn invalid(error: &serde_json::Error) -> Fault {
+    Fault::Invalid(format!("the request's body is not a request for content: {error}"))
 }
 
-fn make_list(value: &mut Value) {
-    if value.is_object() {
-        *value = Value::Array(vec![value.take()]);
-    }
+fn object(json: &RawValue) -> serde_json::Result<Map<String, Value>> {
+    let object: Option<_> = serde_json::from_str(json.get())?;
+    Ok(object.unwrap_or_default())
 }
 
-impl Content<'_> {
-    /// Whether a person said it; so it is where no role is given.
-    pub(super) fn is_users(&self) -> bool {
-        self.role
-            .as_deref()
-            .is_none_or(|role| role.is_empty() || role == "user")
-    }
+/// A turn of text alone, as the API has it.
+fn text_turn(turn: &Content) -> Option<Value> {
+    let role = match turn.role {
+        Role::User => "user",
+        Role::Model => "model",
+    };
+    Some(json!({"role": role, "parts": [{"text": turn.joined_text()?}]}))
+}
 
-    /// The text of its parts, one per line.
-    pub(super) fn text(&self) -> Cow<'_, str> {
-        let mut texts = self
-            .parts
-            .items
-            .iter()
-            .map(|part| &*part.text)
-            .filter(|text| !text.is_empty());
-        match (texts.next(), texts.next()) {
-            (None, _) => Cow::Borrowed(""),
-            (Some(only), None) => Cow::Borrowed(only),
-            (Some(first), Some(second)) => {
-                let mut joined = format!("{first}\n{second}");
-                for text in texts {
-                    joined.push('\n');
-                    joined.push_str(text);
-                }
-                Cow::Owned(joined)
+fn make_regular(request: &mut Map<String, Value>) {
+    if let Some(contents) = request.get_mut("contents") {
+        make_list(contents, make_regular_turn);
+    }
+    for name in ["systemInstruction", "system_instruction"] {
+        request.get_mut(name).into_iter().for_each(make_regular_turn);
+    }
+    for name in ["generationConfig", "generation_config"] {
+        if let Some(Value::Object(config)) = request.get_mut(name) {
+            config.retain(|_, value| !value.is_null());
+            for value in config.values_mut() {
+                *value = number(value).unwrap_or_else(|| value.take());
             }
         }
     }
+    request.retain(|_, value| !value.is_null());
 }
 
-/// What is read from a JSON object only; serde would take a list for a struct, too.
-#[derive(Debug)]
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+/// Makes `value` a list whose items `make_item` has seen, without nulls.
+fn make_list(value: &mut Value, make_item: fn(&mut Value)) {
+    if !value.is_array() {
+        *value = Value::Array(vec![value.take()]);
     }
-}
-
-struct ObjectVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-    type Value = Object<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+    if let Value::Array(items) = value {
+        items.retain(|item| !item.is_null());
+        items.iter_mut().for_each(make_item);
     }
 }
 
-/// A list of objects that may be written as its only element.
-#[derive(Debug)]
-struct Many<T> {
-    items: Vec<T>,
-    single: bool,
+fn make_regular_turn(turn: &mut Value) {
+    if turn.is_string() {
+        *turn = json!({"role": "user", "parts": [{"text": turn.take()}]});
+    }
+    let Value::Object(turn) = turn else { return };
+    if let Some(text) = turn.remove("text") {
+        turn.entry("parts").or_insert_with(|| json!([{"text": text}]));
+    }
+    if let Some(parts) = turn.get_mut("parts") {
+        make_list(parts, make_regular_part);
+    }
+    turn.retain(|_, value| !value.is_null());
 }
 
-impl<T> Default for Many<T> {
-    fn default() -> Self {
-        Self {
-            items: Vec::new(),
-            single: false,
-        }
+fn make_regular_part(part: &mut Value) {
+    if part.is_string() {
+        *part = json!({"text": part.take()});
     }
+    let Value::Object(part) = part else { return };
+    if let Some(text) = part.get_mut("text")
+        && (text.is_number() || text.is_boolean())
+    {
+        *text = text.to_string().into();
+    }
+    part.retain(|name, value| name != "text" || value.is_string());
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ManyVisitor(PhantomData))
-    }
-}
-
-struct ManyVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ManyVisitor<T> {
-    type Value = Many<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of objects")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Many::default())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(Object(item)) = list.next_element()? {
-            items.push(item);
-        }
-        Ok(Many { items, single: false })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
-        Ok(Many {
-            items: vec![T::deserialize(MapAccessDeserializer::new(fields))?],
-            single: true,
-        })
-    }
+/// The number that stands in `value` as a string.
+fn number(value: &Value) -> Option<Value> {
+    let number: serde_json::Number = value.as_str()?.trim().parse().ok()?;
+    Some(number.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(body: &str) -> GenerateRequest {
+        GenerateRequest::parse(body.as_bytes()).unwrap_or_else(|fault| panic!("{body}: {fault}"))
+    }
+
+    fn engine_body(body: &str) -> Value {
+        let bytes = Bytes::copy_from_slice(body.as_bytes());
+        serde_json::from_slice(&parse(body).engine_body(&bytes, None)).unwrap()
+    }
+
     #[test]
-    fn what_is_no_request_is_invalid() {
+    fn malformed_requests_are_invalid() {
         for body in [
             "",
             "  \n",
@@ -258,20 +252,18 @@ mod tests {
             "{}",
             "\"x\"",
             "{\"contents\": []}",
-            "{\"contents\": \"x\"}",
-            "{\"contents\": [{\"parts\": [{\"text\": 1}]}]}",
             "{\"contents\": [1]}",
             "{\"contents\": null}",
+            "{\"contents\": [null]}",
+            "{\"contents\": [{\"role\": \"user\"}]}",
             "[[{\"parts\": [{\"text\": \"hi\"}]}]]",
             "{\"contents\": [[\"user\", [{\"text\": \"hi\"}]]]}",
             "{\"contents\": [{\"parts\": [[\"hi\"]]}]}",
             "{\"contents\": [{\"parts\": [{\"text\": \"hi\"}]}], \"systemInstruction\": [\"user\", []]}",
+            "{\"contents\": [{\"parts\": [{\"text\": \"hi\"}]}], \"generationConfig\": []}",
         ] {
-            assert_eq!(
-                GenerateRequest::parse(body.as_bytes()).unwrap_err().status(),
-                400,
-                "{body}"
-            );
+            let fault = GenerateRequest::parse(body.as_bytes()).unwrap_err();
+            assert_eq!(fault.status(), 400, "{body}");
         }
     }
 
@@ -281,11 +273,13 @@ mod tests {
             r#"{"contents":[{"parts":[{"text":"a"},{"inlineData":{}},{"text":"b"}]}],"systemInstruction":{"parts":[{"text":"s"}]},
                 "generationConfig":{"responseMimeType":"application/json","maxOutputTokens":7},"tools":[]}"#,
             r#"{"contents":{"parts":[{"text":"a"},{"text":"b"}]},"system_instruction":{"parts":{"text":"s"}},
-                "generation_config":{"response_mime_type":"application/json","max_output_tokens":7}}"#,
+                "generation_config":{"response_mime_type":"application/json","max_output_tokens":"7"}}"#,
+            r#"{"contents":"a\nb","systemInstruction":"s","tools":null,
+                "generationConfig":{"responseMimeType":"application/json","maxOutputTokens":7.0,"topP":null}}"#,
         ] {
-            let request = GenerateRequest::parse(body.as_bytes()).unwrap();
-            assert_eq!(request.contents()[0].text(), "a\nb");
-            assert!(request.contents()[0].is_users());
+            let request = parse(body);
+            assert_eq!(request.contents()[0].joined_text().unwrap(), "a\nb");
+            assert_eq!(request.contents()[0].role, Role::User);
             assert_eq!(request.system_text().unwrap(), "s");
             assert!(request.wants_json());
             assert_eq!(request.max_output_tokens(), Some(7));
@@ -293,15 +287,60 @@ mod tests {
     }
 
     #[test]
-    fn single_objects_become_lists_for_the_engine() {
-        let body =
-            Bytes::from_static(br#"{"contents":{"parts":{"text":"a"}},"systemInstruction":{"parts":{"text":"s"}}}"#);
-        let regular = GenerateRequest::parse(&body).unwrap().regular_body(&body);
-        assert_eq!(
-            serde_json::from_slice::<Value>(&regular).unwrap(),
-            serde_json::json!({"contents": [{"parts": [{"text": "a"}]}], "systemInstruction": {"parts": [{"text": "s"}]}})
-        );
+    fn engines_get_lists_objects_and_numbers() {
+        let turn = json!({"role": "user", "parts": [{"text": "a"}]});
+        for contents in [
+            r#""a""#,
+            r#"["a", null]"#,
+            r#"[{"role": "user", "text": "a"}]"#,
+            r#"{"role": "user", "parts": "a"}"#,
+        ] {
+            assert_eq!(
+                engine_body(&format!(r#"{{"contents": {contents}}}"#)),
+                json!({"contents": [turn]}),
+                "{contents}"
+            );
+        }
+        let body = r#"{"contents": [{"role": null, "parts": [{"text": 1}, null, {"text": null, "inlineData": {}}]}], "tools": null,
+            "systemInstruction": {"parts": {"text": "s"}}, "generationConfig": {"temperature": "0", "topP": null, "maxOutputTokens": "256"}}"#;
+        let expected = json!({
+            "contents": [{"parts": [{"text": "1"}, {"inlineData": {}}]}],
+            "systemInstruction": {"parts": [{"text": "s"}]},
+            "generationConfig": {"temperature": 0, "maxOutputTokens": 256},
+        });
+        assert_eq!(engine_body(body), expected);
+    }
+
+    #[test]
+    fn regular_requests_go_to_engines_unchanged() {
         let body = Bytes::from_static(br#"{ "contents": [{"parts": [{"text": "a"}]}] }"#);
-        assert_eq!(GenerateRequest::parse(&body).unwrap().regular_body(&body), body);
+        assert_eq!(GenerateRequest::parse(&body).unwrap().engine_body(&body, None), body);
+    }
+
+    #[test]
+    fn additions_are_left_out_for_engines() {
+        let session = "<session_context>\n├───why.md\n</session_context>";
+        let flat = |history: &str| {
+            format!("#### Chat History:\n{history}\n\n#### Current Request:\n\"list the files\"\n\n### Reminder\nJSON")
+        };
+        let turn = |text: &str| json!({"role": "user", "parts": [{"text": text}]});
+        for (sent, expected) in [
+            (json!([turn(&flat(session))]), json!([turn(&flat(""))])),
+            (
+                json!([turn(session), turn("list the files")]),
+                json!([turn("list the files")]),
+            ),
+        ] {
+            let body = Bytes::from(json!({"contents": sent, "generationConfig": {"temperature": 0}}).to_string());
+            let request = GenerateRequest::parse(&body).unwrap();
+            let question = request.question();
+            assert_eq!(question.conversation, Conversation::of("list the files", Vec::new()));
+            let slim: Value = serde_json::from_slice(&request.engine_body(&body, Some(&question))).unwrap();
+            assert_eq!(
+                slim,
+                json!({"contents": expected, "generationConfig": {"temperature": 0}})
+            );
+            assert_eq!(request.engine_body(&body, None), body);
+        }
     }
 }

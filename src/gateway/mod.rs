@@ -32,6 +32,6 @@ mod upstream;
 mod workers;
 
 pub use chains::ChainRouter;
-pub use config::{Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};
+pub use config::{ClassifierPrompt, Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};
 pub use router::{AsAsked, BoxFuture, Call, Choice, Failed, Handling, Next, Route, UpstreamRouter};
 pub use server::{Gateway, GatewayError};

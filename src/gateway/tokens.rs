@@ -1,32 +1,113 @@
-//! The client's `maxOutputTokens`, held for engines that ignore it (FACTS section 5).
+//! Tokens of prompts and answers, for engines that do not count them and ignore the client's limit (FACTS section 5).
 //!
-//! The engine's tokens are not known here. A token is taken for four ASCII or two other characters, which is rather more than models
-//! make of it: an answer the engine itself has kept short enough is not cut.
+//! The engine's tokens are not known here. A token is taken for four ASCII or two other characters, which is rather more than
+//! models make of it: an answer the engine itself has kept short enough is not cut.
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 /// Quarters of a token.
 const TOKEN: u64 = 4;
 
-/// What is left of a client's limit.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
-    quarters: u64,
+/// The `usageMetadata` of an answer: estimated tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Usage {
+    prompt_token_count: u64,
+    candidates_token_count: u64,
+    total_token_count: u64,
 }
 
-impl Budget {
-    /// The budget of `max_output_tokens`.
-    pub(super) fn new(max_output_tokens: u32) -> Self {
+impl Usage {
+    /// The usage of a prompt of `texts` that has no answer yet.
+    pub(super) fn of_prompt<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Self {
+        let quarters = texts.into_iter().map(|text| quarters(text.as_ref())).sum();
         Self {
-            quarters: u64::from(max_output_tokens) * TOKEN,
+            prompt_token_count: tokens(quarters),
+            ..Self::default()
+        }
+        .with(0)
+    }
+
+    /// The same prompt with the answer `text`.
+    pub(super) fn with_answer(self, text: &str) -> Self {
+        self.with(quarters(text))
+    }
+
+    fn with(self, answer_quarters: u64) -> Self {
+        let answer = tokens(answer_quarters);
+        Self {
+            candidates_token_count: answer,
+            total_token_count: self.prompt_token_count + answer,
+            ..self
+        }
+    }
+}
+
+fn quarters(text: &str) -> u64 {
+    if text.is_ascii() {
+        return text.len() as u64;
+    }
+    text.chars().map(cost).sum()
+}
+
+const fn cost(c: char) -> u64 {
+    if c.is_ascii() { 1 } else { 2 }
+}
+
+const fn tokens(quarters: u64) -> u64 {
+    quarters.div_ceil(TOKEN)
+}
+
+/// Counts the tokens of one answer, which may come in pieces.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meter {
+    prompt: Usage,
+    /// The client's limit.
+    limit: u64,
+    spent: u64,
+}
+
+/// An answer, or a piece of one, after it was counted.
+#[derive(Debug)]
+pub(super) struct Metered {
+    pub(super) answer: Bytes,
+    /// Whether the limit was reached.
+    pub(super) is_cut: bool,
+}
+
+impl Meter {
+    /// Counts an answer to `prompt` that may have `max_output_tokens`.
+    pub(super) fn new(prompt: Usage, max_output_tokens: Option<u32>) -> Self {
+        Self {
+            prompt,
+            limit: max_output_tokens.map_or(u64::MAX, |limit| u64::from(limit) * TOKEN),
+            spent: 0,
         }
     }
 
-    /// Takes the text of `answer`, a `GenerateContentResponse` or a piece of one, from the budget; gives back the answer cut at the
-    /// limit, and with the finish reason that says so, if there is more of it.
-    pub(super) fn cut(&mut self, answer: &[u8]) -> Option<Bytes> {
-        let mut answer: Value = serde_json::from_slice(answer).ok()?;
+    /// Counts `answer`, a `GenerateContentResponse` or a piece of one. Gives it back with its usage, unless the engine states
+    /// that itself, and cut at the limit, with the finish reason that says so.
+    pub(super) fn count(&mut self, answer: Bytes) -> Metered {
+        let Ok(mut counted) = serde_json::from_slice::<Value>(&answer) else {
+            return Metered { answer, is_cut: false };
+        };
+        let is_cut = self.cut(&mut counted).unwrap_or_default();
+        let states_usage = counted.get("usageMetadata").is_some_and(Value::is_object);
+        if states_usage && !is_cut {
+            return Metered { answer, is_cut };
+        }
+        if let Value::Object(counted) = &mut counted {
+            counted.insert("usageMetadata".to_owned(), json!(self.prompt.with(self.spent)));
+        }
+        Metered {
+            answer: counted.to_string().into(),
+            is_cut,
+        }
+    }
+
+    fn cut(&mut self, answer: &mut Value) -> Option<bool> {
         let candidate = answer.get_mut("candidates")?.get_mut(0)?;
         let parts = candidate.get_mut("content")?.get_mut("parts")?.as_array_mut()?;
         let mut is_cut = false;
@@ -37,24 +118,20 @@ impl Budget {
                 text.truncate(fits);
             }
         }
-        if !is_cut {
-            return None;
+        if is_cut {
+            candidate["finishReason"] = "MAX_TOKENS".into();
         }
-        candidate["finishReason"] = "MAX_TOKENS".into();
-        Some(answer.to_string().into())
+        Some(is_cut)
     }
 
-    /// How many bytes of `text` fit; they are taken from the budget.
+    /// How many bytes of `text` fit; they are spent.
     fn take(&mut self, text: &str) -> usize {
         for (at, c) in text.char_indices() {
-            let cost = if c.is_ascii() { 1 } else { 2 };
-            match self.quarters.checked_sub(cost) {
-                Some(left) => self.quarters = left,
-                None => {
-                    self.quarters = 0;
-                    return at;
-                }
+            if self.spent + cost(c) > self.limit {
+                self.spent = self.limit;
+                return at;
             }
+            self.spent += cost(c);
         }
         text.len()
     }
@@ -64,50 +141,64 @@ impl Budget {
 mod tests {
     use super::*;
 
-    fn answer(text: &str) -> String {
-        serde_json::json!({"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}]})
-            .to_string()
+    fn answer(text: &str) -> Value {
+        json!({"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}]})
     }
 
-    fn cut(budget: &mut Budget, text: &str) -> Option<(String, String)> {
-        let cut: Value = serde_json::from_slice(&budget.cut(answer(text).as_bytes())?).unwrap();
-        let candidate = &cut["candidates"][0];
-        Some((
+    fn meter(limit: u32) -> Meter {
+        Meter::new(Usage::of_prompt(["12345678", "9"]), Some(limit))
+    }
+
+    fn count(meter: &mut Meter, text: &str) -> (String, String, Value) {
+        let counted = meter.count(answer(text).to_string().into());
+        let counted: Value = serde_json::from_slice(&counted.answer).unwrap();
+        let candidate = &counted["candidates"][0];
+        (
             candidate["content"]["parts"][0]["text"].as_str().unwrap().to_owned(),
             candidate["finishReason"].as_str().unwrap().to_owned(),
-        ))
+            counted["usageMetadata"].clone(),
+        )
+    }
+
+    fn usage(prompt: u64, answer: u64) -> Value {
+        json!({"promptTokenCount": prompt, "candidatesTokenCount": answer, "totalTokenCount": prompt + answer})
     }
 
     #[test]
-    fn an_answer_within_the_limit_is_left_alone() {
-        assert_eq!(cut(&mut Budget::new(2), "12345678"), None);
+    fn answers_within_the_limit_stay_whole() {
+        let whole = ("12345678".to_owned(), "STOP".to_owned(), usage(3, 2));
+        assert_eq!(count(&mut meter(2), "12345678"), whole);
+        assert_eq!(
+            count(&mut Meter::new(Usage::of_prompt(["123456789"]), None), "12345678"),
+            whole
+        );
     }
 
     #[test]
-    fn a_longer_answer_is_cut_and_says_so() {
-        assert_eq!(
-            cut(&mut Budget::new(2), "123456789"),
-            Some(("12345678".to_owned(), "MAX_TOKENS".to_owned()))
-        );
-        assert_eq!(
-            cut(&mut Budget::new(1), "日本語"),
-            Some(("日本".to_owned(), "MAX_TOKENS".to_owned()))
-        );
+    fn longer_answers_are_cut_and_say_so() {
+        let cut = |text: &str, tokens| (text.to_owned(), "MAX_TOKENS".to_owned(), usage(3, tokens));
+        assert_eq!(count(&mut meter(2), "123456789"), cut("12345678", 2));
+        assert_eq!(count(&mut meter(1), "日本語"), cut("日本", 1));
     }
 
     #[test]
     fn pieces_of_a_stream_share_the_limit() {
-        let mut budget = Budget::new(2);
-        assert_eq!(cut(&mut budget, "12345"), None);
-        assert_eq!(
-            cut(&mut budget, "67890"),
-            Some(("678".to_owned(), "MAX_TOKENS".to_owned()))
-        );
+        let mut meter = meter(2);
+        assert_eq!(count(&mut meter, "12345").2, usage(3, 2));
+        assert_eq!(count(&mut meter, "67890").0, "678");
     }
 
     #[test]
-    fn what_has_no_text_costs_nothing() {
-        assert_eq!(Budget::new(0).cut(b"{\"candidates\":[]}"), None);
-        assert_eq!(Budget::new(0).cut(b"garbage"), None);
+    fn usage_that_an_engine_states_is_kept() {
+        let mut stated = answer("12");
+        stated["usageMetadata"] = json!({"totalTokenCount": 9});
+        let counted = meter(2).count(stated.to_string().into());
+        assert_eq!(serde_json::from_slice::<Value>(&counted.answer).unwrap(), stated);
+    }
+
+    #[test]
+    fn other_answers_pass_unchanged() {
+        assert_eq!(meter(0).count("garbage".into()).answer, "garbage");
+        assert!(!meter(0).count("{\"candidates\":[]}".into()).is_cut);
     }
 }

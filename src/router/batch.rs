@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::RoutingDecision;
-use super::contents::{Content, Conversation};
+use super::contents::{Content, Conversation, text, turns};
 use crate::error::{Explain, Kind};
 
 /// One request of a batch.
@@ -14,9 +14,10 @@ pub struct Row {
     #[serde(default)]
     pub id: Value,
     /// The request.
+    #[serde(deserialize_with = "text")]
     pub request: String,
     /// What was said before it, oldest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "turns")]
     pub history: Vec<Content>,
 }
 
@@ -76,7 +77,7 @@ impl Row {
     /// The row as a conversation that has just come to its request, and its id.
     #[must_use]
     pub fn into_conversation(self) -> (Value, Conversation) {
-        let conversation = Conversation::of(self.request, self.history);
+        let conversation = Conversation::of(&self.request, self.history);
         (self.id, conversation)
     }
 }

@@ -10,31 +10,29 @@ use tokio::time::{Instant, timeout_at};
 
 use super::local::{ATTEMPTS, Prompt, reply};
 use crate::gateway::cache::{Abandoned, Outcome};
-use crate::gateway::classification::{Question, may_be_classification, question, render, time_for_model};
+use crate::gateway::classification::{render, time_for_model};
 use crate::gateway::config::OnClassifierFailure;
 use crate::gateway::engine::{Engine, Trouble};
-use crate::gateway::generate::GenerateRequest;
 use crate::gateway::reply::{Fault, Reply};
 use crate::gateway::service::Shared;
 use crate::router::classify::local::reply_text;
 use crate::router::classify::{builtin, clean};
-use crate::router::{AnsweredBy, DecisionRecord, Source, Tier, Verdict};
+use crate::router::contents::turns_for_context;
+use crate::router::{AnsweredBy, Conversation, DecisionRecord, Source, Tier, Verdict};
 
 const ANSWERED_BY: HeaderName = HeaderName::from_static("x-gem-answered-by");
 
-/// Answers `prompt` from memory, if it is a classification request that the model has answered before.
-pub(super) fn known(shared: &Shared, prompt: &Prompt) -> Option<Reply> {
-    if !may_be_classification(&prompt.body) {
-        return None;
+/// Answers `prompt`, which asks for a classification of `conversation`.
+pub(super) async fn answer(shared: &Arc<Shared>, prompt: &Prompt, conversation: Conversation) -> Result<Reply, Fault> {
+    let call = Classification {
+        shared,
+        prompt,
+        conversation,
+    };
+    let key = shared.answers.key(&prompt.engine_body);
+    if let Some(known) = shared.answers.known(key) {
+        return Ok(call.reply(AnsweredBy::Cache, known.tier, &known.reasoning));
     }
-    let known = shared.answers.known(shared.answers.key(&prompt.body))?;
-    Some(Classification { shared, prompt }.reply(AnsweredBy::Cache, known.tier, &known.reasoning))
-}
-
-/// Answers `prompt`, a classification request.
-pub(super) async fn answer(shared: &Arc<Shared>, prompt: &Prompt) -> Result<Reply, Fault> {
-    let call = Classification { shared, prompt };
-    let key = shared.answers.key(&prompt.body);
     let Some(engine) = &shared.engine else {
         return Ok(call.reply_builtin(&call.builtin()));
     };
@@ -104,17 +102,13 @@ fn read(shared: &Shared, answer: &[u8]) -> Outcome {
 struct Classification<'a> {
     shared: &'a Shared,
     prompt: &'a Prompt,
+    conversation: Conversation,
 }
 
 impl Classification<'_> {
-    /// What is asked; read anew, for it is wanted only where the model is not.
-    fn question(&self) -> Question {
-        GenerateRequest::parse(&self.prompt.body).map_or_else(|_| Question::default(), |request| question(&request))
-    }
-
     fn builtin(&self) -> Verdict {
-        let Question { request, history } = self.question();
-        builtin::classify(&request, &history)
+        let turns = turns_for_context(&self.conversation.history);
+        builtin::classify(&self.conversation.request, &turns)
     }
 
     fn without_model(&self, fault: &Fault) -> Result<Reply, Fault> {
@@ -138,7 +132,13 @@ impl Classification<'_> {
         if !prompt.is_own {
             shared.decisions.record(self.decision(by, tier, reasoning));
         }
-        let text = render(tier, reasoning, shared.config.engine_model(), prompt.stream);
+        let text = render(
+            tier,
+            reasoning,
+            shared.config.engine_model(),
+            prompt.usage,
+            prompt.stream,
+        );
         let mut reply = reply(text, prompt.stream);
         reply
             .headers_mut()
@@ -160,7 +160,11 @@ impl Classification<'_> {
             latency_ms: u64::try_from(self.prompt.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
             answered_by: Some(by),
             reasoning: reasoning.to_owned().into(),
-            request: self.shared.config.log_requests.then(|| self.question().request),
+            request: self
+                .shared
+                .config
+                .log_requests
+                .then(|| self.conversation.request.clone()),
         }
     }
 }

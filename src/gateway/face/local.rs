@@ -1,5 +1,6 @@
 //! The local face: prompts for the local model.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +13,15 @@ use tokio::time::Instant;
 use super::{classifier, local_stream};
 use crate::gateway::body;
 use crate::gateway::classification::{is_classification, plain_answer, written};
+use crate::gateway::config::ClassifierPrompt;
 use crate::gateway::engine::{Engine, Refusal, Trouble};
 use crate::gateway::generate::GenerateRequest;
 use crate::gateway::metrics::{Face, Measure};
 use crate::gateway::path::{StreamFormat, stream_format};
 use crate::gateway::reply::{Fault, Reply, json, whole};
 use crate::gateway::service::Shared;
-use crate::gateway::tokens::Budget;
+use crate::gateway::tokens::{Meter, Usage};
+use crate::router::contents::repaired;
 
 /// How often a prompt is sent to an engine that breaks off before the client got anything.
 pub(super) const ATTEMPTS: u32 = 2;
@@ -32,10 +35,9 @@ const SERVER_TIMEOUT: &str = "x-server-timeout";
 
 /// One prompt.
 pub(super) struct Prompt {
-    /// As the client sent it.
-    pub(super) body: Bytes,
-    /// As the engine gets it.
+    /// The request's body as the engine gets it.
     pub(super) engine_body: Bytes,
+    pub(super) usage: Usage,
     pub(super) stream: Option<StreamFormat>,
     pub(super) arrived: Instant,
     /// The client's own deadline.
@@ -74,33 +76,35 @@ pub(in crate::gateway) async fn serve(
     let is_own = own_call.is_some_and(|own_call| own_call.is_in(request.headers()));
     let limits = &shared.config.limits;
     let body = body::read(request.into_body(), limits.local_body, limits.body_time).await?;
-    let mut prompt = Prompt {
-        engine_body: body.clone(),
-        body,
+    let body = match repaired(&body) {
+        Cow::Borrowed(valid) => body.slice_ref(valid),
+        Cow::Owned(valid) => valid.into(),
+    };
+    let request = GenerateRequest::parse(&body)?;
+    let question = is_classification(&request).then(|| request.question());
+    let slim = question
+        .as_ref()
+        .filter(|_| shared.config.classifier_prompt == ClassifierPrompt::Slim);
+    let prompt = Prompt {
+        engine_body: request.engine_body(&body, slim),
+        usage: request.usage(),
         stream,
         arrived,
         patience,
         is_own,
     };
-    if let Some(reply) = classifier::known(shared, &prompt) {
+    if let Some(question) = question {
         measure.set_face(Face::Classifier);
-        return Ok(reply);
-    }
-    let request = GenerateRequest::parse(&prompt.body)?;
-    let is_classification = is_classification(&request);
-    let budget = request.max_output_tokens().map(Budget::new);
-    prompt.engine_body = request.regular_body(&prompt.body);
-    if is_classification {
-        measure.set_face(Face::Classifier);
-        return classifier::answer(shared, &prompt).await;
+        return classifier::answer(shared, &prompt, question.conversation).await;
     }
     let Some(engine) = &shared.engine else {
-        let answer = plain_answer(CLASSIFIES_ONLY, shared.config.engine_model());
+        let answer = plain_answer(CLASSIFIES_ONLY, shared.config.engine_model(), prompt.usage);
         return Ok(reply(written(answer, stream), stream));
     };
+    let meter = Meter::new(prompt.usage, request.max_output_tokens());
     match stream {
-        None => whole_answer(shared, engine, &prompt, budget).await,
-        Some(format) => local_stream::answer(shared, engine, &prompt, format, budget).await,
+        None => whole_answer(shared, engine, &prompt, meter).await,
+        Some(format) => local_stream::answer(shared, engine, &prompt, format, meter).await,
     }
 }
 
@@ -108,7 +112,7 @@ async fn whole_answer(
     shared: &Shared,
     engine: &Arc<Engine>,
     prompt: &Prompt,
-    budget: Option<Budget>,
+    mut meter: Meter,
 ) -> Result<Reply, Fault> {
     let deadline = prompt.deadline(shared.config.limits.prompt_time);
     let mut attempt = 1;
@@ -118,8 +122,7 @@ async fn whole_answer(
             .await?;
         match exchange.answer(deadline).await {
             Ok(answer) => {
-                let answer = budget.and_then(|mut budget| budget.cut(&answer)).unwrap_or(answer);
-                return Ok(reply(answer, None));
+                return Ok(reply(meter.count(answer).answer, None));
             }
             Err(Trouble::Broken(_)) if attempt < ATTEMPTS => shared.count_retry(),
             Err(trouble) => return refused(trouble),

@@ -14,7 +14,7 @@ use crate::gateway::engine::{AnswerStream, Engine, Exchange, Trouble};
 use crate::gateway::path::StreamFormat;
 use crate::gateway::reply::{Fault, Reply};
 use crate::gateway::service::Shared;
-use crate::gateway::tokens::Budget;
+use crate::gateway::tokens::Meter;
 
 /// Streams the engine's answers as soon as the first is there; until then an engine that breaks off is asked again.
 pub(super) async fn answer(
@@ -22,7 +22,7 @@ pub(super) async fn answer(
     engine: &Arc<Engine>,
     prompt: &Prompt,
     format: StreamFormat,
-    budget: Option<Budget>,
+    meter: Meter,
 ) -> Result<Reply, Fault> {
     let deadline = prompt.deadline(shared.config.limits.prompt_time);
     let mut attempt = 1;
@@ -37,7 +37,7 @@ pub(super) async fn answer(
                     answers,
                     first: Some(first),
                     format,
-                    budget,
+                    meter,
                     deadline,
                     stage: Stage::Begin,
                 };
@@ -63,7 +63,7 @@ struct Writer {
     answers: AnswerStream,
     first: Option<Bytes>,
     format: StreamFormat,
-    budget: Option<Budget>,
+    meter: Meter,
     deadline: Instant,
     stage: Stage,
 }
@@ -105,10 +105,9 @@ impl Writer {
         };
         match answer {
             Some(Ok(answer)) => {
-                let cut = self.budget.as_mut().and_then(|budget| budget.cut(&answer));
-                let is_cut = cut.is_some();
-                let piece = self.write(&cut.unwrap_or(answer));
-                self.stage = if is_cut { Stage::End } else { Stage::Middle };
+                let metered = self.meter.count(answer);
+                let piece = self.write(&metered.answer);
+                self.stage = if metered.is_cut { Stage::End } else { Stage::Middle };
                 Some(piece)
             }
             Some(Err(trouble)) => {

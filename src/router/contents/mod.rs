@@ -1,8 +1,19 @@
-//! The conversation inside a Gemini API request: read leniently, reduced to what a classifier looks at (FACTS section 4).
+//! The conversation inside a Gemini API request: read leniently, without what the client added, reduced to what a classifier
+//! looks at (FACTS sections 3 and 4).
 
-mod lenient;
+mod flattened;
+mod reader;
+mod repair;
+mod typed;
 
-use serde::Deserialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer};
+
+pub(crate) use self::flattened::Flattened;
+pub(crate) use self::reader::{Request, text, turn, turns};
+pub use self::repair::repaired;
+use self::typed::Place;
 
 use super::{Role, Turn};
 use crate::error::{Explain, Kind};
@@ -53,18 +64,52 @@ impl Content {
 
     /// The turn's text parts, a line each; `None` when there is no text in it.
     #[must_use]
-    pub fn joined_text(&self) -> Option<String> {
+    pub fn joined_text(&self) -> Option<Cow<'_, str>> {
         let mut texts = self.parts.iter().filter_map(|part| match part {
             Part::Text(text) if !text.trim().is_empty() => Some(text.as_str()),
             _ => None,
         });
-        let mut joined = texts.next()?.to_owned();
+        let mut joined = Cow::Borrowed(texts.next()?);
         for text in texts {
+            let joined = joined.to_mut();
             joined.push('\n');
             joined.push_str(text);
         }
         Some(joined)
     }
+
+    /// Whether a person typed in this turn, or a client added to it.
+    fn is_typed(&self) -> bool {
+        self.role == Role::User && !self.holds_function()
+    }
+
+    /// The turn with the text that `typed` leaves of it; `None` when nothing is left.
+    fn with(self, typed: impl FnOnce(&str) -> Cow<'_, str>) -> Option<Self> {
+        let Some(text) = self.joined_text() else {
+            return Some(self);
+        };
+        let typed = typed(&text);
+        if typed.len() == text.len() {
+            return Some(self);
+        }
+        let typed = (!typed.is_empty()).then(|| Part::Text(typed.into_owned()));
+        drop(text);
+        let others = self.parts.into_iter().filter(|part| !matches!(part, Part::Text(_)));
+        let parts: Vec<_> = typed.into_iter().chain(others).collect();
+        (!parts.is_empty()).then_some(Self { role: self.role, parts })
+    }
+}
+
+/// `contents` without what the client added.
+pub(crate) fn without_additions(contents: Vec<Content>) -> Vec<Content> {
+    let request = contents.iter().rposition(Content::is_typed);
+    let turns = contents.into_iter().enumerate();
+    let typed = turns.filter_map(|(at, turn)| match turn.role {
+        Role::Model => Some(turn),
+        Role::User if Some(at) == request => turn.with(|text| typed::request(text, Place::of(at))),
+        Role::User => turn.with(|text| typed::typed(text, Place::of(at))),
+    });
+    typed.collect()
 }
 
 impl From<Turn> for Content {
@@ -84,7 +129,7 @@ pub fn turns_for_context(history: &[Content]) -> Vec<Turn> {
         .filter_map(|content| {
             Some(Turn {
                 role: content.role,
-                text: content.joined_text()?,
+                text: content.joined_text()?.into_owned(),
             })
         })
         .collect();
@@ -92,10 +137,16 @@ pub fn turns_for_context(history: &[Content]) -> Vec<Turn> {
     turns
 }
 
-/// A request and what was said before it.
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        reader::one(deserializer)
+    }
+}
+
+/// A request and what was said before it, both without what the client added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversation {
-    /// What the user asked last, in words; empty when the user said nothing.
+    /// What the user typed last; empty when the user typed nothing.
     pub request: String,
     /// The turns before the request, oldest first.
     pub history: Vec<Content>,
@@ -105,12 +156,16 @@ pub struct Conversation {
 
 impl Conversation {
     /// A request that has just been made after `history` (oldest turn first).
-    pub fn of(request: impl Into<String>, history: Vec<Content>) -> Self {
-        Self {
-            request: request.into(),
-            history,
-            is_new_turn: true,
+    #[must_use]
+    pub fn of(request: &str, mut history: Vec<Content>) -> Self {
+        if request.trim().is_empty() {
+            return Self {
+                history,
+                ..Self::default()
+            };
         }
+        history.push(Content::text(Role::User, request));
+        Self::from_contents(history)
     }
 
     /// The conversation in `body`, the JSON object of a `generateContent` request or of any other with `contents`.
@@ -119,20 +174,25 @@ impl Conversation {
     /// each of the calls is routed like the request that they serve.
     ///
     /// # Errors
-    /// When the body is no JSON object.
+    /// When the body is not a JSON object, or its `contents` are neither text nor objects.
     pub fn from_body(body: &[u8]) -> Result<Self, Error> {
-        let contents = lenient::contents_of(body).map_err(|source| Error::Body { source })?;
-        Ok(Self::from_contents(contents))
+        let request = Request::read(&repaired(body))
+            .map_err(|source| Error::Body { source })?
+            .contents;
+        Ok(Self::from_contents(request))
     }
 
     /// The conversation in `contents`, oldest turn first.
     #[must_use]
-    pub fn from_contents(mut contents: Vec<Content>) -> Self {
+    pub fn from_contents(contents: Vec<Content>) -> Self {
+        let mut contents = without_additions(contents);
         let asked = contents.iter().enumerate().rev().find_map(|(at, content)| {
-            if content.role != Role::User || content.holds_function() {
-                return None;
-            }
-            Some((at, content.joined_text()?))
+            let text = if content.is_typed() {
+                content.joined_text()
+            } else {
+                None
+            };
+            Some((at, text?.into_owned()))
         });
         let Some((at, request)) = asked else {
             return Self {
@@ -153,30 +213,25 @@ impl Conversation {
 /// Reads a history: a list of `{"role", "text"}`, of Gemini API contents, or an object with `contents`.
 ///
 /// # Errors
-/// When `text` is none of these; `origin` names it in the error.
-pub fn parse_history(text: &str, origin: &str) -> Result<Vec<Content>, Error> {
+/// When `json` is none of these; `origin` names it in the error.
+pub fn parse_history(json: &[u8], origin: &str) -> Result<Vec<Content>, Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum History {
-        List(Vec<Content>),
-        Object { contents: Vec<Content> },
+    struct List(#[serde(deserialize_with = "turns")] Vec<Content>);
+    #[derive(Deserialize)]
+    struct Object {
+        contents: List,
     }
-    match serde_json::from_str(text) {
-        Ok(History::List(contents) | History::Object { contents }) => Ok(contents),
-        Err(error) => Err(Error::History {
-            origin: origin.to_owned(),
-            reason: reason(text, &error),
-        }),
-    }
-}
-
-/// Where the JSON breaks off, if it is no JSON at all.
-fn reason(text: &str, error: &serde_json::Error) -> String {
-    match serde_json::from_str::<serde::de::IgnoredAny>(text) {
-        Err(syntax) => syntax.to_string(),
-        Ok(_) if error.is_data() => "expected a list of `{\"role\", \"text\"}` or of Gemini API contents".to_owned(),
-        Ok(_) => error.to_string(),
-    }
+    let json = repaired(json);
+    let history = if json.trim_ascii_start().starts_with(b"{") {
+        serde_json::from_slice(&json).map(|Object { contents }| contents)
+    } else {
+        serde_json::from_slice(&json)
+    };
+    let history = history.map(|List(turns)| turns);
+    history.map_err(|error| Error::History {
+        origin: origin.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// Why a conversation cannot be read.

@@ -63,7 +63,7 @@ fn every_form_that_programs_send_is_read() {
         json!([{"role": null, "parts": ["hello"], "extra": {"a": [1, 2]}}]),
         json!([{"role": 3, "text": "hello"}]),
         json!([{"parts": [{"text": "hello", "thoughtSignature": "x"}]}]),
-        json!([{"parts": [{"text": "hello"}, {"text": 7}, {"text": [{"a": 1}]}, {"inlineData": {"data": "AAAA"}}]}]),
+        json!([{"parts": [{"text": "hello"}, {"text": null}, {"text": [{"a": 1}]}, {"inlineData": {"data": "AAAA"}}]}]),
     ] {
         assert_eq!(conversation(&contents).request, "hello", "{contents}");
     }
@@ -160,7 +160,7 @@ fn a_history_is_turns_or_contents() {
         r#"[{"role": "user", "parts": [{"text": "a"}]}, {"role": "model", "parts": [{"text": "b"}]}]"#,
         r#"{"contents": [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}]}"#,
     ] {
-        assert_eq!(parse_history(text, "h.json").unwrap(), expected, "{text}");
+        assert_eq!(parse_history(text.as_bytes(), "h.json").unwrap(), expected, "{text}");
     }
 }
 
@@ -168,12 +168,73 @@ fn a_history_is_turns_or_contents() {
 fn a_history_of_another_form_is_refused_by_name() {
     for (text, reason) in [
         ("[{]", "line 1"),
-        ("{\"turns\": []}", "expected a list"),
-        ("[1]", "expected a list"),
+        ("{\"turns\": []}", "missing field `contents`"),
+        ("[1]", "expected a turn"),
     ] {
-        let error = parse_history(text, "h.json").unwrap_err();
+        let error = parse_history(text.as_bytes(), "h.json").unwrap_err();
         assert_eq!(error.kind(), Kind::Usage);
         let message = error.to_string();
         assert!(message.contains("h.json") && message.contains(reason), "{message}");
     }
+}
+
+const SESSION: &str = "<session_context>\nToday is Monday.\n├───why.md\n</session_context>";
+
+#[test]
+fn the_clients_additions_are_in_no_turn() {
+    let contents = json!([
+        {"role": "user", "parts": [{"text": SESSION}]},
+        {"role": "user", "parts": [{"text": "hello"}, {"text": "<hook_context>why</hook_context>"}]},
+        {"role": "model", "parts": [{"text": "<session_context> opens a session"}]},
+        {"role": "user", "parts": [{"text": "an image"}, {"inlineData": {"data": "AAAA"}}, {"text": "<hook_context>b</hook_context>"}]},
+        {"role": "user", "parts": [{"text": "The editor:\n```json\n{\"activeFile\": {}}\n```"}]},
+        {"role": "user", "parts": [
+            {"text": "explain @a.ts"},
+            {"text": "\n--- Content from referenced files ---"},
+            {"text": "\nContent from @a.ts:\n"},
+            {"text": "why"},
+            {"text": "\n--- End of content ---"},
+        ]},
+    ]);
+    let expected = Conversation {
+        request: "explain @a.ts".to_owned(),
+        history: vec![
+            user("hello"),
+            Content::text(Role::Model, "<session_context> opens a session"),
+            Content {
+                role: Role::User,
+                parts: vec![Part::Text("an image".to_owned()), Part::Other],
+            },
+        ],
+        is_new_turn: true,
+    };
+    assert_eq!(conversation(&contents), expected);
+    let history: Vec<Content> = serde_json::from_value(json!(contents.as_array().unwrap()[..5])).unwrap();
+    assert_eq!(Conversation::of("explain @a.ts", history), expected);
+}
+
+#[test]
+fn a_turn_of_additions_is_not_the_request() {
+    let asked = conversation(
+        &json!([{"text": SESSION}, {"text": "list the files"}, {"text": "<hook_context>why</hook_context>"}]),
+    );
+    assert_eq!(asked, Conversation::of("list the files", Vec::new()));
+    assert_eq!(
+        conversation(&json!([{"text": format!("{SESSION}\n\nlist the files")}])),
+        asked
+    );
+    assert_eq!(conversation(&json!([{"text": SESSION}])).request, "");
+}
+
+#[test]
+fn half_a_surrogate_pair_hides_nothing() {
+    let body =
+        br#"{"contents": [{"text": "see \ud83d"}, {"role": "model", "text": "ok"}, {"text": "list the files\udc00"}]}"#;
+    let conversation = Conversation::from_body(body).unwrap();
+    assert_eq!(conversation.request, "list the files\u{fffd}");
+    assert_eq!(conversation.history[0], user("see \u{fffd}"));
+    assert_eq!(
+        parse_history(br#"[{"text": "see \ud83d"}]"#, "h.json").unwrap(),
+        [user("see \u{fffd}")]
+    );
 }

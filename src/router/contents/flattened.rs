@@ -1,0 +1,172 @@
+//! A conversation inside one prompt: history and request under headings, as Gemini CLI's classification requests have them
+//! (FACTS section 3).
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::typed::{self, Place};
+use super::{Content, Conversation};
+use crate::router::Role;
+
+/// Where history and request stand in a prompt.
+#[derive(Debug)]
+pub(crate) struct Flattened<'a> {
+    text: &'a str,
+    history: Range<usize>,
+    request: Range<usize>,
+}
+
+impl<'a> Flattened<'a> {
+    /// Finds both under their headings; `None` when no heading announces a request.
+    pub(crate) fn find(text: &'a str) -> Option<Self> {
+        let headings: Vec<Heading<'_>> = headings(text).collect();
+        let current = headings
+            .iter()
+            .rfind(|heading| heading.is("current request") && text[heading.end..].trim_start().starts_with('"'))
+            .or_else(|| headings.iter().rfind(|heading| heading.is("current request")))?;
+        let end = headings
+            .iter()
+            .rfind(|heading| heading.start > current.end && heading.is("reminder"))
+            .map_or(text.len(), |heading| heading.start);
+        let history = headings
+            .iter()
+            .find(|heading| heading.end < current.start && heading.is("chat history"))
+            .map_or(current.start..current.start, |heading| heading.end..current.start);
+        Some(Self {
+            text,
+            history: trimmed(text, history),
+            request: unquoted(text, trimmed(text, current.end..end)),
+        })
+    }
+
+    /// What was typed and answered. The turns of the history are not told apart, so it is one.
+    pub(crate) fn conversation(&self) -> Conversation {
+        let history = self.history();
+        let history = (!history.is_empty()).then(|| Content::text(Role::Model, history));
+        Conversation {
+            request: self.request().into_owned(),
+            history: history.into_iter().collect(),
+            is_new_turn: true,
+        }
+    }
+
+    /// The prompt without what the client added; `None` when nothing is.
+    pub(crate) fn slim(&self) -> Option<String> {
+        let (history, request) = (self.history(), self.request());
+        if history.len() == self.history.len() && request.len() == self.request.len() {
+            return None;
+        }
+        let pieces = [
+            &self.text[..self.history.start],
+            &history,
+            &self.text[self.history.end..self.request.start],
+            &request,
+            &self.text[self.request.end..],
+        ];
+        Some(pieces.concat())
+    }
+
+    fn history(&self) -> Cow<'a, str> {
+        typed::typed(&self.text[self.history.clone()], Place::Opening)
+    }
+
+    fn request(&self) -> Cow<'a, str> {
+        typed::request(&self.text[self.request.clone()], Place::Later)
+    }
+}
+
+/// `range` without blank space at its ends.
+fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
+    let part = &text[range.clone()];
+    let start = range.start + part.len() - part.trim_start().len();
+    start..start + part.trim().len()
+}
+
+/// `range` without the double quotes around it.
+fn unquoted(text: &str, range: Range<usize>) -> Range<usize> {
+    let part = &text[range.clone()];
+    let is_quoted = part.len() > 1 && part.starts_with('"') && part.ends_with('"');
+    if is_quoted {
+        range.start + 1..range.end - 1
+    } else {
+        range
+    }
+}
+
+/// A Markdown heading line of a text.
+struct Heading<'a> {
+    words: &'a str,
+    start: usize,
+    end: usize,
+}
+
+impl Heading<'_> {
+    fn is(&self, words: &str) -> bool {
+        self.words.eq_ignore_ascii_case(words)
+    }
+}
+
+fn headings(text: &str) -> impl Iterator<Item = Heading<'_>> {
+    let mut start = 0;
+    text.split_inclusive('\n').filter_map(move |line| {
+        let at = start;
+        start += line.len();
+        line.starts_with('#').then(|| Heading {
+            words: line.trim_matches(|c: char| c.is_whitespace() || matches!(c, '#' | '*' | ':')),
+            start: at,
+            end: start,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prompt(history: &str, request: &str) -> String {
+        format!(
+            "Some words about **Chat History** and **Current Request**.\n\n#### Chat History:\n{history}\n\n\
+             #### Current Request:\n\"{request}\"\n\n\n### Reminder\nClassify the **Current Request**.\n\n### Output Format\nJSON\n"
+        )
+    }
+
+    fn found(text: &str) -> (String, Vec<Content>) {
+        let Conversation { request, history, .. } = Flattened::find(text).unwrap().conversation();
+        (request, history)
+    }
+
+    #[test]
+    fn request_and_history_stand_under_headings() {
+        let (request, history) = found(&prompt("what is x?\n\nx is y", "why \"so\"?\nreally"));
+        assert_eq!(request, "why \"so\"?\nreally");
+        assert_eq!(history, [Content::text(Role::Model, "what is x?\n\nx is y")]);
+        assert_eq!(found(&prompt("", "list files")), ("list files".to_owned(), Vec::new()));
+        assert_eq!(found("#### Current Request:\n\"rename it\"").0, "rename it");
+    }
+
+    #[test]
+    fn headings_in_the_conversation_do_not_mislead() {
+        let text = prompt(
+            "#### Current Request:\nno quotes here",
+            "add a heading\n### Reminder\nto the file",
+        );
+        assert_eq!(found(&text).0, "add a heading\n### Reminder\nto the file");
+    }
+
+    #[test]
+    fn additions_are_left_out() {
+        let session = "<session_context>\n#### Chat History:\nsrc/why.md\n</session_context>";
+        let files =
+            "--- Content from referenced files ---\n\n\nContent from @a.ts:\n\n\nwhy\n\n\n--- End of content ---";
+        for (history, plain) in [
+            (session.to_owned(), ""),
+            (format!("{session}\n\nwhat is x?\n\nx is y"), "what is x?\n\nx is y"),
+        ] {
+            let text = prompt(&history, &format!("explain @a.ts\n\n\n{files}"));
+            let slim = Flattened::find(&text).unwrap().slim().unwrap();
+            assert_eq!(slim, prompt(plain, "explain @a.ts"));
+            assert_eq!(found(&text), found(&slim));
+            assert_eq!(Flattened::find(&slim).unwrap().slim(), None);
+        }
+    }
+}

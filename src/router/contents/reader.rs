@@ -1,0 +1,404 @@
+//! Reads turns in any of the forms that programs send, without copying what routing does not use (images can be large).
+//!
+//! Where the Gemini API takes a list, a single element may stand for it; text may stand for a part, and for a turn; null means
+//! that nothing was given; numbers may be strings. Engines are stricter, so the reader notes such forms.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::{Content, Part};
+use crate::router::Role;
+
+/// Whether something had a form that only a lenient reader takes.
+#[derive(Debug, Default)]
+pub(crate) struct Form(Cell<bool>);
+
+impl Form {
+    /// Whether every engine takes what was read.
+    pub(crate) fn is_regular(&self) -> bool {
+        !self.0.get()
+    }
+
+    fn irregular(&self) {
+        self.0.set(true);
+    }
+}
+
+/// A request for content, as much of it as matters here.
+#[derive(Debug, Default)]
+pub(crate) struct Request<'a> {
+    /// The turns, oldest first.
+    pub(crate) contents: Vec<Content>,
+    /// The system instruction, a turn.
+    pub(crate) system: Option<&'a RawValue>,
+    /// The generation configuration, an object.
+    pub(crate) config: Option<&'a RawValue>,
+    /// The form of `contents`.
+    pub(crate) form: Form,
+}
+
+impl<'a> Request<'a> {
+    /// Reads `body`, a JSON object that [`repaired`](super::repaired) let pass.
+    ///
+    /// # Errors
+    /// When it is not an object, or when something in its contents is neither text nor an object.
+    pub(crate) fn read(body: &'a [u8]) -> serde_json::Result<Self> {
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let request = json.deserialize_map(Body(PhantomData))?;
+        json.end()?;
+        Ok(request)
+    }
+}
+
+/// Reads a turn, such as a system instruction; `None` for null.
+///
+/// # Errors
+/// When it is neither text nor an object.
+pub(crate) fn turn(json: &RawValue, form: &Form) -> serde_json::Result<Option<Content>> {
+    One::new(form).deserialize(&mut serde_json::Deserializer::from_str(json.get()))
+}
+
+/// The keys that matter.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum Key {
+    Contents,
+    #[serde(alias = "system_instruction")]
+    SystemInstruction,
+    #[serde(alias = "generation_config")]
+    GenerationConfig,
+    Role,
+    Parts,
+    Text,
+    Thought,
+    #[serde(alias = "function_call")]
+    FunctionCall,
+    #[serde(alias = "function_response")]
+    FunctionResponse,
+    #[serde(other)]
+    Other,
+}
+
+struct Body<'a>(PhantomData<&'a ()>);
+
+impl<'de> Visitor<'de> for Body<'de> {
+    type Value = Request<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut request = Request::default();
+        while let Some(key) = map.next_key()? {
+            match key {
+                Key::Contents => request.contents = map.next_value_seed(Many::new(&request.form))?,
+                Key::SystemInstruction => request.system = map.next_value()?,
+                Key::GenerationConfig => request.config = map.next_value()?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(request)
+    }
+}
+
+/// What may stand as text or as an object.
+trait Item: Sized {
+    const EXPECTED: &str;
+
+    fn from_text(text: String) -> Self;
+
+    fn from_map<'de, A: MapAccess<'de>>(map: A, form: &Form) -> Result<Self, A::Error>;
+}
+
+impl Item for Part {
+    const EXPECTED: &str = "a part: text or an object";
+
+    fn from_text(text: String) -> Self {
+        Self::Text(text)
+    }
+
+    fn from_map<'de, A: MapAccess<'de>>(mut map: A, form: &Form) -> Result<Self, A::Error> {
+        let (mut text, mut function, mut is_thought) = (None, None, false);
+        while let Some(key) = map.next_key()? {
+            match key {
+                Key::Text => text = map.next_value_seed(Text(form))?,
+                Key::Thought => is_thought = map.next_value::<serde_json::Value>()? == true,
+                Key::FunctionCall => {
+                    function = map.next_value::<Option<IgnoredAny>>()?.map(|_| Self::FunctionCall);
+                }
+                Key::FunctionResponse => {
+                    function = map.next_value::<Option<IgnoredAny>>()?.map(|_| Self::FunctionResponse);
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(match (function, text) {
+            (Some(function), _) => function,
+            (None, Some(text)) if !is_thought => Self::Text(text.into_owned()),
+            _ => Self::Other,
+        })
+    }
+}
+
+impl Item for Content {
+    const EXPECTED: &str = "a turn: text or an object";
+
+    fn from_text(text: String) -> Self {
+        Self::text(Role::User, text)
+    }
+
+    fn from_map<'de, A: MapAccess<'de>>(mut map: A, form: &Form) -> Result<Self, A::Error> {
+        let mut role = Role::User;
+        let mut parts = Vec::new();
+        while let Some(key) = map.next_key()? {
+            match key {
+                Key::Role => {
+                    role = match map.next_value_seed(Text(form))?.as_deref() {
+                        Some("model" | "assistant") => Role::Model,
+                        _ => Role::User,
+                    }
+                }
+                Key::Parts => parts.append(&mut map.next_value_seed(Many::new(form))?),
+                Key::Text => {
+                    form.irregular();
+                    let text = map.next_value_seed(Text(form))?;
+                    parts.extend(text.map(|text| Part::Text(text.into_owned())));
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(Self { role, parts })
+    }
+}
+
+/// One item, or null.
+struct One<'f, T> {
+    form: &'f Form,
+    item: PhantomData<T>,
+}
+
+impl<'f, T> One<'f, T> {
+    const fn new(form: &'f Form) -> Self {
+        let item = PhantomData;
+        Self { form, item }
+    }
+}
+
+impl<'de, T: Item> DeserializeSeed<'de> for One<'_, T> {
+    type Value = Option<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, T: Item> Visitor<'de> for One<'_, T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::EXPECTED)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        self.form.irregular();
+        Ok(Some(T::from_text(text.to_owned())))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        self.form.irregular();
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::from_map(map, self.form).map(Some)
+    }
+}
+
+/// A list of items, a single one, or null.
+struct Many<'f, T> {
+    form: &'f Form,
+    item: PhantomData<T>,
+}
+
+impl<'f, T> Many<'f, T> {
+    const fn new(form: &'f Form) -> Self {
+        let item = PhantomData;
+        Self { form, item }
+    }
+}
+
+impl<'de, T: Item> DeserializeSeed<'de> for Many<'_, T> {
+    type Value = Vec<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, T: Item> Visitor<'de> for Many<'_, T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, or a list of them", T::EXPECTED)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        self.form.irregular();
+        Ok(vec![T::from_text(text.to_owned())])
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        self.form.irregular();
+        Ok(Vec::new())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        self.form.irregular();
+        Ok(vec![T::from_map(map, self.form)?])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element_seed(One::new(self.form))? {
+            items.extend(item);
+        }
+        Ok(items)
+    }
+}
+
+/// Text, or a number or truth value in its place; anything else is skipped.
+struct Text<'f>(&'f Form);
+
+impl Text<'_> {
+    fn written<'de, E>(self, value: impl ToString) -> Result<Option<Cow<'de, str>>, E> {
+        self.0.irregular();
+        Ok(Some(value.to_string().into()))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Text<'_> {
+    type Value = Option<Cow<'de, str>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Text<'_> {
+    type Value = Option<Cow<'de, str>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Some(text.into()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(text.to_owned().into()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        self.written(value)
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        self.written(value)
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        self.written(value)
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        self.written(value)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        self.0.irregular();
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        self.0.irregular();
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        self.0.irregular();
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+}
+
+/// Reads a turn.
+///
+/// # Errors
+/// When it is neither text nor an object.
+pub(super) fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Content, D::Error> {
+    let turn = One::new(&Form::default()).deserialize(deserializer)?;
+    turn.ok_or_else(|| Error::custom("expected a turn"))
+}
+
+/// Reads turns, such as the history of a batch's row.
+///
+/// # Errors
+/// When it is neither a turn nor a list of turns.
+pub(crate) fn turns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Content>, D::Error> {
+    Many::new(&Form::default()).deserialize(deserializer)
+}
+
+/// Reads a text for which a number may stand.
+///
+/// # Errors
+/// When it is null, a list or an object.
+pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = Text(&Form::default()).deserialize(deserializer)?;
+    text.map(Cow::into_owned).ok_or_else(|| Error::custom("expected text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_regular(body: &str) -> bool {
+        Request::read(body.as_bytes()).unwrap().form.is_regular()
+    }
+
+    #[test]
+    fn forms_that_engines_refuse_are_noted() {
+        assert!(is_regular(
+            r#"{"contents": [{"role": "user", "parts": [{"text": "a"}, {"inlineData": {"data": null}}]}]}"#
+        ));
+        for contents in [
+            r#"{"parts": [{"text": "a"}]}"#,
+            r#""a""#,
+            r#"["a"]"#,
+            r#"[{"parts": {"text": "a"}}]"#,
+            r#"[{"parts": ["a"]}]"#,
+            r#"[{"parts": [{"text": "a"}, null]}]"#,
+            r#"[{"parts": [{"text": 1}]}]"#,
+            r#"[{"parts": [{"text": null}]}]"#,
+            r#"[{"role": null, "parts": [{"text": "a"}]}]"#,
+            r#"[{"text": "a"}]"#,
+            r#"[null, {"parts": [{"text": "a"}]}]"#,
+        ] {
+            assert!(!is_regular(&format!(r#"{{"contents": {contents}}}"#)), "{contents}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Makes what clients send valid JSON text.
+//!
+//! JavaScript cuts strings at UTF-16 units, so half of a surrogate pair can stand in the JSON of any request (FACTS section 3).
+//! Parsers and engines refuse such a text as a whole.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memmem};
+
+/// The byte order mark in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+/// Bytes of an escaped UTF-16 unit, `\uXXXX`.
+const ESCAPE: usize = 6;
+/// The escape of the replacement character, after `\u`.
+const REPLACEMENT: &[u8; 4] = b"fffd";
+
+/// Returns `json` without a byte order mark, and with the replacement character in place of each lone surrogate and each byte
+/// that is not UTF-8.
+#[must_use]
+pub fn repaired(json: &[u8]) -> Cow<'_, [u8]> {
+    let json = json.strip_prefix(MARK).unwrap_or(json);
+    let text = match String::from_utf8_lossy(json) {
+        Cow::Borrowed(_) => Cow::Borrowed(json),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    };
+    let lone = lone_surrogates(&text);
+    if lone.is_empty() {
+        return text;
+    }
+    let mut text = text.into_owned();
+    for at in lone {
+        text[at + 2..at + ESCAPE].copy_from_slice(REPLACEMENT);
+    }
+    Cow::Owned(text)
+}
+
+/// Where the escapes of lone surrogates begin.
+fn lone_surrogates(json: &[u8]) -> Vec<usize> {
+    let mut lone = Vec::new();
+    if memmem::find(json, b"\\ud").is_none() && memmem::find(json, b"\\uD").is_none() {
+        return lone;
+    }
+    let mut from = 0;
+    while let Some(at) = memchr(b'\\', &json[from..]).map(|found| from + found) {
+        from = match (unit(json, at), unit(json, at + ESCAPE)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => at + 2 * ESCAPE,
+            (Some(0xd800..=0xdfff), _) => {
+                lone.push(at);
+                at + ESCAPE
+            }
+            // Also steps over an escaped backslash, whose second half begins no escape.
+            _ => at + 2,
+        }
+        .min(json.len());
+    }
+    lone
+}
+
+/// The UTF-16 unit whose escape stands at `at`.
+fn unit(json: &[u8], at: usize) -> Option<u16> {
+    let digits = json.get(at..at + ESCAPE)?.strip_prefix(b"\\u")?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(json: &[u8]) -> String {
+        serde_json::from_slice(&repaired(json)).unwrap()
+    }
+
+    #[test]
+    fn lone_surrogates_are_replaced() {
+        assert_eq!(text(br#""cut \ud83d""#), "cut \u{fffd}");
+        assert_eq!(text(br#""\uDE00 late""#), "\u{fffd} late");
+        assert_eq!(text(br#""\ud83d\ud83d\ude00""#), "\u{fffd}😀");
+        assert_eq!(text(br#""\ud83dx""#), "\u{fffd}x");
+        assert_eq!(text(br#""\ud83d\n""#), "\u{fffd}\n");
+    }
+
+    #[test]
+    fn valid_text_is_borrowed() {
+        for json in [r#""\ud83d\ude00""#, r#""\\ud83d""#, r#""plain \u00e4 ä""#] {
+            assert!(matches!(repaired(json.as_bytes()), Cow::Borrowed(_)), "{json}");
+        }
+    }
+
+    #[test]
+    fn broken_bytes_and_marks_are_repaired() {
+        assert_eq!(text(b"\xef\xbb\xbf\"a\""), "a");
+        assert_eq!(text(b"\"caf\xe9\""), "caf\u{fffd}");
+    }
+
+    #[test]
+    fn truncated_escapes_are_left_alone() {
+        for json in [&br#""\ud8"#[..], br#""\ud83"#, b"\\"] {
+            assert_eq!(repaired(json), json);
+        }
+    }
+}
