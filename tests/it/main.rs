@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod companions;
+mod context;
 mod control;
 mod doctor;
 mod failures;

@@ -31,7 +31,17 @@ impl Scene {
 
     /// A server before `upstream`, started with these options and variables.
     pub(super) fn before(upstream: Upstream, options: &[&str], variables: &[(&str, &str)]) -> Self {
-        let home = Home::installed();
+        Self::on(Home::installed(), upstream, options, variables)
+    }
+
+    /// A server without a model.
+    pub(super) fn builtin() -> Self {
+        let home = Home::new();
+        let port = home.port.to_string();
+        Self::on(home, Upstream::start(), &["--runtime", "builtin", "--port", &port], &[])
+    }
+
+    fn on(home: Home, upstream: Upstream, options: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut gem = home.gem(&["start", "--upstream", &upstream.url()]).args(options);
         for (name, value) in variables {
             gem = gem.env(name, value);
@@ -41,7 +51,17 @@ impl Scene {
     }
 
     pub(super) fn ask(&self, path: &str, request: &str) -> Answer {
-        let body = json!({"contents": [{"role": "user", "parts": [{"text": request}]}]}).to_string();
+        self.post(
+            path,
+            &json!({"contents": [{"role": "user", "parts": [{"text": request}]}]}),
+        )
+    }
+
+    pub(super) fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_bytes(path, body.to_string().into_bytes())
+    }
+
+    pub(super) fn post_bytes(&self, path: &str, body: Vec<u8>) -> Answer {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
