@@ -11,6 +11,7 @@ use url::Url;
 use super::clean::clean;
 use super::prompt::Prompt;
 use crate::error::{Explain, Kind};
+use crate::router::contents::repaired;
 use crate::router::{AnsweredBy, ModelName, Turn, Verdict};
 
 /// How long a classification may take, unless something else is asked for: Gemini CLI gives up after 10 s.
@@ -272,7 +273,7 @@ pub(crate) fn reply_text(body: &[u8]) -> Result<String, String> {
         #[serde(default)]
         text: String,
     }
-    let reply: Reply = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let reply: Reply = serde_json::from_slice(&repaired(body)).map_err(|error| error.to_string())?;
     let first = reply.candidates.into_iter().next().ok_or("it has no candidate")?;
     Ok(first.content.parts.into_iter().map(|part| part.text).collect())
 }

@@ -1,7 +1,7 @@
 //! A mock of the hosted Gemini API as a program, for clients that are programs too.
 //!
-//! `mock-gemini --log FILE [--fail MODEL:STATUS[-per-day]]…` prints its URL, then adds a line of JSON to FILE for each request
-//! until its standard input ends. FILE may be emptied at any time.
+//! `mock-gemini --log FILE [--fail MODEL:STATUS[-per-day]]…` prints its URL, then adds a line of JSON to FILE for each request,
+//! with its model, target and contents, until its standard input ends. FILE may be emptied at any time.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use gem_setup_support::upstream::{Fault, Upstream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// How often requests are written down.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -51,11 +51,9 @@ fn run(mut args: impl Iterator<Item = String>) -> io::Result<()> {
     let mut written = 0;
     while told.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
         for seen in upstream.seen().iter().skip(written) {
-            writeln!(
-                log,
-                "{}",
-                json!({"model": seen.model, "target": without_key(&seen.target)})
-            )?;
+            let body: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+            let line = json!({"model": seen.model, "target": without_key(&seen.target), "contents": body["contents"]});
+            writeln!(log, "{line}")?;
             written += 1;
         }
     }
