@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gem_platform::Target;
-use gem_setup::router::fallback::MAX_RETRY_WAIT;
+use gem_setup::router::walk::MAX_RETRY_WAIT;
 use gem_setup::runtime::LocalModelName;
 use url::Url;
 

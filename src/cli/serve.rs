@@ -13,7 +13,7 @@ use gem_setup::fetch::Network;
 use gem_setup::gateway::{ChainRouter, ClassifierPrompt, Config, Gateway, GatewayError, OnClassifierFailure, Upstream};
 use gem_setup::router::classify::local::{LocalClassifier, OwnCall};
 use gem_setup::router::consent::TellClient;
-use gem_setup::router::fallback::OnFallback;
+use gem_setup::router::walk::OnFallback;
 use gem_setup::router::{ClassifierChoice, ModelAvailability, Router};
 use gem_setup::runtime::{EngineActivity, EngineState, EngineStatus, Runtime, RuntimeName};
 use gem_setup::setup::{Choices, FOREGROUND, GUARD};
@@ -339,7 +339,7 @@ fn gateway_config(session: &Session<'_>, args: &ServeArgs, server: &ServerIdenti
     config.fast_path = args.fast_path;
     config.log_requests = args.log_requests;
     config.own_call = OwnCall::random();
-    config.router = Arc::new(chain_router(session, args, server, &config)?);
+    config.router = Some(Arc::new(chain_router(session, args, server, &config)?));
     Ok(config)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::router::{AsAsked, UpstreamRouter};
+use super::routing::ChainRouter;
 use crate::router::classify::local::OwnCall;
 
 /// Google's Gemini API.
@@ -125,8 +125,8 @@ pub struct Config {
     pub fast_path: Option<f64>,
     /// Where requests for other models go.
     pub upstream: Upstream,
-    /// Decides about models other than the local one.
-    pub router: Arc<dyn UpstreamRouter>,
+    /// Decides about models other than the local one; without it each call goes to the model that it names.
+    pub router: Option<Arc<ChainRouter>>,
     /// What calls of the router's own classifier carry: the router's decision is logged, not what the local model said to it.
     pub own_call: Option<OwnCall>,
     /// Whether the text of requests is written to the decision log.
@@ -153,7 +153,7 @@ impl Config {
             classifier_prompt: ClassifierPrompt::default(),
             fast_path: None,
             upstream,
-            router: Arc::new(AsAsked),
+            router: None,
             own_call: None,
             log_requests: false,
             decisions: decisions.into(),

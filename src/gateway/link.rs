@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -20,7 +21,6 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::body::Outgoing;
-use super::router::BoxFuture;
 use super::workers::Home;
 
 type Driver = http1::Connection<TokioIo<TcpStream>, Outgoing>;

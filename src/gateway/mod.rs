@@ -9,7 +9,6 @@
 mod admin;
 mod body;
 mod cache;
-mod chains;
 mod classification;
 mod coding;
 mod config;
@@ -20,9 +19,10 @@ mod generate;
 mod guard;
 mod link;
 mod metrics;
+mod model_field;
 mod path;
 mod reply;
-mod router;
+mod routing;
 mod server;
 mod service;
 #[cfg(test)]
@@ -31,7 +31,6 @@ mod tokens;
 mod upstream;
 mod workers;
 
-pub use chains::ChainRouter;
 pub use config::{ClassifierPrompt, Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};
-pub use router::{AsAsked, BoxFuture, Call, Choice, Failed, Handling, Next, Route, UpstreamRouter};
+pub use routing::ChainRouter;
 pub use server::{Gateway, GatewayError};

@@ -43,6 +43,12 @@ pub struct DecisionRecord {
     pub answered_by: Option<AnsweredBy>,
     /// Why, in words.
     pub reasoning: Cow<'static, str>,
+    /// The model asked first, if another one was asked after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_first: Option<String>,
+    /// How that one failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback_cause: Option<String>,
     /// The request's text, only where the user asked for it to be logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
@@ -150,6 +156,8 @@ mod tests {
             latency_ms: 3,
             answered_by: Some(AnsweredBy::Builtin),
             reasoning: reasoning.to_owned().into(),
+            asked_first: None,
+            fallback_cause: None,
             request: None,
         }
     }

@@ -1,8 +1,8 @@
 //! Decides which model a request goes to, and what happens when that model fails.
 //!
-//! [`Router::route`] turns a [`RoutingContext`] into a [`RoutingDecision`]; [`fallback::Walker`] takes the decision's chain
-//! and asks one model after the other, whatever asking may mean to the caller. Both go by, and the walker adds to, one
-//! [`ModelAvailability`] per session. Names, families and chains are data: [`Models`].
+//! [`Router::route`] turns a [`RoutingContext`] into a [`RoutingDecision`]; [`walk::Walk`] leads along
+//! the decision's chain, one model after the other, whatever asking may mean to the caller. Both use one
+//! [`ModelAvailability`] per session, to which walks add. Names, families and chains are data: [`Models`].
 
 mod availability;
 pub mod batch;
@@ -12,12 +12,12 @@ pub mod contents;
 mod decision;
 mod decisions;
 mod failure;
-pub mod fallback;
 mod model_name;
 pub mod models;
 pub mod policy;
 mod routing;
 mod strategy;
+pub mod walk;
 
 pub use availability::{CAPACITY_RECOVERY, ModelAvailability, Terminal, Unavailable};
 pub use contents::{Content, Conversation, Part};

@@ -168,6 +168,19 @@ impl Chain {
         self
     }
 
+    /// The chain with consent needed wherever a model that follows is dearer than the one that fails, so that nobody is billed
+    /// for more than they asked for.
+    #[must_use]
+    pub fn asking_before(mut self, is_dearer: impl Fn(&ModelName, &ModelName) -> bool) -> Self {
+        for at in 0..self.policies.len() {
+            let (here, after) = (&self.policies[at], &self.policies[at + 1..]);
+            if after.iter().any(|next| is_dearer(&here.model, &next.model)) {
+                self.policies[at].actions = PerKind::all(Action::Prompt);
+            }
+        }
+        self
+    }
+
     /// The first model that is available, else the last resort, of those that are not among `tried`.
     #[must_use]
     pub fn select(&self, availability: &ModelAvailability, tried: &[ModelName]) -> Option<Selected<'_>> {

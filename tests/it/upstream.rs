@@ -143,10 +143,9 @@ fn every_routed_request_is_one_decision_that_names_the_model_asked_in_the_end() 
     let decisions: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let models: Vec<&Value> = decisions.iter().map(|decision| &decision["model"]).collect();
     assert_eq!(models, [FLASH, FLASH], "{text}");
-    assert_eq!(
-        (&decisions[1]["tier"], &decisions[1]["source"]),
-        (&json!("pro"), &json!("gemma-classifier"))
-    );
+    assert_eq!(decisions[0]["source"], "gemma-classifier");
+    let fallback = ["tier", "source", "asked_first", "fallback_cause"].map(|field| &decisions[1][field]);
+    assert_eq!(fallback, ["flash", "fallback", PRO, "terminal"]);
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;

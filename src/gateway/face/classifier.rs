@@ -160,6 +160,8 @@ impl Classification<'_> {
             latency_ms: u64::try_from(self.prompt.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
             answered_by: Some(by),
             reasoning: reasoning.to_owned().into(),
+            asked_first: None,
+            fallback_cause: None,
             request: self
                 .shared
                 .config

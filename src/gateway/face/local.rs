@@ -149,7 +149,8 @@ pub(super) fn reply(text: Bytes, stream: Option<StreamFormat>) -> Reply {
     }
 }
 
-fn server_timeout(headers: &HeaderMap) -> Option<Duration> {
+/// How long the client waits for an answer, if it says so.
+pub(super) fn server_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(SERVER_TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
 }

@@ -1,22 +1,26 @@
 //! The upstream face: everything that is not for the local model, passed on.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use jiff::Timestamp;
+use tokio::time::{Instant, sleep, timeout_at};
 
+use super::local::server_timeout;
 use crate::gateway::body::{self, Idle, Outgoing, ReplyBody};
-use crate::gateway::coding;
 use crate::gateway::reply::{Fault, Reply};
-use crate::gateway::router::{Call, Failed, Handling, Next, Route};
+use crate::gateway::routing::{Call, ChainRouter, Choice, Handling, generates};
 use crate::gateway::service::Shared;
 use crate::gateway::upstream::SendFailure;
-use crate::router::{DecisionRecord, Source};
+use crate::gateway::{coding, model_field};
+use crate::router::walk::{End, Next, Walk};
+use crate::router::{DecisionRecord, ErrorResponse, FailureKind, ModelFailure, Repeat, Source};
 
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
 const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
@@ -24,18 +28,17 @@ const LATENCY: HeaderName = HeaderName::from_static("x-gem-latency-ms");
 const FALLBACK: HeaderName = HeaderName::from_static("x-gem-fallback");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
 
-/// The beginning of an error that a route gets to see, in bytes, both as it comes and inflated.
+/// The beginning of an error that is read for its meaning, in bytes, both as it comes and inflated.
 const ERROR_BODY: usize = 1024 * 1024;
+/// A larger body in which the model may be named is passed on unread, in bytes.
+const RENAMED_BODY: u64 = 4 << 20;
 
 /// Passes a request on as it is.
 pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<Incoming>) -> Result<Reply, Fault> {
+    let deadline = deadline(request.headers());
     let (parts, body) = request.into_parts();
     let body = Idle::new(body, shared.config.limits.body_time);
-    shared
-        .upstream
-        .send(parts, Outgoing::Client(body))
-        .await
-        .map_err(|failure| fault(shared, &failure))
+    send(shared, parts, Outgoing::Client(body), deadline).await
 }
 
 /// Passes a call of `method` of `model` on, to the model that the router decides upon if it takes part.
@@ -45,21 +48,65 @@ pub(in crate::gateway) async fn call(
     method: &str,
     request: Request<Incoming>,
 ) -> Result<Reply, Fault> {
-    let length = request.headers().get(CONTENT_LENGTH);
-    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    match shared.config.router.handling(model, method, length) {
-        Handling::Routed => routed(shared, model, method, request).await,
-        Handling::AsAsked => streamed(shared, model, request).await,
-        Handling::Renamed(meant) => {
-            let (parts, body) = request.into_parts();
-            let parts = attempt_parts(&parts, &meant, method)?;
-            streamed(shared, &meant, Request::from_parts(parts, body)).await
-        }
+    if request.method() != Method::POST {
+        return pass(shared, request).await;
+    }
+    let Some(router) = &shared.config.router else {
+        return as_asked(shared, model, method, request).await;
+    };
+    match router.handling(model, method, length(request.headers())) {
+        Handling::Routed => routed(shared, router, model, method, request).await,
+        Handling::AsAsked => as_asked(shared, model, method, request).await,
+        Handling::Renamed(meant) => renamed(shared, model, meant.as_str(), method, request).await,
     }
 }
 
-/// Passes a call of `model` on as it is.
-async fn streamed(shared: &Shared, model: &str, request: Request<Incoming>) -> Result<Reply, Fault> {
+/// When the client must have an answer, if it says so.
+fn deadline(headers: &HeaderMap) -> Option<Instant> {
+    Instant::now().checked_add(server_timeout(headers)?)
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Passes a call on to the model that its path names; the client hears of an alternative when that model fails.
+async fn as_asked(shared: &Shared, model: &str, method: &str, request: Request<Incoming>) -> Result<Reply, Fault> {
+    note_named(shared, model, method);
+    let reply = pass(shared, request).await?;
+    Ok(label_named(shared, reply, model, method))
+}
+
+/// The same for a name that stands for the model `meant`.
+async fn renamed(
+    shared: &Shared,
+    model: &str,
+    meant: &str,
+    method: &str,
+    request: Request<Incoming>,
+) -> Result<Reply, Fault> {
+    note_named(shared, meant, method);
+    let deadline = deadline(request.headers());
+    let (parts, body) = request.into_parts();
+    let mut attempt = attempt_parts(&parts, meant, method)?;
+    let is_readable = length(&parts.headers).is_some_and(|length| length <= RENAMED_BODY);
+    let limits = &shared.config.limits;
+    let body = if is_readable && !parts.headers.contains_key(CONTENT_ENCODING) {
+        let body = body::read(body, limits.routed_body, limits.body_time).await?;
+        attempt.headers.remove(CONTENT_LENGTH);
+        Outgoing::Whole(model_field::renamed(&body, model, meant))
+    } else {
+        Outgoing::Client(Idle::new(body, limits.body_time))
+    };
+    let reply = send(shared, attempt, body, deadline).await?;
+    Ok(label_named(shared, reply, meant, method))
+}
+
+/// Logs that the path names `model`, if that decides who generates.
+fn note_named(shared: &Shared, model: &str, method: &str) {
+    if !generates(method) {
+        return;
+    }
     shared.decisions.record(DecisionRecord {
         time: Timestamp::now(),
         source: Source::Override,
@@ -68,19 +115,45 @@ async fn streamed(shared: &Shared, model: &str, request: Request<Incoming>) -> R
         latency_ms: 0,
         answered_by: None,
         reasoning: format!("the request's path asks for `{model}`").into(),
+        asked_first: None,
+        fallback_cause: None,
         request: None,
     });
-    let mut reply = pass(shared, request).await?;
-    let headers = reply.headers_mut();
-    if let Ok(model) = HeaderValue::try_from(model) {
-        headers.insert(MODEL, model);
-    }
-    headers.insert(SOURCE, HeaderValue::from_static(Source::Override.as_str()));
-    headers.insert(LATENCY, HeaderValue::from_static("0"));
-    Ok(reply)
 }
 
-async fn routed(shared: &Arc<Shared>, model: &str, method: &str, request: Request<Incoming>) -> Result<Reply, Fault> {
+fn label_named(shared: &Shared, mut reply: Reply, model: &str, method: &str) -> Reply {
+    let is_failure = matches!(reply.status().as_u16(), 404 | 429 | 499 | 503);
+    let router = shared
+        .config
+        .router
+        .as_ref()
+        .filter(|_| is_failure && generates(method));
+    let alternative = router.and_then(|router| router.alternative(model));
+    let headers = reply.headers_mut();
+    set(headers, MODEL, model);
+    headers.insert(SOURCE, HeaderValue::from_static(Source::Override.as_str()));
+    headers.insert(LATENCY, HeaderValue::from_static("0"));
+    if let Some(alternative) = alternative {
+        set(headers, FALLBACK, alternative.as_str());
+    }
+    reply
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Walks along the chain of the model that the router decides upon.
+async fn routed(
+    shared: &Arc<Shared>,
+    router: &ChainRouter,
+    model: &str,
+    method: &str,
+    request: Request<Incoming>,
+) -> Result<Reply, Fault> {
+    let deadline = deadline(request.headers());
     let (mut parts, body) = request.into_parts();
     let limits = &shared.config.limits;
     let body = body::read(body, limits.routed_body, limits.body_time).await?;
@@ -88,32 +161,39 @@ async fn routed(shared: &Arc<Shared>, model: &str, method: &str, request: Reques
     coding::accept_readable(&mut parts.headers);
     let call = Call {
         model,
-        method,
         headers: &parts.headers,
         body: &body,
+        patience: server_timeout(&parts.headers),
     };
+    let time = Timestamp::now();
+    let (choice, walk) = router.begin(call).await;
     let mut logged = Logged {
         shared,
-        time: Timestamp::now(),
-        route: shared.config.router.begin(call).await,
+        router,
+        time,
+        choice,
+        walk,
     };
-    let route = logged.route.as_mut();
-    let mut attempts = 1;
+    let mut reply = Err(Fault::Deadline);
     loop {
-        let attempt = attempt_parts(&parts, &route.choice().model, method)?;
-        let (failed, reply) = attempt_one(shared, attempt, &body).await;
-        let next = match &failed {
-            None => {
-                route.answered();
-                Next::GiveUp
+        match logged.walk.next() {
+            Next::Ask(chosen) => {
+                let attempt = attempt_parts(&parts, chosen.as_str(), method)?;
+                let body = model_field::renamed(&body, model, chosen.as_str());
+                let (attempted, answer) = attempt_one(shared, attempt, body, deadline).await;
+                reply = answer;
+                match attempted {
+                    Attempted::Answered => logged.walk.answered(),
+                    Attempted::Failed(failure, repeat) => logged.walk.failed(failure, repeat),
+                    Attempted::Unreachable => break,
+                }
             }
-            Some(failed) => route.failed(failed).await,
-        };
-        match next {
-            Next::GiveUp => return label(reply, route, attempts),
-            Next::Ask => attempts += 1,
+            Next::Wait(pause) => sleep(pause).await,
+            Next::Settle(question) => logged.walk.settled(router.consent.settle(&question).await),
+            Next::Over => break,
         }
     }
+    Ok(logged.label(reply.unwrap_or_else(|fault| fault.reply())))
 }
 
 /// The request's head with `model` in its path.
@@ -133,75 +213,125 @@ fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Faul
     Ok(attempt)
 }
 
-/// Asks once; a failure is told to the route, and to the client as it is if the route gives up.
-async fn attempt_one(shared: &Shared, attempt: Parts, body: &Bytes) -> (Option<Failed>, Result<Reply, Fault>) {
-    match shared.upstream.send(attempt, Outgoing::Whole(body.clone())).await {
-        Ok(reply) if reply.status().is_client_error() || reply.status().is_server_error() => {
-            let (parts, body) = reply.into_parts();
-            let (begun, rest) = body::read_beginning(body, ERROR_BODY, shared.config.limits.body_time).await;
-            let failed = Failed::Refused {
-                status: parts.status,
-                headers: parts.headers.clone(),
-                body: coding::decoded(&parts.headers, &begun, ERROR_BODY),
-            };
-            let is_whole = rest.is_none();
-            let mut reply = Response::from_parts(parts, ReplyBody::begun(begun, rest));
-            if is_whole {
-                // It may have been announced as longer than it came.
-                reply.headers_mut().remove(CONTENT_LENGTH);
-            }
-            (Some(failed), Ok(reply))
+/// How an attempt went.
+enum Attempted {
+    Answered,
+    Failed(ModelFailure, Repeat),
+    /// The host cannot be reached, which says nothing of the model.
+    Unreachable,
+}
+
+/// Asks once. What comes back is for the client if no other model is asked.
+async fn attempt_one(
+    shared: &Shared,
+    attempt: Parts,
+    body: Bytes,
+    deadline: Option<Instant>,
+) -> (Attempted, Result<Reply, Fault>) {
+    let sent = shared.upstream.send(attempt, Outgoing::Whole(body));
+    match within(deadline, sent).await {
+        Some(Ok(reply)) if is_error(reply.status()) => {
+            let (failure, repeat, reply) = read_failure(shared, reply).await;
+            (Attempted::Failed(failure, repeat), Ok(reply))
         }
-        Ok(reply) => (None, Ok(reply)),
-        Err(failure) => {
-            let fault = fault(shared, &failure);
-            let failed = match failure {
-                SendFailure::Unreachable(reason) => Failed::Unreachable(reason),
-                SendFailure::Broken(reason) => Failed::Broken(reason),
-                SendFailure::Stalled => Failed::Broken(failure.to_string()),
+        Some(Ok(reply)) => (Attempted::Answered, Ok(reply)),
+        Some(Err(failure)) => {
+            let attempted = match &failure {
+                SendFailure::Unreachable(_) => Attempted::Unreachable,
+                SendFailure::Broken(_) | SendFailure::Stalled => {
+                    let failed = ModelFailure::new(FailureKind::Unknown, failure.to_string());
+                    Attempted::Failed(failed, Repeat::MayHaveActed)
+                }
             };
-            (Some(failed), Err(fault))
+            (attempted, Err(fault(shared, &failure)))
+        }
+        None => {
+            let failed = ModelFailure::new(FailureKind::Unknown, "no answer within the client's deadline");
+            (Attempted::Failed(failed, Repeat::MayHaveActed), Err(Fault::Deadline))
         }
     }
 }
 
-/// Says in the reply's head which model it comes from, and why.
-fn label(reply: Result<Reply, Fault>, route: &dyn Route, attempts: u32) -> Result<Reply, Fault> {
-    let choice = route.choice();
-    let mut reply = reply.unwrap_or_else(|fault| fault.reply());
-    let headers = reply.headers_mut();
-    if let Ok(model) = HeaderValue::try_from(choice.model.as_str()) {
-        headers.insert(MODEL, model);
-    }
-    headers.insert(SOURCE, HeaderValue::from_static(choice.source.as_str()));
-    headers.insert(LATENCY, HeaderValue::from(milliseconds(choice.latency)));
-    if let Some(Ok(end)) = route.end().map(HeaderValue::try_from) {
-        headers.insert(FALLBACK, end);
-    }
-    if attempts > 1 {
-        headers.insert(ATTEMPTS, HeaderValue::from(attempts));
-    }
-    Ok(reply)
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
 }
 
-/// A route whose decision is logged once it is over, whatever comes of it: then it is known which model was asked last.
+/// What an error says of the model, and the error as the client gets it.
+async fn read_failure(shared: &Shared, reply: Reply) -> (ModelFailure, Repeat, Reply) {
+    let (parts, body) = reply.into_parts();
+    let (begun, rest) = body::read_beginning(body, ERROR_BODY, shared.config.limits.body_time).await;
+    let status = parts.status.as_u16();
+    let failure = ModelFailure::from_response(&ErrorResponse {
+        status,
+        retry_after: parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()),
+        body: &coding::decoded(&parts.headers, &begun, ERROR_BODY),
+        received: Timestamp::now(),
+    });
+    let is_whole = rest.is_none();
+    let mut reply = Response::from_parts(parts, ReplyBody::begun(begun, rest));
+    if is_whole {
+        // It may have been announced as longer than it came.
+        reply.headers_mut().remove(CONTENT_LENGTH);
+    }
+    let repeat = failure.repeat(status);
+    (failure, repeat, reply)
+}
+
+/// A walk whose decision is logged once it is over, whatever comes of it: then it is known which model was asked last.
 struct Logged<'a> {
     shared: &'a Shared,
+    router: &'a ChainRouter,
     time: Timestamp,
-    route: Box<dyn Route>,
+    choice: Choice,
+    walk: Walk,
+}
+
+impl Logged<'_> {
+    /// Why this model was asked, in a word: what decided, or that another one failed.
+    fn source(&self) -> Source {
+        match self.walk.left() {
+            Some(_) => Source::Fallback,
+            None => self.choice.source,
+        }
+    }
+
+    /// Says in the reply's head which model it comes from, and why.
+    fn label(&self, mut reply: Reply) -> Reply {
+        let headers = reply.headers_mut();
+        set(headers, MODEL, self.walk.model().as_str());
+        headers.insert(SOURCE, HeaderValue::from_static(self.source().as_str()));
+        headers.insert(LATENCY, HeaderValue::from(milliseconds(self.choice.latency)));
+        match self.walk.end() {
+            Some(End::NeedsConsent { candidate }) => set(headers, FALLBACK, candidate.as_str()),
+            Some(end) => set(headers, FALLBACK, &end.to_string()),
+            None => {}
+        }
+        if self.walk.attempts() > 1 {
+            headers.insert(ATTEMPTS, HeaderValue::from(self.walk.attempts()));
+        }
+        reply
+    }
 }
 
 impl Drop for Logged<'_> {
     fn drop(&mut self) {
-        let choice = self.route.choice();
+        let choice = &self.choice;
+        let model = self.walk.model();
+        let left = self.walk.left();
+        let (tier, reasoning) = match left {
+            None => (choice.tier, choice.reasoning.clone()),
+            Some(left) => (self.router.router.models().tier(model), Cow::Owned(left.to_string())),
+        };
         self.shared.decisions.record(DecisionRecord {
             time: self.time,
-            source: choice.source,
-            model: choice.model.clone(),
-            tier: choice.tier,
+            source: self.source(),
+            model: model.as_str().to_owned(),
+            tier,
             latency_ms: milliseconds(choice.latency),
             answered_by: choice.answered_by,
-            reasoning: choice.reasoning.clone(),
+            reasoning,
+            asked_first: left.map(|left| left.model.as_str().to_owned()),
+            fallback_cause: left.map(|left| left.failure.kind.as_str().to_owned()),
             request: choice.request.clone().filter(|_| self.shared.config.log_requests),
         });
     }
@@ -209,6 +339,22 @@ impl Drop for Logged<'_> {
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Sends a request that is not repeated.
+async fn send(shared: &Shared, parts: Parts, body: Outgoing, deadline: Option<Instant>) -> Result<Reply, Fault> {
+    match within(deadline, shared.upstream.send(parts, body)).await {
+        Some(sent) => sent.map_err(|failure| fault(shared, &failure)),
+        None => Err(Fault::Deadline),
+    }
+}
+
+/// What comes of `future` before the deadline.
+async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, future).await.ok(),
+        None => Some(future.await),
+    }
 }
 
 fn fault(shared: &Shared, failure: &SendFailure) -> Fault {

@@ -9,14 +9,13 @@ use flate2::Compression;
 use flate2::read::{GzEncoder, ZlibEncoder};
 use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn, reply};
 use http_body_util::{BodyExt, Full};
-use hyper::header::HeaderMap;
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, Response};
 use serde_json::json;
 
-use super::{Running, eventually, prompt};
-use crate::gateway::{Call, ChainRouter, Config, Failed, UpstreamRouter};
+use super::{Running, prompt};
+use crate::gateway::{ChainRouter, Config};
 use crate::router::consent::TellClient;
-use crate::router::fallback::OnFallback;
+use crate::router::walk::OnFallback;
 use crate::router::{ClassifierChoice, ModelAvailability, Models, Router};
 
 const PRO: &str = "gemini-2.5-pro";
@@ -42,7 +41,7 @@ fn before(upstream: &UpstreamStandIn, router: ChainRouter) -> impl FnOnce(&mut C
     let url = format!("http://{}/", upstream.address()).parse().unwrap();
     move |config| {
         config.upstream.url = url;
-        config.router = Arc::new(router);
+        config.router = Some(Arc::new(router));
     }
 }
 
@@ -170,28 +169,6 @@ async fn a_retry_after_of_nothing_is_no_reason_to_hurry() {
     // Nobody may wait here, so nothing is repeated.
     assert_eq!(gateway.post(AUTO, prompt(COMPLEX)).await.text(), "fine");
     assert_eq!(asked(&upstream), generated(&[PRO, FLASH]));
-}
-
-#[tokio::test]
-async fn a_walk_that_waits_ends_when_its_client_leaves() {
-    let router = chains(OnFallback::Silent, Duration::from_secs(3600));
-    let call = Call {
-        model: "auto-gemini-2.5",
-        method: "generateContent",
-        headers: &HeaderMap::new(),
-        body: &prompt(COMPLEX).into(),
-    };
-    let mut route = router.begin(call).await;
-    let failure = Failed::Refused {
-        status: StatusCode::TOO_MANY_REQUESTS,
-        headers: HeaderMap::new(),
-        body: Bytes::from_static(br#"{"error": {"message": "Please retry in 200s"}}"#),
-    };
-    let waits = tokio::time::timeout(Duration::from_millis(50), route.failed(&failure));
-    assert!(waits.await.is_err());
-    assert_eq!(Arc::strong_count(&router.router), 2, "held by the walk");
-    drop(route);
-    eventually(|| Arc::strong_count(&router.router) == 1).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
-//! Calls whose model a router decides upon.
+//! Calls whose model is decided upon: what the upstream sees, and what the client gets.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,108 +10,36 @@ use gem_setup_support::engine::{EngineStandIn, Say};
 use gem_setup_support::scripted_upstream::UpstreamStandIn;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use hyper::header::HeaderMap;
 use hyper::{Method, Response, StatusCode};
 
 use super::{Running, prompt};
-use crate::gateway::{BoxFuture, Call, Choice, Config, Failed, Handling, Next, Route, UpstreamRouter};
-use crate::router::{AnsweredBy, Source, Tier};
+use crate::gateway::{ChainRouter, Config};
+use crate::router::consent::TellClient;
+use crate::router::walk::OnFallback;
+use crate::router::{ClassifierChoice, Models, Router};
 
-/// Sends `auto` to these models in turn.
-struct Chain {
-    models: Vec<&'static str>,
-    calls: Mutex<Vec<Seen>>,
-    failures: Arc<Mutex<Vec<Failed>>>,
-}
+const PRO: &str = "gemini-2.5-pro";
+const FLASH: &str = "gemini-2.5-flash";
+const AUTO: &str = "/v1beta/models/auto-gemini-2.5:generateContent?key=k";
+const COMPLEX: &str = "why does this architecture lose messages?";
 
-/// A call that was made.
-#[derive(Clone)]
-struct Seen {
-    model: String,
-    method: String,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Chain {
-    fn new(models: &[&'static str]) -> Arc<Self> {
-        Arc::new(Self {
-            models: models.to_vec(),
-            calls: Mutex::default(),
-            failures: Arc::default(),
-        })
+fn router(on_fallback: OnFallback) -> ChainRouter {
+    let models = Arc::new(Models::built_in().unwrap());
+    ChainRouter {
+        router: Arc::new(Router::new(models, Arc::default(), None)),
+        classifier: ClassifierChoice::Builtin,
+        on_fallback,
+        consent: Arc::new(TellClient),
+        max_wait: Duration::from_secs(5),
+        log_requests: false,
     }
 }
 
-impl UpstreamRouter for Chain {
-    fn handling(&self, model: &str, _method: &str, _length: Option<u64>) -> Handling {
-        if model == "auto" {
-            Handling::Routed
-        } else {
-            Handling::AsAsked
-        }
-    }
-
-    fn begin<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Box<dyn Route>> {
-        Box::pin(async move {
-            self.calls.lock().unwrap().push(Seen {
-                model: call.model.to_owned(),
-                method: call.method.to_owned(),
-                headers: call.headers.clone(),
-                body: call.body.clone(),
-            });
-            Box::new(Step {
-                choice: choice(self.models[0]),
-                rest: self.models[1..].to_vec(),
-                failures: Arc::clone(&self.failures),
-            }) as Box<dyn Route>
-        })
-    }
-}
-
-struct Step {
-    choice: Choice,
-    rest: Vec<&'static str>,
-    failures: Arc<Mutex<Vec<Failed>>>,
-}
-
-impl Route for Step {
-    fn choice(&self) -> &Choice {
-        &self.choice
-    }
-
-    fn failed<'a>(&'a mut self, failure: &'a Failed) -> BoxFuture<'a, Next> {
-        Box::pin(async move {
-            self.failures.lock().unwrap().push(failure.clone());
-            if self.rest.is_empty() {
-                return Next::GiveUp;
-            }
-            self.choice = choice(self.rest.remove(0));
-            Next::Ask
-        })
-    }
-}
-
-fn choice(model: &str) -> Choice {
-    Choice {
-        model: model.to_owned(),
-        source: Source::BuiltinClassifier,
-        tier: Some(Tier::Pro),
-        latency: Duration::from_millis(7),
-        answered_by: Some(AnsweredBy::Builtin),
-        reasoning: "scripted".into(),
-        request: Some("my words".to_owned()),
-    }
-}
-
-const AUTO: &str = "/v1beta/models/auto:generateContent?key=k";
-
-fn with(upstream: &UpstreamStandIn, chain: &Arc<Chain>) -> impl FnOnce(&mut Config) {
-    let url = format!("http://{}/", upstream.address());
-    let router = Arc::clone(chain);
+fn before(address: impl std::fmt::Display, on_fallback: OnFallback) -> impl FnOnce(&mut Config) {
+    let url = format!("http://{address}/").parse().unwrap();
     move |config| {
-        config.upstream.url = url.parse().unwrap();
-        config.router = router;
+        config.upstream.url = url;
+        config.router = Some(Arc::new(router(on_fallback)));
     }
 }
 
@@ -119,83 +47,85 @@ fn asked(upstream: &UpstreamStandIn) -> Vec<String> {
     upstream.seen().iter().map(|seen| seen.uri.to_string()).collect()
 }
 
+fn path(model: &str) -> String {
+    format!("/v1beta/models/{model}:generateContent?key=k")
+}
+
 #[tokio::test]
-async fn the_router_s_model_takes_the_place_of_the_one_asked_for() {
+async fn the_chosen_model_replaces_the_one_in_the_path() {
     let upstream = UpstreamStandIn::replies(vec![(200, "{\"ok\": 1}")]).await.unwrap();
-    let chain = Chain::new(&["gemini-2.5-pro"]);
-    let gateway = Running::start(with(&upstream, &chain)).await;
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
     let got = gateway
-        .send(Method::POST, AUTO, &[("x-goog-api-key", "k")], prompt("why"))
+        .send(Method::POST, AUTO, &[("x-goog-api-key", "k")], prompt(COMPLEX))
         .await;
     assert_eq!((got.status.as_u16(), got.text()), (200, "{\"ok\": 1}"));
-    assert_eq!(got.header("x-gem-model"), "gemini-2.5-pro");
+    assert_eq!(got.header("x-gem-model"), PRO);
     assert_eq!(got.header("x-gem-source"), "builtin-classifier");
-    assert_eq!(got.header("x-gem-latency-ms"), "7");
-    assert_eq!(got.header("x-gem-attempts"), "");
-    assert_eq!(
-        asked(&upstream),
-        ["/v1beta/models/gemini-2.5-pro:generateContent?key=k"]
-    );
-    let call = chain.calls.lock().unwrap()[0].clone();
-    assert_eq!((call.model.as_str(), call.method.as_str()), ("auto", "generateContent"));
-    assert_eq!(
-        (call.body, &call.headers["x-goog-api-key"]),
-        (prompt("why").into(), &"k".parse().unwrap())
-    );
+    assert_eq!((got.header("x-gem-attempts"), got.header("x-gem-fallback")), ("", ""));
+    assert_eq!(asked(&upstream), [path(PRO)]);
+    assert_eq!(upstream.seen()[0].headers["x-goog-api-key"], "k");
     let decisions = gateway.finish().await;
     assert_eq!(decisions.len(), 1);
     assert_eq!(
         (&decisions[0]["model"], &decisions[0]["tier"]),
-        (&"gemini-2.5-pro".into(), &"pro".into())
+        (&PRO.into(), &"pro".into())
     );
-    assert!(decisions[0].get("request").is_none());
+    for absent in ["request", "asked_first", "fallback_cause"] {
+        assert!(decisions[0].get(absent).is_none(), "{absent}");
+    }
 }
 
 #[tokio::test]
-async fn models_that_fail_are_followed_by_the_router_s_next() {
-    let upstream = UpstreamStandIn::replies(vec![(429, "{\"error\": {\"code\": 429}}"), (200, "fine")])
+async fn a_fallback_is_labelled_and_logged() {
+    let busy = "{\"error\": {\"code\": 429, \"message\": \"Please retry in 45s.\"}}";
+    let upstream = UpstreamStandIn::replies(vec![(429, busy), (200, "fine")])
         .await
         .unwrap();
-    let chain = Chain::new(&["a", "b"]);
-    let gateway = Running::start(with(&upstream, &chain)).await;
-    let got = gateway.post(AUTO, prompt("x")).await;
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    let got = gateway.post(AUTO, prompt(COMPLEX)).await;
     assert_eq!((got.status.as_u16(), got.text()), (200, "fine"));
-    assert_eq!((got.header("x-gem-model"), got.header("x-gem-attempts")), ("b", "2"));
     assert_eq!(
-        asked(&upstream),
-        [
-            "/v1beta/models/a:generateContent?key=k",
-            "/v1beta/models/b:generateContent?key=k"
-        ]
+        (got.header("x-gem-model"), got.header("x-gem-source")),
+        (FLASH, "fallback")
     );
+    assert_eq!(got.header("x-gem-attempts"), "2");
+    assert_eq!(asked(&upstream), [path(PRO), path(FLASH)]);
     let decisions = gateway.finish().await;
+    assert_eq!(decisions.len(), 1);
+    let decision = &decisions[0];
     assert_eq!(
-        (decisions.len(), &decisions[0]["model"]),
-        (1, &"b".into()),
-        "the one that answered"
+        (&decision["model"], &decision["tier"]),
+        (&FLASH.into(), &"flash".into())
     );
-    let failures = chain.failures.lock().unwrap();
+    assert_eq!(
+        (&decision["source"], &decision["asked_first"]),
+        (&"fallback".into(), &PRO.into())
+    );
+    assert_eq!(decision["fallback_cause"], "transient");
+    let reasoning = decision["reasoning"].as_str().unwrap();
     assert!(
-        matches!(&failures[..], [Failed::Refused { status, body, .. }] if *status == 429 && body.ends_with(b"429}}"))
+        reasoning.contains(PRO) && reasoning.contains("Please retry"),
+        "{reasoning}"
     );
 }
 
 #[tokio::test]
-async fn the_last_failure_is_the_client_s() {
-    let upstream = UpstreamStandIn::replies(vec![(503, "first"), (429, "last")])
+async fn the_last_failure_reaches_the_client() {
+    let busy = "{\"error\": {\"code\": 503, \"message\": \"Please retry in 45s.\"}}";
+    let upstream = UpstreamStandIn::replies(vec![(503, busy), (404, "last")])
         .await
         .unwrap();
-    let chain = Chain::new(&["a", "b"]);
-    let gateway = Running::start(with(&upstream, &chain)).await;
-    let got = gateway.post(AUTO, prompt("x")).await;
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    let got = gateway.post(AUTO, prompt(COMPLEX)).await;
     assert_eq!(
         (got.status.as_u16(), got.text(), got.header("x-gem-model")),
-        (429, "last", "b")
+        (404, "last", FLASH)
     );
+    assert_eq!(got.header("x-gem-fallback"), "no other model is left");
 }
 
 #[tokio::test]
-async fn an_error_that_is_large_or_cut_reaches_the_client_as_far_as_it_comes() {
+async fn large_or_cut_errors_reach_the_client_as_they_come() {
     let large = "x".repeat(3 * 1024 * 1024);
     let head = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length:";
     for (upstream, expected) in [
@@ -206,26 +136,27 @@ async fn an_error_that_is_large_or_cut_reaches_the_client_as_far_as_it_comes() {
         (vec![Say::Bytes(format!("{head} 100\r\n\r\nbusy").into())], "busy"),
     ] {
         let upstream = EngineStandIn::start(upstream).await.unwrap();
-        let chain = Chain::new(&["a"]);
-        let router = Arc::clone(&chain);
+        let router = router(OnFallback::Never);
         let url = format!("http://{}/", upstream.address()).parse().unwrap();
         let gateway = Running::start(|config| {
             config.upstream.url = url;
-            config.router = router;
+            config.router = Some(Arc::new(ChainRouter {
+                max_wait: Duration::ZERO,
+                ..router
+            }));
         })
         .await;
-        let got = gateway.post(AUTO, prompt("x")).await;
+        let got = gateway.post(AUTO, prompt(COMPLEX)).await;
         assert_eq!(got.status, 429);
         assert!(got.text() == expected, "{} bytes", got.text().len());
-        let failures = chain.failures.lock().unwrap();
-        assert!(matches!(&failures[..], [Failed::Refused { body, .. }] if !body.is_empty()));
+        assert_eq!(got.header("x-gem-fallback"), "no other model may be asked");
     }
 }
 
 #[tokio::test]
-async fn the_router_hears_of_an_error_whose_body_does_not_end() {
+async fn errors_without_an_end_are_passed_on() {
     let upstream = UpstreamStandIn::start(|_| async {
-        let first = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"slow down")));
+        let first = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"Please retry in 200s")));
         let pieces = stream::iter([first]).chain(stream::pending());
         let mut reply = Response::new(StreamBody::new(pieces).boxed_unsync());
         *reply.status_mut() = StatusCode::TOO_MANY_REQUESTS;
@@ -233,45 +164,99 @@ async fn the_router_hears_of_an_error_whose_body_does_not_end() {
     })
     .await
     .unwrap();
-    let chain = Chain::new(&["a"]);
-    let change = with(&upstream, &chain);
+    let change = before(upstream.address(), OnFallback::Never);
     let gateway = Running::start(|config| {
         change(config);
         config.limits.body_time = Duration::from_millis(50);
+        config.router = Some(Arc::new(ChainRouter {
+            max_wait: Duration::ZERO,
+            ..router(OnFallback::Never)
+        }));
     })
     .await;
-    let mut reply = gateway.open(Method::POST, AUTO, &[], prompt("x")).await;
+    let mut reply = gateway.open(Method::POST, AUTO, &[], prompt(COMPLEX)).await;
     assert_eq!(reply.status(), 429);
     let first = reply.body_mut().frame().await.unwrap().unwrap();
-    assert_eq!(first.into_data().unwrap(), "slow down");
-    let failures = chain.failures.lock().unwrap();
-    assert!(matches!(&failures[..], [Failed::Refused { body, .. }] if body == "slow down"));
+    assert_eq!(first.into_data().unwrap(), "Please retry in 200s");
 }
 
 #[tokio::test]
-async fn the_router_hears_whether_the_upstream_may_have_acted() {
-    let chain = Chain::new(&["a"]);
-    let router = Arc::clone(&chain);
-    let gateway = Running::start(|config| config.router = router).await;
-    gateway.post(AUTO, prompt("x")).await.error(502, "UNAVAILABLE");
+async fn an_unreachable_host_fails_no_model() {
+    let routed = router(OnFallback::Silent);
+    let availability = Arc::clone(routed.router.availability());
+    let gateway = Running::start(|config| config.router = Some(Arc::new(routed))).await;
+    let got = gateway.post(AUTO, prompt(COMPLEX)).await;
+    assert_eq!((got.header("x-gem-model"), got.header("x-gem-attempts")), (PRO, ""));
+    got.error(502, "UNAVAILABLE");
+    assert!(availability.is_untroubled());
+}
+
+#[tokio::test]
+async fn a_request_that_broke_off_is_not_repeated() {
     let breaking = UpstreamStandIn::start(|_| async { None }).await.unwrap();
-    let gateway = Running::start(with(&breaking, &chain)).await;
-    gateway.post(AUTO, prompt("x")).await.error(502, "UNAVAILABLE");
-    let failures = chain.failures.lock().unwrap();
-    assert!(
-        matches!(&failures[..], [Failed::Unreachable(_), Failed::Broken(_)]),
-        "{failures:?}"
-    );
+    let gateway = Running::start(before(breaking.address(), OnFallback::Silent)).await;
+    let got = gateway.post(AUTO, prompt(COMPLEX)).await;
+    assert!(got.header("x-gem-fallback").contains("may have acted"));
+    got.error(502, "UNAVAILABLE");
 }
 
 #[tokio::test]
-async fn other_models_are_not_the_router_s_affair() {
-    let upstream = UpstreamStandIn::replies(vec![(200, "fine")]).await.unwrap();
-    let chain = Chain::new(&["a"]);
-    let gateway = Running::start(with(&upstream, &chain)).await;
-    gateway
-        .post("/v1beta/models/gemini-2.5-pro:generateContent", prompt("x"))
+async fn named_models_keep_their_failures() {
+    let busy = "{\"error\": {\"code\": 429, \"message\": \"Please retry in 1s.\"}}";
+    for (on_fallback, alternative) in [
+        (OnFallback::Policy, FLASH),
+        (OnFallback::Ask, FLASH),
+        (OnFallback::Never, ""),
+    ] {
+        let upstream = UpstreamStandIn::replies(vec![(429, busy)]).await.unwrap();
+        let gateway = Running::start(before(upstream.address(), on_fallback)).await;
+        for _ in 0..2 {
+            let got = gateway.post(&path(PRO), prompt("x")).await;
+            assert_eq!((got.status.as_u16(), got.text()), (429, busy));
+            assert_eq!(
+                (got.header("x-gem-model"), got.header("x-gem-source")),
+                (PRO, "override")
+            );
+            assert_eq!(got.header("x-gem-fallback"), alternative);
+        }
+        assert_eq!(asked(&upstream).len(), 2, "one each");
+    }
+}
+
+#[tokio::test]
+async fn the_clients_deadline_bounds_pauses_and_answers() {
+    let busy = "{\"error\": {\"code\": 429, \"message\": \"Please retry in 2s.\"}}";
+    let upstream = UpstreamStandIn::replies(vec![(429, busy)]).await.unwrap();
+    let gateway = Running::start(before(upstream.address(), OnFallback::Never)).await;
+    let headers = [("x-server-timeout", "3")];
+    let got = gateway.send(Method::POST, AUTO, &headers, prompt(COMPLEX)).await;
+    assert_eq!((got.status.as_u16(), got.header("x-gem-attempts")), (429, ""));
+    let silent = UpstreamStandIn::start(|_| std::future::pending()).await.unwrap();
+    let gateway = Running::start(before(silent.address(), OnFallback::Silent)).await;
+    for path in [AUTO, &path(PRO)] {
+        let headers = [("x-server-timeout", "0.1")];
+        let got = gateway.send(Method::POST, path, &headers, prompt(COMPLEX)).await;
+        got.error(504, "DEADLINE_EXCEEDED");
+    }
+}
+
+#[tokio::test]
+async fn counting_tokens_is_no_decision() {
+    let upstream = UpstreamStandIn::replies(vec![(200, "{\"totalTokens\": 7}")])
+        .await
+        .unwrap();
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    let body = "{\"generateContentRequest\":{\"model\":\"models/gem-auto\",\"contents\":[]}}";
+    let got = gateway
+        .post("/v1beta/models/gem-auto:countTokens", body.to_owned())
         .await;
-    assert!(chain.calls.lock().unwrap().is_empty());
-    assert_eq!(asked(&upstream), ["/v1beta/models/gemini-2.5-pro:generateContent"]);
+    assert_eq!(got.status, 200);
+    let got = gateway.send(Method::OPTIONS, AUTO, &[], String::new()).await;
+    assert_eq!(got.status, 200);
+    let seen = upstream.seen();
+    let model = seen[0].uri.path().split(['/', ':']).nth(3).unwrap();
+    assert!(model.starts_with("gemini-"), "{model}");
+    let renamed = body.replace("gem-auto", model);
+    assert_eq!(seen[0].headers["content-length"], renamed.len().to_string());
+    assert_eq!(gateway.finish().await, Vec::<serde_json::Value>::new());
 }

@@ -55,12 +55,13 @@ impl Selection {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// The tiers, cheapest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum ModelTier {
-    Pro,
-    Flash,
     FlashLite,
+    Flash,
+    Pro,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -223,6 +224,13 @@ impl Models {
             ModelTier::Flash => Some(Tier::Flash),
             ModelTier::FlashLite => None,
         }
+    }
+
+    /// Whether `model` is of a dearer tier than `other`; false where a tier is not known.
+    #[must_use]
+    pub fn is_dearer(&self, model: &ModelName, other: &ModelName) -> bool {
+        let tier = |model| self.models.get(model).map(|entry| entry.tier);
+        tier(model).zip(tier(other)).is_some_and(|(tier, other)| tier > other)
     }
 
     /// The models that are asked one after the other when `selection` was asked for and `first` comes first: a choice's own

@@ -1,0 +1,186 @@
+//! Decides about hosted models: what becomes of a call, and the walk of a call that is routed.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_ENCODING, HeaderMap};
+
+use super::coding;
+use crate::router::consent::Consent;
+use crate::router::walk::{OnFallback, Walk};
+use crate::router::{
+    AnsweredBy, Asked, ClassifierChoice, Conversation, ModelName, Router, RoutingContext, Selection, Source, Tier,
+};
+
+/// The methods that generate: only they are classified, and only they may be answered by another model.
+const GENERATING: [&str; 2] = ["generateContent", "streamGenerateContent"];
+/// A larger request for a named model streams through and is not repeated elsewhere, in bytes.
+const REPEATABLE_BODY: u64 = 4 << 20;
+/// What a compressed request to be classified may grow to, in bytes.
+const CLASSIFIED_BODY: usize = 64 << 20;
+/// A longer body is read aside, so that the other requests of the thread need not wait for that, in bytes.
+const READ_AT_ONCE: usize = 256 << 10;
+
+/// Whether `method` generates content.
+pub(super) fn generates(method: &str) -> bool {
+    GENERATING.contains(&method)
+}
+
+/// Routes calls for hosted models with one [`Router`].
+pub struct ChainRouter {
+    /// Decides which model is asked first.
+    pub router: Arc<Router>,
+    /// Who classifies.
+    pub classifier: ClassifierChoice,
+    /// Whether another model may be asked when one fails.
+    pub on_fallback: OnFallback,
+    /// Who is asked where consent is needed.
+    pub consent: Arc<dyn Consent>,
+    /// The longest that one request waits in all.
+    pub max_wait: Duration,
+    /// Whether the text that was classified is kept for the decision log.
+    pub log_requests: bool,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Handling {
+    /// It streams through.
+    AsAsked,
+    /// It streams through to this model, which the name in the path stands for.
+    Renamed(ModelName),
+    /// Its model is decided upon, or it may be repeated elsewhere.
+    Routed,
+}
+
+/// One call, as the client made it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'a> {
+    /// The model asked for.
+    pub(super) model: &'a str,
+    /// The request's header fields, keys included: not to be logged or stored.
+    pub(super) headers: &'a HeaderMap,
+    /// The body, JSON if the client did well.
+    pub(super) body: &'a Bytes,
+    /// How long the client waits, if it says so.
+    pub(super) patience: Option<Duration>,
+}
+
+/// The first model of a call and why it was chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Choice {
+    pub(super) source: Source,
+    pub(super) tier: Option<Tier>,
+    /// How long choosing took.
+    pub(super) latency: Duration,
+    pub(super) answered_by: Option<AnsweredBy>,
+    pub(super) reasoning: Cow<'static, str>,
+    /// The text that was classified, for the decision log of a user who wants it there.
+    pub(super) request: Option<String>,
+}
+
+impl ChainRouter {
+    /// What becomes of a call of `method` of `model`; `length` is the body's in bytes, where the client states it.
+    ///
+    /// A client that names a model has retries and a policy of its own: its failures are passed on, unless switching is silent.
+    pub(super) fn handling(&self, model: &str, method: &str, length: Option<u64>) -> Handling {
+        let Ok(name) = model.parse::<ModelName>() else {
+            return Handling::AsAsked;
+        };
+        let models = self.router.models();
+        let meant = match models.resolve(&name) {
+            Selection::Choice { .. } if generates(method) => return Handling::Routed,
+            // Counting tokens, say, needs no classification: the models of a choice agree about them.
+            Selection::Choice { flash, .. } => flash,
+            Selection::Model(meant) => meant,
+        };
+        let is_repeatable = generates(method) && length.is_some_and(|length| length <= REPEATABLE_BODY);
+        if self.on_fallback == OnFallback::Silent && models.is_known(&name) && is_repeatable {
+            return Handling::Routed;
+        }
+        if meant == name {
+            return Handling::AsAsked;
+        }
+        Handling::Renamed(meant)
+    }
+
+    /// The model that the policy of `model`, which the client named, asks after it.
+    pub(super) fn alternative(&self, model: &str) -> Option<ModelName> {
+        let models = self.router.models();
+        let selection = models.resolve(&model.parse().ok()?);
+        let Selection::Model(meant) = &selection else {
+            return None;
+        };
+        let chain = models.chain(&selection, meant);
+        let next = chain.select(self.router.availability(), std::slice::from_ref(meant))?;
+        (self.on_fallback != OnFallback::Never).then(|| next.policy.model.clone())
+    }
+
+    /// Decides which model answers `call`, and sets out along its chain.
+    pub(super) async fn begin(&self, call: Call<'_>) -> (Choice, Walk) {
+        let path = call.model.parse().ok();
+        let conversation = if self.needs_conversation(path.as_ref()) {
+            conversation(call.headers, call.body).await
+        } else {
+            Conversation::default()
+        };
+        if conversation.is_new_turn {
+            self.router.availability().new_turn();
+        }
+        let request = self.log_requests.then(|| conversation.request.clone());
+        let context = RoutingContext {
+            conversation,
+            asked: Asked {
+                path,
+                ..Asked::default()
+            },
+            classifier: self.classifier,
+            ..RoutingContext::default()
+        };
+        let decision = self.router.route(&context).await;
+        let models = self.router.models();
+        let chain = match self.on_fallback {
+            OnFallback::Policy => decision.chain.asking_before(|from, to| models.is_dearer(to, from)),
+            OnFallback::Silent | OnFallback::Never | OnFallback::Ask => decision.chain,
+        };
+        let max_wait = call
+            .patience
+            .map_or(self.max_wait, |patience| self.max_wait.min(patience / 2));
+        let walk = Walk::new(
+            chain,
+            Arc::clone(self.router.availability()),
+            self.on_fallback,
+            max_wait,
+        );
+        let choice = Choice {
+            source: decision.source,
+            tier: decision.tier,
+            latency: Duration::from_millis(decision.latency_ms),
+            answered_by: decision.answered_by,
+            reasoning: decision.reasoning,
+            request,
+        };
+        (choice, walk)
+    }
+
+    /// Whether the request's text matters: to a classifier, to models that are tried once a turn, or to the log.
+    fn needs_conversation(&self, path: Option<&ModelName>) -> bool {
+        let is_named = path.is_some_and(|name| matches!(self.router.models().resolve(name), Selection::Model(_)));
+        !is_named || self.log_requests || !self.router.availability().is_untroubled()
+    }
+}
+
+/// The conversation in `body`. One that cannot be read is the upstream's to refuse; it has no text to classify.
+async fn conversation(headers: &HeaderMap, body: &Bytes) -> Conversation {
+    if body.len() <= READ_AT_ONCE && !headers.contains_key(CONTENT_ENCODING) {
+        return Conversation::from_body(body).unwrap_or_default();
+    }
+    let (headers, body) = (headers.clone(), body.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let body = coding::decoded(&headers, &body, CLASSIFIED_BODY);
+        Conversation::from_body(&body).unwrap_or_default()
+    });
+    read.await.unwrap_or_default()
+}

@@ -1,0 +1,328 @@
+//! A request's way along a chain of models, as a value: it says what is next and is told how that went (FACTS section 4).
+//!
+//! Whoever drives a [`Walk`] asks the models, waits, and asks people; nothing here knows of HTTP or of time passing.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::consent::{Choice, Question, Ruling};
+use super::policy::{Action, Chain, Policy, Transition};
+use super::{FailureKind, ModelAvailability, ModelFailure, ModelName, Repeat, Terminal};
+
+/// The longest that one request waits in all, unless another limit is set.
+pub const MAX_RETRY_WAIT: Duration = Duration::from_secs(30);
+
+/// The pause before the first retry when the upstream names none; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether another model may be asked when one fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFallback {
+    /// As the failed model's policy says; where it says `prompt`, with consent.
+    #[default]
+    Policy,
+    /// Always, without consent.
+    Silent,
+    /// Never.
+    Never,
+    /// Only with consent, also where the policy says `silent`.
+    Ask,
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Ask this model; then call [`Walk::answered`] or [`Walk::failed`].
+    Ask(ModelName),
+    /// Wait; then ask for the next step again.
+    Wait(Duration),
+    /// Put this question; then call [`Walk::settled`].
+    Settle(Question),
+    /// The walk is over, with an answer or without one.
+    Over,
+}
+
+/// Why no further model was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// No model of the chain is left.
+    Exhausted,
+    /// The upstream may have acted on the request.
+    MayHaveActed,
+    /// Every model would refuse the request.
+    Pointless,
+    /// Other models are excluded by option.
+    Never,
+    /// A person declined.
+    Declined(Choice),
+    /// The client must decide whether this model is asked instead.
+    NeedsConsent {
+        /// The model that would be asked.
+        candidate: ModelName,
+    },
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exhausted => f.write_str("no other model is left"),
+            Self::MayHaveActed => f.write_str("not repeated: the upstream may have acted on the request"),
+            Self::Pointless => f.write_str("not repeated: the request itself was refused"),
+            Self::Never => f.write_str("no other model may be asked"),
+            Self::Declined(choice) => write!(f, "consent was not given ({choice})"),
+            Self::NeedsConsent { candidate } => write!(f, "consent is needed to ask `{candidate}`"),
+        }
+    }
+}
+
+/// The first model of a walk and why it was left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The model.
+    pub model: ModelName,
+    /// How it failed.
+    pub failure: ModelFailure,
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` failed ({}): {}",
+            self.model, self.failure.kind, self.failure.message
+        )
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Ask,
+    Wait(Duration),
+    Settle(Question),
+    Answered,
+    Ended(End),
+}
+
+/// One request's walk along a chain.
+#[derive(Debug)]
+pub struct Walk {
+    chain: Chain,
+    availability: Arc<ModelAvailability>,
+    on_fallback: OnFallback,
+    wait_left: Duration,
+    /// The policy of the current model.
+    policy: Policy,
+    tried: Vec<ModelName>,
+    /// Attempts at the current model that were made and that are allowed.
+    made: u32,
+    allowed: u32,
+    pause: Duration,
+    attempts: u32,
+    /// The latest failure of the current model.
+    failure: Option<ModelFailure>,
+    left: Option<Left>,
+    state: State,
+}
+
+impl Walk {
+    /// Sets out along `chain` among models of this `availability`; the walk waits at most `max_wait` in all.
+    #[must_use]
+    pub fn new(
+        chain: Chain,
+        availability: Arc<ModelAvailability>,
+        on_fallback: OnFallback,
+        max_wait: Duration,
+    ) -> Self {
+        let policy = match chain.select(&availability, &[]) {
+            Some(selected) => selected.policy.clone(),
+            // Everything is unavailable and there is no last resort: the model asked for is tried.
+            None => chain.policies()[0].clone(),
+        };
+        let mut walk = Self {
+            chain,
+            availability,
+            on_fallback,
+            wait_left: max_wait,
+            policy,
+            tried: Vec::new(),
+            made: 0,
+            allowed: 0,
+            pause: FIRST_PAUSE,
+            attempts: 0,
+            failure: None,
+            left: None,
+            state: State::Ask,
+        };
+        walk.arrive();
+        walk
+    }
+
+    /// What is to be done next. After a wait the walk goes on.
+    pub fn next(&mut self) -> Next {
+        match &self.state {
+            State::Ask => Next::Ask(self.policy.model.clone()),
+            State::Wait(pause) => {
+                let pause = *pause;
+                self.state = State::Ask;
+                Next::Wait(pause)
+            }
+            State::Settle(question) => Next::Settle(question.clone()),
+            State::Answered | State::Ended(_) => Next::Over,
+        }
+    }
+
+    /// Notes that the current model answers.
+    pub fn answered(&mut self) {
+        self.attempts += 1;
+        self.availability.mark_healthy(&self.policy.model);
+        self.state = State::Answered;
+    }
+
+    /// Notes that the current model failed, and whether the request may be sent again.
+    pub fn failed(&mut self, failure: ModelFailure, repeat: Repeat) {
+        self.attempts += 1;
+        self.made += 1;
+        let is_retryable = repeat == Repeat::Safe && failure.kind == FailureKind::Transient;
+        let delay = failure.delay.unwrap_or(self.pause);
+        if is_retryable && self.made < self.allowed && delay <= self.wait_left {
+            self.wait_left -= delay;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            self.state = State::Wait(delay);
+        } else {
+            self.state = self.after(&failure, repeat);
+        }
+        self.failure = Some(failure);
+        if self.state == State::Ask {
+            self.switch(None);
+        }
+    }
+
+    /// Notes how the question was settled.
+    pub fn settled(&mut self, ruling: Ruling) {
+        let State::Settle(question) = &self.state else { return };
+        match ruling {
+            Ruling::Chosen(choice @ (Choice::Once | Choice::Session)) => self.switch(Some(choice)),
+            Ruling::Chosen(choice @ (Choice::Later | Choice::Stop)) => self.state = State::Ended(End::Declined(choice)),
+            Ruling::TellClient => {
+                let candidate = question.candidate.clone();
+                self.state = State::Ended(End::NeedsConsent { candidate });
+            }
+        }
+    }
+
+    /// The model that is asked, or was asked last.
+    #[must_use]
+    pub const fn model(&self) -> &ModelName {
+        &self.policy.model
+    }
+
+    /// How many attempts were made.
+    #[must_use]
+    pub const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The first model, if another one was asked after it.
+    #[must_use]
+    pub const fn left(&self) -> Option<&Left> {
+        self.left.as_ref()
+    }
+
+    /// Why no further model was asked; `None` while the walk goes on and after an answer.
+    #[must_use]
+    pub const fn end(&self) -> Option<&End> {
+        match &self.state {
+            State::Ended(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// Comes to the current model.
+    fn arrive(&mut self) {
+        let model = &self.policy.model;
+        let has_one_more_try = self.availability.consume_sticky_retry(model);
+        self.tried.push(model.clone());
+        self.made = 0;
+        self.allowed = if has_one_more_try {
+            1
+        } else {
+            self.policy.max_attempts.get()
+        };
+        self.pause = FIRST_PAUSE;
+        self.state = State::Ask;
+    }
+
+    /// The state after a failure that is not retried; [`State::Ask`] where the next model may be asked.
+    fn after(&self, failure: &ModelFailure, repeat: Repeat) -> State {
+        match repeat {
+            Repeat::Safe => {}
+            Repeat::MayHaveActed => return State::Ended(End::MayHaveActed),
+            Repeat::Pointless => return State::Ended(End::Pointless),
+        }
+        let Some(selected) = self.chain.select(&self.availability, &self.tried) else {
+            return State::Ended(End::Exhausted);
+        };
+        match (self.on_fallback, self.policy.actions.of(failure.kind)) {
+            (OnFallback::Never, _) => State::Ended(End::Never),
+            (OnFallback::Silent, _) | (OnFallback::Policy, Action::Silent) => State::Ask,
+            (OnFallback::Ask, _) | (OnFallback::Policy, Action::Prompt) => State::Settle(Question {
+                failed: self.policy.model.clone(),
+                kind: failure.kind,
+                message: failure.message.clone(),
+                available_in: failure.delay,
+                candidate: selected.policy.model.clone(),
+            }),
+        }
+    }
+
+    /// Goes on to the next model, and holds the failure against the current one: only then, for whoever declines meets the
+    /// model again.
+    fn switch(&mut self, consent: Option<Choice>) {
+        let Some(failure) = self.failure.take() else { return };
+        let next = self.chain.select(&self.availability, &self.tried);
+        let Some(next) = next.map(|selected| selected.policy.clone()) else {
+            self.state = State::Ended(End::Exhausted);
+            return;
+        };
+        self.hold_against(&failure, consent);
+        tracing::debug!(
+            "`{}` failed ({}): {}; asking `{}`",
+            self.policy.model,
+            failure.kind,
+            failure.message,
+            next.model
+        );
+        let failed = std::mem::replace(&mut self.policy, next);
+        self.left.get_or_insert(Left {
+            model: failed.model,
+            failure,
+        });
+        self.arrive();
+    }
+
+    fn hold_against(&self, failure: &ModelFailure, consent: Option<Choice>) {
+        let model = &self.policy.model;
+        if consent == Some(Choice::Session) {
+            return self.availability.mark_terminal(model, Terminal::SetAside);
+        }
+        match self.policy.transitions.of(failure.kind) {
+            Transition::StickyRetry => {
+                self.availability.mark_sticky_retry(model);
+                self.availability.consume_sticky_retry(model);
+            }
+            Transition::Terminal if failure.kind == FailureKind::Terminal && !failure.lacks_capacity => {
+                let until = failure.delay.and_then(|delay| Instant::now().checked_add(delay));
+                self.availability.mark_terminal(model, Terminal::Quota { until });
+            }
+            Transition::Terminal => self.availability.mark_terminal(model, Terminal::Capacity),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;
