@@ -162,6 +162,10 @@ impl Walk {
     }
 
     /// What is to be done next. After a wait the walk goes on.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "what comes next depends on what is noted in between"
+    )]
     pub fn next(&mut self) -> Next {
         match &self.state {
             State::Ask => Next::Ask(self.policy.model.clone()),

@@ -12,6 +12,17 @@ const LITE: &str = "gemini-2.5-flash-lite";
 /// What a model says, one answer after the other; the last one is repeated.
 type Script = &'static [(&'static str, &'static [Say])];
 
+/// A row of the table: its name, what is walked and how, the script, the models asked, and the end.
+type Row = (
+    &'static str,
+    Chain,
+    OnFallback,
+    Ruling,
+    Script,
+    &'static [&'static str],
+    Option<End>,
+);
+
 #[derive(Clone, Copy)]
 enum Say {
     Ok,
@@ -131,7 +142,7 @@ fn walks_end_as_their_policies_say() {
     let declined = |choice| Some(End::Declined(choice));
     let policy = OnFallback::Policy;
     #[rustfmt::skip]
-    let table: &[(&str, Chain, OnFallback, Ruling, Script, &[&str], Option<End>)] = &[
+    let table: &[Row] = &[
         ("the first answer ends it", auto(), policy, TELL, &[(PRO, &[Ok])], &[PRO], None),
         ("pro is tried three times, then flash silently", auto(), policy, TELL, &[(PRO, &[Fails(Transient)]), (FLASH, &[Ok])], &[PRO, PRO, PRO, FLASH], None),
         ("a delay that fits is waited for", auto(), policy, TELL, &[(PRO, &[Wait(12.5), Ok])], &[PRO, PRO], None),
