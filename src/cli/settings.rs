@@ -95,6 +95,9 @@ fn tell(printer: &Printer, applied: &Applied) {
     } else {
         for file in &applied.files {
             printer.line(&format!("wrote {}", file.path.display()));
+            for removed in &file.removed {
+                printer.line(&format!("  removed {removed}, which Gemini CLI refuses"));
+            }
             for change in &file.changes {
                 printer.line(&format!("  {} = {}", change.key, change.to));
             }
