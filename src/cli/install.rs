@@ -196,9 +196,7 @@ fn fail(printer: &Printer, events: &Events<'_>, failure: &Failure) -> ExitCode {
 fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_steps: &[String]) -> ExitCode {
     let changed = events.changed();
     let failure = verdict.failure();
-    let mut left_out: Vec<&str> = verdict.left_out.iter().map(|(_, option)| *option).collect();
-    left_out.dedup();
-    events.verdict(&changed, &left_out, failure.as_ref());
+    events.verdict(&changed, &verdict.options(), failure.as_ref());
     if printer.json() {
         if let Some(failure) = &failure {
             printer.failure(failure);
@@ -216,16 +214,20 @@ fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_step
 }
 
 fn tell(printer: &Printer, verdict: &Verdict, changed: &[&str]) {
-    let changed = match changed {
-        [] => NOTHING_CHANGED.to_owned(),
-        changed => format!("Changed: {}.", changed.join(", ")),
+    let changes = match changed {
+        [] => "nothing changed".to_owned(),
+        changed => format!("changed: {}", changed.join(", ")),
     };
     printer.line(&match (verdict.faults.len(), verdict.left_out.is_empty()) {
-        (0, true) => format!("Local model routing works on this machine. {changed}"),
-        (0, false) => format!("Local model routing does not work yet: options left steps out. {changed}"),
-        (1, _) => format!("Local model routing does not work: 1 fault remains. {changed}"),
-        (faults, _) => format!("Local model routing does not work: {faults} faults remain. {changed}"),
+        (0, true) if changed.is_empty() => NOTHING_CHANGED.to_owned(),
+        (0, true) => format!("Local model routing is set up; {changes}."),
+        (0, false) => format!("Local model routing does not work yet, because options left steps out; {changes}."),
+        (1, _) => format!("Local model routing does not work: 1 fault remains; {changes}."),
+        (faults, _) => format!("Local model routing does not work: {faults} faults remain; {changes}."),
     });
+    if verdict.is_untried {
+        printer.line("No prompt was sent to try it (--no-smoke).");
+    }
     let left_out = verdict.left_out.iter().map(|(check, option)| (check, Some(*option)));
     for (check, option) in verdict.faults.iter().map(|check| (check, None)).chain(left_out) {
         let mark = match option {

@@ -41,7 +41,7 @@ enum Event<'a> {
     Result {
         ok: bool,
         changed: &'a [&'a str],
-        /// The options because of which routing does not work yet.
+        /// The options that left something out which is not there.
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         left_out: &'a [&'a str],
         error: Option<ErrorBody<'a>>,
@@ -120,7 +120,7 @@ impl<'a> Events<'a> {
         self.verdict(changed, &[], error);
     }
 
-    /// The last event of an installation; `left_out` are the options because of which routing does not work yet.
+    /// The last event of an installation; `left_out` are the options that left something out.
     pub(crate) fn verdict(&self, changed: &[&str], left_out: &[&str], error: Option<&Failure>) {
         if self.json {
             self.printer.json_line(&Event::Result {

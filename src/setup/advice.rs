@@ -20,9 +20,15 @@ pub(super) fn settle(setup: &Setup<'_>, found: &mut [(StepId, Inspection)]) {
 
 /// Names the home in a command where the user named it on the command line.
 pub(super) fn finish(setup: &Setup<'_>, check: &mut Check) {
-    if let Some(Fix::Command(command)) = &mut check.fix {
+    check.fix = check.fix.take().map(|fix| named(setup, fix));
+}
+
+/// As [`finish`], for advice that is no check's.
+pub(super) fn named(setup: &Setup<'_>, mut fix: Fix) -> Fix {
+    if let Fix::Command(command) = &mut fix {
         command.args.push_str(&setup.globals);
     }
+    fix
 }
 
 /// Turns commands into advice to resolve the check `obstacle` first.

@@ -27,7 +27,7 @@ pub struct Extras {
 pub struct Examination {
     /// Every check, in order.
     pub checks: Vec<Check>,
-    /// The steps that `install` would apply.
+    /// The steps that have something to repair.
     pub unfinished: Vec<StepId>,
 }
 
@@ -49,9 +49,9 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
         }
         found.push((id, inspection));
     }
-    let unfinished = found.iter().filter(|(_, inspection)| inspection.has_failed());
-    let unfinished = unfinished.map(|(id, _)| *id).collect();
     advice::settle(setup, &mut found);
+    let unfinished = found.iter().filter(|(_, inspection)| inspection.is_repairable());
+    let unfinished = unfinished.map(|(id, _)| *id).collect();
     let mut examination = Examination {
         checks: found
             .into_iter()

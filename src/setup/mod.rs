@@ -267,6 +267,12 @@ impl Setup<'_> {
         format!("{runtime} {} {model} {port}", self.version().unwrap_or("-"))
     }
 
+    /// Whether a smoke test of this combination has passed.
+    fn is_tried(&self) -> bool {
+        let record = self.state.smoke.as_ref();
+        record.is_some_and(|record| record.subject == self.subject())
+    }
+
     /// What Gemini CLI's settings should say.
     #[must_use]
     pub fn router_values(&self) -> RouterValues {

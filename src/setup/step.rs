@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::check::Check;
+use super::check::{Check, Fix};
 use crate::error::Failure;
 
 /// The steps in their order (CONTRACT section 2).
@@ -152,10 +152,13 @@ impl Inspection {
         self
     }
 
-    /// Whether any check failed.
+    /// Whether any check failed, or is to be repaired although it did not.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.checks.iter().any(Check::has_failed)
+    pub fn is_repairable(&self) -> bool {
+        let is_repairable = |check: &Check| check.fix.as_ref().is_some_and(Fix::is_repair);
+        self.checks
+            .iter()
+            .any(|check| check.has_failed() || is_repairable(check))
     }
 
     /// Whether the step has nothing to do.

@@ -13,6 +13,8 @@ pub struct Verdict {
     pub faults: Vec<Check>,
     /// What keeps routing from working because an option left it out, with that option.
     pub left_out: Vec<(Check, &'static str)>,
+    /// Whether no prompt was ever sent to what is installed because of `--no-smoke`.
+    pub is_untried: bool,
 }
 
 /// Looks at the machine as `doctor` does, whatever the options of `install` left out.
@@ -30,6 +32,7 @@ pub async fn verdict(setup: &mut Setup<'_>) -> Verdict {
     let mut verdict = Verdict {
         faults: Vec::new(),
         left_out: Vec::new(),
+        is_untried: !setup.choices.with_smoke && !setup.is_tried(),
     };
     for check in examination.checks.into_iter().filter(Check::has_failed) {
         match check.step.and_then(|step| left_out_by(&setup.choices, step)) {
@@ -41,10 +44,19 @@ pub async fn verdict(setup: &mut Setup<'_>) -> Verdict {
 }
 
 impl Verdict {
+    /// The options that left something out.
+    #[must_use]
+    pub fn options(&self) -> Vec<&'static str> {
+        let mut options: Vec<_> = self.left_out.iter().map(|(_, option)| *option).collect();
+        options.extend(self.is_untried.then_some("--no-smoke"));
+        options.dedup();
+        options
+    }
+
     /// The failure that the faults are, if there are any.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
-        failure("everything is installed, but routing does not work yet", &self.faults)
+        failure("routing does not work yet", &self.faults)
     }
 }
 

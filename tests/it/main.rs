@@ -20,3 +20,4 @@ mod route;
 mod service;
 mod settings;
 mod upstream;
+mod verdict;

@@ -1,6 +1,7 @@
 //! The server: running as chosen, and answering.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,7 @@ use crate::error::{Failure, Kind};
 use crate::runtime::{EngineState, Runtime, local};
 use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
-use crate::setup::{Setup, shown};
+use crate::setup::{Setup, advice, shown};
 use crate::supervise::{
     self, GRACE, PidFile, READY_WITHIN, Running, ServerIdentity, ServerRecord, StartRequest, observe,
 };
@@ -102,6 +103,15 @@ fn skipped(reason: &str) -> Inspection {
 async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
     let port = setup.choices.port;
     let health = Check::skip(HEALTH.0, HEALTH.1, "no server runs");
+    if let Some(failure) = unwritable_log(setup) {
+        let advice = Fix::by_hand(failure.hint.clone().unwrap_or_default());
+        let checks = vec![
+            Check::fail(PROCESS.0, PROCESS.1, format!("{detail}; {}", failure.message), advice),
+            Check::skip(PORT.0, PORT.1, "no server can be started"),
+            health,
+        ];
+        return Inspection::needed(plan(setup), checks).blocked_by(failure);
+    }
     if !is_taken(port).await {
         let checks = vec![
             Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(START)),
@@ -122,8 +132,22 @@ async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
         health,
     ];
     let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {taken}"));
-    let failure = failure.with_hint(fix.to_string());
+    let failure = failure.with_hint(advice::named(setup, fix).to_string());
     Inspection::needed(plan(setup), checks).blocked_by(failure)
+}
+
+/// Why a server that is started could not write its log.
+fn unwritable_log(setup: &Setup<'_>) -> Option<Failure> {
+    let path = setup.layout.log_file();
+    let error = File::options().append(true).open(&path).err()?;
+    if error.kind() == ErrorKind::NotFound {
+        return None;
+    }
+    let failure = Failure::new(
+        Kind::Runtime,
+        format!("cannot write the server's log {}: {error}", shown(&path)),
+    );
+    Some(failure.with_hint(format!("move {} away, or make it writable", shown(&path))))
 }
 
 /// The first port after `port` that nobody has, on both loopback addresses; it is not looked for far away.

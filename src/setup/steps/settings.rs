@@ -234,7 +234,7 @@ fn inspect_shadowed(setup: &Setup<'_>, router: &Router) -> Check {
     if faults.is_empty() {
         return Check::ok(SHADOWED.0, SHADOWED.1, "no other settings file contradicts");
     }
-    let fix = Fix::by_hand("remove the key from that file, or work in another folder if it is the workspace's");
+    let fix = Fix::by_hand("take the key out of that file, or run gem-setup from another directory");
     Check::fail(SHADOWED.0, SHADOWED.1, faults.join("; "), fix)
 }
 

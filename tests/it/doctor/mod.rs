@@ -1,5 +1,6 @@
 //! `doctor` on an empty home, on a healthy one, and on one for each single fault.
 
+mod advice;
 mod server;
 
 use std::fs;
@@ -415,7 +416,7 @@ fn a_state_that_cannot_be_read_is_named_and_the_rest_is_looked_at() {
 #[test]
 fn a_model_that_gemini_cli_refuses_is_named() {
     let home = Home::new();
-    let run = home.install(&["--no-start", "--model", "gemma3-other"]).ok();
+    let run = home.install(&["--no-start", "--model", "gemma3-other"]).ends(8);
     assert_says(&run.stderr, &["warning", "gemma3-other", MODEL]);
     let run = home.doctor();
     says(&run, "settings.router", &["gemma3-other", MODEL], "install --model");
@@ -427,7 +428,7 @@ fn a_model_that_gemini_cli_refuses_is_named() {
 #[test]
 fn a_workspace_that_gemini_cli_does_not_trust_is_named() {
     let home = Home::new();
-    let run = home.install(&["--no-start", "--scope", "workspace"]).ok();
+    let run = home.install(&["--no-start", "--scope", "workspace"]).ends(8);
     assert_says(&run.stderr, &["warning", "does not trust"]);
     let run = home.doctor();
     says(&run, "settings.router", &["does not trust", "work"], "--scope user");
