@@ -17,6 +17,7 @@ use super::scope::{Places, Scope};
 use super::strict::{self, Refusal};
 use super::trust::Trust;
 use crate::environment::Environment;
+use crate::error::Failure;
 
 pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -108,6 +109,24 @@ impl Settings {
             _ => None,
         };
         files.chain(trust)
+    }
+}
+
+impl Settings {
+    /// Why Gemini CLI does not start with these files: each that cannot be used, and each that it alone refuses.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(PathBuf, Failure)> {
+        let refused = self.scopes.iter().filter_map(|file| match &file.content {
+            Content::Parsed(document) => Some(Error::Refused {
+                path: file.path.clone(),
+                refusal: document.refused.clone()?,
+            }),
+            Content::Absent | Content::Broken(_) => None,
+        });
+        let unusable = self.errors().map(|error| (error.path().to_owned(), Failure::of(error)));
+        unusable
+            .chain(refused.map(|error| (error.path().to_owned(), Failure::of(&error))))
+            .collect()
     }
 }
 

@@ -1,13 +1,13 @@
 //! Gemini CLI's settings: the router is on and points at the local server.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 
 use crate::error::Failure;
 use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
-use crate::settings::{self, Content, Destination, Effective, Key, Plan, Router};
+use crate::settings::{self, Destination, Effective, Key, Plan, Router};
 use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
 use crate::setup::{Choices, Setup, shown};
@@ -135,7 +135,7 @@ fn hinted(failure: &Failure) -> Fix {
 fn inspect_files(found: &settings::Settings, plan: &Plan) -> Check {
     let mut faults = Vec::new();
     let mut advice = Vec::new();
-    for (path, failure) in refused(found) {
+    for (path, failure) in found.refused() {
         let is_planned = plan.files.iter().any(|file| file.path == path);
         if !is_planned {
             advice.push(hinted(&failure).to_string());
@@ -151,24 +151,6 @@ fn inspect_files(found: &settings::Settings, plan: &Plan) -> Check {
         Fix::by_hand(advice.join("; "))
     };
     Check::fail(FILE.0, FILE.1, faults.join("; "), fix)
-}
-
-/// The files that Gemini CLI would not start with, and why.
-fn refused(found: &settings::Settings) -> Vec<(PathBuf, Failure)> {
-    let unreadable = found
-        .errors()
-        .map(|error| (error.path().to_owned(), Failure::of(error)));
-    let refused = found.scopes.iter().filter_map(|file| match &file.content {
-        Content::Parsed(document) => {
-            let error = settings::Error::Refused {
-                path: file.path.clone(),
-                refusal: document.refused.clone()?,
-            };
-            Some((file.path.clone(), Failure::of(&error)))
-        }
-        Content::Absent | Content::Broken(_) => None,
-    });
-    unreadable.chain(refused).collect()
 }
 
 fn inspect_router(router: &Router, plan: &Plan) -> Check {

@@ -2,21 +2,33 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use gem_platform::process::{is_alive, kill};
 use serde_json::{Value, json};
 
-use crate::harness::{Home, MODEL, Run, wait_until};
+use crate::harness::{Home, MODEL, Run, free_port, wait_until};
 
 /// A home, and what a fault holds on to.
 struct Patient {
     home: Home,
     listeners: Vec<TcpListener>,
+    children: Vec<Child>,
+}
+
+impl Drop for Patient {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            // The server that replaced it has ended it already, unless something is wrong.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 /// A way to break a home on which everything works.
@@ -149,6 +161,48 @@ const FAULTS: &[Fault] = &[
         let text = json!({"pid": std::process::id(), "binaryPath": "x", "port": patient.home.port});
         patient.home.write(&patient.home.layout().pid_file(), &text.to_string());
     }),
+    repairable("another port recorded", |patient| {
+        let port = free_port().to_string();
+        patient.home.gem(&["install", "--no-start", "--port", &port]).run();
+    }),
+    repairable("another runtime recorded", |patient| {
+        patient
+            .home
+            .gem(&["install", "--no-start", "--runtime", "builtin"])
+            .run();
+    }),
+    repairable("runtime newer than the server", |patient| {
+        wait_until("the start is a second ago", || {
+            let bytes = fs::read(patient.home.lit()).unwrap_or_default();
+            // What another fault made of the file stays.
+            let _ = fs::write(patient.home.lit(), bytes);
+            patient.home.lit().is_dir()
+                || !patient.home.lit().exists()
+                || advised(&patient.home.doctor().json())
+                    .iter()
+                    .any(|(id, _)| id.starts_with("server"))
+        });
+    }),
+    repairable("runtime without a supervisor", |patient| {
+        stop(patient);
+        let port = patient.home.port;
+        let mut lit = Command::new(patient.home.lit());
+        lit.args(["serve", &format!("--port={port}"), "--verbose"])
+            .env("HOME", patient.home.path());
+        if let Ok(child) = lit
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+        {
+            let text = json!({"pid": child.id(), "binaryPath": patient.home.lit(), "port": port});
+            patient.home.write(&patient.home.layout().pid_file(), &text.to_string());
+            patient.children.push(child);
+            wait_until("the runtime listens", || {
+                TcpStream::connect(("127.0.0.1", port)).is_ok()
+            });
+        }
+    }),
     by_hand("directory as log", |patient| {
         stop(patient);
         clear(&patient.home.layout().log_file());
@@ -259,12 +313,16 @@ fn treat(faults: &[&Fault], turn: usize) {
     let mut patient = Patient {
         home: Home::serving(),
         listeners: Vec::new(),
+        children: Vec::new(),
     };
     for fault in faults {
         (fault.cause)(&mut patient);
     }
     let names: Vec<&str> = faults.iter().map(|fault| fault.name).collect();
     let names = names.join(" and ");
+    let first = patient.home.doctor();
+    let is_seen = first.status != 0 || advised(&first.json()).iter().any(|(_, command)| command.is_some());
+    assert!(is_seen, "{names}: `doctor` sees no fault");
     let run = follow(&patient, &names, turn);
     if faults.iter().all(|fault| fault.is_repairable) {
         assert_eq!(run.status, 0, "{names}: {}", shown(&run));
