@@ -4,18 +4,21 @@ use super::check::{Check, Command, Fix};
 use super::step::{Inspection, StepId};
 use super::{Setup, Status};
 
-/// Corrects the advice of each inspection in `found`, so that no command is advised that would fail on this machine.
-pub(super) fn settle(setup: &Setup<'_>, found: &mut [(StepId, Inspection)]) {
+/// Corrects the advice of each inspection in `found`, and of the `others` that belong to no step, so that no command is
+/// advised that would fail on this machine.
+pub(super) fn settle(setup: &Setup<'_>, found: &mut [(StepId, Inspection)], others: &mut [Check]) {
     let obstacles = Obstacles::of(found);
+    for check in others.iter_mut() {
+        check.fix = check.fix.take().map(|fix| obstacles.around(StepId::Platform, fix));
+    }
     for (id, inspection) in found.iter_mut() {
         for check in &mut inspection.checks {
             check.step = Some(*id);
             check.fix = check.fix.take().map(|fix| obstacles.around(*id, fix));
         }
     }
-    for check in found.iter_mut().flat_map(|(_, inspection)| &mut inspection.checks) {
-        finish(setup, check);
-    }
+    let checks = found.iter_mut().flat_map(|(_, inspection)| &mut inspection.checks);
+    checks.chain(others).for_each(|check| finish(setup, check));
 }
 
 /// Names the home in a command where the user named it on the command line.
@@ -35,13 +38,18 @@ pub(super) fn named(setup: &Setup<'_>, mut fix: Fix) -> Fix {
 pub fn defer(checks: &mut [Check], obstacle: &str) {
     for check in checks {
         if check.fix.as_ref().is_some_and(|fix| fix.args().is_some()) {
-            check.fix = Some(first_resolve(obstacle));
+            check.fix = Some(first_resolve(obstacle, None));
         }
     }
 }
 
-fn first_resolve(obstacle: &str) -> Fix {
-    Fix::by_hand(format!("resolve `{obstacle}` first, then run `gem-setup doctor` again"))
+/// Advice to resolve the check `obstacle` first, or to do what a person can do instead.
+fn first_resolve(obstacle: &str, otherwise: Option<String>) -> Fix {
+    let first = format!("resolve `{obstacle}` first, then run `gem-setup doctor` again");
+    Fix::by_hand(match otherwise {
+        Some(otherwise) => format!("{otherwise}, or {first}"),
+        None => first,
+    })
 }
 
 /// What keeps commands from working.
@@ -99,7 +107,7 @@ impl Obstacles {
         let missing = id.prerequisites().iter().filter(|step| self.needed.contains(step));
         for step in missing {
             if let Some((_, check, _)) = self.blocked.iter().find(|(blocked, ..)| blocked == step) {
-                return first_resolve(check);
+                return first_resolve(check, None);
             }
         }
         if id > StepId::Terms && self.waits_for_terms(id) {
@@ -116,15 +124,92 @@ impl Obstacles {
 
     /// `install` with another choice refuses to begin while anything else is blocked.
     fn around_install(&self, id: StepId, fix: Fix) -> Fix {
-        if let Some((_, check, _)) = self.blocked.iter().find(|(step, ..)| *step != id) {
-            return first_resolve(check);
-        }
         let Fix::Command(Command { mut args, or }) = fix else {
             return fix;
         };
+        if let Some((_, check, _)) = self.blocked.iter().find(|(step, ..)| *step != id) {
+            return first_resolve(check, or);
+        }
         if self.needed.contains(&StepId::Terms) && !args.contains("--accept-terms") {
             args.push_str(" --accept-terms");
         }
         Fix::Command(Command { args, or })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Failure, Kind};
+    use crate::setup::step::Condition;
+
+    fn blocked(id: &'static str, fix: Fix) -> Inspection {
+        let failure = Failure::new(Kind::Unexpected, "blocked").with_hint("do it yourself");
+        Inspection::needed("do it", vec![Check::fail(id, "title", "wrong", fix)]).blocked_by(failure)
+    }
+
+    fn needed(id: &'static str, fix: Fix) -> Inspection {
+        Inspection::needed("do it", vec![Check::fail(id, "title", "wrong", fix)])
+    }
+
+    /// What is advised for each of `found`, on a machine where the other steps are in place.
+    fn advice(found: Vec<(StepId, Inspection)>) -> Vec<String> {
+        let obstacles = Obstacles::of(&found);
+        let fixes = found.into_iter().map(|(id, inspection)| {
+            assert!(matches!(inspection.condition, Condition::Needed(_)));
+            obstacles
+                .around(id, inspection.checks[0].fix.clone().unwrap())
+                .to_string()
+        });
+        fixes.collect()
+    }
+
+    #[test]
+    fn a_blocked_step_is_for_a_person_and_holds_up_what_needs_it() {
+        let advice = advice(vec![
+            (StepId::Space, blocked("platform.disk", Fix::repair())),
+            (StepId::Runtime, needed("runtime.binary", Fix::repair())),
+            (StepId::Settings, needed("settings.router", Fix::repair())),
+            (StepId::Server, needed("server.process", Fix::run("start"))),
+        ]);
+        assert_eq!(advice[0], "do it yourself");
+        assert!(advice[1].starts_with("resolve `platform.disk` first"), "{advice:?}");
+        assert_eq!(advice[2], "run `gem-setup doctor --fix`");
+        assert_eq!(advice[3], "run `gem-setup doctor --fix`", "a start needs the runtime");
+    }
+
+    #[test]
+    fn two_obstacles_do_not_wait_for_each_other() {
+        let advice = advice(vec![
+            (
+                StepId::Platform,
+                blocked("platform.target", Fix::run("install --runtime auto")),
+            ),
+            (
+                StepId::Server,
+                blocked("server.port", Fix::run_or("install --port 1", "end that process")),
+            ),
+        ]);
+        assert!(advice[0].starts_with("resolve `server.port` first"), "{advice:?}");
+        assert!(advice[1].starts_with("end that process"), "{advice:?}");
+    }
+
+    #[test]
+    fn a_model_whose_terms_are_not_on_record_is_pulled_with_acceptance() {
+        let found = || {
+            vec![
+                (StepId::Terms, needed("model.terms", Fix::repair_accepting())),
+                (StepId::Model, needed("model.present", Fix::repair())),
+                (StepId::Server, needed("server.process", Fix::run("start"))),
+            ]
+        };
+        assert!(
+            advice(found())
+                .iter()
+                .all(|fix| fix == "run `gem-setup doctor --fix --accept-terms`")
+        );
+        let mut without_model = found();
+        without_model.remove(1);
+        assert_eq!(advice(without_model)[1], "run `gem-setup start`");
     }
 }

@@ -147,7 +147,7 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<String> {
     };
     steps.push(format!("Gemini CLI through the gateway:   {through}{condition}"));
     steps.push(format!(
-        "any client of the Gemini API:     base URL {url}, model gem-auto, your API key as ever"
+        "any client of the Gemini API:     base URL {url}, model gem-auto, your own API key"
     ));
     steps
 }

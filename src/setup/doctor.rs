@@ -49,16 +49,6 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
         }
         found.push((id, inspection));
     }
-    advice::settle(setup, &mut found);
-    let unfinished = found.iter().filter(|(_, inspection)| inspection.is_repairable());
-    let unfinished = unfinished.map(|(id, _)| *id).collect();
-    let mut examination = Examination {
-        checks: found
-            .into_iter()
-            .flat_map(|(_, inspection)| inspection.checks)
-            .collect(),
-        unfinished,
-    };
     let settings = settings::load(&setup.places(), setup.environment);
     let mut others = vec![
         inspect_memory(setup),
@@ -73,9 +63,14 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
     if extras.smoke {
         others.push(inspect_smoke(setup).await);
     }
-    others.iter_mut().for_each(|check| advice::finish(setup, check));
-    examination.checks.extend(others);
-    examination
+    advice::settle(setup, &mut found, &mut others);
+    let unfinished = found.iter().filter(|(_, inspection)| inspection.is_repairable());
+    let unfinished = unfinished.map(|(id, _)| *id).collect();
+    let checks = found.into_iter().flat_map(|(_, inspection)| inspection.checks);
+    Examination {
+        checks: checks.chain(others).collect(),
+        unfinished,
+    }
 }
 
 fn inspect_memory(setup: &Setup<'_>) -> Check {

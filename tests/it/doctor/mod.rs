@@ -343,6 +343,28 @@ fn a_model_that_an_env_file_or_the_settings_fix_is_named() {
     );
 }
 
+#[test]
+fn an_env_file_counts_as_gemini_cli_reads_it() {
+    let mut home = Home::installed();
+    home.write(&home.work().join(".env"), "GEMINI_MODEL=gemini-2.5-flash # fast\n");
+    let status = |home: &Home| home.doctor().check("routing.override")["status"].clone();
+    assert_eq!(status(&home), "fail", "Gemini CLI asks whether to trust the folder");
+
+    home.write(&home.work().join(".gemini/.env"), "OTHER=1\n");
+    assert_eq!(status(&home), "ok", "the first file that is found is the only one");
+    fs::remove_file(home.work().join(".gemini/.env")).unwrap();
+
+    home.set("GEMINI_MODEL", "auto");
+    assert_eq!(status(&home), "ok", "the environment goes before the file");
+    home.set("GEMINI_MODEL", "");
+    assert_eq!(status(&home), "ok", "even if it is empty");
+
+    let mut home = Home::installed();
+    home.write(&home.work().join(".env"), "GEMINI_MODEL=gemini-2.5-flash\n");
+    home.set("GEMINI_CLI_TRUST_WORKSPACE", "false");
+    assert_eq!(status(&home), "ok", "in a folder that is not trusted it does not count");
+}
+
 /// What the loader of Linux says.
 #[cfg(target_os = "linux")]
 const NO_VULKAN: &str = "error while loading shared libraries: libvulkan.so.1: cannot open shared object file: No such \
