@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::setup::{self, Check, Choices, Examination, Extras, Setup, State, Status};
+use gem_setup::setup::{self, Check, Choices, Examination, Extras, Fix, Setup, State, Status};
 use serde_json::json;
 
 use super::args::DoctorArgs;
@@ -43,13 +43,14 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
         if let Some(failure) = unreadable {
             // What was chosen cannot be mended by choosing the defaults.
             let mut check = records_fault(&failure);
+            setup::defer(&mut examination.checks, check.id);
             check.detail += "; the other checks go by the defaults";
             examination.checks.insert(0, check);
             if fix {
                 outcome = Err(failure);
             }
         } else if fix && !examination.unfinished.is_empty() {
-            let done = setup::install(&mut setup, &events).await;
+            let done = setup::repair(&mut setup, &events).await;
             outcome = done.error.map_or(Ok(()), Err);
             examination = setup::examine(&setup, extras).await;
         }
@@ -82,7 +83,7 @@ fn unexamined(failure: &Failure) -> Examination {
 
 fn records_fault(failure: &Failure) -> Check {
     let fix = failure.hint.as_deref().unwrap_or("see `gem-setup doctor --help`");
-    Check::fail(RECORDS.0, RECORDS.1, &failure.message, fix)
+    Check::fail(RECORDS.0, RECORDS.1, &failure.message, Fix::by_hand(fix))
 }
 
 fn status_of(examination: &Examination) -> ExitCode {

@@ -8,12 +8,14 @@ use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::SafeUrl;
 use gem_setup::runtime::terms::How;
 use gem_setup::settings::Destination;
-use gem_setup::setup::{self, Choices, Setup, State};
+use gem_setup::setup::{self, Choices, Setup, State, Verdict};
 
 use super::args::{InstallArgs, ScopeChoice};
 use super::layers::Origin;
 use super::session::{Session, or_recorded, runtime_of};
 use crate::report::{Events, Printer, Terminal};
+
+const NOTHING_CHANGED: &str = "Everything is in place; nothing changed.";
 
 /// Converges the machine, or says what would be done.
 pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
@@ -27,13 +29,22 @@ pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Ori
             } else {
                 setup::install(&mut setup, &events).await
             };
-            outcome.error.map_or(Ok(()), Err)
+            outcome.error.map_or(Ok(()), Err)?;
+            if args.dry_run {
+                return Ok(None);
+            }
+            let verdict = setup::verdict(&mut setup).await;
+            Ok(Some((verdict, setup::next_steps(&setup))))
         })
     });
     if let Err(failure) = &outcome {
         events.cut_off(failure);
     }
-    Ok(conclude(printer, &events, outcome.err().as_ref(), args.dry_run))
+    Ok(match outcome {
+        Ok(None) => conclude_plan(printer, &events),
+        Ok(Some((verdict, next_steps))) => conclude(printer, &events, &verdict, &next_steps),
+        Err(failure) => fail(printer, &events, &failure),
+    })
 }
 
 fn prepare<'s>(
@@ -65,11 +76,7 @@ fn prepare<'s>(
             .printer
             .remark(&format!("as installed before: {}", recorded.join(" ")));
     }
-    let setup = session.setup(choices, &network, target, events, terminal)?;
-    if let Some(caution) = setup::caution(&setup) {
-        session.printer.remark(&format!("warning: {caution}"));
-    }
-    Ok(setup)
+    session.setup(choices, &network, target, events, terminal)
 }
 
 /// What the options say, and where they say nothing, what is recorded.
@@ -163,24 +170,74 @@ pub(crate) const fn destination(scope: ScopeChoice) -> Destination {
     }
 }
 
-/// Tells how it ended; the exit status is the failure's.
-fn conclude(printer: &Printer, events: &Events<'_>, failure: Option<&Failure>, is_plan: bool) -> ExitCode {
+fn conclude_plan(printer: &Printer, events: &Events<'_>) -> ExitCode {
     let changed = events.changed();
-    events.result(&changed, failure);
-    if let Some(failure) = failure {
-        printer.failure(failure);
-        return ExitCode::from(failure.kind.exit_status());
-    }
+    events.result(&changed, None);
     if !printer.json() {
-        printer.line(&match (changed.is_empty(), is_plan) {
-            (true, _) => "Everything is in place; nothing changed.".to_owned(),
-            (false, true) => format!(
+        printer.line(&match changed.is_empty() {
+            true => NOTHING_CHANGED.to_owned(),
+            false => format!(
                 "{} steps would change something: {}.",
                 changed.len(),
                 changed.join(", ")
             ),
-            (false, false) => format!("Local model routing is set up; changed: {}.", changed.join(", ")),
         });
     }
     ExitCode::SUCCESS
+}
+
+fn fail(printer: &Printer, events: &Events<'_>, failure: &Failure) -> ExitCode {
+    events.result(&events.changed(), Some(failure));
+    printer.failure(failure);
+    ExitCode::from(failure.kind.exit_status())
+}
+
+/// Says whether routing works now; the exit status is that of what keeps it from working.
+fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_steps: &[String]) -> ExitCode {
+    let changed = events.changed();
+    let failure = verdict.failure();
+    events.verdict(&changed, &verdict.options(), failure.as_ref());
+    if printer.json() {
+        if let Some(failure) = &failure {
+            printer.failure(failure);
+        }
+    } else {
+        tell(printer, verdict, &changed);
+        if failure.is_none() {
+            printer.remark("\nWhat to do next:");
+            for step in next_steps {
+                printer.remark(&format!("  {step}"));
+            }
+        }
+    }
+    failure.map_or(ExitCode::SUCCESS, |failure| ExitCode::from(failure.kind.exit_status()))
+}
+
+fn tell(printer: &Printer, verdict: &Verdict, changed: &[&str]) {
+    let changes = match changed {
+        [] => "nothing changed".to_owned(),
+        changed => format!("changed: {}", changed.join(", ")),
+    };
+    printer.line(&match (verdict.faults.len(), verdict.left_out.is_empty()) {
+        (0, true) if changed.is_empty() => NOTHING_CHANGED.to_owned(),
+        (0, true) => format!("Local model routing is set up; {changes}."),
+        (0, false) => format!("Local model routing does not work yet, because options left steps out; {changes}."),
+        (1, _) => format!("Local model routing does not work: 1 fault remains; {changes}."),
+        (faults, _) => format!("Local model routing does not work: {faults} faults remain; {changes}."),
+    });
+    if verdict.is_untried {
+        printer.line("No prompt was sent to try it (--no-smoke).");
+    }
+    let left_out = verdict.left_out.iter().map(|(check, option)| (check, Some(*option)));
+    for (check, option) in verdict.faults.iter().map(|check| (check, None)).chain(left_out) {
+        let mark = match option {
+            Some(_) => printer.out().dim("left out"),
+            None => printer.out().bad("FAIL"),
+        };
+        let option = option.map_or_else(String::new, |option| format!(" ({option})"));
+        printer.line(&format!("  {mark} {}: {}{option}", check.id, check.detail));
+        if let Some(fix) = &check.fix {
+            printer.line(&format!("    {} {fix}", printer.out().dim("fix:")));
+        }
+    }
 }

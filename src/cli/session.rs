@@ -13,7 +13,7 @@ use gem_setup::fetch::{Fetcher, Network};
 use gem_setup::layout::Layout;
 use gem_setup::lock::Lock;
 use gem_setup::runtime::{RuntimeName, litert_lm};
-use gem_setup::setup::{Choices, Listing, Setup, State};
+use gem_setup::setup::{self, Choices, Listing, Setup, State};
 
 use super::args::{NetworkArgs, RuntimeChoice};
 use crate::report::{Events, Printer, Terminal};
@@ -118,6 +118,7 @@ impl Session<'_> {
             environment: &self.environment,
             program: self.program()?,
             config: self.config.clone(),
+            globals: self.globals(target),
             target,
             catalog: self.catalog(choices.catalog.as_ref())?,
             choices,
@@ -127,6 +128,22 @@ impl Session<'_> {
             ask: terminal,
             listing: Listing::default(),
         })
+    }
+
+    /// The global options that name home and configuration file, as far as they stand on the command line.
+    fn globals(&self, target: Target) -> String {
+        let is_given = |name: &str| {
+            self.args.iter().filter_map(|arg| arg.to_str()).any(|arg| {
+                let rest = arg.strip_prefix(name);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            })
+        };
+        let home = is_given("--home").then(|| ("--home", self.layout.home()));
+        let config = self.config.as_deref().filter(|_| is_given("--config"));
+        let given = home.into_iter().chain(config.map(|file| ("--config", file)));
+        given
+            .map(|(name, path)| format!(" {name} {}", setup::quoted(target.os, &path.to_string_lossy())))
+            .collect()
     }
 
     /// The right to change the home; whoever has it is waited for for a while.

@@ -36,6 +36,11 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
             )?;
             remember(session, &applied)?;
             tell(session.printer, &applied);
+            for (_, failure) in settings::load(&places, &session.environment).refused() {
+                let hint = failure.hint.as_deref().unwrap_or("correct the file");
+                let text = format!("warning: Gemini CLI does not start: {}; {hint}", failure.message);
+                session.printer.remark(&text);
+            }
             Ok(ExitCode::SUCCESS)
         }
         SettingsAction::Remove { scope } => {
@@ -95,6 +100,9 @@ fn tell(printer: &Printer, applied: &Applied) {
     } else {
         for file in &applied.files {
             printer.line(&format!("wrote {}", file.path.display()));
+            for removed in &file.removed {
+                printer.line(&format!("  removed {removed}, which Gemini CLI refuses"));
+            }
             for change in &file.changes {
                 printer.line(&format!("  {} = {}", change.key, change.to));
             }

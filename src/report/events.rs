@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use gem_setup::error::{Failure, Kind};
 use gem_setup::progress::Progress;
-use gem_setup::setup::{Observer, StepId, StepState};
+use gem_setup::setup::{Check, Observer, StepId, StepState};
 use serde::Serialize;
 
 use super::Printer;
@@ -41,6 +41,9 @@ enum Event<'a> {
     Result {
         ok: bool,
         changed: &'a [&'a str],
+        /// The options that left something out which is not there.
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        left_out: &'a [&'a str],
         error: Option<ErrorBody<'a>>,
     },
 }
@@ -114,10 +117,16 @@ impl<'a> Events<'a> {
 
     /// The last event.
     pub(crate) fn result(&self, changed: &[&str], error: Option<&Failure>) {
+        self.verdict(changed, &[], error);
+    }
+
+    /// The last event of an installation; `left_out` are the options that left something out.
+    pub(crate) fn verdict(&self, changed: &[&str], left_out: &[&str], error: Option<&Failure>) {
         if self.json {
             self.printer.json_line(&Event::Result {
                 ok: error.is_none(),
                 changed,
+                left_out,
                 error: error.map(|failure| ErrorBody {
                     kind: failure.kind,
                     message: &failure.message,
@@ -144,6 +153,15 @@ impl Observer for Events<'_> {
         steps.push((id, state));
         drop(steps);
         self.step_named(id.as_str(), state, detail);
+    }
+
+    fn foresee(&self, fault: &Check) {
+        let fix = fault.fix.as_ref().map_or_else(String::new, |fix| format!("; {fix}"));
+        let text = format!("after this, routing will still not work: {}{fix}", fault.detail);
+        self.bars.around(|| {
+            self.printer
+                .remark(&format!("{}: {text}", self.printer.err().doubtful("warning")))
+        });
     }
 }
 

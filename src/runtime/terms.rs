@@ -76,7 +76,11 @@ impl Explain for Error {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("check the file's permissions, or move it away and accept the terms again".to_owned())
+        let hint = match self {
+            Self::Parse { .. } => "run `gem-setup doctor --fix --accept-terms`, which sets it aside",
+            Self::Read { .. } | Self::Write { .. } => "check the file's permissions",
+        };
+        Some(hint.to_owned())
     }
 }
 
@@ -110,6 +114,23 @@ impl Terms {
             path: path.to_owned(),
             source,
         })
+    }
+
+    /// As [`Self::read`]; a file that does not parse is renamed to `….broken`, and the record starts empty.
+    ///
+    /// # Errors
+    /// When the file is there but cannot be read or renamed.
+    pub fn read_or_set_aside(path: &Path) -> Result<Self, Error> {
+        match Self::read(path) {
+            Err(Error::Parse { .. }) => {
+                std::fs::rename(path, path.with_extension("json.broken")).map_err(|source| Error::Write {
+                    path: path.to_owned(),
+                    source,
+                })?;
+                Ok(Self::default())
+            }
+            read => read,
+        }
     }
 
     /// Whether everything that `model` asks for today was accepted.

@@ -10,6 +10,7 @@ use super::error::Error;
 use super::expand::Variables;
 use super::read::{self, JSON_WITH_COMMENTS};
 use super::router::Key;
+use super::strict;
 
 /// One key that an edit changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ impl KeyChange {
 pub(super) struct Edited {
     pub(super) text: String,
     pub(super) changes: Vec<KeyChange>,
+    /// The marks that were removed because Gemini CLI refuses them.
+    pub(super) removed: Vec<String>,
     /// The dotted names of the objects that were not there, the outermost first.
     pub(super) created: Vec<String>,
 }
@@ -42,14 +45,15 @@ pub(super) struct Edited {
 pub(super) const EMPTY: &str = "{}\n";
 
 /// Gives each key its value in `text`, the content of `path`. A key whose value is already the same once `variables` are
-/// replaced keeps its text.
+/// replaced keeps its text. Marks without meaning that Gemini CLI refuses are removed.
 pub(super) fn assign(
     path: &Path,
     text: &str,
     values: &[(Key, Value)],
     variables: Variables<'_>,
 ) -> Result<Edited, Error> {
-    let tree = Tree::parse(path, text)?;
+    let cleaned = clean(path, text)?;
+    let tree = Tree::parse(path, &cleaned.text)?;
     let mut changes = Vec::new();
     let mut created = Vec::new();
     for (key, value) in values {
@@ -74,7 +78,37 @@ pub(super) fn assign(
             .iter()
             .for_each(|change| put(expected, change.key.path(), &change.to));
     })?;
-    Ok(Edited { text, changes, created })
+    Ok(Edited {
+        text,
+        changes,
+        removed: cleaned.removed,
+        created,
+    })
+}
+
+/// `text`, the content of `path`, as Gemini CLI accepts it.
+fn clean(path: &Path, text: &str) -> Result<strict::Cleaned, Error> {
+    // What does not parse even with those marks is an error of its own.
+    let before = read::parse(path, text)?;
+    if before.refused.is_none() {
+        return Ok(strict::Cleaned {
+            text: text.to_owned(),
+            removed: Vec::new(),
+        });
+    }
+    let cleaned = strict::clean(text);
+    let after = read::parse(path, &cleaned.text)?;
+    if let Some(refusal) = after.refused {
+        return Err(Error::Refused {
+            path: path.to_owned(),
+            refusal,
+        });
+    }
+    if after.value == before.value {
+        Ok(cleaned)
+    } else {
+        Err(Error::Unsafe { path: path.to_owned() })
+    }
 }
 
 /// Takes back `changes` in `text`: a key that still has the value it was given gets its former text, or goes if it had

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::strict::Refusal;
 use crate::error::{Explain, Kind};
 
 /// Why a settings file cannot be used; none of these leaves the file changed.
@@ -33,6 +34,24 @@ pub enum Error {
         column: usize,
         /// What the parser says.
         reason: String,
+    },
+    /// Gemini CLI does not start with the file.
+    #[error("Gemini CLI refuses the settings file `{}`: {refusal}", path.display())]
+    Refused {
+        /// Which file.
+        path: PathBuf,
+        /// Why, and where.
+        refusal: Refusal,
+    },
+    /// Gemini CLI does not start with the folders' trust.
+    #[error("Gemini CLI refuses `{}`: the trust of `{folder}` is {level}", path.display())]
+    TrustLevel {
+        /// Which file.
+        path: PathBuf,
+        /// The folder, as the file names it.
+        folder: String,
+        /// What the file says of it, as JSON.
+        level: String,
     },
     /// Something other than an object stands where the router's keys must go.
     #[error(
@@ -106,6 +125,8 @@ impl Error {
             Self::Read { path, .. }
             | Self::Directory { path }
             | Self::Parse { path, .. }
+            | Self::Refused { path, .. }
+            | Self::TrustLevel { path, .. }
             | Self::NotAnObject { path, .. }
             | Self::Write { path, .. }
             | Self::Delete { path, .. }
@@ -132,9 +153,17 @@ impl Explain for Error {
                 "move the directory `{}` away, then run the command again",
                 path.display()
             ),
-            Self::Parse { path, line, .. } => {
+            Self::Parse { path, line, .. }
+            | Self::Refused {
+                path,
+                refusal: Refusal { line, .. },
+            } => {
                 format!("correct line {line} of `{}`; nothing in it was changed", path.display())
             }
+            Self::TrustLevel { path, folder, .. } => format!(
+                "set `{folder}` to TRUST_FOLDER, TRUST_PARENT or DO_NOT_TRUST in `{}`",
+                path.display()
+            ),
             Self::NotAnObject { path, key, line, .. } if key.is_empty() => {
                 format!(
                     "put the settings in `{}` between braces (line {line}); nothing in it was changed",

@@ -12,6 +12,7 @@ mod read;
 mod remove;
 mod router;
 mod scope;
+mod strict;
 mod trust;
 mod write;
 
@@ -24,5 +25,6 @@ pub use read::{Content, Document, ScopeFile, Settings, load};
 pub use remove::{Outcome, Removed, clear, remove};
 pub use router::{Effective, Key, Malformed, Origin, Router, Setting};
 pub use scope::{Places, Scope};
+pub use strict::Refusal;
 pub use trust::Trust;
 pub use write::{Applied, AppliedFile, Destination, FilePlan, Plan, RouterValues, apply, plan};

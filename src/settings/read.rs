@@ -14,10 +14,12 @@ use serde_json::Value;
 use super::error::Error;
 use super::expand::Variables;
 use super::scope::{Places, Scope};
+use super::strict::{self, Refusal};
 use super::trust::Trust;
 use crate::environment::Environment;
+use crate::error::Failure;
 
-const BYTE_ORDER_MARK: char = '\u{feff}';
+pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// JSON with comments and trailing commas, and nothing more.
 pub(super) const JSON_WITH_COMMENTS: ParseOptions = ParseOptions {
@@ -72,9 +74,8 @@ pub struct Document {
     /// The settings, an object, with references to environment variables replaced.
     #[serde(skip)]
     pub value: Value,
-    /// Why Gemini CLI refuses to start with this file although it is read here: it knows no byte order mark and no
-    /// trailing commas.
-    pub refused: Option<String>,
+    /// Why Gemini CLI refuses to start with this file although it is read here.
+    pub refused: Option<Refusal>,
 }
 
 /// Reads every scope's file at `places`.
@@ -111,6 +112,24 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Why Gemini CLI does not start with these files: each that cannot be used, and each that it alone refuses.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(PathBuf, Failure)> {
+        let refused = self.scopes.iter().filter_map(|file| match &file.content {
+            Content::Parsed(document) => Some(Error::Refused {
+                path: file.path.clone(),
+                refusal: document.refused.clone()?,
+            }),
+            Content::Absent | Content::Broken(_) => None,
+        });
+        let unusable = self.errors().map(|error| (error.path().to_owned(), Failure::of(error)));
+        unusable
+            .chain(refused.map(|error| (error.path().to_owned(), Failure::of(&error))))
+            .collect()
+    }
+}
+
 impl ScopeFile {
     /// The settings, if there are any.
     pub(super) fn value(&self) -> Option<&Value> {
@@ -139,7 +158,12 @@ pub(super) fn read(path: &Path, variables: Option<Variables<'_>>) -> Content {
         Ok(None) => return Content::Absent,
         Err(error) => return Content::Broken(error),
     };
-    match parse(path, &text) {
+    interpret(path, &text, variables)
+}
+
+/// What `text` is as the content of the settings file `path`.
+pub(super) fn interpret(path: &Path, text: &str, variables: Option<Variables<'_>>) -> Content {
+    match parse(path, text) {
         Ok(mut document) => {
             if let Some(variables) = variables {
                 variables.expand_all(&mut document.value);
@@ -167,30 +191,36 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, Error> {
     };
     String::from_utf8(bytes).map(Some).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
+        let is_utf16 = matches!(error.as_bytes(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
         let before = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
         let (line, column) = position(&before);
         Error::Parse {
             path: path.to_owned(),
             line,
             column,
-            reason: "a byte that is not valid UTF-8".to_owned(),
+            reason: if is_utf16 {
+                "the file is UTF-16 where UTF-8 is expected"
+            } else {
+                "a byte that is not valid UTF-8"
+            }
+            .to_owned(),
         }
     })
 }
 
-/// Parses `text`, the content of `path`.
+/// Parses `text`, the content of `path`, byte order mark included.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Document, Error> {
-    let (mark, text) = split_mark(text);
+    let (_, unmarked) = split_mark(text);
     let value: Option<Value> =
-        jsonc_parser::parse_to_serde_value(text, &JSON_WITH_COMMENTS).map_err(|error| parse_error(path, &error))?;
+        jsonc_parser::parse_to_serde_value(unmarked, &JSON_WITH_COMMENTS).map_err(|error| parse_error(path, &error))?;
     match value {
         Some(value @ Value::Object(_)) => Ok(Document {
             value,
-            refused: refusal(mark, text),
+            refused: strict::refusal(text),
         }),
-        Some(other) => Err(not_an_object(path, "", type_name(&other), locate(text, &[]))),
+        Some(other) => Err(not_an_object(path, "", type_name(&other), locate(unmarked, &[]))),
         None => {
-            let (line, column) = position(text);
+            let (line, column) = position(unmarked);
             Err(Error::Parse {
                 path: path.to_owned(),
                 line,
@@ -205,23 +235,6 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Document, Error> {
 pub(super) fn split_mark(text: &str) -> (&str, &str) {
     text.strip_prefix(BYTE_ORDER_MARK)
         .map_or(("", text), |rest| text.split_at(text.len() - rest.len()))
-}
-
-fn refusal(mark: &str, text: &str) -> Option<String> {
-    if !mark.is_empty() {
-        return Some("it starts with a byte order mark".to_owned());
-    }
-    let strict = ParseOptions {
-        allow_trailing_commas: false,
-        ..JSON_WITH_COMMENTS
-    };
-    let error = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &strict).err()?;
-    Some(format!(
-        "{} (line {}, column {})",
-        reason(&error),
-        error.line_display(),
-        error.column_display()
-    ))
 }
 
 pub(super) fn parse_error(path: &Path, error: &ParseError) -> Error {

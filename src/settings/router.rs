@@ -187,6 +187,18 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The value at `path` in the strongest scope that has one and counts.
+    #[must_use]
+    pub fn effective(&self, path: &[&str]) -> Option<&Value> {
+        let counts = |file: &&ScopeFile| file.scope != Scope::Workspace || self.trust.is_trusted();
+        self.scopes.iter().rev().filter(counts).find_map(|file| {
+            let (value, depth) = lookup(file.value()?, path)?;
+            (depth == path.len()).then_some(value)
+        })
+    }
+}
+
 fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }

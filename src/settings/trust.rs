@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::Error;
-use super::read::{Content, read};
+use super::read::{Content, Document, read};
 use super::scope::{Places, comparable};
 use crate::environment::Environment;
 
@@ -54,12 +54,30 @@ impl Trust {
         match read(&places.trusted_folders, None) {
             Content::Absent => Self::Unknown,
             Content::Broken(error) => Self::Broken(error),
+            Content::Parsed(Document {
+                refused: Some(refusal), ..
+            }) => Self::Broken(Error::Refused {
+                path: places.trusted_folders.clone(),
+                refusal,
+            }),
             Content::Parsed(document) => Self::by_rules(places, &document.value),
         }
     }
 
     /// The rule with the longest path that covers the current directory decides.
     fn by_rules(places: &Places, rules: &Value) -> Self {
+        let unknown = rules
+            .as_object()
+            .into_iter()
+            .flatten()
+            .find(|(_, level)| !matches!(level.as_str(), Some("TRUST_FOLDER" | "TRUST_PARENT" | "DO_NOT_TRUST")));
+        if let Some((folder, level)) = unknown {
+            return Self::Broken(Error::TrustLevel {
+                path: places.trusted_folders.clone(),
+                folder: folder.clone(),
+                level: level.to_string(),
+            });
+        }
         let folder = comparable(places.os, &places.workspace_dir);
         rules
             .as_object()
@@ -169,6 +187,18 @@ mod tests {
             Trust::Refused
         ));
         assert!(ruled(&[("a", "DO_NOT_TRUST"), ("a/b", "TRUST_FOLDER")]).is_trusted());
+    }
+
+    #[test]
+    fn rules_that_gemini_cli_refuses_are_broken() {
+        for text in [
+            "{\"/x\": \"TRUST_FOLDER\",}",
+            "{\"/x\": \"trust_folder\"}",
+            "{\"/x\": 1}",
+        ] {
+            let trust = trust(&[], true, Some(&|_| text.to_owned()));
+            assert!(matches!(&trust, Trust::Broken(_)), "{text}: {trust:?}");
+        }
     }
 
     #[test]

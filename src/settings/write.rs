@@ -12,7 +12,7 @@ use super::backup::back_up;
 use super::edit::{self, KeyChange};
 use super::error::Error;
 use super::expand::Variables;
-use super::read::read_text;
+use super::read::{self, Settings, read_text};
 use super::router::Key;
 use super::scope::{Places, Scope};
 use crate::catalog::Sha256;
@@ -76,6 +76,8 @@ pub struct FilePlan {
     pub creates_file: bool,
     /// What would change in it.
     pub changes: Vec<KeyChange>,
+    /// Marks that would be removed because Gemini CLI refuses them, each described.
+    pub removed: Vec<String>,
     /// Objects that would be created around the keys.
     #[serde(skip)]
     created: Vec<String>,
@@ -101,6 +103,9 @@ pub struct AppliedFile {
     pub path: PathBuf,
     /// What was changed in it.
     pub changes: Vec<KeyChange>,
+    /// The marks that were removed because Gemini CLI refuses them, each described.
+    #[serde(default)]
+    pub removed: Vec<String>,
     /// The objects that were created around the keys, dotted, the outermost first.
     pub created: Vec<String>,
     /// Whether the file's directory was created with it.
@@ -116,7 +121,8 @@ pub struct AppliedFile {
 /// Finds out what [`apply`] would change, changing nothing.
 ///
 /// # Errors
-/// When a file cannot be read, does not parse, or has something other than an object where the keys must go.
+/// When a file cannot be read, does not parse, holds what Gemini CLI refuses and nobody can remove without loss, or has
+/// something other than an object where the keys must go.
 pub fn plan(
     places: &Places,
     environment: &Environment,
@@ -165,15 +171,18 @@ fn plan_file(
 ) -> Result<Option<FilePlan>, Error> {
     let before = read_text(path)?;
     let edited = edit::assign(path, before.as_deref().unwrap_or(edit::EMPTY), values, variables)?;
-    Ok((!edited.changes.is_empty()).then(|| FilePlan {
-        scope,
-        path: path.to_owned(),
-        creates_file: before.is_none(),
-        changes: edited.changes,
-        created: edited.created,
-        before,
-        after: edited.text,
-    }))
+    Ok(
+        (!edited.changes.is_empty() || !edited.removed.is_empty()).then(|| FilePlan {
+            scope,
+            path: path.to_owned(),
+            creates_file: before.is_none(),
+            changes: edited.changes,
+            removed: edited.removed,
+            created: edited.created,
+            before,
+            after: edited.text,
+        }),
+    )
 }
 
 impl Plan {
@@ -181,6 +190,19 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// The settings as they will be once the plan is carried out.
+    #[must_use]
+    pub fn preview(&self, places: &Places, environment: &Environment) -> Settings {
+        let mut settings = read::load(places, environment);
+        for file in &self.files {
+            if let Some(found) = settings.scopes.iter_mut().find(|found| found.path == file.path) {
+                let variables = Variables::new(environment, places.os);
+                found.content = read::interpret(&file.path, &file.after, Some(variables));
+            }
+        }
+        settings
     }
 
     /// Does what is planned: all of it, or nothing.
@@ -220,6 +242,7 @@ impl FilePlan {
             scope: self.scope,
             path: self.path.clone(),
             changes: self.changes.clone(),
+            removed: self.removed.clone(),
             created: self.created.clone(),
             created_dir,
             before: self.before.as_deref().map(hash),
@@ -280,6 +303,7 @@ impl AppliedFile {
                 None => self.changes.push(change),
             }
         }
+        self.removed.extend(later.removed);
         let created = later.created.into_iter().filter(|name| !self.created.contains(name));
         let created: Vec<_> = created.collect();
         self.created.extend(created);

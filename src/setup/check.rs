@@ -1,6 +1,10 @@
 //! One thing that was looked at, and how it stands: what `doctor` prints and what `install` decides by.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::step::StepId;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -28,7 +32,94 @@ pub struct Check {
     /// What was found, with path, port or value.
     pub detail: String,
     /// What to do, where something is to be done.
-    pub fix: Option<String>,
+    pub fix: Option<Fix>,
+    /// The step of `install` that the check belongs to.
+    #[serde(skip)]
+    pub step: Option<StepId>,
+}
+
+/// What to do about a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fix {
+    /// A gem-setup command that works on this very machine; afterwards the check passes.
+    Command(Command),
+    /// Something that only a person can do or decide, in words.
+    ByHand(String),
+}
+
+/// A gem-setup command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Its arguments, as a shell takes them.
+    pub args: String,
+    /// What a person can do instead, if anything.
+    pub or: Option<String>,
+}
+
+/// The arguments of the command that repairs whatever `install` manages.
+const REPAIR: &str = "doctor --fix";
+
+impl Fix {
+    /// Runs `gem-setup` with `args`.
+    pub fn run(args: impl Into<String>) -> Self {
+        Self::Command(Command {
+            args: args.into(),
+            or: None,
+        })
+    }
+
+    /// Runs `gem-setup` with `args`, or does what `otherwise` says.
+    pub fn run_or(args: impl Into<String>, otherwise: impl Into<String>) -> Self {
+        Self::Command(Command {
+            args: args.into(),
+            or: Some(otherwise.into()),
+        })
+    }
+
+    /// Repairs whatever `install` manages.
+    pub fn repair() -> Self {
+        Self::run(REPAIR)
+    }
+
+    /// As [`Self::repair`]; the model's terms are accepted on the way.
+    pub fn repair_accepting() -> Self {
+        Self::run(format!("{REPAIR} --accept-terms"))
+    }
+
+    /// Only a person can.
+    pub fn by_hand(what: impl Into<String>) -> Self {
+        Self::ByHand(what.into())
+    }
+
+    /// The arguments of the command, if it is one.
+    #[must_use]
+    pub fn args(&self) -> Option<&str> {
+        match self {
+            Self::Command(command) => Some(&command.args),
+            Self::ByHand(_) => None,
+        }
+    }
+
+    /// Whether this is [`Self::repair`], with or without terms.
+    pub(super) fn is_repair(&self) -> bool {
+        self.args().is_some_and(|args| args.starts_with(REPAIR))
+    }
+}
+
+impl fmt::Display for Fix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(Command { args, or: None }) => write!(f, "run `gem-setup {args}`"),
+            Self::Command(Command { args, or: Some(or) }) => write!(f, "run `gem-setup {args}`, or {or}"),
+            Self::ByHand(what) => f.write_str(what),
+        }
+    }
+}
+
+impl Serialize for Fix {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl Check {
@@ -39,6 +130,7 @@ impl Check {
             title,
             detail,
             fix: None,
+            step: None,
         }
     }
 
@@ -53,20 +145,23 @@ impl Check {
     }
 
     /// Works, but should be known; `fix` says what to do about it.
-    pub fn warn(id: &'static str, title: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub fn warn(id: &'static str, title: &'static str, detail: impl Into<String>, fix: Fix) -> Self {
         Self::new(id, title, Status::Warn, detail.into()).with_fix(fix)
     }
 
-    /// Keeps routing from working; `fix` mends it.
-    pub fn fail(id: &'static str, title: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+    /// Keeps routing from working; `fix` says what to do about it.
+    pub fn fail(id: &'static str, title: &'static str, detail: impl Into<String>, fix: Fix) -> Self {
         Self::new(id, title, Status::Fail, detail.into()).with_fix(fix)
     }
 
-    fn with_fix(mut self, fix: impl Into<String>) -> Self {
-        self.fix = Some(fix.into());
+    fn with_fix(mut self, fix: Fix) -> Self {
+        self.fix = Some(fix);
         self
     }
-}
 
-/// The command that mends whatever `install` manages.
-pub(super) const REINSTALL: &str = "run `gem-setup doctor --fix`";
+    /// Whether the check keeps routing from working.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.status == Status::Fail
+    }
+}

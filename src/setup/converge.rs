@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::check::Check;
+use super::doctor::inspect_override;
 use super::state::State;
 use super::step::{Condition, Inspection, StepId, StepState};
-use super::{Setup, steps};
+use super::{Setup, advice, steps, verdict};
 use crate::error::{Failure, Kind};
 use crate::lock::{self, Lock};
 use crate::runtime::terms::{How, Terms, in_words};
@@ -13,6 +15,9 @@ use crate::runtime::terms::{How, Terms, in_words};
 pub trait Observer: Sync {
     /// Step `id` ended as `state`; `detail` says what was found or done.
     fn step(&self, id: StepId, state: StepState, detail: &str);
+
+    /// `fault` will keep routing from working whatever is installed; told before anything is.
+    fn foresee(&self, fault: &Check);
 }
 
 /// How an installation ended.
@@ -28,11 +33,14 @@ pub struct Outcome {
 /// have been accepted.
 pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome {
     let mut found = inspect_all(setup).await;
+    let is_needed = setup.choices.force || found.iter().any(|(_, inspection)| is_needed(inspection));
+    if is_needed {
+        foresee(setup, &found).iter().for_each(|fault| observer.foresee(fault));
+    }
     if let Err((at, failure)) = clear_the_way(setup, &mut found) {
         return refuse(observer, &found, at, failure);
     }
-    let is_needed = found.iter().any(|(_, inspection)| is_needed(inspection));
-    if !setup.choices.force && !is_needed && setup.is_on_record() {
+    if !is_needed && setup.is_on_record() {
         return find_in_place(observer, &found);
     }
     let at = first_needed(&found);
@@ -42,6 +50,20 @@ pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome 
     };
     let found = inspect_all(setup).await;
     apply_all(setup, observer, found).await
+}
+
+/// The checks that will fail once all steps are applied, as far as that is known beforehand.
+fn foresee(setup: &Setup<'_>, found: &[(StepId, Inspection)]) -> Vec<Check> {
+    if !setup.is_for_this_machine() {
+        return Vec::new();
+    }
+    let mut faults: Vec<Check> = found
+        .iter()
+        .flat_map(|(_, inspection)| inspection.remaining.clone())
+        .collect();
+    faults.extend([inspect_override(setup)].into_iter().filter(Check::has_failed));
+    faults.iter_mut().for_each(|fault| advice::finish(setup, fault));
+    faults
 }
 
 /// What the step `at` fails with where the home takes no lock: if it is about the settings, they cannot be written.
@@ -57,7 +79,7 @@ fn unlocked(at: StepId, error: lock::Error) -> Failure {
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Takes the lock for the step `at` and reads the state again: whoever had the lock before may have changed anything.
-async fn take_over(setup: &mut Setup<'_>, at: StepId) -> Result<Lock, Failure> {
+pub(super) async fn take_over(setup: &mut Setup<'_>, at: StepId) -> Result<Lock, Failure> {
     let lock = Lock::acquire(&setup.layout.lock_file(), LOCK_PATIENCE).await;
     let lock = lock.map_err(|error| unlocked(at, error))?;
     setup.state = State::read(&setup.layout.state_file())?.unwrap_or_default();
@@ -91,6 +113,8 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> Outcome {
         changed: Vec::new(),
         error: None,
     };
+    let faults = foresee(setup, &found);
+    faults.iter().for_each(|fault| observer.foresee(fault));
     for (id, inspection) in found {
         if let Some(failure) = inspection.blocked {
             observer.step(id, StepState::Failed, &failure.message);
@@ -117,6 +141,9 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> Outcome {
             outcome.changed.push(id);
             observer.step(id, StepState::Changed, &format!("would {todo}"));
         }
+    }
+    if outcome.error.is_none() {
+        outcome.error = verdict::failure("routing would not work after this", &faults);
     }
     outcome
 }
@@ -205,7 +232,7 @@ async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(S
         } else {
             steps::inspect(setup, id).await
         };
-        match bring_about(setup, id, inspection).await {
+        match apply_step(setup, id, inspection).await {
             Ok((state, detail)) => {
                 if state == StepState::Changed {
                     outcome.changed.push(id);
@@ -222,7 +249,7 @@ async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(S
 }
 
 /// Applies one step if need be and makes sure that it is in place afterwards.
-async fn bring_about(
+pub(super) async fn apply_step(
     setup: &mut Setup<'_>,
     id: StepId,
     inspection: Inspection,
@@ -260,7 +287,7 @@ fn confirm(id: StepId, inspection: Inspection) -> Result<(), Failure> {
         format!("the step `{id}` was done but is not in place: {detail}"),
     );
     Err(match hint {
-        Some(hint) => failure.with_hint(hint),
+        Some(hint) => failure.with_hint(hint.to_string()),
         None => failure,
     })
 }
@@ -268,7 +295,7 @@ fn confirm(id: StepId, inspection: Inspection) -> Result<(), Failure> {
 /// Puts the acceptance of the chosen model's terms on record.
 pub(super) fn record_terms(setup: &Setup<'_>, how: How) -> Result<(), Failure> {
     let path = setup.layout.terms_file();
-    let mut terms = Terms::read(&path)?;
+    let mut terms = Terms::read_or_set_aside(&path)?;
     terms.accept(&path, &setup.model(), jiff::Timestamp::now(), how)?;
     Ok(())
 }

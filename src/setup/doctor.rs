@@ -1,17 +1,14 @@
 //! `doctor`: every step's inspection, and what else can defeat routing.
 
-use std::path::{Path, PathBuf};
-
-use super::check::{Check, Status};
+use super::check::{Check, Fix, Status};
+use super::env_file::variable;
 use super::step::StepId;
-use super::{Setup, network, smoke, steps};
-use crate::environment::Environment;
+use super::{Setup, advice, client, network, smoke, steps};
 use crate::settings;
 
 const OVERRIDE: (&str, &str) = ("routing.override", "nothing overrides the router");
 const MEMORY: (&str, &str) = ("platform.memory", "memory");
 const GPU: (&str, &str) = ("platform.gpu", "graphics processor");
-const CLIENT: (&str, &str) = ("client.gemini", "Gemini CLI");
 const SMOKE: (&str, &str) = ("server.smoke", "answers to real prompts");
 /// What a 1 GB model and its runtime need to run beside other programs; bytes.
 const MEMORY_NEEDED: u64 = 2_000_000_000;
@@ -30,7 +27,7 @@ pub struct Extras {
 pub struct Examination {
     /// Every check, in order.
     pub checks: Vec<Check>,
-    /// The steps that `install` would apply.
+    /// The steps that have something to repair.
     pub unfinished: Vec<StepId>,
 }
 
@@ -44,33 +41,36 @@ impl Examination {
 
 /// Looks at everything; changes nothing.
 pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
-    let mut examination = Examination {
-        checks: Vec::new(),
-        unfinished: Vec::new(),
-    };
+    let mut found = Vec::with_capacity(StepId::ALL.len());
     for id in StepId::ALL {
-        let inspection = steps::inspect(setup, id).await;
-        if inspection.has_failed() {
-            examination.unfinished.push(id);
-        }
-        examination.checks.extend(inspection.checks);
+        let mut inspection = steps::inspect(setup, id).await;
         if id == StepId::Runtime {
-            examination.checks.push(steps::inspect_loader(setup).await);
+            inspection.checks.push(steps::inspect_loader(setup).await);
         }
+        found.push((id, inspection));
     }
-    examination.checks.extend([
+    let settings = settings::load(&setup.places(), setup.environment);
+    let mut others = vec![
         inspect_memory(setup),
         inspect_gpu(setup),
         inspect_override(setup),
-        inspect_client(setup.environment),
-    ]);
+        client::inspect_program(setup.environment),
+        client::inspect_login(setup, &settings),
+    ];
     if extras.network {
-        examination.checks.extend(network::inspect(setup).await);
+        others.extend(network::inspect(setup).await);
     }
     if extras.smoke {
-        examination.checks.push(inspect_smoke(setup).await);
+        others.push(inspect_smoke(setup).await);
     }
-    examination
+    advice::settle(setup, &mut found, &mut others);
+    let unfinished = found.iter().filter(|(_, inspection)| inspection.is_repairable());
+    let unfinished = unfinished.map(|(id, _)| *id).collect();
+    let checks = found.into_iter().flat_map(|(_, inspection)| inspection.checks);
+    Examination {
+        checks: checks.chain(others).collect(),
+        unfinished,
+    }
 }
 
 fn inspect_memory(setup: &Setup<'_>) -> Check {
@@ -83,7 +83,7 @@ fn inspect_memory(setup: &Setup<'_>) -> Check {
             MEMORY.0,
             MEMORY.1,
             format!("{detail}; the model wants 2 GB"),
-            "use `gem-setup install --runtime builtin` on this machine",
+            Fix::run("install --runtime builtin"),
         );
     }
     Check::ok(MEMORY.0, MEMORY.1, detail)
@@ -109,7 +109,7 @@ fn inspect_gpu(setup: &Setup<'_>) -> Check {
             GPU.0,
             GPU.1,
             detail,
-            "add yourself to the group that owns it, usually `render`",
+            Fix::by_hand("add yourself to the group that owns it, usually `render`"),
         );
     }
     if found.is_empty() {
@@ -119,31 +119,37 @@ fn inspect_gpu(setup: &Setup<'_>) -> Check {
     Check::ok(GPU.0, GPU.1, names.join(", "))
 }
 
-/// Whether anything makes Gemini CLI pass its router by (FACTS section 4: precedence).
-fn inspect_override(setup: &Setup<'_>) -> Check {
-    if let Some(model) = setup.environment.var("GEMINI_MODEL").filter(|model| !routes(model)) {
-        let detail = format!("the variable GEMINI_MODEL is set to `{model}`, so nothing is routed");
-        return Check::fail(OVERRIDE.0, OVERRIDE.1, detail, "unset GEMINI_MODEL");
+/// Whether anything keeps Gemini CLI from using its router (FACTS section 4: precedence).
+pub(super) fn inspect_override(setup: &Setup<'_>) -> Check {
+    let settings = settings::load(&setup.places(), setup.environment);
+    let fail = |detail: String, fix: &str| Check::fail(OVERRIDE.0, OVERRIDE.1, detail, Fix::by_hand(fix));
+    if let Some(found) = variable(setup, &settings, "GEMINI_MODEL") {
+        let model = found.value.trim();
+        return match &found.file {
+            // It goes before `model.name`, which then decides nothing.
+            _ if routes(model) => Check::ok(OVERRIDE.0, OVERRIDE.1, format!("GEMINI_MODEL is `{model}`")),
+            None => fail(
+                format!("the variable GEMINI_MODEL is set to `{model}`, so nothing is routed"),
+                "unset GEMINI_MODEL",
+            ),
+            Some(file) => fail(
+                format!(
+                    "`{}` sets GEMINI_MODEL to `{model}`, so nothing is routed",
+                    file.display()
+                ),
+                "remove GEMINI_MODEL from that file",
+            ),
+        };
     }
-    if let Some((file, model)) = model_in_env_files(setup) {
-        let detail = format!(
-            "`{}` sets GEMINI_MODEL to `{model}`, so nothing is routed",
-            file.display()
-        );
-        return Check::fail(OVERRIDE.0, OVERRIDE.1, detail, "take GEMINI_MODEL out of that file");
-    }
-    let router = settings::load(&setup.places(), setup.environment).router();
+    let router = settings.router();
     if let Some(model) = router.model_name.value.as_deref().filter(|model| !routes(model)) {
         let place = router.model_name.path.unwrap_or_default();
-        let detail = format!(
-            "`model.name` is `{model}` in `{}`, so nothing is routed",
-            place.display()
-        );
-        return Check::fail(
-            OVERRIDE.0,
-            OVERRIDE.1,
-            detail,
-            "take `model.name` out of that file, or set it to `auto`",
+        return fail(
+            format!(
+                "`model.name` is `{model}` in `{}`, so nothing is routed",
+                place.display()
+            ),
+            "remove `model.name` from that file, or set it to `auto`",
         );
     }
     Check::ok(OVERRIDE.0, OVERRIDE.1, "no model is fixed by environment or settings")
@@ -151,40 +157,7 @@ fn inspect_override(setup: &Setup<'_>) -> Check {
 
 /// Whether asking for `model` still leaves the choice to the router.
 fn routes(model: &str) -> bool {
-    model == "auto" || model.starts_with("auto-")
-}
-
-/// Gemini CLI reads variables from the first `.env` it finds: in the current directory or one above it, each time first
-/// in `.gemini`, else in the home.
-fn model_in_env_files(setup: &Setup<'_>) -> Option<(PathBuf, String)> {
-    let above = setup.environment.current_dir().ancestors();
-    let file = above
-        .chain([setup.layout.home()])
-        .flat_map(|dir| [dir.join(".gemini").join(".env"), dir.join(".env")])
-        .find(|file| file.is_file())?;
-    let text = std::fs::read_to_string(&file).ok()?;
-    let model = text.lines().rev().find_map(|line| {
-        let line = line.trim().trim_start_matches("export ");
-        let value = line.strip_prefix("GEMINI_MODEL")?.trim_start().strip_prefix('=')?;
-        Some(value.trim().trim_matches(['"', '\'']).to_owned())
-    })?;
-    (!model.is_empty() && !routes(&model)).then_some((file, model))
-}
-
-fn inspect_client(environment: &Environment) -> Check {
-    match find_program(environment, "gemini") {
-        Some(path) => Check::ok(CLIENT.0, CLIENT.1, path.display().to_string()),
-        None => Check::warn(
-            CLIENT.0,
-            CLIENT.1,
-            "there is no `gemini` on the PATH",
-            "install it with `npm install -g @google/gemini-cli`",
-        ),
-    }
-}
-
-fn find_program(environment: &Environment, name: &str) -> Option<PathBuf> {
-    which::which_in(name, environment.var("PATH"), environment.current_dir() as &Path).ok()
+    model.is_empty() || model == "auto" || model.starts_with("auto-")
 }
 
 async fn inspect_smoke(setup: &Setup<'_>) -> Check {
@@ -199,7 +172,7 @@ async fn inspect_smoke(setup: &Setup<'_>) -> Check {
             Check::ok(SMOKE.0, SMOKE.1, probes.join(", "))
         }
         Err(failure) => {
-            let fix = failure.hint.unwrap_or_default();
+            let fix = Fix::by_hand(failure.hint.unwrap_or_default());
             Check::fail(SMOKE.0, SMOKE.1, failure.message, fix)
         }
     }

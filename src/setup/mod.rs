@@ -1,16 +1,21 @@
 //! Converges a machine to "routing works": the steps, their inspection, their application (ARCHITECTURE).
 
+mod advice;
 mod bundle;
 mod bundled_model;
 mod check;
+mod client;
 mod converge;
 mod doctor;
+mod env_file;
 mod network;
+mod repair;
 mod smoke;
 mod state;
 mod step;
 mod steps;
 mod uninstall;
+mod verdict;
 
 use std::path::{Path, PathBuf};
 
@@ -19,15 +24,19 @@ use gem_platform::{Os, Target};
 use tokio::sync::Mutex;
 use url::Url;
 
+pub use advice::defer;
 pub use bundle::{Bundle, BundleRequest, BundledFile, create_bundle};
-pub use check::{Check, Status};
+pub use check::{Check, Command, Fix, Status};
+pub use client::next_steps;
 pub use converge::{Observer, Outcome, install, plan, pull};
 pub use doctor::{Examination, Extras, examine};
+pub use repair::repair;
 pub use smoke::{Probe, Smoke, smoke};
 pub use state::{PlacedFile, SmokeRecord, State};
 pub use step::{Condition, Inspection, StepId, StepState};
-pub use steps::{FOREGROUND, KEEPER, caution};
+pub use steps::{FOREGROUND, KEEPER};
 pub use uninstall::{Uninstalled, uninstall};
+pub use verdict::{Verdict, verdict};
 
 use crate::catalog::{Catalog, Model};
 use crate::environment::Environment;
@@ -122,6 +131,8 @@ pub struct Setup<'a> {
     pub program: PathBuf,
     /// The configuration file that was given, by which the server goes too.
     pub config: Option<PathBuf>,
+    /// The global options that an advised command needs, with a space before each; empty where the defaults hold.
+    pub globals: String,
     /// For which platform.
     pub target: Target,
     /// What can be installed.
@@ -256,6 +267,12 @@ impl Setup<'_> {
         format!("{runtime} {} {model} {port}", self.version().unwrap_or("-"))
     }
 
+    /// Whether a smoke test of this combination has passed.
+    fn is_tried(&self) -> bool {
+        let record = self.state.smoke.as_ref();
+        record.is_some_and(|record| record.subject == self.subject())
+    }
+
     /// What Gemini CLI's settings should say.
     #[must_use]
     pub fn router_values(&self) -> RouterValues {
@@ -322,6 +339,19 @@ impl Setup<'_> {
     pub fn record(&mut self) -> Result<(), Failure> {
         self.state = self.chosen();
         Ok(self.state.write(&self.layout.state_file())?)
+    }
+}
+
+/// `value` as one word of a shell's command line.
+#[must_use]
+pub fn quoted(os: Os, value: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+,@%".contains(c) || (c == '\\' && os == Os::Windows);
+    if !value.is_empty() && value.chars().all(is_plain) {
+        return value.to_owned();
+    }
+    match os {
+        Os::Windows => format!("\"{value}\""),
+        Os::Linux | Os::Macos => format!("'{}'", value.replace('\'', r"'\''")),
     }
 }
 

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::Setup;
-use super::check::Check;
+use super::check::{Check, Fix};
 use crate::fetch::{Answer, Error, Route, Trust};
 use crate::runtime::RuntimeName;
 
@@ -49,7 +49,7 @@ async fn inspect_file(setup: &Setup<'_>, id: &'static str, title: &'static str, 
     }
     let fix =
         "check proxy (HTTPS_PROXY, NO_PROXY) and certificates (`--ca-cert`), or use a mirror or bundle (`--mirror`)";
-    Check::fail(id, title, detail, fix)
+    Check::fail(id, title, detail, Fix::by_hand(fix))
 }
 
 fn describe(route: &Route) -> String {

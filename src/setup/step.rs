@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::check::{Check, Status};
+use super::check::{Check, Fix};
 use crate::error::Failure;
 
 /// The steps in their order (CONTRACT section 2).
@@ -44,6 +44,23 @@ impl StepId {
         Self::Server,
         Self::Smoke,
     ];
+
+    /// The steps that must be in place before this one can be applied.
+    pub(super) const fn prerequisites(self) -> &'static [Self] {
+        match self {
+            Self::Platform | Self::Space | Self::Terms | Self::Settings => &[],
+            Self::Runtime | Self::Companions => &[Self::Platform, Self::Space],
+            Self::Model => &[
+                Self::Platform,
+                Self::Space,
+                Self::Runtime,
+                Self::Companions,
+                Self::Terms,
+            ],
+            Self::Server => &[Self::Platform, Self::Runtime, Self::Companions, Self::Model],
+            Self::Smoke => &[Self::Server],
+        }
+    }
 
     /// The id used in JSON and on screen.
     #[must_use]
@@ -88,13 +105,16 @@ pub struct Inspection {
     pub checks: Vec<Check>,
     /// Why applying the step would be in vain, if that is known beforehand.
     pub blocked: Option<Failure>,
+    /// The checks that will still fail once the step is applied, where that is known beforehand.
+    pub remaining: Vec<Check>,
 }
 
 impl Inspection {
-    /// In place, as these checks show.
+    /// In place, as these checks show; what they find wrong all the same is beyond the step.
     pub(super) fn in_place(detail: impl Into<String>, checks: Vec<Check>) -> Self {
         Self {
             condition: Condition::InPlace(detail.into()),
+            remaining: checks.iter().filter(|check| check.has_failed()).cloned().collect(),
             checks,
             blocked: None,
         }
@@ -106,6 +126,7 @@ impl Inspection {
             condition: Condition::Needed(plan.into()),
             checks,
             blocked: None,
+            remaining: Vec::new(),
         }
     }
 
@@ -115,6 +136,7 @@ impl Inspection {
             condition: Condition::NotNeeded(reason.into()),
             checks,
             blocked: None,
+            remaining: Vec::new(),
         }
     }
 
@@ -124,10 +146,25 @@ impl Inspection {
         self
     }
 
-    /// Whether any check failed.
+    /// The same, with the `checks` as they will be once the step is applied.
+    pub(super) fn leaving(mut self, checks: Vec<Check>) -> Self {
+        self.remaining = checks.into_iter().filter(Check::has_failed).collect();
+        self
+    }
+
+    /// Whether any check failed, or is to be repaired although it did not.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.checks.iter().any(|check| check.status == Status::Fail)
+    pub fn is_repairable(&self) -> bool {
+        let is_repairable = |check: &Check| check.fix.as_ref().is_some_and(Fix::is_repair);
+        self.checks
+            .iter()
+            .any(|check| check.has_failed() || is_repairable(check))
+    }
+
+    /// Whether the step has nothing to do.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        matches!(self.condition, Condition::InPlace(_) | Condition::NotNeeded(_))
     }
 }
 

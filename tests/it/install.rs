@@ -55,7 +55,16 @@ fn a_second_run_needs_no_word_about_the_terms_and_says_that_nothing_changed() {
         .gem(&["install", "--no-start", "--port", &port, "--catalog"])
         .arg(home.catalog())
         .ok();
-    assert_says(&run.stdout, &["Everything is in place; nothing changed."]);
+    assert_says(
+        &run.stdout,
+        &["nothing changed", "does not work yet", "--no-start", "gem-setup start"],
+    );
+    home.gem(&["start"]).ok();
+    let run = home
+        .gem(&["install", "--no-smoke", "--port", &port, "--catalog"])
+        .arg(home.catalog())
+        .ok();
+    assert_says(&run.stdout, &["Everything is in place; nothing changed.", "--no-smoke"]);
 }
 
 #[test]
@@ -88,6 +97,7 @@ fn a_later_run_goes_by_what_was_recorded_and_says_so() {
     // What is said now outweighs what was said then, wherever it is said.
     let other = free_port().to_string();
     let plan = |gem: super::harness::Gem| {
+        let gem = gem.env("GEMINI_CLI_TRUST_WORKSPACE", "true");
         let run = gem.args(["install", "--dry-run", "--json"]).ok();
         let events = run.events();
         let settings = events.iter().find(|event| event["id"] == "settings").unwrap();
@@ -151,13 +161,13 @@ fn for_people_the_steps_go_to_standard_error_and_the_result_to_standard_output()
     let home = Home::new();
     let port = home.port.to_string();
     let run = home
-        .gem(&["install", "--accept-terms", "--no-start", "--port", &port])
+        .gem(&["install", "--accept-terms", "--port", &port])
         .args(["--mirror", &home.mirror.url(), "--catalog"])
         .arg(home.catalog())
         .ok();
     assert_eq!(
         run.stdout,
-        "Local model routing is set up; changed: runtime, terms, model, settings.\n"
+        "Local model routing is set up; changed: runtime, terms, model, settings, server, smoke.\n"
     );
     for id in STEPS {
         assert_says(&run.stderr, &[id]);
@@ -276,7 +286,8 @@ fn without_a_start_there_is_no_server_and_no_smoke_test() {
 #[test]
 fn the_workspace_scope_leaves_only_the_executable_to_the_user_scope() {
     let home = Home::new();
-    home.install(&["--no-start", "--scope", "workspace"]).ok();
+    let install = home.install(&["--no-start", "--scope", "workspace"]);
+    install.env("GEMINI_CLI_TRUST_WORKSPACE", "true").ok();
     assert_eq!(
         home.router(),
         json!({"autoStartServer": true, "binaryPath": env!("CARGO_BIN_EXE_gem-setup")})

@@ -21,3 +21,4 @@ mod route;
 mod service;
 mod settings;
 mod upstream;
+mod verdict;

@@ -23,7 +23,7 @@ fn uninstall_restores_the_settings_byte_for_byte_and_leaves_nothing_running() {
             "// mine",
             "Größe",
             "/* dark */",
-            "\"other\": [1,2,]",
+            "\"other\": [1,2]",
             "gemmaModelRouter",
             "\r\n",
         ],
@@ -57,7 +57,7 @@ fn what_was_changed_since_the_installation_stays() {
     home.gem(&["uninstall"]).ok();
     let left = fs::read_to_string(home.settings()).unwrap();
     assert!(!left.contains("gemmaModelRouter"), "{left}");
-    assert_says(&left, &["// mine", "\"light\"", "/* dark */", "\"other\": [1,2,]"]);
+    assert_says(&left, &["// mine", "\"light\"", "/* dark */", "\"other\": [1,2]"]);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn apply_and_remove_change_the_routers_keys_alone() {
     home.gem(&["settings", "remove"]).ok();
     let text = fs::read_to_string(home.settings()).unwrap();
     assert!(!text.contains("gemmaModelRouter"), "{text}");
-    assert_says(&text, &["// mine", "Größe", "/* dark */", "\"other\": [1,2,]"]);
+    assert_says(&text, &["// mine", "Größe", "/* dark */", "\"other\": [1,2]"]);
     home.gem(&["settings", "remove"]).ok();
 }
 

@@ -100,7 +100,10 @@ fn only_the_value_that_differs_is_typed_anew() {
                 \t\t\"autoStartServer\":true,\"binaryPath\":\"\\u002fopt/gem-setup\" } }, \"caf\\u00e9\": [1,2 , 3]}";
     let machine = Machine::with(text);
     machine.apply(Destination::User).unwrap();
-    assert_eq!(machine.text(Scope::User), text.replace("false", "true"));
+    assert_eq!(
+        machine.text(Scope::User),
+        text.replace("false", "true").replace(",}", "}")
+    );
 }
 
 #[test]
@@ -125,21 +128,57 @@ fn the_files_own_style_is_followed() {
             text.matches('\n').count(),
             text.matches(if before.contains('\r') { "\r\n" } else { "\n" }).count()
         );
-        assert_eq!(
-            text.contains(",\r\n}"),
-            before.contains(",\r\n}"),
-            "a trailing comma stays: {text}"
-        );
     }
 }
 
 #[test]
-fn a_byte_order_mark_stays() {
-    let machine = Machine::with("\u{feff}{}");
+fn marks_that_gemini_cli_refuses_are_removed_and_the_backup_has_them() {
+    for (before, removed) in [
+        ("\u{feff}{}", "the byte order mark"),
+        ("{\n  \"a\": [1, 2,] // x\n}", "the trailing comma in line 2"),
+        ("{\n  \"a\": 1, // x\n}", "the trailing comma in line 2"),
+        ("{ // a\u{a0}space\n}", "the space U+00A0 in line 1"),
+    ] {
+        let machine = Machine::with(before);
+        let applied = machine.apply(Destination::User).unwrap();
+        assert_eq!(applied.files[0].removed, [removed]);
+        assert_eq!(strict::refusal(&machine.text(Scope::User)), None);
+        let backup = applied.files[0].backup.as_ref().unwrap();
+        assert_eq!(fs::read_to_string(backup).unwrap(), before);
+        machine.remove(&applied);
+        assert_eq!(machine.text(Scope::User), before);
+    }
+}
+
+#[test]
+fn a_mark_alone_is_removed_too() {
+    let machine = Machine::with("{}");
     machine.apply(Destination::User).unwrap();
     let text = machine.text(Scope::User);
-    assert!(text.starts_with("\u{feff}{\n"), "{text:?}");
-    assert_eq!(text.matches('\u{feff}').count(), 1);
+    machine.put(Scope::User, &format!("\u{feff}{text}"));
+    let applied = machine.apply(Destination::User).unwrap();
+    assert!(applied.files[0].changes.is_empty());
+    assert_eq!(machine.text(Scope::User), text);
+    assert!(machine.apply(Destination::User).unwrap().is_empty());
+}
+
+#[test]
+fn what_gemini_cli_refuses_for_good_reason_is_left_alone() {
+    for text in ["{\"a\": \"x\ty\"}", "{\"a\": 01}"] {
+        let machine = Machine::with(text);
+        let error = machine.apply(Destination::User).unwrap_err();
+        assert!(matches!(error, Error::Refused { .. } | Error::Parse { .. }), "{error}");
+        assert_eq!(machine.text(Scope::User), text);
+    }
+}
+
+#[test]
+fn a_preview_shows_what_will_be_in_effect() {
+    let machine = Machine::with("{}");
+    let environment = machine.environment();
+    let plan = plan(&machine.places(), &environment, Destination::User, &values(9379)).unwrap();
+    assert!(!machine.load().router().enabled.value);
+    assert!(plan.preview(&machine.places(), &environment).router().enabled.value);
 }
 
 #[test]

@@ -227,12 +227,12 @@ fn a_file_that_gemini_cli_would_refuse_is_read_and_marked() {
         }
     };
     assert_eq!(refusal("{ \"a\": 1 } // fine"), None);
-    assert_eq!(refusal("\u{feff}{}").unwrap(), "it starts with a byte order mark");
-    assert!(
-        refusal("{ \"a\": 1, }")
-            .unwrap()
-            .contains("trailing commas are not allowed (line 1")
-    );
+    let mark = refusal("\u{feff}{}").unwrap();
+    assert_eq!(mark.to_string(), "it starts with a byte order mark (line 1, column 1)");
+    let comma = refusal("{ \"a\": 1, }").unwrap();
+    assert_eq!(comma.to_string(), "a trailing comma (line 1, column 9)");
+    let tab = refusal("{ \"a\": \"x\ty\" }").unwrap();
+    assert_eq!((comma.is_removable, tab.is_removable), (true, false));
 }
 
 #[test]

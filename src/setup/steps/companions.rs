@@ -7,7 +7,7 @@ use crate::catalog::Companion;
 use crate::error::Failure;
 use crate::fetch::{Request, unpack};
 use crate::runtime::RuntimeName;
-use crate::setup::check::{Check, REINSTALL};
+use crate::setup::check::{Check, Fix};
 use crate::setup::state::PlacedFile;
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
@@ -55,7 +55,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     }
     Inspection::needed(
         plans.join("; "),
-        vec![Check::fail(ID, TITLE, faults.join("; "), REINSTALL)],
+        vec![Check::fail(ID, TITLE, faults.join("; "), Fix::repair())],
     )
 }
 

@@ -8,7 +8,7 @@ use super::runtime::{BINARY, CHECKSUM, EXECUTABLE, LOADER};
 use crate::catalog::RuntimeEntry;
 use crate::error::{Failure, chain};
 use crate::runtime::litert_lm::{Installer, PROGRAM, Venv, create, requirements, version_of};
-use crate::setup::check::{Check, REINSTALL};
+use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
 
@@ -67,7 +67,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
 }
 
 fn absent(fault: String, plan: String) -> Inspection {
-    let mut checks = vec![Check::fail(BINARY.0, BINARY.1, fault, REINSTALL)];
+    let mut checks = vec![Check::fail(BINARY.0, BINARY.1, fault, Fix::repair())];
     checks.extend([CHECKSUM, EXECUTABLE].map(|(id, title)| Check::skip(id, title, "the runtime is missing")));
     Inspection::needed(plan, checks)
 }
@@ -127,7 +127,7 @@ fn inspect_env(env: &Venv, entry: &RuntimeEntry, plan: String) -> Inspection {
         return Inspection::in_place(format!("{PROGRAM} {version} is in {}", shown(env.root())), checks);
     }
     let detail = format!("{} has no executable bit", shown(&program));
-    checks.push(Check::fail(EXECUTABLE.0, EXECUTABLE.1, detail, REINSTALL));
+    checks.push(Check::fail(EXECUTABLE.0, EXECUTABLE.1, detail, Fix::repair()));
     Inspection::needed(plan, checks)
 }
 
@@ -205,7 +205,7 @@ pub(super) async fn inspect_loader(setup: &Setup<'_>) -> Check {
         Ok(_) => Check::ok(LOADER.0, LOADER.1, format!("{} starts", shown(&program))),
         Err(error) => {
             let detail = format!("{} does not start: {}", shown(&program), chain(&error));
-            Check::fail(LOADER.0, LOADER.1, detail, "run `gem-setup install --force`")
+            Check::fail(LOADER.0, LOADER.1, detail, Fix::run("install --force"))
         }
     }
 }

@@ -13,7 +13,6 @@ mod terms;
 
 pub(super) use runtime::{hash_of, inspect_loader};
 pub use server::{FOREGROUND, KEEPER};
-pub use settings::caution;
 
 use super::Setup;
 use super::step::{Inspection, StepId};

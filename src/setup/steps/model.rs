@@ -7,7 +7,7 @@ use crate::runtime::litert_lm::check_model_file;
 use crate::runtime::terms::Terms;
 use crate::runtime::{Error, RuntimeName};
 use crate::setup::bundled_model::BundledModel;
-use crate::setup::check::{Check, REINSTALL};
+use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
 use crate::setup::{Condition, Setup, shown};
 
@@ -65,7 +65,7 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
     match setup.listing().await {
         Ok(text) if name.is_in(&text) && is_another_file(setup) => {
             let detail = format!("`{name}` is there, but was imported from another file or not completely");
-            Inspection::needed(plan, vec![Check::fail(ID, TITLE, detail, REINSTALL)])
+            Inspection::needed(plan, vec![Check::fail(ID, TITLE, detail, Fix::repair())])
         }
         Ok(text) if name.is_in(&text) => {
             let detail = format!("`{name}` is there");
@@ -73,7 +73,7 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
         }
         Ok(_) => {
             let detail = format!("the runtime does not list `{name}`");
-            Inspection::needed(plan, vec![Check::fail(ID, TITLE, detail, REINSTALL)])
+            Inspection::needed(plan, vec![Check::fail(ID, TITLE, detail, Fix::repair())])
         }
         // Why the runtime cannot be asked is the runtime step's to say.
         Err(reason) => Inspection::needed(
@@ -87,7 +87,7 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
 fn unasked(setup: &Setup<'_>) -> Check {
     let folder = setup.layout.models().join(&setup.choices.model);
     if setup.is_for_this_machine() && !folder.exists() {
-        return Check::fail(ID, TITLE, format!("there is no {}", shown(&folder)), REINSTALL);
+        return Check::fail(ID, TITLE, format!("there is no {}", shown(&folder)), Fix::repair());
     }
     Check::skip(ID, TITLE, "the runtime is not there to ask")
 }

@@ -1,7 +1,7 @@
 //! Is there a runtime for this machine, and does the machine carry it?
 
 use crate::runtime::{RuntimeName, litert_lm};
-use crate::setup::check::Check;
+use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
 use crate::setup::{Condition, Setup};
 
@@ -15,12 +15,13 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::in_place(detail.clone(), vec![Check::ok(TARGET.0, TARGET.1, detail)]);
     }
     let failure = setup.unsupported();
-    let fix = "run `gem-setup install --runtime auto`";
+    let fix = Fix::run("install --runtime auto");
     let check = Check::fail(TARGET.0, TARGET.1, &failure.message, fix);
     Inspection {
         condition: Condition::Needed("find another runtime".to_owned()),
         checks: vec![check],
         blocked: Some(failure),
+        remaining: Vec::new(),
     }
 }
 

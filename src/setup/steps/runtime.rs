@@ -13,7 +13,7 @@ use crate::catalog::{Artifact, Sha256};
 use crate::error::{Failure, Kind};
 use crate::fetch::Request;
 use crate::runtime::RuntimeName;
-use crate::setup::check::{Check, REINSTALL};
+use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
 
@@ -89,7 +89,7 @@ fn missing(path: &Path, plan: String) -> Inspection {
         BINARY.0,
         BINARY.1,
         format!("{} is missing", shown(path)),
-        REINSTALL,
+        Fix::repair(),
     )];
     checks.extend(skipped("the runtime is missing"));
     Inspection::needed(plan, checks)
@@ -101,7 +101,7 @@ fn unreadable(path: &Path, plan: String, error: &io::Error) -> Inspection {
         BINARY.0,
         BINARY.1,
         detail,
-        "check the directory's permissions",
+        Fix::by_hand("check the directory's permissions"),
     )];
     checks.extend(skipped("the runtime cannot be read"));
     Inspection::needed(plan, checks)
@@ -114,7 +114,7 @@ fn in_the_way(path: &Path, plan: String) -> Inspection {
     );
     let fix = format!("move {} away, then run `gem-setup install` again", shown(path));
     let failure = Failure::new(Kind::Download, format!("cannot install the runtime: {detail}")).with_hint(fix.clone());
-    let mut checks = vec![Check::fail(BINARY.0, BINARY.1, detail, fix)];
+    let mut checks = vec![Check::fail(BINARY.0, BINARY.1, detail, Fix::by_hand(fix))];
     checks.extend(skipped("the runtime is missing"));
     Inspection::needed(plan, checks).blocked_by(failure)
 }
@@ -131,7 +131,7 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
             shown(path),
             artifact.sha256
         );
-        checks.push(Check::fail(CHECKSUM.0, CHECKSUM.1, detail, REINSTALL));
+        checks.push(Check::fail(CHECKSUM.0, CHECKSUM.1, detail, Fix::repair()));
         checks.extend(skipped("the runtime is not what it should be").into_iter().skip(1));
         return Inspection::needed(plan, checks);
     }
@@ -142,7 +142,7 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
     } else {
         effects.push("make it executable");
         let detail = format!("{} has no executable bit", shown(path));
-        let fix = format!("{REINSTALL}, or `chmod +x` that file");
+        let fix = Fix::run_or("doctor --fix", "`chmod +x` that file");
         checks.push(Check::fail(EXECUTABLE.0, EXECUTABLE.1, detail, fix));
     }
     checks.push(if Recipe::of(setup.target).has(Effect::StripQuarantine) {
@@ -163,7 +163,7 @@ fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
         Ok(Some(value)) => {
             effects.push("take it out of quarantine");
             let detail = format!("{} is quarantined (`{value}`)", shown(path));
-            Check::fail(QUARANTINE.0, QUARANTINE.1, detail, REINSTALL)
+            Check::fail(QUARANTINE.0, QUARANTINE.1, detail, Fix::repair())
         }
         Err(error) => Check::skip(QUARANTINE.0, QUARANTINE.1, format!("cannot be read: {error}")),
     }
@@ -221,20 +221,20 @@ pub(in crate::setup) async fn inspect_loader(setup: &Setup<'_>) -> Check {
 }
 
 /// Which packages bring the `missing` libraries on this distribution.
-fn package_advice(missing: &[LibraryError]) -> String {
+fn package_advice(missing: &[LibraryError]) -> Fix {
     let packages: Vec<_> = missing
         .iter()
         .filter_map(|error| error.distribution.as_ref()?.package(&error.library))
         .collect();
     if packages.is_empty() {
         let fallback = "install the packages that bring libvulkan.so.1 and libGL.so.1 (Debian: libvulkan1, libgl1)";
-        return fallback.to_owned();
+        return Fix::by_hand(fallback);
     }
     let instructions: Vec<String> = packages
         .iter()
         .map(|package| format!("`{}`", package.instruction()))
         .collect();
-    format!("run {}", instructions.join(" and "))
+    Fix::by_hand(format!("run {}", instructions.join(" and ")))
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {

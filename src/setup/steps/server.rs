@@ -1,16 +1,18 @@
 //! The server: running as chosen, and answering.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::time::{Duration, SystemTime};
 
 use gem_platform::process::{Program, identity, listener_on};
 
 use crate::error::{Failure, Kind};
 use crate::runtime::{EngineState, Runtime, local};
-use crate::setup::check::Check;
+use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
-use crate::setup::{Setup, shown};
+use crate::setup::{Setup, advice, shown};
 use crate::supervise::{
     self, GRACE, PidFile, READY_WITHIN, Running, ServerIdentity, ServerRecord, StartRequest, observe,
 };
@@ -25,8 +27,8 @@ pub const KEEPER: &str = "__keep";
 pub const FOREGROUND: &str = "--foreground";
 /// A gateway on loopback answers at once; longer than this it is not healthy.
 const PATIENCE: Duration = Duration::from_secs(5);
-const START: &str = "run `gem-setup start`";
-const RESTART: &str = "run `gem-setup restart`";
+const START: &str = "start";
+const RESTART: &str = "restart";
 
 /// What the server is to be.
 pub(in crate::setup) fn wanted(setup: &Setup<'_>) -> ServerIdentity {
@@ -50,7 +52,12 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     match observe(&setup.layout) {
         Err(error) => {
             let detail = format!("the server's files cannot be read: {error}");
-            let check = Check::fail(PROCESS.0, PROCESS.1, detail, "check that the home's files are yours");
+            let check = Check::fail(
+                PROCESS.0,
+                PROCESS.1,
+                detail,
+                Fix::by_hand("check that the home's files are yours"),
+            );
             Inspection::needed(plan(setup), vec![check])
         }
         Ok(Running::Supervised(record)) => inspect_supervised(setup, &record).await,
@@ -62,7 +69,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
                 process.pid,
                 process.command.join(" ")
             );
-            not_running(setup, detail, START).await
+            not_running(setup, detail).await
         }
         Ok(Running::No) => {
             let detail = match PidFile::read(&setup.layout.pid_file()) {
@@ -73,7 +80,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
                 ),
                 _ => "no server runs".to_owned(),
             };
-            not_running(setup, detail, START).await
+            not_running(setup, detail).await
         }
     }
 }
@@ -93,12 +100,21 @@ fn skipped(reason: &str) -> Inspection {
 }
 
 /// No server of ours: is the port free for one?
-async fn not_running(setup: &Setup<'_>, detail: String, fix: &str) -> Inspection {
+async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
     let port = setup.choices.port;
     let health = Check::skip(HEALTH.0, HEALTH.1, "no server runs");
+    if let Some(failure) = unwritable_log(setup) {
+        let advice = Fix::by_hand(failure.hint.clone().unwrap_or_default());
+        let checks = vec![
+            Check::fail(PROCESS.0, PROCESS.1, format!("{detail}; {}", failure.message), advice),
+            Check::skip(PORT.0, PORT.1, "no server can be started"),
+            health,
+        ];
+        return Inspection::needed(plan(setup), checks).blocked_by(failure);
+    }
     if !is_taken(port).await {
         let checks = vec![
-            Check::fail(PROCESS.0, PROCESS.1, detail, fix),
+            Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(START)),
             Check::ok(PORT.0, PORT.1, format!("port {port} is free")),
             health,
         ];
@@ -106,14 +122,43 @@ async fn not_running(setup: &Setup<'_>, detail: String, fix: &str) -> Inspection
     }
     let holder = holder_of(port);
     let taken = format!("port {port} is taken by {holder}");
-    let fix = "end that process, or choose another port with `gem-setup install --port N`";
+    let fix = match free_port_after(port) {
+        Some(free) => Fix::run_or(format!("install --port {free}"), "end that process"),
+        None => Fix::by_hand("end that process"),
+    };
     let checks = vec![
         Check::skip(PROCESS.0, PROCESS.1, "another program has the port"),
-        Check::fail(PORT.0, PORT.1, &taken, fix),
+        Check::fail(PORT.0, PORT.1, &taken, fix.clone()),
         health,
     ];
-    let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {taken}")).with_hint(fix);
+    let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {taken}"));
+    let failure = failure.with_hint(advice::named(setup, fix).to_string());
     Inspection::needed(plan(setup), checks).blocked_by(failure)
+}
+
+/// Why a server that is started could not write its log.
+fn unwritable_log(setup: &Setup<'_>) -> Option<Failure> {
+    let path = setup.layout.log_file();
+    let error = File::options().append(true).open(&path).err()?;
+    if error.kind() == ErrorKind::NotFound {
+        return None;
+    }
+    let failure = Failure::new(
+        Kind::Runtime,
+        format!("cannot write the server's log {}: {error}", shown(&path)),
+    );
+    Some(failure.with_hint(format!("move {} away, or make it writable", shown(&path))))
+}
+
+/// The first port after `port` that nobody has, on both loopback addresses; it is not looked for far away.
+fn free_port_after(port: u16) -> Option<u16> {
+    let is_free = |address: IpAddr, port: u16| {
+        let bound = TcpListener::bind((address, port));
+        !matches!(bound, Err(error) if error.kind() == ErrorKind::AddrInUse)
+    };
+    (port.checked_add(1)?..=u16::MAX)
+        .take(100)
+        .find(|port| is_free(Ipv4Addr::LOCALHOST.into(), *port) && is_free(Ipv6Addr::LOCALHOST.into(), *port))
 }
 
 async fn is_taken(port: u16) -> bool {
@@ -135,7 +180,7 @@ fn holder_of(port: u16) -> String {
 fn bare(setup: &Setup<'_>, pid: u32, port: u16) -> Inspection {
     let detail = format!("a runtime that Gemini CLI started (pid {pid}) serves port {port} without a supervisor");
     let checks = vec![
-        Check::warn(PROCESS.0, PROCESS.1, detail, RESTART),
+        Check::warn(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART)),
         Check::ok(PORT.0, PORT.1, format!("port {port} is held by pid {pid}")),
         Check::skip(HEALTH.0, HEALTH.1, "not a server of gem-setup"),
     ];
@@ -154,7 +199,7 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
             record.server.port, record.server.runtime, wanted.port, wanted.runtime
         );
         let checks = vec![
-            Check::fail(PROCESS.0, PROCESS.1, detail, RESTART),
+            Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART)),
             Check::skip(PORT.0, PORT.1, "another server runs"),
             Check::skip(HEALTH.0, HEALTH.1, "another server runs"),
         ];
@@ -163,7 +208,7 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
     if is_runtime_newer(setup, record.since) {
         let detail = format!("pid {pid} still runs the runtime that was replaced after its start");
         let checks = vec![
-            Check::fail(PROCESS.0, PROCESS.1, detail, RESTART),
+            Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART)),
             Check::ok(PORT.0, PORT.1, format!("pid {pid} listens on port {}", wanted.port)),
             Check::skip(HEALTH.0, HEALTH.1, "the server runs another runtime"),
         ];
@@ -200,14 +245,14 @@ fn inspect_pid_file(setup: &Setup<'_>, pid: u32) -> Check {
         Ok(Some(file)) => {
             let path = shown(&setup.layout.pid_file());
             let detail = format!("{path} is stale: it names pid {}, the server is pid {pid}", file.pid);
-            Check::fail(PROCESS.0, PROCESS.1, detail, RESTART)
+            Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART))
         }
         _ => {
             let detail = format!(
                 "pid {pid} runs, but {} does not name it",
                 shown(&setup.layout.pid_file())
             );
-            Check::fail(PROCESS.0, PROCESS.1, detail, RESTART)
+            Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART))
         }
     }
 }
@@ -234,10 +279,10 @@ async fn inspect_health(wanted: &ServerIdentity, record: &ServerRecord) -> Check
                 HEALTH.0,
                 HEALTH.1,
                 detail,
-                "see `gem-setup logs`, then run `gem-setup restart`",
+                Fix::by_hand("fix the error shown by `gem-setup logs`, then run `gem-setup restart`"),
             )
         }
-        Err(error) => Check::fail(HEALTH.0, HEALTH.1, error.to_string(), RESTART),
+        Err(error) => Check::fail(HEALTH.0, HEALTH.1, error.to_string(), Fix::run(RESTART)),
     }
 }
 

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 use crate::error::Failure;
 use crate::runtime::LocalModelName;
-use crate::settings::{self, Content, Destination, Effective, Key, Plan, Router};
-use crate::setup::check::{Check, REINSTALL};
+use crate::runtime::terms::Terms;
+use crate::settings::{self, Destination, Effective, Key, Plan, Router};
+use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
 use crate::setup::{Choices, Setup, shown};
 
@@ -15,13 +16,13 @@ const FILE: (&str, &str) = ("settings.file", "settings files");
 const ROUTER: (&str, &str) = ("settings.router", "router switched on");
 const SHADOWED: (&str, &str) = ("settings.shadowed", "settings in effect");
 
-/// Why Gemini CLI heeds the settings that are chosen in no way, and what to do about it.
-struct Vain {
+/// Why Gemini CLI would ignore the chosen settings, and what to do about it.
+struct Ignored {
     reason: String,
-    fix: String,
+    fix: Fix,
 }
 
-impl Vain {
+impl Ignored {
     fn of(setup: &Setup<'_>, found: &settings::Settings) -> Option<Self> {
         let Choices { model, scope, .. } = &setup.choices;
         // The only one that Gemini CLI asks (FACTS section 3).
@@ -29,7 +30,7 @@ impl Vain {
         if *model != asked {
             return Some(Self {
                 reason: format!("Gemini CLI asks the local model `{asked}` alone and refuses `{model}`"),
-                fix: format!("run `gem-setup install --model {asked}`"),
+                fix: Fix::run(format!("install --model {asked}{}", acceptance(setup, &asked))),
             });
         }
         let is_ignored = *scope == Destination::Workspace && !found.trust.is_trusted();
@@ -38,20 +39,25 @@ impl Vain {
                 "Gemini CLI does not trust {}, so it ignores the settings there",
                 shown(setup.environment.current_dir())
             ),
-            fix: "trust the folder in Gemini CLI (`/permissions trust`), or run `gem-setup install --scope user`"
-                .to_owned(),
+            fix: Fix::run_or(
+                "install --scope user",
+                "trust the folder in Gemini CLI (`/permissions trust`)",
+            ),
         })
     }
 }
 
-/// What should be known of the chosen settings before they are written.
-#[must_use]
-pub fn caution(setup: &Setup<'_>) -> Option<String> {
-    if !setup.choices.with_settings || !setup.is_for_this_machine() {
-        return None;
+/// The option that `install` needs for `model` where its terms are not on record.
+fn acceptance(setup: &Setup<'_>, model: &LocalModelName) -> &'static str {
+    let is_covered = || {
+        let terms = Terms::read(&setup.layout.terms_file()).ok()?;
+        Some(terms.cover(setup.catalog.model(model.as_str())?))
+    };
+    if setup.choices.runtime.has_models() && is_covered() != Some(true) {
+        " --accept-terms"
+    } else {
+        ""
     }
-    let found = settings::load(&setup.places(), setup.environment);
-    Vain::of(setup, &found).map(|vain| format!("{}; {}", vain.reason, vain.fix))
 }
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
@@ -67,66 +73,84 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         Err(error) => return broken(error.into()),
     };
     let found = settings::load(&places, setup.environment);
-    let mut checks = vec![inspect_files(&found)];
-    let router = found.router();
-    let vain = Vain::of(setup, &found);
-    checks.push(match &vain {
-        Some(vain) if plan.is_empty() => Check::fail(ROUTER.0, ROUTER.1, &vain.reason, &vain.fix),
-        _ => inspect_router(&router, &plan),
-    });
-    checks.push(if plan.is_empty() && vain.is_none() {
-        inspect_shadowed(setup, &router)
-    } else {
-        Check::skip(SHADOWED.0, SHADOWED.1, "the router is not set up")
-    });
+    let checks = checks_of(setup, &found, &plan);
     if plan.is_empty() {
         let detail = format!("{} has what it needs", shown(places.user()));
         return Inspection::in_place(detail, checks);
     }
-    let files = plan.files.iter().map(|file| {
+    let after = plan.preview(&places, setup.environment);
+    let remaining = checks_of(setup, &after, &Plan { files: Vec::new() });
+    Inspection::needed(in_words(&plan), checks).leaving(remaining)
+}
+
+/// What `plan` would do.
+fn in_words(plan: &Plan) -> String {
+    let files = plan.files.iter().flat_map(|file| {
+        let removal = (!file.removed.is_empty())
+            .then(|| format!("remove from {}: {}", shown(&file.path), file.removed.join(", ")));
         let keys: Vec<String> = file
             .changes
             .iter()
             .map(|change| format!("{} = {}", change.key, change.to))
             .collect();
-        format!("set in {}: {}", shown(&file.path), keys.join(", "))
+        let changes = (!keys.is_empty()).then(|| format!("set in {}: {}", shown(&file.path), keys.join(", ")));
+        removal.into_iter().chain(changes)
     });
-    Inspection::needed(files.collect::<Vec<_>>().join("; "), checks)
+    files.collect::<Vec<_>>().join("; ")
+}
+
+/// The checks of `found`, on which `plan` is still to be carried out.
+fn checks_of(setup: &Setup<'_>, found: &settings::Settings, plan: &Plan) -> Vec<Check> {
+    let router = found.router();
+    let ignored = Ignored::of(setup, found);
+    let is_set_up = plan.is_empty() && ignored.is_none();
+    vec![
+        inspect_files(found, plan),
+        match ignored {
+            Some(ignored) if plan.is_empty() => Check::fail(ROUTER.0, ROUTER.1, ignored.reason, ignored.fix),
+            _ => inspect_router(&router, plan),
+        },
+        if is_set_up {
+            inspect_shadowed(setup, &router)
+        } else {
+            Check::skip(SHADOWED.0, SHADOWED.1, "the router is not set up")
+        },
+    ]
 }
 
 fn broken(failure: Failure) -> Inspection {
-    let fix = failure
-        .hint
-        .clone()
-        .unwrap_or_else(|| "mend the file by hand".to_owned());
     let checks = vec![
-        Check::fail(FILE.0, FILE.1, &failure.message, fix),
+        Check::fail(FILE.0, FILE.1, &failure.message, hinted(&failure)),
         Check::skip(ROUTER.0, ROUTER.1, "the settings cannot be read"),
         Check::skip(SHADOWED.0, SHADOWED.1, "the settings cannot be read"),
     ];
     Inspection::needed("write the router's settings", checks).blocked_by(failure)
 }
 
-fn inspect_files(found: &settings::Settings) -> Check {
-    let errors: Vec<Failure> = found.errors().map(Failure::of).collect();
-    if let Some(first) = errors.first() {
-        let texts: Vec<&str> = errors.iter().map(|failure| failure.message.as_str()).collect();
-        let fix = first.hint.clone().unwrap_or_else(|| "mend the file by hand".to_owned());
-        return Check::fail(FILE.0, FILE.1, texts.join("; "), fix);
-    }
-    if let Some((path, reason)) = refused(found) {
-        let detail = format!("Gemini CLI refuses {}: {reason}", shown(path));
-        return Check::fail(FILE.0, FILE.1, detail, "mend the file by hand");
-    }
-    Check::ok(FILE.0, FILE.1, "all that exist can be read")
+fn hinted(failure: &Failure) -> Fix {
+    Fix::by_hand(failure.hint.as_deref().unwrap_or("correct the file"))
 }
 
-/// The first file that Gemini CLI would not start with.
-fn refused(found: &settings::Settings) -> Option<(&Path, &str)> {
-    found.scopes.iter().find_map(|file| match &file.content {
-        Content::Parsed(document) => Some((file.path.as_path(), document.refused.as_deref()?)),
-        Content::Absent | Content::Broken(_) => None,
-    })
+/// Whether Gemini CLI starts with every file that it reads.
+fn inspect_files(found: &settings::Settings, plan: &Plan) -> Check {
+    let mut faults = Vec::new();
+    let mut advice = Vec::new();
+    for (path, failure) in found.refused() {
+        let is_planned = plan.files.iter().any(|file| file.path == path);
+        if !is_planned {
+            advice.push(hinted(&failure).to_string());
+        }
+        faults.push(failure.message);
+    }
+    if faults.is_empty() {
+        return Check::ok(FILE.0, FILE.1, "all that exist can be read");
+    }
+    let fix = if advice.is_empty() {
+        Fix::repair()
+    } else {
+        Fix::by_hand(advice.join("; "))
+    };
+    Check::fail(FILE.0, FILE.1, faults.join("; "), fix)
 }
 
 fn inspect_router(router: &Router, plan: &Plan) -> Check {
@@ -138,7 +162,13 @@ fn inspect_router(router: &Router, plan: &Plan) -> Check {
             malformed.found,
             malformed.expected
         );
-        return Check::fail(ROUTER.0, ROUTER.1, detail, REINSTALL);
+        let is_planned = plan.files.iter().any(|file| file.path == malformed.path);
+        let fix = if is_planned {
+            Fix::repair()
+        } else {
+            Fix::by_hand(format!("remove `{}` from that file", malformed.key))
+        };
+        return Check::fail(ROUTER.0, ROUTER.1, detail, fix);
     }
     let changes: Vec<_> = plan
         .files
@@ -165,9 +195,9 @@ fn inspect_router(router: &Router, plan: &Plan) -> Check {
         && Path::new(&router.binary_path.value).is_file();
     if starts_another {
         // Gemini CLI starts some other server program that exists: a choice, not a fault.
-        return Check::warn(ROUTER.0, ROUTER.1, texts.join("; "), REINSTALL);
+        return Check::warn(ROUTER.0, ROUTER.1, texts.join("; "), Fix::repair());
     }
-    Check::fail(ROUTER.0, ROUTER.1, texts.join("; "), REINSTALL)
+    Check::fail(ROUTER.0, ROUTER.1, texts.join("; "), Fix::repair())
 }
 
 /// Whether another scope's file says something else than ours: only looked at where ours says the right thing.
@@ -186,7 +216,7 @@ fn inspect_shadowed(setup: &Setup<'_>, router: &Router) -> Check {
     if faults.is_empty() {
         return Check::ok(SHADOWED.0, SHADOWED.1, "no other settings file contradicts");
     }
-    let fix = "take the key out of that file, or run gem-setup from another directory";
+    let fix = Fix::by_hand("take the key out of that file, or run gem-setup from another directory");
     Check::fail(SHADOWED.0, SHADOWED.1, faults.join("; "), fix)
 }
 
@@ -212,8 +242,20 @@ pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         &setup.layout.backups(),
         Timestamp::now(),
     )?;
-    let files: Vec<String> = applied.files.iter().map(|file| shown(&file.path)).collect();
+    let files: Vec<String> = applied
+        .files
+        .iter()
+        .map(|file| written(&file.path, &file.removed))
+        .collect();
     let earlier = std::mem::take(&mut setup.state.settings);
     setup.state.settings = earlier.then(applied);
     Ok(format!("wrote {}", files.join(" and ")))
+}
+
+fn written(path: &Path, removed: &[String]) -> String {
+    let path = shown(path);
+    if removed.is_empty() {
+        return path;
+    }
+    format!("{path} (removed {}, which Gemini CLI refuses)", removed.join(" and "))
 }

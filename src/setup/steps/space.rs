@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::{Failure, Kind};
 use crate::setup::Setup;
-use crate::setup::check::Check;
+use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
 
 const ID: &str = "platform.disk";
@@ -62,7 +62,11 @@ fn too_little(path: &Path, free: u64, needed: u64) -> Inspection {
     );
     let fix = format!("free {} there", megabytes(needed - free));
     let failure = Failure::new(Kind::Download, format!("there is not enough room: {detail}")).with_hint(fix.clone());
-    Inspection::needed("free disk space", vec![Check::fail(ID, TITLE, detail, fix)]).blocked_by(failure)
+    Inspection::needed(
+        "free disk space",
+        vec![Check::fail(ID, TITLE, detail, Fix::by_hand(fix))],
+    )
+    .blocked_by(failure)
 }
 
 fn megabytes(bytes: u64) -> String {

@@ -2,8 +2,8 @@
 
 use crate::error::Failure;
 use crate::runtime::RuntimeName;
-use crate::runtime::terms::{Terms, in_words};
-use crate::setup::check::{Check, REINSTALL};
+use crate::runtime::terms::{self, Terms, in_words};
+use crate::setup::check::{Check, Fix};
 use crate::setup::converge::record_terms;
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, converge};
@@ -18,9 +18,14 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     }
     let terms = match Terms::read(&setup.layout.terms_file()) {
         Ok(terms) => terms,
+        Err(error @ terms::Error::Parse { .. }) => {
+            let detail = Failure::from(error).message;
+            let check = Check::fail(ID, TITLE, detail, Fix::repair_accepting());
+            return Inspection::needed("set that record aside and accept the model's terms", vec![check]);
+        }
         Err(error) => {
             let failure = Failure::from(error);
-            let fix = failure.hint.clone().unwrap_or_default();
+            let fix = Fix::by_hand(failure.hint.clone().unwrap_or_default());
             let check = Check::fail(ID, TITLE, &failure.message, fix);
             return Inspection::needed("accept the model's terms", vec![check]).blocked_by(failure);
         }
@@ -30,13 +35,9 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)]);
     }
     let detail = format!("the terms of `{}` are not on record as accepted", model.name);
-    let fix = format!(
-        "{REINSTALL} --accept-terms",
-        REINSTALL = REINSTALL.trim_end_matches('`')
-    ) + "`";
     Inspection::needed(
         format!("record that you accept {}", in_words(&model)),
-        vec![Check::fail(ID, TITLE, detail, fix)],
+        vec![Check::fail(ID, TITLE, detail, Fix::repair_accepting())],
     )
 }
 

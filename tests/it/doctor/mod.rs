@@ -1,5 +1,6 @@
 //! `doctor` on an empty home, on a healthy one, and on one for each single fault.
 
+mod advice;
 mod server;
 
 use std::fs;
@@ -150,9 +151,14 @@ fn a_corrupt_binary_is_named_with_both_hashes() {
     let home = Home::serving();
     // Still a program that runs: only its hash gives it away.
     let mut bytes = fs::read(home.lit()).unwrap();
+    let modified = fs::metadata(home.lit()).unwrap().modified().unwrap();
     bytes.push(b'\n');
     fs::remove_file(home.lit()).unwrap();
     fs::write(home.lit(), bytes).unwrap();
+    // A runtime newer than its server would be a fault of its own.
+    let file = fs::File::options().write(true).open(home.lit()).unwrap();
+    file.set_modified(modified).unwrap();
+    drop(file);
     #[cfg(unix)]
     make_executable(&home);
     let run = faulty(&home, &["runtime.checksum"]);
@@ -342,6 +348,28 @@ fn a_model_that_an_env_file_or_the_settings_fix_is_named() {
     );
 }
 
+#[test]
+fn an_env_file_counts_as_gemini_cli_reads_it() {
+    let mut home = Home::installed();
+    home.write(&home.work().join(".env"), "GEMINI_MODEL=gemini-2.5-flash # fast\n");
+    let status = |home: &Home| home.doctor().check("routing.override")["status"].clone();
+    assert_eq!(status(&home), "fail", "Gemini CLI asks whether to trust the folder");
+
+    home.write(&home.work().join(".gemini/.env"), "OTHER=1\n");
+    assert_eq!(status(&home), "ok", "the first file that is found is the only one");
+    fs::remove_file(home.work().join(".gemini/.env")).unwrap();
+
+    home.set("GEMINI_MODEL", "auto");
+    assert_eq!(status(&home), "ok", "the environment goes before the file");
+    home.set("GEMINI_MODEL", "");
+    assert_eq!(status(&home), "ok", "even if it is empty");
+
+    let mut home = Home::installed();
+    home.write(&home.work().join(".env"), "GEMINI_MODEL=gemini-2.5-flash\n");
+    home.set("GEMINI_CLI_TRUST_WORKSPACE", "false");
+    assert_eq!(status(&home), "ok", "in a folder that is not trusted it does not count");
+}
+
 /// What the loader of Linux says.
 #[cfg(target_os = "linux")]
 const NO_VULKAN: &str = "error while loading shared libraries: libvulkan.so.1: cannot open shared object file: No such \
@@ -415,7 +443,7 @@ fn a_state_that_cannot_be_read_is_named_and_the_rest_is_looked_at() {
 #[test]
 fn a_model_that_gemini_cli_refuses_is_named() {
     let home = Home::new();
-    let run = home.install(&["--no-start", "--model", "gemma3-other"]).ok();
+    let run = home.install(&["--no-start", "--model", "gemma3-other"]).ends(8);
     assert_says(&run.stderr, &["warning", "gemma3-other", MODEL]);
     let run = home.doctor();
     says(&run, "settings.router", &["gemma3-other", MODEL], "install --model");
@@ -427,7 +455,7 @@ fn a_model_that_gemini_cli_refuses_is_named() {
 #[test]
 fn a_workspace_that_gemini_cli_does_not_trust_is_named() {
     let home = Home::new();
-    let run = home.install(&["--no-start", "--scope", "workspace"]).ok();
+    let run = home.install(&["--no-start", "--scope", "workspace"]).ends(8);
     assert_says(&run.stderr, &["warning", "does not trust"]);
     let run = home.doctor();
     says(&run, "settings.router", &["does not trust", "work"], "--scope user");

@@ -1,0 +1,215 @@
+//! Advice that works: what `doctor` tells people to run is checked against everything else it found.
+
+use super::check::{Check, Command, Fix};
+use super::step::{Inspection, StepId};
+use super::{Setup, Status};
+
+/// Corrects the advice of each inspection in `found`, and of the `others` that belong to no step, so that no command is
+/// advised that would fail on this machine.
+pub(super) fn settle(setup: &Setup<'_>, found: &mut [(StepId, Inspection)], others: &mut [Check]) {
+    let obstacles = Obstacles::of(found);
+    for check in others.iter_mut() {
+        check.fix = check.fix.take().map(|fix| obstacles.around(StepId::Platform, fix));
+    }
+    for (id, inspection) in found.iter_mut() {
+        for check in &mut inspection.checks {
+            check.step = Some(*id);
+            check.fix = check.fix.take().map(|fix| obstacles.around(*id, fix));
+        }
+    }
+    let checks = found.iter_mut().flat_map(|(_, inspection)| &mut inspection.checks);
+    checks.chain(others).for_each(|check| finish(setup, check));
+}
+
+/// Names the home in a command where the user named it on the command line.
+pub(super) fn finish(setup: &Setup<'_>, check: &mut Check) {
+    check.fix = check.fix.take().map(|fix| named(setup, fix));
+}
+
+/// As [`finish`], for advice that is no check's.
+pub(super) fn named(setup: &Setup<'_>, mut fix: Fix) -> Fix {
+    if let Fix::Command(command) = &mut fix {
+        command.args.push_str(&setup.globals);
+    }
+    fix
+}
+
+/// Turns commands into advice to resolve the check `obstacle` first.
+pub fn defer(checks: &mut [Check], obstacle: &str) {
+    for check in checks {
+        if check.fix.as_ref().is_some_and(|fix| fix.args().is_some()) {
+            check.fix = Some(first_resolve(obstacle, None));
+        }
+    }
+}
+
+/// Advice to resolve the check `obstacle` first, or to do what a person can do instead.
+fn first_resolve(obstacle: &str, otherwise: Option<String>) -> Fix {
+    let first = format!("resolve `{obstacle}` first, then run `gem-setup doctor` again");
+    Fix::by_hand(match otherwise {
+        Some(otherwise) => format!("{otherwise}, or {first}"),
+        None => first,
+    })
+}
+
+/// What keeps commands from working.
+struct Obstacles {
+    /// The steps that cannot be applied, with the id of the check that says so and what a person can do.
+    blocked: Vec<(StepId, &'static str, String)>,
+    /// The steps that have to be applied.
+    needed: Vec<StepId>,
+}
+
+impl Obstacles {
+    fn of(found: &[(StepId, Inspection)]) -> Self {
+        let blocked = found.iter().filter_map(|(id, inspection)| {
+            let failure = inspection.blocked.as_ref()?;
+            let check = inspection.checks.iter().find(|check| check.status == Status::Fail)?;
+            let advice = failure.hint.clone().unwrap_or_else(|| failure.message.clone());
+            Some((*id, check.id, advice))
+        });
+        Self {
+            blocked: blocked.collect(),
+            needed: found
+                .iter()
+                .filter(|(_, inspection)| !inspection.is_settled())
+                .map(|(id, _)| *id)
+                .collect(),
+        }
+    }
+
+    /// The advice `fix` of a check of step `id`, or what to do instead.
+    fn around(&self, id: StepId, fix: Fix) -> Fix {
+        let Fix::Command(command) = fix else {
+            return fix;
+        };
+        let is_start = id == StepId::Server && matches!(command.args.as_str(), "start" | "restart");
+        let is_lacking = id.prerequisites().iter().any(|step| self.needed.contains(step));
+        let fix = if is_start && is_lacking {
+            Fix::repair()
+        } else {
+            Fix::Command(command)
+        };
+        if fix.is_repair() {
+            self.around_repair(id, fix)
+        } else if is_start {
+            fix
+        } else {
+            self.around_install(id, fix)
+        }
+    }
+
+    /// `doctor --fix` applies each step whose prerequisites are in place.
+    fn around_repair(&self, id: StepId, fix: Fix) -> Fix {
+        if let Some((_, _, advice)) = self.blocked.iter().find(|(step, ..)| *step == id) {
+            return Fix::by_hand(advice.clone());
+        }
+        let missing = id.prerequisites().iter().filter(|step| self.needed.contains(step));
+        for step in missing {
+            if let Some((_, check, _)) = self.blocked.iter().find(|(blocked, ..)| blocked == step) {
+                return first_resolve(check, None);
+            }
+        }
+        if id > StepId::Terms && self.waits_for_terms(id) {
+            return Fix::repair_accepting();
+        }
+        fix
+    }
+
+    /// Whether the model has to be pulled for the step `id`, and its terms are not on record.
+    fn waits_for_terms(&self, id: StepId) -> bool {
+        let needs_model = id == StepId::Model || id.prerequisites().contains(&StepId::Model);
+        needs_model && self.needed.contains(&StepId::Model) && self.needed.contains(&StepId::Terms)
+    }
+
+    /// `install` with another choice refuses to begin while anything else is blocked.
+    fn around_install(&self, id: StepId, fix: Fix) -> Fix {
+        let Fix::Command(Command { mut args, or }) = fix else {
+            return fix;
+        };
+        if let Some((_, check, _)) = self.blocked.iter().find(|(step, ..)| *step != id) {
+            return first_resolve(check, or);
+        }
+        if self.needed.contains(&StepId::Terms) && !args.contains("--accept-terms") {
+            args.push_str(" --accept-terms");
+        }
+        Fix::Command(Command { args, or })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Failure, Kind};
+    use crate::setup::step::Condition;
+
+    fn blocked(id: &'static str, fix: Fix) -> Inspection {
+        let failure = Failure::new(Kind::Unexpected, "blocked").with_hint("do it yourself");
+        Inspection::needed("do it", vec![Check::fail(id, "title", "wrong", fix)]).blocked_by(failure)
+    }
+
+    fn needed(id: &'static str, fix: Fix) -> Inspection {
+        Inspection::needed("do it", vec![Check::fail(id, "title", "wrong", fix)])
+    }
+
+    /// What is advised for each of `found`, on a machine where the other steps are in place.
+    fn advice(found: Vec<(StepId, Inspection)>) -> Vec<String> {
+        let obstacles = Obstacles::of(&found);
+        let fixes = found.into_iter().map(|(id, inspection)| {
+            assert!(matches!(inspection.condition, Condition::Needed(_)));
+            obstacles
+                .around(id, inspection.checks[0].fix.clone().unwrap())
+                .to_string()
+        });
+        fixes.collect()
+    }
+
+    #[test]
+    fn a_blocked_step_is_for_a_person_and_holds_up_what_needs_it() {
+        let advice = advice(vec![
+            (StepId::Space, blocked("platform.disk", Fix::repair())),
+            (StepId::Runtime, needed("runtime.binary", Fix::repair())),
+            (StepId::Settings, needed("settings.router", Fix::repair())),
+            (StepId::Server, needed("server.process", Fix::run("start"))),
+        ]);
+        assert_eq!(advice[0], "do it yourself");
+        assert!(advice[1].starts_with("resolve `platform.disk` first"), "{advice:?}");
+        assert_eq!(advice[2], "run `gem-setup doctor --fix`");
+        assert_eq!(advice[3], "run `gem-setup doctor --fix`", "a start needs the runtime");
+    }
+
+    #[test]
+    fn two_obstacles_do_not_wait_for_each_other() {
+        let advice = advice(vec![
+            (
+                StepId::Platform,
+                blocked("platform.target", Fix::run("install --runtime auto")),
+            ),
+            (
+                StepId::Server,
+                blocked("server.port", Fix::run_or("install --port 1", "end that process")),
+            ),
+        ]);
+        assert!(advice[0].starts_with("resolve `server.port` first"), "{advice:?}");
+        assert!(advice[1].starts_with("end that process"), "{advice:?}");
+    }
+
+    #[test]
+    fn a_model_whose_terms_are_not_on_record_is_pulled_with_acceptance() {
+        let found = || {
+            vec![
+                (StepId::Terms, needed("model.terms", Fix::repair_accepting())),
+                (StepId::Model, needed("model.present", Fix::repair())),
+                (StepId::Server, needed("server.process", Fix::run("start"))),
+            ]
+        };
+        assert!(
+            advice(found())
+                .iter()
+                .all(|fix| fix == "run `gem-setup doctor --fix --accept-terms`")
+        );
+        let mut without_model = found();
+        without_model.remove(1);
+        assert_eq!(advice(without_model)[1], "run `gem-setup start`");
+    }
+}

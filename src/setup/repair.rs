@@ -1,0 +1,64 @@
+//! `doctor --fix`: applies every step that can be applied, whatever stands in the way of the others.
+
+use super::converge::{Observer, Outcome, apply_step, ask_terms, take_over};
+use super::step::{Condition, Inspection, StepId, StepState};
+use super::{Setup, steps};
+use crate::error::Failure;
+
+/// Applies the steps that are not in place. One that cannot be applied holds up only those that need it; the first
+/// failure is the outcome's.
+pub async fn repair(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome {
+    let mut outcome = Outcome {
+        changed: Vec::new(),
+        error: None,
+    };
+    let _lock = match take_over(setup, StepId::Platform).await {
+        Ok(lock) => lock,
+        Err(failure) => {
+            observer.step(StepId::Platform, StepState::Failed, &failure.message);
+            outcome.error = Some(failure);
+            return outcome;
+        }
+    };
+    let mut unsettled = Vec::new();
+    for id in StepId::ALL {
+        let inspection = steps::inspect(setup, id).await;
+        if let Some(step) = held_up_by(id, &inspection, &unsettled) {
+            unsettled.push(id);
+            observer.step(id, StepState::Skipped, &format!("blocked by `{step}`"));
+            continue;
+        }
+        match repair_step(setup, id, inspection).await {
+            Ok((state, detail)) => {
+                if state == StepState::Changed {
+                    outcome.changed.push(id);
+                }
+                observer.step(id, state, &detail);
+            }
+            Err(failure) => {
+                unsettled.push(id);
+                observer.step(id, StepState::Failed, &failure.message);
+                outcome.error.get_or_insert(failure);
+            }
+        }
+    }
+    outcome
+}
+
+/// The unsettled step that `id` needs, if it has anything to do.
+fn held_up_by(id: StepId, inspection: &Inspection, unsettled: &[StepId]) -> Option<StepId> {
+    let mut prerequisites = id.prerequisites().iter().copied();
+    prerequisites.find(|step| unsettled.contains(step) && !inspection.is_settled())
+}
+
+async fn repair_step(
+    setup: &mut Setup<'_>,
+    id: StepId,
+    inspection: Inspection,
+) -> Result<(StepState, String), Failure> {
+    let is_needed = matches!(inspection.condition, Condition::Needed(_));
+    if id == StepId::Terms && is_needed && inspection.blocked.is_none() && setup.choices.accepted.is_none() {
+        ask_terms(setup)?;
+    }
+    apply_step(setup, id, inspection).await
+}

@@ -1,0 +1,138 @@
+//! The last word of `install`: the verdict of `doctor`'s checks, with the exit status that matches.
+
+use super::check::Check;
+use super::doctor::{Extras, examine};
+use super::step::StepId;
+use super::{Choices, Setup};
+use crate::error::{Failure, Kind};
+
+/// Whether routing works once `install` has done its part.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// What keeps routing from working although everything was to be installed.
+    pub faults: Vec<Check>,
+    /// What keeps routing from working because an option left it out, with that option.
+    pub left_out: Vec<(Check, &'static str)>,
+    /// Whether no prompt was ever sent to what is installed because of `--no-smoke`.
+    pub is_untried: bool,
+}
+
+/// Looks at the machine as `doctor` does, whatever the options of `install` left out.
+pub async fn verdict(setup: &mut Setup<'_>) -> Verdict {
+    setup.forget_listing();
+    let asked = setup.choices.clone();
+    setup.choices = Choices {
+        with_model: true,
+        with_settings: true,
+        with_server: true,
+        ..asked.clone()
+    };
+    let examination = examine(setup, Extras::default()).await;
+    setup.choices = asked;
+    let mut verdict = Verdict {
+        faults: Vec::new(),
+        left_out: Vec::new(),
+        is_untried: !setup.choices.with_smoke && !setup.is_tried(),
+    };
+    for check in examination.checks.into_iter().filter(Check::has_failed) {
+        match check.step.and_then(|step| left_out_by(&setup.choices, step)) {
+            Some(option) => verdict.left_out.push((check, option)),
+            None => verdict.faults.push(check),
+        }
+    }
+    verdict
+}
+
+impl Verdict {
+    /// The options that left something out.
+    #[must_use]
+    pub fn options(&self) -> Vec<&'static str> {
+        let mut options: Vec<_> = self.left_out.iter().map(|(_, option)| *option).collect();
+        options.extend(self.is_untried.then_some("--no-smoke"));
+        options.dedup();
+        options
+    }
+
+    /// The failure that the faults are, if there are any.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        failure("routing does not work yet", &self.faults)
+    }
+}
+
+/// The option that keeps `install` from applying `step`.
+fn left_out_by(choices: &Choices, step: StepId) -> Option<&'static str> {
+    match step {
+        StepId::Terms | StepId::Model if !choices.with_model => Some("--no-model"),
+        StepId::Settings if !choices.with_settings => Some("--no-settings"),
+        StepId::Server if !choices.with_server => Some("--no-start"),
+        _ => None,
+    }
+}
+
+/// The failure that `faults` are, introduced by `summary`.
+pub(super) fn failure(summary: &str, faults: &[Check]) -> Option<Failure> {
+    let kind = faults.iter().map(kind_of).reduce(|one, other| {
+        // Faults of several kinds have no status of their own.
+        if one == other { one } else { Kind::Unhealthy }
+    })?;
+    let details: Vec<&str> = faults.iter().map(|check| check.detail.as_str()).collect();
+    let fixes: Vec<String> = faults
+        .iter()
+        .filter_map(|check| Some(check.fix.as_ref()?.to_string()))
+        .collect();
+    let failure = Failure::new(kind, format!("{summary}: {}", details.join("; ")));
+    Some(failure.with_hint(fixes.join("; ")))
+}
+
+/// The kind of failure that a failed check is, and so its exit status (CONTRACT section 2).
+fn kind_of(check: &Check) -> Kind {
+    match check.id.split_once('.') {
+        Some(("settings", _)) => Kind::Settings,
+        Some(("server", "port")) => Kind::Conflict,
+        Some(("runtime" | "server", _)) | Some(("model", "present")) => Kind::Runtime,
+        Some(("model", "terms")) => Kind::TermsNotAccepted,
+        Some(("platform", "target")) => Kind::Unsupported,
+        _ => Kind::Unhealthy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::Fix;
+
+    fn fault(id: &'static str) -> Check {
+        Check::fail(
+            id,
+            "title",
+            format!("{id} is wrong"),
+            Fix::by_hand(format!("repair {id}")),
+        )
+    }
+
+    #[test]
+    fn a_fault_has_the_status_of_its_kind() {
+        for (id, kind) in [
+            ("settings.file", Kind::Settings),
+            ("server.port", Kind::Conflict),
+            ("server.health", Kind::Runtime),
+            ("runtime.loader", Kind::Runtime),
+            ("model.terms", Kind::TermsNotAccepted),
+            ("routing.override", Kind::Unhealthy),
+        ] {
+            assert_eq!(failure("no", &[fault(id)]).unwrap().kind, kind, "{id}");
+        }
+    }
+
+    #[test]
+    fn faults_of_several_kinds_are_unhealthy() {
+        let both = failure("no", &[fault("settings.file"), fault("server.port")]).unwrap();
+        assert_eq!(both.kind, Kind::Unhealthy);
+        assert_eq!(both.message, "no: settings.file is wrong; server.port is wrong");
+        assert_eq!(both.hint.unwrap(), "repair settings.file; repair server.port");
+        let same = failure("no", &[fault("settings.file"), fault("settings.shadowed")]).unwrap();
+        assert_eq!(same.kind, Kind::Settings);
+        assert_eq!(failure("no", &[]), None);
+    }
+}
