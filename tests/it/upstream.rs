@@ -31,7 +31,11 @@ impl Scene {
 
     /// A server before `upstream`, started with these options and variables.
     pub(super) fn before(upstream: Upstream, options: &[&str], variables: &[(&str, &str)]) -> Self {
-        let home = Home::installed();
+        Self::on(Home::installed(), upstream, options, variables)
+    }
+
+    /// The same on a home of the test's own.
+    pub(super) fn on(home: Home, upstream: Upstream, options: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut gem = home.gem(&["start", "--upstream", &upstream.url()]).args(options);
         for (name, value) in variables {
             gem = gem.env(name, value);

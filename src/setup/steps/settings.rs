@@ -8,6 +8,7 @@ use crate::error::Failure;
 use crate::runtime::LocalModelName;
 use crate::settings::{self, Content, Destination, Effective, Key, Plan, Router};
 use crate::setup::check::{Check, REINSTALL};
+use crate::setup::launcher;
 use crate::setup::step::Inspection;
 use crate::setup::{Choices, Setup, shown};
 
@@ -58,7 +59,8 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     if !setup.choices.with_settings {
         let reason = "no settings wanted (--no-settings)";
         let skipped = [FILE, ROUTER, SHADOWED].map(|(id, title)| Check::skip(id, title, reason));
-        return Inspection::not_needed(reason, skipped.into());
+        let skipped = skipped.into_iter().chain([launcher::skipped(reason)]);
+        return Inspection::not_needed(reason, skipped.collect());
     }
     let places = setup.places();
     let planned = settings::plan(&places, setup.environment, setup.choices.scope, &setup.router_values());
@@ -79,7 +81,9 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     } else {
         Check::skip(SHADOWED.0, SHADOWED.1, "the router is not set up")
     });
-    if plan.is_empty() {
+    let launcher = launcher::inspect(setup);
+    checks.push(launcher.check);
+    if plan.is_empty() && launcher.plan.is_none() {
         let detail = format!("{} has what it needs", shown(places.user()));
         return Inspection::in_place(detail, checks);
     }
@@ -91,7 +95,8 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
             .collect();
         format!("set in {}: {}", shown(&file.path), keys.join(", "))
     });
-    Inspection::needed(files.collect::<Vec<_>>().join("; "), checks)
+    let todo: Vec<String> = launcher.plan.into_iter().chain(files).collect();
+    Inspection::needed(todo.join("; "), checks)
 }
 
 fn broken(failure: Failure) -> Inspection {
@@ -204,6 +209,9 @@ fn differs<T: PartialEq + std::fmt::Display>(found: &Effective<T>, wanted: &T, k
 }
 
 pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
+    // First, so that the settings never name what is not there.
+    let launcher = setup.launcher();
+    launcher.restore()?;
     let applied = settings::apply(
         &setup.places(),
         setup.environment,
@@ -212,7 +220,8 @@ pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         &setup.layout.backups(),
         Timestamp::now(),
     )?;
-    let files: Vec<String> = applied.files.iter().map(|file| shown(&file.path)).collect();
+    let files = applied.files.iter().map(|file| shown(&file.path));
+    let files: Vec<String> = [shown(launcher.path())].into_iter().chain(files).collect();
     let earlier = std::mem::take(&mut setup.state.settings);
     setup.state.settings = earlier.then(applied);
     Ok(format!("wrote {}", files.join(" and ")))
