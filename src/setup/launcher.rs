@@ -271,3 +271,71 @@ fn started_by(text: &[u8]) -> Option<PathBuf> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copy_of(program: &[u8]) -> (tempfile::TempDir, PathBuf, Launcher) {
+        let home = tempfile::tempdir().unwrap();
+        let executable = home.path().join("program.exe");
+        fs::write(&executable, program).unwrap();
+        make_executable(&executable).unwrap();
+        let layout = Layout::new(home.path(), home.path());
+        let launcher = Launcher::new(&layout, Os::Windows, &executable);
+        (home, executable, launcher)
+    }
+
+    fn detail(launcher: &Launcher) -> String {
+        match launcher.look() {
+            Found::Right => "right".to_owned(),
+            Found::Other(detail) | Found::Wrong(detail) => detail,
+        }
+    }
+
+    #[test]
+    fn a_copy_shares_nothing_with_the_executable() {
+        let (_home, executable, launcher) = copy_of(b"gem-setup");
+        assert!(detail(&launcher).contains("is missing"));
+        launcher.restore().unwrap();
+        assert_eq!(launcher.look(), Found::Right);
+        fs::write(launcher.path(), "lit").unwrap();
+        assert_eq!(fs::read(&executable).unwrap(), b"gem-setup");
+        assert!(detail(&launcher).contains("is no copy of"));
+        launcher.restore().unwrap();
+        assert_eq!(fs::read(launcher.path()).unwrap(), b"gem-setup");
+    }
+
+    #[test]
+    fn a_copy_is_renewed_after_an_upgrade() {
+        let (_home, executable, launcher) = copy_of(b"gem-setup 1");
+        launcher.restore().unwrap();
+        fs::write(&executable, "gem-setup 2").unwrap();
+        assert!(detail(&launcher).contains("is no copy of"));
+        launcher.restore().unwrap();
+        assert_eq!(launcher.look(), Found::Right);
+        let folder = launcher.path().parent().unwrap();
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_copy_that_runs_is_its_own_launcher() {
+        let (home, _executable, launcher) = copy_of(b"gem-setup");
+        launcher.restore().unwrap();
+        let layout = Layout::new(home.path(), home.path());
+        let itself = Launcher::new(&layout, Os::Windows, launcher.path());
+        assert_eq!(itself.look(), Found::Right);
+    }
+
+    #[test]
+    fn a_script_names_the_program_it_starts() {
+        let home = Path::new("/home/o'neil");
+        for program in ["/usr/bin/gem-setup", "/it's/'quoted'/\n gem-setup", "/'"] {
+            let text = script(Path::new(program), home);
+            assert_eq!(started_by(&text).as_deref(), Some(Path::new(program)));
+        }
+        for other in [b"".as_slice(), b"#!/bin/sh\nexec lit\n", HEAD, b"\x7fELF"] {
+            assert_eq!(started_by(other), None);
+        }
+    }
+}
