@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use gem_platform::Os;
+
 /// The paths under one home: the directory that holds `.gemini`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -89,6 +91,27 @@ impl Layout {
     #[must_use]
     pub fn state_file(&self) -> PathBuf {
         self.own().join("state.json")
+    }
+
+    /// What Gemini CLI starts as its `binaryPath`.
+    #[must_use]
+    pub fn launcher(&self, os: Os) -> PathBuf {
+        self.own().join(match os {
+            Os::Windows => "gem-setup.exe",
+            Os::Linux | Os::Macos => "gem-setup",
+        })
+    }
+
+    /// The copy of the catalog given with `--catalog`.
+    #[must_use]
+    pub fn catalog_file(&self) -> PathBuf {
+        self.own().join("catalog.toml")
+    }
+
+    /// The copy of the certificates given with `--ca-cert`.
+    #[must_use]
+    pub fn ca_cert_file(&self) -> PathBuf {
+        self.own().join("ca-cert.pem")
     }
 
     /// The record of accepted terms.

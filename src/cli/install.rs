@@ -69,6 +69,8 @@ fn prepare<'s>(
     let mut choices = choices(session, args, &state, target)?;
     choices.mirrors.clone_from(&network.mirror);
     choices.mirror_only = network.mirror_only;
+    let absolute = |path| session.environment.current_dir().join(path);
+    choices.ca_cert = network.ca_cert.as_ref().map(absolute);
     choices.accepted = args.accept_terms.then(|| how(accepted));
     let recorded = recorded(args, &choices);
     if !recorded.is_empty() {
@@ -137,6 +139,7 @@ fn recorded(args: &InstallArgs, choices: &Choices) -> Vec<String> {
     for (name, given, file) in [
         ("catalog", &args.catalog, &choices.catalog),
         ("model-file", &args.model_file, &choices.model_file),
+        ("ca-cert", &args.network.ca_cert, &choices.ca_cert),
     ] {
         let shown = file.as_deref().unwrap_or(Path::new("")).display();
         option(given.is_some(), file.is_none(), format!("--{name} {shown}"));

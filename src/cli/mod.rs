@@ -8,6 +8,7 @@ mod install;
 mod layers;
 mod list;
 mod logs;
+mod program;
 mod pull;
 mod route;
 mod serve;
@@ -35,12 +36,12 @@ use session::Session;
 use crate::report::{Events, Printer};
 
 /// Runs the program with these arguments, the program's name first.
-pub(crate) fn main(mut args: Vec<OsString>) -> ExitCode {
+pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let _console = gem_platform::console::prepare();
     // What gem-setup starts of itself beside a server must not fail, whatever the environment and the configuration say.
     match args.get(1).and_then(|arg| arg.to_str()) {
         Some(GUARD) => return serve::guard(),
-        Some(KEEPER) => return serve::keep(args.split_off(2)),
+        Some(KEEPER) => return serve::keep(args),
         _ => {}
     }
     let environment = surroundings();

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 use super::args::{ClassifierFailureChoice, ClassifierPromptChoice, FallbackChoice, NetworkArgs, ServeArgs};
 use super::session::{Session, runtime_of};
-use super::{control, route};
+use super::{control, program, route};
 use crate::report::{Events, Printer, Terminal};
 
 /// A killed child is gone within this time.
@@ -301,10 +301,9 @@ fn log_events(log: &Log, verbose: u8) {
 
 /// The gateway as the options say; the upstream's choices are made by a router over the same models as `route`.
 fn gateway_config(session: &Session<'_>, args: &ServeArgs, server: &ServerIdentity) -> Result<Config, Failure> {
-    let ca_cert = args
-        .ca_cert
-        .as_ref()
-        .map(|file| session.environment.current_dir().join(file));
+    let recorded = session.state()?.ca_cert;
+    let ca_cert = args.ca_cert.clone().or(recorded);
+    let ca_cert = ca_cert.map(|file| session.environment.current_dir().join(file));
     let network = Network::from_environment(&session.environment, ca_cert)?;
     let is_plain = args.upstream.scheme() == "http" && network.proxy(&args.upstream).is_none();
     let upstream = Upstream {
@@ -445,10 +444,10 @@ fn engine(
     }))
 }
 
-/// Runs gem-setup with `args`, waits for it, and ends as it ended.
-pub(crate) fn keep(args: Vec<OsString>) -> ExitCode {
-    let kept = std::env::current_exe().and_then(|path| {
-        let env = Vec::new();
+/// Runs gem-setup with what follows the keeper's own name in `args`, waits for it, and ends as it ended.
+pub(crate) fn keep(mut args: Vec<OsString>) -> ExitCode {
+    let kept = program::called(&args).and_then(|path| {
+        let (args, env) = (args.split_off(2), Vec::new());
         gem_platform::process::keep(&Program { path, args, env })
     });
     kept.map_or_else(

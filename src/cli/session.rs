@@ -16,6 +16,7 @@ use gem_setup::runtime::{RuntimeName, litert_lm};
 use gem_setup::setup::{self, Choices, Listing, Setup, State};
 
 use super::args::{NetworkArgs, RuntimeChoice};
+use super::program;
 use crate::report::{Events, Printer, Terminal};
 
 /// What is being done gets so long to end by itself after a signal.
@@ -66,9 +67,9 @@ impl Session<'_> {
         })
     }
 
-    /// gem-setup's own executable.
+    /// gem-setup's own executable, by the path that the user calls.
     pub(crate) fn program(&self) -> Result<PathBuf, Failure> {
-        std::env::current_exe().map_err(|error| {
+        program::called(&self.args).map_err(|error| {
             Failure::new(
                 Kind::Unexpected,
                 format!("cannot tell where gem-setup itself is: {error}"),
@@ -192,11 +193,14 @@ impl Session<'_> {
     }
 }
 
-/// `network`, with the recorded mirrors where it names none.
+/// `network`, with the recorded mirrors and certificates where it names none.
 pub(crate) fn or_recorded(mut network: NetworkArgs, state: &State) -> NetworkArgs {
     if network.mirror.is_empty() {
         network.mirror.clone_from(&state.mirrors);
         network.mirror_only |= state.mirror_only;
+    }
+    if network.ca_cert.is_none() {
+        network.ca_cert.clone_from(&state.ca_cert);
     }
     network
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::lock::Lock;
 use gem_setup::settings::{self, Applied, Effective, Places, RouterValues};
+use gem_setup::setup::Launcher;
 use serde_json::json;
 
 use super::args::SettingsAction;
@@ -21,10 +22,12 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
         SettingsAction::Apply { scope, port, model } => {
             let _lock = lock(session)?;
             let state = session.state()?;
+            let launcher = Launcher::new(&session.layout, session.target()?.os, &session.program()?);
+            launcher.restore()?;
             let values = RouterValues {
                 port: port.unwrap_or(state.port),
                 model: model.unwrap_or(state.model).into(),
-                binary: session.program()?,
+                binary: launcher.path().to_owned(),
             };
             let applied = settings::apply(
                 &places,

@@ -8,6 +8,8 @@ mod client;
 mod converge;
 mod doctor;
 mod env_file;
+mod kept;
+mod launcher;
 mod network;
 mod repair;
 mod smoke;
@@ -31,6 +33,7 @@ pub use client::next_steps;
 pub use converge::{Observer, Outcome, install, plan, pull};
 pub use doctor::{Examination, Extras, examine};
 pub use repair::repair;
+pub use launcher::Launcher;
 pub use smoke::{Probe, Smoke, smoke};
 pub use state::{PlacedFile, SmokeRecord, State};
 pub use step::{Condition, Inspection, StepId, StepState};
@@ -73,6 +76,8 @@ pub struct Choices {
     pub scope: Destination,
     /// The catalog that was given, for the record.
     pub catalog: Option<PathBuf>,
+    /// The certificates that were given, for the record.
+    pub ca_cert: Option<PathBuf>,
     /// The mirrors that were given, for the record.
     pub mirrors: Vec<Url>,
     /// Whether nothing may be fetched from elsewhere, for the record.
@@ -103,6 +108,7 @@ impl Choices {
             accepted: None,
             scope: state.scope,
             catalog: state.catalog.clone(),
+            ca_cert: state.ca_cert.clone(),
             mirrors: state.mirrors.clone(),
             mirror_only: state.mirror_only,
             direct: state.direct,
@@ -127,7 +133,7 @@ pub struct Setup<'a> {
     pub layout: Layout,
     /// The surroundings.
     pub environment: &'a Environment,
-    /// gem-setup's own executable.
+    /// gem-setup's own executable, by the path that the user calls.
     pub program: PathBuf,
     /// The configuration file that was given, by which the server goes too.
     pub config: Option<PathBuf>,
@@ -279,8 +285,14 @@ impl Setup<'_> {
         RouterValues {
             port: self.choices.port,
             model: self.choices.model.to_string(),
-            binary: self.program.clone(),
+            binary: self.launcher().path().to_owned(),
         }
+    }
+
+    /// What Gemini CLI starts.
+    #[must_use]
+    pub fn launcher(&self) -> Launcher {
+        Launcher::new(&self.layout, self.os(), &self.program)
     }
 
     /// The settings files of this machine.
@@ -317,7 +329,8 @@ impl Setup<'_> {
         state.port = choices.port;
         state.model.clone_from(&choices.model);
         state.scope = choices.scope;
-        state.catalog.clone_from(&choices.catalog);
+        state.catalog = choices.catalog.as_ref().map(|_| self.layout.catalog_file());
+        state.ca_cert = choices.ca_cert.as_ref().map(|_| self.layout.ca_cert_file());
         // Logins are for `.netrc`, not for a file that people attach to their bug reports.
         state.mirrors = choices.mirrors.iter().map(without_login).collect();
         state.mirror_only = choices.mirror_only;
@@ -330,13 +343,29 @@ impl Setup<'_> {
     fn is_on_record(&self) -> bool {
         let recorded = State::read(&self.layout.state_file());
         recorded.is_ok_and(|state| state == Some(self.chosen()))
+            && self
+                .given_files()
+                .iter()
+                .all(|(given, copy)| kept::is_kept(given, copy))
     }
 
-    /// Records what was chosen, so that later commands go by it. Only who holds the lock on the home may.
+    /// The files that were given, each with the place of its copy.
+    fn given_files(&self) -> Vec<(PathBuf, PathBuf)> {
+        let Choices { catalog, ca_cert, .. } = &self.choices;
+        let catalog = catalog.clone().map(|file| (file, self.layout.catalog_file()));
+        let ca_cert = ca_cert.clone().map(|file| (file, self.layout.ca_cert_file()));
+        catalog.into_iter().chain(ca_cert).collect()
+    }
+
+    /// Records what was chosen, with copies of the files that were given, so that later commands go by it. Only who holds the
+    /// lock on the home may.
     ///
     /// # Errors
-    /// When the state cannot be written.
+    /// When a copy or the state cannot be written.
     pub fn record(&mut self) -> Result<(), Failure> {
+        for (given, copy) in self.given_files() {
+            kept::keep(&given, &copy)?;
+        }
         self.state = self.chosen();
         Ok(self.state.write(&self.layout.state_file())?)
     }

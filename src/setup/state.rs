@@ -33,9 +33,13 @@ pub struct State {
     pub pulled: Vec<LocalModelName>,
     /// Which settings file was changed.
     pub scope: Destination,
-    /// The catalog given with `--catalog`.
+    /// The copy of the catalog given with `--catalog`. A file in the state's own folder is recorded by its name, so that the
+    /// home can be moved.
     #[serde(default)]
     pub catalog: Option<PathBuf>,
+    /// The copy of the certificates given with `--ca-cert`, recorded as the catalog is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_cert: Option<PathBuf>,
     /// The mirrors given with `--mirror`.
     #[serde(default)]
     pub mirrors: Vec<Url>,
@@ -165,6 +169,7 @@ impl Default for State {
             pulled: Vec::new(),
             scope: Destination::User,
             catalog: None,
+            ca_cert: None,
             mirrors: Vec::new(),
             mirror_only: false,
             model_file: None,
@@ -222,14 +227,24 @@ impl State {
             path: path.to_owned(),
             reason,
         };
-        let state: Self = serde_json::from_slice(&bytes).map_err(|error| parse(error.to_string()))?;
+        let mut state: Self = serde_json::from_slice(&bytes).map_err(|error| parse(error.to_string()))?;
         if state.format != FORMAT {
             return Err(parse(format!(
                 "format {} is not known, expected {FORMAT}",
                 state.format
             )));
         }
+        if let Some(folder) = path.parent() {
+            for file in state.kept_files() {
+                *file = folder.join(&file);
+            }
+        }
         Ok(Some(state))
+    }
+
+    /// The files that lie in the state's own folder, or in another place if an older gem-setup recorded them.
+    fn kept_files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        self.catalog.iter_mut().chain(self.ca_cert.iter_mut())
     }
 
     /// Writes the file `path` unless it already says the same.
@@ -237,7 +252,13 @@ impl State {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let mut text = serde_json::to_vec_pretty(self).map_err(|error| Error::Parse {
+        let mut state = self.clone();
+        for file in state.kept_files() {
+            if let Some(name) = path.parent().and_then(|folder| file.strip_prefix(folder).ok()) {
+                *file = name.to_owned();
+            }
+        }
+        let mut text = serde_json::to_vec_pretty(&state).map_err(|error| Error::Parse {
             path: path.to_owned(),
             reason: error.to_string(),
         })?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::launcher;
 use super::state::State;
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
@@ -46,8 +47,11 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
         layout.litert_lm_env(),
         layout.litert_lm_old_env(),
         layout.state_file(),
+        layout.catalog_file(),
+        layout.ca_cert_file(),
         layout.downloads(),
     ];
+    doomed.extend(launcher::remains(layout));
     let pulled = pulled_models(layout, state);
     if purge {
         doomed.extend(pulled.iter().map(|model| layout.models().join(model)));

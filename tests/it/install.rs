@@ -193,7 +193,7 @@ fn the_settings_point_gemini_cli_at_the_server() {
         json!({
             "enabled": true,
             "autoStartServer": true,
-            "binaryPath": env!("CARGO_BIN_EXE_gem-setup"),
+            "binaryPath": home.launcher(),
             "classifier": {"host": format!("http://localhost:{}", home.port), "model": MODEL},
         })
     );
@@ -290,7 +290,7 @@ fn the_workspace_scope_leaves_only_the_executable_to_the_user_scope() {
     install.env("GEMINI_CLI_TRUST_WORKSPACE", "true").ok();
     assert_eq!(
         home.router(),
-        json!({"autoStartServer": true, "binaryPath": env!("CARGO_BIN_EXE_gem-setup")})
+        json!({"autoStartServer": true, "binaryPath": home.launcher()})
     );
     let text = fs::read_to_string(home.work().join(".gemini/settings.json")).unwrap();
     let workspace: Value = serde_json::from_str(&text).unwrap();

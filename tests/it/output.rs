@@ -365,18 +365,17 @@ fn a_full_disk_under_standard_output_is_an_error() {
 #[test]
 fn what_promises_json_keeps_the_promise_when_the_records_cannot_be_used() {
     let home = Home::installed();
-    fs::write(home.catalog(), "format = 9").unwrap();
+    // The copy that holds.
+    let catalog = home.layout().catalog_file();
+    fs::write(&catalog, "format = 9").unwrap();
     for broken in ["catalog", "state"] {
         if broken == "state" {
-            fs::write(home.catalog(), "format = 1").unwrap();
+            fs::write(&catalog, "format = 1").unwrap();
             fs::write(home.layout().state_file(), "{ not json").unwrap();
         }
         let status = if broken == "state" { 1 } else { 2 };
         for command in [["pull", MODEL], ["install", "--no-start"]] {
-            let run = home
-                .gem(&["--json"])
-                .args(command)
-                .env("GEM_SETUP_CATALOG", home.catalog());
+            let run = home.gem(&["--json"]).args(command).env("GEM_SETUP_CATALOG", &catalog);
             let run = run.ends(status);
             let result = run.result();
             assert_eq!(

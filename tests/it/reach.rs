@@ -6,6 +6,7 @@ use gem_setup_support::fault::{Authority, Proxy};
 use gem_setup_support::upstream::Upstream;
 use tempfile::TempDir;
 
+use super::harness::Home;
 use super::upstream::{Scene, text};
 
 const MODEL: &str = "my-model";
@@ -66,6 +67,15 @@ fn an_upstream_with_a_private_authority_is_reached_by_its_certificate() {
         _directory,
     } = Private::new();
     assert_answers(&Scene::before(upstream, &["--ca-cert", &ca_cert], &[]));
+}
+
+#[test]
+fn the_certificate_given_to_install_holds_for_the_server() {
+    let private = Private::new();
+    let home = Home::new();
+    home.install(&["--no-start", "--ca-cert", &private.ca_cert]).ok();
+    fs::remove_file(&private.ca_cert).unwrap();
+    assert_answers(&Scene::on(home, private.upstream, &[], &[]));
 }
 
 #[test]

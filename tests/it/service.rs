@@ -51,6 +51,24 @@ fn a_server_that_runs_makes_way_for_the_service() {
 }
 
 #[test]
+fn the_service_starts_what_a_package_managers_link_leads_to() {
+    let home = Home::installed();
+    let bin = home.beside("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let link = bin.join("gem-setup");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_gem-setup"), &link).unwrap();
+    let prepared = with_systemd(&home, &["service", "status"]).into_command();
+    let mut called = home.program(&link).args(["service", "install"]);
+    for (name, value) in prepared.get_envs() {
+        called = called.env(name.to_str().unwrap(), value.unwrap_or_default());
+    }
+    called.ok();
+    let written = fs::read_to_string(unit(&home)).unwrap();
+    assert_says(&written, &[&format!("\"{}\"", link.display())]);
+    assert!(!written.contains(env!("CARGO_BIN_EXE_gem-setup")), "{written}");
+}
+
+#[test]
 fn uninstall_removes_the_service_of_this_home_and_of_no_other() {
     let home = Home::installed();
     with_systemd(&home, &["service", "install"]).ok();

@@ -283,7 +283,7 @@ fn show_tells_each_value_and_where_it_comes_from() {
         .find(|(key, _)| key.to_lowercase().contains("binary"));
     assert_eq!(
         binary.unwrap().1["value"],
-        env!("CARGO_BIN_EXE_gem-setup"),
+        home.launcher().to_str().unwrap(),
         "a repository never chooses what is run"
     );
 }
@@ -323,7 +323,7 @@ fn apply_in_the_workspace_never_names_an_executable_there() {
     home.gem(&["settings", "apply", "--scope", "workspace"]).ok();
     let text = fs::read_to_string(home.work().join(".gemini/settings.json")).unwrap();
     assert!(!text.contains("binaryPath"), "{text}");
-    assert_eq!(home.router()["binaryPath"], env!("CARGO_BIN_EXE_gem-setup"));
+    assert_eq!(home.router()["binaryPath"], home.launcher().to_str().unwrap());
     home.gem(&["settings", "remove", "--scope", "workspace"]).ok();
     let text = fs::read_to_string(home.work().join(".gemini/settings.json")).unwrap_or_default();
     assert!(!text.contains("gemmaModelRouter"), "{text}");

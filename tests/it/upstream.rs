@@ -41,7 +41,8 @@ impl Scene {
         Self::on(home, Upstream::start(), &["--runtime", "builtin", "--port", &port], &[])
     }
 
-    fn on(home: Home, upstream: Upstream, options: &[&str], variables: &[(&str, &str)]) -> Self {
+    /// The same on a home of the test's own.
+    pub(super) fn on(home: Home, upstream: Upstream, options: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut gem = home.gem(&["start", "--upstream", &upstream.url()]).args(options);
         for (name, value) in variables {
             gem = gem.env(name, value);

@@ -12,7 +12,7 @@ mod unix;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use replace::{ReplaceError, persist, replace, wait_until_free};
 
@@ -53,6 +53,12 @@ pub fn quarantine(path: &Path) -> io::Result<Option<String>> {
 /// When the file is not there or is not ours to change.
 pub fn strip_quarantine(path: &Path) -> io::Result<bool> {
     os::strip_quarantine(path)
+}
+
+/// The path whose name consists of `bytes`. Windows has paths of text alone; there other bytes become replacement characters.
+#[must_use]
+pub fn path_from(bytes: Vec<u8>) -> PathBuf {
+    os::path_from(bytes)
 }
 
 /// Whether some program holds the file at `path` so that it cannot be replaced now. Only Windows lets a program do that.

@@ -1,9 +1,11 @@
 //! What Linux and macOS do alike.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
@@ -23,6 +25,10 @@ pub(super) fn make_private(options: &mut OpenOptions) {
 
 pub(super) fn is_executable(path: &Path) -> io::Result<bool> {
     Ok(std::fs::metadata(path)?.is_file() && access(path, Access::EXEC_OK).is_ok())
+}
+
+pub(super) fn path_from(bytes: Vec<u8>) -> PathBuf {
+    OsString::from_vec(bytes).into()
 }
 
 pub(super) fn is_locked(_path: &Path) -> bool {

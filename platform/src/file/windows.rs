@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::windows::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_LOCK_VIOLATION, ERROR_SHARING_VIOLATION};
 
@@ -18,6 +18,10 @@ pub(super) fn is_executable(path: &Path) -> io::Result<bool> {
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("exe"));
     Ok(std::fs::metadata(path)?.is_file() && is_program)
+}
+
+pub(super) fn path_from(bytes: Vec<u8>) -> PathBuf {
+    String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
 pub(super) fn quarantine(path: &Path) -> io::Result<Option<String>> {

@@ -9,6 +9,7 @@ use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
 use crate::settings::{self, Destination, Effective, Key, Plan, Router};
 use crate::setup::check::{Check, Fix};
+use crate::setup::launcher;
 use crate::setup::step::Inspection;
 use crate::setup::{Choices, Setup, shown};
 
@@ -64,7 +65,8 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     if !setup.choices.with_settings {
         let reason = "no settings wanted (--no-settings)";
         let skipped = [FILE, ROUTER, SHADOWED].map(|(id, title)| Check::skip(id, title, reason));
-        return Inspection::not_needed(reason, skipped.into());
+        let skipped = skipped.into_iter().chain([launcher::skipped(reason)]);
+        return Inspection::not_needed(reason, skipped.collect());
     }
     let places = setup.places();
     let planned = settings::plan(&places, setup.environment, setup.choices.scope, &setup.router_values());
@@ -73,18 +75,20 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         Err(error) => return broken(error.into()),
     };
     let found = settings::load(&places, setup.environment);
-    let checks = checks_of(setup, &found, &plan);
-    if plan.is_empty() {
+    let launcher = launcher::inspect(setup);
+    let mut checks = checks_of(setup, &found, &plan);
+    checks.push(launcher.check);
+    if plan.is_empty() && launcher.plan.is_none() {
         let detail = format!("{} has what it needs", shown(places.user()));
         return Inspection::in_place(detail, checks);
     }
     let after = plan.preview(&places, setup.environment);
     let remaining = checks_of(setup, &after, &Plan { files: Vec::new() });
-    Inspection::needed(in_words(&plan), checks).leaving(remaining)
+    Inspection::needed(in_words(launcher.plan, &plan), checks).leaving(remaining)
 }
 
-/// What `plan` would do.
-fn in_words(plan: &Plan) -> String {
+/// What would be done: what the launcher needs, then what `plan` would do.
+fn in_words(launcher: Option<String>, plan: &Plan) -> String {
     let files = plan.files.iter().flat_map(|file| {
         let removal = (!file.removed.is_empty())
             .then(|| format!("remove from {}: {}", shown(&file.path), file.removed.join(", ")));
@@ -96,7 +100,7 @@ fn in_words(plan: &Plan) -> String {
         let changes = (!keys.is_empty()).then(|| format!("set in {}: {}", shown(&file.path), keys.join(", ")));
         removal.into_iter().chain(changes)
     });
-    files.collect::<Vec<_>>().join("; ")
+    launcher.into_iter().chain(files).collect::<Vec<_>>().join("; ")
 }
 
 /// The checks of `found`, on which `plan` is still to be carried out.
@@ -234,6 +238,9 @@ fn differs<T: PartialEq + std::fmt::Display>(found: &Effective<T>, wanted: &T, k
 }
 
 pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
+    // First, so that the settings never name what is not there.
+    let launcher = setup.launcher();
+    launcher.restore()?;
     let applied = settings::apply(
         &setup.places(),
         setup.environment,
@@ -242,11 +249,8 @@ pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         &setup.layout.backups(),
         Timestamp::now(),
     )?;
-    let files: Vec<String> = applied
-        .files
-        .iter()
-        .map(|file| written(&file.path, &file.removed))
-        .collect();
+    let files = applied.files.iter().map(|file| written(&file.path, &file.removed));
+    let files: Vec<String> = [shown(launcher.path())].into_iter().chain(files).collect();
     let earlier = std::mem::take(&mut setup.state.settings);
     setup.state.settings = earlier.then(applied);
     Ok(format!("wrote {}", files.join(" and ")))

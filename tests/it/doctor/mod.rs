@@ -76,6 +76,7 @@ fn a_healthy_home_has_no_fault() {
         "settings.file",
         "settings.router",
         "settings.shadowed",
+        "client.launcher",
         "routing.override",
         "platform.target",
         "platform.disk",
@@ -127,6 +128,7 @@ fn an_empty_home_lacks_what_install_brings_and_stays_empty() {
             "model.terms",
             "model.present",
             "settings.router",
+            "client.launcher",
             server
         ]
     );
@@ -406,7 +408,10 @@ fn a_vulkan_library_that_was_never_there_is_named_after_the_failed_installation(
     assert_says(run.result()["error"]["hint"].as_str().unwrap(), &["gem-setup doctor"]);
     // The installation ended before settings and server, so these are missing too.
     let run = home.doctor();
-    assert_eq!(run.faults(), ["runtime.loader", "settings.router", "server.process"]);
+    assert_eq!(
+        run.faults(),
+        ["runtime.loader", "settings.router", "client.launcher", "server.process"]
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The scratch home.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -137,6 +138,11 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         self.layout().lit_bin().join(Self::LIT.rsplit('/').next().unwrap())
     }
 
+    /// What Gemini CLI starts.
+    pub(crate) fn launcher(&self) -> PathBuf {
+        self.layout().launcher(Target::host().unwrap().os)
+    }
+
     pub(crate) fn settings(&self) -> PathBuf {
         self.layout().user_settings()
     }
@@ -161,7 +167,13 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
 
     /// gem-setup with these arguments on this home.
     pub(crate) fn gem(&self, args: &[&str]) -> Gem {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gem-setup"));
+        let gem = self.program(env!("CARGO_BIN_EXE_gem-setup"));
+        gem.arg("--home").arg(self.path()).args(args)
+    }
+
+    /// Any program, as it would be run by the owner of this home.
+    pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Gem {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy().to_uppercase();
             if CLEARED.iter().any(|prefix| text.starts_with(prefix)) {
@@ -174,10 +186,7 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
             .env("GEMINI_CLI_SYSTEM_SETTINGS_PATH", self.beside("system/settings.json"))
             .env("STAND_IN_TRACE", self.trace_file())
             .envs(&self.variables)
-            .current_dir(self.work())
-            .arg("--home")
-            .arg(self.path())
-            .args(args);
+            .current_dir(self.work());
         Gem::new(command)
     }
 

@@ -1,0 +1,27 @@
+//! Where gem-setup itself is.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The running executable by the path that it was called by, from the command line `args`.
+///
+/// A package manager puts a link on the PATH that outlasts the folder of one version; the system names the file that the link
+/// leads to. What is not proved to be the running file is not believed.
+pub(crate) fn called(args: &[OsString]) -> io::Result<PathBuf> {
+    let running = std::env::current_exe()?;
+    let directory = std::env::current_dir().unwrap_or_default();
+    let path = std::env::var_os("PATH");
+    let name = args.first().map(OsString::as_os_str);
+    let found = name.and_then(|name| find(name, path.as_deref(), &directory, &running));
+    Ok(found.unwrap_or(running))
+}
+
+/// The path by which `name`, a path or a name to be looked up in the directories of `path`, leads to the file `running`.
+fn find(name: &OsStr, path: Option<&OsStr>, directory: &Path, running: &Path) -> Option<PathBuf> {
+    let candidates = which::which_in_all(name, path, directory).ok()?;
+    candidates
+        .map(|candidate| directory.join(candidate))
+        .find(|candidate| same_file::is_same_file(candidate, running).unwrap_or(false))
+        .and_then(|candidate| std::path::absolute(candidate).ok())
+}

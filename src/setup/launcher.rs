@@ -1,0 +1,340 @@
+//! The launcher: what Gemini CLI starts as its `binaryPath`.
+//!
+//! Gemini CLI's own setup writes over that file, and deletes it when the download is not what it expects (FACTS section 3). So
+//! the file is one that can be lost. On Unix it is a script that starts the gem-setup which the user calls; a link would
+//! pass a write on to the executable. Windows runs no script without a shell: there it is a copy of the executable, and not a
+//! hard link, which would share its content.
+
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gem_platform::Os;
+use gem_platform::file::{Readers, is_executable, make_executable, replace, write_atomic};
+
+use super::check::{Check, Fix};
+use super::{Setup, shown};
+use crate::error::{Failure, Kind};
+use crate::layout::Layout;
+
+const ID: &str = "client.launcher";
+const TITLE: &str = "what Gemini CLI starts";
+/// Begins every launcher script, of this version and of others.
+const HEAD: &[u8] = b"#!/bin/sh
+# Starts gem-setup for Gemini CLI. Written by `gem-setup install`, which also restores it.
+program=";
+const TAIL: &str = r#"
+export GEM_SETUP_HOME
+if [ -f "$program" ] && [ -x "$program" ]; then
+    exec "$program" "$@"
+fi
+# gem-setup has moved: any other on the PATH will do, but not this script.
+found=$(command -v gem-setup) || found=
+if [ -n "$found" ] && ! [ "$found" -ef "$0" ]; then
+    exec "$found" "$@"
+fi
+printf 'error: cannot start `%s`: it is gone, and no other gem-setup is on the PATH\n' "$program" >&2
+printf 'hint: install gem-setup again, then run `gem-setup install`\n' >&2
+exit 127
+"#;
+
+/// The launcher of one home.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    path: PathBuf,
+    program: PathBuf,
+    form: Form,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    Script(Vec<u8>),
+    Copy,
+}
+
+/// What is at the launcher's path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Found {
+    /// The launcher of the program.
+    Right,
+    /// A launcher that starts another gem-setup, which is there.
+    Other(String),
+    /// Nothing that starts a gem-setup.
+    Wrong(String),
+}
+
+impl Launcher {
+    /// The launcher that starts `program`, an absolute path, for the home of `layout`.
+    #[must_use]
+    pub fn new(layout: &Layout, os: Os, program: &Path) -> Self {
+        Self {
+            path: layout.launcher(os),
+            program: program.to_owned(),
+            form: match os {
+                Os::Windows => Form::Copy,
+                Os::Linux | Os::Macos => Form::Script(script(program, layout.home())),
+            },
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts the launcher in place, unless it is there.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn restore(&self) -> Result<(), Failure> {
+        if self.look() == Found::Right {
+            return Ok(());
+        }
+        self.write().map_err(|error| {
+            let message = format!("cannot write what Gemini CLI starts, {}: {error}", shown(&self.path));
+            Failure::new(Kind::Settings, message).with_hint(
+                "check that the directory is yours and has room, move away what is in the way, then run the command again",
+            )
+        })?;
+        if is_executable(&self.path).unwrap_or(false) {
+            return Ok(());
+        }
+        let message = format!(
+            "Gemini CLI cannot start {}: no program may be run there",
+            shown(&self.path)
+        );
+        Err(Failure::new(Kind::Settings, message).with_hint("mount its file system without `noexec`"))
+    }
+
+    fn write(&self) -> io::Result<()> {
+        match &self.form {
+            Form::Script(text) => write_atomic(&self.path, text, Readers::Usual)?,
+            Form::Copy => self.copy()?,
+        }
+        make_executable(&self.path)
+    }
+
+    /// Windows replaces no program that runs, but renames it.
+    fn copy(&self) -> io::Result<()> {
+        let [new, old] = ["new", "old"].map(|name| beside(&self.path, name));
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::copy(&self.program, &new)?;
+        // One that still runs stays until the next time.
+        let _ = fs::remove_file(&old);
+        match fs::rename(&self.path, &old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        replace(&new, &self.path)?;
+        let _ = fs::remove_file(&old);
+        Ok(())
+    }
+
+    fn look(&self) -> Found {
+        let path = shown(&self.path);
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Wrong(format!("{path} is missing")),
+            Err(error) => Found::Wrong(format!("{path} cannot be read: {error}")),
+            Ok(metadata) if !metadata.is_file() => Found::Wrong(format!("{path} is not a regular file")),
+            Ok(metadata) => match (&self.form, is_executable(&self.path)) {
+                (_, Ok(false) | Err(_)) => Found::Wrong(format!("{path} may not be run")),
+                (Form::Script(text), Ok(true)) => self.look_at_script(text, &metadata),
+                (Form::Copy, Ok(true)) => self.look_at_copy(&metadata),
+            },
+        }
+    }
+
+    fn look_at_script(&self, expected: &[u8], metadata: &Metadata) -> Found {
+        // A program in its place is large; a launcher is not.
+        let is_small = metadata.len() < 1 << 16;
+        let text = is_small.then(|| fs::read(&self.path).ok()).flatten();
+        let path = shown(&self.path);
+        match text.as_deref().and_then(started_by) {
+            _ if text.as_deref() == Some(expected) => Found::Right,
+            Some(other) if other.is_file() => Found::Other(format!(
+                "{path} starts {}, this gem-setup is {}",
+                shown(&other),
+                shown(&self.program)
+            )),
+            Some(other) => Found::Wrong(format!("{path} starts {}, which is gone", shown(&other))),
+            None => Found::Wrong(format!("{path} has been overwritten: it does not start gem-setup")),
+        }
+    }
+
+    fn look_at_copy(&self, metadata: &Metadata) -> Found {
+        if same_file::is_same_file(&self.path, &self.program).unwrap_or(false) {
+            return Found::Right;
+        }
+        let has_size = fs::metadata(&self.program).is_ok_and(|program| program.len() == metadata.len());
+        let is_copy = has_size && super::kept::is_kept(&self.program, &self.path);
+        if is_copy {
+            return Found::Right;
+        }
+        let detail = format!("{} is no copy of {}", shown(&self.path), shown(&self.program));
+        Found::Wrong(detail)
+    }
+}
+
+/// What becomes of the launcher in an installation, and what `doctor` says of it.
+pub(super) struct Inspected {
+    pub(super) check: Check,
+    /// What `install` would do.
+    pub(super) plan: Option<String>,
+}
+
+pub(super) fn inspect(setup: &Setup<'_>) -> Inspected {
+    let launcher = setup.launcher();
+    let plan = Some(format!("write {}", shown(launcher.path())));
+    if !setup.is_for_this_machine() {
+        let check = skipped("cannot be known for another machine");
+        return Inspected { check, plan };
+    }
+    match launcher.look() {
+        Found::Right => Inspected {
+            check: Check::ok(ID, TITLE, shown(launcher.path())),
+            plan: None,
+        },
+        Found::Other(detail) => Inspected {
+            check: Check::warn(ID, TITLE, detail, Fix::repair()),
+            plan,
+        },
+        Found::Wrong(detail) => Inspected {
+            check: Check::fail(ID, TITLE, detail, Fix::repair()),
+            plan,
+        },
+    }
+}
+
+pub(super) fn skipped(reason: &str) -> Check {
+    Check::skip(ID, TITLE, reason)
+}
+
+/// The launcher of `layout` in any form, and what an interrupted download over it leaves.
+pub(super) fn remains(layout: &Layout) -> Vec<PathBuf> {
+    let launchers = [Os::Linux, Os::Windows].map(|os| layout.launcher(os));
+    let beside = launchers
+        .iter()
+        .flat_map(|path| ["downloading", "new", "old"].map(|name| beside(path, name)));
+    launchers.iter().cloned().chain(beside).collect()
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+fn script(program: &Path, home: &Path) -> Vec<u8> {
+    [
+        HEAD,
+        &quoted(program.as_os_str()),
+        b"\nGEM_SETUP_HOME=",
+        &quoted(home.as_os_str()),
+        TAIL.as_bytes(),
+    ]
+    .concat()
+}
+
+/// `text` as one word of a shell, whatever is in it.
+fn quoted(text: &OsStr) -> Vec<u8> {
+    let mut word = vec![b'\''];
+    for byte in text.as_encoded_bytes() {
+        match byte {
+            b'\'' => word.extend(br"'\''"),
+            other => word.push(*other),
+        }
+    }
+    word.push(b'\'');
+    word
+}
+
+/// The program that a launcher script starts; `None` if `text` is no such script.
+fn started_by(text: &[u8]) -> Option<PathBuf> {
+    let mut rest = text.strip_prefix(HEAD)?.strip_prefix(b"'")?;
+    let mut program = Vec::new();
+    loop {
+        let end = memchr::memchr(b'\'', rest)?;
+        program.extend(&rest[..end]);
+        rest = &rest[end + 1..];
+        match rest.strip_prefix(br"\''") {
+            Some(more) => {
+                program.push(b'\'');
+                rest = more;
+            }
+            None => return Some(gem_platform::file::path_from(program)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copy_of(program: &[u8]) -> (tempfile::TempDir, PathBuf, Launcher) {
+        let home = tempfile::tempdir().unwrap();
+        let executable = home.path().join("program.exe");
+        fs::write(&executable, program).unwrap();
+        make_executable(&executable).unwrap();
+        let layout = Layout::new(home.path(), home.path());
+        let launcher = Launcher::new(&layout, Os::Windows, &executable);
+        (home, executable, launcher)
+    }
+
+    fn detail(launcher: &Launcher) -> String {
+        match launcher.look() {
+            Found::Right => "right".to_owned(),
+            Found::Other(detail) | Found::Wrong(detail) => detail,
+        }
+    }
+
+    #[test]
+    fn a_copy_shares_nothing_with_the_executable() {
+        let (_home, executable, launcher) = copy_of(b"gem-setup");
+        assert!(detail(&launcher).contains("is missing"));
+        launcher.restore().unwrap();
+        assert_eq!(launcher.look(), Found::Right);
+        fs::write(launcher.path(), "lit").unwrap();
+        assert_eq!(fs::read(&executable).unwrap(), b"gem-setup");
+        assert!(detail(&launcher).contains("is no copy of"));
+        launcher.restore().unwrap();
+        assert_eq!(fs::read(launcher.path()).unwrap(), b"gem-setup");
+    }
+
+    #[test]
+    fn a_copy_is_renewed_after_an_upgrade() {
+        let (_home, executable, launcher) = copy_of(b"gem-setup 1");
+        launcher.restore().unwrap();
+        fs::write(&executable, "gem-setup 2").unwrap();
+        assert!(detail(&launcher).contains("is no copy of"));
+        launcher.restore().unwrap();
+        assert_eq!(launcher.look(), Found::Right);
+        let folder = launcher.path().parent().unwrap();
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_copy_that_runs_is_its_own_launcher() {
+        let (home, _executable, launcher) = copy_of(b"gem-setup");
+        launcher.restore().unwrap();
+        let layout = Layout::new(home.path(), home.path());
+        let itself = Launcher::new(&layout, Os::Windows, launcher.path());
+        assert_eq!(itself.look(), Found::Right);
+    }
+
+    #[test]
+    fn a_script_names_the_program_it_starts() {
+        let home = Path::new("/home/o'neil");
+        for program in ["/usr/bin/gem-setup", "/it's/'quoted'/\n gem-setup", "/'"] {
+            let text = script(Path::new(program), home);
+            assert_eq!(started_by(&text).as_deref(), Some(Path::new(program)));
+        }
+        for other in [b"".as_slice(), b"#!/bin/sh\nexec lit\n", HEAD, b"\x7fELF"] {
+            assert_eq!(started_by(other), None);
+        }
+    }
+}

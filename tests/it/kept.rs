@@ -1,0 +1,154 @@
+//! What is installed runs without what it was installed from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gem_setup_support::mirror::sha256_hex;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::harness::{Home, assert_says, executable};
+
+/// A bundle of all that `lit` needs, its model included.
+fn bundle() -> (Home, PathBuf) {
+    let source = Home::installed();
+    let bundle = source.beside("medium").join("bundle");
+    source
+        .gem(&["bundle", "create", bundle.to_str().unwrap(), "--model"])
+        .ok();
+    (source, bundle)
+}
+
+/// The options that install from `bundle` and from nowhere else.
+fn from(bundle: &Path) -> Vec<String> {
+    let mirror = Url::from_directory_path(bundle).unwrap();
+    let catalog = bundle.join("catalog.toml");
+    let options = [
+        "--catalog",
+        catalog.to_str().unwrap(),
+        "--mirror",
+        mirror.as_str(),
+        "--mirror-only",
+    ];
+    options.map(str::to_owned).to_vec()
+}
+
+/// A home that was installed from a bundle which is gone.
+fn orphan() -> (Home, PathBuf) {
+    let (_source, bundle) = bundle();
+    let home = Home::new();
+    let port = home.port.to_string();
+    let install = home.gem(&["install", "--accept-terms", "--port", &port]);
+    install.args(from(&bundle)).ok();
+    fs::remove_dir_all(bundle.parent().unwrap()).unwrap();
+    (home, bundle)
+}
+
+fn state(home: &Home) -> Value {
+    serde_json::from_str(&fs::read_to_string(home.layout().state_file()).unwrap()).unwrap()
+}
+
+#[test]
+fn every_command_runs_once_the_medium_is_gone() {
+    let (home, bundle) = orphan();
+    assert_eq!(state(&home)["catalog"], "catalog.toml");
+    for command in [
+        ["status"].as_slice(),
+        &["stop"],
+        &["list"],
+        &["start"],
+        &["restart"],
+        &["serve", "--detach"],
+        &["smoke"],
+        &["doctor"],
+        &["install"],
+    ] {
+        home.gem(command).ok();
+    }
+    assert!(!bundle.exists());
+    let again = home.gem(&["install", "--json"]).ok();
+    assert_eq!(again.changed(), [""; 0]);
+    home.gem(&["uninstall"]).ok();
+    assert!(!home.layout().catalog_file().exists());
+}
+
+#[test]
+fn what_must_be_downloaded_names_the_medium_that_is_gone() {
+    let (home, bundle) = orphan();
+    fs::remove_file(home.lit()).unwrap();
+    let run = home.gem(&["install"]).ends(5);
+    let mirror = Url::from_directory_path(&bundle).unwrap();
+    assert_says(&run.stderr, &[mirror.as_str(), "hint: "]);
+}
+
+#[test]
+fn a_relocated_home_keeps_its_catalog() {
+    let home = Home::new();
+    home.install(&["--no-start", "--runtime", "builtin"]).ok();
+    assert_eq!(state(&home)["catalog"], "catalog.toml");
+    fs::remove_file(home.catalog()).unwrap();
+    let moved = home.beside("moved");
+    fs::rename(home.path(), &moved).unwrap();
+    let list = home.program(env!("CARGO_BIN_EXE_gem-setup"));
+    let list = list.args(["--home".as_ref(), moved.as_os_str(), "list".as_ref()]).run();
+    fs::rename(&moved, home.path()).unwrap();
+    assert_eq!(list.status, 0, "{list:#?}");
+}
+
+#[test]
+fn the_recorded_catalog_holds_until_another_is_given() {
+    let home = Home::installed();
+    let kept = || fs::read_to_string(home.layout().catalog_file()).unwrap();
+    let given = fs::read_to_string(home.catalog()).unwrap();
+    assert_eq!(kept(), given);
+    // A catalog that changes nothing on disk is taken over all the same.
+    let commented = format!("# a comment\n{given}");
+    fs::write(home.catalog(), &commented).unwrap();
+    home.gem(&["install", "--no-start"]).ok();
+    assert_eq!(kept(), given);
+    assert_eq!(home.install(&["--no-start"]).ok().changed(), [""; 0]);
+    assert_eq!(kept(), commented);
+    // One that names another runtime is not looked at unless it is given.
+    let mut newer = executable();
+    newer.extend_from_slice(b"\n");
+    home.mirror.publish(Home::LIT, newer.clone());
+    home.write_catalog(&sha256_hex(&newer), None);
+    assert_eq!(home.gem(&["install", "--no-start", "--json"]).ok().changed(), [""; 0]);
+    assert_eq!(home.install(&["--no-start"]).ok().changed(), ["runtime"]);
+    assert_eq!(fs::read(home.lit()).unwrap(), newer);
+}
+
+#[test]
+fn a_failed_installation_keeps_the_old_catalog() {
+    let home = Home::installed();
+    let before = fs::read_to_string(home.layout().catalog_file()).unwrap();
+    home.write_catalog(&sha256_hex(b"published nowhere"), None);
+    home.install(&["--no-start"]).ends(6);
+    assert_eq!(fs::read_to_string(home.layout().catalog_file()).unwrap(), before);
+    home.gem(&["list"]).ok();
+}
+
+#[test]
+fn a_state_that_names_a_catalog_elsewhere_is_read() {
+    let home = Home::installed();
+    let mut old = state(&home);
+    old["catalog"] = json!(home.catalog());
+    fs::write(home.layout().state_file(), old.to_string()).unwrap();
+    fs::remove_file(home.layout().catalog_file()).unwrap();
+    home.gem(&["list"]).ok();
+    home.gem(&["install", "--no-start"]).ok();
+    assert_eq!(state(&home)["catalog"], "catalog.toml");
+    fs::remove_file(home.catalog()).unwrap();
+    home.gem(&["list"]).ok();
+}
+
+#[test]
+fn a_relative_catalog_is_one_of_the_current_directory() {
+    let home = Home::new();
+    let port = home.port.to_string();
+    fs::rename(home.catalog(), home.work().join("mine.toml")).unwrap();
+    let install = ["install", "--accept-terms", "--no-start", "--catalog", "mine.toml"];
+    let options = ["--port", &port, "--mirror", &home.mirror.url()];
+    home.gem(&install).args(options).ok();
+    home.gem(&["list"]).within(&home.path()).ok();
+}
