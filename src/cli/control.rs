@@ -87,6 +87,9 @@ struct Report {
     model: String,
     child: Option<Child>,
     uptime_s: Option<u64>,
+    /// What else a person should know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,26 +103,33 @@ struct Child {
 /// Says whether the server runs.
 pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let report = examine(session)?;
-    if session.printer.json() {
-        session.printer.json_line(&report);
+    let printer = session.printer;
+    if printer.json() {
+        printer.json_line(&report);
         return Ok(ExitCode::SUCCESS);
     }
-    let printer = session.printer;
-    let Some(pid) = report.pid else {
+    if report.running {
+        tell_running(session, &report);
+    } else {
         printer.line(&format!(
             "not running; `gem-setup start` starts it on port {}",
             report.port
         ));
-        return Ok(ExitCode::SUCCESS);
-    };
+    }
+    if let Some(note) = &report.note {
+        printer.line(&format!("  {note}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell_running(session: &Session<'_>, report: &Report) {
+    let printer = session.printer;
     let readiness = if report.ready { "ready" } else { "not ready" };
+    let pid = report.pid.map_or_else(String::new, |pid| format!("pid {pid}, "));
     let uptime = report
         .uptime_s
         .map_or_else(String::new, |seconds| format!(", for {seconds} s"));
-    printer.line(&format!(
-        "running and {readiness}: pid {pid}, port {}{uptime}",
-        report.port
-    ));
+    printer.line(&format!("running and {readiness}: {pid}port {}{uptime}", report.port));
     printer.line(&format!("  runtime {} with the model {}", report.runtime, report.model));
     if let Some(child) = &report.child {
         let pid = child
@@ -130,7 +140,6 @@ pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
             child.state, child.port, child.restarts
         ));
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The server of this home.
@@ -148,18 +157,49 @@ pub(crate) fn look(session: &Session<'_>) -> Result<Running, Failure> {
 fn examine(session: &Session<'_>) -> Result<Report, Failure> {
     let state = session.state()?;
     match look(session)? {
-        Running::Supervised(record) => Ok(supervised(&record)),
-        Running::Bare { pid, port } => bare(session, &state, pid, port),
-        Running::No | Running::Foreign(_) => Ok(Report {
-            running: false,
-            ready: false,
-            pid: None,
-            port: state.port,
-            runtime: state.runtime.to_string(),
-            model: state.model.into(),
-            child: None,
-            uptime_s: None,
+        Running::Supervised(record) if record.is_here() => Ok(supervised(&record)),
+        Running::Supervised(record) => session.block_on(async { Ok(elsewhere(&record).await) }),
+        Running::Unnamed => Ok(Report {
+            running: true,
+            note: Some(format!(
+                "a process holds `{}` and has not written which one it is",
+                session.layout.server_lock_file().display()
+            )),
+            ..not_running(state)
         }),
+        Running::Bare { pid, port } => bare(session, &state, pid, port),
+        Running::No | Running::Foreign(_) => Ok(not_running(state)),
+    }
+}
+
+fn not_running(state: State) -> Report {
+    Report {
+        running: false,
+        ready: false,
+        pid: None,
+        port: state.port,
+        runtime: state.runtime.to_string(),
+        model: state.model.into(),
+        child: None,
+        uptime_s: None,
+        note: None,
+    }
+}
+
+/// A server whose process cannot be seen from here: it is asked over its port.
+async fn elsewhere(record: &ServerRecord) -> Report {
+    let place = "its process is in another process namespace or on another machine";
+    let (ready, note) = match supervise::ask(record).await {
+        Some(answer) => (answer.ready, format!("{place}; it answers on its port")),
+        None => (
+            false,
+            format!("{place}, and its port does not answer here; stop it where it was started"),
+        ),
+    };
+    Report {
+        ready,
+        note: Some(note),
+        ..supervised(record)
     }
 }
 
@@ -178,6 +218,9 @@ fn supervised(record: &ServerRecord) -> Report {
             restarts: child.restarts,
         }),
         uptime_s: Some(record.uptime().as_secs()),
+        note: record
+            .stopping
+            .then(|| "it was asked to end and finishes open requests".to_owned()),
     }
 }
 
@@ -194,5 +237,6 @@ fn bare(session: &Session<'_>, state: &State, pid: u32, port: u16) -> Result<Rep
         model: state.model.to_string(),
         child: None,
         uptime_s: None,
+        note: None,
     })
 }

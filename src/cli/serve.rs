@@ -22,7 +22,7 @@ use gem_setup::supervise::{
     ServerIdentity, ServiceManager, Shutdown, SuperviseConfig,
 };
 use sha2::Digest;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::args::{ClassifierFailureChoice, FallbackChoice, NetworkArgs, ServeArgs};
 use super::session::{Session, runtime_of};
@@ -164,7 +164,7 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
             .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))?;
     }
     let runtime = runtime(session, &args)?;
-    let gateway = if server.direct {
+    let mut gateway = if server.direct {
         None
     } else {
         Some(gateway_config(session, &args, &server)?)
@@ -173,11 +173,14 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
         .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the log's thread: {error}")))?;
     log_events(&log, session.verbose);
     let claim = match Claim::acquire(&session.layout, &server, &session.program()?, &log) {
-        Ok(claim) => claim,
+        Ok(claim) => Arc::new(claim),
         Err(error) => return already_served(session, error),
     };
+    if let Some(gateway) = &mut gateway {
+        gateway.instance = claim.instance();
+    }
     let config = SuperviseConfig {
-        claim,
+        claim: Arc::clone(&claim),
         engine: engine(session, &args, runtime.as_ref(), &server)?,
         log,
         service: ServiceManager::find(&session.environment),
@@ -193,7 +196,11 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
                 format!("cannot start the asynchronous runtime: {error}"),
             )
         })?;
-    runtime.block_on(serve(config, gateway, port, session.printer))?;
+    let served = runtime.block_on(serve(config, gateway, port, session.printer));
+    drop(runtime);
+    // Not before the last open request: until then another server could not have the port.
+    drop(claim);
+    served?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -207,8 +214,15 @@ async fn serve(
     let (status, engine) = watch::channel(EngineStatus::starting());
     let log = config.log.clone();
     let source: Arc<str> = "gem-setup".into();
-    let shutdown = supervise::on_signals(move |signal| log.line(&source, format!("stopping on {signal}")))
+    let (end, shutdown) = supervise::on_signals(move |signal| log.line(&source, format!("stopping on {signal}")))
         .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot listen for signals: {error}")))?;
+    let asked_to_end = gateway.as_ref().map(|gateway| Arc::clone(&gateway.asked_to_end));
+    tokio::spawn(end_on_request(
+        Arc::clone(&config.claim),
+        asked_to_end.unwrap_or_default(),
+        config.log.clone(),
+        end,
+    ));
     let Some(gateway) = gateway else {
         if is_taken(port).await {
             return Err(ClaimError::port_taken(port).into());
@@ -258,6 +272,19 @@ async fn serve(
             Ok(())
         }
     }
+}
+
+/// Ends the server when a client that may do so asks for it, or when nobody could find the server any more.
+async fn end_on_request(claim: Arc<Claim>, asked_to_end: Arc<Notify>, log: Log, end: watch::Sender<Shutdown>) {
+    let reason = tokio::select! {
+        () = asked_to_end.notified() => "stopping on a request over the port",
+        () = claim.displaced() => "stopping: the lock file of this server was deleted, so no command would find it",
+    };
+    // The claim must not outlast the server.
+    drop(claim);
+    log.line(&"gem-setup".into(), reason.to_owned());
+    supervise::ask_to_shut_down(&end, Shutdown::Graceful);
+    end.closed().await;
 }
 
 /// Says once that the runtime is ready, if it ever is.

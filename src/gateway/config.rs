@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use url::Url;
 
 use super::router::{AsAsked, UpstreamRouter};
 use crate::router::classify::local::OwnCall;
+use crate::runtime::Instance;
 
 /// Google's Gemini API.
 pub const DEFAULT_UPSTREAM: &str = "https://generativelanguage.googleapis.com";
@@ -117,6 +119,10 @@ pub struct Config {
     pub router: Arc<dyn UpstreamRouter>,
     /// What calls of the router's own classifier carry: the router's decision is logged, not what the local model said to it.
     pub own_call: Option<OwnCall>,
+    /// What this server proves itself by, and who may ask for its end; without it nobody may.
+    pub instance: Option<Instance>,
+    /// Told when a client that may do so asks for the server's end.
+    pub asked_to_end: Arc<Notify>,
     /// Whether the text of requests is written to the decision log.
     pub log_requests: bool,
     /// The decision log.
@@ -142,6 +148,8 @@ impl Config {
             upstream,
             router: Arc::new(AsAsked),
             own_call: None,
+            instance: None,
+            asked_to_end: Arc::default(),
             log_requests: false,
             decisions: decisions.into(),
             limits: Limits::default(),

@@ -56,8 +56,8 @@ const REAP: Duration = Duration::from_secs(5);
 /// Everything that a server does beside its gateway.
 #[derive(Debug)]
 pub struct SuperviseConfig {
-    /// The right to serve the home; given up when the supervisor ends.
-    pub claim: Claim,
+    /// The right to serve the home. Whoever answers requests holds it too, until the last one is answered.
+    pub claim: Arc<Claim>,
     /// The engine, or `None` for a runtime that needs no process: it is ready at once.
     pub engine: Option<EngineConfig>,
     /// Where everything is logged.
@@ -81,6 +81,7 @@ pub async fn run(
         () = publish(&config.claim, supervised, changes) => {}
         () = follow(config.service.as_ref(), told) => {}
     }
+    config.claim.publish(EngineState::Stopping, None);
     if let Some(service) = &config.service {
         service.stopping();
     }
@@ -105,7 +106,7 @@ async fn publish(claim: &Claim, supervised: bool, mut status: watch::Receiver<En
             restarts: now.restarts,
             last_exit: now.last_exit,
         });
-        claim.publish(now.state == EngineState::Ready, child);
+        claim.publish(now.state, child);
         if status.changed().await.is_err() {
             std::future::pending::<()>().await;
         }

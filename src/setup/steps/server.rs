@@ -54,6 +54,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
             Inspection::needed(plan(setup), vec![check])
         }
         Ok(Running::Supervised(record)) => inspect_supervised(setup, &record).await,
+        Ok(Running::Unnamed) => unnamed(setup),
         Ok(Running::Bare { pid, port }) => bare(setup, pid, port),
         Ok(Running::Foreign(process)) => {
             let detail = format!(
@@ -130,6 +131,26 @@ fn holder_of(port: u16) -> String {
     let command = identity(found.pid).map(|process| process.command.join(" "));
     let command = command.filter(|command| !command.is_empty()).unwrap_or(found.name);
     format!("`{command}` (pid {})", found.pid)
+}
+
+/// A process holds the server's lock and has not written which one it is.
+fn unnamed(setup: &Setup<'_>) -> Inspection {
+    let lock = shown(&setup.layout.server_lock_file());
+    let detail = format!("a process holds {lock} and has not written which one it is");
+    let checks = vec![
+        Check::fail(
+            PROCESS.0,
+            PROCESS.1,
+            &detail,
+            "wait until the other gem-setup is done, or end it by its pid",
+        ),
+        Check::skip(PORT.0, PORT.1, "the server is not known"),
+        Check::skip(HEALTH.0, HEALTH.1, "the server is not known"),
+    ];
+    let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {detail}")).with_hint(
+        "wait until the other gem-setup is done; if its disk is full, free some room and end the server by its pid",
+    );
+    Inspection::needed(plan(setup), checks).blocked_by(failure)
 }
 
 fn bare(setup: &Setup<'_>, pid: u32, port: u16) -> Inspection {

@@ -85,7 +85,7 @@ impl Home {
         let (sender, status) = watch::channel(EngineStatus::starting());
         let (shutdown, asked) = watch::channel(Shutdown::Running);
         let config = SuperviseConfig {
-            claim,
+            claim: claim.into(),
             engine: Some(engine),
             log,
             service: None,

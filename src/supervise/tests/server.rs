@@ -194,9 +194,12 @@ async fn a_leftover_child_is_ended_if_pid_start_time_and_command_line_agree() {
             start_time: 1,
             ..child.clone()
         },
+        pid_space: gem_platform::process::pid_space(),
+        instance: None,
         server: identity_of(9379),
         since: 0,
         ready: true,
+        stopping: false,
         child: Some(ChildRecord {
             process: Some(child.clone()),
             port: 1,
