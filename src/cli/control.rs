@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::runtime::{EngineState, local};
-use gem_setup::setup::{self, State};
+use gem_setup::runtime::{EngineState, RuntimeName, local};
+use gem_setup::setup::{self, Choices, State};
 use gem_setup::supervise::{self, GRACE, READY_WITHIN, Running, ServerRecord, StartRequest, Started, Stopped, observe};
 use serde::Serialize;
 
@@ -33,6 +33,7 @@ pub(crate) fn restart(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode
 
 async fn begin(session: &Session<'_>, args: ServeArgs) -> Result<Started, Failure> {
     serve::check(session, &args)?;
+    serve::check_direct(session, &args).await?;
     let request = StartRequest {
         server: serve::identity(session, &args)?,
         program: serve::command(session, &args)?,
@@ -47,10 +48,17 @@ fn tell_started(session: &Session<'_>, started: &Started) -> Result<(), Failure>
     if session.printer.json() {
         session.printer.json_line(&report);
     } else {
-        let verb = if started.already { "runs already" } else { "is ready" };
+        let verb = match started {
+            Started { already: true, .. } => "runs already",
+            Started { blocked: Some(_), .. } => "runs",
+            _ => "is ready",
+        };
         session
             .printer
             .line(&format!("the server {verb}: pid {}, port {}", started.pid, report.port));
+    }
+    if let Some(missing) = &started.blocked {
+        session.printer.remark(&serve::without_model(missing));
     }
     Ok(())
 }
@@ -218,19 +226,58 @@ fn supervised(record: &ServerRecord) -> Report {
             restarts: child.restarts,
         }),
         uptime_s: Some(record.uptime().as_secs()),
-        note: record
-            .stopping
-            .then(|| "it was asked to end and finishes open requests".to_owned()),
+        note: note(record),
     }
+}
+
+fn note(record: &ServerRecord) -> Option<String> {
+    if record.stopping {
+        return Some("it was asked to end and finishes open requests".to_owned());
+    }
+    let blocked = record.child.as_ref()?.blocked.as_deref()?;
+    Some(serve::without_model(blocked))
+}
+
+/// Whether the model of a runtime that no gateway guards is there and accepted, so that it may be asked at all.
+fn may_be_asked(session: &Session<'_>, choices: Choices) -> bool {
+    let Ok(Some(gate)) = session.gate(choices) else {
+        return false;
+    };
+    session
+        .block_on(async { Ok(gate.open().await.is_ok()) })
+        .unwrap_or(false)
+}
+
+/// What Gemini CLI starts by itself is `lit`.
+fn with_lit(state: &State) -> Choices {
+    let mut choices = Choices::recorded(state);
+    choices.runtime = RuntimeName::Lit;
+    choices
+}
+
+/// Whether `route` may ask the server of this home: a gateway keeps requests from an engine without its model itself.
+pub(crate) fn may_route(session: &Session<'_>) -> Result<bool, Failure> {
+    Ok(match look(session)? {
+        Running::Supervised(record) => {
+            !record.server.direct || may_be_asked(session, Choices::recorded(&session.state()?))
+        }
+        Running::Bare { .. } => may_be_asked(session, with_lit(&session.state()?)),
+        Running::No | Running::Unnamed | Running::Foreign(_) => true,
+    })
 }
 
 /// A runtime that Gemini CLI started: it is asked as Gemini CLI asks it (FACTS section 3).
 fn bare(session: &Session<'_>, state: &State, pid: u32, port: u16) -> Result<Report, Failure> {
-    let path = format!("/v1beta/models/{}:generateContent", state.model);
-    let answer = session.block_on(async { Ok(local::post(port, &path, None, Duration::from_secs(5)).await) })?;
+    let is_ready = if may_be_asked(session, with_lit(state)) {
+        let path = format!("/v1beta/models/{}:generateContent", state.model);
+        let answer = session.block_on(async { Ok(local::post(port, &path, None, Duration::from_secs(5)).await) })?;
+        answer.is_ok_and(|answer| answer.status != 404)
+    } else {
+        false
+    };
     Ok(Report {
         running: true,
-        ready: answer.is_ok_and(|answer| answer.status != 404),
+        ready: is_ready,
         pid: Some(pid),
         port,
         runtime: "lit".to_owned(),

@@ -145,9 +145,27 @@ pub(crate) fn check(session: &Session<'_>, args: &ServeArgs) -> Result<(), Failu
     Ok(())
 }
 
-/// As [`check`], and whether the runtime is there.
+/// Whether a runtime that listens on the port itself has its model: no gateway keeps requests from it.
+pub(crate) async fn check_direct(session: &Session<'_>, args: &ServeArgs) -> Result<(), Failure> {
+    let choices = choices(session, args)?;
+    let runtime = runtime(session, args)?;
+    if !choices.direct || runtime.program().is_none_or(|program| !program.exists()) {
+        return Ok(());
+    }
+    let Some(gate) = session.gate(choices)? else {
+        return Ok(());
+    };
+    gate.open().await.map_err(|closed| {
+        let failure = Failure::of(&closed);
+        let message = format!("cannot serve without a gateway: {}", failure.message);
+        Failure { message, ..failure }
+    })
+}
+
+/// As [`check`] and [`check_direct`], and whether the runtime is there.
 pub(crate) fn check_all(session: &Session<'_>, args: &ServeArgs) -> Result<(), Failure> {
     check(session, args)?;
+    session.block_on(check_direct(session, args))?;
     let runtime = runtime(session, args)?;
     engine(session, args, runtime.as_ref(), &identity(session, args)?).map(drop)
 }
@@ -164,6 +182,7 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
             .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))?;
     }
     let runtime = runtime(session, &args)?;
+    session.block_on(check_direct(session, &args))?;
     let mut gateway = if server.direct {
         None
     } else {
@@ -176,12 +195,14 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
         Ok(claim) => Arc::new(claim),
         Err(error) => return already_served(session, error),
     };
+    let engine = engine(session, &args, runtime.as_ref(), &server)?;
     if let Some(gateway) = &mut gateway {
         gateway.instance = claim.instance();
+        gateway.gate = engine.as_ref().map(|engine| Arc::clone(&engine.gate));
     }
     let config = SuperviseConfig {
         claim: Arc::clone(&claim),
-        engine: engine(session, &args, runtime.as_ref(), &server)?,
+        engine,
         log,
         service: ServiceManager::find(&session.environment),
     };
@@ -287,15 +308,30 @@ async fn end_on_request(claim: Arc<Claim>, asked_to_end: Arc<Notify>, log: Log, 
     end.closed().await;
 }
 
-/// Says once that the runtime is ready, if it ever is.
+/// Says once that the runtime is ready, if it ever is, and what it lacks as often as it is started.
 async fn tell_readiness(mut engine: watch::Receiver<EngineStatus>, port: u16, printer: &Printer) {
-    if engine
-        .wait_for(|status| status.state == EngineState::Ready)
-        .await
-        .is_ok()
-    {
-        printer.remark(&format!("ready on port {port}"));
+    loop {
+        let changed = engine.wait_for(|status| matches!(status.state, EngineState::Ready | EngineState::Blocked));
+        let Ok(blocked) = changed.await.map(|status| status.blocked.clone()) else {
+            return;
+        };
+        let Some(missing) = blocked else {
+            return printer.remark(&format!("ready on port {port}"));
+        };
+        printer.remark(&without_model(&missing));
+        if engine
+            .wait_for(|status| status.state != EngineState::Blocked)
+            .await
+            .is_err()
+        {
+            return;
+        }
     }
+}
+
+/// What a person is told while the engine waits for what is `missing`.
+pub(crate) fn without_model(missing: &str) -> String {
+    format!("the built-in classifier answers until the model can: {missing}")
 }
 
 /// Whether somebody else listens on `port`: the runtime could only fail again and again.
@@ -445,10 +481,14 @@ fn engine(
         );
         return Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"));
     }
+    let Some(gate) = session.gate(choices(session, args)?)? else {
+        return Ok(None);
+    };
     let prints_requests = runtime.prints_requests();
     Ok(Some(EngineConfig {
         command,
         model: server.model.clone(),
+        gate: Arc::new(gate),
         port: server.direct.then_some(server.port),
         output: if prints_requests && !args.log_requests {
             ChildOutput::ErrorsOnly

@@ -37,6 +37,7 @@ struct Child {
     state: EngineState,
     restarts: u64,
     last_exit: Option<String>,
+    blocked: Option<String>,
 }
 
 /// Answers `target`, one of the four.
@@ -68,10 +69,15 @@ pub(super) fn shut_down(shared: &Shared, headers: &HeaderMap) -> Result<Reply, F
 }
 
 fn ready(shared: &Shared) -> Reply {
-    match shared.engine.as_ref().map(|engine| engine.status().state) {
-        None | Some(EngineState::Ready) => whole(StatusCode::OK, TEXT, "ready\n"),
-        Some(state) => whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{state}\n")),
-    }
+    let Some(engine) = shared.engine.as_ref().map(|engine| engine.status()) else {
+        return whole(StatusCode::OK, TEXT, "ready\n");
+    };
+    let text = match (engine.state, engine.blocked) {
+        (EngineState::Ready, _) => return whole(StatusCode::OK, TEXT, "ready\n"),
+        (state, Some(missing)) => format!("{state}: {missing}\n"),
+        (state, None) => format!("{state}\n"),
+    };
+    whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
 }
 
 fn metrics(shared: &Shared) -> Reply {
@@ -98,6 +104,7 @@ fn status(shared: &Shared) -> Reply {
             state: engine.state,
             restarts: engine.restarts,
             last_exit: engine.last_exit,
+            blocked: engine.blocked,
         }),
         uptime_s: shared.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION"),

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::router::{AsAsked, UpstreamRouter};
 use crate::router::classify::local::OwnCall;
-use crate::runtime::Instance;
+use crate::runtime::{Instance, ModelGate};
 
 /// Google's Gemini API.
 pub const DEFAULT_UPSTREAM: &str = "https://generativelanguage.googleapis.com";
@@ -119,6 +119,8 @@ pub struct Config {
     pub router: Arc<dyn UpstreamRouter>,
     /// What calls of the router's own classifier carry: the router's decision is logged, not what the local model said to it.
     pub own_call: Option<OwnCall>,
+    /// Closed while nothing may be sent to the engine; `None` where the engine is somebody else's to guard.
+    pub gate: Option<Arc<ModelGate>>,
     /// What this server proves itself by, and who may ask for its end; without it nobody may.
     pub instance: Option<Instance>,
     /// Told when a client that may do so asks for the server's end.
@@ -148,6 +150,7 @@ impl Config {
             upstream,
             router: Arc::new(AsAsked),
             own_call: None,
+            gate: None,
             instance: None,
             asked_to_end: Arc::default(),
             log_requests: false,

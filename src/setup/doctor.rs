@@ -188,8 +188,7 @@ fn find_program(environment: &Environment, name: &str) -> Option<PathBuf> {
 }
 
 async fn inspect_smoke(setup: &Setup<'_>) -> Check {
-    let choices = &setup.choices;
-    match smoke(choices.port, choices.model.as_str(), choices.runtime).await {
+    match smoke(setup).await {
         Ok(outcome) => {
             let probes: Vec<String> = outcome
                 .probes

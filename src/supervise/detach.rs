@@ -33,13 +33,15 @@ pub struct StartRequest {
     pub within: Duration,
 }
 
-/// A server that is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A server that is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Started {
     /// Its process id.
     pub pid: u32,
     /// It ran before, as it was asked for.
     pub already: bool,
+    /// What its engine waits for, and what to do about it. The gateway answers without it meanwhile.
+    pub blocked: Option<String>,
 }
 
 /// Why there is no server that is ready. The tail is what was logged since the start.
@@ -193,7 +195,11 @@ async fn launch(layout: &Layout, request: &StartRequest, deadline: Instant) -> R
         .map_err(failed)?;
     let pid = process.id();
     match wait(layout, request, pid, Some(&mut process), deadline).await {
-        Outcome::Ready => Ok(Some(Started { pid, already: false })),
+        Outcome::Up { blocked } => Ok(Some(Started {
+            pid,
+            already: false,
+            blocked,
+        })),
         Outcome::Ended(status) => match look(layout, request)? {
             Running::Supervised(_) => Ok(None),
             _ => Err(Error::Ended {
@@ -222,14 +228,21 @@ async fn join(
     }
     let pid = record.process.pid;
     match wait(layout, request, pid, None, deadline).await {
-        Outcome::Ready => Ok(Some(Started { pid, already: true })),
+        Outcome::Up { blocked } => Ok(Some(Started {
+            pid,
+            already: true,
+            blocked,
+        })),
         Outcome::Gone => Ok(None),
         outcome => Err(outcome.into_error(request, pid, Vec::new())),
     }
 }
 
 enum Outcome {
-    Ready,
+    /// Ready, or as ready as it gets without a person.
+    Up {
+        blocked: Option<String>,
+    },
     CrashLoop(String),
     Ended(ExitStatus),
     /// A server that another process started no longer has the home, or is about to give it up.
@@ -242,7 +255,7 @@ impl Outcome {
         match self {
             Self::CrashLoop(reason) => Error::CrashLoop { pid, reason, tail },
             Self::Ended(status) => Error::Ended { status, tail },
-            Self::Ready | Self::Gone | Self::TooLate => Error::NotReady {
+            Self::Up { .. } | Self::Gone | Self::TooLate => Error::NotReady {
                 pid,
                 within: request.within,
                 tail,
@@ -269,10 +282,16 @@ async fn wait(
             return Outcome::Gone;
         }
         let record = record.filter(|record| record.process.pid == pid);
-        if let Some(child) = record.as_ref().and_then(|record| record.child.as_ref())
-            && child.state == EngineState::CrashLoop
-        {
-            return Outcome::CrashLoop(child.last_exit.clone().unwrap_or_default());
+        match record.as_ref().and_then(|record| record.child.as_ref()) {
+            Some(child) if child.state == EngineState::CrashLoop => {
+                return Outcome::CrashLoop(child.last_exit.clone().unwrap_or_default());
+            }
+            Some(child) if child.state == EngineState::Blocked => {
+                return Outcome::Up {
+                    blocked: child.blocked.clone(),
+                };
+            }
+            _ => {}
         }
         let ready = match record {
             Some(record) => record.ready,
@@ -280,7 +299,7 @@ async fn wait(
             None => answers_ready(request.server.port, pid).await,
         };
         if ready {
-            return Outcome::Ready;
+            return Outcome::Up { blocked: None };
         }
         if let Some(status) = process.as_mut().and_then(|process| process.try_wait().ok().flatten()) {
             return Outcome::Ended(status);

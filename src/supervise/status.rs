@@ -61,6 +61,9 @@ pub struct ChildRecord {
     pub restarts: u64,
     /// Why the last one ended.
     pub last_exit: Option<String>,
+    /// What is missing while nothing may be sent to the engine, and what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
 }
 
 /// The server file. Only the holder of the server's lock writes or removes it.

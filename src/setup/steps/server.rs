@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use gem_platform::process::{Program, identity, listener_on};
 
-use crate::error::{Failure, Kind};
+use crate::error::{Explain, Failure, Kind};
 use crate::runtime::{EngineState, Runtime, local};
-use crate::setup::check::Check;
+use crate::setup::check::{Check, REINSTALL};
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
 use crate::supervise::{
@@ -118,10 +118,9 @@ async fn not_running(setup: &Setup<'_>, detail: String, fix: &str) -> Inspection
 }
 
 async fn is_taken(port: u16) -> bool {
-    !matches!(
-        local::fetch(port, "/healthz", Duration::from_secs(1)).await,
-        Err(local::Error::Refused { .. })
-    )
+    tokio::time::timeout(Duration::from_secs(1), local::is_listening(port))
+        .await
+        .unwrap_or(true)
 }
 
 fn holder_of(port: u16) -> String {
@@ -194,7 +193,7 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
         inspect_pid_file(setup, pid),
         Check::ok(PORT.0, PORT.1, format!("pid {pid} listens on port {}", wanted.port)),
     ];
-    let health = inspect_health(&wanted, record).await;
+    let health = inspect_health(setup, &wanted, record).await;
     checks.push(health);
     if checks.iter().all(|check| check.status == crate::setup::Status::Ok) {
         Inspection::in_place(format!("pid {pid} serves port {}", wanted.port), checks)
@@ -233,8 +232,17 @@ fn inspect_pid_file(setup: &Setup<'_>, pid: u32) -> Check {
     }
 }
 
-async fn inspect_health(wanted: &ServerIdentity, record: &ServerRecord) -> Check {
+async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &ServerRecord) -> Check {
     let port = wanted.port;
+    if let Some(missing) = record.child.as_ref().and_then(|child| child.blocked.as_ref()) {
+        return without_model(setup, port, missing);
+    }
+    if wanted.direct
+        && let Some(closed) = setup.closed().await
+    {
+        let fix = closed.hint().unwrap_or_default();
+        return Check::fail(HEALTH.0, HEALTH.1, format!("the runtime is not asked: {closed}"), fix);
+    }
     let answer = if wanted.direct {
         // Without a gateway the runtime is asked as Gemini CLI asks it (FACTS section 3).
         let path = format!("/v1beta/models/{}:generateContent", wanted.model);
@@ -262,6 +270,17 @@ async fn inspect_health(wanted: &ServerIdentity, record: &ServerRecord) -> Check
     }
 }
 
+/// The gateway answers, its engine waits for what is `missing`.
+fn without_model(setup: &Setup<'_>, port: u16, missing: &str) -> Check {
+    if !setup.choices.with_model {
+        let detail = format!("the built-in classifier answers on port {port} (--no-model)");
+        return Check::ok(HEALTH.0, HEALTH.1, detail);
+    }
+    let detail = format!("the built-in classifier answers on port {port}, the model does not: {missing}");
+    let fix = format!("{} --accept-terms`", REINSTALL.trim_end_matches('`'));
+    Check::warn(HEALTH.0, HEALTH.1, detail, fix)
+}
+
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     // What a stale pid file names is none of ours to stop, and the server writes another.
     if !matches!(observe(&setup.layout), Ok(Running::No | Running::Foreign(_))) {
@@ -274,7 +293,11 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         within: READY_WITHIN,
     };
     let started = supervise::start(&setup.layout, &request).await?;
-    Ok(format!("pid {} serves port {}", started.pid, setup.choices.port))
+    let without = started.blocked.map_or("", |_| ", without a model");
+    Ok(format!(
+        "pid {} serves port {}{without}",
+        started.pid, setup.choices.port
+    ))
 }
 
 /// gem-setup as Gemini CLI would start it, so that it recognises the server (FACTS section 3); the rest is in `state.json`.

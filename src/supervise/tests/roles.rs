@@ -54,6 +54,7 @@ fn plays_the_server() {
         let engine = EngineConfig {
             command: stand_in().env("STAND_IN_CONTROL", folder.join("control")),
             model: MODEL.to_owned(),
+            gate: ModelGate::of_builtin(MODEL),
             port: None,
             output: ChildOutput::All,
             guard: guard(),

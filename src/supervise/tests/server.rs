@@ -71,7 +71,8 @@ async fn a_started_server_is_found_by_all_and_stopped() {
         again,
         Started {
             pid: started.pid,
-            already: true
+            already: true,
+            blocked: None
         }
     );
     let other = start(&home.layout, &request(&home, 45002)).await.unwrap_err();
@@ -206,6 +207,7 @@ async fn a_leftover_child_is_ended_if_pid_start_time_and_command_line_agree() {
             state: EngineState::Ready,
             restarts: 0,
             last_exit: None,
+            blocked: None,
         }),
     };
     let mut other_start = leftover.clone();
