@@ -50,7 +50,7 @@ impl Held {
             let (mut stream, _) = listener.accept().unwrap();
             let _ = stream.read(&mut [0; 4096]);
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-            let _ = write!(stream, "{head}d\r\ndata: {{}}\r\n\r\n\r\n");
+            let _ = write!(stream, "{head}c\r\ndata: {{}}\r\n\r\n\r\n");
             let _ = ended.recv();
             let _ = stream.write_all(b"0\r\n\r\n");
         });
@@ -170,7 +170,7 @@ fn a_restart_during_a_start_ends_with_one_server() {
     let (start, restart) = (finish(start), finish(restart));
     assert_eq!(restart.status, 0, "{restart:#?}");
     // The start may have seen its server stopped under it.
-    assert!([0, 1].contains(&start.status), "{start:#?}");
+    assert!([0, 7].contains(&start.status), "{start:#?}");
     let seen = status(&home);
     assert_eq!((&seen["running"], &seen["ready"]), (&json!(true), &json!(true)));
 }
