@@ -65,6 +65,9 @@ pub async fn smoke(setup: &Setup<'_>) -> Result<Smoke, Failure> {
         None => setup.choices.runtime.has_models(),
         // A gateway keeps the probes from the engine and answers them itself.
         Some(_) if !setup.choices.with_model && !setup.choices.direct => false,
+        Some(_) if !local::is_listening(port).await => {
+            return Err(failure(local::Error::Refused { port }.to_string()));
+        }
         Some(closed) => {
             let failure = Failure::of(&closed);
             let message = format!("smoke test: {}", failure.message);

@@ -255,6 +255,10 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
             Check::ok(HEALTH.0, HEALTH.1, format!("ready on port {port}"))
         }
         Ok(answer) => {
+            // The server may have noticed less than a moment ago.
+            if let Some(closed) = setup.closed().await {
+                return without_model(setup, port, &closed.in_words());
+            }
             let state = record.child.as_ref().map_or(EngineState::Starting, |child| child.state);
             let why = record.child.as_ref().and_then(|child| child.last_exit.clone());
             let why = why.map_or_else(String::new, |why| format!("; the last one: {why}"));
