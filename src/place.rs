@@ -19,6 +19,18 @@ const MAX_LINKS: usize = 40;
 /// When the file is a directory or marked read-only, and when the disk or the directory takes no file; the old bytes
 /// are then still there.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_for(Readers::Usual, path, bytes)
+}
+
+/// As [`write_atomic`], but only its owner may read a new file.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_for(Readers::Owner, path, bytes)
+}
+
+fn write_for(readers: Readers, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = resolve(path)?;
     match fs::metadata(&target) {
         Ok(metadata) if metadata.is_dir() => {
@@ -30,7 +42,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(_) | Err(_) => {}
     }
-    write_atomic_at(&target, bytes, Readers::Usual).map_err(|error| match error {
+    write_atomic_at(&target, bytes, readers).map_err(|error| match error {
         // Whoever asked names the file.
         ReplaceError::Write { source, .. } => source,
         error => error.into(),

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::runtime::{EngineState, local};
-use gem_setup::setup::{self, State};
+use gem_setup::runtime::{EngineState, RuntimeName, local};
+use gem_setup::setup::{self, Choices, State};
 use gem_setup::supervise::{self, GRACE, READY_WITHIN, Running, ServerRecord, StartRequest, Started, Stopped, observe};
 use serde::Serialize;
 
@@ -33,6 +33,7 @@ pub(crate) fn restart(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode
 
 async fn begin(session: &Session<'_>, args: ServeArgs) -> Result<Started, Failure> {
     serve::check(session, &args)?;
+    serve::check_direct(session, &args).await?;
     let request = StartRequest {
         server: serve::identity(session, &args)?,
         program: serve::command(session, &args)?,
@@ -47,10 +48,17 @@ fn tell_started(session: &Session<'_>, started: &Started) -> Result<(), Failure>
     if session.printer.json() {
         session.printer.json_line(&report);
     } else {
-        let verb = if started.already { "runs already" } else { "is ready" };
+        let verb = match started {
+            Started { already: true, .. } => "runs already",
+            Started { blocked: Some(_), .. } => "runs",
+            _ => "is ready",
+        };
         session
             .printer
             .line(&format!("the server {verb}: pid {}, port {}", started.pid, report.port));
+    }
+    if let Some(missing) = &started.blocked {
+        session.printer.remark(&serve::without_model(missing));
     }
     Ok(())
 }
@@ -87,6 +95,9 @@ struct Report {
     model: String,
     child: Option<Child>,
     uptime_s: Option<u64>,
+    /// What else a person should know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,26 +111,33 @@ struct Child {
 /// Says whether the server runs.
 pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let report = examine(session)?;
-    if session.printer.json() {
-        session.printer.json_line(&report);
+    let printer = session.printer;
+    if printer.json() {
+        printer.json_line(&report);
         return Ok(ExitCode::SUCCESS);
     }
-    let printer = session.printer;
-    let Some(pid) = report.pid else {
+    if report.running {
+        tell_running(session, &report);
+    } else {
         printer.line(&format!(
             "not running; `gem-setup start` starts it on port {}",
             report.port
         ));
-        return Ok(ExitCode::SUCCESS);
-    };
+    }
+    if let Some(note) = &report.note {
+        printer.line(&format!("  {note}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell_running(session: &Session<'_>, report: &Report) {
+    let printer = session.printer;
     let readiness = if report.ready { "ready" } else { "not ready" };
+    let pid = report.pid.map_or_else(String::new, |pid| format!("pid {pid}, "));
     let uptime = report
         .uptime_s
         .map_or_else(String::new, |seconds| format!(", for {seconds} s"));
-    printer.line(&format!(
-        "running and {readiness}: pid {pid}, port {}{uptime}",
-        report.port
-    ));
+    printer.line(&format!("running and {readiness}: {pid}port {}{uptime}", report.port));
     printer.line(&format!("  runtime {} with the model {}", report.runtime, report.model));
     if let Some(child) = &report.child {
         let pid = child
@@ -130,7 +148,6 @@ pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
             child.state, child.port, child.restarts
         ));
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The server of this home.
@@ -148,18 +165,49 @@ pub(crate) fn look(session: &Session<'_>) -> Result<Running, Failure> {
 fn examine(session: &Session<'_>) -> Result<Report, Failure> {
     let state = session.state()?;
     match look(session)? {
-        Running::Supervised(record) => Ok(supervised(&record)),
-        Running::Bare { pid, port } => bare(session, &state, pid, port),
-        Running::No | Running::Foreign(_) => Ok(Report {
-            running: false,
-            ready: false,
-            pid: None,
-            port: state.port,
-            runtime: state.runtime.to_string(),
-            model: state.model.into(),
-            child: None,
-            uptime_s: None,
+        Running::Supervised(record) if record.is_here() => Ok(supervised(&record)),
+        Running::Supervised(record) => session.block_on(async { Ok(elsewhere(&record).await) }),
+        Running::Unnamed => Ok(Report {
+            running: true,
+            note: Some(format!(
+                "a process holds `{}` and has not written which one it is",
+                session.layout.server_lock_file().display()
+            )),
+            ..not_running(state)
         }),
+        Running::Bare { pid, port } => bare(session, &state, pid, port),
+        Running::No | Running::Foreign(_) => Ok(not_running(state)),
+    }
+}
+
+fn not_running(state: State) -> Report {
+    Report {
+        running: false,
+        ready: false,
+        pid: None,
+        port: state.port,
+        runtime: state.runtime.to_string(),
+        model: state.model.into(),
+        child: None,
+        uptime_s: None,
+        note: None,
+    }
+}
+
+/// A server whose process cannot be seen from here: it is asked over its port.
+async fn elsewhere(record: &ServerRecord) -> Report {
+    let place = "its process is in another process namespace or on another machine";
+    let (ready, note) = match supervise::ask(record).await {
+        Some(answer) => (answer.ready, format!("{place}; it answers on its port")),
+        None => (
+            false,
+            format!("{place}, and its port does not answer here; stop it where it was started"),
+        ),
+    };
+    Report {
+        ready,
+        note: Some(note),
+        ..supervised(record)
     }
 }
 
@@ -178,21 +226,64 @@ fn supervised(record: &ServerRecord) -> Report {
             restarts: child.restarts,
         }),
         uptime_s: Some(record.uptime().as_secs()),
+        note: note(record),
     }
+}
+
+fn note(record: &ServerRecord) -> Option<String> {
+    if record.stopping {
+        return Some("it was asked to end and finishes open requests".to_owned());
+    }
+    let blocked = record.child.as_ref()?.blocked.as_deref()?;
+    Some(serve::without_model(blocked))
+}
+
+/// Whether the model of a runtime that no gateway guards is there and accepted, so that it may be asked at all.
+fn may_be_asked(session: &Session<'_>, choices: Choices) -> bool {
+    let Ok(Some(gate)) = session.gate(choices) else {
+        return false;
+    };
+    session
+        .block_on(async { Ok(gate.open().await.is_ok()) })
+        .unwrap_or(false)
+}
+
+/// What Gemini CLI starts by itself is `lit`.
+fn with_lit(state: &State) -> Choices {
+    let mut choices = Choices::recorded(state);
+    choices.runtime = RuntimeName::Lit;
+    choices
+}
+
+/// Whether `route` may ask the server of this home: a gateway keeps requests from an engine without its model itself.
+pub(crate) fn may_route(session: &Session<'_>) -> Result<bool, Failure> {
+    Ok(match look(session)? {
+        Running::Supervised(record) => {
+            !record.server.direct || may_be_asked(session, Choices::recorded(&session.state()?))
+        }
+        Running::Bare { .. } => may_be_asked(session, with_lit(&session.state()?)),
+        Running::No | Running::Unnamed | Running::Foreign(_) => true,
+    })
 }
 
 /// A runtime that Gemini CLI started: it is asked as Gemini CLI asks it (FACTS section 3).
 fn bare(session: &Session<'_>, state: &State, pid: u32, port: u16) -> Result<Report, Failure> {
-    let path = format!("/v1beta/models/{}:generateContent", state.model);
-    let answer = session.block_on(async { Ok(local::post(port, &path, None, Duration::from_secs(5)).await) })?;
+    let is_ready = if may_be_asked(session, with_lit(state)) {
+        let path = format!("/v1beta/models/{}:generateContent", state.model);
+        let answer = session.block_on(async { Ok(local::post(port, &path, None, Duration::from_secs(5)).await) })?;
+        answer.is_ok_and(|answer| answer.status != 404)
+    } else {
+        false
+    };
     Ok(Report {
         running: true,
-        ready: answer.is_ok_and(|answer| answer.status != 404),
+        ready: is_ready,
         pid: Some(pid),
         port,
         runtime: "lit".to_owned(),
         model: state.model.to_string(),
         child: None,
         uptime_s: None,
+        note: None,
     })
 }

@@ -17,6 +17,7 @@ use gem_setup::router::{
 use gem_setup::settings::{self, Places};
 
 use super::args::{self, RouteArgs};
+use super::control;
 use super::session::Session;
 use crate::report::Printer;
 
@@ -35,7 +36,7 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         Some(args::ClassifierChoice::Model) | None => ClassifierChoice::Model,
     };
     let wants_model = args.classifier == Some(args::ClassifierChoice::Model) || effective.enabled.value;
-    let local = if wants_model && classifier == ClassifierChoice::Model {
+    let local = if wants_model && classifier == ClassifierChoice::Model && control::may_route(session)? {
         let client = Network::default().client()?;
         let model: ModelName = parsed("classifier.model", &effective.classifier_model.value)?;
         Some(LocalClassifier::new(

@@ -22,7 +22,7 @@ use gem_setup::supervise::{
     ServerIdentity, ServiceManager, Shutdown, SuperviseConfig,
 };
 use sha2::Digest;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::args::{ClassifierFailureChoice, ClassifierPromptChoice, FallbackChoice, NetworkArgs, ServeArgs};
 use super::session::{Session, runtime_of};
@@ -146,9 +146,27 @@ pub(crate) fn check(session: &Session<'_>, args: &ServeArgs) -> Result<(), Failu
     Ok(())
 }
 
-/// As [`check`], and whether the runtime is there.
+/// Whether a runtime that listens on the port itself has its model: no gateway keeps requests from it.
+pub(crate) async fn check_direct(session: &Session<'_>, args: &ServeArgs) -> Result<(), Failure> {
+    let choices = choices(session, args)?;
+    let runtime = runtime(session, args)?;
+    if !choices.direct || runtime.program().is_none_or(|program| !program.exists()) {
+        return Ok(());
+    }
+    let Some(gate) = session.gate(choices)? else {
+        return Ok(());
+    };
+    gate.open().await.map_err(|closed| {
+        let failure = Failure::of(&closed);
+        let message = format!("cannot serve without a gateway: {}", failure.message);
+        Failure { message, ..failure }
+    })
+}
+
+/// As [`check`] and [`check_direct`], and whether the runtime is there.
 pub(crate) fn check_all(session: &Session<'_>, args: &ServeArgs) -> Result<(), Failure> {
     check(session, args)?;
+    session.block_on(check_direct(session, args))?;
     let runtime = runtime(session, args)?;
     engine(session, args, runtime.as_ref(), &identity(session, args)?).map(drop)
 }
@@ -165,7 +183,8 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
             .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))?;
     }
     let runtime = runtime(session, &args)?;
-    let gateway = if server.direct {
+    session.block_on(check_direct(session, &args))?;
+    let mut gateway = if server.direct {
         None
     } else {
         Some(gateway_config(session, &args, &server)?)
@@ -174,12 +193,17 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
         .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the log's thread: {error}")))?;
     log_events(&log, session.verbose);
     let claim = match Claim::acquire(&session.layout, &server, &session.program()?, &log) {
-        Ok(claim) => claim,
+        Ok(claim) => Arc::new(claim),
         Err(error) => return already_served(session, error),
     };
+    let engine = engine(session, &args, runtime.as_ref(), &server)?;
+    if let Some(gateway) = &mut gateway {
+        gateway.instance = claim.instance();
+        gateway.gate = engine.as_ref().map(|engine| Arc::clone(&engine.gate));
+    }
     let config = SuperviseConfig {
-        claim,
-        engine: engine(session, &args, runtime.as_ref(), &server)?,
+        claim: Arc::clone(&claim),
+        engine,
         log,
         service: ServiceManager::find(&session.environment),
     };
@@ -194,7 +218,11 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
                 format!("cannot start the asynchronous runtime: {error}"),
             )
         })?;
-    runtime.block_on(serve(config, gateway, port, session.printer))?;
+    let served = runtime.block_on(serve(config, gateway, port, session.printer));
+    drop(runtime);
+    // Not before the last open request: until then another server could not have the port.
+    drop(claim);
+    served?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -208,8 +236,15 @@ async fn serve(
     let (status, engine) = watch::channel(EngineStatus::starting());
     let log = config.log.clone();
     let source: Arc<str> = "gem-setup".into();
-    let shutdown = supervise::on_signals(move |signal| log.line(&source, format!("stopping on {signal}")))
+    let (end, shutdown) = supervise::on_signals(move |signal| log.line(&source, format!("stopping on {signal}")))
         .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot listen for signals: {error}")))?;
+    let asked_to_end = gateway.as_ref().map(|gateway| Arc::clone(&gateway.asked_to_end));
+    tokio::spawn(end_on_request(
+        Arc::clone(&config.claim),
+        asked_to_end.unwrap_or_default(),
+        config.log.clone(),
+        end,
+    ));
     let Some(gateway) = gateway else {
         if is_taken(port).await {
             return Err(ClaimError::port_taken(port).into());
@@ -261,15 +296,43 @@ async fn serve(
     }
 }
 
-/// Says once that the runtime is ready, if it ever is.
+/// Ends the server when a client that may do so asks for it, or when nobody could find the server any more.
+async fn end_on_request(claim: Arc<Claim>, asked_to_end: Arc<Notify>, log: Log, end: watch::Sender<Shutdown>) {
+    let reason = tokio::select! {
+        () = asked_to_end.notified() => "stopping on a request over the port",
+        () = claim.displaced() => "stopping: the lock file of this server was deleted, so no command would find it",
+    };
+    // The claim must not outlast the server.
+    drop(claim);
+    log.line(&"gem-setup".into(), reason.to_owned());
+    supervise::ask_to_shut_down(&end, Shutdown::Graceful);
+    end.closed().await;
+}
+
+/// Says once that the runtime is ready, if it ever is, and what it lacks as often as it is started.
 async fn tell_readiness(mut engine: watch::Receiver<EngineStatus>, port: u16, printer: &Printer) {
-    if engine
-        .wait_for(|status| status.state == EngineState::Ready)
-        .await
-        .is_ok()
-    {
-        printer.remark(&format!("ready on port {port}"));
+    loop {
+        let changed = engine.wait_for(|status| matches!(status.state, EngineState::Ready | EngineState::Blocked));
+        let Ok(blocked) = changed.await.map(|status| status.blocked.clone()) else {
+            return;
+        };
+        let Some(missing) = blocked else {
+            return printer.remark(&format!("ready on port {port}"));
+        };
+        printer.remark(&without_model(&missing));
+        if engine
+            .wait_for(|status| status.state != EngineState::Blocked)
+            .await
+            .is_err()
+        {
+            return;
+        }
     }
+}
+
+/// What a person is told while the engine waits for what is `missing`.
+pub(crate) fn without_model(missing: &str) -> String {
+    format!("the built-in classifier answers until the model can: {missing}")
 }
 
 /// Whether somebody else listens on `port`: the runtime could only fail again and again.
@@ -422,10 +485,14 @@ fn engine(
         );
         return Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"));
     }
+    let Some(gate) = session.gate(choices(session, args)?)? else {
+        return Ok(None);
+    };
     let prints_requests = runtime.prints_requests();
     Ok(Some(EngineConfig {
         command,
         model: server.model.clone(),
+        gate: Arc::new(gate),
         port: server.direct.then_some(server.port),
         output: if prints_requests && !args.log_requests {
             ChildOutput::ErrorsOnly

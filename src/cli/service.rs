@@ -83,17 +83,20 @@ pub(crate) fn run(session: &Session<'_>, action: ServiceAction) -> Result<ExitCo
 fn make_way(session: &Session<'_>, kind: ServiceKind, account: &Account) -> Result<(), Failure> {
     let own = service::status(kind, LABEL, account, &Tools).map_err(failure)?.pid;
     let pid = match control::look(session)? {
-        Running::Supervised(record) => record.process.pid,
-        Running::Bare { pid, .. } => pid,
+        Running::Supervised(record) => Some(record.process.pid),
+        Running::Bare { pid, .. } => Some(pid),
         Running::No | Running::Foreign(_) => return Ok(()),
+        Running::Unnamed => None,
     };
-    if own == Some(pid) {
+    if pid.is_some() && own == pid {
         return Ok(());
     }
     session.block_on(async { Ok(supervise::stop(&session.layout, GRACE).await?) })?;
-    session
-        .printer
-        .remark(&format!("stopped the server (pid {pid}); the {kind} takes over"));
+    if let Some(pid) = pid {
+        session
+            .printer
+            .remark(&format!("stopped the server (pid {pid}); the {kind} takes over"));
+    }
     Ok(())
 }
 

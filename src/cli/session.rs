@@ -12,7 +12,7 @@ use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::{Fetcher, Network};
 use gem_setup::layout::Layout;
 use gem_setup::lock::Lock;
-use gem_setup::runtime::{RuntimeName, litert_lm};
+use gem_setup::runtime::{ModelGate, RuntimeName, litert_lm};
 use gem_setup::setup::{self, Choices, Listing, Setup, State};
 
 use super::args::{NetworkArgs, RuntimeChoice};
@@ -145,6 +145,14 @@ impl Session<'_> {
         given
             .map(|(name, path)| format!(" {name} {}", setup::quoted(target.os, &path.to_string_lossy())))
             .collect()
+    }
+
+    /// The gate before the engine of `choices`, `None` for a runtime without one.
+    pub(crate) fn gate(&self, choices: Choices) -> Result<Option<ModelGate>, Failure> {
+        let events = Events::remarks(self.printer);
+        let terminal = Terminal::new(self.printer);
+        self.setup(choices, &NetworkArgs::default(), self.target()?, &events, &terminal)?
+            .gate()
     }
 
     /// The right to change the home; whoever has it is waited for for a while.

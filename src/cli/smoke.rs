@@ -3,16 +3,16 @@
 use std::process::ExitCode;
 
 use gem_setup::error::Failure;
-use gem_setup::setup;
+use gem_setup::setup::{self, Choices, Smoke};
 
+use super::args::NetworkArgs;
 use super::session::Session;
+use crate::report::{Events, Terminal};
 
 /// Sends the joke prompt and the routing probes to the installed server.
 pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let printer = session.printer;
-    let outcome = session
-        .state()
-        .and_then(|state| session.block_on(setup::smoke(state.port, state.model.as_str(), state.runtime)));
+    let outcome = send(session);
     if printer.json() {
         match &outcome {
             Ok(outcome) => printer.json_line(outcome),
@@ -38,4 +38,13 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn send(session: &Session<'_>) -> Result<Smoke, Failure> {
+    let events = Events::remarks(session.printer);
+    let terminal = Terminal::new(session.printer);
+    let choices = Choices::recorded(&session.state()?);
+    let target = session.target()?;
+    let setup = session.setup(choices, &NetworkArgs::default(), target, &events, &terminal)?;
+    session.block_on(setup::smoke(&setup))
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use gem_setup::error::Failure;
-use gem_setup::setup;
+use gem_setup::{setup, supervise};
 
 use super::args::UninstallArgs;
 use super::session::Session;
@@ -11,6 +11,8 @@ use super::session::Session;
 /// Undoes `install` and says what was undone.
 pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode, Failure> {
     let printer = session.printer;
+    // Before anything is undone: a server that cannot be stopped keeps its files.
+    session.block_on(async { Ok(supervise::check_stoppable(&session.layout).await?) })?;
     // First, or the system would start again what is stopped here.
     let is_service_removed = super::service::remove_own(session)?;
     let outcome = session.block_on(async {

@@ -1,5 +1,6 @@
-//! Health, readiness, metrics and status.
+//! Health, readiness, metrics, status, and the request to end.
 
+use hyper::header::HeaderMap;
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 
@@ -7,7 +8,7 @@ use super::metrics::Surroundings;
 use super::path::Target;
 use super::reply::{Fault, Reply, json, whole};
 use super::service::Shared;
-use crate::runtime::EngineState;
+use crate::runtime::{EngineState, Instance};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -26,6 +27,7 @@ struct Status<'a> {
     version: &'static str,
     upstream: &'a str,
     waiting: usize,
+    instance: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,6 +37,7 @@ struct Child {
     state: EngineState,
     restarts: u64,
     last_exit: Option<String>,
+    blocked: Option<String>,
 }
 
 /// Answers `target`, one of the four.
@@ -53,11 +56,28 @@ pub(super) fn serve(shared: &Shared, target: &Target<'_>, method: &Method) -> Re
     })
 }
 
-fn ready(shared: &Shared) -> Reply {
-    match shared.engine.as_ref().map(|engine| engine.status().state) {
-        None | Some(EngineState::Ready) => whole(StatusCode::OK, TEXT, "ready\n"),
-        Some(state) => whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{state}\n")),
+/// Ends the server for a client that can read its server file: the way to stop it from another process namespace.
+pub(super) fn shut_down(shared: &Shared, headers: &HeaderMap) -> Result<Reply, Fault> {
+    let instance = shared.config.instance.as_ref();
+    if !instance.is_some_and(|instance| instance.authorizes(headers)) {
+        return Err(Fault::Forbidden(
+            "only the owner of this server may end it; use `gem-setup stop`".to_owned(),
+        ));
     }
+    shared.config.asked_to_end.notify_one();
+    Ok(whole(StatusCode::ACCEPTED, TEXT, "stopping\n"))
+}
+
+fn ready(shared: &Shared) -> Reply {
+    let Some(engine) = shared.engine.as_ref().map(|engine| engine.status()) else {
+        return whole(StatusCode::OK, TEXT, "ready\n");
+    };
+    let text = match (engine.state, engine.blocked) {
+        (EngineState::Ready, _) => return whole(StatusCode::OK, TEXT, "ready\n"),
+        (state, Some(missing)) => format!("{state}: {missing}\n"),
+        (state, None) => format!("{state}\n"),
+    };
+    whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
 }
 
 fn metrics(shared: &Shared) -> Reply {
@@ -84,11 +104,13 @@ fn status(shared: &Shared) -> Reply {
             state: engine.state,
             restarts: engine.restarts,
             last_exit: engine.last_exit,
+            blocked: engine.blocked,
         }),
         uptime_s: shared.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION"),
         upstream: shared.upstream.host(),
         waiting: shared.waiting(),
+        instance: shared.config.instance.as_ref().map(Instance::id),
     };
     match serde_json::to_string(&status) {
         Ok(text) => json(StatusCode::OK, text),

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use url::Url;
 
 use super::routing::ChainRouter;
 use crate::router::classify::local::OwnCall;
+use crate::runtime::{Instance, ModelGate};
 
 /// Google's Gemini API.
 pub const DEFAULT_UPSTREAM: &str = "https://generativelanguage.googleapis.com";
@@ -129,6 +131,12 @@ pub struct Config {
     pub router: Option<Arc<ChainRouter>>,
     /// What calls of the router's own classifier carry: the router's decision is logged, not what the local model said to it.
     pub own_call: Option<OwnCall>,
+    /// Closed while nothing may be sent to the engine; `None` where the engine is somebody else's to guard.
+    pub gate: Option<Arc<ModelGate>>,
+    /// What this server proves itself by, and who may ask for its end; without it nobody may.
+    pub instance: Option<Instance>,
+    /// Told when a client that may do so asks for the server's end.
+    pub asked_to_end: Arc<Notify>,
     /// Whether the text of requests is written to the decision log.
     pub log_requests: bool,
     /// The decision log.
@@ -155,6 +163,9 @@ impl Config {
             upstream,
             router: None,
             own_call: None,
+            gate: None,
+            instance: None,
+            asked_to_end: Arc::default(),
             log_requests: false,
             decisions: decisions.into(),
             limits: Limits::default(),

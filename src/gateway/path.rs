@@ -15,6 +15,8 @@ pub(super) enum Target<'a> {
     Metrics,
     /// `/status`.
     Status,
+    /// `/shutdown`.
+    Shutdown,
     /// A method of a model.
     Model {
         /// Its name, without `models/`.
@@ -44,6 +46,7 @@ pub(super) fn target(path: &str) -> Target<'_> {
         "/readyz" => Target::Ready,
         "/metrics" => Target::Metrics,
         "/status" => Target::Status,
+        "/shutdown" => Target::Shutdown,
         _ => match model_path(path).and_then(model_and_method) {
             Some((model, method)) => Target::Model { model, method },
             None if ["/v1beta/", "/v1/", "/upload/"].iter().any(|api| path.starts_with(api)) => Target::Api,

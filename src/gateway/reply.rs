@@ -35,6 +35,8 @@ pub(super) enum Fault {
     Engine(String),
     #[error("the local model's runtime is not available: {0}")]
     Unavailable(String),
+    #[error("the local model cannot answer: {0}")]
+    Blocked(String),
     #[error("the local model did not answer in time")]
     Deadline,
     #[error("the local model's runtime gave no proper answer: {0}")]
@@ -47,7 +49,7 @@ impl Fault {
     /// The one place where a fault becomes a status.
     pub(super) const fn status(&self) -> StatusCode {
         match self {
-            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Invalid(_) | Self::Blocked(_) => StatusCode::BAD_REQUEST,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) | Self::ModelMissing(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -68,7 +70,11 @@ impl Fault {
         let error = ErrorObject {
             code: status.as_u16(),
             message: &self.to_string(),
-            status: google_status(status),
+            status: match self {
+                // Clients repeat what is unavailable; this waits for a person.
+                Self::Blocked(_) => "FAILED_PRECONDITION",
+                _ => google_status(status),
+            },
         };
         serde_json::to_string(&Envelope { error }).unwrap_or_default()
     }

@@ -193,7 +193,8 @@ impl Gateway {
         // Beside what else starting takes, so that the first request does not wait for it.
         tokio::task::spawn_blocking(builtin::prepare);
         let shared = Arc::new(Shared {
-            engine: engine.map(|status| Arc::new(Engine::new(status, self.activity, &limits))),
+            engine: engine
+                .map(|status| Arc::new(Engine::new(status, self.config.gate.clone(), self.activity, &limits))),
             answers: Answers::new(limits.cached_answers),
             upstream: self.upstream,
             metrics: Metrics::default(),

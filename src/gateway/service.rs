@@ -77,6 +77,11 @@ async fn dispatch(shared: &Arc<Shared>, request: Request<Incoming>, measure: &mu
             measure.set_face(Face::Upstream);
             upstream::call(shared, &model, &method, request).await
         }
+        Target::Shutdown => {
+            measure.set_face(Face::Admin);
+            only_post(request.method())?;
+            admin::shut_down(shared, request.headers())
+        }
         admin => {
             measure.set_face(Face::Admin);
             admin::serve(shared, &admin, request.method())

@@ -20,18 +20,21 @@ pub enum EngineState {
     Restarting,
     /// Keeps failing soon after its start; tried again at the longest pause.
     CrashLoop,
+    /// Not started, for its model is not there or its terms are not on record; starts by itself once they are.
+    Blocked,
     /// The supervisor is shutting down.
     Stopping,
 }
 
 impl EngineState {
     /// Every state.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Starting,
         Self::Ready,
         Self::Unhealthy,
         Self::Restarting,
         Self::CrashLoop,
+        Self::Blocked,
         Self::Stopping,
     ];
 }
@@ -44,6 +47,7 @@ impl fmt::Display for EngineState {
             Self::Unhealthy => "unhealthy",
             Self::Restarting => "restarting",
             Self::CrashLoop => "crash-loop",
+            Self::Blocked => "blocked",
             Self::Stopping => "stopping",
         })
     }
@@ -66,6 +70,8 @@ pub struct EngineStatus {
     pub generation: u64,
     /// Why the last child ended, for people.
     pub last_exit: Option<String>,
+    /// What is missing while the state is [`EngineState::Blocked`], and what to do about it, for people.
+    pub blocked: Option<String>,
 }
 
 impl EngineStatus {
@@ -80,6 +86,7 @@ impl EngineStatus {
             since: Instant::now(),
             generation: 0,
             last_exit: None,
+            blocked: None,
         }
     }
 

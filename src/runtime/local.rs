@@ -52,7 +52,7 @@ pub enum Error {
 /// # Errors
 /// When there is no answer within `limit`.
 pub async fn fetch(port: u16, path: &str, limit: Duration) -> Result<Answer, Error> {
-    call(port, Method::GET, path, None, limit).await
+    call(port, Method::GET, path, None, None, limit).await
 }
 
 /// POSTs the JSON text `body` to `path` on loopback port `port`; without a body it sends none at all.
@@ -60,11 +60,44 @@ pub async fn fetch(port: u16, path: &str, limit: Duration) -> Result<Answer, Err
 /// # Errors
 /// When there is no answer within `limit`.
 pub async fn post(port: u16, path: &str, body: Option<Bytes>, limit: Duration) -> Result<Answer, Error> {
-    call(port, Method::POST, path, body, limit).await
+    call(port, Method::POST, path, None, body, limit).await
 }
 
-async fn call(port: u16, method: Method, path: &str, body: Option<Bytes>, limit: Duration) -> Result<Answer, Error> {
-    tokio::time::timeout(limit, exchange(port, method, path, body))
+/// POSTs without a body to `path` on loopback port `port`, with `authorization` as the header of that name.
+///
+/// # Errors
+/// When there is no answer within `limit`.
+pub async fn post_authorized(port: u16, path: &str, authorization: &str, limit: Duration) -> Result<Answer, Error> {
+    call(port, Method::POST, path, Some(authorization), None, limit).await
+}
+
+/// Whether a program listens on loopback port `port`. Sends nothing: what listens may be a runtime that downloads its model at
+/// the first request (FACTS section 2).
+pub async fn is_listening(port: u16) -> bool {
+    connect(port).await.is_ok()
+}
+
+async fn call(
+    port: u16,
+    method: Method,
+    path: &str,
+    authorization: Option<&str>,
+    body: Option<Bytes>,
+    limit: Duration,
+) -> Result<Answer, Error> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, format!("localhost:{port}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONNECTION, "close");
+    if let Some(authorization) = authorization {
+        request = request.header(header::AUTHORIZATION, authorization);
+    }
+    let request = request
+        .body(Full::new(body.unwrap_or_default()))
+        .map_err(|error| broken(port, &error))?;
+    tokio::time::timeout(limit, exchange(port, request))
         .await
         .unwrap_or(Err(Error::TimedOut { port, limit }))
 }
@@ -82,23 +115,16 @@ async fn connect(port: u16) -> Result<TcpStream, Error> {
     Err(Error::Refused { port })
 }
 
-async fn exchange(port: u16, method: Method, path: &str, body: Option<Bytes>) -> Result<Answer, Error> {
-    let broken = |error: &dyn std::error::Error| Error::Broken {
-        port,
-        reason: crate::error::chain(error),
-    };
+fn broken(port: u16, error: &dyn std::error::Error) -> Error {
+    let reason = crate::error::chain(error);
+    Error::Broken { port, reason }
+}
+
+async fn exchange(port: u16, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
     let stream = connect(port).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| broken(&error))?;
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, format!("localhost:{port}"))
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::CONNECTION, "close")
-        .body(Full::new(body.unwrap_or_default()))
-        .map_err(|error| broken(&error))?;
+        .map_err(|error| broken(port, &error))?;
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
@@ -121,5 +147,5 @@ async fn exchange(port: u16, method: Method, path: &str, body: Option<Bytes>) ->
         answer.as_mut().poll(context)
     })
     .await;
-    outcome.map_err(|error| broken(&error))
+    outcome.map_err(|error| broken(port, &error))
 }

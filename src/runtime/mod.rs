@@ -4,6 +4,8 @@ mod activity;
 mod builtin;
 mod command;
 mod engine;
+pub mod gate;
+mod instance;
 mod lit;
 pub mod litert_lm;
 pub mod local;
@@ -16,6 +18,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +26,8 @@ pub use activity::{Busy, EngineActivity};
 pub use builtin::Builtin;
 pub use command::CommandLine;
 pub use engine::{EngineState, EngineStatus};
+pub use gate::{Closed, ModelGate};
+pub use instance::Instance;
 pub use lit::{Lit, token};
 pub use litert_lm::LitertLm;
 pub use model_name::{LocalModelName, ParseLocalModelNameError, is_listed};
@@ -103,6 +108,11 @@ pub trait Runtime: Send + Sync {
 
     /// What its own `list` prints: the pulled models, or with `all` those it knows of.
     fn list(&self, all: bool) -> BoxFuture<'_, Result<String, Error>>;
+
+    /// Whether it has the model `name`.
+    fn has_model<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
+        async move { Ok(is_listed(&self.list(false).await?, name)) }.boxed()
+    }
 
     /// Gets `model`; its terms must have been accepted. `file` is a model file to import instead of a download.
     fn pull<'a>(

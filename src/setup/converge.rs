@@ -311,6 +311,11 @@ pub async fn pull(setup: &mut Setup<'_>) -> Result<(StepState, String), Failure>
         Condition::InPlace(_)
     );
     if is_there && !setup.choices.force {
+        // It may have been pulled by other means; without its terms on record it is not used.
+        if let Condition::Needed(_) = steps::inspect(setup, StepId::Terms).await.condition {
+            let detail = steps::apply(setup, StepId::Terms).await?;
+            return Ok((StepState::Ok, format!("`{}` is there; {detail}", setup.choices.model)));
+        }
         return Ok((StepState::Ok, format!("`{}` is there", setup.choices.model)));
     }
     let runtime = setup.runtime()?;

@@ -161,8 +161,7 @@ fn routes(model: &str) -> bool {
 }
 
 async fn inspect_smoke(setup: &Setup<'_>) -> Check {
-    let choices = &setup.choices;
-    match smoke(choices.port, choices.model.as_str(), choices.runtime).await {
+    match smoke(setup).await {
         Ok(outcome) => {
             let probes: Vec<String> = outcome
                 .probes

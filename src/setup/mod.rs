@@ -32,8 +32,8 @@ pub use check::{Check, Command, Fix, Status};
 pub use client::next_steps;
 pub use converge::{Observer, Outcome, install, plan, pull};
 pub use doctor::{Examination, Extras, examine};
-pub use repair::repair;
 pub use launcher::Launcher;
+pub use repair::repair;
 pub use smoke::{Probe, Smoke, smoke};
 pub use state::{PlacedFile, SmokeRecord, State};
 pub use step::{Condition, Inspection, StepId, StepState};
@@ -47,9 +47,10 @@ use crate::error::{Failure, Kind, chain};
 use crate::fetch::{Fetcher, SafeUrl, without_login};
 use crate::layout::Layout;
 use crate::progress::Progress;
+use crate::runtime::gate::needs_no_terms;
 use crate::runtime::litert_lm::{self, Venv};
 use crate::runtime::terms::How;
-use crate::runtime::{Builtin, Lit, LitertLm, LocalModelName, Runtime, RuntimeName, token};
+use crate::runtime::{Builtin, Closed, Lit, LitertLm, LocalModelName, ModelGate, Runtime, RuntimeName, token};
 use crate::settings::{Destination, Places, RouterValues};
 
 /// gem-setup's hidden subcommand that runs beside a server or an installer and ends its orphans. No command for people.
@@ -186,6 +187,26 @@ impl Setup<'_> {
         }
     }
 
+    /// The gate before the chosen runtime's engine; `None` where the runtime has none.
+    ///
+    /// # Errors
+    /// When the catalog has no executable of the runtime for this platform.
+    pub fn gate(&self) -> Result<Option<ModelGate>, Failure> {
+        let (runtime, model) = (self.choices.runtime, self.model());
+        if !runtime.has_models() {
+            return Ok(None);
+        }
+        let has_file = self.choices.model_file.is_some();
+        let terms = (!needs_no_terms(runtime, &model, has_file)).then(|| self.layout.terms_file());
+        let gate = ModelGate::new(self.runtime()?, model, &self.layout.models(), terms);
+        Ok(Some(gate))
+    }
+
+    /// Why nothing may be sent to the chosen runtime's engine, if that is so.
+    pub(crate) async fn closed(&self) -> Option<Closed> {
+        self.gate().ok()??.open().await.err()
+    }
+
     /// Where `lit` belongs, `None` where the catalog has none for the platform.
     #[must_use]
     pub fn lit_path(&self) -> Option<PathBuf> {
@@ -270,7 +291,8 @@ impl Setup<'_> {
         let Choices {
             runtime, model, port, ..
         } = &self.choices;
-        format!("{runtime} {} {model} {port}", self.version().unwrap_or("-"))
+        let without = if self.choices.with_model { "" } else { " without model" };
+        format!("{runtime} {} {model} {port}{without}", self.version().unwrap_or("-"))
     }
 
     /// Whether a smoke test of this combination has passed.

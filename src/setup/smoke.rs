@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::{Choices, Setup};
 use crate::error::{Failure, Kind};
 use crate::router::Tier;
 use crate::router::classify::classification_request;
 use crate::router::classify::local::verdict_in_reply;
-use crate::runtime::{RuntimeName, local};
+use crate::runtime::local;
 
 const JOKE: &str = "Tell me a joke.";
 /// One request that is plainly simple and one that is plainly complex by the rubric.
@@ -53,18 +54,33 @@ pub struct Probe {
     pub answered_by: String,
 }
 
-/// Sends the joke prompt and the probes to the server on `port`.
+/// Sends the joke prompt and the probes to the installed server; without a model that was left out, the probes alone.
 ///
 /// # Errors
-/// When an answer does not come or cannot be used.
-pub async fn smoke(port: u16, model: &str, runtime: RuntimeName) -> Result<Smoke, Failure> {
+/// When an answer does not come or cannot be used, and when the model is missing or its terms are not on record.
+pub async fn smoke(setup: &Setup<'_>) -> Result<Smoke, Failure> {
+    let Choices { port, model, .. } = &setup.choices;
+    let (port, model) = (*port, model.as_str());
+    let has_model = match setup.closed().await {
+        None => setup.choices.runtime.has_models(),
+        // A gateway keeps the probes from the engine and answers them itself.
+        Some(_) if !setup.choices.with_model && !setup.choices.direct => false,
+        Some(_) if !local::is_listening(port).await => {
+            return Err(failure(local::Error::Refused { port }.to_string()));
+        }
+        Some(closed) => {
+            let failure = Failure::of(&closed);
+            let message = format!("smoke test: {}", failure.message);
+            return Err(Failure { message, ..failure });
+        }
+    };
     let mut outcome = Smoke {
         ok: true,
         joke: None,
         joke_latency_ms: None,
         probes: Vec::new(),
     };
-    if runtime.has_models() {
+    if has_model {
         let body = json!({"contents": [{"role": "user", "parts": [{"text": JOKE}]}]});
         let (answer, latency) = ask(port, model, body.to_string().into()).await?;
         outcome.joke = Some(text_of(&answer, port)?);
@@ -73,12 +89,12 @@ pub async fn smoke(port: u16, model: &str, runtime: RuntimeName) -> Result<Smoke
     for (request, expected) in PROBES {
         outcome
             .probes
-            .push(probe(port, model, runtime, request, expected).await?);
+            .push(probe(port, model, has_model, request, expected).await?);
     }
     Ok(outcome)
 }
 
-async fn probe(port: u16, model: &str, runtime: RuntimeName, request: &str, expected: Tier) -> Result<Probe, Failure> {
+async fn probe(port: u16, model: &str, has_model: bool, request: &str, expected: Tier) -> Result<Probe, Failure> {
     // Without a text of its own the gateway would answer from its cache, and the model would go untested.
     let unique = format!("{request} (probe {})", Timestamp::now().as_nanosecond());
     let body = classification_request(&unique, &[]);
@@ -87,7 +103,7 @@ async fn probe(port: u16, model: &str, runtime: RuntimeName, request: &str, expe
         .map_err(|reason| failure(format!("the answer to a routing probe is of no use: {reason}")))?;
     let got = verdict.tier;
     // Without a gateway nobody says who answered: the runtime did.
-    let by_runtime = if runtime.has_models() { "model" } else { "builtin" };
+    let by_runtime = if has_model { "model" } else { "builtin" };
     Ok(Probe {
         request: request.to_owned(),
         expected,

@@ -30,10 +30,11 @@ pub struct Uninstalled {
 /// pulled, the state and the logs. `lock`, if there was anything to lock, is let go of before its own directory is deleted.
 ///
 /// # Errors
-/// When a process that is not ours is in the way, or a file cannot be changed or deleted.
+/// When the server cannot be stopped, a process that is not ours is in the way, or a file cannot be changed or deleted.
 pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Result<Uninstalled, Failure> {
     let state = State::read(&layout.state_file())?;
-    let stopped = supervise::stop(layout, GRACE).await?;
+    // Nothing is deleted under a server, and none starts while files go.
+    let (stopped, vacancy) = supervise::vacate(layout, GRACE).await?;
     let mut outcome = Uninstalled {
         stopped: stopped != Stopped::NotRunning,
         settings: Vec::new(),
@@ -65,7 +66,7 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
         }
     }
     // Windows deletes no directory in which a file is open.
-    drop(lock);
+    drop((lock, vacancy));
     if purge && delete(&layout.own())? {
         outcome.deleted.push(layout.own());
     }

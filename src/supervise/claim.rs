@@ -1,19 +1,20 @@
 //! The right to serve a home: one server at a time, known to everybody who looks for it.
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use gem_platform::process::{Identity, identity, kill_leftover, listener_on};
+use gem_platform::process::{Identity, identity, kill_leftover, listener_on, pid_space};
 
+use super::lock::ServerLock;
 use super::pid::PidFile;
-use super::status::{ChildRecord, Running, ServerIdentity, ServerRecord, observe, unix_seconds};
+use super::status::{ChildRecord, Running, ServerIdentity, ServerRecord, observe_pid_file, unix_seconds};
 use super::{OWN_SOURCE, files, log::Log};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
+use crate::runtime::{EngineState, Instance};
 
 /// Why a home cannot be served by us.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +89,7 @@ impl Error {
     #[must_use]
     pub fn as_asked(&self) -> Option<&ServerRecord> {
         match self {
-            Self::Serving { wanted, record, .. } if record.server.satisfies(wanted) => Some(record),
+            Self::Serving { wanted, record, .. } if !record.stopping && record.server.satisfies(wanted) => Some(record),
             _ => None,
         }
     }
@@ -136,37 +137,40 @@ impl Explain for Error {
     }
 }
 
-/// A lock that is held, or a record that is about to be written, for so long is somebody's for good.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// A holder of the lock that says nothing gets this long to write its record, or to let go.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A server that was asked to end gets this long: it lets its child end and finishes open requests.
+const STOPPING_PATIENCE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(25);
+/// How often a server looks whether its lock file is still there.
+const LOOK: Duration = Duration::from_secs(1);
 
-/// Held for as long as this process serves the home. Dropped, the pid file and the server file are gone with it.
+/// Held for as long as this process serves the home, open requests included. Dropped, the pid file and the server file are gone
+/// with it.
 #[derive(Debug)]
 pub struct Claim {
     layout: Layout,
     record: Mutex<ServerRecord>,
     log: Log,
-    /// Locked until it is closed, whichever way the process ends.
-    _lock: File,
+    lock: ServerLock,
 }
 
 impl Claim {
     /// Takes the home of `layout` for this process, ends a child that a killed predecessor left behind, and publishes
-    /// pid file and server file. `binary` is what the pid file names: the program as Gemini CLI would start it.
+    /// pid file and server file. Waits for a server that is just ending. `binary` is what the pid file names: the program as
+    /// Gemini CLI would start it.
     ///
     /// # Errors
-    /// When somebody else serves the home, or its files cannot be used.
+    /// When another server has the home, or its files cannot be used.
     pub fn acquire(layout: &Layout, server: &ServerIdentity, binary: &Path, log: &Log) -> Result<Self, Error> {
-        let lock_path = layout.server_lock_file();
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { path, source }
         };
-        let lock = open_lock(&lock_path).map_err(failed(&lock_path))?;
-        lock_or_explain(&lock, layout, server)?;
-
+        let lock = lock_or_explain(layout, server)?;
         let server_file = layout.server_file();
         let ours = std::process::id();
-        match observe(layout).map_err(failed(&layout.pid_file()))? {
+        match observe_pid_file(layout).map_err(failed(&layout.pid_file()))? {
             Running::Bare { pid, port } if pid != ours => {
                 return Err(Error::Bare {
                     home: layout.home().to_owned(),
@@ -177,14 +181,8 @@ impl Claim {
             _ => {}
         }
         let previous = ServerRecord::read(&server_file).map_err(failed(&server_file))?;
-        if let Some(child) = previous.as_ref().and_then(end_leftover) {
-            let command = child.command.join(" ");
-            let text = format!(
-                "ended `{command}` (pid {}), left behind by an earlier server",
-                child.pid
-            );
-            log.line(&OWN_SOURCE.into(), text);
-        }
+        // A file that is replaced keeps its permissions, and this one is for its owner alone.
+        files::remove(&server_file).map_err(failed(&server_file))?;
         let process = identity(ours).ok_or_else(|| Error::Io {
             path: server_file.clone(),
             source: io::Error::other("this process cannot be looked up"),
@@ -193,22 +191,50 @@ impl Claim {
             layout: layout.clone(),
             record: Mutex::new(ServerRecord {
                 process,
+                pid_space: pid_space(),
+                instance: Instance::random(),
                 server: server.clone(),
                 since: unix_seconds(),
                 ready: false,
+                stopping: false,
                 child: None,
             }),
             log: log.clone(),
-            _lock: lock,
+            lock,
         };
-        claim.publish(false, None);
+        claim.publish(EngineState::Starting, None);
         claim.write_pid_file(binary);
+        if let Some(child) = previous.as_ref().and_then(end_leftover) {
+            let command = child.command.join(" ");
+            let text = format!(
+                "ended `{command}` (pid {}), left behind by an earlier server",
+                child.pid
+            );
+            log.line(&OWN_SOURCE.into(), text);
+        }
         Ok(claim)
+    }
+
+    /// What proves this server to be the one of the server file; `None` when the system gives no random numbers.
+    #[must_use]
+    pub fn instance(&self) -> Option<Instance> {
+        self.record().instance.clone()
+    }
+
+    /// Waits until the lock file is deleted or replaced. From then on nobody can find this server, and another may take the home.
+    pub async fn displaced(&self) {
+        while self.lock.is_current() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn record(&self) -> MutexGuard<'_, ServerRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_pid_file(&self, binary: &Path) {
         let file = {
-            let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+            let record = self.record();
             PidFile {
                 pid: record.process.pid,
                 binary_path: Some(binary.to_owned()),
@@ -220,11 +246,14 @@ impl Claim {
     }
 
     /// Publishes the state of the server and its child.
-    pub(super) fn publish(&self, ready: bool, child: Option<ChildRecord>) {
-        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-        record.ready = ready;
+    pub(super) fn publish(&self, state: EngineState, child: Option<ChildRecord>) {
+        let mut record = self.record();
+        record.ready = state == EngineState::Ready;
+        record.stopping = state == EngineState::Stopping;
         record.child = child;
-        self.survive("server file", record.write(&self.layout.server_file()));
+        if self.lock.is_current() {
+            self.survive("server file", record.write(&self.layout.server_file()));
+        }
     }
 
     /// A full disk must not keep the server from serving.
@@ -238,50 +267,60 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let pid = std::process::id();
-        let _ = PidFile::remove_if(&self.layout.pid_file(), pid);
-        let _ = files::remove(&self.layout.server_file());
+        // After a new lock file was made, what lies there is another server's.
+        if self.lock.is_current() {
+            let _ = PidFile::remove_if(&self.layout.pid_file(), std::process::id());
+            let _ = files::remove(&self.layout.server_file());
+        }
     }
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    OpenOptions::new().create(true).truncate(false).write(true).open(path)
-}
-
-fn lock_or_explain(lock: &File, layout: &Layout, wanted: &ServerIdentity) -> Result<(), Error> {
-    let step = PATIENCE / 20;
-    for _ in 0..20 {
-        match lock.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::Error(source)) => {
-                let path = layout.server_lock_file();
-                return Err(Error::Io { path, source });
-            }
-            Err(TryLockError::WouldBlock) => {}
+fn lock_or_explain(layout: &Layout, wanted: &ServerIdentity) -> Result<ServerLock, Error> {
+    let path = layout.server_lock_file();
+    let begun = Instant::now();
+    loop {
+        let tried = ServerLock::try_acquire(&path).map_err(|source| Error::Io {
+            path: path.clone(),
+            source,
+        })?;
+        if let Some(lock) = tried {
+            return Ok(lock);
         }
         let record = ServerRecord::read(&layout.server_file()).ok().flatten();
-        if let Some(record) = record.filter(ServerRecord::is_alive) {
-            return Err(Error::Serving {
-                home: layout.home().to_owned(),
-                wanted: Box::new(wanted.clone()),
-                record: Box::new(record),
-            });
+        let (record, patience) = match record {
+            Some(record) if record.stopping => (Some(record), STOPPING_PATIENCE),
+            Some(record) if record.is_here() => (Some(record), Duration::ZERO),
+            // It may be out of reach, or the record may be its predecessor's.
+            record => (record, PATIENCE),
+        };
+        if begun.elapsed() >= patience {
+            return Err(held_by(record, layout, wanted));
         }
-        // The holder is about to say who it is, or about to end.
-        std::thread::sleep(step);
+        std::thread::sleep(POLL);
     }
-    Err(Error::Locked {
-        home: layout.home().to_owned(),
-        lock: layout.server_lock_file(),
-    })
+}
+
+fn held_by(record: Option<ServerRecord>, layout: &Layout, wanted: &ServerIdentity) -> Error {
+    match record {
+        Some(record) if record.is_here() || record.is_elsewhere() => Error::Serving {
+            home: layout.home().to_owned(),
+            wanted: Box::new(wanted.clone()),
+            record: Box::new(record),
+        },
+        _ => Error::Locked {
+            home: layout.home().to_owned(),
+            lock: layout.server_lock_file(),
+        },
+    }
 }
 
 /// Ends the child of a server that was killed, if it is proven to be that very child: by pid, start time and command line.
 /// Gives the child that was ended.
 pub(super) fn end_leftover(previous: &ServerRecord) -> Option<&Identity> {
+    if previous.is_elsewhere() {
+        // A process of the same id here is another one.
+        return None;
+    }
     let child = previous.child.as_ref()?.process.as_ref()?;
     (identity(child.pid).as_ref() == Some(child) && kill_leftover(child).is_ok()).then_some(child)
 }

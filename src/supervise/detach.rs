@@ -1,18 +1,16 @@
 //! Starting a server that outlives the command which started it.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use gem_platform::process::{Detached, Program, start_detached};
-use serde::Deserialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::claim;
 use super::logs::Follower;
-use super::probe::get;
+use super::remote;
 use super::status::{Running, ServerIdentity, ServerRecord, observe};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
@@ -35,13 +33,15 @@ pub struct StartRequest {
     pub within: Duration,
 }
 
-/// A server that is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A server that is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Started {
     /// Its process id.
     pub pid: u32,
     /// It ran before, as it was asked for.
     pub already: bool,
+    /// What its engine waits for, and what to do about it. The gateway answers without it meanwhile.
+    pub blocked: Option<String>,
 }
 
 /// Why there is no server that is ready. The tail is what was logged since the start.
@@ -133,38 +133,75 @@ impl Explain for Error {
 const FIRST_POLL: Duration = Duration::from_millis(5);
 const LONGEST_POLL: Duration = Duration::from_millis(50);
 const TAIL: usize = 15;
+/// A process that holds the lock and has written nothing gets this long: it may be deleting files.
+const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Starts the server, unless it already runs as asked, and waits until it is ready. A server that is not ready in time, or
-/// whose runtime keeps failing, goes on running.
+/// Starts the server, unless it already runs as asked, and waits until it is ready. A server that is just ending is waited for. A
+/// server that is not ready in time, or whose runtime keeps failing, goes on running.
 ///
 /// # Errors
 /// When there is no server that is ready, and why.
 pub async fn start(layout: &Layout, request: &StartRequest) -> Result<Started, Error> {
-    let log = layout.log_file();
-    let failed = |source| Error::Start {
-        program: request.program.path.clone(),
-        log: log.clone(),
-        source,
-    };
     let deadline = Instant::now() + request.within;
-    match observe(layout).map_err(failed)? {
-        Running::Supervised(record) => return join(layout, request, *record, deadline).await,
-        Running::Bare { pid, port } => {
-            let home = layout.home().to_owned();
-            return Err(claim::Error::Bare { home, pid, port }.into());
+    let unnamed_until = Instant::now() + UNNAMED_PATIENCE;
+    loop {
+        match look(layout, request)? {
+            Running::Supervised(record) if !record.stopping => {
+                if let Some(started) = join(layout, request, *record, deadline).await? {
+                    return Ok(started);
+                }
+            }
+            Running::Supervised(record) if Instant::now() >= deadline => {
+                return Err(Outcome::TooLate.into_error(request, record.process.pid, Vec::new()));
+            }
+            Running::Unnamed if Instant::now() >= unnamed_until => {
+                let home = layout.home().to_owned();
+                let lock = layout.server_lock_file();
+                return Err(claim::Error::Locked { home, lock }.into());
+            }
+            Running::Supervised(_) | Running::Unnamed => sleep(LONGEST_POLL).await,
+            Running::Bare { pid, port } => {
+                let home = layout.home().to_owned();
+                return Err(claim::Error::Bare { home, pid, port }.into());
+            }
+            Running::No | Running::Foreign(_) => {
+                if let Some(started) = launch(layout, request, deadline).await? {
+                    return Ok(started);
+                }
+            }
         }
-        Running::No | Running::Foreign(_) => {}
     }
+}
+
+fn failed(layout: &Layout, request: &StartRequest, source: io::Error) -> Error {
+    Error::Start {
+        program: request.program.path.clone(),
+        log: layout.log_file(),
+        source,
+    }
+}
+
+fn look(layout: &Layout, request: &StartRequest) -> Result<Running, Error> {
+    observe(layout).map_err(|source| failed(layout, request, source))
+}
+
+/// Starts a server of its own; `None` when another start was faster.
+async fn launch(layout: &Layout, request: &StartRequest, deadline: Instant) -> Result<Option<Started>, Error> {
+    let log = layout.log_file();
+    let failed = |source| failed(layout, request, source);
     let (mut said, _) = Follower::start(&log, 0).map_err(failed)?;
     let mut process = append(&log)
         .and_then(|file| start_detached(&request.program, request.keeper, &file))
         .map_err(failed)?;
     let pid = process.id();
     match wait(layout, request, pid, Some(&mut process), deadline).await {
-        Outcome::Ready => Ok(Started { pid, already: false }),
-        Outcome::Ended(status) => match observe(layout).map_err(failed)? {
-            // Another start was faster.
-            Running::Supervised(record) => join(layout, request, *record, deadline).await,
+        Outcome::Up { blocked } => Ok(Some(Started {
+            pid,
+            already: false,
+            blocked,
+        })),
+        Outcome::Ended(status) => match look(layout, request)? {
+            Running::Supervised(_) => Ok(None),
             _ => Err(Error::Ended {
                 status,
                 tail: tail(&mut said),
@@ -174,13 +211,13 @@ pub async fn start(layout: &Layout, request: &StartRequest) -> Result<Started, E
     }
 }
 
-/// Waits for a server that somebody else started, if it is what was asked for.
+/// Waits for a server that another process started, if it is what was asked for; `None` when it ends.
 async fn join(
     layout: &Layout,
     request: &StartRequest,
     record: ServerRecord,
     deadline: Instant,
-) -> Result<Started, Error> {
+) -> Result<Option<Started>, Error> {
     if !record.server.satisfies(&request.server) {
         let error = claim::Error::Serving {
             home: layout.home().to_owned(),
@@ -191,15 +228,25 @@ async fn join(
     }
     let pid = record.process.pid;
     match wait(layout, request, pid, None, deadline).await {
-        Outcome::Ready => Ok(Started { pid, already: true }),
+        Outcome::Up { blocked } => Ok(Some(Started {
+            pid,
+            already: true,
+            blocked,
+        })),
+        Outcome::Gone => Ok(None),
         outcome => Err(outcome.into_error(request, pid, Vec::new())),
     }
 }
 
 enum Outcome {
-    Ready,
+    /// Ready, or as ready as it gets without a person.
+    Up {
+        blocked: Option<String>,
+    },
     CrashLoop(String),
     Ended(ExitStatus),
+    /// A server that another process started no longer has the home, or is about to give it up.
+    Gone,
     TooLate,
 }
 
@@ -208,7 +255,7 @@ impl Outcome {
         match self {
             Self::CrashLoop(reason) => Error::CrashLoop { pid, reason, tail },
             Self::Ended(status) => Error::Ended { status, tail },
-            Self::Ready | Self::TooLate => Error::NotReady {
+            Self::Up { .. } | Self::Gone | Self::TooLate => Error::NotReady {
                 pid,
                 within: request.within,
                 tail,
@@ -227,11 +274,24 @@ async fn wait(
     let mut pause = FIRST_POLL;
     loop {
         let record = ServerRecord::read(&layout.server_file()).ok().flatten();
-        let record = record.filter(|record| record.process.pid == pid);
-        if let Some(child) = record.as_ref().and_then(|record| record.child.as_ref())
-            && child.state == EngineState::CrashLoop
+        if process.is_none()
+            && record
+                .as_ref()
+                .is_none_or(|record| record.stopping || record.process.pid != pid)
         {
-            return Outcome::CrashLoop(child.last_exit.clone().unwrap_or_default());
+            return Outcome::Gone;
+        }
+        let record = record.filter(|record| record.process.pid == pid);
+        match record.as_ref().and_then(|record| record.child.as_ref()) {
+            Some(child) if child.state == EngineState::CrashLoop => {
+                return Outcome::CrashLoop(child.last_exit.clone().unwrap_or_default());
+            }
+            Some(child) if child.state == EngineState::Blocked => {
+                return Outcome::Up {
+                    blocked: child.blocked.clone(),
+                };
+            }
+            _ => {}
         }
         let ready = match record {
             Some(record) => record.ready,
@@ -239,7 +299,7 @@ async fn wait(
             None => answers_ready(request.server.port, pid).await,
         };
         if ready {
-            return Outcome::Ready;
+            return Outcome::Up { blocked: None };
         }
         if let Some(status) = process.as_mut().and_then(|process| process.try_wait().ok().flatten()) {
             return Outcome::Ended(status);
@@ -252,29 +312,10 @@ async fn wait(
     }
 }
 
-/// The part of the gateway's `/status` that matters here.
-#[derive(Deserialize)]
-struct GatewayStatus {
-    pid: Option<u32>,
-    #[serde(default)]
-    ready: bool,
-}
-
 /// Whether the gateway on `port` says that it is the process `pid` and ready.
 async fn answers_ready(port: u16, pid: u32) -> bool {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let Ok(Ok(answer)) = timeout(Duration::from_millis(500), get(address, "/status")).await else {
-        return false;
-    };
-    let body = answer
-        .find('{')
-        .and_then(|start| answer.get(start..))
-        .unwrap_or_default();
-    serde_json::Deserializer::from_str(body)
-        .into_iter::<GatewayStatus>()
-        .next()
-        .and_then(Result::ok)
-        .is_some_and(|status| status.ready && status.pid == Some(pid))
+    let remote = remote::status(port).await;
+    remote.is_some_and(|remote| remote.ready && remote.pid == Some(pid))
 }
 
 fn tail(said: &mut Follower) -> Vec<String> {

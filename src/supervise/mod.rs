@@ -1,13 +1,14 @@
 //! The server's life: one supervised child, its log, its files, and how the server is started, found and stopped.
 //!
 //! - [`run`] keeps the child alive: readiness, health, backoff, shutdown
-//! - [`Claim`] is the right to serve a home; [`observe`] finds who has it
+//! - [`Claim`] is the right to serve a home, a lock that is held; [`observe`] finds who holds it
 //! - [`start`] and [`stop`] manage a detached server; [`tail`] and [`Follower`] read its log
 
 mod backoff;
 mod claim;
 mod detach;
 mod files;
+mod lock;
 mod log;
 mod logs;
 mod notify;
@@ -15,6 +16,7 @@ mod output;
 mod pid;
 mod probe;
 mod readiness;
+mod remote;
 mod shutdown;
 mod status;
 mod stop;
@@ -32,9 +34,10 @@ pub use notify::ServiceManager;
 pub use output::ChildOutput;
 pub use pid::{Owner, PidFile};
 pub use readiness::HealthLimits;
-pub use shutdown::{Shutdown, on_signals, reached};
+pub use remote::{Remote, ask};
+pub use shutdown::{Shutdown, ask as ask_to_shut_down, on_signals, reached};
 pub use status::{ChildRecord, Running, ServerIdentity, ServerRecord, observe};
-pub use stop::{Error as StopError, GRACE, Stopped, stop};
+pub use stop::{Error as StopError, GRACE, Stopped, Vacancy, check_stoppable, stop, vacate};
 pub use supervisor::{EngineConfig, STOP_GRACE, SuperviseConfig, run};
 
 /// Who says the supervisor's own lines in the log.

@@ -5,11 +5,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::runtime::ModelGate;
 
 /// Longer status lines than this are not waited for.
 const HEAD: usize = 64;
@@ -17,10 +20,12 @@ const HEAD: usize = 64;
 const LONGEST_ANSWER: u64 = 1 << 20;
 
 /// What is asked of the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct ProbeRequest {
     /// The model that must be known.
     pub(super) model: String,
+    /// Without an open gate nothing is asked.
+    pub(super) gate: Arc<ModelGate>,
 }
 
 impl ProbeRequest {
@@ -31,6 +36,7 @@ impl ProbeRequest {
     /// # Errors
     /// When there is no HTTP answer within `answer`.
     pub(super) async fn ask(&self, address: SocketAddr, connect: Duration, answer: Duration) -> io::Result<u16> {
+        self.gate.check()?;
         let mut stream = timeout(connect, TcpStream::connect(address)).await??;
         timeout(answer, async {
             stream.write_all(&self.request("")).await?;
@@ -45,6 +51,7 @@ impl ProbeRequest {
     /// When there is no HTTP answer.
     pub(super) async fn warm_up(&self, address: SocketAddr) -> io::Result<u16> {
         const PROMPT: &str = r#"{"contents":[{"role":"user","parts":[{"text":"Reply with the word ok."}]}],"generationConfig":{"temperature":0,"maxOutputTokens":1}}"#;
+        self.gate.check()?;
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(&self.request(PROMPT)).await?;
         let status = status(&mut stream).await?;
@@ -81,21 +88,18 @@ async fn status(stream: &mut TcpStream) -> io::Result<u16> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
 }
 
-/// `GET http://ADDRESS/PATH`, the whole answer as text.
-pub(super) async fn get(address: SocketAddr, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(LONGEST_ANSWER).read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(20);
+
+    fn request() -> ProbeRequest {
+        ProbeRequest {
+            model: "m".to_owned(),
+            gate: ModelGate::of_builtin("m"),
+        }
+    }
 
     async fn answering(bytes: &'static [u8]) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -111,7 +115,7 @@ mod tests {
     }
 
     async fn ask(bytes: &'static [u8]) -> io::Result<u16> {
-        let request = ProbeRequest { model: "m".to_owned() };
+        let request = request();
         request.ask(answering(bytes).await, SECOND, SECOND).await
     }
 
@@ -132,7 +136,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let request = ProbeRequest { model: "m".to_owned() };
+        let request = request();
         assert!(request.ask(address, SECOND, SECOND).await.is_err());
     }
 }

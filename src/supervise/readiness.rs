@@ -183,6 +183,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::runtime::ModelGate;
 
     #[tokio::test]
     async fn a_child_that_does_not_know_its_model_is_not_asked_all_the_time() {
@@ -201,6 +202,7 @@ mod tests {
         });
         let request = ProbeRequest {
             model: "some-model".to_owned(),
+            gate: ModelGate::of_builtin("some-model"),
         };
         let limits = HealthLimits {
             start: Duration::from_millis(500),

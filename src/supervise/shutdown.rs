@@ -19,22 +19,34 @@ pub enum Shutdown {
 /// Follows the signals that ask this process to end: the first means [`Shutdown::Graceful`], a second
 /// [`Shutdown::Immediate`]. `heard` is told each signal's name.
 ///
-/// Must be called inside a tokio runtime.
+/// The sender lets other parts of the server ask for its end. Must be called inside a tokio runtime.
 ///
 /// # Errors
 /// When a handler cannot be installed.
-pub fn on_signals(mut heard: impl FnMut(&str) + Send + 'static) -> io::Result<watch::Receiver<Shutdown>> {
+pub fn on_signals(
+    mut heard: impl FnMut(&str) + Send + 'static,
+) -> io::Result<(watch::Sender<Shutdown>, watch::Receiver<Shutdown>)> {
     let mut signals = ShutdownSignals::listen()?;
     let (sender, receiver) = watch::channel(Shutdown::Running);
+    let asking = sender.clone();
     tokio::spawn(async move {
         for phase in [Shutdown::Graceful, Shutdown::Immediate] {
             heard(signals.recv().await);
-            sender.send_replace(phase);
+            ask(&asking, phase);
         }
-        // The last phase stays readable for as long as somebody watches.
-        sender.closed().await;
+        // The last phase stays readable for as long as a receiver lives.
+        asking.closed().await;
     });
-    Ok(receiver)
+    Ok((sender, receiver))
+}
+
+/// Asks for `phase`, unless a more urgent one was asked for.
+pub fn ask(sender: &watch::Sender<Shutdown>, phase: Shutdown) {
+    sender.send_if_modified(|now| {
+        let is_more_urgent = phase > *now;
+        *now = phase.max(*now);
+        is_more_urgent
+    });
 }
 
 /// Waits until at least `phase` is asked for; for ever when nobody can ask any more.

@@ -1,19 +1,20 @@
-//! What the running server says of itself on disk: for `status` when the gateway cannot be asked, and for whoever comes
-//! after a server that was killed.
+//! Whether a server runs, which its lock decides, and what it says of itself on disk.
 
 use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
 
-use gem_platform::process::{Identity, identity};
+use gem_platform::process::{Identity, identity, pid_space};
 use serde::{Deserialize, Serialize};
 
 use super::files;
+use super::lock::ServerLock;
 use super::pid::{Owner, PidFile};
 use crate::catalog::Sha256;
 use crate::layout::Layout;
-use crate::place::write_atomic;
-use crate::runtime::EngineState;
+use crate::place::write_private;
+use crate::runtime::{EngineState, Instance};
 
 /// What a server was asked to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,20 +61,32 @@ pub struct ChildRecord {
     pub restarts: u64,
     /// Why the last one ended.
     pub last_exit: Option<String>,
+    /// What is missing while nothing may be sent to the engine, and what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
 }
 
-/// The server file.
+/// The server file. Only the holder of the server's lock writes or removes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerRecord {
     /// Which process serves.
     pub process: Identity,
+    /// Where that process's id is valid: which boot of which machine, which process namespace.
+    #[serde(default)]
+    pub pid_space: String,
+    /// What proves a server on the port to be this one, and stops it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<Instance>,
     /// What it was asked to be.
     pub server: ServerIdentity,
     /// When it began, in seconds since 1970.
     pub since: u64,
     /// Whether requests are answered by the runtime now.
     pub ready: bool,
+    /// Whether it was asked to end; it finishes open requests first.
+    #[serde(default)]
+    pub stopping: bool,
     /// The supervised child; `None` when the runtime needs none.
     pub child: Option<ChildRecord>,
 }
@@ -92,13 +105,19 @@ impl ServerRecord {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        write_atomic(path, &serde_json::to_vec(self)?)
+        write_private(path, &serde_json::to_vec(self)?)
     }
 
-    /// Whether the server that wrote this still runs: the same pid, start time and command line.
+    /// Whether the server's process is one of those that this process sees and may signal: the same pid, start time and command
+    /// line. A server in another process namespace or on another machine is not.
     #[must_use]
-    pub fn is_alive(&self) -> bool {
-        identity(self.process.pid).as_ref() == Some(&self.process)
+    pub fn is_here(&self) -> bool {
+        !self.is_elsewhere() && identity(self.process.pid).as_ref() == Some(&self.process)
+    }
+
+    /// Whether the ids in this record mean nothing here.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        !self.pid_space.is_empty() && self.pid_space != pid_space()
     }
 
     /// For how long it has served.
@@ -120,8 +139,10 @@ pub(super) fn unix_seconds() -> u64 {
 pub enum Running {
     /// None.
     No,
-    /// One of gem-setup's.
+    /// One of gem-setup's: it holds the lock and wrote this. Its process may be out of reach ([`ServerRecord::is_here`]).
     Supervised(Box<ServerRecord>),
+    /// A process holds the lock and has written nothing: the disk may be full.
+    Unnamed,
     /// One that Gemini CLI started by itself: a runtime without a supervisor.
     Bare {
         /// Its process id.
@@ -133,15 +154,42 @@ pub enum Running {
     Foreign(Identity),
 }
 
-/// Looks for the server of this home: first whom the server file names, then whom the pid file names.
+/// The holder of the lock writes its record right after it took the lock, and takes it for a moment to clear up.
+const PATIENCE: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Looks for the server of this home: first by its lock, then whom the pid file names.
 ///
 /// # Errors
 /// When a file of the home cannot be read.
 pub fn observe(layout: &Layout) -> io::Result<Running> {
-    let record = ServerRecord::read(&layout.server_file())?;
-    if let Some(record) = record.filter(ServerRecord::is_alive) {
-        return Ok(Running::Supervised(Box::new(record)));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let record = ServerRecord::read(&layout.server_file())?;
+        // On a file system without locks the record is all there is.
+        let is_held = ServerLock::is_held(&layout.server_lock_file())
+            .unwrap_or_else(|_| record.as_ref().is_some_and(ServerRecord::is_here));
+        if !is_held {
+            return observe_pid_file(layout);
+        }
+        match record {
+            // Whether a process elsewhere still runs cannot be seen; the lock says that it does.
+            Some(record) if record.is_here() || record.is_elsewhere() => {
+                return Ok(Running::Supervised(Box::new(record)));
+            }
+            _ if Instant::now() < deadline => sleep(POLL),
+            _ => {
+                return Ok(match observe_pid_file(layout)? {
+                    bare @ Running::Bare { .. } => bare,
+                    _ => Running::Unnamed,
+                });
+            }
+        }
     }
+}
+
+/// Looks for a server by the pid file alone.
+pub(super) fn observe_pid_file(layout: &Layout) -> io::Result<Running> {
     let Some(file) = PidFile::read(&layout.pid_file())? else {
         return Ok(Running::No);
     };

@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep};
 
 use super::claim::end_leftover;
 use super::files;
-use super::pid::PidFile;
-use super::status::{Running, ServerRecord, observe};
+use super::lock::ServerLock;
+use super::remote;
+use super::status::{Running, ServerRecord, observe, observe_pid_file};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
 
@@ -56,6 +57,36 @@ pub enum Error {
         /// Its process id.
         pid: u32,
     },
+    /// Its process cannot be seen from here, and it does not answer on its port.
+    #[error(
+        "cannot stop the server: its process (pid {pid}) is in another process namespace or on another machine, and port {port} \
+         does not answer for it"
+    )]
+    OutOfReach {
+        /// Its process id there.
+        pid: u32,
+        /// The port that clients use.
+        port: u16,
+    },
+    /// It was asked over its port and goes on.
+    #[error(
+        "cannot stop the server: pid {pid}, in another process namespace, was asked over port {port} and has not ended"
+    )]
+    Deaf {
+        /// Its process id there.
+        pid: u32,
+        /// The port that clients use.
+        port: u16,
+    },
+    /// A process holds the server's lock and has not written who it is.
+    #[error("cannot stop the server: a process holds `{}` and has not written which one it is", lock.display())]
+    Unnamed {
+        /// The lock file.
+        lock: PathBuf,
+    },
+    /// Another server takes the home each time one is stopped.
+    #[error("cannot keep the server stopped: another one starts each time")]
+    Restarted,
     /// A file of the home cannot be read or removed.
     #[error("cannot look for the server in `{}`", path.display())]
     Files {
@@ -69,8 +100,12 @@ pub enum Error {
 impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Foreign { .. } | Self::Signal { .. } => Kind::Conflict,
-            Self::Immortal { .. } => Kind::Runtime,
+            Self::Foreign { .. }
+            | Self::Signal { .. }
+            | Self::OutOfReach { .. }
+            | Self::Unnamed { .. }
+            | Self::Restarted => Kind::Conflict,
+            Self::Immortal { .. } | Self::Deaf { .. } => Kind::Runtime,
             Self::Files { .. } => Kind::Unexpected,
         }
     }
@@ -82,6 +117,14 @@ impl Explain for Error {
                 pid_file.display()
             ),
             Self::Signal { .. } => "stop it as the user who started it".to_owned(),
+            Self::OutOfReach { .. } => {
+                "run `gem-setup stop` where the server was started: outside this container, or on that machine".to_owned()
+            }
+            Self::Deaf { .. } => "run `gem-setup stop` where the server was started".to_owned(),
+            Self::Unnamed { .. } => {
+                "wait until the other gem-setup is done; if its disk is full, free some room and end the server by its pid".to_owned()
+            }
+            Self::Restarted => "stop what starts it: `gem-setup service uninstall`, or Gemini CLI".to_owned(),
             Self::Immortal { .. } => "the system may be stuck on a device or a disk; try again later".to_owned(),
             Self::Files { .. } => "check that the folder is yours and readable".to_owned(),
         })
@@ -92,70 +135,137 @@ impl Explain for Error {
 pub const GRACE: Duration = Duration::from_secs(7);
 const AFTER_KILL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
+/// How often another server may take the home while this one clears up.
+const TRIES: u32 = 5;
+
+/// The home without a server: none can start while this lives.
+#[derive(Debug)]
+pub struct Vacancy {
+    _lock: Option<ServerLock>,
+}
 
 /// Stops the server of this home: asks it, waits up to `grace`, kills it. Only a process that is proven to be the server
-/// is signalled; a child that survives it is ended too, and stale files are removed.
+/// is signalled; one that cannot be signalled from here is asked over its port. A child that survives it is ended too, and its
+/// files are removed unless another server has taken the home.
 ///
 /// # Errors
-/// When the process is not ours, may not be signalled or does not end.
+/// When the process is not ours, is out of reach, may not be signalled or does not end.
 pub async fn stop(layout: &Layout, grace: Duration) -> Result<Stopped, Error> {
-    let files_failed = |source| Error::Files {
-        path: layout.gemini(),
-        source,
-    };
-    let (server, record) = match observe(layout).map_err(files_failed)? {
-        Running::No => {
-            // Its supervisor was killed, and whatever should have ended it with it was killed too.
-            let previous = ServerRecord::read(&layout.server_file()).map_err(files_failed)?;
-            previous.as_ref().and_then(end_leftover);
-            clear(layout, None).map_err(files_failed)?;
-            return Ok(Stopped::NotRunning);
-        }
+    let stopped = match observe(layout).map_err(|error| files_failed(layout, error))? {
+        Running::No => Stopped::NotRunning,
         Running::Foreign(process) => {
             return Err(Error::Foreign {
                 pid_file: layout.pid_file(),
                 process,
             });
         }
+        Running::Unnamed => return Err(unnamed(layout)),
         Running::Bare { pid, .. } => match identity(pid) {
-            Some(process) => (process, None),
-            None => {
-                clear(layout, Some(pid)).map_err(files_failed)?;
-                return Ok(Stopped::NotRunning);
-            }
+            Some(process) => end(&process, grace).await?,
+            None => Stopped::NotRunning,
         },
-        Running::Supervised(record) => (record.process.clone(), Some(record)),
+        Running::Supervised(record) if record.is_here() => end(&record.process, grace).await?,
+        Running::Supervised(record) => end_elsewhere(layout, &record, grace).await?,
     };
-    let pid = server.pid;
-    let asked = end(&server, grace).await?;
-    record.as_deref().and_then(end_leftover);
-    clear(layout, Some(pid)).map_err(files_failed)?;
-    Ok(if asked {
-        Stopped::Gracefully { pid }
-    } else {
-        Stopped::Killed { pid }
-    })
+    clear(layout).map_err(|error| files_failed(layout, error))?;
+    Ok(stopped)
 }
 
-/// Whether asking was enough.
-async fn end(server: &Identity, grace: Duration) -> Result<bool, Error> {
-    let failed = |source: io::Error| Error::Signal {
-        pid: server.pid,
+/// Stops the server of this home and keeps others from starting until the [`Vacancy`] is dropped.
+///
+/// # Errors
+/// As [`stop`], and when other servers keep starting.
+pub async fn vacate(layout: &Layout, grace: Duration) -> Result<(Stopped, Vacancy), Error> {
+    let mut stopped = Stopped::NotRunning;
+    for _ in 0..TRIES {
+        let outcome = stop(layout, grace).await?;
+        if outcome != Stopped::NotRunning {
+            stopped = outcome;
+        }
+        if let Some(vacancy) = try_vacancy(layout).map_err(|error| files_failed(layout, error))? {
+            return Ok((stopped, vacancy));
+        }
+        sleep(POLL).await;
+    }
+    Err(Error::Restarted)
+}
+
+/// Whether [`stop`] could end the server of this home, as far as can be told without trying.
+///
+/// # Errors
+/// Why it could not.
+pub async fn check_stoppable(layout: &Layout) -> Result<(), Error> {
+    match observe(layout).map_err(|error| files_failed(layout, error))? {
+        Running::Unnamed => Err(unnamed(layout)),
+        Running::Supervised(record) if !record.is_here() => match remote::ask(&record).await {
+            Some(_) => Ok(()),
+            None => Err(out_of_reach(&record)),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn files_failed(layout: &Layout, source: io::Error) -> Error {
+    Error::Files {
+        path: layout.gemini(),
         source,
-    };
+    }
+}
+
+fn unnamed(layout: &Layout) -> Error {
+    Error::Unnamed {
+        lock: layout.server_lock_file(),
+    }
+}
+
+fn out_of_reach(record: &ServerRecord) -> Error {
+    Error::OutOfReach {
+        pid: record.process.pid,
+        port: record.server.port,
+    }
+}
+
+/// Ends a server whose process cannot be signalled from here: its lock tells when it has ended.
+async fn end_elsewhere(layout: &Layout, record: &ServerRecord, grace: Duration) -> Result<Stopped, Error> {
+    if remote::ask(record).await.is_none() || !remote::shut_down(record).await {
+        return Err(out_of_reach(record));
+    }
+    let pid = record.process.pid;
+    let deadline = Instant::now() + grace;
+    while holds(layout, record).map_err(|error| files_failed(layout, error))? {
+        if Instant::now() >= deadline {
+            let port = record.server.port;
+            return Err(Error::Deaf { pid, port });
+        }
+        sleep(POLL).await;
+    }
+    Ok(Stopped::Gracefully { pid })
+}
+
+/// Whether the server of `record` still has the home.
+fn holds(layout: &Layout, record: &ServerRecord) -> io::Result<bool> {
+    let now = ServerRecord::read(&layout.server_file())?;
+    let is_same = now.is_none_or(|now| now.instance == record.instance);
+    Ok(is_same && ServerLock::is_held(&layout.server_lock_file())?)
+}
+
+/// Asks the process to end, waits, kills it.
+async fn end(server: &Identity, grace: Duration) -> Result<Stopped, Error> {
+    let pid = server.pid;
+    let failed = |source: io::Error| Error::Signal { pid, source };
     let unless_gone = |result: io::Result<()>| match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound && is_alive(server) => Err(failed(error)),
         _ => Ok(()),
     };
     unless_gone(ask_to_end(server))?;
     if ended(server, grace).await {
-        return Ok(true);
+        return Ok(Stopped::Gracefully { pid });
     }
     unless_gone(kill(server))?;
     if ended(server, AFTER_KILL).await {
-        return Ok(false);
+        return Ok(Stopped::Killed { pid });
     }
-    Err(Error::Immortal { pid: server.pid })
+    Err(Error::Immortal { pid })
 }
 
 async fn ended(process: &Identity, within: Duration) -> bool {
@@ -169,12 +279,27 @@ async fn ended(process: &Identity, within: Duration) -> bool {
     true
 }
 
-/// Removes the files of a server that has ended: those that name `pid`, or with `None` those that name nobody alive.
-fn clear(layout: &Layout, pid: Option<u32>) -> io::Result<()> {
-    let pid_file = layout.pid_file();
-    match pid {
-        Some(pid) => PidFile::remove_if(&pid_file, pid)?,
-        None => files::remove(&pid_file)?,
+/// The right to change the files of a server that has ended; `None` while another server has the home.
+fn try_vacancy(layout: &Layout) -> io::Result<Option<Vacancy>> {
+    let path = layout.server_lock_file();
+    if !path.exists() {
+        // No server was ever here, and looking for one must not make files.
+        return Ok(Some(Vacancy { _lock: None }));
     }
-    files::remove(&layout.server_file())
+    Ok(ServerLock::try_acquire(&path)?.map(|lock| Vacancy { _lock: Some(lock) }))
+}
+
+/// Removes the files of a server that has ended, and its child if it was killed. Another server that has taken the home since
+/// has cleared up itself.
+fn clear(layout: &Layout) -> io::Result<()> {
+    let Some(_vacancy) = try_vacancy(layout)? else {
+        return Ok(());
+    };
+    let previous = ServerRecord::read(&layout.server_file())?;
+    previous.as_ref().and_then(end_leftover);
+    files::remove(&layout.server_file())?;
+    match observe_pid_file(layout)? {
+        Running::No => files::remove(&layout.pid_file()),
+        _ => Ok(()),
+    }
 }

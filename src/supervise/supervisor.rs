@@ -21,7 +21,7 @@ use super::probe::ProbeRequest;
 use super::readiness::{HealthLimits, Observer, until_hung, until_ready};
 use super::shutdown::{Shutdown, reached};
 use super::status::ChildRecord;
-use crate::runtime::{CommandLine, EngineActivity, EngineState, EngineStatus};
+use crate::runtime::{CommandLine, EngineActivity, EngineState, EngineStatus, ModelGate};
 
 /// The engine to keep alive.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct EngineConfig {
     pub command: CommandLine,
     /// The model that it must know, and that is loaded before it counts as ready.
     pub model: String,
+    /// Closed while nothing may be sent to the engine; no child runs then.
+    pub gate: Arc<ModelGate>,
     /// The port it listens on (`--direct`); `None` = a fresh private one for each child.
     pub port: Option<u16>,
     /// Which of its streams are logged.
@@ -56,8 +58,8 @@ const REAP: Duration = Duration::from_secs(5);
 /// Everything that a server does beside its gateway.
 #[derive(Debug)]
 pub struct SuperviseConfig {
-    /// The right to serve the home; given up when the supervisor ends.
-    pub claim: Claim,
+    /// The right to serve the home. Whoever answers requests holds it too, until the last one is answered.
+    pub claim: Arc<Claim>,
     /// The engine, or `None` for a runtime that needs no process: it is ready at once.
     pub engine: Option<EngineConfig>,
     /// Where everything is logged.
@@ -81,6 +83,7 @@ pub async fn run(
         () = publish(&config.claim, supervised, changes) => {}
         () = follow(config.service.as_ref(), told) => {}
     }
+    config.claim.publish(EngineState::Stopping, None);
     if let Some(service) = &config.service {
         service.stopping();
     }
@@ -104,8 +107,9 @@ async fn publish(claim: &Claim, supervised: bool, mut status: watch::Receiver<En
             state: now.state,
             restarts: now.restarts,
             last_exit: now.last_exit,
+            blocked: now.blocked,
         });
-        claim.publish(now.state == EngineState::Ready, child);
+        claim.publish(now.state, child);
         if status.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -129,6 +133,7 @@ async fn keep_alive(
                 guard: Guard::new(engine.guard.clone()),
                 probe: ProbeRequest {
                     model: engine.model.clone(),
+                    gate: Arc::clone(&engine.gate),
                 },
                 config: engine,
                 voice,
@@ -161,6 +166,7 @@ impl Voice<'_> {
             before = status.state;
             if status.state != state {
                 status.since = std::time::Instant::now();
+                status.blocked = None;
             }
             status.state = state;
             update(status);
@@ -192,7 +198,12 @@ impl Observer for Voice<'_> {
 /// How a child's time came to its end.
 enum Ended {
     OnRequest,
-    Failed { reason: String, ready_for: Duration },
+    /// Nothing may be sent to it any more.
+    Closed,
+    Failed {
+        reason: String,
+        ready_for: Duration,
+    },
 }
 
 struct Supervisor<'a> {
@@ -206,8 +217,14 @@ impl Supervisor<'_> {
     async fn keep_alive(&self, shutdown: &mut watch::Receiver<Shutdown>) {
         let mut backoff = Backoff::new(self.config.backoff);
         loop {
-            let Ended::Failed { reason, ready_for } = self.one_child(backoff.is_loop(), shutdown).await else {
-                return;
+            tokio::select! {
+                () = reached(shutdown, Shutdown::Graceful) => return,
+                () = self.until_open() => {}
+            }
+            let (reason, ready_for) = match self.one_child(backoff.is_loop(), shutdown).await {
+                Ended::OnRequest => return,
+                Ended::Closed => continue,
+                Ended::Failed { reason, ready_for } => (reason, ready_for),
             };
             backoff.was_ready(ready_for);
             let pause = backoff.fail(fastrand::f64());
@@ -227,6 +244,20 @@ impl Supervisor<'_> {
                 () = reached(shutdown, Shutdown::Graceful) => return,
                 () = sleep(pause) => {}
             }
+        }
+    }
+
+    /// Waits until the model is there and accepted, and says what is missing meanwhile.
+    async fn until_open(&self) {
+        while let Err(closed) = self.config.gate.open().await {
+            let missing = closed.in_words();
+            self.voice.note(&format!("waits: {missing}"));
+            self.voice.change(EngineState::Blocked, |status| {
+                status.pid = None;
+                status.address = None;
+                status.blocked = Some(missing);
+            });
+            self.config.gate.changed().await;
         }
     }
 
@@ -261,12 +292,16 @@ impl Supervisor<'_> {
             biased;
             () = reached(shutdown, Shutdown::Graceful) => {
                 self.stop(&mut child, shutdown).await;
-                None
+                Err(Ended::OnRequest)
             }
-            exit = child.wait() => Some(describe(exit)),
-            reason = self.watch(address, &ready_at) => Some(reason),
+            closed = self.config.gate.closed() => {
+                self.voice.note(&format!("is stopped: {closed}"));
+                Err(Ended::Closed)
+            }
+            exit = child.wait() => Ok(describe(exit)),
+            reason = self.watch(address, &ready_at) => Ok(reason),
         };
-        if reason.is_some() {
+        if !matches!(reason, Err(Ended::OnRequest)) {
             // While its last lines are read, nobody is to send it anything.
             self.voice.state(if in_loop && ready_at.get().is_none() {
                 EngineState::CrashLoop
@@ -278,8 +313,8 @@ impl Supervisor<'_> {
         let _ = timeout(REAP, child.wait()).await;
         finish(output).await;
         match reason {
-            None => Ended::OnRequest,
-            Some(reason) => Ended::Failed {
+            Err(ended) => ended,
+            Ok(reason) => Ended::Failed {
                 reason,
                 ready_for: ready_at.get().map_or(Duration::ZERO, Instant::elapsed),
             },

@@ -131,6 +131,18 @@ pub(super) fn signal_process(identity: &Identity, signal: Signal) -> io::Result<
     }
 }
 
+/// Names the space in which this process's ids are valid: one boot of one machine, and the process namespace. Empty where
+/// the system does not say.
+#[must_use]
+pub fn pid_space() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    match (boot.trim(), namespace.to_string_lossy()) {
+        ("", _) => String::new(),
+        (boot, namespace) => format!("{boot} {namespace}"),
+    }
+}
+
 /// Sends `message` to the service manager's `socket` (`$NOTIFY_SOCKET`, sd_notify(3)).
 ///
 /// # Errors

@@ -35,6 +35,13 @@ pub(super) fn signal_process(identity: &Identity, signal: Signal) -> io::Result<
     Ok(kill_process(pid, signal)?)
 }
 
+/// Names the space in which this process's ids are valid. Empty here: there is one space, and a start time is a point in
+/// time, which no later process shares.
+#[must_use]
+pub const fn pid_space() -> String {
+    String::new()
+}
+
 /// There is no service manager that wants to hear: always well.
 ///
 /// # Errors

@@ -24,7 +24,7 @@ mod tests;
 
 pub use os::{
     Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, identity, keep, kill,
-    kill_leftover, notify, start_detached,
+    kill_leftover, notify, pid_space, start_detached,
 };
 pub use program::{Identity, Listening, Program, listener_on};
 

@@ -343,6 +343,13 @@ fn listen_to_stop_event() -> io::Result<mpsc::UnboundedReceiver<()>> {
     Ok(receiver)
 }
 
+/// Names the space in which this process's ids are valid. Empty here: there is one space, and a start time is a point in
+/// time, which no later process shares.
+#[must_use]
+pub const fn pid_space() -> String {
+    String::new()
+}
+
 /// There is no service manager that wants to hear: always well.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ use hyper::Uri;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::runtime::{EngineActivity, EngineState, EngineStatus};
+use crate::runtime::{EngineActivity, EngineState, EngineStatus, ModelGate};
 
 pub(super) use self::answer::Refusal;
 pub(super) use self::exchange::{Exchange, Trouble};
@@ -36,6 +36,7 @@ const RECONNECT: Duration = Duration::from_millis(20);
 /// The queue before the engine and the connection to it.
 pub(super) struct Engine {
     status: watch::Receiver<EngineStatus>,
+    gate: Option<Arc<ModelGate>>,
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
     longest_queue: usize,
@@ -48,10 +49,16 @@ pub(super) struct Engine {
 struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl Engine {
-    pub(super) fn new(status: watch::Receiver<EngineStatus>, activity: EngineActivity, limits: &Limits) -> Self {
+    pub(super) fn new(
+        status: watch::Receiver<EngineStatus>,
+        gate: Option<Arc<ModelGate>>,
+        activity: EngineActivity,
+        limits: &Limits,
+    ) -> Self {
         let places = limits.engine_concurrency.max(1);
         Self {
             status,
+            gate,
             places: Arc::new(Semaphore::new(places)),
             waiting: AtomicUsize::new(0),
             longest_queue: limits.engine_queue,
@@ -92,6 +99,11 @@ impl Engine {
         }
     }
 
+    fn check_gate(&self) -> Result<(), Fault> {
+        let checked = self.gate.as_ref().map_or(Ok(()), |gate| gate.check());
+        checked.map_err(|closed| Fault::Blocked(closed.in_words()))
+    }
+
     /// Waits for a place and for the engine to be ready, then hands it `body` for `path`. May be dropped while it waits.
     ///
     /// An engine that refuses the connection, because it is just being replaced, is tried again until the deadline.
@@ -100,6 +112,7 @@ impl Engine {
         let mut status = self.status.clone();
         loop {
             let address = address(&mut status, deadline).await?;
+            self.check_gate()?;
             let link = match self.pool.take(Kept::To(address)) {
                 Some(link) => link,
                 None => match timeout_at(deadline, Link::connect(address)).await {
@@ -127,6 +140,7 @@ async fn address(status: &mut watch::Receiver<EngineStatus>, deadline: Instant) 
             }
             match status.state {
                 EngineState::CrashLoop => return Err(Fault::Unavailable(crash_loop(&status))),
+                EngineState::Blocked => return Err(Fault::Blocked(status.blocked.clone().unwrap_or_default())),
                 EngineState::Stopping => return Err(shutting_down()),
                 _ => {}
             }

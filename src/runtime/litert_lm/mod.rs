@@ -208,6 +208,11 @@ impl Runtime for LitertLm {
         .boxed()
     }
 
+    /// Asking the program would take the second that it takes to start Python.
+    fn has_model<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
+        async move { Ok(self.is_present(name)) }.boxed()
+    }
+
     fn pull<'a>(
         &'a self,
         model: &'a Model,

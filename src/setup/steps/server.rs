@@ -61,6 +61,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
             Inspection::needed(plan(setup), vec![check])
         }
         Ok(Running::Supervised(record)) => inspect_supervised(setup, &record).await,
+        Ok(Running::Unnamed) => unnamed(setup),
         Ok(Running::Bare { pid, port }) => bare(setup, pid, port),
         Ok(Running::Foreign(process)) => {
             let detail = format!(
@@ -162,10 +163,9 @@ fn free_port_after(port: u16) -> Option<u16> {
 }
 
 async fn is_taken(port: u16) -> bool {
-    !matches!(
-        local::fetch(port, "/healthz", Duration::from_secs(1)).await,
-        Err(local::Error::Refused { .. })
-    )
+    tokio::time::timeout(Duration::from_secs(1), local::is_listening(port))
+        .await
+        .unwrap_or(true)
 }
 
 fn holder_of(port: u16) -> String {
@@ -175,6 +175,26 @@ fn holder_of(port: u16) -> String {
     let command = identity(found.pid).map(|process| process.command.join(" "));
     let command = command.filter(|command| !command.is_empty()).unwrap_or(found.name);
     format!("`{command}` (pid {})", found.pid)
+}
+
+/// A process holds the server's lock and has not written which one it is.
+fn unnamed(setup: &Setup<'_>) -> Inspection {
+    let lock = shown(&setup.layout.server_lock_file());
+    let detail = format!("a process holds {lock} and has not written which one it is");
+    let checks = vec![
+        Check::fail(
+            PROCESS.0,
+            PROCESS.1,
+            &detail,
+            Fix::by_hand("wait until the other gem-setup is done, or end it by its pid"),
+        ),
+        Check::skip(PORT.0, PORT.1, "the server is not known"),
+        Check::skip(HEALTH.0, HEALTH.1, "the server is not known"),
+    ];
+    let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {detail}")).with_hint(
+        "wait until the other gem-setup is done; if its disk is full, free some room and end the server by its pid",
+    );
+    Inspection::needed(plan(setup), checks).blocked_by(failure)
 }
 
 fn bare(setup: &Setup<'_>, pid: u32, port: u16) -> Inspection {
@@ -218,7 +238,7 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
         inspect_pid_file(setup, pid),
         Check::ok(PORT.0, PORT.1, format!("pid {pid} listens on port {}", wanted.port)),
     ];
-    let health = inspect_health(&wanted, record).await;
+    let health = inspect_health(setup, &wanted, record).await;
     checks.push(health);
     if checks.iter().all(|check| check.status == crate::setup::Status::Ok) {
         Inspection::in_place(format!("pid {pid} serves port {}", wanted.port), checks)
@@ -257,8 +277,17 @@ fn inspect_pid_file(setup: &Setup<'_>, pid: u32) -> Check {
     }
 }
 
-async fn inspect_health(wanted: &ServerIdentity, record: &ServerRecord) -> Check {
+async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &ServerRecord) -> Check {
     let port = wanted.port;
+    if let Some(missing) = record.child.as_ref().and_then(|child| child.blocked.as_ref()) {
+        return without_model(setup, port, missing);
+    }
+    if wanted.direct
+        && let Some(closed) = setup.closed().await
+    {
+        let fix = Fix::repair_accepting();
+        return Check::fail(HEALTH.0, HEALTH.1, format!("the runtime is not asked: {closed}"), fix);
+    }
     let answer = if wanted.direct {
         // Without a gateway the runtime is asked as Gemini CLI asks it (FACTS section 3).
         let path = format!("/v1beta/models/{}:generateContent", wanted.model);
@@ -271,6 +300,10 @@ async fn inspect_health(wanted: &ServerIdentity, record: &ServerRecord) -> Check
             Check::ok(HEALTH.0, HEALTH.1, format!("ready on port {port}"))
         }
         Ok(answer) => {
+            // The server may have noticed less than a moment ago.
+            if let Some(closed) = setup.closed().await {
+                return without_model(setup, port, &closed.in_words());
+            }
             let state = record.child.as_ref().map_or(EngineState::Starting, |child| child.state);
             let why = record.child.as_ref().and_then(|child| child.last_exit.clone());
             let why = why.map_or_else(String::new, |why| format!("; the last one: {why}"));
@@ -286,6 +319,16 @@ async fn inspect_health(wanted: &ServerIdentity, record: &ServerRecord) -> Check
     }
 }
 
+/// The gateway answers, its engine waits for what is `missing`.
+fn without_model(setup: &Setup<'_>, port: u16, missing: &str) -> Check {
+    if !setup.choices.with_model {
+        let detail = format!("the built-in classifier answers on port {port} (--no-model)");
+        return Check::ok(HEALTH.0, HEALTH.1, detail);
+    }
+    let detail = format!("the built-in classifier answers on port {port}, the model does not: {missing}");
+    Check::warn(HEALTH.0, HEALTH.1, detail, Fix::repair_accepting())
+}
+
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     // What a stale pid file names is none of ours to stop, and the server writes another.
     if !matches!(observe(&setup.layout), Ok(Running::No | Running::Foreign(_))) {
@@ -298,7 +341,11 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         within: READY_WITHIN,
     };
     let started = supervise::start(&setup.layout, &request).await?;
-    Ok(format!("pid {} serves port {}", started.pid, setup.choices.port))
+    let without = started.blocked.map_or("", |_| ", without a model");
+    Ok(format!(
+        "pid {} serves port {}{without}",
+        started.pid, setup.choices.port
+    ))
 }
 
 /// gem-setup as Gemini CLI would start it, so that it recognises the server (FACTS section 3); the rest is in `state.json`.

@@ -23,8 +23,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    let choices = &setup.choices;
-    let outcome = smoke(choices.port, choices.model.as_str(), choices.runtime).await?;
+    let outcome = smoke(setup).await?;
     setup.state.smoke = Some(SmokeRecord {
         time: Timestamp::now(),
         subject: setup.subject(),

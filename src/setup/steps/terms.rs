@@ -2,6 +2,7 @@
 
 use crate::error::Failure;
 use crate::runtime::RuntimeName;
+use crate::runtime::gate::needs_no_terms;
 use crate::runtime::terms::{self, Terms, in_words};
 use crate::setup::check::{Check, Fix};
 use crate::setup::converge::record_terms;
@@ -41,13 +42,17 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     )
 }
 
-/// Why there are no terms to accept. A model of which the catalog knows none may have them all the same.
+/// Why there are no terms to accept.
 pub(super) fn not_needed(setup: &Setup<'_>) -> Option<&'static str> {
     if setup.choices.runtime == RuntimeName::Builtin {
         Some("the builtin runtime needs no model")
     } else if !setup.choices.with_model {
         Some("no model wanted (--no-model)")
-    } else if setup.choices.model_file.is_some() && setup.model().terms.is_empty() {
+    } else if needs_no_terms(
+        setup.choices.runtime,
+        &setup.model(),
+        setup.choices.model_file.is_some(),
+    ) {
         Some("a file of your own is imported, nothing is pulled")
     } else {
         None

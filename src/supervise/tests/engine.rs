@@ -196,7 +196,7 @@ async fn a_runtime_without_a_process_is_ready_at_once() {
     let (sender, mut status) = watch::channel(EngineStatus::starting());
     let (shutdown, asked) = watch::channel(Shutdown::Running);
     let config = SuperviseConfig {
-        claim,
+        claim: claim.into(),
         engine: None,
         log,
         service: None,

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::layout::Layout;
-use crate::runtime::{CommandLine, EngineActivity, EngineState, EngineStatus};
+use crate::runtime::{CommandLine, EngineActivity, EngineState, EngineStatus, ModelGate};
 
 /// Nothing here takes so long unless it hangs.
 const GUARD: Duration = Duration::from_secs(60);
@@ -59,6 +59,7 @@ impl Home {
                 .env("STAND_IN_CONTROL", self.control())
                 .env("STAND_IN_TRACE", self.folder.path().join("trace")),
             model: MODEL.to_owned(),
+            gate: ModelGate::of_builtin(MODEL),
             port: None,
             output: ChildOutput::All,
             guard: roles::guard(),
@@ -85,7 +86,7 @@ impl Home {
         let (sender, status) = watch::channel(EngineStatus::starting());
         let (shutdown, asked) = watch::channel(Shutdown::Running);
         let config = SuperviseConfig {
-            claim,
+            claim: claim.into(),
             engine: Some(engine),
             log,
             service: None,

@@ -50,10 +50,11 @@ fn plays_the_server() {
         let log = Log::start(layout.log_file(), LogLimits::default()).unwrap();
         let claim = Claim::acquire(&layout, &identity_of(port.unwrap()), "gem-setup".as_ref(), &log).unwrap();
         let (sender, _status) = watch::channel(EngineStatus::starting());
-        let shutdown = on_signals(|_| {}).unwrap();
+        let (_sender, shutdown) = on_signals(|_| {}).unwrap();
         let engine = EngineConfig {
             command: stand_in().env("STAND_IN_CONTROL", folder.join("control")),
             model: MODEL.to_owned(),
+            gate: ModelGate::of_builtin(MODEL),
             port: None,
             output: ChildOutput::All,
             guard: guard(),
@@ -66,7 +67,7 @@ fn plays_the_server() {
             stop_grace: STOP_GRACE,
         };
         let config = SuperviseConfig {
-            claim,
+            claim: claim.into(),
             engine: Some(engine),
             log,
             service: None,

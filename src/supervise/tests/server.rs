@@ -71,7 +71,8 @@ async fn a_started_server_is_found_by_all_and_stopped() {
         again,
         Started {
             pid: started.pid,
-            already: true
+            already: true,
+            blocked: None
         }
     );
     let other = start(&home.layout, &request(&home, 45002)).await.unwrap_err();
@@ -194,15 +195,19 @@ async fn a_leftover_child_is_ended_if_pid_start_time_and_command_line_agree() {
             start_time: 1,
             ..child.clone()
         },
+        pid_space: gem_platform::process::pid_space(),
+        instance: None,
         server: identity_of(9379),
         since: 0,
         ready: true,
+        stopping: false,
         child: Some(ChildRecord {
             process: Some(child.clone()),
             port: 1,
             state: EngineState::Ready,
             restarts: 0,
             last_exit: None,
+            blocked: None,
         }),
     };
     let mut other_start = leftover.clone();

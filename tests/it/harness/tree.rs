@@ -18,7 +18,12 @@ pub(crate) fn tree(root: &Path, except: &[&str]) -> Tree {
 fn add(root: &Path, folder: &Path, except: &[&str], found: &mut Tree) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if except.iter().any(|name| path.file_name().unwrap() == *name) {
+        let name = path.file_name().unwrap();
+        if except.iter().any(|other| name == *other) {
+            continue;
+        }
+        // The server's files are replaced by way of others, which are gone a moment later.
+        if except == OF_THE_SERVER && name.to_string_lossy().starts_with(".gem-setup-") {
             continue;
         }
         let inside = path.strip_prefix(root).unwrap().to_owned();

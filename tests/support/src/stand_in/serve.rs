@@ -38,6 +38,8 @@ pub struct Behaviour {
     pub grow: Option<u64>,
     /// `ignore-sigterm`: SIGTERM does nothing.
     pub ignore_sigterm: bool,
+    /// `download`: any request downloads a model that is not there, as `lit` does (FACTS section 2).
+    pub download: bool,
     /// `close`: HTTP/1.0 manners: the connection closes after each answer.
     pub close: bool,
 }
@@ -72,6 +74,7 @@ impl Behaviour {
                 "errors" => behaviour.errors = true,
                 "grow" => behaviour.grow = number,
                 "ignore-sigterm" => behaviour.ignore_sigterm = true,
+                "download" => behaviour.download = true,
                 "close" => behaviour.close = true,
                 _ => {
                     let _ = writeln!(io::stderr(), "stand-in: unknown behaviour `{word}`");
@@ -150,6 +153,11 @@ async fn answer(state: &State, request: Request) -> Reply {
         state.requests.fetch_add(1, Ordering::SeqCst) + 1
     };
     super::trace(&json!({"request": request.path, "bytes": request.body.len(), "number": number}));
+    if behaviour.download
+        && let Some((model, _)) = request.model_and_method()
+    {
+        download(&model);
+    }
     if behaviour.crash_after.is_some_and(|limit| number >= limit) {
         std::process::exit(3);
     }
@@ -169,6 +177,16 @@ async fn answer(state: &State, request: Request) -> Reply {
         return Reply::html(500, "<html><body>500: Internal error</body></html>");
     }
     generate(&request, &behaviour)
+}
+
+/// Gets `model` without a question, unless it is there, and says so in the trace.
+fn download(model: &str) {
+    let folder = super::models().join(model);
+    if folder.exists() {
+        return;
+    }
+    super::trace(&json!({"downloaded": model}));
+    let _ = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join("model.litertlm"), super::MODEL_BYTES));
 }
 
 fn generate(request: &Request, behaviour: &Behaviour) -> Reply {

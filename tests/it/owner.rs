@@ -1,0 +1,390 @@
+//! Who owns the home: a server is known by the lock that it holds, and only its owner removes what it wrote.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gem_platform::process::{Identity, identity, is_alive, kill};
+use serde_json::{Value, json};
+
+use super::harness::{Home, assert_says, finish, wait_until};
+
+const STREAM: &str = "/v1beta/models/my-model:streamGenerateContent?alt=sse";
+
+/// A home with the built-in runtime.
+fn builtin() -> Home {
+    let home = Home::new();
+    home.install(&["--runtime", "builtin", "--no-start", "--no-settings"])
+        .ok();
+    home
+}
+
+fn status(home: &Home) -> Value {
+    home.gem(&["status", "--json"]).ok().json()
+}
+
+fn server(home: &Home) -> Identity {
+    let pid = status(home)["pid"].as_u64().unwrap();
+    identity(u32::try_from(pid).unwrap()).unwrap()
+}
+
+fn record(home: &Home) -> Value {
+    serde_json::from_str(&fs::read_to_string(home.layout().server_file()).unwrap()).unwrap()
+}
+
+/// An upstream that begins one answer and holds it until this is dropped.
+struct Held {
+    url: String,
+    _end: Sender<()>,
+}
+
+impl Held {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (_end, ended) = channel::<()>();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let _ = write!(stream, "{head}c\r\ndata: {{}}\r\n\r\n\r\n");
+            let _ = ended.recv();
+            let _ = stream.write_all(b"0\r\n\r\n");
+        });
+        Self { url, _end }
+    }
+}
+
+/// Asks for a streamed answer and reads its beginning; the rest is not read.
+fn hold_reply(home: &Home) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", home.port)).unwrap();
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}).to_string();
+    let length = body.len();
+    write!(
+        stream,
+        "POST {STREAM} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().contains("200"));
+    assert!(lines.any(|line| line.starts_with("data: ")));
+    stream
+}
+
+#[test]
+fn a_start_during_a_stop_waits_for_the_old_server() {
+    let home = builtin();
+    let upstream = Held::start();
+    home.gem(&["start", "--upstream", &upstream.url]).ok();
+    let old = server(&home);
+    let reply = hold_reply(&home);
+
+    let stop = home.gem(&["stop"]).spawn();
+    thread::sleep(Duration::from_millis(700));
+    let seen = status(&home);
+    assert_eq!(
+        (&seen["running"], &seen["ready"]),
+        (&json!(true), &json!(false)),
+        "{seen}"
+    );
+    assert_says(seen["note"].as_str().unwrap(), &["asked to end"]);
+    let start = home.gem(&["start", "--upstream", &upstream.url]).spawn();
+    let second = home.gem(&["start", "--upstream", &upstream.url]).spawn();
+    let stop = finish(stop);
+    assert_eq!(stop.status, 0, "{stop:#?}");
+    for start in [start, second].map(finish) {
+        assert_eq!(start.status, 0, "{start:#?}");
+    }
+
+    let new = server(&home);
+    assert!(!is_alive(&old) && is_alive(&new));
+    let seen = status(&home);
+    assert_eq!(
+        (&seen["running"], &seen["ready"]),
+        (&json!(true), &json!(true)),
+        "{seen}"
+    );
+    assert_says(
+        &home.gem(&["start", "--upstream", &upstream.url]).ok().stdout,
+        &["already", &new.pid.to_string()],
+    );
+    drop((reply, upstream));
+    home.gem(&["stop"]).ok();
+    assert!(!is_alive(&new));
+    assert!(!home.layout().server_file().exists() && !home.layout().pid_file().exists());
+}
+
+#[test]
+fn a_server_that_gemini_cli_starts_during_a_stop_waits_too() {
+    let home = builtin();
+    let upstream = Held::start();
+    home.gem(&["start", "--upstream", &upstream.url]).ok();
+    let old = server(&home);
+    let _reply = hold_reply(&home);
+    let stop = home.gem(&["stop"]).spawn();
+    wait_until("the server is asked to end", || status(&home)["note"].is_string());
+    let port = format!("--port={}", home.port);
+    let mut auto_start = home.gem(&["serve", &port, "--verbose"]).spawn();
+    assert_eq!(finish(stop).status, 0);
+    wait_until("the new server is ready", || status(&home)["ready"] == true);
+    assert_ne!(server(&home).pid, old.pid);
+    home.gem(&["stop"]).ok();
+    assert!(auto_start.wait().unwrap().success());
+}
+
+#[test]
+fn a_server_killed_while_it_ends_leaves_nothing_in_the_way() {
+    let home = builtin();
+    let upstream = Held::start();
+    home.gem(&["start", "--upstream", &upstream.url]).ok();
+    let old = server(&home);
+    let _reply = hold_reply(&home);
+    let stop = home.gem(&["stop"]).spawn();
+    wait_until("the server is asked to end", || status(&home)["note"].is_string());
+    // What `gemini gemma stop` does after a second (FACTS section 3).
+    kill(&old).unwrap();
+    assert_eq!(finish(stop).status, 0);
+    assert_eq!(status(&home)["running"], false);
+    home.gem(&["start"]).ok();
+    assert_ne!(server(&home).pid, old.pid);
+}
+
+#[test]
+fn two_starts_at_once_are_one_server() {
+    let home = builtin();
+    let starts = [home.gem(&["start"]).spawn(), home.gem(&["start"]).spawn()];
+    for start in starts.map(finish) {
+        assert_eq!(start.status, 0, "{start:#?}");
+    }
+    assert_eq!(status(&home)["ready"], true);
+}
+
+#[test]
+fn a_restart_during_a_start_ends_with_one_server() {
+    let home = builtin();
+    let start = home.gem(&["start"]).spawn();
+    let restart = home.gem(&["restart"]).spawn();
+    let (start, restart) = (finish(start), finish(restart));
+    assert_eq!(restart.status, 0, "{restart:#?}");
+    // The start may have seen its server stopped under it.
+    assert!([0, 7].contains(&start.status), "{start:#?}");
+    let seen = status(&home);
+    assert_eq!((&seen["running"], &seen["ready"]), (&json!(true), &json!(true)));
+}
+
+#[test]
+fn the_server_file_is_for_its_owner_alone() {
+    let home = builtin();
+    home.write(&home.layout().server_file(), "{}");
+    home.gem(&["start"]).ok();
+    assert!(record(&home)["instance"]["token"].is_string());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let mode = fs::metadata(home.layout().server_file()).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    // What everybody may ask does not tell the token.
+    let status = home.gem(&["status", "--json"]).ok().stdout;
+    assert!(!status.contains(record(&home)["instance"]["token"].as_str().unwrap()));
+}
+
+#[test]
+fn a_record_of_another_boot_is_nobody_here() {
+    let home = builtin();
+    home.gem(&["start"]).ok();
+    let server = server(&home);
+    let mut stale = record(&home);
+    kill(&server).unwrap();
+    wait_until("the server is gone", || !is_alive(&server));
+    // After a reboot the same ids and start times can be another program's.
+    let test = identity(std::process::id()).unwrap();
+    let process = json!({"pid": test.pid, "start_time": test.start_time, "command": test.command});
+    stale["pidSpace"] = json!("another boot");
+    stale["process"] = process.clone();
+    stale["child"] = json!({"process": process, "port": 1, "state": "ready", "restarts": 0, "last_exit": null});
+    home.write(&home.layout().server_file(), &stale.to_string());
+    assert_eq!(status(&home)["running"], false);
+    home.gem(&["stop"]).ok();
+    home.write(&home.layout().server_file(), &stale.to_string());
+    home.gem(&["start"]).ok();
+    assert_eq!(status(&home)["ready"], true);
+}
+
+/// A server of which only the record can be seen here, as from another machine or process namespace.
+fn out_of_sight(home: &Home) -> Value {
+    let mut record = record(home);
+    record["pidSpace"] = json!("another machine");
+    home.write(&home.layout().server_file(), &record.to_string());
+    record
+}
+
+#[test]
+fn a_server_out_of_sight_is_asked_over_its_port() {
+    let home = builtin();
+    home.gem(&["start"]).ok();
+    let server = server(&home);
+    out_of_sight(&home);
+    let seen = status(&home);
+    assert_eq!((&seen["running"], &seen["ready"]), (&json!(true), &json!(true)));
+    assert_says(seen["note"].as_str().unwrap(), &["another process namespace"]);
+    assert_says(&home.gem(&["start"]).ok().stdout, &["already"]);
+    home.gem(&["stop"]).ok();
+    wait_until("the server is gone", || !is_alive(&server));
+    assert_eq!(status(&home)["running"], false);
+    assert!(!home.layout().server_file().exists() && !home.layout().pid_file().exists());
+}
+
+#[test]
+fn a_server_out_of_reach_keeps_its_files() {
+    let home = builtin();
+    home.gem(&["start"]).ok();
+    let server = server(&home);
+    let mut hidden = out_of_sight(&home);
+    let original = hidden["instance"].clone();
+    // Another server listens on that port here.
+    hidden["instance"] = json!({"id": "another", "token": "another"});
+    home.write(&home.layout().server_file(), &hidden.to_string());
+    let seen = status(&home);
+    assert_eq!((&seen["running"], &seen["ready"]), (&json!(true), &json!(false)));
+    for args in [
+        ["stop"].as_slice(),
+        &["uninstall"],
+        &["uninstall", "--purge"],
+        &["restart"],
+    ] {
+        let run = home.gem(args).ends(9);
+        assert_says(&run.stderr, &["another machine", "where the server was started"]);
+    }
+    assert!(is_alive(&server));
+    for file in [
+        home.layout().state_file(),
+        home.layout().pid_file(),
+        home.layout().server_file(),
+    ] {
+        assert!(file.exists(), "{}", file.display());
+    }
+    hidden["instance"] = original;
+    home.write(&home.layout().server_file(), &hidden.to_string());
+    home.gem(&["uninstall"]).ok();
+    wait_until("the server is gone", || !is_alive(&server));
+}
+
+#[test]
+fn only_the_token_ends_a_server_over_its_port() {
+    let home = builtin();
+    home.gem(&["start"]).ok();
+    let instance = record(&home)["instance"].clone();
+    let ask = |authorization: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", home.port)).unwrap();
+        let head = "POST /shutdown HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0";
+        write!(stream, "{head}\r\nAuthorization: {authorization}\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        reply
+    };
+    for wrong in ["", "Bearer x", instance["id"].as_str().unwrap()] {
+        assert!(ask(wrong).starts_with("HTTP/1.1 403"), "{wrong}");
+    }
+    assert_eq!(status(&home)["ready"], true);
+    let token = instance["token"].as_str().unwrap();
+    assert!(ask(&format!("Bearer {token}")).starts_with("HTTP/1.1 202"));
+    wait_until("the server has ended", || status(&home)["running"] == false);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_whose_lock_file_was_deleted_ends() {
+    let home = builtin();
+    home.gem(&["start"]).ok();
+    let old = server(&home);
+    fs::remove_dir_all(home.layout().gemini()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while is_alive(&old) {
+        assert!(Instant::now() < deadline, "it holds its port and no command finds it");
+        thread::sleep(Duration::from_millis(20));
+    }
+    home.install(&["--runtime", "builtin", "--no-settings"]).ok();
+    assert_eq!(status(&home)["ready"], true);
+}
+
+#[cfg(target_os = "linux")]
+mod namespaces {
+    use super::*;
+    use crate::harness::{Gem, Run};
+
+    /// `gem` as the second process of another process namespace; `None` where this user may make none.
+    fn inside(gem: Gem) -> Option<Run> {
+        use std::process::Command;
+        let unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
+        let tried = Command::new(unshare[0]).args(&unshare[1..]).arg("true").output();
+        if !tried.is_ok_and(|output| output.status.success()) {
+            eprintln!("not tested: this user may not make process namespaces");
+            return None;
+        }
+        let gem = gem.into_command();
+        let mut command = Command::new(unshare[0]);
+        command.args(&unshare[1..]).arg(gem.get_program()).args(gem.get_args());
+        command.current_dir(gem.get_current_dir().unwrap());
+        for (name, value) in gem.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Some(Gem::new(command).run())
+    }
+
+    #[test]
+    fn a_server_is_seen_and_stopped_from_another_process_namespace() {
+        let home = builtin();
+        home.gem(&["start"]).ok();
+        let server = server(&home);
+        let Some(seen) = inside(home.gem(&["status", "--json"])) else {
+            return;
+        };
+        let seen = seen.json();
+        assert_eq!((&seen["running"], &seen["ready"]), (&json!(true), &json!(true)));
+        assert_says(seen["note"].as_str().unwrap(), &["another process namespace"]);
+        let start = inside(home.gem(&["start"])).unwrap();
+        assert_eq!(start.status, 0, "{start:#?}");
+        assert_says(&start.stdout, &["already"]);
+        assert!(is_alive(&server));
+
+        let uninstall = inside(home.gem(&["uninstall"])).unwrap();
+        assert_eq!(uninstall.status, 0, "{uninstall:#?}");
+        wait_until("the server is gone", || !is_alive(&server));
+        assert!(!home.layout().state_file().exists());
+    }
+
+    #[test]
+    fn a_server_in_another_namespace_is_seen_from_outside() {
+        let home = builtin();
+        // The server ends with the namespace's first process, which waits here for its input to end.
+        let script = r#""$0" "$@" && read -r line"#;
+        let gem = home.gem(&["start"]).into_command();
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", script]);
+        command.arg(gem.get_program()).args(gem.get_args());
+        for (name, value) in gem.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.stdin(std::process::Stdio::piped());
+        if inside(home.gem(&["version"])).is_none() {
+            return;
+        }
+        let mut namespace = command.spawn().unwrap();
+        wait_until("the server is ready", || status(&home)["ready"] == true);
+        assert_says(status(&home)["note"].as_str().unwrap(), &["another process namespace"]);
+        home.gem(&["stop"]).ok();
+        assert_eq!(status(&home)["running"], false);
+        drop(namespace.stdin.take());
+        namespace.wait().unwrap();
+    }
+}
