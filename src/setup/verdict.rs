@@ -28,11 +28,12 @@ pub async fn verdict(setup: &mut Setup<'_>) -> Verdict {
         ..asked.clone()
     };
     let examination = examine(setup, Extras::default()).await;
+    let is_tried = setup.is_tried();
     setup.choices = asked;
     let mut verdict = Verdict {
         faults: Vec::new(),
         left_out: Vec::new(),
-        is_untried: !setup.choices.with_smoke && !setup.is_tried(),
+        is_untried: !setup.choices.with_smoke && !is_tried,
     };
     for check in examination.checks.into_iter().filter(Check::has_failed) {
         match check.step.and_then(|step| left_out_by(&setup.choices, step)) {

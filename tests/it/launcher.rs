@@ -117,7 +117,7 @@ fn a_lost_launcher_is_named_and_restored() {
         let check = home.doctor().check(CHECK);
         assert_eq!(check["status"], "fail", "{check}");
         assert_says(check["detail"].as_str().unwrap(), &[said, launcher.to_str().unwrap()]);
-        assert_says(check["fix"].as_str().unwrap(), &["`gem-setup install`"]);
+        assert_says(check["fix"].as_str().unwrap(), &["`gem-setup doctor --fix"]);
         let install = installed_by(PROGRAM, &home).ok();
         assert_eq!(install.changed(), ["settings"], "{said}");
         assert_eq!(home.doctor().check(CHECK)["status"], "ok");
