@@ -9,6 +9,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::router::{AsAsked, UpstreamRouter};
+use crate::router::classify::builtin::Threshold;
 use crate::router::classify::local::OwnCall;
 
 /// Google's Gemini API.
@@ -111,6 +112,8 @@ pub struct Config {
     pub on_classifier_failure: OnClassifierFailure,
     /// When the built-in classifier is at least this sure, from 0.5 to 1, the model is not asked.
     pub fast_path: Option<f64>,
+    /// The probability from which on the built-in classifier chooses the powerful model.
+    pub threshold: Threshold,
     /// Where requests for other models go.
     pub upstream: Upstream,
     /// Decides about models other than the local one.
@@ -139,6 +142,7 @@ impl Config {
             classifier_deadline: Duration::from_secs(8),
             on_classifier_failure: OnClassifierFailure::Builtin,
             fast_path: None,
+            threshold: Threshold::default(),
             upstream,
             router: Arc::new(AsAsked),
             own_call: None,

@@ -114,7 +114,7 @@ impl Classification<'_> {
 
     fn builtin(&self) -> Verdict {
         let Question { request, history } = self.question();
-        builtin::classify(&request, &history)
+        builtin::classify_from(self.shared.config.threshold, &request, &history)
     }
 
     fn without_model(&self, fault: &Fault) -> Result<Reply, Fault> {
