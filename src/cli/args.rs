@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gem_platform::Target;
+use gem_setup::router::classify::builtin::Threshold;
 use gem_setup::router::walk::MAX_RETRY_WAIT;
 use gem_setup::runtime::LocalModelName;
 use url::Url;
@@ -279,6 +280,9 @@ pub(crate) struct ServeArgs {
     /// Skip the model when the built-in classifier is at least so sure (0.5 to 1) [default: off]
     #[arg(long, value_name = "PROBABILITY", value_parser = probability)]
     pub(crate) fast_path: Option<f64>,
+    /// The powerful model from this probability on, where the built-in classifier decides (0 to 1)
+    #[arg(long, value_name = "PROBABILITY", default_value_t, allow_negative_numbers = true)]
+    pub(crate) threshold: Threshold,
     /// When a hosted model fails
     #[arg(long, value_name = "HOW", default_value = "policy")]
     pub(crate) on_fallback: FallbackChoice,
@@ -385,6 +389,9 @@ pub(crate) struct RouteArgs {
     /// Who classifies [default: the local model when enabled, else the built-in classifier]
     #[arg(long, value_name = "WHO")]
     pub(crate) classifier: Option<ClassifierChoice>,
+    /// The powerful model from this probability on, where the built-in classifier decides (0 to 1)
+    #[arg(long, value_name = "PROBABILITY", default_value_t, allow_negative_numbers = true)]
+    pub(crate) threshold: Threshold,
     /// Replace parts of the built-in models.toml
     #[arg(long, value_name = "FILE")]
     pub(crate) models: Option<PathBuf>,

@@ -52,7 +52,8 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         models(session, args.models.as_ref())?,
         Arc::new(ModelAvailability::default()),
         local,
-    );
+    )
+    .with_threshold(args.threshold);
     let context = RoutingContext {
         conversation: Conversation::default(),
         asked,

@@ -67,6 +67,7 @@ fn gateway_options(session: &Session<'_>, args: &ServeArgs) -> Vec<OsString> {
         format!("--classifier-prompt={}", name_of(args.classifier_prompt)).into(),
         format!("--on-fallback={}", name_of(args.on_fallback)).into(),
         format!("--max-retry-wait={}", args.max_retry_wait).into(),
+        format!("--threshold={}", args.threshold).into(),
     ];
     words.extend(args.listen.iter().map(|address| format!("--listen={address}").into()));
     words.extend(
@@ -399,6 +400,7 @@ fn gateway_config(session: &Session<'_>, args: &ServeArgs, server: &ServerIdenti
         ClassifierPromptChoice::AsSent => ClassifierPrompt::AsSent,
     };
     config.fast_path = args.fast_path;
+    config.threshold = args.threshold;
     config.log_requests = args.log_requests;
     config.own_call = OwnCall::random();
     config.router = Some(Arc::new(chain_router(session, args, server, &config)?));
@@ -430,7 +432,7 @@ fn chain_router(
         FallbackChoice::Ask => OnFallback::Ask,
     };
     Ok(ChainRouter {
-        router: Arc::new(Router::new(models, Arc::new(ModelAvailability::new()), local)),
+        router: Arc::new(Router::new(models, Arc::new(ModelAvailability::new()), local).with_threshold(args.threshold)),
         classifier: if is_builtin {
             ClassifierChoice::Builtin
         } else {

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::routing::ChainRouter;
+use crate::router::classify::builtin::Threshold;
 use crate::router::classify::local::OwnCall;
 use crate::runtime::{Instance, ModelGate};
 
@@ -125,6 +126,8 @@ pub struct Config {
     pub classifier_prompt: ClassifierPrompt,
     /// When the built-in classifier is at least this sure, from 0.5 to 1, the model is not asked.
     pub fast_path: Option<f64>,
+    /// The probability from which on the built-in classifier chooses the powerful model.
+    pub threshold: Threshold,
     /// Where requests for other models go.
     pub upstream: Upstream,
     /// Decides about models other than the local one; without it each call goes to the model that it names.
@@ -160,6 +163,7 @@ impl Config {
             on_classifier_failure: OnClassifierFailure::Builtin,
             classifier_prompt: ClassifierPrompt::default(),
             fast_path: None,
+            threshold: Threshold::default(),
             upstream,
             router: None,
             own_call: None,

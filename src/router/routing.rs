@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
+use super::classify::builtin::Threshold;
 use super::classify::local::LocalClassifier;
 use super::contents::{Conversation, turns_for_context};
 use super::models::{Models, Selection};
@@ -206,6 +207,7 @@ pub struct Router {
     models: Arc<Models>,
     availability: Arc<ModelAvailability>,
     strategies: Vec<Box<dyn Strategy>>,
+    threshold: Threshold,
 }
 
 impl fmt::Debug for Router {
@@ -224,7 +226,14 @@ impl Router {
             models,
             availability,
             strategies: strategy::in_order(local),
+            threshold: Threshold::default(),
         }
+    }
+
+    /// Sets the probability from which on the built-in classifier chooses the powerful model.
+    #[must_use]
+    pub fn with_threshold(self, threshold: Threshold) -> Self {
+        Self { threshold, ..self }
     }
 
     /// The models it routes to.
@@ -248,6 +257,7 @@ impl Router {
             models: &self.models,
             availability: &self.availability,
             context,
+            threshold: self.threshold,
             name,
             asked_by: asked.map(|(_, place)| place),
             selection: self.models.resolve(name),

@@ -159,6 +159,8 @@ fn a_wrong_command_line_is_a_usage_error() {
         &["install", "--dry-run", "--target", "solaris-sparc"],
         &["install", "--dry-run", "--catalog", "no-such-file.toml"],
         &["serve", "--fast-path", "2"],
+        &["serve", "--threshold", "1.5"],
+        &["route", "--threshold", "half", "hi"],
         &["serve", "--classifier-deadline", "soon"],
         &["pull"],
         &["settings"],

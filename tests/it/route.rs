@@ -34,3 +34,22 @@ fn a_malformed_row_is_told_of_and_the_others_are_routed() {
     assert_says(lines[2]["error"].as_str().unwrap(), &["request"]);
     assert_says(&run.stderr, &["line 2", "rows.jsonl", "hint"]);
 }
+
+#[test]
+fn the_threshold_comes_from_flag_or_environment() {
+    let home = Home::new();
+    let route = ["--json", "route", "--classifier", "builtin", "why is the build slow?"];
+    let tier = |run: super::harness::Run| run.events()[0]["tier"].clone();
+    assert_eq!(tier(home.gem(&route).args(["--threshold", "0"]).ends(0)), "pro");
+    assert_eq!(tier(home.gem(&route).args(["--threshold", "1"]).ends(0)), "flash");
+    assert_eq!(tier(home.gem(&route).env("GEM_SETUP_THRESHOLD", "1").ends(0)), "flash");
+}
+
+#[test]
+fn a_threshold_outside_its_range_is_refused() {
+    let home = Home::new();
+    for (value, says) in [("1.5", "between 0 and 1"), ("-0.1", "between 0 and 1"), ("half", "not a number")] {
+        let run = home.gem(&["route", "--threshold", value, "hi"]).ends(2);
+        assert_says(&run.stderr, &["--threshold", value, says]);
+    }
+}

@@ -108,7 +108,7 @@ struct Classification<'a> {
 impl Classification<'_> {
     fn builtin(&self) -> Verdict {
         let turns = turns_for_context(&self.conversation.history);
-        builtin::classify(&self.conversation.request, &turns)
+        builtin::classify_from(self.shared.config.threshold, &self.conversation.request, &turns)
     }
 
     fn without_model(&self, fault: &Fault) -> Result<Reply, Fault> {

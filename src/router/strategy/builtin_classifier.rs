@@ -27,7 +27,9 @@ impl Strategy for Builtin {
     fn consider<'a>(&'a self, case: &'a Case<'a>) -> BoxFuture<'a, Result<Finding, String>> {
         ready(nothing_to_classify(case).unwrap_or_else(|| {
             let request = &case.context.conversation.request;
-            let verdict = self.seen.verdict(request, &case.turns, builtin::classify);
+            let verdict = self.seen.verdict(request, &case.turns, |request, turns| {
+                builtin::classify_from(case.threshold, request, turns)
+            });
             Finding::classified(verdict, AnsweredBy::Builtin)
         }))
     }
@@ -36,7 +38,7 @@ impl Strategy for Builtin {
 /// The last verdicts: an assistant asks for a model at each step of a task, and what the person said stays the same.
 struct Seen {
     hasher: RandomState,
-    /// By the keyed hash of request and history.
+    /// By the keyed hash of request and history; a router's threshold does not change.
     verdicts: Mutex<LruCache<u64, Verdict>>,
 }
 

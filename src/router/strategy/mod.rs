@@ -11,6 +11,7 @@ use std::borrow::Cow;
 
 use futures_util::future::BoxFuture;
 
+use super::classify::builtin::Threshold;
 use super::classify::local::LocalClassifier;
 use super::models::{Models, Selection};
 use super::policy::Chain;
@@ -22,6 +23,8 @@ pub(super) struct Case<'a> {
     pub(super) models: &'a Models,
     pub(super) availability: &'a ModelAvailability,
     pub(super) context: &'a RoutingContext,
+    /// The probability from which on the built-in classifier chooses the powerful model.
+    pub(super) threshold: Threshold,
     /// The name that was asked for, or the default.
     pub(super) name: &'a ModelName,
     /// Where it was asked for; `None` for the default.

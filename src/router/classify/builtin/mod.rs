@@ -1,48 +1,64 @@
 //! The built-in classifier: no model, no network, no wait.
 //!
-//! A linear model over hashed words and over what a lexicon of many languages knows of them. The path of a request:
-//! `parts` separates what is asked from what is pasted and drops talk about models; [`features`] turns that and the
-//! history into numbers; [`model`] weighs them. The README beside this file tells how well that works and how to train it again.
+//! A linear model over hashed words, letter runs and counts. The path of a request: `text` takes the part that is read, without talk
+//! about models; [`features`] turns it and the history into numbers; [`model`] weighs them; `reasons` says why. The README beside this
+//! file tells how well that works and how to train it again.
 
-mod bits;
+mod counts;
 pub mod features;
-mod fold;
 mod hash;
-mod history;
-mod lexicon;
 pub mod math;
 pub mod model;
-mod parts;
-mod rules;
+mod reasons;
+mod talk;
 mod text;
+mod threshold;
+mod words;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::LazyLock;
 
+pub use counts::COUNTS;
+pub use threshold::{InvalidThreshold, Threshold};
+
 use crate::router::{Tier, Turn, Verdict};
 use features::Features;
 use model::Model;
+use words::Words;
 
-/// Reads the lexicon and the weights, which takes some 2 ms; without it the first request waits for that.
+/// Reads the weights ahead of the first request.
 pub fn prepare() {
-    LazyLock::force(&lexicon::LEXICON);
     LazyLock::force(&model::BUILTIN);
+    LazyLock::force(&talk::BY_START);
+    LazyLock::force(&counts::BY_SPELLING);
 }
 
-/// Classifies `request` in the light of `history` (oldest turn first). Takes bounded time whatever the length of either.
+/// Classifies `request` in the light of `history` (oldest turn first) with the default threshold.
 #[must_use]
 pub fn classify(request: &str, history: &[Turn]) -> Verdict {
-    let weighed = Model::builtin().weigh(&Features::of(request, history));
-    let (tier, reasoning) = if weighed.probability >= 0.5 {
-        (Tier::Pro, rules::complex(weighed.rule))
+    classify_from(Threshold::default(), request, history)
+}
+
+/// Classifies `request` in the light of `history` (oldest turn first): complex if its probability reaches `threshold`. Takes bounded
+/// time whatever the length of either.
+#[must_use]
+pub fn classify_from(threshold: Threshold, request: &str, history: &[Turn]) -> Verdict {
+    let model = Model::builtin();
+    let request = text::request(request);
+    let words = Words::of(&request);
+    let features = Features::read(&request, &words, &text::history(history));
+    let (blocks, counts) = (model.by_block(&features), model.by_count(&features));
+    let probability = math::sigmoid(model.sum(&blocks, &counts));
+    let tier = if threshold.is_reached(probability) {
+        Tier::Pro
     } else {
-        (Tier::Flash, rules::SIMPLE)
+        Tier::Flash
     };
     Verdict {
         tier,
-        probability: Some(weighed.probability),
-        reasoning: reasoning.into(),
+        probability: Some(probability),
+        reasoning: reasons::explain(model, &features, tier, &blocks, &counts).into(),
     }
 }

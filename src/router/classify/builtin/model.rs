@@ -1,32 +1,33 @@
-//! The model: a linear score per head over hashed features, and what turns the first into a probability.
+//! The model: a linear score over hashed features and counts, and what turns it into a probability.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use super::features::{BUCKETS, Features};
+use super::counts::COUNTS;
+use super::features::{BLOCKS, BUCKETS, Features, SCALES};
 use super::math::sigmoid;
 
-/// The first head decides the tier; the others name the rule of the rubric, 1 to 4.
-pub const HEADS: usize = 5;
-
 const MAGIC: [u8; 4] = *b"gemc";
-const VERSION: u32 = 2;
-const HEADER: usize = 8 + 8 * HEADS + 8;
+const VERSION: u32 = 3;
+/// Everything before the buckets: magic, version, and the numbers of [`Model`].
+const HEADER: usize = 8 + 4 * (2 + 2 * COUNTS);
 
 /// A trained model.
 ///
-/// As a file: `gemc`, the version (u32), then as f32 per head a scale and a bias, then the slope and the offset of the calibration,
-/// then for each of [`BUCKETS`] features a weight (i8) per head. Everything is little-endian.
+/// As a file: `gemc`, the version (u32), then as f32 the unit, the bias, and for each count its average and its weight; then for each
+/// of [`BUCKETS`] buckets a weight (i8) and an importance (u8). Everything is little-endian. The unit, the bias and the counts'
+/// weights are on the scale of calibrated log-odds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
-    /// What one unit of a weight of each head is worth.
-    pub scales: [f32; HEADS],
-    /// What the score of each head starts with.
-    pub biases: [f32; HEADS],
-    /// Slope and offset that turn the first score into calibrated log-odds.
-    pub calibration: [f32; 2],
-    /// For each feature the weights of all heads, as two's complement bytes.
-    pub weights: Cow<'static, [[u8; HEADS]]>,
+    /// What one unit of a bucket's weight is worth.
+    pub unit: f32,
+    /// The score of a request with nothing in it but average counts.
+    pub bias: f32,
+    /// Of each count, its average and its weight.
+    pub counts: [[f32; 2]; COUNTS],
+    /// For each bucket its weight, in two's complement, and its importance: the rarer the feature, the higher. Importance 0 marks
+    /// features that training saw too rarely.
+    pub buckets: Cow<'static, [[u8; 2]]>,
 }
 
 pub(super) static BUILTIN: LazyLock<Model> =
@@ -43,94 +44,91 @@ impl Model {
     #[must_use]
     pub fn blank() -> Self {
         Self {
-            scales: [0.0; HEADS],
-            biases: [0.0; HEADS],
-            calibration: [1.0, 0.0],
-            weights: Cow::Owned(vec![[0; HEADS]; BUCKETS]),
+            unit: 0.0,
+            bias: 0.0,
+            counts: [[0.0; 2]; COUNTS],
+            buckets: Cow::Owned(vec![[0; 2]; BUCKETS]),
         }
     }
 
     /// Reads a weights file; `None` if it is not one of this version.
     #[must_use]
     pub fn parse(bytes: &'static [u8]) -> Option<Self> {
-        let (header, weights) = bytes.split_at_checked(HEADER)?;
+        let (header, buckets) = bytes.split_at_checked(HEADER)?;
         let (start, numbers) = header.split_at_checked(8)?;
-        let (weights, rest) = weights.as_chunks();
-        let is_whole = weights.len() == BUCKETS && rest.is_empty();
+        let (buckets, rest) = buckets.as_chunks();
+        let is_whole = buckets.len() == BUCKETS && rest.is_empty();
         if start != [MAGIC, VERSION.to_le_bytes()].as_flattened() || !is_whole {
             return None;
         }
         let mut numbers = numbers.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four));
         let mut model = Self {
-            weights: Cow::Borrowed(weights),
-            ..Self::blank()
+            unit: numbers.next()?,
+            bias: numbers.next()?,
+            counts: [[0.0; 2]; COUNTS],
+            buckets: Cow::Borrowed(buckets),
         };
-        for (scale, bias) in model.scales.iter_mut().zip(&mut model.biases) {
-            *scale = numbers.next()?;
-            *bias = numbers.next()?;
+        for number in model.counts.as_flattened_mut() {
+            *number = numbers.next()?;
         }
-        model.calibration = [numbers.next()?, numbers.next()?];
         Some(model)
     }
 
     /// The weights file of this model.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER + BUCKETS * HEADS);
+        let mut bytes = Vec::with_capacity(HEADER + BUCKETS * 2);
         bytes.extend(MAGIC);
         bytes.extend(VERSION.to_le_bytes());
-        let heads = self
-            .scales
-            .iter()
-            .zip(&self.biases)
-            .flat_map(|(scale, bias)| [*scale, *bias]);
-        bytes.extend(heads.chain(self.calibration).flat_map(f32::to_le_bytes));
-        bytes.extend_from_slice(self.weights.as_flattened());
+        let numbers = [self.unit, self.bias]
+            .into_iter()
+            .chain(self.counts.into_iter().flatten());
+        bytes.extend(numbers.flat_map(f32::to_le_bytes));
+        bytes.extend_from_slice(self.buckets.as_flattened());
         bytes
     }
 
-    /// Weighs what was seen in a request.
+    /// The log-odds that what was seen deserves the powerful model.
     #[must_use]
-    pub fn weigh(&self, features: &Features) -> Weighed {
-        let mut scores = [0.0_f32; HEADS];
-        for (indices, value) in features.groups() {
-            let mut sums = [0_i32; HEADS];
-            for index in indices {
-                let weights = self.weights[usize::from(*index)];
-                for (sum, weight) in sums.iter_mut().zip(weights) {
-                    *sum += i32::from(weight.cast_signed());
-                }
-            }
-            for (score, sum) in scores.iter_mut().zip(sums) {
-                *score += sum as f32 * value;
-            }
-        }
-        for (score, (scale, bias)) in scores.iter_mut().zip(self.scales.iter().zip(self.biases)) {
-            *score = *score * scale + bias;
-        }
-        let [slope, offset] = self.calibration.map(f64::from);
-        let [score, rules @ ..] = scores;
-        let (rule, _) = (1..).zip(rules).fold(
-            (1, f32::NEG_INFINITY),
-            |best, next| if next.1 > best.1 { next } else { best },
-        );
-        Weighed {
-            score,
-            probability: sigmoid(slope * f64::from(score) + offset),
-            rule,
-        }
+    pub fn score(&self, features: &Features) -> f64 {
+        self.sum(&self.by_block(features), &self.by_count(features))
     }
-}
 
-/// What a model says of a request.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Weighed {
-    /// Log-odds that the request deserves the powerful model, before calibration.
-    pub score: f32,
-    /// The calibrated probability of that.
-    pub probability: f64,
-    /// The rule of the rubric, 1 to 4, that fits best, supposing that it does.
-    pub rule: u8,
+    /// The probability that what was seen deserves the powerful model.
+    #[must_use]
+    pub fn probability(&self, features: &Features) -> f64 {
+        sigmoid(self.score(features))
+    }
+
+    /// The score of what each block and each count adds.
+    pub(super) fn sum(&self, blocks: &[f64; BLOCKS], counts: &[f64; COUNTS]) -> f64 {
+        f64::from(self.bias) + blocks.iter().sum::<f64>() + counts.iter().sum::<f64>()
+    }
+
+    /// What each block adds to the score: the longer the block, the less each bucket in it.
+    pub(super) fn by_block(&self, features: &Features) -> [f64; BLOCKS] {
+        let mut sums = [0.0; BLOCKS];
+        for ((sum, buckets), scale) in sums.iter_mut().zip(&features.blocks).zip(SCALES) {
+            let (mut weighted, mut length) = (0_i32, 0_i32);
+            for bucket in buckets {
+                let [weight, importance] = self.buckets[*bucket as usize];
+                let importance = i32::from(importance);
+                weighted += i32::from(weight.cast_signed()) * importance;
+                length += importance * importance;
+            }
+            *sum = f64::from(self.unit) * f64::from(scale) * f64::from(weighted) / f64::from(length.max(1)).sqrt();
+        }
+        sums
+    }
+
+    /// What each count adds to the score.
+    pub(super) fn by_count(&self, features: &Features) -> [f64; COUNTS] {
+        let mut sums = [0.0; COUNTS];
+        for ((sum, [average, weight]), count) in sums.iter_mut().zip(self.counts).zip(features.counts) {
+            *sum = f64::from(weight) * f64::from(count - average);
+        }
+        sums
+    }
 }
 
 #[cfg(test)]

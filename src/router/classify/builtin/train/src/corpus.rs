@@ -1,13 +1,21 @@
-//! The labelled requests.
+//! The labelled requests: from their texts, or from the file of hashed features.
 
+use std::collections::{HashMap, HashSet};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use gem_setup::router::classify::builtin::features::Features;
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
+use gem_setup::router::classify::builtin::COUNTS;
+use gem_setup::router::classify::builtin::features::{BLOCKS, Features};
 use gem_setup::router::{Tier, Turn};
 use serde::Deserialize;
 
 /// How many parts cross-validation splits the rows into.
 pub(crate) const FOLDS: u64 = 5;
+/// A feature counts if it occurs in at least this many groups; what only one group says does not carry over.
+const FEWEST_GROUPS: usize = 3;
 
 /// Why labelled requests could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +23,9 @@ pub(crate) enum Error {
     /// The file cannot be read.
     #[error("reading `{}`", path.display())]
     Read { path: PathBuf, source: std::io::Error },
+    /// The file cannot be written.
+    #[error("writing `{}`", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
     /// A line is not a labelled request.
     #[error("line {line} of `{}` is not a labelled request", path.display())]
     Row {
@@ -22,63 +33,220 @@ pub(crate) enum Error {
         line: usize,
         source: serde_json::Error,
     },
+    /// The file of features is cut off, or was made from other code.
+    #[error("`{}` was not made by this version of the features: make it again with `train --texts FILE`", path.display())]
+    Stale { path: PathBuf },
 }
 
-/// A row of the file.
+/// A row of a file of texts.
 #[derive(Deserialize)]
 struct Row {
     request: String,
     history: Vec<Turn>,
     label: Tier,
     #[serde(default)]
-    rule: usize,
-    #[serde(default)]
     lang: String,
+    /// Rows of one group are never on both sides of a split; without it, rows with the same request are a group.
+    #[serde(default)]
+    group: Option<String>,
+    /// Whether the labeler was sure.
+    #[serde(default = "yes")]
+    sure: bool,
+    /// Whether several labelers agree.
+    #[serde(default = "yes")]
+    agree: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// A labelled request as the trainer uses it.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) features: Features,
-    pub(crate) request: String,
+    pub(crate) group: u64,
     pub(crate) pro: bool,
-    /// The rule of the rubric that makes it complex, 1 to 4; 0 for none.
-    pub(crate) rule: usize,
+    pub(crate) sure: bool,
     pub(crate) english: bool,
     pub(crate) follows: bool,
-    /// Which part it belongs to; rows with the same request belong to the same.
-    pub(crate) fold: u64,
-}
-
-/// Reads a file of labelled requests, one JSON object per line.
-pub(crate) fn load(path: &Path) -> Result<Vec<Sample>, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(at, line)| match serde_json::from_str(line) {
-            Ok(row) => Ok(Sample::of(row)),
-            Err(source) => Err(Error::Row {
-                path: path.to_owned(),
-                line: at + 1,
-                source,
-            }),
-        })
-        .collect()
 }
 
 impl Sample {
-    fn of(row: Row) -> Self {
+    fn of(row: &Row) -> Self {
+        let mut features = Features::of(&row.request, &row.history);
+        features.blocks.iter_mut().for_each(|block| block.sort_unstable());
         Self {
-            features: Features::of(&row.request, &row.history),
+            features,
+            group: fnv(row.group.as_ref().unwrap_or(&row.request)),
             pro: row.label == Tier::Pro,
-            rule: row.rule,
+            sure: row.sure,
             english: row.lang == "en",
             follows: !row.history.is_empty(),
-            fold: (fnv(&row.request) >> 17) % FOLDS,
-            request: row.request,
         }
+    }
+
+    pub(crate) const fn fold(&self) -> u64 {
+        (self.group >> 17) % FOLDS
+    }
+}
+
+/// Reads labelled requests, one JSON object per line; those on which labelers disagree are left out.
+pub(crate) fn load(path: &Path) -> Result<Vec<Sample>, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| read_error(path, source))?;
+    let mut samples = Vec::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let row: Row = serde_json::from_str(line).map_err(|source| Error::Row {
+            path: path.to_owned(),
+            line: at + 1,
+            source,
+        })?;
+        if row.agree {
+            samples.push(Sample::of(&row));
+        }
+    }
+    Ok(samples)
+}
+
+/// In how many samples each feature occurs, of those that occur in enough groups.
+pub(crate) fn known(samples: &[&Sample]) -> HashMap<u32, usize> {
+    let mut groups: HashMap<u32, (HashSet<u64>, usize)> = HashMap::new();
+    for sample in samples {
+        for bucket in sample.features.blocks.iter().flatten() {
+            let (seen, count) = groups.entry(*bucket).or_default();
+            if seen.len() < FEWEST_GROUPS {
+                seen.insert(sample.group);
+            }
+            *count += 1;
+        }
+    }
+    let enough = groups.into_iter().filter(|(_, (seen, _))| seen.len() >= FEWEST_GROUPS);
+    enough.map(|(bucket, (_, count))| (bucket, count)).collect()
+}
+
+/// Writes the features of `samples` that are `known`. `reference` are samples whose texts are in the repository: their features tell
+/// whether the file fits the code.
+pub(crate) fn write_features(
+    path: &Path,
+    samples: &[Sample],
+    known: &HashMap<u32, usize>,
+    reference: &[Sample],
+) -> Result<(), Error> {
+    let mut bytes = fingerprint(reference).to_le_bytes().to_vec();
+    for sample in samples {
+        bytes.extend(sample.group.to_le_bytes());
+        let flags = [sample.pro, sample.sure, sample.english, sample.follows];
+        bytes.push((0..).zip(flags).map(|(bit, flag)| u8::from(flag) << bit).sum());
+        bytes.extend(sample.features.counts.iter().flat_map(|count| count.to_le_bytes()));
+        for block in &sample.features.blocks {
+            let kept: Vec<u32> = block
+                .iter()
+                .copied()
+                .filter(|bucket| known.contains_key(bucket))
+                .collect();
+            push_varint(kept.len() as u32, &mut bytes);
+            let mut before = 0;
+            for bucket in kept {
+                push_varint(bucket - before, &mut bytes);
+                before = bucket;
+            }
+        }
+    }
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    let packed = encoder.write_all(&bytes).and_then(|()| encoder.finish());
+    let written = packed.and_then(|packed| std::fs::write(path, packed));
+    written.map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Reads what [`write_features`] wrote.
+pub(crate) fn read_features(path: &Path, reference: &[Sample]) -> Result<Vec<Sample>, Error> {
+    let packed = std::fs::read(path).map_err(|source| read_error(path, source))?;
+    let mut bytes = Vec::new();
+    let unpacked = ZlibDecoder::new(packed.as_slice()).read_to_end(&mut bytes);
+    unpacked.map_err(|source| read_error(path, source))?;
+    let stale = || Error::Stale { path: path.to_owned() };
+    let mut rest = bytes.as_slice();
+    if u64::from_le_bytes(take(&mut rest).ok_or_else(stale)?) != fingerprint(reference) {
+        return Err(stale());
+    }
+    let mut samples = Vec::new();
+    while !rest.is_empty() {
+        samples.push(read_sample(&mut rest).ok_or_else(stale)?);
+    }
+    Ok(samples)
+}
+
+fn read_sample(rest: &mut &[u8]) -> Option<Sample> {
+    let group = u64::from_le_bytes(take(rest)?);
+    let [flags] = take(rest)?;
+    let mut counts = [0.0; COUNTS];
+    for count in &mut counts {
+        *count = f32::from_le_bytes(take(rest)?);
+    }
+    let mut blocks = [const { Vec::new() }; BLOCKS];
+    for block in &mut blocks {
+        let mut bucket = 0;
+        for _ in 0..take_varint(rest)? {
+            bucket += take_varint(rest)?;
+            block.push(bucket);
+        }
+    }
+    let flag = |bit: u8| flags & (1 << bit) != 0;
+    Some(Sample {
+        features: Features { blocks, counts },
+        group,
+        pro: flag(0),
+        sure: flag(1),
+        english: flag(2),
+        follows: flag(3),
+    })
+}
+
+/// A number that changes with the features of `samples`.
+fn fingerprint(samples: &[Sample]) -> u64 {
+    samples.iter().fold(0, |hash, sample| {
+        let counts = sample.features.counts.iter().map(|count| count.to_bits());
+        let numbers = sample.features.blocks.iter().flatten().copied().chain(counts);
+        numbers.fold(hash, |hash, number| {
+            (hash ^ u64::from(number)).wrapping_mul(0x0100_0000_01b3).rotate_left(5)
+        })
+    })
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*taken)
+}
+
+/// Reads a number in groups of seven bits, the lowest first.
+fn take_varint(rest: &mut &[u8]) -> Option<u32> {
+    let mut number = 0;
+    for shift in (0..32).step_by(7) {
+        let [byte] = take(rest)?;
+        number |= u32::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn push_varint(mut number: u32, bytes: &mut Vec<u8>) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn read_error(path: &Path, source: std::io::Error) -> Error {
+    Error::Read {
+        path: path.to_owned(),
+        source,
     }
 }
 

@@ -1,8 +1,9 @@
 //! Trains the built-in classifier, and measures it.
 //!
-//! - `train` cross-validates, prints how well that went, and writes `weights.bin`;
+//! - `train` cross-validates, prints how well that went, and writes `weights.bin`; `--texts FILE` first makes the file of hashed
+//!   features from the real requests' texts, which are not in the repository;
 //! - `train --check` only says whether `weights.bin` is what training would write;
-//! - `evaluate FILE` scores the committed weights on labelled requests.
+//! - `evaluate FILE` scores `weights.bin` on labelled requests, one JSON object per line.
 
 mod corpus;
 mod learn;
@@ -14,12 +15,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use corpus::{FOLDS, Sample, load};
+use corpus::{FOLDS, Sample, known, load, read_features, write_features};
 use gem_setup::router::classify::builtin::model::Model;
-use learn::Corpus;
-use measure::{Prediction, Report, accuracy, share};
+use learn::{Corpus, Trainer};
+use measure::{Prediction, Report};
 
-const USAGE: &str = "usage: gem-setup-train train [--check] | evaluate FILE";
+const USAGE: &str = "usage: gem-setup-train train [--check | --texts FILE] | evaluate FILE";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let mut out = std::io::stdout().lock();
     let outcome = match arguments.as_slice() {
         ["train"] => train(&mut out),
+        ["train", "--texts", file] => extract(Path::new(file)).and_then(|()| train(&mut out)),
         ["train", "--check"] => check(),
         ["evaluate", file] => evaluate(Path::new(file), &mut out),
         _ => Err(USAGE.into()),
@@ -47,48 +49,55 @@ fn main() -> ExitCode {
     }
 }
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-fn weights_file() -> PathBuf {
-    folder().join("../weights.bin")
+/// The real requests are read by `real`, which is given the written ones.
+fn corpus(real: impl FnOnce(&[Sample]) -> Result<Vec<Sample>, corpus::Error>) -> Result<Corpus, corpus::Error> {
+    let written = load(&file("train.jsonl"))?;
+    Ok(Corpus {
+        real: real(&written)?,
+        written,
+        supplement: load(&file("supplement.jsonl"))?,
+    })
+}
+
+fn committed() -> Result<Corpus, corpus::Error> {
+    corpus(|written| read_features(&file("real.bin"), written))
+}
+
+/// Makes the file of hashed features from the texts in `texts`.
+fn extract(texts: &Path) -> Result<(), Box<dyn Error>> {
+    let corpus = corpus(|_| load(texts))?;
+    let known = known(&corpus.samples().collect::<Vec<_>>());
+    Ok(write_features(
+        &file("real.bin"),
+        &corpus.real,
+        &known,
+        &corpus.written,
+    )?)
 }
 
 fn train(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
-    let (rows, supplement) = (
-        load(&folder().join("train.jsonl"))?,
-        load(&folder().join("supplement.jsonl"))?,
-    );
-    let corpus = Corpus {
-        rows: &rows,
-        supplement: &supplement,
-    };
-    cross_validate(corpus, out)?;
-    carry_over(corpus, out)?;
-    let model = corpus.learn_calibrated(|_| true);
-    let unlike = load(&folder().join("unlike.jsonl"))?;
-    writeln!(
-        out,
-        "\n{} requests unlike those, never trained on\n{}",
-        unlike.len(),
-        Report(&predict(&model, &unlike))
-    )?;
-    std::fs::write(weights_file(), model.to_bytes())?;
+    let corpus = committed()?;
+    let trainer = Trainer::new(&corpus);
+    // Every fold is predicted by a model that has seen none of it, neither in training nor in calibration.
+    let models: Vec<Model> = (0..FOLDS)
+        .map(|fold| trainer.learn_calibrated(|other| other != fold))
+        .collect();
+    for (kind, rows) in [("real", &corpus.real), ("written", &corpus.written)] {
+        let predictions = predict(rows, |row| &models[row.fold() as usize]);
+        writeln!(out, "{} {kind} requests in {FOLDS} folds, groups together", rows.len())?;
+        writeln!(out, "{}", Report(&predictions))?;
+    }
+    std::fs::write(file("../weights.bin"), trainer.learn_calibrated(|_| true).to_bytes())?;
     Ok(())
 }
 
 fn check() -> Result<(), Box<dyn Error>> {
-    let (rows, supplement) = (
-        load(&folder().join("train.jsonl"))?,
-        load(&folder().join("supplement.jsonl"))?,
-    );
-    let corpus = Corpus {
-        rows: &rows,
-        supplement: &supplement,
-    };
-    let fresh = corpus.learn_calibrated(|_| true).to_bytes();
-    if std::fs::read(weights_file())? == fresh {
+    let corpus = committed()?;
+    if std::fs::read(file("../weights.bin"))? == Trainer::new(&corpus).learn_calibrated(|_| true).to_bytes() {
         Ok(())
     } else {
         Err(
@@ -98,75 +107,20 @@ fn check() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn evaluate(file: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
-    let rows = load(file)?;
-    let predictions = predict(Model::builtin(), &rows);
-    for (row, prediction) in rows.iter().zip(&predictions) {
-        if (prediction.probability >= 0.5) != row.pro {
-            let start: String = row.request.chars().take(100).collect();
-            writeln!(
-                out,
-                "{:.2} {} {start:?}",
-                prediction.probability,
-                if row.pro { "pro  " } else { "flash" }
-            )?;
-        }
-    }
-    writeln!(out, "{}", Report(&predictions))?;
+fn evaluate(rows: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    let rows = load(rows)?;
+    let bytes = std::fs::read(file("../weights.bin"))?;
+    let model = Model::parse(bytes.leak()).ok_or("weights.bin is not of this version")?;
+    let predictions = predict(&rows, |_| &model);
+    writeln!(out, "{} requests\n{}", rows.len(), Report(&predictions))?;
     Ok(())
 }
 
-fn predict<'a>(model: &Model, rows: impl IntoIterator<Item = &'a Sample>) -> Vec<Prediction> {
-    rows.into_iter()
+fn predict<'a>(rows: &'a [Sample], model: impl Fn(&Sample) -> &'a Model) -> Vec<Prediction<'a>> {
+    rows.iter()
         .map(|row| Prediction {
-            probability: model.weigh(&row.features).probability,
-            pro: row.pro,
+            probability: model(row).probability(&row.features),
+            row,
         })
         .collect()
-}
-
-/// Every fold is predicted by a model that has seen none of it, neither in training nor in calibration.
-fn cross_validate(corpus: Corpus<'_>, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
-    let (mut predictions, mut follow_ups) = (Vec::new(), Vec::new());
-    let (mut complex, mut named) = (0, 0);
-    for fold in 0..FOLDS {
-        let model = corpus.learn_calibrated(|other| other != fold);
-        let left_out = || corpus.rows.iter().filter(|row| row.fold == fold);
-        predictions.extend(predict(&model, left_out()));
-        follow_ups.extend(predict(&model, left_out().filter(|row| row.follows)));
-        complex += left_out().filter(|row| row.pro).count();
-        named += left_out()
-            .filter(|row| row.pro && usize::from(model.weigh(&row.features).rule) == row.rule)
-            .count();
-    }
-    writeln!(
-        out,
-        "{} rows in {FOLDS} folds, rows with the same request together",
-        corpus.rows.len()
-    )?;
-    write!(out, "{}", Report(&predictions))?;
-    writeln!(out, "accuracy, with a history          {:.4}", accuracy(&follow_ups))?;
-    writeln!(out, "rule named right, of complex      {:.4}", share(named, complex))?;
-    Ok(())
-}
-
-/// What is learnt from one kind of request and holds for another.
-fn carry_over(corpus: Corpus<'_>, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
-    let english = corpus.learn(|row| row.english);
-    let foreign = predict(&english, corpus.rows.iter().filter(|row| !row.english));
-    let alone = corpus.learn(|row| !row.follows);
-    let follow_ups = predict(&alone, corpus.rows.iter().filter(|row| row.follows));
-    writeln!(
-        out,
-        "\ntrained on English alone, accuracy on {} rows in other languages  {:.4}",
-        foreign.len(),
-        accuracy(&foreign)
-    )?;
-    writeln!(
-        out,
-        "trained without history, accuracy on {} rows with history        {:.4}",
-        follow_ups.len(),
-        accuracy(&follow_ups)
-    )?;
-    Ok(())
 }

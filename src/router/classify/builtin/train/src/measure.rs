@@ -2,18 +2,22 @@
 
 use std::fmt;
 
-const BINS: usize = 10;
+use crate::corpus::Sample;
 
-/// A predicted probability of the powerful model, and whether it was right to want it.
+const BINS: usize = 10;
+/// The thresholds of the curve, in percent.
+const CURVE: [u8; 9] = [10, 20, 30, 40, 50, 60, 70, 80, 90];
+
+/// A row with the probability that it deserves the powerful model.
 #[derive(Clone, Copy)]
-pub(crate) struct Prediction {
+pub(crate) struct Prediction<'a> {
     pub(crate) probability: f64,
-    pub(crate) pro: bool,
+    pub(crate) row: &'a Sample,
 }
 
-impl Prediction {
-    const fn is_right(self) -> bool {
-        (self.probability >= 0.5) == self.pro
+impl Prediction<'_> {
+    fn is_right(self) -> bool {
+        (self.probability >= 0.5) == self.row.pro
     }
 
     /// The probability of the tier that is predicted.
@@ -22,91 +26,90 @@ impl Prediction {
     }
 }
 
-/// The share of predictions that are right.
-pub(crate) fn accuracy(predictions: &[Prediction]) -> f64 {
-    share(
-        predictions.iter().filter(|prediction| prediction.is_right()).count(),
-        predictions.len(),
-    )
-}
-
 /// Everything that is printed of a set of predictions.
-pub(crate) struct Report<'a>(pub(crate) &'a [Prediction]);
+pub(crate) struct Report<'a>(pub(crate) &'a [Prediction<'a>]);
 
 impl Report<'_> {
+    /// The share of right predictions among those that `keep` accepts.
+    fn accuracy(&self, keep: impl Fn(&Sample) -> bool) -> f64 {
+        let kept = || self.0.iter().filter(|prediction| keep(prediction.row));
+        share(
+            kept().filter(|prediction| prediction.is_right()).count(),
+            kept().count(),
+        )
+    }
+
+    /// The average of the accuracies on either label.
+    fn balanced(&self) -> f64 {
+        f64::midpoint(self.accuracy(|row| row.pro), self.accuracy(|row| !row.pro))
+    }
+
     /// The accuracy of the half with the highest confidence.
     fn confident_half(&self) -> f64 {
         let mut sorted = self.0.to_vec();
         sorted.sort_by(|a, b| b.confidence().total_cmp(&a.confidence()));
         sorted.truncate(self.0.len() / 2);
-        accuracy(&sorted)
+        Report(&sorted).accuracy(|_| true)
     }
 
     /// Expected calibration error over bins of equal width: of the probability of the powerful model.
     fn calibration_error(&self) -> f64 {
-        let bin = |prediction: &Prediction| ((prediction.probability * BINS as f64) as usize).min(BINS - 1);
-        self.gap((0..BINS).map(|wanted| {
-            self.0
-                .iter()
-                .copied()
-                .filter(|prediction| bin(prediction) == wanted)
-                .collect()
-        }))
+        let mut gaps = [0.0; BINS];
+        for Prediction { probability, row } in self.0 {
+            gaps[((probability * BINS as f64) as usize).min(BINS - 1)] += probability - f64::from(u8::from(row.pro));
+        }
+        gaps.iter().map(|gap| gap.abs()).sum::<f64>() / self.0.len().max(1) as f64
     }
 
-    /// The same over bins with the same number of predictions in each.
-    fn calibration_error_by_mass(&self) -> f64 {
-        let mut sorted = self.0.to_vec();
-        sorted.sort_by(|a, b| a.probability.total_cmp(&b.probability));
-        self.gap((0..BINS).map(|bin| sorted[bin * sorted.len() / BINS..(bin + 1) * sorted.len() / BINS].to_vec()))
-    }
-
-    fn gap(&self, bins: impl Iterator<Item = Vec<Prediction>>) -> f64 {
-        let gaps = bins.map(|bin| {
-            let predicted: f64 = bin.iter().map(|prediction| prediction.probability).sum();
-            let seen = bin.iter().filter(|prediction| prediction.pro).count() as f64;
-            (predicted - seen).abs()
-        });
-        gaps.sum::<f64>() / self.0.len().max(1) as f64
-    }
-
-    fn count(&self, predicted: bool, labelled: bool) -> usize {
-        let predicted_pro = |prediction: &&Prediction| (prediction.probability >= 0.5) == predicted;
-        self.0
+    /// A line of the curve: share sent to the powerful model, accuracy, complex requests missed.
+    fn at(&self, threshold: f64) -> [f64; 3] {
+        let sent = |prediction: &&Prediction<'_>| prediction.probability >= threshold;
+        let right = self
+            .0
             .iter()
-            .filter(|prediction| prediction.pro == labelled)
-            .filter(predicted_pro)
-            .count()
+            .filter(|prediction| sent(prediction) == prediction.row.pro)
+            .count();
+        let missed = self
+            .0
+            .iter()
+            .filter(|prediction| prediction.row.pro && !sent(prediction))
+            .count();
+        let complex = self.0.iter().filter(|prediction| prediction.row.pro).count();
+        let all = self.0.len();
+        [
+            share(self.0.iter().filter(sent).count(), all),
+            share(right, all),
+            share(missed, complex),
+        ]
     }
 }
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "accuracy                          {:.4}", accuracy(self.0))?;
-        writeln!(f, "accuracy, most confident half     {:.4}", self.confident_half())?;
-        writeln!(f, "calibration error, 10 equal bins  {:.4}", self.calibration_error())?;
-        writeln!(
-            f,
-            "calibration error, equal mass     {:.4}",
-            self.calibration_error_by_mass()
-        )?;
-        writeln!(f, "                 predicted flash  predicted pro")?;
-        writeln!(
-            f,
-            "labelled flash   {:>15}  {:>13}",
-            self.count(false, false),
-            self.count(true, false)
-        )?;
-        writeln!(
-            f,
-            "labelled pro     {:>15}  {:>13}",
-            self.count(false, true),
-            self.count(true, true)
-        )
+        for (what, value) in [
+            ("accuracy", self.accuracy(|_| true)),
+            ("balanced accuracy", self.balanced()),
+            ("accuracy, most confident half", self.confident_half()),
+            ("accuracy, with a history", self.accuracy(|row| row.follows)),
+            ("accuracy, not English", self.accuracy(|row| !row.english)),
+            ("accuracy, labeler sure", self.accuracy(|row| row.sure)),
+            ("calibration error, 10 equal bins", self.calibration_error()),
+        ] {
+            writeln!(f, "{what:<34}{value:.4}")?;
+        }
+        writeln!(f, "threshold  share to pro  accuracy  complex missed")?;
+        for percent in CURVE {
+            let [sent, right, missed] = self.at(f64::from(percent) / 100.0);
+            writeln!(
+                f,
+                "     0.{percent}         {sent:.3}     {right:.3}           {missed:.3}"
+            )?;
+        }
+        Ok(())
     }
 }
 
 /// `part` of `whole`, 0 of nothing.
-pub(crate) fn share(part: usize, whole: usize) -> f64 {
+fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
 }

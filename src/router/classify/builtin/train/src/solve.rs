@@ -1,7 +1,6 @@
 //! Regularised logistic regression, solved the same way every time: L-BFGS in f64, every sum in a fixed order.
 
-use gem_setup::router::classify::builtin::features::{BUCKETS, Features};
-use gem_setup::router::classify::builtin::math::{exp, sigmoid};
+use gem_setup::router::classify::builtin::math::{sigmoid, softplus};
 
 /// Past steps that L-BFGS learns the curvature from.
 const MEMORY: usize = 12;
@@ -10,9 +9,9 @@ const STEPS: usize = 150;
 const TOLERANCE: f64 = 1e-5;
 
 /// One example: what is seen, what it should mean, and how much it counts.
-#[derive(Clone, Copy)]
-pub(crate) struct Example<'a> {
-    pub(crate) features: &'a Features,
+pub(crate) struct Example {
+    /// Columns with their values.
+    pub(crate) values: Vec<(u32, f64)>,
     pub(crate) positive: bool,
     pub(crate) weight: f64,
 }
@@ -24,9 +23,9 @@ pub(crate) struct Solution {
 }
 
 /// The linear model that minimises the logistic loss over `examples` plus `penalty`/2 times the sum of the squared weights.
-pub(crate) fn solve(examples: &[Example<'_>], penalty: f64) -> Solution {
+pub(crate) fn solve(examples: &[&Example], columns: usize, penalty: f64) -> Solution {
     // The weights, and after them the bias.
-    let mut at = vec![0.0; BUCKETS + 1];
+    let mut at = vec![0.0; columns + 1];
     let (mut loss, mut gradient) = evaluate(examples, penalty, &at);
     let target = dot(&gradient, &gradient) * TOLERANCE * TOLERANCE;
     let mut past: Vec<(Vec<f64>, Vec<f64>)> = Vec::new();
@@ -85,46 +84,27 @@ fn direction(gradient: &[f64], past: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
     q
 }
 
-fn evaluate(examples: &[Example<'_>], penalty: f64, at: &[f64]) -> (f64, Vec<f64>) {
-    let weights = &at[..BUCKETS];
+/// The loss at the weights and bias `at`, and its gradient.
+fn evaluate(examples: &[&Example], penalty: f64, at: &[f64]) -> (f64, Vec<f64>) {
+    let bias = at.len() - 1;
+    let weights = &at[..bias];
     let mut loss = 0.5 * penalty * dot(weights, weights);
     let mut gradient: Vec<f64> = weights.iter().map(|w| penalty * w).collect();
     gradient.push(0.0);
     for example in examples {
         let sign = if example.positive { 1.0 } else { -1.0 };
-        let margin = sign * linear(at, example.features);
-        loss += example.weight * softplus(-margin);
-        let pull = -sign * example.weight * sigmoid(-margin);
-        for (indices, value) in example.features.groups() {
-            for index in indices {
-                gradient[usize::from(*index)] += pull * f64::from(value);
-            }
+        let score = example
+            .values
+            .iter()
+            .fold(at[bias], |sum, (column, value)| sum + at[*column as usize] * value);
+        loss += example.weight * softplus(-sign * score);
+        let pull = -sign * example.weight * sigmoid(-sign * score);
+        for (column, value) in &example.values {
+            gradient[*column as usize] += pull * value;
         }
-        gradient[BUCKETS] += pull;
+        gradient[bias] += pull;
     }
     (loss, gradient)
-}
-
-fn linear(at: &[f64], features: &Features) -> f64 {
-    features.groups().fold(at[BUCKETS], |sum, (indices, value)| {
-        let weights: f64 = indices.iter().map(|index| at[usize::from(*index)]).sum();
-        sum + weights * f64::from(value)
-    })
-}
-
-/// ln(1 + e^x).
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + ln_1p(exp(-x.abs()))
-}
-
-/// ln(1 + x) for x from 0 to 1, from basic operations alone: the series of 2 artanh(x / (2 + x)).
-fn ln_1p(x: f64) -> f64 {
-    let ratio = x / (2.0 + x);
-    let square = ratio * ratio;
-    let series = (0..20)
-        .rev()
-        .fold(0.0, |sum, n| sum * square + 1.0 / f64::from(2 * n + 1));
-    2.0 * ratio * series
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -1,0 +1,162 @@
+//! What the model sees of a request: hashed words and letter runs, and counts.
+
+use super::counts::{COUNTS, counts};
+use super::hash::Fnv;
+use super::text;
+use super::words::{Word, Words};
+use crate::router::Turn;
+
+/// How many buckets features are hashed into.
+pub const BUCKETS: usize = 1 << 18;
+
+/// Kinds of hashed features. Each kind has its own length, so that many of one kind do not drown another.
+pub const BLOCKS: usize = 5;
+
+/// What each block counts for, in the order of [`Block`].
+pub const SCALES: [f32; BLOCKS] = [1.0, 1.0, 0.5, 0.6, 1.0];
+
+/// The blocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Block {
+    /// Words and pairs of words.
+    Words,
+    /// Runs of three to five letters within words.
+    Letters,
+    /// The first and last words with their place.
+    Places,
+    /// Words at the end of the history.
+    Before,
+    /// The same with pairs, for short requests only: those mean what was offered.
+    Offer,
+}
+
+/// Letters of a word that letter runs are taken from.
+const LONGEST_WORD: usize = 40;
+/// Requests of at most this many words are short.
+const SHORT: usize = 8;
+/// Bytes at the end of the history that a short request refers to.
+const OFFER: usize = 480;
+
+/// What the model sees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Features {
+    /// For each block the distinct buckets that its features fall into.
+    pub blocks: [Vec<u32>; BLOCKS],
+    /// The counts.
+    pub counts: [f32; COUNTS],
+}
+
+impl Features {
+    /// The features of `request` after `history`, whose oldest turn comes first.
+    #[must_use]
+    pub fn of(request: &str, history: &[Turn]) -> Self {
+        let request = text::request(request);
+        Self::read(&request, &Words::of(&request), &text::history(history))
+    }
+
+    pub(super) fn read(request: &str, words: &Words, history: &str) -> Self {
+        let mut collector = Collector::default();
+        collector.wording(words);
+        collector.places(words.as_slice());
+        let is_offer = !history.is_empty() && words.as_slice().len() <= SHORT;
+        let offer = is_offer.then(|| Words::of(text::end(history, OFFER)));
+        collector.history(&Words::of(history), offer.as_ref());
+        Self {
+            blocks: collector.blocks,
+            counts: counts(request, words, history, offer.as_ref()),
+        }
+    }
+}
+
+/// Features as they are found, each once.
+struct Collector {
+    blocks: [Vec<u32>; BLOCKS],
+    seen: Vec<u64>,
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        Self {
+            blocks: [const { Vec::new() }; BLOCKS],
+            seen: vec![0; BUCKETS / 64],
+        }
+    }
+}
+
+impl Collector {
+    /// Adds a feature; whether it is new.
+    fn add(&mut self, block: Block, parts: [u32; 3]) -> bool {
+        let [kind, first, second] = parts;
+        let hash = Fnv::within(block as u32 * 16 + kind).word(first).word(second);
+        self.insert(block, hash.finish())
+    }
+
+    fn insert(&mut self, block: Block, hash: u32) -> bool {
+        let bucket = hash % BUCKETS as u32;
+        let (cell, bit) = (&mut self.seen[bucket as usize / 64], 1 << (bucket % 64));
+        let is_new = *cell & bit == 0;
+        if is_new {
+            *cell |= bit;
+            self.blocks[block as usize].push(bucket);
+        }
+        is_new
+    }
+
+    fn wording(&mut self, words: &Words) {
+        for word in words.as_slice() {
+            if self.add(Block::Words, [1, word.hash, 0]) && word.is_letters {
+                self.letters(words.spelling(word));
+            }
+        }
+        for [first, second] in words.as_slice().array_windows() {
+            self.add(Block::Words, [2, first.hash, second.hash]);
+        }
+    }
+
+    /// Runs of letters, with marks for the beginning and the end of the word. Other scripts say as much in two letters.
+    fn letters(&mut self, word: &str) {
+        let shortest = if word.is_ascii() { 3 } else { 2 };
+        let mut marked = ['<'; LONGEST_WORD + 2];
+        let mut length = 1;
+        for (slot, c) in marked[1..=LONGEST_WORD].iter_mut().zip(word.chars()) {
+            *slot = c;
+            length += 1;
+        }
+        marked[length] = '>';
+        let marked = &marked[..=length];
+        for start in 0..marked.len() {
+            let mut hash = Fnv::within(Block::Letters as u32);
+            for (run, c) in (1..=5).zip(&marked[start..]) {
+                hash = hash.word(u32::from(*c));
+                if run >= shortest {
+                    self.insert(Block::Letters, hash.finish());
+                }
+            }
+        }
+    }
+
+    fn places(&mut self, words: &[Word]) {
+        for (place, word) in (1..=4).zip(words) {
+            self.add(Block::Places, [place, word.hash, 0]);
+        }
+        for (place, word) in (5..=7).zip(words.iter().rev()) {
+            self.add(Block::Places, [place, word.hash, 0]);
+        }
+        if let [first, second, ..] = words {
+            self.add(Block::Places, [8, first.hash, second.hash]);
+        }
+    }
+
+    fn history(&mut self, before: &Words, offer: Option<&Words>) {
+        for word in before.as_slice() {
+            self.add(Block::Before, [0, word.hash, 0]);
+        }
+        let offer = offer.map_or(&[][..], Words::as_slice);
+        for word in offer {
+            self.add(Block::Offer, [1, word.hash, 0]);
+        }
+        for [first, second] in offer.array_windows() {
+            self.add(Block::Offer, [2, first.hash, second.hash]);
+        }
+    }
+}

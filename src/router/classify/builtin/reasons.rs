@@ -1,0 +1,42 @@
+//! Why the classifier decides as it does, in words.
+
+use super::counts::{COUNTS, reasons};
+use super::features::{BLOCKS, Block, Features};
+use super::model::Model;
+use crate::router::Tier;
+
+/// How many reasons are given.
+const REASONS_GIVEN: usize = 3;
+/// Log-odds below which something is no reason.
+const SLIGHT: f64 = 0.02;
+
+/// Why `tier` was chosen: what adds most to the score in its direction. The request is not quoted, because reasons are logged.
+/// `blocks` and `counts` are what each of them adds.
+pub(super) fn explain(
+    model: &Model,
+    features: &Features,
+    tier: Tier,
+    blocks: &[f64; BLOCKS],
+    counts: &[f64; COUNTS],
+) -> String {
+    let (start, towards) = match tier {
+        Tier::Pro => ("looks complex", 1.0),
+        Tier::Flash => ("looks simple", -1.0),
+    };
+    let averages = model.counts.map(|[average, _]| average);
+    let names = features.counts.into_iter().zip(averages).zip(reasons());
+    let names = names.map(|((count, average), [above, below])| if count < average { below } else { above });
+    let mut found: Vec<(f64, &str)> = counts.iter().copied().zip(names).collect();
+    found.sort_by(|a, b| (b.0 * towards).total_cmp(&(a.0 * towards)));
+    let sum = |of: &[Block]| of.iter().map(|block| blocks[*block as usize]).sum::<f64>();
+    // These say the least to a reader, whatever they weigh.
+    found.push((sum(&[Block::Before, Block::Offer]), "what was said before"));
+    found.push((sum(&[Block::Words, Block::Letters, Block::Places]), "its wording"));
+    found.retain(|(weight, _)| weight * towards > SLIGHT);
+    let given: Vec<&str> = found.iter().take(REASONS_GIVEN).map(|(_, reason)| *reason).collect();
+    if given.is_empty() {
+        format!("{start}, but little speaks for either model")
+    } else {
+        format!("{start}: {}", given.join("; "))
+    }
+}
