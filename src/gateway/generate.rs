@@ -51,7 +51,7 @@ impl GenerateRequest {
         Ok(Self {
             contents,
             system: system.map_err(|error| invalid(&error))?.flatten(),
-            is_regular: form.is_regular() && config.values().all(|value| number(value).is_none() && !value.is_null()),
+            is_regular: form.is_regular() && is_regular_config(&config),
             config,
         })
     }
@@ -97,7 +97,7 @@ impl GenerateRequest {
         let limit = self.option("maxOutputTokens", "max_output_tokens")?;
         let limit = number(limit).unwrap_or_else(|| limit.clone());
         let whole = limit.as_u64().or_else(|| limit.as_f64().map(|limit| limit as u64))?;
-        Some(u32::try_from(whole).unwrap_or(u32::MAX))
+        (whole > 0).then(|| u32::try_from(whole).unwrap_or(u32::MAX))
     }
 
     fn option(&self, name: &str, other_name: &str) -> Option<&Value> {
@@ -132,19 +132,20 @@ impl GenerateRequest {
 
     /// `body`, which this was read from, as every engine takes it: with lists where Google's API lets single objects pass, and
     /// with the turns of `question` alone, if one is given.
-    pub(super) fn engine_body(&self, body: &Bytes, question: Option<&Question>) -> Bytes {
+    ///
+    /// # Errors
+    /// When it is nested too deeply to be rewritten.
+    pub(super) fn engine_body(&self, body: &Bytes, question: Option<&Question>) -> Result<Bytes, Fault> {
         let slim = question.and_then(|question| question.slim.as_deref());
         if self.is_regular && slim.is_none() {
-            return body.clone();
+            return Ok(body.clone());
         }
-        let Ok(Value::Object(mut request)) = serde_json::from_slice(body) else {
-            return body.clone();
-        };
+        let mut request: Map<_, _> = serde_json::from_slice(body).map_err(|error| invalid(&error))?;
         make_regular(&mut request);
         if let Some(turns) = slim {
             request.insert("contents".to_owned(), turns.iter().filter_map(text_turn).collect());
         }
-        Value::Object(request).to_string().into()
+        Ok(Value::Object(request).to_string().into())
     }
 }
 
@@ -166,19 +167,54 @@ fn text_turn(turn: &Content) -> Option<Value> {
     Some(json!({"role": role, "parts": [{"text": turn.joined_text()?}]}))
 }
 
+/// The options that are numbers.
+const NUMBERS: [&str; 13] = [
+    "temperature",
+    "topP",
+    "top_p",
+    "topK",
+    "top_k",
+    "maxOutputTokens",
+    "max_output_tokens",
+    "candidateCount",
+    "candidate_count",
+    "seed",
+    "presencePenalty",
+    "frequencyPenalty",
+    "logprobs",
+];
+
+fn is_regular_config(config: &Map<String, Value>) -> bool {
+    let is_regular =
+        |(name, value): (&String, &Value)| !value.is_null() && (value.is_number() || !NUMBERS.contains(&name.as_str()));
+    config.iter().all(is_regular)
+}
+
+/// Numbers that stand as strings become numbers; options that are not what they must be are left to the engine's defaults.
+fn make_regular_config(config: &mut Map<String, Value>) {
+    for name in NUMBERS {
+        if let Some(value) = config.get_mut(name)
+            && let Some(number) = number(value)
+        {
+            *value = number;
+        }
+    }
+    config.retain(|name, value| !value.is_null() && (value.is_number() || !NUMBERS.contains(&name.as_str())));
+}
+
 fn make_regular(request: &mut Map<String, Value>) {
     if let Some(contents) = request.get_mut("contents") {
         make_list(contents, make_regular_turn);
+        if let Value::Array(turns) = contents {
+            turns.retain(|turn| turn["parts"].as_array().is_none_or(|parts| !parts.is_empty()));
+        }
     }
     for name in ["systemInstruction", "system_instruction"] {
         request.get_mut(name).into_iter().for_each(make_regular_turn);
     }
     for name in ["generationConfig", "generation_config"] {
         if let Some(Value::Object(config)) = request.get_mut(name) {
-            config.retain(|_, value| !value.is_null());
-            for value in config.values_mut() {
-                *value = number(value).unwrap_or_else(|| value.take());
-            }
+            make_regular_config(config);
         }
     }
     request.retain(|_, value| !value.is_null());
@@ -200,13 +236,20 @@ fn make_regular_turn(turn: &mut Value) {
         *turn = json!({"role": "user", "parts": [{"text": turn.take()}]});
     }
     let Value::Object(turn) = turn else { return };
-    if let Some(text) = turn.remove("text") {
-        turn.entry("parts").or_insert_with(|| json!([{"text": text}]));
+    let text = turn.remove("text");
+    let parts = turn.entry("parts").or_insert_with(|| json!([]));
+    make_list(parts, make_regular_part);
+    if let Value::Array(parts) = parts {
+        parts.splice(0..0, text.map(|text| json!({"text": text})));
+        parts.retain(|part| part.as_object().is_none_or(|part| !part.is_empty()));
     }
-    if let Some(parts) = turn.get_mut("parts") {
-        make_list(parts, make_regular_part);
+    if let Some(role) = turn.get_mut("role") {
+        *role = match role.as_str() {
+            Some("model" | "assistant") => "model",
+            _ => "user",
+        }
+        .into();
     }
-    turn.retain(|_, value| !value.is_null());
 }
 
 fn make_regular_part(part: &mut Value) {
@@ -238,7 +281,7 @@ mod tests {
 
     fn engine_body(body: &str) -> Value {
         let bytes = Bytes::copy_from_slice(body.as_bytes());
-        serde_json::from_slice(&parse(body).engine_body(&bytes, None)).unwrap()
+        serde_json::from_slice(&parse(body).engine_body(&bytes, None).unwrap()).unwrap()
     }
 
     #[test]
@@ -301,10 +344,17 @@ mod tests {
                 "{contents}"
             );
         }
+        for odd in [
+            r#""role": 5, "parts": [{"text": "a"}, {}]"#,
+            r#""role": "system", "text": "a""#,
+        ] {
+            let body = format!(r#"{{"contents": [{{{odd}}}, {{"parts": []}}], "systemInstruction": null}}"#);
+            assert_eq!(engine_body(&body), json!({"contents": [turn]}), "{odd}");
+        }
         let body = r#"{"contents": [{"role": null, "parts": [{"text": 1}, null, {"text": null, "inlineData": {}}]}], "tools": null,
-            "systemInstruction": {"parts": {"text": "s"}}, "generationConfig": {"temperature": "0", "topP": null, "maxOutputTokens": "256"}}"#;
+            "systemInstruction": {"parts": {"text": "s"}}, "generationConfig": {"temperature": "0", "topP": null, "maxOutputTokens": "256", "topK": "NaN"}}"#;
         let expected = json!({
-            "contents": [{"parts": [{"text": "1"}, {"inlineData": {}}]}],
+            "contents": [{"role": "user", "parts": [{"text": "1"}, {"inlineData": {}}]}],
             "systemInstruction": {"parts": [{"text": "s"}]},
             "generationConfig": {"temperature": 0, "maxOutputTokens": 256},
         });
@@ -314,7 +364,10 @@ mod tests {
     #[test]
     fn regular_requests_go_to_engines_unchanged() {
         let body = Bytes::from_static(br#"{ "contents": [{"parts": [{"text": "a"}]}] }"#);
-        assert_eq!(GenerateRequest::parse(&body).unwrap().engine_body(&body, None), body);
+        assert_eq!(
+            GenerateRequest::parse(&body).unwrap().engine_body(&body, None).unwrap(),
+            body
+        );
     }
 
     #[test]
@@ -335,12 +388,12 @@ mod tests {
             let request = GenerateRequest::parse(&body).unwrap();
             let question = request.question();
             assert_eq!(question.conversation, Conversation::of("list the files", Vec::new()));
-            let slim: Value = serde_json::from_slice(&request.engine_body(&body, Some(&question))).unwrap();
+            let slim: Value = serde_json::from_slice(&request.engine_body(&body, Some(&question)).unwrap()).unwrap();
             assert_eq!(
                 slim,
                 json!({"contents": expected, "generationConfig": {"temperature": 0}})
             );
-            assert_eq!(request.engine_body(&body, None), body);
+            assert_eq!(request.engine_body(&body, None).unwrap(), body);
         }
     }
 }

@@ -39,6 +39,8 @@ pub(super) enum Fault {
     Blocked(String),
     #[error("the local model did not answer in time")]
     Deadline,
+    #[error("the upstream `{0}` did not answer within the time that the client allows")]
+    LateUpstream(String),
     #[error("the local model's runtime gave no proper answer: {0}")]
     BadEngine(String),
     #[error("cannot reach the upstream `{host}`: {reason}")]
@@ -59,7 +61,7 @@ impl Fault {
             Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            Self::Deadline | Self::LateUpstream(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::BadEngine(_) | Self::Upstream { .. } => StatusCode::BAD_GATEWAY,
         }
     }

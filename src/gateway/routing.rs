@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
 
+use tokio::time::timeout;
+
 use super::coding;
 use crate::router::consent::Consent;
 use crate::router::walk::{OnFallback, Walk};
@@ -130,7 +132,7 @@ impl ChainRouter {
             self.router.availability().new_turn();
         }
         let request = self.log_requests.then(|| conversation.request.clone());
-        let context = RoutingContext {
+        let mut context = RoutingContext {
             conversation,
             asked: Asked {
                 path,
@@ -139,7 +141,18 @@ impl ChainRouter {
             classifier: self.classifier,
             ..RoutingContext::default()
         };
-        let decision = self.router.route(&context).await;
+        // Half of the client's time is left to the upstream.
+        let share = call.patience.map(|patience| patience / 2);
+        let decision = match share {
+            None => self.router.route(&context).await,
+            Some(share) => match timeout(share, self.router.route(&context)).await {
+                Ok(decision) => decision,
+                Err(_) => {
+                    context.classifier = ClassifierChoice::Builtin;
+                    self.router.route(&context).await
+                }
+            },
+        };
         let models = self.router.models();
         let chain = match self.on_fallback {
             OnFallback::Policy => decision.chain.asking_before(|from, to| models.is_dearer(to, from)),

@@ -94,7 +94,9 @@ impl Meter {
             return Metered { answer, is_cut: false };
         };
         let is_cut = self.cut(&mut counted).unwrap_or_default();
-        let states_usage = counted.get("usageMetadata").is_some_and(Value::is_object);
+        let states_usage = counted
+            .pointer("/usageMetadata/totalTokenCount")
+            .is_some_and(Value::is_u64);
         if states_usage && !is_cut {
             return Metered { answer, is_cut };
         }

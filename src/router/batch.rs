@@ -59,6 +59,14 @@ impl Explain for Error {
     }
 }
 
+/// The row in `line`, an object; serde would take a list for one too.
+fn row(line: &str) -> serde_json::Result<Row> {
+    if !line.trim_start().starts_with('{') {
+        return Err(serde::de::Error::custom("expected an object"));
+    }
+    serde_json::from_str(line)
+}
+
 impl Row {
     /// Reads the rows of the JSON lines `text`, each with its own error; empty lines are passed over, `origin` names the batch.
     pub fn parse_all<'a>(text: &'a str, origin: &'a str) -> impl Iterator<Item = Result<Self, Error>> + 'a {
@@ -66,7 +74,7 @@ impl Row {
             .enumerate()
             .filter(|(_, line)| !line.trim().is_empty())
             .map(move |(at, line)| {
-                serde_json::from_str(line).map_err(|source| Error {
+                row(line).map_err(|source| Error {
                     origin: origin.to_owned(),
                     line: at + 1,
                     source,

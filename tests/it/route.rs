@@ -48,7 +48,11 @@ fn the_threshold_comes_from_flag_or_environment() {
 #[test]
 fn a_threshold_outside_its_range_is_refused() {
     let home = Home::new();
-    for (value, says) in [("1.5", "between 0 and 1"), ("-0.1", "between 0 and 1"), ("half", "not a number")] {
+    for (value, says) in [
+        ("1.5", "between 0 and 1"),
+        ("-0.1", "between 0 and 1"),
+        ("half", "not a number"),
+    ] {
         let run = home.gem(&["route", "--threshold", value, "hi"]).ends(2);
         assert_says(&run.stderr, &["--threshold", value, says]);
     }

@@ -29,6 +29,9 @@ pub(super) async fn answer(shared: &Arc<Shared>, prompt: &Prompt, conversation: 
         prompt,
         conversation,
     };
+    if call.conversation.request.trim().is_empty() {
+        return Ok(call.reply_builtin(&nothing_typed()));
+    }
     let key = shared.answers.key(&prompt.engine_body);
     if let Some(known) = shared.answers.known(key) {
         return Ok(call.reply(AnsweredBy::Cache, known.tier, &known.reasoning));
@@ -58,6 +61,15 @@ pub(super) async fn answer(shared: &Arc<Shared>, prompt: &Prompt, conversation: 
         Ok(Ok(answer)) => Ok(call.reply(AnsweredBy::Model, answer.tier, &answer.reasoning)),
         Ok(Err(failure)) => call.without_model(&failure),
         Err(_) => call.without_model(&Fault::Deadline),
+    }
+}
+
+/// What holds where nothing was typed, as in the router.
+fn nothing_typed() -> Verdict {
+    Verdict {
+        tier: Tier::Pro,
+        probability: None,
+        reasoning: "the request holds no text".into(),
     }
 }
 

@@ -86,7 +86,7 @@ pub(in crate::gateway) async fn serve(
         .as_ref()
         .filter(|_| shared.config.classifier_prompt == ClassifierPrompt::Slim);
     let prompt = Prompt {
-        engine_body: request.engine_body(&body, slim),
+        engine_body: request.engine_body(&body, slim)?,
         usage: request.usage(),
         stream,
         arrived,

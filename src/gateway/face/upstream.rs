@@ -73,7 +73,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 /// Passes a call on to the model that its path names; the client hears of an alternative when that model fails.
 async fn as_asked(shared: &Shared, model: &str, method: &str, request: Request<Incoming>) -> Result<Reply, Fault> {
     note_named(shared, model, method);
-    let reply = pass(shared, request).await?;
+    let reply = pass(shared, request).await.unwrap_or_else(|fault| fault.reply());
     Ok(label_named(shared, reply, model, method))
 }
 
@@ -98,7 +98,9 @@ async fn renamed(
     } else {
         Outgoing::Client(Idle::new(body, limits.body_time))
     };
-    let reply = send(shared, attempt, body, deadline).await?;
+    let reply = send(shared, attempt, body, deadline)
+        .await
+        .unwrap_or_else(|fault| fault.reply());
     Ok(label_named(shared, reply, meant, method))
 }
 
@@ -156,7 +158,7 @@ async fn routed(
     let deadline = deadline(request.headers());
     let (mut parts, body) = request.into_parts();
     let limits = &shared.config.limits;
-    let body = body::read(body, limits.routed_body, limits.body_time).await?;
+    let body = body::read(body, limits.routed_body, time_left(limits.body_time, deadline)).await?;
     parts.headers.remove(CONTENT_LENGTH);
     coding::accept_readable(&mut parts.headers);
     let call = Call {
@@ -174,7 +176,7 @@ async fn routed(
         choice,
         walk,
     };
-    let mut reply = Err(Fault::Deadline);
+    let mut reply = Err(late(shared));
     loop {
         match logged.walk.next() {
             Next::Ask(chosen) => {
@@ -185,7 +187,7 @@ async fn routed(
                 match attempted {
                     Attempted::Answered => logged.walk.answered(),
                     Attempted::Failed(failure, repeat) => logged.walk.failed(failure, repeat),
-                    Attempted::Unreachable => break,
+                    Attempted::Unknown => break,
                 }
             }
             Next::Wait(pause) => sleep(pause).await,
@@ -217,8 +219,8 @@ fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Faul
 enum Attempted {
     Answered,
     Failed(ModelFailure, Repeat),
-    /// The host cannot be reached, which says nothing of the model.
-    Unreachable,
+    /// The host cannot be reached, or the client's deadline has passed; neither says anything of the model.
+    Unknown,
 }
 
 /// Asks once. What comes back is for the client if no other model is asked.
@@ -231,13 +233,13 @@ async fn attempt_one(
     let sent = shared.upstream.send(attempt, Outgoing::Whole(body));
     match within(deadline, sent).await {
         Some(Ok(reply)) if is_error(reply.status()) => {
-            let (failure, repeat, reply) = read_failure(shared, reply).await;
+            let (failure, repeat, reply) = read_failure(shared, reply, deadline).await;
             (Attempted::Failed(failure, repeat), Ok(reply))
         }
         Some(Ok(reply)) => (Attempted::Answered, Ok(reply)),
         Some(Err(failure)) => {
             let attempted = match &failure {
-                SendFailure::Unreachable(_) => Attempted::Unreachable,
+                SendFailure::Unreachable(_) => Attempted::Unknown,
                 SendFailure::Broken(_) | SendFailure::Stalled => {
                     let failed = ModelFailure::new(FailureKind::Unknown, failure.to_string());
                     Attempted::Failed(failed, Repeat::MayHaveActed)
@@ -245,10 +247,7 @@ async fn attempt_one(
             };
             (attempted, Err(fault(shared, &failure)))
         }
-        None => {
-            let failed = ModelFailure::new(FailureKind::Unknown, "no answer within the client's deadline");
-            (Attempted::Failed(failed, Repeat::MayHaveActed), Err(Fault::Deadline))
-        }
+        None => (Attempted::Unknown, Err(late(shared))),
     }
 }
 
@@ -257,9 +256,11 @@ fn is_error(status: StatusCode) -> bool {
 }
 
 /// What an error says of the model, and the error as the client gets it.
-async fn read_failure(shared: &Shared, reply: Reply) -> (ModelFailure, Repeat, Reply) {
+async fn read_failure(shared: &Shared, reply: Reply, deadline: Option<Instant>) -> (ModelFailure, Repeat, Reply) {
     let (parts, body) = reply.into_parts();
-    let (begun, rest) = body::read_beginning(body, ERROR_BODY, shared.config.limits.body_time).await;
+    // Half of what is left, so that the client sees the error itself.
+    let time = time_left(shared.config.limits.body_time, deadline).div_f32(2.0);
+    let (begun, rest) = body::read_beginning(body, ERROR_BODY, time).await;
     let status = parts.status.as_u16();
     let failure = ModelFailure::from_response(&ErrorResponse {
         status,
@@ -303,7 +304,7 @@ impl Logged<'_> {
         headers.insert(LATENCY, HeaderValue::from(milliseconds(self.choice.latency)));
         match self.walk.end() {
             Some(End::NeedsConsent { candidate }) => set(headers, FALLBACK, candidate.as_str()),
-            Some(end) => set(headers, FALLBACK, &end.to_string()),
+            Some(end) => tracing::debug!("`{}`: {end}", self.walk.model()),
             None => {}
         }
         if self.walk.attempts() > 1 {
@@ -345,8 +346,19 @@ fn milliseconds(time: Duration) -> u64 {
 async fn send(shared: &Shared, parts: Parts, body: Outgoing, deadline: Option<Instant>) -> Result<Reply, Fault> {
     match within(deadline, shared.upstream.send(parts, body)).await {
         Some(sent) => sent.map_err(|failure| fault(shared, &failure)),
-        None => Err(Fault::Deadline),
+        None => Err(late(shared)),
     }
+}
+
+fn late(shared: &Shared) -> Fault {
+    Fault::LateUpstream(shared.upstream.host().to_owned())
+}
+
+/// How long `usual` may take before the deadline.
+fn time_left(usual: Duration, deadline: Option<Instant>) -> Duration {
+    deadline.map_or(usual, |deadline| {
+        usual.min(deadline.saturating_duration_since(Instant::now()))
+    })
 }
 
 /// What comes of `future` before the deadline.

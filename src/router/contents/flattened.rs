@@ -19,7 +19,13 @@ pub(crate) struct Flattened<'a> {
 impl<'a> Flattened<'a> {
     /// Finds both under their headings; `None` when no heading announces a request.
     pub(crate) fn find(text: &'a str) -> Option<Self> {
-        let headings: Vec<Heading<'_>> = headings(text).collect();
+        // Contents of files and other additions may quote such a prompt.
+        let opening = headings(text)
+            .find(|heading| heading.is("chat history"))
+            .map_or(0, |heading| heading.end);
+        let added = typed::additions(&text[opening..], Place::Opening);
+        let is_added = |at: usize| added.iter().any(|range| range.contains(&at.wrapping_sub(opening)));
+        let headings: Vec<Heading<'_>> = headings(text).filter(|heading| !is_added(heading.start)).collect();
         let current = headings
             .iter()
             .rfind(|heading| heading.is("current request") && text[heading.end..].trim_start().starts_with('"'))
@@ -67,11 +73,11 @@ impl<'a> Flattened<'a> {
     }
 
     fn history(&self) -> Cow<'a, str> {
-        typed::typed(&self.text[self.history.clone()], Place::Opening)
+        typed::history(&self.text[self.history.clone()], true)
     }
 
     fn request(&self) -> Cow<'a, str> {
-        typed::request(&self.text[self.request.clone()], Place::Later)
+        typed::request(&self.text[self.request.clone()])
     }
 }
 
@@ -151,6 +157,15 @@ mod tests {
             "add a heading\n### Reminder\nto the file",
         );
         assert_eq!(found(&text).0, "add a heading\n### Reminder\nto the file");
+    }
+
+    #[test]
+    fn named_files_may_quote_such_a_prompt() {
+        let file = prompt("debug it", "why does the payment worker deadlock?");
+        let files =
+            format!("--- Content from referenced files ---\n\nContent from @a.ts:\n\n{file}\n--- End of content ---");
+        let text = prompt("", &format!("explain @a.ts\n\n{files}"));
+        assert_eq!(found(&text).0, "explain @a.ts");
     }
 
     #[test]

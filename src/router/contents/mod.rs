@@ -13,7 +13,6 @@ use serde::{Deserialize, Deserializer};
 pub(crate) use self::flattened::Flattened;
 pub(crate) use self::reader::{Request, text, turn, turns};
 pub use self::repair::repaired;
-use self::typed::Place;
 
 use super::{Role, Turn};
 use crate::error::{Explain, Kind};
@@ -100,16 +99,22 @@ impl Content {
     }
 }
 
-/// `contents` without what the client added.
+/// `contents` without what the client added, and without what a model said to that alone.
 pub(crate) fn without_additions(contents: Vec<Content>) -> Vec<Content> {
     let request = contents.iter().rposition(Content::is_typed);
-    let turns = contents.into_iter().enumerate();
-    let typed = turns.filter_map(|(at, turn)| match turn.role {
-        Role::Model => Some(turn),
-        Role::User if Some(at) == request => turn.with(|text| typed::request(text, Place::of(at))),
-        Role::User => turn.with(|text| typed::typed(text, Place::of(at))),
-    });
-    typed.collect()
+    let mut is_answered = false;
+    let mut said = Vec::with_capacity(contents.len());
+    for (at, turn) in contents.into_iter().enumerate() {
+        let turn = match turn.role {
+            Role::Model if is_answered => None,
+            Role::Model => Some(turn),
+            Role::User if Some(at) == request => turn.with(typed::request),
+            Role::User => turn.with(|text| typed::history(text, at == 0)),
+        };
+        is_answered = turn.is_none();
+        said.extend(turn);
+    }
+    said
 }
 
 impl From<Turn> for Content {
@@ -216,18 +221,9 @@ impl Conversation {
 /// When `json` is none of these; `origin` names it in the error.
 pub fn parse_history(json: &[u8], origin: &str) -> Result<Vec<Content>, Error> {
     #[derive(Deserialize)]
-    struct List(#[serde(deserialize_with = "turns")] Vec<Content>);
-    #[derive(Deserialize)]
-    struct Object {
-        contents: List,
-    }
+    struct History(#[serde(deserialize_with = "turns")] Vec<Content>);
     let json = repaired(json);
-    let history = if json.trim_ascii_start().starts_with(b"{") {
-        serde_json::from_slice(&json).map(|Object { contents }| contents)
-    } else {
-        serde_json::from_slice(&json)
-    };
-    let history = history.map(|List(turns)| turns);
+    let history = serde_json::from_slice(&json).map(|History(turns)| turns);
     history.map_err(|error| Error::History {
         origin: origin.to_owned(),
         reason: error.to_string(),

@@ -26,7 +26,11 @@ impl Form {
     }
 
     fn irregular(&self) {
-        self.0.set(true);
+        self.note(false);
+    }
+
+    fn note(&self, is_regular: bool) {
+        self.0.set(self.0.get() || !is_regular);
     }
 }
 
@@ -99,11 +103,15 @@ impl<'de> Visitor<'de> for Body<'de> {
         while let Some(key) = map.next_key()? {
             match key {
                 Key::Contents => request.contents = map.next_value_seed(Many::new(&request.form))?,
-                Key::SystemInstruction => request.system = map.next_value()?,
-                Key::GenerationConfig => request.config = map.next_value()?,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
+                Key::SystemInstruction => {
+                    request.system = map.next_value()?;
+                    request.form.note(request.system.is_some());
                 }
+                Key::GenerationConfig => {
+                    request.config = map.next_value()?;
+                    request.form.note(request.config.is_some());
+                }
+                _ => request.form.note(map.next_value::<Option<IgnoredAny>>()?.is_some()),
             }
         }
         Ok(request)
@@ -164,7 +172,9 @@ impl Item for Content {
         while let Some(key) = map.next_key()? {
             match key {
                 Key::Role => {
-                    role = match map.next_value_seed(Text(form))?.as_deref() {
+                    let name = map.next_value_seed(Text(form))?;
+                    form.note(matches!(name.as_deref(), Some("user" | "model")));
+                    role = match name.as_deref() {
                         Some("model" | "assistant") => Role::Model,
                         _ => Role::User,
                     }
@@ -180,6 +190,7 @@ impl Item for Content {
                 }
             }
         }
+        form.note(!parts.is_empty());
         Ok(Self { role, parts })
     }
 }
@@ -355,12 +366,24 @@ pub(super) fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Content,
     turn.ok_or_else(|| Error::custom("expected a turn"))
 }
 
-/// Reads turns, such as the history of a batch's row.
+/// Reads turns, such as the history of a batch's row: a list, a single turn, or an object with `contents`.
 ///
 /// # Errors
-/// When it is neither a turn nor a list of turns.
+/// When it is none of these.
 pub(crate) fn turns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Content>, D::Error> {
-    Many::new(&Form::default()).deserialize(deserializer)
+    let json = <&RawValue>::deserialize(deserializer)?.get();
+    let form = Form::default();
+    let turns = match Request::read(json.as_bytes()) {
+        Ok(request) if !request.contents.is_empty() => Ok(request.contents),
+        _ => Many::new(&form).deserialize(&mut serde_json::Deserializer::from_str(json)),
+    };
+    let turns = turns.map_err(Error::custom)?;
+    if !turns.is_empty() && turns.iter().all(|turn| turn.parts.is_empty()) {
+        return Err(Error::custom(
+            "expected turns with `text` or `parts`, or an object with `contents`",
+        ));
+    }
+    Ok(turns)
 }
 
 /// Reads a text for which a number may stand.

@@ -168,7 +168,7 @@ fn a_history_is_turns_or_contents() {
 fn a_history_of_another_form_is_refused_by_name() {
     for (text, reason) in [
         ("[{]", "line 1"),
-        ("{\"turns\": []}", "missing field `contents`"),
+        ("{\"turns\": []}", "an object with `contents`"),
         ("[1]", "expected a turn"),
     ] {
         let error = parse_history(text.as_bytes(), "h.json").unwrap_err();

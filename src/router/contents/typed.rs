@@ -1,31 +1,31 @@
 //! Tells what a person typed from what the client added: session and editor context, notes of hooks, contents of named files.
 //!
 //! Additions are recognised by their shape, so that a client may word them as it likes (FACTS section 3 has Gemini CLI's):
-//! blocks between tags that are named like a client's, an editor's state as fenced JSON, and file contents between rules.
+//! blocks between tags that are named like a client's, an editor's state as fenced JSON, and file contents between rules. What
+//! people paste looks alike, so the fewer names count the closer a text is to the request.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::{memchr, memmem};
+use memchr::memchr;
 
-/// Last words of the names of a client's tags, as in `hook_context`, `system-reminder`, `environment_details`.
-const LAST_WORDS: [&str; 8] = [
-    "context", "reminder", "note", "notes", "details", "info", "metadata", "snapshot",
+/// Tags that clients are known to use, wherever they stand.
+const CLIENT_NAMES: [&str; 10] = [
+    "session_context",
+    "hook_context",
+    "ide_context",
+    "editor_context",
+    "environment_context",
+    "environment_details",
+    "system-reminder",
+    "system_reminder",
+    "system_note",
+    "state_snapshot",
 ];
-/// Words that make a name in `snake_case` a client's, as in `ide_selection`; markup seldom has such names.
-const CLIENT_WORDS: [&str; 9] = [
-    "context",
-    "session",
-    "environment",
-    "workspace",
-    "editor",
-    "ide",
-    "system",
-    "hook",
-    "project",
-];
-/// Names of one word that are a client's where a conversation opens with them.
-const SESSION_NAMES: [&str; 10] = [
+/// Last words of other names that clients give their blocks.
+const LAST_WORDS: [&str; 2] = ["context", "reminder"];
+/// Words of which one stands in a name that describes the session where a history opens with it.
+const SESSION_WORDS: [&str; 14] = [
     "context",
     "session",
     "environment",
@@ -36,13 +36,16 @@ const SESSION_NAMES: [&str; 10] = [
     "memory",
     "instructions",
     "metadata",
+    "snapshot",
+    "scratchpad",
+    "tabs",
+    "files",
 ];
 
 /// Keys of an editor's state, of which one stands in what the client says about it.
-const EDITOR_KEYS: [&str; 8] = [
+const EDITOR_KEYS: [&str; 7] = [
     "\"activeFile\"",
     "\"otherOpenFiles\"",
-    "\"openFiles\"",
     "\"activeFileChanged\"",
     "\"filesOpened\"",
     "\"filesClosed\"",
@@ -50,35 +53,36 @@ const EDITOR_KEYS: [&str; 8] = [
     "\"selectionChanged\"",
 ];
 
-/// Begins a fence that holds JSON.
-const FENCE: &str = "```json";
+/// Begins and ends fenced text, and the fence of an editor's state.
+const FENCE: &str = "```";
+const JSON_FENCE: &str = "```json";
+
+/// Blocks that are looked for in one text: clients add a handful, and each may be searched for its end.
+const MOST_BLOCKS: usize = 64;
 
 /// Where a text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// At the beginning of the conversation, where clients describe the session.
+    /// At the beginning of the history, where clients describe the session.
     Opening,
-    /// In a later turn.
+    /// In a later turn of the history.
     Later,
+    /// In the request.
+    Request,
 }
 
-impl Place {
-    /// The place of the turn that follows `turns` others.
-    pub(super) const fn of(turns: usize) -> Self {
-        if turns == 0 { Self::Opening } else { Self::Later }
-    }
+/// `text`, a turn of the history, without what the client added; `opens` for the first one.
+pub(super) fn history(text: &str, opens: bool) -> Cow<'_, str> {
+    let place = if opens { Place::Opening } else { Place::Later };
+    without(text, &additions(text, place))
 }
 
-/// `text` without what the client added.
-pub(super) fn typed(text: &str, place: Place) -> Cow<'_, str> {
-    without(text, &additions(text, Some(place)))
-}
-
-/// `text`, a request, without what the client added. A person may paste a block and nothing else, so a block is left alone
-/// then unless its name is surely a client's.
-pub(super) fn request(text: &str, place: Place) -> Cow<'_, str> {
-    match typed(text, place) {
-        rest if rest.is_empty() => without(text, &additions(text, None)),
+/// `text`, a request, without what the client added. A block that people may have pasted is left alone where nothing else is
+/// there.
+pub(super) fn request(text: &str) -> Cow<'_, str> {
+    let found = additions(text, Place::Request);
+    match without(text, &found) {
+        rest if rest.is_empty() => without(text, &Scan::new(text, Place::Request).only_known().additions()),
         rest => rest,
     }
 }
@@ -103,30 +107,127 @@ fn without<'a>(text: &'a str, ranges: &[Range<usize>]) -> Cow<'a, str> {
     }
 }
 
-/// Where the client's additions stand in `text`, in order; without a place only those that are a client's everywhere.
-fn additions(text: &str, place: Option<Place>) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
+/// Where the client's additions stand in `text`, in order.
+pub(super) fn additions(text: &str, place: Place) -> Vec<Range<usize>> {
     // Most texts hold none of the three marks.
-    if !["<", "--- ", FENCE].iter().any(|mark| text.contains(mark)) {
-        return found;
+    if !["<", "--- ", JSON_FENCE].iter().any(|mark| text.contains(mark)) {
+        return Vec::new();
     }
-    let mut opens = place == Some(Place::Opening);
-    let mut start = 0;
-    while start < text.len() {
-        let end = line_end(text, start);
-        let line = text[start..end].trim();
-        let addition = block(text, start, line, opens, place.is_some())
-            .or_else(|| file_contents(text, start, line))
-            .or_else(|| editor_state(text, start, line));
-        if let Some(addition) = addition {
-            start = line_end(text, addition.end - 1);
-            found.push(addition);
-            continue;
+    Scan::new(text, place).additions()
+}
+
+/// One pass over the lines of a text.
+struct Scan<'a> {
+    text: &'a str,
+    place: Place,
+    /// Whether only names of [`CLIENT_NAMES`] count.
+    is_strict: bool,
+    /// Whether nothing but additions was met so far.
+    opens: bool,
+    is_fenced: bool,
+    blocks: usize,
+    /// Names whose blocks do not end.
+    unclosed: Vec<&'a str>,
+    /// Whether file contents do not end.
+    has_no_end: bool,
+}
+
+impl<'a> Scan<'a> {
+    const fn new(text: &'a str, place: Place) -> Self {
+        Self {
+            text,
+            place,
+            is_strict: false,
+            opens: true,
+            is_fenced: false,
+            blocks: 0,
+            unclosed: Vec::new(),
+            has_no_end: false,
         }
-        opens &= line.is_empty();
-        start = end;
     }
-    found
+
+    const fn only_known(mut self) -> Self {
+        self.is_strict = true;
+        self
+    }
+
+    fn additions(mut self) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        let mut start = 0;
+        while start < self.text.len() {
+            let end = line_end(self.text, start);
+            let line = self.text[start..end].trim();
+            if let Some(addition) = self.addition(start, line) {
+                start = line_end(self.text, addition.end - 1);
+                found.push(addition);
+                continue;
+            }
+            self.is_fenced ^= line.starts_with(FENCE);
+            self.opens &= line.is_empty();
+            start = end;
+        }
+        found
+    }
+
+    /// The addition that begins with `line`.
+    fn addition(&mut self, start: usize, line: &'a str) -> Option<Range<usize>> {
+        if self.is_fenced {
+            return None;
+        }
+        self.block(start, line)
+            .or_else(|| self.file_contents(start, line))
+            .or_else(|| editor_state(self.text, start, line))
+    }
+
+    fn file_contents(&mut self, start: usize, line: &str) -> Option<Range<usize>> {
+        if self.has_no_end || !begins_contents(line) {
+            return None;
+        }
+        let end = contents_end(self.text, start);
+        self.has_no_end = end.is_none();
+        Some(start..end?)
+    }
+
+    /// The block between a client's tags that begins with `line`.
+    fn block(&mut self, start: usize, line: &'a str) -> Option<Range<usize>> {
+        let name = tag(line)?;
+        if !self.counts(name) || self.unclosed.contains(&name) || self.blocks == MOST_BLOCKS {
+            return None;
+        }
+        self.blocks += 1;
+        let end = closing(self.text, start, name);
+        if end.is_none() {
+            self.unclosed.push(name);
+        }
+        Some(start..end?)
+    }
+
+    /// Whether a block of this name is an addition here.
+    fn counts(&self, name: &str) -> bool {
+        if CLIENT_NAMES.contains(&name) {
+            return true;
+        }
+        let words = words(name);
+        let is_likely = words.len() > 1 && words.last().is_some_and(|last| LAST_WORDS.contains(&&**last));
+        let is_sessions = || words.iter().any(|word| SESSION_WORDS.contains(&&**word)) || name.contains('_');
+        !self.is_strict && (is_likely || (self.place == Place::Opening && self.opens && is_sessions()))
+    }
+}
+
+/// The words of a name in snake_case, kebab-case or camelCase, in lower case.
+fn words(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for c in name.chars() {
+        let is_mark = matches!(c, '_' | '-' | ':' | '.');
+        if is_mark || c.is_ascii_uppercase() {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut().filter(|_| !is_mark) {
+            word.push(c.to_ascii_lowercase());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 /// The end of the line that holds `at`, behind its line break.
@@ -134,68 +235,75 @@ fn line_end(text: &str, at: usize) -> usize {
     memchr(b'\n', &text.as_bytes()[at..]).map_or(text.len(), |found| at + found + 1)
 }
 
-/// The block between a client's tags that begins with `line`.
-fn block(text: &str, start: usize, line: &str, opens: bool, may_be_alone: bool) -> Option<Range<usize>> {
-    let (name, rest) = tag(line)?;
-    let block = start..closing(text, start, name, rest.is_empty())?;
-    let is_alone = || text[..block.start].trim().is_empty() && text[block.end..].trim().is_empty();
-    let is_clients = is_clients(name) || (is_sessions(name) && (opens || (may_be_alone && is_alone())));
-    is_clients.then_some(block)
-}
-
-/// The name of the tag that `line` begins with, and what follows the tag.
-fn tag(line: &str) -> Option<(&str, &str)> {
+/// The name of the tag that `line` begins with.
+fn tag(line: &str) -> Option<&str> {
     let line = line.strip_prefix('<')?;
-    let length = line.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-'))?;
+    let length = line.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-' | ':' | '.'))?;
     let (name, rest) = line.split_at(length);
-    let (_, rest) = rest.split_once('>')?;
-    (!name.is_empty()).then_some((name, rest.trim()))
+    (!name.is_empty() && rest.contains('>')).then_some(name)
 }
 
-/// The end of the block that opens at `start`. What a block of several lines holds may name its closing tag; the tag itself
-/// has a line of its own.
-fn closing(text: &str, start: usize, name: &str, has_lines: bool) -> Option<usize> {
-    let tag = format!("</{name}>");
-    let ends = || memmem::find_iter(&text.as_bytes()[start..], &tag).map(|at| start + at);
-    let has_own_line = |at: &usize| {
-        let before = text[..*at].trim_end_matches([' ', '\t']);
-        let after = text[at + tag.len()..].trim_start_matches([' ', '\t', '\r']);
-        before.ends_with('\n') && (after.is_empty() || after.starts_with('\n'))
-    };
-    let own_line = if has_lines { ends().find(has_own_line) } else { None };
-    own_line.or_else(|| ends().next()).map(|at| at + tag.len())
-}
-
-/// Whether a tag of this name is a client's wherever it stands.
-fn is_clients(name: &str) -> bool {
-    let mut words = name.split(['_', '-']);
-    let Some(last) = words.next_back() else { return false };
-    let Some(first) = words.next() else { return false };
-    let is_snake = !name.contains('-');
-    LAST_WORDS.contains(&last)
-        || (is_snake && (CLIENT_WORDS.contains(&first) || words.any(|word| CLIENT_WORDS.contains(&word))))
-}
-
-/// Whether a tag of this name describes the session where a conversation opens with it.
-fn is_sessions(name: &str) -> bool {
-    name.contains('_') || SESSION_NAMES.contains(&name)
-}
-
-/// Contents of named files, from a rule that says so to the rule that ends them.
-fn file_contents(text: &str, start: usize, line: &str) -> Option<Range<usize>> {
-    let title = rule(line)?;
-    if !title.contains("content") || !title.contains("file") {
-        return None;
+/// The end of the block `name` that opens at `start`. A block may hold others of its name, and text that names its closing tag:
+/// a tag that has a line of its own closes it before one that ends a line does.
+fn closing(text: &str, start: usize, name: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut at_line_end = None;
+    let mut at = start;
+    while at < text.len() {
+        let next = line_end(text, at);
+        let line = text[at..next].trim();
+        let closes = closer(line, name);
+        if tag(line) == Some(name) {
+            if let Some(end) = at_line_end.filter(|_| depth == 1) {
+                return Some(end);
+            }
+            depth += 1;
+        }
+        match closes {
+            Some(0) => depth = depth.saturating_sub(1),
+            Some(_) if tag(line) == Some(name) => depth -= 1,
+            Some(_) if depth == 1 => {
+                at_line_end.get_or_insert(at + text[at..next].trim_end().len());
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(at + text[at..next].trim_end().len());
+        }
+        at = next;
     }
+    at_line_end
+}
+
+/// Where in `line` the closing tag `name` begins that ends it.
+fn closer(line: &str, name: &str) -> Option<usize> {
+    let rest = line.strip_suffix('>')?.trim_end().strip_suffix(name)?;
+    rest.strip_suffix("</").map(str::len)
+}
+
+/// The end of the contents of named files that begin at `start`: the last rule that ends them before the next such contents,
+/// for files may hold such rules themselves.
+fn contents_end(text: &str, start: usize) -> Option<usize> {
+    let mut last = None;
     let mut at = line_end(text, start);
     while at < text.len() {
         let end = line_end(text, at);
-        if rule(text[at..end].trim()).is_some_and(|title| title.starts_with("end of ")) {
-            return Some(start..end);
+        let line = text[at..end].trim();
+        if last.is_some() && begins_contents(line) {
+            break;
+        }
+        // The last line of a request that is quoted in a prompt ends with the quote.
+        let unquoted = line.strip_suffix('"').unwrap_or(line);
+        if rule(unquoted).is_some_and(|title| title.starts_with("end of ") && title.contains("content")) {
+            last = Some(end);
         }
         at = end;
     }
-    Some(start..text.len())
+    last
+}
+
+fn begins_contents(line: &str) -> bool {
+    rule(line).is_some_and(|title| title.contains("content") && title.contains("file"))
 }
 
 /// The title of a rule such as `--- End of content ---`, in lower case.
@@ -207,9 +315,9 @@ fn rule(line: &str) -> Option<String> {
 /// An editor's state in a fence, from `line`, which opens the fence or introduces it.
 fn editor_state(text: &str, start: usize, line: &str) -> Option<Range<usize>> {
     let next = line_end(text, start);
-    let fence = if line == FENCE { start } else { next };
+    let fence = if line == JSON_FENCE { start } else { next };
     let state = line_end(text, fence);
-    if line.is_empty() || text[fence..state].trim() != FENCE {
+    if line.is_empty() || text[fence..state].trim() != JSON_FENCE {
         return None;
     }
     let length = text[state..].find("\n```")?;
@@ -224,26 +332,48 @@ mod tests {
     const SESSION: &str =
         "<session_context>\nToday is Monday.\n├───why.md\n└───</session_context>\n\n</session_context>";
     const EDITOR: &str = "The editor of the user, as JSON.\n```json\n{\n  \"activeFile\": {\"path\": \"a.ts\"}\n}\n```";
-    const FILES: &str = "--- Content from referenced files ---\n\nContent from @a.ts:\n\nwhy\n--- End of content ---";
+    const FILES: &str = "--- Content from referenced files ---\n\nContent from @a.ts:\n\nwhy\n--- End of content ---\nwhy\n--- End of content ---";
 
     fn opening(text: &str) -> Cow<'_, str> {
-        typed(text, Place::Opening)
+        history(text, true)
     }
 
     #[test]
-    fn blocks_that_open_the_conversation_are_additions() {
-        for name in ["session_context", "ide-context", "environment", "open_tabs", "context"] {
+    fn blocks_that_open_the_history_are_additions() {
+        for name in [
+            "session_context",
+            "ide-context",
+            "environment",
+            "open_tabs",
+            "context",
+            "sessionContext",
+            "client:session",
+            "scratchpad",
+        ] {
             let block = format!("<{name} version=\"2\">\nwhy\n</{name}>");
             assert_eq!(opening(&block), "", "{name}");
             assert_eq!(
-                opening(&format!("{block}\n\nlist the files\n")),
+                opening(&format!("{block}\r\n\r\nlist the files\n")),
                 "list the files",
                 "{name}"
             );
         }
+        let several = format!("{SESSION}\n\n{EDITOR}\n\n<memory>m</memory>\nhello");
+        assert_eq!(opening(&several), "hello");
+    }
+
+    #[test]
+    fn blocks_end_where_they_close() {
+        let nested = "<a_context>\n<a_context>\nx\n</a_context>\nwhy\n</a_context >\nhello";
+        assert_eq!(opening(nested), "hello");
+        let mixed = "<hook_context>\nfoo</hook_context>\nhello\n<hook_context>\nbar\n</hook_context>";
+        assert_eq!(opening(mixed), "hello");
+        let two = "first\n<hook_context>a</hook_context>\nsecond\n<hook_context>b</hook_context>\nthird";
+        assert_eq!(history(two, false), "first\n\nsecond\n\nthird");
+        let files = format!("one\n\n{FILES}\n\nHello from flash\n\ntwo\n\n{FILES}\n\nHello from pro");
         assert_eq!(
-            opening(&format!("{SESSION}\n\n{EDITOR}\n\n<memory>m</memory>\nhello")),
-            "hello"
+            history(&files, false),
+            "one\n\nHello from flash\n\ntwo\n\nHello from pro"
         );
     }
 
@@ -252,15 +382,20 @@ mod tests {
         for addition in [
             FILES,
             EDITOR,
+            SESSION,
             "<hook_context>why</hook_context>",
             "<system_note>\nUse the agent.\n</system_note>",
             "<system-reminder>\nplan\n</system-reminder>",
+            "<projectContext>\nplan\n</projectContext>",
         ] {
             let text = format!("list the files\n\n\n{addition}\n");
-            assert_eq!(typed(&text, Place::Later), "list the files", "{addition}");
+            assert_eq!(request(&text), "list the files", "{addition}");
+            assert_eq!(
+                request(&format!("{addition}\n\nlist the files")),
+                "list the files",
+                "{addition}"
+            );
         }
-        let two = "first\n<hook_context>a</hook_context>\nsecond\n<hook_context>b</hook_context>\nthird";
-        assert_eq!(typed(two, Place::Later), "first\n\nsecond\n\nthird");
     }
 
     #[test]
@@ -269,24 +404,41 @@ mod tests {
             "<div>\nwhy\n</div>",
             "<my-button>\nx\n</my-button>",
             "center this:\n<user_card>\nx\n</user_card>",
+            "why does this fail?\n<order_details>\nx\n</order_details>",
             "fix it:\n<session-config>\nx\n</session-config>",
-            "<state>\nx\n</state>",
+            "what is this?\n```xml\n<system-reminder>\nx\n</system-reminder>\n```",
+            "<instructions>\nDesign a migration\n</instructions>\ngo",
+            "<task_context>\nfind the cause\n</task_context>",
             "<T> is not a type",
             "a < b\n--- a.ts ---\nx",
-            "what is wrong?\n```json\n{\"a\": 1}\n```",
+            "read this\n--- contents of file a.py ---\nx = 1\n",
+            "what is wrong?\n```json\n{\"openFiles\": 1}\n```",
             "<session_context> never closes",
             "mention `<hook_context>x</hook_context>` in the page",
         ] {
-            assert_eq!(opening(text), text);
+            assert_eq!(request(text), text);
         }
+        assert_eq!(opening("<div>\nwhy\n</div>"), "<div>\nwhy\n</div>");
+        assert_eq!(request(SESSION), "", "nothing is typed");
     }
 
     #[test]
-    fn a_pasted_block_can_be_the_request() {
-        let pasted = "<open_tabs>\nx\n</open_tabs>";
-        assert_eq!(request(pasted, Place::Later), pasted);
-        assert_eq!(typed(pasted, Place::Later), "");
-        assert_eq!(request(SESSION, Place::Opening), "");
+    fn long_texts_take_one_pass() {
+        let started = std::time::Instant::now();
+        for line in [
+            "<a>\n",
+            "<a_context>\n",
+            "<a_context>\n</b_context>\n",
+            "--- file content ---\n",
+            "```json\n",
+        ] {
+            let text = line.repeat(20_000);
+            request(&text);
+            opening(&text);
+        }
+        let names: String = (0..5_000).map(|number| format!("<a{number}_context>\n")).collect();
+        assert_eq!(request(&names), names);
+        assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     }
 
     #[test]
@@ -301,9 +453,11 @@ mod tests {
             "```json\n\n```",
             "--- file content ---",
             "é<x_context>é</x_context>é",
+            "<x_context>é</x_context>",
         ] {
             opening(text);
-            typed(text, Place::Later);
+            history(text, false);
+            request(text);
         }
     }
 }
