@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gem_platform::process::{Identity, identity, is_alive, kill};
 use serde_json::{Value, json};
@@ -302,9 +302,9 @@ fn a_server_whose_lock_file_was_deleted_ends() {
     home.gem(&["start"]).ok();
     let old = server(&home);
     fs::remove_dir_all(home.layout().gemini()).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while is_alive(&old) {
-        assert!(Instant::now() < deadline, "it holds its port and no command finds it");
+        assert!(std::time::Instant::now() < deadline, "it holds its port and no command finds it");
         thread::sleep(Duration::from_millis(20));
     }
     home.install(&["--runtime", "builtin", "--no-settings"]).ok();
