@@ -298,7 +298,7 @@ fn clear(layout: &Layout) -> io::Result<()> {
     let previous = ServerRecord::read(&layout.server_file())?;
     previous.as_ref().and_then(end_leftover);
     files::remove(&layout.server_file())?;
-    match observe_pid_file(layout)? {
+    match observe_pid_file(layout, false)? {
         Running::No => files::remove(&layout.pid_file()),
         _ => Ok(()),
     }

@@ -311,6 +311,50 @@ fn a_server_whose_lock_file_was_deleted_ends() {
     assert_eq!(status(&home)["ready"], true);
 }
 
+/// A program that is no server.
+#[cfg(unix)]
+struct Stranger(std::process::Child);
+
+#[cfg(unix)]
+impl Stranger {
+    fn start() -> Self {
+        Self(std::process::Command::new("sleep").arg("300").spawn().unwrap())
+    }
+
+    fn identity(&self) -> Identity {
+        identity(self.0.id()).unwrap()
+    }
+
+    /// Whether it runs: one that was killed stays visible until it is asked for its status.
+    fn runs(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_start_time_in_the_pid_file_proves_nothing() {
+    let home = builtin();
+    let mut stranger = Stranger::start();
+    let process = stranger.identity();
+    let file = json!({
+        "pid": process.pid, "port": home.port, "binaryPath": "/x/gem-setup", "startTime": process.start_time
+    });
+    for args in [["stop"].as_slice(), &["restart"], &["stop"], &["uninstall", "--purge"]] {
+        home.write(&home.layout().pid_file(), &file.to_string());
+        home.gem(args).ok();
+        assert!(stranger.runs(), "{args:?}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod namespaces {
     use super::*;

@@ -75,7 +75,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
         Ok(Running::No) => {
             let detail = match PidFile::read(&setup.layout.pid_file()) {
                 Ok(Some(file)) => format!(
-                    "no server runs; {} is stale: it names pid {}, which is gone",
+                    "no server runs; {} is stale: it names pid {}, which is no server of this home",
                     shown(&setup.layout.pid_file()),
                     file.pid
                 ),
