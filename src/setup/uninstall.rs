@@ -30,7 +30,7 @@ pub struct Uninstalled {
 /// pulled, the state and the logs. `lock`, if there was anything to lock, is let go of before its own directory is deleted.
 ///
 /// # Errors
-/// When the server cannot be stopped, a process that is not ours is in the way, or a file cannot be changed or deleted.
+/// When the server cannot be stopped, or a file cannot be changed or deleted.
 pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Result<Uninstalled, Failure> {
     let state = State::read(&layout.state_file())?;
     // Nothing is deleted under a server, and none starts while files go.

@@ -355,6 +355,29 @@ fn a_start_time_in_the_pid_file_proves_nothing() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_pid_file_that_names_a_stranger_blocks_nothing() {
+    let home = builtin();
+    let mut stranger = Stranger::start();
+    let pid = stranger.0.id();
+    let files = [
+        json!(pid),
+        json!({"pid": pid}),
+        json!({"pid": pid, "port": home.port, "binaryPath": "/usr/bin/lit"}),
+    ];
+    for file in &files {
+        home.write(&home.layout().pid_file(), &file.to_string());
+        assert_eq!(status(&home)["running"], false);
+        assert_says(&home.gem(&["stop"]).ok().stdout, &["no server runs"]);
+        assert!(!home.layout().pid_file().exists(), "{file}");
+    }
+    home.write(&home.layout().pid_file(), &files[2].to_string());
+    home.gem(&["uninstall", "--purge"]).ok();
+    assert!(!home.layout().own().exists());
+    assert!(stranger.runs());
+}
+
 #[cfg(target_os = "linux")]
 mod namespaces {
     use super::*;
