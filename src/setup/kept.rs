@@ -1,6 +1,7 @@
 //! Copies of the files that options name, so that what is installed runs without the medium they came from.
 
-use std::path::Path;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Failure, Kind};
 use crate::place;
@@ -13,20 +14,41 @@ pub(super) fn is_kept(given: &Path, copy: &Path) -> bool {
     }
 }
 
-/// Makes `copy` say what `given` says.
-///
-/// # Errors
-/// When `given` cannot be read or `copy` cannot be written.
-pub(super) fn keep(given: &Path, copy: &Path) -> Result<(), Failure> {
-    if given == copy || is_kept(given, copy) {
-        return Ok(());
-    }
-    let failed = |error: std::io::Error| {
-        let message = format!("cannot copy `{}` to `{}`: {error}", given.display(), copy.display());
-        Failure::new(Kind::Unexpected, message).with_hint(
-            "check that the file can be read, and that the directory is yours and has room, then run the command again",
+/// The files that options or the record name, as they were when the command began: until the command has the lock, another
+/// gem-setup may delete them.
+#[derive(Debug, Default)]
+pub struct GivenFiles(Vec<(PathBuf, Vec<u8>)>);
+
+impl GivenFiles {
+    /// Reads those of `files` that can be read.
+    pub fn read<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        let files = files.into_iter();
+        Self(
+            files
+                .filter_map(|file| Some((file.clone(), std::fs::read(file).ok()?)))
+                .collect(),
         )
-    };
-    let bytes = std::fs::read(given).map_err(failed)?;
-    place::write_atomic(copy, &bytes).map_err(failed)
+    }
+
+    /// Makes `copy` say what `given` said, or says now if it could not be read before.
+    ///
+    /// # Errors
+    /// When `given` cannot be read or `copy` cannot be written.
+    pub(super) fn keep(&self, given: &Path, copy: &Path) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| {
+            let message = format!("cannot copy `{}` to `{}`: {error}", given.display(), copy.display());
+            Failure::new(Kind::Unexpected, message).with_hint(
+                "check that the file can be read, and that the directory is yours and has room, then run the command again",
+            )
+        };
+        let known = self.0.iter().find(|(file, _)| file == given);
+        let bytes = match known {
+            Some((_, bytes)) => Cow::Borrowed(bytes),
+            None => Cow::Owned(std::fs::read(given).map_err(failed)?),
+        };
+        if std::fs::read(copy).is_ok_and(|old| old == *bytes) {
+            return Ok(());
+        }
+        place::write_atomic(copy, &bytes).map_err(failed)
+    }
 }

@@ -153,6 +153,32 @@ fn a_server_killed_while_it_ends_leaves_nothing_in_the_way() {
 }
 
 #[test]
+fn an_installation_during_an_uninstallation_is_whole() {
+    for uninstall in [["uninstall"].as_slice(), &["uninstall", "--purge"]] {
+        let home = builtin();
+        fs::remove_file(home.catalog()).unwrap();
+        let upstream = Held::start();
+        home.gem(&["start", "--upstream", &upstream.url]).ok();
+        let _reply = hold_reply(&home);
+        let uninstall = home.gem(uninstall).spawn();
+        wait_until("the server is asked to end", || status(&home)["note"].is_string());
+        // It goes by the recorded catalog, which is deleted while it waits.
+        let install = home.gem(&["install", "--no-start"]).spawn();
+        thread::sleep(Duration::from_millis(700));
+        drop(upstream);
+        let (uninstall, install) = (finish(uninstall), finish(install));
+        assert_eq!(
+            (uninstall.status, install.status),
+            (0, 0),
+            "{uninstall:#?} {install:#?}"
+        );
+        home.gem(&["list"]).ok();
+        assert_eq!(status(&home)["port"], home.port);
+        home.gem(&["install", "--no-start"]).ok();
+    }
+}
+
+#[test]
 fn two_starts_at_once_are_one_server() {
     let home = builtin();
     let starts = [home.gem(&["start"]).spawn(), home.gem(&["start"]).spawn()];
