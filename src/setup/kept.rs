@@ -2,8 +2,12 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::state::State;
 use crate::error::{Failure, Kind};
+use crate::layout::Layout;
+use crate::lock::Lock;
 use crate::place;
 
 /// Whether `copy` says what `given` says.
@@ -51,4 +55,48 @@ impl GivenFiles {
         }
         place::write_atomic(copy, &bytes).map_err(failed)
     }
+}
+
+/// The recorded files that lie outside of gem-setup's own folder: an older gem-setup kept no copies.
+pub(super) fn elsewhere<'a>(state: &'a State, layout: &Layout) -> Vec<&'a Path> {
+    let files = state.catalog.iter().chain(&state.ca_cert).map(PathBuf::as_path);
+    files.filter(|file| !file.starts_with(layout.own())).collect()
+}
+
+/// Copies what is [`elsewhere`] into the home and records the copies in `state`. Only who holds the lock on the home may.
+///
+/// # Errors
+/// When a file cannot be read or copied, or the state cannot be written.
+pub(super) fn adopt(state: &mut State, layout: &Layout) -> Result<(), Failure> {
+    if elsewhere(state, layout).is_empty() {
+        return Ok(());
+    }
+    let own = layout.own();
+    for (file, copy) in [
+        (&mut state.catalog, layout.catalog_file()),
+        (&mut state.ca_cert, layout.ca_cert_file()),
+    ] {
+        if let Some(given) = file.as_deref().filter(|given| !given.starts_with(&own)) {
+            GivenFiles::default().keep(given, &copy)?;
+            *file = Some(copy);
+        }
+    }
+    Ok(state.write(&layout.state_file())?)
+}
+
+/// Copies the recorded files that lie outside of the home into it, as `install` does.
+///
+/// # Errors
+/// When another gem-setup is at work on the home, or a file cannot be read or written.
+pub async fn adopt_recorded(layout: &Layout) -> Result<(), Failure> {
+    let path = layout.state_file();
+    let recorded = State::read(&path)?;
+    if recorded.is_none_or(|state| elsewhere(&state, layout).is_empty()) {
+        return Ok(());
+    }
+    let _lock = Lock::acquire(&layout.lock_file(), Duration::ZERO).await?;
+    if let Some(mut state) = State::read(&path)? {
+        adopt(&mut state, layout)?;
+    }
+    Ok(())
 }
