@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use same_file::Handle;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Explain, Kind};
@@ -73,21 +74,13 @@ impl Lock {
             path: path.to_owned(),
             source,
         };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
-        }
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(failed)?;
         let deadline = Instant::now() + patience;
-        loop {
+        let mut file = loop {
+            let mut file = open(path).map_err(failed)?;
             match file.try_lock() {
-                Ok(()) => break,
+                Ok(()) if is_at(&file, path).map_err(failed)? => break file,
+                // It was deleted meanwhile: others would lock another file.
+                Ok(()) => {}
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(POLL).await,
                 Err(TryLockError::WouldBlock) => {
                     return Err(Error::Held {
@@ -97,13 +90,32 @@ impl Lock {
                 }
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
-        }
+        };
         // Who holds it is for people; the lock itself does not depend on it.
         let _ = file
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| write!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
+    }
+}
+
+/// Opens the lock file, which is made with its folder if it is not there.
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// Whether `path` leads to `file`.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let opened = Handle::from_file(file.try_clone()?)?;
+    match Handle::from_path(path) {
+        Ok(now) => Ok(now == opened),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -136,5 +148,20 @@ mod tests {
         let path = folder.path().join("lock");
         drop(Lock::acquire(&path, Duration::ZERO).await.unwrap());
         assert!(Lock::acquire(&path, Duration::ZERO).await.is_ok());
+    }
+    #[cfg(unix)]
+    #[tokio::test(start_paused = true)]
+    async fn a_deleted_lock_file_locks_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("own").join("lock");
+        let first = Lock::acquire(&path, Duration::ZERO).await.unwrap();
+        let second = async {
+            tokio::task::yield_now().await;
+            std::fs::remove_dir_all(folder.path().join("own")).unwrap();
+            drop(first);
+        };
+        let (lock, ()) = tokio::join!(Lock::acquire(&path, Duration::from_secs(5)), second);
+        let _lock = lock.unwrap();
+        assert!(Lock::acquire(&path, Duration::ZERO).await.is_err());
     }
 }

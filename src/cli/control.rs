@@ -34,6 +34,8 @@ pub(crate) fn restart(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode
 async fn begin(session: &Session<'_>, args: ServeArgs) -> Result<Started, Failure> {
     serve::check(session, &args)?;
     serve::check_direct(session, &args).await?;
+    // The server runs without the copies too; `doctor` says what is still elsewhere.
+    let _ = setup::adopt_recorded(&session.layout).await;
     let request = StartRequest {
         server: serve::identity(session, &args)?,
         program: serve::command(session, &args)?,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::setup::{self, Check, Choices, Examination, Extras, Fix, Setup, State, Status};
+use gem_setup::setup::{self, Check, Choices, Examination, Extras, Fix, RECORDS, Setup, State, Status};
 use serde_json::json;
 
 use super::args::DoctorArgs;
@@ -11,9 +11,6 @@ use super::install::how;
 use super::layers::Origin;
 use super::session::{Session, or_recorded};
 use crate::report::{Events, Palette, Printer, Terminal};
-
-/// What `install` recorded and what it goes by, where they cannot even be read.
-const RECORDS: (&str, &str) = ("setup.records", "state, catalog and options");
 
 /// Examines the machine; with `--fix` mends it and examines it again.
 pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
@@ -81,6 +78,7 @@ fn unexamined(failure: &Failure) -> Examination {
     }
 }
 
+/// The records cannot even be read.
 fn records_fault(failure: &Failure) -> Check {
     let fix = failure.hint.as_deref().unwrap_or("see `gem-setup doctor --help`");
     Check::fail(RECORDS.0, RECORDS.1, &failure.message, Fix::by_hand(fix))

@@ -13,7 +13,7 @@ use gem_setup::fetch::{Fetcher, Network};
 use gem_setup::layout::Layout;
 use gem_setup::lock::Lock;
 use gem_setup::runtime::{ModelGate, RuntimeName, litert_lm};
-use gem_setup::setup::{self, Choices, Listing, Setup, State};
+use gem_setup::setup::{self, Choices, GivenFiles, Listing, Setup, State};
 
 use super::args::{NetworkArgs, RuntimeChoice};
 use super::program;
@@ -121,6 +121,7 @@ impl Session<'_> {
             config: self.config.clone(),
             globals: self.globals(target),
             target,
+            given: GivenFiles::read(choices.catalog.iter().chain(&choices.ca_cert)),
             catalog: self.catalog(choices.catalog.as_ref())?,
             choices,
             state,

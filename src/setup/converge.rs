@@ -6,7 +6,7 @@ use super::check::Check;
 use super::doctor::inspect_override;
 use super::state::State;
 use super::step::{Condition, Inspection, StepId, StepState};
-use super::{Setup, advice, steps, verdict};
+use super::{Setup, advice, kept, steps, verdict};
 use crate::error::{Failure, Kind};
 use crate::lock::{self, Lock};
 use crate::runtime::terms::{How, Terms, in_words};
@@ -83,6 +83,8 @@ pub(super) async fn take_over(setup: &mut Setup<'_>, at: StepId) -> Result<Lock,
     let lock = Lock::acquire(&setup.layout.lock_file(), LOCK_PATIENCE).await;
     let lock = lock.map_err(|error| unlocked(at, error))?;
     setup.state = State::read(&setup.layout.state_file())?.unwrap_or_default();
+    // A file that cannot be copied is needed by few steps, which say so; `doctor` names it.
+    let _ = kept::adopt(&mut setup.state, &setup.layout);
     setup.forget_listing();
     Ok(lock)
 }

@@ -3,9 +3,11 @@
 use super::check::{Check, Fix, Status};
 use super::env_file::variable;
 use super::step::StepId;
-use super::{Setup, advice, client, network, smoke, steps};
+use super::{Setup, advice, client, kept, network, shown, smoke, steps};
 use crate::settings;
 
+/// What `install` recorded and what it goes by.
+pub const RECORDS: (&str, &str) = ("setup.records", "state, catalog and options");
 const OVERRIDE: (&str, &str) = ("routing.override", "nothing overrides the router");
 const MEMORY: (&str, &str) = ("platform.memory", "memory");
 const GPU: (&str, &str) = ("platform.gpu", "graphics processor");
@@ -46,6 +48,7 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
         let mut inspection = steps::inspect(setup, id).await;
         if id == StepId::Runtime {
             inspection.checks.push(steps::inspect_loader(setup).await);
+            inspection.checks.extend(inspect_records(setup));
         }
         found.push((id, inspection));
     }
@@ -71,6 +74,16 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
         checks: checks.chain(others).collect(),
         unfinished,
     }
+}
+
+/// Whether the state names files that the home would lose if it or they are moved.
+fn inspect_records(setup: &Setup<'_>) -> Option<Check> {
+    let files = kept::elsewhere(&setup.state, &setup.layout);
+    let names: Vec<String> = files.into_iter().map(shown).collect();
+    (!names.is_empty()).then(|| {
+        let detail = format!("the state names {}, outside of the home", names.join(" and "));
+        Check::warn(RECORDS.0, RECORDS.1, detail, Fix::repair())
+    })
 }
 
 fn inspect_memory(setup: &Setup<'_>) -> Check {

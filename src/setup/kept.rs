@@ -1,8 +1,13 @@
 //! Copies of the files that options name, so that what is installed runs without the medium they came from.
 
-use std::path::Path;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::state::State;
 use crate::error::{Failure, Kind};
+use crate::layout::Layout;
+use crate::lock::Lock;
 use crate::place;
 
 /// Whether `copy` says what `given` says.
@@ -13,20 +18,85 @@ pub(super) fn is_kept(given: &Path, copy: &Path) -> bool {
     }
 }
 
-/// Makes `copy` say what `given` says.
+/// The files that options or the record name, as they were when the command began: until the command has the lock, another
+/// gem-setup may delete them.
+#[derive(Debug, Default)]
+pub struct GivenFiles(Vec<(PathBuf, Vec<u8>)>);
+
+impl GivenFiles {
+    /// Reads those of `files` that can be read.
+    pub fn read<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        let files = files.into_iter();
+        Self(
+            files
+                .filter_map(|file| Some((file.clone(), std::fs::read(file).ok()?)))
+                .collect(),
+        )
+    }
+
+    /// Makes `copy` say what `given` said, or says now if it could not be read before.
+    ///
+    /// # Errors
+    /// When `given` cannot be read or `copy` cannot be written.
+    pub(super) fn keep(&self, given: &Path, copy: &Path) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| {
+            let message = format!("cannot copy `{}` to `{}`: {error}", given.display(), copy.display());
+            Failure::new(Kind::Unexpected, message).with_hint(
+                "check that the file can be read, and that the directory is yours and has room, then run the command again",
+            )
+        };
+        let known = self.0.iter().find(|(file, _)| file == given);
+        let bytes = match known {
+            Some((_, bytes)) => Cow::Borrowed(bytes),
+            None => Cow::Owned(std::fs::read(given).map_err(failed)?),
+        };
+        if std::fs::read(copy).is_ok_and(|old| old == *bytes) {
+            return Ok(());
+        }
+        place::write_atomic(copy, &bytes).map_err(failed)
+    }
+}
+
+/// The recorded files that lie outside of gem-setup's own folder: an older gem-setup kept no copies.
+pub(super) fn elsewhere<'a>(state: &'a State, layout: &Layout) -> Vec<&'a Path> {
+    let files = state.catalog.iter().chain(&state.ca_cert).map(PathBuf::as_path);
+    files.filter(|file| !file.starts_with(layout.own())).collect()
+}
+
+/// Copies what is [`elsewhere`] into the home and records the copies in `state`. Only who holds the lock on the home may.
 ///
 /// # Errors
-/// When `given` cannot be read or `copy` cannot be written.
-pub(super) fn keep(given: &Path, copy: &Path) -> Result<(), Failure> {
-    if given == copy || is_kept(given, copy) {
+/// When a file cannot be read or copied, or the state cannot be written.
+pub(super) fn adopt(state: &mut State, layout: &Layout) -> Result<(), Failure> {
+    if elsewhere(state, layout).is_empty() {
         return Ok(());
     }
-    let failed = |error: std::io::Error| {
-        let message = format!("cannot copy `{}` to `{}`: {error}", given.display(), copy.display());
-        Failure::new(Kind::Unexpected, message).with_hint(
-            "check that the file can be read, and that the directory is yours and has room, then run the command again",
-        )
-    };
-    let bytes = std::fs::read(given).map_err(failed)?;
-    place::write_atomic(copy, &bytes).map_err(failed)
+    let own = layout.own();
+    for (file, copy) in [
+        (&mut state.catalog, layout.catalog_file()),
+        (&mut state.ca_cert, layout.ca_cert_file()),
+    ] {
+        if let Some(given) = file.as_deref().filter(|given| !given.starts_with(&own)) {
+            GivenFiles::default().keep(given, &copy)?;
+            *file = Some(copy);
+        }
+    }
+    Ok(state.write(&layout.state_file())?)
+}
+
+/// Copies the recorded files that lie outside of the home into it, as `install` does.
+///
+/// # Errors
+/// When another gem-setup is at work on the home, or a file cannot be read or written.
+pub async fn adopt_recorded(layout: &Layout) -> Result<(), Failure> {
+    let path = layout.state_file();
+    let recorded = State::read(&path)?;
+    if recorded.is_none_or(|state| elsewhere(&state, layout).is_empty()) {
+        return Ok(());
+    }
+    let _lock = Lock::acquire(&layout.lock_file(), Duration::ZERO).await?;
+    if let Some(mut state) = State::read(&path)? {
+        adopt(&mut state, layout)?;
+    }
+    Ok(())
 }

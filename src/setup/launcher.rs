@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gem_platform::Os;
-use gem_platform::file::{Readers, is_executable, make_executable, replace, write_atomic};
+use gem_platform::file::{Readers, is_executable, make_program, replace, write_atomic};
 
 use super::check::{Check, Fix};
 use super::{Setup, shown};
@@ -25,6 +25,18 @@ const HEAD: &[u8] = b"#!/bin/sh
 # Starts gem-setup for Gemini CLI. Written by `gem-setup install`, which also restores it.
 program=";
 const TAIL: &str = r#"
+# The home is where this script is, so that it can be moved.
+self=$0
+if [ -h "$self" ]; then
+    self=$(readlink -f "$self")
+fi
+case $self in
+    */*) folder=${self%/*} ;;
+    *) folder=. ;;
+esac
+home=$(CDPATH= cd -- "$folder/../.." && pwd && printf x) || exit 127
+# What was printed keeps a line feed at the end of the name.
+GEM_SETUP_HOME=${home%?x}
 export GEM_SETUP_HOME
 if [ -f "$program" ] && [ -x "$program" ]; then
     exec "$program" "$@"
@@ -65,7 +77,7 @@ enum Found {
 }
 
 impl Launcher {
-    /// The launcher that starts `program`, an absolute path, for the home of `layout`.
+    /// The launcher in the home of `layout` that starts `program`, an absolute path.
     #[must_use]
     pub fn new(layout: &Layout, os: Os, program: &Path) -> Self {
         Self {
@@ -73,7 +85,7 @@ impl Launcher {
             program: program.to_owned(),
             form: match os {
                 Os::Windows => Form::Copy,
-                Os::Linux | Os::Macos => Form::Script(script(program, layout.home())),
+                Os::Linux | Os::Macos => Form::Script(script(program)),
             },
         }
     }
@@ -113,7 +125,7 @@ impl Launcher {
             Form::Script(text) => write_atomic(&self.path, text, Readers::Usual)?,
             Form::Copy => self.copy()?,
         }
-        make_executable(&self.path)
+        make_program(&self.path)
     }
 
     /// Windows replaces no program that runs, but renames it.
@@ -155,6 +167,9 @@ impl Launcher {
         let path = shown(&self.path);
         match text.as_deref().and_then(started_by) {
             _ if text.as_deref() == Some(expected) => Found::Right,
+            Some(program) if program == self.program => {
+                Found::Wrong(format!("{path} has been changed: it is not what this gem-setup writes"))
+            }
             Some(other) if other.is_file() => Found::Other(format!(
                 "{path} starts {}, this gem-setup is {}",
                 shown(&other),
@@ -229,15 +244,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn script(program: &Path, home: &Path) -> Vec<u8> {
-    [
-        HEAD,
-        &quoted(program.as_os_str()),
-        b"\nGEM_SETUP_HOME=",
-        &quoted(home.as_os_str()),
-        TAIL.as_bytes(),
-    ]
-    .concat()
+fn script(program: &Path) -> Vec<u8> {
+    [HEAD, &quoted(program.as_os_str()), TAIL.as_bytes()].concat()
 }
 
 /// `text` as one word of a shell, whatever is in it.
@@ -279,7 +287,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let executable = home.path().join("program.exe");
         fs::write(&executable, program).unwrap();
-        make_executable(&executable).unwrap();
+        make_program(&executable).unwrap();
         let layout = Layout::new(home.path(), home.path());
         let launcher = Launcher::new(&layout, Os::Windows, &executable);
         (home, executable, launcher)
@@ -328,9 +336,8 @@ mod tests {
 
     #[test]
     fn a_script_names_the_program_it_starts() {
-        let home = Path::new("/home/o'neil");
         for program in ["/usr/bin/gem-setup", "/it's/'quoted'/\n gem-setup", "/'"] {
-            let text = script(Path::new(program), home);
+            let text = script(Path::new(program));
             assert_eq!(started_by(&text).as_deref(), Some(Path::new(program)));
         }
         for other in [b"".as_slice(), b"#!/bin/sh\nexec lit\n", HEAD, b"\x7fELF"] {

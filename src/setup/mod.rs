@@ -31,7 +31,8 @@ pub use bundle::{Bundle, BundleRequest, BundledFile, create_bundle};
 pub use check::{Check, Command, Fix, Status};
 pub use client::next_steps;
 pub use converge::{Observer, Outcome, install, plan, pull};
-pub use doctor::{Examination, Extras, examine};
+pub use doctor::{Examination, Extras, RECORDS, examine};
+pub use kept::{GivenFiles, adopt_recorded};
 pub use launcher::Launcher;
 pub use repair::repair;
 pub use smoke::{Probe, Smoke, smoke};
@@ -146,6 +147,8 @@ pub struct Setup<'a> {
     pub catalog: Catalog,
     /// What was asked for.
     pub choices: Choices,
+    /// The files that the choices name.
+    pub given: GivenFiles,
     /// What was recorded before; what is recorded afterwards.
     pub state: State,
     /// Gets files.
@@ -386,7 +389,7 @@ impl Setup<'_> {
     /// When a copy or the state cannot be written.
     pub fn record(&mut self) -> Result<(), Failure> {
         for (given, copy) in self.given_files() {
-            kept::keep(&given, &copy)?;
+            self.given.keep(&given, &copy)?;
         }
         self.state = self.chosen();
         Ok(self.state.write(&self.layout.state_file())?)

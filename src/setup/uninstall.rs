@@ -30,7 +30,7 @@ pub struct Uninstalled {
 /// pulled, the state and the logs. `lock`, if there was anything to lock, is let go of before its own directory is deleted.
 ///
 /// # Errors
-/// When the server cannot be stopped, a process that is not ours is in the way, or a file cannot be changed or deleted.
+/// When the server cannot be stopped, or a file cannot be changed or deleted.
 pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Result<Uninstalled, Failure> {
     let state = State::read(&layout.state_file())?;
     // Nothing is deleted under a server, and none starts while files go.
@@ -60,15 +60,20 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
     } else {
         keep_models(layout, &pulled)?;
     }
+    if purge {
+        doomed.extend(own_files(layout)?);
+    }
     for path in doomed {
         if delete(&path)? {
             outcome.deleted.push(path);
         }
     }
-    // Windows deletes no directory in which a file is open.
+    // Windows deletes no file that is open. What another gem-setup writes from here on stays.
     drop((lock, vacancy));
-    if purge && delete(&layout.own())? {
-        outcome.deleted.push(layout.own());
+    if purge {
+        for path in [layout.lock_file(), layout.server_lock_file()] {
+            delete(&path)?;
+        }
     }
     for folder in [layout.lit_bin(), layout.tmp(), layout.own(), layout.gemini()] {
         // Only what is empty goes: the rest is Gemini CLI's or the person's.
@@ -103,6 +108,26 @@ fn keep_models(layout: &Layout, models: &[LocalModelName]) -> Result<(), Failure
         Failure::new(Kind::Unexpected, format!("cannot write `{}`: {error}", path.display()))
             .with_hint("check that the disk has room and that the directory is yours, then run the command again")
     })
+}
+
+/// What gem-setup keeps for itself, all but the locks that are held.
+fn own_files(layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
+    let own = layout.own();
+    let failed = |error: io::Error| {
+        Failure::new(
+            Kind::Unexpected,
+            format!("cannot look into `{}`: {error}", own.display()),
+        )
+        .with_hint("check that it is yours, then run the command again")
+    };
+    let entries = match std::fs::read_dir(&own) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let paths: Result<Vec<PathBuf>, io::Error> = entries.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths.map_err(failed)?;
+    paths.retain(|path| *path != layout.lock_file() && *path != layout.server_lock_file());
+    Ok(paths)
 }
 
 /// The log, its rotated predecessors and the decisions.

@@ -3,7 +3,7 @@
 use super::check::Check;
 use super::doctor::{Extras, examine};
 use super::step::StepId;
-use super::{Choices, Setup};
+use super::{Choices, Setup, steps};
 use crate::error::{Failure, Kind};
 
 /// Whether routing works once `install` has done its part.
@@ -36,7 +36,7 @@ pub async fn verdict(setup: &mut Setup<'_>) -> Verdict {
         is_untried: !setup.choices.with_smoke && !is_tried,
     };
     for check in examination.checks.into_iter().filter(Check::has_failed) {
-        match check.step.and_then(|step| left_out_by(&setup.choices, step)) {
+        match left_out_by(&setup.choices, &check) {
             Some(option) => verdict.left_out.push((check, option)),
             None => verdict.faults.push(check),
         }
@@ -61,12 +61,12 @@ impl Verdict {
     }
 }
 
-/// The option that keeps `install` from applying `step`.
-fn left_out_by(choices: &Choices, step: StepId) -> Option<&'static str> {
-    match step {
+/// The option that keeps `install` from resolving `check`. It starts no server on a port that another program has.
+fn left_out_by(choices: &Choices, check: &Check) -> Option<&'static str> {
+    match check.step? {
         StepId::Terms | StepId::Model if !choices.with_model => Some("--no-model"),
         StepId::Settings if !choices.with_settings => Some("--no-settings"),
-        StepId::Server if !choices.with_server => Some("--no-start"),
+        StepId::Server if !choices.with_server && check.id != steps::PORT => Some("--no-start"),
         _ => None,
     }
 }

@@ -170,7 +170,7 @@ impl Claim {
         let lock = lock_or_explain(layout, server)?;
         let server_file = layout.server_file();
         let ours = std::process::id();
-        match observe_pid_file(layout).map_err(failed(&layout.pid_file()))? {
+        match observe_pid_file(layout, false).map_err(failed(&layout.pid_file()))? {
             Running::Bare { pid, port } if pid != ours => {
                 return Err(Error::Bare {
                     home: layout.home().to_owned(),

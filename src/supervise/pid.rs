@@ -80,38 +80,37 @@ impl PidFile {
         }
     }
 
-    /// Whether `process`, which has this file's pid, is the server that the file means.
+    /// Whether `process`, which has this file's pid, is the server that the file means. `is_locked` says whether a server
+    /// holds the home's lock.
     ///
-    /// A start time decides. Without one the command line must look as Gemini CLI wants it: the word `serve`, the port and
-    /// the program.
+    /// A pid file alone proves nothing: anybody can write one, and ids are given out again. The command line must look as
+    /// Gemini CLI wants it (FACTS section 3): the word `serve`, the port and the program. A start time comes from a server of
+    /// gem-setup, which holds the lock for as long as it runs: without the lock, such a file is stale.
     #[must_use]
-    pub fn owner(&self, process: &Identity) -> Owner {
-        if let Some(start_time) = self.start_time {
-            return if start_time == process.start_time {
-                Owner::Ours
-            } else {
-                Owner::Stale
-            };
+    pub fn owner(&self, process: &Identity, is_locked: bool) -> Owner {
+        match self.start_time {
+            Some(start_time) if !is_locked || start_time != process.start_time => Owner::Stale,
+            _ if self.is_command_line(&process.command) => Owner::Ours,
+            _ => Owner::Foreign,
         }
+    }
+
+    /// Whether `line` starts the server that the file names.
+    fn is_command_line(&self, line: &[String]) -> bool {
         let (Some(binary), Some(port)) = (&self.binary_path, self.port) else {
-            return Owner::Foreign;
+            return false;
         };
-        let line = &process.command;
         let serves = line.iter().any(|arg| arg == "serve");
-        let port_matches = line.contains(&format!("--port={port}"))
+        let has_port = line.contains(&format!("--port={port}"))
             || line
                 .windows(2)
                 .any(|pair| pair[0] == "--port" && pair[1] == port.to_string());
         // A script is run as an argument of its interpreter, so the program may be second.
-        let binary_matches = line.iter().take(3).any(|arg| {
+        let has_binary = line.iter().take(3).any(|arg| {
             let arg = Path::new(arg);
             arg == binary || (binary.file_name().is_some() && arg.file_name() == binary.file_name())
         });
-        if serves && port_matches && binary_matches {
-            Owner::Ours
-        } else {
-            Owner::Foreign
-        }
+        serves && has_port && has_binary
     }
 }
 
@@ -171,12 +170,15 @@ mod tests {
     }
 
     #[test]
-    fn the_start_time_decides_where_there_is_one() {
-        let mut file = PidFile::parse("7").unwrap();
+    fn a_start_time_counts_only_under_the_lock() {
+        let mut file = PidFile::parse(r#"{"pid":7,"binaryPath":"gem-setup","port":9379}"#).unwrap();
         file.start_time = Some(1000);
-        assert_eq!(file.owner(&process(&["anything"])), Owner::Ours);
+        let server = process(&["gem-setup", "serve", "--port=9379"]);
+        assert_eq!(file.owner(&server, true), Owner::Ours);
+        assert_eq!(file.owner(&server, false), Owner::Stale);
+        assert_eq!(file.owner(&process(&["sleep", "60"]), true), Owner::Foreign);
         file.start_time = Some(999);
-        assert_eq!(file.owner(&process(&["gem-setup", "serve"])), Owner::Stale);
+        assert_eq!(file.owner(&server, true), Owner::Stale);
     }
 
     #[test]
@@ -188,7 +190,7 @@ mod tests {
             &["/bin/sh", "/opt/lit", "serve", "--port=9379"],
             &["/opt/lit", "serve", "--port", "9379"],
         ] {
-            assert_eq!(file.owner(&process(ours)), Owner::Ours, "{ours:?}");
+            assert_eq!(file.owner(&process(ours), false), Owner::Ours, "{ours:?}");
         }
         for foreign in [
             ["sleep", "60"].as_slice(),
@@ -196,12 +198,12 @@ mod tests {
             &["/opt/lit", "list", "--port=9379"],
             &["/opt/other", "serve", "--port=9379"],
         ] {
-            assert_eq!(file.owner(&process(foreign)), Owner::Foreign, "{foreign:?}");
+            assert_eq!(file.owner(&process(foreign), false), Owner::Foreign, "{foreign:?}");
         }
         assert_eq!(
             PidFile::parse("7")
                 .unwrap()
-                .owner(&process(&["lit", "serve", "--port=9379"])),
+                .owner(&process(&["lit", "serve", "--port=9379"]), false),
             Owner::Foreign
         );
     }

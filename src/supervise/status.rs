@@ -170,7 +170,7 @@ pub fn observe(layout: &Layout) -> io::Result<Running> {
         let is_held = ServerLock::is_held(&layout.server_lock_file())
             .unwrap_or_else(|_| record.as_ref().is_some_and(ServerRecord::is_here));
         if !is_held {
-            return observe_pid_file(layout);
+            return observe_pid_file(layout, false);
         }
         match record {
             // Whether a process elsewhere still runs cannot be seen; the lock says that it does.
@@ -179,7 +179,7 @@ pub fn observe(layout: &Layout) -> io::Result<Running> {
             }
             _ if Instant::now() < deadline => sleep(POLL),
             _ => {
-                return Ok(match observe_pid_file(layout)? {
+                return Ok(match observe_pid_file(layout, true)? {
                     bare @ Running::Bare { .. } => bare,
                     _ => Running::Unnamed,
                 });
@@ -188,15 +188,15 @@ pub fn observe(layout: &Layout) -> io::Result<Running> {
     }
 }
 
-/// Looks for a server by the pid file alone.
-pub(super) fn observe_pid_file(layout: &Layout) -> io::Result<Running> {
+/// Looks for a server by the pid file alone; `is_locked` says whether a server holds the home's lock.
+pub(super) fn observe_pid_file(layout: &Layout, is_locked: bool) -> io::Result<Running> {
     let Some(file) = PidFile::read(&layout.pid_file())? else {
         return Ok(Running::No);
     };
     let Some(process) = identity(file.pid) else {
         return Ok(Running::No);
     };
-    Ok(match (file.owner(&process), file.port) {
+    Ok(match (file.owner(&process, is_locked), file.port) {
         (Owner::Ours, Some(port)) => Running::Bare { pid: file.pid, port },
         (Owner::Ours | Owner::Stale, _) => Running::No,
         (Owner::Foreign, _) => Running::Foreign(process),

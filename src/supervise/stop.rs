@@ -35,14 +35,6 @@ pub enum Stopped {
 /// Why the server was not stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The pid file names a process that is not known to be a server; it was not touched.
-    #[error("cannot stop the server: `{}` names pid {}, which is `{}`", pid_file.display(), process.pid, process.command.join(" "))]
-    Foreign {
-        /// The pid file.
-        pid_file: PathBuf,
-        /// The process.
-        process: Identity,
-    },
     /// The server may not be signalled.
     #[error("cannot stop the server (pid {pid})")]
     Signal {
@@ -100,11 +92,7 @@ pub enum Error {
 impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Foreign { .. }
-            | Self::Signal { .. }
-            | Self::OutOfReach { .. }
-            | Self::Unnamed { .. }
-            | Self::Restarted => Kind::Conflict,
+            Self::Signal { .. } | Self::OutOfReach { .. } | Self::Unnamed { .. } | Self::Restarted => Kind::Conflict,
             Self::Immortal { .. } | Self::Deaf { .. } => Kind::Runtime,
             Self::Files { .. } => Kind::Unexpected,
         }
@@ -112,10 +100,6 @@ impl Explain for Error {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Foreign { pid_file, .. } => format!(
-                "that process is not gem-setup's; if the server is long gone, delete `{}`",
-                pid_file.display()
-            ),
             Self::Signal { .. } => "stop it as the user who started it".to_owned(),
             Self::OutOfReach { .. } => {
                 "run `gem-setup stop` where the server was started: outside this container, or on that machine".to_owned()
@@ -149,16 +133,11 @@ pub struct Vacancy {
 /// files are removed unless another server has taken the home.
 ///
 /// # Errors
-/// When the process is not ours, is out of reach, may not be signalled or does not end.
+/// When the server is out of reach, may not be signalled or does not end.
 pub async fn stop(layout: &Layout, grace: Duration) -> Result<Stopped, Error> {
     let stopped = match observe(layout).map_err(|error| files_failed(layout, error))? {
-        Running::No => Stopped::NotRunning,
-        Running::Foreign(process) => {
-            return Err(Error::Foreign {
-                pid_file: layout.pid_file(),
-                process,
-            });
-        }
+        // What a pid file names by mistake is left alone.
+        Running::No | Running::Foreign(_) => Stopped::NotRunning,
         Running::Unnamed => return Err(unnamed(layout)),
         Running::Bare { pid, .. } => match identity(pid) {
             Some(process) => end(&process, grace).await?,
@@ -298,8 +277,8 @@ fn clear(layout: &Layout) -> io::Result<()> {
     let previous = ServerRecord::read(&layout.server_file())?;
     previous.as_ref().and_then(end_leftover);
     files::remove(&layout.server_file())?;
-    match observe_pid_file(layout)? {
-        Running::No => files::remove(&layout.pid_file()),
+    match observe_pid_file(layout, false)? {
+        Running::No | Running::Foreign(_) => files::remove(&layout.pid_file()),
         _ => Ok(()),
     }
 }

@@ -271,6 +271,19 @@ fn what_is_left_out_is_left_out() {
 }
 
 #[test]
+fn an_acceptance_without_a_model_is_recorded() {
+    let home = Home::new();
+    let run = home.install(&["--no-model", "--no-start"]).ok();
+    assert_eq!(
+        (run.step("terms"), run.step("model")),
+        ("changed".into(), "skipped".into())
+    );
+    assert!(home.layout().terms_file().exists());
+    // What was accepted once is not asked again.
+    home.install_unaccepted(&["--no-start"]).ok();
+}
+
+#[test]
 fn without_a_start_there_is_no_server_and_no_smoke_test() {
     let home = Home::new();
     let run = home.install(&["--no-start"]).ok();

@@ -7,7 +7,7 @@ use gem_setup_support::mirror::sha256_hex;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::harness::{Home, assert_says, executable};
+use super::harness::{Home, MODEL, assert_says, executable};
 
 /// A bundle of all that `lit` needs, its model included.
 fn bundle() -> (Home, PathBuf) {
@@ -140,6 +140,33 @@ fn a_state_that_names_a_catalog_elsewhere_is_read() {
     assert_eq!(state(&home)["catalog"], "catalog.toml");
     fs::remove_file(home.catalog()).unwrap();
     home.gem(&["list"]).ok();
+}
+
+#[test]
+fn a_catalog_elsewhere_is_copied_by_the_next_command_with_the_lock() {
+    for command in [
+        ["start"].as_slice(),
+        &["restart"],
+        &["doctor", "--fix"],
+        &["pull", MODEL],
+    ] {
+        let home = Home::serving();
+        let mut old = state(&home);
+        old["catalog"] = json!(home.catalog());
+        fs::write(home.layout().state_file(), old.to_string()).unwrap();
+        fs::remove_file(home.layout().catalog_file()).unwrap();
+        let check = home.doctor().check("setup.records");
+        assert_eq!(check["status"], "warn", "{check}");
+        assert_says(
+            check["detail"].as_str().unwrap(),
+            &[home.catalog().to_str().unwrap(), "outside"],
+        );
+        home.gem(command).ok();
+        assert_eq!(state(&home)["catalog"], "catalog.toml", "{command:?}");
+        fs::remove_file(home.catalog()).unwrap();
+        home.gem(&["list"]).ok();
+        assert_eq!(home.doctor().status, 0);
+    }
 }
 
 #[test]

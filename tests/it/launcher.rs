@@ -72,6 +72,37 @@ fn the_launcher_serves_its_own_home() {
 }
 
 #[test]
+fn a_moved_launcher_serves_the_home_it_is_in() {
+    let home = Home::new();
+    installed_by(PROGRAM, &home).ok();
+    let launcher = home.launcher();
+    let launcher = launcher.strip_prefix(home.path()).unwrap();
+    for name in ["moved", "it's $moved", "-moved", "moved\n"] {
+        let moved = home.beside(name);
+        fs::rename(home.path(), &moved).unwrap();
+        // The old home is there again, and empty.
+        fs::create_dir(home.path()).unwrap();
+        let link = home.beside("link");
+        symlink(moved.join(launcher), &link).unwrap();
+        let folder = moved.join(launcher.parent().unwrap());
+        let status = |program: &Path| {
+            let status = home.program(program).args(["status", "--json"]).within(&folder);
+            status.env("PATH", "/usr/bin:/bin").run()
+        };
+        let runs = [&moved.join(launcher), &link, Path::new("./gem-setup")].map(status);
+        let left = fs::read_dir(home.path()).unwrap().count();
+        fs::remove_file(&link).unwrap();
+        fs::remove_dir_all(home.path()).unwrap();
+        fs::rename(&moved, home.path()).unwrap();
+        for run in runs {
+            assert_eq!(run.status, 0, "{name:?}: {run:#?}");
+            assert_eq!(run.json()["port"], home.port, "{name:?}");
+        }
+        assert_eq!(left, 0, "{name:?}");
+    }
+}
+
+#[test]
 fn a_server_started_by_the_launcher_is_recognised() {
     let home = Home::new();
     installed_by(PROGRAM, &home).ok();
@@ -99,13 +130,17 @@ fn a_lost_launcher_is_named_and_restored() {
     let precious = home.beside("precious");
     fs::write(&precious, "precious").unwrap();
     let overwrite = |text: &str| fs::write(&launcher, text).unwrap();
-    let damages: [(&str, &dyn Fn()); 6] = [
+    let mode = |mode: u32| fs::set_permissions(&launcher, fs::Permissions::from_mode(mode)).unwrap();
+    let damages: [(&str, &dyn Fn()); 8] = [
         ("missing", &|| fs::remove_file(&launcher).unwrap()),
         ("overwritten", &|| overwrite("#!/bin/sh\nexit 0\n")),
         ("overwritten", &|| overwrite(&"lit".repeat(100_000))),
         ("overwritten", &|| overwrite("")),
-        ("may not be run", &|| {
-            fs::set_permissions(&launcher, fs::Permissions::from_mode(0o644)).unwrap();
+        ("may not be run", &|| mode(0o644)),
+        ("may not be run", &|| mode(0o000)),
+        ("has been changed", &|| {
+            let text = fs::read_to_string(&launcher).unwrap();
+            overwrite(&text.replace("exec \"$program\"", "exec echo"));
         }),
         ("not a regular file", &|| {
             fs::remove_file(&launcher).unwrap();

@@ -153,6 +153,32 @@ fn a_server_killed_while_it_ends_leaves_nothing_in_the_way() {
 }
 
 #[test]
+fn an_installation_during_an_uninstallation_is_whole() {
+    for uninstall in [["uninstall"].as_slice(), &["uninstall", "--purge"]] {
+        let home = builtin();
+        fs::remove_file(home.catalog()).unwrap();
+        let upstream = Held::start();
+        home.gem(&["start", "--upstream", &upstream.url]).ok();
+        let _reply = hold_reply(&home);
+        let uninstall = home.gem(uninstall).spawn();
+        wait_until("the server is asked to end", || status(&home)["note"].is_string());
+        // It goes by the recorded catalog, which is deleted while it waits.
+        let install = home.gem(&["install", "--no-start"]).spawn();
+        thread::sleep(Duration::from_millis(700));
+        drop(upstream);
+        let (uninstall, install) = (finish(uninstall), finish(install));
+        assert_eq!(
+            (uninstall.status, install.status),
+            (0, 0),
+            "{uninstall:#?} {install:#?}"
+        );
+        home.gem(&["list"]).ok();
+        assert_eq!(status(&home)["port"], home.port);
+        home.gem(&["install", "--no-start"]).ok();
+    }
+}
+
+#[test]
 fn two_starts_at_once_are_one_server() {
     let home = builtin();
     let starts = [home.gem(&["start"]).spawn(), home.gem(&["start"]).spawn()];
@@ -309,6 +335,73 @@ fn a_server_whose_lock_file_was_deleted_ends() {
     }
     home.install(&["--runtime", "builtin", "--no-settings"]).ok();
     assert_eq!(status(&home)["ready"], true);
+}
+
+/// A program that is no server.
+#[cfg(unix)]
+struct Stranger(std::process::Child);
+
+#[cfg(unix)]
+impl Stranger {
+    fn start() -> Self {
+        Self(std::process::Command::new("sleep").arg("300").spawn().unwrap())
+    }
+
+    fn identity(&self) -> Identity {
+        identity(self.0.id()).unwrap()
+    }
+
+    /// Whether it runs: one that was killed stays visible until it is asked for its status.
+    fn runs(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_start_time_in_the_pid_file_proves_nothing() {
+    let home = builtin();
+    let mut stranger = Stranger::start();
+    let process = stranger.identity();
+    let file = json!({
+        "pid": process.pid, "port": home.port, "binaryPath": "/x/gem-setup", "startTime": process.start_time
+    });
+    for args in [["stop"].as_slice(), &["restart"], &["stop"], &["uninstall", "--purge"]] {
+        home.write(&home.layout().pid_file(), &file.to_string());
+        home.gem(args).ok();
+        assert!(stranger.runs(), "{args:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pid_file_that_names_a_stranger_blocks_nothing() {
+    let home = builtin();
+    let mut stranger = Stranger::start();
+    let pid = stranger.0.id();
+    let files = [
+        json!(pid),
+        json!({"pid": pid}),
+        json!({"pid": pid, "port": home.port, "binaryPath": "/usr/bin/lit"}),
+    ];
+    for file in &files {
+        home.write(&home.layout().pid_file(), &file.to_string());
+        assert_eq!(status(&home)["running"], false);
+        assert_says(&home.gem(&["stop"]).ok().stdout, &["no server runs"]);
+        assert!(!home.layout().pid_file().exists(), "{file}");
+    }
+    home.write(&home.layout().pid_file(), &files[2].to_string());
+    home.gem(&["uninstall", "--purge"]).ok();
+    assert!(!home.layout().own().exists());
+    assert!(stranger.runs());
 }
 
 #[cfg(target_os = "linux")]

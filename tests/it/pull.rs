@@ -31,7 +31,7 @@ fn without_a_terminal_and_without_acceptance_nothing_is_downloaded_or_written() 
 #[test]
 fn pull_asks_for_acceptance_too() {
     let home = Home::new();
-    home.install(&["--no-start", "--no-model"]).ok();
+    home.install_unaccepted(&["--no-start", "--no-model"]).ok();
     let run = home.gem(&["pull", MODEL]).ends(3);
     assert_says(&run.stderr, &["--accept-terms", TERMS]);
     assert_eq!(home.invocations("pull"), 0);
@@ -141,7 +141,7 @@ mod at_a_terminal {
     #[test]
     fn pull_asks_as_well() {
         let home = Home::new();
-        home.install(&["--no-start", "--no-model"]).ok();
+        home.install_unaccepted(&["--no-start", "--no-model"]).ok();
         let run = on_a_terminal(home.gem(&["pull", MODEL]), QUESTION, "n");
         assert_eq!(run.status, 3, "{run:#?}");
         assert!(!home.layout().terms_file().exists());

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpListener;
 
 use serde_json::json;
 
@@ -197,6 +198,30 @@ fn what_options_left_out_is_said() {
             "(--no-model)",
             "(--no-smoke)",
         ],
+    );
+}
+
+#[test]
+fn a_taken_port_is_a_fault_without_a_start_too() {
+    let home = Home::new();
+    let _other = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
+    let port = home.port.to_string();
+    let words = [port.as_str(), "taken"];
+    for more in [
+        ["--no-start"].as_slice(),
+        &["--no-start", "--no-settings", "--no-model"],
+    ] {
+        let plan = home.install(more).arg("--dry-run").ends(9);
+        foresees(&plan, &words);
+        assert_eq!(plan.result()["error"]["exit"], 9);
+        let run = home.install(more).ends(9);
+        foresees(&run, &words);
+        assert_says(run.result()["error"]["hint"].as_str().unwrap(), &["install --port"]);
+        home.gem(&["uninstall"]).ok();
+    }
+    assert_says(
+        &for_people(&home, &["--no-start"]).ends(9).stdout,
+        &["FAIL server.port"],
     );
 }
 

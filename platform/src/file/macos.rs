@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::attribute;
 pub(super) use super::unix::{
-    is_executable, is_locked, is_use_conflict, keep_access, make_executable, make_private, path_from, sync_dir,
+    is_executable, is_locked, is_use_conflict, keep_access, make_executable, make_private, make_program, path_from,
+    sync_dir,
 };
 
 /// Set by the program that downloaded a file, read by Gatekeeper when the file is first run.

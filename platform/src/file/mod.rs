@@ -24,6 +24,15 @@ pub fn make_executable(path: &Path) -> io::Result<()> {
     os::make_executable(path)
 }
 
+/// Lets everybody read and run the file at `path`, and its owner write it, whatever its permissions were. Windows goes by the
+/// file's name and has nothing to set.
+///
+/// # Errors
+/// When the file is not there or is not ours to change.
+pub fn make_program(path: &Path) -> io::Result<()> {
+    os::make_program(path)
+}
+
 /// Makes a file that `options` create one that only its owner can read. On Windows the folder decides that, and those of a user's
 /// profile are the user's own.
 pub fn make_private(options: &mut OpenOptions) {

@@ -19,6 +19,10 @@ pub(super) fn make_executable(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(wanted))
 }
 
+pub(super) fn make_program(path: &Path) -> io::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(0o755))
+}
+
 pub(super) fn make_private(options: &mut OpenOptions) {
     options.mode(0o600);
 }

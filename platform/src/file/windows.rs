@@ -11,6 +11,10 @@ pub(super) fn make_executable(path: &Path) -> io::Result<()> {
     std::fs::metadata(path).map(|_| ())
 }
 
+pub(super) fn make_program(path: &Path) -> io::Result<()> {
+    make_executable(path)
+}
+
 pub(super) fn make_private(_options: &mut OpenOptions) {}
 
 pub(super) fn is_executable(path: &Path) -> io::Result<bool> {

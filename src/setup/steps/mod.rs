@@ -18,6 +18,9 @@ use super::Setup;
 use super::step::{Inspection, StepId};
 use crate::error::Failure;
 
+/// The check that fails where another program has the server's port.
+pub(super) const PORT: &str = server::PORT.0;
+
 /// Looks at step `id`; changes nothing.
 pub(super) async fn inspect(setup: &Setup<'_>, id: StepId) -> Inspection {
     match id {

@@ -18,7 +18,7 @@ use crate::supervise::{
 };
 
 const PROCESS: (&str, &str) = ("server.process", "server process");
-const PORT: (&str, &str) = ("server.port", "server port");
+pub(super) const PORT: (&str, &str) = ("server.port", "server port");
 const HEALTH: (&str, &str) = ("server.health", "server answers");
 /// gem-setup's hidden subcommand that waits for a detached server.
 pub const KEEPER: &str = "__keep";
@@ -44,7 +44,7 @@ pub(in crate::setup) fn wanted(setup: &Setup<'_>) -> ServerIdentity {
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     if !setup.choices.with_server {
-        return skipped("no server wanted (--no-start)");
+        return unwanted(setup).await;
     }
     if !setup.is_for_this_machine() {
         return Inspection::needed(plan(setup), Vec::new());
@@ -75,7 +75,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
         Ok(Running::No) => {
             let detail = match PidFile::read(&setup.layout.pid_file()) {
                 Ok(Some(file)) => format!(
-                    "no server runs; {} is stale: it names pid {}, which is gone",
+                    "no server runs; {} is stale: it names pid {}, which is no server of this home",
                     shown(&setup.layout.pid_file()),
                     file.pid
                 ),
@@ -100,6 +100,29 @@ fn skipped(reason: &str) -> Inspection {
     Inspection::not_needed(reason, checks.into())
 }
 
+/// No server is to be started now. One that is started later finds the port taken if another program has it.
+async fn unwanted(setup: &Setup<'_>) -> Inspection {
+    let inspection = skipped("no server wanted (--no-start)");
+    let port = setup.choices.port;
+    let is_idle =
+        setup.is_for_this_machine() && matches!(observe(&setup.layout), Ok(Running::No | Running::Foreign(_)));
+    if is_idle && is_taken(port).await {
+        let (_, check) = taken(port);
+        return inspection.leaving(vec![check]);
+    }
+    inspection
+}
+
+/// Another program has `port`: what there is to do, and the check that says so.
+fn taken(port: u16) -> (Fix, Check) {
+    let detail = format!("port {port} is taken by {}", holder_of(port));
+    let fix = match free_port_after(port) {
+        Some(free) => Fix::run_or(format!("install --port {free}"), "end that process"),
+        None => Fix::by_hand("end that process"),
+    };
+    (fix.clone(), Check::fail(PORT.0, PORT.1, detail, fix))
+}
+
 /// No server of ours: is the port free for one?
 async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
     let port = setup.choices.port;
@@ -121,19 +144,14 @@ async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
         ];
         return Inspection::needed(plan(setup), checks);
     }
-    let holder = holder_of(port);
-    let taken = format!("port {port} is taken by {holder}");
-    let fix = match free_port_after(port) {
-        Some(free) => Fix::run_or(format!("install --port {free}"), "end that process"),
-        None => Fix::by_hand("end that process"),
-    };
+    let (fix, check) = taken(port);
+    let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {}", check.detail));
+    let failure = failure.with_hint(advice::named(setup, fix).to_string());
     let checks = vec![
         Check::skip(PROCESS.0, PROCESS.1, "another program has the port"),
-        Check::fail(PORT.0, PORT.1, &taken, fix.clone()),
+        check,
         health,
     ];
-    let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {taken}"));
-    let failure = failure.with_hint(advice::named(setup, fix).to_string());
     Inspection::needed(plan(setup), checks).blocked_by(failure)
 }
 

@@ -46,7 +46,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
 pub(super) fn not_needed(setup: &Setup<'_>) -> Option<&'static str> {
     if setup.choices.runtime == RuntimeName::Builtin {
         Some("the builtin runtime needs no model")
-    } else if !setup.choices.with_model {
+    } else if !setup.choices.with_model && setup.choices.accepted.is_none() {
         Some("no model wanted (--no-model)")
     } else if needs_no_terms(
         setup.choices.runtime,
