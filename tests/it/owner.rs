@@ -330,7 +330,10 @@ fn a_server_whose_lock_file_was_deleted_ends() {
     fs::remove_dir_all(home.layout().gemini()).unwrap();
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while is_alive(&old) {
-        assert!(std::time::Instant::now() < deadline, "it holds its port and no command finds it");
+        assert!(
+            std::time::Instant::now() < deadline,
+            "it holds its port and no command finds it"
+        );
         thread::sleep(Duration::from_millis(20));
     }
     home.install(&["--runtime", "builtin", "--no-settings"]).ok();
