@@ -3,7 +3,7 @@
 //! - `server`, `workers`, `connection`: the accept loop, limits, shutdown
 //! - `service`, `guard`, `path`, `admin`: from a request to who answers it
 //! - `face::local`, `face::classifier`: prompts and classification requests for the local model, through `engine`
-//! - `face::upstream`: everything else, through `upstream`; [`UpstreamRouter`] may decide about its model
+//! - `face::upstream`: everything else, through `upstream`; a [`ChainRouter`] may decide about its model
 //! - `link`, `body`, `reply`: connections to servers, bodies, replies of the gateway's own
 
 mod admin;

@@ -12,7 +12,7 @@ pub const BUCKETS: usize = 1 << 18;
 /// Kinds of hashed features. Each kind has its own length, so that many of one kind do not drown another.
 pub const BLOCKS: usize = 5;
 
-/// What each block counts for, in the order of [`Block`].
+/// What each block counts for, in the order of `Block`.
 pub const SCALES: [f32; BLOCKS] = [1.0, 1.0, 0.5, 0.6, 1.0];
 
 /// The blocks.
