@@ -46,8 +46,13 @@ async fn a_reset_in_the_middle_is_continued_with_the_same_version() {
     let asked = scene.server.asked();
     assert_eq!(asked.len(), 3);
     assert!(asked[1..].iter().all(|a| a.header("if-range") == Some("\"version-1\"")));
-    assert_eq!(asked[2].header("range"), Some("bytes=1500000-"));
-    assert_eq!(scene.server.served(), LENGTH as u64);
+    // What was sent last before a reset may be lost with the connection.
+    let start = asked[2]
+        .header("range")
+        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
+    let start: u64 = start.unwrap().parse().unwrap();
+    assert!((500_000..=1_500_000).contains(&start), "{start}");
+    assert!(scene.server.served() >= LENGTH as u64);
 }
 
 #[tokio::test]
