@@ -75,10 +75,12 @@ fn chance() -> fastrand::Rng {
 
 fn install_runtime(home: &Home, server: &FaultServer) -> Gem {
     let mirror = server.url();
+    let port = home.port.to_string();
     home.gem(&[
         "install",
         "--json",
-        "--accept-terms",
+        "--port",
+        &port,
         "--no-model",
         "--no-settings",
         "--no-start",

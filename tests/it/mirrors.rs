@@ -12,9 +12,12 @@ fn the_login_in_a_mirrors_url_reaches_the_mirror_and_nobody_else() {
     let home = Home::new();
     let server = FaultServer::start(executable());
     let mirror = server.url().replace("://", &format!("://ann:{SECRET}@"));
+    let port = home.port.to_string();
     let install = |more: &[&str]| {
         home.gem(&[
             "install",
+            "--port",
+            &port,
             "--no-model",
             "--no-settings",
             "--no-start",

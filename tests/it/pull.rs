@@ -114,7 +114,8 @@ mod at_a_terminal {
     const QUESTION: &str = "Do you accept these terms?";
 
     fn install(home: &Home) -> Gem {
-        home.gem(&["install", "--no-start", "--mirror", &home.mirror.url(), "--catalog"])
+        home.gem(&["install", "--no-start", "--port", &home.port.to_string()])
+            .args(["--mirror", &home.mirror.url(), "--catalog"])
             .arg(home.catalog())
     }
 
