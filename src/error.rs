@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// What kind of failure ended a command; the number is the exit status (CONTRACT section 2).
+/// What kind of failure ended a command; the number is the exit status (docs/contract.md section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]

@@ -1,4 +1,4 @@
-//! Every path the tool touches, in one place (CONTRACT section 3).
+//! Every path the tool touches, in one place (docs/contract.md section 3).
 
 use std::path::{Path, PathBuf};
 
@@ -169,7 +169,7 @@ impl Layout {
         self.own().join("decisions.jsonl")
     }
 
-    /// Where the runtimes keep their models: under the user's home, whatever `--home` says (FACTS section 2).
+    /// Where the runtimes keep their models: under the user's home, whatever `--home` says (docs/facts.md section 2).
     #[must_use]
     pub fn models(&self) -> PathBuf {
         self.model_home.join(".litert-lm").join("models")

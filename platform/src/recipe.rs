@@ -22,7 +22,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// The recipe of `target` (FACTS section 2).
+    /// The recipe of `target` (docs/facts.md section 2).
     #[must_use]
     pub const fn of(target: Target) -> Self {
         match target.os {

@@ -1,4 +1,4 @@
-//! The catalog: which artifacts, companions and models there are, each pinned by its hash (CONTRACT section 3).
+//! The catalog: which artifacts, companions and models there are, each pinned by its hash (docs/contract.md section 3).
 
 mod sha256;
 

@@ -86,7 +86,7 @@ pub(crate) fn stop(session: &Session<'_>) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `status --json` prints (CONTRACT section 2).
+/// What `status --json` prints (docs/contract.md section 2).
 #[derive(Debug, Serialize)]
 struct Report {
     running: bool,
@@ -268,7 +268,7 @@ pub(crate) fn may_route(session: &Session<'_>) -> Result<bool, Failure> {
     })
 }
 
-/// A runtime that Gemini CLI started: it is asked as Gemini CLI asks it (FACTS section 3).
+/// A runtime that Gemini CLI started: it is asked as Gemini CLI asks it (docs/facts.md section 3).
 fn bare(session: &Session<'_>, state: &State, pid: u32, port: u16) -> Result<Report, Failure> {
     let is_ready = if may_be_asked(session, with_lit(state)) {
         let path = format!("/v1beta/models/{}:generateContent", state.model);

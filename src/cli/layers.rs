@@ -1,7 +1,7 @@
 //! Options from the environment and the configuration file, laid under the command line.
 //!
 //! A value found there becomes the option's default before clap parses, so flag > environment > file > default holds for every
-//! option without any command knowing of it (CONTRACT section 1).
+//! option without any command knowing of it (docs/contract.md section 1).
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -105,7 +105,7 @@ fn choices(session: &Session<'_>, args: &ServeArgs) -> Result<Choices, Failure> 
 }
 
 /// The command line of the same server in the background, with every option spelled out: Gemini CLI recognises it by the
-/// word `serve` and by `--port=N` (FACTS section 3).
+/// word `serve` and by `--port=N` (docs/facts.md section 3).
 pub(crate) fn command(session: &Session<'_>, args: &ServeArgs) -> Result<Program, Failure> {
     let server = identity(session, args)?;
     let mut line: Vec<OsString> = vec![
@@ -179,7 +179,7 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
     }
     let server = identity(session, &args)?;
     if !session.is_named_by_port(server.port) {
-        // Gemini CLI stops a server only if it finds the port on its command line (FACTS section 3).
+        // Gemini CLI stops a server only if it finds the port on its command line (docs/facts.md section 3).
         gem_platform::process::become_program(&command(session, &args)?)
             .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))?;
     }

@@ -48,7 +48,7 @@ use self::transfer::{Plan, Source, Transfer};
 use crate::catalog::Sha256;
 use crate::progress::Progress;
 
-/// What mirrors stand in for (CONTRACT section 3).
+/// What mirrors stand in for (docs/contract.md section 3).
 const MIRRORED_HOST: &str = "github.com";
 /// How much of a local file is read at once.
 const READ: usize = 256 * 1024;

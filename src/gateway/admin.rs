@@ -13,7 +13,7 @@ use crate::runtime::{EngineState, Instance};
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What `GET /status` says: the fields of `status --json` (CONTRACT section 2) and some of the gateway's own.
+/// What `GET /status` says: the fields of `status --json` (docs/contract.md section 2) and some of the gateway's own.
 #[derive(Debug, Serialize)]
 struct Status<'a> {
     running: bool,

@@ -149,7 +149,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The settings of CONTRACT section 4 for `local_model`, the engine's own name of it.
+    /// The settings of docs/contract.md section 4 for `local_model`, the engine's own name of it.
     #[must_use]
     pub fn new(port: u16, local_model: impl Into<String>, upstream: Upstream, decisions: impl Into<PathBuf>) -> Self {
         Self {

@@ -106,7 +106,7 @@ impl GenerateRequest {
     }
 
     /// What the request asks, if it is a classification request: in a prompt that holds history and request under headings
-    /// (FACTS section 3), or else in its turns.
+    /// (docs/facts.md section 3), or else in its turns.
     pub(super) fn question(&self) -> Question {
         let asked = self.contents.iter().rposition(|content| content.role == Role::User);
         let text = asked

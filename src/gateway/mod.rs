@@ -1,4 +1,4 @@
-//! One HTTP server on the public port, between clients and a fragile engine (CONTRACT section 4).
+//! One HTTP server on the public port, between clients and a fragile engine (docs/contract.md section 4).
 //!
 //! - `server`, `workers`, `connection`: the accept loop, limits, shutdown
 //! - `service`, `guard`, `path`, `admin`: from a request to who answers it

@@ -1,4 +1,4 @@
-//! What a path asks for (CONTRACT section 4).
+//! What a path asks for (docs/contract.md section 4).
 
 use std::borrow::Cow;
 

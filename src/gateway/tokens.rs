@@ -1,4 +1,5 @@
-//! Tokens of prompts and answers, for engines that do not count them and ignore the client's limit (FACTS section 5).
+//! Token counts of prompts and answers, for engines that neither count tokens nor respect the client's limit
+//! (docs/facts.md section 5).
 //!
 //! The engine's tokens are not known here. A token is taken for four ASCII or two other characters, which is rather more than
 //! models make of it: an answer the engine itself has kept short enough is not cut.

@@ -1,4 +1,5 @@
-//! Steps and progress as they happen: lines for people on standard error, JSON events on standard output (CONTRACT section 2).
+//! Steps and progress as they happen: lines for people on standard error, JSON events on standard output
+//! (docs/contract.md section 2).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Which models answer at the moment (FACTS section 4).
+//! Which models answer at the moment (docs/facts.md section 4).
 
 use std::collections::HashMap;
 use std::fmt;

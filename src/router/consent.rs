@@ -1,4 +1,4 @@
-//! Who says whether a request may go to another model than the one that was meant (FACTS section 4).
+//! Who says whether a request may go to another model than the one that was meant (docs/facts.md section 4).
 
 use std::collections::HashSet;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The log of decisions: one JSON line each in `decisions.jsonl` (CONTRACT section 4).
+//! The log of decisions: one JSON line each in `decisions.jsonl` (docs/contract.md section 4).
 //!
 //! Written by a thread of its own behind a bounded channel: a slow, full or broken disk costs lines, never a request's time.
 

@@ -1,4 +1,4 @@
-//! What a Google API error says of the model that answered it (FACTS section 4).
+//! What a Google API error says of the model that answered it (docs/facts.md section 4).
 
 use std::fmt;
 use std::time::Duration;

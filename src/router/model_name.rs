@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 const PREFIX: &str = "models/";
 
-/// The name of a model, an alias or a choice such as `auto`; `models/x` and `x` are one name (FACTS section 4).
+/// The name of a model, an alias or a choice such as `auto`; `models/x` and `x` are one name (docs/facts.md section 4).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ModelName(Arc<str>);

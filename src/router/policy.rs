@@ -1,4 +1,4 @@
-//! What happens when a model fails, and which models are asked after it (FACTS section 4).
+//! What happens when a model fails, and which models are asked after it (docs/facts.md section 4).
 
 use std::num::NonZeroU32;
 

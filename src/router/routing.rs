@@ -179,7 +179,7 @@ impl Serialize for Outcome {
     }
 }
 
-/// Which model a request goes to, and why. As JSON it is what `route --json` prints (CONTRACT section 2).
+/// Which model a request goes to, and why. As JSON it is what `route --json` prints (docs/contract.md section 2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoutingDecision {
     /// The model.

@@ -1,4 +1,5 @@
-//! A request's way along a chain of models, as a value: it says what is next and is told how that went (FACTS section 4).
+//! A request's way along a chain of models, as a value: it says what is next and is told how that went
+//! (docs/facts.md section 4).
 //!
 //! Whoever drives a [`Walk`] asks the models, waits, and asks people; nothing here knows of HTTP or of time passing.
 

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 /// Whether the engine has reason to be silent. Clones are handles to the same record.
 ///
-/// A single-threaded engine (FACTS section 5) answers no health probe while it generates, and goes on generating when its
-/// client has left. So each request comes with the patience that its answer deserves, and the engine counts as busy until
-/// it answers or the patience since its last sign of life is used up. New requests do not renew the patience.
+/// A single-threaded engine (docs/facts.md section 5) answers no health probe while it generates, and goes on
+/// generating when its client has left. So each request comes with the patience that its answer deserves, and the
+/// engine counts as busy until it answers or the patience since its last sign of life is used up. New requests do not
+/// renew the patience.
 #[derive(Clone, Debug, Default)]
 pub struct EngineActivity {
     inner: Arc<Mutex<Inner>>,

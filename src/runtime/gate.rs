@@ -1,7 +1,7 @@
-//! The gate before the engine: open while the model is there and its terms are on record (CONTRACT section 4).
+//! The gate before the engine: open while the model is there and its terms are on record (docs/contract.md section 4).
 //!
-//! An engine without its model downloads it at the first request (FACTS section 2), so every way to the engine passes here: the
-//! supervisor before it starts a child and before each probe, the gateway before each request.
+//! An engine without its model downloads it at the first request (docs/facts.md section 2), so every way to the engine
+//! passes here: the supervisor before it starts a child and before each probe, the gateway before each request.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! The `lit` executable (FACTS section 2).
+//! The `lit` executable (docs/facts.md section 2).
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use super::{CommandLine, Error, Runtime, RuntimeName, is_listed};
 use crate::catalog::Model;
 use crate::progress::Progress;
 
-/// As long as Gemini CLI waits for `list` (FACTS section 2).
+/// As long as Gemini CLI waits for `list` (docs/facts.md section 2).
 pub(super) const LIST_LIMIT: Duration = Duration::from_secs(10);
 const TOKEN_VARIABLE: &str = "HUGGING_FACE_HUB_TOKEN";
 

@@ -72,7 +72,7 @@ pub async fn post_authorized(port: u16, path: &str, authorization: &str, limit: 
 }
 
 /// Whether a program listens on loopback port `port`. Sends nothing: what listens may be a runtime that downloads its model at
-/// the first request (FACTS section 2).
+/// the first request (docs/facts.md section 2).
 pub async fn is_listening(port: u16) -> bool {
     connect(port).await.is_ok()
 }

@@ -40,9 +40,9 @@ use crate::progress::Progress;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RuntimeName {
-    /// Google's `lit` executable (FACTS section 2).
+    /// Google's `lit` executable (docs/facts.md section 2).
     Lit,
-    /// The `litert-lm` package from PyPI (FACTS section 5).
+    /// The `litert-lm` package from PyPI (docs/facts.md section 5).
     LitertLm,
     /// The classifier inside gem-setup.
     Builtin,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The one that Gemini CLI insists on (FACTS section 3).
+/// The one that Gemini CLI insists on (docs/facts.md section 3).
 const OF_GEMINI_CLI: &str = "gemma3-1b-gpu-custom";
 
 /// The name of a local model: one segment of a URL's path and of a file's, on every system.

@@ -119,7 +119,7 @@ pub(super) async fn pull_with(command: &Program, mut output: PullOutput<'_>) -> 
     output.progress.begin(STEP, &output.model.name, output.total());
     let mut ended = run(command, &mut output).await;
     if matches!(ended, Err(Error::Failed { .. })) && !output.asked {
-        // It may insist on a terminal to ask on (FACTS section 2: not known).
+        // It may insist on a terminal to ask on (docs/facts.md section 2: not known).
         ended = run_in_terminal(command, &mut output).await.or(ended);
     }
     output.progress.finish(STEP);

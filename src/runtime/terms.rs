@@ -1,4 +1,4 @@
-//! The record of accepted terms: nothing is pulled before it holds the model's (CONTRACT section 3).
+//! The record of accepted terms: nothing is pulled before it holds the model's (docs/contract.md section 3).
 
 use std::path::{Path, PathBuf};
 

@@ -54,7 +54,7 @@ impl Key {
         }
     }
 
-    /// Whether `scope` has a say: what is executed is the user's choice alone, never a repository's (FACTS section 3).
+    /// Whether `scope` counts: only the user's file chooses a program, never a repository's (docs/facts.md section 3).
     const fn is_heeded_in(self, scope: Scope) -> bool {
         !matches!(self, Self::BinaryPath) || matches!(scope, Scope::User)
     }
@@ -164,7 +164,7 @@ impl Settings {
             settings: self,
             malformed: &mut malformed,
         };
-        // The defaults of Gemini CLI 0.61 (FACTS section 3).
+        // The defaults of Gemini CLI 0.61 (docs/facts.md section 3).
         Router {
             enabled: merge.effective(Key::Enabled, false, "a boolean", Value::as_bool),
             auto_start_server: merge.effective(Key::AutoStartServer, true, "a boolean", Value::as_bool),

@@ -1,4 +1,4 @@
-//! The four files that settings come from, and where they are (FACTS section 3).
+//! The four files that settings come from, and where they are (docs/facts.md section 3).
 
 use std::fmt;
 use std::fs;

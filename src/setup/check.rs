@@ -20,7 +20,7 @@ pub enum Status {
     Fail,
 }
 
-/// The outcome of one check (CONTRACT section 2).
+/// The outcome of one check (docs/contract.md section 2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// `group.name`.

@@ -132,7 +132,7 @@ fn inspect_gpu(setup: &Setup<'_>) -> Check {
     Check::ok(GPU.0, GPU.1, names.join(", "))
 }
 
-/// Whether anything keeps Gemini CLI from using its router (FACTS section 4: precedence).
+/// Whether anything keeps Gemini CLI from using its router (docs/facts.md section 4: precedence).
 pub(super) fn inspect_override(setup: &Setup<'_>) -> Check {
     let settings = settings::load(&setup.places(), setup.environment);
     let fail = |detail: String, fix: &str| Check::fail(OVERRIDE.0, OVERRIDE.1, detail, Fix::by_hand(fix));

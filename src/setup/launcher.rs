@@ -1,9 +1,9 @@
 //! The launcher: what Gemini CLI starts as its `binaryPath`.
 //!
-//! Gemini CLI's own setup writes over that file, and deletes it when the download is not what it expects (FACTS section 3). So
-//! the file is one that can be lost. On Unix it is a script that starts the gem-setup which the user calls; a link would
-//! pass a write on to the executable. Windows runs no script without a shell: there it is a copy of the executable, and not a
-//! hard link, which would share its content.
+//! Gemini CLI's own setup writes over that file, and deletes it when the download is not what it expects (docs/facts.md
+//! section 3). So the file is one that can be lost. On Unix it is a script that starts the gem-setup which the user
+//! calls; a link would pass a write on to the executable. Windows runs no script without a shell: there it is a copy of
+//! the executable, and not a hard link, which would share its content.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};

@@ -1,4 +1,4 @@
-//! Converges a machine to "routing works": the steps, their inspection, their application (ARCHITECTURE).
+//! Converges a machine to "routing works": the steps, their inspection, their application (docs/architecture.md).
 
 mod advice;
 mod bundle;
@@ -61,7 +61,7 @@ pub const GUARD: &str = "__guard";
 #[derive(Clone, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is an option of its own (CONTRACT section 1)"
+    reason = "each is an option of its own (docs/contract.md section 1)"
 )]
 pub struct Choices {
     /// The runtime.

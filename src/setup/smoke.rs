@@ -26,7 +26,7 @@ const PROBES: [(&str, Tier); 2] = [
 /// A model that is being loaded from a cold disk may take long over its first answer.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What came of a smoke test (CONTRACT section 2).
+/// What came of a smoke test (docs/contract.md section 2).
 #[derive(Clone, Debug, Serialize)]
 pub struct Smoke {
     /// Whether every answer was usable.

@@ -158,7 +158,7 @@ impl Explain for Error {
 }
 
 impl Default for State {
-    /// The state of a machine on which nothing was chosen: the defaults of CONTRACT section 1.
+    /// The state of a machine on which nothing was chosen: the defaults of docs/contract.md section 1.
     fn default() -> Self {
         Self {
             format: FORMAT,

@@ -1,4 +1,4 @@
-//! The steps: one list, inspected by `doctor`, planned by `--dry-run`, applied by `install` (ARCHITECTURE).
+//! The steps: one list, inspected by `doctor`, planned by `--dry-run`, applied by `install` (docs/architecture.md).
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::check::{Check, Fix};
 use crate::error::Failure;
 
-/// The steps in their order (CONTRACT section 2).
+/// The steps in their order (docs/contract.md section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepId {

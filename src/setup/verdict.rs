@@ -86,7 +86,7 @@ pub(super) fn failure(summary: &str, faults: &[Check]) -> Option<Failure> {
     Some(failure.with_hint(fixes.join("; ")))
 }
 
-/// The kind of failure that a failed check is, and so its exit status (CONTRACT section 2).
+/// The kind of failure that a failed check is, and so its exit status (docs/contract.md section 2).
 fn kind_of(check: &Check) -> Kind {
     match check.id.split_once('.') {
         Some(("settings", _)) => Kind::Settings,

@@ -12,7 +12,7 @@ pub enum ChildOutput {
     /// Standard output and standard error.
     #[default]
     All,
-    /// Standard error alone: `litert-lm` prints every request and answer to its standard output (FACTS section 5).
+    /// Only standard error: `litert-lm` prints requests and answers to standard output (docs/facts.md section 5).
     ErrorsOnly,
 }
 

@@ -1,4 +1,4 @@
-//! The pid file, which Gemini CLI writes and reads too (FACTS section 3).
+//! The pid file, which Gemini CLI writes and reads too (docs/facts.md section 3).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -83,9 +83,9 @@ impl PidFile {
     /// Whether `process`, which has this file's pid, is the server that the file means. `is_locked` says whether a server
     /// holds the home's lock.
     ///
-    /// A pid file alone proves nothing: anybody can write one, and ids are given out again. The command line must look as
-    /// Gemini CLI wants it (FACTS section 3): the word `serve`, the port and the program. A start time comes from a server of
-    /// gem-setup, which holds the lock for as long as it runs: without the lock, such a file is stale.
+    /// A pid file alone proves nothing: any program can write one, and ids are reused. The command line must have the
+    /// form that Gemini CLI requires (docs/facts.md section 3): the word `serve`, the port and the program. Only
+    /// gem-setup's server writes a start time, and it holds the lock while it runs: without the lock the file is stale.
     #[must_use]
     pub fn owner(&self, process: &Identity, is_locked: bool) -> Owner {
         match self.start_time {

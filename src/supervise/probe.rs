@@ -1,7 +1,7 @@
 //! One small HTTP request to the engine, which copes with what engines send.
 //!
-//! `litert-lm` answers in HTTP/1.0, without a length, and breaks its status line in two on errors (FACTS section 5), so
-//! nothing but the status is read, and the answer's end is the connection's.
+//! `litert-lm` answers in HTTP/1.0, without a length, and breaks its status line in two on errors (docs/facts.md
+//! section 5), so nothing but the status is read, and the answer's end is the connection's.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ pub(super) struct ProbeRequest {
 }
 
 impl ProbeRequest {
-    /// Asks whether the engine answers at all: what Gemini CLI asks too, a request without a body (FACTS section 3).
+    /// Asks whether the engine answers at all: a request without a body, as Gemini CLI's (docs/facts.md section 3).
     ///
     /// `connect` is short, for on Windows a connection to a closed port is tried for two seconds.
     ///

@@ -28,7 +28,7 @@ impl Default for HealthLimits {
     fn default() -> Self {
         Self {
             start: Duration::from_secs(120),
-            // Gemini CLI's `lit` downloads a missing model of a gigabyte at its first request (FACTS section 2).
+            // `lit` downloads a missing model of a gigabyte at its first request (docs/facts.md section 2).
             warm_up: Duration::from_secs(600),
             interval: Duration::from_secs(5),
             answer: Duration::from_secs(3),

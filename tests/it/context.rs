@@ -15,7 +15,7 @@ const REQUESTS: [&str; 6] = [
     "plan the move of our session store to another database",
 ];
 
-/// A session context as Gemini CLI opens its conversations with (FACTS section 3), in our own words.
+/// A session context as Gemini CLI opens its conversations with (docs/facts.md section 3), in our own words.
 fn session_context(entries: usize) -> String {
     let tree: Vec<String> = (0..entries)
         .map(|number| {

@@ -217,7 +217,7 @@ fn the_pid_file_is_one_that_gemini_cli_recognises() {
     assert_eq!(file["binaryPath"], env!("CARGO_BIN_EXE_gem-setup"));
     let pid = u32::try_from(file["pid"].as_u64().unwrap()).unwrap();
     let command = identity(pid).unwrap().command.join(" ");
-    // What `gemini gemma stop` insists on (FACTS section 3).
+    // What `gemini gemma stop` insists on (docs/facts.md section 3).
     assert_says(
         &command,
         &[

@@ -1,5 +1,5 @@
 //! Nothing is downloaded before its terms are accepted: no request reaches an engine whose model is not there and accepted. The
-//! stand-in downloads at the first request, as `lit` does (FACTS section 2).
+//! stand-in downloads at the first request, as `lit` does (docs/facts.md section 2).
 
 use std::fs;
 use std::net::TcpStream;

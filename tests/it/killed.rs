@@ -12,7 +12,7 @@ use super::harness::{Home, MODEL};
 
 const REQUESTS: usize = 500;
 const CLIENTS: usize = 4;
-/// After so long Gemini CLI gives up a classification (FACTS section 3).
+/// After so long Gemini CLI gives up a classification (docs/facts.md section 3).
 const CLIENT_DEADLINE: Duration = Duration::from_secs(10);
 /// What each client waits between two requests, so that the run outlasts several kills.
 const PAUSE: Duration = Duration::from_millis(60);

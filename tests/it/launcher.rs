@@ -113,7 +113,7 @@ fn a_server_started_by_the_launcher_is_recognised() {
     let file: Value = serde_json::from_str(&read().unwrap()).unwrap();
     assert_eq!(file["pid"], child.id());
     let command = identity(child.id()).unwrap().command.join(" ");
-    // What Gemini CLI has written, and what gem-setup has: either must do (FACTS section 3).
+    // What Gemini CLI has written, and what gem-setup has: either must do (docs/facts.md section 3).
     for binary in [home.launcher(), file["binaryPath"].as_str().unwrap().into()] {
         let name = binary.file_name().unwrap().to_str().unwrap();
         assert_says(&command, &[" serve ", &port, name]);

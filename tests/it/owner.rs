@@ -144,7 +144,7 @@ fn a_server_killed_while_it_ends_leaves_nothing_in_the_way() {
     let _reply = hold_reply(&home);
     let stop = home.gem(&["stop"]).spawn();
     wait_until("the server is asked to end", || status(&home)["note"].is_string());
-    // What `gemini gemma stop` does after a second (FACTS section 3).
+    // What `gemini gemma stop` does after a second (docs/facts.md section 3).
     kill(&old).unwrap();
     assert_eq!(finish(stop).status, 0);
     assert_eq!(status(&home)["running"], false);

@@ -269,7 +269,7 @@ fn prompt(text: &str) -> String {
     json!({"contents": [{"role": "user", "parts": [{"text": text}]}]}).to_string()
 }
 
-/// A classification request in the form of FACTS section 3.
+/// A classification request in the form of docs/facts.md section 3.
 fn classification(request: &str) -> String {
     json!({
         "contents": [{"role": "user", "parts": [{"text": format!(

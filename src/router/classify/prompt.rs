@@ -47,7 +47,7 @@ Examples:
 const REMINDER: &str = r#"### Reminder
 Sort the current request by the rules above. Answer only with the JSON object: "reasoning", then "model_choice", which is "flash" or "pro"."#;
 
-/// A classification request, as Gemini CLI makes it too (FACTS section 3).
+/// A classification request, as Gemini CLI makes it too (docs/facts.md section 3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Prompt {
     message: String,

@@ -1,5 +1,5 @@
 //! A conversation inside one prompt: history and request under headings, as Gemini CLI's classification requests have them
-//! (FACTS section 3).
+//! (docs/facts.md section 3).
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -1,5 +1,5 @@
 //! The conversation inside a Gemini API request: read leniently, without what the client added, reduced to what a classifier
-//! looks at (FACTS sections 3 and 4).
+//! looks at (docs/facts.md sections 3 and 4).
 
 mod flattened;
 mod reader;

@@ -1,6 +1,7 @@
 //! Makes what clients send valid JSON text.
 //!
-//! JavaScript cuts strings at UTF-16 units, so half of a surrogate pair can stand in the JSON of any request (FACTS section 3).
+//! JavaScript cuts strings at UTF-16 units, so any request's JSON may contain half of a surrogate pair
+//! (docs/facts.md section 3).
 //! Parsers and engines refuse such a text as a whole.
 
 use std::borrow::Cow;

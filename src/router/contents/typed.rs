@@ -1,6 +1,6 @@
 //! Tells what a person typed from what the client added: session and editor context, notes of hooks, contents of named files.
 //!
-//! Additions are recognised by their shape, so that a client may word them as it likes (FACTS section 3 has Gemini CLI's):
+//! Additions are recognised by their shape, not by their wording (docs/facts.md section 3 has Gemini CLI's):
 //! blocks between tags that are named like a client's, an editor's state as fenced JSON, and file contents between rules. What
 //! people paste looks alike, so the fewer names count the closer a text is to the request.
 

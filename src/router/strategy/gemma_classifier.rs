@@ -35,7 +35,7 @@ impl Gemma {
             .await
             .map_err(|error| chain(&error))?;
         if answer.answered_by == AnsweredBy::Builtin {
-            // A gateway stands in for its model (CONTRACT section 4); the decision is not the model's then.
+            // A gateway stands in for its model (docs/contract.md section 4); the decision is not the model's then.
             return Err("the built-in classifier answered in its place".to_owned());
         }
         Ok(Finding::classified(answer.verdict, answer.answered_by))

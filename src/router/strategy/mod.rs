@@ -1,5 +1,5 @@
 //! The strategies of the router, in the order in which they are consulted; the first that decides ends the search, and where
-//! none does the powerful model is taken (FACTS section 4).
+//! none does the powerful model is taken (docs/facts.md section 4).
 
 mod approval_mode;
 mod builtin_classifier;

@@ -1,4 +1,5 @@
-//! The `litert-lm` package from PyPI (FACTS section 5): used where it is found, else installed into an environment of its own.
+//! The `litert-lm` package from PyPI (docs/facts.md section 5): used where it is found, else installed into its own
+//! environment.
 
 mod installer;
 mod process;
@@ -30,7 +31,7 @@ use crate::progress::Progress;
 
 /// What the package's executable is called, without the suffix of the platform.
 pub const PROGRAM: &str = "litert-lm";
-/// The variable from which it takes a Hugging Face token, and the one that `lit` knows (FACTS section 2).
+/// The variable from which it takes a Hugging Face token, and the one that `lit` knows (docs/facts.md section 2).
 const TOKEN_VARIABLES: [&str; 2] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
 /// The id under which a pull reports its progress.
 const STEP: &str = "model";

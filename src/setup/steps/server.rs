@@ -307,7 +307,7 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
         return Check::fail(HEALTH.0, HEALTH.1, format!("the runtime is not asked: {closed}"), fix);
     }
     let answer = if wanted.direct {
-        // Without a gateway the runtime is asked as Gemini CLI asks it (FACTS section 3).
+        // Without a gateway the runtime is asked as Gemini CLI asks it (docs/facts.md section 3).
         let path = format!("/v1beta/models/{}:generateContent", wanted.model);
         local::post(port, &path, None, PATIENCE).await
     } else {
@@ -366,7 +366,8 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     ))
 }
 
-/// gem-setup as Gemini CLI would start it, so that it recognises the server (FACTS section 3); the rest is in `state.json`.
+/// gem-setup as Gemini CLI would start it, so that it recognises the server (docs/facts.md section 3); the rest is in
+/// `state.json`.
 fn serve_command(setup: &Setup<'_>) -> Program {
     let mut args = vec![
         "serve".into(),

@@ -26,7 +26,7 @@ struct Ignored {
 impl Ignored {
     fn of(setup: &Setup<'_>, found: &settings::Settings) -> Option<Self> {
         let Choices { model, scope, .. } = &setup.choices;
-        // The only one that Gemini CLI asks (FACTS section 3).
+        // The only one that Gemini CLI asks (docs/facts.md section 3).
         let asked = LocalModelName::default();
         if *model != asked {
             return Some(Self {

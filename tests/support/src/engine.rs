@@ -1,6 +1,6 @@
 //! A stand-in for the engine within the test's own process: it says what the test tells it to, byte for byte.
 //!
-//! Like the real one (FACTS section 5) it serves one connection at a time and closes it after each answer.
+//! Like the real one (docs/facts.md section 5) it serves one connection at a time and closes it after each answer.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

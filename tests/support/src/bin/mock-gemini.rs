@@ -60,7 +60,7 @@ fn run(mut args: impl Iterator<Item = String>) -> io::Result<()> {
     Ok(())
 }
 
-/// `MODEL:STATUS`, or `MODEL:429-per-day` for a quota that is used up until tomorrow (FACTS section 4).
+/// `MODEL:STATUS`, or `MODEL:429-per-day` for a quota that is used up until tomorrow (docs/facts.md section 4).
 fn fault(text: &str) -> io::Result<Fault> {
     let wrong = || io::Error::other(format!("`{text}` is no MODEL:STATUS[-per-day]"));
     let (model, kind) = text.rsplit_once(':').ok_or_else(wrong)?;

@@ -1,4 +1,4 @@
-//! A stand-in for the `lit` runtime (FACTS section 2), for machines that cannot have the real one.
+//! A stand-in for the `lit` runtime (docs/facts.md section 2), for machines that cannot have the real one.
 //!
 //! `list`, `pull MODEL`, `serve --port=N --verbose` behave like `lit` as far as it is known. Models are files under
 //! `<home>/.litert-lm/models/MODEL/`. What goes wrong is switched on by environment variables:

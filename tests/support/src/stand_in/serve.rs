@@ -38,7 +38,7 @@ pub struct Behaviour {
     pub grow: Option<u64>,
     /// `ignore-sigterm`: SIGTERM does nothing.
     pub ignore_sigterm: bool,
-    /// `download`: any request downloads a model that is not there, as `lit` does (FACTS section 2).
+    /// `download`: any request downloads a model that is not there, as `lit` does (docs/facts.md section 2).
     pub download: bool,
     /// `close`: HTTP/1.0 manners: the connection closes after each answer.
     pub close: bool,
@@ -250,7 +250,7 @@ fn head(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-/// The rule of the tiny model (FACTS section 5): three words in the request mean `pro`.
+/// The rule of the tiny model (docs/facts.md section 5): three words in the request mean `pro`.
 fn choose(prompt: &str) -> &'static str {
     let request = prompt.split("#### Current Request:").last().unwrap_or_default();
     let request = request.split("### Reminder").next().unwrap_or_default().to_lowercase();
