@@ -5,7 +5,8 @@
 //! - `cli`: clap structs, one small file per command
 //! - `report`: how things are said: human, JSON, bars, questions
 //! - [`setup`], [`supervise`], [`gateway`], [`router`], [`settings`]: what the product does
-//! - [`runtime`], [`fetch`], [`catalog`], [`place`], `rotation`, [`layout`]: what it is done with
+//! - [`runtime`], [`fetch`], [`catalog`]: what it is done with
+//! - [`net`], [`lock`], [`place`], [`sha256`], `rotation`, [`layout`]: mechanisms that they share
 //! - [`environment`], [`progress`], [`error`]: what every module is given and may say
 //! - `gem_platform`: what differs between operating systems
 //!
@@ -18,6 +19,7 @@ pub mod fetch;
 pub mod gateway;
 pub mod layout;
 pub mod lock;
+pub mod net;
 pub mod place;
 pub mod progress;
 mod rotation;
@@ -25,4 +27,5 @@ pub mod router;
 pub mod runtime;
 pub mod settings;
 pub mod setup;
+pub mod sha256;
 pub mod supervise;

@@ -5,7 +5,8 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use gem_setup::fetch::{Fetcher, Network, Request};
+use gem_setup::fetch::{Fetcher, Request};
+use gem_setup::net::Network;
 use gem_setup::progress::Silent;
 
 #[tokio::main(worker_threads = 2)]

@@ -1,7 +1,5 @@
 //! The catalog: which artifacts, companions and models there are, each pinned by its hash (docs/contract.md section 3).
 
-mod sha256;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +7,8 @@ use gem_platform::Target;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub use sha256::{ParseSha256Error, Sha256};
-
 use crate::error::{Explain, Kind};
+use crate::sha256::Sha256;
 
 const BUILT_IN: &str = include_str!("catalog.toml");
 const FORMAT: u32 = 1;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use gem_platform::Target;
 use gem_setup::error::{Failure, Kind};
-use gem_setup::fetch::SafeUrl;
+use gem_setup::net::SafeUrl;
 use gem_setup::runtime::terms::How;
 use gem_setup::settings::Destination;
 use gem_setup::setup::{self, Choices, Setup, State, Verdict};

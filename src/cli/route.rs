@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::fetch::Network;
+use gem_setup::net::Network;
 use gem_setup::router::batch::{Row, RowDecision};
 use gem_setup::router::classify::local::{DEADLINE, LocalClassifier};
 use gem_setup::router::contents::{parse_history, repaired};

@@ -7,21 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gem_platform::process::Program;
-use gem_setup::catalog::Sha256;
 use gem_setup::error::{Failure, Kind};
-use gem_setup::fetch::Network;
 use gem_setup::gateway::{ChainRouter, ClassifierPrompt, Config, Gateway, GatewayError, OnClassifierFailure, Upstream};
+use gem_setup::net::Network;
 use gem_setup::router::classify::local::{LocalClassifier, OwnCall};
 use gem_setup::router::consent::TellClient;
 use gem_setup::router::walk::OnFallback;
 use gem_setup::router::{ClassifierChoice, ModelAvailability, Router};
 use gem_setup::runtime::{EngineActivity, EngineState, EngineStatus, Runtime, RuntimeName};
 use gem_setup::setup::{Choices, FOREGROUND, GUARD};
+use gem_setup::sha256::{Hasher, Sha256};
 use gem_setup::supervise::{
     self, BackoffLimits, ChildOutput, Claim, ClaimError, EngineConfig, HealthLimits, Log, LogLimits, STOP_GRACE,
     ServerIdentity, ServiceManager, Shutdown, SuperviseConfig,
 };
-use sha2::Digest;
 use tokio::sync::{Notify, watch};
 
 use super::args::{ClassifierFailureChoice, ClassifierPromptChoice, FallbackChoice, NetworkArgs, ServeArgs};
@@ -50,12 +49,12 @@ pub(crate) fn identity(session: &Session<'_>, args: &ServeArgs) -> Result<Server
 
 /// What stands for `words` where they must not be shown.
 fn digest(words: &[OsString]) -> Sha256 {
-    let mut hasher = sha2::Sha256::new();
+    let mut hasher = Hasher::default();
     for word in words {
         hasher.update(word.as_encoded_bytes());
-        hasher.update([0]);
+        hasher.update(&[0]);
     }
-    Sha256::from_bytes(hasher.finalize().into())
+    hasher.finish()
 }
 
 /// Every option of the gateway that the server's identity does not hold, spelled out.

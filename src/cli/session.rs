@@ -9,9 +9,10 @@ use gem_platform::process::ShutdownSignals;
 use gem_setup::catalog::Catalog;
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
-use gem_setup::fetch::{Fetcher, Network};
+use gem_setup::fetch::Fetcher;
 use gem_setup::layout::Layout;
 use gem_setup::lock::Lock;
+use gem_setup::net::Network;
 use gem_setup::runtime::{ModelGate, RuntimeName, litert_lm};
 use gem_setup::setup::{self, Choices, GivenFiles, Listing, Setup, State};
 

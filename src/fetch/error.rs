@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use gem_platform::file::ReplaceError;
 
-use super::SafeUrl;
-use crate::catalog::Sha256;
 use crate::error::{Explain, Kind};
+use crate::net::{self, SafeUrl};
+use crate::sha256::Sha256;
 
 /// Why a file could not be fetched; the exit status of each is in [`Explain::kind`].
 #[derive(Debug, thiserror::Error)]
@@ -21,28 +21,12 @@ pub enum Error {
     /// Only mirrors may be asked and there is none. Exit status 2.
     #[error("cannot download from mirrors only: no mirror is given")]
     NoMirror,
-    /// A proxy variable that cannot be used. Exit status 2.
-    #[error("cannot use the proxy in `{variable}`: {reason}")]
-    Proxy {
-        /// The variable's name; its value may hold a password.
-        variable: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A certificate file that cannot be used. Exit status 2.
-    #[error("cannot use the certificates in `{}`: {reason}", path.display())]
-    Certificates {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The HTTP client cannot be made. Exit status 1.
-    #[error("cannot set up the HTTP client: {reason}")]
-    Client {
-        /// Why.
-        reason: String,
-    },
+    /// The network cannot be used as it is set up.
+    #[error(transparent)]
+    Network(#[from] net::Error),
+    /// A thread of the download ended early. Exit status 1.
+    #[error("cannot finish the download: one of its threads stopped early")]
+    Stopped,
     /// Every source failed. Exit status 5.
     #[error("cannot download `{label}`: {}", tried.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Unobtainable {
@@ -156,10 +140,9 @@ impl Error {
 impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::UnacceptableUrl { .. } | Self::NoMirror | Self::Proxy { .. } | Self::Certificates { .. } => {
-                Kind::Usage
-            }
-            Self::Client { .. } => Kind::Unexpected,
+            Self::Network(error) => error.kind(),
+            Self::UnacceptableUrl { .. } | Self::NoMirror => Kind::Usage,
+            Self::Stopped => Kind::Unexpected,
             Self::Unobtainable { .. } | Self::Occupied { .. } | Self::DiskFull { .. } | Self::File { .. } => {
                 Kind::Download
             }
@@ -172,11 +155,8 @@ impl Explain for Error {
         let hint = match self {
             Self::UnacceptableUrl { .. } => "use the https: address of the same file, or a copy on disk as file:///…",
             Self::NoMirror => "add `--mirror URL`, or leave out `--mirror-only`",
-            Self::Proxy { .. } => {
-                "write it as `http://user:password@host:port` or `socks5h://host:port`, special characters percent-encoded"
-            }
-            Self::Certificates { .. } => "give a file with PEM certificates (`-----BEGIN CERTIFICATE-----`)",
-            Self::Client { .. } => return None,
+            Self::Network(error) => return error.hint(),
+            Self::Stopped => "run the same command again: it continues where it stopped",
             Self::Unobtainable { tried, .. } => {
                 return Some(
                     tried

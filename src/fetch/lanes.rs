@@ -26,8 +26,19 @@ const MOST_LANES: usize = 8;
 const MOST_STRIKES: u32 = 16;
 const MIB: u64 = 1024 * 1024;
 
-/// Reads `first` to its end, and with it, on as many connections as help, everything else that is missing.
-pub(super) async fn drive(transfer: &Transfer<'_>, source: &Source<'_>, first: Opened) -> Result<(), Fault> {
+/// Gets from `source` everything that is missing, on as many connections as help.
+pub(super) async fn run(transfer: &Transfer<'_>, source: &Source<'_>) -> Result<(), Fault> {
+    let gaps = transfer.plan().gaps();
+    if gaps.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(());
+    }
+    let gap = gaps.and_then(|gaps| gaps.into_iter().next());
+    let first = transfer.open(source, gap).await?;
+    drive(transfer, source, first).await
+}
+
+/// Reads `first` to its end, and on further connections the rest.
+async fn drive(transfer: &Transfer<'_>, source: &Source<'_>, first: Opened) -> Result<(), Fault> {
     let mut crew = Crew {
         transfer,
         source,

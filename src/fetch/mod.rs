@@ -4,15 +4,11 @@
 //! hashed on the way, and moved to its place only once the hash agrees. A fetch that was cut off at any point, by a dropped
 //! future or a dead process, continues where it stopped.
 
-mod address;
 mod error;
 mod lanes;
-mod netrc;
-mod network;
 mod partial;
 mod place;
 mod probe;
-mod proxy;
 mod ranges;
 mod reply;
 mod retry;
@@ -32,21 +28,17 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use bytes::BytesMut;
 use url::Url;
 
-pub use address::{SafeUrl, is_acceptable, is_loopback, without_login};
-pub(crate) use address::{is_loopback_address, is_loopback_name};
 pub use error::{Error, Tried};
-pub use network::{Network, Trust};
 pub use probe::{Answer, Route};
-pub use proxy::Proxy;
-pub use retry::{Patience, parse_retry_after};
 
 use self::partial::{Identity, Partial};
 use self::ranges::RangeSet;
 use self::retry::{Budget, Fault};
 use self::store::{Closed, Store};
 use self::transfer::{Plan, Source, Transfer};
-use crate::catalog::Sha256;
+use crate::net::{Network, SafeUrl, is_acceptable};
 use crate::progress::Progress;
+use crate::sha256::Sha256;
 
 /// What mirrors stand in for (docs/contract.md section 3).
 const MIRRORED_HOST: &str = "github.com";
@@ -290,7 +282,7 @@ impl Fetcher {
             plan,
             progress,
         };
-        transfer.run(&source).await
+        lanes::run(&transfer, &source).await
     }
 
     /// The client, made when it is first needed: reading the trust store takes longer than a copy from a bundle.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::error::Error;
 use super::ranges::RangeSet;
-use crate::catalog::Sha256;
+use crate::sha256::Sha256;
 
 /// Partial downloads that nobody touched for so long are removed.
 const OLDEST: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     fn digest() -> Sha256 {
-        Sha256::from_bytes([7; 32])
+        Sha256::of([7; 32])
     }
 
     fn identity(length: u64) -> Identity {

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::network::{Network, Trust};
-use super::proxy::Proxy;
 use super::retry::Fault;
-use super::{Error, Fetcher, SafeUrl, wire};
+use super::{Error, Fetcher, wire};
+use crate::net::{Network, Proxy, SafeUrl, Trust, is_acceptable};
 
 /// How a URL would be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +58,7 @@ impl Fetcher {
                 tried: vec![fault.into_tried(source.into(), None)],
             },
         };
-        if !super::is_acceptable(source) {
+        if !is_acceptable(source) {
             return Err(Error::UnacceptableUrl { url: source.into() });
         }
         if source.scheme() == "file" {

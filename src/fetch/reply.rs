@@ -10,7 +10,8 @@ use reqwest::header::{
 };
 
 use super::partial::{Identity, Validator};
-use super::retry::{Fault, parse_retry_after};
+use super::retry::Fault;
+use crate::net::parse_retry_after;
 
 /// What a successful answer's body is.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,43 +1,9 @@
 //! What is tried again, how often and after which wait: one table, one budget.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use super::SafeUrl;
 use super::error::{Error, Tried};
-use super::proxy::Proxy;
-
-/// How long the network is waited for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// For a connection, name resolution, proxy and TLS included.
-    pub connect: Duration,
-    /// For the next byte of an answer. There is no limit on the whole.
-    pub idle: Duration,
-    /// Before the first retry; each further wait is twice as long.
-    pub first_wait: Duration,
-    /// The longest wait that is ours to choose.
-    pub longest_wait: Duration,
-    /// The longest `Retry-After` that is obeyed; a server that asks for more is given up.
-    pub longest_retry_after: Duration,
-    /// How many retries in a row may bring no new bytes.
-    pub retries: u32,
-    /// How many of them a source may use while another one is left.
-    pub retries_before_next_source: u32,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(15),
-            idle: Duration::from_secs(30),
-            first_wait: Duration::from_millis(250),
-            longest_wait: Duration::from_secs(8),
-            longest_retry_after: Duration::from_secs(60),
-            retries: 5,
-            retries_before_next_source: 2,
-        }
-    }
-}
+use crate::net::{Patience, Proxy, SafeUrl};
 
 /// Why one exchange with one source did not bring what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -220,17 +186,6 @@ impl<'a> Budget<'a> {
     }
 }
 
-/// Reads a `Retry-After` header: seconds, or a date seen from `now`; a date in the past is no delay.
-#[must_use]
-pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,21 +269,5 @@ mod tests {
         let mut budget = Budget::new(&patience);
         assert_eq!(budget.spend(&asks(7), true), Some(Duration::from_secs(7)));
         assert_eq!(budget.spend(&asks(3600), true), None);
-    }
-
-    #[test]
-    fn retry_after_is_read_as_seconds_or_date() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        assert_eq!(parse_retry_after(" 120 ", now), Some(Duration::from_secs(120)));
-        assert_eq!(
-            parse_retry_after("Sun, 06 Nov 1994 08:50:07 GMT", now),
-            Some(Duration::from_secs(30))
-        );
-        assert_eq!(
-            parse_retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now),
-            Some(Duration::ZERO)
-        );
-        assert_eq!(parse_retry_after("soon", now), None);
-        assert_eq!(parse_retry_after("-3", now), None);
     }
 }

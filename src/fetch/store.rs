@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use bytes::Bytes;
-use ring::digest::{Context, SHA256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -20,7 +19,7 @@ use super::error::Error;
 use super::partial::{Identity, Partial};
 use super::ranges::RangeSet;
 use super::retry::Fault;
-use crate::catalog::Sha256;
+use crate::sha256::{self, Sha256};
 
 /// Chunks in flight between two threads; a chunk is at most some 400 KB, the HTTP client's largest read.
 const QUEUE: usize = 2;
@@ -130,9 +129,7 @@ fn joined<T>(result: Result<Result<T, Error>, tokio::task::JoinError>) -> Result
 }
 
 fn stopped() -> Error {
-    Error::Client {
-        reason: "a worker thread of the download stopped early".to_owned(),
-    }
+    Error::Stopped
 }
 
 /// What is on disk, and what of it the sidecar says.
@@ -299,8 +296,7 @@ impl Hasher {
         let (pieces, queue) = sync_channel::<Piece>(HASH_QUEUE);
         let (answer, digest) = sync_channel(1);
         tokio::task::spawn_blocking(move || {
-            // Twice as fast as portable code on processors without SHA instructions, as fast on the others.
-            let mut hash = Context::new(&SHA256);
+            let mut hash = sha256::Hasher::default();
             let mut buffer = Vec::new();
             for piece in queue {
                 match piece {
@@ -313,16 +309,14 @@ impl Hasher {
                 }
             }
             drop(reader);
-            if let Ok(bytes) = hash.finish().as_ref().try_into() {
-                // Nobody listens where the download was given up.
-                let _ = answer.send(Sha256::from_bytes(bytes));
-            }
+            // The receiver is gone if the download was given up.
+            let _ = answer.send(hash.finish());
         });
         Self { pieces, digest }
     }
 }
 
-fn read_back(reader: &mut File, range: Range<u64>, hash: &mut Context, buffer: &mut Vec<u8>) -> io::Result<()> {
+fn read_back(reader: &mut File, range: Range<u64>, hash: &mut sha256::Hasher, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.resize(READ_BACK, 0);
     reader.seek(SeekFrom::Start(range.start))?;
     let mut left = range.end - range.start;
@@ -330,7 +324,7 @@ fn read_back(reader: &mut File, range: Range<u64>, hash: &mut Context, buffer: &
         let wanted = usize::try_from(left).unwrap_or(READ_BACK).min(READ_BACK);
         let Some(part) = buffer.get_mut(..wanted) else { break };
         reader.read_exact(part)?;
-        hash.update(&*part);
+        hash.update(part);
         left -= wanted as u64;
     }
     Ok(())
@@ -339,19 +333,14 @@ fn read_back(reader: &mut File, range: Range<u64>, hash: &mut Context, buffer: &
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use sha2::Digest;
 
     use super::*;
 
     async fn store_in(directory: &std::path::Path) -> (Partial, Store) {
-        let partial = Partial::open(directory, &Sha256::from_bytes([1; 32])).await.unwrap();
+        let partial = Partial::open(directory, &Sha256::of([1; 32])).await.unwrap();
         let (identity, present) = partial.contents();
         let store = Store::open(&partial, identity, present).unwrap();
         (partial, store)
-    }
-
-    fn digest_of(data: &[u8]) -> Sha256 {
-        Sha256::from_bytes(sha2::Sha256::digest(data).into())
     }
 
     proptest! {
@@ -383,7 +372,7 @@ mod tests {
                     }
                     store.write(start as u64, data.slice(start..end)).await.unwrap();
                 }
-                assert_eq!(store.seal().await.unwrap(), digest_of(&data));
+                assert_eq!(store.seal().await.unwrap(), Sha256::of(&data));
                 assert_eq!(std::fs::read(partial.data()).unwrap(), data);
             });
         }
@@ -427,7 +416,7 @@ mod tests {
         store.write(0, Bytes::from_static(b"of the old version")).await.unwrap();
         store.restart(Identity::default()).await.unwrap();
         store.write(0, Bytes::from_static(b"new")).await.unwrap();
-        assert_eq!(store.seal().await.unwrap(), digest_of(b"new"));
+        assert_eq!(store.seal().await.unwrap(), Sha256::of(b"new"));
         assert_eq!(std::fs::read(partial.data()).unwrap(), b"new");
     }
 }

@@ -12,14 +12,13 @@ use reqwest::header::{IF_RANGE, RANGE};
 use url::Url;
 
 use super::error::Error;
-use super::netrc::Login;
-use super::network::Network;
 use super::partial::Identity;
 use super::ranges::RangeSet;
 use super::reply::{self, Reply};
 use super::retry::Fault;
 use super::store::Store;
-use super::{Request, lanes, wire};
+use super::{Request, wire};
+use crate::net::{Login, Network};
 use crate::progress::Progress;
 
 /// Smaller reads are gathered up to this size while they come without a wait: TLS hands out 16 KB at a time.
@@ -59,10 +58,6 @@ impl Plan {
     /// What is still to be received, if the whole length is known.
     pub(super) fn gaps(&self) -> Option<Vec<Range<u64>>> {
         self.identity.length.map(|length| self.received.gaps(length))
-    }
-
-    pub(super) fn is_complete(&self) -> bool {
-        self.gaps().is_some_and(|gaps| gaps.is_empty())
     }
 
     /// Whether what was received can be added to, which takes a version to hold the server to.
@@ -146,26 +141,13 @@ impl Opened {
 }
 
 impl Transfer<'_> {
-    /// Gets from `source` all that is missing.
-    pub(super) async fn run(&self, source: &Source<'_>) -> Result<(), Fault> {
-        let gap = {
-            let plan = self.plan();
-            if plan.is_complete() {
-                return Ok(());
-            }
-            plan.gaps().and_then(|gaps| gaps.into_iter().next())
-        };
-        let opened = self.open(source, gap).await?;
-        lanes::drive(self, source, opened).await
-    }
-
     pub(super) fn plan(&self) -> MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for the first `gap`, or for the whole file where nothing of it is there. An answer that brings the whole file
     /// instead of the gap starts the download over.
-    async fn open(&self, source: &Source<'_>, gap: Option<Range<u64>>) -> Result<Opened, Fault> {
+    pub(super) async fn open(&self, source: &Source<'_>, gap: Option<Range<u64>>) -> Result<Opened, Fault> {
         let part = {
             let plan = self.plan();
             let limit = plan.largest_request(1);

@@ -9,8 +9,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::proxy::Proxy;
 use super::retry::Fault;
+use crate::net::Proxy;
 
 const LIMIT: Duration = Duration::from_secs(5);
 /// More of a status line than this is not read.

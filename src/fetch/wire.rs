@@ -5,9 +5,9 @@ use std::io;
 
 use reqwest::{RequestBuilder, Response, StatusCode};
 
-use super::network::Network;
-use super::retry::{Fault, Patience};
+use super::retry::Fault;
 use super::tunnel;
+use crate::net::{Network, Patience};
 
 /// Sends `request` and waits for the head of the answer.
 pub(super) async fn send(request: RequestBuilder, network: &Network) -> Result<Response, Fault> {

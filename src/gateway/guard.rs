@@ -9,7 +9,7 @@ use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Request, Uri, Version};
 
 use super::reply::Fault;
-use crate::fetch::{is_loopback_address, is_loopback_name};
+use crate::net::{is_loopback_address, is_loopback_name};
 
 /// Refuses a request that does not come from this machine; with `allow_remote` any `Host` will do.
 pub(super) fn check<B>(request: &Request<B>, allow_remote: bool) -> Result<(), Fault> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::fetch::parse_retry_after;
+use crate::net::parse_retry_after;
 
 /// A delay above this is no pause but the end of the quota.
 pub const LONGEST_TRANSIENT_DELAY: Duration = Duration::from_secs(300);

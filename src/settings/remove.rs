@@ -12,7 +12,8 @@ use super::error::Error;
 use super::read::read_text;
 use super::router::Key;
 use super::scope::{Places, Scope};
-use super::write::{Applied, AppliedFile, Destination, delete, hash, write};
+use super::write::{Applied, AppliedFile, Destination, delete, write};
+use crate::sha256::Sha256;
 
 /// What became of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -138,11 +139,11 @@ fn delete_created(file: &AppliedFile, text: &str, backups: &Path, now: Timestamp
 
 /// The file's text from before, if nobody has touched the file since and the copy of it is sound.
 fn original(file: &AppliedFile, text: &str) -> Option<String> {
-    if hash(text) != file.after {
+    if Sha256::of(text) != file.after {
         return None;
     }
     let original = fs::read_to_string(file.backup.as_ref()?).ok()?;
-    (Some(hash(&original)) == file.before).then_some(original)
+    (Some(Sha256::of(&original)) == file.before).then_some(original)
 }
 
 fn replace(path: &Path, before: &str, after: &str, backups: &Path, now: Timestamp) -> Result<Outcome, Error> {

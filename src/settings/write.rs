@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::Digest;
 
 use super::backup::back_up;
 use super::edit::{self, KeyChange};
@@ -15,9 +14,9 @@ use super::expand::Variables;
 use super::read::{self, Settings, read_text};
 use super::router::Key;
 use super::scope::{Places, Scope};
-use crate::catalog::Sha256;
 use crate::environment::Environment;
 use crate::place;
+use crate::sha256::Sha256;
 
 /// Which scope the router is set up in. `binaryPath` and `autoStartServer` are in the user's file either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,8 +244,8 @@ impl FilePlan {
             removed: self.removed.clone(),
             created: self.created.clone(),
             created_dir,
-            before: self.before.as_deref().map(hash),
-            after: hash(&self.after),
+            before: self.before.as_deref().map(Sha256::of),
+            after: Sha256::of(&self.after),
             backup,
         })
     }
@@ -327,8 +326,4 @@ pub(super) fn delete(path: &Path) -> Result<(), Error> {
             path: path.to_owned(),
             source,
         })
-}
-
-pub(super) fn hash(text: &str) -> Sha256 {
-    Sha256::from_bytes(sha2::Sha256::digest(text.as_bytes()).into())
 }

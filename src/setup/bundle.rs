@@ -8,8 +8,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::bundled_model::{MODELS, SUMS};
-use super::steps::hash_of;
-use crate::catalog::{Catalog, Sha256};
+use crate::catalog::Catalog;
 use crate::error::{Failure, Kind};
 use crate::fetch::{Fetcher, Request};
 use crate::layout::Layout;
@@ -17,6 +16,7 @@ use crate::place;
 use crate::progress::Progress;
 use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
+use crate::sha256::Sha256;
 
 /// What is to be bundled.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ pub async fn create_bundle(
     for (url, sha256, size) in artifacts(request)? {
         let inside = url.path().trim_start_matches('/').to_owned();
         let place = request.dir.join(&inside);
-        if hash_of(&place).ok() != Some(sha256) {
+        if Sha256::of_file(&place).ok() != Some(sha256) {
             let fetch = Request {
                 id: "bundle".to_owned(),
                 label: inside.rsplit('/').next().unwrap_or(&inside).to_owned(),
@@ -142,7 +142,7 @@ fn take_model(layout: &Layout, request: &BundleRequest, name: &LocalModelName) -
         let place = request.dir.join("terms.json");
         write(&place, &record)?;
         files.push(BundledFile {
-            sha256: hash_of(&place).map_err(|error| unreadable(&place, &error))?,
+            sha256: Sha256::of_file(&place).map_err(|error| unreadable(&place, &error))?,
             path: "terms.json".into(),
         });
     }
@@ -165,7 +165,7 @@ fn copy_tree(from: &Path, root: &Path, inside: &Path, files: &mut Vec<BundledFil
             std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
         }
         std::fs::copy(entry.path(), &place).map_err(|error| unwritable(&place, &error))?;
-        let sha256 = hash_of(&place).map_err(|error| unreadable(&place, &error))?;
+        let sha256 = Sha256::of_file(&place).map_err(|error| unreadable(&place, &error))?;
         files.push(BundledFile { path: inside, sha256 });
     }
     Ok(())

@@ -5,9 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use url::Url;
 
-use super::steps::hash_of;
-use crate::catalog::Sha256;
 use crate::error::{Failure, Kind};
+use crate::sha256::Sha256;
 
 /// The folder of a bundle that holds models, a folder for each.
 pub(super) const MODELS: &str = "models";
@@ -54,7 +53,7 @@ impl BundledModel {
                 fs::create_dir_all(folder).map_err(|error| failure("create", folder, &error))?;
             }
             fs::copy(&from, &place).map_err(|error| failure("copy", &from, &error))?;
-            let actual = hash_of(&place).map_err(|error| failure("read", &place, &error))?;
+            let actual = Sha256::of_file(&place).map_err(|error| failure("read", &place, &error))?;
             if actual != *expected {
                 remove(&new)?;
                 let message = format!(
@@ -109,8 +108,6 @@ fn failure(operation: &str, path: &Path, error: &std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use sha2::Digest;
-
     use super::*;
 
     const NAME: &str = "gemma";
@@ -123,7 +120,7 @@ mod tests {
         fs::write(folder.join("a"), "one").unwrap();
         fs::write(folder.join("../b"), "two").unwrap();
         let line = |content: &str, path: &str| {
-            let sum = Sha256::from_bytes(sha2::Sha256::digest(content).into());
+            let sum = Sha256::of(content);
             format!("{sum}  {path}\n")
         };
         let sums = [

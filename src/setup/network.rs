@@ -4,7 +4,8 @@ use url::Url;
 
 use super::Setup;
 use super::check::{Check, Fix};
-use crate::fetch::{Answer, Error, Route, Trust};
+use crate::fetch::{Answer, Error, Route};
+use crate::net::Trust;
 use crate::runtime::RuntimeName;
 
 const RUNTIME: (&str, &str) = ("network.runtime", "runtime can be downloaded");

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::catalog::Sha256;
 use crate::error::{Explain, Kind};
 use crate::place;
 use crate::runtime::{LocalModelName, RuntimeName};
 use crate::settings::{Applied, Destination};
+use crate::sha256::Sha256;
 
 const FORMAT: u32 = 1;
 const DEFAULT_PORT: u16 = 9379;

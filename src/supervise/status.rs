@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::files;
 use super::lock::ServerLock;
 use super::pid::{Owner, PidFile};
-use crate::catalog::Sha256;
 use crate::layout::Layout;
 use crate::place::write_private;
 use crate::runtime::{EngineState, Instance};
+use crate::sha256::Sha256;
 
 /// What a server was asked to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,13 +5,13 @@ use std::fs;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use gem_setup::fetch::Network;
+use gem_setup::net::Network;
+use gem_setup::sha256::Hasher;
 use gem_setup_support::fault::Proxy;
 use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn};
 use http_body_util::{BodyDataStream, BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Request, Response};
-use sha2::{Digest, Sha256};
 
 use super::harness::Home;
 
@@ -33,11 +33,11 @@ fn body() -> impl Stream<Item = Bytes> + Send + 'static {
 
 /// The SHA-256 of a body; of one that breaks off it is another.
 async fn digest<E>(mut body: impl Stream<Item = Result<Bytes, E>> + Unpin) -> String {
-    let mut digest = Sha256::new();
+    let mut digest = Hasher::default();
     while let Some(Ok(piece)) = body.next().await {
         digest.update(&piece);
     }
-    format!("{:?}", digest.finalize())
+    digest.finish().to_string()
 }
 
 /// Answers with the hash of the request's body, or with a large body where a stream is asked for.

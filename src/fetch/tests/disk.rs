@@ -5,7 +5,8 @@ use std::process::Command;
 
 use super::{Scene, patience};
 use crate::error::{Failure, Kind};
-use crate::fetch::{Fetcher, Network};
+use crate::fetch::Fetcher;
+use crate::net::Network;
 use crate::progress::Silent;
 
 const LENGTH: usize = 3_000_000;

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use gem_setup_support::fault::{Fault, FaultServer};
 
-use super::{STALL, Scene, content, digest};
+use super::{STALL, Scene, content};
 use crate::error::{Failure, Kind};
-use crate::fetch::{Fetcher, Network};
+use crate::fetch::Fetcher;
+use crate::net::Network;
 use crate::progress::Silent;
+use crate::sha256::Sha256;
 
 const LENGTH: usize = 3_000_000;
 
@@ -314,10 +316,10 @@ async fn a_wrong_hash_is_shown_beside_the_right_one_and_nothing_is_kept() {
     let failure = scene.failure().await;
     assert_eq!(failure.kind, Kind::Verification);
     assert!(
-        failure.message.contains(&digest(&scene.content).to_string()),
+        failure.message.contains(&Sha256::of(&scene.content).to_string()),
         "{failure}"
     );
-    assert!(failure.message.contains(&digest(&corrupt).to_string()), "{failure}");
+    assert!(failure.message.contains(&Sha256::of(&corrupt).to_string()), "{failure}");
     assert_eq!(scene.server.asked().len(), 1);
     assert_eq!(scene.partials(), 0);
     scene.assert_absent();

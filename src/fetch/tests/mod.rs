@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gem_setup_support::fault::FaultServer;
-use sha2::Digest;
 use url::Url;
 
-use super::{Error, Fetched, Fetcher, Network, Patience, Request};
-use crate::catalog::Sha256;
+use super::{Error, Fetched, Fetcher, Request};
 use crate::error::Failure;
+use crate::net::{Network, Patience};
 use crate::progress::Progress;
+use crate::sha256::Sha256;
 
 /// Bytes that look like nothing in particular and differ at every place.
 fn content(length: usize) -> Bytes {
@@ -32,10 +32,6 @@ fn content(length: usize) -> Bytes {
     }
     bytes.truncate(length);
     bytes.into()
-}
-
-fn digest(bytes: &[u8]) -> Sha256 {
-    Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
 }
 
 /// How long silence lasts before it counts as a stall, where a test is about one.
@@ -99,7 +95,7 @@ impl Scene {
     fn with_server(content: Bytes, server: FaultServer) -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
-            digest: digest(&content),
+            digest: Sha256::of(&content),
             content,
             server,
             heard: Heard::default(),

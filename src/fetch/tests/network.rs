@@ -6,7 +6,8 @@ use url::Url;
 use super::{Scene, content, patience};
 use crate::environment::Environment;
 use crate::error::{Failure, Kind};
-use crate::fetch::{Error, Fetched, Fetcher, Network, Trust};
+use crate::fetch::{Error, Fetched, Fetcher};
+use crate::net::{Network, Trust};
 use crate::progress::Silent;
 
 const ORIGIN: &str = "https://github.com/owner/repo/file.bin";

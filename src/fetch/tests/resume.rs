@@ -9,7 +9,8 @@ use url::Url;
 use super::{Scene, content, patience};
 use crate::error::Kind;
 use crate::fetch::partial::Partial;
-use crate::fetch::{Error, Fetcher, Network};
+use crate::fetch::{Error, Fetcher};
+use crate::net::Network;
 use crate::progress::Silent;
 
 const LENGTH: usize = 3_000_000;

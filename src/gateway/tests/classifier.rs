@@ -6,8 +6,8 @@ use gem_setup_support::engine::{EngineStandIn, Gate, Say, answer, reply};
 use serde_json::{Value, json};
 
 use super::{GENERATE, Running, STREAM, chooses, classification, eventually, prompt};
-use crate::fetch::Network;
 use crate::gateway::OnClassifierFailure;
+use crate::net::Network;
 use crate::router::classify::local::{LocalClassifier, OwnCall};
 use crate::runtime::EngineState;
 

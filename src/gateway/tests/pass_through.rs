@@ -16,8 +16,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::{HANG, Running, prompt};
-use crate::fetch::Network;
 use crate::gateway::Config;
+use crate::net::Network;
 
 const OTHER: &str = "/v1beta/models/gemini-2.5-pro:generateContent";
 

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::runtime::hash_of;
 use crate::catalog::Companion;
 use crate::error::Failure;
 use crate::fetch::{Request, unpack};
@@ -11,6 +10,7 @@ use crate::setup::check::{Check, Fix};
 use crate::setup::state::PlacedFile;
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
+use crate::sha256::Sha256;
 
 const ID: &str = "platform.companions";
 const TITLE: &str = "files beside the runtime";
@@ -64,7 +64,7 @@ fn faults_of(setup: &Setup<'_>, companion: &Companion) -> Vec<String> {
     let mut faults = Vec::new();
     for path in places(setup, companion) {
         let placed = setup.state.companions.iter().find(|placed| placed.path == path);
-        match (hash_of(&path), placed) {
+        match (Sha256::of_file(&path), placed) {
             (Err(_), _) => faults.push(format!("{} is missing", shown(&path))),
             (Ok(_), None) => faults.push(format!("{} was not put there by gem-setup", shown(&path))),
             (Ok(found), Some(placed)) if found != placed.sha256 => {
@@ -118,7 +118,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
 fn remember(setup: &mut Setup<'_>, companion: &Companion, paths: &[PathBuf]) {
     setup.state.companions.retain(|placed| !paths.contains(&placed.path));
     for path in paths {
-        if let Ok(sha256) = hash_of(path) {
+        if let Ok(sha256) = Sha256::of_file(path) {
             setup.state.companions.push(PlacedFile {
                 path: path.clone(),
                 sha256,

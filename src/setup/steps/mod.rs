@@ -11,7 +11,7 @@ mod smoke;
 mod space;
 mod terms;
 
-pub(super) use runtime::{hash_of, inspect_loader};
+pub(super) use runtime::inspect_loader;
 pub use server::{FOREGROUND, KEEPER};
 
 use super::Setup;

@@ -1,21 +1,20 @@
 //! The runtime's executable: there, unchanged, allowed to run, able to load.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use gem_platform::probe::{LibraryError, load_library};
 use gem_platform::{Effect, Recipe};
-use sha2::Digest;
 
 use super::litert_lm;
-use crate::catalog::{Artifact, Sha256};
+use crate::catalog::Artifact;
 use crate::error::{Failure, Kind};
 use crate::fetch::Request;
 use crate::runtime::RuntimeName;
 use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
+use crate::sha256::Sha256;
 
 pub(super) const BINARY: (&str, &str) = ("runtime.binary", "runtime installed");
 pub(super) const CHECKSUM: (&str, &str) = ("runtime.checksum", "runtime unchanged");
@@ -120,7 +119,7 @@ fn in_the_way(path: &Path, plan: String) -> Inspection {
 }
 
 fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: String) -> Inspection {
-    let found = match setup.state.hash_of(path).map_or_else(|| hash_of(path), Ok) {
+    let found = match setup.state.hash_of(path).map_or_else(|| Sha256::of_file(path), Ok) {
         Ok(found) => found,
         Err(error) => return unreadable(path, plan, &error),
     };
@@ -166,20 +165,6 @@ fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
             Check::fail(QUARANTINE.0, QUARANTINE.1, detail, Fix::repair())
         }
         Err(error) => Check::skip(QUARANTINE.0, QUARANTINE.1, format!("cannot be read: {error}")),
-    }
-}
-
-/// The SHA-256 of a file.
-pub(in crate::setup) fn hash_of(path: &Path) -> io::Result<Sha256> {
-    let mut file = File::open(path)?;
-    let mut hasher = sha2::Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(Sha256::from_bytes(hasher.finalize().into()));
-        }
-        hasher.update(&buffer[..read]);
     }
 }
 
@@ -245,7 +230,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         return Err(setup.unsupported());
     };
     let mut done = Vec::new();
-    if setup.choices.force || hash_of(&path).ok() != Some(artifact.sha256) {
+    if setup.choices.force || Sha256::of_file(&path).ok() != Some(artifact.sha256) {
         let request = Request {
             id: "runtime".to_owned(),
             label: artifact.file_name().to_owned(),

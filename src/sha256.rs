@@ -1,8 +1,12 @@
-//! A SHA-256 digest that was parsed once and is then trusted to be one.
+//! SHA-256: digests, and computing them.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::str::FromStr;
 
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 /// A SHA-256 digest; written as 64 lower-case hexadecimal digits.
@@ -11,10 +15,52 @@ use serde::{Deserialize, Serialize};
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
-    /// The digest with these bytes.
+    /// The digest of `bytes`.
     #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    pub fn of(bytes: impl AsRef<[u8]>) -> Self {
+        let mut hasher = Hasher::default();
+        hasher.update(bytes.as_ref());
+        hasher.finish()
+    }
+
+    /// The digest of the file at `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hasher.finish()),
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    }
+}
+
+/// Computes a digest piece by piece.
+pub struct Hasher(Context);
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+impl Hasher {
+    /// Adds `bytes`.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes added.
+    #[must_use]
+    pub fn finish(self) -> Sha256 {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(self.0.finish().as_ref());
+        Sha256(digest)
     }
 }
 
@@ -30,9 +76,9 @@ impl fmt::Debug for Sha256 {
     }
 }
 
-/// A text that is no SHA-256 digest.
+/// A text that is not a SHA-256 digest.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no SHA-256 digest: expected 64 hexadecimal digits")]
+#[error("`{0}` is not a SHA-256 digest: expected 64 hexadecimal digits")]
 pub struct ParseSha256Error(String);
 
 impl FromStr for Sha256 {
@@ -72,13 +118,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_standard_s_example_has_its_digest() {
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Sha256::of("abc").to_string(), digest);
+    }
+
+    #[test]
     fn upper_case_digits_are_read_and_lower_case_written() {
         let digest: Sha256 = "AB".repeat(32).parse().unwrap();
         assert_eq!(digest.to_string(), "ab".repeat(32));
     }
 
     #[test]
-    fn what_is_no_digest_is_refused() {
+    fn other_texts_are_refused() {
         for text in ["", "ab", &"g".repeat(64), &"é".repeat(32), &"+1".repeat(32)] {
             assert!(text.parse::<Sha256>().is_err(), "{text}");
         }

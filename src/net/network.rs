@@ -10,8 +10,8 @@ use url::Url;
 use super::address::{is_acceptable, is_loopback};
 use super::error::Error;
 use super::netrc::{Login, Netrc};
+use super::patience::Patience;
 use super::proxy::{Proxies, Proxy};
-use super::retry::Patience;
 use crate::environment::Environment;
 
 const USER_AGENT: &str = concat!("gem-setup/", env!("CARGO_PKG_VERSION"));
@@ -95,7 +95,7 @@ impl Network {
     }
 
     /// The login that `.netrc` holds for the host of `url`.
-    pub(super) fn login(&self, url: &Url) -> Option<&Login> {
+    pub(crate) fn login(&self, url: &Url) -> Option<&Login> {
         self.netrc.login(url.host_str()?)
     }
 

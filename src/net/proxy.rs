@@ -81,10 +81,7 @@ impl Proxies {
 
 impl Proxy {
     fn parse(variable: &'static str, value: &str) -> Result<Self, Error> {
-        let error = |reason: String| Error::Proxy {
-            variable: variable.to_owned(),
-            reason,
-        };
+        let error = |reason: String| Error::Proxy { variable, reason };
         let text = if value.contains("://") {
             value.to_owned()
         } else {

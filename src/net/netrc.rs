@@ -7,9 +7,9 @@ use std::fmt;
 
 /// A login for one machine; its text form shows no password.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Login {
-    pub(super) user: String,
-    pub(super) password: String,
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: String,
 }
 
 impl fmt::Debug for Login {
