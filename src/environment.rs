@@ -1,4 +1,13 @@
-//! What the process was given by its surroundings, as a value, so that a test can give something else.
+//! The process's environment (variables, current directory, home) as a value, so that tests can pass another.
+//!
+//! ```
+//! use gem_setup::environment::Environment;
+//!
+//! let variables = [("NO_COLOR".to_owned(), "1".to_owned()), ("EMPTY".to_owned(), String::new())];
+//! let environment = Environment::new(variables, "/work", "/home/ada");
+//! assert_eq!(environment.var("NO_COLOR"), Some("1"));
+//! assert_eq!(environment.var("EMPTY"), None);
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

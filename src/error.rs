@@ -1,7 +1,15 @@
-//! What can go wrong, as the user meets it: a kind with its exit status, a message, a hint.
+//! Errors as the user sees them: a kind with its exit status, a message, a hint.
 //!
 //! Modules have typed errors of their own; each says through [`Explain`] which kind it is and what to do next, and turns
 //! into a [`Failure`] at the module's edge.
+//!
+//! ```
+//! use gem_setup::error::{Failure, Kind};
+//!
+//! let failure = Failure::new(Kind::Conflict, "cannot listen on port 9379: it is taken").with_hint("choose another `--port`");
+//! assert_eq!(failure.kind.exit_status(), 9);
+//! assert_eq!(failure.to_string(), "cannot listen on port 9379: it is taken");
+//! ```
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -1,4 +1,12 @@
 //! Every path the tool touches, in one place (docs/contract.md section 3).
+//!
+//! ```
+//! use gem_setup::layout::Layout;
+//!
+//! let layout = Layout::new("/home/ada", "/home/ada");
+//! assert!(layout.state_file().ends_with(".gemini/gem-setup/state.json"));
+//! assert!(layout.pid_file().ends_with(".gemini/tmp/litert-server.pid"));
+//! ```
 
 use std::path::{Path, PathBuf};
 

@@ -11,6 +11,15 @@
 //! - `gem_platform`: what differs between operating systems
 //!
 //! Below `cli` nothing prints, reads the environment or looks at the current directory: what is needed is passed in.
+//!
+//! ```
+//! use gem_setup::router::Tier;
+//! use gem_setup::router::classify::builtin;
+//!
+//! let verdict = builtin::classify("rename x to y in a.py", &[]);
+//! assert_eq!(verdict.tier, Tier::Flash);
+//! println!("{}", verdict.reasoning);
+//! ```
 
 pub mod catalog;
 pub mod environment;

@@ -1,4 +1,21 @@
-//! The lock on a home: one gem-setup changes it at a time.
+//! The lock on a home: only one gem-setup changes it at a time.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use gem_setup::lock::{Error, Lock};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("lock");
+//! let held = Lock::acquire(&path, Duration::ZERO).await?;
+//! assert!(matches!(Lock::acquire(&path, Duration::ZERO).await, Err(Error::Held { .. })));
+//! drop(held);
+//! Lock::acquire(&path, Duration::ZERO).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};

@@ -1,4 +1,15 @@
-//! Putting a file in place whole: whoever reads it sees the old bytes or the new ones, never a part.
+//! Atomic writes: a reader sees the old bytes or the new ones, never a part.
+//!
+//! ```
+//! use gem_setup::place::write_atomic;
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("state.json");
+//! write_atomic(&path, b"{}")?;
+//! write_atomic(&path, br#"{"port":9379}"#)?;
+//! assert_eq!(std::fs::read(&path)?, br#"{"port":9379}"#);
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

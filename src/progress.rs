@@ -1,4 +1,26 @@
-//! How long work tells that it advances, without knowing who listens.
+//! Progress reports of long work. The worker does not know how they are shown.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//!
+//! use gem_setup::progress::Progress;
+//!
+//! #[derive(Default)]
+//! struct Total(AtomicU64);
+//!
+//! impl Progress for Total {
+//!     fn begin(&self, _: &str, _: &str, _: Option<u64>) {}
+//!     fn advance(&self, _: &str, done: u64, _: Option<u64>) {
+//!         self.0.store(done, Ordering::Relaxed);
+//!     }
+//!     fn finish(&self, _: &str) {}
+//!     fn note(&self, _: &str, _: &str) {}
+//! }
+//!
+//! let total = Total::default();
+//! total.advance("model", 512, Some(1024));
+//! assert_eq!(total.0.into_inner(), 512);
+//! ```
 
 /// Hears of the progress of one piece of work at a time, each named by an id (a step id such as `runtime`).
 ///

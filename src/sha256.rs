@@ -1,4 +1,13 @@
 //! SHA-256: digests, and computing them.
+//!
+//! ```
+//! use gem_setup::sha256::Sha256;
+//!
+//! let digest = Sha256::of("hello");
+//! let written = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+//! assert_eq!(digest.to_string(), written);
+//! assert_eq!(written.parse(), Ok(digest));
+//! ```
 
 use std::fmt;
 use std::fs::File;

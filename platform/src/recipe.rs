@@ -1,4 +1,12 @@
 //! What a target needs before the runtime runs there: data, for every target on every host.
+//!
+//! ```
+//! use gem_platform::recipe::{Effect, Recipe};
+//!
+//! let macos = Recipe::of("macos-arm64".parse()?);
+//! assert!(macos.has(Effect::StripQuarantine));
+//! # Ok::<(), gem_platform::ParseTargetError>(())
+//! ```
 
 use crate::probe::{OPENGL, VULKAN_LOADER};
 use crate::{Os, Target};

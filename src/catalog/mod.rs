@@ -1,4 +1,14 @@
-//! The catalog: which artifacts, companions and models there are, each pinned by its hash (docs/contract.md section 3).
+//! The catalog: the artifacts, companions and models that can be installed, each pinned by its hash (docs/contract.md section
+//! 3).
+//!
+//! ```
+//! let catalog = gem_setup::catalog::Catalog::built_in()?;
+//! let lit = catalog.runtime("lit").ok_or("no lit")?;
+//! let artifact = lit.artifact("linux-x86_64".parse()?).ok_or("no build")?;
+//! assert_eq!(artifact.file_name(), "lit.linux_x86_64");
+//! assert_eq!(artifact.sha256.to_string().len(), 64);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

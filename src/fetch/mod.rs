@@ -3,6 +3,36 @@
 //! [`Fetcher::fetch`] asks its sources in order. What arrives is written to a partial download keyed by the expected hash,
 //! hashed on the way, and moved to its place only once the hash agrees. A fetch that was cut off at any point, by a dropped
 //! future or a dead process, continues where it stopped.
+//!
+//! ```
+//! use gem_setup::environment::Environment;
+//! use gem_setup::fetch::{Fetcher, Request};
+//! use gem_setup::net::Network;
+//! use gem_setup::progress::Silent;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let mirror = folder.path().join("google/tool/releases/download/v1");
+//! std::fs::create_dir_all(&mirror)?;
+//! std::fs::write(mirror.join("tool"), "hello")?;
+//!
+//! let base = url::Url::from_directory_path(folder.path()).map_err(|()| "not a path")?;
+//! let network = Network::from_environment(&Environment::default(), None)?;
+//! let fetcher = Fetcher::new(network, folder.path().join("downloads"), vec![base], true)?;
+//! let request = Request {
+//!     id: "runtime".to_owned(),
+//!     label: "tool".to_owned(),
+//!     url: "https://github.com/google/tool/releases/download/v1/tool".parse()?,
+//!     sha256: "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824".parse()?,
+//!     size: 0,
+//!     place: folder.path().join("tool"),
+//! };
+//! let fetched = fetcher.fetch(&request, &Silent).await?;
+//! assert_eq!(std::fs::read_to_string(fetched.path)?, "hello");
+//! # Ok(())
+//! # }
+//! ```
 
 mod error;
 mod lanes;

@@ -1,4 +1,15 @@
 //! Takes single files out of a zip archive that is trusted to be the right one but not to be harmless.
+//!
+//! ```
+//! use gem_setup::fetch::unpack::{Error, extract};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let archive = folder.path().join("dxc.zip");
+//! std::fs::write(&archive, "not a zip")?;
+//! let extracted = extract(&archive, &["bin/x64/dxil.dll".to_owned()], folder.path());
+//! assert!(matches!(extracted, Err(Error::Archive { .. })));
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -1,4 +1,14 @@
-//! The way to the world outside: addresses, proxies, logins, trusted certificates and waits.
+//! Network access: addresses, proxies, logins, trusted certificates and waiting times.
+//!
+//! ```
+//! use gem_setup::net::{SafeUrl, is_acceptable};
+//!
+//! let mirror: url::Url = "https://ada:secret@mirror.example/github".parse()?;
+//! assert!(is_acceptable(&mirror));
+//! assert!(!is_acceptable(&"http://mirror.example/".parse()?));
+//! assert!(!SafeUrl::from(mirror).to_string().contains("secret"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod address;
 mod error;

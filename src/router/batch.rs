@@ -1,4 +1,13 @@
 //! Many requests at once: JSON lines in, JSON lines out (`route --batch`).
+//!
+//! ```
+//! use gem_setup::router::batch::Row;
+//!
+//! let lines = "{\"id\": 1, \"request\": \"why is the build slow?\"}\nnot a row\n";
+//! let rows: Vec<_> = Row::parse_all(lines, "requests.jsonl").collect();
+//! assert!(rows[0].is_ok());
+//! assert!(rows[1].is_err());
+//! ```
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

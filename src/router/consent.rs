@@ -1,4 +1,12 @@
 //! Who says whether a request may go to another model than the one that was meant (docs/facts.md section 4).
+//!
+//! ```
+//! use gem_setup::router::consent::{Choice, ParseChoiceError};
+//!
+//! let choice: Choice = "session".parse()?;
+//! assert_eq!(choice.as_str(), "session");
+//! # Ok::<(), ParseChoiceError>(())
+//! ```
 
 use std::collections::HashSet;
 use std::fmt;

@@ -1,8 +1,27 @@
-//! Decides which model a request goes to, and what happens when that model fails.
+//! Decides which model a request goes to, and which model is asked if that one fails.
 //!
 //! [`Router::route`] turns a [`RoutingContext`] into a [`RoutingDecision`]; [`walk::Walk`] leads along
 //! the decision's chain, one model after the other, whatever asking may mean to the caller. Both use one
 //! [`ModelAvailability`] per session, to which walks add. Names, families and chains are data: [`Models`].
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use gem_setup::router::{ClassifierChoice, Conversation, ModelAvailability, Models, Router, RoutingContext, Tier};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let router = Router::new(Arc::new(Models::built_in()?), Arc::new(ModelAvailability::default()), None);
+//! let context = RoutingContext {
+//!     conversation: Conversation::of("rename x to y in a.py", Vec::new()),
+//!     classifier: ClassifierChoice::Builtin,
+//!     ..RoutingContext::default()
+//! };
+//! let decision = router.route(&context).await;
+//! assert_eq!(decision.tier, Some(Tier::Flash));
+//! # Ok(())
+//! # }
+//! ```
 
 mod availability;
 pub mod batch;

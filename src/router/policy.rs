@@ -1,4 +1,16 @@
 //! What happens when a model fails, and which models are asked after it (docs/facts.md section 4).
+//!
+//! ```
+//! use gem_setup::router::{ModelAvailability, Models};
+//!
+//! let models = Models::built_in()?;
+//! let choice = models.resolve(&"auto".parse()?);
+//! let first = "gemini-3.1-pro-preview".parse()?;
+//! let chain = models.chain(&choice, &first);
+//! let next = chain.select(&ModelAvailability::default(), std::slice::from_ref(&first));
+//! assert_eq!(next.map(|selected| selected.policy.model.as_str()), Some("gemini-3.8-flash"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::num::NonZeroU32;
 

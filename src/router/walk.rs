@@ -2,6 +2,23 @@
 //! (docs/facts.md section 4).
 //!
 //! Whoever drives a [`Walk`] asks the models, waits, and asks people; nothing here knows of HTTP or of time passing.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use gem_setup::router::policy::Chain;
+//! use gem_setup::router::walk::{Next, OnFallback, Walk};
+//! use gem_setup::router::{FailureKind, ModelAvailability, ModelFailure, Repeat};
+//!
+//! let model: gem_setup::router::ModelName = "gemini-2.5-pro".parse()?;
+//! let availability = Arc::new(ModelAvailability::default());
+//! let mut walk = Walk::new(Chain::alone(model.clone()), availability, OnFallback::Policy, Duration::ZERO);
+//! assert_eq!(walk.next(), Next::Ask(model));
+//! walk.failed(ModelFailure::new(FailureKind::NotFound, "no such model"), Repeat::Safe);
+//! assert_eq!(walk.next(), Next::Over);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 use std::sync::Arc;

@@ -2,6 +2,21 @@
 //!
 //! An engine without its model downloads it at the first request (docs/facts.md section 2), so every way to the engine
 //! passes here: the supervisor before it starts a child and before each probe, the gateway before each request.
+//!
+//! ```
+//! use gem_setup::catalog::Catalog;
+//! use gem_setup::runtime::{Builtin, Closed, ModelGate};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let model = Catalog::built_in()?.model("gemma3-1b-gpu-custom").ok_or("no model")?.clone();
+//! let runtime = Box::new(Builtin::new(model.name.clone()));
+//! let gate = ModelGate::new(runtime, model, folder.path(), Some(folder.path().join("terms.json")));
+//! assert!(matches!(gate.open().await, Err(Closed::Terms { .. })));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fs;
 use std::io;

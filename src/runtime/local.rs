@@ -1,4 +1,17 @@
 //! A plain HTTP client for servers on loopback: no proxy, no TLS, no start-up cost.
+//!
+//! ```
+//! use std::net::TcpListener;
+//!
+//! use gem_setup::runtime::local::is_listening;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! assert!(is_listening(listener.local_addr()?.port()).await);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

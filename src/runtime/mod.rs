@@ -1,4 +1,14 @@
-//! What a runtime is, and the three there are.
+//! Runtimes: the trait, and the three implementations.
+//!
+//! ```
+//! use gem_setup::runtime::{Builtin, Runtime, RuntimeName};
+//!
+//! let name: RuntimeName = "builtin".parse()?;
+//! let runtime = Builtin::new("gemma3-1b-gpu-custom");
+//! assert_eq!(runtime.name(), name);
+//! assert!(runtime.program().is_none() && runtime.serve().is_none());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod activity;
 mod builtin;

@@ -1,4 +1,19 @@
 //! The record of accepted terms: nothing is pulled before it holds the model's (docs/contract.md section 3).
+//!
+//! ```
+//! use gem_setup::catalog::Catalog;
+//! use gem_setup::runtime::terms::{How, Terms};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("terms.json");
+//! let catalog = Catalog::built_in()?;
+//! let model = catalog.model("gemma3-1b-gpu-custom").ok_or("no model")?;
+//! let mut terms = Terms::read(&path)?;
+//! assert!(!terms.cover(model));
+//! terms.accept(&path, model, jiff::Timestamp::now(), How::Flag)?;
+//! assert!(Terms::read(&path)?.cover(model));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::path::{Path, PathBuf};
 

@@ -3,6 +3,25 @@
 //! [`load`] reads all scopes and [`Settings::router`] says what is in effect and why; [`plan`] and [`apply`] write the
 //! router's keys; [`remove`] takes back what `apply` recorded, and [`clear`] does without a record. Edits go through the
 //! syntax tree, so that comments, order, indentation and line endings stay as they were typed.
+//!
+//! ```
+//! use gem_platform::Os;
+//! use gem_setup::environment::Environment;
+//! use gem_setup::settings::{Destination, Places, RouterValues, apply, load};
+//!
+//! let home = tempfile::tempdir()?;
+//! let environment = Environment::new([], home.path(), home.path());
+//! let places = Places::new(Os::Linux, &environment, home.path());
+//! std::fs::create_dir(home.path().join(".gemini"))?;
+//! std::fs::write(places.user(), "{\n    // mine\n    \"vimMode\": true\n}\n")?;
+//!
+//! let values = RouterValues { port: 9379, model: "gemma3-1b-gpu-custom".to_owned(), binary: "/opt/gem-setup".into() };
+//! let backups = home.path().join("backups");
+//! apply(&places, &environment, Destination::User, &values, &backups, jiff::Timestamp::now())?;
+//! assert!(load(&places, &environment).router().enabled.value);
+//! assert!(std::fs::read_to_string(places.user())?.contains("// mine"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod backup;
 mod edit;

@@ -1,4 +1,16 @@
-//! Converges a machine to "routing works": the steps, their inspection, their application (docs/architecture.md).
+//! Brings a machine to working routing: the steps, their inspection and application (docs/architecture.md).
+//!
+//! ```
+//! use gem_setup::setup::{State, StepId};
+//!
+//! let order: Vec<&str> = StepId::ALL.iter().map(|step| step.as_str()).collect();
+//! assert_eq!(order[..3], ["platform", "space", "runtime"]);
+//!
+//! let folder = tempfile::tempdir()?;
+//! let nothing_installed = State::read(&folder.path().join("state.json"))?;
+//! assert_eq!(nothing_installed, None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod advice;
 mod bundle;

@@ -3,6 +3,17 @@
 //! - [`run`] keeps the child alive: readiness, health, backoff, shutdown
 //! - [`Claim`] is the right to serve a home, a lock that is held; [`observe`] finds who holds it
 //! - [`start`] and [`stop`] manage a detached server; [`tail`] and [`Follower`] read its log
+//!
+//! ```
+//! use gem_setup::layout::Layout;
+//! use gem_setup::supervise::{Running, observe, tail};
+//!
+//! let home = tempfile::tempdir()?;
+//! let layout = Layout::new(home.path(), home.path());
+//! assert_eq!(observe(&layout)?, Running::No);
+//! assert!(tail(&layout.log_file(), 10)?.is_empty());
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 mod backoff;
 mod claim;

@@ -1,4 +1,10 @@
 //! The terminal's own settings.
+//!
+//! ```
+//! let console = gem_platform::console::prepare();
+//! // Print in UTF-8 and with colours.
+//! drop(console); // The window is as it was before.
+//! ```
 
 #[cfg_attr(target_os = "linux", path = "linux.rs")]
 #[cfg_attr(target_os = "macos", path = "macos.rs")]

@@ -1,4 +1,15 @@
 //! Files: permission bits, quarantine, replacing what is in use, and making a change last.
+//!
+//! ```
+//! use gem_platform::file::{Readers, is_executable, make_program, write_atomic};
+//!
+//! let path = std::env::temp_dir().join(format!("gem-platform-{}.exe", std::process::id()));
+//! write_atomic(&path, b"#!/bin/sh\n", Readers::Owner)?;
+//! make_program(&path)?;
+//! assert!(is_executable(&path)?);
+//! # std::fs::remove_file(&path)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #[cfg(any(target_os = "macos", all(test, unix)))]
 mod attribute;

@@ -1,4 +1,12 @@
 //! What this machine has: memory, disk, graphics, loadable libraries.
+//!
+//! ```
+//! use gem_platform::probe::{available_space, load_library};
+//!
+//! assert!(available_space(&std::env::temp_dir())? > 0);
+//! assert!(load_library("no-such-library").is_err());
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 pub mod distribution;
 #[cfg_attr(target_os = "linux", path = "linux.rs")]

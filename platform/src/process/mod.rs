@@ -1,6 +1,13 @@
 //! Processes: supervised children, detached starts, identities, signals.
 //!
 //! The effects are in sibling files, one a system, with identical signatures.
+//!
+//! ```
+//! use gem_platform::process::identity;
+//!
+//! let this = identity(std::process::id());
+//! assert_eq!(this.map(|process| process.pid), Some(std::process::id()));
+//! ```
 
 mod program;
 

@@ -2,6 +2,27 @@
 //!
 //! All three are data plus calls of the system's own tool, so all three exist on every host: the definition of each can be
 //! shown and tested anywhere, and the calls go through a [`Runner`] that a test can replace.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use gem_platform::service::{Account, Kind, Spec, render};
+//!
+//! let spec = Spec {
+//!     label: "gem-setup".to_owned(),
+//!     description: "Local model routing".to_owned(),
+//!     program: "/usr/bin/gem-setup".into(),
+//!     args: vec!["serve".to_owned()],
+//!     environment: Default::default(),
+//!     log: "/tmp/service.log".into(),
+//!     watchdog: Some(Duration::from_secs(30)),
+//!     final_statuses: vec![2],
+//! };
+//! let account = Account { name: "ada".to_owned(), id: 1000, home: "/home/ada".into(), config: None, own: "/home/ada".into() };
+//! let unit = render(Kind::Systemd, &spec, &account)?;
+//! assert!(unit.contains("ExecStart="));
+//! # Ok::<(), gem_platform::service::Error>(())
+//! ```
 
 mod command;
 mod launchd;

@@ -1,4 +1,13 @@
 //! The classifier that asks a model behind a Gemini API on this machine (`classifier.host`, `classifier.model`).
+//!
+//! ```
+//! use gem_setup::router::Tier;
+//! use gem_setup::router::classify::local::verdict_in_reply;
+//!
+//! let reply = br#"{"candidates":[{"content":{"parts":[{"text":"{\"model_choice\":\"pro\",\"reasoning\":\"hard\"}"}]}}]}"#;
+//! assert_eq!(verdict_in_reply(reply)?.tier, Tier::Pro);
+//! # Ok::<(), String>(())
+//! ```
 
 use std::time::Duration;
 

@@ -1,4 +1,15 @@
 //! Classifiers: from a request and its history to a tier.
+//!
+//! ```
+//! use gem_setup::router::Tier;
+//! use gem_setup::router::classify::{builtin, clean};
+//!
+//! let verdict = builtin::classify("rename x to y in a.py", &[]);
+//! assert_eq!(verdict.tier, Tier::Flash);
+//! let answer = clean::clean("Sure! {'model_choice': 'pro',}")?;
+//! assert_eq!(answer.tier, Tier::Pro);
+//! # Ok::<(), clean::Unusable>(())
+//! ```
 
 pub mod builtin;
 pub mod clean;

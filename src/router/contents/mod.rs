@@ -1,5 +1,17 @@
 //! The conversation inside a Gemini API request: read leniently, without what the client added, reduced to what a classifier
 //! looks at (docs/facts.md sections 3 and 4).
+//!
+//! ```
+//! use gem_setup::router::Conversation;
+//!
+//! let body = br#"{"contents": [
+//!     {"role": "user", "parts": [{"text": "<session_context>\nToday is Friday.\n</session_context>"}]},
+//!     {"role": "user", "parts": [{"text": "fix the typo in a.md"}]}
+//! ]}"#;
+//! let conversation = Conversation::from_body(body)?;
+//! assert_eq!(conversation.request, "fix the typo in a.md");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod flattened;
 mod reader;

@@ -1,4 +1,15 @@
 //! The models that requests are routed to, their other names and their chains, as data (`models.toml`).
+//!
+//! ```
+//! use gem_setup::router::{Models, Selection, Tier};
+//!
+//! let models = Models::built_in()?;
+//! let Selection::Choice { pro, .. } = models.resolve(&"gem-auto".parse()?) else {
+//!     return Err("`gem-auto` is not classified".into());
+//! };
+//! assert_eq!(models.tier(&pro), Some(Tier::Pro));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod validate;
 

@@ -1,5 +1,13 @@
 //! The `litert-lm` package from PyPI (docs/facts.md section 5): used where it is found, else installed into its own
 //! environment.
+//!
+//! ```
+//! let catalog = gem_setup::catalog::Catalog::built_in()?;
+//! let entry = catalog.runtime("litert-lm").ok_or("no litert-lm")?;
+//! let requirements = gem_setup::runtime::litert_lm::requirements(entry);
+//! assert!(requirements.lines().all(|line| line.contains(" --hash=sha256:")));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod installer;
 mod process;

@@ -1,4 +1,10 @@
 //! Stand-ins and servers that gem-setup's tests run against: nothing here is a mock of gem-setup itself.
+//!
+//! ```
+//! let mirror = gem_setup_support::mirror::Mirror::start();
+//! mirror.publish("/google/tool", "hello");
+//! assert!(mirror.asked().is_empty());
+//! ```
 
 pub mod engine;
 pub mod fault;

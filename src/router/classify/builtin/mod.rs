@@ -3,6 +3,17 @@
 //! A linear model over hashed words, letter runs and counts. The path of a request: `text` takes the part that is read, without talk
 //! about models; [`features`] turns it and the history into numbers; [`model`] weighs them; `reasons` says why. The README beside this
 //! file tells how well that works and how to train it again.
+//!
+//! ```
+//! use gem_setup::router::classify::builtin::{Threshold, classify_from};
+//!
+//! let request = "why does the server lose messages under load?";
+//! let always = classify_from("0".parse::<Threshold>()?, request, &[]);
+//! let never = classify_from("1".parse::<Threshold>()?, request, &[]);
+//! assert_eq!(always.probability, never.probability);
+//! assert_ne!(always.tier, never.tier);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod counts;
 pub mod features;

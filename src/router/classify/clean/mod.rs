@@ -4,6 +4,14 @@
 //! it wrongly, lose commas and tails. Whatever is well-formed JSON is read as such (`strict`); the rest is scanned for
 //! `key: value` pairs (`lenient`). A choice is taken only from a value of `model_choice`, never guessed from prose, and
 //! values that disagree make the answer unusable.
+//!
+//! ```
+//! use gem_setup::router::Tier;
+//! use gem_setup::router::classify::clean::{Unusable, clean};
+//!
+//! assert_eq!(clean("```json\n{\"model_choice\": \"flash\"\n```").map(|answer| answer.tier), Ok(Tier::Flash));
+//! assert_eq!(clean("I would take pro."), Err(Unusable::NoChoice));
+//! ```
 
 mod choice;
 mod lenient;
