@@ -22,7 +22,7 @@ pub(crate) fn run(session: &Session<'_>, action: BundleAction) -> Result<ExitCod
     } = action;
     let absolute = |path: &PathBuf| session.environment.current_dir().join(path);
     let state = session.state()?;
-    let catalog_file = catalog.as_ref().map(absolute).or_else(|| state.catalog.clone());
+    let catalog_file = catalog.as_ref().map(absolute).or_else(|| state.chosen.catalog.clone());
     let events = Events::remarks(session.printer);
     let request = BundleRequest {
         dir: absolute(&dir),
@@ -31,10 +31,10 @@ pub(crate) fn run(session: &Session<'_>, action: BundleAction) -> Result<ExitCod
         } else {
             target
         },
-        model: model.then(|| state.model.clone()),
+        model: model.then(|| state.chosen.model.clone()),
         catalog: session.catalog(catalog_file.as_ref())?,
     };
-    let fetcher = session.fetcher(&or_recorded(network, &state))?;
+    let fetcher = session.fetcher(&or_recorded(network, state))?;
     let bundle = session.block_on(setup::create_bundle(&session.layout, &request, &fetcher, &events))?;
     let printer = session.printer;
     if printer.json() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gem_setup::error::{Failure, Kind};
 use gem_setup::runtime::{EngineState, RuntimeName, local};
-use gem_setup::setup::{self, Choices, State};
+use gem_setup::setup::{self, Chosen};
 use gem_setup::supervise::{self, GRACE, READY_WITHIN, Running, ServerRecord, StartRequest, Started, Stopped, observe};
 use serde::Serialize;
 
@@ -165,7 +165,7 @@ pub(crate) fn look(session: &Session<'_>) -> Result<Running, Failure> {
 }
 
 fn examine(session: &Session<'_>) -> Result<Report, Failure> {
-    let state = session.state()?;
+    let chosen = &session.state()?.chosen;
     match look(session)? {
         Running::Supervised(record) if record.is_here() => Ok(supervised(&record)),
         Running::Supervised(record) => session.block_on(async { Ok(elsewhere(&record).await) }),
@@ -175,21 +175,21 @@ fn examine(session: &Session<'_>) -> Result<Report, Failure> {
                 "a process holds `{}` and has not written which one it is",
                 session.layout.server_lock_file().display()
             )),
-            ..not_running(state)
+            ..not_running(chosen)
         }),
-        Running::Bare { pid, port } => bare(session, &state, pid, port),
-        Running::No | Running::Foreign(_) => Ok(not_running(state)),
+        Running::Bare { pid, port } => bare(session, chosen, pid, port),
+        Running::No | Running::Foreign(_) => Ok(not_running(chosen)),
     }
 }
 
-fn not_running(state: State) -> Report {
+fn not_running(chosen: &Chosen) -> Report {
     Report {
         running: false,
         ready: false,
         pid: None,
-        port: state.port,
-        runtime: state.runtime.to_string(),
-        model: state.model.into(),
+        port: chosen.port,
+        runtime: chosen.runtime.to_string(),
+        model: chosen.model.to_string(),
         child: None,
         uptime_s: None,
         note: None,
@@ -241,8 +241,9 @@ fn note(record: &ServerRecord) -> Option<String> {
 }
 
 /// Whether the model of a runtime that no gateway guards is there and accepted, so that it may be asked at all.
-fn may_be_asked(session: &Session<'_>, choices: Choices) -> bool {
-    let Ok(Some(gate)) = session.gate(choices) else {
+fn may_be_asked(session: &Session<'_>, chosen: &Chosen) -> bool {
+    let gate = || session.recorded_site()?.gate(chosen, session.state()?);
+    let Ok(Some(gate)) = gate() else {
         return false;
     };
     session
@@ -251,27 +252,26 @@ fn may_be_asked(session: &Session<'_>, choices: Choices) -> bool {
 }
 
 /// What Gemini CLI starts by itself is `lit`.
-fn with_lit(state: &State) -> Choices {
-    let mut choices = Choices::recorded(state);
-    choices.runtime = RuntimeName::Lit;
-    choices
+fn with_lit(chosen: &Chosen) -> Chosen {
+    Chosen {
+        runtime: RuntimeName::Lit,
+        ..chosen.clone()
+    }
 }
 
 /// Whether `route` may ask the server of this home: a gateway keeps requests from an engine without its model itself.
 pub(crate) fn may_route(session: &Session<'_>) -> Result<bool, Failure> {
     Ok(match look(session)? {
-        Running::Supervised(record) => {
-            !record.server.direct || may_be_asked(session, Choices::recorded(&session.state()?))
-        }
-        Running::Bare { .. } => may_be_asked(session, with_lit(&session.state()?)),
+        Running::Supervised(record) => !record.server.direct || may_be_asked(session, &session.state()?.chosen),
+        Running::Bare { .. } => may_be_asked(session, &with_lit(&session.state()?.chosen)),
         Running::No | Running::Unnamed | Running::Foreign(_) => true,
     })
 }
 
 /// A runtime that Gemini CLI started: it is asked as Gemini CLI asks it (docs/facts.md section 3).
-fn bare(session: &Session<'_>, state: &State, pid: u32, port: u16) -> Result<Report, Failure> {
-    let is_ready = if may_be_asked(session, with_lit(state)) {
-        let path = format!("/v1beta/models/{}:generateContent", state.model);
+fn bare(session: &Session<'_>, chosen: &Chosen, pid: u32, port: u16) -> Result<Report, Failure> {
+    let is_ready = if may_be_asked(session, &with_lit(chosen)) {
+        let path = format!("/v1beta/models/{}:generateContent", chosen.model);
         let answer = session.block_on(async { Ok(local::post(port, &path, None, Duration::from_secs(5)).await) })?;
         answer.is_ok_and(|answer| answer.status != 404)
     } else {
@@ -283,7 +283,7 @@ fn bare(session: &Session<'_>, state: &State, pid: u32, port: u16) -> Result<Rep
         pid: Some(pid),
         port,
         runtime: "lit".to_owned(),
-        model: state.model.to_string(),
+        model: chosen.model.to_string(),
         child: None,
         uptime_s: None,
         note: None,

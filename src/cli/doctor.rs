@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::setup::{self, Check, Choices, Examination, Extras, Fix, RECORDS, Setup, State, Status};
+use gem_setup::setup::{self, Check, Examination, Extras, Fix, RECORDS, Setup, State, Status, Wanted};
 use serde_json::json;
 
 use super::args::DoctorArgs;
@@ -23,7 +23,7 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
     };
     let fix = args.fix;
     let (state, unreadable) = match session.state() {
-        Ok(state) => (state, None),
+        Ok(state) => (state.clone(), None),
         Err(failure) => (State::default(), Some(failure)),
     };
     let mut setup = match prepare(session, state, args, accepted, &events, &terminal) {
@@ -65,9 +65,9 @@ fn prepare<'s>(
     terminal: &'s Terminal<'s>,
 ) -> Result<Setup<'s>, Failure> {
     let network = or_recorded(args.network_args, &state);
-    let mut choices = Choices::recorded(&state);
-    choices.accepted = args.accept_terms.then(|| how(accepted));
-    session.setup_from(state, choices, &network, session.target()?, events, terminal)
+    let mut wanted = Wanted::from(state.chosen.clone());
+    wanted.accepted = args.accept_terms.then(|| how(accepted));
+    session.setup(state, wanted, &network, session.target()?, events, terminal)
 }
 
 /// The one thing that can be said of a machine when not even the defaults can be gone by.

@@ -8,9 +8,9 @@ use gem_setup::error::{Failure, Kind};
 use gem_setup::net::SafeUrl;
 use gem_setup::runtime::terms::How;
 use gem_setup::settings::Destination;
-use gem_setup::setup::{self, Choices, Setup, State, Verdict};
+use gem_setup::setup::{self, Chosen, Setup, Verdict, Wanted};
 
-use super::args::{InstallArgs, ScopeChoice};
+use super::args::{InstallArgs, NetworkArgs, ScopeChoice};
 use super::layers::Origin;
 use super::session::{Session, or_recorded, runtime_of};
 use crate::report::{Events, Printer, Terminal};
@@ -65,65 +65,65 @@ fn prepare<'s>(
         None => session.target()?,
     };
     let state = session.state()?;
-    let network = or_recorded(args.network.clone(), &state);
-    let mut choices = choices(session, args, &state, target)?;
-    choices.mirrors.clone_from(&network.mirror);
-    choices.mirror_only = network.mirror_only;
-    let absolute = |path| session.environment.current_dir().join(path);
-    choices.ca_cert = network.ca_cert.as_ref().map(absolute);
-    choices.accepted = args.accept_terms.then(|| how(accepted));
-    let recorded = recorded(args, &choices);
+    let network = or_recorded(args.network.clone(), state);
+    let chosen = chosen(session, args, &network, target)?;
+    let recorded = recorded(args, &chosen);
     if !recorded.is_empty() {
-        session
-            .printer
-            .remark(&format!("as installed before: {}", recorded.join(" ")));
+        let remark = format!("using recorded options: {}", recorded.join(" "));
+        session.printer.remark(&remark);
     }
-    session.setup(choices, &network, target, events, terminal)
+    let wanted = Wanted {
+        chosen,
+        accepted: args.accept_terms.then(|| how(accepted)),
+        force: args.force,
+        with_model: !args.no_model,
+        with_settings: !args.no_settings,
+        with_server: !args.no_start,
+        with_smoke: !args.no_smoke,
+    };
+    session.setup(state.clone(), wanted, &network, target, events, terminal)
 }
 
-/// What the options say, and where they say nothing, what is recorded.
-fn choices(session: &Session<'_>, args: &InstallArgs, state: &State, target: Target) -> Result<Choices, Failure> {
+/// The recorded choices, with those of the options in their place.
+fn chosen(session: &Session<'_>, args: &InstallArgs, network: &NetworkArgs, target: Target) -> Result<Chosen, Failure> {
     let absolute = |path: &PathBuf| session.environment.current_dir().join(path);
-    let mut choices = Choices::recorded(state);
-    if let Some(file) = &args.catalog {
-        choices.catalog = Some(absolute(file));
-    }
-    if let Some(runtime) = args.runtime {
-        let catalog = session.catalog(choices.catalog.as_ref())?;
-        choices.runtime = runtime_of(runtime, &catalog, target);
-    }
-    choices.port = args.port.unwrap_or(choices.port);
-    choices.scope = args.scope.map_or(choices.scope, destination);
-    choices.direct = args.direct;
-    if let Some(model) = &args.model {
-        choices.model.clone_from(model);
-    }
-    if let Some(file) = &args.model_file {
-        choices.model_file = Some(absolute(file));
-    } else if choices.runtime != state.runtime || choices.model != state.model {
-        // It was a file of that model for that runtime.
-        choices.model_file = None;
-    }
-    choices.force = args.force;
-    choices.with_model = !args.no_model;
-    choices.with_settings = !args.no_settings;
-    choices.with_server = !args.no_start;
-    choices.with_smoke = !args.no_smoke;
-    Ok(choices)
+    let recorded = session.state()?.chosen.clone();
+    let catalog = args.catalog.as_ref().map(absolute).or(recorded.catalog);
+    let runtime = match args.runtime {
+        Some(runtime) => runtime_of(runtime, &session.catalog(catalog.as_ref())?, target),
+        None => recorded.runtime,
+    };
+    let model = args.model.clone().unwrap_or_else(|| recorded.model.clone());
+    // The recorded file is one of the recorded model for the recorded runtime.
+    let kept_file = recorded
+        .model_file
+        .filter(|_| runtime == recorded.runtime && model == recorded.model);
+    Ok(Chosen {
+        model_file: args.model_file.as_ref().map(absolute).or(kept_file),
+        runtime,
+        model,
+        port: args.port.unwrap_or(recorded.port),
+        scope: args.scope.map_or(recorded.scope, destination),
+        catalog,
+        ca_cert: network.ca_cert.as_ref().map(absolute),
+        mirrors: network.mirror.clone(),
+        mirror_only: network.mirror_only,
+        direct: args.direct,
+    })
 }
 
 /// The options that are as recorded and not as they are on a fresh machine.
-fn recorded(args: &InstallArgs, choices: &Choices) -> Vec<String> {
-    let fresh = State::default();
+fn recorded(args: &InstallArgs, chosen: &Chosen) -> Vec<String> {
+    let fresh = Chosen::default();
     let mut options = Vec::new();
     let mut option = |is_given: bool, is_fresh: bool, text: String| {
         if !is_given && !is_fresh {
             options.push(text);
         }
     };
-    let Choices {
+    let Chosen {
         runtime, port, model, ..
-    } = choices;
+    } = chosen;
     option(
         args.runtime.is_some(),
         *runtime == fresh.runtime,
@@ -133,25 +133,25 @@ fn recorded(args: &InstallArgs, choices: &Choices) -> Vec<String> {
     option(args.model.is_some(), *model == fresh.model, format!("--model {model}"));
     option(
         args.scope.is_some(),
-        choices.scope == fresh.scope,
+        chosen.scope == fresh.scope,
         "--scope workspace".to_owned(),
     );
     for (name, given, file) in [
-        ("catalog", &args.catalog, &choices.catalog),
-        ("model-file", &args.model_file, &choices.model_file),
-        ("ca-cert", &args.network.ca_cert, &choices.ca_cert),
+        ("catalog", &args.catalog, &chosen.catalog),
+        ("model-file", &args.model_file, &chosen.model_file),
+        ("ca-cert", &args.network.ca_cert, &chosen.ca_cert),
     ] {
         let shown = file.as_deref().unwrap_or(Path::new("")).display();
         option(given.is_some(), file.is_none(), format!("--{name} {shown}"));
     }
     let are_mirrors_given = !args.network.mirror.is_empty();
-    for mirror in &choices.mirrors {
+    for mirror in &chosen.mirrors {
         let mirror = SafeUrl::from(mirror.clone());
         option(are_mirrors_given, false, format!("--mirror {mirror}"));
     }
     option(
         are_mirrors_given || args.network.mirror_only,
-        !choices.mirror_only,
+        !chosen.mirror_only,
         "--mirror-only".to_owned(),
     );
     options

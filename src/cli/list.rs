@@ -4,27 +4,21 @@ use std::process::ExitCode;
 
 use gem_setup::error::Failure;
 use gem_setup::runtime::is_listed;
-use gem_setup::setup::Choices;
 
-use super::args::{ListArgs, NetworkArgs};
+use super::args::ListArgs;
 use super::session::Session;
-use crate::report::{Events, Terminal};
 
-/// Prints what the configured runtime can serve, as `lit list` does.
+/// Prints the models that the configured runtime can serve, as `lit list` does.
 pub(crate) fn run(session: &Session<'_>, args: ListArgs) -> Result<ExitCode, Failure> {
+    let state = session.state()?;
+    let site = session.recorded_site()?;
+    let runtime = site.runtime(&state.chosen, state)?;
+    let listing = session.block_on(async { Ok(runtime.list(args.show_all).await?) })?;
     let printer = session.printer;
-    let events = Events::remarks(printer);
-    let terminal = Terminal::new(printer);
-    let choices = Choices::recorded(&session.state()?);
-    let setup = session.setup(choices, &NetworkArgs::default(), session.target()?, &events, &terminal)?;
-    let listing = session.block_on(async { Ok(setup.runtime()?.list(args.show_all).await?) })?;
     if printer.json() {
-        let names: Vec<&str> = setup
-            .catalog
-            .model_names()
-            .filter(|name| is_listed(&listing, name))
-            .collect();
-        printer.json_line(&serde_json::json!({"runtime": setup.choices.runtime, "models": names, "listing": listing}));
+        let names = site.catalog.model_names().filter(|name| is_listed(&listing, name));
+        let models: Vec<&str> = names.collect();
+        printer.json_line(&serde_json::json!({"runtime": runtime.name(), "models": models, "listing": listing}));
     } else {
         printer.line(listing.trim_end());
     }

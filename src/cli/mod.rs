@@ -298,6 +298,7 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
         verbose: cli.global.verbose,
         config,
         args,
+        state: std::cell::OnceCell::new(),
     };
     // The commands that take `--accept-terms` put on record how it was given.
     let accepted = matches

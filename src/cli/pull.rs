@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use gem_setup::error::Failure;
-use gem_setup::setup::{self, Choices, Setup, StepState};
+use gem_setup::setup::{self, Setup, StepState, Wanted};
 
 use super::args::{NetworkArgs, PullArgs};
 use super::install::how;
@@ -39,14 +39,18 @@ fn prepare<'s>(
     events: &'s Events<'s>,
     terminal: &'s Terminal<'s>,
 ) -> Result<Setup<'s>, Failure> {
-    let mut choices = Choices::recorded(&session.state()?);
+    let state = session.state()?.clone();
+    let mut chosen = state.chosen.clone();
     let target = session.target()?;
     if let Some(runtime) = args.runtime {
-        choices.runtime = runtime_of(runtime, &session.catalog(choices.catalog.as_ref())?, target);
+        chosen.runtime = runtime_of(runtime, &session.catalog(chosen.catalog.as_ref())?, target);
     }
-    choices.model = args.name;
-    choices.accepted = args.accept_terms.then(|| how(accepted));
-    choices.model_file = args.model_file.map(|file| session.environment.current_dir().join(file));
-    choices.force = args.force;
-    session.setup(choices, &NetworkArgs::default(), target, events, terminal)
+    chosen.model = args.name;
+    chosen.model_file = args.model_file.map(|file| session.environment.current_dir().join(file));
+    let wanted = Wanted {
+        accepted: args.accept_terms.then(|| how(accepted)),
+        force: args.force,
+        ..Wanted::from(chosen)
+    };
+    session.setup(state, wanted, &NetworkArgs::default(), target, events, terminal)
 }

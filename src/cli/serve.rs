@@ -15,7 +15,7 @@ use gem_setup::router::consent::TellClient;
 use gem_setup::router::walk::OnFallback;
 use gem_setup::router::{ClassifierChoice, ModelAvailability, Router};
 use gem_setup::runtime::{EngineActivity, EngineState, EngineStatus, Runtime, RuntimeName};
-use gem_setup::setup::{Choices, FOREGROUND, GUARD};
+use gem_setup::setup::{Chosen, FOREGROUND, GUARD};
 use gem_setup::sha256::{Hasher, Sha256};
 use gem_setup::supervise::{
     self, BackoffLimits, ChildOutput, Claim, ClaimError, EngineConfig, HealthLimits, Log, LogLimits, STOP_GRACE,
@@ -23,10 +23,10 @@ use gem_setup::supervise::{
 };
 use tokio::sync::{Notify, watch};
 
-use super::args::{ClassifierFailureChoice, ClassifierPromptChoice, FallbackChoice, NetworkArgs, ServeArgs};
+use super::args::{ClassifierFailureChoice, ClassifierPromptChoice, FallbackChoice, ServeArgs};
 use super::session::{Session, runtime_of};
 use super::{control, program, route};
-use crate::report::{Events, Printer, Terminal};
+use crate::report::Printer;
 
 /// A killed child is gone within this time.
 const LAST_BREATH: Duration = Duration::from_secs(1);
@@ -87,8 +87,8 @@ fn gateway_options(session: &Session<'_>, args: &ServeArgs) -> Vec<OsString> {
     words
 }
 
-fn choices(session: &Session<'_>, args: &ServeArgs) -> Result<Choices, Failure> {
-    let mut choices = Choices::recorded(&session.state()?);
+fn choices(session: &Session<'_>, args: &ServeArgs) -> Result<Chosen, Failure> {
+    let mut choices = session.state()?.chosen.clone();
     if let Some(port) = args.port {
         choices.port = port;
     }
@@ -153,7 +153,7 @@ pub(crate) async fn check_direct(session: &Session<'_>, args: &ServeArgs) -> Res
     if !choices.direct || runtime.program().is_none_or(|program| !program.exists()) {
         return Ok(());
     }
-    let Some(gate) = session.gate(choices)? else {
+    let Some(gate) = session.recorded_site()?.gate(&choices, session.state()?)? else {
         return Ok(());
     };
     gate.open().await.map_err(|closed| {
@@ -364,7 +364,7 @@ fn log_events(log: &Log, verbose: u8) {
 
 /// The gateway as the options say; the upstream's choices are made by a router over the same models as `route`.
 fn gateway_config(session: &Session<'_>, args: &ServeArgs, server: &ServerIdentity) -> Result<Config, Failure> {
-    let recorded = session.state()?.ca_cert;
+    let recorded = session.state()?.chosen.ca_cert.clone();
     let ca_cert = args.ca_cert.clone().or(recorded);
     let ca_cert = ca_cert.map(|file| session.environment.current_dir().join(file));
     let network = Network::from_environment(&session.environment, ca_cert)?;
@@ -462,11 +462,8 @@ fn already_served(session: &Session<'_>, error: ClaimError) -> Result<ExitCode, 
 }
 
 fn runtime(session: &Session<'_>, args: &ServeArgs) -> Result<Box<dyn Runtime>, Failure> {
-    let events = Events::remarks(session.printer);
-    let terminal = Terminal::new(session.printer);
-    let choices = choices(session, args)?;
-    let setup = session.setup(choices, &NetworkArgs::default(), session.target()?, &events, &terminal)?;
-    setup.runtime()
+    let site = session.recorded_site()?;
+    site.runtime(&choices(session, args)?, session.state()?)
 }
 
 fn engine(
@@ -486,7 +483,10 @@ fn engine(
         );
         return Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"));
     }
-    let Some(gate) = session.gate(choices(session, args)?)? else {
+    let gate = session
+        .recorded_site()?
+        .gate(&choices(session, args)?, session.state()?)?;
+    let Some(gate) = gate else {
         return Ok(None);
     };
     let prints_requests = runtime.prints_requests();

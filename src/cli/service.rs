@@ -159,7 +159,7 @@ fn spec(session: &Session<'_>, os: Os) -> Result<Spec, Failure> {
     })?;
     let mut args = vec![
         "serve".to_owned(),
-        format!("--port={}", state.port),
+        format!("--port={}", state.chosen.port),
         "--home".to_owned(),
         home.to_owned(),
     ];

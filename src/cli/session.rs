@@ -1,5 +1,6 @@
 //! What every command works with, resolved from the command line.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use gem_setup::fetch::Fetcher;
 use gem_setup::layout::Layout;
 use gem_setup::lock::Lock;
 use gem_setup::net::Network;
-use gem_setup::runtime::{ModelGate, RuntimeName, litert_lm};
-use gem_setup::setup::{self, Choices, GivenFiles, Listing, Setup, State};
+use gem_setup::runtime::{RuntimeName, litert_lm};
+use gem_setup::setup::{self, GivenFiles, Listing, Setup, Site, State, Tools, Wanted};
 
 use super::args::{NetworkArgs, RuntimeChoice};
 use super::program;
@@ -33,6 +34,8 @@ pub(crate) struct Session<'a> {
     /// The configuration file that was given, an absolute path.
     pub(crate) config: Option<PathBuf>,
     pub(crate) args: Vec<OsString>,
+    /// The record, once it was read.
+    pub(crate) state: OnceCell<State>,
 }
 
 impl Session<'_> {
@@ -42,8 +45,12 @@ impl Session<'_> {
     }
 
     /// What `install` recorded, or the defaults where nothing was.
-    pub(crate) fn state(&self) -> Result<State, Failure> {
-        Ok(State::read(&self.layout.state_file())?.unwrap_or_default())
+    pub(crate) fn state(&self) -> Result<&State, Failure> {
+        if let Some(state) = self.state.get() {
+            return Ok(state);
+        }
+        let state = State::read(&self.layout.state_file())?.unwrap_or_default();
+        Ok(self.state.get_or_init(|| state))
     }
 
     /// The catalog in `file`, relative to the current directory, or the built-in one.
@@ -93,42 +100,45 @@ impl Session<'_> {
         )?)
     }
 
-    /// Everything the steps need.
-    pub(crate) fn setup<'s>(
-        &'s self,
-        choices: Choices,
-        network: &NetworkArgs,
-        target: Target,
-        events: &'s Events<'s>,
-        terminal: &'s Terminal<'s>,
-    ) -> Result<Setup<'s>, Failure> {
-        self.setup_from(self.state()?, choices, network, target, events, terminal)
-    }
-
-    /// As [`Self::setup`], whatever may be recorded.
-    pub(crate) fn setup_from<'s>(
-        &'s self,
-        state: State,
-        choices: Choices,
-        network: &NetworkArgs,
-        target: Target,
-        events: &'s Events<'s>,
-        terminal: &'s Terminal<'s>,
-    ) -> Result<Setup<'s>, Failure> {
-        Ok(Setup {
+    /// This home on a machine of platform `target`, with the artifacts of `catalog`.
+    pub(crate) fn site(&self, catalog: Option<&PathBuf>, target: Target) -> Result<Site<'_>, Failure> {
+        Ok(Site {
             layout: self.layout.clone(),
             environment: &self.environment,
             program: self.program()?,
             config: self.config.clone(),
             globals: self.globals(target),
             target,
-            given: GivenFiles::read(choices.catalog.iter().chain(&choices.ca_cert)),
-            catalog: self.catalog(choices.catalog.as_ref())?,
-            choices,
+            catalog: self.catalog(catalog)?,
+        })
+    }
+
+    /// The home as it is recorded.
+    pub(crate) fn recorded_site(&self) -> Result<Site<'_>, Failure> {
+        self.site(self.state()?.chosen.catalog.as_ref(), self.target()?)
+    }
+
+    /// The subject of the steps, with `state` as its record.
+    pub(crate) fn setup<'s>(
+        &'s self,
+        state: State,
+        wanted: Wanted,
+        network: &NetworkArgs,
+        target: Target,
+        events: &'s Events<'s>,
+        terminal: &'s Terminal<'s>,
+    ) -> Result<Setup<'s>, Failure> {
+        let chosen = &wanted.chosen;
+        Ok(Setup {
+            site: self.site(chosen.catalog.as_ref(), target)?,
+            given: GivenFiles::read(chosen.catalog.iter().chain(&chosen.ca_cert)),
+            wanted,
             state,
-            fetcher: self.fetcher(network)?,
-            progress: events,
-            ask: terminal,
+            tools: Tools {
+                fetcher: self.fetcher(network)?,
+                progress: events,
+                ask: terminal,
+            },
             listing: Listing::default(),
         })
     }
@@ -147,14 +157,6 @@ impl Session<'_> {
         given
             .map(|(name, path)| format!(" {name} {}", setup::quoted(target.os, &path.to_string_lossy())))
             .collect()
-    }
-
-    /// The gate before the engine of `choices`, `None` for a runtime without one.
-    pub(crate) fn gate(&self, choices: Choices) -> Result<Option<ModelGate>, Failure> {
-        let events = Events::remarks(self.printer);
-        let terminal = Terminal::new(self.printer);
-        self.setup(choices, &NetworkArgs::default(), self.target()?, &events, &terminal)?
-            .gate()
     }
 
     /// The right to change the home; whoever has it is waited for for a while.
@@ -206,11 +208,11 @@ impl Session<'_> {
 /// `network`, with the recorded mirrors and certificates where it names none.
 pub(crate) fn or_recorded(mut network: NetworkArgs, state: &State) -> NetworkArgs {
     if network.mirror.is_empty() {
-        network.mirror.clone_from(&state.mirrors);
-        network.mirror_only |= state.mirror_only;
+        network.mirror.clone_from(&state.chosen.mirrors);
+        network.mirror_only |= state.chosen.mirror_only;
     }
     if network.ca_cert.is_none() {
-        network.ca_cert.clone_from(&state.ca_cert);
+        network.ca_cert.clone_from(&state.chosen.ca_cert);
     }
     network
 }

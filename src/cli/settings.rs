@@ -25,8 +25,8 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
             let launcher = Launcher::new(&session.layout, session.target()?.os, &session.program()?);
             launcher.restore()?;
             let values = RouterValues {
-                port: port.unwrap_or(state.port),
-                model: model.unwrap_or(state.model).into(),
+                port: port.unwrap_or(state.chosen.port),
+                model: model.unwrap_or_else(|| state.chosen.model.clone()).into(),
                 binary: launcher.path().to_owned(),
             };
             let applied = settings::apply(
@@ -49,7 +49,7 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
         SettingsAction::Remove { scope } => {
             let _lock = lock(session)?;
             // Without a record nothing is known to have been created.
-            let applied = session.state().map(|state| state.settings).unwrap_or_default();
+            let applied = session.state().map(|state| state.settings.clone()).unwrap_or_default();
             let removed = settings::clear(
                 &places,
                 destination(scope),
@@ -90,7 +90,7 @@ fn remember(session: &Session<'_>, applied: &Applied) -> Result<(), Failure> {
     if applied.is_empty() {
         return Ok(());
     }
-    let mut state = session.state()?;
+    let mut state = session.state()?.clone();
     state.settings = std::mem::take(&mut state.settings).then(applied.clone());
     Ok(state.write(&session.layout.state_file())?)
 }

@@ -3,11 +3,9 @@
 use std::process::ExitCode;
 
 use gem_setup::error::Failure;
-use gem_setup::setup::{self, Choices, Smoke};
+use gem_setup::setup::{self, Smoke, Wanted};
 
-use super::args::NetworkArgs;
 use super::session::Session;
-use crate::report::{Events, Terminal};
 
 /// Sends the joke prompt and the routing probes to the installed server.
 pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
@@ -41,10 +39,7 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
 }
 
 fn send(session: &Session<'_>) -> Result<Smoke, Failure> {
-    let events = Events::remarks(session.printer);
-    let terminal = Terminal::new(session.printer);
-    let choices = Choices::recorded(&session.state()?);
-    let target = session.target()?;
-    let setup = session.setup(choices, &NetworkArgs::default(), target, &events, &terminal)?;
-    session.block_on(setup::smoke(&setup))
+    let state = session.state()?;
+    let site = session.recorded_site()?;
+    session.block_on(setup::smoke(&site, &Wanted::from(state.chosen.clone()), state))
 }

@@ -29,7 +29,7 @@ pub(super) fn finish(setup: &Setup<'_>, check: &mut Check) {
 /// As [`finish`], for advice that is no check's.
 pub(super) fn named(setup: &Setup<'_>, mut fix: Fix) -> Fix {
     if let Fix::Command(command) = &mut fix {
-        command.args.push_str(&setup.globals);
+        command.args.push_str(&setup.site.globals);
     }
     fix
 }

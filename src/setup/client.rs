@@ -76,7 +76,7 @@ fn find_program(environment: &Environment, name: &str) -> Option<PathBuf> {
 pub(super) fn inspect_login(setup: &Setup<'_>, settings: &Settings) -> Check {
     let select = format!(
         "set `{SELECTED}` to `{API_KEY}` in `{}`",
-        setup.layout.user_settings().display()
+        setup.site.layout.user_settings().display()
     );
     let warn = |detail: String, fix: String| Check::warn(LOGIN.0, LOGIN.1, detail, Fix::by_hand(fix));
     match Login::of(setup, settings) {
@@ -115,17 +115,18 @@ pub(super) fn inspect_login(setup: &Setup<'_>, settings: &Settings) -> Check {
 /// What to do with an installation, one line for each way to route.
 #[must_use]
 pub fn next_steps(setup: &Setup<'_>) -> Vec<String> {
-    let settings = settings::load(&setup.places(), setup.environment);
-    let home = setup.layout.home();
-    let is_elsewhere = home != setup.environment.user_home() && setup.environment.var("GEMINI_CLI_HOME").is_none();
+    let settings = settings::load(&setup.site.places(), setup.site.environment);
+    let home = setup.site.layout.home();
+    let is_elsewhere =
+        home != setup.site.environment.user_home() && setup.site.environment.var("GEMINI_CLI_HOME").is_none();
     let home = is_elsewhere.then(|| ("GEMINI_CLI_HOME", home.display().to_string()));
-    let own = command(setup.os(), home.clone().into_iter(), "gemini");
+    let own = command(setup.site.os(), home.clone().into_iter(), "gemini");
     let mut steps = vec![format!("Gemini CLI with its own router:   {own}")];
-    if setup.choices.direct {
+    if setup.wanted.chosen.direct {
         // The runtime alone has no other model to send a request to.
         return steps;
     }
-    let url = format!("http://127.0.0.1:{}", setup.choices.port);
+    let url = format!("http://127.0.0.1:{}", setup.wanted.chosen.port);
     let login = Login::of(setup, &settings);
     let key = match login {
         Login::ApiKey { .. } | Login::Unselected { has_key: true } => None,
@@ -135,13 +136,13 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<String> {
         .into_iter()
         .chain([("GOOGLE_GEMINI_BASE_URL", url.clone())])
         .chain(key);
-    let through = command(setup.os(), variables, "gemini -m gem-auto");
+    let through = command(setup.site.os(), variables, "gemini -m gem-auto");
     let condition = match login {
         Login::ApiKey { .. } => String::new(),
         Login::Elsewhere(_) | Login::Unselected { .. } => {
             format!(
                 "  (first set `{SELECTED}` to `{API_KEY}` in `{}`)",
-                setup.layout.user_settings().display()
+                setup.site.layout.user_settings().display()
             )
         }
     };

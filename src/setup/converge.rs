@@ -9,7 +9,6 @@ use super::step::{Condition, Inspection, StepId, StepState};
 use super::{Setup, advice, kept, steps, verdict};
 use crate::error::{Failure, Kind};
 use crate::lock::{self, Lock};
-use crate::runtime::terms::{How, Terms, in_words};
 
 /// Hears how each step ends.
 pub trait Observer: Sync {
@@ -33,7 +32,7 @@ pub struct Outcome {
 /// have been accepted.
 pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome {
     let mut found = inspect_all(setup).await;
-    let is_needed = setup.choices.force || found.iter().any(|(_, inspection)| is_needed(inspection));
+    let is_needed = setup.wanted.force || found.iter().any(|(_, inspection)| is_needed(inspection));
     if is_needed {
         foresee(setup, &found).iter().for_each(|fault| observer.foresee(fault));
     }
@@ -54,7 +53,7 @@ pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome 
 
 /// The checks that will fail once all steps are applied, as far as that is known beforehand.
 fn foresee(setup: &Setup<'_>, found: &[(StepId, Inspection)]) -> Vec<Check> {
-    if !setup.is_for_this_machine() {
+    if !setup.site.is_for_this_machine() {
         return Vec::new();
     }
     let mut faults: Vec<Check> = found
@@ -80,11 +79,11 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Takes the lock for the step `at` and reads the state again: whoever had the lock before may have changed anything.
 pub(super) async fn take_over(setup: &mut Setup<'_>, at: StepId) -> Result<Lock, Failure> {
-    let lock = Lock::acquire(&setup.layout.lock_file(), LOCK_PATIENCE).await;
+    let lock = Lock::acquire(&setup.site.layout.lock_file(), LOCK_PATIENCE).await;
     let lock = lock.map_err(|error| unlocked(at, error))?;
-    setup.state = State::read(&setup.layout.state_file())?.unwrap_or_default();
+    setup.state = State::read(&setup.site.layout.state_file())?.unwrap_or_default();
     // A file that cannot be copied is needed by few steps, which say so; `doctor` names it.
-    let _ = kept::adopt(&mut setup.state, &setup.layout);
+    let _ = kept::adopt(&mut setup.state, &setup.site.layout);
     setup.forget_listing();
     Ok(lock)
 }
@@ -124,7 +123,7 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> Outcome {
             continue;
         }
         let todo = match inspection.condition {
-            Condition::InPlace(_) if setup.choices.force && steps::can_repeat(id) => "do it again".to_owned(),
+            Condition::InPlace(_) if setup.wanted.force && steps::can_repeat(id) => "do it again".to_owned(),
             Condition::Needed(plan) => plan,
             Condition::InPlace(detail) => {
                 observer.step(id, StepState::Ok, &detail);
@@ -160,31 +159,10 @@ fn clear_the_way(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> R
     let terms_needed = found
         .iter()
         .any(|(id, inspection)| *id == StepId::Terms && is_needed(inspection));
-    if terms_needed && setup.choices.accepted.is_none() {
-        ask_terms(setup).map_err(|failure| (StepId::Terms, failure))?;
+    if terms_needed && setup.wanted.accepted.is_none() {
+        steps::ask_terms(setup).map_err(|failure| (StepId::Terms, failure))?;
     }
     Ok(())
-}
-
-/// Asks about the terms; the answer goes on record when the step is applied.
-pub(super) fn ask_terms(setup: &mut Setup<'_>) -> Result<(), Failure> {
-    let model = setup.model();
-    match setup.ask.ask(&model) {
-        Some(true) => {
-            setup.choices.accepted = Some(How::Prompt);
-            Ok(())
-        }
-        answer => {
-            let why = if answer.is_some() {
-                "were not accepted"
-            } else {
-                "have not been accepted, and nobody can be asked without a terminal or with `--json`"
-            };
-            let message = format!("the terms of the model `{}` {why}: {}", model.name, in_words(&model));
-            Err(Failure::new(Kind::TermsNotAccepted, message)
-                .with_hint("read them, then run the command again with `--accept-terms`"))
-        }
-    }
 }
 
 /// Says of each step that there is nothing to do.
@@ -261,7 +239,7 @@ pub(super) async fn apply_step(
     }
     let done = match inspection.condition {
         Condition::NotNeeded(detail) => (StepState::Skipped, detail),
-        Condition::InPlace(detail) if !(setup.choices.force && steps::can_repeat(id)) => (StepState::Ok, detail),
+        Condition::InPlace(detail) if !(setup.wanted.force && steps::can_repeat(id)) => (StepState::Ok, detail),
         Condition::InPlace(_) | Condition::Needed(_) => {
             let detail = steps::apply(setup, id).await?;
             confirm(id, steps::inspect(setup, id).await)?;
@@ -294,14 +272,6 @@ fn confirm(id: StepId, inspection: Inspection) -> Result<(), Failure> {
     })
 }
 
-/// Puts the acceptance of the chosen model's terms on record.
-pub(super) fn record_terms(setup: &Setup<'_>, how: How) -> Result<(), Failure> {
-    let path = setup.layout.terms_file();
-    let mut terms = Terms::read_or_set_aside(&path)?;
-    terms.accept(&path, &setup.model(), jiff::Timestamp::now(), how)?;
-    Ok(())
-}
-
 /// Pulls the chosen model and nothing else: its terms first, and not if it is there.
 ///
 /// # Errors
@@ -312,19 +282,22 @@ pub async fn pull(setup: &mut Setup<'_>) -> Result<(StepState, String), Failure>
         steps::inspect(setup, StepId::Model).await.condition,
         Condition::InPlace(_)
     );
-    if is_there && !setup.choices.force {
+    if is_there && !setup.wanted.force {
         // It may have been pulled by other means; without its terms on record it is not used.
         if let Condition::Needed(_) = steps::inspect(setup, StepId::Terms).await.condition {
             let detail = steps::apply(setup, StepId::Terms).await?;
-            return Ok((StepState::Ok, format!("`{}` is there; {detail}", setup.choices.model)));
+            return Ok((
+                StepState::Ok,
+                format!("`{}` is there; {detail}", setup.wanted.chosen.model),
+            ));
         }
-        return Ok((StepState::Ok, format!("`{}` is there", setup.choices.model)));
+        return Ok((StepState::Ok, format!("`{}` is there", setup.wanted.chosen.model)));
     }
     let runtime = setup.runtime()?;
     if runtime.program().is_some_and(|program| !program.exists()) {
         let message = format!(
             "cannot pull `{}`: the runtime `{}` is not installed",
-            setup.choices.model,
+            setup.wanted.chosen.model,
             runtime.name()
         );
         return Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"));

@@ -52,12 +52,12 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
         }
         found.push((id, inspection));
     }
-    let settings = settings::load(&setup.places(), setup.environment);
+    let settings = settings::load(&setup.site.places(), setup.site.environment);
     let mut others = vec![
         inspect_memory(setup),
         inspect_gpu(setup),
         inspect_override(setup),
-        client::inspect_program(setup.environment),
+        client::inspect_program(setup.site.environment),
         client::inspect_login(setup, &settings),
     ];
     if extras.network {
@@ -78,7 +78,7 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
 
 /// Whether the state names files that the home would lose if it or they are moved.
 fn inspect_records(setup: &Setup<'_>) -> Option<Check> {
-    let files = kept::elsewhere(&setup.state, &setup.layout);
+    let files = kept::elsewhere(&setup.state, &setup.site.layout);
     let names: Vec<String> = files.into_iter().map(shown).collect();
     (!names.is_empty()).then(|| {
         let detail = format!("the state names {}, outside of the home", names.join(" and "));
@@ -91,7 +91,7 @@ fn inspect_memory(setup: &Setup<'_>) -> Check {
         return Check::skip(MEMORY.0, MEMORY.1, "the system does not say");
     };
     let detail = format!("{:.1} GB", bytes_in_gb(total));
-    if setup.choices.runtime.has_models() && total < MEMORY_NEEDED {
+    if setup.wanted.chosen.runtime.has_models() && total < MEMORY_NEEDED {
         return Check::warn(
             MEMORY.0,
             MEMORY.1,
@@ -108,7 +108,7 @@ fn bytes_in_gb(bytes: u64) -> f64 {
 }
 
 fn inspect_gpu(setup: &Setup<'_>) -> Check {
-    if !setup.choices.runtime.has_models() {
+    if !setup.wanted.chosen.runtime.has_models() {
         return Check::skip(GPU.0, GPU.1, "the builtin runtime needs none");
     }
     let found = gem_platform::probe::gpus();
@@ -134,7 +134,7 @@ fn inspect_gpu(setup: &Setup<'_>) -> Check {
 
 /// Whether anything keeps Gemini CLI from using its router (docs/facts.md section 4: precedence).
 pub(super) fn inspect_override(setup: &Setup<'_>) -> Check {
-    let settings = settings::load(&setup.places(), setup.environment);
+    let settings = settings::load(&setup.site.places(), setup.site.environment);
     let fail = |detail: String, fix: &str| Check::fail(OVERRIDE.0, OVERRIDE.1, detail, Fix::by_hand(fix));
     if let Some(found) = variable(setup, &settings, "GEMINI_MODEL") {
         let model = found.value.trim();
@@ -174,7 +174,7 @@ fn routes(model: &str) -> bool {
 }
 
 async fn inspect_smoke(setup: &Setup<'_>) -> Check {
-    match smoke(setup).await {
+    match smoke(&setup.site, &setup.wanted, &setup.state).await {
         Ok(outcome) => {
             let probes: Vec<String> = outcome
                 .probes

@@ -22,7 +22,7 @@ pub(super) struct Variable {
 
 /// The variable `name` as Gemini CLI sees it, if it has a value; the environment goes before the file.
 pub(super) fn variable(setup: &Setup<'_>, settings: &Settings, name: &str) -> Option<Variable> {
-    let set = setup.environment.vars().find(|(known, _)| *known == name);
+    let set = setup.site.environment.vars().find(|(known, _)| *known == name);
     let found = match set {
         Some((_, value)) => Variable {
             value: value.to_owned(),
@@ -58,9 +58,9 @@ const fn may_be_trusted(trust: &Trust) -> bool {
 
 /// The one file that counts: the nearest, going up from the current directory, else that of the home.
 fn find(setup: &Setup<'_>, settings: &Settings, is_trusted: bool) -> Option<PathBuf> {
-    let home = setup.layout.home();
+    let home = setup.site.layout.home();
     let ignores_local = settings.effective(&["advanced", "ignoreLocalEnv"]) == Some(&true.into());
-    let above = setup.environment.current_dir().ancestors();
+    let above = setup.site.environment.current_dir().ancestors();
     above.chain([home]).find_map(|dir: &Path| {
         let own = is_trusted.then(|| dir.join(".gemini").join(".env"));
         let plain = (!ignores_local || dir == home).then(|| dir.join(".env"));

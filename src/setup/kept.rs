@@ -59,7 +59,12 @@ impl GivenFiles {
 
 /// The recorded files that lie outside of gem-setup's own folder: an older gem-setup kept no copies.
 pub(super) fn elsewhere<'a>(state: &'a State, layout: &Layout) -> Vec<&'a Path> {
-    let files = state.catalog.iter().chain(&state.ca_cert).map(PathBuf::as_path);
+    let files = state
+        .chosen
+        .catalog
+        .iter()
+        .chain(&state.chosen.ca_cert)
+        .map(PathBuf::as_path);
     files.filter(|file| !file.starts_with(layout.own())).collect()
 }
 
@@ -73,8 +78,8 @@ pub(super) fn adopt(state: &mut State, layout: &Layout) -> Result<(), Failure> {
     }
     let own = layout.own();
     for (file, copy) in [
-        (&mut state.catalog, layout.catalog_file()),
-        (&mut state.ca_cert, layout.ca_cert_file()),
+        (&mut state.chosen.catalog, layout.catalog_file()),
+        (&mut state.chosen.ca_cert, layout.ca_cert_file()),
     ] {
         if let Some(given) = file.as_deref().filter(|given| !given.starts_with(&own)) {
             GivenFiles::default().keep(given, &copy)?;

@@ -202,9 +202,9 @@ pub(super) struct Inspected {
 }
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspected {
-    let launcher = setup.launcher();
+    let launcher = Launcher::new(&setup.site.layout, setup.site.os(), &setup.site.program);
     let plan = Some(format!("write {}", shown(launcher.path())));
-    if !setup.is_for_this_machine() {
+    if !setup.site.is_for_this_machine() {
         let check = skipped("cannot be known for another machine");
         return Inspected { check, plan };
     }

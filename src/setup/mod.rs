@@ -24,17 +24,18 @@ mod kept;
 mod launcher;
 mod network;
 mod repair;
+mod site;
 mod smoke;
 mod state;
 mod step;
 mod steps;
 mod uninstall;
 mod verdict;
+mod wanted;
 
 use std::path::{Path, PathBuf};
 
-use gem_platform::process::Program;
-use gem_platform::{Os, Target};
+use gem_platform::Os;
 use tokio::sync::Mutex;
 use url::Url;
 
@@ -47,237 +48,96 @@ pub use doctor::{Examination, Extras, RECORDS, examine};
 pub use kept::{GivenFiles, adopt_recorded};
 pub use launcher::Launcher;
 pub use repair::repair;
+pub use site::{GUARD, Site};
 pub use smoke::{Probe, Smoke, smoke};
 pub use state::{PlacedFile, SmokeRecord, State};
 pub use step::{Condition, Inspection, StepId, StepState};
 pub use steps::{FOREGROUND, KEEPER};
 pub use uninstall::{Uninstalled, uninstall};
 pub use verdict::{Verdict, verdict};
+pub use wanted::{Chosen, Wanted};
 
-use crate::catalog::{Catalog, Model};
-use crate::environment::Environment;
-use crate::error::{Failure, Kind, chain};
+use crate::catalog::Model;
+use crate::error::{Failure, chain};
 use crate::fetch::Fetcher;
-use crate::layout::Layout;
 use crate::net::{SafeUrl, without_login};
 use crate::progress::Progress;
-use crate::runtime::gate::needs_no_terms;
-use crate::runtime::litert_lm::{self, Venv};
-use crate::runtime::terms::How;
-use crate::runtime::{Builtin, Closed, Lit, LitertLm, LocalModelName, ModelGate, Runtime, RuntimeName, token};
-use crate::settings::{Destination, Places, RouterValues};
+use crate::runtime::{Closed, Runtime};
+use crate::settings::RouterValues;
 
-/// gem-setup's hidden subcommand that runs beside a server or an installer and ends its orphans. No command for people.
-pub const GUARD: &str = "__guard";
-
-/// What the person asked of `install`.
-#[derive(Clone, Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an option of its own (docs/contract.md section 1)"
-)]
-pub struct Choices {
-    /// The runtime.
-    pub runtime: RuntimeName,
-    /// A model file to import instead of a download.
-    pub model_file: Option<PathBuf>,
-    /// The port that Gemini CLI talks to.
-    pub port: u16,
-    /// The local model.
-    pub model: LocalModelName,
-    /// How the model's terms were accepted, if they were on the way here.
-    pub accepted: Option<How>,
-    /// Which settings file is changed.
-    pub scope: Destination,
-    /// The catalog that was given, for the record.
-    pub catalog: Option<PathBuf>,
-    /// The certificates that were given, for the record.
-    pub ca_cert: Option<PathBuf>,
-    /// The mirrors that were given, for the record.
-    pub mirrors: Vec<Url>,
-    /// Whether nothing may be fetched from elsewhere, for the record.
-    pub mirror_only: bool,
-    /// Whether the runtime itself listens on the port.
-    pub direct: bool,
-    /// Do every step again.
-    pub force: bool,
-    /// Whether terms and model are wanted.
-    pub with_model: bool,
-    /// Whether the settings are wanted.
-    pub with_settings: bool,
-    /// Whether the server is wanted.
-    pub with_server: bool,
-    /// Whether the smoke test is wanted.
-    pub with_smoke: bool,
-}
-
-impl Choices {
-    /// What was chosen when `state` was recorded.
-    #[must_use]
-    pub fn recorded(state: &State) -> Self {
-        Self {
-            runtime: state.runtime,
-            model_file: state.model_file.clone(),
-            port: state.port,
-            model: state.model.clone(),
-            accepted: None,
-            scope: state.scope,
-            catalog: state.catalog.clone(),
-            ca_cert: state.ca_cert.clone(),
-            mirrors: state.mirrors.clone(),
-            mirror_only: state.mirror_only,
-            direct: state.direct,
-            force: false,
-            with_model: true,
-            with_settings: true,
-            with_server: true,
-            with_smoke: true,
-        }
-    }
-}
-
-/// Answers the question about a model's terms.
+/// Asks about a model's terms.
 pub trait AskTerms: Sync {
-    /// Whether the terms of `model` are accepted; `None` when nobody can be asked.
+    /// Whether the terms of `model` are accepted; `None` without a terminal.
     fn ask(&self, model: &Model) -> Option<bool>;
 }
 
-/// Everything the steps work with.
-pub struct Setup<'a> {
-    /// The paths.
-    pub layout: Layout,
-    /// The surroundings.
-    pub environment: &'a Environment,
-    /// gem-setup's own executable, by the path that the user calls.
-    pub program: PathBuf,
-    /// The configuration file that was given, by which the server goes too.
-    pub config: Option<PathBuf>,
-    /// The global options that an advised command needs, with a space before each; empty where the defaults hold.
-    pub globals: String,
-    /// For which platform.
-    pub target: Target,
-    /// What can be installed.
-    pub catalog: Catalog,
-    /// What was asked for.
-    pub choices: Choices,
-    /// The files that the choices name.
-    pub given: GivenFiles,
-    /// What was recorded before; what is recorded afterwards.
-    pub state: State,
-    /// Gets files.
+/// The means of a change.
+pub struct Tools<'a> {
+    /// Downloads files.
     pub fetcher: Fetcher,
-    /// Hears of progress.
+    /// Shows progress.
     pub progress: &'a dyn Progress,
     /// Asks about terms.
     pub ask: &'a dyn AskTerms,
-    /// What the runtime lists, asked once.
+}
+
+/// The subject of the steps: a machine, the wish, the record, and the means.
+pub struct Setup<'a> {
+    /// The machine.
+    pub site: Site<'a>,
+    /// The choices of this call.
+    pub wanted: Wanted,
+    /// The record, as read or as last written.
+    pub state: State,
+    /// The files that the choices name.
+    pub given: GivenFiles,
+    /// The means.
+    pub tools: Tools<'a>,
+    /// The runtime's list of models.
     pub listing: Listing,
 }
 
-/// What the runtime's `list` printed, or why it printed nothing.
+/// The output of the runtime's `list`, or the reason why there is none; asked for once.
 #[derive(Debug, Default)]
 pub struct Listing(Mutex<Option<Result<String, String>>>);
 
 impl Setup<'_> {
-    /// The operating system of the target.
-    #[must_use]
-    pub const fn os(&self) -> Os {
-        self.target.os
-    }
-
-    /// The chosen runtime on this machine.
+    /// The chosen runtime.
     ///
     /// # Errors
-    /// When the catalog has no executable of it for this platform.
+    /// When the catalog has no build of it for this platform.
     pub fn runtime(&self) -> Result<Box<dyn Runtime>, Failure> {
-        match self.choices.runtime {
-            RuntimeName::Builtin => Ok(Box::new(Builtin::new(self.choices.model.as_str()))),
-            RuntimeName::Lit => {
-                let path = self.lit_path().ok_or_else(|| self.unsupported())?;
-                Ok(Box::new(Lit::new(path, token(self.environment))))
-            }
-            RuntimeName::LitertLm => {
-                let (program, models) = (self.litert_lm_program(), self.layout.models());
-                Ok(Box::new(LitertLm::new(program, models, self.guard(), self.environment)))
-            }
-        }
+        self.site.runtime(&self.wanted.chosen, &self.state)
     }
 
-    /// The gate before the chosen runtime's engine; `None` where the runtime has none.
-    ///
-    /// # Errors
-    /// When the catalog has no executable of the runtime for this platform.
-    pub fn gate(&self) -> Result<Option<ModelGate>, Failure> {
-        let (runtime, model) = (self.choices.runtime, self.model());
-        if !runtime.has_models() {
-            return Ok(None);
-        }
-        let has_file = self.choices.model_file.is_some();
-        let terms = (!needs_no_terms(runtime, &model, has_file)).then(|| self.layout.terms_file());
-        let gate = ModelGate::new(self.runtime()?, model, &self.layout.models(), terms);
-        Ok(Some(gate))
-    }
-
-    /// Why nothing may be sent to the chosen runtime's engine, if that is so.
+    /// Why nothing may be sent to the chosen runtime's engine; `None` if requests may be sent.
     pub(crate) async fn closed(&self) -> Option<Closed> {
-        self.gate().ok()??.open().await.err()
+        let gate = self.site.gate(&self.wanted.chosen, &self.state).ok()??;
+        gate.open().await.err()
     }
 
-    /// Where `lit` belongs, `None` where the catalog has none for the platform.
-    #[must_use]
-    pub fn lit_path(&self) -> Option<PathBuf> {
-        let artifact = self.catalog.runtime("lit")?.artifact(self.target)?;
-        Some(self.layout.lit_bin().join(artifact.file_name()))
+    /// The path of `litert-lm`, whether it is installed or not.
+    fn litert_lm_program(&self) -> PathBuf {
+        self.site.litert_lm_program(&self.state)
     }
 
-    /// The Python environment that `litert-lm` is installed into.
-    #[must_use]
-    pub fn litert_lm_env(&self) -> Venv {
-        Venv::new(self.layout.litert_lm_env(), self.layout.litert_lm_old_env(), self.os())
+    /// The chosen model in the catalog.
+    fn model(&self) -> Model {
+        self.site.model(&self.wanted.chosen.model)
     }
 
-    /// Where `litert-lm` is, or will be once it is installed.
-    #[must_use]
-    pub fn litert_lm_program(&self) -> PathBuf {
-        let found = self.state.litert_lm.clone();
-        found.unwrap_or_else(|| self.litert_lm_env().program())
+    /// The failure of a platform for which no build of the chosen runtime is published.
+    fn unsupported(&self) -> Failure {
+        self.site.unsupported(self.wanted.chosen.runtime)
     }
 
-    /// The command that ends the children of a killed gem-setup.
-    #[must_use]
-    pub fn guard(&self) -> Program {
-        Program {
-            path: self.program.clone(),
-            args: vec![GUARD.into()],
-            env: Vec::new(),
-        }
-    }
-
-    /// The chosen model in the catalog; a model that it does not know has neither addresses of terms nor a known size.
-    #[must_use]
-    pub fn model(&self) -> Model {
-        let name = &self.choices.model;
-        self.catalog.model(name.as_str()).cloned().unwrap_or_else(|| Model {
-            name: name.to_string(),
-            terms: Vec::new(),
-            size: 0,
-            huggingface: None,
-        })
-    }
-
-    /// Where a file that is published at `url` is asked for first.
+    /// The first source of a file that is published at `url`.
     fn first_source(&self, url: &Url) -> SafeUrl {
-        let first = self.fetcher.sources(url).into_iter().next();
+        let first = self.tools.fetcher.sources(url).into_iter().next();
         first.unwrap_or_else(|| url.clone()).into()
     }
 
-    /// Whether the target is the machine this runs on.
-    #[must_use]
-    pub fn is_for_this_machine(&self) -> bool {
-        Target::host() == Some(self.target)
-    }
-
-    /// What the runtime lists, asked at most once until [`Self::forget_listing`].
+    /// The runtime's list of models, asked for at most once until [`Self::forget_listing`].
     async fn listing(&self) -> Result<String, String> {
         let mut known = self.listing.0.lock().await;
         if let Some(listing) = &*known {
@@ -296,18 +156,17 @@ impl Setup<'_> {
     }
 
     /// The pinned version of the chosen runtime.
-    #[must_use]
-    pub fn version(&self) -> Option<&str> {
-        let entry = self.catalog.runtime(self.choices.runtime.as_str())?;
+    fn version(&self) -> Option<&str> {
+        let entry = self.site.catalog.runtime(self.wanted.chosen.runtime.as_str())?;
         Some(&entry.version)
     }
 
-    /// What a smoke test tests: another combination must be tested anew.
+    /// The combination that a smoke test tries: another one must be tried again.
     fn subject(&self) -> String {
-        let Choices {
+        let Chosen {
             runtime, model, port, ..
-        } = &self.choices;
-        let without = if self.choices.with_model { "" } else { " without model" };
+        } = &self.wanted.chosen;
+        let without = if self.wanted.with_model { "" } else { " without model" };
         format!("{runtime} {} {model} {port}{without}", self.version().unwrap_or("-"))
     }
 
@@ -317,69 +176,35 @@ impl Setup<'_> {
         record.is_some_and(|record| record.subject == self.subject())
     }
 
-    /// What Gemini CLI's settings should say.
-    #[must_use]
-    pub fn router_values(&self) -> RouterValues {
+    /// The router's settings for Gemini CLI.
+    fn router_values(&self) -> RouterValues {
         RouterValues {
-            port: self.choices.port,
-            model: self.choices.model.to_string(),
-            binary: self.launcher().path().to_owned(),
+            port: self.wanted.chosen.port,
+            model: self.wanted.chosen.model.to_string(),
+            binary: self.site.layout.launcher(self.site.os()),
         }
     }
 
-    /// What Gemini CLI starts.
-    #[must_use]
-    pub fn launcher(&self) -> Launcher {
-        Launcher::new(&self.layout, self.os(), &self.program)
-    }
-
-    /// The settings files of this machine.
-    #[must_use]
-    pub fn places(&self) -> Places {
-        Places::new(self.os(), self.environment, self.layout.home())
-    }
-
-    /// There is no executable of the runtime for this platform.
-    pub(crate) fn unsupported(&self) -> Failure {
-        let target = self.target;
-        let hint = if self.choices.runtime != RuntimeName::LitertLm && litert_lm::is_published(target) {
-            "use `--runtime litert-lm` (Google's successor, from PyPI) or `--runtime builtin` (no model needed); \
-             `--runtime auto` chooses for you"
-        } else {
-            "use `--runtime builtin`, which needs neither a download nor a model"
-        };
-        Failure::new(
-            Kind::Unsupported,
-            format!(
-                "no build of the runtime `{}` is published for {target}",
-                self.choices.runtime
-            ),
-        )
-        .with_hint(hint)
-    }
-
-    /// The state with what was chosen now.
+    /// The record of the current choices.
     fn chosen(&self) -> State {
-        let choices = &self.choices;
-        let mut state = self.state.clone();
-        state.version = self.version().map(str::to_owned);
-        state.runtime = choices.runtime;
-        state.port = choices.port;
-        state.model.clone_from(&choices.model);
-        state.scope = choices.scope;
-        state.catalog = choices.catalog.as_ref().map(|_| self.layout.catalog_file());
-        state.ca_cert = choices.ca_cert.as_ref().map(|_| self.layout.ca_cert_file());
-        // Logins are for `.netrc`, not for a file that people attach to their bug reports.
-        state.mirrors = choices.mirrors.iter().map(without_login).collect();
-        state.mirror_only = choices.mirror_only;
-        state.model_file.clone_from(&choices.model_file);
-        state.direct = choices.direct;
-        state
+        let (chosen, layout) = (&self.wanted.chosen, &self.site.layout);
+        let chosen = Chosen {
+            catalog: chosen.catalog.as_ref().map(|_| layout.catalog_file()),
+            ca_cert: chosen.ca_cert.as_ref().map(|_| layout.ca_cert_file()),
+            // Logins belong into `.netrc`: people attach the state to bug reports.
+            mirrors: chosen.mirrors.iter().map(without_login).collect(),
+            ..chosen.clone()
+        };
+        State {
+            version: self.version().map(str::to_owned),
+            chosen,
+            ..self.state.clone()
+        }
     }
 
-    /// Whether what was chosen is on record already.
+    /// Whether the current choices are recorded.
     fn is_on_record(&self) -> bool {
-        let recorded = State::read(&self.layout.state_file());
+        let recorded = State::read(&self.site.layout.state_file());
         recorded.is_ok_and(|state| state == Some(self.chosen()))
             && self
                 .given_files()
@@ -387,25 +212,25 @@ impl Setup<'_> {
                 .all(|(given, copy)| kept::is_kept(given, copy))
     }
 
-    /// The files that were given, each with the place of its copy.
+    /// The files that the choices name, each with the path of its copy.
     fn given_files(&self) -> Vec<(PathBuf, PathBuf)> {
-        let Choices { catalog, ca_cert, .. } = &self.choices;
-        let catalog = catalog.clone().map(|file| (file, self.layout.catalog_file()));
-        let ca_cert = ca_cert.clone().map(|file| (file, self.layout.ca_cert_file()));
+        let Chosen { catalog, ca_cert, .. } = &self.wanted.chosen;
+        let layout = &self.site.layout;
+        let catalog = catalog.clone().map(|file| (file, layout.catalog_file()));
+        let ca_cert = ca_cert.clone().map(|file| (file, layout.ca_cert_file()));
         catalog.into_iter().chain(ca_cert).collect()
     }
 
-    /// Records what was chosen, with copies of the files that were given, so that later commands go by it. Only who holds the
-    /// lock on the home may.
+    /// Records the current choices, with copies of the files that they name. The caller holds the home's lock.
     ///
     /// # Errors
     /// When a copy or the state cannot be written.
-    pub fn record(&mut self) -> Result<(), Failure> {
+    fn record(&mut self) -> Result<(), Failure> {
         for (given, copy) in self.given_files() {
             self.given.keep(&given, &copy)?;
         }
         self.state = self.chosen();
-        Ok(self.state.write(&self.layout.state_file())?)
+        Ok(self.state.write(&self.site.layout.state_file())?)
     }
 }
 

@@ -13,18 +13,23 @@ const COMPANIONS: (&str, &str) = ("network.companions", "companions can be downl
 
 /// One check for each file that `install` would download here.
 pub(super) async fn inspect(setup: &Setup<'_>) -> Vec<Check> {
-    if setup.choices.runtime != RuntimeName::Lit {
-        let reason = format!("{} downloads nothing through gem-setup itself", setup.choices.runtime);
+    if setup.wanted.chosen.runtime != RuntimeName::Lit {
+        let reason = format!(
+            "{} downloads nothing through gem-setup itself",
+            setup.wanted.chosen.runtime
+        );
         return vec![Check::skip(RUNTIME.0, RUNTIME.1, reason)];
     }
     let artifact = setup
+        .site
         .catalog
         .runtime("lit")
-        .and_then(|entry| entry.artifact(setup.target));
+        .and_then(|entry| entry.artifact(setup.site.target));
     let files = artifact.map(|artifact| (RUNTIME, &artifact.url)).into_iter().chain(
         setup
+            .site
             .catalog
-            .companions(setup.target)
+            .companions(setup.site.target)
             .map(|companion| (COMPANIONS, &companion.url)),
     );
     let mut checks = Vec::new();
@@ -38,9 +43,9 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Vec<Check> {
 async fn inspect_file(setup: &Setup<'_>, id: &'static str, title: &'static str, url: &Url) -> Check {
     let mut said = Vec::new();
     let mut answers = false;
-    for source in setup.fetcher.sources(url) {
-        let route = describe(&setup.fetcher.network().route_of(&source));
-        let answer = setup.fetcher.probe(&source).await;
+    for source in setup.tools.fetcher.sources(url) {
+        let route = describe(&setup.tools.fetcher.network().route_of(&source));
+        let answer = setup.tools.fetcher.probe(&source).await;
         answers |= answer.is_ok();
         said.push(format!("{route}: {}", outcome(answer)));
     }

@@ -1,6 +1,6 @@
 //! `doctor --fix`: applies every step that can be applied, whatever stands in the way of the others.
 
-use super::converge::{Observer, Outcome, apply_step, ask_terms, take_over};
+use super::converge::{Observer, Outcome, apply_step, take_over};
 use super::step::{Condition, Inspection, StepId, StepState};
 use super::{Setup, steps};
 use crate::error::Failure;
@@ -57,8 +57,8 @@ async fn repair_step(
     inspection: Inspection,
 ) -> Result<(StepState, String), Failure> {
     let is_needed = matches!(inspection.condition, Condition::Needed(_));
-    if id == StepId::Terms && is_needed && inspection.blocked.is_none() && setup.choices.accepted.is_none() {
-        ask_terms(setup)?;
+    if id == StepId::Terms && is_needed && inspection.blocked.is_none() && setup.wanted.accepted.is_none() {
+        steps::ask_terms(setup)?;
     }
     apply_step(setup, id, inspection).await
 }

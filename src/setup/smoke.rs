@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Choices, Setup};
+use super::site::Site;
+use super::state::State;
+use super::wanted::{Chosen, Wanted};
 use crate::error::{Failure, Kind};
 use crate::router::Tier;
 use crate::router::classify::classification_request;
@@ -58,13 +60,17 @@ pub struct Probe {
 ///
 /// # Errors
 /// When an answer does not come or cannot be used, and when the model is missing or its terms are not on record.
-pub async fn smoke(setup: &Setup<'_>) -> Result<Smoke, Failure> {
-    let Choices { port, model, .. } = &setup.choices;
+pub async fn smoke(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, Failure> {
+    let Chosen { port, model, .. } = &wanted.chosen;
     let (port, model) = (*port, model.as_str());
-    let has_model = match setup.closed().await {
-        None => setup.choices.runtime.has_models(),
+    let closed = match site.gate(&wanted.chosen, state)? {
+        Some(gate) => gate.open().await.err(),
+        None => None,
+    };
+    let has_model = match closed {
+        None => wanted.chosen.runtime.has_models(),
         // A gateway keeps the probes from the engine and answers them itself.
-        Some(_) if !setup.choices.with_model && !setup.choices.direct => false,
+        Some(_) if !wanted.with_model && !wanted.chosen.direct => false,
         Some(_) if !local::is_listening(port).await => {
             return Err(failure(local::Error::Refused { port }.to_string()));
         }

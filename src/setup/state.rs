@@ -5,56 +5,31 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use url::Url;
 
+use super::wanted::Chosen;
 use crate::error::{Explain, Kind};
 use crate::place;
-use crate::runtime::{LocalModelName, RuntimeName};
-use crate::settings::{Applied, Destination};
+use crate::runtime::LocalModelName;
+use crate::settings::Applied;
 use crate::sha256::Sha256;
 
 const FORMAT: u32 = 1;
-const DEFAULT_PORT: u16 = 9379;
 
 /// What `install` recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    format: u32,
-    /// The runtime.
-    pub runtime: RuntimeName,
+    pub(super) format: u32,
+    /// The choices.
+    #[serde(flatten)]
+    pub chosen: Chosen,
     /// The runtime's pinned version, `None` for the built-in one.
     pub version: Option<String>,
-    /// The port that Gemini CLI talks to.
-    pub port: u16,
-    /// The local model.
-    pub model: LocalModelName,
     /// The models that gem-setup began to pull where there was nothing of that name: `uninstall --purge` deletes these alone.
     #[serde(default)]
     pub pulled: Vec<LocalModelName>,
-    /// Which settings file was changed.
-    pub scope: Destination,
-    /// The copy of the catalog given with `--catalog`. A file in the state's own folder is recorded by its name, so that the
-    /// home can be moved.
-    #[serde(default)]
-    pub catalog: Option<PathBuf>,
-    /// The copy of the certificates given with `--ca-cert`, recorded as the catalog is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_cert: Option<PathBuf>,
-    /// The mirrors given with `--mirror`.
-    #[serde(default)]
-    pub mirrors: Vec<Url>,
-    /// Whether `--mirror-only` was given with them.
-    #[serde(default)]
-    pub mirror_only: bool,
-    /// The model file that was imported instead of a download.
-    #[serde(default)]
-    pub model_file: Option<PathBuf>,
     /// The `litert-lm` found on the PATH that is used; `None` = the one in its own environment.
     #[serde(default)]
     pub litert_lm: Option<PathBuf>,
-    /// Whether the runtime itself listens on the port.
-    #[serde(default)]
-    pub direct: bool,
     /// The files beside the runtime.
     #[serde(default)]
     pub companions: Vec<PlacedFile>,
@@ -158,23 +133,14 @@ impl Explain for Error {
 }
 
 impl Default for State {
-    /// The state of a machine on which nothing was chosen: the defaults of docs/contract.md section 1.
+    /// The state of a machine without an installation.
     fn default() -> Self {
         Self {
             format: FORMAT,
-            runtime: RuntimeName::Lit,
+            chosen: Chosen::default(),
             version: None,
-            port: DEFAULT_PORT,
-            model: LocalModelName::default(),
             pulled: Vec::new(),
-            scope: Destination::User,
-            catalog: None,
-            ca_cert: None,
-            mirrors: Vec::new(),
-            mirror_only: false,
-            model_file: None,
             litert_lm: None,
-            direct: false,
             companions: Vec::new(),
             hashed: Vec::new(),
             settings: Applied::default(),
@@ -244,7 +210,7 @@ impl State {
 
     /// The files that lie in the state's own folder, or in another place if an older gem-setup recorded them.
     fn kept_files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        self.catalog.iter_mut().chain(self.ca_cert.iter_mut())
+        self.chosen.catalog.iter_mut().chain(self.chosen.ca_cert.iter_mut())
     }
 
     /// Writes the file `path` unless it already says the same.

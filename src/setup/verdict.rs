@@ -3,7 +3,7 @@
 use super::check::Check;
 use super::doctor::{Extras, examine};
 use super::step::StepId;
-use super::{Choices, Setup, steps};
+use super::{Setup, Wanted, steps};
 use crate::error::{Failure, Kind};
 
 /// Whether routing works once `install` has done its part.
@@ -20,8 +20,8 @@ pub struct Verdict {
 /// Looks at the machine as `doctor` does, whatever the options of `install` left out.
 pub async fn verdict(setup: &mut Setup<'_>) -> Verdict {
     setup.forget_listing();
-    let asked = setup.choices.clone();
-    setup.choices = Choices {
+    let asked = setup.wanted.clone();
+    setup.wanted = Wanted {
         with_model: true,
         with_settings: true,
         with_server: true,
@@ -29,14 +29,14 @@ pub async fn verdict(setup: &mut Setup<'_>) -> Verdict {
     };
     let examination = examine(setup, Extras::default()).await;
     let is_tried = setup.is_tried();
-    setup.choices = asked;
+    setup.wanted = asked;
     let mut verdict = Verdict {
         faults: Vec::new(),
         left_out: Vec::new(),
-        is_untried: !setup.choices.with_smoke && !is_tried,
+        is_untried: !setup.wanted.with_smoke && !is_tried,
     };
     for check in examination.checks.into_iter().filter(Check::has_failed) {
-        match left_out_by(&setup.choices, &check) {
+        match left_out_by(&setup.wanted, &check) {
             Some(option) => verdict.left_out.push((check, option)),
             None => verdict.faults.push(check),
         }
@@ -62,11 +62,11 @@ impl Verdict {
 }
 
 /// The option that keeps `install` from resolving `check`. It starts no server on a port that another program has.
-fn left_out_by(choices: &Choices, check: &Check) -> Option<&'static str> {
+fn left_out_by(wanted: &Wanted, check: &Check) -> Option<&'static str> {
     match check.step? {
-        StepId::Terms | StepId::Model if !choices.with_model => Some("--no-model"),
-        StepId::Settings if !choices.with_settings => Some("--no-settings"),
-        StepId::Server if !choices.with_server && check.id != steps::PORT => Some("--no-start"),
+        StepId::Terms | StepId::Model if !wanted.with_model => Some("--no-model"),
+        StepId::Settings if !wanted.with_settings => Some("--no-settings"),
+        StepId::Server if !wanted.with_server && check.id != steps::PORT => Some("--no-start"),
         _ => None,
     }
 }

@@ -16,8 +16,8 @@ const ID: &str = "platform.companions";
 const TITLE: &str = "files beside the runtime";
 
 fn companions(setup: &Setup<'_>) -> Vec<Companion> {
-    if setup.choices.runtime == RuntimeName::Lit {
-        setup.catalog.companions(setup.target).cloned().collect()
+    if setup.wanted.chosen.runtime == RuntimeName::Lit {
+        setup.site.catalog.companions(setup.site.target).cloned().collect()
     } else {
         Vec::new()
     }
@@ -26,13 +26,13 @@ fn companions(setup: &Setup<'_>) -> Vec<Companion> {
 /// The places of the files of `companion`.
 fn places(setup: &Setup<'_>, companion: &Companion) -> Vec<PathBuf> {
     let names = companion.extract.iter().filter_map(|inside| inside.rsplit('/').next());
-    names.map(|name| setup.layout.lit_bin().join(name)).collect()
+    names.map(|name| setup.site.layout.lit_bin().join(name)).collect()
 }
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     let companions = companions(setup);
     if companions.is_empty() {
-        let reason = format!("{} needs none on {}", setup.choices.runtime, setup.target);
+        let reason = format!("{} needs none on {}", setup.wanted.chosen.runtime, setup.site.target);
         return Inspection::not_needed(reason.clone(), vec![Check::skip(ID, TITLE, reason)]);
     }
     let mut plans = Vec::new();
@@ -50,7 +50,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         faults.extend(found);
     }
     if faults.is_empty() {
-        let detail = format!("all in place in {}", shown(&setup.layout.lit_bin()));
+        let detail = format!("all in place in {}", shown(&setup.site.layout.lit_bin()));
         return Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)]);
     }
     Inspection::needed(
@@ -85,7 +85,7 @@ fn faults_of(setup: &Setup<'_>, companion: &Companion) -> Vec<String> {
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let mut done = Vec::new();
     for companion in companions(setup) {
-        if !setup.choices.force && faults_of(setup, &companion).is_empty() {
+        if !setup.wanted.force && faults_of(setup, &companion).is_empty() {
             continue;
         }
         let name = companion
@@ -95,7 +95,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             .next()
             .unwrap_or(&companion.name)
             .to_owned();
-        let archive = setup.layout.downloads().join(&name);
+        let archive = setup.site.layout.downloads().join(&name);
         let request = Request {
             id: "companions".to_owned(),
             label: name,
@@ -104,14 +104,14 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             size: companion.size,
             place: archive.clone(),
         };
-        setup.fetcher.fetch(&request, setup.progress).await?;
-        let extracted = unpack::extract(&archive, &companion.extract, &setup.layout.lit_bin());
+        setup.tools.fetcher.fetch(&request, setup.tools.progress).await?;
+        let extracted = unpack::extract(&archive, &companion.extract, &setup.site.layout.lit_bin());
         // Whether it was of use or not, the archive itself is not needed again.
         let _ = std::fs::remove_file(&archive);
         remember(setup, &companion, &extracted?);
         done.push(companion.extract.join(", "));
     }
-    setup.state.write(&setup.layout.state_file())?;
+    setup.state.write(&setup.site.layout.state_file())?;
     Ok(format!("extracted {}", done.join(", ")))
 }
 

@@ -17,12 +17,12 @@ const ROOM: u64 = 250_000_000;
 
 /// How much has still to be put on the disk; bytes.
 pub(super) fn missing_bytes(setup: &Setup<'_>) -> u64 {
-    let is_there = setup.state.litert_lm.is_some() || setup.litert_lm_env().installed().is_some();
+    let is_there = setup.state.litert_lm.is_some() || setup.site.litert_lm_env().installed().is_some();
     if is_there { 0 } else { ROOM }
 }
 
 fn entry<'a>(setup: &'a Setup<'_>) -> Option<&'a RuntimeEntry> {
-    setup.catalog.runtime(PROGRAM)
+    setup.site.catalog.runtime(PROGRAM)
 }
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
@@ -31,12 +31,12 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::needed("find another runtime", vec![Check::skip(BINARY.0, BINARY.1, reason)]);
     };
     let version = &entry.version;
-    let env = setup.litert_lm_env();
+    let env = setup.site.litert_lm_env();
     let plan = format!(
         "install {PROGRAM} {version} from the Python package index into {}",
         shown(env.root())
     );
-    if !setup.is_for_this_machine() {
+    if !setup.site.is_for_this_machine() {
         return Inspection::needed(plan, Vec::new());
     }
     if let Some(program) = &setup.state.litert_lm {
@@ -74,7 +74,7 @@ fn absent(fault: String, plan: String) -> Inspection {
 
 /// An installation is needed: can there be one?
 async fn wanting(setup: &Setup<'_>, fault: String, plan: String) -> Inspection {
-    match Installer::find(setup.environment).await {
+    match Installer::find(setup.site.environment).await {
         Ok(installer) => absent(fault, format!("{plan}, with {installer}")),
         Err(error) => absent(fault, plan).blocked_by(error),
     }
@@ -141,11 +141,11 @@ enum Found {
 }
 
 async fn find_on_path(setup: &Setup<'_>, version: &str) -> Found {
-    let environment = setup.environment;
+    let environment = setup.site.environment;
     let Ok(program) = which::which_in(PROGRAM, environment.var("PATH"), environment.current_dir()) else {
         return Found::Nothing;
     };
-    if program.starts_with(setup.litert_lm_env().root()) {
+    if program.starts_with(setup.site.litert_lm_env().root()) {
         return Found::Nothing;
     }
     match version_of(&program).await {
@@ -162,7 +162,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let Some(entry) = entry(setup).cloned() else {
         return Err(setup.unsupported());
     };
-    let env = setup.litert_lm_env();
+    let env = setup.site.litert_lm_env();
     setup.forget_listing();
     if env.installed().is_none() {
         match find_on_path(setup, &entry.version).await {
@@ -171,20 +171,20 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
                 setup.state.litert_lm = Some(program);
                 return Ok(done);
             }
-            Found::Other(remark) => setup.progress.note("runtime", &remark),
+            Found::Other(remark) => setup.tools.progress.note("runtime", &remark),
             Found::Nothing => {}
         }
     }
-    let installer = Installer::find(setup.environment).await?;
-    let guard = Guard::new(setup.guard());
+    let installer = Installer::find(setup.site.environment).await?;
+    let guard = Guard::new(setup.site.guard());
     create(
         &installer,
         &env,
         &requirements(&entry),
         &entry.version,
-        setup.environment,
+        setup.site.environment,
         &guard,
-        setup.progress,
+        setup.tools.progress,
     )
     .await?;
     setup.state.litert_lm = None;

@@ -13,6 +13,7 @@ mod terms;
 
 pub(super) use runtime::inspect_loader;
 pub use server::{FOREGROUND, KEEPER};
+pub(super) use terms::ask as ask_terms;
 
 use super::Setup;
 use super::step::{Inspection, StepId};

@@ -15,11 +15,11 @@ const ID: &str = "model.present";
 const TITLE: &str = "model pulled";
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
-    if setup.choices.runtime == RuntimeName::Builtin {
+    if setup.wanted.chosen.runtime == RuntimeName::Builtin {
         let reason = "the builtin runtime needs no model";
         return Inspection::not_needed(reason, vec![Check::skip(ID, TITLE, reason)]);
     }
-    if !setup.choices.with_model {
+    if !setup.wanted.with_model {
         let reason = "no model wanted (--no-model)";
         return Inspection::not_needed(reason, vec![Check::skip(ID, TITLE, reason)]);
     }
@@ -34,8 +34,8 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
 
 /// Why the model file that was given cannot be imported.
 fn unusable_file(setup: &Setup<'_>) -> Option<Error> {
-    let file = setup.choices.model_file.as_deref()?;
-    if setup.choices.runtime == RuntimeName::Lit {
+    let file = setup.wanted.chosen.model_file.as_deref()?;
+    if setup.wanted.chosen.runtime == RuntimeName::Lit {
         return Some(Error::Unsuitable {
             runtime: RuntimeName::Lit,
             reason: "cannot import a model file".to_owned(),
@@ -47,19 +47,24 @@ fn unusable_file(setup: &Setup<'_>) -> Option<Error> {
 /// Whether another file was imported than the one given, as far as its size tells.
 fn is_another_file(setup: &Setup<'_>) -> bool {
     let size = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());
-    let imported = setup.layout.models().join(&setup.choices.model).join("model.litertlm");
-    let given = setup.choices.model_file.as_deref().and_then(size);
+    let imported = setup
+        .site
+        .layout
+        .models()
+        .join(&setup.wanted.chosen.model)
+        .join("model.litertlm");
+    let given = setup.wanted.chosen.model_file.as_deref().and_then(size);
     given
         .zip(size(&imported))
         .is_some_and(|(given, imported)| given != imported)
 }
 
 async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
-    let name = &setup.choices.model;
+    let name = &setup.wanted.chosen.model;
     let Ok(runtime) = setup.runtime() else {
         return Inspection::needed(plan, vec![Check::skip(ID, TITLE, "there is no runtime to ask")]);
     };
-    if !setup.is_for_this_machine() || !runtime.program().is_some_and(Path::exists) {
+    if !setup.site.is_for_this_machine() || !runtime.program().is_some_and(Path::exists) {
         return Inspection::needed(plan, vec![unasked(setup)]);
     }
     match setup.listing().await {
@@ -85,8 +90,8 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
 
 /// What can be said of the model without a runtime that lists it: only that it is not there.
 fn unasked(setup: &Setup<'_>) -> Check {
-    let folder = setup.layout.models().join(&setup.choices.model);
-    if setup.is_for_this_machine() && !folder.exists() {
+    let folder = setup.site.layout.models().join(&setup.wanted.chosen.model);
+    if setup.site.is_for_this_machine() && !folder.exists() {
         return Check::fail(ID, TITLE, format!("there is no {}", shown(&folder)), Fix::repair());
     }
     Check::skip(ID, TITLE, "the runtime is not there to ask")
@@ -94,7 +99,7 @@ fn unasked(setup: &Setup<'_>) -> Check {
 
 fn plan(setup: &Setup<'_>) -> String {
     let model = setup.model();
-    if let Some(file) = &setup.choices.model_file {
+    if let Some(file) = &setup.wanted.chosen.model_file {
         return format!("import `{}` as `{}`", file.display(), model.name);
     }
     if let Some(bundled) = bundled(setup) {
@@ -113,24 +118,24 @@ fn plan(setup: &Setup<'_>) -> String {
 
 /// The model's files in a bundle that was given as a mirror; a file that was given goes before it.
 fn bundled(setup: &Setup<'_>) -> Option<BundledModel> {
-    let choices = &setup.choices;
+    let choices = &setup.wanted.chosen;
     let is_wanted = choices.model_file.is_none();
     BundledModel::find(&choices.mirrors, choices.model.as_str()).filter(|_| is_wanted)
 }
 
 /// Copies the model from a bundle; `false` if the runtime does not know it then.
 async fn copy(setup: &mut Setup<'_>, bundled: BundledModel) -> Result<bool, Failure> {
-    let models = setup.layout.models();
+    let models = setup.site.layout.models();
     let copied = tokio::task::spawn_blocking(move || bundled.copy_to(&models)).await;
     copied.map_err(|error| Failure::new(Kind::Unexpected, format!("cannot copy the model: {error}")))??;
     setup.forget_listing();
     let listing = setup.listing().await;
-    Ok(listing.is_ok_and(|text| setup.choices.model.is_in(&text)))
+    Ok(listing.is_ok_and(|text| setup.wanted.chosen.model.is_in(&text)))
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let model = setup.model();
-    if super::terms::not_needed(setup).is_none() && !Terms::read(&setup.layout.terms_file())?.cover(&model) {
+    if super::terms::not_needed(setup).is_none() && !Terms::read(&setup.site.layout.terms_file())?.cover(&model) {
         // The terms step came before; without its record nothing may be pulled, whoever calls.
         return Err(Failure::new(
             Kind::TermsNotAccepted,
@@ -144,18 +149,18 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         if copy(setup, bundled).await? {
             return Ok(format!("copied `{}` from {from}", model.name));
         }
-        setup.progress.note(
+        setup.tools.progress.note(
             "model",
             &format!("the runtime does not know the copy from {from}; pulling the model"),
         );
     }
     let runtime = setup.runtime()?;
     let pulled = runtime
-        .pull(&model, setup.choices.model_file.as_deref(), setup.progress)
+        .pull(&model, setup.wanted.chosen.model_file.as_deref(), setup.tools.progress)
         .await;
     setup.forget_listing();
     pulled.map_err(|error: Error| Failure::from(error))?;
-    let verb = if setup.choices.model_file.is_some() {
+    let verb = if setup.wanted.chosen.model_file.is_some() {
         "imported"
     } else {
         "pulled"
@@ -166,10 +171,10 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
 /// Puts on record that the model is gem-setup's to delete, before there is anything of it: a pull may be cut short. One that was
 /// there before, whoever pulled it, is not.
 fn claim(setup: &mut Setup<'_>) -> Result<(), Failure> {
-    let name = &setup.choices.model;
-    if !setup.state.pulled.contains(name) && !setup.layout.models().join(name).exists() {
+    let name = &setup.wanted.chosen.model;
+    if !setup.state.pulled.contains(name) && !setup.site.layout.models().join(name).exists() {
         setup.state.pulled.push(name.clone());
-        setup.state.write(&setup.layout.state_file())?;
+        setup.state.write(&setup.site.layout.state_file())?;
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use crate::setup::{Condition, Setup};
 const TARGET: (&str, &str) = ("platform.target", "runtime for this platform");
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
-    let target = setup.target;
-    let runtime = setup.choices.runtime;
+    let target = setup.site.target;
+    let runtime = setup.wanted.chosen.runtime;
     if is_supported(setup, runtime) {
         let detail = format!("{runtime} runs on {target}");
         return Inspection::in_place(detail.clone(), vec![Check::ok(TARGET.0, TARGET.1, detail)]);
@@ -29,9 +29,9 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
 fn is_supported(setup: &Setup<'_>, runtime: RuntimeName) -> bool {
     match runtime {
         RuntimeName::Builtin => true,
-        RuntimeName::Lit => setup.lit_path().is_some(),
+        RuntimeName::Lit => setup.site.lit_path().is_some(),
         RuntimeName::LitertLm => {
-            setup.catalog.runtime(litert_lm::PROGRAM).is_some() && litert_lm::is_published(setup.target)
+            setup.site.catalog.runtime(litert_lm::PROGRAM).is_some() && litert_lm::is_published(setup.site.target)
         }
     }
 }

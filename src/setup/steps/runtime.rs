@@ -23,7 +23,7 @@ pub(super) const LOADER: (&str, &str) = ("runtime.loader", "system libraries");
 const QUARANTINE: (&str, &str) = ("platform.quarantine", "macOS quarantine");
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
-    match setup.choices.runtime {
+    match setup.wanted.chosen.runtime {
         RuntimeName::Builtin => {
             let reason = "the builtin runtime is part of gem-setup";
             let mut checks = vec![Check::skip(BINARY.0, BINARY.1, reason)];
@@ -36,21 +36,21 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
 }
 
 fn artifact<'a>(setup: &'a Setup<'_>) -> Option<&'a Artifact> {
-    setup.catalog.runtime("lit")?.artifact(setup.target)
+    setup.site.catalog.runtime("lit")?.artifact(setup.site.target)
 }
 
 /// How much has still to be downloaded, as far as the catalog knows; bytes.
 pub(super) fn missing_bytes(setup: &Setup<'_>) -> u64 {
-    match setup.choices.runtime {
+    match setup.wanted.chosen.runtime {
         RuntimeName::Builtin => 0,
         RuntimeName::LitertLm => litert_lm::missing_bytes(setup),
-        RuntimeName::Lit if setup.lit_path().is_some_and(|path| path.exists()) => 0,
+        RuntimeName::Lit if setup.site.lit_path().is_some_and(|path| path.exists()) => 0,
         RuntimeName::Lit => artifact(setup).map_or(0, |artifact| artifact.size),
     }
 }
 
 fn inspect_lit(setup: &Setup<'_>) -> Inspection {
-    let Some((artifact, path)) = artifact(setup).zip(setup.lit_path()) else {
+    let Some((artifact, path)) = artifact(setup).zip(setup.site.lit_path()) else {
         let reason = "no build for this platform";
         return Inspection::needed("find another runtime", vec![Check::skip(BINARY.0, BINARY.1, reason)]);
     };
@@ -60,7 +60,7 @@ fn inspect_lit(setup: &Setup<'_>) -> Inspection {
         size_of(artifact),
         shown(&path)
     );
-    if !setup.is_for_this_machine() {
+    if !setup.site.is_for_this_machine() {
         return Inspection::needed(plan, Vec::new());
     }
     match std::fs::metadata(&path) {
@@ -144,10 +144,10 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
         let fix = Fix::run_or("doctor --fix", "`chmod +x` that file");
         checks.push(Check::fail(EXECUTABLE.0, EXECUTABLE.1, detail, fix));
     }
-    checks.push(if Recipe::of(setup.target).has(Effect::StripQuarantine) {
+    checks.push(if Recipe::of(setup.site.target).has(Effect::StripQuarantine) {
         inspect_quarantine(path, &mut effects)
     } else {
-        Check::skip(QUARANTINE.0, QUARANTINE.1, format!("{} has none", setup.os()))
+        Check::skip(QUARANTINE.0, QUARANTINE.1, format!("{} has none", setup.site.os()))
     });
     if effects.is_empty() {
         Inspection::in_place(format!("{} is in place", shown(path)), checks)
@@ -170,15 +170,15 @@ fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
 
 /// Whether the runtime can load the system's libraries: what it says itself counts for more than what can be found.
 pub(in crate::setup) async fn inspect_loader(setup: &Setup<'_>) -> Check {
-    if setup.choices.runtime == RuntimeName::LitertLm {
+    if setup.wanted.chosen.runtime == RuntimeName::LitertLm {
         return litert_lm::inspect_loader(setup).await;
     }
-    let libraries = Recipe::of(setup.target).libraries;
-    if setup.choices.runtime != RuntimeName::Lit || libraries.is_empty() {
+    let libraries = Recipe::of(setup.site.target).libraries;
+    if setup.wanted.chosen.runtime != RuntimeName::Lit || libraries.is_empty() {
         return Check::skip(LOADER.0, LOADER.1, "nothing to load here");
     }
     let missing: Vec<LibraryError> = libraries.iter().filter_map(|name| load_library(name).err()).collect();
-    let runs = match setup.lit_path() {
+    let runs = match setup.site.lit_path() {
         Some(path) if gem_platform::file::is_executable(&path).unwrap_or(false) => Some(setup.listing().await),
         _ => None,
     };
@@ -223,14 +223,14 @@ fn package_advice(missing: &[LibraryError]) -> Fix {
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    if setup.choices.runtime == RuntimeName::LitertLm {
+    if setup.wanted.chosen.runtime == RuntimeName::LitertLm {
         return litert_lm::apply(setup).await;
     }
-    let Some((artifact, path)) = artifact(setup).cloned().zip(setup.lit_path()) else {
+    let Some((artifact, path)) = artifact(setup).cloned().zip(setup.site.lit_path()) else {
         return Err(setup.unsupported());
     };
     let mut done = Vec::new();
-    if setup.choices.force || Sha256::of_file(&path).ok() != Some(artifact.sha256) {
+    if setup.wanted.force || Sha256::of_file(&path).ok() != Some(artifact.sha256) {
         let request = Request {
             id: "runtime".to_owned(),
             label: artifact.file_name().to_owned(),
@@ -239,10 +239,10 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             size: artifact.size,
             place: path.clone(),
         };
-        let fetched = setup.fetcher.fetch(&request, setup.progress).await?;
+        let fetched = setup.tools.fetcher.fetch(&request, setup.tools.progress).await?;
         done.push(format!("downloaded {} ({} bytes)", shown(&path), fetched.size));
     }
-    allow_to_run(Recipe::of(setup.target), &path).map_err(|error| {
+    allow_to_run(Recipe::of(setup.site.target), &path).map_err(|error| {
         Failure::new(
             Kind::Unexpected,
             format!("cannot make {} executable: {error}", shown(&path)),

@@ -33,23 +33,23 @@ const RESTART: &str = "restart";
 /// What the server is to be.
 pub(in crate::setup) fn wanted(setup: &Setup<'_>) -> ServerIdentity {
     ServerIdentity {
-        port: setup.choices.port,
-        runtime: setup.choices.runtime.to_string(),
-        model: setup.choices.model.to_string(),
-        direct: setup.choices.direct,
+        port: setup.wanted.chosen.port,
+        runtime: setup.wanted.chosen.runtime.to_string(),
+        model: setup.wanted.chosen.model.to_string(),
+        direct: setup.wanted.chosen.direct,
         // The gateway's options are the business of whoever started it.
         options: None,
     }
 }
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
-    if !setup.choices.with_server {
+    if !setup.wanted.with_server {
         return unwanted(setup).await;
     }
-    if !setup.is_for_this_machine() {
+    if !setup.site.is_for_this_machine() {
         return Inspection::needed(plan(setup), Vec::new());
     }
-    match observe(&setup.layout) {
+    match observe(&setup.site.layout) {
         Err(error) => {
             let detail = format!("the server's files cannot be read: {error}");
             let check = Check::fail(
@@ -66,17 +66,17 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
         Ok(Running::Foreign(process)) => {
             let detail = format!(
                 "{} names pid {}, which is `{}` and no server of ours",
-                shown(&setup.layout.pid_file()),
+                shown(&setup.site.layout.pid_file()),
                 process.pid,
                 process.command.join(" ")
             );
             not_running(setup, detail).await
         }
         Ok(Running::No) => {
-            let detail = match PidFile::read(&setup.layout.pid_file()) {
+            let detail = match PidFile::read(&setup.site.layout.pid_file()) {
                 Ok(Some(file)) => format!(
                     "no server runs; {} is stale: it names pid {}, which is no server of this home",
-                    shown(&setup.layout.pid_file()),
+                    shown(&setup.site.layout.pid_file()),
                     file.pid
                 ),
                 _ => "no server runs".to_owned(),
@@ -87,12 +87,12 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
 }
 
 fn plan(setup: &Setup<'_>) -> String {
-    let how = if setup.choices.direct {
+    let how = if setup.wanted.chosen.direct {
         "the runtime alone"
     } else {
         "gateway and runtime"
     };
-    format!("start the server on port {} ({how})", setup.choices.port)
+    format!("start the server on port {} ({how})", setup.wanted.chosen.port)
 }
 
 fn skipped(reason: &str) -> Inspection {
@@ -103,9 +103,9 @@ fn skipped(reason: &str) -> Inspection {
 /// No server is to be started now. One that is started later finds the port taken if another program has it.
 async fn unwanted(setup: &Setup<'_>) -> Inspection {
     let inspection = skipped("no server wanted (--no-start)");
-    let port = setup.choices.port;
-    let is_idle =
-        setup.is_for_this_machine() && matches!(observe(&setup.layout), Ok(Running::No | Running::Foreign(_)));
+    let port = setup.wanted.chosen.port;
+    let is_idle = setup.site.is_for_this_machine()
+        && matches!(observe(&setup.site.layout), Ok(Running::No | Running::Foreign(_)));
     if is_idle && is_taken(port).await {
         let (_, check) = taken(port);
         return inspection.leaving(vec![check]);
@@ -125,7 +125,7 @@ fn taken(port: u16) -> (Fix, Check) {
 
 /// No server of ours: is the port free for one?
 async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
-    let port = setup.choices.port;
+    let port = setup.wanted.chosen.port;
     let health = Check::skip(HEALTH.0, HEALTH.1, "no server runs");
     if let Some(failure) = unwritable_log(setup) {
         let advice = Fix::by_hand(failure.hint.clone().unwrap_or_default());
@@ -157,7 +157,7 @@ async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
 
 /// Why a server that is started could not write its log.
 fn unwritable_log(setup: &Setup<'_>) -> Option<Failure> {
-    let path = setup.layout.log_file();
+    let path = setup.site.layout.log_file();
     let error = File::options().append(true).open(&path).err()?;
     if error.kind() == ErrorKind::NotFound {
         return None;
@@ -197,7 +197,7 @@ fn holder_of(port: u16) -> String {
 
 /// A process holds the server's lock and has not written which one it is.
 fn unnamed(setup: &Setup<'_>) -> Inspection {
-    let lock = shown(&setup.layout.server_lock_file());
+    let lock = shown(&setup.site.layout.server_lock_file());
     let detail = format!("a process holds {lock} and has not written which one it is");
     let checks = vec![
         Check::fail(
@@ -223,7 +223,7 @@ fn bare(setup: &Setup<'_>, pid: u32, port: u16) -> Inspection {
         Check::skip(HEALTH.0, HEALTH.1, "not a server of gem-setup"),
     ];
     Inspection::needed(
-        format!("put the runtime on port {} under supervision", setup.choices.port),
+        format!("put the runtime on port {} under supervision", setup.wanted.chosen.port),
         checks,
     )
 }
@@ -278,17 +278,17 @@ fn is_runtime_newer(setup: &Setup<'_>, since: u64) -> bool {
 }
 
 fn inspect_pid_file(setup: &Setup<'_>, pid: u32) -> Check {
-    match PidFile::read(&setup.layout.pid_file()) {
+    match PidFile::read(&setup.site.layout.pid_file()) {
         Ok(Some(file)) if file.pid == pid => Check::ok(PROCESS.0, PROCESS.1, format!("pid {pid}")),
         Ok(Some(file)) => {
-            let path = shown(&setup.layout.pid_file());
+            let path = shown(&setup.site.layout.pid_file());
             let detail = format!("{path} is stale: it names pid {}, the server is pid {pid}", file.pid);
             Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART))
         }
         _ => {
             let detail = format!(
                 "pid {pid} runs, but {} does not name it",
-                shown(&setup.layout.pid_file())
+                shown(&setup.site.layout.pid_file())
             );
             Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART))
         }
@@ -339,7 +339,7 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
 
 /// The gateway answers, its engine waits for what is `missing`.
 fn without_model(setup: &Setup<'_>, port: u16, missing: &str) -> Check {
-    if !setup.choices.with_model {
+    if !setup.wanted.with_model {
         let detail = format!("the built-in classifier answers on port {port} (--no-model)");
         return Check::ok(HEALTH.0, HEALTH.1, detail);
     }
@@ -349,8 +349,8 @@ fn without_model(setup: &Setup<'_>, port: u16, missing: &str) -> Check {
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     // What a stale pid file names is none of ours to stop, and the server writes another.
-    if !matches!(observe(&setup.layout), Ok(Running::No | Running::Foreign(_))) {
-        supervise::stop(&setup.layout, GRACE).await?;
+    if !matches!(observe(&setup.site.layout), Ok(Running::No | Running::Foreign(_))) {
+        supervise::stop(&setup.site.layout, GRACE).await?;
     }
     let request = StartRequest {
         program: serve_command(setup),
@@ -358,11 +358,11 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         server: wanted(setup),
         within: READY_WITHIN,
     };
-    let started = supervise::start(&setup.layout, &request).await?;
+    let started = supervise::start(&setup.site.layout, &request).await?;
     let without = started.blocked.map_or("", |_| ", without a model");
     Ok(format!(
         "pid {} serves port {}{without}",
-        started.pid, setup.choices.port
+        started.pid, setup.wanted.chosen.port
     ))
 }
 
@@ -371,16 +371,16 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
 fn serve_command(setup: &Setup<'_>) -> Program {
     let mut args = vec![
         "serve".into(),
-        format!("--port={}", setup.choices.port).into(),
+        format!("--port={}", setup.wanted.chosen.port).into(),
         FOREGROUND.into(),
         "--home".into(),
-        OsString::from(setup.layout.home()),
+        OsString::from(setup.site.layout.home()),
     ];
-    if let Some(config) = &setup.config {
+    if let Some(config) = &setup.site.config {
         args.extend(["--config".into(), config.into()]);
     }
     Program {
-        path: setup.program.clone(),
+        path: setup.site.program.clone(),
         args,
         env: Vec::new(),
     }

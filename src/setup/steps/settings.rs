@@ -9,9 +9,9 @@ use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
 use crate::settings::{self, Destination, Effective, Key, Plan, Router};
 use crate::setup::check::{Check, Fix};
-use crate::setup::launcher;
+use crate::setup::launcher::{self, Launcher};
 use crate::setup::step::Inspection;
-use crate::setup::{Choices, Setup, shown};
+use crate::setup::{Chosen, Setup, shown};
 
 const FILE: (&str, &str) = ("settings.file", "settings files");
 const ROUTER: (&str, &str) = ("settings.router", "router switched on");
@@ -25,7 +25,7 @@ struct Ignored {
 
 impl Ignored {
     fn of(setup: &Setup<'_>, found: &settings::Settings) -> Option<Self> {
-        let Choices { model, scope, .. } = &setup.choices;
+        let Chosen { model, scope, .. } = &setup.wanted.chosen;
         // The only one that Gemini CLI asks (docs/facts.md section 3).
         let asked = LocalModelName::default();
         if *model != asked {
@@ -38,7 +38,7 @@ impl Ignored {
         is_ignored.then(|| Self {
             reason: format!(
                 "Gemini CLI does not trust {}, so it ignores the settings there",
-                shown(setup.environment.current_dir())
+                shown(setup.site.environment.current_dir())
             ),
             fix: Fix::run_or(
                 "install --scope user",
@@ -51,10 +51,10 @@ impl Ignored {
 /// The option that `install` needs for `model` where its terms are not on record.
 fn acceptance(setup: &Setup<'_>, model: &LocalModelName) -> &'static str {
     let is_covered = || {
-        let terms = Terms::read(&setup.layout.terms_file()).ok()?;
-        Some(terms.cover(setup.catalog.model(model.as_str())?))
+        let terms = Terms::read(&setup.site.layout.terms_file()).ok()?;
+        Some(terms.cover(setup.site.catalog.model(model.as_str())?))
     };
-    if setup.choices.runtime.has_models() && is_covered() != Some(true) {
+    if setup.wanted.chosen.runtime.has_models() && is_covered() != Some(true) {
         " --accept-terms"
     } else {
         ""
@@ -62,19 +62,24 @@ fn acceptance(setup: &Setup<'_>, model: &LocalModelName) -> &'static str {
 }
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
-    if !setup.choices.with_settings {
+    if !setup.wanted.with_settings {
         let reason = "no settings wanted (--no-settings)";
         let skipped = [FILE, ROUTER, SHADOWED].map(|(id, title)| Check::skip(id, title, reason));
         let skipped = skipped.into_iter().chain([launcher::skipped(reason)]);
         return Inspection::not_needed(reason, skipped.collect());
     }
-    let places = setup.places();
-    let planned = settings::plan(&places, setup.environment, setup.choices.scope, &setup.router_values());
+    let places = setup.site.places();
+    let planned = settings::plan(
+        &places,
+        setup.site.environment,
+        setup.wanted.chosen.scope,
+        &setup.router_values(),
+    );
     let plan = match planned {
         Ok(plan) => plan,
         Err(error) => return broken(error.into()),
     };
-    let found = settings::load(&places, setup.environment);
+    let found = settings::load(&places, setup.site.environment);
     let launcher = launcher::inspect(setup);
     let mut checks = checks_of(setup, &found, &plan);
     checks.push(launcher.check);
@@ -82,7 +87,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         let detail = format!("{} has what it needs", shown(places.user()));
         return Inspection::in_place(detail, checks);
     }
-    let after = plan.preview(&places, setup.environment);
+    let after = plan.preview(&places, setup.site.environment);
     let remaining = checks_of(setup, &after, &Plan { files: Vec::new() });
     Inspection::needed(in_words(launcher.plan, &plan), checks).leaving(remaining)
 }
@@ -239,14 +244,14 @@ fn differs<T: PartialEq + std::fmt::Display>(found: &Effective<T>, wanted: &T, k
 
 pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     // First, so that the settings never name what is not there.
-    let launcher = setup.launcher();
+    let launcher = Launcher::new(&setup.site.layout, setup.site.os(), &setup.site.program);
     launcher.restore()?;
     let applied = settings::apply(
-        &setup.places(),
-        setup.environment,
-        setup.choices.scope,
+        &setup.site.places(),
+        setup.site.environment,
+        setup.wanted.chosen.scope,
         &setup.router_values(),
-        &setup.layout.backups(),
+        &setup.site.layout.backups(),
         Timestamp::now(),
     )?;
     let files = applied.files.iter().map(|file| written(&file.path, &file.removed));

@@ -8,10 +8,10 @@ use crate::setup::step::Inspection;
 use crate::setup::{Setup, smoke};
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
-    if !setup.choices.with_smoke {
+    if !setup.wanted.with_smoke {
         return Inspection::not_needed("no smoke test wanted (--no-smoke)", Vec::new());
     }
-    if !setup.choices.with_server {
+    if !setup.wanted.with_server {
         return Inspection::not_needed("there is no server to test (--no-start)", Vec::new());
     }
     match &setup.state.smoke {
@@ -23,7 +23,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    let outcome = smoke(setup).await?;
+    let outcome = smoke(&setup.site, &setup.wanted, &setup.state).await?;
     setup.state.smoke = Some(SmokeRecord {
         time: Timestamp::now(),
         subject: setup.subject(),

@@ -13,14 +13,17 @@ const TITLE: &str = "disk space";
 const MARGIN: u64 = 1 << 20;
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
-    if !setup.is_for_this_machine() {
+    if !setup.site.is_for_this_machine() {
         let reason = "cannot be known for another machine";
         return Inspection::not_needed(reason, vec![Check::skip(ID, TITLE, reason)]);
     }
     let mut least: Option<(String, u64)> = None;
     for (path, needed) in [
-        (setup.layout.gemini(), super::runtime::missing_bytes(setup) + MARGIN),
-        (setup.layout.models(), missing_model_bytes(setup)),
+        (
+            setup.site.layout.gemini(),
+            super::runtime::missing_bytes(setup) + MARGIN,
+        ),
+        (setup.site.layout.models(), missing_model_bytes(setup)),
     ] {
         let Ok(free) = gem_platform::probe::available_space(&path) else {
             continue;
@@ -41,12 +44,12 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
 
 fn missing_model_bytes(setup: &Setup<'_>) -> u64 {
     let model = setup.model();
-    let is_there = setup.layout.models().join(&model.name).exists();
-    let is_wanted = setup.choices.with_model && setup.choices.runtime.has_models();
+    let is_there = setup.site.layout.models().join(&model.name).exists();
+    let is_wanted = setup.wanted.with_model && setup.wanted.chosen.runtime.has_models();
     if is_there || !is_wanted {
         return 0;
     }
-    match &setup.choices.model_file {
+    match &setup.wanted.chosen.model_file {
         // Imported by a hard link where the file system allows.
         Some(_) => 0,
         None => model.size,

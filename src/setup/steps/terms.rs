@@ -1,13 +1,12 @@
 //! The model's terms: on record before anything is pulled.
 
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::runtime::RuntimeName;
 use crate::runtime::gate::needs_no_terms;
-use crate::runtime::terms::{self, Terms, in_words};
+use crate::runtime::terms::{self, How, Terms, in_words};
+use crate::setup::Setup;
 use crate::setup::check::{Check, Fix};
-use crate::setup::converge::record_terms;
 use crate::setup::step::Inspection;
-use crate::setup::{Setup, converge};
 
 const ID: &str = "model.terms";
 const TITLE: &str = "model's terms accepted";
@@ -17,7 +16,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     if let Some(reason) = not_needed(setup) {
         return Inspection::not_needed(reason, vec![Check::skip(ID, TITLE, reason)]);
     }
-    let terms = match Terms::read(&setup.layout.terms_file()) {
+    let terms = match Terms::read(&setup.site.layout.terms_file()) {
         Ok(terms) => terms,
         Err(error @ terms::Error::Parse { .. }) => {
             let detail = Failure::from(error).message;
@@ -44,14 +43,14 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
 
 /// Why there are no terms to accept.
 pub(super) fn not_needed(setup: &Setup<'_>) -> Option<&'static str> {
-    if setup.choices.runtime == RuntimeName::Builtin {
+    if setup.wanted.chosen.runtime == RuntimeName::Builtin {
         Some("the builtin runtime needs no model")
-    } else if !setup.choices.with_model && setup.choices.accepted.is_none() {
+    } else if !setup.wanted.with_model && setup.wanted.accepted.is_none() {
         Some("no model wanted (--no-model)")
     } else if needs_no_terms(
-        setup.choices.runtime,
+        setup.wanted.chosen.runtime,
         &setup.model(),
-        setup.choices.model_file.is_some(),
+        setup.wanted.chosen.model_file.is_some(),
     ) {
         Some("a file of your own is imported, nothing is pulled")
     } else {
@@ -60,12 +59,29 @@ pub(super) fn not_needed(setup: &Setup<'_>) -> Option<&'static str> {
 }
 
 pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    if setup.choices.accepted.is_none() {
-        converge::ask_terms(setup)?;
+    if setup.wanted.accepted.is_none() {
+        ask(setup)?;
     }
-    let Some(how) = setup.choices.accepted else {
+    let Some(how) = setup.wanted.accepted else {
         return Ok(String::new());
     };
-    record_terms(setup, how)?;
+    let path = setup.site.layout.terms_file();
+    Terms::read_or_set_aside(&path)?.accept(&path, &setup.model(), jiff::Timestamp::now(), how)?;
     Ok(format!("accepted {}", in_words(&setup.model())))
+}
+
+/// Asks about the terms; applying the step records the answer.
+pub(in crate::setup) fn ask(setup: &mut Setup<'_>) -> Result<(), Failure> {
+    let model = setup.model();
+    let why = match setup.tools.ask.ask(&model) {
+        Some(true) => {
+            setup.wanted.accepted = Some(How::Prompt);
+            return Ok(());
+        }
+        Some(false) => "were not accepted",
+        None => "have not been accepted, and without a terminal or with `--json` there is no way to ask",
+    };
+    let message = format!("the terms of the model `{}` {why}: {}", model.name, in_words(&model));
+    let hint = "read them, then run the command again with `--accept-terms`";
+    Err(Failure::new(Kind::TermsNotAccepted, message).with_hint(hint))
 }

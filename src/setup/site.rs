@@ -1,0 +1,145 @@
+//! The machine that the steps work on: its paths, its platform and the artifacts published for it.
+
+use std::path::PathBuf;
+
+use gem_platform::process::Program;
+use gem_platform::{Os, Target};
+
+use super::state::State;
+use super::wanted::Chosen;
+use crate::catalog::{Catalog, Model};
+use crate::environment::Environment;
+use crate::error::{Failure, Kind};
+use crate::layout::Layout;
+use crate::runtime::gate::needs_no_terms;
+use crate::runtime::litert_lm::{self, Venv};
+use crate::runtime::{Builtin, Lit, LitertLm, LocalModelName, ModelGate, Runtime, RuntimeName, token};
+use crate::settings::Places;
+
+/// gem-setup's hidden subcommand that runs next to a server or an installer and ends its orphans.
+pub const GUARD: &str = "__guard";
+
+/// A machine and one home on it.
+pub struct Site<'a> {
+    /// The paths.
+    pub layout: Layout,
+    /// The environment variables and the current directory.
+    pub environment: &'a Environment,
+    /// gem-setup's own executable, by the path that the user calls.
+    pub program: PathBuf,
+    /// The configuration file given with `--config`.
+    pub config: Option<PathBuf>,
+    /// The global options that an advised command needs, with a space before each; empty where the defaults hold.
+    pub globals: String,
+    /// The platform.
+    pub target: Target,
+    /// The artifacts that can be installed.
+    pub catalog: Catalog,
+}
+
+impl Site<'_> {
+    /// The operating system of the target.
+    #[must_use]
+    pub const fn os(&self) -> Os {
+        self.target.os
+    }
+
+    /// Whether the target is the machine that this runs on.
+    #[must_use]
+    pub fn is_for_this_machine(&self) -> bool {
+        Target::host() == Some(self.target)
+    }
+
+    /// The path of `lit`; `None` where the catalog has no build for the platform.
+    #[must_use]
+    pub fn lit_path(&self) -> Option<PathBuf> {
+        let artifact = self.catalog.runtime("lit")?.artifact(self.target)?;
+        Some(self.layout.lit_bin().join(artifact.file_name()))
+    }
+
+    /// The Python environment that `litert-lm` is installed into.
+    #[must_use]
+    pub fn litert_lm_env(&self) -> Venv {
+        Venv::new(self.layout.litert_lm_env(), self.layout.litert_lm_old_env(), self.os())
+    }
+
+    /// The path of `litert-lm`: the recorded one, else the one in its own environment.
+    #[must_use]
+    pub fn litert_lm_program(&self, state: &State) -> PathBuf {
+        let found = state.litert_lm.clone();
+        found.unwrap_or_else(|| self.litert_lm_env().program())
+    }
+
+    /// The command that ends the children of a killed gem-setup.
+    #[must_use]
+    pub fn guard(&self) -> Program {
+        Program {
+            path: self.program.clone(),
+            args: vec![GUARD.into()],
+            env: Vec::new(),
+        }
+    }
+
+    /// The chosen runtime.
+    ///
+    /// # Errors
+    /// When the catalog has no build of it for this platform.
+    pub fn runtime(&self, chosen: &Chosen, state: &State) -> Result<Box<dyn Runtime>, Failure> {
+        match chosen.runtime {
+            RuntimeName::Builtin => Ok(Box::new(Builtin::new(chosen.model.as_str()))),
+            RuntimeName::Lit => {
+                let path = self.lit_path().ok_or_else(|| self.unsupported(chosen.runtime))?;
+                Ok(Box::new(Lit::new(path, token(self.environment))))
+            }
+            RuntimeName::LitertLm => {
+                let (program, models) = (self.litert_lm_program(state), self.layout.models());
+                Ok(Box::new(LitertLm::new(program, models, self.guard(), self.environment)))
+            }
+        }
+    }
+
+    /// The gate of the chosen runtime's engine; `None` for a runtime without an engine.
+    ///
+    /// # Errors
+    /// When the catalog has no build of the runtime for this platform.
+    pub fn gate(&self, chosen: &Chosen, state: &State) -> Result<Option<ModelGate>, Failure> {
+        if !chosen.runtime.has_models() {
+            return Ok(None);
+        }
+        let model = self.model(&chosen.model);
+        let has_file = chosen.model_file.is_some();
+        let terms = (!needs_no_terms(chosen.runtime, &model, has_file)).then(|| self.layout.terms_file());
+        let runtime = self.runtime(chosen, state)?;
+        Ok(Some(ModelGate::new(runtime, model, &self.layout.models(), terms)))
+    }
+
+    /// The model `name` in the catalog; an unknown model has neither addresses of terms nor a known size.
+    #[must_use]
+    pub fn model(&self, name: &LocalModelName) -> Model {
+        self.catalog.model(name.as_str()).cloned().unwrap_or_else(|| Model {
+            name: name.to_string(),
+            terms: Vec::new(),
+            size: 0,
+            huggingface: None,
+        })
+    }
+
+    /// Gemini CLI's settings files.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        Places::new(self.os(), self.environment, self.layout.home())
+    }
+
+    /// The failure of a platform for which no build of `runtime` is published.
+    pub(super) fn unsupported(&self, runtime: RuntimeName) -> Failure {
+        let target = self.target;
+        let hint = if runtime != RuntimeName::LitertLm && litert_lm::is_published(target) {
+            "use `--runtime litert-lm` (Google's successor, from PyPI) or `--runtime builtin` (no model needed); \
+             `--runtime auto` chooses for you"
+        } else {
+            "use `--runtime builtin`, which needs neither a download nor a model"
+        };
+        let message = format!("no build of the runtime `{runtime}` is published for {target}");
+        Failure::new(Kind::Unsupported, message).with_hint(hint)
+    }
+}

@@ -1,0 +1,99 @@
+//! The choices of `install`: recorded in `state.json`, and repeated with each call.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::runtime::terms::How;
+use crate::runtime::{LocalModelName, RuntimeName};
+use crate::settings::Destination;
+
+const DEFAULT_PORT: u16 = 9379;
+
+/// The choices that are recorded, so that later commands need no options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chosen {
+    /// The runtime.
+    pub runtime: RuntimeName,
+    /// The port that Gemini CLI talks to.
+    pub port: u16,
+    /// The local model.
+    pub model: LocalModelName,
+    /// The settings file that is changed.
+    pub scope: Destination,
+    /// The catalog; in the record, the copy of it.
+    #[serde(default)]
+    pub catalog: Option<PathBuf>,
+    /// Additional certificates; in the record, the copy of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_cert: Option<PathBuf>,
+    /// The mirrors, in the order in which they are tried.
+    #[serde(default)]
+    pub mirrors: Vec<Url>,
+    /// Whether only the mirrors may be asked.
+    #[serde(default)]
+    pub mirror_only: bool,
+    /// A model file to import instead of a download.
+    #[serde(default)]
+    pub model_file: Option<PathBuf>,
+    /// Whether the runtime itself listens on the port.
+    #[serde(default)]
+    pub direct: bool,
+}
+
+impl Default for Chosen {
+    /// The defaults of docs/contract.md section 1.
+    fn default() -> Self {
+        Self {
+            runtime: RuntimeName::Lit,
+            port: DEFAULT_PORT,
+            model: LocalModelName::default(),
+            scope: Destination::User,
+            catalog: None,
+            ca_cert: None,
+            mirrors: Vec::new(),
+            mirror_only: false,
+            model_file: None,
+            direct: false,
+        }
+    }
+}
+
+/// The choices of one call.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own (docs/contract.md section 1)"
+)]
+pub struct Wanted {
+    /// The choices that are recorded.
+    pub chosen: Chosen,
+    /// How the model's terms were accepted, if this call accepts them.
+    pub accepted: Option<How>,
+    /// Repeat every step.
+    pub force: bool,
+    /// Install the model and its terms.
+    pub with_model: bool,
+    /// Write the settings.
+    pub with_settings: bool,
+    /// Start the server.
+    pub with_server: bool,
+    /// Run the smoke test.
+    pub with_smoke: bool,
+}
+
+impl From<Chosen> for Wanted {
+    /// Everything, as `chosen`.
+    fn from(chosen: Chosen) -> Self {
+        Self {
+            chosen,
+            accepted: None,
+            force: false,
+            with_model: true,
+            with_settings: true,
+            with_server: true,
+            with_smoke: true,
+        }
+    }
+}
