@@ -41,6 +41,10 @@ pub enum Kind {
     Conflict = 9,
     /// `doctor` found a failure.
     Unhealthy = 10,
+    /// Ctrl-C.
+    Interrupted = 130,
+    /// Another signal that ends programs.
+    Terminated = 143,
 }
 
 impl Kind {
@@ -64,6 +68,8 @@ impl Kind {
             Self::Settings,
             Self::Conflict,
             Self::Unhealthy,
+            Self::Interrupted,
+            Self::Terminated,
         ]
         .into_iter()
         .find(|kind| i32::from(kind.exit_status()) == status)
@@ -155,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_exit_status_tells_the_kind_it_came_from() {
-        for status in 1..=10 {
+        for status in (1..=10).chain([130, 143]) {
             let kind = Kind::of_exit_status(status).unwrap();
             assert_eq!(i32::from(kind.exit_status()), status);
         }

@@ -27,6 +27,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::{Explain, Kind};
 
+/// What a person sees while a lock is waited for.
+pub const WAIT: &str = "waiting for another gem-setup that is at work on this home";
 const POLL: Duration = Duration::from_millis(50);
 
 /// Held for as long as it lives, however the process ends.

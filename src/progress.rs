@@ -22,11 +22,17 @@
 //! assert_eq!(total.0.into_inner(), 512);
 //! ```
 
-/// Hears of the progress of one piece of work at a time, each named by an id (a step id such as `runtime`).
+use std::fmt;
+use std::time::Duration;
+
+/// A wait shorter than this is not shown.
+const NOTICEABLE: Duration = Duration::from_millis(300);
+
+/// Shows the progress of one piece of work at a time, each named by an id (a step id such as `runtime`).
 ///
 /// Implementations are called often and must be cheap; they throttle what they show.
 pub trait Progress: Send + Sync {
-    /// Work on `id` began; `label` is what a person is told it is, `total` the bytes to come if known.
+    /// Work on `id` began; `label` describes it to a person, `total` is the number of bytes to come, if known.
     fn begin(&self, id: &str, label: &str, total: Option<u64>);
 
     /// `done` bytes of `total` are in place.
@@ -35,11 +41,16 @@ pub trait Progress: Send + Sync {
     /// The work on `id` ended, well or not.
     fn finish(&self, id: &str);
 
-    /// A remark for a person while `id` is under way, such as "server ignored the range, starting over".
+    /// A remark while `id` is under way, such as "server ignored the range, starting over".
     fn note(&self, id: &str, text: &str);
+
+    /// A wait that a person should know of began; [`Self::finish`] ends it.
+    fn wait(&self, id: &str, what: &str) {
+        let _ = (id, what);
+    }
 }
 
-/// Tells nobody.
+/// Shows nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 
@@ -48,4 +59,90 @@ impl Progress for Silent {
     fn advance(&self, _id: &str, _done: u64, _total: Option<u64>) {}
     fn finish(&self, _id: &str) {}
     fn note(&self, _id: &str, _text: &str) {}
+}
+
+/// Waits for `work` and shows `what` is waited for, unless the wait is short.
+pub async fn waiting<T>(progress: &dyn Progress, id: &str, what: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = tokio::time::sleep(NOTICEABLE) => progress.wait(id, what),
+    }
+    let done = work.await;
+    progress.finish(id);
+    done
+}
+
+/// A number of bytes, shown in the units of `lit`: `968.6 MB`, powers of ten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl Size {
+    /// The whole bytes of `bytes`.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a speed for people; a negative one becomes 0"
+    )]
+    pub fn of(bytes: f64) -> Self {
+        Self(bytes as u64)
+    }
+}
+
+impl fmt::Display for Size {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0 as f64;
+        match self.0 {
+            0..1_000 => write!(f, "{bytes} B"),
+            1_000..1_000_000 => write!(f, "{:.1} kB", bytes / 1e3),
+            1_000_000..1_000_000_000 => write!(f, "{:.1} MB", bytes / 1e6),
+            _ => write!(f, "{:.1} GB", bytes / 1e9),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_ten() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_500, "1.5 kB"),
+            (968_600_000, "968.6 MB"),
+            (8_000_000_000, "8.0 GB"),
+        ] {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+    }
+
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<String>>);
+
+    impl Progress for Recorder {
+        fn begin(&self, _id: &str, _label: &str, _total: Option<u64>) {}
+        fn advance(&self, _id: &str, _done: u64, _total: Option<u64>) {}
+        fn note(&self, _id: &str, _text: &str) {}
+        fn finish(&self, id: &str) {
+            self.0.lock().unwrap().push(format!("end of {id}"));
+        }
+        fn wait(&self, id: &str, what: &str) {
+            self.0.lock().unwrap().push(format!("{id}: {what}"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_noticeable_wait_is_shown() {
+        let seen = Recorder::default();
+        waiting(&seen, "x", "short", tokio::time::sleep(NOTICEABLE / 2)).await;
+        waiting(&seen, "y", "long", tokio::time::sleep(NOTICEABLE * 2)).await;
+        assert_eq!(*seen.0.lock().unwrap(), ["y: long", "end of y"]);
+    }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use gem_setup::error::{Failure, Kind};
+use gem_setup::progress::waiting;
 use gem_setup::runtime::{EngineState, RuntimeName, local};
 use gem_setup::setup::{self, Chosen};
 use gem_setup::supervise::{self, GRACE, READY_WITHIN, Running, ServerRecord, StartRequest, Started, Stopped, observe};
@@ -12,10 +13,11 @@ use serde::Serialize;
 use super::args::ServeArgs;
 use super::serve;
 use super::session::Session;
+use crate::report::Events;
 
 /// Starts the server in the background.
 pub(crate) fn start(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Failure> {
-    let started = session.block_on(begin(session, args))?;
+    let started = session.block_on_until_signal(begin(session, args))?;
     tell_started(session, &started)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -23,7 +25,7 @@ pub(crate) fn start(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, 
 /// Stops the server and starts it again, unless that could only fail.
 pub(crate) fn restart(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Failure> {
     serve::check_all(session, &args)?;
-    let started = session.block_on(async {
+    let started = session.block_on_until_signal(async {
         supervise::stop(&session.layout, GRACE).await?;
         begin(session, args).await
     })?;
@@ -42,7 +44,9 @@ async fn begin(session: &Session<'_>, args: ServeArgs) -> Result<Started, Failur
         keeper: Some(setup::KEEPER),
         within: READY_WITHIN,
     };
-    Ok(supervise::start(&session.layout, &request).await?)
+    let events = Events::remarks(session.printer);
+    let starting = supervise::start(&session.layout, &request);
+    Ok(waiting(&events, "server", supervise::STARTING, starting).await?)
 }
 
 fn tell_started(session: &Session<'_>, started: &Started) -> Result<(), Failure> {
@@ -67,7 +71,7 @@ fn tell_started(session: &Session<'_>, started: &Started) -> Result<(), Failure>
 
 /// Stops the server.
 pub(crate) fn stop(session: &Session<'_>) -> Result<ExitCode, Failure> {
-    let stopped = session.block_on(async { Ok(supervise::stop(&session.layout, GRACE).await?) })?;
+    let stopped = session.block_on_until_signal(async { Ok(supervise::stop(&session.layout, GRACE).await?) })?;
     let (pid, text) = match stopped {
         Stopped::NotRunning => (None, "no server runs".to_owned()),
         Stopped::Gracefully { pid } => (Some(pid), format!("stopped the server (pid {pid})")),

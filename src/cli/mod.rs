@@ -52,10 +52,10 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let color = match parsed.cli.global.color {
         ColorChoice::Always => Some(true),
         ColorChoice::Never => Some(false),
-        ColorChoice::Auto => environment.var("NO_COLOR").map(|_| false),
+        ColorChoice::Auto => automatic_color(&environment),
     };
     let global = &parsed.cli.global;
-    let printer = Printer::new(global.json, global.quiet, color);
+    let printer = Printer::new(global.json, global.quiet, color).animated(&environment);
     let outcome = run(parsed, args, environment, &printer);
     // A result that did not arrive is none, however well it went.
     let failure = match (outcome, printer.fault()) {
@@ -252,8 +252,14 @@ fn wanted_color(args: &[OsString], environment: &Environment) -> Option<bool> {
     match flag.as_deref() {
         Some("always") => Some(true),
         Some("never") => Some(false),
-        _ => environment.var("NO_COLOR").map(|_| false),
+        _ => automatic_color(environment),
     }
+}
+
+/// No colour where the environment asks for none or the terminal shows none; else each stream decides.
+fn automatic_color(environment: &Environment) -> Option<bool> {
+    let is_plain = environment.var("NO_COLOR").is_some() || environment.var("TERM") == Some("dumb");
+    is_plain.then_some(false)
 }
 
 /// The same for whoever reads JSON: the result, and before it the steps of `install`, none of which was begun.

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, watch};
 use super::args::{ClassifierFailureChoice, ClassifierPromptChoice, FallbackChoice, ServeArgs};
 use super::session::{Session, runtime_of};
 use super::{control, program, route};
-use crate::report::Printer;
+use crate::report::{Printer, signals};
 
 /// A killed child is gone within this time.
 const LAST_BREATH: Duration = Duration::from_secs(1);
@@ -218,6 +218,7 @@ pub(crate) fn run(session: &Session<'_>, args: ServeArgs) -> Result<ExitCode, Fa
                 format!("cannot start the asynchronous runtime: {error}"),
             )
         })?;
+    signals::leave_to_server();
     let served = runtime.block_on(serve(config, gateway, port, session.printer));
     drop(runtime);
     // Not before the last open request: until then another server could not have the port.

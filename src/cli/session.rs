@@ -6,23 +6,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gem_platform::Target;
-use gem_platform::process::ShutdownSignals;
 use gem_setup::catalog::Catalog;
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::Fetcher;
 use gem_setup::layout::Layout;
-use gem_setup::lock::Lock;
+use gem_setup::lock::{self, Lock};
 use gem_setup::net::Network;
+use gem_setup::progress::waiting;
 use gem_setup::runtime::{RuntimeName, litert_lm};
 use gem_setup::setup::{self, GivenFiles, Listing, Setup, Site, State, Tools, Wanted};
+use gem_setup::supervise::{self, Running};
 
 use super::args::{NetworkArgs, RuntimeChoice};
 use super::program;
-use crate::report::{Events, Printer, Terminal};
+use crate::report::{Events, Printer, Terminal, signals};
 
-/// What is being done gets so long to end by itself after a signal.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One run of the program.
@@ -159,49 +158,55 @@ impl Session<'_> {
             .collect()
     }
 
-    /// The right to change the home; whoever has it is waited for for a while.
+    /// The lock on the home; another holder gets some time to end.
     pub(crate) async fn lock(&self) -> Result<Lock, Failure> {
-        Ok(Lock::acquire(&self.layout.lock_file(), LOCK_PATIENCE).await?)
+        let lock_file = self.layout.lock_file();
+        let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
+        Ok(waiting(&Events::remarks(self.printer), "lock", lock::WAIT, lock).await?)
     }
 
-    /// As [`Self::block_on`], for what changes the machine: a signal gives it a moment to say how far it came, then ends it. What
-    /// fails after a signal fails because of it, whoever noticed first.
+    /// As [`Self::block_on`], for commands that change the machine: a signal ends the work at its next pause, and the failure
+    /// names the server that keeps running.
     pub(crate) fn block_on_until_signal<T>(
         &self,
         future: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         self.block_on(async {
-            let mut signals = ShutdownSignals::listen()
-                .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot listen for signals: {error}")))?;
-            let mut future = std::pin::pin!(future);
-            let signal = tokio::select! {
-                // The future may have heard the signal too.
+            tokio::select! {
+                // Children hear the signal too: their failure is the interruption's.
                 biased;
-                signal = signals.recv() => signal,
-                done = &mut future => return done,
-            };
-            match tokio::time::timeout(LAST_WORDS, future).await {
-                Ok(Ok(done)) => Ok(done),
-                Ok(Err(_)) | Err(_) => {
-                    let failure = Failure::new(Kind::Unexpected, format!("interrupted by {signal}"));
-                    Err(failure.with_hint("run the command again to finish"))
-                }
+                signal = signals::first(self.printer) => Err(self.interrupted(signal)),
+                done = future => done,
             }
         })
     }
 
-    /// A place for futures to run: everything but the server is content with one thread.
+    fn interrupted(&self, signal: &str) -> Failure {
+        self.printer.bars().clear();
+        let failure = Failure::new(signals::kind_of(signal), format!("interrupted by {signal}"));
+        failure.with_hint(match supervise::observe(&self.layout) {
+            Ok(Running::Supervised(server)) => format!(
+                "the server keeps running (pid {}, port {}): `gem-setup status` shows its state, `gem-setup stop` ends it",
+                server.process.pid, server.server.port
+            ),
+            _ => "run the command again to continue".to_owned(),
+        })
+    }
+
+    /// Runs `future` on this thread, which is enough for everything but the server. A signal ends the program.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| {
-                Failure::new(
-                    Kind::Unexpected,
-                    format!("cannot start the asynchronous runtime: {error}"),
-                )
-            })?
-            .block_on(future)
+        signals::end_at_once(self.printer);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| {
+            Failure::new(
+                Kind::Unexpected,
+                format!("cannot start the asynchronous runtime: {error}"),
+            )
+        })?;
+        let done = runtime.block_on(future);
+        // Threads that an interrupted command left at work are not waited for.
+        runtime.shutdown_background();
+        done
     }
 }
 

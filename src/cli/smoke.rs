@@ -6,6 +6,7 @@ use gem_setup::error::Failure;
 use gem_setup::setup::{self, Smoke, Wanted};
 
 use super::session::Session;
+use crate::report::Events;
 
 /// Sends the joke prompt and the routing probes to the installed server.
 pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
@@ -41,5 +42,6 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
 fn send(session: &Session<'_>) -> Result<Smoke, Failure> {
     let state = session.state()?;
     let site = session.recorded_site()?;
-    session.block_on(setup::smoke(&site, &Wanted::from(state.chosen.clone()), state))
+    let wanted = Wanted::from(state.chosen.clone());
+    session.block_on(setup::smoke(&site, &wanted, state, &Events::remarks(session.printer)))
 }

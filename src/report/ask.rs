@@ -1,12 +1,12 @@
-//! Questions on the terminal.
+//! Questions on the terminal, answered with a line as in other shell tools.
 
-use std::io::IsTerminal;
+use std::io::{self, BufRead, IsTerminal};
 
-use dialoguer::Confirm;
 use gem_setup::catalog::Model;
+use gem_setup::progress::Size;
 use gem_setup::setup::AskTerms;
 
-use super::Printer;
+use super::{Printer, signals};
 
 /// The person at the terminal, if there is one.
 #[derive(Debug)]
@@ -19,39 +19,102 @@ impl<'a> Terminal<'a> {
         Self { printer }
     }
 
-    /// Whether a question can be asked and answered: both on terminals, and nobody wants JSON.
-    pub(crate) fn is_there(&self) -> bool {
-        std::io::stdin().is_terminal() && std::io::stderr().is_terminal() && !self.printer.json()
+    /// Whether a question can be asked and answered: both ends are terminals, and the output is not JSON.
+    pub(crate) fn is_interactive(&self) -> bool {
+        io::stdin().is_terminal() && io::stderr().is_terminal() && !self.printer.json()
     }
 
-    /// A question with yes or no; `None` when nobody can be asked.
+    /// A question with yes or no, no by default; `None` without a terminal. Ctrl-C ends the program.
     pub(crate) fn confirm(&self, question: &str) -> Option<bool> {
-        if !self.is_there() {
+        if !self.is_interactive() {
             return None;
         }
-        let answer = Confirm::new().with_prompt(question).default(false).interact_opt();
-        // Escape or a vanished terminal is no consent.
-        Some(answer.ok().flatten().unwrap_or(false))
+        let _ending_at_once = signals::during_a_question(self.printer);
+        loop {
+            self.printer.prompt(&format!("{question} [y/N] "));
+            match self.read_answer() {
+                Answer::Yes => return Some(true),
+                Answer::No => return Some(false),
+                Answer::Unclear => self.printer.prompt("Please answer y or n. "),
+            }
+        }
+    }
+
+    fn read_answer(&self) -> Answer {
+        let mut line = String::new();
+        let read = io::stdin().lock().read_line(&mut line);
+        if !matches!(read, Ok(1..)) {
+            // Ctrl-D leaves the cursor behind the question.
+            self.printer.prompt("\n");
+            return Answer::No;
+        }
+        Answer::of(&line)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+    Unclear,
+}
+
+impl Answer {
+    fn of(line: &str) -> Self {
+        match line.trim().to_lowercase().as_str() {
+            "y" | "yes" => Self::Yes,
+            "" | "n" | "no" => Self::No,
+            _ => Self::Unclear,
+        }
     }
 }
 
 impl AskTerms for Terminal<'_> {
     fn ask(&self, model: &Model) -> Option<bool> {
-        if !self.is_there() {
+        if !self.is_interactive() {
             return None;
         }
-        if model.terms.is_empty() {
-            self.printer.remark(&format!(
-                "\nThe catalog does not name the terms of use of the model {}; those of its publisher hold.",
-                model.name
-            ));
-        } else {
-            self.printer
-                .remark(&format!("\nThe model {} comes with terms of use:", model.name));
-        }
-        for url in &model.terms {
-            self.printer.remark(&format!("  {url}"));
+        for line in introduction(model) {
+            self.printer.prompt(&format!("{line}\n"));
         }
         self.confirm("Do you accept these terms?")
+    }
+}
+
+fn introduction(model: &Model) -> Vec<String> {
+    let name = &model.name;
+    let size = if model.size > 0 {
+        format!(" ({})", Size(model.size))
+    } else {
+        String::new()
+    };
+    let mut lines = if model.terms.is_empty() {
+        vec![format!(
+            "\nThe model {name}{size} has terms of use. The catalog does not list them:\nsee its publisher's page."
+        )]
+    } else {
+        vec![format!("\nThe model {name}{size} has terms of use:")]
+    };
+    lines.extend(model.terms.iter().map(|url| format!("  {url}")));
+    lines.push("The option `--runtime builtin` needs no model and no terms.".to_owned());
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Answer;
+
+    #[test]
+    fn a_whole_line_is_the_answer() {
+        for (line, answer) in [
+            ("y\n", Answer::Yes),
+            (" YES \r\n", Answer::Yes),
+            ("n\n", Answer::No),
+            ("\n", Answer::No),
+            ("yess\n", Answer::Unclear),
+            ("\u{1b}\n", Answer::Unclear),
+        ] {
+            assert_eq!(Answer::of(line), answer, "{line:?}");
+        }
     }
 }

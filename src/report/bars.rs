@@ -1,95 +1,101 @@
-//! Progress on standard error: a bar on a terminal, a line every few seconds elsewhere.
+//! Progress on standard error: one bar or spinner on a terminal, one line elsewhere.
 
-use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use gem_setup::progress::Size;
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-/// How often a line is printed where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+use super::margin;
 
-/// One piece of work's progress.
-#[derive(Debug)]
-pub(super) struct Bars {
-    state: Mutex<State>,
-}
+const TICK: Duration = Duration::from_millis(100);
+/// `{wide_bar}` takes what the other fields leave of the terminal's width.
+const BAR: &str = "{spinner} {msg} {wide_bar} {done}/{total} {speed} {eta}";
+const COUNT: &str = "{spinner} {wide_msg} {done} {speed}";
+const SPINNER: &str = "{spinner} {wide_msg}";
 
-#[derive(Debug)]
-struct State {
-    bar: Option<ProgressBar>,
-    label: String,
-    last_line: Instant,
+/// The bar or spinner on the screen. Clones are handles to the same one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bars {
+    is_animated: bool,
+    shown: Arc<Mutex<Option<ProgressBar>>>,
 }
 
 impl Bars {
-    pub(super) fn new() -> Self {
+    /// Bars that move on the screen if `is_animated`, and lines otherwise.
+    pub(super) fn new(is_animated: bool) -> Self {
         Self {
-            state: Mutex::new(State {
-                bar: None,
-                label: String::new(),
-                last_line: Instant::now(),
-            }),
+            is_animated,
+            shown: Arc::default(),
         }
     }
 
-    pub(super) fn begin(&self, label: &str, total: Option<u64>) {
-        let mut state = self.lock();
-        label.clone_into(&mut state.label);
-        state.last_line = Instant::now();
-        if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::new(total.unwrap_or(0));
-            bar.set_style(style(total.is_some()));
+    /// Shows a download of `total` bytes, if known; gives the line to print where nothing can move.
+    pub(super) fn begin(&self, label: &str, total: Option<u64>) -> Option<String> {
+        if self.is_animated {
+            let bar = ProgressBar::with_draw_target(total, margin::target());
+            bar.set_style(style(if total.is_some() { BAR } else { SPINNER }));
             bar.set_message(label.to_owned());
-            state.bar = Some(bar);
+            bar.enable_steady_tick(TICK);
+            *self.lock() = Some(bar);
+            return None;
+        }
+        let size = total.map_or_else(String::new, |total| format!(" ({})", Size(total)));
+        Some(format!("{label}{size}"))
+    }
+
+    /// Shows that `done` bytes are in place.
+    pub(super) fn advance(&self, done: u64, total: Option<u64>) {
+        let shown = self.lock();
+        let Some(bar) = &*shown else {
+            return;
+        };
+        let is_first = bar.position() == 0;
+        if bar.length() != total || is_first {
+            bar.set_style(style(if total.is_some() { BAR } else { COUNT }));
+        }
+        if let Some(total) = total {
+            bar.set_length(total.max(done));
+        }
+        bar.set_position(done);
+        if is_first {
+            // Bytes of an earlier run are no speed of this one.
+            bar.reset_eta();
         }
     }
 
-    /// Shows the progress; gives the line to print where there is no bar and it is time for one.
-    pub(super) fn advance(&self, done: u64, total: Option<u64>) -> Option<String> {
-        let mut state = self.lock();
-        if let Some(bar) = &state.bar {
-            if let Some(total) = total.filter(|total| bar.length() != Some(*total)) {
-                bar.set_length(total.max(done));
-                bar.set_style(style(true));
-            }
-            bar.set_position(done);
-            return None;
-        }
-        if state.last_line.elapsed() < LINE_EVERY {
-            return None;
-        }
-        state.last_line = Instant::now();
-        let of = total.map_or_else(String::new, |total| format!(" of {}", HumanBytes(total)));
-        Some(format!("{}: {}{of}", state.label, HumanBytes(done)))
-    }
-
-    pub(super) fn finish(&self) {
-        if let Some(bar) = self.lock().bar.take() {
+    /// Takes the bar off the screen.
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = self.lock().take() {
             bar.finish_and_clear();
         }
     }
 
     /// Runs `print` with the bar out of the way.
-    pub(super) fn around(&self, print: impl FnOnce()) {
-        match &self.lock().bar {
+    pub(super) fn around<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &*self.lock() {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn style(has_total: bool) -> ProgressStyle {
-    let template = if has_total {
-        "  {msg} [{bar:30}] {bytes} / {total_bytes}, {bytes_per_sec}, {eta} left"
-    } else {
-        "  {msg} {spinner} {bytes}, {bytes_per_sec}"
-    };
+fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
+        .with_key("done", |state: &ProgressState, out: &mut dyn Write| {
+            let _ = write!(out, "{}", Size(state.pos()));
+        })
+        .with_key("total", |state: &ProgressState, out: &mut dyn Write| {
+            let _ = write!(out, "{}", Size(state.len().unwrap_or_default()));
+        })
+        .with_key("speed", |state: &ProgressState, out: &mut dyn Write| {
+            let _ = write!(out, "{}/s", Size::of(state.per_sec()));
+        })
+        .progress_chars("--")
 }

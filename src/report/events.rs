@@ -10,7 +10,6 @@ use gem_setup::setup::{Check, Observer, StepId, StepState};
 use serde::Serialize;
 
 use super::Printer;
-use super::bars::Bars;
 
 /// How often a progress event is printed at most.
 const EVENT_EVERY: Duration = Duration::from_millis(200);
@@ -20,7 +19,6 @@ const EVENT_EVERY: Duration = Duration::from_millis(200);
 pub(crate) struct Events<'a> {
     printer: &'a Printer,
     json: bool,
-    bars: Bars,
     last_event: Mutex<Option<Instant>>,
     /// The steps that have ended, in order.
     steps: Mutex<Vec<(StepId, StepState)>>,
@@ -72,7 +70,6 @@ impl<'a> Events<'a> {
         Self {
             printer,
             json,
-            bars: Bars::new(),
             last_event: Mutex::new(None),
             steps: Mutex::new(Vec::new()),
         }
@@ -112,8 +109,7 @@ impl<'a> Events<'a> {
             StepState::Skipped => palette.dim("skipped"),
             StepState::Failed => palette.bad("failed "),
         };
-        self.bars
-            .around(|| self.printer.remark(&format!("{mark} {id:<10} {detail}")));
+        self.printer.remark(&format!("{mark} {id:<10} {detail}"));
     }
 
     /// The last event.
@@ -159,10 +155,8 @@ impl Observer for Events<'_> {
     fn foresee(&self, fault: &Check) {
         let fix = fault.fix.as_ref().map_or_else(String::new, |fix| format!("; {fix}"));
         let text = format!("after this, routing will still not work: {}{fix}", fault.detail);
-        self.bars.around(|| {
-            self.printer
-                .remark(&format!("{}: {text}", self.printer.err().doubtful("warning")))
-        });
+        let warning = self.printer.err().doubtful("warning");
+        self.printer.remark(&format!("{warning}: {text}"));
     }
 }
 
@@ -170,26 +164,32 @@ impl Progress for Events<'_> {
     fn begin(&self, id: &str, label: &str, total: Option<u64>) {
         if self.json {
             self.printer.json_line(&Event::Progress { id, done: 0, total });
-        } else if !self.printer.quiet() {
-            self.bars.begin(label, total);
+        } else if let Some(line) = self.printer.bars().begin(label, total) {
+            self.printer.remark(&format!("{id}: {line}"));
         }
     }
 
     fn advance(&self, id: &str, done: u64, total: Option<u64>) {
-        if self.json {
-            if self.is_time(done, total) {
-                self.printer.json_line(&Event::Progress { id, done, total });
-            }
-        } else if let Some(line) = self.bars.advance(done, total) {
-            self.printer.remark(&line);
+        if !self.json {
+            self.printer.bars().advance(done, total);
+        } else if self.is_time(done, total) {
+            self.printer.json_line(&Event::Progress { id, done, total });
         }
     }
 
     fn finish(&self, _id: &str) {
-        self.bars.finish();
+        self.printer.bars().clear();
     }
 
     fn note(&self, id: &str, text: &str) {
-        self.bars.around(|| self.printer.remark(&format!("{id}: {text}")));
+        self.printer.remark(&format!("{id}: {text}"));
+    }
+
+    fn wait(&self, id: &str, what: &str) {
+        if self.json {
+            self.printer.remark(&format!("{id}: {what}"));
+        } else {
+            self.begin(id, what, None);
+        }
     }
 }

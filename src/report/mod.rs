@@ -1,10 +1,13 @@
-//! How things are said: to people, to programs, as bars, as questions.
+//! Output: lines for people, JSON for programs, bars, questions.
 
 mod ask;
 mod bars;
 mod events;
+mod margin;
 mod printer;
+pub(crate) mod signals;
 
 pub(crate) use ask::Terminal;
+pub(crate) use bars::Bars;
 pub(crate) use events::Events;
 pub(crate) use printer::{Palette, Printer};

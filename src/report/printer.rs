@@ -4,8 +4,11 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 use serde::Serialize;
+
+use super::bars::Bars;
 
 /// Colours, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub(crate) struct Printer {
     quiet: bool,
     out: Palette,
     err: Palette,
+    /// The progress on the screen, which every line moves out of the way.
+    bars: Bars,
     /// Why standard output takes nothing more.
     closed: Mutex<Option<io::Error>>,
     /// Whether a result was begun.
@@ -67,9 +72,23 @@ impl Printer {
             quiet,
             out: palette(io::stdout().is_terminal()),
             err: palette(io::stderr().is_terminal()),
+            bars: Bars::default(),
             closed: Mutex::new(None),
             spoke: AtomicBool::new(false),
         }
+    }
+
+    /// The same, with progress that moves where `environment` names a terminal that can show it and no CI.
+    pub(crate) fn animated(mut self, environment: &Environment) -> Self {
+        let is_dumb = environment.var("TERM") == Some("dumb");
+        let is_ci = environment.var("CI").is_some_and(|value| value != "false");
+        self.bars = Bars::new(io::stderr().is_terminal() && !self.quiet && !is_dumb && !is_ci);
+        self
+    }
+
+    /// The progress on the screen.
+    pub(crate) const fn bars(&self) -> &Bars {
+        &self.bars
     }
 
     /// Whether JSON is wanted.
@@ -97,12 +116,12 @@ impl Printer {
         !self.spoke.load(Ordering::Relaxed)
     }
 
-    /// Whether standard output takes nothing more: whoever prints in a loop stops then.
+    /// Whether standard output takes nothing more, so that printing in a loop can stop.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// What kept a result from being printed. A reader who has gone, as `head` does, has what it wanted.
+    /// The error that kept a result from being printed; a closed pipe (`head`) is none.
     pub(crate) fn fault(&self) -> Option<Failure> {
         let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         let error = closed.as_ref().filter(|error| error.kind() != ErrorKind::BrokenPipe)?;
@@ -115,9 +134,13 @@ impl Printer {
     /// One line of a result.
     pub(crate) fn line(&self, text: &str) {
         self.spoke.store(true, Ordering::Relaxed);
-        let mut out = io::stdout().lock();
-        let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n"));
-        if let Err(error) = written.and_then(|()| out.flush()) {
+        let written = self.bars.around(|| {
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes())?;
+            out.write_all(b"\n")?;
+            out.flush()
+        });
+        if let Err(error) = written {
             let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
             closed.get_or_insert(error);
         }
@@ -146,8 +169,24 @@ impl Printer {
         }
     }
 
-    fn to_stderr(&self, text: &str) {
-        // Where even standard error is closed nobody is left to be told.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+    /// A question, with the cursor left behind it; shown with `--quiet` too.
+    pub(crate) fn prompt(&self, text: &str) {
+        self.bars.clear();
+        // A standard error that is closed leaves no way to say so.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
     }
+
+    fn to_stderr(&self, text: &str) {
+        self.bars.around(|| end_line_with(text));
+    }
+}
+
+/// Ends the line that a question left open.
+pub(super) fn end_line() {
+    end_line_with("");
+}
+
+fn end_line_with(text: &str) {
+    // A standard error that is closed leaves no way to say so.
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -164,14 +164,6 @@ pub enum Error {
         /// The last lines of its output.
         tail: String,
     },
-    /// The person or the system ended the work.
-    #[error("pulling the model `{model}` was interrupted{}", tail_of(tail))]
-    Interrupted {
-        /// Which model.
-        model: String,
-        /// The last lines of the output.
-        tail: String,
-    },
     /// The runtime says it pulled the model, but does not list it.
     #[error("the runtime `{runtime}` pulled the model `{model}` but does not list it")]
     NotListed {
@@ -217,7 +209,6 @@ impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Unsuitable { .. } | Self::ModelFile { .. } => Kind::Usage,
-            Self::Interrupted { .. } => Kind::Unexpected,
             _ => Kind::Runtime,
         }
     }
@@ -234,7 +225,6 @@ impl Explain for Error {
             Self::Failed { .. } | Self::TimedOut { .. } | Self::NotListed { .. } => {
                 "run the command again; `gem-setup doctor` checks what it needs"
             }
-            Self::Interrupted { .. } => "run the command again to finish",
             Self::ModelFile { .. } => "give `--model-file` a `.litertlm` file that you may read",
             Self::Unsuitable { .. } => "choose another runtime with `--runtime lit` or `--runtime litert-lm`",
         };

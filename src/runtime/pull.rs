@@ -131,17 +131,10 @@ async fn run_in_terminal(command: &Program, output: &mut PullOutput<'_>) -> Resu
         program: command.path.clone(),
         source,
     })?;
-    let ended = tokio::select! {
-        ended = converse_in_terminal(&mut terminal, output) => ended,
-        _ = tokio::signal::ctrl_c() => Err(Ended::Interrupted),
-    };
-    match ended {
+    match converse_in_terminal(&mut terminal, output).await {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(failed(command, status.to_string(), output)),
-        Err(ended) => {
-            terminal.kill();
-            Err(ended.into_error(command, output))
-        }
+        Err(ended) => Err(ended.into_error(command, output)),
     }
 }
 
@@ -166,15 +159,11 @@ async fn converse_in_terminal(
 
 async fn run(command: &Program, output: &mut PullOutput<'_>) -> Result<(), Error> {
     let mut child = start(command)?;
-    let ended = tokio::select! {
-        ended = converse(&mut child, output) => ended,
-        _ = tokio::signal::ctrl_c() => Err(Ended::Interrupted),
-    };
-    match ended {
+    match converse(&mut child, output).await {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(failed(command, status.to_string(), output)),
         Err(ended) => {
-            // The child is gone or of no more use; a failure to end it changes nothing.
+            // The child may be gone: a failure to end it changes nothing.
             let _ = child.kill().await;
             Err(ended.into_error(command, output))
         }
@@ -195,7 +184,6 @@ fn failed(command: &Program, outcome: String, output: &mut PullOutput<'_>) -> Er
 }
 
 enum Ended {
-    Interrupted,
     Silent,
     Lost(io::Error),
 }
@@ -203,10 +191,6 @@ enum Ended {
 impl Ended {
     fn into_error(self, command: &Program, output: &mut PullOutput<'_>) -> Error {
         match self {
-            Self::Interrupted => Error::Interrupted {
-                model: output.model.name.clone(),
-                tail: output.tail(),
-            },
             Self::Silent => Error::TimedOut {
                 command: said(command),
                 seconds: SILENCE_LIMIT.as_secs(),

@@ -15,7 +15,7 @@ const SIZE: PtySize = PtySize {
 
 /// A program in a terminal of its own.
 pub(super) struct Terminal {
-    /// What it prints, as it comes; ends with the program.
+    /// The program's output; the channel closes when the program ends.
     pub(super) output: mpsc::Receiver<Vec<u8>>,
     keyboard: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
@@ -35,7 +35,7 @@ impl Terminal {
         let keyboard = pair.master.take_writer().map_err(io::Error::other)?;
         let (pieces, output) = mpsc::channel(16);
         std::thread::Builder::new().name("pull".to_owned()).spawn(move || {
-            // The terminal lives as long as somebody reads what it shows.
+            // The terminal lives as long as its output is read.
             let _master = pair.master;
             forward(reader, &pieces);
         })?;
@@ -52,14 +52,15 @@ impl Terminal {
         self.keyboard.flush()
     }
 
-    /// How it ended. Its output must have ended, so this does not take long.
+    /// The exit status; short, for the output has ended.
     pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait()
     }
+}
 
-    /// Ends it.
-    pub(super) fn kill(&mut self) {
-        // It may be gone already, which is as good.
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // The program may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -9,6 +9,7 @@ use super::step::{Condition, Inspection, StepId, StepState};
 use super::{Setup, advice, kept, steps, verdict};
 use crate::error::{Failure, Kind};
 use crate::lock::{self, Lock};
+use crate::progress::waiting;
 
 /// Hears how each step ends.
 pub trait Observer: Sync {
@@ -79,7 +80,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Takes the lock for the step `at` and reads the state again: whoever had the lock before may have changed anything.
 pub(super) async fn take_over(setup: &mut Setup<'_>, at: StepId) -> Result<Lock, Failure> {
-    let lock = Lock::acquire(&setup.site.layout.lock_file(), LOCK_PATIENCE).await;
+    let lock_file = setup.site.layout.lock_file();
+    let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
+    let lock = waiting(setup.tools.progress, at.as_str(), lock::WAIT, lock).await;
     let lock = lock.map_err(|error| unlocked(at, error))?;
     setup.state = State::read(&setup.site.layout.state_file())?.unwrap_or_default();
     // A file that cannot be copied is needed by few steps, which say so; `doctor` names it.

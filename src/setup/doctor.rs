@@ -174,7 +174,7 @@ fn routes(model: &str) -> bool {
 }
 
 async fn inspect_smoke(setup: &Setup<'_>) -> Check {
-    match smoke(&setup.site, &setup.wanted, &setup.state).await {
+    match smoke(&setup.site, &setup.wanted, &setup.state, setup.tools.progress).await {
         Ok(outcome) => {
             let probes: Vec<String> = outcome
                 .probes

@@ -11,12 +11,15 @@ use super::site::Site;
 use super::state::State;
 use super::wanted::{Chosen, Wanted};
 use crate::error::{Failure, Kind};
+use crate::progress::{Progress, waiting};
 use crate::router::Tier;
 use crate::router::classify::classification_request;
 use crate::router::classify::local::verdict_in_reply;
 use crate::runtime::local;
 
 const JOKE: &str = "Tell me a joke.";
+/// What a person sees while the answers are on the way.
+const WAIT: &str = "waiting for the first answers of the model";
 /// One request that is plainly simple and one that is plainly complex by the rubric.
 const PROBES: [(&str, Tier); 2] = [
     ("List the files here.", Tier::Flash),
@@ -60,7 +63,11 @@ pub struct Probe {
 ///
 /// # Errors
 /// When an answer does not come or cannot be used, and when the model is missing or its terms are not on record.
-pub async fn smoke(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, Failure> {
+pub async fn smoke(site: &Site<'_>, wanted: &Wanted, state: &State, progress: &dyn Progress) -> Result<Smoke, Failure> {
+    waiting(progress, "smoke", WAIT, send(site, wanted, state)).await
+}
+
+async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, Failure> {
     let Chosen { port, model, .. } = &wanted.chosen;
     let (port, model) = (*port, model.as_str());
     let closed = match site.gate(&wanted.chosen, state)? {

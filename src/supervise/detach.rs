@@ -20,6 +20,9 @@ use crate::runtime::EngineState;
 /// How long to wait for a server, usually: a model of a gigabyte is loaded from a cold disk before it counts as ready.
 pub const READY_WITHIN: Duration = Duration::from_secs(300);
 
+/// What a person sees while a server starts.
+pub const STARTING: &str = "starting the server; a large model takes a while to load";
+
 /// A server to start.
 #[derive(Clone, Debug)]
 pub struct StartRequest {

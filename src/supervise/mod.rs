@@ -38,7 +38,7 @@ mod tests;
 
 pub use backoff::BackoffLimits;
 pub use claim::{Claim, Error as ClaimError};
-pub use detach::{Error as StartError, READY_WITHIN, StartRequest, Started, start};
+pub use detach::{Error as StartError, READY_WITHIN, STARTING, StartRequest, Started, start};
 pub use log::{LineWriter, Log, LogLimits};
 pub use logs::{Follower, tail};
 pub use notify::ServiceManager;

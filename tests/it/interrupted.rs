@@ -32,19 +32,23 @@ fn large_executable() -> Vec<u8> {
 
 #[cfg(unix)]
 #[test]
-fn an_interruption_ends_the_step_under_way_and_leaves_the_others_as_they_were_told() {
+fn a_signal_fails_the_step_under_way() {
     use rustix::process::{Pid, Signal, kill_process};
 
     use super::harness::{finish, wait_until};
 
-    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+    for (signal, kind, status) in [
+        (Signal::TERM, "terminated", 143),
+        (Signal::HUP, "terminated", 143),
+        (Signal::INT, "interrupted", 130),
+    ] {
         let mut home = Home::new();
         home.set("STAND_IN_PULL", "hang");
         let child = home.install(&["--no-start"]).spawn();
         wait_until("the pull begins", || home.invocations("pull") > 0);
         kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
         let run = finish(child);
-        assert_eq!(run.status, 1, "{run:#?}");
+        assert_eq!(run.status, status, "{run:#?}");
         let steps = run.steps();
         let told: Vec<(&str, &str)> = steps.iter().map(|(id, state)| (&**id, &**state)).collect();
         let expected = [
@@ -61,8 +65,47 @@ fn an_interruption_ends_the_step_under_way_and_leaves_the_others_as_they_were_to
         assert_eq!(told, expected);
         assert_eq!(run.changed(), ["runtime", "terms"]);
         let error = &run.result()["error"];
-        assert_eq!((&error["kind"], &error["exit"]), (&"unexpected".into(), &1.into()));
+        assert_eq!((&error["kind"], &error["exit"]), (&kind.into(), &status.into()));
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_start_names_the_server() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::harness::{assert_says, finish, wait_until};
+
+    let mut home = Home::installed();
+    home.set("STAND_IN_SERVE", "slow-start=60000");
+    let child = home.gem(&["start"]).spawn();
+    wait_until("the server is known", || !home.processes().is_empty());
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::INT).unwrap();
+    let run = finish(child);
+    assert_eq!(run.status, 130, "{run:#?}");
+    assert_says(&run.stderr, &["the server keeps running (pid ", "gem-setup stop"]);
+    home.gem(&["stop"]).ok();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_ends_a_reading_command_quietly() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::harness::{finish, wait_until};
+
+    let home = Home::new();
+    home.write(&home.layout().log_file(), "a line\n");
+    let child = home.gem(&["logs", "-f"]).spawn();
+    wait_until("the signal is handled", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        let interrupt = 1 << (Signal::INT.as_raw() - 1);
+        u64::from_str_radix(caught.trim(), 16).unwrap() & interrupt != 0
+    });
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::INT).unwrap();
+    let run = finish(child);
+    assert_eq!((run.status, run.stderr.as_str()), (130, ""), "{run:#?}");
 }
 
 /// Numbers by chance, which `GEM_SETUP_TEST_SEED` repeats.

@@ -120,33 +120,54 @@ mod at_a_terminal {
     }
 
     #[test]
-    fn no_is_no_and_leaves_nothing_behind() {
-        for answer in ["n", "\r", "\u{1b}"] {
+    fn anything_but_yes_leaves_nothing_behind() {
+        for answer in ["n\n", "\n", "\u{4}", "yess\nno\n"] {
             let home = Home::new();
             let run = on_a_terminal(install(&home), QUESTION, answer);
             assert_eq!(run.status, 3, "{answer:?}: {run:#?}");
-            assert_says(&run.stdout, &[TERMS, MODEL, "were not accepted"]);
+            assert_says(&run.stdout, &[TERMS, MODEL, "--runtime builtin", "were not accepted"]);
             home.assert_untouched();
         }
     }
 
     #[test]
-    fn yes_goes_on_and_is_on_record_as_an_answer() {
+    fn yes_is_a_whole_line() {
+        for answer in ["y\n", "YES\n"] {
+            let home = Home::new();
+            let run = on_a_terminal(install(&home), QUESTION, answer);
+            assert_eq!(run.status, 0, "{run:#?}");
+            assert_eq!(recorded(&home)["how"], "prompt");
+            assert_eq!(home.invocations("pull"), 1);
+        }
+    }
+
+    #[test]
+    fn a_yes_is_recorded_before_any_download() {
         let home = Home::new();
-        let run = on_a_terminal(install(&home), QUESTION, "y");
-        assert_eq!(run.status, 0, "{run:#?}");
+        home.mirror.publish(Home::LIT, b"not what the catalog pins".to_vec());
+        let run = on_a_terminal(install(&home), QUESTION, "y\n");
+        assert_eq!(run.status, 6, "{run:#?}");
         assert_eq!(recorded(&home)["how"], "prompt");
-        assert_eq!(home.invocations("pull"), 1);
+    }
+
+    /// The terminal must be the controlling one for Ctrl-C to be a signal.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn ctrl_c_at_the_question_ends_with_130() {
+        let home = Home::new();
+        let run = on_a_terminal(install(&home).with_terminal(), QUESTION, "\u{3}");
+        assert_eq!(run.status, 130, "{run:#?}");
+        home.assert_untouched();
     }
 
     #[test]
     fn pull_asks_as_well() {
         let home = Home::new();
         home.install_unaccepted(&["--no-start", "--no-model"]).ok();
-        let run = on_a_terminal(home.gem(&["pull", MODEL]), QUESTION, "n");
+        let run = on_a_terminal(home.gem(&["pull", MODEL]), QUESTION, "n\n");
         assert_eq!(run.status, 3, "{run:#?}");
         assert!(!home.layout().terms_file().exists());
-        let run = on_a_terminal(home.gem(&["pull", MODEL]), QUESTION, "y");
+        let run = on_a_terminal(home.gem(&["pull", MODEL]), QUESTION, "y\n");
         assert_eq!(run.status, 0, "{run:#?}");
         assert_eq!(recorded(&home)["how"], "prompt");
     }
@@ -262,7 +283,7 @@ fn a_token_that_the_runtime_prints_is_hidden() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_pull_says_so_and_leaves_no_process_behind() {
+fn an_interrupted_pull_leaves_no_process_behind() {
     use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
     use super::harness::{finish, wait_until};
@@ -279,9 +300,9 @@ fn an_interrupted_pull_says_so_and_leaves_no_process_behind() {
     let pull = Pid::from_raw(i32::try_from(pull["pid"].as_u64().unwrap()).unwrap()).unwrap();
     kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::INT).unwrap();
     let run = finish(child);
-    assert_eq!(run.status, 1, "{run:#?}");
+    assert_eq!(run.status, 130, "{run:#?}");
     assert_says(run.result()["error"]["message"].as_str().unwrap(), &["interrupted"]);
-    assert!(test_kill_process(pull).is_err(), "the pull goes on");
+    wait_until("the pull has ended", || test_kill_process(pull).is_err());
     assert!(!home.layout().models().join(MODEL).exists());
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use gem_platform::process::{Program, identity, listener_on};
 
 use crate::error::{Failure, Kind};
+use crate::progress::waiting;
 use crate::runtime::{EngineState, Runtime, local};
 use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
@@ -358,7 +359,8 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         server: wanted(setup),
         within: READY_WITHIN,
     };
-    let started = supervise::start(&setup.site.layout, &request).await?;
+    let starting = supervise::start(&setup.site.layout, &request);
+    let started = waiting(setup.tools.progress, "server", supervise::STARTING, starting).await?;
     let without = started.blocked.map_or("", |_| ", without a model");
     Ok(format!(
         "pid {} serves port {}{without}",

@@ -23,7 +23,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    let outcome = smoke(&setup.site, &setup.wanted, &setup.state).await?;
+    let outcome = smoke(&setup.site, &setup.wanted, &setup.state, setup.tools.progress).await?;
     setup.state.smoke = Some(SmokeRecord {
         time: Timestamp::now(),
         subject: setup.subject(),

@@ -59,24 +59,25 @@ pub(super) fn not_needed(setup: &Setup<'_>) -> Option<&'static str> {
 }
 
 pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    if setup.wanted.accepted.is_none() {
-        ask(setup)?;
+    match setup.wanted.accepted {
+        Some(how) => record(setup, how)?,
+        None => ask(setup)?,
     }
-    let Some(how) = setup.wanted.accepted else {
-        return Ok(String::new());
-    };
-    let path = setup.site.layout.terms_file();
-    Terms::read_or_set_aside(&path)?.accept(&path, &setup.model(), jiff::Timestamp::now(), how)?;
     Ok(format!("accepted {}", in_words(&setup.model())))
 }
 
-/// Asks about the terms; applying the step records the answer.
+fn record(setup: &Setup<'_>, how: How) -> Result<(), Failure> {
+    let path = setup.site.layout.terms_file();
+    Ok(Terms::read_or_set_aside(&path)?.accept(&path, &setup.model(), jiff::Timestamp::now(), how)?)
+}
+
+/// Asks about the terms and records a yes at once, so that a failure later does not lead to a second question.
 pub(in crate::setup) fn ask(setup: &mut Setup<'_>) -> Result<(), Failure> {
     let model = setup.model();
     let why = match setup.tools.ask.ask(&model) {
         Some(true) => {
             setup.wanted.accepted = Some(How::Prompt);
-            return Ok(());
+            return record(setup, How::Prompt);
         }
         Some(false) => "were not accepted",
         None => "have not been accepted, and without a terminal or with `--json` there is no way to ask",

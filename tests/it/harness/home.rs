@@ -20,7 +20,8 @@ use tempfile::TempDir;
 use super::{Gem, MODEL, Run, TERMS, stand_in};
 
 /// Variables that would make a difference to gem-setup, Gemini CLI's settings or the stand-in.
-const CLEARED: [&str; 9] = [
+const CLEARED: [&str; 10] = [
+    "CI",
     "GEMINI_",
     "GEM_SETUP_",
     "STAND_IN_",

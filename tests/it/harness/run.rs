@@ -49,6 +49,22 @@ impl Gem {
         self
     }
 
+    /// The same as the leader of a session, whose terminal is its standard input.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn with_terminal(self) -> Self {
+        let given = self.command;
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(given.get_program()).args(given.get_args());
+        for (name, value) in given.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.current_dir(given.get_current_dir().unwrap());
+        Self { command, ..self }
+    }
+
     /// The command itself, to be run some other way.
     pub(crate) fn into_command(self) -> Command {
         self.command

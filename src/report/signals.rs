@@ -1,0 +1,122 @@
+//! Ctrl-C and its like: the first ends the work under way, a second ends the program at once.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gem_platform::process::ShutdownSignals;
+use gem_setup::error::Kind;
+use tokio::sync::watch;
+
+use super::{Bars, Printer};
+
+/// The signals of this process, followed by a thread of its own: work that blocks does not hold them up.
+#[derive(Debug)]
+struct Signals {
+    /// The first signal, for the work that waits for it.
+    first: watch::Sender<Option<&'static str>>,
+    /// Whether the server handles the signals itself.
+    is_served: AtomicBool,
+    /// Whether a question is on the screen, which the first signal answers by ending the program.
+    is_question: AtomicBool,
+    bars: Bars,
+}
+
+static SIGNALS: OnceLock<Signals> = OnceLock::new();
+
+/// The kind of failure that `signal` ends a command with.
+pub(crate) fn kind_of(signal: &str) -> Kind {
+    match signal {
+        "SIGINT" | "CTRL_C" | "CTRL_BREAK" => Kind::Interrupted,
+        _ => Kind::Terminated,
+    }
+}
+
+/// The first signal from now on. While nothing waits for it, a signal ends the program at once.
+pub(crate) async fn first(printer: &Printer) -> &'static str {
+    let mut receiver = follow(printer).first.subscribe();
+    match receiver.wait_for(Option::is_some).await.map(|signal| *signal) {
+        Ok(Some(signal)) => signal,
+        Ok(None) | Err(_) => std::future::pending().await,
+    }
+}
+
+/// Ends the program at a signal until something waits for [`first`].
+pub(crate) fn end_at_once(printer: &Printer) {
+    follow(printer);
+}
+
+/// Leaves the signals to the server, which drains its requests.
+pub(crate) fn leave_to_server() {
+    if let Some(signals) = SIGNALS.get() {
+        signals.is_served.store(true, Ordering::Relaxed);
+    }
+}
+
+/// While this lives, a signal ends the program at once: a question that waits for a line hears of nothing else.
+#[derive(Debug)]
+pub(super) struct Question(&'static Signals);
+
+pub(super) fn during_a_question(printer: &Printer) -> Question {
+    let signals = follow(printer);
+    signals.is_question.store(true, Ordering::Relaxed);
+    Question(signals)
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.0.is_question.store(false, Ordering::Relaxed);
+    }
+}
+
+fn follow(printer: &Printer) -> &'static Signals {
+    let mut is_new = false;
+    let signals = SIGNALS.get_or_init(|| {
+        is_new = true;
+        Signals {
+            first: watch::channel(None).0,
+            is_served: AtomicBool::new(false),
+            is_question: AtomicBool::new(false),
+            bars: printer.bars().clone(),
+        }
+    });
+    if is_new {
+        // Without a thread a signal does what it does to any program.
+        let _ = std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(|| signals.run());
+    }
+    signals
+}
+
+impl Signals {
+    fn run(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let _ = runtime.map(|runtime| runtime.block_on(self.listen()));
+    }
+
+    async fn listen(&self) {
+        let Ok(mut signals) = ShutdownSignals::listen() else {
+            return;
+        };
+        loop {
+            let signal = signals.recv().await;
+            if self.is_served.load(Ordering::Relaxed) {
+                continue;
+            }
+            let is_question = self.is_question.load(Ordering::Relaxed);
+            let is_awaited = self.first.receiver_count() > 0 && self.first.borrow().is_none();
+            if is_question || !is_awaited {
+                self.exit(signal, is_question);
+            }
+            self.first.send_replace(Some(signal));
+        }
+    }
+
+    fn exit(&self, signal: &str, is_question: bool) -> ! {
+        self.bars.clear();
+        if is_question {
+            super::printer::end_line();
+        }
+        std::process::exit(kind_of(signal).exit_status().into())
+    }
+}
