@@ -44,9 +44,9 @@ pub trait Progress: Send + Sync {
     /// A remark while `id` is under way, such as "server ignored the range, starting over".
     fn note(&self, id: &str, text: &str);
 
-    /// A wait that a person should know of began; [`Self::finish`] ends it.
+    /// A wait began that a person should know of; [`Self::advance`] or [`Self::finish`] ends it.
     fn wait(&self, id: &str, what: &str) {
-        let _ = (id, what);
+        self.note(id, what);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod bundle;
+mod completions;
 mod control;
 mod doctor;
 mod install;
@@ -328,17 +329,7 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
         Command::Bundle(args) => bundle::run(&session, args.action),
         Command::Service(args) => service::run(&session, args.action),
         Command::Uninstall(args) => uninstall::run(&session, args),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "gem-setup", &mut script);
-            let script = String::from_utf8_lossy(&script);
-            if printer.json() {
-                printer.json_line(&serde_json::json!({"shell": shell.to_string(), "script": script}));
-            } else {
-                printer.line(script.trim_end());
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Completions { shell } => Ok(completions::run(printer, shell)),
         Command::Version => {
             version(printer);
             Ok(ExitCode::SUCCESS)

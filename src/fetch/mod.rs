@@ -273,9 +273,10 @@ impl Fetcher {
                     tried.push(fault.into_tried(shown, self.network.proxy(url)));
                     break;
                 };
-                progress.note(
+                let pause = wait.as_secs_f32();
+                progress.wait(
                     &request.id,
-                    &format!("`{shown}`: {fault}; trying again in {:.1} s", wait.as_secs_f32()),
+                    &format!("{fault}; trying again in {pause:.1} s: `{shown}`"),
                 );
                 tokio::time::sleep(wait).await;
             }

@@ -19,7 +19,15 @@ const SPINNER: &str = "{spinner} {wide_msg}";
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bars {
     is_animated: bool,
-    shown: Arc<Mutex<Option<ProgressBar>>>,
+    shown: Arc<Mutex<Option<Shown>>>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    bar: ProgressBar,
+    label: String,
+    /// Whether the label gave way to what is waited for.
+    is_waiting: bool,
 }
 
 impl Bars {
@@ -38,21 +46,38 @@ impl Bars {
             bar.set_style(style(if total.is_some() { BAR } else { SPINNER }));
             bar.set_message(label.to_owned());
             bar.enable_steady_tick(TICK);
-            *self.lock() = Some(bar);
+            *self.lock() = Some(Shown {
+                bar,
+                label: label.to_owned(),
+                is_waiting: false,
+            });
             return None;
         }
         let size = total.map_or_else(String::new, |total| format!(" ({})", Size(total)));
         Some(format!("{label}{size}"))
     }
 
+    /// Shows what is waited for, until the work goes on or ends; gives the line to print where nothing can move.
+    pub(super) fn wait(&self, what: &str) -> Option<String> {
+        if let Some(shown) = self.lock().as_mut() {
+            shown.is_waiting = true;
+            shown.bar.set_style(style(SPINNER));
+            shown.bar.set_message(what.to_owned());
+            return None;
+        }
+        self.begin(what, None)
+    }
+
     /// Shows that `done` bytes are in place.
     pub(super) fn advance(&self, done: u64, total: Option<u64>) {
-        let shown = self.lock();
-        let Some(bar) = &*shown else {
+        let mut shown = self.lock();
+        let Some(Shown { bar, label, is_waiting }) = shown.as_mut() else {
             return;
         };
         let is_first = bar.position() == 0;
-        if bar.length() != total || is_first {
+        if bar.length() != total || is_first || *is_waiting {
+            *is_waiting = false;
+            bar.set_message(label.clone());
             bar.set_style(style(if total.is_some() { BAR } else { COUNT }));
         }
         if let Some(total) = total {
@@ -67,20 +92,20 @@ impl Bars {
 
     /// Takes the bar off the screen.
     pub(crate) fn clear(&self) {
-        if let Some(bar) = self.lock().take() {
-            bar.finish_and_clear();
+        if let Some(shown) = self.lock().take() {
+            shown.bar.finish_and_clear();
         }
     }
 
     /// Runs `print` with the bar out of the way.
     pub(super) fn around<T>(&self, print: impl FnOnce() -> T) -> T {
         match &*self.lock() {
-            Some(bar) => bar.suspend(print),
+            Some(shown) => shown.bar.suspend(print),
             None => print(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Shown>> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -186,10 +186,13 @@ impl Progress for Events<'_> {
     }
 
     fn wait(&self, id: &str, what: &str) {
-        if self.json {
-            self.printer.remark(&format!("{id}: {what}"));
+        let line = if self.json {
+            Some(what.to_owned())
         } else {
-            self.begin(id, what, None);
+            self.printer.bars().wait(what)
+        };
+        if let Some(line) = line {
+            self.printer.remark(&format!("{id}: {line}"));
         }
     }
 }

@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod companions;
+#[cfg(unix)]
+mod completions;
 mod context;
 mod control;
 mod doctor;

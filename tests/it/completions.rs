@@ -1,0 +1,73 @@
+//! Completion in the shells themselves, at a terminal.
+
+use std::fs;
+
+use super::harness::{Home, assert_says, on_a_terminal};
+
+/// Types `typed` into `shell`, in which `gem-setup` prints its arguments, and returns what the screen shows.
+fn complete(home: &Home, shell: &str, args: &[&str], start: &str, typed: &str) -> Option<String> {
+    if which(shell).is_none() {
+        eprintln!("not tested: there is no {shell}");
+        return None;
+    }
+    let script = home.beside("completions");
+    fs::write(&script, home.gem(&["completions", shell]).ok().stdout).unwrap();
+    let file = home.beside("start");
+    fs::write(&file, start.replace("SCRIPT", script.to_str().unwrap())).unwrap();
+    let file = file.to_str().unwrap();
+    let args: Vec<String> = args.iter().map(|arg| arg.replace("START", file)).collect();
+    let shell = home
+        .program(shell)
+        .args(&args)
+        .env("PS1", "")
+        .env("INPUTRC", "/dev/null");
+    #[cfg(target_os = "linux")]
+    let shell = shell.with_terminal();
+    Some(on_a_terminal(shell, "to type", typed).stdout)
+}
+
+fn which(program: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.exists())
+}
+
+/// A command, an option of a command, an option's value, an action of a command with actions.
+const TYPED: &str = "gem-setup doct\t--smo\t\ngem-setup install --runtime bui\t\ngem-setup service unins\t\nexit\n";
+const SHOWN: [&str; 3] = ["<doctor --smoke>", "<install --runtime builtin>", "<service uninstall>"];
+
+#[test]
+fn bash_completes_behind_a_command() {
+    let home = Home::new();
+    let start = "gem-setup() { echo \"<$*>\"; }\nsource SCRIPT\necho ready to type\n";
+    if let Some(shown) = complete(&home, "bash", &["--noprofile", "--rcfile", "START", "-i"], start, TYPED) {
+        assert_says(&shown, &SHOWN);
+    }
+}
+
+#[test]
+fn zsh_completes_behind_a_command() {
+    let home = Home::new();
+    let start =
+        "autoload -U compinit; compinit -u -D\ngem-setup() { echo \"<$*>\"; }\nsource SCRIPT\necho ready to type\n";
+    fs::write(home.path().join(".zshrc"), "source ../start\n").unwrap();
+    if let Some(shown) = complete(&home, "zsh", &["-i"], start, TYPED) {
+        assert_says(&shown, &SHOWN);
+    }
+}
+
+#[test]
+fn fish_completes_behind_a_command() {
+    let home = Home::new();
+    let start = "function gem-setup; echo \"<$argv>\"; end\nsource SCRIPT\necho ready to type\n";
+    if let Some(shown) = complete(
+        &home,
+        "fish",
+        &["--no-config", "--init-command", "source START"],
+        start,
+        TYPED,
+    ) {
+        assert_says(&shown, &SHOWN);
+    }
+}
