@@ -156,8 +156,8 @@ impl Explain for Error {
 
     fn hint(&self) -> Option<String> {
         Some(
-            "give `--catalog` a TOML file such as `bundle create` writes (the README shows the form); the one that was given \
-             last is used until `gem-setup uninstall` forgets it"
+            "give `--catalog` a TOML file such as `gem-setup bundle create` writes; the one that was given last is used until \
+             `gem-setup uninstall` forgets it"
                 .to_owned(),
         )
     }

@@ -7,6 +7,8 @@ mod completions;
 mod context;
 mod control;
 mod doctor;
+#[cfg(target_os = "linux")]
+mod documents;
 mod failures;
 mod gate;
 mod harness;
