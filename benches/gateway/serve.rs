@@ -6,6 +6,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 
 use gem_setup::gateway::{Config, Gateway, Upstream};
+use gem_setup::net::Network;
 use gem_setup::runtime::{EngineState, EngineStatus};
 use tokio::sync::watch;
 
@@ -17,7 +18,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let engine = next("ENGINE")?;
     let upstream = Upstream {
         url: next("UPSTREAM")?.parse()?,
-        client: None,
+        network: Network::default(),
     };
     let decisions = std::env::temp_dir().join(format!("gem-setup-bench-{port}.jsonl"));
     let mut config = Config::new(port, "gemma3-1b-gpu-custom", upstream, decisions);

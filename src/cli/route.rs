@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::net::Network;
+use gem_setup::net::{Client, Network};
 use gem_setup::router::batch::{Row, RowDecision};
 use gem_setup::router::classify::local::{DEADLINE, LocalClassifier};
 use gem_setup::router::contents::{parse_history, repaired};
@@ -37,7 +37,7 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
     };
     let wants_model = args.classifier == Some(args::ClassifierChoice::Model) || effective.enabled.value;
     let local = if wants_model && classifier == ClassifierChoice::Model && control::may_route(session)? {
-        let client = Network::default().client()?;
+        let client = Client::new(&Network::default());
         let model: ModelName = parsed("classifier.model", &effective.classifier_model.value)?;
         Some(LocalClassifier::new(
             client,

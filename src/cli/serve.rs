@@ -9,7 +9,7 @@ use std::time::Duration;
 use gem_platform::process::Program;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::{ChainRouter, ClassifierPrompt, Config, Gateway, GatewayError, OnClassifierFailure, Upstream};
-use gem_setup::net::Network;
+use gem_setup::net::{Client, Network};
 use gem_setup::router::classify::local::{LocalClassifier, OwnCall};
 use gem_setup::router::consent::TellClient;
 use gem_setup::router::walk::OnFallback;
@@ -369,14 +369,9 @@ fn gateway_config(session: &Session<'_>, args: &ServeArgs, server: &ServerIdenti
     let ca_cert = args.ca_cert.clone().or(recorded);
     let ca_cert = ca_cert.map(|file| session.environment.current_dir().join(file));
     let network = Network::from_environment(&session.environment, ca_cert)?;
-    let is_plain = args.upstream.scheme() == "http" && network.proxy(&args.upstream).is_none();
     let upstream = Upstream {
         url: args.upstream.clone(),
-        client: if is_plain {
-            None
-        } else {
-            Some(network.streaming_client()?)
-        },
+        network,
     };
     let mut config = Config::new(
         server.port,
@@ -422,7 +417,7 @@ fn chain_router(
         let host = format!("http://{}", config.reachable_at());
         let model = route::parsed("--model", &server.model)?;
         let deadline = Duration::from_secs_f64(args.classifier_deadline) + OWN_OVERHEAD;
-        let classifier = LocalClassifier::new(Network::default().client()?, &host, &model, deadline)?;
+        let classifier = LocalClassifier::new(Client::new(&Network::default()), &host, &model, deadline)?;
         Some(classifier.with_proof(config.own_call.clone()))
     };
     let on_fallback = match args.on_fallback {

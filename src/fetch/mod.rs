@@ -44,16 +44,14 @@ mod reply;
 mod retry;
 mod store;
 mod transfer;
-mod tunnel;
 pub mod unpack;
-mod wire;
 
 #[cfg(test)]
 mod tests;
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::BytesMut;
 use url::Url;
@@ -66,7 +64,7 @@ use self::ranges::RangeSet;
 use self::retry::{Budget, Fault};
 use self::store::{Closed, Store};
 use self::transfer::{Plan, Source, Transfer};
-use crate::net::{Network, SafeUrl, is_acceptable};
+use crate::net::{Client, Network, SafeUrl, is_acceptable};
 use crate::progress::Progress;
 use crate::sha256::Sha256;
 
@@ -114,7 +112,7 @@ pub struct Fetcher {
     downloads: PathBuf,
     mirrors: Vec<Url>,
     mirror_only: bool,
-    client: OnceLock<reqwest::Client>,
+    client: Client,
 }
 
 impl Fetcher {
@@ -132,11 +130,11 @@ impl Fetcher {
             return Err(Error::NoMirror);
         }
         Ok(Self {
+            client: Client::new(&network),
             network,
             downloads,
             mirrors,
             mirror_only,
-            client: OnceLock::new(),
         })
     }
 
@@ -306,23 +304,14 @@ impl Fetcher {
             login: self.network.login(url).filter(|_| !is_origin && !has_login),
         };
         let transfer = Transfer {
-            client: self.client()?,
-            network: &self.network,
+            client: &self.client,
+            patience: self.network.patience(),
             request,
             store,
             plan,
             progress,
         };
         lanes::run(&transfer, &source).await
-    }
-
-    /// The client, made when it is first needed: reading the trust store takes longer than a copy from a bundle.
-    fn client(&self) -> Result<&reqwest::Client, Error> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let client = self.network.client()?;
-        Ok(self.client.get_or_init(|| client))
     }
 }
 

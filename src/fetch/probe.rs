@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use hyper::Method;
+use hyper::header::{ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
+use tokio::time::timeout;
 use url::Url;
 
 use super::retry::Fault;
-use super::{Error, Fetcher, wire};
-use crate::net::{Network, Proxy, SafeUrl, Trust, is_acceptable};
+use super::{Error, Fetcher};
+use crate::net::{Login, Network, Proxy, SafeUrl, SendError, Trust, is_acceptable};
 
 /// How a URL would be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,22 +67,26 @@ impl Fetcher {
         if source.scheme() == "file" {
             return probe_file(source).map_err(failed);
         }
-        let mut request = self.client()?.head(source.clone()).timeout(LIMIT);
-        if let Some(login) = self.network.login(source).filter(|_| self.is_mirror(source)) {
-            request = request.basic_auth(&login.user, Some(&login.password));
+        let mut headers = HeaderMap::new();
+        let login = self.network.login(source).filter(|_| self.is_mirror(source));
+        if let Some(login) = login.and_then(Login::basic) {
+            headers.insert(AUTHORIZATION, login);
         }
-        let response = wire::send(request, &self.network).await.map_err(failed)?;
-        if !response.status().is_success() {
+        let asked = timeout(LIMIT, self.client.get(Method::HEAD, source.clone(), headers)).await;
+        let response = asked
+            .unwrap_or(Err(SendError::Stalled(LIMIT)))
+            .map_err(|error| failed(error.into()))?;
+        if !response.head.status.is_success() {
             return Err(failed(Fault::Status {
-                code: response.status().as_u16(),
+                code: response.head.status.as_u16(),
                 retry_after: None,
             }));
         }
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let header = |name| response.head.headers.get(name).and_then(|value| value.to_str().ok());
         Ok(Answer {
-            size: header(reqwest::header::CONTENT_LENGTH).and_then(|value| value.parse().ok()),
-            serves_ranges: header(reqwest::header::ACCEPT_RANGES) == Some("bytes"),
-            url: response.url().into(),
+            size: header(CONTENT_LENGTH).and_then(|value| value.parse().ok()),
+            serves_ranges: header(ACCEPT_RANGES) == Some("bytes"),
+            url: response.url.into(),
         })
     }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use hyper::StatusCode;
+
 use super::error::{Error, Tried};
-use crate::net::{Patience, Proxy, SafeUrl};
+use crate::net::{BodyError, ConnectError, Patience, Proxy, SafeUrl, SendError, Stalled};
 
 /// Why one exchange with one source did not bring what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -49,19 +51,43 @@ pub(super) enum Fault {
 }
 
 fn status_text(code: u16) -> String {
-    reqwest::StatusCode::from_u16(code)
+    StatusCode::from_u16(code)
         .ok()
         .and_then(|status| status.canonical_reason())
         .map_or_else(|| code.to_string(), |reason| format!("{code} {reason}"))
 }
 
-impl Fault {
-    /// A proxy answered with `code` where it should have passed the request on. Some answer 401 to a wrong login.
-    pub(super) const fn from_proxy(code: u16) -> Self {
-        match code {
-            401 | 407 => Self::ProxyLogin,
-            code => Self::ProxyStatus(code),
+impl From<SendError> for Fault {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Connect(error) => error.into(),
+            SendError::Invalid(reason) => Self::Unusable(reason),
+            SendError::Broken(error) => Self::Interrupted(crate::error::chain(&error)),
+            SendError::Stalled(time) => Self::Stalled(time),
+            SendError::Unsound(reason) => Self::Unusable(reason.to_owned()),
         }
+    }
+}
+
+impl From<ConnectError> for Fault {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Untrusted(reason) => Self::Untrusted(reason),
+            ConnectError::ProxyLogin => Self::ProxyLogin,
+            ConnectError::Proxy(status) => Self::ProxyStatus(status.as_u16()),
+            ConnectError::Settings(error) => Self::Fatal(error.into()),
+            ConnectError::Failed(_) | ConnectError::TimedOut(_) => Self::Connect(error.to_string()),
+        }
+    }
+}
+
+impl Fault {
+    /// A body that broke off.
+    pub(super) fn in_body(error: &BodyError, patience: &Patience) -> Self {
+        if Stalled::is_behind(&**error) {
+            return Self::Stalled(patience.idle);
+        }
+        Self::Interrupted(crate::error::chain(&**error))
     }
 
     /// The table: whether the same request may succeed later.
@@ -209,13 +235,12 @@ mod tests {
             Fault::Stalled(Duration::ZERO),
             Fault::Changed,
             Fault::RangeIgnored,
-            Fault::from_proxy(503),
+            Fault::ProxyStatus(503),
         ];
         let permanent = [
             Fault::Untrusted(String::new()),
             Fault::ProxyLogin,
-            Fault::from_proxy(407),
-            Fault::from_proxy(403),
+            Fault::ProxyStatus(403),
             Fault::Unusable(String::new()),
         ];
         assert!(transient.iter().all(Fault::is_transient));

@@ -7,18 +7,18 @@ use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use reqwest::Response;
-use reqwest::header::{IF_RANGE, RANGE};
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use url::Url;
 
+use super::Request;
 use super::error::Error;
-use super::partial::Identity;
+use super::partial::{Identity, Validator};
 use super::ranges::RangeSet;
 use super::reply::{self, Reply};
 use super::retry::Fault;
 use super::store::Store;
-use super::{Request, wire};
-use crate::net::{Login, Network};
+use crate::net::{Answer, Client, Login, Patience};
 use crate::progress::Progress;
 
 /// Smaller reads are gathered up to this size while they come without a wait: TLS hands out 16 KB at a time.
@@ -87,8 +87,8 @@ impl Plan {
 
 /// One fetch in progress, as far as HTTP is concerned.
 pub(super) struct Transfer<'a> {
-    pub(super) client: &'a reqwest::Client,
-    pub(super) network: &'a Network,
+    pub(super) client: &'a Client,
+    pub(super) patience: &'a Patience,
     pub(super) request: &'a Request,
     pub(super) store: &'a Store,
     pub(super) plan: &'a Mutex<Plan>,
@@ -128,7 +128,7 @@ impl Lane {
 
 /// An answer whose body is about to be read, and where it goes.
 pub(super) struct Opened {
-    response: Response,
+    response: Answer,
     range: Range<u64>,
     /// Whether HTTP says where the body ends; else only the catalog does, if at all.
     is_framed: bool,
@@ -190,7 +190,7 @@ impl Transfer<'_> {
         }
     }
 
-    fn accept_part(&self, response: Response, range: Range<u64>, found: &Identity) -> Result<Opened, Fault> {
+    fn accept_part(&self, response: Answer, range: Range<u64>, found: &Identity) -> Result<Opened, Fault> {
         let mut plan = self.plan();
         let same_length = plan.identity.length.is_none_or(|length| found.length == Some(length));
         let same_version = found.validator.is_none() || found.validator == plan.identity.validator;
@@ -211,7 +211,7 @@ impl Transfer<'_> {
 
     async fn accept_whole(
         &self,
-        response: Response,
+        response: Answer,
         mut identity: Identity,
         serves_ranges: bool,
         wanted_part: bool,
@@ -221,7 +221,7 @@ impl Transfer<'_> {
             && expected != found
         {
             return Err(Fault::Fatal(Error::Size {
-                url: response.url().into(),
+                url: (&response.url).into(),
                 expected,
                 found,
             }));
@@ -254,10 +254,10 @@ impl Transfer<'_> {
     }
 
     /// Sends the request and reads the head of the answer.
-    async fn ask(&self, source: &Source<'_>, part: Option<&Range<u64>>) -> Result<(Response, Reply), Fault> {
-        let mut request = self.client.get(source.url.clone());
-        if let Some(login) = source.login {
-            request = request.basic_auth(&login.user, Some(&login.password));
+    async fn ask(&self, source: &Source<'_>, part: Option<&Range<u64>>) -> Result<(Answer, Reply), Fault> {
+        let mut headers = HeaderMap::new();
+        if let Some(login) = source.login.and_then(Login::basic) {
+            headers.insert(AUTHORIZATION, login);
         }
         if let Some(part) = part {
             let identity = self.plan().identity.clone();
@@ -265,13 +265,16 @@ impl Transfer<'_> {
                 Some(length) if part.end < length => format!("bytes={}-{}", part.start, part.end - 1),
                 _ => format!("bytes={}-", part.start),
             };
-            request = request.header(RANGE, range);
-            if let Some(validator) = &identity.validator {
-                request = request.header(IF_RANGE, validator.if_range());
-            }
+            let validator = identity.validator.as_ref().map(Validator::if_range);
+            let fields = [(RANGE, Some(range.as_str())), (IF_RANGE, validator)];
+            headers.extend(
+                fields
+                    .into_iter()
+                    .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value?).ok()?))),
+            );
         }
-        let response = wire::send(request, self.network).await?;
-        let reply = reply::read(response.status(), response.headers(), part, SystemTime::now())?;
+        let response = self.client.get(Method::GET, source.url.clone(), headers).await?;
+        let reply = reply::read(response.head.status, &response.head.headers, part, SystemTime::now())?;
         Ok((response, reply))
     }
 
@@ -284,7 +287,7 @@ impl Transfer<'_> {
             if chunk.len() as u64 > room {
                 if !opened.is_framed {
                     return Err(Fault::Fatal(Error::Size {
-                        url: body.response.url().into(),
+                        url: (&body.response.url).into(),
                         expected: end,
                         found: start + chunk.len() as u64,
                     }));
@@ -322,12 +325,12 @@ impl Transfer<'_> {
 
 /// A body that is handed out in large pieces where it comes fast and at once where it comes slowly.
 struct Body {
-    response: Response,
+    response: Answer,
     end: Option<Result<(), Fault>>,
 }
 
 impl Body {
-    const fn new(response: Response) -> Self {
+    const fn new(response: Answer) -> Self {
         Self { response, end: None }
     }
 
@@ -335,8 +338,8 @@ impl Body {
         if let Some(end) = self.end.take() {
             return end.map(|()| None);
         }
-        let patience = transfer.network.patience();
-        let Some(first) = self.response.chunk().await.map_err(|e| wire::fault(e, patience))? else {
+        let patience = transfer.patience;
+        let Some(first) = self.response.chunk().await.map_err(|e| Fault::in_body(&e, patience))? else {
             return Ok(None);
         };
         if first.len() >= ENOUGH {
@@ -357,7 +360,7 @@ impl Body {
                     break;
                 }
                 Some(Err(e)) => {
-                    self.end = Some(Err(wire::fault(e, patience)));
+                    self.end = Some(Err(Fault::in_body(&e, patience)));
                     break;
                 }
                 None => break,

@@ -1,7 +1,5 @@
 //! Bodies: those sent to a server, those sent to a client, and reading one whole.
 
-use std::error::Error;
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -10,13 +8,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::timeout;
 
-use super::link::LinkBody;
 use super::reply::Fault;
-
-/// What goes wrong while a body is passed on; hyper then closes the connection, so the receiver sees that it is incomplete.
-pub(super) type BodyError = Box<dyn Error + Send + Sync>;
+use crate::net::{BodyError, Idle, LinkBody};
 
 /// How much of a body nobody wants is read, so that the client gets to see the answer, and for how long.
 const DISCARD_AT_MOST: usize = 64 * 1024 * 1024;
@@ -58,80 +53,6 @@ impl Body for Outgoing {
     }
 }
 
-/// A body of which nothing came for too long.
-#[derive(Debug, thiserror::Error)]
-#[error("nothing of the body came for {} s", .0.as_secs_f64())]
-pub(super) struct Stalled(Duration);
-
-impl Stalled {
-    /// Whether `error` comes from one.
-    pub(super) fn is_behind(error: &(dyn Error + 'static)) -> bool {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if error.is::<Self>() {
-                return true;
-            }
-            next = error.source();
-        }
-        false
-    }
-}
-
-/// A body that fails when nothing of it comes for a while.
-pub(super) struct Idle<B> {
-    body: B,
-    time: Duration,
-    /// Made when the body is waited for first, and set anew when it is waited for again.
-    timer: Option<Pin<Box<Sleep>>>,
-    is_waiting: bool,
-}
-
-impl<B> Idle<B> {
-    /// `body`, given `time` for each piece.
-    pub(super) const fn new(body: B, time: Duration) -> Self {
-        Self {
-            body,
-            time,
-            timer: None,
-            is_waiting: false,
-        }
-    }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.time)));
-        if !self.is_waiting {
-            self.is_waiting = true;
-            timer.as_mut().reset(Instant::now() + self.time);
-        }
-        timer.as_mut().poll(cx)
-    }
-}
-
-impl<B> Body for Idle<B>
-where
-    B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin,
-{
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.is_waiting = false;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        ready!(self.poll_timer(cx));
-        Poll::Ready(Some(Err(Stalled(self.time).into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// Pieces the gateway makes as it goes.
 pub(super) type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
@@ -140,9 +61,7 @@ pub(super) enum ReplyBody {
     /// In memory.
     Whole(Bytes),
     /// From a server, as it arrives.
-    Link(Idle<LinkBody>),
-    /// From a server behind TLS or a proxy, as it arrives.
-    Client(reqwest::Body),
+    Link(Idle<LinkBody<Outgoing>>),
     /// Made as it goes.
     Pieces(Pieces),
     /// The beginning in memory, the rest as it arrives.
@@ -171,7 +90,6 @@ impl Body for ReplyBody {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(take_frame(bytes).map(Ok)),
             Self::Link(body) => Pin::new(body).poll_frame(cx),
-            Self::Client(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Pieces(pieces) => {
                 let piece = ready!(pieces.as_mut().poll_next(cx));
                 Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
@@ -187,7 +105,6 @@ impl Body for ReplyBody {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Link(body) => body.is_end_stream(),
-            Self::Client(body) => body.is_end_stream(),
             Self::Pieces(_) => false,
             Self::Begun(beginning, rest) => beginning.is_empty() && rest.is_end_stream(),
         }
@@ -197,7 +114,6 @@ impl Body for ReplyBody {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Link(body) => body.size_hint(),
-            Self::Client(body) => body.size_hint(),
             // The length of one that has begun is announced by the server that it comes from.
             Self::Pieces(_) | Self::Begun(..) => SizeHint::default(),
         }

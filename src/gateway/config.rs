@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::routing::ChainRouter;
+use crate::net::Network;
 use crate::router::classify::builtin::Threshold;
 use crate::router::classify::local::OwnCall;
 use crate::runtime::{Instance, ModelGate};
@@ -42,9 +43,8 @@ pub enum ClassifierPrompt {
 pub struct Upstream {
     /// Scheme, host, port, and a path that goes before the request's own.
     pub url: Url,
-    /// Who speaks to it. `None` is a connection pool of the gateway's own, for plain HTTP without a proxy only; anything else needs a
-    /// client that follows no redirects, decompresses nothing and has no total timeout.
-    pub client: Option<reqwest::Client>,
+    /// The network that it is reached over.
+    pub network: Network,
 }
 
 /// Sizes, counts and times beyond which the gateway refuses.
@@ -213,7 +213,7 @@ mod tests {
     fn the_gateway_is_reached_where_it_listens() {
         let upstream = Upstream {
             url: "http://127.0.0.1:9".parse().unwrap(),
-            client: None,
+            network: Network::default(),
         };
         let mut config = Config::new(9379, "model", upstream, "decisions.jsonl");
         assert_eq!(config.reachable_at().to_string(), "127.0.0.1:9379");

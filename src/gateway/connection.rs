@@ -16,9 +16,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::body::{BodyError, ReplyBody};
+use super::body::ReplyBody;
 use super::config::Limits;
 use super::service::{Shared, answer};
+use crate::net::BodyError;
 
 /// What the server knows of a connection, and how it ends one.
 pub(super) struct Connection {

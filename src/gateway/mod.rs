@@ -31,7 +31,6 @@ mod engine;
 mod face;
 mod generate;
 mod guard;
-mod link;
 mod metrics;
 mod model_field;
 mod path;

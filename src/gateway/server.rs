@@ -26,6 +26,7 @@ use super::service::Shared;
 use super::upstream::{UpstreamClient, UpstreamError};
 use super::workers::Workers;
 use crate::error::{Explain, Kind};
+use crate::net;
 use crate::router::classify::builtin;
 use crate::router::{DecisionLog, DecisionWriter};
 use crate::runtime::{EngineActivity, EngineStatus};
@@ -69,6 +70,9 @@ pub enum GatewayError {
     /// The URL of the upstream.
     #[error("invalid upstream: {0}")]
     Upstream(String),
+    /// Proxies or certificates.
+    #[error(transparent)]
+    Network(net::Error),
     /// A limit of the system.
     #[error("cannot start the decision log's writer")]
     DecisionLog(#[source] io::Error),
@@ -80,6 +84,7 @@ pub enum GatewayError {
 impl Explain for GatewayError {
     fn kind(&self) -> Kind {
         match self {
+            Self::Network(error) => error.kind(),
             Self::PortTaken { .. } => Kind::Conflict,
             Self::NotLoopback(_) | Self::ModelName(_) | Self::NoAddress | Self::Upstream(_) => Kind::Usage,
             Self::Listen { .. } | Self::DecisionLog(_) | Self::Threads(_) => Kind::Unexpected,
@@ -88,6 +93,7 @@ impl Explain for GatewayError {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Network(error) => error.hint(),
             Self::PortTaken { .. } => {
                 Some("stop the process that listens there, or choose another `--port`".to_owned())
             }
@@ -102,7 +108,10 @@ impl Explain for GatewayError {
 
 impl From<UpstreamError> for GatewayError {
     fn from(error: UpstreamError) -> Self {
-        Self::Upstream(error.to_string())
+        match error {
+            UpstreamError::Network(error) => Self::Network(error),
+            error @ UpstreamError::NotHttp(_) => Self::Upstream(error.to_string()),
+        }
     }
 }
 
@@ -124,7 +133,7 @@ fn checked(config: &Config) -> Result<UpstreamClient, GatewayError> {
     {
         return Err(GatewayError::NotLoopback(*open));
     }
-    Ok(UpstreamClient::new(config.upstream.clone(), &config.limits)?)
+    Ok(UpstreamClient::new(&config.upstream, &config.limits)?)
 }
 
 impl Gateway {

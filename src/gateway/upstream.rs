@@ -1,22 +1,18 @@
 //! The client side of the upstream face.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{
-    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use hyper::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, Uri};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use hyper::{Request, Uri};
+use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::body::{Idle, Outgoing, ReplyBody, Stalled};
+use super::body::{Outgoing, ReplyBody};
 use super::config::{self, Limits};
-use super::link::{Kept, Link, LinkBody, Pool, SendError};
 use super::reply::Reply;
+use crate::net::{self, Connector, Idle, Origin, Pool, SafeUrl, SendError, Stalled};
 
 /// Idle connections that are kept. Servers close theirs after some seconds (Node.js: 5), so these are closed before.
 const KEPT: usize = 64;
@@ -34,198 +30,113 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// Speaks to the upstream.
+/// Sends requests to the upstream.
 pub(super) struct UpstreamClient {
-    url: Url,
-    host: HostAndPort,
-    host_header: HeaderValue,
-    /// What goes before a request's own path.
-    prefix: String,
-    client: Option<reqwest::Client>,
-    pool: Arc<Pool>,
-    connect_time: Duration,
+    origin: Origin<Outgoing>,
     idle_time: Duration,
-}
-
-#[derive(Clone)]
-struct HostAndPort {
-    host: String,
-    port: u16,
 }
 
 /// Why the upstream gave no response.
 #[derive(Debug)]
 pub(super) enum SendFailure {
-    /// It has not seen the request.
+    /// The request's path cannot be asked for.
+    Path,
+    /// The upstream has not seen the request.
     Unreachable(String),
-    /// It may have acted on the request.
+    /// The upstream may have acted on the request.
     Broken(String),
-    /// The client did not send on.
+    /// The client stopped sending.
     Stalled,
 }
 
 impl fmt::Display for SendFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(reason) => f.write_str(reason),
-            Self::Broken(reason) => write!(f, "the connection broke off: {reason}"),
+            Self::Path => f.write_str("the path must not contain `.` or `..` as a segment"),
+            Self::Unreachable(reason) | Self::Broken(reason) => f.write_str(reason),
             Self::Stalled => f.write_str("the request's body did not arrive in time"),
         }
     }
 }
 
-/// A URL that cannot be an upstream.
+impl From<SendError> for SendFailure {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Connect(_) | SendError::Invalid(_) => Self::Unreachable(error.to_string()),
+            SendError::Broken(error) if Stalled::is_behind(&error) => Self::Stalled,
+            SendError::Broken(_) | SendError::Stalled(_) | SendError::Unsound(_) => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+/// An upstream that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UpstreamError {
     #[error("`{0}` is not an http or https URL with a host")]
-    NotHttp(Url),
-    #[error("`{0}` needs a client that speaks TLS")]
-    NeedsClient(Url),
+    NotHttp(SafeUrl),
+    #[error(transparent)]
+    Network(#[from] net::Error),
 }
 
 impl UpstreamClient {
-    pub(super) fn new(upstream: config::Upstream, limits: &Limits) -> Result<Self, UpstreamError> {
-        let config::Upstream { url, client } = upstream;
-        let (Some(host), Some(port), "http" | "https") = (url.host_str(), url.port_or_known_default(), url.scheme())
-        else {
-            return Err(UpstreamError::NotHttp(url));
-        };
-        if client.is_none() && url.scheme() != "http" {
-            return Err(UpstreamError::NeedsClient(url));
+    pub(super) fn new(upstream: &config::Upstream, limits: &Limits) -> Result<Self, UpstreamError> {
+        let url = &upstream.url;
+        let connector = Connector::new(&upstream.network, limits.connect_time);
+        if url.scheme() == "https" {
+            connector.load_trust()?;
         }
-        let host = HostAndPort {
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port,
-        };
-        let authority = match url.port() {
-            Some(port) => format!("{}:{port}", url.host_str().unwrap_or_default()),
-            None => url.host_str().unwrap_or_default().to_owned(),
-        };
-        let Ok(host_header) = HeaderValue::try_from(authority) else {
-            return Err(UpstreamError::NotHttp(url));
-        };
+        let is_http = matches!(url.scheme(), "http" | "https");
+        let origin = Origin::new(connector, url.clone(), Pool::new(KEPT, KEEP)).filter(|_| is_http);
         Ok(Self {
-            prefix: url.path().trim_end_matches('/').to_owned(),
-            url,
-            host,
-            host_header,
-            client,
-            pool: Arc::new(Pool::new(KEPT, KEEP)),
-            connect_time: limits.connect_time,
+            origin: origin.ok_or_else(|| UpstreamError::NotHttp(url.into()))?,
             idle_time: limits.stream_idle,
         })
     }
 
     /// The upstream's host, for people.
     pub(super) fn host(&self) -> &str {
-        &self.host.host
+        self.origin.url().host_str().unwrap_or_default()
     }
 
     /// Closes connections that have been idle.
     pub(super) fn expire(&self) {
-        self.pool.expire();
+        self.origin.expire();
     }
 
-    /// Sends a client's request, and gives the reply for the client as soon as its head is there.
+    /// Sends a client's request, and gives the reply for the client as soon as its head has arrived.
     pub(super) async fn send(&self, mut parts: Parts, body: Outgoing) -> Result<Reply, SendFailure> {
         remove_hop_by_hop(&mut parts.headers);
         parts.headers.remove(EXPECT);
-        let mut reply = match &self.client {
-            None => self.send_directly(parts, body).await?,
-            Some(client) => self.send_through(client, parts, body).await?,
-        };
+        let mut request = Request::new(body);
+        *request.method_mut() = parts.method;
+        *request.uri_mut() = target(self.origin.url(), &parts.uri)?;
+        *request.headers_mut() = parts.headers;
+        let response = self.origin.send(request, self.idle_time).await?;
+        let mut reply = response.map(|body| ReplyBody::Link(Idle::new(body, self.idle_time)));
         remove_hop_by_hop(reply.headers_mut());
         Ok(reply)
     }
+}
 
-    async fn send_directly(&self, parts: Parts, body: Outgoing) -> Result<Reply, SendFailure> {
-        let mut request = Request::new(body);
-        *request.method_mut() = parts.method;
-        *request.uri_mut() = self.path(&parts.uri)?;
-        *request.headers_mut() = parts.headers;
-        request.headers_mut().insert(HOST, self.host_header.clone());
-        loop {
-            let (mut link, is_new) = match self.pool.take(Kept::Here) {
-                Some(link) => (link, false),
-                None => (self.connect().await?, true),
-            };
-            let mut head = link.begin(request);
-            match link.head(&mut head).await {
-                Ok(response) => {
-                    let (parts, body) = response.into_parts();
-                    let body = LinkBody::new(body, link, Arc::clone(&self.pool));
-                    let mut reply = Response::new(ReplyBody::Link(Idle::new(body, self.idle_time)));
-                    *reply.status_mut() = parts.status;
-                    *reply.headers_mut() = parts.headers;
-                    return Ok(reply);
-                }
-                // The upstream closed an idle connection just before the request was to be sent.
-                Err(SendError::Unsent(unsent, _)) if !is_new => request = *unsent,
-                Err(SendError::Unsent(_, error)) => return Err(SendFailure::Unreachable(crate::error::chain(&error))),
-                Err(SendError::Broken(error)) if Stalled::is_behind(&error) => return Err(SendFailure::Stalled),
-                Err(SendError::Broken(error)) => return Err(SendFailure::Broken(crate::error::chain(&error))),
-            }
+/// The path and query of `uri`, below the path of `base`.
+fn target(base: &Url, uri: &Uri) -> Result<Uri, SendFailure> {
+    if leaves_its_folder(uri.path()) {
+        return Err(SendFailure::Path);
+    }
+    let base = base.path().trim_end_matches('/');
+    match uri.path_and_query() {
+        Some(own) if base.is_empty() => Ok(own.clone().into()),
+        own => {
+            let target = format!("{base}{}", own.map_or("/", |own| own.as_str()));
+            target.parse().map_err(|_| SendFailure::Path)
         }
     }
+}
 
-    async fn connect(&self) -> Result<Link, SendFailure> {
-        let HostAndPort { host, port } = &self.host;
-        let connect = async { Link::over(TcpStream::connect((host.as_str(), *port)).await?).await };
-        match timeout(self.connect_time, connect).await {
-            Ok(Ok(link)) => Ok(link),
-            Ok(Err(error)) => Err(SendFailure::Unreachable(error.to_string())),
-            Err(_) => Err(SendFailure::Unreachable("connecting took too long".to_owned())),
-        }
-    }
-
-    /// The path and query to ask for.
-    fn path(&self, uri: &Uri) -> Result<Uri, SendFailure> {
-        let own = uri.path_and_query();
-        if let Some(own) = own
-            && self.prefix.is_empty()
-        {
-            return Ok(own.clone().into());
-        }
-        let path = format!("{}{}", self.prefix, own.map_or("/", |own| own.as_str()));
-        path.parse()
-            .map_err(|_| SendFailure::Unreachable("the path is not valid".to_owned()))
-    }
-
-    async fn send_through(&self, client: &reqwest::Client, parts: Parts, body: Outgoing) -> Result<Reply, SendFailure> {
-        let own = parts.uri.path_and_query().map_or("/", |own| own.as_str());
-        let mut url = self.url.clone();
-        let (path, query) = own
-            .split_once('?')
-            .map_or((own, None), |(path, query)| (path, Some(query)));
-        url.set_path(&format!("{}{path}", self.prefix));
-        url.set_query(query);
-        let mut request = reqwest::Request::new(parts.method, url);
-        *request.headers_mut() = parts.headers;
-        request.headers_mut().remove(HOST);
-        *request.body_mut() = match body {
-            Outgoing::Whole(bytes) => Some(bytes.into()),
-            Outgoing::Client(body) if hyper::body::Body::is_end_stream(&body) => None,
-            Outgoing::Client(body) => Some(reqwest::Body::wrap(body)),
-        };
-        // The URL may hold a key, so it is kept out of the message.
-        let response = client.execute(request).await.map_err(|error| {
-            if Stalled::is_behind(&error) {
-                return SendFailure::Stalled;
-            }
-            let is_unsent = error.is_connect() || error.is_builder();
-            let reason = crate::error::chain(&error.without_url());
-            if is_unsent {
-                SendFailure::Unreachable(reason)
-            } else {
-                SendFailure::Broken(reason)
-            }
-        })?;
-        let (parts, body) = Response::<reqwest::Body>::from(response).into_parts();
-        let mut reply = Response::new(ReplyBody::Client(body));
-        *reply.status_mut() = parts.status;
-        *reply.headers_mut() = parts.headers;
-        Ok(reply)
-    }
+/// Whether a server may take a segment of `path` for "this folder" or "the folder above", however it is written.
+fn leaves_its_folder(path: &str) -> bool {
+    let path = percent_decode_str(path).decode_utf8_lossy();
+    path.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -239,5 +150,27 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let removed: Vec<HeaderName> = named.chain(present).collect();
     for name in removed {
         headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_stays_below_the_upstream_s() {
+        let base: Url = "http://host/base/".parse().unwrap();
+        let asked = |path: &str| target(&base, &path.parse().unwrap()).map(|uri| uri.to_string());
+        assert_eq!(asked("/v1/a..b/%2e.x?q=..").unwrap(), "/base/v1/a..b/%2e.x?q=..");
+        for path in [
+            "/v1/../x",
+            "/v1/%2e%2E/x",
+            "/v1/..\\x",
+            "/v1/.%2e%5cx",
+            "/v1/%2e",
+            "/..",
+        ] {
+            assert!(matches!(asked(path), Err(SendFailure::Path)), "{path}");
+        }
     }
 }

@@ -3,7 +3,6 @@
 //! Each has an event loop of its own and keeps its connections, those of clients and those to the upstream: waking another thread
 //! for a part of a request takes longer than most requests do.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::thread;
@@ -12,21 +11,6 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
-
-thread_local! {
-    static CURRENT: Cell<Home> = const { Cell::new(Home(0)) };
-}
-
-/// A thread that serves connections, or all the others together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Home(usize);
-
-impl Home {
-    /// This thread.
-    pub(super) fn current() -> Self {
-        CURRENT.get()
-    }
-}
 
 /// The threads; without any, connections are served by whoever accepts them.
 pub(super) struct Workers(Vec<Worker>);
@@ -41,10 +25,7 @@ struct Worker {
 impl Workers {
     /// Starts `count` threads.
     pub(super) fn start(count: usize) -> io::Result<Self> {
-        (1..=count)
-            .map(|number| Worker::start(Home(number)))
-            .collect::<io::Result<_>>()
-            .map(Self)
+        (1..=count).map(Worker::start).collect::<io::Result<_>>().map(Self)
     }
 
     /// Lets the thread with the fewest connections serve `stream`; gives its place among the threads too.
@@ -86,14 +67,13 @@ impl Workers {
 }
 
 impl Worker {
-    fn start(home: Home) -> io::Result<Self> {
+    fn start(number: usize) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         thread::Builder::new()
-            .name(format!("gateway-{}", home.0))
+            .name(format!("gateway-{}", number))
             .spawn(move || {
-                CURRENT.set(home);
                 // It is told by the sender's being dropped.
                 let _ = runtime.block_on(stopped);
                 // A look-up of a name may still be under way, and is of no use any more.

@@ -23,9 +23,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The HTTP client cannot be made. Exit status 1.
-    #[error("cannot set up the HTTP client: {reason}")]
-    Client {
+    /// TLS cannot be set up. Exit status 1.
+    #[error("cannot set up TLS: {reason}")]
+    Tls {
         /// Why.
         reason: String,
     },
@@ -35,7 +35,7 @@ impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Proxy { .. } | Self::Certificates { .. } => Kind::Usage,
-            Self::Client { .. } => Kind::Unexpected,
+            Self::Tls { .. } => Kind::Unexpected,
         }
     }
 
@@ -45,7 +45,7 @@ impl Explain for Error {
                 "write it as `http://user:password@host:port` or `socks5h://host:port`, special characters percent-encoded"
             }
             Self::Certificates { .. } => "give a file with PEM certificates (`-----BEGIN CERTIFICATE-----`)",
-            Self::Client { .. } => return None,
+            Self::Tls { .. } => return None,
         };
         Some(hint.to_owned())
     }

@@ -1,4 +1,4 @@
-//! Network access: addresses, proxies, logins, trusted certificates and waiting times.
+//! Network access: addresses, proxies, logins, trusted certificates, waiting times and the HTTP client.
 //!
 //! ```
 //! use gem_setup::net::{SafeUrl, is_acceptable};
@@ -11,16 +11,32 @@
 //! ```
 
 mod address;
+mod client;
+mod connect;
 mod error;
+mod idle;
+mod link;
+mod login;
 mod netrc;
 mod network;
+mod origin;
 mod patience;
 mod proxy;
+mod stream;
+mod trust;
 
 pub use address::{SafeUrl, is_acceptable, is_loopback, without_login};
 pub(crate) use address::{is_loopback_address, is_loopback_name};
+pub(crate) use client::Answer;
+pub use client::Client;
+pub use connect::{ConnectError, Connector};
 pub use error::Error;
-pub(crate) use netrc::Login;
-pub use network::{Network, Trust};
+pub(crate) use idle::{BodyError, Idle, Stalled};
+pub(crate) use link::{Head, Kept, Link, LinkBody, LinkError, Pool};
+pub(crate) use login::Login;
+pub use network::Network;
+pub(crate) use origin::Origin;
+pub use origin::SendError;
 pub use patience::{Patience, parse_retry_after};
 pub use proxy::Proxy;
+pub use trust::Trust;

@@ -3,20 +3,7 @@
 //! Source of the format: <https://www.gnu.org/software/inetutils/manual/html_node/The-_002enetrc-file.html>, and quoted
 //! values with backslash escapes as curl reads them.
 
-use std::fmt;
-
-/// A login for one machine; its text form shows no password.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Login {
-    pub(crate) user: String,
-    pub(crate) password: String,
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Login(***)")
-    }
-}
+use super::login::Login;
 
 /// The entries of a `.netrc` file in their order.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +17,7 @@ struct Entry {
 }
 
 impl Netrc {
-    /// Reads what `text` holds; what is no netrc is skipped, as every program that reads the file skips what it does not know.
+    /// Parses `text`; unknown words are skipped, as other programs that read the file do.
     pub(super) fn parse(text: &str) -> Self {
         let mut entries: Vec<Entry> = Vec::new();
         let mut words = Words { rest: text };

@@ -4,6 +4,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::net::{Client, Network};
 use crate::router::contents::{Content, Part};
 use crate::router::policy::Action;
 use crate::router::{FailureKind, Role, Terminal};
@@ -71,8 +72,7 @@ async fn local_answered_by(text: &str, who: AnsweredBy) -> LocalClassifier {
         }
     });
     // Fails when another test was first, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = Client::new(&Network::default());
     LocalClassifier::new(client, &host, &name("gemma"), Duration::from_secs(8)).unwrap()
 }
 

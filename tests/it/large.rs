@@ -5,13 +5,14 @@ use std::fs;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use gem_setup::net::Network;
 use gem_setup::sha256::Hasher;
 use gem_setup_support::fault::Proxy;
 use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn};
 use http_body_util::{BodyDataStream, BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
 use super::harness::Home;
 
@@ -51,6 +52,18 @@ async fn answer(request: Request<Incoming>) -> Option<UpstreamReply> {
     }))
 }
 
+/// Posts `pieces` to the server on `port`.
+async fn post(port: u16, path: &str, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Response<Incoming> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let pieces = StreamBody::new(pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece)))).boxed_unsync();
+    let request = Request::post(path).header("host", "localhost").body(pieces).unwrap();
+    sender.send_request(request).await.unwrap()
+}
+
 /// The most memory that a process has had, in KiB, where the system says so.
 fn peak_memory(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -73,27 +86,19 @@ fn assert_passes_with_flat_memory(variables: &[(&str, &str)]) {
     }
     gem.ok();
     let server = home.processes().pop().unwrap().pid;
-    let client = Network::default().streaming_client().unwrap();
-    let url = |path: &str| format!("http://127.0.0.1:{}/{path}", home.port);
-    let download = url("v1beta/models/my-model:streamGenerateContent?alt=sse");
+    let download = "/v1beta/models/my-model:streamGenerateContent?alt=sse";
 
     runtime.block_on(async {
         let expected = digest(body().map(Ok::<_, Infallible>)).await;
         // A first small request, for what every connection takes.
-        let small = client.post(url("upload/v1beta/files")).body("x").send().await.unwrap();
+        let small = post(home.port, "/upload/v1beta/files", stream::iter([Bytes::from("x")])).await;
         assert_eq!(small.status(), 200);
         let before = peak_memory(server);
 
-        let large = reqwest::Body::wrap_stream(body().map(Ok::<_, Infallible>));
-        let got = client
-            .post(url("upload/v1beta/files"))
-            .body(large)
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(got.text().await.unwrap(), expected, "up");
-        let got = client.post(download).body("{}").send().await.unwrap();
-        assert_eq!(digest(got.bytes_stream()).await, expected, "down");
+        let got = post(home.port, "/upload/v1beta/files", body()).await;
+        assert_eq!(got.into_body().collect().await.unwrap().to_bytes(), expected, "up");
+        let got = post(home.port, download, stream::iter([Bytes::from("{}")])).await;
+        assert_eq!(digest(BodyDataStream::new(got.into_body())).await, expected, "down");
 
         if let (Some(before), Some(after)) = (before, peak_memory(server)) {
             let growth = after - before;
@@ -108,7 +113,7 @@ fn a_hundred_megabytes_pass_in_both_directions_with_flat_memory() {
 }
 
 #[test]
-fn a_hundred_megabytes_pass_through_the_client_for_proxies_and_tls_with_flat_memory() {
+fn a_hundred_megabytes_pass_through_a_proxy_with_flat_memory() {
     let proxy = Proxy::http(None);
     assert_passes_with_flat_memory(&[("HTTP_PROXY", &proxy.url())]);
     assert!(!proxy.passed().is_empty());

@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout_at};
 use super::answer::{Refusal, is_answer, refusal};
 use super::{Engine, Place};
 use crate::gateway::body::Outgoing;
-use crate::gateway::link::{Head, Link, SendError};
 use crate::gateway::reply::Fault;
+use crate::net::{Head, Link, LinkError};
 use crate::runtime::Busy;
 
 /// A larger answer of the engine is not read, in bytes.
@@ -50,10 +50,11 @@ impl From<hyper::Error> for Trouble {
     }
 }
 
-impl From<SendError> for Trouble {
-    fn from(error: SendError) -> Self {
+impl From<LinkError<Outgoing>> for Trouble {
+    fn from(error: LinkError<Outgoing>) -> Self {
         match error {
-            SendError::Unsent(_, error) | SendError::Broken(error) => error.into(),
+            LinkError::Unsent(_, error) | LinkError::Broken(error) => error.into(),
+            LinkError::Unsound(reason) => Self::Broken(reason.to_owned()),
         }
     }
 }
@@ -67,14 +68,14 @@ pub(in crate::gateway) struct Exchange {
 struct Open {
     engine: Arc<Engine>,
     place: Place,
-    link: Link,
+    link: Link<Outgoing>,
     stage: Stage,
     give_up: Instant,
     busy: Busy,
 }
 
 enum Stage {
-    Head(Head),
+    Head(Head<Outgoing>),
     Body(Incoming),
 }
 
@@ -82,7 +83,7 @@ impl Exchange {
     pub(super) fn begin(
         engine: &Arc<Engine>,
         place: Place,
-        mut link: Link,
+        mut link: Link<Outgoing>,
         address: SocketAddr,
         path: &Uri,
         body: &Bytes,

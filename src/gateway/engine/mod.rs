@@ -19,13 +19,14 @@ use hyper::Uri;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::net::{Kept, Link, Pool};
 use crate::runtime::{EngineActivity, EngineState, EngineStatus, ModelGate};
 
 pub(super) use self::answer::Refusal;
 pub(super) use self::exchange::{Exchange, Trouble};
 pub(super) use self::stream::AnswerStream;
+use super::body::Outgoing;
 use super::config::Limits;
-use super::link::{Kept, Link, Pool};
 use super::reply::Fault;
 
 /// An idle connection could keep an engine of one thread from everybody else, so it is kept only from one request to the next.
@@ -41,7 +42,7 @@ pub(super) struct Engine {
     waiting: AtomicUsize,
     longest_queue: usize,
     prompt_time: Duration,
-    pool: Pool,
+    pool: Pool<Outgoing>,
     activity: EngineActivity,
 }
 

@@ -13,12 +13,13 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::local::server_timeout;
-use crate::gateway::body::{self, Idle, Outgoing, ReplyBody};
+use crate::gateway::body::{self, Outgoing, ReplyBody};
 use crate::gateway::reply::{Fault, Reply};
 use crate::gateway::routing::{Call, ChainRouter, Choice, Handling, generates};
 use crate::gateway::service::Shared;
 use crate::gateway::upstream::SendFailure;
 use crate::gateway::{coding, model_field};
+use crate::net::Idle;
 use crate::router::walk::{End, Next, Walk};
 use crate::router::{DecisionRecord, ErrorResponse, FailureKind, ModelFailure, Repeat, Source};
 
@@ -239,7 +240,7 @@ async fn attempt_one(
         Some(Ok(reply)) => (Attempted::Answered, Ok(reply)),
         Some(Err(failure)) => {
             let attempted = match &failure {
-                SendFailure::Unreachable(_) => Attempted::Unknown,
+                SendFailure::Path | SendFailure::Unreachable(_) => Attempted::Unknown,
                 SendFailure::Broken(_) | SendFailure::Stalled => {
                     let failed = ModelFailure::new(FailureKind::Unknown, failure.to_string());
                     Attempted::Failed(failed, Repeat::MayHaveActed)
@@ -371,6 +372,7 @@ async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Ou
 
 fn fault(shared: &Shared, failure: &SendFailure) -> Fault {
     match failure {
+        SendFailure::Path => Fault::Invalid(failure.to_string()),
         SendFailure::Stalled => Fault::SlowBody,
         SendFailure::Unreachable(_) | SendFailure::Broken(_) => Fault::Upstream {
             host: shared.upstream.host().to_owned(),

@@ -4,8 +4,10 @@ use hyper::Method;
 use tokio::net::TcpListener;
 
 use super::{GENERATE, Running, prompt};
+use crate::environment::Environment;
 use crate::error::{Explain, Kind};
 use crate::gateway::{Config, Gateway, GatewayError, Upstream};
+use crate::net::Network;
 use crate::runtime::EngineState;
 
 #[tokio::test]
@@ -99,7 +101,7 @@ async fn foreign_hosts_and_origins_are_forbidden_everywhere() {
 fn config(port: u16) -> Config {
     let upstream = Upstream {
         url: "http://127.0.0.1:9".parse().unwrap(),
-        client: None,
+        network: Network::default(),
     };
     Config::new(port, super::MODEL, upstream, "/nonexistent/decisions.jsonl")
 }
@@ -128,9 +130,12 @@ async fn the_configuration_is_checked_before_the_port_is_bound() {
     ));
     open.allow_remote = true;
     assert!(Gateway::bind(open).await.is_ok());
+    let environment = Environment::new([], "/", "/");
+    let network = Network::from_environment(&environment, Some("/nonexistent/ca.pem".into())).unwrap();
     for url in ["ftp://example.com", "https://example.com"] {
         let mut config = config(0);
         config.upstream.url = url.parse().unwrap();
+        config.upstream.network = network.clone();
         assert_eq!(Gateway::bind(config).await.err().unwrap().kind(), Kind::Usage, "{url}");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{GENERATE, Running, STREAM, chooses, classification, eventually, prompt};
 use crate::gateway::OnClassifierFailure;
-use crate::net::Network;
+use crate::net::{Client, Network};
 use crate::router::classify::local::{LocalClassifier, OwnCall};
 use crate::runtime::EngineState;
 
@@ -299,7 +299,7 @@ async fn what_the_router_asks_itself_is_logged_by_the_router_and_nobody_else_can
     let own_call = OwnCall::random();
     assert!(own_call.is_some());
     let gateway = Running::before(&engine, |config| config.own_call = own_call.clone()).await;
-    let client = Network::default().client().unwrap();
+    let client = Client::new(&Network::default());
     let host = format!("http://{}", gateway.address);
     let classifier = LocalClassifier::new(client, &host, &super::MODEL.parse().unwrap(), super::HANG).unwrap();
     let own = classifier.clone().with_proof(own_call);

@@ -29,6 +29,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{Config, Gateway, GatewayError, Upstream};
+use crate::net::Network;
 use crate::runtime::{EngineState, EngineStatus};
 
 /// Longer than anything here takes unless it hangs.
@@ -69,7 +70,7 @@ impl Running {
         let home = tempfile::tempdir().unwrap();
         let upstream = Upstream {
             url: Url::parse("http://127.0.0.1:9").unwrap(),
-            client: None,
+            network: Network::default(),
         };
         let mut config = Config::new(0, MODEL, upstream, home.path().join("decisions.jsonl"));
         config.threads = 2;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use gem_setup_support::engine::Gate;
+use gem_setup_support::engine::{Gate, Say};
 use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn, reply};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -17,7 +17,6 @@ use tokio::sync::Semaphore;
 
 use super::{HANG, Running, prompt};
 use crate::gateway::Config;
-use crate::net::Network;
 
 const OTHER: &str = "/v1beta/models/gemini-2.5-pro:generateContent";
 
@@ -262,7 +261,7 @@ impl Drop for OpenOnDrop {
 
 #[tokio::test]
 async fn a_reply_that_breaks_off_is_seen_to_be_incomplete() {
-    let upstream = super::EngineStandIn::start(vec![gem_setup_support::engine::Say::Bytes(
+    let upstream = super::EngineStandIn::start(vec![Say::Bytes(
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".into(),
     )])
     .await
@@ -277,6 +276,62 @@ async fn a_reply_that_breaks_off_is_seen_to_be_incomplete() {
         body.len() < 10 && !text.contains("200 OK\r\ncontent-length: 4"),
         "{text}"
     );
+}
+
+/// A gateway before a server that writes these bytes for each request.
+async fn before_bytes(reply: &'static str) -> (super::EngineStandIn, Running) {
+    let upstream = super::EngineStandIn::start(vec![Say::Bytes(reply.into())])
+        .await
+        .unwrap();
+    let url = format!("http://{}/", upstream.address());
+    let gateway = Running::start(|config| config.upstream.url = url.parse().unwrap()).await;
+    (upstream, gateway)
+}
+
+#[tokio::test]
+async fn a_reply_of_doubtful_framing_is_an_error() {
+    for (reply, reason) in [
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "both a length and a transfer coding",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 18\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "both a length and a transfer coding",
+        ),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            "switched protocols",
+        ),
+    ] {
+        let (_upstream, gateway) = before_bytes(reply).await;
+        let message = gateway.get("/v1beta/models").await.error(502, "UNAVAILABLE");
+        assert!(message.contains(reason), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_leaves_its_folder_is_refused() {
+    let upstream = UpstreamStandIn::start(echo).await.unwrap();
+    let url = format!("http://{}/base/", upstream.address());
+    let gateway = Running::start(|config| config.upstream.url = url.parse().unwrap()).await;
+    for path in ["/v1beta/../../x", "/v1beta/%2e%2E/x", "/upload/..\\x"] {
+        gateway.get(path).await.error(400, "INVALID_ARGUMENT");
+    }
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn an_upstream_that_never_answers_is_given_up() {
+    let upstream = super::EngineStandIn::start(vec![Say::Hang]).await.unwrap();
+    let url = format!("http://{}/", upstream.address());
+    let gateway = Running::start(|config| {
+        config.upstream.url = url.parse().unwrap();
+        config.limits.stream_idle = Duration::from_millis(50);
+    })
+    .await;
+    let message = gateway.post(OTHER, prompt("x")).await.error(502, "UNAVAILABLE");
+    assert!(message.contains("nothing arrived"), "{message}");
 }
 
 #[tokio::test]
@@ -297,19 +352,16 @@ async fn a_body_larger_than_any_local_limit_passes_through() {
 async fn a_body_that_stops_coming_times_out() {
     let upstream = UpstreamStandIn::start(echo_whole).await.unwrap();
     let url = format!("http://{}/", upstream.address());
-    for client in [None, Some(Network::default().streaming_client().unwrap())] {
-        let gateway = Running::start(|config| {
-            config.upstream.url = url.parse().unwrap();
-            config.upstream.client = client;
-            config.limits.body_time = Duration::from_millis(50);
-        })
-        .await;
-        let head = "POST /upload/v1beta/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
-        let reply = gateway.raw(head).await;
-        assert!(reply.starts_with("HTTP/1.1 408"), "{reply}");
-        assert!(reply.contains("DEADLINE_EXCEEDED"), "{reply}");
-        assert_eq!(gateway.post("/upload/v1beta/files", "whole").await.text(), "whole");
-    }
+    let gateway = Running::start(|config| {
+        config.upstream.url = url.parse().unwrap();
+        config.limits.body_time = Duration::from_millis(50);
+    })
+    .await;
+    let head = "POST /upload/v1beta/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
+    let reply = gateway.raw(head).await;
+    assert!(reply.starts_with("HTTP/1.1 408"), "{reply}");
+    assert!(reply.contains("DEADLINE_EXCEEDED"), "{reply}");
+    assert_eq!(gateway.post("/upload/v1beta/files", "whole").await.text(), "whole");
 }
 
 async fn echo_whole(request: Request<Incoming>) -> Option<UpstreamReply> {

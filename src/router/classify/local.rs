@@ -11,8 +11,8 @@
 
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, StatusCode};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::time::timeout;
 use url::Url;
@@ -20,6 +20,7 @@ use url::Url;
 use super::clean::clean;
 use super::prompt::Prompt;
 use crate::error::{Explain, Kind};
+use crate::net::{self, BodyError, Client};
 use crate::router::contents::repaired;
 use crate::router::{AnsweredBy, ModelName, Turn, Verdict};
 
@@ -51,7 +52,7 @@ pub enum Error {
         /// Where the model is served.
         url: Url,
         /// Why.
-        source: reqwest::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// No answer came in time.
     #[error("no answer from `{url}` within {} s", after.as_secs_f64())]
@@ -189,25 +190,28 @@ impl LocalClassifier {
     }
 
     async fn ask(&self, prompt: &Prompt) -> Result<Answer, Error> {
-        let mut request = self.client.post(self.url.clone()).json(&prompt.body());
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(OwnCall(proof)) = &self.own_call {
-            request = request.header(OwnCall::HEADER, proof);
+            headers.insert(OwnCall::HEADER, proof.clone());
         }
-        let response = request.send().await.map_err(|source| self.failed(source))?;
-        let status = response.status();
+        let body = prompt.body().to_string().into();
+        let sent = self.client.send(Method::POST, &self.url, headers, body).await;
+        let response = sent.map_err(|source| self.failed(source.into()))?;
+        let status = response.head.status;
         if !status.is_success() {
             return Err(Error::Status {
                 url: self.url.clone(),
                 status,
             });
         }
-        let answered_by = answered_by(&response);
+        let answered_by = answered_by(&response.head.headers);
         let body = self.read(response).await?;
         let verdict = verdict_in_reply(&body).map_err(|reason| self.unusable(reason))?;
         Ok(Answer { verdict, answered_by })
     }
 
-    async fn read(&self, mut response: Response) -> Result<Vec<u8>, Error> {
+    async fn read(&self, mut response: net::Answer) -> Result<Vec<u8>, Error> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|source| self.failed(source))? {
             body.extend_from_slice(&chunk);
@@ -218,11 +222,10 @@ impl LocalClassifier {
         Ok(body)
     }
 
-    /// The URL is named by our own error.
-    fn failed(&self, source: reqwest::Error) -> Error {
+    fn failed(&self, source: BodyError) -> Error {
         Error::Request {
             url: self.url.clone(),
-            source: source.without_url(),
+            source,
         }
     }
 
@@ -234,11 +237,8 @@ impl LocalClassifier {
     }
 }
 
-fn answered_by(response: &Response) -> AnsweredBy {
-    let said = response
-        .headers()
-        .get(ANSWERED_BY)
-        .and_then(|value| value.to_str().ok());
+fn answered_by(headers: &HeaderMap) -> AnsweredBy {
+    let said = headers.get(ANSWERED_BY).and_then(|value| value.to_str().ok());
     [AnsweredBy::Builtin, AnsweredBy::Cache]
         .into_iter()
         .find(|who| said == Some(who.as_str()))

@@ -1,7 +1,7 @@
-//! HTTP/1 connections to the engine and to a plain upstream, and the few that are kept for the next request.
+//! HTTP/1 connections to servers, and the few that are kept for the next request.
 //!
-//! A connection is driven by the request that uses it, not by a task of its own: no wake-up between tasks per message, and a
-//! request that is dropped closes its connection.
+//! The request that uses a connection drives it, not a task: this saves a wake-up between tasks for each message, and dropping a
+//! request closes its connection.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,51 +16,65 @@ use futures_util::future::BoxFuture;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Request, Response};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::runtime::{Handle, Id};
 
-use super::body::Outgoing;
-use super::workers::Home;
+use super::idle::BodyError;
+use super::stream::Stream;
 
-type Driver = http1::Connection<TokioIo<TcpStream>, Outgoing>;
+type Driver<B> = http1::Connection<TokioIo<Stream>, B>;
 
 /// Longest response head that is read, in bytes.
 const RESPONSE_HEAD: usize = 64 * 1024;
 
+/// A body that can be sent.
+pub(crate) trait Sendable: Body<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static {}
+
+impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static> Sendable for B {}
+
 /// One connection to a server.
-pub(super) struct Link {
-    sender: SendRequest<Outgoing>,
+pub(crate) struct Link<B: Sendable> {
+    sender: SendRequest<B>,
     address: SocketAddr,
-    /// The thread whose event loop hears of it first.
-    home: Home,
+    /// The event loop that learns of its readiness, one for each thread that serves connections.
+    home: Option<Id>,
     /// `None` once the connection has ended.
-    driver: Option<Pin<Box<Driver>>>,
+    driver: Option<Pin<Box<Driver<B>>>>,
 }
 
 /// The head of a response that is still to come.
-pub(super) struct Head(BoxFuture<'static, Sent>);
+pub(crate) struct Head<B>(BoxFuture<'static, Sent<B>>);
 
-type Sent = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>;
+type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 
 /// Why a request got no response.
-pub(super) enum SendError {
+pub(crate) enum LinkError<B> {
     /// Nothing of it was sent; it may be sent elsewhere.
-    Unsent(Box<Request<Outgoing>>, hyper::Error),
+    Unsent(Box<Request<B>>, hyper::Error),
     /// It was sent, at least in part.
     Broken(hyper::Error),
+    /// The response must not be passed on.
+    Unsound(&'static str),
 }
 
-impl Link {
+fn home() -> Option<Id> {
+    Handle::try_current().ok().map(|handle| handle.id())
+}
+
+impl<B: Sendable> Link<B> {
     /// Opens a connection.
-    pub(super) async fn connect(address: SocketAddr) -> io::Result<Self> {
-        Self::over(TcpStream::connect(address).await?).await
+    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Self::over(Stream::Plain(stream)).await
     }
 
     /// Speaks HTTP over `stream`.
-    pub(super) async fn over(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let address = stream.peer_addr()?;
+    pub(crate) async fn over(stream: Stream) -> io::Result<Self> {
+        let address = stream.tcp().peer_addr()?;
         let (sender, driver) = http1::Builder::new()
             .max_header_size(RESPONSE_HEAD)
             .ignore_invalid_headers_in_responses(true)
@@ -72,32 +86,34 @@ impl Link {
         Ok(Self {
             sender,
             address,
-            home: Home::current(),
+            home: home(),
             driver: Some(Box::pin(driver)),
         })
     }
 
     /// Hands `request` over; nothing is sent before [`Link::head`] is called.
-    pub(super) fn begin(&mut self, request: Request<Outgoing>) -> Head {
+    pub(crate) fn begin(&mut self, request: Request<B>) -> Head<B> {
         Head(Box::pin(self.sender.try_send_request(request)))
     }
 
     /// Sends what [`Link::begin`] was given and waits for the head of the response, whose body must be read with
     /// [`Link::poll_frame`]. May be dropped and called again.
-    pub(super) async fn head(&mut self, head: &mut Head) -> Result<Response<Incoming>, SendError> {
-        let outcome = poll_fn(|cx| {
+    pub(crate) async fn head(&mut self, head: &mut Head<B>) -> Result<Response<Incoming>, LinkError<B>> {
+        let sent = poll_fn(|cx| {
             poll_driver(&mut self.driver, cx);
             head.0.as_mut().poll(cx)
         })
         .await;
-        outcome.map_err(|mut failure| match failure.take_message() {
-            Some(request) => SendError::Unsent(Box::new(request), failure.into_error()),
-            None => SendError::Broken(failure.into_error()),
-        })
+        let response = sent.map_err(|mut failure| match failure.take_message() {
+            Some(request) => LinkError::Unsent(Box::new(request), failure.into_error()),
+            None => LinkError::Broken(failure.into_error()),
+        })?;
+        check_framing(response.status(), response.headers()).map_err(LinkError::Unsound)?;
+        Ok(response)
     }
 
     /// The next piece of `body`, the body of the response that [`Link::head`] gave.
-    pub(super) fn poll_frame(
+    fn poll_frame(
         &mut self,
         body: &mut Incoming,
         cx: &mut Context<'_>,
@@ -110,7 +126,7 @@ impl Link {
     }
 
     /// The next piece of `body` that is data.
-    pub(super) async fn data(&mut self, body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
+    pub(crate) async fn data(&mut self, body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
         loop {
             match poll_fn(|cx| self.poll_frame(body, cx)).await? {
                 Ok(frame) => {
@@ -125,13 +141,24 @@ impl Link {
 
     /// Whether another request may be sent, as far as is known without waiting.
     fn is_ready(&mut self) -> bool {
-        // Nobody needs to be woken: whoever uses the connection next drives it again.
+        // No waker is needed: the next user of the connection drives it again.
         poll_driver(&mut self.driver, &mut Context::from_waker(Waker::noop()));
         self.driver.is_some() && self.sender.is_ready()
     }
 }
 
-fn poll_driver(driver: &mut Option<Pin<Box<Driver>>>, cx: &mut Context<'_>) {
+/// Refuses a response whose end another party may see elsewhere (RFC 9112, section 6.3), and one that ends HTTP unasked.
+fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), &'static str> {
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err("the server switched protocols without being asked");
+    }
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        return Err("the response has both a length and a transfer coding");
+    }
+    Ok(())
+}
+
+fn poll_driver<B: Sendable>(driver: &mut Option<Pin<Box<Driver<B>>>>, cx: &mut Context<'_>) {
     if let Some(connection) = driver
         && connection.as_mut().poll(cx).is_ready()
     {
@@ -140,20 +167,20 @@ fn poll_driver(driver: &mut Option<Pin<Box<Driver>>>, cx: &mut Context<'_>) {
 }
 
 /// Idle connections to one server.
-pub(super) struct Pool {
-    idle: Mutex<Vec<Idle>>,
+pub(crate) struct Pool<B: Sendable> {
+    idle: Mutex<Vec<IdleLink<B>>>,
     capacity: usize,
     keep: Duration,
 }
 
-struct Idle {
-    link: Link,
+struct IdleLink<B: Sendable> {
+    link: Link<B>,
     since: Instant,
 }
 
 /// Which of the connections that are kept will do.
 #[derive(Clone, Copy)]
-pub(super) enum Kept {
+pub(crate) enum Kept {
     /// Those of this thread.
     Here,
     /// Those to this address, best one of this thread.
@@ -161,16 +188,17 @@ pub(super) enum Kept {
 }
 
 impl Kept {
-    /// Where the best of `idle` is, the one that was used last.
-    fn best(self, idle: &[Idle]) -> Option<usize> {
-        let here = idle.iter().rposition(|idle| idle.link.home == Home::current());
+    /// The position of the best of `idle`, the one that was used last.
+    fn best<B: Sendable>(self, idle: &[IdleLink<B>]) -> Option<usize> {
+        let home = home();
+        let here = idle.iter().rposition(|idle| idle.link.home == home);
         match self {
             Self::Here => here,
             Self::To(_) => here.or(idle.len().checked_sub(1)),
         }
     }
 
-    fn includes(self, link: &Link) -> bool {
+    fn includes<B: Sendable>(self, link: &Link<B>) -> bool {
         match self {
             Self::Here => true,
             Self::To(address) => link.address == address,
@@ -178,9 +206,9 @@ impl Kept {
     }
 }
 
-impl Pool {
+impl<B: Sendable> Pool<B> {
     /// Keeps at most `capacity` connections for `keep` each.
-    pub(super) const fn new(capacity: usize, keep: Duration) -> Self {
+    pub(crate) const fn new(capacity: usize, keep: Duration) -> Self {
         Self {
             idle: Mutex::new(Vec::new()),
             capacity,
@@ -188,8 +216,8 @@ impl Pool {
         }
     }
 
-    /// A connection that was kept and still stands; those that do not, or lead elsewhere, are closed.
-    pub(super) fn take(&self, kept: Kept) -> Option<Link> {
+    /// A kept connection that is still open; others found on the way are closed, and so are those to another address.
+    pub(crate) fn take(&self, kept: Kept) -> Option<Link<B>> {
         loop {
             let mut idle = {
                 let mut idle = self.lock();
@@ -203,38 +231,38 @@ impl Pool {
     }
 
     /// Keeps `link`, whose last response has been read, if it can be used again.
-    pub(super) fn put(&self, mut link: Link) {
+    pub(crate) fn put(&self, mut link: Link<B>) {
         if !link.is_ready() {
             return;
         }
         let mut idle = self.lock();
         if idle.len() < self.capacity {
-            idle.push(Idle {
+            idle.push(IdleLink {
                 link,
                 since: Instant::now(),
             });
         }
     }
 
-    /// Closes connections that were kept for long enough.
-    pub(super) fn expire(&self) {
+    /// Closes connections that were kept for their time.
+    pub(crate) fn expire(&self) {
         self.lock().retain(|idle| idle.since.elapsed() < self.keep);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<IdleLink<B>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The body of a response that keeps its connection going, and gives it back when it ends.
-pub(super) struct LinkBody {
+/// The body of a response that drives its connection, and gives it back at the end.
+pub(crate) struct LinkBody<B: Sendable> {
     body: Incoming,
-    link: Option<Link>,
-    pool: Arc<Pool>,
+    link: Option<Link<B>>,
+    pool: Arc<Pool<B>>,
 }
 
-impl LinkBody {
-    pub(super) fn new(body: Incoming, link: Link, pool: Arc<Pool>) -> Self {
+impl<B: Sendable> LinkBody<B> {
+    pub(super) fn new(body: Incoming, link: Link<B>, pool: Arc<Pool<B>>) -> Self {
         Self {
             body,
             link: Some(link),
@@ -249,7 +277,7 @@ impl LinkBody {
     }
 }
 
-impl Drop for LinkBody {
+impl<B: Sendable> Drop for LinkBody<B> {
     fn drop(&mut self) {
         // A body without data is not always read to its end.
         if self.body.is_end_stream() {
@@ -258,7 +286,7 @@ impl Drop for LinkBody {
     }
 }
 
-impl Body for LinkBody {
+impl<B: Sendable> Body for LinkBody<B> {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -1,0 +1,150 @@
+//! The HTTP client of the program: downloads and the local model are asked with it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
+use hyper::http::response::Parts;
+use hyper::{Method, Request};
+use url::{Position, Url};
+
+use super::address::{SafeUrl, is_acceptable, is_loopback};
+use super::connect::Connector;
+use super::idle::{BodyError, Idle};
+use super::link::{LinkBody, Pool};
+use super::login::Login;
+use super::network::Network;
+use super::origin::{Origin, SendError};
+
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("gem-setup/", env!("CARGO_PKG_VERSION")));
+const MOST_REDIRECTS: usize = 10;
+/// Idle connections that are kept to one server, and for how long.
+const KEPT: usize = 8;
+const KEEP: Duration = Duration::from_secs(30);
+
+/// Asks servers over one network; clones share connections.
+#[derive(Clone)]
+pub struct Client {
+    connector: Connector,
+    idle: Duration,
+    /// By scheme, host and port.
+    origins: Arc<Mutex<HashMap<String, Arc<Origin<Full<Bytes>>>>>>,
+}
+
+/// A response whose body is still to be read.
+pub(crate) struct Answer {
+    /// The URL that answered, redirects followed.
+    pub(crate) url: Url,
+    pub(crate) head: Parts,
+    body: Idle<LinkBody<Full<Bytes>>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("connector", &self.connector)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client that waits as `network` says: for a connection and for each byte, not for the whole.
+    #[must_use]
+    pub fn new(network: &Network) -> Self {
+        let patience = network.patience();
+        Self {
+            connector: Connector::new(network, patience.connect),
+            idle: patience.idle,
+            origins: Arc::default(),
+        }
+    }
+
+    /// Asks for `url`, and for where that redirects to: at most ten times, and never from https to http.
+    pub(crate) async fn get(&self, method: Method, mut url: Url, mut headers: HeaderMap) -> Result<Answer, SendError> {
+        for _ in 0..=MOST_REDIRECTS {
+            let answer = self.send(method.clone(), &url, headers.clone(), Bytes::new()).await?;
+            let Some(next) = answer.redirect()? else {
+                return Ok(answer);
+            };
+            if next.origin() != url.origin() {
+                headers.remove(AUTHORIZATION);
+            }
+            url = next;
+        }
+        Err(SendError::Invalid(format!("more than {MOST_REDIRECTS} redirects")))
+    }
+
+    /// Sends one request. A login in `url` becomes a header.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, SendError> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        let target = url[Position::BeforePath..Position::AfterQuery].parse();
+        *request.uri_mut() =
+            target.map_err(|error: hyper::http::uri::InvalidUri| SendError::Invalid(error.to_string()))?;
+        headers.insert(USER_AGENT, AGENT);
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(login) = Login::in_url(url).and_then(|login| login.basic()) {
+            headers.insert(AUTHORIZATION, login);
+        }
+        *request.headers_mut() = headers;
+        let response = self.origin(url)?.send(request, self.idle).await?;
+        let (head, body) = response.into_parts();
+        Ok(Answer {
+            url: url.clone(),
+            head,
+            body: Idle::new(body, self.idle),
+        })
+    }
+
+    fn origin(&self, url: &Url) -> Result<Arc<Origin<Full<Bytes>>>, SendError> {
+        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = url.origin().ascii_serialization();
+        if let Some(origin) = origins.get(&name) {
+            return Ok(Arc::clone(origin));
+        }
+        let origin = Origin::new(self.connector.clone(), url.clone(), Pool::new(KEPT, KEEP))
+            .ok_or_else(|| SendError::Invalid("the URL names no host".to_owned()))?;
+        Ok(Arc::clone(origins.entry(name).or_insert(Arc::new(origin))))
+    }
+}
+
+impl Answer {
+    /// The next piece of the body. May be dropped and called again.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The URL that this answer redirects to.
+    fn redirect(&self) -> Result<Option<Url>, SendError> {
+        if !matches!(self.head.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+            return Ok(None);
+        }
+        let location = self.head.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let Some(next) = location.and_then(|location| self.url.join(location).ok()) else {
+            return Ok(None);
+        };
+        // Plain http on this machine may stay on it.
+        let stays = self.url.scheme() == "http" && is_loopback(&self.url) && next.scheme() == "http";
+        if next.scheme() == "https" || (stays && is_acceptable(&next)) {
+            return Ok(Some(next));
+        }
+        let reason = format!("redirected to `{}`, which is not https", SafeUrl::from(next));
+        Err(SendError::Invalid(reason))
+    }
+}

@@ -1,0 +1,132 @@
+//! Bodies and waits that fail when nothing arrives for a while.
+
+use std::error::Error;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Why a body broke off; hyper then closes the connection, so the receiver sees that the body is incomplete.
+pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
+
+/// Nothing arrived for too long.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing arrived for {} s", .0.as_secs_f64())]
+pub(crate) struct Stalled(Duration);
+
+impl Stalled {
+    /// Whether `error` comes from a stalled body.
+    pub(crate) fn is_behind(error: &(dyn Error + 'static)) -> bool {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if error.is::<Self>() {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+}
+
+/// A body that fails when nothing of it comes for a while.
+pub(crate) struct Idle<B> {
+    body: B,
+    time: Duration,
+    /// Made when the body is first waited for, and reset for each further wait.
+    timer: Option<Pin<Box<Sleep>>>,
+    is_waiting: bool,
+}
+
+impl<B> Idle<B> {
+    /// `body`, given `time` for each piece.
+    pub(crate) const fn new(body: B, time: Duration) -> Self {
+        Self {
+            body,
+            time,
+            timer: None,
+            is_waiting: false,
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.time)));
+        if !self.is_waiting {
+            self.is_waiting = true;
+            timer.as_mut().reset(Instant::now() + self.time);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl<B> Body for Idle<B>
+where
+    B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.is_waiting = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        ready!(self.poll_timer(cx));
+        Poll::Ready(Some(Err(Stalled(self.time).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The output of `future`, unless nothing wakes it for `time`: each wake-up means that a byte was sent or received.
+pub(super) async fn while_active<F: Future>(future: F, time: Duration) -> Result<F::Output, Stalled> {
+    let mut future = pin!(future);
+    let mut timer = pin!(sleep(time));
+    let mut active = Instant::now();
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        if timer.as_mut().poll(cx).is_pending() {
+            active = Instant::now();
+            return Poll::Pending;
+        }
+        if active.elapsed() >= time {
+            return Poll::Ready(Err(Stalled(time)));
+        }
+        timer.as_mut().reset(active + time);
+        timer.as_mut().poll(cx).map(|()| Err(Stalled(time)))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_when_nothing_happens() {
+        assert!(while_active(std::future::pending::<()>(), TIME).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn activity_prolongs_a_wait() {
+        let steps = async {
+            for _ in 0..5 {
+                sleep(TIME * 9 / 10).await;
+            }
+        };
+        assert!(while_active(steps, TIME).await.is_ok());
+    }
+}

@@ -1,0 +1,135 @@
+//! One server and the connections that are kept to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
+use hyper::{Request, Response, StatusCode, Uri};
+use url::{Position, Url};
+
+use super::connect::{ConnectError, Connector};
+use super::idle::while_active;
+use super::link::{Kept, Link, LinkBody, LinkError, Pool, Sendable};
+
+/// Why a request got no response.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The server has not seen the request.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The request cannot be sent, here or elsewhere.
+    #[error("{0}")]
+    Invalid(String),
+    /// The connection broke; the server may have acted on the request.
+    #[error("the connection broke: {}", crate::error::chain(.0))]
+    Broken(hyper::Error),
+    /// Nothing came for so long; the server may have acted on the request.
+    #[error("nothing arrived for {} s", .0.as_secs_f32())]
+    Stalled(Duration),
+    /// The response must not be used.
+    #[error("{0}")]
+    Unsound(&'static str),
+}
+
+/// A server that is asked over connections of its own.
+pub(crate) struct Origin<B: Sendable> {
+    url: Url,
+    host: HeaderValue,
+    connector: Connector,
+    pool: Arc<Pool<B>>,
+    forward: Option<Forward>,
+}
+
+/// What an HTTP proxy that passes requests on must find in them.
+struct Forward {
+    /// Scheme, host and port.
+    origin: String,
+    login: Option<HeaderValue>,
+}
+
+impl<B: Sendable> Origin<B> {
+    /// The server that `url` names, which must have a host; `pool` keeps its connections.
+    pub(crate) fn new(connector: Connector, url: Url, pool: Pool<B>) -> Option<Self> {
+        url.host_str().filter(|host| !host.is_empty())?;
+        let authority = &url[Position::BeforeHost..Position::AfterPort];
+        let forward = connector.forwards(&url).map(|login| Forward {
+            origin: format!("http://{authority}"),
+            login: login.and_then(|login| login.basic()),
+        });
+        Some(Self {
+            host: HeaderValue::try_from(authority).ok()?,
+            connector,
+            pool: Arc::new(pool),
+            forward,
+            url,
+        })
+    }
+
+    /// The URL that it was made for.
+    pub(crate) const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Closes connections that were kept for their time.
+    pub(crate) fn expire(&self) {
+        self.pool.expire();
+    }
+
+    /// Sends `request`, whose target is a path, and gives the response as soon as its head is there. Fails when no byte moves
+    /// for `idle`.
+    pub(crate) async fn send(
+        &self,
+        mut request: Request<B>,
+        idle: Duration,
+    ) -> Result<Response<LinkBody<B>>, SendError> {
+        request.headers_mut().insert(HOST, self.host.clone());
+        self.address(&mut request)?;
+        loop {
+            let (mut link, is_new) = match self.pool.take(Kept::Here) {
+                Some(link) => (link, false),
+                None => (self.connect().await?, true),
+            };
+            let mut head = link.begin(request);
+            let sent = while_active(link.head(&mut head), idle).await;
+            match sent.map_err(|_| SendError::Stalled(idle))? {
+                Ok(response) => {
+                    return self.accept(response.map(|body| LinkBody::new(body, link, Arc::clone(&self.pool))));
+                }
+                // The server closed an idle connection just before the request was to be sent.
+                Err(LinkError::Unsent(unsent, _)) if !is_new => request = *unsent,
+                Err(LinkError::Unsent(_, error)) => {
+                    return Err(ConnectError::Failed(crate::error::chain(&error)).into());
+                }
+                Err(LinkError::Broken(error)) => return Err(SendError::Broken(error)),
+                Err(LinkError::Unsound(reason)) => return Err(SendError::Unsound(reason)),
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Link<B>, ConnectError> {
+        let stream = self.connector.connect(&self.url).await?;
+        let link = Link::over(stream).await;
+        link.map_err(|error| ConnectError::Failed(crate::error::chain(&error)))
+    }
+
+    /// Names the server in the request's target where a proxy has to find it there.
+    fn address(&self, request: &mut Request<B>) -> Result<(), SendError> {
+        let Some(forward) = &self.forward else {
+            return Ok(());
+        };
+        let target: Result<Uri, _> = format!("{}{}", forward.origin, request.uri()).parse();
+        *request.uri_mut() = target.map_err(|error| SendError::Invalid(error.to_string()))?;
+        if let Some(login) = &forward.login {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, login.clone());
+        }
+        Ok(())
+    }
+
+    /// `response`, unless it is a proxy's refusal.
+    fn accept<T>(&self, response: Response<T>) -> Result<Response<T>, SendError> {
+        if self.forward.is_some() && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(ConnectError::ProxyLogin.into());
+        }
+        Ok(response)
+    }
+}

@@ -1,0 +1,87 @@
+//! Which certificates are trusted, and the TLS settings that follow.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
+
+use super::error::Error;
+
+/// The certificate authorities that may vouch for a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// The system's trust store.
+    System,
+    /// The system's trust store and the certificates in a file (`--ca-cert`).
+    SystemAnd(PathBuf),
+    /// Only the certificates in these files (`SSL_CERT_FILE`, then `--ca-cert`).
+    Only(Vec<PathBuf>),
+}
+
+impl Trust {
+    /// TLS 1.2 or newer, without client certificates.
+    pub(super) fn tls(&self) -> Result<ClientConfig, Error> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(&error))?;
+        let verifier = match self {
+            // A bare machine may lack a trust store. Each https server then counts as untrusted, with the advice for that.
+            Self::System => Verifier::new(provider).ok(),
+            Self::SystemAnd(extra) => {
+                let extra = read(extra)?;
+                Some(Verifier::new_with_extra_roots(extra, provider).map_err(|error| unusable(&error))?)
+            }
+            Self::Only(_) => None,
+        };
+        let mut config = match verifier {
+            Some(verifier) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
+                .with_no_client_auth(),
+            None => builder.with_root_certificates(self.roots()?).with_no_client_auth(),
+        };
+        config.alpn_protocols.push(b"http/1.1".to_vec());
+        Ok(config)
+    }
+
+    /// The certificates of the named files alone.
+    fn roots(&self) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        if let Self::Only(files) = self {
+            for file in files {
+                for certificate in read(file)? {
+                    roots.add(certificate).map_err(|error| Error::Certificates {
+                        path: file.clone(),
+                        reason: error.to_string(),
+                    })?;
+                }
+            }
+        }
+        Ok(roots)
+    }
+}
+
+fn unusable(error: &rustls::Error) -> Error {
+    Error::Tls {
+        reason: error.to_string(),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let error = |reason: String| Error::Certificates {
+        path: path.to_owned(),
+        reason,
+    };
+    let pem = std::fs::read(path).map_err(|e| error(e.to_string()))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates = certificates.map_err(|e| error(e.to_string()))?;
+    if certificates.is_empty() {
+        return Err(error("it holds no PEM certificate".to_owned()));
+    }
+    Ok(certificates)
+}
