@@ -4,14 +4,15 @@
 //! - `service`, `guard`, `path`, `admin`: from a request to who answers it
 //! - `face::local`, `face::classifier`: prompts and classification requests for the local model, through `engine`
 //! - `face::upstream`: everything else, through `upstream`; a [`ChainRouter`] may decide about its model
-//! - `link`, `body`, `reply`: connections to servers, bodies, replies of the gateway's own
+//! - `upstream`, `body`, `reply`: requests to the upstream, bodies, replies of the gateway's own
 //!
 //! ```
 //! use gem_setup::gateway::{Config, Gateway, Upstream};
+//! use gem_setup::net::Network;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let upstream = Upstream { url: "http://127.0.0.1:9".parse()?, client: None };
+//! let upstream = Upstream { url: "http://127.0.0.1:9".parse()?, network: Network::default() };
 //! let folder = tempfile::tempdir()?;
 //! let config = Config::new(0, "gemma3-1b-gpu-custom", upstream, folder.path().join("decisions.jsonl"));
 //! let gateway = Gateway::bind(config).await?;
