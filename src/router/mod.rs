@@ -46,6 +46,5 @@ pub use failure::{ErrorResponse, FailureKind, LONGEST_TRANSIENT_DELAY, ModelFail
 pub use model_name::{ModelName, ParseModelNameError};
 pub use models::{Models, Selection};
 pub use routing::{
-    ApprovalMode, Asked, ClassifierChoice, Outcome, ParseClassifierError, Router, RoutingContext, RoutingDecision,
-    Source, TraceEntry,
+    ApprovalMode, Asked, ClassifierChoice, Outcome, Router, RoutingContext, RoutingDecision, Source, TraceEntry,
 };

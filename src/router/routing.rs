@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,23 +77,6 @@ pub enum ClassifierChoice {
     Model,
     /// The built-in classifier.
     Builtin,
-}
-
-/// A text that names no classifier.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is neither `model` nor `builtin`")]
-pub struct ParseClassifierError(String);
-
-impl FromStr for ClassifierChoice {
-    type Err = ParseClassifierError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "model" => Ok(Self::Model),
-            "builtin" => Ok(Self::Builtin),
-            other => Err(ParseClassifierError(other.to_owned())),
-        }
-    }
 }
 
 /// The strategies, in the order in which they are consulted.

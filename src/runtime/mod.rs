@@ -3,11 +3,9 @@
 //! ```
 //! use gem_setup::runtime::{Builtin, Runtime, RuntimeName};
 //!
-//! let name: RuntimeName = "builtin".parse()?;
 //! let runtime = Builtin::new("gemma3-1b-gpu-custom");
-//! assert_eq!(runtime.name(), name);
+//! assert_eq!(runtime.name(), RuntimeName::Builtin);
 //! assert!(runtime.program().is_none() && runtime.serve().is_none());
-//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod activity;
@@ -26,7 +24,6 @@ pub mod terms;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -81,22 +78,6 @@ impl RuntimeName {
 impl fmt::Display for RuntimeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// A text that names no runtime.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` names no runtime: expected lit, litert-lm or builtin")]
-pub struct ParseRuntimeError(String);
-
-impl FromStr for RuntimeName {
-    type Err = ParseRuntimeError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Lit, Self::LitertLm, Self::Builtin]
-            .into_iter()
-            .find(|name| name.as_str() == text)
-            .ok_or_else(|| ParseRuntimeError(text.to_owned()))
     }
 }
 
