@@ -21,7 +21,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// An environment of these parts; `user_home` is the account's home directory, whatever any variable says.
+    /// Creates an environment; `user_home` is the account's home directory, independent of variables.
     #[must_use]
     pub fn new(
         variables: impl IntoIterator<Item = (String, String)>,

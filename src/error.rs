@@ -21,7 +21,7 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Kind {
-    /// Something that has no better name.
+    /// Any other error.
     Unexpected = 1,
     /// The command line, the environment or the configuration file asks for something that makes no sense.
     Usage = 2,
@@ -37,7 +37,7 @@ pub enum Kind {
     Runtime = 7,
     /// A settings file cannot be read or written.
     Settings = 8,
-    /// Something else holds what is needed: a port, the lock, a process that is not ours.
+    /// A resource is in use: a port, the lock, a process that is not ours.
     Conflict = 9,
     /// `doctor` found a failure.
     Unhealthy = 10,

@@ -1,4 +1,4 @@
-//! What a target needs before the runtime runs there: data, for every target on every host.
+//! The requirements of a runtime on each target: data that exists on every host.
 //!
 //! ```
 //! use gem_platform::recipe::{Effect, Recipe};
@@ -20,12 +20,12 @@ pub enum Effect {
     StripQuarantine,
 }
 
-/// What the runtime needs on one target. What must lie beside it is in the catalog, which pins it.
+/// The runtime's requirements on one target. Its companion files are in the catalog, which pins them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe {
     /// Libraries of the system that the runtime loads when it starts.
     pub libraries: &'static [&'static str],
-    /// What is done to its file, in this order.
+    /// Effects on its file, in this order.
     pub effects: &'static [Effect],
 }
 
@@ -42,7 +42,7 @@ impl Recipe {
                 libraries: &[],
                 effects: &[Effect::ExecutableBit, Effect::StripQuarantine],
             },
-            // Whether a file may be executed is told by its name there.
+            // There the file's name decides whether it may be executed.
             Os::Windows => Self {
                 libraries: &[],
                 effects: &[],

@@ -1,4 +1,4 @@
-//! Operating system and processor as values, so that every host can reason about every target.
+//! Operating system and processor as values, so that every host can plan for every target.
 
 use std::fmt;
 use std::str::FromStr;

@@ -77,7 +77,7 @@ pub struct Artifact {
     pub size: u64,
 }
 
-/// Files that must lie beside the runtime, from an archive.
+/// Files from an archive that the runtime needs in its directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Companion {
@@ -92,7 +92,7 @@ pub struct Companion {
     /// The archive's size in bytes; 0 = unknown.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub size: u64,
-    /// Paths inside the zip; each file lands beside the runtime under its own name.
+    /// Paths inside the zip; each file is placed in the runtime's directory under its own name.
     pub extract: Vec<String>,
 }
 

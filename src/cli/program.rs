@@ -1,4 +1,4 @@
-//! Where gem-setup itself is.
+//! The path of gem-setup's own executable.
 
 use std::ffi::{OsStr, OsString};
 use std::io;

@@ -85,7 +85,7 @@ fn lock(session: &Session<'_>) -> Result<Lock, Failure> {
     })
 }
 
-/// Adds what was changed to the record that `uninstall` goes by; begins one where nothing was installed.
+/// Adds the changes to the record that `uninstall` uses; creates one if nothing was installed.
 fn remember(session: &Session<'_>, applied: &Applied) -> Result<(), Failure> {
     if applied.is_empty() {
         return Ok(());

@@ -13,7 +13,7 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
     let printer = session.printer;
     // Before anything is undone: a server that cannot be stopped keeps its files.
     session.block_on(async { Ok(supervise::check_stoppable(&session.layout).await?) })?;
-    // First, or the system would start again what is stopped here.
+    // First, or the system would restart the server that is stopped here.
     let is_service_removed = super::service::remove_own(session)?;
     let outcome = session.block_on(async {
         let lock = if session.layout.own().exists() {

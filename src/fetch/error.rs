@@ -1,4 +1,4 @@
-//! What can go wrong while a file is fetched, as the user meets it.
+//! Errors of a fetch, as the user sees them.
 
 use std::io;
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ pub enum Error {
         /// The system's word.
         source: io::Error,
     },
-    /// A program that is still running uses what is to be replaced (Windows only). Exit status 9.
+    /// A running program uses the file that must be replaced (Windows only). Exit status 9.
     #[error("cannot replace `{}`: another program holds it open", path.display())]
     InUse {
         /// The file, still as it was.
@@ -103,7 +103,7 @@ pub struct Tried {
     pub url: SafeUrl,
     /// Why it did not serve.
     pub reason: String,
-    /// What to do about it, where the reason tells.
+    /// The remedy, if the reason suggests one.
     pub advice: Option<&'static str>,
 }
 

@@ -1,9 +1,9 @@
-//! How many connections fetch one file, and which part each is at work on.
+//! Schedules the connections that fetch one file, and the part that each one fetches.
 //!
-//! A download begins with one connection. Where the file is large and the server serves parts, connections are added while
-//! each doubling raises the throughput by a fifth; a link that one connection fills stays with one. What nobody works on is
-//! handed out in pieces that shrink towards the end, and a connection that crawls beside its neighbours is given up and its
-//! rest asked for again.
+//! A download begins with one connection. Where the file is large and the server serves parts, connections are added
+//! while each doubling raises the throughput by a fifth; a link that one connection fills stays with one. The remaining
+//! bytes are handed out in pieces that shrink towards the end. A connection much slower than the others is closed, and
+//! its rest is requested again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -165,7 +165,7 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// What is missing and nobody works on.
+    /// Missing ranges that no lane is fetching.
     fn unclaimed(&self) -> Vec<Range<u64>> {
         let plan = self.transfer.plan();
         let Some(length) = plan.identity.length else {
@@ -227,7 +227,7 @@ impl<'a> Crew<'a> {
         let Some(slowest) = slowest.filter(|member| now - member.started >= GRACE) else {
             return;
         };
-        // Beside others it must keep up with them; alone, with what was seen before.
+        // With other lanes it must keep up with them; alone, with the earlier rate.
         let reference = self
             .lanes
             .iter()
@@ -249,7 +249,7 @@ const STRAGGLING: f64 = 8.0;
 /// How long a lane may take to get up to speed.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The next piece to hand out: from the first stretch that nobody works on.
+/// The next piece to hand out: from the first range that no lane is fetching.
 fn next_piece(unclaimed: &[Range<u64>], width: usize) -> Option<Range<u64>> {
     let first = unclaimed.first()?;
     let total = unclaimed.iter().map(|range| range.end - range.start).sum();
@@ -257,7 +257,7 @@ fn next_piece(unclaimed: &[Range<u64>], width: usize) -> Option<Range<u64>> {
     Some(first.start..end)
 }
 
-/// Pieces shrink with what is left, so that all lanes end at about the same time. One lane alone takes all.
+/// Pieces shrink with the remaining bytes, so that all lanes end at about the same time. A single lane takes all.
 fn piece_size(left: u64, width: usize) -> u64 {
     if width <= 1 {
         return left;
@@ -290,7 +290,7 @@ impl Default for Tuner {
 impl Tuner {
     /// How long one width is measured.
     const STAGE: Duration = Duration::from_millis(400);
-    /// Bytes a second of one connection beyond which nobody limits connections: 2 Gbit/s.
+    /// Bytes per second above which servers do not limit single connections: 2 Gbit/s.
     const FAST_ENOUGH: f64 = 250e6;
     const WORTHWHILE: f64 = 1.2;
 

@@ -1,8 +1,8 @@
 //! Gets a verified file: mirrors, proxies, resume, retry, parallel ranges, hash while streaming, atomic placement.
 //!
-//! [`Fetcher::fetch`] asks its sources in order. What arrives is written to a partial download keyed by the expected hash,
-//! hashed on the way, and moved to its place only once the hash agrees. A fetch that was cut off at any point, by a dropped
-//! future or a dead process, continues where it stopped.
+//! [`Fetcher::fetch`] asks its sources in order. It writes the bytes to a partial download, keyed by the expected hash,
+//! hashes them on arrival, and moves the file to its place only if the hash matches. An interrupted fetch, by a dropped
+//! future or a killed process, continues where it stopped.
 //!
 //! ```
 //! use gem_setup::environment::Environment;
@@ -68,7 +68,7 @@ use crate::net::{Client, Network, SafeUrl, is_acceptable};
 use crate::progress::Progress;
 use crate::sha256::Sha256;
 
-/// What mirrors stand in for (docs/contract.md section 3).
+/// The host that mirrors replace (docs/contract.md section 3).
 const MIRRORED_HOST: &str = "github.com";
 /// How much of a local file is read at once.
 const READ: usize = 256 * 1024;
@@ -78,7 +78,7 @@ const READ: usize = 256 * 1024;
 pub struct Request {
     /// The id that progress is reported under.
     pub id: String,
-    /// What a person is told is being downloaded.
+    /// The file's name, as shown to people.
     pub label: String,
     /// Where it is published.
     pub url: Url,
@@ -144,7 +144,7 @@ impl Fetcher {
         &self.network
     }
 
-    /// Where `url` is asked for, in this order: at each mirror, which stands in for `https://github.com`, then at the
+    /// The sources of `url`, in this order: each mirror, which replaces `https://github.com`, then the
     /// origin. A URL that is not under `https://github.com` has itself as its only source.
     #[must_use]
     pub fn sources(&self, url: &Url) -> Vec<Url> {
@@ -203,7 +203,7 @@ impl Fetcher {
             let source = match self.gather(&store, &plan, sources, request, progress).await {
                 Ok(source) => source,
                 Err(error) => {
-                    // A failure to write is the reason of whatever else failed.
+                    // A failed write is the cause of any other failure.
                     store.close().await?;
                     // What an earlier run left is not to blame for what a source offers now.
                     let is_untouched = plan.lock().unwrap_or_else(PoisonError::into_inner).is_resumed;
@@ -352,7 +352,7 @@ async fn copy_in(store: &Store, plan: &Mutex<Plan>, url: &Url, request: &Request
         validator: None,
         length: Some(length),
     };
-    // What other sources brought is gone, whatever becomes of the copy.
+    // The bytes of other sources are discarded even if the copy fails.
     plan.lock()
         .unwrap_or_else(PoisonError::into_inner)
         .start_over(Identity::default());

@@ -1,7 +1,7 @@
-//! A partial download on disk: the bytes, and beside them what must be known to go on.
+//! A partial download on disk: the bytes, and the journal that is needed to continue.
 //!
 //! `downloads/<sha256>.part` holds the bytes, `<sha256>.json` the rest, `<sha256>.lock` keeps other processes out. All three
-//! are keyed by the hash that the whole must have, and go when they are of no use to a later run.
+//! are keyed by the file's expected hash, and are deleted when no later run can use them.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -18,11 +18,11 @@ use super::error::Error;
 use super::ranges::RangeSet;
 use crate::sha256::Sha256;
 
-/// Partial downloads that nobody touched for so long are removed.
+/// Partial downloads that have not changed for this long are removed.
 const OLDEST: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 const LOCK_POLL: Duration = Duration::from_millis(50);
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
-/// How long a lock file that may not be opened could be one that is being removed, which Windows does not tell apart.
+/// How long a lock file that cannot be opened may be a file that is being removed: Windows reports both alike.
 const REMOVAL_LIMIT: Duration = Duration::from_millis(500);
 
 /// What names one version of a file on a server, strongly (RFC 9110 section 8.8): the value for `If-Range`.
@@ -48,7 +48,7 @@ impl Validator {
 pub(super) struct Identity {
     /// Which version of the file it is; without one the partial download cannot be resumed.
     pub(super) validator: Option<Validator>,
-    /// The whole file's length in bytes, if it was told.
+    /// The whole file's length in bytes, if known.
     pub(super) length: Option<u64>,
 }
 
@@ -62,7 +62,7 @@ struct Sidecar {
     finished: Option<Vec<(u64, u64)>>,
 }
 
-/// The three files of one partial download, locked. Once the last clone is dropped, what is of no use goes.
+/// The three locked files of one partial download. Dropping the last clone deletes them if no later run can use them.
 #[derive(Clone, Debug)]
 pub(super) struct Partial {
     files: Arc<Files>,
@@ -161,7 +161,7 @@ impl Files {
         remove(&self.data)
     }
 
-    /// Whether a later run has to fetch less because of what is there.
+    /// Whether a later run can continue from these bytes.
     fn is_of_use(&self) -> bool {
         self.read().is_some_and(|(identity, present)| {
             let is_whole = identity.length == Some(present.run_end(0));
@@ -173,7 +173,7 @@ impl Files {
 impl Drop for Files {
     fn drop(&mut self) {
         if !self.is_of_use() && self.discard().is_ok() {
-            // Removed while it is held: whoever waits for it looks whether it is still the one at this path.
+            // Removed while locked: a waiting process checks that its file is still the one at this path.
             let _ = std::fs::remove_file(&self.lock);
         }
     }
@@ -199,7 +199,7 @@ async fn take(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// Whether `file` is what is at `path` now.
+/// Whether `file` is still the one at `path`.
 fn is_at(file: &File, path: &Path) -> bool {
     let ours = file.try_clone().and_then(Handle::from_file);
     ours.is_ok_and(|ours| Handle::from_path(path).is_ok_and(|there| there == ours))

@@ -1,4 +1,4 @@
-//! Puts a verified file where it belongs: whole or not at all.
+//! Moves a verified file to its place: whole or not at all.
 
 use std::fs::File;
 use std::io;
@@ -35,7 +35,7 @@ pub(super) fn put(staged: &Path, place: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Copies `from` beside `place`, then moves the copy there.
+/// Copies `from` into the folder of `place`, then renames the copy.
 fn copy(from: &Path, place: &Path) -> Result<(), Error> {
     let error = |e| Error::file("write", place, e, from.metadata().ok().map(|m| m.len()));
     let mut staged = tempfile::Builder::new()
@@ -50,7 +50,7 @@ fn copy(from: &Path, place: &Path) -> Result<(), Error> {
     file::persist(staged, place).map_err(Error::replace)
 }
 
-/// Waits, with a bound, until nobody uses the file at `place`, so that it can be replaced.
+/// Waits, with a limit, until the file at `place` is not in use and can be replaced.
 pub(super) fn wait_until_free(place: &Path) -> Result<(), Error> {
     file::wait_until_free(place).map_err(Error::replace)
 }

@@ -1,4 +1,4 @@
-//! Says how a URL would be reached, and whether it answers.
+//! Reports the route to a URL, and whether the URL answers.
 
 use std::time::Duration;
 

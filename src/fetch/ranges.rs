@@ -1,4 +1,4 @@
-//! Which bytes of a file are there.
+//! The byte ranges of a file that have been received.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ impl RangeSet {
         if range.is_empty() {
             return;
         }
-        // The usual case: a chunk arrives right behind what is there.
+        // The usual case: a chunk continues the last range.
         if let Some(last) = self.0.last_mut()
             && range.start == last.end
         {
@@ -36,7 +36,7 @@ impl RangeSet {
             .map_or(position, |r| r.end)
     }
 
-    /// What is missing between 0 and `total`, in order.
+    /// The missing ranges between 0 and `total`, in order.
     pub(super) fn gaps(&self, total: u64) -> Vec<Range<u64>> {
         let mut gaps = Vec::new();
         let mut position = 0;
@@ -60,7 +60,7 @@ impl RangeSet {
         self.0.iter().map(|r| r.end - r.start).sum()
     }
 
-    /// One past the last byte that is there.
+    /// One past the last received byte.
     pub(super) fn end(&self) -> u64 {
         self.0.last().map_or(0, |r| r.end)
     }

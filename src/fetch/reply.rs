@@ -1,4 +1,4 @@
-//! Reads the head of an answer: is it the whole file, the part that was asked for, or of no use?
+//! Reads the head of a response: the whole file, the requested part, or unusable.
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime};

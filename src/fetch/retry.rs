@@ -1,4 +1,4 @@
-//! What is tried again, how often and after which wait: one table, one budget.
+//! The retry policy: which failures, how often, after which wait. One table, one budget.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(super) enum Fault {
     /// The file on the server is no longer the one the partial download began with.
     #[error("the file changed on the server")]
     Changed,
-    /// The answer is of no use and will not get better.
+    /// The response is unusable, and a retry would not help.
     #[error("{0}")]
     Unusable(String),
     /// The fault is on our side, or final.
@@ -163,7 +163,7 @@ impl<'a> Budget<'a> {
         }
     }
 
-    /// Begins with the next source, which is owed one try whatever is left.
+    /// Starts with the next source, which gets at least one attempt.
     pub(super) const fn next_source(&mut self) {
         self.spent_here = 0;
     }

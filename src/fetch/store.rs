@@ -63,7 +63,7 @@ impl Store {
         let (file, reader) = partial.open_data(present.end() > 0)?;
         let books = Books::new(present);
         if !books.lists_ranges && books.present.end() > 0 {
-            // Let the file's length say it all again, whatever an earlier run left behind it and in the books.
+            // Truncate the file, so that its length alone describes it, without leftovers of an earlier run.
             file.set_len(books.present.end())
                 .map_err(|e| Error::file("shorten", partial.data(), e, None))?;
             partial.record(&identity, None)?;
@@ -92,7 +92,7 @@ impl Store {
         self.on_disk.load(Ordering::Relaxed)
     }
 
-    /// Forgets what is there and starts afresh with the version that `identity` names.
+    /// Discards all bytes and starts over with the version that `identity` names.
     pub(super) async fn restart(&self, identity: Identity) -> Result<(), Closed> {
         self.ops.send(Op::Restart(identity)).await.map_err(|_| Closed)
     }
@@ -132,7 +132,7 @@ fn stopped() -> Error {
     Error::Stopped
 }
 
-/// What is on disk, and what of it the sidecar says.
+/// The ranges on disk, and those on record in the journal.
 struct Books {
     present: RangeSet,
     /// Bytes written since the sidecar was; only counted once bytes came out of order.
@@ -161,7 +161,7 @@ struct Writer {
     /// How far the hasher has been given the file, from its start and without a gap.
     hashed: u64,
     on_disk: Arc<AtomicU64>,
-    /// Dropped last, with the files closed: it removes what is of no use.
+    /// Dropped last, after the files are closed, because dropping it may delete them.
     partial: Partial,
 }
 
@@ -197,7 +197,7 @@ impl Writer {
     fn write(&mut self, at: u64, data: Bytes) -> Result<(), Error> {
         let written = at..at + data.len() as u64;
         if !self.books.lists_ranges && at != self.books.present.end() {
-            // From here on the file's length no longer says what is there: put it on record first.
+            // From here on the file's length does not describe its content: record the ranges first.
             self.books.lists_ranges = true;
             self.record()?;
         }

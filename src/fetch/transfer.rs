@@ -1,4 +1,4 @@
-//! Gets the bytes that are missing from one source over HTTP.
+//! Fetches the missing bytes from one source over HTTP.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ pub(super) struct Source<'a> {
     pub(super) login: Option<&'a Login>,
 }
 
-/// What is known of the file and what of it has been received.
+/// The file's properties and the received ranges.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) identity: Identity,
@@ -45,7 +45,7 @@ pub(super) struct Plan {
     pub(super) ranges: Ranges,
 }
 
-/// What is known of a server's ability to serve parts of a file.
+/// Whether a server can serve parts of a file, as far as known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Ranges {
     #[default]
@@ -55,7 +55,7 @@ pub(super) enum Ranges {
 }
 
 impl Plan {
-    /// What is still to be received, if the whole length is known.
+    /// The missing ranges, if the whole length is known.
     pub(super) fn gaps(&self) -> Option<Vec<Range<u64>>> {
         self.identity.length.map(|length| self.received.gaps(length))
     }

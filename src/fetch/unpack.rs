@@ -1,4 +1,4 @@
-//! Takes single files out of a zip archive that is trusted to be the right one but not to be harmless.
+//! Extracts single files from a zip archive. Its hash is verified, but its content may still be harmful.
 //!
 //! ```
 //! use gem_setup::fetch::unpack::{Error, extract};
@@ -22,7 +22,7 @@ use zip::result::ZipError;
 use super::place;
 use crate::error::{Explain, Kind};
 
-/// No file that belongs beside a runtime is larger than this, in bytes.
+/// The largest companion file, in bytes.
 const LARGEST: u64 = 1024 * 1024 * 1024;
 /// Deflate reaches some 1000:1 on zeros; programs and libraries stay below 10:1.
 const MOST_EXPANSION: u64 = 200;
@@ -44,7 +44,7 @@ pub enum Error {
     Unsafe {
         /// The archive.
         archive: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The archive does not hold a wanted file. Exit status 6.

@@ -1,4 +1,4 @@
-//! Classification requests: how they differ from other prompts, and how they are answered.
+//! Recognises classification requests and builds their answers.
 
 use std::time::Duration;
 

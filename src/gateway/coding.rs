@@ -1,7 +1,7 @@
 //! Content codings: which of them the gateway can read, and reading them.
 //!
-//! What a model says passes through as the upstream coded it. Only an error is read here, and it has to be, whatever the client
-//! accepts: the failure policy goes by what stands in it.
+//! Answers pass through in the upstream's coding. Only errors are decoded here, because the failure policy needs their
+//! text, whatever coding the client accepts.
 
 use std::io::Read;
 
@@ -60,7 +60,7 @@ pub(super) fn decoded(headers: &HeaderMap, body: &Bytes, limit: usize) -> Bytes 
 
 fn read(decoder: impl Read, limit: usize) -> Bytes {
     let mut text = Vec::new();
-    // What came before a fault is there all the same.
+    // The bytes before the fault are still usable.
     let _ = decoder.take(limit as u64).read_to_end(&mut text);
     text.into()
 }

@@ -1,10 +1,10 @@
-//! What a path asks for (docs/contract.md section 4).
+//! Parses request paths (docs/contract.md section 4).
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// What is served at a path.
+/// The target of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target<'a> {
     /// `/healthz`.

@@ -21,7 +21,7 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// The usage of a prompt of `texts` that has no answer yet.
+    /// The usage of a prompt of `texts` before its answer.
     pub(super) fn of_prompt<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Self {
         let quarters = texts.into_iter().map(|text| quarters(text.as_ref())).sum();
         Self {

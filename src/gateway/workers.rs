@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// The threads; without any, connections are served by whoever accepts them.
+/// The threads; without any, the accepting task serves connections.
 pub(super) struct Workers(Vec<Worker>);
 
 struct Worker {
@@ -46,7 +46,7 @@ impl Workers {
         let Some((place, worker)) = fewest else {
             return Ok((tasks.spawn(serve(stream)), 0));
         };
-        // Its readiness is to be told to the loop of the thread that serves it.
+        // The serving thread's loop must receive its readiness.
         let stream = stream.into_std()?;
         let task = async move {
             match TcpStream::from_std(stream) {
@@ -58,7 +58,7 @@ impl Workers {
         Ok((tasks.spawn_on(task, &worker.handle), place))
     }
 
-    /// Hears that a connection of the thread at `place` has ended.
+    /// Notes that a connection of the thread at `place` has ended.
     pub(super) fn ended(&mut self, place: usize) {
         if let Some(worker) = self.0.get_mut(place) {
             worker.connections -= 1;
@@ -74,9 +74,9 @@ impl Worker {
         thread::Builder::new()
             .name(format!("gateway-{}", number))
             .spawn(move || {
-                // It is told by the sender's being dropped.
+                // Dropping the sender ends the loop.
                 let _ = runtime.block_on(stopped);
-                // A look-up of a name may still be under way, and is of no use any more.
+                // Do not wait for a pending name lookup: its result is not needed.
                 runtime.shutdown_background();
             })?;
         Ok(Self {

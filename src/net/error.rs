@@ -12,7 +12,7 @@ pub enum Error {
     Proxy {
         /// The variable's name; its value may hold a password.
         variable: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// A certificate file that cannot be used. Exit status 2.
@@ -20,7 +20,7 @@ pub enum Error {
     Certificates {
         /// Which file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// TLS cannot be set up. Exit status 1.

@@ -23,7 +23,7 @@ pub enum SendError {
     /// The connection broke; the server may have acted on the request.
     #[error("the connection broke: {}", crate::error::chain(.0))]
     Broken(hyper::Error),
-    /// Nothing came for so long; the server may have acted on the request.
+    /// Nothing arrived for this long; the server may have acted on the request.
     #[error("nothing arrived for {} s", .0.as_secs_f32())]
     Stalled(Duration),
     /// The response must not be used.

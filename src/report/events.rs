@@ -14,7 +14,7 @@ use super::Printer;
 /// How often a progress event is printed at most.
 const EVENT_EVERY: Duration = Duration::from_millis(200);
 
-/// Tells of an installation.
+/// Reports an installation.
 #[derive(Debug)]
 pub(crate) struct Events<'a> {
     printer: &'a Printer,
@@ -82,7 +82,7 @@ impl<'a> Events<'a> {
         changed.map(|(id, _)| id.as_str()).collect()
     }
 
-    /// Tells of the steps that have not ended: `failure` ended the one under way, if any was begun, and the rest was not reached.
+    /// Reports the remaining steps: `failure` ended the current one, if any, and the rest were not reached.
     pub(crate) fn cut_off(&self, failure: &Failure) {
         let ended = self.steps.lock().unwrap_or_else(PoisonError::into_inner).len();
         for (position, id) in StepId::ALL.into_iter().enumerate().skip(ended) {
@@ -96,7 +96,7 @@ impl<'a> Events<'a> {
         }
     }
 
-    /// One step's end, whatever list of steps it belongs to.
+    /// Reports one step's end.
     pub(crate) fn step_named(&self, id: &str, state: StepState, detail: &str) {
         if self.json {
             self.printer.json_line(&Event::Step { id, state, detail });

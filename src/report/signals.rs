@@ -52,7 +52,7 @@ pub(crate) fn leave_to_server() {
     }
 }
 
-/// While this lives, a signal ends the program at once: a question that waits for a line hears of nothing else.
+/// While this lives, a signal ends the program at once: a question blocks on input and cannot react otherwise.
 #[derive(Debug)]
 pub(super) struct Question(&'static Signals);
 

@@ -1,4 +1,4 @@
-//! Which models answer at the moment (docs/facts.md section 4).
+//! The current availability of each model (docs/facts.md section 4).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -135,7 +135,7 @@ impl ModelAvailability {
         }
     }
 
-    /// `model` answered: whatever was held against it is forgotten.
+    /// Clears the state of `model` after an answer.
     pub fn mark_healthy(&self, model: &ModelName) {
         self.states().remove(model);
     }

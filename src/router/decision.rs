@@ -1,4 +1,4 @@
-//! The words that routing is spoken of in: tiers, turns, verdicts.
+//! Common types of routing: tiers, turns, verdicts.
 
 use std::borrow::Cow;
 use std::fmt;

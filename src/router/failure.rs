@@ -1,4 +1,4 @@
-//! What a Google API error says of the model that answered it (docs/facts.md section 4).
+//! Reads a model's failure from a Google API error (docs/facts.md section 4).
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub const LONGEST_TRANSIENT_DELAY: Duration = Duration::from_secs(300);
 /// renewed an hour earlier (<https://ai.google.dev/gemini-api/docs/rate-limits>).
 const DAILY_RENEWAL_HOUR_UTC: i64 = 8;
 
-/// The kinds of failure that a policy tells apart.
+/// The kinds of failure that a policy distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
@@ -64,7 +64,7 @@ pub enum Repeat {
 pub struct ModelFailure {
     /// What kind of failure.
     pub kind: FailureKind,
-    /// When the model will answer again: as the upstream told, or when quotas are renewed.
+    /// When the model will answer again: from the upstream, or the time when quotas are renewed.
     pub delay: Option<Duration>,
     /// True when the model lacks capacity, false when a quota is used up.
     pub lacks_capacity: bool,
@@ -110,7 +110,7 @@ impl ModelFailure {
         }
         let told = error.told_delay();
         if let Some(reason) = error.terminal_reason().filter(|_| is_overload(status)) {
-            // Nobody says when a quota of nought is raised; a gateway runs for weeks, so it asks again once a day.
+            // A quota of zero may be raised at any time; a gateway runs for weeks, so it asks once a day.
             let renewal = until_daily_renewal(response.received);
             let delay = match reason {
                 // The delay that comes with these is that of the per-minute quota.

@@ -1,4 +1,4 @@
-//! A model's name as it stands in a request's path, without the `models/` that some programs put before it.
+//! A model's name as in a request's path, without the prefix `models/` that some programs add.
 
 use std::fmt;
 use std::str::FromStr;

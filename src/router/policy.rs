@@ -1,4 +1,4 @@
-//! What happens when a model fails, and which models are asked after it (docs/facts.md section 4).
+//! Failure policies: the reaction to each kind of failure, and the chain of models (docs/facts.md section 4).
 //!
 //! ```
 //! use gem_setup::router::{ModelAvailability, Models};
@@ -106,7 +106,7 @@ pub struct Chain {
     wraps_around: bool,
 }
 
-/// Which model of a chain is to be asked, and which before it cannot be.
+/// The next model of a chain, and the unavailable ones before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selected<'a> {
     /// The policy of the model.

@@ -1,4 +1,4 @@
-//! What the gateway tells the supervisor of the engine's work, so that a busy engine is not taken for a hung one.
+//! The engine's activity, shared by gateway and supervisor, so that a busy engine does not count as hung.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl EngineActivity {
         self.lock().heard();
     }
 
-    /// A new child took over: whatever the last one worked on is void.
+    /// A new engine started: the last one's requests are void.
     pub fn reset(&self) {
         let mut inner = self.lock();
         *inner = Inner {
@@ -86,7 +86,7 @@ pub struct Busy {
 }
 
 impl Busy {
-    /// A part of the answer arrived: the patience starts anew.
+    /// A part of the answer arrived: the patience restarts.
     pub fn progress(&self) {
         let mut inner = self.activity.lock();
         if inner.child == self.child {

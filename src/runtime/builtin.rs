@@ -1,4 +1,4 @@
-//! The runtime inside gem-setup: the built-in classifier stands in for the model.
+//! The runtime inside gem-setup: the built-in classifier replaces the model.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The command line that a runtime is served with.
+//! The command line that starts a runtime's server.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The gate before the engine: open while the model is there and its terms are on record (docs/contract.md section 4).
+//! The gate before the engine: open while the model exists and its terms are on record (docs/contract.md section 4).
 //!
 //! An engine without its model downloads it at the first request (docs/facts.md section 2), so every way to the engine
 //! passes here: the supervisor before it starts a child and before each probe, the gateway before each request.
@@ -78,7 +78,7 @@ impl Explain for Closed {
 }
 
 impl Closed {
-    /// What is missing and what to do, in one line.
+    /// The missing item and the remedy, in one line.
     #[must_use]
     pub fn in_words(&self) -> String {
         let hint = self.hint().unwrap_or_default();
@@ -142,7 +142,7 @@ impl ModelGate {
     /// Looks at the terms and asks the runtime for the model, and opens the gate if both are there.
     ///
     /// # Errors
-    /// What is missing.
+    /// The missing item.
     pub async fn open(&self) -> Result<(), Closed> {
         let found = self.look().await;
         let outcome = found.as_ref().map(|_| ()).map_err(Clone::clone);
@@ -153,7 +153,7 @@ impl ModelGate {
     /// Whether the gate is open, by a look at the files that it was opened by.
     ///
     /// # Errors
-    /// What is missing; the gate is then closed until [`Self::open`] finds it again.
+    /// The missing item; the gate is then closed until [`Self::open`] finds it.
     pub fn check(&self) -> Result<(), Closed> {
         let mut state = self.state();
         let opened = state.as_mut().map_err(|closed| closed.clone())?;
@@ -225,7 +225,7 @@ impl ModelGate {
         let Some(file) = &self.terms_file else {
             return Ok(None);
         };
-        // Before it is read: what is written in between is then read again.
+        // Taken before reading: a write in between is then read again.
         let stamp = stamp(file);
         match Terms::read(file) {
             Ok(terms) if terms.cover(&self.model) => Ok(stamp),

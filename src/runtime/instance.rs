@@ -1,11 +1,11 @@
-//! What tells one running server from another on the same port, and what stops it from where it cannot be signalled.
+//! A server's identity on its port, and the token that stops it where no signal can reach it.
 
 use std::fmt;
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use serde::{Deserialize, Serialize};
 
-/// A server's name for its own life, which it tells everybody, and the token that stops it, which only its owner can read.
+/// A running server's public name, and the token that stops it, which only its owner can read.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     id: String,
@@ -13,7 +13,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// A new one that cannot be guessed; `None` when the system gives no random numbers.
+    /// Creates an instance that cannot be guessed; `None` without a source of random numbers.
     #[must_use]
     pub fn random() -> Option<Self> {
         Some(Self {

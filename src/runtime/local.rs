@@ -36,13 +36,13 @@ pub struct Answer {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody listens on the port.
+    /// No process listens on the port.
     #[error("nothing listens on port {port}")]
     Refused {
         /// Which port.
         port: u16,
     },
-    /// Somebody listens but gives no HTTP answer.
+    /// The listener does not answer with HTTP.
     #[error("port {port} gives no HTTP answer: {reason}")]
     Broken {
         /// Which port.

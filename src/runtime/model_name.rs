@@ -1,4 +1,4 @@
-//! What a local model is called.
+//! Names of local models.
 
 use std::fmt;
 use std::path::Path;
@@ -70,7 +70,7 @@ impl TryFrom<String> for LocalModelName {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let begins_well = text.starts_with(char::is_alphanumeric);
-        // Windows takes no name that ends in a dot for what it says, and nobody one of dots.
+        // Windows drops a trailing dot, and names of dots alone are directories.
         let is_well_dotted = !text.ends_with('.') && !text.contains("..");
         if begins_well && is_well_dotted && text.chars().all(is_of_a_name) {
             Ok(Self(text))

@@ -16,7 +16,7 @@ use crate::progress::Progress;
 
 /// The id under which a pull reports its progress.
 const STEP: &str = "model";
-/// A program whose output is buffered may never show its question: after so much silence it is answered all the same.
+/// A buffered question may never appear: after this much silence it is answered anyway.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(3);
 /// Silence after which a pull is given up.
 const SILENCE_LIMIT: Duration = Duration::from_secs(600);
@@ -33,7 +33,7 @@ pub(super) struct PullOutput<'a> {
 }
 
 impl<'a> PullOutput<'a> {
-    /// The output of pulling `model`; `secrets` are kept out of what is shown of it.
+    /// The output of pulling `model`; `secrets` are removed before it is shown.
     pub(super) fn new(model: &'a Model, secrets: &'a [String], progress: &'a dyn Progress) -> Self {
         Self {
             model,

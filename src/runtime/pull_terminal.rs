@@ -1,4 +1,4 @@
-//! A pull in a pseudo-terminal, for a runtime that asks about its terms nowhere else.
+//! A pull in a pseudo-terminal, for a runtime that asks its question only there.
 
 use std::io::{self, Read, Write};
 

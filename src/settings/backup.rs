@@ -1,4 +1,4 @@
-//! Copies of settings files from before they were changed.
+//! Backups of settings files before a change.
 
 use std::fs;
 use std::io;

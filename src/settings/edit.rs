@@ -1,4 +1,4 @@
-//! Editing the text of a settings file: the router's keys change, everything else stays as it was typed.
+//! Edits the text of a settings file: the router's keys change, everything else is kept as typed.
 
 use std::path::Path;
 
@@ -112,7 +112,7 @@ fn clean(path: &Path, text: &str) -> Result<strict::Cleaned, Error> {
 }
 
 /// Takes back `changes` in `text`: a key that still has the value it was given gets its former text, or goes if it had
-/// none; then the objects in `created` go that hold nothing any more. What somebody has changed since stays.
+/// none; then empty objects of `created` are removed. Values that were changed since are kept.
 pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[String]) -> Result<String, Error> {
     let tree = Tree::parse(path, text)?;
     let mut reverted = Vec::new();
@@ -142,7 +142,7 @@ pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[
     })
 }
 
-/// Takes `keys` out of `text` whatever their values are, and the router's objects that then hold nothing.
+/// Removes `keys` from `text`, with any value, and the router's objects that are empty then.
 pub(super) fn clear(path: &Path, text: &str, keys: &[Key]) -> Result<String, Error> {
     let tree = Tree::parse(path, text)?;
     for key in keys {
@@ -159,7 +159,7 @@ pub(super) fn clear(path: &Path, text: &str, keys: &[Key]) -> Result<String, Err
     })
 }
 
-/// Whether `text` holds no setting and no comment, so that nobody misses it.
+/// Whether `text` contains neither a setting nor a comment, so that it can be deleted.
 pub(super) fn is_blank(text: &str) -> bool {
     let (_, text) = read::split_mark(text);
     text.chars().filter(|c| !c.is_whitespace()).eq("{}".chars())

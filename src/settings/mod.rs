@@ -1,8 +1,8 @@
-//! Gemini CLI's settings files: where they are, what is in effect, and how the router's keys get in and out of them.
+//! Gemini CLI's settings files: their places, the values in effect, and edits of the router's keys.
 //!
-//! [`load`] reads all scopes and [`Settings::router`] says what is in effect and why; [`plan`] and [`apply`] write the
-//! router's keys; [`remove`] takes back what `apply` recorded, and [`clear`] does without a record. Edits go through the
-//! syntax tree, so that comments, order, indentation and line endings stay as they were typed.
+//! [`load`] reads all scopes, and [`Settings::router`] gives the values in effect and their origin; [`plan`] and
+//! [`apply`] write the router's keys; [`remove`] reverts what `apply` recorded, and [`clear`] works without a record.
+//! Edits change the syntax tree, so comments, order, indentation and line endings are kept.
 //!
 //! ```
 //! use gem_platform::Os;

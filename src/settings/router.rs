@@ -1,4 +1,4 @@
-//! The router's settings: their keys, what is in effect, and where each value comes from.
+//! The router's settings: their keys, the values in effect, and the origin of each value.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -90,7 +90,7 @@ impl Serialize for Origin {
     }
 }
 
-/// What is in effect for one key.
+/// The value in effect for one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Effective<T> {
     /// The value.
@@ -99,9 +99,9 @@ pub struct Effective<T> {
     pub origin: Origin,
     /// The file it comes from.
     pub path: Option<PathBuf>,
-    /// Weaker scopes that set the key too, in vain; the weakest first.
+    /// Weaker scopes whose value is overridden; the weakest first.
     pub shadowed: Vec<Setting>,
-    /// Scopes that set the key but have no say: an untrusted workspace, or `binaryPath` outside the user's file.
+    /// Scopes whose value is ignored: an untrusted workspace, or `binaryPath` outside the user's file.
     pub ignored: Vec<Setting>,
 }
 
@@ -127,11 +127,11 @@ pub struct Malformed {
     pub path: PathBuf,
     /// What should be there.
     pub expected: &'static str,
-    /// What is there.
+    /// The value found.
     pub found: &'static str,
 }
 
-/// What is in effect for each key.
+/// The value in effect for each key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Router {
     /// Whether the router is on.
@@ -156,7 +156,7 @@ pub struct Router {
 }
 
 impl Settings {
-    /// What is in effect, as far as the files can be read.
+    /// The values in effect, as far as the files can be read.
     #[must_use]
     pub fn router(&self) -> Router {
         let mut malformed = Vec::new();
@@ -272,7 +272,7 @@ fn setting(file: &ScopeFile, value: &Value) -> Setting {
     }
 }
 
-/// The value at `path`, or whatever stands in the way of it, with how many of the keys lead there.
+/// The value at `path`, or the value that blocks the way to it, with the number of keys that lead there.
 fn lookup<'a>(root: &'a Value, path: &[&str]) -> Option<(&'a Value, usize)> {
     let mut value = root;
     for (depth, key) in path.iter().enumerate() {

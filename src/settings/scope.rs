@@ -1,4 +1,4 @@
-//! The four files that settings come from, and where they are (docs/facts.md section 3).
+//! The four settings files and their places (docs/facts.md section 3).
 
 use std::fmt;
 use std::fs;
@@ -103,7 +103,7 @@ const fn system_file(os: Os) -> &'static str {
     }
 }
 
-/// The file `name` in the directory of `file`, a path as `os` writes it, whatever system this runs on.
+/// The file `name` in the directory of `file`, a path in the notation of `os`, which may be another system.
 fn beside(os: Os, file: &str, name: &str) -> PathBuf {
     let separators: &[char] = match os {
         Os::Windows => &['\\', '/'],

@@ -1,7 +1,7 @@
-//! Gemini CLI's reader of settings files: it blanks the comments out and gives the rest to `JSON.parse`.
+//! Reads settings files as Gemini CLI does, which blanks out comments and calls `JSON.parse`.
 //!
-//! The parser that edits the files accepts more than that. This module finds what Gemini CLI refuses, and removes the marks
-//! among it that carry no meaning (docs/facts.md section 3).
+//! The parser that edits the files accepts more. This module finds what Gemini CLI rejects, and removes those marks
+//! that carry no meaning (docs/facts.md section 3).
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
-//! Whether the workspace's settings count: Gemini CLI heeds them in a trusted folder only.
+//! Whether the workspace's settings count: Gemini CLI uses them in trusted folders only.
 //!
-//! The rules are those of Gemini CLI 0.61, save for what an editor that it runs in may tell it.
+//! The rules are those of Gemini CLI 0.61, except for trust that an editor around it grants.
 
 use std::path::{Path, PathBuf};
 

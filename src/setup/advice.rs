@@ -1,4 +1,4 @@
-//! Advice that works: what `doctor` tells people to run is checked against everything else it found.
+//! Advice that works: each command that `doctor` suggests is checked against its other findings.
 
 use super::check::{Check, Command, Fix};
 use super::step::{Inspection, StepId};
@@ -152,7 +152,7 @@ mod tests {
         Inspection::needed("do it", vec![Check::fail(id, "title", "wrong", fix)])
     }
 
-    /// What is advised for each of `found`, on a machine where the other steps are in place.
+    /// The advice for each of `found`, on a machine where the other steps are in place.
     fn advice(found: Vec<(StepId, Inspection)>) -> Vec<String> {
         let obstacles = Obstacles::of(&found);
         let fixes = found.into_iter().map(|(id, inspection)| {

@@ -1,4 +1,4 @@
-//! A pulled model's files on their way through a bundle: where a machine without internet has its model from.
+//! The files of a pulled model in a bundle, for machines without internet.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -38,7 +38,7 @@ impl BundledModel {
         &self.bundle
     }
 
-    /// Copies the files into `models`, in place of what is there of this model; nothing appears before every file is right.
+    /// Copies the files into `models` and replaces this model there; no file appears before all are verified.
     ///
     /// # Errors
     /// When the bundle does not list the files, a file is not as listed, or one cannot be read or written.

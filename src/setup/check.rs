@@ -1,4 +1,4 @@
-//! One thing that was looked at, and how it stands: what `doctor` prints and what `install` decides by.
+//! A check and its result: the lines of `doctor`, and the basis of `install`'s verdict.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ pub struct Check {
     pub title: &'static str,
     /// What was found, with path, port or value.
     pub detail: String,
-    /// What to do, where something is to be done.
+    /// The remedy, if one is needed.
     pub fix: Option<Fix>,
     /// The step of `install` that the check belongs to.
     #[serde(skip)]
@@ -56,7 +56,7 @@ pub struct Command {
     pub or: Option<String>,
 }
 
-/// The arguments of the command that repairs whatever `install` manages.
+/// The arguments of the command that repairs everything that `install` manages.
 const REPAIR: &str = "doctor --fix";
 
 impl Fix {
@@ -76,7 +76,7 @@ impl Fix {
         })
     }
 
-    /// Repairs whatever `install` manages.
+    /// Repairs everything that `install` manages.
     pub fn repair() -> Self {
         Self::run(REPAIR)
     }

@@ -11,12 +11,12 @@ use crate::error::{Failure, Kind};
 use crate::lock::{self, Lock};
 use crate::progress::waiting;
 
-/// Hears how each step ends.
+/// Receives the result of each step.
 pub trait Observer: Sync {
     /// Step `id` ended as `state`; `detail` says what was found or done.
     fn step(&self, id: StepId, state: StepState, detail: &str);
 
-    /// `fault` will keep routing from working whatever is installed; told before anything is.
+    /// `fault` will prevent routing after the installation too; reported before the first change.
     fn foresee(&self, fault: &Check);
 }
 
@@ -66,7 +66,7 @@ fn foresee(setup: &Setup<'_>, found: &[(StepId, Inspection)]) -> Vec<Check> {
     faults
 }
 
-/// What the step `at` fails with where the home takes no lock: if it is about the settings, they cannot be written.
+/// The failure of step `at` if the home cannot be locked: for the settings step, that they cannot be written.
 fn unlocked(at: StepId, error: lock::Error) -> Failure {
     let mut failure = Failure::from(error);
     if at == StepId::Settings && failure.kind == Kind::Unexpected {
@@ -78,7 +78,7 @@ fn unlocked(at: StepId, error: lock::Error) -> Failure {
 /// How long another gem-setup at work on the home is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Takes the lock for the step `at` and reads the state again: whoever had the lock before may have changed anything.
+/// Takes the lock for the step `at` and reads the state again: the lock's last owner may have changed it.
 pub(super) async fn take_over(setup: &mut Setup<'_>, at: StepId) -> Result<Lock, Failure> {
     let lock_file = setup.site.layout.lock_file();
     let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
@@ -152,7 +152,7 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> Outcome {
     outcome
 }
 
-/// Finds the first thing that cannot be mended and gets the terms accepted.
+/// Finds the first obstacle that `install` cannot remove, and asks about the terms.
 fn clear_the_way(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> Result<(), (StepId, Failure)> {
     for (id, inspection) in found.iter_mut() {
         if let Some(failure) = inspection.blocked.take() {
@@ -275,7 +275,7 @@ fn confirm(id: StepId, inspection: Inspection) -> Result<(), Failure> {
     })
 }
 
-/// Pulls the chosen model and nothing else: its terms first, and not if it is there.
+/// Pulls only the chosen model, after its terms are accepted, unless it is present.
 ///
 /// # Errors
 /// When another gem-setup is at work, the terms are not accepted or the model cannot be pulled.

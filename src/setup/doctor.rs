@@ -1,4 +1,4 @@
-//! `doctor`: every step's inspection, and what else can defeat routing.
+//! `doctor`: every step's inspection, and other faults that defeat routing.
 
 use super::check::{Check, Fix, Status};
 use super::env_file::variable;
@@ -6,13 +6,13 @@ use super::step::StepId;
 use super::{Setup, advice, client, kept, network, shown, smoke, steps};
 use crate::settings;
 
-/// What `install` recorded and what it goes by.
+/// The records of `install`.
 pub const RECORDS: (&str, &str) = ("setup.records", "state, catalog and options");
 const OVERRIDE: (&str, &str) = ("routing.override", "nothing overrides the router");
 const MEMORY: (&str, &str) = ("platform.memory", "memory");
 const GPU: (&str, &str) = ("platform.gpu", "graphics processor");
 const SMOKE: (&str, &str) = ("server.smoke", "answers to real prompts");
-/// What a 1 GB model and its runtime need to run beside other programs; bytes.
+/// Memory for a 1 GB model, its runtime and other programs, in bytes.
 const MEMORY_NEEDED: u64 = 2_000_000_000;
 
 /// The slower checks.

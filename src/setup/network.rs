@@ -1,4 +1,4 @@
-//! Asks every host that something is downloaded from: which way, with which certificates, and whether it answers.
+//! Probes every download host: its route, its certificates, and whether it answers.
 
 use url::Url;
 

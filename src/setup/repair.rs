@@ -1,4 +1,4 @@
-//! `doctor --fix`: applies every step that can be applied, whatever stands in the way of the others.
+//! `doctor --fix`: applies every step that can be applied, even if others are blocked.
 
 use super::converge::{Observer, Outcome, apply_step, take_over};
 use super::step::{Condition, Inspection, StepId, StepState};

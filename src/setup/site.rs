@@ -50,7 +50,7 @@ impl Site<'_> {
         Target::host() == Some(self.target)
     }
 
-    /// The path of `lit`; `None` where the catalog has no build for the platform.
+    /// The path of `lit`; `None` if the catalog lacks a build for the platform.
     #[must_use]
     pub fn lit_path(&self) -> Option<PathBuf> {
         let artifact = self.catalog.runtime("lit")?.artifact(self.target)?;
@@ -83,7 +83,7 @@ impl Site<'_> {
     /// The chosen runtime.
     ///
     /// # Errors
-    /// When the catalog has no build of it for this platform.
+    /// When the catalog lacks a build of it for this platform.
     pub fn runtime(&self, chosen: &Chosen, state: &State) -> Result<Box<dyn Runtime>, Failure> {
         match chosen.runtime {
             RuntimeName::Builtin => Ok(Box::new(Builtin::new(chosen.model.as_str()))),
@@ -101,7 +101,7 @@ impl Site<'_> {
     /// The gate of the chosen runtime's engine; `None` for a runtime without an engine.
     ///
     /// # Errors
-    /// When the catalog has no build of the runtime for this platform.
+    /// When the catalog lacks a build of the runtime for this platform.
     pub fn gate(&self, chosen: &Chosen, state: &State) -> Result<Option<ModelGate>, Failure> {
         if !chosen.runtime.has_models() {
             return Ok(None);

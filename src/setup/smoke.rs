@@ -115,7 +115,7 @@ async fn probe(port: u16, model: &str, has_model: bool, request: &str, expected:
     let verdict = verdict_in_reply(&answer.body)
         .map_err(|reason| failure(format!("the answer to a routing probe is of no use: {reason}")))?;
     let got = verdict.tier;
-    // Without a gateway nobody says who answered: the runtime did.
+    // Without a gateway there is no header: the runtime answered.
     let by_runtime = if has_model { "model" } else { "builtin" };
     Ok(Probe {
         request: request.to_owned(),

@@ -11,13 +11,13 @@ use crate::error::Failure;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepId {
-    /// Is there a runtime for this machine?
+    /// A runtime exists for this platform.
     Platform,
-    /// Is there room?
+    /// The disk has space.
     Space,
     /// The runtime's executable.
     Runtime,
-    /// What must lie beside it.
+    /// The files that it needs in its directory.
     Companions,
     /// The model's terms.
     Terms,
@@ -27,7 +27,7 @@ pub enum StepId {
     Settings,
     /// The server.
     Server,
-    /// Does it answer?
+    /// The server answers.
     Smoke,
 }
 
@@ -103,14 +103,14 @@ pub struct Inspection {
     pub condition: Condition,
     /// What `doctor` says about it.
     pub checks: Vec<Check>,
-    /// Why applying the step would be in vain, if that is known beforehand.
+    /// Why the step cannot be applied, if that is already known.
     pub blocked: Option<Failure>,
     /// The checks that will still fail once the step is applied, where that is known beforehand.
     pub remaining: Vec<Check>,
 }
 
 impl Inspection {
-    /// In place, as these checks show; what they find wrong all the same is beyond the step.
+    /// In place, as these checks show; faults that they still report are outside the step.
     pub(super) fn in_place(detail: impl Into<String>, checks: Vec<Check>) -> Self {
         Self {
             condition: Condition::InPlace(detail.into()),
@@ -120,7 +120,7 @@ impl Inspection {
         }
     }
 
-    /// Something is to be done: `plan` says what.
+    /// Not in place: `plan` says what applying it would do.
     pub(super) fn needed(plan: impl Into<String>, checks: Vec<Check>) -> Self {
         Self {
             condition: Condition::Needed(plan.into()),
@@ -140,7 +140,7 @@ impl Inspection {
         }
     }
 
-    /// The same, with the reason why applying the step would be in vain.
+    /// The same, with the reason why the step cannot be applied.
     pub(super) fn blocked_by(mut self, failure: impl Into<Failure>) -> Self {
         self.blocked = Some(failure.into());
         self
@@ -152,7 +152,7 @@ impl Inspection {
         self
     }
 
-    /// Whether any check failed, or is to be repaired although it did not.
+    /// Whether any check failed or suggests a repair.
     #[must_use]
     pub fn is_repairable(&self) -> bool {
         let is_repairable = |check: &Check| check.fix.as_ref().is_some_and(Fix::is_repair);

@@ -1,4 +1,4 @@
-//! The last word of `install`: the verdict of `doctor`'s checks, with the exit status that matches.
+//! The verdict of `install`: the result of `doctor`'s checks, with the exit status.
 
 use super::check::Check;
 use super::doctor::{Extras, examine};
@@ -9,15 +9,15 @@ use crate::error::{Failure, Kind};
 /// Whether routing works once `install` has done its part.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// What keeps routing from working although everything was to be installed.
+    /// The faults that prevent routing, except for parts that options left out.
     pub faults: Vec<Check>,
     /// What keeps routing from working because an option left it out, with that option.
     pub left_out: Vec<(Check, &'static str)>,
-    /// Whether no prompt was ever sent to what is installed because of `--no-smoke`.
+    /// Whether the installed server was never tested because of `--no-smoke`.
     pub is_untried: bool,
 }
 
-/// Looks at the machine as `doctor` does, whatever the options of `install` left out.
+/// Examines the machine as `doctor` does, including parts that options left out.
 pub async fn verdict(setup: &mut Setup<'_>) -> Verdict {
     setup.forget_listing();
     let asked = setup.wanted.clone();
@@ -74,7 +74,7 @@ fn left_out_by(wanted: &Wanted, check: &Check) -> Option<&'static str> {
 /// The failure that `faults` are, introduced by `summary`.
 pub(super) fn failure(summary: &str, faults: &[Check]) -> Option<Failure> {
     let kind = faults.iter().map(kind_of).reduce(|one, other| {
-        // Faults of several kinds have no status of their own.
+        // Faults of several kinds share one status.
         if one == other { one } else { Kind::Unhealthy }
     })?;
     let details: Vec<&str> = faults.iter().map(|check| check.detail.as_str()).collect();

@@ -1,4 +1,4 @@
-//! How long to wait before the next child.
+//! The delay before the engine is started again.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ pub struct BackoffLimits {
     pub first: Duration,
     /// No pause is longer.
     pub cap: Duration,
-    /// So many failures in a row are a crash loop.
+    /// This many failures in a row are a crash loop.
     pub loop_after: u32,
-    /// A child that was ready for so long has proven that it works; its failures are forgotten.
+    /// An engine that was ready for this long works; earlier failures are forgotten.
     pub healthy: Duration,
 }
 

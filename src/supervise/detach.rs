@@ -1,4 +1,4 @@
-//! Starting a server that outlives the command which started it.
+//! Starts a server in the background.
 
 use std::io;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ pub struct StartRequest {
     pub keeper: Option<&'static str>,
     /// What it is asked to be.
     pub server: ServerIdentity,
-    /// It must be ready within so long.
+    /// The time within which it must be ready.
     pub within: Duration,
 }
 
@@ -50,7 +50,7 @@ pub struct Started {
 /// Why there is no server that is ready. The tail is what was logged since the start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Somebody else serves the home.
+    /// Another process serves the home.
     #[error(transparent)]
     Claim(#[from] claim::Error),
     /// The program or its log cannot be started.
@@ -298,7 +298,7 @@ async fn wait(
         }
         let ready = match record {
             Some(record) => record.ready,
-            // A full disk takes no server file.
+            // The server file may be missing if the disk is full.
             None => answers_ready(request.server.port, pid).await,
         };
         if ready {

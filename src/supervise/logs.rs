@@ -1,4 +1,4 @@
-//! Reading the log: its last lines, and new ones as they come, across rotation, truncation and deletion.
+//! Reads the log: its last lines, and new ones as they arrive, across rotation, truncation and deletion.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -72,7 +72,7 @@ fn newlines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// Follows a log by looking at it every so often, which works on every system and file system.
+/// Follows a log by polling, which works on every system and file system.
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
@@ -169,7 +169,7 @@ impl Follower {
             }
             younger = handle;
         }
-        // Deleted, or rotated out while nobody looked: go on with what there is now.
+        // Deleted, or rotated more than once since the last poll: continue with the current file.
         Handle::from_path(&self.path).ok()
     }
 

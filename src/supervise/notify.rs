@@ -1,4 +1,4 @@
-//! What systemd hears of the server: ready, status, stopping, and that it is not stuck (sd_notify(3)).
+//! Notifications to systemd: ready, status, stopping, watchdog (sd_notify(3)).
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub struct ServiceManager {
     watchdog: Option<Duration>,
 }
 
-/// While a model is loaded, systemd is asked for more time every so often.
+/// The interval at which systemd is asked for more time while a model loads.
 const EXTENSION: Duration = Duration::from_secs(30);
 
 impl ServiceManager {
@@ -47,7 +47,7 @@ impl ServiceManager {
         self.tell("STOPPING=1\nSTATUS=stopping");
     }
 
-    /// Tells every change of `status`; never ends.
+    /// Reports every change of `status`; never ends.
     pub(super) async fn follow(&self, mut status: watch::Receiver<EngineStatus>) {
         let beat = self.watchdog.map_or(EXTENSION / 3, |limit| limit / 2);
         let mut beat = interval(beat.clamp(Duration::from_millis(1), EXTENSION / 3));

@@ -56,7 +56,7 @@ impl PidFile {
     /// Reads `path`; `None` when there is no such file or it says nothing.
     ///
     /// # Errors
-    /// When the file is there and cannot be read.
+    /// When the file exists but cannot be read.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         Ok(files::read(path)?.as_deref().and_then(Self::parse))
     }

@@ -1,4 +1,4 @@
-//! A server as it answers on its port: the one way to reach it from another process namespace.
+//! A server reached over its port: the only way from another process namespace.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct Remote {
     pub instance: Option<String>,
 }
 
-/// Asks whatever listens on `port`; `None` when that gives no such answer.
+/// Asks the listener on `port`; `None` if it is not a gem-setup server.
 pub(super) async fn status(port: u16) -> Option<Remote> {
     let answer = local::fetch(port, "/status", PATIENCE).await.ok()?;
     serde_json::from_slice(&answer.body).ok()

@@ -1,4 +1,4 @@
-//! The wish that the server ends, as a value that everybody can watch.
+//! Shutdown requests, as a watchable value.
 
 use std::io;
 
@@ -17,7 +17,7 @@ pub enum Shutdown {
 }
 
 /// Follows the signals that ask this process to end: the first means [`Shutdown::Graceful`], a second
-/// [`Shutdown::Immediate`]. `heard` is told each signal's name.
+/// [`Shutdown::Immediate`]. `heard` receives each signal's name.
 ///
 /// The sender lets other parts of the server ask for its end. Must be called inside a tokio runtime.
 ///
@@ -49,7 +49,7 @@ pub fn ask(sender: &watch::Sender<Shutdown>, phase: Shutdown) {
     });
 }
 
-/// Waits until at least `phase` is asked for; for ever when nobody can ask any more.
+/// Waits until at least `phase` is requested; forever if no request can come any more.
 pub async fn reached(receiver: &mut watch::Receiver<Shutdown>, phase: Shutdown) {
     if receiver.wait_for(|now| *now >= phase).await.is_err() {
         std::future::pending().await

@@ -17,7 +17,7 @@ pub(super) fn remove(path: &Path, name: &str) -> io::Result<bool> {
     }
     match xattr::remove_deref(path, name) {
         Ok(()) => Ok(true),
-        // Somebody else was faster; what was wanted is so.
+        // Another process removed it first; the result is the same.
         Err(_) if matches!(xattr::get_deref(path, name), Ok(None)) => Ok(true),
         Err(error) => Err(error),
     }

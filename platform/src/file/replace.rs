@@ -1,7 +1,7 @@
-//! Moving a finished file over another one that may be in use.
+//! Replaces a file, which may be in use, with a finished one.
 //!
-//! Virus scanners, indexers and editors open files for a moment after they change; on Windows that alone makes a rename fail.
-//! So it is tried again for a while, and only then called a conflict.
+//! Virus scanners, indexers and editors open files briefly after a change; on Windows this makes a rename fail.
+//! The rename is therefore repeated for a while before it counts as a conflict.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub enum ReplaceError {
         /// What the system answered.
         source: io::Error,
     },
-    /// The new content could not be written beside the old.
+    /// The new content could not be written next to the old.
     #[error("cannot write `{}`", path.display())]
     Write {
         /// The file that was to have the new content.
@@ -64,7 +64,7 @@ impl From<ReplaceError> for io::Error {
 /// Waits, with a bound of two seconds, for a program that holds `to`; blocks the thread meanwhile.
 ///
 /// # Errors
-/// [`ReplaceError::InUse`] if the wait was in vain, [`ReplaceError::Move`] for everything else; `from` is then still there.
+/// [`ReplaceError::InUse`] if the file stays in use, [`ReplaceError::Move`] for everything else; `from` is kept.
 pub fn replace(from: &Path, to: &Path) -> Result<(), ReplaceError> {
     let rename = || std::fs::rename(from, to);
     retry(rename, os::is_use_conflict, thread::sleep).map_err(|source| {
@@ -94,7 +94,7 @@ pub fn persist(temporary: NamedTempFile, to: &Path) -> Result<(), ReplaceError> 
         source: kept.error,
     })?;
     replace(&from, to).inspect_err(|_| {
-        // What is reported is why the move failed; a scrap beside the file is the lesser evil.
+        // Report why the move failed; a leftover temporary file matters less.
         let _ = std::fs::remove_file(&from);
     })
 }
@@ -103,7 +103,7 @@ pub fn persist(temporary: NamedTempFile, to: &Path) -> Result<(), ReplaceError> 
 /// wants to replace all or none.
 ///
 /// # Errors
-/// [`ReplaceError::InUse`] if the wait was in vain.
+/// [`ReplaceError::InUse`] if the file stays in use.
 pub fn wait_until_free(path: &Path) -> Result<(), ReplaceError> {
     let look = || {
         if os::is_locked(path) {

@@ -94,7 +94,7 @@ impl<'a> Tool<'a> {
         }
     }
 
-    /// Runs the tool, whatever its exit status; only that it cannot be run at all is an error.
+    /// Runs the tool. A failing exit status is a result; only a tool that cannot be started is an error.
     pub(super) fn ask(&self, args: &[OsString]) -> Result<Output, Error> {
         self.runner.run(self.program(), args).map_err(|source| {
             let reason = match source.kind() {

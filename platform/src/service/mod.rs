@@ -75,7 +75,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What is to run at login.
+/// A program to run at login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
     /// The name it is known under: ASCII letters, digits, `.`, `-` and `_`.
@@ -136,11 +136,11 @@ pub struct Installed {
 /// How a service is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The file that defines it, whether it is there or not.
+    /// The file that defines it; it may not exist.
     pub definition: PathBuf,
     /// Whether the system will start it at login.
     pub installed: bool,
-    /// Whether it runs now; `None` where that cannot be told.
+    /// Whether it is running; `None` if unknown.
     pub running: Option<bool>,
     /// The process that runs.
     pub pid: Option<u32>,
@@ -155,7 +155,7 @@ pub enum Error {
     /// A text that a definition cannot hold.
     #[error("cannot put `{value}` into the definition of a service: {reason}")]
     Unwritable {
-        /// The text, what is no text replaced.
+        /// The text, with invalid bytes replaced.
         value: String,
         /// Why not.
         reason: &'static str,
@@ -343,7 +343,7 @@ pub fn uninstall(kind: Kind, label: &str, account: &Account, runner: &dyn Runner
 /// How the service `label` is.
 ///
 /// # Errors
-/// When the service manager is not there or refuses to tell.
+/// When the service manager is missing or does not answer.
 pub fn status(kind: Kind, label: &str, account: &Account, runner: &dyn Runner) -> Result<Status, Error> {
     text::check_label(label)?;
     let tool = command::Tool::new(kind, runner);

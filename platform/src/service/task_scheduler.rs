@@ -58,7 +58,7 @@ pub(super) fn render(spec: &Spec, account: &Account) -> Result<String, Error> {
     ))
 }
 
-/// Words as they stand in a command line.
+/// Joins words into a command line.
 fn words<T: AsRef<str>>(args: &[T]) -> Result<String, Error> {
     let words: Vec<_> = args.iter().map(|arg| text::windows_arg(arg.as_ref())).collect();
     text::xml(&words.join(" "))
@@ -90,7 +90,7 @@ pub(super) fn install(
     Ok(())
 }
 
-/// Deleting also takes a task that somebody else has deleted already.
+/// Deleting also succeeds for a task that is already gone.
 pub(super) fn remove(tool: &Tool<'_>, label: &str) -> Result<(), Error> {
     if tool.ask(&args(["/Query", "/TN", label]))?.is_success() {
         // A task that does not run cannot be ended; that is what was wanted.
@@ -104,7 +104,7 @@ pub(super) fn status(tool: &Tool<'_>, label: &str, definition: PathBuf) -> Resul
     Ok(Status {
         definition,
         installed: tool.ask(&args(["/Query", "/TN", label]))?.is_success(),
-        // The tool tells in the language of the system, so its words cannot be relied on.
+        // The tool prints in the system's language, so its text is not parsed.
         running: None,
         pid: None,
     })

@@ -22,7 +22,7 @@ pub(super) fn path(path: &Path) -> Result<&str, Error> {
     })
 }
 
-/// Refuses control characters: unit files are lines, and XML has no way to write most of them.
+/// Refuses control characters: unit files are lines, and XML cannot represent most of them.
 fn printable(text: &str) -> Result<&str, Error> {
     let is_unwritable = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}');
     if text.contains(is_unwritable) {

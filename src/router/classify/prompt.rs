@@ -1,4 +1,4 @@
-//! What the local model is asked: the rubric, the last turns and the request, short enough for its context.
+//! The prompt for the local model: the rubric, the last turns and the request, short enough for its context.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ const CONTEXT_TOKENS: usize = 4096;
 pub(super) const ANSWER_TOKENS: usize = 256;
 /// What the runtime may add around the turns.
 const FRAME_TOKENS: usize = 64;
-/// What is left to instruction and message.
+/// The space that remains for instruction and message.
 const PROMPT_TOKENS: usize = CONTEXT_TOKENS - ANSWER_TOKENS - FRAME_TOKENS;
 
 /// Estimates are counted in quarters of a token.

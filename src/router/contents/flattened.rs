@@ -8,7 +8,7 @@ use super::typed::{self, Place};
 use super::{Content, Conversation};
 use crate::router::Role;
 
-/// Where history and request stand in a prompt.
+/// The positions of history and request in a prompt.
 #[derive(Debug)]
 pub(crate) struct Flattened<'a> {
     text: &'a str,
@@ -45,7 +45,7 @@ impl<'a> Flattened<'a> {
         })
     }
 
-    /// What was typed and answered. The turns of the history are not told apart, so it is one.
+    /// The typed text and its answers. The history's turns have no boundaries, so it is one turn.
     pub(crate) fn conversation(&self) -> Conversation {
         let history = self.history();
         let history = (!history.is_empty()).then(|| Content::text(Role::Model, history));

@@ -1,4 +1,4 @@
-//! Tells what a person typed from what the client added: session and editor context, notes of hooks, contents of named files.
+//! Separates typed text from the client's additions: session and editor context, hooks' notes, contents of named files.
 //!
 //! Additions are recognised by their shape, not by their wording (docs/facts.md section 3 has Gemini CLI's):
 //! blocks between tags that are named like a client's, an editor's state as fenced JSON, and file contents between rules. What
@@ -24,7 +24,7 @@ const CLIENT_NAMES: [&str; 10] = [
 ];
 /// Last words of other names that clients give their blocks.
 const LAST_WORDS: [&str; 2] = ["context", "reminder"];
-/// Words of which one stands in a name that describes the session where a history opens with it.
+/// Words of which a tag's name contains one if it describes the session at the start of a history.
 const SESSION_WORDS: [&str; 14] = [
     "context",
     "session",
@@ -42,7 +42,7 @@ const SESSION_WORDS: [&str; 14] = [
     "files",
 ];
 
-/// Keys of an editor's state, of which one stands in what the client says about it.
+/// Keys of an editor's state; the client's description contains at least one.
 const EDITOR_KEYS: [&str; 7] = [
     "\"activeFile\"",
     "\"otherOpenFiles\"",
@@ -107,7 +107,7 @@ fn without<'a>(text: &'a str, ranges: &[Range<usize>]) -> Cow<'a, str> {
     }
 }
 
-/// Where the client's additions stand in `text`, in order.
+/// The positions of the client's additions in `text`, in order.
 pub(super) fn additions(text: &str, place: Place) -> Vec<Range<usize>> {
     // Most texts hold none of the three marks.
     if !["<", "--- ", JSON_FENCE].iter().any(|mark| text.contains(mark)) {

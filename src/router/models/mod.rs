@@ -1,4 +1,4 @@
-//! The models that requests are routed to, their other names and their chains, as data (`models.toml`).
+//! The hosted models, their aliases and their chains, as data (`models.toml`).
 //!
 //! ```
 //! use gem_setup::router::{Models, Selection, Tier};
@@ -41,7 +41,7 @@ pub struct Models {
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// The request is to be classified.
+    /// The request must be classified.
     Choice {
         /// Where complex requests go.
         pro: ModelName,
@@ -180,7 +180,7 @@ impl Models {
     /// built-in one, a chain as a whole.
     ///
     /// # Errors
-    /// When the file cannot be read, is no models file, or does not fit together with what is built in.
+    /// When the file cannot be read or parsed, or conflicts with the built-in models.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
             path: path.to_owned(),
@@ -192,13 +192,13 @@ impl Models {
     /// As [`Models::read`], from the TOML `text`; `origin` names it in errors.
     ///
     /// # Errors
-    /// When the text is no models file, or does not fit together with what is built in.
+    /// When the text cannot be parsed, or conflicts with the built-in models.
     pub fn overridden_by(text: &str, origin: &str) -> Result<Self, Error> {
         let over = Document::parse(text, origin)?;
         Document::parse(BUILT_IN, "built-in")?.with(over).check(origin)
     }
 
-    /// What is asked for when nobody asks for anything.
+    /// The model of a request that names none.
     #[must_use]
     pub const fn default_name(&self) -> &ModelName {
         &self.default

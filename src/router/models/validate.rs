@@ -1,4 +1,4 @@
-//! Whether the entries of a models file fit together.
+//! Validates the entries of a models file against each other.
 
 use std::collections::BTreeSet;
 use std::fmt;

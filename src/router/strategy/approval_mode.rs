@@ -1,10 +1,10 @@
-//! Planning takes the powerful model, carrying a plan out the fast one.
+//! The powerful model for planning, the fast one for executing a plan.
 
 use futures_util::future::BoxFuture;
 
 use super::{ApprovalMode, Case, Finding, Pick, Source, Strategy, Tier, ready};
 
-/// Goes by the approval mode.
+/// Decides by the approval mode.
 pub(super) struct Approval;
 
 impl Strategy for Approval {

@@ -1,4 +1,4 @@
-//! The tier that the built-in classifier sees.
+//! The built-in classifier's tier.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;

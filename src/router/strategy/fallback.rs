@@ -1,4 +1,4 @@
-//! When the model that was asked for is unavailable, the next of its chain.
+//! The next model of the chain, if the requested one is unavailable.
 
 use futures_util::future::BoxFuture;
 

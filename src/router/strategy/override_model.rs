@@ -1,10 +1,10 @@
-//! When one model was asked for by name, that model.
+//! The model that was named.
 
 use futures_util::future::BoxFuture;
 
 use super::{Case, Finding, Pick, Selection, Source, Strategy, ready};
 
-/// Goes by the name that was asked for.
+/// Decides by the requested name.
 pub(super) struct Override;
 
 impl Strategy for Override {

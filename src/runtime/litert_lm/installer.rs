@@ -67,7 +67,7 @@ pub enum Error {
         reasons(rejected)
     )]
     NoPython {
-        /// What was found and why it is of no use.
+        /// The program that was found, and why it cannot be used.
         rejected: Vec<String>,
     },
     /// The directory cannot be prepared or finished.
@@ -256,7 +256,7 @@ fn pip_install(venv: &Venv) -> Program {
         "off",
     ];
     let mut program = command(&venv.python(), args);
-    // `user = true` in somebody's pip.conf makes no sense in an environment and is an error there.
+    // `user = true` in a pip.conf is an error inside an environment.
     program.env.push(("PIP_USER".into(), "0".into()));
     program
 }
@@ -277,7 +277,7 @@ fn uv_install(uv: &Path, venv: &Venv, environment: &Environment) -> Program {
     program
 }
 
-/// pip's variables for the index as uv knows them, where uv has none of its own set: whoever needs a mirror needs it for both.
+/// pip's index variables under uv's names, unless uv's own are set: a mirror for one is needed for both.
 fn uv_index(environment: &Environment) -> Vec<(OsString, OsString)> {
     let has_index = environment
         .vars()

@@ -98,7 +98,7 @@ impl LitertLm {
             }
         }
         args.push((&model.name).into());
-        // It reads the first variable; whoever set the one for `lit` means the same.
+        // It reads the first variable; the one for `lit` means the same.
         let token = self
             .tokens
             .first()
@@ -232,7 +232,7 @@ impl Runtime for LitertLm {
     }
 }
 
-/// Python holds back what it prints into a pipe unless it is told not to.
+/// Python buffers its output to a pipe by default.
 fn unbuffered() -> (std::ffi::OsString, std::ffi::OsString) {
     ("PYTHONUNBUFFERED".into(), "1".into())
 }
@@ -275,7 +275,7 @@ fn version_in(text: &str) -> Option<&str> {
         .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'))
 }
 
-/// Reports the size of what is being written in `folder`, for a program that says nothing while it downloads.
+/// Reports the growing size of `folder`, for a program that prints no progress.
 async fn report_growth(folder: PathBuf, progress: &dyn Progress) -> Infallible {
     loop {
         tokio::time::sleep(GROWTH_INTERVAL).await;

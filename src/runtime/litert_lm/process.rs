@@ -1,4 +1,4 @@
-//! Runs one command to its end in a group of its own: it does not outlive gem-setup, however that ends.
+//! Runs one command to its end in its own process group, so that it never outlives gem-setup.
 
 use std::collections::VecDeque;
 use std::io;

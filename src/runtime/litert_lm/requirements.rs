@@ -1,4 +1,4 @@
-//! What is installed, in the form that both pip and uv read.
+//! The requirements file, in a form that both pip and uv read.
 
 use std::fmt::Write as _;
 

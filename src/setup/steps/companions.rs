@@ -1,4 +1,4 @@
-//! What must lie beside the runtime: on Windows the DirectX shader compiler's two DLLs.
+//! The runtime's companion files: on Windows the DirectX shader compiler's two DLLs.
 
 use std::path::PathBuf;
 
@@ -59,7 +59,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     )
 }
 
-/// What is wrong with the files of `companion`: missing, or other than what was taken from the pinned archive.
+/// The fault of the files of `companion`: missing, or different from those in the pinned archive.
 fn faults_of(setup: &Setup<'_>, companion: &Companion) -> Vec<String> {
     let mut faults = Vec::new();
     for path in places(setup, companion) {

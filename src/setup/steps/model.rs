@@ -44,7 +44,7 @@ fn unusable_file(setup: &Setup<'_>) -> Option<Error> {
     check_model_file(file).err()
 }
 
-/// Whether another file was imported than the one given, as far as its size tells.
+/// Whether the imported file differs from the given one, judging by size.
 fn is_another_file(setup: &Setup<'_>) -> bool {
     let size = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());
     let imported = setup
@@ -136,7 +136,7 @@ async fn copy(setup: &mut Setup<'_>, bundled: BundledModel) -> Result<bool, Fail
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let model = setup.model();
     if super::terms::not_needed(setup).is_none() && !Terms::read(&setup.site.layout.terms_file())?.cover(&model) {
-        // The terms step came before; without its record nothing may be pulled, whoever calls.
+        // The terms step came before; without its record no caller may pull.
         return Err(Failure::new(
             Kind::TermsNotAccepted,
             format!("the terms of the model `{}` have not been accepted", model.name),
@@ -169,7 +169,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
 }
 
 /// Puts on record that the model is gem-setup's to delete, before there is anything of it: a pull may be cut short. One that was
-/// there before, whoever pulled it, is not.
+/// already present is not.
 fn claim(setup: &mut Setup<'_>) -> Result<(), Failure> {
     let name = &setup.wanted.chosen.model;
     if !setup.state.pulled.contains(name) && !setup.site.layout.models().join(name).exists() {

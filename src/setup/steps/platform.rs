@@ -1,4 +1,4 @@
-//! Is there a runtime for this machine, and does the machine carry it?
+//! The platform: a runtime exists for it, and the machine meets its needs.
 
 use crate::runtime::{RuntimeName, litert_lm};
 use crate::setup::check::{Check, Fix};

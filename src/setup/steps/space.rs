@@ -1,4 +1,4 @@
-//! Is there room for what will be fetched?
+//! Disk space for the downloads.
 
 use std::path::Path;
 

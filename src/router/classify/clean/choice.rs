@@ -13,7 +13,7 @@ pub(super) enum Choice {
     None,
 }
 
-/// Words that may stand beside a tier without changing what is meant; `flash-lite` and `not pro` do change it.
+/// Words that may surround a tier without changing its meaning; `flash-lite` and `not pro` do change it.
 const HARMLESS: [&str; 9] = [
     "model", "the", "gemini", "preview", "latest", "simple", "complex", "task", "choice",
 ];
