@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The running executable by the path that it was called by, from the command line `args`.
 ///
 /// A package manager puts a link on the PATH that outlasts the folder of one version; the system names the file that the link
-/// leads to. What is not proved to be the running file is not believed.
+/// leads to. A path counts only if it is proved to lead to the running file.
 pub(crate) fn called(args: &[OsString]) -> io::Result<PathBuf> {
     let running = std::env::current_exe()?;
     let directory = std::env::current_dir().unwrap_or_default();

@@ -294,8 +294,8 @@ impl Tuner {
     const FAST_ENOUGH: f64 = 250e6;
     const WORTHWHILE: f64 = 1.2;
 
-    /// Hears that `bytes` have come until `now`, and whether every lane has begun to flow; says how many lanes
-    /// there should be from now on if that changes.
+    /// Notes that `bytes` have arrived until `now`, and whether every lane has begun to flow; returns the new number of
+    /// lanes if it changes.
     fn observe(&mut self, now: Instant, bytes: u64, all_flow: bool) -> Option<usize> {
         if self.is_settled {
             return None;

@@ -315,8 +315,8 @@ impl Fetcher {
     }
 }
 
-/// What of a partial download may be continued: nothing without a validator, nor where the length cannot be right, unless
-/// all of it is there, so that only the hash must be asked.
+/// The part of a partial download that may be continued: nothing without a validator or with a wrong length, unless it is
+/// complete and only its hash must be checked.
 fn resumable(partial: &Partial, request: &Request) -> (Identity, RangeSet) {
     let (identity, present) = partial.contents();
     let has_length = |length: u64| identity.length == Some(length);

@@ -97,7 +97,7 @@ impl Partial {
         &self.files.data
     }
 
-    /// What is there: nothing unless the books and the bytes agree.
+    /// The received ranges: none unless the journal and the bytes agree.
     pub(super) fn contents(&self) -> (Identity, RangeSet) {
         self.files.read().unwrap_or_default()
     }
@@ -128,7 +128,7 @@ impl Partial {
             .map_err(|e| Error::file("write", &self.files.sidecar, e, None))
     }
 
-    /// Forgets what is there: without books the bytes count for nothing.
+    /// Discards the received ranges by deleting the journal.
     pub(super) fn forget(&self) -> Result<(), Error> {
         remove(&self.files.sidecar)
     }
@@ -212,8 +212,8 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes files in `downloads` that were last written more than two weeks before `now`. A partial download that
-/// somebody works on has been written to since.
+/// Removes files in `downloads` that were last written more than two weeks before `now`. A partial download in progress
+/// has been written to since.
 fn remove_old(downloads: &Path, now: SystemTime) {
     let Ok(entries) = std::fs::read_dir(downloads) else {
         return;

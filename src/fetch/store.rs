@@ -234,8 +234,8 @@ impl Writer {
         self.partial.record(&self.identity, Some(self.books.present.as_slice()))
     }
 
-    /// Hands on what has become contiguous: `fresh` bytes from memory, the rest by its place in the file. While the hasher
-    /// is behind nothing is handed on and nobody waits: what it misses now it reads later.
+    /// Passes contiguous bytes to the hasher: `fresh` ones from memory, the rest by their place in the file. While the
+    /// hasher is behind, nothing is passed and the writer does not wait: the hasher reads them from the file later.
     fn hash_run(&mut self, fresh: Option<Bytes>) -> Result<(), Error> {
         if let Some(data) = fresh {
             let length = data.len() as u64;

@@ -145,8 +145,8 @@ impl Transfer<'_> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for the first `gap`, or for the whole file where nothing of it is there. An answer that brings the whole file
-    /// instead of the gap starts the download over.
+    /// Requests the first `gap`, or the whole file if nothing has been received. A response with the whole file instead of
+    /// the gap restarts the download.
     pub(super) async fn open(&self, source: &Source<'_>, gap: Option<Range<u64>>) -> Result<Opened, Fault> {
         let part = {
             let plan = self.plan();

@@ -17,9 +17,8 @@ const RESERVE: u32 = 20;
 /// The most of it.
 const LONGEST_RESERVE: Duration = Duration::from_millis(250);
 
-/// Whether `request` asks for `{"reasoning", "model_choice"}`: it wants JSON, and the words of the schema stand in its schema, its
-/// system instruction or its last turn. The words are what every such client must use (docs/facts.md section 3);
-/// its sentences are not looked at.
+/// Whether `request` asks for `{"reasoning", "model_choice"}`: it wants JSON, and these keys appear in its schema, its system
+/// instruction or its last turn. Every such client must use the keys (docs/facts.md section 3); its sentences do not matter.
 pub(super) fn is_classification(request: &GenerateRequest) -> bool {
     if !request.wants_json() {
         return false;

@@ -1,7 +1,7 @@
 //! Content codings: which of them the gateway can read, and reading them.
 //!
 //! Answers pass through in the upstream's coding. Only errors are decoded here, because the failure policy needs their
-//! text, whatever coding the client accepts.
+//! text, independently of the codings that the client accepts.
 
 use std::io::Read;
 

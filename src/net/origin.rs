@@ -75,8 +75,8 @@ impl<B: Sendable> Origin<B> {
         self.pool.expire();
     }
 
-    /// Sends `request`, whose target is a path, and gives the response as soon as its head is there. Fails when no byte moves
-    /// for `idle`.
+    /// Sends `request`, whose target is a path, and returns the response as soon as its head has arrived. Fails when no byte
+    /// moves for `idle`.
     pub(crate) async fn send(
         &self,
         mut request: Request<B>,
@@ -95,7 +95,7 @@ impl<B: Sendable> Origin<B> {
                 Ok(response) => {
                     return self.accept(response.map(|body| LinkBody::new(body, link, Arc::clone(&self.pool))));
                 }
-                // The server closed an idle connection just before the request was to be sent.
+                // The server closed an idle connection just before the request was sent.
                 Err(LinkError::Unsent(unsent, _)) if !is_new => request = *unsent,
                 Err(LinkError::Unsent(_, error)) => {
                     return Err(ConnectError::Failed(crate::error::chain(&error)).into());

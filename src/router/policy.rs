@@ -180,8 +180,8 @@ impl Chain {
         self
     }
 
-    /// The chain with consent needed wherever a model that follows is dearer than the one that fails, so that nobody is billed
-    /// for more than they asked for.
+    /// The same chain, with consent required before a switch to a dearer model, so that users do not pay more than they
+    /// asked for.
     #[must_use]
     pub fn asking_before(mut self, is_dearer: impl Fn(&ModelName, &ModelName) -> bool) -> Self {
         for at in 0..self.policies.len() {

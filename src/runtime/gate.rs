@@ -272,8 +272,8 @@ impl From<Closed> for io::Error {
     }
 }
 
-/// Whether nothing is pulled and so nothing is to be accepted: a file of the person's own, of a model that the catalog knows no
-/// terms of. Such a model may have terms all the same where it is pulled.
+/// Whether no terms must be accepted, because nothing is pulled: the user's own model file, for which the catalog knows no terms.
+/// The same model may have terms when it is pulled.
 #[must_use]
 pub fn needs_no_terms(runtime: RuntimeName, model: &Model, has_model_file: bool) -> bool {
     !runtime.has_models() || (has_model_file && model.terms.is_empty())

@@ -56,7 +56,7 @@ impl Backoff {
         self.failures >= self.limits.loop_after
     }
 
-    /// Hears for how long a child was ready that has now failed, before the failure is counted.
+    /// Notes how long a failed engine was ready, before the failure is counted.
     pub(super) fn was_ready(&mut self, duration: Duration) {
         if duration >= self.limits.healthy {
             self.failures = 0;

@@ -50,7 +50,7 @@ pub(super) fn shown(command: &Program) -> String {
     describe(&command.path, &args.iter().map(AsRef::as_ref).collect::<Vec<_>>())
 }
 
-/// Runs `command`; `hear` gets every line that it prints, free of `secrets` and of passwords in URLs.
+/// Runs `command`; `hear` receives each printed line, without `secrets` and without passwords in URLs.
 pub(super) async fn run(command: &Program, guard: &Guard, secrets: &[&str], hear: impl Fn(&str)) -> Result<(), Ended> {
     let mut child = Supervised::spawn(command, guard).map_err(Ended::Lost)?;
     let (stdout, stderr) = child.take_output();
