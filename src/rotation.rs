@@ -4,6 +4,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Longest line of a log, in bytes.
+pub(crate) const LONGEST_LINE: usize = 16 << 10;
+
+/// Cuts `line` to the longest line of a log, and says so in it.
+pub(crate) fn cut_line(line: &mut String) {
+    if line.len() > LONGEST_LINE {
+        let rest = line.len() - LONGEST_LINE;
+        line.truncate(line.floor_char_boundary(LONGEST_LINE));
+        line.push_str(&format!("… ({rest} bytes more)"));
+    }
+}
+
 /// How much is kept of a file that grows, and for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rotation {

@@ -13,6 +13,7 @@
 //! ```
 
 pub mod console;
+pub mod descriptors;
 pub mod file;
 pub mod probe;
 pub mod process;

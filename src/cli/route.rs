@@ -51,8 +51,11 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
     let router = Router::new(
         models(session, args.models.as_ref())?,
         Arc::new(ModelAvailability::default()),
-        local,
-    )
+    );
+    let router = match local {
+        Some(local) => router.with_local(local),
+        None => router,
+    }
     .with_threshold(args.threshold);
     let context = RoutingContext {
         conversation: Conversation::default(),

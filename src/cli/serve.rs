@@ -9,11 +9,10 @@ use std::time::Duration;
 use gem_platform::process::Program;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::{ChainRouter, ClassifierPrompt, Config, Gateway, GatewayError, OnClassifierFailure, Upstream};
-use gem_setup::net::{Client, Network};
-use gem_setup::router::classify::local::{LocalClassifier, OwnCall};
+use gem_setup::net::Network;
 use gem_setup::router::consent::TellClient;
 use gem_setup::router::walk::OnFallback;
-use gem_setup::router::{ClassifierChoice, ModelAvailability, Router};
+use gem_setup::router::{ClassifierChoice, ModelAvailability};
 use gem_setup::runtime::{EngineActivity, EngineState, EngineStatus, Runtime, RuntimeName};
 use gem_setup::setup::{Chosen, FOREGROUND, GUARD};
 use gem_setup::sha256::{Hasher, Sha256};
@@ -30,8 +29,6 @@ use crate::report::{Printer, signals};
 
 /// A killed child is gone within this time.
 const LAST_BREATH: Duration = Duration::from_secs(1);
-/// What the local face may take beyond its own deadline.
-const OWN_OVERHEAD: Duration = Duration::from_millis(500);
 /// More threads than these serve no connections: passing on is little work beside answering.
 const MOST_THREADS: usize = 4;
 
@@ -397,29 +394,13 @@ fn gateway_config(session: &Session<'_>, args: &ServeArgs, server: &ServerIdenti
     config.fast_path = args.fast_path;
     config.threshold = args.threshold;
     config.log_requests = args.log_requests;
-    config.own_call = OwnCall::random();
-    config.router = Some(Arc::new(chain_router(session, args, server, &config)?));
+    config.router = Some(Arc::new(chain_router(session, args, server)?));
     Ok(config)
 }
 
-fn chain_router(
-    session: &Session<'_>,
-    args: &ServeArgs,
-    server: &ServerIdentity,
-    config: &Config,
-) -> Result<ChainRouter, Failure> {
+fn chain_router(session: &Session<'_>, args: &ServeArgs, server: &ServerIdentity) -> Result<ChainRouter, Failure> {
     let models = route::models(session, args.models.as_ref())?;
     let is_builtin = server.runtime == RuntimeName::Builtin.as_str();
-    let local = if is_builtin {
-        None
-    } else {
-        // The gateway's own local face: queue, cache, deadline and fallback are the same for everybody.
-        let host = format!("http://{}", config.reachable_at());
-        let model = route::parsed("--model", &server.model)?;
-        let deadline = Duration::from_secs_f64(args.classifier_deadline) + OWN_OVERHEAD;
-        let classifier = LocalClassifier::new(Client::new(&Network::default()), &host, &model, deadline)?;
-        Some(classifier.with_proof(config.own_call.clone()))
-    };
     let on_fallback = match args.on_fallback {
         FallbackChoice::Policy => OnFallback::Policy,
         FallbackChoice::Silent => OnFallback::Silent,
@@ -427,7 +408,8 @@ fn chain_router(
         FallbackChoice::Ask => OnFallback::Ask,
     };
     Ok(ChainRouter {
-        router: Arc::new(Router::new(models, Arc::new(ModelAvailability::new()), local).with_threshold(args.threshold)),
+        models,
+        availability: Arc::new(ModelAvailability::new()),
         classifier: if is_builtin {
             ClassifierChoice::Builtin
         } else {
@@ -436,7 +418,6 @@ fn chain_router(
         on_fallback,
         consent: Arc::new(TellClient),
         max_wait: Duration::from_secs_f64(args.max_retry_wait),
-        log_requests: args.log_requests,
     })
 }
 

@@ -4,10 +4,11 @@ use hyper::header::HeaderMap;
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 
-use super::metrics::Surroundings;
+use super::fault::Fault;
+use super::metrics::MetricsSnapshot;
 use super::path::Target;
-use super::reply::{Fault, Reply, json, whole};
-use super::service::Shared;
+use super::reply::{Reply, json, whole};
+use super::shared::Shared;
 use crate::runtime::{EngineState, Instance};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -81,7 +82,7 @@ fn ready(shared: &Shared) -> Reply {
 }
 
 fn metrics(shared: &Shared) -> Reply {
-    let text = shared.metrics.render(&Surroundings {
+    let text = shared.metrics.render(&MetricsSnapshot {
         engine: shared.engine.as_ref().map(|engine| engine.status()),
         waiting: shared.waiting(),
         lost_decisions: shared.decisions.lost(),

@@ -1,30 +1,81 @@
-//! Bodies: those sent to a server, those sent to a client, and reading one whole.
+//! Bodies of requests: as they arrive, read whole within a budget, and as they go out to a server.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::timeout;
 
-use super::reply::Fault;
-use crate::net::{BodyError, Idle, LinkBody};
+use super::client::{Client, Standing};
+use super::fault::Fault;
+use crate::net::{BodyError, Idle};
 
-/// How much of a body nobody wants is read, so that the client gets to see the answer, and for how long.
-const DISCARD_AT_MOST: usize = 64 * 1024 * 1024;
-const DISCARD_FOR: Duration = Duration::from_secs(2);
-/// Room made at once for a body whose length is announced; more is made as it arrives.
-const ROOM_AT_ONCE: usize = 64 * 1024;
+/// A body up to this length costs nothing of the budget.
+const SMALL_BODY: usize = 64 << 10;
+/// The budget is given out in steps of this size.
+const SHARE_STEP: usize = 256 << 10;
+
+/// A client's body as it arrives. Once the connection makes room for another one, the rest is refused.
+pub(super) struct ClientBody {
+    body: Incoming,
+    client: Arc<Client>,
+    is_ended: bool,
+}
+
+impl ClientBody {
+    pub(super) const fn new(body: Incoming, client: Arc<Client>) -> Self {
+        Self {
+            body,
+            client,
+            is_ended: false,
+        }
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        self.client.awaits_body(false);
+        if !self.is_end_stream() {
+            self.client.leave_body_unread();
+        }
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.client.standing() >= Standing::Evicted {
+            let fault = Fault::Full("all connections are in use, and this one sends its body too slowly".to_owned());
+            return Poll::Ready(Some(Err(fault.into())));
+        }
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.client.awaits_body(polled.is_pending());
+        self.is_ended |= !matches!(polled, Poll::Pending | Poll::Ready(Some(Ok(_))));
+        polled.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_ended || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// The body of a request to the engine or the upstream.
 pub(super) enum Outgoing {
     /// In memory.
     Whole(Bytes),
     /// The client's, as it arrives.
-    Client(Idle<Incoming>),
+    Client(Idle<ClientBody>),
 }
 
 impl Body for Outgoing {
@@ -53,135 +104,54 @@ impl Body for Outgoing {
     }
 }
 
-/// Pieces the gateway makes as it goes.
-pub(super) type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
-
-/// The body of a reply to a client.
-pub(super) enum ReplyBody {
-    /// In memory.
-    Whole(Bytes),
-    /// From a server, as it arrives.
-    Link(Idle<LinkBody<Outgoing>>),
-    /// Made as it goes.
-    Pieces(Pieces),
-    /// The beginning in memory, the rest as it arrives.
-    Begun(Bytes, Box<ReplyBody>),
-}
-
-impl ReplyBody {
-    pub(super) const fn whole(bytes: Bytes) -> Self {
-        Self::Whole(bytes)
-    }
-
-    /// `beginning`, and `rest` if there is one.
-    pub(super) fn begun(beginning: Bytes, rest: Option<Self>) -> Self {
-        match rest {
-            None => Self::Whole(beginning),
-            Some(rest) => Self::Begun(beginning, Box::new(rest)),
-        }
-    }
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut *self {
-            Self::Whole(bytes) => Poll::Ready(take_frame(bytes).map(Ok)),
-            Self::Link(body) => Pin::new(body).poll_frame(cx),
-            Self::Pieces(pieces) => {
-                let piece = ready!(pieces.as_mut().poll_next(cx));
-                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
-            }
-            Self::Begun(beginning, rest) => match take_frame(beginning) {
-                Some(frame) => Poll::Ready(Some(Ok(frame))),
-                None => Pin::new(&mut **rest).poll_frame(cx),
-            },
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(bytes) => bytes.is_empty(),
-            Self::Link(body) => body.is_end_stream(),
-            Self::Pieces(_) => false,
-            Self::Begun(beginning, rest) => beginning.is_empty() && rest.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Link(body) => body.size_hint(),
-            // The length of one that has begun is announced by the server that it comes from.
-            Self::Pieces(_) | Self::Begun(..) => SizeHint::default(),
-        }
-    }
-}
-
-fn take_frame(bytes: &mut Bytes) -> Option<Frame<Bytes>> {
+pub(super) fn take_frame(bytes: &mut Bytes) -> Option<Frame<Bytes>> {
     (!bytes.is_empty()).then(|| Frame::data(std::mem::take(bytes)))
 }
 
-/// Reads the beginning of `body`, a server's: at most `limit` bytes, or what comes within `time`. What is left is given too; there
-/// is none after the end and after a fault.
-pub(super) async fn read_beginning(mut body: ReplyBody, limit: usize, time: Duration) -> (Bytes, Option<ReplyBody>) {
-    let mut beginning = BytesMut::new();
-    let read = async {
-        while beginning.len() < limit {
-            match body.frame().await {
-                Some(Ok(frame)) => beginning.extend_from_slice(&frame.into_data().unwrap_or_default()),
-                Some(Err(_)) | None => return true,
-            }
-        }
-        false
-    };
-    let is_over = timeout(time, read).await.unwrap_or(false);
-    (beginning.freeze(), (!is_over).then_some(body))
-}
-
 /// Reads `body` whole: at most `limit` bytes within `time`.
-pub(super) async fn read(mut body: Incoming, limit: usize, time: Duration) -> Result<Bytes, Fault> {
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
+pub(super) async fn read(
+    mut body: ClientBody,
+    limit: usize,
+    time: Duration,
+    budget: &Arc<Budget>,
+) -> Result<Bytes, Fault> {
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
-        discard(body).await;
         return Err(Fault::TooLarge(limit));
     }
-    let whole = timeout(time, read_all(&mut body, announced, limit)).await;
-    match whole.unwrap_or(Err(Fault::SlowBody)) {
-        Err(Fault::TooLarge(limit)) => {
-            discard(body).await;
-            Err(Fault::TooLarge(limit))
-        }
-        outcome => outcome,
-    }
+    let whole = read_all(&mut body, announced, limit, budget);
+    timeout(time, whole).await.unwrap_or(Err(Fault::SlowBody))
 }
 
-async fn read_all(body: &mut Incoming, announced: u64, limit: usize) -> Result<Bytes, Fault> {
+async fn read_all(body: &mut ClientBody, announced: u64, limit: usize, budget: &Arc<Budget>) -> Result<Bytes, Fault> {
     let first = data(body).await?.unwrap_or_default();
     if first.len() as u64 == announced && body.is_end_stream() {
         return Ok(first);
     }
-    let room = usize::try_from(announced).unwrap_or(limit).min(ROOM_AT_ONCE);
-    let mut whole = BytesMut::with_capacity(room.max(first.len()));
+    let room = usize::try_from(announced).unwrap_or(limit);
+    let mut whole = BytesMut::with_capacity(room.min(SMALL_BODY).max(first.len()));
     whole.extend_from_slice(&first);
+    let mut share = Share::of(budget);
     while whole.len() <= limit {
-        match data(body).await? {
-            Some(piece) => whole.extend_from_slice(&piece),
-            None => return Ok(whole.freeze()),
+        let Some(piece) = data(body).await? else {
+            return Ok(share.hold(whole.freeze()));
+        };
+        share.cover(whole.len() + piece.len())?;
+        if whole.capacity() < whole.len() + piece.len() {
+            whole.reserve(room.saturating_sub(whole.len()).max(piece.len()));
         }
+        whole.extend_from_slice(&piece);
     }
     Err(Fault::TooLarge(limit))
 }
 
 /// The next piece of a client's body.
-async fn data(body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
+async fn data(body: &mut ClientBody) -> Result<Option<Bytes>, Fault> {
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Fault::Invalid("the request's body is incomplete".to_owned()))?;
+        let frame = frame.map_err(|error| match error.downcast::<Fault>() {
+            Ok(fault) => *fault,
+            Err(_) => Fault::Invalid("the request's body is incomplete".to_owned()),
+        })?;
         if let Ok(data) = frame.into_data() {
             return Ok(Some(data));
         }
@@ -189,16 +159,99 @@ async fn data(body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
     Ok(None)
 }
 
-/// Reads on for a while: a connection that is closed with unread bytes is reset, and the client never sees the answer.
-async fn discard(mut body: Incoming) {
-    let rest = async {
-        let mut read = 0;
-        while read < DISCARD_AT_MOST
-            && let Ok(Some(piece)) = data(&mut body).await
-        {
-            read += piece.len();
+/// The memory for larger bodies that are read whole, shared by all requests. Small bodies are free, so that they always get through.
+pub(super) struct Budget {
+    left: AtomicUsize,
+    whole: usize,
+}
+
+impl Budget {
+    pub(super) fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            left: AtomicUsize::new(bytes),
+            whole: bytes,
+        })
+    }
+}
+
+/// One body's part of the budget, given back when the body is dropped.
+struct Share {
+    budget: Arc<Budget>,
+    taken: usize,
+}
+
+impl Share {
+    fn of(budget: &Arc<Budget>) -> Self {
+        Self {
+            budget: Arc::clone(budget),
+            taken: 0,
         }
-    };
-    // Who sends on for longer has had the chance.
-    drop(timeout(DISCARD_FOR, rest).await);
+    }
+
+    /// Takes enough for `length` bytes in all.
+    fn cover(&mut self, length: usize) -> Result<(), Fault> {
+        if length <= SMALL_BODY.max(self.taken) {
+            return Ok(());
+        }
+        let more = (length - self.taken).next_multiple_of(SHARE_STEP);
+        let taken = self
+            .budget
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more));
+        if taken.is_err() {
+            let megabytes = self.budget.whole >> 20;
+            return Err(Fault::Full(format!(
+                "request bodies take up all of their {megabytes} MiB"
+            )));
+        }
+        self.taken += more;
+        Ok(())
+    }
+
+    /// `bytes`, which keep the share until their last clone is gone.
+    fn hold(self, bytes: Bytes) -> Bytes {
+        if self.taken == 0 {
+            return bytes;
+        }
+        Bytes::from_owner(Held { bytes, _share: self })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.left.fetch_add(self.taken, Ordering::Relaxed);
+    }
+}
+
+struct Held {
+    bytes: Bytes,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_share_one_budget_until_they_are_dropped() {
+        let budget = Budget::new(4 * SHARE_STEP);
+        let take = |length| {
+            let mut share = Share::of(&budget);
+            share.cover(length).map(|()| share.hold(Bytes::from_static(b"body")))
+        };
+        let body = take(3 * SHARE_STEP).unwrap();
+        let slice = body.slice(1..);
+        assert_eq!(take(2 * SHARE_STEP).unwrap_err().status(), 503);
+        assert!(take(SMALL_BODY).is_ok(), "a small body is free");
+        drop(body);
+        assert!(take(2 * SHARE_STEP).is_err(), "a part of the body still lives");
+        drop(slice);
+        assert!(take(4 * SHARE_STEP).is_ok());
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 use tokio::sync::watch;
 
-use super::reply::Fault;
+use super::fault::Fault;
 use crate::router::classify::clean::Answer;
 
 /// The answer, or why the model gave none that is usable; all who wait share it.

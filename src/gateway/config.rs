@@ -12,7 +12,6 @@ use url::Url;
 use super::routing::ChainRouter;
 use crate::net::Network;
 use crate::router::classify::builtin::Threshold;
-use crate::router::classify::local::OwnCall;
 use crate::runtime::{Instance, ModelGate};
 
 /// Google's Gemini API.
@@ -50,7 +49,8 @@ pub struct Upstream {
 /// Sizes, counts and times beyond which the gateway refuses.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Client connections; when all are taken the one idle for longest is closed.
+    /// Client connections, where the limit of descriptors allows. A further one makes room by ending an idle connection or one with
+    /// a slow client, or else is refused.
     pub connections: usize,
     /// A request's head, in bytes.
     pub head_size: usize,
@@ -60,6 +60,10 @@ pub struct Limits {
     pub local_body: usize,
     /// The body of a request whose model has to be decided upon, in bytes.
     pub routed_body: usize,
+    /// Memory for bodies larger than 64 KiB that are read whole, of all requests together, in bytes.
+    pub bodies: usize,
+    /// A client that takes less than 64 KiB of its reply within this time is cut off.
+    pub read_time: Duration,
     /// Within this time after the last reply a request's head must have come; half a second more or less.
     pub head_time: Duration,
     /// Within this time a body that is read whole must have come: of a request to the local model or to a model that has to be
@@ -90,6 +94,8 @@ impl Default for Limits {
             headers: 100,
             local_body: 20 * 1024 * 1024,
             routed_body: 64 * 1024 * 1024,
+            bodies: 192 * 1024 * 1024,
+            read_time: Duration::from_secs(30),
             head_time: Duration::from_secs(30),
             body_time: Duration::from_secs(30),
             stream_idle: Duration::from_secs(600),
@@ -99,6 +105,36 @@ impl Default for Limits {
             cached_answers: 1024,
             connect_time: Duration::from_secs(10),
             grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Descriptors that are not for connections: files, the engine, its output and its successor.
+const RESERVED_DESCRIPTORS: usize = 48;
+/// Most connections beyond the limit, which wait for room or their refusal.
+const SURPLUS: usize = 64;
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Capacity {
+    pub(super) connections: usize,
+    /// Beyond these.
+    pub(super) surplus: usize,
+}
+
+impl Limits {
+    /// The descriptors that the limits need: a connection may need a second one to the upstream.
+    pub(super) const fn descriptors(&self) -> usize {
+        RESERVED_DESCRIPTORS + SURPLUS + 2 * self.connections
+    }
+
+    /// The capacity within a limit of `descriptors`.
+    pub(super) fn capacity(&self, descriptors: usize) -> Capacity {
+        let spare = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
+        let surplus = SURPLUS.min(spare / 8).max(1);
+        Capacity {
+            connections: self.connections.min(spare.saturating_sub(surplus) / 2).max(1),
+            surplus,
         }
     }
 }
@@ -132,8 +168,6 @@ pub struct Config {
     pub upstream: Upstream,
     /// Decides about models other than the local one; without it each call goes to the model that it names.
     pub router: Option<Arc<ChainRouter>>,
-    /// What calls of the router's own classifier carry: the router's decision is logged, not what the local model said to it.
-    pub own_call: Option<OwnCall>,
     /// Closed while nothing may be sent to the engine; `None` where the engine is somebody else's to guard.
     pub gate: Option<Arc<ModelGate>>,
     /// What this server proves itself by, and who may ask for its end; without it nobody may.
@@ -166,7 +200,6 @@ impl Config {
             threshold: Threshold::default(),
             upstream,
             router: None,
-            own_call: None,
             gate: None,
             instance: None,
             asked_to_end: Arc::default(),
@@ -208,6 +241,18 @@ impl fmt::Debug for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_follow_the_limit_of_descriptors() {
+        let limits = Limits::default();
+        for (descriptors, connections, surplus) in
+            [(0, 1, 1), (64, 7, 2), (256, 91, 26), (1024, 456, 64), (4096, 512, 64)]
+        {
+            let capacity = Capacity { connections, surplus };
+            assert_eq!(limits.capacity(descriptors), capacity, "{descriptors}");
+        }
+        assert_eq!(limits.capacity(limits.descriptors()).connections, limits.connections);
+    }
 
     #[test]
     fn the_gateway_is_reached_where_it_listens() {

@@ -1,118 +1,171 @@
-//! One client's connection.
+//! One client's connection: requests in, replies out, and an end that loses no reply.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::time::timeout;
 
-use super::body::ReplyBody;
+use super::body::ClientBody;
+use super::client::{Client, InProgress, Standing, Turn};
 use super::config::Limits;
-use super::service::{Shared, answer};
+use super::reply::ReplyBody;
+use super::service::answer;
+use super::shared::Shared;
 use crate::net::BodyError;
 
-/// What the server knows of a connection, and how it ends one.
-pub(super) struct Connection {
-    close: Notify,
-    /// Requests from their head to the end of their reply.
-    in_progress: AtomicUsize,
-    /// When the last one ended, in milliseconds since `opened`.
-    idle_since: AtomicU64,
-    opened: Instant,
-}
-
-impl Connection {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            close: Notify::new(),
-            in_progress: AtomicUsize::new(0),
-            idle_since: AtomicU64::new(0),
-            opened: Instant::now(),
-        })
-    }
-
-    /// Since when no request is in progress.
-    pub(super) fn idle_since(&self) -> Option<Instant> {
-        // In this order: a request that ends in between has then said when.
-        let is_idle = self.in_progress.load(Ordering::Acquire) == 0;
-        is_idle.then(|| self.opened + Duration::from_millis(self.idle_since.load(Ordering::Relaxed)))
-    }
-
-    /// Ends the connection: at once if it is idle, else after the request in progress.
-    pub(super) fn close(&self) {
-        self.close.notify_one();
-    }
-
-    /// Serves requests until one side ends the connection.
-    pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, builder: http1::Builder, shared: Arc<Shared>) {
-        let service = service_fn(|request| {
-            let shared = Arc::clone(&shared);
-            let in_progress = InProgress::begin(&self);
-            async move {
-                let reply = answer(&shared, request).await;
-                Ok::<_, Infallible>(reply.map(|body| TrackedBody {
-                    body,
-                    _in_progress: in_progress,
-                }))
-            }
-        });
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let mut closed = pin!(self.close.notified());
-        let mut is_closing = false;
-        std::future::poll_fn(|cx| {
-            if !is_closing && closed.as_mut().poll(cx).is_ready() {
-                is_closing = true;
-                if self.idle_since().is_some() {
-                    return Poll::Ready(());
-                }
-                connection.as_mut().graceful_shutdown();
-            }
-            // How a connection ends is the client's affair.
-            connection.as_mut().poll(cx).map(drop)
-        })
-        .await;
-    }
-}
+/// Bounds of reading on after a refusal: the largest body that the API takes, and some time for it.
+const LINGER_BYTES: u64 = 128 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// How connections are served within `limits`.
 pub(super) fn builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        // Slow heads and idle connections are the accept loop's affair: one look at all, not a timer for each request.
+        // The accept loop watches slow heads and idle connections: one sweep, not a timer for each request.
         .header_read_timeout(None)
         .max_headers(limits.headers)
         .max_header_size(limits.head_size);
     builder
 }
 
-struct InProgress(Arc<Connection>);
-
-impl InProgress {
-    fn begin(connection: &Arc<Connection>) -> Self {
-        connection.in_progress.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(connection))
+/// Serves requests until one side ends the connection.
+pub(super) async fn serve(client: Arc<Client>, mut stream: TcpStream, builder: http1::Builder, shared: Arc<Shared>) {
+    if exchange(&client, &mut stream, &builder, &shared).await {
+        client.read(None);
+        linger(stream).await;
     }
 }
 
-impl Drop for InProgress {
-    fn drop(&mut self) {
-        let open = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.idle_since.store(open, Ordering::Relaxed);
-        self.0.in_progress.fetch_sub(1, Ordering::AcqRel);
+/// Serves requests, and gives whether the client may still be sending a refused one.
+async fn exchange(
+    client: &Arc<Client>,
+    stream: &mut TcpStream,
+    builder: &http1::Builder,
+    shared: &Arc<Shared>,
+) -> bool {
+    let service = service_fn(|request| reply(Arc::clone(client), Arc::clone(shared), request));
+    let io = TokioIo::new(Watched { stream, client });
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut standing = client.watch();
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => {
+                return client.has_unread_body() || ended.is_err_and(|error| error.is_parse());
+            }
+            _ = standing.changed() => {}
+        }
+        let now = *standing.borrow_and_update();
+        match now {
+            Standing::Surplus | Standing::Admitted => {}
+            Standing::Cut => return false,
+            Standing::Closing | Standing::Evicted => {
+                connection.as_mut().graceful_shutdown();
+                let ended = std::future::poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx).is_ready())).await;
+                // Half a head is waited for no longer.
+                if ended || matches!(client.turn(), Turn::Idle(_)) {
+                    return client.has_unread_body();
+                }
+            }
+        }
     }
 }
 
-/// A reply's body; the request is in progress as long as it is there.
+async fn reply(
+    client: Arc<Client>,
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<TrackedBody>, Infallible> {
+    let in_progress = client.begin();
+    let request = request.map(|body| ClientBody::new(body, Arc::clone(&client)));
+    let mut reply = answer(&shared, &client, request).await;
+    if client.has_unread_body() || client.standing() == Standing::Surplus {
+        reply
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(reply.map(|body| TrackedBody {
+        body,
+        _in_progress: in_progress,
+    }))
+}
+
+/// Reads on after the last reply: closing with unread bytes resets the connection, and a client that is still sending never sees
+/// the reply.
+async fn linger(stream: TcpStream) {
+    let (mut rest, mut sink) = (stream.take(LINGER_BYTES), tokio::io::sink());
+    // How the client ends the connection does not matter.
+    drop(timeout(LINGER_TIME, tokio::io::copy(&mut rest, &mut sink)).await);
+}
+
+/// A connection's bytes, counted.
+struct Watched<'a> {
+    stream: &'a mut TcpStream,
+    client: &'a Client,
+}
+
+impl Watched<'_> {
+    fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.client.wrote(match &polled {
+            Poll::Ready(written) => Some(*written.as_ref().unwrap_or(&0)),
+            Poll::Pending => None,
+        });
+        polled
+    }
+}
+
+impl AsyncRead for Watched<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut *self.stream).poll_read(cx, buffer);
+        self.client
+            .read(polled.is_ready().then(|| buffer.filled().len() - before));
+        polled
+    }
+}
+
+impl AsyncWrite for Watched<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut *self.stream).poll_write(cx, bytes);
+        self.wrote(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut *self.stream).poll_write_vectored(cx, pieces);
+        self.wrote(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A reply's body; the request is in progress as long as the body lives.
 struct TrackedBody {
     body: ReplyBody,
     _in_progress: InProgress,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::reply::Fault;
+use super::fault::Fault;
 use super::tokens::Usage;
 use crate::router::Role;
 use crate::router::contents::{self, Content, Conversation, Flattened, Request};

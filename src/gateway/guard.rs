@@ -1,15 +1,18 @@
-//! Who may talk to the gateway: programs of this machine, and no web page of another.
+//! Who may talk to the gateway: programs and pages of this machine, and no other web page.
 //!
-//! A page that a browser shows can send requests to loopback addresses, and can make its own name point there. The name it
-//! was reached by (`Host`) and the page it comes from (`Origin`) give it away.
+//! A page in a browser can send requests to loopback addresses, and can make its own name point there. The host that it asks for
+//! (`Host`) and its own address (`Origin`) give it away. Requests for images and the like carry no `Origin`; for those the browser
+//! states in `Sec-Fetch-Site` whether another site's page makes them.
 
 use std::net::IpAddr;
 
-use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use hyper::{Request, Uri, Version};
 
-use super::reply::Fault;
+use super::fault::Fault;
 use crate::net::{is_loopback_address, is_loopback_name};
+
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses a request that does not come from this machine; with `allow_remote` any `Host` will do.
 pub(super) fn check<B>(request: &Request<B>, allow_remote: bool) -> Result<(), Fault> {
@@ -26,14 +29,24 @@ pub(super) fn check<B>(request: &Request<B>, allow_remote: bool) -> Result<(), F
             }
         }
     }
-    for origin in request.headers().get_all(ORIGIN) {
-        if !is_own_origin(origin, host) {
-            return Err(Fault::Forbidden(
-                "requests from web pages of other origins are not allowed".to_owned(),
-            ));
-        }
+    let mut origins = request.headers().get_all(ORIGIN).iter();
+    let is_own = match (origins.next(), origins.next()) {
+        (None, _) => is_own_site(request.headers()),
+        (Some(origin), None) => is_own_origin(origin, host),
+        _ => false,
+    };
+    if is_own {
+        return Ok(());
     }
-    Ok(())
+    Err(Fault::Forbidden(
+        "requests from web pages of other origins are not allowed".to_owned(),
+    ))
+}
+
+/// Whether the browser, if one sends the request, sends it for the gateway's own page or for none.
+fn is_own_site(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all(FETCH_SITE).iter();
+    sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
 /// The one `Host` of the request; only HTTP/1.0 may go without.
@@ -180,6 +193,20 @@ mod tests {
         ] {
             assert!(!is_allowed("/", &[host, ("origin", origin)]), "{origin}");
         }
+    }
+
+    #[test]
+    fn fetches_of_foreign_pages_are_refused_without_an_origin() {
+        let host = ("host", "localhost:9379");
+        for site in ["none", "same-origin"] {
+            assert!(is_allowed("/", &[host, ("sec-fetch-site", site)]), "{site}");
+        }
+        for site in ["cross-site", "same-site", "", "new-value"] {
+            assert!(!is_allowed("/", &[host, ("sec-fetch-site", site)]), "{site}");
+        }
+        let local_page = ("origin", "http://localhost:3000");
+        assert!(is_allowed("/", &[host, local_page, ("sec-fetch-site", "same-site")]));
+        assert!(!is_allowed("/", &[host, local_page, local_page]));
     }
 
     #[test]

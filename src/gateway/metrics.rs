@@ -1,6 +1,6 @@
 //! What the gateway counts, and the Prometheus text of it.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,9 @@ pub(super) struct Metrics {
     /// Answers that named no clear choice.
     pub(super) unusable_answers: AtomicU64,
     /// Requests sent to the engine a second time because it broke off.
-    pub(super) engine_retries: AtomicU64,
+    engine_retries: AtomicU64,
+    pub(super) model: Failures,
+    pub(super) upstream: Failures,
     /// Client connections that are open.
     pub(super) connections: AtomicUsize,
 }
@@ -66,8 +68,34 @@ struct FaceMetrics {
     microseconds: AtomicU64,
 }
 
-/// What other parts know and the metrics show.
-pub(super) struct Surroundings {
+/// Failures of one server. The first in a row is a warning, the others are counted.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    total: AtomicU64,
+    in_a_row: AtomicU64,
+}
+
+impl Failures {
+    /// Notes how `server` did.
+    pub(super) fn note(&self, server: &str, failure: Option<&impl fmt::Display>) {
+        let Some(failure) = failure else {
+            if self.in_a_row.load(Ordering::Relaxed) > 0 {
+                let failures = self.in_a_row.swap(0, Ordering::Relaxed);
+                tracing::info!("{server} answers again; failures in a row: {failures}");
+            }
+            return;
+        };
+        self.total.fetch_add(1, Ordering::Relaxed);
+        if self.in_a_row.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!("{server} fails: {failure}; `/metrics` counts further failures until it answers again");
+        } else {
+            tracing::debug!("{server} fails: {failure}");
+        }
+    }
+}
+
+/// What the metrics show beside the counters.
+pub(super) struct MetricsSnapshot {
     pub(super) engine: Option<EngineStatus>,
     pub(super) waiting: usize,
     pub(super) lost_decisions: u64,
@@ -81,6 +109,11 @@ impl Metrics {
             face,
             since: Instant::now(),
         }
+    }
+
+    /// Counts a request that is sent to the engine again.
+    pub(super) fn count_retry(&self) {
+        self.engine_retries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a classification.
@@ -107,7 +140,7 @@ impl Metrics {
     }
 
     /// Everything in Prometheus' text format 0.0.4.
-    pub(super) fn render(&self, surroundings: &Surroundings) -> String {
+    pub(super) fn render(&self, snapshot: &MetricsSnapshot) -> String {
         let mut text = Text(String::with_capacity(8 * 1024));
         self.render_requests(&mut text);
         self.render_classifications(&mut text);
@@ -115,19 +148,29 @@ impl Metrics {
         text.counter(
             "decisions_lost_total",
             "Decisions that could not be written.",
-            surroundings.lost_decisions,
+            snapshot.lost_decisions,
         );
         text.gauge(
             "engine_queue",
             "Requests that wait for the engine.",
-            surroundings.waiting as u64,
+            snapshot.waiting as u64,
         );
         text.counter(
             "engine_retries_total",
             "Requests sent to the engine again after it broke off.",
             load(&self.engine_retries),
         );
-        if let Some(engine) = &surroundings.engine {
+        text.counter(
+            "model_failures_total",
+            "Classification requests that the model did not answer.",
+            load(&self.model.total),
+        );
+        text.counter(
+            "upstream_failures_total",
+            "Requests that the upstream did not answer, or answered with a server error.",
+            load(&self.upstream.total),
+        );
+        if let Some(engine) = &snapshot.engine {
             text.head("engine_state", "gauge", "1 for the state the engine is in.");
             for state in EngineState::ALL {
                 text.sample(
@@ -269,7 +312,7 @@ impl Text {
         let _ = writeln!(self.0, "# HELP gem_setup_{name} {help}\n# TYPE gem_setup_{name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+    fn sample(&mut self, name: &str, labels: &str, value: impl fmt::Display) {
         let _ = match labels {
             "" => writeln!(self.0, "gem_setup_{name} {value}"),
             labels => writeln!(self.0, "gem_setup_{name}{{{labels}}} {value}"),
@@ -292,7 +335,7 @@ mod tests {
     use super::*;
 
     fn render(metrics: &Metrics) -> String {
-        metrics.render(&Surroundings {
+        metrics.render(&MetricsSnapshot {
             engine: Some(EngineStatus::starting()),
             waiting: 3,
             lost_decisions: 0,

@@ -1,10 +1,10 @@
 //! One HTTP server on the public port, between clients and a fragile engine (docs/contract.md section 4).
 //!
-//! - `server`, `workers`, `connection`: the accept loop, limits, shutdown
-//! - `service`, `guard`, `path`, `admin`: from a request to who answers it
-//! - `face::local`, `face::classifier`: prompts and classification requests for the local model, through `engine`
-//! - `face::upstream`: everything else, through `upstream`; a [`ChainRouter`] may decide about its model
-//! - `upstream`, `body`, `reply`: requests to the upstream, bodies, replies of the gateway's own
+//! - `server`, `accept`, `client`, `connection`, `workers`: start, accept loop, limits, shutdown
+//! - `service`, `guard`, `cors`, `path`, `admin`: from a request to the face that answers it
+//! - `face::local`, `face::classifier`: prompts and classification requests for the local model, through `local_model` and `engine`
+//! - `face::upstream`: everything else, through `upstream`; `routing` may decide about its model
+//! - `upstream`, `body`, `reply`, `fault`: requests to the upstream, bodies, replies, errors
 //!
 //! ```
 //! use gem_setup::gateway::{Config, Gateway, Upstream};
@@ -21,17 +21,23 @@
 //! # }
 //! ```
 
+mod accept;
 mod admin;
 mod body;
 mod cache;
 mod classification;
+mod client;
 mod coding;
 mod config;
 mod connection;
+mod consent;
+mod cors;
 mod engine;
 mod face;
+mod fault;
 mod generate;
 mod guard;
+mod local_model;
 mod metrics;
 mod model_field;
 mod path;
@@ -39,6 +45,7 @@ mod reply;
 mod routing;
 mod server;
 mod service;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod tokens;

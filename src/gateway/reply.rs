@@ -1,86 +1,109 @@
-//! Replies the gateway makes itself: JSON, text, and errors in Google's shape.
+//! Replies to clients: their bodies, and those that the gateway makes itself.
 
-use bytes::Bytes;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
-use serde::Serialize;
+use tokio::time::timeout;
 
-use super::body::ReplyBody;
+use super::body::{Outgoing, take_frame};
+use super::fault::Fault;
+use crate::net::{BodyError, Idle, LinkBody};
 
 /// A reply on its way to the client.
 pub(super) type Reply = Response<ReplyBody>;
 
-/// Why a request is not answered as asked.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
-    #[error("{0}")]
-    Invalid(String),
-    #[error("{0}")]
-    Forbidden(String),
-    #[error("nothing is served at `{0}`")]
-    NotFound(String),
-    #[error("{0}")]
-    ModelMissing(String),
-    #[error("the method `{method}` is not allowed here; allowed: {allow}")]
-    MethodNotAllowed { method: String, allow: &'static str },
-    #[error("the request's body did not arrive in time")]
-    SlowBody,
-    #[error("the request's body is larger than {0} bytes")]
-    TooLarge(usize),
-    #[error("`{0}` is not something the local model can do")]
-    Unsupported(String),
-    #[error("{0} requests are waiting for the local model already; try again later")]
-    Busy(usize),
-    #[error("the local model failed: {0}")]
-    Engine(String),
-    #[error("the local model's runtime is not available: {0}")]
-    Unavailable(String),
-    #[error("the local model cannot answer: {0}")]
-    Blocked(String),
-    #[error("the local model did not answer in time")]
-    Deadline,
-    #[error("the upstream `{0}` did not answer within the time that the client allows")]
-    LateUpstream(String),
-    #[error("the local model's runtime gave no proper answer: {0}")]
-    BadEngine(String),
-    #[error("cannot reach the upstream `{host}`: {reason}")]
-    Upstream { host: String, reason: String },
+/// Pieces the gateway makes as it goes.
+pub(super) type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+/// The body of a reply to a client.
+pub(super) enum ReplyBody {
+    /// In memory.
+    Whole(Bytes),
+    /// From a server, as it arrives.
+    Link(Idle<LinkBody<Outgoing>>),
+    /// Made as it goes.
+    Pieces(Pieces),
+    /// The beginning in memory, the rest as it arrives.
+    Begun(Bytes, Box<ReplyBody>),
 }
 
-impl Fault {
-    /// The one place where a fault becomes a status.
-    pub(super) const fn status(&self) -> StatusCode {
-        match self {
-            Self::Invalid(_) | Self::Blocked(_) => StatusCode::BAD_REQUEST,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NotFound(_) | Self::ModelMissing(_) => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
-            Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Deadline | Self::LateUpstream(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::BadEngine(_) | Self::Upstream { .. } => StatusCode::BAD_GATEWAY,
+impl ReplyBody {
+    pub(super) const fn whole(bytes: Bytes) -> Self {
+        Self::Whole(bytes)
+    }
+
+    /// `beginning`, and `rest` if there is one.
+    pub(super) fn begun(beginning: Bytes, rest: Option<Self>) -> Self {
+        match rest {
+            None => Self::Whole(beginning),
+            Some(rest) => Self::Begun(beginning, Box::new(rest)),
+        }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(take_frame(bytes).map(Ok)),
+            Self::Link(body) => Pin::new(body).poll_frame(cx),
+            Self::Pieces(pieces) => {
+                let piece = ready!(pieces.as_mut().poll_next(cx));
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+            }
+            Self::Begun(beginning, rest) => match take_frame(beginning) {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => Pin::new(&mut **rest).poll_frame(cx),
+            },
         }
     }
 
-    /// Google's error object as JSON text.
-    pub(super) fn to_json(&self) -> String {
-        let status = self.status();
-        let error = ErrorObject {
-            code: status.as_u16(),
-            message: &self.to_string(),
-            status: match self {
-                // Clients repeat what is unavailable; this waits for a person.
-                Self::Blocked(_) => "FAILED_PRECONDITION",
-                _ => google_status(status),
-            },
-        };
-        serde_json::to_string(&Envelope { error }).unwrap_or_default()
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Link(body) => body.is_end_stream(),
+            Self::Pieces(_) => false,
+            Self::Begun(beginning, rest) => beginning.is_empty() && rest.is_end_stream(),
+        }
     }
 
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Link(body) => body.size_hint(),
+            // The length of one that has begun is announced by the server that it comes from.
+            Self::Pieces(_) | Self::Begun(..) => SizeHint::default(),
+        }
+    }
+}
+
+/// Reads the beginning of `body`, a server's: at most `limit` bytes, or what comes within `time`. What is left is given too; there
+/// is none after the end and after a fault.
+pub(super) async fn read_beginning(mut body: ReplyBody, limit: usize, time: Duration) -> (Bytes, Option<ReplyBody>) {
+    let mut beginning = BytesMut::new();
+    let read = async {
+        while beginning.len() < limit {
+            match body.frame().await {
+                Some(Ok(frame)) => beginning.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                Some(Err(_)) | None => return true,
+            }
+        }
+        false
+    };
+    let is_over = timeout(time, read).await.unwrap_or(false);
+    (beginning.freeze(), (!is_over).then_some(body))
+}
+
+impl Fault {
     /// The reply that says so.
     pub(super) fn reply(&self) -> Reply {
         let mut reply = json(self.status(), self.to_json());
@@ -88,39 +111,12 @@ impl Fault {
             Self::MethodNotAllowed { allow, .. } => {
                 reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
             }
-            Self::Busy(_) | Self::Unavailable(_) => {
+            Self::Busy(_) | Self::Full(_) | Self::Unavailable(_) => {
                 reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
         }
         reply
-    }
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: ErrorObject<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorObject<'a> {
-    code: u16,
-    message: &'a str,
-    status: &'static str,
-}
-
-/// The name Google gives to an HTTP status (`google.rpc.Code`).
-const fn google_status(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        401 => "UNAUTHENTICATED",
-        403 => "PERMISSION_DENIED",
-        404 => "NOT_FOUND",
-        405 | 501 => "UNIMPLEMENTED",
-        408 | 504 => "DEADLINE_EXCEEDED",
-        429 => "RESOURCE_EXHAUSTED",
-        400..=499 => "INVALID_ARGUMENT",
-        502 | 503 => "UNAVAILABLE",
-        _ => "INTERNAL",
     }
 }
 

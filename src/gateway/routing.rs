@@ -10,10 +10,15 @@ use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use tokio::time::timeout;
 
 use super::coding;
-use crate::router::consent::Consent;
+use super::consent::Consenter;
+use super::local_model::{InProcess, LocalModel};
+use crate::router::classify::builtin::Threshold;
+use crate::router::consent::{Consent, Question, Ruling};
+use crate::router::policy::Chain;
 use crate::router::walk::{OnFallback, Walk};
 use crate::router::{
-    AnsweredBy, Asked, ClassifierChoice, Conversation, ModelName, Router, RoutingContext, Selection, Source, Tier,
+    AnsweredBy, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Models, Outcome, Router,
+    RoutingContext, Selection, Source, Tier,
 };
 
 /// The methods that generate: only they are classified, and only they may be answered by another model.
@@ -30,20 +35,26 @@ pub(super) fn generates(method: &str) -> bool {
     GENERATING.contains(&method)
 }
 
-/// Routes calls for hosted models with one [`Router`].
+/// How calls for hosted models are routed.
 pub struct ChainRouter {
-    /// Decides which model is asked first.
-    pub router: Arc<Router>,
+    /// The models, their families and chains.
+    pub models: Arc<Models>,
+    /// The models' health.
+    pub availability: Arc<ModelAvailability>,
     /// Who classifies.
     pub classifier: ClassifierChoice,
     /// Whether another model may be asked when one fails.
     pub on_fallback: OnFallback,
-    /// Who is asked where consent is needed.
+    /// Who is asked where consent is needed and the client gives none.
     pub consent: Arc<dyn Consent>,
     /// The longest that one request waits in all.
     pub max_wait: Duration,
-    /// Whether the text that was classified is kept for the decision log.
-    pub log_requests: bool,
+}
+
+/// Routes calls for hosted models.
+pub(super) struct Routes {
+    chains: Arc<ChainRouter>,
+    router: Router,
 }
 
 /// What becomes of a call.
@@ -51,10 +62,19 @@ pub struct ChainRouter {
 pub(super) enum Handling {
     /// It streams through.
     AsAsked,
-    /// It streams through to this model, which the name in the path stands for.
+    /// It streams through to this model, for which the name in the path is an alias.
     Renamed(ModelName),
-    /// Its model is decided upon, or it may be repeated elsewhere.
-    Routed,
+    /// Its model is decided, or it may be repeated elsewhere.
+    Routed(Walking),
+}
+
+/// How a routed call walks along its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Walking {
+    /// As configured.
+    Usual,
+    /// The client names the model and consents to others: each is asked once, for the client retries by itself.
+    WithConsent,
 }
 
 /// One call, as the client made it.
@@ -79,28 +99,65 @@ pub(super) struct Choice {
     pub(super) latency: Duration,
     pub(super) answered_by: Option<AnsweredBy>,
     pub(super) reasoning: Cow<'static, str>,
-    /// The text that was classified, for the decision log of a user who wants it there.
+    pub(super) probability: Option<f64>,
+    pub(super) model_failure: Option<String>,
+    /// The text that was classified, for the decision log.
     pub(super) request: Option<String>,
 }
 
-impl ChainRouter {
+impl Routes {
+    /// Routes as `chains` says; where the model classifies, `local` is asked.
+    pub(super) fn new(chains: Arc<ChainRouter>, threshold: Threshold, local: Option<&Arc<LocalModel>>) -> Self {
+        let router =
+            Router::new(Arc::clone(&chains.models), Arc::clone(&chains.availability)).with_threshold(threshold);
+        let local = local.filter(|_| chains.classifier == ClassifierChoice::Model);
+        let router = match local {
+            Some(local) => router.with_local(InProcess(Arc::clone(local))),
+            None => router,
+        };
+        Self { chains, router }
+    }
+
+    /// The models' names and tiers.
+    pub(super) fn models(&self) -> &Models {
+        self.router.models()
+    }
+
+    /// Puts `question` to the person who can answer it, if there is one.
+    pub(super) async fn settle(&self, question: &Question) -> Ruling {
+        self.chains.consent.settle(question).await
+    }
+
     /// What becomes of a call of `method` of `model`; `length` is the body's in bytes, where the client states it.
     ///
-    /// A client that names a model has retries and a policy of its own: its failures are passed on, unless switching is silent.
-    pub(super) fn handling(&self, model: &str, method: &str, length: Option<u64>) -> Handling {
+    /// A client that names a model has retries and a policy of its own: its failures are passed on, unless switching is silent or the
+    /// client consents.
+    pub(super) fn handling(
+        &self,
+        model: &str,
+        method: &str,
+        length: Option<u64>,
+        consenter: &Consenter<'_>,
+    ) -> Handling {
         let Ok(name) = model.parse::<ModelName>() else {
             return Handling::AsAsked;
         };
         let models = self.router.models();
         let meant = match models.resolve(&name) {
-            Selection::Choice { .. } if generates(method) => return Handling::Routed,
+            Selection::Choice { .. } if generates(method) => return Handling::Routed(Walking::Usual),
             // Counting tokens, say, needs no classification: the models of a choice agree about them.
             Selection::Choice { flash, .. } => flash,
             Selection::Model(meant) => meant,
         };
         let is_repeatable = generates(method) && length.is_some_and(|length| length <= REPEATABLE_BODY);
-        if self.on_fallback == OnFallback::Silent && models.is_known(&name) && is_repeatable {
-            return Handling::Routed;
+        if models.is_known(&name) && is_repeatable {
+            match self.chains.on_fallback {
+                OnFallback::Silent => return Handling::Routed(Walking::Usual),
+                OnFallback::Policy | OnFallback::Ask if consenter.may_switch(&meant) => {
+                    return Handling::Routed(Walking::WithConsent);
+                }
+                _ => {}
+            }
         }
         if meant == name {
             return Handling::AsAsked;
@@ -117,13 +174,13 @@ impl ChainRouter {
         };
         let chain = models.chain(&selection, meant);
         let next = chain.select(self.router.availability(), std::slice::from_ref(meant))?;
-        (self.on_fallback != OnFallback::Never).then(|| next.policy.model.clone())
+        (self.chains.on_fallback != OnFallback::Never).then(|| next.policy.model.clone())
     }
 
     /// Decides which model answers `call`, and sets out along its chain.
-    pub(super) async fn begin(&self, call: Call<'_>) -> (Choice, Walk) {
+    pub(super) async fn begin(&self, call: Call<'_>, walking: Walking, log_requests: bool) -> (Choice, Walk) {
         let path = call.model.parse().ok();
-        let conversation = if self.needs_conversation(path.as_ref()) {
+        let conversation = if log_requests || self.needs_conversation(path.as_ref()) {
             conversation(call.headers, call.body).await
         } else {
             Conversation::default()
@@ -131,14 +188,14 @@ impl ChainRouter {
         if conversation.is_new_turn {
             self.router.availability().new_turn();
         }
-        let request = self.log_requests.then(|| conversation.request.clone());
+        let request = log_requests.then(|| conversation.request.clone());
         let mut context = RoutingContext {
             conversation,
             asked: Asked {
                 path,
                 ..Asked::default()
             },
-            classifier: self.classifier,
+            classifier: self.chains.classifier,
             ..RoutingContext::default()
         };
         // Half of the client's time is left to the upstream.
@@ -153,35 +210,45 @@ impl ChainRouter {
                 }
             },
         };
-        let models = self.router.models();
-        let chain = match self.on_fallback {
-            OnFallback::Policy => decision.chain.asking_before(|from, to| models.is_dearer(to, from)),
-            OnFallback::Silent | OnFallback::Never | OnFallback::Ask => decision.chain,
-        };
-        let max_wait = call
-            .patience
-            .map_or(self.max_wait, |patience| self.max_wait.min(patience / 2));
-        let walk = Walk::new(
-            chain,
-            Arc::clone(self.router.availability()),
-            self.on_fallback,
-            max_wait,
-        );
+        let walk = self.walk(decision.chain, walking, call.patience);
+        let model_failure = decision.trace.into_iter().find_map(|entry| match entry.outcome {
+            Outcome::Failed(why) if entry.strategy == Source::GemmaClassifier => Some(why),
+            _ => None,
+        });
         let choice = Choice {
             source: decision.source,
             tier: decision.tier,
             latency: Duration::from_millis(decision.latency_ms),
             answered_by: decision.answered_by,
             reasoning: decision.reasoning,
+            probability: decision.probability,
+            model_failure,
             request,
         };
         (choice, walk)
     }
 
-    /// Whether the request's text matters: to a classifier, to models that are tried once a turn, or to the log.
+    fn walk(&self, chain: Chain, walking: Walking, patience: Option<Duration>) -> Walk {
+        let ChainRouter {
+            models, on_fallback, ..
+        } = &*self.chains;
+        let usual_wait = self.chains.max_wait;
+        let (chain, on_fallback, max_wait) = match (walking, on_fallback) {
+            (Walking::WithConsent, _) => (chain, OnFallback::Ask, Duration::ZERO),
+            (Walking::Usual, OnFallback::Policy) => {
+                let chain = chain.asking_before(|from, to| models.is_dearer(to, from));
+                (chain, OnFallback::Policy, usual_wait)
+            }
+            (Walking::Usual, on_fallback) => (chain, *on_fallback, usual_wait),
+        };
+        let max_wait = patience.map_or(max_wait, |patience| max_wait.min(patience / 2));
+        Walk::new(chain, Arc::clone(self.router.availability()), on_fallback, max_wait)
+    }
+
+    /// Whether routing needs the request's text: for a classifier, or for models that are tried once a turn.
     fn needs_conversation(&self, path: Option<&ModelName>) -> bool {
         let is_named = path.is_some_and(|name| matches!(self.router.models().resolve(name), Selection::Model(_)));
-        !is_named || self.log_requests || !self.router.availability().is_untroubled()
+        !is_named || !self.router.availability().is_untroubled()
     }
 }
 

@@ -1,28 +1,24 @@
-//! The accept loop: addresses, connections and their number, shutdown.
+//! The gateway's start and end: addresses, the state that requests share, shutdown.
 
-use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hyper::Uri;
-use hyper::server::conn::http1;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{Id, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::cache::Answers;
+use super::accept::Acceptor;
+use super::body::Budget;
 use super::config::Config;
-use super::connection::{Connection, builder};
+use super::consent::Consents;
 use super::engine::Engine;
+use super::local_model::LocalModel;
 use super::metrics::Metrics;
-use super::service::Shared;
+use super::routing::Routes;
+use super::shared::Shared;
 use super::upstream::{UpstreamClient, UpstreamError};
 use super::workers::Workers;
 use crate::error::{Explain, Kind};
@@ -31,12 +27,6 @@ use crate::router::classify::builtin;
 use crate::router::{DecisionLog, DecisionWriter};
 use crate::runtime::{EngineActivity, EngineStatus};
 
-/// How often connections are looked through for those that have been idle too long.
-const SWEEP: Duration = Duration::from_millis(500);
-/// How long to wait after the system gave no connection, for want of descriptors for instance.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often to look for an idle connection while all are taken.
-const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// How often a free port is looked for that is free on all addresses.
 const PORT_ATTEMPTS: usize = 16;
 
@@ -197,16 +187,31 @@ impl Gateway {
     ) -> Result<(), GatewayError> {
         let (decisions, writer) =
             DecisionLog::start(self.config.decisions.clone()).map_err(GatewayError::DecisionLog)?;
-        let limits = self.config.limits.clone();
         let workers = Workers::start(self.config.threads).map_err(GatewayError::Threads)?;
+        let limits = self.config.limits.clone();
+        let capacity = limits.capacity(gem_platform::descriptors::allow(limits.descriptors()));
         // Beside what else starting takes, so that the first request does not wait for it.
         tokio::task::spawn_blocking(builtin::prepare);
+        let gate = self.config.gate.clone();
+        let engine = engine.map(|status| Arc::new(Engine::new(status, gate, self.activity, &limits)));
+        let metrics = Arc::new(Metrics::default());
+        let local_model = LocalModel::new(
+            &self.config,
+            engine.clone(),
+            Arc::clone(&metrics),
+            self.generate_path.clone(),
+        );
+        let local_model = Arc::new(local_model);
+        let chains = self.config.router.clone();
         let shared = Arc::new(Shared {
-            engine: engine
-                .map(|status| Arc::new(Engine::new(status, self.config.gate.clone(), self.activity, &limits))),
-            answers: Answers::new(limits.cached_answers),
+            routes: chains
+                .map(|chains| Routes::new(chains, self.config.threshold, engine.is_some().then_some(&local_model))),
+            engine,
+            local_model,
+            consents: Consents::default(),
+            bodies: Budget::new(limits.bodies),
             upstream: self.upstream,
-            metrics: Metrics::default(),
+            metrics,
             decisions,
             started: Instant::now(),
             port: self.addresses.first().map_or(self.config.port, SocketAddr::port),
@@ -214,18 +219,10 @@ impl Gateway {
             stream_path: self.stream_path,
             config: self.config,
         });
-        let mut server = Server {
-            builder: builder(&limits),
-            shared,
-            workers,
-            tasks: JoinSet::new(),
-            connections: HashMap::new(),
-            most: limits.connections.max(1),
-            head_time: limits.head_time,
-        };
-        server.accept(self.listeners, shutdown).await;
-        server.drain(limits.grace).await;
-        drop(server);
+        let mut acceptor = Acceptor::new(shared, workers, capacity);
+        acceptor.accept(self.listeners, shutdown).await;
+        acceptor.drain(limits.grace).await;
+        drop(acceptor);
         close(writer).await;
         Ok(())
     }
@@ -242,125 +239,6 @@ fn engine_path(config: &Config, method: &str) -> Result<Uri, GatewayError> {
 async fn close(writer: DecisionWriter) {
     // Only a panic of the writer makes this fail, and then there is nothing left to close.
     drop(tokio::task::spawn_blocking(|| writer.close()).await);
-}
-
-struct Server {
-    builder: http1::Builder,
-    shared: Arc<Shared>,
-    workers: Workers,
-    tasks: JoinSet<()>,
-    /// With the place of the thread that serves each.
-    connections: HashMap<Id, (Arc<Connection>, usize)>,
-    most: usize,
-    head_time: Duration,
-}
-
-impl Server {
-    async fn accept(&mut self, listeners: Vec<TcpListener>, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = pin!(shutdown);
-        let mut sweep = interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = &mut shutdown => return,
-                accepted = accept_any(&listeners), if self.has_room() => match accepted {
-                    Ok(stream) => self.spawn(stream),
-                    Err(error) => {
-                        tracing::warn!("cannot accept a connection: {error}");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-                Some(ended) = self.tasks.join_next_with_id() => self.forget(ended.map_or_else(|error| error.id(), |(id, ())| id)),
-                () = sleep(FULL_PAUSE), if !self.has_room() => self.close_one(),
-                _ = sweep.tick() => self.sweep(),
-            }
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.connections.len() < self.most
-    }
-
-    fn spawn(&mut self, stream: TcpStream) {
-        // Without it replies are only slower.
-        drop(stream.set_nodelay(true));
-        let connection = Connection::new();
-        let serve = {
-            let (connection, builder, shared) =
-                (Arc::clone(&connection), self.builder.clone(), Arc::clone(&self.shared));
-            |stream| connection.serve(stream, builder, shared)
-        };
-        match self.workers.serve(&mut self.tasks, stream, serve) {
-            Ok((task, place)) => drop(self.connections.insert(task.id(), (connection, place))),
-            Err(error) => return tracing::warn!("cannot serve a connection: {error}"),
-        }
-        self.count();
-        if !self.has_room() {
-            self.close_one();
-        }
-    }
-
-    fn forget(&mut self, id: Id) {
-        if let Some((_, place)) = self.connections.remove(&id) {
-            self.workers.ended(place);
-        }
-        self.count();
-    }
-
-    fn count(&self) {
-        self.shared
-            .metrics
-            .connections
-            .store(self.connections.len(), Ordering::Relaxed);
-    }
-
-    /// Makes room by closing the connection that has been idle for longest.
-    fn close_one(&self) {
-        let idle = self
-            .connections
-            .values()
-            .filter_map(|(connection, _)| Some((connection.idle_since()?, connection)));
-        if let Some((_, longest)) = idle.min_by_key(|(since, _)| *since) {
-            longest.close();
-        }
-    }
-
-    fn sweep(&self) {
-        if let Some(engine) = &self.shared.engine {
-            engine.expire();
-        }
-        self.shared.upstream.expire();
-        for (connection, _) in self.connections.values() {
-            if connection
-                .idle_since()
-                .is_some_and(|since| since.elapsed() > self.head_time)
-            {
-                connection.close();
-            }
-        }
-    }
-
-    async fn drain(&mut self, grace: Duration) {
-        for (connection, _) in self.connections.values() {
-            connection.close();
-        }
-        let all_ended = async { while self.tasks.join_next().await.is_some() {} };
-        if timeout(grace, all_ended).await.is_err() {
-            self.tasks.shutdown().await;
-        }
-    }
-}
-
-async fn accept_any(listeners: &[TcpListener]) -> io::Result<TcpStream> {
-    poll_fn(|cx| {
-        for listener in listeners {
-            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
-                return Poll::Ready(accepted.map(|(stream, _)| stream));
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 /// Listens on `port` of every address; port 0 is one that is free on all of them.

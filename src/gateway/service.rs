@@ -1,91 +1,79 @@
 //! From a request to the face that answers it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::{Method, Request, Uri};
+use hyper::header::{HeaderValue, ORIGIN};
+use hyper::{Method, Request};
 
-use super::cache::Answers;
-use super::config::Config;
-use super::engine::Engine;
+use super::body::ClientBody;
+use super::client::Client;
 use super::face::{local, upstream};
-use super::metrics::{Face, Measure, Metrics};
+use super::fault::Fault;
+use super::metrics::{Face, Measure};
 use super::path::{Target, target};
-use super::reply::{Fault, Reply};
-use super::upstream::UpstreamClient;
-use super::{admin, guard};
-use crate::router::DecisionLog;
+use super::reply::Reply;
+use super::shared::Shared;
+use super::{admin, cors, guard};
 
-/// What all requests share.
-pub(super) struct Shared {
-    pub(super) config: Config,
-    /// `None` where the runtime has no model.
-    pub(super) engine: Option<Arc<Engine>>,
-    pub(super) answers: Answers,
-    pub(super) upstream: UpstreamClient,
-    pub(super) metrics: Metrics,
-    pub(super) decisions: DecisionLog,
-    pub(super) started: Instant,
-    pub(super) port: u16,
-    /// The engine's paths.
-    pub(super) generate_path: Uri,
-    pub(super) stream_path: Uri,
-}
+/// A request on a connection beyond the limit waits this long for room.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(2);
 
-impl Shared {
-    /// Requests that wait for the engine.
-    pub(super) fn waiting(&self) -> usize {
-        self.engine.as_ref().map_or(0, |engine| engine.waiting())
-    }
-
-    pub(super) fn count_retry(&self) {
-        self.metrics.engine_retries.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn is_local(&self, model: &str) -> bool {
-        self.config.local_models.iter().any(|local| local == model)
-    }
-}
-
-/// Answers one request.
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Reply {
+/// Answers one request of `client`.
+pub(super) async fn answer(shared: &Arc<Shared>, client: &Client, request: Request<ClientBody>) -> Reply {
     let mut measure = shared.metrics.begin(Face::Refused);
-    let reply = dispatch(shared, request, &mut measure)
-        .await
-        .unwrap_or_else(|fault| fault.reply());
+    let reply = match guard::check(&request, shared.config.allow_remote) {
+        Err(fault) => fault.reply(),
+        Ok(()) => {
+            let origin = request.headers().get(ORIGIN).cloned();
+            let reply = dispatch(shared, client, request, &mut measure).await;
+            visible_to(origin, reply.unwrap_or_else(|fault| fault.reply()))
+        }
+    };
     measure.end(reply.status());
     reply
 }
 
-async fn dispatch(shared: &Arc<Shared>, request: Request<Incoming>, measure: &mut Measure<'_>) -> Result<Reply, Fault> {
-    guard::check(&request, shared.config.allow_remote)?;
+/// `reply` as a page of `origin`, which the guard let pass, may read it.
+fn visible_to(origin: Option<HeaderValue>, mut reply: Reply) -> Reply {
+    if let Some(origin) = origin {
+        cors::allow(&mut reply, origin);
+    }
+    reply
+}
+
+async fn dispatch(
+    shared: &Arc<Shared>,
+    client: &Client,
+    request: Request<ClientBody>,
+    measure: &mut Measure<'_>,
+) -> Result<Reply, Fault> {
     let uri = request.uri().clone();
-    match target(uri.path()) {
-        Target::Nothing => Err(Fault::NotFound(uri.path().to_owned())),
-        Target::Api => {
-            measure.set_face(Face::Upstream);
-            upstream::pass(shared, request).await
+    let target = target(uri.path());
+    measure.set_face(match &target {
+        Target::Nothing => return Err(Fault::NotFound(uri.path().to_owned())),
+        Target::Model { model, .. } if shared.is_local(model) => Face::Local,
+        Target::Model { .. } | Target::Api => Face::Upstream,
+        _ => Face::Admin,
+    });
+    if cors::is_preflight(&request) {
+        return Ok(cors::preflight(&request));
+    }
+    match target {
+        Target::Api | Target::Model { .. } if !client.is_admitted(WAIT_FOR_ROOM).await => {
+            Err(Fault::Full("all connections are in use".to_owned()))
         }
+        Target::Api => upstream::pass(shared, request).await,
         Target::Model { model, method } if shared.is_local(&model) => {
-            measure.set_face(Face::Local);
             only_post(request.method())?;
             local::serve(shared, &method, request, measure).await
         }
-        Target::Model { model, method } => {
-            measure.set_face(Face::Upstream);
-            upstream::call(shared, &model, &method, request).await
-        }
+        Target::Model { model, method } => upstream::call(shared, &model, &method, request).await,
         Target::Shutdown => {
-            measure.set_face(Face::Admin);
             only_post(request.method())?;
             admin::shut_down(shared, request.headers())
         }
-        admin => {
-            measure.set_face(Face::Admin);
-            admin::serve(shared, &admin, request.method())
-        }
+        admin => admin::serve(shared, &admin, request.method()),
     }
 }
 

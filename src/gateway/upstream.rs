@@ -9,9 +9,9 @@ use hyper::{Request, Uri};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::body::{Outgoing, ReplyBody};
+use super::body::Outgoing;
 use super::config::{self, Limits};
-use super::reply::Reply;
+use super::reply::{Reply, ReplyBody};
 use crate::net::{self, Connector, Idle, Origin, Pool, SafeUrl, SendError, Stalled};
 
 /// Idle connections that are kept. Servers close theirs after some seconds (Node.js: 5), so these are closed before.

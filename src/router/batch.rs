@@ -166,7 +166,7 @@ mod tests {
             .unwrap()
             .unwrap();
         let (id, conversation) = row.into_conversation();
-        let router = Router::new(Arc::new(Models::built_in().unwrap()), Arc::default(), None);
+        let router = Router::new(Arc::new(Models::built_in().unwrap()), Arc::default());
         let context = RoutingContext {
             conversation,
             ..RoutingContext::default()
@@ -176,7 +176,16 @@ mod tests {
         let keys: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(
             keys,
-            ["id", "model", "tier", "source", "latency_ms", "reasoning", "trace"]
+            [
+                "id",
+                "model",
+                "tier",
+                "source",
+                "latency_ms",
+                "reasoning",
+                "probability",
+                "trace"
+            ]
         );
         assert_eq!(line["id"], "a-1");
     }

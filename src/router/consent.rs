@@ -102,7 +102,9 @@ impl FromStr for Choice {
 pub enum Ruling {
     /// Somebody chose.
     Chosen(Choice),
-    /// Nobody here can choose: the client is told of the failure and of the candidate.
+    /// The client consents, for this request alone.
+    ClientConsents,
+    /// There is no one to ask: the client learns of the failure and of the candidate.
     TellClient,
 }
 

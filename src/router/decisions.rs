@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{AnsweredBy, Source, Tier};
-use crate::rotation::Rotation;
+use crate::rotation::{Rotation, cut_line};
 
 /// At this size in bytes the file becomes `decisions.jsonl.1`, replacing the one before.
 const LARGEST_FILE: u64 = 10 * 1024 * 1024;
@@ -43,6 +43,12 @@ pub struct DecisionRecord {
     pub answered_by: Option<AnsweredBy>,
     /// Why, in words.
     pub reasoning: Cow<'static, str>,
+    /// The probability that the built-in classifier gives for the powerful model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
+    /// Why the local model did not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_failure: Option<String>,
     /// The model asked first, if another one was asked after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked_first: Option<String>,
@@ -52,6 +58,27 @@ pub struct DecisionRecord {
     /// The request's text, only where the user asked for it to be logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+}
+
+impl DecisionRecord {
+    /// A decision of `source` for `model`, made now.
+    #[must_use]
+    pub fn new(source: Source, model: impl Into<String>) -> Self {
+        Self {
+            time: Timestamp::now(),
+            source,
+            model: model.into(),
+            tier: None,
+            latency_ms: 0,
+            answered_by: None,
+            reasoning: Cow::Borrowed(""),
+            probability: None,
+            model_failure: None,
+            asked_first: None,
+            fallback_cause: None,
+            request: None,
+        }
+    }
 }
 
 /// Takes decisions and never waits; clones write to the same file.
@@ -85,8 +112,14 @@ impl DecisionLog {
         Ok((Self { queue, lost }, DecisionWriter(writer)))
     }
 
-    /// Hands a decision to the writer, or counts it as lost when the writer does not keep up.
-    pub fn record(&self, decision: DecisionRecord) {
+    /// Hands a decision to the writer, or counts it as lost when the writer does not keep up. A long request is cut.
+    pub fn record(&self, mut decision: DecisionRecord) {
+        for text in [&mut decision.request, &mut decision.model_failure]
+            .into_iter()
+            .flatten()
+        {
+            cut_line(text);
+        }
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.queue.try_send(decision) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -150,15 +183,12 @@ mod tests {
     fn decision(reasoning: &str) -> DecisionRecord {
         DecisionRecord {
             time: Timestamp::UNIX_EPOCH,
-            source: Source::BuiltinClassifier,
-            model: "pro".to_owned(),
             tier: Some(Tier::Pro),
             latency_ms: 3,
             answered_by: Some(AnsweredBy::Builtin),
             reasoning: reasoning.to_owned().into(),
-            asked_first: None,
-            fallback_cause: None,
-            request: None,
+            probability: Some(0.75),
+            ..DecisionRecord::new(Source::BuiltinClassifier, "pro")
         }
     }
 
@@ -181,7 +211,7 @@ mod tests {
             line,
             serde_json::json!({
                 "time": "1970-01-01T00:00:00Z", "source": "builtin-classifier", "model": "pro", "tier": "pro",
-                "latency_ms": 3, "answered_by": "builtin", "reasoning": "two\nlines",
+                "latency_ms": 3, "answered_by": "builtin", "reasoning": "two\nlines", "probability": 0.75,
             })
         );
     }

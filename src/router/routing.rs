@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use super::classify::builtin::Threshold;
-use super::classify::local::LocalClassifier;
+use super::classify::local::LocalModel;
 use super::contents::{Conversation, turns_for_context};
 use super::models::{Models, Selection};
 use super::policy::Chain;
@@ -162,7 +162,7 @@ impl Serialize for Outcome {
 }
 
 /// Which model a request goes to, and why. As JSON it is what `route --json` prints (docs/contract.md section 2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RoutingDecision {
     /// The model.
     pub model: ModelName,
@@ -174,6 +174,9 @@ pub struct RoutingDecision {
     pub latency_ms: u64,
     /// Why, in words.
     pub reasoning: Cow<'static, str>,
+    /// The probability that the built-in classifier gives for the powerful model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
     /// The strategies that were consulted, in order; the last one decided.
     pub trace: Vec<TraceEntry>,
     /// Who classified, if anybody did.
@@ -201,14 +204,23 @@ impl fmt::Debug for Router {
 }
 
 impl Router {
-    /// A router over `models`, which goes by their `availability`; `local` is the local classifier where one is enabled.
+    /// A router over `models`, which heeds their `availability`.
     #[must_use]
-    pub fn new(models: Arc<Models>, availability: Arc<ModelAvailability>, local: Option<LocalClassifier>) -> Self {
+    pub fn new(models: Arc<Models>, availability: Arc<ModelAvailability>) -> Self {
         Self {
             models,
             availability,
-            strategies: strategy::in_order(local),
+            strategies: strategy::in_order(None),
             threshold: Threshold::default(),
+        }
+    }
+
+    /// Lets `local` classify.
+    #[must_use]
+    pub fn with_local(self, local: impl LocalModel + 'static) -> Self {
+        Self {
+            strategies: strategy::in_order(Some(Box::new(local))),
+            ..self
         }
     }
 
@@ -288,6 +300,7 @@ struct Settled {
     tier: Option<Tier>,
     reasoning: Cow<'static, str>,
     answered_by: Option<AnsweredBy>,
+    probability: Option<f64>,
     chain: Chain,
 }
 
@@ -308,6 +321,7 @@ impl Settled {
             reasoning: self.reasoning,
             trace,
             answered_by: self.answered_by,
+            probability: self.probability,
             chain: self.chain,
         }
     }
@@ -328,19 +342,21 @@ fn settle(case: &Case<'_>, decided: Decided) -> Settled {
         .map(|selected| &selected.policy.model)
         .filter(|model| **model != wanted && matches!(case.selection, Selection::Choice { .. }))
         .cloned();
-    let answered_by = decided.answered_by;
+    let (answered_by, probability) = (decided.answered_by, decided.probability);
     match instead {
         None => Settled {
             model: wanted,
             tier,
             reasoning: decided.reasoning,
             answered_by,
+            probability,
             chain,
         },
         Some(model) => Settled {
             tier: case.models.tier(&model),
             reasoning: format!("{} (`{wanted}` is unavailable)", decided.reasoning).into(),
             answered_by,
+            probability,
             chain: case.chain(&model),
             model,
         },

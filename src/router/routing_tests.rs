@@ -5,6 +5,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::net::{Client, Network};
+use crate::router::classify::local::LocalClassifier;
 use crate::router::contents::{Content, Part};
 use crate::router::policy::Action;
 use crate::router::{FailureKind, Role, Terminal};
@@ -21,7 +22,11 @@ fn router() -> Router {
 }
 
 fn router_with(local: Option<LocalClassifier>) -> Router {
-    Router::new(Arc::new(Models::built_in().unwrap()), Arc::default(), local)
+    let router = Router::new(Arc::new(Models::built_in().unwrap()), Arc::default());
+    match local {
+        Some(local) => router.with_local(local),
+        None => router,
+    }
 }
 
 fn context(request: &str) -> RoutingContext {

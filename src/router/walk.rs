@@ -125,6 +125,14 @@ enum State {
     Ended(End),
 }
 
+/// Whose consent a switch has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Consented {
+    Needless,
+    Person(Choice),
+    Client,
+}
+
 /// One request's walk along a chain.
 #[derive(Debug)]
 pub struct Walk {
@@ -219,7 +227,7 @@ impl Walk {
         }
         self.failure = Some(failure);
         if self.state == State::Ask {
-            self.switch(None);
+            self.switch(Consented::Needless);
         }
     }
 
@@ -227,7 +235,8 @@ impl Walk {
     pub fn settled(&mut self, ruling: Ruling) {
         let State::Settle(question) = &self.state else { return };
         match ruling {
-            Ruling::Chosen(choice @ (Choice::Once | Choice::Session)) => self.switch(Some(choice)),
+            Ruling::Chosen(choice @ (Choice::Once | Choice::Session)) => self.switch(Consented::Person(choice)),
+            Ruling::ClientConsents => self.switch(Consented::Client),
             Ruling::Chosen(choice @ (Choice::Later | Choice::Stop)) => self.state = State::Ended(End::Declined(choice)),
             Ruling::TellClient => {
                 let candidate = question.candidate.clone();
@@ -301,9 +310,9 @@ impl Walk {
         }
     }
 
-    /// Goes on to the next model, and holds the failure against the current one: only then, for whoever declines meets the
-    /// model again.
-    fn switch(&mut self, consent: Option<Choice>) {
+    /// Goes on to the next model, and holds the failure against the current one: only then, for a person who declines meets the
+    /// model again. A client's consent is its own, so the model stays available to others.
+    fn switch(&mut self, consent: Consented) {
         let Some(failure) = self.failure.take() else { return };
         let next = self.chain.select(&self.availability, &self.tried);
         let Some(next) = next.map(|selected| selected.policy.clone()) else {
@@ -326,10 +335,12 @@ impl Walk {
         self.arrive();
     }
 
-    fn hold_against(&self, failure: &ModelFailure, consent: Option<Choice>) {
+    fn hold_against(&self, failure: &ModelFailure, consent: Consented) {
         let model = &self.policy.model;
-        if consent == Some(Choice::Session) {
-            return self.availability.mark_terminal(model, Terminal::SetAside);
+        match consent {
+            Consented::Client => return,
+            Consented::Person(Choice::Session) => return self.availability.mark_terminal(model, Terminal::SetAside),
+            Consented::Person(_) | Consented::Needless => {}
         }
         match self.policy.transitions.of(failure.kind) {
             Transition::StickyRetry => {

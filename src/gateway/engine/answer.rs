@@ -1,51 +1,42 @@
-//! What the engine's answers say, right or wrong.
+//! The engine's answers: whether one is valid, and the fault that an error means.
 
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::gateway::reply::Fault;
+use crate::gateway::fault::Fault;
 
 /// Longest part of an error page that is passed on, in characters.
 const LONGEST_MESSAGE: usize = 400;
-
-/// How the engine refused a request.
-#[derive(Debug)]
-pub(in crate::gateway) enum Refusal {
-    /// With an error object of Google's shape, which the client may see as it is.
-    Object(StatusCode, Bytes),
-    /// With anything else.
-    Fault(Fault),
-}
 
 /// Whether `text` is one JSON object, as every answer has to be.
 pub(super) fn is_answer(text: &[u8]) -> bool {
     text.trim_ascii_start().first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }
 
-/// What a client is told of a status other than success.
-pub(super) fn refusal(status: StatusCode, body: Bytes) -> Refusal {
+/// The fault that a status other than success means.
+pub(super) fn refusal(status: StatusCode, body: Bytes) -> Fault {
     #[derive(Deserialize)]
     struct Envelope {
         #[serde(rename = "error")]
         _error: serde_json::Map<String, serde_json::Value>,
     }
     if (status.is_client_error() || status.is_server_error()) && serde_json::from_slice::<Envelope>(&body).is_ok() {
-        return Refusal::Object(status, body);
+        return Fault::Refused(status, body);
     }
     let message = message(&String::from_utf8_lossy(&body));
-    Refusal::Fault(match status {
+    match status {
         StatusCode::NOT_FOUND => Fault::ModelMissing(format!("the runtime does not have the model: {message}")),
         status if status.is_client_error() => {
             Fault::Invalid(format!("the local model does not take the request: {message}"))
         }
         status if status.is_server_error() => Fault::Engine(message),
         status => Fault::BadEngine(format!("status {}", status.as_u16())),
-    })
+    }
 }
 
-/// What an HTML error page has to say, without its markup.
+/// The message of an HTML error page, without markup.
 fn message(page: &str) -> String {
     let mut text = String::new();
     let mut in_tag = false;
@@ -108,12 +99,8 @@ mod tests {
             (301, 502),
             (204, 502),
         ] {
-            let Refusal::Fault(fault) = refusal(
-                StatusCode::from_u16(engine).unwrap(),
-                Bytes::from_static(PAGE.as_bytes()),
-            ) else {
-                panic!("{engine}");
-            };
+            let status = StatusCode::from_u16(engine).unwrap();
+            let fault = refusal(status, Bytes::from_static(PAGE.as_bytes()));
             assert_eq!(fault.status(), client, "{engine}");
         }
     }
@@ -121,10 +108,8 @@ mod tests {
     #[test]
     fn an_error_object_is_left_alone() {
         let object = Bytes::from_static(br#"{"error": {"code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED"}}"#);
-        let Refusal::Object(status, body) = refusal(StatusCode::TOO_MANY_REQUESTS, object.clone()) else {
-            panic!("not an object");
-        };
-        assert_eq!((status.as_u16(), body), (429, object));
+        let fault = refusal(StatusCode::TOO_MANY_REQUESTS, object.clone());
+        assert_eq!((fault.status().as_u16(), fault.to_json()), (429, object));
     }
 
     #[test]

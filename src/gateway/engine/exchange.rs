@@ -1,6 +1,5 @@
 //! One request to the engine and its response.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,51 +11,19 @@ use hyper::{Method, Request, StatusCode, Uri};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{Refusal, is_answer, refusal};
+use super::answer::{is_answer, refusal};
 use super::{Engine, Place};
 use crate::gateway::body::Outgoing;
-use crate::gateway::reply::Fault;
+use crate::gateway::fault::Fault;
 use crate::net::{Head, Link, LinkError};
 use crate::runtime::Busy;
 
 /// A larger answer of the engine is not read, in bytes.
 pub(super) const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
-/// Why an exchange gave no answer.
-#[derive(Debug)]
-pub(in crate::gateway) enum Trouble {
-    /// The engine broke off, or what it said is no answer; another try may do better.
-    Broken(String),
-    /// The engine refused the request.
-    Refused(Refusal),
-    /// The deadline passed.
-    Late,
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken(reason) => write!(f, "the local model's runtime broke off: {reason}"),
-            Self::Refused(Refusal::Object(status, _)) => write!(f, "the local model refused with status {status}"),
-            Self::Refused(Refusal::Fault(fault)) => fault.fmt(f),
-            Self::Late => Fault::Deadline.fmt(f),
-        }
-    }
-}
-
-impl From<hyper::Error> for Trouble {
-    fn from(error: hyper::Error) -> Self {
-        Self::Broken(crate::error::chain(&error))
-    }
-}
-
-impl From<LinkError<Outgoing>> for Trouble {
-    fn from(error: LinkError<Outgoing>) -> Self {
-        match error {
-            LinkError::Unsent(_, error) | LinkError::Broken(error) => error.into(),
-            LinkError::Unsound(reason) => Self::Broken(reason.to_owned()),
-        }
-    }
+/// The engine broke off; another try may do better.
+fn broken(error: &hyper::Error) -> Fault {
+    Fault::BadEngine(crate::error::chain(error))
 }
 
 /// A request that was sent. Dropped before its end, it is read to its end in the background, and only then is the place free.
@@ -103,34 +70,34 @@ impl Exchange {
     }
 
     /// The whole answer, one JSON object, before the deadline.
-    pub(in crate::gateway) async fn answer(mut self, deadline: Instant) -> Result<Bytes, Trouble> {
+    pub(in crate::gateway) async fn answer(mut self, deadline: Instant) -> Result<Bytes, Fault> {
         let answer = async {
             self.accepted().await?;
             let answer = self.collect().await?;
             if is_answer(&answer) {
                 Ok(answer)
             } else {
-                Err(Trouble::Broken("its answer is not a JSON object".to_owned()))
+                Err(Fault::BadEngine("its answer is not a JSON object".to_owned()))
             }
         };
-        timeout_at(deadline, answer).await.unwrap_or(Err(Trouble::Late))
+        timeout_at(deadline, answer).await.unwrap_or(Err(Fault::Deadline))
     }
 
     /// Waits for the head of a response that is not a refusal.
-    pub(super) async fn accepted(&mut self) -> Result<Parts, Trouble> {
+    pub(super) async fn accepted(&mut self) -> Result<Parts, Fault> {
         let head = self.head().await?;
         if head.status == StatusCode::OK {
             return Ok(head);
         }
         // A page that breaks off still has a status.
         let page = self.collect().await.unwrap_or_default();
-        Err(Trouble::Refused(refusal(head.status, page)))
+        Err(refusal(head.status, page))
     }
 
     /// Waits for the response's head. May be dropped and called again.
-    async fn head(&mut self) -> Result<Parts, Trouble> {
+    async fn head(&mut self) -> Result<Parts, Fault> {
         let Some(open) = &mut self.open else {
-            return Err(Trouble::Broken("the response has ended".to_owned()));
+            return Err(Fault::BadEngine("the response has ended".to_owned()));
         };
         let head = open.head().await;
         if head.is_err() {
@@ -140,7 +107,7 @@ impl Exchange {
     }
 
     /// Waits for the next piece of the response's body. May be dropped and called again.
-    pub(super) async fn data(&mut self) -> Option<Result<Bytes, Trouble>> {
+    pub(super) async fn data(&mut self) -> Option<Result<Bytes, Fault>> {
         let open = self.open.as_mut()?;
         let piece = open.data().await;
         let ended = match &piece {
@@ -165,7 +132,7 @@ impl Exchange {
     }
 
     /// The rest of the response's body.
-    pub(super) async fn collect(&mut self) -> Result<Bytes, Trouble> {
+    pub(super) async fn collect(&mut self) -> Result<Bytes, Fault> {
         let Some(first) = self.data().await else {
             return Ok(Bytes::new());
         };
@@ -178,7 +145,7 @@ impl Exchange {
         while let Some(piece) = self.data().await {
             whole.extend_from_slice(&piece?);
             if whole.len() > LARGEST_ANSWER {
-                return Err(Trouble::Broken(format!(
+                return Err(Fault::BadEngine(format!(
                     "its answer is larger than {LARGEST_ANSWER} bytes"
                 )));
             }
@@ -198,23 +165,27 @@ impl Drop for Exchange {
 }
 
 impl Open {
-    async fn head(&mut self) -> Result<Parts, Trouble> {
+    async fn head(&mut self) -> Result<Parts, Fault> {
         let Stage::Head(head) = &mut self.stage else {
-            return Err(Trouble::Broken("the response's head has been read".to_owned()));
+            return Err(Fault::BadEngine("the response's head has been read".to_owned()));
         };
-        let (parts, body) = self.link.head(head).await?.into_parts();
+        let response = self.link.head(head).await.map_err(|error| match error {
+            LinkError::Unsent(_, error) | LinkError::Broken(error) => broken(&error),
+            LinkError::Unsound(reason) => Fault::BadEngine(reason.to_owned()),
+        })?;
+        let (parts, body) = response.into_parts();
         self.stage = Stage::Body(body);
         self.busy.progress();
         Ok(parts)
     }
 
-    async fn data(&mut self) -> Option<Result<Bytes, Trouble>> {
+    async fn data(&mut self) -> Option<Result<Bytes, Fault>> {
         let Stage::Body(body) = &mut self.stage else {
             return None;
         };
         let piece = self.link.data(body).await;
         self.busy.progress();
-        piece.map(|piece| piece.map_err(Trouble::from))
+        piece.map(|piece| piece.map_err(|error| broken(&error)))
     }
 
     fn is_at_end(&self) -> bool {

@@ -22,17 +22,19 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::net::{Kept, Link, Pool};
 use crate::runtime::{EngineActivity, EngineState, EngineStatus, ModelGate};
 
-pub(super) use self::answer::Refusal;
-pub(super) use self::exchange::{Exchange, Trouble};
+pub(super) use self::exchange::Exchange;
 pub(super) use self::stream::AnswerStream;
 use super::body::Outgoing;
 use super::config::Limits;
-use super::reply::Fault;
+use super::fault::Fault;
 
 /// An idle connection could keep an engine of one thread from everybody else, so it is kept only from one request to the next.
 const KEEP_CONNECTION: Duration = Duration::from_millis(500);
 /// How long to wait before connecting again to an engine that is said to be ready and refuses.
 const RECONNECT: Duration = Duration::from_millis(20);
+
+/// A prompt is sent this often to an engine that breaks off before the client got anything.
+pub(super) const ATTEMPTS: u32 = 2;
 
 /// The queue before the engine and the connection to it.
 pub(super) struct Engine {
@@ -72,6 +74,15 @@ impl Engine {
     /// The engine as its supervisor sees it.
     pub(super) fn status(&self) -> EngineStatus {
         self.status.borrow().clone()
+    }
+
+    /// Ends when the engine misses its health probes.
+    pub(super) async fn stops_answering(&self) {
+        let mut status = self.status.clone();
+        let unhealthy = status.wait_for(|status| status.state == EngineState::Unhealthy);
+        if unhealthy.await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Requests that wait for a place.

@@ -8,8 +8,9 @@ use hyper::http::response::Parts;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::exchange::{Exchange, LARGEST_ANSWER, Trouble};
+use super::exchange::{Exchange, LARGEST_ANSWER};
 use super::sse::Events;
+use crate::gateway::fault::Fault;
 
 /// The answers of one exchange, in order.
 pub(in crate::gateway) struct AnswerStream {
@@ -24,7 +25,7 @@ pub(in crate::gateway) struct AnswerStream {
 
 impl AnswerStream {
     /// Waits for the head of a response that is not a refusal.
-    pub(in crate::gateway) async fn begin(mut exchange: Exchange) -> Result<Self, Trouble> {
+    pub(in crate::gateway) async fn begin(mut exchange: Exchange) -> Result<Self, Fault> {
         let head = exchange.accepted().await?;
         let ready = if is_event_stream(&head) {
             VecDeque::new()
@@ -41,7 +42,7 @@ impl AnswerStream {
     }
 
     /// The next answer. May be dropped and called again.
-    pub(in crate::gateway) async fn next(&mut self) -> Option<Result<Bytes, Trouble>> {
+    pub(in crate::gateway) async fn next(&mut self) -> Option<Result<Bytes, Fault>> {
         loop {
             if let Some(answer) = self.ready.pop_front().or_else(|| self.events.next()) {
                 return Some(self.check(answer));
@@ -50,19 +51,19 @@ impl AnswerStream {
                 Some(Ok(piece)) => {
                     self.events.push(&piece);
                     if self.events.pending() > LARGEST_ANSWER {
-                        return Some(Err(Trouble::Broken(format!(
+                        return Some(Err(Fault::BadEngine(format!(
                             "an event is larger than {LARGEST_ANSWER} bytes"
                         ))));
                     }
                 }
-                Some(Err(trouble)) => return Some(Err(trouble)),
+                Some(Err(fault)) => return Some(Err(fault)),
                 None => return self.end(),
             }
         }
     }
 
     /// What the end of the response means: an engine that was killed closes its connection too.
-    fn end(&mut self) -> Option<Result<Bytes, Trouble>> {
+    fn end(&mut self) -> Option<Result<Bytes, Fault>> {
         if let Some(last) = self.events.last() {
             return Some(self.check(last));
         }
@@ -70,10 +71,10 @@ impl AnswerStream {
             return None;
         }
         self.is_finished = true;
-        Some(Err(Trouble::Broken("it ended in the middle of its answer".to_owned())))
+        Some(Err(Fault::BadEngine("it ended in the middle of its answer".to_owned())))
     }
 
-    fn check(&mut self, answer: Bytes) -> Result<Bytes, Trouble> {
+    fn check(&mut self, answer: Bytes) -> Result<Bytes, Fault> {
         #[derive(Deserialize)]
         struct Answer {
             #[serde(default)]
@@ -87,7 +88,7 @@ impl AnswerStream {
         }
         let Ok(parsed) = serde_json::from_slice::<Answer>(&answer) else {
             self.is_finished = true;
-            return Err(Trouble::Broken("an event is not a JSON object".to_owned()));
+            return Err(Fault::BadEngine("an event is not a JSON object".to_owned()));
         };
         let mut reasons = parsed
             .candidates
@@ -105,7 +106,7 @@ fn is_event_stream(head: &Parts) -> bool {
 }
 
 /// The elements of a JSON array, or the one object.
-fn elements(text: &[u8]) -> Result<VecDeque<Bytes>, Trouble> {
+fn elements(text: &[u8]) -> Result<VecDeque<Bytes>, Fault> {
     if let Ok(elements) = serde_json::from_slice::<Vec<&RawValue>>(text) {
         return Ok(elements
             .into_iter()
@@ -115,7 +116,7 @@ fn elements(text: &[u8]) -> Result<VecDeque<Bytes>, Trouble> {
     if super::answer::is_answer(text) {
         return Ok(VecDeque::from([Bytes::copy_from_slice(text)]));
     }
-    Err(Trouble::Broken(
+    Err(Fault::BadEngine(
         "its answer is neither a stream of events nor JSON".to_owned(),
     ))
 }

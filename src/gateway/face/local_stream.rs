@@ -8,12 +8,12 @@ use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
-use super::local::{ATTEMPTS, Prompt, refused};
-use crate::gateway::body::ReplyBody;
-use crate::gateway::engine::{AnswerStream, Engine, Exchange, Trouble};
+use super::prompt::Prompt;
+use crate::gateway::engine::{ATTEMPTS, AnswerStream, Engine, Exchange};
+use crate::gateway::fault::Fault;
 use crate::gateway::path::StreamFormat;
-use crate::gateway::reply::{Fault, Reply};
-use crate::gateway::service::Shared;
+use crate::gateway::reply::{Reply, ReplyBody};
+use crate::gateway::shared::Shared;
 use crate::gateway::tokens::Meter;
 
 /// Streams the engine's answers as soon as the first is there; until then an engine that breaks off is asked again.
@@ -30,7 +30,7 @@ pub(super) async fn answer(
         let exchange = engine.open(&shared.stream_path, &prompt.engine_body, deadline).await?;
         match timeout_at(deadline, begin(exchange))
             .await
-            .unwrap_or(Err(Trouble::Late))
+            .unwrap_or(Err(Fault::Deadline))
         {
             Ok((first, answers)) => {
                 let pieces = Writer {
@@ -43,18 +43,18 @@ pub(super) async fn answer(
                 };
                 return Ok(pieces.reply());
             }
-            Err(Trouble::Broken(_)) if attempt < ATTEMPTS => shared.count_retry(),
-            Err(trouble) => return refused(trouble),
+            Err(Fault::BadEngine(_)) if attempt < ATTEMPTS => shared.metrics.count_retry(),
+            Err(fault) => return Err(fault),
         }
         attempt += 1;
     }
 }
 
-async fn begin(exchange: Exchange) -> Result<(Bytes, AnswerStream), Trouble> {
+async fn begin(exchange: Exchange) -> Result<(Bytes, AnswerStream), Fault> {
     let mut answers = AnswerStream::begin(exchange).await?;
     match answers.next().await {
         Some(first) => Ok((first?, answers)),
-        None => Err(Trouble::Broken("its answer is empty".to_owned())),
+        None => Err(Fault::BadEngine("its answer is empty".to_owned())),
     }
 }
 
@@ -101,7 +101,7 @@ impl Writer {
             Some(first) => Some(Ok(first)),
             None => timeout_at(self.deadline, self.answers.next())
                 .await
-                .unwrap_or(Some(Err(Trouble::Late))),
+                .unwrap_or(Some(Err(Fault::Deadline))),
         };
         match answer {
             Some(Ok(answer)) => {
@@ -110,12 +110,8 @@ impl Writer {
                 self.stage = if metered.is_cut { Stage::End } else { Stage::Middle };
                 Some(piece)
             }
-            Some(Err(trouble)) => {
-                let fault = match trouble {
-                    Trouble::Late => Fault::Deadline,
-                    trouble => Fault::BadEngine(trouble.to_string()),
-                };
-                let piece = self.write(fault.to_json().as_bytes());
+            Some(Err(fault)) => {
+                let piece = self.write(&fault.to_json());
                 self.stage = Stage::End;
                 Some(piece)
             }

@@ -3,4 +3,5 @@
 pub(super) mod classifier;
 pub(super) mod local;
 mod local_stream;
+mod prompt;
 pub(super) mod upstream;

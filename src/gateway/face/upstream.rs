@@ -5,28 +5,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::local::server_timeout;
-use crate::gateway::body::{self, Outgoing, ReplyBody};
-use crate::gateway::reply::{Fault, Reply};
-use crate::gateway::routing::{Call, ChainRouter, Choice, Handling, generates};
-use crate::gateway::service::Shared;
+use super::prompt::server_timeout;
+use crate::gateway::body::{self, ClientBody, Outgoing};
+use crate::gateway::consent::Consenter;
+use crate::gateway::fault::Fault;
+use crate::gateway::reply::{Reply, ReplyBody, read_beginning};
+use crate::gateway::routing::{Call, Choice, Handling, Routes, Walking, generates};
+use crate::gateway::shared::Shared;
 use crate::gateway::upstream::SendFailure;
 use crate::gateway::{coding, model_field};
 use crate::net::Idle;
+use crate::router::consent::Ruling;
 use crate::router::walk::{End, Next, Walk};
 use crate::router::{DecisionRecord, ErrorResponse, FailureKind, ModelFailure, Repeat, Source};
 
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
 const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
 const LATENCY: HeaderName = HeaderName::from_static("x-gem-latency-ms");
-const FALLBACK: HeaderName = HeaderName::from_static("x-gem-fallback");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
 
 /// The beginning of an error that is read for its meaning, in bytes, both as it comes and inflated.
@@ -35,7 +36,7 @@ const ERROR_BODY: usize = 1024 * 1024;
 const RENAMED_BODY: u64 = 4 << 20;
 
 /// Passes a request on as it is.
-pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<Incoming>) -> Result<Reply, Fault> {
+pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<ClientBody>) -> Result<Reply, Fault> {
     let deadline = deadline(request.headers());
     let (parts, body) = request.into_parts();
     let body = Idle::new(body, shared.config.limits.body_time);
@@ -47,18 +48,24 @@ pub(in crate::gateway) async fn call(
     shared: &Arc<Shared>,
     model: &str,
     method: &str,
-    request: Request<Incoming>,
+    mut request: Request<ClientBody>,
 ) -> Result<Reply, Fault> {
     if request.method() != Method::POST {
         return pass(shared, request).await;
     }
-    let Some(router) = &shared.config.router else {
-        return as_asked(shared, model, method, request).await;
+    let consenter = shared.consents.take(&mut request);
+    let named = Named {
+        shared,
+        method,
+        consenter,
     };
-    match router.handling(model, method, length(request.headers())) {
-        Handling::Routed => routed(shared, router, model, method, request).await,
-        Handling::AsAsked => as_asked(shared, model, method, request).await,
-        Handling::Renamed(meant) => renamed(shared, model, meant.as_str(), method, request).await,
+    let Some(routes) = &shared.routes else {
+        return named.as_asked(model, request).await;
+    };
+    match routes.handling(model, method, length(request.headers()), &named.consenter) {
+        Handling::Routed(walking) => routed(named, routes, walking, model, request).await,
+        Handling::AsAsked => named.as_asked(model, request).await,
+        Handling::Renamed(meant) => named.renamed(model, meant.as_str(), request).await,
     }
 }
 
@@ -71,75 +78,66 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Passes a call on to the model that its path names; the client hears of an alternative when that model fails.
-async fn as_asked(shared: &Shared, model: &str, method: &str, request: Request<Incoming>) -> Result<Reply, Fault> {
-    note_named(shared, model, method);
-    let reply = pass(shared, request).await.unwrap_or_else(|fault| fault.reply());
-    Ok(label_named(shared, reply, model, method))
+/// A call of one method, with the client's consent to other models.
+struct Named<'a> {
+    shared: &'a Shared,
+    method: &'a str,
+    consenter: Consenter<'a>,
 }
 
-/// The same for a name that stands for the model `meant`.
-async fn renamed(
-    shared: &Shared,
-    model: &str,
-    meant: &str,
-    method: &str,
-    request: Request<Incoming>,
-) -> Result<Reply, Fault> {
-    note_named(shared, meant, method);
-    let deadline = deadline(request.headers());
-    let (parts, body) = request.into_parts();
-    let mut attempt = attempt_parts(&parts, meant, method)?;
-    let is_readable = length(&parts.headers).is_some_and(|length| length <= RENAMED_BODY);
-    let limits = &shared.config.limits;
-    let body = if is_readable && !parts.headers.contains_key(CONTENT_ENCODING) {
-        let body = body::read(body, limits.routed_body, limits.body_time).await?;
-        attempt.headers.remove(CONTENT_LENGTH);
-        Outgoing::Whole(model_field::renamed(&body, model, meant))
-    } else {
-        Outgoing::Client(Idle::new(body, limits.body_time))
-    };
-    let reply = send(shared, attempt, body, deadline)
-        .await
-        .unwrap_or_else(|fault| fault.reply());
-    Ok(label_named(shared, reply, meant, method))
-}
-
-/// Logs that the path names `model`, if that decides who generates.
-fn note_named(shared: &Shared, model: &str, method: &str) {
-    if !generates(method) {
-        return;
+impl Named<'_> {
+    /// Passes a call on to the model that its path names; a failure names an alternative.
+    async fn as_asked(&self, model: &str, request: Request<ClientBody>) -> Result<Reply, Fault> {
+        self.log(model);
+        let reply = pass(self.shared, request).await.unwrap_or_else(|fault| fault.reply());
+        Ok(self.label(reply, model))
     }
-    shared.decisions.record(DecisionRecord {
-        time: Timestamp::now(),
-        source: Source::Override,
-        model: model.to_owned(),
-        tier: None,
-        latency_ms: 0,
-        answered_by: None,
-        reasoning: format!("the request's path asks for `{model}`").into(),
-        asked_first: None,
-        fallback_cause: None,
-        request: None,
-    });
-}
 
-fn label_named(shared: &Shared, mut reply: Reply, model: &str, method: &str) -> Reply {
-    let is_failure = matches!(reply.status().as_u16(), 404 | 429 | 499 | 503);
-    let router = shared
-        .config
-        .router
-        .as_ref()
-        .filter(|_| is_failure && generates(method));
-    let alternative = router.and_then(|router| router.alternative(model));
-    let headers = reply.headers_mut();
-    set(headers, MODEL, model);
-    headers.insert(SOURCE, HeaderValue::from_static(Source::Override.as_str()));
-    headers.insert(LATENCY, HeaderValue::from_static("0"));
-    if let Some(alternative) = alternative {
-        set(headers, FALLBACK, alternative.as_str());
+    /// The same for a name that is an alias of the model `meant`.
+    async fn renamed(&self, model: &str, meant: &str, request: Request<ClientBody>) -> Result<Reply, Fault> {
+        self.log(meant);
+        let deadline = deadline(request.headers());
+        let (parts, body) = request.into_parts();
+        let mut attempt = attempt_parts(&parts, meant, self.method)?;
+        let is_readable = length(&parts.headers).is_some_and(|length| length <= RENAMED_BODY);
+        let limits = &self.shared.config.limits;
+        let body = if is_readable && !parts.headers.contains_key(CONTENT_ENCODING) {
+            let body = body::read(body, limits.routed_body, limits.body_time, &self.shared.bodies).await?;
+            attempt.headers.remove(CONTENT_LENGTH);
+            Outgoing::Whole(model_field::renamed(&body, model, meant))
+        } else {
+            Outgoing::Client(Idle::new(body, limits.body_time))
+        };
+        let reply = send(self.shared, attempt, body, deadline)
+            .await
+            .unwrap_or_else(|fault| fault.reply());
+        Ok(self.label(reply, meant))
     }
-    reply
+
+    /// Logs that the path names `model`, if that decides who generates.
+    fn log(&self, model: &str) {
+        if generates(self.method) {
+            self.shared.decisions.record(DecisionRecord {
+                reasoning: format!("the request's path asks for `{model}`").into(),
+                ..DecisionRecord::new(Source::Override, model)
+            });
+        }
+    }
+
+    fn label(&self, mut reply: Reply, model: &str) -> Reply {
+        let is_failure = matches!(reply.status().as_u16(), 404 | 429 | 499 | 503);
+        let routes = self.shared.routes.as_ref();
+        let routes = routes.filter(|_| is_failure && generates(self.method));
+        let alternative = routes.and_then(|routes| routes.alternative(model));
+        let headers = reply.headers_mut();
+        set(headers, MODEL, model);
+        headers.insert(SOURCE, HeaderValue::from_static(Source::Override.as_str()));
+        headers.insert(LATENCY, HeaderValue::from_static("0"));
+        if let Some((model, alternative)) = model.parse().ok().zip(alternative) {
+            self.consenter.offer(headers, &model, &alternative);
+        }
+        reply
+    }
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -150,16 +148,27 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 
 /// Walks along the chain of the model that the router decides upon.
 async fn routed(
-    shared: &Arc<Shared>,
-    router: &ChainRouter,
+    named: Named<'_>,
+    routes: &Routes,
+    walking: Walking,
     model: &str,
-    method: &str,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Result<Reply, Fault> {
+    let Named {
+        shared,
+        method,
+        consenter,
+    } = named;
     let deadline = deadline(request.headers());
     let (mut parts, body) = request.into_parts();
     let limits = &shared.config.limits;
-    let body = body::read(body, limits.routed_body, time_left(limits.body_time, deadline)).await?;
+    let body = body::read(
+        body,
+        limits.routed_body,
+        time_left(limits.body_time, deadline),
+        &shared.bodies,
+    )
+    .await?;
     parts.headers.remove(CONTENT_LENGTH);
     coding::accept_readable(&mut parts.headers);
     let call = Call {
@@ -169,10 +178,11 @@ async fn routed(
         patience: server_timeout(&parts.headers),
     };
     let time = Timestamp::now();
-    let (choice, walk) = router.begin(call).await;
+    let (choice, walk) = routes.begin(call, walking, shared.config.log_requests).await;
     let mut logged = Logged {
         shared,
-        router,
+        routes,
+        consenter,
         time,
         choice,
         walk,
@@ -192,7 +202,14 @@ async fn routed(
                 }
             }
             Next::Wait(pause) => sleep(pause).await,
-            Next::Settle(question) => logged.walk.settled(router.consent.settle(&question).await),
+            Next::Settle(question) => {
+                let ruling = if logged.consenter.consents(&question.failed, &question.candidate) {
+                    Ruling::ClientConsents
+                } else {
+                    routes.settle(&question).await
+                };
+                logged.walk.settled(ruling);
+            }
             Next::Over => break,
         }
     }
@@ -231,7 +248,7 @@ async fn attempt_one(
     body: Bytes,
     deadline: Option<Instant>,
 ) -> (Attempted, Result<Reply, Fault>) {
-    let sent = shared.upstream.send(attempt, Outgoing::Whole(body));
+    let sent = ask(shared, attempt, Outgoing::Whole(body));
     match within(deadline, sent).await {
         Some(Ok(reply)) if is_error(reply.status()) => {
             let (failure, repeat, reply) = read_failure(shared, reply, deadline).await;
@@ -261,7 +278,7 @@ async fn read_failure(shared: &Shared, reply: Reply, deadline: Option<Instant>) 
     let (parts, body) = reply.into_parts();
     // Half of what is left, so that the client sees the error itself.
     let time = time_left(shared.config.limits.body_time, deadline).div_f32(2.0);
-    let (begun, rest) = body::read_beginning(body, ERROR_BODY, time).await;
+    let (begun, rest) = read_beginning(body, ERROR_BODY, time).await;
     let status = parts.status.as_u16();
     let failure = ModelFailure::from_response(&ErrorResponse {
         status,
@@ -282,7 +299,8 @@ async fn read_failure(shared: &Shared, reply: Reply, deadline: Option<Instant>) 
 /// A walk whose decision is logged once it is over, whatever comes of it: then it is known which model was asked last.
 struct Logged<'a> {
     shared: &'a Shared,
-    router: &'a ChainRouter,
+    routes: &'a Routes,
+    consenter: Consenter<'a>,
     time: Timestamp,
     choice: Choice,
     walk: Walk,
@@ -304,7 +322,7 @@ impl Logged<'_> {
         headers.insert(SOURCE, HeaderValue::from_static(self.source().as_str()));
         headers.insert(LATENCY, HeaderValue::from(milliseconds(self.choice.latency)));
         match self.walk.end() {
-            Some(End::NeedsConsent { candidate }) => set(headers, FALLBACK, candidate.as_str()),
+            Some(End::NeedsConsent { candidate }) => self.consenter.offer(headers, self.walk.model(), candidate),
             Some(end) => tracing::debug!("`{}`: {end}", self.walk.model()),
             None => {}
         }
@@ -322,19 +340,20 @@ impl Drop for Logged<'_> {
         let left = self.walk.left();
         let (tier, reasoning) = match left {
             None => (choice.tier, choice.reasoning.clone()),
-            Some(left) => (self.router.router.models().tier(model), Cow::Owned(left.to_string())),
+            Some(left) => (self.routes.models().tier(model), Cow::Owned(left.to_string())),
         };
         self.shared.decisions.record(DecisionRecord {
             time: self.time,
-            source: self.source(),
-            model: model.as_str().to_owned(),
             tier,
             latency_ms: milliseconds(choice.latency),
             answered_by: choice.answered_by,
             reasoning,
             asked_first: left.map(|left| left.model.as_str().to_owned()),
             fallback_cause: left.map(|left| left.failure.kind.as_str().to_owned()),
-            request: choice.request.clone().filter(|_| self.shared.config.log_requests),
+            probability: choice.probability,
+            model_failure: choice.model_failure.clone(),
+            request: choice.request.clone(),
+            ..DecisionRecord::new(self.source(), model.as_str())
         });
     }
 }
@@ -343,9 +362,22 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Sends a request, and notes whether the upstream answers.
+async fn ask(shared: &Shared, parts: Parts, body: Outgoing) -> Result<Reply, SendFailure> {
+    let sent = shared.upstream.send(parts, body).await;
+    let failure = match &sent {
+        Ok(reply) if reply.status().is_server_error() => Some(format!("status {}", reply.status().as_u16())),
+        Ok(_) => None,
+        Err(SendFailure::Path | SendFailure::Stalled) => return sent,
+        Err(failure) => Some(failure.to_string()),
+    };
+    shared.metrics.upstream.note("the upstream", failure.as_ref());
+    sent
+}
+
 /// Sends a request that is not repeated.
 async fn send(shared: &Shared, parts: Parts, body: Outgoing, deadline: Option<Instant>) -> Result<Reply, Fault> {
-    match within(deadline, shared.upstream.send(parts, body)).await {
+    match within(deadline, ask(shared, parts, body)).await {
         Some(sent) => sent.map_err(|failure| fault(shared, &failure)),
         None => Err(late(shared)),
     }

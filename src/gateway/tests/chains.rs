@@ -16,7 +16,7 @@ use super::{Running, prompt};
 use crate::gateway::{ChainRouter, Config};
 use crate::router::consent::TellClient;
 use crate::router::walk::OnFallback;
-use crate::router::{ClassifierChoice, ModelAvailability, Models, Router};
+use crate::router::{ClassifierChoice, Models};
 
 const PRO: &str = "gemini-2.5-pro";
 const FLASH: &str = "gemini-2.5-flash";
@@ -28,12 +28,12 @@ const PER_DAY: &str = r#"{"error": {"code": 429, "message": "quota", "details": 
 fn chains(on_fallback: OnFallback, max_wait: Duration) -> ChainRouter {
     let models = Arc::new(Models::built_in().unwrap());
     ChainRouter {
-        router: Arc::new(Router::new(models, Arc::new(ModelAvailability::new()), None)),
+        models,
+        availability: Arc::default(),
         classifier: ClassifierChoice::Builtin,
         on_fallback,
         consent: Arc::new(TellClient),
         max_wait,
-        log_requests: false,
     }
 }
 

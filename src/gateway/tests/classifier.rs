@@ -1,14 +1,17 @@
 //! Classification requests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gem_setup_support::engine::{EngineStandIn, Gate, Say, answer, reply};
+use gem_setup_support::scripted_upstream::UpstreamStandIn;
 use serde_json::{Value, json};
 
 use super::{GENERATE, Running, STREAM, chooses, classification, eventually, prompt};
-use crate::gateway::OnClassifierFailure;
-use crate::net::{Client, Network};
-use crate::router::classify::local::{LocalClassifier, OwnCall};
+use crate::gateway::{ChainRouter, OnClassifierFailure};
+use crate::router::consent::TellClient;
+use crate::router::walk::OnFallback;
+use crate::router::{ClassifierChoice, Models};
 use crate::runtime::EngineState;
 
 fn by(choice: &str, who: &str) -> (String, String) {
@@ -294,27 +297,61 @@ async fn decisions_are_logged_without_the_request_s_text_unless_asked_for() {
 }
 
 #[tokio::test]
-async fn what_the_router_asks_itself_is_logged_by_the_router_and_nobody_else_can_claim_that() {
-    let engine = EngineStandIn::start(vec![chooses("pro")]).await.unwrap();
-    let own_call = OwnCall::random();
-    assert!(own_call.is_some());
-    let gateway = Running::before(&engine, |config| config.own_call = own_call.clone()).await;
-    let client = Client::new(&Network::default());
-    let host = format!("http://{}", gateway.address);
-    let classifier = LocalClassifier::new(client, &host, &super::MODEL.parse().unwrap(), super::HANG).unwrap();
-    let own = classifier.clone().with_proof(own_call);
-    own.classify("one", &[]).await.unwrap();
-    own.classify("one", &[]).await.unwrap();
-    let forged = classifier.with_proof(OwnCall::random());
-    forged.classify("two", &[]).await.unwrap();
+async fn the_router_asks_the_local_model_without_a_connection() {
+    let engine = EngineStandIn::start(vec![chooses("flash")]).await.unwrap();
+    let upstream = UpstreamStandIn::replies(vec![(200, "{}"), (200, "{}")]).await.unwrap();
+    let url = format!("http://{}/", upstream.address()).parse().unwrap();
+    let gateway = Running::before(&engine, |config| {
+        config.upstream.url = url;
+        config.router = Some(Arc::new(ChainRouter {
+            models: Arc::new(Models::built_in().unwrap()),
+            availability: Arc::default(),
+            classifier: ClassifierChoice::Model,
+            on_fallback: OnFallback::Policy,
+            consent: Arc::new(TellClient),
+            max_wait: Duration::ZERO,
+        }));
+    })
+    .await;
+    let auto = "/v1beta/models/gem-auto:generateContent";
+    for _ in 0..2 {
+        let got = gateway.post(auto, prompt("why is it slow?")).await;
+        assert_eq!(got.header("x-gem-source"), "gemma-classifier");
+    }
+    assert_eq!(engine.seen().len(), 1);
     let metrics = gateway.get("/metrics").await;
     assert!(
         metrics
             .text()
-            .contains("gem_setup_requests_total{face=\"classifier\",outcome=\"ok\"} 3\n")
+            .contains("gem_setup_requests_total{face=\"classifier\",outcome=\"ok\"} 0\n")
     );
     let decisions = gateway.finish().await;
-    assert_eq!(decisions.len(), 1, "{decisions:?}");
+    let answered_by: Vec<_> = decisions.iter().map(|decision| &decision["answered_by"]).collect();
+    assert_eq!(answered_by, ["model", "cache"]);
+}
+
+#[tokio::test]
+async fn the_log_says_why_the_model_did_not_answer() {
+    let engine = EngineStandIn::start(vec![Say::Hang]).await.unwrap();
+    engine.then(vec![chooses("perhaps")]);
+    let gateway = Running::before(&engine, |config| {
+        config.classifier_deadline = Duration::from_secs(2);
+    })
+    .await;
+    for request in ["one", "two"] {
+        gateway.post(GENERATE, classification(request)).await.choice();
+    }
+    let metrics = gateway.get("/metrics").await;
+    assert!(metrics.text().contains("gem_setup_model_failures_total 2\n"));
+    let decisions = gateway.finish().await;
+    for (decision, cause) in decisions
+        .iter()
+        .zip(["names no clear choice", "did not answer in time"])
+    {
+        let failure = decision["model_failure"].as_str().unwrap();
+        assert!(failure.contains(cause), "{failure}");
+        assert!(decision["probability"].is_f64(), "{decision}");
+    }
 }
 
 #[tokio::test]

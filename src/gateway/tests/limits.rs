@@ -120,3 +120,118 @@ async fn shutting_down_does_not_wait_longer_than_the_grace_period() {
     super::eventually(|| !engine.seen().is_empty()).await;
     tokio::time::timeout(HANG, gateway.finish()).await.unwrap();
 }
+
+async fn send(address: std::net::SocketAddr, text: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_full_gateway_refuses_newcomers_with_a_status() {
+    let engine = EngineStandIn::start(vec![Say::Hang]).await.unwrap();
+    let gateway = Running::before(&engine, |config| config.limits.connections = 2).await;
+    let body = prompt("x");
+    let request = format!(
+        "POST {GENERATE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let _busy = [
+        send(gateway.address, &request).await,
+        send(gateway.address, &request).await,
+    ];
+    super::eventually(|| !engine.seen().is_empty()).await;
+    assert_eq!(
+        gateway.get("/healthz").await.status,
+        200,
+        "health is answered all the same"
+    );
+    let got = gateway.post(GENERATE, prompt("y")).await;
+    assert_eq!((got.header("retry-after"), got.header("connection")), ("1", "close"));
+    assert!(got.error(503, "UNAVAILABLE").contains("connections are in use"));
+}
+
+#[tokio::test]
+async fn a_slow_client_makes_room_for_another() {
+    let gateway = Running::without_engine_with(|config| config.limits.connections = 2).await;
+    let slow = format!("POST {GENERATE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{{");
+    let mut slow = [send(gateway.address, &slow).await, send(gateway.address, &slow).await];
+    assert_eq!(gateway.post(GENERATE, prompt("y")).await.status, 200);
+    let replies = futures_util::future::select_all(slow.iter_mut().map(|stream| Box::pin(read_to_end(stream))));
+    let (refusal, ..) = replies.await;
+    assert!(refusal.starts_with("HTTP/1.1 503"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_reply_in_the_write_buffer_survives_the_end() {
+    let long = "x".repeat(12 << 20);
+    let engine = EngineStandIn::start(vec![answer(&long)]).await.unwrap();
+    let gateway = Running::before(&engine, |_| {}).await;
+    let body = prompt("x");
+    let request = format!(
+        "POST {GENERATE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut client = send(gateway.address, &request).await;
+    client.readable().await.unwrap();
+    let ending = tokio::spawn(gateway.finish());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!ending.is_finished(), "the reader has not read yet");
+    assert!(read_to_end(&mut client).await.len() > long.len());
+    ending.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_is_cut_off() {
+    let engine = EngineStandIn::start(vec![answer(&"x".repeat(12 << 20))]).await.unwrap();
+    let gateway = Running::before(&engine, |config| config.limits.read_time = Duration::from_millis(50)).await;
+    let body = prompt("x");
+    let request = format!(
+        "POST {GENERATE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let _client = send(gateway.address, &request).await;
+    super::eventually(|| !engine.seen().is_empty()).await;
+    loop {
+        // This request's own connection is the only one left.
+        if gateway
+            .get("/metrics")
+            .await
+            .text()
+            .contains("gem_setup_connections 1\n")
+        {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let gateway = Running::start(|_| {}).await;
+    let length = 30_000_000;
+    for (head, status) in [
+        ("POST /v1alpha/files HTTP/1.1\r\nHost: localhost\r\n".to_owned(), "404"),
+        (
+            "POST /upload/v1beta/files HTTP/1.1\r\nHost: evil.example\r\n".to_owned(),
+            "403",
+        ),
+        (format!("POST {GENERATE} HTTP/1.1\r\nHost: localhost\r\n"), "413"),
+        (format!("PUT {GENERATE} HTTP/1.1\r\nHost: localhost\r\n"), "405"),
+    ] {
+        let mut client = send(gateway.address, &format!("{head}Content-Length: {length}\r\n\r\n")).await;
+        client.write_all(&vec![b'x'; length]).await.unwrap();
+        let reply = read_to_end(&mut client).await;
+        assert_eq!(reply.split(' ').nth(1), Some(status), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn large_bodies_share_one_budget_and_small_ones_get_through() {
+    let gateway = Running::without_engine_with(|config| config.limits.bodies = 1 << 20).await;
+    let large = format!("POST {GENERATE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n");
+    let mut first = send(gateway.address, &large).await;
+    first.write_all(&vec![b' '; 2 << 20]).await.unwrap();
+    assert!(read_to_end(&mut first).await.starts_with("HTTP/1.1 503"));
+    assert_eq!(gateway.post(GENERATE, prompt("y")).await.status, 200);
+}

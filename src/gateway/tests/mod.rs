@@ -3,8 +3,10 @@
 mod admin;
 mod chains;
 mod classifier;
+mod consents;
 mod limits;
 mod local;
+mod pages;
 mod pass_through;
 mod routed;
 
@@ -56,7 +58,11 @@ impl Running {
 
     /// A gateway of a runtime without a model.
     async fn without_engine() -> Self {
-        Self::start_with(|_| {}, false).await
+        Self::without_engine_with(|_| {}).await
+    }
+
+    async fn without_engine_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_with(change, false).await
     }
 
     /// A gateway before `engine`, which is ready.

@@ -16,7 +16,7 @@ use super::{Running, prompt};
 use crate::gateway::{ChainRouter, Config};
 use crate::router::consent::TellClient;
 use crate::router::walk::OnFallback;
-use crate::router::{ClassifierChoice, Models, Router};
+use crate::router::{ClassifierChoice, Models};
 
 const PRO: &str = "gemini-2.5-pro";
 const FLASH: &str = "gemini-2.5-flash";
@@ -26,16 +26,16 @@ const COMPLEX: &str = "why does this architecture lose messages?";
 fn router(on_fallback: OnFallback) -> ChainRouter {
     let models = Arc::new(Models::built_in().unwrap());
     ChainRouter {
-        router: Arc::new(Router::new(models, Arc::default(), None)),
+        models,
+        availability: Arc::default(),
         classifier: ClassifierChoice::Builtin,
         on_fallback,
         consent: Arc::new(TellClient),
         max_wait: Duration::from_secs(5),
-        log_requests: false,
     }
 }
 
-fn before(address: impl std::fmt::Display, on_fallback: OnFallback) -> impl FnOnce(&mut Config) {
+pub(super) fn before(address: impl std::fmt::Display, on_fallback: OnFallback) -> impl FnOnce(&mut Config) {
     let url = format!("http://{address}/").parse().unwrap();
     move |config| {
         config.upstream.url = url;
@@ -47,7 +47,7 @@ fn asked(upstream: &UpstreamStandIn) -> Vec<String> {
     upstream.seen().iter().map(|seen| seen.uri.to_string()).collect()
 }
 
-fn path(model: &str) -> String {
+pub(super) fn path(model: &str) -> String {
     format!("/v1beta/models/{model}:generateContent?key=k")
 }
 
@@ -183,7 +183,7 @@ async fn errors_without_an_end_are_passed_on() {
 #[tokio::test]
 async fn an_unreachable_host_fails_no_model() {
     let routed = router(OnFallback::Silent);
-    let availability = Arc::clone(routed.router.availability());
+    let availability = Arc::clone(&routed.availability);
     let gateway = Running::start(|config| config.router = Some(Arc::new(routed))).await;
     let got = gateway.post(AUTO, prompt(COMPLEX)).await;
     assert_eq!((got.header("x-gem-model"), got.header("x-gem-attempts")), (PRO, ""));

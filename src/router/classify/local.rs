@@ -11,7 +11,8 @@
 
 use std::time::Duration;
 
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use futures_util::future::BoxFuture;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -19,7 +20,7 @@ use url::Url;
 
 use super::clean::clean;
 use super::prompt::Prompt;
-use crate::error::{Explain, Kind};
+use crate::error::{Explain, Kind, chain};
 use crate::net::{self, BodyError, Client};
 use crate::router::contents::repaired;
 use crate::router::{AnsweredBy, ModelName, Turn, Verdict};
@@ -105,29 +106,32 @@ pub struct Answer {
     pub answered_by: AnsweredBy,
 }
 
-/// Proves to the gateway of this process that a call is its own router's. Nobody else knows it, so that nobody else can keep a
-/// decision out of the log.
-#[derive(Clone, Debug)]
-pub struct OwnCall(HeaderValue);
+/// A local model that classifies: in this process, or behind a Gemini API.
+pub trait LocalModel: Send + Sync {
+    /// Classifies `request` in the light of `history` (oldest turn first).
+    ///
+    /// # Errors
+    /// The reason for which no usable answer came in time.
+    fn classify<'a>(&'a self, request: &'a str, history: &'a [Turn]) -> BoxFuture<'a, Result<Answer, String>>;
+}
 
-impl OwnCall {
-    const HEADER: HeaderName = HeaderName::from_static("x-gem-own-call");
-
-    /// A proof that cannot be guessed; `None` when the system gives no random numbers.
-    #[must_use]
-    pub fn random() -> Option<Self> {
-        let random = ring::rand::generate::<[u8; 16]>(&ring::rand::SystemRandom::new()).ok()?;
-        let number = u128::from_ne_bytes(random.expose());
-        let mut value = HeaderValue::try_from(format!("{number:032x}")).ok()?;
-        value.set_sensitive(true);
-        Some(Self(value))
+impl LocalModel for LocalClassifier {
+    fn classify<'a>(&'a self, request: &'a str, history: &'a [Turn]) -> BoxFuture<'a, Result<Answer, String>> {
+        Box::pin(async move {
+            let answer = Self::classify(self, request, history).await;
+            let answer = answer.map_err(|error| chain(&error))?;
+            if answer.answered_by == AnsweredBy::Builtin {
+                // A gateway answers for its model (docs/contract.md section 4); the decision is not the model's then.
+                return Err("the built-in classifier answered in its place".to_owned());
+            }
+            Ok(answer)
+        })
     }
+}
 
-    /// Whether a request with `headers` is such a call.
-    #[must_use]
-    pub fn is_in(&self, headers: &HeaderMap) -> bool {
-        headers.get(Self::HEADER).is_some_and(|value| *value == self.0)
-    }
+/// The body of a request that asks a local model to classify `request`.
+pub(crate) fn classification(request: &str, history: &[Turn]) -> Vec<u8> {
+    Prompt::new(request, history).body().to_string().into_bytes()
 }
 
 /// Asks one model at one place.
@@ -136,7 +140,6 @@ pub struct LocalClassifier {
     client: Client,
     url: Url,
     deadline: Duration,
-    own_call: Option<OwnCall>,
 }
 
 impl LocalClassifier {
@@ -153,19 +156,7 @@ impl LocalClassifier {
                 model: model.clone(),
                 source,
             })?;
-        Ok(Self {
-            client,
-            url,
-            deadline,
-            own_call: None,
-        })
-    }
-
-    /// The same, with a proof for the gateway at `host` that whoever asks logs the decision.
-    #[must_use]
-    pub fn with_proof(mut self, own_call: Option<OwnCall>) -> Self {
-        self.own_call = own_call;
-        self
+        Ok(Self { client, url, deadline })
     }
 
     /// Where the model is asked.
@@ -192,9 +183,6 @@ impl LocalClassifier {
     async fn ask(&self, prompt: &Prompt) -> Result<Answer, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(OwnCall(proof)) = &self.own_call {
-            headers.insert(OwnCall::HEADER, proof.clone());
-        }
         let body = prompt.body().to_string().into();
         let sent = self.client.send(Method::POST, &self.url, headers, body).await;
         let response = sent.map_err(|source| self.failed(source.into()))?;
@@ -253,11 +241,7 @@ pub fn verdict_in_reply(body: &[u8]) -> Result<Verdict, String> {
     let text = reply_text(body)?;
     let head = || text.chars().take(80).collect::<String>();
     let answer = clean(&text).map_err(|reason| format!("{reason}: `{}`", head()))?;
-    Ok(Verdict {
-        tier: answer.tier,
-        probability: None,
-        reasoning: answer.reasoning.into(),
-    })
+    Ok(answer.into())
 }
 
 /// The text of the first candidate in a `generateContent` reply.

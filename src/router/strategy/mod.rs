@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use futures_util::future::BoxFuture;
 
 use super::classify::builtin::Threshold;
-use super::classify::local::LocalClassifier;
+use super::classify::local::LocalModel;
 use super::models::{Models, Selection};
 use super::policy::Chain;
 use super::routing::{ApprovalMode, RoutingContext, Source};
@@ -60,6 +60,8 @@ pub(super) struct Decided {
     pub(super) reasoning: Cow<'static, str>,
     /// Who classified, if anybody did.
     pub(super) answered_by: Option<AnsweredBy>,
+    /// The probability that a classifier gives for the powerful model.
+    pub(super) probability: Option<f64>,
 }
 
 impl Decided {
@@ -69,6 +71,7 @@ impl Decided {
             pick: Pick::Tier(Tier::Pro),
             reasoning: "nothing says that the fast model is enough".into(),
             answered_by: None,
+            probability: None,
         }
     }
 }
@@ -87,6 +90,7 @@ impl Finding {
             pick,
             reasoning: reasoning.into(),
             answered_by: None,
+            probability: None,
         })
     }
 
@@ -95,6 +99,7 @@ impl Finding {
             pick: Pick::Tier(verdict.tier),
             reasoning: verdict.reasoning,
             answered_by: Some(answered_by),
+            probability: verdict.probability,
         })
     }
 
@@ -113,7 +118,7 @@ pub(super) trait Strategy: Send + Sync {
 }
 
 /// Every strategy, first to be consulted first.
-pub(super) fn in_order(local: Option<LocalClassifier>) -> Vec<Box<dyn Strategy>> {
+pub(super) fn in_order(local: Option<Box<dyn LocalModel>>) -> Vec<Box<dyn Strategy>> {
     vec![
         Box::new(fallback::Fallback),
         Box::new(override_model::Override),

@@ -19,7 +19,7 @@ mod strict;
 #[cfg(test)]
 mod tests;
 
-use crate::router::Tier;
+use crate::router::{Tier, Verdict};
 use choice::Choice;
 
 /// Of a longer answer only the beginning is read, in bytes.
@@ -36,6 +36,16 @@ pub struct Answer {
     pub tier: Tier,
     /// The model's reasoning on one line, possibly empty.
     pub reasoning: String,
+}
+
+impl From<Answer> for Verdict {
+    fn from(answer: Answer) -> Self {
+        Self {
+            tier: answer.tier,
+            probability: None,
+            reasoning: answer.reasoning.into(),
+        }
+    }
 }
 
 /// Why an answer cannot be used.

@@ -1,0 +1,37 @@
+//! The limit of open files and connections of this process.
+
+/// Raises the limit to `wanted` where the system allows, and gives the limit.
+#[cfg(unix)]
+#[must_use]
+pub fn allow(wanted: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let wanted = wanted as u64;
+    let limit = getrlimit(Resource::Nofile);
+    let (Some(current), maximum) = (limit.current, limit.maximum.unwrap_or(u64::MAX)) else {
+        return usize::MAX;
+    };
+    let raised = Rlimit {
+        current: Some(wanted.min(maximum)),
+        maximum: limit.maximum,
+    };
+    let is_raised = wanted > current && setrlimit(Resource::Nofile, raised).is_ok();
+    usize::try_from(if is_raised { wanted.min(maximum) } else { current }).unwrap_or(usize::MAX)
+}
+
+/// Windows has no such limit.
+#[cfg(windows)]
+#[must_use]
+pub fn allow(_wanted: usize) -> usize {
+    usize::MAX
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #[test]
+    fn the_limit_is_never_lowered() {
+        let now = super::allow(0);
+        assert!(now > 0);
+        assert!(super::allow(now) >= now);
+    }
+}

@@ -1,0 +1,210 @@
+//! One client connection as the accept loop sees it: whose turn it is, how many bytes moved, and how it is to end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// A connection's place under the limit. It only ever moves down this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// Beyond the limit: its requests wait for room.
+    Surplus,
+    /// Within the limit.
+    Admitted,
+    /// Ends after the request in progress.
+    Closing,
+    /// Makes room: a body that is still being received is refused.
+    Evicted,
+    /// Ends at once.
+    Cut,
+}
+
+/// The side that must act next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The client's: no request is in progress since then.
+    Idle(Instant),
+    /// The client's: it must send more of its body.
+    Sending,
+    /// The client's: it must read more of the reply.
+    Reading,
+    /// The gateway's.
+    Server,
+}
+
+/// One client connection. The connection writes it, the accept loop reads it.
+#[derive(Debug)]
+pub(super) struct Client {
+    standing: watch::Sender<Standing>,
+    opened: Instant,
+    /// Requests from their head to the end of their reply.
+    in_progress: AtomicUsize,
+    /// End of the last request, in milliseconds since `opened`.
+    idle_since: AtomicU64,
+    /// The last read found nothing.
+    is_dry: AtomicBool,
+    /// The last write did not fit.
+    is_blocked: AtomicBool,
+    awaits_body: AtomicBool,
+    has_unread_body: AtomicBool,
+    moved: AtomicU64,
+}
+
+impl Client {
+    pub(super) fn new(standing: Standing) -> Arc<Self> {
+        Arc::new(Self {
+            standing: watch::Sender::new(standing),
+            opened: Instant::now(),
+            in_progress: AtomicUsize::new(0),
+            idle_since: AtomicU64::new(0),
+            is_dry: AtomicBool::new(false),
+            is_blocked: AtomicBool::new(false),
+            awaits_body: AtomicBool::new(false),
+            has_unread_body: AtomicBool::new(false),
+            moved: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        *self.standing.borrow()
+    }
+
+    /// Sees every later change of the standing.
+    pub(super) fn watch(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Moves down to `standing`; a connection that is already there or further stays.
+    pub(super) fn set(&self, standing: Standing) {
+        self.standing.send_if_modified(|now| {
+            let moves = standing > *now;
+            *now = standing.max(*now);
+            moves
+        });
+    }
+
+    /// Whether a request may be served, after waiting up to `wait` for room.
+    pub(super) async fn is_admitted(&self, wait: Duration) -> bool {
+        if self.standing() != Standing::Surplus {
+            return true;
+        }
+        let mut standing = self.watch();
+        let admitted = standing.wait_for(|standing| *standing != Standing::Surplus);
+        matches!(timeout(wait, admitted).await, Ok(Ok(standing)) if *standing == Standing::Admitted)
+    }
+
+    pub(super) fn turn(&self) -> Turn {
+        // A write that blocks may outlast its request: the reply's end waits in the buffer.
+        if self.is_blocked.load(Ordering::Acquire) {
+            return Turn::Reading;
+        }
+        if self.in_progress.load(Ordering::Acquire) > 0 {
+            return if self.awaits_body.load(Ordering::Relaxed) {
+                Turn::Sending
+            } else {
+                Turn::Server
+            };
+        }
+        if self.is_dry.load(Ordering::Relaxed) {
+            return Turn::Idle(self.opened + Duration::from_millis(self.idle_since.load(Ordering::Relaxed)));
+        }
+        Turn::Server
+    }
+
+    /// Bytes read and written so far.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request as in progress until the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> InProgress {
+        self.in_progress.fetch_add(1, Ordering::AcqRel);
+        InProgress(Arc::clone(self))
+    }
+
+    /// Notes a read of `count` bytes, or one that found nothing.
+    pub(super) fn read(&self, count: Option<usize>) {
+        self.moved.fetch_add(count.unwrap_or(0) as u64, Ordering::Relaxed);
+        self.is_dry.store(count.is_none(), Ordering::Relaxed);
+    }
+
+    /// Notes a write of `count` bytes, or one that did not fit.
+    pub(super) fn wrote(&self, count: Option<usize>) {
+        self.moved.fetch_add(count.unwrap_or(0) as u64, Ordering::Relaxed);
+        if self.is_blocked.load(Ordering::Relaxed) != count.is_none() {
+            self.is_idle_now();
+            self.is_blocked.store(count.is_none(), Ordering::Release);
+        }
+    }
+
+    pub(super) fn awaits_body(&self, awaits: bool) {
+        self.awaits_body.store(awaits, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave_body_unread(&self) {
+        self.has_unread_body.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client may still be sending a body that the gateway does not read.
+    pub(super) fn has_unread_body(&self) -> bool {
+        self.has_unread_body.load(Ordering::Relaxed)
+    }
+
+    fn is_idle_now(&self) {
+        let open = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.idle_since.store(open, Ordering::Relaxed);
+    }
+}
+
+/// A request in progress.
+pub(super) struct InProgress(Arc<Client>);
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.is_idle_now();
+        self.0.in_progress.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_in_the_write_buffer_is_not_idle() {
+        let client = Client::new(Standing::Admitted);
+        client.read(None);
+        assert!(matches!(client.turn(), Turn::Idle(_)));
+        let request = client.begin();
+        assert_eq!(client.turn(), Turn::Server);
+        client.awaits_body(true);
+        assert_eq!(client.turn(), Turn::Sending);
+        client.wrote(None);
+        drop(request);
+        assert_eq!(client.turn(), Turn::Reading);
+        client.wrote(Some(7));
+        assert!(matches!(client.turn(), Turn::Idle(_)));
+        assert_eq!(client.moved(), 7);
+    }
+
+    #[test]
+    fn a_fresh_connection_counts_as_idle_only_after_an_empty_read() {
+        let client = Client::new(Standing::Admitted);
+        assert_eq!(client.turn(), Turn::Server);
+        client.read(Some(3));
+        assert_eq!(client.turn(), Turn::Server);
+        client.read(None);
+        assert!(matches!(client.turn(), Turn::Idle(_)));
+    }
+
+    #[test]
+    fn a_standing_never_moves_back() {
+        let client = Client::new(Standing::Surplus);
+        client.set(Standing::Evicted);
+        client.set(Standing::Admitted);
+        assert_eq!(client.standing(), Standing::Evicted);
+    }
+}

@@ -1,0 +1,224 @@
+//! Consent that a client gives in a header: `x-gem-consent: once` lets this request go on with the model that the gateway named,
+//! `session` every request of the same client for an hour. Kept in memory only.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
+
+use crate::router::ModelName;
+
+/// The client's consent.
+const CONSENT: HeaderName = HeaderName::from_static("x-gem-consent");
+/// In a reply the model that could answer, in a request the model that may.
+pub(super) const FALLBACK: HeaderName = HeaderName::from_static("x-gem-fallback");
+/// What to do about a failure, for people.
+const HINT: HeaderName = HeaderName::from_static("x-gem-hint");
+const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+
+/// A consent for the session, and the memory of what was named, last this long.
+const SESSION: Duration = Duration::from_secs(3600);
+/// Models named to clients and consents of clients that are remembered.
+const REMEMBERED: usize = 1024;
+
+/// A client, by the keyed hash of its API key, and the model that failed it.
+type Case = (u64, ModelName);
+
+#[derive(Clone, Debug)]
+struct Memory {
+    candidate: ModelName,
+    has_consent: bool,
+    since: Instant,
+}
+
+/// The models named to clients, and the clients' consents.
+#[derive(Debug, Default)]
+pub(super) struct Consents {
+    hasher: RandomState,
+    known: Mutex<HashMap<Case, Memory>>,
+}
+
+/// One request's consent.
+#[derive(Debug)]
+pub(super) struct Consenter<'a> {
+    consents: &'a Consents,
+    /// `None` for a client without a key: it cannot be recognised again.
+    client: Option<u64>,
+    given: Option<Given>,
+    /// The model that the request's consent is for, if it says so.
+    named: Option<ModelName>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    Once,
+    Session,
+}
+
+impl Consents {
+    /// Takes the consent out of `request`, so that it does not reach the upstream.
+    pub(super) fn take<B>(&self, request: &mut Request<B>) -> Consenter<'_> {
+        let key = client_key(request.headers(), request.uri().query());
+        let client = key.map(|key| self.hasher.hash_one(key));
+        let headers = request.headers_mut();
+        let text = |value: Option<HeaderValue>| value.and_then(|value| Some(value.to_str().ok()?.trim().to_owned()));
+        let given = match text(headers.remove(CONSENT)).as_deref() {
+            Some("once") => Some(Given::Once),
+            Some("session") => Some(Given::Session),
+            _ => None,
+        };
+        Consenter {
+            consents: self,
+            client,
+            given,
+            named: text(headers.remove(FALLBACK)).and_then(|name| name.parse().ok()),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Case, Memory>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Consenter<'_> {
+    /// Whether another model may answer if `failed` fails, as far as this client is concerned.
+    pub(super) fn may_switch(&self, failed: &ModelName) -> bool {
+        self.given.is_some() || self.memory(failed).is_some_and(|memory| memory.has_consent)
+    }
+
+    /// Whether `candidate` may answer where `failed` did not. A consent holds for one switch, to the model that was named.
+    pub(super) fn consents(&mut self, failed: &ModelName, candidate: &ModelName) -> bool {
+        let memory = self.memory(failed);
+        let is_named = memory.as_ref().is_none_or(|memory| memory.candidate == *candidate);
+        if is_named && memory.is_some_and(|memory| memory.has_consent) {
+            return true;
+        }
+        let named = self.named.take();
+        let is_named = named.map_or(is_named, |named| named == *candidate);
+        match self.given.take() {
+            Some(given) if is_named => {
+                if given == Given::Session {
+                    self.remember(failed, candidate, true);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Names `candidate` to the client, and the way to let it answer.
+    pub(super) fn offer(&self, headers: &mut HeaderMap, failed: &ModelName, candidate: &ModelName) {
+        self.remember(failed, candidate, false);
+        let hint = format!(
+            "repeat the request with `x-gem-consent: once` to let `{candidate}` answer, or with `x-gem-consent: session` to let it \
+             answer for an hour"
+        );
+        for (name, value) in [(FALLBACK, candidate.as_str()), (HINT, &hint)] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        }
+    }
+
+    fn memory(&self, failed: &ModelName) -> Option<Memory> {
+        let known = self.consents.known();
+        let memory = known.get(&(self.client?, failed.clone()))?;
+        (memory.since.elapsed() < SESSION).then(|| memory.clone())
+    }
+
+    fn remember(&self, failed: &ModelName, candidate: &ModelName, has_consent: bool) {
+        let Some(client) = self.client else { return };
+        let mut known = self.consents.known();
+        if known.len() >= REMEMBERED {
+            known.retain(|_, memory| memory.since.elapsed() < SESSION);
+        }
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        let memory = Memory {
+            candidate: candidate.clone(),
+            has_consent,
+            since: Instant::now(),
+        };
+        known.insert((client, failed.clone()), memory);
+    }
+}
+
+/// The key by which the upstream knows the client.
+fn client_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a [u8]> {
+    let header = headers.get(API_KEY).or_else(|| headers.get(AUTHORIZATION));
+    let in_query = || query?.split('&').find_map(|pair| pair.strip_prefix("key="));
+    header
+        .map(HeaderValue::as_bytes)
+        .or_else(|| in_query().map(str::as_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(name: &str) -> ModelName {
+        name.parse().unwrap()
+    }
+
+    fn consents(memory: &Consents, headers: &[(&str, &str)], candidate: &str) -> bool {
+        let mut request = Request::builder().uri("/?key=k1");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(()).unwrap();
+        let mut consenter = memory.take(&mut request);
+        assert!(request.headers().get("x-gem-consent").is_none());
+        consenter.consents(&model("pro"), &model(candidate))
+    }
+
+    const ONCE: (&str, &str) = ("x-gem-consent", "once");
+    const SESSION: (&str, &str) = ("x-gem-consent", "session");
+
+    #[test]
+    fn consent_for_once_holds_for_one_request() {
+        let memory = Consents::default();
+        assert!(!consents(&memory, &[], "flash"));
+        assert!(consents(&memory, &[ONCE], "flash"));
+        assert!(!consents(&memory, &[], "flash"));
+        assert!(!consents(&memory, &[("x-gem-consent", "always")], "flash"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn consent_for_the_session_is_bound_to_key_model_and_hour() {
+        let memory = Consents::default();
+        assert!(consents(&memory, &[SESSION], "flash"));
+        assert!(consents(&memory, &[], "flash"));
+        assert!(!consents(&memory, &[], "lite"));
+        assert!(!consents(&memory, &[("x-goog-api-key", "k2")], "flash"));
+        tokio::time::advance(super::SESSION).await;
+        assert!(!consents(&memory, &[], "flash"));
+    }
+
+    #[test]
+    fn consent_is_never_for_another_model_than_the_one_named() {
+        let memory = Consents::default();
+        assert!(!consents(&memory, &[ONCE, ("x-gem-fallback", "lite")], "flash"));
+        let mut request = Request::builder().uri("/?key=k1").body(()).unwrap();
+        let mut headers = HeaderMap::new();
+        memory
+            .take(&mut request)
+            .offer(&mut headers, &model("pro"), &model("flash"));
+        assert_eq!(headers["x-gem-fallback"], "flash");
+        assert!(!consents(&memory, &[ONCE], "lite"));
+        assert!(consents(&memory, &[ONCE], "flash"));
+    }
+
+    #[test]
+    fn one_consent_is_one_switch() {
+        let memory = Consents::default();
+        let mut request = Request::builder().header("x-gem-consent", "once").body(()).unwrap();
+        let mut consenter = memory.take(&mut request);
+        assert!(consenter.consents(&model("pro"), &model("flash")));
+        assert!(!consenter.consents(&model("flash"), &model("lite")));
+    }
+}

@@ -1,0 +1,78 @@
+//! Consent by header to the model that a failure named.
+
+use gem_setup_support::scripted_upstream::{UpstreamStandIn, reply};
+use hyper::Method;
+
+use super::routed::{before, path};
+use super::{Got, Running, prompt};
+use crate::router::walk::OnFallback;
+
+const PRO: &str = "gemini-2.5-pro";
+const QUOTA: &str = r#"{"error": {"code": 429, "message": "limit: 0", "status": "RESOURCE_EXHAUSTED"}}"#;
+
+async fn failing(models: &'static [&'static str]) -> UpstreamStandIn {
+    UpstreamStandIn::start(move |request| {
+        let path = request.uri().path();
+        let fails = models.iter().any(|model| path.contains(&format!("{model}:")));
+        let consent = request.headers().contains_key("x-gem-consent");
+        async move {
+            Some(if fails || consent {
+                reply(429, QUOTA)
+            } else {
+                reply(200, "{}")
+            })
+        }
+    })
+    .await
+    .unwrap()
+}
+
+async fn ask(gateway: &Running, model: &str, key: &str, consent: Option<&str>) -> Got {
+    let mut headers = vec![("x-goog-api-key", key)];
+    headers.extend(consent.map(|consent| ("x-gem-consent", consent)));
+    gateway.send(Method::POST, &path(model), &headers, prompt("why?")).await
+}
+
+#[tokio::test]
+async fn a_failure_names_the_way_and_consent_takes_it() {
+    let upstream = failing(&[PRO]).await;
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    for (model, key) in [(PRO, "k1"), ("auto-gemini-2.5", "k2")] {
+        let refused = ask(&gateway, model, key, None).await;
+        assert_eq!(refused.status, 429, "{model}");
+        let candidate = refused.header("x-gem-fallback").to_owned();
+        assert!(refused.header("x-gem-hint").contains("x-gem-consent: once"), "{model}");
+        let once = ask(&gateway, model, key, Some("once")).await;
+        assert_eq!((once.status.as_u16(), once.header("x-gem-model")), (200, &*candidate));
+        assert_eq!(
+            ask(&gateway, model, key, None).await.status,
+            429,
+            "{model}: once is once"
+        );
+        assert_eq!(ask(&gateway, model, key, Some("session")).await.status, 200, "{model}");
+        assert_eq!(ask(&gateway, model, key, None).await.status, 200, "{model}");
+        assert_eq!(
+            ask(&gateway, model, "k3", None).await.status,
+            429,
+            "{model}: another client"
+        );
+    }
+}
+
+#[tokio::test]
+async fn consent_leads_to_no_other_model_and_not_past_never() {
+    let upstream = failing(&[PRO, "gemini-2.5-flash"]).await;
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    let named = ask(&gateway, PRO, "k", None).await.header("x-gem-fallback").to_owned();
+    let asked_before = upstream.seen().len();
+    ask(&gateway, PRO, "k", Some("once")).await;
+    let asked: Vec<_> = upstream.seen()[asked_before..]
+        .iter()
+        .map(|seen| seen.uri.to_string())
+        .collect();
+    assert_eq!(asked, [path(PRO), path(&named)]);
+    let gateway = Running::start(before(upstream.address(), OnFallback::Never)).await;
+    let asked_before = upstream.seen().len();
+    assert_eq!(ask(&gateway, PRO, "k", Some("once")).await.status, 429);
+    assert_eq!(upstream.seen().len(), asked_before + 1);
+}
