@@ -78,13 +78,13 @@ struct Member {
 }
 
 /// How a lane ended: done, failed, or given up for being slow.
-type Outcome = Result<Result<(), Fault>, futures_util::future::Aborted>;
+type LaneEnd = Result<Result<(), Fault>, futures_util::future::Aborted>;
 
 struct Crew<'a> {
     transfer: &'a Transfer<'a>,
     source: &'a Source<'a>,
     lanes: Vec<Member>,
-    running: FuturesUnordered<BoxFuture<'a, (u64, Outcome)>>,
+    running: FuturesUnordered<BoxFuture<'a, (u64, LaneEnd)>>,
     tuner: Tuner,
     /// Whether there was ever more than one lane, so that there is something to compare with.
     is_parallel: bool,
@@ -124,7 +124,7 @@ impl<'a> Crew<'a> {
         self.running.push(Box::pin(async move { (id, work.await) }));
     }
 
-    fn finished(&mut self, id: u64, outcome: Outcome) -> Result<(), Fault> {
+    fn finished(&mut self, id: u64, outcome: LaneEnd) -> Result<(), Fault> {
         self.lanes.retain(|member| member.id != id);
         match outcome {
             Ok(Ok(())) | Err(_) => {}

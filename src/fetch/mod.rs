@@ -57,7 +57,7 @@ use bytes::BytesMut;
 use url::Url;
 
 pub use error::{Error, Tried};
-pub use probe::{Answer, Route};
+pub use probe::{ProbeReport, Route};
 
 use self::partial::{Identity, Partial};
 use self::ranges::RangeSet;

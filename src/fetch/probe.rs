@@ -24,7 +24,7 @@ pub struct Route {
 
 /// What a source said when it was asked for the head of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ProbeReport {
     /// The size in bytes that it declares.
     pub size: Option<u64>,
     /// Whether it declares that it serves ranges.
@@ -53,7 +53,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// When it does not answer with a file.
-    pub async fn probe(&self, source: &Url) -> Result<Answer, Error> {
+    pub async fn probe(&self, source: &Url) -> Result<ProbeReport, Error> {
         let failed = |fault: Fault| match fault {
             Fault::Fatal(error) => error,
             fault => Error::Unobtainable {
@@ -83,7 +83,7 @@ impl Fetcher {
             }));
         }
         let header = |name| response.head.headers.get(name).and_then(|value| value.to_str().ok());
-        Ok(Answer {
+        Ok(ProbeReport {
             size: header(CONTENT_LENGTH).and_then(|value| value.parse().ok()),
             serves_ranges: header(ACCEPT_RANGES) == Some("bytes"),
             url: response.url.into(),
@@ -95,7 +95,7 @@ impl Fetcher {
     }
 }
 
-fn probe_file(source: &Url) -> Result<Answer, Fault> {
+fn probe_file(source: &Url) -> Result<ProbeReport, Fault> {
     let unusable = |reason: String| Fault::Unusable(reason);
     let path = source
         .to_file_path()
@@ -104,7 +104,7 @@ fn probe_file(source: &Url) -> Result<Answer, Fault> {
     if !metadata.is_file() {
         return Err(unusable("it is no file".to_owned()));
     }
-    Ok(Answer {
+    Ok(ProbeReport {
         size: Some(metadata.len()),
         serves_ranges: true,
         url: source.into(),

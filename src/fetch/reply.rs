@@ -15,7 +15,7 @@ use crate::net::parse_retry_after;
 
 /// What a successful answer's body is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(super) enum Extent {
     /// The whole file from its first byte.
     Whole {
         identity: Identity,
@@ -33,7 +33,7 @@ pub(super) fn read(
     headers: &HeaderMap,
     asked: Option<&Range<u64>>,
     now: SystemTime,
-) -> Result<Reply, Fault> {
+) -> Result<Extent, Fault> {
     if !status.is_success() {
         return Err(Fault::Status {
             code: status.as_u16(),
@@ -47,7 +47,7 @@ pub(super) fn read(
     }
     let validator = validator(headers);
     match (status, asked) {
-        (StatusCode::OK, _) => Ok(Reply::Whole {
+        (StatusCode::OK, _) => Ok(Extent::Whole {
             identity: Identity {
                 validator,
                 length: text(headers, CONTENT_LENGTH).and_then(|value| value.parse().ok()),
@@ -65,7 +65,7 @@ pub(super) fn read(
                         asked.end.saturating_sub(1)
                     ))
                 })?;
-            Ok(Reply::Part {
+            Ok(Extent::Part {
                 range,
                 identity: Identity {
                     validator,
@@ -115,7 +115,7 @@ mod tests {
             .collect()
     }
 
-    fn answer(status: u16, pairs: &[(&str, &str)], asked: Option<Range<u64>>) -> Result<Reply, Fault> {
+    fn answer(status: u16, pairs: &[(&str, &str)], asked: Option<Range<u64>>) -> Result<Extent, Fault> {
         read(
             StatusCode::from_u16(status).unwrap(),
             &headers(pairs),
@@ -129,7 +129,7 @@ mod tests {
         let part = |range: &str| answer(206, &[("content-range", range), ("etag", "\"a\"")], Some(100..200));
         assert_eq!(
             part("bytes 100-199/1000").unwrap(),
-            Reply::Part {
+            Extent::Part {
                 range: 100..200,
                 identity: Identity {
                     validator: Some(Validator::Etag("\"a\"".into())),

@@ -15,10 +15,10 @@ use super::Request;
 use super::error::Error;
 use super::partial::{Identity, Validator};
 use super::ranges::RangeSet;
-use super::reply::{self, Reply};
+use super::reply::{self, Extent};
 use super::retry::Fault;
 use super::store::Store;
-use crate::net::{Answer, Client, Login, Patience};
+use crate::net::{Client, Login, Patience, ServerResponse};
 use crate::progress::Progress;
 
 /// Smaller reads are gathered up to this size while they come without a wait: TLS hands out 16 KB at a time.
@@ -128,7 +128,7 @@ impl Lane {
 
 /// An answer whose body is about to be read, and where it goes.
 pub(super) struct Opened {
-    response: Answer,
+    response: ServerResponse,
     range: Range<u64>,
     /// Whether HTTP says where the body ends; else only the catalog does, if at all.
     is_framed: bool,
@@ -163,8 +163,8 @@ impl Transfer<'_> {
             answer => answer?,
         };
         match reply {
-            Reply::Part { range, identity } => self.accept_part(response, range, &identity),
-            Reply::Whole {
+            Extent::Part { range, identity } => self.accept_part(response, range, &identity),
+            Extent::Whole {
                 identity,
                 serves_ranges,
             } => {
@@ -177,8 +177,8 @@ impl Transfer<'_> {
     /// Asks for `range` alone, which must be answered with a part.
     pub(super) async fn open_part(&self, source: &Source<'_>, range: &Range<u64>) -> Result<Opened, Fault> {
         match self.ask(source, Some(range)).await? {
-            (response, Reply::Part { range, identity }) => self.accept_part(response, range, &identity),
-            (_, Reply::Whole { identity, .. }) => {
+            (response, Extent::Part { range, identity }) => self.accept_part(response, range, &identity),
+            (_, Extent::Whole { identity, .. }) => {
                 let mut plan = self.plan();
                 if identity.validator.is_some() && identity.validator != plan.identity.validator {
                     plan.start_over(Identity::default());
@@ -190,7 +190,7 @@ impl Transfer<'_> {
         }
     }
 
-    fn accept_part(&self, response: Answer, range: Range<u64>, found: &Identity) -> Result<Opened, Fault> {
+    fn accept_part(&self, response: ServerResponse, range: Range<u64>, found: &Identity) -> Result<Opened, Fault> {
         let mut plan = self.plan();
         let same_length = plan.identity.length.is_none_or(|length| found.length == Some(length));
         let same_version = found.validator.is_none() || found.validator == plan.identity.validator;
@@ -211,7 +211,7 @@ impl Transfer<'_> {
 
     async fn accept_whole(
         &self,
-        response: Answer,
+        response: ServerResponse,
         mut identity: Identity,
         serves_ranges: bool,
         wanted_part: bool,
@@ -254,7 +254,7 @@ impl Transfer<'_> {
     }
 
     /// Sends the request and reads the head of the answer.
-    async fn ask(&self, source: &Source<'_>, part: Option<&Range<u64>>) -> Result<(Answer, Reply), Fault> {
+    async fn ask(&self, source: &Source<'_>, part: Option<&Range<u64>>) -> Result<(ServerResponse, Extent), Fault> {
         let mut headers = HeaderMap::new();
         if let Some(login) = source.login.and_then(Login::basic) {
             headers.insert(AUTHORIZATION, login);
@@ -325,12 +325,12 @@ impl Transfer<'_> {
 
 /// A body that is handed out in large pieces where it comes fast and at once where it comes slowly.
 struct Body {
-    response: Answer,
+    response: ServerResponse,
     end: Option<Result<(), Fault>>,
 }
 
 impl Body {
-    const fn new(response: Answer) -> Self {
+    const fn new(response: ServerResponse) -> Self {
         Self { response, end: None }
     }
 

@@ -36,7 +36,7 @@ pub struct Client {
 }
 
 /// A response whose body is still to be read.
-pub(crate) struct Answer {
+pub(crate) struct ServerResponse {
     /// The URL that answered, redirects followed.
     pub(crate) url: Url,
     pub(crate) head: Parts,
@@ -64,7 +64,12 @@ impl Client {
     }
 
     /// Asks for `url`, and for where that redirects to: at most ten times, and never from https to http.
-    pub(crate) async fn get(&self, method: Method, mut url: Url, mut headers: HeaderMap) -> Result<Answer, SendError> {
+    pub(crate) async fn get(
+        &self,
+        method: Method,
+        mut url: Url,
+        mut headers: HeaderMap,
+    ) -> Result<ServerResponse, SendError> {
         for _ in 0..=MOST_REDIRECTS {
             let answer = self.send(method.clone(), &url, headers.clone(), Bytes::new()).await?;
             let Some(next) = answer.redirect()? else {
@@ -85,7 +90,7 @@ impl Client {
         url: &Url,
         mut headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Answer, SendError> {
+    ) -> Result<ServerResponse, SendError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         let target = url[Position::BeforePath..Position::AfterQuery].parse();
@@ -100,7 +105,7 @@ impl Client {
         *request.headers_mut() = headers;
         let response = self.origin(url)?.send(request, self.idle).await?;
         let (head, body) = response.into_parts();
-        Ok(Answer {
+        Ok(ServerResponse {
             url: url.clone(),
             head,
             body: Idle::new(body, self.idle),
@@ -119,7 +124,7 @@ impl Client {
     }
 }
 
-impl Answer {
+impl ServerResponse {
     /// The next piece of the body. May be dropped and called again.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
         while let Some(frame) = self.body.frame().await {

@@ -27,8 +27,8 @@ mod trust;
 
 pub use address::{SafeUrl, is_acceptable, is_loopback, without_login};
 pub(crate) use address::{is_loopback_address, is_loopback_name};
-pub(crate) use client::Answer;
 pub use client::Client;
+pub(crate) use client::ServerResponse;
 pub use connect::{ConnectError, Connector};
 pub use error::Error;
 pub(crate) use idle::{BodyError, Idle, Stalled};

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::Error;
 use super::lit::describe;
-use super::pull_terminal::Terminal;
+use super::pull_terminal::PseudoTerminal;
 use crate::catalog::Model;
 use crate::progress::Progress;
 
@@ -127,7 +127,7 @@ pub(super) async fn pull_with(command: &Program, mut output: PullOutput<'_>) -> 
 }
 
 async fn run_in_terminal(command: &Program, output: &mut PullOutput<'_>) -> Result<(), Error> {
-    let mut terminal = Terminal::start(command).map_err(|source| Error::Start {
+    let mut terminal = PseudoTerminal::start(command).map_err(|source| Error::Start {
         program: command.path.clone(),
         source,
     })?;
@@ -139,7 +139,7 @@ async fn run_in_terminal(command: &Program, output: &mut PullOutput<'_>) -> Resu
 }
 
 async fn converse_in_terminal(
-    terminal: &mut Terminal,
+    terminal: &mut PseudoTerminal,
     output: &mut PullOutput<'_>,
 ) -> Result<portable_pty::ExitStatus, Ended> {
     let mut answered = false;

@@ -14,14 +14,14 @@ const SIZE: PtySize = PtySize {
 };
 
 /// A program in a terminal of its own.
-pub(super) struct Terminal {
+pub(super) struct PseudoTerminal {
     /// The program's output; the channel closes when the program ends.
     pub(super) output: mpsc::Receiver<Vec<u8>>,
     keyboard: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
 }
 
-impl Terminal {
+impl PseudoTerminal {
     /// Starts `program`.
     pub(super) fn start(program: &Program) -> io::Result<Self> {
         let pair = native_pty_system().openpty(SIZE).map_err(io::Error::other)?;
@@ -58,7 +58,7 @@ impl Terminal {
     }
 }
 
-impl Drop for Terminal {
+impl Drop for PseudoTerminal {
     fn drop(&mut self) {
         // The program may have ended already.
         let _ = self.child.kill();

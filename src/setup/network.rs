@@ -4,7 +4,7 @@ use url::Url;
 
 use super::Setup;
 use super::check::{Check, Fix};
-use crate::fetch::{Answer, Error, Route};
+use crate::fetch::{Error, ProbeReport, Route};
 use crate::net::Trust;
 use crate::runtime::RuntimeName;
 
@@ -75,7 +75,7 @@ fn describe(route: &Route) -> String {
     format!("{} {way}{trust}", route.url)
 }
 
-fn outcome(answer: Result<Answer, Error>) -> String {
+fn outcome(answer: Result<ProbeReport, Error>) -> String {
     match answer {
         Ok(answer) => answer
             .size

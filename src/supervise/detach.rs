@@ -155,7 +155,7 @@ pub async fn start(layout: &Layout, request: &StartRequest) -> Result<Started, E
                 }
             }
             Running::Supervised(record) if Instant::now() >= deadline => {
-                return Err(Outcome::TooLate.into_error(request, record.process.pid, Vec::new()));
+                return Err(StartEnd::TooLate.into_error(request, record.process.pid, Vec::new()));
             }
             Running::Unnamed if Instant::now() >= unnamed_until => {
                 let home = layout.home().to_owned();
@@ -198,12 +198,12 @@ async fn launch(layout: &Layout, request: &StartRequest, deadline: Instant) -> R
         .map_err(failed)?;
     let pid = process.id();
     match wait(layout, request, pid, Some(&mut process), deadline).await {
-        Outcome::Up { blocked } => Ok(Some(Started {
+        StartEnd::Up { blocked } => Ok(Some(Started {
             pid,
             already: false,
             blocked,
         })),
-        Outcome::Ended(status) => match look(layout, request)? {
+        StartEnd::Ended(status) => match look(layout, request)? {
             Running::Supervised(_) => Ok(None),
             _ => Err(Error::Ended {
                 status,
@@ -231,17 +231,17 @@ async fn join(
     }
     let pid = record.process.pid;
     match wait(layout, request, pid, None, deadline).await {
-        Outcome::Up { blocked } => Ok(Some(Started {
+        StartEnd::Up { blocked } => Ok(Some(Started {
             pid,
             already: true,
             blocked,
         })),
-        Outcome::Gone => Ok(None),
+        StartEnd::Gone => Ok(None),
         outcome => Err(outcome.into_error(request, pid, Vec::new())),
     }
 }
 
-enum Outcome {
+enum StartEnd {
     /// Ready, or as ready as it gets without a person.
     Up {
         blocked: Option<String>,
@@ -253,7 +253,7 @@ enum Outcome {
     TooLate,
 }
 
-impl Outcome {
+impl StartEnd {
     fn into_error(self, request: &StartRequest, pid: u32, tail: Vec<String>) -> Error {
         match self {
             Self::CrashLoop(reason) => Error::CrashLoop { pid, reason, tail },
@@ -273,7 +273,7 @@ async fn wait(
     pid: u32,
     mut process: Option<&mut Detached>,
     deadline: Instant,
-) -> Outcome {
+) -> StartEnd {
     let mut pause = FIRST_POLL;
     loop {
         let record = ServerRecord::read(&layout.server_file()).ok().flatten();
@@ -282,15 +282,15 @@ async fn wait(
                 .as_ref()
                 .is_none_or(|record| record.stopping || record.process.pid != pid)
         {
-            return Outcome::Gone;
+            return StartEnd::Gone;
         }
         let record = record.filter(|record| record.process.pid == pid);
         match record.as_ref().and_then(|record| record.child.as_ref()) {
             Some(child) if child.state == EngineState::CrashLoop => {
-                return Outcome::CrashLoop(child.last_exit.clone().unwrap_or_default());
+                return StartEnd::CrashLoop(child.last_exit.clone().unwrap_or_default());
             }
             Some(child) if child.state == EngineState::Blocked => {
-                return Outcome::Up {
+                return StartEnd::Up {
                     blocked: child.blocked.clone(),
                 };
             }
@@ -302,13 +302,13 @@ async fn wait(
             None => answers_ready(request.server.port, pid).await,
         };
         if ready {
-            return Outcome::Up { blocked: None };
+            return StartEnd::Up { blocked: None };
         }
         if let Some(status) = process.as_mut().and_then(|process| process.try_wait().ok().flatten()) {
-            return Outcome::Ended(status);
+            return StartEnd::Ended(status);
         }
         if Instant::now() >= deadline {
-            return Outcome::TooLate;
+            return StartEnd::TooLate;
         }
         sleep(pause).await;
         pause = (pause * 3 / 2).min(LONGEST_POLL);

@@ -199,7 +199,7 @@ impl LocalClassifier {
         Ok(Answer { verdict, answered_by })
     }
 
-    async fn read(&self, mut response: net::Answer) -> Result<Vec<u8>, Error> {
+    async fn read(&self, mut response: net::ServerResponse) -> Result<Vec<u8>, Error> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|source| self.failed(source))? {
             body.extend_from_slice(&chunk);

@@ -22,7 +22,7 @@ use super::policy::{Chain, Policy};
 use super::{ModelName, Tier};
 use crate::error::{Explain, Kind};
 
-pub use validate::Fault;
+pub use validate::Inconsistency;
 
 const BUILT_IN: &str = include_str!("models.toml");
 const FORMAT: u32 = 1;
@@ -149,12 +149,16 @@ pub enum Error {
         /// Which file.
         origin: String,
         /// Everything that is wrong.
-        faults: Vec<Fault>,
+        faults: Vec<Inconsistency>,
     },
 }
 
-fn join(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ")
+fn join(faults: &[Inconsistency]) -> String {
+    faults
+        .iter()
+        .map(Inconsistency::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 impl Explain for Error {
@@ -311,7 +315,7 @@ impl Document {
         if !faults.is_empty() {
             return Err(invalid(faults));
         }
-        let default = self.default.ok_or_else(|| invalid(vec![Fault::no_default()]))?;
+        let default = self.default.ok_or_else(|| invalid(vec![Inconsistency::no_default()]))?;
         let chains = self
             .chains
             .into_iter()

@@ -8,13 +8,13 @@ use crate::router::ModelName;
 
 /// One thing that is wrong: where, what stands there, and why that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Inconsistency {
     key: String,
     value: String,
     reason: &'static str,
 }
 
-impl Fault {
+impl Inconsistency {
     fn new(key: impl Into<String>, value: impl fmt::Display, reason: &'static str) -> Self {
         Self {
             key: key.into(),
@@ -28,7 +28,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Inconsistency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "key `{}`: `{}` {}", self.key, self.value, self.reason)
     }
@@ -36,7 +36,7 @@ impl fmt::Display for Fault {
 
 impl Document {
     /// Everything that is wrong with the document.
-    pub(super) fn faults(&self) -> Vec<Fault> {
+    pub(super) fn faults(&self) -> Vec<Inconsistency> {
         let mut faults = Vec::new();
         self.check_models(&mut faults);
         self.check_aliases(&mut faults);
@@ -46,9 +46,9 @@ impl Document {
             self.check_chain(name, chain, &mut faults);
         }
         match &self.default {
-            None => faults.push(Fault::no_default()),
+            None => faults.push(Inconsistency::no_default()),
             Some(name) if !self.knows(name) => {
-                faults.push(Fault::new("default", name, "is no model, alias or choice"));
+                faults.push(Inconsistency::new("default", name, "is no model, alias or choice"));
             }
             Some(_) => {}
         }
@@ -59,26 +59,26 @@ impl Document {
         self.models.contains_key(name) || self.aliases.contains_key(name) || self.choices.contains_key(name)
     }
 
-    fn check_models(&self, faults: &mut Vec<Fault>) {
+    fn check_models(&self, faults: &mut Vec<Inconsistency>) {
         for (name, entry) in &self.models {
             if !self.families.contains_key(&entry.family) {
                 let key = format!("model.\"{name}\".family");
-                faults.push(Fault::new(key, &entry.family, "is no family"));
+                faults.push(Inconsistency::new(key, &entry.family, "is no family"));
             }
         }
     }
 
-    fn check_aliases(&self, faults: &mut Vec<Fault>) {
+    fn check_aliases(&self, faults: &mut Vec<Inconsistency>) {
         for (name, target) in &self.aliases {
             let key = format!("alias.\"{name}\"");
             if self.models.contains_key(name) || self.choices.contains_key(name) {
-                faults.push(Fault::new(&key, target, "has the name of a model or a choice"));
+                faults.push(Inconsistency::new(&key, target, "has the name of a model or a choice"));
             }
             if !self.knows(target) {
-                faults.push(Fault::new(&key, target, "is no model, alias or choice"));
+                faults.push(Inconsistency::new(&key, target, "is no model, alias or choice"));
             }
             if self.leads_back(name) {
-                faults.push(Fault::new(&key, target, "leads back to the alias itself"));
+                faults.push(Inconsistency::new(&key, target, "leads back to the alias itself"));
             }
         }
     }
@@ -98,54 +98,58 @@ impl Document {
         false
     }
 
-    fn check_choices(&self, faults: &mut Vec<Fault>) {
+    fn check_choices(&self, faults: &mut Vec<Inconsistency>) {
         for (name, entry) in &self.choices {
             let key = |field: &str| format!("choice.\"{name}\".{field}");
             if self.models.contains_key(name) {
-                faults.push(Fault::new(
+                faults.push(Inconsistency::new(
                     format!("choice.\"{name}\""),
                     name,
                     "has the name of a model",
                 ));
             }
             let Some(chain) = self.chains.get(&entry.chain) else {
-                faults.push(Fault::new(key("chain"), &entry.chain, "is no chain"));
+                faults.push(Inconsistency::new(key("chain"), &entry.chain, "is no chain"));
                 continue;
             };
             for (field, model) in [("pro", &entry.pro), ("flash", &entry.flash)] {
                 if !chain.policies.iter().any(|policy| policy.model == *model) {
-                    faults.push(Fault::new(key(field), model, "is not in the choice's chain"));
+                    faults.push(Inconsistency::new(key(field), model, "is not in the choice's chain"));
                 }
             }
         }
     }
 
-    fn check_families(&self, faults: &mut Vec<Fault>) {
+    fn check_families(&self, faults: &mut Vec<Inconsistency>) {
         for (name, entry) in &self.families {
             for (field, chain) in [("chain", &entry.chain), ("utility", &entry.utility)] {
                 if !self.chains.contains_key(chain) {
-                    faults.push(Fault::new(format!("family.\"{name}\".{field}"), chain, "is no chain"));
+                    faults.push(Inconsistency::new(
+                        format!("family.\"{name}\".{field}"),
+                        chain,
+                        "is no chain",
+                    ));
                 }
             }
         }
     }
 
-    fn check_chain(&self, name: &str, chain: &ChainEntry, faults: &mut Vec<Fault>) {
+    fn check_chain(&self, name: &str, chain: &ChainEntry, faults: &mut Vec<Inconsistency>) {
         let key = format!("chain.\"{name}\".policy");
         let mut seen = BTreeSet::new();
         for policy in &chain.policies {
             if !self.models.contains_key(&policy.model) {
-                faults.push(Fault::new(&key, &policy.model, "is no model"));
+                faults.push(Inconsistency::new(&key, &policy.model, "is no model"));
             }
             if !seen.insert(&policy.model) {
-                faults.push(Fault::new(&key, &policy.model, "stands in the chain twice"));
+                faults.push(Inconsistency::new(&key, &policy.model, "stands in the chain twice"));
             }
         }
         let last_resorts: Vec<_> = chain.policies.iter().filter(|policy| policy.last_resort).collect();
         match last_resorts.as_slice() {
             [_] => {}
-            [] => faults.push(Fault::new(&key, name, "has no last resort")),
-            [_, second, ..] => faults.push(Fault::new(&key, &second.model, "is a second last resort")),
+            [] => faults.push(Inconsistency::new(&key, name, "has no last resort")),
+            [_, second, ..] => faults.push(Inconsistency::new(&key, &second.model, "is a second last resort")),
         }
     }
 }
