@@ -474,4 +474,10 @@ pub(crate) struct UninstallArgs {
     /// Remove model, state and logs too
     #[arg(long)]
     pub(crate) purge: bool,
+    /// Print what would be deleted, change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask before `--purge` deletes
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }

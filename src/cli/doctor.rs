@@ -3,16 +3,16 @@
 use std::process::ExitCode;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::setup::{self, Check, Examination, Extras, Fix, RECORDS, Setup, State, Status, Wanted};
+use gem_setup::setup::{self, Check, Examination, Extras, Fix, RECORDS, Setup, State, Wanted};
 use serde_json::json;
 
 use super::args::DoctorArgs;
 use super::install::how;
 use super::layers::Origin;
 use super::session::{Session, or_recorded};
-use crate::report::{Events, Palette, Printer, Terminal};
+use crate::report::{Diagnosis, Events, Terminal};
 
-/// Examines the machine; with `--fix` mends it and examines it again.
+/// Examines the machine; with `--fix` repairs it and examines it again.
 pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let events = Events::remarks(printer);
@@ -30,7 +30,7 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
         Ok(setup) => setup,
         Err(failure) => {
             let examination = unexamined(&failure);
-            show(printer, &examination);
+            show(session, &examination, "");
             return if fix { Err(failure) } else { Ok(status_of(&examination)) };
         }
     };
@@ -38,10 +38,10 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
         let mut examination = setup::examine(&setup, extras).await;
         let mut outcome = Ok(());
         if let Some(failure) = unreadable {
-            // What was chosen cannot be mended by choosing the defaults.
+            // The defaults cannot replace what was chosen.
             let mut check = records_fault(&failure);
             setup::defer(&mut examination.checks, check.id);
-            check.detail += "; the other checks go by the defaults";
+            check.detail += "; the other checks use the defaults";
             examination.checks.insert(0, check);
             if fix {
                 outcome = Err(failure);
@@ -51,8 +51,14 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
             outcome = done.error.map_or(Ok(()), Err);
             examination = setup::examine(&setup, extras).await;
         }
-        show(printer, &examination);
-        outcome.map(|()| status_of(&examination))
+        if let Err(failure) = &outcome {
+            printer.failure(failure);
+        }
+        show(session, &examination, &setup.site.globals);
+        Ok(match outcome {
+            Ok(()) => status_of(&examination),
+            Err(failure) => ExitCode::from(failure.kind.exit_status()),
+        })
     })
 }
 
@@ -70,7 +76,7 @@ fn prepare<'s>(
     session.setup(state, wanted, &network, session.target()?, events, terminal)
 }
 
-/// The one thing that can be said of a machine when not even the defaults can be gone by.
+/// The only finding on a machine on which not even the defaults can be used.
 fn unexamined(failure: &Failure) -> Examination {
     Examination {
         checks: vec![records_fault(failure)],
@@ -92,60 +98,13 @@ fn status_of(examination: &Examination) -> ExitCode {
     }
 }
 
-fn show(printer: &Printer, examination: &Examination) {
+fn show(session: &Session<'_>, examination: &Examination, globals: &str) {
+    let printer = session.printer;
     if printer.json() {
         printer.json_line(&json!({"ok": examination.is_ok(), "checks": examination.checks}));
         return;
     }
-    let palette = printer.out();
-    for group in groups(examination) {
-        printer.line(&palette.strong(group));
-        for check in examination.checks.iter().filter(|check| group_of(check) == group) {
-            let name = check.id.strip_prefix(group).unwrap_or(check.id).trim_start_matches('.');
-            printer.line(&format!(
-                "  {} {name:<11} {}: {}",
-                mark(palette, check),
-                check.title,
-                check.detail
-            ));
-            if let Some(fix) = &check.fix {
-                printer.line(&format!("    {} {fix}", palette.dim("fix:")));
-            }
-        }
-    }
-    printer.line(&verdict(examination));
-}
-
-fn group_of(check: &Check) -> &'static str {
-    check.id.split_once('.').map_or(check.id, |(group, _)| group)
-}
-
-/// The groups in the order of their first checks.
-fn groups(examination: &Examination) -> Vec<&'static str> {
-    let mut groups = Vec::new();
-    for group in examination.checks.iter().map(group_of) {
-        if !groups.contains(&group) {
-            groups.push(group);
-        }
-    }
-    groups
-}
-
-fn mark(palette: Palette, check: &Check) -> String {
-    match check.status {
-        Status::Ok => palette.good("ok  "),
-        Status::Skip => palette.dim("skip"),
-        Status::Warn => palette.doubtful("warn"),
-        Status::Fail => palette.bad("FAIL"),
-    }
-}
-
-fn verdict(examination: &Examination) -> String {
-    let count = |status| examination.checks.iter().filter(|check| check.status == status).count();
-    match (count(Status::Fail), count(Status::Warn)) {
-        (0, 0) => "\nRouting works on this machine.".to_owned(),
-        (0, warnings) => format!("\nRouting works on this machine; {warnings} to know about."),
-        (1, _) => "\n1 fault keeps routing from working.".to_owned(),
-        (faults, _) => format!("\n{faults} faults keep routing from working."),
-    }
+    let is_installed = session.layout.state_file().exists();
+    let install = (!is_installed).then(|| format!("install{globals}"));
+    Diagnosis::new(&examination.checks, install.as_deref()).print(printer);
 }

@@ -209,7 +209,7 @@ fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_step
         if failure.is_none() {
             printer.remark("\nWhat to do next:");
             for step in next_steps {
-                printer.remark(&format!("  {step}"));
+                printer.remark(&printer.tilde(&format!("  {step}")));
             }
         }
     }

@@ -56,7 +56,7 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         ColorChoice::Auto => automatic_color(&environment),
     };
     let global = &parsed.cli.global;
-    let printer = Printer::new(global.json, global.quiet, color).animated(&environment);
+    let printer = Printer::new(global.json, global.quiet, color).within(&environment, global.verbose);
     let outcome = run(parsed, args, environment, &printer);
     // A result that did not arrive is none, however well it went.
     let failure = match (outcome, printer.fault()) {

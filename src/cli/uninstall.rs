@@ -1,21 +1,38 @@
 //! `uninstall`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gem_setup::error::Failure;
-use gem_setup::{setup, supervise};
+use gem_setup::error::{Failure, Kind};
+use gem_setup::progress::Size;
+use gem_setup::setup::{self, Removal, Uninstalled};
+use gem_setup::supervise;
+use serde_json::json;
 
 use super::args::UninstallArgs;
 use super::session::Session;
+use crate::report::{Printer, Terminal};
 
-/// Undoes `install` and says what was undone.
+/// Undoes `install` and says what was undone and what stays.
 pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode, Failure> {
     let printer = session.printer;
+    let removal = setup::removal(&session.layout, args.purge)?;
+    if args.dry_run {
+        if printer.json() {
+            printer.json_line(&removal);
+        } else {
+            show(printer, &removal, |line| printer.line(line));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.purge && !args.yes && !removal.delete.is_empty() {
+        confirm(printer, &removal)?;
+    }
     // Before anything is undone: a server that cannot be stopped keeps its files.
     session.block_on(async { Ok(supervise::check_stoppable(&session.layout).await?) })?;
     // First, or the system would restart the server that is stopped here.
     let is_service_removed = super::service::remove_own(session)?;
-    let outcome = session.block_on(async {
+    let outcome = session.block_on_until_signal(async {
         let lock = if session.layout.own().exists() {
             Some(session.lock().await?)
         } else {
@@ -26,9 +43,63 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
     if printer.json() {
         let mut outcome = serde_json::to_value(&outcome).unwrap_or_default();
         outcome["service"] = is_service_removed.into();
+        outcome["kept"] = json!(removal.keep);
         printer.json_line(&outcome);
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        conclude(printer, is_service_removed, &outcome);
+        show_kept(printer, &setup::removal(&session.layout, false)?.keep);
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks whether to delete, where a person can answer.
+fn confirm(printer: &Printer, removal: &Removal) -> Result<(), Failure> {
+    let terminal = Terminal::new(printer);
+    if terminal.is_interactive() {
+        show(printer, removal, |line| printer.prompt(&format!("{line}\n")));
+    }
+    if terminal.confirm("Delete these for good?") == Some(false) {
+        let failure = Failure::new(Kind::Unexpected, "not confirmed: nothing was changed");
+        return Err(failure.with_hint("without `--purge` the model, the records and the logs stay"));
+    }
+    Ok(())
+}
+
+fn show(printer: &Printer, removal: &Removal, print: impl Fn(&str)) {
+    let groups = [
+        ("take the router out of", &removal.settings),
+        ("delete", &removal.delete),
+        ("keep", &removal.keep),
+    ];
+    for (verb, paths) in groups {
+        paths
+            .iter()
+            .for_each(|path| print(&format!("would {verb} {}", described(printer, path))));
+    }
+    if removal.settings.is_empty() && removal.delete.is_empty() {
+        print("There is nothing to undo.");
+    }
+}
+
+/// A path with the size of what lies there.
+fn described(printer: &Printer, path: &Path) -> String {
+    let shown = printer.tilde(&format!("`{}`", path.display()));
+    format!("{shown} ({})", Size(size_of(path)))
+}
+
+/// The bytes of a file, or of all files below a folder; links are not followed.
+fn size_of(path: &Path) -> u64 {
+    let Ok(metadata) = path.symlink_metadata() else {
+        return 0;
+    };
+    if !metadata.is_dir() {
+        return metadata.len();
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten();
+    entries.filter_map(Result::ok).map(|entry| size_of(&entry.path())).sum()
+}
+
+fn conclude(printer: &Printer, is_service_removed: bool, outcome: &Uninstalled) {
     if is_service_removed {
         printer.line("the system no longer runs the server at login");
     }
@@ -36,18 +107,25 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
         printer.line("stopped the server");
     }
     for file in &outcome.settings {
-        let outcome = serde_json::to_value(file.outcome).unwrap_or_default();
-        printer.line(&format!(
-            "settings {}: {}",
-            file.path.display(),
-            outcome.as_str().unwrap_or_default()
-        ));
+        let done = serde_json::to_value(file.outcome).unwrap_or_default();
+        let path = printer.tilde(&format!("`{}`", file.path.display()));
+        printer.line(&format!("settings {path}: {}", done.as_str().unwrap_or_default()));
     }
     for path in &outcome.deleted {
-        printer.line(&format!("deleted {}", path.display()));
+        printer.line(&printer.tilde(&format!("deleted `{}`", path.display())));
     }
     if !is_service_removed && !outcome.stopped && outcome.settings.is_empty() && outcome.deleted.is_empty() {
         printer.line("There was nothing to undo.");
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+fn show_kept(printer: &Printer, kept: &[PathBuf]) {
+    if kept.is_empty() {
+        return;
+    }
+    printer.line("\nKept:");
+    for path in kept {
+        printer.line(&format!("  {}", described(printer, path)));
+    }
+    printer.line("`gem-setup uninstall --purge` deletes these too.");
 }

@@ -54,11 +54,14 @@ impl Bars {
             return None;
         }
         let size = total.map_or_else(String::new, |total| format!(" ({})", Size(total)));
-        Some(format!("{label}{size}"))
+        Some(format!("getting {label}{size}"))
     }
 
     /// Shows what is waited for, until the work goes on or ends; gives the line to print where nothing can move.
     pub(super) fn wait(&self, what: &str) -> Option<String> {
+        if !self.is_animated {
+            return Some(what.to_owned());
+        }
         if let Some(shown) = self.lock().as_mut() {
             shown.is_waiting = true;
             shown.bar.set_style(style(SPINNER));

@@ -1,6 +1,7 @@
 //! Steps and progress as they happen: lines for people on standard error, JSON events on standard output
 //! (docs/contract.md section 2).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ pub(crate) struct Events<'a> {
     printer: &'a Printer,
     json: bool,
     last_event: Mutex<Option<Instant>>,
+    has_failed: AtomicBool,
     /// The steps that have ended, in order.
     steps: Mutex<Vec<(StepId, StepState)>>,
 }
@@ -71,6 +73,7 @@ impl<'a> Events<'a> {
             printer,
             json,
             last_event: Mutex::new(None),
+            has_failed: AtomicBool::new(false),
             steps: Mutex::new(Vec::new()),
         }
     }
@@ -87,11 +90,11 @@ impl<'a> Events<'a> {
         let ended = self.steps.lock().unwrap_or_else(PoisonError::into_inner).len();
         for (position, id) in StepId::ALL.into_iter().enumerate().skip(ended) {
             if ended == 0 {
-                self.step(id, StepState::Skipped, "not begun");
+                self.step(id, StepState::NotReached, "not begun");
             } else if position == ended {
                 self.step(id, StepState::Failed, &failure.message);
             } else {
-                self.step(id, StepState::Skipped, "not reached");
+                self.step(id, StepState::NotReached, "not reached");
             }
         }
     }
@@ -106,10 +109,18 @@ impl<'a> Events<'a> {
         let mark = match state {
             StepState::Ok => palette.good("ok     "),
             StepState::Changed => palette.good("changed"),
-            StepState::Skipped => palette.dim("skipped"),
+            StepState::Skipped if self.printer.is_verbose() => palette.dim("skipped"),
+            StepState::Skipped | StepState::NotReached => return,
             StepState::Failed => palette.bad("failed "),
         };
-        self.printer.remark(&format!("{mark} {id:<10} {detail}"));
+        // The first failure is the command's: its message follows.
+        let is_told = state == StepState::Failed && !self.has_failed.swap(true, Ordering::Relaxed);
+        let detail = if is_told {
+            String::new()
+        } else {
+            self.printer.tilde(detail)
+        };
+        self.printer.remark(format!("{mark} {id:<10} {detail}").trim_end());
     }
 
     /// The last event.

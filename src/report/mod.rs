@@ -2,6 +2,7 @@
 
 mod ask;
 mod bars;
+mod diagnosis;
 mod events;
 mod margin;
 mod printer;
@@ -9,5 +10,6 @@ pub(crate) mod signals;
 
 pub(crate) use ask::Terminal;
 pub(crate) use bars::Bars;
+pub(crate) use diagnosis::Diagnosis;
 pub(crate) use events::Events;
 pub(crate) use printer::{Palette, Printer};

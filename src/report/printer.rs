@@ -51,10 +51,13 @@ impl Palette {
 pub(crate) struct Printer {
     json: bool,
     quiet: bool,
+    is_verbose: bool,
     out: Palette,
     err: Palette,
     /// The progress on the screen, which every line moves out of the way.
     bars: Bars,
+    /// The account's home; empty if it is not known.
+    home: String,
     /// Why standard output takes nothing more.
     closed: Mutex<Option<io::Error>>,
     /// Whether a result was begun.
@@ -70,20 +73,32 @@ impl Printer {
         Self {
             json,
             quiet,
+            is_verbose: false,
             out: palette(io::stdout().is_terminal()),
             err: palette(io::stderr().is_terminal()),
             bars: Bars::default(),
+            home: String::new(),
             closed: Mutex::new(None),
             spoke: AtomicBool::new(false),
         }
     }
 
-    /// The same, with progress that moves where `environment` names a terminal that can show it and no CI.
-    pub(crate) fn animated(mut self, environment: &Environment) -> Self {
+    /// The same for `environment`: progress moves where the terminal can show it, but not in CI.
+    pub(crate) fn within(mut self, environment: &Environment, verbose: u8) -> Self {
+        self.is_verbose = verbose > 0;
         let is_dumb = environment.var("TERM") == Some("dumb");
         let is_ci = environment.var("CI").is_some_and(|value| value != "false");
         self.bars = Bars::new(io::stderr().is_terminal() && !self.quiet && !is_dumb && !is_ci);
+        self.home = environment.user_home().to_string_lossy().into_owned();
         self
+    }
+
+    /// `text` with `~` for the account's home in the paths that it quotes.
+    pub(crate) fn tilde(&self, text: &str) -> String {
+        if self.home.len() < 2 {
+            return text.to_owned();
+        }
+        text.replace(&format!("`{}/", self.home), "`~/")
     }
 
     /// The progress on the screen.
@@ -99,6 +114,11 @@ impl Printer {
     /// Whether only results and errors are wanted.
     pub(crate) const fn quiet(&self) -> bool {
         self.quiet
+    }
+
+    /// Whether details are wanted that need no action.
+    pub(crate) const fn is_verbose(&self) -> bool {
+        self.is_verbose
     }
 
     /// Colours for standard output.

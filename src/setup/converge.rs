@@ -139,7 +139,7 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> Outcome {
         };
         if let Some(obstacle) = obstacle {
             // Nothing is changed unless everything can be.
-            let detail = format!("would {todo}, but {obstacle} stands in the way");
+            let detail = format!("would {todo}, but is blocked by `{obstacle}`");
             observer.step(id, StepState::Skipped, &detail);
         } else {
             outcome.changed.push(id);
@@ -188,9 +188,7 @@ fn refuse(observer: &dyn Observer, found: &[(StepId, Inspection)], at: StepId, f
             _ if *id == at => observer.step(*id, StepState::Failed, &failure.message),
             Condition::InPlace(detail) => observer.step(*id, StepState::Ok, detail),
             Condition::NotNeeded(detail) => observer.step(*id, StepState::Skipped, detail),
-            Condition::Needed(_) => {
-                observer.step(*id, StepState::Skipped, &format!("not begun: {at} stands in the way"))
-            }
+            Condition::Needed(_) => observer.step(*id, StepState::NotReached, &format!("blocked by `{at}`")),
         }
     }
     Outcome {
@@ -206,7 +204,7 @@ async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(S
     };
     for (id, earlier) in found {
         if outcome.error.is_some() {
-            observer.step(id, StepState::Skipped, "not reached");
+            observer.step(id, StepState::NotReached, "not reached");
             continue;
         }
         // What an earlier step changed may have changed this one too.

@@ -53,7 +53,7 @@ pub use smoke::{Probe, Smoke, smoke};
 pub use state::{PlacedFile, SmokeRecord, State};
 pub use step::{Condition, Inspection, StepId, StepState};
 pub use steps::{FOREGROUND, KEEPER};
-pub use uninstall::{Uninstalled, uninstall};
+pub use uninstall::{Removal, Uninstalled, removal, uninstall};
 pub use verdict::{Verdict, verdict};
 pub use wanted::{Chosen, Wanted};
 

@@ -25,7 +25,7 @@ pub async fn repair(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome {
         let inspection = steps::inspect(setup, id).await;
         if let Some(step) = held_up_by(id, &inspection, &unsettled) {
             unsettled.push(id);
-            observer.step(id, StepState::Skipped, &format!("blocked by `{step}`"));
+            observer.step(id, StepState::NotReached, &format!("blocked by `{step}`"));
             continue;
         }
         match repair_step(setup, id, inspection).await {

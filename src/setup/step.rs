@@ -176,8 +176,11 @@ pub enum StepState {
     Ok,
     /// Was put in place (with `--dry-run`: would be).
     Changed,
-    /// Not needed, not wanted or not reached.
+    /// Not needed or not wanted.
     Skipped,
+    /// Not begun, because another step failed.
+    #[serde(rename = "skipped")]
+    NotReached,
     /// Could not be put in place.
     Failed,
 }

@@ -26,6 +26,67 @@ pub struct Uninstalled {
     pub deleted: Vec<PathBuf>,
 }
 
+/// The files that `uninstall` deletes, changes and keeps.
+#[derive(Clone, Debug, Serialize)]
+pub struct Removal {
+    /// The settings files that lose the router's keys.
+    pub settings: Vec<PathBuf>,
+    /// Files and folders to delete.
+    pub delete: Vec<PathBuf>,
+    /// Files and folders of gem-setup that stay; none with `purge`.
+    pub keep: Vec<PathBuf>,
+}
+
+/// What [`uninstall`] would do.
+///
+/// # Errors
+/// When the state or gem-setup's folder cannot be read.
+pub fn removal(layout: &Layout, purge: bool) -> Result<Removal, Failure> {
+    let state = State::read(&layout.state_file())?;
+    let settings = state.iter().flat_map(|state| &state.settings.files);
+    let settings = settings.map(|file| file.path.clone()).collect();
+    let models = pulled_models(layout, state.as_ref());
+    let mut keep = Vec::new();
+    if !purge {
+        keep.extend(models.iter().map(|model| layout.models().join(model)));
+        keep.extend([layout.own(), layout.log_file()]);
+    }
+    Ok(Removal {
+        settings,
+        delete: existing(paths(layout, &models, purge)?),
+        keep: existing(keep),
+    })
+}
+
+fn existing(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    paths.retain(|path| path.symlink_metadata().is_ok());
+    paths
+}
+
+/// The paths that go, whether they exist or not, but for the locks that are held.
+fn paths(layout: &Layout, models: &[LocalModelName], purge: bool) -> Result<Vec<PathBuf>, Failure> {
+    let mut paths = vec![
+        layout.lit_bin(),
+        layout.litert_lm_env(),
+        layout.litert_lm_old_env(),
+        layout.state_file(),
+        layout.catalog_file(),
+        layout.ca_cert_file(),
+        layout.downloads(),
+    ];
+    paths.extend(launcher::remains(layout));
+    if purge {
+        paths.extend(models.iter().map(|model| layout.models().join(model)));
+        paths.extend(logs(layout));
+        for path in own_files(layout)? {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+    }
+    Ok(paths)
+}
+
 /// Stops the server, takes the settings back, deletes runtime and companions; with `purge` also the models that it
 /// pulled, the state and the logs. `lock`, if there was anything to lock, is let go of before its own directory is deleted.
 ///
@@ -43,27 +104,11 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
     if let Some(state) = &state {
         outcome.settings = settings::remove(&state.settings, &layout.backups(), Timestamp::now())?;
     }
-    let mut doomed = vec![
-        layout.lit_bin(),
-        layout.litert_lm_env(),
-        layout.litert_lm_old_env(),
-        layout.state_file(),
-        layout.catalog_file(),
-        layout.ca_cert_file(),
-        layout.downloads(),
-    ];
-    doomed.extend(launcher::remains(layout));
-    let pulled = pulled_models(layout, state);
-    if purge {
-        doomed.extend(pulled.iter().map(|model| layout.models().join(model)));
-        doomed.extend(logs(layout));
-    } else {
-        keep_models(layout, &pulled)?;
+    let models = pulled_models(layout, state.as_ref());
+    if !purge {
+        keep_models(layout, &models)?;
     }
-    if purge {
-        doomed.extend(own_files(layout)?);
-    }
-    for path in doomed {
+    for path in paths(layout, &models, purge)? {
         if delete(&path)? {
             outcome.deleted.push(path);
         }
@@ -75,18 +120,17 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
             delete(&path)?;
         }
     }
-    for folder in [layout.lit_bin(), layout.tmp(), layout.own(), layout.gemini()] {
-        // Only what is empty goes: the rest is Gemini CLI's or the person's.
+    let bin = layout.gemini().join("bin");
+    for folder in [layout.lit_bin(), bin, layout.tmp(), layout.own(), layout.gemini()] {
+        // A folder with anything else in it stays.
         let _ = std::fs::remove_dir(folder);
     }
-    let _ = std::fs::remove_dir(layout.gemini().join("bin"));
-    let _ = std::fs::remove_dir(layout.gemini());
     Ok(outcome)
 }
 
-/// The models that gem-setup pulled, by what `state` and an earlier `uninstall` say: nobody else's are ever deleted.
-fn pulled_models(layout: &Layout, state: Option<State>) -> Vec<LocalModelName> {
-    let mut models = state.map_or_else(Vec::new, |state| state.pulled);
+/// The models that gem-setup pulled, as `state` and an earlier `uninstall` recorded them. Others are never deleted.
+fn pulled_models(layout: &Layout, state: Option<&State>) -> Vec<LocalModelName> {
+    let mut models = state.map_or_else(Vec::new, |state| state.pulled.clone());
     let kept = std::fs::read_to_string(layout.kept_file()).unwrap_or_default();
     for model in kept.lines().filter_map(|line| line.parse().ok()) {
         if !models.contains(&model) {

@@ -157,7 +157,7 @@ fn the_events_of_a_failed_run_are_nine_steps_too() {
 }
 
 #[test]
-fn for_people_the_steps_go_to_standard_error_and_the_result_to_standard_output() {
+fn for_people_the_steps_go_to_standard_error() {
     let home = Home::new();
     let port = home.port.to_string();
     let run = home
@@ -169,9 +169,11 @@ fn for_people_the_steps_go_to_standard_error_and_the_result_to_standard_output()
         run.stdout,
         "Local model routing is set up; changed: runtime, terms, model, settings, server, smoke.\n"
     );
-    for id in STEPS {
+    for id in STEPS.into_iter().filter(|id| *id != "companions") {
         assert_says(&run.stderr, &[id]);
     }
+    let verbose = home.gem(&["-v", "install", "--no-start"]).ok();
+    assert_says(&verbose.stderr, &["skipped companions"]);
     assert!(
         !run.stderr.contains('\u{1b}'),
         "no colour where there is no terminal: {run:#?}"
@@ -354,6 +356,20 @@ fn a_dry_run_on_a_ready_machine_plans_nothing() {
         ["runtime", "model"]
     );
     assert_same(&before, &tree(&home.path(), &[]));
+}
+
+#[test]
+fn a_plan_for_another_platform_ignores_these_settings() {
+    let home = Home::new();
+    home.write(&home.settings(), "not JSON");
+    let target = if cfg!(windows) {
+        "linux-x86_64"
+    } else {
+        "windows-x86_64"
+    };
+    let run = home.gem(&["install", "--json", "--dry-run", "--target", target]).ok();
+    assert_eq!(run.step("settings"), "changed");
+    assert!(!run.stdout.contains("settings.json"), "{run:#?}");
 }
 
 #[test]

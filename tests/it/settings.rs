@@ -76,6 +76,66 @@ fn purge_leaves_nothing_of_its_own() {
 }
 
 #[test]
+fn uninstall_lists_what_stays() {
+    let home = Home::installed();
+    let planned = home.gem(&["uninstall", "--dry-run"]).ok().stdout;
+    let model = format!("`~/.litert-lm/models/{MODEL}`");
+    assert_says(
+        &planned,
+        &["would delete `~/.gemini/bin/litert`", &format!("would keep {model}")],
+    );
+    assert!(home.lit().exists() && home.layout().state_file().exists());
+    let run = home.gem(&["uninstall"]).ok();
+    assert_says(
+        &run.stdout,
+        &["Kept:", &model, "`~/.gemini/gem-setup`", "uninstall --purge"],
+    );
+}
+
+#[test]
+fn a_purge_can_be_planned() {
+    let home = Home::installed();
+    let plan = home.gem(&["uninstall", "--purge", "--dry-run", "--json"]).ok().json();
+    let paths = plan["delete"].as_array().unwrap();
+    let model = home.layout().models().join(MODEL);
+    for path in [&model, &home.layout().terms_file(), &home.layout().lit_bin()] {
+        assert!(paths.contains(&json!(path)), "{plan:#}");
+    }
+    assert_eq!(
+        (&plan["keep"], &plan["settings"]),
+        (&json!([]), &json!([home.settings()]))
+    );
+    assert!(model.exists() && home.lit().exists());
+    home.gem(&["uninstall", "--purge"]).ok();
+    assert!(
+        !paths
+            .iter()
+            .any(|path| std::path::Path::new(path.as_str().unwrap()).exists())
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_purge_asks_at_a_terminal() {
+    use super::harness::on_a_terminal;
+
+    let home = Home::installed();
+    let purge = || home.gem(&["uninstall", "--purge"]);
+    let run = on_a_terminal(purge(), "Delete these for good?", "n\n");
+    assert_eq!(run.status, 1, "{run:#?}");
+    assert_says(
+        &run.stdout,
+        &["would delete `~/.gemini/bin/litert`", "nothing was changed"],
+    );
+    assert!(home.lit().exists());
+    assert_eq!(on_a_terminal(purge(), "Delete these for good?", "y\n").status, 0);
+    assert!(!home.lit().exists());
+    let home = Home::installed();
+    let run = home.gem(&["uninstall", "--purge", "--yes"]).ok();
+    assert_says(&run.stdout, &["deleted"]);
+}
+
+#[test]
 fn purge_after_uninstall_still_knows_the_model() {
     let home = Home::installed();
     home.gem(&["uninstall"]).ok();

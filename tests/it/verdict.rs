@@ -241,12 +241,7 @@ fn next_steps_have_the_values_of_this_machine() {
     let url = format!("http://127.0.0.1:{}", home.port);
     assert_says(
         &run.stderr,
-        &[
-            "gemini -m gem-auto",
-            &url,
-            "selectedType",
-            home.settings().to_str().unwrap(),
-        ],
+        &["gemini -m gem-auto", &url, "selectedType", "~/.gemini/settings.json"],
     );
     let run = home.install(&[]).ok();
     assert!(!run.stderr.contains("gem-auto"), "{run:#?}");

@@ -68,6 +68,10 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         let skipped = skipped.into_iter().chain([launcher::skipped(reason)]);
         return Inspection::not_needed(reason, skipped.collect());
     }
+    if !setup.site.is_for_this_machine() {
+        // The files of this machine say nothing about another.
+        return Inspection::needed("switch the router on in the settings of Gemini CLI there", Vec::new());
+    }
     let places = setup.site.places();
     let planned = settings::plan(
         &places,

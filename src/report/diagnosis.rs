@@ -1,0 +1,185 @@
+//! The report of `doctor`: failures first, then warnings, one line for the rest, and last the one command to run.
+
+use gem_setup::setup::{Check, Fix, Status};
+
+use super::{Palette, Printer};
+
+/// A `doctor` command as advice, by how much it resolves: `install` converges everything, a repair what failed.
+const ORDER: [&str; 3] = ["install", "doctor --fix --accept-terms", "doctor --fix"];
+
+/// The checks of one examination, arranged for a person.
+pub(crate) struct Diagnosis<'a> {
+    checks: &'a [Check],
+    /// The one command to run next.
+    command: Option<&'a str>,
+    /// The command that installs, if nothing is installed yet.
+    install: Option<&'a str>,
+}
+
+impl<'a> Diagnosis<'a> {
+    /// `install` is the command for a home without a record of an installation.
+    pub(crate) fn new(checks: &'a [Check], install: Option<&'a str>) -> Self {
+        let has_failed = |id: &str| {
+            checks
+                .iter()
+                .any(|check| check.id == id && check.status == Status::Fail)
+        };
+        let is_empty = has_failed("settings.router") && !checks.iter().any(is_running);
+        Self {
+            checks,
+            command: next_command(checks),
+            install: install.filter(|_| is_empty),
+        }
+    }
+
+    pub(crate) fn print(&self, printer: &Printer) {
+        let palette = printer.out();
+        for status in [Status::Fail, Status::Warn] {
+            self.with(status).for_each(|check| self.print_check(printer, check));
+        }
+        if printer.is_verbose() {
+            for status in [Status::Ok, Status::Skip] {
+                self.with(status).for_each(|check| self.print_check(printer, check));
+            }
+        } else if let count @ 1.. = self.with(Status::Ok).count() {
+            printer.line(&format!(
+                "{} {count} other checks (`-v` lists them)",
+                palette.good("ok  ")
+            ));
+        }
+        let by_hand = self.by_hand();
+        if !by_hand.is_empty() {
+            printer.line("\nBy hand:");
+        }
+        for (advice, ids) in by_hand {
+            printer.line(&printer.tilde(&format!("  {}: {advice}", ids.join(", "))));
+        }
+        printer.line(&format!("\n{}", self.verdict()));
+    }
+
+    /// The checks with this outcome that a person should see.
+    fn with(&self, status: Status) -> impl Iterator<Item = &'a Check> {
+        let is_empty = self.install.is_some();
+        let checks = self.checks.iter().filter(move |check| check.status == status);
+        checks.filter(move |check| !(is_empty && check.has_failed() && is_command(check)))
+    }
+
+    fn print_check(&self, printer: &Printer, check: &Check) {
+        let palette = printer.out();
+        let detail = printer.tilde(&check.detail);
+        printer.line(&format!("{} {}: {detail}", mark(palette, check.status), check.id));
+        if let Some(fix @ Fix::Command(command)) = &check.fix
+            && (command.or.is_some() || !self.covers(&command.args))
+        {
+            printer.line(&format!("       {} {fix}", palette.dim("fix:")));
+        }
+    }
+
+    /// Whether the one command to run does what `args` would do: a repair starts the server too.
+    fn covers(&self, args: &str) -> bool {
+        self.command == Some(args)
+            || ["doctor --fix", "start", "restart"]
+                .iter()
+                .any(|start| args.starts_with(start))
+    }
+
+    /// What only a person can do, each with the checks that it is for.
+    fn by_hand(&self) -> Vec<(&'a str, Vec<&'static str>)> {
+        let mut advice: Vec<(&str, Vec<&str>)> = Vec::new();
+        for check in self.with(Status::Fail).chain(self.with(Status::Warn)) {
+            let Some(Fix::ByHand(text)) = &check.fix else {
+                continue;
+            };
+            match advice.iter_mut().find(|(known, _)| known == text) {
+                Some((_, ids)) => ids.push(check.id),
+                None => advice.push((text, vec![check.id])),
+            }
+        }
+        advice
+    }
+
+    fn verdict(&self) -> String {
+        if let Some(args) = self.install {
+            return format!("not installed: run `gem-setup {args}`");
+        }
+        let faults = self.with(Status::Fail).count();
+        let state = match (faults, self.with(Status::Warn).count()) {
+            (0, 0) => "Routing works on this machine.".to_owned(),
+            (0, 1) => "Routing works on this machine; 1 warning.".to_owned(),
+            (0, warnings) => format!("Routing works on this machine; {warnings} warnings."),
+            (1, _) => "1 fault keeps routing from working.".to_owned(),
+            (faults, _) => format!("{faults} faults keep routing from working."),
+        };
+        match self.command {
+            Some(args) => format!("{state}\nNext: gem-setup {args}"),
+            None if faults > 0 => format!("{state}\nDo what is listed under \"By hand\", then: gem-setup doctor"),
+            None => state,
+        }
+    }
+}
+
+fn is_running(check: &Check) -> bool {
+    check.id == "server.process" && check.status == Status::Ok
+}
+
+fn is_command(check: &Check) -> bool {
+    matches!(check.fix, Some(Fix::Command(_)))
+}
+
+/// The command that resolves most of the failures, or of the warnings if nothing failed.
+fn next_command(checks: &[Check]) -> Option<&str> {
+    let worst = checks.iter().map(|check| check.status).max()?;
+    let fixes = checks.iter().filter(|check| check.status == worst);
+    let commands = fixes.filter_map(|check| check.fix.as_ref()?.args());
+    commands.min_by_key(|args| {
+        ORDER
+            .iter()
+            .position(|start| args.starts_with(start))
+            .unwrap_or(ORDER.len())
+    })
+}
+
+fn mark(palette: Palette, status: Status) -> String {
+    match status {
+        Status::Ok => palette.good("ok  "),
+        Status::Skip => palette.dim("skip"),
+        Status::Warn => palette.doubtful("warn"),
+        Status::Fail => palette.bad("FAIL"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(id: &'static str, args: &str) -> Check {
+        Check::fail(id, "title", "wrong", Fix::run(args))
+    }
+
+    #[test]
+    fn the_widest_command_is_the_next() {
+        let repair = failed("a", "doctor --fix");
+        let accept = failed("b", "doctor --fix --accept-terms");
+        let start = failed("c", "start");
+        let install = failed("d", "install --port 9380");
+        assert_eq!(next_command(&[start.clone(), repair.clone()]), Some("doctor --fix"));
+        let both = [repair.clone(), accept];
+        assert_eq!(next_command(&both), Some("doctor --fix --accept-terms"));
+        assert_eq!(next_command(&[start, repair, install]), Some("install --port 9380"));
+    }
+
+    #[test]
+    fn a_warning_waits_for_the_failures() {
+        let warning = Check::warn("a", "title", "odd", Fix::run("start"));
+        let by_hand = Check::fail("b", "title", "wrong", Fix::by_hand("do it"));
+        assert_eq!(next_command(std::slice::from_ref(&warning)), Some("start"));
+        assert_eq!(next_command(&[warning, by_hand]), None);
+    }
+
+    #[test]
+    fn one_advice_is_given_once() {
+        let checks = ["a", "b"].map(|id| Check::fail(id, "title", "wrong", Fix::by_hand("free some room")));
+        let diagnosis = Diagnosis::new(&checks, None);
+        assert_eq!(diagnosis.by_hand(), [("free some room", vec!["a", "b"])]);
+    }
+}
