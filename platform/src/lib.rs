@@ -12,6 +12,7 @@
 //! # Ok::<(), gem_platform::ParseTargetError>(())
 //! ```
 
+mod backoff;
 pub mod console;
 pub mod descriptors;
 pub mod file;
@@ -21,6 +22,7 @@ pub mod recipe;
 pub mod service;
 mod target;
 
+pub use backoff::Backoff;
 pub use file::{keep_access, sync_dir};
 pub use recipe::{Effect, Recipe};
 pub use target::{Arch, Os, ParseTargetError, Target};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gem_platform::Backoff;
 use hyper::StatusCode;
 
 use super::error::{Error, Tried};
@@ -145,7 +146,7 @@ impl Fault {
 #[derive(Debug)]
 pub(super) struct Budget<'a> {
     patience: &'a Patience,
-    spent: u32,
+    backoff: Backoff,
     spent_here: u32,
     most_bytes: u64,
 }
@@ -157,7 +158,7 @@ impl<'a> Budget<'a> {
     pub(super) const fn new(patience: &'a Patience) -> Self {
         Self {
             patience,
-            spent: 0,
+            backoff: Backoff::new(patience.first_wait, patience.longest_wait),
             spent_here: 0,
             most_bytes: 0,
         }
@@ -173,7 +174,7 @@ impl<'a> Budget<'a> {
     pub(super) const fn reached(&mut self, bytes: u64) {
         if bytes >= self.most_bytes.saturating_add(PROGRESS) {
             self.most_bytes = bytes;
-            self.spent = 0;
+            self.backoff.reset();
             self.spent_here = 0;
         }
     }
@@ -185,30 +186,19 @@ impl<'a> Budget<'a> {
         } else {
             self.patience.retries_before_next_source
         };
-        if !fault.is_transient() || self.spent >= self.patience.retries || self.spent_here >= limit {
+        if !fault.is_transient() || self.backoff.failures() >= self.patience.retries || self.spent_here >= limit {
             return None;
         }
-        let wait = match fault {
-            Fault::Status {
-                retry_after: Some(asked),
-                ..
-            } if *asked > self.patience.longest_retry_after => return None,
-            Fault::Status {
-                retry_after: Some(asked),
-                ..
-            } => *asked,
-            _ => self.backoff(),
+        let asked = match fault {
+            Fault::Status { retry_after, .. } => *retry_after,
+            _ => None,
         };
-        self.spent += 1;
+        if asked.is_some_and(|asked| asked > self.patience.longest_retry_after) {
+            return None;
+        }
+        let wait = self.backoff.fail(fastrand::f64());
         self.spent_here += 1;
-        Some(wait)
-    }
-
-    /// Exponential, capped, with the upper half left to chance.
-    fn backoff(&self) -> Duration {
-        let exponential = self.patience.first_wait.saturating_mul(1 << self.spent.min(16));
-        let capped = exponential.min(self.patience.longest_wait);
-        capped.mul_f64(0.5 + fastrand::f64() / 2.0)
+        Some(asked.unwrap_or(wait))
     }
 }
 

@@ -24,6 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gem_platform::Backoff;
 use tokio::time::Instant;
 
 use super::consent::{Choice, Question, Ruling};
@@ -146,7 +147,7 @@ pub struct Walk {
     /// Attempts at the current model that were made and that are allowed.
     made: u32,
     allowed: u32,
-    pause: Duration,
+    backoff: Backoff,
     attempts: u32,
     /// The latest failure of the current model.
     failure: Option<ModelFailure>,
@@ -177,7 +178,7 @@ impl Walk {
             tried: Vec::new(),
             made: 0,
             allowed: 0,
-            pause: FIRST_PAUSE,
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             attempts: 0,
             failure: None,
             left: None,
@@ -217,10 +218,10 @@ impl Walk {
         self.attempts += 1;
         self.made += 1;
         let is_retryable = repeat == Repeat::Safe && failure.kind == FailureKind::Transient;
-        let delay = failure.delay.unwrap_or(self.pause);
+        let delay = failure.delay.unwrap_or(self.backoff.pause(0.0));
         if is_retryable && self.made < self.allowed && delay <= self.wait_left {
             self.wait_left -= delay;
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            self.backoff.fail(0.0);
             self.state = State::Wait(delay);
         } else {
             self.state = self.after(&failure, repeat);
@@ -283,7 +284,7 @@ impl Walk {
         } else {
             self.policy.max_attempts.get()
         };
-        self.pause = FIRST_PAUSE;
+        self.backoff.reset();
         self.state = State::Ask;
     }
 

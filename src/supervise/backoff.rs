@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use gem_platform::Backoff;
+
 /// The first pause, the longest pause, and when failures make a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackoffLimits {
@@ -26,41 +28,31 @@ impl Default for BackoffLimits {
     }
 }
 
-/// Exponential backoff: doubling, capped, with a jitter of a fifth downwards.
+/// The failures of the children so far.
 #[derive(Clone, Debug)]
-pub(super) struct Backoff {
+pub(super) struct Failures {
     limits: BackoffLimits,
-    failures: u32,
+    backoff: Backoff,
 }
 
-impl Backoff {
+impl Failures {
     /// No failures yet.
     pub(super) const fn new(limits: BackoffLimits) -> Self {
-        Self { limits, failures: 0 }
+        let backoff = Backoff::new(limits.first, limits.cap);
+        Self { limits, backoff }
     }
 
-    /// Counts a failure and gives the pause before the next try; `jitter` is a number from 0 to 1.
-    pub(super) fn fail(&mut self, jitter: f64) -> Duration {
-        let doublings = self.failures.min(31);
-        self.failures = self.failures.saturating_add(1);
-        let full = self
-            .limits
-            .first
-            .saturating_mul(1_u32 << doublings)
-            .min(self.limits.cap);
-        full.mul_f64(1.0 - 0.2 * jitter.clamp(0.0, 1.0))
+    /// Counts the failure of a child that was ready for `duration`, and gives the pause before the next one.
+    pub(super) fn count(&mut self, duration: Duration) -> Duration {
+        if duration >= self.limits.healthy {
+            self.backoff.reset();
+        }
+        self.backoff.fail(fastrand::f64())
     }
 
     /// Whether the failures make a loop.
     pub(super) const fn is_loop(&self) -> bool {
-        self.failures >= self.limits.loop_after
-    }
-
-    /// Notes how long a failed engine was ready, before the failure is counted.
-    pub(super) fn was_ready(&mut self, duration: Duration) {
-        if duration >= self.limits.healthy {
-            self.failures = 0;
-        }
+        self.backoff.failures() >= self.limits.loop_after
     }
 }
 
@@ -69,37 +61,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_cap() {
-        let mut backoff = Backoff::new(BackoffLimits::default());
-        let pauses: Vec<_> = (0..11).map(|_| backoff.fail(0.0).as_millis()).collect();
-        assert_eq!(
-            pauses,
-            [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]
-        );
-    }
-
-    #[test]
-    fn jitter_only_shortens_so_the_cap_holds() {
-        let mut backoff = Backoff::new(BackoffLimits::default());
-        for _ in 0..100 {
-            backoff.fail(0.0);
-        }
-        assert_eq!(backoff.fail(1.0), Duration::from_secs(24));
-        assert_eq!(backoff.fail(-5.0), Duration::from_secs(30));
-    }
-
-    #[test]
     fn five_failures_in_a_row_are_a_loop_until_a_healthy_minute() {
-        let mut backoff = Backoff::new(BackoffLimits::default());
+        let mut failures = Failures::new(BackoffLimits::default());
         for _ in 0..4 {
-            backoff.fail(0.5);
+            failures.count(Duration::from_secs(59));
         }
-        assert!(!backoff.is_loop());
-        backoff.fail(0.5);
-        backoff.was_ready(Duration::from_secs(59));
-        assert!(backoff.is_loop());
-        backoff.was_ready(Duration::from_secs(60));
-        assert!(!backoff.is_loop());
-        assert_eq!(backoff.fail(0.0), Duration::from_millis(100));
+        assert!(!failures.is_loop());
+        failures.count(Duration::from_secs(59));
+        assert!(failures.is_loop());
+        assert!(failures.count(Duration::from_secs(60)) <= BackoffLimits::default().first);
+        assert!(!failures.is_loop());
     }
 }

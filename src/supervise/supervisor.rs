@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::OWN_SOURCE;
-use super::backoff::{Backoff, BackoffLimits};
+use super::backoff::{BackoffLimits, Failures};
 use super::claim::Claim;
 use super::log::Log;
 use super::notify::ServiceManager;
@@ -215,22 +215,21 @@ struct Supervisor<'a> {
 
 impl Supervisor<'_> {
     async fn keep_alive(&self, shutdown: &mut watch::Receiver<Shutdown>) {
-        let mut backoff = Backoff::new(self.config.backoff);
+        let mut failures = Failures::new(self.config.backoff);
         loop {
             tokio::select! {
                 () = reached(shutdown, Shutdown::Graceful) => return,
                 () = self.until_open() => {}
             }
-            let (reason, ready_for) = match self.one_child(backoff.is_loop(), shutdown).await {
+            let (reason, ready_for) = match self.one_child(failures.is_loop(), shutdown).await {
                 Ended::OnRequest => return,
                 Ended::Closed => continue,
                 Ended::Failed { reason, ready_for } => (reason, ready_for),
             };
-            backoff.was_ready(ready_for);
-            let pause = backoff.fail(fastrand::f64());
+            let pause = failures.count(ready_for);
             self.voice
                 .note(&format!("{reason}; the next one starts in {} ms", pause.as_millis()));
-            let state = if backoff.is_loop() {
+            let state = if failures.is_loop() {
                 EngineState::CrashLoop
             } else {
                 EngineState::Restarting

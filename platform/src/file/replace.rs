@@ -11,6 +11,7 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 
 use super::os;
+use crate::Backoff;
 
 /// With these bounds the waits add up to between one and two seconds.
 const ATTEMPTS: u32 = 9;
@@ -125,13 +126,12 @@ fn retry(
     is_passing: impl Fn(&io::Error) -> bool,
     mut sleep: impl FnMut(Duration),
 ) -> io::Result<()> {
-    let mut wait = FIRST_WAIT;
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     for _ in 1..ATTEMPTS {
         match action() {
-            Err(error) if is_passing(&error) => sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)),
+            Err(error) if is_passing(&error) => sleep(backoff.fail(fastrand::f64())),
             done => return done,
         }
-        wait = (wait * 2).min(LONGEST_WAIT);
     }
     action()
 }
