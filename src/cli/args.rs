@@ -1,14 +1,14 @@
-//! The command line as clap sees it; nothing here decides anything.
+//! The command line as clap sees it, without any decisions.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gem_platform::Target;
 use gem_setup::router::classify::builtin::Threshold;
-use gem_setup::router::walk::MAX_RETRY_WAIT;
 use gem_setup::runtime::LocalModelName;
 use url::Url;
+
+use super::server_args::{RuntimeChoice, ServerArgs, seconds};
 
 /// Sets up, supervises and serves local model routing for Gemini CLI.
 #[derive(Debug, Parser)]
@@ -23,7 +23,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What every command takes.
+/// The options of every command.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
@@ -33,10 +33,10 @@ pub(crate) struct Global {
     /// Print JSON, and only JSON, on standard output
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Say nothing but results and errors
+    /// Print only results and errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// Say more; repeat for even more
+    /// Print more; repeat for even more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// When to use colour
@@ -60,7 +60,7 @@ pub(crate) enum ColorChoice {
 pub(crate) enum Command {
     /// Converge this machine: runtime, companions, terms, model, settings, server, smoke test
     Install(InstallArgs),
-    /// Say what is wrong with this machine and how to mend it
+    /// Find what is wrong on this machine and how to fix it
     Doctor(DoctorArgs),
     /// Supervise the runtime and run the gateway in the foreground
     Serve(ServeArgs),
@@ -70,8 +70,10 @@ pub(crate) enum Command {
     Stop,
     /// Stop the server and start it again
     Restart(ServeArgs),
-    /// Say whether the server runs
-    Status,
+    /// Show whether the server is running
+    ///
+    /// The exit status is 0 if it is ready, else 7.
+    Status(StatusArgs),
     /// Print the server's log
     Logs(LogsArgs),
     /// Pull a model, as `lit pull` does
@@ -80,7 +82,7 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Send a prompt and two routing probes, print the answers and their latency
     Smoke,
-    /// Decide which model a request goes to, and say why
+    /// Decide which model a request goes to, and why
     Route(RouteArgs),
     /// Show, apply or remove the router's settings
     Settings(SettingsArgs),
@@ -92,27 +94,14 @@ pub(crate) enum Command {
     Uninstall(UninstallArgs),
     /// Print a completion script
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the version
     Version,
 }
 
-/// Which runtime serves the local model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RuntimeChoice {
-    /// Google's `lit` executable
-    Lit,
-    /// Its successor from PyPI
-    LitertLm,
-    /// The classifier inside gem-setup: no download, no model
-    Builtin,
-    /// `lit` where it is published, else `litert-lm`, else `builtin`
-    Auto,
-}
-
-/// Which settings file.
+/// A settings file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ScopeChoice {
     /// The home's
@@ -136,7 +125,7 @@ pub(crate) struct NetworkArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct InstallArgs {
-    /// Which runtime serves the model [default: as installed, else lit]
+    /// The runtime that serves the model [default: as installed, else lit]
     #[arg(long, value_name = "RUNTIME")]
     pub(crate) runtime: Option<RuntimeChoice>,
     /// Import this `.litertlm` file instead of downloading a model (runtime litert-lm)
@@ -151,7 +140,7 @@ pub(crate) struct InstallArgs {
     /// Accept the model's terms
     #[arg(long, alias = "consent")]
     pub(crate) accept_terms: bool,
-    /// Which settings file is changed [default: as installed, else user]
+    /// The settings file to change [default: as installed, else user]
     #[arg(long, value_name = "SCOPE")]
     pub(crate) scope: Option<ScopeChoice>,
     #[command(flatten)]
@@ -159,19 +148,19 @@ pub(crate) struct InstallArgs {
     /// Use this catalog of artifacts [default: as installed, else the built-in one]
     #[arg(long, value_name = "FILE")]
     pub(crate) catalog: Option<PathBuf>,
-    /// Do every step again, even where it is in place
+    /// Repeat every step, even one that is in place
     #[arg(long)]
     pub(crate) force: bool,
-    /// Leave the model out
+    /// Do not install the model
     #[arg(long)]
     pub(crate) no_model: bool,
-    /// Leave the settings alone
+    /// Do not change the settings
     #[arg(long)]
     pub(crate) no_settings: bool,
     /// Do not start the server
     #[arg(long)]
     pub(crate) no_start: bool,
-    /// Leave the smoke test out
+    /// Do not run the smoke test
     #[arg(long)]
     pub(crate) no_smoke: bool,
     /// Print the plan, change nothing
@@ -187,13 +176,13 @@ pub(crate) struct InstallArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// Mend what failed
+    /// Fix what failed
     #[arg(long)]
     pub(crate) fix: bool,
     /// Send the routing probes too
     #[arg(long)]
     pub(crate) smoke: bool,
-    /// Ask the download hosts too
+    /// Try the download hosts too
     #[arg(long)]
     pub(crate) network: bool,
     /// Accept the model's terms (with --fix)
@@ -203,146 +192,50 @@ pub(crate) struct DoctorArgs {
     pub(crate) network_args: NetworkArgs,
 }
 
-/// What happens when a hosted model fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FallbackChoice {
-    /// As the model's policy says
-    Policy,
-    /// Switch without asking
-    Silent,
-    /// Never switch
-    Never,
-    /// Tell the client
-    Ask,
-}
-
-/// What happens when the local model gives no usable answer in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ClassifierFailureChoice {
-    /// The built-in classifier answers
-    Builtin,
-    /// The client gets an error
-    Error,
-}
-
-/// What the local model gets of a classification request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ClassifierPromptChoice {
-    /// Without what the client adds, such as a folder tree
-    Slim,
-    /// All that the client sent
-    AsSent,
-}
-
 #[derive(Clone, Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "one field an option of the command line")]
 pub(crate) struct ServeArgs {
-    /// The port to listen on [default: as installed]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) port: Option<u16>,
-    /// Which runtime serves the model [default: as installed]
-    #[arg(long, value_name = "RUNTIME")]
-    pub(crate) runtime: Option<RuntimeChoice>,
-    /// The local model [default: as installed]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<LocalModelName>,
-    /// No gateway: the runtime itself listens on the port
-    #[arg(long)]
-    pub(crate) direct: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
     /// Return once the server is ready
     #[arg(long)]
     pub(crate) detach: bool,
-    /// Stay, whatever the environment and the configuration say of `detach`; for a server that was detached already
+    /// Serve in this process, even if the environment or the configuration says `detach`
     #[arg(long, hide = true)]
     pub(crate) foreground: bool,
-    /// Where requests for hosted models go
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "https://generativelanguage.googleapis.com"
-    )]
-    pub(crate) upstream: Url,
-    /// Listen on this address instead of both loopback addresses
-    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
-    pub(crate) listen: Vec<IpAddr>,
-    /// Allow addresses and host names other than loopback
-    #[arg(long)]
-    pub(crate) allow_remote: bool,
-    /// Answer classification requests within so many seconds
-    #[arg(long, value_name = "SECONDS", default_value = "8", value_parser = seconds)]
-    pub(crate) classifier_deadline: f64,
-    /// When the model's answer is late or unusable
-    #[arg(long, value_name = "WHO", default_value = "builtin")]
-    pub(crate) on_classifier_failure: ClassifierFailureChoice,
-    /// What the model gets of a classification request
-    #[arg(long, value_name = "WHAT", default_value = "slim")]
-    pub(crate) classifier_prompt: ClassifierPromptChoice,
-    /// Skip the model when the built-in classifier is at least so sure (0.5 to 1) [default: off]
-    #[arg(long, value_name = "PROBABILITY", value_parser = probability)]
-    pub(crate) fast_path: Option<f64>,
-    /// The powerful model from this probability on, where the built-in classifier decides (0 to 1)
-    #[arg(long, value_name = "PROBABILITY", default_value_t, allow_negative_numbers = true)]
-    pub(crate) threshold: Threshold,
-    /// When a hosted model fails
-    #[arg(long, value_name = "HOW", default_value = "policy")]
-    pub(crate) on_fallback: FallbackChoice,
-    /// Wait at most so many seconds in all for an upstream's retry delays
-    #[arg(long, value_name = "SECONDS", default_value_t = MAX_RETRY_WAIT.as_secs_f64(), value_parser = seconds)]
-    pub(crate) max_retry_wait: f64,
-    /// Replace parts of the built-in models.toml
-    #[arg(long, value_name = "FILE")]
-    pub(crate) models: Option<PathBuf>,
-    /// Write requests' texts to decisions.jsonl and the runtime's own output to the log
-    #[arg(long)]
-    pub(crate) log_requests: bool,
-    /// Trust this certificate authority too (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca_cert: Option<PathBuf>,
 }
 
-fn probability(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
-    if (0.5..=1.0).contains(&value) {
-        Ok(value)
-    } else {
-        Err("expected a probability between 0.5 and 1".to_owned())
-    }
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
-    if value.is_finite() && (0.0..=86_400.0).contains(&value) {
-        Ok(value)
-    } else {
-        Err("expected between 0 and 86400 seconds".to_owned())
-    }
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Wait until the server is ready, at most this long
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) wait: Option<f64>,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// How many of the last lines
+    /// The number of lines
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
     pub(crate) lines: usize,
-    /// Go on printing as the log grows
+    /// Keep printing as the log grows
     #[arg(short, long)]
     pub(crate) follow: bool,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PullArgs {
-    /// Which model
+    /// The model
     #[arg(value_name = "MODEL")]
     pub(crate) name: LocalModelName,
     /// Accept the model's terms
     #[arg(long, alias = "consent")]
     pub(crate) accept_terms: bool,
-    /// Pull it even if it is there
+    /// Pull the model even if it is already there
     #[arg(long)]
     pub(crate) force: bool,
     /// Import this `.litertlm` file instead of downloading (runtime litert-lm)
     #[arg(long, value_name = "FILE")]
     pub(crate) model_file: Option<PathBuf>,
-    /// Which runtime [default: as installed]
+    /// The runtime [default: as installed]
     #[arg(long, value_name = "RUNTIME")]
     pub(crate) runtime: Option<RuntimeChoice>,
 }
@@ -354,7 +247,7 @@ pub(crate) struct ListArgs {
     pub(crate) show_all: bool,
 }
 
-/// Who classifies.
+/// The classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ClassifierChoice {
     /// The local model
@@ -377,16 +270,16 @@ pub(crate) struct RouteArgs {
     /// Plan mode
     #[arg(long)]
     pub(crate) plan: bool,
-    /// An approved plan is being carried out
+    /// An approved plan is being implemented
     #[arg(long, value_name = "PATH", conflicts_with = "plan")]
     pub(crate) approved_plan: Option<PathBuf>,
-    /// Show every strategy and what it said
+    /// Show every strategy and its outcome
     #[arg(long)]
     pub(crate) explain: bool,
     /// Route each row of this JSON-lines file, print one JSON line each
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "history", "explain"])]
     pub(crate) batch: Option<PathBuf>,
-    /// Who classifies [default: the local model when enabled, else the built-in classifier]
+    /// The classifier [default: the local model when enabled, else the built-in classifier]
     #[arg(long, value_name = "WHO")]
     pub(crate) classifier: Option<ClassifierChoice>,
     /// The powerful model from this probability on, where the built-in classifier decides (0 to 1)
@@ -409,7 +302,7 @@ pub(crate) enum SettingsAction {
     Show,
     /// Write the router's settings
     Apply {
-        /// Which settings file
+        /// The settings file
         #[arg(long, value_name = "SCOPE", default_value = "user")]
         scope: ScopeChoice,
         /// The port of the local server [default: as installed]
@@ -419,9 +312,9 @@ pub(crate) enum SettingsAction {
         #[arg(long, value_name = "NAME")]
         model: Option<LocalModelName>,
     },
-    /// Take the router's settings out again
+    /// Remove the router's settings
     Remove {
-        /// Which settings file
+        /// The settings file
         #[arg(long, value_name = "SCOPE", default_value = "user")]
         scope: ScopeChoice,
     },
@@ -439,10 +332,10 @@ pub(crate) enum BundleAction {
     Create {
         /// The directory to make
         dir: PathBuf,
-        /// For which platforms [default: this one]; repeatable
+        /// The platforms [default: this one]; repeatable
         #[arg(long, value_name = "OS-ARCH", value_delimiter = ',')]
         target: Vec<Target>,
-        /// Take the pulled model's files along
+        /// Include the pulled model
         #[arg(long)]
         model: bool,
         /// Use this catalog of artifacts instead of the built-in one
@@ -459,13 +352,13 @@ pub(crate) struct ServiceArgs {
     pub(crate) action: ServiceAction,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ServiceAction {
     /// Run the server at every login, starting now
-    Install,
-    /// Stop doing so
+    Install(Box<ServerArgs>),
+    /// Stop running the server at login
     Uninstall,
-    /// Say whether the server runs at login
+    /// Show whether the server runs at login
     Status,
 }
 

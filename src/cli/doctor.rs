@@ -22,9 +22,13 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
         network: args.network,
     };
     let fix = args.fix;
-    let (state, unreadable) = match session.state() {
-        Ok(state) => (state.clone(), None),
-        Err(failure) => (State::default(), Some(failure)),
+    let config_fault = session
+        .config_fault
+        .clone()
+        .map(|fault| (fault, "the other checks ignore it"));
+    let (state, unusable) = match session.state() {
+        Ok(state) => (state.clone(), config_fault),
+        Err(failure) => (State::default(), Some((failure, "the other checks use the defaults"))),
     };
     let mut setup = match prepare(session, state, args, accepted, &events, &terminal) {
         Ok(setup) => setup,
@@ -37,11 +41,11 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
     session.block_on_until_signal(async {
         let mut examination = setup::examine(&setup, extras).await;
         let mut outcome = Ok(());
-        if let Some(failure) = unreadable {
+        if let Some((failure, effect)) = unusable {
             // The defaults cannot replace what was chosen.
             let mut check = records_fault(&failure);
             setup::defer(&mut examination.checks, check.id);
-            check.detail += "; the other checks use the defaults";
+            check.detail = format!("{}; {effect}", check.detail);
             examination.checks.insert(0, check);
             if fix {
                 outcome = Err(failure);
@@ -84,7 +88,7 @@ fn unexamined(failure: &Failure) -> Examination {
     }
 }
 
-/// The records cannot even be read.
+/// The check that fails because the record or the configuration cannot be used.
 fn records_fault(failure: &Failure) -> Check {
     let fix = failure.hint.as_deref().unwrap_or("see `gem-setup doctor --help`");
     Check::fail(RECORDS.0, RECORDS.1, &failure.message, Fix::by_hand(fix))

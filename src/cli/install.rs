@@ -161,7 +161,7 @@ fn recorded(args: &InstallArgs, chosen: &Chosen) -> Vec<String> {
 pub(crate) fn how(origin: Option<Origin>) -> How {
     match origin {
         Some(Origin::Environment | Origin::File) => How::Env,
-        Some(Origin::Flag | Origin::Default) | None => How::Flag,
+        Some(Origin::Flag | Origin::Server | Origin::Default) | None => How::Flag,
     }
 }
 

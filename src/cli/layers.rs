@@ -1,7 +1,7 @@
-//! Options from the environment and the configuration file, laid under the command line.
+//! Options from the running server, the environment and the configuration file, laid under the command line.
 //!
-//! A value found there becomes the option's default before clap parses, so flag > environment > file > default holds for every
-//! option without any command knowing of it (docs/contract.md section 1).
+//! A value found there becomes the option's default before clap parses, so the order flag > running server > environment >
+//! file > default holds for every option without any command's help (docs/contract.md section 1).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,10 +11,14 @@ use clap::{ArgAction, ArgMatches, Command};
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 
-/// Where an option's value came from.
+use super::options::{Known, Options, variable_of};
+
+/// The source of an option's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Flag,
+    /// The server that runs, whose options `restart` keeps.
+    Server,
     Environment,
     File,
     Default,
@@ -36,86 +40,82 @@ struct Found {
 
 /// These decide which file is read, so the file cannot hold them.
 const NOT_IN_FILE: [&str; 2] = ["home", "config"];
-const NOT_LAYERED: [&str; 2] = ["help", "version"];
-/// What `route --model` names is no local model but a hosted one, for which `GEMINI_MODEL` is the variable.
+/// `route --model` names a hosted model, for which `GEMINI_MODEL` is the variable.
 const FOR_THE_COMMAND_LINE: [(&str, &str); 1] = [("route", "model")];
 
 impl Layers {
-    /// Collects what `environment` and the configuration file at `file` say about the options of `command` and its
-    /// subcommands. A missing file is fine unless `required`.
-    pub(crate) fn collect(
-        command: &Command,
-        environment: &Environment,
-        file: &Path,
-        required: bool,
-    ) -> Result<Self, Failure> {
-        let options = option_names(command);
-        let mut layers = Self::default();
-        layers.add_file(file, required, &options)?;
-        layers.add_environment(environment, &options);
-        Ok(layers)
-    }
-
-    fn add_environment(&mut self, environment: &Environment, options: &BTreeMap<String, Known>) {
-        for (name, known) in options {
-            let variable = variable_of(name);
-            let is_outdone = *name != known.option && environment.var(&variable_of(&known.option)).is_some();
-            if let Some(value) = environment.var(&variable).filter(|_| !is_outdone) {
-                let found = Found {
-                    origin: Origin::Environment,
-                    place: format!("the variable `{variable}`"),
-                    values: vec![known.shape.normalise(value)],
-                };
-                self.values.insert(known.option.clone(), found);
-            }
-        }
-    }
-
-    fn add_file(&mut self, file: &Path, required: bool, options: &BTreeMap<String, Known>) -> Result<(), Failure> {
-        const MEND: &str = "mend or delete that file; its keys are the options' names with `_` for `-`";
+    /// Adds the values of the configuration file at `file`. A missing file is fine unless `required`. Paths in it are relative
+    /// to its folder.
+    pub(crate) fn add_file(&mut self, file: &Path, required: bool, options: &Options) -> Result<(), Failure> {
+        const HINT: &str = "correct or delete that file; its keys are the options' names with `_` for `-`";
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(()),
             Err(error) => {
                 let message = format!("cannot read the configuration `{}`: {error}", file.display());
                 let hint = if required {
-                    "mend the path given with `--config`"
+                    "correct the path given with `--config`"
                 } else {
-                    MEND
+                    HINT
                 };
                 return Err(Failure::new(Kind::Usage, message).with_hint(hint));
             }
         };
         let fault = |reason: String| {
-            Failure::new(
-                Kind::Usage,
-                format!("cannot use the configuration `{}`: {reason}", file.display()),
-            )
-            .with_hint(MEND)
+            let message = format!("cannot use the configuration `{}`: {reason}", file.display());
+            Failure::new(Kind::Usage, message).with_hint(HINT)
         };
         let table: toml::Table =
             toml::from_str(&text).map_err(|error| fault(error.to_string().trim_end().to_owned()))?;
         for (key, value) in &table {
             let name = key.replace('_', "-");
             let known = options.get(&name).filter(|_| !NOT_IN_FILE.contains(&name.as_str()));
-            let Some(Known { option, shape }) = known else {
-                return Err(fault(format!("no option is called `{key}`")));
+            let Some(known) = known else {
+                return Err(fault(unknown_key(key, &name, options)));
             };
-            if name != *option && table.contains_key(&option.replace('-', "_")) {
+            if name != known.option && table.contains_key(&known.option.replace('-', "_")) {
                 continue;
             }
-            let values = values_of(value).ok_or_else(|| fault(format!("`{key}` has a value of the wrong type")))?;
-            if values.len() != 1 && !matches!(shape, Shape::Many) {
-                return Err(fault(format!("`{key}` takes one value, not {}", values.len())));
-            }
-            let found = Found {
-                origin: Origin::File,
-                place: format!("`{key}` in `{}`", file.display()),
-                values: values.iter().map(|value| shape.normalise(value)).collect(),
-            };
-            self.values.insert(option.clone(), found);
+            let values = values_in_file(key, value, known, file).map_err(fault)?;
+            let place = format!("`{key}` in `{}`", file.display());
+            self.add(known, Origin::File, place, values);
         }
         Ok(())
+    }
+
+    /// Adds the values of variables.
+    pub(crate) fn add_environment(&mut self, environment: &Environment, options: &Options) {
+        for (name, known) in options.iter() {
+            let variable = variable_of(name);
+            let is_overridden = name != known.option && environment.var(&variable_of(&known.option)).is_some();
+            if let Some(value) = environment.var(&variable).filter(|_| !is_overridden) {
+                let place = format!("the variable `{variable}`");
+                self.add(known, Origin::Environment, place, vec![known.normalise(value, None)]);
+            }
+        }
+    }
+
+    /// Adds the options of the running server: `words` such as `--fast-path=0.9`.
+    pub(crate) fn add_running(&mut self, words: &[String], options: &Options) {
+        let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for word in words.iter().filter_map(|word| word.strip_prefix("--")) {
+            let (name, value) = word.split_once('=').unwrap_or((word, "true"));
+            values.entry(name).or_default().push(value);
+        }
+        for (name, values) in values {
+            let Some(known) = options.get(name) else { continue };
+            let values = if known.is_count() {
+                vec![values.len().to_string()]
+            } else {
+                values.into_iter().map(str::to_owned).collect()
+            };
+            self.add(known, Origin::Server, "the running server".to_owned(), values);
+        }
+    }
+
+    fn add(&mut self, known: &Known, origin: Origin, place: String, values: Vec<String>) {
+        let found = Found { origin, place, values };
+        self.values.insert(known.option.clone(), found);
     }
 
     /// `command` with the values found as its options' defaults.
@@ -135,8 +135,8 @@ impl Layers {
         })
     }
 
-    /// Two options of `command` that exclude each other, of which at least one was found beneath the command line, where clap
-    /// does not look.
+    /// Two options of `command` that exclude each other. clap compares those of the command line; this finds pairs of which
+    /// at least one comes from beneath it.
     pub(crate) fn contradiction(&self, command: &Command, matches: &ArgMatches) -> Option<Failure> {
         let given = |arg: &clap::Arg| self.is_given(arg, matches);
         let found = command.get_arguments().filter(|arg| given(arg)).find_map(|arg| {
@@ -165,7 +165,7 @@ impl Layers {
         is_layered && (!matches!(arg.get_action(), ArgAction::SetTrue) || matches.get_flag(id))
     }
 
-    /// Where the value of the option `name` of `matches` came from.
+    /// The source of the value of the option `name` of `matches`.
     pub(crate) fn origin(&self, matches: &ArgMatches, name: &str) -> Origin {
         if matches.value_source(&name.replace('-', "_")) == Some(ValueSource::CommandLine) {
             return Origin::Flag;
@@ -173,86 +173,38 @@ impl Layers {
         self.values.get(name).map_or(Origin::Default, |found| found.origin)
     }
 
-    /// Says that the option `name` was not given on the command line but elsewhere, for error messages.
+    /// Names the source of the option `name`, for error messages, unless it is the command line.
     pub(crate) fn explain(&self, name: &str) -> Option<String> {
         let found = self.values.get(name)?;
         Some(format!("the value comes from {}", found.place))
     }
 }
 
-/// `--model` is a name to most commands and a switch to one: a name is no value for a switch of the same name.
+fn unknown_key(key: &str, name: &str, options: &Options) -> String {
+    let meant = options.closest(name).filter(|name| !NOT_IN_FILE.contains(name));
+    match meant {
+        Some(meant) => format!("unknown key `{key}`; did you mean `{}`?", meant.replace('-', "_")),
+        None => format!("unknown key `{key}`"),
+    }
+}
+
+/// The values of the key `key` of the configuration file `file`.
+fn values_in_file(key: &str, value: &toml::Value, known: &Known, file: &Path) -> Result<Vec<String>, String> {
+    let values = values_of(value).ok_or_else(|| format!("`{key}` has a value of the wrong type"))?;
+    if values.len() != 1 && !known.takes_many() {
+        return Err(format!("`{key}` takes one value, not {}", values.len()));
+    }
+    Ok(values
+        .iter()
+        .map(|value| known.normalise(value, file.parent()))
+        .collect())
+}
+
+/// `--model` is a name for most commands and a switch for one: a name does not fit a switch of the same name.
 fn fits(arg: &clap::Arg, values: &[String]) -> bool {
     let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
     let is_truth = values.iter().all(|value| value == "true" || value == "false");
     !is_switch || is_truth || arg.get_long() != Some("model")
-}
-
-fn variable_of(name: &str) -> String {
-    format!("GEM_SETUP_{}", name.to_uppercase().replace('-', "_"))
-}
-
-/// An option under one of its names.
-#[derive(Clone, Debug)]
-struct Known {
-    option: String,
-    shape: Shape,
-}
-
-/// How a value is written as clap wants it.
-#[derive(Clone, Copy, Debug)]
-enum Shape {
-    Switch,
-    Count,
-    Value,
-    Many,
-}
-
-/// Whether `value` says yes to a switch.
-pub(crate) fn is_yes(value: &str) -> bool {
-    truth_of(value) == Some(true)
-}
-
-fn truth_of(value: &str) -> Option<bool> {
-    match value.trim().to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Some(true),
-        "0" | "false" | "no" | "off" => Some(false),
-        _ => None,
-    }
-}
-
-impl Shape {
-    fn normalise(self, value: &str) -> String {
-        match (self, truth_of(value)) {
-            (Self::Switch, Some(truth)) => truth.to_string(),
-            (Self::Count, Some(truth)) => u8::from(truth).to_string(),
-            _ => value.to_owned(),
-        }
-    }
-}
-
-fn option_names(command: &Command) -> BTreeMap<String, Known> {
-    let mut names = BTreeMap::new();
-    // What is hidden is for gem-setup's own calls of itself, which must mean the same everywhere.
-    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
-        let Some(long) = arg.get_long().filter(|long| !NOT_LAYERED.contains(long)) else {
-            continue;
-        };
-        let shape = match arg.get_action() {
-            ArgAction::SetTrue | ArgAction::SetFalse => Shape::Switch,
-            ArgAction::Count => Shape::Count,
-            ArgAction::Append => Shape::Many,
-            _ => Shape::Value,
-        };
-        let aliases = arg.get_all_aliases().unwrap_or_default();
-        for name in std::iter::once(long).chain(aliases) {
-            let option = long.to_owned();
-            names.insert(name.replace('_', "-"), Known { option, shape });
-        }
-    }
-    for sub in command.get_subcommands() {
-        names.extend(option_names(sub));
-    }
-    names
 }
 
 fn values_of(value: &toml::Value) -> Option<Vec<String>> {

@@ -11,14 +11,14 @@ use gem_setup::router::batch::{Row, RowDecision};
 use gem_setup::router::classify::local::{DEADLINE, LocalClassifier};
 use gem_setup::router::contents::{parse_history, repaired};
 use gem_setup::router::{
-    ApprovalMode, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Models, Router, RoutingContext,
+    ApprovalMode, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Router, RoutingContext,
     RoutingDecision,
 };
 use gem_setup::settings::{self, Places};
 
 use super::args::{self, RouteArgs};
-use super::control;
-use super::session::Session;
+use super::session::{Session, model_name};
+use super::status::may_route;
 use crate::report::Printer;
 
 /// Decides for one request, or for each row of a file, whatever the other rows are like.
@@ -36,9 +36,9 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         Some(args::ClassifierChoice::Model) | None => ClassifierChoice::Model,
     };
     let wants_model = args.classifier == Some(args::ClassifierChoice::Model) || effective.enabled.value;
-    let local = if wants_model && classifier == ClassifierChoice::Model && control::may_route(session)? {
+    let local = if wants_model && classifier == ClassifierChoice::Model && may_route(session)? {
         let client = Client::new(&Network::default());
-        let model: ModelName = parsed("classifier.model", &effective.classifier_model.value)?;
+        let model: ModelName = model_name("classifier.model", &effective.classifier_model.value)?;
         Some(LocalClassifier::new(
             client,
             &effective.classifier_host.value,
@@ -49,7 +49,7 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         None
     };
     let router = Router::new(
-        models(session, args.models.as_ref())?,
+        session.models(args.models.as_ref())?,
         Arc::new(ModelAvailability::default()),
     );
     let router = match local {
@@ -71,22 +71,7 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
 
 /// The model that `text`, the value of `place`, names.
 fn name_of(place: &str, text: Option<&str>) -> Result<Option<ModelName>, Failure> {
-    text.map(|text| parsed(place, text)).transpose()
-}
-
-pub(crate) fn parsed(place: &str, text: &str) -> Result<ModelName, Failure> {
-    text.parse().map_err(|error| {
-        Failure::new(Kind::Usage, format!("cannot use the value of `{place}`: {error}"))
-            .with_hint(format!("correct `{place}`, or leave it out"))
-    })
-}
-
-/// The built-in models with those of `file` laid over them.
-pub(crate) fn models(session: &Session<'_>, file: Option<&PathBuf>) -> Result<Arc<Models>, Failure> {
-    Ok(Arc::new(match file {
-        Some(file) => Models::read(&session.environment.current_dir().join(file))?,
-        None => Models::built_in()?,
-    }))
+    text.map(|text| model_name(place, text)).transpose()
 }
 
 fn approval(args: &RouteArgs) -> ApprovalMode {

@@ -1,6 +1,7 @@
 //! `service install|uninstall|status`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,78 +12,83 @@ use gem_setup::setup;
 use gem_setup::supervise::{self, GRACE, Running};
 use serde_json::json;
 
-use super::args::ServiceAction;
-use super::control;
+use super::server::Server;
 use super::session::Session;
+use super::status::look;
 
 const LABEL: &str = "gem-setup";
-/// The gateway tells systemd that it lives twice in this time.
+/// The gateway reports to systemd twice within this time.
 const WATCHDOG: Duration = Duration::from_secs(60);
 
-/// Has the system run the server at login, or not, or says whether it does.
-pub(crate) fn run(session: &Session<'_>, action: ServiceAction) -> Result<ExitCode, Failure> {
-    let os = session.target()?.os;
-    let kind = ServiceKind::of(os);
-    let account = account(session);
-    let tools = Tools;
+/// Has the system run the server at login, starting now.
+pub(crate) fn install(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
+    let (kind, account) = (kind(session)?, account(session));
+    server.check(session)?;
+    server.warn_of_idle_options(session.printer);
+    let spec = definition_of(session, server)?;
+    // Before the running server is stopped for a service that cannot be.
+    service::probe(kind, &account, &Tools).map_err(failure)?;
+    stop_other_server(session, kind, &account)?;
+    let installed = service::install(kind, &spec, &account, &Tools).map_err(failure)?;
     let printer = session.printer;
-    match action {
-        ServiceAction::Install => {
-            let spec = spec(session, os)?;
-            // Before anything is stopped for the sake of a service that cannot be.
-            service::probe(kind, &account, &tools).map_err(failure)?;
-            make_way(session, kind, &account)?;
-            let installed = service::install(kind, &spec, &account, &tools).map_err(failure)?;
-            if printer.json() {
-                printer.json_line(&json!({"definition": installed.definition, "changed": installed.changed}));
-            } else {
-                printer.line(&format!(
-                    "the {kind} `{}` runs the server at login",
-                    installed.definition.display()
-                ));
-            }
-        }
-        ServiceAction::Uninstall => {
-            let removed = service::uninstall(kind, LABEL, &account, &tools).map_err(failure)?;
-            if printer.json() {
-                printer.json_line(&json!({"removed": removed}));
-            } else if removed {
-                printer.line(&format!("removed the {kind}"));
-            } else {
-                printer.line(&format!("there was no {kind}"));
-            }
-        }
-        ServiceAction::Status => {
-            let status = service::status(kind, LABEL, &account, &tools).map_err(failure)?;
-            if printer.json() {
-                printer.json_line(&json!({
-                    "kind": kind.to_string(),
-                    "definition": status.definition,
-                    "installed": status.installed,
-                    "running": status.running,
-                    "pid": status.pid,
-                }));
-            } else {
-                let presence = if status.installed { "installed" } else { "not installed" };
-                let running = match status.running {
-                    Some(true) => "running",
-                    Some(false) => "not running",
-                    None => "running or not, the system does not say",
-                };
-                printer.line(&format!(
-                    "{kind}: {presence}, {running} ({})",
-                    status.definition.display()
-                ));
-            }
-        }
+    if printer.json() {
+        printer.json_line(&json!({"definition": installed.definition, "changed": installed.changed}));
+    } else {
+        let definition = installed.definition.display();
+        printer.line(&format!("the {kind} `{definition}` runs the server at login"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Stops the server of this home unless it is the service's own: the service would find its place taken.
-fn make_way(session: &Session<'_>, kind: ServiceKind, account: &Account) -> Result<(), Failure> {
+/// Stops running the server at login.
+pub(crate) fn uninstall(session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let kind = kind(session)?;
+    let removed = service::uninstall(kind, LABEL, &account(session), &Tools).map_err(failure)?;
+    let printer = session.printer;
+    if printer.json() {
+        printer.json_line(&json!({"removed": removed}));
+    } else if removed {
+        printer.line(&format!("removed the {kind}"));
+    } else {
+        printer.line(&format!("there was no {kind}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints whether the server runs at login.
+pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let kind = kind(session)?;
+    let status = service::status(kind, LABEL, &account(session), &Tools).map_err(failure)?;
+    let printer = session.printer;
+    if printer.json() {
+        printer.json_line(&json!({
+            "kind": kind.to_string(),
+            "definition": status.definition,
+            "installed": status.installed,
+            "running": status.running,
+            "pid": status.pid,
+        }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let presence = if status.installed { "installed" } else { "not installed" };
+    let running = match status.running {
+        Some(true) => "running",
+        Some(false) => "not running",
+        None => "running or not: the system does not say",
+    };
+    let definition = status.definition.display();
+    printer.line(&format!("{kind}: {presence}, {running} ({definition})"));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn kind(session: &Session<'_>) -> Result<ServiceKind, Failure> {
+    Ok(ServiceKind::of(session.target()?.os))
+}
+
+/// Stops the server of this home unless it is the service's own: the service would find the home served.
+fn stop_other_server(session: &Session<'_>, kind: ServiceKind, account: &Account) -> Result<(), Failure> {
     let own = service::status(kind, LABEL, account, &Tools).map_err(failure)?.pid;
-    let pid = match control::look(session)? {
+    let pid = match look(session)? {
         Running::Supervised(record) => Some(record.process.pid),
         Running::Bare { pid, .. } => Some(pid),
         Running::No | Running::Foreign(_) => return Ok(()),
@@ -100,13 +106,12 @@ fn make_way(session: &Session<'_>, kind: ServiceKind, account: &Account) -> Resu
     Ok(())
 }
 
-/// Removes the service if it runs the server of this home; says whether it did.
+/// Removes the service if it runs the server of this home; returns whether it did.
 pub(crate) fn remove_own(session: &Session<'_>) -> Result<bool, Failure> {
-    let kind = ServiceKind::of(session.target()?.os);
-    let account = account(session);
+    let (kind, account) = (kind(session)?, account(session));
     let definition = service::definition_path(kind, LABEL, &account);
     let is_own = match session.layout.home().to_str() {
-        // The home's own folder holds nobody else's definition, even if the home has been moved since.
+        // A definition in the home's own folder is the home's, even if the home has been moved since.
         _ if definition.starts_with(session.layout.own()) => definition.exists(),
         Some(home) => service::passes(kind, LABEL, &account, &["--home", home]).map_err(failure)?,
         None => false,
@@ -148,32 +153,27 @@ fn account(session: &Session<'_>) -> Account {
     }
 }
 
-fn spec(session: &Session<'_>, os: Os) -> Result<Spec, Failure> {
-    let state = session.state()?;
-    let home = session.layout.home().to_str().ok_or_else(|| {
-        let message = format!(
-            "the home `{}` is no text that a service can name",
-            session.layout.home().display()
-        );
-        Failure::new(Kind::Usage, message).with_hint("pass another home with `--home`")
-    })?;
-    let mut args = vec![
-        "serve".to_owned(),
-        format!("--port={}", state.chosen.port),
-        "--home".to_owned(),
-        home.to_owned(),
-    ];
-    let mode = match os {
-        // A task that stays in the foreground would keep a console window open.
+/// The service that runs `server`.
+fn definition_of(session: &Session<'_>, server: &Server<'_>) -> Result<Spec, Failure> {
+    let not_text = |word: OsString| {
+        let message = format!("cannot name `{}` in a service: it is not valid UTF-8", word.display());
+        Failure::new(Kind::Usage, message).with_hint("use another path")
+    };
+    let mut args = Vec::new();
+    for word in server.spec.args(&server.site) {
+        args.push(word.into_string().map_err(not_text)?);
+    }
+    let mode = match server.site.os() {
+        // A task in the foreground would keep a console window open.
         Os::Windows => "--detach",
-        // What the service manager starts is what it watches.
+        // The service manager watches the process that it starts.
         Os::Linux | Os::Macos => setup::FOREGROUND,
     };
     args.push(mode.to_owned());
     Ok(Spec {
         label: LABEL.to_owned(),
         description: "Local model routing for Gemini CLI".to_owned(),
-        program: session.program()?,
+        program: server.site.program.clone(),
         args,
         environment: BTreeMap::new(),
         log: session.layout.service_log_file(),

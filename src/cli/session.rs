@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gem_platform::Target;
@@ -14,12 +15,16 @@ use gem_setup::layout::Layout;
 use gem_setup::lock::{self, Lock};
 use gem_setup::net::Network;
 use gem_setup::progress::waiting;
+use gem_setup::router::{ModelName, Models};
 use gem_setup::runtime::{RuntimeName, litert_lm};
 use gem_setup::setup::{self, GivenFiles, Listing, Setup, Site, State, Tools, Wanted};
 use gem_setup::supervise::{self, Running};
 
-use super::args::{NetworkArgs, RuntimeChoice};
+use tokio::runtime::Runtime;
+
+use super::args::NetworkArgs;
 use super::program;
+use super::server_args::RuntimeChoice;
 use crate::report::{Events, Printer, Terminal, signals};
 
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -32,6 +37,8 @@ pub(crate) struct Session<'a> {
     pub(crate) verbose: u8,
     /// The configuration file that was given, an absolute path.
     pub(crate) config: Option<PathBuf>,
+    /// The fault of a configuration that the command does not need.
+    pub(crate) config_fault: Option<Failure>,
     pub(crate) args: Vec<OsString>,
     /// The record, once it was read.
     pub(crate) state: OnceCell<State>,
@@ -58,6 +65,14 @@ impl Session<'_> {
             Some(file) => Catalog::read(&self.environment.current_dir().join(file))?,
             None => Catalog::built_in()?,
         })
+    }
+
+    /// The built-in models, with those of `file` in place of their namesakes.
+    pub(crate) fn models(&self, file: Option<&PathBuf>) -> Result<Arc<Models>, Failure> {
+        Ok(Arc::new(match file {
+            Some(file) => Models::read(&self.environment.current_dir().join(file))?,
+            None => Models::built_in()?,
+        }))
     }
 
     /// This machine's target.
@@ -196,18 +211,29 @@ impl Session<'_> {
     /// Runs `future` on this thread, which is enough for everything but the server. A signal ends the program.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         signals::end_at_once(self.printer);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| {
-            Failure::new(
-                Kind::Unexpected,
-                format!("cannot start the asynchronous runtime: {error}"),
-            )
-        })?;
+        let runtime = asynchronous()?;
         let done = runtime.block_on(future);
         // Threads that an interrupted command left at work are not waited for.
         runtime.shutdown_background();
         done
     }
+}
+
+/// An asynchronous runtime on this thread.
+pub(crate) fn asynchronous() -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| {
+        let message = format!("cannot start the asynchronous runtime: {error}");
+        Failure::new(Kind::Unexpected, message)
+    })
+}
+
+/// The model named by `text`, the value of `place`.
+pub(crate) fn model_name(place: &str, text: &str) -> Result<ModelName, Failure> {
+    text.parse().map_err(|error| {
+        Failure::new(Kind::Usage, format!("cannot use the value of `{place}`: {error}"))
+            .with_hint(format!("correct `{place}`, or leave it out"))
+    })
 }
 
 /// `network`, with the recorded mirrors and certificates where it names none.

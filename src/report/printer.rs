@@ -111,11 +111,6 @@ impl Printer {
         self.json
     }
 
-    /// Whether only results and errors are wanted.
-    pub(crate) const fn quiet(&self) -> bool {
-        self.quiet
-    }
-
     /// Whether details are wanted that need no action.
     pub(crate) const fn is_verbose(&self) -> bool {
         self.is_verbose
@@ -178,6 +173,11 @@ impl Printer {
         if !self.quiet {
             self.to_stderr(text);
         }
+    }
+
+    /// A warning; nothing with `--quiet`.
+    pub(crate) fn warning(&self, text: &str) {
+        self.remark(&format!("{}: {text}", self.err.doubtful("warning")));
     }
 
     /// What went wrong and what to do about it.

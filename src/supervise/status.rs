@@ -32,6 +32,9 @@ pub struct ServerIdentity {
     /// known. A digest, for an option may hold a secret and this is written to a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<Sha256>,
+    /// The options that were given to it, one word each: `restart` keeps them. The file is private, so it may hold them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given: Vec<String>,
 }
 
 impl ServerIdentity {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::harness::{Home, MODEL, assert_says, program, wait_until};
 
 fn status(home: &Home) -> Value {
-    home.gem(&["status", "--json"]).ok().json()
+    home.gem(&["status", "--json"]).run().json()
 }
 
 #[test]
@@ -50,17 +50,23 @@ fn the_server_starts_is_seen_and_stops() {
         json!({"running": false, "ready": false, "pid": null, "port": home.port, "runtime": "lit", "model": MODEL,
                "child": null, "uptime_s": null})
     );
-    assert_says(&home.gem(&["status"]).ok().stdout, &["not running", "gem-setup start"]);
+    assert_says(
+        &home.gem(&["status"]).ends(7).stdout,
+        &["not running", "gem-setup start"],
+    );
 }
 
 #[test]
 fn starting_or_stopping_twice_is_fine() {
     let home = Home::serving();
     let pid = status(&home)["pid"].clone();
-    assert_says(&home.gem(&["start"]).ok().stdout, &["runs already", &pid.to_string()]);
+    assert_says(
+        &home.gem(&["start"]).ok().stdout,
+        &["already running", &pid.to_string()],
+    );
     assert_eq!(status(&home)["pid"], pid);
     home.gem(&["stop"]).ok();
-    assert_says(&home.gem(&["stop"]).ok().stdout, &["no server runs"]);
+    assert_says(&home.gem(&["stop"]).ok().stdout, &["no server is running"]);
     assert_eq!(
         home.gem(&["stop", "--json"]).ok().json(),
         json!({"stopped": false, "pid": null})
@@ -95,9 +101,8 @@ fn a_detached_server_goes_by_the_configuration_and_the_verbosity_that_were_given
             .command;
         let verbose = line.iter().filter(|word| *word == "--verbose").count();
         assert_eq!(verbose, 3, "{line:?}");
-        let config = line.iter().position(|word| word == "--config").unwrap();
-        assert!(line[config + 1].ends_with("other.toml"), "{line:?}");
-        assert!(line.contains(&"--max-retry-wait=7".to_owned()), "{line:?}");
+        let config = line.iter().find(|word| word.starts_with("--config=")).unwrap();
+        assert!(config.ends_with("other.toml"), "{line:?}");
         home.gem(&["stop"]).ok();
     }
     // The default file is not even looked at, so that it may be anything.
@@ -129,7 +134,7 @@ fn a_start_with_other_options_is_a_conflict_until_the_server_is_restarted() {
     home.gem(&["restart"]).args(other).ok();
     let after = status(&home)["pid"].clone();
     assert_ne!(after, before);
-    assert_says(&home.gem(&["start"]).args(other).ok().stdout, &["runs already"]);
+    assert_says(&home.gem(&["start"]).args(other).ok().stdout, &["already running"]);
     home.gem(&["start"]).ends(9);
     let file = fs::read_to_string(home.layout().server_file()).unwrap();
     assert_eq!(
@@ -142,7 +147,7 @@ fn a_start_with_other_options_is_a_conflict_until_the_server_is_restarted() {
     let mut record: Value = serde_json::from_str(&file).unwrap();
     record["server"].as_object_mut().unwrap().remove("options").unwrap();
     fs::write(home.layout().server_file(), record.to_string()).unwrap();
-    assert_says(&home.gem(&["start"]).ok().stdout, &["runs already"]);
+    assert_says(&home.gem(&["start"]).ok().stdout, &["already running"]);
     assert_eq!(status(&home)["pid"], after);
 }
 
@@ -325,7 +330,7 @@ fn a_port_that_another_program_has_is_a_conflict_with_and_without_a_gateway() {
 fn the_guard_of_a_server_works_whatever_the_configuration_says() {
     let home = Home::new();
     home.write(&home.layout().config_file(), "no such option\n");
-    home.gem(&["version"]).ends(2);
+    home.gem(&["install", "--dry-run"]).ends(2);
     let mut command = Command::new(env!("CARGO_BIN_EXE_gem-setup"));
     let status = command
         .arg("__guard")

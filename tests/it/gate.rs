@@ -90,7 +90,7 @@ fn assert_answers_without_model(home: &Home, command: &str) {
 }
 
 fn status(home: &Home) -> Value {
-    home.gem(&["status", "--json"]).ok().json()
+    home.gem(&["status", "--json"]).run().json()
 }
 
 /// Waits for the model's own answer.

@@ -28,7 +28,7 @@ fn an_empty_home_becomes_ready_and_a_second_run_changes_nothing() {
         ["runtime", "terms", "model", "settings", "server", "smoke"]
     );
     assert_eq!(first.step("companions"), "skipped");
-    assert_eq!(home.gem(&["status", "--json"]).ok().json()["ready"], true);
+    assert_eq!(home.gem(&["status", "--json"]).run().json()["ready"], true);
 
     let before = tree(&home.path(), &OF_THE_SERVER);
     let asked = home.mirror.asked();
@@ -204,7 +204,7 @@ fn the_settings_point_gemini_cli_at_the_server() {
 #[test]
 fn other_commands_go_by_what_install_recorded() {
     let home = Home::serving();
-    let status = home.gem(&["status", "--json"]).ok().json();
+    let status = home.gem(&["status", "--json"]).run().json();
     assert_eq!(status["port"], home.port);
     assert_eq!((&status["runtime"], &status["model"]), (&json!("lit"), &json!(MODEL)));
     let smoke = home.gem(&["smoke", "--json"]).ok().json();
@@ -226,7 +226,7 @@ fn a_changed_port_moves_the_server_and_the_settings() {
     home.port = free_port();
     let run = home.install(&[]).ok();
     assert_eq!(run.changed(), ["settings", "server", "smoke"]);
-    assert_eq!(home.gem(&["status", "--json"]).ok().json()["port"], home.port);
+    assert_eq!(home.gem(&["status", "--json"]).run().json()["port"], home.port);
     assert_eq!(
         home.router()["classifier"]["host"],
         format!("http://localhost:{}", home.port)
@@ -412,7 +412,7 @@ fn a_platform_without_a_build_is_refused_with_the_way_out() {
 fn without_a_gateway_the_runtime_itself_has_the_port() {
     let home = Home::new();
     assert_eq!(home.install(&["--direct"]).ok().step("server"), "changed");
-    let status = home.gem(&["status", "--json"]).ok().json();
+    let status = home.gem(&["status", "--json"]).run().json();
     assert_eq!(
         (&status["child"]["port"], &status["ready"]),
         (&json!(home.port), &json!(true))
@@ -424,7 +424,7 @@ fn without_a_gateway_the_runtime_itself_has_the_port() {
         ["server"],
         "the gateway comes when it is asked for"
     );
-    assert_ne!(home.gem(&["status", "--json"]).ok().json()["child"]["port"], home.port);
+    assert_ne!(home.gem(&["status", "--json"]).run().json()["child"]["port"], home.port);
 }
 
 #[test]

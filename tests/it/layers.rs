@@ -45,7 +45,7 @@ fn a_fault_in_the_configuration_names_its_file_and_its_key() {
         assert_says(&run.stderr, &[file.to_str().unwrap()]);
     }
     fs::write(&file, b"port = \xff\n").unwrap();
-    let run = home.gem(&["version"]).ends(2);
+    let run = home.gem(&["install", "--dry-run"]).ends(2);
     assert!(!run.stderr.contains("--config"), "{run:#?}");
     assert_says(&run.stderr, &[file.to_str().unwrap()]);
 }
@@ -203,4 +203,66 @@ fn options_that_exclude_or_need_each_other_do_so_in_every_layer() {
     home.write(&home.layout().config_file(), "target = \"windows-x86_64\"\n");
     home.install(&["--no-start"]).ends(2);
     assert!(!home.lit().exists());
+}
+
+/// The commands that only read or stop.
+const WITHOUT_CONFIGURATION: [&[&str]; 10] = [
+    &["version"],
+    &["completions", "bash"],
+    &["status"],
+    &["logs"],
+    &["list"],
+    &["stop"],
+    &["settings", "show"],
+    &["settings", "remove"],
+    &["service", "status"],
+    &["uninstall"],
+];
+
+#[test]
+fn reading_and_stopping_need_no_configuration() {
+    let home = Home::new();
+    home.gem(&["install", "--runtime", "builtin", "--no-start"]).ok();
+    let file = home.layout().config_file();
+    for text in ["no such option\n", "prot = 1\n", "verbose = \"lots\"\n", "port = {}\n"] {
+        for args in WITHOUT_CONFIGURATION {
+            let before = home.gem(args).run();
+            home.write(&file, text);
+            let run = home.gem(args).run();
+            assert_eq!(run.status, before.status, "{args:?}: {run:#?}");
+            assert_says(&run.stderr, &["warning", file.to_str().unwrap()]);
+            fs::remove_file(&file).unwrap();
+        }
+        home.write(&file, text);
+        home.gem(&["start"]).ends(2);
+        assert_eq!(home.gem(&["smoke"]).run().status, 7);
+        let check = home.doctor().check("setup.records");
+        assert_eq!(check["status"], "fail");
+        assert_says(check["detail"].as_str().unwrap(), &[file.to_str().unwrap()]);
+        fs::remove_file(&file).unwrap();
+    }
+}
+
+#[test]
+fn a_name_like_an_options_is_a_suggestion() {
+    let home = Home::new();
+    home.write(&home.layout().config_file(), "upstraem = \"http://127.0.0.1:9\"\n");
+    assert_says(&home.gem(&["start"]).ends(2).stderr, &["did you mean `upstream`?"]);
+    fs::remove_file(home.layout().config_file()).unwrap();
+    let run = home.gem(&["version"]).env("GEM_SETUP_POORT", "1").ok();
+    assert_says(&run.stderr, &["GEM_SETUP_POORT", "did you mean `GEM_SETUP_PORT`?"]);
+    let run = home.gem(&["version"]).env("GEM_SETUP_PORT", "1").ok();
+    assert_eq!(run.stderr, "");
+    let run = home.gem(&["version", "--quiet"]).env("GEM_SETUP_POORT", "1").ok();
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn a_path_in_the_configuration_is_relative_to_its_folder() {
+    let home = Home::new();
+    home.write(&home.layout().own().join("models.toml"), "no such table");
+    home.write(&home.layout().config_file(), "models = \"models.toml\"\n");
+    let run = home.gem(&["route", "--classifier", "builtin", "x"]).ends(2);
+    let path = home.layout().own().join("models.toml");
+    assert_says(&run.stderr, &[path.to_str().unwrap()]);
 }

@@ -26,6 +26,7 @@ mod place;
 mod pull;
 mod reach;
 mod route;
+mod server_options;
 mod service;
 mod settings;
 mod upstream;

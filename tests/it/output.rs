@@ -184,7 +184,6 @@ fn a_refused_command_line_or_configuration_is_told_in_json_too() {
         (&["--json", "--config", broken, "install"], "broken.toml"),
         (&["pull", "--json"], "MODEL"),
         (&["--json", "--config", broken, "pull", "some-model"], "broken.toml"),
-        (&["status", "--json", "--config", broken], "broken.toml"),
         (&["--json", "frobnicate"], "frobnicate"),
         (
             &["route", "--json", "--models", "no-such-file.toml", "x"],

@@ -23,7 +23,7 @@ fn builtin() -> Home {
 }
 
 fn status(home: &Home) -> Value {
-    home.gem(&["status", "--json"]).ok().json()
+    home.gem(&["status", "--json"]).run().json()
 }
 
 fn server(home: &Home) -> Identity {
@@ -214,7 +214,7 @@ fn the_server_file_is_for_its_owner_alone() {
         assert_eq!(mode & 0o777, 0o600);
     }
     // What everybody may ask does not tell the token.
-    let status = home.gem(&["status", "--json"]).ok().stdout;
+    let status = home.gem(&["status", "--json"]).run().stdout;
     assert!(!status.contains(record(&home)["instance"]["token"].as_str().unwrap()));
 }
 
@@ -398,7 +398,7 @@ fn a_pid_file_that_names_a_stranger_blocks_nothing() {
     for file in &files {
         home.write(&home.layout().pid_file(), &file.to_string());
         assert_eq!(status(&home)["running"], false);
-        assert_says(&home.gem(&["stop"]).ok().stdout, &["no server runs"]);
+        assert_says(&home.gem(&["stop"]).ok().stdout, &["no server is running"]);
         assert!(!home.layout().pid_file().exists(), "{file}");
     }
     home.write(&home.layout().pid_file(), &files[2].to_string());

@@ -12,7 +12,6 @@ mod space;
 mod terms;
 
 pub(super) use runtime::inspect_loader;
-pub use server::{FOREGROUND, KEEPER};
 pub(super) use terms::ask as ask_terms;
 
 use super::Setup;

@@ -1,47 +1,27 @@
 //! The server: running as chosen, and answering.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::time::{Duration, SystemTime};
 
-use gem_platform::process::{Program, identity, listener_on};
+use gem_platform::process::{identity, listener_on};
 
 use crate::error::{Failure, Kind};
 use crate::progress::waiting;
 use crate::runtime::{EngineState, Runtime, local};
 use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
-use crate::setup::{Setup, advice, shown};
-use crate::supervise::{
-    self, GRACE, PidFile, READY_WITHIN, Running, ServerIdentity, ServerRecord, StartRequest, observe,
-};
+use crate::setup::{ServerSpec, Setup, advice, shown};
+use crate::supervise::{self, GRACE, PidFile, Running, ServerIdentity, ServerRecord, observe};
 
 const PROCESS: (&str, &str) = ("server.process", "server process");
 pub(super) const PORT: (&str, &str) = ("server.port", "server port");
 const HEALTH: (&str, &str) = ("server.health", "server answers");
-/// gem-setup's hidden subcommand that waits for a detached server.
-pub const KEEPER: &str = "__keep";
-/// The option of `serve` that outweighs a `detach` in the environment or the configuration: what is started to serve must not
-/// start another.
-pub const FOREGROUND: &str = "--foreground";
 /// A gateway on loopback answers at once; longer than this it is not healthy.
 const PATIENCE: Duration = Duration::from_secs(5);
 const START: &str = "start";
 const RESTART: &str = "restart";
-
-/// What the server is to be.
-pub(in crate::setup) fn wanted(setup: &Setup<'_>) -> ServerIdentity {
-    ServerIdentity {
-        port: setup.wanted.chosen.port,
-        runtime: setup.wanted.chosen.runtime.to_string(),
-        model: setup.wanted.chosen.model.to_string(),
-        direct: setup.wanted.chosen.direct,
-        // The gateway's options are the business of whoever started it.
-        options: None,
-    }
-}
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     if !setup.wanted.with_server {
@@ -76,11 +56,11 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
         Ok(Running::No) => {
             let detail = match PidFile::read(&setup.site.layout.pid_file()) {
                 Ok(Some(file)) => format!(
-                    "no server runs; {} is stale: it names pid {}, which is no server of this home",
+                    "no server is running; {} is stale: it names pid {}, which is no server of this home",
                     shown(&setup.site.layout.pid_file()),
                     file.pid
                 ),
-                _ => "no server runs".to_owned(),
+                _ => "no server is running".to_owned(),
             };
             not_running(setup, detail).await
         }
@@ -127,7 +107,7 @@ fn taken(port: u16) -> (Fix, Check) {
 /// No server of ours: is the port free for one?
 async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
     let port = setup.wanted.chosen.port;
-    let health = Check::skip(HEALTH.0, HEALTH.1, "no server runs");
+    let health = Check::skip(HEALTH.0, HEALTH.1, "no server is running");
     if let Some(failure) = unwritable_log(setup) {
         let advice = Fix::by_hand(failure.hint.clone().unwrap_or_default());
         let checks = vec![
@@ -231,7 +211,7 @@ fn bare(setup: &Setup<'_>, pid: u32, port: u16) -> Inspection {
 
 async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspection {
     let pid = record.process.pid;
-    let wanted = wanted(setup);
+    let wanted = ServerSpec::installed(&setup.wanted.chosen, None, &[]).identity();
     if !record.server.satisfies(&wanted) {
         let detail = format!(
             "pid {pid} serves port {} with {}, but port {} with {} was installed",
@@ -349,41 +329,22 @@ fn without_model(setup: &Setup<'_>, port: u16, missing: &str) -> Check {
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    // What a stale pid file names is none of ours to stop, and the server writes another.
-    if !matches!(observe(&setup.site.layout), Ok(Running::No | Running::Foreign(_))) {
-        supervise::stop(&setup.site.layout, GRACE).await?;
-    }
-    let request = StartRequest {
-        program: serve_command(setup),
-        keeper: Some(KEEPER),
-        server: wanted(setup),
-        within: READY_WITHIN,
+    let layout = &setup.site.layout;
+    let given = match observe(layout) {
+        // The process that a stale pid file names is not ours to stop; the server writes a new file.
+        Ok(Running::No | Running::Foreign(_)) => Vec::new(),
+        running => {
+            supervise::stop(layout, GRACE).await?;
+            match running {
+                Ok(Running::Supervised(record)) => record.server.given,
+                _ => Vec::new(),
+            }
+        }
     };
-    let starting = supervise::start(&setup.site.layout, &request);
+    let spec = ServerSpec::installed(&setup.wanted.chosen, setup.site.config.as_deref(), &given);
+    let request = spec.request(&setup.site);
+    let starting = supervise::start(layout, &request);
     let started = waiting(setup.tools.progress, "server", supervise::STARTING, starting).await?;
     let without = started.blocked.map_or("", |_| ", without a model");
-    Ok(format!(
-        "pid {} serves port {}{without}",
-        started.pid, setup.wanted.chosen.port
-    ))
-}
-
-/// gem-setup as Gemini CLI would start it, so that it recognises the server (docs/facts.md section 3); the rest is in
-/// `state.json`.
-fn serve_command(setup: &Setup<'_>) -> Program {
-    let mut args = vec![
-        "serve".into(),
-        format!("--port={}", setup.wanted.chosen.port).into(),
-        FOREGROUND.into(),
-        "--home".into(),
-        OsString::from(setup.site.layout.home()),
-    ];
-    if let Some(config) = &setup.site.config {
-        args.extend(["--config".into(), config.into()]);
-    }
-    Program {
-        path: setup.site.program.clone(),
-        args,
-        env: Vec::new(),
-    }
+    Ok(format!("pid {} serves port {}{without}", started.pid, spec.chosen.port))
 }

@@ -106,6 +106,7 @@ fn identity_of(port: u16) -> ServerIdentity {
         model: MODEL.to_owned(),
         direct: false,
         options: None,
+        given: Vec::new(),
     }
 }
 

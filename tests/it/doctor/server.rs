@@ -16,7 +16,7 @@ fn a_stopped_server_is_named() {
     says(
         &faulty(&home, &["server.process"]),
         "server.process",
-        &["no server runs"],
+        &["no server is running"],
         "gem-setup start",
     );
     mends(&home);
@@ -34,7 +34,7 @@ fn a_killed_server_is_named() {
     says(
         &run,
         "server.process",
-        &["no server runs", "litert-server.pid", "stale"],
+        &["no server is running", "litert-server.pid", "stale"],
         "gem-setup start",
     );
     mends(&home);
@@ -49,7 +49,7 @@ fn a_runtime_that_keeps_failing_is_named() {
     fs::write(&control, "crash-at-start").unwrap();
     kill(&home.processes()[0]).unwrap();
     wait_until("the runtime is not ready", || {
-        home.gem(&["status", "--json"]).ok().json()["ready"] == false
+        home.gem(&["status", "--json"]).run().json()["ready"] == false
     });
     says(
         &faulty(&home, &["server.health"]),

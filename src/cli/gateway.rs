@@ -1,0 +1,49 @@
+//! The gateway's configuration, a view of the server.
+
+use std::sync::Arc;
+
+use gem_setup::error::Failure;
+use gem_setup::gateway::{ChainRouter, Config, Upstream};
+use gem_setup::net::Network;
+use gem_setup::router::consent::TellClient;
+use gem_setup::router::{ClassifierChoice, ModelAvailability};
+use gem_setup::setup::ServerSpec;
+
+use super::server_args::ServerArgs;
+use super::session::Session;
+
+/// The most threads that serve connections: passing requests on is little work compared with answering them.
+const MOST_THREADS: usize = 4;
+
+/// The gateway of the server `spec`; its router uses the same models as `route`.
+pub(crate) fn gateway_config(session: &Session<'_>, spec: &ServerSpec, args: &ServerArgs) -> Result<Config, Failure> {
+    let ca_cert = args.ca_cert.clone().or_else(|| spec.chosen.ca_cert.clone());
+    let ca_cert = ca_cert.map(|file| session.environment.current_dir().join(file));
+    let network = Network::from_environment(&session.environment, ca_cert)?;
+    let upstream = Upstream {
+        url: args.upstream.clone(),
+        network,
+    };
+    let decisions = session.layout.decisions_file();
+    let mut config = Config::new(spec.chosen.port, spec.chosen.model.as_str(), upstream, decisions);
+    args.configure(&mut config);
+    config.threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS));
+    config.runtime = spec.chosen.runtime.to_string();
+    config.router = Some(Arc::new(chain_router(session, spec, args)?));
+    Ok(config)
+}
+
+fn chain_router(session: &Session<'_>, spec: &ServerSpec, args: &ServerArgs) -> Result<ChainRouter, Failure> {
+    Ok(ChainRouter {
+        models: session.models(args.models.as_ref())?,
+        availability: Arc::new(ModelAvailability::new()),
+        classifier: if spec.chosen.runtime.has_models() {
+            ClassifierChoice::Model
+        } else {
+            ClassifierChoice::Builtin
+        },
+        on_fallback: args.on_fallback(),
+        consent: Arc::new(TellClient),
+        max_wait: args.max_retry_wait(),
+    })
+}

@@ -1,0 +1,142 @@
+//! The options of every command by name, for values that come from the environment and the configuration file.
+
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgAction, Command};
+
+const NOT_LAYERED: [&str; 2] = ["help", "version"];
+const PREFIX: &str = "GEM_SETUP_";
+
+/// The options by each of their names, such as `accept-terms` and its alias `consent`.
+pub(crate) struct Options(BTreeMap<String, Known>);
+
+/// An option under one of its names.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// Its main name.
+    pub(crate) option: String,
+    shape: Shape,
+    is_path: bool,
+}
+
+/// How a value is written as clap wants it.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Switch,
+    Count,
+    Value,
+    Many,
+}
+
+impl Options {
+    /// The options of `command` and its subcommands. Hidden options are for gem-setup's own calls of itself.
+    pub(crate) fn of(command: &Command) -> Self {
+        let mut names = BTreeMap::new();
+        add(command, &mut names);
+        Self(names)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Known> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Known)> {
+        self.0.iter().map(|(name, known)| (name.as_str(), known))
+    }
+
+    /// The name that is most like `name`, if any is.
+    pub(crate) fn closest(&self, name: &str) -> Option<&str> {
+        let likeness = |known: &str| strsim::jaro_winkler(name, known);
+        let names = self.0.keys().map(String::as_str);
+        let closest = names.max_by(|one, other| likeness(one).total_cmp(&likeness(other)))?;
+        (likeness(closest) > 0.85).then_some(closest)
+    }
+
+    /// Variables of ours that set no option, each with the variable that may be meant.
+    pub(crate) fn unknown_variables<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+    ) -> impl Iterator<Item = (&'a str, Option<String>)> {
+        names.filter_map(|variable| {
+            let name = variable.strip_prefix(PREFIX)?.to_lowercase().replace('_', "-");
+            let is_known = self.0.contains_key(&name) && variable == variable_of(&name);
+            (!is_known).then(|| (variable, self.closest(&name).map(variable_of)))
+        })
+    }
+}
+
+impl Known {
+    /// Whether its value says how often it is given.
+    pub(crate) const fn is_count(&self) -> bool {
+        matches!(self.shape, Shape::Count)
+    }
+
+    /// Whether it takes several values.
+    pub(crate) const fn takes_many(&self) -> bool {
+        matches!(self.shape, Shape::Many)
+    }
+
+    /// `value` as clap wants it; a path is relative to `folder`, if there is one.
+    pub(crate) fn normalise(&self, value: &str, folder: Option<&Path>) -> String {
+        match (self.shape, truth_of(value), folder) {
+            (Shape::Switch, Some(truth), _) => truth.to_string(),
+            (Shape::Count, Some(truth), _) => u8::from(truth).to_string(),
+            (_, _, Some(folder)) if self.is_path => folder.join(value).to_string_lossy().into_owned(),
+            _ => value.to_owned(),
+        }
+    }
+}
+
+fn add(command: &Command, names: &mut BTreeMap<String, Known>) {
+    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+        let Some(long) = arg.get_long().filter(|long| !NOT_LAYERED.contains(long)) else {
+            continue;
+        };
+        let known = Known {
+            option: long.to_owned(),
+            shape: shape_of(arg),
+            is_path: is_path(arg),
+        };
+        let aliases = arg.get_all_aliases().unwrap_or_default();
+        for name in std::iter::once(long).chain(aliases) {
+            names.insert(name.replace('_', "-"), known.clone());
+        }
+    }
+    for sub in command.get_subcommands() {
+        add(sub, names);
+    }
+}
+
+fn shape_of(arg: &Arg) -> Shape {
+    match arg.get_action() {
+        ArgAction::SetTrue | ArgAction::SetFalse => Shape::Switch,
+        ArgAction::Count => Shape::Count,
+        ArgAction::Append => Shape::Many,
+        _ => Shape::Value,
+    }
+}
+
+/// Whether the option `arg` names a file or a folder.
+pub(crate) fn is_path(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<PathBuf>()
+}
+
+/// The variable for the option `name`.
+pub(crate) fn variable_of(name: &str) -> String {
+    format!("{PREFIX}{}", name.to_uppercase().replace('-', "_"))
+}
+
+/// Whether `value` switches a switch on.
+pub(crate) fn is_yes(value: &str) -> bool {
+    truth_of(value) == Some(true)
+}
+
+fn truth_of(value: &str) -> Option<bool> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,200 @@
+//! From the command line to options: flags first, then the running server, the environment and the configuration file.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use gem_setup::environment::Environment;
+use gem_setup::error::{Failure, Kind};
+use gem_setup::layout::Layout;
+use gem_setup::supervise::{Running, observe};
+
+use super::args::Cli;
+use super::layers::Layers;
+use super::options::Options;
+
+/// A command line that makes sense, and the sources of its options.
+pub(crate) struct Parsed {
+    pub(crate) cli: Cli,
+    pub(crate) matches: ArgMatches,
+    pub(crate) layers: Layers,
+    pub(crate) layout: Layout,
+    /// The configuration file that was given, an absolute path.
+    pub(crate) config: Option<PathBuf>,
+    /// The fault of a configuration that the command does not need.
+    pub(crate) config_fault: Option<Failure>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Why a command line cannot be used.
+pub(crate) enum Refusal {
+    Clap(Box<clap::Error>),
+    Failure(Failure),
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+/// Parses twice: first to find the home and the configuration file, then with the values found there as defaults.
+pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Parsed, Refusal> {
+    // Help and version come as errors, and need no configuration.
+    let first = Cli::command().ignore_errors(true).try_get_matches_from(args);
+    let first = first.unwrap_or_default();
+    let path = |name: &str, variable: &str| {
+        let flag = first.try_get_one::<PathBuf>(name).ok().flatten().cloned();
+        let given = flag.or_else(|| environment.var(variable).map(PathBuf::from));
+        given.map(|path| environment.current_dir().join(path))
+    };
+    let layout = layout(path("home", "GEM_SETUP_HOME"), environment)?;
+    let names = names_of(&first);
+    let running = running_options(&names, &layout);
+    let running_config = || {
+        running
+            .iter()
+            .find_map(|word| word.strip_prefix("--config="))
+            .map(PathBuf::from)
+    };
+    let config = path("config", "GEM_SETUP_CONFIG").or_else(running_config);
+    let options = Options::of(&Cli::command());
+
+    let mut layers = Layers::default();
+    let file = config.clone().unwrap_or_else(|| layout.config_file());
+    let mut config_fault = layers.add_file(&file, config.is_some(), &options).err();
+    // A file that is named on the command line must exist.
+    let is_wrong_flag = !file.exists() && first.try_contains_id("config").is_ok_and(|is_given| is_given);
+    if let Some(fault) = config_fault.take_if(|_| is_wrong_flag || needs_configuration(&names)) {
+        return Err(fault.into());
+    }
+    layers.add_environment(environment, &options);
+    layers.add_running(&running, &options);
+    let (matches, layers) = match matches_of(args, &layers) {
+        Err(_) if !needs_configuration(&names) => {
+            let mut without_file = Layers::default();
+            without_file.add_environment(environment, &options);
+            let matches = matches_of(args, &without_file)?;
+            config_fault.get_or_insert_with(|| unusable(&file));
+            (matches, without_file)
+        }
+        matches => (matches?, layers),
+    };
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| Refusal::Clap(Box::new(error)))?;
+    let mut warnings = unknown_variables(&options, environment);
+    warnings.extend(
+        config_fault
+            .as_ref()
+            .map(|fault| format!("{}; ignored here", fault.message)),
+    );
+    Ok(Parsed {
+        cli,
+        matches,
+        layers,
+        layout,
+        config,
+        config_fault,
+        warnings,
+    })
+}
+
+fn layout(given: Option<PathBuf>, environment: &Environment) -> Result<Layout, Failure> {
+    let of_client = || {
+        environment
+            .var("GEMINI_CLI_HOME")
+            .map(|home| environment.current_dir().join(home))
+    };
+    let home = given
+        .or_else(of_client)
+        .unwrap_or_else(|| environment.user_home().to_owned());
+    if home.as_os_str().is_empty() {
+        let failure = Failure::new(Kind::Usage, "cannot find your home directory");
+        return Err(failure.with_hint("pass `--home DIR`"));
+    }
+    if home.to_str().is_none() {
+        let message = format!("cannot use the home `{}`: its name is not UTF-8", home.display());
+        let hint = "settings and state name files in it as text: pass another with `--home DIR`";
+        return Err(Failure::new(Kind::Usage, message).with_hint(hint));
+    }
+    Ok(Layout::new(home, environment.user_home()))
+}
+
+/// The names of the command and its subcommands.
+fn names_of(matches: &ArgMatches) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut rest = matches.subcommand();
+    while let Some((name, matches)) = rest {
+        names.push(name);
+        rest = matches.subcommand();
+    }
+    names
+}
+
+/// Whether the command takes options that a configuration file may hold. Commands that only read or stop work without it.
+fn needs_configuration(names: &[&str]) -> bool {
+    !matches!(
+        names,
+        [] | [
+            "stop" | "status" | "logs" | "list" | "smoke" | "doctor" | "uninstall" | "completions" | "version",
+            ..
+        ] | ["settings", "show" | "remove"]
+            | ["service", "status" | "uninstall"]
+    )
+}
+
+/// The options of the running server, for the commands that take its place.
+fn running_options(names: &[&str], layout: &Layout) -> Vec<String> {
+    match names {
+        ["restart"] | ["service", "install"] => match observe(layout) {
+            Ok(Running::Supervised(record)) => record.server.given,
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+fn matches_of(args: &[OsString], layers: &Layers) -> Result<ArgMatches, Refusal> {
+    let mut command: Command = layers.under(Cli::command());
+    let matches = command
+        .try_get_matches_from_mut(args)
+        .map_err(|error| Refusal::Clap(Box::new(explained(error, layers))))?;
+    match layers.contradiction(&command, &matches) {
+        Some(failure) => Err(failure.into()),
+        None => Ok(matches),
+    }
+}
+
+/// Adds the source of a refused value to `error`, unless that is the command line.
+fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let name = argument
+        .trim_start_matches('-')
+        .split([' ', '=', '.'])
+        .next()
+        .unwrap_or_default();
+    if let Some(explanation) = layers.explain(name) {
+        let suggestion = ContextValue::StyledStrs(vec![explanation.into()]);
+        error.insert(ContextKind::Suggested, suggestion);
+    }
+    error
+}
+
+fn unusable(file: &std::path::Path) -> Failure {
+    let message = format!(
+        "cannot use the configuration `{}`: an option has a wrong value",
+        file.display()
+    );
+    Failure::new(Kind::Usage, message).with_hint("run `gem-setup install --dry-run` to see which, then correct it")
+}
+
+fn unknown_variables(options: &Options, environment: &Environment) -> Vec<String> {
+    let variables = environment.vars().map(|(name, _)| name);
+    let warning = |(variable, meant): (&str, Option<String>)| {
+        let meant = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+        format!("the variable `{variable}` sets no option{meant}")
+    };
+    options.unknown_variables(variables).map(warning).collect()
+}

@@ -1,0 +1,123 @@
+//! The answer to a command line that cannot be used, or that asks for help alone.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use gem_setup::environment::Environment;
+use gem_setup::error::{Failure, Kind};
+
+use super::args::Cli;
+use super::options::is_yes;
+use super::parse::Refusal;
+use crate::report::{Events, Printer};
+
+/// Prints clap's answer, or the reason why there is nothing to run.
+pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environment) -> ExitCode {
+    let json = wants_json(args, environment);
+    let color = wanted_color(args, environment);
+    let printer = Printer::new(json, false, color);
+    match refusal {
+        Refusal::Failure(failure) => {
+            if json {
+                refuse_in_json(&printer, failure, args);
+            }
+            fail(&printer, failure)
+        }
+        Refusal::Clap(error) => {
+            let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            if json && !is_answer {
+                refuse_in_json(&printer, &complaint(error), args);
+            }
+            match print(error, color) {
+                Err(error) if is_answer && error.kind() != io::ErrorKind::BrokenPipe => {
+                    ExitCode::from(Kind::Unexpected.exit_status())
+                }
+                _ if is_answer => ExitCode::SUCCESS,
+                // The status says it even where the message cannot be printed.
+                _ => ExitCode::from(Kind::Usage.exit_status()),
+            }
+        }
+    }
+}
+
+/// Prints clap's answer or complaint; `color` forces colour on or off.
+fn print(error: &clap::Error, color: Option<bool>) -> io::Result<()> {
+    let Some(color) = color else {
+        return error.print();
+    };
+    let text = error.render();
+    let text = if color {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    };
+    if error.use_stderr() {
+        io::stderr().lock().write_all(text.as_bytes())
+    } else {
+        io::stdout().lock().write_all(text.as_bytes())
+    }
+}
+
+/// The wanted colour, as far as it shows in a command line that cannot be parsed.
+fn wanted_color(args: &[OsString], environment: &Environment) -> Option<bool> {
+    let mut words = args
+        .iter()
+        .filter_map(|arg| arg.to_str())
+        .take_while(|arg| *arg != "--");
+    let flag = words.find_map(|arg| arg.strip_prefix("--color").map(str::to_owned));
+    let flag = match flag.as_deref() {
+        Some("") => words.next().map(str::to_owned),
+        Some(value) => value.strip_prefix('=').map(str::to_owned),
+        None => environment.var("GEM_SETUP_COLOR").map(str::to_owned),
+    };
+    match flag.as_deref() {
+        Some("always") => Some(true),
+        Some("never") => Some(false),
+        _ => automatic_color(environment),
+    }
+}
+
+/// No colour where the environment asks for none or the terminal shows none; else each stream decides.
+pub(crate) fn automatic_color(environment: &Environment) -> Option<bool> {
+    let is_plain = environment.var("NO_COLOR").is_some() || environment.var("TERM") == Some("dumb");
+    is_plain.then_some(false)
+}
+
+/// The same as JSON: the result, and before it the steps of `install`, none of which was begun.
+fn refuse_in_json(printer: &Printer, failure: &Failure, args: &[OsString]) {
+    let events = Events::new(printer);
+    let matches = Cli::command().ignore_errors(true).try_get_matches_from(args);
+    if matches.is_ok_and(|matches| matches.subcommand_name() == Some("install")) {
+        events.cut_off(failure);
+    }
+    events.result(&[], Some(failure));
+}
+
+/// Whether JSON is wanted, as far as it shows in a command line that cannot be parsed.
+fn wants_json(args: &[OsString], environment: &Environment) -> bool {
+    let is_flag = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    is_flag || environment.var("GEM_SETUP_JSON").is_some_and(is_yes)
+}
+
+/// clap's error as ours.
+fn complaint(error: &clap::Error) -> Failure {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::new(Kind::Usage, "no command was given").with_hint("`gem-setup --help` lists the commands");
+    }
+    let text = error.render().to_string();
+    let text = text.trim_start_matches("error: ").trim_end();
+    let (message, hint) = text.split_once("\n\n").unwrap_or((text, "try `--help`"));
+    Failure::new(Kind::Usage, message).with_hint(hint.trim())
+}
+
+/// Ends a command that failed. Readers of JSON get a result in any case.
+pub(crate) fn fail(printer: &Printer, failure: &Failure) -> ExitCode {
+    if printer.json() && printer.is_silent() {
+        Events::new(printer).result(&[], Some(failure));
+    }
+    printer.failure(failure);
+    ExitCode::from(failure.kind.exit_status())
+}

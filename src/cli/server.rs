@@ -1,0 +1,222 @@
+//! A server as its options describe it: resolved once, then started, checked or installed as a service.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use clap::{Arg, ArgAction, ArgMatches, Args};
+use gem_setup::error::{Failure, Kind};
+use gem_setup::gateway::Gateway;
+use gem_setup::runtime::{EngineActivity, Runtime};
+use gem_setup::setup::{ServerSpec, Site};
+use gem_setup::sha256::Sha256;
+use gem_setup::supervise::{BackoffLimits, ChildOutput, EngineConfig, HealthLimits, STOP_GRACE};
+
+use super::gateway::gateway_config;
+use super::layers::{Layers, Origin};
+use super::options::is_path;
+use super::server_args::ServerArgs;
+use super::session::{Session, runtime_of};
+use crate::report::Printer;
+
+/// The options that the record of an installation holds too: [`ServerSpec`] compares them with it.
+const RECORDED: [&str; 4] = ["port", "runtime", "model", "direct"];
+/// The options that have an effect without a gateway too.
+const OF_ANY_SERVER: [&str; 3] = ["config", "verbose", "log-requests"];
+/// The options that have no effect without a model.
+const OF_THE_MODEL: [&str; 4] = [
+    "classifier-deadline",
+    "on-classifier-failure",
+    "classifier-prompt",
+    "fast-path",
+];
+
+/// A server and the options that describe it.
+pub(crate) struct Server<'a> {
+    pub(crate) spec: ServerSpec,
+    pub(crate) args: ServerArgs,
+    pub(crate) site: Site<'a>,
+}
+
+impl<'a> Server<'a> {
+    /// The server that `args` describe; `matches` are those of the command that takes them.
+    pub(crate) fn resolve(
+        session: &'a Session<'_>,
+        args: ServerArgs,
+        matches: &ArgMatches,
+        layers: &Layers,
+    ) -> Result<Self, Failure> {
+        let site = session.recorded_site()?;
+        let recorded = &session.state()?.chosen;
+        let mut chosen = recorded.clone();
+        chosen.port = args.port.unwrap_or(chosen.port);
+        chosen.direct |= args.direct;
+        if let Some(runtime) = args.runtime {
+            chosen.runtime = runtime_of(runtime, &site.catalog, site.target);
+        }
+        if let Some(model) = &args.model {
+            chosen.model.clone_from(model);
+        }
+        let Words { given, options } = Words::of(session, matches, layers)?;
+        let spec = ServerSpec::given(chosen, recorded, given, options);
+        Ok(Self { spec, args, site })
+    }
+
+    /// Warns of given options that have no effect on this server.
+    pub(crate) fn warn_of_idle_options(&self, printer: &Printer) {
+        let is_idle = |name: &str| {
+            if self.spec.chosen.direct {
+                (!RECORDED.contains(&name) && !OF_ANY_SERVER.contains(&name))
+                    .then_some("`--direct` leaves out the gateway")
+            } else if !self.spec.chosen.runtime.has_models() {
+                OF_THE_MODEL
+                    .contains(&name)
+                    .then_some("the runtime `builtin` has no model")
+            } else {
+                None
+            }
+        };
+        for word in &self.spec.given {
+            let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
+            if let Some(reason) = is_idle(name) {
+                printer.warning(&format!("`--{name}` has no effect: {reason}"));
+            }
+        }
+    }
+
+    pub(crate) fn runtime(&self, session: &Session<'_>) -> Result<Box<dyn Runtime>, Failure> {
+        self.site.runtime(&self.spec.chosen, session.state()?)
+    }
+
+    /// Finds faults of the options before anything is started or stopped.
+    pub(crate) fn check(&self, session: &Session<'_>) -> Result<(), Failure> {
+        let chosen = &self.spec.chosen;
+        if !chosen.direct {
+            return Ok(Gateway::check(&gateway_config(session, &self.spec, &self.args)?)?);
+        }
+        if chosen.runtime.has_models() {
+            return Ok(());
+        }
+        let message = format!(
+            "cannot serve `{}` with `--direct`: no program would listen on the port",
+            chosen.runtime
+        );
+        Err(Failure::new(Kind::Usage, message).with_hint("leave out `--direct`, or choose another runtime"))
+    }
+
+    /// Checks that a runtime without a gateway has its model: nothing keeps requests from it.
+    pub(crate) async fn check_direct(&self, session: &Session<'_>) -> Result<(), Failure> {
+        let is_missing = self.runtime(session)?.program().is_none_or(|program| !program.exists());
+        if !self.spec.chosen.direct || is_missing {
+            return Ok(());
+        }
+        let Some(gate) = self.site.gate(&self.spec.chosen, session.state()?)? else {
+            return Ok(());
+        };
+        gate.open().await.map_err(|closed| {
+            let failure = Failure::of(&closed);
+            let message = format!("cannot serve without a gateway: {}", failure.message);
+            Failure { message, ..failure }
+        })
+    }
+
+    /// The supervised engine; `None` for a runtime without one.
+    pub(crate) fn engine(&self, session: &Session<'_>) -> Result<Option<EngineConfig>, Failure> {
+        let runtime = self.runtime(session)?;
+        let Some(command) = runtime.serve() else {
+            return Ok(None);
+        };
+        if let Some(program) = runtime.program().filter(|program| !program.exists()) {
+            let (runtime, program) = (runtime.name(), program.display());
+            let message = format!("cannot serve with `{runtime}`: `{program}` is missing");
+            return Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"));
+        }
+        let chosen = &self.spec.chosen;
+        let Some(gate) = self.site.gate(chosen, session.state()?)? else {
+            return Ok(None);
+        };
+        let is_silenced = runtime.prints_requests() && !self.args.log_requests;
+        Ok(Some(EngineConfig {
+            command,
+            model: chosen.model.to_string(),
+            gate: Arc::new(gate),
+            port: chosen.direct.then_some(chosen.port),
+            output: if is_silenced {
+                ChildOutput::ErrorsOnly
+            } else {
+                ChildOutput::All
+            },
+            guard: self.site.guard(),
+            activity: EngineActivity::default(),
+            health: HealthLimits::default(),
+            backoff: BackoffLimits::default(),
+            stop_grace: STOP_GRACE,
+        }))
+    }
+}
+
+/// The options as words, such as `--fast-path=0.9`, without those that the record holds too.
+struct Words {
+    /// Those from the command line, a variable or the running server.
+    given: Vec<String>,
+    /// A digest of those that differ from the defaults. A digest, because an option may hold a secret.
+    options: Sha256,
+}
+
+impl Words {
+    fn of(session: &Session<'_>, matches: &ArgMatches, layers: &Layers) -> Result<Self, Failure> {
+        let (mut given, mut options) = (Vec::new(), Vec::new());
+        let command = ServerArgs::augment_args(clap::Command::new("serve"));
+        for arg in command.get_arguments() {
+            let Some(name) = arg.get_long().filter(|name| !RECORDED.contains(name)) else {
+                continue;
+            };
+            let words = words_of(session, arg, name, matches)?;
+            if matches!(
+                layers.origin(matches, name),
+                Origin::Flag | Origin::Server | Origin::Environment
+            ) {
+                given.extend(words.iter().cloned());
+            }
+            let defaults = arg.get_default_values().iter().map(|value| value.to_string_lossy());
+            if !words
+                .iter()
+                .cloned()
+                .eq(defaults.map(|value| format!("--{name}={value}")))
+            {
+                options.extend(words);
+            }
+        }
+        if let Some(config) = &session.config {
+            given.push(word("config", config.as_os_str())?);
+        }
+        given.extend((0..session.verbose).map(|_| "--verbose".to_owned()));
+        Ok(Self {
+            given,
+            options: Sha256::of(options.join("\0")),
+        })
+    }
+}
+
+/// The values of `arg` as words of a command line, paths made absolute.
+fn words_of(session: &Session<'_>, arg: &Arg, name: &str, matches: &ArgMatches) -> Result<Vec<String>, Failure> {
+    let id = arg.get_id().as_str();
+    if matches!(arg.get_action(), ArgAction::SetTrue) {
+        return Ok(matches.get_flag(id).then(|| format!("--{name}")).into_iter().collect());
+    }
+    let folder = is_path(arg).then(|| session.environment.current_dir());
+    let values = matches.get_raw(id).into_iter().flatten();
+    values
+        .map(|value| match folder {
+            Some(folder) => word(name, folder.join(value).as_os_str()),
+            None => word(name, value),
+        })
+        .collect()
+}
+
+fn word(name: &str, value: &OsStr) -> Result<String, Failure> {
+    let text = value.to_str().map(|value| format!("--{name}={value}"));
+    text.ok_or_else(|| {
+        let message = format!("cannot use `--{name}`: its value `{}` is not UTF-8", value.display());
+        Failure::new(Kind::Usage, message).with_hint("use a path without such characters")
+    })
+}

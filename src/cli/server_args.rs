@@ -1,0 +1,173 @@
+//! The options of a server, each with its meaning for the gateway. A new option is added here and nowhere else: the command
+//! line of a detached server, the service definition and `restart` follow from this list.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use gem_setup::gateway::{ClassifierPrompt, Config, OnClassifierFailure};
+use gem_setup::router::classify::builtin::Threshold;
+use gem_setup::router::walk::{MAX_RETRY_WAIT, OnFallback};
+use gem_setup::runtime::LocalModelName;
+use url::Url;
+
+/// The runtime that serves the local model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RuntimeChoice {
+    /// Google's `lit` executable
+    Lit,
+    /// Its successor from PyPI
+    LitertLm,
+    /// The classifier inside gem-setup: no download, no model
+    Builtin,
+    /// `lit` where it is published, else `litert-lm`, else `builtin`
+    Auto,
+}
+
+/// The reaction to a failed hosted model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FallbackChoice {
+    /// As the model's policy says
+    Policy,
+    /// Switch without asking
+    Silent,
+    /// Never switch
+    Never,
+    /// Tell the client
+    Ask,
+}
+
+/// The reaction to a late or unusable answer of the local model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClassifierFailureChoice {
+    /// The built-in classifier answers
+    Builtin,
+    /// The client gets an error
+    Error,
+}
+
+/// The part of a classification request that the local model gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClassifierPromptChoice {
+    /// Without the client's additions, such as a folder tree
+    Slim,
+    /// Everything that the client sent
+    AsSent,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// The port to listen on [default: as installed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// The runtime that serves the model [default: as installed]
+    #[arg(long, value_name = "RUNTIME")]
+    pub(crate) runtime: Option<RuntimeChoice>,
+    /// The local model [default: as installed]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<LocalModelName>,
+    /// No gateway: the runtime itself listens on the port
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// Where requests for hosted models go
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "https://generativelanguage.googleapis.com"
+    )]
+    pub(crate) upstream: Url,
+    /// Listen on this address instead of both loopback addresses
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) listen: Vec<IpAddr>,
+    /// Allow addresses and host names other than loopback
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+    /// Answer classification requests within this time
+    #[arg(long, value_name = "SECONDS", default_value = "8", value_parser = seconds)]
+    pub(crate) classifier_deadline: f64,
+    /// When the model's answer is late or unusable
+    #[arg(long, value_name = "WHO", default_value = "builtin")]
+    pub(crate) on_classifier_failure: ClassifierFailureChoice,
+    /// The part of a classification request that the model gets
+    #[arg(long, value_name = "PART", default_value = "slim")]
+    pub(crate) classifier_prompt: ClassifierPromptChoice,
+    /// Skip the model when the built-in classifier is at least this sure (0.5 to 1) [default: off]
+    #[arg(long, value_name = "PROBABILITY", value_parser = probability)]
+    pub(crate) fast_path: Option<f64>,
+    /// The powerful model from this probability on, where the built-in classifier decides (0 to 1)
+    #[arg(long, value_name = "PROBABILITY", default_value_t, allow_negative_numbers = true)]
+    pub(crate) threshold: Threshold,
+    /// When a hosted model fails
+    #[arg(long, value_name = "HOW", default_value = "policy")]
+    pub(crate) on_fallback: FallbackChoice,
+    /// Spend at most this time on one request's retry delays
+    #[arg(long, value_name = "SECONDS", default_value_t = MAX_RETRY_WAIT.as_secs_f64(), value_parser = seconds)]
+    pub(crate) max_retry_wait: f64,
+    /// Replace parts of the built-in models.toml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) models: Option<PathBuf>,
+    /// Write requests' texts to decisions.jsonl and the runtime's own output to the log
+    #[arg(long)]
+    pub(crate) log_requests: bool,
+    /// Trust this certificate authority too (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_cert: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    /// Sets in `config` what the options say; the parts that other files are needed for are set elsewhere.
+    pub(crate) fn configure(&self, config: &mut Config) {
+        if !self.listen.is_empty() {
+            config.listen.clone_from(&self.listen);
+        }
+        config.allow_remote = self.allow_remote;
+        config.classifier_deadline = self.classifier_deadline();
+        config.on_classifier_failure = match self.on_classifier_failure {
+            ClassifierFailureChoice::Builtin => OnClassifierFailure::Builtin,
+            ClassifierFailureChoice::Error => OnClassifierFailure::Error,
+        };
+        config.classifier_prompt = match self.classifier_prompt {
+            ClassifierPromptChoice::Slim => ClassifierPrompt::Slim,
+            ClassifierPromptChoice::AsSent => ClassifierPrompt::AsSent,
+        };
+        config.fast_path = self.fast_path;
+        config.threshold = self.threshold;
+        config.log_requests = self.log_requests;
+    }
+
+    pub(crate) const fn on_fallback(&self) -> OnFallback {
+        match self.on_fallback {
+            FallbackChoice::Policy => OnFallback::Policy,
+            FallbackChoice::Silent => OnFallback::Silent,
+            FallbackChoice::Never => OnFallback::Never,
+            FallbackChoice::Ask => OnFallback::Ask,
+        }
+    }
+
+    pub(crate) fn classifier_deadline(&self) -> Duration {
+        Duration::from_secs_f64(self.classifier_deadline)
+    }
+
+    pub(crate) fn max_retry_wait(&self) -> Duration {
+        Duration::from_secs_f64(self.max_retry_wait)
+    }
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.5..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("not a probability between 0.5 and 1".to_owned())
+    }
+}
+
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if value.is_finite() && (0.0..=86_400.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("not between 0 and 86400 seconds".to_owned())
+    }
+}

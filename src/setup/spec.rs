@@ -1,0 +1,177 @@
+//! A server, described once. Its command line, its identity and the options that `restart` keeps are views of [`ServerSpec`].
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use gem_platform::process::Program;
+
+use super::site::Site;
+use super::wanted::Chosen;
+use crate::sha256::Sha256;
+use crate::supervise::{READY_WITHIN, ServerIdentity, StartRequest};
+
+/// gem-setup's hidden subcommand that waits for a detached server.
+pub const KEEPER: &str = "__keep";
+/// The option of `serve` that overrides `detach` from the environment or the configuration: a server must not start another.
+pub const FOREGROUND: &str = "--foreground";
+/// The options that the record of an installation holds too.
+const RECORDED: [&str; 4] = ["port", "runtime", "model", "direct"];
+
+/// A server to start, or the one that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// Port, runtime, model, and whether there is a gateway.
+    pub chosen: Chosen,
+    /// The options that neither the record nor the configuration file holds, one word each, such as `--fast-path=0.9`.
+    pub given: Vec<String>,
+    /// A digest of all options in effect; `None` if any options will do.
+    pub options: Option<Sha256>,
+}
+
+impl ServerSpec {
+    /// The server of an installation. It keeps the options `given` to the running server, unless the installation decides
+    /// on them; `config` is the installation's own configuration file.
+    #[must_use]
+    pub fn installed(chosen: &Chosen, config: Option<&Path>, given: &[String]) -> Self {
+        let is_decided = |name: &str| match name {
+            "ca-cert" => chosen.ca_cert.is_some(),
+            "config" => config.is_some(),
+            name => RECORDED.contains(&name),
+        };
+        let kept = given.iter().filter(|word| !is_decided(name_of(word))).cloned();
+        let config = config.map(|file| format!("--config={}", file.display()));
+        Self {
+            chosen: chosen.clone(),
+            given: kept.chain(config).collect(),
+            options: None,
+        }
+    }
+
+    /// The server `chosen` by options where the record says `recorded`; `others` are the words of all other options.
+    #[must_use]
+    pub fn given(chosen: Chosen, recorded: &Chosen, others: Vec<String>, options: Sha256) -> Self {
+        let Chosen {
+            port, runtime, model, ..
+        } = &chosen;
+        let differing = [
+            (*port != recorded.port).then(|| format!("--port={port}")),
+            (*runtime != recorded.runtime).then(|| format!("--runtime={runtime}")),
+            (*model != recorded.model).then(|| format!("--model={model}")),
+            (chosen.direct != recorded.direct).then(|| "--direct".to_owned()),
+        ];
+        Self {
+            given: differing.into_iter().flatten().chain(others).collect(),
+            chosen,
+            options: Some(options),
+        }
+    }
+
+    /// The identity under which the server is known.
+    #[must_use]
+    pub fn identity(&self) -> ServerIdentity {
+        ServerIdentity {
+            port: self.chosen.port,
+            runtime: self.chosen.runtime.to_string(),
+            model: self.chosen.model.to_string(),
+            direct: self.chosen.direct,
+            options: self.options,
+            given: self.given.clone(),
+        }
+    }
+
+    /// The arguments of a service definition: the port is left to the record where it is recorded, so that a later `install`
+    /// can change it.
+    #[must_use]
+    pub fn args(&self, site: &Site<'_>) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["serve".into(), "--home".into(), site.layout.home().into()];
+        args.extend(self.given.iter().map(OsString::from));
+        args
+    }
+
+    /// The command that serves in the foreground. Gemini CLI recognises it by the word `serve` and by `--port=N`
+    /// (docs/facts.md section 3).
+    #[must_use]
+    pub fn program(&self, site: &Site<'_>) -> Program {
+        let mut args = self.args(site);
+        let port = OsString::from(format!("--port={}", self.chosen.port));
+        if !args.contains(&port) {
+            args.insert(1, port);
+        }
+        args.push(FOREGROUND.into());
+        Program {
+            path: site.program.clone(),
+            args,
+            env: Vec::new(),
+        }
+    }
+
+    /// The start of this server in the background.
+    #[must_use]
+    pub fn request(&self, site: &Site<'_>) -> StartRequest {
+        StartRequest {
+            program: self.program(site),
+            keeper: Some(KEEPER),
+            server: self.identity(),
+            within: READY_WITHIN,
+        }
+    }
+}
+
+/// The option's name in a word such as `--fast-path=0.9`.
+fn name_of(word: &str) -> &str {
+    let name = word.trim_start_matches('-');
+    name.split_once('=').map_or(name, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::RuntimeName;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn only_differences_from_the_record_are_given() {
+        let recorded = Chosen::default();
+        let others = words(&["--upstream=http://127.0.0.1:9/"]);
+        let digest = Sha256::of("");
+        let same = ServerSpec::given(recorded.clone(), &recorded, others.clone(), digest);
+        assert_eq!(same.given, others);
+        let chosen = Chosen {
+            port: 9400,
+            runtime: RuntimeName::Builtin,
+            ..recorded.clone()
+        };
+        let differing = ServerSpec::given(chosen, &recorded, others, digest);
+        assert_eq!(
+            differing.given,
+            ["--port=9400", "--runtime=builtin", "--upstream=http://127.0.0.1:9/"]
+        );
+    }
+
+    #[test]
+    fn an_installation_keeps_options_it_does_not_decide() {
+        let given = words(&[
+            "--port=1",
+            "--direct",
+            "--threshold=0.4",
+            "--ca-cert=/a.pem",
+            "--verbose",
+        ]);
+        let kept = |chosen: &Chosen| ServerSpec::installed(chosen, None, &given).given;
+        assert_eq!(
+            kept(&Chosen::default()),
+            ["--threshold=0.4", "--ca-cert=/a.pem", "--verbose"]
+        );
+        let chosen = Chosen {
+            ca_cert: Some("/b.pem".into()),
+            ..Chosen::default()
+        };
+        assert_eq!(kept(&chosen), ["--threshold=0.4", "--verbose"]);
+        let given = words(&["--config=/a.toml"]);
+        let configured = ServerSpec::installed(&chosen, Some(Path::new("/b.toml")), &given);
+        assert_eq!(configured.given, ["--config=/b.toml"]);
+    }
+}
