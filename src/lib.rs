@@ -6,7 +6,7 @@
 //! - `report`: how things are said: human, JSON, bars, questions
 //! - [`setup`], [`supervise`], [`gateway`], [`router`], [`settings`]: what the product does
 //! - [`runtime`], [`fetch`], [`catalog`]: what it is done with
-//! - [`net`], [`lock`], [`place`], [`sha256`], `rotation`, [`layout`]: mechanisms that they share
+//! - [`net`], [`lock`], [`place`], [`sha256`], `appender`, `rotation`, [`layout`]: mechanisms that they share
 //! - [`environment`], [`progress`], [`error`]: what every module is given and may say
 //! - `gem_platform`: what differs between operating systems
 //!
@@ -21,6 +21,7 @@
 //! println!("{}", verdict.reasoning);
 //! ```
 
+mod appender;
 pub mod catalog;
 pub mod environment;
 pub mod error;

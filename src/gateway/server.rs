@@ -23,8 +23,8 @@ use super::upstream::{UpstreamClient, UpstreamError};
 use super::workers::Workers;
 use crate::error::{Explain, Kind};
 use crate::net;
+use crate::router::DecisionLog;
 use crate::router::classify::builtin;
-use crate::router::{DecisionLog, DecisionWriter};
 use crate::runtime::{EngineActivity, EngineStatus};
 
 /// How often a free port is looked for that is free on all addresses.
@@ -185,8 +185,7 @@ impl Gateway {
         engine: Option<watch::Receiver<EngineStatus>>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), GatewayError> {
-        let (decisions, writer) =
-            DecisionLog::start(self.config.decisions.clone()).map_err(GatewayError::DecisionLog)?;
+        let decisions = DecisionLog::start(self.config.decisions.clone()).map_err(GatewayError::DecisionLog)?;
         let workers = Workers::start(self.config.threads).map_err(GatewayError::Threads)?;
         let limits = self.config.limits.clone();
         let capacity = limits.capacity(gem_platform::descriptors::allow(limits.descriptors()));
@@ -212,7 +211,7 @@ impl Gateway {
             bodies: Budget::new(limits.bodies),
             upstream: self.upstream,
             metrics,
-            decisions,
+            decisions: decisions.clone(),
             started: Instant::now(),
             port: self.addresses.first().map_or(self.config.port, SocketAddr::port),
             generate_path: self.generate_path,
@@ -223,7 +222,8 @@ impl Gateway {
         acceptor.accept(self.listeners, shutdown).await;
         acceptor.drain(limits.grace).await;
         drop(acceptor);
-        close(writer).await;
+        // It fails only if the runtime is shutting down, which leaves no time to wait.
+        drop(tokio::task::spawn_blocking(move || decisions.flush()).await);
         Ok(())
     }
 }
@@ -234,11 +234,6 @@ fn engine_path(config: &Config, method: &str) -> Result<Uri, GatewayError> {
     format!("/v1beta/models/{model}:{method}")
         .parse()
         .map_err(|_| GatewayError::ModelName(model.to_owned()))
-}
-
-async fn close(writer: DecisionWriter) {
-    // Only a panic of the writer makes this fail, and then there is nothing left to close.
-    drop(tokio::task::spawn_blocking(|| writer.close()).await);
 }
 
 /// Listens on `port` of every address; port 0 is one that is free on all of them.

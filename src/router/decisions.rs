@@ -3,28 +3,21 @@
 //! Written by a thread of its own behind a bounded channel: a slow, full or broken disk costs lines, never a request's time.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{AnsweredBy, Source, Tier};
+use crate::appender::{Appender, Line};
 use crate::rotation::{Rotation, cut_line};
 
 /// At this size in bytes the file becomes `decisions.jsonl.1`, replacing the one before.
 const LARGEST_FILE: u64 = 10 * 1024 * 1024;
-/// Decisions that wait to be written.
-const BACKLOG: usize = 4096;
 /// How long the writer lets decisions gather, so that a busy gateway does not wake it for each one.
 const GATHER: Duration = Duration::from_millis(10);
-/// How long closing waits for the last lines.
-const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// One decision as it is written.
 #[derive(Clone, Debug, Serialize)]
@@ -81,16 +74,23 @@ impl DecisionRecord {
     }
 }
 
-/// Takes decisions and never waits; clones write to the same file.
-#[derive(Clone, Debug)]
-pub struct DecisionLog {
-    queue: SyncSender<DecisionRecord>,
-    lost: Arc<AtomicU64>,
+impl Line for DecisionRecord {
+    const GATHER: Duration = GATHER;
+
+    fn write_to(&self, batch: &mut Vec<u8>) {
+        if serde_json::to_writer(&mut *batch, self).is_ok() {
+            batch.push(b'\n');
+        }
+    }
+
+    fn failed(path: &Path, error: &io::Error) {
+        tracing::warn!("cannot write `{}`: {error}", path.display());
+    }
 }
 
-/// The thread that writes; close it after the last [`DecisionLog`] clone is gone.
-#[derive(Debug)]
-pub struct DecisionWriter(JoinHandle<()>);
+/// Takes decisions and never waits; clones write to the same file.
+#[derive(Clone, Debug)]
+pub struct DecisionLog(Appender<DecisionRecord>);
 
 impl DecisionLog {
     /// Starts writing to `path`, whose directory is created when the first decision is written.
@@ -98,18 +98,14 @@ impl DecisionLog {
     /// # Errors
     ///
     /// When the system gives no thread.
-    pub fn start(path: PathBuf) -> io::Result<(Self, DecisionWriter)> {
-        Self::start_bounded(path, LARGEST_FILE)
-    }
-
-    fn start_bounded(path: PathBuf, largest: u64) -> io::Result<(Self, DecisionWriter)> {
-        let (queue, decisions) = mpsc::sync_channel(BACKLOG);
-        let lost = Arc::new(AtomicU64::new(0));
-        let writer = thread::Builder::new().name("decisions".to_owned()).spawn({
-            let lost = Arc::clone(&lost);
-            move || write_all(&path, largest, &decisions, &lost)
-        })?;
-        Ok((Self { queue, lost }, DecisionWriter(writer)))
+    pub fn start(path: PathBuf) -> io::Result<Self> {
+        let rotation = Rotation {
+            file_size: LARGEST_FILE,
+            files: 2,
+            // It may hold the text of requests.
+            is_private: true,
+        };
+        Appender::start("decisions", path, rotation).map(Self)
     }
 
     /// Hands a decision to the writer, or counts it as lost when the writer does not keep up. A long request is cut.
@@ -120,58 +116,19 @@ impl DecisionLog {
         {
             cut_line(text);
         }
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.queue.try_send(decision) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.0.add(decision);
     }
 
     /// How many decisions could not be written so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.0.lost()
     }
-}
 
-impl DecisionWriter {
-    /// Waits, at most a second, until what was recorded is written. Blocks the thread.
-    pub fn close(self) {
-        let patience = Instant::now() + LAST_LINES;
-        while !self.0.is_finished() && Instant::now() < patience {
-            thread::sleep(GATHER);
-        }
+    /// Waits until the decisions so far are written, or a second at most. Blocks the thread.
+    pub fn flush(&self) {
+        self.0.flush();
     }
-}
-
-fn write_all(path: &Path, largest: u64, decisions: &Receiver<DecisionRecord>, lost: &AtomicU64) {
-    let mut lines = Vec::new();
-    while let Ok(first) = decisions.recv() {
-        thread::sleep(GATHER);
-        let mut count = 0;
-        for decision in std::iter::once(first).chain(decisions.try_iter().take(BACKLOG)) {
-            if serde_json::to_writer(&mut lines, &decision).is_ok() {
-                lines.push(b'\n');
-            }
-            count += 1;
-        }
-        if let Err(error) = append(path, largest, &lines)
-            && lost.fetch_add(count, Ordering::Relaxed) == 0
-        {
-            tracing::warn!("cannot write `{}`: {error}", path.display());
-        }
-        lines.clear();
-        lines.shrink_to(64 * 1024);
-    }
-}
-
-/// The file is opened anew each time, so that one that was deleted or moved away comes back.
-fn append(path: &Path, largest: u64, lines: &[u8]) -> io::Result<()> {
-    let rotation = Rotation {
-        file_size: largest,
-        files: 2,
-        // It may hold what people asked.
-        is_private: true,
-    };
-    rotation.open(path, lines.len())?.write_all(lines)
 }
 
 #[cfg(test)]
@@ -192,18 +149,13 @@ mod tests {
         }
     }
 
-    fn finish(log: DecisionLog, writer: DecisionWriter) {
-        drop(log);
-        writer.close();
-    }
-
     #[test]
     fn a_decision_is_one_line_with_the_contract_s_fields() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("new").join("decisions.jsonl");
-        let (log, writer) = DecisionLog::start(path.clone()).unwrap();
+        let log = DecisionLog::start(path.clone()).unwrap();
         log.record(decision("two\nlines"));
-        finish(log, writer);
+        log.flush();
         let text = fs::read_to_string(path).unwrap();
         assert_eq!(text.lines().count(), 1);
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -217,40 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_rotated_and_bounded() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("decisions.jsonl");
-        for _ in 0..40 {
-            append(&path, 1_000, &[b'x'; 100]).unwrap();
-        }
-        assert_eq!(fs::metadata(&path).unwrap().len(), 1_000);
-        assert_eq!(
-            fs::metadata(home.path().join("decisions.jsonl.1")).unwrap().len(),
-            1_000
-        );
-        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2);
-    }
-
-    #[test]
     fn what_cannot_be_written_is_counted() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("file");
         fs::write(&file, "").unwrap();
-        let (log, writer) = DecisionLog::start(file.join("decisions.jsonl")).unwrap();
+        let log = DecisionLog::start(file.join("decisions.jsonl")).unwrap();
         log.record(decision("a"));
         log.record(decision("b"));
-        let lost = Arc::clone(&log.lost);
-        finish(log, writer);
-        assert_eq!(lost.load(Ordering::Relaxed), 2);
-    }
-
-    #[test]
-    fn a_deleted_file_comes_back() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("decisions.jsonl");
-        append(&path, 1_000, b"a\n").unwrap();
-        fs::remove_file(&path).unwrap();
-        append(&path, 1_000, b"b\n").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"b\n");
+        log.flush();
+        assert_eq!(log.lost(), 2);
     }
 }

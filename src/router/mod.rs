@@ -41,7 +41,7 @@ pub mod walk;
 pub use availability::{CAPACITY_RECOVERY, ModelAvailability, Terminal, Unavailable};
 pub use contents::{Content, Conversation, Part};
 pub use decision::{AnsweredBy, ParseTierError, Role, Tier, Turn, Verdict};
-pub use decisions::{DecisionLog, DecisionRecord, DecisionWriter};
+pub use decisions::{DecisionLog, DecisionRecord};
 pub use failure::{ErrorResponse, FailureKind, LONGEST_TRANSIENT_DELAY, ModelFailure, Repeat};
 pub use model_name::{ModelName, ParseModelNameError};
 pub use models::{Models, Selection};
