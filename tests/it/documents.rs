@@ -1,5 +1,6 @@
 //! The documents hold: their links, their pointers, the commands they show, the tests and files they name.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +90,46 @@ fn every_shown_command_is_accepted() {
         }
     }
     assert!(shown > 40, "only {shown} commands were found");
+}
+
+/// The options that a help text explains.
+fn options(help: &str) -> impl Iterator<Item = &str> {
+    let words = help.lines().flat_map(|line| line.split_whitespace().take(2));
+    words
+        .filter(|word| word.starts_with("--"))
+        .map(|word| word.trim_end_matches('.'))
+}
+
+/// The commands that a help text lists.
+fn commands(help: &str) -> Vec<String> {
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = listed
+        .take_while(|line| !line.is_empty())
+        .filter(|line| !line.starts_with("   "));
+    let names = names.filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+#[test]
+fn every_option_is_in_the_contract() {
+    let home = Home::new();
+    let contract = document("docs/contract.md");
+    let known: HashSet<&str> = contract
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+        .collect();
+    let help = |words: &[&str]| home.gem(words).arg("--help").ok().stdout;
+    let assert_known = |command: &str, help: &str| {
+        for option in options(help).filter(|option| !["--help", "--version"].contains(option)) {
+            assert!(known.contains(option), "`{command} {option}`");
+        }
+    };
+    for command in commands(&help(&[])) {
+        let text = help(&[&command]);
+        assert_known(&command, &text);
+        for action in commands(&text) {
+            assert_known(&action, &help(&[&command, &action]));
+        }
+    }
 }
 
 #[test]
