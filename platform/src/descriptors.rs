@@ -26,6 +26,17 @@ pub fn allow(_wanted: usize) -> usize {
     usize::MAX
 }
 
+/// Whether `error` means that this process, or the system, has no descriptor left.
+#[must_use]
+pub fn are_exhausted(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    const EXHAUSTED: [i32; 2] = [libc::EMFILE, libc::ENFILE];
+    // ERROR_TOO_MANY_OPEN_FILES and WSAEMFILE.
+    #[cfg(windows)]
+    const EXHAUSTED: [i32; 2] = [4, 10_024];
+    error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code))
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     #[test]

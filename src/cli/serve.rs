@@ -128,11 +128,16 @@ async fn serve_with_gateway(
     let answering = gateway.run(engine, async move {
         supervise::reached(&mut graceful, Shutdown::Graceful).await;
     });
-    // If the gateway fails, dropping the supervisor ends the child.
-    let answering = async { answering.await.map_err(Failure::from) };
-    let mut immediate = shutdown.clone();
+    let (end_engine, engine_ends) = watch::channel(Shutdown::Running);
+    // The engine outlives the gateway, whose open requests need its answers. If the gateway fails, dropping the supervisor ends it.
+    let answering = async {
+        let answered = answering.await.map_err(Failure::from);
+        supervise::ask_to_shut_down(&end_engine, Shutdown::Graceful);
+        answered
+    };
+    let mut immediate = shutdown;
     let supervising = async {
-        tokio::join!(supervise::run(config, status, shutdown), readiness);
+        tokio::join!(supervise::run(config, status, engine_ends), readiness);
         Ok(())
     };
     let both = async { tokio::try_join!(supervising, answering).map(drop) };
@@ -141,6 +146,7 @@ async fn serve_with_gateway(
         both = &mut both => both,
         // Open requests are cut; the supervisor kills the child at once.
         () = supervise::reached(&mut immediate, Shutdown::Immediate) => {
+            supervise::ask_to_shut_down(&end_engine, Shutdown::Immediate);
             let _ = tokio::time::timeout(LAST_BREATH, both).await;
             Ok(())
         }

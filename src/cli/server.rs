@@ -147,6 +147,7 @@ impl<'a> Server<'a> {
             },
             guard: self.site.guard(),
             activity: EngineActivity::default(),
+            cpu_time: gem_platform::process::cpu_time,
             health: HealthLimits::default(),
             backoff: BackoffLimits::default(),
             stop_grace: STOP_GRACE,

@@ -30,6 +30,8 @@ const ROOM_PAUSE: Duration = Duration::from_millis(20);
 const SLOW: u64 = 64 << 10;
 /// A client that is slow for this long makes room for others.
 const SLOW_FOR: Duration = Duration::from_secs(1);
+/// Together with a connection that makes room, one in so many idle ones does.
+const SPARE_SHARE: usize = 32;
 /// An evicted connection has this long to take its refusal.
 const LAST_REPLY: Duration = Duration::from_secs(1);
 
@@ -213,7 +215,8 @@ impl Acceptor {
         self.surplus = left;
     }
 
-    /// Ends up to `wanted` connections, idle ones first, then those with the slowest clients. Gives how many of them had been admitted.
+    /// Ends up to `wanted` connections, idle ones first and of those some more, then those with the slowest clients. Gives how many of
+    /// them had been admitted.
     fn make_room(&self, wanted: usize) -> usize {
         let expendable = self
             .entries
@@ -221,11 +224,19 @@ impl Acceptor {
             .filter_map(|entry| Some((entry.expendable()?, entry)));
         let mut expendable: Vec<_> = expendable.collect();
         expendable.sort_unstable_by_key(|(rank, _)| *rank);
-        let ended = expendable.into_iter().take(wanted).map(|(_, entry)| {
-            let was_admitted = entry.client.standing() == Standing::Admitted;
-            entry.make_room();
-            usize::from(was_admitted)
-        });
+        // So that not every newcomer of a flood needs this look.
+        let spare = wanted + self.capacity.connections / SPARE_SHARE;
+        let chosen =
+            |(at, ((is_slow, _), _)): &(usize, ((bool, Instant), &Entry))| *at < if *is_slow { wanted } else { spare };
+        let ended = expendable
+            .into_iter()
+            .enumerate()
+            .take_while(chosen)
+            .map(|(_, (_, entry))| {
+                let was_admitted = entry.client.standing() == Standing::Admitted;
+                entry.make_room();
+                usize::from(was_admitted)
+            });
         ended.sum()
     }
 
@@ -234,7 +245,7 @@ impl Acceptor {
         if !std::mem::replace(&mut self.is_short, true) {
             tracing::warn!("cannot accept a connection: {error}");
         }
-        self.make_room(1);
+        let _ = self.make_room(1);
         sleep(ACCEPT_PAUSE).await;
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::appender::{Appender, Line};
-use crate::rotation::Rotation;
+use crate::rotation::{Rotation, cut_line};
 
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +73,12 @@ impl Log {
 
     /// Adds a line of `source`. Never waits.
     pub fn line(&self, source: &Arc<str>, text: impl Into<String>) {
+        let mut text = text.into();
+        cut_line(&mut text);
         self.0.add(LogLine {
             time: Timestamp::now(),
             source: Arc::clone(source),
-            text: text.into(),
+            text,
         });
     }
 
@@ -139,9 +141,22 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::rotation::LONGEST_LINE;
 
     fn source() -> Arc<str> {
         Arc::from("test")
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        let log = Log::start(&path, LogLimits::default()).unwrap();
+        log.line(&source(), "é".repeat(LONGEST_LINE));
+        log.flush();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.len() < LONGEST_LINE + 100, "{} bytes", text.len());
+        assert!(text.ends_with("bytes more)\n"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod files;
 mod lock;
 mod log;
 mod logs;
+mod noise;
 mod notify;
 mod output;
 mod pid;

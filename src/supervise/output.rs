@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::log::Log;
+use super::noise::Noise;
 
 /// Which of the child's streams go into the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,16 +24,22 @@ const LONGEST_LINE: usize = 8 << 10;
 /// rewritten with carriage returns the last state counts.
 pub(super) async fn copy_lines(mut stream: impl AsyncRead + Unpin, log: Option<&Log>, source: &Arc<str>) {
     let mut buffer = Vec::with_capacity(LONGEST_LINE);
+    let mut noise = Noise::default();
+    let say = |lines: Vec<String>| {
+        if let Some(log) = log {
+            lines.into_iter().for_each(|line| log.line(source, line));
+        }
+    };
     loop {
         let read = stream.read_buf(&mut buffer).await;
         let mut start = 0;
         while let Some(length) = buffer[start..].iter().position(|byte| *byte == b'\n') {
-            say(log, source, &buffer[start..start + length]);
+            say(noise.pass(printable(&buffer[start..start + length])));
             start += length + 1;
         }
         buffer.drain(..start);
         if buffer.len() >= LONGEST_LINE {
-            say(log, source, &buffer);
+            say(noise.pass(printable(&buffer)));
             buffer.clear();
         }
         if !matches!(read, Ok(1..)) {
@@ -40,17 +47,18 @@ pub(super) async fn copy_lines(mut stream: impl AsyncRead + Unpin, log: Option<&
         }
     }
     if !buffer.is_empty() {
-        say(log, source, &buffer);
+        say(noise.pass(printable(&buffer)));
     }
+    say(noise.rest());
 }
 
-fn say(log: Option<&Log>, source: &Arc<str>, line: &[u8]) {
-    let Some(log) = log else { return };
+/// `line` as it is logged.
+fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end_matches('\r');
     let last_state = text.rsplit('\r').next().unwrap_or_default();
     let printable: String = last_state.chars().filter(|c| *c == '\t' || !c.is_control()).collect();
-    log.line(source, without_keys(printable));
+    without_keys(printable)
 }
 
 /// API keys are never logged, whoever prints them.

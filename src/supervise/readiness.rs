@@ -44,6 +44,8 @@ const FIRST_TRY_PAUSE: Duration = Duration::from_millis(2);
 const CONNECT: Duration = Duration::from_millis(25);
 /// Between two probes of a child that missed one, or that answers and does not know its model.
 const RECHECK: Duration = Duration::from_secs(1);
+/// A child that uses less than one part in so many of a processor's time does not work.
+const IDLE_SHARE: u32 = 100;
 const WARM_UP_TRIES: u32 = 3;
 const NOT_FOUND: u16 = 404;
 
@@ -124,23 +126,22 @@ async fn warm_up(
     Err(format!("did not answer the warm-up request: {problem}"))
 }
 
-/// Probes a ready child until it hangs, and says so.
+/// Probes a ready child until it hangs, and gives the reason to replace it. A busy child is probed only while it uses no processor:
+/// one that works may be silent. `cpu_time` is what it has used so far.
 pub(super) async fn until_hung(
     request: &ProbeRequest,
     address: SocketAddr,
     limits: &HealthLimits,
     activity: &EngineActivity,
+    cpu_time: impl Fn() -> Option<Duration>,
     observer: &impl Observer,
 ) -> String {
     let mut misses = 0;
+    let mut work = Work::default();
+    let is_at_work = |work: &mut Work| activity.is_busy() && work.goes_on(cpu_time());
     loop {
-        sleep(if misses == 0 {
-            limits.interval
-        } else {
-            limits.interval.min(RECHECK)
-        })
-        .await;
-        if activity.is_busy() {
+        sleep(limits.pause(misses, activity.is_busy())).await;
+        if is_at_work(&mut work) {
             continue;
         }
         match request.ask(address, limits.answer, limits.answer).await {
@@ -152,7 +153,10 @@ pub(super) async fn until_hung(
                 misses = 0;
             }
             // Work that began after the probe keeps a single-threaded engine from answering it.
-            Err(_) if activity.is_busy() => {}
+            Err(_) if is_at_work(&mut work) => {}
+            Err(error) if gem_platform::descriptors::are_exhausted(&error) => {
+                observer.note(&format!("was not probed: {error}"));
+            }
             Err(error) => {
                 misses += 1;
                 observer.note(&format!("missed a health probe: {}", describe(&error)));
@@ -164,6 +168,31 @@ pub(super) async fn until_hung(
                 }
             }
         }
+    }
+}
+
+impl HealthLimits {
+    /// The pause before the next look at a child.
+    fn pause(&self, misses: u32, is_busy: bool) -> Duration {
+        match (misses, is_busy) {
+            (0, false) => self.interval,
+            (0, true) => self.interval / 2,
+            _ => self.interval.min(RECHECK),
+        }
+    }
+}
+
+/// The processor time of a child, and when it was last looked at.
+#[derive(Default)]
+struct Work(Option<(Duration, Instant)>);
+
+impl Work {
+    /// Whether a child that has used `cpu_time` in all worked since the last look; true where that is not known.
+    fn goes_on(&mut self, cpu_time: Option<Duration>) -> bool {
+        let Some(cpu_time) = cpu_time else { return true };
+        let now = Instant::now();
+        let last = self.0.replace((cpu_time, now));
+        last.is_none_or(|(used, at)| cpu_time.saturating_sub(used) * IDLE_SHARE > now - at)
     }
 }
 

@@ -115,8 +115,8 @@ impl Explain for Error {
     }
 }
 
-/// What the server gets to end its child (5 s) and itself.
-pub const GRACE: Duration = Duration::from_secs(7);
+/// What the server gets to answer open requests (5 s), to end its engine (5 s), and to end itself.
+pub const GRACE: Duration = Duration::from_secs(12);
 const AFTER_KILL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
 /// How often another server may take the home while this one clears up.

@@ -40,6 +40,8 @@ pub struct EngineConfig {
     pub guard: Program,
     /// What the gateway tells of its requests.
     pub activity: EngineActivity,
+    /// The processor time that a process and its descendants have used, where the system tells it.
+    pub cpu_time: fn(u32) -> Option<Duration>,
     /// Readiness and health.
     pub health: HealthLimits,
     /// Pauses between children.
@@ -286,7 +288,7 @@ impl Supervisor<'_> {
             status.generation += 1;
         });
 
-        let ready_at = OnceLock::new();
+        let (pid, ready_at) = (child.id(), OnceLock::new());
         let reason = tokio::select! {
             biased;
             () = reached(shutdown, Shutdown::Graceful) => {
@@ -298,7 +300,7 @@ impl Supervisor<'_> {
                 Err(Ended::Closed)
             }
             exit = child.wait() => Ok(describe(exit)),
-            reason = self.watch(address, &ready_at) => Ok(reason),
+            reason = self.watch(pid, address, &ready_at) => Ok(reason),
         };
         if !matches!(reason, Err(Ended::OnRequest)) {
             // While its last lines are read, nobody is to send it anything.
@@ -345,7 +347,7 @@ impl Supervisor<'_> {
     }
 
     /// Brings the child to ready and watches it; gives the reason why it must be replaced.
-    async fn watch(&self, address: SocketAddr, ready_at: &OnceLock<Instant>) -> String {
+    async fn watch(&self, pid: u32, address: SocketAddr, ready_at: &OnceLock<Instant>) -> String {
         let started = Instant::now();
         if let Err(reason) = until_ready(&self.probe, address, &self.config.health, &self.voice).await {
             return reason;
@@ -359,6 +361,7 @@ impl Supervisor<'_> {
             address,
             &self.config.health,
             &self.config.activity,
+            || (self.config.cpu_time)(pid),
             &self.voice,
         )
         .await;

@@ -9,6 +9,7 @@
 //! assert_eq!(this.map(|process| process.pid), Some(std::process::id()));
 //! ```
 
+mod cpu;
 mod program;
 
 #[cfg(not(target_os = "linux"))]
@@ -29,6 +30,7 @@ mod os;
 #[cfg(test)]
 mod tests;
 
+pub use cpu::cpu_time;
 pub use os::{
     Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, identity, keep, kill,
     kill_leftover, notify, pid_space, start_detached,

@@ -129,6 +129,21 @@ async fn a_busy_child_is_not_taken_for_a_hung_one() {
 }
 
 #[tokio::test]
+async fn a_busy_child_that_uses_no_processor_is_hung() {
+    let home = Home::new("");
+    let mut engine = home.engine();
+    engine.cpu_time = |_| Some(Duration::from_secs(1));
+    let activity = engine.activity.clone();
+    let mut supervision = home.supervise(engine);
+    supervision.until_ready().await;
+    let _request = activity.begin(GUARD);
+    home.behave("delay=60000");
+    supervision.until(|status| status.state == EngineState::Unhealthy).await;
+    home.behave("");
+    supervision.end(Shutdown::Graceful).await;
+}
+
+#[tokio::test]
 async fn a_child_that_answers_with_errors_is_ready_and_its_errors_logged() {
     let home = Home::new("errors");
     let mut supervision = home.supervise(home.engine());

@@ -64,6 +64,7 @@ impl Home {
             output: ChildOutput::All,
             guard: roles::guard(),
             activity: EngineActivity::default(),
+            cpu_time: |_| None,
             health: HealthLimits {
                 interval: Duration::from_millis(50),
                 answer: Duration::from_millis(500),

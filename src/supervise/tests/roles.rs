@@ -59,6 +59,7 @@ fn plays_the_server() {
             output: ChildOutput::All,
             guard: guard(),
             activity: EngineActivity::default(),
+            cpu_time: |_| None,
             health: HealthLimits::default(),
             backoff: BackoffLimits {
                 first: Duration::from_millis(10),
