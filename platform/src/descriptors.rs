@@ -1,4 +1,9 @@
 //! The limit of open files and connections of this process.
+//!
+//! ```
+//! let limit = gem_platform::descriptors::allow(1024);
+//! assert!(limit > 0);
+//! ```
 
 /// Raises the limit to `wanted` where the system allows, and gives the limit.
 #[cfg(unix)]

@@ -26,13 +26,15 @@ const MOST_REDIRECTS: usize = 10;
 const KEPT: usize = 8;
 const KEEP: Duration = Duration::from_secs(30);
 
+type Origins = HashMap<String, Arc<Origin<Full<Bytes>>>>;
+
 /// Asks servers over one network; clones share connections.
 #[derive(Clone)]
 pub struct Client {
     connector: Connector,
     idle: Duration,
     /// By scheme, host and port.
-    origins: Arc<Mutex<HashMap<String, Arc<Origin<Full<Bytes>>>>>>,
+    origins: Arc<Mutex<Origins>>,
 }
 
 /// A response whose body is still to be read.

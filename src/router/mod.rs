@@ -11,7 +11,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let router = Router::new(Arc::new(Models::built_in()?), Arc::new(ModelAvailability::default()), None);
+//! let router = Router::new(Arc::new(Models::built_in()?), Arc::new(ModelAvailability::default()));
 //! let context = RoutingContext {
 //!     conversation: Conversation::of("rename x to y in a.py", Vec::new()),
 //!     classifier: ClassifierChoice::Builtin,

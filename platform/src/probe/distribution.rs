@@ -1,4 +1,13 @@
-//! Which Linux distribution this is, and what it calls a package.
+//! The Linux distribution, and its names of packages.
+//!
+//! ```
+//! use gem_platform::probe::distribution::Distribution;
+//!
+//! let mint = Distribution { name: "Linux Mint".to_owned(), ids: vec!["linuxmint".to_owned(), "ubuntu".to_owned()] };
+//! let package = mint.package("libvulkan.so.1").ok_or("unknown")?;
+//! assert_eq!(package.instruction(), "sudo apt-get install libvulkan1");
+//! # Ok::<(), &str>(())
+//! ```
 
 use super::{OPENGL, VULKAN_LOADER};
 

@@ -1,4 +1,12 @@
-//! What the model sees of a request: hashed words and letter runs, and counts.
+//! The features of a request: hashed words and letter runs, and counts.
+//!
+//! ```
+//! use gem_setup::router::classify::builtin::features::Features;
+//! use gem_setup::router::classify::builtin::model::Model;
+//!
+//! let (short, long) = (Features::of("fix a typo", &[]), Features::of("design a cache for all services", &[]));
+//! assert!(Model::builtin().score(&short) < Model::builtin().score(&long));
+//! ```
 
 use super::counts::{COUNTS, counts};
 use super::hash::Fnv;

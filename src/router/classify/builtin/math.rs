@@ -1,4 +1,11 @@
 //! Exponentials and logarithms from basic operations alone: the platform's own differ in their last bits.
+//!
+//! ```
+//! use gem_setup::router::classify::builtin::math::{exp, ln, sigmoid};
+//!
+//! assert_eq!(sigmoid(0.0), 0.5);
+//! assert!((ln(exp(2.0)) - 2.0).abs() < 1e-12);
+//! ```
 
 /// e to the power of `x`, to within a few units in the last place; finite and positive for every `x`.
 #[must_use]

@@ -1,4 +1,12 @@
 //! The model: a linear score over hashed features and counts, and what turns it into a probability.
+//!
+//! ```
+//! use gem_setup::router::classify::builtin::features::Features;
+//! use gem_setup::router::classify::builtin::model::Model;
+//!
+//! let probability = Model::builtin().probability(&Features::of("rename x to y in a.py", &[]));
+//! assert!((0.0..=1.0).contains(&probability));
+//! ```
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
