@@ -127,8 +127,17 @@ http {{
 ENDLESS = "keepalive_requests 100000000; client_max_body_size 0; client_body_buffer_size 64k;"
 
 
-def nginx_answering(directory, locations):
-    """The upstream: answers every request with the JSON text of the first location that fits."""
+def certificate(directory):
+    """The files of a certificate for 127.0.0.1 and of its key."""
+    files = directory / "certificate.pem", directory / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=benchmark".split()
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE", "-out", files[0], "-keyout", files[1]]
+    subprocess.run([*command, *names], check=True, capture_output=True)
+    return files
+
+
+def nginx_answering(directory, locations, tls=None):
+    """The upstream: answers every request with the JSON text of the first location that fits, over TLS with files for `tls`."""
     port = free_port()
 
     def location(pattern, answer):
@@ -136,11 +145,13 @@ def nginx_answering(directory, locations):
         return f"location {pattern} {{ return 200 '{text}'; }}"
 
     answers = " ".join(location(*each) for each in locations.items())
-    server = f"server {{ listen 127.0.0.1:{port} backlog=4096 reuseport; default_type application/json; {answers} }}"
-    return nginx(directory, "upstream", port, ENDLESS + server)
+    secure = f"ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]};" if tls else ""
+    listen = f"listen 127.0.0.1:{port} {'ssl' if tls else ''} backlog=4096 reuseport; {secure}"
+    server = f"server {{ {listen} default_type application/json; {answers} }}"
+    return nginx(directory, f"upstream{'-tls' if tls else ''}", port, ENDLESS + server)
 
 
-def nginx_passing(directory, name, upstream):
+def nginx_passing(directory, name, upstream, scheme="http"):
     """The least that a proxy can do: `proxy_pass` to the upstream's port over connections that are kept."""
     port = free_port()
     return nginx(
@@ -152,8 +163,8 @@ def nginx_passing(directory, name, upstream):
   server {{
     listen 127.0.0.1:{port} backlog=4096 reuseport;
     proxy_http_version 1.1; proxy_set_header Connection "";
-    location / {{ proxy_pass http://backend; }}
-    location ~ :stream {{ proxy_pass http://backend; proxy_buffering off; }}
+    location / {{ proxy_pass {scheme}://backend; }}
+    location ~ :stream {{ proxy_pass {scheme}://backend; proxy_buffering off; }}
   }}""",
     )
 

@@ -5,10 +5,17 @@
 use std::error::Error;
 use std::net::SocketAddr;
 
+use gem_setup::environment::Environment;
 use gem_setup::gateway::{Config, Gateway, Upstream};
 use gem_setup::net::Network;
 use gem_setup::runtime::{EngineState, EngineStatus};
 use tokio::sync::watch;
+
+/// The process's environment: `SSL_CERT_FILE` names the upstream's certificate.
+fn environment() -> std::io::Result<Environment> {
+    let folder = std::env::current_dir()?;
+    Ok(Environment::new(std::env::vars(), &folder, &folder))
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -18,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let engine = next("ENGINE")?;
     let upstream = Upstream {
         url: next("UPSTREAM")?.parse()?,
-        network: Network::default(),
+        network: Network::from_environment(&environment()?, None)?,
     };
     let decisions = std::env::temp_dir().join(format!("gem-setup-bench-{port}.jsonl"));
     let mut config = Config::new(port, "gemma3-1b-gpu-custom", upstream, decisions);

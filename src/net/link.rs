@@ -3,6 +3,7 @@
 //! The request that uses a connection drives it, not a task: this saves a wake-up between tasks for each message, and dropping a
 //! request closes its connection.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -58,6 +59,15 @@ pub(crate) enum LinkError<B> {
     Broken(hyper::Error),
     /// The response must not be passed on.
     Unsound(&'static str),
+}
+
+impl<B> fmt::Display for LinkError<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsent(_, error) | Self::Broken(error) => f.write_str(&crate::error::chain(error)),
+            Self::Unsound(reason) => f.write_str(reason),
+        }
+    }
 }
 
 fn home() -> Option<Id> {

@@ -32,7 +32,7 @@ pub(crate) use client::ServerResponse;
 pub use connect::{ConnectError, Connector};
 pub use error::Error;
 pub(crate) use idle::{BodyError, Idle, Stalled};
-pub(crate) use link::{Head, Kept, Link, LinkBody, LinkError, Pool};
+pub(crate) use link::{Head, Kept, Link, LinkBody, Pool};
 pub(crate) use login::Login;
 pub use network::Network;
 pub(crate) use origin::Origin;

@@ -13,14 +13,18 @@
 //! # }
 //! ```
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use bytes::{Bytes, BytesMut};
+use http_body_util::Full;
 use hyper::{Method, Request, header};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+
+use crate::error::chain;
+use crate::net::Link;
+
+/// A larger answer is not read, in bytes.
+const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
 /// What a loopback server answered.
 #[derive(Clone, Debug)]
@@ -109,56 +113,48 @@ async fn call(
     }
     let request = request
         .body(Full::new(body.unwrap_or_default()))
-        .map_err(|error| broken(port, &error))?;
+        .map_err(|error| broken(port, error))?;
     tokio::time::timeout(limit, exchange(port, request))
         .await
         .unwrap_or(Err(Error::TimedOut { port, limit }))
 }
 
-async fn connect(port: u16) -> Result<TcpStream, Error> {
-    let addresses = [
-        SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
-    ];
-    for address in addresses {
-        if let Ok(stream) = TcpStream::connect(address).await {
-            return Ok(stream);
+async fn connect(port: u16) -> Result<Link<Full<Bytes>>, Error> {
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        if let Ok(link) = Link::connect((ip, port).into()).await {
+            return Ok(link);
         }
     }
     Err(Error::Refused { port })
 }
 
-fn broken(port: u16, error: &dyn std::error::Error) -> Error {
-    let reason = crate::error::chain(error);
+fn broken(port: u16, reason: impl ToString) -> Error {
+    let reason = reason.to_string();
     Error::Broken { port, reason }
 }
 
 async fn exchange(port: u16, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
-    let stream = connect(port).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| broken(port, &error))?;
-    let answer = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        let answered_by = response.headers().get("x-gem-answered-by");
-        let answered_by = answered_by.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok(Answer {
-            status,
-            answered_by,
-            body,
-        })
-    };
-    let mut connection = std::pin::pin!(connection);
-    let mut answer = std::pin::pin!(answer);
-    let mut closed = false;
-    let outcome: Result<Answer, hyper::Error> = std::future::poll_fn(|context| {
-        if !closed && connection.as_mut().poll(context).is_ready() {
-            closed = true;
+    let mut link = connect(port).await?;
+    let mut head = link.begin(request);
+    let response = link.head(&mut head).await.map_err(|error| broken(port, error))?;
+    let (head, mut body) = response.into_parts();
+    let mut whole = BytesMut::new();
+    while let Some(piece) = link.data(&mut body).await {
+        whole.extend_from_slice(&piece.map_err(|error| broken(port, chain(&error)))?);
+        if whole.len() > LARGEST_ANSWER {
+            return Err(broken(
+                port,
+                format!("its answer is larger than {LARGEST_ANSWER} bytes"),
+            ));
         }
-        answer.as_mut().poll(context)
+    }
+    let answered_by = head
+        .headers
+        .get("x-gem-answered-by")
+        .and_then(|value| value.to_str().ok());
+    Ok(Answer {
+        status: head.status.as_u16(),
+        answered_by: answered_by.map(str::to_owned),
+        body: whole.freeze(),
     })
-    .await;
-    outcome.map_err(|error| broken(port, &error))
 }

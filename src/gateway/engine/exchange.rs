@@ -15,7 +15,7 @@ use super::answer::{is_answer, refusal};
 use super::{Engine, Place};
 use crate::gateway::body::Outgoing;
 use crate::gateway::fault::Fault;
-use crate::net::{Head, Link, LinkError};
+use crate::net::{Head, Link};
 use crate::runtime::Busy;
 
 /// A larger answer of the engine is not read, in bytes.
@@ -169,10 +169,8 @@ impl Open {
         let Stage::Head(head) = &mut self.stage else {
             return Err(Fault::BadEngine("the response's head has been read".to_owned()));
         };
-        let response = self.link.head(head).await.map_err(|error| match error {
-            LinkError::Unsent(_, error) | LinkError::Broken(error) => broken(&error),
-            LinkError::Unsound(reason) => Fault::BadEngine(reason.to_owned()),
-        })?;
+        let response = self.link.head(head).await;
+        let response = response.map_err(|error| Fault::BadEngine(error.to_string()))?;
         let (parts, body) = response.into_parts();
         self.stage = Stage::Body(body);
         self.busy.progress();
