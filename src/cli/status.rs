@@ -181,12 +181,12 @@ fn note(record: &ServerRecord) -> Option<String> {
     Some(without_model(blocked))
 }
 
-/// The remark while the engine waits for what is `missing`.
+/// The remark while the engine waits for a `missing` item.
 pub(crate) fn without_model(missing: &str) -> String {
     format!("the built-in classifier answers until the model can: {missing}")
 }
 
-/// Whether a runtime without a gateway may get requests: its model is there and its terms are accepted.
+/// Whether a runtime without a gateway may get requests: its model is present and its terms are accepted.
 fn may_be_asked(session: &Session<'_>, chosen: &Chosen) -> bool {
     let gate = || session.recorded_site()?.gate(chosen, session.state()?);
     let Ok(Some(gate)) = gate() else {

@@ -30,7 +30,7 @@ const ROOM_PAUSE: Duration = Duration::from_millis(20);
 const SLOW: u64 = 64 << 10;
 /// A client that is slow for this long makes room for others.
 const SLOW_FOR: Duration = Duration::from_secs(1);
-/// Together with a connection that makes room, one in so many idle ones does.
+/// When one connection makes room, so does one of this many idle ones.
 const SPARE_SHARE: usize = 32;
 /// An evicted connection has this long to take its refusal.
 const LAST_REPLY: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Model answers: remembered for a while, and asked for once when many want the same one.
+//! Remembered model answers, and one shared call for equal requests.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -61,7 +61,7 @@ impl Answers {
 
     /// Waits for the answer: of the one call that is under way for this request, or else of the one that `ask` makes.
     ///
-    /// The call goes on whoever leaves. It is told by [`Abandoned`] when nobody waits any more and may then end with `None`, as long
+    /// The call continues when clients leave. [`Abandoned`] resolves when no client is waiting; the call may then end with `None`, as long
     /// as the engine has not been asked. A usable answer is remembered.
     pub(super) async fn wait<F>(&self, key: Key, ask: impl Fn(Abandoned) -> F) -> Outcome
     where
@@ -109,7 +109,7 @@ impl Answers {
     }
 }
 
-/// Tells when nobody waits for the answer any more.
+/// Resolves when no client is waiting for the answer.
 pub(super) struct Abandoned(Arc<watch::Sender<Option<Outcome>>>);
 
 impl Abandoned {

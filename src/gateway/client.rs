@@ -1,4 +1,4 @@
-//! One client connection as the accept loop sees it: whose turn it is, how many bytes moved, and how it is to end.
+//! One client connection as the accept loop sees it: whose turn it is, how many bytes have moved, and how it should end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Content codings: which of them the gateway can read, and reading them.
+//! Content codings that the gateway can decode.
 //!
 //! Answers pass through in the upstream's coding. Only errors are decoded here, because the failure policy needs their
 //! text, independently of the codings that the client accepts.

@@ -1,4 +1,4 @@
-//! What the gateway is told when it starts.
+//! The gateway's configuration.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -168,11 +168,11 @@ pub struct Config {
     pub upstream: Upstream,
     /// Decides about models other than the local one; without it each call goes to the model that it names.
     pub router: Option<Arc<ChainRouter>>,
-    /// Closed while nothing may be sent to the engine; `None` where the engine is somebody else's to guard.
+    /// Closed while nothing may be sent to the engine; `None` if the engine needs no gate.
     pub gate: Option<Arc<ModelGate>>,
-    /// What this server proves itself by, and who may ask for its end; without it nobody may.
+    /// The server's identity, with the token that stops it; without it no client can stop the server.
     pub instance: Option<Instance>,
-    /// Told when a client that may do so asks for the server's end.
+    /// Notified when an authorised client asks the server to stop.
     pub asked_to_end: Arc<Notify>,
     /// Whether the text of requests is written to the decision log.
     pub log_requests: bool,

@@ -1,4 +1,4 @@
-//! Why a request is refused or fails, and the status that says so.
+//! The faults that a request can have, and their statuses.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -76,7 +76,7 @@ impl Fault {
             code: status.as_u16(),
             message: &self.to_string(),
             status: match self {
-                // Clients repeat what is unavailable; this waits for a person.
+                // Clients retry what is unavailable; this needs a person.
                 Self::Blocked(_) => "FAILED_PRECONDITION",
                 _ => google_status(status),
             },

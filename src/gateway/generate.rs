@@ -1,4 +1,4 @@
-//! The parts of a `GenerateContentRequest` that matter to the gateway, and the request as an engine takes it.
+//! The parts of a `GenerateContentRequest` that the gateway uses, and the request in the form for engines.
 
 use std::borrow::Cow;
 
@@ -76,7 +76,7 @@ impl GenerateRequest {
         )
     }
 
-    /// Whether the answer is to be JSON.
+    /// Whether the answer must be JSON.
     pub(super) fn wants_json(&self) -> bool {
         let kind = self
             .option("responseMimeType", "response_mime_type")
@@ -265,7 +265,7 @@ fn make_regular_part(part: &mut Value) {
     part.retain(|name, value| name != "text" || value.is_string());
 }
 
-/// The number that stands in `value` as a string.
+/// The number in `value`, a string.
 fn number(value: &Value) -> Option<Value> {
     let number: serde_json::Number = value.as_str()?.trim().parse().ok()?;
     Some(number.into())

@@ -1,4 +1,4 @@
-//! Who may talk to the gateway: programs and pages of this machine, and no other web page.
+//! Admits programs and pages of this machine, and refuses other web pages.
 //!
 //! A page in a browser can send requests to loopback addresses, and can make its own name point there. The host that it asks for
 //! (`Host`) and its own address (`Origin`) give it away. Requests for images and the like carry no `Origin`; for those the browser

@@ -1,4 +1,4 @@
-//! What the gateway counts, and the Prometheus text of it.
+//! The gateway's counters, and their Prometheus text.
 
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -94,7 +94,7 @@ impl Failures {
     }
 }
 
-/// What the metrics show beside the counters.
+/// Values that the metrics show in addition to the counters.
 pub(super) struct MetricsSnapshot {
     pub(super) engine: Option<EngineStatus>,
     pub(super) waiting: usize,

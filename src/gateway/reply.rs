@@ -86,8 +86,8 @@ impl Body for ReplyBody {
     }
 }
 
-/// Reads the beginning of `body`, a server's: at most `limit` bytes, or what comes within `time`. What is left is given too; there
-/// is none after the end and after a fault.
+/// Reads the beginning of `body`, a server's: at most `limit` bytes, within `time`. Also returns the rest, which is `None` after
+/// the end and after a fault.
 pub(super) async fn read_beginning(mut body: ReplyBody, limit: usize, time: Duration) -> (Bytes, Option<ReplyBody>) {
     let mut beginning = BytesMut::new();
     let read = async {

@@ -1,4 +1,4 @@
-//! Decides about hosted models: what becomes of a call, and the walk of a call that is routed.
+//! Decides how a call of a hosted model is handled, and begins the walk of a routed one.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub(super) struct Routes {
     router: Router,
 }
 
-/// What becomes of a call.
+/// How a call is handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Handling {
     /// It streams through.

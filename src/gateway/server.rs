@@ -51,7 +51,7 @@ pub enum GatewayError {
     /// An address that others can reach.
     #[error("`{0}` is not a loopback address")]
     NotLoopback(IpAddr),
-    /// A name that cannot stand in a URL.
+    /// A name that cannot be part of a URL.
     #[error("`{0}` cannot be the name of a model")]
     ModelName(String),
     /// No address at all.
@@ -167,7 +167,7 @@ impl Gateway {
         &self.addresses
     }
 
-    /// Tells whether the engine is at work on a request, during which an engine of one thread answers no health probe.
+    /// Shows whether the engine is working on a request: an engine with one thread then answers no health probe.
     #[must_use]
     pub fn activity(&self) -> EngineActivity {
         self.activity.clone()
@@ -175,11 +175,11 @@ impl Gateway {
 
     /// Answers requests until `shutdown` ends, then lets open ones finish within the grace period.
     ///
-    /// `engine` is what the supervisor tells of the engine; `None` is a runtime without one.
+    /// `engine` is the supervisor's view of the engine; `None` for a runtime without one.
     ///
     /// # Errors
     ///
-    /// When the system gives no thread for the decision log or to serve connections.
+    /// When the system cannot start a thread for the decision log or for connections.
     pub async fn run(
         self,
         engine: Option<watch::Receiver<EngineStatus>>,
@@ -189,7 +189,7 @@ impl Gateway {
         let workers = Workers::start(self.config.threads).map_err(GatewayError::Threads)?;
         let limits = self.config.limits.clone();
         let capacity = limits.capacity(gem_platform::descriptors::allow(limits.descriptors()));
-        // Beside what else starting takes, so that the first request does not wait for it.
+        // In parallel with the rest of the start, so that the first request does not wait for it.
         tokio::task::spawn_blocking(builtin::prepare);
         let gate = self.config.gate.clone();
         let engine = engine.map(|status| Arc::new(Engine::new(status, gate, self.activity, &limits)));

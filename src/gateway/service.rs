@@ -1,4 +1,4 @@
-//! From a request to the face that answers it.
+//! Passes a request to the face that answers it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Token counts of prompts and answers, for engines that neither count tokens nor respect the client's limit
 //! (docs/facts.md section 5).
 //!
-//! The engine's tokens are not known here. A token is taken for four ASCII or two other characters, which is rather more than
-//! models make of it: an answer the engine itself has kept short enough is not cut.
+//! The engine's tokens are not known here. A token counts as four ASCII or two other characters, which gives more tokens than
+//! models count, so an answer that the engine has kept short enough is not cut.
 
 use bytes::Bytes;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! The client side of the upstream face.
+//! Sends requests to the upstream.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The threads that serve connections.
 //!
-//! Each has an event loop of its own and keeps its connections, those of clients and those to the upstream: waking another thread
-//! for a part of a request takes longer than most requests do.
+//! Each has its own event loop and keeps its connections, to clients and to the upstream: waking another thread for a part of a
+//! request takes longer than most requests do.
 
 use std::future::Future;
 use std::io;

@@ -42,7 +42,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// What is said of the line instead of a decision; `text` is the batch.
+    /// The result for the line instead of a decision; `text` is the batch.
     #[must_use]
     pub fn refusal(&self, text: &str) -> RowRefusal {
         let row = text.lines().nth(self.line - 1).unwrap_or_default();
@@ -99,7 +99,7 @@ impl Row {
     }
 }
 
-/// What is said of one row: its id and the fields of a decision.
+/// The result for one row: its id and the fields of a decision.
 #[derive(Clone, Debug, Serialize)]
 pub struct RowDecision {
     /// The row's id.
@@ -109,7 +109,7 @@ pub struct RowDecision {
     pub decision: RoutingDecision,
 }
 
-/// What is said of a line that is no row: its id if it has one, and what is wrong with it.
+/// The result for an invalid line: its id, if any, and the fault.
 #[derive(Clone, Debug, Serialize)]
 pub struct RowRefusal {
     /// The row's id.

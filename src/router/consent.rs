@@ -28,7 +28,7 @@ pub struct Question {
     pub kind: FailureKind,
     /// The upstream's words.
     pub message: String,
-    /// When the model will answer again, if the upstream told.
+    /// When the model will answer again, if known.
     pub available_in: Option<Duration>,
     /// The model that would be asked instead.
     pub candidate: ModelName,
@@ -100,7 +100,7 @@ impl FromStr for Choice {
 /// How a question was settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ruling {
-    /// Somebody chose.
+    /// A person's choice.
     Chosen(Choice),
     /// The client consents, for this request alone.
     ClientConsents,
@@ -139,7 +139,7 @@ pub trait Ask: Send + Sync {
     /// The person's choice.
     ///
     /// # Errors
-    /// When nobody can be asked, or no answer came.
+    /// When there is no terminal, or no answer.
     fn ask<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, io::Result<Choice>>;
 }
 

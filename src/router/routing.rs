@@ -123,7 +123,7 @@ impl fmt::Display for Source {
 pub struct TraceEntry {
     /// Which.
     pub strategy: Source,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
     /// How long it took, in milliseconds.
     pub latency_ms: u64,
@@ -141,7 +141,7 @@ pub enum Outcome {
     },
     /// It does not apply, for this reason.
     Passed(Cow<'static, str>),
-    /// It could not tell, for this reason.
+    /// It failed, for this reason.
     Failed(String),
 }
 

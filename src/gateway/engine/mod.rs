@@ -1,4 +1,4 @@
-//! The engine as the gateway sees it: something slow and fragile that is given one request at a time.
+//! The engine as the gateway sees it: slow, fragile, and given one request at a time.
 //!
 //! Requests queue here, in order, within their deadlines. A place is given back when the engine is really done: an
 //! engine goes on generating for a client that has left (docs/facts.md section 5), so what is left of such an answer is

@@ -1,4 +1,4 @@
-//! The local face: classification requests, answered in time whatever the model does.
+//! The local face: classification requests, answered in time even if the model is not.
 
 use std::sync::atomic::Ordering;
 

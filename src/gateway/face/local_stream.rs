@@ -16,7 +16,7 @@ use crate::gateway::reply::{Reply, ReplyBody};
 use crate::gateway::shared::Shared;
 use crate::gateway::tokens::Meter;
 
-/// Streams the engine's answers as soon as the first is there; until then an engine that breaks off is asked again.
+/// Streams the engine's answers from the first one on; an engine that breaks off before that is asked again.
 pub(super) async fn answer(
     shared: &Shared,
     engine: &Arc<Engine>,

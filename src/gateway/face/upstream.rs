@@ -1,4 +1,4 @@
-//! The upstream face: everything that is not for the local model, passed on.
+//! The upstream face: passes on everything that is not for the local model.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -273,10 +273,10 @@ fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
-/// What an error says of the model, and the error as the client gets it.
+/// Reads the model's failure from an error reply, and returns the reply for the client.
 async fn read_failure(shared: &Shared, reply: Reply, deadline: Option<Instant>) -> (ModelFailure, Repeat, Reply) {
     let (parts, body) = reply.into_parts();
-    // Half of what is left, so that the client sees the error itself.
+    // Half of the remaining time, so that the client still gets the error.
     let time = time_left(shared.config.limits.body_time, deadline).div_f32(2.0);
     let (begun, rest) = read_beginning(body, ERROR_BODY, time).await;
     let status = parts.status.as_u16();
@@ -296,7 +296,7 @@ async fn read_failure(shared: &Shared, reply: Reply, deadline: Option<Instant>) 
     (failure, repeat, reply)
 }
 
-/// A walk whose decision is logged once it is over, whatever comes of it: then it is known which model was asked last.
+/// A walk that logs its decision when it is dropped: only then is the last model known.
 struct Logged<'a> {
     shared: &'a Shared,
     routes: &'a Routes,

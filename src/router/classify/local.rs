@@ -28,7 +28,7 @@ use crate::router::{AnsweredBy, ModelName, Turn, Verdict};
 /// How long a classification may take, unless something else is asked for: Gemini CLI gives up after 10 s.
 pub const DEADLINE: Duration = Duration::from_secs(8);
 
-/// An answer takes a few hundred bytes; what is longer is none.
+/// The longest reply that can be an answer, which takes a few hundred bytes.
 const LONGEST_REPLY: usize = 256 * 1024;
 
 /// The header in which the gateway says who answered.

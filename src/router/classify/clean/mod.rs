@@ -1,7 +1,7 @@
-//! From what a small model wrote to the answer it meant, if it meant one.
+//! Recovers the intended answer from the text of a small model, if there is one.
 //!
-//! The answer asked for is `{"reasoning": string, "model_choice": "flash"|"pro"}`. Small models wrap it in prose and fences, quote
-//! it wrongly, lose commas and tails. Whatever is well-formed JSON is read as such (`strict`); the rest is scanned for
+//! The requested answer is `{"reasoning": string, "model_choice": "flash"|"pro"}`. Small models wrap it in prose and fences, quote
+//! it wrongly, lose commas and tails. Well-formed JSON is read as such (`strict`); the rest is scanned for
 //! `key: value` pairs (`lenient`). A choice is taken only from a value of `model_choice`, never guessed from prose, and
 //! values that disagree make the answer unusable.
 //!
