@@ -78,7 +78,7 @@ impl Known {
         matches!(self.shape, Shape::Many)
     }
 
-    /// `value` as clap wants it; a path is relative to `folder`, if there is one.
+    /// `value` in clap's form; a path is relative to `folder`, if given.
     pub(crate) fn normalise(&self, value: &str, folder: Option<&Path>) -> String {
         match (self.shape, truth_of(value), folder) {
             (Shape::Switch, Some(truth), _) => truth.to_string(),

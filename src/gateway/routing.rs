@@ -41,7 +41,7 @@ pub struct ChainRouter {
     pub models: Arc<Models>,
     /// The models' health.
     pub availability: Arc<ModelAvailability>,
-    /// Who classifies.
+    /// The classifier.
     pub classifier: ClassifierChoice,
     /// Whether another model may be asked when one fails.
     pub on_fallback: OnFallback,
@@ -84,7 +84,7 @@ pub(super) struct Call<'a> {
     pub(super) model: &'a str,
     /// The request's header fields, keys included: not to be logged or stored.
     pub(super) headers: &'a HeaderMap,
-    /// The body, JSON if the client did well.
+    /// The body, which should be JSON.
     pub(super) body: &'a Bytes,
     /// How long the client waits, if it says so.
     pub(super) patience: Option<Duration>,
@@ -145,7 +145,7 @@ impl Routes {
         let models = self.router.models();
         let meant = match models.resolve(&name) {
             Selection::Choice { .. } if generates(method) => return Handling::Routed(Walking::Usual),
-            // Counting tokens, say, needs no classification: the models of a choice agree about them.
+            // Counting tokens, for example, needs no classification: the models of a choice count alike.
             Selection::Choice { flash, .. } => flash,
             Selection::Model(meant) => meant,
         };

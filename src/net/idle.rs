@@ -42,7 +42,7 @@ pub(crate) struct Idle<B> {
 }
 
 impl<B> Idle<B> {
-    /// `body`, given `time` for each piece.
+    /// `body`, with a limit of `time` for each piece.
     pub(crate) const fn new(body: B, time: Duration) -> Self {
         Self {
             body,

@@ -31,7 +31,7 @@ pub enum SendError {
     Unsound(&'static str),
 }
 
-/// A server that is asked over connections of its own.
+/// A server and the connections to it.
 pub(crate) struct Origin<B: Sendable> {
     url: Url,
     host: HeaderValue,

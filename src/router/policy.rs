@@ -25,7 +25,7 @@ const DEFAULT_ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// The next model is asked without a word.
+    /// The next model is asked without consent.
     Silent,
     /// Consent is sought first.
     #[default]

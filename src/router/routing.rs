@@ -24,9 +24,9 @@ pub struct RoutingContext {
     pub conversation: Conversation,
     /// Who asked for which model.
     pub asked: Asked,
-    /// How the user approves of what the assistant does.
+    /// The user's approval of the assistant's actions.
     pub approval: ApprovalMode,
-    /// Who classifies.
+    /// The classifier.
     pub classifier: ClassifierChoice,
 }
 
@@ -57,7 +57,7 @@ impl Asked {
     }
 }
 
-/// How the user approves of what the assistant does.
+/// The user's approval of the assistant's actions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ApprovalMode {
     /// Step by step, or not at all.
@@ -69,7 +69,7 @@ pub enum ApprovalMode {
     ApprovedPlan(PathBuf),
 }
 
-/// Who classifies.
+/// The classifier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClassifierChoice {
     /// The local model where one is configured; the built-in classifier where none is or when it fails.
@@ -79,7 +79,7 @@ pub enum ClassifierChoice {
     Builtin,
 }
 
-/// The strategies, in the order in which they are consulted.
+/// The strategies, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {

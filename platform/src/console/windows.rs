@@ -44,7 +44,7 @@ fn use_utf8() -> Option<u32> {
     (before != 0 && before != CP_UTF8 && set_code_page(CP_UTF8)).then_some(before)
 }
 
-/// The mode there was, if `stream` is a console whose mode had to be changed and could be.
+/// The former mode, if `stream` is a console whose mode was changed.
 fn use_escape_sequences(stream: STD_HANDLE) -> Option<CONSOLE_MODE> {
     let before = mode(stream)?;
     let wanted = before | ENABLE_VIRTUAL_TERMINAL_PROCESSING;

@@ -18,7 +18,7 @@ const ATTEMPTS: u32 = 9;
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_millis(400);
 
-/// Why a file is not where it should be. What was there before still is, whole.
+/// Why a file could not be replaced. The old file is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplaceError {
     /// Another program has it open (Windows only).
@@ -26,7 +26,7 @@ pub enum ReplaceError {
     InUse {
         /// What could not be replaced.
         path: PathBuf,
-        /// What the system answered last.
+        /// The system's last error.
         source: io::Error,
     },
     /// The move failed for another reason.
@@ -34,9 +34,9 @@ pub enum ReplaceError {
     Move {
         /// The finished file.
         from: PathBuf,
-        /// Where it was to go.
+        /// The target.
         to: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
     /// The new content could not be written next to the old.
@@ -44,7 +44,7 @@ pub enum ReplaceError {
     Write {
         /// The file that was to have the new content.
         path: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -62,7 +62,7 @@ impl From<ReplaceError> for io::Error {
 
 /// Moves the file `from` over `to`, both on one file system: a reader finds the old file or the new, never a part of one.
 ///
-/// Waits, with a bound of two seconds, for a program that holds `to`; blocks the thread meanwhile.
+/// Waits at most two seconds for a program that holds `to`, and blocks the thread.
 ///
 /// # Errors
 /// [`ReplaceError::InUse`] if the file stays in use, [`ReplaceError::Move`] for everything else; `from` is kept.

@@ -188,7 +188,7 @@ pub enum Error {
         operation: &'static str,
         /// The definition.
         path: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -284,7 +284,7 @@ pub fn probe(kind: Kind, account: &Account, runner: &dyn Runner) -> Result<(), E
 /// Defines the service, makes it start at every login, and starts it now; does nothing twice.
 ///
 /// # Errors
-/// When the service manager is not there or refuses, or the definition cannot be written.
+/// When the service manager is missing or refuses, or the definition cannot be written.
 pub fn install(kind: Kind, spec: &Spec, account: &Account, runner: &dyn Runner) -> Result<Installed, Error> {
     let definition = render(kind, spec, account)?;
     let path = definition_path(kind, &spec.label, account);

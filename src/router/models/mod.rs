@@ -148,7 +148,7 @@ pub enum Error {
     Invalid {
         /// Which file.
         origin: String,
-        /// Everything that is wrong.
+        /// All inconsistencies.
         faults: Vec<Inconsistency>,
     },
 }

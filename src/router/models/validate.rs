@@ -6,7 +6,7 @@ use std::fmt;
 use super::{ChainEntry, Document};
 use crate::router::ModelName;
 
-/// One thing that is wrong: where, what stands there, and why that cannot be.
+/// An invalid entry: its key, its value, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inconsistency {
     key: String,
