@@ -19,7 +19,7 @@ const MOST_THREADS: usize = 4;
 pub(crate) fn gateway_config(session: &Session<'_>, spec: &ServerSpec, args: &ServerArgs) -> Result<Config, Failure> {
     let ca_cert = args.ca_cert.clone().or_else(|| spec.chosen.ca_cert.clone());
     let ca_cert = ca_cert.map(|file| session.environment.current_dir().join(file));
-    let network = Network::from_environment(&session.environment, ca_cert)?;
+    let network = Network::from_environment(&session.client_environment()?, ca_cert)?;
     let upstream = Upstream {
         url: args.upstream.clone(),
         network,

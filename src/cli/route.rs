@@ -14,7 +14,6 @@ use gem_setup::router::{
     ApprovalMode, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Router, RoutingContext,
     RoutingDecision,
 };
-use gem_setup::settings::{self, Places};
 
 use super::args::{self, RouteArgs};
 use super::session::{Session, model_name};
@@ -23,12 +22,12 @@ use crate::report::Printer;
 
 /// Decides for one request, or for each row of a file, whatever the other rows are like.
 pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Failure> {
-    let places = Places::new(session.target()?.os, &session.environment, session.layout.home());
-    let effective = settings::load(&places, &session.environment).router();
+    let environment = session.client_environment()?;
+    let effective = session.settings()?.router();
     let asked = Asked {
         path: None,
         flag: name_of("--model", args.model.as_deref())?,
-        environment: name_of("GEMINI_MODEL", session.environment.var("GEMINI_MODEL"))?,
+        environment: name_of("GEMINI_MODEL", environment.var("GEMINI_MODEL"))?,
         settings: name_of("model.name", effective.model_name.value.as_deref())?,
     };
     let classifier = match args.classifier {

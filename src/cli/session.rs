@@ -17,6 +17,7 @@ use gem_setup::net::Network;
 use gem_setup::progress::waiting;
 use gem_setup::router::{ModelName, Models};
 use gem_setup::runtime::{RuntimeName, litert_lm};
+use gem_setup::settings::{self, EnvFile, Places, Settings};
 use gem_setup::setup::{self, GivenFiles, Listing, Setup, Site, State, Tools, Wanted};
 use gem_setup::supervise::{self, Running};
 
@@ -171,6 +172,18 @@ impl Session<'_> {
         given
             .map(|(name, path)| format!(" {name} {}", setup::quoted(target.os, &path.to_string_lossy())))
             .collect()
+    }
+
+    /// Gemini CLI's settings here.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        let places = Places::new(self.target()?.os, &self.environment, self.layout.home());
+        Ok(settings::load(&places, &self.environment))
+    }
+
+    /// The environment as Gemini CLI completes it from its `.env` file.
+    pub(crate) fn client_environment(&self) -> Result<Environment, Failure> {
+        let env_file = EnvFile::read(&self.settings()?, &self.environment, self.layout.home());
+        Ok(env_file.under(&self.environment))
     }
 
     /// The lock on the home; another holder gets some time to end.

@@ -11,6 +11,9 @@ use crate::net::parse_retry_after;
 /// A delay above this is no pause but the end of the quota.
 pub const LONGEST_TRANSIENT_DELAY: Duration = Duration::from_secs(300);
 
+/// The wait for a quota per minute whose error names no delay.
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// The hour, in UTC, by which daily quotas are renewed: midnight Pacific standard time. Under daylight saving time they are
 /// renewed an hour earlier (<https://ai.google.dev/gemini-api/docs/rate-limits>).
 const DAILY_RENEWAL_HOUR_UTC: i64 = 8;
@@ -127,7 +130,13 @@ impl ModelFailure {
             let value = response.retry_after.filter(|_| is_overload(status))?;
             parse_retry_after(value, response.received.into()).filter(|delay| !delay.is_zero())
         };
-        match told.or_else(header) {
+        let per_minute = || {
+            error
+                .names_quota(&["PerMinute"])
+                .then_some(MINUTE)
+                .filter(|_| is_overload(status))
+        };
+        match told.or_else(header).or_else(per_minute) {
             Some(delay) if delay > LONGEST_TRANSIENT_DELAY => failure(FailureKind::Terminal, Some(delay)),
             Some(delay) => failure(FailureKind::Transient, Some(delay)),
             None if is_overload(status) => failure(FailureKind::Transient, None),
@@ -268,24 +277,36 @@ impl GoogleError {
             .filter(move |detail| detail.type_url.rsplit(['/', '.']).next() == Some(name))
     }
 
-    fn says_daily_quota(&self) -> bool {
+    /// Whether a quota is used up whose id has one of the `marks`.
+    fn names_quota(&self, marks: &[&str]) -> bool {
         self.of_type("QuotaFailure")
             .flat_map(|detail| &detail.violations)
-            .any(|violation| violation.quota_id.contains("PerDay") || violation.quota_id.contains("Daily"))
+            .any(|violation| marks.iter().any(|mark| violation.quota_id.contains(mark)))
     }
 
     fn terminal_reason(&self) -> Option<TerminalReason> {
-        if self.says_daily_quota() {
+        if self.names_quota(&["PerDay", "Daily"]) {
             return Some(TerminalReason::DailyQuota);
         }
         let by_reason = self
             .of_type("ErrorInfo")
             .find_map(|detail| match detail.reason.as_str() {
-                "MODEL_CAPACITY_EXHAUSTED" => Some(TerminalReason::NoCapacity),
-                "QUOTA_EXHAUSTED" => Some(TerminalReason::QuotaExhausted),
+                "MODEL_CAPACITY_EXHAUSTED" | "MODEL_CAPACITY_EXCEEDED" => Some(TerminalReason::NoCapacity),
+                "QUOTA_EXHAUSTED" | "INSUFFICIENT_G1_CREDITS_BALANCE" => Some(TerminalReason::QuotaExhausted),
                 _ => None,
             });
-        by_reason.or_else(|| says_limit_zero(&self.message).then_some(TerminalReason::NoQuota))
+        by_reason.or_else(|| self.reason_in_message())
+    }
+
+    fn reason_in_message(&self) -> Option<TerminalReason> {
+        let message = self.message.to_ascii_lowercase();
+        if says_limit_zero(&message) {
+            return Some(TerminalReason::NoQuota);
+        }
+        let says_so = ["exhausted your capacity", "capacity exceeded"]
+            .iter()
+            .any(|words| message.contains(words));
+        says_so.then_some(TerminalReason::NoCapacity)
     }
 
     /// The delay in RetryInfo, else in the message.
@@ -297,11 +318,10 @@ impl GoogleError {
     }
 }
 
-/// Whether `message` states a limit of exactly nought, as in `limit: 0, model: …`.
+/// Whether `message`, in lower case, states a limit of exactly 0, as in `limit: 0, model: …`.
 fn says_limit_zero(message: &str) -> bool {
-    let lower = message.to_ascii_lowercase();
-    lower.match_indices("limit:").any(|(at, label)| {
-        let Some(rest) = lower[at + label.len()..].trim_start().strip_prefix('0') else {
+    message.match_indices("limit:").any(|(at, label)| {
+        let Some(rest) = message[at + label.len()..].trim_start().strip_prefix('0') else {
             return false;
         };
         let mut following = rest.chars();

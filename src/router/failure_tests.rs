@@ -66,11 +66,49 @@ fn a_daily_quota_of_another_status_is_unknown() {
 }
 
 #[test]
-fn an_overload_with_exhausted_capacity_is_terminal_for_capacity() {
+fn a_lack_of_capacity_is_terminal() {
     for status in OVERLOADS {
-        let failure = error(status, "x", &[error_info("MODEL_CAPACITY_EXHAUSTED"), retry_info("5s")]);
-        assert_eq!((failure.kind, failure.lacks_capacity), (FailureKind::Terminal, true));
+        for reason in ["MODEL_CAPACITY_EXHAUSTED", "MODEL_CAPACITY_EXCEEDED"] {
+            let failure = error(status, "x", &[error_info(reason), retry_info("5s")]);
+            assert_eq!(
+                (failure.kind, failure.lacks_capacity),
+                (FailureKind::Terminal, true),
+                "{reason}"
+            );
+        }
+        for message in ["You have exhausted your capacity on this model.", "Capacity exceeded"] {
+            let failure = error(status, message, &[]);
+            assert_eq!(
+                (failure.kind, failure.lacks_capacity),
+                (FailureKind::Terminal, true),
+                "{message}"
+            );
+        }
     }
+    assert_eq!(error(500, "capacity exceeded", &[]).kind, FailureKind::Unknown);
+}
+
+#[test]
+fn missing_credits_are_an_exhausted_quota() {
+    let failure = error(429, "x", &[error_info("INSUFFICIENT_G1_CREDITS_BALANCE")]);
+    assert_eq!(
+        (failure.kind, failure.delay),
+        (FailureKind::Terminal, Some(UNTIL_RENEWAL))
+    );
+    assert!(!failure.lacks_capacity);
+}
+
+#[test]
+fn a_quota_per_minute_waits_a_minute() {
+    let minute = quota_failure("GenerateRequestsPerMinutePerProjectPerModel-FreeTier");
+    let failure = error(429, "x", std::slice::from_ref(&minute));
+    assert_eq!(
+        (failure.kind, failure.delay),
+        (FailureKind::Transient, Some(Duration::from_secs(60)))
+    );
+    let told = error(429, "x", &[minute.clone(), retry_info("7s")]);
+    assert_eq!(told.delay, Some(Duration::from_secs(7)));
+    assert_eq!(error(403, "x", &[minute]).kind, FailureKind::Unknown);
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub const MAX_RETRY_WAIT: Duration = Duration::from_secs(30);
 /// The pause before the first retry when the upstream names none; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pauses before a model that lacks capacity is asked again; after them it counts as unavailable.
+const CAPACITY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
 /// Whether another model may be asked when one fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -217,19 +219,32 @@ impl Walk {
     pub fn failed(&mut self, failure: ModelFailure, repeat: Repeat) {
         self.attempts += 1;
         self.made += 1;
-        let is_retryable = repeat == Repeat::Safe && failure.kind == FailureKind::Transient;
-        let delay = failure.delay.unwrap_or(self.backoff.pause(0.0));
-        if is_retryable && self.made < self.allowed && delay <= self.wait_left {
-            self.wait_left -= delay;
-            self.backoff.fail(0.0);
-            self.state = State::Wait(delay);
-        } else {
-            self.state = self.after(&failure, repeat);
+        let pause = self.pause_after(&failure);
+        match pause.filter(|pause| repeat == Repeat::Safe && *pause <= self.wait_left) {
+            Some(pause) => {
+                self.wait_left -= pause;
+                self.backoff.fail(0.0);
+                self.state = State::Wait(pause);
+            }
+            None => self.state = self.after(&failure, repeat),
         }
         self.failure = Some(failure);
         if self.state == State::Ask {
             self.switch(Consented::Needless);
         }
+    }
+
+    /// The pause before the current model is asked again; `None` if it is not.
+    fn pause_after(&self, failure: &ModelFailure) -> Option<Duration> {
+        if self.made >= self.allowed {
+            return None;
+        }
+        if failure.lacks_capacity {
+            let retries = usize::try_from(self.made).ok()?.checked_sub(1)?;
+            return CAPACITY_PAUSES.get(retries).copied();
+        }
+        let is_transient = failure.kind == FailureKind::Transient;
+        is_transient.then(|| failure.delay.unwrap_or(self.backoff.pause(0.0)))
     }
 
     /// Notes how the question was settled.

@@ -230,6 +230,18 @@ fn failures_count_only_when_another_model_is_asked() {
     }
 }
 
+#[test]
+fn a_lack_of_capacity_is_retried_twice() {
+    let mut world = World::new(&[(PRO, &[NoCapacity, NoCapacity, Ok])]);
+    let walk = world.auto();
+    assert_eq!((walk.attempts(), walk.left()), (3, None));
+    assert_eq!(world.waited, Duration::from_secs(4));
+
+    let mut world = World::new(&[(PRO, &[NoCapacity]), (FLASH, &[Ok])]);
+    world.walk(auto(), OnFallback::Silent, ONCE);
+    assert_eq!(world.asked, [PRO, PRO, PRO, FLASH]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn consent_for_the_session_lasts_until_a_reset() {
     let mut world = World::new(&[(PRO, &[Fails(NotFound)]), (FLASH, &[Ok])]);

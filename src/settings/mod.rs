@@ -25,6 +25,7 @@
 
 mod backup;
 mod edit;
+mod env_file;
 mod error;
 mod expand;
 mod read;
@@ -39,6 +40,7 @@ mod write;
 mod tests;
 
 pub use edit::KeyChange;
+pub use env_file::{EnvFile, Variable};
 pub use error::Error;
 pub use read::{Content, Document, ScopeFile, Settings, load};
 pub use remove::{Outcome, Removed, clear, remove};

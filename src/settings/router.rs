@@ -54,9 +54,9 @@ impl Key {
         }
     }
 
-    /// Whether `scope` counts: only the user's file chooses a program, never a repository's (docs/facts.md section 3).
+    /// Whether `scope` counts: only the user's file says whether a program is started and which (docs/facts.md section 3).
     const fn is_heeded_in(self, scope: Scope) -> bool {
-        !matches!(self, Self::BinaryPath) || matches!(scope, Scope::User)
+        !matches!(self, Self::BinaryPath | Self::AutoStartServer) || matches!(scope, Scope::User)
     }
 }
 
@@ -101,7 +101,7 @@ pub struct Effective<T> {
     pub path: Option<PathBuf>,
     /// Weaker scopes whose value is overridden; the weakest first.
     pub shadowed: Vec<Setting>,
-    /// Scopes whose value is ignored: an untrusted workspace, or `binaryPath` outside the user's file.
+    /// Scopes whose value is ignored: an untrusted workspace, or a key that counts in the user's file only.
     pub ignored: Vec<Setting>,
 }
 

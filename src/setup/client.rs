@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use super::Setup;
 use super::check::{Check, Fix};
-use super::env_file::variable;
 use crate::environment::Environment;
-use crate::settings::{self, Settings};
+use crate::settings::{self, EnvFile, Settings};
 
 const CLIENT: (&str, &str) = ("client.gemini", "Gemini CLI");
 const LOGIN: (&str, &str) = ("client.login", "Gemini CLI's login");
@@ -34,7 +33,10 @@ enum Login {
 
 impl Login {
     fn of(setup: &Setup<'_>, settings: &Settings) -> Self {
-        let has_key = variable(setup, settings, "GEMINI_API_KEY").is_some();
+        let site = &setup.site;
+        let env_file = EnvFile::read(settings, site.environment, site.layout.home());
+        let variable = |name: &str| env_file.variable(site.environment, name);
+        let has_key = variable("GEMINI_API_KEY").is_some();
         let selected = settings
             .effective(&["security", "auth", "selectedType"])
             .and_then(Value::as_str)
@@ -44,7 +46,7 @@ impl Login {
             Some(selected) => return Self::Elsewhere(selected.to_owned()),
             None => {}
         }
-        let is_on = |name: &&str| variable(setup, settings, name).is_some_and(|found| found.value == "true");
+        let is_on = |name: &&str| variable(name).is_some_and(|found| found.value == "true");
         match ["GOOGLE_GENAI_USE_GCA", "GOOGLE_GENAI_USE_VERTEXAI"]
             .iter()
             .find(|name| is_on(name))

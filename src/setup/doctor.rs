@@ -1,10 +1,9 @@
 //! `doctor`: every step's inspection, and other faults that defeat routing.
 
 use super::check::{Check, Fix, Status};
-use super::env_file::variable;
 use super::step::StepId;
 use super::{Setup, advice, client, kept, network, shown, smoke, steps};
-use crate::settings;
+use crate::settings::{self, EnvFile};
 
 /// The records of `install`.
 pub const RECORDS: (&str, &str) = ("setup.records", "state, catalog and options");
@@ -135,8 +134,9 @@ fn inspect_gpu(setup: &Setup<'_>) -> Check {
 /// Whether anything keeps Gemini CLI from using its router (docs/facts.md section 4: precedence).
 pub(super) fn inspect_override(setup: &Setup<'_>) -> Check {
     let settings = settings::load(&setup.site.places(), setup.site.environment);
+    let env_file = EnvFile::read(&settings, setup.site.environment, setup.site.layout.home());
     let fail = |detail: String, fix: &str| Check::fail(OVERRIDE.0, OVERRIDE.1, detail, Fix::by_hand(fix));
-    if let Some(found) = variable(setup, &settings, "GEMINI_MODEL") {
+    if let Some(found) = env_file.variable(setup.site.environment, "GEMINI_MODEL") {
         let model = found.value.trim();
         return match &found.file {
             // It goes before `model.name`, which then decides nothing.

@@ -19,7 +19,6 @@ mod check;
 mod client;
 mod converge;
 mod doctor;
-mod env_file;
 mod kept;
 mod launcher;
 mod network;

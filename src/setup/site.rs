@@ -133,13 +133,22 @@ impl Site<'_> {
     /// The failure of a platform for which no build of `runtime` is published.
     pub(super) fn unsupported(&self, runtime: RuntimeName) -> Failure {
         let target = self.target;
-        let hint = if runtime != RuntimeName::LitertLm && litert_lm::is_published(target) {
+        let other = if runtime != RuntimeName::LitertLm && litert_lm::is_published(target) {
             "use `--runtime litert-lm` (Google's successor, from PyPI) or `--runtime builtin` (no model needed); \
              `--runtime auto` chooses for you"
         } else {
             "use `--runtime builtin`, which needs neither a download nor a model"
         };
-        let message = format!("no build of the runtime `{runtime}` is published for {target}");
+        let is_unpinned = runtime == RuntimeName::Lit && target.to_string() == "linux-arm64";
+        let (message, hint) = if is_unpinned {
+            (
+                format!("the catalog has no checksum for the build of `{runtime}` for {target}"),
+                format!("pass a catalog that pins it with `--catalog FILE`, or {other}"),
+            )
+        } else {
+            let message = format!("no build of the runtime `{runtime}` is published for {target}");
+            (message, other.to_owned())
+        };
         Failure::new(Kind::Unsupported, message).with_hint(hint)
     }
 }

@@ -49,7 +49,9 @@ pub fn removal(layout: &Layout, purge: bool) -> Result<Removal, Failure> {
     let mut keep = Vec::new();
     if !purge {
         keep.extend(models.iter().map(|model| layout.models().join(model)));
-        keep.extend([layout.own(), layout.log_file()]);
+        let has_more_than_locks = !own_files(layout)?.is_empty();
+        keep.extend(has_more_than_locks.then(|| layout.own()));
+        keep.push(layout.log_file());
     }
     Ok(Removal {
         settings,

@@ -393,7 +393,7 @@ fn a_dry_run_plans_for_the_other_platforms() {
 }
 
 #[test]
-fn a_platform_without_a_build_is_refused_with_the_way_out() {
+fn a_platform_without_a_build_is_refused() {
     let home = Home::new();
     let run = home
         .gem(&["install", "--json", "--dry-run", "--target", "linux-arm64"])
@@ -402,10 +402,17 @@ fn a_platform_without_a_build_is_refused_with_the_way_out() {
     assert_says(error["message"].as_str().unwrap(), &["lit", "linux-arm64"]);
     assert_says(
         error["hint"].as_str().unwrap(),
-        &["--runtime litert-lm", "--runtime builtin"],
+        &["--catalog FILE", "--runtime litert-lm", "--runtime builtin"],
     );
     assert_eq!(run.step("platform"), "failed");
     home.assert_untouched();
+    let other = home
+        .gem(&["install", "--json", "--dry-run", "--target", "macos-x86_64"])
+        .ends(4);
+    assert!(
+        !other.stdout.contains("--catalog"),
+        "no catalog can have what was never published"
+    );
 }
 
 #[test]
@@ -428,7 +435,7 @@ fn without_a_gateway_the_runtime_itself_has_the_port() {
 }
 
 #[test]
-fn a_plan_that_something_stands_in_the_way_of_would_change_nothing() {
+fn a_blocked_plan_changes_nothing() {
     let home = Home::new();
     let run = home
         .gem(&["install", "--dry-run", "--json", "--target", "macos-x86_64"])

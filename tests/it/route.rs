@@ -36,6 +36,20 @@ fn a_malformed_row_is_told_of_and_the_others_are_routed() {
 }
 
 #[test]
+fn the_client_s_env_file_fixes_the_model() {
+    let home = Home::new();
+    home.write(&home.path().join(".gemini/.env"), "GEMINI_MODEL=gemini-2.5-flash\n");
+    let route = ["--json", "route", "why is the build slow?"];
+    assert_eq!(home.gem(&route).ok().json()["model"], "gemini-2.5-flash");
+    let other = home.gem(&route).env("GEMINI_MODEL", "gemini-2.5-pro").ok();
+    assert_eq!(other.json()["model"], "gemini-2.5-pro");
+    assert_eq!(
+        home.gem(&route).env("GEMINI_CLI_TRUST_WORKSPACE", "false").ok().json()["source"],
+        "builtin-classifier"
+    );
+}
+
+#[test]
 fn the_threshold_comes_from_flag_or_environment() {
     let home = Home::new();
     let route = ["--json", "route", "--classifier", "builtin", "why is the build slow?"];

@@ -82,6 +82,20 @@ fn folder_trust_is_switched_off_by_every_scope_but_the_workspace() {
 }
 
 #[test]
+fn only_the_user_chooses_whether_the_server_starts() {
+    let machine = Machine::new().trusting();
+    let off = r#"{"experimental":{"gemmaModelRouter":{"autoStartServer":false}}}"#;
+    machine.put(Scope::Workspace, off);
+    let started = machine.router().auto_start_server;
+    assert_eq!(
+        (started.value, scopes(&started.ignored)),
+        (true, vec![Scope::Workspace])
+    );
+    machine.put(Scope::User, off);
+    assert!(!machine.router().auto_start_server.value);
+}
+
+#[test]
 fn what_is_executed_is_chosen_by_the_user_alone() {
     let machine = Machine::new().trusting();
     let binary = r#"{"experimental":{"gemmaModelRouter":{"binaryPath":"/evil"}}}"#;

@@ -1,0 +1,140 @@
+//! The `.env` file that Gemini CLI reads, and the variables that it takes from it. The rules are those of Gemini CLI 0.61.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{Settings, Trust};
+use crate::environment::Environment;
+
+/// The variables that count in a folder that is not trusted.
+const ALWAYS_READ: [&str; 4] = [
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "GOOGLE_CLOUD_PROJECT",
+    "GOOGLE_CLOUD_LOCATION",
+];
+
+/// The variables of the one `.env` file that counts; empty without such a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnvFile {
+    path: PathBuf,
+    values: BTreeMap<String, String>,
+}
+
+/// A variable as Gemini CLI sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its value, never empty.
+    pub value: String,
+    /// The `.env` file that sets it; `None` for the environment itself.
+    pub file: Option<PathBuf>,
+}
+
+impl EnvFile {
+    /// Reads the file that counts in the current directory of `environment`, for the home that holds `.gemini`.
+    #[must_use]
+    pub fn read(settings: &Settings, environment: &Environment, home: &Path) -> Self {
+        let is_trusted = may_be_trusted(&settings.trust);
+        let Some(path) = find(settings, environment, home, is_trusted) else {
+            return Self::default();
+        };
+        let is_of_project = !path.components().any(|part| part.as_os_str() == ".gemini");
+        let counts =
+            |name: &str| (is_trusted || ALWAYS_READ.contains(&name)) && !(is_of_project && is_excluded(settings, name));
+        let mut values = parse(&std::fs::read_to_string(&path).unwrap_or_default());
+        values.retain(|name, _| counts(name));
+        Self { path, values }
+    }
+
+    /// The variable `name`; the environment goes before the file, also with an empty value.
+    #[must_use]
+    pub fn variable(&self, environment: &Environment, name: &str) -> Option<Variable> {
+        let set = environment.vars().find(|(known, _)| *known == name);
+        let (value, file) = match set {
+            Some((_, value)) => (value, None),
+            None => (self.values.get(name)?.as_str(), Some(self.path.clone())),
+        };
+        (!value.is_empty()).then(|| Variable {
+            value: value.to_owned(),
+            file,
+        })
+    }
+
+    /// `environment` with the variables that only the file sets.
+    #[must_use]
+    pub fn under(self, environment: &Environment) -> Environment {
+        let set = environment
+            .vars()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let variables = self.values.into_iter().chain(set);
+        Environment::new(variables, environment.current_dir(), environment.user_home())
+    }
+}
+
+/// Whether Gemini CLI trusts the folder, now or once it has asked: it asks at its first start there.
+const fn may_be_trusted(trust: &Trust) -> bool {
+    trust.is_trusted() || matches!(trust, Trust::Unknown)
+}
+
+/// The one file that counts: the nearest, going up from the current directory, else that of the home.
+fn find(settings: &Settings, environment: &Environment, home: &Path, is_trusted: bool) -> Option<PathBuf> {
+    let ignores_local = settings.effective(&["advanced", "ignoreLocalEnv"]) == Some(&true.into());
+    let above = environment.current_dir().ancestors();
+    above.chain([home]).find_map(|dir: &Path| {
+        let own = is_trusted.then(|| dir.join(".gemini").join(".env"));
+        let plain = (!ignores_local || dir == home).then(|| dir.join(".env"));
+        own.into_iter().chain(plain).find(|file| file.exists())
+    })
+}
+
+fn is_excluded(settings: &Settings, name: &str) -> bool {
+    settings
+        .effective(&["advanced", "excludedEnvVars"])
+        .and_then(|value| value.as_array())
+        .is_some_and(|names| names.iter().any(|excluded| excluded == name))
+}
+
+/// The variables that `text` sets, as dotenv reads it; of several lines for one variable the last counts.
+fn parse(text: &str) -> BTreeMap<String, String> {
+    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    lines.filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<(String, String)> {
+    let line = line.strip_prefix("export ").map_or(line, str::trim_start);
+    let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || "_.-".contains(c)))?;
+    let (name, rest) = line.split_at(end);
+    let rest = rest.trim_start();
+    let value = rest.strip_prefix('=').or_else(|| rest.strip_prefix(": "))?.trim();
+    (!name.is_empty()).then(|| (name.to_owned(), unquoted(value).to_owned()))
+}
+
+/// A value without its quotes, or without the comment behind it.
+fn unquoted(value: &str) -> &str {
+    for quote in ['"', '\'', '`'] {
+        if let Some(inside) = value.strip_prefix(quote).and_then(|rest| rest.split(quote).next()) {
+            return inside;
+        }
+    }
+    value.split('#').next().unwrap_or_default().trim_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn lines_are_read_as_dotenv_reads_them() {
+        for (text, value) in [
+            ("A=1", Some("1")),
+            ("\u{feff}A=1", Some("1")),
+            ("export  A = \"x # y\" # z", Some("x # y")),
+            ("A='x'\nA=auto # not fixed", Some("auto")),
+            ("A: x", Some("x")),
+            ("AB=1\n# A=1\n  A=", Some("")),
+            ("AB=1", None),
+        ] {
+            assert_eq!(parse(text).get("A").map(String::as_str), value, "{text:?}");
+        }
+    }
+}
