@@ -14,7 +14,7 @@ use super::fault::Fault;
 use crate::router::classify::clean::Answer;
 
 /// The answer, or why the model gave none that is usable; all who wait share it.
-pub(super) type Outcome = Result<Answer, Arc<Fault>>;
+pub(super) type AnswerResult = Result<Answer, Arc<Fault>>;
 
 /// Identifies a request by its body's length and keyed hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ pub(super) struct Answers {
 
 struct Shared {
     known: LruCache<Key, Answer>,
-    asked: HashMap<Key, Arc<watch::Sender<Option<Outcome>>>>,
+    asked: HashMap<Key, Arc<watch::Sender<Option<AnswerResult>>>>,
 }
 
 impl Answers {
@@ -63,9 +63,9 @@ impl Answers {
     ///
     /// The call continues when clients leave. [`Abandoned`] resolves when no client is waiting; the call may then end with `None`, as long
     /// as the engine has not been asked. A usable answer is remembered.
-    pub(super) async fn wait<F>(&self, key: Key, ask: impl Fn(Abandoned) -> F) -> Outcome
+    pub(super) async fn wait<F>(&self, key: Key, ask: impl Fn(Abandoned) -> F) -> AnswerResult
     where
-        F: Future<Output = Option<Outcome>> + Send + 'static,
+        F: Future<Output = Option<AnswerResult>> + Send + 'static,
     {
         loop {
             let mut waiting = self.join(key, &ask);
@@ -78,9 +78,9 @@ impl Answers {
         }
     }
 
-    fn join<F>(&self, key: Key, ask: impl Fn(Abandoned) -> F) -> watch::Receiver<Option<Outcome>>
+    fn join<F>(&self, key: Key, ask: impl Fn(Abandoned) -> F) -> watch::Receiver<Option<AnswerResult>>
     where
-        F: Future<Output = Option<Outcome>> + Send + 'static,
+        F: Future<Output = Option<AnswerResult>> + Send + 'static,
     {
         let mut shared = lock(&self.shared);
         if let Some(call) = shared.asked.get(&key) {
@@ -110,7 +110,7 @@ impl Answers {
 }
 
 /// Resolves when no client is waiting for the answer.
-pub(super) struct Abandoned(Arc<watch::Sender<Option<Outcome>>>);
+pub(super) struct Abandoned(Arc<watch::Sender<Option<AnswerResult>>>);
 
 impl Abandoned {
     /// Ends then.
@@ -126,7 +126,7 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn end(self, outcome: Option<&Outcome>) {
+    fn end(self, outcome: Option<&AnswerResult>) {
         if let Some(Ok(answer)) = outcome {
             lock(&self.shared).known.put(self.key, answer.clone());
         }

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use hyper::Uri;
 use tokio::time::{Instant, timeout_at};
 
-use super::cache::{Abandoned, Answers, Outcome};
+use super::cache::{Abandoned, AnswerResult, Answers};
 use super::classification::time_for_model;
 use super::config::Config;
 use super::engine::{ATTEMPTS, Engine};
@@ -102,7 +102,7 @@ struct Call {
 }
 
 impl Call {
-    async fn run(self, give_up: Instant, abandoned: Abandoned) -> Option<Outcome> {
+    async fn run(self, give_up: Instant, abandoned: Abandoned) -> Option<AnswerResult> {
         let mut attempt = 1;
         loop {
             let opened = tokio::select! {
@@ -137,11 +137,11 @@ impl Call {
 pub(super) struct InProcess(pub(super) Arc<LocalModel>);
 
 impl InProcess {
-    async fn answer(&self, request: &str, history: &[Turn]) -> Result<local::Answer, Arc<Fault>> {
+    async fn answer(&self, request: &str, history: &[Turn]) -> Result<local::Classified, Arc<Fault>> {
         let (model, start) = (&self.0, Instant::now());
         if let Some(verdict) = model.without_asking(request, history) {
             let answered_by = AnsweredBy::Builtin;
-            return Ok(local::Answer { verdict, answered_by });
+            return Ok(local::Classified { verdict, answered_by });
         }
         let body = Bytes::from(classification(request, history));
         let body = GenerateRequest::parse(&body)?.engine_body(&body, None)?;
@@ -151,12 +151,16 @@ impl InProcess {
         };
         model.metrics.classified(answered_by);
         let verdict = answer.into();
-        Ok(local::Answer { verdict, answered_by })
+        Ok(local::Classified { verdict, answered_by })
     }
 }
 
 impl local::LocalModel for InProcess {
-    fn classify<'a>(&'a self, request: &'a str, history: &'a [Turn]) -> BoxFuture<'a, Result<local::Answer, String>> {
+    fn classify<'a>(
+        &'a self,
+        request: &'a str,
+        history: &'a [Turn],
+    ) -> BoxFuture<'a, Result<local::Classified, String>> {
         Box::pin(async move { self.answer(request, history).await.map_err(|fault| fault.to_string()) })
     }
 }

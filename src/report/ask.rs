@@ -33,33 +33,33 @@ impl<'a> Terminal<'a> {
         loop {
             self.printer.prompt(&format!("{question} [y/N] "));
             match self.read_answer() {
-                Answer::Yes => return Some(true),
-                Answer::No => return Some(false),
-                Answer::Unclear => self.printer.prompt("Please answer y or n. "),
+                YesNo::Yes => return Some(true),
+                YesNo::No => return Some(false),
+                YesNo::Unclear => self.printer.prompt("Please answer y or n. "),
             }
         }
     }
 
-    fn read_answer(&self) -> Answer {
+    fn read_answer(&self) -> YesNo {
         let mut line = String::new();
         let read = io::stdin().lock().read_line(&mut line);
         if !matches!(read, Ok(1..)) {
             // Ctrl-D leaves the cursor behind the question.
             self.printer.prompt("\n");
-            return Answer::No;
+            return YesNo::No;
         }
-        Answer::of(&line)
+        YesNo::of(&line)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+enum YesNo {
     Yes,
     No,
     Unclear,
 }
 
-impl Answer {
+impl YesNo {
     fn of(line: &str) -> Self {
         match line.trim().to_lowercase().as_str() {
             "y" | "yes" => Self::Yes,
@@ -102,19 +102,19 @@ fn introduction(model: &Model) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Answer;
+    use super::YesNo;
 
     #[test]
     fn a_whole_line_is_the_answer() {
         for (line, answer) in [
-            ("y\n", Answer::Yes),
-            (" YES \r\n", Answer::Yes),
-            ("n\n", Answer::No),
-            ("\n", Answer::No),
-            ("yess\n", Answer::Unclear),
-            ("\u{1b}\n", Answer::Unclear),
+            ("y\n", YesNo::Yes),
+            (" YES \r\n", YesNo::Yes),
+            ("n\n", YesNo::No),
+            ("\n", YesNo::No),
+            ("yess\n", YesNo::Unclear),
+            ("\u{1b}\n", YesNo::Unclear),
         ] {
-            assert_eq!(Answer::of(line), answer, "{line:?}");
+            assert_eq!(YesNo::of(line), answer, "{line:?}");
         }
     }
 }

@@ -97,12 +97,12 @@ impl Explain for Error {
     }
 }
 
-/// A verdict and who came to it: behind the URL there may be a gateway that knows more than one way.
+/// A verdict and its origin: a gateway behind the URL may have more than one way to it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct Classified {
     /// The verdict.
     pub verdict: Verdict,
-    /// Who came to it.
+    /// The origin of the verdict.
     pub answered_by: AnsweredBy,
 }
 
@@ -112,11 +112,11 @@ pub trait LocalModel: Send + Sync {
     ///
     /// # Errors
     /// The reason for which no usable answer came in time.
-    fn classify<'a>(&'a self, request: &'a str, history: &'a [Turn]) -> BoxFuture<'a, Result<Answer, String>>;
+    fn classify<'a>(&'a self, request: &'a str, history: &'a [Turn]) -> BoxFuture<'a, Result<Classified, String>>;
 }
 
 impl LocalModel for LocalClassifier {
-    fn classify<'a>(&'a self, request: &'a str, history: &'a [Turn]) -> BoxFuture<'a, Result<Answer, String>> {
+    fn classify<'a>(&'a self, request: &'a str, history: &'a [Turn]) -> BoxFuture<'a, Result<Classified, String>> {
         Box::pin(async move {
             let answer = Self::classify(self, request, history).await;
             let answer = answer.map_err(|error| chain(&error))?;
@@ -169,7 +169,7 @@ impl LocalClassifier {
     ///
     /// # Errors
     /// When no usable answer came in time.
-    pub async fn classify(&self, request: &str, history: &[Turn]) -> Result<Answer, Error> {
+    pub async fn classify(&self, request: &str, history: &[Turn]) -> Result<Classified, Error> {
         timeout(self.deadline, self.ask(&Prompt::new(request, history)))
             .await
             .unwrap_or_else(|_| {
@@ -180,7 +180,7 @@ impl LocalClassifier {
             })
     }
 
-    async fn ask(&self, prompt: &Prompt) -> Result<Answer, Error> {
+    async fn ask(&self, prompt: &Prompt) -> Result<Classified, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = prompt.body().to_string().into();
@@ -196,7 +196,7 @@ impl LocalClassifier {
         let answered_by = answered_by(&response.head.headers);
         let body = self.read(response).await?;
         let verdict = verdict_in_reply(&body).map_err(|reason| self.unusable(reason))?;
-        Ok(Answer { verdict, answered_by })
+        Ok(Classified { verdict, answered_by })
     }
 
     async fn read(&self, mut response: net::ServerResponse) -> Result<Vec<u8>, Error> {

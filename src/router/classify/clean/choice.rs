@@ -4,7 +4,7 @@ use crate::router::Tier;
 
 /// What a text says as a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Choice {
+pub(super) enum Mention {
     /// This one.
     Tier(Tier),
     /// Both, or something that is neither.
@@ -19,29 +19,29 @@ const HARMLESS: [&str; 9] = [
 ];
 
 /// Reads the value of `model_choice`: `Flash`, `` `pro` ``, `gemini-2.5-pro`, `flash (SIMPLE)`.
-pub(super) fn value(text: &str) -> Choice {
-    let mut choice = Choice::None;
+pub(super) fn value(text: &str) -> Mention {
+    let mut choice = Mention::None;
     for word in text
         .split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty())
     {
         let word = word.to_lowercase();
         choice = match (word.parse::<Tier>(), choice) {
-            (Ok(tier), Choice::None) => Choice::Tier(tier),
-            (Ok(tier), Choice::Tier(earlier)) if tier == earlier => choice,
+            (Ok(tier), Mention::None) => Mention::Tier(tier),
+            (Ok(tier), Mention::Tier(earlier)) if tier == earlier => choice,
             (Err(_), _) if is_harmless(&word) => choice,
-            _ => return Choice::Unclear,
+            _ => return Mention::Unclear,
         };
     }
     choice
 }
 
 /// Reads an answer that is nothing but the one word, perhaps quoted.
-pub(super) fn bare(text: &str) -> Choice {
+pub(super) fn bare(text: &str) -> Mention {
     text.trim_matches(|c: char| !c.is_alphanumeric())
         .to_lowercase()
         .parse()
-        .map_or(Choice::None, Choice::Tier)
+        .map_or(Mention::None, Mention::Tier)
 }
 
 fn is_harmless(word: &str) -> bool {

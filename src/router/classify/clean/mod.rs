@@ -20,7 +20,7 @@ mod strict;
 mod tests;
 
 use crate::router::{Tier, Verdict};
-use choice::Choice;
+use choice::Mention;
 
 /// Of a longer answer only the beginning is read, in bytes.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -74,7 +74,7 @@ fn clean_layer(text: &str, layers: usize) -> Result<Answer, Unusable> {
     {
         return clean_layer(inner.trim(), layers - 1);
     }
-    if let Choice::Tier(tier) = choice::bare(text) {
+    if let Mention::Tier(tier) = choice::bare(text) {
         return Ok(Answer {
             tier,
             reasoning: String::new(),
@@ -107,9 +107,9 @@ impl Found {
     fn note(&mut self, key: &str, value: &str) {
         match canonical(key).as_str() {
             "modelchoice" => match choice::value(value) {
-                Choice::Tier(tier) => self.note_tier(tier),
-                Choice::Unclear => self.unclear = true,
-                Choice::None => {}
+                Mention::Tier(tier) => self.note_tier(tier),
+                Mention::Unclear => self.unclear = true,
+                Mention::None => {}
             },
             "reasoning" | "reason" | "explanation" => {
                 self.reasoning.get_or_insert_with(|| one_line(value));
