@@ -8,7 +8,8 @@ use gem_setup::router::classify::builtin::Threshold;
 use gem_setup::runtime::LocalModelName;
 use url::Url;
 
-use super::server_args::{RuntimeChoice, ServerArgs, seconds};
+use super::server_args::{RuntimeChoice, ServerArgs};
+use super::values::{existing_file, mirror, port, seconds};
 
 /// Sets up, supervises and serves local model routing for Gemini CLI.
 #[derive(Debug, Parser)]
@@ -113,13 +114,13 @@ pub(crate) enum ScopeChoice {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct NetworkArgs {
     /// Replace https://github.com in every artifact URL (http, https or file); repeatable, tried in order
-    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = mirror)]
     pub(crate) mirror: Vec<Url>,
     /// Never fall back from the mirrors to the origin
     #[arg(long)]
     pub(crate) mirror_only: bool,
     /// Trust this certificate authority too (PEM)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) ca_cert: Option<PathBuf>,
 }
 
@@ -129,10 +130,10 @@ pub(crate) struct InstallArgs {
     #[arg(long, value_name = "RUNTIME")]
     pub(crate) runtime: Option<RuntimeChoice>,
     /// Import this `.litertlm` file instead of downloading a model (runtime litert-lm)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) model_file: Option<PathBuf>,
     /// The port that Gemini CLI talks to [default: as installed, else 9379]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = port)]
     pub(crate) port: Option<u16>,
     /// The local model [default: as installed, else gemma3-1b-gpu-custom]
     #[arg(long, value_name = "NAME")]
@@ -146,7 +147,7 @@ pub(crate) struct InstallArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     /// Use this catalog of artifacts [default: as installed, else the built-in one]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) catalog: Option<PathBuf>,
     /// Repeat every step, even one that is in place
     #[arg(long)]
@@ -233,7 +234,7 @@ pub(crate) struct PullArgs {
     #[arg(long)]
     pub(crate) force: bool,
     /// Import this `.litertlm` file instead of downloading (runtime litert-lm)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) model_file: Option<PathBuf>,
     /// The runtime [default: as installed]
     #[arg(long, value_name = "RUNTIME")]
@@ -260,9 +261,9 @@ pub(crate) enum ClassifierChoice {
 pub(crate) struct RouteArgs {
     /// The request; `-` or nothing reads standard input
     #[arg(value_name = "TEXT")]
-    pub(crate) text: Option<String>,
+    pub(crate) text: Vec<String>,
     /// Earlier turns, a JSON array of {"role","text"} or of Gemini contents
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) history: Option<PathBuf>,
     /// The model asked for, as with Gemini CLI's --model
     #[arg(long, value_name = "NAME")]
@@ -277,7 +278,7 @@ pub(crate) struct RouteArgs {
     #[arg(long)]
     pub(crate) explain: bool,
     /// Route each row of this JSON-lines file, print one JSON line each
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "history", "explain"])]
+    #[arg(long, value_name = "FILE", value_parser = existing_file(), conflicts_with_all = ["text", "history", "explain"])]
     pub(crate) batch: Option<PathBuf>,
     /// The classifier [default: the local model when enabled, else the built-in classifier]
     #[arg(long, value_name = "WHO")]
@@ -286,7 +287,7 @@ pub(crate) struct RouteArgs {
     #[arg(long, value_name = "PROBABILITY", default_value_t, allow_negative_numbers = true)]
     pub(crate) threshold: Threshold,
     /// Replace parts of the built-in models.toml
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) models: Option<PathBuf>,
 }
 
@@ -306,7 +307,7 @@ pub(crate) enum SettingsAction {
         #[arg(long, value_name = "SCOPE", default_value = "user")]
         scope: ScopeChoice,
         /// The port of the local server [default: as installed]
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(long, value_name = "N", value_parser = port)]
         port: Option<u16>,
         /// The local model [default: as installed]
         #[arg(long, value_name = "NAME")]
@@ -339,7 +340,7 @@ pub(crate) enum BundleAction {
         #[arg(long)]
         model: bool,
         /// Use this catalog of artifacts instead of the built-in one
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", value_parser = existing_file())]
         catalog: Option<PathBuf>,
         #[command(flatten)]
         network: NetworkArgs,

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use gem_platform::Target;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::net::SafeUrl;
+use gem_setup::runtime::RuntimeName;
 use gem_setup::runtime::terms::How;
 use gem_setup::settings::Destination;
-use gem_setup::setup::{self, Chosen, Setup, Verdict, Wanted};
+use gem_setup::setup::{self, Chosen, ServerSpec, Setup, Verdict, Wanted};
 
 use super::args::{InstallArgs, NetworkArgs, ScopeChoice};
 use super::layers::Origin;
@@ -67,6 +68,7 @@ fn prepare<'s>(
     let state = session.state()?;
     let network = or_recorded(args.network.clone(), state);
     let chosen = chosen(session, args, &network, target)?;
+    ServerSpec::installed(&chosen, None, &[]).check()?;
     let recorded = recorded(args, &chosen);
     if !recorded.is_empty() {
         let remark = format!("using recorded options: {}", recorded.join(" "));
@@ -98,6 +100,7 @@ fn chosen(session: &Session<'_>, args: &InstallArgs, network: &NetworkArgs, targ
     let kept_file = recorded
         .model_file
         .filter(|_| runtime == recorded.runtime && model == recorded.model);
+    check_model_file(args.model_file.as_ref(), runtime)?;
     Ok(Chosen {
         model_file: args.model_file.as_ref().map(absolute).or(kept_file),
         runtime,
@@ -110,6 +113,18 @@ fn chosen(session: &Session<'_>, args: &InstallArgs, network: &NetworkArgs, targ
         mirror_only: network.mirror_only,
         direct: args.direct,
     })
+}
+
+/// Refuses a model file for a runtime that imports none.
+pub(crate) fn check_model_file(file: Option<&PathBuf>, runtime: RuntimeName) -> Result<(), Failure> {
+    let Some(file) = file.filter(|_| runtime != RuntimeName::LitertLm) else {
+        return Ok(());
+    };
+    let message = format!(
+        "cannot import `{}`: the runtime `{runtime}` imports no model file",
+        file.display()
+    );
+    Err(Failure::new(Kind::Usage, message).with_hint("add `--runtime litert-lm`, or leave out `--model-file`"))
 }
 
 /// The options that are as recorded and not as they are on a fresh machine.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use gem_setup::error::{Failure, Kind};
+use gem_setup::error::Failure;
 use gem_setup::runtime::is_listed;
 
 use super::args::ListArgs;
@@ -12,11 +12,7 @@ use super::session::Session;
 pub(crate) fn run(session: &Session<'_>, args: ListArgs) -> Result<ExitCode, Failure> {
     let state = session.state()?;
     let site = session.recorded_site()?;
-    let runtime = site.runtime(&state.chosen, state)?;
-    if runtime.program().is_some_and(|program| !program.exists()) {
-        let message = format!("cannot list models: the runtime `{}` is not installed", runtime.name());
-        return Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"));
-    }
+    let runtime = site.installed_runtime("list models", &state.chosen, state)?;
     let listing = session.block_on(async { Ok(runtime.list(args.show_all).await?) })?;
     let printer = session.printer;
     if printer.json() {

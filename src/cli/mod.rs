@@ -25,6 +25,7 @@ mod settings;
 mod smoke;
 mod status;
 mod uninstall;
+mod values;
 
 use std::cell::OnceCell;
 use std::ffi::OsString;

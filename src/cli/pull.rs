@@ -6,7 +6,7 @@ use gem_setup::error::Failure;
 use gem_setup::setup::{self, Setup, StepState, Wanted};
 
 use super::args::{NetworkArgs, PullArgs};
-use super::install::how;
+use super::install::{check_model_file, how};
 use super::layers::Origin;
 use super::session::{Session, runtime_of};
 use crate::report::{Events, Terminal};
@@ -45,6 +45,7 @@ fn prepare<'s>(
     if let Some(runtime) = args.runtime {
         chosen.runtime = runtime_of(runtime, &session.catalog(chosen.catalog.as_ref())?, target);
     }
+    check_model_file(args.model_file.as_ref(), chosen.runtime)?;
     chosen.model = args.name;
     chosen.model_file = args.model_file.map(|file| session.environment.current_dir().join(file));
     let wanted = Wanted {

@@ -1,6 +1,6 @@
 //! `route`.
 
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -87,7 +87,8 @@ fn single(
     mut context: RoutingContext,
     args: &RouteArgs,
 ) -> Result<ExitCode, Failure> {
-    let request = request_text(args.text.as_deref())?;
+    let printer = session.printer;
+    let request = request_text(&args.text, printer)?;
     let history = match &args.history {
         Some(file) => {
             let path = session.environment.current_dir().join(file);
@@ -98,13 +99,15 @@ fn single(
     };
     context.conversation = Conversation::of(&request, history);
     let decision = session.block_on(async { Ok(router.route(&context).await) })?;
-    let printer = session.printer;
     if printer.json() {
         printer.json_line(&decision);
     } else if args.explain {
         explain(printer, &decision);
     } else {
         printer.line(decision.model.as_str());
+        if io::stdout().is_terminal() {
+            printer.remark(&format!("  because: {}", because(&decision)));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -113,13 +116,21 @@ fn explain(printer: &Printer, decision: &RoutingDecision) {
     let palette = printer.out();
     let tier = decision.tier.map_or_else(String::new, |tier| format!(" ({tier})"));
     printer.line(&format!("{}{tier}", palette.strong(decision.model.as_str())));
-    printer.line(&format!("  because: {}", decision.reasoning));
+    printer.line(&format!("  because: {}", because(decision)));
     for entry in &decision.trace {
         printer.line(&format!(
             "  {:<20} {} ({} ms)",
             entry.strategy, entry.outcome, entry.latency_ms
         ));
     }
+}
+
+/// The reasoning, with the probability behind it.
+fn because(decision: &RoutingDecision) -> String {
+    let probability = decision
+        .probability
+        .map(|probability| format!(" (probability of pro: {probability:.2})"));
+    format!("{}{}", decision.reasoning, probability.unwrap_or_default())
 }
 
 fn batch(
@@ -159,20 +170,22 @@ fn batch(
     refused.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
 }
 
-fn request_text(text: Option<&str>) -> Result<String, Failure> {
-    match text {
-        Some(text) if text != "-" => Ok(text.to_owned()),
-        _ => {
-            let mut bytes = Vec::new();
-            io::stdin().lock().read_to_end(&mut bytes).map_err(|error| {
-                Failure::new(
-                    Kind::Usage,
-                    format!("cannot read the request from standard input: {error}"),
-                )
-            })?;
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        }
+/// The request in `words`, or on standard input where there are none or only `-`.
+fn request_text(words: &[String], printer: &Printer) -> Result<String, Failure> {
+    if !matches!(words, []) && words != ["-"] {
+        return Ok(words.join(" "));
     }
+    let mut input = io::stdin().lock();
+    if input.is_terminal() {
+        let end = if cfg!(windows) { "Ctrl-Z and Enter" } else { "Ctrl-D" };
+        printer.remark(&format!("type the request, then {end} on a line of its own:"));
+    }
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes).map_err(|error| {
+        let message = format!("cannot read the request from standard input: {error}");
+        Failure::new(Kind::Usage, message)
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn read(path: &std::path::Path) -> Result<Vec<u8>, Failure> {

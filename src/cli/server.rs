@@ -89,18 +89,11 @@ impl<'a> Server<'a> {
 
     /// Finds faults of the options before anything is started or stopped.
     pub(crate) fn check(&self, session: &Session<'_>) -> Result<(), Failure> {
-        let chosen = &self.spec.chosen;
-        if !chosen.direct {
-            return Ok(Gateway::check(&gateway_config(session, &self.spec, &self.args)?)?);
-        }
-        if chosen.runtime.has_models() {
+        self.spec.check()?;
+        if self.spec.chosen.direct {
             return Ok(());
         }
-        let message = format!(
-            "cannot serve `{}` with `--direct`: no program would listen on the port",
-            chosen.runtime
-        );
-        Err(Failure::new(Kind::Usage, message).with_hint("leave out `--direct`, or choose another runtime"))
+        Ok(Gateway::check(&gateway_config(session, &self.spec, &self.args)?)?)
     }
 
     /// Checks that a runtime without a gateway has its model: nothing keeps requests from it.
@@ -121,15 +114,12 @@ impl<'a> Server<'a> {
 
     /// The supervised engine; `None` for a runtime without one.
     pub(crate) fn engine(&self, session: &Session<'_>) -> Result<Option<EngineConfig>, Failure> {
-        let runtime = self.runtime(session)?;
+        let runtime = self
+            .site
+            .installed_runtime("serve", &self.spec.chosen, session.state()?)?;
         let Some(command) = runtime.serve() else {
             return Ok(None);
         };
-        if let Some(program) = runtime.program().filter(|program| !program.exists()) {
-            let (runtime, program) = (runtime.name(), program.display());
-            let message = format!("cannot serve with `{runtime}`: `{program}` is missing");
-            return Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"));
-        }
         let chosen = &self.spec.chosen;
         let Some(gate) = self.site.gate(chosen, session.state()?)? else {
             return Ok(None);

@@ -12,6 +12,8 @@ use gem_setup::router::walk::{MAX_RETRY_WAIT, OnFallback};
 use gem_setup::runtime::LocalModelName;
 use url::Url;
 
+use super::values::{existing_file, port, probability, seconds, url};
+
 /// The runtime that serves the local model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RuntimeChoice {
@@ -59,7 +61,7 @@ pub(crate) enum ClassifierPromptChoice {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ServerArgs {
     /// The port to listen on [default: as installed]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = port)]
     pub(crate) port: Option<u16>,
     /// The runtime that serves the model [default: as installed]
     #[arg(long, value_name = "RUNTIME")]
@@ -74,7 +76,8 @@ pub(crate) struct ServerArgs {
     #[arg(
         long,
         value_name = "URL",
-        default_value = "https://generativelanguage.googleapis.com"
+        default_value = "https://generativelanguage.googleapis.com",
+        value_parser = url
     )]
     pub(crate) upstream: Url,
     /// Listen on this address instead of both loopback addresses
@@ -105,13 +108,13 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = MAX_RETRY_WAIT.as_secs_f64(), value_parser = seconds)]
     pub(crate) max_retry_wait: f64,
     /// Replace parts of the built-in models.toml
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) models: Option<PathBuf>,
     /// Write requests' texts to decisions.jsonl and the runtime's own output to the log
     #[arg(long)]
     pub(crate) log_requests: bool,
     /// Trust this certificate authority too (PEM)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) ca_cert: Option<PathBuf>,
 }
 
@@ -151,23 +154,5 @@ impl ServerArgs {
 
     pub(crate) fn max_retry_wait(&self) -> Duration {
         Duration::from_secs_f64(self.max_retry_wait)
-    }
-}
-
-fn probability(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.5..=1.0).contains(&value) {
-        Ok(value)
-    } else {
-        Err("not a probability between 0.5 and 1".to_owned())
-    }
-}
-
-pub(crate) fn seconds(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    if value.is_finite() && (0.0..=86_400.0).contains(&value) {
-        Ok(value)
-    } else {
-        Err("not between 0 and 86400 seconds".to_owned())
     }
 }

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use gem_setup::error::{Failure, Kind};
 use gem_setup::lock::Lock;
-use gem_setup::settings::{self, Applied, Effective, Places, RouterValues};
-use gem_setup::setup::Launcher;
+use gem_setup::runtime::LocalModelName;
+use gem_setup::settings::{self, Applied, Destination, Effective, Places, RouterValues};
+use gem_setup::setup::{self, Launcher};
 use serde_json::json;
 
 use super::args::SettingsAction;
@@ -19,63 +20,63 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
     let places = Places::new(session.target()?.os, &session.environment, session.layout.home());
     match action {
         SettingsAction::Show => show(session, &places),
-        SettingsAction::Apply { scope, port, model } => {
-            let _lock = lock(session)?;
-            let state = session.state()?;
-            let launcher = Launcher::new(&session.layout, session.target()?.os, &session.program()?);
-            launcher.restore()?;
-            let values = RouterValues {
-                port: port.unwrap_or(state.chosen.port),
-                model: model.unwrap_or_else(|| state.chosen.model.clone()).into(),
-                binary: launcher.path().to_owned(),
-            };
-            let applied = settings::apply(
-                &places,
-                &session.environment,
-                destination(scope),
-                &values,
-                &session.layout.backups(),
-                jiff::Timestamp::now(),
-            )?;
-            remember(session, &applied)?;
-            tell(session.printer, &applied);
-            for (_, failure) in settings::load(&places, &session.environment).refused() {
-                let hint = failure.hint.as_deref().unwrap_or("correct the file");
-                let text = format!("warning: Gemini CLI does not start: {}; {hint}", failure.message);
-                session.printer.remark(&text);
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        SettingsAction::Remove { scope } => {
-            let _lock = lock(session)?;
-            // Without a record nothing is known to have been created.
-            let applied = session.state().map(|state| state.settings.clone()).unwrap_or_default();
-            let removed = settings::clear(
-                &places,
-                destination(scope),
-                &applied,
-                &session.layout.backups(),
-                jiff::Timestamp::now(),
-            )?;
-            let printer = session.printer;
-            if printer.json() {
-                printer.json_line(&json!({"removed": removed}));
-            } else {
-                for file in &removed {
-                    let outcome = serde_json::to_value(file.outcome).unwrap_or_default();
-                    printer.line(&format!(
-                        "{}: {}",
-                        file.path.display(),
-                        outcome.as_str().unwrap_or_default()
-                    ));
-                }
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        SettingsAction::Apply { scope, port, model } => apply(session, &places, destination(scope), port, model),
+        SettingsAction::Remove { scope } => remove(session, &places, destination(scope)),
     }
 }
 
-/// Where the home cannot be written to, its settings cannot be either.
+fn apply(
+    session: &Session<'_>,
+    places: &Places,
+    scope: Destination,
+    port: Option<u16>,
+    model: Option<LocalModelName>,
+) -> Result<ExitCode, Failure> {
+    let printer = session.printer;
+    let _lock = lock(session)?;
+    let chosen = &session.state()?.chosen;
+    let model = model.unwrap_or_else(|| chosen.model.clone());
+    if let Some(reason) = setup::refused_model(&model) {
+        printer.warning(&reason);
+    }
+    let launcher = Launcher::new(&session.layout, session.target()?.os, &session.program()?);
+    launcher.restore()?;
+    let values = RouterValues {
+        port: port.unwrap_or(chosen.port),
+        model: model.into(),
+        binary: launcher.path().to_owned(),
+    };
+    let (backups, now) = (session.layout.backups(), jiff::Timestamp::now());
+    let applied = settings::apply(places, &session.environment, scope, &values, &backups, now)?;
+    remember(session, &applied)?;
+    report(printer, &applied);
+    for (_, failure) in settings::load(places, &session.environment).refused() {
+        let hint = failure.hint.as_deref().unwrap_or("correct the file");
+        printer.warning(&format!("Gemini CLI does not start: {}; {hint}", failure.message));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn remove(session: &Session<'_>, places: &Places, scope: Destination) -> Result<ExitCode, Failure> {
+    let _lock = lock(session)?;
+    // Without a record nothing is known to have been created.
+    let applied = session.state().map(|state| state.settings.clone()).unwrap_or_default();
+    let (backups, now) = (session.layout.backups(), jiff::Timestamp::now());
+    let removed = settings::clear(places, scope, &applied, &backups, now)?;
+    let printer = session.printer;
+    if printer.json() {
+        printer.json_line(&json!({"removed": removed}));
+        return Ok(ExitCode::SUCCESS);
+    }
+    for file in &removed {
+        let outcome = serde_json::to_value(file.outcome).unwrap_or_default();
+        let outcome = outcome.as_str().unwrap_or_default();
+        printer.line(&format!("{}: {outcome}", file.path.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the home's lock; if the home is not writable, neither are its settings.
 fn lock(session: &Session<'_>) -> Result<Lock, Failure> {
     session.block_on(session.lock()).map_err(|mut failure| {
         if failure.kind == Kind::Unexpected {
@@ -95,7 +96,7 @@ fn remember(session: &Session<'_>, applied: &Applied) -> Result<(), Failure> {
     Ok(state.write(&session.layout.state_file())?)
 }
 
-fn tell(printer: &Printer, applied: &Applied) {
+fn report(printer: &Printer, applied: &Applied) {
     if printer.json() {
         printer.json_line(&json!({"changed": !applied.is_empty(), "files": applied.files}));
     } else if applied.is_empty() {
@@ -152,7 +153,7 @@ fn print_key<T: Display>(printer: &Printer, name: &str, effective: &Effective<T>
     printer.line(&format!("{name:<17} {} ({}{place})", effective.value, effective.origin));
     for setting in &effective.shadowed {
         printer.line(&format!(
-            "{:<17} hides {} ({})",
+            "{:<17} overrides {} ({})",
             "",
             setting.value,
             setting.path.display()
@@ -160,7 +161,7 @@ fn print_key<T: Display>(printer: &Printer, name: &str, effective: &Effective<T>
     }
     for setting in &effective.ignored {
         printer.line(&format!(
-            "{:<17} ignores {} ({})",
+            "{:<17} ignored: {} ({}, folder not trusted)",
             "",
             setting.value,
             setting.path.display()

@@ -278,34 +278,34 @@ fn confirm(id: StepId, inspection: Inspection) -> Result<(), Failure> {
 /// # Errors
 /// When another gem-setup is at work, the terms are not accepted or the model cannot be pulled.
 pub async fn pull(setup: &mut Setup<'_>) -> Result<(StepState, String), Failure> {
+    check_pull(setup).await?;
     let _lock = take_over(setup, StepId::Model).await?;
-    let is_there = matches!(
-        steps::inspect(setup, StepId::Model).await.condition,
-        Condition::InPlace(_)
-    );
-    if is_there && !setup.wanted.force {
-        // It may have been pulled by other means; without its terms on record it is not used.
-        if let Condition::Needed(_) = steps::inspect(setup, StepId::Terms).await.condition {
-            let detail = steps::apply(setup, StepId::Terms).await?;
-            return Ok((
-                StepState::Ok,
-                format!("`{}` is there; {detail}", setup.wanted.chosen.model),
-            ));
-        }
-        return Ok((StepState::Ok, format!("`{}` is there", setup.wanted.chosen.model)));
-    }
-    let runtime = setup.runtime()?;
-    if runtime.program().is_some_and(|program| !program.exists()) {
-        let message = format!(
-            "cannot pull `{}`: the runtime `{}` is not installed",
-            setup.wanted.chosen.model,
-            runtime.name()
-        );
-        return Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"));
-    }
-    if let Condition::Needed(_) = steps::inspect(setup, StepId::Terms).await.condition {
-        steps::apply(setup, StepId::Terms).await?;
+    let name = setup.wanted.chosen.model.clone();
+    // A model that is there may have been pulled by other means; without its terms on record it is not used.
+    let accepted = match is_needed(&steps::inspect(setup, StepId::Terms).await) {
+        true => format!("; {}", steps::apply(setup, StepId::Terms).await?),
+        false => String::new(),
+    };
+    let found = steps::inspect(setup, StepId::Model).await.condition;
+    if matches!(found, Condition::InPlace(_)) && !setup.wanted.force {
+        return Ok((StepState::Ok, format!("`{name}` is there{accepted}")));
     }
     let detail = steps::apply(setup, StepId::Model).await?;
     Ok((StepState::Changed, detail))
+}
+
+/// Finds what keeps a model from being pulled before anything is written.
+async fn check_pull(setup: &Setup<'_>) -> Result<(), Failure> {
+    let chosen = &setup.wanted.chosen;
+    let purpose = format!("pull `{}`", chosen.model);
+    let Err(failure) = setup.site.installed_runtime(&purpose, chosen, &setup.state) else {
+        return Ok(());
+    };
+    let lacks_terms = is_needed(&steps::inspect(setup, StepId::Terms).await) && setup.wanted.accepted.is_none();
+    if failure.kind != Kind::Runtime || !lacks_terms {
+        return Err(failure);
+    }
+    let message = format!("{}, and the model's terms are not accepted", failure.message);
+    let hint = "run `gem-setup install`, which asks, or `gem-setup install --accept-terms`";
+    Err(Failure::new(Kind::TermsNotAccepted, message).with_hint(hint))
 }

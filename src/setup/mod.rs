@@ -53,6 +53,7 @@ pub use smoke::{Probe, Smoke, smoke};
 pub use spec::{FOREGROUND, KEEPER, ServerSpec};
 pub use state::{PlacedFile, SmokeRecord, State};
 pub use step::{Condition, Inspection, StepId, StepState};
+pub use steps::refused_model;
 pub use uninstall::{Removal, Uninstalled, removal, uninstall};
 pub use verdict::{Verdict, verdict};
 pub use wanted::{Chosen, Wanted};

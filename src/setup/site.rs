@@ -98,6 +98,25 @@ impl Site<'_> {
         }
     }
 
+    /// The chosen runtime, which `purpose` needs.
+    ///
+    /// # Errors
+    /// When it is not installed, or there is no build of it for this platform.
+    pub fn installed_runtime(
+        &self,
+        purpose: &str,
+        chosen: &Chosen,
+        state: &State,
+    ) -> Result<Box<dyn Runtime>, Failure> {
+        let runtime = self.runtime(chosen, state)?;
+        let Some(program) = runtime.program().filter(|program| !program.exists()) else {
+            return Ok(runtime);
+        };
+        let (name, program) = (runtime.name(), program.display());
+        let message = format!("cannot {purpose}: the runtime `{name}` is not installed, `{program}` is missing");
+        Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"))
+    }
+
     /// The gate of the chosen runtime's engine; `None` for a runtime without an engine.
     ///
     /// # Errors

@@ -70,6 +70,16 @@ pub async fn smoke(site: &Site<'_>, wanted: &Wanted, state: &State, progress: &d
 async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, Failure> {
     let Chosen { port, model, .. } = &wanted.chosen;
     let (port, model) = (*port, model.as_str());
+    if !local::is_listening(port).await {
+        let is_installed = site.layout.state_file().exists();
+        let next = if is_installed {
+            "gem-setup start"
+        } else {
+            "gem-setup install"
+        };
+        let failure = failure(local::Error::Refused { port }.to_string());
+        return Err(failure.with_hint(format!("run `{next}` first")));
+    }
     let closed = match site.gate(&wanted.chosen, state)? {
         Some(gate) => gate.open().await.err(),
         None => None,
@@ -78,9 +88,6 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
         None => wanted.chosen.runtime.has_models(),
         // A gateway keeps the probes from the engine and answers them itself.
         Some(_) if !wanted.with_model && !wanted.chosen.direct => false,
-        Some(_) if !local::is_listening(port).await => {
-            return Err(failure(local::Error::Refused { port }.to_string()));
-        }
         Some(closed) => {
             let failure = Failure::of(&closed);
             let message = format!("smoke test: {}", failure.message);

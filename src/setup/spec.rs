@@ -7,6 +7,7 @@ use gem_platform::process::Program;
 
 use super::site::Site;
 use super::wanted::Chosen;
+use crate::error::{Failure, Kind};
 use crate::sha256::Sha256;
 use crate::supervise::{READY_WITHIN, ServerIdentity, StartRequest};
 
@@ -64,6 +65,19 @@ impl ServerSpec {
             chosen,
             options: Some(options),
         }
+    }
+
+    /// Finds options that contradict each other.
+    ///
+    /// # Errors
+    /// When no program would listen on the port.
+    pub fn check(&self) -> Result<(), Failure> {
+        let Chosen { runtime, direct, .. } = self.chosen;
+        if !direct || runtime.has_models() {
+            return Ok(());
+        }
+        let message = format!("cannot serve `{runtime}` with `--direct`: no program would listen on the port");
+        Err(Failure::new(Kind::Usage, message).with_hint("leave out `--direct`, or choose another runtime"))
     }
 
     /// The identity under which the server is known.

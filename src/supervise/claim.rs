@@ -1,7 +1,7 @@
 //! The right to serve a home: one server at a time, known to everybody who looks for it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -131,10 +131,24 @@ impl Explain for Error {
             Self::Serving { .. } | Self::Locked { .. } | Self::Bare { .. } => {
                 "run `gem-setup stop` first, or `gem-setup status` to see who serves".to_owned()
             }
-            Self::PortTaken { .. } => "end that process, or choose another port with `--port`".to_owned(),
+            Self::PortTaken { port, .. } => match free_port_after(*port) {
+                Some(free) => format!("end that process, or run `gem-setup install --port {free}`: Gemini CLI follows"),
+                None => "end that process".to_owned(),
+            },
             Self::Io { .. } => "check that the folder exists, is yours and is writable".to_owned(),
         })
     }
+}
+
+/// The first port after `port` that is free on both loopback addresses; only near ports are tried.
+pub fn free_port_after(port: u16) -> Option<u16> {
+    let is_free = |address: IpAddr, port: u16| {
+        let bound = TcpListener::bind((address, port));
+        !matches!(bound, Err(error) if error.kind() == io::ErrorKind::AddrInUse)
+    };
+    (port.checked_add(1)?..=u16::MAX)
+        .take(100)
+        .find(|port| is_free(Ipv4Addr::LOCALHOST.into(), *port) && is_free(Ipv6Addr::LOCALHOST.into(), *port))
 }
 
 /// A holder of the lock that says nothing gets this long to write its record, or to let go.

@@ -38,7 +38,7 @@ mod supervisor;
 mod tests;
 
 pub use backoff::BackoffLimits;
-pub use claim::{Claim, Error as ClaimError};
+pub use claim::{Claim, Error as ClaimError, free_port_after};
 pub use detach::{Error as StartError, READY_WITHIN, STARTING, StartRequest, Started, start};
 pub use log::{LineWriter, Log, LogLimits};
 pub use logs::{Follower, tail};

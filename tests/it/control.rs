@@ -57,6 +57,17 @@ fn the_server_starts_is_seen_and_stops() {
 }
 
 #[test]
+fn status_fails_until_the_server_is_ready() {
+    let home = Home::installed();
+    home.gem(&["status", "--wait", "0.2"]).ends(7);
+    let mut waiting = home.gem(&["status", "--json", "--wait", "60"]).spawn();
+    home.gem(&["start"]).ok();
+    assert!(waiting.wait().unwrap().success());
+    home.gem(&["status"]).ok();
+    home.gem(&["status", "--wait", "soon"]).ends(2);
+}
+
+#[test]
 fn starting_or_stopping_twice_is_fine() {
     let home = Home::serving();
     let pid = status(&home)["pid"].clone();
@@ -316,7 +327,8 @@ fn a_port_that_another_program_has_is_a_conflict_with_and_without_a_gateway() {
         &["serve", "--direct"],
     ] {
         let run = home.gem(args).ends(9);
-        assert_says(&run.stderr, &[&home.port.to_string(), "hint"]);
+        let advice = format!("gem-setup install --port {}", home.port + 1);
+        assert_says(&run.stderr, &[&home.port.to_string(), &advice]);
         // A process that another test is just starting holds what this one holds, until it is a program of its own.
         let pid = std::process::id().to_string();
         wait_until("the holder of the port is named", || {

@@ -185,6 +185,7 @@ fn options_that_exclude_or_need_each_other_do_so_in_every_layer() {
     assert_says(error["hint"].as_str().unwrap(), &["--dry-run"]);
     home.assert_untouched();
 
+    fs::write(home.work().join("rows.jsonl"), "").unwrap();
     let run = home
         .gem(&["route", "text"])
         .env("GEM_SETUP_BATCH", "rows.jsonl")
@@ -265,4 +266,72 @@ fn a_path_in_the_configuration_is_relative_to_its_folder() {
     let run = home.gem(&["route", "--classifier", "builtin", "x"]).ends(2);
     let path = home.layout().own().join("models.toml");
     assert_says(&run.stderr, &[path.to_str().unwrap()]);
+}
+
+#[test]
+fn a_file_that_an_option_names_must_exist() {
+    let home = Home::new();
+    for args in [
+        ["install", "--dry-run", "--ca-cert", "/nope"].as_slice(),
+        &[
+            "install",
+            "--dry-run",
+            "--runtime",
+            "litert-lm",
+            "--model-file",
+            "/nope",
+        ],
+        &["install", "--dry-run", "--runtime", "builtin", "--model-file", "/nope"],
+        &["install", "--dry-run", "--catalog", "/nope"],
+        &["doctor", "--ca-cert", "/nope"],
+        &["pull", "some-model", "--model-file", "/nope"],
+        &["bundle", "create", "new", "--ca-cert", "/nope"],
+        &["serve", "--runtime", "builtin", "--ca-cert", "/nope"],
+        &["start", "--models", "/nope"],
+        &["route", "x", "--history", "/nope"],
+        &["route", "--batch", "/nope"],
+    ] {
+        let run = home.gem(args).ends(2);
+        assert_says(&run.stderr, &["/nope", args[args.len() - 2]]);
+    }
+    let run = home
+        .gem(&["install", "--dry-run"])
+        .env("GEM_SETUP_CA_CERT", "/nope")
+        .ends(2);
+    assert_says(&run.stderr, &["/nope", "GEM_SETUP_CA_CERT"]);
+    home.assert_untouched();
+}
+
+#[test]
+fn an_option_that_does_not_apply_is_refused_and_not_recorded() {
+    let home = Home::new();
+    let file = home.beside("model.litertlm");
+    fs::write(&file, "model").unwrap();
+    let file = file.to_str().unwrap();
+    for runtime in ["builtin", "lit"] {
+        for command in [["install", "--accept-terms"].as_slice(), &["pull", "some-model"]] {
+            let run = home
+                .gem(command)
+                .args(["--runtime", runtime, "--model-file", file])
+                .ends(2);
+            assert_says(&run.stderr, &[runtime, file, "--runtime litert-lm"]);
+        }
+    }
+    let run = home.gem(&["install", "--runtime", "builtin", "--direct"]).ends(2);
+    assert_says(&run.stderr, &["builtin", "--direct"]);
+    home.assert_untouched();
+}
+
+#[test]
+fn wrong_values_are_explained_in_plain_words() {
+    let home = Home::new();
+    for (args, says) in [
+        (["install", "--port", "many"], "not a number"),
+        (["install", "--port", "70000"], "not between 1 and 65535"),
+        (["install", "--mirror", "mirror.example"], "add `https://`"),
+        (["serve", "--upstream", "api.example"], "add `https://`"),
+        (["install", "--ca-cert", "/"], "a folder, not a file"),
+    ] {
+        assert_says(&home.gem(&args).ends(2).stderr, &[says, args[2]]);
+    }
 }

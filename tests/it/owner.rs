@@ -90,7 +90,7 @@ fn a_start_during_a_stop_waits_for_the_old_server() {
         (&json!(true), &json!(false)),
         "{seen}"
     );
-    assert_says(seen["note"].as_str().unwrap(), &["asked to end"]);
+    assert_says(seen["note"].as_str().unwrap(), &["stopping"]);
     let start = home.gem(&["start", "--upstream", &upstream.url]).spawn();
     let second = home.gem(&["start", "--upstream", &upstream.url]).spawn();
     let stop = finish(stop);

@@ -321,6 +321,9 @@ fn without_a_runtime_there_is_nothing_to_pull_with() {
     let home = Home::new();
     let run = home.gem(&["pull", MODEL, "--accept-terms"]).ends(7);
     assert_says(&run.stderr, &[MODEL, "gem-setup install"]);
+    let run = home.gem(&["pull", MODEL]).ends(3);
+    assert_says(&run.stderr, &["terms", "gem-setup install --accept-terms"]);
+    home.assert_untouched();
 }
 
 #[test]
@@ -339,6 +342,9 @@ fn list_names_what_was_pulled_and_the_registry() {
 #[test]
 fn list_fails_without_a_runtime() {
     let home = Home::new();
-    let run = home.gem(&["list"]).ends(7);
-    assert_says(&run.stderr, &["lit", "hint"]);
+    for command in ["list", "smoke"] {
+        let run = home.gem(&[command]).ends(7);
+        assert_says(&run.stderr, &["gem-setup install"]);
+    }
+    assert_says(&home.gem(&["list"]).ends(7).stderr, &["`lit` is not installed"]);
 }

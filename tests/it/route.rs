@@ -1,4 +1,4 @@
-//! `route --batch`: a line for each row, whatever the others are like.
+//! `route`: one request or many, from arguments, a terminal or a file.
 
 use std::fs;
 
@@ -70,4 +70,39 @@ fn a_threshold_outside_its_range_is_refused() {
         let run = home.gem(&["route", "--threshold", value, "hi"]).ends(2);
         assert_says(&run.stderr, &["--threshold", value, says]);
     }
+}
+
+#[test]
+fn words_without_quotes_are_one_request() {
+    let home = Home::new();
+    let route = |words: &[&str]| {
+        let gem = home.gem(&["route", "--json", "--classifier", "builtin"]);
+        gem.args(words).ok().json()["probability"].clone()
+    };
+    let quoted = route(&["why is the build slow?"]);
+    assert_eq!(route(&["why", "is", "the", "build", "slow?"]), quoted);
+    assert_ne!(route(&["why"]), quoted);
+}
+
+#[test]
+fn an_explanation_gives_the_probability() {
+    let home = Home::new();
+    let route = [
+        "route",
+        "--classifier",
+        "builtin",
+        "--explain",
+        "why is the build slow?",
+    ];
+    assert_says(&home.gem(&route).ok().stdout, &["because:", "(probability of pro: 0."]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_terminal_is_asked_for_the_request() {
+    let home = Home::new();
+    let gem = home.gem(&["route", "--classifier", "builtin"]);
+    let run = super::harness::on_a_terminal(gem, "type the request", "rename x to y\n\u{4}");
+    assert_eq!(run.status, 0, "{run:#?}");
+    assert_says(&run.stdout, &["Ctrl-D", "gemini-", "because:"]);
 }

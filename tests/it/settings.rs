@@ -426,3 +426,11 @@ fn the_settings_stay_valid_for_a_plain_json_reader_where_they_were_plain() {
     assert_eq!(value["ui"]["theme"], "dark");
     assert_eq!(value["experimental"]["gemmaModelRouter"]["enabled"], true);
 }
+
+#[test]
+fn a_model_that_gemini_cli_refuses_is_a_warning() {
+    let home = Home::new();
+    let run = home.gem(&["settings", "apply", "--model", "other"]).ok();
+    assert_says(&run.stderr, &["warning", "`other`", MODEL]);
+    assert_eq!(home.gem(&["settings", "apply", "--model", MODEL]).ok().stderr, "");
+}

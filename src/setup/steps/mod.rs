@@ -12,6 +12,7 @@ mod space;
 mod terms;
 
 pub(super) use runtime::inspect_loader;
+pub use settings::refused_model;
 pub(super) use terms::ask as ask_terms;
 
 use super::Setup;

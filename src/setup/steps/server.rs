@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
 
 use gem_platform::process::{identity, listener_on};
@@ -97,7 +97,7 @@ async fn unwanted(setup: &Setup<'_>) -> Inspection {
 /// Another program has `port`: what there is to do, and the check that says so.
 fn taken(port: u16) -> (Fix, Check) {
     let detail = format!("port {port} is taken by {}", holder_of(port));
-    let fix = match free_port_after(port) {
+    let fix = match supervise::free_port_after(port) {
         Some(free) => Fix::run_or(format!("install --port {free}"), "end that process"),
         None => Fix::by_hand("end that process"),
     };
@@ -148,17 +148,6 @@ fn unwritable_log(setup: &Setup<'_>) -> Option<Failure> {
         format!("cannot write the server's log {}: {error}", shown(&path)),
     );
     Some(failure.with_hint(format!("move {} away, or make it writable", shown(&path))))
-}
-
-/// The first port after `port` that nobody has, on both loopback addresses; it is not looked for far away.
-fn free_port_after(port: u16) -> Option<u16> {
-    let is_free = |address: IpAddr, port: u16| {
-        let bound = TcpListener::bind((address, port));
-        !matches!(bound, Err(error) if error.kind() == ErrorKind::AddrInUse)
-    };
-    (port.checked_add(1)?..=u16::MAX)
-        .take(100)
-        .find(|port| is_free(Ipv4Addr::LOCALHOST.into(), *port) && is_free(Ipv6Addr::LOCALHOST.into(), *port))
 }
 
 async fn is_taken(port: u16) -> bool {

@@ -26,11 +26,10 @@ struct Ignored {
 impl Ignored {
     fn of(setup: &Setup<'_>, found: &settings::Settings) -> Option<Self> {
         let Chosen { model, scope, .. } = &setup.wanted.chosen;
-        // The only one that Gemini CLI asks (docs/facts.md section 3).
-        let asked = LocalModelName::default();
-        if *model != asked {
+        if let Some(reason) = refused_model(model) {
+            let asked = LocalModelName::default();
             return Some(Self {
-                reason: format!("Gemini CLI asks the local model `{asked}` alone and refuses `{model}`"),
+                reason,
                 fix: Fix::run(format!("install --model {asked}{}", acceptance(setup, &asked))),
             });
         }
@@ -46,6 +45,13 @@ impl Ignored {
             ),
         })
     }
+}
+
+/// Why Gemini CLI refuses `model`, if it does: it asks one model alone (docs/facts.md section 3).
+#[must_use]
+pub fn refused_model(model: &LocalModelName) -> Option<String> {
+    let asked = LocalModelName::default();
+    (*model != asked).then(|| format!("Gemini CLI asks the local model `{asked}` alone and refuses `{model}`"))
 }
 
 /// The option that `install` needs for `model` where its terms are not on record.

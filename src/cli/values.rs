@@ -1,0 +1,54 @@
+//! Values of options: what they may be, and what is said of a wrong one.
+
+use std::path::PathBuf;
+
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use url::{ParseError, Url};
+
+/// A file that exists, so that a wrong name is found before anything is changed or recorded.
+pub(crate) fn existing_file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => Err("a folder, not a file".to_owned()),
+        Ok(_) => Ok(path),
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+pub(crate) fn port(text: &str) -> Result<u16, String> {
+    match text.parse::<u64>() {
+        Ok(number) => {
+            let port = u16::try_from(number).ok().filter(|port| *port > 0);
+            port.ok_or_else(|| "not between 1 and 65535".to_owned())
+        }
+        Err(_) => Err("not a number".to_owned()),
+    }
+}
+
+pub(crate) fn url(text: &str) -> Result<Url, String> {
+    Url::parse(text).map_err(|error| match error {
+        ParseError::RelativeUrlWithoutBase => "not a URL: add `https://`".to_owned(),
+        error => error.to_string(),
+    })
+}
+
+pub(crate) fn mirror(text: &str) -> Result<Url, String> {
+    url(text).map_err(|reason| reason.replace("`https://`", "`https://` (or `file://` for a folder)"))
+}
+
+pub(crate) fn probability(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.5..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("not a probability between 0.5 and 1".to_owned())
+    }
+}
+
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if value.is_finite() && (0.0..=86_400.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("not between 0 and 86400 seconds".to_owned())
+    }
+}
