@@ -124,9 +124,10 @@ async fn serve_with_gateway(
             }
         }
     };
-    let mut graceful = shutdown.clone();
+    let (mut graceful, claim) = (shutdown.clone(), Arc::clone(&config.claim));
     let answering = gateway.run(engine, async move {
         supervise::reached(&mut graceful, Shutdown::Graceful).await;
+        claim.publish_stop();
     });
     let (end_engine, engine_ends) = watch::channel(Shutdown::Running);
     // The engine outlives the gateway, whose open requests need its answers. If the gateway fails, dropping the supervisor ends it.
