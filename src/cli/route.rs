@@ -20,7 +20,7 @@ use super::session::{Session, model_name};
 use super::status::may_route;
 use crate::report::Printer;
 
-/// Decides for one request, or for each row of a file, whatever the other rows are like.
+/// Decides for one request, or for each row of a file independently.
 pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Failure> {
     let environment = session.client_environment()?;
     let effective = session.settings()?.router();

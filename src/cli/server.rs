@@ -22,7 +22,7 @@ use crate::report::Printer;
 const RECORDED: [&str; 4] = ["port", "runtime", "model", "direct"];
 /// The options that have an effect without a gateway too.
 const OF_ANY_SERVER: [&str; 3] = ["config", "verbose", "log-requests"];
-/// The options that have no effect without a model.
+/// The options without effect if there is no model.
 const OF_THE_MODEL: [&str; 4] = [
     "classifier-deadline",
     "on-classifier-failure",
@@ -61,7 +61,7 @@ impl<'a> Server<'a> {
         Ok(Self { spec, args, site })
     }
 
-    /// Warns of given options that have no effect on this server.
+    /// Warns of given options without effect on this server.
     pub(crate) fn warn_of_idle_options(&self, printer: &Printer) {
         let is_idle = |name: &str| {
             if self.spec.chosen.direct {

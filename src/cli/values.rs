@@ -1,4 +1,4 @@
-//! Values of options: what they may be, and what is said of a wrong one.
+//! Values of options: the valid ones, and the errors for others.
 
 use std::path::PathBuf;
 
