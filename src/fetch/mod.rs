@@ -35,6 +35,7 @@
 //! ```
 
 mod error;
+mod file;
 mod lanes;
 mod partial;
 mod place;
@@ -49,29 +50,22 @@ pub mod unpack;
 #[cfg(test)]
 mod tests;
 
-use std::io::Read;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
-use bytes::BytesMut;
 use url::Url;
 
 pub use error::{Error, Tried};
 pub use probe::{ProbeReport, Route};
 
-use self::partial::{Identity, Partial};
-use self::ranges::RangeSet;
+use self::partial::Partial;
 use self::retry::{Budget, Fault};
-use self::store::{Closed, Store};
-use self::transfer::{Plan, Source, Transfer};
+use self::transfer::{Source, Transfer};
 use crate::net::{Client, Network, SafeUrl, is_acceptable};
 use crate::progress::Progress;
 use crate::sha256::Sha256;
 
 /// The host that mirrors replace (docs/contract.md section 3).
 const MIRRORED_HOST: &str = "github.com";
-/// How much of a local file is read at once.
-const READ: usize = 256 * 1024;
 
 /// One file to fetch.
 #[derive(Clone, Debug)]
@@ -191,30 +185,13 @@ impl Fetcher {
     ) -> Result<Fetched, Error> {
         let mut transferred = 0;
         loop {
-            let (identity, present) = resumable(partial, request);
-            let resumed = present.len();
-            let plan = Mutex::new(Plan {
-                identity: identity.clone(),
-                is_resumed: present.len() > 0,
-                received: present.clone(),
-                ..Plan::default()
-            });
-            let store = Store::open(partial, identity, present)?;
-            let source = match self.gather(&store, &plan, sources, request, progress).await {
+            let transfer = Transfer::begin(&self.client, self.network.patience(), partial, request, progress)?;
+            let resumed = transfer.plan().received.len();
+            let source = match self.gather(&transfer, sources).await {
                 Ok(source) => source,
-                Err(error) => {
-                    // A failed write is the cause of any other failure.
-                    store.close().await?;
-                    // What an earlier run left is not to blame for what a source offers now.
-                    let is_untouched = plan.lock().unwrap_or_else(PoisonError::into_inner).is_resumed;
-                    if error.is_about_content() && !is_untouched {
-                        partial.discard()?;
-                    }
-                    return Err(error);
-                }
+                Err(error) => return Err(transfer.abandon(partial, error).await),
             };
-            let found = store.seal().await?;
-            let plan = plan.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let (found, plan) = transfer.seal().await?;
             let size = plan.received.len();
             transferred += plan.transferred;
             let resumed = resumed.min(size.saturating_sub(plan.transferred));
@@ -242,27 +219,21 @@ impl Fetcher {
         }
     }
 
-    /// Asks source after source, each as often as the budget allows, until all bytes are with `store`.
-    async fn gather(
-        &self,
-        store: &Store,
-        plan: &Mutex<Plan>,
-        sources: &[Url],
-        request: &Request,
-        progress: &dyn Progress,
-    ) -> Result<SafeUrl, Error> {
+    /// Asks source after source, each as often as the budget allows, until all bytes have arrived.
+    async fn gather(&self, transfer: &Transfer<'_>, sources: &[Url]) -> Result<SafeUrl, Error> {
+        let Transfer { request, progress, .. } = transfer;
         let mut budget = Budget::new(self.network.patience());
         let mut tried = Vec::new();
         for (index, url) in sources.iter().enumerate() {
             let shown = SafeUrl::from(url);
             budget.next_source();
             loop {
-                let fault = match self.ask(store, plan, url, request, progress).await {
+                let fault = match self.ask(transfer, url).await {
                     Ok(()) => return Ok(shown),
                     Err(Fault::Fatal(error)) => return Err(error),
                     Err(fault) => fault,
                 };
-                budget.reached(plan.lock().unwrap_or_else(PoisonError::into_inner).received.len());
+                budget.reached(transfer.plan().received.len());
                 let Some(wait) = budget.spend(&fault, index + 1 == sources.len()) else {
                     tracing::debug!(source = %shown, %fault, "giving the source up");
                     if index + 1 < sources.len() {
@@ -285,99 +256,17 @@ impl Fetcher {
         })
     }
 
-    async fn ask(
-        &self,
-        store: &Store,
-        plan: &Mutex<Plan>,
-        url: &Url,
-        request: &Request,
-        progress: &dyn Progress,
-    ) -> Result<(), Fault> {
+    async fn ask(&self, transfer: &Transfer<'_>, url: &Url) -> Result<(), Fault> {
         if url.scheme() == "file" {
-            return copy_in(store, plan, url, request).await;
+            return file::copy(transfer, url).await;
         }
-        let is_origin = url == &request.url;
+        let is_origin = url == &transfer.request.url;
         let has_login = !url.username().is_empty() || url.password().is_some();
         let source = Source {
             url,
             // Logins are for mirrors: the origin is public, and a stale login would only get us refused.
             login: self.network.login(url).filter(|_| !is_origin && !has_login),
         };
-        let transfer = Transfer {
-            client: &self.client,
-            patience: self.network.patience(),
-            request,
-            store,
-            plan,
-            progress,
-        };
-        lanes::run(&transfer, &source).await
+        lanes::run(transfer, &source).await
     }
-}
-
-/// The part of a partial download that may be continued: nothing without a validator or with a wrong length, unless it is
-/// complete and only its hash must be checked.
-fn resumable(partial: &Partial, request: &Request) -> (Identity, RangeSet) {
-    let (identity, present) = partial.contents();
-    let has_length = |length: u64| identity.length == Some(length);
-    let is_whole = has_length(present.run_end(0));
-    let is_expected = request.size == 0 || has_length(request.size);
-    if is_expected && (identity.validator.is_some() || is_whole) {
-        (identity, present)
-    } else {
-        Default::default()
-    }
-}
-
-/// Reads a file on this machine as if it came over the network.
-async fn copy_in(store: &Store, plan: &Mutex<Plan>, url: &Url, request: &Request) -> Result<(), Fault> {
-    let path = url
-        .to_file_path()
-        .map_err(|()| Fault::Unusable("it is no path on this system".to_owned()))?;
-    let unreadable = |e: std::io::Error| Fault::Unusable(e.to_string());
-    let mut file = std::fs::File::open(&path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(Fault::Unusable("it is no file".to_owned()));
-    }
-    let length = metadata.len();
-    if request.size > 0 && request.size != length {
-        return Err(Fault::Fatal(Error::Size {
-            url: url.into(),
-            expected: request.size,
-            found: length,
-        }));
-    }
-    let identity = Identity {
-        validator: None,
-        length: Some(length),
-    };
-    // The bytes of other sources are discarded even if the copy fails.
-    plan.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .start_over(Identity::default());
-    store.restart(identity.clone()).await?;
-    let mut write = store.blocking_writer();
-    let copied = tokio::task::spawn_blocking(move || {
-        let mut position = 0;
-        loop {
-            let mut buffer = BytesMut::zeroed(READ);
-            let read = file.read(&mut buffer).map_err(unreadable)?;
-            if read == 0 {
-                return Ok::<u64, Fault>(position);
-            }
-            buffer.truncate(read);
-            write(position, buffer.freeze())?;
-            position += read as u64;
-        }
-    })
-    .await
-    .unwrap_or_else(|_| Err(Closed.into()))?;
-    let mut plan = plan.lock().unwrap_or_else(PoisonError::into_inner);
-    plan.identity = Identity {
-        length: Some(copied),
-        ..identity
-    };
-    plan.received = std::iter::once(0..copied).collect();
-    Ok(())
 }

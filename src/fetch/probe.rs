@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::retry::Fault;
-use super::{Error, Fetcher};
+use super::{Error, Fetcher, file};
 use crate::net::{Login, Network, Proxy, SafeUrl, SendError, Trust, is_acceptable};
 
 /// How a URL would be reached.
@@ -96,16 +96,9 @@ impl Fetcher {
 }
 
 fn probe_file(source: &Url) -> Result<ProbeReport, Fault> {
-    let unusable = |reason: String| Fault::Unusable(reason);
-    let path = source
-        .to_file_path()
-        .map_err(|()| unusable("it is no path on this system".to_owned()))?;
-    let metadata = std::fs::metadata(path).map_err(|e| unusable(e.to_string()))?;
-    if !metadata.is_file() {
-        return Err(unusable("it is no file".to_owned()));
-    }
+    let (_, size) = file::open(source)?;
     Ok(ProbeReport {
-        size: Some(metadata.len()),
+        size: Some(size),
         serves_ranges: true,
         url: source.into(),
     })

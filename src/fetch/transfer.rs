@@ -13,13 +13,14 @@ use url::Url;
 
 use super::Request;
 use super::error::Error;
-use super::partial::{Identity, Validator};
+use super::partial::{Identity, Partial, Validator};
 use super::ranges::RangeSet;
 use super::reply::{self, Extent};
 use super::retry::Fault;
 use super::store::Store;
 use crate::net::{Client, Login, Patience, ServerResponse};
 use crate::progress::Progress;
+use crate::sha256::Sha256;
 
 /// Smaller reads are gathered up to this size while they come without a wait: TLS hands out 16 KB at a time.
 const GATHER: usize = 256 * 1024;
@@ -87,12 +88,26 @@ impl Plan {
 
 /// One fetch in progress, as far as HTTP is concerned.
 pub(super) struct Transfer<'a> {
-    pub(super) client: &'a Client,
-    pub(super) patience: &'a Patience,
+    client: &'a Client,
+    patience: &'a Patience,
     pub(super) request: &'a Request,
-    pub(super) store: &'a Store,
-    pub(super) plan: &'a Mutex<Plan>,
+    pub(super) store: Store,
+    plan: Mutex<Plan>,
     pub(super) progress: &'a dyn Progress,
+}
+
+/// The part of a partial download that may be continued: nothing without a validator or with a wrong length, unless it is
+/// complete and only its hash must be checked.
+fn resumable(partial: &Partial, request: &Request) -> (Identity, RangeSet) {
+    let (identity, present) = partial.contents();
+    let has_length = |length: u64| identity.length == Some(length);
+    let is_whole = has_length(present.run_end(0));
+    let is_expected = request.size == 0 || has_length(request.size);
+    if is_expected && (identity.validator.is_some() || is_whole) {
+        (identity, present)
+    } else {
+        Default::default()
+    }
 }
 
 /// A stretch of the file that one connection is at work on.
@@ -137,6 +152,52 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn range(&self) -> Range<u64> {
         self.range.clone()
+    }
+}
+
+impl<'a> Transfer<'a> {
+    /// Continues the partial download, or starts over if that is not possible.
+    pub(super) fn begin(
+        client: &'a Client,
+        patience: &'a Patience,
+        partial: &Partial,
+        request: &'a Request,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, Error> {
+        let (identity, received) = resumable(partial, request);
+        let plan = Plan {
+            identity: identity.clone(),
+            is_resumed: received.len() > 0,
+            received: received.clone(),
+            ..Plan::default()
+        };
+        Ok(Self {
+            client,
+            patience,
+            request,
+            store: Store::open(partial, identity, received)?,
+            plan: Mutex::new(plan),
+            progress,
+        })
+    }
+
+    /// Ends the transfer: the hash of the whole file, which is on disk then.
+    pub(super) async fn seal(self) -> Result<(Sha256, Plan), Error> {
+        let found = self.store.seal().await?;
+        Ok((found, self.plan.into_inner().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Ends the transfer after `error`, and gives what the user should know: a failed write is the cause of any other failure.
+    pub(super) async fn abandon(self, partial: &Partial, error: Error) -> Error {
+        // Content that this transfer did not begin with says nothing about the bytes of an earlier one.
+        let is_untouched = self.plan().is_resumed;
+        if let Err(cause) = self.store.close().await {
+            return cause;
+        }
+        if error.is_about_content() && !is_untouched {
+            return partial.discard().err().unwrap_or(error);
+        }
+        error
     }
 }
 

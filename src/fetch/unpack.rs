@@ -60,6 +60,26 @@ pub enum Error {
     Write(super::Error),
 }
 
+impl Error {
+    fn broken(archive: &Path, source: ZipError) -> Self {
+        Self::Archive {
+            archive: archive.to_owned(),
+            source,
+        }
+    }
+
+    fn harmful(archive: &Path, reason: String) -> Self {
+        Self::Unsafe {
+            archive: archive.to_owned(),
+            reason,
+        }
+    }
+
+    fn write(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Write(super::Error::file(action, path, source, None))
+    }
+}
+
 impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
@@ -84,46 +104,22 @@ impl Explain for Error {
 /// When the archive holds paths that lead outside, links, duplicate names, overlapping or absurdly compressed entries, or
 /// lacks a wanted file, or a file cannot be written.
 pub fn extract(archive: &Path, wanted: &[String], into: &Path) -> Result<Vec<PathBuf>, Error> {
-    let broken = |source| Error::Archive {
-        archive: archive.to_owned(),
-        source,
-    };
-    let file = File::open(archive).map_err(|e| Error::Write(super::Error::file("read", archive, e, None)))?;
+    let broken = |source| Error::broken(archive, source);
+    let file = File::open(archive).map_err(|e| Error::write("read", archive, e))?;
     let mut zip = ZipArchive::new(io::BufReader::new(file)).map_err(broken)?;
-    let harmful = |reason: String| Error::Unsafe {
-        archive: archive.to_owned(),
-        reason,
-    };
+    let harmful = |reason: String| Error::harmful(archive, reason);
     if let Some(reason) = find_harm(&mut zip).map_err(broken)? {
         return Err(harmful(reason));
     }
     let names = file_names(wanted).map_err(harmful)?;
 
-    let write = |action, path: &Path, e| Error::Write(super::Error::file(action, path, e, None));
-    std::fs::create_dir_all(into).map_err(|e| write("create the directory", into, e))?;
+    std::fs::create_dir_all(into).map_err(|e| Error::write("create the directory", into, e))?;
     let staging = tempfile::Builder::new()
         .prefix(".gem-setup-")
         .tempdir_in(into)
-        .map_err(|e| write("write in the directory", into, e))?;
+        .map_err(|e| Error::write("write in the directory", into, e))?;
     for (entry, name) in wanted.iter().zip(&names) {
-        let index = zip.index_for_name(entry).ok_or_else(|| Error::Missing {
-            archive: archive.to_owned(),
-            entry: entry.clone(),
-        })?;
-        let staged = staging.path().join(name);
-        let mut contents = zip.by_index(index).map_err(broken)?;
-        let size = contents.size();
-        let unpacked = File::create(&staged).and_then(|mut file| {
-            // The declared size is checked already; an entry that holds more than it declares is cut off here.
-            let copied = io::copy(&mut contents.by_ref().take(size + 1), &mut file)?;
-            file.sync_all().map(|()| copied)
-        });
-        match unpacked {
-            Ok(copied) if copied == size => {}
-            Ok(_) => return Err(harmful(format!("`{entry}` does not have the size it declares"))),
-            Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(broken(ZipError::Io(e))),
-            Err(e) => return Err(write("write", &staged, e)),
-        }
+        stage(&mut zip, archive, entry, &staging.path().join(name))?;
     }
     // Files of two versions side by side would be worse than the old ones.
     for name in &names {
@@ -136,6 +132,30 @@ pub fn extract(archive: &Path, wanted: &[String], into: &Path) -> Result<Vec<Pat
         placed.push(place);
     }
     Ok(placed)
+}
+
+/// Unpacks one entry to the new file `staged`.
+fn stage<R: Read + io::Seek>(zip: &mut ZipArchive<R>, archive: &Path, entry: &str, staged: &Path) -> Result<(), Error> {
+    let index = zip.index_for_name(entry).ok_or_else(|| Error::Missing {
+        archive: archive.to_owned(),
+        entry: entry.to_owned(),
+    })?;
+    let mut contents = zip.by_index(index).map_err(|e| Error::broken(archive, e))?;
+    let size = contents.size();
+    let unpacked = File::create(staged).and_then(|mut file| {
+        // The declared size is checked already; an entry that holds more than it declares is cut off here.
+        let copied = io::copy(&mut contents.by_ref().take(size + 1), &mut file)?;
+        file.sync_all().map(|()| copied)
+    });
+    match unpacked {
+        Ok(copied) if copied == size => Ok(()),
+        Ok(_) => Err(Error::harmful(
+            archive,
+            format!("`{entry}` does not have the size it declares"),
+        )),
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(Error::broken(archive, ZipError::Io(e))),
+        Err(e) => Err(Error::write("write", staged, e)),
+    }
 }
 
 /// What makes the archive one that no honest packer makes, if anything does.
