@@ -152,7 +152,7 @@ impl Layout {
         self.own().join("kept-model")
     }
 
-    /// What the system's service manager is told to write the server's output to, where it has no journal; the server rotates
+    /// The file for the server's output under a service manager without a journal; the server rotates
     /// its own log itself.
     #[must_use]
     pub fn service_log_file(&self) -> PathBuf {
@@ -177,7 +177,7 @@ impl Layout {
         self.own().join("decisions.jsonl")
     }
 
-    /// Where the runtimes keep their models: under the user's home, whatever `--home` says (docs/facts.md section 2).
+    /// The runtimes' folder for models: under the user's home even with `--home` (docs/facts.md section 2).
     #[must_use]
     pub fn models(&self) -> PathBuf {
         self.model_home.join(".litert-lm").join("models")

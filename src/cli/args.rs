@@ -61,7 +61,7 @@ pub(crate) enum ColorChoice {
 pub(crate) enum Command {
     /// Converge this machine: runtime, companions, terms, model, settings, server, smoke test
     Install(InstallArgs),
-    /// Find what is wrong on this machine and how to fix it
+    /// Find faults on this machine, with a fix for each
     Doctor(DoctorArgs),
     /// Supervise the runtime and run the gateway in the foreground
     Serve(ServeArgs),

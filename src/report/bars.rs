@@ -26,7 +26,7 @@ pub(crate) struct Bars {
 struct Shown {
     bar: ProgressBar,
     label: String,
-    /// Whether the label gave way to what is waited for.
+    /// Whether the label gave way to a wait.
     is_waiting: bool,
 }
 
@@ -39,7 +39,7 @@ impl Bars {
         }
     }
 
-    /// Shows a download of `total` bytes, if known; gives the line to print where nothing can move.
+    /// Shows a download of `total` bytes, if known. Returns the line to print where nothing can move.
     pub(super) fn begin(&self, label: &str, total: Option<u64>) -> Option<String> {
         if self.is_animated {
             let bar = ProgressBar::with_draw_target(total, margin::target());
@@ -57,7 +57,7 @@ impl Bars {
         Some(format!("getting {label}{size}"))
     }
 
-    /// Shows what is waited for, until the work goes on or ends; gives the line to print where nothing can move.
+    /// Shows a wait until the work goes on or ends. Returns the line to print where nothing can move.
     pub(super) fn wait(&self, what: &str) -> Option<String> {
         if !self.is_animated {
             return Some(what.to_owned());

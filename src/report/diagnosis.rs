@@ -112,7 +112,7 @@ impl<'a> Diagnosis<'a> {
         };
         match self.command {
             Some(args) => format!("{state}\nNext: gem-setup {args}"),
-            None if faults > 0 => format!("{state}\nDo what is listed under \"By hand\", then: gem-setup doctor"),
+            None if faults > 0 => format!("{state}\nFollow the steps under \"By hand\", then: gem-setup doctor"),
             None => state,
         }
     }

@@ -28,6 +28,7 @@ pub mod batch;
 pub mod classify;
 pub mod consent;
 pub mod contents;
+mod context;
 mod decision;
 mod decisions;
 mod failure;
@@ -40,11 +41,10 @@ pub mod walk;
 
 pub use availability::{CAPACITY_RECOVERY, ModelAvailability, Terminal, Unavailable};
 pub use contents::{Content, Conversation, Part};
+pub use context::{ApprovalMode, Asked, ClassifierChoice, RoutingContext, Source};
 pub use decision::{AnsweredBy, ParseTierError, Role, Tier, Turn, Verdict};
 pub use decisions::{DecisionLog, DecisionRecord};
 pub use failure::{ErrorResponse, FailureKind, LONGEST_TRANSIENT_DELAY, ModelFailure, Repeat};
 pub use model_name::{ModelName, ParseModelNameError};
 pub use models::{Models, Selection};
-pub use routing::{
-    ApprovalMode, Asked, ClassifierChoice, Outcome, Router, RoutingContext, RoutingDecision, Source, TraceEntry,
-};
+pub use routing::{Outcome, Router, RoutingDecision, TraceEntry};

@@ -8,7 +8,7 @@ use crate::net::{Client, Network};
 use crate::router::classify::local::LocalClassifier;
 use crate::router::contents::{Content, Part};
 use crate::router::policy::Action;
-use crate::router::{FailureKind, Role, Terminal};
+use crate::router::{ApprovalMode, Asked, ClassifierChoice, Conversation, FailureKind, Role, Terminal};
 
 const PRO: &str = "gemini-2.5-pro";
 const FLASH: &str = "gemini-2.5-flash";

@@ -1,7 +1,7 @@
-//! A request's way along a chain of models, as a value: it says what is next and is told how that went
+//! A request's way along a chain of models, as a value: it names the next step and takes its result
 //! (docs/facts.md section 4).
 //!
-//! Whoever drives a [`Walk`] asks the models, waits, and asks people; nothing here knows of HTTP or of time passing.
+//! The driver of a [`Walk`] asks the models, waits, and asks people; a walk knows neither HTTP nor clocks.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -54,7 +54,7 @@ pub enum OnFallback {
     Ask,
 }
 
-/// What is to be done next.
+/// The next step of a walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Ask this model; then call [`Walk::answered`] or [`Walk::failed`].
@@ -190,10 +190,10 @@ impl Walk {
         walk
     }
 
-    /// What is to be done next. After a wait the walk goes on.
+    /// The next step. After a wait the walk goes on.
     #[expect(
         clippy::should_implement_trait,
-        reason = "what comes next depends on what is noted in between"
+        reason = "the next step depends on the results in between"
     )]
     pub fn next(&mut self) -> Next {
         match &self.state {

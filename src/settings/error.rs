@@ -9,7 +9,7 @@ use crate::error::{Explain, Kind};
 /// Why a settings file cannot be used; none of these leaves the file changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file is there but cannot be read.
+    /// The file exists but cannot be read.
     #[error("cannot read the settings file `{}`", path.display())]
     Read {
         /// Which file.
@@ -97,7 +97,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// Somebody else wrote the file between reading and writing it.
+    /// Another program wrote the file between the read and the write.
     #[error("cannot write the settings file `{}`: it has changed since it was read", path.display())]
     Changed {
         /// Which file.

@@ -51,12 +51,12 @@ pub struct ScopeFile {
     pub scope: Scope,
     /// Where the file is or would be.
     pub path: PathBuf,
-    /// What is there.
+    /// The content.
     #[serde(flatten)]
     pub content: Content,
 }
 
-/// What is at a settings file's path.
+/// The content at a settings file's path.
 #[derive(Debug, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Content {
@@ -140,7 +140,7 @@ impl ScopeFile {
     }
 }
 
-/// `security.folderTrust.enabled`, in which the workspace itself has no say; it is on unless switched off.
+/// `security.folderTrust.enabled`, read from every file but the workspace's; on by default.
 fn asks_for_trust(scopes: &[ScopeFile]) -> bool {
     scopes
         .iter()
@@ -265,7 +265,7 @@ pub(super) fn not_an_object(path: &Path, key: &str, found: &'static str, positio
     }
 }
 
-/// Where the value of the dotted `keys` stands in `text`, which has no byte order mark; no keys are the root.
+/// The position of the value of the dotted `keys` in `text`, a text without a byte order mark; no keys mean the root.
 pub(super) fn locate(text: &str, keys: &[&str]) -> (usize, usize) {
     let ast = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS);
     let root = ast.ok().and_then(|ast| ast.value);

@@ -42,7 +42,7 @@ pub enum Outcome {
 
 /// Takes back what `applied` records, with a backup of each file in `backups`.
 ///
-/// A file that nobody has touched since is restored byte for byte. In any other, only those keys are taken back that still
+/// A file that has not changed since is restored byte for byte. In any other, only those keys are taken back that still
 /// have the value they were given.
 ///
 /// # Errors
@@ -61,8 +61,8 @@ pub fn remove(applied: &Applied, backups: &Path, now: Timestamp) -> Result<Vec<R
         .collect()
 }
 
-/// Takes the router's keys out of the files that [`apply`](super::apply) writes for `destination`, whatever their values are
-/// and whoever put them there. A file that `applied` records as created, and in which nothing else is, goes too.
+/// Takes the router's keys out of the files that [`apply`](super::apply) writes for `destination`, with any value,
+/// whichever program wrote them. A file that `applied` records as created, and that holds nothing else, goes too.
 ///
 /// # Errors
 /// As [`remove`].
@@ -131,13 +131,13 @@ fn delete_created(file: &AppliedFile, text: &str, backups: &Path, now: Timestamp
     back_up(&file.path, text.as_bytes(), backups, now)?;
     delete(&file.path)?;
     if let Some(dir) = file.path.parent().filter(|_| file.created_dir) {
-        // Somebody else's files in it are a good reason for it to stay.
+        // A folder with other files stays.
         let _ = fs::remove_dir(dir);
     }
     Ok(Outcome::Deleted)
 }
 
-/// The file's text from before, if nobody has touched the file since and the copy of it is sound.
+/// The file's earlier text, if the file has not changed since and its copy is sound.
 fn original(file: &AppliedFile, text: &str) -> Option<String> {
     if Sha256::of(text) != file.after {
         return None;

@@ -120,7 +120,7 @@ pub struct AppliedFile {
 /// Finds out what [`apply`] would change, changing nothing.
 ///
 /// # Errors
-/// When a file cannot be read, does not parse, holds what Gemini CLI refuses and nobody can remove without loss, or has
+/// When a file cannot be read, does not parse, holds marks that Gemini CLI refuses and that cannot be removed without loss, or has
 /// something other than an object where the keys must go.
 pub fn plan(
     places: &Places,
@@ -204,7 +204,7 @@ impl Plan {
         settings
     }
 
-    /// Does what is planned: all of it, or nothing.
+    /// Applies the whole plan or nothing.
     ///
     /// # Errors
     /// When a file or its backup cannot be written, or a file has changed since the plan was made.
@@ -287,14 +287,14 @@ impl AppliedFile {
             return;
         }
         if later.before != Some(self.after) {
-            // Somebody edited the file in between: putting the first copy back would undo that.
+            // The file was edited in between: the first copy would undo that.
             self.backup = None;
         }
         for change in later.changes {
             match self.changes.iter_mut().find(|earlier| earlier.key == change.key) {
                 Some(earlier) => {
                     if change.replaced().as_ref() != Some(&earlier.to) {
-                        // Somebody chose another value in between: that is the one to return to.
+                        // Another value was chosen in between: return to that one.
                         earlier.from = change.from;
                     }
                     earlier.to = change.to;

@@ -281,14 +281,14 @@ pub async fn pull(setup: &mut Setup<'_>) -> Result<(StepState, String), Failure>
     check_pull(setup).await?;
     let _lock = take_over(setup, StepId::Model).await?;
     let name = setup.wanted.chosen.model.clone();
-    // A model that is there may have been pulled by other means; without its terms on record it is not used.
+    // An installed model may have been pulled by other means; without its terms on record it is not used.
     let accepted = match is_needed(&steps::inspect(setup, StepId::Terms).await) {
         true => format!("; {}", steps::apply(setup, StepId::Terms).await?),
         false => String::new(),
     };
     let found = steps::inspect(setup, StepId::Model).await.condition;
     if matches!(found, Condition::InPlace(_)) && !setup.wanted.force {
-        return Ok((StepState::Ok, format!("`{name}` is there{accepted}")));
+        return Ok((StepState::Ok, format!("`{name}` is installed{accepted}")));
     }
     let detail = steps::apply(setup, StepId::Model).await?;
     Ok((StepState::Changed, detail))

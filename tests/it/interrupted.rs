@@ -156,7 +156,7 @@ fn kill_once_served(gem: Gem, server: &FaultServer, bytes: u64) {
 }
 
 #[test]
-fn ten_kills_cost_less_than_a_tenth_of_the_file() {
+fn ten_kills_cost_little_of_the_file() {
     let content = large_executable();
     let sha256 = sha256_hex(&content);
     let home = Home::new();

@@ -55,12 +55,12 @@ fn the_launcher_does_what_gem_setup_does() {
     let home = Home::installed();
     assert!(home.launcher().symlink_metadata().unwrap().is_file());
     assert_says(&launched(&home, &["list"]).ok().stdout, &[MODEL]);
-    assert_says(&launched(&home, &["pull", MODEL]).ok().stderr, &["is there"]);
+    assert_says(&launched(&home, &["pull", MODEL]).ok().stderr, &["is installed"]);
     launched(&home, &["no-such-command"]).ends(2);
 }
 
 #[test]
-fn the_launcher_serves_its_own_home() {
+fn the_launcher_uses_its_own_home() {
     let (home, other) = (Home::new(), Home::new());
     installed_by(PROGRAM, &home).ok();
     let elsewhere = other.path();
@@ -72,7 +72,7 @@ fn the_launcher_serves_its_own_home() {
 }
 
 #[test]
-fn a_moved_launcher_serves_the_home_it_is_in() {
+fn a_moved_launcher_uses_its_new_home() {
     let home = Home::new();
     installed_by(PROGRAM, &home).ok();
     let launcher = home.launcher();
@@ -95,7 +95,7 @@ fn a_moved_launcher_serves_the_home_it_is_in() {
         fs::remove_dir_all(home.path()).unwrap();
         fs::rename(&moved, home.path()).unwrap();
         for run in runs {
-            assert_eq!(run.status, 7, "{name:?}: {run:#?}");
+            assert_eq!(run.status, 7, "not running; {name:?}: {run:#?}");
             assert_eq!(run.json()["port"], home.port, "{name:?}");
         }
         assert_eq!(left, 0, "{name:?}");

@@ -116,7 +116,7 @@ fn doctor_for_people_with_two_faults() {
 }
 
 #[test]
-fn version_is_told_three_ways() {
+fn version_is_printed_three_ways() {
     let home = Home::new();
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(home.gem(&["version"]).ok().stdout, format!("gem-setup {version}\n"));
@@ -126,7 +126,7 @@ fn version_is_told_three_ways() {
 }
 
 #[test]
-fn completions_are_there_for_four_shells() {
+fn completions_exist_for_four_shells() {
     let home = Home::new();
     for (shell, mark) in [
         ("bash", "complete -F _gem__setup"),
@@ -173,7 +173,7 @@ fn a_wrong_command_line_is_a_usage_error() {
 }
 
 #[test]
-fn a_refused_command_line_or_configuration_is_told_in_json_too() {
+fn a_usage_error_is_json_too() {
     let home = Home::new();
     let broken = home.beside("broken.toml");
     fs::write(&broken, "port =\n").unwrap();
@@ -227,7 +227,7 @@ fn a_completion_script_is_json_with_json() {
 }
 
 #[test]
-fn a_complaint_has_the_colour_that_is_asked_for() {
+fn a_usage_error_has_the_wanted_colour() {
     let home = Home::new();
     let force = |gem: Gem| gem.env("CLICOLOR_FORCE", "1").ends(2).stderr;
     assert!(force(home.gem(&["frobnicate"])).contains('\u{1b}'));
@@ -296,7 +296,7 @@ fn an_error_is_printed_once() {
 }
 
 #[test]
-fn a_failed_command_says_so_on_standard_error_with_json_too() {
+fn a_json_failure_is_on_standard_error_too() {
     let home = Home::new();
     let run = home.gem(&["--json", "smoke"]).ends(7);
     assert_says(&run.stderr, &["error: ", "hint: "]);
@@ -304,7 +304,7 @@ fn a_failed_command_says_so_on_standard_error_with_json_too() {
 }
 
 #[test]
-fn colour_is_used_when_it_is_asked_for() {
+fn colour_is_used_on_request() {
     let home = Home::new();
     let green = "\u{1b}[32m";
     assert!(!home.gem(&["doctor"]).ends(10).stdout.contains('\u{1b}'));
@@ -361,7 +361,7 @@ fn a_closed_pipe_ends_quietly() {
 /// A result that went nowhere must not look like one that was seen.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_under_standard_output_is_an_error() {
+fn a_full_disk_under_the_output_fails() {
     let home = Home::new();
     for args in [
         ["version"].as_slice(),
@@ -382,7 +382,7 @@ fn a_full_disk_under_standard_output_is_an_error() {
 
 /// Whoever reads JSON gets some, even if it is only why there is nothing else.
 #[test]
-fn what_promises_json_keeps_the_promise_when_the_records_cannot_be_used() {
+fn unusable_records_still_give_json() {
     let home = Home::installed();
     // The copy that holds.
     let catalog = home.layout().catalog_file();
@@ -415,7 +415,7 @@ fn what_promises_json_keeps_the_promise_when_the_records_cannot_be_used() {
 }
 
 #[test]
-fn a_doctor_that_could_not_mend_says_what_is_left() {
+fn a_failed_repair_reports_what_is_left() {
     let home = Home::installed();
     fs::remove_file(home.layout().terms_file()).unwrap();
     let run = home.gem(&["doctor", "--json", "--fix"]).ends(3);
@@ -424,7 +424,7 @@ fn a_doctor_that_could_not_mend_says_what_is_left() {
 }
 
 #[test]
-fn a_result_is_the_last_event_even_before_anything_began() {
+fn a_result_is_always_the_last_event() {
     let home = Home::new();
     fs::write(home.catalog(), "format = 9").unwrap();
     let run = home.install(&[]).ends(2);

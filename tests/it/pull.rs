@@ -15,7 +15,7 @@ fn recorded(home: &Home) -> Value {
 }
 
 #[test]
-fn without_a_terminal_and_without_acceptance_nothing_is_downloaded_or_written() {
+fn unaccepted_terms_leave_the_home_untouched() {
     let home = Home::new();
     let run = home.install_unaccepted(&[]).ends(3);
     let error = &run.result()["error"];
@@ -44,7 +44,7 @@ fn pull_asks_for_acceptance_too() {
 }
 
 #[test]
-fn a_model_that_the_catalog_does_not_know_needs_acceptance_too() {
+fn a_model_outside_the_catalog_needs_acceptance() {
     const OTHER: &str = "gemma3-other";
     let home = Home::installed();
     let pulls = home.invocations("pull");
@@ -68,7 +68,7 @@ fn a_model_that_the_catalog_does_not_know_needs_acceptance_too() {
 }
 
 #[test]
-fn acceptance_is_on_record_with_model_pages_time_and_how() {
+fn acceptance_is_recorded_in_full() {
     let home = Home::new();
     home.install(&["--no-start"]).ok();
     let record = recorded(&home);
@@ -80,7 +80,7 @@ fn acceptance_is_on_record_with_model_pages_time_and_how() {
 }
 
 #[test]
-fn acceptance_comes_from_the_environment_and_from_the_configuration_too() {
+fn acceptance_comes_from_any_layer() {
     for consent in ["--consent", "--accept-terms"] {
         let home = Home::new();
         home.install_unaccepted(&["--no-start", consent]).ok();
@@ -174,7 +174,7 @@ mod at_a_terminal {
 }
 
 #[test]
-fn a_model_that_is_there_is_not_pulled_again() {
+fn an_installed_model_is_not_pulled_again() {
     let home = Home::installed();
     let run = home.gem(&["pull", MODEL, "--json"]).ok();
     assert_eq!(run.changed(), Vec::<String>::new());
@@ -190,7 +190,7 @@ fn a_model_that_is_there_is_not_pulled_again() {
 }
 
 #[test]
-fn a_model_is_not_taken_for_another_whose_name_begins_alike() {
+fn a_name_s_beginning_names_another_model() {
     let home = Home::installed();
     let run = home.gem(&["pull", "gemma3-1b", "--json", "--accept-terms"]).ok();
     assert_eq!(run.changed(), ["model"]);
@@ -202,7 +202,7 @@ fn a_model_is_not_taken_for_another_whose_name_begins_alike() {
 }
 
 #[test]
-fn a_pull_tells_its_progress_in_bytes() {
+fn a_pull_reports_its_progress_in_bytes() {
     let mut home = Home::new();
     home.set("STAND_IN_PULL", "slow");
     let run = home.install(&["--no-start"]).ok();
@@ -217,7 +217,7 @@ fn a_pull_tells_its_progress_in_bytes() {
 }
 
 #[test]
-fn a_failed_pull_ends_with_the_tail_of_its_output_and_can_be_repeated() {
+fn a_failed_pull_shows_its_output_and_can_be_repeated() {
     let mut home = Home::new();
     home.set("STAND_IN_PULL", "fail");
     let run = home.install(&["--no-start"]).ends(7);
@@ -237,7 +237,7 @@ fn a_failed_pull_ends_with_the_tail_of_its_output_and_can_be_repeated() {
 }
 
 #[test]
-fn a_gated_model_names_the_variable_and_the_token_is_never_shown() {
+fn a_gated_model_names_the_variable() {
     const TOKEN: &str = "hf_aVerySecretToken";
     let mut home = Home::new();
     home.set("STAND_IN_PULL", "gated");
@@ -307,7 +307,7 @@ fn an_interrupted_pull_leaves_no_process_behind() {
 }
 
 #[test]
-fn a_model_that_the_runtime_does_not_know_is_a_fault_of_the_runtime() {
+fn an_unknown_model_is_a_runtime_failure() {
     let home = Home::installed();
     let run = home.gem(&["pull", "no-such-model", "--json", "--accept-terms"]).ends(7);
     assert_says(
@@ -317,7 +317,7 @@ fn a_model_that_the_runtime_does_not_know_is_a_fault_of_the_runtime() {
 }
 
 #[test]
-fn without_a_runtime_there_is_nothing_to_pull_with() {
+fn pull_fails_without_a_runtime() {
     let home = Home::new();
     let run = home.gem(&["pull", MODEL, "--accept-terms"]).ends(7);
     assert_says(&run.stderr, &[MODEL, "gem-setup install"]);

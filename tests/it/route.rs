@@ -7,7 +7,7 @@ use serde_json::json;
 use super::harness::{Home, assert_says};
 
 #[test]
-fn a_malformed_row_is_told_of_and_the_others_are_routed() {
+fn a_malformed_row_does_not_stop_the_others() {
     let home = Home::new();
     let file = home.beside("rows.jsonl");
     let rows = [

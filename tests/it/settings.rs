@@ -12,7 +12,7 @@ use super::harness::{Home, MODEL, assert_says, tree};
 const OWN: &str = "\u{feff}{\r\n\t// mine\r\n\t\"theme\" : \"Größe\", /* dark */\r\n\t\"experimental\": {\"other\": [1,2,],},\r\n}\r\n";
 
 #[test]
-fn uninstall_restores_the_settings_byte_for_byte_and_leaves_nothing_running() {
+fn uninstall_restores_the_settings_byte_for_byte() {
     let home = Home::new();
     home.write(&home.settings(), OWN);
     home.install(&[]).ok();
@@ -48,7 +48,7 @@ fn uninstall_restores_the_settings_byte_for_byte_and_leaves_nothing_running() {
 }
 
 #[test]
-fn what_was_changed_since_the_installation_stays() {
+fn later_changes_to_the_settings_stay() {
     let home = Home::new();
     home.write(&home.settings(), OWN);
     home.install(&["--no-start"]).ok();
@@ -147,7 +147,7 @@ fn purge_after_uninstall_still_knows_the_model() {
 }
 
 #[test]
-fn purge_after_uninstall_and_another_installation_still_knows_the_model() {
+fn purge_after_a_second_installation_knows_the_model() {
     let home = Home::installed();
     home.gem(&["uninstall"]).ok();
     home.install(&["--no-start"]).ok();
@@ -157,7 +157,7 @@ fn purge_after_uninstall_and_another_installation_still_knows_the_model() {
 }
 
 #[test]
-fn purge_deletes_the_models_that_were_pulled_even_if_halfway() {
+fn purge_deletes_half_pulled_models_too() {
     let mut home = Home::installed();
     home.gem(&["pull", "gemma3-other", "--json", "--accept-terms"]).ok();
     home.gem(&["status", "--json"]).run();
@@ -172,7 +172,7 @@ fn purge_deletes_the_models_that_were_pulled_even_if_halfway() {
 }
 
 #[test]
-fn purge_leaves_models_that_gem_setup_did_not_pull() {
+fn purge_leaves_the_models_of_others() {
     for options in [
         ["--no-start"].as_slice(),
         &["--no-start", "--force"],

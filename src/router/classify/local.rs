@@ -92,7 +92,7 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Address { .. } => "correct `classifier.host` in Gemini CLI's settings".to_owned(),
-            _ => "`gem-setup status` tells whether the local server runs".to_owned(),
+            _ => "`gem-setup status` shows whether the local server is running".to_owned(),
         })
     }
 }
@@ -267,7 +267,7 @@ pub(crate) fn reply_text(body: &[u8]) -> Result<String, String> {
         text: String,
     }
     let reply: Reply = serde_json::from_slice(&repaired(body)).map_err(|error| error.to_string())?;
-    let first = reply.candidates.into_iter().next().ok_or("it has no candidate")?;
+    let first = reply.candidates.into_iter().next().ok_or("no candidate in the reply")?;
     Ok(first.content.parts.into_iter().map(|part| part.text).collect())
 }
 

@@ -45,7 +45,7 @@ impl<'a> Flattened<'a> {
         })
     }
 
-    /// The typed text and its answers. The history's turns have no boundaries, so it is one turn.
+    /// The typed text and its answers. The history's turns are not separated, so it is one turn.
     pub(crate) fn conversation(&self) -> Conversation {
         let history = self.history();
         let history = (!history.is_empty()).then(|| Content::text(Role::Model, history));

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -65,7 +65,7 @@ impl<'a> Request<'a> {
 /// # Errors
 /// When it is neither text nor an object.
 pub(crate) fn turn(json: &RawValue, form: &Form) -> serde_json::Result<Option<Content>> {
-    One::new(form).deserialize(&mut serde_json::Deserializer::from_str(json.get()))
+    Items::read_one(form, &mut serde_json::Deserializer::from_str(json.get()))
 }
 
 /// The keys that matter.
@@ -102,7 +102,7 @@ impl<'de> Visitor<'de> for Body<'de> {
         let mut request = Request::default();
         while let Some(key) = map.next_key()? {
             match key {
-                Key::Contents => request.contents = map.next_value_seed(Many::new(&request.form))?,
+                Key::Contents => request.contents = map.next_value_seed(Many(&request.form, PhantomData))?,
                 Key::SystemInstruction => {
                     request.system = map.next_value()?;
                     request.form.note(request.system.is_some());
@@ -179,7 +179,7 @@ impl Item for Content {
                         _ => Role::User,
                     }
                 }
-                Key::Parts => parts.append(&mut map.next_value_seed(Many::new(form))?),
+                Key::Parts => parts.append(&mut map.next_value_seed(Many(form, PhantomData))?),
                 Key::Text => {
                     form.irregular();
                     let text = map.next_value_seed(Text(form))?;
@@ -195,98 +195,95 @@ impl Item for Content {
     }
 }
 
-/// One item, or null.
-struct One<'f, T> {
-    form: &'f Form,
-    item: PhantomData<T>,
+/// Adds one item, a list of items, or nothing for null; an element of a list is no list.
+struct Items<'a, T> {
+    items: &'a mut Vec<T>,
+    form: &'a Form,
+    is_element: bool,
 }
 
-impl<'f, T> One<'f, T> {
-    const fn new(form: &'f Form) -> Self {
-        let item = PhantomData;
-        Self { form, item }
-    }
-}
-
-impl<'de, T: Item> DeserializeSeed<'de> for One<'_, T> {
-    type Value = Option<T>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de, T: Item> Visitor<'de> for One<'_, T> {
-    type Value = Option<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(T::EXPECTED)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        self.form.irregular();
-        Ok(Some(T::from_text(text.to_owned())))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        self.form.irregular();
-        Ok(None)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        T::from_map(map, self.form).map(Some)
+impl<'a, T: Item> Items<'a, T> {
+    /// Reads an item or null.
+    fn read_one<'de, D: Deserializer<'de>>(form: &'a Form, deserializer: D) -> Result<Option<T>, D::Error> {
+        let mut items = Vec::new();
+        let is_element = true;
+        Items {
+            items: &mut items,
+            form,
+            is_element,
+        }
+        .deserialize(deserializer)?;
+        Ok(items.pop())
     }
 }
 
-/// A list of items, a single one, or null.
-struct Many<'f, T> {
-    form: &'f Form,
-    item: PhantomData<T>,
-}
-
-impl<'f, T> Many<'f, T> {
-    const fn new(form: &'f Form) -> Self {
-        let item = PhantomData;
-        Self { form, item }
-    }
-}
+/// The items of a value as a list.
+struct Many<'a, T>(&'a Form, PhantomData<T>);
 
 impl<'de, T: Item> DeserializeSeed<'de> for Many<'_, T> {
     type Value = Vec<T>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let mut items = Vec::new();
+        let is_element = false;
+        Items {
+            items: &mut items,
+            form: self.0,
+            is_element,
+        }
+        .deserialize(deserializer)?;
+        Ok(items)
+    }
+}
+
+impl<'de, T: Item> DeserializeSeed<'de> for Items<'_, T> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de, T: Item> Visitor<'de> for Many<'_, T> {
-    type Value = Vec<T>;
+impl<'de, T: Item> Visitor<'de> for Items<'_, T> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, or a list of them", T::EXPECTED)
+        let list = if self.is_element { "" } else { ", or a list of them" };
+        write!(f, "{}{list}", T::EXPECTED)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
         self.form.irregular();
-        Ok(vec![T::from_text(text.to_owned())])
+        self.items.push(T::from_text(text.to_owned()));
+        Ok(())
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
         self.form.irregular();
-        Ok(Vec::new())
+        Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        self.form.irregular();
-        Ok(vec![T::from_map(map, self.form)?])
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        self.form.note(self.is_element);
+        self.items.push(T::from_map(map, self.form)?);
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = list.next_element_seed(One::new(self.form))? {
-            items.extend(item);
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        if self.is_element {
+            return Err(Error::invalid_type(Unexpected::Seq, &self));
         }
-        Ok(items)
+        let Self { items, form, .. } = self;
+        let is_element = true;
+        while list
+            .next_element_seed(Items {
+                items: &mut *items,
+                form,
+                is_element,
+            })?
+            .is_some()
+        {}
+        Ok(())
     }
 }
 
@@ -362,7 +359,7 @@ impl<'de> Visitor<'de> for Text<'_> {
 /// # Errors
 /// When it is neither text nor an object.
 pub(super) fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Content, D::Error> {
-    let turn = One::new(&Form::default()).deserialize(deserializer)?;
+    let turn = Items::read_one(&Form::default(), deserializer)?;
     turn.ok_or_else(|| Error::custom("expected a turn"))
 }
 
@@ -375,7 +372,7 @@ pub(crate) fn turns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Co
     let form = Form::default();
     let turns = match Request::read(json.as_bytes()) {
         Ok(request) if !request.contents.is_empty() => Ok(request.contents),
-        _ => Many::new(&form).deserialize(&mut serde_json::Deserializer::from_str(json)),
+        _ => Many(&form, PhantomData).deserialize(&mut serde_json::Deserializer::from_str(json)),
     };
     let turns = turns.map_err(Error::custom)?;
     if !turns.is_empty() && turns.iter().all(|turn| turn.parts.is_empty()) {

@@ -227,8 +227,8 @@ fn what_does_not_fit_together_is_refused_with_file_key_and_value() {
     let pro = r#"{ model = "gemini-2.5-pro", last_resort = true }"#;
     let flash = r#"{ model = "gemini-2.5-flash" }"#;
     for (text, key, value, reason) in [
-        (chain(flash), "chain.\"c\".policy", "c", "has no last resort"),
-        (chain(""), "chain.\"c\".policy", "c", "has no last resort"),
+        (chain(flash), "chain.\"c\".policy", "c", "lacks a last resort"),
+        (chain(""), "chain.\"c\".policy", "c", "lacks a last resort"),
         (
             chain(&format!(
                 "{pro}, {{ model = \"gemini-2.5-flash\", last_resort = true }}"

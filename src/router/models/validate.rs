@@ -142,13 +142,13 @@ impl Document {
                 faults.push(Inconsistency::new(&key, &policy.model, "is no model"));
             }
             if !seen.insert(&policy.model) {
-                faults.push(Inconsistency::new(&key, &policy.model, "stands in the chain twice"));
+                faults.push(Inconsistency::new(&key, &policy.model, "is in the chain twice"));
             }
         }
         let last_resorts: Vec<_> = chain.policies.iter().filter(|policy| policy.last_resort).collect();
         match last_resorts.as_slice() {
             [_] => {}
-            [] => faults.push(Inconsistency::new(&key, name, "has no last resort")),
+            [] => faults.push(Inconsistency::new(&key, name, "lacks a last resort")),
             [_, second, ..] => faults.push(Inconsistency::new(&key, &second.model, "is a second last resort")),
         }
     }

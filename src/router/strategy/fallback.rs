@@ -29,7 +29,7 @@ fn find(case: &Case<'_>) -> Finding {
             format!("`{wanted}` is unavailable ({why})"),
         ),
         _ => Finding::passed(format!(
-            "`{wanted}` is unavailable ({why}), and so is all that could stand in for it"
+            "`{wanted}` is unavailable ({why}), and so is every replacement"
         )),
     }
 }

@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 
 use super::{AnsweredBy, Case, Finding, LocalModel, Source, Strategy, nothing_to_classify};
-use crate::router::routing::ClassifierChoice;
+use crate::router::context::ClassifierChoice;
 
 /// Asks the local model, where one is enabled.
 pub(super) struct Gemma(pub(super) Option<Box<dyn LocalModel>>);

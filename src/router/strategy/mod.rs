@@ -13,9 +13,9 @@ use futures_util::future::BoxFuture;
 
 use super::classify::builtin::Threshold;
 use super::classify::local::LocalModel;
+use super::context::{ApprovalMode, RoutingContext, Source};
 use super::models::{Models, Selection};
 use super::policy::Chain;
-use super::routing::{ApprovalMode, RoutingContext, Source};
 use super::{AnsweredBy, ModelAvailability, ModelName, Tier, Turn, Verdict};
 
 /// One request, with all that strategies look at.

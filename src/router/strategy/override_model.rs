@@ -21,10 +21,10 @@ fn find(case: &Case<'_>) -> Finding {
     let name = case.name;
     let asked = match case.asked_by {
         Some(place) => format!("{place} asks for `{name}`"),
-        None => format!("nobody asks for a model, so it is `{name}`"),
+        None => format!("no model was asked for, so it is `{name}`"),
     };
     match &case.selection {
         Selection::Model(model) => Finding::decided(Pick::Model(model.clone()), asked),
-        Selection::Choice { .. } => Finding::passed(format!("{asked}, which is to be classified")),
+        Selection::Choice { .. } => Finding::passed(format!("{asked}, so the request is classified")),
     }
 }

@@ -69,11 +69,11 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
     }
     match setup.listing().await {
         Ok(text) if name.is_in(&text) && is_another_file(setup) => {
-            let detail = format!("`{name}` is there, but was imported from another file or not completely");
+            let detail = format!("`{name}` is installed, but was imported from another file or not completely");
             Inspection::needed(plan, vec![Check::fail(ID, TITLE, detail, Fix::repair())])
         }
         Ok(text) if name.is_in(&text) => {
-            let detail = format!("`{name}` is there");
+            let detail = format!("`{name}` is installed");
             Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)])
         }
         Ok(_) => {
