@@ -5,12 +5,14 @@ use std::sync::Arc;
 use gem_setup::error::Failure;
 use gem_setup::gateway::{ChainRouter, Config, Upstream};
 use gem_setup::net::Network;
-use gem_setup::router::consent::TellClient;
+use gem_setup::router::consent::{AskPerson, Consent, TellClient};
+use gem_setup::router::walk::OnFallback;
 use gem_setup::router::{ClassifierChoice, ModelAvailability};
 use gem_setup::setup::ServerSpec;
 
 use super::server_args::ServerArgs;
 use super::session::Session;
+use crate::report::{Person, Terminal};
 
 /// The most threads that serve connections: passing requests on is little work compared with answering them.
 const MOST_THREADS: usize = 4;
@@ -43,7 +45,16 @@ fn chain_router(session: &Session<'_>, spec: &ServerSpec, args: &ServerArgs) -> 
             ClassifierChoice::Builtin
         },
         on_fallback: args.on_fallback(),
-        consent: Arc::new(TellClient),
+        consent: consent(session, args.on_fallback()),
         max_wait: args.max_retry_wait(),
     })
+}
+
+/// Asks the person at the terminal for consent that a client does not give, if wanted.
+fn consent(session: &Session<'_>, on_fallback: OnFallback) -> Arc<dyn Consent> {
+    let person = Person::at(&Terminal::new(session.printer)).filter(|_| on_fallback == OnFallback::Ask);
+    match person {
+        Some(person) => Arc::new(AskPerson::new(person)),
+        None => Arc::new(TellClient),
+    }
 }

@@ -129,16 +129,11 @@ async fn serve_with_gateway(
         supervise::reached(&mut graceful, Shutdown::Graceful).await;
         claim.publish_stop();
     });
-    let (end_engine, engine_ends) = watch::channel(Shutdown::Running);
-    // The engine outlives the gateway, whose open requests need its answers. If the gateway fails, dropping the supervisor ends it.
-    let answering = async {
-        let answered = answering.await.map_err(Failure::from);
-        supervise::ask_to_shut_down(&end_engine, Shutdown::Graceful);
-        answered
-    };
-    let mut immediate = shutdown;
+    // If the gateway fails, dropping the supervisor ends the child.
+    let answering = async { answering.await.map_err(Failure::from) };
+    let mut immediate = shutdown.clone();
     let supervising = async {
-        tokio::join!(supervise::run(config, status, engine_ends), readiness);
+        tokio::join!(supervise::run(config, status, shutdown), readiness);
         Ok(())
     };
     let both = async { tokio::try_join!(supervising, answering).map(drop) };
@@ -147,7 +142,6 @@ async fn serve_with_gateway(
         both = &mut both => both,
         // Open requests are cut; the supervisor kills the child at once.
         () = supervise::reached(&mut immediate, Shutdown::Immediate) => {
-            supervise::ask_to_shut_down(&end_engine, Shutdown::Immediate);
             let _ = tokio::time::timeout(LAST_BREATH, both).await;
             Ok(())
         }

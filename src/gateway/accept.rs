@@ -218,6 +218,9 @@ impl Acceptor {
     /// Ends up to `wanted` connections, idle ones first and of those some more, then those with the slowest clients. Gives how many of
     /// them had been admitted.
     fn make_room(&self, wanted: usize) -> usize {
+        if wanted == 0 {
+            return 0;
+        }
         let expendable = self
             .entries
             .values()

@@ -30,12 +30,16 @@ use crate::net::BodyError;
 const LINGER_BYTES: u64 = 128 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// The buffer for a connection's bytes.
+const BUFFER: usize = 128 << 10;
+
 /// How connections are served within `limits`.
 pub(super) fn builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         // The accept loop watches slow heads and idle connections: one sweep, not a timer for each request.
         .header_read_timeout(None)
+        .max_buf_size(BUFFER.max(limits.head_size))
         .max_headers(limits.headers)
         .max_header_size(limits.head_size);
     builder

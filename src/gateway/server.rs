@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::Uri;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use super::accept::Acceptor;
@@ -27,6 +27,10 @@ use crate::router::DecisionLog;
 use crate::router::classify::builtin;
 use crate::runtime::{EngineActivity, EngineStatus};
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// The system's buffer for a reply, in bytes: a client that does not read takes up no more.
+const SEND_BUFFER: u32 = 256 << 10;
 /// How often a free port is looked for that is free on all addresses.
 const PORT_ATTEMPTS: usize = 16;
 
@@ -145,7 +149,7 @@ impl Gateway {
         let upstream = checked(&config)?;
         let generate_path = engine_path(&config, "generateContent")?;
         let stream_path = engine_path(&config, "streamGenerateContent?alt=sse")?;
-        let listeners = listen(&config.listen, config.port).await?;
+        let listeners = listen(&config.listen, config.port)?;
         let addresses = listeners
             .iter()
             .filter_map(|listener| listener.local_addr().ok())
@@ -237,23 +241,37 @@ fn engine_path(config: &Config, method: &str) -> Result<Uri, GatewayError> {
 }
 
 /// Listens on `port` of every address; port 0 is one that is free on all of them.
-async fn listen(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, GatewayError> {
+fn listen(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, GatewayError> {
     let mut attempts = if port == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
-        match listen_once(addresses, port).await {
+        match listen_once(addresses, port) {
             Err(GatewayError::PortTaken { .. }) if attempts > 0 => {}
             outcome => return outcome,
         }
     }
 }
 
-async fn listen_once(addresses: &[IpAddr], mut port: u16) -> Result<Vec<TcpListener>, GatewayError> {
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    // Elsewhere the option lets two processes listen on one port.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn listen_once(addresses: &[IpAddr], mut port: u16) -> Result<Vec<TcpListener>, GatewayError> {
     let mut listeners = Vec::with_capacity(addresses.len());
     let mut missing = None;
     for ip in addresses {
         let address = SocketAddr::new(*ip, port);
-        match TcpListener::bind(address).await {
+        match listener(address) {
             Ok(listener) => {
                 port = listener.local_addr().map_or(port, |address| address.port());
                 listeners.push(listener);

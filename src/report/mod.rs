@@ -2,6 +2,7 @@
 
 mod ask;
 mod bars;
+mod consent;
 mod diagnosis;
 mod events;
 mod margin;
@@ -10,6 +11,7 @@ pub(crate) mod signals;
 
 pub(crate) use ask::Terminal;
 pub(crate) use bars::Bars;
+pub(crate) use consent::Person;
 pub(crate) use diagnosis::Diagnosis;
 pub(crate) use events::Events;
 pub(crate) use printer::{Palette, Printer};

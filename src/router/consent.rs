@@ -173,7 +173,7 @@ impl<A: Ask> AskPerson<A> {
                 Ruling::Chosen(choice)
             }
             Err(error) => {
-                tracing::warn!(failed = %question.failed, %error, "nobody could be asked for consent");
+                tracing::warn!(failed = %question.failed, %error, "no one could be asked for consent");
                 Ruling::TellClient
             }
         }

@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+
+/// Between two looks for the end of all answers.
+const POLL: Duration = Duration::from_millis(10);
 
 /// Whether the engine has reason to be silent. Clones are handles to the same record.
 ///
@@ -20,6 +23,8 @@ pub struct EngineActivity {
 struct Inner {
     child: u64,
     outstanding: usize,
+    /// Those of them whose clients wait for the answer.
+    awaited: usize,
     silent_since: Option<Instant>,
     patience: Duration,
 }
@@ -30,12 +35,21 @@ impl EngineActivity {
     pub fn begin(&self, patience: Duration) -> Busy {
         let mut inner = self.lock();
         inner.outstanding += 1;
+        inner.awaited += 1;
         inner.patience = inner.patience.max(patience);
         inner.silent_since.get_or_insert_with(Instant::now);
         Busy {
             activity: self.clone(),
             child: inner.child,
+            is_awaited: true,
             finished: false,
+        }
+    }
+
+    /// Ends when no client waits for an answer.
+    pub async fn answered(&self) {
+        while self.lock().awaited > 0 {
+            sleep(POLL).await;
         }
     }
 
@@ -82,10 +96,19 @@ impl Inner {
 pub struct Busy {
     activity: EngineActivity,
     child: u64,
+    is_awaited: bool,
     finished: bool,
 }
 
 impl Busy {
+    /// The client has left; the engine still works.
+    pub fn abandon(&mut self) {
+        let mut inner = self.activity.lock();
+        if inner.child == self.child && std::mem::take(&mut self.is_awaited) {
+            inner.awaited -= 1;
+        }
+    }
+
     /// A part of the answer arrived: the patience restarts.
     pub fn progress(&self) {
         let mut inner = self.activity.lock();
@@ -105,6 +128,7 @@ impl Drop for Busy {
         let mut inner = self.activity.lock();
         if inner.child == self.child {
             inner.outstanding -= 1;
+            inner.awaited -= usize::from(self.is_awaited);
             if self.finished {
                 inner.heard();
             }
@@ -161,6 +185,19 @@ mod tests {
         }
         tokio::time::advance(PATIENCE / 2).await;
         assert!(activity.is_busy());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_clients_that_stay_await_answers() {
+        let activity = EngineActivity::default();
+        let (mut left, stays) = (activity.begin(PATIENCE), activity.begin(PATIENCE));
+        left.abandon();
+        let answered = tokio::time::timeout(PATIENCE, activity.answered());
+        assert!(answered.await.is_err());
+        stays.finish();
+        activity.answered().await;
+        drop(left);
+        activity.answered().await;
     }
 
     #[tokio::test(start_paused = true)]

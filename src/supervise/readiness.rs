@@ -163,7 +163,8 @@ pub(super) async fn until_hung(
                 if misses == 1 {
                     observer.missed();
                 }
-                if misses >= limits.misses {
+                // A busy child has already been silent for a while.
+                if misses + u32::from(activity.is_busy()) >= limits.misses {
                     return format!("hung: {misses} health probes in a row were not answered");
                 }
             }

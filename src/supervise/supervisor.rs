@@ -369,19 +369,22 @@ impl Supervisor<'_> {
         reason
     }
 
-    /// Asks the child to end and waits, at most for the grace or until it is urgent.
+    /// Lets the child answer open requests, then asks it to end; each takes the grace at most, and neither goes on when it is urgent.
     async fn stop(&self, child: &mut Supervised, shutdown: &mut watch::Receiver<Shutdown>) {
         self.voice.state(EngineState::Stopping);
-        if child.ask_to_end().is_err() {
-            return;
-        }
         let grace = self.config.stop_grace;
+        let orderly = async {
+            // What is not answered by then, the gateway ends.
+            let _ = timeout(grace, self.config.activity.answered()).await;
+            if child.ask_to_end().is_ok() && timeout(grace, child.wait()).await.is_err() {
+                self.voice
+                    .note(&format!("did not end within {} s and is killed", grace.as_secs()));
+            }
+        };
         tokio::select! {
             biased;
             () = reached(shutdown, Shutdown::Immediate) => self.voice.note("is killed on the second request to end"),
-            ended = timeout(grace, child.wait()) => if ended.is_err() {
-                self.voice.note(&format!("did not end within {} s and is killed", grace.as_secs()));
-            }
+            () = orderly => {}
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use gem_platform::process::{identity, is_alive, kill};
+use gem_setup::runtime::local;
 use serde_json::{Value, json};
 
 use super::harness::{Home, MODEL, assert_says, program, wait_until};
@@ -65,6 +66,34 @@ fn status_fails_until_the_server_is_ready() {
     assert!(waiting.wait().unwrap().success());
     home.gem(&["status"]).ok();
     home.gem(&["status", "--wait", "soon"]).ends(2);
+}
+
+#[test]
+fn stop_waits_for_an_answer_of_the_local_model() {
+    let mut home = Home::installed();
+    home.set("STAND_IN_SERVE", "delay=1000");
+    home.gem(&["start"]).ok();
+    let path = format!("/v1beta/models/{MODEL}:generateContent");
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": "the last request"}]}]}).to_string();
+    let length = body.len();
+    std::thread::scope(|threads| {
+        let client = threads.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(local::post(
+                home.port,
+                &path,
+                Some(body.into()),
+                Duration::from_secs(60),
+            ))
+        });
+        let arrived = || home.trace().iter().any(|event| event["bytes"] == length);
+        wait_until("the request is at the engine", arrived);
+        home.gem(&["stop"]).ok();
+        assert_eq!(client.join().unwrap().unwrap().status, 200);
+    });
 }
 
 #[test]

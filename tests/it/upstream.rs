@@ -8,6 +8,8 @@ use gem_setup_support::upstream::{Fault, Upstream};
 use serde_json::{Value, json};
 
 use super::harness::Home;
+#[cfg(unix)]
+use super::harness::{assert_says, on_a_terminal, wait_until};
 
 const SIMPLE: &str = "list the files here";
 const COMPLEX: &str = "why does this architecture lose messages?";
@@ -252,4 +254,30 @@ fn an_answer_that_breaks_off_is_never_asked_for_again() {
     let is_broken = answer.as_ref().map_or(true, |answer| answer.status == 502);
     assert!(is_broken, "{answer:?}");
     assert_eq!(scene.upstream.models(), [PRO]);
+}
+
+#[cfg(unix)]
+#[test]
+fn serve_asks_the_person_at_its_terminal() {
+    let home = Home::new();
+    let upstream = Upstream::start();
+    upstream.fail(per_day(PRO));
+    let port = home.port.to_string();
+    let serve = home.gem(&["serve", "--runtime", "builtin", "--port", &port, "--on-fallback", "ask"]);
+    let serve = serve.args(["--upstream", &upstream.url()]);
+    let scene = Scene { home, upstream };
+    std::thread::scope(|threads| {
+        let client = threads.spawn(|| {
+            wait_until("the server listens", || scene.home.gem(&["status"]).run().status == 0);
+            let answer = scene.generate("auto-gemini-2.5", COMPLEX);
+            scene.home.gem(&["stop"]).ok();
+            answer
+        });
+        let run = on_a_terminal(serve, "Answer [1-4]: ", "1\n");
+        assert_says(
+            &run.stdout,
+            &[&format!("`{PRO}` failed"), &format!("ask `{FLASH}` instead?")],
+        );
+        assert_eq!(text(&client.join().unwrap()), format!("Hello from {FLASH}"));
+    });
 }

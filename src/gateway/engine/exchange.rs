@@ -205,6 +205,7 @@ impl Open {
     }
 
     async fn drain(mut self) {
+        self.busy.abandon();
         let give_up = self.give_up;
         let rest = async {
             if matches!(self.stage, Stage::Head(_)) && self.head().await.is_err() {

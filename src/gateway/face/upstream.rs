@@ -206,7 +206,9 @@ async fn routed(
                 let ruling = if logged.consenter.consents(&question.failed, &question.candidate) {
                     Ruling::ClientConsents
                 } else {
-                    routes.settle(&question).await
+                    within(deadline, routes.settle(&question))
+                        .await
+                        .unwrap_or(Ruling::TellClient)
                 };
                 logged.walk.settled(ruling);
             }

@@ -73,6 +73,9 @@ async fn the_connection_idle_for_longest_makes_room_for_a_new_one() {
         assert_eq!(gateway.get("/healthz").await.status, 200);
     }
     assert_eq!(read_to_end(&mut idle[0]).await, "");
+    let last = idle.last_mut().unwrap();
+    let still_open = tokio::time::timeout(Duration::from_millis(100), last.readable());
+    assert!(still_open.await.is_err(), "no more are ended than necessary");
 }
 
 #[tokio::test]
