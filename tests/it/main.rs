@@ -23,6 +23,8 @@ mod mirrors;
 mod output;
 mod owner;
 mod place;
+#[cfg(unix)]
+mod progress;
 mod pull;
 mod reach;
 mod route;

@@ -21,12 +21,10 @@ pub(crate) fn on_a_terminal(gem: Gem, question: &str, answer: &str) -> Run {
         .unwrap();
     let stream = || Stdio::from(terminal.try_clone().unwrap());
     let mut command = gem.into_command();
-    let child = command
-        .env("TERM", "xterm")
-        .stdin(stream())
-        .stdout(stream())
-        .stderr(stream())
-        .spawn();
+    if !command.get_envs().any(|(name, _)| name == "TERM") {
+        command.env("TERM", "xterm");
+    }
+    let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn();
     let mut child = child.unwrap();
     // Only the child keeps the terminal open now, so its end ends the reading.
     drop(command);
