@@ -6,7 +6,7 @@
 //! - `report`: how things are said: human, JSON, bars, questions
 //! - [`setup`], [`supervise`], [`gateway`], [`router`], [`settings`]: what the product does
 //! - [`runtime`], [`fetch`], [`catalog`]: what it is done with
-//! - [`net`], [`lock`], [`place`], [`sha256`], `appender`, `rotation`, [`layout`]: mechanisms that they share
+//! - [`net`], [`lock`], [`place`], [`sha256`], [`shell`], `appender`, `rotation`, [`layout`]: mechanisms that they share
 //! - [`environment`], [`progress`], [`error`]: what every module is given and may say
 //! - `gem_platform`: what differs between operating systems
 //!
@@ -38,4 +38,5 @@ pub mod runtime;
 pub mod settings;
 pub mod setup;
 pub mod sha256;
+pub mod shell;
 pub mod supervise;

@@ -1,4 +1,4 @@
-//! Atomic writes: a reader sees the old bytes or the new ones, never a part.
+//! Reading and writing files: regular ones alone, and whole. A reader sees the old bytes or the new ones, never a part.
 //!
 //! ```
 //! use gem_setup::place::write_atomic;
@@ -15,22 +15,54 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use gem_platform::file::{Readers, ReplaceError, write_atomic as write_atomic_at};
+use gem_platform::file::{self, Readers, ReplaceError};
 
 /// How many symbolic links lead to a file at most; the limit Linux has.
 const MAX_LINKS: usize = 40;
+
+/// Reads the regular file that `path` leads to. Never waits for a writer of a pipe.
+///
+/// # Errors
+/// When the file is not a regular one or cannot be read.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    file::read_regular(path)
+}
+
+/// As [`read`]; `None` if there is no such file, or something other than a directory on the way to it.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if is_absence(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// As [`read`], for a file of text.
+///
+/// # Errors
+/// As [`read`], and when the file is not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
 
 /// Writes `bytes` as the file `path`, creating its directory if need be.
 ///
 /// The bytes go to a temporary file beside the real file and are renamed over it once they are on the disk. A file that is
 /// there keeps its permissions and, where possible, its owner; a symbolic link stays and the file it leads to is
-/// replaced. A new file gets the permissions the process gives to any file.
+/// replaced. A file that cannot be renamed over, such as one that is mounted by itself, is written in place. A new file
+/// gets the permissions the process gives to any file.
 ///
 /// # Errors
-/// When the file is a directory or marked read-only, and when the disk or the directory takes no file; the old bytes
-/// are then still there.
+/// As [`check`], and when the disk takes no file; the old bytes are then still there.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_for(Readers::Usual, path, bytes)
+    write_for(path, bytes, Readers::Usual, Names::Separate)
 }
 
 /// As [`write_atomic`], but only its owner may read a new file.
@@ -38,26 +70,119 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As [`write_atomic`].
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_for(Readers::Owner, path, bytes)
+    write_for(path, bytes, Readers::Owner, Names::Separate)
 }
 
-fn write_for(readers: Readers, path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// As [`write_atomic`], for a file of the user's: if it has other names (hard links), they keep leading to it, so it is written
+/// in place.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_shared(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_for(path, bytes, Readers::Usual, Names::Kept)
+}
+
+/// Whether the other names of a file keep leading to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    Kept,
+    Separate,
+}
+
+/// How a file gets its new bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Replace,
+    InPlace,
+}
+
+fn write_for(path: &Path, bytes: &[u8], readers: Readers, names: Names) -> io::Result<()> {
     let target = resolve(path)?;
-    match fs::metadata(&target) {
-        Ok(metadata) if metadata.is_dir() => {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
-        }
-        Ok(metadata) if metadata.permissions().readonly() => {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is read-only"));
-        }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(_) | Err(_) => {}
+    if way(&target, names)? == Way::InPlace {
+        return file::rewrite(&target, bytes);
     }
-    write_atomic_at(&target, bytes, readers).map_err(|error| match error {
-        // Whoever asked names the file.
-        ReplaceError::Write { source, .. } => source,
-        error => error.into(),
+    match file::write_atomic(&target, bytes, readers) {
+        Ok(()) => Ok(()),
+        // The caller names the file.
+        Err(ReplaceError::Write { source, .. }) => Err(source),
+        Err(ReplaceError::Move { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => {
+            file::rewrite(&target, bytes)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A file or directory that cannot be used as it is.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}`: {source}", path.display())]
+pub struct Unfit {
+    /// Which one.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Finds out whether the file `path` could be written, as far as that can be seen without writing. A file that is not there
+/// can be written if its directory, or the nearest one that exists, takes new files.
+///
+/// # Errors
+/// When the file is not a regular one or is marked read-only; when neither it nor its directory may be written.
+pub fn check(path: &Path) -> Result<(), Unfit> {
+    let unfit = |source| Unfit {
+        path: path.to_owned(),
+        source,
+    };
+    let target = resolve(path).map_err(unfit)?;
+    let way = way(&target, Names::Separate).map_err(unfit)?;
+    if way == Way::InPlace || target.exists() {
+        return Ok(());
+    }
+    check_folder(parent(&target))
+}
+
+/// Finds out whether the directory `path` takes new files, or could be made.
+///
+/// # Errors
+/// When something other than a directory is there or on the way, or the directory may not be written.
+pub fn check_folder(path: &Path) -> Result<(), Unfit> {
+    let found = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => file::may_write(path),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")),
+        Err(error) if is_link(path) && error.kind() == io::ErrorKind::NotFound => {
+            Err(io::Error::new(error.kind(), "it is a link that leads nowhere"))
+        }
+        // Something on the way is missing, or is not a directory.
+        Err(error) if is_absence(&error) => return check_folder(parent(path)),
+        Err(error) => Err(error),
+    };
+    found.map_err(|source| Unfit {
+        path: path.to_owned(),
+        source,
     })
+}
+
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
+}
+
+/// How the file `target`, which is no symbolic link, would be written.
+fn way(target: &Path, names: Names) -> io::Result<Way> {
+    let metadata = match fs::metadata(target) {
+        Ok(metadata) => metadata,
+        // Whether its directory is one is seen next.
+        Err(error) if is_absence(&error) => return Ok(Way::Replace),
+        Err(error) => return Err(error),
+    };
+    file::check_regular(metadata.file_type())?;
+    if metadata.permissions().readonly() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is read-only"));
+    }
+    let has_other_names = names == Names::Kept && file::name_count(&metadata) > 1;
+    let is_replaceable = !has_other_names && !file::is_mount_point(target) && file::may_write(parent(target)).is_ok();
+    if is_replaceable {
+        return Ok(Way::Replace);
+    }
+    file::may_write(target).map(|()| Way::InPlace)
 }
 
 /// Writes `bytes` as a new file `path` with the access rights of the file `model`.
@@ -66,10 +191,18 @@ fn write_for(readers: Readers, path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// `AlreadyExists` when there is such a file; when the disk or the directory takes no file, nothing is left behind.
 pub fn write_new_like(model: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    gem_platform::keep_access(model, &file)
+    file::keep_access(model, &file)
         .and_then(|()| file.write_all(bytes))
         .and_then(|()| file.sync_all())
         .inspect_err(|_| drop(fs::remove_file(path)))
+}
+
+/// Deletes the temporary files that killed processes left in the directory of the file `path`.
+pub fn sweep_beside(path: &Path) {
+    if let Ok(target) = resolve(path) {
+        // They cost room and nothing else.
+        let _ = file::sweep(parent(&target));
+    }
 }
 
 /// The file that `path` stands for once all symbolic links are followed; it need not exist.
@@ -85,7 +218,7 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
                 path = parent(&path).join(link);
             }
             Ok(_) => return Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path),
+            Err(error) if is_absence(&error) => return Ok(path),
             Err(error) => return Err(error),
         }
     }
@@ -93,7 +226,7 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// The directory of `path`; the current one for a bare name.
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
@@ -117,6 +250,8 @@ mod tests {
     fn a_new_file_and_its_directories_are_created() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b/file");
+        check(&path).unwrap();
+        assert_eq!(names(dir.path()), [""; 0], "looking changes nothing");
         write_atomic(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(names(path.parent().unwrap()), ["file"], "no temporary file stays");
@@ -138,8 +273,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::create_dir(&path).unwrap();
-        let error = write_atomic(&path, b"new").unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        for error in [
+            check(&path).unwrap_err().source,
+            write_atomic(&path, b"new").unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        }
         assert_eq!(names(dir.path()), ["file"]);
     }
 
@@ -151,8 +290,12 @@ mod tests {
         let mut permissions = fs::metadata(&path).unwrap().permissions();
         permissions.set_readonly(true);
         fs::set_permissions(&path, permissions).unwrap();
-        let error = write_atomic(&path, b"new").unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        for error in [
+            check(&path).unwrap_err().source,
+            write_atomic(&path, b"new").unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        }
         assert_eq!(fs::read(&path).unwrap(), b"old");
     }
 
@@ -160,8 +303,26 @@ mod tests {
     fn a_file_where_the_directory_should_be_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "").unwrap();
-        assert!(write_atomic(&dir.path().join("a/file"), b"new").is_err());
+        let path = dir.path().join("a/file");
+        assert_eq!(check(&path).unwrap_err().path, dir.path().join("a"));
+        assert!(write_atomic(&path, b"new").is_err());
         assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn hard_links_are_kept_for_shared_files_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, other] = ["file", "other"].map(|name| dir.path().join(name));
+        fs::write(&file, "old").unwrap();
+        fs::hard_link(&file, &other).unwrap();
+        write_shared(&file, b"shared").unwrap();
+        if cfg!(unix) {
+            assert_eq!(fs::read(&other).unwrap(), b"shared");
+        }
+        let before = fs::read(&other).unwrap();
+        write_atomic(&file, b"own").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"own");
+        assert_eq!(fs::read(&other).unwrap(), before);
     }
 
     #[test]

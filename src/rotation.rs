@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use gem_platform::file::{check_regular, is_character_device, make_private};
+
 /// Longest line of a log, in bytes.
 pub(crate) const LONGEST_LINE: usize = 16 << 10;
 
@@ -16,14 +18,14 @@ pub(crate) fn cut_line(line: &mut String) {
     }
 }
 
-/// How much is kept of a file that grows, and for whom.
+/// How large a growing file may become, and who may read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rotation {
     /// A file is rotated before it grows beyond so many bytes.
     pub(crate) file_size: u64,
-    /// So many files are kept: the current one, `.1`, `.2` and so on; two at least.
+    /// How many files are kept: the current one, `.1`, `.2` and so on; two at least.
     pub(crate) files: usize,
-    /// Whether new files are for their owner's eyes only.
+    /// Whether only their owner may read new files.
     pub(crate) is_private: bool,
 }
 
@@ -39,7 +41,7 @@ impl Rotation {
         }
         drop(file);
         if self.rotate(path).is_err() {
-            // Somebody holds the file so that it cannot be renamed; its bound holds all the same.
+            // Another program keeps the file from being renamed; its size is bounded anyway.
             File::create(path)?;
         }
         open(path, self.is_private)
@@ -69,7 +71,12 @@ fn open(path: &Path, is_private: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true);
     if is_private {
-        gem_platform::file::make_private(&mut options);
+        make_private(&mut options);
+    }
+    match fs::metadata(path) {
+        // A device such as `/dev/null` takes what is appended; a pipe would make this wait for its reader.
+        Ok(metadata) if !is_character_device(metadata.file_type()) => check_regular(metadata.file_type())?,
+        Ok(_) | Err(_) => {}
     }
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -99,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_cannot_be_renamed_is_bounded_all_the_same() {
+    fn a_file_that_cannot_be_renamed_is_bounded() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         // A folder that is not empty stands for a file that a reader holds: nothing can be renamed over it.

@@ -10,11 +10,12 @@
 //! ```
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
+use gem_platform::file::open_regular;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
@@ -37,15 +38,26 @@ impl Sha256 {
     /// # Errors
     /// When the file cannot be read.
     pub fn of_file(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+        let digest = Self::of_file_within(path, Duration::MAX)?;
+        digest.ok_or_else(|| io::ErrorKind::TimedOut.into())
+    }
+
+    /// As [`Self::of_file`]; `None` if reading the file takes longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::of_file`].
+    pub fn of_file_within(path: &Path, limit: Duration) -> io::Result<Option<Self>> {
+        let start = Instant::now();
+        let mut file = open_regular(path)?;
         let mut hasher = Hasher::default();
         let mut buffer = vec![0; 1 << 18];
-        loop {
+        while start.elapsed() <= limit {
             match file.read(&mut buffer)? {
-                0 => return Ok(hasher.finish()),
+                0 => return Ok(Some(hasher.finish())),
                 read => hasher.update(&buffer[..read]),
             }
         }
+        Ok(None)
     }
 }
 

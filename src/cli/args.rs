@@ -186,6 +186,9 @@ pub(crate) struct DoctorArgs {
     /// Try the download hosts too
     #[arg(long)]
     pub(crate) network: bool,
+    /// Hash the runtime in full, even if its size and time are as recorded
+    #[arg(long)]
+    pub(crate) verify: bool,
     /// Accept the model's terms (with --fix)
     #[arg(long, alias = "consent")]
     pub(crate) accept_terms: bool,

@@ -1,11 +1,13 @@
 //! `bundle create`.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use gem_platform::Target;
 use gem_setup::error::Failure;
 use gem_setup::setup::{self, BundleRequest};
+use gem_setup::shell;
 
 use super::args::BundleAction;
 use super::session::{Session, or_recorded};
@@ -43,14 +45,16 @@ pub(crate) fn run(session: &Session<'_>, action: BundleAction) -> Result<ExitCod
         for file in &bundle.files {
             printer.line(&format!("{}  {}", file.sha256, file.path.display()));
         }
+        let mut words = vec![OsStr::new("gem-setup"), OsStr::new("install")];
+        words.extend(model.then_some(OsStr::new("--accept-terms")));
+        words.extend([OsStr::new("--catalog"), bundle.catalog.as_os_str()]);
+        words.extend([OsStr::new("--mirror"), OsStr::new(bundle.mirror.as_str())]);
         let targets: Vec<String> = request.targets.iter().map(Target::to_string).collect();
         printer.line(&format!(
-            "\nCarry {} to the other machine ({}) and run there:\n  gem-setup install{} --catalog {} --mirror {}",
+            "\nCarry {} to the other machine ({}) and run there:\n  {}",
             request.dir.display(),
             targets.join(", "),
-            if model { " --accept-terms" } else { "" },
-            bundle.catalog.display(),
-            bundle.mirror
+            shell::line(session.target()?.os, words)
         ));
     }
     Ok(ExitCode::SUCCESS)

@@ -26,6 +26,7 @@ pub(crate) fn restart(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
     server.engine(session)?;
     let started = session.block_on_until_signal(async {
         server.check_direct(session).await?;
+        setup::check_executable(&server.site, &server.spec.chosen)?;
         supervise::stop(&session.layout, GRACE).await?;
         begin(session, server).await
     })?;
@@ -36,6 +37,7 @@ pub(crate) fn restart(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
 async fn begin(session: &Session<'_>, server: &Server<'_>) -> Result<Started, Failure> {
     server.warn_of_idle_options(session.printer);
     server.check_direct(session).await?;
+    setup::check_executable(&server.site, &server.spec.chosen)?;
     // The server runs without the copies too; `doctor` names the files that are still elsewhere.
     let _ = setup::adopt_recorded(&session.layout).await;
     let request = server.spec.request(&server.site);

@@ -77,6 +77,7 @@ fn prepare<'s>(
     let network = or_recorded(args.network_args, &state);
     let mut wanted = Wanted::from(state.chosen.clone());
     wanted.accepted = args.accept_terms.then(|| how(accepted));
+    wanted.verify = args.verify;
     session.setup(state, wanted, &network, session.target()?, events, terminal)
 }
 

@@ -78,6 +78,7 @@ fn prepare<'s>(
         chosen,
         accepted: args.accept_terms.then(|| how(accepted)),
         force: args.force,
+        verify: false,
         with_model: !args.no_model,
         with_settings: !args.no_settings,
         with_server: !args.no_start,

@@ -10,6 +10,7 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command};
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
+use gem_setup::place;
 
 use super::options::{Known, Options, variable_of};
 
@@ -48,9 +49,17 @@ impl Layers {
     /// to its folder.
     pub(crate) fn add_file(&mut self, file: &Path, required: bool, options: &Options) -> Result<(), Failure> {
         const HINT: &str = "correct or delete that file; its keys are the options' names with `_` for `-`";
-        let text = match std::fs::read_to_string(file) {
+        use std::io::ErrorKind::{NotADirectory, NotFound};
+
+        // A given one may be a pipe, as with `--config <(…)`.
+        let text = if required {
+            std::fs::read_to_string(file)
+        } else {
+            place::read_text(file)
+        };
+        let text = match text {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return Ok(()),
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) && !required => return Ok(()),
             Err(error) => {
                 let message = format!("cannot read the configuration `{}`: {error}", file.display());
                 let hint = if required {

@@ -10,6 +10,7 @@ use gem_platform::process::Program;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::{Config, Gateway, GatewayError};
 use gem_setup::runtime::{EngineState, EngineStatus};
+use gem_setup::setup;
 use gem_setup::supervise::{self, Claim, ClaimError, Log, LogLimits, ServiceManager, Shutdown, SuperviseConfig};
 use tokio::sync::{Notify, watch};
 
@@ -33,6 +34,7 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
     }
     server.warn_of_idle_options(session.printer);
     session.block_on(server.check_direct(session))?;
+    setup::check_executable(site, &spec.chosen)?;
     let mut gateway = gateway_of(session, server)?;
     let log = Log::start(session.layout.log_file(), LogLimits::default())
         .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the log's thread: {error}")))?;
@@ -229,7 +231,12 @@ fn already_served(session: &Session<'_>, error: ClaimError) -> Result<ExitCode, 
 pub(crate) fn keep(mut args: Vec<OsString>) -> ExitCode {
     let kept = program::called(&args).and_then(|path| {
         let (args, env) = (args.split_off(2), Vec::new());
-        gem_platform::process::keep(&Program { path, args, env })
+        gem_platform::process::keep(&Program {
+            path,
+            args,
+            env,
+            ..Program::default()
+        })
     });
     kept.map_or_else(
         |error| {

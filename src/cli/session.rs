@@ -18,7 +18,8 @@ use gem_setup::progress::waiting;
 use gem_setup::router::{ModelName, Models};
 use gem_setup::runtime::{RuntimeName, litert_lm};
 use gem_setup::settings::{self, EnvFile, Places, Settings};
-use gem_setup::setup::{self, GivenFiles, Listing, Setup, Site, State, Tools, Wanted};
+use gem_setup::setup::{GivenFiles, Listing, Setup, Site, State, Tools, Wanted};
+use gem_setup::shell;
 use gem_setup::supervise::{self, Running};
 
 use tokio::runtime::Runtime;
@@ -170,7 +171,7 @@ impl Session<'_> {
         let config = self.config.as_deref().filter(|_| is_given("--config"));
         let given = home.into_iter().chain(config.map(|file| ("--config", file)));
         given
-            .map(|(name, path)| format!(" {name} {}", setup::quoted(target.os, &path.to_string_lossy())))
+            .map(|(name, path)| format!(" {name} {}", shell::word(target.os, path.as_os_str())))
             .collect()
     }
 

@@ -34,7 +34,8 @@ fn apply(
 ) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let _lock = lock(session)?;
-    let chosen = &session.state()?.chosen;
+    let mut state = session.state()?.clone();
+    let chosen = &state.chosen;
     let model = model.unwrap_or_else(|| chosen.model.clone());
     if let Some(reason) = setup::refused_model(&model) {
         printer.warning(&reason);
@@ -46,9 +47,8 @@ fn apply(
         model: model.into(),
         binary: launcher.path().to_owned(),
     };
-    let (backups, now) = (session.layout.backups(), jiff::Timestamp::now());
-    let applied = settings::apply(places, &session.environment, scope, &values, &backups, now)?;
-    remember(session, &applied)?;
+    let plan = settings::plan(places, &session.environment, scope, &values)?;
+    let applied = setup::apply_settings(&mut state, &session.layout, plan)?;
     report(printer, &applied);
     for (_, failure) in settings::load(places, &session.environment).refused() {
         let hint = failure.hint.as_deref().unwrap_or("correct the file");
@@ -60,18 +60,15 @@ fn apply(
 fn remove(session: &Session<'_>, places: &Places, scope: Destination) -> Result<ExitCode, Failure> {
     let _lock = lock(session)?;
     // Without a record nothing is known to have been created.
-    let applied = session.state().map(|state| state.settings.clone()).unwrap_or_default();
-    let (backups, now) = (session.layout.backups(), jiff::Timestamp::now());
-    let removed = settings::clear(places, scope, &applied, &backups, now)?;
+    let mut state = session.state().cloned().unwrap_or_default();
+    let removed = setup::clear_settings(&mut state, &session.layout, places, scope)?;
     let printer = session.printer;
     if printer.json() {
-        printer.json_line(&json!({"removed": removed}));
-        return Ok(ExitCode::SUCCESS);
-    }
-    for file in &removed {
-        let outcome = serde_json::to_value(file.outcome).unwrap_or_default();
+        printer.json_line(&json!({"removed": [removed]}));
+    } else {
+        let outcome = serde_json::to_value(removed.outcome).unwrap_or_default();
         let outcome = outcome.as_str().unwrap_or_default();
-        printer.line(&format!("{}: {outcome}", file.path.display()));
+        printer.line(&format!("{}: {outcome}", removed.path.display()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -84,16 +81,6 @@ fn lock(session: &Session<'_>) -> Result<Lock, Failure> {
         }
         failure
     })
-}
-
-/// Adds the changes to the record that `uninstall` uses; creates one if nothing was installed.
-fn remember(session: &Session<'_>, applied: &Applied) -> Result<(), Failure> {
-    if applied.is_empty() {
-        return Ok(());
-    }
-    let mut state = session.state()?.clone();
-    state.settings = std::mem::take(&mut state.settings).then(applied.clone());
-    Ok(state.write(&session.layout.state_file())?)
 }
 
 fn report(printer: &Printer, applied: &Applied) {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use gem_platform::process::Program;
 
+use super::surroundings::RUNTIME;
+
 /// A runtime's `serve` command line, ready but for the port: each child gets a fresh one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
@@ -44,14 +46,14 @@ impl CommandLine {
         self
     }
 
-    /// Sets a variable in the environment that the runtime inherits.
+    /// Sets a variable for the runtime.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self
     }
 
-    /// What to run for a server on `port`.
+    /// The program that serves on `port`.
     #[must_use]
     pub fn at_port(&self, port: u16) -> Program {
         let args = self.args.iter().map(|arg| match arg {
@@ -62,6 +64,7 @@ impl CommandLine {
             path: self.program.clone(),
             args: args.collect(),
             env: self.env.clone(),
+            inherit: RUNTIME,
         }
     }
 }

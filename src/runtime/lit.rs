@@ -1,5 +1,6 @@
 //! The `lit` executable (docs/facts.md section 2).
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use futures_util::future::BoxFuture;
 use gem_platform::process::Program;
 
 use super::pull::{PullOutput, pull_with};
+use super::surroundings::RUNTIME;
 use super::{CommandLine, Error, Runtime, RuntimeName, is_listed};
 use crate::catalog::Model;
 use crate::progress::Progress;
@@ -50,7 +52,7 @@ impl Runtime for Lit {
 
     fn list(&self, all: bool) -> BoxFuture<'_, Result<String, Error>> {
         let args: &[&str] = if all { &["list", "--show_all"] } else { &["list"] };
-        output_of(&self.program, args, LIST_LIMIT).boxed()
+        output_of(program(&self.program, args), LIST_LIMIT).boxed()
     }
 
     fn pull<'a>(
@@ -70,7 +72,8 @@ impl Runtime for Lit {
             let command = Program {
                 path: self.program.clone(),
                 args: vec!["pull".into(), (&model.name).into()],
-                env: Vec::new(),
+                inherit: RUNTIME,
+                ..Program::default()
             };
             pull_with(&command, output).await?;
             if is_listed(&self.list(false).await?, &model.name) {
@@ -86,11 +89,20 @@ impl Runtime for Lit {
     }
 }
 
-/// Runs `program` to its end and gives what it printed on standard output.
-pub(super) async fn output_of(program: &Path, args: &[&str], limit: Duration) -> Result<String, Error> {
-    let command = describe(program, args);
-    let child = tokio::process::Command::new(program)
-        .args(args)
+/// A runtime's executable with `args`.
+pub(super) fn program(path: &Path, args: &[&str]) -> Program {
+    Program {
+        path: path.to_owned(),
+        args: args.iter().map(OsString::from).collect(),
+        inherit: RUNTIME,
+        ..Program::default()
+    }
+}
+
+/// Runs `program` to its end and returns its standard output.
+pub(super) async fn output_of(program: Program, limit: Duration) -> Result<String, Error> {
+    let command = describe(&program);
+    let child = tokio::process::Command::from(program.command())
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -98,7 +110,7 @@ pub(super) async fn output_of(program: &Path, args: &[&str], limit: Duration) ->
         Ok(Ok(output)) => output,
         Ok(Err(source)) => {
             return Err(Error::Start {
-                program: program.to_owned(),
+                program: program.path,
                 source,
             });
         }
@@ -121,12 +133,10 @@ pub(super) async fn output_of(program: &Path, args: &[&str], limit: Duration) ->
 }
 
 /// The command as a person would type it, with the program's file name alone.
-pub(super) fn describe(program: &Path, args: &[&str]) -> String {
-    let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
-    std::iter::once(name.as_ref())
-        .chain(args.iter().copied())
-        .collect::<Vec<_>>()
-        .join(" ")
+pub(super) fn describe(program: &Program) -> String {
+    let name = program.path.file_name().unwrap_or(program.path.as_os_str());
+    let words = std::iter::once(name).chain(program.args.iter().map(OsString::as_os_str));
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// The Hugging Face token in `environment`, passed on by inheritance and never shown.

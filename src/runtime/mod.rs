@@ -20,6 +20,7 @@ pub mod local;
 mod model_name;
 mod pull;
 mod pull_terminal;
+mod surroundings;
 pub mod terms;
 
 use std::fmt;

@@ -170,14 +170,9 @@ async fn run(command: &Program, output: &mut PullOutput<'_>) -> Result<(), Error
     }
 }
 
-fn said(command: &Program) -> String {
-    let args: Vec<&str> = command.args.iter().filter_map(|arg| arg.to_str()).collect();
-    describe(&command.path, &args)
-}
-
 fn failed(command: &Program, outcome: String, output: &mut PullOutput<'_>) -> Error {
     Error::Failed {
-        command: said(command),
+        command: describe(command),
         outcome,
         tail: output.tail(),
     }
@@ -192,7 +187,7 @@ impl Ended {
     fn into_error(self, command: &Program, output: &mut PullOutput<'_>) -> Error {
         match self {
             Self::Silent => Error::TimedOut {
-                command: said(command),
+                command: describe(command),
                 seconds: SILENCE_LIMIT.as_secs(),
                 tail: output.tail(),
             },
@@ -208,9 +203,7 @@ impl From<io::Error> for Ended {
 }
 
 fn start(command: &Program) -> Result<Child, Error> {
-    Command::new(&command.path)
-        .args(&command.args)
-        .envs(command.env.iter().cloned())
+    Command::from(command.command())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

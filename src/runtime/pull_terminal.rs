@@ -27,6 +27,9 @@ impl PseudoTerminal {
         let pair = native_pty_system().openpty(SIZE).map_err(io::Error::other)?;
         let mut command = CommandBuilder::new(&program.path);
         command.args(&program.args);
+        for name in program.withheld() {
+            command.env_remove(name);
+        }
         for (name, value) in &program.env {
             command.env(name, value);
         }

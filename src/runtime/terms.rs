@@ -115,15 +115,12 @@ impl Terms {
     /// # Errors
     /// When the file is there but cannot be read or does not parse.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => {
-                return Err(Error::Read {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
+        let bytes = place::read_if_present(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let Some(bytes) = bytes else {
+            return Ok(Self::default());
         };
         serde_json::from_slice(&bytes).map_err(|source| Error::Parse {
             path: path.to_owned(),

@@ -1,5 +1,6 @@
 //! Edits the text of a settings file: the router's keys change, everything else is kept as typed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
@@ -114,7 +115,10 @@ fn clean(path: &Path, text: &str) -> Result<strict::Cleaned, Error> {
 /// Takes back `changes` in `text`: a key that still has the value it was given gets its former text, or goes if it had
 /// none; then empty objects of `created` are removed. Values that were changed since are kept.
 pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[String]) -> Result<String, Error> {
-    let tree = Tree::parse(path, text)?;
+    let members = changes.iter().map(|change| change.key.path().to_vec());
+    let containers = created.iter().map(|name| name.split('.').collect());
+    let detached = detach_comments(text, members.chain(containers));
+    let tree = Tree::parse(path, &detached)?;
     let mut reverted = Vec::new();
     for change in changes {
         let Some(member) = tree.find(change.key.path()) else {
@@ -131,6 +135,9 @@ pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[
         reverted.push(change);
     }
     let pruned = tree.prune(created.iter().map(|name| name.split('.').collect()));
+    if reverted.is_empty() && pruned.is_empty() {
+        return Ok(text.to_owned());
+    }
     tree.finish(|expected| {
         for change in reverted {
             match change.replaced() {
@@ -144,19 +151,45 @@ pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[
 
 /// Removes `keys` from `text`, with any value, and the router's objects that are empty then.
 pub(super) fn clear(path: &Path, text: &str, keys: &[Key]) -> Result<String, Error> {
-    let tree = Tree::parse(path, text)?;
+    let (_, objects) = split(Key::ClassifierHost.path());
+    let containers = || (1..=objects.len()).map(|depth| objects[..depth].to_vec());
+    let members = keys.iter().map(|key| key.path().to_vec());
+    let detached = detach_comments(text, members.chain(containers()));
+    let tree = Tree::parse(path, &detached)?;
+    let mut has_changed = false;
     for key in keys {
         // A key may be there more than once; without the last one an earlier one would count.
         while let Some(member) = tree.find(key.path()) {
             member.remove();
+            has_changed = true;
         }
     }
-    let (_, objects) = split(Key::ClassifierHost.path());
-    let pruned = tree.prune((1..=objects.len()).map(|depth| objects[..depth].to_vec()));
+    let pruned = tree.prune(containers());
+    if !has_changed && pruned.is_empty() {
+        return Ok(text.to_owned());
+    }
     tree.finish(|expected| {
         keys.iter().for_each(|key| take(expected, key.path()));
         pruned.iter().for_each(|keys| take(expected, keys));
     })
+}
+
+/// `text` with a line break between each of `members` and a comment behind it on its line: the tree takes such a comment for a
+/// part of the member and would remove both.
+fn detach_comments<'k>(text: &str, members: impl Iterator<Item = Vec<&'k str>>) -> String {
+    let (mark, body) = read::split_mark(text);
+    let has_comment = |end: &usize| {
+        let rest = body[*end..].trim_start_matches([' ', '\t']);
+        rest.starts_with("/*") || rest.starts_with("//")
+    };
+    let ends = members.filter_map(|keys| Some(read::range_of(body, &keys)?.end));
+    let ends: BTreeSet<usize> = ends.filter(has_comment).collect();
+    let line_break = if body.contains("\r\n") { "\r\n" } else { "\n" };
+    let mut detached = body.to_owned();
+    for end in ends.into_iter().rev() {
+        detached.insert_str(end, line_break);
+    }
+    format!("{mark}{detached}")
 }
 
 /// Whether `text` contains neither a setting nor a comment, so that it can be deleted.

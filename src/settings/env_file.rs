@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Settings, Trust};
 use crate::environment::Environment;
+use crate::place;
 
 /// The variables that count in a folder that is not trusted.
 const ALWAYS_READ: [&str; 4] = [
@@ -41,7 +42,7 @@ impl EnvFile {
         let is_of_project = !path.components().any(|part| part.as_os_str() == ".gemini");
         let counts =
             |name: &str| (is_trusted || ALWAYS_READ.contains(&name)) && !(is_of_project && is_excluded(settings, name));
-        let mut values = parse(&std::fs::read_to_string(&path).unwrap_or_default());
+        let mut values = parse(&place::read_text(&path).unwrap_or_default());
         values.retain(|name, _| counts(name));
         Self { path, values }
     }

@@ -17,12 +17,6 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A directory has the file's name.
-    #[error("cannot read the settings file `{}`: it is a directory", path.display())]
-    Directory {
-        /// Which path.
-        path: PathBuf,
-    },
     /// The text is no JSON with comments.
     #[error("cannot parse the settings file `{}` at line {line}, column {column}: {reason}", path.display())]
     Parse {
@@ -123,7 +117,6 @@ impl Error {
     pub fn path(&self) -> &Path {
         match self {
             Self::Read { path, .. }
-            | Self::Directory { path }
             | Self::Parse { path, .. }
             | Self::Refused { path, .. }
             | Self::TrustLevel { path, .. }
@@ -145,12 +138,13 @@ impl Explain for Error {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Read { path, source }
+                if matches!(source.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput) =>
+            {
+                format!("move `{}` away, then run the command again", path.display())
+            }
             Self::Read { path, .. } => format!(
                 "make `{}` readable for this user, then run the command again",
-                path.display()
-            ),
-            Self::Directory { path } => format!(
-                "move the directory `{}` away, then run the command again",
                 path.display()
             ),
             Self::Parse { path, line, .. }

@@ -1,8 +1,7 @@
 //! Reading the scopes' files; one that cannot be used does not hide the others.
 
 use std::fmt::Display;
-use std::fs;
-use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use jsonc_parser::common::Ranged;
@@ -18,6 +17,7 @@ use super::strict::{self, Refusal};
 use super::trust::Trust;
 use crate::environment::Environment;
 use crate::error::Failure;
+use crate::place;
 
 pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -176,18 +176,12 @@ pub(super) fn interpret(path: &Path, text: &str, variables: Option<Variables<'_>
 
 /// The text of `path`, or `None` where there is no such file.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, Error> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(_) if path.is_dir() => return Err(Error::Directory { path: path.to_owned() }),
-        Err(source) => {
-            return Err(Error::Read {
-                path: path.to_owned(),
-                source,
-            });
-        }
+    let bytes = place::read_if_present(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let Some(bytes) = bytes else {
+        return Ok(None);
     };
     String::from_utf8(bytes).map(Some).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
@@ -267,6 +261,12 @@ pub(super) fn not_an_object(path: &Path, key: &str, found: &'static str, positio
 
 /// The position of the value of the dotted `keys` in `text`, a text without a byte order mark; no keys mean the root.
 pub(super) fn locate(text: &str, keys: &[&str]) -> (usize, usize) {
+    let start = range_of(text, keys).map_or(0, |range| range.start);
+    position(&text[..start])
+}
+
+/// The range of the value at `keys` in `text`, which has no byte order mark.
+pub(super) fn range_of(text: &str, keys: &[&str]) -> Option<Range<usize>> {
     let ast = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS);
     let root = ast.ok().and_then(|ast| ast.value);
     let value = keys.iter().try_fold(root, |value, key| {
@@ -278,8 +278,8 @@ pub(super) fn locate(text: &str, keys: &[&str]) -> (usize, usize) {
             .rfind(|member| member.name.as_str() == *key)?;
         Some(Some(member.value))
     });
-    let offset = value.flatten().map_or(0, |value| value.range().start);
-    position(&text[..offset])
+    let range = value.flatten()?.range();
+    Some(range.start..range.end)
 }
 
 /// Line and column, both from 1, of what follows `before`.

@@ -12,7 +12,8 @@ use super::error::Error;
 use super::read::read_text;
 use super::router::Key;
 use super::scope::{Places, Scope};
-use super::write::{Applied, AppliedFile, Destination, delete, write};
+use super::write::{Applied, AppliedFile, Destination, Plan, delete, write};
+use crate::place;
 use crate::sha256::Sha256;
 
 /// What became of one file.
@@ -61,8 +62,17 @@ pub fn remove(applied: &Applied, backups: &Path, now: Timestamp) -> Result<Vec<R
         .collect()
 }
 
-/// Takes the router's keys out of the files that [`apply`](super::apply) writes for `destination`, with any value,
-/// whichever program wrote them. A file that `applied` records as created, and that holds nothing else, goes too.
+/// What [`clear`] did, or what is left to do.
+#[derive(Debug)]
+pub enum Cleared {
+    /// It is done.
+    Done(Removed),
+    /// The file is on record, so what was done to it must be on record too: carry out the plan.
+    Planned(Removed, Plan),
+}
+
+/// Takes the router's keys out of the one file of `destination`, whatever their values are. A file that `applied` records as
+/// created, and in which nothing else is, is deleted.
 ///
 /// # Errors
 /// As [`remove`].
@@ -72,43 +82,30 @@ pub fn clear(
     applied: &Applied,
     backups: &Path,
     now: Timestamp,
-) -> Result<Vec<Removed>, Error> {
+) -> Result<Cleared, Error> {
     let workspace = places
         .file(Scope::Workspace)
-        .filter(|_| destination == Destination::Workspace)
-        .map(|path| {
-            let keys: &[Key] = &[Key::Enabled, Key::ClassifierHost, Key::ClassifierModel];
-            (Scope::Workspace, path, keys)
-        });
-    let user_keys: &[Key] = match workspace {
-        Some(_) => &[Key::AutoStartServer, Key::BinaryPath],
-        None => &Key::ROUTER,
+        .filter(|_| destination == Destination::Workspace);
+    let (scope, path) = workspace.map_or_else(|| (Scope::User, places.user()), |path| (Scope::Workspace, path));
+    let removed = |outcome| Removed {
+        scope,
+        path: path.to_owned(),
+        outcome,
     };
-    [Some((Scope::User, places.user(), user_keys)), workspace]
-        .into_iter()
-        .flatten()
-        .map(|(scope, path, keys)| {
-            let created = applied
-                .files
-                .iter()
-                .find(|file| file.path == path && file.before.is_none());
-            let outcome = match read_text(path)? {
-                Some(text) => {
-                    let cleared = edit::clear(path, &text, keys)?;
-                    match created.filter(|_| edit::is_blank(&cleared)) {
-                        Some(file) => delete_created(file, &text, backups, now)?,
-                        None => replace(path, &text, &cleared, backups, now)?,
-                    }
-                }
-                None => Outcome::Unchanged,
-            };
-            Ok(Removed {
-                scope,
-                path: path.to_owned(),
-                outcome,
-            })
-        })
-        .collect()
+    let Some(text) = read_text(path)? else {
+        return Ok(Cleared::Done(removed(Outcome::Unchanged)));
+    };
+    let cleared = edit::clear(path, &text, &Key::ROUTER)?;
+    let recorded = applied.files.iter().find(|file| file.path == path);
+    Ok(match recorded {
+        Some(file) if file.before.is_none() && edit::is_blank(&cleared) => {
+            Cleared::Done(removed(delete_created(file, &text, backups, now)?))
+        }
+        Some(_) if cleared != text => {
+            Cleared::Planned(removed(Outcome::Edited), Plan::of_text(scope, path, text, cleared))
+        }
+        _ => Cleared::Done(removed(replace(path, &text, &cleared, backups, now)?)),
+    })
 }
 
 fn remove_from(file: &AppliedFile, backups: &Path, now: Timestamp) -> Result<Outcome, Error> {
@@ -142,7 +139,7 @@ fn original(file: &AppliedFile, text: &str) -> Option<String> {
     if Sha256::of(text) != file.after {
         return None;
     }
-    let original = fs::read_to_string(file.backup.as_ref()?).ok()?;
+    let original = place::read_text(file.backup.as_ref()?).ok()?;
     (Some(Sha256::of(&original)) == file.before).then_some(original)
 }
 

@@ -113,12 +113,11 @@ impl Machine {
             .collect()
     }
 
-    fn clear(&self, destination: Destination) -> Vec<Outcome> {
-        clear(&self.places(), destination, &Applied::default(), &self.backups(), now())
-            .unwrap()
-            .into_iter()
-            .map(|removed| removed.outcome)
-            .collect()
+    fn clear(&self, destination: Destination) -> Outcome {
+        let cleared = clear(&self.places(), destination, &Applied::default(), &self.backups(), now());
+        match cleared.unwrap() {
+            Cleared::Done(removed) | Cleared::Planned(removed, _) => removed.outcome,
+        }
     }
 
     fn backup_texts(&self) -> Vec<String> {

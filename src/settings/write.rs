@@ -159,7 +159,9 @@ pub fn apply(
     backups: &Path,
     now: Timestamp,
 ) -> Result<Applied, Error> {
-    plan(places, environment, destination, values)?.commit(backups, now)
+    plan(places, environment, destination, values)?
+        .prepare(backups, now)?
+        .commit()
 }
 
 fn plan_file(
@@ -185,6 +187,21 @@ fn plan_file(
 }
 
 impl Plan {
+    /// Replaces the text `before` of one file by `after`.
+    pub(super) fn of_text(scope: Scope, path: &Path, before: String, after: String) -> Self {
+        let file = FilePlan {
+            scope,
+            path: path.to_owned(),
+            creates_file: false,
+            changes: Vec::new(),
+            removed: Vec::new(),
+            created: Vec::new(),
+            before: Some(before),
+            after,
+        };
+        Self { files: vec![file] }
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -204,50 +221,76 @@ impl Plan {
         settings
     }
 
-    /// Applies the whole plan or nothing.
+    /// Copies the files that will change into `backups`, and says what [`Prepared::commit`] will do.
     ///
     /// # Errors
-    /// When a file or its backup cannot be written, or a file has changed since the plan was made.
-    pub fn commit(self, backups: &Path, now: Timestamp) -> Result<Applied, Error> {
-        let mut files = Vec::with_capacity(self.files.len());
-        for (done, file) in self.files.iter().enumerate() {
-            match file.commit(backups, now) {
-                Ok(applied) => files.push(applied),
-                Err(error) => {
-                    self.files[..done].iter().for_each(FilePlan::roll_back);
-                    return Err(error);
-                }
+    /// When a copy cannot be written.
+    pub fn prepare(self, backups: &Path, now: Timestamp) -> Result<Prepared, Error> {
+        let files = self.files.iter().map(|file| file.intent(backups, now));
+        let applied = Applied {
+            files: files.collect::<Result<_, _>>()?,
+        };
+        Ok(Prepared { plan: self, applied })
+    }
+}
+
+/// A plan whose backups are made: to be recorded before it is carried out, so that nothing is forgotten if the process is killed.
+#[derive(Debug)]
+pub struct Prepared {
+    plan: Plan,
+    applied: Applied,
+}
+
+impl Prepared {
+    /// The record of what will be done.
+    #[must_use]
+    pub const fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// Does what is planned: all of it, or nothing.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or has changed since the plan was made.
+    pub fn commit(self) -> Result<Applied, Error> {
+        let files = &self.plan.files;
+        for (done, file) in files.iter().enumerate() {
+            if let Err(error) = file.commit() {
+                files[..done].iter().for_each(FilePlan::roll_back);
+                return Err(error);
             }
         }
-        Ok(Applied { files })
+        Ok(self.applied)
     }
 }
 
 impl FilePlan {
-    fn commit(&self, backups: &Path, now: Timestamp) -> Result<AppliedFile, Error> {
-        if read_text(&self.path)? != self.before {
-            return Err(Error::Changed {
-                path: self.path.clone(),
-            });
-        }
+    fn intent(&self, backups: &Path, now: Timestamp) -> Result<AppliedFile, Error> {
         let backup = self
             .before
             .as_ref()
             .map(|text| back_up(&self.path, text.as_bytes(), backups, now))
             .transpose()?;
-        let created_dir = self.path.parent().is_some_and(|dir| !dir.exists());
-        write(&self.path, &self.after)?;
         Ok(AppliedFile {
             scope: self.scope,
             path: self.path.clone(),
             changes: self.changes.clone(),
             removed: self.removed.clone(),
             created: self.created.clone(),
-            created_dir,
+            created_dir: self.path.parent().is_some_and(|dir| !dir.exists()),
             before: self.before.as_deref().map(Sha256::of),
             after: Sha256::of(&self.after),
             backup,
         })
+    }
+
+    fn commit(&self) -> Result<(), Error> {
+        if read_text(&self.path)? != self.before {
+            return Err(Error::Changed {
+                path: self.path.clone(),
+            });
+        }
+        write(&self.path, &self.after)
     }
 
     /// Puts back what was there; the error that led here is the one to report, whether this works or not.
@@ -264,6 +307,23 @@ impl Applied {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// Of what was intended, the files in which it happened: those that no longer hold what they held before.
+    #[must_use]
+    pub fn happened(mut self) -> Self {
+        self.files.retain(|file| match read_text(&file.path) {
+            Ok(text) => text.is_some() && text.as_deref().map(Sha256::of) != file.before,
+            Err(_) => true,
+        });
+        self
+    }
+
+    /// The record without the file at `path`.
+    #[must_use]
+    pub fn without(mut self, path: &Path) -> Self {
+        self.files.retain(|file| file.path != path);
+        self
     }
 
     /// The record of this and then `later`: what must be taken back to return to before this.
@@ -312,7 +372,7 @@ impl AppliedFile {
 }
 
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
-    place::write_atomic(path, text.as_bytes()).map_err(|source| Error::Write {
+    place::write_shared(path, text.as_bytes()).map_err(|source| Error::Write {
         path: path.to_owned(),
         source,
     })

@@ -138,7 +138,7 @@ fn take_model(layout: &Layout, request: &BundleRequest, name: &LocalModelName) -
         );
         return Err(Failure::new(Kind::Runtime, message).with_hint("pull it first with `gem-setup pull`"));
     }
-    if let Ok(record) = std::fs::read(layout.terms_file()) {
+    if let Ok(record) = place::read(&layout.terms_file()) {
         let place = request.dir.join("terms.json");
         write(&place, &record)?;
         files.push(BundledFile {

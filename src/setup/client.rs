@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use gem_platform::Os;
 use serde_json::Value;
 
 use super::Setup;
 use super::check::{Check, Fix};
 use crate::environment::Environment;
 use crate::settings::{self, EnvFile, Settings};
+use crate::shell;
 
 const CLIENT: (&str, &str) = ("client.gemini", "Gemini CLI");
 const LOGIN: (&str, &str) = ("client.login", "Gemini CLI's login");
@@ -122,7 +122,7 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<String> {
     let is_elsewhere =
         home != setup.site.environment.user_home() && setup.site.environment.var("GEMINI_CLI_HOME").is_none();
     let home = is_elsewhere.then(|| ("GEMINI_CLI_HOME", home.display().to_string()));
-    let own = command(setup.site.os(), home.clone().into_iter(), "gemini");
+    let own = shell::with_variables(setup.site.os(), home.clone(), "gemini");
     let mut steps = vec![format!("Gemini CLI with its own router:   {own}")];
     if setup.wanted.chosen.direct {
         // The runtime alone has no other model to send a request to.
@@ -138,7 +138,7 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<String> {
         .into_iter()
         .chain([("GOOGLE_GEMINI_BASE_URL", url.clone())])
         .chain(key);
-    let through = command(setup.site.os(), variables, "gemini -m gem-auto");
+    let through = shell::with_variables(setup.site.os(), variables, "gemini -m gem-auto");
     let condition = match login {
         Login::ApiKey { .. } => String::new(),
         Login::Elsewhere(_) | Login::Unselected { .. } => {
@@ -153,34 +153,4 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<String> {
         "any client of the Gemini API:     base URL {url}, model gem-auto, your own API key"
     ));
     steps
-}
-
-/// `program` with `variables` set, as the usual shell of `os` takes it.
-fn command(os: Os, variables: impl Iterator<Item = (&'static str, String)>, program: &str) -> String {
-    let mut text = String::new();
-    for (name, value) in variables {
-        match os {
-            Os::Windows => text.push_str(&format!("$env:{name}='{}'; ", value.replace('\'', "''"))),
-            Os::Linux | Os::Macos => text.push_str(&format!("{name}={} ", super::quoted(os, &value))),
-        }
-    }
-    text + program
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_shell_gets_its_own_command() {
-        let variables = || [("A", "http://127.0.0.1:1".to_owned()), ("B", "it's".to_owned())].into_iter();
-        assert_eq!(
-            command(Os::Linux, variables(), "gemini"),
-            "A=http://127.0.0.1:1 B='it'\\''s' gemini"
-        );
-        assert_eq!(
-            command(Os::Windows, variables(), "gemini"),
-            "$env:A='http://127.0.0.1:1'; $env:B='it''s'; gemini"
-        );
-    }
 }

@@ -85,6 +85,7 @@ pub(super) async fn take_over(setup: &mut Setup<'_>, at: StepId) -> Result<Lock,
     let lock = waiting(setup.tools.progress, at.as_str(), lock::WAIT, lock).await;
     let lock = lock.map_err(|error| unlocked(at, error))?;
     setup.state = State::read(&setup.site.layout.state_file())?.unwrap_or_default();
+    super::journal::sweep(&setup.site.layout, &setup.state);
     // A file that cannot be copied is needed by few steps, which say so; `doctor` names it.
     let _ = kept::adopt(&mut setup.state, &setup.site.layout);
     setup.forget_listing();

@@ -12,7 +12,7 @@ use crate::place;
 
 /// Whether `copy` says what `given` says.
 pub(super) fn is_kept(given: &Path, copy: &Path) -> bool {
-    match (std::fs::read(given), std::fs::read(copy)) {
+    match (place::read(given), place::read(copy)) {
         (Ok(given), Ok(copy)) => given == copy,
         _ => false,
     }
@@ -50,7 +50,7 @@ impl GivenFiles {
             Some((_, bytes)) => Cow::Borrowed(bytes),
             None => Cow::Owned(std::fs::read(given).map_err(failed)?),
         };
-        if std::fs::read(copy).is_ok_and(|old| old == *bytes) {
+        if place::read(copy).is_ok_and(|old| old == *bytes) {
             return Ok(());
         }
         place::write_atomic(copy, &bytes).map_err(failed)

@@ -5,7 +5,6 @@
 //! calls; a link would pass a write on to the executable. Windows runs no script without a shell: there it is a copy of
 //! the executable, and not a hard link, which would share its content.
 
-use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +16,8 @@ use super::check::{Check, Fix};
 use super::{Setup, shown};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
+use crate::place;
+use crate::shell;
 
 const ID: &str = "client.launcher";
 const TITLE: &str = "what Gemini CLI starts";
@@ -96,12 +97,17 @@ impl Launcher {
         &self.path
     }
 
+    /// Whether the launcher is in place and starts the program.
+    pub(super) fn is_right(&self) -> bool {
+        self.look() == Found::Right
+    }
+
     /// Puts the launcher in place, unless it is there.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn restore(&self) -> Result<(), Failure> {
-        if self.look() == Found::Right {
+        if self.is_right() {
             return Ok(());
         }
         self.write().map_err(|error| {
@@ -163,7 +169,7 @@ impl Launcher {
     fn look_at_script(&self, expected: &[u8], metadata: &Metadata) -> Found {
         // A program in its place is large; a launcher is not.
         let is_small = metadata.len() < 1 << 16;
-        let text = is_small.then(|| fs::read(&self.path).ok()).flatten();
+        let text = is_small.then(|| place::read(&self.path).ok()).flatten();
         let path = shown(&self.path);
         match text.as_deref().and_then(started_by) {
             _ if text.as_deref() == Some(expected) => Found::Right,
@@ -245,20 +251,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn script(program: &Path) -> Vec<u8> {
-    [HEAD, &quoted(program.as_os_str()), TAIL.as_bytes()].concat()
-}
-
-/// `text` as one word of a shell, whatever is in it.
-fn quoted(text: &OsStr) -> Vec<u8> {
-    let mut word = vec![b'\''];
-    for byte in text.as_encoded_bytes() {
-        match byte {
-            b'\'' => word.extend(br"'\''"),
-            other => word.push(*other),
-        }
-    }
-    word.push(b'\'');
-    word
+    [HEAD, &shell::posix_bytes(program.as_os_str()), TAIL.as_bytes()].concat()
 }
 
 /// The program that a launcher script starts; `None` if `text` is no such script.

@@ -19,8 +19,10 @@ mod check;
 mod client;
 mod converge;
 mod doctor;
+mod journal;
 mod kept;
 mod launcher;
+mod needs;
 mod network;
 mod repair;
 mod site;
@@ -31,11 +33,11 @@ mod step;
 mod steps;
 mod uninstall;
 mod verdict;
+mod verify;
 mod wanted;
 
 use std::path::{Path, PathBuf};
 
-use gem_platform::Os;
 use tokio::sync::Mutex;
 use url::Url;
 
@@ -45,6 +47,7 @@ pub use check::{Check, Command, Fix, Status};
 pub use client::next_steps;
 pub use converge::{Observer, Outcome, install, plan, pull};
 pub use doctor::{Examination, Extras, RECORDS, examine};
+pub use journal::{apply_settings, clear_settings};
 pub use kept::{GivenFiles, adopt_recorded};
 pub use launcher::Launcher;
 pub use repair::repair;
@@ -56,6 +59,7 @@ pub use step::{Condition, Inspection, StepId, StepState};
 pub use steps::refused_model;
 pub use uninstall::{Removal, Uninstalled, removal, uninstall};
 pub use verdict::{Verdict, verdict};
+pub use verify::check_executable;
 pub use wanted::{Chosen, Wanted};
 
 use crate::catalog::Model;
@@ -63,7 +67,7 @@ use crate::error::{Failure, chain};
 use crate::fetch::Fetcher;
 use crate::net::{SafeUrl, without_login};
 use crate::progress::Progress;
-use crate::runtime::{Closed, Runtime};
+use crate::runtime::{Closed, Runtime, litert_lm};
 use crate::settings::RouterValues;
 
 /// Asks about a model's terms.
@@ -98,9 +102,12 @@ pub struct Setup<'a> {
     pub listing: Listing,
 }
 
-/// The output of the runtime's `list`, or the reason why there is none; asked for once.
+/// What the runtime answers, or the reason why it does not; asked for once.
 #[derive(Debug, Default)]
-pub struct Listing(Mutex<Option<Result<String, String>>>);
+pub struct Listing {
+    models: Mutex<Option<Result<String, String>>>,
+    version: Mutex<Option<Result<Option<String>, String>>>,
+}
 
 impl Setup<'_> {
     /// The chosen runtime.
@@ -140,7 +147,7 @@ impl Setup<'_> {
 
     /// The runtime's list of models, asked for at most once until [`Self::forget_listing`].
     async fn listing(&self) -> Result<String, String> {
-        let mut known = self.listing.0.lock().await;
+        let mut known = self.listing.models.lock().await;
         if let Some(listing) = &*known {
             return listing.clone();
         }
@@ -151,9 +158,20 @@ impl Setup<'_> {
         known.insert(listing).clone()
     }
 
+    /// The version that `litert-lm` reports, `None` if its answer holds none; asked for at most once until
+    /// [`Self::forget_listing`].
+    async fn litert_lm_version(&self) -> Result<Option<String>, String> {
+        let mut known = self.listing.version.lock().await;
+        if let Some(version) = &*known {
+            return version.clone();
+        }
+        let version = litert_lm::version_of(&self.litert_lm_program()).await;
+        known.insert(version.map_err(|error| chain(&error))).clone()
+    }
+
     /// The runtime or its models have changed.
     fn forget_listing(&mut self) {
-        *self.listing.0.get_mut() = None;
+        self.listing = Listing::default();
     }
 
     /// The pinned version of the chosen runtime.
@@ -232,19 +250,6 @@ impl Setup<'_> {
         }
         self.state = self.chosen();
         Ok(self.state.write(&self.site.layout.state_file())?)
-    }
-}
-
-/// `value` as one word of a shell's command line.
-#[must_use]
-pub fn quoted(os: Os, value: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+,@%".contains(c) || (c == '\\' && os == Os::Windows);
-    if !value.is_empty() && value.chars().all(is_plain) {
-        return value.to_owned();
-    }
-    match os {
-        Os::Windows => format!("\"{value}\""),
-        Os::Linux | Os::Macos => format!("'{}'", value.replace('\'', r"'\''")),
     }
 }
 

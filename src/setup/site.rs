@@ -76,7 +76,7 @@ impl Site<'_> {
         Program {
             path: self.program.clone(),
             args: vec![GUARD.into()],
-            env: Vec::new(),
+            ..Program::default()
         }
     }
 

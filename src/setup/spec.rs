@@ -115,7 +115,7 @@ impl ServerSpec {
         Program {
             path: site.program.clone(),
             args,
-            env: Vec::new(),
+            ..Program::default()
         }
     }
 

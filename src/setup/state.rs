@@ -39,6 +39,9 @@ pub struct State {
     /// What was written into settings files, for `uninstall`.
     #[serde(default)]
     pub settings: Applied,
+    /// What is about to be written into settings files; left over only if the process was killed meanwhile.
+    #[serde(default, skip_serializing_if = "Applied::is_empty")]
+    pub pending: Applied,
     /// The last smoke test that passed.
     #[serde(default)]
     pub smoke: Option<SmokeRecord>,
@@ -144,6 +147,7 @@ impl Default for State {
             companions: Vec::new(),
             hashed: Vec::new(),
             settings: Applied::default(),
+            pending: Applied::default(),
             smoke: None,
         }
     }
@@ -179,15 +183,12 @@ impl State {
     /// # Errors
     /// When the file is there but cannot be read or does not parse.
     pub fn read(path: &Path) -> Result<Option<Self>, Error> {
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                return Err(Error::Read {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
+        let bytes = place::read_if_present(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let Some(bytes) = bytes else {
+            return Ok(None);
         };
         let parse = |reason: String| Error::Parse {
             path: path.to_owned(),
@@ -200,6 +201,8 @@ impl State {
                 state.format
             )));
         }
+        let happened = std::mem::take(&mut state.pending).happened();
+        state.settings = std::mem::take(&mut state.settings).then(happened);
         if let Some(folder) = path.parent() {
             for file in state.kept_files() {
                 *file = folder.join(&file);
@@ -229,7 +232,7 @@ impl State {
             reason: error.to_string(),
         })?;
         text.push(b'\n');
-        if std::fs::read(path).is_ok_and(|old| old == text) {
+        if place::read(path).is_ok_and(|old| old == text) {
             return Ok(());
         }
         place::write_atomic(path, &text).map_err(|source| Error::Write {

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::launcher;
 use super::state::State;
+use super::{journal, launcher};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::lock::Lock;
+use crate::place;
 use crate::runtime::LocalModelName;
 use crate::settings::{self, Removed};
 use crate::supervise::{self, GRACE, Stopped};
@@ -106,6 +107,7 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
     if let Some(state) = &state {
         outcome.settings = settings::remove(&state.settings, &layout.backups(), Timestamp::now())?;
     }
+    journal::sweep(layout, state.as_ref().unwrap_or(&State::default()));
     let models = pulled_models(layout, state.as_ref());
     if !purge {
         keep_models(layout, &models)?;
@@ -133,7 +135,7 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
 /// The models that gem-setup pulled, as `state` and an earlier `uninstall` recorded them. Others are never deleted.
 fn pulled_models(layout: &Layout, state: Option<&State>) -> Vec<LocalModelName> {
     let mut models = state.map_or_else(Vec::new, |state| state.pulled.clone());
-    let kept = std::fs::read_to_string(layout.kept_file()).unwrap_or_default();
+    let kept = place::read_text(&layout.kept_file()).unwrap_or_default();
     for model in kept.lines().filter_map(|line| line.parse().ok()) {
         if !models.contains(&model) {
             models.push(model);
@@ -150,7 +152,7 @@ fn keep_models(layout: &Layout, models: &[LocalModelName]) -> Result<(), Failure
         return Ok(());
     }
     let path = layout.kept_file();
-    std::fs::write(&path, names.join("\n")).map_err(|error| {
+    place::write_atomic(&path, names.join("\n").as_bytes()).map_err(|error| {
         Failure::new(Kind::Unexpected, format!("cannot write `{}`: {error}", path.display()))
             .with_hint("check that the disk has room and that the directory is yours, then run the command again")
     })

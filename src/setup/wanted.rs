@@ -73,6 +73,8 @@ pub struct Wanted {
     pub accepted: Option<How>,
     /// Repeat every step.
     pub force: bool,
+    /// Hash every file in full, also one that is as large and as old as when it was hashed last.
+    pub verify: bool,
     /// Install the model and its terms.
     pub with_model: bool,
     /// Write the settings.
@@ -90,6 +92,7 @@ impl From<Chosen> for Wanted {
             chosen,
             accepted: None,
             force: false,
+            verify: false,
             with_model: true,
             with_settings: true,
             with_server: true,

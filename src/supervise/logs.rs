@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gem_platform::file::{is_character_device, open_regular};
 use same_file::Handle;
 
 use crate::rotation::rotated;
@@ -41,9 +42,13 @@ fn tail_from(path: &Path, youngest: usize, count: usize) -> io::Result<Vec<Strin
 }
 
 fn open(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path) {
+    // A log that goes to a device such as `/dev/null` keeps no lines.
+    let is_device = path
+        .metadata()
+        .is_ok_and(|metadata| is_character_device(metadata.file_type()));
+    match open_regular(path) {
         Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if is_device || error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

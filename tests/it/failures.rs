@@ -269,46 +269,10 @@ fn a_smoke_test_without_an_answer_is_a_fault_of_the_runtime() {
 /// File systems with a fault, which only root may have made.
 #[cfg(target_os = "linux")]
 mod mounted {
-    use std::ffi::CStr;
-    use std::path::{Path, PathBuf};
-
-    use rustix::io::Errno;
-    use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+    use std::path::Path;
 
     use super::{failure, fs};
-    use crate::harness::{Home, assert_same, tree};
-
-    /// A file system in memory on a directory, for as long as it lives.
-    struct Mount(PathBuf);
-
-    impl Mount {
-        /// `None` where this process may not mount.
-        fn on(directory: PathBuf, options: &CStr) -> Option<Self> {
-            fs::create_dir_all(&directory).unwrap();
-            match mount("none", &directory, "tmpfs", MountFlags::empty(), options) {
-                Ok(()) => Some(Self(directory)),
-                Err(Errno::PERM | Errno::ACCESS) => {
-                    eprintln!("not tested: this account may not mount a file system");
-                    None
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-
-        fn make_read_only(&self) {
-            mount_remount(&self.0, MountFlags::RDONLY, "").unwrap();
-        }
-
-        fn make_writable(&self) {
-            mount_remount(&self.0, MountFlags::empty(), "").unwrap();
-        }
-    }
-
-    impl Drop for Mount {
-        fn drop(&mut self) {
-            let _ = unmount(&self.0, UnmountFlags::DETACH);
-        }
-    }
+    use crate::harness::{Home, Mount, assert_same, tree};
 
     /// A runtime of two megabytes.
     fn large_runtime() -> Vec<u8> {

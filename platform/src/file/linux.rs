@@ -3,9 +3,11 @@
 use std::io;
 use std::path::Path;
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
 pub(super) use super::unix::{
-    is_executable, is_locked, is_use_conflict, keep_access, make_executable, make_private, make_program, path_from,
-    sync_dir,
+    is_character_device, is_executable, is_locked, is_use_conflict, keep_access, make_executable, make_private,
+    make_program, may_write, name_count, name_of, never_wait, owner, path_from, sync_dir,
 };
 
 pub(super) fn quarantine(path: &Path) -> io::Result<Option<String>> {
@@ -14,4 +16,9 @@ pub(super) fn quarantine(path: &Path) -> io::Result<Option<String>> {
 
 pub(super) fn strip_quarantine(path: &Path) -> io::Result<bool> {
     std::fs::metadata(path).map(|_| false)
+}
+
+pub(super) fn is_mount_point(path: &Path) -> bool {
+    statx(CWD, path, AtFlags::empty(), StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }

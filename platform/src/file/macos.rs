@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::attribute;
 pub(super) use super::unix::{
-    is_executable, is_locked, is_use_conflict, keep_access, make_executable, make_private, make_program, path_from,
-    sync_dir,
+    is_character_device, is_executable, is_locked, is_use_conflict, keep_access, make_executable, make_private,
+    make_program, may_write, name_count, name_of, never_wait, owner, path_from, sync_dir,
 };
 
 /// Set by the program that downloaded a file, read by Gatekeeper when the file is first run.
@@ -18,4 +18,9 @@ pub(super) fn quarantine(path: &Path) -> io::Result<Option<String>> {
 
 pub(super) fn strip_quarantine(path: &Path) -> io::Result<bool> {
     attribute::remove(path, QUARANTINE)
+}
+
+/// A single file cannot be mounted here.
+pub(super) fn is_mount_point(_path: &Path) -> bool {
+    false
 }

@@ -13,18 +13,22 @@
 
 #[cfg(any(target_os = "macos", all(test, unix)))]
 mod attribute;
+mod leftover;
 #[cfg_attr(target_os = "linux", path = "linux.rs")]
 #[cfg_attr(target_os = "macos", path = "macos.rs")]
 #[cfg_attr(windows, path = "windows.rs")]
 mod os;
+mod regular;
 mod replace;
 #[cfg(unix)]
 mod unix;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+pub use leftover::sweep;
+pub use regular::{check_regular, is_character_device, open_regular, read_regular, rewrite};
 pub use replace::{ReplaceError, persist, replace, wait_until_free};
 
 /// Lets everybody who may read the file at `path` run it. Windows goes by the file's name and has nothing to set.
@@ -106,6 +110,33 @@ pub fn keep_access(model: &Path, file: &File) -> io::Result<()> {
     os::keep_access(model, file)
 }
 
+/// Fails unless this user may write the file at `path`, or make and delete files in the directory there, as far as permissions
+/// and the file system tell. Changes nothing.
+///
+/// # Errors
+/// The reason, as the system gives it; on Windows only a read-only mark counts.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    os::may_write(path)
+}
+
+/// Whether something is mounted on the file or directory at `path`, so that nothing can be renamed over it.
+#[must_use]
+pub fn is_mount_point(path: &Path) -> bool {
+    os::is_mount_point(path)
+}
+
+/// How many names the file of `metadata` has.
+#[must_use]
+pub fn name_count(metadata: &Metadata) -> u64 {
+    os::name_count(metadata)
+}
+
+/// The user id of the owner of the file of `metadata`; `None` where files have no such owner.
+#[must_use]
+pub fn owner(metadata: &Metadata) -> Option<u32> {
+    os::owner(metadata)
+}
+
 /// Who may read a file that was not there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
@@ -132,10 +163,11 @@ pub fn write_atomic(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), R
     };
     std::fs::create_dir_all(dir).map_err(error)?;
     let mut staged = tempfile::Builder::new()
-        .prefix(".gem-setup-")
-        .suffix(".tmp")
+        .prefix(leftover::PREFIX)
+        .suffix(leftover::SUFFIX)
         .make_in(dir, |path| create_new(path, readers))
         .map_err(error)?;
+    leftover::mark(staged.as_file());
     if path.exists() {
         keep_access(path, staged.as_file()).map_err(error)?;
     }

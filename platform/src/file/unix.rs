@@ -1,10 +1,10 @@
 //! What Linux and macOS do alike.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, FileType, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -65,4 +65,39 @@ pub(super) fn keep_access(model: &Path, file: &File) -> io::Result<()> {
         let _ = fchown(file, Some(theirs.uid()), Some(theirs.gid()));
     }
     file.set_permissions(theirs.permissions())
+}
+
+pub(super) fn may_write(path: &Path) -> io::Result<()> {
+    let needed = if std::fs::metadata(path)?.is_dir() {
+        Access::WRITE_OK | Access::EXEC_OK
+    } else {
+        Access::WRITE_OK
+    };
+    Ok(access(path, needed)?)
+}
+
+pub(super) fn name_count(metadata: &Metadata) -> u64 {
+    metadata.nlink()
+}
+
+pub(super) fn owner(metadata: &Metadata) -> Option<u32> {
+    Some(metadata.uid())
+}
+
+pub(super) fn is_character_device(kind: FileType) -> bool {
+    kind.is_char_device()
+}
+
+pub(super) fn name_of(kind: FileType) -> &'static str {
+    if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+pub(super) fn never_wait(options: &mut OpenOptions) {
+    options.custom_flags(libc::O_NONBLOCK);
 }

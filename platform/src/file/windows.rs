@@ -1,6 +1,6 @@
 //! Files on Windows.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io;
 use std::os::windows::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -61,3 +61,34 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
 pub(super) fn keep_access(model: &Path, file: &File) -> io::Result<()> {
     file.set_permissions(std::fs::metadata(model)?.permissions())
 }
+
+pub(super) fn may_write(path: &Path) -> io::Result<()> {
+    let metadata = std::fs::metadata(path)?;
+    // On a directory the mark has another meaning.
+    if metadata.is_file() && metadata.permissions().readonly() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(())
+}
+
+pub(super) fn is_mount_point(_path: &Path) -> bool {
+    false
+}
+
+pub(super) fn name_count(_metadata: &Metadata) -> u64 {
+    1
+}
+
+pub(super) fn owner(_metadata: &Metadata) -> Option<u32> {
+    None
+}
+
+pub(super) fn is_character_device(_kind: FileType) -> bool {
+    false
+}
+
+pub(super) fn name_of(_kind: FileType) -> &'static str {
+    "something else"
+}
+
+pub(super) fn never_wait(_options: &mut OpenOptions) {}

@@ -1,12 +1,13 @@
 //! Probes on Linux.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
 use super::distribution::Distribution;
-use super::{Device, Gpu};
+use super::{Device, Gpu, Volume};
 
 /// Where `os-release(5)` says to look, in this order.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
@@ -14,6 +15,14 @@ const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 pub(super) fn distribution() -> Option<Distribution> {
     let text = OS_RELEASE.iter().find_map(|path| fs::read_to_string(path).ok())?;
     Distribution::parse(&text)
+}
+
+pub(super) fn volume(path: &Path) -> io::Result<Volume> {
+    let found = statvfs(path)?;
+    Ok(Volume {
+        no_exec: found.f_flag.contains(StatVfsMountFlags::NOEXEC),
+        files_left: (found.f_files > 0).then_some(found.f_favail),
+    })
 }
 
 pub(super) fn gpus() -> Vec<Gpu> {

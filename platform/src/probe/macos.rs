@@ -1,12 +1,24 @@
 //! Probes on macOS.
 
+use std::io;
+use std::path::Path;
+
+use rustix::fs::statfs;
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
-use super::Gpu;
 use super::distribution::Distribution;
+use super::{Gpu, Volume};
 
 pub(super) const fn distribution() -> Option<Distribution> {
     None
+}
+
+pub(super) fn volume(path: &Path) -> io::Result<Volume> {
+    let found = statfs(path)?;
+    Ok(Volume {
+        no_exec: found.f_flags & libc::MNT_NOEXEC.cast_unsigned() != 0,
+        files_left: (found.f_files > 0).then_some(found.f_ffree),
+    })
 }
 
 /// Apple's processors carry their graphics with them and Metal is part of the system; Intel's machines differ and are not asked.

@@ -49,6 +49,23 @@ pub fn available_space(path: &Path) -> io::Result<u64> {
     fs4::available_space(nearest_existing(path))
 }
 
+/// What a file system allows beyond what permissions tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// Whether no program on it can be run (mounted `noexec`).
+    pub no_exec: bool,
+    /// How many more files it takes; `None` where it has no such limit.
+    pub files_left: Option<u64>,
+}
+
+/// The file system that `path` is on or would be on.
+///
+/// # Errors
+/// When it cannot be asked.
+pub fn volume(path: &Path) -> io::Result<Volume> {
+    os::volume(nearest_existing(path))
+}
+
 /// `path` itself or its nearest ancestor that exists; the current directory for a relative path of which nothing does.
 fn nearest_existing(path: &Path) -> &Path {
     path.ancestors()

@@ -1,12 +1,20 @@
 //! Probes on Windows.
 
+use std::io;
+use std::path::Path;
+
 use windows_sys::Win32::Graphics::Gdi::{DISPLAY_DEVICE_MIRRORING_DRIVER, DISPLAY_DEVICEW, EnumDisplayDevicesW};
 
-use super::Gpu;
 use super::distribution::Distribution;
+use super::{Gpu, Volume};
 
 pub(super) const fn distribution() -> Option<Distribution> {
     None
+}
+
+/// Neither limit exists here.
+pub(super) fn volume(path: &Path) -> io::Result<Volume> {
+    path.metadata().map(|_| Volume::default())
 }
 
 /// An adapter is listed once for every screen it can drive; its name is kept once.

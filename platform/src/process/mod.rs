@@ -35,7 +35,7 @@ pub use os::{
     Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, identity, keep, kill,
     kill_leftover, notify, pid_space, start_detached,
 };
-pub use program::{Identity, Listening, Program, listener_on};
+pub use program::{Identity, Inherit, Listening, Program, listener_on};
 
 /// Whether the process that `identity` names still runs (a zombie does not).
 #[must_use]

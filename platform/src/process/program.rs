@@ -1,13 +1,52 @@
-//! What is run, and who is running.
+//! Programs to run, and processes that run.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-/// A program with its arguments and what it finds in its environment beyond ours.
+/// Which of this process's variables a child inherits. Names are compared without regard to case; one that ends with `*` stands
+/// for every name that begins so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Inherit {
+    /// All of them.
+    #[default]
+    All,
+    /// All but the `withheld` ones, of which the `passed` ones are inherited after all.
+    Except {
+        /// Names that are not inherited.
+        withheld: &'static [&'static str],
+        /// Exceptions from these.
+        passed: &'static [&'static str],
+    },
+    /// The named ones alone.
+    Only(&'static [&'static [&'static str]]),
+}
+
+impl Inherit {
+    /// Whether the variable `name` is inherited.
+    #[must_use]
+    pub fn passes(self, name: &OsStr) -> bool {
+        let name = name.to_string_lossy().to_ascii_uppercase();
+        let is_in = |patterns: &[&str]| patterns.iter().any(|pattern| matches(pattern, &name));
+        match self {
+            Self::All => true,
+            Self::Except { withheld, passed } => !is_in(withheld) || is_in(passed),
+            Self::Only(lists) => lists.iter().any(|list| is_in(list)),
+        }
+    }
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    }
+}
+
+/// A program with its arguments and its environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
     /// The executable.
@@ -16,14 +55,29 @@ pub struct Program {
     pub args: Vec<OsString>,
     /// Variables that are set for it.
     pub env: Vec<(OsString, OsString)>,
+    /// Which of ours it inherits.
+    pub inherit: Inherit,
 }
 
 impl Program {
-    pub(super) fn command(&self) -> Command {
+    /// The command that runs it.
+    #[must_use]
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.args(&self.args);
+        for name in self.withheld() {
+            command.env_remove(name);
+        }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// The names of our variables that it does not inherit.
+    pub fn withheld(&self) -> impl Iterator<Item = OsString> + use<> {
+        let inherit = self.inherit;
+        std::env::vars_os()
+            .map(|(name, _)| name)
+            .filter(move |name| !inherit.passes(name))
     }
 }
 
@@ -65,4 +119,34 @@ pub fn listener_on(address: IpAddr, port: u16) -> Option<Listening> {
         pid: found.process.pid,
         name: found.process.name,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exception_passes_where_its_family_does_not() {
+        let inherit = Inherit::Except {
+            withheld: &["LD_*", "X"],
+            passed: &["LD_LIBRARY_PATH"],
+        };
+        for (name, passes) in [
+            ("LD_PRELOAD", false),
+            ("ld_preload", false),
+            ("LD_LIBRARY_PATH", true),
+            ("X", false),
+            ("XY", true),
+        ] {
+            assert_eq!(inherit.passes(OsStr::new(name)), passes, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_list_passes_its_own_names_alone() {
+        let inherit = Inherit::Only(&[&["HOME"], &["LC_*"]]);
+        for (name, passes) in [("HOME", true), ("LC_ALL", true), ("HOMEX", false), ("PATH", false)] {
+            assert_eq!(inherit.passes(OsStr::new(name)), passes, "{name}");
+        }
+    }
 }

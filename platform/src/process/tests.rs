@@ -12,7 +12,7 @@ fn sleeper() -> Program {
     Program {
         path: path.into(),
         args: args.iter().map(Into::into).collect(),
-        env: Vec::new(),
+        ..Program::default()
     }
 }
 
@@ -116,12 +116,12 @@ async fn the_guard_kills_the_whole_group_when_its_owner_is_gone() {
         args: ["process::tests::plays_the_guard", "--exact", "--ignored"]
             .map(Into::into)
             .to_vec(),
-        env: Vec::new(),
+        ..Program::default()
     });
     let parent_and_child = Program {
         path: "sh".into(),
         args: ["-c", "sleep 60 & echo $!; wait"].map(Into::into).to_vec(),
-        env: Vec::new(),
+        ..Program::default()
     };
     let mut child = Supervised::spawn(&parent_and_child, &guard).unwrap();
     let output = child.take_output().0.unwrap();

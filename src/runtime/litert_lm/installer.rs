@@ -3,6 +3,7 @@
 //! Both take the index, proxy and certificate settings of their user (`UV_*`, `PIP_*`, pip's configuration files) by
 //! inheritance. Of what belongs to the catalog every file is checked against its hash, and nothing is built from source.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -18,7 +19,8 @@ use super::{PROGRAM, version_of};
 use crate::environment::Environment;
 use crate::error::{Explain, Kind, chain};
 use crate::progress::Progress;
-use crate::runtime::lit::output_of;
+use crate::runtime::lit::{describe, output_of};
+use crate::runtime::surroundings::{INSTALLER, is_pip_source, pip_variable};
 
 /// The oldest Python that the package supports.
 const OLDEST: (u32, u32) = (3, 10);
@@ -37,6 +39,8 @@ const PYTHONS: [&str; 8] = [
 const PROBE: &str = "import sys, importlib.util as u; \
                      print('%d.%d' % sys.version_info[:2], u.find_spec('ensurepip') is not None)";
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
+/// What pip takes for "no configuration file".
+const NULL_DEVICE: &str = if cfg!(windows) { "nul" } else { "/dev/null" };
 /// The id under which the installation reports its progress.
 const STEP: &str = "runtime";
 
@@ -87,7 +91,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Making the empty environment failed.
-    #[error("cannot create the Python environment: `{command}` ended with {status}; its last words:\n{tail}")]
+    #[error("cannot create the Python environment: `{command}` ended with {status}; last output:\n{tail}")]
     Create {
         /// Which command.
         command: String,
@@ -97,7 +101,7 @@ pub enum Error {
         tail: String,
     },
     /// Getting or installing the packages failed.
-    #[error("cannot install `litert-lm`: `{command}` ended with {status}; its last words:\n{tail}")]
+    #[error("cannot install `litert-lm`: `{command}` ended with {status}; last output:\n{tail}")]
     Install {
         /// Which command.
         command: String,
@@ -187,7 +191,7 @@ impl Installer {
         let mut rejected = Vec::new();
         for name in PYTHONS {
             let Some(python) = find(name) else { continue };
-            match judge(&python, output_of(&python, &["-c", PROBE], PROBE_LIMIT).await) {
+            match judge(&python, output_of(isolated(&python, ["-c", PROBE]), PROBE_LIMIT).await) {
                 Ok(()) => return Ok(Self::Python(python)),
                 Err(reason) => rejected.push(reason),
             }
@@ -202,7 +206,7 @@ impl Installer {
                 command(uv, ["venv", "--no-project", "--allow-existing", "--python", ">=3.10"]),
                 uv_install(uv, venv, environment),
             ),
-            Self::Python(python) => (command(python, ["-m", "venv"]), pip_install(venv)),
+            Self::Python(python) => (isolated(python, ["-m", "venv"]), pip_install(venv)),
         };
         install.args.extend(["--only-binary".into(), ":all:".into()]);
         install
@@ -236,8 +240,16 @@ fn command<const N: usize>(path: &Path, args: [&str; N]) -> Program {
     Program {
         path: path.to_owned(),
         args: args.into_iter().map(OsString::from).collect(),
-        env: Vec::new(),
+        inherit: INSTALLER,
+        ..Program::default()
     }
+}
+
+/// The interpreter at `python` with `args`, without modules of the current directory and of the user.
+fn isolated<const N: usize>(python: &Path, args: [&str; N]) -> Program {
+    let mut program = command(python, ["-I"]);
+    program.args.extend(args.map(OsString::from));
+    program
 }
 
 fn with_args(mut program: Program, args: impl IntoIterator<Item = OsString>) -> Program {
@@ -255,10 +267,33 @@ fn pip_install(venv: &Venv) -> Program {
         "--progress-bar",
         "off",
     ];
-    let mut program = command(&venv.python(), args);
-    // `user = true` in a pip.conf is an error inside an environment.
-    program.env.push(("PIP_USER".into(), "0".into()));
+    let mut program = isolated(&venv.python(), args);
+    // Any other option of its configuration files could put the packages elsewhere.
+    program.env.push(("PIP_CONFIG_FILE".into(), NULL_DEVICE.into()));
     program
+}
+
+/// The options of pip's configuration files that say where packages come from, as variables.
+async fn pip_sources(venv: &Venv, environment: &Environment) -> Vec<(OsString, OsString)> {
+    let list = isolated(&venv.python(), ["-m", "pip", "config", "list"]);
+    // Without an answer pip goes by its variables alone.
+    let listed = output_of(list, PROBE_LIMIT).await.unwrap_or_default();
+    let sources = sources_in(&listed).into_iter();
+    let unset = sources.filter(|(name, _)| environment.var(name).is_none());
+    unset.map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+/// The variables for the output of `pip config list`, lines such as `global.index-url='https://host/simple'`; an option of
+/// `install` wins over a `global` one.
+fn sources_in(listed: &str) -> BTreeMap<String, String> {
+    let of_section = |section: &'static str| {
+        listed.lines().filter_map(move |line| {
+            let (name, value) = line.strip_prefix(section)?.split_once('=')?;
+            let value = value.trim_matches(['\'', '"']).replace("\\n", " ");
+            is_pip_source(name).then(|| (pip_variable(name), value.trim().to_owned()))
+        })
+    };
+    of_section("global.").chain(of_section("install.")).collect()
 }
 
 fn uv_install(uv: &Path, venv: &Venv, environment: &Environment) -> Program {
@@ -356,7 +391,7 @@ async fn build(
     let file = scratch.join("requirements.txt");
     std::fs::write(&file, requirements).map_err(directory)?;
     let has_hashes = requirements.contains("--hash=");
-    let [create, install] = installer
+    let [create, mut install] = installer
         .commands(venv, &file, has_hashes, environment)
         .map(|program| in_scratch(program, &scratch));
     run(&create, guard, progress, |command, status, tail| Error::Create {
@@ -365,6 +400,9 @@ async fn build(
         tail,
     })
     .await?;
+    if matches!(installer, Installer::Python(_)) {
+        install.env.extend(pip_sources(venv, environment).await);
+    }
     run(&install, guard, progress, |command, status, tail| Error::Install {
         command,
         status,
@@ -395,10 +433,10 @@ async fn run(
     });
     ended.await.map_err(|ended| match ended {
         Ended::Lost(source) => Error::Start {
-            command: process::shown(command),
+            command: describe(command),
             source,
         },
-        Ended::Badly { status, tail } => failed(process::shown(command), status, tail),
+        Ended::Badly { status, tail } => failed(describe(command), status, tail),
     })
 }
 
@@ -441,7 +479,7 @@ mod tests {
     }
 
     fn text(program: &Program) -> String {
-        process::shown(program)
+        describe(program)
     }
 
     #[test]
@@ -449,9 +487,9 @@ mod tests {
         let file = Path::new("/r.txt");
         let [create, install] =
             Installer::Python("/usr/bin/python3".into()).commands(&venv(), file, true, &environment(&[]));
-        assert_eq!(text(&create), "python3 -m venv /e");
+        assert_eq!(text(&create), "python3 -I -m venv /e");
         let install = text(&install);
-        assert!(install.starts_with("python -m pip install "), "{install}");
+        assert!(install.starts_with("python -I -m pip install "), "{install}");
         assert!(
             install.ends_with("--only-binary :all: --require-hashes --requirement /r.txt"),
             "{install}"
@@ -482,6 +520,20 @@ mod tests {
         let expected: Vec<(OsString, OsString)> = expected.iter().map(|(n, v)| (n.into(), v.into())).collect();
         assert_eq!(program.env, expected);
         assert!(text(&program).ends_with("--no-index"));
+    }
+
+    #[test]
+    fn pip_takes_sources_but_no_places_from_its_files() {
+        let listed = ":env:.index-url='https://e'\nglobal.index-url='https://a/simple'\nglobal.cert='/ca.pem'\n\
+                      install.index-url='https://b/simple'\ninstall.extra-index-url='\\nhttps://c\\nhttps://d'\n\
+                      install.target='/tmp/x'\ninstall.user='true'\n";
+        let expected = [
+            ("PIP_CERT", "/ca.pem"),
+            ("PIP_EXTRA_INDEX_URL", "https://c https://d"),
+            ("PIP_INDEX_URL", "https://b/simple"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(sources_in(listed), BTreeMap::from(expected));
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub use installer::{Error as InstallError, Installer, create};
 pub use requirements::requirements;
 pub use venv::Venv;
 
-use super::lit::{LIST_LIMIT, output_of};
+use super::lit::{self, LIST_LIMIT, output_of};
+use super::surroundings::RUNTIME;
 use super::{CommandLine, Error, Runtime, RuntimeName, is_listed};
 use crate::catalog::{HuggingFace, Model};
 use crate::environment::Environment;
@@ -107,6 +108,7 @@ impl LitertLm {
             path: self.program.clone(),
             args,
             env: token.into_iter().chain([unbuffered()]).collect(),
+            inherit: RUNTIME,
         })
     }
 
@@ -207,7 +209,7 @@ impl Runtime for LitertLm {
         async {
             let models = self.imported();
             if models.is_empty() {
-                return output_of(&self.program, &["list"], LIST_LIMIT).await;
+                return output_of(lit::program(&self.program, &["list"]), LIST_LIMIT).await;
             }
             Ok(models.iter().fold(String::new(), |mut text, (id, bytes)| {
                 let _ = writeln!(text, "{id}  {:.1} MB", f64_of(*bytes) / 1e6);
@@ -265,7 +267,7 @@ pub fn check_model_file(file: &Path) -> Result<(), Error> {
 /// # Errors
 /// When it cannot be started, or fails, or does not end.
 pub async fn version_of(program: &Path) -> Result<Option<String>, Error> {
-    let said = output_of(program, &["--version"], VERSION_LIMIT).await?;
+    let said = output_of(lit::program(program, &["--version"]), VERSION_LIMIT).await?;
     Ok(version_in(&said).map(str::to_owned))
 }
 

@@ -36,18 +36,12 @@ impl Ended {
                 source,
             },
             Self::Badly { status, tail } => Error::Failed {
-                command: shown(command),
+                command: describe(command),
                 outcome: status.to_string(),
                 tail,
             },
         }
     }
-}
-
-/// The command as a person would type it.
-pub(super) fn shown(command: &Program) -> String {
-    let args: Vec<_> = command.args.iter().map(|arg| arg.to_string_lossy()).collect();
-    describe(&command.path, &args.iter().map(AsRef::as_ref).collect::<Vec<_>>())
 }
 
 /// Runs `command`; `hear` receives each printed line, without `secrets` and without passwords in URLs.

@@ -1,5 +1,6 @@
 use url::Url;
 
+use super::super::lit::describe;
 use super::*;
 use crate::catalog::Catalog;
 use crate::progress::Silent;
@@ -30,7 +31,7 @@ fn runtime(models: &Path, variables: &[(&str, &str)]) -> LitertLm {
 fn it_serves_the_gemini_api_on_loopback_alone() {
     let command = runtime(Path::new("/m"), &[]).serve().unwrap().at_port(41);
     assert_eq!(
-        process::shown(&command),
+        describe(&command),
         "litert-lm serve --api gemini --host 127.0.0.1 --port 41 --verbose"
     );
 }
@@ -41,7 +42,7 @@ fn a_model_comes_from_where_the_catalog_says_under_the_id_gemini_cli_insists_on(
     let model = catalog.model("gemma3-1b-gpu-custom").unwrap();
     let command = runtime(Path::new("/m"), &[]).import(model, None).unwrap();
     assert_eq!(
-        process::shown(&command),
+        describe(&command),
         "litert-lm import --from-huggingface-repo=litert-community/Gemma3-1B-IT gemma3-1b-it-int4.litertlm \
          gemma3-1b-gpu-custom"
     );

@@ -60,7 +60,7 @@ impl Venv {
     /// The requirements that it satisfies; `None` when its installation never ended.
     #[must_use]
     pub fn installed(&self) -> Option<String> {
-        std::fs::read_to_string(self.root.join(MARKER)).ok()
+        place::read_text(&self.root.join(MARKER)).ok()
     }
 
     /// Says that it satisfies `requirements`.

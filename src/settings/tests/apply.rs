@@ -265,7 +265,7 @@ fn a_read_only_file_is_left_alone() {
 fn a_directory_in_place_of_the_file_is_refused() {
     let machine = Machine::new();
     fs::create_dir_all(machine.file(Scope::User)).unwrap();
-    assert!(matches!(machine.apply(Destination::User), Err(Error::Directory { .. })));
+    assert!(matches!(machine.apply(Destination::User), Err(Error::Read { .. })));
     assert!(machine.file(Scope::User).is_dir());
 }
 
@@ -292,7 +292,7 @@ fn a_file_that_changed_after_the_plan_is_left_alone() {
     let plan = machine.plan(Destination::User).unwrap();
     machine.put(Scope::User, "{ \"a\": 1 }");
     assert!(matches!(
-        plan.commit(&machine.backups(), now()),
+        plan.prepare(&machine.backups(), now()).and_then(Prepared::commit),
         Err(Error::Changed { .. })
     ));
     assert_eq!(machine.text(Scope::User), "{ \"a\": 1 }");

@@ -216,7 +216,7 @@ fn a_directory_in_place_of_the_file_is_named() {
     let machine = Machine::new();
     fs::create_dir_all(machine.file(Scope::User)).unwrap();
     assert!(
-        matches!(machine.load().errors().next(), Some(Error::Directory { path }) if *path == machine.file(Scope::User))
+        matches!(machine.load().errors().next(), Some(Error::Read { path, .. }) if *path == machine.file(Scope::User))
     );
 }
 

@@ -200,9 +200,9 @@ fn a_file_that_no_longer_parses_is_left_alone() {
 fn without_a_record_the_routers_keys_go() {
     let machine = Machine::with(MINE);
     machine.apply(Destination::User).unwrap();
-    assert_eq!(machine.clear(Destination::User), [Outcome::Edited]);
+    assert_eq!(machine.clear(Destination::User), Outcome::Edited);
     assert_eq!(machine.text(Scope::User), MINE);
-    assert_eq!(machine.clear(Destination::User), [Outcome::Unchanged]);
+    assert_eq!(machine.clear(Destination::User), Outcome::Unchanged);
 }
 
 #[test]
@@ -219,13 +219,45 @@ fn without_a_record_keys_that_are_there_twice_go_twice() {
 }
 
 #[test]
-fn without_a_record_the_workspace_keeps_what_is_not_its_own() {
+fn each_scope_is_cleared_by_itself() {
     let machine = Machine::new();
     machine.apply(Destination::Workspace).unwrap();
-    assert_eq!(
-        machine.clear(Destination::Workspace),
-        [Outcome::Edited, Outcome::Edited]
-    );
+    let user = machine.text(Scope::User);
+    assert_eq!(machine.clear(Destination::Workspace), Outcome::Edited);
     assert_eq!(machine.text(Scope::Workspace), "{}\n");
+    assert_eq!(machine.text(Scope::User), user);
+    assert_eq!(machine.clear(Destination::User), Outcome::Edited);
     assert_eq!(machine.text(Scope::User), "{}\n");
+}
+
+#[test]
+fn a_comment_behind_the_last_member_stays() {
+    for text in [
+        "{ \"ui\": 1 /* keep me */ }\n",
+        "{\n  \"ui\": 1 // keep me\n}\n",
+        "{\"experimental\": {\"gemmaModelRouter\": {\"x\": true /* keep me */}}}\n",
+        "{\n  \"experimental\": {\n    \"gemmaModelRouter\": {\n      \"x\": true/*\n keep me */}}}\n",
+        "\u{feff}{\r\n  \"ui\": 1 /* keep me */ }\r\n",
+    ] {
+        let machine = Machine::with(text);
+        let applied = machine.apply(Destination::User).unwrap();
+        machine.put(Scope::User, &format!("{}\n// mine\n", machine.text(Scope::User)));
+        remove(&applied, &machine.backups(), now()).unwrap();
+        assert!(machine.text(Scope::User).contains("keep me"), "{text}");
+        assert!(
+            !machine.text(Scope::User).contains("gemmaModelRouter\": {\"enabled"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn an_intent_counts_once_its_file_has_changed() {
+    let machine = Machine::with(MINE);
+    let plan = machine.plan(Destination::User).unwrap();
+    let prepared = plan.prepare(&machine.backups(), now()).unwrap();
+    let intent = prepared.applied().clone();
+    assert_eq!(intent.clone().happened(), Applied::default());
+    prepared.commit().unwrap();
+    assert_eq!(intent.clone().happened(), intent);
 }

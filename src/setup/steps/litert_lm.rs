@@ -40,10 +40,10 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::needed(plan, Vec::new());
     }
     if let Some(program) = &setup.state.litert_lm {
-        return inspect_found(program, version, plan).await;
+        return inspect_found(setup, program, version, plan).await;
     }
     match env.installed() {
-        Some(installed) if installed == requirements(entry) => inspect_env(&env, entry, plan),
+        Some(installed) if installed == requirements(entry) => inspect_env(setup, &env, entry, plan).await,
         Some(_) => {
             let fault = format!(
                 "{} holds another version than {version} or other packages",
@@ -81,54 +81,53 @@ async fn wanting(setup: &Setup<'_>, fault: String, plan: String) -> Inspection {
 }
 
 /// One that was found on the PATH when it was installed.
-async fn inspect_found(program: &Path, version: &str, plan: String) -> Inspection {
-    match version_of(program).await {
-        Ok(Some(found)) if found == version => {
-            let checks = vec![
-                Check::ok(BINARY.0, BINARY.1, shown(program)),
-                Check::skip(
-                    CHECKSUM.0,
-                    CHECKSUM.1,
-                    format!("{PROGRAM} {version}, not installed by gem-setup"),
-                ),
-                Check::ok(EXECUTABLE.0, EXECUTABLE.1, "it runs"),
-            ];
-            Inspection::in_place(format!("{} is {version}", shown(program)), checks)
-        }
-        Ok(found) => {
-            let found = found.unwrap_or_else(|| "another program".to_owned());
-            absent(format!("{} is {found} now, {version} is pinned", shown(program)), plan)
-        }
-        Err(error) => absent(format!("{} does not run: {}", shown(program), chain(&error)), plan),
+async fn inspect_found(setup: &Setup<'_>, program: &Path, version: &str, plan: String) -> Inspection {
+    if let Err(fault) = try_version(setup, program, version).await {
+        return absent(fault, plan);
     }
+    let checksum = format!("{PROGRAM} {version}, not installed by gem-setup");
+    let checks = vec![
+        Check::ok(BINARY.0, BINARY.1, shown(program)),
+        Check::skip(CHECKSUM.0, CHECKSUM.1, checksum),
+        Check::ok(EXECUTABLE.0, EXECUTABLE.1, "it runs"),
+    ];
+    Inspection::in_place(format!("{} is {version}", shown(program)), checks)
 }
 
-fn inspect_env(env: &Venv, entry: &RuntimeEntry, plan: String) -> Inspection {
-    let program = env.program();
-    // A link to an interpreter that was removed leads nowhere, so both must be looked at.
-    let missing = [env.python(), program.clone()].into_iter().find(|path| !path.exists());
-    if let Some(path) = missing {
-        return absent(format!("{} is missing", shown(&path)), plan);
+/// A finished environment is in place if its `litert-lm` runs: the interpreter behind it may be gone, or its folder renamed.
+async fn inspect_env(setup: &Setup<'_>, env: &Venv, entry: &RuntimeEntry, plan: String) -> Inspection {
+    let (program, version) = (env.program(), &entry.version);
+    if let Err(fault) = try_version(setup, &program, version).await {
+        return wanting(setup, fault, plan).await;
     }
-    let version = &entry.version;
     let checksum = if entry.packages.is_empty() {
-        Check::skip(
-            CHECKSUM.0,
-            CHECKSUM.1,
-            format!("{PROGRAM} {version}; the catalog has no hashes for it"),
-        )
+        let detail = format!("{PROGRAM} {version}; the catalog has no hashes for it");
+        Check::skip(CHECKSUM.0, CHECKSUM.1, detail)
     } else {
         let detail = format!("{PROGRAM} {version}, installed by the hashes in the catalog");
         Check::ok(CHECKSUM.0, CHECKSUM.1, detail)
     };
-    let mut checks = vec![Check::ok(BINARY.0, BINARY.1, shown(&program)), checksum];
-    if gem_platform::file::is_executable(&program).unwrap_or(false) {
-        checks.push(Check::ok(EXECUTABLE.0, EXECUTABLE.1, "the executable bit is set"));
-        return Inspection::in_place(format!("{PROGRAM} {version} is in {}", shown(env.root())), checks);
+    let checks = vec![
+        Check::ok(BINARY.0, BINARY.1, shown(&program)),
+        checksum,
+        Check::ok(EXECUTABLE.0, EXECUTABLE.1, "it runs"),
+    ];
+    Inspection::in_place(format!("{PROGRAM} {version} is in {}", shown(env.root())), checks)
+}
+
+/// Runs `program`, the `litert-lm` in use; fails unless it is `version`.
+async fn try_version(setup: &Setup<'_>, program: &Path, version: &str) -> Result<(), String> {
+    if !program.exists() {
+        return Err(format!("{} is missing", shown(program)));
     }
-    let detail = format!("{} has no executable bit", shown(&program));
-    checks.push(Check::fail(EXECUTABLE.0, EXECUTABLE.1, detail, Fix::repair()));
-    Inspection::needed(plan, checks)
+    match setup.litert_lm_version().await {
+        Ok(Some(found)) if found == version => Ok(()),
+        Ok(found) => {
+            let found = found.unwrap_or_else(|| "another program".to_owned());
+            Err(format!("{} is {found} now, {version} is pinned", shown(program)))
+        }
+        Err(reason) => Err(format!("{} does not run: {reason}", shown(program))),
+    }
 }
 
 /// What the PATH has to offer.
@@ -201,11 +200,11 @@ pub(super) async fn inspect_loader(setup: &Setup<'_>) -> Check {
     if !program.exists() {
         return Check::skip(LOADER.0, LOADER.1, "the runtime is missing");
     }
-    match version_of(&program).await {
+    match setup.litert_lm_version().await {
         Ok(_) => Check::ok(LOADER.0, LOADER.1, format!("{} starts", shown(&program))),
-        Err(error) => {
-            let detail = format!("{} does not start: {}", shown(&program), chain(&error));
-            Check::fail(LOADER.0, LOADER.1, detail, Fix::run("install --force"))
+        Err(reason) => {
+            let detail = format!("{} does not start: {reason}", shown(&program));
+            Check::fail(LOADER.0, LOADER.1, detail, Fix::repair())
         }
     }
 }

@@ -15,8 +15,8 @@ pub(super) use runtime::inspect_loader;
 pub use settings::refused_model;
 pub(super) use terms::ask as ask_terms;
 
-use super::Setup;
 use super::step::{Inspection, StepId};
+use super::{Setup, needs};
 use crate::error::Failure;
 
 /// The check that fails where another program has the server's port.
@@ -24,7 +24,7 @@ pub(super) const PORT: &str = server::PORT.0;
 
 /// Looks at step `id`; changes nothing.
 pub(super) async fn inspect(setup: &Setup<'_>, id: StepId) -> Inspection {
-    match id {
+    let inspection = match id {
         StepId::Platform => platform::inspect(setup),
         StepId::Space => space::inspect(setup),
         StepId::Runtime => runtime::inspect(setup).await,
@@ -34,7 +34,8 @@ pub(super) async fn inspect(setup: &Setup<'_>, id: StepId) -> Inspection {
         StepId::Settings => settings::inspect(setup),
         StepId::Server => server::inspect(setup).await,
         StepId::Smoke => smoke::inspect(setup),
-    }
+    };
+    needs::judge(setup, id, inspection)
 }
 
 /// Puts step `id` in place and says what was done.

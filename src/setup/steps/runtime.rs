@@ -119,7 +119,8 @@ fn in_the_way(path: &Path, plan: String) -> Inspection {
 }
 
 fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: String) -> Inspection {
-    let found = match setup.state.hash_of(path).map_or_else(|| Sha256::of_file(path), Ok) {
+    let known = setup.state.hash_of(path).filter(|_| !setup.wanted.verify);
+    let found = match known.map_or_else(|| Sha256::of_file(path), Ok) {
         Ok(found) => found,
         Err(error) => return unreadable(path, plan, &error),
     };
@@ -130,7 +131,13 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
             shown(path),
             artifact.sha256
         );
-        checks.push(Check::fail(CHECKSUM.0, CHECKSUM.1, detail, Fix::repair()));
+        // Without the option a repair would trust the file's size and time again.
+        let fix = if setup.wanted.verify {
+            Fix::run("doctor --fix --verify")
+        } else {
+            Fix::repair()
+        };
+        checks.push(Check::fail(CHECKSUM.0, CHECKSUM.1, detail, fix));
         checks.extend(skipped("the runtime is not what it should be").into_iter().skip(1));
         return Inspection::needed(plan, checks);
     }

@@ -1,7 +1,5 @@
 //! The server: running as chosen, and answering.
 
-use std::fs::File;
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
 
@@ -108,15 +106,6 @@ fn taken(port: u16) -> (Fix, Check) {
 async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
     let port = setup.wanted.chosen.port;
     let health = Check::skip(HEALTH.0, HEALTH.1, "no server is running");
-    if let Some(failure) = unwritable_log(setup) {
-        let advice = Fix::by_hand(failure.hint.clone().unwrap_or_default());
-        let checks = vec![
-            Check::fail(PROCESS.0, PROCESS.1, format!("{detail}; {}", failure.message), advice),
-            Check::skip(PORT.0, PORT.1, "no server can be started"),
-            health,
-        ];
-        return Inspection::needed(plan(setup), checks).blocked_by(failure);
-    }
     if !is_taken(port).await {
         let checks = vec![
             Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(START)),
@@ -134,20 +123,6 @@ async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
         health,
     ];
     Inspection::needed(plan(setup), checks).blocked_by(failure)
-}
-
-/// Why a server that is started could not write its log.
-fn unwritable_log(setup: &Setup<'_>) -> Option<Failure> {
-    let path = setup.site.layout.log_file();
-    let error = File::options().append(true).open(&path).err()?;
-    if error.kind() == ErrorKind::NotFound {
-        return None;
-    }
-    let failure = Failure::new(
-        Kind::Runtime,
-        format!("cannot write the server's log {}: {error}", shown(&path)),
-    );
-    Some(failure.with_hint(format!("move {} away, or make it writable", shown(&path))))
 }
 
 async fn is_taken(port: u16) -> bool {

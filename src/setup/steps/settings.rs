@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
-
 use crate::error::Failure;
 use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
 use crate::settings::{self, Destination, Effective, Key, Plan, Router};
+use crate::setup::apply_settings;
 use crate::setup::check::{Check, Fix};
 use crate::setup::launcher::{self, Launcher};
 use crate::setup::step::Inspection;
@@ -256,18 +255,14 @@ pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     // First, so that the settings never name what is not there.
     let launcher = Launcher::new(&setup.site.layout, setup.site.os(), &setup.site.program);
     launcher.restore()?;
-    let applied = settings::apply(
-        &setup.site.places(),
-        setup.site.environment,
-        setup.wanted.chosen.scope,
-        &setup.router_values(),
-        &setup.site.layout.backups(),
-        Timestamp::now(),
-    )?;
+    // From the first written file on, other commands use the choices.
+    setup.record()?;
+    let places = setup.site.places();
+    let scope = setup.wanted.chosen.scope;
+    let plan = settings::plan(&places, setup.site.environment, scope, &setup.router_values())?;
+    let applied = apply_settings(&mut setup.state, &setup.site.layout, plan)?;
     let files = applied.files.iter().map(|file| written(&file.path, &file.removed));
     let files: Vec<String> = [shown(launcher.path())].into_iter().chain(files).collect();
-    let earlier = std::mem::take(&mut setup.state.settings);
-    setup.state.settings = earlier.then(applied);
     Ok(format!("wrote {}", files.join(" and ")))
 }
 

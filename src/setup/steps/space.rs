@@ -1,4 +1,4 @@
-//! Disk space for the downloads.
+//! Room for the files to come, in bytes and in number.
 
 use std::path::Path;
 
@@ -9,8 +9,10 @@ use crate::setup::step::Inspection;
 
 const ID: &str = "platform.disk";
 const TITLE: &str = "disk space";
-/// Room that is wanted beyond the files themselves: settings, logs, state; bytes.
+/// Room for settings, logs and state beyond the runtime and the model; bytes.
 const MARGIN: u64 = 1 << 20;
+/// How many files are created at least: a file system may run out of them (inodes) with room to spare.
+const FILES: u64 = 16;
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     if !setup.site.is_for_this_machine() {
@@ -25,6 +27,9 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         ),
         (setup.site.layout.models(), missing_model_bytes(setup)),
     ] {
+        if let Some(left) = files_left(&path).filter(|left| needed > 0 && *left < FILES) {
+            return too_few(&path, left);
+        }
         let Ok(free) = gem_platform::probe::available_space(&path) else {
             continue;
         };
@@ -56,6 +61,21 @@ fn missing_model_bytes(setup: &Setup<'_>) -> u64 {
     }
 }
 
+fn files_left(path: &Path) -> Option<u64> {
+    gem_platform::probe::volume(path).ok()?.files_left
+}
+
+fn too_few(path: &Path, left: u64) -> Inspection {
+    let detail = format!(
+        "the file system of `{}` takes {left} more files, {FILES} are needed",
+        path.display()
+    );
+    lacking(
+        detail,
+        "delete files there that are not needed (`df -i` shows how many it takes)".to_owned(),
+    )
+}
+
 fn too_little(path: &Path, free: u64, needed: u64) -> Inspection {
     let detail = format!(
         "`{}` has {} free, {} are needed",
@@ -63,7 +83,10 @@ fn too_little(path: &Path, free: u64, needed: u64) -> Inspection {
         megabytes(free),
         megabytes(needed)
     );
-    let fix = format!("free {} there", megabytes(needed - free));
+    lacking(detail, format!("free {} there", megabytes(needed - free)))
+}
+
+fn lacking(detail: String, fix: String) -> Inspection {
     let failure = Failure::new(Kind::Download, format!("there is not enough room: {detail}")).with_hint(fix.clone());
     Inspection::needed(
         "free disk space",

@@ -175,7 +175,7 @@ fn this_program(role: &str) -> Program {
     Program {
         path: std::env::current_exe().unwrap(),
         args: args.iter().map(Into::into).collect(),
-        env: Vec::new(),
+        ..Program::default()
     }
 }
 

@@ -20,12 +20,14 @@ use tempfile::TempDir;
 use super::{Gem, MODEL, Run, TERMS, stand_in};
 
 /// Variables that would make a difference to gem-setup, Gemini CLI's settings or the stand-in.
-const CLEARED: [&str; 10] = [
+const CLEARED: [&str; 12] = [
     "CI",
     "GEMINI_",
     "GEM_SETUP_",
     "STAND_IN_",
     "HUGGING_FACE_",
+    "PIP_",
+    "PYTHON",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
@@ -222,7 +224,12 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
     /// What `doctor --json` says.
     #[track_caller]
     pub(crate) fn doctor(&self) -> Run {
-        self.gem(&["doctor", "--json"]).run()
+        self.doctor_command().run()
+    }
+
+    /// `doctor --json`.
+    pub(crate) fn doctor_command(&self) -> Gem {
+        self.gem(&["doctor", "--json"])
     }
 
     fn trace_file(&self) -> PathBuf {

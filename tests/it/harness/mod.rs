@@ -4,6 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 mod home;
+#[cfg(target_os = "linux")]
+mod mount;
 mod run;
 mod stand_in;
 #[cfg(unix)]
@@ -11,6 +13,8 @@ mod terminal;
 mod tree;
 
 pub(crate) use home::{Companion, Home, free_port, is_default_port_taken};
+#[cfg(target_os = "linux")]
+pub(crate) use mount::Mount;
 pub(crate) use run::{Gem, Run, finish};
 pub(crate) use stand_in::{executable, program};
 #[cfg(unix)]

@@ -32,7 +32,12 @@ fn add(root: &Path, folder: &Path, except: &[&str], found: &mut Tree) {
             found.insert(inside, None);
             add(root, &path, except, found);
         } else {
-            found.insert(inside, Some((fs::read(&path).unwrap(), metadata.modified().unwrap())));
+            let content = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                // A link that leads nowhere, or not to a file.
+                Err(_) => fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes(),
+            };
+            found.insert(inside, Some((content, metadata.modified().unwrap())));
         }
     }
 }

@@ -1,0 +1,56 @@
+//! Temporary files that a killed process left beside the files it was to write.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+/// Begins and ends the name of every temporary file.
+pub(super) const PREFIX: &str = ".gem-setup-";
+pub(super) const SUFFIX: &str = ".tmp";
+
+/// Marks `file` as being written by this process. On a file system without locks it stays unmarked.
+pub(super) fn mark(file: &File) {
+    let _ = file.try_lock();
+}
+
+/// Deletes the temporary files in the directory `dir` whose writer has ended.
+///
+/// # Errors
+/// When the directory cannot be read; a file that cannot be deleted is left.
+pub fn sweep(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_ours = name.starts_with(PREFIX) && name.ends_with(SUFFIX);
+        if is_ours && entry.file_type()?.is_file() && is_abandoned(&entry.path()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn is_abandoned(path: &Path) -> bool {
+    let opened = OpenOptions::new().write(true).open(path);
+    opened.is_ok_and(|file| file.try_lock().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_temporary_files_without_a_writer_are_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let [abandoned, written, foreign] = [".gem-setup-a.tmp", ".gem-setup-b.tmp", "settings.json.tmp"].map(at);
+        let writer = File::create(&written).unwrap();
+        mark(&writer);
+        for path in [&abandoned, &foreign] {
+            std::fs::write(path, "x").unwrap();
+        }
+        sweep(dir.path()).unwrap();
+        assert!(!abandoned.exists());
+        assert!(written.exists() && foreign.exists());
+    }
+}

@@ -1,0 +1,190 @@
+//! The environments of the programs that gem-setup runs: which variables each inherits.
+//!
+//! gem-setup's own processes (the server, its keeper and its guard) and the system's service manager inherit all variables.
+
+use gem_platform::process::Inherit;
+
+/// What a runtime inherits: everything but what would load foreign code into it or hand it keys.
+pub(crate) const RUNTIME: Inherit = Inherit::Except {
+    withheld: &[
+        // Modules and options of another Python.
+        "PYTHON*",
+        "VIRTUAL_ENV",
+        "__PYVENV_LAUNCHER__",
+        // Libraries loaded into every program, and the loader's debugging aids.
+        "LD_*",
+        "DYLD_*",
+        "GLIBC_TUNABLES",
+        "MALLOC_*",
+        // For the installers of packages alone.
+        "PIP_*",
+        "UV_*",
+        // Options and keys of gem-setup and of Gemini CLI.
+        "GEM_SETUP_*",
+        "GEMINI_*",
+        "GOOGLE_*",
+        "NODE_*",
+        "NPM_*",
+        // Commands that shells run first.
+        "BASH_ENV",
+        "ENV",
+    ],
+    passed: &[
+        // Graphics drivers and shared Pythons lie outside of the loader's own paths on some systems.
+        "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH",
+        "DYLD_FALLBACK_LIBRARY_PATH",
+        "DYLD_FRAMEWORK_PATH",
+        "NODE_EXTRA_CA_CERTS",
+    ],
+};
+
+/// What pip, uv and the Python that makes an environment inherit: these alone.
+pub(crate) const INSTALLER: Inherit = Inherit::Only(&[BASICS, WINDOWS, NETWORK, PYTHONS, PIP, UV]);
+
+/// The account, its files and its language.
+const BASICS: &[&str] = &[
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "PATH",
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "TZ",
+    "TMPDIR",
+    "XDG_*",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "DYLD_FALLBACK_LIBRARY_PATH",
+    "DBUS_SESSION_BUS_ADDRESS",
+];
+
+/// Variables without which programs on Windows do not start or do not find their folders.
+const WINDOWS: &[&str] = &[
+    "SYSTEMROOT",
+    "SYSTEMDRIVE",
+    "WINDIR",
+    "COMSPEC",
+    "PATHEXT",
+    "TEMP",
+    "TMP",
+    "USERPROFILE",
+    "USERNAME",
+    "USERDOMAIN",
+    "HOMEDRIVE",
+    "HOMEPATH",
+    "APPDATA",
+    "LOCALAPPDATA",
+    "ALLUSERSPROFILE",
+    "PROGRAMDATA",
+    "PROGRAMFILES*",
+    "COMMONPROGRAMFILES*",
+    "PROCESSOR_*",
+    "NUMBER_OF_PROCESSORS",
+    "OS",
+];
+
+/// Proxies, certificates and logins.
+const NETWORK: &[&str] = &[
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NETRC",
+    "KRB5*",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+];
+
+/// Programs that choose between several Pythons.
+const PYTHONS: &[&str] = &["PYENV_*", "ASDF_*", "MISE_*", "NIX_*", "PY_PYTHON*"];
+
+/// Where pip gets packages from. What would put them elsewhere, such as `PIP_TARGET` and `PIP_USER`, is left out.
+const PIP: &[&str] = &[
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_FIND_LINKS",
+    "PIP_NO_INDEX",
+    "PIP_TRUSTED_HOST",
+    "PIP_CERT",
+    "PIP_CLIENT_CERT",
+    "PIP_PROXY",
+    "PIP_TIMEOUT",
+    "PIP_DEFAULT_TIMEOUT",
+    "PIP_RETRIES",
+    "PIP_CACHE_DIR",
+    "PIP_NO_CACHE_DIR",
+    "PIP_KEYRING_PROVIDER",
+    "PIP_CONFIG_FILE",
+];
+
+/// Where uv gets packages and Pythons from.
+const UV: &[&str] = &[
+    "UV_INDEX*",
+    "UV_DEFAULT_INDEX",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+    "UV_NO_INDEX",
+    "UV_OFFLINE",
+    "UV_INSECURE_HOST",
+    "UV_NATIVE_TLS",
+    "UV_SYSTEM_CERTS",
+    "UV_CACHE_DIR",
+    "UV_NO_CACHE",
+    "UV_HTTP_*",
+    "UV_KEYRING_PROVIDER",
+    "UV_CONFIG_FILE",
+    "UV_LINK_MODE",
+    "UV_PYTHON_INSTALL_*",
+    "UV_PYTHON_DOWNLOADS",
+    "UV_PYTHON_PREFERENCE",
+];
+
+/// Whether pip's option `name` is one that passes, written as in its configuration files (`index-url`).
+pub(crate) fn is_pip_source(name: &str) -> bool {
+    let variable = pip_variable(name);
+    variable != "PIP_CONFIG_FILE" && PIP.contains(&variable.as_str())
+}
+
+/// The variable that stands for pip's option `name`.
+pub(crate) fn pip_variable(name: &str) -> String {
+    format!("PIP_{}", name.replace('-', "_").to_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn no_foreign_code_and_no_key_reaches_a_runtime() {
+        for name in [
+            "PYTHONPATH",
+            "PYTHONHOME",
+            "LD_PRELOAD",
+            "DYLD_INSERT_LIBRARIES",
+            "GEMINI_API_KEY",
+            "GEM_SETUP_UPSTREAM",
+        ] {
+            assert!(!RUNTIME.passes(OsStr::new(name)), "{name}");
+            assert!(!INSTALLER.passes(OsStr::new(name)), "{name}");
+        }
+        for name in ["HOME", "PATH", "LD_LIBRARY_PATH", "HTTPS_PROXY", "https_proxy"] {
+            assert!(RUNTIME.passes(OsStr::new(name)), "{name}");
+            assert!(INSTALLER.passes(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn pip_is_told_sources_but_not_places() {
+        for (name, passes) in [("index-url", true), ("cert", true), ("target", false), ("user", false)] {
+            assert_eq!(is_pip_source(name), passes, "{name}");
+            assert_eq!(INSTALLER.passes(OsStr::new(&pip_variable(name))), passes, "{name}");
+        }
+    }
+}

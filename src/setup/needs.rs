@@ -1,0 +1,283 @@
+//! The files and directories that each step works with, and whether they can be used.
+//!
+//! `install`, its `--dry-run` and `doctor` all inspect the steps, so each learns here what is missing before anything is changed.
+
+use std::path::{Path, PathBuf};
+
+use gem_platform::{Os, file, probe};
+
+use super::check::{Check, Fix};
+use super::launcher::Launcher;
+use super::step::{Condition, Inspection, StepId};
+use super::{Setup, advice, shown};
+use crate::error::{Failure, Kind};
+use crate::lock;
+use crate::place::{self, Unfit};
+use crate::runtime::RuntimeName;
+use crate::settings;
+use crate::shell;
+
+const HOME: (&str, &str) = ("platform.home", "files and directories of the home");
+
+/// What must be possible at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Files are created in the directory, which is created if it is missing.
+    Directory,
+    /// The file is written.
+    File,
+    /// The file is appended to; a device such as `/dev/null` will do.
+    Append,
+    /// The file is locked.
+    Lock,
+    /// A program there is run.
+    Run,
+}
+
+/// Why a path cannot be used, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Obstacle {
+    detail: String,
+    hint: String,
+}
+
+/// The same inspection; if the step would change something but cannot use its files, blocked by that.
+pub(super) fn judge(setup: &Setup<'_>, id: StepId, mut inspection: Inspection) -> Inspection {
+    if !setup.site.is_for_this_machine() {
+        return inspection;
+    }
+    if id == StepId::Space {
+        inspection.checks.push(judge_home(setup));
+        if let (Condition::InPlace(detail), Some(warning)) = (&mut inspection.condition, warning(setup)) {
+            *detail = format!("{detail}; warning: {warning}");
+        }
+    }
+    if !matches!(inspection.condition, Condition::Needed(_)) {
+        return inspection;
+    }
+    let Some(((check_id, title), kind)) = subject(id) else {
+        return inspection;
+    };
+    let obstacle = match join(home_needs(setup)) {
+        // The home has a check of its own.
+        Some(obstacle) => {
+            advice::defer(&mut inspection.checks, HOME.0);
+            obstacle
+        }
+        None => match join(step_needs(setup, id)) {
+            Some(obstacle) => {
+                advice::defer(&mut inspection.checks, check_id);
+                let fix = Fix::by_hand(&obstacle.hint);
+                let check = Check::fail(check_id, title, &obstacle.detail, fix);
+                inspection.checks.insert(0, check);
+                obstacle
+            }
+            None => return inspection,
+        },
+    };
+    let failure = Failure::new(kind, format!("cannot begin: {}", obstacle.detail)).with_hint(obstacle.hint);
+    inspection.blocked_by(failure)
+}
+
+/// The check that reports a step's obstacles, and the kind of failure that they are.
+const fn subject(id: StepId) -> Option<((&'static str, &'static str), Kind)> {
+    match id {
+        StepId::Platform | StepId::Space | StepId::Smoke => None,
+        StepId::Runtime | StepId::Companions => Some((("runtime.place", "place for the runtime"), Kind::Download)),
+        StepId::Terms => Some((("model.record", "record of accepted terms"), Kind::Unexpected)),
+        StepId::Model => Some((("model.place", "place for the model"), Kind::Runtime)),
+        StepId::Settings => Some((("settings.place", "settings can be written"), Kind::Settings)),
+        StepId::Server => Some((("server.files", "the server's files"), Kind::Runtime)),
+    }
+}
+
+/// What `doctor` says of the home, whatever is in place.
+fn judge_home(setup: &Setup<'_>) -> Check {
+    if let Some(obstacle) = join(home_needs(setup)) {
+        return Check::warn(HOME.0, HOME.1, obstacle.detail, Fix::by_hand(obstacle.hint));
+    }
+    if let Some(warning) = warning(setup) {
+        let fix = "run gem-setup as that user, or choose your own home with `--home`";
+        return Check::warn(HOME.0, HOME.1, warning, Fix::by_hand(fix));
+    }
+    Check::ok(HOME.0, HOME.1, "can be written and locked")
+}
+
+/// Warns of root at work in the home of another user.
+fn warning(setup: &Setup<'_>) -> Option<String> {
+    let home = setup.site.layout.home();
+    let owner = owner_of(home).filter(|owner| *owner != 0 && gem_platform::service::user_id() == 0)?;
+    let home = shown(home);
+    Some(format!(
+        "{home} belongs to {}, and you are root: new files there will be root's",
+        user(owner)
+    ))
+}
+
+fn user(id: u32) -> String {
+    match id {
+        0 => "root".to_owned(),
+        id => format!("user {id}"),
+    }
+}
+
+/// What every change of the home needs.
+fn home_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
+    let layout = &setup.site.layout;
+    vec![
+        (layout.own(), Use::Directory),
+        (layout.lock_file(), Use::Lock),
+        (layout.state_file(), Use::File),
+    ]
+}
+
+fn step_needs(setup: &Setup<'_>, id: StepId) -> Vec<(PathBuf, Use)> {
+    let layout = &setup.site.layout;
+    match id {
+        StepId::Platform | StepId::Space | StepId::Smoke => Vec::new(),
+        StepId::Runtime if setup.wanted.chosen.runtime == RuntimeName::LitertLm => {
+            let env = layout.litert_lm_env();
+            vec![(place::parent(&env).to_owned(), Use::Directory), (env, Use::Run)]
+        }
+        StepId::Runtime | StepId::Companions => vec![
+            (layout.lit_bin(), Use::Directory),
+            (layout.lit_bin(), Use::Run),
+            (layout.downloads(), Use::Directory),
+        ],
+        StepId::Terms => vec![(layout.terms_file(), Use::File)],
+        StepId::Model => vec![(layout.models(), Use::Directory)],
+        StepId::Settings => settings_needs(setup),
+        StepId::Server => vec![
+            (layout.pid_file(), Use::File),
+            (layout.server_file(), Use::File),
+            (layout.server_lock_file(), Use::Lock),
+            (layout.log_file(), Use::Append),
+            (layout.decisions_file(), Use::Append),
+        ],
+    }
+}
+
+/// The settings files that would change, and the launcher.
+fn settings_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
+    let (places, scope) = (setup.site.places(), setup.wanted.chosen.scope);
+    let plan = settings::plan(&places, setup.site.environment, scope, &setup.router_values());
+    let files = plan.map(|plan| plan.files).unwrap_or_default();
+    let mut needs: Vec<_> = files.into_iter().map(|file| (file.path, Use::File)).collect();
+    if !needs.is_empty() {
+        needs.push((setup.site.layout.backups(), Use::Directory));
+    }
+    let launcher = Launcher::new(&setup.site.layout, setup.site.os(), &setup.site.program);
+    if !launcher.is_right() {
+        // Whatever is there is replaced, unless it is a directory.
+        needs.push((place::parent(launcher.path()).to_owned(), Use::Run));
+        if launcher.path().is_dir() {
+            needs.push((launcher.path().to_owned(), Use::File));
+        }
+    }
+    needs
+}
+
+/// The obstacles of `needs` as one, each of them once.
+fn join(needs: impl IntoIterator<Item = (PathBuf, Use)>) -> Option<Obstacle> {
+    let mut found: Vec<Obstacle> = Vec::new();
+    for (path, needed) in needs {
+        if let Some(obstacle) = look(&path, needed).filter(|obstacle| !found.contains(obstacle)) {
+            found.push(obstacle);
+        }
+    }
+    let join = |part: fn(&Obstacle) -> &str| found.iter().map(part).collect::<Vec<_>>().join("; ");
+    let (detail, hint) = (join(|obstacle| &obstacle.detail), join(|obstacle| &obstacle.hint));
+    (!found.is_empty()).then_some(Obstacle { detail, hint })
+}
+
+/// Why `path` cannot be used so, if that can be seen.
+fn look(path: &Path, needed: Use) -> Option<Obstacle> {
+    match needed {
+        Use::Directory => place::check_folder(path).err().map(|unfit| explain(&unfit)),
+        Use::Append if is_device(path) => None,
+        Use::File | Use::Append => place::check(path).err().map(|unfit| explain(&unfit)),
+        Use::Lock => look_at_lock(path),
+        Use::Run => is_no_exec(path).then(|| Obstacle {
+            detail: format!(
+                "no program can be run at {}: its file system is mounted `noexec`",
+                shown(path)
+            ),
+            hint: "mount its file system without `noexec`, or choose a home elsewhere with `--home`".to_owned(),
+        }),
+    }
+}
+
+fn is_device(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|metadata| file::is_character_device(metadata.file_type()))
+}
+
+fn is_no_exec(path: &Path) -> bool {
+    probe::volume(path).is_ok_and(|volume| volume.no_exec)
+}
+
+fn look_at_lock(path: &Path) -> Option<Obstacle> {
+    if let Err(unfit) = place::check(path) {
+        return Some(explain(&unfit));
+    }
+    let existing = path.ancestors().find(|ancestor| ancestor.exists())?;
+    let error = lock::check(existing).err()?;
+    let failure = Failure::from(error);
+    Some(Obstacle {
+        detail: failure.message,
+        hint: failure.hint.unwrap_or_default(),
+    })
+}
+
+fn explain(unfit: &Unfit) -> Obstacle {
+    use std::io::ErrorKind;
+
+    let path = &unfit.path;
+    let real = place::resolve(path).unwrap_or_else(|_| path.clone());
+    let link = if real == *path {
+        String::new()
+    } else {
+        format!(" (a link to {})", shown(&real))
+    };
+    let is_denied = matches!(unfit.source.kind(), ErrorKind::PermissionDenied);
+    let owner = owner_of(&real).filter(|owner| is_denied && *owner != gem_platform::service::user_id());
+    let reason = match owner {
+        Some(owner) => format!("cannot be written: it belongs to {}, not to you", user(owner)),
+        None => format!("cannot be used: {}", reason(unfit)),
+    };
+    let hint = match unfit.source.kind() {
+        ErrorKind::ReadOnlyFilesystem => {
+            "mount its file system writable, or choose a home elsewhere with `--home`".to_owned()
+        }
+        ErrorKind::PermissionDenied => permit(&real, owner),
+        ErrorKind::NotFound => format!("remove the link {}, or create what it names", shown(path)),
+        _ => format!("move {} away", shown(path)),
+    };
+    Obstacle {
+        detail: format!("{}{link} {reason}", shown(path)),
+        hint,
+    }
+}
+
+/// The reason without the number that the system's errors end with.
+fn reason(unfit: &Unfit) -> String {
+    let text = unfit.source.to_string();
+    let plain = text.split(" (os error").next().unwrap_or_default();
+    plain.to_owned()
+}
+
+fn owner_of(path: &Path) -> Option<u32> {
+    file::owner(&path.metadata().ok()?)
+}
+
+/// How to make `path` writable; one of another user's is given to this one.
+fn permit(path: &Path, owner: Option<u32>) -> String {
+    let word = shell::word(Os::Linux, path.as_os_str());
+    let generated = "if another program generates it (such as home-manager), make the change there";
+    match owner {
+        Some(_) => format!("run `sudo chown -R \"$(id -un)\" {word}`"),
+        None if path.is_dir() => format!("run `chmod u+rwx {word}`"),
+        None if cfg!(windows) => format!("make {} writable; {generated}", shown(path)),
+        None => format!("run `chmod u+w {word}`; {generated}"),
+    }
+}

@@ -1,0 +1,121 @@
+//! Commands that people paste into a shell: every word arrives as it was meant.
+//!
+//! On Unix that is any POSIX shell. On Windows it is PowerShell and, where the text allows, `cmd` too.
+
+use std::ffi::OsStr;
+
+use gem_platform::Os;
+
+/// `text` as one word of a command line for the usual shell of `os`.
+#[must_use]
+pub fn word(os: Os, text: &OsStr) -> String {
+    let text = text.to_string_lossy();
+    let is_plain = match os {
+        Os::Windows => |c: char| c.is_ascii_alphanumeric() || r"-_./:+\".contains(c),
+        Os::Linux | Os::Macos => |c: char| c.is_ascii_alphanumeric() || "-_./:+,@%=".contains(c),
+    };
+    // `=name` is a command's path in zsh.
+    if !text.is_empty() && !text.starts_with('=') && text.chars().all(is_plain) {
+        return text.into_owned();
+    }
+    match os {
+        Os::Windows if text.contains(['$', '`', '"', '%', '\n']) => powershell(&text),
+        // Both shells know this form; a backslash before the closing quote would hide it.
+        Os::Windows => {
+            let slashes = text.len() - text.trim_end_matches('\\').len();
+            format!("\"{text}{}\"", r"\".repeat(slashes))
+        }
+        Os::Linux | Os::Macos => String::from_utf8_lossy(&posix_bytes(OsStr::new(&*text))).into_owned(),
+    }
+}
+
+/// The words of a command, each as [`word`] gives it.
+#[must_use]
+pub fn line(os: Os, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
+    let words = words.into_iter().map(|text| word(os, text.as_ref()));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// `command` with `variables` set for it alone (on Windows: from then on, as PowerShell does it).
+#[must_use]
+pub fn with_variables<'a>(os: Os, variables: impl IntoIterator<Item = (&'a str, String)>, command: &str) -> String {
+    let set = variables.into_iter().map(|(name, value)| match os {
+        Os::Windows => format!("$env:{name}={}; ", powershell(&value)),
+        Os::Linux | Os::Macos => format!("{name}={} ", word(os, OsStr::new(&value))),
+    });
+    set.collect::<String>() + command
+}
+
+/// `text` between single quotes, byte for byte, for a script of a POSIX shell.
+pub(crate) fn posix_bytes(text: &OsStr) -> Vec<u8> {
+    let mut word = vec![b'\''];
+    for byte in text.as_encoded_bytes() {
+        match byte {
+            b'\'' => word.extend(br"'\''"),
+            other => word.push(*other),
+        }
+    }
+    word.push(b'\'');
+    word
+}
+
+/// PowerShell expands nothing between single quotes.
+fn powershell(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_posix_shell_reads_every_word_back() {
+        let words = [
+            "plain/path-1.0",
+            "my usb/b",
+            "it's",
+            "$HOME `id` \"x\"",
+            "",
+            "=ls",
+            "~/x",
+            "a*b?[c]{d,e}!",
+            "line\nbreak",
+            "-n",
+            "a;b&c|d<e>f#g\\h",
+            "Größe",
+        ];
+        if cfg!(unix) {
+            let script = format!("printf '%s\\0' {}", line(Os::Linux, words));
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            let expected: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), &[0]].concat()).collect();
+            assert_eq!(output.stdout, expected);
+        }
+    }
+
+    #[test]
+    fn windows_words_suit_both_shells_where_they_can() {
+        for (text, expected) in [
+            (r"C:\Users\me\b", r"C:\Users\me\b"),
+            (r"C:\my usb\b", r#""C:\my usb\b""#),
+            (r"C:\my usb\", r#""C:\my usb\\""#),
+            ("a,b", r#""a,b""#),
+            (r"C:\$x y", r"'C:\$x y'"),
+            ("100% it's", "'100% it''s'"),
+        ] {
+            assert_eq!(word(Os::Windows, OsStr::new(text)), expected);
+        }
+    }
+
+    #[test]
+    fn each_shell_sets_variables_its_own_way() {
+        let variables = || [("A", "http://127.0.0.1:1".to_owned()), ("B", "it's".to_owned())];
+        assert_eq!(
+            with_variables(Os::Linux, variables(), "gemini"),
+            r"A=http://127.0.0.1:1 B='it'\''s' gemini"
+        );
+        assert_eq!(
+            with_variables(Os::Windows, variables(), "gemini"),
+            "$env:A='http://127.0.0.1:1'; $env:B='it''s'; gemini"
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! The shell's variables and files, of which gem-setup's children inherit what is written down and no more.
+#![cfg(unix)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::harness::{Gem, Home, assert_says};
+
+/// A runtime that writes down its environment and lists the model.
+const LIT: &str = "#!/bin/sh\nenv > \"$0.env\"\necho gemma3-1b-gpu-custom\n";
+
+#[test]
+fn a_runtime_inherits_no_keys_and_no_foreign_code() {
+    let home = Home::publishing(LIT.as_bytes());
+    home.install(&["--no-start", "--no-model"]).ok();
+    home.gem(&["list"])
+        .env("PYTHONPATH", "/shell")
+        .env("LD_PRELOAD", "")
+        .env("LD_AUDIT", "")
+        .env("GEMINI_API_KEY", "secret")
+        .env("GEM_SETUP_PORT", "4711")
+        .env("LD_LIBRARY_PATH", "/drivers")
+        .env("HTTPS_PROXY", "http://proxy.test:1")
+        .ok();
+    let seen = fs::read_to_string(home.lit().with_extension("test.env")).unwrap();
+    for name in [
+        "PYTHONPATH",
+        "LD_PRELOAD",
+        "LD_AUDIT",
+        "GEMINI_API_KEY",
+        "GEM_SETUP_PORT",
+    ] {
+        assert!(!seen.contains(&format!("{name}=")), "{seen}");
+    }
+    assert_says(
+        &seen,
+        &["LD_LIBRARY_PATH=/drivers", "HTTPS_PROXY=http://proxy.test:1", "HOME="],
+    );
+}
+
+/// Makes a wheel called `litert-lm` in the folder given as its argument.
+const WHEEL: &str = r#"
+import sys, zipfile
+info = "litert_lm-0.18.1.dist-info/"
+files = {
+    "litert_lm_cli/__init__.py": "",
+    "litert_lm_cli/main.py": "def main():\n    print('litert-lm, version 0.18.1')\n",
+    info + "METADATA": "Metadata-Version: 2.1\nName: litert-lm\nVersion: 0.18.1\n",
+    info + "WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    info + "entry_points.txt": "[console_scripts]\nlitert-lm = litert_lm_cli.main:main\n",
+}
+files[info + "RECORD"] = "".join(name + ",,\n" for name in [*files, info + "RECORD"])
+with zipfile.ZipFile(sys.argv[1] + "/litert_lm-0.18.1-py3-none-any.whl", "w") as wheel:
+    for name, text in files.items():
+        wheel.writestr(name, text)
+"#;
+
+/// A home whose catalog pins the wheel; `None` without a Python that can make environments.
+fn with_wheel() -> Option<(Home, PathBuf)> {
+    let has_venv = Command::new("python3")
+        .args(["-I", "-c", "import ensurepip, venv"])
+        .output();
+    if !has_venv.is_ok_and(|output| output.status.success()) {
+        eprintln!("not tested: there is no Python with venv");
+        return None;
+    }
+    let home = Home::new();
+    let wheels = home.beside("wheels");
+    fs::create_dir(&wheels).unwrap();
+    let made = Command::new("python3").args(["-I", "-c", WHEEL]).arg(&wheels).status();
+    assert!(made.unwrap().success());
+    let catalog = "format = 1\n[runtime.litert-lm]\nversion = \"0.18.1\"\n[[model]]\nname = \"gemma3-1b-gpu-custom\"\nterms = []\n";
+    fs::write(home.catalog(), catalog).unwrap();
+    Some((home, wheels))
+}
+
+fn install(home: &Home) -> Gem {
+    let rest = ["--no-model", "--no-start", "--no-smoke", "--no-settings", "--catalog"];
+    let port = home.port.to_string();
+    home.gem(&["install", "--json", "--runtime", "litert-lm", "--port", &port])
+        .args(rest)
+        .arg(home.catalog())
+}
+
+#[test]
+fn the_shell_does_not_reach_the_python_environment() {
+    let Some((home, wheels)) = with_wheel() else { return };
+    let shell = home.beside("shell");
+    fs::create_dir_all(shell.join("litert_lm_cli")).unwrap();
+    fs::write(
+        shell.join("litert_lm_cli/__init__.py"),
+        "raise RuntimeError('of the shell')",
+    )
+    .unwrap();
+    // `-m` looks for modules in the current directory first.
+    fs::write(home.work().join("venv.py"), "raise RuntimeError('of the directory')").unwrap();
+    let elsewhere = home.beside("elsewhere");
+    let files = format!(
+        "[global]\nno-index = true\nfind-links = {}\n[install]\ntarget = {}\nuser = true\n",
+        wheels.display(),
+        elsewhere.display()
+    );
+    fs::write(home.beside("pip.conf"), files).unwrap();
+    let in_shell = |gem: Gem| {
+        gem.env("PYTHONPATH", &shell)
+            .env("PYTHONHOME", "/nowhere")
+            .env("PIP_TARGET", &elsewhere)
+            .env("PIP_PREFIX", &elsewhere)
+            .env("PIP_CONFIG_FILE", home.beside("pip.conf"))
+    };
+    in_shell(install(&home)).ok();
+    assert!(!elsewhere.exists(), "packages were put elsewhere");
+    assert_eq!(
+        in_shell(home.doctor_command()).run().check("runtime.loader")["status"],
+        "ok"
+    );
+
+    // The system's Python goes from one version to the next.
+    let lib = home.layout().litert_lm_env().join("lib");
+    let version = fs::read_dir(&lib).unwrap().next().unwrap().unwrap().path();
+    fs::rename(version, lib.join("python3.1")).unwrap();
+    assert_eq!(home.doctor().check("runtime.binary")["status"], "fail");
+    assert_eq!(in_shell(install(&home)).ok().step("runtime"), "changed");
+    assert_eq!(home.doctor().check("runtime.loader")["status"], "ok");
+}
