@@ -31,10 +31,10 @@ use crate::runtime::{EngineActivity, EngineStatus};
 const BACKLOG: u32 = 1024;
 /// The system's buffer for a reply, in bytes: a client that does not read takes up no more.
 const SEND_BUFFER: u32 = 256 << 10;
-/// How often a free port is looked for that is free on all addresses.
+/// Attempts to find a port that is free on all addresses.
 const PORT_ATTEMPTS: usize = 16;
 
-/// Why the gateway did not start.
+/// Errors of the gateway's start.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// Another process listens there.
