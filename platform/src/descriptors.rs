@@ -24,14 +24,14 @@ pub fn allow(wanted: usize) -> usize {
     usize::try_from(if is_raised { wanted.min(maximum) } else { current }).unwrap_or(usize::MAX)
 }
 
-/// Windows has no such limit.
+/// Unlimited on Windows.
 #[cfg(windows)]
 #[must_use]
 pub fn allow(_wanted: usize) -> usize {
     usize::MAX
 }
 
-/// Whether `error` means that this process, or the system, has no descriptor left.
+/// Whether `error` means that the process or the system is out of descriptors.
 #[must_use]
 pub fn are_exhausted(error: &std::io::Error) -> bool {
     #[cfg(unix)]

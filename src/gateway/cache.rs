@@ -160,7 +160,7 @@ mod tests {
             reasoning: "as asked".to_owned(),
         };
         assert!(answers.known(key).is_none());
-        // Both have looked in vain; the second comes when the call of the first has ended.
+        // Neither knows an answer; the second asks after the first call has ended.
         for _ in 0..2 {
             let outcome = answers.wait(key, |_| {
                 asked.set(asked.get() + 1);

@@ -9,9 +9,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use url::Url;
 
-use super::routing::ChainRouter;
 use crate::net::Network;
 use crate::router::classify::builtin::Threshold;
+use crate::router::consent::Consent;
+use crate::router::walk::OnFallback;
+use crate::router::{ClassifierChoice, ModelAvailability, Models};
 use crate::runtime::{Instance, ModelGate};
 
 /// Google's Gemini API.
@@ -107,6 +109,22 @@ impl Default for Limits {
             grace: Duration::from_secs(5),
         }
     }
+}
+
+/// How calls for hosted models are routed.
+pub struct ChainRouter {
+    /// The models, their families and chains.
+    pub models: Arc<Models>,
+    /// The models' health.
+    pub availability: Arc<ModelAvailability>,
+    /// The classifier.
+    pub classifier: ClassifierChoice,
+    /// Whether another model may be asked when one fails.
+    pub on_fallback: OnFallback,
+    /// Who is asked where consent is needed and the client gives none.
+    pub consent: Arc<dyn Consent>,
+    /// The longest that one request waits in all.
+    pub max_wait: Duration,
 }
 
 /// Descriptors that are not for connections: files, the engine, its output and its successor.

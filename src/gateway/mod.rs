@@ -52,6 +52,5 @@ mod tokens;
 mod upstream;
 mod workers;
 
-pub use config::{ClassifierPrompt, Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};
-pub use routing::ChainRouter;
+pub use config::{ChainRouter, ClassifierPrompt, Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};
 pub use server::{Gateway, GatewayError};

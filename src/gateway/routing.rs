@@ -10,15 +10,16 @@ use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use tokio::time::timeout;
 
 use super::coding;
+use super::config::ChainRouter;
 use super::consent::Consenter;
 use super::local_model::{InProcess, LocalModel};
 use crate::router::classify::builtin::Threshold;
-use crate::router::consent::{Consent, Question, Ruling};
+use crate::router::consent::{Question, Ruling};
 use crate::router::policy::Chain;
 use crate::router::walk::{OnFallback, Walk};
 use crate::router::{
-    AnsweredBy, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Models, Outcome, Router,
-    RoutingContext, Selection, Source, Tier,
+    AnsweredBy, Asked, ClassifierChoice, Conversation, ModelName, Models, Outcome, Router, RoutingContext, Selection,
+    Source, Tier,
 };
 
 /// The methods that generate: only they are classified, and only they may be answered by another model.
@@ -33,22 +34,6 @@ const READ_AT_ONCE: usize = 256 << 10;
 /// Whether `method` generates content.
 pub(super) fn generates(method: &str) -> bool {
     GENERATING.contains(&method)
-}
-
-/// How calls for hosted models are routed.
-pub struct ChainRouter {
-    /// The models, their families and chains.
-    pub models: Arc<Models>,
-    /// The models' health.
-    pub availability: Arc<ModelAvailability>,
-    /// The classifier.
-    pub classifier: ClassifierChoice,
-    /// Whether another model may be asked when one fails.
-    pub on_fallback: OnFallback,
-    /// Who is asked where consent is needed and the client gives none.
-    pub consent: Arc<dyn Consent>,
-    /// The longest that one request waits in all.
-    pub max_wait: Duration,
 }
 
 /// Routes calls for hosted models.
@@ -252,7 +237,7 @@ impl Routes {
     }
 }
 
-/// The conversation in `body`. One that cannot be read is the upstream's to refuse; it has no text to classify.
+/// The conversation in `body`; an unreadable one is empty, and the upstream refuses it.
 async fn conversation(headers: &HeaderMap, body: &Bytes) -> Conversation {
     if body.len() <= READ_AT_ONCE && !headers.contains_key(CONTENT_ENCODING) {
         return Conversation::from_body(body).unwrap_or_default();

@@ -114,16 +114,6 @@ pub trait Consent: Send + Sync {
     fn settle<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Ruling>;
 }
 
-/// Settles every question in the same way.
-#[derive(Clone, Copy, Debug)]
-pub struct Always(pub Choice);
-
-impl Consent for Always {
-    fn settle<'a>(&'a self, _: &'a Question) -> BoxFuture<'a, Ruling> {
-        Box::pin(std::future::ready(Ruling::Chosen(self.0)))
-    }
-}
-
 /// Leaves every question to the client.
 #[derive(Clone, Copy, Debug)]
 pub struct TellClient;
@@ -207,13 +197,6 @@ mod tests {
             message: "quota exceeded".to_owned(),
             available_in: None,
             candidate: "flash".parse().unwrap(),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_fixed_answer_is_given_to_every_question() {
-        for choice in Choice::ALL {
-            assert_eq!(Always(choice).settle(&question()).await, Ruling::Chosen(choice));
         }
     }
 

@@ -97,7 +97,7 @@ impl DecisionLog {
     ///
     /// # Errors
     ///
-    /// When the system gives no thread.
+    /// When the thread cannot be started.
     pub fn start(path: PathBuf) -> io::Result<Self> {
         let rotation = Rotation {
             file_size: LARGEST_FILE,

@@ -231,7 +231,7 @@ fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Faul
         path.push_str(query);
     }
     let mut attempt = parts.clone();
-    attempt.uri = Uri::try_from(path).map_err(|_| Fault::Invalid(format!("`{model}` cannot stand in a path")))?;
+    attempt.uri = Uri::try_from(path).map_err(|_| Fault::Invalid(format!("`{model}` is not valid in a path")))?;
     Ok(attempt)
 }
 

@@ -1,4 +1,4 @@
-//! Health, readiness, metrics, status, and what is not served.
+//! Health, readiness, metrics, status, and unknown paths.
 
 use hyper::Method;
 use tokio::net::TcpListener;

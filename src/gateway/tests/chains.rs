@@ -166,7 +166,7 @@ async fn the_client_gets_a_compressed_error_as_it_came() {
 async fn a_retry_after_of_nothing_is_no_reason_to_hurry() {
     let upstream = pro_fails(503, &[("retry-after", "0")], b"busy".to_vec()).await;
     let gateway = Running::start(before(&upstream, chains(OnFallback::Silent, Duration::ZERO))).await;
-    // Nobody may wait here, so nothing is repeated.
+    // No wait is allowed here, so nothing is repeated.
     assert_eq!(gateway.post(AUTO, prompt(COMPLEX)).await.text(), "fine");
     assert_eq!(asked(&upstream), generated(&[PRO, FLASH]));
 }

@@ -103,7 +103,7 @@ async fn shutting_down_lets_open_requests_finish() {
     super::eventually(|| !engine.seen().is_empty()).await;
     let finished = tokio::spawn(gateway.finish());
     assert_eq!(read_to_end(&mut idle).await, "", "an idle connection is closed at once");
-    assert!(TcpStream::connect(address).await.is_err(), "nobody else is let in");
+    assert!(TcpStream::connect(address).await.is_err(), "newcomers are refused");
     gate.open();
     assert_eq!(client.await.unwrap().status(), 200);
     finished.await.unwrap();
@@ -144,11 +144,7 @@ async fn a_full_gateway_refuses_newcomers_with_a_status() {
         send(gateway.address, &request).await,
     ];
     super::eventually(|| !engine.seen().is_empty()).await;
-    assert_eq!(
-        gateway.get("/healthz").await.status,
-        200,
-        "health is answered all the same"
-    );
+    assert_eq!(gateway.get("/healthz").await.status, 200, "health needs no room");
     let got = gateway.post(GENERATE, prompt("y")).await;
     assert_eq!((got.header("retry-after"), got.header("connection")), ("1", "close"));
     assert!(got.error(503, "UNAVAILABLE").contains("connections are in use"));

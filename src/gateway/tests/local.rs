@@ -173,7 +173,7 @@ async fn the_engine_gets_one_request_at_a_time_and_the_queue_is_bounded() {
 async fn the_next_request_is_sent_when_the_engine_is_done_with_one_whose_client_left() {
     let gate = Gate::default();
     let engine = EngineStandIn::start(vec![answer("next")]).await.unwrap();
-    engine.then(vec![Say::Wait(gate.clone()), answer("for nobody")]);
+    engine.then(vec![Say::Wait(gate.clone()), answer("unread")]);
     let gateway = Running::before(&engine, |_| {}).await;
     gateway.leave(&engine, prompt("leaves")).await;
     let own = [("x-server-timeout", "0.2")];
