@@ -2,16 +2,17 @@
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gem_setup::progress::Size;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::margin;
+use super::speed::{Speed, TimeLeft};
 
 const TICK: Duration = Duration::from_millis(100);
 /// `{wide_bar}` takes what the other fields leave of the terminal's width.
-const BAR: &str = "{spinner} {msg} {wide_bar} {done}/{total} {speed} {eta}";
+const BAR: &str = "{spinner} {msg} [{wide_bar}] {done}/{total} {speed} {left}";
 const COUNT: &str = "{spinner} {wide_msg} {done} {speed}";
 const SPINNER: &str = "{spinner} {wide_msg}";
 
@@ -28,6 +29,7 @@ struct Shown {
     label: String,
     /// Whether the label gave way to a wait.
     is_waiting: bool,
+    speed: Arc<Mutex<Speed>>,
 }
 
 impl Bars {
@@ -43,13 +45,15 @@ impl Bars {
     pub(super) fn begin(&self, label: &str, total: Option<u64>) -> Option<String> {
         if self.is_animated {
             let bar = ProgressBar::with_draw_target(total, margin::target());
-            bar.set_style(style(if total.is_some() { BAR } else { SPINNER }));
+            let speed = Arc::default();
+            bar.set_style(style(if total.is_some() { BAR } else { SPINNER }, &speed));
             bar.set_message(label.to_owned());
             bar.enable_steady_tick(TICK);
             *self.lock() = Some(Shown {
                 bar,
                 label: label.to_owned(),
                 is_waiting: false,
+                speed,
             });
             return None;
         }
@@ -64,7 +68,7 @@ impl Bars {
         }
         if let Some(shown) = self.lock().as_mut() {
             shown.is_waiting = true;
-            shown.bar.set_style(style(SPINNER));
+            shown.bar.set_style(style(SPINNER, &shown.speed));
             shown.bar.set_message(what.to_owned());
             return None;
         }
@@ -74,23 +78,28 @@ impl Bars {
     /// Shows that `done` bytes are in place.
     pub(super) fn advance(&self, done: u64, total: Option<u64>) {
         let mut shown = self.lock();
-        let Some(Shown { bar, label, is_waiting }) = shown.as_mut() else {
+        let Some(Shown {
+            bar,
+            label,
+            is_waiting,
+            speed,
+        }) = shown.as_mut()
+        else {
             return;
         };
-        let is_first = bar.position() == 0;
-        if bar.length() != total || is_first || *is_waiting {
+        if bar.length() != total || *is_waiting || bar.position() == 0 {
             *is_waiting = false;
             bar.set_message(label.clone());
-            bar.set_style(style(if total.is_some() { BAR } else { COUNT }));
+            bar.set_style(style(if total.is_some() { BAR } else { COUNT }, speed));
         }
         if let Some(total) = total {
             bar.set_length(total.max(done));
         }
+        speed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .note(Instant::now(), done);
         bar.set_position(done);
-        if is_first {
-            // Bytes of an earlier run are no speed of this one.
-            bar.reset_eta();
-        }
     }
 
     /// Takes the bar off the screen.
@@ -113,7 +122,9 @@ impl Bars {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
+fn style(template: &str, speed: &Arc<Mutex<Speed>>) -> ProgressStyle {
+    let per_second = |speed: &Mutex<Speed>| speed.lock().unwrap_or_else(PoisonError::into_inner).per_second();
+    let (for_speed, for_time) = (Arc::clone(speed), Arc::clone(speed));
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .with_key("done", |state: &ProgressState, out: &mut dyn Write| {
@@ -122,8 +133,16 @@ fn style(template: &str) -> ProgressStyle {
         .with_key("total", |state: &ProgressState, out: &mut dyn Write| {
             let _ = write!(out, "{}", Size(state.len().unwrap_or_default()));
         })
-        .with_key("speed", |state: &ProgressState, out: &mut dyn Write| {
-            let _ = write!(out, "{}/s", Size::of(state.per_sec()));
+        .with_key("speed", move |_: &ProgressState, out: &mut dyn Write| {
+            let _ = write!(out, "{}/s", Size::of(per_second(&for_speed)));
         })
-        .progress_chars("--")
+        .with_key("left", move |state: &ProgressState, out: &mut dyn Write| {
+            let bytes = state.len().unwrap_or_default().saturating_sub(state.pos());
+            let left = TimeLeft {
+                bytes,
+                per_second: per_second(&for_time),
+            };
+            let _ = write!(out, "{left}");
+        })
+        .progress_chars("=> ")
 }

@@ -8,6 +8,7 @@ mod events;
 mod margin;
 mod printer;
 pub(crate) mod signals;
+mod speed;
 
 pub(crate) use ask::Terminal;
 pub(crate) use bars::Bars;
