@@ -5,9 +5,11 @@ Each request has to reach the upstream under the model that `gem-setup route` na
 Usage: e2e-session.py GEM_SETUP GEMINI HOME PORT UPSTREAM LOG
 """
 
+import contextlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,7 +81,11 @@ class Session:
         # What the program printed stays readable when it ends by itself.
         kept = ["-f", "/dev/null", "start-server", ";", "set-option", "-g", "remain-on-exit", "on", ";"]
         self.tmux(*kept, "new-session", "-d", "-s", "cli", "-x", "120", "-y", "40", "-c", str(directory), *command)
-        self.shows("Type your message")
+        try:
+            self.shows("Type your message")
+        except BaseException:
+            self.__exit__()
+            raise
 
     def tmux(self, *args: str) -> str:
         return subprocess.run(["tmux", "-L", self.socket, *args], check=True, capture_output=True, text=True).stdout
@@ -120,6 +126,9 @@ class Session:
         return self
 
     def __exit__(self, *_):
+        # Gemini CLI outlives its terminal.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(self.tmux("display-message", "-p", "-t", "cli", "#{pane_pid}")), signal.SIGKILL)
         subprocess.run(["tmux", "-L", self.socket, "kill-server"], capture_output=True)
 
 
