@@ -1,6 +1,14 @@
 //! Commands that people paste into a shell: every word arrives as it was meant.
 //!
 //! On Unix that is any POSIX shell. On Windows it is PowerShell and, where the text allows, `cmd` too.
+//!
+//! ```
+//! use gem_platform::Os;
+//! use gem_setup::shell::word;
+//!
+//! assert_eq!(word(Os::Linux, "my file".as_ref()), "'my file'");
+//! assert_eq!(word(Os::Windows, "my file".as_ref()), "\"my file\"");
+//! ```
 
 use std::ffi::OsStr;
 

@@ -113,7 +113,7 @@ impl Terms {
     /// The record in the file `path`; empty when there is none.
     ///
     /// # Errors
-    /// When the file is there but cannot be read or does not parse.
+    /// When the file exists but cannot be read or does not parse.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let bytes = place::read_if_present(path).map_err(|source| Error::Read {
             path: path.to_owned(),
@@ -131,7 +131,7 @@ impl Terms {
     /// As [`Self::read`]; a file that does not parse is renamed to `….broken`, and the record starts empty.
     ///
     /// # Errors
-    /// When the file is there but cannot be read or renamed.
+    /// When the file exists but cannot be read or renamed.
     pub fn read_or_set_aside(path: &Path) -> Result<Self, Error> {
         match Self::read(path) {
             Err(Error::Parse { .. }) => {

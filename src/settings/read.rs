@@ -265,7 +265,7 @@ pub(super) fn locate(text: &str, keys: &[&str]) -> (usize, usize) {
     position(&text[..start])
 }
 
-/// The range of the value at `keys` in `text`, which has no byte order mark.
+/// The range of the value at `keys` in `text`, without a byte order mark.
 pub(super) fn range_of(text: &str, keys: &[&str]) -> Option<Range<usize>> {
     let ast = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS);
     let root = ast.ok().and_then(|ast| ast.value);

@@ -113,7 +113,7 @@ impl Setup<'_> {
     /// The chosen runtime.
     ///
     /// # Errors
-    /// When the catalog has no build of it for this platform.
+    /// When the catalog lacks a build of it for this platform.
     pub fn runtime(&self) -> Result<Box<dyn Runtime>, Failure> {
         self.site.runtime(&self.wanted.chosen, &self.state)
     }

@@ -49,12 +49,12 @@ pub fn available_space(path: &Path) -> io::Result<u64> {
     fs4::available_space(nearest_existing(path))
 }
 
-/// What a file system allows beyond what permissions tell.
+/// The limits of a file system in addition to permissions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Volume {
     /// Whether no program on it can be run (mounted `noexec`).
     pub no_exec: bool,
-    /// How many more files it takes; `None` where it has no such limit.
+    /// The number of files that it can still hold; `None` without such a limit.
     pub files_left: Option<u64>,
 }
 
@@ -99,7 +99,7 @@ pub fn gpus() -> Vec<Gpu> {
     os::gpus()
 }
 
-/// Why a shared library is of no use.
+/// Why a shared library cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot load `{library}`: {reason}")]
 pub struct LibraryError {
