@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use hyper::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use hyper::http::request::Parts;
 use hyper::{Request, Uri};
 use percent_encoding::percent_decode_str;
@@ -12,7 +14,7 @@ use url::Url;
 use super::body::Outgoing;
 use super::config::{self, Limits};
 use super::reply::{Reply, ReplyBody};
-use crate::net::{self, Connector, Idle, Origin, Pool, SafeUrl, SendError, Stalled};
+use crate::net::{self, Connector, Idle, Login, Origin, Pool, SafeUrl, SendError, Stalled};
 
 /// Idle connections that are kept. Servers close theirs after some seconds (Node.js: 5), so these are closed before.
 const KEPT: usize = 64;
@@ -33,6 +35,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// Sends requests to the upstream.
 pub(super) struct UpstreamClient {
     origin: Origin<Outgoing>,
+    /// The login in the upstream's URL.
+    login: Option<HeaderValue>,
     idle_time: Duration,
 }
 
@@ -89,6 +93,7 @@ impl UpstreamClient {
         let origin = Origin::new(connector, url.clone(), Pool::new(KEPT, KEEP)).filter(|_| is_http);
         Ok(Self {
             origin: origin.ok_or_else(|| UpstreamError::NotHttp(url.into()))?,
+            login: Login::in_url(url).and_then(|login| login.basic()),
             idle_time: limits.stream_idle,
         })
     }
@@ -107,6 +112,9 @@ impl UpstreamClient {
     pub(super) async fn send(&self, mut parts: Parts, body: Outgoing) -> Result<Reply, SendFailure> {
         remove_hop_by_hop(&mut parts.headers);
         parts.headers.remove(EXPECT);
+        if let Some(login) = &self.login {
+            parts.headers.entry(AUTHORIZATION).or_insert_with(|| login.clone());
+        }
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.uri_mut() = target(self.origin.url(), &parts.uri)?;
@@ -135,6 +143,9 @@ fn target(base: &Url, uri: &Uri) -> Result<Uri, SendFailure> {
 
 /// Whether a server may take a segment of `path` for "this folder" or "the folder above", however it is written.
 fn leaves_its_folder(path: &str) -> bool {
+    if !path.contains("/.") && !path.contains(['%', '\\']) {
+        return false;
+    }
     let path = percent_decode_str(path).decode_utf8_lossy();
     path.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }

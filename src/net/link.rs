@@ -22,8 +22,9 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::runtime::{Handle, Id};
+use tokio::time::Sleep;
 
-use super::idle::BodyError;
+use super::idle::{BodyError, Stalled, while_active};
 use super::stream::Stream;
 
 type Driver<B> = http1::Connection<TokioIo<Stream>, B>;
@@ -44,6 +45,8 @@ pub(crate) struct Link<B: Sendable> {
     home: Option<Id>,
     /// `None` once the connection has ended.
     driver: Option<Pin<Box<Driver<B>>>>,
+    /// Limits the silence before a head.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// The head of a response that is still to come.
@@ -98,6 +101,7 @@ impl<B: Sendable> Link<B> {
             address,
             home: home(),
             driver: Some(Box::pin(driver)),
+            timer: None,
         })
     }
 
@@ -120,6 +124,18 @@ impl<B: Sendable> Link<B> {
         })?;
         check_framing(response.status(), response.headers()).map_err(LinkError::Unsound)?;
         Ok(response)
+    }
+
+    /// The same, unless no byte moves for `time`. Must not be called again after that.
+    pub(super) async fn head_within(
+        &mut self,
+        head: &mut Head<B>,
+        time: Duration,
+    ) -> Result<Result<Response<Incoming>, LinkError<B>>, Stalled> {
+        let mut timer = self.timer.take();
+        let sent = while_active(self.head(head), time, &mut timer).await;
+        self.timer = timer;
+        sent
     }
 
     /// The next piece of `body`, the body of the response that [`Link::head`] gave.

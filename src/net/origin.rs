@@ -8,7 +8,6 @@ use hyper::{Request, Response, StatusCode, Uri};
 use url::{Position, Url};
 
 use super::connect::{ConnectError, Connector};
-use super::idle::while_active;
 use super::link::{Kept, Link, LinkBody, LinkError, Pool, Sendable};
 
 /// Why a request got no response.
@@ -90,7 +89,7 @@ impl<B: Sendable> Origin<B> {
                 None => (self.connect().await?, true),
             };
             let mut head = link.begin(request);
-            let sent = while_active(link.head(&mut head), idle).await;
+            let sent = link.head_within(&mut head, idle).await;
             match sent.map_err(|_| SendError::Stalled(idle))? {
                 Ok(response) => {
                     return self.accept(response.map(|body| LinkBody::new(body, link, Arc::clone(&self.pool))));

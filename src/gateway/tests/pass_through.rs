@@ -289,6 +289,21 @@ async fn before_bytes(reply: &'static str) -> (super::EngineStandIn, Running) {
 }
 
 #[tokio::test]
+async fn the_login_in_the_upstream_s_url_is_sent() {
+    let upstream = UpstreamStandIn::start(echo).await.unwrap();
+    let url = format!("http://ann:s3%63ret@{}/", upstream.address());
+    let gateway = Running::start(|config| config.upstream.url = url.parse().unwrap()).await;
+    let own = [("authorization", "Bearer own")];
+    for headers in [&own[..0], &own] {
+        gateway.send(Method::GET, "/v1beta/models", headers, "").await;
+    }
+    let seen = upstream.seen();
+    let sent: Vec<_> = seen.iter().map(|seen| &seen.headers["authorization"]).collect();
+    assert_eq!(sent, ["Basic YW5uOnMzY3JldA==", "Bearer own"]);
+    assert_eq!(seen[0].headers["host"], upstream.address().to_string());
+}
+
+#[tokio::test]
 async fn a_reply_of_doubtful_framing_is_an_error() {
     for (reply, reason) in [
         (
