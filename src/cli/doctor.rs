@@ -39,22 +39,7 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
         }
     };
     session.block_on_until_signal(async {
-        let mut examination = setup::examine(&setup, extras).await;
-        let mut outcome = Ok(());
-        if let Some((failure, effect)) = unusable {
-            // The defaults cannot replace what was chosen.
-            let mut check = records_fault(&failure);
-            setup::defer(&mut examination.checks, check.id);
-            check.detail = format!("{}; {effect}", check.detail);
-            examination.checks.insert(0, check);
-            if fix {
-                outcome = Err(failure);
-            }
-        } else if fix && !examination.unfinished.is_empty() {
-            let done = setup::repair(&mut setup, &events).await;
-            outcome = done.error.map_or(Ok(()), Err);
-            examination = setup::examine(&setup, extras).await;
-        }
+        let (examination, outcome) = examine(&mut setup, unusable, fix, extras, &events).await;
         if let Err(failure) = &outcome {
             printer.failure(failure);
         }
@@ -64,6 +49,31 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
             Err(failure) => ExitCode::from(failure.kind.exit_status()),
         })
     })
+}
+
+/// Examines the machine and repairs it if `fix` is given, unless the record or the configuration is `unusable`.
+async fn examine(
+    setup: &mut Setup<'_>,
+    unusable: Option<(Failure, &str)>,
+    fix: bool,
+    extras: Extras,
+    events: &Events<'_>,
+) -> (Examination, Result<(), Failure>) {
+    let mut examination = setup::examine(setup, extras).await;
+    if let Some((failure, effect)) = unusable {
+        // Repairing by the defaults would undo the recorded choices.
+        let mut check = records_fault(&failure);
+        setup::defer(&mut examination.checks, check.id);
+        check.detail = format!("{}; {effect}", check.detail);
+        examination.checks.insert(0, check);
+        return (examination, if fix { Err(failure) } else { Ok(()) });
+    }
+    if !fix || examination.unfinished.is_empty() {
+        return (examination, Ok(()));
+    }
+    let done = setup::repair(setup, events).await;
+    let examination = setup::examine(setup, extras).await;
+    (examination, done.error.map_or(Ok(()), Err))
 }
 
 fn prepare<'s>(

@@ -18,7 +18,7 @@ use crate::report::{Events, Printer, Terminal};
 
 const NOTHING_CHANGED: &str = "Everything is in place; nothing changed.";
 
-/// Converges the machine, or says what would be done.
+/// Brings the machine to working routing, or prints the plan.
 pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let events = Events::new(printer);
@@ -211,7 +211,7 @@ fn fail(printer: &Printer, events: &Events<'_>, failure: &Failure) -> ExitCode {
     ExitCode::from(failure.kind.exit_status())
 }
 
-/// Says whether routing works now; the exit status is that of what keeps it from working.
+/// Prints whether routing works now; the exit status is that of the remaining fault.
 fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_steps: &[String]) -> ExitCode {
     let changed = events.changed();
     let failure = verdict.failure();
@@ -221,7 +221,7 @@ fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_step
             printer.failure(failure);
         }
     } else {
-        tell(printer, verdict, &changed);
+        report(printer, verdict, &changed);
         if failure.is_none() {
             printer.remark("\nWhat to do next:");
             for step in next_steps {
@@ -232,7 +232,7 @@ fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_step
     failure.map_or(ExitCode::SUCCESS, |failure| ExitCode::from(failure.kind.exit_status()))
 }
 
-fn tell(printer: &Printer, verdict: &Verdict, changed: &[&str]) {
+fn report(printer: &Printer, verdict: &Verdict, changed: &[&str]) {
     let changes = match changed {
         [] => "nothing changed".to_owned(),
         changed => format!("changed: {}", changed.join(", ")),

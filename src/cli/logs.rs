@@ -8,7 +8,7 @@ use gem_setup::supervise::{Follower, tail};
 use super::args::LogsArgs;
 use super::session::Session;
 
-/// Prints the end of the server's log and, with `-f`, what comes after it.
+/// Prints the end of the server's log and, with `-f`, new lines.
 pub(crate) fn run(session: &Session<'_>, args: LogsArgs) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let path = session.layout.log_file();

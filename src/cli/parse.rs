@@ -1,7 +1,7 @@
 //! From the command line to options: flags first, then the running server, the environment and the configuration file.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
@@ -44,45 +44,30 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     // Help and version come as errors, and need no configuration.
     let first = Cli::command().ignore_errors(true).try_get_matches_from(args);
     let first = first.unwrap_or_default();
-    let path = |name: &str, variable: &str| {
-        let flag = first.try_get_one::<PathBuf>(name).ok().flatten().cloned();
-        let given = flag.or_else(|| environment.var(variable).map(PathBuf::from));
-        given.map(|path| environment.current_dir().join(path))
-    };
-    let layout = layout(path("home", "GEM_SETUP_HOME"), environment)?;
+    let flag = |name: &str| first.try_get_one::<PathBuf>(name).ok().flatten().cloned();
+    let variable = |name: &str| environment.var(name).map(PathBuf::from);
+    let absolute = |path: PathBuf| environment.current_dir().join(path);
     let names = names_of(&first);
-    let running = running_options(&names, &layout);
-    let running_config = || {
-        running
-            .iter()
-            .find_map(|word| word.strip_prefix("--config="))
-            .map(PathBuf::from)
+    let home = flag("home").or_else(|| variable("GEM_SETUP_HOME"));
+    let layout = layout(home.map(absolute), environment)?;
+    let below = Below {
+        environment,
+        running: running_options(&names, &layout),
+        options: Options::of(&Cli::command()),
     };
-    let config = path("config", "GEM_SETUP_CONFIG").or_else(running_config);
-    let options = Options::of(&Cli::command());
-
-    let mut layers = Layers::default();
+    let given = flag("config").or_else(|| variable("GEM_SETUP_CONFIG"));
+    let config = given.map(absolute).or_else(|| below.running_config());
     let file = config.clone().unwrap_or_else(|| layout.config_file());
-    let mut config_fault = layers.add_file(&file, config.is_some(), &options).err();
+
     // A file that is named on the command line must exist.
-    let is_wrong_flag = !file.exists() && first.try_contains_id("config").is_ok_and(|is_given| is_given);
-    if let Some(fault) = config_fault.take_if(|_| is_wrong_flag || needs_configuration(&names)) {
-        return Err(fault.into());
-    }
-    layers.add_environment(environment, &options);
-    layers.add_running(&running, &options);
-    let (matches, layers) = match matches_of(args, &layers) {
-        Err(_) if !needs_configuration(&names) => {
-            let mut without_file = Layers::default();
-            without_file.add_environment(environment, &options);
-            let matches = matches_of(args, &without_file)?;
-            config_fault.get_or_insert_with(|| unusable(&file));
-            (matches, without_file)
-        }
-        matches => (matches?, layers),
+    let is_needed = needs_configuration(&names) || (flag("config").is_some() && !file.exists());
+    let (resolved, config_fault) = match below.resolve(args, Some((&file, config.is_some()))) {
+        Err(refusal) if !is_needed => (below.resolve(args, None)?, Some(fault_of(refusal, &file))),
+        resolved => (resolved?, None),
     };
+    let (matches, layers) = resolved;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Refusal::Clap(Box::new(error)))?;
-    let mut warnings = unknown_variables(&options, environment);
+    let mut warnings = unknown_variables(&below.options, environment);
     warnings.extend(
         config_fault
             .as_ref()
@@ -97,6 +82,39 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
         config_fault,
         warnings,
     })
+}
+
+/// The sources of options beneath the command line, without the configuration file.
+struct Below<'a> {
+    environment: &'a Environment,
+    /// The options of the running server, for the commands that take its place.
+    running: Vec<String>,
+    options: Options,
+}
+
+impl Below<'_> {
+    /// Parses `args` over these sources and the configuration in `file`, which may be `required` to exist.
+    fn resolve(&self, args: &[OsString], file: Option<(&Path, bool)>) -> Result<(ArgMatches, Layers), Refusal> {
+        let mut layers = Layers::default();
+        if let Some((file, required)) = file {
+            layers.add_file(file, required, &self.options)?;
+        }
+        layers.add_environment(self.environment, &self.options);
+        layers.add_running(&self.running, &self.options);
+        let mut command: Command = layers.under(Cli::command());
+        let matches = command
+            .try_get_matches_from_mut(args)
+            .map_err(|error| Refusal::Clap(Box::new(explained(error, &layers))))?;
+        match layers.contradiction(&command, &matches) {
+            Some(failure) => Err(failure.into()),
+            None => Ok((matches, layers)),
+        }
+    }
+
+    fn running_config(&self) -> Option<PathBuf> {
+        let config = self.running.iter().find_map(|word| word.strip_prefix("--config="));
+        config.map(PathBuf::from)
+    }
 }
 
 fn layout(given: Option<PathBuf>, environment: &Environment) -> Result<Layout, Failure> {
@@ -154,17 +172,6 @@ fn running_options(names: &[&str], layout: &Layout) -> Vec<String> {
     }
 }
 
-fn matches_of(args: &[OsString], layers: &Layers) -> Result<ArgMatches, Refusal> {
-    let mut command: Command = layers.under(Cli::command());
-    let matches = command
-        .try_get_matches_from_mut(args)
-        .map_err(|error| Refusal::Clap(Box::new(explained(error, layers))))?;
-    match layers.contradiction(&command, &matches) {
-        Some(failure) => Err(failure.into()),
-        None => Ok(matches),
-    }
-}
-
 /// Adds the source of a refused value to `error`, unless that is the command line.
 fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
@@ -182,12 +189,19 @@ fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
     error
 }
 
-fn unusable(file: &std::path::Path) -> Failure {
-    let message = format!(
-        "cannot use the configuration `{}`: an option has a wrong value",
-        file.display()
-    );
-    Failure::new(Kind::Usage, message).with_hint("run `gem-setup install --dry-run` to see which, then correct it")
+/// The fault of the configuration `file`, without which the command line makes sense.
+fn fault_of(refusal: Refusal, file: &Path) -> Failure {
+    match refusal {
+        Refusal::Failure(failure) => failure,
+        Refusal::Clap(_) => {
+            let message = format!(
+                "cannot use the configuration `{}`: an option has a wrong value",
+                file.display()
+            );
+            Failure::new(Kind::Usage, message)
+                .with_hint("run `gem-setup install --dry-run` to see which, then correct it")
+        }
+    }
 }
 
 fn unknown_variables(options: &Options, environment: &Environment) -> Vec<String> {

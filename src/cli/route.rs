@@ -14,6 +14,7 @@ use gem_setup::router::{
     ApprovalMode, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Router, RoutingContext,
     RoutingDecision,
 };
+use gem_setup::settings;
 
 use super::args::{self, RouteArgs};
 use super::session::{Session, model_name};
@@ -35,27 +36,11 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         Some(args::ClassifierChoice::Model) | None => ClassifierChoice::Model,
     };
     let wants_model = args.classifier == Some(args::ClassifierChoice::Model) || effective.enabled.value;
-    let local = if wants_model && classifier == ClassifierChoice::Model && may_route(session)? {
-        let client = Client::new(&Network::default());
-        let model: ModelName = model_name("classifier.model", &effective.classifier_model.value)?;
-        Some(LocalClassifier::new(
-            client,
-            &effective.classifier_host.value,
-            &model,
-            DEADLINE,
-        )?)
-    } else {
-        None
-    };
-    let router = Router::new(
-        session.models(args.models.as_ref())?,
-        Arc::new(ModelAvailability::default()),
-    );
-    let router = match local {
-        Some(local) => router.with_local(local),
-        None => router,
+    let models = session.models(args.models.as_ref())?;
+    let mut router = Router::new(models, Arc::new(ModelAvailability::default())).with_threshold(args.threshold);
+    if wants_model && classifier == ClassifierChoice::Model && may_route(session)? {
+        router = router.with_local(local(&effective)?);
     }
-    .with_threshold(args.threshold);
     let context = RoutingContext {
         conversation: Conversation::default(),
         asked,
@@ -66,6 +51,18 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         Some(file) => batch(session, &router, &context, file),
         None => single(session, &router, context, &args),
     }
+}
+
+/// The local model's classifier, reached as Gemini CLI reaches it.
+fn local(settings: &settings::Router) -> Result<LocalClassifier, Failure> {
+    let model = model_name("classifier.model", &settings.classifier_model.value)?;
+    let client = Client::new(&Network::default());
+    Ok(LocalClassifier::new(
+        client,
+        &settings.classifier_host.value,
+        &model,
+        DEADLINE,
+    )?)
 }
 
 /// The model that `text`, the value of `place`, names.

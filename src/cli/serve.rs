@@ -106,10 +106,8 @@ async fn serve_with_gateway(
     printer: &Printer,
     shutdown: watch::Receiver<Shutdown>,
 ) -> Result<(), Failure> {
-    let gateway = Gateway::bind(gateway).await.map_err(|error| match error {
-        GatewayError::PortTaken { .. } => ClaimError::port_taken(port).into(),
-        other => Failure::from(other),
-    })?;
+    let gateway = Gateway::bind(gateway).await;
+    let gateway = gateway.map_err(|error| failure_to_bind(error, port))?;
     let (status, engine) = watch::channel(EngineStatus::starting());
     let engine = config.engine.is_some().then_some(engine);
     if let Some(engine) = &mut config.engine {
@@ -117,15 +115,7 @@ async fn serve_with_gateway(
     }
     let addresses: Vec<String> = gateway.addresses().iter().map(|at| format!("http://{at}")).collect();
     printer.remark(&format!("listening on {}", addresses.join(" and ")));
-    let readiness = {
-        let engine = engine.clone();
-        async move {
-            match engine {
-                Some(engine) => report_readiness(engine, port, printer).await,
-                None => printer.remark(&format!("ready on port {port}")),
-            }
-        }
-    };
+    let readiness = report_when_ready(engine.clone(), port, printer);
     let (mut graceful, claim) = (shutdown.clone(), Arc::clone(&config.claim));
     let answering = gateway.run(engine, async move {
         supervise::reached(&mut graceful, Shutdown::Graceful).await;
@@ -150,6 +140,21 @@ async fn serve_with_gateway(
     }
 }
 
+fn failure_to_bind(error: GatewayError, port: u16) -> Failure {
+    match error {
+        GatewayError::PortTaken { .. } => ClaimError::port_taken(port).into(),
+        other => other.into(),
+    }
+}
+
+/// As [`report_readiness`]; without an engine the server is ready at once.
+async fn report_when_ready(engine: Option<watch::Receiver<EngineStatus>>, port: u16, printer: &Printer) {
+    match engine {
+        Some(engine) => report_readiness(engine, port, printer).await,
+        None => printer.remark(&format!("ready on port {port}")),
+    }
+}
+
 /// Ends the server when an authorized client asks for it, or when no command could find the server any more.
 async fn end_on_request(claim: Arc<Claim>, asked_to_end: Arc<Notify>, log: Log, end: watch::Sender<Shutdown>) {
     let reason = tokio::select! {
@@ -163,7 +168,7 @@ async fn end_on_request(claim: Arc<Claim>, asked_to_end: Arc<Notify>, log: Log, 
     end.closed().await;
 }
 
-/// Prints once that the runtime is ready, and before that what it lacks, each time it is started.
+/// Prints that the runtime is ready, once, and what it lacks, each time it cannot start.
 async fn report_readiness(mut engine: watch::Receiver<EngineStatus>, port: u16, printer: &Printer) {
     loop {
         let changed = engine.wait_for(|status| matches!(status.state, EngineState::Ready | EngineState::Blocked));

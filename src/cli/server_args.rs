@@ -119,7 +119,7 @@ pub(crate) struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// Sets in `config` what the options say; the parts that other files are needed for are set elsewhere.
+    /// Sets the fields of `config` that need nothing but the options.
     pub(crate) fn configure(&self, config: &mut Config) {
         if !self.listen.is_empty() {
             config.listen.clone_from(&self.listen);

@@ -1,4 +1,4 @@
-//! What every command works with, resolved from the command line.
+//! The context of a command: paths, environment, output and the record.
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
@@ -52,7 +52,7 @@ impl Session<'_> {
         self.args.iter().any(|arg| *arg == *format!("--port={port}"))
     }
 
-    /// What `install` recorded, or the defaults where nothing was.
+    /// The record of `install`, or the defaults without one.
     pub(crate) fn state(&self) -> Result<&State, Failure> {
         if let Some(state) = self.state.get() {
             return Ok(state);
@@ -96,7 +96,7 @@ impl Session<'_> {
         program::called(&self.args).map_err(|error| {
             Failure::new(
                 Kind::Unexpected,
-                format!("cannot tell where gem-setup itself is: {error}"),
+                format!("cannot find the path of gem-setup itself: {error}"),
             )
         })
     }
@@ -202,7 +202,7 @@ impl Session<'_> {
     ) -> Result<T, Failure> {
         self.block_on(async {
             tokio::select! {
-                // Children hear the signal too: their failure is the interruption's.
+                // The signal reaches children too: their failure follows from the interruption.
                 biased;
                 signal = signals::first(self.printer) => Err(self.interrupted(signal)),
                 done = future => done,

@@ -13,7 +13,7 @@ use super::args::UninstallArgs;
 use super::session::Session;
 use crate::report::{Printer, Terminal};
 
-/// Undoes `install` and says what was undone and what stays.
+/// Undoes `install`; prints the changes and the files that stay.
 pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let removal = setup::removal(&session.layout, args.purge)?;
@@ -81,7 +81,7 @@ fn show(printer: &Printer, removal: &Removal, print: impl Fn(&str)) {
     }
 }
 
-/// A path with the size of what lies there.
+/// A path with the size of its content.
 fn described(printer: &Printer, path: &Path) -> String {
     let shown = printer.tilde(&format!("`{}`", path.display()));
     format!("{shown} ({})", Size(size_of(path)))

@@ -13,7 +13,7 @@ use crate::progress::waiting;
 
 /// Receives the result of each step.
 pub trait Observer: Sync {
-    /// Step `id` ended as `state`; `detail` says what was found or done.
+    /// Step `id` ended as `state`; `detail` names the finding or the change.
     fn step(&self, id: StepId, state: StepState, detail: &str);
 
     /// `fault` will prevent routing after the installation too; reported before the first change.
@@ -37,14 +37,14 @@ pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome 
     if is_needed {
         foresee(setup, &found).iter().for_each(|fault| observer.foresee(fault));
     }
-    if let Err((at, failure)) = clear_the_way(setup, &mut found) {
+    if let Err((at, failure)) = check_blockers(setup, &mut found) {
         return refuse(observer, &found, at, failure);
     }
     if !is_needed && setup.is_on_record() {
-        return find_in_place(observer, &found);
+        return report_unchanged(observer, &found);
     }
     let at = first_needed(&found);
-    let _lock = match take_over(setup, at).await {
+    let _lock = match lock_and_reload(setup, at).await {
         Ok(lock) => lock,
         Err(failure) => return refuse(observer, &found, at, failure),
     };
@@ -79,7 +79,7 @@ fn unlocked(at: StepId, error: lock::Error) -> Failure {
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Takes the lock for the step `at` and reads the state again: the lock's last owner may have changed it.
-pub(super) async fn take_over(setup: &mut Setup<'_>, at: StepId) -> Result<Lock, Failure> {
+pub(super) async fn lock_and_reload(setup: &mut Setup<'_>, at: StepId) -> Result<Lock, Failure> {
     let lock_file = setup.site.layout.lock_file();
     let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
     let lock = waiting(setup.tools.progress, at.as_str(), lock::WAIT, lock).await;
@@ -109,7 +109,7 @@ fn first_needed(found: &[(StepId, Inspection)]) -> StepId {
     first.map_or(StepId::Platform, |(id, _)| *id)
 }
 
-/// What `install` would do, step by step, without doing it.
+/// The plan of `install`, step by step.
 pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> Outcome {
     let found = inspect_all(setup).await;
     let obstacle = found.iter().find(|(_, inspection)| inspection.blocked.is_some());
@@ -154,7 +154,7 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> Outcome {
 }
 
 /// Finds the first obstacle that `install` cannot remove, and asks about the terms.
-fn clear_the_way(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> Result<(), (StepId, Failure)> {
+fn check_blockers(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> Result<(), (StepId, Failure)> {
     for (id, inspection) in found.iter_mut() {
         if let Some(failure) = inspection.blocked.take() {
             return Err((*id, failure));
@@ -170,7 +170,7 @@ fn clear_the_way(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> R
 }
 
 /// Says of each step that there is nothing to do.
-fn find_in_place(observer: &dyn Observer, found: &[(StepId, Inspection)]) -> Outcome {
+fn report_unchanged(observer: &dyn Observer, found: &[(StepId, Inspection)]) -> Outcome {
     for (id, inspection) in found {
         match &inspection.condition {
             Condition::InPlace(detail) => observer.step(*id, StepState::Ok, detail),
@@ -208,7 +208,7 @@ async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(S
             observer.step(id, StepState::NotReached, "not reached");
             continue;
         }
-        // What an earlier step changed may have changed this one too.
+        // A change by an earlier step may affect this one.
         let inspection = if outcome.changed.is_empty() {
             earlier
         } else {
@@ -249,7 +249,7 @@ pub(super) async fn apply_step(
         }
     };
     if id >= StepId::Runtime {
-        // From the first thing that is put in place on, other commands go by what was chosen.
+        // Once the first thing is in place, other commands use these choices.
         setup.record()?;
     }
     Ok(done)
@@ -280,7 +280,7 @@ fn confirm(id: StepId, inspection: Inspection) -> Result<(), Failure> {
 /// When another gem-setup is at work, the terms are not accepted or the model cannot be pulled.
 pub async fn pull(setup: &mut Setup<'_>) -> Result<(StepState, String), Failure> {
     check_pull(setup).await?;
-    let _lock = take_over(setup, StepId::Model).await?;
+    let _lock = lock_and_reload(setup, StepId::Model).await?;
     let name = setup.wanted.chosen.model.clone();
     // An installed model may have been pulled by other means; without its terms on record it is not used.
     let accepted = match is_needed(&steps::inspect(setup, StepId::Terms).await) {
@@ -295,7 +295,7 @@ pub async fn pull(setup: &mut Setup<'_>) -> Result<(StepState, String), Failure>
     Ok((StepState::Changed, detail))
 }
 
-/// Finds what keeps a model from being pulled before anything is written.
+/// Finds obstacles to a pull before anything is written.
 async fn check_pull(setup: &Setup<'_>) -> Result<(), Failure> {
     let chosen = &setup.wanted.chosen;
     let purpose = format!("pull `{}`", chosen.model);

@@ -1,4 +1,4 @@
-//! Copies of the files that options name, so that what is installed runs without the medium they came from.
+//! Copies of the files that options name, so that the installation does not need the medium they came from.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::place;
 
-/// Whether `copy` says what `given` says.
+/// Whether `copy` has the content of `given`.
 pub(super) fn is_kept(given: &Path, copy: &Path) -> bool {
     match (place::read(given), place::read(copy)) {
         (Ok(given), Ok(copy)) => given == copy,
@@ -34,7 +34,7 @@ impl GivenFiles {
         )
     }
 
-    /// Makes `copy` say what `given` said, or says now if it could not be read before.
+    /// Gives `copy` the content that `given` had, or has now if it could not be read before.
     ///
     /// # Errors
     /// When `given` cannot be read or `copy` cannot be written.
@@ -68,7 +68,7 @@ pub(super) fn elsewhere<'a>(state: &'a State, layout: &Layout) -> Vec<&'a Path> 
     files.filter(|file| !file.starts_with(layout.own())).collect()
 }
 
-/// Copies what is [`elsewhere`] into the home and records the copies in `state`. Only who holds the lock on the home may.
+/// Copies what is [`elsewhere`] into the home and records the copies in `state`. The caller holds the home's lock.
 ///
 /// # Errors
 /// When a file cannot be read or copied, or the state cannot be written.

@@ -1,6 +1,6 @@
 //! `doctor --fix`: applies every step that can be applied, even if others are blocked.
 
-use super::converge::{Observer, Outcome, apply_step, take_over};
+use super::converge::{Observer, Outcome, apply_step, lock_and_reload};
 use super::step::{Condition, Inspection, StepId, StepState};
 use super::{Setup, steps};
 use crate::error::Failure;
@@ -12,7 +12,7 @@ pub async fn repair(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome {
         changed: Vec::new(),
         error: None,
     };
-    let _lock = match take_over(setup, StepId::Platform).await {
+    let _lock = match lock_and_reload(setup, StepId::Platform).await {
         Ok(lock) => lock,
         Err(failure) => {
             observer.step(StepId::Platform, StepState::Failed, &failure.message);

@@ -71,14 +71,7 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
     let Chosen { port, model, .. } = &wanted.chosen;
     let (port, model) = (*port, model.as_str());
     if !local::is_listening(port).await {
-        let is_installed = site.layout.state_file().exists();
-        let next = if is_installed {
-            "gem-setup start"
-        } else {
-            "gem-setup install"
-        };
-        let failure = failure(local::Error::Refused { port }.to_string());
-        return Err(failure.with_hint(format!("run `{next}` first")));
+        return Err(not_running(site, port));
     }
     let closed = match site.gate(&wanted.chosen, state)? {
         Some(gate) => gate.open().await.err(),
@@ -112,6 +105,16 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
             .push(probe(port, model, has_model, request, expected).await?);
     }
     Ok(outcome)
+}
+
+fn not_running(site: &Site<'_>, port: u16) -> Failure {
+    let is_installed = site.layout.state_file().exists();
+    let next = if is_installed {
+        "gem-setup start"
+    } else {
+        "gem-setup install"
+    };
+    failure(local::Error::Refused { port }.to_string()).with_hint(format!("run `{next}` first"))
 }
 
 async fn probe(port: u16, model: &str, has_model: bool, request: &str, expected: Tier) -> Result<Probe, Failure> {

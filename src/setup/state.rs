@@ -1,4 +1,4 @@
-//! `state.json`: what `install` chose and placed, by which every later command goes.
+//! `state.json`: the choices and results of `install`, which later commands use.
 
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::sha256::Sha256;
 
 const FORMAT: u32 = 1;
 
-/// What `install` recorded.
+/// The record of `install`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub(super) format: u32,
@@ -30,13 +30,13 @@ pub struct State {
     /// The `litert-lm` found on the PATH that is used; `None` = the one in its own environment.
     #[serde(default)]
     pub litert_lm: Option<PathBuf>,
-    /// The files beside the runtime.
+    /// The companions of the runtime.
     #[serde(default)]
     pub companions: Vec<PlacedFile>,
     /// Files that were hashed when they were put in place.
     #[serde(default)]
     pub hashed: Vec<HashedFile>,
-    /// What was written into settings files, for `uninstall`.
+    /// The changes to settings files, for `uninstall`.
     #[serde(default)]
     pub settings: Applied,
     /// What is about to be written into settings files; left over only if the process was killed meanwhile.
@@ -52,18 +52,18 @@ pub struct State {
 pub struct PlacedFile {
     /// Where.
     pub path: PathBuf,
-    /// What it hashed to then.
+    /// Its hash at that time.
     pub sha256: Sha256,
     /// The archive it came from.
     pub archive: Sha256,
 }
 
-/// A file's hash, and how to tell that the file is still the one that was hashed.
+/// A file's hash, with size and time of change to recognise the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashedFile {
     /// Where.
     pub path: PathBuf,
-    /// What it hashed to.
+    /// Its hash.
     pub sha256: Sha256,
     /// Its size in bytes.
     pub size: u64,
@@ -83,7 +83,7 @@ impl HashedFile {
 pub struct SmokeRecord {
     /// When.
     pub time: Timestamp,
-    /// What was tested: runtime, version, model and port.
+    /// The combination tested: runtime, version, model and port.
     pub subject: String,
 }
 
@@ -154,7 +154,7 @@ impl Default for State {
 }
 
 impl State {
-    /// What the file `path` hashed to, if neither its size nor its time of change is another than when that was recorded.
+    /// The recorded hash of the file `path`, if size and time of change are still the recorded ones.
     #[must_use]
     pub fn hash_of(&self, path: &Path) -> Option<Sha256> {
         let metadata = std::fs::metadata(path).ok()?;
@@ -181,7 +181,7 @@ impl State {
     /// Reads the file `path`; `None` when there is none.
     ///
     /// # Errors
-    /// When the file is there but cannot be read or does not parse.
+    /// When the file exists but cannot be read or does not parse.
     pub fn read(path: &Path) -> Result<Option<Self>, Error> {
         let bytes = place::read_if_present(path).map_err(|source| Error::Read {
             path: path.to_owned(),

@@ -96,12 +96,12 @@ pub enum Condition {
     NotNeeded(String),
 }
 
-/// What an inspection found.
+/// The result of an inspection.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     /// Whether `apply` has anything to do.
     pub condition: Condition,
-    /// What `doctor` says about it.
+    /// The checks that `doctor` prints.
     pub checks: Vec<Check>,
     /// Why the step cannot be applied, if that is already known.
     pub blocked: Option<Failure>,
@@ -120,7 +120,7 @@ impl Inspection {
         }
     }
 
-    /// Not in place: `plan` says what applying it would do.
+    /// Not in place; `plan` describes the change.
     pub(super) fn needed(plan: impl Into<String>, checks: Vec<Check>) -> Self {
         Self {
             condition: Condition::Needed(plan.into()),

@@ -11,7 +11,7 @@ use crate::error::{Failure, Kind};
 pub struct Verdict {
     /// The faults that prevent routing, except for parts that options left out.
     pub faults: Vec<Check>,
-    /// What keeps routing from working because an option left it out, with that option.
+    /// The missing parts that prevent routing, each with the option that left it out.
     pub left_out: Vec<(Check, &'static str)>,
     /// Whether the installed server was never tested because of `--no-smoke`.
     pub is_untried: bool,

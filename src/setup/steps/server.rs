@@ -79,7 +79,7 @@ fn skipped(reason: &str) -> Inspection {
     Inspection::not_needed(reason, checks.into())
 }
 
-/// No server is to be started now. One that is started later finds the port taken if another program has it.
+/// No server is wanted now. A later start fails if another program has the port.
 async fn unwanted(setup: &Setup<'_>) -> Inspection {
     let inspection = skipped("no server wanted (--no-start)");
     let port = setup.wanted.chosen.port;
@@ -92,7 +92,7 @@ async fn unwanted(setup: &Setup<'_>) -> Inspection {
     inspection
 }
 
-/// Another program has `port`: what there is to do, and the check that says so.
+/// Another program has `port`: the fix, and the failed check.
 fn taken(port: u16) -> (Fix, Check) {
     let detail = format!("port {port} is taken by {}", holder_of(port));
     let fix = match supervise::free_port_after(port) {
@@ -282,7 +282,7 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
     }
 }
 
-/// The gateway answers, its engine waits for what is `missing`.
+/// The gateway answers; its engine waits for what is `missing`.
 fn without_model(setup: &Setup<'_>, port: u16, missing: &str) -> Check {
     if !setup.wanted.with_model {
         let detail = format!("the built-in classifier answers on port {port} (--no-model)");
