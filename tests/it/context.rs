@@ -34,11 +34,11 @@ fn editor_context() -> String {
     format!("What the editor shows.\n```json\n{state:#}\n```")
 }
 
-fn turn(role: &str, text: &str) -> Value {
+pub(super) fn turn(role: &str, text: &str) -> Value {
     json!({"role": role, "parts": [{"text": text}]})
 }
 
-fn flattened(history: &[&str], request: &str) -> Value {
+pub(super) fn flattened(history: &[&str], request: &str) -> Value {
     let text = format!(
         "You get a **Chat History** and a **Current Request**.\n\n#### Chat History:\n{}\n\n#### Current Request:\n\"{request}\"\n\n\n\
          ### Reminder\nAnswer in JSON with reasoning and model_choice (flash or pro).",
@@ -52,7 +52,7 @@ fn flattened(history: &[&str], request: &str) -> Value {
 }
 
 impl Scene {
-    fn tier_on_local_face(&self, body: &Value) -> String {
+    pub(super) fn tier_on_local_face(&self, body: &Value) -> String {
         let answer = self.post(&format!("/v1beta/models/{MODEL}:generateContent"), body);
         let answer: Value = serde_json::from_slice(&answer.body).unwrap();
         let text = answer["candidates"][0]["content"]["parts"][0]["text"].as_str().unwrap();
@@ -71,7 +71,7 @@ impl Scene {
         self.upstream.models().pop().unwrap()
     }
 
-    fn routed(&self, options: &[&str]) -> Value {
+    pub(super) fn routed(&self, options: &[&str]) -> Value {
         let mut args = vec!["route", "--json", "--classifier", "builtin", "--model", "gem-auto"];
         args.extend(options);
         self.home.gem(&args).ok().json()

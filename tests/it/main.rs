@@ -34,5 +34,6 @@ mod server_options;
 mod service;
 mod settings;
 mod surroundings;
+mod threshold;
 mod upstream;
 mod verdict;

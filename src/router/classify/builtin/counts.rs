@@ -3,18 +3,17 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::text::CODE;
+use super::text::{CODE, end};
 use super::words::{Words, is_letter};
 
 /// How many counts there are.
-pub const COUNTS: usize = SHAPE + CUES.len() + OFFER.len();
-const SHAPE: usize = 30;
+pub const COUNTS: usize = SHAPES.len() + CUES.len() + 1 + BEFORE.len() + OFFER.len();
 
 /// What a count says, for an explanation: when it is above average, and when below.
 pub(super) type Reasons = [&'static str; 2];
 
-/// What the shape of a request and of its history says, in the order of [`shape`].
-const SHAPES: [Reasons; SHAPE] = [
+/// What the shape of a request says, in the order of [`shape`].
+const SHAPES: [Reasons; 24] = [
     ["long request", "short request"],
     ["many words", "few words"],
     ["several lines", "a single line"],
@@ -39,15 +38,6 @@ const SHAPES: [Reasons; SHAPE] = [
     ["quotations", "no quotations"],
     ["exclamations", "no exclamations"],
     ["a follow-up", "the first request"],
-    ["a long answer came before", "a short answer came before"],
-    ["the answer before asks something", "the answer before asks nothing"],
-    ["the answer before lists points", "the answer before lists no points"],
-    ["the answer before contains code", "the answer before contains no code"],
-    ["the answer before names files", "the answer before names no file"],
-    [
-        "the answer before ends with a question",
-        "the answer before does not end with a question",
-    ],
 ];
 
 /// Words that are counted together, with what they say.
@@ -119,7 +109,10 @@ const CUES: [(Reasons, &[&str]); 8] = [
             "todo",
             "todos",
             "tous",
+            "toutes",
+            "todas",
             "alle",
+            "allen",
             "все",
         ],
     ),
@@ -160,7 +153,7 @@ const CUES: [(Reasons, &[&str]); 8] = [
         ["asks for a routine action", "asks for no routine action"],
         &[
             "commit", "push", "pull", "run", "open", "list", "show", "rename", "install", "start", "stop", "delete",
-            "remove", "merge", "print", "read", "change", "move", "bump",
+            "remove", "merge", "print", "read", "change", "move", "bump", "replace", "convert", "update",
         ],
     ),
     (
@@ -178,6 +171,22 @@ const CUES: [(Reasons, &[&str]); 8] = [
     ),
 ];
 
+/// What the shape of the history says, in the order of [`before`].
+const BEFORE: [Reasons; 6] = [
+    ["a long answer came before", "a short answer came before"],
+    ["the answer before asks something", "the answer before asks nothing"],
+    ["the answer before lists points", "the answer before lists no points"],
+    ["the answer before contains code", "the answer before contains no code"],
+    ["the answer before names files", "the answer before names no file"],
+    [
+        "the answer before ends with a question",
+        "the answer before does not end with a question",
+    ],
+];
+
+/// An action and a wide scope in one request.
+const SPREAD: Reasons = ["asks for the same in many places", "asks for nothing in many places"];
+
 /// What a short request approves, in the order of [`offer`]; all 0 for other requests.
 const OFFER: [Reasons; 6] = [
     ["approves something large", "approves nothing large"],
@@ -188,19 +197,24 @@ const OFFER: [Reasons; 6] = [
     ["approves a proposal", "approves no proposal"],
 ];
 
-/// The reasons of every count.
-pub(super) fn reasons() -> impl Iterator<Item = Reasons> {
+/// The reasons of every count; only those of the request if nothing came before it.
+pub(super) fn reasons(follows: bool) -> impl Iterator<Item = Reasons> {
     let cues = CUES.iter().map(|(reasons, _)| *reasons);
-    SHAPES.into_iter().chain(cues).chain(OFFER)
+    let of_history = BEFORE.into_iter().chain(OFFER).filter(move |_| follows);
+    SHAPES.into_iter().chain(cues).chain([SPREAD]).chain(of_history)
 }
 
 /// Counts of the request `text`, whose words are `words`, and of the `history` before it; `offer` are the last words of the latter if
 /// the request is short.
 pub(super) fn counts(text: &str, words: &Words, history: &str, offer: Option<&Words>) -> [f32; COUNTS] {
     let mut counts = [0.0; COUNTS];
-    let cues = Cues::of(words).0.map(log2);
+    let cues = Cues::of(words);
+    let [_, _, scope, building, _, routine, ..] = cues.0;
+    let spread = scope.min(building + routine);
     let offered = offer.map_or([0.0; OFFER.len()], of_offer);
-    let all = shape(text, words, history).into_iter().chain(cues).chain(offered);
+    let cues = cues.0.into_iter().chain([spread]).map(log2);
+    let request = shape(text, words, !history.is_empty()).into_iter().chain(cues);
+    let all = request.chain(before(history)).chain(offered);
     for (slot, count) in counts.iter_mut().zip(all) {
         *slot = count;
     }
@@ -236,7 +250,7 @@ fn of_offer(offer: &Words) -> [f32; OFFER.len()] {
     [words.len(), commas, scope, building, routine, advice].map(log2)
 }
 
-fn shape(text: &str, words: &Words, history: &str) -> [f32; SHAPE] {
+fn shape(text: &str, words: &Words, follows: bool) -> [f32; SHAPES.len()] {
     let signs = Signs::of(text);
     let lines = text.lines();
     let longest = lines.clone().map(str::len).max().unwrap_or(0);
@@ -247,8 +261,6 @@ fn shape(text: &str, words: &Words, history: &str) -> [f32; SHAPE] {
         hashes.len()
     };
     let all = words.as_slice().len();
-    let last = &history[history.ceil_char_boundary(history.len().saturating_sub(200))..];
-    let is_question = |text: &str| text.trim_end().ends_with(['?', '？']);
     let first = text.chars().next();
     [
         log2(signs.chars + signs.wide * 5 / 2),
@@ -274,14 +286,25 @@ fn shape(text: &str, words: &Words, history: &str) -> [f32; SHAPE] {
         share(distinct, all),
         log2(signs.quotes),
         log2(signs.exclamations),
-        flag(!history.is_empty()),
+        flag(follows),
+    ]
+}
+
+fn before(history: &str) -> [f32; BEFORE.len()] {
+    [
         log2(history.len()),
-        flag(last.contains(['?', '？'])),
+        flag(end(history, 200).contains(QUESTION_MARKS)),
         log2(items(history)),
         log2(history.matches(CODE).count()),
         log2(files(history)),
         flag(is_question(history)),
     ]
+}
+
+const QUESTION_MARKS: [char; 2] = ['?', '？'];
+
+fn is_question(text: &str) -> bool {
+    text.trim_end().ends_with(QUESTION_MARKS)
 }
 
 /// Counts of single characters.

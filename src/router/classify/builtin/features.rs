@@ -4,8 +4,8 @@
 //! use gem_setup::router::classify::builtin::features::Features;
 //! use gem_setup::router::classify::builtin::model::Model;
 //!
-//! let (short, long) = (Features::of("fix a typo", &[]), Features::of("design a cache for all services", &[]));
-//! assert!(Model::builtin().score(&short) < Model::builtin().score(&long));
+//! let probability = |request| Model::builtin().judge(&Features::of(request, &[])).probability;
+//! assert!(probability("fix a typo") < probability("design a cache for all services"));
 //! ```
 
 use super::counts::{COUNTS, counts};
@@ -15,7 +15,7 @@ use super::words::{Word, Words};
 use crate::router::Turn;
 
 /// How many buckets features are hashed into.
-pub const BUCKETS: usize = 1 << 18;
+pub const BUCKETS: usize = 190_000;
 
 /// Kinds of hashed features. Each kind has its own length, so that many of one kind do not drown another.
 pub const BLOCKS: usize = 5;
@@ -86,7 +86,7 @@ impl Default for Collector {
     fn default() -> Self {
         Self {
             blocks: [const { Vec::new() }; BLOCKS],
-            seen: vec![0; BUCKETS / 64],
+            seen: vec![0; BUCKETS.div_ceil(64)],
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The built-in classifier: no model, no network, no wait.
 //!
-//! A linear model over hashed words, letter runs and counts. The path of a request: `text` takes the part that is read, without talk
+//! Linear models over hashed words, letter runs and counts. The path of a request: `text` takes the part that is read, without talk
 //! about models; [`features`] turns it and the history into numbers; [`model`] weighs them; `reasons` says why. The README beside this
 //! file tells how well that works and how to train it again.
 //!
@@ -60,16 +60,15 @@ pub fn classify_from(threshold: Threshold, request: &str, history: &[Turn]) -> V
     let request = text::request(request);
     let words = Words::of(&request);
     let features = Features::read(&request, &words, &text::history(history));
-    let (blocks, counts) = (model.by_block(&features), model.by_count(&features));
-    let probability = math::sigmoid(model.sum(&blocks, &counts));
-    let tier = if threshold.is_reached(probability) {
+    let judgement = model.judge(&features);
+    let tier = if threshold.is_reached(judgement.probability) {
         Tier::Pro
     } else {
         Tier::Flash
     };
     Verdict {
         tier,
-        probability: Some(probability),
-        reasoning: reasons::explain(model, &features, tier, &blocks, &counts).into(),
+        probability: Some(judgement.probability),
+        reasoning: reasons::explain(model, &features, tier, &judgement).into(),
     }
 }

@@ -1,11 +1,11 @@
-//! The model: a linear score over hashed features and counts, and what turns it into a probability.
+//! The model: three linear scores over hashed features and counts, and how they make a probability.
 //!
 //! ```
 //! use gem_setup::router::classify::builtin::features::Features;
 //! use gem_setup::router::classify::builtin::model::Model;
 //!
-//! let probability = Model::builtin().probability(&Features::of("rename x to y in a.py", &[]));
-//! assert!((0.0..=1.0).contains(&probability));
+//! let judgement = Model::builtin().judge(&Features::of("rename x to y in a.py", &[]));
+//! assert!((0.0..=1.0).contains(&judgement.probability));
 //! ```
 
 use std::borrow::Cow;
@@ -16,26 +16,48 @@ use super::features::{BLOCKS, BUCKETS, Features, SCALES};
 use super::math::sigmoid;
 
 const MAGIC: [u8; 4] = *b"gemc";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Everything before the buckets: magic, version, and the numbers of [`Model`].
-const HEADER: usize = 8 + 4 * (2 + 2 * COUNTS);
+const HEADER: usize = 8 + 4 * (SCORES * 2 + COUNTS * (1 + SCORES));
+
+/// How many scores a model has.
+pub const SCORES: usize = 3;
+/// The log-odds that a request deserves the powerful model, if people typed it at work.
+pub const TYPED: usize = 0;
+/// The same, if it reads like the tidy requests that were written by the rubric.
+pub const WRITTEN: usize = 1;
+/// The log-odds that people typed it at work.
+pub const KIND: usize = 2;
 
 /// A trained model.
 ///
-/// As a file: `gemc`, the version (u32), then as f32 the unit, the bias, and for each count its average and its weight; then for each
-/// of [`BUCKETS`] buckets a weight (i8) and an importance (u8). Everything is little-endian. The unit, the bias and the counts'
-/// weights are on the scale of calibrated log-odds.
+/// As a file: `gemc`, the version (u32), then as f32 for each score its unit, for each score its bias, and for each count its average
+/// and its weight in each score; then for each of [`BUCKETS`] buckets its weight in each score (i8) and its importance (u8).
+/// Everything is little-endian.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
-    /// What one unit of a bucket's weight is worth.
-    pub unit: f32,
-    /// The score of a request with nothing in it but average counts.
-    pub bias: f32,
-    /// Of each count, its average and its weight.
-    pub counts: [[f32; 2]; COUNTS],
-    /// For each bucket its weight, in two's complement, and its importance: the rarer the feature, the higher. Importance 0 marks
+    /// What one unit of a bucket's weight is worth, by score.
+    pub units: [f32; SCORES],
+    /// The scores of a request with nothing in it but average counts.
+    pub biases: [f32; SCORES],
+    /// Of each count, its average.
+    pub averages: [f32; COUNTS],
+    /// Of each count, its weights.
+    pub counts: [[f32; SCORES]; COUNTS],
+    /// For each bucket its weights, in two's complement, and its importance: the rarer the feature, the higher. Importance 0 marks
     /// features that training saw too rarely.
-    pub buckets: Cow<'static, [[u8; 2]]>,
+    pub buckets: Cow<'static, [[u8; SCORES + 1]]>,
+}
+
+/// The model's judgement of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Judgement {
+    /// What each block adds to the log-odds.
+    pub(super) blocks: [f64; BLOCKS],
+    /// What each count adds to the log-odds.
+    pub(super) counts: [f64; COUNTS],
+    /// The probability that the request deserves the powerful model.
+    pub probability: f64,
 }
 
 pub(super) static BUILTIN: LazyLock<Model> =
@@ -52,10 +74,11 @@ impl Model {
     #[must_use]
     pub fn blank() -> Self {
         Self {
-            unit: 0.0,
-            bias: 0.0,
-            counts: [[0.0; 2]; COUNTS],
-            buckets: Cow::Owned(vec![[0; 2]; BUCKETS]),
+            units: [0.0; SCORES],
+            biases: [0.0; SCORES],
+            averages: [0.0; COUNTS],
+            counts: [[0.0; SCORES]; COUNTS],
+            buckets: Cow::Owned(vec![[0; SCORES + 1]; BUCKETS]),
         }
     }
 
@@ -71,12 +94,10 @@ impl Model {
         }
         let mut numbers = numbers.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four));
         let mut model = Self {
-            unit: numbers.next()?,
-            bias: numbers.next()?,
-            counts: [[0.0; 2]; COUNTS],
             buckets: Cow::Borrowed(buckets),
+            ..Self::blank()
         };
-        for number in model.counts.as_flattened_mut() {
+        for number in model.numbers_mut() {
             *number = numbers.next()?;
         }
         Some(model)
@@ -85,58 +106,86 @@ impl Model {
     /// The weights file of this model.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER + BUCKETS * 2);
+        let mut bytes = Vec::with_capacity(HEADER + BUCKETS * (SCORES + 1));
         bytes.extend(MAGIC);
         bytes.extend(VERSION.to_le_bytes());
-        let numbers = [self.unit, self.bias]
-            .into_iter()
-            .chain(self.counts.into_iter().flatten());
-        bytes.extend(numbers.flat_map(f32::to_le_bytes));
+        bytes.extend(self.clone().numbers_mut().flat_map(|number| number.to_le_bytes()));
         bytes.extend_from_slice(self.buckets.as_flattened());
         bytes
     }
 
-    /// The log-odds that what was seen deserves the powerful model.
+    /// The numbers before the buckets, in the file's order.
+    fn numbers_mut(&mut self) -> impl Iterator<Item = &mut f32> {
+        let scores = self.units.iter_mut().chain(&mut self.biases);
+        scores.chain(&mut self.averages).chain(self.counts.as_flattened_mut())
+    }
+
+    /// The scores of what was seen.
     #[must_use]
-    pub fn score(&self, features: &Features) -> f64 {
+    pub fn scores(&self, features: &Features) -> [f64; SCORES] {
         self.sum(&self.by_block(features), &self.by_count(features))
     }
 
-    /// The probability that what was seen deserves the powerful model.
+    /// Judges what was seen: the more it looks like the one kind of request, the more that kind's score decides.
     #[must_use]
-    pub fn probability(&self, features: &Features) -> f64 {
-        sigmoid(self.score(features))
+    pub fn judge(&self, features: &Features) -> Judgement {
+        let (blocks, counts) = (self.by_block(features), self.by_count(features));
+        let scores = self.sum(&blocks, &counts);
+        Judgement {
+            blocks: blocks.map(|part| blend(scores[KIND], part)),
+            counts: counts.map(|part| blend(scores[KIND], part)),
+            probability: sigmoid(blend(scores[KIND], scores)),
+        }
     }
 
-    /// The score of what each block and each count adds.
-    pub(super) fn sum(&self, blocks: &[f64; BLOCKS], counts: &[f64; COUNTS]) -> f64 {
-        f64::from(self.bias) + blocks.iter().sum::<f64>() + counts.iter().sum::<f64>()
+    /// The scores of what each block and each count adds to them.
+    fn sum(&self, blocks: &[[f64; SCORES]], counts: &[[f64; SCORES]]) -> [f64; SCORES] {
+        let mut sums = self.biases.map(f64::from);
+        for part in blocks.iter().chain(counts) {
+            for (sum, added) in sums.iter_mut().zip(part) {
+                *sum += added;
+            }
+        }
+        sums
     }
 
-    /// What each block adds to the score: the longer the block, the less each bucket in it.
-    pub(super) fn by_block(&self, features: &Features) -> [f64; BLOCKS] {
-        let mut sums = [0.0; BLOCKS];
-        for ((sum, buckets), scale) in sums.iter_mut().zip(&features.blocks).zip(SCALES) {
-            let (mut weighted, mut length) = (0_i32, 0_i32);
+    /// What each block adds to the scores: the longer the block, the less each bucket in it.
+    fn by_block(&self, features: &Features) -> [[f64; SCORES]; BLOCKS] {
+        let mut sums = [[0.0; SCORES]; BLOCKS];
+        for ((sums, buckets), scale) in sums.iter_mut().zip(&features.blocks).zip(SCALES) {
+            let (mut weighted, mut length) = ([0_i32; SCORES], 0_i32);
             for bucket in buckets {
-                let [weight, importance] = self.buckets[*bucket as usize];
+                let [typed, written, kind, importance] = self.buckets[*bucket as usize];
                 let importance = i32::from(importance);
-                weighted += i32::from(weight.cast_signed()) * importance;
+                for (sum, weight) in weighted.iter_mut().zip([typed, written, kind]) {
+                    *sum += i32::from(weight.cast_signed()) * importance;
+                }
                 length += importance * importance;
             }
-            *sum = f64::from(self.unit) * f64::from(scale) * f64::from(weighted) / f64::from(length.max(1)).sqrt();
+            let factor = f64::from(scale) / f64::from(length.max(1)).sqrt();
+            for ((sum, weighted), unit) in sums.iter_mut().zip(weighted).zip(self.units) {
+                *sum = f64::from(unit) * f64::from(weighted) * factor;
+            }
         }
         sums
     }
 
-    /// What each count adds to the score.
-    pub(super) fn by_count(&self, features: &Features) -> [f64; COUNTS] {
-        let mut sums = [0.0; COUNTS];
-        for ((sum, [average, weight]), count) in sums.iter_mut().zip(self.counts).zip(features.counts) {
-            *sum = f64::from(weight) * f64::from(count - average);
+    /// What each count adds to the scores.
+    fn by_count(&self, features: &Features) -> [[f64; SCORES]; COUNTS] {
+        let mut sums = [[0.0; SCORES]; COUNTS];
+        let counts = features.counts.iter().zip(&self.averages).zip(&self.counts);
+        for (sums, ((count, average), weights)) in sums.iter_mut().zip(counts) {
+            *sums = weights.map(|weight| f64::from(weight) * f64::from(count - average));
         }
         sums
     }
+}
+
+/// The log-odds of scores, or of their parts, of a request of this `kind`.
+#[must_use]
+pub fn blend(kind: f64, scores: [f64; SCORES]) -> f64 {
+    let typed = sigmoid(kind);
+    typed * scores[TYPED] + (1.0 - typed) * scores[WRITTEN]
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Why the classifier decides as it does, in words.
 
-use super::counts::{COUNTS, reasons};
-use super::features::{BLOCKS, Block, Features};
-use super::model::Model;
+use super::counts::reasons;
+use super::features::{Block, Features};
+use super::model::{Judgement, Model};
 use crate::router::Tier;
 
 /// How many reasons are given.
@@ -11,24 +11,17 @@ const REASONS_GIVEN: usize = 3;
 const SLIGHT: f64 = 0.02;
 
 /// Why `tier` was chosen: what adds most to the score in its direction. The request is not quoted, because reasons are logged.
-/// `blocks` and `counts` are what each of them adds.
-pub(super) fn explain(
-    model: &Model,
-    features: &Features,
-    tier: Tier,
-    blocks: &[f64; BLOCKS],
-    counts: &[f64; COUNTS],
-) -> String {
+pub(super) fn explain(model: &Model, features: &Features, tier: Tier, judgement: &Judgement) -> String {
     let (start, towards) = match tier {
         Tier::Pro => ("looks complex", 1.0),
         Tier::Flash => ("looks simple", -1.0),
     };
-    let averages = model.counts.map(|[average, _]| average);
-    let names = features.counts.into_iter().zip(averages).zip(reasons());
+    let follows = !features.blocks[Block::Before as usize].is_empty();
+    let names = features.counts.iter().zip(&model.averages).zip(reasons(follows));
     let names = names.map(|((count, average), [above, below])| if count < average { below } else { above });
-    let mut found: Vec<(f64, &str)> = counts.iter().copied().zip(names).collect();
+    let mut found: Vec<(f64, &str)> = judgement.counts.into_iter().zip(names).collect();
     found.sort_by(|a, b| (b.0 * towards).total_cmp(&(a.0 * towards)));
-    let sum = |of: &[Block]| of.iter().map(|block| blocks[*block as usize]).sum::<f64>();
+    let sum = |of: &[Block]| of.iter().map(|block| judgement.blocks[*block as usize]).sum::<f64>();
     // These say the least to a reader, whatever they weigh.
     found.push((sum(&[Block::Before, Block::Offer]), "what was said before"));
     found.push((sum(&[Block::Words, Block::Letters, Block::Places]), "its wording"));

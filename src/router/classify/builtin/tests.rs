@@ -199,6 +199,43 @@ fn a_bare_follow_up_is_as_hard_as_what_was_offered() {
 }
 
 #[test]
+fn the_same_change_in_many_files_is_complex() {
+    for request in [
+        "rename every DTO class to Payload in all files under src/models",
+        "Rename all the handler classes so they end in Controller, in every file of the api folder",
+        "rename every class of this kind in all files of the folder",
+        "remove all unused imports from every file in the project",
+        "move all helper functions in every file under lib into utils",
+        "replace every print with a logger call in all modules of the package",
+        "renomme toutes les classes Manager dans tous les fichiers du dossier core",
+        "benenne alle Repository-Klassen in allen Dateien des Ordners um",
+    ] {
+        assert!(probability(request) > 0.6, "{request}");
+    }
+    for request in [
+        "rename class Foo to Bar in foo.py",
+        "rename all the variables called tmp in main.c to buffer",
+        "delete all .log files in tmp",
+        "show all classes in src/models.py",
+    ] {
+        assert!(probability(request) < 0.4, "{request}");
+    }
+}
+
+#[test]
+fn without_a_history_no_reason_speaks_of_one() {
+    for request in [
+        "look at the docs folder",
+        "find out why the CI run fails",
+        "yes",
+        "run all tests",
+    ] {
+        let reasoning = classify(request, &[]).reasoning;
+        assert!(!reasoning.contains("before"), "{request}: {reasoning}");
+    }
+}
+
+#[test]
 fn a_picked_option_counts_and_the_other_does_not() {
     let history = said(
         "the page is slow",

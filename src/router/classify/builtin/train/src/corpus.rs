@@ -15,7 +15,7 @@ use serde::Deserialize;
 /// How many parts cross-validation splits the rows into.
 pub(crate) const FOLDS: u64 = 5;
 /// A feature counts if it occurs in at least this many groups; what only one group says does not carry over.
-const FEWEST_GROUPS: usize = 3;
+const FEWEST_GROUPS: usize = 4;
 
 /// Why labelled requests could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub(crate) enum Error {
         source: serde_json::Error,
     },
     /// The file of features is cut off, or was made from other code.
-    #[error("`{}` was not made by this version of the features: make it again with `train --texts FILE`", path.display())]
+    #[error("`{}` was not made by this version of the features: make it again with `train --texts PATH`", path.display())]
     Stale { path: PathBuf },
 }
 
@@ -49,6 +49,9 @@ struct Row {
     /// Rows of one group are never on both sides of a split; without it, rows with the same request are a group.
     #[serde(default)]
     group: Option<String>,
+    /// The probability that a labeler says `pro`, where it is known better than by one label.
+    #[serde(default)]
+    target: Option<f64>,
     /// Whether the labeler was sure.
     #[serde(default = "yes")]
     sure: bool,
@@ -66,7 +69,8 @@ const fn yes() -> bool {
 pub(crate) struct Sample {
     pub(crate) features: Features,
     pub(crate) group: u64,
-    pub(crate) pro: bool,
+    /// The probability that a labeler says `pro`, in percent.
+    percent: u8,
     pub(crate) sure: bool,
     pub(crate) english: bool,
     pub(crate) follows: bool,
@@ -79,7 +83,11 @@ impl Sample {
         Self {
             features,
             group: fnv(row.group.as_ref().unwrap_or(&row.request)),
-            pro: row.label == Tier::Pro,
+            percent: row
+                .target
+                .map_or(if row.label == Tier::Pro { 100 } else { 0 }, |target| {
+                    (target * 100.0).round().clamp(0.0, 100.0) as u8
+                }),
             sure: row.sure,
             english: row.lang == "en",
             follows: !row.history.is_empty(),
@@ -89,10 +97,38 @@ impl Sample {
     pub(crate) const fn fold(&self) -> u64 {
         (self.group >> 17) % FOLDS
     }
+
+    pub(crate) const fn pro(&self) -> bool {
+        self.percent >= 50
+    }
+
+    /// The probability that a labeler says `pro`.
+    pub(crate) fn target(&self) -> f64 {
+        f64::from(self.percent) / 100.0
+    }
+
+    /// How far the labels agree, from 0 to 1.
+    pub(crate) fn confidence(&self) -> f64 {
+        (2.0 * self.target() - 1.0).abs()
+    }
 }
 
-/// Reads labelled requests, one JSON object per line; those on which labelers disagree are left out.
+/// Reads labelled requests from a file, or from the `.jsonl` files of a folder in the order of their names.
 pub(crate) fn load(path: &Path) -> Result<Vec<Sample>, Error> {
+    if !path.is_dir() {
+        return load_file(path);
+    }
+    let entries = std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.map_err(|source| read_error(path, source))?;
+    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
+    files.sort();
+    let samples: Result<Vec<_>, Error> = files.iter().map(|file| load_file(file)).collect();
+    Ok(samples?.concat())
+}
+
+/// Reads one JSON object per line; those on which labelers disagree are left out.
+fn load_file(path: &Path) -> Result<Vec<Sample>, Error> {
     let text = std::fs::read_to_string(path).map_err(|source| read_error(path, source))?;
     let mut samples = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -135,7 +171,8 @@ pub(crate) fn write_features(
     let mut bytes = fingerprint(reference).to_le_bytes().to_vec();
     for sample in samples {
         bytes.extend(sample.group.to_le_bytes());
-        let flags = [sample.pro, sample.sure, sample.english, sample.follows];
+        let flags = [sample.sure, sample.english, sample.follows];
+        bytes.push(sample.percent);
         bytes.push((0..).zip(flags).map(|(bit, flag)| u8::from(flag) << bit).sum());
         bytes.extend(sample.features.counts.iter().flat_map(|count| count.to_le_bytes()));
         for block in &sample.features.blocks {
@@ -181,7 +218,7 @@ pub(crate) fn read_features(path: &Path, reference: &[Sample]) -> Result<Vec<Sam
 
 fn read_sample(rest: &mut &[u8]) -> Option<Sample> {
     let group = u64::from_le_bytes(take(rest)?);
-    let [flags] = take(rest)?;
+    let [percent, flags] = take(rest)?;
     let mut counts = [0.0; COUNTS];
     for count in &mut counts {
         *count = f32::from_le_bytes(take(rest)?);
@@ -198,10 +235,10 @@ fn read_sample(rest: &mut &[u8]) -> Option<Sample> {
     Some(Sample {
         features: Features { blocks, counts },
         group,
-        pro: flag(0),
-        sure: flag(1),
-        english: flag(2),
-        follows: flag(3),
+        percent,
+        sure: flag(0),
+        english: flag(1),
+        follows: flag(2),
     })
 }
 

@@ -2,30 +2,34 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::thread;
 
 use gem_setup::router::classify::builtin::COUNTS;
 use gem_setup::router::classify::builtin::features::{BUCKETS, Features, SCALES};
 use gem_setup::router::classify::builtin::math::{ln, sigmoid};
-use gem_setup::router::classify::builtin::model::Model;
+use gem_setup::router::classify::builtin::model::{KIND, Model, SCORES, TYPED, WRITTEN, blend};
 
 use crate::corpus::{FOLDS, Sample, known};
-use crate::solve::{Example, solve};
+use crate::solve::{Aim, Solution, Values, solve};
 
-/// Strength of the regularisation.
-const PENALTY: f64 = 0.33;
-/// How much a row counts whose labeler was not sure: in training, and in calibration.
-const UNSURE: f64 = 0.2;
+/// Strength of the regularisation, by score.
+const PENALTIES: [f64; SCORES] = [0.33, 0.5, 0.1];
+/// How much a written row counts, and a row of the supplement.
+const BY_RUBRIC: f64 = 1.5;
+const SUPPLEMENT: f64 = 0.8;
+/// How much a real row counts in the score for written requests, and in the score of the kind.
+const REAL_IN_WRITTEN: f64 = 0.15;
+const REAL_IN_KIND: f64 = 0.6;
+/// How much a row counts in calibration whose labeler was not sure.
 const UNSURE_IN_CALIBRATION: f64 = 0.25;
-/// How much a written row counts.
-const WRITTEN: f64 = 1.5;
-/// How much a row of the supplement counts.
-const SUPPLEMENT: f64 = 1.0;
 /// Rows of a real group of this size count once; those of larger groups less, so that few people do not decide for all.
 const USUAL_GROUP: f64 = 25.0;
 const GREATEST_WEIGHT: f64 = 2.5;
 /// The share of complex requests that calibration supposes. In the repositories trained on it is 0.51 (0.54 where the labeler was
 /// sure), in two sets from other repositories 0.42 and 0.44; written rows have 0.49.
 const COMPLEX_SHARE: f64 = 0.46;
+/// Slope of the score that tells typed from written requests, as calibrated on left-out rows.
+const KIND_SLOPE: f64 = 1.4;
 /// What one standard deviation of a count is beside the hashed features.
 const COUNT_SCALE: f64 = 0.05;
 /// Importance is stored in these parts of a natural logarithm.
@@ -33,28 +37,57 @@ const IMPORTANCE: f64 = 30.0;
 
 /// What there is to learn from.
 pub(crate) struct Corpus {
-    /// Real requests, on which calibration is fitted.
     pub(crate) real: Vec<Sample>,
     pub(crate) written: Vec<Sample>,
-    /// Trained on, never predicted.
+    /// Written too; trained on, never predicted.
     pub(crate) supplement: Vec<Sample>,
 }
 
-/// All samples as examples, and what is the same for every model trained on part of them.
+/// All samples as rows, and what is the same for every model trained on part of them.
 pub(crate) struct Trainer<'a> {
     corpus: &'a Corpus,
     /// Importance by bucket; 0 for buckets that are too rare.
     importance: Vec<u8>,
-    /// The column of each bucket, and the bucket of each column.
+    /// The bucket of each column.
     buckets: Vec<u32>,
     /// Average and standard deviation of each count.
     counts: [[f64; 2]; COUNTS],
-    examples: Vec<Example>,
+    rows: Vec<Row>,
+}
+
+/// A sample as it is trained on.
+struct Row {
+    values: Values,
+    fold: u64,
+    /// By score.
+    aims: [Aim; SCORES],
 }
 
 impl Corpus {
     pub(crate) fn samples(&self) -> impl Iterator<Item = &Sample> {
         self.real.iter().chain(&self.written).chain(&self.supplement)
+    }
+
+    /// Targets and weights of each sample, in the order of [`Self::samples`].
+    fn aims(&self) -> impl Iterator<Item = [Aim; SCORES]> {
+        let groups = group_weights(&self.real);
+        let aims = |target: f64, weights: [f64; SCORES], kind: f64| {
+            let mut aims = weights.map(|weight| Aim { target, weight });
+            aims[KIND].target = kind;
+            aims
+        };
+        let real = self.real.iter().map(move |row| {
+            let group = groups[&row.group];
+            let weight = group * row.confidence();
+            aims(
+                row.target(),
+                [weight, weight * REAL_IN_WRITTEN, group * REAL_IN_KIND],
+                1.0,
+            )
+        });
+        let written = self.written.iter().map(|row| (row, BY_RUBRIC));
+        let written = written.chain(self.supplement.iter().map(|row| (row, SUPPLEMENT)));
+        real.chain(written.map(move |(row, weight)| aims(row.target(), [0.0, weight, weight], 0.0)))
     }
 }
 
@@ -65,40 +98,30 @@ impl<'a> Trainer<'a> {
         let mut trainer = Self {
             corpus,
             importance: vec![0; BUCKETS],
-            buckets: Vec::new(),
+            buckets: known.keys().copied().collect(),
             counts: averages(&samples),
-            examples: Vec::new(),
+            rows: Vec::new(),
         };
         for (bucket, count) in &known {
             let rarity = ln(samples.len() as f64 / *count as f64) * IMPORTANCE;
             trainer.importance[*bucket as usize] = rarity.round().clamp(1.0, 255.0) as u8;
         }
-        trainer.buckets = known.into_keys().collect();
         trainer.buckets.sort_unstable();
         let columns: HashMap<u32, u32> = (0..)
             .zip(&trainer.buckets)
             .map(|(column, bucket)| (*bucket, column))
             .collect();
-        let supplement = corpus.real.len() + corpus.written.len();
-        let weights = group_weights(&corpus.real);
-        trainer.examples = (0..)
-            .zip(&samples)
-            .map(|(at, sample)| Example {
-                values: trainer.values(&sample.features, &columns),
-                positive: sample.pro,
-                weight: match weights.get(&sample.group) {
-                    Some(weight) if sample.sure => *weight,
-                    Some(weight) => UNSURE * weight,
-                    None if at >= supplement => SUPPLEMENT,
-                    None => WRITTEN,
-                },
-            })
-            .collect();
+        let rows = samples.iter().zip(corpus.aims()).map(|(sample, aims)| Row {
+            values: trainer.values(&sample.features, &columns),
+            fold: sample.fold(),
+            aims,
+        });
+        trainer.rows = rows.collect();
         trainer
     }
 
     /// The columns of a row with their values, after which come the counts.
-    fn values(&self, features: &Features, columns: &HashMap<u32, u32>) -> Vec<(u32, f64)> {
+    fn values(&self, features: &Features, columns: &HashMap<u32, u32>) -> Values {
         let mut values = Vec::new();
         for (block, scale) in features.blocks.iter().zip(SCALES) {
             let importance = |bucket: &u32| f64::from(self.importance[*bucket as usize]);
@@ -106,63 +129,111 @@ impl<'a> Trainer<'a> {
             let factor = f64::from(scale) / length.max(1.0).sqrt();
             let known = block
                 .iter()
-                .filter_map(|bucket| Some((*columns.get(bucket)?, importance(bucket) * factor)));
+                .filter_map(|bucket| Some((*columns.get(bucket)?, (importance(bucket) * factor) as f32)));
             values.extend(known);
         }
         for ((column, count), [average, deviation]) in
             (self.buckets.len() as u32..).zip(features.counts).zip(self.counts)
         {
-            values.push((column, (f64::from(count) - average) / deviation * COUNT_SCALE));
+            values.push((column, ((f64::from(count) - average) / deviation * COUNT_SCALE) as f32));
         }
         values
     }
 
-    /// Learns from the rows that `keep` accepts, without calibration.
-    pub(crate) fn learn(&self, keep: impl Fn(&Sample) -> bool) -> Model {
-        let rows = self.corpus.samples().zip(&self.examples);
-        let kept: Vec<&Example> = rows
-            .filter(|(sample, _)| keep(sample))
-            .map(|(_, example)| example)
-            .collect();
-        let solution = solve(&kept, self.buckets.len() + COUNTS, PENALTY);
-        let (weights, counts) = solution.weights.split_at(self.buckets.len());
-        let unit = unit(weights);
-        let mut buckets = vec![[0; 2]; BUCKETS];
-        for (bucket, weight) in self.buckets.iter().zip(weights) {
-            let byte = (weight / unit).round().clamp(-127.0, 127.0) as i8;
-            buckets[*bucket as usize] = [byte.cast_unsigned(), self.importance[*bucket as usize]];
-        }
-        let mut model = Model {
-            unit: unit as f32,
-            bias: solution.bias as f32,
-            buckets: Cow::Owned(buckets),
-            ..Model::blank()
+    /// Learns from the rows of every fold for which `keep` holds, without calibration.
+    fn learn(&self, keep: impl Fn(u64) -> bool) -> Model {
+        let kept: Vec<&Row> = self.rows.iter().filter(|row| keep(row.fold)).collect();
+        let columns = self.buckets.len() + COUNTS;
+        let solve = |score: usize| {
+            let rows = kept.iter().map(|row| (&row.values, row.aims[score]));
+            let rows: Vec<(&Values, Aim)> = rows.filter(|(_, aim)| aim.weight > 0.0).collect();
+            solve(&rows, columns, PENALTIES[score])
         };
-        for ((slot, weight), [average, deviation]) in model.counts.iter_mut().zip(counts).zip(self.counts) {
-            *slot = [average as f32, (weight * COUNT_SCALE / deviation) as f32];
+        // Each score is computed by one thread, so that its sums keep their order.
+        let solutions = thread::scope(|scope| {
+            let threads = [TYPED, WRITTEN, KIND].map(|score| scope.spawn(move || solve(score)));
+            threads.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        self.model(&solutions)
+    }
+
+    /// The weights of `solutions`, rounded as a model stores them.
+    fn model(&self, solutions: &[Solution; SCORES]) -> Model {
+        let mut model = Model::blank();
+        let mut buckets = vec![[0; SCORES + 1]; BUCKETS];
+        for bucket in &self.buckets {
+            buckets[*bucket as usize][SCORES] = self.importance[*bucket as usize];
         }
+        for (score, solution) in solutions.iter().enumerate() {
+            let (weights, counts) = solution.weights.split_at(self.buckets.len());
+            let unit = unit(weights);
+            for (bucket, weight) in self.buckets.iter().zip(weights) {
+                let byte = (weight / unit).round().clamp(-127.0, 127.0) as i8;
+                buckets[*bucket as usize][score] = byte.cast_unsigned();
+            }
+            (model.units[score], model.biases[score]) = (unit as f32, solution.bias as f32);
+            for ((slot, weight), [_, deviation]) in model.counts.iter_mut().zip(counts).zip(self.counts) {
+                slot[score] = (weight * COUNT_SCALE / deviation) as f32;
+            }
+        }
+        model.averages = self.counts.map(|[average, _]| average as f32);
+        model.buckets = Cow::Owned(buckets);
         model
     }
 
-    /// Learns from the rows of every fold for which `keep` holds, and calibrates on predictions for real rows that were left out.
+    /// Learns from the rows of every fold for which `keep` holds, and calibrates on predictions for rows that were left out: each
+    /// score on rows of its kind, then what they make together on real rows.
     pub(crate) fn learn_calibrated(&self, keep: impl Fn(u64) -> bool) -> Model {
-        let mut scores = Vec::new();
+        let (mut real, mut written) = (Vec::new(), Vec::new());
         let weights = group_weights(&self.corpus.real);
         for fold in (0..FOLDS).filter(|fold| keep(*fold)) {
-            let model = self.learn(|row| keep(row.fold()) && row.fold() != fold);
+            let model = self.learn(|other| keep(other) && other != fold);
             for row in self.corpus.real.iter().filter(|row| row.fold() == fold) {
                 let weight = weights[&row.group] * if row.sure { 1.0 } else { UNSURE_IN_CALIBRATION };
-                scores.push((model.score(&row.features), row.pro, weight));
+                real.push((model.scores(&row.features), row.target(), weight));
+            }
+            for row in self.corpus.written.iter().filter(|row| row.fold() == fold) {
+                written.push((model.scores(&row.features)[WRITTEN], row.target(), 1.0));
             }
         }
-        let mut model = self.learn(|row| keep(row.fold()));
-        let [slope, offset] = calibrate(&with_usual_share(&scores));
-        model.unit *= slope as f32;
-        model.bias = (f64::from(model.bias) * slope + offset) as f32;
-        for [_, weight] in &mut model.counts {
-            *weight *= slope as f32;
+        let on_real = |score: &dyn Fn([f64; SCORES]) -> f64| {
+            let scored = real
+                .iter()
+                .map(|(scores, target, weight)| (score(*scores), *target, *weight));
+            calibrate(&with_usual_share(&scored.collect::<Vec<_>>()))
+        };
+        let mut scales = [on_real(&|scores| scores[TYPED]), calibrate(&written), [KIND_SLOPE, 0.0]];
+        let whole = on_real(&|scores| {
+            let [typed, written, kind] = scales;
+            let scores = [
+                scaled(scores[TYPED], typed),
+                scaled(scores[WRITTEN], written),
+                scaled(scores[KIND], kind),
+            ];
+            blend(scores[KIND], scores)
+        });
+        for scale in &mut scales[..=WRITTEN] {
+            *scale = [scale[0] * whole[0], scaled(scale[1], whole)];
         }
+        let mut model = self.learn(keep);
+        (0..)
+            .zip(scales)
+            .for_each(|(score, scale)| rescale(&mut model, score, scale));
         model
+    }
+}
+
+/// `slope` times the score plus `offset`.
+fn scaled(score: f64, [slope, offset]: [f64; 2]) -> f64 {
+    score * slope + offset
+}
+
+/// Scales one score of the model.
+fn rescale(model: &mut Model, score: usize, scale: [f64; 2]) {
+    model.units[score] *= scale[0] as f32;
+    model.biases[score] = scaled(f64::from(model.biases[score]), scale) as f32;
+    for weights in &mut model.counts {
+        weights[score] *= scale[0] as f32;
     }
 }
 
@@ -176,21 +247,21 @@ fn group_weights(real: &[Sample]) -> HashMap<u64, f64> {
     sizes.into_iter().map(|(group, size)| (group, weight(size))).collect()
 }
 
-/// Scores with their weights changed so that complex requests have the share [`COMPLEX_SHARE`].
-fn with_usual_share(scores: &[(f64, bool, f64)]) -> Vec<(f64, bool, f64)> {
-    let sum = |of: bool| {
-        scores
-            .iter()
-            .filter(|(_, pro, _)| *pro == of)
-            .map(|(.., weight)| weight)
-            .sum::<f64>()
+/// Score, target and weight of a row that calibration is fitted on.
+type Scored = (f64, f64, f64);
+
+/// Every row once as complex and once as simple, with weights by which complex requests have the share [`COMPLEX_SHARE`].
+fn with_usual_share(scores: &[Scored]) -> Vec<Scored> {
+    let pro: f64 = scores.iter().map(|(_, target, weight)| target * weight).sum();
+    let flash: f64 = scores.iter().map(|(_, target, weight)| (1.0 - target) * weight).sum();
+    let halves = |&(score, target, weight): &Scored| {
+        let (as_pro, as_flash) = (
+            target * COMPLEX_SHARE / pro,
+            (1.0 - target) * (1.0 - COMPLEX_SHARE) / flash,
+        );
+        [(1.0, as_pro), (0.0, as_flash)].map(|(target, share)| (score, target, weight * share * (pro + flash)))
     };
-    let (pro, flash) = (sum(true), sum(false));
-    let factor = |is_pro: bool| if is_pro { COMPLEX_SHARE / pro } else { (1.0 - COMPLEX_SHARE) / flash } * (pro + flash);
-    scores
-        .iter()
-        .map(|&(score, is_pro, weight)| (score, is_pro, weight * factor(is_pro)))
-        .collect()
+    scores.iter().flat_map(halves).collect()
 }
 
 /// What one step of a stored weight is worth: fine enough for most weights; a few large ones are cut.
@@ -219,15 +290,15 @@ fn averages(samples: &[&Sample]) -> [[f64; 2]; COUNTS] {
     averages
 }
 
-/// Platt's calibration: slope and offset of the log-odds that make the labels most likely, by Newton's method.
-fn calibrate(scores: &[(f64, bool, f64)]) -> [f64; 2] {
+/// Platt's calibration: slope and offset of the log-odds that make the targets most likely, by Newton's method.
+fn calibrate(scores: &[Scored]) -> [f64; 2] {
     let (mut slope, mut offset) = (1.0, 0.0);
     for _ in 0..50 {
         // Gradient and Hessian, the latter kept invertible by a little more than nothing.
         let (mut g, mut h) = ([0.0; 2], [1e-6, 0.0, 1e-6]);
-        for (score, pro, weight) in scores {
+        for (score, target, weight) in scores {
             let p = sigmoid(slope * score + offset);
-            let miss = weight * (p - f64::from(u8::from(*pro)));
+            let miss = weight * (p - target);
             let spread = weight * p * (1.0 - p);
             g = [g[0] + miss * score, g[1] + miss];
             h = [h[0] + spread * score * score, h[1] + spread * score, h[2] + spread];

@@ -1,7 +1,7 @@
 //! Trains the built-in classifier, and measures it.
 //!
-//! - `train` cross-validates, prints how well that went, and writes `weights.bin`; `--texts FILE` first makes the file of hashed
-//!   features from the real requests' texts, which are not in the repository;
+//! - `train` cross-validates, prints how well that went, and writes `weights.bin`; `--texts PATH` first makes the file of hashed
+//!   features from the real requests' texts (a file or a folder of `.jsonl` files), which are not in the repository;
 //! - `train --check` only says whether `weights.bin` is what training would write;
 //! - `evaluate FILE` scores `weights.bin` on labelled requests, one JSON object per line.
 
@@ -20,7 +20,10 @@ use gem_setup::router::classify::builtin::model::Model;
 use learn::{Corpus, Trainer};
 use measure::{Prediction, Report};
 
-const USAGE: &str = "usage: gem-setup-train train [--check | --texts FILE] | evaluate FILE";
+/// Reports leave out rows whose labels agree less than this.
+const SETTLED: f64 = 0.5;
+
+const USAGE: &str = "usage: gem-setup-train train [--check | --texts PATH] | evaluate FILE";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,7 +31,7 @@ fn main() -> ExitCode {
     let mut out = std::io::stdout().lock();
     let outcome = match arguments.as_slice() {
         ["train"] => train(&mut out),
-        ["train", "--texts", file] => extract(Path::new(file)).and_then(|()| train(&mut out)),
+        ["train", "--texts", texts] => extract(Path::new(texts)).and_then(|()| train(&mut out)),
         ["train", "--check"] => check(),
         ["evaluate", file] => evaluate(Path::new(file), &mut out),
         _ => Err(USAGE.into()),
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
                 text = format!("{text}: {inner}");
                 source = inner.source();
             }
-            // Nobody is left to tell if even that fails.
+            // If even that fails, the exit status is all that is left.
             let _ = writeln!(std::io::stderr(), "{text}");
             ExitCode::FAILURE
         }
@@ -87,8 +90,13 @@ fn train(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
         .map(|fold| trainer.learn_calibrated(|other| other != fold))
         .collect();
     for (kind, rows) in [("real", &corpus.real), ("written", &corpus.written)] {
-        let predictions = predict(rows, |row| &models[row.fold() as usize]);
-        writeln!(out, "{} {kind} requests in {FOLDS} folds, groups together", rows.len())?;
+        let mut predictions = predict(rows, |row| &models[row.fold() as usize]);
+        predictions.retain(|prediction| prediction.row.confidence() >= SETTLED);
+        writeln!(
+            out,
+            "{} {kind} requests in {FOLDS} folds, groups together",
+            predictions.len()
+        )?;
         writeln!(out, "{}", Report(&predictions))?;
     }
     std::fs::write(file("../weights.bin"), trainer.learn_calibrated(|_| true).to_bytes())?;
@@ -119,7 +127,7 @@ fn evaluate(rows: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
 fn predict<'a>(rows: &'a [Sample], model: impl Fn(&Sample) -> &'a Model) -> Vec<Prediction<'a>> {
     rows.iter()
         .map(|row| Prediction {
-            probability: model(row).probability(&row.features),
+            probability: model(row).judge(&row.features).probability,
             row,
         })
         .collect()

@@ -17,7 +17,7 @@ pub(crate) struct Prediction<'a> {
 
 impl Prediction<'_> {
     fn is_right(self) -> bool {
-        (self.probability >= 0.5) == self.row.pro
+        (self.probability >= 0.5) == self.row.pro()
     }
 
     /// The probability of the tier that is predicted.
@@ -41,7 +41,7 @@ impl Report<'_> {
 
     /// The average of the accuracies on either label.
     fn balanced(&self) -> f64 {
-        f64::midpoint(self.accuracy(|row| row.pro), self.accuracy(|row| !row.pro))
+        f64::midpoint(self.accuracy(|row| row.pro()), self.accuracy(|row| !row.pro()))
     }
 
     /// The accuracy of the half with the highest confidence.
@@ -56,7 +56,7 @@ impl Report<'_> {
     fn calibration_error(&self) -> f64 {
         let mut gaps = [0.0; BINS];
         for Prediction { probability, row } in self.0 {
-            gaps[((probability * BINS as f64) as usize).min(BINS - 1)] += probability - f64::from(u8::from(row.pro));
+            gaps[((probability * BINS as f64) as usize).min(BINS - 1)] += probability - f64::from(u8::from(row.pro()));
         }
         gaps.iter().map(|gap| gap.abs()).sum::<f64>() / self.0.len().max(1) as f64
     }
@@ -67,14 +67,14 @@ impl Report<'_> {
         let right = self
             .0
             .iter()
-            .filter(|prediction| sent(prediction) == prediction.row.pro)
+            .filter(|prediction| sent(prediction) == prediction.row.pro())
             .count();
         let missed = self
             .0
             .iter()
-            .filter(|prediction| prediction.row.pro && !sent(prediction))
+            .filter(|prediction| prediction.row.pro() && !sent(prediction))
             .count();
-        let complex = self.0.iter().filter(|prediction| prediction.row.pro).count();
+        let complex = self.0.iter().filter(|prediction| prediction.row.pro()).count();
         let all = self.0.len();
         [
             share(self.0.iter().filter(sent).count(), all),
@@ -93,9 +93,12 @@ impl fmt::Display for Report<'_> {
             ("accuracy, with a history", self.accuracy(|row| row.follows)),
             ("accuracy, not English", self.accuracy(|row| !row.english)),
             ("accuracy, labeler sure", self.accuracy(|row| row.sure)),
+            ("accuracy, labeler not sure", self.accuracy(|row| !row.sure)),
             ("calibration error, 10 equal bins", self.calibration_error()),
         ] {
-            writeln!(f, "{what:<34}{value:.4}")?;
+            if value.is_finite() {
+                writeln!(f, "{what:<34}{value:.4}")?;
+            }
         }
         writeln!(f, "threshold  share to pro  accuracy  complex missed")?;
         for percent in CURVE {
@@ -109,7 +112,7 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-/// `part` of `whole`, 0 of nothing.
+/// `part` of `whole`; not a number of nothing.
 fn share(part: usize, whole: usize) -> f64 {
-    part as f64 / whole.max(1) as f64
+    part as f64 / whole as f64
 }

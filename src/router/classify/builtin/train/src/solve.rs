@@ -4,15 +4,18 @@ use gem_setup::router::classify::builtin::math::{sigmoid, softplus};
 
 /// Past steps that L-BFGS learns the curvature from.
 const MEMORY: usize = 12;
-const STEPS: usize = 150;
+const STEPS: usize = 120;
 /// Solved when the gradient has shrunk to this part of what it was.
-const TOLERANCE: f64 = 1e-5;
+const TOLERANCE: f64 = 1e-4;
 
-/// One example: what is seen, what it should mean, and how much it counts.
-pub(crate) struct Example {
-    /// Columns with their values.
-    pub(crate) values: Vec<(u32, f64)>,
-    pub(crate) positive: bool,
+/// Columns with their values.
+pub(crate) type Values = Vec<(u32, f32)>;
+
+/// Target and weight of a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Aim {
+    /// The probability to be predicted.
+    pub(crate) target: f64,
     pub(crate) weight: f64,
 }
 
@@ -22,11 +25,11 @@ pub(crate) struct Solution {
     pub(crate) bias: f64,
 }
 
-/// The linear model that minimises the logistic loss over `examples` plus `penalty`/2 times the sum of the squared weights.
-pub(crate) fn solve(examples: &[&Example], columns: usize, penalty: f64) -> Solution {
+/// The linear model that minimises the logistic loss over `rows` plus `penalty`/2 times the sum of the squared weights.
+pub(crate) fn solve(rows: &[(&Values, Aim)], columns: usize, penalty: f64) -> Solution {
     // The weights, and after them the bias.
     let mut at = vec![0.0; columns + 1];
-    let (mut loss, mut gradient) = evaluate(examples, penalty, &at);
+    let (mut loss, mut gradient) = evaluate(rows, penalty, &at);
     let target = dot(&gradient, &gradient) * TOLERANCE * TOLERANCE;
     let mut past: Vec<(Vec<f64>, Vec<f64>)> = Vec::new();
     for _ in 0..STEPS {
@@ -36,7 +39,7 @@ pub(crate) fn solve(examples: &[&Example], columns: usize, penalty: f64) -> Solu
         // Backtracks until the loss sinks by a small part of what the slope promises (Armijo's rule).
         let (next, next_loss, next_gradient) = loop {
             let next: Vec<f64> = at.iter().zip(&direction).map(|(x, d)| x + length * d).collect();
-            let (next_loss, next_gradient) = evaluate(examples, penalty, &next);
+            let (next_loss, next_gradient) = evaluate(rows, penalty, &next);
             if next_loss <= loss + 1e-4 * length * slope || length < 1e-9 {
                 break (next, next_loss, next_gradient);
             }
@@ -85,30 +88,38 @@ fn direction(gradient: &[f64], past: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
 }
 
 /// The loss at the weights and bias `at`, and its gradient.
-fn evaluate(examples: &[&Example], penalty: f64, at: &[f64]) -> (f64, Vec<f64>) {
+fn evaluate(rows: &[(&Values, Aim)], penalty: f64, at: &[f64]) -> (f64, Vec<f64>) {
     let bias = at.len() - 1;
     let weights = &at[..bias];
     let mut loss = 0.5 * penalty * dot(weights, weights);
     let mut gradient: Vec<f64> = weights.iter().map(|w| penalty * w).collect();
     gradient.push(0.0);
-    for example in examples {
-        let sign = if example.positive { 1.0 } else { -1.0 };
-        let score = example
-            .values
-            .iter()
-            .fold(at[bias], |sum, (column, value)| sum + at[*column as usize] * value);
-        loss += example.weight * softplus(-sign * score);
-        let pull = -sign * example.weight * sigmoid(-sign * score);
-        for (column, value) in &example.values {
-            gradient[*column as usize] += pull * value;
+    for (values, aim) in rows {
+        let score = values.iter().fold(at[bias], |sum, (column, value)| {
+            sum + at[*column as usize] * f64::from(*value)
+        });
+        loss += aim.weight * (softplus(score) - aim.target * score);
+        let pull = aim.weight * (sigmoid(score) - aim.target);
+        for (column, value) in *values {
+            gradient[*column as usize] += pull * f64::from(*value);
         }
         gradient[bias] += pull;
     }
     (loss, gradient)
 }
 
+/// Sums in four lanes, which the compiler can vectorise without changing their order.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).fold(0.0, |sum, (x, y)| sum + x * y)
+    let (a, a_rest) = a.as_chunks::<4>();
+    let (b, b_rest) = b.as_chunks::<4>();
+    let mut sums = [0.0; 4];
+    for (a, b) in a.iter().zip(b) {
+        for ((sum, x), y) in sums.iter_mut().zip(a).zip(b) {
+            *sum += x * y;
+        }
+    }
+    let rest = a_rest.iter().zip(b_rest).map(|(x, y)| x * y);
+    sums.into_iter().chain(rest).fold(0.0, |sum, x| sum + x)
 }
 
 fn add(to: &mut [f64], factor: f64, what: &[f64]) {
