@@ -3,6 +3,7 @@
 use super::check::{Check, Fix, Status};
 use super::step::StepId;
 use super::{Setup, advice, client, kept, network, shown, smoke, steps};
+use crate::progress::Size;
 use crate::settings::{self, EnvFile};
 
 /// The records of `install`.
@@ -89,7 +90,7 @@ fn inspect_memory(setup: &Setup<'_>) -> Check {
     let Some(total) = gem_platform::probe::memory() else {
         return Check::skip(MEMORY.0, MEMORY.1, "the system does not say");
     };
-    let detail = format!("{:.1} GB", bytes_in_gb(total));
+    let detail = Size(total).to_string();
     if setup.wanted.chosen.runtime.has_models() && total < MEMORY_NEEDED {
         return Check::warn(
             MEMORY.0,
@@ -99,11 +100,6 @@ fn inspect_memory(setup: &Setup<'_>) -> Check {
         );
     }
     Check::ok(MEMORY.0, MEMORY.1, detail)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-fn bytes_in_gb(bytes: u64) -> f64 {
-    bytes as f64 / 1e9
 }
 
 fn inspect_gpu(setup: &Setup<'_>) -> Check {

@@ -6,6 +6,7 @@ use super::Setup;
 use super::check::{Check, Fix};
 use crate::fetch::{Error, ProbeReport, Route};
 use crate::net::Trust;
+use crate::progress::Size;
 use crate::runtime::RuntimeName;
 
 const RUNTIME: (&str, &str) = ("network.runtime", "runtime can be downloaded");
@@ -79,7 +80,7 @@ fn outcome(answer: Result<ProbeReport, Error>) -> String {
     match answer {
         Ok(answer) => answer
             .size
-            .map_or_else(|| "answers".to_owned(), |size| format!("answers, {size} bytes")),
+            .map_or_else(|| "answers".to_owned(), |size| format!("answers, {}", Size(size))),
         Err(error) => crate::error::chain(&error),
     }
 }

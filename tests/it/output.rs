@@ -46,7 +46,7 @@ fn filtered(home: &Home) -> insta::Settings {
         (r"(?m)^  client\.gemini: .*\n", ""),
         (r"\d+ other checks", "[N] other checks"),
         (r"\d+ warnings?", "[N] warnings"),
-        (r"\d+ MB free", "[N] MB free"),
+        (r"[\d.]+ [MGT]B free", "[N] free"),
         (r"SHA-256 [0-9a-f]{64}", "SHA-256 [HASH]"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[TIME]"),
         (r"pid \d+", "pid [PID]"),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Failure, Kind};
+use crate::progress::Size;
 use crate::runtime::litert_lm::check_model_file;
 use crate::runtime::terms::Terms;
 use crate::runtime::{Error, RuntimeName};
@@ -106,10 +107,7 @@ fn plan(setup: &Setup<'_>) -> String {
         return format!("copy the model `{}` from {}", model.name, shown(bundled.bundle()));
     }
     let size = if model.size > 0 {
-        format!(
-            " ({:.1} MB)",
-            f64::from(u32::try_from(model.size / 1000).unwrap_or(u32::MAX)) / 1000.0
-        )
+        format!(" ({})", Size(model.size))
     } else {
         String::new()
     };

@@ -10,6 +10,7 @@ use super::litert_lm;
 use crate::catalog::Artifact;
 use crate::error::{Failure, Kind};
 use crate::fetch::Request;
+use crate::progress::Size;
 use crate::runtime::RuntimeName;
 use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
@@ -74,7 +75,7 @@ fn inspect_lit(setup: &Setup<'_>) -> Inspection {
 fn size_of(artifact: &Artifact) -> String {
     match artifact.size {
         0 => "size not known".to_owned(),
-        size => format!("{size} bytes"),
+        size => Size(size).to_string(),
     }
 }
 
@@ -247,7 +248,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             place: path.clone(),
         };
         let fetched = setup.tools.fetcher.fetch(&request, setup.tools.progress).await?;
-        done.push(format!("downloaded {} ({} bytes)", shown(&path), fetched.size));
+        done.push(format!("downloaded {} ({})", shown(&path), Size(fetched.size)));
     }
     allow_to_run(Recipe::of(setup.site.target), &path).map_err(|error| {
         Failure::new(

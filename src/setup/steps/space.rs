@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Failure, Kind};
+use crate::progress::Size;
 use crate::setup::Setup;
 use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
@@ -37,7 +38,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
             return too_little(&path, free, needed);
         }
         if least.as_ref().is_none_or(|(_, least)| free < *least) {
-            least = Some((format!("{} free at `{}`", megabytes(free), path.display()), free));
+            least = Some((format!("{} free at `{}`", Size(free), path.display()), free));
         }
     }
     let detail = least.map_or_else(
@@ -80,7 +81,7 @@ fn too_little(path: &Path, free: u64, needed: u64) -> Inspection {
     let detail = format!(
         "`{}` has {} free, {} are needed",
         path.display(),
-        megabytes(free),
+        Size(free),
         megabytes(needed)
     );
     lacking(detail, format!("free {} there", megabytes(needed - free)))
@@ -95,6 +96,7 @@ fn lacking(detail: String, fix: String) -> Inspection {
     .blocked_by(failure)
 }
 
+/// `bytes` rounded up, for less would not do.
 fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes.div_ceil(1_000_000))
 }
