@@ -36,6 +36,7 @@ use clap::ArgMatches;
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::setup::{FOREGROUND, GUARD, KEEPER};
+use layers::{Layers, Origin};
 use parse::{Parsed, Refusal, parse};
 use refusal::{automatic_color, fail, refuse};
 use server::Server;
@@ -121,9 +122,7 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
     };
     let matches = innermost(&matches);
     let server = |args| Server::resolve(&session, args, matches, &layers);
-    // The commands that take `--accept-terms` record how it was given.
-    let accepts = matches.try_contains_id("accept_terms").is_ok();
-    let accepted = accepts.then(|| layers.origin(matches, "accept-terms"));
+    let accepted = accepted(matches, &layers);
     match cli.command {
         Command::Install(args) => install::run(&session, args, accepted),
         Command::Doctor(args) => doctor::run(&session, args, accepted),
@@ -149,6 +148,12 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
         Command::Completions { shell } => Ok(completions::run(printer, shell)),
         Command::Version => Ok(version(printer)),
     }
+}
+
+/// The source of `--accept-terms`, which goes on record, for the commands that take it.
+fn accepted(matches: &ArgMatches, layers: &Layers) -> Option<Origin> {
+    let is_taken = matches.try_contains_id("accept_terms").is_ok();
+    is_taken.then(|| layers.origin(matches, "accept-terms"))
 }
 
 /// The matches of the command's innermost subcommand, which holds the command's own options.
