@@ -1,7 +1,6 @@
 //! Lines that a thread of its own appends to a file, bounded in memory and on disk.
 //!
-//! Whoever adds a line never waits: on a slow or full disk lines are lost, and counted. A file that was deleted is created again
-//! with the next line.
+//! Adding a line never waits: on a slow or full disk lines are lost, and counted. The next line creates a deleted file again.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -65,7 +64,7 @@ impl<L: Line> Appender<L> {
     /// Starts the thread, called `name`, that writes `path`. Nothing is opened before the first line.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the thread cannot be started.
     pub(crate) fn start(name: &str, path: PathBuf, rotation: Rotation) -> io::Result<Self> {
         let (queue, entries) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));

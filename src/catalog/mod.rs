@@ -139,7 +139,7 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The text is no catalog.
+    /// The text is not a catalog.
     #[error("cannot use the catalog `{origin}`: {reason}")]
     Parse {
         /// Which catalog.
@@ -175,7 +175,7 @@ impl Catalog {
     /// Reads the catalog in `path`.
     ///
     /// # Errors
-    /// When the file cannot be read or is no catalog.
+    /// When the file cannot be read or is not a catalog.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
             path: path.to_owned(),
@@ -187,7 +187,7 @@ impl Catalog {
     /// Parses the TOML `text`; `origin` names it in errors.
     ///
     /// # Errors
-    /// When the text is no catalog.
+    /// When the text is not a catalog.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
         let error = |reason: String| Error::Parse {
             origin: origin.to_owned(),

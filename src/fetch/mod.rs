@@ -55,7 +55,7 @@ use std::path::PathBuf;
 use url::Url;
 
 pub use error::{Error, Tried};
-pub use probe::{ProbeReport, Route};
+pub use probe::Route;
 
 use self::partial::Partial;
 use self::retry::{Budget, Fault};

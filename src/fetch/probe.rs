@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper::Method;
-use hyper::header::{ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
 use tokio::time::timeout;
 use url::Url;
 
@@ -22,17 +22,6 @@ pub struct Route {
     pub trust: Option<Trust>,
 }
 
-/// What a source said when it was asked for the head of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeReport {
-    /// The size in bytes that it declares.
-    pub size: Option<u64>,
-    /// Whether it declares that it serves ranges.
-    pub serves_ranges: bool,
-    /// The URL that answered, redirects followed.
-    pub url: SafeUrl,
-}
-
 /// How long one probe may take in all.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -49,23 +38,26 @@ impl Network {
 }
 
 impl Fetcher {
-    /// Asks `source` for the head of its file, once, without fetching it.
+    /// Asks `source` for the head of its file, once, and gives the size in bytes that it declares.
     ///
     /// # Errors
     /// When it does not answer with a file.
-    pub async fn probe(&self, source: &Url) -> Result<ProbeReport, Error> {
-        let failed = |fault: Fault| match fault {
+    pub async fn probe(&self, source: &Url) -> Result<Option<u64>, Error> {
+        if !is_acceptable(source) {
+            return Err(Error::UnacceptableUrl { url: source.into() });
+        }
+        self.size_of(source).await.map_err(|fault| match fault {
             Fault::Fatal(error) => error,
             fault => Error::Unobtainable {
                 label: "a probe".to_owned(),
                 tried: vec![fault.into_tried(source.into(), None)],
             },
-        };
-        if !is_acceptable(source) {
-            return Err(Error::UnacceptableUrl { url: source.into() });
-        }
+        })
+    }
+
+    async fn size_of(&self, source: &Url) -> Result<Option<u64>, Fault> {
         if source.scheme() == "file" {
-            return probe_file(source).map_err(failed);
+            return file::open(source).map(|(_, size)| Some(size));
         }
         let mut headers = HeaderMap::new();
         let login = self.network.login(source).filter(|_| self.is_mirror(source));
@@ -73,33 +65,18 @@ impl Fetcher {
             headers.insert(AUTHORIZATION, login);
         }
         let asked = timeout(LIMIT, self.client.get(Method::HEAD, source.clone(), headers)).await;
-        let response = asked
-            .unwrap_or(Err(SendError::Stalled(LIMIT)))
-            .map_err(|error| failed(error.into()))?;
-        if !response.head.status.is_success() {
-            return Err(failed(Fault::Status {
-                code: response.head.status.as_u16(),
+        let head = asked.unwrap_or(Err(SendError::Stalled(LIMIT)))?.head;
+        if !head.status.is_success() {
+            return Err(Fault::Status {
+                code: head.status.as_u16(),
                 retry_after: None,
-            }));
+            });
         }
-        let header = |name| response.head.headers.get(name).and_then(|value| value.to_str().ok());
-        Ok(ProbeReport {
-            size: header(CONTENT_LENGTH).and_then(|value| value.parse().ok()),
-            serves_ranges: header(ACCEPT_RANGES) == Some("bytes"),
-            url: response.url.into(),
-        })
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        Ok(length.and_then(|length| length.parse().ok()))
     }
 
     fn is_mirror(&self, source: &Url) -> bool {
         self.mirrors.iter().any(|mirror| mirror.host() == source.host())
     }
-}
-
-fn probe_file(source: &Url) -> Result<ProbeReport, Fault> {
-    let (_, size) = file::open(source)?;
-    Ok(ProbeReport {
-        size: Some(size),
-        serves_ranges: true,
-        url: source.into(),
-    })
 }

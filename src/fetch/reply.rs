@@ -55,28 +55,29 @@ pub(super) fn read(
             serves_ranges: text(headers, ACCEPT_RANGES).is_some_and(|value| value.eq_ignore_ascii_case("bytes")),
         }),
         (StatusCode::PARTIAL_CONTENT, Some(asked)) => {
-            let described = text(headers, CONTENT_RANGE).unwrap_or_default();
-            let (range, length) = parse_content_range(described)
-                .filter(|(range, _)| range.start == asked.start && range.end <= asked.end)
-                .ok_or_else(|| {
-                    Fault::Unusable(format!(
-                        "the server was asked for bytes {}-{} and sent the range `{described}`",
-                        asked.start,
-                        asked.end.saturating_sub(1)
-                    ))
-                })?;
+            let (range, length) = requested_range(headers, asked)?;
+            let length = Some(length);
             Ok(Extent::Part {
                 range,
-                identity: Identity {
-                    validator,
-                    length: Some(length),
-                },
+                identity: Identity { validator, length },
             })
         }
         _ => Err(Fault::Unusable(format!(
             "the server answered with the unexpected status {status}"
         ))),
     }
+}
+
+/// The range that a response brings and the file's length, if it begins where `asked` does and ends no later.
+fn requested_range(headers: &HeaderMap, asked: &Range<u64>) -> Result<(Range<u64>, u64), Fault> {
+    let described = text(headers, CONTENT_RANGE).unwrap_or_default();
+    parse_content_range(described)
+        .filter(|(range, _)| range.start == asked.start && range.end <= asked.end)
+        .ok_or_else(|| {
+            let (first, last) = (asked.start, asked.end.saturating_sub(1));
+            let reason = format!("the server was asked for bytes {first}-{last} and sent the range `{described}`");
+            Fault::Unusable(reason)
+        })
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -40,7 +40,7 @@ pub(super) enum Fault {
     /// The server does not serve ranges, so that a part of the file cannot be asked for.
     #[error("the server ignored the requested range")]
     RangeIgnored,
-    /// The file on the server is no longer the one the partial download began with.
+    /// The file on the server has changed since the partial download began.
     #[error("the file changed on the server")]
     Changed,
     /// The response is unusable, and a retry would not help.

@@ -69,8 +69,8 @@ impl Plan {
     /// The most bytes that one request may ask for while `lanes` connections are at work.
     ///
     /// What a dying process was sent but had not read is lost, and the kernels at both ends hold megabytes of a fast
-    /// connection. Who was cut off once is likely to be cut off again, so a resumed download asks for a small part of what
-    /// it has got so far: that is all that it can lose.
+    /// connection. A download that was cut off once may be cut off again, so after a resume each request
+    /// asks for a small part of what has arrived so far: no more can be lost.
     pub(super) fn largest_request(&self, lanes: usize) -> u64 {
         if self.is_resumed {
             (self.transferred / (16 * lanes.max(1) as u64)).max(SMALLEST_REQUEST)

@@ -221,7 +221,7 @@ fn is_socks(proxy: &Url) -> bool {
     proxy.scheme().starts_with("socks")
 }
 
-/// Scheme, host and port of `url`; the port is always named, because proxies' schemes have no usual one.
+/// Scheme, host and port of `url`; the port is always named, because the schemes of proxies lack a default.
 fn uri(url: &Url) -> Result<Uri, ConnectError> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(1080);

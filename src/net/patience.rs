@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 pub struct Patience {
     /// For a connection, name resolution, proxy and TLS included.
     pub connect: Duration,
-    /// For the next byte of an answer. There is no limit on the whole.
+    /// For the next byte of an answer. The whole may take any time.
     pub idle: Duration,
     /// Before the first retry; each further wait is twice as long.
     pub first_wait: Duration,
@@ -35,7 +35,7 @@ impl Default for Patience {
     }
 }
 
-/// Reads a `Retry-After` header: seconds, or a date seen from `now`; a date in the past is no delay.
+/// Reads a `Retry-After` header: seconds, or a date seen from `now`; a date in the past means no delay.
 #[must_use]
 pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();

@@ -27,7 +27,7 @@ pub(super) struct Proxies {
     http: Option<Proxy>,
     https: Option<Proxy>,
     all: Option<Proxy>,
-    /// Says whether `NO_PROXY` leaves a host to the proxies. `None`: there is no `NO_PROXY`.
+    /// Tests a host against `NO_PROXY`, if that is set.
     filter: Option<Arc<Matcher>>,
 }
 

@@ -4,7 +4,7 @@ use url::Url;
 
 use super::Setup;
 use super::check::{Check, Fix};
-use crate::fetch::{Error, ProbeReport, Route};
+use crate::fetch::{Error, Route};
 use crate::net::Trust;
 use crate::progress::Size;
 use crate::runtime::RuntimeName;
@@ -76,11 +76,10 @@ fn describe(route: &Route) -> String {
     format!("{} {way}{trust}", route.url)
 }
 
-fn outcome(answer: Result<ProbeReport, Error>) -> String {
-    match answer {
-        Ok(answer) => answer
-            .size
-            .map_or_else(|| "answers".to_owned(), |size| format!("answers, {}", Size(size))),
+fn outcome(size: Result<Option<u64>, Error>) -> String {
+    match size {
+        Ok(Some(size)) => format!("answers, {}", Size(size)),
+        Ok(None) => "answers".to_owned(),
         Err(error) => crate::error::chain(&error),
     }
 }
