@@ -54,8 +54,8 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 
 /// Writes `bytes` as the file `path`, creating its directory if need be.
 ///
-/// The bytes go to a temporary file beside the real file and are renamed over it once they are on the disk. A file that is
-/// there keeps its permissions and, where possible, its owner; a symbolic link stays and the file it leads to is
+/// The bytes go to a temporary file beside the real file and are renamed over it once they are on the disk. An existing
+/// file keeps its permissions and, where possible, its owner; a symbolic link stays and the file it leads to is
 /// replaced. A file that cannot be renamed over, such as one that is mounted by itself, is written in place. A new file
 /// gets the permissions the process gives to any file.
 ///
@@ -143,7 +143,7 @@ pub fn check(path: &Path) -> Result<(), Unfit> {
 /// Finds out whether the directory `path` takes new files, or could be made.
 ///
 /// # Errors
-/// When something other than a directory is there or on the way, or the directory may not be written.
+/// When something other than a directory is at `path` or on the way to it, or the directory may not be written.
 pub fn check_folder(path: &Path) -> Result<(), Unfit> {
     let found = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => file::may_write(path),

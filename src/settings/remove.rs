@@ -62,12 +62,12 @@ pub fn remove(applied: &Applied, backups: &Path, now: Timestamp) -> Result<Vec<R
         .collect()
 }
 
-/// What [`clear`] did, or what is left to do.
+/// The result of [`clear`].
 #[derive(Debug)]
 pub enum Cleared {
     /// It is done.
     Done(Removed),
-    /// The file is on record, so what was done to it must be on record too: carry out the plan.
+    /// The file is on record, so the change must be recorded too: carry out the plan.
     Planned(Removed, Plan),
 }
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::environment::Environment;
 
-/// A home, a workspace beside it, and places for the administrator's files.
+/// A home, a workspace next to it, and places for the administrator's files.
 struct Machine {
     dir: TempDir,
     variables: Vec<(String, String)>,

@@ -248,7 +248,7 @@ impl Prepared {
         &self.applied
     }
 
-    /// Does what is planned: all of it, or nothing.
+    /// Writes all planned files, or none.
     ///
     /// # Errors
     /// When a file cannot be written, or has changed since the plan was made.

@@ -18,7 +18,7 @@ use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
 use crate::sha256::Sha256;
 
-/// What is to be bundled.
+/// The contents of a bundle to create.
 #[derive(Clone, Debug)]
 pub struct BundleRequest {
     /// The directory to make.
@@ -51,7 +51,7 @@ pub struct BundledFile {
     pub sha256: Sha256,
 }
 
-/// Makes the bundle; what is there and right already is not fetched again.
+/// Creates the bundle. Files that are already there and right are not fetched again.
 ///
 /// # Errors
 /// When no target has a build, a file cannot be fetched, or the model or its terms' record is not there.

@@ -60,9 +60,7 @@ impl BundledModel {
                     "`{}` hashes to {actual}, but the bundle's `{SUMS}` says {expected}",
                     from.display()
                 );
-                return Err(
-                    Failure::new(Kind::Verification, message).with_hint("copy the bundle again, or make it anew")
-                );
+                return Err(Failure::new(Kind::Verification, message).with_hint("copy or create the bundle again"));
             }
         }
         let place = models.join(&self.name);
@@ -85,7 +83,7 @@ impl BundledModel {
         if files.is_empty() {
             let message = format!("`{}` lists no file of the model `{}`", sums.display(), self.name);
             return Err(Failure::new(Kind::Verification, message)
-                .with_hint("make the bundle anew with `gem-setup bundle create --model`"));
+                .with_hint("create the bundle again with `gem-setup bundle create --model`"));
         }
         Ok(files)
     }

@@ -1,4 +1,4 @@
-//! Gemini CLI itself: whether it is there, how it logs in, and how to use it with the server (docs/facts.md section 3).
+//! Gemini CLI: whether it is installed, how it logs in, and how to use it with the server (docs/facts.md section 3).
 
 use std::path::{Path, PathBuf};
 

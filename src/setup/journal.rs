@@ -60,7 +60,7 @@ pub fn clear_settings(
     }
 }
 
-/// Deletes the temporary files that killed processes left beside the files of `layout` and beside recorded settings files.
+/// Deletes the temporary files of killed processes in the directories of `layout` and of recorded settings files.
 pub(super) fn sweep(layout: &Layout, state: &State) {
     let own = [
         layout.state_file(),

@@ -68,7 +68,7 @@ pub(super) fn elsewhere<'a>(state: &'a State, layout: &Layout) -> Vec<&'a Path> 
     files.filter(|file| !file.starts_with(layout.own())).collect()
 }
 
-/// Copies what is [`elsewhere`] into the home and records the copies in `state`. The caller holds the home's lock.
+/// Copies the files [`elsewhere`] into the home and records the copies in `state`. The caller holds the home's lock.
 ///
 /// # Errors
 /// When a file cannot be read or copied, or the state cannot be written.

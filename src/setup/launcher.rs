@@ -66,12 +66,12 @@ enum Form {
     Copy,
 }
 
-/// What is at the launcher's path.
+/// The thing at the launcher's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Found {
     /// The launcher of the program.
     Right,
-    /// A launcher that starts another gem-setup, which is there.
+    /// A launcher that starts another gem-setup, which exists.
     Other(String),
     /// Nothing that starts a gem-setup.
     Wrong(String),
@@ -102,7 +102,7 @@ impl Launcher {
         self.look() == Found::Right
     }
 
-    /// Puts the launcher in place, unless it is there.
+    /// Writes the launcher, unless it is in place.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -113,7 +113,7 @@ impl Launcher {
         self.write().map_err(|error| {
             let message = format!("cannot write what Gemini CLI starts, {}: {error}", shown(&self.path));
             Failure::new(Kind::Settings, message).with_hint(
-                "check that the directory is yours and has room, move away what is in the way, then run the command again",
+                "check that the directory is yours and has room, move away any directory of that name, then run the command again",
             )
         })?;
         if is_executable(&self.path).unwrap_or(false) {

@@ -1,6 +1,6 @@
 //! The files and directories that each step works with, and whether they can be used.
 //!
-//! `install`, its `--dry-run` and `doctor` all inspect the steps, so each learns here what is missing before anything is changed.
+//! `install`, `--dry-run` and `doctor` all inspect the steps, so all three report an obstacle before anything is changed.
 
 use std::path::{Path, PathBuf};
 
@@ -168,7 +168,7 @@ fn settings_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
     }
     let launcher = Launcher::new(&setup.site.layout, setup.site.os(), &setup.site.program);
     if !launcher.is_right() {
-        // Whatever is there is replaced, unless it is a directory.
+        // Anything but a directory is replaced.
         needs.push((place::parent(launcher.path()).to_owned(), Use::Run));
         if launcher.path().is_dir() {
             needs.push((launcher.path().to_owned(), Use::File));

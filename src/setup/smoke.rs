@@ -123,7 +123,7 @@ async fn probe(port: u16, model: &str, has_model: bool, request: &str, expected:
     let body = classification_request(&unique, &[]);
     let (answer, latency_ms) = ask(port, model, body.to_string().into()).await?;
     let verdict = verdict_in_reply(&answer.body)
-        .map_err(|reason| failure(format!("the answer to a routing probe is of no use: {reason}")))?;
+        .map_err(|reason| failure(format!("the answer to a routing probe cannot be used: {reason}")))?;
     let got = verdict.tier;
     // Without a gateway there is no header: the runtime answered.
     let by_runtime = if has_model { "model" } else { "builtin" };

@@ -8,6 +8,9 @@ use std::process::Command;
 
 use super::harness::{Home, assert_same, assert_says, tree};
 
+/// A path of a home.
+type PathOf = fn(&Home) -> PathBuf;
+
 /// `install` and its plan end with `status` and name `path` with `words`; `doctor` names them too; nothing is changed.
 #[track_caller]
 fn assert_foreseen(home: &Home, status: i32, path: &Path, words: &[&str]) {
@@ -59,7 +62,7 @@ fn read_only_settings_are_foreseen_through_links() {
 
 #[test]
 fn every_other_thing_in_a_files_place_is_foreseen() {
-    let of_layout: [(fn(&Home) -> PathBuf, i32); 7] = [
+    let of_layout: [(PathOf, i32); 7] = [
         (|home| home.layout().lock_file(), 5),
         (|home| home.layout().server_lock_file(), 7),
         (|home| home.layout().pid_file(), 7),
@@ -82,7 +85,7 @@ fn every_other_thing_in_a_files_place_is_foreseen() {
 
 #[test]
 fn a_pipe_is_neither_waited_for_nor_replaced() {
-    let of_layout: [fn(&Home) -> PathBuf; 7] = [
+    let of_layout: [PathOf; 7] = [
         Home::settings,
         |home| home.layout().state_file(),
         |home| home.layout().pid_file(),

@@ -1,4 +1,4 @@
-//! Temporary files that a killed process left beside the files it was to write.
+//! Temporary files left by processes that were killed while they wrote.
 
 use std::fs::{File, OpenOptions};
 use std::io;

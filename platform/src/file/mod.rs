@@ -31,7 +31,7 @@ pub use leftover::sweep;
 pub use regular::{check_regular, is_character_device, open_regular, read_regular, rewrite};
 pub use replace::{ReplaceError, persist, replace, wait_until_free};
 
-/// Lets everybody who may read the file at `path` run it. Windows goes by the file's name and has nothing to set.
+/// Makes the file at `path` executable for every user who may read it. On Windows the file's name decides, so nothing is set.
 ///
 /// # Errors
 /// When the file is not there or is not ours to change.
@@ -39,8 +39,8 @@ pub fn make_executable(path: &Path) -> io::Result<()> {
     os::make_executable(path)
 }
 
-/// Lets everybody read and run the file at `path`, and its owner write it, whatever its permissions were. Windows goes by the
-/// file's name and has nothing to set.
+/// Makes the file at `path` readable and executable for all and writable for its owner. On Windows the file's name decides, so
+/// nothing is set.
 ///
 /// # Errors
 /// When the file is not there or is not ours to change.
@@ -54,7 +54,7 @@ pub fn make_private(options: &mut OpenOptions) {
     os::make_private(options);
 }
 
-/// Whether the system would let this user run the file at `path`, as far as its permissions (on Windows: its name) tell.
+/// Whether this user may run the file at `path`, by its permissions (on Windows: by its name).
 ///
 /// # Errors
 /// When the file is not there or cannot be looked at.
@@ -110,8 +110,8 @@ pub fn keep_access(model: &Path, file: &File) -> io::Result<()> {
     os::keep_access(model, file)
 }
 
-/// Fails unless this user may write the file at `path`, or make and delete files in the directory there, as far as permissions
-/// and the file system tell. Changes nothing.
+/// Checks, by permissions and file system, that this user may write the file at `path`, or create and delete files in the
+/// directory there. Changes nothing.
 ///
 /// # Errors
 /// The reason, as the system gives it; on Windows only a read-only mark counts.

@@ -11,7 +11,7 @@ use rustix::fs::{Access, access};
 
 pub(super) fn make_executable(path: &Path) -> io::Result<()> {
     let mode = std::fs::metadata(path)?.permissions().mode();
-    // Execution for whoever may read: 0644 becomes 0755, 0600 becomes 0700.
+    // Readers may execute: 0644 becomes 0755, 0600 becomes 0700.
     let wanted = mode | ((mode & 0o444) >> 2);
     if wanted == mode {
         return Ok(());

@@ -37,7 +37,7 @@ pub(super) fn strip_quarantine(path: &Path) -> io::Result<bool> {
 }
 
 pub(super) fn is_locked(path: &Path) -> bool {
-    // Sharing nothing is granted only to a file that nobody has open, runs or has loaded.
+    // Exclusive access is granted only to a file that no program has open, runs or has loaded.
     let exclusive = OpenOptions::new().read(true).write(true).share_mode(0).open(path);
     exclusive.is_err_and(|error| matches!(code(&error), Some(ERROR_SHARING_VIOLATION | ERROR_LOCK_VIOLATION)))
 }

@@ -276,7 +276,7 @@ fn pip_install(venv: &Venv) -> Program {
 /// The options of pip's configuration files that say where packages come from, as variables.
 async fn pip_sources(venv: &Venv, environment: &Environment) -> Vec<(OsString, OsString)> {
     let list = isolated(&venv.python(), ["-m", "pip", "config", "list"]);
-    // Without an answer pip goes by its variables alone.
+    // Without an answer pip uses its variables alone.
     let listed = output_of(list, PROBE_LIMIT).await.unwrap_or_default();
     let sources = sources_in(&listed).into_iter();
     let unset = sources.filter(|(name, _)| environment.var(name).is_none());

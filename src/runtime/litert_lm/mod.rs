@@ -94,7 +94,10 @@ impl LitertLm {
             (None, None) => {
                 return Err(Error::Unsuitable {
                     runtime: RuntimeName::LitertLm,
-                    reason: format!("is not told by the catalog where to get the model `{}`", model.name),
+                    reason: format!(
+                        "needs an address for the model `{}`, and the catalog has none",
+                        model.name
+                    ),
                 });
             }
         }

@@ -44,14 +44,19 @@ impl Ended {
     }
 }
 
-/// Runs `command`; `hear` receives each printed line, without `secrets` and without passwords in URLs.
-pub(super) async fn run(command: &Program, guard: &Guard, secrets: &[&str], hear: impl Fn(&str)) -> Result<(), Ended> {
+/// Runs `command`; `each_line` receives each printed line, without `secrets` and without passwords in URLs.
+pub(super) async fn run(
+    command: &Program,
+    guard: &Guard,
+    secrets: &[&str],
+    each_line: impl Fn(&str),
+) -> Result<(), Ended> {
     let mut child = Supervised::spawn(command, guard).map_err(Ended::Lost)?;
     let (stdout, stderr) = child.take_output();
     let tail = Mutex::new(VecDeque::new());
     let say = |line: &str| {
         let line = without_secrets(line, secrets);
-        hear(&line);
+        each_line(&line);
         let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
         tail.push_back(line);
         if tail.len() > TAIL_LINES {

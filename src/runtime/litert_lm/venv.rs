@@ -10,7 +10,7 @@ use crate::place;
 
 /// The last thing written into an environment: the requirements that it satisfies.
 const MARKER: &str = "installed.txt";
-/// How often a directory is deleted that somebody still writes to.
+/// How often the deletion of a directory is tried while another process writes to it.
 const DELETIONS: usize = 20;
 const DELETION_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 

@@ -252,7 +252,7 @@ fn differs<T: PartialEq + std::fmt::Display>(found: &Effective<T>, wanted: &T, k
 }
 
 pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    // First, so that the settings never name what is not there.
+    // First, so that the settings never name a missing file.
     let launcher = Launcher::new(&setup.site.layout, setup.site.os(), &setup.site.program);
     launcher.restore()?;
     // From the first written file on, other commands use the choices.
