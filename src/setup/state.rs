@@ -39,7 +39,7 @@ pub struct State {
     /// The changes to settings files, for `uninstall`.
     #[serde(default)]
     pub settings: Applied,
-    /// What is about to be written into settings files; left over only if the process was killed meanwhile.
+    /// The changes about to be written to settings files; left over only if the process was killed meanwhile.
     #[serde(default, skip_serializing_if = "Applied::is_empty")]
     pub pending: Applied,
     /// The last smoke test that passed.
