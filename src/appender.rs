@@ -204,7 +204,6 @@ mod tests {
         let rotation = Rotation {
             file_size: 1_000,
             files: 3,
-            is_private: true,
         };
         Appender::start("test", path.to_owned(), rotation).unwrap()
     }

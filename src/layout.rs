@@ -140,6 +140,12 @@ impl Layout {
         self.own().join("server.lock")
     }
 
+    /// Held by every engine that a supervisor started, and by the supervisor.
+    #[must_use]
+    pub fn engine_lock_file(&self) -> PathBuf {
+        self.own().join("engine.lock")
+    }
+
     /// What the running supervisor says of itself and its child, for `status`.
     #[must_use]
     pub fn server_file(&self) -> PathBuf {

@@ -7,7 +7,7 @@
 //! - [`setup`], [`supervise`], [`gateway`], [`router`], [`settings`]: what the product does
 //! - [`runtime`], [`fetch`], [`catalog`]: what it is done with
 //! - [`net`], [`lock`], [`place`], [`sha256`], [`shell`], `appender`, `rotation`, [`layout`]: mechanisms that they share
-//! - [`environment`], [`progress`], [`error`]: what every module is given and may say
+//! - [`environment`], [`progress`], [`text`], [`error`]: what every module is given and may say
 //! - `gem_platform`: what differs between operating systems
 //!
 //! Below `cli` nothing prints, reads the environment or looks at the current directory: what is needed is passed in.
@@ -40,3 +40,4 @@ pub mod setup;
 pub mod sha256;
 pub mod shell;
 pub mod supervise;
+pub mod text;

@@ -1,4 +1,4 @@
-//! The lock on a home: only one gem-setup changes it at a time.
+//! Locks on files, held by one process at a time: who changes a home, who serves it, whether an engine is left.
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,20 +22,23 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gem_platform::file::check_regular;
+use gem_platform::file::{check_regular, open_private, private_dir};
 use same_file::Handle;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Explain, Kind};
 
-/// What a person sees while a lock is waited for.
+/// Shown while a lock is waited for.
 pub const WAIT: &str = "waiting for another gem-setup that is at work on this home";
 const POLL: Duration = Duration::from_millis(50);
+/// A lock file may be deleted between opening and locking it; after this many times something else is wrong.
+const TRIES: u32 = 10;
 
-/// Keeps the lock until it is dropped or the process ends.
+/// A held lock. It ends when this is dropped or the process ends. Only the user who made the file can open it, and so hold it.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    path: PathBuf,
+    file: Handle,
 }
 
 /// Why a lock cannot be taken.
@@ -46,7 +49,7 @@ pub enum Error {
     Held {
         /// The lock file.
         path: PathBuf,
-        /// What the holder wrote into it: its process id.
+        /// The process id that its owner wrote into it.
         holder: String,
     },
     /// The file system has no locks.
@@ -96,35 +99,86 @@ impl Explain for Error {
 }
 
 impl Lock {
-    /// Takes the lock in the file `path`, waiting up to `patience` for its holder.
+    /// Takes the lock in the file `path`, which is made with its folder if it is missing; `None` while another process holds it.
+    ///
+    /// # Errors
+    /// When the file cannot be made or locked.
+    pub fn try_acquire(path: &Path) -> io::Result<Option<Self>> {
+        if let Some(folder) = path.parent() {
+            private_dir(folder)?;
+        }
+        for _ in 0..TRIES {
+            let mut options = OpenOptions::new();
+            let mut file = open_private(options.read(true).write(true).create(true).truncate(false), path)?;
+            check_regular(file.metadata()?.file_type())?;
+            if !is_taken_by(file.try_lock())? {
+                return Ok(None);
+            }
+            // People read it; the lock itself does not depend on it.
+            let _ = file
+                .set_len(0)
+                .and_then(|()| file.rewind())
+                .and_then(|()| write!(file, "{}", std::process::id()));
+            let lock = Self {
+                path: path.to_owned(),
+                file: Handle::from_file(file)?,
+            };
+            if lock.is_current() {
+                return Ok(Some(lock));
+            }
+        }
+        Err(io::Error::other("the lock file is deleted again and again"))
+    }
+
+    /// Takes the lock in the file `path`, waiting up to `patience` for its owner.
     ///
     /// # Errors
     /// When it is still held by then, or the file cannot be used.
     pub async fn acquire(path: &Path, patience: Duration) -> Result<Self, Error> {
-        let failed = |source| fault(path, source);
         let deadline = Instant::now() + patience;
-        let mut file = loop {
-            let mut file = open(path).map_err(failed)?;
-            match file.try_lock() {
-                Ok(()) if is_at(&file, path).map_err(failed)? => break file,
-                // It was deleted in the meantime: others would lock another file.
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(POLL).await,
-                Err(TryLockError::WouldBlock) => {
+        loop {
+            match Self::try_acquire(path) {
+                Ok(Some(lock)) => return Ok(lock),
+                Ok(None) if Instant::now() < deadline => sleep(POLL).await,
+                Ok(None) => {
                     return Err(Error::Held {
                         path: path.to_owned(),
-                        holder: holder_in(&mut file),
+                        holder: holder_in(path),
                     });
                 }
-                Err(TryLockError::Error(source)) => return Err(failed(source)),
+                Err(source) => return Err(fault(path, source)),
             }
-        };
-        // The holder's id is for people; the lock does not depend on it.
-        let _ = file
-            .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| write!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        }
+    }
+
+    /// Whether a process holds the lock in the file `path`.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be opened, or the file system has no locks.
+    pub fn is_held(path: &Path) -> io::Result<bool> {
+        match File::open(path) {
+            Ok(file) => Ok(!is_taken_by(file.try_lock_shared())?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the path still leads to the locked file; after its deletion others lock another one.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        match Handle::from_path(&self.path) {
+            Ok(now) => now == self.file,
+            // A network file system that does not answer for a moment says nothing.
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Another handle to the locked file: the lock lasts until the last one is closed, in whatever process.
+    ///
+    /// # Errors
+    /// When the system gives no handle.
+    pub(crate) fn share(&self) -> io::Result<File> {
+        self.file.as_file().try_clone()
     }
 }
 
@@ -158,31 +212,18 @@ fn is_unsupported(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported || (cfg!(unix) && error.raw_os_error() == Some(ENOLCK))
 }
 
-/// Opens the lock file and creates it, with its folder, if it is missing.
-fn open(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
-    check_regular(file.metadata()?.file_type())?;
-    Ok(file)
-}
-
-/// Whether `path` leads to `file`.
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let opened = Handle::from_file(file.try_clone()?)?;
-    match Handle::from_path(path) {
-        Ok(now) => Ok(now == opened),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+fn is_taken_by(attempt: Result<(), TryLockError>) -> io::Result<bool> {
+    match attempt {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
-fn holder_in(file: &mut File) -> String {
+fn holder_in(path: &Path) -> String {
     let mut text = String::new();
-    // Windows does not let others read a locked file; then the holder is not named.
-    let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    // Windows lets no other process read a locked file; the error then names no process.
+    let _ = File::open(path).and_then(|file| file.take(64).read_to_string(&mut text));
     text.trim().chars().filter(char::is_ascii_digit).take(10).collect()
 }
 
@@ -190,8 +231,20 @@ fn holder_in(file: &mut File) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_lock_is_held_until_it_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/server.lock");
+        assert!(!Lock::is_held(&path).unwrap());
+        let lock = Lock::try_acquire(&path).unwrap().unwrap();
+        assert!(Lock::is_held(&path).unwrap());
+        assert!(Lock::try_acquire(&path).unwrap().is_none());
+        drop(lock);
+        assert!(!Lock::is_held(&path).unwrap());
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_held_lock_names_its_holder() {
+    async fn a_held_lock_names_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a").join("lock");
         let _first = Lock::acquire(&path, Duration::ZERO).await.unwrap();
@@ -202,16 +255,39 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_released_lock_can_be_taken() {
+    #[cfg(unix)]
+    #[test]
+    fn an_owner_notices_that_its_lock_file_was_deleted() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
-        drop(Lock::acquire(&path, Duration::ZERO).await.unwrap());
-        assert!(Lock::acquire(&path, Duration::ZERO).await.is_ok());
+        let path = folder.path().join("server.lock");
+        let lock = Lock::try_acquire(&path).unwrap().unwrap();
+        assert!(lock.is_current());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!lock.is_current());
+        let next = Lock::try_acquire(&path).unwrap().unwrap();
+        assert!(!lock.is_current() && next.is_current());
     }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_other_user_can_open_a_lock() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        std::fs::create_dir(&own).unwrap();
+        std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let path = own.join("lock");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let _lock = Lock::try_acquire(&path).unwrap().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&own), mode(&path)), (0o700, 0o600));
+    }
+
     #[cfg(unix)]
     #[tokio::test(start_paused = true)]
-    async fn a_deleted_lock_file_blocks_no_other() {
+    async fn a_deleted_lock_file_locks_no_one_out() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("own").join("lock");
         let first = Lock::acquire(&path, Duration::ZERO).await.unwrap();

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gem_platform::file::{check_regular, is_character_device, make_private};
+use gem_platform::file::{check_regular, is_character_device, open_private};
 
 /// Longest line of a log, in bytes.
 pub(crate) const LONGEST_LINE: usize = 16 << 10;
@@ -18,15 +18,13 @@ pub(crate) fn cut_line(line: &mut String) {
     }
 }
 
-/// How large a growing file may become, and who may read it.
+/// How large a growing file may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rotation {
     /// A file is rotated before it grows beyond so many bytes.
     pub(crate) file_size: u64,
     /// How many files are kept: the current one, `.1`, `.2` and so on; two at least.
     pub(crate) files: usize,
-    /// Whether only their owner may read new files.
-    pub(crate) is_private: bool,
 }
 
 impl Rotation {
@@ -35,7 +33,7 @@ impl Rotation {
     /// # Errors
     /// When it cannot be opened or made.
     pub(crate) fn open(&self, path: &Path, room: usize) -> io::Result<File> {
-        let file = open(path, self.is_private)?;
+        let file = append(path)?;
         if file.metadata()?.len().saturating_add(room as u64) <= self.file_size {
             return Ok(file);
         }
@@ -44,7 +42,7 @@ impl Rotation {
             // Another program keeps the file from being renamed; its size is bounded anyway.
             File::create(path)?;
         }
-        open(path, self.is_private)
+        append(path)
     }
 
     fn rotate(&self, path: &Path) -> io::Result<()> {
@@ -59,31 +57,23 @@ impl Rotation {
     }
 }
 
-/// Opens `path` to append, with the folder that it is in.
+/// Opens `path` to append, readable by its owner alone; makes the folder that it is in.
 ///
 /// # Errors
 /// When it cannot be opened or made.
 pub(crate) fn append(path: &Path) -> io::Result<File> {
-    open(path, false)
-}
-
-fn open(path: &Path, is_private: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    if is_private {
-        make_private(&mut options);
-    }
     match fs::metadata(path) {
         // A device such as `/dev/null` takes what is appended; a pipe would make this wait for its reader.
         Ok(metadata) if !is_character_device(metadata.file_type()) => check_regular(metadata.file_type())?,
         Ok(_) | Err(_) => {}
     }
-    match options.open(path) {
+    let open = || open_private(OpenOptions::new().create(true).append(true), path);
+    match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(folder) = path.parent() {
                 fs::create_dir_all(folder)?;
             }
-            options.open(path)
+            open()
         }
         result => result,
     }
@@ -114,7 +104,6 @@ mod tests {
         let rotation = Rotation {
             file_size: 100,
             files: 2,
-            is_private: true,
         };
         for number in 0..20 {
             let line = format!("line {number:>4}\n");

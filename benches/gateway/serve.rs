@@ -5,10 +5,11 @@
 use std::error::Error;
 use std::net::SocketAddr;
 
+use gem_platform::process::{Owner, listener_on};
 use gem_setup::environment::Environment;
 use gem_setup::gateway::{Config, Gateway, Upstream};
 use gem_setup::net::Network;
-use gem_setup::runtime::{EngineState, EngineStatus};
+use gem_setup::runtime::{Endpoint, EngineState, EngineStatus};
 use tokio::sync::watch;
 
 /// The process's environment: `SSL_CERT_FILE` names the upstream's certificate.
@@ -36,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let engine: Option<SocketAddr> = (engine != "none").then(|| engine.parse()).transpose()?;
     let mut status = EngineStatus::starting();
     status.state = EngineState::Ready;
-    status.address = engine;
+    status.endpoint = engine.map(endpoint);
     let (_supervisor, status) = watch::channel(status);
     let gateway = Gateway::bind(config).await?;
     gateway
@@ -46,4 +47,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         })
         .await?;
     Ok(())
+}
+
+/// The endpoint of the process that listens at `address` now.
+fn endpoint(address: SocketAddr) -> Endpoint {
+    let owner = listener_on(address.ip(), address.port()).map_or(Owner::User, |found| Owner::Process(found.pid));
+    Endpoint::new(address, owner)
 }

@@ -47,6 +47,7 @@ use crate::report::Printer;
 /// Runs the program with these arguments, the program's name first.
 pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let _console = gem_platform::console::prepare();
+    gem_platform::file::keep_new_files_ours();
     // The helpers of a server must not fail for a fault of the environment or the configuration.
     match args.get(1).and_then(|arg| arg.to_str()) {
         Some(GUARD) => return serve::guard(),

@@ -17,7 +17,8 @@ use crate::report::{Events, Printer};
 /// Prints clap's answer, or the reason why there is nothing to run.
 pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environment) -> ExitCode {
     let json = wants_json(args, environment);
-    let color = wanted_color(args, environment);
+    let is_forced = || environment.var("CLICOLOR_FORCE").map(|_| true);
+    let color = wanted_color(args, environment).or_else(is_forced);
     let printer = Printer::new(json, false, color);
     match refusal {
         Refusal::Failure(failure) => {
@@ -31,19 +32,21 @@ pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environ
             if json && !is_answer {
                 refuse_in_json(&printer, &complaint(error), args);
             }
+            if !is_answer {
+                printer.complaint(&error.render().to_string());
+                return ExitCode::from(Kind::Usage.exit_status());
+            }
             match print(error, color) {
-                Err(error) if is_answer && error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                     ExitCode::from(Kind::Unexpected.exit_status())
                 }
-                _ if is_answer => ExitCode::SUCCESS,
-                // The status says it even where the message cannot be printed.
-                _ => ExitCode::from(Kind::Usage.exit_status()),
+                _ => ExitCode::SUCCESS,
             }
         }
     }
 }
 
-/// Prints clap's answer or complaint; `color` forces colour on or off.
+/// Prints clap's help or version; `color` forces colour on or off.
 fn print(error: &clap::Error, color: Option<bool>) -> io::Result<()> {
     let Some(color) = color else {
         return error.print();
@@ -54,11 +57,7 @@ fn print(error: &clap::Error, color: Option<bool>) -> io::Result<()> {
     } else {
         text.to_string()
     };
-    if error.use_stderr() {
-        io::stderr().lock().write_all(text.as_bytes())
-    } else {
-        io::stdout().lock().write_all(text.as_bytes())
-    }
+    io::stdout().lock().write_all(text.as_bytes())
 }
 
 /// The wanted colour, as far as it shows in a command line that cannot be parsed.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::net::{Client, Network};
+use gem_setup::net::{Client, Network, is_loopback};
 use gem_setup::router::batch::{Row, RowDecision};
 use gem_setup::router::classify::local::{DEADLINE, LocalClassifier};
 use gem_setup::router::contents::{parse_history, repaired};
@@ -18,7 +18,7 @@ use gem_setup::settings;
 
 use super::args::{self, RouteArgs};
 use super::session::{Session, model_name};
-use super::status::may_route;
+use super::status::{may_route, peer};
 use crate::report::Printer;
 
 /// Decides for one request, or for each row of a file independently.
@@ -39,7 +39,7 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
     let models = session.models(args.models.as_ref())?;
     let mut router = Router::new(models, Arc::new(ModelAvailability::default())).with_threshold(args.threshold);
     if wants_model && classifier == ClassifierChoice::Model && may_route(session)? {
-        router = router.with_local(local(&effective)?);
+        router = router.with_local(local(session, &effective)?);
     }
     let context = RoutingContext {
         conversation: Conversation::default(),
@@ -54,15 +54,15 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
 }
 
 /// The local model's classifier, reached as Gemini CLI reaches it.
-fn local(settings: &settings::Router) -> Result<LocalClassifier, Failure> {
+fn local(session: &Session<'_>, settings: &settings::Router) -> Result<LocalClassifier, Failure> {
     let model = model_name("classifier.model", &settings.classifier_model.value)?;
     let client = Client::new(&Network::default());
-    Ok(LocalClassifier::new(
-        client,
-        &settings.classifier_host.value,
-        &model,
-        DEADLINE,
-    )?)
+    let local = LocalClassifier::new(client, &settings.classifier_host.value, &model, DEADLINE)?;
+    let port = local.url().port_or_known_default().filter(|_| is_loopback(local.url()));
+    Ok(match port {
+        Some(port) => local.of_peer(peer(session, port)?),
+        None => local,
+    })
 }
 
 /// The model that `text`, the value of `place`, names.

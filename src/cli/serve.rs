@@ -39,10 +39,14 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
     let log = Log::start(session.layout.log_file(), LogLimits::default())
         .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the log's thread: {error}")))?;
     log_events(&log, session.verbose);
+    let runtime = asynchronous()?;
+    // Before the claim: a server that others can find must end as asked.
+    let stop = runtime.block_on(async { follow_signals(&log) })?;
     let claim = match Claim::acquire(&session.layout, &spec.identity(), &site.program, &log) {
         Ok(claim) => Arc::new(claim),
         Err(error) => return already_served(session, error),
     };
+    signals::leave_to_server();
     let engine = server.engine(session)?;
     if let Some(gateway) = &mut gateway {
         gateway.instance = claim.instance();
@@ -54,9 +58,7 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
         log,
         service: ServiceManager::find(&session.environment),
     };
-    let runtime = asynchronous()?;
-    signals::leave_to_server();
-    let served = runtime.block_on(serve(config, gateway, spec.chosen.port, session.printer));
+    let served = runtime.block_on(serve(config, gateway, spec.chosen.port, session.printer, stop));
     drop(runtime);
     // After the last open request: until then another server could not have the port.
     drop(claim);
@@ -73,12 +75,24 @@ fn gateway_of(session: &Session<'_>, server: &Server<'_>) -> Result<Option<Confi
     gateway_config(session, spec, args).map(Some)
 }
 
-/// Runs the engine and, with a `gateway`, the gateway before it, until a signal or a client ends them.
-async fn serve(config: SuperviseConfig, gateway: Option<Config>, port: u16, printer: &Printer) -> Result<(), Failure> {
-    let log = config.log.clone();
+/// Both ends of the requests to shut down.
+type Stop = (watch::Sender<Shutdown>, watch::Receiver<Shutdown>);
+
+fn follow_signals(log: &Log) -> Result<Stop, Failure> {
+    let log = log.clone();
     let source: Arc<str> = "gem-setup".into();
-    let (end, shutdown) = supervise::on_signals(move |signal| log.line(&source, format!("stopping on {signal}")))
-        .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot listen for signals: {error}")))?;
+    supervise::on_signals(move |signal| log.line(&source, format!("stopping on {signal}")))
+        .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot listen for signals: {error}")))
+}
+
+/// Runs the engine and, with a `gateway`, the gateway before it, until a signal or a client ends them.
+async fn serve(
+    config: SuperviseConfig,
+    gateway: Option<Config>,
+    port: u16,
+    printer: &Printer,
+    (end, shutdown): Stop,
+) -> Result<(), Failure> {
     let asked_to_end = gateway.as_ref().map(|gateway| Arc::clone(&gateway.asked_to_end));
     tokio::spawn(end_on_request(
         Arc::clone(&config.claim),

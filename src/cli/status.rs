@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use gem_platform::process::Owner;
 use gem_setup::error::{Failure, Kind};
-use gem_setup::runtime::{EngineState, RuntimeName, local};
+use gem_setup::runtime::local::{self, Peer};
+use gem_setup::runtime::{EngineState, RuntimeName};
 use gem_setup::setup::Chosen;
 use gem_setup::supervise::{self, Running, ServerRecord, observe};
 use serde::Serialize;
@@ -97,18 +99,27 @@ fn print_running(session: &Session<'_>, report: &Report) {
 
 /// The server of this home.
 pub(crate) fn look(session: &Session<'_>) -> Result<Running, Failure> {
-    observe(&session.layout).map_err(|error| {
-        let home = session.layout.gemini();
-        let message = format!("cannot look for the server in `{}`: {error}", home.display());
-        Failure::new(Kind::Unexpected, message).with_hint("check that the folder is yours and readable")
-    })
+    observe(&session.layout).map_err(|error| cannot_look(session, &error))
+}
+
+/// The server on `port` as the peer of a request.
+pub(crate) fn peer(session: &Session<'_>, port: u16) -> Result<Peer, Failure> {
+    supervise::peer(&session.layout, port).map_err(|error| cannot_look(session, &error))
+}
+
+fn cannot_look(session: &Session<'_>, error: &std::io::Error) -> Failure {
+    let home = session.layout.gemini();
+    let message = format!("cannot look for the server in `{}`: {error}", home.display());
+    Failure::new(Kind::Unexpected, message).with_hint("check that the folder is yours and readable")
 }
 
 /// The state of the server of this home.
 pub(crate) fn examine(session: &Session<'_>) -> Result<Report, Failure> {
     let chosen = &session.state()?.chosen;
     match look(session)? {
-        Running::Supervised(record) if record.is_here() => Ok(supervised(&record)),
+        Running::Supervised(record) if record.is_here() => {
+            session.block_on(async { Ok(supervised(&supervise::refresh(*record).await)) })
+        }
         Running::Supervised(record) => session.block_on(async { Ok(elsewhere(&record).await) }),
         Running::Unnamed => Ok(Report {
             running: true,
@@ -168,7 +179,7 @@ fn supervised(record: &ServerRecord) -> Report {
             state: child.state,
             restarts: child.restarts,
         }),
-        uptime_s: Some(record.uptime().as_secs()),
+        uptime_s: record.uptime().map(|uptime| uptime.as_secs()),
         note: note(record),
     }
 }
@@ -218,7 +229,8 @@ pub(crate) fn may_route(session: &Session<'_>) -> Result<bool, Failure> {
 fn bare(session: &Session<'_>, chosen: &Chosen, pid: u32, port: u16) -> Result<Report, Failure> {
     let ready = if may_be_asked(session, &with_lit(chosen)) {
         let path = format!("/v1beta/models/{}:generateContent", chosen.model);
-        let answer = session.block_on(async { Ok(local::post(port, &path, None, Duration::from_secs(5)).await) })?;
+        let peer = Peer::new(port, Owner::Process(pid));
+        let answer = session.block_on(async { Ok(local::post(peer, &path, None, Duration::from_secs(5)).await) })?;
         answer.is_ok_and(|answer| answer.status != 404)
     } else {
         false

@@ -101,7 +101,7 @@ fn status(shared: &Shared) -> Reply {
         model: shared.config.engine_model(),
         child: engine.map(|engine| Child {
             pid: engine.pid,
-            port: engine.address.map(|address| address.port()),
+            port: engine.endpoint.map(|endpoint| endpoint.port()),
             state: engine.state,
             restarts: engine.restarts,
             last_exit: engine.last_exit,

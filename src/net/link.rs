@@ -78,15 +78,14 @@ fn home() -> Option<Id> {
 }
 
 impl<B: Sendable> Link<B> {
-    /// Opens a connection.
-    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+    /// Speaks HTTP over `stream`, without TLS.
+    pub(crate) async fn plain(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Self::over(Stream::Plain(stream)).await
     }
 
     /// Speaks HTTP over `stream`.
-    pub(crate) async fn over(stream: Stream) -> io::Result<Self> {
+    pub(super) async fn over(stream: Stream) -> io::Result<Self> {
         let address = stream.tcp().peer_addr()?;
         let (sender, driver) = http1::Builder::new()
             .max_header_size(RESPONSE_HEAD)

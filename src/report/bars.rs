@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gem_setup::progress::Size;
+use gem_setup::text::printable_line;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::margin;
@@ -47,11 +48,11 @@ impl Bars {
             let bar = ProgressBar::with_draw_target(total, margin::target());
             let speed = Arc::default();
             bar.set_style(style(if total.is_some() { BAR } else { SPINNER }, &speed));
-            bar.set_message(label.to_owned());
+            bar.set_message(printable_line(label));
             bar.enable_steady_tick(TICK);
             *self.lock() = Some(Shown {
                 bar,
-                label: label.to_owned(),
+                label: printable_line(label),
                 is_waiting: false,
                 speed,
             });
@@ -69,7 +70,7 @@ impl Bars {
         if let Some(shown) = self.lock().as_mut() {
             shown.is_waiting = true;
             shown.bar.set_style(style(SPINNER, &shown.speed));
-            shown.bar.set_message(what.to_owned());
+            shown.bar.set_message(printable_line(what));
             return None;
         }
         self.begin(what, None)

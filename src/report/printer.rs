@@ -6,40 +6,75 @@ use std::sync::{Mutex, PoisonError};
 
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
+use gem_setup::text::{push_printable, to_json};
 use serde::Serialize;
 
 use super::bars::Bars;
 
 /// Colours, or none.
+///
+/// A painted text carries marks (Unicode's noncharacters, which no text holds) in place of escape sequences: the printer escapes
+/// every control character that it is given, and then turns the marks into colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Palette {
     enabled: bool,
 }
 
+const GOOD: char = '\u{fdd0}';
+const BAD: char = '\u{fdd1}';
+const DOUBTFUL: char = '\u{fdd2}';
+const DIM: char = '\u{fdd3}';
+const STRONG: char = '\u{fdd4}';
+const PLAIN: char = '\u{fdd5}';
+
+const fn escape_sequence(mark: char) -> Option<&'static str> {
+    Some(match mark {
+        GOOD => "\u{1b}[32m",
+        BAD => "\u{1b}[31m",
+        DOUBTFUL => "\u{1b}[33m",
+        DIM => "\u{1b}[2m",
+        STRONG => "\u{1b}[1m",
+        PLAIN => "\u{1b}[0m",
+        _ => return None,
+    })
+}
+
+/// `text` as it is written to a terminal or a file.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match escape_sequence(c) {
+            Some(sequence) => shown.push_str(sequence),
+            None => push_printable(&mut shown, c),
+        }
+    }
+    shown
+}
+
 impl Palette {
     pub(crate) fn good(self, text: &str) -> String {
-        self.paint("32", text)
+        self.paint(GOOD, text)
     }
 
     pub(crate) fn bad(self, text: &str) -> String {
-        self.paint("31", text)
+        self.paint(BAD, text)
     }
 
     pub(crate) fn doubtful(self, text: &str) -> String {
-        self.paint("33", text)
+        self.paint(DOUBTFUL, text)
     }
 
     pub(crate) fn dim(self, text: &str) -> String {
-        self.paint("2", text)
+        self.paint(DIM, text)
     }
 
     pub(crate) fn strong(self, text: &str) -> String {
-        self.paint("1", text)
+        self.paint(STRONG, text)
     }
 
-    fn paint(self, code: &str, text: &str) -> String {
+    fn paint(self, mark: char, text: &str) -> String {
         if self.enabled {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+            format!("{mark}{text}{PLAIN}")
         } else {
             text.to_owned()
         }
@@ -148,6 +183,10 @@ impl Printer {
 
     /// One line of a result.
     pub(crate) fn line(&self, text: &str) {
+        self.write(&shown(text));
+    }
+
+    fn write(&self, text: &str) {
         self.spoke.store(true, Ordering::Relaxed);
         let written = self.bars.around(|| {
             let mut out = io::stdout().lock();
@@ -163,8 +202,8 @@ impl Printer {
 
     /// A result as one line of JSON.
     pub(crate) fn json_line(&self, value: &impl Serialize) {
-        if let Ok(text) = serde_json::to_string(value) {
-            self.line(&text);
+        if let Ok(text) = to_json(value) {
+            self.write(&text);
         }
     }
 
@@ -189,15 +228,21 @@ impl Printer {
         }
     }
 
+    /// A complaint about the command line.
+    pub(crate) fn complaint(&self, text: &str) {
+        let text = text.strip_prefix("error: ").unwrap_or(text).trim_end();
+        self.to_stderr(&format!("{}: {text}", self.err.bad("error")));
+    }
+
     /// A question, with the cursor left behind it; shown with `--quiet` too.
     pub(crate) fn prompt(&self, text: &str) {
         self.bars.clear();
         // A standard error that is closed leaves no way to say so.
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        let _ = io::stderr().lock().write_all(shown(text).as_bytes());
     }
 
     fn to_stderr(&self, text: &str) {
-        self.bars.around(|| end_line_with(text));
+        self.bars.around(|| end_line_with(&shown(text)));
     }
 }
 
@@ -209,4 +254,17 @@ pub(super) fn end_line() {
 fn end_line_with(text: &str) {
     // A standard error that is closed leaves no way to say so.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_ours_and_escapes_of_others_are_shown() {
+        let palette = Palette { enabled: true };
+        let text = palette.bad("a\u{1b}[2Jb\u{9b}31m");
+        assert_eq!(shown(&text), "\u{1b}[31ma\\u{1b}[2Jb\\u{9b}31m\u{1b}[0m");
+        assert_eq!(shown(&Palette { enabled: false }.bad("a\nb")), "a\nb");
+    }
 }

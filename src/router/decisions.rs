@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{AnsweredBy, Source, Tier};
 use crate::appender::{Appender, Line};
 use crate::rotation::{Rotation, cut_line};
+use crate::text::to_json;
 
 /// At this size in bytes the file becomes `decisions.jsonl.1`, replacing the one before.
 const LARGEST_FILE: u64 = 10 * 1024 * 1024;
@@ -78,7 +79,8 @@ impl Line for DecisionRecord {
     const GATHER: Duration = GATHER;
 
     fn write_to(&self, batch: &mut Vec<u8>) {
-        if serde_json::to_writer(&mut *batch, self).is_ok() {
+        if let Ok(line) = to_json(self) {
+            batch.extend_from_slice(line.as_bytes());
             batch.push(b'\n');
         }
     }
@@ -102,8 +104,6 @@ impl DecisionLog {
         let rotation = Rotation {
             file_size: LARGEST_FILE,
             files: 2,
-            // It may hold the text of requests.
-            is_private: true,
         };
         Appender::start("decisions", path, rotation).map(Self)
     }

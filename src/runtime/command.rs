@@ -1,7 +1,7 @@
 //! The command line that starts a runtime's server.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gem_platform::process::Program;
 
@@ -30,6 +30,12 @@ impl CommandLine {
             args: Vec::new(),
             env: Vec::new(),
         }
+    }
+
+    /// The executable.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// Adds an argument.

@@ -1,10 +1,11 @@
 //! What a supervisor tells about the engine it keeps alive, and what a gateway needs to know of it.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+
+use super::{Endpoint, Stamp};
 
 /// The states of the supervised child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,7 +62,9 @@ pub struct EngineStatus {
     /// The child's process id while there is a child.
     pub pid: Option<u32>,
     /// Where the child listens: a private loopback port. `None` while there is no child.
-    pub address: Option<SocketAddr>,
+    pub endpoint: Option<Endpoint>,
+    /// The state of the executable that the child was started from.
+    pub program: Option<Stamp>,
     /// How often a child was replaced since the supervisor started.
     pub restarts: u64,
     /// When the state began.
@@ -81,7 +84,8 @@ impl EngineStatus {
         Self {
             state: EngineState::Starting,
             pid: None,
-            address: None,
+            endpoint: None,
+            program: None,
             restarts: 0,
             since: Instant::now(),
             generation: 0,
@@ -90,9 +94,9 @@ impl EngineStatus {
         }
     }
 
-    /// The engine's address if requests may be sent to it now.
+    /// The engine's endpoint if requests may be sent to it now.
     #[must_use]
-    pub fn ready_address(&self) -> Option<SocketAddr> {
-        (self.state == EngineState::Ready).then_some(self.address).flatten()
+    pub fn ready_endpoint(&self) -> Option<&Endpoint> {
+        self.endpoint.as_ref().filter(|_| self.state == EngineState::Ready)
     }
 }

@@ -18,14 +18,14 @@
 //! # }
 //! ```
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::stamp::Stamp;
 use super::terms::Terms;
 use super::{Runtime, RuntimeName};
 use crate::catalog::Model;
@@ -86,20 +86,12 @@ impl Closed {
     }
 }
 
-/// What identifies a state of a file without reading it; `None` when it is not there.
-type Stamp = Option<(SystemTime, u64)>;
-
-fn stamp(path: &Path) -> Stamp {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
-}
-
 /// The gate as it was when the runtime was asked last.
 #[derive(Clone, Debug)]
 struct Opened {
     /// The model was found in its usual place.
     has_folder: bool,
-    terms: Stamp,
+    terms: Option<Stamp>,
 }
 
 /// The gate of one model.
@@ -208,7 +200,7 @@ impl ModelGate {
         if opened.has_folder && !self.folder.exists() {
             return Err(self.no_model());
         }
-        if self.terms_file.as_deref().and_then(stamp) != opened.terms {
+        if self.terms_file.as_deref().and_then(Stamp::of) != opened.terms {
             opened.terms = self.read_terms()?;
         }
         Ok(())
@@ -221,12 +213,12 @@ impl ModelGate {
     }
 
     /// The stamp of the record of accepted terms, which covers the model.
-    fn read_terms(&self) -> Result<Stamp, Closed> {
+    fn read_terms(&self) -> Result<Option<Stamp>, Closed> {
         let Some(file) = &self.terms_file else {
             return Ok(None);
         };
         // Taken before reading: a write in between is then read again.
-        let stamp = stamp(file);
+        let stamp = Stamp::of(file);
         match Terms::read(file) {
             Ok(terms) if terms.cover(&self.model) => Ok(stamp),
             Ok(_) => Err(Closed::Terms {
@@ -236,14 +228,14 @@ impl ModelGate {
         }
     }
 
-    fn stamps(&self) -> [Stamp; 4] {
-        let terms = self.terms_file.as_deref().and_then(stamp);
-        let models = self.folder.parent().and_then(stamp);
+    fn stamps(&self) -> [Option<Stamp>; 4] {
+        let terms = self.terms_file.as_deref().and_then(Stamp::of);
+        let models = self.folder.parent().and_then(Stamp::of);
         [
             terms,
             models,
-            stamp(&self.folder),
-            stamp(&self.folder.join("model.litertlm")),
+            Stamp::of(&self.folder),
+            Stamp::of(&self.folder.join("model.litertlm")),
         ]
     }
 
@@ -281,6 +273,8 @@ pub fn needs_no_terms(runtime: RuntimeName, model: &Model, has_model_file: bool)
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use futures_util::FutureExt;
     use jiff::Timestamp;
 

@@ -13,18 +13,58 @@
 //! # }
 //! ```
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use gem_platform::process::Owner;
 use http_body_util::Full;
 use hyper::{Method, Request, header};
+use tokio::net::TcpStream;
 
+use super::Endpoint;
 use crate::error::chain;
 use crate::net::Link;
 
 /// A larger answer is not read, in bytes.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+
+/// A server on loopback: its port and the owner that its listener must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    port: u16,
+    owner: Owner,
+}
+
+impl Peer {
+    /// The server of `owner` on `port`.
+    #[must_use]
+    pub const fn new(port: u16, owner: Owner) -> Self {
+        Self { port, owner }
+    }
+
+    /// Its port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    async fn connect(self) -> Result<Link<Full<Bytes>>, Error> {
+        let port = self.port;
+        for address in loopback(port) {
+            match Endpoint::new(address, self.owner).connect().await {
+                Ok(stream) => return Link::plain(stream).await.map_err(|error| broken(port, error)),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    let reason = error.to_string();
+                    return Err(Error::Foreign { reason });
+                }
+                Err(_) => {}
+            }
+        }
+        Err(Error::Refused { port })
+    }
+}
 
 /// What a loopback server answered.
 #[derive(Clone, Debug)]
@@ -54,6 +94,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The listener is not the expected one, and got no request.
+    #[error("nothing was sent: {reason}")]
+    Foreign {
+        /// The listener.
+        reason: String,
+    },
     /// The answer did not come in time.
     #[error("port {port} did not answer within {} ms", limit.as_millis())]
     TimedOut {
@@ -64,44 +110,50 @@ pub enum Error {
     },
 }
 
-/// GETs `path` from the server on loopback port `port`.
+/// GETs `path` from `peer`.
 ///
 /// # Errors
 /// When there is no answer within `limit`.
-pub async fn fetch(port: u16, path: &str, limit: Duration) -> Result<Answer, Error> {
-    call(port, Method::GET, path, None, None, limit).await
+pub async fn fetch(peer: Peer, path: &str, limit: Duration) -> Result<Answer, Error> {
+    call(peer, Method::GET, path, None, None, limit).await
 }
 
-/// POSTs the JSON text `body` to `path` on loopback port `port`; without a body it sends none at all.
+/// POSTs the JSON text `body` to `path` of `peer`; without a body it sends none at all.
 ///
 /// # Errors
 /// When there is no answer within `limit`.
-pub async fn post(port: u16, path: &str, body: Option<Bytes>, limit: Duration) -> Result<Answer, Error> {
-    call(port, Method::POST, path, None, body, limit).await
+pub async fn post(peer: Peer, path: &str, body: Option<Bytes>, limit: Duration) -> Result<Answer, Error> {
+    call(peer, Method::POST, path, None, body, limit).await
 }
 
-/// POSTs without a body to `path` on loopback port `port`, with `authorization` as the header of that name.
+/// POSTs without a body to `path` of `peer`, with `authorization` as the header of that name.
 ///
 /// # Errors
 /// When there is no answer within `limit`.
-pub async fn post_authorized(port: u16, path: &str, authorization: &str, limit: Duration) -> Result<Answer, Error> {
-    call(port, Method::POST, path, Some(authorization), None, limit).await
+pub async fn post_authorized(peer: Peer, path: &str, authorization: &str, limit: Duration) -> Result<Answer, Error> {
+    call(peer, Method::POST, path, Some(authorization), None, limit).await
 }
 
 /// Whether a program listens on loopback port `port`. Sends nothing: what listens may be a runtime that downloads its model at
 /// the first request (docs/facts.md section 2).
 pub async fn is_listening(port: u16) -> bool {
-    connect(port).await.is_ok()
+    for address in loopback(port) {
+        if TcpStream::connect(address).await.is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 async fn call(
-    port: u16,
+    peer: Peer,
     method: Method,
     path: &str,
     authorization: Option<&str>,
     body: Option<Bytes>,
     limit: Duration,
 ) -> Result<Answer, Error> {
+    let port = peer.port;
     let mut request = Request::builder()
         .method(method)
         .uri(path)
@@ -114,18 +166,13 @@ async fn call(
     let request = request
         .body(Full::new(body.unwrap_or_default()))
         .map_err(|error| broken(port, error))?;
-    tokio::time::timeout(limit, exchange(port, request))
+    tokio::time::timeout(limit, exchange(peer, request))
         .await
         .unwrap_or(Err(Error::TimedOut { port, limit }))
 }
 
-async fn connect(port: u16) -> Result<Link<Full<Bytes>>, Error> {
-    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-        if let Ok(link) = Link::connect((ip, port).into()).await {
-            return Ok(link);
-        }
-    }
-    Err(Error::Refused { port })
+fn loopback(port: u16) -> [SocketAddr; 2] {
+    [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
 }
 
 fn broken(port: u16, reason: impl ToString) -> Error {
@@ -133,8 +180,9 @@ fn broken(port: u16, reason: impl ToString) -> Error {
     Error::Broken { port, reason }
 }
 
-async fn exchange(port: u16, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
-    let mut link = connect(port).await?;
+async fn exchange(peer: Peer, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
+    let port = peer.port;
+    let mut link = peer.connect().await?;
     let mut head = link.begin(request);
     let response = link.head(&mut head).await.map_err(|error| broken(port, error))?;
     let (head, mut body) = response.into_parts();

@@ -11,6 +11,7 @@
 mod activity;
 mod builtin;
 mod command;
+mod endpoint;
 mod engine;
 pub mod gate;
 mod instance;
@@ -20,6 +21,7 @@ pub mod local;
 mod model_name;
 mod pull;
 mod pull_terminal;
+mod stamp;
 mod surroundings;
 pub mod terms;
 
@@ -33,12 +35,14 @@ use serde::{Deserialize, Serialize};
 pub use activity::{Busy, EngineActivity};
 pub use builtin::Builtin;
 pub use command::CommandLine;
+pub use endpoint::Endpoint;
 pub use engine::{EngineState, EngineStatus};
 pub use gate::{Closed, ModelGate};
 pub use instance::Instance;
 pub use lit::{Lit, token};
 pub use litert_lm::LitertLm;
 pub use model_name::{LocalModelName, ParseLocalModelNameError, is_listed};
+pub use stamp::Stamp;
 
 use crate::catalog::Model;
 use crate::error::{Explain, Kind};

@@ -15,7 +15,8 @@ use crate::progress::{Progress, waiting};
 use crate::router::Tier;
 use crate::router::classify::classification_request;
 use crate::router::classify::local::verdict_in_reply;
-use crate::runtime::local;
+use crate::runtime::local::{self, Peer};
+use crate::supervise;
 
 const JOKE: &str = "Tell me a joke.";
 /// What a person sees while the answers are on the way.
@@ -73,6 +74,7 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
     if !local::is_listening(port).await {
         return Err(not_running(site, port));
     }
+    let peer = supervise::peer(&site.layout, port).map_err(|error| failure(error.to_string()))?;
     let closed = match site.gate(&wanted.chosen, state)? {
         Some(gate) => gate.open().await.err(),
         None => None,
@@ -95,14 +97,14 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
     };
     if has_model {
         let body = json!({"contents": [{"role": "user", "parts": [{"text": JOKE}]}]});
-        let (answer, latency) = ask(port, model, body.to_string().into()).await?;
+        let (answer, latency) = ask(peer, model, body.to_string().into()).await?;
         outcome.joke = Some(text_of(&answer, port)?);
         outcome.joke_latency_ms = Some(latency);
     }
     for (request, expected) in PROBES {
         outcome
             .probes
-            .push(probe(port, model, has_model, request, expected).await?);
+            .push(probe(peer, model, has_model, request, expected).await?);
     }
     Ok(outcome)
 }
@@ -117,11 +119,11 @@ fn not_running(site: &Site<'_>, port: u16) -> Failure {
     failure(local::Error::Refused { port }.to_string()).with_hint(format!("run `{next}` first"))
 }
 
-async fn probe(port: u16, model: &str, has_model: bool, request: &str, expected: Tier) -> Result<Probe, Failure> {
+async fn probe(peer: Peer, model: &str, has_model: bool, request: &str, expected: Tier) -> Result<Probe, Failure> {
     // Without a text of its own the gateway would answer from its cache, and the model would go untested.
     let unique = format!("{request} (probe {})", Timestamp::now().as_nanosecond());
     let body = classification_request(&unique, &[]);
-    let (answer, latency_ms) = ask(port, model, body.to_string().into()).await?;
+    let (answer, latency_ms) = ask(peer, model, body.to_string().into()).await?;
     let verdict = verdict_in_reply(&answer.body)
         .map_err(|reason| failure(format!("the answer to a routing probe cannot be used: {reason}")))?;
     let got = verdict.tier;
@@ -139,10 +141,11 @@ async fn probe(port: u16, model: &str, has_model: bool, request: &str, expected:
     })
 }
 
-async fn ask(port: u16, model: &str, body: Bytes) -> Result<(local::Answer, u64), Failure> {
+async fn ask(peer: Peer, model: &str, body: Bytes) -> Result<(local::Answer, u64), Failure> {
     let path = format!("/v1beta/models/{model}:generateContent");
     let begun = Instant::now();
-    let answer = local::post(port, &path, Some(body), LIMIT)
+    let port = peer.port();
+    let answer = local::post(peer, &path, Some(body), LIMIT)
         .await
         .map_err(|error| failure(error.to_string()))?;
     let latency = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -1,19 +1,20 @@
 //! The right to serve a home: one server at a time, known to everybody who looks for it.
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gem_platform::process::{Identity, identity, kill_leftover, listener_on, pid_space};
+use gem_platform::process::{Identity, has_open, identity, kill_leftover, listener_on, pid_space};
 
-use super::lock::ServerLock;
 use super::pid::PidFile;
-use super::status::{ChildRecord, Running, ServerIdentity, ServerRecord, observe_pid_file, unix_seconds};
+use super::status::{ChildRecord, Running, ServerIdentity, ServerRecord, observe_pid_file};
 use super::{OWN_SOURCE, files, log::Log};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
+use crate::lock::Lock;
 use crate::runtime::{EngineState, Instance};
 
 /// Why a home cannot be served by us.
@@ -156,6 +157,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A server that was asked to end gets this long: it lets its child end and finishes open requests.
 const STOPPING_PATIENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(25);
+/// A killed engine is gone within this time, unless the system itself is stuck.
+const LAST_BREATH: Duration = Duration::from_secs(2);
 /// How often a server looks whether its lock file is still there.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -166,7 +169,9 @@ pub struct Claim {
     layout: Layout,
     record: Mutex<ServerRecord>,
     log: Log,
-    lock: ServerLock,
+    lock: Lock,
+    /// Handed on to every engine; `None` while an engine of an earlier server keeps it, or where there are no locks.
+    engine: Option<Lock>,
 }
 
 impl Claim {
@@ -201,31 +206,39 @@ impl Claim {
             path: server_file.clone(),
             source: io::Error::other("this process cannot be looked up"),
         })?;
-        let claim = Self {
+        let mut claim = Self {
             layout: layout.clone(),
             record: Mutex::new(ServerRecord {
                 process,
                 pid_space: pid_space(),
                 instance: Instance::random(),
                 server: server.clone(),
-                since: unix_seconds(),
                 ready: false,
                 stopping: false,
                 child: None,
             }),
             log: log.clone(),
             lock,
+            engine: None,
         };
         claim.publish(EngineState::Starting, None);
         claim.write_pid_file(binary);
-        if let Some(child) = previous.as_ref().and_then(end_leftover) {
+        let (ended, engine) = end_leftover(layout, previous.as_ref());
+        if let Some(child) = ended {
             let command = child.command.join(" ");
-            let text = format!(
+            claim.note(&format!(
                 "ended `{command}` (pid {}), left behind by an earlier server",
                 child.pid
-            );
-            log.line(&OWN_SOURCE.into(), text);
+            ));
         }
+        if engine.is_none() {
+            let lock = layout.engine_lock_file();
+            claim.note(&format!(
+                "an engine of an earlier server still runs: it holds `{}`",
+                lock.display()
+            ));
+        }
+        claim.engine = engine;
         Ok(claim)
     }
 
@@ -256,7 +269,7 @@ impl Claim {
                 start_time: Some(record.process.start_time),
             }
         };
-        self.survive("pid file", file.write(&self.layout.pid_file()));
+        self.log_write_failure("pid file", file.write(&self.layout.pid_file()));
     }
 
     /// Publishes the state of the server and its child.
@@ -277,16 +290,24 @@ impl Claim {
 
     fn write(&self, record: &ServerRecord) {
         if self.lock.is_current() {
-            self.survive("server file", record.write(&self.layout.server_file()));
+            self.log_write_failure("server file", record.write(&self.layout.server_file()));
         }
     }
 
     /// A full disk must not keep the server from serving.
-    fn survive(&self, what: &str, result: io::Result<()>) {
+    fn log_write_failure(&self, what: &str, result: io::Result<()>) {
         if let Err(error) = result {
-            self.log
-                .line(&OWN_SOURCE.into(), format!("cannot write the {what}: {error}"));
+            self.note(&format!("cannot write the {what}: {error}"));
         }
+    }
+
+    fn note(&self, text: &str) {
+        self.log.line(&OWN_SOURCE.into(), text);
+    }
+
+    /// The file that every engine must keep open; `None` where there is no lock to hand on.
+    pub(super) fn engine_file(&self) -> Option<File> {
+        self.engine.as_ref()?.share().ok()
     }
 }
 
@@ -300,11 +321,11 @@ impl Drop for Claim {
     }
 }
 
-fn lock_or_explain(layout: &Layout, wanted: &ServerIdentity) -> Result<ServerLock, Error> {
+fn lock_or_explain(layout: &Layout, wanted: &ServerIdentity) -> Result<Lock, Error> {
     let path = layout.server_lock_file();
     let begun = Instant::now();
     loop {
-        let tried = ServerLock::try_acquire(&path).map_err(|source| Error::Io {
+        let tried = Lock::try_acquire(&path).map_err(|source| Error::Io {
             path: path.clone(),
             source,
         })?;
@@ -339,13 +360,30 @@ fn held_by(record: Option<ServerRecord>, layout: &Layout, wanted: &ServerIdentit
     }
 }
 
-/// Ends the child of a server that was killed, if it is proven to be that very child: by pid, start time and command line.
-/// Gives the child that was ended.
-pub(super) fn end_leftover(previous: &ServerRecord) -> Option<&Identity> {
-    if previous.is_elsewhere() {
-        // A process of the same id here is another one.
-        return None;
+/// Ends the engine that a killed server left behind, if it is proven to be that very process, and takes the engines' lock unless
+/// another process keeps it. Returns the engine that was ended.
+///
+/// The record alone proves nothing, for it may be a copy or a forgery: every engine holds the lock for its whole life, and only a
+/// process that holds it is ended.
+pub(super) fn end_leftover<'a>(
+    layout: &Layout,
+    previous: Option<&'a ServerRecord>,
+) -> (Option<&'a Identity>, Option<Lock>) {
+    let path = layout.engine_lock_file();
+    if let Some(lock) = Lock::try_acquire(&path).unwrap_or_default() {
+        return (None, Some(lock));
     }
-    let child = previous.child.as_ref()?.process.as_ref()?;
-    (identity(child.pid).as_ref() == Some(child) && kill_leftover(child).is_ok()).then_some(child)
+    // A process of the same id here is another one if the record comes from elsewhere.
+    let record = previous.filter(|record| !record.is_elsewhere());
+    let child = record.and_then(|record| record.child.as_ref()?.process.as_ref());
+    let is_leftover =
+        |child: &&Identity| identity(child.pid).as_ref() == Some(*child) && has_open(child.pid, &path) != Some(false);
+    let ended = child.filter(is_leftover).filter(|child| kill_leftover(child).is_ok());
+    let deadline = Instant::now() + LAST_BREATH;
+    loop {
+        match Lock::try_acquire(&path) {
+            Ok(None) if ended.is_some() && Instant::now() < deadline => std::thread::sleep(POLL),
+            tried => return (ended, tried.unwrap_or_default()),
+        }
+    }
 }

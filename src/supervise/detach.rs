@@ -14,6 +14,7 @@ use super::remote;
 use super::status::{Running, ServerIdentity, ServerRecord, observe};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
+use crate::lock::Lock;
 use crate::rotation::append;
 use crate::runtime::EngineState;
 
@@ -71,6 +72,12 @@ pub enum Error {
         /// The log's last lines.
         tail: Vec<String>,
     },
+    /// A server that another command started ended.
+    #[error("the server (pid {pid}), which another command started, ended before it was ready")]
+    Gone {
+        /// Its process id.
+        pid: u32,
+    },
     /// The gateway serves, but the runtime keeps failing.
     #[error(
         "the server (pid {pid}) runs, but its runtime keeps failing: {reason}{}",
@@ -110,7 +117,7 @@ impl Explain for Error {
             Self::Start { .. } => Kind::Unexpected,
             // The server is gem-setup too: what it ended with says what was wrong.
             Self::Ended { status, .. } => status.code().and_then(Kind::of_exit_status).unwrap_or(Kind::Runtime),
-            Self::CrashLoop { .. } | Self::NotReady { .. } => Kind::Runtime,
+            Self::CrashLoop { .. } | Self::NotReady { .. } | Self::Gone { .. } => Kind::Runtime,
         }
     }
 
@@ -125,6 +132,7 @@ impl Explain for Error {
                 "run `gem-setup doctor` to see what the runtime lacks, and `gem-setup logs` for the whole log"
                     .to_owned()
             }
+            Self::Gone { .. } => "run `gem-setup start` again, or `gem-setup logs` to see why it ended".to_owned(),
             Self::NotReady { .. } => {
                 "it goes on loading; `gem-setup status` tells when it is ready, `gem-setup logs -f` what it does"
                     .to_owned()
@@ -150,9 +158,7 @@ pub async fn start(layout: &Layout, request: &StartRequest) -> Result<Started, E
     loop {
         match look(layout, request)? {
             Running::Supervised(record) if !record.stopping => {
-                if let Some(started) = join(layout, request, *record, deadline).await? {
-                    return Ok(started);
-                }
+                return join(layout, request, *record, deadline).await;
             }
             Running::Supervised(record) if Instant::now() >= deadline => {
                 return Err(StartEnd::TooLate.into_error(request, record.process.pid, Vec::new()));
@@ -214,13 +220,13 @@ async fn launch(layout: &Layout, request: &StartRequest, deadline: Instant) -> R
     }
 }
 
-/// Waits for a server that another process started, if it is what was asked for; `None` when it ends.
+/// Waits for a server that another process started, if it is what was asked for.
 async fn join(
     layout: &Layout,
     request: &StartRequest,
     record: ServerRecord,
     deadline: Instant,
-) -> Result<Option<Started>, Error> {
+) -> Result<Started, Error> {
     if !record.server.satisfies(&request.server) {
         let error = claim::Error::Serving {
             home: layout.home().to_owned(),
@@ -231,12 +237,11 @@ async fn join(
     }
     let pid = record.process.pid;
     match wait(layout, request, pid, None, deadline).await {
-        StartEnd::Up { blocked } => Ok(Some(Started {
+        StartEnd::Up { blocked } => Ok(Started {
             pid,
             already: true,
             blocked,
-        })),
-        StartEnd::Gone => Ok(None),
+        }),
         outcome => Err(outcome.into_error(request, pid, Vec::new())),
     }
 }
@@ -258,7 +263,8 @@ impl StartEnd {
         match self {
             Self::CrashLoop(reason) => Error::CrashLoop { pid, reason, tail },
             Self::Ended(status) => Error::Ended { status, tail },
-            Self::Up { .. } | Self::Gone | Self::TooLate => Error::NotReady {
+            Self::Gone => Error::Gone { pid },
+            Self::Up { .. } | Self::TooLate => Error::NotReady {
                 pid,
                 within: request.within,
                 tail,
@@ -277,14 +283,15 @@ async fn wait(
     let mut pause = FIRST_POLL;
     loop {
         let record = ServerRecord::read(&layout.server_file()).ok().flatten();
-        if process.is_none()
-            && record
-                .as_ref()
-                .is_none_or(|record| record.stopping || record.process.pid != pid)
-        {
+        let record = record.filter(|record| record.process.pid == pid);
+        if process.is_none() && !record.as_ref().is_some_and(|record| is_serving(layout, record)) {
             return StartEnd::Gone;
         }
-        let record = record.filter(|record| record.process.pid == pid);
+        let record = match record {
+            // On a full disk it may be out of date.
+            Some(record) if !record.ready => Some(remote::refresh(record).await),
+            record => record,
+        };
         match record.as_ref().and_then(|record| record.child.as_ref()) {
             Some(child) if child.state == EngineState::CrashLoop => {
                 return StartEnd::CrashLoop(child.last_exit.clone().unwrap_or_default());
@@ -299,7 +306,7 @@ async fn wait(
         let ready = match record {
             Some(record) => record.ready,
             // The server file may be missing if the disk is full.
-            None => answers_ready(request.server.port, pid).await,
+            None => remote::is_ready(request.server.port, pid).await,
         };
         if ready {
             return StartEnd::Up { blocked: None };
@@ -315,10 +322,10 @@ async fn wait(
     }
 }
 
-/// Whether the gateway on `port` says that it is the process `pid` and ready.
-async fn answers_ready(port: u16, pid: u32) -> bool {
-    let remote = remote::status(port).await;
-    remote.is_some_and(|remote| remote.ready && remote.pid == Some(pid))
+/// Whether the server of `record` still has the home and means to keep it.
+fn is_serving(layout: &Layout, record: &ServerRecord) -> bool {
+    let is_held = || Lock::is_held(&layout.server_lock_file()).unwrap_or_else(|_| record.is_here());
+    !record.stopping && (record.is_here() || record.is_elsewhere()) && is_held()
 }
 
 fn tail(said: &mut Follower) -> Vec<String> {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::appender::{Appender, Line};
 use crate::rotation::{Rotation, cut_line};
+use crate::text::printable_line;
 
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +67,13 @@ impl Log {
         let rotation = Rotation {
             file_size: limits.file_size,
             files: limits.files,
-            is_private: false,
         };
         Appender::start("log", path.into(), rotation).map(Self)
     }
 
-    /// Adds a line of `source`. Never waits.
-    pub fn line(&self, source: &Arc<str>, text: impl Into<String>) {
-        let mut text = text.into();
+    /// Adds a line of `source`, its control characters escaped. Never waits.
+    pub fn line(&self, source: &Arc<str>, text: impl AsRef<str>) {
+        let mut text = printable_line(text.as_ref());
         cut_line(&mut text);
         self.0.add(LogLine {
             time: Timestamp::now(),

@@ -57,8 +57,7 @@ fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end_matches('\r');
     let last_state = text.rsplit('\r').next().unwrap_or_default();
-    let printable: String = last_state.chars().filter(|c| *c == '\t' || !c.is_control()).collect();
-    without_keys(printable)
+    without_keys(last_state.to_owned())
 }
 
 /// API keys are never logged, whoever prints them.
@@ -111,10 +110,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_rewritten_line_the_last_state_counts_and_escapes_are_dropped() {
+    async fn of_a_rewritten_line_the_last_state_counts_and_escapes_are_shown() {
         assert_eq!(
             logged(b"\rDownloading 1 MB\rDownloading 2 MB\n\x1b[31mred\n").await,
-            ["Downloading 2 MB", "[31mred"]
+            ["Downloading 2 MB", "\\u{1b}[31mred"]
         );
     }
 

@@ -4,7 +4,6 @@
 //! section 5), so nothing but the status is read, and the answer's end is the connection's.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::runtime::ModelGate;
+use crate::runtime::{Endpoint, ModelGate};
 
 /// Longer status lines than this are not waited for.
 const HEAD: usize = 64;
@@ -35,9 +34,9 @@ impl ProbeRequest {
     ///
     /// # Errors
     /// When there is no HTTP answer within `answer`.
-    pub(super) async fn ask(&self, address: SocketAddr, connect: Duration, answer: Duration) -> io::Result<u16> {
+    pub(super) async fn ask(&self, endpoint: &Endpoint, connect: Duration, answer: Duration) -> io::Result<u16> {
         self.gate.check()?;
-        let mut stream = timeout(connect, TcpStream::connect(address)).await??;
+        let mut stream = timeout(connect, endpoint.connect()).await??;
         timeout(answer, async {
             stream.write_all(&self.request("")).await?;
             status(&mut stream).await
@@ -49,10 +48,10 @@ impl ProbeRequest {
     ///
     /// # Errors
     /// When there is no HTTP answer.
-    pub(super) async fn warm_up(&self, address: SocketAddr) -> io::Result<u16> {
+    pub(super) async fn warm_up(&self, endpoint: &Endpoint) -> io::Result<u16> {
         const PROMPT: &str = r#"{"contents":[{"role":"user","parts":[{"text":"Reply with the word ok."}]}],"generationConfig":{"temperature":0,"maxOutputTokens":1}}"#;
         self.gate.check()?;
-        let mut stream = TcpStream::connect(address).await?;
+        let mut stream = endpoint.connect().await?;
         stream.write_all(&self.request(PROMPT)).await?;
         let status = status(&mut stream).await?;
         // An engine that is served one request at a time is free again only at the end of its answer.
@@ -90,6 +89,8 @@ async fn status(stream: &mut TcpStream) -> io::Result<u16> {
 
 #[cfg(test)]
 mod tests {
+    use gem_platform::process::Owner;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(20);
@@ -101,22 +102,28 @@ mod tests {
         }
     }
 
-    async fn answering(bytes: &'static [u8]) -> SocketAddr {
+    fn ours(listener: &tokio::net::TcpListener) -> Endpoint {
+        Endpoint::new(listener.local_addr().unwrap(), Owner::Process(std::process::id()))
+    }
+
+    async fn answering(bytes: &'static [u8]) -> Endpoint {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let endpoint = ours(&listener);
         tokio::spawn(async move {
+            // The first connection only shows that something listens.
+            drop(listener.accept().await.unwrap());
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 1024];
             let read = stream.read(&mut request).await.unwrap();
             assert!(request[..read].starts_with(b"POST /v1beta/models/m:generateContent HTTP/1.1\r\n"));
             stream.write_all(bytes).await.unwrap();
         });
-        address
+        endpoint
     }
 
     async fn ask(bytes: &'static [u8]) -> io::Result<u16> {
         let request = request();
-        request.ask(answering(bytes).await, SECOND, SECOND).await
+        request.ask(&answering(bytes).await, SECOND, SECOND).await
     }
 
     #[tokio::test]
@@ -134,9 +141,9 @@ mod tests {
     #[tokio::test]
     async fn a_closed_port_is_no_answer() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let endpoint = ours(&listener);
         drop(listener);
         let request = request();
-        assert!(request.ask(address, SECOND, SECOND).await.is_err());
+        assert!(request.ask(&endpoint, SECOND, SECOND).await.is_err());
     }
 }

@@ -1,13 +1,12 @@
 //! When an engine is ready, and whether it still answers.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
 use super::probe::ProbeRequest;
-use crate::runtime::EngineActivity;
+use crate::runtime::{Endpoint, EngineActivity};
 
 /// The times that readiness and health go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,30 +58,32 @@ pub(super) trait Observer {
     fn recovered(&self);
 }
 
-/// Waits until the child at `address` answers and its model is loaded.
+/// Waits until the child at `endpoint` answers and its model is loaded.
 ///
 /// # Errors
 /// Why the child should be replaced.
 pub(super) async fn until_ready(
     request: &ProbeRequest,
-    address: SocketAddr,
+    endpoint: &Endpoint,
     limits: &HealthLimits,
     observer: &impl Observer,
 ) -> Result<(), String> {
-    until_answering(request, address, limits).await?;
+    until_answering(request, endpoint, limits).await?;
     observer.note("answers, now loads its model");
-    warm_up(request, address, limits, observer).await
+    warm_up(request, endpoint, limits, observer).await
 }
 
-async fn until_answering(request: &ProbeRequest, address: SocketAddr, limits: &HealthLimits) -> Result<(), String> {
+async fn until_answering(request: &ProbeRequest, endpoint: &Endpoint, limits: &HealthLimits) -> Result<(), String> {
     let deadline = Instant::now() + limits.start;
     let mut pause = FIRST_TRY_PAUSE;
     loop {
         // The connection is the readiness that is looked for; once accepted, a busy child may take its time to answer.
-        let (problem, wait) = match request.ask(address, CONNECT, limits.start).await {
+        let (problem, wait) = match request.ask(endpoint, CONNECT, limits.start).await {
             // It is up, and may still be looking for its models.
             Ok(NOT_FOUND) => (unknown(request), RECHECK),
             Ok(_) => return Ok(()),
+            // The child cannot get the port any more.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error.to_string()),
             Err(error) => (error.to_string(), pause),
         };
         if Instant::now() >= deadline {
@@ -102,13 +103,13 @@ fn unknown(request: &ProbeRequest) -> String {
 
 async fn warm_up(
     request: &ProbeRequest,
-    address: SocketAddr,
+    endpoint: &Endpoint,
     limits: &HealthLimits,
     observer: &impl Observer,
 ) -> Result<(), String> {
     let mut problem = String::new();
     for _ in 0..WARM_UP_TRIES {
-        match timeout(limits.warm_up, request.warm_up(address)).await {
+        match timeout(limits.warm_up, request.warm_up(endpoint)).await {
             Err(_) => {
                 return Err(format!("did not load its model within {} s", limits.warm_up.as_secs()));
             }
@@ -130,7 +131,7 @@ async fn warm_up(
 /// one that works may be silent. `cpu_time` is what it has used so far.
 pub(super) async fn until_hung(
     request: &ProbeRequest,
-    address: SocketAddr,
+    endpoint: &Endpoint,
     limits: &HealthLimits,
     activity: &EngineActivity,
     cpu_time: impl Fn() -> Option<Duration>,
@@ -144,7 +145,7 @@ pub(super) async fn until_hung(
         if is_at_work(&mut work) {
             continue;
         }
-        match request.ask(address, limits.answer, limits.answer).await {
+        match request.ask(endpoint, limits.answer, limits.answer).await {
             Ok(_) => {
                 activity.alive();
                 if misses > 0 {
@@ -209,6 +210,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use gem_platform::process::Owner;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -218,13 +220,15 @@ mod tests {
     #[tokio::test]
     async fn a_child_that_does_not_know_its_model_is_not_asked_all_the_time() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let owner = Owner::Process(std::process::id());
+        let endpoint = &Endpoint::new(listener.local_addr().unwrap(), owner);
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::Relaxed);
-                let _ = stream.read(&mut [0; 4096]).await;
+                // A connection without a request only shows that something listens.
+                let read = stream.read(&mut [0; 4096]).await.unwrap_or(0);
+                count.fetch_add(usize::from(read > 0), Ordering::Relaxed);
                 let _ = stream
                     .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
                     .await;
@@ -238,7 +242,7 @@ mod tests {
             start: Duration::from_millis(500),
             ..HealthLimits::default()
         };
-        let reason = until_answering(&request, address, &limits).await.unwrap_err();
+        let reason = until_answering(&request, endpoint, &limits).await.unwrap_err();
         assert!(reason.contains("does not know the model `some-model`"), "{reason}");
         assert_eq!(asked.load(Ordering::Relaxed), 2, "at first and after the pause");
     }

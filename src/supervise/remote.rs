@@ -1,11 +1,15 @@
-//! A server reached over its port: the only way from another process namespace.
+//! A server reached over its port, once the listener is proved to be that server.
 
+use std::io;
 use std::time::Duration;
 
+use gem_platform::process::{Owner, identity};
 use serde::Deserialize;
 
-use super::status::ServerRecord;
-use crate::runtime::local;
+use super::status::{Running, ServerRecord, observe};
+use crate::layout::Layout;
+use crate::runtime::EngineState;
+use crate::runtime::local::{self, Peer};
 
 /// A gateway on loopback answers at once.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -21,19 +25,71 @@ pub struct Remote {
     /// The name of the running server.
     #[serde(default)]
     pub instance: Option<String>,
+    /// Its engine.
+    #[serde(default)]
+    child: Option<RemoteChild>,
 }
 
-/// Asks the listener on `port`; `None` if it is not a gem-setup server.
-pub(super) async fn status(port: u16) -> Option<Remote> {
-    let answer = local::fetch(port, "/status", PATIENCE).await.ok()?;
+#[derive(Clone, Debug, Deserialize)]
+struct RemoteChild {
+    pid: Option<u32>,
+    port: Option<u16>,
+    state: EngineState,
+    restarts: u64,
+    last_exit: Option<String>,
+    blocked: Option<String>,
+}
+
+/// The server that requests to `port` of this home are for: its own server, else one of the same user.
+///
+/// # Errors
+/// When a file of the home cannot be read.
+pub fn peer(layout: &Layout, port: u16) -> io::Result<Peer> {
+    Ok(match observe(layout)? {
+        Running::Supervised(record) if record.server.port == port => record.peer(),
+        Running::Bare { pid, port: at } if at == port => Peer::new(port, Owner::Process(pid)),
+        _ => Peer::new(port, Owner::User),
+    })
+}
+
+/// Asks `peer`; `None` if it is not a gem-setup server.
+async fn status(peer: Peer) -> Option<Remote> {
+    let answer = local::fetch(peer, "/status", PATIENCE).await.ok()?;
     serde_json::from_slice(&answer.body).ok()
+}
+
+/// Whether the gateway on `port` belongs to the process `pid` and is ready.
+pub(super) async fn is_ready(port: u16, pid: u32) -> bool {
+    let remote = status(Peer::new(port, Owner::Process(pid))).await;
+    remote.is_some_and(|remote| remote.ready && remote.pid == Some(pid))
 }
 
 /// Asks the server of `record` over its port; `None` when it does not answer, or another server does.
 pub async fn ask(record: &ServerRecord) -> Option<Remote> {
     let expected = record.instance.as_ref()?.id();
-    let remote = status(record.server.port).await?;
+    let remote = status(record.peer()).await?;
     (remote.instance.as_deref() == Some(expected)).then_some(remote)
+}
+
+/// `record` with the state that the server itself reports, if it answers: on a full disk its file is out of date.
+pub async fn refresh(mut record: ServerRecord) -> ServerRecord {
+    let has_gateway = !record.server.direct && !record.stopping;
+    let answer = if has_gateway { ask(&record).await } else { None };
+    let Some(answer) = answer else {
+        return record;
+    };
+    record.ready = answer.ready;
+    if let (Some(child), Some(now)) = (&mut record.child, answer.child) {
+        if child.process.as_ref().map(|process| process.pid) != now.pid {
+            child.process = now.pid.and_then(identity);
+        }
+        child.port = now.port.unwrap_or(0);
+        child.state = now.state;
+        child.restarts = now.restarts;
+        child.last_exit = now.last_exit;
+        child.blocked = now.blocked;
+    }
+    record
 }
 
 /// Asks the server of `record` over its port to end; whether it agreed.
@@ -41,6 +97,6 @@ pub(super) async fn shut_down(record: &ServerRecord) -> bool {
     let Some(instance) = &record.instance else {
         return false;
     };
-    let answer = local::post_authorized(record.server.port, "/shutdown", &instance.authorization(), PATIENCE).await;
+    let answer = local::post_authorized(record.peer(), "/shutdown", &instance.authorization(), PATIENCE).await;
     answer.is_ok_and(|answer| answer.status == 202)
 }

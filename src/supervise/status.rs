@@ -1,19 +1,22 @@
 //! Whether a server runs, which its lock decides, and what it says of itself on disk.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use gem_platform::process::{Identity, identity, pid_space};
+use gem_platform::process::Owner as PortOwner;
+use gem_platform::process::{Identity, Listener, age, has_open, identity, pid_space, runs_program};
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use super::lock::ServerLock;
 use super::pid::{Owner, PidFile};
 use crate::layout::Layout;
+use crate::lock::Lock;
 use crate::place::write_private;
-use crate::runtime::{EngineState, Instance};
+use crate::runtime::local::Peer;
+use crate::runtime::{EngineState, Instance, Stamp};
 use crate::sha256::Sha256;
 
 /// What a server was asked to be.
@@ -62,6 +65,9 @@ pub struct ChildRecord {
     pub state: EngineState,
     /// How often it was replaced.
     pub restarts: u64,
+    /// The state of the executable that it was started from: a later one means that the runtime was replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Stamp>,
     /// Why the last one ended.
     pub last_exit: Option<String>,
     /// What is missing while nothing may be sent to the engine, and what to do about it.
@@ -83,8 +89,6 @@ pub struct ServerRecord {
     pub instance: Option<Instance>,
     /// What it was asked to be.
     pub server: ServerIdentity,
-    /// When it began, in seconds since 1970.
-    pub since: u64,
     /// Whether requests are answered by the runtime now.
     pub ready: bool,
     /// Whether it was asked to end; it finishes open requests first.
@@ -118,23 +122,32 @@ impl ServerRecord {
         !self.is_elsewhere() && identity(self.process.pid).as_ref() == Some(&self.process)
     }
 
+    /// The server as the peer of a request. Where its process cannot be seen, its user must be ours.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        let owner = if self.is_here() {
+            PortOwner::Process(self.process.pid)
+        } else {
+            PortOwner::User
+        };
+        Peer::new(self.server.port, owner)
+    }
+
     /// Whether the ids in this record mean nothing here.
     pub(super) fn is_elsewhere(&self) -> bool {
         !self.pid_space.is_empty() && self.pid_space != pid_space()
     }
 
-    /// For how long it has served.
+    /// For how long it has run, if that can be seen from here.
     #[must_use]
-    pub fn uptime(&self) -> Duration {
-        Duration::from_secs(unix_seconds().saturating_sub(self.since))
+    pub fn uptime(&self) -> Option<Duration> {
+        age(&self.process).filter(|_| self.is_here())
     }
-}
 
-/// The time in seconds since 1970.
-pub(super) fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    /// Whether its process is the one that holds `lock`, as far as the system shows it.
+    fn holds(&self, lock: &Path) -> bool {
+        has_open(self.process.pid, lock) != Some(false)
+    }
 }
 
 /// The server of a home, found without asking it.
@@ -167,17 +180,17 @@ const POLL: Duration = Duration::from_millis(20);
 /// When a file of the home cannot be read.
 pub fn observe(layout: &Layout) -> io::Result<Running> {
     let deadline = Instant::now() + PATIENCE;
+    let lock = layout.server_lock_file();
     loop {
         let record = ServerRecord::read(&layout.server_file())?;
         // On a file system without locks the record is all there is.
-        let is_held = ServerLock::is_held(&layout.server_lock_file())
-            .unwrap_or_else(|_| record.as_ref().is_some_and(ServerRecord::is_here));
+        let is_held = Lock::is_held(&lock).unwrap_or_else(|_| record.as_ref().is_some_and(ServerRecord::is_here));
         if !is_held {
             return observe_pid_file(layout, false);
         }
         match record {
             // Whether a process elsewhere still runs cannot be seen; the lock says that it does.
-            Some(record) if record.is_here() || record.is_elsewhere() => {
+            Some(record) if record.is_elsewhere() || (record.is_here() && record.holds(&lock)) => {
                 return Ok(Running::Supervised(Box::new(record)));
             }
             _ if Instant::now() < deadline => sleep(POLL),
@@ -200,8 +213,22 @@ pub(super) fn observe_pid_file(layout: &Layout, is_locked: bool) -> io::Result<R
         return Ok(Running::No);
     };
     Ok(match (file.owner(&process, is_locked), file.port) {
-        (Owner::Ours, Some(port)) => Running::Bare { pid: file.pid, port },
-        (Owner::Ours | Owner::Stale, _) => Running::No,
-        (Owner::Foreign, _) => Running::Foreign(process),
+        (Owner::Ours, Some(port)) if is_server(&file, &process, port) => Running::Bare { pid: file.pid, port },
+        (Owner::Stale, _) => Running::No,
+        (Owner::Ours | Owner::Foreign, _) => Running::Foreign(process),
     })
+}
+
+/// Whether `process` runs the program that `file` names and listens on `port`: anyone can write the words of a server on a command
+/// line.
+fn is_server(file: &PidFile, process: &Identity, port: u16) -> bool {
+    let listens = |ip: IpAddr| {
+        let found = Listener::find(PortOwner::Process(process.pid), SocketAddr::new(ip, port));
+        found.is_ok_and(|found| found.is_some())
+    };
+    let runs = file
+        .binary_path
+        .as_deref()
+        .is_some_and(|program| runs_program(process, program));
+    runs && (listens(Ipv4Addr::LOCALHOST.into()) || listens(Ipv6Addr::LOCALHOST.into()))
 }

@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep};
 
 use super::claim::end_leftover;
 use super::files;
-use super::lock::ServerLock;
 use super::remote;
 use super::status::{Running, ServerRecord, observe, observe_pid_file};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
+use crate::lock::Lock;
 
 /// What stopping came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +125,7 @@ const TRIES: u32 = 5;
 /// The home without a server: none can start while this lives.
 #[derive(Debug)]
 pub struct Vacancy {
-    _lock: Option<ServerLock>,
+    _lock: Option<Lock>,
 }
 
 /// Stops the server of this home: asks it, waits up to `grace`, kills it. Only a process that is proven to be the server
@@ -225,7 +225,7 @@ async fn end_elsewhere(layout: &Layout, record: &ServerRecord, grace: Duration) 
 fn holds(layout: &Layout, record: &ServerRecord) -> io::Result<bool> {
     let now = ServerRecord::read(&layout.server_file())?;
     let is_same = now.is_none_or(|now| now.instance == record.instance);
-    Ok(is_same && ServerLock::is_held(&layout.server_lock_file())?)
+    Ok(is_same && Lock::is_held(&layout.server_lock_file())?)
 }
 
 /// Asks the process to end, waits, kills it.
@@ -265,7 +265,7 @@ fn try_vacancy(layout: &Layout) -> io::Result<Option<Vacancy>> {
         // No server was ever here, and looking for one must not make files.
         return Ok(Some(Vacancy { _lock: None }));
     }
-    Ok(ServerLock::try_acquire(&path)?.map(|lock| Vacancy { _lock: Some(lock) }))
+    Ok(Lock::try_acquire(&path)?.map(|lock| Vacancy { _lock: Some(lock) }))
 }
 
 /// Removes the files of a server that has ended, and its child if it was killed. Another server that has taken the home since
@@ -275,7 +275,7 @@ fn clear(layout: &Layout) -> io::Result<()> {
         return Ok(());
     };
     let previous = ServerRecord::read(&layout.server_file())?;
-    previous.as_ref().and_then(end_leftover);
+    end_leftover(layout, previous.as_ref());
     files::remove(&layout.server_file())?;
     match observe_pid_file(layout, false)? {
         Running::No | Running::Foreign(_) => files::remove(&layout.pid_file()),

@@ -1,12 +1,13 @@
 //! One child, kept alive: started, watched, replaced when it ends or hangs, stopped when that is asked for.
 
+use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitStatus;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use gem_platform::process::{Guard, Program, Supervised, identity};
+use gem_platform::process::{Guard, Owner, Program, Supervised, identity};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -21,7 +22,7 @@ use super::probe::ProbeRequest;
 use super::readiness::{HealthLimits, Observer, until_hung, until_ready};
 use super::shutdown::{Shutdown, reached};
 use super::status::ChildRecord;
-use crate::runtime::{CommandLine, EngineActivity, EngineState, EngineStatus, ModelGate};
+use crate::runtime::{CommandLine, Endpoint, EngineActivity, EngineState, EngineStatus, ModelGate, Stamp};
 
 /// The engine to keep alive.
 #[derive(Clone, Debug)]
@@ -81,7 +82,7 @@ pub async fn run(
     let told = status.subscribe();
     let supervised = config.engine.is_some();
     tokio::select! {
-        () = keep_alive(config.engine, &config.log, &status, &mut shutdown) => {}
+        () = keep_alive(config.engine, config.claim.engine_file(), &config.log, &status, &mut shutdown) => {}
         () = publish(&config.claim, supervised, changes) => {}
         () = follow(config.service.as_ref(), told) => {}
     }
@@ -105,8 +106,9 @@ async fn publish(claim: &Claim, supervised: bool, mut status: watch::Receiver<En
         let now = status.borrow_and_update().clone();
         let child = supervised.then(|| ChildRecord {
             process: now.pid.and_then(identity),
-            port: now.address.map_or(0, |address| address.port()),
+            port: now.endpoint.map_or(0, |endpoint| endpoint.port()),
             state: now.state,
+            program: now.program,
             restarts: now.restarts,
             last_exit: now.last_exit,
             blocked: now.blocked,
@@ -120,6 +122,7 @@ async fn publish(claim: &Claim, supervised: bool, mut status: watch::Receiver<En
 
 async fn keep_alive(
     engine: Option<EngineConfig>,
+    engine_file: Option<File>,
     log: &Log,
     status: &watch::Sender<EngineStatus>,
     shutdown: &mut watch::Receiver<Shutdown>,
@@ -131,8 +134,12 @@ async fn keep_alive(
     };
     match engine {
         Some(engine) => {
+            let guard = Guard::new(engine.guard.clone());
             let supervisor = Supervisor {
-                guard: Guard::new(engine.guard.clone()),
+                guard: match engine_file {
+                    Some(file) => guard.with_inherited(file),
+                    None => guard,
+                },
                 probe: ProbeRequest {
                     model: engine.model.clone(),
                     gate: Arc::clone(&engine.gate),
@@ -143,7 +150,7 @@ async fn keep_alive(
             supervisor.keep_alive(shutdown).await;
             supervisor.voice.change(EngineState::Stopping, |status| {
                 status.pid = None;
-                status.address = None;
+                status.endpoint = None;
             });
         }
         None => {
@@ -238,7 +245,7 @@ impl Supervisor<'_> {
             };
             self.voice.change(state, |status| {
                 status.pid = None;
-                status.address = None;
+                status.endpoint = None;
                 status.last_exit = Some(reason);
             });
             tokio::select! {
@@ -255,7 +262,7 @@ impl Supervisor<'_> {
             self.voice.note(&format!("waits: {missing}"));
             self.voice.change(EngineState::Blocked, |status| {
                 status.pid = None;
-                status.address = None;
+                status.endpoint = None;
                 status.blocked = Some(missing);
             });
             self.config.gate.changed().await;
@@ -264,7 +271,8 @@ impl Supervisor<'_> {
 
     /// From the start of a child to its end.
     async fn one_child(&self, in_loop: bool, shutdown: &mut watch::Receiver<Shutdown>) -> Ended {
-        let (mut child, address) = match self.start() {
+        let program = Stamp::of(self.config.command.program());
+        let (mut child, endpoint) = match self.start() {
             Ok(started) => started,
             Err(reason) => {
                 let ready_for = Duration::ZERO;
@@ -280,10 +288,11 @@ impl Supervisor<'_> {
             EngineState::Starting
         };
         self.voice
-            .note(&format!("started with pid {} on port {}", child.id(), address.port()));
+            .note(&format!("started with pid {} on port {}", child.id(), endpoint.port()));
         self.voice.change(state, |status| {
             status.pid = Some(child.id());
-            status.address = Some(address);
+            status.endpoint = Some(endpoint.clone());
+            status.program = program;
             status.restarts = status.generation;
             status.generation += 1;
         });
@@ -300,7 +309,7 @@ impl Supervisor<'_> {
                 Err(Ended::Closed)
             }
             exit = child.wait() => Ok(describe(exit)),
-            reason = self.watch(pid, address, &ready_at) => Ok(reason),
+            reason = self.watch(pid, &endpoint, &ready_at) => Ok(reason),
         };
         if !matches!(reason, Err(Ended::OnRequest)) {
             // While its last lines are read, nobody is to send it anything.
@@ -322,12 +331,13 @@ impl Supervisor<'_> {
         }
     }
 
-    fn start(&self) -> Result<(Supervised, SocketAddr), String> {
+    fn start(&self) -> Result<(Supervised, Endpoint), String> {
         let address = free_address(self.config.port)?;
         let program = self.config.command.at_port(address.port());
         let child = Supervised::spawn(&program, &self.guard)
             .map_err(|error| format!("cannot start `{}`: {error}", program.path.display()))?;
-        Ok((child, address))
+        let endpoint = Endpoint::new(address, Owner::Process(child.id()));
+        Ok((child, endpoint))
     }
 
     fn log_output(&self, child: &mut Supervised) -> JoinSet<()> {
@@ -347,9 +357,9 @@ impl Supervisor<'_> {
     }
 
     /// Brings the child to ready and watches it; gives the reason why it must be replaced.
-    async fn watch(&self, pid: u32, address: SocketAddr, ready_at: &OnceLock<Instant>) -> String {
+    async fn watch(&self, pid: u32, endpoint: &Endpoint, ready_at: &OnceLock<Instant>) -> String {
         let started = Instant::now();
-        if let Err(reason) = until_ready(&self.probe, address, &self.config.health, &self.voice).await {
+        if let Err(reason) = until_ready(&self.probe, endpoint, &self.config.health, &self.voice).await {
             return reason;
         }
         let _ = ready_at.set(Instant::now());
@@ -358,7 +368,7 @@ impl Supervisor<'_> {
         self.voice.state(EngineState::Ready);
         let reason = until_hung(
             &self.probe,
-            address,
+            endpoint,
             &self.config.health,
             &self.config.activity,
             || (self.config.cpu_time)(pid),

@@ -5,8 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use gem_platform::process::{identity, is_alive, kill};
-use gem_setup::runtime::local;
+use gem_platform::process::{Owner, identity, is_alive, kill};
+use gem_setup::runtime::local::{self, Peer};
 use serde_json::{Value, json};
 
 use super::harness::{Home, MODEL, assert_says, program, wait_until};
@@ -83,7 +83,7 @@ fn stop_waits_for_an_answer_of_the_local_model() {
                 .build()
                 .unwrap();
             runtime.block_on(local::post(
-                home.port,
+                Peer::new(home.port, Owner::User),
                 &path,
                 Some(body.into()),
                 Duration::from_secs(60),

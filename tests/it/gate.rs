@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use gem_setup::runtime::local::{self, Answer};
+use gem_platform::process::Owner;
+use gem_setup::runtime::local::{self, Answer, Peer};
 use serde_json::{Value, json};
 
 use super::harness::{Home, MODEL, assert_says, finish, program, wait_until};
@@ -50,7 +51,12 @@ fn post(home: &Home, path: &str, body: Option<Value>) -> Answer {
         .unwrap();
     let body = body.map(|body| body.to_string().into());
     runtime
-        .block_on(local::post(home.port, path, body, Duration::from_secs(60)))
+        .block_on(local::post(
+            Peer::new(home.port, Owner::User),
+            path,
+            body,
+            Duration::from_secs(60),
+        ))
         .unwrap()
 }
 

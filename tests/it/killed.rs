@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gem_platform::process::{is_alive, kill};
-use gem_setup::runtime::local;
+use gem_platform::process::{Owner, is_alive, kill};
+use gem_setup::runtime::local::{self, Peer};
 use serde_json::{Value, json};
 
 use super::harness::{Home, MODEL};
@@ -40,7 +40,7 @@ fn classify(port: u16, request: &str) -> String {
     let path = format!("/v1beta/models/{MODEL}:generateContent");
     let body = Some(classification(request).into());
     let answer = runtime
-        .block_on(local::post(port, &path, body, CLIENT_DEADLINE))
+        .block_on(local::post(Peer::new(port, Owner::User), &path, body, CLIENT_DEADLINE))
         .unwrap_or_else(|e| panic!("`{request}` was not answered: {e}"));
     assert_eq!(answer.status, 200, "{answer:?}");
     let body: Value = serde_json::from_slice(&answer.body).unwrap();

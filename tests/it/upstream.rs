@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use gem_setup::runtime::local::{self, Answer};
+use gem_platform::process::Owner;
+use gem_setup::runtime::local::{self, Answer, Peer};
 use gem_setup_support::upstream::{Fault, Upstream};
 use serde_json::{Value, json};
 
@@ -71,7 +72,7 @@ impl Scene {
             .unwrap();
         runtime
             .block_on(local::post(
-                self.home.port,
+                Peer::new(self.home.port, Owner::User),
                 path,
                 Some(body.into()),
                 Duration::from_secs(60),
@@ -245,7 +246,7 @@ fn an_answer_that_breaks_off_is_never_asked_for_again() {
         .build()
         .unwrap();
     let answer = runtime.block_on(local::post(
-        scene.home.port,
+        Peer::new(scene.home.port, Owner::User),
         path,
         Some(body.into()),
         Duration::from_secs(60),

@@ -48,10 +48,27 @@ pub fn make_program(path: &Path) -> io::Result<()> {
     os::make_program(path)
 }
 
-/// Makes a file that `options` create one that only its owner can read. On Windows the folder decides that, and those of a user's
-/// profile are the user's own.
-pub fn make_private(options: &mut OpenOptions) {
-    os::make_private(options);
+/// Opens the file at `path` so that only its owner can read and write it, whether it is new or was there. On Windows the folder
+/// decides that, and the folders of a user's profile are the user's own.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    os::open_private(options, path)
+}
+
+/// Makes the directory `path`, and those above it, unless it is there. Only its owner can enter it afterwards; a directory of
+/// another user stays as it is. On Windows it gets the rights of the directory above it.
+///
+/// # Errors
+/// When the directory cannot be made.
+pub fn private_dir(path: &Path) -> io::Result<()> {
+    os::private_dir(path)
+}
+
+/// Keeps other users from changing the files that this process and its children will make, whatever the umask is.
+pub fn keep_new_files_ours() {
+    os::keep_new_files_ours();
 }
 
 /// Whether this user may run the file at `path`, by its permissions (on Windows: by its name).
@@ -180,10 +197,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), R
 fn create_new(path: &Path, readers: Readers) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    if readers == Readers::Owner {
-        make_private(&mut options);
+    match readers {
+        Readers::Usual => options.open(path),
+        Readers::Owner => open_private(&mut options, path),
     }
-    options.open(path)
 }
 
 #[cfg(test)]

@@ -165,8 +165,7 @@ fn a_private_file_is_for_its_owner_only() {
     let (_dir, path) = scratch();
     let mut options = OpenOptions::new();
     options.create_new(true).write(true);
-    make_private(&mut options);
     let path = path.with_extension("private");
-    let file = options.open(path).unwrap();
+    let file = open_private(&mut options, &path).unwrap();
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }

@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::fs::{File, FileType, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, Mode, access};
+use rustix::process::umask;
 
 pub(super) fn make_executable(path: &Path) -> io::Result<()> {
     let mode = std::fs::metadata(path)?.permissions().mode();
@@ -23,8 +24,45 @@ pub(super) fn make_program(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
-pub(super) fn make_private(options: &mut OpenOptions) {
-    options.mode(0o600);
+pub(super) fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.mode(0o600).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() && is_ours_and_open_to_others(&metadata) {
+        file.set_permissions(Permissions::from_mode(metadata.mode() & OWNER_ONLY))?;
+    }
+    Ok(file)
+}
+
+pub(super) fn private_dir(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.mode(0o700);
+    match builder.create(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = path.parent().ok_or(error)?;
+            std::fs::create_dir_all(above)?;
+            builder.create(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let metadata = std::fs::metadata(path)?;
+            if metadata.is_dir() && is_ours_and_open_to_others(&metadata) {
+                std::fs::set_permissions(path, Permissions::from_mode(metadata.mode() & OWNER_ONLY))?;
+            }
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+const OWNER_ONLY: u32 = 0o7700;
+
+fn is_ours_and_open_to_others(metadata: &Metadata) -> bool {
+    metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 != 0
+}
+
+pub(super) fn keep_new_files_ours() {
+    let others_write = Mode::WGRP | Mode::WOTH;
+    let before = umask(others_write);
+    umask(before | others_write);
 }
 
 pub(super) fn is_executable(path: &Path) -> io::Result<bool> {

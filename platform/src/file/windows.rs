@@ -15,7 +15,15 @@ pub(super) fn make_program(path: &Path) -> io::Result<()> {
     make_executable(path)
 }
 
-pub(super) fn make_private(_options: &mut OpenOptions) {}
+pub(super) fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    options.open(path)
+}
+
+pub(super) fn private_dir(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)
+}
+
+pub(super) fn keep_new_files_ours() {}
 
 pub(super) fn is_executable(path: &Path) -> io::Result<bool> {
     let is_program = path

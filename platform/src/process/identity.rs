@@ -1,5 +1,8 @@
 //! Identities where the system is asked through `sysinfo`.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
 
 use super::Identity;
@@ -11,7 +14,9 @@ pub(super) fn with_process<T>(pid: u32, then: impl FnOnce(&sysinfo::Process) -> 
     system.refresh_processes_specifics(
         ProcessesToUpdate::Some(&[pid]),
         true,
-        ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always),
+        ProcessRefreshKind::nothing()
+            .with_cmd(UpdateKind::Always)
+            .with_exe(UpdateKind::Always),
     );
     let process = system.process(pid)?;
     let gone = matches!(process.status(), ProcessStatus::Zombie | ProcessStatus::Dead);
@@ -29,4 +34,14 @@ pub(super) fn identity(pid: u32) -> Option<Identity> {
             .map(|part| part.to_string_lossy().into_owned())
             .collect(),
     })
+}
+
+/// The executable of the process `pid`.
+pub(super) fn executable(pid: u32) -> Option<PathBuf> {
+    with_process(pid, |process| process.exe().map(Into::into)).flatten()
+}
+
+/// How long ago the process that `identity` names was started.
+pub(super) fn age(identity: &Identity) -> Option<Duration> {
+    with_process(identity.pid, |process| Duration::from_secs(process.run_time()))
 }

@@ -5,16 +5,20 @@ use std::fs;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use rustix::param::clock_ticks_per_second;
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, getppid, kill_process, pidfd_open, pidfd_send_signal,
     set_parent_process_death_signal,
 };
+use rustix::time::{ClockId, clock_gettime};
 use tokio::process::Child;
 use tokio::runtime::Handle;
 
@@ -90,14 +94,8 @@ const EXEC_TRIES: u32 = 20;
 const EXEC_PAUSE: Duration = Duration::from_millis(1);
 
 fn look_up(pid: u32) -> Option<Identity> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may itself hold spaces and parentheses (proc_pid_stat(5)).
-    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let fields: Vec<&str> = std::str::from_utf8(&stat[after_name..])
-        .ok()?
-        .split_ascii_whitespace()
-        .collect();
-    if matches!(fields.first().copied(), None | Some("Z" | "X")) {
+    let fields = stat_fields(&format!("/proc/{pid}/stat"))?;
+    if matches!(fields.first().map(String::as_str), None | Some("Z" | "X")) {
         return None;
     }
     // Field 22 of the line; the state is field 3.
@@ -112,6 +110,41 @@ fn look_up(pid: u32) -> Option<Identity> {
         start_time,
         command: arguments.collect(),
     })
+}
+
+/// Whether the process `pid` has the file at `path` open; `None` where the system does not show it.
+#[must_use]
+pub fn has_open(pid: u32, path: &Path) -> Option<bool> {
+    let wanted = fs::metadata(path).ok()?;
+    let is_wanted = |found: fs::Metadata| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
+    let mut files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    Some(files.any(|file| fs::metadata(file.path()).is_ok_and(is_wanted)))
+}
+
+/// The executable of the process `pid`; a replaced one by the name it had.
+pub(super) fn executable(pid: u32) -> Option<PathBuf> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?.into_os_string();
+    let path = path.as_bytes();
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    Some(OsStr::from_bytes(path).into())
+}
+
+/// How long ago the process that `identity` names was started, by a clock that no one sets.
+#[must_use]
+pub fn age(identity: &Identity) -> Option<Duration> {
+    let now = clock_gettime(ClockId::Boottime);
+    let now = Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?);
+    let started = Duration::from_millis(identity.start_time.saturating_mul(1000) / clock_ticks_per_second());
+    now.checked_sub(started)
+}
+
+/// The fields of a process's `stat` file from the third, its state, on.
+pub(super) fn stat_fields(path: &str) -> Option<Vec<String>> {
+    let stat = fs::read(path).ok()?;
+    // The name, in parentheses, may itself hold spaces and parentheses (proc_pid_stat(5)).
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
+    Some(fields.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
 /// Signals exactly the process that `identity` names: the id is pinned first and compared after.

@@ -2,7 +2,9 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
@@ -11,6 +13,8 @@ pub use super::unix::{
     Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, keep, kill, kill_leftover,
     start_detached,
 };
+
+pub(super) use super::identity::executable;
 
 use super::Identity;
 
@@ -33,6 +37,18 @@ pub(super) fn signal_process(identity: &Identity, signal: Signal) -> io::Result<
         return Err(io::ErrorKind::NotFound.into());
     }
     Ok(kill_process(pid, signal)?)
+}
+
+/// Whether the process `pid` has the file at `path` open: the system does not show it.
+#[must_use]
+pub const fn has_open(_pid: u32, _path: &Path) -> Option<bool> {
+    None
+}
+
+/// How long ago the process that `identity` names was started.
+#[must_use]
+pub fn age(identity: &Identity) -> Option<Duration> {
+    super::identity::age(identity)
 }
 
 /// Names the space in which this process's ids are valid. Empty here: there is one space, and a start time is a point in

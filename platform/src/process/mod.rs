@@ -9,7 +9,12 @@
 //! assert_eq!(this.map(|process| process.pid), Some(std::process::id()));
 //! ```
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
 mod cpu;
+mod listener;
 mod program;
 
 #[cfg(not(target_os = "linux"))]
@@ -31,14 +36,39 @@ mod os;
 mod tests;
 
 pub use cpu::cpu_time;
+pub use listener::{Listener, Listening, Owner, listener_on};
 pub use os::{
-    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, identity, keep, kill,
-    kill_leftover, notify, pid_space, start_detached,
+    Detached, Guard, ShutdownSignals, Supervised, age, ask_to_end, become_program, guard, has_open, identity, keep,
+    kill, kill_leftover, notify, pid_space, start_detached,
 };
-pub use program::{Identity, Inherit, Listening, Program, listener_on};
+pub use program::{Identity, Inherit, Program};
 
 /// Whether the process that `identity` names still runs (a zombie does not).
 #[must_use]
 pub fn is_alive(expected: &Identity) -> bool {
     identity(expected.pid).is_some_and(|now| now.start_time == expected.start_time)
+}
+
+/// Whether `process` runs the executable or script `program`: its command line alone proves nothing.
+#[must_use]
+pub fn runs_program(process: &Identity, program: &Path) -> bool {
+    let Some(executable) = os::executable(process.pid) else {
+        return false;
+    };
+    let Ok(program) = program.canonicalize() else {
+        return false;
+    };
+    if executable == program {
+        return true;
+    }
+    // A script is the first or second argument of its interpreter.
+    let mut arguments = process.command.iter().skip(1).take(2);
+    is_script(&program)
+        && arguments.any(|argument| Path::new(argument).canonicalize().is_ok_and(|path| path == program))
+}
+
+fn is_script(program: &Path) -> bool {
+    let mut beginning = [0; 2];
+    let read = File::open(program).and_then(|mut file| file.read_exact(&mut beginning));
+    read.is_ok() && beginning == *b"#!"
 }

@@ -1,7 +1,6 @@
 //! Programs to run, and processes that run.
 
 use std::ffi::{OsStr, OsString};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -91,34 +90,6 @@ pub struct Identity {
     pub start_time: u64,
     /// Its command line, the program first; parts that are not text are shown with replacement characters.
     pub command: Vec<String>,
-}
-
-/// Who listens on a TCP port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listening {
-    /// The process id.
-    pub pid: u32,
-    /// The program's name as the system shows it.
-    pub name: String,
-}
-
-/// The process that listens on `port` at `address`, or at the address that stands for all; `None` when nobody does or
-/// the system does not say.
-///
-/// Walks through the sockets of all processes, so it is for explaining a conflict, not for finding one.
-#[must_use]
-pub fn listener_on(address: IpAddr, port: u16) -> Option<Listening> {
-    let found = listeners::get_all().ok()?.into_iter().find(|listener| {
-        let socket = listener.socket;
-        listener.protocol == listeners::Protocol::TCP
-            && listener.state == listeners::SocketState::Listen
-            && socket.port() == port
-            && (socket.ip() == address || socket.ip().is_unspecified())
-    })?;
-    Some(Listening {
-        pid: found.process.pid,
-        name: found.process.name,
-    })
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ fn the_listener_on_a_port_is_found() {
 }
 
 /// For what the processes of other tests disturb: between fork and exec they hold what this process has open.
-fn until(condition: impl Fn() -> bool) {
+pub(super) fn until(condition: impl Fn() -> bool) {
     for _ in 0..1000 {
         if condition() {
             return;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,6 +37,9 @@ impl Supervised {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
+        if let Some(file) = &guard.inherited {
+            let_inherit(&mut command, file.as_raw_fd());
+        }
         guard.start()?;
         let mut child = spawn_child(command)?;
         let Some(group) = child.id().and_then(pid_of) else {
@@ -87,6 +90,18 @@ impl Supervised {
     }
 }
 
+/// Leaves the file `number` open in the program that `command` starts.
+fn let_inherit(command: &mut std::process::Command, number: RawFd) {
+    #[expect(
+        unsafe_code,
+        reason = "the flag must be changed in the child alone, between fork and exec"
+    )]
+    // SAFETY: fcntl is async-signal-safe and allocates nothing; the number, if closed, only makes the call fail.
+    unsafe {
+        command.pre_exec(move || Ok(fcntl_setfd(BorrowedFd::borrow_raw(number), FdFlags::empty())?));
+    }
+}
+
 fn pid_of(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
@@ -99,6 +114,7 @@ fn pid_of(pid: u32) -> Option<Pid> {
 pub struct Guard {
     program: Program,
     process: Mutex<Option<std::process::Child>>,
+    inherited: Option<File>,
 }
 
 impl Guard {
@@ -108,7 +124,15 @@ impl Guard {
         Self {
             program,
             process: Mutex::new(None),
+            inherited: None,
         }
+    }
+
+    /// Has every child keep `file` open for its whole life: a lock on it then lasts as long as any of them.
+    #[must_use]
+    pub fn with_inherited(mut self, file: File) -> Self {
+        self.inherited = Some(file);
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<std::process::Child>> {

@@ -5,8 +5,10 @@ use std::fs::File;
 use std::io::{self, BufRead};
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::os::windows::process::CommandExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::task::Poll;
+use std::time::Duration;
 
 use process_wrap::tokio::{ChildWrapper, CommandWrap, CreationFlags, JobObject, KillOnDrop};
 use tokio::process::{ChildStderr, ChildStdout};
@@ -24,6 +26,7 @@ use windows::Win32::System::Threading::{
 };
 use windows::core::HSTRING;
 
+pub(super) use super::identity::executable;
 use super::{Identity, Program, identity::with_process};
 
 /// A child in a job object that ends with this process.
@@ -123,6 +126,12 @@ impl Guard {
     #[must_use]
     pub fn new(_program: Program) -> Self {
         Self
+    }
+
+    /// Nothing is inherited: no child outlives its job.
+    #[must_use]
+    pub fn with_inherited(self, _file: File) -> Self {
+        self
     }
 }
 
@@ -341,6 +350,18 @@ fn listen_to_stop_event() -> io::Result<mpsc::UnboundedReceiver<()>> {
             while wait(&event, INFINITE) == 0 && sender.send(()).is_ok() {}
         })?;
     Ok(receiver)
+}
+
+/// Whether the process `pid` has the file at `path` open: the system does not show it.
+#[must_use]
+pub const fn has_open(_pid: u32, _path: &Path) -> Option<bool> {
+    None
+}
+
+/// How long ago the process that `identity` names was started.
+#[must_use]
+pub fn age(identity: &Identity) -> Option<Duration> {
+    super::identity::age(identity)
 }
 
 /// Names the space in which this process's ids are valid. Empty here: there is one space, and a start time is a point in

@@ -9,7 +9,7 @@ mod exchange;
 mod sse;
 mod stream;
 
-use std::net::SocketAddr;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::net::{Kept, Link, Pool};
-use crate::runtime::{EngineActivity, EngineState, EngineStatus, ModelGate};
+use crate::runtime::{Endpoint, EngineActivity, EngineState, EngineStatus, ModelGate};
 
 pub(super) use self::exchange::Exchange;
 pub(super) use self::stream::AnswerStream;
@@ -123,11 +123,12 @@ impl Engine {
         let place = self.admit(deadline).await?;
         let mut status = self.status.clone();
         loop {
-            let address = address(&mut status, deadline).await?;
+            let endpoint = endpoint(&mut status, deadline).await?;
+            let address = endpoint.address();
             self.check_gate()?;
             let link = match self.pool.take(Kept::To(address)) {
                 Some(link) => link,
-                None => match timeout_at(deadline, Link::connect(address)).await {
+                None => match timeout_at(deadline, connect(&endpoint)).await {
                     Ok(Ok(link)) => link,
                     Ok(Err(_)) => {
                         changed_or_reconnect(&mut status, deadline).await?;
@@ -142,13 +143,18 @@ impl Engine {
     }
 }
 
-/// The address of the ready engine, as soon as there is one; what `status` says then counts as seen.
-async fn address(status: &mut watch::Receiver<EngineStatus>, deadline: Instant) -> Result<SocketAddr, Fault> {
+/// A connection that leads to the engine and to no other process on its port.
+async fn connect(endpoint: &Endpoint) -> io::Result<Link<Outgoing>> {
+    Link::plain(endpoint.connect().await?).await
+}
+
+/// The ready engine's endpoint, as soon as there is one; the value of `status` then counts as seen.
+async fn endpoint(status: &mut watch::Receiver<EngineStatus>, deadline: Instant) -> Result<Endpoint, Fault> {
     loop {
         {
             let status = status.borrow_and_update();
-            if let Some(address) = status.ready_address() {
-                return Ok(address);
+            if let Some(endpoint) = status.ready_endpoint() {
+                return Ok(endpoint.clone());
             }
             match status.state {
                 EngineState::CrashLoop => return Err(Fault::Unavailable(crash_loop(&status))),
@@ -206,11 +212,14 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use gem_platform::process::Owner;
+
     use super::*;
 
     fn ready(status: &mut EngineStatus) {
         status.state = EngineState::Ready;
-        status.address = Some(([127, 0, 0, 1], 9).into());
+        let owner = Owner::Process(std::process::id());
+        status.endpoint = Some(Endpoint::new(([127, 0, 0, 1], 9).into(), owner));
     }
 
     #[tokio::test(start_paused = true)]
@@ -219,7 +228,7 @@ mod tests {
         sender.send_modify(ready);
         let start = Instant::now();
         let deadline = start + Duration::from_secs(8);
-        assert!(address(&mut status, deadline).await.is_ok());
+        assert!(endpoint(&mut status, deadline).await.is_ok());
         assert!(changed_or_reconnect(&mut status, deadline).await.is_ok());
         assert_eq!(start.elapsed(), RECONNECT);
         sender.send_modify(ready);

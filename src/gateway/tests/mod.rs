@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use gem_platform::process::Owner;
 use gem_setup_support::engine::{EngineStandIn, Say};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -32,7 +33,7 @@ use url::Url;
 
 use super::{Config, Gateway, GatewayError, Upstream};
 use crate::net::Network;
-use crate::runtime::{EngineState, EngineStatus};
+use crate::runtime::{Endpoint, EngineState, EngineStatus};
 
 /// Longer than anything here takes unless it hangs.
 const HANG: Duration = Duration::from_secs(20);
@@ -101,7 +102,7 @@ impl Running {
     fn ready(&self, address: SocketAddr) {
         self.status.send_modify(|status| {
             status.state = EngineState::Ready;
-            status.address = Some(address);
+            status.endpoint = Some(Endpoint::new(address, Owner::Process(std::process::id())));
             status.pid = Some(4711);
             status.generation += 1;
         });

@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -24,6 +25,7 @@ use crate::error::{Explain, Kind, chain};
 use crate::net::{self, BodyError, Client};
 use crate::router::contents::repaired;
 use crate::router::{AnsweredBy, ModelName, Turn, Verdict};
+use crate::runtime::{self, local::Peer};
 
 /// How long a classification may take, unless something else is asked for: Gemini CLI gives up after 10 s.
 pub const DEADLINE: Duration = Duration::from_secs(8);
@@ -138,6 +140,7 @@ pub(crate) fn classification(request: &str, history: &[Turn]) -> Vec<u8> {
 #[derive(Clone, Debug)]
 pub struct LocalClassifier {
     client: Client,
+    peer: Option<Peer>,
     url: Url,
     deadline: Duration,
 }
@@ -156,7 +159,19 @@ impl LocalClassifier {
                 model: model.clone(),
                 source,
             })?;
-        Ok(Self { client, url, deadline })
+        Ok(Self {
+            client,
+            peer: None,
+            url,
+            deadline,
+        })
+    }
+
+    /// The same, but only `peer` gets the request: any local user may listen on a port.
+    #[must_use]
+    pub const fn of_peer(mut self, peer: Peer) -> Self {
+        self.peer = Some(peer);
+        self
     }
 
     /// Where the model is asked.
@@ -181,18 +196,32 @@ impl LocalClassifier {
     }
 
     async fn ask(&self, prompt: &Prompt) -> Result<Classified, Error> {
+        let body = Bytes::from(prompt.body().to_string());
+        let Some(peer) = self.peer else {
+            return self.ask_url(body).await;
+        };
+        let answer = runtime::local::post(peer, self.url.path(), Some(body), self.deadline).await;
+        let answer = answer.map_err(|source| self.failed(source.into()))?;
+        self.check(StatusCode::from_u16(answer.status).unwrap_or_default())?;
+        let verdict = verdict_in_reply(&answer.body).map_err(|reason| self.unusable(reason))?;
+        let answered_by = who(answer.answered_by.as_deref());
+        Ok(Classified { verdict, answered_by })
+    }
+
+    fn check(&self, status: StatusCode) -> Result<(), Error> {
+        if status.is_success() {
+            return Ok(());
+        }
+        let url = self.url.clone();
+        Err(Error::Status { url, status })
+    }
+
+    async fn ask_url(&self, body: Bytes) -> Result<Classified, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let body = prompt.body().to_string().into();
         let sent = self.client.send(Method::POST, &self.url, headers, body).await;
         let response = sent.map_err(|source| self.failed(source.into()))?;
-        let status = response.head.status;
-        if !status.is_success() {
-            return Err(Error::Status {
-                url: self.url.clone(),
-                status,
-            });
-        }
+        self.check(response.head.status)?;
         let answered_by = answered_by(&response.head.headers);
         let body = self.read(response).await?;
         let verdict = verdict_in_reply(&body).map_err(|reason| self.unusable(reason))?;
@@ -226,7 +255,10 @@ impl LocalClassifier {
 }
 
 fn answered_by(headers: &HeaderMap) -> AnsweredBy {
-    let said = headers.get(ANSWERED_BY).and_then(|value| value.to_str().ok());
+    who(headers.get(ANSWERED_BY).and_then(|value| value.to_str().ok()))
+}
+
+fn who(said: Option<&str>) -> AnsweredBy {
     [AnsweredBy::Builtin, AnsweredBy::Cache]
         .into_iter()
         .find(|who| said == Some(who.as_str()))

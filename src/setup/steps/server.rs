@@ -1,13 +1,13 @@
 //! The server: running as chosen, and answering.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use gem_platform::process::{identity, listener_on};
 
 use crate::error::{Failure, Kind};
 use crate::progress::waiting;
-use crate::runtime::{EngineState, Runtime, local};
+use crate::runtime::{EngineState, Runtime, Stamp, local};
 use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
 use crate::setup::{ServerSpec, Setup, advice, shown};
@@ -188,7 +188,7 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
         ];
         return Inspection::needed("restart the server as chosen", checks);
     }
-    if is_runtime_newer(setup, record.since) {
+    if is_runtime_replaced(setup, record) {
         let detail = format!("pid {pid} still runs the runtime that was replaced after its start");
         let checks = vec![
             Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART)),
@@ -210,16 +210,15 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
     }
 }
 
-/// Whether the runtime's executable was put in place after the server's start, `since` in seconds since 1970.
-fn is_runtime_newer(setup: &Setup<'_>, since: u64) -> bool {
+/// Whether the runtime's executable is no longer the one that the engine was started from.
+fn is_runtime_replaced(setup: &Setup<'_>, record: &ServerRecord) -> bool {
+    let started_from = record.child.as_ref().and_then(|child| child.program);
     let runtime = setup.runtime().ok();
-    let modified = runtime
-        .as_deref()
-        .and_then(Runtime::program)
-        .and_then(|program| program.metadata().ok()?.modified().ok());
-    // The start is known to the second only, and a time in the future says nothing.
-    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(since + 1);
-    modified.is_some_and(|modified| modified > start && modified <= SystemTime::now())
+    let now = runtime.as_deref().and_then(Runtime::program).and_then(Stamp::of);
+    // Damage is for the check of the checksum to find.
+    started_from
+        .zip(now)
+        .is_some_and(|(before, now)| !before.is_of_one_time(now))
 }
 
 fn inspect_pid_file(setup: &Setup<'_>, pid: u32) -> Check {
@@ -254,9 +253,9 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
     let answer = if wanted.direct {
         // Without a gateway the runtime is asked as Gemini CLI asks it (docs/facts.md section 3).
         let path = format!("/v1beta/models/{}:generateContent", wanted.model);
-        local::post(port, &path, None, PATIENCE).await
+        local::post(record.peer(), &path, None, PATIENCE).await
     } else {
-        local::fetch(port, "/readyz", PATIENCE).await
+        local::fetch(record.peer(), "/readyz", PATIENCE).await
     };
     match answer {
         Ok(answer) if answer.status == 200 || (wanted.direct && answer.status != 404) => {

@@ -163,7 +163,7 @@ impl Drop for Home {
 /// Sends one request with a body to the engine and does not wait for the answer.
 async fn send_request(status: &EngineStatus) -> tokio::net::TcpStream {
     use tokio::io::AsyncWriteExt;
-    let mut stream = tokio::net::TcpStream::connect(status.address.unwrap()).await.unwrap();
+    let mut stream = status.endpoint.as_ref().unwrap().connect().await.unwrap();
     let request =
         format!("POST /v1beta/models/{MODEL}:generateContent HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}");
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -27,12 +27,21 @@ fn child_of(record: &ServerRecord) -> Identity {
     record.child.as_ref().unwrap().process.clone().unwrap()
 }
 
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// A process that has nothing to do with gem-setup and ends with the test.
 struct Stranger(std::process::Child);
 
 impl Stranger {
     fn start(home: &Home) -> Self {
-        let program = roles::stand_in().at_port(0);
+        Self::start_at(home, 0)
+    }
+
+    fn start_at(home: &Home, port: u16) -> Self {
+        let program = roles::stand_in().at_port(port);
         let child = Command::new(program.path)
             .args(program.args)
             .env("STAND_IN_CONTROL", home.control())
@@ -168,28 +177,30 @@ async fn a_stale_pid_file_is_cleared_away() {
 #[tokio::test]
 async fn a_server_that_gemini_cli_started_by_itself_is_stopped_too() {
     let home = Home::new("");
-    let mut stranger = Stranger::start(&home);
+    let port = free_port();
+    let mut stranger = Stranger::start_at(&home, port);
     let identity = stranger.identity();
     let file = PidFile {
         pid: identity.pid,
         binary_path: Some(std::env::current_exe().unwrap()),
-        port: Some(0),
+        port: Some(port),
         start_time: None,
     };
     file.write(&home.layout.pid_file()).unwrap();
+    let listens = async {
+        while !crate::runtime::local::is_listening(port).await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(GUARD, listens).await.unwrap();
     let reaper = std::thread::spawn(move || stranger.0.wait());
     let stopped = stop(&home.layout, GUARD).await.unwrap();
     assert_eq!(stopped, Stopped::Gracefully { pid: identity.pid });
     reaper.join().unwrap().unwrap();
 }
 
-#[tokio::test]
-async fn a_leftover_child_is_ended_if_pid_start_time_and_command_line_agree() {
-    let home = Home::new("");
-    let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
-    let mut stranger = Stranger::start(&home);
-    let leftover = stranger.identity();
-    let with_child = |child: &Identity| ServerRecord {
+fn record_with_child(child: &Identity) -> ServerRecord {
+    ServerRecord {
         process: Identity {
             start_time: 1,
             ..child.clone()
@@ -197,7 +208,6 @@ async fn a_leftover_child_is_ended_if_pid_start_time_and_command_line_agree() {
         pid_space: gem_platform::process::pid_space(),
         instance: None,
         server: identity_of(9379),
-        since: 0,
         ready: true,
         stopping: false,
         child: Some(ChildRecord {
@@ -207,20 +217,55 @@ async fn a_leftover_child_is_ended_if_pid_start_time_and_command_line_agree() {
             restarts: 0,
             last_exit: None,
             blocked: None,
+            program: None,
         }),
-    };
-    let mut other_start = leftover.clone();
-    other_start.start_time += 1;
-    let mut other_command = leftover.clone();
-    other_command.command.push("--more".to_owned());
-    for other in [&other_start, &other_command] {
-        with_child(other).write(&home.layout.server_file()).unwrap();
-        drop(Claim::acquire(&home.layout, &identity_of(9379), "gem-setup".as_ref(), &log).unwrap());
-        assert!(is_alive(&leftover));
     }
-    with_child(&leftover).write(&home.layout.server_file()).unwrap();
+}
+
+#[tokio::test]
+async fn a_record_alone_ends_no_process() {
+    let home = Home::new("");
+    let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
+    let stranger = Stranger::start(&home);
+    record_with_child(&stranger.identity())
+        .write(&home.layout.server_file())
+        .unwrap();
+    drop(Claim::acquire(&home.layout, &identity_of(9379), "gem-setup".as_ref(), &log).unwrap());
+    record_with_child(&stranger.identity())
+        .write(&home.layout.server_file())
+        .unwrap();
+    assert_eq!(stop(&home.layout, GUARD).await.unwrap(), Stopped::NotRunning);
+    assert!(is_alive(&stranger.identity()));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_leftover_engine_is_ended_by_the_lock_that_it_holds() {
+    let home = Home::new("");
+    let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
+    let lock = crate::lock::Lock::try_acquire(&home.layout.engine_lock_file())
+        .unwrap()
+        .unwrap();
+    let guard = gem_platform::process::Guard::new(roles::guard()).with_inherited(lock.share().unwrap());
+    let mut engine = gem_platform::process::Supervised::spawn(&roles::stand_in().at_port(0), &guard).unwrap();
+    drop(lock);
+    // The guard lives on, without its handle to the lock.
+    let _guard = guard.with_inherited(fs::File::open(home.control()).unwrap());
+    let leftover = identity(engine.id()).unwrap();
+    let mut other = leftover.clone();
+    other.start_time += 1;
+    record_with_child(&other).write(&home.layout.server_file()).unwrap();
+    drop(Claim::acquire(&home.layout, &identity_of(9379), "gem-setup".as_ref(), &log).unwrap());
+    assert!(is_alive(&leftover));
+    log.flush();
+    assert!(
+        home.log().contains("an engine of an earlier server still runs"),
+        "{}",
+        home.log()
+    );
+    record_with_child(&leftover).write(&home.layout.server_file()).unwrap();
     let _claim = Claim::acquire(&home.layout, &identity_of(9379), "gem-setup".as_ref(), &log).unwrap();
-    stranger.0.wait().unwrap();
+    timeout(GUARD, engine.wait()).await.unwrap().unwrap();
     log.flush();
     assert!(
         home.log().contains("left behind by an earlier server"),

@@ -1,0 +1,92 @@
+//! Text from elsewhere (models, servers, files, processes), made safe to show: a terminal obeys escape sequences, and some obey
+//! marks that reorder a line.
+
+use std::borrow::Cow;
+use std::io;
+
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+
+/// `text` with control characters in escaped form; line feeds and tabs stay.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(|c: char| is_obeyed(c) && c != '\n' && c != '\t') {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.replace("\r\n", "\n").chars() {
+        push_printable(&mut shown, c);
+    }
+    Cow::Owned(shown)
+}
+
+/// As [`printable`], for a single line: whatever would end it is escaped too.
+#[must_use]
+pub fn printable_line(text: &str) -> String {
+    printable(text).replace('\n', "\\n")
+}
+
+/// Adds `c` to `text`, in escaped form if it is a control character.
+pub fn push_printable(text: &mut String, c: char) {
+    if is_obeyed(c) && c != '\n' && c != '\t' {
+        text.extend(c.escape_unicode());
+    } else {
+        text.push(c);
+    }
+}
+
+/// `value` as JSON in which every control character is escaped, those that JSON itself allows included.
+///
+/// # Errors
+/// When `value` has no JSON form.
+pub fn to_json(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut bytes = Vec::new();
+    value.serialize(&mut Serializer::with_formatter(&mut bytes, Escaping))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether terminals act upon `c`: control characters, separators of lines, and marks of writing direction.
+fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut plain = fragment;
+        while let Some((at, c)) = plain.char_indices().find(|(_, c)| is_obeyed(*c)) {
+            CompactFormatter.write_string_fragment(writer, &plain[..at])?;
+            // All of them lie within the first plane.
+            write!(writer, "\\u{:04x}", u32::from(c))?;
+            plain = &plain[at + c.len_utf8()..];
+        }
+        CompactFormatter.write_string_fragment(writer, plain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_and_not_sent() {
+        assert_eq!(printable("a\tb\nc"), "a\tb\nc");
+        assert_eq!(
+            printable("\u{1b}]0;x\u{7}\u{9b}31m\r"),
+            "\\u{1b}]0;x\\u{7}\\u{9b}31m\\u{d}"
+        );
+        assert_eq!(printable("one\r\ntwo\u{7f}"), "one\ntwo\\u{7f}");
+        assert_eq!(printable("abc\u{202e}def"), "abc\\u{202e}def");
+        assert_eq!(printable_line("a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn json_escapes_them_and_reads_back_the_same() {
+        let text = "ä\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\"\n";
+        let json = to_json(&text).unwrap();
+        assert_eq!(json, "\"ä\\u001b[2J\\u009b31m\\u007f\\u202e\\\"\\n\"");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+    }
+}
