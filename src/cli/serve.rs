@@ -130,10 +130,9 @@ async fn serve_with_gateway(
     let addresses: Vec<String> = gateway.addresses().iter().map(|at| format!("http://{at}")).collect();
     printer.remark(&format!("listening on {}", addresses.join(" and ")));
     let readiness = report_when_ready(engine.clone(), port, printer);
-    let (mut graceful, claim) = (shutdown.clone(), Arc::clone(&config.claim));
+    let mut graceful = shutdown.clone();
     let answering = gateway.run(engine, async move {
         supervise::reached(&mut graceful, Shutdown::Graceful).await;
-        claim.publish_stop();
     });
     // If the gateway fails, dropping the supervisor ends the child.
     let answering = async { answering.await.map_err(Failure::from) };

@@ -275,20 +275,9 @@ impl Claim {
     /// Publishes the state of the server and its child.
     pub(super) fn publish(&self, state: EngineState, child: Option<ChildRecord>) {
         let mut record = self.record();
-        record.stopping |= state == EngineState::Stopping;
-        record.ready = state == EngineState::Ready && !record.stopping;
+        record.ready = state == EngineState::Ready;
+        record.stopping = state == EngineState::Stopping;
         record.child = child;
-        self.write(&record);
-    }
-
-    /// Publishes that the server is stopping: from now on it finishes open requests, and its engine still runs.
-    pub fn publish_stop(&self) {
-        let mut record = self.record();
-        (record.ready, record.stopping) = (false, true);
-        self.write(&record);
-    }
-
-    fn write(&self, record: &ServerRecord) {
         if self.lock.is_current() {
             self.log_write_failure("server file", record.write(&self.layout.server_file()));
         }
