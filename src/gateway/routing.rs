@@ -18,8 +18,8 @@ use crate::router::consent::{Question, Ruling};
 use crate::router::policy::Chain;
 use crate::router::walk::{OnFallback, Walk};
 use crate::router::{
-    AnsweredBy, Asked, ClassifierChoice, Conversation, ModelName, Models, Outcome, Router, RoutingContext, Selection,
-    Source, Tier,
+    AnsweredBy, Asked, ClassifierChoice, Conversation, ModelName, Models, Outcome, Router, RoutingContext,
+    RoutingDecision, Selection, Source, Tier, TraceEntry,
 };
 
 /// The methods that generate: only they are classified, and only they may be answered by another model.
@@ -174,7 +174,7 @@ impl Routes {
             self.router.availability().new_turn();
         }
         let request = log_requests.then(|| conversation.request.clone());
-        let mut context = RoutingContext {
+        let context = RoutingContext {
             conversation,
             asked: Asked {
                 path,
@@ -183,23 +183,8 @@ impl Routes {
             classifier: self.chains.classifier,
             ..RoutingContext::default()
         };
-        // Half of the client's time is left to the upstream.
-        let share = call.patience.map(|patience| patience / 2);
-        let decision = match share {
-            None => self.router.route(&context).await,
-            Some(share) => match timeout(share, self.router.route(&context)).await {
-                Ok(decision) => decision,
-                Err(_) => {
-                    context.classifier = ClassifierChoice::Builtin;
-                    self.router.route(&context).await
-                }
-            },
-        };
+        let decision = self.decide(context, call.patience).await;
         let walk = self.walk(decision.chain, walking, call.patience);
-        let model_failure = decision.trace.into_iter().find_map(|entry| match entry.outcome {
-            Outcome::Failed(why) if entry.strategy == Source::GemmaClassifier => Some(why),
-            _ => None,
-        });
         let choice = Choice {
             source: decision.source,
             tier: decision.tier,
@@ -207,10 +192,21 @@ impl Routes {
             answered_by: decision.answered_by,
             reasoning: decision.reasoning,
             probability: decision.probability,
-            model_failure,
+            model_failure: model_failure(decision.trace),
             request,
         };
         (choice, walk)
+    }
+
+    async fn decide(&self, mut context: RoutingContext, patience: Option<Duration>) -> RoutingDecision {
+        // Half of the client's time is left to the upstream.
+        if let Some(patience) = patience {
+            if let Ok(decision) = timeout(patience / 2, self.router.route(&context)).await {
+                return decision;
+            }
+            context.classifier = ClassifierChoice::Builtin;
+        }
+        self.router.route(&context).await
     }
 
     fn walk(&self, chain: Chain, walking: Walking, patience: Option<Duration>) -> Walk {
@@ -235,6 +231,14 @@ impl Routes {
         let is_named = path.is_some_and(|name| matches!(self.router.models().resolve(name), Selection::Model(_)));
         !is_named || !self.router.availability().is_untroubled()
     }
+}
+
+/// Why the local model did not classify, if it was asked.
+fn model_failure(trace: Vec<TraceEntry>) -> Option<String> {
+    trace.into_iter().find_map(|entry| match entry.outcome {
+        Outcome::Failed(why) if entry.strategy == Source::GemmaClassifier => Some(why),
+        _ => None,
+    })
 }
 
 /// The conversation in `body`; an unreadable one is empty, and the upstream refuses it.

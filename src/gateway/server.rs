@@ -185,7 +185,7 @@ impl Gateway {
     ///
     /// When the system cannot start a thread for the decision log or for connections.
     pub async fn run(
-        self,
+        mut self,
         engine: Option<watch::Receiver<EngineStatus>>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), GatewayError> {
@@ -195,8 +195,22 @@ impl Gateway {
         let capacity = limits.capacity(gem_platform::descriptors::allow(limits.descriptors()));
         // In parallel with the rest of the start, so that the first request does not wait for it.
         tokio::task::spawn_blocking(builtin::prepare);
+        let listeners = std::mem::take(&mut self.listeners);
+        let shared = Arc::new(self.shared(engine, decisions.clone()));
+        let mut acceptor = Acceptor::new(shared, workers, capacity);
+        acceptor.accept(listeners, shutdown).await;
+        acceptor.drain(limits.grace).await;
+        drop(acceptor);
+        // It fails only if the runtime is shutting down, which leaves no time to wait.
+        drop(tokio::task::spawn_blocking(move || decisions.flush()).await);
+        Ok(())
+    }
+
+    /// The state that all requests share.
+    fn shared(self, engine: Option<watch::Receiver<EngineStatus>>, decisions: DecisionLog) -> Shared {
+        let limits = &self.config.limits;
         let gate = self.config.gate.clone();
-        let engine = engine.map(|status| Arc::new(Engine::new(status, gate, self.activity, &limits)));
+        let engine = engine.map(|status| Arc::new(Engine::new(status, gate, self.activity, limits)));
         let metrics = Arc::new(Metrics::default());
         let local_model = LocalModel::new(
             &self.config,
@@ -206,7 +220,7 @@ impl Gateway {
         );
         let local_model = Arc::new(local_model);
         let chains = self.config.router.clone();
-        let shared = Arc::new(Shared {
+        Shared {
             routes: chains
                 .map(|chains| Routes::new(chains, self.config.threshold, engine.is_some().then_some(&local_model))),
             engine,
@@ -215,20 +229,13 @@ impl Gateway {
             bodies: Budget::new(limits.bodies),
             upstream: self.upstream,
             metrics,
-            decisions: decisions.clone(),
+            decisions,
             started: Instant::now(),
             port: self.addresses.first().map_or(self.config.port, SocketAddr::port),
             generate_path: self.generate_path,
             stream_path: self.stream_path,
             config: self.config,
-        });
-        let mut acceptor = Acceptor::new(shared, workers, capacity);
-        acceptor.accept(self.listeners, shutdown).await;
-        acceptor.drain(limits.grace).await;
-        drop(acceptor);
-        // It fails only if the runtime is shutting down, which leaves no time to wait.
-        drop(tokio::task::spawn_blocking(move || decisions.flush()).await);
-        Ok(())
+        }
     }
 }
 

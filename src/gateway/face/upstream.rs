@@ -21,7 +21,7 @@ use crate::gateway::shared::Shared;
 use crate::gateway::upstream::SendFailure;
 use crate::gateway::{coding, model_field};
 use crate::net::Idle;
-use crate::router::consent::Ruling;
+use crate::router::consent::{Question, Ruling};
 use crate::router::walk::{End, Next, Walk};
 use crate::router::{DecisionRecord, ErrorResponse, FailureKind, ModelFailure, Repeat, Source};
 
@@ -154,21 +154,12 @@ async fn routed(
     model: &str,
     request: Request<ClientBody>,
 ) -> Result<Reply, Fault> {
-    let Named {
-        shared,
-        method,
-        consenter,
-    } = named;
+    let shared = named.shared;
     let deadline = deadline(request.headers());
     let (mut parts, body) = request.into_parts();
     let limits = &shared.config.limits;
-    let body = body::read(
-        body,
-        limits.routed_body,
-        time_left(limits.body_time, deadline),
-        &shared.bodies,
-    )
-    .await?;
+    let time = time_left(limits.body_time, deadline);
+    let body = body::read(body, limits.routed_body, time, &shared.bodies).await?;
     parts.headers.remove(CONTENT_LENGTH);
     coding::accept_readable(&mut parts.headers);
     let call = Call {
@@ -180,42 +171,14 @@ async fn routed(
     let time = Timestamp::now();
     let (choice, walk) = routes.begin(call, walking, shared.config.log_requests).await;
     let mut logged = Logged {
-        shared,
+        named,
         routes,
-        consenter,
         time,
         choice,
         walk,
     };
-    let mut reply = Err(late(shared));
-    loop {
-        match logged.walk.next() {
-            Next::Ask(chosen) => {
-                let attempt = attempt_parts(&parts, chosen.as_str(), method)?;
-                let body = model_field::renamed(&body, model, chosen.as_str());
-                let (attempted, answer) = attempt_one(shared, attempt, body, deadline).await;
-                reply = answer;
-                match attempted {
-                    Attempted::Answered => logged.walk.answered(),
-                    Attempted::Failed(failure, repeat) => logged.walk.failed(failure, repeat),
-                    Attempted::Unknown => break,
-                }
-            }
-            Next::Wait(pause) => sleep(pause).await,
-            Next::Settle(question) => {
-                let ruling = if logged.consenter.consents(&question.failed, &question.candidate) {
-                    Ruling::ClientConsents
-                } else {
-                    within(deadline, routes.settle(&question))
-                        .await
-                        .unwrap_or(Ruling::TellClient)
-                };
-                logged.walk.settled(ruling);
-            }
-            Next::Over => break,
-        }
-    }
-    Ok(logged.label(reply.unwrap_or_else(|fault| fault.reply())))
+    let reply = logged.follow(&parts, &body, model, deadline).await?;
+    Ok(logged.label(reply))
 }
 
 /// The request's head with `model` in its path.
@@ -300,15 +263,57 @@ async fn read_failure(shared: &Shared, reply: Reply, deadline: Option<Instant>) 
 
 /// A walk that logs its decision when it is dropped: only then is the last model known.
 struct Logged<'a> {
-    shared: &'a Shared,
+    named: Named<'a>,
     routes: &'a Routes,
-    consenter: Consenter<'a>,
     time: Timestamp,
     choice: Choice,
     walk: Walk,
 }
 
 impl Logged<'_> {
+    /// Asks one model after another, as the walk says, and gives the last reply.
+    async fn follow(
+        &mut self,
+        parts: &Parts,
+        body: &Bytes,
+        model: &str,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, Fault> {
+        let shared = self.named.shared;
+        let mut reply = Err(late(shared));
+        loop {
+            match self.walk.next() {
+                Next::Ask(chosen) => {
+                    let attempt = attempt_parts(parts, chosen.as_str(), self.named.method)?;
+                    let body = model_field::renamed(body, model, chosen.as_str());
+                    let (attempted, answer) = attempt_one(shared, attempt, body, deadline).await;
+                    reply = answer;
+                    match attempted {
+                        Attempted::Answered => self.walk.answered(),
+                        Attempted::Failed(failure, repeat) => self.walk.failed(failure, repeat),
+                        Attempted::Unknown => break,
+                    }
+                }
+                Next::Wait(pause) => sleep(pause).await,
+                Next::Settle(question) => {
+                    let ruling = self.settle(&question, deadline).await;
+                    self.walk.settled(ruling);
+                }
+                Next::Over => break,
+            }
+        }
+        Ok(reply.unwrap_or_else(|fault| fault.reply()))
+    }
+
+    /// Puts `question` to the client's consent, then to a person.
+    async fn settle(&mut self, question: &Question, deadline: Option<Instant>) -> Ruling {
+        if self.named.consenter.consents(&question.failed, &question.candidate) {
+            return Ruling::ClientConsents;
+        }
+        let settled = within(deadline, self.routes.settle(question)).await;
+        settled.unwrap_or(Ruling::TellClient)
+    }
+
     /// Why this model was asked, in a word: what decided, or that another one failed.
     fn source(&self) -> Source {
         match self.walk.left() {
@@ -324,7 +329,7 @@ impl Logged<'_> {
         headers.insert(SOURCE, HeaderValue::from_static(self.source().as_str()));
         headers.insert(LATENCY, HeaderValue::from(milliseconds(self.choice.latency)));
         match self.walk.end() {
-            Some(End::NeedsConsent { candidate }) => self.consenter.offer(headers, self.walk.model(), candidate),
+            Some(End::NeedsConsent { candidate }) => self.named.consenter.offer(headers, self.walk.model(), candidate),
             Some(end) => tracing::debug!("`{}`: {end}", self.walk.model()),
             None => {}
         }
@@ -344,7 +349,7 @@ impl Drop for Logged<'_> {
             None => (choice.tier, choice.reasoning.clone()),
             Some(left) => (self.routes.models().tier(model), Cow::Owned(left.to_string())),
         };
-        self.shared.decisions.record(DecisionRecord {
+        self.named.shared.decisions.record(DecisionRecord {
             time: self.time,
             tier,
             latency_ms: milliseconds(choice.latency),
