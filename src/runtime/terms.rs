@@ -175,7 +175,7 @@ impl Terms {
             path: path.to_owned(),
             source,
         })?;
-        place::write_atomic(path, &text).map_err(|source| Error::Write {
+        place::write_private(path, &text).map_err(|source| Error::Write {
             path: path.to_owned(),
             source,
         })

@@ -53,7 +53,7 @@ impl GivenFiles {
         if place::read(copy).is_ok_and(|old| old == *bytes) {
             return Ok(());
         }
-        place::write_atomic(copy, &bytes).map_err(failed)
+        place::write_private(copy, &bytes).map_err(failed)
     }
 }
 

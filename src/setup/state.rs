@@ -235,7 +235,7 @@ impl State {
         if place::read(path).is_ok_and(|old| old == text) {
             return Ok(());
         }
-        place::write_atomic(path, &text).map_err(|source| Error::Write {
+        place::write_private(path, &text).map_err(|source| Error::Write {
             path: path.to_owned(),
             source,
         })
