@@ -10,7 +10,7 @@
 //! - [`environment`], [`progress`], [`text`], [`error`]: what every module is given and may say
 //! - `gem_platform`: what differs between operating systems
 //!
-//! Below `cli` nothing prints, reads the environment or looks at the current directory: what is needed is passed in.
+//! Below `cli` nothing prints, reads the environment or uses the current directory: callers pass these in.
 //!
 //! ```
 //! use gem_setup::router::Tier;

@@ -52,7 +52,7 @@ pub enum Error {
         /// The process id that its owner wrote into it.
         holder: String,
     },
-    /// The file system has no locks.
+    /// The file system lacks locks.
     #[error("cannot lock `{}`: its file system supports no locks", path.display())]
     Unsupported {
         /// The lock file, or the directory that it would be in.
@@ -154,7 +154,7 @@ impl Lock {
     /// Whether a process holds the lock in the file `path`.
     ///
     /// # Errors
-    /// When the file is there and cannot be opened, or the file system has no locks.
+    /// When the file exists and cannot be opened, or the file system lacks locks.
     pub fn is_held(path: &Path) -> io::Result<bool> {
         match File::open(path) {
             Ok(file) => Ok(!is_taken_by(file.try_lock_shared())?),
@@ -173,10 +173,10 @@ impl Lock {
         }
     }
 
-    /// Another handle to the locked file: the lock lasts until the last one is closed, in whatever process.
+    /// Another handle to the locked file: the lock lasts until the last one is closed, in any process.
     ///
     /// # Errors
-    /// When the system gives no handle.
+    /// When the system refuses a handle.
     pub(crate) fn share(&self) -> io::Result<File> {
         self.file.as_file().try_clone()
     }
@@ -185,7 +185,7 @@ impl Lock {
 /// Finds out whether `path`, an existing lock file or directory, can be locked; does not wait and leaves no lock behind.
 ///
 /// # Errors
-/// When it cannot be opened, or its file system has no locks.
+/// When it cannot be opened, or its file system lacks locks.
 pub fn check(path: &Path) -> Result<(), Error> {
     let locked = File::open(path).map(|file| file.try_lock_shared());
     match locked {

@@ -60,7 +60,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 /// gets the permissions the process gives to any file.
 ///
 /// # Errors
-/// As [`check`], and when the disk takes no file; the old bytes are then still there.
+/// As [`check`], and when the disk is full; the old bytes are then kept.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_for(path, bytes, Readers::Usual, Names::Separate)
 }

@@ -21,7 +21,7 @@ pub(crate) fn cut_line(line: &mut String) {
 /// How large a growing file may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rotation {
-    /// A file is rotated before it grows beyond so many bytes.
+    /// A file is rotated before it grows beyond this many bytes.
     pub(crate) file_size: u64,
     /// How many files are kept: the current one, `.1`, `.2` and so on; two at least.
     pub(crate) files: usize,

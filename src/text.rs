@@ -20,7 +20,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// As [`printable`], for a single line: whatever would end it is escaped too.
+/// As [`printable`], for a single line: line ends are escaped too.
 #[must_use]
 pub fn printable_line(text: &str) -> String {
     printable(text).replace('\n', "\\n")
@@ -38,7 +38,7 @@ pub fn push_printable(text: &mut String, c: char) {
 /// `value` as JSON in which every control character is escaped, those that JSON itself allows included.
 ///
 /// # Errors
-/// When `value` has no JSON form.
+/// When `value` cannot be represented in JSON.
 pub fn to_json(value: &impl Serialize) -> serde_json::Result<String> {
     let mut bytes = Vec::new();
     value.serialize(&mut Serializer::with_formatter(&mut bytes, Escaping))?;

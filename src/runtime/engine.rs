@@ -1,4 +1,4 @@
-//! What a supervisor tells about the engine it keeps alive, and what a gateway needs to know of it.
+//! The engine's status, as the supervisor reports it to the gateway.
 
 use std::fmt;
 use std::time::Instant;
@@ -73,7 +73,7 @@ pub struct EngineStatus {
     pub generation: u64,
     /// Why the last child ended, for people.
     pub last_exit: Option<String>,
-    /// What is missing while the state is [`EngineState::Blocked`], and what to do about it, for people.
+    /// The missing item while the state is [`EngineState::Blocked`], and the remedy, for people.
     pub blocked: Option<String>,
 }
 

@@ -166,7 +166,7 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The runtime has no use for what was asked.
+    /// The runtime does not support the request.
     #[error("the runtime `{runtime}` {reason}")]
     Unsuitable {
         /// Which runtime.

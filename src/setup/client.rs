@@ -125,7 +125,7 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<String> {
     let own = shell::with_variables(setup.site.os(), home.clone(), "gemini");
     let mut steps = vec![format!("Gemini CLI with its own router:   {own}")];
     if setup.wanted.chosen.direct {
-        // The runtime alone has no other model to send a request to.
+        // The runtime alone cannot send a request to another model.
         return steps;
     }
     let url = format!("http://127.0.0.1:{}", setup.wanted.chosen.port);

@@ -91,7 +91,7 @@ const fn subject(id: StepId) -> Option<((&'static str, &'static str), Kind)> {
     }
 }
 
-/// What `doctor` says of the home, whatever is in place.
+/// The checks of `doctor` about the home.
 fn judge_home(setup: &Setup<'_>) -> Check {
     if let Some(obstacle) = join(home_needs(setup)) {
         return Check::warn(HOME.0, HOME.1, obstacle.detail, Fix::by_hand(obstacle.hint));

@@ -15,9 +15,9 @@ use crate::text::printable_line;
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimits {
-    /// A file is rotated before it grows beyond so many bytes.
+    /// A file is rotated before it grows beyond this many bytes.
     pub file_size: u64,
-    /// So many files are kept: the current one, `.1`, `.2` and so on.
+    /// This many files are kept: the current one, `.1`, `.2` and so on.
     pub files: usize,
 }
 
@@ -98,7 +98,7 @@ impl Log {
     }
 }
 
-/// Cuts what is written to it into lines of the log.
+/// A writer that splits its input into lines of the log.
 #[derive(Debug)]
 pub struct LineWriter {
     log: Log,

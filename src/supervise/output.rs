@@ -60,7 +60,7 @@ fn printable(line: &[u8]) -> String {
     without_keys(last_state.to_owned())
 }
 
-/// API keys are never logged, whoever prints them.
+/// API keys are never logged, even if the engine prints them.
 fn without_keys(mut line: String) -> String {
     for marker in ["?key=", "&key=", "x-goog-api-key: "] {
         let mut from = 0;

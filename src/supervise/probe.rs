@@ -18,7 +18,7 @@ const HEAD: usize = 64;
 /// An answer to a probe that is longer is cut off.
 const LONGEST_ANSWER: u64 = 1 << 20;
 
-/// What is asked of the engine.
+/// The probe's request.
 #[derive(Clone, Debug)]
 pub(super) struct ProbeRequest {
     /// The model that must be known.

@@ -11,15 +11,15 @@ use crate::runtime::{Endpoint, EngineActivity};
 /// The times that readiness and health go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthLimits {
-    /// A new child must answer within so long.
+    /// The time within which a new engine must answer.
     pub start: Duration,
-    /// Its model must be loaded within so long after that.
+    /// The time within which its model must then be loaded.
     pub warm_up: Duration,
     /// Between two probes of a ready child.
     pub interval: Duration,
-    /// A probe must be answered within so long.
+    /// The time within which a probe must be answered.
     pub answer: Duration,
-    /// So many unanswered probes in a row mean that the child hangs.
+    /// This many unanswered probes in a row mean that the engine hangs.
     pub misses: u32,
 }
 

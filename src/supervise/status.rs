@@ -70,7 +70,7 @@ pub struct ChildRecord {
     pub program: Option<Stamp>,
     /// Why the last one ended.
     pub last_exit: Option<String>,
-    /// What is missing while nothing may be sent to the engine, and what to do about it.
+    /// The missing item while nothing may be sent to the engine, and the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<String>,
 }
@@ -102,7 +102,7 @@ impl ServerRecord {
     /// Reads `path`; `None` when there is no such file or it says nothing.
     ///
     /// # Errors
-    /// When the file is there and cannot be read.
+    /// When the file exists but cannot be read.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         Ok(files::read(path)?.and_then(|text| serde_json::from_str(&text).ok()))
     }

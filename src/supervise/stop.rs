@@ -169,7 +169,7 @@ pub async fn vacate(layout: &Layout, grace: Duration) -> Result<(Stopped, Vacanc
     Err(Error::Restarted)
 }
 
-/// Whether [`stop`] could end the server of this home, as far as can be told without trying.
+/// Whether [`stop`] could end the server of this home, without trying it.
 ///
 /// # Errors
 /// Why it could not.
@@ -204,7 +204,7 @@ fn out_of_reach(record: &ServerRecord) -> Error {
     }
 }
 
-/// Ends a server whose process cannot be signalled from here: its lock tells when it has ended.
+/// Ends a server whose process cannot be signalled from here: its lock shows when it has ended.
 async fn end_elsewhere(layout: &Layout, record: &ServerRecord, grace: Duration) -> Result<Stopped, Error> {
     if remote::ask(record).await.is_none() || !remote::shut_down(record).await {
         return Err(out_of_reach(record));

@@ -39,7 +39,7 @@ pub struct EngineConfig {
     pub output: ChildOutput,
     /// gem-setup's own hidden subcommand that runs [`gem_platform::process::guard`] over its standard input.
     pub guard: Program,
-    /// What the gateway tells of its requests.
+    /// The gateway's open requests.
     pub activity: EngineActivity,
     /// The processor time that a process and its descendants have used, where the system tells it.
     pub cpu_time: fn(u32) -> Option<Duration>,
@@ -47,7 +47,7 @@ pub struct EngineConfig {
     pub health: HealthLimits,
     /// Pauses between children.
     pub backoff: BackoffLimits,
-    /// A child that was asked to end gets so long (the contract's 5 s).
+    /// The time that an engine gets to end (5 s).
     pub stop_grace: Duration,
 }
 
@@ -58,16 +58,16 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 /// A killed process is gone at once, unless the system itself is stuck.
 const REAP: Duration = Duration::from_secs(5);
 
-/// Everything that a server does beside its gateway.
+/// The parts of a server other than its gateway.
 #[derive(Debug)]
 pub struct SuperviseConfig {
-    /// The right to serve the home. Whoever answers requests holds it too, until the last one is answered.
+    /// The right to serve the home. The gateway holds it too, until the last request is answered.
     pub claim: Arc<Claim>,
     /// The engine, or `None` for a runtime that needs no process: it is ready at once.
     pub engine: Option<EngineConfig>,
     /// Where everything is logged.
     pub log: Log,
-    /// Who wants to hear of the server's state.
+    /// The service manager, notified of the server's state.
     pub service: Option<ServiceManager>,
 }
 
@@ -161,7 +161,7 @@ async fn keep_alive(
     }
 }
 
-/// Says what happens, to the log and to whoever watches the status.
+/// Reports events to the log and to the watchers of the status.
 struct Voice<'a> {
     log: &'a Log,
     source: Arc<str>,
@@ -255,7 +255,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Waits until the model is there and accepted, and says what is missing meanwhile.
+    /// Waits until the model is present and its terms accepted, and reports the missing item meanwhile.
     async fn until_open(&self) {
         while let Err(closed) = self.config.gate.open().await {
             let missing = closed.in_words();
@@ -312,7 +312,7 @@ impl Supervisor<'_> {
             reason = self.watch(pid, &endpoint, &ready_at) => Ok(reason),
         };
         if !matches!(reason, Err(Ended::OnRequest)) {
-            // While its last lines are read, nobody is to send it anything.
+            // While its last lines are read, nothing must be sent to it.
             self.voice.state(if in_loop && ready_at.get().is_none() {
                 EngineState::CrashLoop
             } else {

@@ -1,4 +1,4 @@
-//! Files: permission bits, quarantine, replacing what is in use, and making a change last.
+//! Files: permission bits, quarantine, replacing files in use, durable changes.
 //!
 //! ```
 //! use gem_platform::file::{Readers, is_executable, make_program, write_atomic};
@@ -57,7 +57,7 @@ pub fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> 
     os::open_private(options, path)
 }
 
-/// Makes the directory `path`, and those above it, unless it is there. Only its owner can enter it afterwards; a directory of
+/// Creates the directory `path`, and those above it, if missing. Only its owner can enter it afterwards; a directory of
 /// another user stays as it is. On Windows it gets the rights of the directory above it.
 ///
 /// # Errors
@@ -66,7 +66,7 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
     os::private_dir(path)
 }
 
-/// Keeps other users from changing the files that this process and its children will make, whatever the umask is.
+/// Keeps other users from changing the files that this process and its children will make, independently of the umask.
 pub fn keep_new_files_ours() {
     os::keep_new_files_ours();
 }
@@ -79,7 +79,7 @@ pub fn is_executable(path: &Path) -> io::Result<bool> {
     os::is_executable(path)
 }
 
-/// The mark that makes macOS's Gatekeeper refuse the file at `path`, or `None` where there is none. Other systems have no such
+/// The mark that makes macOS's Gatekeeper refuse the file at `path`, or `None` without one. Other systems lack this
 /// mark.
 ///
 /// # Errors

@@ -67,7 +67,7 @@ fn spawner() -> io::Result<mpsc::Sender<Request>> {
     std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
         for (command, runtime, reply) in requests {
             let _entered = runtime.enter();
-            // Whoever asked may have been cancelled; the child then ends as it is dropped.
+            // The caller may have been cancelled; the child then ends as it is dropped.
             let _ = reply.send(tokio::process::Command::from(command).kill_on_drop(true).spawn());
         }
     })?;

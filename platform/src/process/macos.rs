@@ -58,7 +58,7 @@ pub const fn pid_space() -> String {
     String::new()
 }
 
-/// There is no service manager that wants to hear: always well.
+/// Without a service manager to notify, this always succeeds.
 ///
 /// # Errors
 /// None.

@@ -80,7 +80,7 @@ impl Program {
     }
 }
 
-/// What tells a process from every other one, also from a later one with the same id.
+/// The identity of a process, distinct from a later process with the same id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {

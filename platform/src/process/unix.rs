@@ -81,7 +81,7 @@ impl Supervised {
         Ok(kill_process_group(self.group, Signal::TERM)?)
     }
 
-    /// Kills what is left of the group, the child's own children included, and takes it from the guard's list.
+    /// Kills the rest of the group, including the child's own children, and removes it from the guard's list.
     ///
     /// While a member is alive the system does not give the group's id to anybody else.
     pub fn kill_group(&mut self, guard: &Guard) {

@@ -1,4 +1,4 @@
-//! Windows: job objects, console control events, and a named event that stands in for SIGTERM between processes.
+//! Windows: job objects, console control events, and a named event that replaces SIGTERM between processes.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -104,7 +104,7 @@ impl Supervised {
         }
     }
 
-    /// Kills what is left in the job, the child's own children included.
+    /// Kills the rest of the job, including the child's own children.
     pub fn kill_group(&mut self, _guard: &Guard) {
         let _ = self.child.start_kill();
     }
@@ -161,7 +161,7 @@ impl Detached {
 /// Starts `program` so that it survives the end of this process and of the terminal, with no input, its output appended
 /// to `log`, and nothing else of ours open.
 ///
-/// Windows needs no `keeper`: nobody has to look at an ended process before it is gone.
+/// Windows needs no `keeper`: an ended process need not be waited for.
 ///
 /// # Errors
 /// When the program cannot be started.
@@ -193,7 +193,7 @@ pub fn keep(program: &Program) -> io::Result<u8> {
         .unwrap_or(u8::MAX))
 }
 
-/// On Unix lets `program` take this process's place; Windows has no such thing, so nothing happens.
+/// On Unix replaces this process with `program`; Windows cannot, so nothing happens.
 ///
 /// # Errors
 /// None.
@@ -222,12 +222,12 @@ pub fn identity(pid: u32) -> Option<Identity> {
     runs(pid).then(|| super::identity::identity(pid)).flatten()
 }
 
-/// An ended process can still be looked up while somebody holds a handle to it.
+/// An ended process can still be looked up while a handle to it is open.
 fn runs(pid: u32) -> bool {
     #[expect(unsafe_code, reason = "the handle has no safe wrapper")]
     // SAFETY: a handle that was opened is ours alone and is closed by its owner.
     let process = unsafe { OpenProcess(PROCESS_SYNCHRONIZE, false, pid).map(|h| OwnedHandle::from_raw_handle(h.0)) };
-    // Somebody else's process may not be opened; it is looked up all the same.
+    // Another user's process may not be opened; it is looked up anyway.
     process.map_or(true, |process| wait(&process, 0) == WAIT_TIMEOUT.0)
 }
 
@@ -371,7 +371,7 @@ pub const fn pid_space() -> String {
     String::new()
 }
 
-/// There is no service manager that wants to hear: always well.
+/// Without a service manager to notify, this always succeeds.
 ///
 /// # Errors
 /// None.

@@ -72,7 +72,7 @@ impl Venv {
     /// Makes room for a new one; a finished one is set aside.
     pub(super) fn vacate(&self) -> io::Result<()> {
         if self.installed().is_none() {
-            // Whatever waits aside is still the last finished one.
+            // The old environment is still the last finished one.
             return delete(&self.root);
         }
         delete(&self.aside)?;
