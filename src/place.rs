@@ -54,7 +54,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 
 /// Writes `bytes` as the file `path`, creating its directory if need be.
 ///
-/// The bytes go to a temporary file beside the real file and are renamed over it once they are on the disk. An existing
+/// The bytes go to a temporary file next to the real file and are renamed over it once they are on the disk. An existing
 /// file keeps its permissions and, where possible, its owner; a symbolic link stays and the file it leads to is
 /// replaced. A file that cannot be renamed over, such as one that is mounted by itself, is written in place. A new file
 /// gets the permissions the process gives to any file.

@@ -63,7 +63,7 @@ impl Rotation {
 /// When it cannot be opened or made.
 pub(crate) fn append(path: &Path) -> io::Result<File> {
     match fs::metadata(path) {
-        // A device such as `/dev/null` takes what is appended; a pipe would make this wait for its reader.
+        // A device such as `/dev/null` can be appended to; a pipe would wait for its reader.
         Ok(metadata) if !is_character_device(metadata.file_type()) => check_regular(metadata.file_type())?,
         Ok(_) | Err(_) => {}
     }

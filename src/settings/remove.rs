@@ -71,7 +71,7 @@ pub enum Cleared {
     Planned(Removed, Plan),
 }
 
-/// Takes the router's keys out of the one file of `destination`, whatever their values are. A file that `applied` records as
+/// Removes the router's keys, with any values, from the one file of `destination`. A file that `applied` records as
 /// created, and in which nothing else is, is deleted.
 ///
 /// # Errors

@@ -43,7 +43,7 @@ const FIRST_TRY_PAUSE: Duration = Duration::from_millis(2);
 const CONNECT: Duration = Duration::from_millis(25);
 /// Between two probes of a child that missed one, or that answers and does not know its model.
 const RECHECK: Duration = Duration::from_secs(1);
-/// A child that uses less than one part in so many of a processor's time does not work.
+/// An engine that uses less than this fraction of a processor's time is not working.
 const IDLE_SHARE: u32 = 100;
 const WARM_UP_TRIES: u32 = 3;
 const NOT_FOUND: u16 = 404;

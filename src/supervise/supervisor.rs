@@ -41,7 +41,7 @@ pub struct EngineConfig {
     pub guard: Program,
     /// The gateway's open requests.
     pub activity: EngineActivity,
-    /// The processor time that a process and its descendants have used, where the system tells it.
+    /// The processor time that a process and its descendants have used, if known.
     pub cpu_time: fn(u32) -> Option<Duration>,
     /// Readiness and health.
     pub health: HealthLimits,
@@ -384,7 +384,7 @@ impl Supervisor<'_> {
         self.voice.state(EngineState::Stopping);
         let grace = self.config.stop_grace;
         let orderly = async {
-            // What is not answered by then, the gateway ends.
+            // The gateway ends requests that are not answered by then.
             let _ = timeout(grace, self.config.activity.answered()).await;
             if child.ask_to_end().is_ok() && timeout(grace, child.wait()).await.is_err() {
                 self.voice

@@ -88,7 +88,7 @@ pub fn identity(pid: u32) -> Option<Identity> {
     look_up(pid)
 }
 
-/// A process has no command line for a moment while it becomes another program, after whoever started it was told that
+/// A process has no command line for a moment while it becomes another program, after its starter was notified that
 /// it has, and while it ends. Threads of the kernel never have one.
 const EXEC_TRIES: u32 = 20;
 const EXEC_PAUSE: Duration = Duration::from_millis(1);

@@ -283,7 +283,7 @@ pub fn become_program(program: &Program) -> io::Result<()> {
     Err(program.command().exec())
 }
 
-/// Keeps files that we were given open by whoever started us from passing on: a pipe that the detached process held
+/// Keeps open files that were inherited from passing on: a pipe that the detached process held
 /// would never end for its reader.
 fn keep_inherited_files() {
     let Ok(entries) = std::fs::read_dir("/dev/fd") else {

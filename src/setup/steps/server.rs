@@ -281,7 +281,7 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
     }
 }
 
-/// The gateway answers; its engine waits for what is `missing`.
+/// The gateway answers; its engine waits for a `missing` item.
 fn without_model(setup: &Setup<'_>, port: u16, missing: &str) -> Check {
     if !setup.wanted.with_model {
         let detail = format!("the built-in classifier answers on port {port} (--no-model)");

@@ -1,4 +1,4 @@
-//! What is counted in a request and in the end of its history.
+//! Counts over a request and the end of its history.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

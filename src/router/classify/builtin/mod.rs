@@ -1,8 +1,8 @@
 //! The built-in classifier: no model, no network, no wait.
 //!
 //! Linear models over hashed words, letter runs and counts. The path of a request: `text` takes the part that is read, without talk
-//! about models; [`features`] turns it and the history into numbers; [`model`] weighs them; `reasons` says why. The README beside this
-//! file tells how well that works and how to train it again.
+//! about models; [`features`] turns it and the history into numbers; [`model`] weighs them; `reasons` says why. The README in this
+//! folder says how well it works and how to train it.
 //!
 //! ```
 //! use gem_setup::router::classify::builtin::{Threshold, classify_from};
@@ -53,7 +53,7 @@ pub fn classify(request: &str, history: &[Turn]) -> Verdict {
 }
 
 /// Classifies `request` in the light of `history` (oldest turn first): complex if its probability reaches `threshold`. Takes bounded
-/// time whatever the length of either.
+/// time, independent of their length.
 #[must_use]
 pub fn classify_from(threshold: Threshold, request: &str, history: &[Turn]) -> Verdict {
     let model = Model::builtin();

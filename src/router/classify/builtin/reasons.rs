@@ -22,7 +22,7 @@ pub(super) fn explain(model: &Model, features: &Features, tier: Tier, judgement:
     let mut found: Vec<(f64, &str)> = judgement.counts.into_iter().zip(names).collect();
     found.sort_by(|a, b| (b.0 * towards).total_cmp(&(a.0 * towards)));
     let sum = |of: &[Block]| of.iter().map(|block| judgement.blocks[*block as usize]).sum::<f64>();
-    // These say the least to a reader, whatever they weigh.
+    // These say the least to a reader, independently of their weight.
     found.push((sum(&[Block::Before, Block::Offer]), "what was said before"));
     found.push((sum(&[Block::Words, Block::Letters, Block::Places]), "its wording"));
     found.retain(|(weight, _)| weight * towards > SLIGHT);

@@ -36,7 +36,7 @@ pub(super) fn request(text: &str) -> String {
 
 /// Shorter requests are not searched for pasted lines.
 const LONG: usize = 400;
-/// Pasted lines that are kept: they tell what kind of thing was pasted.
+/// Pasted lines that are kept: they show the kind of the pasted text.
 const PASTED_KEPT: usize = 4;
 
 /// A long request without most of the code and log lines pasted into it.
@@ -66,7 +66,7 @@ fn looks_pasted(line: &str) -> bool {
 }
 
 /// The end of the conversation before the request. Turns are joined by blank lines without their roles, because Gemini CLI's own
-/// classification request does not tell roles; both forms of one conversation thus read the same.
+/// classification request has no roles; both forms of a conversation thus read the same.
 pub(super) fn history(turns: &[Turn]) -> String {
     let mut joined = String::new();
     let mut last = Vec::new();
