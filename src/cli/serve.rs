@@ -176,7 +176,7 @@ async fn end_on_request(claim: Arc<Claim>, asked_to_end: Arc<Notify>, log: Log, 
     };
     // The claim must not outlast the server.
     drop(claim);
-    log.line(&"gem-setup".into(), reason.to_owned());
+    log.line(&"gem-setup".into(), reason);
     supervise::ask_to_shut_down(&end, Shutdown::Graceful);
     end.closed().await;
 }
