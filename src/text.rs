@@ -1,5 +1,12 @@
 //! Text from elsewhere (models, servers, files, processes), made safe to show: a terminal obeys escape sequences, and some obey
 //! marks that reorder a line.
+//!
+//! ```
+//! use gem_setup::text::printable;
+//!
+//! assert_eq!(printable("plain"), "plain");
+//! assert!(!printable("\u{1b}[31mred").contains('\u{1b}'));
+//! ```
 
 use std::borrow::Cow;
 use std::io;
