@@ -1,14 +1,14 @@
 //! Sets up, supervises and serves local model routing for Gemini CLI.
 //!
-//! The map of the crate; arrows point down this list only:
+//! The map of the crate; imports go down this list only:
 //!
 //! - `cli`: clap structs, one small file per command
-//! - `report`: how things are said: human, JSON, bars, questions
-//! - [`setup`], [`supervise`], [`gateway`], [`router`], [`settings`]: what the product does
-//! - [`runtime`], [`fetch`], [`catalog`]: what it is done with
-//! - [`net`], [`lock`], [`place`], [`sha256`], [`shell`], `appender`, `rotation`, [`layout`]: mechanisms that they share
-//! - [`environment`], [`progress`], [`text`], [`error`]: what every module is given and may say
-//! - `gem_platform`: what differs between operating systems
+//! - `report`: output for people, JSON, bars, questions
+//! - [`setup`], [`supervise`], [`gateway`], [`router`], [`settings`]: the product's tasks
+//! - [`runtime`], [`fetch`], [`catalog`]: the runtimes, and how they are downloaded
+//! - [`net`], [`lock`], [`place`], [`sha256`], [`shell`], `appender`, `rotation`, [`layout`]: shared mechanisms
+//! - [`environment`], [`progress`], [`text`], [`error`]: what every module gets and returns
+//! - `gem_platform`: the differences between operating systems
 //!
 //! Below `cli` nothing prints, reads the environment or uses the current directory: callers pass these in.
 //!
