@@ -54,7 +54,7 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
 }
 
 /// The local model's classifier, reached as Gemini CLI reaches it.
-fn local(session: &Session<'_>, settings: &settings::Router) -> Result<LocalClassifier, Failure> {
+fn local(session: &Session<'_>, settings: &settings::RouterSettings) -> Result<LocalClassifier, Failure> {
     let model = model_name("classifier.model", &settings.classifier_model.value)?;
     let client = Client::new(&Network::default());
     let local = LocalClassifier::new(client, &settings.classifier_host.value, &model, DEADLINE)?;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::strict::Refusal;
+use super::strict::Rejection;
 use crate::error::{Explain, Kind};
 
 /// Why a settings file cannot be used; none of these leaves the file changed.
@@ -35,7 +35,7 @@ pub enum Error {
         /// Which file.
         path: PathBuf,
         /// Why, and where.
-        refusal: Refusal,
+        refusal: Rejection,
     },
     /// Gemini CLI does not start with the folders' trust.
     #[error("Gemini CLI refuses `{}`: the trust of `{folder}` is {level}", path.display())]
@@ -150,7 +150,7 @@ impl Explain for Error {
             Self::Parse { path, line, .. }
             | Self::Refused {
                 path,
-                refusal: Refusal { line, .. },
+                refusal: Rejection { line, .. },
             } => {
                 format!("correct line {line} of `{}`; nothing in it was changed", path.display())
             }

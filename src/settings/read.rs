@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::error::Error;
 use super::expand::Variables;
 use super::scope::{Places, Scope};
-use super::strict::{self, Refusal};
+use super::strict::{self, Rejection};
 use super::trust::Trust;
 use crate::environment::Environment;
 use crate::error::Failure;
@@ -75,7 +75,7 @@ pub struct Document {
     #[serde(skip)]
     pub value: Value,
     /// Why Gemini CLI refuses to start with this file although it is read here.
-    pub refused: Option<Refusal>,
+    pub refused: Option<Rejection>,
 }
 
 /// Reads every scope's file at `places`.

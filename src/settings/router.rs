@@ -133,7 +133,7 @@ pub struct Malformed {
 
 /// The value in effect for each key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Router {
+pub struct RouterSettings {
     /// Whether the router is on.
     pub enabled: Effective<bool>,
     /// Whether Gemini CLI starts the server by itself.
@@ -158,14 +158,14 @@ pub struct Router {
 impl Settings {
     /// The values in effect, as far as the files can be read.
     #[must_use]
-    pub fn router(&self) -> Router {
+    pub fn router(&self) -> RouterSettings {
         let mut malformed = Vec::new();
         let mut merge = Merge {
             settings: self,
             malformed: &mut malformed,
         };
         // The defaults of Gemini CLI 0.61 (docs/facts.md section 3).
-        Router {
+        RouterSettings {
             enabled: merge.effective(Key::Enabled, false, "a boolean", Value::as_bool),
             auto_start_server: merge.effective(Key::AutoStartServer, true, "a boolean", Value::as_bool),
             binary_path: merge.effective(Key::BinaryPath, String::new(), "a string", text),

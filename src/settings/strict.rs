@@ -12,7 +12,7 @@ use super::read::{BYTE_ORDER_MARK, position};
 
 /// Why Gemini CLI does not start with a settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// What it does not accept.
     pub reason: String,
     /// Line, from 1.
@@ -23,7 +23,7 @@ pub struct Refusal {
     pub is_removable: bool,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             reason, line, column, ..
@@ -32,7 +32,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl Serialize for Refusal {
+impl Serialize for Rejection {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -46,10 +46,10 @@ pub(super) struct Cleaned {
 }
 
 /// Why Gemini CLI refuses `text`, if it does.
-pub(super) fn refusal(text: &str) -> Option<Refusal> {
+pub(super) fn refusal(text: &str) -> Option<Rejection> {
     let (offset, reason) = fault(text)?;
     let (line, column) = position(&text[..offset]);
-    Some(Refusal {
+    Some(Rejection {
         reason,
         line,
         column,

@@ -81,7 +81,7 @@ impl Machine {
         load(&self.places(), &self.environment())
     }
 
-    fn router(&self) -> Router {
+    fn router(&self) -> RouterSettings {
         self.load().router()
     }
 

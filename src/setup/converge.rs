@@ -22,7 +22,7 @@ pub trait Observer: Sync {
 
 /// How an installation ended.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct StepsReport {
     /// The steps that changed something, in order.
     pub changed: Vec<StepId>,
     /// Why not everything is in place.
@@ -31,7 +31,7 @@ pub struct Outcome {
 
 /// Converges the machine. Nothing is changed before everything that can be known to fail has been looked at and the terms
 /// have been accepted.
-pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome {
+pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsReport {
     let mut found = inspect_all(setup).await;
     let is_needed = setup.wanted.force || found.iter().any(|(_, inspection)| is_needed(inspection));
     if is_needed {
@@ -110,11 +110,11 @@ fn first_needed(found: &[(StepId, Inspection)]) -> StepId {
 }
 
 /// The plan of `install`, step by step.
-pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> Outcome {
+pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> StepsReport {
     let found = inspect_all(setup).await;
     let obstacle = found.iter().find(|(_, inspection)| inspection.blocked.is_some());
     let obstacle = obstacle.map(|(id, _)| *id);
-    let mut outcome = Outcome {
+    let mut outcome = StepsReport {
         changed: Vec::new(),
         error: None,
     };
@@ -170,20 +170,20 @@ fn check_blockers(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> 
 }
 
 /// Says of each step that there is nothing to do.
-fn report_unchanged(observer: &dyn Observer, found: &[(StepId, Inspection)]) -> Outcome {
+fn report_unchanged(observer: &dyn Observer, found: &[(StepId, Inspection)]) -> StepsReport {
     for (id, inspection) in found {
         match &inspection.condition {
             Condition::InPlace(detail) => observer.step(*id, StepState::Ok, detail),
             Condition::NotNeeded(detail) | Condition::Needed(detail) => observer.step(*id, StepState::Skipped, detail),
         }
     }
-    Outcome {
+    StepsReport {
         changed: Vec::new(),
         error: None,
     }
 }
 
-fn refuse(observer: &dyn Observer, found: &[(StepId, Inspection)], at: StepId, failure: Failure) -> Outcome {
+fn refuse(observer: &dyn Observer, found: &[(StepId, Inspection)], at: StepId, failure: Failure) -> StepsReport {
     for (id, inspection) in found {
         match &inspection.condition {
             _ if *id == at => observer.step(*id, StepState::Failed, &failure.message),
@@ -192,14 +192,14 @@ fn refuse(observer: &dyn Observer, found: &[(StepId, Inspection)], at: StepId, f
             Condition::Needed(_) => observer.step(*id, StepState::NotReached, &format!("blocked by `{at}`")),
         }
     }
-    Outcome {
+    StepsReport {
         changed: Vec::new(),
         error: Some(failure),
     }
 }
 
-async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(StepId, Inspection)>) -> Outcome {
-    let mut outcome = Outcome {
+async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(StepId, Inspection)>) -> StepsReport {
+    let mut outcome = StepsReport {
         changed: Vec::new(),
         error: None,
     };

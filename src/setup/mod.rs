@@ -45,7 +45,7 @@ pub use advice::defer;
 pub use bundle::{Bundle, BundleRequest, BundledFile, create_bundle};
 pub use check::{Check, Command, Fix, Status};
 pub use client::next_steps;
-pub use converge::{Observer, Outcome, install, plan, pull};
+pub use converge::{Observer, StepsReport, install, plan, pull};
 pub use doctor::{Examination, Extras, RECORDS, examine};
 pub use journal::{apply_settings, clear_settings};
 pub use kept::{GivenFiles, adopt_recorded};

@@ -1,14 +1,14 @@
 //! `doctor --fix`: applies every step that can be applied, even if others are blocked.
 
-use super::converge::{Observer, Outcome, apply_step, lock_and_reload};
+use super::converge::{Observer, StepsReport, apply_step, lock_and_reload};
 use super::step::{Condition, Inspection, StepId, StepState};
 use super::{Setup, steps};
 use crate::error::Failure;
 
 /// Applies the steps that are not in place. One that cannot be applied holds up only those that need it; the first
 /// failure is the outcome's.
-pub async fn repair(setup: &mut Setup<'_>, observer: &dyn Observer) -> Outcome {
-    let mut outcome = Outcome {
+pub async fn repair(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsReport {
+    let mut outcome = StepsReport {
         changed: Vec::new(),
         error: None,
     };

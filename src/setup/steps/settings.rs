@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::Failure;
 use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
-use crate::settings::{self, Destination, Effective, Key, Plan, Router};
+use crate::settings::{self, Destination, Effective, Key, Plan, RouterSettings};
 use crate::setup::apply_settings;
 use crate::setup::check::{Check, Fix};
 use crate::setup::launcher::{self, Launcher};
@@ -171,7 +171,7 @@ fn inspect_files(found: &settings::Settings, plan: &Plan) -> Check {
     Check::fail(FILE.0, FILE.1, faults.join("; "), fix)
 }
 
-fn inspect_router(router: &Router, plan: &Plan) -> Check {
+fn inspect_router(router: &RouterSettings, plan: &Plan) -> Check {
     if let Some(malformed) = router.malformed.first() {
         let detail = format!(
             "`{}` in {} is {} where {} is expected",
@@ -219,7 +219,7 @@ fn inspect_router(router: &Router, plan: &Plan) -> Check {
 }
 
 /// Whether another scope's file says something else than ours: only looked at where ours says the right thing.
-fn inspect_shadowed(setup: &Setup<'_>, router: &Router) -> Check {
+fn inspect_shadowed(setup: &Setup<'_>, router: &RouterSettings) -> Check {
     let wanted = setup.router_values();
     let host = format!("http://localhost:{}", wanted.port);
     let mut faults = Vec::new();
