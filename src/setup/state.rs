@@ -162,6 +162,13 @@ impl State {
         Some(known.sha256)
     }
 
+    /// Whether the file `path` hashed to `sha256` when gem-setup put it in place.
+    pub(super) fn placed(&self, path: &Path, sha256: Sha256) -> bool {
+        self.hashed
+            .iter()
+            .any(|known| known.path == path && known.sha256 == sha256)
+    }
+
     /// Records that the file `path` hashes to `sha256`.
     pub fn remember_hash(&mut self, path: &Path, sha256: Sha256) {
         self.hashed.retain(|known| known.path != path);

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::harness::{Home, assert_same, assert_says, tree};
+use super::harness::{Home, assert_same, assert_says, executable, tree};
 
 /// A path of a home.
 type PathOf = fn(&Home) -> PathBuf;
@@ -168,6 +168,17 @@ fn a_flipped_byte_is_found_by_verify_and_by_start() {
     assert_says(&refused.stderr, &[file.to_str().unwrap(), "doctor --fix --verify"]);
     home.gem(&["doctor", "--fix", "--verify"]).ok();
     home.gem(&["status"]).ok();
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn a_runtime_from_elsewhere_is_run() {
+    let home = Home::new();
+    let file = home.layout().lit_bin().join("lit.linux_x86_64");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, [executable(), b"\n".to_vec()].concat()).unwrap();
+    gem_platform::file::make_executable(&file).unwrap();
+    home.gem(&["start", "--runtime", "lit"]).ok();
 }
 
 /// Needs an account that may mount file systems.
