@@ -128,12 +128,12 @@ enum State {
     Ended(End),
 }
 
-/// Whose consent a switch has.
+/// How far the consent to a switch reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Consented {
     Needless,
-    Person(Choice),
-    Client,
+    Once,
+    Session,
 }
 
 /// One request's walk along a chain.
@@ -251,8 +251,8 @@ impl Walk {
     pub fn settled(&mut self, ruling: Ruling) {
         let State::Settle(question) = &self.state else { return };
         match ruling {
-            Ruling::Chosen(choice @ (Choice::Once | Choice::Session)) => self.switch(Consented::Person(choice)),
-            Ruling::ClientConsents => self.switch(Consented::Client),
+            Ruling::Chosen(Choice::Once) | Ruling::ClientConsents => self.switch(Consented::Once),
+            Ruling::Chosen(Choice::Session) => self.switch(Consented::Session),
             Ruling::Chosen(choice @ (Choice::Later | Choice::Stop)) => self.state = State::Ended(End::Declined(choice)),
             Ruling::TellClient => {
                 let candidate = question.candidate.clone();
@@ -326,8 +326,8 @@ impl Walk {
         }
     }
 
-    /// Goes on to the next model, and holds the failure against the current one: only then, for a person who declines meets the
-    /// model again. A client's consent is its own, so the model stays available to others.
+    /// Goes on to the next model, and holds the failure against the current one, unless consent was given for this switch alone:
+    /// later requests would skip the model, and nothing would ask again.
     fn switch(&mut self, consent: Consented) {
         let Some(failure) = self.failure.take() else { return };
         let next = self.chain.select(&self.availability, &self.tried);
@@ -354,9 +354,9 @@ impl Walk {
     fn hold_against(&self, failure: &ModelFailure, consent: Consented) {
         let model = &self.policy.model;
         match consent {
-            Consented::Client => return,
-            Consented::Person(Choice::Session) => return self.availability.mark_terminal(model, Terminal::SetAside),
-            Consented::Person(_) | Consented::Needless => {}
+            Consented::Once => return,
+            Consented::Session => return self.availability.mark_terminal(model, Terminal::SetAside),
+            Consented::Needless => {}
         }
         match self.policy.transitions.of(failure.kind) {
             Transition::StickyRetry => {

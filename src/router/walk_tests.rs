@@ -225,8 +225,26 @@ fn failures_count_only_when_another_model_is_asked() {
     ] {
         let script: Script = Box::leak(Box::new([(PRO, &says[..]), (FLASH, &[Ok][..])]));
         let mut world = World::new(script);
-        world.walk(auto(), OnFallback::Policy, ONCE);
+        world.walk(auto(), OnFallback::Silent, TELL);
         assert_eq!(world.unavailable(PRO), Some(unavailable));
+    }
+}
+
+#[test]
+fn consent_for_once_covers_one_switch() {
+    for (ruling, says) in [
+        (ONCE, Fails(Quota)),
+        (ONCE, Fails(Transient)),
+        (Ruling::ClientConsents, Fails(Quota)),
+    ] {
+        let script: Script = Box::leak(Box::new([(PRO, &*vec![says].leak()), (FLASH, &[Ok][..])]));
+        let mut world = World::new(script);
+        let walk = world.walk(auto(), OnFallback::Ask, ruling);
+        assert_eq!(walk.model(), &name(FLASH), "{ruling:?}");
+        assert_eq!(world.unavailable(PRO), None, "{ruling:?}");
+        let walk = world.walk(auto(), OnFallback::Ask, TELL);
+        let candidate = name(FLASH);
+        assert_eq!(walk.end(), Some(&End::NeedsConsent { candidate }), "{ruling:?}");
     }
 }
 
