@@ -40,29 +40,48 @@ pub(super) fn accept_readable(headers: &mut HeaderMap) {
 /// The beginning of a body that came with `headers`, as it was before it was coded and at most `limit` bytes of it. A body that breaks
 /// off gives what can be read of it; one in a coding that is not known stays as it is.
 pub(super) fn decoded(headers: &HeaderMap, body: &Bytes, limit: usize) -> Bytes {
-    let coding = headers
-        .get(CONTENT_ENCODING)
-        .and_then(|coding| coding.to_str().ok())
-        .map(|coding| coding.trim().to_ascii_lowercase());
-    match coding.as_deref() {
-        Some("gzip" | "x-gzip") => read(MultiGzDecoder::new(&**body), limit),
-        Some("deflate") => {
-            let text = read(ZlibDecoder::new(&**body), limit);
-            if text.is_empty() {
+    decode(headers, body, limit).map_or_else(|| body.clone(), |decoded| decoded.text)
+}
+
+/// The same, if the coding is known and the body is whole and shorter than `limit`.
+pub(super) fn wholly_decoded(headers: &HeaderMap, body: &Bytes, limit: usize) -> Option<Bytes> {
+    let decoded = decode(headers, body, limit)?;
+    decoded.is_whole.then_some(decoded.text)
+}
+
+struct Decoded {
+    text: Bytes,
+    is_whole: bool,
+}
+
+fn decode(headers: &HeaderMap, body: &Bytes, limit: usize) -> Option<Decoded> {
+    let coding = headers.get(CONTENT_ENCODING)?.to_str().ok()?;
+    match &*coding.trim().to_ascii_lowercase() {
+        "gzip" | "x-gzip" => Some(read(MultiGzDecoder::new(&**body), limit)),
+        "deflate" => {
+            let decoded = read(ZlibDecoder::new(&**body), limit);
+            if decoded.text.is_empty() {
                 // Some servers leave zlib's frame out (RFC 9110, section 8.4.1.2).
-                return read(DeflateDecoder::new(&**body), limit);
+                return Some(read(DeflateDecoder::new(&**body), limit));
             }
-            text
+            Some(decoded)
         }
-        _ => body.clone(),
+        "identity" => Some(Decoded {
+            text: body.clone(),
+            is_whole: true,
+        }),
+        _ => None,
     }
 }
 
-fn read(decoder: impl Read, limit: usize) -> Bytes {
+fn read(decoder: impl Read, limit: usize) -> Decoded {
     let mut text = Vec::new();
-    // The bytes before the fault are still usable.
-    let _ = decoder.take(limit as u64).read_to_end(&mut text);
-    text.into()
+    // The bytes before a fault are still usable.
+    let ended = decoder.take(limit as u64).read_to_end(&mut text);
+    Decoded {
+        is_whole: ended.is_ok() && text.len() < limit,
+        text: text.into(),
+    }
 }
 
 #[cfg(test)]
@@ -99,10 +118,12 @@ mod tests {
         assert_eq!(accepted(&[]), None);
     }
 
+    fn headers(coding: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(coding))])
+    }
+
     fn decode(coding: &'static str, body: Vec<u8>, limit: usize) -> Bytes {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
-        decoded(&headers, &body.into(), limit)
+        decoded(&headers(coding), &body.into(), limit)
     }
 
     fn all(mut encoder: impl Read) -> Vec<u8> {
@@ -140,5 +161,10 @@ mod tests {
         let text = decode("gzip", cut, 1_000_000);
         assert!(!text.is_empty() && noise.starts_with(&text));
         assert_eq!(decode("gzip", b"no gzip".to_vec(), 1_000), "");
+        let whole = all(GzEncoder::new(&b"text"[..], Compression::best()));
+        let read = |body: &[u8], limit| wholly_decoded(&headers("gzip"), &Bytes::copy_from_slice(body), limit);
+        assert_eq!(read(&whole, 5).unwrap(), "text");
+        assert_eq!(read(&whole, 4), None);
+        assert_eq!(read(&whole[..whole.len() - 1], 5), None);
     }
 }

@@ -1,60 +1,121 @@
 //! The model's name inside a body: some methods repeat there what the path says, and the API refuses a mismatch.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
 use memchr::memmem;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Where a request names its model: at the top, in a request to count tokens, in each request of a batch.
-#[derive(Deserialize)]
-struct Named<'a> {
-    #[serde(borrow, default)]
-    model: Option<&'a RawValue>,
-    #[serde(
-        borrow,
-        default,
-        rename = "generateContentRequest",
-        alias = "generate_content_request"
-    )]
-    counted: Option<Box<Named<'a>>>,
-    #[serde(borrow, default)]
-    requests: Option<Vec<Named<'a>>>,
-    #[serde(borrow, default)]
-    request: Option<Box<Named<'a>>>,
-    #[serde(borrow, default)]
-    batch: Option<Box<Named<'a>>>,
-}
+use super::coding;
 
-impl<'a> Named<'a> {
-    fn names(&self, found: &mut Vec<&'a str>) {
-        found.extend(self.model.map(RawValue::get));
-        let inner = [&self.counted, &self.request, &self.batch];
-        inner.into_iter().flatten().for_each(|named| named.names(found));
-        self.requests.iter().flatten().for_each(|named| named.names(found));
+/// The model's names, as JSON strings: at the top, in a request to count tokens, in each request of a batch. A name that stands twice
+/// is found twice, for servers differ in which one they heed.
+#[derive(Default)]
+struct Names<'a>(Vec<&'a str>);
+
+impl<'de> Deserialize<'de> for Names<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Search)
     }
 }
 
-/// `body` with `meant` wherever it names the model `asked`; everything else stays as it is.
-pub(super) fn renamed(body: &Bytes, asked: &str, meant: &str) -> Bytes {
-    if asked == meant || memmem::find(body, b"\"model\"").is_none() {
+/// Collects the names; a value of an unexpected type holds none.
+struct Search;
+
+impl<'de> Visitor<'de> for Search {
+    type Value = Names<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a request")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut names = Names::default();
+        while let Some(Key(key)) = map.next_key()? {
+            match &*key {
+                "model" => names.0.push(map.next_value::<&RawValue>()?.get()),
+                "generateContentRequest" | "generate_content_request" | "requests" | "request" | "batch" => {
+                    names.0.extend(map.next_value::<Names<'de>>()?.0);
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(names)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut names = Names::default();
+        while let Some(Names(more)) = items.next_element()? {
+            names.0.extend(more);
+        }
+        Ok(names)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Names::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Names::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Names::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Names::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Names::default())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Names::default())
+    }
+}
+
+/// A key, whose escapes are read.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// `body`, which comes with `headers`, with `meant` wherever it names the model `asked`; everything else stays as it is. A coded body
+/// of which at most `limit` bytes come is decoded where it names the model.
+pub(super) async fn rename(headers: &mut HeaderMap, body: &Bytes, asked: &str, meant: &str, limit: usize) -> Bytes {
+    if asked == meant {
         return body.clone();
     }
-    let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let Ok(named) = serde_json::from_slice::<Named<'_>>(json) else {
+    if !headers.contains_key(CONTENT_ENCODING) {
+        let renamed = renamed(body, asked, meant);
+        return renamed.unwrap_or_else(|| body.clone());
+    }
+    let (coded, its_headers) = (body.clone(), headers.clone());
+    let (asked, meant) = (asked.to_owned(), meant.to_owned());
+    let decode = move || renamed(&coding::wholly_decoded(&its_headers, &coded, limit)?, &asked, &meant);
+    let Ok(Some(renamed)) = tokio::task::spawn_blocking(decode).await else {
         return body.clone();
     };
-    let mut names = Vec::new();
-    named.names(&mut names);
-    let mut places: Vec<_> = names
-        .into_iter()
-        .filter_map(|name| {
-            let start = name.as_ptr() as usize - body.as_ptr() as usize;
-            let prefix = prefix(name, asked)?;
-            Some((start, name.len(), prefix))
-        })
-        .collect();
-    places.sort_unstable_by_key(|(start, ..)| *start);
-    let mut renamed = BytesMut::with_capacity(body.len() + places.len() * meant.len());
+    headers.remove(CONTENT_ENCODING);
+    headers.remove(CONTENT_LENGTH);
+    renamed
+}
+
+/// `None` where `body` does not name the model `asked`.
+fn renamed(body: &Bytes, asked: &str, meant: &str) -> Option<Bytes> {
+    // A key may be written with escapes.
+    let may_name = memmem::find(body, b"\"model\"").or_else(|| memmem::find(body, b"\\u00"));
+    may_name?;
+    let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let Names(names) = serde_json::from_slice(json).ok()?;
+    let places = names.into_iter().filter_map(|name| {
+        let start = name.as_ptr() as usize - body.as_ptr() as usize;
+        Some((start, name.len(), prefix(name, asked)?))
+    });
+    let mut renamed = BytesMut::with_capacity(body.len() + meant.len());
     let mut copied = 0;
     for (start, length, prefix) in places {
         renamed.extend_from_slice(&body[copied..start]);
@@ -62,7 +123,7 @@ pub(super) fn renamed(body: &Bytes, asked: &str, meant: &str) -> Bytes {
         copied = start + length;
     }
     renamed.extend_from_slice(&body[copied..]);
-    renamed.freeze()
+    (copied > 0).then(|| renamed.freeze())
 }
 
 /// What stands before `asked` in the JSON string `name`, if it names that model.
@@ -78,7 +139,9 @@ mod tests {
     use super::*;
 
     fn sent(body: &'static str) -> String {
-        String::from_utf8(renamed(&Bytes::from_static(body.as_bytes()), "flash", "gemini-3.8-flash").to_vec()).unwrap()
+        let bytes = Bytes::from_static(body.as_bytes());
+        let renamed = renamed(&bytes, "flash", "gemini-3.8-flash").unwrap_or(bytes);
+        String::from_utf8(renamed.to_vec()).unwrap()
     }
 
     #[test]
@@ -93,6 +156,11 @@ mod tests {
                 r#"{"requests":[{"model":"models/flash"},{"model":"models/other"}]}"#,
                 r#"{"requests":[{"model":"models/gemini-3.8-flash"},{"model":"models/other"}]}"#,
             ),
+            (
+                r#"{"model":"flash","requests":[1,null,{"model":"flash"}],"model":"models\/flash","batch":"x"}"#,
+                r#"{"model":"gemini-3.8-flash","requests":[1,null,{"model":"gemini-3.8-flash"}],"model":"models/gemini-3.8-flash","batch":"x"}"#,
+            ),
+            (r#"{"mod\u0065l":"fl\u0061sh"}"#, r#"{"mod\u0065l":"gemini-3.8-flash"}"#),
             (
                 "\u{feff}{\"model\":\"flash\"}",
                 "\u{feff}{\"model\":\"gemini-3.8-flash\"}",

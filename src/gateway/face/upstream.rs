@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use jiff::Timestamp;
@@ -101,10 +101,10 @@ impl Named<'_> {
         let mut attempt = attempt_parts(&parts, meant, self.method)?;
         let is_readable = length(&parts.headers).is_some_and(|length| length <= RENAMED_BODY);
         let limits = &self.shared.config.limits;
-        let body = if is_readable && !parts.headers.contains_key(CONTENT_ENCODING) {
+        let body = if is_readable {
             let body = body::read(body, limits.routed_body, limits.body_time, &self.shared.bodies).await?;
             attempt.headers.remove(CONTENT_LENGTH);
-            Outgoing::Whole(model_field::renamed(&body, model, meant))
+            Outgoing::Whole(model_field::rename(&mut attempt.headers, &body, model, meant, limits.routed_body).await)
         } else {
             Outgoing::Client(Idle::new(body, limits.body_time))
         };
@@ -284,8 +284,9 @@ impl Logged<'_> {
         loop {
             match self.walk.next() {
                 Next::Ask(chosen) => {
-                    let attempt = attempt_parts(parts, chosen.as_str(), self.named.method)?;
-                    let body = model_field::renamed(body, model, chosen.as_str());
+                    let mut attempt = attempt_parts(parts, chosen.as_str(), self.named.method)?;
+                    let limit = shared.config.limits.routed_body;
+                    let body = model_field::rename(&mut attempt.headers, body, model, chosen.as_str(), limit).await;
                     let (attempted, answer) = attempt_one(shared, attempt, body, deadline).await;
                     reply = answer;
                     match attempted {

@@ -119,6 +119,36 @@ async fn a_compressed_request_is_classified_and_passed_on_as_it_came() {
 }
 
 #[tokio::test]
+async fn a_coded_request_that_names_its_model_is_decoded_and_renamed() {
+    let upstream = UpstreamStandIn::start(|request| async {
+        let coded = request.headers().contains_key("content-encoding");
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let mut reply = reply(200, "");
+        *reply.body_mut() = Full::new(body).boxed_unsync();
+        (!coded).then_some(reply)
+    })
+    .await
+    .unwrap();
+    let gateway = Running::start(before(&upstream, chains(OnFallback::Never, Duration::ZERO))).await;
+    let body = r#"{"model": "models/auto-gemini-2.5", "generateContentRequest": {"model": "auto-gemini-2.5"}}"#;
+    let zlib = all(ZlibEncoder::new(body.as_bytes(), Compression::default()));
+    for (coding, body) in [("gzip", gzip(body)), ("deflate", zlib)] {
+        for method in ["generateContent", "countTokens"] {
+            let path = format!("/v1beta/models/auto-gemini-2.5:{method}");
+            let headers = [("content-encoding", coding)];
+            let got = gateway.send(Method::POST, &path, &headers, body.clone()).await;
+            let model = got.header("x-gem-model").to_owned();
+            assert_eq!(got.json()["model"], format!("models/{model}"), "{coding} {method}");
+            assert_eq!(
+                got.json()["generateContentRequest"]["model"],
+                model,
+                "{coding} {method}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_named_model_that_is_tried_once_a_turn_is_tried_again_when_the_user_asks_anew() {
     const NAMED: &str = "/v1beta/models/gemini-2.5-pro:generateContent";
     const SOON: &str = r#"{"error": {"code": 503, "message": "busy", "details": [
