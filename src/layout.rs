@@ -152,6 +152,12 @@ impl Layout {
         self.own().join("server.json")
     }
 
+    /// The running server's upstream, if its URL holds a secret.
+    #[must_use]
+    pub fn upstream_file(&self) -> PathBuf {
+        self.own().join("upstream")
+    }
+
     /// The names of the models that `uninstall` left in place, one a line.
     #[must_use]
     pub fn kept_file(&self) -> PathBuf {

@@ -9,7 +9,7 @@ use gem_setup::runtime::LocalModelName;
 use url::Url;
 
 use super::server_args::{RuntimeChoice, ServerArgs};
-use super::values::{existing_file, mirror, port, seconds};
+use super::values::{MIRROR, existing_file, port, seconds};
 
 /// Sets up, supervises and serves local model routing for Gemini CLI.
 #[derive(Debug, Parser)]
@@ -114,7 +114,7 @@ pub(crate) enum ScopeChoice {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct NetworkArgs {
     /// Replace https://github.com in every artifact URL (http, https or file); repeatable, tried in order
-    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = mirror)]
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = MIRROR)]
     pub(crate) mirror: Vec<Url>,
     /// Never fall back from the mirrors to the origin
     #[arg(long)]

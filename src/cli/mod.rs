@@ -94,11 +94,8 @@ fn check_text() -> Result<(), Refusal> {
     let is_ours = |name: &str| name == "GEMINI_CLI_HOME" || name.starts_with("GEM_SETUP_");
     for (name, value) in std::env::vars_os() {
         if value.to_str().is_none() && name.to_str().is_some_and(is_ours) {
-            let message = format!(
-                "cannot use the variable `{}`: its value `{}` is not UTF-8",
-                name.display(),
-                value.display()
-            );
+            // The value may be a URL with a login.
+            let message = format!("cannot use the variable `{}`: its value is not UTF-8", name.display());
             return Err(Failure::new(Kind::Usage, message)
                 .with_hint("set it to something else, or unset it")
                 .into());

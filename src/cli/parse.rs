@@ -52,7 +52,7 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     let layout = layout(home.map(absolute), environment)?;
     let below = Below {
         environment,
-        running: running_options(&names, &layout),
+        running: running_options(&names, &layout)?,
         options: Options::of(&Cli::command()),
     };
     let given = flag("config").or_else(|| variable("GEM_SETUP_CONFIG"));
@@ -162,13 +162,13 @@ fn needs_configuration(names: &[&str]) -> bool {
 }
 
 /// The options of the running server, for the commands that take its place.
-fn running_options(names: &[&str], layout: &Layout) -> Vec<String> {
+fn running_options(names: &[&str], layout: &Layout) -> Result<Vec<String>, Failure> {
     match names {
         ["restart"] | ["service", "install"] => match observe(layout) {
-            Ok(Running::Supervised(record)) => record.server.given,
-            _ => Vec::new(),
+            Ok(Running::Supervised(record)) => record.given(layout),
+            _ => Ok(Vec::new()),
         },
-        _ => Vec::new(),
+        _ => Ok(Vec::new()),
     }
 }
 

@@ -27,8 +27,9 @@ const LAST_BREATH: Duration = Duration::from_secs(1);
 /// Serves until a signal ends it.
 pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     let (spec, site) = (&server.spec, &server.site);
-    if !session.is_named_by_port(spec.chosen.port) {
-        // Gemini CLI stops a server only if it finds the port on its command line (docs/facts.md section 3).
+    if !session.is_named_by_port(spec.chosen.port) || spec.is_exposed_by(&session.args) {
+        // Gemini CLI stops a server only if it finds the port on its command line (docs/facts.md section 3), and every user can
+        // read that line.
         gem_platform::process::become_program(&spec.program(site))
             .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))?;
     }

@@ -12,7 +12,7 @@ use gem_setup::router::walk::{MAX_RETRY_WAIT, OnFallback};
 use gem_setup::runtime::LocalModelName;
 use url::Url;
 
-use super::values::{existing_file, port, probability, seconds, url};
+use super::values::{URL, existing_file, port, probability, seconds};
 
 /// The runtime that serves the local model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -77,7 +77,7 @@ pub(crate) struct ServerArgs {
         long,
         value_name = "URL",
         default_value = "https://generativelanguage.googleapis.com",
-        value_parser = url
+        value_parser = URL
     )]
     pub(crate) upstream: Url,
     /// Listen on this address instead of both loopback addresses

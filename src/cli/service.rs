@@ -159,6 +159,14 @@ fn definition_of(session: &Session<'_>, server: &Server<'_>) -> Result<Spec, Fai
         let message = format!("cannot name `{}` in a service: it is not valid UTF-8", word.display());
         Failure::new(Kind::Usage, message).with_hint("use another path")
     };
+    if let Some(upstream) = server.spec.secret() {
+        let message =
+            format!("cannot name the upstream `{upstream}` in a service: other users can read its definition");
+        return Err(Failure::new(Kind::Usage, message).with_hint(format!(
+            "set `upstream` in `{}`, run `gem-setup stop`, then run the command again without `--upstream`",
+            session.layout.config_file().display()
+        )));
+    }
     let mut args = Vec::new();
     for word in server.spec.args(&server.site) {
         args.push(word.into_string().map_err(not_text)?);

@@ -1,8 +1,11 @@
 //! Values of options: the valid ones, and the errors for others.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::{Arg, Command};
+use gem_setup::net::SafeUrl;
 use url::{ParseError, Url};
 
 /// A file that exists, so that a wrong name is found before anything is changed or recorded.
@@ -24,15 +27,39 @@ pub(crate) fn port(text: &str) -> Result<u16, String> {
     }
 }
 
-pub(crate) fn url(text: &str) -> Result<Url, String> {
-    Url::parse(text).map_err(|error| match error {
-        ParseError::RelativeUrlWithoutBase => "not a URL: add `https://`".to_owned(),
-        error => error.to_string(),
-    })
+/// A URL. The error for another value shows no secret that was meant for one.
+#[derive(Clone)]
+pub(crate) struct UrlParser {
+    /// The advice where a scheme is missing.
+    scheme: &'static str,
 }
 
-pub(crate) fn mirror(text: &str) -> Result<Url, String> {
-    url(text).map_err(|reason| reason.replace("`https://`", "`https://` (or `file://` for a folder)"))
+pub(crate) const URL: UrlParser = UrlParser {
+    scheme: "add `https://`",
+};
+pub(crate) const MIRROR: UrlParser = UrlParser {
+    scheme: "add `https://` (or `file://` for a folder)",
+};
+
+impl UrlParser {
+    fn parse(&self, text: &str) -> Result<Url, String> {
+        Url::parse(text).map_err(|error| match error {
+            ParseError::RelativeUrlWithoutBase => format!("not a URL: {}", self.scheme),
+            error => error.to_string(),
+        })
+    }
+}
+
+impl TypedValueParser for UrlParser {
+    type Value = Url;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Url, clap::Error> {
+        let text = value.to_string_lossy();
+        self.parse(&text).or_else(|reason| {
+            let refuse = move |_: &str| Err::<Url, _>(reason.clone());
+            refuse.parse_ref(command, arg, OsStr::new(&SafeUrl::redact(&text)))
+        })
+    }
 }
 
 pub(crate) fn probability(text: &str) -> Result<f64, String> {

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 
 use url::Url;
 
-/// A URL whose text form never holds a secret: user, password and query values are left out.
+/// Takes the place of a secret in a text.
+pub const HIDDEN: &str = "***";
+
+/// A URL whose text form never holds a secret: user, password, query and fragment are left out.
 ///
 /// Everything that is printed or logged of a URL goes through this type.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +20,21 @@ impl SafeUrl {
     #[must_use]
     pub fn expose(&self) -> &Url {
         &self.0
+    }
+
+    /// Whether its text form leaves anything out.
+    #[must_use]
+    pub fn holds_secret(&self) -> bool {
+        without_secrets(&self.0) != *self.0
+    }
+
+    /// `text` as it may be shown, whether it is a URL or was meant to be one.
+    #[must_use]
+    pub fn redact(text: &str) -> String {
+        match Url::parse(text) {
+            Ok(url) if url.has_host() || url.scheme() == "file" => Self::from(url).to_string(),
+            _ => redact_malformed(text),
+        }
     }
 }
 
@@ -35,20 +53,19 @@ impl From<&Url> for SafeUrl {
 impl fmt::Display for SafeUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = &self.0;
-        let has_secrets = !url.username().is_empty() || url.password().is_some();
-        if !has_secrets && url.query().is_none() {
-            return f.write_str(url.as_str());
+        if url.cannot_be_a_base() {
+            return write!(f, "{}:{HIDDEN}", url.scheme());
         }
-        write!(f, "{}:", url.scheme())?;
-        if let Some(host) = url.host_str() {
-            write!(f, "//{}{host}", if has_secrets { "***@" } else { "" })?;
-            if let Some(port) = url.port() {
-                write!(f, ":{port}")?;
-            }
+        let shown = without_secrets(url);
+        if !url.username().is_empty() || url.password().is_some() {
+            let start = url.scheme().len() + "://".len();
+            let (scheme, rest) = shown.as_str().split_at(start);
+            write!(f, "{scheme}{HIDDEN}@{rest}")?;
+        } else {
+            f.write_str(shown.as_str())?;
         }
-        f.write_str(url.path())?;
         if url.query().is_some() {
-            f.write_str("?***")?;
+            write!(f, "?{HIDDEN}")?;
         }
         Ok(())
     }
@@ -60,10 +77,22 @@ impl fmt::Debug for SafeUrl {
     }
 }
 
-/// `url` without user and password.
+/// `text` with all but its scheme hidden, if any of it may be a secret.
+fn redact_malformed(text: &str) -> String {
+    let (scheme, rest) = match text.find("://") {
+        Some(at) => text.split_at(at + "://".len()),
+        None => ("", text),
+    };
+    let may_be_secret = rest.contains([':', '@', '?', '#']);
+    format!("{scheme}{}", if may_be_secret { HIDDEN } else { rest })
+}
+
+/// `url` without user, password, query and fragment.
 #[must_use]
-pub fn without_login(url: &Url) -> Url {
+pub fn without_secrets(url: &Url) -> Url {
     let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
     // Refused for URLs that cannot hold a login, which then hold none.
     let _ = url.set_username("").and_then(|()| url.set_password(None));
     url
@@ -119,6 +148,25 @@ mod tests {
         );
         assert!(!shown("socks5h://ann:pw@proxy:1080").contains("pw"));
         assert!(!shown("https://t0ken@host/").contains("t0ken"));
+    }
+
+    #[test]
+    fn malformed_urls_are_shown_without_what_may_be_secret() {
+        for text in [
+            "https://u:s3cret@127.0.0.1:99999/",
+            "http://u:s3cret@ex ample/",
+            "u:s3cret@h",
+            "s3cret@h",
+            "http://u:s3cret",
+            "ftp://u:s3cret@h/?s3cret#s3cret",
+            "http://h/#s3cret",
+            "http://h a/?s3cret",
+        ] {
+            let shown = SafeUrl::redact(text);
+            assert!(!shown.contains("s3cret"), "{text}: {shown}");
+        }
+        assert_eq!(SafeUrl::redact("https://u:pw@h:99999/"), "https://***");
+        assert_eq!(SafeUrl::redact("mirror.corp/x"), "mirror.corp/x");
     }
 
     #[test]

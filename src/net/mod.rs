@@ -25,7 +25,7 @@ mod proxy;
 mod stream;
 mod trust;
 
-pub use address::{SafeUrl, is_acceptable, is_loopback, without_login};
+pub use address::{HIDDEN, SafeUrl, is_acceptable, is_loopback, without_secrets};
 pub(crate) use address::{is_loopback_address, is_loopback_name};
 pub use client::Client;
 pub(crate) use client::ServerResponse;

@@ -65,7 +65,7 @@ pub use wanted::{Chosen, Wanted};
 use crate::catalog::Model;
 use crate::error::{Failure, chain};
 use crate::fetch::Fetcher;
-use crate::net::{SafeUrl, without_login};
+use crate::net::{SafeUrl, without_secrets};
 use crate::progress::Progress;
 use crate::runtime::{Closed, Runtime, litert_lm};
 use crate::settings::RouterValues;
@@ -210,8 +210,8 @@ impl Setup<'_> {
         let chosen = Chosen {
             catalog: chosen.catalog.as_ref().map(|_| layout.catalog_file()),
             ca_cert: chosen.ca_cert.as_ref().map(|_| layout.ca_cert_file()),
-            // Logins belong into `.netrc`: people attach the state to bug reports.
-            mirrors: chosen.mirrors.iter().map(without_login).collect(),
+            // Logins belong in `.netrc`: people attach the state to bug reports.
+            mirrors: chosen.mirrors.iter().map(without_secrets).collect(),
             ..chosen.clone()
         };
         State {

@@ -5,16 +5,21 @@ use std::path::Path;
 
 use gem_platform::process::Program;
 
+use url::Url;
+
 use super::site::Site;
 use super::wanted::Chosen;
 use crate::error::{Failure, Kind};
+use crate::net::SafeUrl;
 use crate::sha256::Sha256;
-use crate::supervise::{READY_WITHIN, ServerIdentity, StartRequest};
+use crate::supervise::{READY_WITHIN, ServerIdentity, StartRequest, UPSTREAM};
 
 /// gem-setup's hidden subcommand that waits for a detached server.
 pub const KEEPER: &str = "__keep";
 /// The option of `serve` that overrides `detach` from the environment or the configuration: a server must not start another.
 pub const FOREGROUND: &str = "--foreground";
+/// Hands the upstream to a server: every user can read the command line of a process.
+const UPSTREAM_VARIABLE: &str = "GEM_SETUP_UPSTREAM";
 /// The options that the record of an installation holds too.
 const RECORDED: [&str; 4] = ["port", "runtime", "model", "direct"];
 
@@ -80,25 +85,42 @@ impl ServerSpec {
         Err(Failure::new(Kind::Usage, message).with_hint("leave out `--direct`, or choose another runtime"))
     }
 
+    /// The upstream, if its URL holds a secret.
+    #[must_use]
+    pub fn secret(&self) -> Option<SafeUrl> {
+        self.given.iter().find_map(|word| secret_in(word))
+    }
+
+    /// Whether the command line `args` shows a secret.
+    #[must_use]
+    pub fn is_exposed_by(&self, args: &[OsString]) -> bool {
+        let secrets = self.given.iter().filter(|word| secret_in(word).is_some());
+        let mut values = secrets.filter_map(|word| word.strip_prefix(UPSTREAM));
+        values.any(|value| args.iter().any(|arg| arg.to_string_lossy().ends_with(value)))
+    }
+
     /// The identity under which the server is known.
     #[must_use]
     pub fn identity(&self) -> ServerIdentity {
+        let safe = |word: &String| secret_in(word).map_or_else(|| word.clone(), |url| format!("{UPSTREAM}{url}"));
         ServerIdentity {
             port: self.chosen.port,
             runtime: self.chosen.runtime.to_string(),
             model: self.chosen.model.to_string(),
             direct: self.chosen.direct,
             options: self.options,
-            given: self.given.clone(),
+            given: self.given.iter().map(safe).collect(),
+            upstream: self.secret(),
         }
     }
 
-    /// The arguments of a service definition: the port is left to the record where it is recorded, so that a later `install`
+    /// The arguments of a service definition, without secrets: the port is left to the record where it is recorded, so that a later `install`
     /// can change it.
     #[must_use]
     pub fn args(&self, site: &Site<'_>) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["serve".into(), "--home".into(), site.layout.home().into()];
-        args.extend(self.given.iter().map(OsString::from));
+        let open = self.given.iter().filter(|word| secret_in(word).is_none());
+        args.extend(open.map(OsString::from));
         args
     }
 
@@ -112,9 +134,12 @@ impl ServerSpec {
             args.insert(1, port);
         }
         args.push(FOREGROUND.into());
+        let upstream = self.secret();
+        let upstream = upstream.map(|url| (UPSTREAM_VARIABLE.into(), url.expose().as_str().into()));
         Program {
             path: site.program.clone(),
             args,
+            env: upstream.into_iter().collect(),
             ..Program::default()
         }
     }
@@ -135,6 +160,12 @@ impl ServerSpec {
 fn name_of(word: &str) -> &str {
     let name = word.trim_start_matches('-');
     name.split_once('=').map_or(name, |(name, _)| name)
+}
+
+/// The upstream in `word`, if its URL holds a secret.
+fn secret_in(word: &str) -> Option<SafeUrl> {
+    let url = Url::parse(word.strip_prefix(UPSTREAM)?).ok()?;
+    Some(SafeUrl::from(url)).filter(SafeUrl::holds_secret)
 }
 
 #[cfg(test)]

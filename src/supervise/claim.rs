@@ -15,6 +15,7 @@ use super::{OWN_SOURCE, files, log::Log};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
 use crate::lock::Lock;
+use crate::place::write_private;
 use crate::runtime::{EngineState, Instance};
 
 /// Why a home cannot be served by us.
@@ -221,6 +222,7 @@ impl Claim {
             lock,
             engine: None,
         };
+        claim.write_upstream();
         claim.publish(EngineState::Starting, None);
         claim.write_pid_file(binary);
         let (ended, engine) = end_leftover(layout, previous.as_ref());
@@ -272,6 +274,15 @@ impl Claim {
         self.log_write_failure("pid file", file.write(&self.layout.pid_file()));
     }
 
+    fn write_upstream(&self) {
+        let path = self.layout.upstream_file();
+        let written = match &self.record().server.upstream {
+            Some(url) => write_private(&path, url.expose().as_str().as_bytes()),
+            None => files::remove(&path),
+        };
+        self.log_write_failure("upstream", written);
+    }
+
     /// Publishes the state of the server and its child.
     pub(super) fn publish(&self, state: EngineState, child: Option<ChildRecord>) {
         let mut record = self.record();
@@ -306,6 +317,7 @@ impl Drop for Claim {
         if self.lock.is_current() {
             let _ = PidFile::remove_if(&self.layout.pid_file(), std::process::id());
             let _ = files::remove(&self.layout.server_file());
+            let _ = files::remove(&self.layout.upstream_file());
         }
     }
 }

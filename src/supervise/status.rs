@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::pid::{Owner, PidFile};
+use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::lock::Lock;
-use crate::place::write_private;
+use crate::net::{HIDDEN, SafeUrl};
+use crate::place::{read_text, write_private};
 use crate::runtime::local::Peer;
 use crate::runtime::{EngineState, Instance, Stamp};
 use crate::sha256::Sha256;
@@ -35,10 +37,16 @@ pub struct ServerIdentity {
     /// known. A digest, for an option may hold a secret and this is written to a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<Sha256>,
-    /// The options that were given to it, one word each: `restart` keeps them. The file is private, so it may hold them.
+    /// The options that were given to it, one word each, without secrets; [`ServerRecord::given`] adds these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub given: Vec<String>,
+    /// The upstream, if its URL holds a secret. It has a file of its own: people attach this record to bug reports.
+    #[serde(skip)]
+    pub upstream: Option<SafeUrl>,
 }
+
+/// The beginning of the word that names the upstream.
+pub const UPSTREAM: &str = "--upstream=";
 
 impl ServerIdentity {
     /// Whether a server that was asked to be this is what `wanted` asks for.
@@ -113,6 +121,25 @@ impl ServerRecord {
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         write_private(path, &serde_json::to_vec(self)?)
+    }
+
+    /// The options that were given to the server of `layout`, as `restart` needs them.
+    ///
+    /// # Errors
+    /// When the file of a secret cannot be read.
+    pub fn given(&self, layout: &Layout) -> Result<Vec<String>, Failure> {
+        let mut given = self.server.given.clone();
+        let is_hidden = |word: &&mut String| word.starts_with(UPSTREAM) && word.contains(HIDDEN);
+        for word in given.iter_mut().filter(is_hidden) {
+            let file = layout.upstream_file();
+            let url = read_text(&file).map_err(|error| {
+                let message = format!("cannot keep the server's upstream: `{}`: {error}", file.display());
+                Failure::new(Kind::Unexpected, message)
+                    .with_hint("run `gem-setup stop`, then `gem-setup start --upstream URL`")
+            })?;
+            *word = format!("{UPSTREAM}{url}");
+        }
+        Ok(given)
     }
 
     /// Whether the server's process is one of those that this process sees and may signal: the same pid, start time and command

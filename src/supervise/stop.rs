@@ -277,6 +277,7 @@ fn clear(layout: &Layout) -> io::Result<()> {
     let previous = ServerRecord::read(&layout.server_file())?;
     end_leftover(layout, previous.as_ref());
     files::remove(&layout.server_file())?;
+    files::remove(&layout.upstream_file())?;
     match observe_pid_file(layout, false)? {
         Running::No | Running::Foreign(_) => files::remove(&layout.pid_file()),
         _ => Ok(()),

@@ -20,7 +20,7 @@ fn combinations(home: &Home) -> Vec<Vec<String>> {
     let gateway = vec![
         format!("--port={}", free_port()),
         "--model=gemma3-other".to_owned(),
-        "--upstream=http://ada:secret@127.0.0.1:9/".to_owned(),
+        "--upstream=http://127.0.0.1:9/".to_owned(),
         "--listen=127.0.0.1".to_owned(),
         "--allow-remote".to_owned(),
         "--classifier-deadline=3".to_owned(),
@@ -87,6 +87,63 @@ fn every_option_survives_restart_and_service() {
                 .for_each(|word| assert_says(&definition, &[&format!("\"{word}\"")]));
             // The stand-in for systemd starts nothing.
             assert_eq!(home.gem(&["status"]).run().status, 7);
+        }
+    }
+}
+
+#[test]
+fn an_upstream_s_secrets_are_kept_from_command_line_and_record() {
+    let home = Home::installed();
+    let url = "http://ada:s3cret@127.0.0.1:9/base?key=s3cret#s3cret";
+    let start = |command: &[&str]| home.gem(command);
+    let starts = [
+        start(&["start"]).args(["--upstream", url]),
+        start(&["start"]).env("GEM_SETUP_UPSTREAM", url),
+    ];
+    for started in starts {
+        started.ok();
+        for _ in 0..2 {
+            assert_hidden_and_kept(&home, url);
+            home.gem(&["restart", "--threshold=0.3"]).ok();
+        }
+        let run = with_systemd(&home, &["service", "install"]).ends(2);
+        assert_says(&run.stderr, &["http://***@127.0.0.1:9/base?***", "config.toml"]);
+        assert!(!run.stderr.contains("s3cret"), "{run:#?}");
+        home.gem(&["stop"]).ok();
+        assert!(!home.layout().upstream_file().exists());
+    }
+}
+
+/// Fails unless the running server uses `url` and shows none of its secrets.
+fn assert_hidden_and_kept(home: &Home, url: &str) {
+    let status: Value = home.gem(&["status", "--json"]).run().json();
+    let pid = status["pid"].as_u64().unwrap();
+    let line = identity(u32::try_from(pid).unwrap()).unwrap().command;
+    assert!(!line.iter().any(|word| word.contains("s3cret")), "{line:?}");
+    let variables = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+    assert!(
+        variables
+            .split('\0')
+            .any(|pair| pair == format!("GEM_SETUP_UPSTREAM={url}"))
+    );
+    for file in [home.layout().server_file(), home.layout().state_file()] {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("s3cret"), "{}: {text}", file.display());
+    }
+}
+
+#[test]
+fn a_url_that_is_refused_is_shown_without_secrets() {
+    let home = Home::new();
+    for url in [
+        "https://u:s3cret@127.0.0.1:99999/",
+        "http://u:s3cret@ex ample/",
+        "u:s3cret@h",
+    ] {
+        for (command, option) in [("install", "--mirror"), ("serve", "--upstream")] {
+            let run = home.gem(&[command, "--runtime=builtin", option, url]).ends(2);
+            assert_says(&run.stderr, &["error: "]);
+            assert!(!run.stderr.contains("s3cret"), "{run:#?}");
         }
     }
 }

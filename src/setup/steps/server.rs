@@ -293,17 +293,15 @@ fn without_model(setup: &Setup<'_>, port: u16, missing: &str) -> Check {
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let layout = &setup.site.layout;
-    let given = match observe(layout) {
-        // The process that a stale pid file names is not ours to stop; the server writes a new file.
-        Ok(Running::No | Running::Foreign(_)) => Vec::new(),
-        running => {
-            supervise::stop(layout, GRACE).await?;
-            match running {
-                Ok(Running::Supervised(record)) => record.server.given,
-                _ => Vec::new(),
-            }
-        }
+    let running = observe(layout);
+    let given = match &running {
+        Ok(Running::Supervised(record)) => record.given(layout)?,
+        _ => Vec::new(),
     };
+    // The process that a stale pid file names is not ours to stop; the server writes a new file.
+    if !matches!(running, Ok(Running::No | Running::Foreign(_))) {
+        supervise::stop(layout, GRACE).await?;
+    }
     let spec = ServerSpec::installed(&setup.wanted.chosen, setup.site.config.as_deref(), &given);
     let request = spec.request(&setup.site);
     let starting = supervise::start(layout, &request);

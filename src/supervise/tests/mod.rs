@@ -108,6 +108,7 @@ fn identity_of(port: u16) -> ServerIdentity {
         direct: false,
         options: None,
         given: Vec::new(),
+        upstream: None,
     }
 }
 
