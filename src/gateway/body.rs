@@ -58,7 +58,7 @@ impl Body for ClientBody {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.client.awaits_body(polled.is_pending());
         self.is_ended |= !matches!(polled, Poll::Pending | Poll::Ready(Some(Ok(_))));
-        polled.map_err(Into::into)
+        polled.map_err(|_| Fault::Invalid("the request's body is malformed or incomplete".to_owned()).into())
     }
 
     fn is_end_stream(&self) -> bool {
@@ -150,7 +150,7 @@ async fn data(body: &mut ClientBody) -> Result<Option<Bytes>, Fault> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| match error.downcast::<Fault>() {
             Ok(fault) => *fault,
-            Err(_) => Fault::Invalid("the request's body is incomplete".to_owned()),
+            Err(error) => Fault::Invalid(error.to_string()),
         })?;
         if let Ok(data) = frame.into_data() {
             return Ok(Some(data));

@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 /// Why a request is not answered as asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error("{0}")]
     Invalid(String),

@@ -1,5 +1,6 @@
 //! Sends requests to the upstream.
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -13,12 +14,16 @@ use url::Url;
 
 use super::body::Outgoing;
 use super::config::{self, Limits};
+use super::fault::Fault;
 use super::reply::{Reply, ReplyBody};
 use crate::net::{self, Connector, Idle, Login, Origin, Pool, SafeUrl, SendError, Stalled};
 
 /// Idle connections that are kept. Servers close theirs after some seconds (Node.js: 5), so these are closed before.
 const KEPT: usize = 64;
 const KEEP: Duration = Duration::from_secs(4);
+
+/// The gateway alone says these, and they are for it alone.
+const OWN: &str = "x-gem-";
 
 /// Fields that are about one connection only (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -49,8 +54,8 @@ pub(super) enum SendFailure {
     Unreachable(String),
     /// The upstream may have acted on the request.
     Broken(String),
-    /// The client stopped sending.
-    Stalled,
+    /// The client's body did not come whole.
+    Client(Fault),
 }
 
 impl fmt::Display for SendFailure {
@@ -58,7 +63,7 @@ impl fmt::Display for SendFailure {
         match self {
             Self::Path => f.write_str("the path must not contain `.` or `..` as a segment"),
             Self::Unreachable(reason) | Self::Broken(reason) => f.write_str(reason),
-            Self::Stalled => f.write_str("the request's body did not arrive in time"),
+            Self::Client(fault) => fault.fmt(f),
         }
     }
 }
@@ -67,10 +72,28 @@ impl From<SendError> for SendFailure {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Connect(_) | SendError::Invalid(_) => Self::Unreachable(error.to_string()),
-            SendError::Broken(error) if Stalled::is_behind(&error) => Self::Stalled,
-            SendError::Broken(_) | SendError::Stalled(_) | SendError::Unsound(_) => Self::Broken(error.to_string()),
+            SendError::Broken(broken) => match client_fault(&broken) {
+                Some(fault) => Self::Client(fault),
+                None => Self::Broken(SendError::Broken(broken).to_string()),
+            },
+            SendError::Stalled(_) | SendError::Unsound(_) => Self::Broken(error.to_string()),
         }
     }
+}
+
+/// The fault of the client's body that is behind `error`.
+fn client_fault(error: &(dyn Error + 'static)) -> Option<Fault> {
+    if Stalled::is_behind(error) {
+        return Some(Fault::SlowBody);
+    }
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(fault) = cause.downcast_ref::<Fault>() {
+            return Some(fault.clone());
+        }
+        next = cause.source();
+    }
+    None
 }
 
 /// An upstream that cannot be used.
@@ -110,7 +133,7 @@ impl UpstreamClient {
 
     /// Sends a client's request, and gives the reply for the client as soon as its head has arrived.
     pub(super) async fn send(&self, mut parts: Parts, body: Outgoing) -> Result<Reply, SendFailure> {
-        remove_hop_by_hop(&mut parts.headers);
+        remove_local(&mut parts.headers);
         parts.headers.remove(EXPECT);
         if let Some(login) = &self.login {
             parts.headers.entry(AUTHORIZATION).or_insert_with(|| login.clone());
@@ -121,7 +144,7 @@ impl UpstreamClient {
         *request.headers_mut() = parts.headers;
         let response = self.origin.send(request, self.idle_time).await?;
         let mut reply = response.map(|body| ReplyBody::Link(Idle::new(body, self.idle_time)));
-        remove_hop_by_hop(reply.headers_mut());
+        remove_local(reply.headers_mut());
         Ok(reply)
     }
 }
@@ -150,14 +173,16 @@ fn leaves_its_folder(path: &str) -> bool {
     path.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes the fields that are about one connection and the gateway's own.
+fn remove_local(headers: &mut HeaderMap) {
     let named = headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|names| names.split(','))
         .filter_map(|name| name.trim().parse().ok());
-    let present = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned();
+    let is_local = |name: &&HeaderName| HOP_BY_HOP.contains(name) || name.as_str().starts_with(OWN);
+    let present = headers.keys().filter(is_local).cloned();
     let removed: Vec<HeaderName> = named.chain(present).collect();
     for name in removed {
         headers.remove(name);

@@ -222,8 +222,8 @@ async fn attempt_one(
         Some(Ok(reply)) => (Attempted::Answered, Ok(reply)),
         Some(Err(failure)) => {
             let attempted = match &failure {
-                SendFailure::Path | SendFailure::Unreachable(_) => Attempted::Unknown,
-                SendFailure::Broken(_) | SendFailure::Stalled => {
+                SendFailure::Path | SendFailure::Unreachable(_) | SendFailure::Client(_) => Attempted::Unknown,
+                SendFailure::Broken(_) => {
                     let failed = ModelFailure::new(FailureKind::Unknown, failure.to_string());
                     Attempted::Failed(failed, Repeat::MayHaveActed)
                 }
@@ -376,7 +376,7 @@ async fn ask(shared: &Shared, parts: Parts, body: Outgoing) -> Result<Reply, Sen
     let failure = match &sent {
         Ok(reply) if reply.status().is_server_error() => Some(format!("status {}", reply.status().as_u16())),
         Ok(_) => None,
-        Err(SendFailure::Path | SendFailure::Stalled) => return sent,
+        Err(SendFailure::Path | SendFailure::Client(_)) => return sent,
         Err(failure) => Some(failure.to_string()),
     };
     shared.metrics.upstream.note("the upstream", failure.as_ref());
@@ -413,7 +413,7 @@ async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Ou
 fn fault(shared: &Shared, failure: &SendFailure) -> Fault {
     match failure {
         SendFailure::Path => Fault::Invalid(failure.to_string()),
-        SendFailure::Stalled => Fault::SlowBody,
+        SendFailure::Client(fault) => fault.clone(),
         SendFailure::Unreachable(_) | SendFailure::Broken(_) => Fault::Upstream {
             host: shared.upstream.host().to_owned(),
             reason: failure.to_string(),

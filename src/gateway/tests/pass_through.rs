@@ -134,6 +134,27 @@ async fn fields_of_one_connection_stay_on_it() {
 }
 
 #[tokio::test]
+async fn the_gateways_own_fields_come_from_the_gateway_alone() {
+    let upstream = UpstreamStandIn::start(|_| async {
+        let mut reply = reply(200, "x");
+        for name in ["x-gem-fallback", "x-gem-hint", "x-gem-answered-by", "x-gem-model"] {
+            reply.headers_mut().insert(name, "evil".parse().unwrap());
+        }
+        Some(reply)
+    })
+    .await
+    .unwrap();
+    let gateway = Running::start(before(&upstream)).await;
+    for (method, path) in [(Method::POST, OTHER), (Method::GET, "/v1beta/models")] {
+        let headers = [("x-gem-consent", "once"), ("x-gem-any", "1")];
+        let got = gateway.send(method, path, &headers, "{}").await;
+        assert!(got.headers.values().all(|value| value != "evil"), "{got:?}");
+        let seen = upstream.seen().pop().unwrap().headers;
+        assert!(seen.keys().all(|name| !name.as_str().starts_with("x-gem")), "{seen:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_path_of_the_upstream_s_url_goes_before_the_request_s() {
     let upstream = UpstreamStandIn::start(echo).await.unwrap();
     let url = format!("http://{}/proxy/gemini/", upstream.address());
@@ -377,6 +398,30 @@ async fn a_body_that_stops_coming_times_out() {
     assert!(reply.starts_with("HTTP/1.1 408"), "{reply}");
     assert!(reply.contains("DEADLINE_EXCEEDED"), "{reply}");
     assert_eq!(gateway.post("/upload/v1beta/files", "whole").await.text(), "whole");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_the_clients_fault() {
+    let upstream = UpstreamStandIn::start(echo_whole).await.unwrap();
+    let gateway = Running::start(before(&upstream)).await;
+    for body in [
+        "Content-Length: 5000\r\n\r\nabc",
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+    ] {
+        for path in ["/upload/v1beta/files", OTHER] {
+            let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{body}");
+            let mut client = TcpStream::connect(gateway.address).await.unwrap();
+            client.write_all(head.as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            let reply = super::read_to_end(&mut client).await;
+            // A client that is gone needs no reply.
+            let is_answered = reply.starts_with("HTTP/1.1 400") && reply.contains("malformed or incomplete");
+            assert!(reply.is_empty() || is_answered, "{head}: {reply}");
+            assert!(is_answered || !body.contains("chunked"), "{head}: {reply}");
+        }
+    }
+    let metrics = gateway.get("/metrics").await;
+    assert!(metrics.text().contains("gem_setup_upstream_failures_total 0\n"));
 }
 
 async fn echo_whole(request: Request<Incoming>) -> Option<UpstreamReply> {
