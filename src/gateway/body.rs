@@ -1,9 +1,10 @@
 //! Bodies of requests: as they arrive, read whole within a budget, and as they go out to a server.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +14,8 @@ use tokio::time::timeout;
 
 use super::client::{Client, Standing};
 use super::fault::Fault;
-use crate::net::{BodyError, Idle};
+use super::metrics::Metrics;
+use crate::net::{BodyError, Idle, LinkBody, Stalled};
 
 /// A body up to this length costs nothing of the budget.
 const SMALL_BODY: usize = 64 << 10;
@@ -101,6 +103,74 @@ impl Body for Outgoing {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Client(body) => body.size_hint(),
         }
+    }
+}
+
+/// The fault of the client's body that is behind `error`.
+pub(super) fn client_fault(error: &(dyn Error + 'static)) -> Option<Fault> {
+    if Stalled::is_behind(error) {
+        return Some(Fault::SlowBody);
+    }
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(fault) = cause.downcast_ref::<Fault>() {
+            return Some(fault.clone());
+        }
+        next = cause.source();
+    }
+    None
+}
+
+/// The body of an upstream's reply, as it arrives.
+pub(super) struct UpstreamBody {
+    body: Idle<LinkBody<Outgoing>>,
+    /// Counts it if it breaks off.
+    metrics: Option<Arc<Metrics>>,
+    broken: Option<BodyError>,
+}
+
+impl UpstreamBody {
+    pub(super) const fn new(body: Idle<LinkBody<Outgoing>>, metrics: Option<Arc<Metrics>>) -> Self {
+        Self {
+            body,
+            metrics,
+            broken: None,
+        }
+    }
+
+    fn note(&self, error: &BodyError) {
+        let is_clients = error.is::<hyper::Error>() && client_fault(&**error).is_some();
+        if let Some(metrics) = self.metrics.as_ref().filter(|_| !is_clients) {
+            metrics.upstream.note("the upstream", Some(error));
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Some(Err(error)) = frame else {
+            return Poll::Ready(frame);
+        };
+        self.note(&error);
+        self.broken = Some(error);
+        // An error makes hyper drop what it has not sent yet; the head and the pieces before the break go out first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.broken.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -167,7 +167,7 @@ impl Metrics {
         );
         text.counter(
             "upstream_failures_total",
-            "Requests that the upstream did not answer, or answered with a server error.",
+            "Requests that the upstream did not answer to the end, or answered with a server error.",
             load(&self.upstream.total),
         );
         if let Some(engine) = &snapshot.engine {

@@ -12,9 +12,9 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use tokio::time::timeout;
 
-use super::body::{Outgoing, take_frame};
+use super::body::{UpstreamBody, take_frame};
 use super::fault::Fault;
-use crate::net::{BodyError, Idle, LinkBody};
+use crate::net::BodyError;
 
 /// A reply on its way to the client.
 pub(super) type Reply = Response<ReplyBody>;
@@ -26,8 +26,8 @@ pub(super) type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 pub(super) enum ReplyBody {
     /// In memory.
     Whole(Bytes),
-    /// From a server, as it arrives.
-    Link(Idle<LinkBody<Outgoing>>),
+    /// From the upstream, as it arrives.
+    Link(UpstreamBody),
     /// Made as it goes.
     Pieces(Pieces),
     /// The beginning in memory, the rest as it arrives.

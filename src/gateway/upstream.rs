@@ -1,7 +1,7 @@
 //! Sends requests to the upstream.
 
-use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{
@@ -12,11 +12,12 @@ use hyper::{Request, Uri};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::body::Outgoing;
+use super::body::{Outgoing, UpstreamBody, client_fault};
 use super::config::{self, Limits};
 use super::fault::Fault;
+use super::metrics::Metrics;
 use super::reply::{Reply, ReplyBody};
-use crate::net::{self, Connector, Idle, Login, Origin, Pool, SafeUrl, SendError, Stalled};
+use crate::net::{self, Connector, Idle, Login, Origin, Pool, SafeUrl, SendError};
 
 /// Idle connections that are kept. Servers close theirs after some seconds (Node.js: 5), so these are closed before.
 const KEPT: usize = 64;
@@ -81,21 +82,6 @@ impl From<SendError> for SendFailure {
     }
 }
 
-/// The fault of the client's body that is behind `error`.
-fn client_fault(error: &(dyn Error + 'static)) -> Option<Fault> {
-    if Stalled::is_behind(error) {
-        return Some(Fault::SlowBody);
-    }
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        if let Some(fault) = cause.downcast_ref::<Fault>() {
-            return Some(fault.clone());
-        }
-        next = cause.source();
-    }
-    None
-}
-
 /// An upstream that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UpstreamError {
@@ -131,8 +117,14 @@ impl UpstreamClient {
         self.origin.expire();
     }
 
-    /// Sends a client's request, and gives the reply for the client as soon as its head has arrived.
-    pub(super) async fn send(&self, mut parts: Parts, body: Outgoing) -> Result<Reply, SendFailure> {
+    /// Sends a client's request, and gives the reply for the client as soon as its head has arrived; `metrics` count one that breaks
+    /// off.
+    pub(super) async fn send(
+        &self,
+        mut parts: Parts,
+        body: Outgoing,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Reply, SendFailure> {
         remove_local(&mut parts.headers);
         parts.headers.remove(EXPECT);
         if let Some(login) = &self.login {
@@ -143,7 +135,10 @@ impl UpstreamClient {
         *request.uri_mut() = target(self.origin.url(), &parts.uri)?;
         *request.headers_mut() = parts.headers;
         let response = self.origin.send(request, self.idle_time).await?;
-        let mut reply = response.map(|body| ReplyBody::Link(Idle::new(body, self.idle_time)));
+        // A server error is counted as such.
+        let metrics = (!response.status().is_server_error()).then(|| Arc::clone(metrics));
+        let mut reply =
+            response.map(|body| ReplyBody::Link(UpstreamBody::new(Idle::new(body, self.idle_time), metrics)));
         remove_local(reply.headers_mut());
         Ok(reply)
     }

@@ -372,7 +372,7 @@ fn milliseconds(time: Duration) -> u64 {
 
 /// Sends a request, and notes whether the upstream answers.
 async fn ask(shared: &Shared, parts: Parts, body: Outgoing) -> Result<Reply, SendFailure> {
-    let sent = shared.upstream.send(parts, body).await;
+    let sent = shared.upstream.send(parts, body, &shared.metrics).await;
     let failure = match &sent {
         Ok(reply) if reply.status().is_server_error() => Some(format!("status {}", reply.status().as_u16())),
         Ok(_) => None,

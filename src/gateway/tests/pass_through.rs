@@ -281,22 +281,28 @@ impl Drop for OpenOnDrop {
 }
 
 #[tokio::test]
-async fn a_reply_that_breaks_off_is_seen_to_be_incomplete() {
-    let upstream = super::EngineStandIn::start(vec![Say::Bytes(
-        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".into(),
-    )])
-    .await
-    .unwrap();
-    let url = format!("http://{}/", upstream.address());
-    let gateway = Running::start(|config| config.upstream.url = url.parse().unwrap()).await;
-    let text = gateway
-        .raw("GET /v1beta/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .await;
-    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    assert!(
-        body.len() < 10 && !text.contains("200 OK\r\ncontent-length: 4"),
-        "{text}"
-    );
+async fn a_reply_that_breaks_off_is_passed_on_as_far_as_it_came() {
+    for (reply, body) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "half"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", ""),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\nff\r\ndata",
+            "9\r\ndata: 1\n\n\r\n4\r\ndata\r\n",
+        ),
+    ] {
+        let (_upstream, gateway) = before_bytes(reply).await;
+        let text = gateway
+            .raw("GET /v1beta/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
+        let (head, got) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{text}");
+        assert_eq!(got, body, "{reply}");
+        let metrics = gateway.get("/metrics").await;
+        assert!(
+            metrics.text().contains("gem_setup_upstream_failures_total 1\n"),
+            "{reply}"
+        );
+    }
 }
 
 /// A gateway before a server that writes these bytes for each request.
