@@ -90,15 +90,15 @@ impl Consenter<'_> {
         self.given.is_some() || self.memory(failed).is_some_and(|memory| memory.has_consent)
     }
 
-    /// Whether `candidate` may answer where `failed` did not. A consent holds for one switch, to the model that was named.
+    /// Whether `candidate` may answer where `failed` did not. A consent holds for one switch, to the model that the client names or
+    /// that the last failure named to it.
     pub(super) fn consents(&mut self, failed: &ModelName, candidate: &ModelName) -> bool {
-        let memory = self.memory(failed);
-        let is_named = memory.as_ref().is_none_or(|memory| memory.candidate == *candidate);
-        if is_named && memory.is_some_and(|memory| memory.has_consent) {
+        let memory = self.memory(failed).filter(|memory| memory.candidate == *candidate);
+        if memory.as_ref().is_some_and(|memory| memory.has_consent) {
             return true;
         }
         let named = self.named.take();
-        let is_named = named.map_or(is_named, |named| named == *candidate);
+        let is_named = named.map_or(memory.is_some(), |named| named == *candidate);
         match self.given.take() {
             Some(given) if is_named => {
                 if given == Given::Session {
@@ -113,10 +113,15 @@ impl Consenter<'_> {
     /// Names `candidate` to the client, and the way to let it answer.
     pub(super) fn offer(&self, headers: &mut HeaderMap, failed: &ModelName, candidate: &ModelName) {
         self.remember(failed, candidate, false);
-        let hint = format!(
-            "repeat the request with `x-gem-consent: once` to let `{candidate}` answer, or with `x-gem-consent: session` to let it \
-             answer for an hour"
-        );
+        let hint = match self.client {
+            Some(_) => format!(
+                "repeat the request with `x-gem-consent: once` to let `{candidate}` answer, or with `x-gem-consent: session` to let it \
+                 answer for an hour"
+            ),
+            None => format!(
+                "repeat the request with `x-gem-consent: once` and `x-gem-fallback: {candidate}` to let `{candidate}` answer"
+            ),
+        };
         for (name, value) in [(FALLBACK, candidate.as_str()), (HINT, &hint)] {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
@@ -148,13 +153,14 @@ impl Consenter<'_> {
     }
 }
 
-/// The key by which the upstream knows the client.
+/// The key by which the upstream knows the client; an empty one tells no clients apart.
 fn client_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a [u8]> {
-    let header = headers.get(API_KEY).or_else(|| headers.get(AUTHORIZATION));
-    let in_query = || query?.split('&').find_map(|pair| pair.strip_prefix("key="));
-    header
-        .map(HeaderValue::as_bytes)
-        .or_else(|| in_query().map(str::as_bytes))
+    let header = |name| headers.get(name).map(HeaderValue::as_bytes);
+    let in_query = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("key=")));
+    [header(API_KEY), header(AUTHORIZATION), in_query.map(str::as_bytes)]
+        .into_iter()
+        .flatten()
+        .find(|key| !key.trim_ascii().is_empty())
 }
 
 #[cfg(test)]
@@ -176,12 +182,22 @@ mod tests {
         consenter.consents(&model("pro"), &model(candidate))
     }
 
+    /// A failure of pro names `candidate` to the client with this key.
+    fn offer(memory: &Consents, key: &str, candidate: &str) -> HeaderMap {
+        let mut request = Request::builder().header("x-goog-api-key", key).body(()).unwrap();
+        let mut headers = HeaderMap::new();
+        let consenter = memory.take(&mut request);
+        consenter.offer(&mut headers, &model("pro"), &model(candidate));
+        headers
+    }
+
     const ONCE: (&str, &str) = ("x-gem-consent", "once");
     const SESSION: (&str, &str) = ("x-gem-consent", "session");
 
     #[test]
     fn consent_for_once_holds_for_one_request() {
         let memory = Consents::default();
+        offer(&memory, "k1", "flash");
         assert!(!consents(&memory, &[], "flash"));
         assert!(consents(&memory, &[ONCE], "flash"));
         assert!(!consents(&memory, &[], "flash"));
@@ -191,6 +207,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn consent_for_the_session_is_bound_to_key_model_and_hour() {
         let memory = Consents::default();
+        offer(&memory, "k1", "flash");
         assert!(consents(&memory, &[SESSION], "flash"));
         assert!(consents(&memory, &[], "flash"));
         assert!(!consents(&memory, &[], "lite"));
@@ -200,23 +217,44 @@ mod tests {
     }
 
     #[test]
-    fn consent_is_never_for_another_model_than_the_one_named() {
+    fn consent_is_for_the_model_that_was_named() {
         let memory = Consents::default();
+        assert!(!consents(&memory, &[ONCE], "flash"), "no failure named it");
         assert!(!consents(&memory, &[ONCE, ("x-gem-fallback", "lite")], "flash"));
-        let mut request = Request::builder().uri("/?key=k1").body(()).unwrap();
-        let mut headers = HeaderMap::new();
-        memory
-            .take(&mut request)
-            .offer(&mut headers, &model("pro"), &model("flash"));
-        assert_eq!(headers["x-gem-fallback"], "flash");
+        assert!(consents(&memory, &[ONCE, ("x-gem-fallback", "flash")], "flash"));
+        assert_eq!(offer(&memory, "k1", "flash")["x-gem-fallback"], "flash");
         assert!(!consents(&memory, &[ONCE], "lite"));
+        assert!(!consents(&memory, &[ONCE, ("x-goog-api-key", "k2")], "flash"));
         assert!(consents(&memory, &[ONCE], "flash"));
+    }
+
+    #[test]
+    fn clients_without_a_key_share_no_consent() {
+        let memory = Consents::default();
+        for key in ["", " "] {
+            let hint = offer(&memory, key, "flash")["x-gem-hint"].clone();
+            assert!(hint.to_str().unwrap().contains("`x-gem-fallback: flash`"), "{hint:?}");
+            let ask = |headers: &[(&'static str, &'static str)]| {
+                let mut request = Request::builder().uri("/?key=").body(()).unwrap();
+                let key = HeaderValue::from_str(key).unwrap();
+                request.headers_mut().insert("x-goog-api-key", key);
+                for (name, value) in headers {
+                    request.headers_mut().insert(*name, HeaderValue::from_static(value));
+                }
+                memory.take(&mut request).consents(&model("pro"), &model("flash"))
+            };
+            assert!(ask(&[SESSION, ("x-gem-fallback", "flash")]));
+            assert!(!ask(&[]));
+            assert!(!ask(&[ONCE]));
+        }
     }
 
     #[test]
     fn one_consent_is_one_switch() {
         let memory = Consents::default();
-        let mut request = Request::builder().header("x-gem-consent", "once").body(()).unwrap();
+        let mut request = Request::builder().uri("/?key=k1").header("x-gem-consent", "once");
+        request = request.header("x-gem-fallback", "flash");
+        let mut request = request.body(()).unwrap();
         let mut consenter = memory.take(&mut request);
         assert!(consenter.consents(&model("pro"), &model("flash")));
         assert!(!consenter.consents(&model("flash"), &model("lite")));

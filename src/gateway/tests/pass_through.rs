@@ -372,8 +372,12 @@ async fn an_upstream_that_never_answers_is_given_up() {
         config.limits.stream_idle = Duration::from_millis(50);
     })
     .await;
-    let message = gateway.post(OTHER, prompt("x")).await.error(502, "UNAVAILABLE");
-    assert!(message.contains("nothing arrived"), "{message}");
+    for patience in ["0", "-1", "abc", "NaN", "inf", "1e18", "1e300"] {
+        let headers = [("x-server-timeout", patience)];
+        let got = gateway.send(Method::POST, OTHER, &headers, prompt("x")).await;
+        let message = got.error(502, "UNAVAILABLE");
+        assert!(message.contains("nothing arrived"), "{patience}: {message}");
+    }
 }
 
 #[tokio::test]
