@@ -1,7 +1,8 @@
 //! Listening sockets and their owners as the system lists them: libproc on macOS, `GetExtendedTcpTable` on Windows.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::OnceLock;
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
@@ -12,13 +13,12 @@ use super::{Owner, listening_sockets, most_specific};
 pub(super) struct Evidence(Owner, SocketAddr);
 
 pub(super) fn find(owner: Owner, address: SocketAddr) -> io::Result<Option<Evidence>> {
-    let rows: Vec<_> = listening_sockets()
-        .map(|listener| (listener.socket, listener.process.pid))
-        .collect();
-    // Windows always has listeners of its own and shows them; Wine shows none at all.
-    let is_silent = cfg!(windows) && rows.is_empty();
-    let pids = most_specific(address, rows);
-    if pids.is_empty() && !is_silent {
+    if !is_told() {
+        return Ok(Some(Evidence(owner, address)));
+    }
+    let rows = listening_sockets().map(|listener| (listener.socket, listener.process.pid));
+    let pids = most_specific(address, rows.collect());
+    if pids.is_empty() {
         return Ok(None);
     }
     if owns(owner, &pids)? {
@@ -30,6 +30,19 @@ pub(super) fn find(owner: Owner, address: SocketAddr) -> io::Result<Option<Evide
 
 pub(super) fn still_holds(Evidence(owner, address): &Evidence) -> bool {
     find(*owner, *address).is_ok_and(|found| found.is_some())
+}
+
+/// Whether the system says whose a socket is. Wine does not, which a socket of this process shows.
+fn is_told() -> bool {
+    static IS_TOLD: OnceLock<bool> = OnceLock::new();
+    !cfg!(windows) || *IS_TOLD.get_or_init(|| sees_own_socket().unwrap_or(false))
+}
+
+fn sees_own_socket() -> io::Result<bool> {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = socket.local_addr()?;
+    let own = |listener: listeners::Listener| listener.socket == address && listener.process.pid == std::process::id();
+    Ok(listening_sockets().any(own))
 }
 
 fn owns(owner: Owner, pids: &[u32]) -> io::Result<bool> {
