@@ -188,6 +188,9 @@ fn note(record: &ServerRecord) -> Option<String> {
     if record.stopping {
         return Some("it is stopping and finishes open requests".to_owned());
     }
+    if record.silent {
+        return Some("it does not answer on its port; `gem-setup restart` replaces it".to_owned());
+    }
     let blocked = record.child.as_ref()?.blocked.as_deref()?;
     Some(without_model(blocked))
 }

@@ -74,6 +74,10 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
     if !local::is_listening(port).await {
         return Err(not_running(site, port));
     }
+    if supervise::is_silent(&site.layout, port).await {
+        let silent = failure(format!("the server runs, but does not answer on port {port}"));
+        return Err(silent.with_hint("run `gem-setup restart`, which ends it and starts another"));
+    }
     let peer = supervise::peer(&site.layout, port).map_err(|error| failure(error.to_string()))?;
     let closed = match site.gate(&wanted.chosen, state)? {
         Some(gate) => gate.open().await.err(),

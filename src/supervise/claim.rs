@@ -217,6 +217,7 @@ impl Claim {
                 ready: false,
                 stopping: false,
                 child: None,
+                silent: false,
             }),
             log: log.clone(),
             lock,

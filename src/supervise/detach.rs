@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::claim;
 use super::logs::Follower;
 use super::remote;
-use super::status::{Running, ServerIdentity, ServerRecord, observe};
+use super::status::{ChildRecord, Running, ServerIdentity, ServerRecord, observe};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
 use crate::lock::Lock;
@@ -91,6 +91,14 @@ pub enum Error {
         /// The log's last lines.
         tail: Vec<String>,
     },
+    /// It was ready and does not answer.
+    #[error("the server (pid {pid}) runs, but does not answer on port {port}")]
+    Silent {
+        /// The server's process id.
+        pid: u32,
+        /// Its port.
+        port: u16,
+    },
     /// It runs and is not ready yet.
     #[error("the server (pid {pid}) was not ready within {} s{}", within.as_secs(), quote(tail))]
     NotReady {
@@ -117,7 +125,7 @@ impl Explain for Error {
             Self::Start { .. } => Kind::Unexpected,
             // The server is gem-setup too: what it ended with says what was wrong.
             Self::Ended { status, .. } => status.code().and_then(Kind::of_exit_status).unwrap_or(Kind::Runtime),
-            Self::CrashLoop { .. } | Self::NotReady { .. } | Self::Gone { .. } => Kind::Runtime,
+            Self::CrashLoop { .. } | Self::Silent { .. } | Self::NotReady { .. } | Self::Gone { .. } => Kind::Runtime,
         }
     }
 
@@ -126,13 +134,14 @@ impl Explain for Error {
             Self::Claim(error) => return error.hint(),
             Self::Start { .. } => "check that the program is there and the log's folder is writable".to_owned(),
             Self::Ended { .. } if self.kind() != Kind::Runtime => {
-                "mend what its log names, then start it again".to_owned()
+                "correct the fault that its log names, then start it again".to_owned()
             }
             Self::Ended { .. } | Self::CrashLoop { .. } => {
                 "run `gem-setup doctor` to see what the runtime lacks, and `gem-setup logs` for the whole log"
                     .to_owned()
             }
             Self::Gone { .. } => "run `gem-setup start` again, or `gem-setup logs` to see why it ended".to_owned(),
+            Self::Silent { .. } => "run `gem-setup restart`, which ends it and starts another".to_owned(),
             Self::NotReady { .. } => {
                 "it goes on loading; `gem-setup status` tells when it is ready, `gem-setup logs -f` what it does"
                     .to_owned()
@@ -253,6 +262,8 @@ enum StartEnd {
     },
     CrashLoop(String),
     Ended(ExitStatus),
+    /// It was ready and left two requests in a row unanswered.
+    Silent,
     /// A server that another process started no longer has the home, or is about to give it up.
     Gone,
     TooLate,
@@ -264,6 +275,10 @@ impl StartEnd {
             Self::CrashLoop(reason) => Error::CrashLoop { pid, reason, tail },
             Self::Ended(status) => Error::Ended { status, tail },
             Self::Gone => Error::Gone { pid },
+            Self::Silent => Error::Silent {
+                pid,
+                port: request.server.port,
+            },
             Self::Up { .. } | Self::TooLate => Error::NotReady {
                 pid,
                 within: request.within,
@@ -281,6 +296,7 @@ async fn wait(
     deadline: Instant,
 ) -> StartEnd {
     let mut pause = FIRST_POLL;
+    let mut was_silent = false;
     loop {
         let record = ServerRecord::read(&layout.server_file()).ok().flatten();
         let record = record.filter(|record| record.process.pid == pid);
@@ -288,20 +304,19 @@ async fn wait(
             return StartEnd::Gone;
         }
         let record = match record {
-            // On a full disk it may be out of date.
-            Some(record) if !record.ready => Some(remote::refresh(record).await),
-            record => record,
+            Some(record) => Some(remote::refresh(record).await),
+            None => None,
         };
-        match record.as_ref().and_then(|record| record.child.as_ref()) {
-            Some(child) if child.state == EngineState::CrashLoop => {
-                return StartEnd::CrashLoop(child.last_exit.clone().unwrap_or_default());
-            }
-            Some(child) if child.state == EngineState::Blocked => {
-                return StartEnd::Up {
-                    blocked: child.blocked.clone(),
-                };
-            }
-            _ => {}
+        let is_silent = record.as_ref().is_some_and(|record| record.silent);
+        if was_silent && is_silent {
+            return StartEnd::Silent;
+        }
+        was_silent = is_silent;
+        if let Some(end) = record
+            .as_ref()
+            .and_then(|record| as_far_as_it_gets(record.child.as_ref()?))
+        {
+            return end;
         }
         let ready = match record {
             Some(record) => record.ready,
@@ -319,6 +334,17 @@ async fn wait(
         }
         sleep(pause).await;
         pause = (pause * 3 / 2).min(LONGEST_POLL);
+    }
+}
+
+/// The end of the wait for a server whose engine cannot become ready by itself.
+fn as_far_as_it_gets(child: &ChildRecord) -> Option<StartEnd> {
+    match child.state {
+        EngineState::CrashLoop => Some(StartEnd::CrashLoop(child.last_exit.clone().unwrap_or_default())),
+        EngineState::Blocked => Some(StartEnd::Up {
+            blocked: child.blocked.clone(),
+        }),
+        _ => None,
     }
 }
 

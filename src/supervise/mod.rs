@@ -45,7 +45,7 @@ pub use notify::ServiceManager;
 pub use output::ChildOutput;
 pub use pid::{Owner, PidFile};
 pub use readiness::HealthLimits;
-pub use remote::{Remote, ask, peer, refresh};
+pub use remote::{Remote, ask, is_silent, peer, refresh};
 pub use shutdown::{Shutdown, ask as ask_to_shut_down, on_signals, reached};
 pub use status::{ChildRecord, Running, ServerIdentity, ServerRecord, UPSTREAM, observe};
 pub use stop::{Error as StopError, GRACE, Stopped, Vacancy, check_stoppable, stop, vacate};

@@ -53,30 +53,44 @@ pub fn peer(layout: &Layout, port: u16) -> io::Result<Peer> {
 }
 
 /// Asks `peer`; `None` if it is not a gem-setup server.
-async fn status(peer: Peer) -> Option<Remote> {
-    let answer = local::fetch(peer, "/status", PATIENCE).await.ok()?;
-    serde_json::from_slice(&answer.body).ok()
+async fn status(peer: Peer) -> Result<Option<Remote>, local::Error> {
+    let answer = local::fetch(peer, "/status", PATIENCE).await?;
+    Ok(serde_json::from_slice(&answer.body).ok())
 }
 
 /// Whether the gateway on `port` belongs to the process `pid` and is ready.
 pub(super) async fn is_ready(port: u16, pid: u32) -> bool {
     let remote = status(Peer::new(port, Owner::Process(pid))).await;
-    remote.is_some_and(|remote| remote.ready && remote.pid == Some(pid))
+    matches!(remote, Ok(Some(remote)) if remote.ready && remote.pid == Some(pid))
 }
 
 /// Asks the server of `record` over its port; `None` when it does not answer, or another server does.
 pub async fn ask(record: &ServerRecord) -> Option<Remote> {
-    let expected = record.instance.as_ref()?.id();
-    let remote = status(record.peer()).await?;
-    (remote.instance.as_deref() == Some(expected)).then_some(remote)
+    try_ask(record).await.ok().flatten()
 }
 
-/// `record` with the state that the server itself reports, if it answers: on a full disk its file is out of date.
+async fn try_ask(record: &ServerRecord) -> Result<Option<Remote>, local::Error> {
+    let Some(instance) = &record.instance else {
+        return Ok(None);
+    };
+    let remote = status(record.peer()).await?;
+    Ok(remote.filter(|remote| remote.instance.as_deref() == Some(instance.id())))
+}
+
+/// `record` with the state that the server itself reports: on a full disk its file is out of date. A server that takes a
+/// connection and does not answer is not ready, whatever its file says.
 pub async fn refresh(mut record: ServerRecord) -> ServerRecord {
-    let has_gateway = !record.server.direct && !record.stopping;
-    let answer = if has_gateway { ask(&record).await } else { None };
-    let Some(answer) = answer else {
+    if record.server.direct || record.stopping {
         return record;
+    }
+    let answer = match try_ask(&record).await {
+        Ok(Some(answer)) => answer,
+        Err(local::Error::TimedOut { .. }) => {
+            record.silent = record.ready;
+            record.ready = false;
+            return record;
+        }
+        Ok(None) | Err(_) => return record,
     };
     record.ready = answer.ready;
     if let (Some(child), Some(now)) = (&mut record.child, answer.child) {
@@ -90,6 +104,14 @@ pub async fn refresh(mut record: ServerRecord) -> ServerRecord {
         child.blocked = now.blocked;
     }
     record
+}
+
+/// Whether this home's server on `port` should answer requests and does not.
+pub async fn is_silent(layout: &Layout, port: u16) -> bool {
+    match observe(layout) {
+        Ok(Running::Supervised(record)) if record.server.port == port => refresh(*record).await.silent,
+        _ => false,
+    }
 }
 
 /// Asks the server of `record` over its port to end; whether it agreed.

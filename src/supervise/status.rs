@@ -104,6 +104,9 @@ pub struct ServerRecord {
     pub stopping: bool,
     /// The supervised child; `None` when the runtime needs none.
     pub child: Option<ChildRecord>,
+    /// Whether it left a request over its port unanswered; see [`refresh`](super::refresh).
+    #[serde(skip)]
+    pub silent: bool,
 }
 
 impl ServerRecord {

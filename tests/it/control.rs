@@ -191,6 +191,31 @@ fn a_start_with_other_options_is_a_conflict_until_the_server_is_restarted() {
     assert_eq!(status(&home)["pid"], after);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_server_that_is_stopped_by_a_signal_is_not_ready() {
+    let home = Home::serving();
+    let pid = i32::try_from(status(&home)["pid"].as_i64().unwrap()).unwrap();
+    let server = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(server, rustix::process::Signal::STOP).unwrap();
+
+    let seen = home.gem(&["status", "--json"]).ends(7).json();
+    assert_eq!((&seen["running"], &seen["ready"]), (&true.into(), &false.into()));
+    assert_says(
+        &home.gem(&["status", "--wait=1"]).ends(7).stdout,
+        &["not ready", "restart"],
+    );
+    for command in [["start"].as_slice(), &["smoke"]] {
+        let run = home.gem(command).ends(7);
+        assert_says(&run.stderr, &["does not answer", "gem-setup restart"]);
+    }
+    let checked = home.gem(&["doctor", "--smoke", "--json"]).run();
+    assert_eq!(checked.check("server.smoke")["status"], "fail");
+
+    home.gem(&["restart"]).ok();
+    assert_eq!(status(&home)["ready"], true);
+}
+
 #[test]
 fn a_restart_replaces_server_and_child() {
     let home = Home::serving();

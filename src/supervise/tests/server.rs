@@ -219,6 +219,7 @@ fn record_with_child(child: &Identity) -> ServerRecord {
             blocked: None,
             program: None,
         }),
+        silent: false,
     }
 }
 
