@@ -33,6 +33,18 @@ pub fn printable_line(text: &str) -> String {
     printable(text).replace('\n', "\\n")
 }
 
+/// The first line of `text`, cut where it is long.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let line = text.lines().next().unwrap_or_default();
+    let mut shown: String = line.chars().take(LONGEST).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// Adds `c` to `text`, in escaped form if it is a control character.
 pub fn push_printable(text: &mut String, c: char) {
     if is_obeyed(c) && c != '\n' && c != '\t' {
@@ -87,6 +99,13 @@ mod tests {
         assert_eq!(printable("one\r\ntwo\u{7f}"), "one\ntwo\\u{7f}");
         assert_eq!(printable("abc\u{202e}def"), "abc\\u{202e}def");
         assert_eq!(printable_line("a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_to_one_short_line() {
+        assert_eq!(one_line("sh -c x"), "sh -c x");
+        assert_eq!(one_line("python3 -c import os\nos.x()"), "python3 -c import os…");
+        assert_eq!(one_line(&"ä".repeat(100)), format!("{}…", "ä".repeat(80)));
     }
 
     #[test]

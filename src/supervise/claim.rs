@@ -17,6 +17,7 @@ use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::place::write_private;
 use crate::runtime::{EngineState, Instance};
+use crate::text::one_line;
 
 /// Why a home cannot be served by us.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +114,13 @@ fn describe_difference(wanted: &ServerIdentity, found: &ServerIdentity) -> Strin
 fn describe_holder(holder: Option<&Identity>) -> String {
     holder.map_or_else(
         || "it is taken by another process".to_owned(),
-        |holder| format!("it is taken by `{}` (pid {})", holder.command.join(" "), holder.pid),
+        |holder| {
+            format!(
+                "it is taken by `{}` (pid {})",
+                one_line(&holder.command.join(" ")),
+                holder.pid
+            )
+        },
     )
 }
 

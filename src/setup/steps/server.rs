@@ -12,6 +12,7 @@ use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
 use crate::setup::{ServerSpec, Setup, advice, shown};
 use crate::supervise::{self, GRACE, PidFile, Running, ServerIdentity, ServerRecord, observe};
+use crate::text::one_line;
 
 const PROCESS: (&str, &str) = ("server.process", "server process");
 pub(super) const PORT: (&str, &str) = ("server.port", "server port");
@@ -137,7 +138,7 @@ fn holder_of(port: u16) -> String {
     };
     let command = identity(found.pid).map(|process| process.command.join(" "));
     let command = command.filter(|command| !command.is_empty()).unwrap_or(found.name);
-    format!("`{command}` (pid {})", found.pid)
+    format!("`{}` (pid {})", one_line(&command), found.pid)
 }
 
 /// A process holds the server's lock and has not written which one it is.
