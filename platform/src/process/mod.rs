@@ -58,7 +58,8 @@ pub fn runs_program(process: &Identity, program: &Path) -> bool {
     let Ok(program) = program.canonicalize() else {
         return false;
     };
-    if executable == program {
+    // Windows spells the same path in several ways; the name of a replaced file cannot be resolved.
+    if executable == program || executable.canonicalize().is_ok_and(|executable| executable == program) {
         return true;
     }
     // A script is the first or second argument of its interpreter.
