@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::harness::{Home, assert_same, assert_says, executable, tree};
+use super::harness::{Home, assert_same, assert_says, tree};
 
 /// A path of a home.
 type PathOf = fn(&Home) -> PathBuf;
@@ -176,7 +176,7 @@ fn a_runtime_from_elsewhere_is_run() {
     let home = Home::new();
     let file = home.layout().lit_bin().join("lit.linux_x86_64");
     fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(&file, [executable(), b"\n".to_vec()].concat()).unwrap();
+    fs::write(&file, [crate::harness::executable(), b"\n".to_vec()].concat()).unwrap();
     gem_platform::file::make_executable(&file).unwrap();
     home.gem(&["start", "--runtime", "lit"]).ok();
 }
