@@ -1,6 +1,6 @@
-//! The command line that starts a runtime's server.
+//! A runtime's commands: the line that starts its server, and any as text.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use gem_platform::process::Program;
@@ -73,6 +73,13 @@ impl CommandLine {
             inherit: RUNTIME,
         }
     }
+}
+
+/// The command as a person would type it, with the program's file name alone.
+pub(super) fn describe(program: &Program) -> String {
+    let name = program.path.file_name().unwrap_or(program.path.as_os_str());
+    let words = std::iter::once(name).chain(program.args.iter().map(OsString::as_os_str));
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

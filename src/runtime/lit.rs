@@ -1,6 +1,6 @@
 //! The `lit` executable (docs/facts.md section 2).
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use gem_platform::process::Program;
 
+use super::command::describe;
 use super::pull::{PullOutput, pull_with};
 use super::surroundings::RUNTIME;
 use super::{CommandLine, Error, Runtime, RuntimeName, is_listed};
@@ -130,13 +131,6 @@ pub(super) async fn output_of(program: Program, limit: Duration) -> Result<Strin
         outcome: output.status.to_string(),
         tail: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     })
-}
-
-/// The command as a person would type it, with the program's file name alone.
-pub(super) fn describe(program: &Program) -> String {
-    let name = program.path.file_name().unwrap_or(program.path.as_os_str());
-    let words = std::iter::once(name).chain(program.args.iter().map(OsString::as_os_str));
-    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// The Hugging Face token in `environment`, passed on by inheritance and never shown.

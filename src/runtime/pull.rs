@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::Error;
-use super::lit::describe;
+use super::command::describe;
 use super::pull_terminal::PseudoTerminal;
 use crate::catalog::Model;
 use crate::progress::Progress;

@@ -19,7 +19,8 @@ use super::{PROGRAM, version_of};
 use crate::environment::Environment;
 use crate::error::{Explain, Kind, chain};
 use crate::progress::Progress;
-use crate::runtime::lit::{describe, output_of};
+use crate::runtime::command::describe;
+use crate::runtime::lit::output_of;
 use crate::runtime::surroundings::{INSTALLER, is_pip_source, pip_variable};
 
 /// The oldest Python that the package supports.

@@ -9,7 +9,7 @@ use gem_platform::process::{Guard, Program, Supervised};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use super::super::Error;
-use super::super::lit::describe;
+use super::super::command::describe;
 
 const TAIL_LINES: usize = 15;
 

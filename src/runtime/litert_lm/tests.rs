@@ -1,6 +1,6 @@
 use url::Url;
 
-use super::super::lit::describe;
+use super::super::command::describe;
 use super::*;
 use crate::catalog::Catalog;
 use crate::progress::Silent;
