@@ -22,11 +22,12 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gem_platform::file::{check_regular, open_private, private_dir};
+use gem_platform::file::{open_own, private_dir};
 use same_file::Handle;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Explain, Kind};
+use crate::place::is_misplaced;
 
 /// Shown while a lock is waited for.
 pub const WAIT: &str = "waiting for another gem-setup that is at work on this home";
@@ -92,6 +93,7 @@ impl Explain for Error {
             Self::Unsupported { .. } => {
                 "use a home on a local file system (`--home DIR`), or have the network file system mounted with locks"
             }
+            Self::Io { source, .. } if is_misplaced(source) => "move it away, then run the command again",
             Self::Io { .. } => "check that the home is yours, is writable and has room",
         };
         Some(hint.to_owned())
@@ -109,8 +111,7 @@ impl Lock {
         }
         for _ in 0..TRIES {
             let mut options = OpenOptions::new();
-            let mut file = open_private(options.read(true).write(true).create(true).truncate(false), path)?;
-            check_regular(file.metadata()?.file_type())?;
+            let mut file = open_own(options.read(true).write(true).create(true).truncate(false), path)?;
             if !is_taken_by(file.try_lock())? {
                 return Ok(None);
             }
@@ -156,7 +157,7 @@ impl Lock {
     /// # Errors
     /// When the file exists and cannot be opened, or the file system lacks locks.
     pub fn is_held(path: &Path) -> io::Result<bool> {
-        match File::open(path) {
+        match open_to_read(path) {
             Ok(file) => Ok(!is_taken_by(file.try_lock_shared())?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -220,10 +221,14 @@ fn is_taken_by(attempt: Result<(), TryLockError>) -> io::Result<bool> {
     }
 }
 
+fn open_to_read(path: &Path) -> io::Result<File> {
+    open_own(OpenOptions::new().read(true), path)
+}
+
 fn holder_in(path: &Path) -> String {
     let mut text = String::new();
     // Windows lets no other process read a locked file; the error then names no process.
-    let _ = File::open(path).and_then(|file| file.take(64).read_to_string(&mut text));
+    let _ = open_to_read(path).and_then(|file| file.take(64).read_to_string(&mut text));
     text.trim().chars().filter(char::is_ascii_digit).take(10).collect()
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::lock::Lock;
 use gem_setup::runtime::LocalModelName;
-use gem_setup::settings::{self, Applied, Destination, Effective, Places, RouterValues};
+use gem_setup::settings::{self, Applied, Destination, Effective, Places, RouterValues, Scope};
 use gem_setup::setup::{self, Launcher};
 use serde_json::json;
 
@@ -58,7 +58,10 @@ fn apply(
 }
 
 fn remove(session: &Session<'_>, places: &Places, scope: Destination) -> Result<ExitCode, Failure> {
-    let _lock = lock(session)?;
+    let has_file = |scope| places.file(scope).is_some_and(|file| file.symlink_metadata().is_ok());
+    let is_bare = !session.layout.own().exists() && !has_file(Scope::User) && !has_file(Scope::Workspace);
+    // A lock would leave files where there is nothing to change.
+    let _lock = if is_bare { None } else { Some(lock(session)?) };
     // Without a record nothing is known to have been created.
     let mut state = session.state().cloned().unwrap_or_default();
     let removed = setup::clear_settings(&mut state, &session.layout, places, scope)?;

@@ -4,12 +4,13 @@
 //! are keyed by the file's expected hash, and are deleted when no later run can use them.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use gem_platform::file::{open_own, read_regular};
 use same_file::Handle;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -104,11 +105,8 @@ impl Partial {
 
     /// Opens the bytes for writing, and a second time for reading; `keep` says whether those that are there stay.
     pub(super) fn open_data(&self, keep: bool) -> Result<(File, File), Error> {
-        let write = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(!keep)
-            .open(&self.files.data)
+        let write = open_own(OpenOptions::new().write(true).create(true), &self.files.data)
+            .and_then(|file| if keep { Ok(file) } else { file.set_len(0).map(|()| file) })
             .map_err(|e| Error::file("write", &self.files.data, e, None))?;
         let read = File::open(&self.files.data).map_err(|e| Error::file("read", &self.files.data, e, None))?;
         Ok((write, read))
@@ -123,7 +121,11 @@ impl Partial {
         let temporary = self.files.new_sidecar();
         serde_json::to_vec(&sidecar)
             .map_err(io::Error::from)
-            .and_then(|text| std::fs::write(&temporary, text))
+            .and_then(|text| {
+                let mut file = open_own(OpenOptions::new().write(true).create(true), &temporary)?;
+                file.set_len(0)?;
+                file.write_all(&text)
+            })
             .and_then(|()| Ok(gem_platform::file::replace(&temporary, &self.files.sidecar)?))
             .map_err(|e| Error::file("write", &self.files.sidecar, e, None))
     }
@@ -142,7 +144,7 @@ impl Partial {
 impl Files {
     fn read(&self) -> Option<(Identity, RangeSet)> {
         let length = std::fs::metadata(&self.data).ok()?.len();
-        let sidecar: Sidecar = serde_json::from_slice(&std::fs::read(&self.sidecar).ok()?).ok()?;
+        let sidecar: Sidecar = serde_json::from_slice(&read_regular(&self.sidecar).ok()?).ok()?;
         let finished: RangeSet = match sidecar.finished {
             None => std::iter::once(0..length).collect(),
             Some(ranges) => ranges.into_iter().map(|(start, end)| start..end).collect(),
@@ -183,7 +185,7 @@ impl Drop for Files {
 async fn take(path: &Path) -> Result<File, Error> {
     let began = Instant::now();
     loop {
-        match File::create(path) {
+        match open_own(OpenOptions::new().write(true).create(true), path) {
             Ok(file) => match file.try_lock() {
                 Ok(()) if is_at(&file, path) => return Ok(file),
                 // Held by another, or removed by its last holder after we had opened it.

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use gem_platform::process::ShutdownSignals;
 use gem_setup::error::Kind;
@@ -20,6 +21,9 @@ struct Signals {
     is_question: AtomicBool,
     bars: Bars,
 }
+
+/// How long the work under way has to notice a signal.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 static SIGNALS: OnceLock<Signals> = OnceLock::new();
 
@@ -109,6 +113,12 @@ impl Signals {
                 self.exit(signal, is_question);
             }
             self.first.send_replace(Some(signal));
+            tokio::select! {
+                () = self.first.closed() => {}
+                _ = signals.recv() => self.exit(signal, false),
+                // The work may be blocked where it cannot notice.
+                () = tokio::time::sleep(PATIENCE) => self.exit(signal, false),
+            }
         }
     }
 

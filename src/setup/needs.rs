@@ -151,6 +151,7 @@ fn step_needs(setup: &Setup<'_>, id: StepId) -> Vec<(PathBuf, Use)> {
             (layout.pid_file(), Use::File),
             (layout.server_file(), Use::File),
             (layout.server_lock_file(), Use::Lock),
+            (layout.engine_lock_file(), Use::Lock),
             (layout.log_file(), Use::Append),
             (layout.decisions_file(), Use::Append),
         ],
@@ -217,7 +218,11 @@ fn is_no_exec(path: &Path) -> bool {
 }
 
 fn look_at_lock(path: &Path) -> Option<Obstacle> {
-    if let Err(unfit) = place::check(path) {
+    let own = file::check_own(path).map_err(|source| Unfit {
+        path: path.to_owned(),
+        source,
+    });
+    if let Err(unfit) = own.and_then(|()| place::check(path)) {
         return Some(explain(&unfit));
     }
     let existing = path.ancestors().find(|ancestor| ancestor.exists())?;

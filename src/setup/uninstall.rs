@@ -120,7 +120,7 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
     // Windows deletes no file that is open. What another gem-setup writes from here on stays.
     drop((lock, vacancy));
     if purge {
-        for path in [layout.lock_file(), layout.server_lock_file()] {
+        for path in locks(layout) {
             delete(&path)?;
         }
     }
@@ -158,7 +158,7 @@ fn keep_models(layout: &Layout, models: &[LocalModelName]) -> Result<(), Failure
     })
 }
 
-/// What gem-setup keeps for itself, all but the locks that are held.
+/// What gem-setup keeps for itself, all but the locks.
 fn own_files(layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
     let own = layout.own();
     let failed = |error: io::Error| {
@@ -174,8 +174,12 @@ fn own_files(layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
     };
     let paths: Result<Vec<PathBuf>, io::Error> = entries.map(|entry| Ok(entry?.path())).collect();
     let mut paths = paths.map_err(failed)?;
-    paths.retain(|path| *path != layout.lock_file() && *path != layout.server_lock_file());
+    paths.retain(|path| !locks(layout).contains(path));
     Ok(paths)
+}
+
+fn locks(layout: &Layout) -> [PathBuf; 3] {
+    [layout.lock_file(), layout.server_lock_file(), layout.engine_lock_file()]
 }
 
 /// The log, its rotated predecessors and the decisions.

@@ -275,7 +275,9 @@ fn clear(layout: &Layout) -> io::Result<()> {
         return Ok(());
     };
     let previous = ServerRecord::read(&layout.server_file())?;
-    end_leftover(layout, previous.as_ref());
+    if layout.engine_lock_file().exists() {
+        end_leftover(layout, previous.as_ref());
+    }
     files::remove(&layout.server_file())?;
     files::remove(&layout.upstream_file())?;
     match observe_pid_file(layout, false)? {

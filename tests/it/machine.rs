@@ -111,6 +111,55 @@ fn a_pipe_is_neither_waited_for_nor_replaced() {
     }
 }
 
+/// The locks of a home.
+const LOCKS: [PathOf; 3] = [
+    |home| home.layout().lock_file(),
+    |home| home.layout().server_lock_file(),
+    |home| home.layout().engine_lock_file(),
+];
+
+#[test]
+fn no_lock_overwrites_a_file_through_a_link() {
+    let ways: [fn(&Path, &Path); 2] = [
+        |real, link| symlink(real, link).unwrap(),
+        |real, link| fs::hard_link(real, link).unwrap(),
+    ];
+    for (path_in, way) in LOCKS.iter().flat_map(|path_in| ways.map(|way| (path_in, way))) {
+        let home = Home::new();
+        let (path, real) = (path_in(&home), home.beside("precious"));
+        fs::write(&real, "precious").unwrap();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        way(&real, &path);
+        let status = if path == home.layout().lock_file() { 5 } else { 7 };
+        assert_foreseen(&home, status, &path, &["link", "move"]);
+        for command in [["stop"].as_slice(), &["settings", "remove"], &["uninstall"]] {
+            home.gem(command).run();
+        }
+        assert_eq!(fs::read_to_string(&real).unwrap(), "precious");
+    }
+}
+
+#[test]
+fn a_pipe_as_a_lock_is_not_waited_for() {
+    for path_in in LOCKS {
+        let home = Home::new();
+        let path = path_in(&home);
+        make_pipe(&path);
+        let status = if path == home.layout().lock_file() { 5 } else { 7 };
+        let foreseen = home.install(&["--dry-run", "--no-smoke"]).ends(status);
+        assert_says(&foreseen.result()["error"].to_string(), &["named pipe", "move"]);
+        for command in [
+            ["stop"].as_slice(),
+            &["status"],
+            &["settings", "remove"],
+            &["uninstall"],
+        ] {
+            home.gem(command).run();
+        }
+        assert!(fs::metadata(&path).unwrap().file_type().is_fifo());
+    }
+}
+
 #[test]
 fn a_log_that_is_dev_null_stays_so() {
     let home = Home::new();

@@ -240,6 +240,20 @@ fn a_record_that_names_another_place_deletes_nothing() {
 }
 
 #[test]
+fn commands_with_nothing_to_undo_create_nothing() {
+    let home = Home::new();
+    for args in [
+        ["stop"].as_slice(),
+        &["settings", "remove"],
+        &["status"],
+        &["stop", "--json"],
+    ] {
+        home.gem(args).run();
+        home.assert_untouched();
+    }
+}
+
+#[test]
 fn uninstall_of_nothing_does_nothing() {
     let home = Home::new();
     for args in [["uninstall"].as_slice(), &["uninstall", "--purge"]] {

@@ -7,7 +7,8 @@ use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 pub(super) use super::unix::{
     is_character_device, is_executable, is_locked, is_use_conflict, keep_access, keep_new_files_ours, make_executable,
-    make_program, may_write, name_count, name_of, never_wait, open_private, owner, path_from, private_dir, sync_dir,
+    make_program, may_write, name_count, name_of, never_follow, never_wait, open_private, owner, path_from,
+    private_dir, sync_dir,
 };
 
 pub(super) fn quarantine(path: &Path) -> io::Result<Option<String>> {

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::attribute;
 pub(super) use super::unix::{
     is_character_device, is_executable, is_locked, is_use_conflict, keep_access, keep_new_files_ours, make_executable,
-    make_program, may_write, name_count, name_of, never_wait, open_private, owner, path_from, private_dir, sync_dir,
+    make_program, may_write, name_count, name_of, never_follow, never_wait, open_private, owner, path_from,
+    private_dir, sync_dir,
 };
 
 /// Set by the program that downloaded a file, read by Gatekeeper when the file is first run.

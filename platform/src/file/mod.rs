@@ -28,7 +28,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 pub use leftover::sweep;
-pub use regular::{check_regular, is_character_device, open_regular, read_regular, rewrite};
+pub use regular::{check_own, check_regular, is_character_device, open_own, open_regular, read_regular, rewrite};
 pub use replace::{ReplaceError, persist, replace, wait_until_free};
 
 /// Makes the file at `path` executable for every user who may read it. On Windows the file's name decides, so nothing is set.

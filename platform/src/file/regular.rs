@@ -1,6 +1,6 @@
 //! Regular files, and what else can lie where one is expected.
 
-use std::fs::{File, FileType, OpenOptions};
+use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -41,6 +41,43 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     os::never_wait(&mut options);
     let file = options.open(path)?;
     check_regular(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
+/// Fails if the file at `path` can have content of someone else's: if it is not a regular file, or a symbolic link, or a file
+/// with other names (hard links). A missing file is fine.
+///
+/// # Errors
+/// As [`check_regular`], [`io::ErrorKind::InvalidInput`] for a link too; and when the file cannot be looked at.
+pub fn check_own(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) => check_sole(&metadata),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn check_sole(metadata: &Metadata) -> io::Result<()> {
+    let refuse = |text| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    if metadata.is_symlink() {
+        return refuse("it is a symbolic link");
+    }
+    check_regular(metadata.file_type())?;
+    if os::name_count(metadata) > 1 {
+        return refuse("it is a hard link: the file has other names too");
+    }
+    Ok(())
+}
+
+/// Opens a file that is this program's alone, which only its owner can read and write. Nothing is truncated, nothing waited for.
+///
+/// # Errors
+/// As [`check_own`], and when the file cannot be opened.
+pub fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    check_own(path)?;
+    os::never_follow(options);
+    let file = os::open_private(options, path)?;
+    check_sole(&file.metadata()?)?;
     Ok(file)
 }
 
@@ -99,6 +136,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = read_regular(dir.path()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_of_ours_is_opened_through_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let [theirs, ours] = ["theirs", "ours"].map(|name| dir.path().join(name));
+        std::fs::write(&theirs, "precious").unwrap();
+        let open = || open_own(OpenOptions::new().write(true).create(true), &ours);
+        for link in [
+            |from: &Path, to: &Path| std::os::unix::fs::symlink(from, to),
+            |from: &Path, to: &Path| std::fs::hard_link(from, to),
+        ] {
+            link(&theirs, &ours).unwrap();
+            assert!(open().unwrap_err().to_string().contains("link"));
+            std::fs::remove_file(&ours).unwrap();
+        }
+        open().unwrap();
+        open().unwrap();
+        assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "precious");
     }
 
     #[cfg(unix)]

@@ -136,6 +136,10 @@ pub(super) fn name_of(kind: FileType) -> &'static str {
     }
 }
 
+pub(super) fn never_follow(options: &mut OpenOptions) {
+    options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
+}
+
 pub(super) fn never_wait(options: &mut OpenOptions) {
     options.custom_flags(libc::O_NONBLOCK);
 }

@@ -99,4 +99,6 @@ pub(super) fn name_of(_kind: FileType) -> &'static str {
     "something else"
 }
 
+pub(super) fn never_follow(_options: &mut OpenOptions) {}
+
 pub(super) fn never_wait(_options: &mut OpenOptions) {}
