@@ -1,7 +1,8 @@
 //! Advice that works: each command that `doctor` suggests is checked against its other findings.
 
 use super::check::{Check, Command, Fix};
-use super::step::{Inspection, StepId};
+use super::step::Inspection;
+use super::step_id::StepId;
 use super::{Setup, Status};
 
 /// Corrects the advice of each inspection in `found`, and of the `others` that belong to no step, so that no command is

@@ -1,7 +1,7 @@
 //! `doctor`: every step's inspection, and other faults that defeat routing.
 
 use super::check::{Check, Fix, Status};
-use super::step::StepId;
+use super::step_id::StepId;
 use super::{Setup, advice, client, kept, network, shown, smoke, steps};
 use crate::progress::Size;
 use crate::settings::{self, EnvFile};

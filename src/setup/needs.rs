@@ -8,7 +8,8 @@ use gem_platform::{Os, file, probe};
 
 use super::check::{Check, Fix};
 use super::launcher::Launcher;
-use super::step::{Condition, Inspection, StepId};
+use super::step::{Condition, Inspection};
+use super::step_id::StepId;
 use super::{Setup, advice, shown};
 use crate::error::{Failure, Kind};
 use crate::lock;

@@ -1,7 +1,8 @@
 //! `doctor --fix`: applies every step that can be applied, even if others are blocked.
 
 use super::converge::{Observer, StepsReport, apply_step, lock_and_reload};
-use super::step::{Condition, Inspection, StepId, StepState};
+use super::step::{Condition, Inspection, StepState};
+use super::step_id::StepId;
 use super::{Setup, steps};
 use crate::error::Failure;
 

@@ -2,7 +2,7 @@
 
 use super::check::Check;
 use super::doctor::{Extras, examine};
-use super::step::StepId;
+use super::step_id::StepId;
 use super::{Setup, Wanted, steps};
 use crate::error::{Failure, Kind};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gem_platform::process::Guard;
 
-use super::runtime::{BINARY, CHECKSUM, EXECUTABLE, LOADER};
+use super::runtime_checks::{BINARY, CHECKSUM, EXECUTABLE, LOADER};
 use crate::catalog::RuntimeEntry;
 use crate::error::{Failure, chain};
 use crate::runtime::litert_lm::{Installer, PROGRAM, Venv, create, requirements, version_of};

@@ -5,6 +5,7 @@ mod litert_lm;
 mod model;
 mod platform;
 mod runtime;
+mod runtime_checks;
 mod server;
 mod settings;
 mod smoke;
@@ -15,7 +16,8 @@ pub(super) use runtime::inspect_loader;
 pub use settings::refused_model;
 pub(super) use terms::ask as ask_terms;
 
-use super::step::{Inspection, StepId};
+use super::step::Inspection;
+use super::step_id::StepId;
 use super::{Setup, needs};
 use crate::error::Failure;
 

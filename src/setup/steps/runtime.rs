@@ -7,6 +7,7 @@ use gem_platform::probe::{LibraryError, load_library};
 use gem_platform::{Effect, Recipe};
 
 use super::litert_lm;
+use super::runtime_checks::{BINARY, CHECKSUM, EXECUTABLE, LOADER};
 use crate::catalog::Artifact;
 use crate::error::{Failure, Kind};
 use crate::fetch::Request;
@@ -17,10 +18,6 @@ use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
 use crate::sha256::Sha256;
 
-pub(super) const BINARY: (&str, &str) = ("runtime.binary", "runtime installed");
-pub(super) const CHECKSUM: (&str, &str) = ("runtime.checksum", "runtime unchanged");
-pub(super) const EXECUTABLE: (&str, &str) = ("runtime.executable", "runtime may be run");
-pub(super) const LOADER: (&str, &str) = ("runtime.loader", "system libraries");
 const QUARANTINE: (&str, &str) = ("platform.quarantine", "macOS quarantine");
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
