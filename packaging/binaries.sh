@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Executables for each target in TARGETS. README.md says why they are built this way.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+cd "$ROOT"
+
+readonly MAX_BYTES=$((8 * 1024 * 1024))
+TARGETS=${TARGETS:-linux-x86_64 linux-arm64 windows-x86_64}
+
+python_tools ziglang==0.17.0 cargo-zigbuild==0.24.0
+rust_tool cargo-auditable 0.7.7
+
+# toolchain TRIPLE: the toolchain's own standard library for the target, else one built from Debian's sources by Debian's compiler.
+toolchain() {
+    CARGO=$(rustup which cargo 2>/dev/null || command -v cargo)
+    unset RUSTC RUSTC_BOOTSTRAP CARGO_UNSTABLE_BUILD_STD
+    export CARGO
+    [[ ! -d $(rustc --print sysroot)/lib/rustlib/$1 ]] || return 0
+    [[ -x /usr/bin/rustc && -d $(/usr/bin/rustc --print sysroot)/lib/rustlib/src ]] || {
+        echo "error: no standard library for $1: run \`rustup target add $1\`, or install Debian's rustc-web and rust-web-src" >&2
+        return 1
+    }
+    export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=std,panic_unwind
+}
+
+# binary NAME TRIPLE: builds one executable and puts it into the stage.
+binary() {
+    local name=$1 triple=$2 command=zigbuild program=gem-setup out=${CARGO_TARGET_DIR:-$ROOT/target/dist-build} size sources flags=
+    toolchain "$triple"
+    case $name in
+        # zig has the objects that start a program, a standard library from source has not.
+        linux-*) flags='-C link-self-contained=no' ;;
+        windows-*)
+            command=build program=gem-setup.exe
+            export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
+            ;;
+        macos-*) [[ $(uname) != Darwin ]] || command=build ;;
+    esac
+    sources=$(python3 -c 'import os, sys; print(os.path.realpath(sys.argv[1]))' "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust")
+    # No path of this machine gets into the executable.
+    RUSTFLAGS="$flags --remap-path-prefix=$ROOT=/gem-setup --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$sources=/rust" \
+        cargo-auditable auditable "$command" --locked --profile dist --target "$triple" --target-dir "$out" --bin gem-setup
+    mkdir -p "$STAGE/$name"
+    cp "$out/$triple/dist/$program" "$STAGE/$name/$program"
+    size=$(($(wc -c <"$STAGE/$name/$program")))
+    ((size <= MAX_BYTES)) || { echo "error: $name: $size bytes are more than $MAX_BYTES" >&2; return 1; }
+    echo "$name: $size bytes"
+}
+
+while read -r name triple; do
+    [[ " $TARGETS " != *" $name "* ]] || binary "$name" "$triple"
+done < <(about targets)

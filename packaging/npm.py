@@ -1,0 +1,48 @@
+"""Packages for npm: one for each target with the executable, and `gem-setup`, which depends on all of them optionally.
+
+npm installs the one whose `os` and `cpu` are the machine's. Nothing runs and nothing is downloaded at install time.
+"""
+
+import json
+
+from archive import Files, tar
+from targets import DIST, LICENSE, REPOSITORY, ROOT, SUMMARY, TARGETS, VERSION, Target, built, epoch
+
+SOURCE = ROOT / "packaging/npm"
+COMMON = {
+    "version": VERSION,
+    "license": LICENSE,
+    "repository": {"type": "git", "url": f"git+{REPOSITORY}.git"},
+    "homepage": f"{REPOSITORY}#readme",
+}
+
+
+def package(name: str, manifest: dict[str, object], files: Files) -> None:
+    manifest = {"name": name, **COMMON, **manifest}
+    files = files | {"LICENSE": ((ROOT / "LICENSE").read_bytes(), 0o644), "package.json": (json.dumps(manifest, indent=2).encode() + b"\n", 0o644)}
+    file = f"{name.lstrip('@').replace('/', '-')}-{VERSION}.tgz"
+    tar(DIST / file, {f"package/{name}": content for name, content in files.items()}, epoch())
+
+
+def scoped(target: Target) -> str:
+    return "@gem-setup/" + "-".join(target.npm)
+
+
+for each in built():
+    system, cpu = each.npm
+    package(
+        scoped(each),
+        {"description": f"gem-setup's executable for {each.name}", "os": [system], "cpu": [cpu], "preferUnplugged": True},
+        {f"bin/{each.program}": (each.binary.read_bytes(), 0o755)},
+    )
+package(
+    "gem-setup",
+    {
+        "description": SUMMARY,
+        "keywords": ["gemini", "gemini-cli", "gemma", "router", "litert-lm"],
+        "bin": {"gem-setup": "launcher.js"},
+        "engines": {"node": ">=18"},
+        "optionalDependencies": {scoped(target): VERSION for target in TARGETS},
+    },
+    {"launcher.js": ((SOURCE / "launcher.js").read_bytes(), 0o755), "README.md": ((ROOT / "README.md").read_bytes(), 0o644)},
+)
