@@ -20,7 +20,7 @@ pub struct Console {
 
 /// Makes the console take UTF-8 and escape sequences, from this process and from the children that share it.
 ///
-/// Only Windows has to be asked. Streams that are no console are left alone, and so is a console that refuses.
+/// Only Windows needs the request. Streams without a console are left alone, and so is a console that refuses.
 pub fn prepare() -> Console {
     Console { _before: os::prepare() }
 }

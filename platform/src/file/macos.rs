@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::attribute;
 pub(super) use super::unix::{
-    is_character_device, is_executable, is_locked, is_use_conflict, keep_access, keep_new_files_ours, make_executable,
+    LINK_LOOP, exchange, give_to_owner, identity, is_character_device, is_executable, is_exposed, is_hidden_from_users,
+    is_locked, is_own, is_roots_alone, is_use_conflict, keep_access, keep_new_files_ours, make_executable,
     make_program, may_write, name_count, name_of, never_follow, never_wait, open_private, owner, path_from,
-    private_dir, sync_dir,
+    private_dir, publish, sync_dir,
 };
 
 /// Set by the program that downloaded a file, read by Gatekeeper when the file is first run.
@@ -24,4 +25,13 @@ pub(super) fn strip_quarantine(path: &Path) -> io::Result<bool> {
 /// A single file cannot be mounted here.
 pub(super) fn is_mount_point(_path: &Path) -> bool {
     false
+}
+
+/// The marks are flags of the file (chflags(1)).
+pub(super) fn unmark_command(path: &Path) -> Option<&'static str> {
+    use std::os::macos::fs::MetadataExt;
+
+    const MARKS: u32 = libc::UF_IMMUTABLE | libc::UF_APPEND | libc::SF_IMMUTABLE | libc::SF_APPEND;
+    let flags = std::fs::metadata(path).ok()?.st_flags();
+    (flags & MARKS != 0).then_some("chflags nouchg,nouappnd,noschg,nosappnd")
 }

@@ -28,8 +28,17 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 pub use leftover::sweep;
-pub use regular::{check_own, check_regular, is_character_device, open_own, open_regular, read_regular, rewrite};
+pub use regular::{
+    LARGEST_FILE, check_own, check_regular, is_character_device, metadata, open_own, open_regular, read_bounded,
+    read_regular, rewrite,
+};
 pub use replace::{ReplaceError, persist, replace, wait_until_free};
+
+/// Whether `error` says that there is no such file, be it because something other than a directory is on the way to it.
+#[must_use]
+pub fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
 
 /// Makes the file at `path` executable for every user who may read it. On Windows the file's name decides, so nothing is set.
 ///
@@ -66,7 +75,17 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
     os::private_dir(path)
 }
 
-/// Keeps other users from changing the files that this process and its children will make, independently of the umask.
+/// Whether users other than the owner and the group can read the file at `path`, or others than the owner can change it. On
+/// Windows the folder decides that, and nothing is checked.
+///
+/// # Errors
+/// When the file cannot be looked at.
+pub fn is_exposed(path: &Path) -> io::Result<bool> {
+    std::fs::metadata(path).map(|metadata| os::is_exposed(&metadata))
+}
+
+/// Keeps other users from changing the files that this process and its children will make, and lets this user use them,
+/// independently of the umask.
 pub fn keep_new_files_ours() {
     os::keep_new_files_ours();
 }
@@ -108,6 +127,21 @@ pub fn is_locked(path: &Path) -> bool {
     os::is_locked(path)
 }
 
+/// Exchanges two files or directories on one file system in one step. False where the system, or the file system, cannot do that.
+///
+/// # Errors
+/// When one of them is not there, or may not be moved.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
+    os::exchange(one, other)
+}
+
+/// What tells the file or directory at `path` from others of its file system, under every name; `None` where nothing does, or where there
+/// is none.
+#[must_use]
+pub fn identity(path: &Path) -> Option<u64> {
+    os::identity(path)
+}
+
 /// Makes a rename inside the directory `path` outlast a power cut.
 ///
 /// Windows opens no directory for this and keeps the order of such changes itself; file systems that know no such request
@@ -127,16 +161,61 @@ pub fn keep_access(model: &Path, file: &File) -> io::Result<()> {
     os::keep_access(model, file)
 }
 
+/// Whether root alone can change the file or directory at `path`; on Windows its access list would say, and is not read.
+///
+/// # Errors
+/// When it is not there.
+pub fn is_roots_alone(path: &Path) -> io::Result<bool> {
+    std::fs::metadata(path).map(|metadata| os::is_roots_alone(&metadata))
+}
+
+/// Whether root alone can read the file, or enter the directory, at `path`; on Windows its access list would say, and is not read.
+///
+/// # Errors
+/// When it is not there.
+pub fn is_hidden_from_users(path: &Path) -> io::Result<bool> {
+    std::fs::metadata(path).map(|metadata| os::is_hidden_from_users(&metadata))
+}
+
+/// Lets every user read the file at `path`, and enter its directory.
+///
+/// # Errors
+/// When the permissions cannot be changed.
+pub fn publish(path: &Path) -> io::Result<()> {
+    os::publish(path)
+}
+
 /// Checks, by permissions and file system, that this user may write the file at `path`, or create and delete files in the
 /// directory there. Changes nothing.
 ///
 /// # Errors
 /// The reason, as the system gives it; on Windows only a read-only mark counts.
 pub fn may_write(path: &Path) -> io::Result<()> {
+    check_changeable(path)?;
     os::may_write(path)
 }
 
-/// Whether something is mounted on the file or directory at `path`, so that nothing can be renamed over it.
+/// Fails if the file system refuses changes of the file or directory at `path` whatever its permissions are.
+///
+/// # Errors
+/// [`io::ErrorKind::PermissionDenied`] for one that is marked immutable or append-only.
+pub fn check_changeable(path: &Path) -> io::Result<()> {
+    match unmark_command(path) {
+        Some(_) => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is marked immutable or append-only",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The command that takes the mark of [`check_changeable`] off `path`, without the path; `None` if there is no mark.
+#[must_use]
+pub fn unmark_command(path: &Path) -> Option<&'static str> {
+    os::unmark_command(path)
+}
+
+/// Whether the file or directory at `path` is a mount point, so that no file can be renamed over it.
 #[must_use]
 pub fn is_mount_point(path: &Path) -> bool {
     os::is_mount_point(path)
@@ -164,7 +243,9 @@ pub enum Readers {
 }
 
 /// Writes `bytes` to `path` so that a reader, or a power cut, finds the old content or the new and nothing between. Directories
-/// on the way are made; a file that was there keeps its permissions and, where possible, its owner, a new one is for `readers`.
+/// on the way are made; a file that was there keeps its permissions and, where possible, its owner, a new one is for `readers`
+/// and, if root makes it, for the owner of its directory. A symbolic link at `path` is replaced, and what it leads to stays as
+/// it is.
 ///
 /// # Errors
 /// When the directory cannot be written to, or another program holds the file; the old content is then still there.
@@ -185,8 +266,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), R
         .make_in(dir, |path| create_new(path, readers))
         .map_err(error)?;
     leftover::mark(staged.as_file());
-    if path.exists() {
+    if path.exists() && !path.is_symlink() {
         keep_access(path, staged.as_file()).map_err(error)?;
+    } else {
+        os::give_to_owner(dir, staged.as_file()).map_err(error)?;
     }
     staged.write_all(bytes).map_err(error)?;
     staged.as_file().sync_all().map_err(error)?;

@@ -1,10 +1,14 @@
-//! Regular files, and what else can lie where one is expected.
+//! Regular files, and the other kinds in their place.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::os;
+
+/// No file that is read whole has more bytes. Settings, records and lists are far smaller, and a repository can bring one of any
+/// size.
+pub const LARGEST_FILE: u64 = 4_000_000;
 
 /// Fails unless `kind` is a regular file's.
 ///
@@ -28,6 +32,20 @@ pub fn is_character_device(kind: FileType) -> bool {
     os::is_character_device(kind)
 }
 
+/// As [`std::fs::metadata`], but the error for links in a circle says so.
+///
+/// # Errors
+/// As [`std::fs::metadata`]; [`io::ErrorKind::InvalidInput`] for links in a circle.
+pub fn metadata(path: &Path) -> io::Result<Metadata> {
+    std::fs::metadata(path).map_err(|error| {
+        if error.raw_os_error() == Some(os::LINK_LOOP) {
+            io::Error::new(io::ErrorKind::InvalidInput, "it is a link that leads in a circle")
+        } else {
+            error
+        }
+    })
+}
+
 /// Opens the regular file that `path` leads to. Never waits: a pipe without a writer is refused like every other thing that is
 /// not a regular file.
 ///
@@ -35,7 +53,7 @@ pub fn is_character_device(kind: FileType) -> bool {
 /// As [`check_regular`], and when the file cannot be opened.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     // Opening a device can have effects, so its kind comes first.
-    check_regular(std::fs::metadata(path)?.file_type())?;
+    check_regular(metadata(path)?.file_type())?;
     let mut options = OpenOptions::new();
     options.read(true);
     os::never_wait(&mut options);
@@ -44,8 +62,8 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Fails if the file at `path` can have content of someone else's: if it is not a regular file, or a symbolic link, or a file
-/// with other names (hard links). A missing file is fine.
+/// Fails if the file at `path` can have another user's content: if it is not a regular file, or a symbolic link, or a
+/// file with other names (hard links), or one of another user, unless this user is root. A missing file is fine.
 ///
 /// # Errors
 /// As [`check_regular`], [`io::ErrorKind::InvalidInput`] for a link too; and when the file cannot be looked at.
@@ -66,6 +84,9 @@ fn check_sole(metadata: &Metadata) -> io::Result<()> {
     if os::name_count(metadata) > 1 {
         return refuse("it is a hard link: the file has other names too");
     }
+    if !os::is_own(metadata) {
+        return refuse("it belongs to another user");
+    }
     Ok(())
 }
 
@@ -81,13 +102,25 @@ pub fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads the regular file that `path` leads to.
+/// Reads the regular file that `path` leads to, of at most [`LARGEST_FILE`] bytes.
 ///
 /// # Errors
-/// As [`open_regular`], and when the file cannot be read.
+/// As [`open_regular`], and as [`read_bounded`].
 pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    read_bounded(open_regular(path)?, LARGEST_FILE)
+}
+
+/// Reads `input` to its end, which must come within `limit` bytes.
+///
+/// # Errors
+/// When it cannot be read; [`io::ErrorKind::FileTooLarge`] if it has more bytes.
+pub fn read_bounded(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open_regular(path)?.read_to_end(&mut bytes)?;
+    let read = input.take(limit + 1).read_to_end(&mut bytes)?;
+    if read as u64 > limit {
+        let text = format!("it has more than {} MB", limit / 1_000_000);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
     Ok(bytes)
 }
 
@@ -97,11 +130,11 @@ pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// When the file is not a regular one or cannot be written.
 pub fn rewrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    check_regular(std::fs::metadata(path)?.file_type())?;
+    check_regular(metadata(path)?.file_type())?;
     let mut file = OpenOptions::new().write(true).open(path)?;
     let old = file.metadata()?.len();
     let at = usize::try_from(old).map_or(bytes.len(), |old| old.min(bytes.len()));
-    // What the file grows by comes first: only this part needs room on the disk.
+    // The growth comes first: only this part needs room on the disk.
     let grown = file
         .seek(SeekFrom::Start(at as u64))
         .and_then(|_| file.write_all(&bytes[at..]))
@@ -138,6 +171,20 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 
+    #[test]
+    fn what_is_read_whole_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = File::create(&path).unwrap();
+        for (length, kind) in [
+            (LARGEST_FILE, None),
+            (LARGEST_FILE + 1, Some(io::ErrorKind::FileTooLarge)),
+        ] {
+            file.set_len(length).unwrap();
+            assert_eq!(read_regular(&path).err().map(|error| error.kind()), kind);
+        }
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_file_of_ours_is_opened_through_no_link() {
@@ -156,6 +203,18 @@ mod tests {
         open().unwrap();
         open().unwrap();
         assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "precious");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_a_circle_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+        std::os::unix::fs::symlink(&a, &b).unwrap();
+        std::os::unix::fs::symlink(&b, &a).unwrap();
+        let error = read_regular(&a).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("circle"), "{error}");
     }
 
     #[cfg(unix)]

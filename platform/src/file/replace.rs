@@ -24,7 +24,7 @@ pub enum ReplaceError {
     /// Another program has it open (Windows only).
     #[error("cannot replace `{}`: another program holds it open", path.display())]
     InUse {
-        /// What could not be replaced.
+        /// The file that could not be replaced.
         path: PathBuf,
         /// The system's last error.
         source: io::Error,
@@ -49,7 +49,7 @@ pub enum ReplaceError {
     },
 }
 
-/// `ResourceBusy` for a file in use, else the kind of what the system answered; the text names the paths in any case.
+/// `ResourceBusy` for a file in use, else the system's kind; the text names the paths in any case.
 impl From<ReplaceError> for io::Error {
     fn from(error: ReplaceError) -> Self {
         let kind = match &error {
@@ -120,7 +120,7 @@ pub fn wait_until_free(path: &Path) -> Result<(), ReplaceError> {
     })
 }
 
-/// Runs `action` until it succeeds, fails for good, or has been tried [`ATTEMPTS`] times.
+/// Runs `action` until it succeeds, fails with a permanent error, or has been tried [`ATTEMPTS`] times.
 fn retry(
     mut action: impl FnMut() -> io::Result<()>,
     is_passing: impl Fn(&io::Error) -> bool,

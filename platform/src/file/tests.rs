@@ -72,7 +72,7 @@ fn a_move_of_nothing_names_both_paths_and_leaves_the_target() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
 }
 
-/// What the system keeps open is either replaced or reported as in use, and is whole in both cases.
+/// A file that the system keeps open is either replaced or reported as in use, and is whole in both cases.
 #[test]
 fn a_file_held_open_is_replaced_or_reported_and_never_torn() {
     let (dir, path) = scratch();
@@ -168,4 +168,21 @@ fn a_private_file_is_for_its_owner_only() {
     let path = path.with_extension("private");
     let file = open_private(&mut options, &path).unwrap();
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_directory_that_several_make_at_once_is_there_for_each() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..100 {
+        let path = dir.path().join(format!("{round}/inner"));
+        let barrier = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    private_dir(&path).unwrap();
+                });
+            }
+        });
+    }
 }

@@ -1,4 +1,4 @@
-//! What Linux and macOS do alike.
+//! The common part of Linux and macOS.
 
 use std::ffi::OsString;
 use std::fs::{File, FileType, Metadata, OpenOptions, Permissions};
@@ -7,8 +7,25 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, Mode, access};
-use rustix::process::umask;
+use rustix::fs::{Access, CWD, Mode, RenameFlags, access, renameat_with};
+use rustix::io::Errno;
+use rustix::process::{Uid, umask};
+
+/// The system's error for links in a circle.
+pub(super) const LINK_LOOP: i32 = libc::ELOOP;
+
+pub(super) fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
+    match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(true),
+        // The file system, or the kernel, does not know it.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn identity(path: &Path) -> Option<u64> {
+    Some(std::fs::symlink_metadata(path).ok()?.ino())
+}
 
 pub(super) fn make_executable(path: &Path) -> io::Result<()> {
     let mode = std::fs::metadata(path)?.permissions().mode();
@@ -36,12 +53,15 @@ pub(super) fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result
 pub(super) fn private_dir(path: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.mode(0o700);
-    match builder.create(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let above = path.parent().ok_or(error)?;
-            std::fs::create_dir_all(above)?;
-            builder.create(path)
-        }
+    let mut created = builder.create(path);
+    if let (Err(error), Some(above)) = (&created, path.parent())
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        std::fs::create_dir_all(above)?;
+        created = builder.create(path);
+    }
+    match created {
+        // Another process may have made it meanwhile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let metadata = std::fs::metadata(path)?;
             if metadata.is_dir() && is_ours_and_open_to_others(&metadata) {
@@ -59,10 +79,23 @@ fn is_ours_and_open_to_others(metadata: &Metadata) -> bool {
     metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 != 0
 }
 
+pub(super) fn is_exposed(metadata: &Metadata) -> bool {
+    metadata.mode() & 0o027 != 0
+}
+
+pub(super) fn is_roots_alone(metadata: &Metadata) -> bool {
+    metadata.uid() == 0 && metadata.mode() & 0o022 == 0
+}
+
+pub(super) fn is_hidden_from_users(metadata: &Metadata) -> bool {
+    let for_users = if metadata.is_dir() { 0o011 } else { 0o044 };
+    metadata.mode() & for_users == 0
+}
+
 pub(super) fn keep_new_files_ours() {
     let others_write = Mode::WGRP | Mode::WOTH;
     let before = umask(others_write);
-    umask(before | others_write);
+    umask((before | others_write) - Mode::RWXU);
 }
 
 pub(super) fn is_executable(path: &Path) -> io::Result<bool> {
@@ -99,10 +132,27 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
 pub(super) fn keep_access(model: &Path, file: &File) -> io::Result<()> {
     let (theirs, ours) = (std::fs::metadata(model)?, file.metadata()?);
     if (ours.uid(), ours.gid()) != (theirs.uid(), theirs.gid()) {
-        // Only root can give a file away; anybody else keeps the file as their own.
+        // Only root can give a file away; for other users it stays their own.
         let _ = fchown(file, Some(theirs.uid()), Some(theirs.gid()));
     }
     file.set_permissions(theirs.permissions())
+}
+
+pub(super) fn give_to_owner(dir: &Path, file: &File) -> io::Result<()> {
+    let theirs = std::fs::metadata(dir)?;
+    if rustix::process::geteuid().is_root() && theirs.uid() != 0 {
+        fchown(file, Some(theirs.uid()), Some(theirs.gid()))?;
+    }
+    Ok(())
+}
+
+pub(super) fn publish(path: &Path) -> io::Result<()> {
+    let allow = |path: &Path, bits| {
+        let mode = std::fs::metadata(path)?.permissions().mode();
+        std::fs::set_permissions(path, Permissions::from_mode(mode | bits))
+    };
+    allow(path, 0o444)?;
+    path.parent().map_or(Ok(()), |dir| allow(dir, 0o555))
 }
 
 pub(super) fn may_write(path: &Path) -> io::Result<()> {
@@ -116,6 +166,15 @@ pub(super) fn may_write(path: &Path) -> io::Result<()> {
 
 pub(super) fn name_count(metadata: &Metadata) -> u64 {
     metadata.nlink()
+}
+
+pub(super) fn is_own(metadata: &Metadata) -> bool {
+    is_for(metadata.uid(), rustix::process::geteuid())
+}
+
+/// Whether a file of `owner` is for `user` to write. Root administers the files of others.
+fn is_for(owner: u32, user: Uid) -> bool {
+    user.is_root() || owner == user.as_raw()
 }
 
 pub(super) fn owner(metadata: &Metadata) -> Option<u32> {
@@ -142,4 +201,16 @@ pub(super) fn never_follow(options: &mut OpenOptions) {
 
 pub(super) fn never_wait(options: &mut OpenOptions) {
     options.custom_flags(libc::O_NONBLOCK);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_for_its_owner_and_root() {
+        let [root, ada] = [Uid::ROOT, Uid::from_raw(1000)];
+        assert!(is_for(1000, ada) && is_for(1000, root));
+        assert!(!is_for(1001, ada) && !is_for(0, ada));
+    }
 }

@@ -7,6 +7,17 @@ use std::path::{Path, PathBuf};
 
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_LOCK_VIOLATION, ERROR_SHARING_VIOLATION};
 
+/// The system's error for links in a circle: `ERROR_CANT_RESOLVE_FILENAME`.
+pub(super) const LINK_LOOP: i32 = 1921;
+
+pub(super) fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+pub(super) fn identity(_: &Path) -> Option<u64> {
+    None
+}
+
 pub(super) fn make_executable(path: &Path) -> io::Result<()> {
     std::fs::metadata(path).map(|_| ())
 }
@@ -21,6 +32,18 @@ pub(super) fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result
 
 pub(super) fn private_dir(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)
+}
+
+pub(super) fn is_exposed(_: &Metadata) -> bool {
+    false
+}
+
+pub(super) fn is_roots_alone(_: &Metadata) -> bool {
+    true
+}
+
+pub(super) fn is_hidden_from_users(_: &Metadata) -> bool {
+    false
 }
 
 pub(super) fn keep_new_files_ours() {}
@@ -70,6 +93,16 @@ pub(super) fn keep_access(model: &Path, file: &File) -> io::Result<()> {
     file.set_permissions(std::fs::metadata(model)?.permissions())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as on Unix")]
+pub(super) fn give_to_owner(_dir: &Path, _file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as on Unix")]
+pub(super) fn publish(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 pub(super) fn may_write(path: &Path) -> io::Result<()> {
     let metadata = std::fs::metadata(path)?;
     // On a directory the mark has another meaning.
@@ -79,12 +112,20 @@ pub(super) fn may_write(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+pub(super) fn unmark_command(_path: &Path) -> Option<&'static str> {
+    None
+}
+
 pub(super) fn is_mount_point(_path: &Path) -> bool {
     false
 }
 
 pub(super) fn name_count(_metadata: &Metadata) -> u64 {
     1
+}
+
+pub(super) fn is_own(_metadata: &Metadata) -> bool {
+    true
 }
 
 pub(super) fn owner(_metadata: &Metadata) -> Option<u32> {

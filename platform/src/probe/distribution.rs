@@ -9,12 +9,16 @@
 //! # Ok::<(), &str>(())
 //! ```
 
-use super::{OPENGL, VULKAN_LOADER};
+/// The Vulkan loader, which the runtime for Linux needs even for inference on the processor.
+pub const VULKAN_LOADER: &str = "libvulkan.so.1";
+
+/// The OpenGL library, which the runtime for Linux needs too.
+pub const OPENGL: &str = "libGL.so.1";
 
 /// A Linux distribution as `os-release(5)` describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Distribution {
-    /// What people call it.
+    /// The name that people use.
     pub name: String,
     /// Its own identifier, then those of its kin, nearest first.
     pub ids: Vec<String>,
@@ -30,14 +34,14 @@ pub struct Package {
 }
 
 impl Package {
-    /// How to install the package: a command, or what to write where.
+    /// How to install the package: a command, or a text for a file.
     #[must_use]
     pub fn instruction(&self) -> String {
         self.instruction.replace("{}", self.name)
     }
 }
 
-/// How one family of distributions is served: identifiers, what installs a package, Vulkan loader, OpenGL.
+/// One family of distributions: identifiers, installer of packages, Vulkan loader, OpenGL.
 struct Family {
     ids: &'static [&'static str],
     instruction: &'static str,

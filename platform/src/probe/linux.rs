@@ -47,7 +47,7 @@ fn gpus_under(root: &Path) -> Vec<Gpu> {
     gpus
 }
 
-/// One entry per render node: what a program opens to compute without a screen.
+/// One entry per render node, the device that programs open to compute without a screen.
 fn cards(root: &Path) -> Vec<Gpu> {
     let Ok(entries) = fs::read_dir(root.join("sys/class/drm")) else {
         return Vec::new();

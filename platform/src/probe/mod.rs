@@ -1,4 +1,4 @@
-//! What this machine has: memory, disk, graphics, loadable libraries.
+//! This machine's memory, disk, graphics and loadable libraries.
 //!
 //! ```
 //! use gem_platform::probe::{available_space, load_library};
@@ -20,12 +20,7 @@ use std::path::{Path, PathBuf};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use distribution::Distribution;
-
-/// The Vulkan loader, which the runtime for Linux needs even for inference on the processor.
-pub const VULKAN_LOADER: &str = "libvulkan.so.1";
-
-/// The OpenGL library, which the runtime for Linux needs too.
-pub const OPENGL: &str = "libGL.so.1";
+pub use distribution::{OPENGL, VULKAN_LOADER};
 
 /// The bytes of memory that this process may come to use: the machine's, or its control group's where that is less; `None` where
 /// the system does not tell.
@@ -47,6 +42,14 @@ pub fn memory() -> Option<u64> {
 /// When not even the root can be asked.
 pub fn available_space(path: &Path) -> io::Result<u64> {
     fs4::available_space(nearest_existing(path))
+}
+
+/// The size of the file system that `path` is on or would be on, in bytes.
+///
+/// # Errors
+/// As [`available_space`].
+pub fn total_space(path: &Path) -> io::Result<u64> {
+    fs4::total_space(nearest_existing(path))
 }
 
 /// The limits of a file system in addition to permissions.
@@ -77,7 +80,7 @@ fn nearest_existing(path: &Path) -> &Path {
 /// A graphics processor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
-    /// What people call it, as far as the system says.
+    /// The name that people use, as far as the system knows it.
     pub name: String,
     /// The device that a program must be allowed to open to use it, and whether this user may; `None` where there is no such
     /// device.
@@ -105,9 +108,9 @@ pub fn gpus() -> Vec<Gpu> {
 pub struct LibraryError {
     /// The library that was asked for.
     pub library: String,
-    /// What the system's loader said.
+    /// The error of the system's loader.
     pub reason: String,
-    /// The Linux distribution at hand, which knows the package that brings the library.
+    /// The Linux distribution, which knows the package with the library.
     pub distribution: Option<Distribution>,
 }
 
@@ -124,7 +127,7 @@ pub fn load_library(name: &str) -> Result<(), LibraryError> {
         Ok(_) => Ok(()),
         Err(error) => Err(LibraryError {
             library: name.to_owned(),
-            reason: innermost(&error),
+            reason: innermost(&error).trim_start_matches(&format!("{name}: ")).to_owned(),
             distribution: os::distribution(),
         }),
     }

@@ -23,8 +23,8 @@ use tokio::process::Child;
 use tokio::runtime::Handle;
 
 pub use super::unix::{
-    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, keep, kill, kill_leftover,
-    start_detached,
+    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, kill, kill_leftover,
+    outlive_file_limit, reap, start_detached,
 };
 
 use super::Identity;
@@ -162,6 +162,16 @@ pub(super) fn signal_process(identity: &Identity, signal: Signal) -> io::Result<
         // A kernel before 5.3, or a sandbox.
         Err(_) => Ok(kill_process(pid, signal)?),
     }
+}
+
+/// Whether processes can be seen from here.
+///
+/// # Errors
+/// When `/proc` is not mounted, as in some containers and build environments.
+pub fn check_view() -> io::Result<()> {
+    let look = fs::metadata("/proc/self/stat");
+    look.map(drop)
+        .map_err(|error| io::Error::new(error.kind(), "no process can be seen: `/proc` is not mounted"))
 }
 
 /// Names the space in which this process's ids are valid: one boot of one machine, and the process namespace. Empty where

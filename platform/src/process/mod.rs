@@ -11,10 +11,11 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod cpu;
 mod listener;
+mod null;
 mod program;
 
 #[cfg(not(target_os = "linux"))]
@@ -37,9 +38,10 @@ mod tests;
 
 pub use cpu::cpu_time;
 pub use listener::{Listener, Listening, Owner, listener_on};
+pub use null::{NULL, check_null, null_input, null_output, null_remedy, start_remedy};
 pub use os::{
-    Detached, Guard, ShutdownSignals, Supervised, age, ask_to_end, become_program, guard, has_open, identity, keep,
-    kill, kill_leftover, notify, pid_space, start_detached,
+    Detached, Guard, ShutdownSignals, Supervised, age, ask_to_end, become_program, check_view, guard, has_open,
+    identity, kill, kill_leftover, notify, outlive_file_limit, pid_space, reap, start_detached,
 };
 pub use program::{Identity, Inherit, Program};
 
@@ -49,10 +51,16 @@ pub fn is_alive(expected: &Identity) -> bool {
     identity(expected.pid).is_some_and(|now| now.start_time == expected.start_time)
 }
 
+/// The executable of the process `pid`, if the system shows it.
+#[must_use]
+pub fn executable(pid: u32) -> Option<PathBuf> {
+    os::executable(pid)
+}
+
 /// Whether `process` runs the executable or script `program`: its command line alone proves nothing.
 #[must_use]
 pub fn runs_program(process: &Identity, program: &Path) -> bool {
-    let Some(executable) = os::executable(process.pid) else {
+    let Some(executable) = executable(process.pid) else {
         return false;
     };
     let Ok(program) = program.canonicalize() else {

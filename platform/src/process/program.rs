@@ -13,13 +13,6 @@ pub enum Inherit {
     /// All of them.
     #[default]
     All,
-    /// All but the `withheld` ones, of which the `passed` ones are inherited after all.
-    Except {
-        /// Names that are not inherited.
-        withheld: &'static [&'static str],
-        /// Exceptions from these.
-        passed: &'static [&'static str],
-    },
     /// The named ones alone.
     Only(&'static [&'static [&'static str]]),
 }
@@ -32,7 +25,6 @@ impl Inherit {
         let is_in = |patterns: &[&str]| patterns.iter().any(|pattern| matches(pattern, &name));
         match self {
             Self::All => true,
-            Self::Except { withheld, passed } => !is_in(withheld) || is_in(passed),
             Self::Only(lists) => lists.iter().any(|list| is_in(list)),
         }
     }
@@ -95,23 +87,6 @@ pub struct Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_exception_passes_where_its_family_does_not() {
-        let inherit = Inherit::Except {
-            withheld: &["LD_*", "X"],
-            passed: &["LD_LIBRARY_PATH"],
-        };
-        for (name, passes) in [
-            ("LD_PRELOAD", false),
-            ("ld_preload", false),
-            ("LD_LIBRARY_PATH", true),
-            ("X", false),
-            ("XY", true),
-        ] {
-            assert_eq!(inherit.passes(OsStr::new(name)), passes, "{name}");
-        }
-    }
 
     #[test]
     fn a_list_passes_its_own_names_alone() {

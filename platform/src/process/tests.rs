@@ -65,7 +65,7 @@ fn the_listener_on_a_port_is_found() {
     until(|| listener_on(address.ip(), address.port()).is_none());
 }
 
-/// For what the processes of other tests disturb: between fork and exec they hold what this process has open.
+/// For tests that other tests' processes disturb: between fork and exec those hold this process's files.
 pub(super) fn until(condition: impl Fn() -> bool) {
     for _ in 0..1000 {
         if condition() {

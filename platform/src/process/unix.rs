@@ -1,4 +1,4 @@
-//! What Linux and macOS share: process groups, the guard, sessions, signals.
+//! The common part of Linux and macOS: process groups, the guard, sessions, signals.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::os::{signal_process, spawn_child};
-use super::{Identity, Program};
+use super::{Identity, Program, null_input, null_output};
 
 /// A child in a process group of its own that ends with this process.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Supervised {
     pub fn spawn(program: &Program, guard: &Guard) -> io::Result<Self> {
         let mut command = program.command();
         command
-            .stdin(Stdio::null())
+            .stdin(null_input()?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
@@ -83,7 +83,7 @@ impl Supervised {
 
     /// Kills the rest of the group, including the child's own children, and removes it from the guard's list.
     ///
-    /// While a member is alive the system does not give the group's id to anybody else.
+    /// While a member is alive the system does not reuse the group's id.
     pub fn kill_group(&mut self, guard: &Guard) {
         let _ = kill_process_group(self.group, Signal::KILL);
         guard.remove(self.group);
@@ -150,8 +150,8 @@ impl Guard {
         let mut command = self.program.command();
         command
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(null_output()?)
+            .stderr(null_output()?)
             .current_dir("/");
         new_session(&mut command);
         *process = Some(command.spawn()?);
@@ -201,7 +201,7 @@ pub fn guard(input: impl BufRead) {
 /// A process that has left our terminal and session.
 #[derive(Debug)]
 pub struct Detached {
-    keeper: std::process::Child,
+    reaper: std::process::Child,
     pid: u32,
 }
 
@@ -217,62 +217,77 @@ impl Detached {
     /// # Errors
     /// When the system cannot be asked.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.keeper.try_wait()
+        self.reaper.try_wait()
     }
 }
 
 /// Starts `program` so that it survives the end of this process and of the terminal, with no input, its output appended
 /// to `log`, and nothing else of ours open.
 ///
-/// With a `keeper` the same executable stands between it and us, with that word before the arguments, upon which it must
-/// call [`keep`]: an ended process stays listed until its parent has looked, and the first process of a container may
+/// With a `reaper` the same executable stands between it and us, with that word before the arguments, upon which it must
+/// call [`reap`]: an ended process stays listed until its parent has looked, and the first process of a container may
 /// never look.
 ///
 /// # Errors
 /// When the program cannot be started.
-pub fn start_detached(program: &Program, keeper: Option<&str>, log: &File) -> io::Result<Detached> {
+pub fn start_detached(program: &Program, reaper: Option<&str>, log: &File) -> io::Result<Detached> {
     keep_inherited_files();
     let mut kept = program.clone();
-    kept.args.splice(0..0, keeper.map(Into::into));
+    kept.args.splice(0..0, reaper.map(Into::into));
     let mut command = kept.command();
-    command.stdin(Stdio::null()).stderr(log.try_clone()?);
+    command.stdin(null_input()?).stderr(log.try_clone()?);
     new_session(&mut command);
-    if keeper.is_none() {
+    if reaper.is_none() {
         let process = command.stdout(log.try_clone()?).spawn()?;
         let pid = process.id();
-        return Ok(Detached { keeper: process, pid });
+        return Ok(Detached { reaper: process, pid });
     }
-    let mut keeper = command.stdout(Stdio::piped()).spawn()?;
+    let mut reaper = command.stdout(Stdio::piped()).spawn()?;
     let mut line = String::new();
-    if let Some(said) = keeper.stdout.take() {
+    if let Some(said) = reaper.stdout.take() {
         io::BufReader::new(said).read_line(&mut line)?;
     }
-    let pid = line
-        .trim()
-        .parse()
-        .map_err(|_| io::Error::other("the process was not started"))?;
-    Ok(Detached { keeper, pid })
+    // A process id, or the number of an error below zero.
+    let pid = match line.trim().parse::<i32>() {
+        Ok(error) if error < 0 => Err(io::Error::from_raw_os_error(-error)),
+        Ok(pid) => u32::try_from(pid).map_err(io::Error::other),
+        Err(_) => Err(io::Error::other("the process was not started")),
+    };
+    Ok(Detached { reaper, pid: pid? })
 }
 
-/// The keeper's own work: starts `program` with its output where our standard error goes, says its process id on standard
+/// The reaper's own work: starts `program` with its output where our standard error goes, says its process id on standard
 /// output, waits for it, and gives the exit status to end with.
 ///
 /// # Errors
 /// When the program cannot be started or waited for.
-pub fn keep(program: &Program) -> io::Result<u8> {
+pub fn reap(program: &Program) -> io::Result<u8> {
     let log = io::stderr().as_fd().try_clone_to_owned()?;
-    let mut child = program
+    let child = program
         .command()
-        .stdin(Stdio::null())
+        .stdin(null_input()?)
         .stdout(log.try_clone()?)
         .stderr(log)
-        .spawn()?;
+        .spawn();
     let mut out = io::stdout();
-    writeln!(out, "{}", child.id())?;
+    match &child {
+        Ok(child) => writeln!(out, "{}", child.id())?,
+        Err(error) => writeln!(out, "-{}", error.raw_os_error().unwrap_or_default())?,
+    }
     out.flush()?;
-    let status = child.wait()?;
+    let status = child?.wait()?;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
+/// Lets a write beyond the limit of file sizes (`ulimit -f`) fail, as one on a full disk does, and not end this process or its
+/// children without a word.
+pub fn outlive_file_limit() {
+    #[expect(unsafe_code, reason = "the only way to ignore a signal")]
+    // SAFETY: no handler is installed, and no other thread runs yet.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
 }
 
 /// Lets `program` take this process's place, with its id and its streams.

@@ -1,14 +1,11 @@
 //! Windows: job objects, console control events, and a named event that replaces SIGTERM between processes.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead};
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::os::windows::process::CommandExt;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::task::Poll;
-use std::time::Duration;
 
 use process_wrap::tokio::{ChildWrapper, CommandWrap, CreationFlags, JobObject, KillOnDrop};
 use tokio::process::{ChildStderr, ChildStdout};
@@ -27,7 +24,11 @@ use windows::Win32::System::Threading::{
 use windows::core::HSTRING;
 
 pub(super) use super::identity::executable;
+pub use super::identity::{age, check_view, has_open, notify, pid_space};
 use super::{Identity, Program, identity::with_process};
+
+/// Windows limits no file sizes.
+pub const fn outlive_file_limit() {}
 
 /// A child in a job object that ends with this process.
 #[derive(Debug)]
@@ -161,11 +162,11 @@ impl Detached {
 /// Starts `program` so that it survives the end of this process and of the terminal, with no input, its output appended
 /// to `log`, and nothing else of ours open.
 ///
-/// Windows needs no `keeper`: an ended process need not be waited for.
+/// Windows needs no `reaper`: an ended process need not be waited for.
 ///
 /// # Errors
 /// When the program cannot be started.
-pub fn start_detached(program: &Program, _keeper: Option<&str>, log: &File) -> io::Result<Detached> {
+pub fn start_detached(program: &Program, _reaper: Option<&str>, log: &File) -> io::Result<Detached> {
     keep_inherited_handles();
     // A console without a window, shared with the child, so that the child can be sent CTRL_BREAK.
     let flags = CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP;
@@ -181,11 +182,11 @@ pub fn start_detached(program: &Program, _keeper: Option<&str>, log: &File) -> i
     start(flags | CREATE_BREAKAWAY_FROM_JOB).or_else(|_| start(flags))
 }
 
-/// The keeper's own work on Unix: runs `program`, waits for it, and gives the exit status to end with.
+/// The reaper's own work on Unix: runs `program`, waits for it, and gives the exit status to end with.
 ///
 /// # Errors
 /// When the program cannot be started or waited for.
-pub fn keep(program: &Program) -> io::Result<u8> {
+pub fn reap(program: &Program) -> io::Result<u8> {
     let status = program.command().status()?;
     Ok(status
         .code()
@@ -350,31 +351,4 @@ fn listen_to_stop_event() -> io::Result<mpsc::UnboundedReceiver<()>> {
             while wait(&event, INFINITE) == 0 && sender.send(()).is_ok() {}
         })?;
     Ok(receiver)
-}
-
-/// Whether the process `pid` has the file at `path` open: the system does not show it.
-#[must_use]
-pub const fn has_open(_pid: u32, _path: &Path) -> Option<bool> {
-    None
-}
-
-/// How long ago the process that `identity` names was started.
-#[must_use]
-pub fn age(identity: &Identity) -> Option<Duration> {
-    super::identity::age(identity)
-}
-
-/// Names the space in which this process's ids are valid. Empty here: there is one space, and a start time is a point in
-/// time, which no later process shares.
-#[must_use]
-pub const fn pid_space() -> String {
-    String::new()
-}
-
-/// Without a service manager to notify, this always succeeds.
-///
-/// # Errors
-/// None.
-pub fn notify(_socket: &OsStr, _message: &str) -> io::Result<()> {
-    Ok(())
 }

@@ -3,18 +3,27 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::{Error, Kind};
+use crate::process::null_input;
 
-/// What a program left behind.
+/// The time for the answer to a question. `systemctl` waits longer for a manager that is stuck, or for ever.
+const ANSWER: Duration = Duration::from_secs(15);
+/// The time for a change, beyond that of the program to end: systemd gives it 120 s to start.
+const CHANGE: Duration = Duration::from_secs(150);
+const POLL: Duration = Duration::from_millis(10);
+
+/// A program's output and exit status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
     /// Its exit status; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it complained about.
+    /// Its standard error.
     pub stderr: String,
 }
 
@@ -25,7 +34,7 @@ impl Output {
         self.code == Some(0)
     }
 
-    /// What came of it in words: its complaint, else its exit status.
+    /// The result in words: its standard error, else its exit status.
     fn reason(&self) -> String {
         let said = [&self.stderr, &self.stdout].map(|text| text.trim());
         let said = said.into_iter().find(|text| !text.is_empty());
@@ -42,8 +51,8 @@ pub trait Runner {
     /// Runs `program`, found through the search path, with `args` and nothing on its standard input.
     ///
     /// # Errors
-    /// When it cannot be started; `NotFound` if there is no such program.
-    fn run(&self, program: &str, args: &[OsString]) -> io::Result<Output>;
+    /// When it cannot be started; `NotFound` if there is no such program, `TimedOut` if it has not ended `within` that time.
+    fn run(&self, program: &str, args: &[OsString], within: Duration) -> io::Result<Output>;
 }
 
 /// Runs the programs of this system.
@@ -51,21 +60,46 @@ pub trait Runner {
 pub struct Tools;
 
 impl Runner for Tools {
-    fn run(&self, program: &str, args: &[OsString]) -> io::Result<Output> {
+    fn run(&self, program: &str, args: &[OsString], within: Duration) -> io::Result<Output> {
         // Files and not pipes: a service that the tool starts may inherit its streams, and a pipe would not end before it does.
-        let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
-        let status = Command::new(program)
+        let (mut stdout, mut stderr) = (stream()?, stream()?);
+        let child = Command::new(program)
             .args(args)
-            .stdin(Stdio::null())
+            .stdin(null_input().map_err(io::Error::other)?)
             .stdout(stdout.try_clone()?)
             .stderr(stderr.try_clone()?)
-            .status()?;
+            .spawn()?;
+        let status = end_of(child, within)?;
         Ok(Output {
             code: status.code(),
             stdout: text_of(&mut stdout)?,
             stderr: text_of(&mut stderr)?,
         })
     }
+}
+
+/// Waits for the end of `child`, and kills it after `within`.
+fn end_of(mut child: Child, within: Duration) -> io::Result<ExitStatus> {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if begun.elapsed() >= within {
+            child.kill()?;
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        sleep(POLL);
+    }
+}
+
+/// A file for what a tool prints.
+fn stream() -> io::Result<File> {
+    tempfile::tempfile().map_err(|error| {
+        let message = format!("no file can be made in `{}`: {error}", std::env::temp_dir().display());
+        // Not that of a missing program.
+        io::Error::other(message)
+    })
 }
 
 fn text_of(file: &mut File) -> io::Result<String> {
@@ -79,35 +113,57 @@ fn text_of(file: &mut File) -> io::Result<String> {
 pub(super) struct Tool<'a> {
     kind: Kind,
     runner: &'a dyn Runner,
+    stop_within: Duration,
 }
 
 impl<'a> Tool<'a> {
     pub(super) const fn new(kind: Kind, runner: &'a dyn Runner) -> Self {
-        Self { kind, runner }
+        Self {
+            kind,
+            runner,
+            stop_within: Duration::ZERO,
+        }
+    }
+
+    /// The same tool, for a program that may take `stop_within` to end: a change waits for it.
+    pub(super) const fn of_program(self, stop_within: Duration) -> Self {
+        Self { stop_within, ..self }
+    }
+
+    pub(super) const fn kind(&self) -> Kind {
+        self.kind
     }
 
     const fn program(&self) -> &'static str {
         match self.kind {
-            Kind::Systemd => "systemctl",
+            Kind::Systemd | Kind::SystemdMachine => "systemctl",
             Kind::Launchd => "launchctl",
             Kind::TaskScheduler => "schtasks",
         }
     }
 
-    /// Runs the tool. A failing exit status is a result; only a tool that cannot be started is an error.
+    /// Runs the tool with a question. A failing exit status is a result; only a tool that cannot be started or does not end is an
+    /// error.
     pub(super) fn ask(&self, args: &[OsString]) -> Result<Output, Error> {
-        self.runner.run(self.program(), args).map_err(|source| {
-            let reason = match source.kind() {
-                io::ErrorKind::NotFound => "is not installed".to_owned(),
-                _ => format!("cannot be run: {source}"),
-            };
-            self.unavailable(args, reason)
-        })
+        self.run(args, ANSWER)
     }
 
-    /// Runs the tool and expects success.
+    fn run(&self, args: &[OsString], within: Duration) -> Result<Output, Error> {
+        self.runner
+            .run(self.program(), args, within)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::TimedOut => Error::Silent {
+                    command: self.line(args),
+                    within,
+                },
+                io::ErrorKind::NotFound => self.unavailable(args, "is not installed".to_owned()),
+                _ => self.unavailable(args, format!("cannot be run: {source}")),
+            })
+    }
+
+    /// Runs the tool to change something, and expects success.
     pub(super) fn call(&self, args: &[OsString]) -> Result<Output, Error> {
-        let output = self.ask(args)?;
+        let output = self.run(args, self.stop_within.saturating_add(CHANGE))?;
         if output.is_success() {
             Ok(output)
         } else {

@@ -50,7 +50,7 @@ pub(super) fn render(spec: &Spec) -> Result<String, Error> {
     <key>ThrottleInterval</key>
     <integer>10</integer>
     <key>ExitTimeOut</key>
-    <integer>30</integer>
+    <integer>{stop_within}</integer>
     <key>StandardOutPath</key>
     <string>{log}</string>
     <key>StandardErrorPath</key>
@@ -59,6 +59,7 @@ pub(super) fn render(spec: &Spec) -> Result<String, Error> {
 </plist>
 "#,
         label = spec.label,
+        stop_within = text::seconds(spec.stop_within),
         log = text::xml(text::path(&spec.log)?)?,
     ))
 }

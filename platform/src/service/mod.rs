@@ -16,6 +16,7 @@
 //!     environment: Default::default(),
 //!     log: "/tmp/service.log".into(),
 //!     watchdog: Some(Duration::from_secs(30)),
+//!     stop_within: Duration::from_secs(30),
 //!     final_statuses: vec![2],
 //! };
 //! let account = Account { name: "ada".to_owned(), id: 1000, home: "/home/ada".into(), config: None, own: "/home/ada".into() };
@@ -40,13 +41,15 @@ use std::time::Duration;
 pub use command::{Output, Runner, Tools};
 
 use crate::Os;
-use crate::file::{Readers, ReplaceError, write_atomic};
+use crate::file::{Readers, ReplaceError, is_absence, read_regular, write_atomic};
 
 /// The program of the system that starts other programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// systemd's instance for one user.
     Systemd,
+    /// systemd itself: the program runs for the whole machine, as a user of its own.
+    SystemdMachine,
     /// macOS's launchd.
     Launchd,
     /// Windows' Task Scheduler.
@@ -63,12 +66,22 @@ impl Kind {
             Os::Windows => Self::TaskScheduler,
         }
     }
+
+    /// The one that runs programs for the whole machine on `os`, where it is supported.
+    #[must_use]
+    pub const fn of_machine(os: Os) -> Option<Self> {
+        match os {
+            Os::Linux => Some(Self::SystemdMachine),
+            Os::Macos | Os::Windows => None,
+        }
+    }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Systemd => "systemd user unit",
+            Self::SystemdMachine => "systemd unit",
             Self::Launchd => "launchd agent",
             Self::TaskScheduler => "scheduled task",
         })
@@ -80,7 +93,7 @@ impl fmt::Display for Kind {
 pub struct Spec {
     /// The name it is known under: ASCII letters, digits, `.`, `-` and `_`.
     pub label: String,
-    /// What it is, for people.
+    /// The description for people.
     pub description: String,
     /// The program, an absolute path.
     pub program: PathBuf,
@@ -92,10 +105,12 @@ pub struct Spec {
     /// Variables set for it. A scheduled task cannot set any: there the program gets the user's own, so what must hold
     /// everywhere belongs into the arguments.
     pub environment: BTreeMap<String, String>,
-    /// Where launchd puts what the program prints. systemd has its journal, and a detached program prints nothing.
+    /// Where launchd puts the program's output. systemd has its journal, and a detached program prints nothing.
     pub log: PathBuf,
     /// How long the program may go without a sign of life before systemd restarts it (`sd_notify(3)`); others do not ask.
     pub watchdog: Option<Duration>,
+    /// How long the program may take to end once it was asked to. A scheduled task is not asked.
+    pub stop_within: Duration,
     /// Exit statuses that a restart would only repeat; systemd then leaves the program stopped.
     pub final_statuses: Vec<u8>,
 }
@@ -165,18 +180,29 @@ pub enum Error {
     Unavailable {
         /// Which kind was wanted.
         kind: Kind,
-        /// What was run to find out.
+        /// The command that was run to find out.
         command: String,
-        /// What came of it.
+        /// Its result.
         reason: String,
     },
     /// The service manager refused.
     #[error("`{command}` {reason}")]
     Command {
-        /// What was run.
+        /// The command line.
         command: String,
-        /// What came of it.
+        /// Its result.
         reason: String,
+    },
+    /// Another program or a person made the definition.
+    #[error("cannot remove the service: `{}` is not the file that was written for it", .0.display())]
+    Foreign(PathBuf),
+    /// The service manager's tool did not end.
+    #[error("`{command}` has not answered within {} s", within.as_secs())]
+    Silent {
+        /// The command line.
+        command: String,
+        /// The time that it got.
+        within: Duration,
     },
     /// The definition could not be written.
     #[error("cannot write the definition of a service")]
@@ -194,7 +220,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to do next, if anything is known to help.
+    /// The next step, if one is known.
     #[must_use]
     pub const fn advice(&self) -> Option<&'static str> {
         match self {
@@ -205,6 +231,13 @@ impl Error {
                  shell's login file instead, or log in as the user directly",
             ),
             Self::Unavailable {
+                kind: Kind::SystemdMachine,
+                ..
+            } => Some(
+                "this takes a machine that systemd has started; containers and chroots are none: there run the server in the \
+                 foreground with `gem-setup serve`",
+            ),
+            Self::Unavailable {
                 kind: Kind::Launchd, ..
             } => Some("this takes a session at the screen: run it in Terminal rather than over SSH"),
             Self::Unavailable {
@@ -213,6 +246,11 @@ impl Error {
             } => Some(
                 "start the Windows service `Task Scheduler`, or put the server's start command into the Startup folder",
             ),
+            Self::Silent { .. } => Some(
+                "run that command by itself: once it answers, which may take a new login or a restart of the machine, run this one \
+                 again",
+            ),
+            Self::Foreign(_) => Some("if nothing needs it, disable the service and delete that file yourself"),
             Self::Command { .. } | Self::Label(_) | Self::Unwritable { .. } | Self::Write(_) | Self::File { .. } => {
                 None
             }
@@ -225,6 +263,7 @@ impl Error {
 pub fn definition_path(kind: Kind, label: &str, account: &Account) -> PathBuf {
     match kind {
         Kind::Systemd => systemd::path(label, account),
+        Kind::SystemdMachine => systemd::machine_path(label),
         Kind::Launchd => launchd::path(label, account),
         Kind::TaskScheduler => task_scheduler::path(label, account),
     }
@@ -237,7 +276,7 @@ pub fn definition_path(kind: Kind, label: &str, account: &Account) -> PathBuf {
 pub fn render(kind: Kind, spec: &Spec, account: &Account) -> Result<String, Error> {
     text::check_label(&spec.label)?;
     match kind {
-        Kind::Systemd => systemd::render(spec),
+        Kind::Systemd | Kind::SystemdMachine => systemd::render(kind, spec),
         Kind::Launchd => launchd::render(spec),
         Kind::TaskScheduler => task_scheduler::render(spec, account),
     }
@@ -248,24 +287,27 @@ pub fn render(kind: Kind, spec: &Spec, account: &Account) -> Result<String, Erro
 /// # Errors
 /// When there is a definition that cannot be read. Words that no definition can hold are in none.
 pub fn passes(kind: Kind, label: &str, account: &Account, words: &[&str]) -> Result<bool, Error> {
-    let path = definition_path(kind, label, account);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(source) => {
-            return Err(Error::File {
-                operation: "read",
-                path,
-                source,
-            });
-        }
-    };
+    let definition = read(kind, &definition_path(kind, label, account))?.unwrap_or_default();
     Ok(match kind {
-        Kind::Systemd => systemd::passes(&String::from_utf8_lossy(&bytes), words),
-        Kind::Launchd => launchd::passes(&String::from_utf8_lossy(&bytes), words),
-        Kind::TaskScheduler => task_scheduler::passes(&text::of_utf16_file(&bytes), words),
+        Kind::Systemd | Kind::SystemdMachine => systemd::passes(&definition, words),
+        Kind::Launchd => launchd::passes(&definition, words),
+        Kind::TaskScheduler => task_scheduler::passes(&definition, words),
     }
     .unwrap_or(false))
+}
+
+/// The definition at `path` as text; `None` where no regular file is.
+fn read(kind: Kind, path: &Path) -> Result<Option<String>, Error> {
+    match read_regular(path) {
+        Ok(bytes) if kind == Kind::TaskScheduler => Ok(Some(text::of_utf16_file(&bytes))),
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(_) if !path.is_file() => Ok(None),
+        Err(source) => Err(Error::File {
+            operation: "read",
+            path: path.to_owned(),
+            source,
+        }),
+    }
 }
 
 /// Makes sure that there is a service manager which answers this user; changes nothing.
@@ -275,7 +317,7 @@ pub fn passes(kind: Kind, label: &str, account: &Account, words: &[&str]) -> Res
 pub fn probe(kind: Kind, account: &Account, runner: &dyn Runner) -> Result<(), Error> {
     let tool = command::Tool::new(kind, runner);
     match kind {
-        Kind::Systemd => systemd::probe(&tool),
+        Kind::Systemd | Kind::SystemdMachine => systemd::probe(&tool),
         Kind::Launchd => launchd::probe(&tool, account),
         Kind::TaskScheduler => task_scheduler::probe(&tool),
     }
@@ -286,23 +328,24 @@ pub fn probe(kind: Kind, account: &Account, runner: &dyn Runner) -> Result<(), E
 /// # Errors
 /// When the service manager is missing or refuses, or the definition cannot be written.
 pub fn install(kind: Kind, spec: &Spec, account: &Account, runner: &dyn Runner) -> Result<Installed, Error> {
-    let definition = render(kind, spec, account)?;
     let path = definition_path(kind, &spec.label, account);
-    let bytes = match kind {
-        Kind::Systemd | Kind::Launchd => definition.into_bytes(),
-        Kind::TaskScheduler => text::utf16_file(&definition),
+    let bytes = bytes_of(kind, spec, account)?;
+    let changed = read_regular(&path).map_or(true, |present| present != bytes);
+    let tool = command::Tool::new(kind, runner).of_program(spec.stop_within);
+    let readers = match kind {
+        // systemd warns of a unit that nobody else may read.
+        Kind::SystemdMachine => Readers::Usual,
+        Kind::Systemd | Kind::Launchd | Kind::TaskScheduler => Readers::Owner,
     };
-    let changed = std::fs::read(&path).map_or(true, |present| present != bytes);
-    let tool = command::Tool::new(kind, runner);
     let write = || {
         if changed {
-            write_atomic(&path, &bytes, Readers::Owner)
+            write_atomic(&path, &bytes, readers)
         } else {
             Ok(())
         }
     };
     match kind {
-        Kind::Systemd => systemd::install(&tool, &spec.label, write, changed)?,
+        Kind::Systemd | Kind::SystemdMachine => systemd::install(&tool, &spec.label, write, changed)?,
         Kind::Launchd => launchd::install(&tool, &spec.label, account, write, changed)?,
         Kind::TaskScheduler => task_scheduler::install(&tool, &spec.label, &path, write)?,
     }
@@ -312,20 +355,55 @@ pub fn install(kind: Kind, spec: &Spec, account: &Account, runner: &dyn Runner) 
     })
 }
 
-/// Stops the service and removes its definition; `true` if there was one.
+fn bytes_of(kind: Kind, spec: &Spec, account: &Account) -> Result<Vec<u8>, Error> {
+    let definition = render(kind, spec, account)?;
+    Ok(match kind {
+        Kind::Systemd | Kind::SystemdMachine | Kind::Launchd => definition.into_bytes(),
+        Kind::TaskScheduler => text::utf16_file(&definition),
+    })
+}
+
+/// Whether the file that defines the service is as [`install`] would write it.
 ///
 /// # Errors
-/// When the service manager refuses or the definition cannot be removed. That the service manager is not there is no error:
+/// As [`render`].
+pub fn is_defined(kind: Kind, spec: &Spec, account: &Account) -> Result<bool, Error> {
+    let present = read_regular(&definition_path(kind, &spec.label, account)).ok();
+    Ok(present == Some(bytes_of(kind, spec, account)?))
+}
+
+/// Whether the services of `account` go on when its last session ends; `None` where they have nothing to do with sessions. Without
+/// lingering, systemd's instance for a user ends with the user's last session (`loginctl(1)`).
+#[must_use]
+pub fn lingers(kind: Kind, account: &Account) -> Option<bool> {
+    (kind == Kind::Systemd).then(|| Path::new("/var/lib/systemd/linger").join(&account.name).exists())
+}
+
+/// Stops the service and removes its definition; `true` if there was one. A definition of ours is a regular file whose program gets
+/// `words`.
+///
+/// # Errors
+/// When the definition is another's or cannot be removed, or the service manager refuses. That the service manager is not there is no error:
 /// nothing can be running under it.
-pub fn uninstall(kind: Kind, label: &str, account: &Account, runner: &dyn Runner) -> Result<bool, Error> {
+pub fn uninstall(
+    kind: Kind,
+    label: &str,
+    account: &Account,
+    words: &[&str],
+    runner: &dyn Runner,
+) -> Result<bool, Error> {
     text::check_label(label)?;
     let path = definition_path(kind, label, account);
-    if !path.exists() {
+    let Ok(metadata) = path.symlink_metadata() else {
         return Ok(false);
+    };
+    if !metadata.is_file() || !passes(kind, label, account, words)? {
+        return Err(Error::Foreign(path));
     }
-    let tool = command::Tool::new(kind, runner);
+    let definition = read(kind, &path)?.unwrap_or_default();
+    let tool = command::Tool::new(kind, runner).of_program(text::stop_time(&definition));
     let stopped = match kind {
-        Kind::Systemd => systemd::stop(&tool, label),
+        Kind::Systemd | Kind::SystemdMachine => systemd::stop(&tool, label),
         Kind::Launchd => launchd::stop(&tool, label, account),
         Kind::TaskScheduler => task_scheduler::remove(&tool, label),
     };
@@ -334,7 +412,7 @@ pub fn uninstall(kind: Kind, label: &str, account: &Account, runner: &dyn Runner
         Err(error) => return Err(error),
     }
     remove(&path)?;
-    if kind == Kind::Systemd {
+    if matches!(kind, Kind::Systemd | Kind::SystemdMachine) {
         systemd::forget(&tool);
     }
     Ok(true)
@@ -357,7 +435,7 @@ pub fn status(kind: Kind, label: &str, account: &Account, runner: &dyn Runner) -
         });
     }
     match kind {
-        Kind::Systemd => systemd::status(&tool, label, definition),
+        Kind::Systemd | Kind::SystemdMachine => systemd::status(&tool, label, definition),
         Kind::Launchd => launchd::status(&tool, label, account, definition),
         Kind::TaskScheduler => task_scheduler::status(&tool, label, definition),
     }
@@ -365,7 +443,7 @@ pub fn status(kind: Kind, label: &str, account: &Account, runner: &dyn Runner) -
 
 fn remove(path: &Path) -> Result<(), Error> {
     match std::fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File {
+        Err(source) if !is_absence(&source) => Err(Error::File {
             operation: "remove",
             path: path.to_owned(),
             source,

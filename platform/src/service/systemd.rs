@@ -1,10 +1,11 @@
-//! A unit of systemd's instance for one user (`systemd.service(5)`).
+//! A unit of systemd itself, or of its instance for one user (`systemd.service(5)`).
 
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use super::command::Tool;
-use super::{Account, Error, Spec, Status, args, text};
+use super::{Account, Error, Kind, Spec, Status, args, text};
 use crate::file::ReplaceError;
 
 pub(super) fn path(label: &str, account: &Account) -> PathBuf {
@@ -12,11 +13,60 @@ pub(super) fn path(label: &str, account: &Account) -> PathBuf {
     config.join("systemd").join("user").join(unit(label))
 }
 
+pub(super) fn machine_path(label: &str) -> PathBuf {
+    PathBuf::from("/etc/systemd/system").join(unit(label))
+}
+
+/// Of a unit for the whole machine: a user of its own, whose home is below `/var/lib`, and nothing else that can be written or seen
+/// (`systemd.exec(5)`). An engine may compile as it runs, so memory may become executable. A call that is not allowed fails, and
+/// kills no engine that only wanted to be faster.
+const CONFINEMENT: &str = "\
+DynamicUser=yes
+StateDirectory={label}
+StateDirectoryMode=0700
+CapabilityBoundingSet=
+LockPersonality=yes
+NoNewPrivileges=yes
+PrivateDevices=yes
+PrivateTmp=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProtectSystem=strict
+RemoveIPC=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+UMask=0077
+";
+
+/// What `systemctl` gets first: whose instance is meant.
+fn instance(tool: &Tool<'_>) -> &'static [&'static str] {
+    match tool.kind() {
+        Kind::SystemdMachine => &[],
+        _ => &["--user"],
+    }
+}
+
+fn words_for(tool: &Tool<'_>, words: &[&str]) -> Vec<OsString> {
+    args(instance(tool).iter().copied().chain(words.iter().copied()))
+}
+
 fn unit(label: &str) -> String {
     format!("{label}.service")
 }
 
-pub(super) fn render(spec: &Spec) -> Result<String, Error> {
+pub(super) fn render(kind: Kind, spec: &Spec) -> Result<String, Error> {
     // The colon in front keeps systemd from looking for variables in the command line.
     let mut command = String::from("ExecStart=:");
     let program = text::path(&spec.program)?;
@@ -38,6 +88,10 @@ pub(super) fn render(spec: &Spec) -> Result<String, Error> {
         let statuses: Vec<_> = spec.final_statuses.iter().map(u8::to_string).collect();
         line(&mut settings, "RestartPreventExitStatus", &statuses.join(" "));
     }
+    let (confinement, target) = match kind {
+        Kind::SystemdMachine => (CONFINEMENT.replace("{label}", &spec.label), "multi-user.target"),
+        _ => (String::new(), "default.target"),
+    };
     Ok(format!(
         "\
 [Unit]
@@ -52,13 +106,14 @@ NotifyAccess=main
 {settings}Restart=on-failure
 RestartSec=2
 TimeoutStartSec=120
-TimeoutStopSec=30
+TimeoutStopSec={stop_within}
 KillMode=mixed
-
+{confinement}
 [Install]
-WantedBy=default.target
+WantedBy={target}
 ",
         description = text::unit(&spec.description)?,
+        stop_within = text::seconds(spec.stop_within),
     ))
 }
 
@@ -82,7 +137,7 @@ fn line(settings: &mut String, name: &str, value: &str) {
 }
 
 pub(super) fn probe(tool: &Tool<'_>) -> Result<(), Error> {
-    tool.probe(&args(["--user", "show-environment"])).map(drop)
+    tool.probe(&words_for(tool, &["show-environment"])).map(drop)
 }
 
 pub(super) fn install(
@@ -94,27 +149,27 @@ pub(super) fn install(
     let unit = unit(label);
     probe(tool)?;
     write()?;
-    tool.call(&args(["--user", "daemon-reload"]))?;
-    tool.call(&args(["--user", "enable", &unit]))?;
+    tool.call(&words_for(tool, &["daemon-reload"]))?;
+    tool.call(&words_for(tool, &["enable", &unit]))?;
     let verb = if changed { "restart" } else { "start" };
-    tool.call(&args(["--user", verb, &unit]))?;
+    tool.call(&words_for(tool, &[verb, &unit]))?;
     Ok(())
 }
 
 pub(super) fn stop(tool: &Tool<'_>, label: &str) -> Result<(), Error> {
     probe(tool)?;
-    tool.call(&args(["--user", "disable", "--now", &unit(label)]))?;
+    tool.call(&words_for(tool, &["disable", "--now", &unit(label)]))?;
     Ok(())
 }
 
 /// Lets systemd notice that the definition is gone; that it may not be there to notice is as good.
 pub(super) fn forget(tool: &Tool<'_>) {
-    let _ = tool.ask(&args(["--user", "daemon-reload"]));
+    let _ = tool.ask(&words_for(tool, &["daemon-reload"]));
 }
 
 pub(super) fn status(tool: &Tool<'_>, label: &str, definition: PathBuf) -> Result<Status, Error> {
     let properties = "--property=UnitFileState,ActiveState,MainPID";
-    let output = tool.probe(&args(["--user", "show", properties, &unit(label)]))?;
+    let output = tool.probe(&words_for(tool, &["show", properties, &unit(label)]))?;
     let property = |name: &str| {
         let line = output
             .stdout

@@ -11,7 +11,7 @@ pub(super) fn path(label: &str, account: &Account) -> PathBuf {
 }
 
 pub(super) fn render(spec: &Spec, account: &Account) -> Result<String, Error> {
-    // Named in the trigger too: a task for everybody's logon could be registered by an administrator only.
+    // Named in the trigger too: only an administrator can register a task for every user's logon.
     let user = text::xml(&account.name)?;
     Ok(format!(
         r#"<?xml version="1.0" encoding="UTF-16"?>
@@ -71,7 +71,7 @@ pub(super) fn passes(definition: &str, args: &[&str]) -> Result<bool, Error> {
     Ok(line.is_some_and(|(line, _)| format!(" {line} ").contains(&wanted)))
 }
 
-/// Task Scheduler serves everybody; what can be missing is its tool.
+/// Every Windows has the Task Scheduler; its tool can be missing.
 pub(super) fn probe(tool: &Tool<'_>) -> Result<(), Error> {
     tool.ask(&args(["/Query", "/?"])).map(drop)
 }
@@ -93,7 +93,7 @@ pub(super) fn install(
 /// Deleting also succeeds for a task that is already gone.
 pub(super) fn remove(tool: &Tool<'_>, label: &str) -> Result<(), Error> {
     if tool.ask(&args(["/Query", "/TN", label]))?.is_success() {
-        // A task that does not run cannot be ended; that is what was wanted.
+        // A task that does not run cannot be ended, and need not be.
         let _ = tool.ask(&args(["/End", "/TN", label]))?;
         tool.call(&args(["/Delete", "/F", "/TN", label]))?;
     }

@@ -6,6 +6,7 @@ use super::*;
 
 mod schema;
 
+const GUARD: Duration = Duration::from_secs(60);
 const KINDS: [Kind; 3] = [Kind::Systemd, Kind::Launchd, Kind::TaskScheduler];
 
 /// Answers calls from a list, then with success, and remembers them.
@@ -29,7 +30,7 @@ impl Script {
 }
 
 impl Runner for Script {
-    fn run(&self, program: &str, args: &[OsString]) -> io::Result<Output> {
+    fn run(&self, program: &str, args: &[OsString], _within: Duration) -> io::Result<Output> {
         let words =
             std::iter::once(program.to_owned()).chain(args.iter().map(|arg| arg.to_string_lossy().into_owned()));
         self.calls.borrow_mut().push(words.collect::<Vec<_>>().join(" "));
@@ -61,6 +62,7 @@ fn spec() -> Spec {
         environment: BTreeMap::from([("HTTPS_PROXY".to_owned(), "http://u:p%40x@proxy\"&:1".to_owned())]),
         log: PathBuf::from("/home/a b/.gemini/gem-setup/service.log"),
         watchdog: Some(Duration::from_secs(30)),
+        stop_within: Duration::from_millis(29_500),
         final_statuses: vec![2, 9],
     }
 }
@@ -82,6 +84,10 @@ fn each_system_has_its_own_place_for_definitions() {
     assert_eq!(
         path(Kind::Systemd, &account),
         Path::new("/home/u/.config/systemd/user/x.service")
+    );
+    assert_eq!(
+        path(Kind::SystemdMachine, &account),
+        Path::new("/etc/systemd/system/x.service")
     );
     assert_eq!(
         path(Kind::Launchd, &account),
@@ -106,10 +112,45 @@ fn a_unit_says_when_it_is_ready_alive_and_to_be_restarted() {
         "WatchdogSec=30000ms",
         "Restart=on-failure",
         "RestartPreventExitStatus=2 9",
+        "TimeoutStopSec=30",
         "WantedBy=default.target",
     ] {
         assert!(unit.lines().any(|have| have == line), "{line} is missing from\n{unit}");
     }
+}
+
+#[test]
+fn a_unit_of_the_machine_has_a_user_and_a_home_of_its_own() {
+    let unit = render(Kind::SystemdMachine, &spec(), &account(Path::new("/root"))).unwrap();
+    for line in [
+        "DynamicUser=yes",
+        "StateDirectory=gem-setup",
+        "ProtectSystem=strict",
+        "TimeoutStopSec=30",
+        "WantedBy=multi-user.target",
+    ] {
+        assert!(unit.lines().any(|have| have == line), "{line} is missing from\n{unit}");
+    }
+    let of_user = render(Kind::Systemd, &spec(), &account(Path::new("/root"))).unwrap();
+    assert!(!of_user.contains("DynamicUser"), "{of_user}");
+}
+
+#[test]
+fn the_machines_systemd_is_asked_and_no_users() {
+    let script = Script::default();
+    probe(Kind::SystemdMachine, &account(Path::new("/root")), &script).unwrap();
+    assert_eq!(script.calls(), ["systemctl show-environment"]);
+}
+
+#[test]
+fn a_changed_definition_is_noticed() {
+    let home = tempfile::tempdir().unwrap();
+    let account = account(home.path());
+    assert!(!is_defined(Kind::Systemd, &spec(), &account).unwrap());
+    install(Kind::Systemd, &spec(), &account, &Script::default()).unwrap();
+    assert!(is_defined(Kind::Systemd, &spec(), &account).unwrap());
+    fs::write(definition_path(Kind::Systemd, "gem-setup", &account), "[Service]\n").unwrap();
+    assert!(!is_defined(Kind::Systemd, &spec(), &account).unwrap());
 }
 
 #[test]
@@ -346,6 +387,14 @@ fn a_task_is_registered_from_a_utf16_file_and_run() {
 }
 
 #[test]
+fn a_definition_says_how_long_its_program_may_take_to_end() {
+    for (kind, seconds) in [(Kind::Systemd, 30), (Kind::Launchd, 30), (Kind::TaskScheduler, 0)] {
+        let definition = render(kind, &spec(), &account(Path::new("/home/ada"))).unwrap();
+        assert_eq!(text::stop_time(&definition), Duration::from_secs(seconds), "{kind}");
+    }
+}
+
+#[test]
 fn uninstalling_stops_the_service_removes_its_definition_and_is_done_once() {
     for (kind, stop) in [
         (Kind::Systemd, "systemctl --user disable --now gem-setup.service"),
@@ -357,10 +406,10 @@ fn uninstalling_stops_the_service_removes_its_definition_and_is_done_once() {
         let script = Script::default();
         let installed = install(kind, &spec(), &account, &script).unwrap();
         script.calls();
-        assert!(uninstall(kind, "gem-setup", &account, &script).unwrap());
+        assert!(uninstall(kind, "gem-setup", &account, &["serve"], &script).unwrap());
         assert!(script.calls().contains(&stop.to_owned()), "{kind}");
         assert!(!installed.definition.exists(), "{kind}");
-        assert!(!uninstall(kind, "gem-setup", &account, &script).unwrap());
+        assert!(!uninstall(kind, "gem-setup", &account, &["serve"], &script).unwrap());
         assert!(script.calls().is_empty(), "{kind}");
     }
 }
@@ -371,7 +420,7 @@ fn a_definition_is_removed_even_where_the_service_manager_is_gone() {
     let account = account(home.path());
     let installed = install(Kind::Systemd, &spec(), &account, &Script::default()).unwrap();
     let script = Script::of([absent(), absent()]);
-    assert!(uninstall(Kind::Systemd, "gem-setup", &account, &script).unwrap());
+    assert!(uninstall(Kind::Systemd, "gem-setup", &account, &["serve"], &script).unwrap());
     assert!(!installed.definition.exists());
 }
 
@@ -422,8 +471,25 @@ fn the_status_is_what_the_service_manager_tells() {
 
 #[test]
 fn a_program_that_is_not_installed_is_told_from_one_that_fails() {
-    let error = Tools.run("no-such-program-anywhere", &[]).unwrap_err();
+    let error = Tools.run("no-such-program-anywhere", &[], GUARD).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_program_that_does_not_end_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!("echo $$ > {}/pid; exec sleep 600", folder.path().display());
+    let error = Tools
+        .run("sh", &args(["-c", &script]), Duration::from_secs(1))
+        .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    let pid = fs::read_to_string(folder.path().join("pid")).unwrap();
+    let begun = std::time::Instant::now();
+    while crate::process::identity(pid.trim().parse().unwrap()).is_some() {
+        assert!(begun.elapsed() < GUARD);
+        std::thread::yield_now();
+    }
 }
 
 /// On Windows the Task Scheduler is such a service when the first call starts it.
@@ -432,7 +498,7 @@ fn a_program_that_is_not_installed_is_told_from_one_that_fails() {
 fn a_service_that_keeps_the_tools_streams_does_not_hold_up_the_answer() {
     let began = std::time::Instant::now();
     let output = Tools
-        .run("sh", &args(["-c", "sleep 20 & echo started; exit 3"]))
+        .run("sh", &args(["-c", "sleep 20 & echo started; exit 3"]), GUARD)
         .unwrap();
     assert_eq!((output.code, output.stdout.as_str()), (Some(3), "started\n"));
     assert!(began.elapsed() < Duration::from_secs(15));

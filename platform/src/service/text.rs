@@ -1,6 +1,7 @@
 //! How text is written into definitions: escaping for each of the three forms.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::Error;
 
@@ -20,6 +21,20 @@ pub(super) fn path(path: &Path) -> Result<&str, Error> {
         value: path.display().to_string(),
         reason: "it is not Unicode text",
     })
+}
+
+/// Whole seconds, none too few.
+pub(super) fn seconds(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
+}
+
+/// The time to end that `definition` gives its program.
+pub(super) fn stop_time(definition: &str) -> Duration {
+    let after = |key: &str| definition.split_once(key).map(|(_, rest)| rest);
+    let rest = after("TimeoutStopSec=").or_else(|| after("<key>ExitTimeOut</key>"));
+    let mut numbers = rest.unwrap_or_default().split(|c: char| !c.is_ascii_digit());
+    let seconds = numbers.find(|number| !number.is_empty());
+    Duration::from_secs(seconds.and_then(|number| number.parse().ok()).unwrap_or(0))
 }
 
 /// Refuses control characters: unit files are lines, and XML cannot represent most of them.
