@@ -27,7 +27,7 @@ pub(crate) trait Line: Send + 'static {
     /// Appends the line's text, its newline included.
     fn write_to(&self, batch: &mut Vec<u8>);
 
-    /// A line that says how many were lost before it, in a file that should say so.
+    /// The line for a number of lost lines, in a file that should name them.
     fn losses(_lost: u64) -> Option<Self>
     where
         Self: Sized,
@@ -88,12 +88,12 @@ impl<L: Line> Appender<L> {
         }
     }
 
-    /// How many lines were lost so far.
+    /// The number of lost lines.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Waits until the lines added so far are written, or a second at most. Blocks the thread.
+    /// Waits until the lines added before are written, or a second at most. Blocks the thread.
     pub(crate) fn flush(&self) {
         let (done, written) = sync_channel(1);
         let deadline = Instant::now() + FLUSH;

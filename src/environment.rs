@@ -38,10 +38,13 @@ impl Environment {
     /// The variable `name` if it is set to something other than the empty text.
     #[must_use]
     pub fn var(&self, name: &str) -> Option<&str> {
-        self.variables
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.text(name).filter(|value| !value.is_empty())
+    }
+
+    /// The variable `name` if it is set; the empty text counts.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
     }
 
     /// All variables that are text.

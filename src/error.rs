@@ -1,6 +1,6 @@
 //! Errors as the user sees them: a kind with its exit status, a message, a hint.
 //!
-//! Modules have typed errors of their own; each says through [`Explain`] which kind it is and what to do next, and turns
+//! Modules have typed errors of their own; each gives through [`Explain`] its kind and a hint, and turns
 //! into a [`Failure`] at the module's edge.
 //!
 //! ```
@@ -13,10 +13,12 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 use serde::Serialize;
 
-/// What kind of failure ended a command; the number is the exit status (docs/contract.md section 2).
+/// The kind of failure that ended a command; the number is the exit status (docs/contract.md section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
@@ -31,7 +33,7 @@ pub enum Kind {
     Unsupported = 4,
     /// A download could not be completed.
     Download = 5,
-    /// What was downloaded is not what was expected.
+    /// A download has the wrong hash or signature.
     Verification = 6,
     /// The runtime failed: pull, serve or smoke.
     Runtime = 7,
@@ -76,25 +78,25 @@ impl Kind {
     }
 }
 
-/// What a module's error says of itself beyond its text.
+/// A module's error beyond its text: kind and hint.
 pub trait Explain: StdError {
     /// Which kind of failure this is to the user.
     fn kind(&self) -> Kind;
 
-    /// What to do next, if anything is known to help.
+    /// The next step, if one is known.
     fn hint(&self) -> Option<String> {
         None
     }
 }
 
-/// Why a command did not do what was asked.
+/// Why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind of failure, and so which exit status.
+    /// The kind, and so the exit status.
     pub kind: Kind,
     /// Operation, path or URL, and value; lower case, no full stop.
     pub message: String,
-    /// What to do next.
+    /// The next step.
     pub hint: Option<String>,
 }
 
@@ -108,6 +110,18 @@ impl Failure {
         }
     }
 
+    /// An unforeseen `error` in `action`.
+    pub fn cannot(action: impl fmt::Display, error: impl fmt::Display) -> Self {
+        Self::new(Kind::Unexpected, format!("cannot {action}: {error}"))
+    }
+
+    /// The same for the file or folder `path`, with advice for the usual causes.
+    #[must_use]
+    pub fn cannot_at(action: &str, path: &Path, error: &io::Error) -> Self {
+        Self::cannot(format_args!("{action} `{}`", path.display()), error)
+            .with_hint("check that it is yours and not in use, and that the disk has room, then run the command again")
+    }
+
     /// The failure that `error` is to the user.
     pub fn of(error: &impl Explain) -> Self {
         Self {
@@ -117,7 +131,7 @@ impl Failure {
         }
     }
 
-    /// The same failure with advice on what to do next.
+    /// The same failure with a hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

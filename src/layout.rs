@@ -12,6 +12,12 @@ use std::path::{Path, PathBuf};
 
 use gem_platform::Os;
 
+/// The name of the file next to the record that holds mirrors' URLs with secrets.
+pub(crate) const MIRRORS_FILE: &str = "mirrors";
+
+/// The home of the installation for all users of a machine, which systemd gives to the server's own user (`StateDirectory`).
+pub const SYSTEM_HOME: &str = "/var/lib/gem-setup";
+
 /// The paths under one home: the directory that holds `.gemini`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -33,6 +39,12 @@ impl Layout {
     #[must_use]
     pub fn home(&self) -> &Path {
         &self.home
+    }
+
+    /// Whether this is the home of the installation for all users.
+    #[must_use]
+    pub fn is_of_system(&self) -> bool {
+        self.home == Path::new(SYSTEM_HOME)
     }
 
     /// Gemini CLI's directory.
@@ -83,7 +95,7 @@ impl Layout {
         self.gemini().join("settings.json")
     }
 
-    /// What gem-setup keeps for itself.
+    /// gem-setup's own files.
     #[must_use]
     pub fn own(&self) -> PathBuf {
         self.gemini().join("gem-setup")
@@ -95,19 +107,56 @@ impl Layout {
         self.own().join("config.toml")
     }
 
-    /// What `install` chose.
+    /// The choices of `install`.
     #[must_use]
     pub fn state_file(&self) -> PathBuf {
         self.own().join("state.json")
     }
 
-    /// What Gemini CLI starts as its `binaryPath`.
+    /// The program in Gemini CLI's `binaryPath`.
     #[must_use]
     pub fn launcher(&self, os: Os) -> PathBuf {
         self.own().join(match os {
             Os::Windows => "gem-setup.exe",
             Os::Linux | Os::Macos => "gem-setup",
         })
+    }
+
+    /// The copy of gem-setup's executable, if it was run from a cache.
+    #[must_use]
+    pub fn program(&self) -> PathBuf {
+        let name = format!("gem-setup{}", std::env::consts::EXE_SUFFIX);
+        self.program_folder().join(name)
+    }
+
+    /// The folder of that copy.
+    #[must_use]
+    pub fn program_folder(&self) -> PathBuf {
+        self.own().join("program")
+    }
+
+    /// Releases of the runtime that were installed next to an earlier one, a folder each.
+    #[must_use]
+    pub fn versions(&self) -> PathBuf {
+        self.own().join("versions")
+    }
+
+    /// The newest signed catalog, with its signature.
+    #[must_use]
+    pub fn signed_catalog_file(&self) -> PathBuf {
+        self.own().join("signed-catalog.json")
+    }
+
+    /// The output of the last look-up in the background; written when it begins.
+    #[must_use]
+    pub fn lookup_log_file(&self) -> PathBuf {
+        self.own().join("update-check.log")
+    }
+
+    /// The models file that a catalog delivered.
+    #[must_use]
+    pub fn hosted_models_file(&self) -> PathBuf {
+        self.own().join("hosted-models.json")
     }
 
     /// The copy of the catalog given with `--catalog`.
@@ -146,10 +195,16 @@ impl Layout {
         self.own().join("engine.lock")
     }
 
-    /// What the running supervisor says of itself and its child, for `status`.
+    /// The running supervisor's record of itself and its engine, for `status`.
     #[must_use]
     pub fn server_file(&self) -> PathBuf {
         self.own().join("server.json")
+    }
+
+    /// The recorded mirrors, if their URLs hold secrets.
+    #[must_use]
+    pub fn mirrors_file(&self) -> PathBuf {
+        self.own().join(MIRRORS_FILE)
     }
 
     /// The running server's upstream, if its URL holds a secret.
@@ -193,5 +248,11 @@ impl Layout {
     #[must_use]
     pub fn models(&self) -> PathBuf {
         self.model_home.join(".litert-lm").join("models")
+    }
+
+    /// The file of the model in the folder `name` there.
+    #[must_use]
+    pub fn model_file(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.models().join(name).join("model.litertlm")
     }
 }

@@ -6,8 +6,8 @@
 //! - `report`: output for people, JSON, bars, questions
 //! - [`setup`], [`supervise`], [`gateway`], [`router`], [`settings`]: the product's tasks
 //! - [`runtime`], [`fetch`], [`catalog`]: the runtimes, and how they are downloaded
-//! - [`net`], [`lock`], [`place`], [`sha256`], [`shell`], `appender`, `rotation`, [`layout`]: shared mechanisms
-//! - [`environment`], [`progress`], [`text`], [`error`]: what every module gets and returns
+//! - [`net`], [`lock`], [`place`], [`record`], [`sha256`], [`shell`], [`threads`], `appender`, `rotation`, [`layout`]: shared mechanisms
+//! - [`environment`], [`progress`], [`text`], [`error`]: types that every module gets and returns
 //! - `gem_platform`: the differences between operating systems
 //!
 //! Below `cli` nothing prints, reads the environment or uses the current directory: callers pass these in.
@@ -32,6 +32,7 @@ pub mod lock;
 pub mod net;
 pub mod place;
 pub mod progress;
+pub mod record;
 mod rotation;
 pub mod router;
 pub mod runtime;
@@ -41,3 +42,5 @@ pub mod sha256;
 pub mod shell;
 pub mod supervise;
 pub mod text;
+pub mod threads;
+mod version;

@@ -15,17 +15,26 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+pub use gem_platform::file::read_bounded;
 use gem_platform::file::{self, Readers, ReplaceError};
 
 /// How many symbolic links lead to a file at most; the limit Linux has.
 const MAX_LINKS: usize = 40;
 
-/// Reads the regular file that `path` leads to. Never waits for a writer of a pipe.
+/// Reads the regular file that `path` leads to, of at most [`file::LARGEST_FILE`] bytes. Never waits for a writer of a pipe.
 ///
 /// # Errors
-/// When the file is not a regular one or cannot be read.
+/// When the file is not a regular one, cannot be read, or has more bytes.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     file::read_regular(path)
+}
+
+/// Reads the file or the pipe `path`, such as the shell's `<(…)`, of at most `limit` bytes.
+///
+/// # Errors
+/// When it cannot be read, or has more bytes.
+pub fn read_given(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_bounded(fs::File::open(path)?, limit)
 }
 
 /// As [`read`]; `None` if there is no such file, or something other than a directory on the way to it.
@@ -35,7 +44,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 pub fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match read(path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if is_absence(&error) => Ok(None),
+        Err(error) if file::is_absence(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -46,8 +55,25 @@ pub fn is_misplaced(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput)
 }
 
-fn is_absence(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+/// Advice about the file `path`, which could not be read because of `error`.
+#[must_use]
+pub fn remedy(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    let first = match error.kind() {
+        io::ErrorKind::PermissionDenied => format!("make `{path}` readable for this user"),
+        io::ErrorKind::InvalidData => format!("save `{path}` as UTF-8"),
+        io::ErrorKind::FileTooLarge => format!("make `{path}` smaller or move it away"),
+        _ if file::is_absence(error) => format!("check that `{path}` is there"),
+        _ if is_misplaced(error) => format!("move `{path}` away"),
+        _ => format!("check the disk that holds `{path}`"),
+    };
+    format!("{first}, then run the command again")
+}
+
+/// `error`, met at `path`, with the path in its text.
+#[must_use]
+pub fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
 }
 
 /// As [`read`], for a file of text.
@@ -55,7 +81,15 @@ fn is_absence(error: &io::Error) -> bool {
 /// # Errors
 /// As [`read`], and when the file is not UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    String::from_utf8(read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    text(read(path)?)
+}
+
+/// `bytes` as text.
+///
+/// # Errors
+/// When they are not UTF-8.
+pub fn text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// Writes `bytes` as the file `path`, creating its directory if need be.
@@ -88,14 +122,27 @@ pub fn write_shared(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_for(path, bytes, Readers::Usual, Names::Kept)
 }
 
-/// Whether the other names of a file keep leading to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Names {
-    Kept,
-    Separate,
+/// As [`write_atomic`], for a file of this program in a folder where others write too: a link in its place is replaced, and the
+/// file that it leads to stays as it is.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_own(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_for(path, bytes, Readers::Usual, Names::Own)
 }
 
-/// How a file gets its new bytes.
+/// What becomes of the other names of a file, symbolic links and hard ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    /// All keep leading to it.
+    Kept,
+    /// Hard links keep the old bytes.
+    Separate,
+    /// All keep the old bytes.
+    Own,
+}
+
+/// How a file gets its new content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Replace,
@@ -103,8 +150,12 @@ enum Way {
 }
 
 fn write_for(path: &Path, bytes: &[u8], readers: Readers, names: Names) -> io::Result<()> {
-    let target = resolve(path)?;
-    if way(&target, names)? == Way::InPlace {
+    let is_replaced = names == Names::Own && is_link(path);
+    let target = if is_replaced { path.to_owned() } else { resolve(path)? };
+    if !is_replaced && way(&target, names)? == Way::InPlace {
+        if names == Names::Own {
+            file::check_own(&target)?;
+        }
         return file::rewrite(&target, bytes);
     }
     match file::write_atomic(&target, bytes, readers) {
@@ -151,14 +202,14 @@ pub fn check(path: &Path) -> Result<(), Unfit> {
 /// # Errors
 /// When something other than a directory is at `path` or on the way to it, or the directory may not be written.
 pub fn check_folder(path: &Path) -> Result<(), Unfit> {
-    let found = match fs::metadata(path) {
+    let found = match file::metadata(path) {
         Ok(metadata) if metadata.is_dir() => file::may_write(path),
         Ok(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")),
         Err(error) if is_link(path) && error.kind() == io::ErrorKind::NotFound => {
             Err(io::Error::new(error.kind(), "it is a link that leads nowhere"))
         }
         // Something on the way is missing, or is not a directory.
-        Err(error) if is_absence(&error) => return check_folder(parent(path)),
+        Err(error) if file::is_absence(&error) => return check_folder(parent(path)),
         Err(error) => Err(error),
     };
     found.map_err(|source| Unfit {
@@ -173,16 +224,17 @@ fn is_link(path: &Path) -> bool {
 
 /// How the file `target`, which is no symbolic link, would be written.
 fn way(target: &Path, names: Names) -> io::Result<Way> {
-    let metadata = match fs::metadata(target) {
+    let metadata = match file::metadata(target) {
         Ok(metadata) => metadata,
         // Whether its directory is one is seen next.
-        Err(error) if is_absence(&error) => return Ok(Way::Replace),
+        Err(error) if file::is_absence(&error) => return Ok(Way::Replace),
         Err(error) => return Err(error),
     };
     file::check_regular(metadata.file_type())?;
     if metadata.permissions().readonly() {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is read-only"));
     }
+    file::check_changeable(target)?;
     let has_other_names = names == Names::Kept && file::name_count(&metadata) > 1;
     let is_replaceable = !has_other_names && !file::is_mount_point(target) && file::may_write(parent(target)).is_ok();
     if is_replaceable {
@@ -194,13 +246,30 @@ fn way(target: &Path, names: Names) -> io::Result<Way> {
 /// Writes `bytes` as a new file `path` with the access rights of the file `model`.
 ///
 /// # Errors
-/// `AlreadyExists` when there is such a file; when the disk or the directory takes no file, nothing is left behind.
+/// `AlreadyExists` when there is such a file. When the file cannot be written, nothing is left behind.
 pub fn write_new_like(model: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file::keep_access(model, &file)
         .and_then(|()| file.write_all(bytes))
         .and_then(|()| file.sync_all())
         .inspect_err(|_| drop(fs::remove_file(path)))
+}
+
+/// Deletes the regular file or the symbolic link `path`, if it exists.
+///
+/// # Errors
+/// When it is anything else, or the system refuses.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => {}
+        Ok(metadata) => file::check_regular(metadata.file_type())?,
+        Err(error) if file::is_absence(&error) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match fs::remove_file(path) {
+        Err(error) if file::is_absence(&error) => Ok(()),
+        result => result,
+    }
 }
 
 /// Deletes the temporary files that killed processes left in the directory of the file `path`.
@@ -224,11 +293,14 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
                 path = parent(&path).join(link);
             }
             Ok(_) => return Ok(path),
-            Err(error) if is_absence(&error) => return Ok(path),
+            Err(error) if file::is_absence(&error) => return Ok(path),
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::other("too many symbolic links"))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "it is a link that leads in a circle",
+    ))
 }
 
 /// The directory of `path`; the current one for a bare name.
@@ -329,6 +401,29 @@ mod tests {
         write_atomic(&file, b"own").unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"own");
         assert_eq!(fs::read(&other).unwrap(), before);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_place_of_our_file_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let [theirs, ours] = ["theirs", "ours"].map(|name| dir.path().join(name));
+        fs::write(&theirs, "precious").unwrap();
+        let mut permissions = fs::metadata(&theirs).unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&theirs, permissions).unwrap();
+        for link in [
+            |from: &Path, to: &Path| std::os::unix::fs::symlink(from, to),
+            |from: &Path, to: &Path| std::os::unix::fs::symlink(from.with_extension("none"), to),
+        ] {
+            link(&theirs, &ours).unwrap();
+            write_own(&ours, b"new").unwrap();
+            assert!(!is_link(&ours));
+            assert_eq!(fs::read(&ours).unwrap(), b"new");
+            fs::remove_file(&ours).unwrap();
+        }
+        assert_eq!(fs::read(&theirs).unwrap(), b"precious");
+        assert_eq!(names(dir.path()), ["theirs"]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ const NOTICEABLE: Duration = Duration::from_millis(300);
 
 /// Shows the progress of one piece of work at a time, each named by an id (a step id such as `runtime`).
 ///
-/// Implementations are called often and must be cheap; they throttle what they show.
+/// Implementations are called often, so they must be cheap and throttle their output.
 pub trait Progress: Send + Sync {
     /// Work on `id` began; `label` describes it to a person, `total` is the number of bytes to come, if known.
     fn begin(&self, id: &str, label: &str, total: Option<u64>);
@@ -61,7 +61,7 @@ impl Progress for Silent {
     fn note(&self, _id: &str, _text: &str) {}
 }
 
-/// Waits for `work` and shows `what` is waited for, unless the wait is short.
+/// Waits for `work` and shows `what` meanwhile, unless the wait is short.
 pub async fn waiting<T>(progress: &dyn Progress, id: &str, what: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     tokio::select! {

@@ -4,12 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gem_platform::file::{check_regular, is_character_device, open_private};
+use gem_platform::file::{is_character_device, open_own};
 
 /// Longest line of a log, in bytes.
 pub(crate) const LONGEST_LINE: usize = 16 << 10;
 
-/// Cuts `line` to the longest line of a log, and says so in it.
+/// Cuts `line` to the longest line of a log, with a mark at the cut.
 pub(crate) fn cut_line(line: &mut String) {
     if line.len() > LONGEST_LINE {
         let rest = line.len() - LONGEST_LINE;
@@ -40,7 +40,7 @@ impl Rotation {
         drop(file);
         if self.rotate(path).is_err() {
             // Another program keeps the file from being renamed; its size is bounded anyway.
-            File::create(path)?;
+            open_own(OpenOptions::new().write(true), path)?.set_len(0)?;
         }
         append(path)
     }
@@ -60,14 +60,13 @@ impl Rotation {
 /// Opens `path` to append, readable by its owner alone; makes the folder that it is in.
 ///
 /// # Errors
-/// When it cannot be opened or made.
+/// When it cannot be opened or made, or can have content of someone else's: a link, a file of another user.
 pub(crate) fn append(path: &Path) -> io::Result<File> {
-    match fs::metadata(path) {
-        // A device such as `/dev/null` can be appended to; a pipe would wait for its reader.
-        Ok(metadata) if !is_character_device(metadata.file_type()) => check_regular(metadata.file_type())?,
-        Ok(_) | Err(_) => {}
-    }
-    let open = || open_private(OpenOptions::new().create(true).append(true), path);
+    let open = || match fs::metadata(path) {
+        // Also through a link: who wants no log lets it lead to `/dev/null`.
+        Ok(metadata) if is_character_device(metadata.file_type()) => OpenOptions::new().append(true).open(path),
+        Ok(_) | Err(_) => open_own(OpenOptions::new().create(true).append(true), path),
+    };
     match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(folder) = path.parent() {
@@ -95,11 +94,33 @@ mod tests {
 
     use super::*;
 
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_appended_to_only_if_it_leads_to_a_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let [theirs, ours] = ["theirs", "ours"].map(|name| folder.path().join(name));
+        fs::write(&theirs, "precious").unwrap();
+        let before = fs::metadata(&theirs).unwrap().permissions();
+        let rotation = Rotation { file_size: 1, files: 2 };
+        for link in [
+            |from: &Path, to: &Path| std::os::unix::fs::symlink(from, to),
+            |from: &Path, to: &Path| fs::hard_link(from, to),
+        ] {
+            link(&theirs, &ours).unwrap();
+            assert!(rotation.open(&ours, 1).unwrap_err().to_string().contains("link"));
+            fs::remove_file(&ours).unwrap();
+        }
+        std::os::unix::fs::symlink("/dev/null", &ours).unwrap();
+        append(&ours).unwrap().write_all(b"lost").unwrap();
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "precious");
+        assert_eq!(fs::metadata(&theirs).unwrap().permissions(), before);
+    }
+
     #[test]
     fn a_file_that_cannot_be_renamed_is_bounded() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        // A folder that is not empty stands for a file that a reader holds: nothing can be renamed over it.
+        // A folder that is not empty acts like a file that a reader holds: nothing can be renamed over it.
         fs::create_dir_all(rotated(&path, 1).join("in the way")).unwrap();
         let rotation = Rotation {
             file_size: 100,

@@ -25,12 +25,23 @@ use serde::{Deserialize, Serialize};
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
+    /// The first digits, which people compare.
+    #[must_use]
+    pub fn short(self) -> String {
+        self.to_string().chars().take(12).collect()
+    }
+
     /// The digest of `bytes`.
     #[must_use]
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
         let mut hasher = Hasher::default();
         hasher.update(bytes.as_ref());
         hasher.finish()
+    }
+
+    /// Whether both are the same, without telling by the duration where they differ.
+    pub(crate) fn is_secret(&self, other: &Self) -> bool {
+        is_same_secret(&self.0, &other.0)
     }
 
     /// The digest of the file at `path`.
@@ -83,6 +94,13 @@ impl Hasher {
         digest.copy_from_slice(self.0.finish().as_ref());
         Sha256(digest)
     }
+}
+
+/// Compares secrets without telling by its duration where the first difference is.
+pub(crate) fn is_same_secret(left: &[u8], right: &[u8]) -> bool {
+    let pairs = left.iter().zip(right);
+    let difference = pairs.fold(0, |sum, (left, right)| sum | (left ^ right));
+    left.len() == right.len() && std::hint::black_box(difference) == 0
 }
 
 impl fmt::Display for Sha256 {

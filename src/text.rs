@@ -10,9 +10,49 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+
+/// Gives an enumeration whose variants are single words `ALL`, `as_str` and `Display`.
+macro_rules! words {
+    ($name:ident: $($variant:ident = $word:literal),+ $(,)?) => {
+        impl $name {
+            /// All of them, in order.
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+
+            /// The word for it in JSON, headers and messages.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word),+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use words;
+
+/// `time` in whole seconds, minutes or hours, rounded up.
+///
+/// ```
+/// assert_eq!(gem_setup::text::in_words(std::time::Duration::from_secs(90 * 60 + 1)), "91 min");
+/// ```
+#[must_use]
+pub fn in_words(time: Duration) -> String {
+    match time.as_secs() + u64::from(time.subsec_nanos() > 0) {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds.div_ceil(60)),
+        seconds => format!("{} h", seconds.div_ceil(3600)),
+    }
+}
 
 /// `text` with control characters in escaped form; line feeds and tabs stay.
 #[must_use]

@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             // Without the signal the measurement ends the process anyway.
             drop(tokio::signal::ctrl_c().await);
         })
-        .await?;
+        .await;
     Ok(())
 }
 

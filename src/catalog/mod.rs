@@ -10,14 +10,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod signed;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gem_platform::Target;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::error::{Explain, Kind};
+pub use signed::{CatalogKey, Error as SignedError, Signed};
+
+use crate::error::Kind;
+use crate::record::{Error, Record};
 use crate::sha256::Sha256;
 
 const BUILT_IN: &str = include_str!("catalog.toml");
@@ -34,6 +39,10 @@ pub struct Catalog {
     companions: Vec<Companion>,
     #[serde(default, rename = "model")]
     models: Vec<Model>,
+    #[serde(default, rename = "gem-setup", skip_serializing_if = "Option::is_none")]
+    own: Option<RuntimeEntry>,
+    #[serde(default, rename = "hosted-models", skip_serializing_if = "Option::is_none")]
+    hosted_models: Option<HostedModels>,
 }
 
 /// One runtime at its pinned version.
@@ -58,7 +67,7 @@ pub struct Package {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// What its wheels hash to: one wheel for all platforms, or one each.
+    /// The hashes of its wheels: one wheel for all platforms, or one each.
     pub sha256: Vec<Sha256>,
 }
 
@@ -70,24 +79,32 @@ pub struct Artifact {
     pub target: Target,
     /// Where it is published.
     pub url: Url,
-    /// What it must hash to.
+    /// The SHA-256 that it must have.
     pub sha256: Sha256,
     /// Its size in bytes; 0 = unknown.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub size: u64,
 }
 
+/// The names and chains of the hosted models, newer than those inside gem-setup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostedModels {
+    /// A models file with a `version`, as TOML in TOML: the catalog's signature covers it.
+    pub file: String,
+}
+
 /// Files from an archive that the runtime needs in its directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Companion {
-    /// What people call it.
+    /// The name that people use.
     pub name: String,
     /// The target that needs it.
     pub target: Target,
     /// Where the archive is published.
     pub url: Url,
-    /// What the archive must hash to.
+    /// The SHA-256 that the archive must have.
     pub sha256: Sha256,
     /// The archive's size in bytes; 0 = unknown.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -102,13 +119,13 @@ pub struct Companion {
 pub struct Model {
     /// The name it is pulled and served under.
     pub name: String,
-    /// What must be accepted before it is pulled.
+    /// The addresses of the terms to accept before a pull.
     #[serde(default)]
     pub terms: Vec<Url>,
     /// Its size in bytes; 0 = unknown.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub size: u64,
-    /// Where the `litert-lm` runtime imports it from.
+    /// Where the file for the `litert-lm` runtime is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub huggingface: Option<HuggingFace>,
 }
@@ -121,6 +138,9 @@ pub struct HuggingFace {
     pub repo: String,
     /// The file inside it.
     pub file: String,
+    /// The file's SHA-256; absent = the one that the hub states.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -128,40 +148,13 @@ const fn is_zero(size: &u64) -> bool {
     *size == 0
 }
 
-/// Why a catalog cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file cannot be read.
-    #[error("cannot read the catalog `{}`", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The text is not a catalog.
-    #[error("cannot use the catalog `{origin}`: {reason}")]
-    Parse {
-        /// Which catalog.
-        origin: String,
-        /// Why, with the line.
-        reason: String,
-    },
-}
-
-impl Explain for Error {
-    fn kind(&self) -> Kind {
-        Kind::Usage
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(
-            "give `--catalog` a TOML file such as `gem-setup bundle create` writes; the one that was given last is used until \
-             `gem-setup uninstall` forgets it"
-                .to_owned(),
-        )
-    }
-}
+/// A catalog, as its errors describe it.
+const CATALOG: Record = Record {
+    name: "catalog",
+    kind: Kind::Usage,
+    remedy: "give `--catalog` a TOML file such as `gem-setup bundle create` writes; the one that was given last is used until \
+             `gem-setup uninstall` forgets it",
+};
 
 impl Catalog {
     /// The catalog inside the program.
@@ -177,11 +170,7 @@ impl Catalog {
     /// # Errors
     /// When the file cannot be read or is not a catalog.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(&text, &path.display().to_string())
+        Self::parse(&CATALOG.read_text(path)?, &path.to_string_lossy())
     }
 
     /// Parses the TOML `text`; `origin` names it in errors.
@@ -189,17 +178,8 @@ impl Catalog {
     /// # Errors
     /// When the text is not a catalog.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
-        let error = |reason: String| Error::Parse {
-            origin: origin.to_owned(),
-            reason,
-        };
-        let catalog: Self = toml::from_str(text).map_err(|e| error(e.to_string().trim_end().to_owned()))?;
-        if catalog.format != FORMAT {
-            return Err(error(format!(
-                "format {} is not known, expected {FORMAT}",
-                catalog.format
-            )));
-        }
+        let catalog: Self = CATALOG.parse_toml(text, origin)?;
+        CATALOG.check_format(origin, catalog.format, FORMAT)?;
         Ok(catalog)
     }
 
@@ -208,16 +188,25 @@ impl Catalog {
     /// # Errors
     /// None for a catalog that was parsed.
     pub fn to_toml(&self) -> Result<String, Error> {
-        toml::to_string(self).map_err(|e| Error::Parse {
-            origin: "catalog to write".to_owned(),
-            reason: e.to_string(),
-        })
+        toml::to_string(self).map_err(|error| CATALOG.unusable("to write", error))
     }
 
     /// The runtime called `name`.
     #[must_use]
     pub fn runtime(&self, name: &str) -> Option<&RuntimeEntry> {
         self.runtime.get(name)
+    }
+
+    /// The newest gem-setup.
+    #[must_use]
+    pub const fn own(&self) -> Option<&RuntimeEntry> {
+        self.own.as_ref()
+    }
+
+    /// The models file that it delivers.
+    #[must_use]
+    pub fn hosted_models(&self) -> Option<&str> {
+        self.hosted_models.as_ref().map(|models| &*models.file)
     }
 
     /// The companions of `target`.
@@ -227,15 +216,80 @@ impl Catalog {
             .filter(move |companion| companion.target == target)
     }
 
+    /// The name of this catalog's release of `runtime` on `target`: the same for the same bytes, wherever they are
+    /// published. It can be a folder's. `None` without a build.
+    #[must_use]
+    pub fn release(&self, runtime: &str, target: Target) -> Option<String> {
+        let entry = self.runtime(runtime)?;
+        let mut parts = vec![entry.version.clone()];
+        if entry.artifacts.is_empty() {
+            parts.extend(entry.packages.iter().map(|package| format!("{package:?}")));
+        } else {
+            parts.push(entry.artifact(target)?.sha256.to_string());
+            let companions = self.companions(target);
+            parts.extend(companions.map(|companion| format!("{} {:?}", companion.sha256, companion.extract)));
+        }
+        let digest = Sha256::of(parts.join("\0")).to_string();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-+".contains(c);
+        let version: String = entry.version.chars().filter(|c| is_plain(*c)).take(40).collect();
+        Some(format!("{runtime}-{version}-{}", digest.get(..8)?))
+    }
+
     /// The model called `name`.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<&Model> {
         self.models.iter().find(|model| model.name == name)
     }
 
+    /// The part of it for these targets, each with the name of its runtime; without gem-setup itself.
+    #[must_use]
+    pub fn only(&self, wanted: &[(Target, &str)]) -> Self {
+        let mut part = self.clone();
+        part.own = None;
+        part.runtime.retain(|name, entry| {
+            entry
+                .artifacts
+                .retain(|artifact| wanted.contains(&(artifact.target, name.as_str())));
+            wanted.iter().any(|(_, runtime)| runtime == name)
+        });
+        part.companions
+            .retain(|companion| wanted.contains(&(companion.target, "lit")));
+        part
+    }
+
+    /// Puts `model` in the place of its namesake.
+    pub fn pin_model(&mut self, model: Model) {
+        self.models.retain(|known| known.name != model.name);
+        self.models.push(model);
+    }
+
+    /// Pins the packages of `runtime`, if it is in the catalog.
+    pub fn pin_packages(&mut self, runtime: &str, packages: Vec<Package>) {
+        if let Some(entry) = self.runtime.get_mut(runtime) {
+            entry.packages = packages;
+        }
+    }
+
     /// The models' names.
     pub fn model_names(&self) -> impl Iterator<Item = &str> {
         self.models.iter().map(|model| model.name.as_str())
+    }
+}
+
+impl Model {
+    /// The first digits of its file's SHA-256, else the file's name; `None` where the catalog names no file.
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        let source = self.huggingface.as_ref()?;
+        Some(source.sha256.map_or_else(|| source.file.clone(), Sha256::short))
+    }
+
+    /// A short name for the file that it is imported from; `None` where the catalog names none.
+    #[must_use]
+    pub fn edition(&self) -> Option<String> {
+        let source = self.huggingface.as_ref()?;
+        let digest = Sha256::of(format!("{source:?}")).to_string();
+        digest.get(..8).map(str::to_owned)
     }
 }
 
@@ -287,6 +341,6 @@ mod tests {
     #[test]
     fn an_unknown_format_is_refused() {
         let error = Catalog::parse("format = 2", "x.toml").unwrap_err().to_string();
-        assert!(error.contains("format 2"), "{error}");
+        assert!(error.contains("`format`: `2`"), "{error}");
     }
 }

@@ -2,14 +2,20 @@
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gem_platform::Target;
 use gem_setup::router::classify::builtin::Threshold;
+use gem_setup::router::walk::OnFallback;
+use gem_setup::router::{Account, ClassifierChoice};
 use gem_setup::runtime::LocalModelName;
-use url::Url;
+use gem_setup::settings::Destination;
 
-use super::server_args::{RuntimeChoice, ServerArgs};
-use super::values::{MIRROR, existing_file, port, seconds};
+use super::access_args::TokenArgs;
+pub(crate) use super::network_args::NetworkArgs;
+use super::server_args::{RuntimeChoice, ServerArgs, on_fallback};
+use super::upgrade_args::{CleanupArgs, NewsArgs, RollbackArgs, UpgradeArgs};
+use super::values::{count, existing_file, one_of, path, port, program, readable_file, seconds};
 
 /// Sets up, supervises and serves local model routing for Gemini CLI.
 #[derive(Debug, Parser)]
@@ -29,7 +35,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The directory that holds `.gemini` [default: $GEMINI_CLI_HOME, else your home]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", value_parser = path())]
     pub(crate) home: Option<PathBuf>,
     /// Print JSON, and only JSON, on standard output
     #[arg(long, global = true)]
@@ -44,7 +50,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: ColorChoice,
     /// The configuration file [default: .gemini/gem-setup/config.toml in the home]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_parser = path())]
     pub(crate) config: Option<PathBuf>,
 }
 
@@ -82,15 +88,25 @@ pub(crate) enum Command {
     /// List the models that can be served, as `lit list` does
     List(ListArgs),
     /// Send a prompt and two routing probes, print the answers and their latency
-    Smoke,
+    Smoke(SmokeArgs),
     /// Decide which model a request goes to, and why
     Route(RouteArgs),
     /// Show, apply or remove the router's settings
     Settings(SettingsArgs),
-    /// Make a mirror on disk for machines without internet
+    /// Make or check a bundle for machines without internet
     Bundle(BundleArgs),
     /// Run the server at login
     Service(ServiceArgs),
+    /// Install and try a newer version, then switch to it
+    Upgrade(UpgradeArgs),
+    /// Return to the version before
+    Rollback(RollbackArgs),
+    /// List installed versions, the current ones and those to go back to
+    Versions,
+    /// Delete old versions, partial downloads and surplus backups
+    Cleanup(CleanupArgs),
+    /// Make a token for a client of a gateway
+    Token(TokenArgs),
     /// Undo `install`
     Uninstall(UninstallArgs),
     /// Print a completion script
@@ -98,35 +114,47 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages
+    Man {
+        /// The directory for them, which exists
+        #[arg(value_name = "DIR", value_parser = path())]
+        folder: PathBuf,
+    },
     /// Print the version
     Version,
 }
 
-/// A settings file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ScopeChoice {
-    /// The home's
-    User,
-    /// The current directory's
-    Workspace,
+/// The settings files.
+fn scope() -> impl TypedValueParser<Value = Destination> {
+    one_of([
+        ("user", Destination::User, "The home's"),
+        ("workspace", Destination::Workspace, "The current directory's"),
+        (
+            "system",
+            Destination::System,
+            "The machine's, for all its users; takes root",
+        ),
+    ])
 }
 
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct NetworkArgs {
-    /// Replace https://github.com in every artifact URL (http, https or file); repeatable, tried in order
-    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = MIRROR)]
-    pub(crate) mirror: Vec<Url>,
-    /// Never fall back from the mirrors to the origin
+/// Which installation a command is for.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ScopeArgs {
+    /// The installation: `system` is the one for all users of this machine [default: the home's]
+    #[arg(long, value_name = "SCOPE", value_parser = scope())]
+    pub(crate) scope: Option<Destination>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SmokeArgs {
+    /// Print the request for curl and PowerShell instead of sending it
     #[arg(long)]
-    pub(crate) mirror_only: bool,
-    /// Trust this certificate authority too (PEM)
-    #[arg(long, value_name = "FILE", value_parser = existing_file())]
-    pub(crate) ca_cert: Option<PathBuf>,
+    pub(crate) print_command: bool,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct InstallArgs {
-    /// The runtime that serves the model [default: as installed, else lit]
+    /// The runtime that serves the model [default: as installed, else auto]
     #[arg(long, value_name = "RUNTIME")]
     pub(crate) runtime: Option<RuntimeChoice>,
     /// Import this `.litertlm` file instead of downloading a model (runtime litert-lm)
@@ -142,13 +170,19 @@ pub(crate) struct InstallArgs {
     #[arg(long, alias = "consent")]
     pub(crate) accept_terms: bool,
     /// The settings file to change [default: as installed, else user]
-    #[arg(long, value_name = "SCOPE")]
-    pub(crate) scope: Option<ScopeChoice>,
+    #[arg(long, value_name = "SCOPE", value_parser = scope())]
+    pub(crate) scope: Option<Destination>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     /// Use this catalog of artifacts [default: as installed, else the built-in one]
     #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) catalog: Option<PathBuf>,
+    /// Install from this bundle and from nowhere else
+    #[arg(long, value_name = "DIR|FILE", value_parser = path(), conflicts_with_all = ["catalog", "mirror", "mirror_only"])]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Refuse a bundle without a valid signature of this minisign key (or file with one)
+    #[arg(long, value_name = "KEY", requires = "bundle")]
+    pub(crate) public_key: Option<String>,
     /// Repeat every step, even one that is in place
     #[arg(long)]
     pub(crate) force: bool,
@@ -194,6 +228,10 @@ pub(crate) struct DoctorArgs {
     pub(crate) accept_terms: bool,
     #[command(flatten)]
     pub(crate) network_args: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) news: NewsArgs,
+    #[command(flatten)]
+    pub(crate) scope: ScopeArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -208,17 +246,21 @@ pub(crate) struct ServeArgs {
     pub(crate) foreground: bool,
 }
 
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct StatusArgs {
     /// Wait until the server is ready, at most this long
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) wait: Option<f64>,
+    #[command(flatten)]
+    pub(crate) news: NewsArgs,
+    #[command(flatten)]
+    pub(crate) scope: ScopeArgs,
 }
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LogsArgs {
     /// The number of lines
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = count)]
     pub(crate) lines: usize,
     /// Keep printing as the log grows
     #[arg(short, long)]
@@ -242,6 +284,8 @@ pub(crate) struct PullArgs {
     /// The runtime [default: as installed]
     #[arg(long, value_name = "RUNTIME")]
     pub(crate) runtime: Option<RuntimeChoice>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -251,13 +295,12 @@ pub(crate) struct ListArgs {
     pub(crate) show_all: bool,
 }
 
-/// The classifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ClassifierChoice {
-    /// The local model
-    Model,
-    /// The built-in classifier
-    Builtin,
+/// The classifiers.
+fn classifier() -> impl TypedValueParser<Value = ClassifierChoice> {
+    one_of([
+        ("model", ClassifierChoice::Model, "The local model"),
+        ("builtin", ClassifierChoice::Builtin, "The built-in classifier"),
+    ])
 }
 
 #[derive(Clone, Debug, Args)]
@@ -266,7 +309,7 @@ pub(crate) struct RouteArgs {
     #[arg(value_name = "TEXT")]
     pub(crate) text: Vec<String>,
     /// Earlier turns, a JSON array of {"role","text"} or of Gemini contents
-    #[arg(long, value_name = "FILE", value_parser = existing_file())]
+    #[arg(long, value_name = "FILE", value_parser = readable_file())]
     pub(crate) history: Option<PathBuf>,
     /// The model asked for, as with Gemini CLI's --model
     #[arg(long, value_name = "NAME")]
@@ -275,16 +318,16 @@ pub(crate) struct RouteArgs {
     #[arg(long)]
     pub(crate) plan: bool,
     /// An approved plan is being implemented
-    #[arg(long, value_name = "PATH", conflicts_with = "plan")]
+    #[arg(long, value_name = "PATH", value_parser = readable_file(), conflicts_with = "plan")]
     pub(crate) approved_plan: Option<PathBuf>,
     /// Show every strategy and its outcome
     #[arg(long)]
     pub(crate) explain: bool,
     /// Route each row of this JSON-lines file, print one JSON line each
-    #[arg(long, value_name = "FILE", value_parser = existing_file(), conflicts_with_all = ["text", "history", "explain"])]
+    #[arg(long, value_name = "FILE", value_parser = readable_file(), conflicts_with_all = ["text", "history", "explain"])]
     pub(crate) batch: Option<PathBuf>,
     /// The classifier [default: the local model when enabled, else the built-in classifier]
-    #[arg(long, value_name = "WHO")]
+    #[arg(long, value_name = "WHO", value_parser = classifier())]
     pub(crate) classifier: Option<ClassifierChoice>,
     /// The powerful model from this probability on, where the built-in classifier decides (0 to 1)
     #[arg(long, value_name = "PROBABILITY", default_value_t, allow_negative_numbers = true)]
@@ -292,6 +335,12 @@ pub(crate) struct RouteArgs {
     /// Replace parts of the built-in models.toml
     #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) models: Option<PathBuf>,
+    /// When the server knows that a hosted model failed
+    #[arg(long, value_name = "HOW", default_value = "policy", value_parser = on_fallback())]
+    pub(crate) on_fallback: OnFallback,
+    /// Route as for this kind of account: login, api-key or no-preview [default: by Gemini CLI's login]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) account: Option<Account>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -307,8 +356,8 @@ pub(crate) enum SettingsAction {
     /// Write the router's settings
     Apply {
         /// The settings file
-        #[arg(long, value_name = "SCOPE", default_value = "user")]
-        scope: ScopeChoice,
+        #[arg(long, value_name = "SCOPE", default_value = "user", value_parser = scope())]
+        scope: Destination,
         /// The port of the local server [default: as installed]
         #[arg(long, value_name = "N", value_parser = port)]
         port: Option<u16>,
@@ -319,8 +368,8 @@ pub(crate) enum SettingsAction {
     /// Remove the router's settings
     Remove {
         /// The settings file
-        #[arg(long, value_name = "SCOPE", default_value = "user")]
-        scope: ScopeChoice,
+        #[arg(long, value_name = "SCOPE", default_value = "user", value_parser = scope())]
+        scope: Destination,
     },
 }
 
@@ -332,22 +381,50 @@ pub(crate) struct BundleArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum BundleAction {
-    /// Download everything an offline machine needs into DIR
-    Create {
-        /// The directory to make
-        dir: PathBuf,
-        /// The platforms [default: this one]; repeatable
-        #[arg(long, value_name = "OS-ARCH", value_delimiter = ',')]
-        target: Vec<Target>,
-        /// Include the pulled model
-        #[arg(long)]
-        model: bool,
-        /// Use this catalog of artifacts instead of the built-in one
-        #[arg(long, value_name = "FILE", value_parser = existing_file())]
-        catalog: Option<PathBuf>,
-        #[command(flatten)]
-        network: NetworkArgs,
+    /// Put everything an offline machine needs into a directory or a tar file
+    Create(Box<BundleCreateArgs>),
+    /// Check a bundle's files against its checksums, and its signature
+    Verify {
+        /// The bundle
+        #[arg(value_name = "DIR|FILE", value_parser = path())]
+        bundle: PathBuf,
+        /// Require a valid signature of this minisign key (or file with one)
+        #[arg(long, value_name = "KEY")]
+        public_key: Option<String>,
     },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BundleCreateArgs {
+    /// The directory to make, or the file if the name ends in `.tar`
+    #[arg(value_name = "DIR|FILE.tar", value_parser = path())]
+    pub(crate) bundle: PathBuf,
+    /// The platforms [default: this one]; repeatable
+    #[arg(long, value_name = "OS-ARCH", value_delimiter = ',')]
+    pub(crate) target: Vec<Target>,
+    /// The runtime [default: as installed, else auto]
+    #[arg(long, value_name = "RUNTIME")]
+    pub(crate) runtime: Option<RuntimeChoice>,
+    /// gem-setup's executable for one of the platforms [default: this one, else the catalog's]; repeatable
+    #[arg(long, value_name = "OS-ARCH=FILE", value_parser = program)]
+    pub(crate) program: Vec<(Target, PathBuf)>,
+    /// Include the model: downloaded for litert-lm, the pulled one for lit
+    #[arg(long)]
+    pub(crate) model: bool,
+    /// Include this `.litertlm` file as the model (runtime litert-lm)
+    #[arg(long, value_name = "FILE", value_parser = existing_file())]
+    pub(crate) model_file: Option<PathBuf>,
+    /// Accept the model's terms
+    #[arg(long, alias = "consent")]
+    pub(crate) accept_terms: bool,
+    /// Sign the checksums with this secret key of minisign
+    #[arg(long, value_name = "FILE", value_parser = existing_file())]
+    pub(crate) sign: Option<PathBuf>,
+    /// Use this catalog of artifacts instead of the built-in one
+    #[arg(long, value_name = "FILE", value_parser = existing_file())]
+    pub(crate) catalog: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -377,4 +454,6 @@ pub(crate) struct UninstallArgs {
     /// Do not ask before `--purge` deletes
     #[arg(short, long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) scope: ScopeArgs,
 }

@@ -1,61 +1,175 @@
-//! `bundle create`.
+//! `bundle`.
 
-use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gem_platform::Target;
+use gem_platform::process::Program;
 use gem_setup::error::Failure;
-use gem_setup::setup::{self, BundleRequest};
+use gem_setup::runtime::LocalModelName;
+use gem_setup::setup::{self, Bundle, BundleRequest, BundleTools, BundledTarget, GUARD, ModelRequest};
 use gem_setup::shell;
 
-use super::args::BundleAction;
-use super::session::{Session, or_recorded};
-use crate::report::Events;
+use super::args::{BundleAction, BundleCreateArgs};
+use super::install::how;
+use super::layers::Origin;
+use super::server_args::RuntimeChoice;
+use super::session::{Session, or_recorded, runtime_of};
+use crate::report::{Events, Printer};
 
-/// Makes a mirror on disk.
-pub(crate) fn run(session: &Session<'_>, action: BundleAction) -> Result<ExitCode, Failure> {
-    let BundleAction::Create {
-        dir,
-        target,
-        model,
-        catalog,
-        network,
-    } = action;
-    let absolute = |path: &PathBuf| session.environment.current_dir().join(path);
-    let state = session.state()?;
-    let catalog_file = catalog.as_ref().map(absolute).or_else(|| state.chosen.catalog.clone());
-    let events = Events::remarks(session.printer);
-    let request = BundleRequest {
-        dir: absolute(&dir),
-        targets: if target.is_empty() {
-            vec![session.target()?]
-        } else {
-            target
+/// Makes or checks a bundle.
+pub(crate) fn run(session: &Session<'_>, action: BundleAction, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
+    match action {
+        BundleAction::Create(args) => create(session, *args, accepted),
+        BundleAction::Verify { bundle, public_key } => verify(session, &bundle, public_key.as_deref()),
+    }
+}
+
+fn create(session: &Session<'_>, args: BundleCreateArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
+    let (state, printer) = (session.state()?, session.printer);
+    let request = request(session, &args, accepted)?;
+    let events = Events::remarks(printer);
+    let tools = BundleTools {
+        layout: &session.layout,
+        environment: &session.environment,
+        fetcher: &session.fetcher(&or_recorded(args.network, state))?,
+        guard: Program {
+            path: session.program()?,
+            args: vec![GUARD.into()],
+            ..Program::default()
         },
-        model: model.then(|| state.chosen.model.clone()),
-        catalog: session.catalog(catalog_file.as_ref())?,
+        progress: &events,
     };
-    let fetcher = session.fetcher(&or_recorded(network, state))?;
-    let bundle = session.block_on(setup::create_bundle(&session.layout, &request, &fetcher, &events))?;
-    let printer = session.printer;
+    let bundle = session.work_until_signal(setup::create_bundle(&request, &tools))?;
     if printer.json() {
         printer.json_line(&bundle);
     } else {
-        for file in &bundle.files {
-            printer.line(&format!("{}  {}", file.sha256, file.path.display()));
-        }
-        let mut words = vec![OsStr::new("gem-setup"), OsStr::new("install")];
-        words.extend(model.then_some(OsStr::new("--accept-terms")));
-        words.extend([OsStr::new("--catalog"), bundle.catalog.as_os_str()]);
-        words.extend([OsStr::new("--mirror"), OsStr::new(bundle.mirror.as_str())]);
-        let targets: Vec<String> = request.targets.iter().map(Target::to_string).collect();
-        printer.line(&format!(
-            "\nCarry {} to the other machine ({}) and run there:\n  {}",
-            request.dir.display(),
-            targets.join(", "),
-            shell::line(session.target()?.os, words)
-        ));
+        show(printer, &bundle, request.model.as_ref().map(|model| &model.name));
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The bundle that `args` describe.
+fn request(session: &Session<'_>, args: &BundleCreateArgs, accepted: Option<Origin>) -> Result<BundleRequest, Failure> {
+    let absolute = |path: &PathBuf| session.environment.current_dir().join(path);
+    let (state, host) = (session.state()?, session.target()?);
+    let catalog_file = args
+        .catalog
+        .as_ref()
+        .map(absolute)
+        .or_else(|| state.chosen.catalog.clone());
+    let catalog = session.catalog(catalog_file.as_ref())?;
+    let model = (args.model || args.model_file.is_some()).then(|| ModelRequest {
+        name: state.chosen.model.clone(),
+        file: args.model_file.as_ref().map(absolute),
+        accepted: args.accept_terms.then(|| how(accepted)),
+    });
+    let targets = if args.target.is_empty() {
+        vec![host]
+    } else {
+        args.target.clone()
+    };
+    let mut programs: Vec<_> = args
+        .program
+        .iter()
+        .map(|(target, file)| (*target, absolute(file)))
+        .collect();
+    if targets.contains(&host) {
+        programs.push((host, session.program()?));
+    }
+    let runtime = args.runtime.filter(|choice| *choice != RuntimeChoice::Auto);
+    Ok(BundleRequest {
+        place: absolute(&args.bundle),
+        targets,
+        runtime: runtime.map(|choice| runtime_of(choice, &catalog, host)),
+        preferred: (args.runtime.is_none() && session.is_installed()).then_some(state.chosen.runtime),
+        model,
+        catalog,
+        programs,
+        key: args.sign.as_ref().map(absolute),
+    })
+}
+
+/// Lists the files of `bundle`, which has this `model`, and the commands that install from it.
+fn show(printer: &Printer, bundle: &Bundle, model: Option<&LocalModelName>) {
+    for file in &bundle.files {
+        printer.line(&format!("{}  {}", file.sha256, file.path));
+    }
+    printer.line("");
+    match model {
+        Some(_) => printer.line("The model is in it."),
+        None if needs_model(bundle) => printer.line("The model is not in it; `--model` puts it there."),
+        None => {}
+    }
+    bundle
+        .targets
+        .iter()
+        .for_each(|target| printer.line(&described(target)));
+    printer.line("Carry it to the other machine and run there, with the path that it has there:");
+    for command in commands(bundle, model) {
+        printer.line(&format!("  {command}"));
+    }
+}
+
+fn needs_model(bundle: &Bundle) -> bool {
+    bundle.targets.iter().any(|bundled| bundled.runtime.has_models())
+}
+
+/// What the bundle has for a platform, in one line.
+fn described(bundled: &BundledTarget) -> String {
+    let BundledTarget {
+        target,
+        runtime,
+        program,
+    } = bundled;
+    match program {
+        Some(path) => format!("For {target}: {runtime}; gem-setup itself is `{path}`."),
+        None => format!(
+            "For {target}: {runtime}, but not gem-setup itself: add it with `bundle create --program {target}=FILE`, or carry it along."
+        ),
+    }
+}
+
+/// The command that installs from `bundle`, for the shell of each of its platforms.
+fn commands(bundle: &Bundle, model: Option<&LocalModelName>) -> BTreeSet<String> {
+    let mut words: Vec<OsString> = vec!["gem-setup".into(), "install".into()];
+    match model {
+        Some(_) => words.push("--accept-terms".into()),
+        // It could come from nowhere else.
+        None if needs_model(bundle) => words.push("--no-model".into()),
+        None => {}
+    }
+    if let Some(model) = model.filter(|model| **model != LocalModelName::default()) {
+        words.extend(["--model".into(), model.as_str().into()]);
+    }
+    words.extend(["--bundle".into(), bundle.bundle.clone().into()]);
+    if let Some(key) = &bundle.public_key {
+        words.extend(["--public-key".into(), key.into()]);
+    }
+    let systems = bundle.targets.iter().map(|bundled| bundled.target.os);
+    systems.map(|os| shell::line(os, &words)).collect()
+}
+
+fn verify(session: &Session<'_>, bundle: &Path, key: Option<&str>) -> Result<ExitCode, Failure> {
+    let bundle = session.environment.current_dir().join(bundle);
+    let checked = setup::check_bundle(&bundle, key)?;
+    let printer = session.printer;
+    if printer.json() {
+        printer.json_line(&serde_json::json!({
+            "ok": true, "files": checked.files(), "targets": checked.targets, "signed": checked.is_signed, "signature_verified": checked.is_verified,
+        }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let signature = match (checked.is_verified, checked.is_signed) {
+        (true, _) => "the signature is valid",
+        (false, true) => "it is signed; `--public-key KEY` checks by whom",
+        (false, false) => "it is not signed",
+    };
+    printer.line(&format!("All {} files are as listed; {signature}.", checked.files()));
+    checked
+        .targets
+        .iter()
+        .for_each(|target| printer.line(&described(target)));
     Ok(ExitCode::SUCCESS)
 }

@@ -25,9 +25,46 @@ fn script(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
-    if shell == Shell::Bash {
+    match shell {
         // clap_complete spells a name with a hyphen in two ways, so that no subcommand finds its case.
-        return script.replace("gem__subcmd__setup", "gem__setup");
+        Shell::Bash => {
+            script
+                .replace("gem__subcmd__setup", "gem__setup")
+                .replacen(BASH_WORDS, BASH_WORDS_AND_EQUALS, 1)
+        }
+        Shell::Fish => script + &fish_arguments(),
+        _ => script,
     }
-    script
+}
+
+/// Where the script for bash looks at the words that were typed.
+const BASH_WORDS: &str = "    prev=\"$3\"\n";
+/// The same for `--option=value`: bash takes `=` for a word of its own.
+const BASH_WORDS_AND_EQUALS: &str = r#"    prev="$3"
+    if [[ "${cur}" == "=" ]]; then
+        cur=""
+    elif [[ "${prev}" == "=" && "${COMP_CWORD}" -ge 2 ]]; then
+        prev="${COMP_WORDS[COMP_CWORD-2]}"
+    fi
+"#;
+
+/// The values of the commands' arguments, which clap_complete leaves out for fish.
+fn fish_arguments() -> String {
+    let mut lines = String::new();
+    for command in Cli::command().get_subcommands() {
+        for argument in command.get_positionals() {
+            let values = argument.get_possible_values();
+            let values = values.iter().filter(|value| !value.is_hide_set()).map(|value| {
+                let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+                format!("{}\\t'{}'", value.get_name(), help.replace('\'', ""))
+            });
+            let values: Vec<String> = values.collect();
+            if !values.is_empty() {
+                let condition = format!("__fish_gem_setup_using_subcommand {}", command.get_name());
+                let values = values.join("\n");
+                lines.push_str(&format!("complete -c {NAME} -n \"{condition}\" -f -a \"{values}\"\n"));
+            }
+        }
+    }
+    lines
 }

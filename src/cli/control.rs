@@ -2,19 +2,24 @@
 
 use std::process::ExitCode;
 
-use gem_setup::error::Failure;
+use gem_setup::error::{Failure, Kind};
+use gem_setup::place;
 use gem_setup::progress::waiting;
-use gem_setup::setup;
-use gem_setup::supervise::{self, GRACE, Started, Stopped};
+use gem_setup::setup::{self, SERVICE};
+use gem_setup::supervise::{self, GRACE, Running, Started, Stopped};
 
 use super::server::Server;
 use super::session::Session;
-use super::status::{examine, without_model};
+use super::status::{examine, look, without_model};
 use crate::report::Events;
 
 /// Starts the server in the background.
 pub(crate) fn start(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
+    leave_to_system(session, "start")?;
     server.check(session)?;
+    if look(session)? == Running::No {
+        check_installed(session, server)?;
+    }
     let started = session.block_on_until_signal(begin(session, server))?;
     report(session, &started)?;
     Ok(ExitCode::SUCCESS)
@@ -22,25 +27,54 @@ pub(crate) fn start(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCo
 
 /// Stops the server and starts it again, unless the start is bound to fail.
 pub(crate) fn restart(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
+    leave_to_system(session, "restart")?;
     server.check(session)?;
-    server.engine(session)?;
+    check_installed(session, server)?;
+    check_record(session)?;
     let started = session.block_on_until_signal(async {
         server.check_direct(session).await?;
-        setup::check_executable(&server.site, &server.spec.chosen)?;
-        supervise::stop(&session.layout, GRACE).await?;
+        server.site.check_executable(&server.spec.chosen)?;
+        end(session).await?;
         begin(session, server).await
     })?;
     report(session, &started)?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Checks that there is a runtime to start; `serve` itself would say so in its log alone.
+fn check_installed(session: &Session<'_>, server: &Server<'_>) -> Result<(), Failure> {
+    let engine = server.engine(session);
+    engine
+        .map(|_| ())
+        .map_err(|failure| session.or_not_installed("start the server", failure))
+}
+
+/// A server that cannot write its record does not start.
+fn check_record(session: &Session<'_>) -> Result<(), Failure> {
+    place::check(&session.layout.server_file())
+        .map_err(|unfit| Failure::cannot_at("restart the server: cannot write", &unfit.path, &unfit.source))
+}
+
+/// A server that root started would not be the service's, and the files that it makes would be root's.
+fn leave_to_system(session: &Session<'_>, verb: &str) -> Result<(), Failure> {
+    if !session.layout.is_of_system() {
+        return Ok(());
+    }
+    let failure = Failure::new(
+        Kind::Conflict,
+        format!("cannot {verb} the server: the system runs it, for all users"),
+    );
+    Err(failure.with_hint(format!("run `systemctl {verb} {SERVICE}`")))
+}
+
 async fn begin(session: &Session<'_>, server: &Server<'_>) -> Result<Started, Failure> {
     server.warn_of_idle_options(session.printer);
     server.check_direct(session).await?;
-    setup::check_executable(&server.site, &server.spec.chosen)?;
+    server.site.check_executable(&server.spec.chosen)?;
     // The server runs without the copies too; `doctor` names the files that are still elsewhere.
     let _ = setup::adopt_recorded(&session.layout).await;
-    let request = server.spec.request(&server.site);
+    let mut request = server.spec.request(&server.site);
+    request.program.path = setup::keep_program(&session.layout, &server.site.program)?;
     let starting = supervise::start(&session.layout, &request);
     let events = Events::remarks(session.printer);
     Ok(waiting(&events, "server", supervise::STARTING, starting).await?)
@@ -66,11 +100,25 @@ fn report(session: &Session<'_>, started: &Started) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Ends the server, which may take as long as its open requests.
+async fn end(session: &Session<'_>) -> Result<Stopped, Failure> {
+    let stopping = supervise::stop(&session.layout, GRACE);
+    let events = Events::remarks(session.printer);
+    Ok(waiting(&events, "server", "waiting for the server to end", stopping).await?)
+}
+
 /// Stops the server.
 pub(crate) fn stop(session: &Session<'_>) -> Result<ExitCode, Failure> {
-    let stopped = session.block_on_until_signal(async { Ok(supervise::stop(&session.layout, GRACE).await?) })?;
+    let stopped = session.block_on_until_signal(end(session))?;
     let (pid, text) = match stopped {
-        Stopped::NotRunning => (None, "no server is running".to_owned()),
+        Stopped::NotRunning if session.is_installed() => (None, "no server is running".to_owned()),
+        Stopped::NotRunning => (
+            None,
+            format!(
+                "no server is running; not installed: run `{}`",
+                session.install_command()?
+            ),
+        ),
         Stopped::Gracefully { pid } => (Some(pid), format!("stopped the server (pid {pid})")),
         Stopped::Killed { pid } => (
             Some(pid),

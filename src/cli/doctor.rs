@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::setup::{self, Check, Examination, Extras, Fix, RECORDS, Setup, State, Wanted};
+use gem_setup::setup::{self, Check, Examination, Extras, Fix, OpenBundle, RECORDS, Setup, State, Subject, Wanted};
 use serde_json::json;
 
 use super::args::DoctorArgs;
-use super::install::how;
+use super::install::{BUNDLED, how};
 use super::layers::Origin;
+use super::news;
 use super::session::{Session, or_recorded};
 use crate::report::{Diagnosis, Events, Terminal};
 
@@ -21,14 +22,13 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
         smoke: args.smoke,
         network: args.network,
     };
-    let fix = args.fix;
-    let config_fault = session
-        .config_fault
-        .clone()
-        .map(|fault| (fault, "the other checks ignore it"));
+    if args.accept_terms && !args.fix && accepted == Some(Origin::Flag) {
+        printer.warning("`--accept-terms` has no effect without `--fix`");
+    }
+    let (fix, news) = (args.fix, args.news.clone());
     let (state, unusable) = match session.state() {
-        Ok(state) => (state.clone(), config_fault),
-        Err(failure) => (State::default(), Some((failure, "the other checks use the defaults"))),
+        Ok(state) => (state.clone(), session.config_fault.clone().map(Unusable::Configuration)),
+        Err(failure) => (State::default(), Some(Unusable::Record(failure))),
     };
     let mut setup = match prepare(session, state, args, accepted, &events, &terminal) {
         Ok(setup) => setup,
@@ -39,11 +39,13 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
         }
     };
     session.block_on_until_signal(async {
-        let (examination, outcome) = examine(&mut setup, unusable, fix, extras, &events).await;
+        let (mut examination, outcome) = examine(&mut setup, unusable, fix, extras, &events).await;
+        examination.checks.extend(news::checks(session, &news));
         if let Err(failure) = &outcome {
             printer.failure(failure);
         }
-        show(session, &examination, &setup.site.globals);
+        show(session, &examination, &session.install_options(setup.site.target));
+        news::look_up(session, &news);
         Ok(match outcome {
             Ok(()) => status_of(&examination),
             Err(failure) => ExitCode::from(failure.kind.exit_status()),
@@ -51,29 +53,69 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
     })
 }
 
+/// A file that `install` needs and cannot use.
+enum Unusable {
+    Record(Failure),
+    Configuration(Failure),
+}
+
+impl Unusable {
+    /// Reports it first; checks that need the record are then unknown.
+    fn lead(&self, checks: &mut Vec<Check>) {
+        let (failure, effect) = match self {
+            Self::Record(failure) => (failure, "the checks that need it were skipped"),
+            Self::Configuration(failure) => (failure, "the other checks ignore it"),
+        };
+        let mut lead = records_fault(failure);
+        lead.detail = format!("{}; {effect}", lead.detail);
+        if matches!(self, Self::Record(_)) {
+            let depends = |check: &&mut Check| check.has_failed() && check.step.is_some();
+            for check in checks.iter_mut().filter(depends) {
+                *check =
+                    Subject::new(check.id, check.title).skip(format!("not known before `{}` is resolved", lead.id));
+            }
+        }
+        // Repairing by the defaults would undo the recorded choices.
+        setup::defer(checks, lead.id);
+        checks.insert(0, lead);
+    }
+
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Record(failure) | Self::Configuration(failure) => failure,
+        }
+    }
+}
+
 /// Examines the machine and repairs it if `fix` is given, unless the record or the configuration is `unusable`.
 async fn examine(
     setup: &mut Setup<'_>,
-    unusable: Option<(Failure, &str)>,
+    unusable: Option<Unusable>,
     fix: bool,
     extras: Extras,
     events: &Events<'_>,
 ) -> (Examination, Result<(), Failure>) {
     let mut examination = setup::examine(setup, extras).await;
-    if let Some((failure, effect)) = unusable {
-        // Repairing by the defaults would undo the recorded choices.
-        let mut check = records_fault(&failure);
-        setup::defer(&mut examination.checks, check.id);
-        check.detail = format!("{}; {effect}", check.detail);
-        examination.checks.insert(0, check);
-        return (examination, if fix { Err(failure) } else { Ok(()) });
+    if let Some(unusable) = unusable {
+        unusable.lead(&mut examination.checks);
+        return (examination, if fix { Err(unusable.into_failure()) } else { Ok(()) });
     }
     if !fix || examination.unfinished.is_empty() {
         return (examination, Ok(()));
     }
+    let bundle = setup.reopen_bundle(&BUNDLED, false).await;
     let done = setup::repair(setup, events).await;
     let examination = setup::examine(setup, extras).await;
-    (examination, done.error.map_or(Ok(()), Err))
+    let outcome = match (done.error, bundle) {
+        (None, Ok(bundle)) => {
+            bundle.into_iter().for_each(OpenBundle::close);
+            Ok(())
+        }
+        // What cannot be brought without the bundle follows from its absence.
+        (Some(_), Err(failure)) | (Some(failure), Ok(_)) => Err(failure),
+        (None, Err(_)) => Ok(()),
+    };
+    (examination, outcome)
 }
 
 fn prepare<'s>(
@@ -102,7 +144,7 @@ fn unexamined(failure: &Failure) -> Examination {
 /// The check that fails because the record or the configuration cannot be used.
 fn records_fault(failure: &Failure) -> Check {
     let fix = failure.hint.as_deref().unwrap_or("see `gem-setup doctor --help`");
-    Check::fail(RECORDS.0, RECORDS.1, &failure.message, Fix::by_hand(fix))
+    RECORDS.fail(&failure.message, Fix::by_hand(fix))
 }
 
 fn status_of(examination: &Examination) -> ExitCode {
@@ -113,13 +155,12 @@ fn status_of(examination: &Examination) -> ExitCode {
     }
 }
 
-fn show(session: &Session<'_>, examination: &Examination, globals: &str) {
+fn show(session: &Session<'_>, examination: &Examination, options: &str) {
     let printer = session.printer;
     if printer.json() {
         printer.json_line(&json!({"ok": examination.is_ok(), "checks": examination.checks}));
         return;
     }
-    let is_installed = session.layout.state_file().exists();
-    let install = (!is_installed).then(|| format!("install{globals}"));
+    let install = (!session.is_installed()).then(|| format!("install{options}"));
     Diagnosis::new(&examination.checks, install.as_deref()).print(printer);
 }

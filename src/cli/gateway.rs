@@ -28,7 +28,7 @@ pub(crate) fn gateway_config(session: &Session<'_>, spec: &ServerSpec, args: &Se
     };
     let decisions = session.layout.decisions_file();
     let mut config = Config::new(spec.chosen.port, spec.chosen.model.as_str(), upstream, decisions);
-    args.configure(&mut config);
+    args.configure(&mut config)?;
     config.threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS));
     config.runtime = spec.chosen.runtime.to_string();
     config.router = Some(Arc::new(chain_router(session, spec, args)?));
@@ -37,22 +37,23 @@ pub(crate) fn gateway_config(session: &Session<'_>, spec: &ServerSpec, args: &Se
 
 fn chain_router(session: &Session<'_>, spec: &ServerSpec, args: &ServerArgs) -> Result<ChainRouter, Failure> {
     Ok(ChainRouter {
-        models: session.models(args.models.as_ref())?,
+        models: session.models(args.models.as_ref(), args.account)?,
         availability: Arc::new(ModelAvailability::new()),
         classifier: if spec.chosen.runtime.has_models() {
             ClassifierChoice::Model
         } else {
             ClassifierChoice::Builtin
         },
-        on_fallback: args.on_fallback(),
-        consent: consent(session, args.on_fallback()),
+        on_fallback: args.on_fallback,
+        consent: consent(session, args.on_fallback),
         max_wait: args.max_retry_wait(),
     })
 }
 
 /// Asks the person at the terminal for consent that a client does not give, if wanted.
 fn consent(session: &Session<'_>, on_fallback: OnFallback) -> Arc<dyn Consent> {
-    let person = Person::at(&Terminal::new(session.printer)).filter(|_| on_fallback == OnFallback::Ask);
+    let person = Person::at(&Terminal::new(session.printer), "yes, until this server ends")
+        .filter(|_| on_fallback == OnFallback::Ask);
     match person {
         Some(person) => Arc::new(AskPerson::new(person)),
         None => Arc::new(TellClient),

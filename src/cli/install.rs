@@ -1,6 +1,6 @@
 //! `install`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use gem_platform::Target;
@@ -9,12 +9,16 @@ use gem_setup::net::SafeUrl;
 use gem_setup::runtime::RuntimeName;
 use gem_setup::runtime::terms::How;
 use gem_setup::settings::Destination;
-use gem_setup::setup::{self, Chosen, ServerSpec, Setup, Verdict, Wanted};
+use gem_setup::setup::{self, Chosen, NextStep, OpenBundle, ServerSpec, Setup, StepId, Verdict, Wanted};
 
-use super::args::{InstallArgs, NetworkArgs, ScopeChoice};
+use super::args::{InstallArgs, NetworkArgs};
 use super::layers::Origin;
-use super::session::{Session, or_recorded, runtime_of};
+use super::server_args::RuntimeChoice;
+use super::session::{Session, asynchronous, or_recorded, runtime_of};
 use crate::report::{Events, Printer, Terminal};
+
+/// The steps that take files from a bundle.
+pub(crate) const BUNDLED: [StepId; 3] = [StepId::Runtime, StepId::Companions, StepId::Model];
 
 const NOTHING_CHANGED: &str = "Everything is in place; nothing changed.";
 
@@ -23,8 +27,17 @@ pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Ori
     let printer = session.printer;
     let events = Events::new(printer);
     let terminal = Terminal::new(printer);
-    let outcome = prepare(session, &args, accepted, &events, &terminal).and_then(|mut setup| {
-        session.block_on_until_signal(async {
+    let mut args = args;
+    let mut bundle = open_bundle(session, &mut args);
+    let prepared = bundle
+        .as_ref()
+        .map_err(Clone::clone)
+        .and_then(|_| prepare(session, &args, accepted, &events, &terminal));
+    let outcome = prepared.and_then(|mut setup| {
+        session.work_until_signal(async {
+            if args.bundle.is_none() {
+                bundle = Ok(setup.reopen_bundle(&BUNDLED, args.dry_run).await?);
+            }
             let outcome = if args.dry_run {
                 setup::plan(&setup, &events).await
             } else {
@@ -38,14 +51,37 @@ pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Ori
             Ok(Some((verdict, setup::next_steps(&setup))))
         })
     });
-    if let Err(failure) = &outcome {
-        events.cut_off(failure);
+    match (&outcome, bundle) {
+        (Err(failure), _) => events.cut_off(failure),
+        (Ok(_), Ok(Some(bundle))) => bundle.close(),
+        (Ok(_), _) => {}
     }
     Ok(match outcome {
         Ok(None) => conclude_plan(printer, &events),
         Ok(Some((verdict, next_steps))) => conclude(printer, &events, &verdict, &next_steps),
         Err(failure) => fail(printer, &events, &failure),
     })
+}
+
+/// Checks the bundle that was given, and makes it the only source.
+fn open_bundle(session: &Session<'_>, args: &mut InstallArgs) -> Result<Option<OpenBundle>, Failure> {
+    let Some(path) = &args.bundle else {
+        return Ok(None);
+    };
+    let path = session.environment.current_dir().join(path);
+    let downloads = session.layout.downloads();
+    let bundle = OpenBundle::open(
+        &path,
+        args.public_key.as_deref(),
+        session.target()?,
+        &downloads,
+        args.dry_run,
+    )?;
+    args.bundle = Some(path);
+    args.catalog = Some(bundle.catalog.clone());
+    args.network.mirror = vec![bundle.mirror.clone()];
+    args.network.mirror_only = true;
+    Ok(Some(bundle))
 }
 
 fn prepare<'s>(
@@ -69,7 +105,10 @@ fn prepare<'s>(
     let network = or_recorded(args.network.clone(), state);
     let chosen = chosen(session, args, &network, target)?;
     ServerSpec::installed(&chosen, None, &[]).check()?;
-    let recorded = recorded(args, &chosen);
+    let recorded = match session.is_installed() {
+        true => recorded(args, &chosen),
+        false => Vec::new(),
+    };
     if !recorded.is_empty() {
         let remark = format!("using recorded options: {}", recorded.join(" "));
         session.printer.remark(&remark);
@@ -79,6 +118,7 @@ fn prepare<'s>(
         accepted: args.accept_terms.then(|| how(accepted)),
         force: args.force,
         verify: false,
+        allow_older: false,
         with_model: !args.no_model,
         with_settings: !args.no_settings,
         with_server: !args.no_start,
@@ -91,11 +131,16 @@ fn prepare<'s>(
 fn chosen(session: &Session<'_>, args: &InstallArgs, network: &NetworkArgs, target: Target) -> Result<Chosen, Failure> {
     let absolute = |path: &PathBuf| session.environment.current_dir().join(path);
     let recorded = session.state()?.chosen.clone();
+    let is_recorded = session.is_installed();
     let catalog = args.catalog.as_ref().map(absolute).or(recorded.catalog);
     let runtime = match args.runtime {
+        Some(RuntimeChoice::Auto) => automatic(session, catalog.as_ref(), target)?,
         Some(runtime) => runtime_of(runtime, &session.catalog(catalog.as_ref())?, target),
-        None => recorded.runtime,
+        None if is_recorded => recorded.runtime,
+        None => automatic(session, catalog.as_ref(), target)?,
     };
+    let is_same_source = args.catalog.is_none() && args.network.mirror.is_empty();
+    let bundle = args.bundle.clone().or(recorded.bundle.filter(|_| is_same_source));
     let model = args.model.clone().unwrap_or_else(|| recorded.model.clone());
     // The recorded file is one of the recorded model for the recorded runtime.
     let kept_file = recorded
@@ -107,13 +152,25 @@ fn chosen(session: &Session<'_>, args: &InstallArgs, network: &NetworkArgs, targ
         runtime,
         model,
         port: args.port.unwrap_or(recorded.port),
-        scope: args.scope.map_or(recorded.scope, destination),
+        scope: args.scope.unwrap_or(recorded.scope),
+        signed: recorded.signed.filter(|_| args.catalog.is_none()),
         catalog,
         ca_cert: network.ca_cert.as_ref().map(absolute),
         mirrors: network.mirror.clone(),
         mirror_only: network.mirror_only,
+        bundle,
         direct: args.direct,
     })
+}
+
+/// The runtime that `auto` chooses; prints the reason.
+fn automatic(session: &Session<'_>, catalog: Option<&PathBuf>, target: Target) -> Result<RuntimeName, Failure> {
+    let catalog = session.catalog(catalog)?;
+    let choice = setup::installable(&catalog, target, &session.environment);
+    let choice = asynchronous()?.block_on(choice);
+    let remark = format!("chose the runtime `{}`: {}", choice.runtime, choice.reason);
+    session.printer.remark(&remark);
+    Ok(choice.runtime)
 }
 
 /// Refuses a model file for a runtime that imports none.
@@ -131,47 +188,45 @@ pub(crate) fn check_model_file(file: Option<&PathBuf>, runtime: RuntimeName) -> 
 /// The options that are as recorded and not as they are on a fresh machine.
 fn recorded(args: &InstallArgs, chosen: &Chosen) -> Vec<String> {
     let fresh = Chosen::default();
-    let mut options = Vec::new();
-    let mut option = |is_given: bool, is_fresh: bool, text: String| {
-        if !is_given && !is_fresh {
-            options.push(text);
-        }
+    let option = |name: &str, is_given: bool, value: Option<String>| {
+        value.filter(|_| !is_given).map(|value| format!("--{name} {value}"))
     };
-    let Chosen {
-        runtime, port, model, ..
-    } = chosen;
-    option(
-        args.runtime.is_some(),
-        *runtime == fresh.runtime,
-        format!("--runtime {runtime}"),
-    );
-    option(args.port.is_some(), *port == fresh.port, format!("--port {port}"));
-    option(args.model.is_some(), *model == fresh.model, format!("--model {model}"));
-    option(
-        args.scope.is_some(),
-        chosen.scope == fresh.scope,
-        "--scope workspace".to_owned(),
-    );
-    for (name, given, file) in [
-        ("catalog", &args.catalog, &chosen.catalog),
-        ("model-file", &args.model_file, &chosen.model_file),
-        ("ca-cert", &args.network.ca_cert, &chosen.ca_cert),
-    ] {
-        let shown = file.as_deref().unwrap_or(Path::new("")).display();
-        option(given.is_some(), file.is_none(), format!("--{name} {shown}"));
-    }
-    let are_mirrors_given = !args.network.mirror.is_empty();
-    for mirror in &chosen.mirrors {
-        let mirror = SafeUrl::from(mirror.clone());
-        option(are_mirrors_given, false, format!("--mirror {mirror}"));
-    }
-    option(
-        are_mirrors_given || args.network.mirror_only,
-        !chosen.mirror_only,
-        "--mirror-only".to_owned(),
-    );
-    options
+    let path = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
+    // A bundle has its own catalog and takes the mirrors' place.
+    let is_bundled = chosen.bundle.is_some();
+    let are_mirrors_given = !args.network.mirror.is_empty() || is_bundled;
+    let is_only_given = are_mirrors_given || args.network.mirror_only;
+    let scope = match chosen.scope {
+        Destination::User => None,
+        Destination::Workspace => Some("workspace".to_owned()),
+        Destination::System => Some("system".to_owned()),
+    };
+    let given = [
+        option(
+            "runtime",
+            args.runtime.is_some(),
+            other(&chosen.runtime, &fresh.runtime),
+        ),
+        option("port", args.port.is_some(), other(&chosen.port, &fresh.port)),
+        option("model", args.model.is_some(), other(&chosen.model, &fresh.model)),
+        option("scope", args.scope.is_some(), scope),
+        option("bundle", args.bundle.is_some(), path(&chosen.bundle)),
+        option("catalog", args.catalog.is_some() || is_bundled, path(&chosen.catalog)),
+        option("model-file", args.model_file.is_some(), path(&chosen.model_file)),
+        option("ca-cert", args.network.ca_cert.is_some(), path(&chosen.ca_cert)),
+    ];
+    let mirrors = chosen.mirrors.iter().map(|mirror| SafeUrl::from(mirror).to_string());
+    let mirrors = mirrors.map(|mirror| option("mirror", are_mirrors_given, Some(mirror)));
+    let only = (chosen.mirror_only && !is_only_given).then(|| "--mirror-only".to_owned());
+    given.into_iter().chain(mirrors).chain([only]).flatten().collect()
 }
+
+fn other<T: PartialEq + ToString>(value: &T, fresh: &T) -> Option<String> {
+    (value != fresh).then(|| value.to_string())
+}
+
+/// The steps left to a person once the settings have changed.
+pub(crate) const RESTART_CLIENT: &str = "Restart Gemini CLI if it is running: it reads its settings at its start.";
 
 /// How the terms were accepted, by where `--accept-terms` came from.
 pub(crate) fn how(origin: Option<Origin>) -> How {
@@ -181,25 +236,20 @@ pub(crate) fn how(origin: Option<Origin>) -> How {
     }
 }
 
-/// The settings file meant by `scope`.
-pub(crate) const fn destination(scope: ScopeChoice) -> Destination {
-    match scope {
-        ScopeChoice::User => Destination::User,
-        ScopeChoice::Workspace => Destination::Workspace,
-    }
-}
-
 fn conclude_plan(printer: &Printer, events: &Events<'_>) -> ExitCode {
     let changed = events.changed();
     events.result(&changed, None);
     if !printer.json() {
         printer.line(&match changed.is_empty() {
             true => NOTHING_CHANGED.to_owned(),
-            false => format!(
-                "{} steps would change something: {}.",
-                changed.len(),
-                changed.join(", ")
-            ),
+            false => {
+                let plural = if changed.len() == 1 { "" } else { "s" };
+                format!(
+                    "{} step{plural} would change something: {}.",
+                    changed.len(),
+                    changed.join(", ")
+                )
+            }
         });
     }
     ExitCode::SUCCESS
@@ -212,7 +262,7 @@ fn fail(printer: &Printer, events: &Events<'_>, failure: &Failure) -> ExitCode {
 }
 
 /// Prints whether routing works now; the exit status is that of the remaining fault.
-fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_steps: &[String]) -> ExitCode {
+fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_steps: &[NextStep]) -> ExitCode {
     let changed = events.changed();
     let failure = verdict.failure();
     events.verdict(&changed, &verdict.options(), failure.as_ref());
@@ -222,10 +272,21 @@ fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_step
         }
     } else {
         report(printer, verdict, &changed);
+        if changed.contains(&"settings") {
+            printer.remark(RESTART_CLIENT);
+        }
         if failure.is_none() {
             printer.remark("\nWhat to do next:");
+            for remedy in verdict.remedies() {
+                printer.remark(&printer.tilde(&format!("  first {remedy}, which brings what options left out")));
+            }
             for step in next_steps {
-                printer.remark(&printer.tilde(&format!("  {step}")));
+                printer.remark(&format!("  {}:", step.purpose));
+                if let Some(condition) = &step.condition {
+                    printer.remark_in_prose(&printer.tilde(&format!("    {condition}, then:")), 4);
+                }
+                // On a line of its own, for a command that is broken cannot be copied.
+                printer.remark(&printer.tilde(&format!("    {}", step.way)));
             }
         }
     }
@@ -254,9 +315,9 @@ fn report(printer: &Printer, verdict: &Verdict, changed: &[&str]) {
             None => printer.out().bad("FAIL"),
         };
         let option = option.map_or_else(String::new, |option| format!(" ({option})"));
-        printer.line(&format!("  {mark} {}: {}{option}", check.id, check.detail));
+        printer.prose(&format!("  {mark} {}: {}{option}", check.id, check.detail), 4);
         if let Some(fix) = &check.fix {
-            printer.line(&format!("    {} {fix}", printer.out().dim("fix:")));
+            printer.prose(&format!("    {} {fix}", printer.out().dim("fix:")), 9);
         }
     }
 }

@@ -10,6 +10,7 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command};
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
+use gem_setup::net::toml_fault;
 use gem_setup::place;
 
 use super::options::{Known, Options, variable_of};
@@ -39,6 +40,8 @@ struct Found {
     values: Vec<String>,
 }
 
+/// No configuration file has more bytes.
+const LIMIT: u64 = 1_000_000;
 /// These decide which file is read, so the file cannot hold them.
 const NOT_IN_FILE: [&str; 2] = ["home", "config"];
 /// `route --model` names a hosted model, for which `GEMINI_MODEL` is the variable.
@@ -52,12 +55,12 @@ impl Layers {
         use std::io::ErrorKind::{NotADirectory, NotFound};
 
         // A given one may be a pipe, as with `--config <(…)`.
-        let text = if required {
-            std::fs::read_to_string(file)
+        let bytes = if required {
+            place::read_given(file, LIMIT)
         } else {
-            place::read_text(file)
+            place::read(file)
         };
-        let text = match text {
+        let text = match bytes.and_then(place::text) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) && !required => return Ok(()),
             Err(error) => {
@@ -74,8 +77,7 @@ impl Layers {
             let message = format!("cannot use the configuration `{}`: {reason}", file.display());
             Failure::new(Kind::Usage, message).with_hint(HINT)
         };
-        let table: toml::Table =
-            toml::from_str(&text).map_err(|error| fault(error.to_string().trim_end().to_owned()))?;
+        let table: toml::Table = toml::from_str(&text).map_err(|error| fault(toml_fault(&text, &error)))?;
         for (key, value) in &table {
             let name = key.replace('_', "-");
             let known = options.get(&name).filter(|_| !NOT_IN_FILE.contains(&name.as_str()));
@@ -147,21 +149,49 @@ impl Layers {
     /// Two options of `command` that exclude each other. clap compares those of the command line; this finds pairs of which
     /// at least one comes from beneath it.
     pub(crate) fn contradiction(&self, command: &Command, matches: &ArgMatches) -> Option<Failure> {
+        let (one, other, _) = self.clash(command, matches)?;
+        let hints = [one, other].map(|arg| self.explain(arg.get_long()?));
+        let failure = Failure::new(Kind::Usage, format!("`{one}` and `{other}` cannot be used together"));
+        Some(match hints.into_iter().flatten().next() {
+            Some(hint) => failure.with_hint(format!("leave one out; {hint}")),
+            None => failure,
+        })
+    }
+
+    /// Leaves out a value of the configuration file that an option from elsewhere excludes: the file is for all commands. False
+    /// if there is none.
+    pub(crate) fn leave_out_excluded(&mut self, command: &Command, matches: &ArgMatches) -> bool {
+        let excluded = self.clash(command, matches).and_then(|(one, other, matches)| {
+            let is_of_file = |arg: &&clap::Arg| self.origin_of(arg, matches) == Origin::File;
+            let mut of_file = [one, other].into_iter().filter(is_of_file);
+            let (excluded, second) = (of_file.next()?, of_file.next());
+            excluded.get_long().filter(|_| second.is_none()).map(str::to_owned)
+        });
+        excluded.is_some_and(|name| self.values.remove(&name).is_some())
+    }
+
+    /// Two options that exclude each other, with the matches that they are in.
+    fn clash<'c>(
+        &self,
+        command: &'c Command,
+        matches: &'c ArgMatches,
+    ) -> Option<(&'c clap::Arg, &'c clap::Arg, &'c ArgMatches)> {
         let given = |arg: &clap::Arg| self.is_given(arg, matches);
         let found = command.get_arguments().filter(|arg| given(arg)).find_map(|arg| {
             let others = command.get_arg_conflicts_with(arg);
-            others.into_iter().find(|other| given(other)).map(|other| (arg, other))
+            let other = others.into_iter().find(|other| given(other))?;
+            Some((arg, other, matches))
         });
-        if let Some((one, other)) = found {
-            let hints = [one, other].map(|arg| self.explain(arg.get_long()?));
-            let failure = Failure::new(Kind::Usage, format!("`{one}` and `{other}` cannot be used together"));
-            return Some(match hints.into_iter().flatten().next() {
-                Some(hint) => failure.with_hint(format!("leave one out; {hint}")),
-                None => failure,
-            });
-        }
-        let (name, matches) = matches.subcommand()?;
-        self.contradiction(command.find_subcommand(name)?, matches)
+        found.or_else(|| {
+            let (name, matches) = matches.subcommand()?;
+            self.clash(command.find_subcommand(name)?, matches)
+        })
+    }
+
+    fn origin_of(&self, arg: &clap::Arg, matches: &ArgMatches) -> Origin {
+        let is_flag = matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+        let found = arg.get_long().and_then(|long| self.values.get(long));
+        found.filter(|_| !is_flag).map_or(Origin::Flag, |found| found.origin)
     }
 
     /// Whether `arg` has a value on the command line or beneath it; a switch that is off has none.
@@ -180,6 +210,12 @@ impl Layers {
             return Origin::Flag;
         }
         self.values.get(name).map_or(Origin::Default, |found| found.origin)
+    }
+
+    /// Whether the configuration file gives the option `name` the one value `value`.
+    pub(crate) fn file_says(&self, name: &str, value: &str) -> bool {
+        let found = self.values.get(name).filter(|found| found.origin == Origin::File);
+        found.is_some_and(|found| found.values == [value])
     }
 
     /// Names the source of the option `name`, for error messages, unless it is the command line.
@@ -209,11 +245,11 @@ fn values_in_file(key: &str, value: &toml::Value, known: &Known, file: &Path) ->
         .collect())
 }
 
-/// `--model` is a name for most commands and a switch for one: a name does not fit a switch of the same name.
+/// `--model` and `--runtime` are names for most commands and switches for some: a name does not fit a switch of the same name.
 fn fits(arg: &clap::Arg, values: &[String]) -> bool {
     let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
     let is_truth = values.iter().all(|value| value == "true" || value == "false");
-    !is_switch || is_truth || arg.get_long() != Some("model")
+    !is_switch || is_truth || !matches!(arg.get_long(), Some("model" | "runtime"))
 }
 
 fn values_of(value: &toml::Value) -> Option<Vec<String>> {

@@ -11,8 +11,10 @@ use super::session::Session;
 /// Prints the models that the configured runtime can serve, as `lit list` does.
 pub(crate) fn run(session: &Session<'_>, args: ListArgs) -> Result<ExitCode, Failure> {
     let state = session.state()?;
-    let site = session.recorded_site()?;
-    let runtime = site.installed_runtime("list models", &state.chosen, state)?;
+    let site = session.site_to_read()?;
+    let runtime = site
+        .installed_runtime("list models", &state.chosen, state)
+        .map_err(|failure| session.or_not_installed("list models", failure))?;
     let listing = session.block_on(async { Ok(runtime.list(args.show_all).await?) })?;
     let printer = session.printer;
     if printer.json() {

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use gem_setup::error::{Failure, Kind};
+use gem_setup::error::Failure;
+use gem_setup::place;
 use gem_setup::supervise::{Follower, tail};
 
 use super::args::LogsArgs;
@@ -13,11 +14,8 @@ pub(crate) fn run(session: &Session<'_>, args: LogsArgs) -> Result<ExitCode, Fai
     let printer = session.printer;
     let path = session.layout.log_file();
     let failed = |error: std::io::Error| {
-        Failure::new(
-            Kind::Unexpected,
-            format!("cannot read the log `{}`: {error}", path.display()),
-        )
-        .with_hint("check that it is yours")
+        Failure::cannot(format_args!("read the log `{}`", path.display()), &error)
+            .with_hint(place::remedy(&path, &error))
     };
     let show = |lines: Vec<String>| {
         for line in lines {
@@ -31,7 +29,10 @@ pub(crate) fn run(session: &Session<'_>, args: LogsArgs) -> Result<ExitCode, Fai
     if !args.follow {
         let lines = tail(&path, args.lines).map_err(failed)?;
         if lines.is_empty() && !path.exists() {
-            printer.remark(&format!("there is no log yet: `{}`", path.display()));
+            printer.remark(&printer.tilde(&format!("there is no log yet: `{}`", path.display())));
+            if !session.is_installed() {
+                printer.remark(&format!("not installed: run `{}`", session.install_command()?));
+            }
         }
         show(lines);
         return Ok(ExitCode::SUCCESS);

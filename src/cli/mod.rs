@@ -1,20 +1,26 @@
 //! The command line: clap structs, one small file per command: arguments → library call → report.
 
+mod access_args;
 mod args;
 mod bundle;
 mod completions;
 mod control;
 mod doctor;
+mod fallback;
 mod gateway;
 mod install;
 mod layers;
 mod list;
 mod logs;
+mod man;
+mod network_args;
+mod news;
 mod options;
 mod parse;
 mod program;
 mod pull;
 mod refusal;
+mod reload;
 mod route;
 mod serve;
 mod server;
@@ -24,8 +30,13 @@ mod session;
 mod settings;
 mod smoke;
 mod status;
+mod system;
+mod token;
 mod uninstall;
+mod upgrade;
+mod upgrade_args;
 mod values;
+mod versions;
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
@@ -35,9 +46,10 @@ use args::{ColorChoice, Command, ServiceAction};
 use clap::ArgMatches;
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
-use gem_setup::setup::{FOREGROUND, GUARD, KEEPER};
+use gem_setup::setup::{FOREGROUND, GUARD, REAPER};
+use gem_setup::text::printable_line;
 use layers::{Layers, Origin};
-use parse::{Parsed, Refusal, parse};
+use parse::{Parsed, Refusal, innermost, parse};
 use refusal::{automatic_color, fail, refuse};
 use server::Server;
 use session::Session;
@@ -48,16 +60,17 @@ use crate::report::Printer;
 pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let _console = gem_platform::console::prepare();
     gem_platform::file::keep_new_files_ours();
+    gem_platform::process::outlive_file_limit();
     // The helpers of a server must not fail for a fault of the environment or the configuration.
     match args.get(1).and_then(|arg| arg.to_str()) {
         Some(GUARD) => return serve::guard(),
-        Some(KEEPER) => return serve::keep(args),
+        Some(REAPER) => return serve::reap(args),
         _ => {}
     }
     let environment = process_environment();
     let parsed = match check_text().and_then(|()| parse(&args, &environment)) {
         Ok(parsed) => parsed,
-        Err(refusal) => return refuse(&refusal, &args, &environment),
+        Err(refusal) => return refuse(&shown(refusal, &args, &environment), &args, &environment),
     };
     let color = match parsed.cli.global.color {
         ColorChoice::Always => Some(true),
@@ -79,14 +92,35 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     fail(&printer, &failure)
 }
 
+/// `refusal` with the control characters of `args` in escaped form. The parser leaves them out of its messages, which then name
+/// other values than the given ones.
+fn shown(refusal: Refusal, args: &[OsString], environment: &Environment) -> Refusal {
+    let visible = |arg: &OsString| {
+        arg.to_str()
+            .map_or_else(|| arg.clone(), |text| printable_line(text).into())
+    };
+    let visible: Vec<OsString> = args.iter().map(visible).collect();
+    if !matches!(refusal, Refusal::Clap(_)) || visible == args {
+        return refusal;
+    }
+    match parse(&visible, environment) {
+        Err(again @ Refusal::Clap(_)) => again,
+        _ => refusal,
+    }
+}
+
 /// The environment of the process; nothing else reads it.
 fn process_environment() -> Environment {
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    Environment::new(
-        std::env::vars_os().filter_map(text),
-        std::env::current_dir().unwrap_or_default(),
-        std::env::home_dir().unwrap_or_default(),
-    )
+    let directory = std::env::current_dir().unwrap_or_default();
+    let home = std::env::home_dir().unwrap_or_default();
+    // A relative one would mean another directory to the server, which works elsewhere.
+    let home = if home.as_os_str().is_empty() {
+        home
+    } else {
+        directory.join(home)
+    };
+    Environment::new(std::env::vars_os().filter_map(text), directory, home)
 }
 
 /// Refuses variables of ours that are not UTF-8: ignoring them would change the meaning of the command.
@@ -104,7 +138,20 @@ fn check_text() -> Result<(), Refusal> {
     Ok(())
 }
 
+/// With fewer descriptors than this nothing can be waited for.
+const FEWEST_DESCRIPTORS: usize = 32;
+
+fn check_descriptors() -> Result<(), Failure> {
+    let allowed = gem_platform::descriptors::allow(FEWEST_DESCRIPTORS);
+    if allowed >= FEWEST_DESCRIPTORS {
+        return Ok(());
+    }
+    let message = format!("cannot work with {allowed} open files at most");
+    Err(Failure::new(Kind::Unexpected, message).with_hint("raise the limit: `ulimit -n 1024`"))
+}
+
 fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &Printer) -> Result<ExitCode, Failure> {
+    check_descriptors()?;
     let Parsed {
         cli, matches, layers, ..
     } = parsed;
@@ -118,45 +165,61 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
         args,
         state: OnceCell::new(),
     };
+    if let Ok(target) = session.target() {
+        printer.add_globals(session.globals(target));
+    }
     let matches = innermost(&matches);
-    let server = |args| Server::resolve(&session, args, matches, &layers);
-    let accepted = accepted(matches, &layers);
-    match cli.command {
-        Command::Install(args) => install::run(&session, args, accepted),
-        Command::Doctor(args) => doctor::run(&session, args, accepted),
-        Command::Serve(args) if args.detach && !args.foreground => control::start(&session, &server(args.server)?),
-        Command::Serve(args) => serve::run(&session, &server(args.server)?),
-        Command::Start(args) => control::start(&session, &server(args.server)?),
-        Command::Stop => control::stop(&session),
-        Command::Restart(args) => control::restart(&session, &server(args.server)?),
-        Command::Status(args) => status::run(&session, args),
-        Command::Logs(args) => logs::run(&session, args),
-        Command::Pull(args) => pull::run(&session, args, accepted),
-        Command::List(args) => list::run(&session, args),
-        Command::Smoke => smoke::run(&session),
-        Command::Route(args) => route::run(&session, args),
-        Command::Settings(args) => settings::run(&session, args.action),
-        Command::Bundle(args) => bundle::run(&session, args.action),
+    system::enter(&session, matches)?;
+    run_command(&session, cli.command, matches, &layers)
+}
+
+fn run_command(
+    session: &Session<'_>,
+    command: Command,
+    matches: &ArgMatches,
+    layers: &Layers,
+) -> Result<ExitCode, Failure> {
+    let printer = session.printer;
+    let server = |args| Server::resolve(session, args, matches, layers);
+    let accepted = accepted(matches, layers);
+    match command {
+        Command::Install(args) => install::run(session, args, accepted),
+        Command::Doctor(args) => doctor::run(session, args, accepted),
+        Command::Serve(args) if args.detach && !args.foreground => control::start(session, &server(args.server)?),
+        Command::Serve(args) => serve::run(session, &server(args.server)?),
+        Command::Start(args) => control::start(session, &server(args.server)?),
+        Command::Stop => control::stop(session),
+        Command::Restart(args) => control::restart(session, &server(args.server)?),
+        Command::Status(args) => status::run(session, &args),
+        Command::Logs(args) => logs::run(session, args),
+        Command::Pull(args) => pull::run(session, args, accepted),
+        Command::List(args) => list::run(session, args),
+        Command::Smoke(args) if args.print_command => smoke::print_command(session),
+        Command::Smoke(_) => smoke::run(session),
+        Command::Route(args) => route::run(session, args),
+        Command::Settings(args) => settings::run(session, args.action),
+        Command::Bundle(args) => bundle::run(session, args.action, accepted),
         Command::Service(args) => match args.action {
-            ServiceAction::Install(args) => service::install(&session, &server(*args)?),
-            ServiceAction::Uninstall => service::uninstall(&session),
-            ServiceAction::Status => service::status(&session),
+            ServiceAction::Install(args) => service::install(session, &server(*args)?),
+            ServiceAction::Uninstall => service::uninstall(session),
+            ServiceAction::Status => service::status(session),
         },
-        Command::Uninstall(args) => uninstall::run(&session, args),
+        Command::Upgrade(args) => upgrade::run(session, &args, accepted),
+        Command::Rollback(args) => upgrade::roll_back(session, args),
+        Command::Token(args) => token::run(session, &args),
+        Command::Versions => versions::run(session),
+        Command::Cleanup(args) => versions::clean_up(session, args),
+        Command::Uninstall(args) => uninstall::run(session, args),
         Command::Completions { shell } => Ok(completions::run(printer, shell)),
+        Command::Man { folder } => man::run(printer, &folder),
         Command::Version => Ok(version(printer)),
     }
 }
 
-/// The source of `--accept-terms`, which goes on record, for the commands that take it.
+/// The source of `--accept-terms`, which is recorded, for the commands that take it.
 fn accepted(matches: &ArgMatches, layers: &Layers) -> Option<Origin> {
     let is_taken = matches.try_contains_id("accept_terms").is_ok();
     is_taken.then(|| layers.origin(matches, "accept-terms"))
-}
-
-/// The matches of the command's innermost subcommand, which holds the command's own options.
-fn innermost(matches: &ArgMatches) -> &ArgMatches {
-    matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
 }
 
 fn version(printer: &Printer) -> ExitCode {

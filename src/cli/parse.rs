@@ -4,15 +4,18 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
+use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
-use gem_setup::layout::Layout;
+use gem_setup::layout::{Layout, SYSTEM_HOME};
 use gem_setup::supervise::{Running, observe};
 
 use super::args::Cli;
 use super::layers::Layers;
 use super::options::Options;
+
+const SYSTEM: &str = "system";
 
 /// A command line that makes sense, and the sources of its options.
 pub(crate) struct Parsed {
@@ -48,7 +51,8 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     let variable = |name: &str| environment.var(name).map(PathBuf::from);
     let absolute = |path: PathBuf| environment.current_dir().join(path);
     let names = names_of(&first);
-    let home = flag("home").or_else(|| variable("GEM_SETUP_HOME"));
+    let system = is_for_system(&first, environment).then(|| PathBuf::from(SYSTEM_HOME));
+    let home = flag("home").or(system).or_else(|| variable("GEM_SETUP_HOME"));
     let layout = layout(home.map(absolute), environment)?;
     let below = Below {
         environment,
@@ -62,8 +66,8 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     // A file that is named on the command line must exist.
     let is_needed = needs_configuration(&names) || (flag("config").is_some() && !file.exists());
     let (resolved, config_fault) = match below.resolve(args, Some((&file, config.is_some()))) {
-        Err(refusal) if !is_needed => (below.resolve(args, None)?, Some(fault_of(refusal, &file))),
-        resolved => (resolved?, None),
+        Err(refusal) if !is_needed => (below.without_file(args)?, Some(fault_of(refusal))),
+        resolved => (resolved?, fault_for_others(&names, &below, (&file, config.is_some()))),
     };
     let (matches, layers) = resolved;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Refusal::Clap(Box::new(error)))?;
@@ -84,6 +88,23 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     })
 }
 
+/// The matches of the command's innermost subcommand, which holds the command's own options.
+pub(crate) fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
+}
+
+/// Whether the command is for the installation of all users.
+fn is_for_system(matches: &ArgMatches, environment: &Environment) -> bool {
+    let Ok(scope) = innermost(matches).try_get_raw("scope") else {
+        return false;
+    };
+    let is_given = innermost(matches).value_source("scope") == Some(ValueSource::CommandLine);
+    match scope.filter(|_| is_given).and_then(|mut scope| scope.next()) {
+        Some(scope) => scope == SYSTEM,
+        None => environment.var("GEM_SETUP_SCOPE") == Some(SYSTEM),
+    }
+}
+
 /// The sources of options beneath the command line, without the configuration file.
 struct Below<'a> {
     environment: &'a Environment,
@@ -101,14 +122,28 @@ impl Below<'_> {
         }
         layers.add_environment(self.environment, &self.options);
         layers.add_running(&self.running, &self.options);
-        let mut command: Command = layers.under(Cli::command());
-        let matches = command
-            .try_get_matches_from_mut(args)
-            .map_err(|error| Refusal::Clap(Box::new(explained(error, &layers))))?;
-        match layers.contradiction(&command, &matches) {
-            Some(failure) => Err(failure.into()),
-            None => Ok((matches, layers)),
+        loop {
+            let mut command: Command = layers.under(Cli::command());
+            let matches = command
+                .try_get_matches_from_mut(args)
+                .map_err(|error| Refusal::Clap(Box::new(explained(error, &layers))))?;
+            if layers.leave_out_excluded(&command, &matches) {
+                continue;
+            }
+            return match layers.contradiction(&command, &matches) {
+                Some(failure) => Err(failure.into()),
+                None => Ok((matches, layers)),
+            };
         }
+    }
+
+    /// Parses `args` over the other sources, without the environment too if a variable has a wrong value.
+    fn without_file(&self, args: &[OsString]) -> Result<(ArgMatches, Layers), Refusal> {
+        self.resolve(args, None).or_else(|_| {
+            let matches = Cli::command().try_get_matches_from(args);
+            let matches = matches.map_err(|error| Refusal::Clap(Box::new(error)))?;
+            Ok((matches, Layers::default()))
+        })
     }
 
     fn running_config(&self) -> Option<PathBuf> {
@@ -154,7 +189,18 @@ fn needs_configuration(names: &[&str]) -> bool {
     !matches!(
         names,
         [] | [
-            "stop" | "status" | "logs" | "list" | "smoke" | "doctor" | "uninstall" | "completions" | "version",
+            "stop"
+                | "status"
+                | "logs"
+                | "list"
+                | "smoke"
+                | "doctor"
+                | "uninstall"
+                | "completions"
+                | "man"
+                | "version"
+                | "versions"
+                | "cleanup",
             ..
         ] | ["settings", "show" | "remove"]
             | ["service", "status" | "uninstall"]
@@ -189,19 +235,34 @@ fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
     error
 }
 
-/// The fault of the configuration `file`, without which the command line makes sense.
-fn fault_of(refusal: Refusal, file: &Path) -> Failure {
-    match refusal {
-        Refusal::Failure(failure) => failure,
-        Refusal::Clap(_) => {
-            let message = format!(
-                "cannot use the configuration `{}`: an option has a wrong value",
-                file.display()
-            );
-            Failure::new(Kind::Usage, message)
-                .with_hint("run `gem-setup install --dry-run` to see which, then correct it")
-        }
+/// For `doctor`: the fault that other commands would find in the configuration `file`, or in a variable.
+fn fault_for_others(names: &[&str], below: &Below<'_>, file: (&Path, bool)) -> Option<Failure> {
+    /// Between them they have every option that a configuration file may hold.
+    const OTHERS: [&[&str]; 3] = [&["install"], &["serve"], &["route", "x"]];
+    if names != ["doctor"] {
+        return None;
     }
+    OTHERS.iter().find_map(|command| {
+        let words = std::iter::once(&"gem-setup").chain(*command).map(OsString::from);
+        let refusal = below.resolve(&words.collect::<Vec<_>>(), Some(file)).err()?;
+        Some(fault_of(refusal))
+    })
+}
+
+/// The fault of a configuration file or a variable, without which the command line makes sense.
+pub(crate) fn fault_of(refusal: Refusal) -> Failure {
+    let error = match refusal {
+        Refusal::Failure(failure) => return failure,
+        Refusal::Clap(error) => error,
+    };
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let source: String = match error.get(ContextKind::Suggested) {
+        Some(ContextValue::StyledStrs(sources)) => sources.iter().map(|source| format!("; {source}")).collect(),
+        _ => String::new(),
+    };
+    Failure::new(Kind::Usage, format!("{first}{source}")).with_hint("correct that value")
 }
 
 fn unknown_variables(options: &Options, environment: &Environment) -> Vec<String> {

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use gem_setup::error::Failure;
-use gem_setup::setup::{self, Setup, StepState, Wanted};
+use gem_setup::setup::{self, OpenBundle, Setup, State, StepId, StepState, Wanted};
 
 use super::args::{NetworkArgs, PullArgs};
 use super::install::{check_model_file, how};
 use super::layers::Origin;
-use super::session::{Session, runtime_of};
+use super::session::{Session, or_recorded, runtime_of};
 use crate::report::{Events, Terminal};
 
 /// Pulls one model with the configured runtime, its terms first.
@@ -16,8 +16,21 @@ pub(crate) fn run(session: &Session<'_>, args: PullArgs, accepted: Option<Origin
     let printer = session.printer;
     let events = Events::new(printer);
     let terminal = Terminal::new(printer);
-    let pulled = prepare(session, args, accepted, &events, &terminal)
-        .and_then(|mut setup| session.block_on_until_signal(setup::pull(&mut setup)));
+    let pulled = prepare(session, args, accepted, &events, &terminal).and_then(|mut setup| {
+        session.work_until_signal(async {
+            let bundle = match setup.reopen_bundle(&[StepId::Model], false).await {
+                Ok(bundle) => bundle,
+                Err(failure) => {
+                    let remark = format!("{}; the network is asked", failure.message);
+                    printer.remark(&remark);
+                    None
+                }
+            };
+            let pulled = setup::pull(&mut setup).await?;
+            bundle.into_iter().for_each(OpenBundle::close);
+            Ok(pulled)
+        })
+    });
     let failure = match pulled {
         Ok((state, detail)) => {
             events.step_named("model", state, &detail);
@@ -27,7 +40,10 @@ pub(crate) fn run(session: &Session<'_>, args: PullArgs, accepted: Option<Origin
         }
         Err(failure) => failure,
     };
-    events.step_named("model", StepState::Failed, &failure.message);
+    // People read the failure itself, below.
+    if printer.json() {
+        events.step_named("model", StepState::Failed, &failure.message);
+    }
     events.result(&[], Some(&failure));
     Err(failure)
 }
@@ -53,5 +69,18 @@ fn prepare<'s>(
         force: args.force,
         ..Wanted::from(chosen)
     };
-    session.setup(state, wanted, &NetworkArgs::default(), target, events, terminal)
+    let network = network(args.network, &state);
+    session.setup(state, wanted, &network, target, events, terminal)
+}
+
+/// `given`, with the recorded mirrors where it names none. A bundle counts for the model that is in it; another one comes from the
+/// network, as the message about a bundle without a model says.
+fn network(given: NetworkArgs, state: &State) -> NetworkArgs {
+    let are_given = !given.mirror.is_empty() || given.mirror_only;
+    let mut network = or_recorded(given, state);
+    if state.chosen.bundle.is_some() && !are_given {
+        network.mirror.clear();
+        network.mirror_only = false;
+    }
+    network
 }

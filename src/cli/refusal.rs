@@ -8,11 +8,12 @@ use clap::CommandFactory;
 use clap::error::ErrorKind;
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
+use gem_setup::net::redact_in;
 
 use super::args::Cli;
 use super::options::is_yes;
 use super::parse::Refusal;
-use crate::report::{Events, Printer};
+use crate::report::{Events, Printer, unwritten};
 
 /// Prints clap's answer, or the reason why there is nothing to run.
 pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environment) -> ExitCode {
@@ -33,15 +34,11 @@ pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environ
                 refuse_in_json(&printer, &complaint(error), args);
             }
             if !is_answer {
-                printer.complaint(&error.render().to_string());
+                printer.complaint(&redact_in(&error.render().to_string()));
                 return ExitCode::from(Kind::Usage.exit_status());
             }
-            match print(error, color) {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    ExitCode::from(Kind::Unexpected.exit_status())
-                }
-                _ => ExitCode::SUCCESS,
-            }
+            let failure = print(error, color).err().as_ref().and_then(unwritten);
+            failure.map_or(ExitCode::SUCCESS, |failure| fail(&printer, &failure))
         }
     }
 }
@@ -49,7 +46,8 @@ pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environ
 /// Prints clap's help or version; `color` forces colour on or off.
 fn print(error: &clap::Error, color: Option<bool>) -> io::Result<()> {
     let Some(color) = color else {
-        return error.print();
+        error.print()?;
+        return io::stdout().flush();
     };
     let text = error.render();
     let text = if color {
@@ -57,7 +55,9 @@ fn print(error: &clap::Error, color: Option<bool>) -> io::Result<()> {
     } else {
         text.to_string()
     };
-    io::stdout().lock().write_all(text.as_bytes())
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// The wanted colour, as far as it shows in a command line that cannot be parsed.
@@ -106,7 +106,7 @@ fn complaint(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::new(Kind::Usage, "no command was given").with_hint("`gem-setup --help` lists the commands");
     }
-    let text = error.render().to_string();
+    let text = redact_in(&error.render().to_string());
     let text = text.trim_start_matches("error: ").trim_end();
     let (message, hint) = text.split_once("\n\n").unwrap_or((text, "try `--help`"));
     Failure::new(Kind::Usage, message).with_hint(hint.trim())

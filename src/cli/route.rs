@@ -1,25 +1,36 @@
 //! `route`.
 
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use gem_setup::error::{Failure, Kind};
 use gem_setup::net::{Client, Network, is_loopback};
+use gem_setup::place;
 use gem_setup::router::batch::{Row, RowDecision};
 use gem_setup::router::classify::local::{DEADLINE, LocalClassifier};
 use gem_setup::router::contents::{parse_history, repaired};
 use gem_setup::router::{
-    ApprovalMode, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Router, RoutingContext,
+    Account, AnsweredBy, ApprovalMode, Asked, ClassifierChoice, Conversation, ModelName, Router, RoutingContext,
     RoutingDecision,
 };
+use gem_setup::runtime::RuntimeName;
 use gem_setup::settings;
+use serde_json::Value;
+use url::Url;
 
-use super::args::{self, RouteArgs};
+use super::args::RouteArgs;
+use super::fallback::Fallback;
 use super::session::{Session, model_name};
-use super::status::{may_route, peer};
+use super::status::{may_route, peer, served};
 use crate::report::Printer;
+
+/// The columns before a reason, and before a strategy's outcome.
+const REASON_INDENT: usize = "  because: ".len();
+const OUTCOME_INDENT: usize = 23;
+/// The largest request, history or batch, in bytes.
+const MOST_BYTES: u64 = 256_000_000;
 
 /// Decides for one request, or for each row of a file independently.
 pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Failure> {
@@ -31,13 +42,19 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         environment: name_of("GEMINI_MODEL", environment.var("GEMINI_MODEL"))?,
         settings: name_of("model.name", effective.model_name.value.as_deref())?,
     };
+    let wants_model = args.classifier == Some(ClassifierChoice::Model) || effective.enabled.value;
     let classifier = match args.classifier {
-        Some(args::ClassifierChoice::Builtin) => ClassifierChoice::Builtin,
-        Some(args::ClassifierChoice::Model) | None => ClassifierChoice::Model,
+        Some(ClassifierChoice::Builtin) => ClassifierChoice::Builtin,
+        _ if wants_model && is_modelless(session, &effective)? => ClassifierChoice::Modelless,
+        _ => ClassifierChoice::Model,
     };
-    let wants_model = args.classifier == Some(args::ClassifierChoice::Model) || effective.enabled.value;
-    let models = session.models(args.models.as_ref())?;
-    let mut router = Router::new(models, Arc::new(ModelAvailability::default())).with_threshold(args.threshold);
+    let account = match args.account {
+        Some(account) => account,
+        None => account(session)?,
+    };
+    let models = session.models(args.models.as_ref(), account)?;
+    let fallback = Fallback::new(session, args.on_fallback)?;
+    let mut router = Router::new(models, Arc::clone(fallback.availability())).with_threshold(args.threshold);
     if wants_model && classifier == ClassifierChoice::Model && may_route(session)? {
         router = router.with_local(local(session, &effective)?);
     }
@@ -48,9 +65,24 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         classifier,
     };
     match &args.batch {
-        Some(file) => batch(session, &router, &context, file),
-        None => single(session, &router, context, &args),
+        Some(file) => batch(session, &router, &fallback, &context, file),
+        None => single(session, &router, &fallback, context, &args),
     }
+}
+
+/// The account that Gemini CLI uses.
+fn account(session: &Session<'_>) -> Result<Account, Failure> {
+    let settings = session.settings()?;
+    let selected = settings.effective(&["security", "auth", "selectedType"]);
+    Ok(Account::of_auth(selected.and_then(Value::as_str)))
+}
+
+/// Whether Gemini CLI's router asks this home's server, and that has no model.
+fn is_modelless(session: &Session<'_>, settings: &settings::RouterSettings) -> Result<bool, Failure> {
+    let (port, runtime) = served(session)?;
+    let is_asked = |url: &Url| is_loopback(url) && url.port_or_known_default() == Some(port);
+    let asked = settings.classifier_host.value.parse().is_ok_and(|url| is_asked(&url));
+    Ok(asked && runtime == RuntimeName::Builtin.to_string())
 }
 
 /// The local model's classifier, reached as Gemini CLI reaches it.
@@ -81,6 +113,7 @@ fn approval(args: &RouteArgs) -> ApprovalMode {
 fn single(
     session: &Session<'_>,
     router: &Router,
+    fallback: &Fallback<'_>,
     mut context: RoutingContext,
     args: &RouteArgs,
 ) -> Result<ExitCode, Failure> {
@@ -95,16 +128,26 @@ fn single(
         None => Vec::new(),
     };
     context.conversation = Conversation::of(&request, history);
-    let decision = session.block_on(async { Ok(router.route(&context).await) })?;
+    let answer = session.block_on(async {
+        let decision = router.route(&context).await;
+        fallback.settle(decision, router.models()).await
+    })?;
+    let decision = &answer.decision;
+    if args.classifier == Some(ClassifierChoice::Model) && decision.answered_by == Some(AnsweredBy::Builtin) {
+        printer.warning("the local model did not answer, so the built-in classifier did; `--explain` shows why");
+    }
     if printer.json() {
-        printer.json_line(&decision);
+        printer.json_line(&answer);
     } else if args.explain {
-        explain(printer, &decision);
+        explain(printer, decision);
     } else {
         printer.line(decision.model.as_str());
         if io::stdout().is_terminal() {
-            printer.remark(&format!("  because: {}", because(&decision)));
+            printer.remark_in_prose(&format!("  because: {}", because(decision)), REASON_INDENT);
         }
+    }
+    if let Some(needed) = &answer.needs_consent {
+        printer.warning(&needed.in_words());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -113,12 +156,10 @@ fn explain(printer: &Printer, decision: &RoutingDecision) {
     let palette = printer.out();
     let tier = decision.tier.map_or_else(String::new, |tier| format!(" ({tier})"));
     printer.line(&format!("{}{tier}", palette.strong(decision.model.as_str())));
-    printer.line(&format!("  because: {}", because(decision)));
+    printer.prose(&format!("  because: {}", because(decision)), REASON_INDENT);
     for entry in &decision.trace {
-        printer.line(&format!(
-            "  {:<20} {} ({} ms)",
-            entry.strategy, entry.outcome, entry.latency_ms
-        ));
+        let text = format!("  {:<20} {} ({} ms)", entry.strategy, entry.outcome, entry.latency_ms);
+        printer.prose(&text, OUTCOME_INDENT);
     }
 }
 
@@ -133,6 +174,7 @@ fn because(decision: &RoutingDecision) -> String {
 fn batch(
     session: &Session<'_>,
     router: &Router,
+    fallback: &Fallback<'_>,
     context: &RoutingContext,
     file: &PathBuf,
 ) -> Result<ExitCode, Failure> {
@@ -157,6 +199,7 @@ fn batch(
                 ..context.clone()
             };
             let decision = router.route(&context).await;
+            let decision = fallback.settle_unasked(decision, router.models()).await?;
             session.printer.json_line(&RowDecision { id, decision });
             if session.printer.is_closed() {
                 break;
@@ -177,8 +220,7 @@ fn request_text(words: &[String], printer: &Printer) -> Result<String, Failure> 
         let end = if cfg!(windows) { "Ctrl-Z and Enter" } else { "Ctrl-D" };
         printer.remark(&format!("type the request, then {end} on a line of its own:"));
     }
-    let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes).map_err(|error| {
+    let bytes = place::read_bounded(&mut input, MOST_BYTES).map_err(|error| {
         let message = format!("cannot read the request from standard input: {error}");
         Failure::new(Kind::Usage, message)
     })?;
@@ -186,7 +228,7 @@ fn request_text(words: &[String], printer: &Printer) -> Result<String, Failure> 
 }
 
 fn read(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| {
+    place::read_given(path, MOST_BYTES).map_err(|error| {
         Failure::new(Kind::Usage, format!("cannot read `{}`: {error}", path.display()))
             .with_hint("check the path and the file's permissions")
     })

@@ -4,51 +4,91 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gem_platform::process::Program;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::{Config, Gateway, GatewayError};
 use gem_setup::runtime::{EngineState, EngineStatus};
-use gem_setup::setup;
 use gem_setup::supervise::{self, Claim, ClaimError, Log, LogLimits, ServiceManager, Shutdown, SuperviseConfig};
 use tokio::sync::{Notify, watch};
 
 use super::gateway::gateway_config;
 use super::program;
+use super::reload;
 use super::server::Server;
-use super::session::{Session, asynchronous};
+use super::session::{Session, asynchronous, without_thread};
 use super::status::without_model;
 use crate::report::{Printer, signals};
 
-/// A killed child is gone within this time.
-const LAST_BREATH: Duration = Duration::from_secs(1);
+/// A killed engine is gone within this time.
+const KILL_TIME: Duration = Duration::from_secs(1);
 
 /// Serves until a signal ends it.
 pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     let (spec, site) = (&server.spec, &server.site);
-    if !session.is_named_by_port(spec.chosen.port) || spec.is_exposed_by(&session.args) {
-        // Gemini CLI stops a server only if it finds the port on its command line (docs/facts.md section 3), and every user can
-        // read that line.
-        gem_platform::process::become_program(&spec.program(site))
-            .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the server: {error}")))?;
-    }
+    session.settle_swap();
+    show_port_and_hide_secrets(session, server)?;
     server.warn_of_idle_options(session.printer);
     session.block_on(server.check_direct(session))?;
-    setup::check_executable(site, &spec.chosen)?;
-    let mut gateway = gateway_of(session, server)?;
+    site.check_executable(&spec.chosen)?;
+    let gateway = gateway_of(session, server)?;
     let log = Log::start(session.layout.log_file(), LogLimits::default())
-        .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot start the log's thread: {error}")))?;
+        .map_err(|error| without_thread("start the log's thread", &error))?;
     log_events(&log, session.verbose);
     let runtime = asynchronous()?;
     // Before the claim: a server that others can find must end as asked.
-    let stop = runtime.block_on(async { follow_signals(&log) })?;
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    let stop = runtime.block_on(async { follow_signals(&log, Arc::clone(&is_interrupted)) })?;
     let claim = match Claim::acquire(&session.layout, &spec.identity(), &site.program, &log) {
         Ok(claim) => Arc::new(claim),
         Err(error) => return already_served(session, error),
     };
     signals::leave_to_server();
-    let engine = server.engine(session)?;
+    let served = runtime.block_on(serve_claimed(session, server, Arc::clone(&claim), gateway, log, stop));
+    drop(runtime);
+    // After the last open request: until then another server could not have the port.
+    drop(claim);
+    // A service manager asks with SIGTERM: that is a good end.
+    served.map(|()| match is_interrupted.load(Ordering::Relaxed) {
+        true => ExitCode::from(Kind::Interrupted.exit_status()),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// Replaces this process by one with another command line, where it lacks the port or shows a secret.
+fn show_port_and_hide_secrets(session: &Session<'_>, Server { spec, site, .. }: &Server<'_>) -> Result<(), Failure> {
+    let is_exposed = spec.is_exposed_by(&session.args);
+    if session.is_named_by_port(spec.chosen.port) && !is_exposed {
+        return Ok(());
+    }
+    // Gemini CLI stops a server only if it finds the port on its command line (docs/facts.md section 3), and every user can
+    // read that line.
+    gem_platform::process::become_program(&spec.program(site))
+        .map_err(|error| Failure::cannot("start the server", error))?;
+    // Windows keeps a process's command line.
+    if is_exposed {
+        session.printer.warning(
+            "the login or key in the upstream's URL can be read in this process's command line: give the URL in \
+             `GEM_SETUP_UPSTREAM` or in the configuration file",
+        );
+    }
+    Ok(())
+}
+
+/// Serves under `claim`, and hands changes of the files to the gateway.
+async fn serve_claimed(
+    session: &Session<'_>,
+    server: &Server<'_>,
+    claim: Arc<Claim>,
+    mut gateway: Option<Config>,
+    log: Log,
+    stop: Stop,
+) -> Result<(), Failure> {
+    let engine = server
+        .engine(session)
+        .map_err(|failure| session.or_not_installed("serve", failure))?;
     if let Some(gateway) = &mut gateway {
         gateway.instance = claim.instance();
         gateway.gate = engine.as_ref().map(|engine| Arc::clone(&engine.gate));
@@ -59,11 +99,17 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
         log,
         service: ServiceManager::find(&session.environment),
     };
-    let served = runtime.block_on(serve(config, gateway, spec.chosen.port, session.printer, stop));
-    drop(runtime);
-    // After the last open request: until then another server could not have the port.
-    drop(claim);
-    served.map(|()| ExitCode::SUCCESS)
+    let (updates, changes) = gateway.clone().map(watch::channel).unzip();
+    let follow = async {
+        match updates {
+            Some(updates) => reload::follow(session, server, &claim, updates).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = serve(config, gateway.zip(changes), server.spec.chosen.port, session.printer, stop) => served,
+        never = follow => match never {},
+    }
 }
 
 /// The gateway, unless the runtime itself listens on the port.
@@ -79,22 +125,28 @@ fn gateway_of(session: &Session<'_>, server: &Server<'_>) -> Result<Option<Confi
 /// Both ends of the requests to shut down.
 type Stop = (watch::Sender<Shutdown>, watch::Receiver<Shutdown>);
 
-fn follow_signals(log: &Log) -> Result<Stop, Failure> {
+/// Follows the signals that end the server; Ctrl-C sets `is_interrupted`.
+fn follow_signals(log: &Log, is_interrupted: Arc<AtomicBool>) -> Result<Stop, Failure> {
     let log = log.clone();
     let source: Arc<str> = "gem-setup".into();
-    supervise::on_signals(move |signal| log.line(&source, format!("stopping on {signal}")))
-        .map_err(|error| Failure::new(Kind::Unexpected, format!("cannot listen for signals: {error}")))
+    let heard = move |signal: &str| {
+        if signals::kind_of(signal) == Kind::Interrupted {
+            is_interrupted.store(true, Ordering::Relaxed);
+        }
+        log.line(&source, format!("stopping on {signal}"));
+    };
+    supervise::on_signals(heard).map_err(|error| Failure::cannot("listen for signals", error))
 }
 
 /// Runs the engine and, with a `gateway`, the gateway before it, until a signal or a client ends them.
 async fn serve(
     config: SuperviseConfig,
-    gateway: Option<Config>,
+    gateway: Option<(Config, watch::Receiver<Config>)>,
     port: u16,
     printer: &Printer,
     (end, shutdown): Stop,
 ) -> Result<(), Failure> {
-    let asked_to_end = gateway.as_ref().map(|gateway| Arc::clone(&gateway.asked_to_end));
+    let asked_to_end = gateway.as_ref().map(|(gateway, _)| Arc::clone(&gateway.asked_to_end));
     tokio::spawn(end_on_request(
         Arc::clone(&config.claim),
         asked_to_end.unwrap_or_default(),
@@ -107,7 +159,7 @@ async fn serve(
         None => {
             let (status, engine) = watch::channel(EngineStatus::starting());
             let readiness = report_readiness(engine, port, printer);
-            tokio::join!(supervise::run(config, status, shutdown), readiness);
+            tokio::join!(supervise::run(config, status, shutdown.clone(), shutdown), readiness);
             Ok(())
         }
     }
@@ -116,49 +168,57 @@ async fn serve(
 /// Starts the gateway, then the engine behind it; ends both on a request to shut down.
 async fn serve_with_gateway(
     mut config: SuperviseConfig,
-    gateway: Config,
+    (gateway, changes): (Config, watch::Receiver<Config>),
     port: u16,
     printer: &Printer,
     shutdown: watch::Receiver<Shutdown>,
 ) -> Result<(), Failure> {
-    let gateway = Gateway::bind(gateway).await;
-    let gateway = gateway.map_err(|error| failure_to_bind(error, port))?;
+    let gateway = bind(gateway, port, printer).await?.following(changes);
     let (status, engine) = watch::channel(EngineStatus::starting());
     let engine = config.engine.is_some().then_some(engine);
     if let Some(engine) = &mut config.engine {
         engine.activity = gateway.activity();
     }
-    let addresses: Vec<String> = gateway.addresses().iter().map(|at| format!("http://{at}")).collect();
-    printer.remark(&format!("listening on {}", addresses.join(" and ")));
     let readiness = report_when_ready(engine.clone(), port, printer);
+    let mut immediate = shutdown.clone();
     let mut graceful = shutdown.clone();
     let answering = gateway.run(engine, async move {
         supervise::reached(&mut graceful, Shutdown::Graceful).await;
     });
-    // If the gateway fails, dropping the supervisor ends the child.
-    let answering = async { answering.await.map_err(Failure::from) };
-    let mut immediate = shutdown.clone();
-    let supervising = async {
-        tokio::join!(supervise::run(config, status, shutdown), readiness);
-        Ok(())
+    // Open requests need the engine to the end.
+    let (end_engine, engine_shutdown) = watch::channel(Shutdown::Running);
+    let answering = async {
+        answering.await;
+        supervise::ask_to_shut_down(&end_engine, Shutdown::Graceful);
     };
-    let both = async { tokio::try_join!(supervising, answering).map(drop) };
+    let supervising = async {
+        tokio::join!(supervise::run(config, status, shutdown, engine_shutdown), readiness);
+    };
+    let both = async {
+        tokio::join!(supervising, answering);
+    };
     let mut both = std::pin::pin!(both);
     tokio::select! {
-        both = &mut both => both,
-        // Open requests are cut; the supervisor kills the child at once.
+        () = &mut both => {}
+        // Open requests are cut; the supervisor kills the engine at once.
         () = supervise::reached(&mut immediate, Shutdown::Immediate) => {
-            let _ = tokio::time::timeout(LAST_BREATH, both).await;
-            Ok(())
+            supervise::ask_to_shut_down(&end_engine, Shutdown::Immediate);
+            let _ = tokio::time::timeout(KILL_TIME, both).await;
         }
     }
+    Ok(())
 }
 
-fn failure_to_bind(error: GatewayError, port: u16) -> Failure {
-    match error {
-        GatewayError::PortTaken { .. } => ClaimError::port_taken(port).into(),
-        other => other.into(),
-    }
+async fn bind(gateway: Config, port: u16, printer: &Printer) -> Result<Gateway, Failure> {
+    let scheme = if gateway.access.tls.is_some() { "https" } else { "http" };
+    let gateway = match Gateway::bind(gateway).await {
+        Err(GatewayError::PortTaken { .. }) => return Err(ClaimError::port_taken(port).into()),
+        bound => bound?,
+    };
+    let addresses = gateway.addresses().iter().map(|at| format!("{scheme}://{at}"));
+    let addresses: Vec<String> = addresses.collect();
+    printer.remark(&format!("listening on {}", addresses.join(" and ")));
+    Ok(gateway)
 }
 
 /// As [`report_readiness`]; without an engine the server is ready at once.
@@ -182,7 +242,7 @@ async fn end_on_request(claim: Arc<Claim>, asked_to_end: Arc<Notify>, log: Log, 
     end.closed().await;
 }
 
-/// Prints that the runtime is ready, once, and what it lacks, each time it cannot start.
+/// Prints once that the runtime is ready, and each time that it cannot start the reason.
 async fn report_readiness(mut engine: watch::Receiver<EngineStatus>, port: u16, printer: &Printer) {
     loop {
         let changed = engine.wait_for(|status| matches!(status.state, EngineState::Ready | EngineState::Blocked));
@@ -246,11 +306,11 @@ fn already_served(session: &Session<'_>, error: ClaimError) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs gem-setup with the arguments after the keeper's own name, waits for it, and ends with its status.
-pub(crate) fn keep(mut args: Vec<OsString>) -> ExitCode {
+/// Runs gem-setup with the arguments after the reaper's own name, waits for it, and ends with its status.
+pub(crate) fn reap(mut args: Vec<OsString>) -> ExitCode {
     let kept = program::called(&args).and_then(|path| {
         let (args, env) = (args.split_off(2), Vec::new());
-        gem_platform::process::keep(&Program {
+        gem_platform::process::reap(&Program {
             path,
             args,
             env,
@@ -259,7 +319,7 @@ pub(crate) fn keep(mut args: Vec<OsString>) -> ExitCode {
     });
     kept.map_or_else(
         |error| {
-            let failure = Failure::new(Kind::Unexpected, format!("cannot start the server: {error}"));
+            let failure = Failure::cannot("start the server", error);
             Printer::new(false, false, None).failure(&failure);
             ExitCode::from(failure.kind.exit_status())
         },

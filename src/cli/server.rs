@@ -2,14 +2,15 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Args};
 use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::Gateway;
 use gem_setup::runtime::{EngineActivity, Runtime};
-use gem_setup::setup::{ServerSpec, Site};
+use gem_setup::setup::{self, Chosen, ServerSpec, Site};
 use gem_setup::sha256::Sha256;
-use gem_setup::supervise::{BackoffLimits, ChildOutput, EngineConfig, HealthLimits, STOP_GRACE};
+use gem_setup::supervise::{BackoffLimits, CommandSource, EngineConfig, EngineOutput, HealthLimits, STOP_GRACE};
 
 use super::gateway::gateway_config;
 use super::layers::{Layers, Origin};
@@ -35,6 +36,8 @@ pub(crate) struct Server<'a> {
     pub(crate) spec: ServerSpec,
     pub(crate) args: ServerArgs,
     pub(crate) site: Site<'a>,
+    /// The options in effect that differ from the defaults and are in no record, as words.
+    pub(crate) options: Vec<String>,
 }
 
 impl<'a> Server<'a> {
@@ -45,7 +48,7 @@ impl<'a> Server<'a> {
         matches: &ArgMatches,
         layers: &Layers,
     ) -> Result<Self, Failure> {
-        let site = session.recorded_site()?;
+        let mut site = session.recorded_site()?;
         let recorded = &session.state()?.chosen;
         let mut chosen = recorded.clone();
         chosen.port = args.port.unwrap_or(chosen.port);
@@ -53,12 +56,27 @@ impl<'a> Server<'a> {
         if let Some(runtime) = args.runtime {
             chosen.runtime = runtime_of(runtime, &site.catalog, site.target);
         }
+        site.place_release(chosen.runtime, session.state()?);
         if let Some(model) = &args.model {
             chosen.model.clone_from(model);
         }
+        let known = known_choices(recorded, &chosen, layers);
         let Words { given, options } = Words::of(session, matches, layers)?;
-        let spec = ServerSpec::given(chosen, recorded, given, options);
-        Ok(Self { spec, args, site })
+        // The runtime itself lets no request finish.
+        let drain = if chosen.direct {
+            Duration::ZERO
+        } else {
+            args.access.drain()
+        };
+        // A digest, because an option may hold a secret.
+        let digest = Sha256::of(options.join("\0"));
+        let spec = ServerSpec::given(chosen, &known, given, digest, drain);
+        Ok(Self {
+            spec,
+            args,
+            site,
+            options,
+        })
     }
 
     /// Warns of given options without effect on this server.
@@ -67,6 +85,8 @@ impl<'a> Server<'a> {
             if self.spec.chosen.direct {
                 (!RECORDED.contains(&name) && !OF_ANY_SERVER.contains(&name))
                     .then_some("`--direct` leaves out the gateway")
+            } else if name == "behind-proxy" && !self.args.allow_remote {
+                Some("without `--allow-remote` the gateway serves this machine alone")
             } else if !self.spec.chosen.runtime.has_models() {
                 OF_THE_MODEL
                     .contains(&name)
@@ -76,10 +96,13 @@ impl<'a> Server<'a> {
             }
         };
         for word in &self.spec.given {
-            let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
+            let name = option_of(word);
             if let Some(reason) = is_idle(name) {
                 printer.warning(&format!("`--{name}` has no effect: {reason}"));
             }
+        }
+        if let Some(reason) = self.args.model.as_ref().and_then(setup::refused_model) {
+            printer.warning(&reason);
         }
     }
 
@@ -126,14 +149,18 @@ impl<'a> Server<'a> {
         };
         let is_silenced = runtime.prints_requests() && !self.args.log_requests;
         Ok(Some(EngineConfig {
-            command,
+            command: CommandSource::following(
+                command.edition(session.state()?.model_swaps),
+                setup::current_command(&self.site, chosen),
+            ),
+            program_check: self.site.program_check(),
             model: chosen.model.to_string(),
             gate: Arc::new(gate),
             port: chosen.direct.then_some(chosen.port),
             output: if is_silenced {
-                ChildOutput::ErrorsOnly
+                EngineOutput::ErrorsOnly
             } else {
-                ChildOutput::All
+                EngineOutput::All
             },
             guard: self.site.guard(),
             activity: EngineActivity::default(),
@@ -145,12 +172,34 @@ impl<'a> Server<'a> {
     }
 }
 
+/// The choices of the record, with those that the configuration file holds: it is read again at a restart, so the server need not
+/// keep them.
+fn known_choices(recorded: &Chosen, chosen: &Chosen, layers: &Layers) -> Chosen {
+    let mut known = recorded.clone();
+    if layers.file_says("port", &chosen.port.to_string()) {
+        known.port = chosen.port;
+    }
+    if layers.file_says("runtime", &chosen.runtime.to_string()) {
+        known.runtime = chosen.runtime;
+    }
+    if layers.file_says("model", chosen.model.as_str()) {
+        known.model.clone_from(&chosen.model);
+    }
+    known.direct |= layers.file_says("direct", "true");
+    known
+}
+
+/// The name of the option that `word` gives, such as `fast-path` of `--fast-path=0.9`.
+pub(super) fn option_of(word: &str) -> &str {
+    word.trim_start_matches('-').split('=').next().unwrap_or_default()
+}
+
 /// The options as words, such as `--fast-path=0.9`, without those that the record holds too.
 struct Words {
     /// Those from the command line, a variable or the running server.
     given: Vec<String>,
-    /// A digest of those that differ from the defaults. A digest, because an option may hold a secret.
-    options: Sha256,
+    /// Those that differ from the defaults.
+    options: Vec<String>,
 }
 
 impl Words {
@@ -181,10 +230,7 @@ impl Words {
             given.push(word("config", config.as_os_str())?);
         }
         given.extend((0..session.verbose).map(|_| "--verbose".to_owned()));
-        Ok(Self {
-            given,
-            options: Sha256::of(options.join("\0")),
-        })
+        Ok(Self { given, options })
     }
 }
 

@@ -5,14 +5,18 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, ValueEnum};
+use gem_setup::error::Failure;
 use gem_setup::gateway::{ClassifierPrompt, Config, OnClassifierFailure};
+use gem_setup::router::Account;
 use gem_setup::router::classify::builtin::Threshold;
 use gem_setup::router::walk::{MAX_RETRY_WAIT, OnFallback};
 use gem_setup::runtime::LocalModelName;
 use url::Url;
 
-use super::values::{URL, existing_file, port, probability, seconds};
+use super::access_args::AccessArgs;
+use super::values::{URL, certificates, existing_file, one_of, port, probability, seconds};
 
 /// The runtime that serves the local model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -27,35 +31,40 @@ pub(crate) enum RuntimeChoice {
     Auto,
 }
 
-/// The reaction to a failed hosted model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FallbackChoice {
-    /// As the model's policy says
-    Policy,
-    /// Switch without asking
-    Silent,
-    /// Never switch
-    Never,
-    /// Tell the client
-    Ask,
+/// The reactions to a failed hosted model.
+pub(crate) fn on_fallback() -> impl TypedValueParser<Value = OnFallback> {
+    one_of([
+        ("policy", OnFallback::Policy, "As the model's policy says"),
+        ("silent", OnFallback::Silent, "Switch without asking"),
+        ("never", OnFallback::Never, "Never switch"),
+        (
+            "ask",
+            OnFallback::Ask,
+            "Ask the person at the terminal, else tell the client",
+        ),
+    ])
 }
 
-/// The reaction to a late or unusable answer of the local model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ClassifierFailureChoice {
-    /// The built-in classifier answers
-    Builtin,
-    /// The client gets an error
-    Error,
+fn on_classifier_failure() -> impl TypedValueParser<Value = OnClassifierFailure> {
+    one_of([
+        (
+            "builtin",
+            OnClassifierFailure::Builtin,
+            "The built-in classifier answers",
+        ),
+        ("error", OnClassifierFailure::Error, "The client gets an error"),
+    ])
 }
 
-/// The part of a classification request that the local model gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ClassifierPromptChoice {
-    /// Without the client's additions, such as a folder tree
-    Slim,
-    /// Everything that the client sent
-    AsSent,
+fn classifier_prompt() -> impl TypedValueParser<Value = ClassifierPrompt> {
+    one_of([
+        (
+            "slim",
+            ClassifierPrompt::Slim,
+            "Without the client's additions, such as a folder tree",
+        ),
+        ("as-sent", ClassifierPrompt::AsSent, "Everything that the client sent"),
+    ])
 }
 
 #[derive(Clone, Debug, Args)]
@@ -83,18 +92,18 @@ pub(crate) struct ServerArgs {
     /// Listen on this address instead of both loopback addresses
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     pub(crate) listen: Vec<IpAddr>,
-    /// Allow addresses and host names other than loopback
+    /// Allow addresses and host names other than loopback; needs tokens, and TLS or a proxy
     #[arg(long)]
     pub(crate) allow_remote: bool,
     /// Answer classification requests within this time
     #[arg(long, value_name = "SECONDS", default_value = "8", value_parser = seconds)]
     pub(crate) classifier_deadline: f64,
     /// When the model's answer is late or unusable
-    #[arg(long, value_name = "WHO", default_value = "builtin")]
-    pub(crate) on_classifier_failure: ClassifierFailureChoice,
+    #[arg(long, value_name = "WHO", default_value = "builtin", value_parser = on_classifier_failure())]
+    pub(crate) on_classifier_failure: OnClassifierFailure,
     /// The part of a classification request that the model gets
-    #[arg(long, value_name = "PART", default_value = "slim")]
-    pub(crate) classifier_prompt: ClassifierPromptChoice,
+    #[arg(long, value_name = "PART", default_value = "slim", value_parser = classifier_prompt())]
+    pub(crate) classifier_prompt: ClassifierPrompt,
     /// Skip the model when the built-in classifier is at least this sure (0.5 to 1) [default: off]
     #[arg(long, value_name = "PROBABILITY", value_parser = probability)]
     pub(crate) fast_path: Option<f64>,
@@ -102,50 +111,41 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "PROBABILITY", default_value_t, allow_negative_numbers = true)]
     pub(crate) threshold: Threshold,
     /// When a hosted model fails
-    #[arg(long, value_name = "HOW", default_value = "policy")]
-    pub(crate) on_fallback: FallbackChoice,
+    #[arg(long, value_name = "HOW", default_value = "policy", value_parser = on_fallback())]
+    pub(crate) on_fallback: OnFallback,
     /// Spend at most this time on one request's retry delays
     #[arg(long, value_name = "SECONDS", default_value_t = MAX_RETRY_WAIT.as_secs_f64(), value_parser = seconds)]
     pub(crate) max_retry_wait: f64,
     /// Replace parts of the built-in models.toml
     #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) models: Option<PathBuf>,
+    /// Route as for this kind of account: login, api-key or no-preview
+    #[arg(long, value_name = "KIND", default_value_t = Account::ApiKey)]
+    pub(crate) account: Account,
     /// Write requests' texts to decisions.jsonl and the runtime's own output to the log
     #[arg(long)]
     pub(crate) log_requests: bool,
     /// Trust this certificate authority too (PEM)
-    #[arg(long, value_name = "FILE", value_parser = existing_file())]
+    #[arg(long, value_name = "FILE", value_parser = certificates())]
     pub(crate) ca_cert: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
 }
 
 impl ServerArgs {
     /// Sets the fields of `config` that need nothing but the options.
-    pub(crate) fn configure(&self, config: &mut Config) {
+    pub(crate) fn configure(&self, config: &mut Config) -> Result<(), Failure> {
         if !self.listen.is_empty() {
             config.listen.clone_from(&self.listen);
         }
         config.allow_remote = self.allow_remote;
         config.classifier_deadline = self.classifier_deadline();
-        config.on_classifier_failure = match self.on_classifier_failure {
-            ClassifierFailureChoice::Builtin => OnClassifierFailure::Builtin,
-            ClassifierFailureChoice::Error => OnClassifierFailure::Error,
-        };
-        config.classifier_prompt = match self.classifier_prompt {
-            ClassifierPromptChoice::Slim => ClassifierPrompt::Slim,
-            ClassifierPromptChoice::AsSent => ClassifierPrompt::AsSent,
-        };
+        config.on_classifier_failure = self.on_classifier_failure;
+        config.classifier_prompt = self.classifier_prompt;
         config.fast_path = self.fast_path;
         config.threshold = self.threshold;
         config.log_requests = self.log_requests;
-    }
-
-    pub(crate) const fn on_fallback(&self) -> OnFallback {
-        match self.on_fallback {
-            FallbackChoice::Policy => OnFallback::Policy,
-            FallbackChoice::Silent => OnFallback::Silent,
-            FallbackChoice::Never => OnFallback::Never,
-            FallbackChoice::Ask => OnFallback::Ask,
-        }
+        self.access.configure(config)
     }
 
     pub(crate) fn classifier_deadline(&self) -> Duration {

@@ -1,14 +1,10 @@
 //! `service install|uninstall|status`.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use gem_platform::Os;
-use gem_platform::service::{self, Account, Kind as ServiceKind, Spec, Tools};
-use gem_setup::error::{Failure, Kind};
-use gem_setup::setup;
+use gem_platform::service::{self, Account, Kind as ServiceKind, Tools};
+use gem_setup::error::Failure;
+use gem_setup::setup::{SERVICE, service_account, service_definition, service_failure, service_kind};
 use gem_setup::supervise::{self, GRACE, Running};
 use serde_json::json;
 
@@ -16,16 +12,15 @@ use super::server::Server;
 use super::session::Session;
 use super::status::look;
 
-const LABEL: &str = "gem-setup";
-/// The gateway reports to systemd twice within this time.
-const WATCHDOG: Duration = Duration::from_secs(60);
+/// The word that every service of gem-setup hands to it.
+const SERVE: [&str; 1] = ["serve"];
 
 /// Has the system run the server at login, starting now.
 pub(crate) fn install(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     let (kind, account) = (kind(session)?, account(session));
     server.check(session)?;
     server.warn_of_idle_options(session.printer);
-    let spec = definition_of(session, server)?;
+    let spec = service_definition(&server.spec, &server.site)?;
     // Before the running server is stopped for a service that cannot be.
     service::probe(kind, &account, &Tools).map_err(failure)?;
     stop_other_server(session, kind, &account)?;
@@ -34,8 +29,11 @@ pub(crate) fn install(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
     if printer.json() {
         printer.json_line(&json!({"definition": installed.definition, "changed": installed.changed}));
     } else {
-        let definition = installed.definition.display();
-        printer.line(&format!("the {kind} `{definition}` runs the server at login"));
+        let definition = printer.tilde(&format!("`{}`", installed.definition.display()));
+        printer.line(&format!("the {kind} {definition} runs the server {}", when(kind)));
+    }
+    if service::lingers(kind, &account) == Some(false) {
+        printer.remark("it ends when you log out; `loginctl enable-linger` keeps it running");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -43,7 +41,7 @@ pub(crate) fn install(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
 /// Stops running the server at login.
 pub(crate) fn uninstall(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let kind = kind(session)?;
-    let removed = service::uninstall(kind, LABEL, &account(session), &Tools).map_err(failure)?;
+    let removed = service::uninstall(kind, SERVICE, &account(session), &SERVE, &Tools).map_err(failure)?;
     let printer = session.printer;
     if printer.json() {
         printer.json_line(&json!({"removed": removed}));
@@ -58,7 +56,7 @@ pub(crate) fn uninstall(session: &Session<'_>) -> Result<ExitCode, Failure> {
 /// Prints whether the server runs at login.
 pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let kind = kind(session)?;
-    let status = service::status(kind, LABEL, &account(session), &Tools).map_err(failure)?;
+    let status = service::status(kind, SERVICE, &account(session), &Tools).map_err(failure)?;
     let printer = session.printer;
     if printer.json() {
         printer.json_line(&json!({
@@ -76,18 +74,25 @@ pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
         Some(false) => "not running",
         None => "running or not: the system does not say",
     };
-    let definition = status.definition.display();
+    let definition = printer.tilde(&format!("`{}`", status.definition.display()));
     printer.line(&format!("{kind}: {presence}, {running} ({definition})"));
     Ok(ExitCode::SUCCESS)
 }
 
+const fn when(kind: ServiceKind) -> &'static str {
+    match kind {
+        ServiceKind::SystemdMachine => "from the machine's start",
+        ServiceKind::Systemd | ServiceKind::Launchd | ServiceKind::TaskScheduler => "at login",
+    }
+}
+
 fn kind(session: &Session<'_>) -> Result<ServiceKind, Failure> {
-    Ok(ServiceKind::of(session.target()?.os))
+    Ok(service_kind(&session.layout, session.target()?.os))
 }
 
 /// Stops the server of this home unless it is the service's own: the service would find the home served.
 fn stop_other_server(session: &Session<'_>, kind: ServiceKind, account: &Account) -> Result<(), Failure> {
-    let own = service::status(kind, LABEL, account, &Tools).map_err(failure)?.pid;
+    let own = service::status(kind, SERVICE, account, &Tools).map_err(failure)?.pid;
     let pid = match look(session)? {
         Running::Supervised(record) => Some(record.process.pid),
         Running::Bare { pid, .. } => Some(pid),
@@ -109,85 +114,25 @@ fn stop_other_server(session: &Session<'_>, kind: ServiceKind, account: &Account
 /// Removes the service if it runs the server of this home; returns whether it did.
 pub(crate) fn remove_own(session: &Session<'_>) -> Result<bool, Failure> {
     let (kind, account) = (kind(session)?, account(session));
-    let definition = service::definition_path(kind, LABEL, &account);
+    let definition = service::definition_path(kind, SERVICE, &account);
     let is_own = match session.layout.home().to_str() {
         // A definition in the home's own folder is the home's, even if the home has been moved since.
         _ if definition.starts_with(session.layout.own()) => definition.exists(),
-        Some(home) => service::passes(kind, LABEL, &account, &["--home", home]).map_err(failure)?,
+        Some(home) => service::passes(kind, SERVICE, &account, &["--home", home]).map_err(failure)?,
         None => false,
     };
     if is_own {
-        service::uninstall(kind, LABEL, &account, &Tools).map_err(failure)
+        service::uninstall(kind, SERVICE, &account, &SERVE, &Tools).map_err(failure)
     } else {
         Ok(false)
     }
 }
 
-fn failure(error: service::Error) -> Failure {
-    let kind = match error {
-        service::Error::Label(_) | service::Error::Unwritable { .. } => Kind::Usage,
-        _ => Kind::Unexpected,
-    };
-    let hint = error
-        .advice()
-        .unwrap_or("`gem-setup start` runs the server without the system's help");
-    Failure::new(kind, gem_setup::error::chain(&error)).with_hint(hint)
-}
-
 fn account(session: &Session<'_>) -> Account {
-    let environment = &session.environment;
-    let name = environment
-        .var("USER")
-        .or_else(|| environment.var("USERNAME"))
-        .unwrap_or_default();
-    let name = match environment.var("USERDOMAIN") {
-        Some(domain) => format!("{domain}\\{name}"),
-        None => name.to_owned(),
-    };
-    Account {
-        name,
-        id: service::user_id(),
-        home: environment.user_home().to_owned(),
-        config: environment.var("XDG_CONFIG_HOME").map(Into::into),
-        own: session.layout.own(),
-    }
+    service_account(&session.layout, &session.environment)
 }
 
-/// The service that runs `server`.
-fn definition_of(session: &Session<'_>, server: &Server<'_>) -> Result<Spec, Failure> {
-    let not_text = |word: OsString| {
-        let message = format!("cannot name `{}` in a service: it is not valid UTF-8", word.display());
-        Failure::new(Kind::Usage, message).with_hint("use another path")
-    };
-    if let Some(upstream) = server.spec.secret() {
-        let message =
-            format!("cannot name the upstream `{upstream}` in a service: other users can read its definition");
-        return Err(Failure::new(Kind::Usage, message).with_hint(format!(
-            "set `upstream` in `{}`, run `gem-setup stop`, then run the command again without `--upstream`",
-            session.layout.config_file().display()
-        )));
-    }
-    let mut args = Vec::new();
-    for word in server.spec.args(&server.site) {
-        args.push(word.into_string().map_err(not_text)?);
-    }
-    let mode = match server.site.os() {
-        // A task in the foreground would keep a console window open.
-        Os::Windows => "--detach",
-        // The service manager watches the process that it starts.
-        Os::Linux | Os::Macos => setup::FOREGROUND,
-    };
-    args.push(mode.to_owned());
-    Ok(Spec {
-        label: LABEL.to_owned(),
-        description: "Local model routing for Gemini CLI".to_owned(),
-        program: server.site.program.clone(),
-        args,
-        environment: BTreeMap::new(),
-        log: session.layout.service_log_file(),
-        watchdog: Some(WATCHDOG),
-        final_statuses: [Kind::Usage, Kind::TermsNotAccepted, Kind::Unsupported, Kind::Conflict]
-            .map(Kind::exit_status)
-            .into(),
-    })
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn failure(error: service::Error) -> Failure {
+    service_failure(&error)
 }

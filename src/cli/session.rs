@@ -7,20 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gem_platform::Target;
+use gem_platform::process::{check_view, start_remedy};
 use gem_setup::catalog::Catalog;
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
-use gem_setup::fetch::Fetcher;
+use gem_setup::fetch::{Fetcher, Hub};
 use gem_setup::layout::Layout;
 use gem_setup::lock::{self, Lock};
-use gem_setup::net::Network;
+use gem_setup::net::{Network, check_certificates};
 use gem_setup::progress::waiting;
-use gem_setup::router::{ModelName, Models};
-use gem_setup::runtime::{RuntimeName, litert_lm};
+use gem_setup::router::{Account, ModelName, Models};
+use gem_setup::runtime::RuntimeName;
 use gem_setup::settings::{self, EnvFile, Places, Settings};
-use gem_setup::setup::{GivenFiles, Listing, Setup, Site, State, Tools, Wanted};
+use gem_setup::setup::{self, Chosen, GivenFiles, Listing, Setup, Site, State, Tools, Wanted, offered};
 use gem_setup::shell;
-use gem_setup::supervise::{self, Running};
+use gem_setup::supervise::{self, MOUNT_PROC, Running};
+use gem_setup::threads;
 
 use tokio::runtime::Runtime;
 
@@ -52,86 +54,190 @@ impl Session<'_> {
         self.args.iter().any(|arg| *arg == *format!("--port={port}"))
     }
 
-    /// The record of `install`, or the defaults without one.
+    /// The record of `install`; without one the defaults, with the runtime that `auto` chooses.
     pub(crate) fn state(&self) -> Result<&State, Failure> {
         if let Some(state) = self.state.get() {
             return Ok(state);
         }
-        let state = State::read(&self.layout.state_file())?.unwrap_or_default();
+        let state = match State::read(&self.layout.state_file())? {
+            Some(state) => state,
+            None => {
+                let mut state = State::default();
+                if let Some(target) = Target::host() {
+                    state.chosen.runtime = offered(&Catalog::built_in()?, target).runtime;
+                }
+                state
+            }
+        };
         Ok(self.state.get_or_init(|| state))
+    }
+
+    /// Whether `install` has recorded anything in this home, or may have: the record may be damaged.
+    pub(crate) fn is_installed(&self) -> bool {
+        let is_there = self.layout.state_file().symlink_metadata().is_ok();
+        is_there && !self.state().is_ok_and(State::is_of_settings_alone)
+    }
+
+    /// The command that installs in this home.
+    pub(crate) fn install_command(&self) -> Result<String, Failure> {
+        Ok(format!("gem-setup install{}", self.install_options(self.target()?)))
+    }
+
+    /// `failure`; where nothing is installed, that instead of its consequence.
+    pub(crate) fn or_not_installed(&self, purpose: &str, failure: Failure) -> Failure {
+        match self.install_command() {
+            Ok(command) if !self.is_installed() && failure.kind == Kind::Runtime => {
+                let message = format!("cannot {purpose}: gem-setup is not installed in this home");
+                Failure::new(Kind::Runtime, message).with_hint(format!("run `{command}`"))
+            }
+            _ => failure,
+        }
     }
 
     /// The catalog in `file`, relative to the current directory, or the built-in one.
     pub(crate) fn catalog(&self, file: Option<&PathBuf>) -> Result<Catalog, Failure> {
-        Ok(match file {
-            Some(file) => Catalog::read(&self.environment.current_dir().join(file))?,
-            None => Catalog::built_in()?,
+        let Some(file) = file else {
+            return Ok(Catalog::built_in()?);
+        };
+        let file = self.environment.current_dir().join(file);
+        Catalog::read(&file).map_err(|error| {
+            let in_use = self.state().ok();
+            let in_use = in_use.filter(|state| state.chosen.catalog.as_ref() == Some(&file));
+            self.with_way_back(error.into(), in_use)
         })
     }
 
-    /// The built-in models, with those of `file` in place of their namesakes.
-    pub(crate) fn models(&self, file: Option<&PathBuf>) -> Result<Arc<Models>, Failure> {
-        Ok(Arc::new(match file {
+    /// The failure to read the catalog in use by `state`, with the command that helps.
+    fn with_way_back(&self, failure: Failure, state: Option<&State>) -> Failure {
+        match state.and_then(|state| setup::way_back(&self.layout, state)) {
+            Some(command) => failure.with_hint(format!("run `gem-setup {command}`")),
+            None => failure,
+        }
+    }
+
+    /// The models for `account`: the built-in ones with those of `file` in place of their namesakes, else with those that a
+    /// catalog delivered.
+    pub(crate) fn models(&self, file: Option<&PathBuf>, account: Account) -> Result<Arc<Models>, Failure> {
+        let models = match file {
             Some(file) => Models::read(&self.environment.current_dir().join(file))?,
-            None => Models::built_in()?,
-        }))
+            None => self.delivered_models()?,
+        };
+        Ok(Arc::new(models.for_account(account)))
+    }
+
+    /// Settles a swap of the model that a kill has cut short: there may be no model. Another command that is at work does it itself.
+    pub(crate) fn settle_swap(&self) {
+        if self.state().is_ok_and(|state| state.model_swap.is_some()) {
+            let _ = self.block_on(setup::settle_swap(&self.layout));
+        }
+    }
+
+    /// The models that a catalog delivered, else the built-in ones.
+    fn delivered_models(&self) -> Result<Models, Failure> {
+        Models::delivered_in(&self.layout.hosted_models_file()).or_else(|error| {
+            let failure = Failure::from(error);
+            let hint = failure.hint.map_or_else(String::new, |hint| format!("; {hint}"));
+            let warning = format!("{}; the built-in models are used{hint}", failure.message);
+            // A server's standard error is not its log.
+            tracing::warn!("{warning}");
+            self.printer.warning(&warning);
+            Ok(Models::built_in()?)
+        })
     }
 
     /// This machine's target.
     pub(crate) fn target(&self) -> Result<Target, Failure> {
-        Target::host().ok_or_else(|| {
-            Failure::new(
-                Kind::Unsupported,
-                format!(
-                    "gem-setup does not know the platform {}-{}",
-                    std::env::consts::OS,
-                    std::env::consts::ARCH
-                ),
-            )
-        })
+        use std::env::consts::{ARCH, OS};
+
+        let unknown = || format!("gem-setup does not know the platform {OS}-{ARCH}");
+        Target::host().ok_or_else(|| Failure::new(Kind::Unsupported, unknown()))
     }
 
-    /// gem-setup's own executable, by the path that the user calls.
+    /// gem-setup's own executable, by the path that the user calls, or that of its copy in the home.
     pub(crate) fn program(&self) -> Result<PathBuf, Failure> {
-        program::called(&self.args).map_err(|error| {
-            Failure::new(
-                Kind::Unexpected,
-                format!("cannot find the path of gem-setup itself: {error}"),
-            )
+        let called = program::called(&self.args);
+        let lasting = called.map(|running| setup::lasting_program(&self.layout, running));
+        lasting.map_err(|error| {
+            let failure = Failure::cannot("find the path of gem-setup itself", error);
+            match check_view() {
+                Ok(()) => failure,
+                Err(_) => failure.with_hint(MOUNT_PROC),
+            }
         })
     }
 
-    /// Gets files as `network` says.
-    pub(crate) fn fetcher(&self, network: &NetworkArgs) -> Result<Fetcher, Failure> {
-        let ca_cert = network
-            .ca_cert
-            .as_ref()
-            .map(|file| self.environment.current_dir().join(file));
-        let settings = Network::from_environment(&self.environment, ca_cert)?;
-        Ok(Fetcher::new(
-            settings,
-            self.layout.downloads(),
-            network.mirror.clone(),
-            network.mirror_only,
-        )?)
+    /// The outside world as the environment and `network` describe it.
+    pub(crate) fn network(&self, network: &NetworkArgs) -> Result<Network, Failure> {
+        let ca_cert = network.ca_cert.as_ref();
+        let ca_cert = ca_cert.map(|file| self.environment.current_dir().join(file));
+        Ok(Network::from_environment(&self.environment, ca_cert)?)
     }
 
-    /// This home on a machine of platform `target`, with the artifacts of `catalog`.
-    pub(crate) fn site(&self, catalog: Option<&PathBuf>, target: Target) -> Result<Site<'_>, Failure> {
-        Ok(Site {
+    /// The variable may be set for all programs and name a file that is gone; only a download would tell.
+    fn warn_of_certificates(&self) {
+        let Some(file) = self.environment.var("SSL_CERT_FILE") else {
+            return;
+        };
+        if let Err(reason) = check_certificates(&self.environment.current_dir().join(file)) {
+            self.printer.warning(&format!(
+                "cannot use the certificates in `{file}`, which SSL_CERT_FILE names: {reason}; correct or unset the variable, or \
+                 downloads will fail"
+            ));
+        }
+    }
+
+    /// Downloads over `network`.
+    pub(crate) fn fetcher(&self, network: &NetworkArgs) -> Result<Fetcher, Failure> {
+        self.warn_of_certificates();
+        let (mirrors, downloads) = (network.mirror.clone(), self.layout.downloads());
+        let fetcher = Fetcher::new(self.network(network)?, downloads, mirrors, network.mirror_only)?;
+        Ok(fetcher.with_hub(Hub::from_environment(&self.environment)?))
+    }
+
+    /// The catalog of the installed runtime, or the one that `chosen` names.
+    fn catalog_of(&self, chosen: &Chosen, state: &State, target: Target) -> Result<Catalog, Failure> {
+        if chosen.catalog == state.chosen.catalog && chosen.runtime == state.chosen.runtime {
+            return setup::recorded_catalog(&self.layout, state, target)
+                .map_err(|error| self.with_way_back(error.into(), Some(state)));
+        }
+        self.catalog(chosen.catalog.as_ref())
+    }
+
+    /// The site of this home with the record `state`, on a machine of platform `target`, for the release of `chosen`.
+    fn site(&self, chosen: &Chosen, state: &State, target: Target) -> Result<Site<'_>, Failure> {
+        let mut site = Site {
             layout: self.layout.clone(),
             environment: &self.environment,
             program: self.program()?,
             config: self.config.clone(),
             globals: self.globals(target),
             target,
-            catalog: self.catalog(catalog)?,
-        })
+            catalog: self.catalog_of(chosen, state, target)?,
+            folder: None,
+        };
+        site.place_release(chosen.runtime, state);
+        Ok(site)
     }
 
     /// The home as it is recorded.
     pub(crate) fn recorded_site(&self) -> Result<Site<'_>, Failure> {
-        self.site(self.state()?.chosen.catalog.as_ref(), self.target()?)
+        let state = self.state()?;
+        self.site(&state.chosen, state, self.target()?)
+    }
+
+    /// The record's choices for a command that needs no particular catalog: the copy of the one in use may have been deleted with the
+    /// release.
+    pub(crate) fn chosen_to_read(&self) -> Result<Chosen, Failure> {
+        let mut chosen = self.state()?.chosen.clone();
+        if chosen.catalog.as_ref().is_some_and(|file| !file.exists()) {
+            chosen.catalog = Some(self.layout.catalog_file()).filter(|file| file.exists());
+        }
+        Ok(chosen)
+    }
+
+    /// The home for such a command.
+    pub(crate) fn site_to_read(&self) -> Result<Site<'_>, Failure> {
+        self.site(&self.chosen_to_read()?, self.state()?, self.target()?)
     }
 
     /// The subject of the steps, with `state` as its record.
@@ -146,7 +252,7 @@ impl Session<'_> {
     ) -> Result<Setup<'s>, Failure> {
         let chosen = &wanted.chosen;
         Ok(Setup {
-            site: self.site(chosen.catalog.as_ref(), target)?,
+            site: self.site(chosen, &state, target)?,
             given: GivenFiles::read(chosen.catalog.iter().chain(&chosen.ca_cert)),
             wanted,
             state,
@@ -156,18 +262,28 @@ impl Session<'_> {
                 ask: terminal,
             },
             listing: Listing::default(),
+            bundle_fault: None,
         })
     }
 
+    /// The options with which `install` is for this home.
+    pub(crate) fn install_options(&self, target: Target) -> String {
+        if self.layout.is_of_system() {
+            " --scope system".to_owned()
+        } else {
+            self.globals(target)
+        }
+    }
+
     /// The global options that name home and configuration file, as far as they stand on the command line.
-    fn globals(&self, target: Target) -> String {
+    pub(crate) fn globals(&self, target: Target) -> String {
         let is_given = |name: &str| {
             self.args.iter().filter_map(|arg| arg.to_str()).any(|arg| {
                 let rest = arg.strip_prefix(name);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
             })
         };
-        let home = is_given("--home").then(|| ("--home", self.layout.home()));
+        let home = (is_given("--home") || self.layout.is_of_system()).then(|| ("--home", self.layout.home()));
         let config = self.config.as_deref().filter(|_| is_given("--config"));
         let given = home.into_iter().chain(config.map(|file| ("--config", file)));
         given
@@ -175,10 +291,14 @@ impl Session<'_> {
             .collect()
     }
 
+    /// Where Gemini CLI's settings files are.
+    pub(crate) fn places(&self) -> Result<Places, Failure> {
+        Ok(Places::new(self.target()?.os, &self.environment, self.layout.home()))
+    }
+
     /// Gemini CLI's settings here.
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
-        let places = Places::new(self.target()?.os, &self.environment, self.layout.home());
-        Ok(settings::load(&places, &self.environment))
+        Ok(settings::load(&self.places()?, &self.environment))
     }
 
     /// The environment as Gemini CLI completes it from its `.env` file.
@@ -210,10 +330,20 @@ impl Session<'_> {
         })
     }
 
+    /// As [`Self::block_on_until_signal`], for work that needs threads, such as downloads: their lack is found before it begins.
+    pub(crate) fn work_until_signal<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        threads::check().map_err(|error| without_thread("start a thread", &error))?;
+        self.block_on_until_signal(future)
+    }
+
     fn interrupted(&self, signal: &str) -> Failure {
         self.printer.bars().clear();
         let failure = Failure::new(signals::kind_of(signal), format!("interrupted by {signal}"));
         failure.with_hint(match supervise::observe(&self.layout) {
+            Ok(Running::Supervised(server)) if server.stopping => format!(
+                "the server (pid {}) is ending; `gem-setup stop` waits for that",
+                server.process.pid
+            ),
             Ok(Running::Supervised(server)) => format!(
                 "the server keeps running (pid {}, port {}): `gem-setup status` shows its state, `gem-setup stop` ends it",
                 server.process.pid, server.server.port
@@ -225,7 +355,9 @@ impl Session<'_> {
     /// Runs `future` on this thread, which is enough for everything but the server. A signal ends the program.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         signals::end_at_once(self.printer);
-        let runtime = asynchronous()?;
+        // What only looks or stops needs no thread, and works where the system gives none.
+        let runtime = threads::event_loop().or_else(|_| threads::bare_event_loop());
+        let runtime = runtime.map_err(|error| without_thread(EVENT_LOOP, &error))?;
         let done = runtime.block_on(future);
         // Threads that an interrupted command left at work are not waited for.
         runtime.shutdown_background();
@@ -233,13 +365,20 @@ impl Session<'_> {
     }
 }
 
+const EVENT_LOOP: &str = "start the asynchronous runtime";
+
 /// An asynchronous runtime on this thread.
 pub(crate) fn asynchronous() -> Result<Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| {
-        let message = format!("cannot start the asynchronous runtime: {error}");
-        Failure::new(Kind::Unexpected, message)
-    })
+    threads::event_loop().map_err(|error| without_thread(EVENT_LOOP, &error))
+}
+
+/// The failure of `action` where the system gives no thread.
+pub(crate) fn without_thread(action: &str, error: &std::io::Error) -> Failure {
+    let failure = Failure::cannot(action, error);
+    match start_remedy(error) {
+        Some(remedy) => failure.with_hint(remedy),
+        None => failure,
+    }
 }
 
 /// The model named by `text`, the value of `place`.
@@ -262,24 +401,12 @@ pub(crate) fn or_recorded(mut network: NetworkArgs, state: &State) -> NetworkArg
     network
 }
 
-/// The runtime meant by `choice`: `auto` takes `lit` where the catalog has a build of it for `target`, else `litert-lm` where
-/// that is published, else the classifier that runs everywhere.
+/// The runtime that `choice` means on `target`, from those in `catalog`.
 pub(crate) fn runtime_of(choice: RuntimeChoice, catalog: &Catalog, target: Target) -> RuntimeName {
     match choice {
         RuntimeChoice::Lit => RuntimeName::Lit,
         RuntimeChoice::LitertLm => RuntimeName::LitertLm,
         RuntimeChoice::Builtin => RuntimeName::Builtin,
-        RuntimeChoice::Auto => {
-            let is_published = catalog
-                .runtime("lit")
-                .is_some_and(|entry| entry.artifact(target).is_some());
-            if is_published {
-                RuntimeName::Lit
-            } else if litert_lm::is_published(target) {
-                RuntimeName::LitertLm
-            } else {
-                RuntimeName::Builtin
-            }
-        }
+        RuntimeChoice::Auto => offered(catalog, target).runtime,
     }
 }

@@ -5,23 +5,24 @@ use std::process::ExitCode;
 
 use gem_setup::error::{Failure, Kind};
 use gem_setup::lock::Lock;
+use gem_setup::net::redact_in;
 use gem_setup::runtime::LocalModelName;
-use gem_setup::settings::{self, Applied, Destination, Effective, Places, RouterValues, Scope};
+use gem_setup::settings::{self, Applied, Destination, Effective, Outcome, Places, RouterValues, Scope};
 use gem_setup::setup::{self, Launcher};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::SettingsAction;
-use super::install::destination;
+use super::install::RESTART_CLIENT;
 use super::session::Session;
 use crate::report::Printer;
 
 /// Shows or changes the router's settings.
 pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitCode, Failure> {
-    let places = Places::new(session.target()?.os, &session.environment, session.layout.home());
+    let places = session.places()?;
     match action {
         SettingsAction::Show => show(session, &places),
-        SettingsAction::Apply { scope, port, model } => apply(session, &places, destination(scope), port, model),
-        SettingsAction::Remove { scope } => remove(session, &places, destination(scope)),
+        SettingsAction::Apply { scope, port, model } => apply(session, &places, scope, port, model),
+        SettingsAction::Remove { scope } => remove(session, &places, scope),
     }
 }
 
@@ -40,7 +41,8 @@ fn apply(
     if let Some(reason) = setup::refused_model(&model) {
         printer.warning(&reason);
     }
-    let launcher = Launcher::new(&session.layout, session.target()?.os, &session.program()?);
+    let program = setup::keep_program(&session.layout, &session.program()?)?;
+    let launcher = Launcher::new(&session.layout, session.target()?.os, &program);
     launcher.restore()?;
     let values = RouterValues {
         port: port.unwrap_or(chosen.port),
@@ -50,6 +52,9 @@ fn apply(
     let plan = settings::plan(places, &session.environment, scope, &values)?;
     let applied = setup::apply_settings(&mut state, &session.layout, plan)?;
     report(printer, &applied);
+    if !applied.is_empty() {
+        printer.remark(RESTART_CLIENT);
+    }
     for (_, failure) in settings::load(places, &session.environment).refused() {
         let hint = failure.hint.as_deref().unwrap_or("correct the file");
         printer.warning(&format!("Gemini CLI does not start: {}; {hint}", failure.message));
@@ -66,12 +71,15 @@ fn remove(session: &Session<'_>, places: &Places, scope: Destination) -> Result<
     let mut state = session.state().cloned().unwrap_or_default();
     let removed = setup::clear_settings(&mut state, &session.layout, places, scope)?;
     let printer = session.printer;
+    if removed.outcome != Outcome::Unchanged {
+        printer.remark(RESTART_CLIENT);
+    }
     if printer.json() {
         printer.json_line(&json!({"removed": [removed]}));
     } else {
         let outcome = serde_json::to_value(removed.outcome).unwrap_or_default();
         let outcome = outcome.as_str().unwrap_or_default();
-        printer.line(&format!("{}: {outcome}", removed.path.display()));
+        printer.line(&printer.tilde(&format!("`{}`: {outcome}", removed.path.display())));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,7 +101,7 @@ fn report(printer: &Printer, applied: &Applied) {
         printer.line("Everything is in place; nothing changed.");
     } else {
         for file in &applied.files {
-            printer.line(&format!("wrote {}", file.path.display()));
+            printer.line(&printer.tilde(&format!("wrote `{}`", file.path.display())));
             for removed in &file.removed {
                 printer.line(&format!("  removed {removed}, which Gemini CLI refuses"));
             }
@@ -112,7 +120,7 @@ fn show(session: &Session<'_>, places: &Places) -> Result<ExitCode, Failure> {
     let router = found.router();
     let printer = session.printer;
     if printer.json() {
-        printer.json_line(&json!({"settings": router, "scopes": found}));
+        printer.json_line(&redacted(json!({"settings": router, "scopes": found})));
         return Ok(ExitCode::SUCCESS);
     }
     print_key(printer, "enabled", &router.enabled);
@@ -124,34 +132,52 @@ fn show(session: &Session<'_>, places: &Places) -> Result<ExitCode, Failure> {
     let shown = name.value.as_deref().unwrap_or("not set");
     printer.line(&format!("{:<17} {shown} ({})", "model.name", name.origin));
     for malformed in &router.malformed {
-        printer.line(&format!(
-            "{} in {} is {} where {} is expected",
+        printer.line(&printer.tilde(&format!(
+            "{} in `{}` is {} where {} is expected",
             malformed.key,
             malformed.path.display(),
             malformed.found,
             malformed.expected
-        ));
+        )));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `value` with the URLs in it as they may be shown.
+fn redacted(value: Value) -> Value {
+    match value {
+        Value::String(text) => redact_in(&text).into(),
+        Value::Array(items) => items.into_iter().map(redacted).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name, redacted(value)))
+            .collect(),
+        other => other,
+    }
 }
 
 fn print_key<T: Display>(printer: &Printer, name: &str, effective: &Effective<T>) {
     let place = effective
         .path
         .as_ref()
-        .map_or_else(String::new, |path| format!(", {}", path.display()));
-    printer.line(&format!("{name:<17} {} ({}{place})", effective.value, effective.origin));
+        .map_or_else(String::new, |path| format!(", `{}`", path.display()));
+    let value = match effective.value.to_string() {
+        value if value.is_empty() => "not set".to_owned(),
+        value => value,
+    };
+    let line = |text: String| printer.line(&printer.tilde(&redact_in(&text)));
+    line(format!("{name:<17} {value} ({}{place})", effective.origin));
     for setting in &effective.shadowed {
-        printer.line(&format!(
-            "{:<17} overrides {} ({})",
+        line(format!(
+            "{:<17} overrides {} (`{}`)",
             "",
             setting.value,
             setting.path.display()
         ));
     }
     for setting in &effective.ignored {
-        printer.line(&format!(
-            "{:<17} ignored: {} ({}, folder not trusted)",
+        line(format!(
+            "{:<17} ignored: {} (`{}`, folder not trusted)",
             "",
             setting.value,
             setting.path.display()

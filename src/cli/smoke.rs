@@ -2,14 +2,19 @@
 
 use std::process::ExitCode;
 
+use gem_platform::Os;
 use gem_setup::error::Failure;
-use gem_setup::setup::{self, Smoke, Wanted};
+use gem_setup::runtime::RuntimeName;
+use gem_setup::setup::{self, Chosen, Smoke, Wanted};
+use gem_setup::shell;
 
 use super::session::Session;
+use super::status::served;
 use crate::report::Events;
 
 /// Sends the joke prompt and the routing probes to the installed server.
 pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
+    session.settle_swap();
     let printer = session.printer;
     let outcome = send(session);
     if printer.json() {
@@ -18,7 +23,7 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
             Err(_) => printer.json_line(&serde_json::json!({"ok": false, "joke": null, "probes": []})),
         }
     }
-    let outcome = outcome?;
+    let outcome = outcome.map_err(|failure| session.or_not_installed("send test prompts", failure))?;
     if printer.json() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -39,9 +44,35 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints the joke prompt as commands for two shells.
+pub(crate) fn print_command(session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let (port, runtime) = served(session)?;
+    let chosen = Chosen {
+        port,
+        ..session.state()?.chosen.clone()
+    };
+    let (url, body) = setup::joke_request(&chosen);
+    let header = "Content-Type: application/json";
+    let curl = shell::line(Os::Linux, ["curl", "-sS", &url, "-H", header, "-d", &body]);
+    let request = ["Invoke-RestMethod", "-Method", "Post", "-Uri", &url];
+    let rest = ["-ContentType", "application/json", "-Body", &body];
+    let powershell = shell::line(Os::Windows, request.iter().chain(&rest));
+    let printer = session.printer;
+    if printer.json() {
+        printer.json_line(&serde_json::json!({"curl": curl, "powershell": powershell}));
+    } else {
+        printer.line(&format!("# curl\n{curl}\n# PowerShell\n{powershell}"));
+    }
+    if runtime == RuntimeName::Builtin.as_str() {
+        printer
+            .remark("the runtime `builtin` has no model: it refuses this request and answers routing requests alone");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn send(session: &Session<'_>) -> Result<Smoke, Failure> {
     let state = session.state()?;
-    let site = session.recorded_site()?;
+    let site = session.site_to_read()?;
     let wanted = Wanted::from(state.chosen.clone());
     session.block_on(setup::smoke(&site, &wanted, state, &Events::remarks(session.printer)))
 }

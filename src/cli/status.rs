@@ -3,22 +3,23 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use gem_platform::process::Owner;
+use gem_platform::process::{Owner, has_open};
 use gem_setup::error::{Failure, Kind};
 use gem_setup::runtime::local::{self, Peer};
 use gem_setup::runtime::{EngineState, RuntimeName};
-use gem_setup::setup::Chosen;
+use gem_setup::setup::{self, Chosen, Offer};
 use gem_setup::supervise::{self, Running, ServerRecord, observe};
 use serde::Serialize;
 
 use super::args::StatusArgs;
+use super::news;
 use super::session::Session;
 
 /// The pause between two looks of `--wait`.
 const POLL: Duration = Duration::from_millis(100);
 
 /// The report that `status --json` prints (docs/contract.md section 2).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     running: bool,
     ready: bool,
@@ -30,6 +31,11 @@ pub(crate) struct Report {
     uptime_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
+    /// Whether another program has the port.
+    #[serde(skip)]
+    is_taken: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    upgrades: Vec<Offer>,
 }
 
 #[derive(Debug, Serialize)]
@@ -41,19 +47,25 @@ struct Child {
 }
 
 /// Prints whether the server is running; ends with 0 only if it is ready.
-pub(crate) fn run(session: &Session<'_>, args: StatusArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn run(session: &Session<'_>, args: &StatusArgs) -> Result<ExitCode, Failure> {
     let deadline = Instant::now() + Duration::from_secs_f64(args.wait.unwrap_or_default());
     let mut report = examine(session)?;
     while !report.ready && Instant::now() < deadline {
         std::thread::sleep(POLL.min(deadline.saturating_duration_since(Instant::now())));
         report = examine(session)?;
     }
+    note_stranger(session, &mut report)?;
+    report.upgrades = news::offers(session, &args.news);
+    let notes = [report.note.take(), news::last_failure(session, &args.news)];
+    let notes: Vec<String> = notes.into_iter().flatten().collect();
+    report.note = (!notes.is_empty()).then(|| notes.join("; "));
     let printer = session.printer;
     if printer.json() {
         printer.json_line(&report);
     } else {
-        print(session, &report);
+        print(session, &report)?;
     }
+    news::look_up(session, &args.news);
     Ok(if report.ready {
         ExitCode::SUCCESS
     } else {
@@ -61,17 +73,46 @@ pub(crate) fn run(session: &Session<'_>, args: StatusArgs) -> Result<ExitCode, F
     })
 }
 
-fn print(session: &Session<'_>, report: &Report) {
+/// Notes which other program has the port of an installed server that does not run.
+fn note_stranger(session: &Session<'_>, report: &mut Report) -> Result<(), Failure> {
+    if report.running || !session.is_installed() {
+        return Ok(());
+    }
+    // Without a readable record there is nothing to advise; other commands name the fault.
+    let Ok(site) = session.recorded_site() else {
+        return Ok(());
+    };
+    let taken = session.block_on(async { Ok(setup::taken_port(&site, report.port).await) })?;
+    if let Some(taken) = taken {
+        report.is_taken = true;
+        report.note = Some(format!("{}; {}", taken.message, taken.hint.unwrap_or_default()));
+    }
+    Ok(())
+}
+
+fn print(session: &Session<'_>, report: &Report) -> Result<(), Failure> {
     let printer = session.printer;
     if report.running {
         print_running(session, report);
+    } else if !session.is_installed() {
+        printer.line(&format!("not installed: run `{}`", session.install_command()?));
+    } else if report.is_taken {
+        printer.line("not running");
     } else {
-        let port = report.port;
-        printer.line(&format!("not running; `gem-setup start` starts it on port {port}"));
+        let start = if session.layout.is_of_system() {
+            "systemctl start gem-setup"
+        } else {
+            "gem-setup start"
+        };
+        printer.line(&format!("not running; `{start}` starts it"));
     }
     if let Some(note) = &report.note {
         printer.line(&format!("  {note}"));
     }
+    for offer in &report.upgrades {
+        printer.line(&format!("  {}", offer.in_words()));
+    }
+    Ok(())
 }
 
 fn print_running(session: &Session<'_>, report: &Report) {
@@ -92,7 +133,7 @@ fn print_running(session: &Session<'_>, report: &Report) {
         } = child;
         let plural = if *restarts == 1 { "" } else { "s" };
         printer.line(&format!(
-            "  child {state}: {pid}, private port {port}, {restarts} restart{plural}"
+            "  engine {state}: {pid}, private port {port}, {restarts} restart{plural}"
         ));
     }
 }
@@ -109,13 +150,14 @@ pub(crate) fn peer(session: &Session<'_>, port: u16) -> Result<Peer, Failure> {
 
 fn cannot_look(session: &Session<'_>, error: &std::io::Error) -> Failure {
     let home = session.layout.gemini();
-    let message = format!("cannot look for the server in `{}`: {error}", home.display());
-    Failure::new(Kind::Unexpected, message).with_hint("check that the folder is yours and readable")
+    let action = format_args!("look for the server in `{}`", home.display());
+    Failure::cannot(action, error).with_hint(supervise::remedy(error))
 }
 
 /// The state of the server of this home.
 pub(crate) fn examine(session: &Session<'_>) -> Result<Report, Failure> {
-    let chosen = &session.state()?.chosen;
+    // A running server needs no record of choices.
+    let chosen = || session.state().map(|state| &state.chosen);
     match look(session)? {
         Running::Supervised(record) if record.is_here() => {
             session.block_on(async { Ok(supervised(&supervise::refresh(*record).await)) })
@@ -127,40 +169,33 @@ pub(crate) fn examine(session: &Session<'_>) -> Result<Report, Failure> {
                 "a process holds `{}` without naming itself",
                 session.layout.server_lock_file().display()
             )),
-            ..not_running(chosen)
+            ..not_running(chosen()?)
         }),
-        Running::Bare { pid, port } => bare(session, chosen, pid, port),
-        Running::No | Running::Foreign(_) => Ok(not_running(chosen)),
+        Running::Bare { pid, port } => bare(session, chosen()?, pid, port),
+        Running::No | Running::Foreign(_) => Ok(not_running(chosen()?)),
     }
 }
 
 fn not_running(chosen: &Chosen) -> Report {
     Report {
-        running: false,
-        ready: false,
-        pid: None,
         port: chosen.port,
         runtime: chosen.runtime.to_string(),
         model: chosen.model.to_string(),
-        child: None,
-        uptime_s: None,
-        note: None,
+        ..Report::default()
     }
 }
 
 /// A server whose process is invisible from here: its port answers for it.
 async fn elsewhere(record: &ServerRecord) -> Report {
     let place = "its process is in another process namespace or on another machine";
-    let (ready, note) = match supervise::ask(record).await {
-        Some(answer) => (answer.ready, format!("{place}; it answers on its port")),
-        None => (
-            false,
-            format!("{place}, and its port does not answer here; stop it where it was started"),
-        ),
+    let answer = supervise::ask(record).await;
+    let note = match &answer {
+        Some(_) => "it answers on its port",
+        None => "its port does not answer here; stop it where it was started",
     };
     Report {
-        ready,
-        note: Some(note),
+        ready: answer.is_some_and(|answer| answer.ready),
+        note: Some(format!("{place}; {note}")),
         ..supervised(record)
     }
 }
@@ -173,7 +208,7 @@ fn supervised(record: &ServerRecord) -> Report {
         port: record.server.port,
         runtime: record.server.runtime.clone(),
         model: record.server.model.clone(),
-        child: record.child.as_ref().map(|child| Child {
+        child: record.engine.as_ref().map(|child| Child {
             pid: child.process.as_ref().map(|process| process.pid),
             port: child.port,
             state: child.state,
@@ -181,18 +216,24 @@ fn supervised(record: &ServerRecord) -> Report {
         }),
         uptime_s: record.uptime().map(|uptime| uptime.as_secs()),
         note: note(record),
+        ..Report::default()
     }
 }
 
 fn note(record: &ServerRecord) -> Option<String> {
     if record.stopping {
-        return Some("it is stopping and finishes open requests".to_owned());
+        return Some("it is stopping; open requests may finish first".to_owned());
     }
     if record.silent {
         return Some("it does not answer on its port; `gem-setup restart` replaces it".to_owned());
     }
-    let blocked = record.child.as_ref()?.blocked.as_deref()?;
-    Some(without_model(blocked))
+    let blocked = record.engine.as_ref().and_then(|engine| engine.blocked.as_deref());
+    let notes: Vec<String> = blocked
+        .map(without_model)
+        .into_iter()
+        .chain(record.unapplied.clone())
+        .collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 /// The remark while the engine waits for a `missing` item.
@@ -202,7 +243,7 @@ pub(crate) fn without_model(missing: &str) -> String {
 
 /// Whether a runtime without a gateway may get requests: its model is present and its terms are accepted.
 fn may_be_asked(session: &Session<'_>, chosen: &Chosen) -> bool {
-    let gate = || session.recorded_site()?.gate(chosen, session.state()?);
+    let gate = || session.site_to_read()?.gate(chosen, session.state()?);
     let Ok(Some(gate)) = gate() else {
         return false;
     };
@@ -211,26 +252,46 @@ fn may_be_asked(session: &Session<'_>, chosen: &Chosen) -> bool {
         .unwrap_or(false)
 }
 
-/// Gemini CLI itself starts `lit`.
-fn with_lit(chosen: &Chosen) -> Chosen {
-    Chosen {
-        runtime: RuntimeName::Lit,
-        ..chosen.clone()
+/// The choices for the server `pid` without a record: Gemini CLI itself starts `lit`.
+fn unrecorded(session: &Session<'_>, chosen: &Chosen, pid: u32) -> Chosen {
+    let mut chosen = chosen.clone();
+    if !is_supervised(session, pid) {
+        chosen.runtime = RuntimeName::Lit;
     }
+    chosen
+}
+
+/// Whether the server `pid` is gem-setup's own: only its record is gone, until it writes it again.
+fn is_supervised(session: &Session<'_>, pid: u32) -> bool {
+    has_open(pid, &session.layout.server_lock_file()) == Some(true)
+}
+
+/// The port and the runtime of this home's server; while none is running, of the installed one.
+pub(crate) fn served(session: &Session<'_>) -> Result<(u16, String), Failure> {
+    let chosen = &session.state()?.chosen;
+    Ok(match look(session)? {
+        Running::Supervised(record) => (record.server.port, record.server.runtime),
+        Running::Bare { pid, port } => (port, unrecorded(session, chosen, pid).runtime.to_string()),
+        _ => (chosen.port, chosen.runtime.to_string()),
+    })
 }
 
 /// Whether `route` may ask the server of this home: a gateway itself keeps requests from an engine without its model.
 pub(crate) fn may_route(session: &Session<'_>) -> Result<bool, Failure> {
     Ok(match look(session)? {
         Running::Supervised(record) => !record.server.direct || may_be_asked(session, &session.state()?.chosen),
-        Running::Bare { .. } => may_be_asked(session, &with_lit(&session.state()?.chosen)),
+        Running::Bare { pid, .. } if is_supervised(session, pid) => true,
+        Running::Bare { pid, .. } => may_be_asked(session, &unrecorded(session, &session.state()?.chosen, pid)),
         Running::No | Running::Unnamed | Running::Foreign(_) => true,
     })
 }
 
-/// A runtime that Gemini CLI started: it is asked as Gemini CLI asks it (docs/facts.md section 3).
+/// A server without a record. A runtime that Gemini CLI started gets Gemini CLI's own probe (docs/facts.md section 3).
 fn bare(session: &Session<'_>, chosen: &Chosen, pid: u32, port: u16) -> Result<Report, Failure> {
-    let ready = if may_be_asked(session, &with_lit(chosen)) {
+    let chosen = &unrecorded(session, chosen, pid);
+    let ready = if is_supervised(session, pid) {
+        session.block_on(async { Ok(supervise::is_ready(port, pid).await) })?
+    } else if may_be_asked(session, chosen) {
         let path = format!("/v1beta/models/{}:generateContent", chosen.model);
         let peer = Peer::new(port, Owner::Process(pid));
         let answer = session.block_on(async { Ok(local::post(peer, &path, None, Duration::from_secs(5)).await) })?;
@@ -243,7 +304,6 @@ fn bare(session: &Session<'_>, chosen: &Chosen, pid: u32, port: u16) -> Result<R
         ready,
         pid: Some(pid),
         port,
-        runtime: RuntimeName::Lit.to_string(),
         ..not_running(chosen)
     })
 }

@@ -4,26 +4,25 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::progress::Size;
+use gem_setup::progress::{Size, waiting};
+use gem_setup::settings::Outcome;
 use gem_setup::setup::{self, Removal, Uninstalled};
-use gem_setup::supervise;
+use gem_setup::supervise::{self, Running};
 use serde_json::json;
 
 use super::args::UninstallArgs;
+use super::install::RESTART_CLIENT;
 use super::session::Session;
-use crate::report::{Printer, Terminal};
+use super::status::look;
+use crate::report::{Events, Printer, Terminal};
 
 /// Undoes `install`; prints the changes and the files that stay.
 pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode, Failure> {
     let printer = session.printer;
-    let removal = setup::removal(&session.layout, args.purge)?;
+    let places = session.places()?;
+    let removal = setup::removal(&session.layout, &places, args.purge)?;
     if args.dry_run {
-        if printer.json() {
-            printer.json_line(&removal);
-        } else {
-            show(printer, &removal, |line| printer.line(line));
-        }
-        return Ok(ExitCode::SUCCESS);
+        return plan(session, &removal);
     }
     if args.purge && !args.yes && !removal.delete.is_empty() {
         confirm(printer, &removal)?;
@@ -32,14 +31,17 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
     session.block_on(async { Ok(supervise::check_stoppable(&session.layout).await?) })?;
     // First, or the system would restart the server that is stopped here.
     let is_service_removed = super::service::remove_own(session)?;
-    let outcome = session.block_on_until_signal(async {
+    let events = Events::remarks(printer);
+    let undoing = async {
         let lock = if session.layout.own().exists() {
             Some(session.lock().await?)
         } else {
             None
         };
-        setup::uninstall(&session.layout, args.purge, lock).await
-    })?;
+        setup::uninstall(&session.layout, &places, args.purge, lock).await
+    };
+    let undoing = waiting(&events, "uninstall", "stopping the server and deleting files", undoing);
+    let outcome = session.block_on_until_signal(undoing)?;
     if printer.json() {
         let mut outcome = serde_json::to_value(&outcome).unwrap_or_default();
         outcome["service"] = is_service_removed.into();
@@ -47,7 +49,34 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
         printer.json_line(&outcome);
     } else {
         conclude(printer, is_service_removed, &outcome);
-        show_kept(printer, &setup::removal(&session.layout, false)?.keep);
+        if outcome.settings.iter().any(|file| file.outcome != Outcome::Unchanged) {
+            printer.remark(RESTART_CLIENT);
+        }
+        show_kept(printer, &setup::removal(&session.layout, &places, false)?.keep);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what would be undone.
+fn plan(session: &Session<'_>, removal: &Removal) -> Result<ExitCode, Failure> {
+    let printer = session.printer;
+    let server = match look(session)? {
+        Running::Supervised(record) => Some(record.process.pid),
+        Running::Bare { pid, .. } => Some(pid),
+        Running::No | Running::Unnamed | Running::Foreign(_) => None,
+    };
+    if printer.json() {
+        let mut plan = serde_json::to_value(removal).unwrap_or_default();
+        plan["stop"] = server.into();
+        printer.json_line(&plan);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(pid) = server {
+        printer.line(&format!("would stop the server (pid {pid})"));
+    }
+    show(printer, removal, |line| printer.line(line));
+    if server.is_none() && removal.settings.is_empty() && removal.delete.is_empty() {
+        printer.line("There is nothing to undo.");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -66,37 +95,25 @@ fn confirm(printer: &Printer, removal: &Removal) -> Result<(), Failure> {
 }
 
 fn show(printer: &Printer, removal: &Removal, print: impl Fn(&str)) {
-    let groups = [
-        ("take the router out of", &removal.settings),
-        ("delete", &removal.delete),
-        ("keep", &removal.keep),
-    ];
-    for (verb, paths) in groups {
+    for file in &removal.settings {
+        let verb = match file.outcome {
+            Outcome::Deleted => "delete",
+            Outcome::Restored => "restore",
+            Outcome::Edited | Outcome::Unchanged => "take the router out of",
+        };
+        print(&format!("would {verb} {}", described(printer, &file.path)));
+    }
+    for (verb, paths) in [("delete", &removal.delete), ("keep", &removal.keep)] {
         paths
             .iter()
             .for_each(|path| print(&format!("would {verb} {}", described(printer, path))));
-    }
-    if removal.settings.is_empty() && removal.delete.is_empty() {
-        print("There is nothing to undo.");
     }
 }
 
 /// A path with the size of its content.
 fn described(printer: &Printer, path: &Path) -> String {
     let shown = printer.tilde(&format!("`{}`", path.display()));
-    format!("{shown} ({})", Size(size_of(path)))
-}
-
-/// The bytes of a file, or of all files below a folder; links are not followed.
-fn size_of(path: &Path) -> u64 {
-    let Ok(metadata) = path.symlink_metadata() else {
-        return 0;
-    };
-    if !metadata.is_dir() {
-        return metadata.len();
-    }
-    let entries = std::fs::read_dir(path).into_iter().flatten();
-    entries.filter_map(Result::ok).map(|entry| size_of(&entry.path())).sum()
+    format!("{shown} ({})", Size(setup::size_of(path)))
 }
 
 fn conclude(printer: &Printer, is_service_removed: bool, outcome: &Uninstalled) {

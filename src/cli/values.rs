@@ -1,20 +1,80 @@
 //! Values of options: the valid ones, and the errors for others.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Command};
-use gem_setup::net::SafeUrl;
+use gem_platform::file::{self, check_regular};
+use gem_platform::{ParseTargetError, Target};
+use gem_setup::net::{SafeUrl, check_certificates};
 use url::{ParseError, Url};
 
-/// A file that exists, so that a wrong name is found before anything is changed or recorded.
+/// The path of a file or a folder, and not a URL.
+pub(crate) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| check_path(&path).map(|()| path))
+}
+
+fn check_path(path: &Path) -> Result<(), String> {
+    let text = path.to_str().filter(|text| text.contains("://"));
+    // One letter is a drive of Windows.
+    if text.is_some_and(|text| Url::parse(text).is_ok_and(|url| url.scheme().len() > 1)) {
+        return Err("this is a URL, and a path is wanted: download the file, then give its name".to_owned());
+    }
+    Ok(())
+}
+
+/// A regular file that exists, so that a wrong name is found before anything is changed or recorded.
 pub(crate) fn existing_file() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().try_map(|path| match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => Err("a folder, not a file".to_owned()),
+    path().try_map(
+        |path| match file::metadata(&path).and_then(|it| check_regular(it.file_type())) {
+            Ok(()) => Ok(path),
+            Err(error) => Err(error.to_string()),
+        },
+    )
+}
+
+/// A file that exists, or a pipe such as the shell's `<(…)`: it is read once.
+pub(crate) fn readable_file() -> impl TypedValueParser<Value = PathBuf> {
+    path().try_map(|path| match file::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => Err("it is a directory".to_owned()),
         Ok(_) => Ok(path),
         Err(error) => Err(error.to_string()),
     })
+}
+
+/// A file of PEM certificates.
+pub(crate) fn certificates() -> impl TypedValueParser<Value = PathBuf> {
+    existing_file().try_map(|path| check_certificates(&path).map(|()| path))
+}
+
+/// An executable and the platform that it is for.
+pub(crate) fn program(text: &str) -> Result<(Target, PathBuf), String> {
+    let (target, file) = text.split_once('=').ok_or("not of the form `OS-ARCH=FILE`")?;
+    let target = target.parse().map_err(|error: ParseTargetError| error.to_string())?;
+    check_path(Path::new(file))?;
+    match std::fs::metadata(file) {
+        Ok(metadata) if metadata.is_file() => Ok((target, file.into())),
+        Ok(_) => Err(format!("`{file}` is no file")),
+        Err(error) => Err(format!("`{file}`: {error}")),
+    }
+}
+
+/// One of these words, each with its meaning and its help.
+pub(crate) fn one_of<T, const N: usize>(words: [(&'static str, T, &'static str); N]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let possible = words.map(|(word, _, help)| PossibleValue::new(word).help(help));
+    PossibleValuesParser::from(possible).try_map(move |found| {
+        let meant = words.iter().find(|(word, ..)| *word == found);
+        meant.map(|(_, meaning, _)| *meaning).ok_or("not one of the values")
+    })
+}
+
+/// A number of lines.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "not a number".to_owned())
 }
 
 pub(crate) fn port(text: &str) -> Result<u16, String> {
@@ -32,21 +92,41 @@ pub(crate) fn port(text: &str) -> Result<u16, String> {
 pub(crate) struct UrlParser {
     /// The advice where a scheme is missing.
     scheme: &'static str,
+    /// Whether a `file:` URL names a folder.
+    is_folder: bool,
 }
 
 pub(crate) const URL: UrlParser = UrlParser {
     scheme: "add `https://`",
+    is_folder: false,
 };
 pub(crate) const MIRROR: UrlParser = UrlParser {
     scheme: "add `https://` (or `file://` for a folder)",
+    is_folder: true,
 };
 
 impl UrlParser {
     fn parse(&self, text: &str) -> Result<Url, String> {
-        Url::parse(text).map_err(|error| match error {
+        let url = Url::parse(text).map_err(|error| match error {
             ParseError::RelativeUrlWithoutBase => format!("not a URL: {}", self.scheme),
             error => error.to_string(),
-        })
+        })?;
+        if self.is_folder {
+            check_folder(&url)?;
+        }
+        Ok(url)
+    }
+}
+
+/// Fails if `url` names a folder of this machine that is not there.
+fn check_folder(url: &Url) -> Result<(), String> {
+    let Some(folder) = (url.scheme() == "file").then(|| url.to_file_path().ok()).flatten() else {
+        return Ok(());
+    };
+    match std::fs::metadata(&folder) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(format!("`{}` is not a directory", folder.display())),
+        Err(error) => Err(format!("`{}`: {error}", folder.display())),
     }
 }
 

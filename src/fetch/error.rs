@@ -1,7 +1,8 @@
 //! Errors of a fetch, as the user sees them.
 
+use std::borrow::Cow;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gem_platform::file::ReplaceError;
 
@@ -18,6 +19,18 @@ pub enum Error {
         /// Which URL.
         url: SafeUrl,
     },
+    /// `HF_ENDPOINT`, or a file's name in the catalog, makes no usable address. Exit status 2.
+    #[error("cannot use `{text}` as an address of the model hub")]
+    Endpoint {
+        /// The value.
+        text: String,
+    },
+    /// Neither catalog nor hub states the file's hash. Exit status 6.
+    #[error("cannot verify `{url}`: neither the catalog nor the hub states its SHA-256")]
+    Unstated {
+        /// Which file.
+        url: SafeUrl,
+    },
     /// Only mirrors may be asked and there is none. Exit status 2.
     #[error("cannot download from mirrors only: no mirror is given")]
     NoMirror,
@@ -30,9 +43,9 @@ pub enum Error {
     /// Every source failed. Exit status 5.
     #[error("cannot download `{label}`: {}", tried.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Unobtainable {
-        /// What was wanted.
+        /// The wanted file.
         label: String,
-        /// What each source said, in the order they were asked.
+        /// Each source's failure, in the order they were asked.
         tried: Vec<Tried>,
     },
     /// The file has another size than the catalog says. Exit status 6.
@@ -52,7 +65,7 @@ pub enum Error {
         url: SafeUrl,
         /// The hash in the catalog.
         expected: Sha256,
-        /// The hash of what came.
+        /// The hash of the received bytes.
         found: Sha256,
     },
     /// A directory lies where the file should be. Exit status 5.
@@ -61,7 +74,15 @@ pub enum Error {
         /// The place.
         path: PathBuf,
     },
-    /// The disk is full. Exit status 5.
+    /// A file whose size the catalog does not give does not end. Exit status 6.
+    #[error("cannot download to `{}`: the file is longer than {longest} bytes", path.display())]
+    TooLong {
+        /// The partial download.
+        path: PathBuf,
+        /// How long it may be, in bytes.
+        longest: u64,
+    },
+    /// The disk is full, or would be but for a little. Exit status 5.
     #[error("cannot write `{}`: the disk is full", path.display())]
     DiskFull {
         /// The file.
@@ -74,7 +95,7 @@ pub enum Error {
     /// A local file or directory cannot be used. Exit status 5.
     #[error("cannot {action} `{}`", path.display())]
     File {
-        /// What was being done.
+        /// The operation.
         action: &'static str,
         /// To which path.
         path: PathBuf,
@@ -104,13 +125,18 @@ pub struct Tried {
     /// Why it did not serve.
     pub reason: String,
     /// The remedy, if the reason suggests one.
-    pub advice: Option<&'static str>,
+    pub advice: Option<Cow<'static, str>>,
 }
 
 impl Error {
-    /// Whether what came is not what was expected, so that nothing of it may be kept.
+    /// Whether the received bytes are the wrong file, so that none of them may be kept.
     pub(super) const fn is_about_content(&self) -> bool {
         matches!(self, Self::Size { .. } | Self::Hash { .. })
+    }
+
+    /// Whether the disk is full: then the received part of a file without a known length only takes up room.
+    pub(super) const fn is_about_room(&self) -> bool {
+        matches!(self, Self::TooLong { .. } | Self::DiskFull { .. })
     }
 
     /// A finished file that could not be moved to its place.
@@ -141,12 +167,12 @@ impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Network(error) => error.kind(),
-            Self::UnacceptableUrl { .. } | Self::NoMirror => Kind::Usage,
+            Self::UnacceptableUrl { .. } | Self::NoMirror | Self::Endpoint { .. } => Kind::Usage,
             Self::Stopped => Kind::Unexpected,
             Self::Unobtainable { .. } | Self::Occupied { .. } | Self::DiskFull { .. } | Self::File { .. } => {
                 Kind::Download
             }
-            Self::Size { .. } | Self::Hash { .. } => Kind::Verification,
+            Self::Size { .. } | Self::Hash { .. } | Self::TooLong { .. } | Self::Unstated { .. } => Kind::Verification,
             Self::InUse { .. } | Self::Busy { .. } => Kind::Conflict,
         }
     }
@@ -154,41 +180,34 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::UnacceptableUrl { .. } => "use the https: address of the same file, or a copy on disk as file:///…",
+            Self::Endpoint { .. } => {
+                "set HF_ENDPOINT to an https: address, or unset it; in the catalog, `huggingface` names `repo` and `file`"
+            }
+            Self::Unstated { .. } => {
+                "name the file's `sha256` in the catalog (`huggingface = { repo = …, file = …, sha256 = … }`); without it the hub must be asked"
+            }
             Self::NoMirror => "add `--mirror URL`, or leave out `--mirror-only`",
             Self::Network(error) => return error.hint(),
-            Self::Stopped => "run the same command again: it continues where it stopped",
+            Self::Stopped => CONTINUE,
             Self::Unobtainable { tried, .. } => {
-                return Some(
-                    tried
-                        .iter()
-                        .rev()
-                        .find_map(|source| source.advice)
-                        .unwrap_or_else(|| advice(tried))
-                        .to_owned(),
-                );
+                let own = tried.iter().rev().find_map(|source| source.advice.as_deref());
+                own.unwrap_or_else(|| advice(tried))
             }
             Self::Size { .. } | Self::Hash { .. } => {
                 "the file was not kept; ask the mirror's owner if you use one, or compare the catalog with the publisher's checksums"
             }
-            Self::Occupied { .. } => "move the directory out of the way and run the same command again",
-            Self::DiskFull { path, missing, .. } => {
-                let directory = path.parent().unwrap_or(path);
-                let amount = missing.map_or_else(
-                    || "space".to_owned(),
-                    |bytes| format!("at least {} MB", bytes.div_ceil(1_000_000)),
-                );
-                return Some(format!(
-                    "free {amount} on the disk of `{}` and run the same command again: it continues where it stopped",
-                    directory.display()
-                ));
+            Self::TooLong { .. } => {
+                "nothing was kept; if the file is really that long, give its `size` in the catalog (`--catalog FILE`)"
             }
+            Self::Occupied { .. } => "move the directory out of the way and run the same command again",
+            Self::DiskFull { path, missing, .. } => return Some(free(path, *missing)),
             Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "make the path writable for your account, or choose another directory with `--home`"
             }
             Self::File { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 "the file system is mounted read-only: choose another directory with `--home`"
             }
-            Self::File { .. } => "see to the path and run the same command again",
+            Self::File { .. } => "check the path and its disk, then run the same command again",
             Self::InUse { .. } => {
                 "end the program that uses it (`gem-setup stop` if it is the server), then run the same command again"
             }
@@ -198,13 +217,25 @@ impl Explain for Error {
     }
 }
 
+/// Advice where the disk of `path` is full and `missing` bytes were still to be written.
+fn free(path: &Path, missing: Option<u64>) -> String {
+    let directory = path.parent().unwrap_or(path).display();
+    match missing.map(|bytes| bytes.div_ceil(1_000_000)) {
+        Some(megabytes) => {
+            format!("free at least {megabytes} MB on the disk of `{directory}` and {CONTINUE}")
+        }
+        None => format!("free space on the disk of `{directory}` and run the same command again"),
+    }
+}
+
+const CONTINUE: &str = "run the same command again: it continues where it stopped";
 const RETRY: &str =
     "check the network (`gem-setup doctor --network`) and run the same command again: it continues where it stopped";
 
-/// What helps where no source says itself what would.
+/// Advice where no source's failure has its own.
 fn advice(tried: &[Tried]) -> &'static str {
     if !tried.is_empty() && tried.iter().all(|source| source.url.expose().scheme() == "file") {
-        "check that the file is there: a mirror on disk has the files where the artifacts' URLs have them"
+        "check that the file exists: a mirror on disk has the paths of the artifacts' URLs"
     } else {
         RETRY
     }

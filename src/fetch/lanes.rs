@@ -116,7 +116,7 @@ impl<'a> Crew<'a> {
                 Some(opened) => opened,
                 None => transfer.open_part(source, &range).await?,
             };
-            // A server may send less than was asked for; the rest is asked for again.
+            // A server may send less than the requested range; another lane requests the rest.
             lane.shorten(opened.range().end);
             transfer.pull(opened, &lane).await
         };
@@ -210,7 +210,7 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Takes from lanes that claim more than a piece what lies beyond it.
+    /// Cuts the claims of lanes to one piece each.
     fn share_out(&self, width: usize) {
         for member in &self.lanes {
             let rest = member.lane.rest();

@@ -36,12 +36,15 @@
 
 mod error;
 mod file;
+mod hub;
 mod lanes;
+mod limits;
 mod partial;
 mod place;
 mod probe;
 mod ranges;
 mod reply;
+mod request;
 mod retry;
 mod store;
 mod transfer;
@@ -55,34 +58,20 @@ use std::path::PathBuf;
 use url::Url;
 
 pub use error::{Error, Tried};
+pub use hub::{Hub, Stated, address_of};
 pub use probe::Route;
+pub use request::Request;
 
 use self::partial::Partial;
 use self::retry::{Budget, Fault};
 use self::transfer::{Source, Transfer};
-use crate::net::{Client, Network, SafeUrl, is_acceptable};
+use crate::net::{Client, Login, Network, SafeUrl, is_acceptable};
 use crate::progress::Progress;
-use crate::sha256::Sha256;
 
-/// The host that mirrors replace (docs/contract.md section 3).
-const MIRRORED_HOST: &str = "github.com";
-
-/// One file to fetch.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The id that progress is reported under.
-    pub id: String,
-    /// The file's name, as shown to people.
-    pub label: String,
-    /// Where it is published.
-    pub url: Url,
-    /// What it must hash to.
-    pub sha256: Sha256,
-    /// Its size in bytes; 0 = unknown.
-    pub size: u64,
-    /// Where it belongs.
-    pub place: PathBuf,
-}
+/// The hosts that mirrors replace (docs/contract.md section 3).
+const MIRRORED_HOSTS: [&str; 2] = ["github.com", HUB_HOST];
+/// The hub of models, unless `HF_ENDPOINT` names another.
+const HUB_HOST: &str = "huggingface.co";
 
 /// A file that was fetched, verified and put in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +95,7 @@ pub struct Fetcher {
     downloads: PathBuf,
     mirrors: Vec<Url>,
     mirror_only: bool,
+    hub: Hub,
     client: Client,
 }
 
@@ -129,7 +119,14 @@ impl Fetcher {
             downloads,
             mirrors,
             mirror_only,
+            hub: Hub::default(),
         })
+    }
+
+    /// The same with `hub` in place of the public one.
+    #[must_use]
+    pub fn with_hub(self, hub: Hub) -> Self {
+        Self { hub, ..self }
     }
 
     /// How the outside world is reached.
@@ -138,11 +135,14 @@ impl Fetcher {
         &self.network
     }
 
-    /// The sources of `url`, in this order: each mirror, which replaces `https://github.com`, then the
-    /// origin. A URL that is not under `https://github.com` has itself as its only source.
+    /// The sources of `url`, in this order: each mirror, which replaces `https://github.com` and `https://huggingface.co`, then
+    /// the origin. A URL of another host has itself as its only source, unless only mirrors on disk may be asked.
     #[must_use]
     pub fn sources(&self, url: &Url) -> Vec<Url> {
-        if url.scheme() != "https" || url.host_str() != Some(MIRRORED_HOST) {
+        let is_mirrored = url.host_str().is_some_and(|host| MIRRORED_HOSTS.contains(&host));
+        // A bundle has everything that its catalog names.
+        let is_offline = self.mirror_only && self.mirrors.iter().all(|mirror| mirror.scheme() == "file");
+        if url.scheme() != "https" || !(is_mirrored || is_offline) {
             return vec![url.clone()];
         }
         let mirrored = self.mirrors.iter().map(|base| {
@@ -150,7 +150,7 @@ impl Fetcher {
             source.set_path(&format!("{}{}", base.path().trim_end_matches('/'), url.path()));
             source
         });
-        let origin = (!self.mirror_only).then(|| url.clone());
+        let origin = (!self.mirror_only).then(|| self.hub.locate(url).unwrap_or_else(|| url.clone()));
         mirrored.chain(origin).collect()
     }
 
@@ -227,27 +227,23 @@ impl Fetcher {
         for (index, url) in sources.iter().enumerate() {
             let shown = SafeUrl::from(url);
             budget.next_source();
-            loop {
-                let fault = match self.ask(transfer, url).await {
-                    Ok(()) => return Ok(shown),
-                    Err(Fault::Fatal(error)) => return Err(error),
-                    Err(fault) => fault,
-                };
-                budget.reached(transfer.plan().received.len());
-                let Some(wait) = budget.spend(&fault, index + 1 == sources.len()) else {
-                    tracing::debug!(source = %shown, %fault, "giving the source up");
-                    if index + 1 < sources.len() {
+            let is_last = index + 1 == sources.len();
+            let attempt = async || {
+                let outcome = self.ask(transfer, url).await;
+                (outcome, transfer.plan().received.len())
+            };
+            match self
+                .persist_counting(&mut budget, url, &request.id, is_last, *progress, attempt)
+                .await
+            {
+                Ok(()) => return Ok(shown),
+                Err(Fault::Fatal(error)) => return Err(error),
+                Err(fault) => {
+                    if !is_last {
                         progress.note(&request.id, &format!("`{shown}`: {fault}; trying the next source"));
                     }
-                    tried.push(fault.into_tried(shown, self.network.proxy(url)));
-                    break;
-                };
-                let pause = wait.as_secs_f32();
-                progress.wait(
-                    &request.id,
-                    &format!("{fault}; trying again in {pause:.1} s: `{shown}`"),
-                );
-                tokio::time::sleep(wait).await;
+                    tried.push(self.last_word(fault, url));
+                }
             }
         }
         Err(Error::Unobtainable {
@@ -256,17 +252,88 @@ impl Fetcher {
         })
     }
 
+    /// Repeats `attempt`, which asks `url`, as often as the budget allows.
+    async fn persist<T>(
+        &self,
+        budget: &mut Budget<'_>,
+        url: &Url,
+        id: &str,
+        is_last: bool,
+        progress: &dyn Progress,
+        attempt: impl AsyncFn() -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.persist_counting(budget, url, id, is_last, progress, async || (attempt().await, 0))
+            .await
+    }
+
+    /// The same for an attempt that also says how many bytes are in place after it.
+    async fn persist_counting<T>(
+        &self,
+        budget: &mut Budget<'_>,
+        url: &Url,
+        id: &str,
+        is_last: bool,
+        progress: &dyn Progress,
+        attempt: impl AsyncFn() -> (Result<T, Fault>, u64),
+    ) -> Result<T, Fault> {
+        let shown = SafeUrl::from(url);
+        loop {
+            let (outcome, bytes) = attempt().await;
+            let fault = match outcome {
+                Err(fault) if !matches!(fault, Fault::Fatal(_)) => fault,
+                outcome => return outcome,
+            };
+            budget.reached(bytes);
+            let Some(wait) = budget.spend(&fault, is_last) else {
+                tracing::debug!(source = %shown, %fault, "no more attempts with this source");
+                return Err(fault);
+            };
+            // A narrow terminal shows the beginning alone.
+            let (host, pause) = (host_of(url), wait.as_secs_f32());
+            progress.wait(id, &format!("{host}: again in {pause:.1} s: {fault}"));
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// `fault` as the last word of the source at `url`.
+    fn last_word(&self, fault: Fault, url: &Url) -> Tried {
+        let is_refused = matches!(fault, Fault::Status { code: 401 | 403, .. });
+        let tried = fault.into_tried(url.into(), self.network.proxy(url));
+        let is_hub = self.hub.is_under(url);
+        Tried {
+            advice: if is_refused && is_hub {
+                Some(hub::GATED.into())
+            } else {
+                tried.advice
+            },
+            ..tried
+        }
+    }
+
     async fn ask(&self, transfer: &Transfer<'_>, url: &Url) -> Result<(), Fault> {
         if url.scheme() == "file" {
             return file::copy(transfer, url).await;
         }
-        let is_origin = url == &transfer.request.url;
+        let origin = &transfer.request.url;
+        let is_hub = !self.mirror_only && self.hub.locate(origin).as_ref() == Some(url);
         let has_login = !url.username().is_empty() || url.password().is_some();
+        // Logins are for mirrors: the origin is public, and a stale login would only get us refused.
+        let login = self.network.login(url).filter(|_| url != origin && !has_login);
         let source = Source {
             url,
-            // Logins are for mirrors: the origin is public, and a stale login would only get us refused.
-            login: self.network.login(url).filter(|_| !is_origin && !has_login),
+            authorization: if is_hub {
+                self.hub.authorization()
+            } else {
+                login.and_then(Login::basic)
+            },
         };
         lanes::run(transfer, &source).await
     }
+}
+
+/// The host that `url` names, with a port that is not the usual one.
+fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or(url.path());
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

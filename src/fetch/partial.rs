@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::error::Error;
 use super::ranges::RangeSet;
+use crate::lock::Lock;
 use crate::sha256::Sha256;
 
 /// Partial downloads that have not changed for this long are removed.
@@ -26,7 +27,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(10);
 /// How long a lock file that cannot be opened may be a file that is being removed: Windows reports both alike.
 const REMOVAL_LIMIT: Duration = Duration::from_millis(500);
 
-/// What names one version of a file on a server, strongly (RFC 9110 section 8.8): the value for `If-Range`.
+/// The strong validator (RFC 9110 section 8.8) of one version of a file on a server: the value for `If-Range`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Validator {
@@ -44,7 +45,7 @@ impl Validator {
     }
 }
 
-/// What the server said of the file that the partial download holds a part of.
+/// The server's identity of the file that was partly downloaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     /// Which version of the file it is; without one the partial download cannot be resumed.
@@ -79,10 +80,10 @@ struct Files {
 }
 
 impl Partial {
-    /// Opens the partial download of what hashes to `sha256`, waiting a little for another process to let go of it.
+    /// Opens the partial download of the file with the hash `sha256`; waits a little if another process has it.
     pub(super) async fn open(downloads: &Path, sha256: &Sha256) -> Result<Self, Error> {
         std::fs::create_dir_all(downloads).map_err(|e| Error::file("create the directory", downloads, e, None))?;
-        remove_old(downloads, SystemTime::now());
+        remove_old(downloads, sha256, SystemTime::now());
         let lock = downloads.join(format!("{sha256}.lock"));
         let files = Files {
             data: downloads.join(format!("{sha256}.part")),
@@ -103,7 +104,7 @@ impl Partial {
         self.files.read().unwrap_or_default()
     }
 
-    /// Opens the bytes for writing, and a second time for reading; `keep` says whether those that are there stay.
+    /// Opens the bytes for writing, and a second time for reading; without `keep` the file is emptied.
     pub(super) fn open_data(&self, keep: bool) -> Result<(File, File), Error> {
         let write = open_own(OpenOptions::new().write(true).create(true), &self.files.data)
             .and_then(|file| if keep { Ok(file) } else { file.set_len(0).map(|()| file) })
@@ -214,12 +215,13 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes files in `downloads` that were last written more than two weeks before `now`. A partial download in progress
-/// has been written to since.
-fn remove_old(downloads: &Path, now: SystemTime) {
+/// Removes files in `downloads` that were last written more than two weeks before `now`. The clock may have jumped since, so
+/// the download of `sha256` and those that another process has in hand stay.
+fn remove_old(downloads: &Path, sha256: &Sha256, now: SystemTime) {
     let Ok(entries) = std::fs::read_dir(downloads) else {
         return;
     };
+    let wanted = sha256.to_string();
     for entry in entries.flatten() {
         let is_ours = entry
             .path()
@@ -229,11 +231,18 @@ fn remove_old(downloads: &Path, now: SystemTime) {
             .metadata()
             .and_then(|metadata| metadata.modified())
             .is_ok_and(|modified| now.duration_since(modified).is_ok_and(|age| age > OLDEST));
-        if is_ours && is_old {
+        let path = entry.path();
+        let is_needed = || path.file_stem().is_some_and(|stem| *stem == *wanted) || is_in_hand(&path);
+        if is_ours && is_old && !is_needed() {
             // A file that cannot be removed now can be removed next time.
-            let _ = std::fs::remove_file(entry.path());
+            let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Whether a process holds the lock of the partial download that the file `path` belongs to.
+fn is_in_hand(path: &Path) -> bool {
+    Lock::is_held(&path.with_extension("lock")).unwrap_or(true)
 }
 
 #[cfg(test)]
@@ -363,7 +372,20 @@ mod tests {
             file.set_modified(SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60))
                 .unwrap();
         }
-        remove_old(directory.path(), SystemTime::now());
+        remove_old(directory.path(), &digest(), SystemTime::now());
         assert_eq!(names(directory.path()), ["b.part", "notes.txt"]);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_jumps_ahead_costs_no_download_at_work() {
+        let directory = tempfile::tempdir().unwrap();
+        let [held, own] = [Sha256::of([8; 32]), digest()];
+        let partial = Partial::open(directory.path(), &held).await.unwrap();
+        std::fs::write(partial.data(), "begun").unwrap();
+        std::fs::write(directory.path().join(format!("{own}.part")), "begun").unwrap();
+        let later = SystemTime::now() + 2 * OLDEST;
+        remove_old(directory.path(), &own, later);
+        assert_eq!(names(directory.path()).len(), 3, "two parts and a lock");
+        drop(partial);
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn prepare(place: &Path) -> Result<(), Error> {
         .map_err(|e| Error::file("write in the directory", directory, e, None))
 }
 
-/// Moves `staged`, which is on disk and flushed, to `place`; what was there is replaced in one step.
+/// Moves `staged`, which is on disk and flushed, to `place`, and replaces the old file in one step.
 pub(super) fn put(staged: &Path, place: &Path) -> Result<(), Error> {
     match file::replace(staged, place) {
         Ok(()) => {}

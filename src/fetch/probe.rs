@@ -1,6 +1,6 @@
 //! Reports the route to a URL, and whether the URL answers.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::retry::Fault;
-use super::{Error, Fetcher, file};
+use super::{Error, Fetcher, file, reply};
 use crate::net::{Login, Network, Proxy, SafeUrl, SendError, Trust, is_acceptable};
 
 /// How a URL would be reached.
@@ -18,7 +18,7 @@ pub struct Route {
     pub url: SafeUrl,
     /// The proxy it goes through, if any.
     pub proxy: Option<Proxy>,
-    /// What its certificate is checked against; `None` where there is no TLS.
+    /// The certificates that it is checked against; `None` without TLS.
     pub trust: Option<Trust>,
 }
 
@@ -67,10 +67,7 @@ impl Fetcher {
         let asked = timeout(LIMIT, self.client.get(Method::HEAD, source.clone(), headers)).await;
         let head = asked.unwrap_or(Err(SendError::Stalled(LIMIT)))?.head;
         if !head.status.is_success() {
-            return Err(Fault::Status {
-                code: head.status.as_u16(),
-                retry_after: None,
-            });
+            return Err(reply::refusal(head.status, &head.headers, SystemTime::now()));
         }
         let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         Ok(length.and_then(|length| length.parse().ok()))

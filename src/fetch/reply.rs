@@ -13,13 +13,13 @@ use super::partial::{Identity, Validator};
 use super::retry::Fault;
 use crate::net::parse_retry_after;
 
-/// What a successful answer's body is.
+/// The kind of body in a successful response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     /// The whole file from its first byte.
     Whole {
         identity: Identity,
-        /// Whether the server says that it serves ranges.
+        /// Whether the server announces that it serves ranges.
         serves_ranges: bool,
     },
     /// The bytes of this range, of a file of that length.
@@ -35,10 +35,7 @@ pub(super) fn read(
     now: SystemTime,
 ) -> Result<Extent, Fault> {
     if !status.is_success() {
-        return Err(Fault::Status {
-            code: status.as_u16(),
-            retry_after: text(headers, RETRY_AFTER).and_then(|value| parse_retry_after(value, now)),
-        });
+        return Err(refusal(status, headers, now));
     }
     if let Some(encoding) = text(headers, CONTENT_ENCODING).filter(|value| !value.eq_ignore_ascii_case("identity")) {
         return Err(Fault::Unusable(format!(
@@ -65,6 +62,14 @@ pub(super) fn read(
         _ => Err(Fault::Unusable(format!(
             "the server answered with the unexpected status {status}"
         ))),
+    }
+}
+
+/// An answer that brings no file, with the time at which the server wants to be asked again.
+pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Fault {
+    Fault::Status {
+        code: status.as_u16(),
+        retry_after: text(headers, RETRY_AFTER).and_then(|value| parse_retry_after(value, now)),
     }
 }
 

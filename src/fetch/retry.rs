@@ -1,5 +1,6 @@
 //! The retry policy: which failures, how often, after which wait. One table, one budget.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use gem_platform::Backoff;
@@ -8,7 +9,7 @@ use hyper::StatusCode;
 use super::error::{Error, Tried};
 use crate::net::{BodyError, ConnectError, Patience, Proxy, SafeUrl, SendError, Stalled};
 
-/// Why one exchange with one source did not bring what was asked for.
+/// Why one exchange with one source failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     /// No connection: refused, unreachable, name not resolved, too slow.
@@ -21,7 +22,7 @@ pub(super) enum Fault {
     #[error("nothing arrived for {} s", .0.as_secs_f32())]
     Stalled(Duration),
     /// The server answered with this status.
-    #[error("the server answered {}", status_text(*code))]
+    #[error("the server answered {}{}", status_text(*code), asks_for(*retry_after))]
     Status {
         /// The status.
         code: u16,
@@ -49,6 +50,21 @@ pub(super) enum Fault {
     /// The fault is on our side, or final.
     #[error(transparent)]
     Fatal(#[from] Error),
+}
+
+/// A time to wait, rounded up to what people say.
+fn in_words(wait: Duration) -> String {
+    let seconds = wait.as_secs();
+    match (seconds, seconds.div_ceil(60)) {
+        (..=119, _) => format!("{seconds} s"),
+        (_, minutes @ ..=119) => format!("{minutes} minutes"),
+        (_, minutes) => format!("{} hours", minutes.div_ceil(60)),
+    }
+}
+
+fn asks_for(retry_after: Option<Duration>) -> String {
+    let wait = retry_after.filter(|wait| !wait.is_zero());
+    wait.map_or_else(String::new, |wait| format!(" and asks to wait {}", in_words(wait)))
 }
 
 fn status_text(code: u16) -> String {
@@ -106,30 +122,46 @@ impl Fault {
             .filter(|_| self.is_proxy_involved(&url))
             .map(|proxy| format!(", through `{}` as `{}` says", proxy.url, proxy.variable))
             .unwrap_or_default();
-        let advice = match self {
-            Self::Untrusted(_) => Some(
-                "pass the certificate of your company's proxy or mirror with `--ca-cert FILE`, or install the system's CA certificates",
-            ),
-            Self::ProxyLogin => Some("put user and password into the proxy variable: `http://user:password@host:port`"),
-            Self::ProxyStatus(_) => Some(
-                "ask who runs the proxy to allow the host, use a mirror that it allows (`--mirror URL`), or name the host in `NO_PROXY`",
-            ),
-            Self::Status { code: 404 | 410, .. } => {
-                Some("check the mirror's address and the catalog's URL: the file is not there")
-            }
-            Self::Status { code: 401 | 403, .. } if !way.is_empty() => {
-                Some("check the login in the proxy variable, and the mirror's in `~/.netrc` or in its URL")
-            }
-            Self::Status { code: 401 | 403, .. } => {
-                Some("put a login for the mirror into `~/.netrc`, or into the mirror's URL")
-            }
-            _ => None,
-        };
+        let advice = self.advice(!way.is_empty());
         Tried {
             url,
             reason: format!("{self}{way}"),
             advice,
         }
+    }
+
+    /// The remedy, if the fault suggests one; `is_by_proxy` if a proxy on the way may have answered itself.
+    fn advice(&self, is_by_proxy: bool) -> Option<Cow<'static, str>> {
+        let advice = match self {
+            Self::Status {
+                retry_after: Some(wait),
+                ..
+            } if self.is_transient() && !wait.is_zero() => {
+                let wait = in_words(*wait);
+                return Some(format!("run the same command again in {wait}: it continues where it stopped").into());
+            }
+            Self::Status { code: 429, .. } => {
+                "the server got too many requests; run the same command again later: it continues where it stopped"
+            }
+            Self::Untrusted(_) => {
+                "pass the certificate of your company's proxy or mirror with `--ca-cert FILE`, or install the system's CA certificates"
+            }
+            Self::ProxyLogin => "put user and password into the proxy variable: `http://user:password@host:port`",
+            Self::ProxyStatus(_) => {
+                "ask the proxy's administrator to allow the host, use a mirror that it allows (`--mirror URL`), or name the host in `NO_PROXY`"
+            }
+            Self::Status { code: 404 | 410, .. } => {
+                "check the mirror's address and the catalog's URL: the file is not there"
+            }
+            Self::Status { code: 401 | 403, .. } if is_by_proxy => {
+                "check the login in the proxy variable, and the mirror's in `~/.netrc` or in its URL"
+            }
+            Self::Status { code: 401 | 403, .. } => {
+                "put a login for the mirror into `~/.netrc`, or into the mirror's URL"
+            }
+            _ => return None,
+        };
+        Some(advice.into())
     }
 
     /// Whether a proxy on the way to `url` may be where it went wrong. In plain http it could have answered itself.
@@ -151,7 +183,7 @@ pub(super) struct Budget<'a> {
     most_bytes: u64,
 }
 
-/// New bytes that show a source to be alive, so that the budget starts afresh.
+/// New bytes that show a source to be alive, so that the budget starts over.
 const PROGRESS: u64 = 256 * 1024;
 
 impl<'a> Budget<'a> {

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::error::Error;
+use super::limits::Limits;
 use super::partial::{Identity, Partial};
 use super::ranges::RangeSet;
 use super::retry::Fault;
@@ -26,11 +27,11 @@ const QUEUE: usize = 2;
 /// Pieces that wait for the hasher.
 const HASH_QUEUE: usize = 3;
 const READ_BACK: usize = 256 * 1024;
-/// How many bytes may be written out of order before the books are brought up to date: what a crash can cost.
+/// The bytes that may be written out of order before the record is updated: a crash can cost them.
 const RECORD_EVERY: u64 = 256 * 1024;
 
 enum Op {
-    /// Start afresh with another version of the file.
+    /// Start over with another version of the file.
     Restart(Identity),
     Write {
         at: u64,
@@ -58,8 +59,8 @@ impl From<Closed> for Fault {
 }
 
 impl Store {
-    /// Goes on with what `partial` holds, or starts afresh where it holds nothing.
-    pub(super) fn open(partial: &Partial, identity: Identity, present: RangeSet) -> Result<Self, Error> {
+    /// Continues `partial`, or starts over where it is empty. `size` is the catalog's; 0 = unknown.
+    pub(super) fn open(partial: &Partial, size: u64, identity: Identity, present: RangeSet) -> Result<Self, Error> {
         let (file, reader) = partial.open_data(present.end() > 0)?;
         let books = Books::new(present);
         if !books.lists_ranges && books.present.end() > 0 {
@@ -71,6 +72,7 @@ impl Store {
         let (ops, queue) = mpsc::channel(QUEUE);
         let on_disk = Arc::new(AtomicU64::new(books.present.len()));
         let mut writer = Writer {
+            limits: Limits::new(partial.data(), size),
             partial: partial.clone(),
             identity,
             file,
@@ -152,6 +154,7 @@ impl Books {
 }
 
 struct Writer {
+    limits: Limits,
     identity: Identity,
     file: File,
     /// Where the file's cursor is.
@@ -182,6 +185,10 @@ impl Writer {
     }
 
     fn restart(&mut self, identity: Identity) -> Result<(), Error> {
+        // The bytes that are there already are overwritten.
+        let more = identity.length.unwrap_or(0).saturating_sub(self.books.present.len());
+        self.limits
+            .check(self.partial.data(), identity.length.unwrap_or(0), more, identity.length)?;
         self.partial.forget()?;
         let (file, reader) = self.partial.open_data(false)?;
         self.file = file;
@@ -219,6 +226,8 @@ impl Writer {
             .identity
             .length
             .map(|length| length.saturating_sub(self.books.present.len()));
+        let length = data.len() as u64;
+        self.limits.check(self.partial.data(), at + length, length, missing)?;
         let sought = if at == self.position {
             Ok(())
         } else {
@@ -339,7 +348,7 @@ mod tests {
     async fn store_in(directory: &std::path::Path) -> (Partial, Store) {
         let partial = Partial::open(directory, &Sha256::of([1; 32])).await.unwrap();
         let (identity, present) = partial.contents();
-        let store = Store::open(&partial, identity, present).unwrap();
+        let store = Store::open(&partial, 0, identity, present).unwrap();
         (partial, store)
     }
 
@@ -368,7 +377,7 @@ mod tests {
                     if index == interrupted {
                         store.close().await.unwrap();
                         let (identity, present) = partial.contents();
-                        store = Store::open(&partial, identity, present).unwrap();
+                        store = Store::open(&partial, 0, identity, present).unwrap();
                     }
                     store.write(start as u64, data.slice(start..end)).await.unwrap();
                 }
@@ -378,7 +387,7 @@ mod tests {
         }
     }
 
-    /// What a process that was killed now would find again.
+    /// The bytes that would remain if the process were killed now.
     async fn survives(partial: &Partial, store: &Store, bytes: u64) -> RangeSet {
         while store.on_disk() < bytes {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -404,7 +413,7 @@ mod tests {
 
         let (identity, present) = partial.contents();
         assert_eq!((present.run_end(0), present.end()), (60, 60));
-        let store = Store::open(&partial, identity, present).unwrap();
+        let store = Store::open(&partial, 0, identity, present).unwrap();
         store.write(60, Bytes::from_static(&[1; 10])).await.unwrap();
         assert_eq!(survives(&partial, &store, 70).await.len(), 70);
     }

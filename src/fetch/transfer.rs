@@ -11,14 +11,14 @@ use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use url::Url;
 
-use super::Request;
 use super::error::Error;
 use super::partial::{Identity, Partial, Validator};
 use super::ranges::RangeSet;
 use super::reply::{self, Extent};
+use super::request::Request;
 use super::retry::Fault;
 use super::store::Store;
-use crate::net::{Client, Login, Patience, ServerResponse};
+use crate::net::{Client, Patience, ServerResponse};
 use crate::progress::Progress;
 use crate::sha256::Sha256;
 
@@ -27,10 +27,11 @@ const GATHER: usize = 256 * 1024;
 const SMALLEST_REQUEST: u64 = 512 * 1024;
 const ENOUGH: usize = GATHER / 4;
 
-/// Where a file is asked for, with the login that belongs there.
+/// The URL to ask, with the login or token for it.
 pub(super) struct Source<'a> {
     pub(super) url: &'a Url,
-    pub(super) login: Option<&'a Login>,
+    /// Sent to this URL's server alone, and to no other that it redirects to.
+    pub(super) authorization: Option<HeaderValue>,
 }
 
 /// The file's properties and the received ranges.
@@ -61,16 +62,16 @@ impl Plan {
         self.identity.length.map(|length| self.received.gaps(length))
     }
 
-    /// Whether what was received can be added to, which takes a version to hold the server to.
+    /// Whether the received bytes can be continued, which needs the server's version of the file.
     fn can_continue(&self) -> bool {
         self.received.len() > 0 && self.identity.validator.is_some()
     }
 
     /// The most bytes that one request may ask for while `lanes` connections are at work.
     ///
-    /// What a dying process was sent but had not read is lost, and the kernels at both ends hold megabytes of a fast
+    /// A dying process loses bytes that it has not read, and the kernels at both ends hold megabytes of a fast
     /// connection. A download that was cut off once may be cut off again, so after a resume each request
-    /// asks for a small part of what has arrived so far: no more can be lost.
+    /// asks for a small part of the bytes that have arrived: no more can be lost.
     pub(super) fn largest_request(&self, lanes: usize) -> u64 {
         if self.is_resumed {
             (self.transferred / (16 * lanes.max(1) as u64)).max(SMALLEST_REQUEST)
@@ -125,7 +126,7 @@ impl Lane {
         }
     }
 
-    /// What of the stretch is still to come; it ends at `u64::MAX` where the length is unknown.
+    /// The rest of the stretch; it ends at `u64::MAX` where the length is unknown.
     pub(super) fn rest(&self) -> Range<u64> {
         self.position.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed)
     }
@@ -135,7 +136,7 @@ impl Lane {
         self.end.fetch_max(end, Ordering::Relaxed);
     }
 
-    /// Leaves what lies beyond `end` to others.
+    /// Leaves the bytes beyond `end` to others.
     pub(super) fn shorten(&self, end: u64) {
         self.end.fetch_min(end, Ordering::Relaxed);
     }
@@ -145,7 +146,7 @@ impl Lane {
 pub(super) struct Opened {
     response: ServerResponse,
     range: Range<u64>,
-    /// Whether HTTP says where the body ends; else only the catalog does, if at all.
+    /// Whether HTTP marks the end of the body; else only the catalog may.
     is_framed: bool,
 }
 
@@ -175,7 +176,7 @@ impl<'a> Transfer<'a> {
             client,
             patience,
             request,
-            store: Store::open(partial, identity, received)?,
+            store: Store::open(partial, request.size, identity, received)?,
             plan: Mutex::new(plan),
             progress,
         })
@@ -187,14 +188,17 @@ impl<'a> Transfer<'a> {
         Ok((found, self.plan.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Ends the transfer after `error`, and gives what the user should know: a failed write is the cause of any other failure.
+    /// Ends the transfer after `error`, and returns the error for the user: a failed write is the cause of any other
+    /// failure.
     pub(super) async fn abandon(self, partial: &Partial, error: Error) -> Error {
-        // Content that this transfer did not begin with says nothing about the bytes of an earlier one.
-        let is_untouched = self.plan().is_resumed;
-        if let Err(cause) = self.store.close().await {
-            return cause;
-        }
-        if error.is_about_content() && !is_untouched {
+        // A transfer that did not begin at the start of the file cannot judge the bytes of an earlier one.
+        let (is_untouched, is_endless) = {
+            let plan = self.plan();
+            (plan.is_resumed, plan.identity.length.is_none())
+        };
+        let error = self.store.close().await.err().unwrap_or(error);
+        let is_useless = (error.is_about_content() && !is_untouched) || (error.is_about_room() && is_endless);
+        if is_useless {
             return partial.discard().err().unwrap_or(error);
         }
         error
@@ -317,9 +321,7 @@ impl Transfer<'_> {
     /// Sends the request and reads the head of the answer.
     async fn ask(&self, source: &Source<'_>, part: Option<&Range<u64>>) -> Result<(ServerResponse, Extent), Fault> {
         let mut headers = HeaderMap::new();
-        if let Some(login) = source.login.and_then(Login::basic) {
-            headers.insert(AUTHORIZATION, login);
-        }
+        headers.extend(source.authorization.clone().map(|value| (AUTHORIZATION, value)));
         if let Some(part) = part {
             let identity = self.plan().identity.clone();
             let range = match identity.length {

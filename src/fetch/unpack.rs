@@ -91,13 +91,13 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Write(error) => error.hint(),
-            _ => Some("compare the catalog's `url`, `sha256` and `extract` with what the publisher offers".to_owned()),
+            _ => Some("compare the catalog's `url`, `sha256` and `extract` with the publisher's archive".to_owned()),
         }
     }
 }
 
 /// Takes the files at the paths `wanted` out of the zip `archive`; each lands in the directory `into` under its own file
-/// name. Either all land or none, and what was there is replaced in one step each. Returns where they are, in the order of
+/// name. Either all land or none; each replaces its old file in one step. Returns their paths, in the order of
 /// `wanted`.
 ///
 /// # Errors
@@ -158,7 +158,7 @@ fn stage<R: Read + io::Seek>(zip: &mut ZipArchive<R>, archive: &Path, entry: &st
     }
 }
 
-/// What makes the archive one that no honest packer makes, if anything does.
+/// The signs of a malicious archive, if it has any.
 fn find_harm<R: Read + io::Seek>(zip: &mut ZipArchive<R>) -> Result<Option<String>, ZipError> {
     if zip.len() > MOST_ENTRIES {
         return Ok(Some(format!("it holds more than {MOST_ENTRIES} entries")));
@@ -258,7 +258,7 @@ mod tests {
             extract(&self.archive(), &wanted, &self.target())
         }
 
-        /// What keeps the archive from being unpacked; nothing may have been written.
+        /// The error for a faulty archive, before anything is written.
         fn refusal(&self, wanted: &str) -> String {
             let error = self.extract(&[wanted]).unwrap_err();
             assert_eq!(error.kind(), Kind::Verification);

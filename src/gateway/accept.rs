@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::client::{Client, Standing, Turn};
 use super::config::{Capacity, Limits};
 use super::connection::{builder, serve};
-use super::shared::Shared;
+use super::current::Current;
 use super::workers::Workers;
 
 /// Between two sweeps over all connections.
@@ -86,7 +86,7 @@ impl Entry {
 /// The open connections.
 pub(super) struct Acceptor {
     builder: http1::Builder,
-    shared: Arc<Shared>,
+    current: Arc<Current>,
     workers: Workers,
     tasks: JoinSet<()>,
     entries: HashMap<Id, Entry>,
@@ -98,10 +98,10 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn new(shared: Arc<Shared>, workers: Workers, capacity: Capacity) -> Self {
+    pub(super) fn new(current: Arc<Current>, workers: Workers, capacity: Capacity) -> Self {
         Self {
-            builder: builder(&shared.config.limits),
-            shared,
+            builder: builder(&current.load().config.limits),
+            current,
             workers,
             tasks: JoinSet::new(),
             entries: HashMap::new(),
@@ -153,8 +153,8 @@ impl Acceptor {
         };
         let client = Client::new(standing);
         let task = {
-            let (client, builder, shared) = (Arc::clone(&client), self.builder.clone(), Arc::clone(&self.shared));
-            |stream| serve(client, stream, builder, shared)
+            let (client, builder, current) = (Arc::clone(&client), self.builder.clone(), Arc::clone(&self.current));
+            |stream| serve(client, stream, builder, current)
         };
         let (task, place) = match self.workers.serve(&mut self.tasks, stream, task) {
             Ok(served) => served,
@@ -186,7 +186,7 @@ impl Acceptor {
 
     fn count(&self) {
         let open = self.entries.len();
-        self.shared.metrics.connections.store(open, Ordering::Relaxed);
+        self.current.load().metrics.connections.store(open, Ordering::Relaxed);
     }
 
     /// Makes room for the connections that wait for it, and admits those that have it, the longest waiting first.
@@ -253,12 +253,17 @@ impl Acceptor {
     }
 
     fn sweep(&mut self) {
-        if let Some(engine) = &self.shared.engine {
+        let shared = self.current.load();
+        if let Some(engine) = &shared.engine {
             engine.expire();
         }
-        self.shared.upstream.expire();
+        shared.upstream.expire();
+        if shared.access.has_files() {
+            let shared = Arc::clone(&shared);
+            tokio::task::spawn_blocking(move || shared.access.refresh());
+        }
         for entry in self.entries.values_mut() {
-            entry.look(&self.shared.config.limits);
+            entry.look(&shared.config.limits);
         }
     }
 }

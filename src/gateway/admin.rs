@@ -1,20 +1,25 @@
-//! Health, readiness, metrics, status, and the request to end.
+//! Health, readiness, metrics, status, and the owner's requests: to end, and to let another model answer.
 
 use hyper::header::HeaderMap;
-use hyper::{Method, StatusCode};
+use hyper::{Method, Request, StatusCode};
+use jiff::Timestamp;
 use serde::Serialize;
 
+use super::body::{self, ClientBody};
 use super::fault::Fault;
-use super::metrics::MetricsSnapshot;
 use super::path::Target;
+use super::prometheus::{self, MetricsSnapshot};
 use super::reply::{Reply, json, whole};
 use super::shared::Shared;
-use crate::runtime::{EngineState, Instance};
+use crate::router::FailedModel;
+use crate::runtime::{EngineReport, EngineState, Instance};
 
+/// Two names of models, in bytes.
+const LARGEST_CONSENT: usize = 4096;
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What `GET /status` says: the fields of `status --json` (docs/contract.md section 2) and some of the gateway's own.
+/// The JSON of `GET /status`: the fields of `status --json` (docs/contract.md section 2) and some of the gateway's own.
 #[derive(Debug, Serialize)]
 struct Status<'a> {
     running: bool,
@@ -23,22 +28,15 @@ struct Status<'a> {
     port: u16,
     runtime: &'a str,
     model: &'a str,
-    child: Option<Child>,
+    child: Option<EngineReport>,
     uptime_s: u64,
     version: &'static str,
     upstream: &'a str,
     waiting: usize,
     instance: Option<&'a str>,
-}
-
-#[derive(Debug, Serialize)]
-struct Child {
-    pid: Option<u32>,
-    port: Option<u16>,
-    state: EngineState,
-    restarts: u64,
-    last_exit: Option<String>,
-    blocked: Option<String>,
+    failed_models: Vec<FailedModel>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_until: Option<Timestamp>,
 }
 
 /// Answers `target`, one of the four.
@@ -59,17 +57,37 @@ pub(super) fn serve(shared: &Shared, target: &Target<'_>, method: &Method) -> Re
 
 /// Ends the server for a client that can read its server file: the way to stop it from another process namespace.
 pub(super) fn shut_down(shared: &Shared, headers: &HeaderMap) -> Result<Reply, Fault> {
-    let instance = shared.config.instance.as_ref();
-    if !instance.is_some_and(|instance| instance.authorizes(headers)) {
-        return Err(Fault::Forbidden(
-            "only the owner of this server may end it; use `gem-setup stop`".to_owned(),
-        ));
-    }
+    only_owner(shared, headers, "end it; use `gem-setup stop`")?;
     shared.config.asked_to_end.notify_one();
     Ok(whole(StatusCode::ACCEPTED, TEXT, "stopping\n"))
 }
 
+/// Takes the consent of the server's owner, who was asked by `route`.
+pub(super) async fn consent(shared: &Shared, request: Request<ClientBody>) -> Result<Reply, Fault> {
+    only_owner(
+        shared,
+        request.headers(),
+        "consent; a request consents with `x-gem-consent`",
+    )?;
+    let time = shared.config.limits.body_time;
+    let body = body::read(request.into_body(), LARGEST_CONSENT, time, &shared.bodies).await?;
+    let switch = serde_json::from_slice(&body).map_err(|error| Fault::Invalid(error.to_string()))?;
+    shared.consents.owner_consents(&switch);
+    Ok(whole(StatusCode::OK, TEXT, "noted\n"))
+}
+
+fn only_owner(shared: &Shared, headers: &HeaderMap, act: &str) -> Result<(), Fault> {
+    let instance = shared.config.instance.as_ref();
+    if instance.is_some_and(|instance| instance.authorizes(headers)) {
+        return Ok(());
+    }
+    Err(Fault::Forbidden(format!("only the owner of this server may {act}")))
+}
+
 fn ready(shared: &Shared) -> Reply {
+    if shared.is_draining() {
+        return whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n");
+    }
     let Some(engine) = shared.engine.as_ref().map(|engine| engine.status()) else {
         return whole(StatusCode::OK, TEXT, "ready\n");
     };
@@ -82,36 +100,43 @@ fn ready(shared: &Shared) -> Reply {
 }
 
 fn metrics(shared: &Shared) -> Reply {
-    let text = shared.metrics.render(&MetricsSnapshot {
-        engine: shared.engine.as_ref().map(|engine| engine.status()),
-        waiting: shared.waiting(),
-        lost_decisions: shared.decisions.lost(),
-    });
+    let text = prometheus::render(
+        &shared.metrics,
+        &MetricsSnapshot {
+            engine: shared.engine.as_ref().map(|engine| engine.status()),
+            waiting: shared.waiting(),
+            access: shared.access.counts(),
+            lost_decisions: shared.decisions.lost(),
+            certificate_until: shared.access.certificate_until(),
+        },
+    );
     whole(StatusCode::OK, PROMETHEUS, text)
+}
+
+fn failed_models(shared: &Shared) -> Vec<FailedModel> {
+    let router = shared.config.router.as_ref();
+    router.map_or_else(Vec::new, |router| {
+        FailedModel::all(&router.availability, |failed| shared.consents.of_owner(failed))
+    })
 }
 
 fn status(shared: &Shared) -> Reply {
     let engine = shared.engine.as_ref().map(|engine| engine.status());
     let status = Status {
         running: true,
-        ready: engine.as_ref().is_none_or(|engine| engine.state == EngineState::Ready),
+        ready: !shared.is_draining() && engine.as_ref().is_none_or(|engine| engine.state == EngineState::Ready),
         pid: std::process::id(),
         port: shared.port,
         runtime: &shared.config.runtime,
         model: shared.config.engine_model(),
-        child: engine.map(|engine| Child {
-            pid: engine.pid,
-            port: engine.endpoint.map(|endpoint| endpoint.port()),
-            state: engine.state,
-            restarts: engine.restarts,
-            last_exit: engine.last_exit,
-            blocked: engine.blocked,
-        }),
+        child: engine.map(Into::into),
         uptime_s: shared.started.elapsed().as_secs(),
         version: env!("CARGO_PKG_VERSION"),
         upstream: shared.upstream.host(),
         waiting: shared.waiting(),
         instance: shared.config.instance.as_ref().map(Instance::id),
+        failed_models: failed_models(shared),
+        certificate_until: shared.access.certificate_until(),
     };
     match serde_json::to_string(&status) {
         Ok(text) => json(StatusCode::OK, text),

@@ -160,7 +160,7 @@ impl Body for UpstreamBody {
         };
         self.note(&error);
         self.broken = Some(error);
-        // An error makes hyper drop what it has not sent yet; the head and the pieces before the break go out first.
+        // An error makes hyper drop unsent bytes; the head and the pieces before the break go out first.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -230,6 +230,7 @@ async fn data(body: &mut ClientBody) -> Result<Option<Bytes>, Fault> {
 }
 
 /// The memory for larger bodies that are read whole, shared by all requests. Small bodies are free, so that they always get through.
+#[derive(Debug)]
 pub(super) struct Budget {
     left: AtomicUsize,
     whole: usize,
@@ -245,13 +246,13 @@ impl Budget {
 }
 
 /// One body's part of the budget, given back when the body is dropped.
-struct Share {
+pub(super) struct Share {
     budget: Arc<Budget>,
     taken: usize,
 }
 
 impl Share {
-    fn of(budget: &Arc<Budget>) -> Self {
+    pub(super) fn of(budget: &Arc<Budget>) -> Self {
         Self {
             budget: Arc::clone(budget),
             taken: 0,
@@ -259,7 +260,7 @@ impl Share {
     }
 
     /// Takes enough for `length` bytes in all.
-    fn cover(&mut self, length: usize) -> Result<(), Fault> {
+    pub(super) fn cover(&mut self, length: usize) -> Result<(), Fault> {
         if length <= SMALL_BODY.max(self.taken) {
             return Ok(());
         }
@@ -279,7 +280,7 @@ impl Share {
     }
 
     /// `bytes`, which keep the share until their last clone is gone.
-    fn hold(self, bytes: Bytes) -> Bytes {
+    pub(super) fn hold(self, bytes: Bytes) -> Bytes {
         if self.taken == 0 {
             return bytes;
         }

@@ -16,11 +16,12 @@ use crate::router::classify::clean::Answer;
 /// The answer, or why the model gave none that is usable; all who wait share it.
 pub(super) type AnswerResult = Result<Answer, Arc<Fault>>;
 
-/// Identifies a request by its body's length and keyed hash.
+/// Identifies a request by its body's length and keyed hash, and the release that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     hash: u64,
     length: usize,
+    release: u64,
 }
 
 /// Answers by request.
@@ -46,9 +47,10 @@ impl Answers {
         }
     }
 
-    /// The key of a request.
-    pub(super) fn key(&self, body: &[u8]) -> Key {
+    /// The key of a request to the engine of this release, which answers for itself alone.
+    pub(super) fn key(&self, body: &[u8], release: u64) -> Key {
         Key {
+            release,
             hash: self.hasher.hash_one(body),
             length: body.len(),
         }
@@ -153,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_came_after_it_was_looked_for_is_not_asked_for_again() {
         let answers = Answers::new(2);
-        let key = answers.key(b"a request");
+        let key = answers.key(b"a request", 0);
         let asked = Cell::new(0);
         let answer = Answer {
             tier: Tier::Pro,

@@ -4,15 +4,21 @@
 //! text, independently of the codings that the client accepts.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 
+use super::body::{Budget, Share};
+use super::fault::Fault;
+
+/// A body is decoded in pieces of this size.
+const PIECE: usize = 16 << 10;
 /// The codings that [`decoded`] reads.
 const READABLE: [&str; 4] = ["gzip", "x-gzip", "deflate", "identity"];
 
-/// Leaves of what the client accepts only what [`decoded`] reads.
+/// Restricts `Accept-Encoding` to the codings that [`decoded`] reads.
 pub(super) fn accept_readable(headers: &mut HeaderMap) {
     if !headers.contains_key(ACCEPT_ENCODING) {
         return;
@@ -38,15 +44,38 @@ pub(super) fn accept_readable(headers: &mut HeaderMap) {
 }
 
 /// The beginning of a body that came with `headers`, as it was before it was coded and at most `limit` bytes of it. A body that breaks
-/// off gives what can be read of it; one in a coding that is not known stays as it is.
+/// off gives its readable part; one in an unknown coding stays as it is.
 pub(super) fn decoded(headers: &HeaderMap, body: &Bytes, limit: usize) -> Bytes {
-    decode(headers, body, limit).map_or_else(|| body.clone(), |decoded| decoded.text)
+    let decoded = decode(headers, body, limit, |_| Ok(()));
+    decoded
+        .ok()
+        .flatten()
+        .map_or_else(|| body.clone(), |decoded| decoded.text)
 }
 
-/// The same, if the coding is known and the body is whole and shorter than `limit`.
-pub(super) fn wholly_decoded(headers: &HeaderMap, body: &Bytes, limit: usize) -> Option<Bytes> {
-    let decoded = decode(headers, body, limit)?;
-    decoded.is_whole.then_some(decoded.text)
+/// As [`decoded`], in memory of `budget`.
+pub(super) fn decoded_within(
+    headers: &HeaderMap,
+    body: &Bytes,
+    limit: usize,
+    budget: &Arc<Budget>,
+) -> Result<Bytes, Fault> {
+    let mut share = Share::of(budget);
+    let decoded = decode(headers, body, limit, |length| share.cover(length))?;
+    Ok(decoded.map_or_else(|| body.clone(), |decoded| share.hold(decoded.text)))
+}
+
+/// As [`decoded_within`], if the coding is known and the body is complete and shorter than `limit`.
+pub(super) fn wholly_decoded(
+    headers: &HeaderMap,
+    body: &Bytes,
+    limit: usize,
+    budget: &Arc<Budget>,
+) -> Result<Option<Bytes>, Fault> {
+    let mut share = Share::of(budget);
+    let decoded = decode(headers, body, limit, |length| share.cover(length))?;
+    let whole = decoded.filter(|decoded| decoded.is_whole);
+    Ok(whole.map(|decoded| share.hold(decoded.text)))
 }
 
 struct Decoded {
@@ -54,34 +83,54 @@ struct Decoded {
     is_whole: bool,
 }
 
-fn decode(headers: &HeaderMap, body: &Bytes, limit: usize) -> Option<Decoded> {
-    let coding = headers.get(CONTENT_ENCODING)?.to_str().ok()?;
-    match &*coding.trim().to_ascii_lowercase() {
-        "gzip" | "x-gzip" => Some(read(MultiGzDecoder::new(&**body), limit)),
+/// Decodes `body`; before the text grows, `cover` is called with its length.
+fn decode(
+    headers: &HeaderMap,
+    body: &Bytes,
+    limit: usize,
+    mut cover: impl FnMut(usize) -> Result<(), Fault>,
+) -> Result<Option<Decoded>, Fault> {
+    let Some(coding) = headers.get(CONTENT_ENCODING).and_then(|coding| coding.to_str().ok()) else {
+        return Ok(None);
+    };
+    Ok(Some(match &*coding.trim().to_ascii_lowercase() {
+        "gzip" | "x-gzip" => read(MultiGzDecoder::new(&**body), limit, &mut cover)?,
         "deflate" => {
-            let decoded = read(ZlibDecoder::new(&**body), limit);
+            let decoded = read(ZlibDecoder::new(&**body), limit, &mut cover)?;
             if decoded.text.is_empty() {
                 // Some servers leave zlib's frame out (RFC 9110, section 8.4.1.2).
-                return Some(read(DeflateDecoder::new(&**body), limit));
+                return read(DeflateDecoder::new(&**body), limit, &mut cover).map(Some);
             }
-            Some(decoded)
+            decoded
         }
-        "identity" => Some(Decoded {
+        "identity" => Decoded {
             text: body.clone(),
             is_whole: true,
-        }),
-        _ => None,
-    }
+        },
+        _ => return Ok(None),
+    }))
 }
 
-fn read(decoder: impl Read, limit: usize) -> Decoded {
+fn read(
+    decoder: impl Read,
+    limit: usize,
+    cover: &mut impl FnMut(usize) -> Result<(), Fault>,
+) -> Result<Decoded, Fault> {
+    let mut decoder = decoder.take(limit as u64);
     let mut text = Vec::new();
     // The bytes before a fault are still usable.
-    let ended = decoder.take(limit as u64).read_to_end(&mut text);
-    Decoded {
-        is_whole: ended.is_ok() && text.len() < limit,
+    let is_sound = loop {
+        cover(text.len() + PIECE)?;
+        match decoder.by_ref().take(PIECE as u64).read_to_end(&mut text) {
+            Ok(0) => break true,
+            Ok(_) => {}
+            Err(_) => break false,
+        }
+    };
+    Ok(Decoded {
+        is_whole: is_sound && text.len() < limit,
         text: text.into(),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -162,9 +211,26 @@ mod tests {
         assert!(!text.is_empty() && noise.starts_with(&text));
         assert_eq!(decode("gzip", b"no gzip".to_vec(), 1_000), "");
         let whole = all(GzEncoder::new(&b"text"[..], Compression::best()));
-        let read = |body: &[u8], limit| wholly_decoded(&headers("gzip"), &Bytes::copy_from_slice(body), limit);
+        let budget = Budget::new(0);
+        let read = |body: &[u8], limit| {
+            wholly_decoded(&headers("gzip"), &Bytes::copy_from_slice(body), limit, &budget).unwrap()
+        };
         assert_eq!(read(&whole, 5).unwrap(), "text");
         assert_eq!(read(&whole, 4), None);
         assert_eq!(read(&whole[..whole.len() - 1], 5), None);
+    }
+
+    #[test]
+    fn decoded_requests_share_the_budget_of_bodies() {
+        let budget = Budget::new(2 << 20);
+        let large = Bytes::from(all(GzEncoder::new(&vec![b' '; 1 << 20][..], Compression::best())));
+        let read = || decoded_within(&headers("gzip"), &large, usize::MAX, &budget);
+        let first = read().unwrap();
+        assert_eq!(first.len(), 1 << 20);
+        assert_eq!(read().unwrap_err().status(), 503, "both take more than the budget");
+        let whole = wholly_decoded(&headers("gzip"), &large, usize::MAX, &budget);
+        assert_eq!(whole.unwrap_err().status(), 503);
+        drop(first);
+        assert!(read().is_ok(), "what is dropped is given back");
     }
 }

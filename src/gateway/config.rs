@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use url::Url;
 
+use super::access::Access;
 use crate::net::Network;
 use crate::router::classify::builtin::Threshold;
 use crate::router::consent::Consent;
@@ -19,20 +20,20 @@ use crate::runtime::{Instance, ModelGate};
 /// Google's Gemini API.
 pub const DEFAULT_UPSTREAM: &str = "https://generativelanguage.googleapis.com";
 
-/// What a classification request gets when the model gives no usable answer in time.
+/// The reply to a classification request when the model gives no usable answer in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnClassifierFailure {
     /// The built-in classifier's answer.
     #[default]
     Builtin,
-    /// An error, so that the client can do what it does without a local model.
+    /// An error, so that the client can act as it does without a local model.
     Error,
 }
 
-/// What the model gets of a classification request.
+/// The part of a classification request that the model gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClassifierPrompt {
-    /// What was typed and answered, without what the client added: a folder tree takes a model on a processor seconds to read.
+    /// The turns without the client's additions: a model on a processor reads a folder tree for seconds.
     #[default]
     Slim,
     /// All that the client sent.
@@ -84,7 +85,10 @@ pub struct Limits {
     pub cached_answers: usize,
     /// How long connecting to the upstream may take.
     pub connect_time: Duration,
-    /// How long open requests may go on once the gateway shuts down.
+    /// For this time after the request to shut down the gateway still accepts connections, but reports that it is not
+    /// ready: load balancers need the time to notice.
+    pub drain_delay: Duration,
+    /// The time that open requests have after that.
     pub grace: Duration,
 }
 
@@ -95,7 +99,7 @@ impl Default for Limits {
             head_size: 64 * 1024,
             headers: 100,
             local_body: 20 * 1024 * 1024,
-            routed_body: 64 * 1024 * 1024,
+            routed_body: 128 * 1024 * 1024,
             bodies: 192 * 1024 * 1024,
             read_time: Duration::from_secs(30),
             head_time: Duration::from_secs(30),
@@ -106,12 +110,14 @@ impl Default for Limits {
             prompt_time: Duration::from_secs(300),
             cached_answers: 1024,
             connect_time: Duration::from_secs(10),
+            drain_delay: Duration::ZERO,
             grace: Duration::from_secs(5),
         }
     }
 }
 
 /// How calls for hosted models are routed.
+#[derive(Clone)]
 pub struct ChainRouter {
     /// The models, their families and chains.
     pub models: Arc<Models>,
@@ -121,7 +127,7 @@ pub struct ChainRouter {
     pub classifier: ClassifierChoice,
     /// Whether another model may be asked when one fails.
     pub on_fallback: OnFallback,
-    /// Who is asked where consent is needed and the client gives none.
+    /// The person to ask where consent is needed and the client gives none.
     pub consent: Arc<dyn Consent>,
     /// The longest that one request waits in all.
     pub max_wait: Duration,
@@ -168,15 +174,17 @@ pub struct Config {
     pub threads: usize,
     /// Whether addresses and `Host` names other than loopback are allowed.
     pub allow_remote: bool,
+    /// Who may use the gateway.
+    pub access: Access,
     /// The name of the runtime, for `/status`.
     pub runtime: String,
     /// Names of the local model; the first is the one the engine knows.
     pub local_models: Vec<String>,
     /// Within this time a classification request is answered, waiting included.
     pub classifier_deadline: Duration,
-    /// What happens when the model's answer is unusable, late or missing.
+    /// The reply when the model's answer is unusable, late or missing.
     pub on_classifier_failure: OnClassifierFailure,
-    /// What the model gets of a classification request.
+    /// The part of a classification request that the model gets.
     pub classifier_prompt: ClassifierPrompt,
     /// When the built-in classifier is at least this sure, from 0.5 to 1, the model is not asked.
     pub fast_path: Option<f64>,
@@ -209,6 +217,7 @@ impl Config {
             listen: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
             threads: 0,
             allow_remote: false,
+            access: Access::default(),
             runtime: "lit".to_owned(),
             local_models: vec![local_model.into()],
             classifier_deadline: Duration::from_secs(8),

@@ -18,13 +18,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::access::{Permit, Way};
 use super::body::ClientBody;
 use super::client::{Client, InProgress, Standing, Turn};
 use super::config::Limits;
+use super::current::Current;
+use super::metrics::Measure;
 use super::reply::ReplyBody;
 use super::service::answer;
 use super::shared::Shared;
-use crate::net::BodyError;
+use crate::net::{BodyError, Stream};
 
 /// Bounds of reading on after a refusal: the largest body that the API takes, and some time for it.
 const LINGER_BYTES: u64 = 128 << 20;
@@ -46,8 +49,11 @@ pub(super) fn builder(limits: &Limits) -> http1::Builder {
 }
 
 /// Serves requests until one side ends the connection.
-pub(super) async fn serve(client: Arc<Client>, mut stream: TcpStream, builder: http1::Builder, shared: Arc<Shared>) {
-    if exchange(&client, &mut stream, &builder, &shared).await {
+pub(super) async fn serve(client: Arc<Client>, stream: TcpStream, builder: http1::Builder, current: Arc<Current>) {
+    let Some((mut stream, way)) = current.load().access.open(stream, &client).await else {
+        return;
+    };
+    if exchange(&client, (&mut stream, way), &builder, &current).await {
         client.read(None);
         linger(stream).await;
     }
@@ -56,11 +62,16 @@ pub(super) async fn serve(client: Arc<Client>, mut stream: TcpStream, builder: h
 /// Serves requests, and gives whether the client may still be sending a refused one.
 async fn exchange(
     client: &Arc<Client>,
-    stream: &mut TcpStream,
+    (stream, way): (&mut Stream, Way),
     builder: &http1::Builder,
-    shared: &Arc<Shared>,
+    current: &Current,
 ) -> bool {
-    let service = service_fn(|request| reply(Arc::clone(client), Arc::clone(shared), request));
+    let service = service_fn(|mut request| {
+        if way != Way::Allowed {
+            request.extensions_mut().insert(way);
+        }
+        reply(Arc::clone(client), current.load(), request)
+    });
     let io = TokioIo::new(Watched { stream, client });
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut standing = client.watch();
@@ -95,21 +106,25 @@ async fn reply(
 ) -> Result<Response<TrackedBody>, Infallible> {
     let in_progress = client.begin();
     let request = request.map(|body| ClientBody::new(body, Arc::clone(&client)));
-    let mut reply = answer(&shared, &client, request).await;
-    if client.has_unread_body() || client.standing() == Standing::Surplus {
+    let (mut reply, measure) = answer(&shared, &client, request).await;
+    if client.has_unread_body() || client.standing() == Standing::Surplus || shared.is_draining() {
         reply
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    let permit = reply.extensions_mut().remove();
     Ok(reply.map(|body| TrackedBody {
         body,
+        progress: Progress::Unread,
+        measure,
+        _permit: permit,
         _in_progress: in_progress,
     }))
 }
 
 /// Reads on after the last reply: closing with unread bytes resets the connection, and a client that is still sending never sees
 /// the reply.
-async fn linger(stream: TcpStream) {
+async fn linger(stream: Stream) {
     let (mut rest, mut sink) = (stream.take(LINGER_BYTES), tokio::io::sink());
     // How the client ends the connection does not matter.
     drop(timeout(LINGER_TIME, tokio::io::copy(&mut rest, &mut sink)).await);
@@ -117,7 +132,7 @@ async fn linger(stream: TcpStream) {
 
 /// A connection's bytes, counted.
 struct Watched<'a> {
-    stream: &'a mut TcpStream,
+    stream: &'a mut Stream,
     client: &'a Client,
 }
 
@@ -172,7 +187,18 @@ impl AsyncWrite for Watched<'_> {
 /// A reply's body; the request is in progress as long as the body lives.
 struct TrackedBody {
     body: ReplyBody,
+    progress: Progress,
+    measure: Measure,
+    _permit: Option<Arc<Permit>>,
     _in_progress: InProgress,
+}
+
+enum Progress {
+    /// So stays the body of a reply to `HEAD`.
+    Unread,
+    Begun,
+    Broken,
+    Ended,
 }
 
 impl Body for TrackedBody {
@@ -180,7 +206,13 @@ impl Body for TrackedBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress = match polled {
+            Poll::Ready(None) => Progress::Ended,
+            Poll::Ready(Some(Err(_))) => Progress::Broken,
+            _ => Progress::Begun,
+        };
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -189,5 +221,18 @@ impl Body for TrackedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for TrackedBody {
+    fn drop(&mut self) {
+        let is_cut = match self.progress {
+            Progress::Unread | Progress::Ended => self.body.is_broken_off(),
+            Progress::Begun => !self.body.is_end_stream(),
+            Progress::Broken => true,
+        };
+        if is_cut {
+            self.measure.cut();
+        }
     }
 }

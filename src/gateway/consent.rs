@@ -1,5 +1,5 @@
-//! Consent that a client gives in a header: `x-gem-consent: once` lets this request go on with the model that the gateway named,
-//! `session` every request of the same client for an hour. Kept in memory only.
+//! Consent that a client gives in a header: `x-gem-consent: once` lets this request continue with the model that the
+//! gateway named, `session` every request of the same client for an hour. Kept in memory only.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -8,24 +8,29 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::access::ClientName;
 use crate::router::ModelName;
 
 /// The client's consent.
 const CONSENT: HeaderName = HeaderName::from_static("x-gem-consent");
 /// In a reply the model that could answer, in a request the model that may.
 pub(super) const FALLBACK: HeaderName = HeaderName::from_static("x-gem-fallback");
-/// What to do about a failure, for people.
+/// Advice about a failure, for people.
 const HINT: HeaderName = HeaderName::from_static("x-gem-hint");
 const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
-/// A consent for the session, and the memory of what was named, last this long.
+/// A consent for the session, and the memory of named models, last this long.
 const SESSION: Duration = Duration::from_secs(3600);
 /// Models named to clients and consents of clients that are remembered.
 const REMEMBERED: usize = 1024;
 
-/// A client, by the keyed hash of its API key, and the model that failed it.
+/// The owner among the clients, which are a name or the bytes of a key.
+const OWNER: (&str, bool) = ("owner", true);
+
+/// A client, by the keyed hash of its name or its API key, and the model that failed it.
 type Case = (u64, ModelName);
 
 #[derive(Clone, Debug)]
@@ -42,6 +47,13 @@ pub(super) struct Consents {
     known: Mutex<HashMap<Case, Memory>>,
 }
 
+/// One switch for which the server's owner gives consent.
+#[derive(Debug, Deserialize)]
+pub(super) struct Switch {
+    failed: ModelName,
+    candidate: ModelName,
+}
+
 /// One request's consent.
 #[derive(Debug)]
 pub(super) struct Consenter<'a> {
@@ -49,7 +61,9 @@ pub(super) struct Consenter<'a> {
     /// `None` for a client without a key: it cannot be recognised again.
     client: Option<u64>,
     given: Option<Given>,
-    /// The model that the request's consent is for, if it says so.
+    /// Whether the request's consent is no word that is known.
+    is_unclear: bool,
+    /// The model that the request's consent names, if it names one.
     named: Option<ModelName>,
 }
 
@@ -59,23 +73,55 @@ enum Given {
     Session,
 }
 
+impl Given {
+    fn parse(word: &str) -> Option<Self> {
+        match word.to_ascii_lowercase().as_str() {
+            "once" => Some(Self::Once),
+            "session" => Some(Self::Session),
+            _ => None,
+        }
+    }
+}
+
 impl Consents {
     /// Takes the consent out of `request`, so that it does not reach the upstream.
     pub(super) fn take<B>(&self, request: &mut Request<B>) -> Consenter<'_> {
-        let key = client_key(request.headers(), request.uri().query());
-        let client = key.map(|key| self.hasher.hash_one(key));
+        // Clients with a token may share the upstream's key.
+        let client = match request.extensions().get() {
+            Some(ClientName(name)) => Some(self.hasher.hash_one(name)),
+            None => client_key(request.headers(), request.uri().query()).map(|key| self.hasher.hash_one(key)),
+        };
         let headers = request.headers_mut();
         let text = |value: Option<HeaderValue>| value.and_then(|value| Some(value.to_str().ok()?.trim().to_owned()));
-        let given = match text(headers.remove(CONSENT)).as_deref() {
-            Some("once") => Some(Given::Once),
-            Some("session") => Some(Given::Session),
-            _ => None,
-        };
+        let is_said = headers.contains_key(CONSENT);
+        let given = text(headers.remove(CONSENT)).and_then(|word| Given::parse(&word));
         Consenter {
             consents: self,
             client,
             given,
+            is_unclear: is_said && given.is_none(),
             named: text(headers.remove(FALLBACK)).and_then(|name| name.parse().ok()),
+        }
+    }
+
+    /// Notes that the owner of the server consents to `switch` for the session. It holds for the owner alone.
+    pub(super) fn owner_consents(&self, switch: &Switch) {
+        self.owner().remember(&switch.failed, &switch.candidate, true);
+    }
+
+    /// The model to which the owner has consented where `failed` failed.
+    pub(super) fn of_owner(&self, failed: &ModelName) -> Option<ModelName> {
+        let memory = self.owner().memory(failed)?;
+        memory.has_consent.then_some(memory.candidate)
+    }
+
+    fn owner(&self) -> Consenter<'_> {
+        Consenter {
+            consents: self,
+            client: Some(self.hasher.hash_one(OWNER)),
+            given: None,
+            is_unclear: false,
+            named: None,
         }
     }
 
@@ -113,7 +159,11 @@ impl Consenter<'_> {
     /// Names `candidate` to the client, and the way to let it answer.
     pub(super) fn offer(&self, headers: &mut HeaderMap, failed: &ModelName, candidate: &ModelName) {
         self.remember(failed, candidate, false);
-        let hint = match self.client {
+        let unclear = match self.is_unclear {
+            true => "`x-gem-consent` takes `once` or `session`, and had another value: ",
+            false => "",
+        };
+        let way = match self.client {
             Some(_) => format!(
                 "repeat the request with `x-gem-consent: once` to let `{candidate}` answer, or with `x-gem-consent: session` to let it \
                  answer for an hour"
@@ -122,6 +172,7 @@ impl Consenter<'_> {
                 "repeat the request with `x-gem-consent: once` and `x-gem-fallback: {candidate}` to let `{candidate}` answer"
             ),
         };
+        let hint = format!("{unclear}{way}");
         for (name, value) in [(FALLBACK, candidate.as_str()), (HINT, &hint)] {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
@@ -153,7 +204,7 @@ impl Consenter<'_> {
     }
 }
 
-/// The key by which the upstream knows the client; an empty one tells no clients apart.
+/// The key by which the upstream knows the client; `None` for an empty one, which several clients may have.
 fn client_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a [u8]> {
     let header = |name| headers.get(name).map(HeaderValue::as_bytes);
     let in_query = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("key=")));

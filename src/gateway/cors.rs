@@ -1,4 +1,5 @@
-//! Cross-origin requests: what a browser needs to let a page of this machine read the replies (fetch standard, CORS protocol).
+//! Cross-origin requests: the headers with which a browser lets a page of this machine read the replies (fetch
+//! standard, CORS protocol).
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,

@@ -1,5 +1,7 @@
 //! The faults that a request can have, and their statuses.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Serialize;
@@ -11,6 +13,17 @@ pub(super) enum Fault {
     Invalid(String),
     #[error("{0}")]
     Forbidden(String),
+    #[error(
+        "this gateway needs a token: send it in `x-goog-api-key`, or in `x-gem-token` beside a key of your own for the upstream"
+    )]
+    Unauthenticated,
+    #[error(
+        "this gateway has no key for the upstream: send your own in `x-goog-api-key`, and the token in `x-gem-token`"
+    )]
+    WithoutKey,
+    /// A client made more requests than it may.
+    #[error("{message}; retry in {} s", whole_seconds(*retry_after))]
+    Limited { message: String, retry_after: Duration },
     #[error("nothing is served at `{0}`")]
     NotFound(String),
     #[error("{0}")]
@@ -19,11 +32,15 @@ pub(super) enum Fault {
     MethodNotAllowed { method: String, allow: &'static str },
     #[error("the request's body did not arrive in time")]
     SlowBody,
-    #[error("the request's body is larger than {0} bytes")]
+    #[error("the request's body is larger than {}", size(*.0))]
     TooLarge(usize),
-    #[error("`{0}` is not something the local model can do")]
+    #[error("the request's body is larger than {}, too large to choose its model; name a model, which may get a body of any size", size(*.0))]
+    TooLargeToRoute(usize),
+    #[error("the request's body has a transfer coding other than `chunked`")]
+    Coding,
+    #[error("the local model has no method `{0}`")]
     Unsupported(String),
-    #[error("{0} requests are waiting for the local model already; try again later")]
+    #[error("{0} requests are already waiting for the local model; try again later")]
     Busy(usize),
     #[error("the local model failed: {0}")]
     Engine(String),
@@ -51,19 +68,40 @@ impl Fault {
     pub(super) const fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) | Self::Blocked(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated | Self::WithoutKey => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) | Self::ModelMissing(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
-            Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooLarge(_) | Self::TooLargeToRoute(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Coding | Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::Busy(_) | Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Full(_) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline | Self::LateUpstream(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Refused(status, _) => *status,
             Self::BadEngine(_) | Self::Upstream { .. } => StatusCode::BAD_GATEWAY,
         }
+    }
+
+    /// The delay after which the same request may be made again, if it is known, in whole seconds.
+    pub(super) fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Busy(_) | Self::Full(_) | Self::Unavailable(_) => Some(1),
+            Self::Limited { retry_after, .. } => Some(whole_seconds(*retry_after)),
+            _ => None,
+        }
+    }
+
+    /// The same as Google's clients read it.
+    fn retry_info(&self) -> Option<[RetryInfo; 1]> {
+        let Self::Limited { retry_after, .. } = self else {
+            return None;
+        };
+        Some([RetryInfo {
+            kind: "type.googleapis.com/google.rpc.RetryInfo",
+            delay: format!("{}s", whole_seconds(*retry_after)),
+        }])
     }
 
     /// Google's error object as JSON text.
@@ -76,10 +114,11 @@ impl Fault {
             code: status.as_u16(),
             message: &self.to_string(),
             status: match self {
-                // Clients retry what is unavailable; this needs a person.
+                // Clients retry 503; this needs a person.
                 Self::Blocked(_) => "FAILED_PRECONDITION",
                 _ => google_status(status),
             },
+            details: self.retry_info(),
         };
         serde_json::to_string(&Envelope { error }).unwrap_or_default().into()
     }
@@ -95,6 +134,28 @@ struct ErrorObject<'a> {
     code: u16,
     message: &'a str,
     status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<[RetryInfo; 1]>,
+}
+
+#[derive(Serialize)]
+struct RetryInfo {
+    #[serde(rename = "@type")]
+    kind: &'static str,
+    #[serde(rename = "retryDelay")]
+    delay: String,
+}
+
+fn size(bytes: usize) -> String {
+    match bytes >> 20 {
+        0 => format!("{bytes} bytes"),
+        megabytes => format!("{megabytes} MiB"),
+    }
+}
+
+/// At least one.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(1)
 }
 
 /// The name Google gives to an HTTP status (`google.rpc.Code`).

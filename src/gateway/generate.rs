@@ -20,12 +20,12 @@ pub(super) struct GenerateRequest {
     is_regular: bool,
 }
 
-/// What a classification request asks.
+/// The conversation in a classification request.
 #[derive(Debug)]
 pub(super) struct Question {
-    /// What was typed and answered.
+    /// The turns of user and model.
     pub(super) conversation: Conversation,
-    /// The turns of the request without what the client added; `None` when nothing is.
+    /// The turns without the client's additions; `None` when there are none.
     slim: Option<Vec<Content>>,
 }
 
@@ -105,7 +105,7 @@ impl GenerateRequest {
         (!value.is_null()).then_some(value)
     }
 
-    /// What the request asks, if it is a classification request: in a prompt that holds history and request under headings
+    /// The conversation, if it is a classification request: in a prompt that holds history and request under headings
     /// (docs/facts.md section 3), or else in its turns.
     pub(super) fn question(&self) -> Question {
         let asked = self.contents.iter().rposition(|content| content.role == Role::User);
@@ -190,7 +190,7 @@ fn is_regular_config(config: &Map<String, Value>) -> bool {
     config.iter().all(is_regular)
 }
 
-/// Numbers that stand as strings become numbers; options that are not what they must be are left to the engine's defaults.
+/// Numbers in strings become numbers; options of a wrong type are left to the engine's defaults.
 fn make_regular_config(config: &mut Map<String, Value>) {
     for name in NUMBERS {
         if let Some(value) = config.get_mut(name)

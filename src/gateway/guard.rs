@@ -10,12 +10,16 @@ use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use hyper::{Request, Uri, Version};
 
 use super::fault::Fault;
-use crate::net::{is_loopback_address, is_loopback_name};
+use crate::net::{is_loopback_address, is_loopback_name, is_plainly_framed};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses a request that does not come from this machine; with `allow_remote` any `Host` will do.
+/// Refuses a request that does not come from this machine; with `allow_remote` any `Host` will do. Also refuses transfer codings that
+/// nothing here decodes.
 pub(super) fn check<B>(request: &Request<B>, allow_remote: bool) -> Result<(), Fault> {
+    if !is_plainly_framed(request.headers()) {
+        return Err(Fault::Coding);
+    }
     let host = host(request.headers(), request.version())?;
     if !allow_remote {
         for name in [host, request.uri().authority().map(|authority| authority.as_str())]
@@ -43,7 +47,8 @@ pub(super) fn check<B>(request: &Request<B>, allow_remote: bool) -> Result<(), F
     ))
 }
 
-/// Whether the browser, if one sends the request, sends it for the gateway's own page or for none.
+/// Whether no other site made the request: it comes from no browser, from the gateway's own page, or from a typed
+/// address.
 fn is_own_site(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all(FETCH_SITE).iter();
     sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"))
@@ -175,6 +180,18 @@ mod tests {
         let mut old = request("/", &[]);
         *old.version_mut() = Version::HTTP_10;
         assert!(check(&old, false).is_ok());
+    }
+
+    #[test]
+    fn a_transfer_coding_that_nobody_decodes_is_refused() {
+        let host = ("host", "localhost");
+        assert!(is_allowed("/", &[host, ("transfer-encoding", "Chunked")]));
+        for coding in ["gzip, chunked", "chunked, chunked", "identity, chunked", ", chunked"] {
+            let coded = request("/", &[host, ("transfer-encoding", coding)]);
+            assert_eq!(check(&coded, false).unwrap_err().status(), 501, "{coding}");
+        }
+        let twice = ["chunked", "chunked"].map(|coding| ("transfer-encoding", coding));
+        assert!(!is_allowed("/", &[host, twice[0], twice[1]]));
     }
 
     #[test]

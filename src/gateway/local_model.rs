@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use hyper::Uri;
 use tokio::time::{Instant, timeout_at};
 
-use super::cache::{Abandoned, AnswerResult, Answers};
+use super::cache::{Abandoned, AnswerResult, Answers, Key};
 use super::classification::time_for_model;
 use super::config::Config;
 use super::engine::{ATTEMPTS, Engine};
@@ -65,9 +65,14 @@ impl LocalModel {
         (probability >= sure || probability <= 1.0 - sure).then_some(verdict)
     }
 
+    fn key(&self, engine_body: &Bytes) -> Key {
+        let release = self.engine.as_ref().map_or(0, |engine| engine.release());
+        self.answers.key(engine_body, release)
+    }
+
     /// An answer to `engine_body` that is remembered.
     pub(super) fn known(&self, engine_body: &Bytes) -> Option<Answer> {
-        self.answers.known(self.answers.key(engine_body))
+        self.answers.known(self.key(engine_body))
     }
 
     /// The model's answer to `engine_body` within `time` from `start`, some of which is left for answering without the model.
@@ -75,7 +80,7 @@ impl LocalModel {
         let Some(engine) = &self.engine else {
             return Err(Arc::new(Fault::Unavailable("no model is installed".to_owned())));
         };
-        let asked = self.answers.wait(self.answers.key(engine_body), |abandoned| {
+        let asked = self.answers.wait(self.key(engine_body), |abandoned| {
             let call = Call {
                 engine: Arc::clone(engine),
                 metrics: Arc::clone(&self.metrics),
@@ -93,7 +98,7 @@ impl LocalModel {
     }
 }
 
-/// One call of the engine. It goes on when its clients have left: a late answer is one for the next time.
+/// One call of the engine. It continues when its clients have left: a late answer serves the next request.
 struct Call {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,

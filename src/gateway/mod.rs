@@ -1,6 +1,7 @@
 //! One HTTP server on the public port, between clients and a fragile engine (docs/contract.md section 4).
 //!
 //! - `server`, `accept`, `client`, `connection`, `workers`: start, accept loop, limits, shutdown
+//! - `access`: who may use it: certificate, proxies, tokens, limits
 //! - `service`, `guard`, `cors`, `path`, `admin`: from a request to the face that answers it
 //! - `face::local`, `face::classifier`: prompts and classification requests for the local model, through `local_model` and `engine`
 //! - `face::upstream`: everything else, through `upstream`; `routing` may decide about its model
@@ -22,6 +23,7 @@
 //! ```
 
 mod accept;
+mod access;
 mod admin;
 mod body;
 mod cache;
@@ -32,6 +34,7 @@ mod config;
 mod connection;
 mod consent;
 mod cors;
+mod current;
 mod engine;
 mod face;
 mod fault;
@@ -41,6 +44,7 @@ mod local_model;
 mod metrics;
 mod model_field;
 mod path;
+mod prometheus;
 mod reply;
 mod routing;
 mod server;
@@ -52,5 +56,6 @@ mod tokens;
 mod upstream;
 mod workers;
 
+pub use access::{Access, AccessError, ClientToken, NewToken, Peers, Quota, TlsFiles};
 pub use config::{ChainRouter, ClassifierPrompt, Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};
 pub use server::{Gateway, GatewayError};

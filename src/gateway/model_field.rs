@@ -1,7 +1,8 @@
-//! The model's name inside a body: some methods repeat there what the path says, and the API refuses a mismatch.
+//! The model's name inside a body: some methods repeat the path's model there, and the API refuses a mismatch.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
@@ -9,7 +10,9 @@ use memchr::memmem;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::body::{Budget, Share};
 use super::coding;
+use super::fault::Fault;
 
 /// The model's names, as JSON strings: at the top, in a request to count tokens, in each request of a batch. A name that stands twice
 /// is found twice, for servers differ in which one they heed.
@@ -37,7 +40,13 @@ impl<'de> Visitor<'de> for Search {
         while let Some(Key(key)) = map.next_key()? {
             match &*key {
                 "model" => names.0.push(map.next_value::<&RawValue>()?.get()),
-                "generateContentRequest" | "generate_content_request" | "requests" | "request" | "batch" => {
+                "generateContentRequest"
+                | "generate_content_request"
+                | "requests"
+                | "request"
+                | "batch"
+                | "inputConfig"
+                | "input_config" => {
                     names.0.extend(map.next_value::<Names<'de>>()?.0);
                 }
                 _ => drop(map.next_value::<IgnoredAny>()?),
@@ -84,24 +93,38 @@ impl<'de> Visitor<'de> for Search {
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// `body`, which comes with `headers`, with `meant` wherever it names the model `asked`; everything else stays as it is. A coded body
-/// of which at most `limit` bytes come is decoded where it names the model.
-pub(super) async fn rename(headers: &mut HeaderMap, body: &Bytes, asked: &str, meant: &str, limit: usize) -> Bytes {
+/// of which at most `limit` bytes come is decoded, in memory of `budget`, where it names the model.
+pub(super) async fn rename(
+    headers: &mut HeaderMap,
+    body: &Bytes,
+    (asked, meant): (&str, &str),
+    limit: usize,
+    budget: &Arc<Budget>,
+) -> Result<Bytes, Fault> {
     if asked == meant {
-        return body.clone();
+        return Ok(body.clone());
     }
     if !headers.contains_key(CONTENT_ENCODING) {
         let renamed = renamed(body, asked, meant);
-        return renamed.unwrap_or_else(|| body.clone());
+        return Ok(renamed.unwrap_or_else(|| body.clone()));
     }
-    let (coded, its_headers) = (body.clone(), headers.clone());
+    let (coded, its_headers, budget) = (body.clone(), headers.clone(), Arc::clone(budget));
     let (asked, meant) = (asked.to_owned(), meant.to_owned());
-    let decode = move || renamed(&coding::wholly_decoded(&its_headers, &coded, limit)?, &asked, &meant);
-    let Ok(Some(renamed)) = tokio::task::spawn_blocking(decode).await else {
-        return body.clone();
+    let decode = move || {
+        let decoded = coding::wholly_decoded(&its_headers, &coded, limit, &budget)?;
+        let Some(renamed) = decoded.and_then(|decoded| renamed(&decoded, &asked, &meant)) else {
+            return Ok(None);
+        };
+        let mut share = Share::of(&budget);
+        share.cover(renamed.len())?;
+        Ok(Some(share.hold(renamed)))
+    };
+    let Some(renamed) = tokio::task::spawn_blocking(decode).await.unwrap_or(Ok(None))? else {
+        return Ok(body.clone());
     };
     headers.remove(CONTENT_ENCODING);
     headers.remove(CONTENT_LENGTH);
-    renamed
+    Ok(renamed)
 }
 
 /// `None` where `body` does not name the model `asked`.
@@ -126,7 +149,7 @@ fn renamed(body: &Bytes, asked: &str, meant: &str) -> Option<Bytes> {
     (copied > 0).then(|| renamed.freeze())
 }
 
-/// What stands before `asked` in the JSON string `name`, if it names that model.
+/// The text before `asked` in the JSON string `name`, if it names that model.
 fn prefix(name: &str, asked: &str) -> Option<&'static str> {
     let name: String = serde_json::from_str(name).ok()?;
     ["models/", ""]
@@ -159,6 +182,10 @@ mod tests {
             (
                 r#"{"model":"flash","requests":[1,null,{"model":"flash"}],"model":"models\/flash","batch":"x"}"#,
                 r#"{"model":"gemini-3.8-flash","requests":[1,null,{"model":"gemini-3.8-flash"}],"model":"models/gemini-3.8-flash","batch":"x"}"#,
+            ),
+            (
+                r#"{"batch":{"model":"models/flash","inputConfig":{"requests":{"requests":[{"request":{"model":"models/flash"}}]}}}}"#,
+                r#"{"batch":{"model":"models/gemini-3.8-flash","inputConfig":{"requests":{"requests":[{"request":{"model":"models/gemini-3.8-flash"}}]}}}}"#,
             ),
             (r#"{"mod\u0065l":"fl\u0061sh"}"#, r#"{"mod\u0065l":"gemini-3.8-flash"}"#),
             (

@@ -17,6 +17,8 @@ pub(super) enum Target<'a> {
     Status,
     /// `/shutdown`.
     Shutdown,
+    /// `/consent`.
+    Consent,
     /// A method of a model.
     Model {
         /// Its name, without `models/`.
@@ -39,6 +41,11 @@ pub(super) enum StreamFormat {
     Array,
 }
 
+/// The versions of the Gemini API. Google's Python SDK 3 prefers `v1`.
+const VERSIONS: [&str; 3] = ["/v1beta/", "/v1/", "/v1alpha/"];
+/// Where the API takes and gives files.
+const FILES: [&str; 2] = ["/upload/", "/download/"];
+
 /// Reads a request's path.
 pub(super) fn target(path: &str) -> Target<'_> {
     match path {
@@ -47,18 +54,21 @@ pub(super) fn target(path: &str) -> Target<'_> {
         "/metrics" => Target::Metrics,
         "/status" => Target::Status,
         "/shutdown" => Target::Shutdown,
-        _ => match model_path(path).and_then(model_and_method) {
+        "/consent" => Target::Consent,
+        _ => match version_and_model(path).and_then(|(_, rest)| model_and_method(rest)) {
             Some((model, method)) => Target::Model { model, method },
-            None if ["/v1beta/", "/v1/", "/upload/"].iter().any(|api| path.starts_with(api)) => Target::Api,
+            None if VERSIONS.iter().chain(&FILES).any(|api| path.starts_with(api)) => Target::Api,
             None => Target::Nothing,
         },
     }
 }
 
-/// What follows `models/`: the Gemini API is spoken under both versions, Google's Python SDK 3 prefers `/v1/`.
-fn model_path(path: &str) -> Option<&str> {
-    path.strip_prefix("/v1beta/models/")
-        .or_else(|| path.strip_prefix("/v1/models/"))
+/// The version of the API that `path` begins with, with its slashes, and the path after `models/`.
+pub(super) fn version_and_model(path: &str) -> Option<(&'static str, &str)> {
+    VERSIONS.into_iter().find_map(|version| {
+        let rest = path.strip_prefix(version)?.strip_prefix("models/")?;
+        Some((version, rest))
+    })
 }
 
 fn model_and_method(rest: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
@@ -103,6 +113,7 @@ mod tests {
             ("/readyz", Target::Ready),
             ("/metrics", Target::Metrics),
             ("/status", Target::Status),
+            ("/consent", Target::Consent),
             ("/v1beta/models/a:generateContent", model("a", "generateContent")),
             ("/v1beta/models/a%3AcountTokens", model("a", "countTokens")),
             ("/v1beta/models/ns:a:embedContent", model("ns:a", "embedContent")),
@@ -113,6 +124,10 @@ mod tests {
             ("/v1beta/models", Target::Api),
             ("/v1/models/a:generateContent", model("a", "generateContent")),
             ("/v1/models/a", Target::Api),
+            ("/v1alpha/models/a:generateContent", model("a", "generateContent")),
+            ("/v1alpha/auth_tokens", Target::Api),
+            ("/download/v1beta/files/a:download", Target::Api),
+            ("/v2/models/a:generateContent", Target::Nothing),
             ("/upload/v1beta/files", Target::Api),
             ("/v1beta", Target::Nothing),
             ("/", Target::Nothing),

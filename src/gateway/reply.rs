@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use tokio::time::timeout;
 
@@ -19,8 +19,8 @@ use crate::net::BodyError;
 /// A reply on its way to the client.
 pub(super) type Reply = Response<ReplyBody>;
 
-/// Pieces the gateway makes as it goes.
-pub(super) type Pieces = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+/// Pieces that the gateway makes one after the other; an error is the last one.
+pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Bytes>> + Send>>;
 
 /// The body of a reply to a client.
 pub(super) enum ReplyBody {
@@ -29,7 +29,7 @@ pub(super) enum ReplyBody {
     /// From the upstream, as it arrives.
     Link(UpstreamBody),
     /// Made as it goes.
-    Pieces(Pieces),
+    Pieces { pieces: Pieces, is_broken_off: bool },
     /// The beginning in memory, the rest as it arrives.
     Begun(Bytes, Box<ReplyBody>),
 }
@@ -37,6 +37,24 @@ pub(super) enum ReplyBody {
 impl ReplyBody {
     pub(super) const fn whole(bytes: Bytes) -> Self {
         Self::Whole(bytes)
+    }
+
+    pub(super) fn pieces(pieces: impl Stream<Item = Result<Bytes, Bytes>> + Send + 'static) -> Self {
+        Self::Pieces {
+            pieces: Box::pin(pieces),
+            is_broken_off: false,
+        }
+    }
+
+    /// Whether it ended with an error in the client's format.
+    pub(super) const fn is_broken_off(&self) -> bool {
+        matches!(
+            self,
+            Self::Pieces {
+                is_broken_off: true,
+                ..
+            }
+        )
     }
 
     /// `beginning`, and `rest` if there is one.
@@ -56,9 +74,10 @@ impl Body for ReplyBody {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(take_frame(bytes).map(Ok)),
             Self::Link(body) => Pin::new(body).poll_frame(cx),
-            Self::Pieces(pieces) => {
+            Self::Pieces { pieces, is_broken_off } => {
                 let piece = ready!(pieces.as_mut().poll_next(cx));
-                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+                *is_broken_off |= matches!(piece, Some(Err(_)));
+                Poll::Ready(piece.map(|(Ok(piece) | Err(piece))| Ok(Frame::data(piece))))
             }
             Self::Begun(beginning, rest) => match take_frame(beginning) {
                 Some(frame) => Poll::Ready(Some(Ok(frame))),
@@ -71,7 +90,7 @@ impl Body for ReplyBody {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Link(body) => body.is_end_stream(),
-            Self::Pieces(_) => false,
+            Self::Pieces { .. } => false,
             Self::Begun(beginning, rest) => beginning.is_empty() && rest.is_end_stream(),
         }
     }
@@ -81,7 +100,7 @@ impl Body for ReplyBody {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Link(body) => body.size_hint(),
             // The length of one that has begun is announced by the server that it comes from.
-            Self::Pieces(_) | Self::Begun(..) => SizeHint::default(),
+            Self::Pieces { .. } | Self::Begun(..) => SizeHint::default(),
         }
     }
 }
@@ -104,17 +123,22 @@ pub(super) async fn read_beginning(mut body: ReplyBody, limit: usize, time: Dura
 }
 
 impl Fault {
-    /// The reply that says so.
+    /// The reply for it.
     pub(super) fn reply(&self) -> Reply {
         let mut reply = json(self.status(), self.to_json());
         match self {
             Self::MethodNotAllowed { allow, .. } => {
                 reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
             }
-            Self::Busy(_) | Self::Full(_) | Self::Unavailable(_) => {
-                reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            Self::Unauthenticated => {
+                reply
+                    .headers_mut()
+                    .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after() {
+            reply.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         reply
     }
@@ -125,7 +149,7 @@ pub(super) fn json(status: StatusCode, text: impl Into<Bytes>) -> Reply {
     whole(status, "application/json; charset=UTF-8", text)
 }
 
-/// A reply of one piece; its length is always said.
+/// A reply of one piece, with its length.
 pub(super) fn whole(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(ReplyBody::whole(text.into()));
     *reply.status_mut() = status;

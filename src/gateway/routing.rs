@@ -9,9 +9,11 @@ use hyper::header::{CONTENT_ENCODING, HeaderMap};
 
 use tokio::time::timeout;
 
+use super::body::Budget;
 use super::coding;
-use super::config::ChainRouter;
+use super::config::{ChainRouter, Config};
 use super::consent::Consenter;
+use super::fault::Fault;
 use super::local_model::{InProcess, LocalModel};
 use crate::router::classify::builtin::Threshold;
 use crate::router::consent::{Question, Ruling};
@@ -26,8 +28,8 @@ use crate::router::{
 const GENERATING: [&str; 2] = ["generateContent", "streamGenerateContent"];
 /// A larger request for a named model streams through and is not repeated elsewhere, in bytes.
 const REPEATABLE_BODY: u64 = 4 << 20;
-/// What a compressed request to be classified may grow to, in bytes.
-const CLASSIFIED_BODY: usize = 64 << 20;
+/// The largest size of a routed call's body after decompression, in bytes.
+const CLASSIFIED_BODY: usize = 128 << 20;
 /// A longer body is read aside, so that the other requests of the thread need not wait for that, in bytes.
 const READ_AT_ONCE: usize = 256 << 10;
 
@@ -71,8 +73,10 @@ pub(super) struct Call<'a> {
     pub(super) headers: &'a HeaderMap,
     /// The body, which should be JSON.
     pub(super) body: &'a Bytes,
-    /// How long the client waits, if it says so.
+    /// The client's own deadline, if it states one.
     pub(super) patience: Option<Duration>,
+    /// The memory in which a coded body is decoded.
+    pub(super) budget: &'a Arc<Budget>,
 }
 
 /// The first model of a call and why it was chosen.
@@ -91,7 +95,13 @@ pub(super) struct Choice {
 }
 
 impl Routes {
-    /// Routes as `chains` says; where the model classifies, `local` is asked.
+    /// The routes of `config`; `None` if it has no router.
+    pub(super) fn of(config: &Config, local: Option<&Arc<LocalModel>>) -> Option<Self> {
+        let chains = config.router.clone()?;
+        Some(Self::new(chains, config.threshold, local))
+    }
+
+    /// Routes by `chains`; where the model classifies, `local` is asked.
     pub(super) fn new(chains: Arc<ChainRouter>, threshold: Threshold, local: Option<&Arc<LocalModel>>) -> Self {
         let router =
             Router::new(Arc::clone(&chains.models), Arc::clone(&chains.availability)).with_threshold(threshold);
@@ -113,7 +123,7 @@ impl Routes {
         self.chains.consent.settle(question).await
     }
 
-    /// What becomes of a call of `method` of `model`; `length` is the body's in bytes, where the client states it.
+    /// Routes a call of `method` of `model`; `length` is the body's in bytes, where the client states it.
     ///
     /// A client that names a model has retries and a policy of its own: its failures are passed on, unless switching is silent or the
     /// client consents.
@@ -163,10 +173,15 @@ impl Routes {
     }
 
     /// Decides which model answers `call`, and sets out along its chain.
-    pub(super) async fn begin(&self, call: Call<'_>, walking: Walking, log_requests: bool) -> (Choice, Walk) {
+    pub(super) async fn begin(
+        &self,
+        call: Call<'_>,
+        walking: Walking,
+        log_requests: bool,
+    ) -> Result<(Choice, Walk), Fault> {
         let path = call.model.parse().ok();
         let conversation = if log_requests || self.needs_conversation(path.as_ref()) {
-            conversation(call.headers, call.body).await
+            conversation(&call).await?
         } else {
             Conversation::default()
         };
@@ -195,7 +210,7 @@ impl Routes {
             model_failure: model_failure(decision.trace),
             request,
         };
-        (choice, walk)
+        Ok((choice, walk))
     }
 
     async fn decide(&self, mut context: RoutingContext, patience: Option<Duration>) -> RoutingDecision {
@@ -241,15 +256,15 @@ fn model_failure(trace: Vec<TraceEntry>) -> Option<String> {
     })
 }
 
-/// The conversation in `body`; an unreadable one is empty, and the upstream refuses it.
-async fn conversation(headers: &HeaderMap, body: &Bytes) -> Conversation {
-    if body.len() <= READ_AT_ONCE && !headers.contains_key(CONTENT_ENCODING) {
-        return Conversation::from_body(body).unwrap_or_default();
+/// The conversation in the call's body; an unreadable one is empty, and the upstream refuses it.
+async fn conversation(call: &Call<'_>) -> Result<Conversation, Fault> {
+    if call.body.len() <= READ_AT_ONCE && !call.headers.contains_key(CONTENT_ENCODING) {
+        return Ok(Conversation::from_body(call.body).unwrap_or_default());
     }
-    let (headers, body) = (headers.clone(), body.clone());
+    let (headers, body, budget) = (call.headers.clone(), call.body.clone(), Arc::clone(call.budget));
     let read = tokio::task::spawn_blocking(move || {
-        let body = coding::decoded(&headers, &body, CLASSIFIED_BODY);
-        Conversation::from_body(&body).unwrap_or_default()
+        let body = coding::decoded_within(&headers, &body, CLASSIFIED_BODY, &budget)?;
+        Ok(Conversation::from_body(&body).unwrap_or_default())
     });
-    read.await.unwrap_or_default()
+    read.await.unwrap_or_else(|_| Ok(Conversation::default()))
 }

@@ -4,16 +4,19 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use gem_platform::process::start_remedy;
 use hyper::Uri;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use super::accept::Acceptor;
+use super::access::{AccessControl, AccessError};
 use super::body::Budget;
 use super::config::Config;
-use super::consent::Consents;
+use super::current::Current;
 use super::engine::Engine;
 use super::local_model::LocalModel;
 use super::metrics::Metrics;
@@ -37,7 +40,7 @@ const PORT_ATTEMPTS: usize = 16;
 /// Errors of the gateway's start.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// Another process listens there.
+    /// Another process listens on the port.
     #[error("cannot listen on `{address}`: the port is taken")]
     PortTaken {
         /// Where.
@@ -67,6 +70,9 @@ pub enum GatewayError {
     /// Proxies or certificates.
     #[error(transparent)]
     Network(net::Error),
+    /// Who may use the gateway.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// A limit of the system.
     #[error("cannot start the decision log's writer")]
     DecisionLog(#[source] io::Error),
@@ -79,6 +85,7 @@ impl Explain for GatewayError {
     fn kind(&self) -> Kind {
         match self {
             Self::Network(error) => error.kind(),
+            Self::Access(error) => error.kind(),
             Self::PortTaken { .. } => Kind::Conflict,
             Self::NotLoopback(_) | Self::ModelName(_) | Self::NoAddress | Self::Upstream(_) => Kind::Usage,
             Self::Listen { .. } | Self::DecisionLog(_) | Self::Threads(_) => Kind::Unexpected,
@@ -88,6 +95,7 @@ impl Explain for GatewayError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Network(error) => error.hint(),
+            Self::Access(error) => error.hint(),
             Self::PortTaken { .. } => {
                 Some("stop the process that listens there, or choose another `--port`".to_owned())
             }
@@ -95,6 +103,7 @@ impl Explain for GatewayError {
                 Some("pass `--allow-remote` if other machines are meant to use this gateway".to_owned())
             }
             Self::Upstream(_) => Some("give `--upstream` an http or https URL".to_owned()),
+            Self::DecisionLog(error) | Self::Threads(error) => start_remedy(error).map(str::to_owned),
             _ => None,
         }
     }
@@ -114,24 +123,29 @@ pub struct Gateway {
     config: Config,
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
+    decisions: DecisionLog,
+    workers: Workers,
     upstream: UpstreamClient,
+    access: AccessControl,
     activity: EngineActivity,
+    updates: Option<watch::Receiver<Config>>,
     generate_path: Uri,
     stream_path: Uri,
 }
 
-/// The client for the upstream of a `config` that makes sense.
-fn checked(config: &Config) -> Result<UpstreamClient, GatewayError> {
+/// The client for the upstream, and the rules of access, of a `config` that makes sense.
+fn checked(config: &Config) -> Result<(UpstreamClient, AccessControl), GatewayError> {
     if let Some(open) = config.listen.iter().find(|address| !address.is_loopback())
         && !config.allow_remote
     {
         return Err(GatewayError::NotLoopback(*open));
     }
-    Ok(UpstreamClient::new(&config.upstream, &config.limits)?)
+    let access = AccessControl::new(&config.access, config.allow_remote)?;
+    Ok((UpstreamClient::new(&config.upstream, &config.limits)?, access))
 }
 
 impl Gateway {
-    /// Whether a gateway can be what `config` says, its port aside.
+    /// Checks everything in `config` but the port.
     ///
     /// # Errors
     ///
@@ -140,16 +154,19 @@ impl Gateway {
         checked(config).map(drop)
     }
 
-    /// Checks `config` and binds its port on all its addresses; a loopback family that the machine lacks is left out.
+    /// Checks `config`, starts its threads, and binds its port on all its addresses; a loopback family that the machine lacks is left
+    /// out.
     ///
     /// # Errors
     ///
-    /// When the configuration makes no sense or the port is taken.
+    /// When the configuration makes no sense, the port is taken, or the system cannot start a thread.
     pub async fn bind(config: Config) -> Result<Self, GatewayError> {
-        let upstream = checked(&config)?;
+        let (upstream, access) = checked(&config)?;
         let generate_path = engine_path(&config, "generateContent")?;
         let stream_path = engine_path(&config, "streamGenerateContent?alt=sse")?;
         let listeners = listen(&config.listen, config.port)?;
+        let decisions = DecisionLog::start(config.decisions.clone()).map_err(GatewayError::DecisionLog)?;
+        let workers = Workers::start(config.threads).map_err(GatewayError::Threads)?;
         let addresses = listeners
             .iter()
             .filter_map(|listener| listener.local_addr().ok())
@@ -158,11 +175,23 @@ impl Gateway {
             config,
             listeners,
             addresses,
+            decisions,
+            workers,
             upstream,
+            access,
             activity: EngineActivity::default(),
+            updates: None,
             generate_path,
             stream_path,
         })
+    }
+
+    /// Takes over each configuration in `updates` while it runs: how requests are classified and routed, and the upstream.
+    /// Other fields, such as the port, keep their values.
+    #[must_use]
+    pub fn following(mut self, updates: watch::Receiver<Config>) -> Self {
+        self.updates = Some(updates);
+        self
     }
 
     /// Where it listens.
@@ -181,29 +210,31 @@ impl Gateway {
     ///
     /// `engine` is the supervisor's view of the engine; `None` for a runtime without one.
     ///
-    /// # Errors
-    ///
-    /// When the system cannot start a thread for the decision log or for connections.
-    pub async fn run(
-        mut self,
-        engine: Option<watch::Receiver<EngineStatus>>,
-        shutdown: impl Future<Output = ()>,
-    ) -> Result<(), GatewayError> {
-        let decisions = DecisionLog::start(self.config.decisions.clone()).map_err(GatewayError::DecisionLog)?;
-        let workers = Workers::start(self.config.threads).map_err(GatewayError::Threads)?;
+    pub async fn run(mut self, engine: Option<watch::Receiver<EngineStatus>>, shutdown: impl Future<Output = ()>) {
+        let (decisions, workers) = (self.decisions.clone(), std::mem::take(&mut self.workers));
         let limits = self.config.limits.clone();
         let capacity = limits.capacity(gem_platform::descriptors::allow(limits.descriptors()));
         // In parallel with the rest of the start, so that the first request does not wait for it.
         tokio::task::spawn_blocking(builtin::prepare);
         let listeners = std::mem::take(&mut self.listeners);
-        let shared = Arc::new(self.shared(engine, decisions.clone()));
-        let mut acceptor = Acceptor::new(shared, workers, capacity);
-        acceptor.accept(listeners, shutdown).await;
-        acceptor.drain(limits.grace).await;
+        let updates = self.updates.take();
+        let current = Arc::new(Current::new(self.shared(engine, decisions.clone())));
+        let drained = until_drained(&current, shutdown);
+        let mut acceptor = Acceptor::new(Arc::clone(&current), workers, capacity);
+        let follow = async {
+            if let Some(updates) = updates {
+                current.follow(updates).await;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = acceptor.accept(listeners, drained) => {}
+            () = follow => {}
+        }
+        acceptor.drain(current.load().config.limits.grace).await;
         drop(acceptor);
         // It fails only if the runtime is shutting down, which leaves no time to wait.
         drop(tokio::task::spawn_blocking(move || decisions.flush()).await);
-        Ok(())
     }
 
     /// The state that all requests share.
@@ -219,15 +250,15 @@ impl Gateway {
             self.generate_path.clone(),
         );
         let local_model = Arc::new(local_model);
-        let chains = self.config.router.clone();
         Shared {
-            routes: chains
-                .map(|chains| Routes::new(chains, self.config.threshold, engine.is_some().then_some(&local_model))),
+            routes: Routes::of(&self.config, engine.is_some().then_some(&local_model)),
             engine,
             local_model,
-            consents: Consents::default(),
+            consents: Arc::default(),
             bodies: Budget::new(limits.bodies),
             upstream: self.upstream,
+            access: Arc::new(self.access),
+            is_draining: Arc::default(),
             metrics,
             decisions,
             started: Instant::now(),
@@ -237,6 +268,14 @@ impl Gateway {
             config: self.config,
         }
     }
+}
+
+/// Waits for `shutdown`, and then as long as load balancers get to notice that the gateway is not ready.
+async fn until_drained(current: &Current, shutdown: impl Future<Output = ()>) {
+    shutdown.await;
+    let shared = current.load();
+    shared.is_draining.store(true, Ordering::Relaxed);
+    tokio::time::sleep(shared.config.limits.drain_delay).await;
 }
 
 /// The engine's own path for a method of its model.
@@ -266,8 +305,9 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
         TcpSocket::new_v6()
     }?;
     // Elsewhere the option lets two processes listen on one port.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
+    if cfg!(unix) {
+        socket.set_reuseaddr(true)?;
+    }
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

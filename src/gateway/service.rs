@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::header::{HeaderValue, ORIGIN};
 use hyper::{Method, Request};
 
+use super::access::Area;
 use super::body::ClientBody;
 use super::client::Client;
 use super::face::{local, upstream};
@@ -19,8 +20,8 @@ use super::{admin, cors, guard};
 /// A request on a connection beyond the limit waits this long for room.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(2);
 
-/// Answers one request of `client`.
-pub(super) async fn answer(shared: &Arc<Shared>, client: &Client, request: Request<ClientBody>) -> Reply {
+/// Answers one request of `client`; the measure lasts until the end of the reply.
+pub(super) async fn answer(shared: &Arc<Shared>, client: &Client, request: Request<ClientBody>) -> (Reply, Measure) {
     let mut measure = shared.metrics.begin(Face::Refused);
     let reply = match guard::check(&request, shared.config.allow_remote) {
         Err(fault) => fault.reply(),
@@ -30,8 +31,8 @@ pub(super) async fn answer(shared: &Arc<Shared>, client: &Client, request: Reque
             visible_to(origin, reply.unwrap_or_else(|fault| fault.reply()))
         }
     };
-    measure.end(reply.status());
-    reply
+    measure.head(reply.status());
+    (reply, measure)
 }
 
 /// `reply` as a page of `origin`, which the guard let pass, may read it.
@@ -45,8 +46,8 @@ fn visible_to(origin: Option<HeaderValue>, mut reply: Reply) -> Reply {
 async fn dispatch(
     shared: &Arc<Shared>,
     client: &Client,
-    request: Request<ClientBody>,
-    measure: &mut Measure<'_>,
+    mut request: Request<ClientBody>,
+    measure: &mut Measure,
 ) -> Result<Reply, Fault> {
     let uri = request.uri().clone();
     let target = target(uri.path());
@@ -59,6 +60,32 @@ async fn dispatch(
     if cors::is_preflight(&request) {
         return Ok(cors::preflight(&request));
     }
+    let owner = shared.config.instance.as_ref();
+    let permit = shared.access.admit(&mut request, area(shared, &target), owner)?;
+    let mut reply = serve(shared, client, target, request, measure).await?;
+    if let Some(permit) = permit {
+        reply.extensions_mut().insert(Arc::new(permit));
+    }
+    Ok(reply)
+}
+
+/// The area of `target`; `/shutdown` and `/consent` ask for a proof of their own.
+fn area(shared: &Shared, target: &Target<'_>) -> Area {
+    match target {
+        Target::Model { model, .. } if shared.is_local(model) => Area::Local,
+        Target::Model { .. } | Target::Api => Area::Hosted,
+        Target::Status | Target::Metrics => Area::Admin,
+        Target::Health | Target::Ready | Target::Shutdown | Target::Consent | Target::Nothing => Area::Probe,
+    }
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    client: &Client,
+    target: Target<'_>,
+    request: Request<ClientBody>,
+    measure: &mut Measure,
+) -> Result<Reply, Fault> {
     match target {
         Target::Api | Target::Model { .. } if !client.is_admitted(WAIT_FOR_ROOM).await => {
             Err(Fault::Full("all connections are in use".to_owned()))
@@ -72,6 +99,10 @@ async fn dispatch(
         Target::Shutdown => {
             only_post(request.method())?;
             admin::shut_down(shared, request.headers())
+        }
+        Target::Consent => {
+            only_post(request.method())?;
+            admin::consent(shared, request).await
         }
         admin => admin::serve(shared, &admin, request.method()),
     }

@@ -1,30 +1,35 @@
 //! The state that all requests share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hyper::Uri;
 
+use super::access::AccessControl;
 use super::body::Budget;
-use super::config::Config;
+use super::config::{ChainRouter, Config, Limits};
 use super::consent::Consents;
 use super::engine::Engine;
 use super::local_model::LocalModel;
 use super::metrics::Metrics;
 use super::routing::Routes;
-use super::upstream::UpstreamClient;
+use super::upstream::{UpstreamClient, UpstreamError};
 use crate::router::DecisionLog;
 
-/// What all requests share.
+/// The state that all requests share.
 pub(super) struct Shared {
     pub(super) config: Config,
+    pub(super) access: Arc<AccessControl>,
+    /// Whether the gateway is about to close: it answers, and is not ready.
+    pub(super) is_draining: Arc<AtomicBool>,
     /// `None` where the runtime has no model.
     pub(super) engine: Option<Arc<Engine>>,
     pub(super) local_model: Arc<LocalModel>,
     pub(super) upstream: UpstreamClient,
     /// Decides about hosted models; without it each call goes to the model that it names.
     pub(super) routes: Option<Routes>,
-    pub(super) consents: Consents,
+    pub(super) consents: Arc<Consents>,
     /// The memory for bodies that are read whole.
     pub(super) bodies: Arc<Budget>,
     pub(super) metrics: Arc<Metrics>,
@@ -37,9 +42,71 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The same state with those settings of `config` that can change while the gateway runs: how requests are classified and
+    /// routed, the upstream and how it is reached, how long it drains. Models' health, consents and connections stay.
+    pub(super) fn renewed(&self, config: Config) -> Result<Self, UpstreamError> {
+        let config = Config {
+            router: self.router(config.router.as_deref()),
+            classifier_deadline: config.classifier_deadline,
+            on_classifier_failure: config.on_classifier_failure,
+            classifier_prompt: config.classifier_prompt,
+            fast_path: config.fast_path,
+            threshold: config.threshold,
+            upstream: config.upstream,
+            log_requests: config.log_requests,
+            limits: Limits {
+                drain_delay: config.limits.drain_delay,
+                grace: config.limits.grace,
+                ..self.config.limits.clone()
+            },
+            ..self.config.clone()
+        };
+        let (engine, metrics) = (self.engine.clone(), Arc::clone(&self.metrics));
+        let local_model = LocalModel::new(
+            &config,
+            engine.clone(),
+            Arc::clone(&metrics),
+            self.generate_path.clone(),
+        );
+        let local_model = Arc::new(local_model);
+        Ok(Self {
+            access: Arc::clone(&self.access),
+            is_draining: Arc::clone(&self.is_draining),
+            routes: Routes::of(&config, engine.is_some().then_some(&local_model)),
+            upstream: UpstreamClient::new(&config.upstream, &config.limits)?,
+            engine,
+            local_model,
+            consents: Arc::clone(&self.consents),
+            bodies: Arc::clone(&self.bodies),
+            metrics,
+            decisions: self.decisions.clone(),
+            started: self.started,
+            port: self.port,
+            generate_path: self.generate_path.clone(),
+            stream_path: self.stream_path.clone(),
+            config,
+        })
+    }
+
+    /// `wanted` with the models' health and a person's consents.
+    fn router(&self, wanted: Option<&ChainRouter>) -> Option<Arc<ChainRouter>> {
+        let (wanted, now) = (wanted?, self.config.router.as_deref()?);
+        let mut router = wanted.clone();
+        router.availability = Arc::clone(&now.availability);
+        if router.on_fallback == now.on_fallback {
+            router.consent = Arc::clone(&now.consent);
+        }
+        Some(Arc::new(router))
+    }
+
     /// Requests that wait for the engine.
     pub(super) fn waiting(&self) -> usize {
         self.engine.as_ref().map_or(0, |engine| engine.waiting())
+    }
+
+    /// Whether the gateway is about to close.
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
     }
 
     /// Whether `model` is a name of the local model.

@@ -89,7 +89,7 @@ impl Meter {
     }
 
     /// Counts `answer`, a `GenerateContentResponse` or a piece of one. Gives it back with its usage, unless the engine states
-    /// that itself, and cut at the limit, with the finish reason that says so.
+    /// that itself, and cut at the limit, with the finish reason for it.
     pub(super) fn count(&mut self, answer: Bytes) -> Metered {
         let Ok(mut counted) = serde_json::from_slice::<Value>(&answer) else {
             return Metered { answer, is_cut: false };

@@ -23,7 +23,7 @@ use crate::net::{self, Connector, Idle, Login, Origin, Pool, SafeUrl, SendError}
 const KEPT: usize = 64;
 const KEEP: Duration = Duration::from_secs(4);
 
-/// The gateway alone says these, and they are for it alone.
+/// Headers between client and gateway, which pass neither to nor from the upstream.
 const OWN: &str = "x-gem-";
 
 /// Fields that are about one connection only (RFC 9110, section 7.6.1).

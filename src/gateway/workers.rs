@@ -8,11 +8,14 @@ use std::io;
 use std::thread;
 
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::threads;
+
 /// The threads; without any, the accepting task serves connections.
+#[derive(Default)]
 pub(super) struct Workers(Vec<Worker>);
 
 struct Worker {
@@ -68,21 +71,38 @@ impl Workers {
 
 impl Worker {
     fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = threads::event_loop()?;
         let handle = runtime.handle().clone();
+        let event_loop = EventLoop(Some(runtime));
         let (stop, stopped) = oneshot::channel::<()>();
         thread::Builder::new()
             .name(format!("gateway-{}", number))
-            .spawn(move || {
-                // Dropping the sender ends the loop.
-                let _ = runtime.block_on(stopped);
-                // Do not wait for a pending name lookup: its result is not needed.
-                runtime.shutdown_background();
-            })?;
+            // Dropping the sender ends the loop.
+            .spawn(move || event_loop.run_until(stopped))?;
         Ok(Self {
             handle,
             connections: 0,
             _stop: stop,
         })
+    }
+}
+
+/// Ends without waiting: a pending name lookup's result is not needed, and where the system gives no thread for it, the event loop is
+/// dropped inside of another one, which must not wait.
+struct EventLoop(Option<Runtime>);
+
+impl EventLoop {
+    fn run_until(&self, stopped: oneshot::Receiver<()>) {
+        if let Some(runtime) = &self.0 {
+            let _ = runtime.block_on(stopped);
+        }
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }

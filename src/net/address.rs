@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use url::Url;
 
-/// Takes the place of a secret in a text.
+/// Replaces a secret in a text.
 pub const HIDDEN: &str = "***";
 
 /// A URL whose text form never holds a secret: user, password, query and fragment are left out.
@@ -31,8 +31,14 @@ impl SafeUrl {
     /// `text` as it may be shown, whether it is a URL or was meant to be one.
     #[must_use]
     pub fn redact(text: &str) -> String {
-        match Url::parse(text) {
-            Ok(url) if url.has_host() || url.scheme() == "file" => Self::from(url).to_string(),
+        match Url::parse(text).map(Self::from) {
+            Ok(url) if url.0.has_host() || url.0.scheme() == "file" => {
+                if url.holds_secret() {
+                    url.to_string()
+                } else {
+                    text.to_owned()
+                }
+            }
             _ => redact_malformed(text),
         }
     }

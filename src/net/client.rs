@@ -1,4 +1,4 @@
-//! The HTTP client of the program: downloads and the local model are asked with it.
+//! The HTTP client of the program, for downloads and the local model.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -54,7 +54,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client that waits as `network` says: for a connection and for each byte, not for the whole.
+    /// A client with the timeouts of `network`: for a connection and for each byte, not for the whole.
     #[must_use]
     pub fn new(network: &Network) -> Self {
         let patience = network.patience();
@@ -66,14 +66,24 @@ impl Client {
     }
 
     /// Asks for `url`, and for where that redirects to: at most ten times, and never from https to http.
-    pub(crate) async fn get(
+    pub(crate) async fn get(&self, method: Method, url: Url, headers: HeaderMap) -> Result<ServerResponse, SendError> {
+        self.get_until(method, url, headers, |_| false).await
+    }
+
+    /// The same, up to the first response that `is_enough`. `Authorization` in `headers` goes to the server of `url`
+    /// alone.
+    pub(crate) async fn get_until(
         &self,
         method: Method,
         mut url: Url,
         mut headers: HeaderMap,
+        is_enough: impl Fn(&ServerResponse) -> bool,
     ) -> Result<ServerResponse, SendError> {
         for _ in 0..=MOST_REDIRECTS {
             let answer = self.send(method.clone(), &url, headers.clone(), Bytes::new()).await?;
+            if is_enough(&answer) {
+                return Ok(answer);
+            }
             let Some(next) = answer.redirect()? else {
                 return Ok(answer);
             };

@@ -166,7 +166,7 @@ impl Connector {
             .connect(name, stream)
             .await
             .map_err(|error| tls_failed(&error))?;
-        Ok(Stream::Secure(Box::new(stream)))
+        Ok(Stream::Secure(Box::new(stream.into())))
     }
 
     fn tls(&self) -> Result<&TlsConnector, Error> {
@@ -202,7 +202,7 @@ async fn open_tunnel(mut stream: Stream, login: Option<Login>, url: &Url) -> Res
     }
 }
 
-/// Reads up to the empty line and not a byte further: what follows belongs to the tunnel.
+/// Reads up to the empty line and not a byte further: the next bytes belong to the tunnel.
 async fn read_head(stream: &mut Stream) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < LONGEST_HEAD {
@@ -249,8 +249,20 @@ fn refused_by_socks(error: &(dyn std::error::Error + 'static)) -> ConnectError {
 fn tls_failed(error: &io::Error) -> ConnectError {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
-        Some(rustls::Error::InvalidCertificate(reason)) => ConnectError::Untrusted(reason.to_string()),
+        Some(rustls::Error::InvalidCertificate(reason)) => ConnectError::Untrusted(distrust(reason)),
         _ => failed(error),
+    }
+}
+
+/// Why a certificate is not trusted. A machine without a battery for its clock may believe that it is 1970.
+fn distrust(reason: &rustls::CertificateError) -> String {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+
+    match reason {
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
+            format!("{reason}; check this machine's date")
+        }
+        _ => reason.to_string(),
     }
 }
 

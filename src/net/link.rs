@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -109,7 +109,7 @@ impl<B: Sendable> Link<B> {
         Head(Box::pin(self.sender.try_send_request(request)))
     }
 
-    /// Sends what [`Link::begin`] was given and waits for the head of the response, whose body must be read with
+    /// Sends the request of [`Link::begin`] and waits for the head of the response, whose body must be read with
     /// [`Link::poll_frame`]. May be dropped and called again.
     pub(crate) async fn head(&mut self, head: &mut Head<B>) -> Result<Response<Incoming>, LinkError<B>> {
         let sent = poll_fn(|cx| {
@@ -122,7 +122,7 @@ impl<B: Sendable> Link<B> {
             None => LinkError::Broken(failure.into_error()),
         })?;
         check_framing(response.status(), response.headers()).map_err(LinkError::Unsound)?;
-        Ok(response)
+        Ok(one_length(response))
     }
 
     /// The same, unless no byte moves for `time`. Must not be called again after that.
@@ -172,7 +172,8 @@ impl<B: Sendable> Link<B> {
     }
 }
 
-/// Refuses a response whose end another party may see elsewhere (RFC 9112, section 6.3), and one that ends HTTP unasked.
+/// Refuses a response whose length is ambiguous (RFC 9112, section 6.3), one whose body would be passed on still coded, and one that
+/// switches protocols unasked.
 fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), &'static str> {
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err("the server switched protocols without being asked");
@@ -180,7 +181,36 @@ fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), &'static
     if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
         return Err("the response has both a length and a transfer coding");
     }
+    if !is_plainly_framed(headers) {
+        return Err("the response has a transfer coding other than `chunked`");
+    }
     Ok(())
+}
+
+/// Whether a body with `headers` is the content itself once its chunks are joined.
+pub(crate) fn is_plainly_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_plain = |coding: &HeaderValue| {
+        let coding = coding.as_bytes().trim_ascii();
+        coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity")
+    };
+    codings.next().is_none_or(is_plain) && codings.next().is_none()
+}
+
+/// Makes one number of a length that is repeated, as in `Content-Length: 5, 5`: not every client takes that.
+fn one_length(mut response: Response<Incoming>) -> Response<Incoming> {
+    let mut lengths = response.headers().get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next().map(HeaderValue::as_bytes).unwrap_or_default();
+    let is_repeated = lengths.next().is_some() || first.contains(&b',');
+    let length = first.split(|&byte| byte == b',').next().unwrap_or_default();
+    // All of them are equal: the connection has compared them.
+    let length = HeaderValue::from_bytes(length.trim_ascii())
+        .ok()
+        .filter(|_| is_repeated);
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+    }
+    response
 }
 
 fn poll_driver<B: Sendable>(driver: &mut Option<Pin<Box<Driver<B>>>>, cx: &mut Context<'_>) {

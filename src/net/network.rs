@@ -11,6 +11,7 @@ use super::patience::Patience;
 use super::proxy::{Proxies, Proxy};
 use super::trust::Trust;
 use crate::environment::Environment;
+use crate::place;
 
 /// How the outside world is reached: proxies, trusted certificates, logins and patience.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +40,7 @@ impl Network {
             ca_cert,
             ssl_cert_file: environment.var("SSL_CERT_FILE").map(absolute),
             // Few people have such a file; one that cannot be read is treated as missing.
-            netrc: std::fs::read_to_string(netrc)
+            netrc: place::read_text(&netrc)
                 .map(|text| Netrc::parse(&text))
                 .unwrap_or_default(),
             patience: Patience::default(),

@@ -39,7 +39,7 @@ pub(crate) struct Origin<B: Sendable> {
     forward: Option<Forward>,
 }
 
-/// What an HTTP proxy that passes requests on must find in them.
+/// Headers that a request needs if an HTTP proxy passes it on.
 struct Forward {
     /// Scheme, host and port.
     origin: String,

@@ -13,11 +13,11 @@ pub struct Patience {
     pub first_wait: Duration,
     /// The longest wait that is ours to choose.
     pub longest_wait: Duration,
-    /// The longest `Retry-After` that is obeyed; a server that asks for more is given up.
+    /// The longest `Retry-After` that is obeyed; a server that asks for a longer wait is not asked again.
     pub longest_retry_after: Duration,
     /// How many retries in a row may bring no new bytes.
     pub retries: u32,
-    /// How many of them a source may use while another one is left.
+    /// The number of retries that a source may use while another source is left.
     pub retries_before_next_source: u32,
 }
 
@@ -28,22 +28,26 @@ impl Default for Patience {
             idle: Duration::from_secs(30),
             first_wait: Duration::from_millis(250),
             longest_wait: Duration::from_secs(8),
-            longest_retry_after: Duration::from_secs(60),
+            longest_retry_after: Duration::from_secs(30),
             retries: 5,
             retries_before_next_source: 2,
         }
     }
 }
 
+/// A longer delay counts as this one, so that times can be added to it.
+pub const LONGEST_DELAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Reads a `Retry-After` header: seconds, or a date seen from `now`; a date in the past means no delay.
 #[must_use]
 pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        let seconds = value.parse().map_or(LONGEST_DELAY, Duration::from_secs);
+        return Some(seconds.min(LONGEST_DELAY));
     }
     let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+    Some(date.duration_since(now).unwrap_or_default().min(LONGEST_DELAY))
 }
 
 #[cfg(test)]
@@ -54,6 +58,9 @@ mod tests {
     fn retry_after_is_read_as_seconds_or_date() {
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
         assert_eq!(parse_retry_after(" 120 ", now), Some(Duration::from_secs(120)));
+        for endless in ["18446744073709551615", "99999999999999999999999"] {
+            assert_eq!(parse_retry_after(endless, now), Some(LONGEST_DELAY), "{endless}");
+        }
         assert_eq!(
             parse_retry_after("Sun, 06 Nov 1994 08:50:07 GMT", now),
             Some(Duration::from_secs(30))

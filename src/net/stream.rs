@@ -1,4 +1,4 @@
-//! A connection's bytes: plain, or through TLS, which may itself go through a proxy's TLS.
+//! A connection's bytes: plain, or through TLS, which may itself go through a proxy's TLS. Of either side.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::TlsStream;
 
-/// A connection to a server.
+/// A connection to a server, or a client's.
 pub(crate) enum Stream {
     /// TCP.
     Plain(TcpStream),

@@ -10,6 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
 use super::error::Error;
+use crate::place;
 
 /// The certificate authorities that may vouch for a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,11 +78,29 @@ fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
         path: path.to_owned(),
         reason,
     };
-    let pem = std::fs::read(path).map_err(|e| error(e.to_string()))?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.map_err(|e| error(e.to_string()))?;
+    let pem = place::read(path).map_err(|e| error(e.to_string()))?;
+    certificates_in(&pem).map_err(error)
+}
+
+/// Fails unless the file at `path` holds certificates that can be trusted, in PEM.
+///
+/// # Errors
+/// The reason, which does not name the file.
+pub fn check_certificates(path: &Path) -> Result<(), String> {
+    let pem = place::read(path).map_err(|error| error.to_string())?;
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates_in(&pem)? {
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// The certificates in the text `pem`, at least one, or why there is none.
+pub(crate) fn certificates_in(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = certificates.map_err(|error| error.to_string())?;
     if certificates.is_empty() {
-        return Err(error("it holds no PEM certificate".to_owned()));
+        return Err("it holds no PEM certificate".to_owned());
     }
     Ok(certificates)
 }

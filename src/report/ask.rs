@@ -11,7 +11,7 @@ use super::{Printer, signals};
 /// The person at the terminal, if there is one.
 #[derive(Debug)]
 pub(crate) struct Terminal<'a> {
-    printer: &'a Printer,
+    pub(super) printer: &'a Printer,
 }
 
 impl<'a> Terminal<'a> {

@@ -12,8 +12,12 @@ use super::margin;
 use super::speed::{Speed, TimeLeft};
 
 const TICK: Duration = Duration::from_millis(100);
-/// `{wide_bar}` takes what the other fields leave of the terminal's width.
+/// `{wide_bar}` takes the width that the other fields leave.
 const BAR: &str = "{spinner} {msg} [{wide_bar}] {done}/{total} {speed} {left}";
+/// The same for a terminal of less than [`WIDE`] columns.
+const NARROW: &str = "{spinner} {wide_msg} {done}/{total}";
+/// The columns that [`BAR`] needs.
+const WIDE: u16 = 80;
 const COUNT: &str = "{spinner} {wide_msg} {done} {speed}";
 const SPINNER: &str = "{spinner} {wide_msg}";
 
@@ -31,6 +35,8 @@ struct Shown {
     /// Whether the label gave way to a wait.
     is_waiting: bool,
     speed: Arc<Mutex<Speed>>,
+    /// The columns of the terminal that the style is for.
+    columns: u16,
 }
 
 impl Bars {
@@ -45,24 +51,34 @@ impl Bars {
     /// Shows a download of `total` bytes, if known. Returns the line to print where nothing can move.
     pub(super) fn begin(&self, label: &str, total: Option<u64>) -> Option<String> {
         if self.is_animated {
-            let bar = ProgressBar::with_draw_target(total, margin::target());
-            let speed = Arc::default();
-            bar.set_style(style(if total.is_some() { BAR } else { SPINNER }, &speed));
-            bar.set_message(printable_line(label));
-            bar.enable_steady_tick(TICK);
-            *self.lock() = Some(Shown {
-                bar,
-                label: printable_line(label),
-                is_waiting: false,
-                speed,
-            });
+            match total {
+                Some(_) => self.show(label, label, total),
+                // Without a count of bytes the text must say that something is on its way.
+                None => self.show(label, &format!("getting {label}"), total),
+            }
             return None;
         }
         let size = total.map_or_else(String::new, |total| format!(" ({})", Size(total)));
         Some(format!("getting {label}{size}"))
     }
 
-    /// Shows a wait until the work goes on or ends. Returns the line to print where nothing can move.
+    /// Puts a bar or spinner on the screen that says `text`, and `label` once bytes come.
+    fn show(&self, label: &str, text: &str, total: Option<u64>) {
+        let bar = ProgressBar::with_draw_target(total, margin::target());
+        let (speed, columns) = (Arc::default(), margin::columns());
+        bar.set_style(style(total.map_or(SPINNER, |_| bar_for(columns)), &speed));
+        bar.set_message(printable_line(text));
+        bar.enable_steady_tick(TICK);
+        *self.lock() = Some(Shown {
+            bar,
+            label: printable_line(label),
+            is_waiting: false,
+            speed,
+            columns,
+        });
+    }
+
+    /// Shows a wait until the work continues or ends. Returns the line to print where nothing can move.
     pub(super) fn wait(&self, what: &str) -> Option<String> {
         if !self.is_animated {
             return Some(what.to_owned());
@@ -73,7 +89,8 @@ impl Bars {
             shown.bar.set_message(printable_line(what));
             return None;
         }
-        self.begin(what, None)
+        self.show(what, what, None);
+        None
     }
 
     /// Shows that `done` bytes are in place.
@@ -84,14 +101,16 @@ impl Bars {
             label,
             is_waiting,
             speed,
+            columns,
         }) = shown.as_mut()
         else {
             return;
         };
-        if bar.length() != total || *is_waiting || bar.position() == 0 {
-            *is_waiting = false;
+        let now = margin::columns();
+        if bar.length() != total || *is_waiting || bar.position() == 0 || *columns != now {
+            (*is_waiting, *columns) = (false, now);
             bar.set_message(label.clone());
-            bar.set_style(style(if total.is_some() { BAR } else { COUNT }, speed));
+            bar.set_style(style(total.map_or(COUNT, |_| bar_for(now)), speed));
         }
         if let Some(total) = total {
             bar.set_length(total.max(done));
@@ -121,6 +140,11 @@ impl Bars {
     fn lock(&self) -> MutexGuard<'_, Option<Shown>> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The template of a bar on a terminal of `columns`.
+const fn bar_for(columns: u16) -> &'static str {
+    if columns < WIDE { NARROW } else { BAR }
 }
 
 fn style(template: &str, speed: &Arc<Mutex<Speed>>) -> ProgressStyle {

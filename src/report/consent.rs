@@ -1,4 +1,4 @@
-//! The question whether another model may answer, put to the person at the terminal of `serve`.
+//! The question whether another model may answer, put to the person at the terminal.
 
 use std::io::{self, BufRead, Write};
 use std::thread;
@@ -8,40 +8,51 @@ use gem_setup::router::consent::{Ask, Choice, Question};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::Terminal;
-
-/// The choices as they are offered, with the word for each.
-const OFFERS: [(Choice, &str); 4] = [
-    (Choice::Once, "once"),
-    (Choice::Session, "until this server ends"),
-    (Choice::Later, "no, but try the model again with the next request"),
-    (Choice::Stop, "no, give this request up"),
-];
+use super::{Terminal, signals};
 
 /// The person at the terminal, whose lines are read from the first question on.
-#[derive(Debug, Default)]
-pub(crate) struct Person(Mutex<Option<UnboundedReceiver<String>>>);
+#[derive(Debug)]
+pub(crate) struct Person {
+    lines: Mutex<Option<UnboundedReceiver<String>>>,
+    /// How long a session lasts, in words.
+    session: &'static str,
+}
 
 impl Person {
     /// The person at `terminal`, if there is one.
-    pub(crate) fn at(terminal: &Terminal<'_>) -> Option<Self> {
-        terminal.is_interactive().then(Self::default)
+    pub(crate) fn at(terminal: &Terminal<'_>, session: &'static str) -> Option<Self> {
+        let lines = Mutex::default();
+        terminal.is_interactive().then_some(Self { lines, session })
     }
 
     async fn choose(&self, question: &Question) -> io::Result<Choice> {
-        let mut lines = self.0.lock().await;
+        let mut lines = self.lines.lock().await;
         let lines = lines.get_or_insert_with(lines_typed);
         // Lines typed before the question answer another one.
         while lines.try_recv().is_ok() {}
-        let mut text = offer(question);
+        let mut text = offer(question, self.session);
         loop {
             io::stderr().lock().write_all(text.as_bytes())?;
             let line = lines.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
             match choice(&line) {
                 Some(choice) => return Ok(choice),
-                None => text = format!("Please answer with a number from 1 to {}: ", OFFERS.len()),
+                None => text = format!("Please answer with a number from 1 to {}: ", Choice::ALL.len()),
             }
         }
+    }
+}
+
+impl Terminal<'_> {
+    /// Whether another model may answer; `None` without a terminal or an answer. Ctrl-C ends the program.
+    pub(crate) async fn consent(&self, question: &Question, session: &'static str) -> Option<Choice> {
+        let person = Person::at(self, session)?;
+        let _ending_at_once = signals::during_a_question(self.printer);
+        let choice = person.ask(question).await;
+        if choice.is_err() {
+            // Ctrl-D leaves the cursor behind the question.
+            self.printer.prompt("\n");
+        }
+        choice.ok()
     }
 }
 
@@ -61,14 +72,20 @@ fn lines_typed() -> UnboundedReceiver<String> {
     receiver
 }
 
-fn offer(question: &Question) -> String {
+fn offer(question: &Question, session: &str) -> String {
     // The upstream's message must not move the cursor.
     let question = question.to_string().replace(char::is_control, " ");
-    let offers = OFFERS.iter().zip(1..);
-    let offers: String = offers
-        .map(|((_, words), number)| format!("  {number}  {words}\n"))
-        .collect();
-    format!("\n{question}\n{offers}Answer [1-{}]: ", OFFERS.len())
+    let offers = Choice::ALL.into_iter().zip(1..).map(|(choice, number)| {
+        let words = match choice {
+            Choice::Once => "yes, this once",
+            Choice::Session => session,
+            Choice::Later => "no, but try the model again with the next request",
+            Choice::Stop => "no, end this request",
+        };
+        format!("  {number}  {words}\n")
+    });
+    let offers: String = offers.collect();
+    format!("\n{question}\n{offers}Answer [1-{}]: ", Choice::ALL.len())
 }
 
 /// The choice that `line` names, by number or word.
@@ -77,8 +94,8 @@ fn choice(line: &str) -> Option<Choice> {
     let by_number = line
         .parse::<usize>()
         .ok()
-        .and_then(|number| OFFERS.get(number.checked_sub(1)?));
-    by_number.map(|(choice, _)| *choice).or_else(|| line.parse().ok())
+        .and_then(|number| Choice::ALL.get(number.checked_sub(1)?));
+    by_number.copied().or_else(|| line.parse().ok())
 }
 
 #[cfg(test)]
@@ -104,13 +121,15 @@ mod tests {
 
     #[test]
     fn the_offer_names_both_models_and_shows_no_controls() {
-        let offer = offer(&Question {
+        let question = Question {
             failed: "pro".parse().unwrap(),
             kind: FailureKind::Terminal,
             message: "quota\u{1b}[2J".to_owned(),
             available_in: None,
             candidate: "flash".parse().unwrap(),
-        });
+        };
+        let offer = offer(&question, "yes, for an hour");
+        assert!(offer.contains("  2  yes, for an hour\n"), "{offer}");
         assert!(
             offer.contains("`pro` failed") && offer.contains("ask `flash` instead?"),
             "{offer}"

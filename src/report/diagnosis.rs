@@ -4,8 +4,13 @@ use gem_setup::setup::{Check, Fix, Status};
 
 use super::{Palette, Printer};
 
-/// A `doctor` command as advice, by how much it resolves: `install` converges everything, a repair what failed.
+/// A `doctor` command as advice, by how much it resolves: `install` converges everything, a repair the failed steps.
 const ORDER: [&str; 3] = ["install", "doctor --fix --accept-terms", "doctor --fix"];
+
+/// The columns before the text of a check, of its fix, and of advice to follow by hand.
+const CHECK_INDENT: usize = "FAIL ".len();
+const FIX_INDENT: usize = "       fix: ".len();
+const BY_HAND_INDENT: usize = 4;
 
 /// The checks of one examination, arranged for a person.
 pub(crate) struct Diagnosis<'a> {
@@ -19,12 +24,7 @@ pub(crate) struct Diagnosis<'a> {
 impl<'a> Diagnosis<'a> {
     /// `install` is the command for a home without a record of an installation.
     pub(crate) fn new(checks: &'a [Check], install: Option<&'a str>) -> Self {
-        let has_failed = |id: &str| {
-            checks
-                .iter()
-                .any(|check| check.id == id && check.status == Status::Fail)
-        };
-        let is_empty = has_failed("settings.router") && !checks.iter().any(is_running);
+        let is_empty = !checks.iter().any(is_running);
         Self {
             checks,
             command: next_command(checks),
@@ -52,30 +52,32 @@ impl<'a> Diagnosis<'a> {
             printer.line("\nBy hand:");
         }
         for (advice, ids) in by_hand {
-            printer.line(&printer.tilde(&format!("  {}: {advice}", ids.join(", "))));
+            let text = printer.tilde(&format!("  {}: {advice}", ids.join(", ")));
+            printer.prose(&text, BY_HAND_INDENT);
         }
         printer.line(&format!("\n{}", self.verdict()));
     }
 
-    /// The checks with this outcome that a person should see.
+    /// The checks with this status that a person should see.
     fn with(&self, status: Status) -> impl Iterator<Item = &'a Check> {
         let is_empty = self.install.is_some();
         let checks = self.checks.iter().filter(move |check| check.status == status);
-        checks.filter(move |check| !(is_empty && check.has_failed() && is_command(check)))
+        checks.filter(move |check| !(is_empty && check.has_failed() && !is_by_hand(check)))
     }
 
     fn print_check(&self, printer: &Printer, check: &Check) {
         let palette = printer.out();
         let detail = printer.tilde(&check.detail);
-        printer.line(&format!("{} {}: {detail}", mark(palette, check.status), check.id));
+        let text = format!("{} {}: {detail}", mark(palette, check.status), check.id);
+        printer.prose(&text, CHECK_INDENT);
         if let Some(fix @ Fix::Command(command)) = &check.fix
             && (command.or.is_some() || !self.covers(&command.args))
         {
-            printer.line(&format!("       {} {fix}", palette.dim("fix:")));
+            printer.prose(&format!("       {} {fix}", palette.dim("fix:")), FIX_INDENT);
         }
     }
 
-    /// Whether the one command to run does what `args` would do: a repair starts the server too.
+    /// Whether the one command to run includes the effect of `args`: a repair starts the server too.
     fn covers(&self, args: &str) -> bool {
         self.command == Some(args)
             || ["doctor --fix", "start", "restart"]
@@ -83,11 +85,11 @@ impl<'a> Diagnosis<'a> {
                 .any(|start| args.starts_with(start))
     }
 
-    /// What only a person can do, each with the checks that it is for.
+    /// Tasks for a person, each with its checks.
     fn by_hand(&self) -> Vec<(&'a str, Vec<&'static str>)> {
         let mut advice: Vec<(&str, Vec<&str>)> = Vec::new();
         for check in self.with(Status::Fail).chain(self.with(Status::Warn)) {
-            let Some(Fix::ByHand(text)) = &check.fix else {
+            let Some(Fix::ByHand(text) | Fix::Later(text)) = &check.fix else {
                 continue;
             };
             match advice.iter_mut().find(|(known, _)| known == text) {
@@ -98,9 +100,18 @@ impl<'a> Diagnosis<'a> {
         advice
     }
 
+    /// Whether a failure is left that only a person can resolve: a command before that would fail too.
+    fn waits_for_a_person(&self) -> bool {
+        self.with(Status::Fail).any(is_by_hand)
+    }
+
     fn verdict(&self) -> String {
         if let Some(args) = self.install {
-            return format!("not installed: run `gem-setup {args}`");
+            return if self.waits_for_a_person() {
+                format!("not installed: follow the steps under \"By hand\", then run `gem-setup {args}`")
+            } else {
+                format!("not installed: run `gem-setup {args}`")
+            };
         }
         let faults = self.with(Status::Fail).count();
         let state = match (faults, self.with(Status::Warn).count()) {
@@ -111,8 +122,11 @@ impl<'a> Diagnosis<'a> {
             (faults, _) => format!("{faults} faults keep routing from working."),
         };
         match self.command {
+            args if self.waits_for_a_person() => {
+                let args = args.unwrap_or("doctor");
+                format!("{state}\nFollow the steps under \"By hand\", then: gem-setup {args}")
+            }
             Some(args) => format!("{state}\nNext: gem-setup {args}"),
-            None if faults > 0 => format!("{state}\nFollow the steps under \"By hand\", then: gem-setup doctor"),
             None => state,
         }
     }
@@ -122,8 +136,8 @@ fn is_running(check: &Check) -> bool {
     check.id == "server.process" && check.status == Status::Ok
 }
 
-fn is_command(check: &Check) -> bool {
-    matches!(check.fix, Some(Fix::Command(_)))
+fn is_by_hand(check: &Check) -> bool {
+    matches!(check.fix, Some(Fix::ByHand(_)))
 }
 
 /// The command that resolves most of the failures, or of the warnings if nothing failed.
@@ -150,10 +164,12 @@ fn mark(palette: Palette, status: Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use gem_setup::setup::Subject;
+
     use super::*;
 
     fn failed(id: &'static str, args: &str) -> Check {
-        Check::fail(id, "title", "wrong", Fix::run(args))
+        Subject::new(id, "title").fail("wrong", Fix::run(args))
     }
 
     #[test]
@@ -170,15 +186,15 @@ mod tests {
 
     #[test]
     fn a_warning_waits_for_the_failures() {
-        let warning = Check::warn("a", "title", "odd", Fix::run("start"));
-        let by_hand = Check::fail("b", "title", "wrong", Fix::by_hand("do it"));
+        let warning = Subject::new("a", "title").warn("odd", Fix::run("start"));
+        let by_hand = Subject::new("b", "title").fail("wrong", Fix::by_hand("do it"));
         assert_eq!(next_command(std::slice::from_ref(&warning)), Some("start"));
         assert_eq!(next_command(&[warning, by_hand]), None);
     }
 
     #[test]
     fn one_advice_is_given_once() {
-        let checks = ["a", "b"].map(|id| Check::fail(id, "title", "wrong", Fix::by_hand("free some room")));
+        let checks = ["a", "b"].map(|id| Subject::new(id, "title").fail("wrong", Fix::by_hand("free some room")));
         let diagnosis = Diagnosis::new(&checks, None);
         assert_eq!(diagnosis.by_hand(), [("free some room", vec!["a", "b"])]);
     }

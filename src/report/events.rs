@@ -1,8 +1,7 @@
 //! Steps and progress as they happen: lines for people on standard error, JSON events on standard output
 //! (docs/contract.md section 2).
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use gem_setup::error::{Failure, Kind};
@@ -15,13 +14,19 @@ use super::Printer;
 /// How often a progress event is printed at most.
 const EVENT_EVERY: Duration = Duration::from_millis(200);
 
+/// The columns before the detail of a step.
+const STEP_INDENT: usize = "changed companions ".len();
+/// The indentation of the other lines that are broken.
+const INDENT: usize = 2;
+
 /// Reports an installation.
 #[derive(Debug)]
 pub(crate) struct Events<'a> {
     printer: &'a Printer,
     json: bool,
     last_event: Mutex<Option<Instant>>,
-    has_failed: AtomicBool,
+    /// Why the first step failed.
+    first_failure: OnceLock<String>,
     /// The steps that have ended, in order.
     steps: Mutex<Vec<(StepId, StepState)>>,
 }
@@ -53,7 +58,7 @@ enum Event<'a> {
 struct ErrorBody<'a> {
     kind: Kind,
     message: &'a str,
-    hint: &'a str,
+    hint: String,
     exit: u8,
 }
 
@@ -73,7 +78,7 @@ impl<'a> Events<'a> {
             printer,
             json,
             last_event: Mutex::new(None),
-            has_failed: AtomicBool::new(false),
+            first_failure: OnceLock::new(),
             steps: Mutex::new(Vec::new()),
         }
     }
@@ -113,14 +118,18 @@ impl<'a> Events<'a> {
             StepState::Skipped | StepState::NotReached => return,
             StepState::Failed => palette.bad("failed "),
         };
-        // The first failure is the command's: its message follows.
-        let is_told = state == StepState::Failed && !self.has_failed.swap(true, Ordering::Relaxed);
-        let detail = if is_told {
-            String::new()
-        } else {
-            self.printer.tilde(detail)
-        };
-        self.printer.remark(format!("{mark} {id:<10} {detail}").trim_end());
+        // The first failure is the command's: its message follows, once for all steps that it blocks.
+        let mut detail = self.printer.tilde(detail);
+        if state == StepState::Failed {
+            if self.first_failure.get() == Some(&detail) {
+                return;
+            }
+            if self.first_failure.set(detail.clone()).is_ok() {
+                detail.clear();
+            }
+        }
+        let text = format!("{mark} {id:<10} {detail}");
+        self.printer.remark_in_prose(text.trim_end(), STEP_INDENT);
     }
 
     /// The last event.
@@ -138,7 +147,7 @@ impl<'a> Events<'a> {
                 error: error.map(|failure| ErrorBody {
                     kind: failure.kind,
                     message: &failure.message,
-                    hint: failure.hint.as_deref().unwrap_or_default(),
+                    hint: self.printer.here(failure.hint.as_deref().unwrap_or_default()),
                     exit: failure.kind.exit_status(),
                 }),
             });
@@ -166,8 +175,7 @@ impl Observer for Events<'_> {
     fn foresee(&self, fault: &Check) {
         let fix = fault.fix.as_ref().map_or_else(String::new, |fix| format!("; {fix}"));
         let text = format!("after this, routing will still not work: {}{fix}", fault.detail);
-        let warning = self.printer.err().doubtful("warning");
-        self.printer.remark(&format!("{warning}: {text}"));
+        self.printer.warning(&text);
     }
 }
 
@@ -176,7 +184,7 @@ impl Progress for Events<'_> {
         if self.json {
             self.printer.json_line(&Event::Progress { id, done: 0, total });
         } else if let Some(line) = self.printer.bars().begin(label, total) {
-            self.printer.remark(&format!("{id}: {line}"));
+            self.printer.remark_in_prose(&format!("{id}: {line}"), INDENT);
         }
     }
 
@@ -193,7 +201,7 @@ impl Progress for Events<'_> {
     }
 
     fn note(&self, id: &str, text: &str) {
-        self.printer.remark(&format!("{id}: {text}"));
+        self.printer.remark_in_prose(&format!("{id}: {text}"), INDENT);
     }
 
     fn wait(&self, id: &str, what: &str) {
@@ -203,7 +211,7 @@ impl Progress for Events<'_> {
             self.printer.bars().wait(what)
         };
         if let Some(line) = line {
-            self.printer.remark(&format!("{id}: {line}"));
+            self.printer.remark_in_prose(&format!("{id}: {line}"), INDENT);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A terminal a little narrower than it is: the `^C` that it echoes stays on the bar's line and goes with it.
 
 use std::io;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use console::Term;
 use indicatif::{ProgressDrawTarget, TermLike};
@@ -9,50 +10,80 @@ const MARGIN: u16 = 3;
 
 /// Standard error without its last columns.
 pub(super) fn target() -> ProgressDrawTarget {
-    ProgressDrawTarget::term_like(Box::new(Margin(Term::buffered_stderr())))
+    ProgressDrawTarget::term_like(Box::new(Margin::new(Term::buffered_stderr())))
+}
+
+/// The columns of standard error's terminal.
+pub(super) fn columns() -> u16 {
+    Term::stderr().size().1
 }
 
 #[derive(Debug)]
-struct Margin(Term);
+struct Margin {
+    term: Term,
+    /// The columns of what is on the screen, which is filled up to them; 0 before it.
+    drawn: AtomicU16,
+}
+
+impl Margin {
+    const fn new(term: Term) -> Self {
+        let drawn = AtomicU16::new(0);
+        Self { term, drawn }
+    }
+
+    /// The rows that a narrower terminal has made of the line on the screen.
+    fn rows(&self) -> u16 {
+        let columns = self.term.size().1.max(1);
+        self.drawn.load(Ordering::Relaxed).div_ceil(columns)
+    }
+}
 
 impl TermLike for Margin {
     fn width(&self) -> u16 {
-        self.0.size().1.saturating_sub(MARGIN)
+        self.term.size().1.saturating_sub(MARGIN)
     }
 
     fn height(&self) -> u16 {
-        self.0.size().0
+        self.term.size().0
     }
 
     fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_up(n)
+        self.term.move_cursor_up(n)
     }
 
     fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_down(n)
+        self.term.move_cursor_down(n)
     }
 
     fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_right(n)
+        self.term.move_cursor_right(n)
     }
 
     fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_left(n)
+        self.term.move_cursor_left(n)
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
-        self.0.write_line(text)
+        self.term.write_line(text)
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        self.0.write_str(text)
+        self.term.write_str(text)
     }
 
     fn clear_line(&self) -> io::Result<()> {
-        self.0.clear_line()
+        let rows = self.rows();
+        if rows > 1 {
+            self.drawn.store(0, Ordering::Relaxed);
+            self.term.move_cursor_up((rows - 1).into())?;
+            self.term.write_str("\r")?;
+            self.term.clear_to_end_of_screen()?;
+        }
+        self.term.clear_line()
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.0.flush()
+        self.drawn.store(self.width(), Ordering::Relaxed);
+        self.term.flush()
     }
 }

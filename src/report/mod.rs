@@ -9,10 +9,11 @@ mod margin;
 mod printer;
 pub(crate) mod signals;
 mod speed;
+mod wrap;
 
 pub(crate) use ask::Terminal;
 pub(crate) use bars::Bars;
 pub(crate) use consent::Person;
 pub(crate) use diagnosis::Diagnosis;
 pub(crate) use events::Events;
-pub(crate) use printer::{Palette, Printer};
+pub(crate) use printer::{Palette, Printer, unwritten};

@@ -2,14 +2,16 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use console::Term;
 use gem_setup::environment::Environment;
-use gem_setup::error::{Failure, Kind};
+use gem_setup::error::Failure;
 use gem_setup::text::{push_printable, to_json};
 use serde::Serialize;
 
 use super::bars::Bars;
+use super::wrap::wrapped;
 
 /// Colours, or none.
 ///
@@ -49,6 +51,32 @@ fn shown(text: &str) -> String {
         }
     }
     shown
+}
+
+/// `text` with `globals` at the end of each command of gem-setup in backquotes, unless it names a home itself.
+fn with_globals(text: &str, globals: &str) -> String {
+    const COMMAND: &str = "`gem-setup ";
+    let mut rest = text;
+    let mut changed = String::with_capacity(text.len());
+    while let Some((before, command)) = rest.split_once(COMMAND) {
+        let Some((command, after)) = command.split_once('`') else {
+            break;
+        };
+        let globals = if command.contains("--home") { "" } else { globals };
+        changed.extend([before, COMMAND, command, globals, "`"]);
+        rest = after;
+    }
+    changed.push_str(rest);
+    changed
+}
+
+/// [`shown`], broken at words if `term` is a terminal.
+fn fitted(text: &str, term: &Term, indent: usize) -> String {
+    let text = shown(text);
+    match term.size_checked() {
+        Some((_, columns)) => wrapped(&text, columns.into(), indent),
+        None => text,
+    }
 }
 
 impl Palette {
@@ -93,10 +121,19 @@ pub(crate) struct Printer {
     bars: Bars,
     /// The account's home; empty if it is not known.
     home: String,
+    /// The global options that a command to run next needs, each after a space: they name the home of this one.
+    globals: OnceLock<String>,
     /// Why standard output takes nothing more.
     closed: Mutex<Option<io::Error>>,
     /// Whether a result was begun.
     spoke: AtomicBool,
+}
+
+/// The failure to print a result because of `error`; a closed pipe (`head`) is none.
+pub(crate) fn unwritten(error: &io::Error) -> Option<Failure> {
+    let hint = "check where standard output goes and that its disk has room, then run the command again";
+    let failure = Failure::cannot("write to standard output", error).with_hint(hint);
+    (error.kind() != ErrorKind::BrokenPipe).then_some(failure)
 }
 
 impl Printer {
@@ -113,6 +150,7 @@ impl Printer {
             err: palette(io::stderr().is_terminal()),
             bars: Bars::default(),
             home: String::new(),
+            globals: OnceLock::new(),
             closed: Mutex::new(None),
             spoke: AtomicBool::new(false),
         }
@@ -121,11 +159,28 @@ impl Printer {
     /// The same for `environment`: progress moves where the terminal can show it, but not in CI.
     pub(crate) fn within(mut self, environment: &Environment, verbose: u8) -> Self {
         self.is_verbose = verbose > 0;
-        let is_dumb = environment.var("TERM") == Some("dumb");
+        // Without a name a terminal of Unix may obey nothing.
+        let is_dumb = match environment.var("TERM") {
+            Some(name) => matches!(name, "" | "dumb"),
+            None => cfg!(unix),
+        };
         let is_ci = environment.var("CI").is_some_and(|value| value != "false");
         self.bars = Bars::new(io::stderr().is_terminal() && !self.quiet && !is_dumb && !is_ci);
         self.home = environment.user_home().to_string_lossy().into_owned();
         self
+    }
+
+    /// From here on the commands of gem-setup that are shown end with `globals`.
+    pub(crate) fn add_globals(&self, globals: String) {
+        let _ = self.globals.set(globals);
+    }
+
+    /// `text` with commands that act on the home of this one.
+    pub(crate) fn here(&self, text: &str) -> String {
+        match self.globals.get() {
+            Some(globals) if !globals.is_empty() => with_globals(text, globals),
+            _ => text.to_owned(),
+        }
     }
 
     /// `text` with `~` for the account's home in the paths that it quotes.
@@ -174,16 +229,17 @@ impl Printer {
     /// The error that kept a result from being printed; a closed pipe (`head`) is none.
     pub(crate) fn fault(&self) -> Option<Failure> {
         let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        let error = closed.as_ref().filter(|error| error.kind() != ErrorKind::BrokenPipe)?;
-        Some(
-            Failure::new(Kind::Unexpected, format!("cannot write to standard output: {error}"))
-                .with_hint("see where standard output leads and whether there is room, then run the command again"),
-        )
+        closed.as_ref().and_then(unwritten)
     }
 
     /// One line of a result.
     pub(crate) fn line(&self, text: &str) {
-        self.write(&shown(text));
+        self.write(&shown(&self.here(text)));
+    }
+
+    /// A result in prose: on a terminal it is broken at words, and continues behind `indent` spaces.
+    pub(crate) fn prose(&self, text: &str, indent: usize) {
+        self.write(&fitted(&self.here(text), &Term::stdout(), indent));
     }
 
     fn write(&self, text: &str) {
@@ -214,17 +270,25 @@ impl Printer {
         }
     }
 
-    /// A warning; nothing with `--quiet`.
-    pub(crate) fn warning(&self, text: &str) {
-        self.remark(&format!("{}: {text}", self.err.doubtful("warning")));
+    /// A remark in prose: on a terminal it is broken at words, and continues behind `indent` spaces.
+    pub(crate) fn remark_in_prose(&self, text: &str, indent: usize) {
+        if !self.quiet {
+            self.prose_to_stderr(text, indent);
+        }
     }
 
-    /// What went wrong and what to do about it.
+    /// A warning; nothing with `--quiet`.
+    pub(crate) fn warning(&self, text: &str) {
+        let text = format!("{}: {text}", self.err.doubtful("warning"));
+        self.remark_in_prose(&text, "warning: ".len());
+    }
+
+    /// An error and its hint.
     pub(crate) fn failure(&self, failure: &Failure) {
         let Failure { message, hint, .. } = failure;
-        self.to_stderr(&format!("{}: {message}", self.err.bad("error")));
+        self.prose_to_stderr(&format!("{}: {message}", self.err.bad("error")), "error: ".len());
         if let Some(hint) = hint {
-            self.to_stderr(&format!("{}: {hint}", self.err.strong("hint")));
+            self.prose_to_stderr(&format!("{}: {hint}", self.err.strong("hint")), "hint: ".len());
         }
     }
 
@@ -238,11 +302,16 @@ impl Printer {
     pub(crate) fn prompt(&self, text: &str) {
         self.bars.clear();
         // A standard error that is closed leaves no way to say so.
-        let _ = io::stderr().lock().write_all(shown(text).as_bytes());
+        let _ = io::stderr().lock().write_all(shown(&self.here(text)).as_bytes());
     }
 
     fn to_stderr(&self, text: &str) {
-        self.bars.around(|| end_line_with(&shown(text)));
+        self.bars.around(|| end_line_with(&shown(&self.here(text))));
+    }
+
+    fn prose_to_stderr(&self, text: &str, indent: usize) {
+        self.bars
+            .around(|| end_line_with(&fitted(&self.here(text), &Term::stderr(), indent)));
     }
 }
 
@@ -259,6 +328,23 @@ fn end_line_with(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shown_commands_name_the_home() {
+        for (text, expected) in [
+            ("`gem-setup start` starts it", "`gem-setup start --home /h` starts it"),
+            (
+                "run `gem-setup stop`, then `gem-setup start --home /x`",
+                "run `gem-setup stop --home /h`, then `gem-setup start --home /x`",
+            ),
+            (
+                "`/bin/gem-setup` is gone; `gem-setup x",
+                "`/bin/gem-setup` is gone; `gem-setup x",
+            ),
+        ] {
+            assert_eq!(with_globals(text, " --home /h"), expected);
+        }
+    }
 
     #[test]
     fn colours_are_ours_and_escapes_of_others_are_shown() {

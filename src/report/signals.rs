@@ -84,7 +84,7 @@ fn follow(printer: &Printer) -> &'static Signals {
         }
     });
     if is_new {
-        // Without a thread a signal does what it does to any program.
+        // Without the thread signals have their default effect.
         let _ = std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(|| signals.run());

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// How far back the speed looks.
+/// The time over which the speed is measured.
 const WINDOW: Duration = Duration::from_secs(3);
 
 /// The latest positions of a transfer.

@@ -1,16 +1,18 @@
 //! The current availability of each model (docs/facts.md section 4).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::ModelName;
+use super::{FailureKind, ModelFailure, ModelName};
 
 /// How long a model that lacked capacity is left alone.
 pub const CAPACITY_RECOVERY: Duration = Duration::from_secs(30);
+/// How long a failure without a stated end is told to those who ask, unless it passes sooner by its nature.
+const TOLD_FOR: Duration = Duration::from_secs(3600);
 
 /// Why a model is not to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +43,24 @@ impl fmt::Display for Unavailable {
 pub enum Terminal {
     /// The quota is used up: unavailable until it is known to be renewed, or until a reset.
     Quota {
-        /// When the upstream will answer again, if it said so.
+        /// When the upstream will answer again, if it has announced that.
         until: Option<Instant>,
     },
     /// No capacity: available again after [`CAPACITY_RECOVERY`].
     Capacity,
     /// Replaced for the session by a person's choice: unavailable until a reset.
     SetAside,
+}
+
+impl Terminal {
+    /// When it ends, if it began at `since` and its end is known.
+    fn end(self, since: Instant) -> Option<Instant> {
+        match self {
+            Self::Quota { until } => until,
+            Self::Capacity => Some(since + CAPACITY_RECOVERY),
+            Self::SetAside => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,15 +72,8 @@ enum State {
 impl State {
     fn is_over(self, now: Instant) -> bool {
         match self {
-            Self::Terminal {
-                why: Terminal::Capacity,
-                since,
-            } => now >= since + CAPACITY_RECOVERY,
-            Self::Terminal {
-                why: Terminal::Quota { until: Some(until) },
-                ..
-            } => now >= until,
-            _ => false,
+            Self::Terminal { why, since } => why.end(since).is_some_and(|end| now >= end),
+            Self::StickyRetry { .. } => false,
         }
     }
 
@@ -84,10 +90,18 @@ impl State {
     }
 }
 
+/// A failure after which consent to another model was sought: the model may still be asked.
+#[derive(Clone, Debug)]
+struct Told {
+    failure: ModelFailure,
+    until: Instant,
+}
+
 /// The health of every model of one session, shared by all its requests; a model without a record is available.
 #[derive(Debug, Default)]
 pub struct ModelAvailability {
     states: Mutex<HashMap<ModelName, State>>,
+    told: Mutex<HashMap<ModelName, Told>>,
 }
 
 impl ModelAvailability {
@@ -109,7 +123,7 @@ impl ModelAvailability {
         self.states().is_empty()
     }
 
-    /// Takes `model` out for as long as `why` says.
+    /// Makes `model` unavailable for the time in `why`.
     pub fn mark_terminal(&self, model: &ModelName, why: Terminal) {
         let since = Instant::now();
         self.states().insert(model.clone(), State::Terminal { why, since });
@@ -138,6 +152,26 @@ impl ModelAvailability {
     /// Clears the state of `model` after an answer.
     pub fn mark_healthy(&self, model: &ModelName) {
         self.states().remove(model);
+        self.told().remove(model);
+    }
+
+    /// Notes that `model` failed, without holding it against the model.
+    pub fn note(&self, model: &ModelName, failure: &ModelFailure) {
+        let passes = failure.lacks_capacity || matches!(failure.kind, FailureKind::Transient | FailureKind::Unknown);
+        let usual = if passes { CAPACITY_RECOVERY } else { TOLD_FOR };
+        if let Some(until) = Instant::now().checked_add(failure.delay.unwrap_or(usual)) {
+            let failure = failure.clone();
+            self.told().insert(model.clone(), Told { failure, until });
+        }
+    }
+
+    /// The failure that was noted for `model`, with the time that is left of its delay; `None` once that is over.
+    #[must_use]
+    pub fn noted(&self, model: &ModelName) -> Option<ModelFailure> {
+        let told = self.told().get(model).cloned()?;
+        let left = told.until.checked_duration_since(Instant::now())?;
+        let delay = told.failure.delay.map(|_| left);
+        (!left.is_zero()).then_some(ModelFailure { delay, ..told.failure })
     }
 
     /// A new turn begins: spent tries come back.
@@ -152,6 +186,7 @@ impl ModelAvailability {
     /// A new session begins: every model is available.
     pub fn reset(&self) {
         self.states().clear();
+        self.told().clear();
     }
 
     /// The first of `models` that is available, and those before it that are not.
@@ -167,6 +202,24 @@ impl ModelAvailability {
             }
         }
         (None, skipped)
+    }
+
+    /// Every model with a state or a noted failure, in the order of their names.
+    pub(super) fn troubled(&self) -> BTreeSet<ModelName> {
+        let held: Vec<_> = self.states().keys().cloned().collect();
+        self.told().keys().cloned().chain(held).collect()
+    }
+
+    /// When `model` will be available, if it is not and that is known.
+    pub(super) fn available_in(&self, model: &ModelName) -> Option<Duration> {
+        match current(&mut self.states(), model)? {
+            State::Terminal { why, since } => why.end(since)?.checked_duration_since(Instant::now()),
+            State::StickyRetry { .. } => None,
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, HashMap<ModelName, Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn states(&self) -> MutexGuard<'_, HashMap<ModelName, State>> {

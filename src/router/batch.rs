@@ -19,13 +19,13 @@ use crate::error::{Explain, Kind};
 /// One request of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Row {
-    /// What the caller calls it; given back as it came.
+    /// The caller's name for it, returned unchanged.
     #[serde(default)]
     pub id: Value,
     /// The request.
     #[serde(deserialize_with = "text")]
     pub request: String,
-    /// What was said before it, oldest first.
+    /// The turns before it, oldest first.
     #[serde(default, deserialize_with = "turns")]
     pub history: Vec<Content>,
 }
@@ -91,7 +91,7 @@ impl Row {
             })
     }
 
-    /// The row as a conversation that has just come to its request, and its id.
+    /// The row as a conversation whose last turn is the request, and its id.
     #[must_use]
     pub fn into_conversation(self) -> (Value, Conversation) {
         let conversation = Conversation::of(&self.request, self.history);
@@ -101,12 +101,12 @@ impl Row {
 
 /// The result for one row: its id and the fields of a decision.
 #[derive(Clone, Debug, Serialize)]
-pub struct RowDecision {
+pub struct RowDecision<D = RoutingDecision> {
     /// The row's id.
     pub id: Value,
     /// The decision.
     #[serde(flatten)]
-    pub decision: RoutingDecision,
+    pub decision: D,
 }
 
 /// The result for an invalid line: its id, if any, and the fault.

@@ -1,4 +1,4 @@
-//! Who says whether a request may go to another model than the one that was meant (docs/facts.md section 4).
+//! Who decides whether a request may go to another model than the intended one (docs/facts.md section 4).
 //!
 //! ```
 //! use gem_setup::router::consent::{Choice, ParseChoiceError};
@@ -18,8 +18,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 
 use super::{FailureKind, ModelName};
+use crate::text::{in_words, words};
 
-/// What consent is asked for.
+/// A switch that needs consent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The model that failed.
@@ -40,13 +41,18 @@ impl fmt::Display for Question {
             failed,
             message,
             candidate,
+            available_in,
             ..
         } = self;
-        write!(f, "`{failed}` failed ({message}); ask `{candidate}` instead?")
+        write!(f, "`{failed}` failed ({message}")?;
+        if let Some(time) = available_in {
+            write!(f, "; it answers again in about {}", in_words(*time))?;
+        }
+        write!(f, "); ask `{candidate}` instead?")
     }
 }
 
-/// What a person may choose.
+/// A person's answers to the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// Ask the other model, this time.
@@ -59,27 +65,7 @@ pub enum Choice {
     Stop,
 }
 
-impl Choice {
-    /// Every choice, in the order in which a person is offered them.
-    pub const ALL: [Self; 4] = [Self::Once, Self::Session, Self::Later, Self::Stop];
-
-    /// The word for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Once => "once",
-            Self::Session => "session",
-            Self::Later => "later",
-            Self::Stop => "stop",
-        }
-    }
-}
-
-impl fmt::Display for Choice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+words!(Choice: Once = "once", Session = "session", Later = "later", Stop = "stop");
 
 /// A text that is no choice.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -104,7 +90,7 @@ pub enum Ruling {
     Chosen(Choice),
     /// The client consents, for this request alone.
     ClientConsents,
-    /// There is no one to ask: the client learns of the failure and of the candidate.
+    /// No person can be asked: the client gets the failure and the name of the candidate.
     TellClient,
 }
 
@@ -133,7 +119,7 @@ pub trait Ask: Send + Sync {
     fn ask<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, io::Result<Choice>>;
 }
 
-/// Asks a person, one question at a time; what was chosen for the session is not asked again.
+/// Asks a person, one question at a time, and not again after a choice for the session.
 #[derive(Debug)]
 pub struct AskPerson<A> {
     person: A,
@@ -163,7 +149,7 @@ impl<A: Ask> AskPerson<A> {
                 Ruling::Chosen(choice)
             }
             Err(error) => {
-                tracing::warn!(failed = %question.failed, %error, "no one could be asked for consent");
+                tracing::warn!(failed = %question.failed, %error, "no person could be asked for consent");
                 Ruling::TellClient
             }
         }
@@ -227,6 +213,14 @@ mod tests {
         assert_eq!(
             question().to_string(),
             "`pro` failed (quota exceeded); ask `flash` instead?"
+        );
+        let question = Question {
+            available_in: Some(Duration::from_secs(9000)),
+            ..question()
+        };
+        assert_eq!(
+            question.to_string(),
+            "`pro` failed (quota exceeded; it answers again in about 3 h); ask `flash` instead?"
         );
     }
 

@@ -1,17 +1,17 @@
 //! The input of a routing decision, and the strategies that can decide.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::ModelName;
 use super::contents::Conversation;
+use crate::text::words;
 
 /// Everything that a decision depends on, beyond the models and their health.
 #[derive(Clone, Debug, Default)]
 pub struct RoutingContext {
-    /// The request and what was said before it.
+    /// The request and the turns before it.
     pub conversation: Conversation,
     /// Who asked for which model.
     pub asked: Asked,
@@ -68,6 +68,8 @@ pub enum ClassifierChoice {
     Model,
     /// The built-in classifier.
     Builtin,
+    /// The built-in classifier, because the runtime `builtin` has no model.
+    Modelless,
 }
 
 /// The strategies, in their order.
@@ -88,23 +90,12 @@ pub enum Source {
     Default,
 }
 
-impl Source {
-    /// The word used in JSON, headers and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Fallback => "fallback",
-            Self::Override => "override",
-            Self::ApprovalMode => "approval-mode",
-            Self::GemmaClassifier => "gemma-classifier",
-            Self::BuiltinClassifier => "builtin-classifier",
-            Self::Default => "default",
-        }
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+words!(
+    Source:
+    Fallback = "fallback",
+    Override = "override",
+    ApprovalMode = "approval-mode",
+    GemmaClassifier = "gemma-classifier",
+    BuiltinClassifier = "builtin-classifier",
+    Default = "default",
+);

@@ -1,10 +1,11 @@
 //! Common types of routing: tiers, turns, verdicts.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::text::words;
 
 /// Which of the two hosted models a request deserves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,22 +17,7 @@ pub enum Tier {
     Pro,
 }
 
-impl Tier {
-    /// The word used on the wire and on screen.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Flash => "flash",
-            Self::Pro => "pro",
-        }
-    }
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+words!(Tier: Flash = "flash", Pro = "pro");
 
 /// A text that names no tier.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -42,11 +28,8 @@ impl FromStr for Tier {
     type Err = ParseTierError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "flash" => Ok(Self::Flash),
-            "pro" => Ok(Self::Pro),
-            other => Err(ParseTierError(other.to_owned())),
-        }
+        let tier = Self::ALL.into_iter().find(|tier| tier.as_str() == text);
+        tier.ok_or_else(|| ParseTierError(text.to_owned()))
     }
 }
 
@@ -65,7 +48,7 @@ pub enum Role {
 pub struct Turn {
     /// Who spoke.
     pub role: Role,
-    /// What was said.
+    /// The text.
     pub text: String,
 }
 
@@ -81,19 +64,9 @@ pub enum AnsweredBy {
     Cache,
 }
 
-impl AnsweredBy {
-    /// The word used in headers, metrics and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::Builtin => "builtin",
-            Self::Cache => "cache",
-        }
-    }
-}
+words!(AnsweredBy: Model = "model", Builtin = "builtin", Cache = "cache");
 
-/// What a classifier says of a request.
+/// A classifier's verdict on a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// The tier.

@@ -27,13 +27,13 @@ pub struct DecisionRecord {
     pub time: Timestamp,
     /// Which strategy decided.
     pub source: Source,
-    /// The model that was asked in the end, or the tier's alias where the client resolves it.
+    /// The last model asked, or the tier's alias where the client resolves it.
     pub model: String,
     /// The tier if one was chosen.
     pub tier: Option<Tier>,
     /// How long deciding took, in milliseconds.
     pub latency_ms: u64,
-    /// Who classified, if anybody did.
+    /// The classifier, if one was asked.
     pub answered_by: Option<AnsweredBy>,
     /// Why, in words.
     pub reasoning: Cow<'static, str>,
@@ -119,13 +119,13 @@ impl DecisionLog {
         self.0.add(decision);
     }
 
-    /// How many decisions could not be written so far.
+    /// The number of decisions that could not be written.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.0.lost()
     }
 
-    /// Waits until the decisions so far are written, or a second at most. Blocks the thread.
+    /// Waits until the decisions before are written, or a second at most. Blocks the thread.
     pub fn flush(&self) {
         self.0.flush();
     }

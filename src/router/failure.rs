@@ -1,12 +1,12 @@
 //! Reads a model's failure from a Google API error (docs/facts.md section 4).
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::net::parse_retry_after;
+use crate::net::{LONGEST_DELAY, parse_retry_after};
+use crate::text::words;
 
 /// A delay above this is no pause but the end of the quota.
 pub const LONGEST_TRANSIENT_DELAY: Duration = Duration::from_secs(300);
@@ -19,7 +19,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAILY_RENEWAL_HOUR_UTC: i64 = 8;
 
 /// The kinds of failure that a policy distinguishes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// This model will not answer for a good while.
@@ -32,29 +32,12 @@ pub enum FailureKind {
     Unknown,
 }
 
-impl FailureKind {
-    /// The word used in headers and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Terminal => "terminal",
-            Self::Transient => "transient",
-            Self::NotFound => "not_found",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl fmt::Display for FailureKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+words!(FailureKind: Terminal = "terminal", Transient = "transient", NotFound = "not_found", Unknown = "unknown");
 
 /// Whether the request of a failed attempt may be sent again, to the same model or to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// The upstream has refused to act on it, or never had it.
+    /// The upstream refused the request, or never received it.
     Safe,
     /// The upstream may have acted on it.
     MayHaveActed,
@@ -65,7 +48,7 @@ pub enum Repeat {
 /// Why a model did not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelFailure {
-    /// What kind of failure.
+    /// The kind of failure.
     pub kind: FailureKind,
     /// When the model will answer again: from the upstream, or the time when quotas are renewed.
     pub delay: Option<Duration>,
@@ -179,8 +162,8 @@ fn parse_delay(text: &str) -> Option<Duration> {
         let (Ok(number), Some(unit)) = (number.parse::<f64>(), seconds_per(unit)) else {
             return total;
         };
-        let part = Duration::try_from_secs_f64(number * unit).ok()?;
-        total = Some(total.unwrap_or_default().saturating_add(part));
+        let part = Duration::try_from_secs_f64(number * unit).unwrap_or(LONGEST_DELAY);
+        total = Some(total.unwrap_or_default().saturating_add(part).min(LONGEST_DELAY));
         rest = tail;
     }
 }

@@ -21,18 +21,18 @@ use super::{FailureKind, ModelAvailability, ModelName, Unavailable};
 /// Attempts at a model whose policy names no number; that of Gemini CLI.
 const DEFAULT_ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 
-/// Whether a person is asked before another model is.
+/// Whether another model needs a person's consent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// The next model is asked without consent.
+    /// The next model needs no consent.
     Silent,
     /// Consent is sought first.
     #[default]
     Prompt,
 }
 
-/// What becomes of a model that failed.
+/// The state of a model after its failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transition {
@@ -75,19 +75,19 @@ impl<T: Copy> PerKind<T> {
     }
 }
 
-/// What applies to one model in a chain.
+/// The policy for one model in a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// The model.
     pub model: ModelName,
-    /// Whether a person is asked before the next model is.
+    /// Whether the next model needs a person's consent.
     #[serde(default)]
     pub actions: PerKind<Action>,
-    /// What becomes of the model.
+    /// The model's state afterwards.
     #[serde(default)]
     pub transitions: PerKind<Transition>,
-    /// How often the model is asked before the next one is, at transient failures.
+    /// The most attempts with this model after transient failures.
     #[serde(default = "default_attempts")]
     pub max_attempts: NonZeroU32,
     /// Asked even when it is unavailable, if no other is left.
@@ -99,7 +99,7 @@ const fn default_attempts() -> NonZeroU32 {
     DEFAULT_ATTEMPTS
 }
 
-/// The models that are asked one after the other; never empty.
+/// The models to ask one after the other; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     policies: Vec<Policy>,

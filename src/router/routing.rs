@@ -28,7 +28,7 @@ pub struct TraceEntry {
     pub latency_ms: u64,
 }
 
-/// What came of consulting a strategy; in JSON and on screen `decided: …`, `passed: …` or `failed: …`.
+/// A strategy's result; in JSON and on screen `decided: …`, `passed: …` or `failed: …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It decided.
@@ -60,7 +60,7 @@ impl Serialize for Outcome {
     }
 }
 
-/// Which model a request goes to, and why. As JSON it is what `route --json` prints (docs/contract.md section 2).
+/// Which model a request goes to, and why. `route --json` prints it (docs/contract.md section 2).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RoutingDecision {
     /// The model.
@@ -78,12 +78,35 @@ pub struct RoutingDecision {
     pub probability: Option<f64>,
     /// The strategies that were consulted, in order; the last one decided.
     pub trace: Vec<TraceEntry>,
-    /// Who classified, if anybody did.
+    /// The classifier, if one was asked.
     #[serde(skip)]
     pub answered_by: Option<AnsweredBy>,
     /// The models to be asked one after the other, the decided one first.
     #[serde(skip)]
     pub chain: Chain,
+}
+
+impl RoutingDecision {
+    /// The same decision for `model` of `tier`, because of `why`.
+    #[must_use]
+    pub fn switched(mut self, model: ModelName, tier: Option<Tier>, why: String) -> Self {
+        let reasoning = Cow::from(why);
+        self.trace.push(TraceEntry {
+            strategy: Source::Fallback,
+            outcome: Outcome::Decided {
+                model: model.clone(),
+                reasoning: reasoning.clone(),
+            },
+            latency_ms: 0,
+        });
+        Self {
+            model,
+            tier,
+            source: Source::Fallback,
+            reasoning,
+            ..self
+        }
+    }
 }
 
 /// Decides; one for a session.
@@ -193,7 +216,7 @@ fn millis(time: Duration) -> u64 {
     time.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
-/// What was decided, after the models' health was looked at.
+/// The decision, after a look at the models' health.
 struct Settled {
     model: ModelName,
     tier: Option<Tier>,

@@ -8,7 +8,7 @@ use crate::net::{Client, Network};
 use crate::router::classify::local::LocalClassifier;
 use crate::router::contents::{Content, Part};
 use crate::router::policy::Action;
-use crate::router::{ApprovalMode, Asked, ClassifierChoice, Conversation, FailureKind, Role, Terminal};
+use crate::router::{ApprovalMode, Asked, ClassifierChoice, Conversation, FailureKind, Role, Terminal, chained};
 
 const PRO: &str = "gemini-2.5-pro";
 const FLASH: &str = "gemini-2.5-flash";
@@ -22,7 +22,7 @@ fn router() -> Router {
 }
 
 fn router_with(local: Option<LocalClassifier>) -> Router {
-    let router = Router::new(Arc::new(Models::built_in().unwrap()), Arc::default());
+    let router = Router::new(Arc::new(chained()), Arc::default());
     match local {
         Some(local) => router.with_local(local),
         None => router,

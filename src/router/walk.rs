@@ -37,13 +37,13 @@ pub const MAX_RETRY_WAIT: Duration = Duration::from_secs(30);
 /// The pause before the first retry when the upstream names none; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The pauses before a model that lacks capacity is asked again; after them it counts as unavailable.
+/// The pauses before further attempts with a model that lacks capacity; after them it counts as unavailable.
 const CAPACITY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
 /// Whether another model may be asked when one fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFallback {
-    /// As the failed model's policy says; where it says `prompt`, with consent.
+    /// By the failed model's policy; where it is `prompt`, with consent.
     #[default]
     Policy,
     /// Always, without consent.
@@ -190,7 +190,7 @@ impl Walk {
         walk
     }
 
-    /// The next step. After a wait the walk goes on.
+    /// The next step. After a wait the walk continues.
     #[expect(
         clippy::should_implement_trait,
         reason = "the next step depends on the results in between"
@@ -228,13 +228,16 @@ impl Walk {
             }
             None => self.state = self.after(&failure, repeat),
         }
+        if let State::Settle(question) = &self.state {
+            self.availability.note(&question.failed, &failure);
+        }
         self.failure = Some(failure);
         if self.state == State::Ask {
             self.switch(Consented::Needless);
         }
     }
 
-    /// The pause before the current model is asked again; `None` if it is not.
+    /// The pause before another attempt with the current model; `None` if there is none.
     fn pause_after(&self, failure: &ModelFailure) -> Option<Duration> {
         if self.made >= self.allowed {
             return None;
@@ -279,7 +282,7 @@ impl Walk {
         self.left.as_ref()
     }
 
-    /// Why no further model was asked; `None` while the walk goes on and after an answer.
+    /// Why no further model was asked; `None` during the walk and after an answer.
     #[must_use]
     pub const fn end(&self) -> Option<&End> {
         match &self.state {

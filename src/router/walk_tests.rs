@@ -1,18 +1,18 @@
-//! One table of walks: what each model says, and what comes of it.
+//! One table of walks: the models' results, and the walk's end.
 
 use std::collections::HashMap;
 
 use super::*;
-use crate::router::{Models, Selection, Unavailable};
+use crate::router::{Selection, Unavailable, chained};
 
 const PRO: &str = "gemini-2.5-pro";
 const FLASH: &str = "gemini-2.5-flash";
 const LITE: &str = "gemini-2.5-flash-lite";
 
-/// What a model says, one answer after the other; the last one is repeated.
+/// A model's results, one after the other; the last one is repeated.
 type Script = &'static [(&'static str, &'static [Say])];
 
-/// A row of the table: its name, what is walked and how, the script, the models asked, and the end.
+/// A row of the table: name, chain and settings, script, models asked, end.
 type Row = (
     &'static str,
     Chain,
@@ -120,7 +120,7 @@ fn name(text: &str) -> ModelName {
 }
 
 fn chain(asked: &str) -> Chain {
-    let models = Models::built_in().unwrap();
+    let models = chained();
     let selection = models.resolve(&name(asked));
     let first = match &selection {
         Selection::Model(model) => model.clone(),
@@ -165,7 +165,7 @@ fn walks_end_as_their_policies_say() {
         ("what may have acted is not repeated", auto(), OnFallback::Silent, ONCE, &[(PRO, &[Unrepeatable(Unknown, Repeat::MayHaveActed)])], &[PRO], Some(End::MayHaveActed)),
         ("nor is it at transient failures", auto(), OnFallback::Silent, ONCE, &[(PRO, &[Unrepeatable(Transient, Repeat::MayHaveActed)])], &[PRO], Some(End::MayHaveActed)),
         ("refused requests are not repeated", auto(), OnFallback::Silent, ONCE, &[(PRO, &[Unrepeatable(Unknown, Repeat::Pointless)])], &[PRO], Some(End::Pointless)),
-        ("a chain wraps around", Models::built_in().map(|models| models.chain(&models.resolve(&name("auto-gemini-2.5")), &name(FLASH))).unwrap(), policy, ONCE, &[(FLASH, &[Fails(Quota)]), (PRO, &[Ok])], &[FLASH, PRO], None),
+        ("a chain wraps around", chained().chain(&chained().resolve(&name("auto-gemini-2.5")), &name(FLASH)), policy, ONCE, &[(FLASH, &[Fails(Quota)]), (PRO, &[Ok])], &[FLASH, PRO], None),
         ("a custom model stands alone", chain("my-model"), policy, ONCE, &[("my-model", &[Fails(Quota)])], &["my-model"], Some(End::Exhausted)),
     ];
     for (case, chain, on_fallback, ruling, script, asked, end) in table {

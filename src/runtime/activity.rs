@@ -21,7 +21,7 @@ pub struct EngineActivity {
 
 #[derive(Debug, Default)]
 struct Inner {
-    child: u64,
+    generation: u64,
     outstanding: usize,
     /// Those of them whose clients wait for the answer.
     awaited: usize,
@@ -40,7 +40,7 @@ impl EngineActivity {
         inner.silent_since.get_or_insert_with(Instant::now);
         Busy {
             activity: self.clone(),
-            child: inner.child,
+            generation: inner.generation,
             is_awaited: true,
             finished: false,
         }
@@ -69,7 +69,7 @@ impl EngineActivity {
     pub fn reset(&self) {
         let mut inner = self.lock();
         *inner = Inner {
-            child: inner.child + 1,
+            generation: inner.generation + 1,
             ..Inner::default()
         };
     }
@@ -95,7 +95,7 @@ impl Inner {
 #[derive(Debug)]
 pub struct Busy {
     activity: EngineActivity,
-    child: u64,
+    generation: u64,
     is_awaited: bool,
     finished: bool,
 }
@@ -104,7 +104,7 @@ impl Busy {
     /// The client has left; the engine still works.
     pub fn abandon(&mut self) {
         let mut inner = self.activity.lock();
-        if inner.child == self.child && std::mem::take(&mut self.is_awaited) {
+        if inner.generation == self.generation && std::mem::take(&mut self.is_awaited) {
             inner.awaited -= 1;
         }
     }
@@ -112,7 +112,7 @@ impl Busy {
     /// A part of the answer arrived: the patience restarts.
     pub fn progress(&self) {
         let mut inner = self.activity.lock();
-        if inner.child == self.child {
+        if inner.generation == self.generation {
             inner.heard();
         }
     }
@@ -126,7 +126,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         let mut inner = self.activity.lock();
-        if inner.child == self.child {
+        if inner.generation == self.generation {
             inner.outstanding -= 1;
             inner.awaited -= usize::from(self.is_awaited);
             if self.finished {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_new_child_owes_nothing_for_the_last_one() {
+    async fn a_new_engine_owes_nothing_for_the_last_one() {
         let activity = EngineActivity::default();
         let old = activity.begin(PATIENCE);
         activity.reset();

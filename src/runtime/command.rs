@@ -7,12 +7,13 @@ use gem_platform::process::Program;
 
 use super::surroundings::RUNTIME;
 
-/// A runtime's `serve` command line, ready but for the port: each child gets a fresh one.
+/// A runtime's `serve` command line, ready but for the port: each engine gets a fresh one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
     program: PathBuf,
     args: Vec<Argument>,
     env: Vec<(OsString, OsString)>,
+    edition: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,7 @@ impl CommandLine {
             program: program.into(),
             args: Vec::new(),
             env: Vec::new(),
+            edition: 0,
         }
     }
 
@@ -56,6 +58,13 @@ impl CommandLine {
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Distinguishes this line from the same one for other files: `edition` counts their changes.
+    #[must_use]
+    pub const fn edition(mut self, edition: u32) -> Self {
+        self.edition = edition;
         self
     }
 

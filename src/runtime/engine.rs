@@ -1,13 +1,13 @@
 //! The engine's status, as the supervisor reports it to the gateway.
 
-use std::fmt;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, Stamp};
+use crate::text::words;
 
-/// The states of the supervised child.
+/// The states of the supervised engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineState {
@@ -27,30 +27,44 @@ pub enum EngineState {
     Stopping,
 }
 
-impl EngineState {
-    /// Every state.
-    pub const ALL: [Self; 7] = [
-        Self::Starting,
-        Self::Ready,
-        Self::Unhealthy,
-        Self::Restarting,
-        Self::CrashLoop,
-        Self::Blocked,
-        Self::Stopping,
-    ];
+words!(
+    EngineState:
+    Starting = "starting",
+    Ready = "ready",
+    Unhealthy = "unhealthy",
+    Restarting = "restarting",
+    CrashLoop = "crash-loop",
+    Blocked = "blocked",
+    Stopping = "stopping",
+);
+
+/// The engine as `GET /status` describes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EngineReport {
+    /// Its process id; `None` between two engines.
+    pub pid: Option<u32>,
+    /// The private port it listens on; `None` between two engines.
+    pub port: Option<u16>,
+    /// Its state.
+    pub state: EngineState,
+    /// How often it was replaced.
+    pub restarts: u64,
+    /// Why the last one ended.
+    pub last_exit: Option<String>,
+    /// The missing item while nothing may be sent to it, and the remedy.
+    pub blocked: Option<String>,
 }
 
-impl fmt::Display for EngineState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Unhealthy => "unhealthy",
-            Self::Restarting => "restarting",
-            Self::CrashLoop => "crash-loop",
-            Self::Blocked => "blocked",
-            Self::Stopping => "stopping",
-        })
+impl From<EngineStatus> for EngineReport {
+    fn from(status: EngineStatus) -> Self {
+        Self {
+            pid: status.pid,
+            port: status.endpoint.map(|endpoint| endpoint.port()),
+            state: status.state,
+            restarts: status.restarts,
+            last_exit: status.last_exit,
+            blocked: status.blocked,
+        }
     }
 }
 
@@ -59,26 +73,28 @@ impl fmt::Display for EngineState {
 pub struct EngineStatus {
     /// Which state.
     pub state: EngineState,
-    /// The child's process id while there is a child.
+    /// The engine's process id while there is an engine.
     pub pid: Option<u32>,
-    /// Where the child listens: a private loopback port. `None` while there is no child.
+    /// Where the engine listens: a private loopback port. `None` while there is no engine.
     pub endpoint: Option<Endpoint>,
-    /// The state of the executable that the child was started from.
+    /// The state of the executable that the engine was started from.
     pub program: Option<Stamp>,
-    /// How often a child was replaced since the supervisor started.
+    /// How often an engine was replaced since the supervisor started.
     pub restarts: u64,
     /// When the state began.
     pub since: Instant,
-    /// Counts children: a request that began under another generation was cut by a restart.
+    /// Counts the releases of runtime or model that engines were started from.
+    pub release: u64,
+    /// Counts engines: a request that began under another generation was cut by a restart.
     pub generation: u64,
-    /// Why the last child ended, for people.
+    /// Why the last engine ended, for people.
     pub last_exit: Option<String>,
     /// The missing item while the state is [`EngineState::Blocked`], and the remedy, for people.
     pub blocked: Option<String>,
 }
 
 impl EngineStatus {
-    /// Before the first child.
+    /// Before the first engine.
     #[must_use]
     pub fn starting() -> Self {
         Self {
@@ -88,6 +104,7 @@ impl EngineStatus {
             program: None,
             restarts: 0,
             since: Instant::now(),
+            release: 0,
             generation: 0,
             last_exit: None,
             blocked: None,

@@ -1,7 +1,7 @@
 //! The gate before the engine: open while the model exists and its terms are on record (docs/contract.md section 4).
 //!
 //! An engine without its model downloads it at the first request (docs/facts.md section 2), so every way to the engine
-//! passes here: the supervisor before it starts a child and before each probe, the gateway before each request.
+//! passes here: the supervisor before it starts an engine and before each probe, the gateway before each request.
 //!
 //! ```
 //! use gem_setup::catalog::Catalog;
@@ -31,9 +31,9 @@ use super::{Runtime, RuntimeName};
 use crate::catalog::Model;
 use crate::error::{Explain, Kind, chain};
 
-/// How often the files are looked at while the gate is closed.
+/// The time between two looks at the files while the gate is closed.
 const LOOK: Duration = Duration::from_millis(500);
-/// After this long the runtime is asked again although no file has changed: it may keep its models elsewhere.
+/// After this time the runtime is asked again although no file has changed: it may keep its models elsewhere.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Why nothing may be sent to the engine.
@@ -158,7 +158,7 @@ impl ModelGate {
         }
     }
 
-    /// Waits until it may be worth a try to [`Self::open`] the gate again.
+    /// Waits until another [`Self::open`] may succeed.
     pub async fn changed(&self) {
         let before = self.stamps();
         let deadline = Instant::now() + ASK_AGAIN;
@@ -187,7 +187,7 @@ impl ModelGate {
     async fn look(&self) -> Result<Opened, Closed> {
         let terms = self.read_terms()?;
         let has_folder = self.folder.exists();
-        // A runtime that cannot list its models cannot pull one either; why is its supervisor's to find out.
+        // A runtime that cannot list its models cannot pull one either; its supervisor finds out why.
         let has_model = self.runtime.has_model(&self.model.name).await.unwrap_or(has_folder);
         if has_model {
             Ok(Opened { has_folder, terms })
@@ -239,7 +239,7 @@ impl ModelGate {
         ]
     }
 
-    /// A gate that is open, for tests of what lies behind it.
+    /// An open gate, for tests of the code behind it.
     #[cfg(test)]
     pub(crate) fn of_builtin(model: &str) -> std::sync::Arc<Self> {
         let runtime = Box::new(super::Builtin::new(model));

@@ -2,14 +2,36 @@
 
 use std::fmt;
 
-use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
+
+use crate::sha256::is_same_secret;
+
+/// The header of a client's token for the gateway, or of the server's own.
+pub(crate) const TOKEN: HeaderName = HeaderName::from_static("x-gem-token");
 
 /// A running server's public name, and the token that stops it, which only its owner can read.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     id: String,
     token: String,
+}
+
+/// The token of an [`Instance`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct OwnerToken([u8; 32]);
+
+impl OwnerToken {
+    /// The value of the header [`TOKEN`].
+    pub(super) const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for OwnerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnerToken")
+    }
 }
 
 impl Instance {
@@ -34,21 +56,23 @@ impl Instance {
         format!("Bearer {}", self.token)
     }
 
+    /// The token, for the owner's requests.
+    #[must_use]
+    pub fn token(&self) -> Option<OwnerToken> {
+        self.token.as_bytes().try_into().ok().map(OwnerToken)
+    }
+
+    /// Whether `token` is its own.
+    pub(crate) fn has_token(&self, token: &[u8]) -> bool {
+        is_same_secret(token, self.token.as_bytes())
+    }
+
     /// Whether a request with `headers` may stop the server.
     #[must_use]
     pub fn authorizes(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
-        given.is_some_and(|given| is_same(given, self.authorization().as_bytes()))
+        given.is_some_and(|given| is_same_secret(given, self.authorization().as_bytes()))
     }
-}
-
-/// Compares without telling by its duration where the first difference is.
-fn is_same(left: &[u8], right: &[u8]) -> bool {
-    let difference = left
-        .iter()
-        .zip(right)
-        .fold(0, |sum, (left, right)| sum | (left ^ right));
-    left.len() == right.len() && difference == 0
 }
 
 fn random_word() -> Option<String> {

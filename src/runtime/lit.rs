@@ -2,22 +2,27 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use gem_platform::Backoff;
 use gem_platform::process::Program;
 
-use super::command::describe;
+use super::child::output_of;
 use super::pull::{PullOutput, pull_with};
 use super::surroundings::RUNTIME;
-use super::{CommandLine, Error, Runtime, RuntimeName, is_listed};
+use super::{Cause, CommandLine, Error, ProgramCheck, Runtime, RuntimeName, Stamp, cause_of, is_listed};
 use crate::catalog::Model;
 use crate::progress::Progress;
 
 /// As long as Gemini CLI waits for `list` (docs/facts.md section 2).
 pub(super) const LIST_LIMIT: Duration = Duration::from_secs(10);
+/// How often a model is pulled where the network fails, and the waits between.
+const MOST_PULLS: u32 = 3;
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const TOKEN_VARIABLE: &str = "HUGGING_FACE_HUB_TOKEN";
 
 /// `lit` at a place on disk.
@@ -25,6 +30,9 @@ const TOKEN_VARIABLE: &str = "HUGGING_FACE_HUB_TOKEN";
 pub struct Lit {
     program: PathBuf,
     secrets: Vec<String>,
+    check: ProgramCheck,
+    /// The state of the program that `check` allowed last.
+    checked: Arc<Mutex<Option<Stamp>>>,
 }
 
 impl Lit {
@@ -33,8 +41,53 @@ impl Lit {
         Self {
             program: program.into(),
             secrets: token.map(str::to_owned).into_iter().collect(),
+            check: ProgramCheck::default(),
+            checked: Arc::default(),
         }
     }
+
+    /// The same `lit`, run only if `check` allows it.
+    #[must_use]
+    pub fn checked_by(self, check: ProgramCheck) -> Self {
+        Self { check, ..self }
+    }
+
+    /// The command with `args`, once the program is checked; a server that asks again trusts its size and time.
+    async fn command(&self, args: &[&str]) -> Result<Program, Error> {
+        let stamp = Stamp::of(&self.program);
+        if stamp.is_none() || *self.checked.lock().unwrap_or_else(PoisonError::into_inner) != stamp {
+            let (check, path) = (self.check.clone(), self.program.clone());
+            if let Ok(allowed) = tokio::task::spawn_blocking(move || check.run(&path)).await {
+                allowed.map_err(Error::Refused)?;
+            }
+            *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
+        }
+        Ok(program(&self.program, args))
+    }
+
+    /// Runs `command`, which pulls `model`, again where the network was the cause of its failure.
+    async fn pull_persistently(&self, command: &Program, model: &Model, progress: &dyn Progress) -> Result<(), Error> {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            let output = PullOutput::new(model, &self.secrets, progress);
+            let tail = match pull_with(command, output).await {
+                Err(Error::Failed { tail, .. }) if is_worth_another(&tail, backoff.failures()) => tail,
+                ended => return ended,
+            };
+            let wait = backoff.fail(fastrand::f64());
+            let reason = tail.lines().last().unwrap_or_default();
+            progress.wait(
+                "model",
+                &format!("{reason}; pulling again in {:.1} s", wait.as_secs_f32()),
+            );
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+/// Whether a pull that failed with this last output may succeed when it is repeated, after `failures` others.
+fn is_worth_another(tail: &str, failures: u32) -> bool {
+    failures + 1 < MOST_PULLS && cause_of(tail) == Cause::Network
 }
 
 impl Runtime for Lit {
@@ -53,7 +106,7 @@ impl Runtime for Lit {
 
     fn list(&self, all: bool) -> BoxFuture<'_, Result<String, Error>> {
         let args: &[&str] = if all { &["list", "--show_all"] } else { &["list"] };
-        output_of(program(&self.program, args), LIST_LIMIT).boxed()
+        async move { output_of(&self.command(args).await?, LIST_LIMIT).await }.boxed()
     }
 
     fn pull<'a>(
@@ -69,14 +122,8 @@ impl Runtime for Lit {
                     reason: "cannot import a model file".to_owned(),
                 });
             }
-            let output = PullOutput::new(model, &self.secrets, progress);
-            let command = Program {
-                path: self.program.clone(),
-                args: vec!["pull".into(), (&model.name).into()],
-                inherit: RUNTIME,
-                ..Program::default()
-            };
-            pull_with(&command, output).await?;
+            let command = self.command(&["pull", &model.name]).await?;
+            self.pull_persistently(&command, model, progress).await?;
             if is_listed(&self.list(false).await?, &model.name) {
                 Ok(())
             } else {
@@ -98,39 +145,6 @@ pub(super) fn program(path: &Path, args: &[&str]) -> Program {
         inherit: RUNTIME,
         ..Program::default()
     }
-}
-
-/// Runs `program` to its end and returns its standard output.
-pub(super) async fn output_of(program: Program, limit: Duration) -> Result<String, Error> {
-    let command = describe(&program);
-    let child = tokio::process::Command::from(program.command())
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = match tokio::time::timeout(limit, child).await {
-        Ok(Ok(output)) => output,
-        Ok(Err(source)) => {
-            return Err(Error::Start {
-                program: program.path,
-                source,
-            });
-        }
-        Err(_) => {
-            return Err(Error::TimedOut {
-                command,
-                seconds: limit.as_secs(),
-                tail: String::new(),
-            });
-        }
-    };
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(Error::Failed {
-        command,
-        outcome: output.status.to_string(),
-        tail: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    })
 }
 
 /// The Hugging Face token in `environment`, passed on by inheritance and never shown.

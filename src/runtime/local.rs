@@ -23,7 +23,7 @@ use http_body_util::Full;
 use hyper::{Method, Request, header};
 use tokio::net::TcpStream;
 
-use super::Endpoint;
+use super::{Endpoint, OwnerToken, TOKEN};
 use crate::error::chain;
 use crate::net::Link;
 
@@ -35,13 +35,25 @@ const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 pub struct Peer {
     port: u16,
     owner: Owner,
+    /// The token by which its gateway knows its owner's requests.
+    token: Option<OwnerToken>,
 }
 
 impl Peer {
     /// The server of `owner` on `port`.
     #[must_use]
     pub const fn new(port: u16, owner: Owner) -> Self {
-        Self { port, owner }
+        Self {
+            port,
+            owner,
+            token: None,
+        }
+    }
+
+    /// The same server, a gateway that knows its owner by `token`.
+    #[must_use]
+    pub const fn with_token(self, token: Option<OwnerToken>) -> Self {
+        Self { token, ..self }
     }
 
     /// Its port.
@@ -66,12 +78,12 @@ impl Peer {
     }
 }
 
-/// What a loopback server answered.
+/// A loopback server's response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// Who answered, if the gateway says so (`x-gem-answered-by`).
+    /// The part of the gateway that answered, if it is a gateway (`x-gem-answered-by`).
     pub answered_by: Option<String>,
     /// The body.
     pub body: Bytes,
@@ -126,16 +138,22 @@ pub async fn post(peer: Peer, path: &str, body: Option<Bytes>, limit: Duration) 
     call(peer, Method::POST, path, None, body, limit).await
 }
 
-/// POSTs without a body to `path` of `peer`, with `authorization` as the header of that name.
+/// POSTs `body`, or none, to `path` of `peer`, with `authorization` as the header of that name.
 ///
 /// # Errors
 /// When there is no answer within `limit`.
-pub async fn post_authorized(peer: Peer, path: &str, authorization: &str, limit: Duration) -> Result<Answer, Error> {
-    call(peer, Method::POST, path, Some(authorization), None, limit).await
+pub async fn post_authorized(
+    peer: Peer,
+    path: &str,
+    authorization: &str,
+    body: Option<Bytes>,
+    limit: Duration,
+) -> Result<Answer, Error> {
+    call(peer, Method::POST, path, Some(authorization), body, limit).await
 }
 
-/// Whether a program listens on loopback port `port`. Sends nothing: what listens may be a runtime that downloads its model at
-/// the first request (docs/facts.md section 2).
+/// Whether a program listens on loopback port `port`. Sends nothing: the listener may be a runtime that downloads its
+/// model at the first request (docs/facts.md section 2).
 pub async fn is_listening(port: u16) -> bool {
     for address in loopback(port) {
         if TcpStream::connect(address).await.is_ok() {
@@ -162,6 +180,9 @@ async fn call(
         .header(header::CONNECTION, "close");
     if let Some(authorization) = authorization {
         request = request.header(header::AUTHORIZATION, authorization);
+    }
+    if let Some(token) = &peer.token {
+        request = request.header(TOKEN, token.as_bytes());
     }
     let request = request
         .body(Full::new(body.unwrap_or_default()))

@@ -9,7 +9,9 @@
 //! ```
 
 mod activity;
+mod blocked;
 mod builtin;
+mod child;
 mod command;
 mod endpoint;
 mod engine;
@@ -19,34 +21,40 @@ mod lit;
 pub mod litert_lm;
 pub mod local;
 mod model_name;
+mod program_check;
 mod pull;
 mod pull_terminal;
 mod stamp;
 mod surroundings;
 pub mod terms;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use gem_platform::process::start_remedy;
 use serde::{Deserialize, Serialize};
 
 pub use activity::{Busy, EngineActivity};
+pub use blocked::if_blocked;
+pub(crate) use blocked::{if_blocked_here, if_refused};
 pub use builtin::Builtin;
 pub use command::CommandLine;
 pub use endpoint::Endpoint;
-pub use engine::{EngineState, EngineStatus};
+pub use engine::{EngineReport, EngineState, EngineStatus};
 pub use gate::{Closed, ModelGate};
-pub use instance::Instance;
+pub(crate) use instance::TOKEN;
+pub use instance::{Instance, OwnerToken};
 pub use lit::{Lit, token};
 pub use litert_lm::LitertLm;
 pub use model_name::{LocalModelName, ParseLocalModelNameError, is_listed};
+pub use program_check::ProgramCheck;
 pub use stamp::Stamp;
 
 use crate::catalog::Model;
-use crate::error::{Explain, Kind};
+use crate::error::{Explain, Failure, Kind};
 use crate::progress::Progress;
+use crate::text::words;
 
 /// Which runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,29 +68,13 @@ pub enum RuntimeName {
     Builtin,
 }
 
-impl RuntimeName {
-    /// The name used on the command line, in the catalog and in `state.json`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Lit => "lit",
-            Self::LitertLm => "litert-lm",
-            Self::Builtin => "builtin",
-        }
-    }
-}
+words!(RuntimeName: Lit = "lit", LitertLm = "litert-lm", Builtin = "builtin");
 
 impl RuntimeName {
     /// Whether the runtime serves a model that has to be there.
     #[must_use]
     pub const fn has_models(self) -> bool {
         !matches!(self, Self::Builtin)
-    }
-}
-
-impl fmt::Display for RuntimeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -102,7 +94,7 @@ pub trait Runtime: Send + Sync {
         false
     }
 
-    /// What its own `list` prints: the pulled models, or with `all` those it knows of.
+    /// The output of its own `list`: the pulled models, or with `all` those of its registry.
     fn list(&self, all: bool) -> BoxFuture<'_, Result<String, Error>>;
 
     /// Whether it has the model `name`.
@@ -119,11 +111,11 @@ pub trait Runtime: Send + Sync {
     ) -> BoxFuture<'a, Result<(), Error>>;
 }
 
-/// What a runtime could not do.
+/// Failures of a runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The executable cannot be started.
-    #[error("cannot start the runtime `{}`", program.display())]
+    /// The executable cannot be started or waited for.
+    #[error("cannot run the runtime `{}`", program.display())]
     Start {
         /// Which executable.
         program: PathBuf,
@@ -133,7 +125,7 @@ pub enum Error {
     /// The executable ended badly.
     #[error("`{command}` ended with {outcome}{}", tail_of(tail))]
     Failed {
-        /// What was run.
+        /// The command line.
         command: String,
         /// How it ended.
         outcome: String,
@@ -143,7 +135,7 @@ pub enum Error {
     /// The executable did not end in time.
     #[error("`{command}` did not answer within {seconds} s{}", tail_of(tail))]
     TimedOut {
-        /// What was run.
+        /// The command line.
         command: String,
         /// How long was waited.
         seconds: u64,
@@ -166,28 +158,73 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The executable is not the one that was installed.
+    #[error("{}", .0.message)]
+    Refused(Failure),
     /// The runtime does not support the request.
     #[error("the runtime `{runtime}` {reason}")]
     Unsuitable {
         /// Which runtime.
         runtime: RuntimeName,
-        /// What it cannot do.
+        /// The missing ability.
         reason: String,
     },
 }
 
-/// Whether the model's host asks for a token.
-fn is_gated(tail: &str) -> bool {
-    ["HUGGING_FACE_HUB_TOKEN", "401", "HTTP 403"]
-        .iter()
-        .any(|sign| tail.contains(sign))
+/// The cause of a failed pull, read from its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The model's host asks for a token.
+    Gated,
+    /// There is no room.
+    Full,
+    /// A library of the system is missing.
+    Library,
+    /// The network: another try may succeed.
+    Network,
+    Unknown,
+}
+
+/// The signs of each cause in a program's last words, the surest first.
+const SIGNS: [(Cause, &[&str]); 4] = [
+    (Cause::Gated, &["hugging_face_hub_token", "401", "http 403", "gated"]),
+    (
+        Cause::Full,
+        &["no space left", "disk full", "not enough space", "quota exceeded"],
+    ),
+    (Cause::Library, &["shared librar"]),
+    (
+        Cause::Network,
+        &[
+            "connection",
+            "timed out",
+            "timeout",
+            "temporary failure",
+            "resolve host",
+            "network",
+            "unexpected eof",
+            "429",
+            "500",
+            "502",
+            "503",
+            "504",
+        ],
+    ),
+];
+
+/// The cause that a program's last words name.
+fn cause_of(tail: &str) -> Cause {
+    let tail = tail.to_lowercase();
+    let is_meant = |signs: &[&str]| signs.iter().any(|sign| tail.contains(sign));
+    let found = SIGNS.iter().find(|(_, signs)| is_meant(signs));
+    found.map_or(Cause::Unknown, |(cause, _)| *cause)
 }
 
 fn tail_of(tail: &str) -> String {
     if tail.is_empty() {
         String::new()
     } else {
-        format!("; its last words:\n{tail}")
+        format!("; last output:\n{tail}")
     }
 }
 
@@ -195,25 +232,62 @@ impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Unsuitable { .. } | Self::ModelFile { .. } => Kind::Usage,
+            Self::Refused(failure) => failure.kind,
             _ => Kind::Runtime,
         }
     }
 
     fn hint(&self) -> Option<String> {
+        let blocked = match self {
+            Self::Start { source, .. } => if_refused(source),
+            Self::Failed { outcome, .. } => if_blocked_here(outcome),
+            _ => None,
+        };
+        if let Some(hint) = blocked {
+            return Some(hint.to_owned());
+        }
         let hint = match self {
-            Self::Start { .. } => "run `gem-setup doctor` to see what keeps the runtime from starting",
-            Self::Failed { tail, .. } if is_gated(tail) => {
+            Self::Refused(failure) => return failure.hint.clone(),
+            Self::Start { source, .. } => {
+                start_remedy(source).unwrap_or("`gem-setup doctor` shows why the runtime cannot start")
+            }
+            Self::Failed { tail, .. } if cause_of(tail) == Cause::Gated => {
                 "the model is gated: set HUGGING_FACE_HUB_TOKEN to a token that may read it, then run the command again"
             }
-            Self::Failed { tail, .. } if tail.contains("shared librar") => {
+            Self::Failed { tail, .. } if cause_of(tail) == Cause::Full => {
+                "free disk space for `~/.litert-lm`, then run the command again"
+            }
+            Self::Failed { tail, .. } if cause_of(tail) == Cause::Library => {
                 "a system library is missing: `gem-setup doctor` names the package"
             }
+            Self::Failed { tail, .. } if cause_of(tail) == Cause::Network => {
+                "check the network (`gem-setup doctor --network`), then run the command again"
+            }
             Self::Failed { .. } | Self::TimedOut { .. } | Self::NotListed { .. } => {
-                "run the command again; `gem-setup doctor` checks what it needs"
+                "run the command again; `gem-setup doctor` checks its requirements"
             }
             Self::ModelFile { .. } => "give `--model-file` a `.litertlm` file that you may read",
             Self::Unsuitable { .. } => "choose another runtime with `--runtime lit` or `--runtime litert-lm`",
         };
         Some(hint.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_of_a_pull_tell_causes_apart() {
+        for (tail, cause) in [
+            ("Error: 401 Unauthorized: set HUGGING_FACE_HUB_TOKEN", Cause::Gated),
+            ("write failed: No space left on device (os error 28)", Cause::Full),
+            ("error while loading shared libraries: libvulkan.so.1", Cause::Library),
+            ("Error: connection reset by peer (os error 104)", Cause::Network),
+            ("HTTP 503 Service Unavailable", Cause::Network),
+            ("model 'x' is not in the registry", Cause::Unknown),
+        ] {
+            assert_eq!(cause_of(tail), cause, "{tail}");
+        }
     }
 }

@@ -29,14 +29,14 @@ impl LocalModelName {
         &self.0
     }
 
-    /// Whether `listing`, what a runtime's `list` printed, names this model: as a word of its own, not as a part of one.
+    /// Whether `listing`, the output of a runtime's `list`, has this model as a whole word.
     #[must_use]
     pub fn is_in(&self, listing: &str) -> bool {
         is_listed(listing, &self.0)
     }
 }
 
-/// Whether `listing`, what a runtime's `list` printed, names the model `name`: as a word of its own, not as a part of one.
+/// Whether `listing`, the output of a runtime's `list`, has the model `name` as a whole word.
 #[must_use]
 pub fn is_listed(listing: &str, name: &str) -> bool {
     !name.is_empty()

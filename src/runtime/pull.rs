@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::Error;
-use super::command::describe;
+use super::child::{Ended, SILENCE_LIMIT, Tail, without_secrets};
 use super::pull_terminal::PseudoTerminal;
 use crate::catalog::Model;
 use crate::progress::Progress;
@@ -18,16 +18,13 @@ use crate::progress::Progress;
 const STEP: &str = "model";
 /// A buffered question may never appear: after this much silence it is answered anyway.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(3);
-/// Silence after which a pull is given up.
-const SILENCE_LIMIT: Duration = Duration::from_secs(600);
-const TAIL_LINES: usize = 12;
 
-/// What a pull prints, as it arrives.
+/// A pull's output, as it arrives.
 pub(super) struct PullOutput<'a> {
     model: &'a Model,
     secrets: &'a [String],
     progress: &'a dyn Progress,
-    lines: Vec<String>,
+    lines: Tail,
     line: Vec<u8>,
     asked: bool,
 }
@@ -39,7 +36,7 @@ impl<'a> PullOutput<'a> {
             model,
             secrets,
             progress,
-            lines: Vec::new(),
+            lines: Tail::default(),
             line: Vec::new(),
             asked: false,
         }
@@ -71,10 +68,8 @@ impl<'a> PullOutput<'a> {
         if line.is_empty() || self.show_progress(&line) {
             return;
         }
-        self.lines.push(line);
-        if self.lines.len() > TAIL_LINES {
-            self.lines.remove(0);
-        }
+        let secrets: Vec<&str> = self.secrets.iter().map(String::as_str).collect();
+        self.lines.push(without_secrets(&line, &secrets));
     }
 
     fn show_progress(&self, line: &str) -> bool {
@@ -88,10 +83,7 @@ impl<'a> PullOutput<'a> {
     /// The last lines, with nothing secret in them.
     fn tail(&mut self) -> String {
         self.end_line();
-        let text = self.lines.join("\n");
-        self.secrets
-            .iter()
-            .fold(text, |text, secret| text.replace(secret.as_str(), "[hidden]"))
+        self.lines.text()
     }
 }
 
@@ -127,15 +119,12 @@ pub(super) async fn pull_with(command: &Program, mut output: PullOutput<'_>) -> 
 }
 
 async fn run_in_terminal(command: &Program, output: &mut PullOutput<'_>) -> Result<(), Error> {
-    let mut terminal = PseudoTerminal::start(command).map_err(|source| Error::Start {
-        program: command.path.clone(),
-        source,
-    })?;
-    match converse_in_terminal(&mut terminal, output).await {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(failed(command, status.to_string(), output)),
-        Err(ended) => Err(ended.into_error(command, output)),
-    }
+    let conversation = async {
+        let mut terminal = PseudoTerminal::start(command)?;
+        let status = converse_in_terminal(&mut terminal, output).await?;
+        concluded(status.success(), &status, output)
+    };
+    conversation.await.map_err(|ended: Ended| ended.into_error(command))
 }
 
 async fn converse_in_terminal(
@@ -145,7 +134,7 @@ async fn converse_in_terminal(
     let mut answered = false;
     loop {
         match tokio::time::timeout(SILENCE_LIMIT, terminal.output.recv()).await {
-            Err(_) => return Err(Ended::Silent),
+            Err(_) => return Err(silent(output)),
             Ok(None) => return Ok(terminal.wait()?),
             Ok(Some(piece)) => {
                 if output.take(&piece) && !answered {
@@ -158,61 +147,34 @@ async fn converse_in_terminal(
 }
 
 async fn run(command: &Program, output: &mut PullOutput<'_>) -> Result<(), Error> {
-    let mut child = start(command)?;
-    match converse(&mut child, output).await {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(failed(command, status.to_string(), output)),
-        Err(ended) => {
-            // The child may be gone: a failure to end it changes nothing.
-            let _ = child.kill().await;
-            Err(ended.into_error(command, output))
-        }
-    }
+    let conversation = async {
+        let mut child = Command::from(command.command())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let status = converse(&mut child, output).await?;
+        concluded(status.success(), &status, output)
+    };
+    conversation.await.map_err(|ended: Ended| ended.into_error(command))
 }
 
-fn failed(command: &Program, outcome: String, output: &mut PullOutput<'_>) -> Error {
-    Error::Failed {
-        command: describe(command),
-        outcome,
+fn concluded(is_success: bool, status: &impl ToString, output: &mut PullOutput<'_>) -> Result<(), Ended> {
+    if is_success {
+        return Ok(());
+    }
+    Err(Ended::Badly {
+        outcome: status.to_string(),
+        tail: output.tail(),
+    })
+}
+
+fn silent(output: &mut PullOutput<'_>) -> Ended {
+    Ended::Silent {
+        limit: SILENCE_LIMIT,
         tail: output.tail(),
     }
-}
-
-enum Ended {
-    Silent,
-    Lost(io::Error),
-}
-
-impl Ended {
-    fn into_error(self, command: &Program, output: &mut PullOutput<'_>) -> Error {
-        match self {
-            Self::Silent => Error::TimedOut {
-                command: describe(command),
-                seconds: SILENCE_LIMIT.as_secs(),
-                tail: output.tail(),
-            },
-            Self::Lost(error) => failed(command, error.to_string(), output),
-        }
-    }
-}
-
-impl From<io::Error> for Ended {
-    fn from(error: io::Error) -> Self {
-        Self::Lost(error)
-    }
-}
-
-fn start(command: &Program) -> Result<Child, Error> {
-    Command::from(command.command())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| Error::Start {
-            program: command.path.clone(),
-            source,
-        })
 }
 
 /// Reads both streams to their end, answering on the way.
@@ -232,13 +194,13 @@ async fn converse(child: &mut Child, output: &mut PullOutput<'_>) -> Result<std:
             read = read_from(&mut stderr, &mut err) => output.take(&err[..read?]),
             () = tokio::time::sleep(patience) => {
                 if stdin.is_none() {
-                    return Err(Ended::Silent);
+                    return Err(silent(output));
                 }
                 true
             }
         };
         if asked && let Some(mut pipe) = stdin.take() {
-            // A program that asks nothing may have closed its side; what counts is how it ends.
+            // A program that asks nothing may have closed its side; its exit status decides.
             let _ = pipe.write_all(b"Y\n").await;
         }
     }

@@ -1,4 +1,4 @@
-//! What identifies a state of a file without reading it.
+//! Size, time and inode: they identify a state of a file without reading it.
 
 use std::fs;
 use std::path::Path;

@@ -1,45 +1,13 @@
 //! The environments of the programs that gem-setup runs: which variables each inherits.
 //!
-//! gem-setup's own processes (the server, its keeper and its guard) and the system's service manager inherit all variables.
+//! gem-setup's own processes (the server, its reaper and its guard) and the system's service manager inherit all variables.
 
 use gem_platform::process::Inherit;
 
-/// What a runtime inherits: everything but what would load foreign code into it or hand it keys.
-pub(crate) const RUNTIME: Inherit = Inherit::Except {
-    withheld: &[
-        // Modules and options of another Python.
-        "PYTHON*",
-        "VIRTUAL_ENV",
-        "__PYVENV_LAUNCHER__",
-        // Libraries loaded into every program, and the loader's debugging aids.
-        "LD_*",
-        "DYLD_*",
-        "GLIBC_TUNABLES",
-        "MALLOC_*",
-        // For the installers of packages alone.
-        "PIP_*",
-        "UV_*",
-        // Options and keys of gem-setup and of Gemini CLI.
-        "GEM_SETUP_*",
-        "GEMINI_*",
-        "GOOGLE_*",
-        "NODE_*",
-        "NPM_*",
-        // Commands that shells run first.
-        "BASH_ENV",
-        "ENV",
-    ],
-    passed: &[
-        // Graphics drivers and shared Pythons lie outside of the loader's own paths on some systems.
-        "LD_LIBRARY_PATH",
-        "DYLD_LIBRARY_PATH",
-        "DYLD_FALLBACK_LIBRARY_PATH",
-        "DYLD_FRAMEWORK_PATH",
-        "NODE_EXTRA_CA_CERTS",
-    ],
-};
+/// The only variables that a runtime inherits.
+pub(crate) const RUNTIME: Inherit = Inherit::Only(&[BASICS, WINDOWS, NETWORK, RUNTIMES, GRAPHICS]);
 
-/// What pip, uv and the Python that makes an environment inherit: these alone.
+/// The only variables that pip, uv and the Python that makes an environment inherit.
 pub(crate) const INSTALLER: Inherit = Inherit::Only(&[BASICS, WINDOWS, NETWORK, PYTHONS, PIP, UV]);
 
 /// The account, its files and its language.
@@ -57,6 +25,7 @@ const BASICS: &[&str] = &[
     "LD_LIBRARY_PATH",
     "DYLD_LIBRARY_PATH",
     "DYLD_FALLBACK_LIBRARY_PATH",
+    "DYLD_FRAMEWORK_PATH",
     "DBUS_SESSION_BUS_ADDRESS",
 ];
 
@@ -100,10 +69,38 @@ const NETWORK: &[&str] = &[
     "GOOGLE_APPLICATION_CREDENTIALS",
 ];
 
+/// The runtime's own options, and the model hub that it pulls from.
+const RUNTIMES: &[&str] = &[
+    "LIT*",
+    "HF_*",
+    "HUGGING_FACE_HUB_TOKEN",
+    "OMP_NUM_THREADS",
+    "NODE_EXTRA_CA_CERTS",
+];
+
+/// Drivers of graphics processors, and the display that some need. Variables that only load layers and debugging aids
+/// are left out.
+const GRAPHICS: &[&str] = &[
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
+    "VK_ICD_FILENAMES",
+    "VK_DRIVER_FILES",
+    "VK_ADD_DRIVER_FILES",
+    "LIBGL_*",
+    "MESA_*",
+    "__GLX_VENDOR_LIBRARY_NAME",
+    "__EGL_VENDOR_LIBRARY_*",
+    "__NV_PRIME_*",
+    "DRI_PRIME",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_*",
+];
+
 /// Programs that choose between several Pythons.
 const PYTHONS: &[&str] = &["PYENV_*", "ASDF_*", "MISE_*", "NIX_*", "PY_PYTHON*"];
 
-/// Where pip gets packages from. What would put them elsewhere, such as `PIP_TARGET` and `PIP_USER`, is left out.
+/// Where pip gets packages from. Options that put them elsewhere, such as `PIP_TARGET` and `PIP_USER`, are left out.
 const PIP: &[&str] = &[
     "PIP_INDEX_URL",
     "PIP_EXTRA_INDEX_URL",
@@ -168,8 +165,16 @@ mod tests {
             "PYTHONHOME",
             "LD_PRELOAD",
             "DYLD_INSERT_LIBRARIES",
+            "GLIBC_TUNABLES",
+            "MALLOC_CONF",
+            "OPENSSL_CONF",
+            "NODE_OPTIONS",
+            "VK_LAYER_PATH",
+            "BASH_ENV",
             "GEMINI_API_KEY",
             "GEM_SETUP_UPSTREAM",
+            "OPENAI_API_KEY",
+            "AWS_SECRET_ACCESS_KEY",
         ] {
             assert!(!RUNTIME.passes(OsStr::new(name)), "{name}");
             assert!(!INSTALLER.passes(OsStr::new(name)), "{name}");

@@ -15,15 +15,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::catalog::Model;
-use crate::error::{Explain, Kind};
-use crate::place;
+use crate::error::Kind;
+use crate::record::{Error, Record};
 
 /// How the terms were accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub enum How {
 pub struct Acceptance {
     /// The model.
     pub model: String,
-    /// What was accepted; empty where the catalog names no addresses for the model.
+    /// The accepted addresses; empty where the catalog has none for the model.
     pub urls: Vec<Url>,
     /// When.
     pub time: Timestamp,
@@ -56,48 +56,12 @@ pub struct Terms {
     accepted: Vec<Acceptance>,
 }
 
-/// Why the record cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file cannot be read.
-    #[error("cannot read the record of accepted terms `{}`", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is no such record.
-    #[error("the record of accepted terms `{}` does not parse", path.display())]
-    Parse {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// The file cannot be written.
-    #[error("cannot write the record of accepted terms `{}`", path.display())]
-    Write {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
-impl Explain for Error {
-    fn kind(&self) -> Kind {
-        Kind::Unexpected
-    }
-
-    fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::Parse { .. } => "run `gem-setup doctor --fix --accept-terms`, which sets it aside",
-            Self::Read { .. } | Self::Write { .. } => "check the file's permissions",
-        };
-        Some(hint.to_owned())
-    }
-}
+/// The record, as its errors describe it.
+const TERMS: Record = Record {
+    name: "record of accepted terms",
+    kind: Kind::Unexpected,
+    remedy: "run `gem-setup doctor --fix --accept-terms`, which sets it aside",
+};
 
 /// The terms of `model` in words: their addresses, or that the catalog names none.
 #[must_use]
@@ -115,17 +79,7 @@ impl Terms {
     /// # Errors
     /// When the file exists but cannot be read or does not parse.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = place::read_if_present(path).map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let Some(bytes) = bytes else {
-            return Ok(Self::default());
-        };
-        serde_json::from_slice(&bytes).map_err(|source| Error::Parse {
-            path: path.to_owned(),
-            source,
-        })
+        Ok(TERMS.read_json(path)?.unwrap_or_default())
     }
 
     /// As [`Self::read`]; a file that does not parse is renamed to `….broken`, and the record starts empty.
@@ -134,11 +88,9 @@ impl Terms {
     /// When the file exists but cannot be read or renamed.
     pub fn read_or_set_aside(path: &Path) -> Result<Self, Error> {
         match Self::read(path) {
-            Err(Error::Parse { .. }) => {
-                std::fs::rename(path, path.with_extension("json.broken")).map_err(|source| Error::Write {
-                    path: path.to_owned(),
-                    source,
-                })?;
+            Err(Error::Unusable { .. }) => {
+                let aside = std::fs::rename(path, path.with_extension("json.broken"));
+                aside.map_err(|source| TERMS.unwritten(path, source))?;
                 Ok(Self::default())
             }
             read => read,
@@ -171,13 +123,6 @@ impl Terms {
             time,
             how,
         });
-        let text = serde_json::to_vec_pretty(self).map_err(|source| Error::Parse {
-            path: path.to_owned(),
-            source,
-        })?;
-        place::write_private(path, &text).map_err(|source| Error::Write {
-            path: path.to_owned(),
-            source,
-        })
+        TERMS.write_json(path, self)
     }
 }

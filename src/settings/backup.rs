@@ -12,6 +12,7 @@ use crate::place;
 /// How many copies are kept.
 const KEPT: usize = 10;
 const PREFIX: &str = "settings.json.";
+const TIME: &str = "%Y%m%dT%H%M%S.%6fZ";
 
 /// Copies `bytes`, the content of `path`, into the directory `backups` under the time `now`, with the file's own access
 /// rights; then the oldest copies go that are too many.
@@ -19,7 +20,7 @@ pub(super) fn back_up(path: &Path, bytes: &[u8], backups: &Path, now: Timestamp)
     let copy = || {
         fs::create_dir_all(backups)?;
         let copy = write_copy(path, bytes, backups, now)?;
-        prune(backups, &copy)?;
+        prune(backups)?;
         gem_platform::sync_dir(backups)?;
         Ok(copy)
     };
@@ -30,32 +31,48 @@ pub(super) fn back_up(path: &Path, bytes: &[u8], backups: &Path, now: Timestamp)
     })
 }
 
-fn write_copy(path: &Path, bytes: &[u8], backups: &Path, mut now: Timestamp) -> io::Result<PathBuf> {
+/// The names say the order: a copy made after the clock was set back takes the next instant after the newest one.
+fn write_copy(path: &Path, bytes: &[u8], backups: &Path, now: Timestamp) -> io::Result<PathBuf> {
+    let newest = copies(backups)?.iter().filter_map(|copy| time_of(copy)).max();
+    let mut time = newest.map_or(Ok(now), next).map_or(now, |next| next.max(now));
     loop {
-        let copy = backups.join(format!("{PREFIX}{}", now.strftime("%Y%m%dT%H%M%S.%6fZ")));
+        let copy = backups.join(format!("{PREFIX}{}", time.strftime(TIME)));
         match place::write_new_like(path, &copy, bytes) {
-            // Another copy of the same instant: the next microsecond is as good and keeps the order.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                now = now
-                    .saturating_add(SignedDuration::from_micros(1))
-                    .map_err(io::Error::other)?;
+                time = next(time).map_err(io::Error::other)?
             }
             done => return done.map(|()| copy),
         }
     }
 }
 
-/// Deletes the oldest copies but never `newest`, even if the clock was once ahead of what it says now.
-fn prune(backups: &Path, newest: &Path) -> io::Result<()> {
+fn next(time: Timestamp) -> Result<Timestamp, jiff::Error> {
+    time.saturating_add(SignedDuration::from_micros(1))
+}
+
+fn time_of(copy: &Path) -> Option<Timestamp> {
+    let name = copy.file_name()?.to_str()?.strip_prefix(PREFIX)?;
+    let time = jiff::civil::DateTime::strptime(TIME, name).ok()?;
+    time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|time| time.timestamp())
+}
+
+/// The copies in `backups`, oldest first.
+fn copies(backups: &Path) -> io::Result<Vec<PathBuf>> {
     let mut copies: Vec<_> = fs::read_dir(backups)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<io::Result<_>>()?;
     copies.retain(|path| {
         let name = path.file_name().unwrap_or_default();
-        name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) && path != newest
+        name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
     });
     copies.sort();
-    let surplus = (copies.len() + 1).saturating_sub(KEPT);
+    Ok(copies)
+}
+
+/// Deletes the oldest copies that are too many.
+fn prune(backups: &Path) -> io::Result<()> {
+    let copies = copies(backups)?;
+    let surplus = copies.len().saturating_sub(KEPT);
     copies.iter().take(surplus).try_for_each(fs::remove_file)
 }
 
@@ -103,7 +120,11 @@ mod tests {
         for n in 0..KEPT {
             back_up(&path, b"", &backups, now + SignedDuration::from_secs(60 + n as i64)).unwrap();
         }
-        assert!(back_up(&path, b"", &backups, now).unwrap().exists());
+        let later = [1, 2, 3].map(|_| back_up(&path, b"", &backups, now).unwrap());
+        assert!(
+            later.iter().all(|copy| copy.exists()),
+            "a copy after it counted as an older one"
+        );
         assert_eq!(fs::read_dir(&backups).unwrap().count(), KEPT);
     }
 

@@ -1,17 +1,21 @@
 //! Edits the text of a settings file: the router's keys change, everything else is kept as typed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
+use jsonc_parser::ast::{Object, ObjectProp};
+use jsonc_parser::common::Ranged;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::Error;
 use super::expand::Variables;
-use super::read::{self, JSON_WITH_COMMENTS};
+use super::read;
 use super::router::Key;
+use super::splice::Splices;
 use super::strict;
+use super::text::split_mark;
+use super::tree::{Place, find, follow, object_of, parse, parse_value, place_of, split, text_of};
 
 /// One key that an edit changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +35,7 @@ impl KeyChange {
     }
 }
 
-/// What an edit did.
+/// The result of an edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Edited {
     pub(super) text: String,
@@ -42,7 +46,7 @@ pub(super) struct Edited {
     pub(super) created: Vec<String>,
 }
 
-/// What a file without settings holds.
+/// The text of a file without settings.
 pub(super) const EMPTY: &str = "{}\n";
 
 /// Gives each key its value in `text`, the content of `path`. A key whose value is already the same once `variables` are
@@ -53,28 +57,37 @@ pub(super) fn assign(
     values: &[(Key, Value)],
     variables: Variables<'_>,
 ) -> Result<Edited, Error> {
-    let cleaned = clean(path, text)?;
-    let tree = Tree::parse(path, &cleaned.text)?;
+    let (cleaned, before) = clean(path, text)?;
+    let (mark, body) = split_mark(&cleaned.text);
+    let ast = parse(path, body)?;
+    let root = object_of(path, ast.as_ref())?;
+    let mut splices = Splices::of(body);
     let mut changes = Vec::new();
-    let mut created = Vec::new();
+    let mut additions = Additions::default();
     for (key, value) in values {
-        let (object, name) = tree.object_of(*key, &mut created)?;
-        let found = last(&object, name);
-        let present = found.as_ref().and_then(CstObjectProp::value);
-        if present.as_ref().is_some_and(|node| holds(node, value, variables)) {
-            continue;
-        }
-        match found {
-            Some(member) => member.set_value(input(value)),
-            None => drop(object.append(name, input(value))),
-        }
+        let from = match place_of(path, body, root, *key)? {
+            Place::Member(member) => {
+                let present = text_of(body, member);
+                if holds(present, value, variables) {
+                    continue;
+                }
+                splices.replace(member.value.start()..member.value.end(), value.to_string());
+                Some(present.to_owned())
+            }
+            Place::Missing { object, depth } => {
+                additions.add(object, key.path(), depth, value);
+                None
+            }
+        };
         changes.push(KeyChange {
             key: *key,
-            from: present.map(|node| node.to_string()),
+            from,
             to: value.clone(),
         });
     }
-    let text = tree.finish(|expected| {
+    additions.append_to(&mut splices, root);
+    let edited = format!("{mark}{}", splices.apply());
+    let text = checked(path, edited, before, |expected| {
         changes
             .iter()
             .for_each(|change| put(expected, change.key.path(), &change.to));
@@ -83,19 +96,20 @@ pub(super) fn assign(
         text,
         changes,
         removed: cleaned.removed,
-        created,
+        created: additions.created,
     })
 }
 
-/// `text`, the content of `path`, as Gemini CLI accepts it.
-fn clean(path: &Path, text: &str) -> Result<strict::Cleaned, Error> {
+/// `text`, the content of `path`, as Gemini CLI accepts it, and what it says.
+fn clean(path: &Path, text: &str) -> Result<(strict::Cleaned, Value), Error> {
     // What does not parse even with those marks is an error of its own.
     let before = read::parse(path, text)?;
     if before.refused.is_none() {
-        return Ok(strict::Cleaned {
+        let cleaned = strict::Cleaned {
             text: text.to_owned(),
             removed: Vec::new(),
-        });
+        };
+        return Ok((cleaned, before.value));
     }
     let cleaned = strict::clean(text);
     let after = read::parse(path, &cleaned.text)?;
@@ -106,7 +120,7 @@ fn clean(path: &Path, text: &str) -> Result<strict::Cleaned, Error> {
         });
     }
     if after.value == before.value {
-        Ok(cleaned)
+        Ok((cleaned, after.value))
     } else {
         Err(Error::Unsafe { path: path.to_owned() })
     }
@@ -115,231 +129,187 @@ fn clean(path: &Path, text: &str) -> Result<strict::Cleaned, Error> {
 /// Takes back `changes` in `text`: a key that still has the value it was given gets its former text, or goes if it had
 /// none; then empty objects of `created` are removed. Values that were changed since are kept.
 pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[String]) -> Result<String, Error> {
-    let members = changes.iter().map(|change| change.key.path().to_vec());
-    let containers = created.iter().map(|name| name.split('.').collect());
-    let detached = detach_comments(text, members.chain(containers));
-    let tree = Tree::parse(path, &detached)?;
-    let mut reverted = Vec::new();
-    for change in changes {
-        let Some(member) = tree.find(change.key.path()) else {
-            continue;
-        };
-        if value_of(&member).as_ref() != Some(&change.to) {
-            continue;
-        }
-        match &change.from {
-            // The tree prints a number's text as it is given, so this puts back any value as it was typed.
-            Some(former) => member.set_value(CstInputValue::Number(former.clone())),
-            None => member.remove(),
-        }
-        reverted.push(change);
-    }
-    let pruned = tree.prune(created.iter().map(|name| name.split('.').collect()));
-    if reverted.is_empty() && pruned.is_empty() {
-        return Ok(text.to_owned());
-    }
-    tree.finish(|expected| {
-        for change in reverted {
-            match change.replaced() {
-                Some(former) => put(expected, change.key.path(), &former),
-                None => take(expected, change.key.path()),
+    let containers: Vec<Vec<_>> = created.iter().map(|name| name.split('.').collect()).collect();
+    take_back(
+        path,
+        text,
+        &containers,
+        |body, root, splices, gone| {
+            let mut reverted = Vec::new();
+            for change in changes {
+                let Some((object, member)) = find(root, change.key.path()) else {
+                    continue;
+                };
+                if parse_value(text_of(body, member)).as_ref() != Some(&change.to) {
+                    continue;
+                }
+                match &change.from {
+                    Some(former) => splices.replace(member.value.start()..member.value.end(), former.as_str()),
+                    None => gone.add(object, member),
+                }
+                reverted.push(change);
             }
-        }
-        pruned.iter().for_each(|keys| take(expected, keys));
-    })
+            reverted
+        },
+        |expected, reverted| {
+            for change in reverted {
+                match change.replaced() {
+                    Some(former) => put(expected, change.key.path(), &former),
+                    None => take(expected, change.key.path()),
+                }
+            }
+        },
+    )
 }
 
 /// Removes `keys` from `text`, with any value, and the router's objects that are empty then.
 pub(super) fn clear(path: &Path, text: &str, keys: &[Key]) -> Result<String, Error> {
     let (_, objects) = split(Key::ClassifierHost.path());
-    let containers = || (1..=objects.len()).map(|depth| objects[..depth].to_vec());
-    let members = keys.iter().map(|key| key.path().to_vec());
-    let detached = detach_comments(text, members.chain(containers()));
-    let tree = Tree::parse(path, &detached)?;
-    let mut has_changed = false;
-    for key in keys {
-        // A key may be there more than once; without the last one an earlier one would count.
-        while let Some(member) = tree.find(key.path()) {
-            member.remove();
-            has_changed = true;
-        }
-    }
-    let pruned = tree.prune(containers());
-    if !has_changed && pruned.is_empty() {
-        return Ok(text.to_owned());
-    }
-    tree.finish(|expected| {
-        keys.iter().for_each(|key| take(expected, key.path()));
+    let containers: Vec<_> = (1..=objects.len()).map(|depth| objects[..depth].to_vec()).collect();
+    take_back(
+        path,
+        text,
+        &containers,
+        |_, root, _, gone| {
+            for key in keys {
+                let (name, objects) = split(key.path());
+                let Some(object) = follow(root, objects) else {
+                    continue;
+                };
+                // A key may be there more than once; without the last one an earlier one would count.
+                let members = object.properties.iter().filter(|member| member.name.as_str() == name);
+                members.for_each(|member| gone.add(object, member));
+            }
+        },
+        |expected, ()| keys.iter().for_each(|key| take(expected, key.path())),
+    )
+}
+
+/// `text` after `remove` and without those of `containers` that are empty then; `expect` does to its value what `remove`
+/// does to the text.
+fn take_back<R>(
+    path: &Path,
+    text: &str,
+    containers: &[Vec<&str>],
+    remove: impl for<'a> FnOnce(&str, &'a Object<'a>, &mut Splices<'_>, &mut Gone<'a>) -> R,
+    expect: impl FnOnce(&mut Value, R),
+) -> Result<String, Error> {
+    let before = read::value(path, text)?;
+    let (mark, body) = split_mark(text);
+    let ast = parse(path, body)?;
+    let mut splices = Splices::of(body);
+    let mut gone = Gone::default();
+    let removed = remove(body, object_of(path, ast.as_ref())?, &mut splices, &mut gone);
+    gone.remove_from(&mut splices);
+    let (edited, pruned) = prune(path, splices.apply(), containers)?;
+    checked(path, format!("{mark}{edited}"), before, |expected| {
+        expect(expected, removed);
         pruned.iter().for_each(|keys| take(expected, keys));
     })
 }
 
-/// `text` with a line break between each of `members` and a comment behind it on its line: the tree takes such a comment for a
-/// part of the member and would remove both.
-fn detach_comments<'k>(text: &str, members: impl Iterator<Item = Vec<&'k str>>) -> String {
-    let (mark, body) = read::split_mark(text);
-    let has_comment = |end: &usize| {
-        let rest = body[*end..].trim_start_matches([' ', '\t']);
-        rest.starts_with("/*") || rest.starts_with("//")
-    };
-    let ends = members.filter_map(|keys| Some(read::range_of(body, &keys)?.end));
-    let ends: BTreeSet<usize> = ends.filter(has_comment).collect();
-    let line_break = if body.contains("\r\n") { "\r\n" } else { "\n" };
-    let mut detached = body.to_owned();
-    for end in ends.into_iter().rev() {
-        detached.insert_str(end, line_break);
+/// `text` without those of the objects at `containers` that hold nothing, not even a comment, and which these are. The
+/// containers come outermost first.
+fn prune<'k>(path: &Path, mut text: String, containers: &[Vec<&'k str>]) -> Result<(String, Vec<Vec<&'k str>>), Error> {
+    let mut pruned = Vec::new();
+    for keys in containers.iter().rev() {
+        let ast = parse(path, &text)?;
+        let Some((object, member)) = find(object_of(path, ast.as_ref())?, keys) else {
+            continue;
+        };
+        let is_only = || {
+            let name = member.name.as_str();
+            let namesakes = object.properties.iter().filter(|other| other.name.as_str() == name);
+            namesakes.count() == 1
+        };
+        if is_blank(text_of(&text, member)) && is_only() {
+            let mut splices = Splices::of(&text);
+            splices.remove(object, &BTreeSet::from([member.start()]));
+            text = splices.apply();
+            pruned.push(keys.clone());
+        }
     }
-    format!("{mark}{detached}")
+    Ok((text, pruned))
+}
+
+/// The edited text, once it is sure that it says what it said `before` but for what `change` does.
+fn checked(path: &Path, edited: String, before: Value, change: impl FnOnce(&mut Value)) -> Result<String, Error> {
+    let unsafe_edit = || Error::Unsafe { path: path.to_owned() };
+    let mut expected = before;
+    change(&mut expected);
+    let actual = read::value(path, &edited).map_err(|_| unsafe_edit())?;
+    // Compared as texts because the keys' order counts too.
+    let [actual, expected] = [actual, expected].map(|value| value.to_string());
+    if actual == expected {
+        Ok(edited)
+    } else {
+        Err(unsafe_edit())
+    }
+}
+
+/// Members to be added, by the object that they belong in.
+#[derive(Default)]
+struct Additions<'a> {
+    objects: BTreeMap<usize, (&'a Object<'a>, Value)>,
+    /// The dotted names of the objects that are made for them, the outermost first.
+    created: Vec<String>,
+}
+
+impl<'a> Additions<'a> {
+    /// Adds `value` at `keys`, the first `depth` of which lead to `object`.
+    fn add(&mut self, object: &'a Object<'a>, keys: &[&str], depth: usize, value: &Value) {
+        for end in depth + 1..keys.len() {
+            let name = keys[..end].join(".");
+            if !self.created.contains(&name) {
+                self.created.push(name);
+            }
+        }
+        let (_, members) = self.objects.entry(object.range.start).or_insert((object, Value::Null));
+        put(members, &keys[depth..], value);
+    }
+
+    fn append_to(&self, splices: &mut Splices<'_>, root: &Object<'_>) {
+        for (object, members) in self.objects.values() {
+            if let Some(members) = members.as_object() {
+                splices.append(root, object, members);
+            }
+        }
+    }
+}
+
+/// Members that are to be removed, by the object that they are in.
+#[derive(Default)]
+struct Gone<'a> {
+    objects: BTreeMap<usize, (&'a Object<'a>, BTreeSet<usize>)>,
+}
+
+impl<'a> Gone<'a> {
+    fn add(&mut self, object: &'a Object<'a>, member: &ObjectProp<'_>) {
+        let (_, starts) = self
+            .objects
+            .entry(object.range.start)
+            .or_insert((object, BTreeSet::new()));
+        starts.insert(member.start());
+    }
+
+    fn remove_from(&self, splices: &mut Splices<'_>) {
+        self.objects
+            .values()
+            .for_each(|(object, starts)| splices.remove(object, starts));
+    }
 }
 
 /// Whether `text` contains neither a setting nor a comment, so that it can be deleted.
 pub(super) fn is_blank(text: &str) -> bool {
-    let (_, text) = read::split_mark(text);
+    let (_, text) = split_mark(text);
     text.chars().filter(|c| !c.is_whitespace()).eq("{}".chars())
 }
 
-/// The syntax tree of a settings file.
-struct Tree<'a> {
-    path: &'a Path,
-    text: &'a str,
-    mark: &'a str,
-    /// What the text says before it is edited.
-    value: Value,
-    root: CstRootNode,
-    object: CstObject,
-}
-
-impl<'a> Tree<'a> {
-    fn parse(path: &'a Path, text: &'a str) -> Result<Self, Error> {
-        let value = read::parse(path, text)?.value;
-        let (mark, text) = read::split_mark(text);
-        let root = CstRootNode::parse(text, &JSON_WITH_COMMENTS).map_err(|error| read::parse_error(path, &error))?;
-        let object = root
-            .object_value()
-            .ok_or_else(|| Error::Unsafe { path: path.to_owned() })?;
-        Ok(Self {
-            path,
-            text,
-            mark,
-            value,
-            root,
-            object,
-        })
-    }
-
-    /// The object that `key` belongs in, and the key's name there; objects that are missing are made.
-    fn object_of(&self, key: Key, created: &mut Vec<String>) -> Result<(CstObject, &'static str), Error> {
-        let (name, objects) = split(key.path());
-        let mut object = self.object.clone();
-        for (depth, step) in objects.iter().enumerate() {
-            let keys = &objects[..=depth];
-            let member = last(&object, step).unwrap_or_else(|| {
-                created.push(keys.join("."));
-                object.append(step, CstInputValue::Object(Vec::new()))
-            });
-            object = member.object_value().ok_or_else(|| {
-                let found = value_of(&member).as_ref().map_or("nothing", read::type_name);
-                read::not_an_object(self.path, &keys.join("."), found, read::locate(self.text, keys))
-            })?;
-        }
-        Ok((object, name))
-    }
-
-    /// The member at `keys`, if all objects on the way are there.
-    fn find(&self, keys: &[&str]) -> Option<CstObjectProp> {
-        let (name, objects) = split(keys);
-        let object = objects
-            .iter()
-            .try_fold(self.object.clone(), |object, step| last(&object, step)?.object_value())?;
-        last(&object, name)
-    }
-
-    /// Removes those of the objects that hold nothing, not even a comment; the objects come outermost first.
-    fn prune<'k>(&self, objects: impl DoubleEndedIterator<Item = Vec<&'k str>>) -> Vec<Vec<&'k str>> {
-        objects
-            .rev()
-            .filter(|keys| {
-                self.find(keys)
-                    .filter(|member| {
-                        member
-                            .object_value()
-                            .is_some_and(|object| is_blank(&object.to_string()))
-                    })
-                    .filter(|member| !has_namesake(member))
-                    .map(CstObjectProp::remove)
-                    .is_some()
-            })
-            .collect()
-    }
-
-    /// The edited text, once it is sure that it says what it said before but for what `change` does.
-    fn finish(self, change: impl FnOnce(&mut Value)) -> Result<String, Error> {
-        let mut edited = format!("{}{}", self.mark, self.root);
-        // The tree does not see line endings inside comments, which may be the only ones there are.
-        if self.text.contains("\r\n") && !has_bare_newline(self.text) && has_bare_newline(&edited) {
-            edited = edited.replace("\r\n", "\n").replace('\n', "\r\n");
-        }
-        let mut expected = self.value;
-        change(&mut expected);
-        let unsafe_edit = || Error::Unsafe {
-            path: self.path.to_owned(),
-        };
-        let actual = read::parse(self.path, &edited).map_err(|_| unsafe_edit())?.value;
-        // Compared as texts because the keys' order counts too.
-        let [actual, expected] = [actual, expected].map(|value| value.to_string());
-        if actual == expected {
-            Ok(edited)
-        } else {
-            Err(unsafe_edit())
-        }
-    }
-}
-
-/// The member `name` that counts: the last, as in JavaScript.
-fn last(object: &CstObject, name: &str) -> Option<CstObjectProp> {
-    object
-        .properties()
-        .into_iter()
-        .rfind(|member| member.decoded_name().as_deref() == Some(name))
-}
-
-fn has_bare_newline(text: &str) -> bool {
-    text.matches('\n').count() > text.matches("\r\n").count()
-}
-
-/// Whether an earlier member has the same name, which would come to count if this one went.
-fn has_namesake(member: &CstObjectProp) -> bool {
-    let name = member.decoded_name();
-    std::iter::successors(member.previous_property(), CstObjectProp::previous_property)
-        .any(|earlier| earlier.decoded_name() == name)
-}
-
-fn holds(node: &CstNode, value: &Value, variables: Variables<'_>) -> bool {
-    parse_value(&node.to_string()).is_some_and(|mut present| {
+fn holds(present: &str, value: &Value, variables: Variables<'_>) -> bool {
+    parse_value(present).is_some_and(|mut present| {
         variables.expand_all(&mut present);
         present == *value
     })
-}
-
-fn value_of(member: &CstObjectProp) -> Option<Value> {
-    parse_value(&member.value()?.to_string())
-}
-
-fn input(value: &Value) -> CstInputValue {
-    match value {
-        Value::Bool(flag) => CstInputValue::Bool(*flag),
-        Value::String(text) => CstInputValue::String(text.clone()),
-        other => CstInputValue::Number(other.to_string()),
-    }
-}
-
-fn parse_value(text: &str) -> Option<Value> {
-    jsonc_parser::parse_to_serde_value(text, &JSON_WITH_COMMENTS).ok()
-}
-
-/// The name at the end of `keys` and the objects that lead to it.
-fn split<'k, 'n>(keys: &'k [&'n str]) -> (&'n str, &'k [&'n str]) {
-    keys.split_last().map_or(("", keys), |(name, objects)| (*name, objects))
 }
 
 /// Sets the value at `keys`, making the objects on the way.

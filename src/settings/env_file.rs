@@ -1,6 +1,6 @@
 //! The `.env` file that Gemini CLI reads, and the variables that it takes from it. The rules are those of Gemini CLI 0.61.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{Settings, Trust};
@@ -40,8 +40,9 @@ impl EnvFile {
             return Self::default();
         };
         let is_of_project = !path.components().any(|part| part.as_os_str() == ".gemini");
+        let excluded = excluded(settings);
         let counts =
-            |name: &str| (is_trusted || ALWAYS_READ.contains(&name)) && !(is_of_project && is_excluded(settings, name));
+            |name: &str| (is_trusted || ALWAYS_READ.contains(&name)) && !(is_of_project && excluded.contains(name));
         let mut values = parse(&place::read_text(&path).unwrap_or_default());
         values.retain(|name, _| counts(name));
         Self { path, values }
@@ -50,9 +51,8 @@ impl EnvFile {
     /// The variable `name`; the environment goes before the file, also with an empty value.
     #[must_use]
     pub fn variable(&self, environment: &Environment, name: &str) -> Option<Variable> {
-        let set = environment.vars().find(|(known, _)| *known == name);
-        let (value, file) = match set {
-            Some((_, value)) => (value, None),
+        let (value, file) = match environment.text(name) {
+            Some(value) => (value, None),
             None => (self.values.get(name)?.as_str(), Some(self.path.clone())),
         };
         (!value.is_empty()).then(|| Variable {
@@ -88,11 +88,12 @@ fn find(settings: &Settings, environment: &Environment, home: &Path, is_trusted:
     })
 }
 
-fn is_excluded(settings: &Settings, name: &str) -> bool {
-    settings
+/// The variables that do not count in a project's file.
+fn excluded(settings: &Settings) -> BTreeSet<&str> {
+    let names = settings
         .effective(&["advanced", "excludedEnvVars"])
-        .and_then(|value| value.as_array())
-        .is_some_and(|names| names.iter().any(|excluded| excluded == name))
+        .and_then(|value| value.as_array());
+    names.into_iter().flatten().filter_map(|name| name.as_str()).collect()
 }
 
 /// The variables that `text` sets, as dotenv reads it; of several lines for one variable the last counts.

@@ -1,10 +1,11 @@
-//! What can go wrong with a settings file.
+//! Errors with settings files.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::strict::Rejection;
 use crate::error::{Explain, Kind};
+use crate::place;
 
 /// Why a settings file cannot be used; none of these leaves the file changed.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +27,7 @@ pub enum Error {
         line: usize,
         /// Column in characters, from 1.
         column: usize,
-        /// What the parser says.
+        /// The parser's error.
         reason: String,
     },
     /// Gemini CLI does not start with the file.
@@ -44,7 +45,7 @@ pub enum Error {
         path: PathBuf,
         /// The folder, as the file names it.
         folder: String,
-        /// What the file says of it, as JSON.
+        /// The value in the file, as JSON.
         level: String,
     },
     /// Something other than an object stands where the router's keys must go.
@@ -58,7 +59,7 @@ pub enum Error {
         path: PathBuf,
         /// The dotted key; empty for the whole file.
         key: String,
-        /// What stands there, with its article.
+        /// The type of the value there, with its article.
         found: &'static str,
         /// Line, from 1.
         line: usize,
@@ -97,7 +98,7 @@ pub enum Error {
         /// Which file.
         path: PathBuf,
     },
-    /// The edited text does not say what it should.
+    /// The edited text does not have the intended values.
     #[error("cannot edit the settings file `{}` without changing other settings", path.display())]
     Unsafe {
         /// Which file.
@@ -138,15 +139,7 @@ impl Explain for Error {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Read { path, source }
-                if matches!(source.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput) =>
-            {
-                format!("move `{}` away, then run the command again", path.display())
-            }
-            Self::Read { path, .. } => format!(
-                "make `{}` readable for this user, then run the command again",
-                path.display()
-            ),
+            Self::Read { path, source } => place::remedy(path, source),
             Self::Parse { path, line, .. }
             | Self::Refused {
                 path,
@@ -192,7 +185,7 @@ fn subject(key: &str) -> String {
     }
 }
 
-/// What helps against `source`, met while writing `path`.
+/// Advice against `source`, an error while `path` was written.
 fn remedy(path: &Path, source: &io::Error) -> String {
     let path = path.display();
     match source.kind() {

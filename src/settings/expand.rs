@@ -20,24 +20,28 @@ impl<'a> Variables<'a> {
 
     /// The value of `name`; the empty text counts as a value.
     fn value(&self, name: &str) -> Option<&'a str> {
-        self.environment
-            .vars()
-            .find(|(known, _)| match self.os {
-                Os::Windows => known.eq_ignore_ascii_case(name),
-                Os::Linux | Os::Macos => *known == name,
-            })
-            .map(|(_, value)| value)
+        let in_any_case = || {
+            let mut variables = self.environment.vars();
+            variables.find(|(known, _)| known.eq_ignore_ascii_case(name))
+        };
+        match self.os {
+            Os::Windows => in_any_case().map(|(_, value)| value),
+            Os::Linux | Os::Macos => self.environment.text(name),
+        }
     }
 
     /// `text` with every reference to a known variable replaced; a reference to an unknown one stays as it is, unless it
-    /// says what to use otherwise.
+    /// gives the default.
     pub(super) fn expand(&self, text: &str) -> String {
+        // Looked for once: a text full of `${` would else be searched for a brace at each of them.
+        let last_brace = text.rfind('}').unwrap_or(0);
         let mut expanded = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find('$') {
             expanded.push_str(&rest[..at]);
             rest = &rest[at..];
-            let reference = Reference::at_start(rest);
+            let may_close = text.len() - rest.len() < last_brace;
+            let reference = Reference::at_start(rest, may_close);
             let length = reference.as_ref().map_or(1, |reference| reference.length);
             let value = reference.and_then(|reference| self.value(reference.name).or(reference.otherwise));
             expanded.push_str(value.unwrap_or(&rest[..length]));
@@ -67,11 +71,12 @@ struct Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
-    /// The reference that `text`, which starts with `$`, starts with, if it is one.
-    fn at_start(text: &'a str) -> Option<Self> {
+    /// The reference that `text`, which starts with `$`, starts with, if it is one; `may_close` says whether there is a `}`.
+    fn at_start(text: &'a str, may_close: bool) -> Option<Self> {
         let after = &text[1..];
         if let Some(braced) = after.strip_prefix('{') {
-            let inner = &braced[..braced.find('}')?];
+            let end = may_close.then(|| braced.find('}')).flatten();
+            let inner = &braced[..end?];
             let first = inner.chars().next()?;
             // The name has one character at least, so a `:-` at the very start belongs to it.
             let split = inner[first.len_utf8()..].find(":-").map(|at| at + first.len_utf8());

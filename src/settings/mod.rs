@@ -1,8 +1,8 @@
 //! Gemini CLI's settings files: their places, the values in effect, and edits of the router's keys.
 //!
 //! [`load`] reads all scopes, and [`Settings::router`] gives the values in effect and their origin; [`plan`] and
-//! [`apply`] write the router's keys; [`remove`] reverts what `apply` recorded, and [`clear`] works without a record.
-//! Edits change the syntax tree, so comments, order, indentation and line endings are kept.
+//! [`apply`] write the router's keys; [`remove`] reverts the changes that `apply` recorded, and [`clear`] works without
+//! a record. Edits change those keys in the text, so comments, order, indentation and line endings are kept.
 //!
 //! ```
 //! use gem_platform::Os;
@@ -28,11 +28,15 @@ mod edit;
 mod env_file;
 mod error;
 mod expand;
+mod load;
 mod read;
 mod remove;
 mod router;
 mod scope;
+mod splice;
 mod strict;
+mod text;
+mod tree;
 mod trust;
 mod write;
 
@@ -42,8 +46,9 @@ mod tests;
 pub use edit::KeyChange;
 pub use env_file::{EnvFile, Variable};
 pub use error::Error;
-pub use read::{Content, Document, ScopeFile, Settings, load};
-pub use remove::{Cleared, Outcome, Removed, clear, remove};
+pub use load::{ScopeFile, Settings, load};
+pub use read::{Content, Document};
+pub use remove::{Cleared, Outcome, Removed, clear, preview, remove, starts};
 pub use router::{Effective, Key, Malformed, Origin, RouterSettings, Setting};
 pub use scope::{Places, Scope};
 pub use strict::Rejection;

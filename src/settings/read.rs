@@ -1,8 +1,6 @@
-//! Reading the scopes' files; one that cannot be used does not hide the others.
+//! Reading one settings file.
 
-use std::fmt::Display;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jsonc_parser::common::Ranged;
 use jsonc_parser::errors::ParseError;
@@ -12,14 +10,9 @@ use serde_json::Value;
 
 use super::error::Error;
 use super::expand::Variables;
-use super::scope::{Places, Scope};
 use super::strict::{self, Rejection};
-use super::trust::Trust;
-use crate::environment::Environment;
-use crate::error::Failure;
+use super::text::{position, split_mark};
 use crate::place;
-
-pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// JSON with comments and trailing commas, and nothing more.
 pub(super) const JSON_WITH_COMMENTS: ParseOptions = ParseOptions {
@@ -34,27 +27,6 @@ pub(super) const JSON_WITH_COMMENTS: ParseOptions = ParseOptions {
     allow_non_finite_numbers: false,
     allow_extended_string_escapes: false,
 };
-
-/// All scopes' files, the weakest first.
-#[derive(Debug, Serialize)]
-pub struct Settings {
-    /// The files; none for the workspace in the home directory.
-    pub scopes: Vec<ScopeFile>,
-    /// Whether the workspace's file counts.
-    pub trust: Trust,
-}
-
-/// One scope's file.
-#[derive(Debug, Serialize)]
-pub struct ScopeFile {
-    /// Which scope.
-    pub scope: Scope,
-    /// Where the file is or would be.
-    pub path: PathBuf,
-    /// The content.
-    #[serde(flatten)]
-    pub content: Content,
-}
 
 /// The content at a settings file's path.
 #[derive(Debug, Serialize)]
@@ -78,79 +50,6 @@ pub struct Document {
     pub refused: Option<Rejection>,
 }
 
-/// Reads every scope's file at `places`.
-#[must_use]
-pub fn load(places: &Places, environment: &Environment) -> Settings {
-    let variables = Variables::new(environment, places.os);
-    let scopes: Vec<_> = Scope::ALL
-        .into_iter()
-        .filter_map(|scope| {
-            let path = places.file(scope)?;
-            Some(ScopeFile {
-                scope,
-                path: path.to_owned(),
-                content: read(path, Some(variables)),
-            })
-        })
-        .collect();
-    let trust = Trust::of_workspace(places, environment, asks_for_trust(&scopes));
-    Settings { scopes, trust }
-}
-
-impl Settings {
-    /// The files that cannot be used, with the reason; the one with the folders' trust among them.
-    pub fn errors(&self) -> impl Iterator<Item = &Error> {
-        let files = self.scopes.iter().filter_map(|file| match &file.content {
-            Content::Broken(error) => Some(error),
-            Content::Absent | Content::Parsed(_) => None,
-        });
-        let trust = match &self.trust {
-            Trust::Broken(error) => Some(error),
-            _ => None,
-        };
-        files.chain(trust)
-    }
-}
-
-impl Settings {
-    /// Why Gemini CLI does not start with these files: each that cannot be used, and each that it alone refuses.
-    #[must_use]
-    pub fn refused(&self) -> Vec<(PathBuf, Failure)> {
-        let refused = self.scopes.iter().filter_map(|file| match &file.content {
-            Content::Parsed(document) => Some(Error::Refused {
-                path: file.path.clone(),
-                refusal: document.refused.clone()?,
-            }),
-            Content::Absent | Content::Broken(_) => None,
-        });
-        let unusable = self.errors().map(|error| (error.path().to_owned(), Failure::of(error)));
-        unusable
-            .chain(refused.map(|error| (error.path().to_owned(), Failure::of(&error))))
-            .collect()
-    }
-}
-
-impl ScopeFile {
-    /// The settings, if there are any.
-    pub(super) fn value(&self) -> Option<&Value> {
-        match &self.content {
-            Content::Parsed(document) => Some(&document.value),
-            Content::Absent | Content::Broken(_) => None,
-        }
-    }
-}
-
-/// `security.folderTrust.enabled`, read from every file but the workspace's; on by default.
-fn asks_for_trust(scopes: &[ScopeFile]) -> bool {
-    scopes
-        .iter()
-        .rev()
-        .filter(|file| file.scope != Scope::Workspace)
-        .filter_map(|file| file.value()?.pointer("/security/folderTrust/enabled")?.as_bool())
-        .next()
-        .unwrap_or(true)
-}
-
 /// Reads the settings file `path`, replacing references to `variables` if there are any.
 pub(super) fn read(path: &Path, variables: Option<Variables<'_>>) -> Content {
     let text = match read_text(path) {
@@ -161,7 +60,7 @@ pub(super) fn read(path: &Path, variables: Option<Variables<'_>>) -> Content {
     interpret(path, &text, variables)
 }
 
-/// What `text` is as the content of the settings file `path`.
+/// Parses `text`, the content of the settings file `path`.
 pub(super) fn interpret(path: &Path, text: &str, variables: Option<Variables<'_>>) -> Content {
     match parse(path, text) {
         Ok(mut document) => {
@@ -204,15 +103,25 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, Error> {
 
 /// Parses `text`, the content of `path`, byte order mark included.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Document, Error> {
+    Ok(Document {
+        value: value(path, text)?,
+        refused: strict::refusal(text),
+    })
+}
+
+/// What `text`, the content of `path`, says: an object.
+pub(super) fn value(path: &Path, text: &str) -> Result<Value, Error> {
     let (_, unmarked) = split_mark(text);
     let value: Option<Value> =
         jsonc_parser::parse_to_serde_value(unmarked, &JSON_WITH_COMMENTS).map_err(|error| parse_error(path, &error))?;
     match value {
-        Some(value @ Value::Object(_)) => Ok(Document {
-            value,
-            refused: strict::refusal(text),
-        }),
-        Some(other) => Err(not_an_object(path, "", type_name(&other), locate(unmarked, &[]))),
+        Some(value @ Value::Object(_)) => Ok(value),
+        Some(other) => Err(not_an_object(
+            path,
+            "",
+            type_name(&other),
+            position(before_value(unmarked)),
+        )),
         None => {
             let (line, column) = position(unmarked);
             Err(Error::Parse {
@@ -225,10 +134,11 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Document, Error> {
     }
 }
 
-/// Separates the byte order mark that some editors put before the text.
-pub(super) fn split_mark(text: &str) -> (&str, &str) {
-    text.strip_prefix(BYTE_ORDER_MARK)
-        .map_or(("", text), |rest| text.split_at(text.len() - rest.len()))
+/// The comments and spaces before the value in `text`.
+fn before_value(text: &str) -> &str {
+    let ast = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS);
+    let value = ast.ok().and_then(|ast| ast.value);
+    value.map_or("", |value| &text[..value.start()])
 }
 
 pub(super) fn parse_error(path: &Path, error: &ParseError) -> Error {
@@ -259,37 +169,7 @@ pub(super) fn not_an_object(path: &Path, key: &str, found: &'static str, positio
     }
 }
 
-/// The position of the value of the dotted `keys` in `text`, a text without a byte order mark; no keys mean the root.
-pub(super) fn locate(text: &str, keys: &[&str]) -> (usize, usize) {
-    let start = range_of(text, keys).map_or(0, |range| range.start);
-    position(&text[..start])
-}
-
-/// The range of the value at `keys` in `text`, without a byte order mark.
-pub(super) fn range_of(text: &str, keys: &[&str]) -> Option<Range<usize>> {
-    let ast = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS);
-    let root = ast.ok().and_then(|ast| ast.value);
-    let value = keys.iter().try_fold(root, |value, key| {
-        let object = value?.as_object()?.clone();
-        // Of keys that are there twice the last one counts.
-        let member = object
-            .properties
-            .into_iter()
-            .rfind(|member| member.name.as_str() == *key)?;
-        Some(Some(member.value))
-    });
-    let range = value.flatten()?.range();
-    Some(range.start..range.end)
-}
-
-/// Line and column, both from 1, of what follows `before`.
-pub(super) fn position(before: &str) -> (usize, usize) {
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
-    (line, column)
-}
-
-/// What kind of value this is, with its article.
+/// The type of this value, with its article.
 pub(super) const fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -299,11 +179,6 @@ pub(super) const fn type_name(value: &Value) -> &'static str {
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
-}
-
-/// Serializes what can be displayed as its text.
-pub(super) fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
 }
 
 /// Serializes an error as an object with its text, as a tagged enumeration needs it.

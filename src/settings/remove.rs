@@ -5,29 +5,30 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::backup::back_up;
 use super::edit;
 use super::error::Error;
-use super::read::read_text;
+use super::read::{self, read_text};
 use super::router::Key;
 use super::scope::{Places, Scope};
 use super::write::{Applied, AppliedFile, Destination, Plan, delete, write};
 use crate::place;
 use crate::sha256::Sha256;
 
-/// What became of one file.
+/// The result for one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Removed {
     /// Which scope's file.
     pub scope: Scope,
     /// Where it is or was.
     pub path: PathBuf,
-    /// What was done.
+    /// The change.
     pub outcome: Outcome,
 }
 
-/// What was done to a file to take the router's settings out of it.
+/// The result of the removal of the router's settings from a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -35,15 +36,15 @@ pub enum Outcome {
     Restored,
     /// It was only there for the router and is gone.
     Deleted,
-    /// The router's keys are as they were before; what else was changed since stays.
+    /// The router's keys are as they were before; later changes of other keys stay.
     Edited,
     /// There was nothing to take out.
     Unchanged,
 }
 
-/// Takes back what `applied` records, with a backup of each file in `backups`.
+/// Reverts the changes in `applied`, with a backup of each file in `backups`.
 ///
-/// A file that has not changed since is restored byte for byte. In any other, only those keys are taken back that still
+/// A file that has not changed since is restored byte for byte. In any other, only those keys are reverted that still
 /// have the value they were given.
 ///
 /// # Errors
@@ -60,6 +61,35 @@ pub fn remove(applied: &Applied, backups: &Path, now: Timestamp) -> Result<Vec<R
             })
         })
         .collect()
+}
+
+/// The results that [`remove`] would have, without a change.
+///
+/// # Errors
+/// When a file cannot be read or parsed.
+pub fn preview(applied: &Applied) -> Result<Vec<Removed>, Error> {
+    let outcome = |file| Ok(reversal(file)?.map_or(Outcome::Unchanged, |reversal| reversal.outcome));
+    let files = applied.files.iter();
+    files
+        .map(|file| {
+            Ok(Removed {
+                scope: file.scope,
+                path: file.path.clone(),
+                outcome: outcome(file)?,
+            })
+        })
+        .collect()
+}
+
+/// Whether the settings file at `path` has Gemini CLI start `program`, or a file that ends like it: a home may be moved.
+#[must_use]
+pub fn starts(path: &Path, program: &Path) -> bool {
+    let text = read_text(path).ok().flatten();
+    let value = text.and_then(|text| read::value(path, &text).ok());
+    let keys = Key::BinaryPath.path();
+    let found = value.and_then(|value| keys.iter().try_fold(&value, |value, key| value.get(*key)).cloned());
+    let found = found.as_ref().and_then(Value::as_str);
+    found.is_some_and(|found| Path::new(found).ends_with(program))
 }
 
 /// The result of [`clear`].
@@ -83,10 +113,7 @@ pub fn clear(
     backups: &Path,
     now: Timestamp,
 ) -> Result<Cleared, Error> {
-    let workspace = places
-        .file(Scope::Workspace)
-        .filter(|_| destination == Destination::Workspace);
-    let (scope, path) = workspace.map_or_else(|| (Scope::User, places.user()), |path| (Scope::Workspace, path));
+    let (scope, path) = destination.file(places);
     let removed = |outcome| Removed {
         scope,
         path: path.to_owned(),
@@ -108,19 +135,40 @@ pub fn clear(
     })
 }
 
+/// What takes the router out of a file.
+struct Reversal {
+    before: String,
+    /// The file's text afterwards.
+    after: String,
+    outcome: Outcome,
+}
+
+/// `None` if there is nothing to change.
+fn reversal(file: &AppliedFile) -> Result<Option<Reversal>, Error> {
+    let Some(before) = read_text(&file.path)? else {
+        return Ok(None);
+    };
+    let (after, outcome) = if let Some(original) = original(file, &before) {
+        (original, Outcome::Restored)
+    } else {
+        let reverted = edit::revert(&file.path, &before, &file.changes, &file.created)?;
+        let is_ours = file.before.is_none() && edit::is_blank(&reverted);
+        let outcome = if is_ours { Outcome::Deleted } else { Outcome::Edited };
+        (reverted, outcome)
+    };
+    let is_change = before != after || outcome != Outcome::Edited;
+    Ok(is_change.then_some(Reversal { before, after, outcome }))
+}
+
 fn remove_from(file: &AppliedFile, backups: &Path, now: Timestamp) -> Result<Outcome, Error> {
-    let Some(text) = read_text(&file.path)? else {
+    let Some(Reversal { before, after, outcome }) = reversal(file)? else {
         return Ok(Outcome::Unchanged);
     };
-    if let Some(original) = original(file, &text) {
-        replace(&file.path, &text, &original, backups, now)?;
-        return Ok(Outcome::Restored);
-    }
-    let reverted = edit::revert(&file.path, &text, &file.changes, &file.created)?;
-    if file.before.is_none() && edit::is_blank(&reverted) {
-        return delete_created(file, &text, backups, now);
-    }
-    replace(&file.path, &text, &reverted, backups, now)
+    match outcome {
+        Outcome::Deleted => delete_created(file, &before, backups, now)?,
+        _ => replace(&file.path, &before, &after, backups, now)?,
+    };
+    Ok(outcome)
 }
 
 /// Deletes a file that was only there for the router.

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::read::{ScopeFile, Settings, type_name};
+use super::load::{ScopeFile, Settings};
+use super::read::type_name;
 use super::scope::Scope;
 
 /// A setting that decides about local routing.
@@ -18,7 +19,7 @@ pub enum Key {
     /// Whether Gemini CLI starts the server by itself.
     #[serde(rename = "experimental.gemmaModelRouter.autoStartServer")]
     AutoStartServer,
-    /// What Gemini CLI starts.
+    /// The program that Gemini CLI starts.
     #[serde(rename = "experimental.gemmaModelRouter.binaryPath")]
     BinaryPath,
     /// Where the server is.
@@ -125,7 +126,7 @@ pub struct Malformed {
     pub scope: Scope,
     /// In which file.
     pub path: PathBuf,
-    /// What should be there.
+    /// The expected type of value.
     pub expected: &'static str,
     /// The value found.
     pub found: &'static str,
@@ -139,7 +140,7 @@ pub struct RouterSettings {
     /// Whether Gemini CLI starts the server by itself.
     #[serde(rename = "autoStartServer")]
     pub auto_start_server: Effective<bool>,
-    /// What Gemini CLI starts; empty for its own copy of `lit`.
+    /// The program that Gemini CLI starts; empty for its own copy of `lit`.
     #[serde(rename = "binaryPath")]
     pub binary_path: Effective<String>,
     /// Where the server is.

@@ -1,6 +1,5 @@
 //! The four settings files and their places (docs/facts.md section 3).
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,36 +7,23 @@ use gem_platform::Os;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
+use crate::text::words;
 
 /// One of the files; a later one wins over an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
-    /// What the machine's administrator proposes.
+    /// The machine administrator's defaults.
     SystemDefaults,
-    /// What the user chose.
+    /// The user's choices.
     User,
-    /// What the current directory chose; it counts in a trusted folder only.
+    /// The current directory's choices; they count in a trusted folder only.
     Workspace,
-    /// What the machine's administrator imposes.
+    /// The machine administrator's overrides.
     System,
 }
 
-impl Scope {
-    /// Every scope, the weakest first.
-    pub const ALL: [Self; 4] = [Self::SystemDefaults, Self::User, Self::Workspace, Self::System];
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::SystemDefaults => "system-defaults",
-            Self::User => "user",
-            Self::Workspace => "workspace",
-            Self::System => "system",
-        })
-    }
-}
+words!(Scope: SystemDefaults = "system-defaults", User = "user", Workspace = "workspace", System = "system");
 
 /// Where each scope's file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +35,7 @@ pub struct Places {
     user: PathBuf,
     workspace: Option<PathBuf>,
     system: PathBuf,
+    for_all_users: bool,
 }
 
 impl Places {
@@ -74,15 +61,26 @@ impl Places {
             system_defaults,
             workspace,
             system,
+            for_all_users: false,
         }
     }
 
-    /// The file of `scope`; `None` for the workspace when the current directory is the home directory.
+    /// The administrator's files alone, which count for every user.
+    #[must_use]
+    pub fn for_all_users(self) -> Self {
+        Self {
+            workspace: None,
+            for_all_users: true,
+            ..self
+        }
+    }
+
+    /// The file of `scope`; `None` for the workspace when the current directory is the home directory, and for all users where it is one user's.
     #[must_use]
     pub fn file(&self, scope: Scope) -> Option<&Path> {
         match scope {
             Scope::SystemDefaults => Some(&self.system_defaults),
-            Scope::User => Some(&self.user),
+            Scope::User => (!self.for_all_users).then_some(&self.user),
             Scope::Workspace => self.workspace.as_deref(),
             Scope::System => Some(&self.system),
         }
@@ -181,6 +179,14 @@ mod tests {
 
         let empty = places(Os::Linux, &[("GEMINI_CLI_SYSTEM_SETTINGS_PATH", "")]);
         assert_eq!(empty, places(Os::Linux, &[]));
+    }
+
+    #[test]
+    fn no_user_s_file_counts_for_all_users() {
+        let places = places(Os::Linux, &[]).for_all_users();
+        let files =
+            [Scope::SystemDefaults, Scope::User, Scope::Workspace, Scope::System].map(|scope| places.file(scope));
+        assert!(matches!(files, [Some(_), None, None, Some(_)]), "{files:?}");
     }
 
     #[test]

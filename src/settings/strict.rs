@@ -1,6 +1,6 @@
 //! Reads settings files as Gemini CLI does, which blanks out comments and calls `JSON.parse`.
 //!
-//! The parser that edits the files accepts more. This module finds what Gemini CLI rejects, and removes those marks
+//! The parser that edits the files accepts more. This module finds the marks that Gemini CLI rejects, and removes those
 //! that carry no meaning (docs/facts.md section 3).
 
 use std::fmt;
@@ -8,12 +8,12 @@ use std::fmt;
 use serde::de::IgnoredAny;
 use serde::{Serialize, Serializer};
 
-use super::read::{BYTE_ORDER_MARK, position};
+use super::text::{BYTE_ORDER_MARK, position};
 
 /// Why Gemini CLI does not start with a settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// What it does not accept.
+    /// A mark that it rejects.
     pub reason: String,
     /// Line, from 1.
     pub line: usize,
@@ -63,25 +63,26 @@ pub(super) fn clean(text: &str) -> Cleaned {
         text: String::with_capacity(text.len()),
         removed: Vec::new(),
     };
-    let characters = regions(text);
-    for (index, &(offset, character, region)) in characters.iter().enumerate() {
-        let line = || position(&text[..offset]).0;
+    let mut commas = trailing_commas(text).peekable();
+    let mut line = 1;
+    for (offset, character, region) in regions(text) {
         if character == BYTE_ORDER_MARK && offset == 0 {
             cleaned.removed.push("the byte order mark".to_owned());
-        } else if is_trailing_comma(&characters, index) {
-            cleaned.removed.push(format!("the trailing comma in line {}", line()));
+        } else if commas.next_if_eq(&offset).is_some() {
+            cleaned.removed.push(format!("the trailing comma in line {line}"));
         } else if region != Region::Text && is_odd_space(character) {
             cleaned.text.push(' ');
-            let what = format!("the space U+{:04X} in line {}", u32::from(character), line());
+            let what = format!("the space U+{:04X} in line {line}", u32::from(character));
             cleaned.removed.push(what);
         } else {
             cleaned.text.push(character);
         }
+        line += usize::from(character == '\n');
     }
     cleaned
 }
 
-/// What a character of a settings file belongs to.
+/// The part of a settings file that a character belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Region {
     Outside,
@@ -90,52 +91,62 @@ enum Region {
     Text,
 }
 
+/// Whether a character ends its region, seen from the text before it in the region.
+type IsEnd = fn(&str, char) -> bool;
+
 /// Every character with its offset in bytes and its region.
-fn regions(text: &str) -> Vec<(usize, char, Region)> {
-    let mut found = Vec::with_capacity(text.len());
-    let mut characters = text.char_indices().peekable();
-    while let Some((offset, character)) = characters.next() {
-        let next = characters.peek().map(|(_, next)| *next);
-        let end: fn(&str, char) -> bool = match (character, next) {
-            ('"', _) => |inside, next| next == '"' && !is_escaped(inside),
-            ('/', Some('/')) => |_, next| next == '\n',
-            ('/', Some('*')) => |inside, next| next == '/' && inside.len() > 2 && inside.ends_with('*'),
-            _ => {
-                found.push((offset, character, Region::Outside));
-                continue;
+fn regions(text: &str) -> impl Iterator<Item = (usize, char, Region)> {
+    let mut start = 0;
+    // Ends the region that the character at the offset is in, if this is its last one.
+    let mut ends: Option<IsEnd> = None;
+    let mut region = Region::Outside;
+    text.char_indices().map(move |(offset, character)| {
+        if let Some(is_end) = ends {
+            let within = region;
+            if is_end(&text[start..offset], character) {
+                (ends, region) = (None, Region::Outside);
             }
-        };
-        let region = if character == '"' {
-            Region::Text
-        } else {
-            Region::Comment
-        };
-        found.push((offset, character, region));
-        for (at, character) in characters.by_ref() {
-            found.push((at, character, region));
-            if end(&text[offset..at], character) {
-                break;
-            }
+            return (offset, character, within);
         }
-    }
-    found
+        start = offset;
+        (region, ends) = opened_by(&text[offset..]);
+        (offset, character, region)
+    })
 }
 
-/// Whether what follows `inside` is escaped: an odd number of backslashes stands before it.
+/// The region that the first character of `text` opens, and how its last one is known from what is before it and itself.
+fn opened_by(text: &str) -> (Region, Option<IsEnd>) {
+    if text.starts_with('"') {
+        (Region::Text, Some(|inside, next| next == '"' && !is_escaped(inside)))
+    } else if text.starts_with("//") {
+        (Region::Comment, Some(|_, next| next == '\n'))
+    } else if text.starts_with("/*") {
+        let is_end = |inside: &str, next| next == '/' && inside.len() > 2 && inside.ends_with('*');
+        (Region::Comment, Some(is_end))
+    } else {
+        (Region::Outside, None)
+    }
+}
+
+/// Whether the character after `inside` is escaped: an odd number of backslashes stands before it.
 fn is_escaped(inside: &str) -> bool {
     let backslashes = inside.len() - inside.trim_end_matches('\\').len();
     backslashes % 2 == 1
 }
 
-/// Whether the character at `index` is a comma with nothing but a closing bracket after it.
-fn is_trailing_comma(characters: &[(usize, char, Region)], index: usize) -> bool {
-    let (_, character, region) = characters[index];
-    let mut rest = characters[index + 1..].iter();
-    character == ','
-        && region == Region::Outside
-        && rest
-            .find(|(_, next, region)| *region == Region::Text || (*region == Region::Outside && !is_space(*next)))
-            .is_some_and(|(_, next, _)| matches!(next, '}' | ']'))
+/// The offsets of the commas that have nothing but a closing bracket after them.
+fn trailing_commas(text: &str) -> impl Iterator<Item = usize> {
+    let mut last_comma = None;
+    let marks = regions(text).filter(|(_, character, region)| {
+        *region == Region::Text || (*region == Region::Outside && !is_space(*character))
+    });
+    marks.filter_map(move |(offset, character, region)| {
+        let comma = last_comma
+            .take()
+            .filter(|_| region == Region::Outside && matches!(character, '}' | ']'));
+        last_comma = (character == ',' && region == Region::Outside).then_some(offset);
+        comma
+    })
 }
 
 /// JavaScript's white space.
@@ -148,22 +159,10 @@ fn is_odd_space(character: char) -> bool {
     is_space(character) && !matches!(character, ' ' | '\t' | '\n' | '\r')
 }
 
-/// Where `JSON.parse` stops at `text` without its comments, and why.
+/// The position at which `JSON.parse` rejects `text` without its comments, and the reason.
 fn fault(text: &str) -> Option<(usize, String)> {
-    let characters = regions(text);
-    let mut blanked = String::with_capacity(text.len());
-    for &(_, character, region) in &characters {
-        if region == Region::Comment && !is_space(character) {
-            // As many bytes as before, so that positions stay the same.
-            blanked.extend(std::iter::repeat_n(' ', character.len_utf8()));
-        } else {
-            blanked.push(character);
-        }
-    }
-    let odd = characters
-        .iter()
-        .find(|(_, character, region)| *region != Region::Text && is_odd_space(*character));
-    if let Some(&(offset, character, _)) = odd {
+    let odd = regions(text).find(|(_, character, region)| *region != Region::Text && is_odd_space(*character));
+    if let Some((offset, character, _)) = odd {
         let reason = if offset == 0 && character == BYTE_ORDER_MARK {
             "it starts with a byte order mark".to_owned()
         } else {
@@ -171,14 +170,27 @@ fn fault(text: &str) -> Option<(usize, String)> {
         };
         return Some((offset, reason));
     }
-    let comma = (0..characters.len()).find(|index| is_trailing_comma(&characters, *index));
-    if let Some(index) = comma {
-        return Some((characters[index].0, "a trailing comma".to_owned()));
+    if let Some(offset) = trailing_commas(text).next() {
+        return Some((offset, "a trailing comma".to_owned()));
     }
+    let blanked = blanked(text);
     let error = serde_json::from_str::<IgnoredAny>(&blanked).err()?;
     let reason = error.to_string();
     let reason = reason.split(" at line ").next().unwrap_or_default().to_owned();
     Some((offset_of(&blanked, &error), reason))
+}
+
+/// `text` with blanks for its comments, each of as many bytes as before, so that positions stay the same.
+fn blanked(text: &str) -> String {
+    let mut blanked = String::with_capacity(text.len());
+    for (_, character, region) in regions(text) {
+        if region == Region::Comment && !is_space(character) {
+            blanked.extend(std::iter::repeat_n(' ', character.len_utf8()));
+        } else {
+            blanked.push(character);
+        }
+    }
+    blanked
 }
 
 /// The offset of the character that `error` is about.
@@ -195,7 +207,7 @@ fn offset_of(text: &str, error: &serde_json::Error) -> usize {
 mod tests {
     use super::*;
 
-    /// What Gemini CLI 0.61's own reader says of these was tried with its bundle.
+    /// Gemini CLI 0.61's own reader was tried on these, with its bundle.
     const ACCEPTED: [&str; 12] = [
         "{}",
         " {\"a\": 1} // end",

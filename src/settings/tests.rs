@@ -2,6 +2,8 @@
 
 mod apply;
 mod effective;
+#[cfg(unix)]
+mod growth;
 mod remove;
 mod round_trip;
 

@@ -26,10 +26,10 @@ pub enum Trust {
     RefusedByVariable,
     /// `trustedFolders.json` distrusts the folder or one above it.
     Refused,
-    /// `trustedFolders.json` says nothing of the folder: it is not trusted until the user says so.
+    /// `trustedFolders.json` does not name the folder: it is not trusted until the user decides.
     Unknown,
     /// `trustedFolders.json` cannot be used; Gemini CLI refuses to start.
-    Broken(#[serde(serialize_with = "super::read::as_text")] Error),
+    Broken(#[serde(serialize_with = "super::text::as_text")] Error),
 }
 
 impl Trust {
@@ -39,7 +39,7 @@ impl Trust {
         matches!(self, Self::TrustedByVariable | Self::NotAsked | Self::Trusted)
     }
 
-    /// The trust in the current directory, given whether folder trust is asked for at all.
+    /// The trust in the current directory; `asked`: whether folder trust is on.
     pub(super) fn of_workspace(places: &Places, environment: &Environment, asked: bool) -> Self {
         let is = |name, value| environment.var(name) == Some(value);
         if is("GEMINI_RESTRICTED_MODE", "true") || is("GEMINI_CLI_TRUST_WORKSPACE", "false") {

@@ -1,8 +1,9 @@
-//! Writing the router's settings: plan what would change, then change it, and keep a record that can be taken back.
+//! Writing the router's settings: plan the change, apply it, and keep a record with which it can be reverted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use gem_platform::file::publish;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,14 +12,16 @@ use super::backup::back_up;
 use super::edit::{self, KeyChange};
 use super::error::Error;
 use super::expand::Variables;
-use super::read::{self, Settings, read_text};
+use super::load::{Settings, load};
+use super::read::{self, read_text};
 use super::router::Key;
 use super::scope::{Places, Scope};
 use crate::environment::Environment;
 use crate::place;
 use crate::sha256::Sha256;
 
-/// Which scope the router is set up in. `binaryPath` and `autoStartServer` are in the user's file either way.
+/// Which scope the router is set up in. `binaryPath` and `autoStartServer` count in users' files alone, so they are in the user's
+/// file, or nowhere if the whole machine is set up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Destination {
@@ -27,16 +30,33 @@ pub enum Destination {
     User,
     /// The current directory's file; in the home directory that is the user's.
     Workspace,
+    /// The machine's file, which wins over every other one.
+    System,
 }
 
-/// What the router's settings should say.
+impl Destination {
+    /// The scope and the file of the router's own keys.
+    #[must_use]
+    pub fn file(self, places: &Places) -> (Scope, &Path) {
+        let scope = match self {
+            Self::User => Scope::User,
+            Self::Workspace => Scope::Workspace,
+            Self::System => Scope::System,
+        };
+        places
+            .file(scope)
+            .map_or_else(|| (Scope::User, places.user()), |path| (scope, path))
+    }
+}
+
+/// The wanted values of the router's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterValues {
     /// The port of the local server.
     pub port: u16,
     /// The model that classifies.
     pub model: String,
-    /// What Gemini CLI starts, an absolute path.
+    /// The program that Gemini CLI starts, an absolute path.
     pub binary: PathBuf,
 }
 
@@ -57,14 +77,14 @@ impl RouterValues {
     }
 }
 
-/// What `apply` would do, file by file.
+/// The plan of `apply`, file by file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// The files that would change; none when everything is in place.
     pub files: Vec<FilePlan>,
 }
 
-/// What `apply` would do to one file.
+/// The plan for one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FilePlan {
     /// Which scope's file.
@@ -73,7 +93,7 @@ pub struct FilePlan {
     pub path: PathBuf,
     /// Whether it would be created.
     pub creates_file: bool,
-    /// What would change in it.
+    /// The planned changes in it.
     pub changes: Vec<KeyChange>,
     /// Marks that would be removed because Gemini CLI refuses them, each described.
     pub removed: Vec<String>,
@@ -86,21 +106,21 @@ pub struct FilePlan {
     after: String,
 }
 
-/// What was done to the settings, to be kept until [`remove`](super::remove) takes it back.
+/// The record of changes to settings files, until [`remove`](super::remove) reverts them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     /// The files that were changed; none when everything was in place.
     pub files: Vec<AppliedFile>,
 }
 
-/// What was done to one file.
+/// The record of changes to one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedFile {
     /// Which scope's file.
     pub scope: Scope,
     /// Where it is.
     pub path: PathBuf,
-    /// What was changed in it.
+    /// The changes in it.
     pub changes: Vec<KeyChange>,
     /// The marks that were removed because Gemini CLI refuses them, each described.
     #[serde(default)]
@@ -109,15 +129,15 @@ pub struct AppliedFile {
     pub created: Vec<String>,
     /// Whether the file's directory was created with it.
     pub created_dir: bool,
-    /// What the file hashed to before; `None` when there was no file.
+    /// The file's hash before; `None` when there was no file.
     pub before: Option<Sha256>,
-    /// What it hashed to once it was written.
+    /// The file's hash after.
     pub after: Sha256,
     /// A copy of the file from before.
     pub backup: Option<PathBuf>,
 }
 
-/// Finds out what [`apply`] would change, changing nothing.
+/// Plans [`apply`] without a change.
 ///
 /// # Errors
 /// When a file cannot be read, does not parse, holds marks that Gemini CLI refuses and that cannot be removed without loss, or has
@@ -131,18 +151,17 @@ pub fn plan(
     let [mut own, routing] = values.assignments()?;
     let variables = Variables::new(environment, places.os);
     let mut files = Vec::new();
-    match places
-        .file(Scope::Workspace)
-        .filter(|_| destination == Destination::Workspace)
-    {
-        Some(workspace) => {
-            files.extend(plan_file(Scope::User, places.user(), &own, variables)?);
-            files.extend(plan_file(Scope::Workspace, workspace, &routing, variables)?);
-        }
-        None => {
+    let (scope, path) = destination.file(places);
+    match scope {
+        Scope::User => {
             own.splice(0..0, routing);
-            files.extend(plan_file(Scope::User, places.user(), &own, variables)?);
+            files.extend(plan_file(scope, path, &own, variables)?);
         }
+        Scope::Workspace => {
+            files.extend(plan_file(Scope::User, places.user(), &own, variables)?);
+            files.extend(plan_file(scope, path, &routing, variables)?);
+        }
+        Scope::System | Scope::SystemDefaults => files.extend(plan_file(scope, path, &routing, variables)?),
     }
     Ok(Plan { files })
 }
@@ -211,7 +230,7 @@ impl Plan {
     /// The settings as they will be once the plan is carried out.
     #[must_use]
     pub fn preview(&self, places: &Places, environment: &Environment) -> Settings {
-        let mut settings = read::load(places, environment);
+        let mut settings = load(places, environment);
         for file in &self.files {
             if let Some(found) = settings.scopes.iter_mut().find(|found| found.path == file.path) {
                 let variables = Variables::new(environment, places.os);
@@ -221,7 +240,7 @@ impl Plan {
         settings
     }
 
-    /// Copies the files that will change into `backups`, and says what [`Prepared::commit`] will do.
+    /// Copies the files that will change into `backups`. [`Prepared::commit`] then writes them.
     ///
     /// # Errors
     /// When a copy cannot be written.
@@ -242,7 +261,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The record of what will be done.
+    /// The record of the coming change.
     #[must_use]
     pub const fn applied(&self) -> &Applied {
         &self.applied
@@ -290,10 +309,18 @@ impl FilePlan {
                 path: self.path.clone(),
             });
         }
-        write(&self.path, &self.after)
+        write(&self.path, &self.after)?;
+        if self.scope == Scope::System && self.creates_file {
+            // Root may keep new files to itself, but Gemini CLI does not start without this one.
+            publish(&self.path).map_err(|source| Error::Write {
+                path: self.path.clone(),
+                source,
+            })?;
+        }
+        Ok(())
     }
 
-    /// Puts back what was there; the error that led here is the one to report, whether this works or not.
+    /// Puts the old content back. The caller reports its own error, whether this works or not.
     fn roll_back(&self) {
         let _ = match &self.before {
             Some(text) => write(&self.path, text),
@@ -309,7 +336,7 @@ impl Applied {
         self.files.is_empty()
     }
 
-    /// Of what was intended, the files in which it happened: those that no longer hold what they held before.
+    /// The intended changes whose file no longer has its content from before.
     #[must_use]
     pub fn happened(mut self) -> Self {
         self.files.retain(|file| match read_text(&file.path) {
@@ -326,7 +353,7 @@ impl Applied {
         self
     }
 
-    /// The record of this and then `later`: what must be taken back to return to before this.
+    /// The record of this and then `later`, as one change.
     #[must_use]
     pub fn then(mut self, later: Self) -> Self {
         for file in later.files {
@@ -342,19 +369,19 @@ impl Applied {
 impl AppliedFile {
     fn extend(&mut self, later: Self) {
         if later.before.is_none() {
-            // The file was gone in between, and with it all that was done to it.
+            // The file was deleted and made again: the earlier change is lost.
             *self = later;
             return;
         }
         if later.before != Some(self.after) {
-            // The file was edited in between: the first copy would undo that.
+            // The file was edited since: the first copy would undo that.
             self.backup = None;
         }
         for change in later.changes {
             match self.changes.iter_mut().find(|earlier| earlier.key == change.key) {
                 Some(earlier) => {
                     if change.replaced().as_ref() != Some(&earlier.to) {
-                        // Another value was chosen in between: return to that one.
+                        // Another value was chosen since: return to that one.
                         earlier.from = change.from;
                     }
                     earlier.to = change.to;

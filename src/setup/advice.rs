@@ -3,7 +3,7 @@
 use super::check::{Check, Command, Fix};
 use super::step::Inspection;
 use super::step_id::StepId;
-use super::{Setup, Status};
+use super::{Setup, Site, Status};
 
 /// Corrects the advice of each inspection in `found`, and of the `others` that belong to no step, so that no command is
 /// advised that would fail on this machine.
@@ -28,9 +28,23 @@ pub(super) fn finish(setup: &Setup<'_>, check: &mut Check) {
 }
 
 /// As [`finish`], for advice that is no check's.
-pub(super) fn named(setup: &Setup<'_>, mut fix: Fix) -> Fix {
+pub(super) fn named(setup: &Setup<'_>, fix: Fix) -> Fix {
+    named_at(&setup.site, fix)
+}
+
+/// As [`named`], on the machine `site`.
+pub(super) fn named_at(site: &Site<'_>, mut fix: Fix) -> Fix {
+    if site.layout.is_of_system() && matches!(fix.args(), Some("start" | "restart")) {
+        // Only systemd starts the server for all users; this has it do so.
+        fix = Fix::repair();
+    }
     if let Fix::Command(command) = &mut fix {
-        command.args.push_str(&setup.site.globals);
+        let has_scope = ["install", "doctor"].contains(&command.args.split(' ').next().unwrap_or_default());
+        if site.layout.is_of_system() && has_scope {
+            command.args.push_str(" --scope system");
+        } else {
+            command.args.push_str(&site.globals);
+        }
     }
     fix
 }
@@ -44,18 +58,18 @@ pub fn defer(checks: &mut [Check], obstacle: &str) {
     }
 }
 
-/// Advice to resolve the check `obstacle` first, or to do what a person can do instead.
+/// Advice to resolve the check `obstacle` first, or the person's task instead.
 fn first_resolve(obstacle: &str, otherwise: Option<String>) -> Fix {
     let first = format!("resolve `{obstacle}` first, then run `gem-setup doctor` again");
-    Fix::by_hand(match otherwise {
-        Some(otherwise) => format!("{otherwise}, or {first}"),
-        None => first,
-    })
+    match otherwise {
+        Some(otherwise) => Fix::by_hand(format!("{otherwise}, or {first}")),
+        None => Fix::Later(first),
+    }
 }
 
-/// What keeps commands from working.
+/// The obstacles for commands.
 struct Obstacles {
-    /// The steps that cannot be applied, with the id of the check that says so and what a person can do.
+    /// The steps that cannot be applied, with the id of the check that says so and the person's task.
     blocked: Vec<(StepId, &'static str, String)>,
     /// The steps that have to be applied.
     needed: Vec<StepId>,
@@ -79,7 +93,7 @@ impl Obstacles {
         }
     }
 
-    /// The advice `fix` of a check of step `id`, or what to do instead.
+    /// The advice `fix` of a check of step `id`, or its replacement.
     fn around(&self, id: StepId, fix: Fix) -> Fix {
         let Fix::Command(command) = fix else {
             return fix;
@@ -142,15 +156,16 @@ impl Obstacles {
 mod tests {
     use super::*;
     use crate::error::{Failure, Kind};
+    use crate::setup::Subject;
     use crate::setup::step::Condition;
 
     fn blocked(id: &'static str, fix: Fix) -> Inspection {
         let failure = Failure::new(Kind::Unexpected, "blocked").with_hint("do it yourself");
-        Inspection::needed("do it", vec![Check::fail(id, "title", "wrong", fix)]).blocked_by(failure)
+        Inspection::needed("do it", vec![Subject::new(id, "title").fail("wrong", fix)]).blocked_by(failure)
     }
 
     fn needed(id: &'static str, fix: Fix) -> Inspection {
-        Inspection::needed("do it", vec![Check::fail(id, "title", "wrong", fix)])
+        Inspection::needed("do it", vec![Subject::new(id, "title").fail("wrong", fix)])
     }
 
     /// The advice for each of `found`, on a machine where the other steps are in place.

@@ -1,17 +1,49 @@
 //! The files of a pulled model in a bundle, for machines without internet.
 
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use super::bundle::{MODELS, SUMS, Sums, WHEELS};
 use crate::error::{Failure, Kind};
+use crate::place;
 use crate::sha256::Sha256;
 
-/// The folder of a bundle that holds models, a folder for each.
-pub(super) const MODELS: &str = "models";
-/// The file of a bundle that lists every other file with its hash, as `sha256sum` does.
-pub(super) const SUMS: &str = "SHA256SUMS";
+/// The bundles among `mirrors`: those on disk.
+fn on_disk(mirrors: &[Url]) -> impl Iterator<Item = PathBuf> {
+    let on_disk = mirrors.iter().filter(|mirror| mirror.scheme() == "file");
+    on_disk.filter_map(|mirror| mirror.to_file_path().ok())
+}
+
+/// Whether one of `mirrors` is a bundle on disk, of which a tar file is unpacked as a whole.
+pub(super) fn is_unpacked(mirrors: &[Url]) -> bool {
+    on_disk(mirrors).any(|bundle| bundle.join(SUMS).is_file())
+}
+
+/// The wheels in the first of `mirrors` that is a bundle on disk and has some.
+pub(super) fn wheels(mirrors: &[Url]) -> Option<PathBuf> {
+    on_disk(mirrors)
+        .map(|bundle| bundle.join(WHEELS))
+        .find(|wheels| wheels.is_dir())
+}
+
+/// Whether the list of `bundle` has files of the model `name`; a plan does not unpack them.
+fn lists(bundle: &Path, name: &str) -> bool {
+    let text = place::read_text(&bundle.join(SUMS)).unwrap_or_default();
+    let folder = format!("{MODELS}/{name}/");
+    Sums::parse(&text).is_ok_and(|sums| sums.iter().any(|(path, _)| path.starts_with(&folder)))
+}
+
+/// Whether the first of `mirrors` that is a bundle on disk has a file at the `path` of its URL.
+pub(super) fn has_file(mirrors: &[Url], path: &str) -> bool {
+    let path = path.trim_start_matches('/');
+    on_disk(mirrors).any(|bundle| {
+        let text = place::read_text(&bundle.join(SUMS)).unwrap_or_default();
+        bundle.join(path).is_file()
+            || Sums::parse(&text).is_ok_and(|sums| sums.iter().any(|(listed, _)| listed == path))
+    })
+}
 
 /// A model's files in a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +55,8 @@ pub(super) struct BundledModel {
 impl BundledModel {
     /// The files of the model `name` in the first of `mirrors` that is a bundle on disk and has them.
     pub(super) fn find(mirrors: &[Url], name: &str) -> Option<Self> {
-        let on_disk = mirrors.iter().filter(|mirror| mirror.scheme() == "file");
-        on_disk
-            .filter_map(|mirror| mirror.to_file_path().ok())
-            .find(|bundle| bundle.join(MODELS).join(name).is_dir())
+        on_disk(mirrors)
+            .find(|bundle| bundle.join(MODELS).join(name).is_dir() || lists(bundle, name))
             .map(|bundle| Self {
                 bundle,
                 name: name.to_owned(),
@@ -50,10 +80,10 @@ impl BundledModel {
             let from = self.bundle.join(MODELS).join(&self.name).join(inside);
             let place = new.join(inside);
             if let Some(folder) = place.parent() {
-                fs::create_dir_all(folder).map_err(|error| failure("create", folder, &error))?;
+                fs::create_dir_all(folder).map_err(|error| Failure::cannot_at("create", folder, &error))?;
             }
-            fs::copy(&from, &place).map_err(|error| failure("copy", &from, &error))?;
-            let actual = Sha256::of_file(&place).map_err(|error| failure("read", &place, &error))?;
+            fs::copy(&from, &place).map_err(|error| Failure::cannot_at("copy", &from, &error))?;
+            let actual = Sha256::of_file(&place).map_err(|error| Failure::cannot_at("read", &place, &error))?;
             if actual != *expected {
                 remove(&new)?;
                 let message = format!(
@@ -65,20 +95,24 @@ impl BundledModel {
         }
         let place = models.join(&self.name);
         remove(&place)?;
-        fs::rename(&new, &place).map_err(|error| failure("rename", &new, &error))
+        fs::rename(&new, &place).map_err(|error| Failure::cannot_at("rename", &new, &error))
     }
 
-    /// The model's files below its folder, with what they must hash to.
+    /// The model's files below its folder, with their hashes.
     fn listed(&self) -> Result<Vec<(PathBuf, Sha256)>, Failure> {
         let sums = self.bundle.join(SUMS);
-        let text = fs::read_to_string(&sums).map_err(|error| failure("read", &sums, &error))?;
+        let text = place::read_text(&sums).map_err(|error| Failure::cannot_at("read", &sums, &error))?;
+        let listed = Sums::parse(&text).map_err(|reason| {
+            Failure::new(
+                Kind::Verification,
+                format!("`{}` cannot be used: {reason}", sums.display()),
+            )
+            .with_hint("copy or create the bundle again")
+        })?;
         let folder = Path::new(MODELS).join(&self.name);
-        let files: Vec<_> = text
-            .lines()
-            .filter_map(|line| line.split_once("  "))
-            .filter_map(|(sha256, path)| Some((Path::new(path).strip_prefix(&folder).ok()?, sha256.parse().ok()?)))
-            .filter(|(inside, _)| inside.components().all(|part| matches!(part, Component::Normal(_))))
-            .map(|(inside, sha256)| (inside.to_owned(), sha256))
+        let files: Vec<_> = listed
+            .iter()
+            .filter_map(|(path, sha256)| Some((Path::new(path).strip_prefix(&folder).ok()?.to_owned(), sha256)))
             .collect();
         if files.is_empty() {
             let message = format!("`{}` lists no file of the model `{}`", sums.display(), self.name);
@@ -91,17 +125,9 @@ impl BundledModel {
 
 fn remove(folder: &Path) -> Result<(), Failure> {
     match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failure("remove", folder, &error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::cannot_at("remove", folder, &error)),
         _ => Ok(()),
     }
-}
-
-fn failure(operation: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(
-        Kind::Unexpected,
-        format!("cannot {operation} `{}`: {error}", path.display()),
-    )
-    .with_hint("check that the bundle is complete, the home is yours and the disk has room")
 }
 
 #[cfg(test)]
@@ -124,7 +150,6 @@ mod tests {
         let sums = [
             line(listed, "models/gemma/parts/a"),
             line("two", "models/gemma/b"),
-            line("x", "models/gemma/../../../outside"),
             line("x", "models/other/c"),
         ];
         fs::write(bundle.path().join(SUMS), sums.concat()).unwrap();

@@ -27,9 +27,9 @@ pub struct Check {
     pub id: &'static str,
     /// How it came out.
     pub status: Status,
-    /// What was looked at, in a few words.
+    /// The subject, in a few words.
     pub title: &'static str,
-    /// What was found, with path, port or value.
+    /// The finding, with path, port or value.
     pub detail: String,
     /// The remedy, if one is needed.
     pub fix: Option<Fix>,
@@ -38,13 +38,15 @@ pub struct Check {
     pub step: Option<StepId>,
 }
 
-/// What to do about a check.
+/// Advice about a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fix {
     /// A gem-setup command that works on this very machine; afterwards the check passes.
     Command(Command),
     /// Something that only a person can do or decide, in words.
     ByHand(String),
+    /// Nothing before another check is resolved, in words.
+    Later(String),
 }
 
 /// A gem-setup command.
@@ -52,7 +54,7 @@ pub enum Fix {
 pub struct Command {
     /// Its arguments, as a shell takes them.
     pub args: String,
-    /// What a person can do instead, if anything.
+    /// The person's task instead, if there is one.
     pub or: Option<String>,
 }
 
@@ -68,7 +70,7 @@ impl Fix {
         })
     }
 
-    /// Runs `gem-setup` with `args`, or does what `otherwise` says.
+    /// Runs `gem-setup` with `args`, or follows `otherwise`.
     pub fn run_or(args: impl Into<String>, otherwise: impl Into<String>) -> Self {
         Self::Command(Command {
             args: args.into(),
@@ -96,7 +98,7 @@ impl Fix {
     pub fn args(&self) -> Option<&str> {
         match self {
             Self::Command(command) => Some(&command.args),
-            Self::ByHand(_) => None,
+            Self::ByHand(_) | Self::Later(_) => None,
         }
     }
 
@@ -111,7 +113,7 @@ impl fmt::Display for Fix {
         match self {
             Self::Command(Command { args, or: None }) => write!(f, "run `gem-setup {args}`"),
             Self::Command(Command { args, or: Some(or) }) => write!(f, "run `gem-setup {args}`, or {or}"),
-            Self::ByHand(what) => f.write_str(what),
+            Self::ByHand(what) | Self::Later(what) => f.write_str(what),
         }
     }
 }
@@ -122,43 +124,57 @@ impl Serialize for Fix {
     }
 }
 
-impl Check {
-    const fn new(id: &'static str, title: &'static str, status: Status, detail: String) -> Self {
-        Self {
+/// The subject of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// `group.name`.
+    pub id: &'static str,
+    /// In a few words.
+    pub title: &'static str,
+}
+
+impl Subject {
+    /// The subject `id`, called `title`.
+    #[must_use]
+    pub const fn new(id: &'static str, title: &'static str) -> Self {
+        Self { id, title }
+    }
+
+    /// All is well.
+    pub fn ok(self, detail: impl Into<String>) -> Check {
+        self.check(Status::Ok, detail.into(), None)
+    }
+
+    /// Not looked at, for this reason.
+    pub fn skip(self, detail: impl Into<String>) -> Check {
+        self.check(Status::Skip, detail.into(), None)
+    }
+
+    /// Works, but the user should know; `fix` has advice.
+    pub fn warn(self, detail: impl Into<String>, fix: Fix) -> Check {
+        self.check(Status::Warn, detail.into(), Some(fix))
+    }
+
+    /// Prevents routing; `fix` has advice.
+    pub fn fail(self, detail: impl Into<String>, fix: Fix) -> Check {
+        self.check(Status::Fail, detail.into(), Some(fix))
+    }
+
+    const fn check(self, status: Status, detail: String, fix: Option<Fix>) -> Check {
+        let Self { id, title } = self;
+        let step = None;
+        Check {
             id,
             status,
             title,
             detail,
-            fix: None,
-            step: None,
+            fix,
+            step,
         }
     }
+}
 
-    /// All is well.
-    pub fn ok(id: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(id, title, Status::Ok, detail.into())
-    }
-
-    /// Not looked at, for this reason.
-    pub fn skip(id: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(id, title, Status::Skip, detail.into())
-    }
-
-    /// Works, but should be known; `fix` says what to do about it.
-    pub fn warn(id: &'static str, title: &'static str, detail: impl Into<String>, fix: Fix) -> Self {
-        Self::new(id, title, Status::Warn, detail.into()).with_fix(fix)
-    }
-
-    /// Keeps routing from working; `fix` says what to do about it.
-    pub fn fail(id: &'static str, title: &'static str, detail: impl Into<String>, fix: Fix) -> Self {
-        Self::new(id, title, Status::Fail, detail.into()).with_fix(fix)
-    }
-
-    fn with_fix(mut self, fix: Fix) -> Self {
-        self.fix = Some(fix);
-        self
-    }
-
+impl Check {
     /// Whether the check keeps routing from working.
     #[must_use]
     pub fn has_failed(&self) -> bool {

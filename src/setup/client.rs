@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::Setup;
-use super::check::{Check, Fix};
+use super::check::{Check, Fix, Subject};
 use crate::environment::Environment;
-use crate::settings::{self, EnvFile, Settings};
+use crate::settings::{self, EnvFile, Scope, Settings, Variable};
 use crate::shell;
 
-const CLIENT: (&str, &str) = ("client.gemini", "Gemini CLI");
-const LOGIN: (&str, &str) = ("client.login", "Gemini CLI's login");
+const CLIENT: Subject = Subject::new("client.gemini", "Gemini CLI");
+const LOGIN: Subject = Subject::new("client.login", "Gemini CLI's login");
 const API_KEY: &str = "gemini-api-key";
 const SELECTED: &str = "security.auth.selectedType";
 
@@ -33,9 +33,7 @@ enum Login {
 
 impl Login {
     fn of(setup: &Setup<'_>, settings: &Settings) -> Self {
-        let site = &setup.site;
-        let env_file = EnvFile::read(settings, site.environment, site.layout.home());
-        let variable = |name: &str| env_file.variable(site.environment, name);
+        let variable = |name: &str| variable(setup, settings, name);
         let has_key = variable("GEMINI_API_KEY").is_some();
         let selected = settings
             .effective(&["security", "auth", "selectedType"])
@@ -57,13 +55,23 @@ impl Login {
     }
 }
 
+/// The variable `name` as Gemini CLI sees it. Of other users' variables nothing is known.
+pub(super) fn variable(setup: &Setup<'_>, settings: &Settings, name: &str) -> Option<Variable> {
+    let site = &setup.site;
+    if site.layout.is_of_system() {
+        return None;
+    }
+    EnvFile::read(settings, site.environment, site.layout.home()).variable(site.environment, name)
+}
+
 /// Whether Gemini CLI is installed.
-pub(super) fn inspect_program(environment: &Environment) -> Check {
-    match find_program(environment, "gemini") {
-        Some(path) => Check::ok(CLIENT.0, CLIENT.1, path.display().to_string()),
-        None => Check::warn(
-            CLIENT.0,
-            CLIENT.1,
+pub(super) fn inspect_program(setup: &Setup<'_>) -> Check {
+    match find_program(setup.site.environment, "gemini") {
+        Some(path) => CLIENT.ok(path.display().to_string()),
+        None if setup.site.layout.is_of_system() => {
+            CLIENT.skip("there is no `gemini` on root's PATH; each user may have one of their own")
+        }
+        None => CLIENT.warn(
             "there is no `gemini` on the PATH",
             Fix::by_hand("install it with `npm install -g @google/gemini-cli`"),
         ),
@@ -80,14 +88,15 @@ pub(super) fn inspect_login(setup: &Setup<'_>, settings: &Settings) -> Check {
         "set `{SELECTED}` to `{API_KEY}` in `{}`",
         setup.site.layout.user_settings().display()
     );
-    let warn = |detail: String, fix: String| Check::warn(LOGIN.0, LOGIN.1, detail, Fix::by_hand(fix));
+    let warn = |detail: String, fix: String| LOGIN.warn(detail, Fix::by_hand(fix));
+    if setup.site.layout.is_of_system() {
+        return inspect_login_of_all(setup, settings);
+    }
     match Login::of(setup, settings) {
-        Login::ApiKey { is_set: true } => Check::ok(LOGIN.0, LOGIN.1, "an API key, in GEMINI_API_KEY"),
-        Login::ApiKey { is_set: false } => Check::ok(
-            LOGIN.0,
-            LOGIN.1,
-            "an API key; GEMINI_API_KEY is not set, so Gemini CLI uses the key that it has stored",
-        ),
+        Login::ApiKey { is_set: true } => LOGIN.ok("an API key, in GEMINI_API_KEY"),
+        Login::ApiKey { is_set: false } => {
+            LOGIN.ok("an API key; GEMINI_API_KEY is not set, so Gemini CLI uses the key that it has stored")
+        }
         Login::Elsewhere(login) => warn(
             format!(
                 "Gemini CLI logs in with `{login}`: its own router works, but `gemini -m gem-auto` through the gateway does \
@@ -114,16 +123,64 @@ pub(super) fn inspect_login(setup: &Setup<'_>, settings: &Settings) -> Check {
     }
 }
 
-/// What to do with an installation, one line for each way to route.
+/// The login that the machine's settings choose for all users, if they do.
+fn inspect_login_of_all(setup: &Setup<'_>, settings: &Settings) -> Check {
+    match Login::of(setup, settings) {
+        Login::ApiKey { .. } => {
+            LOGIN.ok("the machine's settings choose an API key for all users; each needs a GEMINI_API_KEY")
+        }
+        Login::Elsewhere(login) => {
+            let places = setup.site.places();
+            let file = places.file(Scope::System).unwrap_or_else(|| places.user());
+            LOGIN.warn(
+                format!(
+                    "the machine's settings choose `{login}` for all users: their own router works, but `gemini -m gem-auto` \
+                     through the gateway does not, because GOOGLE_GEMINI_BASE_URL does not reach that service"
+                ),
+                Fix::by_hand(format!(
+                    "to let users route through the gateway too, set `{SELECTED}` to `{API_KEY}` in `{}`",
+                    file.display()
+                )),
+            )
+        }
+        Login::Unselected { .. } => LOGIN.skip("each user's own; Gemini CLI's own router works with every login"),
+    }
+}
+
+/// One way to route with an installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextStep {
+    /// Who routes.
+    pub purpose: &'static str,
+    /// What to do before.
+    pub condition: Option<String>,
+    /// The command, or the values for a client.
+    pub way: String,
+}
+
+/// The settings file of the person who uses the installation, as it is shown.
+fn own_settings(setup: &Setup<'_>) -> String {
+    let layout = &setup.site.layout;
+    if layout.is_of_system() {
+        return "~/.gemini/settings.json".to_owned();
+    }
+    layout.user_settings().display().to_string()
+}
+
+/// The ways to use an installation.
 #[must_use]
-pub fn next_steps(setup: &Setup<'_>) -> Vec<String> {
+pub fn next_steps(setup: &Setup<'_>) -> Vec<NextStep> {
     let settings = settings::load(&setup.site.places(), setup.site.environment);
     let home = setup.site.layout.home();
     let is_elsewhere =
         home != setup.site.environment.user_home() && setup.site.environment.var("GEMINI_CLI_HOME").is_none();
     let home = is_elsewhere.then(|| ("GEMINI_CLI_HOME", home.display().to_string()));
     let own = shell::with_variables(setup.site.os(), home.clone(), "gemini");
-    let mut steps = vec![format!("Gemini CLI with its own router:   {own}")];
+    let mut steps = vec![NextStep {
+        purpose: "Gemini CLI with its own router",
+        condition: None,
+        way: own,
+    }];
     if setup.wanted.chosen.direct {
         // The runtime alone cannot send a request to another model.
         return steps;
@@ -140,17 +197,21 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<String> {
         .chain(key);
     let through = shell::with_variables(setup.site.os(), variables, "gemini -m gem-auto");
     let condition = match login {
-        Login::ApiKey { .. } => String::new(),
+        Login::ApiKey { .. } => None,
         Login::Elsewhere(_) | Login::Unselected { .. } => {
-            format!(
-                "  (first set `{SELECTED}` to `{API_KEY}` in `{}`)",
-                setup.site.layout.user_settings().display()
-            )
+            let file = own_settings(setup);
+            Some(format!("first set `{SELECTED}` to `{API_KEY}` in `{file}`"))
         }
     };
-    steps.push(format!("Gemini CLI through the gateway:   {through}{condition}"));
-    steps.push(format!(
-        "any client of the Gemini API:     base URL {url}, model gem-auto, your own API key"
-    ));
+    steps.push(NextStep {
+        purpose: "Gemini CLI through the gateway",
+        condition,
+        way: through,
+    });
+    steps.push(NextStep {
+        purpose: "any client of the Gemini API",
+        condition: None,
+        way: format!("base URL {url}, model gem-auto, your own API key"),
+    });
     steps
 }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use super::check::Check;
 use super::doctor::inspect_override;
+use super::program::keep_program;
 use super::state::State;
 use super::step::{Condition, Inspection, StepState};
 use super::step_id::StepId;
-use super::{Setup, advice, kept, steps, verdict};
+use super::{Setup, advice, kept, steps, upgrade, verdict};
 use crate::error::{Failure, Kind};
+use crate::layout::Layout;
 use crate::lock::{self, Lock};
-use crate::progress::waiting;
+use crate::progress::{Progress, waiting};
 
 /// Receives the result of each step.
 pub trait Observer: Sync {
@@ -77,7 +79,27 @@ fn unlocked(at: StepId, error: lock::Error) -> Failure {
 }
 
 /// How long another gem-setup at work on the home is waited for.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Completes or takes back a swap of the model that a kill has cut short, for commands that need the model and no lock.
+///
+/// # Errors
+/// When another gem-setup is at work, or a file cannot be moved.
+pub async fn settle_swap(layout: &Layout) -> Result<(), Failure> {
+    let lock_file = layout.lock_file();
+    let _lock = Lock::acquire(&lock_file, Duration::ZERO).await?;
+    match State::read(&layout.state_file())? {
+        Some(mut state) => upgrade::settle(layout, &mut state),
+        None => Ok(()),
+    }
+}
+
+/// Takes the home's lock for `part`, for a change that reads no record.
+pub(super) async fn lock_home(layout: &Layout, part: &str, progress: &dyn Progress) -> Result<Lock, Failure> {
+    let lock_file = layout.lock_file();
+    let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
+    Ok(waiting(progress, part, lock::WAIT, lock).await?)
+}
 
 /// Takes the lock for the step `at` and reads the state again: the lock's last owner may have changed it.
 pub(super) async fn lock_and_reload(setup: &mut Setup<'_>, at: StepId) -> Result<Lock, Failure> {
@@ -89,6 +111,9 @@ pub(super) async fn lock_and_reload(setup: &mut Setup<'_>, at: StepId) -> Result
     super::journal::sweep(&setup.site.layout, &setup.state);
     // A file that cannot be copied is needed by few steps, which say so; `doctor` names it.
     let _ = kept::adopt(&mut setup.state, &setup.site.layout);
+    setup.site.program = keep_program(&setup.site.layout, &setup.site.program)?;
+    setup.site.place_release(setup.wanted.chosen.runtime, &setup.state);
+    upgrade::settle(&setup.site.layout, &mut setup.state)?;
     setup.forget_listing();
     Ok(lock)
 }
@@ -242,6 +267,9 @@ pub(super) async fn apply_step(
     }
     let done = match inspection.condition {
         Condition::NotNeeded(detail) => (StepState::Skipped, detail),
+        Condition::InPlace(_) | Condition::Needed(_) if id == StepId::Runtime && setup.replaces_release() => {
+            (StepState::Changed, upgrade::replace(setup).await?)
+        }
         Condition::InPlace(detail) if !(setup.wanted.force && steps::can_repeat(id)) => (StepState::Ok, detail),
         Condition::InPlace(_) | Condition::Needed(_) => {
             let detail = steps::apply(setup, id).await?;
@@ -249,6 +277,9 @@ pub(super) async fn apply_step(
             (StepState::Changed, detail)
         }
     };
+    if id == StepId::Model && done.0 == StepState::Changed {
+        setup.note_model();
+    }
     if id >= StepId::Runtime {
         // Once the first thing is in place, other commands use these choices.
         setup.record()?;

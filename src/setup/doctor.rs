@@ -1,17 +1,18 @@
 //! `doctor`: every step's inspection, and other faults that defeat routing.
 
-use super::check::{Check, Fix, Status};
+use super::check::{Check, Fix, Status, Subject};
 use super::step_id::StepId;
-use super::{Setup, advice, client, kept, network, shown, smoke, steps};
+use super::{Setup, advice, client, kept, needs, network, shown, smoke, steps};
+use crate::net::check_certificates;
 use crate::progress::Size;
-use crate::settings::{self, EnvFile};
+use crate::settings;
 
 /// The records of `install`.
-pub const RECORDS: (&str, &str) = ("setup.records", "state, catalog and options");
-const OVERRIDE: (&str, &str) = ("routing.override", "nothing overrides the router");
-const MEMORY: (&str, &str) = ("platform.memory", "memory");
-const GPU: (&str, &str) = ("platform.gpu", "graphics processor");
-const SMOKE: (&str, &str) = ("server.smoke", "answers to real prompts");
+pub const RECORDS: Subject = Subject::new("setup.records", "state, catalog and options");
+const OVERRIDE: Subject = Subject::new("routing.override", "nothing overrides the router");
+const MEMORY: Subject = Subject::new("platform.memory", "memory");
+const GPU: Subject = Subject::new("platform.gpu", "graphics processor");
+const SMOKE: Subject = Subject::new("server.smoke", "answers to real prompts");
 /// Memory for a 1 GB model, its runtime and other programs, in bytes.
 const MEMORY_NEEDED: u64 = 2_000_000_000;
 
@@ -24,7 +25,7 @@ pub struct Extras {
     pub network: bool,
 }
 
-/// What `doctor` found.
+/// The result of `doctor`.
 #[derive(Clone, Debug)]
 pub struct Examination {
     /// Every check, in order.
@@ -47,7 +48,7 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
     for id in StepId::ALL {
         let mut inspection = steps::inspect(setup, id).await;
         if id == StepId::Runtime {
-            inspection.checks.push(steps::inspect_loader(setup).await);
+            steps::inspect_use(setup, &mut inspection.checks).await;
             inspection.checks.extend(inspect_records(setup));
         }
         found.push((id, inspection));
@@ -57,7 +58,7 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
         inspect_memory(setup),
         inspect_gpu(setup),
         inspect_override(setup),
-        client::inspect_program(setup.site.environment),
+        client::inspect_program(setup),
         client::inspect_login(setup, &settings),
     ];
     if extras.network {
@@ -66,6 +67,7 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
     if extras.smoke {
         others.push(inspect_smoke(setup).await);
     }
+    needs::weigh_home(setup, &mut found);
     advice::settle(setup, &mut found, &mut others);
     let unfinished = found.iter().filter(|(_, inspection)| inspection.is_repairable());
     let unfinished = unfinished.map(|(id, _)| *id).collect();
@@ -76,35 +78,38 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
     }
 }
 
-/// Whether the state names files that the home would lose if it or they are moved.
+/// Whether the recorded certificates can be used, and the state names no files that the home would lose if it or they are moved.
 fn inspect_records(setup: &Setup<'_>) -> Option<Check> {
+    let certificates = setup.state.chosen.ca_cert.as_deref();
+    if let Some((file, reason)) = certificates.and_then(|file| Some((file, check_certificates(file).err()?))) {
+        let detail = format!("cannot use the certificates in {}: {reason}", shown(file));
+        return Some(RECORDS.fail(detail, Fix::run("install --ca-cert FILE")));
+    }
     let files = kept::elsewhere(&setup.state, &setup.site.layout);
     let names: Vec<String> = files.into_iter().map(shown).collect();
     (!names.is_empty()).then(|| {
         let detail = format!("the state names {}, outside of the home", names.join(" and "));
-        Check::warn(RECORDS.0, RECORDS.1, detail, Fix::repair())
+        RECORDS.warn(detail, Fix::repair())
     })
 }
 
 fn inspect_memory(setup: &Setup<'_>) -> Check {
     let Some(total) = gem_platform::probe::memory() else {
-        return Check::skip(MEMORY.0, MEMORY.1, "the system does not say");
+        return MEMORY.skip("the system does not say");
     };
     let detail = Size(total).to_string();
     if setup.wanted.chosen.runtime.has_models() && total < MEMORY_NEEDED {
-        return Check::warn(
-            MEMORY.0,
-            MEMORY.1,
+        return MEMORY.warn(
             format!("{detail}; the model wants 2 GB"),
             Fix::run("install --runtime builtin"),
         );
     }
-    Check::ok(MEMORY.0, MEMORY.1, detail)
+    MEMORY.ok(detail)
 }
 
 fn inspect_gpu(setup: &Setup<'_>) -> Check {
     if !setup.wanted.chosen.runtime.has_models() {
-        return Check::skip(GPU.0, GPU.1, "the builtin runtime needs none");
+        return GPU.skip("the builtin runtime needs none");
     }
     let found = gem_platform::probe::gpus();
     let shut = found
@@ -113,30 +118,27 @@ fn inspect_gpu(setup: &Setup<'_>) -> Check {
         .find(|device| !device.usable);
     if let Some(device) = shut {
         let detail = format!("you may not use `{}`", device.path.display());
-        return Check::warn(
-            GPU.0,
-            GPU.1,
+        return GPU.warn(
             detail,
             Fix::by_hand("add yourself to the group that owns it, usually `render`"),
         );
     }
     if found.is_empty() {
-        return Check::ok(GPU.0, GPU.1, "none found; the model runs on the processor, more slowly");
+        return GPU.ok("none found; the model runs on the processor, more slowly");
     }
     let names: Vec<&str> = found.iter().map(|gpu| gpu.name.as_str()).collect();
-    Check::ok(GPU.0, GPU.1, names.join(", "))
+    GPU.ok(names.join(", "))
 }
 
 /// Whether anything keeps Gemini CLI from using its router (docs/facts.md section 4: precedence).
 pub(super) fn inspect_override(setup: &Setup<'_>) -> Check {
     let settings = settings::load(&setup.site.places(), setup.site.environment);
-    let env_file = EnvFile::read(&settings, setup.site.environment, setup.site.layout.home());
-    let fail = |detail: String, fix: &str| Check::fail(OVERRIDE.0, OVERRIDE.1, detail, Fix::by_hand(fix));
-    if let Some(found) = env_file.variable(setup.site.environment, "GEMINI_MODEL") {
+    let fail = |detail: String, fix: &str| OVERRIDE.fail(detail, Fix::by_hand(fix));
+    if let Some(found) = client::variable(setup, &settings, "GEMINI_MODEL") {
         let model = found.value.trim();
         return match &found.file {
             // It goes before `model.name`, which then decides nothing.
-            _ if routes(model) => Check::ok(OVERRIDE.0, OVERRIDE.1, format!("GEMINI_MODEL is `{model}`")),
+            _ if routes(model) => OVERRIDE.ok(format!("GEMINI_MODEL is `{model}`")),
             None => fail(
                 format!("the variable GEMINI_MODEL is set to `{model}`, so nothing is routed"),
                 "unset GEMINI_MODEL",
@@ -161,7 +163,11 @@ pub(super) fn inspect_override(setup: &Setup<'_>) -> Check {
             "remove `model.name` from that file, or set it to `auto`",
         );
     }
-    Check::ok(OVERRIDE.0, OVERRIDE.1, "no model is fixed by environment or settings")
+    OVERRIDE.ok(if setup.site.layout.is_of_system() {
+        "no model is fixed by the machine's settings"
+    } else {
+        "no model is fixed by environment or settings"
+    })
 }
 
 /// Whether asking for `model` still leaves the choice to the router.
@@ -177,11 +183,11 @@ async fn inspect_smoke(setup: &Setup<'_>) -> Check {
                 .iter()
                 .map(|probe| format!("{} in {} ms by {}", probe.got, probe.latency_ms, probe.answered_by))
                 .collect();
-            Check::ok(SMOKE.0, SMOKE.1, probes.join(", "))
+            SMOKE.ok(probes.join(", "))
         }
         Err(failure) => {
             let fix = Fix::by_hand(failure.hint.unwrap_or_default());
-            Check::fail(SMOKE.0, SMOKE.1, failure.message, fix)
+            SMOKE.fail(failure.message, fix)
         }
     }
 }

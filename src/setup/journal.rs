@@ -1,10 +1,10 @@
-//! Changes of settings files: the intent is recorded first, then the files are written, then what was done is recorded. Reading
-//! the record settles an intent that a killed process left ([`State::read`]).
+//! Changes of settings files: the intent is recorded first, then the files are written, then the result is recorded.
+//! Reading the record settles an intent that a killed process left ([`State::read`]).
 
 use jiff::Timestamp;
 
 use super::state::State;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::place;
 use crate::settings::{self, Applied, Cleared, Destination, Outcome, Places, Plan, Removed};
@@ -58,6 +58,22 @@ pub fn clear_settings(
             Ok(removed)
         }
     }
+}
+
+/// Reverts gem-setup's changes of settings files. The caller holds the home's lock.
+///
+/// # Errors
+/// When nothing is on record, or a file cannot be read or written.
+pub fn roll_back_settings(layout: &Layout) -> Result<Vec<Removed>, Failure> {
+    let mut state = State::read(&layout.state_file())?.unwrap_or_default();
+    if state.settings.files.is_empty() {
+        let failure = Failure::new(Kind::Usage, "cannot roll the settings back: gem-setup has changed none");
+        return Err(failure.with_hint("`gem-setup settings show` says where each value comes from"));
+    }
+    let removed = settings::remove(&state.settings, &layout.backups(), Timestamp::now())?;
+    state.settings = Applied::default();
+    state.write(&layout.state_file())?;
+    Ok(removed)
 }
 
 /// Deletes the temporary files of killed processes in the directories of `layout` and of recorded settings files.

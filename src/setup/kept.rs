@@ -1,8 +1,11 @@
 //! Copies of the files that options name, so that the installation does not need the medium they came from.
 
 use std::borrow::Cow;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use gem_platform::file::open_regular;
 
 use super::state::State;
 use crate::error::{Failure, Kind};
@@ -10,11 +13,28 @@ use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::place;
 
-/// Whether `copy` has the content of `given`.
+/// Whether `copy` has the content of `given`, which may be an executable of any size.
 pub(super) fn is_kept(given: &Path, copy: &Path) -> bool {
-    match (place::read(given), place::read(copy)) {
-        (Ok(given), Ok(copy)) => given == copy,
-        _ => false,
+    is_same(given, copy).unwrap_or(false)
+}
+
+fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
+    let open = |path| io::Result::Ok(BufReader::with_capacity(1 << 16, open_regular(path)?));
+    let (mut one, mut other) = (open(one)?, open(other)?);
+    if one.get_ref().metadata()?.len() != other.get_ref().metadata()?.len() {
+        return Ok(false);
+    }
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let length = left.len().min(right.len());
+        if left[..length] != right[..length] || (length == 0 && left.len() != right.len()) {
+            return Ok(false);
+        }
+        if length == 0 {
+            return Ok(true);
+        }
+        one.consume(length);
+        other.consume(length);
     }
 }
 
@@ -29,7 +49,7 @@ impl GivenFiles {
         let files = files.into_iter();
         Self(
             files
-                .filter_map(|file| Some((file.clone(), std::fs::read(file).ok()?)))
+                .filter_map(|file| Some((file.clone(), place::read(file).ok()?)))
                 .collect(),
         )
     }
@@ -39,7 +59,7 @@ impl GivenFiles {
     /// # Errors
     /// When `given` cannot be read or `copy` cannot be written.
     pub(super) fn keep(&self, given: &Path, copy: &Path) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| {
+        let failed = |error: io::Error| {
             let message = format!("cannot copy `{}` to `{}`: {error}", given.display(), copy.display());
             Failure::new(Kind::Unexpected, message).with_hint(
                 "check that the file can be read, and that the directory is yours and has room, then run the command again",
@@ -48,7 +68,7 @@ impl GivenFiles {
         let known = self.0.iter().find(|(file, _)| file == given);
         let bytes = match known {
             Some((_, bytes)) => Cow::Borrowed(bytes),
-            None => Cow::Owned(std::fs::read(given).map_err(failed)?),
+            None => Cow::Owned(place::read(given).map_err(failed)?),
         };
         if place::read(copy).is_ok_and(|old| old == *bytes) {
             return Ok(());

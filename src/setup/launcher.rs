@@ -10,17 +10,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gem_platform::Os;
-use gem_platform::file::{Readers, is_executable, make_program, replace, write_atomic};
+use gem_platform::file::{Readers, is_executable, make_program, write_atomic};
 
-use super::check::{Check, Fix};
+use super::check::{Check, Fix, Subject};
+use super::program::{beside, copy_program};
 use super::{Setup, shown};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::place;
 use crate::shell;
 
-const ID: &str = "client.launcher";
-const TITLE: &str = "what Gemini CLI starts";
+const CHECK: Subject = Subject::new("client.launcher", "what Gemini CLI starts");
 /// Begins every launcher script, of this version and of others.
 const HEAD: &[u8] = b"#!/bin/sh
 # Starts gem-setup for Gemini CLI. Written by `gem-setup install`, which also restores it.
@@ -111,7 +111,7 @@ impl Launcher {
             return Ok(());
         }
         self.write().map_err(|error| {
-            let message = format!("cannot write what Gemini CLI starts, {}: {error}", shown(&self.path));
+            let message = format!("cannot write the launcher {}: {error}", shown(&self.path));
             Failure::new(Kind::Settings, message).with_hint(
                 "check that the directory is yours and has room, move away any directory of that name, then run the command again",
             )
@@ -129,27 +129,9 @@ impl Launcher {
     fn write(&self) -> io::Result<()> {
         match &self.form {
             Form::Script(text) => write_atomic(&self.path, text, Readers::Usual)?,
-            Form::Copy => self.copy()?,
+            Form::Copy => copy_program(&self.program, &self.path)?,
         }
         make_program(&self.path)
-    }
-
-    /// Windows replaces no program that runs, but renames it.
-    fn copy(&self) -> io::Result<()> {
-        let [new, old] = ["new", "old"].map(|name| beside(&self.path, name));
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::copy(&self.program, &new)?;
-        // One that still runs stays until the next time.
-        let _ = fs::remove_file(&old);
-        match fs::rename(&self.path, &old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        replace(&new, &self.path)?;
-        let _ = fs::remove_file(&old);
-        Ok(())
     }
 
     fn look(&self) -> Found {
@@ -203,7 +185,7 @@ impl Launcher {
 /// What becomes of the launcher in an installation, and what `doctor` says of it.
 pub(super) struct Inspected {
     pub(super) check: Check,
-    /// What `install` would do.
+    /// The plan of `install`.
     pub(super) plan: Option<String>,
 }
 
@@ -216,22 +198,30 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspected {
     }
     match launcher.look() {
         Found::Right => Inspected {
-            check: Check::ok(ID, TITLE, shown(launcher.path())),
+            check: CHECK.ok(shown(launcher.path())),
             plan: None,
         },
         Found::Other(detail) => Inspected {
-            check: Check::warn(ID, TITLE, detail, Fix::repair()),
+            check: CHECK.warn(detail, Fix::repair()),
             plan,
         },
         Found::Wrong(detail) => Inspected {
-            check: Check::fail(ID, TITLE, detail, Fix::repair()),
+            check: CHECK.fail(detail, Fix::repair()),
             plan,
         },
     }
 }
 
+/// No launcher is wanted, for this reason.
+pub(super) fn not_needed(reason: &str) -> Inspected {
+    Inspected {
+        check: skipped(reason),
+        plan: None,
+    }
+}
+
 pub(super) fn skipped(reason: &str) -> Check {
-    Check::skip(ID, TITLE, reason)
+    CHECK.skip(reason)
 }
 
 /// The launcher of `layout` in any form, and what an interrupted download over it leaves.
@@ -241,13 +231,6 @@ pub(super) fn remains(layout: &Layout) -> Vec<PathBuf> {
         .iter()
         .flat_map(|path| ["downloading", "new", "old"].map(|name| beside(path, name)));
     launchers.iter().cloned().chain(beside).collect()
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    name.into()
 }
 
 fn script(program: &Path) -> Vec<u8> {

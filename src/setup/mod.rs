@@ -13,18 +13,29 @@
 //! ```
 
 mod advice;
+mod auto;
 mod bundle;
 mod bundled_model;
 mod check;
 mod client;
 mod converge;
+mod current;
 mod doctor;
 mod journal;
 mod kept;
 mod launcher;
+mod mirrors;
+mod model_file;
 mod needs;
 mod network;
+mod offers;
+mod port;
+mod program;
+mod records;
+mod release;
+mod reopen;
 mod repair;
+mod service;
 mod site;
 mod smoke;
 mod spec;
@@ -32,9 +43,12 @@ mod state;
 mod step;
 mod step_id;
 mod steps;
+mod tidy;
 mod uninstall;
+mod upgrade;
 mod verdict;
 mod verify;
+mod versions;
 mod wanted;
 
 use std::path::{Path, PathBuf};
@@ -43,33 +57,54 @@ use tokio::sync::Mutex;
 use url::Url;
 
 pub use advice::defer;
-pub use bundle::{Bundle, BundleRequest, BundledFile, create_bundle};
-pub use check::{Check, Command, Fix, Status};
-pub use client::next_steps;
-pub use converge::{Observer, StepsReport, install, plan, pull};
+pub use auto::{Automatic, installable, is_offered, offered};
+pub use bundle::{
+    Bundle, BundleRequest, BundleTools, BundledFile, BundledTarget, CheckedBundle, ModelRequest, OpenBundle,
+    check_bundle, create_bundle,
+};
+pub use check::{Check, Command, Fix, Status, Subject};
+pub use client::{NextStep, next_steps};
+pub use converge::{Observer, StepsReport, install, plan, pull, settle_swap};
+pub use current::current_command;
 pub use doctor::{Examination, Extras, RECORDS, examine};
-pub use journal::{apply_settings, clear_settings};
+pub use journal::{apply_settings, clear_settings, roll_back_settings};
 pub use kept::{GivenFiles, adopt_recorded};
 pub use launcher::Launcher;
+pub use offers::{Offer, known_offers, offers, unpack_signed};
+pub use port::taken_port;
+pub use program::{keep_program, lasting_program};
+pub use records::{PlacedFile, Release, SignedCatalog, SmokeRecord};
+pub use release::{recorded_catalog, way_back};
 pub use repair::repair;
+use service::check_machine_service;
+pub use service::{
+    SERVICE, is_hidden_from_service, machine_service, service_account, service_definition, service_failure,
+    service_kind,
+};
 pub use site::{GUARD, Site};
-pub use smoke::{Probe, Smoke, smoke};
-pub use spec::{FOREGROUND, KEEPER, ServerSpec};
-pub use state::{PlacedFile, SmokeRecord, State};
+pub use smoke::{Probe, Smoke, joke_request, smoke};
+pub use spec::{FOREGROUND, REAPER, ServerSpec};
+pub use state::State;
 pub use step::{Condition, Inspection, StepState};
 pub use step_id::StepId;
 pub use steps::refused_model;
 pub use uninstall::{Removal, Uninstalled, removal, uninstall};
+pub use upgrade::{
+    Upgraded, check_model_upgrade, check_not_older, new_hosted_models, offer_of_hub, roll_back_hosted_models,
+    roll_back_model, roll_back_runtime, roll_back_self, upgrade_hosted_models, upgrade_model, upgrade_runtime,
+    upgrade_self,
+};
 pub use verdict::{Verdict, verdict};
-pub use verify::check_executable;
+pub use versions::{Version, discard, garbage, size_of, versions};
 pub use wanted::{Chosen, Wanted};
 
 use crate::catalog::Model;
 use crate::error::{Failure, chain};
 use crate::fetch::Fetcher;
-use crate::net::{SafeUrl, without_secrets};
+use crate::net::SafeUrl;
+use crate::place;
 use crate::progress::Progress;
-use crate::runtime::{Closed, Runtime, litert_lm};
+use crate::runtime::{Closed, Runtime, RuntimeName, litert_lm};
 use crate::settings::RouterValues;
 
 /// Asks about a model's terms.
@@ -102,9 +137,11 @@ pub struct Setup<'a> {
     pub tools: Tools<'a>,
     /// The runtime's list of models.
     pub listing: Listing,
+    /// Why the recorded bundle could not be opened again.
+    pub bundle_fault: Option<Failure>,
 }
 
-/// What the runtime answers, or the reason why it does not; asked for once.
+/// The runtime's list of models, or the reason why it gives none; asked for once.
 #[derive(Debug, Default)]
 pub struct Listing {
     models: Mutex<Option<Result<String, String>>>,
@@ -210,16 +247,47 @@ impl Setup<'_> {
     fn chosen(&self) -> State {
         let (chosen, layout) = (&self.wanted.chosen, &self.site.layout);
         let chosen = Chosen {
-            catalog: chosen.catalog.as_ref().map(|_| layout.catalog_file()),
+            catalog: chosen.catalog.as_ref().map(|_| self.catalog_copy()),
             ca_cert: chosen.ca_cert.as_ref().map(|_| layout.ca_cert_file()),
-            // Logins belong in `.netrc`: people attach the state to bug reports.
-            mirrors: chosen.mirrors.iter().map(without_secrets).collect(),
             ..chosen.clone()
         };
+        let is_same_runtime = chosen.runtime == self.state.chosen.runtime;
         State {
             version: self.version().map(str::to_owned),
+            release: self.release(),
+            is_beside: self.site.folder.is_some(),
+            previous: self.state.previous.clone().filter(|_| is_same_runtime),
             chosen,
             ..self.state.clone()
+        }
+    }
+
+    /// Notes where the model that was brought came from.
+    fn note_model(&mut self) {
+        let is_own_file = self.wanted.chosen.model_file.is_some();
+        let is_from_catalog = self.wanted.chosen.runtime == RuntimeName::LitertLm && !is_own_file;
+        self.state.model_source = is_from_catalog.then(|| self.model());
+    }
+
+    /// The name of the chosen runtime's release in the catalog.
+    fn release(&self) -> Option<String> {
+        let runtime = self.wanted.chosen.runtime.as_str();
+        self.site.catalog.release(runtime, self.site.target)
+    }
+
+    /// Whether the catalog's release of the chosen runtime is another one than the one in use.
+    fn replaces_release(&self) -> bool {
+        let site = &self.site;
+        let runtime = self.wanted.chosen.runtime;
+        site.is_for_this_machine() && release::replaces(&site.layout, &self.state, &site.catalog, runtime, site.target)
+    }
+
+    /// Where the chosen catalog is copied to: into the folder of its release, if that has one.
+    fn catalog_copy(&self) -> PathBuf {
+        let layout = &self.site.layout;
+        match self.release().filter(|_| self.site.folder.is_some()) {
+            Some(name) => release::catalog_copy(layout, &name),
+            None => layout.catalog_file(),
         }
     }
 
@@ -237,7 +305,7 @@ impl Setup<'_> {
     fn given_files(&self) -> Vec<(PathBuf, PathBuf)> {
         let Chosen { catalog, ca_cert, .. } = &self.wanted.chosen;
         let layout = &self.site.layout;
-        let catalog = catalog.clone().map(|file| (file, layout.catalog_file()));
+        let catalog = catalog.clone().map(|file| (file, self.catalog_copy()));
         let ca_cert = ca_cert.clone().map(|file| (file, layout.ca_cert_file()));
         catalog.into_iter().chain(ca_cert).collect()
     }
@@ -250,8 +318,25 @@ impl Setup<'_> {
         for (given, copy) in self.given_files() {
             self.given.keep(&given, &copy)?;
         }
+        self.keep_built_in()?;
         self.state = self.chosen();
         Ok(self.state.write(&self.site.layout.state_file())?)
+    }
+}
+
+impl Setup<'_> {
+    /// Keeps a copy of the built-in catalog that the release comes from: a later gem-setup has another one.
+    fn keep_built_in(&self) -> Result<(), Failure> {
+        let Some(name) = self.release().filter(|_| self.wanted.chosen.catalog.is_none()) else {
+            return Ok(());
+        };
+        let copy = release::catalog_copy(&self.site.layout, &name);
+        if copy.exists() {
+            return Ok(());
+        }
+        let text = self.site.catalog.to_toml()?;
+        place::write_private(&copy, text.as_bytes())
+            .map_err(|error| Failure::cannot_at("keep the catalog as", &copy, &error))
     }
 }
 

@@ -4,9 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
+use gem_platform::process::{NULL, check_null, null_remedy};
 use gem_platform::{Os, file, probe};
 
-use super::check::{Check, Fix};
+use super::check::{Check, Fix, Status, Subject};
 use super::launcher::Launcher;
 use super::step::{Condition, Inspection};
 use super::step_id::StepId;
@@ -18,11 +19,13 @@ use crate::runtime::RuntimeName;
 use crate::settings;
 use crate::shell;
 
-const HOME: (&str, &str) = ("platform.home", "files and directories of the home");
+const HOME: Subject = Subject::new("platform.home", "files and directories of the home");
 
-/// What must be possible at a path.
+/// An operation that must be possible at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
+    /// It is a directory, or can be made.
+    Home,
     /// Files are created in the directory, which is created if it is missing.
     Directory,
     /// The file is written.
@@ -33,9 +36,11 @@ enum Use {
     Lock,
     /// A program there is run.
     Run,
+    /// The empty device is read and written.
+    Null,
 }
 
-/// Why a path cannot be used, and what to do about it.
+/// Why a path cannot be used, and advice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Obstacle {
     detail: String,
@@ -56,20 +61,21 @@ pub(super) fn judge(setup: &Setup<'_>, id: StepId, mut inspection: Inspection) -
     if !matches!(inspection.condition, Condition::Needed(_)) {
         return inspection;
     }
-    let Some(((check_id, title), kind)) = subject(id) else {
+    let Some((subject, kind)) = subject(id) else {
         return inspection;
     };
     let obstacle = match join(home_needs(setup)) {
         // The home has a check of its own.
         Some(obstacle) => {
-            advice::defer(&mut inspection.checks, HOME.0);
+            advice::defer(&mut inspection.checks, HOME.id);
             obstacle
         }
         None => match join(step_needs(setup, id)) {
             Some(obstacle) => {
-                advice::defer(&mut inspection.checks, check_id);
+                leave_to(&mut inspection.checks, subject.id, &obstacle);
+                advice::defer(&mut inspection.checks, subject.id);
                 let fix = Fix::by_hand(&obstacle.hint);
-                let check = Check::fail(check_id, title, &obstacle.detail, fix);
+                let check = subject.fail(&obstacle.detail, fix);
                 inspection.checks.insert(0, check);
                 obstacle
             }
@@ -80,33 +86,62 @@ pub(super) fn judge(setup: &Setup<'_>, id: StepId, mut inspection: Inspection) -
     inspection.blocked_by(failure)
 }
 
-/// The check that reports a step's obstacles, and the kind of failure that they are.
-const fn subject(id: StepId) -> Option<((&'static str, &'static str), Kind)> {
-    match id {
-        StepId::Platform | StepId::Space | StepId::Smoke => None,
-        StepId::Runtime | StepId::Companions => Some((("runtime.place", "place for the runtime"), Kind::Download)),
-        StepId::Terms => Some((("model.record", "record of accepted terms"), Kind::Unexpected)),
-        StepId::Model => Some((("model.place", "place for the model"), Kind::Runtime)),
-        StepId::Settings => Some((("settings.place", "settings can be written"), Kind::Settings)),
-        StepId::Server => Some((("server.files", "the server's files"), Kind::Runtime)),
+/// Skips the checks whose cause is the `obstacle` that the check `id` reports.
+fn leave_to(checks: &mut [Check], id: &str, obstacle: &Obstacle) {
+    let is_same = |check: &&mut Check| {
+        let reason = check.detail.rsplit(": ").next();
+        check.has_failed() && reason.is_some_and(|reason| obstacle.detail.contains(reason))
+    };
+    for check in checks.iter_mut().filter(is_same) {
+        *check = Subject::new(check.id, check.title).skip(format!("not known before `{id}` is resolved"));
     }
+}
+
+/// Marks the home's check as failed if its obstacle keeps any step in `found` from being applied.
+pub(super) fn weigh_home(setup: &Setup<'_>, found: &mut [(StepId, Inspection)]) {
+    let Some(obstacle) = join(home_needs(setup)) else {
+        return;
+    };
+    let blocks = |failure: &Failure| failure.message.ends_with(&obstacle.detail);
+    let is_blocking = found.iter().any(|(_, step)| step.blocked.as_ref().is_some_and(blocks));
+    let checks = found.iter_mut().flat_map(|(_, step)| &mut step.checks);
+    if let Some(home) = checks.into_iter().find(|check| check.id == HOME.id && is_blocking) {
+        home.status = Status::Fail;
+    }
+}
+
+/// The check that reports a step's obstacles, and the kind of failure that they are.
+const fn subject(step: StepId) -> Option<(Subject, Kind)> {
+    let (id, title, kind) = match step {
+        StepId::Platform | StepId::Space | StepId::Smoke => return None,
+        StepId::Runtime | StepId::Companions => ("runtime.place", "place for the runtime", Kind::Download),
+        StepId::Terms => ("model.record", "record of accepted terms", Kind::Unexpected),
+        StepId::Model => ("model.place", "place for the model", Kind::Runtime),
+        StepId::Settings => ("settings.place", "settings can be written", Kind::Settings),
+        StepId::Server => ("server.files", "the server's files", Kind::Runtime),
+    };
+    Some((Subject::new(id, title), kind))
 }
 
 /// The checks of `doctor` about the home.
 fn judge_home(setup: &Setup<'_>) -> Check {
     if let Some(obstacle) = join(home_needs(setup)) {
-        return Check::warn(HOME.0, HOME.1, obstacle.detail, Fix::by_hand(obstacle.hint));
+        return HOME.warn(obstacle.detail, Fix::by_hand(obstacle.hint));
     }
     if let Some(warning) = warning(setup) {
         let fix = "run gem-setup as that user, or choose your own home with `--home`";
-        return Check::warn(HOME.0, HOME.1, warning, Fix::by_hand(fix));
+        return HOME.warn(warning, Fix::by_hand(fix));
     }
-    Check::ok(HOME.0, HOME.1, "can be written and locked")
+    HOME.ok("can be written and locked")
 }
 
 /// Warns of root at work in the home of another user.
 fn warning(setup: &Setup<'_>) -> Option<String> {
     let home = setup.site.layout.home();
+    if setup.site.layout.is_of_system() {
+        // The service's own user has it, and gets what root makes there.
+        return None;
+    }
     let owner = owner_of(home).filter(|owner| *owner != 0 && gem_platform::service::user_id() == 0)?;
     let home = shown(home);
     Some(format!(
@@ -122,35 +157,49 @@ fn user(id: u32) -> String {
     }
 }
 
-/// What every change of the home needs.
+/// The needs of every change of the home.
 fn home_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
     let layout = &setup.site.layout;
-    vec![
+    let home = layout.home().to_owned();
+    if home.exists() && !home.is_dir() {
+        return vec![(home, Use::Home)];
+    }
+    let mut needs = vec![
         (layout.own(), Use::Directory),
         (layout.lock_file(), Use::Lock),
-        (layout.state_file(), Use::File),
-    ]
+        (layout.mirrors_file(), Use::File),
+    ];
+    let state = layout.state_file();
+    // One that cannot be read has a check of its own.
+    if place::read_if_present(&state).is_ok() {
+        needs.push((state, Use::File));
+    }
+    needs
 }
 
 fn step_needs(setup: &Setup<'_>, id: StepId) -> Vec<(PathBuf, Use)> {
     let layout = &setup.site.layout;
+    // Only steps that start a program need it.
+    let null = (PathBuf::from(NULL), Use::Null);
     match id {
         StepId::Platform | StepId::Space | StepId::Smoke => Vec::new(),
         StepId::Runtime if setup.wanted.chosen.runtime == RuntimeName::LitertLm => {
-            let env = layout.litert_lm_env();
-            vec![(place::parent(&env).to_owned(), Use::Directory), (env, Use::Run)]
+            let env = setup.site.litert_lm_env().root().to_owned();
+            vec![null, (place::parent(&env).to_owned(), Use::Directory), (env, Use::Run)]
         }
         StepId::Runtime | StepId::Companions => vec![
-            (layout.lit_bin(), Use::Directory),
-            (layout.lit_bin(), Use::Run),
+            (setup.site.runtime_folder(), Use::Directory),
+            (setup.site.runtime_folder(), Use::Run),
             (layout.downloads(), Use::Directory),
         ],
         StepId::Terms => vec![(layout.terms_file(), Use::File)],
-        StepId::Model => vec![(layout.models(), Use::Directory)],
+        StepId::Model => vec![null, (layout.models(), Use::Directory)],
         StepId::Settings => settings_needs(setup),
         StepId::Server => vec![
+            null,
             (layout.pid_file(), Use::File),
             (layout.server_file(), Use::File),
+            (layout.upstream_file(), Use::File),
             (layout.server_lock_file(), Use::Lock),
             (layout.engine_lock_file(), Use::Lock),
             (layout.log_file(), Use::Append),
@@ -170,9 +219,9 @@ fn settings_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
     }
     let launcher = Launcher::new(&setup.site.layout, setup.site.os(), &setup.site.program);
     if !launcher.is_right() {
-        // Anything but a directory is replaced.
         needs.push((place::parent(launcher.path()).to_owned(), Use::Run));
-        if launcher.path().is_dir() {
+        // A file or a link is replaced.
+        if is_in_the_way(launcher.path()) {
             needs.push((launcher.path().to_owned(), Use::File));
         }
     }
@@ -187,7 +236,11 @@ fn join(needs: impl IntoIterator<Item = (PathBuf, Use)>) -> Option<Obstacle> {
             found.push(obstacle);
         }
     }
-    let join = |part: fn(&Obstacle) -> &str| found.iter().map(part).collect::<Vec<_>>().join("; ");
+    let join = |part: fn(&Obstacle) -> &str| {
+        let mut parts: Vec<_> = found.iter().map(part).collect();
+        parts.dedup();
+        parts.join("; ")
+    };
     let (detail, hint) = (join(|obstacle| &obstacle.detail), join(|obstacle| &obstacle.hint));
     (!found.is_empty()).then_some(Obstacle { detail, hint })
 }
@@ -195,10 +248,16 @@ fn join(needs: impl IntoIterator<Item = (PathBuf, Use)>) -> Option<Obstacle> {
 /// Why `path` cannot be used so, if that can be seen.
 fn look(path: &Path, needed: Use) -> Option<Obstacle> {
     match needed {
+        Use::Home => Some(Obstacle {
+            detail: format!("the home {} is not a directory", shown(path)),
+            hint: "name another with `--home DIR`, or set HOME".to_owned(),
+        }),
         Use::Directory => place::check_folder(path).err().map(|unfit| explain(&unfit)),
         Use::Append if is_device(path) => None,
-        Use::File | Use::Append => place::check(path).err().map(|unfit| explain(&unfit)),
+        Use::Append => check_own(path).err().map(|unfit| explain(&unfit)),
+        Use::File => place::check(path).err().map(|unfit| explain(&unfit)),
         Use::Lock => look_at_lock(path),
+        Use::Null => look_at_null(),
         Use::Run => is_no_exec(path).then(|| Obstacle {
             detail: format!(
                 "no program can be run at {}: its file system is mounted `noexec`",
@@ -207,6 +266,20 @@ fn look(path: &Path, needed: Use) -> Option<Obstacle> {
             hint: "mount its file system without `noexec`, or choose a home elsewhere with `--home`".to_owned(),
         }),
     }
+}
+
+/// Every program that is started gets the empty device, and scripts write to it.
+fn look_at_null() -> Option<Obstacle> {
+    let error = check_null().err()?;
+    Some(Obstacle {
+        detail: plain(&error),
+        hint: null_remedy().to_owned(),
+    })
+}
+
+fn is_in_the_way(path: &Path) -> bool {
+    let found = path.symlink_metadata();
+    found.is_ok_and(|metadata| !metadata.is_file() && !metadata.is_symlink())
 }
 
 fn is_device(path: &Path) -> bool {
@@ -218,12 +291,17 @@ fn is_no_exec(path: &Path) -> bool {
     probe::volume(path).is_ok_and(|volume| volume.no_exec)
 }
 
-fn look_at_lock(path: &Path) -> Option<Obstacle> {
+/// Finds out whether `path` could be written and is this program's alone.
+fn check_own(path: &Path) -> Result<(), Unfit> {
     let own = file::check_own(path).map_err(|source| Unfit {
         path: path.to_owned(),
         source,
     });
-    if let Err(unfit) = own.and_then(|()| place::check(path)) {
+    own.and_then(|()| place::check(path))
+}
+
+fn look_at_lock(path: &Path) -> Option<Obstacle> {
+    if let Err(unfit) = check_own(path) {
         return Some(explain(&unfit));
     }
     let existing = path.ancestors().find(|ancestor| ancestor.exists())?;
@@ -249,13 +327,16 @@ fn explain(unfit: &Unfit) -> Obstacle {
     let owner = owner_of(&real).filter(|owner| is_denied && *owner != gem_platform::service::user_id());
     let reason = match owner {
         Some(owner) => format!("cannot be written: it belongs to {}, not to you", user(owner)),
-        None => format!("cannot be used: {}", reason(unfit)),
+        None => format!("cannot be used: {}", plain(&unfit.source)),
     };
     let hint = match unfit.source.kind() {
         ErrorKind::ReadOnlyFilesystem => {
             "mount its file system writable, or choose a home elsewhere with `--home`".to_owned()
         }
-        ErrorKind::PermissionDenied => permit(&real, owner),
+        ErrorKind::PermissionDenied => match file::unmark_command(&real) {
+            Some(command) => format!("run `sudo {command} {}`", shell::word(Os::Linux, real.as_os_str())),
+            None => permit(&real, owner),
+        },
         ErrorKind::NotFound => format!("remove the link {}, or create what it names", shown(path)),
         _ => format!("move {} away", shown(path)),
     };
@@ -266,8 +347,8 @@ fn explain(unfit: &Unfit) -> Obstacle {
 }
 
 /// The reason without the number that the system's errors end with.
-fn reason(unfit: &Unfit) -> String {
-    let text = unfit.source.to_string();
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
     let plain = text.split(" (os error").next().unwrap_or_default();
     plain.to_owned()
 }

@@ -3,14 +3,14 @@
 use url::Url;
 
 use super::Setup;
-use super::check::{Check, Fix};
+use super::check::{Check, Fix, Subject};
 use crate::fetch::{Error, Route};
 use crate::net::Trust;
 use crate::progress::Size;
 use crate::runtime::RuntimeName;
 
-const RUNTIME: (&str, &str) = ("network.runtime", "runtime can be downloaded");
-const COMPANIONS: (&str, &str) = ("network.companions", "companions can be downloaded");
+const RUNTIME: Subject = Subject::new("network.runtime", "runtime can be downloaded");
+const COMPANIONS: Subject = Subject::new("network.companions", "companions can be downloaded");
 
 /// One check for each file that `install` would download here.
 pub(super) async fn inspect(setup: &Setup<'_>) -> Vec<Check> {
@@ -19,7 +19,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Vec<Check> {
             "{} downloads nothing through gem-setup itself",
             setup.wanted.chosen.runtime
         );
-        return vec![Check::skip(RUNTIME.0, RUNTIME.1, reason)];
+        return vec![RUNTIME.skip(reason)];
     }
     let artifact = setup
         .site
@@ -34,14 +34,14 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Vec<Check> {
             .map(|companion| (COMPANIONS, &companion.url)),
     );
     let mut checks = Vec::new();
-    for ((id, title), url) in files {
-        checks.push(inspect_file(setup, id, title, url).await);
+    for (subject, url) in files {
+        checks.push(inspect_file(setup, subject, url).await);
     }
     checks
 }
 
 /// A file can be had as long as one of its sources answers.
-async fn inspect_file(setup: &Setup<'_>, id: &'static str, title: &'static str, url: &Url) -> Check {
+async fn inspect_file(setup: &Setup<'_>, subject: Subject, url: &Url) -> Check {
     let mut said = Vec::new();
     let mut answers = false;
     for source in setup.tools.fetcher.sources(url) {
@@ -52,11 +52,11 @@ async fn inspect_file(setup: &Setup<'_>, id: &'static str, title: &'static str, 
     }
     let detail = said.join("; ");
     if answers {
-        return Check::ok(id, title, detail);
+        return subject.ok(detail);
     }
     let fix =
         "check proxy (HTTPS_PROXY, NO_PROXY) and certificates (`--ca-cert`), or use a mirror or bundle (`--mirror`)";
-    Check::fail(id, title, detail, Fix::by_hand(fix))
+    subject.fail(detail, Fix::by_hand(fix))
 }
 
 fn describe(route: &Route) -> String {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use gem_platform::process::Program;
 use gem_platform::{Os, Target};
 
+use super::release;
 use super::state::State;
+use super::verify::check_with;
 use super::wanted::Chosen;
 use crate::catalog::{Catalog, Model};
 use crate::environment::Environment;
@@ -13,7 +15,7 @@ use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::runtime::gate::needs_no_terms;
 use crate::runtime::litert_lm::{self, Venv};
-use crate::runtime::{Builtin, Lit, LitertLm, LocalModelName, ModelGate, Runtime, RuntimeName, token};
+use crate::runtime::{Builtin, Lit, LitertLm, LocalModelName, ModelGate, ProgramCheck, Runtime, RuntimeName, token};
 use crate::settings::Places;
 
 /// gem-setup's hidden subcommand that runs next to a server or an installer and ends its orphans.
@@ -35,6 +37,8 @@ pub struct Site<'a> {
     pub target: Target,
     /// The artifacts that can be installed.
     pub catalog: Catalog,
+    /// The folder of the runtime's release, if it has one of its own.
+    pub folder: Option<PathBuf>,
 }
 
 impl Site<'_> {
@@ -54,13 +58,31 @@ impl Site<'_> {
     #[must_use]
     pub fn lit_path(&self) -> Option<PathBuf> {
         let artifact = self.catalog.runtime("lit")?.artifact(self.target)?;
-        Some(self.layout.lit_bin().join(artifact.file_name()))
+        Some(self.runtime_folder().join(artifact.file_name()))
+    }
+
+    /// The folder of `lit` and its companions.
+    #[must_use]
+    pub fn runtime_folder(&self) -> PathBuf {
+        self.folder.clone().unwrap_or_else(|| self.layout.lit_bin())
+    }
+
+    /// Decides where the release of `runtime` in the catalog lies: apart from the one in use, by `state`, if they differ.
+    pub fn place_release(&mut self, runtime: RuntimeName, state: &State) {
+        self.folder = self
+            .is_for_this_machine()
+            .then(|| release::folder(&self.layout, state, &self.catalog, runtime, self.target))
+            .flatten();
     }
 
     /// The Python environment that `litert-lm` is installed into.
     #[must_use]
     pub fn litert_lm_env(&self) -> Venv {
-        Venv::new(self.layout.litert_lm_env(), self.layout.litert_lm_old_env(), self.os())
+        let (root, aside) = match &self.folder {
+            Some(folder) => (folder.join("env"), folder.join("env.old")),
+            None => (self.layout.litert_lm_env(), self.layout.litert_lm_old_env()),
+        };
+        Venv::new(root, aside, self.os())
     }
 
     /// The path of `litert-lm`: the recorded one, else the one in its own environment.
@@ -80,6 +102,25 @@ impl Site<'_> {
         }
     }
 
+    /// The check of the runtime's executable, each time before it is run.
+    #[must_use]
+    pub fn program_check(&self) -> ProgramCheck {
+        let artifact = self.catalog.runtime("lit").and_then(|lit| lit.artifact(self.target));
+        let pinned = self.lit_path().zip(artifact.map(|artifact| artifact.sha256));
+        check_with(self.layout.state_file(), pinned, self.globals.clone())
+    }
+
+    /// Runs [`Self::program_check`] once if the runtime of `chosen` is an executable that gem-setup downloads.
+    ///
+    /// # Errors
+    /// When the executable's hash is no longer the catalog's.
+    pub fn check_executable(&self, chosen: &Chosen) -> Result<(), Failure> {
+        match self.lit_path().filter(|_| chosen.runtime == RuntimeName::Lit) {
+            Some(path) => self.program_check().run(&path),
+            None => Ok(()),
+        }
+    }
+
     /// The chosen runtime.
     ///
     /// # Errors
@@ -89,11 +130,12 @@ impl Site<'_> {
             RuntimeName::Builtin => Ok(Box::new(Builtin::new(chosen.model.as_str()))),
             RuntimeName::Lit => {
                 let path = self.lit_path().ok_or_else(|| self.unsupported(chosen.runtime))?;
-                Ok(Box::new(Lit::new(path, token(self.environment))))
+                let lit = Lit::new(path, token(self.environment));
+                Ok(Box::new(lit.checked_by(self.program_check())))
             }
             RuntimeName::LitertLm => {
                 let (program, models) = (self.litert_lm_program(state), self.layout.models());
-                Ok(Box::new(LitertLm::new(program, models, self.guard(), self.environment)))
+                Ok(Box::new(LitertLm::new(program, models, self.guard())))
             }
         }
     }
@@ -146,7 +188,12 @@ impl Site<'_> {
     /// Gemini CLI's settings files.
     #[must_use]
     pub fn places(&self) -> Places {
-        Places::new(self.os(), self.environment, self.layout.home())
+        let places = Places::new(self.os(), self.environment, self.layout.home());
+        if self.layout.is_of_system() {
+            // Root's own files say nothing about the users.
+            return places.for_all_users();
+        }
+        places
     }
 
     /// The failure of a platform for which no build of `runtime` is published.

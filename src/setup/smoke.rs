@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::port::taken_port;
 use super::site::Site;
 use super::state::State;
 use super::wanted::{Chosen, Wanted};
@@ -19,8 +20,8 @@ use crate::runtime::local::{self, Peer};
 use crate::supervise;
 
 const JOKE: &str = "Tell me a joke.";
-/// What a person sees while the answers are on the way.
-const WAIT: &str = "waiting for the first answers of the model";
+/// The progress text while the answers are on the way.
+const WAIT: &str = "waiting for the model's answers";
 /// One request that is plainly simple and one that is plainly complex by the rubric.
 const PROBES: [(&str, Tier); 2] = [
     ("List the files here.", Tier::Flash),
@@ -32,7 +33,7 @@ const PROBES: [(&str, Tier); 2] = [
 /// A model that is being loaded from a cold disk may take long over its first answer.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What came of a smoke test (docs/contract.md section 2).
+/// The result of a smoke test (docs/contract.md section 2).
 #[derive(Clone, Debug, Serialize)]
 pub struct Smoke {
     /// Whether every answer was usable.
@@ -48,11 +49,11 @@ pub struct Smoke {
 /// One routing probe.
 #[derive(Clone, Debug, Serialize)]
 pub struct Probe {
-    /// What was asked.
+    /// The request.
     pub request: String,
-    /// What the rubric says.
+    /// The tier by the rubric.
     pub expected: Tier,
-    /// What was answered.
+    /// The tier in the answer.
     pub got: Tier,
     /// How long it took, in milliseconds.
     pub latency_ms: u64,
@@ -68,6 +69,18 @@ pub async fn smoke(site: &Site<'_>, wanted: &Wanted, state: &State, progress: &d
     waiting(progress, "smoke", WAIT, send(site, wanted, state)).await
 }
 
+/// The URL and the body of the joke prompt, for the server of `chosen`.
+#[must_use]
+pub fn joke_request(chosen: &Chosen) -> (String, String) {
+    let Chosen { port, model, .. } = chosen;
+    let url = format!("http://127.0.0.1:{port}/v1beta/models/{model}:generateContent");
+    (url, joke_body())
+}
+
+fn joke_body() -> String {
+    json!({"contents": [{"role": "user", "parts": [{"text": JOKE}]}]}).to_string()
+}
+
 async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, Failure> {
     let Chosen { port, model, .. } = &wanted.chosen;
     let (port, model) = (*port, model.as_str());
@@ -77,6 +90,12 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
     if supervise::is_silent(&site.layout, port).await {
         let silent = failure(format!("the server runs, but does not answer on port {port}"));
         return Err(silent.with_hint("run `gem-setup restart`, which ends it and starts another"));
+    }
+    if supervise::is_stranger(&site.layout, port)
+        && let Some(taken) = taken_port(site, port).await
+    {
+        let message = format!("nothing was sent: {}", taken.message);
+        return Err(failure(message).with_hint(taken.hint.unwrap_or_default()));
     }
     let peer = supervise::peer(&site.layout, port).map_err(|error| failure(error.to_string()))?;
     let closed = match site.gate(&wanted.chosen, state)? {
@@ -100,9 +119,8 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
         probes: Vec::new(),
     };
     if has_model {
-        let body = json!({"contents": [{"role": "user", "parts": [{"text": JOKE}]}]});
-        let (answer, latency) = ask(peer, model, body.to_string().into()).await?;
-        outcome.joke = Some(text_of(&answer, port)?);
+        let (joke, latency) = joke(peer, model).await?;
+        outcome.joke = Some(joke);
         outcome.joke_latency_ms = Some(latency);
     }
     for (request, expected) in PROBES {
@@ -111,6 +129,67 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
             .push(probe(peer, model, has_model, request, expected).await?);
     }
     Ok(outcome)
+}
+
+/// The answer of an engine to one of the probes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProbeAnswer {
+    /// The request.
+    pub(super) request: &'static str,
+    /// The tier by the rubric.
+    pub(super) expected: Tier,
+    /// The tier in the answer; `None` if it cannot be used.
+    pub(super) got: Option<Tier>,
+}
+
+impl ProbeAnswer {
+    /// Whether the engine judges as the rubric says.
+    pub(super) fn is_right(&self) -> bool {
+        self.got == Some(self.expected)
+    }
+
+    /// The tier in the answer, in words.
+    pub(super) fn got_in_words(&self) -> String {
+        let got = self.got.map(|tier| format!("`{tier}`"));
+        got.unwrap_or_else(|| "nothing usable".to_owned())
+    }
+}
+
+/// Sends the same prompts to an engine itself, which need not be right about both requests: an answer must be usable.
+///
+/// # Errors
+/// When an answer does not come, or none of the probes' answers can be used.
+pub(super) async fn try_prompts(peer: Peer, model: &str) -> Result<Vec<ProbeAnswer>, Failure> {
+    joke(peer, model).await?;
+    let mut answers = Vec::new();
+    let mut unusable = None;
+    for (request, expected) in PROBES {
+        let mut answer = ProbeAnswer {
+            request,
+            expected,
+            got: None,
+        };
+        // A model that wavers may be right at the second time.
+        for _ in 0..2 {
+            match probe(peer, model, true, request, expected).await {
+                Ok(probe) => answer.got = Some(probe.got),
+                Err(failure) => unusable = Some(failure),
+            }
+            if answer.is_right() {
+                break;
+            }
+        }
+        answers.push(answer);
+    }
+    match unusable.filter(|_| answers.iter().all(|answer| answer.got.is_none())) {
+        Some(failure) => Err(failure),
+        None => Ok(answers),
+    }
+}
+
+async fn joke(peer: Peer, model: &str) -> Result<(String, u64), Failure> {
+    let (answer, latency) = ask(peer, model, joke_body().into()).await?;
+    Ok((text_of(&answer, peer.port())?, latency))
 }
 
 fn not_running(site: &Site<'_>, port: u16) -> Failure {
@@ -175,5 +254,5 @@ fn text_of(answer: &local::Answer, port: u16) -> Result<String, Failure> {
 
 fn failure(message: String) -> Failure {
     Failure::new(Kind::Runtime, format!("smoke test: {message}"))
-        .with_hint("see what the server says with `gem-setup logs`, or run `gem-setup doctor`")
+        .with_hint("read the server's output with `gem-setup logs`, or run `gem-setup doctor`")
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 use gem_platform::process::Program;
 
@@ -15,7 +16,7 @@ use crate::sha256::Sha256;
 use crate::supervise::{READY_WITHIN, ServerIdentity, StartRequest, UPSTREAM};
 
 /// gem-setup's hidden subcommand that waits for a detached server.
-pub const KEEPER: &str = "__keep";
+pub const REAPER: &str = "__reap";
 /// The option of `serve` that overrides `detach` from the environment or the configuration: a server must not start another.
 pub const FOREGROUND: &str = "--foreground";
 /// Hands the upstream to a server: every user can read the command line of a process.
@@ -32,6 +33,8 @@ pub struct ServerSpec {
     pub given: Vec<String>,
     /// A digest of all options in effect; `None` if any options will do.
     pub options: Option<Sha256>,
+    /// The time that open requests get when the server is asked to end.
+    pub drain: Duration,
 }
 
 impl ServerSpec {
@@ -50,25 +53,28 @@ impl ServerSpec {
             chosen: chosen.clone(),
             given: kept.chain(config).collect(),
             options: None,
+            drain: Duration::ZERO,
         }
     }
 
-    /// The server `chosen` by options where the record says `recorded`; `others` are the words of all other options.
+    /// The server `chosen` by options. `known` are the choices of the record, with those of the configuration file in their place;
+    /// `others` are the words of all other options, `options` is their digest.
     #[must_use]
-    pub fn given(chosen: Chosen, recorded: &Chosen, others: Vec<String>, options: Sha256) -> Self {
+    pub fn given(chosen: Chosen, known: &Chosen, others: Vec<String>, options: Sha256, drain: Duration) -> Self {
         let Chosen {
             port, runtime, model, ..
         } = &chosen;
         let differing = [
-            (*port != recorded.port).then(|| format!("--port={port}")),
-            (*runtime != recorded.runtime).then(|| format!("--runtime={runtime}")),
-            (*model != recorded.model).then(|| format!("--model={model}")),
-            (chosen.direct != recorded.direct).then(|| "--direct".to_owned()),
+            (*port != known.port).then(|| format!("--port={port}")),
+            (*runtime != known.runtime).then(|| format!("--runtime={runtime}")),
+            (*model != known.model).then(|| format!("--model={model}")),
+            (chosen.direct != known.direct).then(|| "--direct".to_owned()),
         ];
         Self {
             given: differing.into_iter().flatten().chain(others).collect(),
             chosen,
             options: Some(options),
+            drain,
         }
     }
 
@@ -110,6 +116,7 @@ impl ServerSpec {
             direct: self.chosen.direct,
             options: self.options,
             given: self.given.iter().map(safe).collect(),
+            drain: self.drain,
             upstream: self.secret(),
         }
     }
@@ -149,7 +156,7 @@ impl ServerSpec {
     pub fn request(&self, site: &Site<'_>) -> StartRequest {
         StartRequest {
             program: self.program(site),
-            keeper: Some(KEEPER),
+            reaper: Some(REAPER),
             server: self.identity(),
             within: READY_WITHIN,
         }
@@ -182,14 +189,14 @@ mod tests {
         let recorded = Chosen::default();
         let others = words(&["--upstream=http://127.0.0.1:9/"]);
         let digest = Sha256::of("");
-        let same = ServerSpec::given(recorded.clone(), &recorded, others.clone(), digest);
+        let same = ServerSpec::given(recorded.clone(), &recorded, others.clone(), digest, Duration::ZERO);
         assert_eq!(same.given, others);
         let chosen = Chosen {
             port: 9400,
             runtime: RuntimeName::Builtin,
             ..recorded.clone()
         };
-        let differing = ServerSpec::given(chosen, &recorded, others, digest);
+        let differing = ServerSpec::given(chosen, &recorded, others, digest, Duration::ZERO);
         assert_eq!(
             differing.given,
             ["--port=9400", "--runtime=builtin", "--upstream=http://127.0.0.1:9/"]

@@ -1,8 +1,8 @@
-//! The names of the steps, their order, and what each needs first.
-
-use std::fmt;
+//! The names of the steps, their order, and the steps that each needs first.
 
 use serde::Serialize;
+
+use crate::text::words;
 
 /// The steps in their order (docs/contract.md section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -28,20 +28,20 @@ pub enum StepId {
     Smoke,
 }
 
-impl StepId {
-    /// Every step, in order.
-    pub const ALL: [Self; 9] = [
-        Self::Platform,
-        Self::Space,
-        Self::Runtime,
-        Self::Companions,
-        Self::Terms,
-        Self::Model,
-        Self::Settings,
-        Self::Server,
-        Self::Smoke,
-    ];
+words!(
+    StepId:
+    Platform = "platform",
+    Space = "space",
+    Runtime = "runtime",
+    Companions = "companions",
+    Terms = "terms",
+    Model = "model",
+    Settings = "settings",
+    Server = "server",
+    Smoke = "smoke",
+);
 
+impl StepId {
     /// The steps that must be in place before this one can be applied.
     pub(super) const fn prerequisites(self) -> &'static [Self] {
         match self {
@@ -57,27 +57,5 @@ impl StepId {
             Self::Server => &[Self::Platform, Self::Runtime, Self::Companions, Self::Model],
             Self::Smoke => &[Self::Server],
         }
-    }
-
-    /// The id used in JSON and on screen.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Platform => "platform",
-            Self::Space => "space",
-            Self::Runtime => "runtime",
-            Self::Companions => "companions",
-            Self::Terms => "terms",
-            Self::Model => "model",
-            Self::Settings => "settings",
-            Self::Server => "server",
-            Self::Smoke => "smoke",
-        }
-    }
-}
-
-impl fmt::Display for StepId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }

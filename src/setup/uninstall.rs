@@ -1,64 +1,87 @@
-//! `uninstall`: undoes what `install` did, in the opposite order.
+//! `uninstall`: reverts the steps of `install`, in the opposite order.
 
 use std::io;
 use std::path::{Path, PathBuf};
+
+use gem_platform::{Os, file};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::state::State;
-use super::{journal, launcher};
-use crate::error::{Failure, Kind};
+use super::{journal, launcher, upgrade};
+use crate::error::Failure;
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::place;
 use crate::runtime::LocalModelName;
-use crate::settings::{self, Removed};
+use crate::settings::{self, Applied, Cleared, Destination, Outcome, Places, Removed, Scope};
 use crate::supervise::{self, GRACE, Stopped};
 
-/// What was undone.
+/// The reverted changes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Uninstalled {
     /// Whether a server was stopped.
     pub stopped: bool,
-    /// What became of the settings files.
+    /// The results for the settings files.
     pub settings: Vec<Removed>,
-    /// What was deleted.
+    /// The deleted files.
     pub deleted: Vec<PathBuf>,
 }
 
 /// The files that `uninstall` deletes, changes and keeps.
 #[derive(Clone, Debug, Serialize)]
 pub struct Removal {
-    /// The settings files that lose the router's keys.
-    pub settings: Vec<PathBuf>,
+    /// The settings files that lose the router's keys, and what becomes of them.
+    pub settings: Vec<Removed>,
     /// Files and folders to delete.
     pub delete: Vec<PathBuf>,
     /// Files and folders of gem-setup that stay; none with `purge`.
     pub keep: Vec<PathBuf>,
 }
 
-/// What [`uninstall`] would do.
+/// The plan of [`uninstall`].
 ///
 /// # Errors
-/// When the state or gem-setup's folder cannot be read.
-pub fn removal(layout: &Layout, purge: bool) -> Result<Removal, Failure> {
+/// When the state, a settings file or gem-setup's folder cannot be read.
+pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal, Failure> {
     let state = State::read(&layout.state_file())?;
-    let settings = state.iter().flat_map(|state| &state.settings.files);
-    let settings = settings.map(|file| file.path.clone()).collect();
+    let recorded = state.as_ref().map(|state| settings::preview(&state.settings));
+    let mut settings = recorded.transpose()?.unwrap_or_default();
+    settings.retain(|file| file.outcome != Outcome::Unchanged);
+    let is_known = settings.iter().any(|file| file.path == places.user());
+    if !is_known && starts_own(layout, places) {
+        settings.push(Removed {
+            scope: Scope::User,
+            path: places.user().to_owned(),
+            outcome: Outcome::Edited,
+        });
+    }
     let models = pulled_models(layout, state.as_ref());
     let mut keep = Vec::new();
     if !purge {
         keep.extend(models.iter().map(|model| layout.models().join(model)));
         let has_more_than_locks = !own_files(layout)?.is_empty();
         keep.extend(has_more_than_locks.then(|| layout.own()));
+        keep.extend(placed_files(layout).into_iter().filter(|path| is_folder(path)));
         keep.push(layout.log_file());
+    }
+    let mut delete = paths(layout, &models, purge)?;
+    if purge {
+        delete.extend(locks(layout));
     }
     Ok(Removal {
         settings,
-        delete: existing(paths(layout, &models, purge)?),
+        delete: existing(delete),
         keep: existing(keep),
     })
+}
+
+/// Whether the user's settings have Gemini CLI start the launcher of this home.
+fn starts_own(layout: &Layout, places: &Places) -> bool {
+    let names = [Os::Linux, Os::Windows].map(|os| layout.launcher(os));
+    let mut names = names.iter().filter_map(|path| path.strip_prefix(layout.home()).ok());
+    names.any(|name| settings::starts(places.user(), name))
 }
 
 fn existing(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
@@ -66,18 +89,36 @@ fn existing(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
     paths
 }
 
-/// The paths that go, whether they exist or not, but for the locks that are held.
-fn paths(layout: &Layout, models: &[LocalModelName], purge: bool) -> Result<Vec<PathBuf>, Failure> {
-    let mut paths = vec![
+fn own_folders(layout: &Layout) -> [PathBuf; 6] {
+    [
         layout.lit_bin(),
         layout.litert_lm_env(),
         layout.litert_lm_old_env(),
+        layout.versions(),
+        layout.program_folder(),
+        layout.downloads(),
+    ]
+}
+
+fn placed_files(layout: &Layout) -> Vec<PathBuf> {
+    let records = [
         layout.state_file(),
+        layout.mirrors_file(),
         layout.catalog_file(),
         layout.ca_cert_file(),
-        layout.downloads(),
     ];
-    paths.extend(launcher::remains(layout));
+    records.into_iter().chain(launcher::remains(layout)).collect()
+}
+
+/// Whether a user has put a directory in the place of a file.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// The paths that go, whether they exist or not, but for the locks that are held.
+fn paths(layout: &Layout, models: &[LocalModelName], purge: bool) -> Result<Vec<PathBuf>, Failure> {
+    let mut paths = own_folders(layout).to_vec();
+    paths.extend(placed_files(layout).into_iter().filter(|path| !is_folder(path)));
     if purge {
         paths.extend(models.iter().map(|model| layout.models().join(model)));
         paths.extend(logs(layout));
@@ -91,12 +132,18 @@ fn paths(layout: &Layout, models: &[LocalModelName], purge: bool) -> Result<Vec<
 }
 
 /// Stops the server, takes the settings back, deletes runtime and companions; with `purge` also the models that it
-/// pulled, the state and the logs. `lock`, if there was anything to lock, is let go of before its own directory is deleted.
+/// pulled, the state and the logs. Settings that have Gemini CLI start gem-setup lose the router's keys even if no record names them:
+/// the record may be lost. `lock`, if there was anything to lock, is let go of before its own directory is deleted.
 ///
 /// # Errors
 /// When the server cannot be stopped, or a file cannot be changed or deleted.
-pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Result<Uninstalled, Failure> {
-    let state = State::read(&layout.state_file())?;
+pub async fn uninstall(
+    layout: &Layout,
+    places: &Places,
+    purge: bool,
+    lock: Option<Lock>,
+) -> Result<Uninstalled, Failure> {
+    let mut state = State::read(&layout.state_file())?;
     // Nothing is deleted under a server, and none starts while files go.
     let (stopped, vacancy) = supervise::vacate(layout, GRACE).await?;
     let mut outcome = Uninstalled {
@@ -104,9 +151,9 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
         settings: Vec::new(),
         deleted: Vec::new(),
     };
-    if let Some(state) = &state {
-        outcome.settings = settings::remove(&state.settings, &layout.backups(), Timestamp::now())?;
-    }
+    outcome.settings = take_settings_back(layout, places, state.as_ref())?;
+    // So that models have the names that are on record.
+    let _ = state.as_mut().map(|state| upgrade::settle(layout, state));
     journal::sweep(layout, state.as_ref().unwrap_or(&State::default()));
     let models = pulled_models(layout, state.as_ref());
     if !purge {
@@ -117,7 +164,7 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
             outcome.deleted.push(path);
         }
     }
-    // Windows deletes no file that is open. What another gem-setup writes from here on stays.
+    // Windows deletes no file that is open. Files that another gem-setup writes from here on stay.
     drop((lock, vacancy));
     if purge {
         for path in locks(layout) {
@@ -130,6 +177,21 @@ pub async fn uninstall(layout: &Layout, purge: bool, lock: Option<Lock>) -> Resu
         let _ = std::fs::remove_dir(folder);
     }
     Ok(outcome)
+}
+
+/// Reverts the recorded changes of settings. Settings that still start gem-setup lose the router's keys.
+fn take_settings_back(layout: &Layout, places: &Places, state: Option<&State>) -> Result<Vec<Removed>, Failure> {
+    let (backups, now) = (layout.backups(), Timestamp::now());
+    let reverted = state.map(|state| settings::remove(&state.settings, &backups, now));
+    let mut removed = reverted.transpose()?.unwrap_or_default();
+    if starts_own(layout, places) {
+        let cleared = settings::clear(places, Destination::User, &Applied::default(), &backups, now)?;
+        if let Cleared::Done(cleared) = cleared {
+            removed.retain(|file| file.path != cleared.path);
+            removed.push(cleared);
+        }
+    }
+    Ok(removed)
 }
 
 /// The models that gem-setup pulled, as `state` and an earlier `uninstall` recorded them. Others are never deleted.
@@ -152,24 +214,15 @@ fn keep_models(layout: &Layout, models: &[LocalModelName]) -> Result<(), Failure
         return Ok(());
     }
     let path = layout.kept_file();
-    place::write_atomic(&path, names.join("\n").as_bytes()).map_err(|error| {
-        Failure::new(Kind::Unexpected, format!("cannot write `{}`: {error}", path.display()))
-            .with_hint("check that the disk has room and that the directory is yours, then run the command again")
-    })
+    place::write_atomic(&path, names.join("\n").as_bytes()).map_err(|error| Failure::cannot_at("write", &path, &error))
 }
 
-/// What gem-setup keeps for itself, all but the locks.
+/// gem-setup's own files without the locks.
 fn own_files(layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
     let own = layout.own();
-    let failed = |error: io::Error| {
-        Failure::new(
-            Kind::Unexpected,
-            format!("cannot look into `{}`: {error}", own.display()),
-        )
-        .with_hint("check that it is yours, then run the command again")
-    };
+    let failed = |error: io::Error| Failure::cannot_at("look into", &own, &error);
     let entries = match std::fs::read_dir(&own) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if file::is_absence(&error) => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };
     let paths: Result<Vec<PathBuf>, io::Error> = entries.map(|entry| Ok(entry?.path())).collect();
@@ -198,10 +251,7 @@ fn delete(path: &Path) -> Result<bool, Failure> {
     };
     match done {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(
-            Failure::new(Kind::Unexpected, format!("cannot delete `{}`: {error}", path.display()))
-                .with_hint("check that it is yours and not in use, then run the command again"),
-        ),
+        Err(error) if file::is_absence(&error) => Ok(false),
+        Err(error) => Err(Failure::cannot_at("delete", path, &error)),
     }
 }

@@ -1,9 +1,10 @@
 //! The verdict of `install`: the result of `doctor`'s checks, with the exit status.
 
-use super::check::Check;
+use super::check::{Check, Fix};
 use super::doctor::{Extras, examine};
+use super::port::PORT;
 use super::step_id::StepId;
-use super::{Setup, Wanted, steps};
+use super::{Setup, Wanted};
 use crate::error::{Failure, Kind};
 
 /// Whether routing works once `install` has done its part.
@@ -54,6 +55,20 @@ impl Verdict {
         options
     }
 
+    /// What brings the parts that options left out.
+    #[must_use]
+    pub fn remedies(&self) -> Vec<String> {
+        let fixes = || self.left_out.iter().filter_map(|(check, _)| check.fix.as_ref());
+        // A repair brings every part; one that accepts the terms has more arguments.
+        let repairs = fixes().filter(|fix| fix.is_repair());
+        if let Some(repair) = repairs.max_by_key(|fix| fix.args().map(str::len)) {
+            return vec![repair.to_string()];
+        }
+        let mut remedies: Vec<String> = fixes().map(Fix::to_string).collect();
+        remedies.dedup();
+        remedies
+    }
+
     /// The failure that the faults are, if there are any.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
@@ -66,7 +81,7 @@ fn left_out_by(wanted: &Wanted, check: &Check) -> Option<&'static str> {
     match check.step? {
         StepId::Terms | StepId::Model if !wanted.with_model => Some("--no-model"),
         StepId::Settings if !wanted.with_settings => Some("--no-settings"),
-        StepId::Server if !wanted.with_server && check.id != steps::PORT => Some("--no-start"),
+        StepId::Server if !wanted.with_server && check.id != PORT.id => Some("--no-start"),
         _ => None,
     }
 }
@@ -101,15 +116,10 @@ fn kind_of(check: &Check) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::setup::Fix;
+    use crate::setup::Subject;
 
     fn fault(id: &'static str) -> Check {
-        Check::fail(
-            id,
-            "title",
-            format!("{id} is wrong"),
-            Fix::by_hand(format!("repair {id}")),
-        )
+        Subject::new(id, "title").fail(format!("{id} is wrong"), Fix::by_hand(format!("repair {id}")))
     }
 
     #[test]

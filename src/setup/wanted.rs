@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::records::SignedCatalog;
 use crate::runtime::terms::How;
 use crate::runtime::{LocalModelName, RuntimeName};
 use crate::settings::Destination;
@@ -25,6 +26,9 @@ pub struct Chosen {
     /// The catalog; in the record, the copy of it.
     #[serde(default)]
     pub catalog: Option<PathBuf>,
+    /// Where the catalog came from, if it is signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedCatalog>,
     /// Additional certificates; in the record, the copy of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_cert: Option<PathBuf>,
@@ -34,6 +38,9 @@ pub struct Chosen {
     /// Whether only the mirrors may be asked.
     #[serde(default)]
     pub mirror_only: bool,
+    /// The bundle that catalog and mirror are from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<PathBuf>,
     /// A model file to import instead of a download.
     #[serde(default)]
     pub model_file: Option<PathBuf>,
@@ -51,9 +58,11 @@ impl Default for Chosen {
             model: LocalModelName::default(),
             scope: Destination::User,
             catalog: None,
+            signed: None,
             ca_cert: None,
             mirrors: Vec::new(),
             mirror_only: false,
+            bundle: None,
             model_file: None,
             direct: false,
         }
@@ -75,6 +84,8 @@ pub struct Wanted {
     pub force: bool,
     /// Hash every file in full, also one that is as large and as old as when it was hashed last.
     pub verify: bool,
+    /// Take an older version than the one in use.
+    pub allow_older: bool,
     /// Install the model and its terms.
     pub with_model: bool,
     /// Write the settings.
@@ -93,6 +104,7 @@ impl From<Chosen> for Wanted {
             accepted: None,
             force: false,
             verify: false,
+            allow_older: false,
             with_model: true,
             with_settings: true,
             with_server: true,

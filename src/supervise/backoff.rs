@@ -13,7 +13,8 @@ pub struct BackoffLimits {
     pub cap: Duration,
     /// This many failures in a row are a crash loop.
     pub loop_after: u32,
-    /// An engine that was ready for this long works; earlier failures are forgotten.
+    /// An engine that was ready for this long works; earlier failures are forgotten. A start takes a few seconds, so this bounds what
+    /// an engine costs that fails again and again.
     pub healthy: Duration,
 }
 
@@ -23,12 +24,12 @@ impl Default for BackoffLimits {
             first: Duration::from_millis(100),
             cap: Duration::from_secs(30),
             loop_after: 5,
-            healthy: Duration::from_secs(60),
+            healthy: Duration::from_secs(10),
         }
     }
 }
 
-/// The failures of the children so far.
+/// The failures of the engines so far.
 #[derive(Clone, Debug)]
 pub(super) struct Failures {
     limits: BackoffLimits,
@@ -42,7 +43,7 @@ impl Failures {
         Self { limits, backoff }
     }
 
-    /// Counts the failure of a child that was ready for `duration`, and gives the pause before the next one.
+    /// Counts the failure of an engine that was ready for `duration`, and gives the pause before the next one.
     pub(super) fn count(&mut self, duration: Duration) -> Duration {
         if duration >= self.limits.healthy {
             self.backoff.reset();
@@ -61,15 +62,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_failures_in_a_row_are_a_loop_until_a_healthy_minute() {
+    fn five_failures_in_a_row_are_a_loop_until_one_works_for_ten_seconds() {
         let mut failures = Failures::new(BackoffLimits::default());
         for _ in 0..4 {
-            failures.count(Duration::from_secs(59));
+            failures.count(Duration::from_secs(9));
         }
         assert!(!failures.is_loop());
-        failures.count(Duration::from_secs(59));
+        failures.count(Duration::from_secs(9));
         assert!(failures.is_loop());
-        assert!(failures.count(Duration::from_secs(60)) <= BackoffLimits::default().first);
+        assert!(failures.count(Duration::from_secs(10)) <= BackoffLimits::default().first);
         assert!(!failures.is_loop());
     }
 }

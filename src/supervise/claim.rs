@@ -1,4 +1,4 @@
-//! The right to serve a home: one server at a time, known to everybody who looks for it.
+//! The right to serve a home: one server at a time, which other processes can find.
 
 use std::fs::File;
 use std::io;
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use gem_platform::process::{Identity, has_open, identity, kill_leftover, listener_on, pid_space};
 
 use super::pid::PidFile;
-use super::status::{ChildRecord, Running, ServerIdentity, ServerRecord, observe_pid_file};
+use super::status::{EngineRecord, Running, ServerIdentity, ServerRecord, observe_pid_file};
 use super::{OWN_SOURCE, files, log::Log};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
 use crate::lock::Lock;
-use crate::place::write_private;
+use crate::place::{is_misplaced, write_private};
 use crate::runtime::{EngineState, Instance};
 use crate::text::one_line;
 
@@ -31,12 +31,12 @@ pub enum Error {
     Serving {
         /// Which home.
         home: PathBuf,
-        /// What was asked for.
+        /// The wanted one.
         wanted: Box<ServerIdentity>,
-        /// What is there.
+        /// The holder that was found.
         record: Box<ServerRecord>,
     },
-    /// Somebody holds the lock and does not say who it is.
+    /// The lock is held by a process that does not say who it is.
     #[error("cannot serve `{}`: another gem-setup holds `{}`", home.display(), lock.display())]
     Locked {
         /// Which home.
@@ -54,7 +54,7 @@ pub enum Error {
         /// Its port.
         port: u16,
     },
-    /// Somebody else listens on the port.
+    /// Another program listens on the port.
     #[error("cannot listen on port {port}: {}", describe_holder(holder.as_ref()))]
     PortTaken {
         /// Which port.
@@ -73,7 +73,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What a server that cannot bind `port` on the loopback should say.
+    /// The error of a server that cannot bind `port` on the loopback.
     #[must_use]
     pub fn port_taken(port: u16) -> Self {
         let holder = listener_on(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
@@ -88,7 +88,7 @@ impl Error {
         Self::PortTaken { port, holder }
     }
 
-    /// The server that is already what was asked for, if that is why; then there is nothing to do.
+    /// The running server, if it is the wanted one; then there is nothing to do.
     #[must_use]
     pub fn as_asked(&self) -> Option<&ServerRecord> {
         match self {
@@ -98,7 +98,7 @@ impl Error {
     }
 }
 
-/// What port and runtime do not show.
+/// The differences beyond port and runtime.
 fn describe_difference(wanted: &ServerIdentity, found: &ServerIdentity) -> String {
     if found.is_alike(wanted) {
         " and with other options".to_owned()
@@ -135,15 +135,18 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Serving { wanted, record, .. } if record.server.is_alike(wanted) => {
-                "run `gem-setup restart` with the options that are wanted".to_owned()
+                "run `gem-setup restart` with the new options".to_owned()
             }
             Self::Serving { .. } | Self::Locked { .. } | Self::Bare { .. } => {
-                "run `gem-setup stop` first, or `gem-setup status` to see who serves".to_owned()
+                "run `gem-setup stop` first, or `gem-setup status` to see the running server".to_owned()
             }
             Self::PortTaken { port, .. } => match free_port_after(*port) {
                 Some(free) => format!("end that process, or run `gem-setup install --port {free}`: Gemini CLI follows"),
                 None => "end that process".to_owned(),
             },
+            Self::Io { path, source } if is_misplaced(source) => {
+                format!("move `{}` away, then run the command again", path.display())
+            }
             Self::Io { .. } => "check that the folder exists, is yours and is writable".to_owned(),
         })
     }
@@ -160,13 +163,13 @@ pub fn free_port_after(port: u16) -> Option<u16> {
         .find(|port| is_free(Ipv4Addr::LOCALHOST.into(), *port) && is_free(Ipv6Addr::LOCALHOST.into(), *port))
 }
 
-/// A holder of the lock that says nothing gets this long to write its record, or to let go.
+/// A holder of the lock without a record gets this time to write one, or to release the lock.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A server that was asked to end gets this long: it lets its child end and finishes open requests.
-const STOPPING_PATIENCE: Duration = Duration::from_secs(20);
+/// A server that was asked to end gets this long beyond the time of its open requests: it lets its engine end.
+const STOPPING_PATIENCE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(25);
-/// A killed engine is gone within this time, unless the system itself is stuck.
-const LAST_BREATH: Duration = Duration::from_secs(2);
+/// A killed engine ends within this time, unless the system itself is stuck.
+const KILL_TIME: Duration = Duration::from_secs(2);
 /// How often a server looks whether its lock file is still there.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -183,37 +186,19 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Takes the home of `layout` for this process, ends a child that a killed predecessor left behind, and publishes
-    /// pid file and server file. Waits for a server that is just ending. `binary` is what the pid file names: the program as
-    /// Gemini CLI would start it.
+    /// Takes the home of `layout` for this process, ends an engine that a killed predecessor left behind, and publishes
+    /// pid file and server file. Waits for a server that is just ending. `binary` goes into the pid file: the program
+    /// as Gemini CLI would start it.
     ///
     /// # Errors
     /// When another server has the home, or its files cannot be used.
     pub fn acquire(layout: &Layout, server: &ServerIdentity, binary: &Path, log: &Log) -> Result<Self, Error> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Io { path, source }
-        };
         let lock = lock_or_explain(layout, server)?;
+        let process = this_process(layout)?;
         let server_file = layout.server_file();
-        let ours = std::process::id();
-        match observe_pid_file(layout, false).map_err(failed(&layout.pid_file()))? {
-            Running::Bare { pid, port } if pid != ours => {
-                return Err(Error::Bare {
-                    home: layout.home().to_owned(),
-                    pid,
-                    port,
-                });
-            }
-            _ => {}
-        }
         let previous = ServerRecord::read(&server_file).map_err(failed(&server_file))?;
         // A file that is replaced keeps its permissions, and this one is for its owner alone.
         files::remove(&server_file).map_err(failed(&server_file))?;
-        let process = identity(ours).ok_or_else(|| Error::Io {
-            path: server_file.clone(),
-            source: io::Error::other("this process cannot be looked up"),
-        })?;
         let mut claim = Self {
             layout: layout.clone(),
             record: Mutex::new(ServerRecord {
@@ -223,7 +208,9 @@ impl Claim {
                 server: server.clone(),
                 ready: false,
                 stopping: false,
-                child: None,
+                follows: true,
+                unapplied: None,
+                engine: None,
                 silent: false,
             }),
             log: log.clone(),
@@ -233,35 +220,67 @@ impl Claim {
         claim.write_upstream();
         claim.publish(EngineState::Starting, None);
         claim.write_pid_file(binary);
-        let (ended, engine) = end_leftover(layout, previous.as_ref());
-        if let Some(child) = ended {
-            let command = child.command.join(" ");
-            claim.note(&format!(
-                "ended `{command}` (pid {}), left behind by an earlier server",
-                child.pid
-            ));
-        }
-        if engine.is_none() {
-            let lock = layout.engine_lock_file();
-            claim.note(&format!(
-                "an engine of an earlier server still runs: it holds `{}`",
-                lock.display()
-            ));
-        }
-        claim.engine = engine;
+        claim.take_engine_lock(previous.as_ref());
         Ok(claim)
     }
 
-    /// What proves this server to be the one of the server file; `None` when the system gives no random numbers.
+    /// Ends the engine of the `previous` server, and takes the engines' lock.
+    fn take_engine_lock(&mut self, previous: Option<&ServerRecord>) {
+        let (ended, lock) = end_leftover(&self.layout, previous);
+        if let Some(engine) = ended {
+            let (command, pid) = (engine.command.join(" "), engine.pid);
+            self.note(&format!(
+                "ended `{command}` (pid {pid}), left behind by an earlier server"
+            ));
+        }
+        if lock.is_none() {
+            let path = self.layout.engine_lock_file();
+            self.note(&format!(
+                "an engine of an earlier server still runs: it holds `{}`",
+                path.display()
+            ));
+        }
+        self.engine = lock;
+    }
+
+    /// The token that proves this server to be the one of the server file; `None` when the system gives no random
+    /// numbers.
     #[must_use]
     pub fn instance(&self) -> Option<Instance> {
         self.record().instance.clone()
     }
 
-    /// Waits until the lock file is deleted or replaced. From then on nobody can find this server, and another may take the home.
+    /// Publishes the options of `server`, if they are in force, and what of its files is `unapplied`.
+    pub fn renew(&self, server: Option<&ServerIdentity>, unapplied: Option<String>) {
+        let mut record = self.record();
+        if let Some(server) = server {
+            record.server.options.clone_from(&server.options);
+            record.server.drain = server.drain;
+        }
+        record.unapplied = unapplied;
+        if self.lock.is_current() {
+            self.log_write_failure("server file", record.write(&self.layout.server_file()));
+        }
+    }
+
+    /// The longest time from the request to end to the end.
+    pub(super) fn ends_within(&self) -> Duration {
+        self.record().server.drain + STOPPING_PATIENCE
+    }
+
+    /// Waits until the lock file is deleted or replaced. From then on this server cannot be found, and another may take the home.
     pub async fn displaced(&self) {
         while self.lock.is_current() {
+            self.restore();
             tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Writes the server file again if it was deleted: without it commands see a server that they know nothing about.
+    fn restore(&self) {
+        let path = self.layout.server_file();
+        if matches!(path.try_exists(), Ok(false)) {
+            self.log_write_failure("server file", self.record().write(&path));
         }
     }
 
@@ -291,12 +310,12 @@ impl Claim {
         self.log_write_failure("upstream", written);
     }
 
-    /// Publishes the state of the server and its child.
-    pub(super) fn publish(&self, state: EngineState, child: Option<ChildRecord>) {
+    /// Publishes the state of the server and its engine.
+    pub(super) fn publish(&self, state: EngineState, engine: Option<EngineRecord>) {
         let mut record = self.record();
         record.ready = state == EngineState::Ready;
         record.stopping = state == EngineState::Stopping;
-        record.child = child;
+        record.engine = engine;
         if self.lock.is_current() {
             self.log_write_failure("server file", record.write(&self.layout.server_file()));
         }
@@ -321,7 +340,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // After a new lock file was made, what lies there is another server's.
+        // After a new lock file was made, the files belong to another server.
         if self.lock.is_current() {
             let _ = PidFile::remove_if(&self.layout.pid_file(), std::process::id());
             let _ = files::remove(&self.layout.server_file());
@@ -330,25 +349,49 @@ impl Drop for Claim {
     }
 }
 
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    |source| Error::Io { path, source }
+}
+
+/// This process, unless the pid file names a runtime that Gemini CLI started.
+fn this_process(layout: &Layout) -> Result<Identity, Error> {
+    let ours = std::process::id();
+    let pid_file = layout.pid_file();
+    // Nothing could be written there, and Gemini CLI would not find the server.
+    PidFile::read(&pid_file).map_err(failed(&pid_file))?;
+    match observe_pid_file(layout, false).map_err(failed(&pid_file))? {
+        Running::Bare { pid, port } if pid != ours => {
+            let home = layout.home().to_owned();
+            Err(Error::Bare { home, pid, port })
+        }
+        _ => identity(ours).ok_or_else(|| {
+            let fault = io::Error::other("this process cannot be looked up");
+            failed(&layout.server_file())(fault)
+        }),
+    }
+}
+
 fn lock_or_explain(layout: &Layout, wanted: &ServerIdentity) -> Result<Lock, Error> {
     let path = layout.server_lock_file();
     let begun = Instant::now();
+    let mut silent_since = begun;
     loop {
-        let tried = Lock::try_acquire(&path).map_err(|source| Error::Io {
-            path: path.clone(),
-            source,
-        })?;
-        if let Some(lock) = tried {
+        if let Some(lock) = Lock::try_acquire(&path).map_err(failed(&path))? {
             return Ok(lock);
         }
         let record = ServerRecord::read(&layout.server_file()).ok().flatten();
-        let (record, patience) = match record {
-            Some(record) if record.stopping => (Some(record), STOPPING_PATIENCE),
-            Some(record) if record.is_here() => (Some(record), Duration::ZERO),
+        let is_over = match &record {
+            Some(record) if record.stopping => {
+                // It removes its record before it lets go.
+                silent_since = Instant::now();
+                begun.elapsed() >= record.server.drain + STOPPING_PATIENCE
+            }
+            Some(record) if record.is_here() => true,
             // It may be out of reach, or the record may be its predecessor's.
-            record => (record, PATIENCE),
+            _ => silent_since.elapsed() >= PATIENCE,
         };
-        if begun.elapsed() >= patience {
+        if is_over {
             return Err(held_by(record, layout, wanted));
         }
         std::thread::sleep(POLL);
@@ -384,11 +427,14 @@ pub(super) fn end_leftover<'a>(
     }
     // A process of the same id here is another one if the record comes from elsewhere.
     let record = previous.filter(|record| !record.is_elsewhere());
-    let child = record.and_then(|record| record.child.as_ref()?.process.as_ref());
-    let is_leftover =
-        |child: &&Identity| identity(child.pid).as_ref() == Some(*child) && has_open(child.pid, &path) != Some(false);
-    let ended = child.filter(is_leftover).filter(|child| kill_leftover(child).is_ok());
-    let deadline = Instant::now() + LAST_BREATH;
+    let engine = record.and_then(|record| record.engine.as_ref()?.process.as_ref());
+    let is_leftover = |engine: &&Identity| {
+        identity(engine.pid).as_ref() == Some(*engine) && has_open(engine.pid, &path) != Some(false)
+    };
+    let ended = engine
+        .filter(is_leftover)
+        .filter(|engine| kill_leftover(engine).is_ok());
+    let deadline = Instant::now() + KILL_TIME;
     loop {
         match Lock::try_acquire(&path) {
             Ok(None) if ended.is_some() && Instant::now() < deadline => std::thread::sleep(POLL),

@@ -5,33 +5,33 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use gem_platform::process::{Detached, Program, start_detached};
+use gem_platform::process::{Detached, Program, start_detached, start_remedy};
 use tokio::time::{Instant, sleep};
 
 use super::claim;
 use super::logs::Follower;
 use super::remote;
-use super::status::{ChildRecord, Running, ServerIdentity, ServerRecord, observe};
+use super::status::{EngineRecord, Running, ServerIdentity, ServerRecord, observe};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
-use crate::lock::Lock;
+use crate::place::is_misplaced;
 use crate::rotation::append;
-use crate::runtime::EngineState;
+use crate::runtime::{EngineState, if_blocked_here};
 
 /// How long to wait for a server, usually: a model of a gigabyte is loaded from a cold disk before it counts as ready.
 pub const READY_WITHIN: Duration = Duration::from_secs(300);
 
-/// What a person sees while a server starts.
-pub const STARTING: &str = "starting the server; a large model takes a while to load";
+/// The progress text while a server starts.
+pub const STARTING: &str = "starting the server and its model";
 
 /// A server to start.
 #[derive(Clone, Debug)]
 pub struct StartRequest {
     /// gem-setup itself with `serve`, `--port=N` and the rest, in full: Gemini CLI recognises the server by these.
     pub program: Program,
-    /// The subcommand of that program which runs [`gem_platform::process::keep`], if it has one.
-    pub keeper: Option<&'static str>,
-    /// What it is asked to be.
+    /// The subcommand of that program which runs [`gem_platform::process::reap`], if it has one.
+    pub reaper: Option<&'static str>,
+    /// The wanted server.
     pub server: ServerIdentity,
     /// The time within which it must be ready.
     pub within: Duration,
@@ -44,11 +44,11 @@ pub struct Started {
     pub pid: u32,
     /// It ran before, as it was asked for.
     pub already: bool,
-    /// What its engine waits for, and what to do about it. The gateway answers without it meanwhile.
+    /// The obstacle that its engine waits for, and advice. The gateway answers without the engine.
     pub blocked: Option<String>,
 }
 
-/// Why there is no server that is ready. The tail is what was logged since the start.
+/// Why no server is ready. The tail is the log since the start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process serves the home.
@@ -78,6 +78,9 @@ pub enum Error {
         /// Its process id.
         pid: u32,
     },
+    /// The system was asked to start it, and it is not there.
+    #[error("the system started the server, but it does not run")]
+    Absent,
     /// The gateway serves, but the runtime keeps failing.
     #[error(
         "the server (pid {pid}) runs, but its runtime keeps failing: {reason}{}",
@@ -123,31 +126,55 @@ impl Explain for Error {
         match self {
             Self::Claim(error) => error.kind(),
             Self::Start { .. } => Kind::Unexpected,
-            // The server is gem-setup too: what it ended with says what was wrong.
+            // Asked to end was the server, not this command.
+            Self::Ended { status, .. } if is_stopped(*status) => Kind::Runtime,
+            // The server is gem-setup too: its exit status has the kind of the failure.
             Self::Ended { status, .. } => status.code().and_then(Kind::of_exit_status).unwrap_or(Kind::Runtime),
-            Self::CrashLoop { .. } | Self::Silent { .. } | Self::NotReady { .. } | Self::Gone { .. } => Kind::Runtime,
+            Self::CrashLoop { .. } | Self::Silent { .. } | Self::NotReady { .. } | Self::Gone { .. } | Self::Absent => {
+                Kind::Runtime
+            }
         }
     }
 
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Claim(error) => return error.hint(),
-            Self::Start { .. } => "check that the program is there and the log's folder is writable".to_owned(),
+            Self::Start { log, source, .. } if is_misplaced(source) => {
+                format!("move `{}` away, then run the command again", log.display())
+            }
+            Self::Start { source, .. } => {
+                let usual = "check that the program exists and the log's folder is writable";
+                start_remedy(source).unwrap_or(usual).to_owned()
+            }
+            Self::Ended { status, .. } if is_stopped(*status) => {
+                "another command or program stopped it; run `gem-setup start` again".to_owned()
+            }
+            // The log gives a hint of its own.
+            Self::Ended { tail, .. } if tail.iter().any(|line| line.starts_with("hint: ")) => return None,
             Self::Ended { .. } if self.kind() != Kind::Runtime => {
                 "correct the fault that its log names, then start it again".to_owned()
             }
-            Self::Ended { .. } | Self::CrashLoop { .. } => {
-                "run `gem-setup doctor` to see what the runtime lacks, and `gem-setup logs` for the whole log"
-                    .to_owned()
+            Self::CrashLoop { reason, .. } if if_blocked_here(reason).is_some() => {
+                if_blocked_here(reason).unwrap_or_default().to_owned()
             }
+            Self::Ended { .. } | Self::CrashLoop { .. } => {
+                "run `gem-setup doctor` to see the fault, and `gem-setup logs` for the whole log".to_owned()
+            }
+            Self::Absent => "run `systemctl status gem-setup` to see why".to_owned(),
             Self::Gone { .. } => "run `gem-setup start` again, or `gem-setup logs` to see why it ended".to_owned(),
             Self::Silent { .. } => "run `gem-setup restart`, which ends it and starts another".to_owned(),
             Self::NotReady { .. } => {
-                "it goes on loading; `gem-setup status` tells when it is ready, `gem-setup logs -f` what it does"
+                "it keeps loading: `gem-setup status` shows whether it is ready, `gem-setup logs -f` its output"
                     .to_owned()
             }
         })
     }
+}
+
+/// Whether a server that ended with `status` was asked to end.
+fn is_stopped(status: ExitStatus) -> bool {
+    let kind = status.code().and_then(Kind::of_exit_status);
+    matches!(kind, Some(Kind::Interrupted | Kind::Terminated))
 }
 
 const FIRST_POLL: Duration = Duration::from_millis(5);
@@ -157,7 +184,7 @@ const TAIL: usize = 15;
 const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts the server, unless it already runs as asked, and waits until it is ready. A server that is just ending is waited for. A
-/// server that is not ready in time, or whose runtime keeps failing, goes on running.
+/// server that is not ready in time, or whose runtime keeps failing, keeps running.
 ///
 /// # Errors
 /// When there is no server that is ready, and why.
@@ -191,6 +218,28 @@ pub async fn start(layout: &Layout, request: &StartRequest) -> Result<Started, E
     }
 }
 
+/// Waits until the server that a service manager has started is ready.
+///
+/// # Errors
+/// As [`start`], and when there is no server.
+pub async fn join_running(layout: &Layout, request: &StartRequest) -> Result<Started, Error> {
+    let deadline = Instant::now() + request.within;
+    let absent_until = Instant::now() + UNNAMED_PATIENCE;
+    loop {
+        match look(layout, request)? {
+            Running::Supervised(record) if !record.stopping => {
+                let joined = join(layout, request, *record, deadline).await?;
+                return Ok(Started {
+                    already: false,
+                    ..joined
+                });
+            }
+            _ if Instant::now() >= absent_until => return Err(Error::Absent),
+            _ => sleep(LONGEST_POLL).await,
+        }
+    }
+}
+
 fn failed(layout: &Layout, request: &StartRequest, source: io::Error) -> Error {
     Error::Start {
         program: request.program.path.clone(),
@@ -209,7 +258,7 @@ async fn launch(layout: &Layout, request: &StartRequest, deadline: Instant) -> R
     let failed = |source| failed(layout, request, source);
     let (mut said, _) = Follower::start(&log, 0).map_err(failed)?;
     let mut process = append(&log)
-        .and_then(|file| start_detached(&request.program, request.keeper, &file))
+        .and_then(|file| start_detached(&request.program, request.reaper, &file))
         .map_err(failed)?;
     let pid = process.id();
     match wait(layout, request, pid, Some(&mut process), deadline).await {
@@ -229,7 +278,7 @@ async fn launch(layout: &Layout, request: &StartRequest, deadline: Instant) -> R
     }
 }
 
-/// Waits for a server that another process started, if it is what was asked for.
+/// Waits for a server that another process started, if it is the wanted one.
 async fn join(
     layout: &Layout,
     request: &StartRequest,
@@ -312,10 +361,7 @@ async fn wait(
             return StartEnd::Silent;
         }
         was_silent = is_silent;
-        if let Some(end) = record
-            .as_ref()
-            .and_then(|record| as_far_as_it_gets(record.child.as_ref()?))
-        {
+        if let Some(end) = record.as_ref().and_then(|record| final_state(record.engine.as_ref()?)) {
             return end;
         }
         let ready = match record {
@@ -338,11 +384,11 @@ async fn wait(
 }
 
 /// The end of the wait for a server whose engine cannot become ready by itself.
-fn as_far_as_it_gets(child: &ChildRecord) -> Option<StartEnd> {
-    match child.state {
-        EngineState::CrashLoop => Some(StartEnd::CrashLoop(child.last_exit.clone().unwrap_or_default())),
+fn final_state(engine: &EngineRecord) -> Option<StartEnd> {
+    match engine.state {
+        EngineState::CrashLoop => Some(StartEnd::CrashLoop(engine.last_exit.clone().unwrap_or_default())),
         EngineState::Blocked => Some(StartEnd::Up {
-            blocked: child.blocked.clone(),
+            blocked: engine.blocked.clone(),
         }),
         _ => None,
     }
@@ -350,12 +396,33 @@ fn as_far_as_it_gets(child: &ChildRecord) -> Option<StartEnd> {
 
 /// Whether the server of `record` still has the home and means to keep it.
 fn is_serving(layout: &Layout, record: &ServerRecord) -> bool {
-    let is_held = || Lock::is_held(&layout.server_lock_file()).unwrap_or_else(|_| record.is_here());
-    !record.stopping && (record.is_here() || record.is_elsewhere()) && is_held()
+    !record.stopping && (record.is_here() || record.is_elsewhere()) && record.has_home(layout)
 }
 
 fn tail(said: &mut Follower) -> Vec<String> {
     let lines = said.poll().unwrap_or_default();
     let skipped = lines.len().saturating_sub(TAIL);
     lines.into_iter().skip(skipped).collect()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_was_stopped_is_no_interrupted_command() {
+        for (code, kind, hint) in [
+            (143, Kind::Runtime, "stopped it"),
+            (9, Kind::Conflict, "correct the fault"),
+        ] {
+            let error = Error::Ended {
+                status: ExitStatus::from_raw(code << 8),
+                tail: Vec::new(),
+            };
+            assert_eq!(error.kind(), kind);
+            assert!(error.hint().unwrap().contains(hint), "{error}");
+        }
+    }
 }

@@ -82,7 +82,7 @@ impl Log {
         });
     }
 
-    /// A writer whose lines `source` says, for a subscriber of events.
+    /// A writer for a subscriber of events, whose lines have the source `source`.
     #[must_use]
     pub fn writer(&self, source: &Arc<str>) -> LineWriter {
         LineWriter {
@@ -92,7 +92,7 @@ impl Log {
         }
     }
 
-    /// Waits until the lines so far are written, or a second at most.
+    /// Waits until the lines before are written, or a second at most.
     pub fn flush(&self) {
         self.0.flush();
     }
@@ -107,8 +107,8 @@ pub struct LineWriter {
 }
 
 impl LineWriter {
-    fn emit(&mut self, until: usize) {
-        let line: Vec<u8> = self.partial.drain(..until).collect();
+    fn emit(&mut self) {
+        let line = std::mem::take(&mut self.partial);
         let text = String::from_utf8_lossy(&line);
         self.log.line(&self.source, text.trim_end_matches(['\n', '\r']));
     }
@@ -116,9 +116,11 @@ impl LineWriter {
 
 impl Write for LineWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.partial.extend_from_slice(bytes);
-        while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
-            self.emit(end + 1);
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.partial.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                self.emit();
+            }
         }
         Ok(bytes.len())
     }
@@ -131,7 +133,7 @@ impl Write for LineWriter {
 impl Drop for LineWriter {
     fn drop(&mut self) {
         if !self.partial.is_empty() {
-            self.emit(self.partial.len());
+            self.emit();
         }
     }
 }

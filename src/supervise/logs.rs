@@ -5,12 +5,12 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gem_platform::file::{is_character_device, open_regular};
+use gem_platform::file::{is_absence, is_character_device, open_regular};
 use same_file::Handle;
 
 use crate::rotation::rotated;
 
-/// Rotated files that are looked at; the log itself keeps fewer.
+/// The most rotated files to read; the log itself keeps fewer.
 const OLDEST: usize = 9;
 const BLOCK: u64 = 64 << 10;
 const POLL: Duration = Duration::from_millis(150);
@@ -48,25 +48,28 @@ fn open(path: &Path) -> io::Result<Option<File>> {
         .is_ok_and(|metadata| is_character_device(metadata.file_type()));
     match open_regular(path) {
         Ok(file) => Ok(Some(file)),
-        Err(error) if is_device || error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if is_device || is_absence(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// The last `count` lines before `end`, read backwards in blocks.
 fn last_lines(file: &mut File, end: u64, count: usize) -> io::Result<Vec<String>> {
-    let mut bytes: Vec<u8> = Vec::new();
+    let mut blocks: Vec<Vec<u8>> = Vec::new();
+    let mut found = 0;
     let mut start = end;
     // The newline at the very end closes the last line, so one more is needed to find where the first begins.
-    while start > 0 && newlines(&bytes) <= count {
+    while start > 0 && found <= count {
         let length = start.min(BLOCK);
         start -= length;
         file.seek(SeekFrom::Start(start))?;
         let mut block = Vec::new();
         file.by_ref().take(length).read_to_end(&mut block)?;
-        block.append(&mut bytes);
-        bytes = block;
+        found += newlines(&block);
+        blocks.push(block);
     }
+    blocks.reverse();
+    let bytes = blocks.concat();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
     let skipped = lines.len().saturating_sub(count);
@@ -140,7 +143,7 @@ impl Follower {
         let mut lines = Vec::new();
         loop {
             let successor = self.successor();
-            // Read after looking for a successor: what was written before the rotation is then all there.
+            // Read after the look for a successor, so that nothing written before the rotation is missed.
             self.read(&mut lines)?;
             let Some(successor) = successor else {
                 return Ok(lines);
@@ -273,5 +276,14 @@ mod tests {
         File::create(&path).unwrap();
         add(&path, "third\n");
         assert_eq!(follower.poll().unwrap(), ["third"]);
+    }
+
+    #[test]
+    fn a_line_longer_than_many_blocks_is_read_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        let long = "x".repeat(3 * usize::try_from(BLOCK).unwrap() + 1);
+        add(&path, &format!("first\n{long}\nlast\n"));
+        assert_eq!(tail(&path, 2).unwrap(), [long.as_str(), "last"]);
     }
 }

@@ -1,6 +1,6 @@
-//! The server's life: one supervised child, its log, its files, and how the server is started, found and stopped.
+//! The server's life: one supervised engine, its log, its files, and how the server is started, found and stopped.
 //!
-//! - [`run`] keeps the child alive: readiness, health, backoff, shutdown
+//! - [`run`] keeps the engine alive: readiness, health, backoff, shutdown
 //! - [`Claim`] is the right to serve a home, a lock that is held; [`observe`] finds who holds it
 //! - [`start`] and [`stop`] manage a detached server; [`tail`] and [`Follower`] read its log
 //!
@@ -29,27 +29,35 @@ mod probe;
 mod readiness;
 mod remote;
 mod shutdown;
+mod source;
+mod spawn;
 mod status;
 mod stop;
 mod supervisor;
+mod takeover;
+mod trial;
 
 #[cfg(test)]
 mod tests;
 
 pub use backoff::BackoffLimits;
 pub use claim::{Claim, Error as ClaimError, free_port_after};
-pub use detach::{Error as StartError, READY_WITHIN, STARTING, StartRequest, Started, start};
+pub use detach::{Error as StartError, READY_WITHIN, STARTING, StartRequest, Started, join_running, start};
+pub use files::{MOUNT_PROC, remedy};
 pub use log::{LineWriter, Log, LogLimits};
 pub use logs::{Follower, tail};
 pub use notify::ServiceManager;
-pub use output::ChildOutput;
+pub use output::EngineOutput;
 pub use pid::{Owner, PidFile};
 pub use readiness::HealthLimits;
-pub use remote::{Remote, ask, is_silent, peer, refresh};
+pub use remote::{Remote, ask, consent, is_ready, is_silent, is_stranger, peer, refresh};
 pub use shutdown::{Shutdown, ask as ask_to_shut_down, on_signals, reached};
-pub use status::{ChildRecord, Running, ServerIdentity, ServerRecord, UPSTREAM, observe};
+pub use source::{CommandSource, CurrentCommand};
+pub use status::{EngineRecord, Running, ServerIdentity, ServerRecord, UPSTREAM, observe};
 pub use stop::{Error as StopError, GRACE, Stopped, Vacancy, check_stoppable, stop, vacate};
 pub use supervisor::{EngineConfig, STOP_GRACE, SuperviseConfig, run};
+pub use takeover::{Taken, await_engine};
+pub use trial::{Trial, TrialConfig};
 
-/// Who says the supervisor's own lines in the log.
+/// The source of the supervisor's own lines in the log.
 const OWN_SOURCE: &str = "gem-setup";

@@ -42,9 +42,12 @@ impl ServiceManager {
         let _ = notify(&self.socket, message);
     }
 
-    /// Says that the server ends.
-    pub(super) fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=stopping");
+    /// Says that the server ends, and asks for the time that it needs: its options may have changed since the unit was written.
+    pub(super) fn stopping(&self, within: Duration) {
+        self.tell(&format!(
+            "STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={}",
+            within.as_micros()
+        ));
     }
 
     /// Reports every change of `status`; never ends.

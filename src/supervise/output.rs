@@ -1,15 +1,19 @@
-//! What the child says, line by line, into the log.
+//! Copies the engine's output into the log, line by line.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use gem_platform::process::Supervised;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::log::Log;
 use super::noise::Noise;
 
-/// Which of the child's streams go into the log.
+/// Which of the engine's streams go into the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ChildOutput {
+pub enum EngineOutput {
     /// Standard output and standard error.
     #[default]
     All,
@@ -17,8 +21,33 @@ pub enum ChildOutput {
     ErrorsOnly,
 }
 
+/// The time to read the last lines of an engine that has ended.
+const LAST_LINES: Duration = Duration::from_millis(500);
 /// A longer line is logged in parts.
 const LONGEST_LINE: usize = 8 << 10;
+
+/// Copies the output of `engine` into `log`, as far as `output` asks for it.
+pub(super) fn log_output(engine: &mut Supervised, output: EngineOutput, log: &Log) -> JoinSet<()> {
+    let source: Arc<str> = format!("engine {}", engine.id()).into();
+    let (stdout, stderr) = engine.take_output();
+    let mut readers = JoinSet::new();
+    if let Some(stdout) = stdout {
+        let log = (output == EngineOutput::All).then(|| log.clone());
+        let source = Arc::clone(&source);
+        readers.spawn(async move { copy_lines(stdout, log.as_ref(), &source).await });
+    }
+    if let Some(stderr) = stderr {
+        let log = log.clone();
+        readers.spawn(async move { copy_lines(stderr, Some(&log), &source).await });
+    }
+    readers
+}
+
+/// Lets the readers of an ended engine's output finish; something else that holds the pipe must not keep them.
+pub(super) async fn finish(mut readers: JoinSet<()>) {
+    let _ = timeout(LAST_LINES, async { while readers.join_next().await.is_some() {} }).await;
+    readers.shutdown().await;
+}
 
 /// Reads `stream` to its end. Partial lines at the end count, bytes that are no text are replaced, and of a line that was
 /// rewritten with carriage returns the last state counts.
@@ -85,11 +114,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.log");
         let log = Log::start(&path, LogLimits::default()).unwrap();
-        copy_lines(bytes, Some(&log), &Arc::from("child")).await;
+        copy_lines(bytes, Some(&log), &Arc::from("engine")).await;
         log.flush();
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         text.lines()
-            .map(|line| line.split_once("[child] ").unwrap().1.to_owned())
+            .map(|line| line.split_once("[engine] ").unwrap().1.to_owned())
             .collect()
     }
 

@@ -7,9 +7,9 @@ use gem_platform::process::Identity;
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use crate::place::write_atomic;
+use crate::place::write_own;
 
-/// What a pid file says. Keys that are not known are passed over.
+/// The content of a pid file. Unknown keys are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PidFile {
@@ -38,7 +38,7 @@ pub enum Owner {
 }
 
 impl PidFile {
-    /// What `text` says: the JSON object or a bare number; `None` when it is neither.
+    /// Parses the JSON object or bare number in `text`; `None` when it is neither.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
@@ -61,12 +61,12 @@ impl PidFile {
         Ok(files::read(path)?.as_deref().and_then(Self::parse))
     }
 
-    /// Replaces `path`.
+    /// Replaces `path`; if it is a link, then the link and not the file that it leads to.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        write_atomic(path, &serde_json::to_vec(self)?)
+        write_own(path, &serde_json::to_vec(self)?)
     }
 
     /// Removes `path` if it names the process `pid` or nothing that can be read.
@@ -80,7 +80,7 @@ impl PidFile {
         }
     }
 
-    /// Whether `process`, which has this file's pid, is the server that the file means. `is_locked` says whether a server
+    /// Whether `process`, which has this file's pid, is the server that the file means. `is_locked`: whether a server
     /// holds the home's lock.
     ///
     /// A pid file alone proves nothing: any program can write one, and ids are reused. The command line must have the

@@ -1,4 +1,4 @@
-//! One small HTTP request to the engine, which copes with what engines send.
+//! One small HTTP request to the engine, tolerant of the faults in engines' responses.
 //!
 //! `litert-lm` answers in HTTP/1.0, without a length, and breaks its status line in two on errors (docs/facts.md
 //! section 5), so nothing but the status is read, and the answer's end is the connection's.

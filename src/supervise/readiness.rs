@@ -15,7 +15,7 @@ pub struct HealthLimits {
     pub start: Duration,
     /// The time within which its model must then be loaded.
     pub warm_up: Duration,
-    /// Between two probes of a ready child.
+    /// Between two probes of a ready engine.
     pub interval: Duration,
     /// The time within which a probe must be answered.
     pub answer: Duration,
@@ -36,32 +36,32 @@ impl Default for HealthLimits {
     }
 }
 
-/// The pause between two tries while a child starts: from 2 ms up to this, so that readiness is seen well within 50 ms.
+/// The pause between two tries while an engine starts: from 2 ms up to this, so that readiness is seen well within 50 ms.
 const LONGEST_TRY_PAUSE: Duration = Duration::from_millis(10);
 const FIRST_TRY_PAUSE: Duration = Duration::from_millis(2);
 /// A listener on the loopback accepts at once or not at all.
 const CONNECT: Duration = Duration::from_millis(25);
-/// Between two probes of a child that missed one, or that answers and does not know its model.
+/// Between two probes of an engine that missed one, or that answers and does not know its model.
 const RECHECK: Duration = Duration::from_secs(1);
 /// An engine that uses less than this fraction of a processor's time is not working.
 const IDLE_SHARE: u32 = 100;
 const WARM_UP_TRIES: u32 = 3;
 const NOT_FOUND: u16 = 404;
 
-/// What the probes found, for the supervisor to act on.
+/// The result of the probes, for the supervisor to act on.
 pub(super) trait Observer {
-    /// Something worth a line in the log.
+    /// A line for the log.
     fn note(&self, text: &str);
-    /// A ready child missed a probe.
+    /// A ready engine missed a probe.
     fn missed(&self);
-    /// A child that had missed a probe answers again.
+    /// An engine that had missed a probe answers again.
     fn recovered(&self);
 }
 
-/// Waits until the child at `endpoint` answers and its model is loaded.
+/// Waits until the engine at `endpoint` answers and its model is loaded.
 ///
 /// # Errors
-/// Why the child should be replaced.
+/// Why the engine should be replaced.
 pub(super) async fn until_ready(
     request: &ProbeRequest,
     endpoint: &Endpoint,
@@ -77,12 +77,12 @@ async fn until_answering(request: &ProbeRequest, endpoint: &Endpoint, limits: &H
     let deadline = Instant::now() + limits.start;
     let mut pause = FIRST_TRY_PAUSE;
     loop {
-        // The connection is the readiness that is looked for; once accepted, a busy child may take its time to answer.
+        // The connection is the readiness that is looked for; once accepted, a busy engine may take its time to answer.
         let (problem, wait) = match request.ask(endpoint, CONNECT, limits.start).await {
             // It is up, and may still be looking for its models.
             Ok(NOT_FOUND) => (unknown(request), RECHECK),
             Ok(_) => return Ok(()),
-            // The child cannot get the port any more.
+            // The engine cannot get the port any more.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error.to_string()),
             Err(error) => (error.to_string(), pause),
         };
@@ -116,7 +116,7 @@ async fn warm_up(
             Ok(Ok(200..300)) => return Ok(()),
             Ok(Ok(NOT_FOUND)) => return Err(unknown(request)),
             Ok(Ok(status)) => {
-                // It lives and answers; what it answers is for the gateway to judge.
+                // It lives and responds; the gateway judges the response.
                 observer.note(&format!("answered the warm-up request with status {status}"));
                 return Ok(());
             }
@@ -127,8 +127,8 @@ async fn warm_up(
     Err(format!("did not answer the warm-up request: {problem}"))
 }
 
-/// Probes a ready child until it hangs, and gives the reason to replace it. A busy child is probed only while it uses no processor:
-/// one that works may be silent. `cpu_time` is what it has used so far.
+/// Probes a ready engine until it hangs, and gives the reason to replace it. A busy engine is probed only while it uses no processor:
+/// one that works may be silent. `cpu_time` is its processor time so far.
 pub(super) async fn until_hung(
     request: &ProbeRequest,
     endpoint: &Endpoint,
@@ -164,7 +164,7 @@ pub(super) async fn until_hung(
                 if misses == 1 {
                     observer.missed();
                 }
-                // A busy child has already been silent for a while.
+                // A busy engine has already been silent for a while.
                 if misses + u32::from(activity.is_busy()) >= limits.misses {
                     return format!("hung: {misses} health probes in a row were not answered");
                 }
@@ -174,7 +174,7 @@ pub(super) async fn until_hung(
 }
 
 impl HealthLimits {
-    /// The pause before the next look at a child.
+    /// The pause before the next look at an engine.
     fn pause(&self, misses: u32, is_busy: bool) -> Duration {
         match (misses, is_busy) {
             (0, false) => self.interval,
@@ -184,12 +184,12 @@ impl HealthLimits {
     }
 }
 
-/// The processor time of a child, and when it was last looked at.
+/// The processor time of an engine, and when it was last looked at.
 #[derive(Default)]
 struct Work(Option<(Duration, Instant)>);
 
 impl Work {
-    /// Whether a child that has used `cpu_time` in all worked since the last look; true where that is not known.
+    /// Whether an engine that has used `cpu_time` in all worked since the last look; true where that is not known.
     fn goes_on(&mut self, cpu_time: Option<Duration>) -> bool {
         let Some(cpu_time) = cpu_time else { return true };
         let now = Instant::now();
@@ -218,7 +218,7 @@ mod tests {
     use crate::runtime::ModelGate;
 
     #[tokio::test]
-    async fn a_child_that_does_not_know_its_model_is_not_asked_all_the_time() {
+    async fn an_engine_that_does_not_know_its_model_is_not_asked_all_the_time() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let owner = Owner::Process(std::process::id());
         let endpoint = &Endpoint::new(listener.local_addr().unwrap(), owner);

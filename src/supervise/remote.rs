@@ -1,20 +1,26 @@
 //! A server reached over its port, once the listener is proved to be that server.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use gem_platform::process::{Owner, identity};
+use bytes::Bytes;
+use gem_platform::process::{Owner, executable, has_open, identity, listener_on};
+use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::status::{Running, ServerRecord, observe};
 use crate::layout::Layout;
-use crate::runtime::EngineState;
+use crate::router::{FailedModel, ModelName};
+use crate::runtime::EngineReport;
 use crate::runtime::local::{self, Peer};
 
 /// A gateway on loopback answers at once.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the gateway's `/status` says.
+/// The gateway's `/status`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Remote {
     /// The server's process id, where it runs.
@@ -25,31 +31,57 @@ pub struct Remote {
     /// The name of the running server.
     #[serde(default)]
     pub instance: Option<String>,
-    /// Its engine.
+    /// The last moment of its certificate, if it speaks TLS.
     #[serde(default)]
-    child: Option<RemoteChild>,
+    pub certificate_until: Option<Timestamp>,
+    /// Its engine.
+    #[serde(default, rename = "child")]
+    engine: Option<EngineReport>,
+    /// The hosted models that failed.
+    #[serde(default)]
+    pub failed_models: Vec<FailedModel>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-struct RemoteChild {
-    pid: Option<u32>,
-    port: Option<u16>,
-    state: EngineState,
-    restarts: u64,
-    last_exit: Option<String>,
-    blocked: Option<String>,
-}
-
-/// The server that requests to `port` of this home are for: its own server, else one of the same user.
+/// The server that requests to `port` of this home are for: its own server, else another of gem-setup's, or this home's runtime.
+/// A request to any other process fails and names that process.
 ///
 /// # Errors
 /// When a file of the home cannot be read.
 pub fn peer(layout: &Layout, port: u16) -> io::Result<Peer> {
-    Ok(match observe(layout)? {
-        Running::Supervised(record) if record.server.port == port => record.peer(),
-        Running::Bare { pid, port: at } if at == port => Peer::new(port, Owner::Process(pid)),
-        _ => Peer::new(port, Owner::User),
-    })
+    let owner = match observe(layout)? {
+        Running::Supervised(record) if record.server.port == port && record.is_here() => return Ok(record.peer()),
+        Running::Bare { pid, port: at } if at == port => Owner::Process(pid),
+        _ => unrecorded(layout, port),
+    };
+    Ok(Peer::new(port, owner))
+}
+
+/// Whether the listener on `port` is a process that has nothing to do with this home.
+#[must_use]
+pub fn is_stranger(layout: &Layout, port: u16) -> bool {
+    let is_known = matches!(observe(layout), Ok(Running::Supervised(record)) if record.server.port == port)
+        || matches!(observe(layout), Ok(Running::Bare { port: at, .. }) if at == port);
+    !is_known && unrecorded(layout, port) == Owner::Process(std::process::id())
+}
+
+/// Whose listener on `port` is trusted although no record names it.
+fn unrecorded(layout: &Layout, port: u16) -> Owner {
+    let on = |ip: IpAddr| listener_on(ip, port);
+    match on(Ipv4Addr::LOCALHOST.into()).or_else(|| on(Ipv6Addr::LOCALHOST.into())) {
+        // A process that cannot be seen from here, as in a container.
+        None => Owner::User,
+        Some(found) if is_ours(layout, found.pid) => Owner::Process(found.pid),
+        // This process listens nowhere, so the proof fails.
+        Some(_) => Owner::Process(std::process::id()),
+    }
+}
+
+/// Whether the process `pid` holds the home's lock, or runs gem-setup or a runtime of this home.
+fn is_ours(layout: &Layout, pid: u32) -> bool {
+    let runs_ours = |program: PathBuf| {
+        executable(std::process::id()).as_ref() == Some(&program) || program.starts_with(layout.lit_bin())
+    };
+    has_open(pid, &layout.server_lock_file()) == Some(true) || executable(pid).is_some_and(runs_ours)
 }
 
 /// Asks `peer`; `None` if it is not a gem-setup server.
@@ -59,9 +91,9 @@ async fn status(peer: Peer) -> Result<Option<Remote>, local::Error> {
 }
 
 /// Whether the gateway on `port` belongs to the process `pid` and is ready.
-pub(super) async fn is_ready(port: u16, pid: u32) -> bool {
-    let remote = status(Peer::new(port, Owner::Process(pid))).await;
-    matches!(remote, Ok(Some(remote)) if remote.ready && remote.pid == Some(pid))
+pub async fn is_ready(port: u16, pid: u32) -> bool {
+    let answer = local::fetch(Peer::new(port, Owner::Process(pid)), "/readyz", PATIENCE).await;
+    answer.is_ok_and(|answer| answer.status == 200)
 }
 
 /// Asks the server of `record` over its port; `None` when it does not answer, or another server does.
@@ -78,7 +110,7 @@ async fn try_ask(record: &ServerRecord) -> Result<Option<Remote>, local::Error> 
 }
 
 /// `record` with the state that the server itself reports: on a full disk its file is out of date. A server that takes a
-/// connection and does not answer is not ready, whatever its file says.
+/// connection and does not answer is not ready, even if its file says so.
 pub async fn refresh(mut record: ServerRecord) -> ServerRecord {
     if record.server.direct || record.stopping {
         return record;
@@ -93,15 +125,15 @@ pub async fn refresh(mut record: ServerRecord) -> ServerRecord {
         Ok(None) | Err(_) => return record,
     };
     record.ready = answer.ready;
-    if let (Some(child), Some(now)) = (&mut record.child, answer.child) {
-        if child.process.as_ref().map(|process| process.pid) != now.pid {
-            child.process = now.pid.and_then(identity);
+    if let (Some(engine), Some(now)) = (&mut record.engine, answer.engine) {
+        if engine.process.as_ref().map(|process| process.pid) != now.pid {
+            engine.process = now.pid.and_then(identity);
         }
-        child.port = now.port.unwrap_or(0);
-        child.state = now.state;
-        child.restarts = now.restarts;
-        child.last_exit = now.last_exit;
-        child.blocked = now.blocked;
+        engine.port = now.port.unwrap_or(0);
+        engine.state = now.state;
+        engine.restarts = now.restarts;
+        engine.last_exit = now.last_exit;
+        engine.blocked = now.blocked;
     }
     record
 }
@@ -116,9 +148,18 @@ pub async fn is_silent(layout: &Layout, port: u16) -> bool {
 
 /// Asks the server of `record` over its port to end; whether it agreed.
 pub(super) async fn shut_down(record: &ServerRecord) -> bool {
-    let Some(instance) = &record.instance else {
-        return false;
-    };
-    let answer = local::post_authorized(record.peer(), "/shutdown", &instance.authorization(), PATIENCE).await;
-    answer.is_ok_and(|answer| answer.status == 202)
+    as_owner(record, "/shutdown", None).await == Some(202)
+}
+
+/// Tells the server of `record` that its owner lets `candidate` answer for `failed` for the session; whether it took note.
+pub async fn consent(record: &ServerRecord, failed: &ModelName, candidate: &ModelName) -> bool {
+    let switch = json!({"failed": failed, "candidate": candidate});
+    as_owner(record, "/consent", Some(switch.to_string().into())).await == Some(200)
+}
+
+/// The status of the answer to a request that only the owner of the server may make.
+async fn as_owner(record: &ServerRecord, path: &str, body: Option<Bytes>) -> Option<u16> {
+    let authorization = record.instance.as_ref()?.authorization();
+    let answer = local::post_authorized(record.peer(), path, &authorization, body, PATIENCE).await;
+    Some(answer.ok()?.status)
 }

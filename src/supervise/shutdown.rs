@@ -10,7 +10,7 @@ use tokio::sync::watch;
 pub enum Shutdown {
     /// Not at all.
     Running,
-    /// Ask the child, drain requests, wait for a while.
+    /// Ask the engine, drain requests, wait for a while.
     Graceful,
     /// At once.
     Immediate,

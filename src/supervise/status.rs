@@ -1,4 +1,4 @@
-//! Whether a server runs, which its lock decides, and what it says of itself on disk.
+//! Whether a server runs, which its lock decides, and its own record on disk.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use gem_platform::process::Owner as PortOwner;
-use gem_platform::process::{Identity, Listener, age, has_open, identity, pid_space, runs_program};
+use gem_platform::process::{Identity, Listener, age, check_view, has_open, identity, pid_space, runs_program};
 use serde::{Deserialize, Serialize};
 
 use super::files;
@@ -16,12 +16,12 @@ use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::net::{HIDDEN, SafeUrl};
-use crate::place::{read_text, write_private};
+use crate::place::{is_misplaced, read_text, write_private};
 use crate::runtime::local::Peer;
 use crate::runtime::{EngineState, Instance, Stamp};
 use crate::sha256::Sha256;
 
-/// What a server was asked to be.
+/// The options of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerIdentity {
@@ -40,16 +40,23 @@ pub struct ServerIdentity {
     /// The options that were given to it, one word each, without secrets; [`ServerRecord::given`] adds these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub given: Vec<String>,
+    /// The time that open requests get when it is asked to end; an older server did not say.
+    #[serde(default = "usual_drain")]
+    pub drain: Duration,
     /// The upstream, if its URL holds a secret. It has a file of its own: people attach this record to bug reports.
     #[serde(skip)]
     pub upstream: Option<SafeUrl>,
+}
+
+const fn usual_drain() -> Duration {
+    Duration::from_secs(5)
 }
 
 /// The beginning of the word that names the upstream.
 pub const UPSTREAM: &str = "--upstream=";
 
 impl ServerIdentity {
-    /// Whether a server that was asked to be this is what `wanted` asks for.
+    /// Whether a server with these options is the one that `wanted` asks for.
     #[must_use]
     pub fn satisfies(&self, wanted: &Self) -> bool {
         self.is_alike(wanted) && (self.options == wanted.options || self.options.is_none() || wanted.options.is_none())
@@ -61,13 +68,13 @@ impl ServerIdentity {
     }
 }
 
-/// The supervised child as of the last change.
+/// The supervised engine as of the last change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ChildRecord {
-    /// Proof of which process it is; `None` between two children.
+pub struct EngineRecord {
+    /// Proof of which process it is; `None` between two engines.
     pub process: Option<Identity>,
-    /// The private port it listens on; 0 between two children.
+    /// The private port it listens on; 0 between two engines.
     pub port: u16,
     /// Its state.
     pub state: EngineState,
@@ -92,18 +99,25 @@ pub struct ServerRecord {
     /// Where that process's id is valid: which boot of which machine, which process namespace.
     #[serde(default)]
     pub pid_space: String,
-    /// What proves a server on the port to be this one, and stops it.
+    /// The token that proves a server on the port to be this one, and stops it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<Instance>,
-    /// What it was asked to be.
+    /// Its options.
     pub server: ServerIdentity,
-    /// Whether requests are answered by the runtime now.
+    /// Whether the engine answers requests now.
     pub ready: bool,
     /// Whether it was asked to end; it finishes open requests first.
     #[serde(default)]
     pub stopping: bool,
-    /// The supervised child; `None` when the runtime needs none.
-    pub child: Option<ChildRecord>,
+    /// Whether it takes up another release of the runtime by itself once that is current.
+    #[serde(default)]
+    pub follows: bool,
+    /// A change of its files that is not in force, and why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unapplied: Option<String>,
+    /// The supervised engine; `None` when the runtime needs none.
+    #[serde(rename = "child")]
+    pub engine: Option<EngineRecord>,
     /// Whether it left a request over its port unanswered; see [`refresh`](super::refresh).
     #[serde(skip)]
     pub silent: bool,
@@ -160,7 +174,9 @@ impl ServerRecord {
         } else {
             PortOwner::User
         };
-        Peer::new(self.server.port, owner)
+        // Only a gateway may get the token.
+        let instance = self.instance.as_ref().filter(|_| !self.server.direct);
+        Peer::new(self.server.port, owner).with_token(instance.and_then(Instance::token))
     }
 
     /// Whether the ids in this record mean nothing here.
@@ -172,6 +188,16 @@ impl ServerRecord {
     #[must_use]
     pub fn uptime(&self) -> Option<Duration> {
         age(&self.process).filter(|_| self.is_here())
+    }
+
+    /// Whether its server has the home of `layout`: the lock is held. Where the file system lacks locks, and after the lock was
+    /// deleted, the process decides.
+    pub(super) fn has_home(&self, layout: &Layout) -> bool {
+        let lock = layout.server_lock_file();
+        match Lock::is_held(&lock) {
+            Ok(is_held) if lock.exists() => is_held,
+            _ => self.is_here(),
+        }
     }
 
     /// Whether its process is the one that holds `lock`, as far as the system shows it.
@@ -213,14 +239,17 @@ pub fn observe(layout: &Layout) -> io::Result<Running> {
     let lock = layout.server_lock_file();
     loop {
         let record = ServerRecord::read(&layout.server_file())?;
-        // On a file system without locks the record is all there is.
-        let is_held = Lock::is_held(&lock).unwrap_or_else(|_| record.as_ref().is_some_and(ServerRecord::is_here));
+        let is_held = match &record {
+            Some(record) => record.has_home(layout),
+            None => Lock::is_held(&lock).unwrap_or(false),
+        };
         if !is_held {
             return observe_pid_file(layout, false);
         }
+        check_view()?;
         match record {
-            // Whether a process elsewhere still runs cannot be seen; the lock says that it does.
-            Some(record) if record.is_elsewhere() || (record.is_here() && record.holds(&lock)) => {
+            // A process in another namespace cannot be seen; its lock shows that it runs.
+            Some(record) if record.is_elsewhere() || record.is_here() && (record.holds(&lock) || !lock.exists()) => {
                 return Ok(Running::Supervised(Box::new(record)));
             }
             _ if Instant::now() < deadline => sleep(POLL),
@@ -234,9 +263,14 @@ pub fn observe(layout: &Layout) -> io::Result<Running> {
     }
 }
 
-/// Looks for a server by the pid file alone; `is_locked` says whether a server holds the home's lock.
+/// Looks for a server by the pid file alone; `is_locked`: a server holds the home's lock.
 pub(super) fn observe_pid_file(layout: &Layout, is_locked: bool) -> io::Result<Running> {
-    let Some(file) = PidFile::read(&layout.pid_file())? else {
+    let file = match PidFile::read(&layout.pid_file()) {
+        // A directory or a pipe names no process. Those who would write there say so.
+        Err(error) if is_misplaced(&error) => None,
+        read => read?,
+    };
+    let Some(file) = file else {
         return Ok(Running::No);
     };
     let Some(process) = identity(file.pid) else {

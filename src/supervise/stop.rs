@@ -9,13 +9,15 @@ use tokio::time::{Instant, sleep};
 
 use super::claim::end_leftover;
 use super::files;
+use super::pid::PidFile;
 use super::remote;
 use super::status::{Running, ServerRecord, observe, observe_pid_file};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
 use crate::lock::Lock;
+use crate::place;
 
-/// What stopping came to.
+/// The result of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// No server ran; stale files were cleared away.
@@ -60,7 +62,7 @@ pub enum Error {
         /// The port that clients use.
         port: u16,
     },
-    /// It was asked over its port and goes on.
+    /// It was asked over its port and keeps running.
     #[error(
         "cannot stop the server: pid {pid}, in another process namespace, was asked over port {port} and has not ended"
     )]
@@ -108,15 +110,15 @@ impl Explain for Error {
             Self::Unnamed { .. } => {
                 "wait until the other gem-setup is done; if its disk is full, free some room and end the server by its pid".to_owned()
             }
-            Self::Restarted => "stop what starts it: `gem-setup service uninstall`, or Gemini CLI".to_owned(),
+            Self::Restarted => "stop the program that starts it: `gem-setup service uninstall`, or Gemini CLI".to_owned(),
             Self::Immortal { .. } => "the system may be stuck on a device or a disk; try again later".to_owned(),
-            Self::Files { .. } => "check that the folder is yours and readable".to_owned(),
+            Self::Files { source, .. } => files::remedy(source).to_owned(),
         })
     }
 }
 
-/// What the server gets to answer open requests (5 s), to end its engine (5 s), and to end itself.
-pub const GRACE: Duration = Duration::from_secs(12);
+/// The server's time to end its engine (5 s) and itself, after that of its open requests.
+pub const GRACE: Duration = Duration::from_secs(7);
 const AFTER_KILL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
 /// How often another server may take the home while this one clears up.
@@ -128,26 +130,46 @@ pub struct Vacancy {
     _lock: Option<Lock>,
 }
 
-/// Stops the server of this home: asks it, waits up to `grace`, kills it. Only a process that is proven to be the server
-/// is signalled; one that cannot be signalled from here is asked over its port. A child that survives it is ended too, and its
-/// files are removed unless another server has taken the home.
+/// Stops the server of this home: asks it, waits for its open requests as long as its options say and up to `grace` after that,
+/// kills it. Only a process that is proven to be the server is signalled; one that cannot be signalled from here is asked over its
+/// port. A server that is ending already is not asked again: a second signal would cut off its open requests. An engine that
+/// survives it is ended too, and its files are removed unless another server has taken the home.
 ///
 /// # Errors
 /// When the server is out of reach, may not be signalled or does not end.
 pub async fn stop(layout: &Layout, grace: Duration) -> Result<Stopped, Error> {
     let stopped = match observe(layout).map_err(|error| files_failed(layout, error))? {
-        // What a pid file names by mistake is left alone.
+        // A process that a pid file names by mistake is left alone.
         Running::No | Running::Foreign(_) => Stopped::NotRunning,
         Running::Unnamed => return Err(unnamed(layout)),
         Running::Bare { pid, .. } => match identity(pid) {
-            Some(process) => end(&process, grace).await?,
+            Some(process) => {
+                ask(&process)?;
+                end(&process, grace).await?
+            }
             None => Stopped::NotRunning,
         },
-        Running::Supervised(record) if record.is_here() => end(&record.process, grace).await?,
-        Running::Supervised(record) => end_elsewhere(layout, &record, grace).await?,
+        Running::Supervised(record) if record.is_here() => {
+            if !record.stopping {
+                ask(&record.process)?;
+            }
+            end(&record.process, record.server.drain + grace).await?
+        }
+        Running::Supervised(record) => end_elsewhere(layout, &record, record.server.drain + grace).await?,
     };
-    clear(layout).map_err(|error| files_failed(layout, error))?;
-    Ok(stopped)
+    match clear(layout) {
+        // The files that stay mislead no command: the lock decides whether a server runs.
+        Err(error) if !may_not_change(&error) => Err(files_failed(layout, error)),
+        _ => Ok(stopped),
+    }
+}
+
+/// Whether `error` says that nothing may be changed there, as in a home whose disk the system has made read-only.
+fn may_not_change(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
 }
 
 /// Stops the server of this home and keeps others from starting until the [`Vacancy`] is dropped.
@@ -206,7 +228,8 @@ fn out_of_reach(record: &ServerRecord) -> Error {
 
 /// Ends a server whose process cannot be signalled from here: its lock shows when it has ended.
 async fn end_elsewhere(layout: &Layout, record: &ServerRecord, grace: Duration) -> Result<Stopped, Error> {
-    if remote::ask(record).await.is_none() || !remote::shut_down(record).await {
+    let is_asked = record.stopping || (remote::ask(record).await.is_some() && remote::shut_down(record).await);
+    if !is_asked {
         return Err(out_of_reach(record));
     }
     let pid = record.process.pid;
@@ -228,19 +251,28 @@ fn holds(layout: &Layout, record: &ServerRecord) -> io::Result<bool> {
     Ok(is_same && Lock::is_held(&layout.server_lock_file())?)
 }
 
-/// Asks the process to end, waits, kills it.
+/// Asks the process to end.
+fn ask(server: &Identity) -> Result<(), Error> {
+    unless_gone(server, ask_to_end(server))
+}
+
+fn unless_gone(server: &Identity, signalled: io::Result<()>) -> Result<(), Error> {
+    let pid = server.pid;
+    match signalled {
+        Err(source) if source.kind() != io::ErrorKind::NotFound && is_alive(server) => {
+            Err(Error::Signal { pid, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Waits for the end of a process that was asked to end, and kills it after `grace`.
 async fn end(server: &Identity, grace: Duration) -> Result<Stopped, Error> {
     let pid = server.pid;
-    let failed = |source: io::Error| Error::Signal { pid, source };
-    let unless_gone = |result: io::Result<()>| match result {
-        Err(error) if error.kind() != io::ErrorKind::NotFound && is_alive(server) => Err(failed(error)),
-        _ => Ok(()),
-    };
-    unless_gone(ask_to_end(server))?;
     if ended(server, grace).await {
         return Ok(Stopped::Gracefully { pid });
     }
-    unless_gone(kill(server))?;
+    unless_gone(server, kill(server))?;
     if ended(server, AFTER_KILL).await {
         return Ok(Stopped::Killed { pid });
     }
@@ -265,10 +297,16 @@ fn try_vacancy(layout: &Layout) -> io::Result<Option<Vacancy>> {
         // No server was ever here, and looking for one must not make files.
         return Ok(Some(Vacancy { _lock: None }));
     }
-    Ok(Lock::try_acquire(&path)?.map(|lock| Vacancy { _lock: Some(lock) }))
+    match Lock::try_acquire(&path).map_err(|error| place::at(&path, &error)) {
+        // No server can start where none can write its record.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            Ok((!Lock::is_held(&path)?).then_some(Vacancy { _lock: None }))
+        }
+        taken => Ok(taken?.map(|lock| Vacancy { _lock: Some(lock) })),
+    }
 }
 
-/// Removes the files of a server that has ended, and its child if it was killed. Another server that has taken the home since
+/// Removes the files of a server that has ended, and its engine if it was killed. Another server that has taken the home since
 /// has cleared up itself.
 fn clear(layout: &Layout) -> io::Result<()> {
     let Some(_vacancy) = try_vacancy(layout)? else {
@@ -279,9 +317,18 @@ fn clear(layout: &Layout) -> io::Result<()> {
         end_leftover(layout, previous.as_ref());
     }
     files::remove(&layout.server_file())?;
-    files::remove(&layout.upstream_file())?;
-    match observe_pid_file(layout, false)? {
-        Running::No | Running::Foreign(_) => files::remove(&layout.pid_file()),
-        _ => Ok(()),
+    files::remove_if_file(&layout.upstream_file())?;
+    let pid_file = layout.pid_file();
+    let is_of_nobody = match observe_pid_file(layout, false)? {
+        // Neither has a pipe or a link in a circle come from a server.
+        Running::No => !PidFile::read(&pid_file).is_err_and(|error| place::is_misplaced(&error)),
+        // A bare number of a running process may have come from any program.
+        Running::Foreign(_) => PidFile::read(&pid_file)?.is_none_or(|file| file.binary_path.is_some()),
+        _ => false,
+    };
+    if is_of_nobody {
+        files::remove_if_file(&pid_file)
+    } else {
+        Ok(())
     }
 }

@@ -1,15 +1,12 @@
-//! One child, kept alive: started, watched, replaced when it ends or hangs, stopped when that is asked for.
+//! One engine, kept alive: started, watched, replaced when it ends or hangs, stopped on request.
 
 use std::fs::File;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::ExitStatus;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use gem_platform::process::{Guard, Owner, Program, Supervised, identity};
+use gem_platform::process::{Guard, Program, Supervised, identity};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::OWN_SOURCE;
@@ -17,26 +14,32 @@ use super::backoff::{BackoffLimits, Failures};
 use super::claim::Claim;
 use super::log::Log;
 use super::notify::ServiceManager;
-use super::output::{ChildOutput, copy_lines};
+use super::output::{EngineOutput, finish, log_output};
 use super::probe::ProbeRequest;
 use super::readiness::{HealthLimits, Observer, until_hung, until_ready};
 use super::shutdown::{Shutdown, reached};
-use super::status::ChildRecord;
-use crate::runtime::{CommandLine, Endpoint, EngineActivity, EngineState, EngineStatus, ModelGate, Stamp};
+use super::source::CommandSource;
+use super::spawn::{describe, spawn};
+use super::status::EngineRecord;
+use crate::runtime::{
+    CommandLine, Endpoint, EngineActivity, EngineState, EngineStatus, ModelGate, ProgramCheck, Stamp,
+};
 
 /// The engine to keep alive.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// How the runtime is served.
-    pub command: CommandLine,
-    /// The model that it must know, and that is loaded before it counts as ready.
+    /// How the runtime is served. When the command changes, the engine is replaced.
+    pub command: CommandSource,
+    /// Whether an executable may be run.
+    pub program_check: ProgramCheck,
+    /// The model that the runtime must have. It counts as ready once this model is loaded.
     pub model: String,
-    /// Closed while nothing may be sent to the engine; no child runs then.
+    /// Closed while nothing may be sent to the engine; no engine runs then.
     pub gate: Arc<ModelGate>,
-    /// The port it listens on (`--direct`); `None` = a fresh private one for each child.
+    /// The port it listens on (`--direct`); `None` = a fresh private one for each engine.
     pub port: Option<u16>,
     /// Which of its streams are logged.
-    pub output: ChildOutput,
+    pub output: EngineOutput,
     /// gem-setup's own hidden subcommand that runs [`gem_platform::process::guard`] over its standard input.
     pub guard: Program,
     /// The gateway's open requests.
@@ -45,16 +48,14 @@ pub struct EngineConfig {
     pub cpu_time: fn(u32) -> Option<Duration>,
     /// Readiness and health.
     pub health: HealthLimits,
-    /// Pauses between children.
+    /// Pauses between engines.
     pub backoff: BackoffLimits,
     /// The time that an engine gets to end (5 s).
     pub stop_grace: Duration,
 }
 
-/// How long a child gets to end when it is asked to.
+/// How long an engine gets to end when it is asked to.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
-/// For the last lines of a child that has ended.
-const LAST_LINES: Duration = Duration::from_millis(500);
 /// A killed process is gone at once, unless the system itself is stuck.
 const REAP: Duration = Duration::from_secs(5);
 
@@ -71,24 +72,28 @@ pub struct SuperviseConfig {
     pub service: Option<ServiceManager>,
 }
 
-/// Keeps the engine alive until `shutdown` is asked for, and returns when the child has ended. Every change goes to
-/// `status`, into the log, into the server file and to the service manager.
+/// Keeps the engine alive until `shutdown` is requested, and returns when the engine has ended. Every change goes to
+/// `status`, into the log, into the server file and to the service manager. `server_shutdown` asks for the server's end: they
+/// say so at once, while the gateway may still need the engine for open requests.
 pub async fn run(
     config: SuperviseConfig,
     status: watch::Sender<EngineStatus>,
+    server_shutdown: watch::Receiver<Shutdown>,
     mut shutdown: watch::Receiver<Shutdown>,
 ) {
     let changes = status.subscribe();
     let told = status.subscribe();
     let supervised = config.engine.is_some();
+    let service = config.service.as_ref();
     tokio::select! {
         () = keep_alive(config.engine, config.claim.engine_file(), &config.log, &status, &mut shutdown) => {}
-        () = publish(&config.claim, supervised, changes) => {}
-        () = follow(config.service.as_ref(), told) => {}
+        () = publish(&config.claim, supervised, changes, server_shutdown.clone()) => {}
+        () = follow(service, told) => {}
+        () = announce_end(service, &config.claim, server_shutdown) => {}
     }
     config.claim.publish(EngineState::Stopping, None);
-    if let Some(service) = &config.service {
-        service.stopping();
+    if let Some(service) = service {
+        service.stopping(config.claim.ends_within());
     }
     config.log.flush();
 }
@@ -100,11 +105,26 @@ async fn follow(service: Option<&ServiceManager>, status: watch::Receiver<Engine
     }
 }
 
-/// Writes every change into the server file; never ends.
-async fn publish(claim: &Claim, supervised: bool, mut status: watch::Receiver<EngineStatus>) {
+/// Tells the service manager that the server's end was asked for; never ends.
+async fn announce_end(service: Option<&ServiceManager>, claim: &Claim, mut shutdown: watch::Receiver<Shutdown>) {
+    reached(&mut shutdown, Shutdown::Graceful).await;
+    if let Some(service) = service {
+        service.stopping(claim.ends_within());
+    }
+    std::future::pending().await
+}
+
+/// Writes every change into the server file, and that the server's end was asked for; never ends.
+async fn publish(
+    claim: &Claim,
+    supervised: bool,
+    mut status: watch::Receiver<EngineStatus>,
+    mut shutdown: watch::Receiver<Shutdown>,
+) {
+    let mut stopping = false;
     loop {
         let now = status.borrow_and_update().clone();
-        let child = supervised.then(|| ChildRecord {
+        let engine = supervised.then(|| EngineRecord {
             process: now.pid.and_then(identity),
             port: now.endpoint.map_or(0, |endpoint| endpoint.port()),
             state: now.state,
@@ -113,9 +133,12 @@ async fn publish(claim: &Claim, supervised: bool, mut status: watch::Receiver<En
             last_exit: now.last_exit,
             blocked: now.blocked,
         });
-        claim.publish(now.state, child);
-        if status.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        claim.publish(if stopping { EngineState::Stopping } else { now.state }, engine);
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() {
+                std::future::pending::<()>().await;
+            },
+            () = reached(&mut shutdown, Shutdown::Graceful), if !stopping => stopping = true,
         }
     }
 }
@@ -204,11 +227,13 @@ impl Observer for Voice<'_> {
     }
 }
 
-/// How a child's time came to its end.
+/// Why an engine ended.
 enum Ended {
     OnRequest,
     /// Nothing may be sent to it any more.
     Closed,
+    /// Another command is to run.
+    Superseded,
     Failed {
         reason: String,
         ready_for: Duration,
@@ -225,14 +250,24 @@ struct Supervisor<'a> {
 impl Supervisor<'_> {
     async fn keep_alive(&self, shutdown: &mut watch::Receiver<Shutdown>) {
         let mut failures = Failures::new(self.config.backoff);
+        let mut command = self.config.command.first();
         loop {
             tokio::select! {
                 () = reached(shutdown, Shutdown::Graceful) => return,
                 () = self.until_open() => {}
             }
-            let (reason, ready_for) = match self.one_child(failures.is_loop(), shutdown).await {
+            let current = self.config.command.current_or(command.clone());
+            let is_other = std::mem::replace(&mut command, current) != command;
+            self.voice
+                .status
+                .send_modify(|status| status.release += u64::from(is_other));
+            let (reason, ready_for) = match self.one_engine(&command, failures.is_loop(), shutdown).await {
                 Ended::OnRequest => return,
                 Ended::Closed => continue,
+                Ended::Superseded => {
+                    failures = Failures::new(self.config.backoff);
+                    continue;
+                }
                 Ended::Failed { reason, ready_for } => (reason, ready_for),
             };
             let pause = failures.count(ready_for);
@@ -250,6 +285,7 @@ impl Supervisor<'_> {
             });
             tokio::select! {
                 () = reached(shutdown, Shutdown::Graceful) => return,
+                () = self.config.command.superseded(&command) => failures = Failures::new(self.config.backoff),
                 () = sleep(pause) => {}
             }
         }
@@ -269,48 +305,30 @@ impl Supervisor<'_> {
         }
     }
 
-    /// From the start of a child to its end.
-    async fn one_child(&self, in_loop: bool, shutdown: &mut watch::Receiver<Shutdown>) -> Ended {
-        let program = Stamp::of(self.config.command.program());
-        let (mut child, endpoint) = match self.start() {
+    /// From the start of an engine to its end.
+    async fn one_engine(
+        &self,
+        command: &CommandLine,
+        in_loop: bool,
+        shutdown: &mut watch::Receiver<Shutdown>,
+    ) -> Ended {
+        let program = Stamp::of(command.program());
+        let (mut engine, endpoint) = match self.start(command).await {
             Ok(started) => started,
             Err(reason) => {
+                // Whoever waits for this executable learns that it cannot be started.
+                self.voice.status.send_modify(|status| status.program = program);
                 let ready_for = Duration::ZERO;
                 return Ended::Failed { reason, ready_for };
             }
         };
         self.config.activity.reset();
-        let output = self.log_output(&mut child);
-        // A loop is over when a child is ready, not when the next one is tried.
-        let state = if in_loop {
-            EngineState::CrashLoop
-        } else {
-            EngineState::Starting
-        };
-        self.voice
-            .note(&format!("started with pid {} on port {}", child.id(), endpoint.port()));
-        self.voice.change(state, |status| {
-            status.pid = Some(child.id());
-            status.endpoint = Some(endpoint.clone());
-            status.program = program;
-            status.restarts = status.generation;
-            status.generation += 1;
-        });
-
-        let (pid, ready_at) = (child.id(), OnceLock::new());
-        let reason = tokio::select! {
-            biased;
-            () = reached(shutdown, Shutdown::Graceful) => {
-                self.stop(&mut child, shutdown).await;
-                Err(Ended::OnRequest)
-            }
-            closed = self.config.gate.closed() => {
-                self.voice.note(&format!("is stopped: {closed}"));
-                Err(Ended::Closed)
-            }
-            exit = child.wait() => Ok(describe(exit)),
-            reason = self.watch(pid, &endpoint, &ready_at) => Ok(reason),
-        };
+        let output = log_output(&mut engine, self.config.output, self.voice.log);
+        self.announce(&engine, &endpoint, program, in_loop);
+        let ready_at = OnceLock::new();
+        let reason = self
+            .until_end(command, &mut engine, &endpoint, &ready_at, shutdown)
+            .await;
         if !matches!(reason, Err(Ended::OnRequest)) {
             // While its last lines are read, nothing must be sent to it.
             self.voice.state(if in_loop && ready_at.get().is_none() {
@@ -319,8 +337,8 @@ impl Supervisor<'_> {
                 EngineState::Restarting
             });
         }
-        child.kill_group(&self.guard);
-        let _ = timeout(REAP, child.wait()).await;
+        engine.kill_group(&self.guard);
+        let _ = timeout(REAP, engine.wait()).await;
         finish(output).await;
         match reason {
             Err(ended) => ended,
@@ -331,32 +349,64 @@ impl Supervisor<'_> {
         }
     }
 
-    fn start(&self) -> Result<(Supervised, Endpoint), String> {
-        let address = free_address(self.config.port)?;
-        let program = self.config.command.at_port(address.port());
-        let child = Supervised::spawn(&program, &self.guard)
-            .map_err(|error| format!("cannot start `{}`: {error}", program.path.display()))?;
-        let endpoint = Endpoint::new(address, Owner::Process(child.id()));
-        Ok((child, endpoint))
+    async fn start(&self, command: &CommandLine) -> Result<(Supervised, Endpoint), String> {
+        let (check, program) = (self.config.program_check.clone(), command.program().to_owned());
+        let checked = spawn_blocking(move || check.run(&program)).await;
+        checked
+            .map_err(|error| format!("was not checked: {error}"))?
+            .map_err(|failure| failure.to_string())?;
+        spawn(command, self.config.port, &self.guard)
     }
 
-    fn log_output(&self, child: &mut Supervised) -> JoinSet<()> {
-        let source: Arc<str> = format!("engine {}", child.id()).into();
-        let (stdout, stderr) = child.take_output();
-        let mut readers = JoinSet::new();
-        if let Some(stdout) = stdout {
-            let log = (self.config.output == ChildOutput::All).then(|| self.voice.log.clone());
-            let source = Arc::clone(&source);
-            readers.spawn(async move { copy_lines(stdout, log.as_ref(), &source).await });
-        }
-        if let Some(stderr) = stderr {
-            let log = self.voice.log.clone();
-            readers.spawn(async move { copy_lines(stderr, Some(&log), &source).await });
-        }
-        readers
+    fn announce(&self, engine: &Supervised, endpoint: &Endpoint, program: Option<Stamp>, in_loop: bool) {
+        // A loop is over when an engine is ready, not when the next one is tried.
+        let state = if in_loop {
+            EngineState::CrashLoop
+        } else {
+            EngineState::Starting
+        };
+        self.voice
+            .note(&format!("started with pid {} on port {}", engine.id(), endpoint.port()));
+        self.voice.change(state, |status| {
+            status.pid = Some(engine.id());
+            status.endpoint = Some(endpoint.clone());
+            status.program = program;
+            status.restarts = status.generation;
+            status.generation += 1;
+        });
     }
 
-    /// Brings the child to ready and watches it; gives the reason why it must be replaced.
+    /// Waits for the end of `engine`, or stops it; gives the reason of a failure.
+    async fn until_end(
+        &self,
+        command: &CommandLine,
+        engine: &mut Supervised,
+        endpoint: &Endpoint,
+        ready_at: &OnceLock<Instant>,
+        shutdown: &mut watch::Receiver<Shutdown>,
+    ) -> Result<String, Ended> {
+        let pid = engine.id();
+        tokio::select! {
+            biased;
+            () = reached(shutdown, Shutdown::Graceful) => {
+                self.stop(engine, EngineState::Stopping, shutdown).await;
+                Err(Ended::OnRequest)
+            }
+            () = self.config.command.superseded(command) => {
+                self.voice.note("is replaced: another release is current");
+                self.stop(engine, EngineState::Restarting, shutdown).await;
+                Err(Ended::Superseded)
+            }
+            closed = self.config.gate.closed() => {
+                self.voice.note(&format!("is stopped: {closed}"));
+                Err(Ended::Closed)
+            }
+            exit = engine.wait() => Ok(describe(exit)),
+            reason = self.watch(pid, endpoint, ready_at) => Ok(reason),
+        }
+    }
+
+    /// Brings the engine to ready and watches it; gives the reason why it must be replaced.
     async fn watch(&self, pid: u32, endpoint: &Endpoint, ready_at: &OnceLock<Instant>) -> String {
         let started = Instant::now();
         if let Err(reason) = until_ready(&self.probe, endpoint, &self.config.health, &self.voice).await {
@@ -379,14 +429,15 @@ impl Supervisor<'_> {
         reason
     }
 
-    /// Lets the child answer open requests, then asks it to end; each takes the grace at most, and neither goes on when it is urgent.
-    async fn stop(&self, child: &mut Supervised, shutdown: &mut watch::Receiver<Shutdown>) {
-        self.voice.state(EngineState::Stopping);
+    /// Lets the engine answer open requests, then asks it to end; each takes the grace at most, and neither continues
+    /// when the shutdown is urgent.
+    async fn stop(&self, engine: &mut Supervised, state: EngineState, shutdown: &mut watch::Receiver<Shutdown>) {
+        self.voice.state(state);
         let grace = self.config.stop_grace;
         let orderly = async {
-            // The gateway ends requests that are not answered by then.
+            // The gateway ends requests that are still open after this time.
             let _ = timeout(grace, self.config.activity.answered()).await;
-            if child.ask_to_end().is_ok() && timeout(grace, child.wait()).await.is_err() {
+            if engine.ask_to_end().is_ok() && timeout(grace, engine.wait()).await.is_err() {
                 self.voice
                     .note(&format!("did not end within {} s and is killed", grace.as_secs()));
             }
@@ -397,25 +448,4 @@ impl Supervisor<'_> {
             () = orderly => {}
         }
     }
-}
-
-/// Where the next child is to listen: on `port`, or on one that is free.
-fn free_address(port: Option<u16>) -> Result<SocketAddr, String> {
-    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(0)));
-    TcpListener::bind(wanted)
-        .and_then(|listener| listener.local_addr())
-        .map_err(|error| format!("cannot listen on {wanted}: {error}"))
-}
-
-fn describe(exit: io::Result<ExitStatus>) -> String {
-    match exit {
-        Ok(status) => format!("ended by itself ({status})"),
-        Err(error) => format!("was lost ({error})"),
-    }
-}
-
-/// Lets the readers of an ended child's output finish; something else that holds the pipe must not keep them.
-async fn finish(mut readers: JoinSet<()>) {
-    let _ = timeout(LAST_LINES, async { while readers.join_next().await.is_some() {} }).await;
-    readers.shutdown().await;
 }

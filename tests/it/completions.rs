@@ -33,9 +33,17 @@ fn which(program: &str) -> Option<std::path::PathBuf> {
         .find(|file| file.exists())
 }
 
-/// A command, an option of a command, an option's value, an action of a command with actions.
-const TYPED: &str = "gem-setup doct\t--smo\t\ngem-setup install --runtime bui\t\ngem-setup service unins\t\nexit\n";
-const SHOWN: [&str; 3] = ["<doctor --smoke>", "<install --runtime builtin>", "<service uninstall>"];
+/// A command, an option of a command, an option's value in both forms, an action of a command with actions, a command's argument.
+const TYPED: &str = "gem-setup doct\t--smo\t\ngem-setup install --runtime bui\t\ngem-setup start --runtime=litert\t\n\
+                     gem-setup service unins\t\ngem-setup rollback mod\t\ngem-setup completions power\t\nexit\n";
+const SHOWN: [&str; 6] = [
+    "<doctor --smoke>",
+    "<install --runtime builtin>",
+    "<start --runtime=litert-lm>",
+    "<service uninstall>",
+    "<rollback model>",
+    "<completions powershell>",
+];
 
 #[test]
 fn bash_completes_behind_a_command() {

@@ -72,7 +72,16 @@ impl Scene {
     }
 
     pub(super) fn routed(&self, options: &[&str]) -> Value {
-        let mut args = vec!["route", "--json", "--classifier", "builtin", "--model", "gem-auto"];
+        let mut args = vec![
+            "route",
+            "--json",
+            "--classifier",
+            "builtin",
+            "--account",
+            "api-key",
+            "--model",
+            "gem-auto",
+        ];
         args.extend(options);
         self.home.gem(&args).ok().json()
     }

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use gem_platform::process::{Owner, identity, is_alive, kill};
 use gem_setup::runtime::local::{self, Peer};
 use serde_json::{Value, json};
 
-use super::harness::{Home, MODEL, assert_says, program, wait_until};
+use super::harness::{Bare, Home, MODEL, assert_says, wait_until};
 
 fn status(home: &Home) -> Value {
     home.gem(&["status", "--json"]).run().json()
@@ -316,39 +316,10 @@ fn a_stale_pid_file_keeps_nobody_from_starting_or_stopping() {
     }
 }
 
-/// A runtime as Gemini CLI starts it by itself, with the pid file that it writes.
-struct Bare(Child);
-
-impl Bare {
-    fn start(home: &Home) -> Self {
-        let child = Command::new(program())
-            .args(["serve", &format!("--port={}", home.port), "--verbose"])
-            .env("HOME", home.path())
-            .env("USERPROFILE", home.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        wait_until("the runtime listens", || {
-            TcpStream::connect(("127.0.0.1", home.port)).is_ok()
-        });
-        let file = json!({"pid": child.id(), "binaryPath": program(), "port": home.port});
-        home.write(&home.layout().pid_file(), &file.to_string());
-        Self(child)
-    }
-}
-
-impl Drop for Bare {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_server_that_gemini_cli_started_is_seen_and_stopped() {
     let home = Home::installed();
-    let mut bare = Bare::start(&home);
+    let mut bare = Bare::start(&home, &[]);
     let seen = status(&home);
     assert_eq!(
         (&seen["running"], &seen["ready"], &seen["pid"]),
@@ -412,9 +383,16 @@ fn without_a_runtime_there_is_nothing_to_serve_with() {
     let home = Home::new();
     let port = home.port.to_string();
     let run = home.gem(&["serve", "--port", &port]).ends(7);
-    assert_says(&run.stderr, &["lit", "missing", "gem-setup install"]);
-    let run = home.gem(&["start", "--port", &port]).ends(7);
-    assert_says(&run.stderr, &["missing"]);
+    assert_says(&run.stderr, &["not installed", "gem-setup install"]);
+    let home = Home::installed();
+    fs::remove_file(home.lit()).unwrap();
+    for command in ["serve", "start", "restart"] {
+        let run = home.gem(&[command]).ends(7);
+        assert_says(
+            &run.stderr,
+            &["`lit` is not installed", "is missing", "gem-setup install"],
+        );
+    }
 }
 
 #[test]
@@ -452,4 +430,62 @@ fn a_server_in_the_foreground_says_where_it_listens_and_when_it_is_ready() {
     assert_says(&lines.next().unwrap(), &["ready", &home.port.to_string()]);
     home.gem(&["stop"]).ok();
     assert!(child.wait().unwrap().success());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_stops_in_a_home_turned_read_only() {
+    let home = Home::serving();
+    let processes = home.processes();
+    let Some(_mounted) = crate::harness::Mount::frozen(home.path()) else {
+        return;
+    };
+    let doctor = home.doctor();
+    assert_eq!(doctor.check("server.process")["status"], "ok", "{doctor:#?}");
+    assert_says(&home.gem(&["status"]).ok().stdout, &["running and ready"]);
+    let refused = home.gem(&["restart"]).ends(1);
+    assert_says(&refused.stderr, &["cannot restart the server", "Read-only file system"]);
+    assert!(processes.iter().all(is_alive));
+
+    assert_says(&home.gem(&["stop"]).ok().stdout, &["stopped the server"]);
+    assert!(!processes.iter().any(is_alive));
+    assert_says(&home.gem(&["status"]).ends(7).stdout, &["not running"]);
+    assert_says(&home.gem(&["stop"]).ok().stdout, &["no server is running"]);
+    let doctor = home.doctor();
+    assert_says(
+        &doctor.check("server.process")["detail"].to_string(),
+        &["no server is running"],
+    );
+}
+
+#[test]
+fn a_server_whose_record_is_deleted_keeps_its_name_and_writes_it_again() {
+    let home = Home::new();
+    home.gem(&["install", "--runtime", "builtin", "--port", &home.port.to_string()])
+        .ok();
+    let file = home.layout().server_file();
+    fs::remove_file(&file).unwrap();
+    wait_until("the record is there again", || {
+        let status = home.gem(&["status", "--json"]).ok().json();
+        assert_eq!(status["runtime"], "builtin", "{status}");
+        file.exists()
+    });
+    home.gem(&["stop"]).ok();
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_stranger_on_the_port_is_named_with_a_way_that_works() {
+    let home = Home::installed();
+    let _other = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
+    let status = home.gem(&["status"]).ends(7);
+    let json = home.gem(&["status", "--json"]).ends(7).json();
+    let smoke = home.gem(&["smoke"]).ends(7);
+    for text in [&status.stdout, json["note"].as_str().unwrap(), &smoke.stderr] {
+        assert_says(
+            text,
+            &[&home.port.to_string(), "is taken by", "gem-setup install --port"],
+        );
+    }
+    assert!(!status.stdout.contains("gem-setup start"), "{status:#?}");
 }

@@ -235,7 +235,7 @@ fn a_changed_port_moves_the_server_and_the_settings() {
 }
 
 #[test]
-fn a_new_version_in_the_catalog_replaces_the_runtime() {
+fn a_new_version_in_the_catalog_is_put_beside_the_old_one_and_used() {
     let home = Home::installed();
     let mut newer = super::harness::executable();
     newer.extend_from_slice(b"\n");
@@ -243,7 +243,8 @@ fn a_new_version_in_the_catalog_replaces_the_runtime() {
     home.write_catalog(&sha256_hex(&newer), None);
     let run = home.install(&["--no-start"]).ok();
     assert_eq!(run.changed(), ["runtime"]);
-    assert_eq!(fs::read(home.lit()).unwrap(), newer);
+    assert_eq!(fs::read(home.lit_in_use()).unwrap(), newer);
+    assert_ne!(home.lit_in_use(), home.lit());
 }
 
 #[test]
@@ -393,10 +394,30 @@ fn a_dry_run_plans_for_the_other_platforms() {
 }
 
 #[test]
+fn the_smoke_test_of_this_machine_says_nothing_of_another() {
+    let home = Home::new();
+    let port = home.port.to_string();
+    let builtin = ["--json", "--runtime", "builtin", "--port", &port];
+    home.gem(&["install"]).args(builtin).ok();
+    let here = home.gem(&["install", "--dry-run"]).args(builtin).ok();
+    assert_eq!(here.step("smoke"), "ok");
+    let there = home.gem(&["install", "--dry-run", "--target", "windows-x86_64"]);
+    assert_eq!(there.args(builtin).ok().step("smoke"), "changed");
+}
+
+#[test]
 fn a_platform_without_a_build_is_refused() {
     let home = Home::new();
     let run = home
-        .gem(&["install", "--json", "--dry-run", "--target", "linux-arm64"])
+        .gem(&[
+            "install",
+            "--json",
+            "--runtime",
+            "lit",
+            "--dry-run",
+            "--target",
+            "linux-arm64",
+        ])
         .ends(4);
     let error = &run.result()["error"];
     assert_says(error["message"].as_str().unwrap(), &["lit", "linux-arm64"]);
@@ -407,12 +428,56 @@ fn a_platform_without_a_build_is_refused() {
     assert_eq!(run.step("platform"), "failed");
     home.assert_untouched();
     let other = home
-        .gem(&["install", "--json", "--dry-run", "--target", "macos-x86_64"])
+        .gem(&[
+            "install",
+            "--json",
+            "--runtime",
+            "lit",
+            "--dry-run",
+            "--target",
+            "macos-x86_64",
+        ])
         .ends(4);
     assert!(
         !other.stdout.contains("--catalog"),
         "no catalog can have what was never published"
     );
+}
+
+#[test]
+fn without_options_every_platform_gets_a_runtime_and_hears_why() {
+    let home = Home::new();
+    for (target, runtime, reason) in [
+        ("linux-x86_64", "lit", "the catalog has a build of it"),
+        ("linux-arm64", "litert-lm", "no build of `lit` for linux-arm64"),
+        ("macos-x86_64", "builtin", "`litert-lm` is not published for it"),
+        ("windows-arm64", "builtin", "`litert-lm` is not published for it"),
+    ] {
+        // What this machine lacks for its own `lit` is another test's matter.
+        let run = home.gem(&["install", "--json", "--dry-run", "--target", target]).run();
+        let chosen = format!("chose the runtime `{runtime}`: ");
+        assert_says(&run.stderr, &[&chosen, reason]);
+        assert_eq!(run.step("platform"), "ok", "{run:#?}");
+    }
+    home.assert_untouched();
+}
+
+#[test]
+fn a_bare_install_where_only_the_classifier_inside_exists_ends_well_and_is_recorded() {
+    let home = Home::new();
+    fs::write(home.catalog(), "format = 1\n").unwrap();
+    let run = home.install_unaccepted(&[]).ok();
+    assert_says(&run.stderr, &["chose the runtime `builtin`: "]);
+    let status = home.gem(&["status", "--json"]).ok().json();
+    assert_eq!(
+        (&status["runtime"], &status["ready"]),
+        (&json!("builtin"), &json!(true))
+    );
+    // The record counts, even where another catalog would lead to another choice.
+    home.write_catalog(&sha256_hex(b"another"), None);
+    let run = home.install_unaccepted(&[]).ok();
+    assert!(!run.stderr.contains("chose the runtime"), "{run:#?}");
+    assert_says(&run.stderr, &["--runtime builtin"]);
 }
 
 #[test]
@@ -438,7 +503,15 @@ fn without_a_gateway_the_runtime_itself_has_the_port() {
 fn a_blocked_plan_changes_nothing() {
     let home = Home::new();
     let run = home
-        .gem(&["install", "--dry-run", "--json", "--target", "macos-x86_64"])
+        .gem(&[
+            "install",
+            "--runtime",
+            "lit",
+            "--dry-run",
+            "--json",
+            "--target",
+            "macos-x86_64",
+        ])
         .ends(4);
     assert_eq!(run.changed(), Vec::<String>::new());
     let steps = run.steps();

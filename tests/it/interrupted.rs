@@ -87,6 +87,26 @@ fn an_interrupted_start_names_the_server() {
     home.gem(&["stop"]).ok();
 }
 
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_server_with_130_and_a_service_manager_s_signal_with_0() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::harness::{finish, wait_until};
+
+    let home = Home::new();
+    home.gem(&["install", "--runtime", "builtin", "--no-start", "--port"])
+        .arg(home.port.to_string())
+        .ok();
+    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 0)] {
+        let child = home.gem(&["serve"]).spawn();
+        wait_until("the server is ready", || home.gem(&["status"]).run().status == 0);
+        kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
+        let run = finish(child);
+        assert_eq!(run.status, status, "{run:#?}");
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_signal_ends_a_reading_command_quietly() {

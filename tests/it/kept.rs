@@ -115,7 +115,7 @@ fn the_recorded_catalog_holds_until_another_is_given() {
     home.write_catalog(&sha256_hex(&newer), None);
     assert_eq!(home.gem(&["install", "--no-start", "--json"]).ok().changed(), [""; 0]);
     assert_eq!(home.install(&["--no-start"]).ok().changed(), ["runtime"]);
-    assert_eq!(fs::read(home.lit()).unwrap(), newer);
+    assert_eq!(fs::read(home.lit_in_use()).unwrap(), newer);
 }
 
 #[test]

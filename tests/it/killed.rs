@@ -32,7 +32,7 @@ fn classification(request: &str) -> String {
 }
 
 /// Who answered; fails unless the answer is one that the client can use.
-fn classify(port: u16, request: &str) -> String {
+pub(super) fn classify(port: u16, request: &str) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

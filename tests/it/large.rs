@@ -1,7 +1,6 @@
 //! Bodies much larger than the gateway's memory pass through it in both directions.
 
 use std::convert::Infallible;
-use std::fs;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -14,7 +13,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::harness::Home;
+use super::harness::{Home, peak_memory};
 
 const PIECE: usize = 256 * 1024;
 /// 100 MB in all.
@@ -62,13 +61,6 @@ async fn post(port: u16, path: &str, pieces: impl Stream<Item = Bytes> + Send + 
     let pieces = StreamBody::new(pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece)))).boxed_unsync();
     let request = Request::post(path).header("host", "localhost").body(pieces).unwrap();
     sender.send_request(request).await.unwrap()
-}
-
-/// The most memory that a process has had, in KiB, where the system says so.
-fn peak_memory(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Sends both bodies through a server that was started with these variables.

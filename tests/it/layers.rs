@@ -186,6 +186,7 @@ fn options_that_exclude_or_need_each_other_do_so_in_every_layer() {
     home.assert_untouched();
 
     fs::write(home.work().join("rows.jsonl"), "").unwrap();
+    fs::write(home.work().join("plan.md"), "").unwrap();
     let run = home
         .gem(&["route", "text"])
         .env("GEM_SETUP_BATCH", "rows.jsonl")
@@ -204,6 +205,30 @@ fn options_that_exclude_or_need_each_other_do_so_in_every_layer() {
     home.write(&home.layout().config_file(), "target = \"windows-x86_64\"\n");
     home.install(&["--no-start"]).ends(2);
     assert!(!home.lit().exists());
+}
+
+#[test]
+fn an_option_wins_over_one_of_the_file_that_it_excludes() {
+    let home = Home::new();
+    home.write(
+        &home.layout().config_file(),
+        "catalog_url = \"http://127.0.0.1:9/c.toml\"\nself = true\n",
+    );
+    let catalog = home.catalog();
+    let catalog = catalog.to_str().unwrap();
+    home.gem(&["upgrade", "--check", "--catalog", catalog]).ok();
+    home.gem(&["upgrade", "--check"]).env("GEM_SETUP_CATALOG", catalog).ok();
+    let run = home
+        .gem(&[
+            "upgrade",
+            "--check",
+            "--catalog",
+            catalog,
+            "--catalog-url",
+            "http://127.0.0.1:9/",
+        ])
+        .ends(2);
+    assert_says(&run.stderr, &["--catalog", "--catalog-url"]);
 }
 
 /// The commands that only read or stop.
@@ -303,6 +328,73 @@ fn a_file_that_an_option_names_must_exist() {
 }
 
 #[test]
+fn certificates_are_read_before_anything_is_changed() {
+    let home = Home::new();
+    let file = home.beside("garbage.pem");
+    for text in [
+        "",
+        "garbage",
+        "-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n",
+    ] {
+        fs::write(&file, text).unwrap();
+        for args in [
+            ["install", "--dry-run"].as_slice(),
+            &["install"],
+            &["serve"],
+            &["upgrade", "--check"],
+        ] {
+            let run = home.gem(args).args(["--ca-cert", file.to_str().unwrap()]).ends(2);
+            assert_says(&run.stderr, &["--ca-cert", file.to_str().unwrap()]);
+        }
+    }
+    home.assert_untouched();
+}
+
+#[test]
+fn doctor_sees_the_wrong_value_that_another_command_meets() {
+    let home = Home::new();
+    home.gem(&["install", "--runtime", "builtin", "--no-start"]).ok();
+    let file = home.layout().config_file();
+    for (text, key) in [
+        ("threshold = 2\n", "threshold"),
+        ("token_file = \"/nope\"\n", "token_file"),
+        ("account = \"pro\"\n", "account"),
+        ("port = \"abc\"\n", "port"),
+    ] {
+        home.write(&file, text);
+        let check = home.doctor().check("setup.records");
+        assert_eq!(check["status"], "fail", "{text}");
+        assert_says(check["detail"].as_str().unwrap(), &[key, file.to_str().unwrap()]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_without_end_is_refused() {
+    let home = Home::new();
+    for args in [
+        ["route", "x", "--history", "/dev/zero"].as_slice(),
+        &["route", "--batch", "/dev/zero"],
+        &["route", "x", "--config", "/dev/zero"],
+        &["install", "--dry-run", "--catalog", "/dev/zero"],
+    ] {
+        let run = home.gem(args).ends(2);
+        assert_says(&run.stderr, &["/dev/zero"]);
+    }
+    home.gem(&["stop", "--config", "/dev/zero"]).ok();
+}
+
+#[test]
+fn a_wrong_variable_keeps_nobody_from_stopping() {
+    let home = Home::new();
+    for args in [["stop"].as_slice(), &["versions"], &["cleanup", "--dry-run"]] {
+        home.gem(args).env("GEM_SETUP_CA_CERT", "/nope").ok();
+        let run = home.gem(args).env("GEM_SETUP_JSON", "maybe").ok();
+        assert_says(&run.stderr, &["warning", "GEM_SETUP_JSON"]);
+    }
+}
+
+#[test]
 fn an_option_that_does_not_apply_is_refused_and_not_recorded() {
     let home = Home::new();
     let file = home.beside("model.litertlm");
@@ -330,7 +422,7 @@ fn wrong_values_are_explained_in_plain_words() {
         (["install", "--port", "70000"], "not between 1 and 65535"),
         (["install", "--mirror", "mirror.example"], "add `https://`"),
         (["serve", "--upstream", "api.example"], "add `https://`"),
-        (["install", "--ca-cert", "/"], "a folder, not a file"),
+        (["install", "--ca-cert", "/"], "it is a directory"),
     ] {
         assert_says(&home.gem(&args).ends(2).stderr, &[says, args[2]]);
     }

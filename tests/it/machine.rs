@@ -6,7 +6,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::harness::{Home, assert_same, assert_says, tree};
+use serde_json::{Value, json};
+
+use super::harness::{Home, MODEL, assert_same, assert_says, tree, wait_until};
 
 /// A path of a home.
 type PathOf = fn(&Home) -> PathBuf;
@@ -85,16 +87,16 @@ fn every_other_thing_in_a_files_place_is_foreseen() {
 
 #[test]
 fn a_pipe_is_neither_waited_for_nor_replaced() {
-    let of_layout: [PathOf; 7] = [
-        Home::settings,
-        |home| home.layout().state_file(),
-        |home| home.layout().pid_file(),
-        |home| home.layout().server_file(),
-        |home| home.layout().log_file(),
-        |home| home.layout().decisions_file(),
-        |home| home.layout().terms_file(),
+    let of_layout: [(PathOf, &str); 7] = [
+        (Home::settings, "named pipe"),
+        (|home| home.layout().state_file(), "named pipe"),
+        (|home| home.layout().pid_file(), "named pipe"),
+        (|home| home.layout().server_file(), "named pipe"),
+        (|home| home.layout().log_file(), "symbolic link"),
+        (|home| home.layout().decisions_file(), "symbolic link"),
+        (|home| home.layout().terms_file(), "named pipe"),
     ];
-    for path_in in of_layout {
+    for (path_in, words) in of_layout {
         let home = Home::new();
         let (path, pipe) = (path_in(&home), home.beside("pipe"));
         make_pipe(&pipe);
@@ -102,7 +104,7 @@ fn a_pipe_is_neither_waited_for_nor_replaced() {
         symlink(&pipe, &path).unwrap();
         let run = home.install(&["--no-smoke"]).run();
         assert_ne!(run.status, 0, "{run:#?}");
-        assert_says(&run.stdout, &[path.to_str().unwrap(), "named pipe"]);
+        assert_says(&run.stdout, &[path.to_str().unwrap(), words]);
         for command in ["status", "doctor", "stop"] {
             home.gem(&[command]).run();
         }
@@ -118,24 +120,69 @@ const LOCKS: [PathOf; 3] = [
     |home| home.layout().engine_lock_file(),
 ];
 
+/// Makes the second path another name for the file at the first.
+type Link = fn(&Path, &Path);
+
+const LINKS: [Link; 2] = [
+    |real, link| symlink(real, link).unwrap(),
+    |real, link| fs::hard_link(real, link).unwrap(),
+];
+
+/// A file that others may read, at which links of the home lead; nothing may change it.
+fn precious(home: &Home) -> PathBuf {
+    let real = home.beside("precious");
+    fs::write(&real, "precious").unwrap();
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o644)).unwrap();
+    real
+}
+
+#[track_caller]
+fn assert_precious(real: &Path) {
+    assert_eq!(fs::read_to_string(real).unwrap(), "precious");
+    assert_eq!(fs::metadata(real).unwrap().permissions().mode() & 0o777, 0o644);
+}
+
 #[test]
-fn no_lock_overwrites_a_file_through_a_link() {
-    let ways: [fn(&Path, &Path); 2] = [
-        |real, link| symlink(real, link).unwrap(),
-        |real, link| fs::hard_link(real, link).unwrap(),
-    ];
-    for (path_in, way) in LOCKS.iter().flat_map(|path_in| ways.map(|way| (path_in, way))) {
+fn no_file_of_ours_is_written_through_a_link() {
+    let logs: [PathOf; 2] = [|home| home.layout().log_file(), |home| home.layout().decisions_file()];
+    for (path_in, link) in LOCKS
+        .iter()
+        .chain(&logs)
+        .flat_map(|path_in| LINKS.map(|link| (path_in, link)))
+    {
         let home = Home::new();
-        let (path, real) = (path_in(&home), home.beside("precious"));
-        fs::write(&real, "precious").unwrap();
+        let (path, real) = (path_in(&home), precious(&home));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        way(&real, &path);
+        link(&real, &path);
         let status = if path == home.layout().lock_file() { 5 } else { 7 };
         assert_foreseen(&home, status, &path, &["link", "move"]);
         for command in [["stop"].as_slice(), &["settings", "remove"], &["uninstall"]] {
             home.gem(command).run();
         }
-        assert_eq!(fs::read_to_string(&real).unwrap(), "precious");
+        assert_precious(&real);
+    }
+}
+
+#[test]
+fn start_refuses_a_linked_log_and_replaces_a_linked_pid_file() {
+    for link in LINKS {
+        let home = Home::new();
+        home.install(&["--runtime", "builtin", "--no-start"]).ok();
+        let real = precious(&home);
+        let (log, pid) = (home.layout().log_file(), home.layout().pid_file());
+        fs::create_dir_all(log.parent().unwrap()).unwrap();
+        link(&real, &log);
+        let refused = home.gem(&["start"]).run();
+        assert_ne!(refused.status, 0, "{refused:#?}");
+        assert_says(&refused.stderr, &[log.to_str().unwrap(), "link", "hint: move"]);
+        fs::remove_file(&log).unwrap();
+
+        link(&real, &pid);
+        home.gem(&["start"]).ok();
+        assert!(fs::symlink_metadata(&pid).unwrap().is_file());
+        assert_says(&fs::read_to_string(&pid).unwrap(), &["binaryPath"]);
+        home.gem(&["stop"]).ok();
+        assert_precious(&real);
     }
 }
 
@@ -196,27 +243,76 @@ fn a_file_of_ours_with_two_names_leaves_the_other_alone() {
     assert_says(&fs::read_to_string(home.layout().state_file()).unwrap(), &[&port]);
 }
 
+/// Changes the file at `path`, but neither its size nor its time.
+fn flip_last_byte(path: &Path) {
+    let modified = fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(path, bytes).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(modified).unwrap();
+}
+
 #[test]
 fn a_flipped_byte_is_found_by_verify_and_by_start() {
     let home = Home::installed();
     let file = home.lit();
-    let modified = fs::metadata(&file).unwrap().modified().unwrap();
-    let mut bytes = fs::read(&file).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&file, bytes).unwrap();
-    fs::File::options()
-        .write(true)
-        .open(&file)
-        .unwrap()
-        .set_modified(modified)
-        .unwrap();
-    assert_eq!(home.doctor().check("runtime.checksum")["status"], "ok");
+    flip_last_byte(&file);
+    let check = home.doctor().check("runtime.checksum");
+    assert_says(&check.to_string(), &["fail", "doctor --fix --verify"]);
     let verified = home.gem(&["doctor", "--json", "--verify"]).run();
     assert_eq!(verified.check("runtime.checksum")["status"], "fail");
     let refused = home.gem(&["start"]).ends(6);
     assert_says(&refused.stderr, &[file.to_str().unwrap(), "doctor --fix --verify"]);
     home.gem(&["doctor", "--fix", "--verify"]).ok();
     home.gem(&["status"]).ok();
+}
+
+#[test]
+fn an_altered_runtime_is_run_by_no_command() {
+    let home = Home::installed();
+    let state = fs::read_to_string(home.layout().state_file()).unwrap();
+    let state: Value = serde_json::from_str(&state).unwrap();
+    let path = state["hashed"][0]["path"].as_str().unwrap();
+    assert!(Path::new(path).is_relative(), "a moved home keeps its hashes: {path}");
+    let mut without_hashes = state.clone();
+    without_hashes["hashed"] = json!([]);
+    for state in [state, without_hashes] {
+        home.write(&home.layout().state_file(), &state.to_string());
+        flip_last_byte(&home.lit());
+        let runs = ["list", "pull", "serve"].map(|verb| home.invocations(verb));
+        for args in [
+            ["start"].as_slice(),
+            &["serve"],
+            &["list"],
+            &["pull", MODEL, "--force", "--accept-terms"],
+        ] {
+            let run = home.gem(args).ends(6);
+            assert_says(&run.stderr, &["the catalog says", "doctor --fix --verify"]);
+        }
+        assert_eq!(["list", "pull", "serve"].map(|verb| home.invocations(verb)), runs);
+        flip_last_byte(&home.lit());
+        home.gem(&["list"]).ok();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_engine_that_was_altered_is_not_run_again() {
+    let home = Home::serving();
+    let (file, altered) = (home.lit(), home.beside("altered"));
+    let good = home.beside("good");
+    fs::copy(&file, &good).unwrap();
+    fs::write(&altered, [fs::read(&file).unwrap(), b"\n".to_vec()].concat()).unwrap();
+    gem_platform::file::make_executable(&altered).unwrap();
+    fs::rename(&altered, &file).unwrap();
+    let runs = home.invocations("serve");
+    gem_platform::process::kill(&home.processes()[0]).unwrap();
+    let log = || fs::read_to_string(home.layout().log_file()).unwrap();
+    wait_until("the altered engine is refused", || log().contains("the catalog says"));
+    assert_eq!(home.invocations("serve"), runs);
+    fs::rename(&good, &file).unwrap();
+    home.gem(&["status", "--wait", "60"]).ok();
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -1,17 +1,27 @@
 //! The integration tests of gem-setup: the built program against local servers.
 #![cfg(test)]
 
+mod broken;
+mod bundle;
+mod cached;
+#[cfg(target_os = "linux")]
+mod circles;
 mod companions;
 #[cfg(unix)]
 mod completions;
+#[cfg(target_os = "linux")]
+mod consent;
 mod context;
 mod control;
 mod doctor;
 #[cfg(target_os = "linux")]
 mod documents;
 mod failures;
+mod fresh;
 mod gate;
 mod harness;
+mod hosted_models;
+mod hub;
 mod install;
 mod interrupted;
 mod journal;
@@ -20,8 +30,12 @@ mod killed;
 mod large;
 mod launcher;
 mod layers;
+#[cfg(unix)]
+mod lock;
 mod machine;
 mod mirrors;
+mod misplaced;
+mod model_upgrade;
 mod output;
 mod owner;
 mod place;
@@ -29,11 +43,18 @@ mod place;
 mod progress;
 mod pull;
 mod reach;
+mod reload;
+mod reopened;
 mod route;
 mod server_options;
 mod service;
 mod settings;
+mod signed_catalog;
 mod surroundings;
+mod team;
+#[cfg(target_os = "linux")]
+mod threads;
 mod threshold;
+mod upgrade;
 mod upstream;
 mod verdict;

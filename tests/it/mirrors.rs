@@ -40,19 +40,33 @@ fn the_login_in_a_mirrors_url_reaches_the_mirror_and_nobody_else() {
     for run in &runs {
         assert!(!format!("{run:?}").contains(SECRET), "{run:#?}");
     }
+    let kept = home.layout().mirrors_file();
     for (path, file) in tree(&home.path(), &[]) {
         let bytes = file.map(|(bytes, _)| bytes).unwrap_or_default();
-        assert!(!String::from_utf8_lossy(&bytes).contains(SECRET), "{}", path.display());
+        let holds = String::from_utf8_lossy(&bytes).contains(SECRET);
+        assert_eq!(holds, home.path().join(&path) == kept, "{}", path.display());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     }
     // The place of the mirror is remembered all the same.
     let asked = server.asked().len();
     assert_eq!(runs[3].check("network.runtime")["status"], "ok");
     assert_eq!(asked, 2, "one download, one probe");
+    // And so is its login, for commands without the option.
+    fs::remove_file(home.lit()).unwrap();
+    home.gem(&["install", "--no-model", "--no-settings", "--no-start"]).ok();
+    assert!(server.asked().last().unwrap().header("authorization").is_some());
+    home.gem(&["uninstall"]).ok();
+    assert!(!kept.exists());
 }
 
 #[test]
 fn a_file_that_a_mirror_on_disk_lacks_is_no_fault_of_the_network() {
     let home = Home::new();
+    fs::create_dir(home.beside("empty")).unwrap();
     let mirror = url::Url::from_directory_path(home.beside("empty")).unwrap();
     let run = home
         .gem(&["install", "--json", "--accept-terms", "--no-start", "--mirror-only"])
@@ -79,7 +93,7 @@ fn a_bundle_with_the_model_is_all_that_another_machine_needs() {
     let install = |more: &[&str]| {
         second
             .gem(&told)
-            .args(["--json", "--no-start", "--mirror-only", "--port"])
+            .args(["--json", "--no-start", "--port"])
             .arg(second.port.to_string())
             .args(more)
             // Nobody listens there, and nothing can be pulled.

@@ -9,8 +9,12 @@ use serde_json::{Value, json};
 use super::harness::is_default_port_taken;
 use super::harness::{Gem, Home, MODEL, assert_says};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 22] = [
     "install",
+    "upgrade",
+    "rollback",
+    "versions",
+    "cleanup",
     "doctor",
     "serve",
     "start",
@@ -27,6 +31,7 @@ const COMMANDS: [&str; 17] = [
     "service",
     "uninstall",
     "completions",
+    "man",
 ];
 
 /// What differs from run to run and from machine to machine.
@@ -42,7 +47,7 @@ fn filtered(home: &Home) -> insta::Settings {
     for (pattern, name) in [
         (r"gem-setup\.exe", "gem-setup"),
         // What is or is not installed beside gem-setup.
-        (r"(?m)^warn [a-z]+\.(?:loader|gpu|gemini|memory): .*\n", ""),
+        (r"(?m)^(?:warn| ) [a-z]+\.(?:loader|gpu|gemini|memory): .*\n", ""),
         (r"(?m)^  client\.gemini: .*\n", ""),
         (r"\d+ other checks", "[N] other checks"),
         (r"\d+ warnings?", "[N] warnings"),
@@ -173,6 +178,20 @@ fn a_wrong_command_line_is_a_usage_error() {
 }
 
 #[test]
+fn the_parser_s_errors_show_control_characters() {
+    let home = Home::new();
+    for args in [
+        &["install", "--catalog", "/tmp/\u{1b}[31m"][..],
+        &["settings", "apply", "--model", "\u{1b}[31m"],
+        &["\u{1b}[31m"],
+    ] {
+        let run = home.gem(args).ends(2);
+        assert_says(&run.stderr, &["\\u{1b}[31m"]);
+        assert!(!run.stderr.contains('\u{1b}'), "{run:#?}");
+    }
+}
+
+#[test]
 fn a_usage_error_is_json_too() {
     let home = Home::new();
     let broken = home.beside("broken.toml");
@@ -222,7 +241,7 @@ fn a_completion_script_is_json_with_json() {
     let plain = home.gem(&["completions", "bash"]).ok().stdout;
     assert_eq!(run.json()["shell"], "bash");
     assert_eq!(run.json()["script"].as_str().unwrap().trim_end(), plain.trim_end());
-    let is_internal = plain.contains("__keep") || plain.contains("__guard");
+    let is_internal = plain.contains("__reap") || plain.contains("__guard");
     assert!(!is_internal, "internal commands are nobody's to complete");
 }
 

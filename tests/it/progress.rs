@@ -3,7 +3,7 @@
 use gem_setup_support::fault::FaultServer;
 use gem_setup_support::mirror::sha256_hex;
 
-use super::harness::{Gem, Home, assert_says, on_a_terminal};
+use super::harness::{Gem, Home, Run, assert_says, on_a_terminal, on_a_terminal_of, resize};
 
 const LENGTH: usize = 3_000_000;
 /// Bytes a second: slow enough for the bar to be drawn a few times.
@@ -11,6 +11,11 @@ const RATE: u64 = 2_000_000;
 
 /// Installs a runtime of [`LENGTH`] bytes at a terminal and returns what was written to it.
 fn installed(prepare: impl FnOnce(Gem) -> Gem) -> String {
+    installed_by(|install| on_a_terminal(prepare(install), "platform", ""))
+}
+
+/// The same, run by `run`.
+fn installed_by(run: impl FnOnce(Gem) -> Run) -> String {
     let content: Vec<u8> = (0..LENGTH).map(|at| (at % 251) as u8).collect();
     let home = Home::new();
     home.write_catalog(&sha256_hex(&content), None);
@@ -20,7 +25,7 @@ fn installed(prepare: impl FnOnce(Gem) -> Gem) -> String {
         .gem(&["install", "--no-model", "--no-settings", "--no-start", "--mirror-only"])
         .args(["--mirror", &server.url(), "--catalog"])
         .arg(home.catalog());
-    on_a_terminal(prepare(install), "platform", "").stdout
+    run(install).stdout
 }
 
 /// The texts between carriage returns, line feeds and escape sequences.
@@ -47,7 +52,7 @@ fn a_bar_fits_the_terminal_and_is_cleared() {
 
 #[test]
 fn nothing_moves_on_a_dumb_terminal_or_in_ci() {
-    for (name, value) in [("TERM", "dumb"), ("CI", "true")] {
+    for (name, value) in [("TERM", "dumb"), ("TERM", ""), ("CI", "true")] {
         let shown = installed(|gem| gem.env(name, value).args(["--color", "never"]));
         assert!(
             !shown.contains('\u{1b}') && !shown.contains("B/s"),
@@ -55,4 +60,34 @@ fn nothing_moves_on_a_dumb_terminal_or_in_ci() {
         );
         assert_says(&shown, &["runtime: getting lit"]);
     }
+}
+
+/// A terminal breaks the bar that became too long into rows; they go, and the next bar fits.
+#[test]
+fn a_bar_follows_the_size_of_the_terminal() {
+    let shown = installed_by(|install| on_a_terminal_of(Some(100), install, "B/s", |terminal| resize(terminal, 40)));
+    let (_, after) = shown.split_once("\u{1b}[0J").expect("no rows were cleared");
+    let bars: Vec<&str> = frames(after).into_iter().filter(|frame| frame.contains("MB")).collect();
+    assert!(!bars.is_empty(), "{shown:?}");
+    for bar in bars {
+        assert!(bar.chars().count() <= 40, "{bar:?}");
+    }
+}
+
+#[test]
+fn long_lines_break_at_words() {
+    let home = Home::new();
+    let piped = home.gem(&["doctor"]).ends(10).stdout;
+    let run = on_a_terminal_of(
+        Some(60),
+        home.gem(&["doctor", "--color", "never"]),
+        "not installed",
+        |_| (),
+    );
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&run.stdout), words(&piped));
+    for line in run.stdout.lines().filter(|line| !line.contains('`')) {
+        assert!(line.chars().count() <= 60, "{line:?}");
+    }
+    assert!(run.stdout.lines().count() > piped.lines().count(), "{run:#?}");
 }

@@ -227,6 +227,8 @@ fn a_failed_pull_shows_its_output_and_can_be_repeated() {
         &["pull", MODEL, "connection reset by peer", "Terms accepted."],
     );
     assert_eq!(run.step("model"), "failed");
+    assert_eq!(home.invocations("pull"), 3, "the network may recover");
+    assert_says(&home.doctor().stdout, &["was cut short", "5.0 kB"]);
     assert!(
         !home.settings().exists(),
         "nothing is switched on before the model is there"
@@ -234,6 +236,15 @@ fn a_failed_pull_shows_its_output_and_can_be_repeated() {
 
     home.set("STAND_IN_PULL", "");
     assert_eq!(home.install(&["--no-start"]).ok().changed(), ["model", "settings"]);
+}
+
+#[test]
+fn a_pull_that_the_network_broke_is_repeated() {
+    let mut home = Home::new();
+    home.set("STAND_IN_PULL", "flaky");
+    let run = home.install(&["--no-start"]).ok();
+    assert_says(&run.stderr, &["connection reset by peer", "pulling again in"]);
+    assert_eq!(home.invocations("pull"), 2);
 }
 
 #[test]
@@ -346,5 +357,7 @@ fn list_fails_without_a_runtime() {
         let run = home.gem(&[command]).ends(7);
         assert_says(&run.stderr, &["gem-setup install"]);
     }
+    let home = Home::installed();
+    fs::remove_file(home.lit()).unwrap();
     assert_says(&home.gem(&["list"]).ends(7).stderr, &["`lit` is not installed"]);
 }

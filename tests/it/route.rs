@@ -1,10 +1,13 @@
 //! `route`: one request or many, from arguments, a terminal or a file.
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::thread;
 
 use serde_json::json;
 
-use super::harness::{Home, assert_says};
+use super::harness::{Gem, Home, assert_says};
 
 #[test]
 fn a_malformed_row_does_not_stop_the_others() {
@@ -105,4 +108,63 @@ fn a_terminal_is_asked_for_the_request() {
     let run = super::harness::on_a_terminal(gem, "type the request", "rename x to y\n\u{4}");
     assert_eq!(run.status, 0, "{run:#?}");
     assert_says(&run.stdout, &["Ctrl-D", "gemini-", "because:"]);
+}
+
+/// Another program of the same user listens on the port: it is neither gem-setup nor a runtime.
+#[test]
+#[cfg_attr(windows, ignore = "Wine does not tell whose a socket is")]
+fn a_stranger_on_the_port_gets_no_prompt() {
+    let home = Home::installed();
+    let listener = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
+    let received = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut some = [0; 64];
+            let read = stream.read(&mut some).unwrap_or(0);
+            if some.starts_with(b"end") {
+                return bytes;
+            }
+            bytes.extend_from_slice(&some[..read]);
+        }
+        bytes
+    });
+    let route = ["--json", "route", "--classifier", "model", "why is the build slow?"];
+    assert_eq!(home.gem(&route).ok().json()["source"], "builtin-classifier");
+    let port = home.port.to_string();
+    assert_says(
+        &home.gem(&["smoke"]).ends(7).stderr,
+        &["nothing was sent", &port, "is taken by"],
+    );
+    let mut end = std::net::TcpStream::connect(("127.0.0.1", home.port)).unwrap();
+    std::io::Write::write_all(&mut end, b"end").unwrap();
+    assert_eq!(String::from_utf8_lossy(&received.join().unwrap()), "");
+}
+
+#[test]
+fn the_built_in_runtime_decides_itself() {
+    let home = Home::new();
+    home.gem(&["install", "--runtime", "builtin", "--no-start", "--port"])
+        .arg(home.port.to_string())
+        .ok();
+    let run = home.gem(&["route", "--explain", "why is the build slow?"]).ok();
+    assert_says(&run.stdout, &["passed: the runtime `builtin` has no model"]);
+    assert!(!run.stdout.contains("failed"), "{run:#?}");
+}
+
+#[test]
+fn auto_goes_to_the_models_of_the_account() {
+    let home = Home::new();
+    let route = ["route", "--classifier", "builtin", "--json", "why is the build slow?"];
+    let model = |gem: Gem| gem.ok().json()["model"].clone();
+    assert_eq!(model(home.gem(&route)), "gemini-3.1-pro-preview");
+    assert_eq!(
+        model(home.gem(&route).args(["--account", "no-preview"])),
+        "gemini-2.5-pro"
+    );
+    home.write(
+        &home.settings(),
+        r#"{"security": {"auth": {"selectedType": "gemini-api-key"}}}"#,
+    );
+    assert_eq!(model(home.gem(&route)), "gemini-3.1-pro-preview-customtools");
+    home.gem(&route).args(["--account", "other"]).ends(2);
 }

@@ -2,8 +2,12 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
+use std::path::Path;
 
 use gem_platform::process::identity;
+use gem_setup::gateway::NewToken;
+use gem_setup::place::write_private;
+use gem_setup_support::fault::Authority;
 use serde_json::Value;
 
 use super::harness::{Gem, Home, assert_says, free_port};
@@ -16,18 +20,35 @@ fn combinations(home: &Home) -> Vec<Vec<String>> {
         path.to_str().unwrap().to_owned()
     };
     fs::write(home.beside("models.toml"), "format = 1\n").unwrap();
-    fs::write(home.beside("ca.pem"), "").unwrap();
+    let authority = Authority::new();
+    fs::write(home.beside("ca.pem"), authority.pem()).unwrap();
+    let (certificate, key) = authority.issue();
+    fs::write(home.beside("cert.pem"), certificate).unwrap();
+    let token = NewToken::random("ada").unwrap();
+    for (name, text) in [("key.pem", &*key), ("tokens", &token.line), ("upstream-key", "AIza")] {
+        write_private(&home.beside(name), text.as_bytes()).unwrap();
+    }
     let gateway = vec![
         format!("--port={}", free_port()),
         "--model=gemma3-other".to_owned(),
         "--upstream=http://127.0.0.1:9/".to_owned(),
         "--listen=127.0.0.1".to_owned(),
         "--allow-remote".to_owned(),
+        format!("--tls-cert={}", path("cert.pem")),
+        format!("--tls-key={}", path("key.pem")),
+        "--behind-proxy=10.0.0.0/24".to_owned(),
+        format!("--token-file={}", path("tokens")),
+        format!("--upstream-key-file={}", path("upstream-key")),
+        "--client-rate=600".to_owned(),
+        "--client-concurrency=8".to_owned(),
+        "--drain-delay=0.1".to_owned(),
+        "--drain-timeout=3".to_owned(),
         "--classifier-deadline=3".to_owned(),
         "--on-classifier-failure=error".to_owned(),
         "--classifier-prompt=as-sent".to_owned(),
         "--fast-path=0.9".to_owned(),
         "--threshold=0.4".to_owned(),
+        "--account=no-preview".to_owned(),
         "--on-fallback=never".to_owned(),
         "--max-retry-wait=7".to_owned(),
         format!("--models={}", path("models.toml")),
@@ -235,4 +256,116 @@ fn an_option_without_effect_is_named() {
     home.gem(&["stop"]).ok();
     let run = home.gem(&["start", "--runtime=builtin", "--direct"]).ends(2);
     assert_says(&run.stderr, &["builtin", "--direct"]);
+}
+
+#[test]
+fn a_url_in_place_of_a_file_is_named_without_secrets() {
+    let home = Home::new();
+    let url = "https://u:s3cret@host.example/b.tar?key=s3cret";
+    let program = format!("linux-x86_64={url}");
+    let calls: [&[&str]; 17] = [
+        &["token", "ann", "--token-file", url],
+        &["--config", url, "status"],
+        &["install", "--bundle", url],
+        &["install", "--model-file", url],
+        &["install", "--catalog", url],
+        &["install", "--ca-cert", url],
+        &["upgrade", "--catalog", url],
+        &["route", "--history", url, "hi"],
+        &["route", "--approved-plan", url, "hi"],
+        &["route", "--batch", url],
+        &["serve", "--models", url],
+        &["serve", "--tls-cert", url],
+        &["serve", "--upstream-key-file", url],
+        &["bundle", "verify", url],
+        &["bundle", "create", url],
+        &["bundle", "create", "--program", &program, "b.tar"],
+        &["man", url],
+    ];
+    let in_environment = home.gem(&["start"]).env("GEM_SETUP_MODELS", url);
+    for gem in calls.iter().map(|args| home.gem(args)).chain([in_environment]) {
+        let run = gem.ends(2);
+        assert_says(&run.stderr, &["this is a URL, and a path is wanted", "https://***"]);
+        assert!(!run.stderr.contains("s3cret"), "{run:#?}");
+    }
+    home.assert_untouched();
+}
+
+#[test]
+fn a_value_that_names_nothing_is_said() {
+    let home = Home::new();
+    let (file, missing) = (home.beside("file"), home.beside("missing"));
+    fs::write(&file, "").unwrap();
+    let [file, missing, folder] = [&file, &missing, &home.work()].map(|path| path.to_str().unwrap().to_owned());
+    let mirrors = [format!("file://{file}"), format!("file://{missing}")];
+    let calls: [(&[&str], &str); 7] = [
+        (&["route", "--approved-plan", &missing, "hi"], "--approved-plan"),
+        (&["route", "--approved-plan", &folder, "hi"], "it is a directory"),
+        (&["install", "--dry-run", "--mirror", &mirrors[0]], "is not a directory"),
+        (&["install", "--dry-run", "--mirror", &mirrors[1]], "missing"),
+        (&["doctor", "--mirror", &mirrors[1]], "missing"),
+        (&["logs", "-n", "x"], "not a number"),
+        (
+            &["bundle", "create", "new", "--runtime", "builtin", "--sign", &file],
+            "cannot sign",
+        ),
+    ];
+    for (args, word) in calls {
+        let run = home.gem(args).ends(2);
+        assert_says(&run.stderr, &[word]);
+    }
+    let run = home.gem(&["doctor", "--accept-terms"]).ends(10);
+    assert_says(&run.stderr, &["`--accept-terms` has no effect without `--fix`"]);
+    assert!(
+        !home.work().join("new").exists(),
+        "the key is read before the bundle is begun"
+    );
+    home.assert_untouched();
+}
+
+/// Conda, for example, sets the variable for all programs, and keeps it when its folder is gone.
+#[test]
+fn certificates_that_are_gone_are_named_before_a_download() {
+    let home = Home::new();
+    let install = home.gem(&["install", "--runtime", "builtin", "--dry-run"]);
+    let run = install.env("SSL_CERT_FILE", "gone.pem").ok();
+    assert_eq!(run.stderr.matches("SSL_CERT_FILE").count(), 1, "{run:#?}");
+    assert_says(&run.stderr, &["`gone.pem`", "unset"]);
+}
+
+/// Files of text that no program wrote: a whole disk of zeros takes longer to read than anyone waits.
+#[test]
+fn a_huge_file_is_refused_and_not_read() {
+    let home = Home::new();
+    let huge = |path: &Path| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::File::create(path).unwrap().set_len(20_000_000_000).unwrap();
+    };
+    huge(&home.layout().config_file());
+    assert_says(&home.gem(&["stop"]).ok().stderr, &["more than", "ignored here"]);
+    home.gem(&["install", "--runtime", "builtin"]).ends(2);
+    fs::remove_file(home.layout().config_file()).unwrap();
+    huge(&home.settings());
+    let run = home.gem(&["install", "--runtime", "builtin", "--no-start"]).ends(8);
+    assert_says(&run.stderr, &["more than 4 MB"]);
+}
+
+#[test]
+fn options_that_do_not_apply_are_named_by_start_and_route() {
+    let home = Home::new();
+    let port = home.port.to_string();
+    let start = ["start", "--runtime", "builtin", "--port", &port];
+    let run = home
+        .gem(&start)
+        .args(["--behind-proxy", "10.0.0.1", "--model", "foo"])
+        .ok();
+    assert_says(
+        &run.stderr,
+        &["`--behind-proxy` has no effect", "--allow-remote", "`foo`"],
+    );
+    home.gem(&["stop"]).ok();
+    let run = home.gem(&["route", "--classifier", "model", "rename x to y"]).ok();
+    assert_says(&run.stderr, &["the local model did not answer"]);
+    let run = home.gem(&["route", "--classifier", "builtin", "rename x to y"]).ok();
+    assert_eq!(run.stderr, "");
 }

@@ -2,8 +2,9 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use gem_platform::process::is_alive;
 
@@ -14,7 +15,7 @@ const SYSTEMCTL: &str = r#"#!/bin/sh
 if [ -e "$HOME/.gemini/tmp/litert-server.pid" ]; then state=served; else state=free; fi
 echo "$* $state" >> "$HOME/../calls"
 case "$*" in
-    *show-environment*) [ ! -e "$HOME/../no-systemd" ] ;;
+    *show-environment*) [ ! -e "$HOME/../stuck" ] || exec sleep 600; [ ! -e "$HOME/../no-systemd" ] ;;
     *MainPID*) echo "MainPID=$(cat "$HOME/../main-pid" 2>/dev/null || echo 0)" ;;
 esac
 "#;
@@ -51,12 +52,21 @@ fn a_server_that_runs_makes_way_for_the_service() {
 }
 
 #[test]
+fn a_service_that_ends_at_logout_says_so() {
+    let home = Home::installed();
+    let run = with_systemd(&home, &["service", "install"])
+        .env("USER", "nobody-here")
+        .ok();
+    assert_says(&run.stderr, &["log out", "loginctl enable-linger"]);
+}
+
+#[test]
 fn the_service_starts_what_a_package_managers_link_leads_to() {
     let home = Home::installed();
     let bin = home.beside("bin");
     fs::create_dir_all(&bin).unwrap();
     let link = bin.join("gem-setup");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_gem-setup"), &link).unwrap();
+    symlink(env!("CARGO_BIN_EXE_gem-setup"), &link).unwrap();
     let prepared = with_systemd(&home, &["service", "status"]).into_command();
     let mut called = home.program(&link).args(["service", "install"]);
     for (name, value) in prepared.get_envs() {
@@ -119,4 +129,66 @@ fn a_service_whose_place_is_taken_says_so() {
     let run = home.gem(&["serve"]).env("NOTIFY_SOCKET", "/nowhere").ends(9);
     assert_says(&run.stderr, &["gem-setup service install"]);
     home.gem(&["serve"]).ok();
+}
+
+#[test]
+fn a_service_manager_that_does_not_answer_is_named() {
+    let home = Home::serving();
+    with_systemd(&home, &["service", "install"]).ok();
+    home.gem(&["start"]).ok();
+    fs::write(home.beside("stuck"), "").unwrap();
+    std::thread::scope(|threads| {
+        for args in [
+            ["service", "install"].as_slice(),
+            &["service", "uninstall"],
+            &["uninstall"],
+        ] {
+            let home = &home;
+            threads.spawn(move || {
+                let run = with_systemd(home, args).ends(1);
+                let command = "`systemctl --user show-environment` has not answered";
+                assert_says(&run.stderr, &[command, "hint: run that command by itself"]);
+            });
+        }
+    });
+    assert!(unit(&home).exists() && home.processes().iter().all(is_alive));
+}
+
+#[test]
+fn a_service_that_gem_setup_did_not_write_stays() {
+    let home = Home::installed();
+    with_systemd(&home, &["service", "install"]).ok();
+    let (unit, kept) = (unit(&home), home.beside("kept.service"));
+    let make_pipe = || assert!(Command::new("mkfifo").arg(&unit).status().unwrap().success());
+    let things: [&dyn Fn(); 5] = [
+        &|| fs::rename(&unit, &kept).and_then(|()| symlink(&kept, &unit)).unwrap(),
+        &|| symlink("/dev/null", &unit).unwrap(),
+        &|| fs::write(&unit, "[Service]\nExecStart=/usr/bin/other\n").unwrap(),
+        &|| fs::create_dir(&unit).unwrap(),
+        &make_pipe,
+    ];
+    for put in things {
+        put();
+        let before = fs::symlink_metadata(&unit).unwrap();
+        let run = with_systemd(&home, &["service", "uninstall"]).ends(9);
+        assert_says(
+            &run.stderr,
+            &[
+                unit.to_str().unwrap(),
+                "not the file that was written",
+                "delete that file yourself",
+            ],
+        );
+        let after = fs::symlink_metadata(&unit).unwrap();
+        assert_eq!((after.file_type(), after.ino()), (before.file_type(), before.ino()));
+        let away: fn(&Path) -> std::io::Result<()> = if before.is_dir() {
+            |path| fs::remove_dir(path)
+        } else {
+            |path| fs::remove_file(path)
+        };
+        away(&unit).unwrap();
+    }
+    assert!(!calls(&home).iter().any(|call| call.contains("disable")));
+    let run = with_systemd(&home, &["service", "uninstall"]).ok();
+    assert_says(&run.stdout, &["there was no systemd user unit"]);
 }

@@ -8,7 +8,7 @@ use super::upstream::Scene;
 
 const SIMPLE: &str = "rename `a` to `b` in x.py";
 const COMPLEX: &str = "find out why the service leaks memory under load";
-const FLASH: [&str; 2] = ["flash", "gemini-2.5-flash"];
+const FLASH: [&str; 2] = ["flash", "gemini-3.8-flash"];
 const PRO: [&str; 2] = ["pro", "gemini-2.5-pro"];
 
 /// A server without a model before a mock of the hosted API.

@@ -16,7 +16,7 @@ const SIMPLE: &str = "list the files here";
 const COMPLEX: &str = "why does this architecture lose messages?";
 /// What `auto-gemini-2.5` stands for.
 const PRO: &str = "gemini-2.5-pro";
-const FLASH: &str = "gemini-2.5-flash";
+const FLASH: &str = "gemini-3.8-flash";
 
 pub(super) struct Scene {
     pub(super) home: Home,
@@ -112,11 +112,16 @@ fn the_names_that_leave_the_choice_are_classified_and_other_models_go_as_asked()
         format!("Hello from {PRO}")
     );
     assert_eq!(text(&scene.generate("my-model", COMPLEX)), "Hello from my-model");
-    let answer = scene.ask("/v1/models/auto-gemini-2.5:generateContent?key=k", SIMPLE);
-    assert_eq!(text(&answer), format!("Hello from {FLASH}"));
-    assert_eq!(scene.upstream.models(), [FLASH, PRO, "my-model", FLASH]);
-    let last = scene.upstream.seen().pop().unwrap();
-    assert_eq!(last.target, format!("/v1/models/{FLASH}:generateContent?key=k"));
+    assert_eq!(scene.upstream.models(), [FLASH, PRO, "my-model"]);
+    for version in ["v1", "v1alpha"] {
+        let answer = scene.ask(
+            &format!("/{version}/models/auto-gemini-2.5:generateContent?key=k"),
+            SIMPLE,
+        );
+        assert_eq!(text(&answer), format!("Hello from {FLASH}"));
+        let last = scene.upstream.seen().pop().unwrap();
+        assert_eq!(last.target, format!("/{version}/models/{FLASH}:generateContent?key=k"));
+    }
 }
 
 #[test]

@@ -226,6 +226,20 @@ fn a_taken_port_is_a_fault_without_a_start_too() {
 }
 
 #[test]
+fn the_next_steps_begin_with_what_was_left_out() {
+    let home = Home::new();
+    let run = for_people(&home, &["--no-start"]).ok();
+    assert_says(&run.stderr, &["What to do next:\n  first run `gem-setup start"]);
+    let run = for_people(&home, &["--no-start", "--no-settings", "--no-model", "--no-smoke"]).ok();
+    assert_says(&run.stderr, &["What to do next:\n  first run `gem-setup start"]);
+    let home = Home::new();
+    let run = for_people(&home, &["--no-start", "--no-settings", "--no-model"]).ok();
+    assert_says(&run.stderr, &["What to do next:\n  first run `gem-setup doctor --fix"]);
+    home.gem(&["doctor", "--fix", "--accept-terms"]).ok();
+    home.gem(&["status"]).ok();
+}
+
+#[test]
 fn what_is_there_already_is_not_left_out() {
     let home = Home::serving();
     let run = home

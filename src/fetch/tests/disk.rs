@@ -150,3 +150,32 @@ async fn a_read_only_place_is_said_before_anything_is_downloaded() {
     assert!(failure.hint.is_some());
     assert!(scene.server.asked().is_empty());
 }
+
+#[tokio::test]
+async fn a_file_without_a_known_length_leaves_room_on_the_disk_and_nothing_behind() {
+    let scene = Scene::new(LENGTH);
+    let disk = scene.directory.path().join("disk");
+    let Some(_mounted) = SmallDisk::mount(&disk, "size=2m") else {
+        return;
+    };
+    scene.server.script([gem_setup_support::fault::Fault::NoLength]);
+    let downloads = disk.join("downloads");
+    let network = Network::default().with_patience(patience());
+    let fetcher = Fetcher::new(network, downloads.clone(), Vec::new(), false).unwrap();
+    let failure = Failure::from(fetcher.fetch(&scene.request(), &Silent).await.unwrap_err());
+    assert_eq!(failure.kind, Kind::Download);
+    assert!(failure.message.contains("disk is full"), "{failure}");
+    assert_eq!(std::fs::read_dir(downloads).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_length_without_bounds_is_refused_before_anything_is_written() {
+    let scene = Scene::new(1000);
+    scene
+        .server
+        .script([gem_setup_support::fault::Fault::DeclareLength(1 << 40)]);
+    let failure = scene.failure().await;
+    assert_eq!(failure.kind, Kind::Verification);
+    assert!(failure.message.contains("longer than"), "{failure}");
+    assert_eq!(scene.partials(), 0);
+}

@@ -50,7 +50,7 @@ fn patience() -> Patience {
     }
 }
 
-/// Remembers what was said.
+/// Remembers the messages.
 #[derive(Debug, Default)]
 struct Heard {
     notes: Mutex<Vec<String>>,

@@ -1,4 +1,4 @@
-//! What is there is not fetched again, and is never trusted either.
+//! Bytes on disk are not fetched again, and never trusted.
 
 use std::process::Command;
 use std::time::Duration;
@@ -45,10 +45,14 @@ async fn a_later_run_continues_where_an_earlier_one_stopped() {
 #[tokio::test]
 async fn a_download_that_lacks_nothing_but_its_place_asks_nobody() {
     let scene = Scene::new(LENGTH);
-    interrupted_at(&scene, LENGTH as u64).await;
+    interrupted_at(&scene, 2_000_000).await;
+    // A fetch that has received its last byte cannot be stopped reliably before it puts the file in its place.
+    let part = scene.downloads().join(format!("{}.part", scene.request().sha256));
+    std::fs::write(&part, &scene.content).unwrap();
     let asked = scene.server.asked().len();
-    scene.fetch().await.unwrap();
+    let fetched = scene.fetch().await.unwrap();
     scene.assert_complete();
+    assert_eq!((fetched.resumed, fetched.transferred), (LENGTH as u64, 0));
     assert_eq!(scene.server.asked().len(), asked);
 }
 
@@ -80,7 +84,7 @@ async fn a_wrong_file_that_was_resumed_is_fetched_once_more_and_then_refused() {
 async fn a_source_that_offers_another_size_does_not_cost_what_is_there() {
     let scene = Scene::new(LENGTH);
     interrupted_at(&scene, 2_000_000).await;
-    // What a hotel's network answers before somebody has signed in.
+    // The reply of a hotel's network before a login.
     scene.server.publish("<html>please sign in</html>", Vec::new());
     let mut request = scene.request();
     request.size = LENGTH as u64;

@@ -1,7 +1,7 @@
 //! The engine as the gateway sees it: slow, fragile, and given one request at a time.
 //!
 //! Requests queue here, in order, within their deadlines. A place is given back when the engine is really done: an
-//! engine goes on generating for a client that has left (docs/facts.md section 5), so what is left of such an answer is
+//! engine goes on generating for a client that has left (docs/facts.md section 5), so the rest of such an answer is
 //! read in the background before the next request is sent.
 
 mod answer;
@@ -11,7 +11,7 @@ mod stream;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,10 +28,13 @@ use super::body::Outgoing;
 use super::config::Limits;
 use super::fault::Fault;
 
-/// An idle connection could keep an engine of one thread from everybody else, so it is kept only from one request to the next.
+/// An idle connection can block an engine of one thread, so it is kept only from one request to the next.
 const KEEP_CONNECTION: Duration = Duration::from_millis(500);
 /// How long to wait before connecting again to an engine that is said to be ready and refuses.
 const RECONNECT: Duration = Duration::from_millis(20);
+
+/// As many requests are held while there is no engine; no gateway has more connections by default.
+const HELD: usize = 512;
 
 /// A prompt is sent this often to an engine that breaks off before the client got anything.
 pub(super) const ATTEMPTS: u32 = 2;
@@ -43,6 +46,8 @@ pub(super) struct Engine {
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
     longest_queue: usize,
+    /// Whether more requests than that are held.
+    holds: AtomicBool,
     prompt_time: Duration,
     pool: Pool<Outgoing>,
     activity: EngineActivity,
@@ -65,10 +70,16 @@ impl Engine {
             places: Arc::new(Semaphore::new(places)),
             waiting: AtomicUsize::new(0),
             longest_queue: limits.engine_queue,
+            holds: AtomicBool::new(false),
             prompt_time: limits.prompt_time,
             pool: Pool::new(places, KEEP_CONNECTION),
             activity,
         }
+    }
+
+    /// The release that it is started from, counted.
+    pub(super) fn release(&self) -> u64 {
+        self.status.borrow().release
     }
 
     /// The engine as its supervisor sees it.
@@ -95,14 +106,32 @@ impl Engine {
         self.pool.expire();
     }
 
+    /// How many requests may wait. More are held while the engine starts or is replaced, and until these are served: that is soon over, and
+    /// no client is to see it.
+    fn longest_queue(&self) -> usize {
+        let is_starting = matches!(
+            self.status.borrow().state,
+            EngineState::Starting | EngineState::Restarting
+        );
+        let is_long = self.waiting() > self.longest_queue;
+        let holds = self.longest_queue > 0 && (is_starting || is_long && self.holds.load(Ordering::Relaxed));
+        self.holds.store(holds, Ordering::Relaxed);
+        if holds {
+            self.longest_queue.max(HELD)
+        } else {
+            self.longest_queue
+        }
+    }
+
     /// Waits in line for a place.
     async fn admit(&self, deadline: Instant) -> Result<Place, Fault> {
         if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(Place(permit));
         }
         let _waiting = Waiting::enter(&self.waiting);
-        if self.waiting() > self.longest_queue {
-            return Err(Fault::Busy(self.longest_queue));
+        let longest = self.longest_queue();
+        if self.waiting() > longest {
+            return Err(Fault::Busy(longest));
         }
         match timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Place(permit)),
@@ -116,9 +145,9 @@ impl Engine {
         checked.map_err(|closed| Fault::Blocked(closed.in_words()))
     }
 
-    /// Waits for a place and for the engine to be ready, then hands it `body` for `path`. May be dropped while it waits.
+    /// Waits for a place in the queue and for the engine, then sends it `body` for `path`. The wait can be cancelled.
     ///
-    /// An engine that refuses the connection, because it is just being replaced, is tried again until the deadline.
+    /// Repeats a refused connection until the deadline: the engine may be just being replaced.
     pub(super) async fn open(self: &Arc<Self>, path: &Uri, body: &Bytes, deadline: Instant) -> Result<Exchange, Fault> {
         let place = self.admit(deadline).await?;
         let mut status = self.status.clone();
@@ -189,7 +218,7 @@ async fn changed_or_reconnect(status: &mut watch::Receiver<EngineStatus>, deadli
     }
     match timeout(RECONNECT, status.changed()).await {
         Ok(Err(_)) => Err(shutting_down()),
-        // Whether the supervisor noticed or the pause is over: look again.
+        // The supervisor has noticed, or the pause is over: check the engine again.
         Ok(Ok(())) | Err(_) => Ok(()),
     }
 }

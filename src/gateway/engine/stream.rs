@@ -62,7 +62,7 @@ impl AnswerStream {
         }
     }
 
-    /// What the end of the response means: an engine that was killed closes its connection too.
+    /// Tells the end of a response from the end of its engine: a killed engine closes its connection too.
     fn end(&mut self) -> Option<Result<Bytes, Fault>> {
         if let Some(last) = self.events.last() {
             return Some(self.check(last));

@@ -30,7 +30,7 @@ pub(in crate::gateway) async fn serve(
     shared: &Arc<Shared>,
     method: &str,
     request: Request<ClientBody>,
-    measure: &mut Measure<'_>,
+    measure: &mut Measure,
 ) -> Result<Reply, Fault> {
     let stream = match method {
         "generateContent" => None,

@@ -16,7 +16,7 @@ use crate::gateway::reply::{Reply, ReplyBody};
 use crate::gateway::shared::Shared;
 use crate::gateway::tokens::Meter;
 
-/// Streams the engine's answers from the first one on; an engine that breaks off before that is asked again.
+/// Streams the engine's answers from the first one on; if the engine breaks off before that, it is asked again.
 pub(super) async fn answer(
     shared: &Shared,
     engine: &Arc<Engine>,
@@ -85,7 +85,7 @@ impl Writer {
         let pieces = stream::unfold(self, |mut writer| async move {
             writer.piece().await.map(|piece| (piece, writer))
         });
-        let mut reply = Response::new(ReplyBody::Pieces(Box::pin(pieces)));
+        let mut reply = Response::new(ReplyBody::pieces(pieces));
         reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         reply
             .headers_mut()
@@ -93,9 +93,9 @@ impl Writer {
         reply
     }
 
-    async fn piece(&mut self) -> Option<Bytes> {
+    async fn piece(&mut self) -> Option<Result<Bytes, Bytes>> {
         if matches!(self.stage, Stage::End | Stage::Over) {
-            return self.end();
+            return self.end().map(Ok);
         }
         let answer = match self.first.take() {
             Some(first) => Some(Ok(first)),
@@ -108,14 +108,14 @@ impl Writer {
                 let metered = self.meter.count(answer);
                 let piece = self.write(&metered.answer);
                 self.stage = if metered.is_cut { Stage::End } else { Stage::Middle };
-                Some(piece)
+                Some(Ok(piece))
             }
             Some(Err(fault)) => {
                 let piece = self.write(&fault.to_json());
                 self.stage = Stage::End;
-                Some(piece)
+                Some(Err(piece))
             }
-            None => self.end(),
+            None => self.end().map(Ok),
         }
     }
 

@@ -21,7 +21,7 @@ pub(super) struct Prompt {
     pub(super) usage: Usage,
     pub(super) stream: Option<StreamFormat>,
     pub(super) arrived: Instant,
-    /// How long the client waits, if it says so.
+    /// The client's own deadline, if it states one.
     pub(super) patience: Option<Duration>,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn reply(text: Bytes, stream: Option<StreamFormat>) -> Reply {
     }
 }
 
-/// How long the client waits for an answer, if it says so.
+/// The client's own deadline, if it states one.
 pub(super) fn server_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(SERVER_TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())

@@ -15,6 +15,7 @@ use super::prompt::server_timeout;
 use crate::gateway::body::{self, ClientBody, Outgoing};
 use crate::gateway::consent::Consenter;
 use crate::gateway::fault::Fault;
+use crate::gateway::path::version_and_model;
 use crate::gateway::reply::{Reply, ReplyBody, read_beginning};
 use crate::gateway::routing::{Call, Choice, Handling, Routes, Walking, generates};
 use crate::gateway::shared::Shared;
@@ -69,7 +70,7 @@ pub(in crate::gateway) async fn call(
     }
 }
 
-/// When the client must have an answer, if it says so.
+/// The client's own deadline, if it states one.
 fn deadline(headers: &HeaderMap) -> Option<Instant> {
     Instant::now().checked_add(server_timeout(headers)?)
 }
@@ -102,9 +103,11 @@ impl Named<'_> {
         let is_readable = length(&parts.headers).is_some_and(|length| length <= RENAMED_BODY);
         let limits = &self.shared.config.limits;
         let body = if is_readable {
-            let body = body::read(body, limits.routed_body, limits.body_time, &self.shared.bodies).await?;
+            let (limit, budget) = (limits.routed_body, &self.shared.bodies);
+            let body = body::read(body, limit, limits.body_time, budget).await?;
             attempt.headers.remove(CONTENT_LENGTH);
-            Outgoing::Whole(model_field::rename(&mut attempt.headers, &body, model, meant, limits.routed_body).await)
+            let renamed = model_field::rename(&mut attempt.headers, &body, (model, meant), limit, budget);
+            Outgoing::Whole(within(deadline, renamed).await.ok_or_else(|| late(self.shared))??)
         } else {
             Outgoing::Client(Idle::new(body, limits.body_time))
         };
@@ -159,7 +162,11 @@ async fn routed(
     let (mut parts, body) = request.into_parts();
     let limits = &shared.config.limits;
     let time = time_left(limits.body_time, deadline);
-    let body = body::read(body, limits.routed_body, time, &shared.bodies).await?;
+    let body = body::read(body, limits.routed_body, time, &shared.bodies).await;
+    let body = body.map_err(|fault| match fault {
+        Fault::TooLarge(limit) => Fault::TooLargeToRoute(limit),
+        fault => fault,
+    })?;
     parts.headers.remove(CONTENT_LENGTH);
     coding::accept_readable(&mut parts.headers);
     let call = Call {
@@ -167,9 +174,11 @@ async fn routed(
         headers: &parts.headers,
         body: &body,
         patience: server_timeout(&parts.headers),
+        budget: &shared.bodies,
     };
     let time = Timestamp::now();
-    let (choice, walk) = routes.begin(call, walking, shared.config.log_requests).await;
+    let begun = routes.begin(call, walking, shared.config.log_requests);
+    let (choice, walk) = within(deadline, begun).await.ok_or_else(|| late(shared))??;
     let mut logged = Logged {
         named,
         routes,
@@ -183,12 +192,8 @@ async fn routed(
 
 /// The request's head with `model` in its path.
 fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Fault> {
-    let version = if parts.uri.path().starts_with("/v1/") {
-        "/v1/models/"
-    } else {
-        "/v1beta/models/"
-    };
-    let mut path = [version, model, ":", method].concat();
+    let version = version_and_model(parts.uri.path()).map_or("/v1beta/", |(version, _)| version);
+    let mut path = [version, "models/", model, ":", method].concat();
     if let Some(query) = parts.uri.query() {
         path.push('?');
         path.push_str(query);
@@ -206,7 +211,7 @@ enum Attempted {
     Unknown,
 }
 
-/// Asks once. What comes back is for the client if no other model is asked.
+/// Asks once. The response is for the client unless another model is asked.
 async fn attempt_one(
     shared: &Shared,
     attempt: Parts,
@@ -271,7 +276,7 @@ struct Logged<'a> {
 }
 
 impl Logged<'_> {
-    /// Asks one model after another, as the walk says, and gives the last reply.
+    /// Asks one model after another, in the walk's order, and returns the last reply.
     async fn follow(
         &mut self,
         parts: &Parts,
@@ -285,8 +290,9 @@ impl Logged<'_> {
             match self.walk.next() {
                 Next::Ask(chosen) => {
                     let mut attempt = attempt_parts(parts, chosen.as_str(), self.named.method)?;
-                    let limit = shared.config.limits.routed_body;
-                    let body = model_field::rename(&mut attempt.headers, body, model, chosen.as_str(), limit).await;
+                    let (limit, names) = (shared.config.limits.routed_body, (model, chosen.as_str()));
+                    let renamed = model_field::rename(&mut attempt.headers, body, names, limit, &shared.bodies);
+                    let body = within(deadline, renamed).await.ok_or_else(|| late(shared))??;
                     let (attempted, answer) = attempt_one(shared, attempt, body, deadline).await;
                     reply = answer;
                     match attempted {
@@ -315,7 +321,7 @@ impl Logged<'_> {
         settled.unwrap_or(Ruling::TellClient)
     }
 
-    /// Why this model was asked, in a word: what decided, or that another one failed.
+    /// The reason for this model in a word: the strategy, or the failure of another model.
     fn source(&self) -> Source {
         match self.walk.left() {
             Some(_) => Source::Fallback,
@@ -402,7 +408,7 @@ fn time_left(usual: Duration, deadline: Option<Instant>) -> Duration {
     })
 }
 
-/// What comes of `future` before the deadline.
+/// The result of `future`, if it comes before the deadline.
 async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
     match deadline {
         Some(deadline) => timeout_at(deadline, future).await.ok(),

@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use super::{GENERATE, Running, prompt};
 use crate::environment::Environment;
 use crate::error::{Explain, Kind};
-use crate::gateway::{Config, Gateway, GatewayError, Upstream};
+use crate::gateway::{AccessError, Config, Gateway, GatewayError, Upstream};
 use crate::net::Network;
 use crate::runtime::EngineState;
 
@@ -66,7 +66,7 @@ async fn metrics_are_prometheus_text() {
 #[tokio::test]
 async fn what_is_not_served_is_refused_in_one_shape() {
     let gateway = Running::start(|_| {}).await;
-    for path in ["/", "/v1alpha/models", "/favicon.ico", "/v1beta"] {
+    for path in ["/", "/v2/models", "/favicon.ico", "/v1beta"] {
         gateway.get(path).await.error(404, "NOT_FOUND");
     }
     let got = gateway.post("/healthz", "").await;
@@ -129,7 +129,11 @@ async fn the_configuration_is_checked_before_the_port_is_bound() {
         GatewayError::ModelName(_)
     ));
     open.allow_remote = true;
-    assert!(Gateway::bind(open).await.is_ok());
+    let plain = Gateway::bind(open.clone()).await.err().unwrap();
+    assert!(matches!(plain, GatewayError::Access(AccessError::Plain)));
+    open.access.proxies = vec!["127.0.0.1".parse().unwrap()];
+    let anybody = Gateway::bind(open).await.err().unwrap();
+    assert!(matches!(anybody, GatewayError::Access(AccessError::WithoutTokens(_))));
     let environment = Environment::new([], "/", "/");
     let network = Network::from_environment(&environment, Some("/nonexistent/ca.pem".into())).unwrap();
     for url in ["ftp://example.com", "https://example.com"] {

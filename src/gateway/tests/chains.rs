@@ -1,4 +1,4 @@
-//! What the failure policy makes of an upstream's errors, over real sockets.
+//! The failure policy and an upstream's errors, over real sockets.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::{Running, prompt};
 use crate::gateway::{ChainRouter, Config};
 use crate::router::consent::TellClient;
 use crate::router::walk::OnFallback;
-use crate::router::{ClassifierChoice, Models};
+use crate::router::{ClassifierChoice, chained};
 
 const PRO: &str = "gemini-2.5-pro";
 const FLASH: &str = "gemini-2.5-flash";
@@ -26,7 +26,7 @@ const PER_DAY: &str = r#"{"error": {"code": 429, "message": "quota", "details": 
     "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "GenerateRequestsPerDay"}]}]}}"#;
 
 fn chains(on_fallback: OnFallback, max_wait: Duration) -> ChainRouter {
-    let models = Arc::new(Models::built_in().unwrap());
+    let models = Arc::new(chained());
     ChainRouter {
         models,
         availability: Arc::default(),
@@ -145,6 +145,47 @@ async fn a_coded_request_that_names_its_model_is_decoded_and_renamed() {
                 "{coding} {method}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_body_too_large_to_route_is_refused_with_the_way_out() {
+    let upstream = UpstreamStandIn::replies(vec![(200, "fine")]).await.unwrap();
+    let chains = chains(OnFallback::Never, Duration::ZERO);
+    let gateway = Running::start(|config| {
+        before(&upstream, chains)(config);
+        config.limits.routed_body = 2 << 20;
+    })
+    .await;
+    let large = prompt(&"x".repeat(2 << 20));
+    let got = gateway.send(Method::POST, AUTO, &[], large.clone()).await;
+    let message = got.error(413, "INVALID_ARGUMENT");
+    assert!(
+        message.contains("2 MiB") && message.contains("name a model"),
+        "{message}"
+    );
+    let named = "/v1beta/models/gemini-2.5-pro:generateContent";
+    // The upstream answers before it has read all, so the reply may be lost.
+    assert_ne!(gateway.send(Method::POST, named, &[], large).await.status, 413);
+    assert!(!upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn decoded_requests_take_up_no_more_memory_than_others() {
+    let upstream = UpstreamStandIn::replies(vec![(200, "fine"); 2]).await.unwrap();
+    let chains = chains(OnFallback::Never, Duration::ZERO);
+    let gateway = Running::start(|config| {
+        before(&upstream, chains)(config);
+        config.limits.bodies = 1 << 20;
+    })
+    .await;
+    let coded = [("content-encoding", "gzip")];
+    let (small, bomb) = (gzip(&prompt("rename x to y")), gzip(&" ".repeat(2 << 20)));
+    for path in [AUTO, "/v1beta/models/auto-gemini-2.5:countTokens"] {
+        let got = gateway.send(Method::POST, path, &coded, bomb.clone()).await;
+        assert_eq!((got.status.as_u16(), got.header("retry-after")), (503, "1"), "{path}");
+        let got = gateway.send(Method::POST, path, &coded, small.clone()).await;
+        assert_eq!(got.status, 200, "{path}");
     }
 }
 

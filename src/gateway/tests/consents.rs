@@ -2,10 +2,12 @@
 
 use gem_setup_support::scripted_upstream::{UpstreamStandIn, reply};
 use hyper::Method;
+use serde_json::Value;
 
 use super::routed::{before, path};
 use super::{Got, Running, prompt};
 use crate::router::walk::OnFallback;
+use crate::runtime::Instance;
 
 const PRO: &str = "gemini-2.5-pro";
 const QUOTA: &str = r#"{"error": {"code": 429, "message": "limit: 0", "status": "RESOURCE_EXHAUSTED"}}"#;
@@ -60,6 +62,26 @@ async fn a_failure_names_the_way_and_consent_takes_it() {
 }
 
 #[tokio::test]
+async fn consent_in_other_words_is_none_and_is_said() {
+    let upstream = failing(&[PRO]).await;
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    ask(&gateway, PRO, "k", None).await;
+    for word in ["bogus", "once, session", "", "\u{e9}"] {
+        let refused = ask(&gateway, PRO, "k", Some(word)).await;
+        assert_eq!(refused.status, 429, "{word}");
+        let hint = refused.header("x-gem-hint");
+        assert!(
+            hint.contains("takes `once` or `session`, and had another value"),
+            "{hint}"
+        );
+    }
+    let refused = ask(&gateway, PRO, "k", None).await;
+    assert!(!refused.header("x-gem-hint").contains("another value"));
+    assert_eq!(ask(&gateway, PRO, "k", Some("ONCE")).await.status, 200);
+    assert_eq!(ask(&gateway, PRO, "k", Some("Session")).await.status, 200);
+}
+
+#[tokio::test]
 async fn consent_leads_to_no_other_model_and_not_past_never() {
     let upstream = failing(&[PRO, "gemini-2.5-flash"]).await;
     let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
@@ -75,4 +97,36 @@ async fn consent_leads_to_no_other_model_and_not_past_never() {
     let asked_before = upstream.seen().len();
     assert_eq!(ask(&gateway, PRO, "k", Some("once")).await.status, 429);
     assert_eq!(upstream.seen().len(), asked_before + 1);
+}
+
+#[tokio::test]
+async fn only_the_owner_consents_for_route() {
+    let instance = Instance::random().unwrap();
+    let (authorization, own) = (instance.authorization(), Some(instance));
+    let upstream = failing(&[PRO]).await;
+    let configure = before(upstream.address(), OnFallback::Policy);
+    let gateway = Running::start(|config| {
+        configure(config);
+        config.instance = own;
+    })
+    .await;
+    ask(&gateway, "auto-gemini-2.5", "k", None).await;
+    let switch = format!(r#"{{"failed": "{PRO}", "candidate": "gemini-2.5-flash"}}"#);
+    let consent = async |headers: &[(&str, &str)], body: &str| {
+        let got = gateway.send(Method::POST, "/consent", headers, body.to_owned()).await;
+        (
+            got.status.as_u16(),
+            gateway.get("/status").await.json()["failed_models"][0].clone(),
+        )
+    };
+    let (status, failed) = consent(&[], &switch).await;
+    assert_eq!(
+        (status, &failed["model"], &failed["consent"]),
+        (403, &PRO.into(), &Value::Null)
+    );
+    let owner: &[(&str, &str)] = &[("authorization", &authorization)];
+    assert_eq!(consent(owner, "{}").await.0, 400);
+    let (status, failed) = consent(owner, &switch).await;
+    assert_eq!((status, &failed["consent"]), (200, &"gemini-2.5-flash".into()));
+    assert_eq!(ask(&gateway, "auto-gemini-2.5", "k", None).await.status, 429);
 }

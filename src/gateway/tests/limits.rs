@@ -210,7 +210,7 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
     let gateway = Running::start(|_| {}).await;
     let length = 30_000_000;
     for (head, status) in [
-        ("POST /v1alpha/files HTTP/1.1\r\nHost: localhost\r\n".to_owned(), "404"),
+        ("POST /v2/files HTTP/1.1\r\nHost: localhost\r\n".to_owned(), "404"),
         (
             "POST /upload/v1beta/files HTTP/1.1\r\nHost: evil.example\r\n".to_owned(),
             "403",

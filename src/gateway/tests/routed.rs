@@ -1,4 +1,4 @@
-//! Calls whose model is decided upon: what the upstream sees, and what the client gets.
+//! Calls whose model the router chooses: the upstream's view, and the client's.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::{Running, prompt};
 use crate::gateway::{ChainRouter, Config};
 use crate::router::consent::TellClient;
 use crate::router::walk::OnFallback;
-use crate::router::{ClassifierChoice, Models};
+use crate::router::{ClassifierChoice, chained};
 
 const PRO: &str = "gemini-2.5-pro";
 const FLASH: &str = "gemini-2.5-flash";
@@ -24,7 +24,7 @@ const AUTO: &str = "/v1beta/models/auto-gemini-2.5:generateContent?key=k";
 const COMPLEX: &str = "why does this architecture lose messages?";
 
 fn router(on_fallback: OnFallback) -> ChainRouter {
-    let models = Arc::new(Models::built_in().unwrap());
+    let models = Arc::new(chained());
     ChainRouter {
         models,
         availability: Arc::default(),

@@ -22,18 +22,18 @@ use url::Url;
 use super::clean::clean;
 use super::prompt::Prompt;
 use crate::error::{Explain, Kind, chain};
-use crate::net::{self, BodyError, Client};
+use crate::net::{self, BodyError, Client, SafeUrl};
 use crate::router::contents::repaired;
 use crate::router::{AnsweredBy, ModelName, Turn, Verdict};
 use crate::runtime::{self, local::Peer};
 
-/// How long a classification may take, unless something else is asked for: Gemini CLI gives up after 10 s.
+/// The default limit of a classification: Gemini CLI waits 10 s.
 pub const DEADLINE: Duration = Duration::from_secs(8);
 
 /// The longest reply that can be an answer, which takes a few hundred bytes.
 const LONGEST_REPLY: usize = 256 * 1024;
 
-/// The header in which the gateway says who answered.
+/// The header that names the part of the gateway that answered.
 const ANSWERED_BY: &str = "x-gem-answered-by";
 
 /// Why the local model gave no verdict.
@@ -53,7 +53,7 @@ pub enum Error {
     #[error("cannot ask `{url}`")]
     Request {
         /// Where the model is served.
-        url: Url,
+        url: SafeUrl,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -61,7 +61,7 @@ pub enum Error {
     #[error("no answer from `{url}` within {} s", after.as_secs_f64())]
     Deadline {
         /// Where the model is served.
-        url: Url,
+        url: SafeUrl,
         /// The deadline.
         after: Duration,
     },
@@ -69,7 +69,7 @@ pub enum Error {
     #[error("`{url}` answered {status}")]
     Status {
         /// Where the model is served.
-        url: Url,
+        url: SafeUrl,
         /// The answer's status.
         status: StatusCode,
     },
@@ -77,7 +77,7 @@ pub enum Error {
     #[error("the answer from `{url}` is not usable: {reason}")]
     Reply {
         /// Where the model is served.
-        url: Url,
+        url: SafeUrl,
         /// Why.
         reason: String,
     },
@@ -155,7 +155,7 @@ impl LocalClassifier {
         let base = host.trim_end_matches('/');
         let url =
             Url::parse(&format!("{base}/v1beta/models/{model}:generateContent")).map_err(|source| Error::Address {
-                host: host.to_owned(),
+                host: SafeUrl::redact(host),
                 model: model.clone(),
                 source,
             })?;
@@ -174,7 +174,7 @@ impl LocalClassifier {
         self
     }
 
-    /// Where the model is asked.
+    /// The local model's server.
     #[must_use]
     pub const fn url(&self) -> &Url {
         &self.url
@@ -189,7 +189,7 @@ impl LocalClassifier {
             .await
             .unwrap_or_else(|_| {
                 Err(Error::Deadline {
-                    url: self.url.clone(),
+                    url: (&self.url).into(),
                     after: self.deadline,
                 })
             })
@@ -212,7 +212,7 @@ impl LocalClassifier {
         if status.is_success() {
             return Ok(());
         }
-        let url = self.url.clone();
+        let url = SafeUrl::from(&self.url);
         Err(Error::Status { url, status })
     }
 
@@ -241,14 +241,14 @@ impl LocalClassifier {
 
     fn failed(&self, source: BodyError) -> Error {
         Error::Request {
-            url: self.url.clone(),
+            url: (&self.url).into(),
             source,
         }
     }
 
     fn unusable(&self, reason: String) -> Error {
         Error::Reply {
-            url: self.url.clone(),
+            url: (&self.url).into(),
             reason,
         }
     }

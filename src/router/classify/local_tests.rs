@@ -11,7 +11,7 @@ fn client() -> Client {
     Client::new(&net::Network::default())
 }
 
-/// Answers one request with `response` and gives back what was asked: the head and the body.
+/// Answers one request with `response` and returns its head and body.
 async fn serve_once(response: String) -> (String, JoinHandle<(String, Value)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = format!("http://{}", listener.local_addr().unwrap());

@@ -8,9 +8,9 @@ use crate::router::{Role, Turn};
 
 /// The local model's context, in tokens.
 const CONTEXT_TOKENS: usize = 4096;
-/// What its answer may take of that.
+/// The part of it for the answer.
 pub(super) const ANSWER_TOKENS: usize = 256;
-/// What the runtime may add around the turns.
+/// The part of it for the runtime's own text around the turns.
 const FRAME_TOKENS: usize = 64;
 /// The space that remains for instruction and message.
 const PROMPT_TOKENS: usize = CONTEXT_TOKENS - ANSWER_TOKENS - FRAME_TOKENS;
@@ -54,8 +54,8 @@ pub(super) struct Prompt {
 }
 
 impl Prompt {
-    /// Asks about `request` after `history` (oldest turn first). What does not fit is left out: first the oldest turns, then
-    /// the middle of the request.
+    /// Asks about `request` after `history` (oldest turn first). If it does not fit, parts are left out: first the
+    /// oldest turns, then the middle of the request.
     pub(super) fn new(request: &str, history: &[Turn]) -> Self {
         let fixed = cost(INSTRUCTION) + cost(&frame("", ""));
         let budget = (PROMPT_TOKENS * QUARTERS).saturating_sub(fixed);
@@ -145,7 +145,7 @@ fn cost(text: &str) -> usize {
 }
 
 /// At most how many quarters of a token a character takes: in prose a token holds four letters and more, but digits and
-/// punctuation stand alone, and what the vocabulary lacks is spelled out byte by byte.
+/// punctuation stand alone, and words outside the vocabulary are spelled out byte by byte.
 const fn char_cost(c: char) -> usize {
     match c {
         'a'..='z' | 'A'..='Z' | ' ' => 2,

@@ -56,7 +56,7 @@ impl<'a> Flattened<'a> {
         }
     }
 
-    /// The prompt without what the client added; `None` when nothing is.
+    /// The prompt without the client's additions; `None` when there are none.
     pub(crate) fn slim(&self) -> Option<String> {
         let (history, request) = (self.history(), self.request());
         if history.len() == self.history.len() && request.len() == self.request.len() {

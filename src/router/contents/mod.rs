@@ -1,5 +1,5 @@
-//! The conversation inside a Gemini API request: read leniently, without what the client added, reduced to what a classifier
-//! looks at (docs/facts.md sections 3 and 4).
+//! The conversation inside a Gemini API request: read leniently, without the client's additions, reduced to the part
+//! that a classifier looks at (docs/facts.md sections 3 and 4).
 //!
 //! ```
 //! use gem_setup::router::Conversation;
@@ -39,7 +39,7 @@ const TURNS_FOR_CONTEXT: usize = 4;
 pub struct Content {
     /// Who spoke; a turn that does not say so is the user's.
     pub role: Role,
-    /// What was said or sent, in order.
+    /// The parts, in order.
     pub parts: Vec<Part>,
 }
 
@@ -111,7 +111,7 @@ impl Content {
     }
 }
 
-/// `contents` without what the client added, and without what a model said to that alone.
+/// `contents` without the client's additions, and without a model's answers to those alone.
 pub(crate) fn without_additions(contents: Vec<Content>) -> Vec<Content> {
     let request = contents.iter().rposition(Content::is_typed);
     let mut is_answered = false;
@@ -135,8 +135,8 @@ impl From<Turn> for Content {
     }
 }
 
-/// What a classifier sees of `history` (oldest first): of the last 20 turns those without function calls and responses, of
-/// these the last 4, of these the text.
+/// The part of `history` (oldest first) that a classifier sees: of the last 20 turns those without function calls and
+/// responses, of these the last 4, of these the text.
 #[must_use]
 pub fn turns_for_context(history: &[Content]) -> Vec<Turn> {
     let window = &history[history.len().saturating_sub(SEARCH_WINDOW)..];
@@ -160,10 +160,10 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
-/// A request and what was said before it, both without what the client added.
+/// A request and the turns before it, without the client's additions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversation {
-    /// What the user typed last; empty when the user typed nothing.
+    /// The user's last text; may be empty.
     pub request: String,
     /// The turns before the request, oldest first.
     pub history: Vec<Content>,

@@ -1,4 +1,5 @@
-//! Reads turns in any of the forms that programs send, without copying what routing does not use (images can be large).
+//! Reads turns in any of the forms that programs send, without a copy of parts that routing does not use (images can be
+//! large).
 //!
 //! Where the Gemini API takes a list, a single element may stand for it; text may stand for a part, and for a turn; null means
 //! that nothing was given; numbers may be strings. Engines are stricter, so the reader notes such forms.
@@ -20,7 +21,7 @@ use crate::router::Role;
 pub(crate) struct Form(Cell<bool>);
 
 impl Form {
-    /// Whether every engine takes what was read.
+    /// Whether every engine accepts the turns as they are.
     pub(crate) fn is_regular(&self) -> bool {
         !self.0.get()
     }
@@ -118,7 +119,7 @@ impl<'de> Visitor<'de> for Body<'de> {
     }
 }
 
-/// What may stand as text or as an object.
+/// A value that may be text or an object.
 trait Item: Sized {
     const EXPECTED: &str;
 

@@ -1,4 +1,4 @@
-//! Makes what clients send valid JSON text.
+//! Makes clients' JSON valid.
 //!
 //! JavaScript cuts strings at UTF-16 units, so any request's JSON may contain half of a surrogate pair
 //! (docs/facts.md section 3).

@@ -57,7 +57,7 @@ const EDITOR_KEYS: [&str; 7] = [
 const FENCE: &str = "```";
 const JSON_FENCE: &str = "```json";
 
-/// Blocks that are looked for in one text: clients add a handful, and each may be searched for its end.
+/// The most blocks to search for in one text: clients add a handful, and the end of each may be far away.
 const MOST_BLOCKS: usize = 64;
 
 /// Where a text stands.
@@ -71,14 +71,14 @@ pub(super) enum Place {
     Request,
 }
 
-/// `text`, a turn of the history, without what the client added; `opens` for the first one.
+/// `text`, a turn of the history, without the client's additions; `opens` for the first one.
 pub(super) fn history(text: &str, opens: bool) -> Cow<'_, str> {
     let place = if opens { Place::Opening } else { Place::Later };
     without(text, &additions(text, place))
 }
 
-/// `text`, a request, without what the client added. A block that people may have pasted is left alone where nothing else is
-/// there.
+/// `text`, a request, without the client's additions. A block that people may have pasted is left alone where the text
+/// has nothing else.
 pub(super) fn request(text: &str) -> Cow<'_, str> {
     let found = additions(text, Place::Request);
     match without(text, &found) {
@@ -122,11 +122,11 @@ struct Scan<'a> {
     place: Place,
     /// Whether only names of [`CLIENT_NAMES`] count.
     is_strict: bool,
-    /// Whether nothing but additions was met so far.
+    /// Whether only additions have been read.
     opens: bool,
     is_fenced: bool,
     blocks: usize,
-    /// Names whose blocks do not end.
+    /// Names of blocks without an end.
     unclosed: Vec<&'a str>,
     /// Whether file contents do not end.
     has_no_end: bool,
@@ -202,7 +202,7 @@ impl<'a> Scan<'a> {
         Some(start..end?)
     }
 
-    /// Whether a block of this name is an addition here.
+    /// Whether a block of this name is a client's addition here.
     fn counts(&self, name: &str) -> bool {
         if CLIENT_NAMES.contains(&name) {
             return true;

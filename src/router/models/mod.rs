@@ -11,18 +11,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod account;
+mod delivered;
 mod validate;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
 use super::policy::{Chain, Policy};
 use super::{ModelName, Tier};
-use crate::error::{Explain, Kind};
+use crate::error::Kind;
+use crate::record::{Error, Record};
+use crate::version::is_newer;
 
-pub use validate::Inconsistency;
+pub use account::Account;
+pub use delivered::DeliveredModels;
 
 const BUILT_IN: &str = include_str!("models.toml");
 const FORMAT: u32 = 1;
@@ -30,6 +35,7 @@ const FORMAT: u32 = 1;
 /// Every model, alias, choice, family and chain; checked once, then trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Models {
+    version: String,
     default: ModelName,
     models: BTreeMap<ModelName, ModelEntry>,
     aliases: BTreeMap<ModelName, ModelName>,
@@ -38,14 +44,14 @@ pub struct Models {
     chains: BTreeMap<String, Chain>,
 }
 
-/// What a name stands for.
+/// The meaning of a model's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// The request must be classified.
     Choice {
         /// Where complex requests go.
         pro: ModelName,
-        /// Where simple requests go.
+        /// The model for simple requests.
         flash: ModelName,
         /// The name of the chain.
         chain: String,
@@ -55,7 +61,7 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// The model of a choice for `tier`; a selected model stays what it is.
+    /// The model of a choice for `tier`; a selected model stays.
     #[must_use]
     pub const fn model_for(&self, tier: Tier) -> &ModelName {
         match (self, tier) {
@@ -88,12 +94,23 @@ struct ChoiceEntry {
     pro: ModelName,
     flash: ModelName,
     chain: String,
+    /// Other models for some accounts.
+    #[serde(default, rename = "account")]
+    accounts: BTreeMap<Account, AccountEntry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountEntry {
+    pro: Option<ModelName>,
+    flash: Option<ModelName>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FamilyEntry {
-    chain: String,
+    /// `None`: its models are asked alone.
+    chain: Option<String>,
     utility: String,
 }
 
@@ -111,6 +128,7 @@ struct ChainEntry {
 #[serde(deny_unknown_fields)]
 struct Document {
     format: u32,
+    version: Option<String>,
     default: Option<ModelName>,
     #[serde(default, rename = "model")]
     models: BTreeMap<ModelName, ModelEntry>,
@@ -124,52 +142,12 @@ struct Document {
     chains: BTreeMap<String, ChainEntry>,
 }
 
-/// Why a models file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file cannot be read.
-    #[error("cannot read the models file `{}`", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The text is no models file.
-    #[error("cannot use the models file `{origin}`: {reason}")]
-    Parse {
-        /// Which file.
-        origin: String,
-        /// Why, with the line.
-        reason: String,
-    },
-    /// The entries do not fit together.
-    #[error("cannot use the models file `{origin}`: {}", join(faults))]
-    Invalid {
-        /// Which file.
-        origin: String,
-        /// All inconsistencies.
-        faults: Vec<Inconsistency>,
-    },
-}
-
-fn join(faults: &[Inconsistency]) -> String {
-    faults
-        .iter()
-        .map(Inconsistency::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
-}
-
-impl Explain for Error {
-    fn kind(&self) -> Kind {
-        Kind::Usage
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some("correct the file, or leave it out to use the built-in models".to_owned())
-    }
-}
+/// A models file, as its errors describe it.
+const MODELS: Record = Record {
+    name: "models file",
+    kind: Kind::Usage,
+    remedy: "correct the file, or leave it out to use the built-in models",
+};
 
 impl Models {
     /// The models inside the program.
@@ -186,11 +164,7 @@ impl Models {
     /// # Errors
     /// When the file cannot be read or parsed, or conflicts with the built-in models.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::overridden_by(&text, &path.display().to_string())
+        Self::overridden_by(&MODELS.read_text(path)?, &path.to_string_lossy())
     }
 
     /// As [`Models::read`], from the TOML `text`; `origin` names it in errors.
@@ -202,13 +176,25 @@ impl Models {
         Document::parse(BUILT_IN, "built-in")?.with(over).check(origin)
     }
 
+    /// The version of these models: that of the last file with one.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Whether `version` is newer than that of these models.
+    #[must_use]
+    pub fn is_older_than(&self, version: &str) -> bool {
+        is_newer(version, &self.version)
+    }
+
     /// The model of a request that names none.
     #[must_use]
     pub const fn default_name(&self) -> &ModelName {
         &self.default
     }
 
-    /// What `name` stands for; a name that is not known is a custom model.
+    /// The meaning of `name`; an unknown name is a custom model.
     #[must_use]
     pub fn resolve(&self, name: &ModelName) -> Selection {
         let mut name = name;
@@ -216,7 +202,7 @@ impl Models {
             name = target;
         }
         match self.choices.get(name) {
-            Some(ChoiceEntry { pro, flash, chain }) => Selection::Choice {
+            Some(ChoiceEntry { pro, flash, chain, .. }) => Selection::Choice {
                 pro: pro.clone(),
                 flash: flash.clone(),
                 chain: chain.clone(),
@@ -225,7 +211,20 @@ impl Models {
         }
     }
 
-    /// Whether `name` is an alias or a model that is not custom.
+    /// The same models as an account of this kind gets them.
+    #[must_use]
+    pub fn for_account(mut self, account: Account) -> Self {
+        for choice in self.choices.values_mut() {
+            let Some(own) = choice.accounts.remove(&account) else {
+                continue;
+            };
+            choice.pro = own.pro.unwrap_or_else(|| choice.pro.clone());
+            choice.flash = own.flash.unwrap_or_else(|| choice.flash.clone());
+        }
+        self
+    }
+
+    /// Whether `name` is an alias or one of these models.
     #[must_use]
     pub fn is_known(&self, name: &ModelName) -> bool {
         self.aliases.contains_key(name) || self.models.contains_key(name)
@@ -248,12 +247,15 @@ impl Models {
         tier(model).zip(tier(other)).is_some_and(|(tier, other)| tier > other)
     }
 
-    /// The models that are asked one after the other when `selection` was asked for and `first` comes first: a choice's own
-    /// chain, a known model's family chain (flash-lite: the utility chain), a custom model alone.
+    /// The models to ask one after the other for a request that names `selection`, beginning with `first`: a choice's
+    /// own chain, a known model's family chain (flash-lite: the utility chain), a custom model alone.
     #[must_use]
     pub fn chain(&self, selection: &Selection, first: &ModelName) -> Chain {
         let chain = match selection {
-            Selection::Choice { chain, .. } => self.chains.get(chain).cloned(),
+            Selection::Choice { pro, flash, chain } => {
+                let chain = self.chains.get(chain).cloned();
+                chain.and_then(|chain| self.with_member(self.with_member(chain, pro)?, flash))
+            }
             Selection::Model(model) => self.family_chain(model),
         };
         chain
@@ -266,9 +268,14 @@ impl Models {
         let family = self.families.get(&entry.family)?;
         let name = match entry.tier {
             ModelTier::FlashLite => &family.utility,
-            ModelTier::Pro | ModelTier::Flash => &family.chain,
+            ModelTier::Pro | ModelTier::Flash => family.chain.as_ref()?,
         };
-        let chain = self.chains.get(name)?.clone();
+        self.with_member(self.chains.get(name)?.clone(), model)
+    }
+
+    /// `chain` with `model` in it: in the place of the member of its tier, if it is not there yet.
+    fn with_member(&self, chain: Chain, model: &ModelName) -> Option<Chain> {
+        let entry = self.models.get(model)?;
         if chain.models().any(|member| member == model) {
             return Some(chain);
         }
@@ -282,21 +289,13 @@ impl Models {
 
 impl Document {
     fn parse(text: &str, origin: &str) -> Result<Self, Error> {
-        let error = |reason: String| Error::Parse {
-            origin: origin.to_owned(),
-            reason,
-        };
-        let document: Self = toml::from_str(text).map_err(|e| error(e.to_string().trim_end().to_owned()))?;
-        if document.format != FORMAT {
-            return Err(error(format!(
-                "key `format`: `{}` is not known, expected `{FORMAT}`",
-                document.format
-            )));
-        }
+        let document: Self = MODELS.parse_toml(text, origin)?;
+        MODELS.check_format(origin, document.format, FORMAT)?;
         Ok(document)
     }
 
     fn with(mut self, over: Self) -> Self {
+        self.version = over.version.or(self.version);
         self.default = over.default.or(self.default);
         self.models.extend(over.models);
         self.aliases.extend(over.aliases);
@@ -307,21 +306,17 @@ impl Document {
     }
 
     fn check(self, origin: &str) -> Result<Models, Error> {
-        let invalid = |faults| Error::Invalid {
-            origin: origin.to_owned(),
-            faults,
-        };
         let faults = self.faults();
-        if !faults.is_empty() {
-            return Err(invalid(faults));
-        }
-        let default = self.default.ok_or_else(|| invalid(vec![Inconsistency::no_default()]))?;
+        let Some(default) = self.default.filter(|_| faults.is_empty()) else {
+            return Err(MODELS.unusable(origin, faults.join("; ")));
+        };
         let chains = self
             .chains
             .into_iter()
             .filter_map(|(name, entry)| Some((name, Chain::new(entry.policies, entry.wraps_around)?)))
             .collect();
         Ok(Models {
+            version: self.version.unwrap_or_default(),
             default,
             models: self.models,
             aliases: self.aliases,
@@ -333,4 +328,4 @@ impl Document {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::Explain;
 use crate::router::policy::{Action, Transition};
 use crate::router::{FailureKind, ModelAvailability, Terminal};
 
@@ -55,11 +56,11 @@ fn the_default_is_auto() {
 }
 
 #[test]
-fn a_choice_of_a_generation_stays_in_it() {
+fn a_choice_of_a_generation_has_its_pro_model() {
     let models = models();
     let gemini_2_5 = models.resolve(&name("auto-gemini-2.5"));
     assert_eq!(gemini_2_5.model_for(Tier::Pro), &name("gemini-2.5-pro"));
-    assert_eq!(gemini_2_5.model_for(Tier::Flash), &name("gemini-2.5-flash"));
+    assert_eq!(gemini_2_5.model_for(Tier::Flash), &name("gemini-3.8-flash"));
     let gemini_3 = models.resolve(&name("auto-gemini-3"));
     for tier in [Tier::Pro, Tier::Flash] {
         assert!(gemini_3.model_for(tier).as_str().starts_with("gemini-3"));
@@ -72,7 +73,7 @@ fn the_auto_chain_is_pro_with_3_attempts_then_flash_as_last_resort_with_10() {
     for (choice, pro, flash) in [
         ("auto", "gemini-3.1-pro-preview", "gemini-3.8-flash"),
         ("auto-gemini-3", "gemini-3.1-pro-preview", "gemini-3.8-flash"),
-        ("auto-gemini-2.5", "gemini-2.5-pro", "gemini-2.5-flash"),
+        ("auto-gemini-2.5", "gemini-2.5-pro", "gemini-3.8-flash"),
     ] {
         let chain = chain_of(choice, pro);
         assert_eq!(order(&chain), [pro, flash]);
@@ -101,8 +102,8 @@ fn the_auto_chain_is_pro_with_3_attempts_then_flash_as_last_resort_with_10() {
 #[test]
 fn the_auto_and_gemini_3_chains_wrap_around() {
     assert_eq!(
-        order(&chain_of("auto-gemini-2.5", "gemini-2.5-flash")),
-        ["gemini-2.5-flash", "gemini-2.5-pro"]
+        order(&chain_of("auto-gemini-2.5", "gemini-3.8-flash")),
+        ["gemini-3.8-flash", "gemini-2.5-pro"]
     );
     assert_eq!(
         order(&chain_of("gemini-3.8-flash", "gemini-3.8-flash")),
@@ -113,18 +114,37 @@ fn the_auto_and_gemini_3_chains_wrap_around() {
 #[test]
 fn a_concrete_family_member_has_the_rest_of_its_chain_after_it() {
     assert_eq!(
-        order(&chain_of("gemini-2.5-pro", "gemini-2.5-pro")),
-        ["gemini-2.5-pro", "gemini-2.5-flash"]
-    );
-    assert_eq!(
-        order(&chain_of("gemini-2.5-flash", "gemini-2.5-flash")),
-        ["gemini-2.5-flash"]
+        order(&chain_of("gemini-3.1-pro-preview", "gemini-3.1-pro-preview")),
+        ["gemini-3.1-pro-preview", "gemini-3.8-flash"]
     );
 }
 
 #[test]
+fn a_concrete_2_5_model_is_alone() {
+    for model in ["gemini-2.5-pro", "gemini-2.5-flash"] {
+        assert_eq!(order(&chain_of(model, model)), [model]);
+    }
+}
+
+#[test]
+fn auto_goes_to_the_models_of_the_account() {
+    for (account, pro) in [
+        (Account::Login, "gemini-3.1-pro-preview"),
+        (Account::ApiKey, "gemini-3.1-pro-preview-customtools"),
+        (Account::NoPreview, "gemini-2.5-pro"),
+    ] {
+        let models = models().for_account(account);
+        let auto = models.resolve(&name("auto"));
+        assert_eq!(auto.model_for(Tier::Pro), &name(pro), "{account}");
+        let chain = models.chain(&auto, &name(pro));
+        assert_eq!(order(&chain), [pro, "gemini-3.8-flash"], "{account}");
+        assert_eq!(chain.policies()[0].max_attempts.get(), 3, "{account}");
+    }
+}
+
+#[test]
 fn a_concrete_model_asks_before_any_switch() {
-    let chain = chain_of("gemini-2.5-pro", "gemini-2.5-pro");
+    let chain = chain_of("gemini-3.1-pro-preview", "gemini-3.1-pro-preview");
     for kind in KINDS {
         assert_eq!(chain.policies()[0].actions.of(kind), Action::Prompt, "{kind}");
     }
@@ -144,11 +164,17 @@ fn a_family_member_outside_the_chain_takes_the_place_of_its_tier() {
 
 #[test]
 fn utility_calls_go_from_flash_lite_to_flash_to_pro_all_silent() {
+    for lite in [
+        "gemini-2.5-flash-lite",
+        "gemini-3.1-flash-lite",
+        "gemini-3.5-flash-lite",
+    ] {
+        assert_eq!(
+            order(&chain_of(lite, lite)),
+            [lite, "gemini-3.8-flash", "gemini-2.5-pro"]
+        );
+    }
     let chain = chain_of("gemini-2.5-flash-lite", "gemini-2.5-flash-lite");
-    assert_eq!(
-        order(&chain),
-        ["gemini-2.5-flash-lite", "gemini-2.5-flash", "gemini-2.5-pro"]
-    );
     for policy in chain.policies() {
         for kind in KINDS {
             assert_eq!(policy.actions.of(kind), Action::Silent, "{} {kind}", policy.model);
@@ -185,9 +211,9 @@ fn the_last_resort_is_selected_even_when_unavailable() {
         availability.mark_terminal(model, Terminal::Quota { until: None });
     }
     let selected = chain.select(&availability, &[]).unwrap();
-    assert_eq!(selected.policy.model, name("gemini-2.5-flash"));
+    assert_eq!(selected.policy.model, name("gemini-3.8-flash"));
     assert_eq!(selected.skipped.len(), 1);
-    assert_eq!(chain.select(&availability, &[name("gemini-2.5-flash")]), None);
+    assert_eq!(chain.select(&availability, &[name("gemini-3.8-flash")]), None);
 }
 
 #[test]
@@ -274,7 +300,7 @@ fn what_does_not_fit_together_is_refused_with_file_key_and_value() {
             "is no family",
         ),
         (
-            "[choice.z]\npro = \"gemini-9\"\nflash = \"gemini-2.5-flash\"\nchain = \"auto-gemini-2.5\"".to_owned(),
+            "[choice.z]\npro = \"gemini-9\"\nflash = \"gemini-3.8-flash\"\nchain = \"auto-gemini-2.5\"".to_owned(),
             "choice.\"z\".pro",
             "gemini-9",
             "is not in the choice's chain",
@@ -320,7 +346,36 @@ fn a_word_that_is_not_known_is_refused_with_its_line() {
         "format = 2",
     ] {
         let error = Models::overridden_by(text, "mine.toml").unwrap_err();
-        assert!(matches!(error, Error::Parse { .. }), "{error}");
+        assert!(matches!(error, Error::Unusable { .. }), "{error}");
         assert!(error.to_string().contains("mine.toml"), "{error}");
     }
+}
+
+/// The built-in models with chains for the 2.5 family, as tests of walks need them.
+pub(crate) fn chained() -> Models {
+    const CHAINS: &str = r#"
+        format = 1
+        [family."gemini-2.5"]
+        chain = "gemini-2.5"
+        utility = "utility-2.5"
+        [choice."auto-gemini-2.5"]
+        pro = "gemini-2.5-pro"
+        flash = "gemini-2.5-flash"
+        chain = "auto-gemini-2.5"
+        [chain."auto-gemini-2.5"]
+        wraps_around = true
+        policy = [
+            { model = "gemini-2.5-pro", max_attempts = 3, actions = { transient = "silent" }, transitions = { transient = "sticky_retry" } },
+            { model = "gemini-2.5-flash", last_resort = true },
+        ]
+        [chain."gemini-2.5"]
+        policy = [{ model = "gemini-2.5-pro" }, { model = "gemini-2.5-flash", last_resort = true }]
+        [chain."utility-2.5"]
+        policy = [
+            { model = "gemini-2.5-flash-lite", actions = { terminal = "silent", transient = "silent", not_found = "silent", unknown = "silent" } },
+            { model = "gemini-2.5-flash", actions = { terminal = "silent", transient = "silent", not_found = "silent", unknown = "silent" } },
+            { model = "gemini-2.5-pro", last_resort = true, actions = { terminal = "silent", transient = "silent", not_found = "silent", unknown = "silent" } },
+        ]
+    "#;
+    Models::overridden_by(CHAINS, "chains").unwrap()
 }

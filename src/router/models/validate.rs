@@ -7,36 +7,13 @@ use super::{ChainEntry, Document};
 use crate::router::ModelName;
 
 /// An invalid entry: its key, its value, and the reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inconsistency {
-    key: String,
-    value: String,
-    reason: &'static str,
-}
-
-impl Inconsistency {
-    fn new(key: impl Into<String>, value: impl fmt::Display, reason: &'static str) -> Self {
-        Self {
-            key: key.into(),
-            value: value.to_string(),
-            reason,
-        }
-    }
-
-    pub(super) fn no_default() -> Self {
-        Self::new("default", "", "is missing")
-    }
-}
-
-impl fmt::Display for Inconsistency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "key `{}`: `{}` {}", self.key, self.value, self.reason)
-    }
+fn fault(key: impl fmt::Display, value: impl fmt::Display, reason: &str) -> String {
+    format!("key `{key}`: `{value}` {reason}")
 }
 
 impl Document {
     /// Everything that is wrong with the document.
-    pub(super) fn faults(&self) -> Vec<Inconsistency> {
+    pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         self.check_models(&mut faults);
         self.check_aliases(&mut faults);
@@ -46,9 +23,9 @@ impl Document {
             self.check_chain(name, chain, &mut faults);
         }
         match &self.default {
-            None => faults.push(Inconsistency::no_default()),
+            None => faults.push(fault("default", "", "is missing")),
             Some(name) if !self.knows(name) => {
-                faults.push(Inconsistency::new("default", name, "is no model, alias or choice"));
+                faults.push(fault("default", name, "is no model, alias or choice"));
             }
             Some(_) => {}
         }
@@ -59,26 +36,26 @@ impl Document {
         self.models.contains_key(name) || self.aliases.contains_key(name) || self.choices.contains_key(name)
     }
 
-    fn check_models(&self, faults: &mut Vec<Inconsistency>) {
+    fn check_models(&self, faults: &mut Vec<String>) {
         for (name, entry) in &self.models {
             if !self.families.contains_key(&entry.family) {
                 let key = format!("model.\"{name}\".family");
-                faults.push(Inconsistency::new(key, &entry.family, "is no family"));
+                faults.push(fault(key, &entry.family, "is no family"));
             }
         }
     }
 
-    fn check_aliases(&self, faults: &mut Vec<Inconsistency>) {
+    fn check_aliases(&self, faults: &mut Vec<String>) {
         for (name, target) in &self.aliases {
             let key = format!("alias.\"{name}\"");
             if self.models.contains_key(name) || self.choices.contains_key(name) {
-                faults.push(Inconsistency::new(&key, target, "has the name of a model or a choice"));
+                faults.push(fault(&key, target, "has the name of a model or a choice"));
             }
             if !self.knows(target) {
-                faults.push(Inconsistency::new(&key, target, "is no model, alias or choice"));
+                faults.push(fault(&key, target, "is no model, alias or choice"));
             }
             if self.leads_back(name) {
-                faults.push(Inconsistency::new(&key, target, "leads back to the alias itself"));
+                faults.push(fault(&key, target, "leads back to the alias itself"));
             }
         }
     }
@@ -98,58 +75,57 @@ impl Document {
         false
     }
 
-    fn check_choices(&self, faults: &mut Vec<Inconsistency>) {
+    fn check_choices(&self, faults: &mut Vec<String>) {
         for (name, entry) in &self.choices {
             let key = |field: &str| format!("choice.\"{name}\".{field}");
             if self.models.contains_key(name) {
-                faults.push(Inconsistency::new(
-                    format!("choice.\"{name}\""),
-                    name,
-                    "has the name of a model",
-                ));
+                faults.push(fault(format!("choice.\"{name}\""), name, "has the name of a model"));
             }
             let Some(chain) = self.chains.get(&entry.chain) else {
-                faults.push(Inconsistency::new(key("chain"), &entry.chain, "is no chain"));
+                faults.push(fault(key("chain"), &entry.chain, "is no chain"));
                 continue;
             };
+            let own = entry.accounts.values();
+            for model in own.flat_map(|own| own.pro.iter().chain(&own.flash)) {
+                if !self.models.contains_key(model) {
+                    faults.push(fault(key("account"), model, "is no model"));
+                }
+            }
             for (field, model) in [("pro", &entry.pro), ("flash", &entry.flash)] {
                 if !chain.policies.iter().any(|policy| policy.model == *model) {
-                    faults.push(Inconsistency::new(key(field), model, "is not in the choice's chain"));
+                    faults.push(fault(key(field), model, "is not in the choice's chain"));
                 }
             }
         }
     }
 
-    fn check_families(&self, faults: &mut Vec<Inconsistency>) {
+    fn check_families(&self, faults: &mut Vec<String>) {
         for (name, entry) in &self.families {
-            for (field, chain) in [("chain", &entry.chain), ("utility", &entry.utility)] {
+            let chain = entry.chain.iter().map(|chain| ("chain", chain));
+            for (field, chain) in chain.chain([("utility", &entry.utility)]) {
                 if !self.chains.contains_key(chain) {
-                    faults.push(Inconsistency::new(
-                        format!("family.\"{name}\".{field}"),
-                        chain,
-                        "is no chain",
-                    ));
+                    faults.push(fault(format!("family.\"{name}\".{field}"), chain, "is no chain"));
                 }
             }
         }
     }
 
-    fn check_chain(&self, name: &str, chain: &ChainEntry, faults: &mut Vec<Inconsistency>) {
+    fn check_chain(&self, name: &str, chain: &ChainEntry, faults: &mut Vec<String>) {
         let key = format!("chain.\"{name}\".policy");
         let mut seen = BTreeSet::new();
         for policy in &chain.policies {
             if !self.models.contains_key(&policy.model) {
-                faults.push(Inconsistency::new(&key, &policy.model, "is no model"));
+                faults.push(fault(&key, &policy.model, "is no model"));
             }
             if !seen.insert(&policy.model) {
-                faults.push(Inconsistency::new(&key, &policy.model, "is in the chain twice"));
+                faults.push(fault(&key, &policy.model, "is in the chain twice"));
             }
         }
         let last_resorts: Vec<_> = chain.policies.iter().filter(|policy| policy.last_resort).collect();
         match last_resorts.as_slice() {
             [_] => {}
-            [] => faults.push(Inconsistency::new(&key, name, "lacks a last resort")),
-            [_, second, ..] => faults.push(Inconsistency::new(&key, &second.model, "is a second last resort")),
+            [] => faults.push(fault(&key, name, "lacks a last resort")),
+            [_, second, ..] => faults.push(fault(&key, &second.model, "is a second last resort")),
         }
     }
 }

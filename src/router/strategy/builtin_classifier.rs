@@ -35,7 +35,7 @@ impl Strategy for Builtin {
     }
 }
 
-/// The last verdicts: an assistant asks for a model at each step of a task, and what the person said stays the same.
+/// The last verdicts: an assistant asks for a model at each step of a task, with the same request of the person.
 struct Seen {
     hasher: RandomState,
     /// By the keyed hash of request and history; a router's threshold does not change.

@@ -20,8 +20,12 @@ impl Strategy for Gemma {
 
 impl Gemma {
     async fn find(&self, case: &Case<'_>) -> Result<Finding, String> {
-        if case.context.classifier == ClassifierChoice::Builtin {
-            return Ok(Finding::passed("the built-in classifier was asked for"));
+        match case.context.classifier {
+            ClassifierChoice::Model => {}
+            ClassifierChoice::Builtin => return Ok(Finding::passed("the built-in classifier was asked for")),
+            ClassifierChoice::Modelless => {
+                return Ok(Finding::passed("the runtime `builtin` has no model"));
+            }
         }
         let Some(local) = &self.0 else {
             return Ok(Finding::passed("no local model is enabled"));

@@ -29,9 +29,9 @@ pub(super) struct Case<'a> {
     pub(super) name: &'a ModelName,
     /// Where it was asked for; `None` for the default.
     pub(super) asked_by: Option<&'static str>,
-    /// What the name stands for.
+    /// The meaning of the name.
     pub(super) selection: Selection,
-    /// What of the history a classifier sees.
+    /// The part of the history that a classifier sees.
     pub(super) turns: Vec<Turn>,
 }
 
@@ -46,7 +46,7 @@ impl Case<'_> {
     }
 }
 
-/// What a strategy picks.
+/// A strategy's choice.
 pub(super) enum Pick {
     /// The choice's model of this tier.
     Tier(Tier),
@@ -54,33 +54,33 @@ pub(super) enum Pick {
     Model(ModelName),
 }
 
-/// What a strategy decided.
+/// A strategy's decision.
 pub(super) struct Decided {
     pub(super) pick: Pick,
     pub(super) reasoning: Cow<'static, str>,
-    /// Who classified, if anybody did.
+    /// The classifier, if one was asked.
     pub(super) answered_by: Option<AnsweredBy>,
     /// The probability that a classifier gives for the powerful model.
     pub(super) probability: Option<f64>,
 }
 
 impl Decided {
-    /// What holds when no strategy decides.
+    /// The decision when no strategy decides.
     pub(super) fn by_default() -> Self {
         Self {
             pick: Pick::Tier(Tier::Pro),
-            reasoning: "nothing says that the fast model is enough".into(),
+            reasoning: "no strategy has decided, and the powerful model is the default".into(),
             answered_by: None,
             probability: None,
         }
     }
 }
 
-/// What a strategy makes of a case.
+/// A strategy's result for a case.
 pub(super) enum Finding {
     /// It decides.
     Decided(Decided),
-    /// It does not apply, and says why.
+    /// It does not apply, with the reason.
     Passed(Cow<'static, str>),
 }
 

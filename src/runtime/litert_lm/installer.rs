@@ -1,26 +1,21 @@
-//! Builds the Python environment with `uv` where there is one, else with Python's own `venv` and `pip`.
+//! The commands that build the Python environment: of `uv` where there is one, else of Python's own `venv` and `pip`.
 //!
 //! Both take the index, proxy and certificate settings of their user (`UV_*`, `PIP_*`, pip's configuration files) by
-//! inheritance. Of what belongs to the catalog every file is checked against its hash, and nothing is built from source.
+//! inheritance. Every file of the catalog is checked against its hash, and nothing is built from source.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::Duration;
 
-use gem_platform::process::{Guard, Program};
+use gem_platform::process::Program;
 
-use super::process::{self, Ended};
+use super::error::Error;
 use super::venv::Venv;
-use super::{PROGRAM, version_of};
 use crate::environment::Environment;
-use crate::error::{Explain, Kind, chain};
-use crate::progress::Progress;
-use crate::runtime::command::describe;
-use crate::runtime::lit::output_of;
+use crate::error::chain;
+use crate::runtime::child::output_of;
 use crate::runtime::surroundings::{INSTALLER, is_pip_source, pip_variable};
 
 /// The oldest Python that the package supports.
@@ -40,12 +35,10 @@ const PYTHONS: [&str; 8] = [
 const PROBE: &str = "import sys, importlib.util as u; \
                      print('%d.%d' % sys.version_info[:2], u.find_spec('ensurepip') is not None)";
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
-/// What pip takes for "no configuration file".
+/// pip's value for "no configuration file".
 const NULL_DEVICE: &str = if cfg!(windows) { "nul" } else { "/dev/null" };
-/// The id under which the installation reports its progress.
-const STEP: &str = "runtime";
 
-/// What can build an environment.
+/// The tool that builds an environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Installer {
     /// `uv` at this path.
@@ -63,124 +56,8 @@ impl fmt::Display for Installer {
     }
 }
 
-/// Why there is no environment.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Nothing on the PATH can build one.
-    #[error(
-        "cannot install `litert-lm`: neither uv nor a usable Python was found{}",
-        reasons(rejected)
-    )]
-    NoPython {
-        /// The program that was found, and why it cannot be used.
-        rejected: Vec<String>,
-    },
-    /// The directory cannot be prepared or finished.
-    #[error("cannot set up the Python environment `{}`", path.display())]
-    Directory {
-        /// Which directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A tool cannot be run.
-    #[error("cannot run `{command}` for the Python environment")]
-    Start {
-        /// Which command.
-        command: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// Making the empty environment failed.
-    #[error("cannot create the Python environment: `{command}` ended with {status}; last output:\n{tail}")]
-    Create {
-        /// Which command.
-        command: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// The last lines of its output.
-        tail: String,
-    },
-    /// Getting or installing the packages failed.
-    #[error("cannot install `litert-lm`: `{command}` ended with {status}; last output:\n{tail}")]
-    Install {
-        /// Which command.
-        command: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// The last lines of its output.
-        tail: String,
-    },
-    /// What was installed does not run as it should.
-    #[error("`{}` was installed but does not run: {reason}", program.display())]
-    Unusable {
-        /// Which program.
-        program: PathBuf,
-        /// Why.
-        reason: String,
-    },
-}
-
-fn reasons(rejected: &[String]) -> String {
-    if rejected.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", rejected.join("; "))
-    }
-}
-
-impl Error {
-    /// Whether the tool refused a file because of its hash: pip and uv each have their own words for it.
-    fn is_hash_mismatch(tail: &str) -> bool {
-        let tail = tail.to_lowercase();
-        tail.contains("do not match the hashes") || tail.contains("hash mismatch") || tail.contains("expected sha256")
-    }
-}
-
-impl Explain for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::NoPython { .. } => Kind::Unsupported,
-            Self::Directory { .. } => Kind::Unexpected,
-            Self::Install { tail, .. } if Self::is_hash_mismatch(tail) => Kind::Verification,
-            Self::Install { .. } => Kind::Download,
-            Self::Start { .. } | Self::Create { .. } | Self::Unusable { .. } => Kind::Runtime,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::NoPython { .. } => {
-                "install Python 3.10 or newer with venv (Debian and Ubuntu: `sudo apt-get install python3-venv`; macOS: \
-                 `brew install python`; Windows: `winget install Python.Python.3.13`) or uv, then run the command again; \
-                 `--runtime builtin` needs neither"
-            }
-            Self::Directory { .. } => {
-                "check that the directory is yours and the disk has room, stop a running server with `gem-setup stop`, then \
-                 run the command again"
-            }
-            Self::Install { tail, .. } if Self::is_hash_mismatch(tail) => {
-                "the package index offers other files than the catalog names: use another index (PIP_INDEX_URL, \
-                 UV_DEFAULT_INDEX), or a catalog of your own with `--catalog`"
-            }
-            Self::Install { tail, .. } if tail.contains("No space left") => {
-                "free disk space, then run the command again"
-            }
-            Self::Install { .. } => {
-                "check the connection to the package index (PIP_INDEX_URL, UV_DEFAULT_INDEX and HTTPS_PROXY are respected), \
-                 then run the command again"
-            }
-            Self::Start { .. } | Self::Create { .. } => "check that Python works, then run the command again",
-            Self::Unusable { .. } => {
-                "the package needs a 64-bit system with glibc 2.27, macOS 12 or Windows 10; `--runtime builtin` runs everywhere"
-            }
-        };
-        Some(hint.to_owned())
-    }
-}
-
 impl Installer {
-    /// What `environment` offers: `uv` first, then a Python that is new enough and complete.
+    /// The best tool in `environment`: `uv`, else a Python that is new enough and complete.
     ///
     /// # Errors
     /// When there is neither.
@@ -192,7 +69,7 @@ impl Installer {
         let mut rejected = Vec::new();
         for name in PYTHONS {
             let Some(python) = find(name) else { continue };
-            match judge(&python, output_of(isolated(&python, ["-c", PROBE]), PROBE_LIMIT).await) {
+            match judge(&python, output_of(&isolated(&python, ["-c", PROBE]), PROBE_LIMIT).await) {
                 Ok(()) => return Ok(Self::Python(python)),
                 Err(reason) => rejected.push(reason),
             }
@@ -201,14 +78,31 @@ impl Installer {
     }
 
     /// The commands that make `venv` and fill it from the requirements file `file`.
-    fn commands(&self, venv: &Venv, file: &Path, has_hashes: bool, environment: &Environment) -> [Program; 2] {
-        let (create, mut install) = match self {
-            Self::Uv(uv) => (
-                command(uv, ["venv", "--no-project", "--allow-existing", "--python", ">=3.10"]),
-                uv_install(uv, venv, environment),
-            ),
-            Self::Python(python) => (isolated(python, ["-m", "venv"]), pip_install(venv)),
+    pub(super) fn commands(
+        &self,
+        venv: &Venv,
+        file: &Path,
+        wheels: Option<&Path>,
+        has_hashes: bool,
+        environment: &Environment,
+    ) -> [Program; 2] {
+        let mut create = self.creation();
+        let mut install = match self {
+            Self::Uv(uv) => uv_install(uv, venv, environment),
+            Self::Python(_) => with_args(pip(venv), ["install", "--progress-bar", "off"].map(OsString::from)),
         };
+        if let Some(wheels) = wheels {
+            let offline = matches!(self, Self::Uv(_)).then(|| OsString::from("--offline"));
+            create.args.extend(offline.clone());
+            install.args.extend(offline);
+            install
+                .args
+                .extend(["--no-index".into(), "--find-links".into(), wheels.into()]);
+            // Sources that the user has set would be asked too.
+            let sources = environment.vars().filter(|(name, _)| is_index(name));
+            install.env = sources.map(|(name, _)| (name.into(), OsString::new())).collect();
+            install.env.extend(no_pip_configuration(self));
+        }
         install.args.extend(["--only-binary".into(), ":all:".into()]);
         install
             .args
@@ -216,10 +110,37 @@ impl Installer {
         install.args.extend(["--requirement".into(), file.into()]);
         [with_args(create, [venv.root().into()]), install]
     }
+
+    /// The command that makes an environment, without its path.
+    fn creation(&self) -> Program {
+        match self {
+            Self::Uv(uv) => command(uv, ["venv", "--no-project", "--allow-existing", "--python", ">=3.10"]),
+            Self::Python(python) => isolated(python, ["-m", "venv"]),
+        }
+    }
+
+    /// The command that makes `venv` with a pip of its own, and that pip.
+    pub(super) fn pip_commands(&self, venv: &Venv) -> [Program; 2] {
+        let mut create = self.creation();
+        let seed = matches!(self, Self::Uv(_)).then(|| OsString::from("--seed"));
+        create.args.extend(seed);
+        [with_args(create, [venv.root().into()]), pip(venv)]
+    }
+}
+
+/// Whether the variable `name` says where packages come from.
+fn is_index(name: &str) -> bool {
+    const SIGNS: [&str; 3] = ["INDEX", "FIND_LINKS", "CONFIG_FILE"];
+    ["PIP_", "UV_"].iter().any(|tool| name.starts_with(tool)) && SIGNS.iter().any(|sign| name.contains(sign))
+}
+
+/// pip without its configuration files; uv has none of the kind.
+fn no_pip_configuration(installer: &Installer) -> Option<(OsString, OsString)> {
+    matches!(installer, Installer::Python(_)).then(|| ("PIP_CONFIG_FILE".into(), NULL_DEVICE.into()))
 }
 
 /// Whether the answer of `python` to [`PROBE`] lets it build an environment; else why not.
-fn judge(python: &Path, answer: Result<String, super::Error>) -> Result<(), String> {
+fn judge(python: &Path, answer: Result<String, crate::runtime::Error>) -> Result<(), String> {
     let shown = python.display();
     let answer = answer.map_err(|error| format!("`{shown}` does not work: {}", chain(&error)))?;
     let mut words = answer.split_whitespace();
@@ -258,16 +179,9 @@ fn with_args(mut program: Program, args: impl IntoIterator<Item = OsString>) -> 
     program
 }
 
-fn pip_install(venv: &Venv) -> Program {
-    let args = [
-        "-m",
-        "pip",
-        "install",
-        "--no-input",
-        "--disable-pip-version-check",
-        "--progress-bar",
-        "off",
-    ];
+/// The pip of `venv`.
+fn pip(venv: &Venv) -> Program {
+    let args = ["-m", "pip", "--no-input", "--disable-pip-version-check"];
     let mut program = isolated(&venv.python(), args);
     // Any other option of its configuration files could put the packages elsewhere.
     program.env.push(("PIP_CONFIG_FILE".into(), NULL_DEVICE.into()));
@@ -275,10 +189,10 @@ fn pip_install(venv: &Venv) -> Program {
 }
 
 /// The options of pip's configuration files that say where packages come from, as variables.
-async fn pip_sources(venv: &Venv, environment: &Environment) -> Vec<(OsString, OsString)> {
+pub(super) async fn pip_sources(venv: &Venv, environment: &Environment) -> Vec<(OsString, OsString)> {
     let list = isolated(&venv.python(), ["-m", "pip", "config", "list"]);
     // Without an answer pip uses its variables alone.
-    let listed = output_of(list, PROBE_LIMIT).await.unwrap_or_default();
+    let listed = output_of(&list, PROBE_LIMIT).await.unwrap_or_default();
     let sources = sources_in(&listed).into_iter();
     let unset = sources.filter(|(name, _)| environment.var(name).is_none());
     unset.map(|(name, value)| (name.into(), value.into())).collect()
@@ -340,133 +254,12 @@ fn uv_index(environment: &Environment) -> Vec<(OsString, OsString)> {
     variables
 }
 
-/// Builds `venv` so that it satisfies `requirements`, of which `version` is that of `litert-lm`.
-///
-/// Can be killed at any moment: an environment counts once it says that it is finished, and one that was finished before
-/// comes back when its successor fails.
-///
-/// # Errors
-/// When a tool fails or what it installed does not run.
-pub async fn create(
-    installer: &Installer,
-    venv: &Venv,
-    requirements: &str,
-    version: &str,
-    environment: &Environment,
-    guard: &Guard,
-    progress: &dyn Progress,
-) -> Result<(), Error> {
-    let directory = |source| Error::Directory {
-        path: venv.root().to_owned(),
-        source,
-    };
-    venv.vacate().map_err(directory)?;
-    progress.begin(STEP, &format!("{PROGRAM} {version}"), None);
-    let built = build(installer, venv, requirements, version, environment, guard, progress).await;
-    progress.finish(STEP);
-    match built {
-        Ok(()) => venv.finish(requirements).map_err(directory),
-        Err(error) => {
-            venv.restore().map_err(directory)?;
-            Err(error)
-        }
-    }
-}
-
-async fn build(
-    installer: &Installer,
-    venv: &Venv,
-    requirements: &str,
-    version: &str,
-    environment: &Environment,
-    guard: &Guard,
-    progress: &dyn Progress,
-) -> Result<(), Error> {
-    let directory = |source| Error::Directory {
-        path: venv.root().to_owned(),
-        source,
-    };
-    // What the tools leave behind when they are killed is gone with the environment.
-    let scratch = venv.root().join("tmp");
-    std::fs::create_dir_all(&scratch).map_err(directory)?;
-    let file = scratch.join("requirements.txt");
-    std::fs::write(&file, requirements).map_err(directory)?;
-    let has_hashes = requirements.contains("--hash=");
-    let [create, mut install] = installer
-        .commands(venv, &file, has_hashes, environment)
-        .map(|program| in_scratch(program, &scratch));
-    run(&create, guard, progress, |command, status, tail| Error::Create {
-        command,
-        status,
-        tail,
-    })
-    .await?;
-    if matches!(installer, Installer::Python(_)) {
-        install.env.extend(pip_sources(venv, environment).await);
-    }
-    run(&install, guard, progress, |command, status, tail| Error::Install {
-        command,
-        status,
-        tail,
-    })
-    .await?;
-    std::fs::remove_dir_all(&scratch).map_err(directory)?;
-    confirm(&venv.program(), version).await
-}
-
-fn in_scratch(mut program: Program, scratch: &Path) -> Program {
-    program
-        .env
-        .extend(["TMPDIR", "TMP", "TEMP"].map(|name| (name.into(), scratch.into())));
-    program
-}
-
-async fn run(
-    command: &Program,
-    guard: &Guard,
-    progress: &dyn Progress,
-    failed: impl Fn(String, ExitStatus, String) -> Error,
-) -> Result<(), Error> {
-    let ended = process::run(command, guard, &[], |line| {
-        if is_news(line) {
-            progress.note(STEP, line.trim());
-        }
-    });
-    ended.await.map_err(|ended| match ended {
-        Ended::Lost(source) => Error::Start {
-            command: describe(command),
-            source,
-        },
-        Ended::Badly { status, tail } => failed(describe(command), status, tail),
-    })
-}
-
-/// Whether a line of pip or uv is worth being shown while one waits.
-fn is_news(line: &str) -> bool {
-    ["Downloading ", "Installing ", "Installed "]
-        .iter()
-        .any(|start| line.trim_start().starts_with(start))
-}
-
-async fn confirm(program: &Path, version: &str) -> Result<(), Error> {
-    let unusable = |reason| Error::Unusable {
-        program: program.to_owned(),
-        reason,
-    };
-    match version_of(program).await {
-        Ok(Some(found)) if found == version => Ok(()),
-        Ok(found) => {
-            let found = found.unwrap_or_else(|| "unknown".to_owned());
-            Err(unusable(format!("it says that its version is {found}, not {version}")))
-        }
-        Err(error) => Err(unusable(chain(&error))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use gem_platform::Os;
+
+    use super::*;
+    use crate::runtime::command::describe;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
         let variables = variables
@@ -487,21 +280,36 @@ mod tests {
     fn with_hashes_every_file_must_have_one() {
         let file = Path::new("/r.txt");
         let [create, install] =
-            Installer::Python("/usr/bin/python3".into()).commands(&venv(), file, true, &environment(&[]));
+            Installer::Python("/usr/bin/python3".into()).commands(&venv(), file, None, true, &environment(&[]));
         assert_eq!(text(&create), "python3 -I -m venv /e");
         let install = text(&install);
-        assert!(install.starts_with("python -I -m pip install "), "{install}");
+        assert!(install.starts_with("python -I -m pip --no-input "), "{install}");
         assert!(
             install.ends_with("--only-binary :all: --require-hashes --requirement /r.txt"),
             "{install}"
         );
-        let [_, plain] = Installer::Uv("/bin/uv".into()).commands(&venv(), file, false, &environment(&[]));
+        let [_, plain] = Installer::Uv("/bin/uv".into()).commands(&venv(), file, None, false, &environment(&[]));
         assert!(!text(&plain).contains("--require-hashes"));
         let separators_alike = text(&plain).replace('\\', "/");
         assert!(
             separators_alike.contains("--python /e/bin/python"),
             "{separators_alike}"
         );
+    }
+
+    #[test]
+    fn wheels_on_disk_are_all_that_is_asked() {
+        let set = environment(&[("PIP_INDEX_URL", "https://a/simple"), ("UV_FIND_LINKS", "https://b")]);
+        for installer in [
+            Installer::Python("/bin/python3".into()),
+            Installer::Uv("/bin/uv".into()),
+        ] {
+            let [_, install] = installer.commands(&venv(), Path::new("/r"), Some(Path::new("/w")), true, &set);
+            assert!(text(&install).contains("--no-index --find-links /w"), "{install:?}");
+            for name in ["PIP_INDEX_URL", "UV_FIND_LINKS"] {
+                assert!(install.env.contains(&(name.into(), OsString::new())), "{install:?}");
+            }
+        }
     }
 
     #[test]
@@ -555,25 +363,5 @@ mod tests {
         assert!(judge("3.9 True\n").unwrap_err().contains("is Python 3.9"));
         assert!(judge("3.11 False\n").unwrap_err().contains("ensurepip"));
         assert!(judge("").unwrap_err().contains("version"));
-    }
-
-    #[test]
-    fn a_refused_hash_is_a_failed_verification_and_everything_else_a_failed_download() {
-        let kind = |tail: &str| {
-            let (command, status, tail) = ("pip".to_owned(), ExitStatus::default(), tail.to_owned());
-            Error::Install { command, status, tail }.kind()
-        };
-        assert_eq!(
-            kind("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE."),
-            Kind::Verification
-        );
-        assert_eq!(
-            kind("  × Failed to download\n  ╰─▶ Hash mismatch for `click`"),
-            Kind::Verification
-        );
-        assert_eq!(
-            kind("ERROR: No matching distribution found for litert-lm==0.18.1"),
-            Kind::Download
-        );
     }
 }

@@ -9,15 +9,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod build;
+mod error;
 mod installer;
-mod process;
 mod requirements;
 mod venv;
+mod wheels;
 
 #[cfg(test)]
 mod tests;
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,25 +28,24 @@ use futures_util::future::BoxFuture;
 use gem_platform::process::{Guard, Program};
 use gem_platform::{Arch, Os, Target};
 
-pub use installer::{Error as InstallError, Installer, create};
+pub use build::Build;
+pub use error::Error as InstallError;
+pub use installer::Installer;
 pub use requirements::requirements;
 pub use venv::Venv;
+pub use wheels::download_wheels;
 
-use super::lit::{self, LIST_LIMIT, output_of};
+use super::child::{self, output_of};
+use super::lit::{self, LIST_LIMIT};
 use super::surroundings::RUNTIME;
 use super::{CommandLine, Error, Runtime, RuntimeName, is_listed};
-use crate::catalog::{HuggingFace, Model};
-use crate::environment::Environment;
+use crate::catalog::Model;
 use crate::progress::Progress;
 
-/// What the package's executable is called, without the suffix of the platform.
+/// The name of the package's executable, without the platform's suffix.
 pub const PROGRAM: &str = "litert-lm";
-/// The variable from which it takes a Hugging Face token, and the one that `lit` knows (docs/facts.md section 2).
-const TOKEN_VARIABLES: [&str; 2] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
 /// The id under which a pull reports its progress.
 const STEP: &str = "model";
-/// How often the growth of a download is looked at.
-const GROWTH_INTERVAL: Duration = Duration::from_millis(500);
 /// Starting Python and loading the native library takes long on a cold disk.
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
 
@@ -65,80 +65,43 @@ pub struct LitertLm {
     program: PathBuf,
     models: PathBuf,
     guard: Program,
-    tokens: Vec<(&'static str, String)>,
 }
 
 impl LitertLm {
     /// The `litert-lm` at `program`, which keeps its models in `models`; `guard` is gem-setup's own subcommand that ends
-    /// children of a killed parent. The Hugging Face tokens in `environment` are passed on and kept out of every message.
+    /// children of a killed parent.
     #[must_use]
-    pub fn new(program: PathBuf, models: PathBuf, guard: Program, environment: &Environment) -> Self {
-        let tokens = TOKEN_VARIABLES.into_iter();
-        let tokens = tokens.filter_map(|name| Some((name, environment.var(name)?.to_owned())));
-        Self {
-            program,
-            models,
-            guard,
-            tokens: tokens.collect(),
-        }
+    pub const fn new(program: PathBuf, models: PathBuf, guard: Program) -> Self {
+        Self { program, models, guard }
     }
 
-    /// The command that gets `model`: from `file`, else from where the catalog says.
-    fn import(&self, model: &Model, file: Option<&Path>) -> Result<Program, Error> {
-        let mut args = vec!["import".into()];
-        match (file, &model.huggingface) {
-            (Some(file), _) => args.push(file.into()),
-            (None, Some(HuggingFace { repo, file })) => {
-                args.extend([format!("--from-huggingface-repo={repo}").into(), file.into()]);
-            }
-            (None, None) => {
-                return Err(Error::Unsuitable {
-                    runtime: RuntimeName::LitertLm,
-                    reason: format!(
-                        "needs an address for the model `{}`, and the catalog has none",
-                        model.name
-                    ),
-                });
-            }
-        }
-        args.push((&model.name).into());
-        // It reads the first variable; the one for `lit` means the same.
-        let token = self
-            .tokens
-            .first()
-            .map(|(_, token)| (TOKEN_VARIABLES[0].into(), token.into()));
-        Ok(Program {
+    /// The command that imports `file` as `id`.
+    fn import(&self, id: &str, file: &Path) -> Program {
+        Program {
             path: self.program.clone(),
-            args,
-            env: token.into_iter().chain([unbuffered()]).collect(),
+            args: vec!["import".into(), file.into(), id.into()],
+            env: vec![unbuffered()],
             inherit: RUNTIME,
-        })
+        }
     }
 
-    async fn run_import(&self, model: &Model, file: Option<&Path>, progress: &dyn Progress) -> Result<(), Error> {
-        if let Some(file) = file {
-            check_model_file(file)?;
-        }
-        let command = self.import(model, file)?;
-        progress.begin(STEP, &model.name, None);
-        let secrets: Vec<&str> = self.tokens.iter().map(|(_, token)| token.as_str()).collect();
+    async fn run_import(&self, id: &str, file: Option<&Path>, progress: &dyn Progress) -> Result<(), Error> {
+        let file = file.ok_or_else(|| Error::Unsuitable {
+            runtime: RuntimeName::LitertLm,
+            reason: format!("needs an address for the model `{id}`, and the catalog has none"),
+        })?;
+        check_model_file(file)?;
+        let command = self.import(id, file);
+        progress.begin(STEP, id, None);
         let guard = Guard::new(self.guard.clone());
-        let ended = tokio::select! {
-            ended = process::run(&command, &guard, &secrets, |_| ()) => ended,
-            never = report_growth(self.models.with_file_name("downloading"), progress) => match never {},
-        };
+        let ended = child::run(&command, &guard, &[], |_| ()).await;
         progress.finish(STEP);
-        ended.map_err(|error| error.into_runtime_error(&command))?;
-        if !self.is_present(&model.name) && !is_listed(&self.list(false).await?, &model.name) {
+        ended.map_err(|ended| ended.into_error(&command))?;
+        if !self.is_present(id) && !is_listed(&self.list(false).await?, id) {
             return Err(Error::NotListed {
                 runtime: RuntimeName::LitertLm,
-                model: model.name.clone(),
+                model: id.to_owned(),
             });
-        }
-        if file.is_none()
-            && let Some(source) = &model.huggingface
-        {
-            self.drop_cached(source, &model.name);
         }
         Ok(())
     }
@@ -149,20 +112,6 @@ impl LitertLm {
 
     fn is_present(&self, id: &str) -> bool {
         self.model_file(id).is_file()
-    }
-
-    /// The download cache holds a hard link to the imported file, which would keep the disk full after the model is deleted.
-    fn drop_cached(&self, source: &HuggingFace, id: &str) {
-        let cached = self
-            .models
-            .with_file_name("cache")
-            .join("huggingface")
-            .join(&source.repo)
-            .join(&source.file);
-        if same_file::is_same_file(&cached, self.model_file(id)).unwrap_or(false) {
-            // A cached file that stays costs room and nothing else.
-            let _ = std::fs::remove_file(cached);
-        }
     }
 
     /// The imported models, without the second that it takes to start Python.
@@ -212,7 +161,7 @@ impl Runtime for LitertLm {
         async {
             let models = self.imported();
             if models.is_empty() {
-                return output_of(lit::program(&self.program, &["list"]), LIST_LIMIT).await;
+                return output_of(&lit::program(&self.program, &["list"]), LIST_LIMIT).await;
             }
             Ok(models.iter().fold(String::new(), |mut text, (id, bytes)| {
                 let _ = writeln!(text, "{id}  {:.1} MB", f64_of(*bytes) / 1e6);
@@ -233,7 +182,7 @@ impl Runtime for LitertLm {
         file: Option<&'a Path>,
         progress: &'a dyn Progress,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        self.run_import(model, file, progress).boxed()
+        self.run_import(&model.name, file, progress).boxed()
     }
 }
 
@@ -265,12 +214,12 @@ pub fn check_model_file(file: &Path) -> Result<(), Error> {
     }
 }
 
-/// The version that the `litert-lm` at `program` says it is, `None` when it says something else.
+/// The version that the `litert-lm` at `program` prints; `None` when it prints something else.
 ///
 /// # Errors
 /// When it cannot be started, or fails, or does not end.
 pub async fn version_of(program: &Path) -> Result<Option<String>, Error> {
-    let said = output_of(lit::program(program, &["--version"]), VERSION_LIMIT).await?;
+    let said = output_of(&lit::program(program, &["--version"]), VERSION_LIMIT).await?;
     Ok(version_in(&said).map(str::to_owned))
 }
 
@@ -278,21 +227,4 @@ pub async fn version_of(program: &Path) -> Result<Option<String>, Error> {
 fn version_in(text: &str) -> Option<&str> {
     text.split_whitespace()
         .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'))
-}
-
-/// Reports the growing size of `folder`, for a program that prints no progress.
-async fn report_growth(folder: PathBuf, progress: &dyn Progress) -> Infallible {
-    loop {
-        tokio::time::sleep(GROWTH_INTERVAL).await;
-        let Ok(entries) = std::fs::read_dir(&folder) else {
-            continue;
-        };
-        let newest = entries
-            .flatten()
-            .filter_map(|entry| entry.metadata().ok())
-            .max_by_key(|metadata| metadata.modified().ok());
-        if let Some(metadata) = newest {
-            progress.advance(STEP, metadata.len(), None);
-        }
-    }
 }

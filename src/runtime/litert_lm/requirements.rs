@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::catalog::RuntimeEntry;
 
 /// The requirements file for the pinned version: every package with its hashes where the catalog lists them, else the one
-/// package, and the tool chooses what it depends on.
+/// package, and the tool chooses its dependencies.
 #[must_use]
 pub fn requirements(entry: &RuntimeEntry) -> String {
     if entry.packages.is_empty() {

@@ -1,35 +1,20 @@
-use url::Url;
-
 use super::super::command::describe;
 use super::*;
 use crate::catalog::Catalog;
 use crate::progress::Silent;
 
-fn model(huggingface: Option<HuggingFace>) -> Model {
-    Model {
-        name: "gemma3-1b-gpu-custom".to_owned(),
-        terms: vec![Url::parse("https://ai.google.dev/gemma/terms").unwrap()],
-        size: 0,
-        huggingface,
-    }
+fn model() -> Model {
+    let catalog = Catalog::built_in().unwrap();
+    catalog.model("gemma3-1b-gpu-custom").unwrap().clone()
 }
 
-fn runtime(models: &Path, variables: &[(&str, &str)]) -> LitertLm {
-    let variables = variables
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let environment = Environment::new(variables, "/", "/home/me");
-    LitertLm::new(
-        "/env/bin/litert-lm".into(),
-        models.to_owned(),
-        Program::default(),
-        &environment,
-    )
+fn runtime(models: &Path) -> LitertLm {
+    LitertLm::new("/env/bin/litert-lm".into(), models.to_owned(), Program::default())
 }
 
 #[test]
 fn it_serves_the_gemini_api_on_loopback_alone() {
-    let command = runtime(Path::new("/m"), &[]).serve().unwrap().at_port(41);
+    let command = runtime(Path::new("/m")).serve().unwrap().at_port(41);
     assert_eq!(
         describe(&command),
         "litert-lm serve --api gemini --host 127.0.0.1 --port 41 --verbose"
@@ -37,37 +22,16 @@ fn it_serves_the_gemini_api_on_loopback_alone() {
 }
 
 #[test]
-fn a_model_comes_from_where_the_catalog_says_under_the_id_gemini_cli_insists_on() {
-    let catalog = Catalog::built_in().unwrap();
-    let model = catalog.model("gemma3-1b-gpu-custom").unwrap();
-    let command = runtime(Path::new("/m"), &[]).import(model, None).unwrap();
-    assert_eq!(
-        describe(&command),
-        "litert-lm import --from-huggingface-repo=litert-community/Gemma3-1B-IT gemma3-1b-it-int4.litertlm \
-         gemma3-1b-gpu-custom"
-    );
+fn a_file_is_imported_under_the_id_gemini_cli_insists_on() {
+    let command = runtime(Path::new("/m")).import(&model().name, Path::new("/f.litertlm"));
+    assert_eq!(describe(&command), "litert-lm import /f.litertlm gemma3-1b-gpu-custom");
 }
 
-#[test]
-fn a_model_that_nobody_says_where_to_get_is_refused() {
-    let error = runtime(Path::new("/m"), &[]).import(&model(None), None).unwrap_err();
-    assert!(error.to_string().contains("gemma3-1b-gpu-custom"), "{error}");
-}
-
-#[test]
-fn the_token_that_lit_knows_is_passed_on_under_the_name_that_this_runtime_reads() {
-    let token = |variables: &[(&str, &str)]| {
-        let file = Path::new("/f.litertlm");
-        let command = runtime(Path::new("/m"), variables)
-            .import(&model(None), Some(file))
-            .unwrap();
-        let found = command.env.into_iter().find(|(name, _)| name == "HF_TOKEN");
-        found.map(|(_, value)| value.into_string().unwrap())
-    };
-    assert_eq!(token(&[]), None);
-    assert_eq!(token(&[("HUGGING_FACE_HUB_TOKEN", "hf_a")]).as_deref(), Some("hf_a"));
-    let both = [("HUGGING_FACE_HUB_TOKEN", "hf_a"), ("HF_TOKEN", "hf_b")];
-    assert_eq!(token(&both).as_deref(), Some("hf_b"));
+#[tokio::test]
+async fn a_model_that_nobody_says_where_to_get_is_refused() {
+    let pulled = runtime(Path::new("/m")).pull(&model(), None, &Silent).await;
+    let error = pulled.unwrap_err().to_string();
+    assert!(error.contains("gemma3-1b-gpu-custom"), "{error}");
 }
 
 #[tokio::test]
@@ -82,7 +46,7 @@ async fn models_are_listed_without_starting_python() {
         std::fs::write(dir.path().join(id).join(file), [0; 1000]).unwrap();
     }
     // The program does not exist: it cannot have been asked.
-    let listing = runtime(dir.path(), &[]).list(false).await.unwrap();
+    let listing = runtime(dir.path()).list(false).await.unwrap();
     assert_eq!(listing, "one  0.0 MB\ntwo  0.0 MB\n");
 }
 
@@ -90,9 +54,7 @@ async fn models_are_listed_without_starting_python() {
 async fn a_model_file_that_is_not_there_is_named_before_anything_is_started() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("missing.litertlm");
-    let pulled = runtime(dir.path(), &[])
-        .pull(&model(None), Some(&missing), &Silent)
-        .await;
+    let pulled = runtime(dir.path()).pull(&model(), Some(&missing), &Silent).await;
     let error = pulled.unwrap_err();
     assert!(error.to_string().contains("missing.litertlm"), "{error}");
     assert!(check_model_file(dir.path()).is_err(), "a directory is no model file");

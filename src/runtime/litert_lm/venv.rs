@@ -79,7 +79,7 @@ impl Venv {
         std::fs::rename(&self.root, &self.aside)
     }
 
-    /// Gives up what was begun; one that was set aside comes back.
+    /// Deletes the unfinished environment and puts the old one back.
     pub(super) fn restore(&self) -> io::Result<()> {
         delete(&self.root)?;
         match std::fs::rename(&self.aside, &self.root) {

@@ -1,4 +1,4 @@
-//! Generated files: whatever they look like, an edit changes the router's keys and nothing else.
+//! Generated files: an edit changes the router's keys and nothing else.
 
 use jsonc_parser::ParseOptions;
 use proptest::prelude::*;

@@ -6,14 +6,13 @@ use crate::catalog::Companion;
 use crate::error::Failure;
 use crate::fetch::{Request, unpack};
 use crate::runtime::RuntimeName;
-use crate::setup::check::{Check, Fix};
-use crate::setup::state::PlacedFile;
+use crate::setup::check::{Fix, Subject};
+use crate::setup::records::PlacedFile;
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
 use crate::sha256::Sha256;
 
-const ID: &str = "platform.companions";
-const TITLE: &str = "files beside the runtime";
+const CHECK: Subject = Subject::new("platform.companions", "files beside the runtime");
 
 fn companions(setup: &Setup<'_>) -> Vec<Companion> {
     if setup.wanted.chosen.runtime == RuntimeName::Lit {
@@ -26,14 +25,14 @@ fn companions(setup: &Setup<'_>) -> Vec<Companion> {
 /// The places of the files of `companion`.
 fn places(setup: &Setup<'_>, companion: &Companion) -> Vec<PathBuf> {
     let names = companion.extract.iter().filter_map(|inside| inside.rsplit('/').next());
-    names.map(|name| setup.site.layout.lit_bin().join(name)).collect()
+    names.map(|name| setup.site.runtime_folder().join(name)).collect()
 }
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     let companions = companions(setup);
     if companions.is_empty() {
         let reason = format!("{} needs none on {}", setup.wanted.chosen.runtime, setup.site.target);
-        return Inspection::not_needed(reason.clone(), vec![Check::skip(ID, TITLE, reason)]);
+        return Inspection::not_needed(reason.clone(), vec![CHECK.skip(reason)]);
     }
     let mut plans = Vec::new();
     let mut faults = Vec::new();
@@ -50,13 +49,10 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         faults.extend(found);
     }
     if faults.is_empty() {
-        let detail = format!("all in place in {}", shown(&setup.site.layout.lit_bin()));
-        return Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)]);
+        let detail = format!("all in place in {}", shown(&setup.site.runtime_folder()));
+        return Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)]);
     }
-    Inspection::needed(
-        plans.join("; "),
-        vec![Check::fail(ID, TITLE, faults.join("; "), Fix::repair())],
-    )
+    Inspection::needed(plans.join("; "), vec![CHECK.fail(faults.join("; "), Fix::repair())])
 }
 
 /// The fault of the files of `companion`: missing, or different from those in the pinned archive.
@@ -105,13 +101,12 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             place: archive.clone(),
         };
         setup.tools.fetcher.fetch(&request, setup.tools.progress).await?;
-        let extracted = unpack::extract(&archive, &companion.extract, &setup.site.layout.lit_bin());
+        let extracted = unpack::extract(&archive, &companion.extract, &setup.site.runtime_folder());
         // Whether it was of use or not, the archive itself is not needed again.
         let _ = std::fs::remove_file(&archive);
         remember(setup, &companion, &extracted?);
         done.push(companion.extract.join(", "));
     }
-    setup.state.write(&setup.site.layout.state_file())?;
     Ok(format!("extracted {}", done.join(", ")))
 }
 

@@ -7,12 +7,13 @@ use gem_platform::process::Guard;
 use super::runtime_checks::{BINARY, CHECKSUM, EXECUTABLE, LOADER};
 use crate::catalog::RuntimeEntry;
 use crate::error::{Failure, chain};
-use crate::runtime::litert_lm::{Installer, PROGRAM, Venv, create, requirements, version_of};
+use crate::runtime::litert_lm::{Build, Installer, PROGRAM, Venv, requirements, version_of};
+use crate::setup::bundled_model::wheels;
 use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
 
-/// What the environment and its installation take: the wheels, and what they unpack to; bytes.
+/// The size of the environment and its installation: wheels, packed and unpacked; bytes.
 const ROOM: u64 = 250_000_000;
 
 /// How much has still to be put on the disk; bytes.
@@ -28,14 +29,15 @@ fn entry<'a>(setup: &'a Setup<'_>) -> Option<&'a RuntimeEntry> {
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     let Some(entry) = entry(setup) else {
         let reason = "the catalog does not name its version";
-        return Inspection::needed("find another runtime", vec![Check::skip(BINARY.0, BINARY.1, reason)]);
+        return Inspection::needed("find another runtime", vec![BINARY.skip(reason)]);
     };
     let version = &entry.version;
     let env = setup.site.litert_lm_env();
-    let plan = format!(
-        "install {PROGRAM} {version} from the Python package index into {}",
-        shown(env.root())
-    );
+    let source = match wheels(&setup.wanted.chosen.mirrors) {
+        Some(folder) => shown(&folder),
+        None => "the Python package index".to_owned(),
+    };
+    let plan = format!("install {PROGRAM} {version} from {source} into {}", shown(env.root()));
     if !setup.site.is_for_this_machine() {
         return Inspection::needed(plan, Vec::new());
     }
@@ -67,12 +69,12 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
 }
 
 fn absent(fault: String, plan: String) -> Inspection {
-    let mut checks = vec![Check::fail(BINARY.0, BINARY.1, fault, Fix::repair())];
-    checks.extend([CHECKSUM, EXECUTABLE].map(|(id, title)| Check::skip(id, title, "the runtime is missing")));
+    let mut checks = vec![BINARY.fail(fault, Fix::repair())];
+    checks.extend([CHECKSUM, EXECUTABLE].map(|subject| subject.skip("the runtime is missing")));
     Inspection::needed(plan, checks)
 }
 
-/// An installation is needed: can there be one?
+/// The inspection where an installation is needed: whether this machine can have one.
 async fn wanting(setup: &Setup<'_>, fault: String, plan: String) -> Inspection {
     match Installer::find(setup.site.environment).await {
         Ok(installer) => absent(fault, format!("{plan}, with {installer}")),
@@ -87,9 +89,9 @@ async fn inspect_found(setup: &Setup<'_>, program: &Path, version: &str, plan: S
     }
     let checksum = format!("{PROGRAM} {version}, not installed by gem-setup");
     let checks = vec![
-        Check::ok(BINARY.0, BINARY.1, shown(program)),
-        Check::skip(CHECKSUM.0, CHECKSUM.1, checksum),
-        Check::ok(EXECUTABLE.0, EXECUTABLE.1, "it runs"),
+        BINARY.ok(shown(program)),
+        CHECKSUM.skip(checksum),
+        EXECUTABLE.ok("it runs"),
     ];
     Inspection::in_place(format!("{} is {version}", shown(program)), checks)
 }
@@ -102,16 +104,12 @@ async fn inspect_env(setup: &Setup<'_>, env: &Venv, entry: &RuntimeEntry, plan: 
     }
     let checksum = if entry.packages.is_empty() {
         let detail = format!("{PROGRAM} {version}; the catalog has no hashes for it");
-        Check::skip(CHECKSUM.0, CHECKSUM.1, detail)
+        CHECKSUM.skip(detail)
     } else {
         let detail = format!("{PROGRAM} {version}, installed by the hashes in the catalog");
-        Check::ok(CHECKSUM.0, CHECKSUM.1, detail)
+        CHECKSUM.ok(detail)
     };
-    let checks = vec![
-        Check::ok(BINARY.0, BINARY.1, shown(&program)),
-        checksum,
-        Check::ok(EXECUTABLE.0, EXECUTABLE.1, "it runs"),
-    ];
+    let checks = vec![BINARY.ok(shown(&program)), checksum, EXECUTABLE.ok("it runs")];
     Inspection::in_place(format!("{PROGRAM} {version} is in {}", shown(env.root())), checks)
 }
 
@@ -130,7 +128,7 @@ async fn try_version(setup: &Setup<'_>, program: &Path, version: &str) -> Result
     }
 }
 
-/// What the PATH has to offer.
+/// The tool on the PATH.
 enum Found {
     /// The pinned version.
     Pinned(PathBuf),
@@ -176,16 +174,18 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     }
     let installer = Installer::find(setup.site.environment).await?;
     let guard = Guard::new(setup.site.guard());
-    create(
-        &installer,
-        &env,
-        &requirements(&entry),
-        &entry.version,
-        setup.site.environment,
-        &guard,
-        setup.tools.progress,
-    )
-    .await?;
+    let wheels = wheels(&setup.wanted.chosen.mirrors);
+    let build = Build {
+        installer: &installer,
+        venv: &env,
+        requirements: &requirements(&entry),
+        wheels: wheels.as_deref(),
+        version: &entry.version,
+        environment: setup.site.environment,
+        guard: &guard,
+        progress: setup.tools.progress,
+    };
+    build.run().await?;
     setup.state.litert_lm = None;
     Ok(format!(
         "installed {PROGRAM} {} into {} with {installer}",
@@ -198,13 +198,13 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
 pub(super) async fn inspect_loader(setup: &Setup<'_>) -> Check {
     let program = setup.litert_lm_program();
     if !program.exists() {
-        return Check::skip(LOADER.0, LOADER.1, "the runtime is missing");
+        return LOADER.skip("the runtime is missing");
     }
     match setup.litert_lm_version().await {
-        Ok(_) => Check::ok(LOADER.0, LOADER.1, format!("{} starts", shown(&program))),
+        Ok(_) => LOADER.ok(format!("{} starts", shown(&program))),
         Err(reason) => {
             let detail = format!("{} does not start: {reason}", shown(&program));
-            Check::fail(LOADER.0, LOADER.1, detail, Fix::repair())
+            LOADER.fail(detail, Fix::repair())
         }
     }
 }

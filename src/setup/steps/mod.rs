@@ -12,7 +12,7 @@ mod smoke;
 mod space;
 mod terms;
 
-pub(super) use runtime::inspect_loader;
+pub(super) use runtime::inspect_use;
 pub use settings::refused_model;
 pub(super) use terms::ask as ask_terms;
 
@@ -20,9 +20,6 @@ use super::step::Inspection;
 use super::step_id::StepId;
 use super::{Setup, needs};
 use crate::error::Failure;
-
-/// The check that fails where another program has the server's port.
-pub(super) const PORT: &str = server::PORT.0;
 
 /// Looks at step `id`; changes nothing.
 pub(super) async fn inspect(setup: &Setup<'_>, id: StepId) -> Inspection {
@@ -40,7 +37,7 @@ pub(super) async fn inspect(setup: &Setup<'_>, id: StepId) -> Inspection {
     needs::judge(setup, id, inspection)
 }
 
-/// Puts step `id` in place and says what was done.
+/// Applies step `id` and returns its detail.
 pub(super) async fn apply(setup: &mut Setup<'_>, id: StepId) -> Result<String, Failure> {
     match id {
         StepId::Platform | StepId::Space => Ok(String::new()),

@@ -1,31 +1,34 @@
-//! The model: pulled once, by the runtime itself.
+//! The model: pulled once, by `lit` itself, or downloaded for `litert-lm` to import.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
+use crate::catalog::Model;
 use crate::error::{Failure, Kind};
+use crate::fetch::address_of;
 use crate::progress::Size;
 use crate::runtime::litert_lm::check_model_file;
 use crate::runtime::terms::Terms;
 use crate::runtime::{Error, RuntimeName};
-use crate::setup::bundled_model::BundledModel;
-use crate::setup::check::{Check, Fix};
+use crate::setup::bundled_model::{BundledModel, has_file, is_unpacked};
+use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::step::Inspection;
-use crate::setup::{Condition, Setup, shown};
+use crate::setup::{Condition, Setup, model_file, shown};
+use crate::shell;
 
-const ID: &str = "model.present";
-const TITLE: &str = "model pulled";
+const CHECK: Subject = Subject::new("model.present", "model pulled");
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     if setup.wanted.chosen.runtime == RuntimeName::Builtin {
         let reason = "the builtin runtime needs no model";
-        return Inspection::not_needed(reason, vec![Check::skip(ID, TITLE, reason)]);
+        return Inspection::not_needed(reason, vec![CHECK.skip(reason)]);
     }
     if !setup.wanted.with_model {
         let reason = "no model wanted (--no-model)";
-        return Inspection::not_needed(reason, vec![Check::skip(ID, TITLE, reason)]);
+        return Inspection::not_needed(reason, vec![CHECK.skip(reason)]);
     }
     let plan = plan(setup);
-    let unusable = unusable_file(setup);
+    let unusable = unusable_file(setup).map(Failure::from).or_else(|| unbundled(setup));
     let inspection = look_for(setup, plan).await;
     match unusable {
         Some(failure) if matches!(inspection.condition, Condition::Needed(_)) => inspection.blocked_by(failure),
@@ -45,15 +48,46 @@ fn unusable_file(setup: &Setup<'_>) -> Option<Error> {
     check_model_file(file).err()
 }
 
+/// Why the model cannot come from the bundle that was chosen: nothing may come from elsewhere.
+fn unbundled(setup: &Setup<'_>) -> Option<Failure> {
+    let choices = &setup.wanted.chosen;
+    let bundle = choices.bundle.as_ref()?;
+    if choices.model_file.is_some() || bundled(setup).is_some() {
+        return None;
+    }
+    if !bundle.is_dir() && !is_unpacked(&choices.mirrors) {
+        // What it holds is not known before it is unpacked again.
+        return setup.closed_bundle(bundle);
+    }
+    let is_for_litert_lm = choices.runtime == RuntimeName::LitertLm;
+    let source = setup.model().huggingface.filter(|_| is_for_litert_lm);
+    let address = source.and_then(|source| address_of(&source).ok());
+    if address.is_some_and(|url| has_file(&choices.mirrors, url.path())) {
+        return None;
+    }
+    let message = format!(
+        "the model `{}` is not in the bundle `{}`",
+        choices.model,
+        bundle.display()
+    );
+    let bundle = bundle.as_os_str();
+    let words = ["gem-setup", "install", "--no-model", "--bundle"].map(OsStr::new);
+    let without = shell::line(setup.site.os(), words.into_iter().chain([bundle]));
+    let with_file = match is_for_litert_lm {
+        true => "; `--model-file FILE` in its place imports a file that you have".to_owned(),
+        false => String::new(),
+    };
+    let hint = format!(
+        "run `{without}`{with_file}; or make the bundle again, where there is internet, with `gem-setup bundle create PLACE --model --target {}`",
+        setup.site.target
+    );
+    Some(Failure::new(Kind::Usage, message).with_hint(hint))
+}
+
 /// Whether the imported file differs from the given one, judging by size.
 fn is_another_file(setup: &Setup<'_>) -> bool {
     let size = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());
-    let imported = setup
-        .site
-        .layout
-        .models()
-        .join(&setup.wanted.chosen.model)
-        .join("model.litertlm");
+    let imported = setup.site.layout.model_file(&setup.wanted.chosen.model);
     let given = setup.wanted.chosen.model_file.as_deref().and_then(size);
     given
         .zip(size(&imported))
@@ -63,7 +97,7 @@ fn is_another_file(setup: &Setup<'_>) -> bool {
 async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
     let name = &setup.wanted.chosen.model;
     let Ok(runtime) = setup.runtime() else {
-        return Inspection::needed(plan, vec![Check::skip(ID, TITLE, "there is no runtime to ask")]);
+        return Inspection::needed(plan, vec![CHECK.skip("no runtime can be asked")]);
     };
     if !setup.site.is_for_this_machine() || !runtime.program().is_some_and(Path::exists) {
         return Inspection::needed(plan, vec![unasked(setup)]);
@@ -71,31 +105,66 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
     match setup.listing().await {
         Ok(text) if name.is_in(&text) && is_another_file(setup) => {
             let detail = format!("`{name}` is installed, but was imported from another file or not completely");
-            Inspection::needed(plan, vec![Check::fail(ID, TITLE, detail, Fix::repair())])
+            Inspection::needed(plan, vec![CHECK.fail(detail, Fix::repair())])
+        }
+        Ok(text) if name.is_in(&text) && waiting_file(setup).exists() => {
+            let detail = format!("the import of `{name}` was cut short");
+            Inspection::needed(plan, vec![CHECK.fail(detail, Fix::repair())])
         }
         Ok(text) if name.is_in(&text) => {
             let detail = format!("`{name}` is installed");
-            Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)])
+            Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)])
         }
         Ok(_) => {
-            let detail = format!("the runtime does not list `{name}`");
-            Inspection::needed(plan, vec![Check::fail(ID, TITLE, detail, Fix::repair())])
+            let check = CHECK.fail(missing(setup), Fix::repair());
+            Inspection::needed(plan, vec![check])
         }
         // Why the runtime cannot be asked is the runtime step's to say.
-        Err(reason) => Inspection::needed(
-            plan,
-            vec![Check::skip(ID, TITLE, format!("cannot ask the runtime: {reason}"))],
+        Err(reason) => Inspection::needed(plan, vec![CHECK.skip(format!("cannot ask the runtime: {reason}"))]),
+    }
+}
+
+/// Where a downloaded file waits for its import; one that is still there was not imported to its end.
+fn waiting_file(setup: &Setup<'_>) -> PathBuf {
+    model_file::waiting(&setup.site.layout.downloads(), &setup.wanted.chosen.model)
+}
+
+/// Why the runtime does not have the model: never pulled, or a pull that was cut short.
+fn missing(setup: &Setup<'_>) -> String {
+    let name = &setup.wanted.chosen.model;
+    let folder = setup.site.layout.models().join(name);
+    match size_of(&folder) {
+        0 => format!("the runtime does not list `{name}`"),
+        bytes => format!(
+            "a pull of `{name}` was cut short: {} of it are in {}",
+            Size(bytes),
+            shown(&folder)
         ),
     }
 }
 
-/// What can be said of the model without a runtime that lists it: only that it is not there.
+/// The bytes in `folder`.
+fn size_of(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+        .map(|(path, metadata)| {
+            if metadata.is_dir() {
+                size_of(&path)
+            } else {
+                metadata.len()
+            }
+        })
+        .sum()
+}
+
+/// Without a runtime that lists it, only the absence of a model is certain.
 fn unasked(setup: &Setup<'_>) -> Check {
     let folder = setup.site.layout.models().join(&setup.wanted.chosen.model);
     if setup.site.is_for_this_machine() && !folder.exists() {
-        return Check::fail(ID, TITLE, format!("there is no {}", shown(&folder)), Fix::repair());
+        return CHECK.fail(format!("there is no {}", shown(&folder)), Fix::repair());
     }
-    Check::skip(ID, TITLE, "the runtime is not there to ask")
+    CHECK.skip("no runtime can be asked")
 }
 
 fn plan(setup: &Setup<'_>) -> String {
@@ -111,7 +180,12 @@ fn plan(setup: &Setup<'_>) -> String {
     } else {
         String::new()
     };
-    format!("pull the model `{}`{size}", model.name)
+    let verb = if setup.wanted.chosen.runtime == RuntimeName::LitertLm {
+        "download"
+    } else {
+        "pull"
+    };
+    format!("{verb} the model `{}`{size}", model.name)
 }
 
 /// The model's files in a bundle that was given as a mirror; a file that was given goes before it.
@@ -125,7 +199,7 @@ fn bundled(setup: &Setup<'_>) -> Option<BundledModel> {
 async fn copy(setup: &mut Setup<'_>, bundled: BundledModel) -> Result<bool, Failure> {
     let models = setup.site.layout.models();
     let copied = tokio::task::spawn_blocking(move || bundled.copy_to(&models)).await;
-    copied.map_err(|error| Failure::new(Kind::Unexpected, format!("cannot copy the model: {error}")))??;
+    copied.map_err(|error| Failure::cannot("copy the model", error))??;
     setup.forget_listing();
     let listing = setup.listing().await;
     Ok(listing.is_ok_and(|text| setup.wanted.chosen.model.is_in(&text)))
@@ -152,18 +226,50 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             &format!("the runtime does not know the copy from {from}; pulling the model"),
         );
     }
-    let runtime = setup.runtime()?;
-    let pulled = runtime
-        .pull(&model, setup.wanted.chosen.model_file.as_deref(), setup.tools.progress)
-        .await;
-    setup.forget_listing();
-    pulled.map_err(|error: Error| Failure::from(error))?;
-    let verb = if setup.wanted.chosen.model_file.is_some() {
-        "imported"
-    } else {
-        "pulled"
-    };
+    let given = setup.wanted.chosen.model_file.clone();
+    if setup.wanted.chosen.runtime == RuntimeName::LitertLm && given.is_none() {
+        return download(setup, &model).await;
+    }
+    hand_over(setup, &model, given.as_deref()).await?;
+    let verb = if given.is_some() { "imported" } else { "pulled" };
     Ok(format!("{verb} `{}`", model.name))
+}
+
+/// Lets the runtime pull `model`, or import `file`.
+async fn hand_over(setup: &mut Setup<'_>, model: &Model, file: Option<&Path>) -> Result<(), Failure> {
+    let pulled = setup.runtime()?.pull(model, file, setup.tools.progress).await;
+    setup.forget_listing();
+    pulled.map_err(|error: Error| Failure::from(error))
+}
+
+/// Downloads the file of `model` and lets the runtime import it. The file's hash goes on record.
+async fn download(setup: &mut Setup<'_>, model: &Model) -> Result<String, Failure> {
+    let Some(source) = &model.huggingface else {
+        hand_over(setup, model, None).await?;
+        return Ok(format!("imported `{}`", model.name));
+    };
+    let (file, tools) = (waiting_file(setup), &setup.tools);
+    let fetched = model_file::download(&tools.fetcher, model, source, file.clone(), "model", tools.progress);
+    let sha256 = fetched.await?;
+    hand_over(setup, model, Some(&file)).await?;
+    let imported = setup.site.layout.model_file(&model.name);
+    if let Some(known) = setup
+        .state
+        .placed(&imported)
+        .filter(|known| *known != sha256 && source.sha256.is_none())
+    {
+        let note = format!(
+            "the hub has another file for `{}` now: SHA-256 {sha256}, the one before was {known}",
+            model.name
+        );
+        setup.tools.progress.note("model", &note);
+    }
+    setup.state.remember_hash(&imported, sha256);
+    std::fs::remove_file(&file).map_err(|error| Failure::cannot_at("remove", &file, &error))?;
+    Ok(format!(
+        "downloaded `{}` (SHA-256 {sha256}) and imported it",
+        model.name
+    ))
 }
 
 /// Puts on record that the model is gem-setup's to delete, before there is anything of it: a pull may be cut short. One that was

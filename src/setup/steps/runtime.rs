@@ -13,18 +13,18 @@ use crate::error::{Failure, Kind};
 use crate::fetch::Request;
 use crate::progress::Size;
 use crate::runtime::RuntimeName;
-use crate::setup::check::{Check, Fix};
+use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
 use crate::sha256::Sha256;
 
-const QUARANTINE: (&str, &str) = ("platform.quarantine", "macOS quarantine");
+const QUARANTINE: Subject = Subject::new("platform.quarantine", "macOS quarantine");
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     match setup.wanted.chosen.runtime {
         RuntimeName::Builtin => {
             let reason = "the builtin runtime is part of gem-setup";
-            let mut checks = vec![Check::skip(BINARY.0, BINARY.1, reason)];
+            let mut checks = vec![BINARY.skip(reason)];
             checks.extend(skipped(reason));
             Inspection::not_needed(reason, checks)
         }
@@ -50,7 +50,7 @@ pub(super) fn missing_bytes(setup: &Setup<'_>) -> u64 {
 fn inspect_lit(setup: &Setup<'_>) -> Inspection {
     let Some((artifact, path)) = artifact(setup).zip(setup.site.lit_path()) else {
         let reason = "no build for this platform";
-        return Inspection::needed("find another runtime", vec![Check::skip(BINARY.0, BINARY.1, reason)]);
+        return Inspection::needed("find another runtime", vec![BINARY.skip(reason)]);
     };
     let plan = format!(
         "download {} ({}) to {}",
@@ -76,30 +76,20 @@ fn size_of(artifact: &Artifact) -> String {
     }
 }
 
-/// What cannot be looked at without the file.
+/// The checks that need the file.
 fn skipped(reason: &str) -> [Check; 3] {
-    [CHECKSUM, EXECUTABLE, QUARANTINE].map(|(id, title)| Check::skip(id, title, reason))
+    [CHECKSUM, EXECUTABLE, QUARANTINE].map(|subject| subject.skip(reason))
 }
 
 fn missing(path: &Path, plan: String) -> Inspection {
-    let mut checks = vec![Check::fail(
-        BINARY.0,
-        BINARY.1,
-        format!("{} is missing", shown(path)),
-        Fix::repair(),
-    )];
+    let mut checks = vec![BINARY.fail(format!("{} is missing", shown(path)), Fix::repair())];
     checks.extend(skipped("the runtime is missing"));
     Inspection::needed(plan, checks)
 }
 
 fn unreadable(path: &Path, plan: String, error: &io::Error) -> Inspection {
     let detail = format!("{} cannot be read: {error}", shown(path));
-    let mut checks = vec![Check::fail(
-        BINARY.0,
-        BINARY.1,
-        detail,
-        Fix::by_hand("check the directory's permissions"),
-    )];
+    let mut checks = vec![BINARY.fail(detail, Fix::by_hand("check the directory's permissions"))];
     checks.extend(skipped("the runtime cannot be read"));
     Inspection::needed(plan, checks)
 }
@@ -111,7 +101,7 @@ fn in_the_way(path: &Path, plan: String) -> Inspection {
     );
     let fix = format!("move {} away, then run `gem-setup install` again", shown(path));
     let failure = Failure::new(Kind::Download, format!("cannot install the runtime: {detail}")).with_hint(fix.clone());
-    let mut checks = vec![Check::fail(BINARY.0, BINARY.1, detail, Fix::by_hand(fix))];
+    let mut checks = vec![BINARY.fail(detail, Fix::by_hand(fix))];
     checks.extend(skipped("the runtime is missing"));
     Inspection::needed(plan, checks).blocked_by(failure)
 }
@@ -122,7 +112,7 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
         Ok(found) => found,
         Err(error) => return unreadable(path, plan, &error),
     };
-    let mut checks = vec![Check::ok(BINARY.0, BINARY.1, shown(path))];
+    let mut checks = vec![BINARY.ok(shown(path))];
     if found != artifact.sha256 {
         let detail = format!(
             "{} has the SHA-256 {found}, the catalog says {}",
@@ -135,24 +125,22 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
         } else {
             Fix::repair()
         };
-        checks.push(Check::fail(CHECKSUM.0, CHECKSUM.1, detail, fix));
-        checks.extend(skipped("the runtime is not what it should be").into_iter().skip(1));
+        checks.push(CHECKSUM.fail(detail, fix));
+        checks.extend(skipped("the runtime has another hash").into_iter().skip(1));
         return Inspection::needed(plan, checks);
     }
-    checks.push(Check::ok(CHECKSUM.0, CHECKSUM.1, format!("SHA-256 {found}")));
+    checks.push(CHECKSUM.ok(format!("SHA-256 {found}")));
     let mut effects = Vec::new();
-    if gem_platform::file::is_executable(path).unwrap_or(false) {
-        checks.push(Check::ok(EXECUTABLE.0, EXECUTABLE.1, "the executable bit is set"));
+    let recipe = Recipe::of(setup.site.target);
+    checks.push(if recipe.has(Effect::ExecutableBit) {
+        inspect_executable(path, &mut effects)
     } else {
-        effects.push("make it executable");
-        let detail = format!("{} has no executable bit", shown(path));
-        let fix = Fix::run_or("doctor --fix", "`chmod +x` that file");
-        checks.push(Check::fail(EXECUTABLE.0, EXECUTABLE.1, detail, fix));
-    }
-    checks.push(if Recipe::of(setup.site.target).has(Effect::StripQuarantine) {
+        EXECUTABLE.ok(format!("{} needs no executable bit", setup.site.os()))
+    });
+    checks.push(if recipe.has(Effect::StripQuarantine) {
         inspect_quarantine(path, &mut effects)
     } else {
-        Check::skip(QUARANTINE.0, QUARANTINE.1, format!("{} has none", setup.site.os()))
+        QUARANTINE.skip(format!("{} has none", setup.site.os()))
     });
     if effects.is_empty() {
         Inspection::in_place(format!("{} is in place", shown(path)), checks)
@@ -161,26 +149,47 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
     }
 }
 
+fn inspect_executable(path: &Path, effects: &mut Vec<&'static str>) -> Check {
+    if gem_platform::file::is_executable(path).unwrap_or(false) {
+        return EXECUTABLE.ok("the executable bit is set");
+    }
+    effects.push("make it executable");
+    let detail = format!("{} has no executable bit", shown(path));
+    EXECUTABLE.fail(detail, Fix::run_or("doctor --fix", "`chmod +x` that file"))
+}
+
 fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
     match gem_platform::file::quarantine(path) {
-        Ok(None) => Check::ok(QUARANTINE.0, QUARANTINE.1, "not quarantined"),
+        Ok(None) => QUARANTINE.ok("not quarantined"),
         Ok(Some(value)) => {
             effects.push("take it out of quarantine");
             let detail = format!("{} is quarantined (`{value}`)", shown(path));
-            Check::fail(QUARANTINE.0, QUARANTINE.1, detail, Fix::repair())
+            QUARANTINE.fail(detail, Fix::repair())
         }
-        Err(error) => Check::skip(QUARANTINE.0, QUARANTINE.1, format!("cannot be read: {error}")),
+        Err(error) => QUARANTINE.skip(format!("cannot be read: {error}")),
     }
 }
 
-/// Whether the runtime can load the system's libraries: what it says itself counts for more than what can be found.
-pub(in crate::setup) async fn inspect_loader(setup: &Setup<'_>) -> Check {
+/// Adds to the step's `checks` those that run the runtime. One whose hash is wrong is not run, whatever its size and time say.
+pub(in crate::setup) async fn inspect_use(setup: &Setup<'_>, checks: &mut Vec<Check>) {
+    let Err(failure) = setup.site.check_executable(&setup.wanted.chosen) else {
+        return checks.push(inspect_loader(setup).await);
+    };
+    let checksum = checks.iter_mut().find(|check| check.id == CHECKSUM.id);
+    if let Some(check) = checksum.filter(|check| !check.has_failed()) {
+        *check = CHECKSUM.fail(failure.message, Fix::run("doctor --fix --verify"));
+    }
+    checks.push(LOADER.skip("the runtime has another hash"));
+}
+
+/// Whether the runtime can load the system's libraries: its own error counts for more than a search for them.
+async fn inspect_loader(setup: &Setup<'_>) -> Check {
     if setup.wanted.chosen.runtime == RuntimeName::LitertLm {
         return litert_lm::inspect_loader(setup).await;
     }
     let libraries = Recipe::of(setup.site.target).libraries;
     if setup.wanted.chosen.runtime != RuntimeName::Lit || libraries.is_empty() {
-        return Check::skip(LOADER.0, LOADER.1, "nothing to load here");
+        return LOADER.skip("nothing to load here");
     }
     let missing: Vec<LibraryError> = libraries.iter().filter_map(|name| load_library(name).err()).collect();
     let runs = match setup.site.lit_path() {
@@ -196,17 +205,16 @@ pub(in crate::setup) async fn inspect_loader(setup: &Setup<'_>) -> Check {
                 .lines()
                 .find(|line| line.contains("shared librar"))
                 .unwrap_or(&reason);
-            Check::fail(LOADER.0, LOADER.1, detail.trim(), fix)
+            LOADER.fail(detail.trim(), fix)
         }
-        _ if missing.is_empty() => Check::ok(LOADER.0, LOADER.1, format!("{} can be loaded", libraries.join(" and "))),
-        Some(Err(reason)) => Check::fail(
-            LOADER.0,
-            LOADER.1,
-            format!("{absent}, and the runtime does not run: {reason}"),
-            fix,
-        ),
-        Some(Ok(_)) => Check::warn(LOADER.0, LOADER.1, format!("{absent}, yet the runtime starts"), fix),
-        None => Check::warn(LOADER.0, LOADER.1, absent, fix),
+        _ if missing.is_empty() => LOADER.ok(format!("{} can be loaded", libraries.join(" and "))),
+        // It is another file than a program, so no library is at fault.
+        Some(Err(reason)) if reason.contains("Exec format error") => {
+            LOADER.fail(format!("the runtime does not run: {reason}"), Fix::repair())
+        }
+        Some(Err(reason)) => LOADER.fail(format!("{absent}, and the runtime does not run: {reason}"), fix),
+        Some(Ok(_)) => LOADER.warn(format!("{absent}, yet the runtime starts"), fix),
+        None => LOADER.warn(absent, fix),
     }
 }
 
@@ -247,7 +255,8 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         let fetched = setup.tools.fetcher.fetch(&request, setup.tools.progress).await?;
         done.push(format!("downloaded {} ({})", shown(&path), Size(fetched.size)));
     }
-    allow_to_run(Recipe::of(setup.site.target), &path).map_err(|error| {
+    let recipe = Recipe::of(setup.site.target);
+    allow_to_run(recipe, &path).map_err(|error| {
         Failure::new(
             Kind::Unexpected,
             format!("cannot make {} executable: {error}", shown(&path)),
@@ -256,7 +265,9 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     })?;
     setup.state.remember_hash(&path, artifact.sha256);
     setup.forget_listing();
-    done.push("made it executable".to_owned());
+    if recipe.has(Effect::ExecutableBit) {
+        done.push("made it executable".to_owned());
+    }
     Ok(done.join(", "))
 }
 

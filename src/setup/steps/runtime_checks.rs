@@ -1,6 +1,8 @@
 //! The checks that every runtime has: id and title.
 
-pub(super) const BINARY: (&str, &str) = ("runtime.binary", "runtime installed");
-pub(super) const CHECKSUM: (&str, &str) = ("runtime.checksum", "runtime unchanged");
-pub(super) const EXECUTABLE: (&str, &str) = ("runtime.executable", "runtime may be run");
-pub(super) const LOADER: (&str, &str) = ("runtime.loader", "system libraries");
+use crate::setup::check::Subject;
+
+pub(super) const BINARY: Subject = Subject::new("runtime.binary", "runtime installed");
+pub(super) const CHECKSUM: Subject = Subject::new("runtime.checksum", "runtime unchanged");
+pub(super) const EXECUTABLE: Subject = Subject::new("runtime.executable", "runtime may be run");
+pub(super) const LOADER: Subject = Subject::new("runtime.loader", "system libraries");

@@ -1,28 +1,58 @@
 //! The server: running as chosen, and answering.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use gem_platform::process::{identity, listener_on};
+use gem_platform::service::{self, Tools};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Failure, Kind};
 use crate::progress::waiting;
 use crate::runtime::{EngineState, Runtime, Stamp, local};
-use crate::setup::check::{Check, Fix};
+use crate::settings::Destination;
+use crate::setup::check::{Check, Fix, Subject};
+use crate::setup::port::{PORT, is_taken, taken};
 use crate::setup::step::Inspection;
-use crate::setup::{ServerSpec, Setup, advice, shown};
-use crate::supervise::{self, GRACE, PidFile, Running, ServerIdentity, ServerRecord, observe};
-use crate::text::one_line;
+use crate::setup::{
+    Condition, SERVICE, ServerSpec, Setup, advice, check_machine_service, service_account, service_definition,
+    service_failure, service_kind, shown,
+};
+use crate::supervise::{self, GRACE, PidFile, Running, ServerIdentity, ServerRecord, Started, observe};
 
-const PROCESS: (&str, &str) = ("server.process", "server process");
-pub(super) const PORT: (&str, &str) = ("server.port", "server port");
-const HEALTH: (&str, &str) = ("server.health", "server answers");
+const PROCESS: Subject = Subject::new("server.process", "server process");
+const HEALTH: Subject = Subject::new("server.health", "server answers");
 /// A gateway on loopback answers at once; longer than this it is not healthy.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A certificate that ends sooner than this should be replaced: the usual ones are renewed a month before.
+const SHORT: SignedDuration = SignedDuration::from_hours(14 * 24);
 const START: &str = "start";
 const RESTART: &str = "restart";
+const INSTALL: &str = "install";
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
+    let inspection = look(setup).await;
+    let is_for_all = setup.wanted.chosen.scope == Destination::System || setup.site.layout.is_of_system();
+    if !is_for_all || !matches!(inspection.condition, Condition::Needed(_)) {
+        return inspection;
+    }
+    match check_machine_service(&setup.site) {
+        Ok(()) => inspection,
+        Err(failure) => unmanaged(setup, failure),
+    }
+}
+
+/// The system cannot run a server for all users.
+fn unmanaged(setup: &Setup<'_>, failure: Failure) -> Inspection {
+    let fix = failure.hint.clone().map_or_else(Fix::repair, Fix::by_hand);
+    let reason = "no server for all users can run here";
+    let checks = vec![
+        PROCESS.fail(&failure.message, fix),
+        PORT.skip(reason),
+        HEALTH.skip(reason),
+    ];
+    Inspection::needed(plan(setup), checks).blocked_by(failure)
+}
+
+async fn look(setup: &Setup<'_>) -> Inspection {
     if !setup.wanted.with_server {
         return unwanted(setup).await;
     }
@@ -32,12 +62,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     match observe(&setup.site.layout) {
         Err(error) => {
             let detail = format!("the server's files cannot be read: {error}");
-            let check = Check::fail(
-                PROCESS.0,
-                PROCESS.1,
-                detail,
-                Fix::by_hand("check that the home's files are yours"),
-            );
+            let check = PROCESS.fail(detail, Fix::by_hand(supervise::remedy(&error)));
             Inspection::needed(plan(setup), vec![check])
         }
         Ok(Running::Supervised(record)) => inspect_supervised(setup, &record).await,
@@ -67,7 +92,9 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
 }
 
 fn plan(setup: &Setup<'_>) -> String {
-    let how = if setup.wanted.chosen.direct {
+    let how = if setup.wanted.chosen.scope == Destination::System {
+        "for all users, by a systemd unit"
+    } else if setup.wanted.chosen.direct {
         "the runtime alone"
     } else {
         "gateway and runtime"
@@ -76,7 +103,7 @@ fn plan(setup: &Setup<'_>) -> String {
 }
 
 fn skipped(reason: &str) -> Inspection {
-    let checks = [PROCESS, PORT, HEALTH].map(|(id, title)| Check::skip(id, title, reason));
+    let checks = [PROCESS, PORT, HEALTH].map(|subject| subject.skip(reason));
     Inspection::not_needed(reason, checks.into())
 }
 
@@ -93,24 +120,14 @@ async fn unwanted(setup: &Setup<'_>) -> Inspection {
     inspection
 }
 
-/// Another program has `port`: the fix, and the failed check.
-fn taken(port: u16) -> (Fix, Check) {
-    let detail = format!("port {port} is taken by {}", holder_of(port));
-    let fix = match supervise::free_port_after(port) {
-        Some(free) => Fix::run_or(format!("install --port {free}"), "end that process"),
-        None => Fix::by_hand("end that process"),
-    };
-    (fix.clone(), Check::fail(PORT.0, PORT.1, detail, fix))
-}
-
 /// No server of ours: is the port free for one?
 async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
     let port = setup.wanted.chosen.port;
-    let health = Check::skip(HEALTH.0, HEALTH.1, "no server is running");
+    let health = HEALTH.skip("no server is running");
     if !is_taken(port).await {
         let checks = vec![
-            Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(START)),
-            Check::ok(PORT.0, PORT.1, format!("port {port} is free")),
+            PROCESS.fail(detail, Fix::run(START)),
+            PORT.ok(format!("port {port} is free")),
             health,
         ];
         return Inspection::needed(plan(setup), checks);
@@ -118,27 +135,8 @@ async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
     let (fix, check) = taken(port);
     let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {}", check.detail));
     let failure = failure.with_hint(advice::named(setup, fix).to_string());
-    let checks = vec![
-        Check::skip(PROCESS.0, PROCESS.1, "another program has the port"),
-        check,
-        health,
-    ];
+    let checks = vec![PROCESS.skip("another program has the port"), check, health];
     Inspection::needed(plan(setup), checks).blocked_by(failure)
-}
-
-async fn is_taken(port: u16) -> bool {
-    tokio::time::timeout(Duration::from_secs(1), local::is_listening(port))
-        .await
-        .unwrap_or(true)
-}
-
-fn holder_of(port: u16) -> String {
-    let Some(found) = listener_on(IpAddr::V4(Ipv4Addr::LOCALHOST), port) else {
-        return "another program".to_owned();
-    };
-    let command = identity(found.pid).map(|process| process.command.join(" "));
-    let command = command.filter(|command| !command.is_empty()).unwrap_or(found.name);
-    format!("`{}` (pid {})", one_line(&command), found.pid)
 }
 
 /// A process holds the server's lock and has not written which one it is.
@@ -146,14 +144,12 @@ fn unnamed(setup: &Setup<'_>) -> Inspection {
     let lock = shown(&setup.site.layout.server_lock_file());
     let detail = format!("a process holds {lock} and has not written which one it is");
     let checks = vec![
-        Check::fail(
-            PROCESS.0,
-            PROCESS.1,
+        PROCESS.fail(
             &detail,
             Fix::by_hand("wait until the other gem-setup is done, or end it by its pid"),
         ),
-        Check::skip(PORT.0, PORT.1, "the server is not known"),
-        Check::skip(HEALTH.0, HEALTH.1, "the server is not known"),
+        PORT.skip("the server is not known"),
+        HEALTH.skip("the server is not known"),
     ];
     let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {detail}")).with_hint(
         "wait until the other gem-setup is done; if its disk is full, free some room and end the server by its pid",
@@ -164,9 +160,9 @@ fn unnamed(setup: &Setup<'_>) -> Inspection {
 fn bare(setup: &Setup<'_>, pid: u32, port: u16) -> Inspection {
     let detail = format!("a runtime that Gemini CLI started (pid {pid}) serves port {port} without a supervisor");
     let checks = vec![
-        Check::warn(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART)),
-        Check::ok(PORT.0, PORT.1, format!("port {port} is held by pid {pid}")),
-        Check::skip(HEALTH.0, HEALTH.1, "not a server of gem-setup"),
+        PROCESS.warn(detail, Fix::run(RESTART)),
+        PORT.ok(format!("port {port} is held by pid {pid}")),
+        HEALTH.skip("not a server of gem-setup"),
     ];
     Inspection::needed(
         format!("put the runtime on port {} under supervision", setup.wanted.chosen.port),
@@ -183,24 +179,34 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
             record.server.port, record.server.runtime, wanted.port, wanted.runtime
         );
         let checks = vec![
-            Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART)),
-            Check::skip(PORT.0, PORT.1, "another server runs"),
-            Check::skip(HEALTH.0, HEALTH.1, "another server runs"),
+            // A restart keeps the options that made it differ.
+            PROCESS.fail(detail, Fix::run(INSTALL)),
+            PORT.skip("another server runs"),
+            HEALTH.skip("another server runs"),
         ];
         return Inspection::needed("restart the server as chosen", checks);
     }
     if is_runtime_replaced(setup, record) {
         let detail = format!("pid {pid} still runs the runtime that was replaced after its start");
         let checks = vec![
-            Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART)),
-            Check::ok(PORT.0, PORT.1, format!("pid {pid} listens on port {}", wanted.port)),
-            Check::skip(HEALTH.0, HEALTH.1, "the server runs another runtime"),
+            PROCESS.fail(detail, Fix::run(RESTART)),
+            PORT.ok(format!("pid {pid} listens on port {}", wanted.port)),
+            HEALTH.skip("the server runs another runtime"),
         ];
         return Inspection::needed("restart the server with the new runtime", checks);
     }
+    let given = record.given(&setup.site.layout).unwrap_or_default();
+    if let Some(fault) = service_fault(setup, &given) {
+        let checks = vec![
+            PROCESS.fail(fault, Fix::repair()),
+            PORT.ok(format!("pid {pid} listens on port {}", wanted.port)),
+            HEALTH.skip("the service is not as installed"),
+        ];
+        return Inspection::needed("have the system run the server", checks);
+    }
     let mut checks = vec![
         inspect_pid_file(setup, pid),
-        Check::ok(PORT.0, PORT.1, format!("pid {pid} listens on port {}", wanted.port)),
+        PORT.ok(format!("pid {pid} listens on port {}", wanted.port)),
     ];
     let health = inspect_health(setup, &wanted, record).await;
     checks.push(health);
@@ -213,7 +219,10 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
 
 /// Whether the runtime's executable is no longer the one that the engine was started from.
 fn is_runtime_replaced(setup: &Setup<'_>, record: &ServerRecord) -> bool {
-    let started_from = record.child.as_ref().and_then(|child| child.program);
+    // Between two engines of a server that follows the record, none runs the former one.
+    let engine = record.engine.as_ref();
+    let engine = engine.filter(|engine| engine.process.is_some() || !record.follows);
+    let started_from = engine.and_then(|engine| engine.program);
     let runtime = setup.runtime().ok();
     let now = runtime.as_deref().and_then(Runtime::program).and_then(Stamp::of);
     // Damage is for the check of the checksum to find.
@@ -224,35 +233,35 @@ fn is_runtime_replaced(setup: &Setup<'_>, record: &ServerRecord) -> bool {
 
 fn inspect_pid_file(setup: &Setup<'_>, pid: u32) -> Check {
     match PidFile::read(&setup.site.layout.pid_file()) {
-        Ok(Some(file)) if file.pid == pid => Check::ok(PROCESS.0, PROCESS.1, format!("pid {pid}")),
+        Ok(Some(file)) if file.pid == pid => PROCESS.ok(format!("pid {pid}")),
         Ok(Some(file)) => {
             let path = shown(&setup.site.layout.pid_file());
             let detail = format!("{path} is stale: it names pid {}, the server is pid {pid}", file.pid);
-            Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART))
+            PROCESS.fail(detail, Fix::run(RESTART))
         }
         _ => {
             let detail = format!(
                 "pid {pid} runs, but {} does not name it",
                 shown(&setup.site.layout.pid_file())
             );
-            Check::fail(PROCESS.0, PROCESS.1, detail, Fix::run(RESTART))
+            PROCESS.fail(detail, Fix::run(RESTART))
         }
     }
 }
 
 async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &ServerRecord) -> Check {
     let port = wanted.port;
-    if let Some(missing) = record.child.as_ref().and_then(|child| child.blocked.as_ref()) {
+    if let Some(missing) = record.engine.as_ref().and_then(|engine| engine.blocked.as_ref()) {
         return without_model(setup, port, missing);
     }
     if wanted.direct
         && let Some(closed) = setup.closed().await
     {
         let fix = Fix::repair_accepting();
-        return Check::fail(HEALTH.0, HEALTH.1, format!("the runtime is not asked: {closed}"), fix);
+        return HEALTH.fail(format!("the runtime is not asked: {closed}"), fix);
     }
     let answer = if wanted.direct {
-        // Without a gateway the runtime is asked as Gemini CLI asks it (docs/facts.md section 3).
+        // Without a gateway the runtime gets Gemini CLI's own probe (docs/facts.md section 3).
         let path = format!("/v1beta/models/{}:generateContent", wanted.model);
         local::post(record.peer(), &path, None, PATIENCE).await
     } else {
@@ -260,36 +269,55 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
     };
     match answer {
         Ok(answer) if answer.status == 200 || (wanted.direct && answer.status != 404) => {
-            Check::ok(HEALTH.0, HEALTH.1, format!("ready on port {port}"))
+            let remote = supervise::ask(record).await;
+            match remote.and_then(|remote| certificate_fault(remote.certificate_until?)) {
+                Some(fault) => fault,
+                None => HEALTH.ok(format!("ready on port {port}")),
+            }
         }
         Ok(answer) => {
             // The server may have noticed less than a moment ago.
             if let Some(closed) = setup.closed().await {
                 return without_model(setup, port, &closed.in_words());
             }
-            let state = record.child.as_ref().map_or(EngineState::Starting, |child| child.state);
-            let why = record.child.as_ref().and_then(|child| child.last_exit.clone());
+            let state = record
+                .engine
+                .as_ref()
+                .map_or(EngineState::Starting, |engine| engine.state);
+            let why = record.engine.as_ref().and_then(|engine| engine.last_exit.clone());
             let why = why.map_or_else(String::new, |why| format!("; the last one: {why}"));
             let detail = format!("port {port} answers {}: the runtime is {state}{why}", answer.status);
-            Check::fail(
-                HEALTH.0,
-                HEALTH.1,
+            HEALTH.fail(
                 detail,
                 Fix::by_hand("fix the error shown by `gem-setup logs`, then run `gem-setup restart`"),
             )
         }
-        Err(error) => Check::fail(HEALTH.0, HEALTH.1, error.to_string(), Fix::run(RESTART)),
+        Err(error) => HEALTH.fail(error.to_string(), Fix::run(RESTART)),
     }
+}
+
+/// What is wrong with a gateway's certificate that is valid until `until`. A gateway goes on with one that has expired.
+fn certificate_fault(until: Timestamp) -> Option<Check> {
+    let fix =
+        Fix::by_hand("put a new certificate and its key in the place of the old ones: the server reads them again");
+    let left = until.duration_since(Timestamp::now());
+    if left.is_negative() {
+        return Some(HEALTH.fail(
+            format!("clients refuse the gateway: its certificate ended at {until}"),
+            fix,
+        ));
+    }
+    (left < SHORT).then(|| HEALTH.warn(format!("the gateway's certificate ends at {until}"), fix))
 }
 
 /// The gateway answers; its engine waits for a `missing` item.
 fn without_model(setup: &Setup<'_>, port: u16, missing: &str) -> Check {
     if !setup.wanted.with_model {
         let detail = format!("the built-in classifier answers on port {port} (--no-model)");
-        return Check::ok(HEALTH.0, HEALTH.1, detail);
+        return HEALTH.ok(detail);
     }
     let detail = format!("the built-in classifier answers on port {port}, the model does not: {missing}");
-    Check::warn(HEALTH.0, HEALTH.1, detail, Fix::repair_accepting())
+    HEALTH.warn(detail, Fix::repair_accepting())
 }
 
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
@@ -299,6 +327,9 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         Ok(Running::Supervised(record)) => record.given(layout)?,
         _ => Vec::new(),
     };
+    if setup.wanted.chosen.scope == Destination::System {
+        return serve_all_users(setup, &given).await;
+    }
     // The process that a stale pid file names is not ours to stop; the server writes a new file.
     if !matches!(running, Ok(Running::No | Running::Foreign(_))) {
         supervise::stop(layout, GRACE).await?;
@@ -307,6 +338,56 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let request = spec.request(&setup.site);
     let starting = supervise::start(layout, &request);
     let started = waiting(setup.tools.progress, "server", supervise::STARTING, starting).await?;
-    let without = started.blocked.map_or("", |_| ", without a model");
-    Ok(format!("pid {} serves port {}{without}", started.pid, spec.chosen.port))
+    Ok(serving(&started, &spec))
+}
+
+fn serving(started: &Started, spec: &ServerSpec) -> String {
+    let without = started.blocked.as_ref().map_or("", |_| ", without a model");
+    format!("pid {} serves port {}{without}", started.pid, spec.chosen.port)
+}
+
+/// Has the system run the server, as a user of its own.
+async fn serve_all_users(setup: &Setup<'_>, given: &[String]) -> Result<String, Failure> {
+    let site = &setup.site;
+    let (kind, account) = (
+        service_kind(&site.layout, site.os()),
+        service_account(&site.layout, site.environment),
+    );
+    let failed = |error: service::Error| service_failure(&error);
+    service::probe(kind, &account, &Tools).map_err(failed)?;
+    // The service starts it again, with what has changed.
+    supervise::stop(&site.layout, GRACE).await?;
+    let spec = ServerSpec::installed(&setup.wanted.chosen, site.config.as_deref(), given);
+    let installed = service::install(kind, &service_definition(&spec, site)?, &account, &Tools).map_err(failed)?;
+    let request = spec.request(site);
+    let joining = supervise::join_running(&site.layout, &request);
+    let started = waiting(setup.tools.progress, "server", supervise::STARTING, joining).await?;
+    Ok(format!(
+        "{}, for all users, by {}",
+        serving(&started, &spec),
+        shown(&installed.definition)
+    ))
+}
+
+/// Why the service for all users is not as it should be.
+fn service_fault(setup: &Setup<'_>, given: &[String]) -> Option<String> {
+    let site = &setup.site;
+    if setup.wanted.chosen.scope != Destination::System {
+        return None;
+    }
+    let (kind, account) = (
+        service_kind(&site.layout, site.os()),
+        service_account(&site.layout, site.environment),
+    );
+    let spec = ServerSpec::installed(&setup.wanted.chosen, site.config.as_deref(), given);
+    let is_defined = service_definition(&spec, site)
+        .and_then(|spec| service::is_defined(kind, &spec, &account).map_err(|error| service_failure(&error)));
+    match is_defined {
+        Ok(true) => None,
+        Ok(false) => {
+            let path = service::definition_path(kind, SERVICE, &account);
+            Some(format!("{} is missing or was changed", shown(&path)))
+        }
+        Err(failure) => Some(failure.message),
+    }
 }

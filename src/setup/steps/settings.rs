@@ -1,22 +1,30 @@
 //! Gemini CLI's settings: the router is on and points at the local server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use gem_platform::file::{is_hidden_from_users, is_roots_alone};
 
 use crate::error::Failure;
+use crate::net::SafeUrl;
 use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
-use crate::settings::{self, Destination, Effective, Key, Plan, RouterSettings};
+use crate::settings::{self, Destination, Effective, Key, KeyChange, Malformed, Plan, RouterSettings, Scope};
 use crate::setup::apply_settings;
-use crate::setup::check::{Check, Fix};
+use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::launcher::{self, Launcher};
 use crate::setup::step::Inspection;
 use crate::setup::{Chosen, Setup, shown};
+use crate::shell;
 
-const FILE: (&str, &str) = ("settings.file", "settings files");
-const ROUTER: (&str, &str) = ("settings.router", "router switched on");
-const SHADOWED: (&str, &str) = ("settings.shadowed", "settings in effect");
+const FILE: Subject = Subject::new("settings.file", "settings files");
+const ROUTER: Subject = Subject::new("settings.router", "router switched on");
+const SHADOWED: Subject = Subject::new("settings.shadowed", "settings in effect");
 
-/// Why Gemini CLI would ignore the chosen settings, and what to do about it.
+/// Which keys of the machine's settings count (docs/facts.md section 3).
+const WINS: &str =
+    "; `enabled` and `classifier` there win over each user's, `binaryPath` and `autoStartServer` stay each user's own";
+
+/// Why Gemini CLI would ignore the chosen settings, and advice.
 struct Ignored {
     reason: String,
     fix: Fix,
@@ -32,6 +40,21 @@ impl Ignored {
                 fix: Fix::run(format!("install --model {asked}{}", acceptance(setup, &asked))),
             });
         }
+        if let Some(place) = skipped_place(setup) {
+            let word = shell::word(setup.site.os(), place.as_os_str());
+            return Some(Self {
+                reason: format!(
+                    "Gemini CLI skips the machine's settings: others than root may change {}",
+                    shown(&place)
+                ),
+                fix: Fix::by_hand(format!(
+                    "run `sudo chown root:root {word}` and `sudo chmod g-w,o-w {word}`"
+                )),
+            });
+        }
+        if let Some(hidden) = Self::hidden_place(setup) {
+            return Some(hidden);
+        }
         let is_ignored = *scope == Destination::Workspace && !found.trust.is_trusted();
         is_ignored.then(|| Self {
             reason: format!(
@@ -44,6 +67,45 @@ impl Ignored {
             ),
         })
     }
+
+    /// The file of the machine's settings, or a directory above it, that no user but root reaches.
+    fn hidden_place(setup: &Setup<'_>) -> Option<Self> {
+        let mut places = machine_places(setup).into_iter();
+        let place = places.find(|place| matches!(is_hidden_from_users(place), Ok(true)))?;
+        let word = shell::word(setup.site.os(), place.as_os_str());
+        let (reason, bit) = if place.is_dir() {
+            (
+                "root alone may enter it, so Gemini CLI does not see the machine's settings",
+                "x",
+            )
+        } else {
+            (
+                "root alone may read it, and for other users Gemini CLI ends with status 52",
+                "r",
+            )
+        };
+        Some(Self {
+            reason: format!("{}: {reason}", shown(&place)),
+            fix: Fix::by_hand(format!("run `sudo chmod a+{bit} {word}`")),
+        })
+    }
+}
+
+/// The file or directory for which Gemini CLI skips the machine's settings (docs/facts.md section 3).
+fn skipped_place(setup: &Setup<'_>) -> Option<PathBuf> {
+    let mut places = machine_places(setup).into_iter();
+    places.find(|place| matches!(is_roots_alone(place), Ok(false)))
+}
+
+/// The file of the machine's settings and each directory above it, also where links lead; nothing if another file is changed.
+fn machine_places(setup: &Setup<'_>) -> Vec<PathBuf> {
+    let places = setup.site.places();
+    let (Scope::System, file) = setup.wanted.chosen.scope.file(&places) else {
+        return Vec::new();
+    };
+    let real = file.canonicalize().ok().filter(|real| real != file);
+    let real = real.iter().flat_map(|real| real.ancestors());
+    file.ancestors().chain(real).map(Path::to_owned).collect()
 }
 
 /// Why Gemini CLI refuses `model`, if it does: it asks one model alone (docs/facts.md section 3).
@@ -69,7 +131,7 @@ fn acceptance(setup: &Setup<'_>, model: &LocalModelName) -> &'static str {
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     if !setup.wanted.with_settings {
         let reason = "no settings wanted (--no-settings)";
-        let skipped = [FILE, ROUTER, SHADOWED].map(|(id, title)| Check::skip(id, title, reason));
+        let skipped = [FILE, ROUTER, SHADOWED].map(|subject| subject.skip(reason));
         let skipped = skipped.into_iter().chain([launcher::skipped(reason)]);
         return Inspection::not_needed(reason, skipped.collect());
     }
@@ -89,11 +151,14 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         Err(error) => return broken(error.into()),
     };
     let found = settings::load(&places, setup.site.environment);
-    let launcher = launcher::inspect(setup);
+    let launcher = match setup.wanted.chosen.scope {
+        Destination::User | Destination::Workspace => launcher::inspect(setup),
+        Destination::System => launcher::not_needed("the system starts the server, Gemini CLI starts none"),
+    };
     let mut checks = checks_of(setup, &found, &plan);
     checks.push(launcher.check);
     if plan.is_empty() && launcher.plan.is_none() {
-        let detail = format!("{} has what it needs", shown(places.user()));
+        let detail = format!("{} has what it needs", shown(setup.wanted.chosen.scope.file(&places).1));
         return Inspection::in_place(detail, checks);
     }
     let after = plan.preview(&places, setup.site.environment);
@@ -101,7 +166,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     Inspection::needed(in_words(launcher.plan, &plan), checks).leaving(remaining)
 }
 
-/// What would be done: what the launcher needs, then what `plan` would do.
+/// The plan: the launcher's changes, then those of `plan`.
 fn in_words(launcher: Option<String>, plan: &Plan) -> String {
     let files = plan.files.iter().flat_map(|file| {
         let removal = (!file.removed.is_empty())
@@ -125,22 +190,22 @@ fn checks_of(setup: &Setup<'_>, found: &settings::Settings, plan: &Plan) -> Vec<
     vec![
         inspect_files(found, plan),
         match ignored {
-            Some(ignored) if plan.is_empty() => Check::fail(ROUTER.0, ROUTER.1, ignored.reason, ignored.fix),
+            Some(ignored) if plan.is_empty() => ROUTER.fail(ignored.reason, ignored.fix),
             _ => inspect_router(&router, plan),
         },
         if is_set_up {
             inspect_shadowed(setup, &router)
         } else {
-            Check::skip(SHADOWED.0, SHADOWED.1, "the router is not set up")
+            SHADOWED.skip("the router is not set up")
         },
     ]
 }
 
 fn broken(failure: Failure) -> Inspection {
     let checks = vec![
-        Check::fail(FILE.0, FILE.1, &failure.message, hinted(&failure)),
-        Check::skip(ROUTER.0, ROUTER.1, "the settings cannot be read"),
-        Check::skip(SHADOWED.0, SHADOWED.1, "the settings cannot be read"),
+        FILE.fail(&failure.message, hinted(&failure)),
+        ROUTER.skip("the settings cannot be read"),
+        SHADOWED.skip("the settings cannot be read"),
     ];
     Inspection::needed("write the router's settings", checks).blocked_by(failure)
 }
@@ -161,32 +226,19 @@ fn inspect_files(found: &settings::Settings, plan: &Plan) -> Check {
         faults.push(failure.message);
     }
     if faults.is_empty() {
-        return Check::ok(FILE.0, FILE.1, "all that exist can be read");
+        return FILE.ok("all that exist can be read");
     }
     let fix = if advice.is_empty() {
         Fix::repair()
     } else {
         Fix::by_hand(advice.join("; "))
     };
-    Check::fail(FILE.0, FILE.1, faults.join("; "), fix)
+    FILE.fail(faults.join("; "), fix)
 }
 
 fn inspect_router(router: &RouterSettings, plan: &Plan) -> Check {
     if let Some(malformed) = router.malformed.first() {
-        let detail = format!(
-            "`{}` in {} is {} where {} is expected",
-            malformed.key,
-            shown(&malformed.path),
-            malformed.found,
-            malformed.expected
-        );
-        let is_planned = plan.files.iter().any(|file| file.path == malformed.path);
-        let fix = if is_planned {
-            Fix::repair()
-        } else {
-            Fix::by_hand(format!("remove `{}` from that file", malformed.key))
-        };
-        return Check::fail(ROUTER.0, ROUTER.1, detail, fix);
+        return fail_malformed(malformed, plan);
     }
     let changes: Vec<_> = plan
         .files
@@ -194,31 +246,48 @@ fn inspect_router(router: &RouterSettings, plan: &Plan) -> Check {
         .flat_map(|file| file.changes.iter().map(move |change| (file, change)))
         .collect();
     if changes.is_empty() {
-        let detail = format!("on, at {}", router.classifier_host.value);
-        return Check::ok(ROUTER.0, ROUTER.1, detail);
+        let detail = format!("on, at {}", SafeUrl::redact(&router.classifier_host.value));
+        return ROUTER.ok(detail);
     }
     let texts: Vec<String> = changes
         .iter()
-        .map(|(file, change)| {
-            let from = change.from.as_deref().unwrap_or("not set");
-            format!(
-                "`{}` in {} is {from}, should be {}",
-                change.key,
-                shown(&file.path),
-                change.to
-            )
-        })
+        .map(|(file, change)| difference(&file.path, change))
         .collect();
     let starts_another = changes.iter().all(|(_, change)| change.key == Key::BinaryPath)
         && Path::new(&router.binary_path.value).is_file();
     if starts_another {
         // Gemini CLI starts some other server program that exists: a choice, not a fault.
-        return Check::warn(ROUTER.0, ROUTER.1, texts.join("; "), Fix::repair());
+        return ROUTER.warn(texts.join("; "), Fix::repair());
     }
-    Check::fail(ROUTER.0, ROUTER.1, texts.join("; "), Fix::repair())
+    ROUTER.fail(texts.join("; "), Fix::repair())
 }
 
-/// Whether another scope's file says something else than ours: only looked at where ours says the right thing.
+fn fail_malformed(malformed: &Malformed, plan: &Plan) -> Check {
+    let Malformed {
+        key,
+        path,
+        found,
+        expected,
+        ..
+    } = malformed;
+    let detail = format!("`{key}` in {} is {found} where {expected} is expected", shown(path));
+    let fix = match plan.files.iter().any(|file| file.path == *path) {
+        true => Fix::repair(),
+        false => Fix::by_hand(format!("remove `{key}` from that file")),
+    };
+    ROUTER.fail(detail, fix)
+}
+
+fn difference(path: &Path, KeyChange { key, from, to }: &KeyChange) -> String {
+    let mut from = from.clone().unwrap_or_else(|| "not set".to_owned());
+    if *key == Key::ClassifierHost {
+        let host = from.trim_matches('"');
+        from = from.replace(host, &SafeUrl::redact(host));
+    }
+    format!("`{key}` in {} is {from}, should be {to}", shown(path))
+}
+
+/// Whether another scope's file overrides ours; read only where ours is right.
 fn inspect_shadowed(setup: &Setup<'_>, router: &RouterSettings) -> Check {
     let wanted = setup.router_values();
     let host = format!("http://localhost:{}", wanted.port);
@@ -232,10 +301,10 @@ fn inspect_shadowed(setup: &Setup<'_>, router: &RouterSettings) -> Check {
         &mut faults,
     );
     if faults.is_empty() {
-        return Check::ok(SHADOWED.0, SHADOWED.1, "no other settings file contradicts");
+        return SHADOWED.ok("no other settings file overrides these");
     }
     let fix = Fix::by_hand("take the key out of that file, or run gem-setup from another directory");
-    Check::fail(SHADOWED.0, SHADOWED.1, faults.join("; "), fix)
+    SHADOWED.fail(faults.join("; "), fix)
 }
 
 fn differs<T: PartialEq + std::fmt::Display>(found: &Effective<T>, wanted: &T, key: Key, faults: &mut Vec<String>) {
@@ -246,24 +315,29 @@ fn differs<T: PartialEq + std::fmt::Display>(found: &Effective<T>, wanted: &T, k
             .map_or_else(|| "Gemini CLI's defaults".to_owned(), shown);
         faults.push(format!(
             "`{key}` is {} because of {place} ({} scope)",
-            found.value, found.origin
+            SafeUrl::redact(&found.value.to_string()),
+            found.origin
         ));
     }
 }
 
 pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    // First, so that the settings never name a missing file.
+    let scope = setup.wanted.chosen.scope;
     let launcher = Launcher::new(&setup.site.layout, setup.site.os(), &setup.site.program);
-    launcher.restore()?;
+    if scope != Destination::System {
+        // First, so that the settings never name a missing file.
+        launcher.restore()?;
+    }
     // From the first written file on, other commands use the choices.
     setup.record()?;
     let places = setup.site.places();
-    let scope = setup.wanted.chosen.scope;
     let plan = settings::plan(&places, setup.site.environment, scope, &setup.router_values())?;
     let applied = apply_settings(&mut setup.state, &setup.site.layout, plan)?;
     let files = applied.files.iter().map(|file| written(&file.path, &file.removed));
-    let files: Vec<String> = [shown(launcher.path())].into_iter().chain(files).collect();
-    Ok(format!("wrote {}", files.join(" and ")))
+    let launcher = (scope != Destination::System).then(|| shown(launcher.path()));
+    let files: Vec<String> = launcher.into_iter().chain(files).collect();
+    let note = if scope == Destination::System { WINS } else { "" };
+    Ok(format!("wrote {}{note}", files.join(" and ")))
 }
 
 fn written(path: &Path, removed: &[String]) -> String {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::error::Failure;
-use crate::setup::state::SmokeRecord;
+use crate::setup::records::SmokeRecord;
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, smoke};
 
@@ -15,7 +15,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::not_needed("there is no server to test (--no-start)", Vec::new());
     }
     match &setup.state.smoke {
-        Some(record) if record.subject == setup.subject() => {
+        Some(record) if setup.site.is_for_this_machine() && record.subject == setup.subject() => {
             Inspection::in_place(format!("passed on {:.0}", record.time), Vec::new())
         }
         _ => Inspection::needed("send a prompt and two routing probes", Vec::new()),

@@ -5,11 +5,10 @@ use std::path::Path;
 use crate::error::{Failure, Kind};
 use crate::progress::Size;
 use crate::setup::Setup;
-use crate::setup::check::{Check, Fix};
+use crate::setup::check::{Fix, Subject};
 use crate::setup::step::Inspection;
 
-const ID: &str = "platform.disk";
-const TITLE: &str = "disk space";
+const CHECK: Subject = Subject::new("platform.disk", "disk space");
 /// Room for settings, logs and state beyond the runtime and the model; bytes.
 const MARGIN: u64 = 1 << 20;
 /// How many files are created at least: a file system may run out of them (inodes) with room to spare.
@@ -18,7 +17,7 @@ const FILES: u64 = 16;
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     if !setup.site.is_for_this_machine() {
         let reason = "cannot be known for another machine";
-        return Inspection::not_needed(reason, vec![Check::skip(ID, TITLE, reason)]);
+        return Inspection::not_needed(reason, vec![CHECK.skip(reason)]);
     }
     let mut least: Option<(String, u64)> = None;
     for (path, needed) in [
@@ -45,7 +44,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         || "the system does not say how much is free".to_owned(),
         |(text, _)| text,
     );
-    Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)])
+    Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)])
 }
 
 fn missing_model_bytes(setup: &Setup<'_>) -> u64 {
@@ -89,11 +88,7 @@ fn too_little(path: &Path, free: u64, needed: u64) -> Inspection {
 
 fn lacking(detail: String, fix: String) -> Inspection {
     let failure = Failure::new(Kind::Download, format!("there is not enough room: {detail}")).with_hint(fix.clone());
-    Inspection::needed(
-        "free disk space",
-        vec![Check::fail(ID, TITLE, detail, Fix::by_hand(fix))],
-    )
-    .blocked_by(failure)
+    Inspection::needed("free disk space", vec![CHECK.fail(detail, Fix::by_hand(fix))]).blocked_by(failure)
 }
 
 /// `bytes` rounded up, for less would not do.

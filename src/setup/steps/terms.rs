@@ -1,43 +1,43 @@
 //! The model's terms: on record before anything is pulled.
 
 use crate::error::{Failure, Kind};
+use crate::record;
 use crate::runtime::RuntimeName;
 use crate::runtime::gate::needs_no_terms;
-use crate::runtime::terms::{self, How, Terms, in_words};
+use crate::runtime::terms::{How, Terms, in_words};
 use crate::setup::Setup;
-use crate::setup::check::{Check, Fix};
+use crate::setup::check::{Fix, Subject};
 use crate::setup::step::Inspection;
 
-const ID: &str = "model.terms";
-const TITLE: &str = "model's terms accepted";
+const CHECK: Subject = Subject::new("model.terms", "model's terms accepted");
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     let model = setup.model();
     if let Some(reason) = not_needed(setup) {
-        return Inspection::not_needed(reason, vec![Check::skip(ID, TITLE, reason)]);
+        return Inspection::not_needed(reason, vec![CHECK.skip(reason)]);
     }
     let terms = match Terms::read(&setup.site.layout.terms_file()) {
         Ok(terms) => terms,
-        Err(error @ terms::Error::Parse { .. }) => {
+        Err(error @ record::Error::Unusable { .. }) => {
             let detail = Failure::from(error).message;
-            let check = Check::fail(ID, TITLE, detail, Fix::repair_accepting());
+            let check = CHECK.fail(detail, Fix::repair_accepting());
             return Inspection::needed("set that record aside and accept the model's terms", vec![check]);
         }
         Err(error) => {
             let failure = Failure::from(error);
             let fix = Fix::by_hand(failure.hint.clone().unwrap_or_default());
-            let check = Check::fail(ID, TITLE, &failure.message, fix);
+            let check = CHECK.fail(&failure.message, fix);
             return Inspection::needed("accept the model's terms", vec![check]).blocked_by(failure);
         }
     };
     if let Some(record) = terms.of(&model) {
         let detail = format!("accepted on {:.0}", record.time);
-        return Inspection::in_place(detail.clone(), vec![Check::ok(ID, TITLE, detail)]);
+        return Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)]);
     }
     let detail = format!("the terms of `{}` are not on record as accepted", model.name);
     Inspection::needed(
         format!("record that you accept {}", in_words(&model)),
-        vec![Check::fail(ID, TITLE, detail, Fix::repair_accepting())],
+        vec![CHECK.fail(detail, Fix::repair_accepting())],
     )
 }
 
@@ -60,13 +60,13 @@ pub(super) fn not_needed(setup: &Setup<'_>) -> Option<&'static str> {
 
 pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     match setup.wanted.accepted {
-        Some(how) => record(setup, how)?,
+        Some(how) => accept(setup, how)?,
         None => ask(setup)?,
     }
     Ok(format!("accepted {}", in_words(&setup.model())))
 }
 
-fn record(setup: &Setup<'_>, how: How) -> Result<(), Failure> {
+fn accept(setup: &Setup<'_>, how: How) -> Result<(), Failure> {
     let path = setup.site.layout.terms_file();
     Ok(Terms::read_or_set_aside(&path)?.accept(&path, &setup.model(), jiff::Timestamp::now(), how)?)
 }
@@ -74,10 +74,15 @@ fn record(setup: &Setup<'_>, how: How) -> Result<(), Failure> {
 /// Asks about the terms and records a yes at once, so that a failure later does not lead to a second question.
 pub(in crate::setup) fn ask(setup: &mut Setup<'_>) -> Result<(), Failure> {
     let model = setup.model();
-    let why = match setup.tools.ask.ask(&model) {
+    let mut shown = model.clone();
+    if setup.wanted.chosen.model_file.is_some() {
+        // The size is that of the download, and there is none.
+        shown.size = 0;
+    }
+    let why = match setup.tools.ask.ask(&shown) {
         Some(true) => {
             setup.wanted.accepted = Some(How::Prompt);
-            return record(setup, How::Prompt);
+            return accept(setup, How::Prompt);
         }
         Some(false) => "were not accepted",
         None => "have not been accepted, and without a terminal or with `--json` there is no way to ask",

@@ -1,4 +1,4 @@
-//! What becomes of the child.
+//! Replacement of the engine.
 
 use super::*;
 
@@ -32,7 +32,7 @@ async fn a_slow_model_load_is_not_taken_for_a_hang() {
 }
 
 #[tokio::test]
-async fn a_child_that_crashes_at_start_is_a_crash_loop_and_tried_again_until_it_works() {
+async fn an_engine_that_crashes_at_start_is_a_crash_loop_and_tried_again_until_it_works() {
     let home = Home::new("crash-at-start");
     let mut supervision = home.supervise(home.engine());
     let status = supervision.until(|status| status.state == EngineState::CrashLoop).await;
@@ -49,7 +49,7 @@ async fn a_child_that_crashes_at_start_is_a_crash_loop_and_tried_again_until_it_
 async fn a_program_that_is_not_there_is_a_crash_loop_with_its_path() {
     let home = Home::new("");
     let mut engine = home.engine();
-    engine.command = CommandLine::new("/nowhere/lit");
+    engine.command = CommandLine::new("/nowhere/lit").into();
     let mut supervision = home.supervise(engine);
     let status = supervision.until(|status| status.state == EngineState::CrashLoop).await;
     assert!(status.last_exit.unwrap().contains("`/nowhere/lit`"));
@@ -57,7 +57,7 @@ async fn a_program_that_is_not_there_is_a_crash_loop_with_its_path() {
 }
 
 #[tokio::test]
-async fn a_crashed_child_is_replaced_on_a_port_of_its_own() {
+async fn a_crashed_engine_is_replaced_on_a_port_of_its_own() {
     let home = Home::new("crash-after=2");
     let mut supervision = home.supervise(home.engine());
     let first = supervision.until_ready().await;
@@ -93,7 +93,7 @@ async fn crashes_after_a_healthy_time_never_add_up_to_a_crash_loop() {
 }
 
 #[tokio::test]
-async fn a_hung_child_is_found_by_its_probes_and_replaced() {
+async fn a_hung_engine_is_found_by_its_probes_and_replaced() {
     let home = Home::new("hang-after=2");
     let mut supervision = home.supervise(home.engine());
     let first = supervision.until_ready().await;
@@ -109,7 +109,7 @@ async fn a_hung_child_is_found_by_its_probes_and_replaced() {
 }
 
 #[tokio::test]
-async fn a_busy_child_is_not_taken_for_a_hung_one() {
+async fn a_busy_engine_is_not_taken_for_a_hung_one() {
     let home = Home::new("");
     let mut engine = home.engine();
     engine.health.interval = Duration::from_millis(5);
@@ -119,7 +119,7 @@ async fn a_busy_child_is_not_taken_for_a_hung_one() {
     supervision.until_ready().await;
     let request = activity.begin(GUARD);
     home.behave("delay=60000");
-    // Many times what it takes to find a child that hangs.
+    // Many times the time in which an engine that hangs is found.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(supervision.status.borrow().state, EngineState::Ready);
     request.finish();
@@ -130,7 +130,7 @@ async fn a_busy_child_is_not_taken_for_a_hung_one() {
 }
 
 #[tokio::test]
-async fn a_busy_child_that_uses_no_processor_is_hung() {
+async fn a_busy_engine_that_uses_no_processor_is_hung() {
     let home = Home::new("");
     let mut engine = home.engine();
     engine.cpu_time = |_| Some(Duration::from_secs(1));
@@ -145,7 +145,7 @@ async fn a_busy_child_that_uses_no_processor_is_hung() {
 }
 
 #[tokio::test]
-async fn a_child_that_answers_with_errors_is_ready_and_its_errors_logged() {
+async fn an_engine_that_answers_with_errors_is_ready_and_its_errors_logged() {
     let home = Home::new("errors");
     let mut supervision = home.supervise(home.engine());
     supervision.until_ready().await;
@@ -158,7 +158,7 @@ async fn a_child_that_answers_with_errors_is_ready_and_its_errors_logged() {
 }
 
 #[tokio::test]
-async fn a_child_that_does_not_know_the_model_never_is_ready_and_the_reason_is_told() {
+async fn an_engine_that_does_not_know_the_model_never_is_ready_and_the_reason_is_told() {
     let home = Home::new("");
     let mut engine = home.engine();
     engine.model = "other-model".to_owned();
@@ -170,12 +170,12 @@ async fn a_child_that_does_not_know_the_model_never_is_ready_and_the_reason_is_t
 }
 
 #[tokio::test]
-async fn a_child_that_ignores_the_request_to_end_is_killed_after_the_grace() {
+async fn an_engine_that_ignores_the_request_to_end_is_killed_after_the_grace() {
     let home = Home::new("ignore-sigterm");
     let mut supervision = home.supervise(home.engine());
-    let child = process(&supervision.until_ready().await);
+    let engine = process(&supervision.until_ready().await);
     supervision.end(Shutdown::Graceful).await;
-    assert!(!is_alive(&child));
+    assert!(!is_alive(&engine));
     assert!(home.log().contains("did not end within"), "{}", home.log());
 }
 
@@ -185,19 +185,19 @@ async fn a_second_request_to_end_kills_at_once() {
     let mut engine = home.engine();
     engine.stop_grace = GUARD * 10;
     let mut supervision = home.supervise(engine);
-    let child = process(&supervision.until_ready().await);
+    let engine = process(&supervision.until_ready().await);
     supervision.shutdown.send_replace(Shutdown::Graceful);
     supervision.until(|status| status.state == EngineState::Stopping).await;
-    assert!(is_alive(&child));
+    assert!(is_alive(&engine));
     supervision.end(Shutdown::Immediate).await;
-    assert!(!is_alive(&child));
+    assert!(!is_alive(&engine));
 }
 
 #[tokio::test]
 async fn requests_that_the_runtime_prints_can_be_kept_out_of_the_log() {
     let home = Home::new("");
     let mut engine = home.engine();
-    engine.output = ChildOutput::ErrorsOnly;
+    engine.output = EngineOutput::ErrorsOnly;
     let mut supervision = home.supervise(engine);
     supervision.until_ready().await;
     supervision.end(Shutdown::Graceful).await;
@@ -217,7 +217,7 @@ async fn a_runtime_without_a_process_is_ready_at_once() {
         log,
         service: None,
     };
-    let task = tokio::spawn(run(config, sender, asked));
+    let task = tokio::spawn(run(config, sender, asked.clone(), asked));
     let ready = status.wait_for(|status| status.state == EngineState::Ready);
     timeout(GUARD, ready).await.unwrap().unwrap();
     shutdown.send_replace(Shutdown::Graceful);

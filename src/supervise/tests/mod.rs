@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::layout::Layout;
-use crate::runtime::{CommandLine, EngineActivity, EngineState, EngineStatus, ModelGate};
+use crate::runtime::{CommandLine, EngineActivity, EngineState, EngineStatus, ModelGate, ProgramCheck};
 
 /// Nothing here takes so long unless it hangs.
 const GUARD: Duration = Duration::from_secs(60);
@@ -57,11 +57,13 @@ impl Home {
         EngineConfig {
             command: roles::stand_in()
                 .env("STAND_IN_CONTROL", self.control())
-                .env("STAND_IN_TRACE", self.folder.path().join("trace")),
+                .env("STAND_IN_TRACE", self.folder.path().join("trace"))
+                .into(),
+            program_check: ProgramCheck::default(),
             model: MODEL.to_owned(),
             gate: ModelGate::of_builtin(MODEL),
             port: None,
-            output: ChildOutput::All,
+            output: EngineOutput::All,
             guard: roles::guard(),
             activity: EngineActivity::default(),
             cpu_time: |_| None,
@@ -95,7 +97,7 @@ impl Home {
         Supervision {
             status,
             shutdown,
-            task: tokio::spawn(run(config, sender, asked)),
+            task: tokio::spawn(run(config, sender, asked.clone(), asked)),
         }
     }
 }
@@ -108,6 +110,7 @@ fn identity_of(port: u16) -> ServerIdentity {
         direct: false,
         options: None,
         given: Vec::new(),
+        drain: Duration::ZERO,
         upstream: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What stands behind `--` on this process's command line.
+/// The arguments after `--` on this process's command line.
 fn arguments() -> Vec<String> {
     std::env::args().skip_while(|arg| arg != "--").skip(1).collect()
 }
@@ -52,11 +52,12 @@ fn plays_the_server() {
         let (sender, _status) = watch::channel(EngineStatus::starting());
         let (_sender, shutdown) = on_signals(|_| {}).unwrap();
         let engine = EngineConfig {
-            command: stand_in().env("STAND_IN_CONTROL", folder.join("control")),
+            command: stand_in().env("STAND_IN_CONTROL", folder.join("control")).into(),
+            program_check: ProgramCheck::default(),
             model: MODEL.to_owned(),
             gate: ModelGate::of_builtin(MODEL),
             port: None,
-            output: ChildOutput::All,
+            output: EngineOutput::All,
             guard: guard(),
             activity: EngineActivity::default(),
             cpu_time: |_| None,
@@ -73,6 +74,6 @@ fn plays_the_server() {
             log,
             service: None,
         };
-        run(config, sender, shutdown).await;
+        run(config, sender, shutdown.clone(), shutdown).await;
     });
 }

@@ -10,7 +10,7 @@ use crate::error::{Explain, Kind};
 fn request(home: &Home, port: u16) -> StartRequest {
     StartRequest {
         program: roles::server(home, port),
-        keeper: None,
+        reaper: None,
         server: identity_of(port),
         within: GUARD,
     }
@@ -23,8 +23,8 @@ fn running(home: &Home) -> ServerRecord {
     }
 }
 
-fn child_of(record: &ServerRecord) -> Identity {
-    record.child.as_ref().unwrap().process.clone().unwrap()
+fn engine_of(record: &ServerRecord) -> Identity {
+    record.engine.as_ref().unwrap().process.clone().unwrap()
 }
 
 fn free_port() -> u16 {
@@ -42,13 +42,13 @@ impl Stranger {
 
     fn start_at(home: &Home, port: u16) -> Self {
         let program = roles::stand_in().at_port(port);
-        let child = Command::new(program.path)
+        let engine = Command::new(program.path)
             .args(program.args)
             .env("STAND_IN_CONTROL", home.control())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        Self(child.unwrap())
+        Self(engine.unwrap())
     }
 
     fn identity(&self) -> Identity {
@@ -71,7 +71,7 @@ async fn a_started_server_is_found_by_all_and_stopped() {
     let record = running(&home);
     assert!(record.ready);
     assert_eq!(record.process.pid, started.pid);
-    assert_eq!(record.child.as_ref().unwrap().state, EngineState::Ready);
+    assert_eq!(record.engine.as_ref().unwrap().state, EngineState::Ready);
     let file = PidFile::read(&home.layout.pid_file()).unwrap().unwrap();
     assert_eq!((file.pid, file.port), (started.pid, Some(45001)));
 
@@ -88,24 +88,24 @@ async fn a_started_server_is_found_by_all_and_stopped() {
     assert_eq!(other.kind(), Kind::Conflict);
     assert!(other.to_string().contains(&started.pid.to_string()), "{other}");
 
-    let child = child_of(&record);
+    let engine = engine_of(&record);
     let stopped = stop(&home.layout, GUARD).await.unwrap();
     assert_eq!(stopped, Stopped::Gracefully { pid: started.pid });
-    assert!(!is_alive(&record.process) && !is_alive(&child));
+    assert!(!is_alive(&record.process) && !is_alive(&engine));
     assert!(!home.layout.pid_file().exists() && !home.layout.server_file().exists());
     assert_eq!(stop(&home.layout, GUARD).await.unwrap(), Stopped::NotRunning);
 }
 
 #[tokio::test]
-async fn the_child_of_a_killed_server_ends_with_it() {
+async fn the_engine_of_a_killed_server_ends_with_it() {
     let home = Home::new("ignore-sigterm");
     start(&home.layout, &request(&home, 45003)).await.unwrap();
     let record = running(&home);
-    let child = child_of(&record);
+    let engine = engine_of(&record);
     kill(&record.process).unwrap();
     until_gone(&record.process).await;
-    until_gone(&child).await;
-    // What the killed server left on disk is no obstacle.
+    until_gone(&engine).await;
+    // The killed server's files are no obstacle.
     assert_eq!(observe(&home.layout).unwrap(), Running::No);
     home.behave("");
     let started = start(&home.layout, &request(&home, 45003)).await.unwrap();
@@ -142,13 +142,13 @@ async fn a_foreign_process_in_the_pid_file_is_never_signalled() {
     let stranger = Stranger::start(&home);
     let pid = stranger.0.id();
     fs::create_dir_all(home.layout.tmp()).unwrap();
-    for text in [
-        format!("{pid}"),
-        format!(r#"{{"pid":{pid},"binaryPath":"/opt/lit","port":9379}}"#),
+    for (text, is_kept) in [
+        (format!("{pid}"), true),
+        (format!(r#"{{"pid":{pid},"binaryPath":"/opt/lit","port":9379}}"#), false),
     ] {
         fs::write(home.layout.pid_file(), text).unwrap();
         assert_eq!(stop(&home.layout, GUARD).await.unwrap(), Stopped::NotRunning);
-        assert!(!home.layout.pid_file().exists());
+        assert_eq!(home.layout.pid_file().exists(), is_kept);
     }
     assert!(is_alive(&stranger.identity()));
 }
@@ -199,19 +199,21 @@ async fn a_server_that_gemini_cli_started_by_itself_is_stopped_too() {
     reaper.join().unwrap().unwrap();
 }
 
-fn record_with_child(child: &Identity) -> ServerRecord {
+fn record_with_engine(engine: &Identity) -> ServerRecord {
     ServerRecord {
         process: Identity {
             start_time: 1,
-            ..child.clone()
+            ..engine.clone()
         },
         pid_space: gem_platform::process::pid_space(),
         instance: None,
         server: identity_of(9379),
         ready: true,
         stopping: false,
-        child: Some(ChildRecord {
-            process: Some(child.clone()),
+        follows: true,
+        unapplied: None,
+        engine: Some(EngineRecord {
+            process: Some(engine.clone()),
             port: 1,
             state: EngineState::Ready,
             restarts: 0,
@@ -228,11 +230,11 @@ async fn a_record_alone_ends_no_process() {
     let home = Home::new("");
     let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
     let stranger = Stranger::start(&home);
-    record_with_child(&stranger.identity())
+    record_with_engine(&stranger.identity())
         .write(&home.layout.server_file())
         .unwrap();
     drop(Claim::acquire(&home.layout, &identity_of(9379), "gem-setup".as_ref(), &log).unwrap());
-    record_with_child(&stranger.identity())
+    record_with_engine(&stranger.identity())
         .write(&home.layout.server_file())
         .unwrap();
     assert_eq!(stop(&home.layout, GUARD).await.unwrap(), Stopped::NotRunning);
@@ -255,7 +257,7 @@ async fn a_leftover_engine_is_ended_by_the_lock_that_it_holds() {
     let leftover = identity(engine.id()).unwrap();
     let mut other = leftover.clone();
     other.start_time += 1;
-    record_with_child(&other).write(&home.layout.server_file()).unwrap();
+    record_with_engine(&other).write(&home.layout.server_file()).unwrap();
     drop(Claim::acquire(&home.layout, &identity_of(9379), "gem-setup".as_ref(), &log).unwrap());
     assert!(is_alive(&leftover));
     log.flush();
@@ -264,7 +266,7 @@ async fn a_leftover_engine_is_ended_by_the_lock_that_it_holds() {
         "{}",
         home.log()
     );
-    record_with_child(&leftover).write(&home.layout.server_file()).unwrap();
+    record_with_engine(&leftover).write(&home.layout.server_file()).unwrap();
     let _claim = Claim::acquire(&home.layout, &identity_of(9379), "gem-setup".as_ref(), &log).unwrap();
     timeout(GUARD, engine.wait()).await.unwrap().unwrap();
     log.flush();
@@ -301,4 +303,22 @@ fn a_taken_port_is_explained_with_its_holder() {
         error.to_string().contains(&format!("pid {}", std::process::id())),
         "{error}"
     );
+}
+
+#[test]
+fn a_server_waits_for_one_that_has_removed_its_record() {
+    let home = Home::new("");
+    let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
+    let claim = || Claim::acquire(&home.layout, &identity_of(9379), "gem-setup".as_ref(), &log);
+    let old = claim().unwrap();
+    old.publish(EngineState::Stopping, None);
+    std::thread::scope(|scope| {
+        let new = scope.spawn(claim);
+        // Longer than a holder of the lock may be silent.
+        std::thread::sleep(Duration::from_millis(2_500));
+        fs::remove_file(home.layout.server_file()).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        drop(old);
+        new.join().unwrap().unwrap();
+    });
 }

@@ -381,7 +381,7 @@ const NO_VULKAN: &str = "error while loading shared libraries: libvulkan.so.1: c
 #[test]
 fn a_vulkan_library_that_is_gone_is_named_with_its_package() {
     let lit = String::from_utf8(executable()).unwrap();
-    let check = format!("[ -n \"$STAND_IN_NO_VULKAN\" ] && {{ echo \"lit: {NO_VULKAN}\" >&2; exit 127; }}");
+    let check = format!("[ -n \"$LIT_STAND_IN_NO_VULKAN\" ] && {{ echo \"lit: {NO_VULKAN}\" >&2; exit 127; }}");
     let mut home = Home::publishing(lit.replacen('\n', &format!("\n{check}\n"), 1).as_bytes());
     home.install(&[]).ok();
     home.set("STAND_IN_NO_VULKAN", "1");
@@ -437,8 +437,13 @@ fn a_state_that_cannot_be_read_is_named_and_the_rest_is_looked_at() {
         says(
             &run,
             "setup.records",
-            &["state.json", "does not parse", "defaults"],
+            &["state.json", "cannot use", "were skipped"],
             "move the file away",
+        );
+        assert_eq!(
+            run.faults(),
+            ["setup.records"],
+            "nothing is judged by a record that is not known"
         );
         assert_eq!(run.check("settings.file")["status"], "ok");
     }

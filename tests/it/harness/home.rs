@@ -12,19 +12,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use gem_platform::Target;
 use gem_platform::process::{Identity, kill};
 use gem_setup::layout::Layout;
+use gem_setup::setup::State;
 use gem_setup::supervise::ServerRecord;
 use gem_setup_support::mirror::{Mirror, sha256_hex};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::run::passed_on;
 use super::{Gem, MODEL, Run, TERMS, stand_in};
 
 /// Variables that would make a difference to gem-setup, Gemini CLI's settings or the stand-in.
-const CLEARED: [&str; 12] = [
+const CLEARED: [&str; 13] = [
     "CI",
     "GEMINI_",
     "GEM_SETUP_",
     "STAND_IN_",
+    "LIT_STAND_IN_",
     "HUGGING_FACE_",
     "PIP_",
     "PYTHON",
@@ -42,7 +45,7 @@ pub(crate) struct Home {
     root: TempDir,
     pub(crate) mirror: Mirror,
     pub(crate) port: u16,
-    variables: BTreeMap<&'static str, String>,
+    variables: BTreeMap<String, String>,
 }
 
 /// An archive of files that must lie beside the runtime.
@@ -113,6 +116,23 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         fs::write(self.catalog(), text).unwrap();
     }
 
+    /// Publishes `lit` as the version `version` of the runtime, and returns a catalog that pins it.
+    pub(crate) fn release(&self, version: &str, lit: &[u8]) -> PathBuf {
+        let path = Self::LIT.replace("/v9/", &format!("/{version}/"));
+        self.mirror.publish(&path, lit.to_vec());
+        let text = fs::read_to_string(self.catalog()).unwrap();
+        let pinned = |line: &str| match line.split(' ').next() {
+            Some("version") => format!("version = \"{version}\""),
+            Some("url") => format!("url = \"https://github.com{path}\""),
+            Some("sha256") => format!("sha256 = \"{}\"", sha256_hex(lit)),
+            _ => line.to_owned(),
+        };
+        let lines: Vec<String> = text.lines().map(pinned).collect();
+        let catalog = self.beside(&format!("catalog-{version}.toml"));
+        fs::write(&catalog, lines.join("\n")).unwrap();
+        catalog
+    }
+
     /// The directory that holds `.gemini`, which is the account's home too.
     pub(crate) fn path(&self) -> PathBuf {
         self.root.path().join("home")
@@ -141,7 +161,16 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         self.layout().lit_bin().join(Self::LIT.rsplit('/').next().unwrap())
     }
 
-    /// What Gemini CLI starts.
+    /// The runtime in use, wherever it lies.
+    pub(crate) fn lit_in_use(&self) -> PathBuf {
+        let state = State::read(&self.layout().state_file()).unwrap().unwrap();
+        match state.release_folder(&self.layout()) {
+            Some(folder) => folder.join(self.lit().file_name().unwrap()),
+            None => self.lit(),
+        }
+    }
+
+    /// The program that Gemini CLI starts.
     pub(crate) fn launcher(&self) -> PathBuf {
         self.layout().launcher(Target::host().unwrap().os)
     }
@@ -165,7 +194,7 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
 
     /// Sets a variable for every run to come.
     pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
-        self.variables.insert(name, value.into());
+        self.variables.insert(passed_on(name), value.into());
     }
 
     /// gem-setup with these arguments on this home.
@@ -187,7 +216,7 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
             .env("HOME", self.path())
             .env("USERPROFILE", self.path())
             .env("GEMINI_CLI_SYSTEM_SETTINGS_PATH", self.beside("system/settings.json"))
-            .env("STAND_IN_TRACE", self.trace_file())
+            .env(passed_on("STAND_IN_TRACE"), self.trace_file())
             .envs(&self.variables)
             .current_dir(self.work());
         Gem::new(command)
@@ -255,11 +284,11 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         assert!(left.is_empty(), "{left:?}");
     }
 
-    /// The server and its child, as the server file names them.
+    /// The server and its engine, as the server file names them.
     pub(crate) fn processes(&self) -> Vec<Identity> {
         let record = ServerRecord::read(&self.layout().server_file()).ok().flatten();
-        let child = |record: &ServerRecord| record.child.as_ref().and_then(|child| child.process.clone());
-        let both = record.map(|record| [child(&record), Some(record.process)]);
+        let engine = |record: &ServerRecord| record.engine.as_ref().and_then(|engine| engine.process.clone());
+        let both = record.map(|record| [engine(&record), Some(record.process)]);
         both.into_iter().flatten().flatten().collect()
     }
 }

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+mod bare;
 mod home;
 #[cfg(target_os = "linux")]
 mod mount;
@@ -12,13 +13,14 @@ mod stand_in;
 mod terminal;
 mod tree;
 
+pub(crate) use bare::Bare;
 pub(crate) use home::{Companion, Home, free_port, is_default_port_taken};
 #[cfg(target_os = "linux")]
 pub(crate) use mount::Mount;
 pub(crate) use run::{Gem, Run, finish};
 pub(crate) use stand_in::{executable, program};
 #[cfg(unix)]
-pub(crate) use terminal::on_a_terminal;
+pub(crate) use terminal::{on_a_terminal, on_a_terminal_of, resize};
 pub(crate) use tree::{OF_THE_SERVER, assert_same, tree};
 
 /// The model that Gemini CLI insists on.
@@ -42,4 +44,11 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The most memory that a process has had, in KiB, where the system says so.
+pub(crate) fn peak_memory(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
+use super::wait_until;
+
 /// Something mounted at a path, until it is dropped.
 pub(crate) struct Mount(PathBuf);
 
@@ -33,6 +35,13 @@ impl Mount {
         Self::if_allowed(to, done)
     }
 
+    /// The directory as it is, mounted so that nothing in it can be changed.
+    pub(crate) fn frozen(directory: PathBuf) -> Option<Self> {
+        let mounted = Self::file(&directory, directory.clone())?;
+        mount_remount(&directory, MountFlags::BIND | MountFlags::RDONLY, "").unwrap();
+        Some(mounted)
+    }
+
     fn if_allowed(path: PathBuf, done: Result<(), Errno>) -> Option<Self> {
         match done {
             Ok(()) => Some(Self(path)),
@@ -45,7 +54,16 @@ impl Mount {
     }
 
     pub(crate) fn make_read_only(&self) {
-        mount_remount(&self.0, MountFlags::RDONLY, "").unwrap();
+        // A process that another test starts holds a file that was open for writing until it becomes another program.
+        wait_until("no file there is open for writing", || {
+            match mount_remount(&self.0, MountFlags::RDONLY, "") {
+                Err(Errno::BUSY) => false,
+                done => {
+                    done.unwrap();
+                    true
+                }
+            }
+        });
     }
 
     pub(crate) fn make_writable(&self) {

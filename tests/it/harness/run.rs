@@ -1,7 +1,7 @@
 //! One run of gem-setup, and what came of it.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -20,7 +20,8 @@ pub(crate) struct Gem {
 }
 
 impl Gem {
-    pub(crate) fn new(command: Command) -> Self {
+    pub(crate) fn new(mut command: Command) -> Self {
+        default_signals(&mut command);
         Self { command, input: None }
     }
 
@@ -35,7 +36,7 @@ impl Gem {
     }
 
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.command.env(name, value);
+        self.command.env(passed_on(name), value);
         self
     }
 
@@ -52,9 +53,24 @@ impl Gem {
     /// The same as the leader of a session, whose terminal is its standard input.
     #[cfg(target_os = "linux")]
     pub(crate) fn with_terminal(self) -> Self {
+        self.under(&["setsid", "--ctty"])
+    }
+
+    /// The same in a session without a terminal.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn without_terminal(self) -> Self {
+        self.under(&["setsid", "--wait"])
+    }
+
+    /// The same as the arguments of another program, which are added to `words`.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn under(self, words: &[&str]) -> Self {
         let given = self.command;
-        let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(given.get_program()).args(given.get_args());
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .arg(given.get_program())
+            .args(given.get_args());
         for (name, value) in given.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -62,6 +78,7 @@ impl Gem {
             };
         }
         command.current_dir(given.get_current_dir().unwrap());
+        default_signals(&mut command);
         Self { command, ..self }
     }
 
@@ -78,7 +95,13 @@ impl Gem {
             Stdio::null()
         };
         let command = self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
+        loop {
+            match command.spawn() {
+                // The child of another test holds a file that was just written open, between its fork and its exec.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::sleep(Duration::from_millis(5)),
+                spawned => return spawned.unwrap(),
+            }
+        }
     }
 
     /// Runs to the end.
@@ -106,6 +129,44 @@ impl Gem {
         run
     }
 }
+
+/// The name of a variable as gem-setup passes it on to a runtime: the stand-in's are options of `lit`.
+pub(super) fn passed_on(name: &str) -> String {
+    if name.starts_with("STAND_IN_") {
+        format!("LIT_{name}")
+    } else {
+        name.to_owned()
+    }
+}
+
+/// Gives the program that `command` starts the system's actions for signals, whatever the tests were started with: `nohup` and
+/// the background of a script leave some of them ignored.
+#[cfg(unix)]
+fn default_signals(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+
+    let reset = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            #[expect(unsafe_code, reason = "there is no safe way to reset a signal's action")]
+            // SAFETY: the call is async-signal-safe and sets no handler.
+            unsafe {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
+        Ok(())
+    };
+    #[expect(
+        unsafe_code,
+        reason = "the actions must be changed in the child alone, between fork and exec"
+    )]
+    // SAFETY: the closure allocates nothing and makes async-signal-safe calls only.
+    unsafe {
+        command.pre_exec(reset);
+    }
+}
+
+#[cfg(windows)]
+const fn default_signals(_command: &mut Command) {}
 
 /// Waits for the end of `child` and of both its streams.
 #[track_caller]

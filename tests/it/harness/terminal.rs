@@ -5,15 +5,38 @@ use std::io::{ErrorKind, Read, Write};
 use std::process::Stdio;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::{Gem, Run};
 
 /// Runs `gem` on a terminal and types `answer` once `question` stands there. Both streams of output are one here.
 pub(crate) fn on_a_terminal(gem: Gem, question: &str, answer: &str) -> Run {
+    on_a_terminal_of(None, gem, question, |terminal| {
+        terminal.write_all(answer.as_bytes()).unwrap();
+    })
+}
+
+/// Makes the terminal so many columns wide.
+pub(crate) fn resize(terminal: &File, columns: u16) {
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(terminal, size).unwrap();
+}
+
+/// The same on a terminal of so many columns, unknown without a number; calls `react` once `question` stands there.
+pub(crate) fn on_a_terminal_of(columns: Option<u16>, gem: Gem, question: &str, react: impl FnOnce(&mut File)) -> Run {
     let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();
     let name = ptsname(&controller, Vec::new()).unwrap();
+    let mut controller = File::from(controller);
+    if let Some(columns) = columns {
+        resize(&controller, columns);
+    }
     let terminal = OpenOptions::new()
         .read(true)
         .write(true)
@@ -29,9 +52,8 @@ pub(crate) fn on_a_terminal(gem: Gem, question: &str, answer: &str) -> Run {
     // Only the child keeps the terminal open now, so its end ends the reading.
     drop(command);
     drop(terminal);
-    let mut controller = File::from(controller);
     let mut said = Vec::new();
-    let mut is_answered = false;
+    let mut react = Some(react);
     let mut buffer = [0; 4096];
     loop {
         match controller.read(&mut buffer) {
@@ -42,13 +64,14 @@ pub(crate) fn on_a_terminal(gem: Gem, question: &str, answer: &str) -> Run {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("{error}"),
         }
-        if !is_answered && String::from_utf8_lossy(&said).contains(question) {
-            controller.write_all(answer.as_bytes()).unwrap();
-            is_answered = true;
+        if String::from_utf8_lossy(&said).contains(question)
+            && let Some(react) = react.take()
+        {
+            react(&mut controller);
         }
     }
     assert!(
-        is_answered,
+        react.is_none(),
         "`{question}` was never asked:\n{}",
         String::from_utf8_lossy(&said)
     );

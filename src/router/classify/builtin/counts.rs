@@ -9,7 +9,7 @@ use super::words::{Words, is_letter};
 /// How many counts there are.
 pub const COUNTS: usize = SHAPES.len() + CUES.len() + 1 + BEFORE.len() + OFFER.len();
 
-/// What a count says, for an explanation: when it is above average, and when below.
+/// The meaning of a count in an explanation: above average, and below.
 pub(super) type Reasons = [&'static str; 2];
 
 /// What the shape of a request says, in the order of [`shape`].

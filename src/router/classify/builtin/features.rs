@@ -20,7 +20,7 @@ pub const BUCKETS: usize = 190_000;
 /// Kinds of hashed features. Each kind has its own length, so that many of one kind do not drown another.
 pub const BLOCKS: usize = 5;
 
-/// What each block counts for, in the order of `Block`.
+/// The weight of each block, in the order of `Block`.
 pub const SCALES: [f32; BLOCKS] = [1.0, 1.0, 0.5, 0.6, 1.0];
 
 /// The blocks.
@@ -45,7 +45,7 @@ const SHORT: usize = 8;
 /// Bytes at the end of the history that a short request refers to.
 const OFFER: usize = 480;
 
-/// What the model sees.
+/// The model's input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
     /// For each block the distinct buckets that its features fall into.

@@ -52,9 +52,9 @@ pub struct Model {
 /// The model's judgement of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Judgement {
-    /// What each block adds to the log-odds.
+    /// Each block's part of the log-odds.
     pub(super) blocks: [f64; BLOCKS],
-    /// What each count adds to the log-odds.
+    /// Each count's part of the log-odds.
     pub(super) counts: [f64; COUNTS],
     /// The probability that the request deserves the powerful model.
     pub probability: f64,

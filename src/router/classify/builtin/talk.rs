@@ -4,13 +4,13 @@ use std::sync::LazyLock;
 
 use super::words::is_letter;
 
-/// What a word does in a clause that talks about models or difficulty.
+/// The role of a word in a clause about models or difficulty.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Sense {
     /// Names a tier or the routing itself.
     Routing,
     Model,
-    /// What people say of models: best, fast, powerful.
+    /// A property of models: best, fast, powerful.
     Praise,
     /// How hard something is.
     Difficulty,

@@ -16,7 +16,7 @@ const TURNS: usize = 4;
 const HISTORY_RAW: usize = 4096;
 const HISTORY_TAIL: usize = 800;
 
-/// What stands for a code block in the history.
+/// Replaces a code block in the history.
 pub(super) const CODE: &str = "[code]";
 /// Marks a cut in the training data.
 const CUT: &str = "[…]";

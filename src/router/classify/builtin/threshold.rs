@@ -27,7 +27,7 @@ impl Threshold {
 }
 
 impl Default for Threshold {
-    /// Where accuracy is best.
+    /// The threshold with the best accuracy.
     fn default() -> Self {
         Self(0.5)
     }

@@ -2,7 +2,7 @@
 
 use crate::router::Tier;
 
-/// What a text says as a choice.
+/// The choice that a text makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mention {
     /// This one.

@@ -2,14 +2,14 @@
 //!
 //! One pass over the text, from its first brace if it has one, without recursion: brackets and commas are stepped over, so missing, doubled and trailing ones do not
 //! matter. The one hard question is where a quoted text ends when quotes inside it are not escaped: at the first quote
-//! after which the text goes on as an object would.
+//! after which the text continues as an object would.
 
 use super::Found;
 
-/// How far behind a quote the next key is looked for, in bytes.
+/// The next key is searched for within this many bytes after a quote.
 const LONGEST_KEY: usize = 64;
 
-/// What the pairs in `text` say.
+/// The verdict in the pairs of `text`.
 pub(super) fn scan(text: &str) -> Found {
     let text = plain_quotes(text);
     let mut found = Found::default();
@@ -44,14 +44,14 @@ fn plain_quotes(text: &str) -> String {
         .collect()
 }
 
-/// The next quoted text or word, without its quotes, and what follows it.
+/// The next quoted text or word, without its quotes, and the rest.
 fn next_token(text: &str) -> Option<(&str, &str)> {
     let start = text.find(|c: char| is_quote(c) || is_word(c))?;
     let text = &text[start..];
     quoted(text).or_else(|| Some(word(text)))
 }
 
-/// The quoted text at the beginning of `text` and what follows it.
+/// The quoted text at the beginning of `text`, and the rest.
 fn quoted(text: &str) -> Option<(&str, &str)> {
     let quote = text.chars().next().filter(|c| is_quote(*c))?;
     let inside = &text[quote.len_utf8()..];
@@ -68,7 +68,7 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
     Some((inside, ""))
 }
 
-/// Whether `text` is what stands behind the end of a quoted text rather than behind a quote within it.
+/// Whether `text` follows the end of a quoted text, not a quote within it.
 fn goes_on(text: &str) -> bool {
     let text = text.trim_start();
     match text.chars().next() {
@@ -90,7 +90,7 @@ fn begins_with_key(text: &str) -> bool {
     behind.len() < text.len() && after_colon(behind).is_some()
 }
 
-/// The word at the beginning of `text`, possibly empty, and what follows it; `here's` is one word.
+/// The word at the beginning of `text`, possibly empty, and the rest; `here's` is one word.
 fn word(text: &str) -> (&str, &str) {
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
@@ -102,7 +102,8 @@ fn word(text: &str) -> (&str, &str) {
     (text, "")
 }
 
-/// What follows the colon (or `=`, `=>`) at the beginning of `text`, where a stray quote or Markdown's marks may precede it.
+/// The text after the colon (or `=`, `=>`) at the beginning of `text`; a stray quote or Markdown's marks may precede
+/// it.
 fn after_colon(text: &str) -> Option<&str> {
     let text = text.trim_start_matches(|c: char| c.is_whitespace() || is_quote(c) || matches!(c, '`' | '*'));
     let text = text
@@ -112,7 +113,7 @@ fn after_colon(text: &str) -> Option<&str> {
     Some(text.trim_start())
 }
 
-/// The value at the beginning of `text` unless it is an object or a list, and what follows it.
+/// The value at the beginning of `text` unless it is an object or a list, and the rest.
 fn scalar(text: &str) -> Option<(&str, &str)> {
     if text.starts_with(['{', '[']) {
         return None;

@@ -124,7 +124,7 @@ impl Found {
         }
     }
 
-    /// Takes from `rest`, what stands around the well-formed answer, only a choice that contradicts it.
+    /// Adds the choices in `rest`, the text around the well-formed answer, that contradict it.
     fn objections(&mut self, rest: &Self) {
         if let Some(tier) = rest.tier {
             self.note_tier(tier);
@@ -147,7 +147,8 @@ impl Found {
     }
 }
 
-/// The letters and digits of a key in lower case, without what a misread quote has put before it: `modelchoice`.
+/// The letters and digits of a key in lower case, without letters that a misread quote has put before it:
+/// `modelchoice`.
 fn canonical(key: &str) -> String {
     let key = key.rsplit(['"', '\'', '`']).next().unwrap_or(key);
     key.chars()

@@ -11,7 +11,7 @@ const MOST_OBJECTS: usize = 32;
 /// More braces than this that begin no well-formed object are not tried.
 const MOST_ATTEMPTS: usize = 64;
 
-/// What the well-formed objects in `text` say, and the text around them.
+/// The verdict in the well-formed objects of `text`, and the text around them.
 pub(super) fn scan(text: &str) -> (Found, String) {
     let mut found = Found::default();
     let mut around = String::new();
@@ -39,7 +39,7 @@ pub(super) fn scan(text: &str) -> (Found, String) {
 }
 
 impl Found {
-    /// Takes over what a further object says.
+    /// Adds a further object.
     fn merge(&mut self, other: Self) {
         if let Some(tier) = other.tier {
             self.note_tier(tier);
@@ -51,14 +51,14 @@ impl Found {
     }
 }
 
-/// The object at the beginning of `text`: its length in bytes and what it says.
+/// The object at the beginning of `text`: its length in bytes and its verdict.
 fn object(text: &str) -> Option<(usize, Found)> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Said>();
     let said = values.next()?.ok()?;
     Some((values.byte_offset(), said.0))
 }
 
-/// What one JSON value says at any depth; duplicate keys all count, which a map type would hide.
+/// The verdict in one JSON value, at any depth. Duplicate keys all count; a map type would hide them.
 struct Said(Found);
 
 impl<'de> serde::Deserialize<'de> for Said {

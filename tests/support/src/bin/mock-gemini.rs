@@ -1,7 +1,7 @@
 //! A mock of the hosted Gemini API as a program, for clients that are programs too.
 //!
 //! `mock-gemini --log FILE [--fail MODEL:STATUS[-per-day]]…` prints its URL, then adds a line of JSON to FILE for each request,
-//! with its model, target and contents, until its standard input ends. FILE may be emptied at any time.
+//! with its model, target, key (from the header) and contents, until its standard input ends. FILE may be emptied at any time.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -52,7 +52,9 @@ fn run(mut args: impl Iterator<Item = String>) -> io::Result<()> {
     while told.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
         for seen in upstream.seen().iter().skip(written) {
             let body: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
-            let line = json!({"model": seen.model, "target": without_key(&seen.target), "contents": body["contents"]});
+            let target = without_key(&seen.target);
+            let line =
+                json!({"model": seen.model, "target": target, "key": seen.api_key, "contents": body["contents"]});
             writeln!(log, "{line}")?;
             written += 1;
         }

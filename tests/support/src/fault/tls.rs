@@ -1,8 +1,9 @@
 //! A private certificate authority, as companies have one.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -37,12 +38,52 @@ impl Authority {
         self.0.pem()
     }
 
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+    /// A certificate and its private key, both PEM.
+    ///
+    /// # Panics
+    /// When no key can be made.
+    #[must_use]
+    pub fn issue(&self) -> (String, String) {
+        let (certificate, key) = self.sign(|_| {});
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// The same, valid only in the year 2020.
+    ///
+    /// # Panics
+    /// When no key can be made.
+    #[must_use]
+    pub fn issue_expired(&self) -> (String, String) {
+        let (certificate, key) = self.sign(|params| {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 1, 1);
+        });
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// The same, valid from 2020 on and for `time` from now.
+    ///
+    /// # Panics
+    /// When no key can be made.
+    #[must_use]
+    pub fn issue_for(&self, time: Duration) -> (String, String) {
+        let (certificate, key) = self.sign(|params| {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = (SystemTime::now() + time).into();
+        });
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn sign(&self, change: impl FnOnce(&mut CertificateParams)) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = CertificateParams::new(names)
-            .and_then(|params| params.signed_by(&key, &self.0))
-            .expect("a certificate");
+        let mut params = CertificateParams::new(names).expect("names");
+        change(&mut params);
+        (params.signed_by(&key, &self.0).expect("a certificate"), key)
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let (certificate, key) = self.sign(|_| {});
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

@@ -1,9 +1,10 @@
 //! A stand-in for the `lit` runtime (docs/facts.md section 2), for machines that cannot have the real one.
 //!
 //! `list`, `pull MODEL`, `serve --port=N --verbose` behave like `lit` as far as it is known. Models are files under
-//! `<home>/.litert-lm/models/MODEL/`. What goes wrong is switched on by environment variables:
+//! `<home>/.litert-lm/models/MODEL/`. What goes wrong is switched on by environment variables, whose names may begin with `LIT_`
+//! too: gem-setup passes such ones to a runtime.
 //!
-//! - `STAND_IN_PULL`: `fail` (ends 1 half-way), `hang` (never ends), `terminal` (refuses to ask without a terminal),
+//! - `STAND_IN_PULL`: `fail` (ends 1 half-way), `flaky` (does so once), `hang` (never ends), `terminal` (refuses to ask without a terminal),
 //!   `gated` (ends 1 without `HUGGING_FACE_HUB_TOKEN`), `slow` (takes a second)
 //! - `STAND_IN_SERVE`: words separated by commas, see [`serve::Behaviour`]
 //! - `STAND_IN_CONTROL`: a file with the same words as `STAND_IN_SERVE`, read anew for every request and at the start;
@@ -54,9 +55,15 @@ pub fn main(args: Vec<String>) -> ExitCode {
     }
 }
 
+/// The variable `STAND_IN_<name>`.
+fn variable(name: &str) -> Option<String> {
+    let names = [format!("LIT_STAND_IN_{name}"), format!("STAND_IN_{name}")];
+    names.iter().find_map(|name| std::env::var(name).ok())
+}
+
 /// Adds one line to the trace file, if there is one.
 fn trace(event: &Value) {
-    let Some(path) = std::env::var_os("STAND_IN_TRACE") else {
+    let Some(path) = variable("TRACE") else {
         return;
     };
     let file = fs::OpenOptions::new().create(true).append(true).open(path);
@@ -102,7 +109,7 @@ fn pull(model: &str) -> ExitCode {
 }
 
 fn try_pull(model: &str) -> io::Result<()> {
-    let behaviour = std::env::var("STAND_IN_PULL").unwrap_or_default();
+    let behaviour = variable("PULL").unwrap_or_default();
     if !model.starts_with("gemma3") {
         return Err(io::Error::other(format!("model '{model}' is not in the registry")));
     }
@@ -123,7 +130,10 @@ fn try_pull(model: &str) -> io::Result<()> {
     for step in 1..=10_u32 {
         say(&format!("\rDownloading... {:.1} MB", 96.86 * f64::from(step)))?;
         thread::sleep(Duration::from_millis(if behaviour == "slow" { 100 } else { 2 }));
-        if step == 5 && behaviour == "fail" {
+        let partial = models().join(model).join("model.part");
+        if step == 5 && (behaviour == "fail" || (behaviour == "flaky" && !partial.exists())) {
+            fs::create_dir_all(models().join(model))?;
+            fs::write(&partial, [0; 5000])?;
             return Err(io::Error::other("connection reset by peer (os error 104)"));
         }
         if step == 5 && behaviour == "hang" {

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::http::{self, Reply, Request};
+use super::variable;
 
 /// How the server misbehaves: words separated by commas, some with `=NUMBER`.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ pub struct Behaviour {
     pub hang_after: Option<u64>,
     /// `garbage`: the answer's text is no JSON and names no choice.
     pub garbage: bool,
+    /// `contrary`: the answer names the other choice.
+    pub contrary: bool,
     /// `fenced`: the answer's JSON stands in a Markdown fence after a sentence.
     pub fenced: bool,
     /// `half`: the answer's body ends half-way and the connection closes.
@@ -48,12 +51,8 @@ impl Behaviour {
     /// What the control file, else the environment asks for now.
     #[must_use]
     pub fn current() -> Self {
-        let from_file = std::env::var_os("STAND_IN_CONTROL").and_then(|path| fs::read_to_string(path).ok());
-        Self::parse(
-            &from_file
-                .or_else(|| std::env::var("STAND_IN_SERVE").ok())
-                .unwrap_or_default(),
-        )
+        let from_file = variable("CONTROL").and_then(|path| fs::read_to_string(path).ok());
+        Self::parse(&from_file.or_else(|| variable("SERVE")).unwrap_or_default())
     }
 
     fn parse(words: &str) -> Self {
@@ -69,6 +68,7 @@ impl Behaviour {
                 "crash-after" => behaviour.crash_after = number,
                 "hang-after" => behaviour.hang_after = number,
                 "garbage" => behaviour.garbage = true,
+                "contrary" => behaviour.contrary = true,
                 "fenced" => behaviour.fenced = true,
                 "half" => behaviour.half = true,
                 "errors" => behaviour.errors = true,
@@ -237,7 +237,11 @@ fn answer_text(body: &[u8], prompt: &str, behaviour: &Behaviour) -> String {
             head(prompt)
         );
     }
-    let choice = choose(prompt);
+    let choice = match (choose(prompt), behaviour.contrary) {
+        ("pro", true) => "flash",
+        ("flash", true) => "pro",
+        (choice, _) => choice,
+    };
     let json = format!(r#"{{"reasoning": "stand-in", "model_choice": "{choice}"}}"#);
     if behaviour.fenced {
         format!("Sure, here it is:\n```json\n{json}\n```\n")

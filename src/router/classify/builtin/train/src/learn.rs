@@ -30,7 +30,7 @@ const GREATEST_WEIGHT: f64 = 2.5;
 const COMPLEX_SHARE: f64 = 0.46;
 /// Slope of the score that tells typed from written requests, as calibrated on left-out rows.
 const KIND_SLOPE: f64 = 1.4;
-/// What one standard deviation of a count is beside the hashed features.
+/// The weight of one standard deviation of a count, relative to a hashed feature.
 const COUNT_SCALE: f64 = 0.05;
 /// Importance is stored in these parts of a natural logarithm.
 const IMPORTANCE: f64 = 30.0;
@@ -43,7 +43,7 @@ pub(crate) struct Corpus {
     pub(crate) supplement: Vec<Sample>,
 }
 
-/// All samples as rows, and what is the same for every model trained on part of them.
+/// All samples as rows, and everything that models trained on parts of them share.
 pub(crate) struct Trainer<'a> {
     corpus: &'a Corpus,
     /// Importance by bucket; 0 for buckets that are too rare.
@@ -59,7 +59,7 @@ pub(crate) struct Trainer<'a> {
 struct Row {
     values: Values,
     fold: u64,
-    /// By score.
+    /// The aim of each score.
     aims: [Aim; SCORES],
 }
 

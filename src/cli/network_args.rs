@@ -1,0 +1,21 @@
+//! The options of every command that downloads.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use url::Url;
+
+use super::values::{MIRROR, certificates};
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct NetworkArgs {
+    /// Replace https://github.com in every artifact URL (http, https or file); repeatable, tried in order
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = MIRROR)]
+    pub(crate) mirror: Vec<Url>,
+    /// Never fall back from the mirrors to the origin
+    #[arg(long)]
+    pub(crate) mirror_only: bool,
+    /// Trust this certificate authority too (PEM)
+    #[arg(long, value_name = "FILE", value_parser = certificates())]
+    pub(crate) ca_cert: Option<PathBuf>,
+}

@@ -1,0 +1,171 @@
+//! Where newer versions come from: a catalog that is given, a signed one from a URL, or the built-in one.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use gem_platform::file::open_own;
+use gem_platform::process::{Program, start_detached};
+use gem_setup::catalog::{Catalog, CatalogKey, Signed, SignedError};
+use gem_setup::error::Failure;
+use gem_setup::net::without_secrets;
+use gem_setup::place;
+use gem_setup::setup::{self, Check, Fix, Offer, SignedCatalog, Subject};
+use url::Url;
+
+use super::args::NetworkArgs;
+use super::session::Session;
+use super::upgrade_args::{NewsArgs, SignedArgs, UpgradeArgs};
+
+/// The time between two looks at the signed catalog.
+const ONCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Begins the line of a log that says why a command failed.
+const FAILED: &str = "error: ";
+
+const UPGRADE: Subject = Subject::new("runtime.upgrade", "newer version");
+
+/// A catalog to upgrade from.
+pub(crate) struct Source {
+    pub(crate) catalog: Catalog,
+    /// Its file; `None` = the built-in one.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) signed: Option<SignedCatalog>,
+}
+
+/// The catalog that `args` name: a file, else a signed one, else the built-in one unless another was installed from.
+pub(crate) fn source(session: &Session<'_>, args: &UpgradeArgs, network: &NetworkArgs) -> Result<Source, Failure> {
+    let state = session.state()?;
+    if let Some(url) = args.signed.catalog_url.as_ref().filter(|_| args.catalog.is_none()) {
+        return signed(session, url, &args.signed, network);
+    }
+    let given = args
+        .catalog
+        .as_ref()
+        .map(|file| session.environment.current_dir().join(file));
+    let signed = state.chosen.signed.clone().filter(|_| given.is_none());
+    let file = given.or_else(|| state.chosen.catalog.clone());
+    let catalog = session.catalog(file.as_ref())?;
+    Ok(Source { catalog, file, signed })
+}
+
+fn signed(session: &Session<'_>, url: &Url, args: &SignedArgs, network: &NetworkArgs) -> Result<Source, Failure> {
+    let key = key_of(args).ok_or_else(|| SignedError::NoKey { url: url.into() })?;
+    let layout = &session.layout;
+    let known = session.state()?.chosen.signed.as_ref().map(|signed| signed.time);
+    let found = session.block_on(async {
+        let network = session.network(network)?;
+        let file = layout.signed_catalog_file();
+        Ok(Signed::update(&network, url, &key, &file, known).await?)
+    })?;
+    let signed = SignedCatalog {
+        // People attach the record to bug reports.
+        url: without_secrets(&found.url),
+        time: found.verify(&key)?,
+    };
+    let file = setup::unpack_signed(layout, &found)?;
+    Ok(Source {
+        catalog: found.catalog()?,
+        file: Some(file),
+        signed: Some(signed),
+    })
+}
+
+fn key_of(args: &SignedArgs) -> Option<CatalogKey> {
+    args.catalog_key.clone().or_else(CatalogKey::built_in)
+}
+
+/// The checks of `doctor` that tell of it.
+pub(crate) fn checks(session: &Session<'_>, args: &NewsArgs) -> Vec<Check> {
+    let offers = offers(session, args).into_iter().map(|offer| {
+        let detail = format!("{} {} is available", offer.name, offer.to);
+        UPGRADE.warn(detail, Fix::run(format!("upgrade --{}", offer.what)))
+    });
+    let missing = missing(args).map(|missing| {
+        let detail = format!("`update_check` looks nothing up without {missing}");
+        UPGRADE.warn(
+            detail,
+            Fix::by_hand(format!("set {missing} in `config.toml`, or remove `update_check`")),
+        )
+    });
+    let failed = last_failure(session, args).map(|detail| {
+        let fix = "`gem-setup upgrade --check` looks again, and says what to do";
+        UPGRADE.warn(detail, Fix::by_hand(fix))
+    });
+    missing.into_iter().chain(failed).chain(offers).collect()
+}
+
+/// The missing option, if `update_check` lacks one.
+fn missing(args: &NewsArgs) -> Option<&'static str> {
+    if !args.update_check {
+        None
+    } else if args.signed.catalog_url.is_none() {
+        Some("`catalog_url`, the address of a signed catalog")
+    } else if key_of(&args.signed).is_none() {
+        Some("`catalog_key`, the public key that signed the catalog")
+    } else {
+        None
+    }
+}
+
+/// The upgrades in the last signed catalog.
+pub(crate) fn offers(session: &Session<'_>, args: &NewsArgs) -> Vec<Offer> {
+    let (Some(key), Ok(state), Ok(target)) = (key_of(&args.signed), session.state(), session.target()) else {
+        return Vec::new();
+    };
+    setup::known_offers(&session.layout, state, &key, target)
+}
+
+/// Looks the signed catalog up in the background, if the configuration allows it and it was not looked up today. Never in a
+/// continuous integration, and nothing waits for it.
+pub(crate) fn look_up(session: &Session<'_>, args: &NewsArgs) {
+    let is_wanted = args.update_check && missing(args).is_none() && session.environment.var("CI").is_none();
+    let stamp = session.layout.lookup_log_file();
+    let looked = std::fs::metadata(&stamp).and_then(|metadata| metadata.modified());
+    let is_recent = looked.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age < ONCE));
+    if !is_wanted || is_recent || !session.layout.state_file().exists() {
+        return;
+    }
+    // It is tried again tomorrow; until then `status` and `doctor` say why it failed.
+    if let Err(failure) = begin(session, &args.signed, &stamp) {
+        let _ = std::fs::write(&stamp, format!("{FAILED}{}\n", failure.message));
+    }
+}
+
+/// Why the last look-up failed, if it did and look-ups are wanted.
+pub(crate) fn last_failure(session: &Session<'_>, args: &NewsArgs) -> Option<String> {
+    let text = place::read_text(&session.layout.lookup_log_file())
+        .ok()
+        .filter(|_| args.update_check)?;
+    let reason = text.lines().find_map(|line| line.strip_prefix(FAILED))?;
+    Some(format!("the last look-up of newer versions failed: {reason}"))
+}
+
+fn begin(session: &Session<'_>, args: &SignedArgs, log: &std::path::Path) -> Result<(), Failure> {
+    // Other users can read a command line, and the URL may hold a secret.
+    let url = args
+        .catalog_url
+        .iter()
+        .map(|url| ("GEM_SETUP_CATALOG_URL".into(), url.as_str().into()));
+    let key = args
+        .catalog_key
+        .iter()
+        .map(|key| ("GEM_SETUP_CATALOG_KEY".into(), key.to_string().into()));
+    let mut words: Vec<OsString> = vec!["upgrade".into(), "--check".into(), "--home".into()];
+    words.push(session.layout.home().into());
+    if let Some(config) = &session.config {
+        words.extend(["--config".into(), config.into()]);
+    }
+    let program = Program {
+        path: session.program()?,
+        args: words,
+        env: url.chain(key).collect(),
+        ..Program::default()
+    };
+    let mut options = std::fs::OpenOptions::new();
+    let file = open_own(options.write(true).create(true).truncate(true), log);
+    let file = file.map_err(|error| Failure::cannot_at("write", log, &error))?;
+    let started = start_detached(&program, None, &file);
+    started.map_err(|error| Failure::cannot("start the look-up of newer versions", error))?;
+    Ok(())
+}

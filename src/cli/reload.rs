@@ -1,0 +1,207 @@
+//! Files that change while the server runs: the server takes them over, or logs that it needs a restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gem_setup::error::{Failure, Kind};
+use gem_setup::gateway::Config;
+use gem_setup::runtime::Stamp;
+use gem_setup::settings::{Places, Scope};
+use gem_setup::supervise::Claim;
+use tokio::sync::watch;
+
+use super::args::Command;
+use super::gateway::gateway_config;
+use super::parse::{Parsed, fault_of, innermost, parse};
+use super::server::{Server, option_of};
+use super::session::Session;
+
+/// The time between two looks at the files: the system's notifications miss changes behind links and mounts.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// The options that the gateway takes over while it runs. A change of any other one needs a restart.
+const LIVE: [&str; 13] = [
+    "account",
+    "ca-cert",
+    "classifier-deadline",
+    "classifier-prompt",
+    "drain-delay",
+    "drain-timeout",
+    "fast-path",
+    "max-retry-wait",
+    "models",
+    "on-classifier-failure",
+    "on-fallback",
+    "threshold",
+    "upstream",
+];
+
+/// Sends the gateway its new configuration whenever a file that `server` reads has changed.
+pub(crate) async fn follow(
+    session: &Session<'_>,
+    server: &Server<'_>,
+    claim: &Claim,
+    updates: watch::Sender<Config>,
+) -> Infallible {
+    let mut seen = stamps(files(session, server));
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let now = stamps(seen.keys().cloned());
+        let changed = now.iter().filter(|(file, stamp)| seen.get(*file) != Some(*stamp));
+        let names: Vec<String> = changed.map(|(file, _)| format!("`{}`", file.display())).collect();
+        if names.is_empty() {
+            continue;
+        }
+        seen = now;
+        take_over(session, server, claim, &updates, &mut seen, &names.join(" and "));
+    }
+}
+
+/// Hands the gateway the configuration that the files describe now. The log and `status` say what is not in force, and why.
+fn take_over(
+    session: &Session<'_>,
+    server: &Server<'_>,
+    claim: &Claim,
+    updates: &watch::Sender<Config>,
+    seen: &mut BTreeMap<PathBuf, Option<Stamp>>,
+    names: &str,
+) {
+    let found = renewed(session, &session.args).and_then(|renewed| {
+        // A changed configuration may name other files, which are read below.
+        for file in files(session, &renewed) {
+            seen.entry(file).or_insert_with_key(|file| Stamp::of(file));
+        }
+        let config = gateway_config(session, &renewed.spec, &renewed.args)?;
+        let port = port_after_restart(session, server)?;
+        Ok((renewed, config, port))
+    });
+    let (renewed, config, port) = match found {
+        Ok(found) => found,
+        Err(failure) => {
+            let hint = failure.hint.map_or_else(String::new, |hint| format!("; {hint}"));
+            let reason = format!(
+                "{names} changed, but the former settings stay: {}{hint}",
+                failure.message
+            );
+            tracing::warn!("{reason}");
+            return claim.renew(None, Some(reason));
+        }
+    };
+    updates.send_replace(config);
+    let stale = stale(server, &renewed, port);
+    if stale.is_empty() {
+        let fault = broken_settings(session);
+        match &fault {
+            Some(fault) => tracing::warn!("{names} changed; {fault}"),
+            None => tracing::info!("{names} changed and is in force"),
+        }
+        claim.renew(Some(&renewed.spec.identity()), fault);
+    } else {
+        let reason = format!("{}: `gem-setup restart` puts that in force", stale.join(", "));
+        tracing::warn!("{names} changed; {reason}");
+        claim.renew(None, Some(reason));
+    }
+    warn_of_client(session, server);
+}
+
+/// Why one of Gemini CLI's settings files counts for nothing.
+fn broken_settings(session: &Session<'_>) -> Option<String> {
+    let settings = session.settings().ok()?;
+    let error = settings.errors().next()?;
+    let failure = Failure::of(error);
+    Some(format!(
+        "what Gemini CLI's settings say is not in force: {}",
+        failure.message
+    ))
+}
+
+/// Says where Gemini CLI's settings lead past this server.
+fn warn_of_client(session: &Session<'_>, server: &Server<'_>) {
+    let Ok(settings) = session.settings() else {
+        return;
+    };
+    let router = settings.router();
+    let port = format!(":{}", server.spec.chosen.port);
+    if router.enabled.value && !router.classifier_host.value.trim_end_matches('/').ends_with(&port) {
+        let host = &router.classifier_host.value;
+        tracing::warn!("Gemini CLI's router asks `{host}`, not this server: `gem-setup doctor` names the fix");
+    }
+}
+
+/// The port on which `restart` would start this server: its command line names one even if nobody gave it.
+fn port_after_restart(session: &Session<'_>, server: &Server<'_>) -> Result<u16, Failure> {
+    let named = format!("--port={}", server.spec.chosen.port);
+    if server.spec.given.contains(&named) {
+        return Ok(server.spec.chosen.port);
+    }
+    let mut args = session.args.clone();
+    args.retain(|arg| *arg != *named);
+    Ok(renewed(session, &args)?.spec.chosen.port)
+}
+
+/// The server as the command line `args` and the files describe it now.
+fn renewed<'s>(session: &'s Session<'_>, args: &[OsString]) -> Result<Server<'s>, Failure> {
+    let parsed = parse(args, &session.environment).map_err(fault_of)?;
+    let Parsed {
+        cli, matches, layers, ..
+    } = parsed;
+    let (Command::Serve(args) | Command::Start(args) | Command::Restart(args)) = cli.command else {
+        return Err(Failure::new(Kind::Unexpected, "the command runs no server"));
+    };
+    Server::resolve(session, args.server, innermost(&matches), &layers)
+}
+
+/// The options that `renewed`, on `port`, has of another value than the running `server`, and that only a start puts in force.
+fn stale(server: &Server<'_>, renewed: &Server<'_>, port: u16) -> Vec<String> {
+    let (old, new) = (&server.spec.chosen, &renewed.spec.chosen);
+    let recorded = [
+        ("port", old.port != port),
+        ("runtime", old.runtime != new.runtime),
+        ("model", old.model != new.model),
+        ("direct", old.direct != new.direct),
+    ];
+    let mut stale: BTreeSet<&str> = recorded
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect();
+    let is_in_both = |word: &&String| server.options.contains(word) && renewed.options.contains(word);
+    let words = server
+        .options
+        .iter()
+        .chain(&renewed.options)
+        .filter(|word| !is_in_both(word));
+    stale.extend(words.map(|word| option_of(word)).filter(|name| !LIVE.contains(name)));
+    stale
+        .iter()
+        .map(|name| format!("`{}` changed", name.replace('-', "_")))
+        .collect()
+}
+
+/// The files that the server depends on: its configuration, its models and certificates, Gemini CLI's settings and
+/// `.env`.
+fn files(session: &Session<'_>, server: &Server<'_>) -> Vec<PathBuf> {
+    let (layout, folder) = (&session.layout, session.environment.current_dir());
+    let config = session.config.clone().unwrap_or_else(|| layout.config_file());
+    let own = [server.args.models.clone(), server.args.ca_cert.clone()];
+    let delivered = layout.hosted_models_file();
+    let places = Places::new(server.site.os(), &session.environment, layout.home());
+    let settings = Scope::ALL
+        .into_iter()
+        .filter_map(|scope| places.file(scope).map(Path::to_owned));
+    let env = [folder, layout.home()].map(|folder| [folder.join(".gemini/.env"), folder.join(".env")]);
+    let mut files = vec![config, delivered];
+    files.extend(own.into_iter().flatten().map(|file| folder.join(file)));
+    files.extend(settings.chain(env.into_iter().flatten()));
+    files
+}
+
+fn stamps(files: impl IntoIterator<Item = PathBuf>) -> BTreeMap<PathBuf, Option<Stamp>> {
+    let with_stamp = |file: PathBuf| {
+        let stamp = Stamp::of(&file);
+        (file, stamp)
+    };
+    files.into_iter().map(with_stamp).collect()
+}

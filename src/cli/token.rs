@@ -1,0 +1,66 @@
+//! `token`: a new token for a client of a gateway.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use gem_setup::error::{Failure, Kind};
+use gem_setup::gateway::{ClientToken, NewToken};
+use gem_setup::place;
+use serde_json::json;
+
+use super::access_args::TokenArgs;
+use super::session::Session;
+
+/// Prints a new token, and adds its hash to a file or prints it too.
+pub(crate) fn run(session: &Session<'_>, args: &TokenArgs) -> Result<ExitCode, Failure> {
+    let made = NewToken::random(&args.name);
+    let made = made.ok_or_else(|| Failure::cannot("make a token", "the system gives no random numbers"))?;
+    let file = args
+        .token_file
+        .as_ref()
+        .map(|file| session.environment.current_dir().join(file));
+    if let Some(file) = &file {
+        add(file, &made.line)?;
+    }
+    if session.printer.json() {
+        session
+            .printer
+            .json_line(&json!({"name": args.name, "token": made.token, "line": made.line, "file": file}));
+        return Ok(ExitCode::SUCCESS);
+    }
+    session.printer.line(&made.token);
+    session.printer.remark(&match file {
+        Some(file) => format!("its hash is in `{}`; the token itself is nowhere else", file.display()),
+        None => format!("add this line to the gateway's token file: {}", made.line),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Adds `line` to the private file at `path`, unless that is something else than a token file.
+fn add(path: &Path, line: &str) -> Result<(), Failure> {
+    let cannot = |error: &io::Error| Failure::cannot_at("add a line to the token file", path, error);
+    let before = place::read_if_present(path)
+        .map_err(|error| cannot(&error))?
+        .unwrap_or_default();
+    let before = String::from_utf8(before).map_err(|_| "it is not UTF-8".to_owned());
+    let before = before.and_then(|text| ClientToken::check_file(&text).map(|()| text));
+    let before = before.map_err(|reason| {
+        let message = format!("`{}` is not a token file: {reason}; nothing was added", path.display());
+        Failure::new(Kind::Usage, message).with_hint("give `--token-file` a token file, or the path of a new one")
+    })?;
+    append(path, &before, line).map_err(|error| cannot(&error))
+}
+
+/// Adds `line` after the text `before`, and after a line break where one is missing.
+fn append(path: &Path, before: &str, line: &str) -> io::Result<()> {
+    let lead = if before.is_empty() || before.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
+    let mut file = gem_platform::file::open_private(OpenOptions::new().create(true).append(true), path)?;
+    file.write_all(format!("{lead}{line}\n").as_bytes())?;
+    file.sync_all()
+}

@@ -1,0 +1,90 @@
+//! `versions` and `cleanup`.
+
+use std::process::ExitCode;
+
+use gem_setup::error::Failure;
+use gem_setup::progress::Size;
+use gem_setup::setup::{self, Version};
+use serde_json::json;
+
+use super::session::Session;
+use super::upgrade::installed;
+use super::upgrade_args::CleanupArgs;
+use crate::report::{Events, Terminal};
+
+/// Lists the versions and marks the current ones.
+pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
+    let events = Events::remarks(session.printer);
+    let terminal = Terminal::new(session.printer);
+    let found = setup::versions(&installed(session, &events, &terminal)?);
+    let printer = session.printer;
+    if printer.json() {
+        printer.json_line(&json!({"versions": found}));
+    } else {
+        found
+            .iter()
+            .for_each(|version| printer.line(&printer.tilde(&line_of(version))));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line_of(version: &Version) -> String {
+    let Version {
+        what,
+        name,
+        path,
+        bytes,
+        ..
+    } = version;
+    let number = version.version.as_deref().unwrap_or_default();
+    let use_of_it = if version.current { "current" } else { "before" };
+    let catalog = version
+        .catalog
+        .as_ref()
+        .map_or_else(String::new, |catalog| match catalog.as_str() {
+            "built-in" => ", built-in catalog".to_owned(),
+            place => format!(", catalog `{place}`"),
+        });
+    let named = format!("{name} {number}");
+    format!(
+        "{what:<8} {use_of_it:<7} {} ({}) at `{}`{catalog}",
+        named.trim_end(),
+        Size(*bytes),
+        path.display()
+    )
+}
+
+/// Deletes files that no record names.
+pub(crate) fn clean_up(session: &Session<'_>, args: CleanupArgs) -> Result<ExitCode, Failure> {
+    let printer = session.printer;
+    let found = session.block_on_until_signal(async {
+        // Another gem-setup may be filling the downloads.
+        let lock = if session.layout.own().exists() {
+            Some(session.lock().await?)
+        } else {
+            None
+        };
+        let found = setup::garbage(&session.layout, session.state()?).into_iter();
+        let found: Vec<_> = found.map(|path| (setup::size_of(&path), path)).collect();
+        if !args.dry_run {
+            found.iter().try_for_each(|(_, path)| setup::discard(path))?;
+        }
+        drop(lock);
+        Ok(found)
+    })?;
+    let bytes: u64 = found.iter().map(|(bytes, _)| bytes).sum();
+    if printer.json() {
+        let paths: Vec<_> = found.iter().map(|(_, path)| path).collect();
+        printer.json_line(&json!({"deleted": paths, "bytes": bytes, "dry_run": args.dry_run}));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let verb = if args.dry_run { "would delete" } else { "deleted" };
+    for (bytes, path) in &found {
+        printer.line(&printer.tilde(&format!("{verb} `{}` ({})", path.display(), Size(*bytes))));
+    }
+    printer.line(&match found.is_empty() {
+        true => "There is nothing to clean up.".to_owned(),
+        false => format!("{verb} {} in all", Size(bytes)),
+    });
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,240 @@
+//! The Hugging Face hub: where a model's file is, which token opens it, and which hash the hub states for it.
+
+use std::time::SystemTime;
+
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::error::Error;
+use super::reply;
+use super::retry::{Budget, Fault};
+use super::{Fetcher, HUB_HOST};
+use crate::catalog::HuggingFace;
+use crate::environment::Environment;
+use crate::net::{ServerResponse, is_acceptable};
+use crate::progress::Progress;
+use crate::sha256::Sha256;
+
+const ENDPOINT_VARIABLE: &str = "HF_ENDPOINT";
+/// The first that is set counts, as for the hub's own tools; `lit` knows the second (docs/facts.md section 2).
+const TOKEN_VARIABLES: [&str; 2] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
+/// The hub's own statement of a large file's SHA-256; the file itself comes from another host.
+const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
+const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
+/// Advice where the hub refuses a file.
+pub(super) const GATED: &str = "the model is gated: accept its terms on its page at the hub, set HF_TOKEN (or HUGGING_FACE_HUB_TOKEN) to a token \
+                                that may read it, then run the command again";
+
+/// The hub as the environment names it.
+#[derive(Clone, Debug, Default)]
+pub struct Hub {
+    /// Stands for `https://huggingface.co`.
+    endpoint: Option<Url>,
+    /// Marked as sensitive, so that no message shows it.
+    authorization: Option<HeaderValue>,
+}
+
+impl Hub {
+    /// The hub at `HF_ENDPOINT`, by default `https://huggingface.co`, and the token in `HF_TOKEN` or
+    /// `HUGGING_FACE_HUB_TOKEN`.
+    ///
+    /// # Errors
+    /// When the endpoint is neither https nor http on this machine.
+    pub fn from_environment(environment: &Environment) -> Result<Self, Error> {
+        let endpoint = match environment.var(ENDPOINT_VARIABLE) {
+            Some(text) => {
+                let url = Url::parse(text).ok().filter(|url| url.has_host() && is_acceptable(url));
+                let unusable = || Error::Endpoint { text: text.to_owned() };
+                Some(url.ok_or_else(unusable)?)
+            }
+            None => None,
+        };
+        let token = TOKEN_VARIABLES.iter().find_map(|name| environment.var(name));
+        let authorization = token.and_then(|token| HeaderValue::try_from(format!("Bearer {}", token.trim())).ok());
+        let authorization = authorization.map(|mut value| {
+            value.set_sensitive(true);
+            value
+        });
+        Ok(Self {
+            endpoint,
+            authorization,
+        })
+    }
+
+    /// Where the hub itself has the file that is published at `url`; `None` for a file of another publisher.
+    pub(super) fn locate(&self, url: &Url) -> Option<Url> {
+        if url.scheme() != "https" || url.host_str() != Some(HUB_HOST) {
+            return None;
+        }
+        let Some(endpoint) = &self.endpoint else {
+            return Some(url.clone());
+        };
+        let mut place = endpoint.clone();
+        place.set_path(&format!("{}{}", endpoint.path().trim_end_matches('/'), url.path()));
+        Some(place)
+    }
+
+    /// Whether `url` is the hub's own.
+    pub(super) fn is_under(&self, url: &Url) -> bool {
+        match &self.endpoint {
+            Some(endpoint) => endpoint.origin() == url.origin(),
+            None => url.host_str() == Some(HUB_HOST),
+        }
+    }
+
+    /// The header that opens gated files, for the hub alone.
+    pub(super) fn authorization(&self) -> Option<HeaderValue> {
+        self.authorization.clone()
+    }
+}
+
+/// The public address of `file`, under which mirrors have it too.
+///
+/// # Errors
+/// When repository or file make no address.
+pub fn address_of(file: &HuggingFace) -> Result<Url, Error> {
+    let text = format!("https://{HUB_HOST}/{}/resolve/main/{}", file.repo, file.file);
+    let has_dots = text.split('/').any(|part| part == "." || part == "..");
+    let url = Url::parse(&text)
+        .ok()
+        .filter(|url| url.query().is_none() && url.fragment().is_none() && !has_dots);
+    url.ok_or(Error::Endpoint { text })
+}
+
+/// The hub's description of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stated {
+    /// Its SHA-256.
+    pub sha256: Sha256,
+    /// Its size in bytes; 0 = unknown.
+    pub size: u64,
+}
+
+impl Fetcher {
+    /// The hash that the hub states for the file published at `url`; a mirror's word counts for nothing here. `id` is the id
+    /// that waiting is reported under.
+    ///
+    /// # Errors
+    /// When only mirrors may be asked, the hub does not answer, refuses, or states no SHA-256.
+    pub async fn stated(&self, url: &Url, id: &str, progress: &dyn Progress) -> Result<Stated, Error> {
+        let unstated = || Error::Unstated { url: url.into() };
+        let place = self
+            .hub
+            .locate(url)
+            .filter(|_| !self.mirror_only)
+            .ok_or_else(unstated)?;
+        let mut budget = Budget::new(self.network.patience());
+        let asked = self.persist(&mut budget, &place, id, true, progress, async || {
+            self.ask_hub(&place).await
+        });
+        match asked.await {
+            Ok(stated) => stated.ok_or_else(unstated),
+            Err(Fault::Fatal(error)) => Err(error),
+            Err(fault) => Err(Error::Unobtainable {
+                label: url.path().rsplit('/').next().unwrap_or_default().to_owned(),
+                tried: vec![self.last_word(fault, &place)],
+            }),
+        }
+    }
+
+    async fn ask_hub(&self, place: &Url) -> Result<Option<Stated>, Fault> {
+        let mut headers = HeaderMap::new();
+        headers.extend(self.hub.authorization().map(|value| (AUTHORIZATION, value)));
+        let is_stated = |answer: &ServerResponse| answer.head.headers.contains_key(LINKED_ETAG);
+        let answer = self
+            .client
+            .get_until(Method::HEAD, place.clone(), headers, is_stated)
+            .await?;
+        // Another host that the hub redirects to has nothing to say about the hash.
+        let is_hub = answer.url.origin() == place.origin();
+        let status = answer.head.status;
+        if status.is_client_error() || status.is_server_error() {
+            return Err(reply::refusal(status, &answer.head.headers, SystemTime::now()));
+        }
+        Ok(stated_in(&answer.head.headers).filter(|_| is_hub))
+    }
+}
+
+fn stated_in(headers: &HeaderMap) -> Option<Stated> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let tag = text(LINKED_ETAG)?.trim();
+    let sha256 = tag.trim_start_matches("W/").trim_matches('"').parse().ok()?;
+    let size = text(LINKED_SIZE).and_then(|size| size.trim().parse().ok());
+    Some(Stated {
+        sha256,
+        size: size.unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hub(variables: &[(&str, &str)]) -> Result<Hub, Error> {
+        let variables = variables.iter();
+        let variables = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Hub::from_environment(&Environment::new(variables, "/", "/home/me"))
+    }
+
+    fn file(repo: &str) -> HuggingFace {
+        HuggingFace {
+            repo: repo.to_owned(),
+            file: "m.litertlm".to_owned(),
+            sha256: None,
+        }
+    }
+
+    #[test]
+    fn an_endpoint_stands_for_the_hub_and_for_nobody_else() {
+        let url = address_of(&file("owner/name")).unwrap();
+        assert_eq!(
+            url.as_str(),
+            "https://huggingface.co/owner/name/resolve/main/m.litertlm"
+        );
+        assert_eq!(hub(&[]).unwrap().locate(&url), Some(url.clone()));
+        let own = hub(&[("HF_ENDPOINT", "https://hub.example/hf/")]).unwrap();
+        let place = own.locate(&url).unwrap();
+        assert_eq!(
+            place.as_str(),
+            "https://hub.example/hf/owner/name/resolve/main/m.litertlm"
+        );
+        assert_eq!(own.locate(&"https://github.com/owner/name".parse().unwrap()), None);
+        for endpoint in ["http://hub.example", "file:///hub", "hub.example"] {
+            let error = hub(&[("HF_ENDPOINT", endpoint)]).unwrap_err().to_string();
+            assert!(error.contains(endpoint), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_first_token_counts_and_is_never_shown() {
+        let both = hub(&[("HUGGING_FACE_HUB_TOKEN", "hf_b"), ("HF_TOKEN", "hf_a\n")]).unwrap();
+        assert_eq!(both.authorization().unwrap(), "Bearer hf_a");
+        assert!(!format!("{both:?}").contains("hf_a"), "{both:?}");
+        assert_eq!(hub(&[]).unwrap().authorization(), None);
+    }
+
+    #[test]
+    fn names_that_leave_the_repository_make_no_address() {
+        for repo in ["../owner", "owner/..", "owner/name?x=1", "owner#name"] {
+            assert!(address_of(&file(repo)).is_err(), "{repo}");
+        }
+    }
+
+    #[test]
+    fn only_a_sha256_is_a_statement() {
+        let sum = Sha256::of("x").to_string();
+        let stated = |tag: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(LINKED_ETAG, HeaderValue::try_from(tag).unwrap());
+            headers.insert(LINKED_SIZE, HeaderValue::from_static("7"));
+            stated_in(&headers)
+        };
+        let expected = Stated {
+            sha256: Sha256::of("x"),
+            size: 7,
+        };
+        assert_eq!(stated(&format!("\"{sum}\"")), Some(expected));
+        assert_eq!(stated("\"a94a8fe5ccb19ba61c4c0873d391e987982fbbd3\""), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! Files that are read and written as a whole: gem-setup's own records in JSON, and tables in TOML that users may replace.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Explain, Kind};
+use crate::net::{redact_in, toml_fault};
+use crate::place;
+
+/// One kind of such a file, as its errors describe it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its name.
+    pub name: &'static str,
+    /// The kind of failure that a faulty one is.
+    pub kind: Kind,
+    /// Advice about a faulty one.
+    pub remedy: &'static str,
+}
+
+/// Why a record cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the {} `{}`", of.name, path.display())]
+    Read {
+        /// Which kind of file.
+        of: &'static Record,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The content is invalid.
+    #[error("cannot use the {} `{origin}`: {reason}", of.name)]
+    Unusable {
+        /// Which kind of file.
+        of: &'static Record,
+        /// Which file, or where its text comes from.
+        origin: String,
+        /// Why, with the line.
+        reason: String,
+    },
+    /// The file cannot be written.
+    #[error("cannot write the {} `{}`", of.name, path.display())]
+    Write {
+        /// Which kind of file.
+        of: &'static Record,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Explain for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Read { of, .. } | Self::Unusable { of, .. } | Self::Write { of, .. } => of.kind,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Read { of, path, source } if of.kind == Kind::Unexpected => return Some(place::remedy(path, source)),
+            Self::Read { of, .. } | Self::Unusable { of, .. } => of.remedy,
+            Self::Write { .. } => {
+                "check that the disk has room and that the directory is yours, then run the command again"
+            }
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl Record {
+    /// The error of the record from `origin`, which is faulty for `reason`.
+    pub fn unusable(&'static self, origin: impl Into<String>, reason: impl ToString) -> Error {
+        Error::Unusable {
+            of: self,
+            origin: origin.into(),
+            reason: reason.to_string().trim_end().to_owned(),
+        }
+    }
+
+    /// The error of a record in `path` that cannot be read because of `source`.
+    fn unread(&'static self, path: &Path, source: io::Error) -> Error {
+        let (of, path) = (self, path.to_owned());
+        Error::Read { of, path, source }
+    }
+
+    /// The error of a record in `path` that cannot be written because of `source`.
+    pub fn unwritten(&'static self, path: &Path, source: io::Error) -> Error {
+        let (of, path) = (self, path.to_owned());
+        Error::Write { of, path, source }
+    }
+
+    /// Reads the JSON file `path`; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the file exists but cannot be read or does not parse.
+    pub fn read_json<T: DeserializeOwned>(&'static self, path: &Path) -> Result<Option<T>, Error> {
+        let bytes = place::read_if_present(path).map_err(|source| self.unread(path, source))?;
+        let parsed = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+        parsed.map_err(|error| self.unusable(path.to_string_lossy(), redact_in(&error.to_string())))
+    }
+
+    /// Writes `value` as the JSON file `path`, which only its owner can read, unless it already says the same.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_json(&'static self, path: &Path, value: &impl Serialize) -> Result<(), Error> {
+        let text = serde_json::to_vec_pretty(value);
+        let mut text = text.map_err(|error| self.unusable(path.to_string_lossy(), error))?;
+        text.push(b'\n');
+        if place::read(path).is_ok_and(|old| old == text) {
+            return Ok(());
+        }
+        place::write_private(path, &text).map_err(|source| self.unwritten(path, source))
+    }
+
+    /// The text of the file `path`, which a user named.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read_text(&'static self, path: &Path) -> Result<String, Error> {
+        place::read_text(path).map_err(|source| self.unread(path, source))
+    }
+
+    /// Parses the TOML `text`; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// When the text is no such table.
+    pub fn parse_toml<T: DeserializeOwned>(&'static self, text: &str, origin: &str) -> Result<T, Error> {
+        toml::from_str(text).map_err(|error| self.unusable(origin, toml_fault(text, &error)))
+    }
+
+    /// Checks the `format` that the record from `origin` names.
+    ///
+    /// # Errors
+    /// When it is not the `known` one.
+    pub fn check_format(&'static self, origin: &str, format: u32, known: u32) -> Result<(), Error> {
+        if format == known {
+            return Ok(());
+        }
+        Err(self.unusable(
+            origin,
+            format!("key `format`: `{format}` is not known, expected `{known}`"),
+        ))
+    }
+}

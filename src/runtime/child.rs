@@ -1,0 +1,204 @@
+//! Runs a command to its end, and keeps the last lines that it printed.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use gem_platform::process::{Guard, Program, Supervised, null_input};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::Error;
+use super::command::describe;
+
+const TAIL_LINES: usize = 15;
+/// A command that prints nothing for this time will not end any more.
+pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(600);
+
+/// Why a command did not end well.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// It could not be started or waited for.
+    Lost(io::Error),
+    /// It failed.
+    Badly {
+        /// How.
+        outcome: String,
+        /// The last lines of its output, nothing secret in them.
+        tail: String,
+    },
+    /// It printed nothing, or did not end, for this time.
+    Silent {
+        /// How long.
+        limit: Duration,
+        /// As above.
+        tail: String,
+    },
+}
+
+impl Ended {
+    /// The same as an error of the runtime that `command` is.
+    pub(super) fn into_error(self, command: &Program) -> Error {
+        match self {
+            Self::Lost(source) => Error::Start {
+                program: command.path.clone(),
+                source,
+            },
+            Self::Badly { outcome, tail } => Error::Failed {
+                command: describe(command),
+                outcome,
+                tail,
+            },
+            Self::Silent { limit, tail } => Error::TimedOut {
+                command: describe(command),
+                seconds: limit.as_secs(),
+                tail,
+            },
+        }
+    }
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
+/// The last lines of a command's output.
+#[derive(Debug, Default)]
+pub(super) struct Tail(VecDeque<String>);
+
+impl Tail {
+    pub(super) fn push(&mut self, line: String) {
+        self.0.push_back(line);
+        if self.0.len() > TAIL_LINES {
+            self.0.pop_front();
+        }
+    }
+
+    /// The lines as one text.
+    pub(super) fn text(&mut self) -> String {
+        self.0.make_contiguous().join("\n")
+    }
+}
+
+/// Runs `command` to its end, which must come within `limit`, and returns its standard output.
+pub(super) async fn output_of(command: &Program, limit: Duration) -> Result<String, Error> {
+    let stdin = null_input().map_err(|error| Ended::Lost(error).into_error(command))?;
+    let child = tokio::process::Command::from(command.command())
+        .stdin(stdin)
+        .kill_on_drop(true)
+        .output();
+    let ended = match timeout(limit, child).await {
+        Ok(Ok(output)) if output.status.success() => {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Ok(Ok(output)) => Ended::Badly {
+            outcome: output.status.to_string(),
+            tail: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        },
+        Ok(Err(error)) => Ended::Lost(error),
+        Err(_) => {
+            let tail = String::new();
+            Ended::Silent { limit, tail }
+        }
+    };
+    Err(ended.into_error(command))
+}
+
+/// Runs `command` to its end in a process group of its own, so that it never outlives gem-setup, and no longer than it prints something; `each_line` receives each
+/// printed line, without `secrets` and without passwords in URLs.
+pub(super) async fn run(
+    command: &Program,
+    guard: &Guard,
+    secrets: &[&str],
+    each_line: impl Fn(&str),
+) -> Result<(), Ended> {
+    let mut child = Supervised::spawn(command, guard)?;
+    let (stdout, stderr) = child.take_output();
+    let tail = Mutex::new(Tail::default());
+    let (heard, mut last) = watch::channel(());
+    let say = |line: &str| {
+        heard.send_replace(());
+        let line = without_secrets(line, secrets);
+        each_line(&line);
+        tail.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    };
+    let ended = async {
+        tokio::join!(read(stdout, &say), read(stderr, &say));
+        child.wait().await
+    };
+    let ended = tokio::select! {
+        ended = ended => Some(ended),
+        () = silence(&mut last) => None,
+    };
+    child.kill_group(guard);
+    let tail = || tail.lock().unwrap_or_else(PoisonError::into_inner).text();
+    let Some(ended) = ended else {
+        let (limit, tail) = (SILENCE_LIMIT, tail());
+        return Err(Ended::Silent { limit, tail });
+    };
+    let status = ended?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Ended::Badly {
+        outcome: status.to_string(),
+        tail: tail(),
+    })
+}
+
+/// Ends when nothing was heard for [`SILENCE_LIMIT`].
+async fn silence(last: &mut watch::Receiver<()>) {
+    while let Ok(Ok(())) = timeout(SILENCE_LIMIT, last.changed()).await {}
+}
+
+async fn read(stream: Option<impl AsyncRead + Unpin>, say: &impl Fn(&str)) {
+    let Some(stream) = stream else { return };
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line);
+        let last_state = text.trim_end().rsplit('\r').next().unwrap_or_default().trim_end();
+        if !last_state.is_empty() {
+            say(last_state);
+        }
+        line.clear();
+    }
+}
+
+/// `line` without the `secrets` and without the user part of URLs, where indexes with a password have it.
+pub(super) fn without_secrets(line: &str, secrets: &[&str]) -> String {
+    let mut line = secrets
+        .iter()
+        .fold(line.to_owned(), |line, secret| line.replace(secret, "[hidden]"));
+    let mut from = 0;
+    while let Some(start) = line[from..].find("://").map(|found| from + found + 3) {
+        let end = line[start..]
+            .find(|c: char| c == '/' || c.is_whitespace())
+            .map_or(line.len(), |length| start + length);
+        if let Some(at) = line[start..end].rfind('@') {
+            line.replace_range(start..start + at, "[hidden]");
+        }
+        from = start;
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_tokens_nor_passwords_in_urls_are_shown() {
+        assert_eq!(
+            without_secrets(
+                "ERROR: hf_x at https://me:pw@host/simple and https://host/a@b",
+                &["hf_x"]
+            ),
+            "ERROR: [hidden] at https://[hidden]@host/simple and https://host/a@b"
+        );
+    }
+}

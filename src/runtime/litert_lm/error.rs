@@ -1,0 +1,167 @@
+//! Why there is no Python environment.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::error::{Explain, Kind};
+
+/// Why there is no environment.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing on the PATH can build one.
+    #[error(
+        "cannot install `litert-lm`: neither uv nor a usable Python was found{}",
+        reasons(rejected)
+    )]
+    NoPython {
+        /// The program that was found, and why it cannot be used.
+        rejected: Vec<String>,
+    },
+    /// The directory cannot be prepared or finished.
+    #[error("cannot set up the Python environment `{}`", path.display())]
+    Directory {
+        /// Which directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A tool cannot be run.
+    #[error("cannot run `{command}` for the Python environment")]
+    Start {
+        /// The command.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A tool failed.
+    #[error("cannot {}: `{command}` ended with {outcome}; last output:\n{tail}", task.in_words())]
+    Tool {
+        /// The tool's task.
+        task: Task,
+        /// The command.
+        command: String,
+        /// How it ended.
+        outcome: String,
+        /// The last lines of its output.
+        tail: String,
+    },
+    /// The installed program does not run as it should.
+    #[error("`{}` was installed but does not run: {reason}", program.display())]
+    Unusable {
+        /// Which program.
+        program: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The task of a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// The empty environment.
+    Create,
+    /// The packages in it.
+    Install,
+}
+
+impl Task {
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::Create => "create the Python environment",
+            Self::Install => "install `litert-lm`",
+        }
+    }
+}
+
+fn reasons(rejected: &[String]) -> String {
+    if rejected.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", rejected.join("; "))
+    }
+}
+
+/// Whether the tool refused a file because of its hash: pip and uv each have their own words for it.
+fn is_hash_mismatch(tail: &str) -> bool {
+    let tail = tail.to_lowercase();
+    ["do not match the hashes", "hash mismatch", "expected sha256"]
+        .iter()
+        .any(|words| tail.contains(words))
+}
+
+impl Explain for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NoPython { .. } => Kind::Unsupported,
+            Self::Directory { .. } => Kind::Unexpected,
+            Self::Tool { task, tail, .. } if *task == Task::Install => {
+                if is_hash_mismatch(tail) {
+                    Kind::Verification
+                } else {
+                    Kind::Download
+                }
+            }
+            Self::Start { .. } | Self::Tool { .. } | Self::Unusable { .. } => Kind::Runtime,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoPython { .. } => {
+                "install Python 3.10 or newer with venv (Debian and Ubuntu: `sudo apt-get install python3-venv`; macOS: \
+                 `brew install python`; Windows: `winget install Python.Python.3.13`) or uv, then run the command again; \
+                 `--runtime builtin` needs neither"
+            }
+            Self::Directory { .. } => {
+                "check that the directory is yours and the disk has room, stop a running server with `gem-setup stop`, then \
+                 run the command again"
+            }
+            Self::Tool { task, tail, .. } if *task == Task::Install => {
+                if is_hash_mismatch(tail) {
+                    "the package index offers other files than the catalog names: use another index (PIP_INDEX_URL, \
+                     UV_DEFAULT_INDEX), or a catalog of your own with `--catalog`"
+                } else if tail.contains("No space left") {
+                    "free disk space, then run the command again"
+                } else {
+                    "check the connection to the package index (PIP_INDEX_URL, UV_DEFAULT_INDEX and HTTPS_PROXY are \
+                     respected), then run the command again"
+                }
+            }
+            Self::Start { .. } | Self::Tool { .. } => "check that Python works, then run the command again",
+            Self::Unusable { .. } => {
+                "the package needs a 64-bit system with glibc 2.27, macOS 12 or Windows 10; `--runtime builtin` runs everywhere"
+            }
+        };
+        Some(hint.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_hash_is_a_failed_verification_and_everything_else_a_failed_download() {
+        let kind = |tail: &str| {
+            let error = Error::Tool {
+                task: Task::Install,
+                command: "pip".to_owned(),
+                outcome: "exit status: 1".to_owned(),
+                tail: tail.to_owned(),
+            };
+            error.kind()
+        };
+        assert_eq!(
+            kind("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE."),
+            Kind::Verification
+        );
+        assert_eq!(
+            kind("  × Failed to download\n  ╰─▶ Hash mismatch for `click`"),
+            Kind::Verification
+        );
+        assert_eq!(
+            kind("ERROR: No matching distribution found for litert-lm==0.18.1"),
+            Kind::Download
+        );
+    }
+}

@@ -1,0 +1,95 @@
+//! The comparison of a bundle with the list of its files.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::contents::{CATALOG, Found, SIGNATURE, SUMS, Sums, TARGETS, check_path};
+use super::faults::{fault, unreadable};
+use super::targets::{BundledTarget, Targets};
+use super::{archive, signature};
+use crate::error::Failure;
+use crate::place;
+use crate::sha256::Sha256;
+
+/// A bundle that agrees with its list.
+#[derive(Clone, Debug)]
+pub struct CheckedBundle {
+    pub(super) sums: Sums,
+    /// The platforms that it is for; empty in a bundle of gem-setup 0.2.0, which did not say it.
+    pub targets: Vec<BundledTarget>,
+    /// Whether its signature was checked with a key.
+    pub is_verified: bool,
+    /// Whether it has a signature.
+    pub is_signed: bool,
+}
+
+impl CheckedBundle {
+    /// How many files it holds.
+    #[must_use]
+    pub fn files(&self) -> usize {
+        self.sums.len()
+    }
+}
+
+/// Checks the bundle at `path`, a directory or a tar file, against its list, and the list against the signature if a `key` is
+/// given: a public key of minisign, or a file with one.
+///
+/// # Errors
+/// When anything is missing, added, changed, a link, or leads out of the bundle; when the signature is missing or wrong.
+pub fn check_bundle(path: &Path, key: Option<&str>) -> Result<CheckedBundle, Failure> {
+    fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    let found = read(path).map_err(|reason| fault(path, &reason))?;
+    let text = found.sums.ok_or_else(|| fault(path, &format!("`{SUMS}` is missing")))?;
+    if let Some(key) = key {
+        let signature = found.signature.as_deref();
+        let signature = signature.ok_or_else(|| fault(path, &format!("it is not signed: `{SIGNATURE}` is missing")))?;
+        signature::verify(key, &text, signature).map_err(|reason| fault(path, &reason))?;
+    }
+    let sums = Sums::parse(&text).map_err(|reason| fault(path, &format!("`{SUMS}`: {reason}")))?;
+    sums.compare(&found.files).map_err(|reason| fault(path, &reason))?;
+    let targets = found.targets.as_deref().map(Targets::parse).transpose();
+    let targets = targets.map_err(|reason| fault(path, &format!("`{TARGETS}`: {reason}")))?;
+    Ok(CheckedBundle {
+        sums,
+        targets: targets.unwrap_or_default(),
+        is_verified: key.is_some(),
+        is_signed: found.signature.is_some(),
+    })
+}
+
+/// Hashes every file of the directory or tar file `path`.
+pub(super) fn read(path: &Path) -> Result<Found, String> {
+    if path.is_dir() { walk(path) } else { archive::hash(path) }
+}
+
+/// Hashes every file below the directory `root`.
+fn walk(root: &Path) -> Result<Found, String> {
+    let mut found = Found::default();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let told = |error: io::Error| format!("`{}` cannot be read: {error}", root.join(&folder).display());
+        for entry in fs::read_dir(root.join(&folder)).map_err(told)? {
+            let entry = entry.map_err(told)?;
+            let inside = folder.join(entry.file_name());
+            let kind = entry.file_type().map_err(told)?;
+            if kind.is_dir() {
+                folders.push(inside);
+                continue;
+            }
+            let path = inside
+                .to_str()
+                .ok_or_else(|| format!("the name `{}` is not UTF-8", inside.display()))?;
+            let path = path.replace(std::path::MAIN_SEPARATOR, "/");
+            if !kind.is_file() {
+                return Err(format!("`{path}` is a link or no regular file"));
+            }
+            check_path(&path)?;
+            match path.as_str() {
+                SUMS | SIGNATURE | TARGETS | CATALOG => found.take_text(&path, place::read_text(&entry.path()))?,
+                _ => found.take(&path, Sha256::of_file(&entry.path()))?,
+            }
+        }
+    }
+    Ok(found)
+}

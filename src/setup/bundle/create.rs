@@ -1,0 +1,150 @@
+//! The making of a bundle, from the order to the directory or tar file.
+
+use std::fs;
+use std::path::Path;
+
+use gem_platform::Target;
+
+use super::check::check_bundle;
+use super::claim::{Claim, check_file};
+use super::contents::Sums;
+use super::faults::unwritable;
+use super::making::{Making, model_of};
+use super::request::{Bundle, BundleRequest, BundleTools, BundledFile, ModelRequest};
+use super::{archive, programs, signature};
+use crate::error::{Failure, Kind};
+use crate::runtime::RuntimeName;
+use crate::runtime::gate::needs_no_terms;
+use crate::runtime::terms::{Terms, in_words};
+use crate::setup::auto::{is_offered, offered};
+
+/// Creates the bundle. Files that are already there and right are not fetched again.
+///
+/// # Errors
+/// When a target has no build, a file cannot be fetched, the model's terms are not on record, or the place is taken.
+pub async fn create_bundle(request: &BundleRequest, tools: &BundleTools<'_>) -> Result<Bundle, Failure> {
+    check_name(&request.place)?;
+    programs::check(&request.programs, &request.targets)?;
+    let secret = request.key.as_deref().map(signature::read_key).transpose()?;
+    let runtimes = request
+        .targets
+        .iter()
+        .map(|target| Ok((*target, runtime_for(request, tools, *target)?)));
+    let runtimes: Vec<_> = runtimes.collect::<Result<_, Failure>>()?;
+    if let Some(model) = &request.model {
+        accept_terms(request, tools, model)?;
+    }
+    let is_file = request.place.extension().is_some_and(|extension| extension == "tar");
+    let root = if is_file {
+        check_file(&request.place)?;
+        request.place.with_extension("tar.files")
+    } else {
+        request.place.clone()
+    };
+    let mut making = Making {
+        claim: Claim::begin(root)?,
+        sums: Sums::default(),
+        secret,
+        request,
+        tools,
+    };
+    let made = make(&mut making, &runtimes, is_file).await;
+    if is_file {
+        let root = &making.claim.root;
+        let removed = fs::remove_dir_all(root).map_err(|error| unwritable(root, &error));
+        return made.and_then(|bundle| removed.map(|()| bundle));
+    }
+    made
+}
+
+/// The ends of compressed archives' names. Models and programs hardly shrink, so bundles are not compressed.
+const COMPRESSED: [&str; 12] = [
+    ".gz", ".tgz", ".zst", ".tzst", ".xz", ".txz", ".bz2", ".tbz", ".tbz2", ".lz4", ".zip", ".7z",
+];
+
+/// Refuses a name that promises a compressed archive: a directory would be made of it.
+fn check_name(place: &Path) -> Result<(), Failure> {
+    let name = place.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let Some(end) = COMPRESSED.iter().find(|end| name.ends_with(**end)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "cannot make the bundle `{}`: `{end}` stands for a compressed file, and a bundle is a directory or a `.tar` file",
+        place.display()
+    );
+    let stem = name.len() - end.len();
+    let stem = name.get(..stem).unwrap_or_default().trim_end_matches(".tar");
+    let hint = format!("name it `{stem}.tar`, or choose a directory's name without `{end}`");
+    Err(Failure::new(Kind::Usage, message).with_hint(hint))
+}
+
+/// Fills and checks the bundle, and writes the tar file if it is one.
+async fn make(making: &mut Making<'_>, runtimes: &[(Target, RuntimeName)], is_file: bool) -> Result<Bundle, Failure> {
+    let targets = making.fill(runtimes).await?;
+    let public_key = making.seal()?;
+    making.claim.finish()?;
+    let (root, place) = (&making.claim.root, &making.request.place);
+    check_bundle(root, None).map_err(|failure| {
+        failure.with_hint("delete what does not belong there, or choose an empty directory, then run the command again")
+    })?;
+    if is_file {
+        let part = making.claim.unfinished();
+        let written = archive::write(root, &making.sums, &part).and_then(|()| fs::rename(&part, place));
+        written.map_err(|error| unwritable(place, &error))?;
+    }
+    let files = making.sums.iter();
+    Ok(Bundle {
+        bundle: place.clone(),
+        targets,
+        public_key,
+        files: files
+            .map(|(path, sha256)| BundledFile {
+                path: path.to_owned(),
+                sha256,
+            })
+            .collect(),
+    })
+}
+
+/// The runtime that the bundle has for `target`. Where nothing decides it and there is no pulled model to take along, it is one whose
+/// model can be downloaded.
+fn runtime_for(request: &BundleRequest, tools: &BundleTools<'_>, target: Target) -> Result<RuntimeName, Failure> {
+    let has = |runtime: &RuntimeName| is_offered(&request.catalog, *runtime, target);
+    if let Some(runtime) = request.runtime {
+        return Some(runtime).filter(has).ok_or_else(|| {
+            let message = format!("cannot bundle `{runtime}` for {target}: no build is published");
+            let hint = "leave the target or `--runtime` out; `--runtime builtin` needs nothing but gem-setup";
+            Failure::new(Kind::Unsupported, message).with_hint(hint)
+        });
+    }
+    if let Some(runtime) = request.preferred.filter(has) {
+        return Ok(runtime);
+    }
+    let runtime = offered(&request.catalog, target).runtime;
+    let is_pulled = |model: &ModelRequest| model.file.is_none() && tools.layout.models().join(&model.name).exists();
+    let is_wanting = request.model.as_ref().is_some_and(|model| !is_pulled(model));
+    let is_better = runtime == RuntimeName::Lit && is_wanting && has(&RuntimeName::LitertLm);
+    Ok(if is_better { RuntimeName::LitertLm } else { runtime })
+}
+
+/// Makes sure that the terms of the model are on record before anything of it is downloaded.
+fn accept_terms(request: &BundleRequest, tools: &BundleTools<'_>, wanted: &ModelRequest) -> Result<(), Failure> {
+    let model = model_of(&request.catalog, &wanted.name);
+    if needs_no_terms(RuntimeName::LitertLm, &model, wanted.file.is_some()) {
+        return Ok(());
+    }
+    let path = tools.layout.terms_file();
+    if Terms::read(&path)?.cover(&model) {
+        return Ok(());
+    }
+    if let Some(how) = wanted.accepted {
+        return Ok(Terms::read(&path)?.accept(&path, &model, jiff::Timestamp::now(), how)?);
+    }
+    let message = format!(
+        "cannot bundle the model `{}`: its terms are not on record as accepted: {}",
+        wanted.name,
+        in_words(&model)
+    );
+    Err(Failure::new(Kind::TermsNotAccepted, message)
+        .with_hint("read them, then run the command again with `--accept-terms`"))
+}

@@ -1,0 +1,128 @@
+//! Signatures of bundles, in the form of minisign.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use minisign::{PublicKey, SecretKey, SecretKeyBox};
+
+use crate::error::{Failure, Kind};
+
+/// How every key of minisign begins.
+const SIGNATURES: &[u8] = b"Ed";
+/// Says that a key is not encrypted.
+const NO_PASSWORD: &[u8] = &[0, 0];
+
+/// A signature, and the public key that it can be verified with.
+#[derive(Debug)]
+pub(super) struct Signed {
+    pub(super) signature: String,
+    pub(super) public_key: String,
+}
+
+/// The secret key in the file `key`; asks at the terminal for the password of an encrypted one.
+pub(super) fn read_key(key: &Path) -> Result<SecretKey, Failure> {
+    let stored = std::fs::read_to_string(key);
+    let stored = stored.map_err(|error| unusable_key(key, Refused::no_key(error.to_string())))?;
+    secret_of(&stored, key).map_err(|refused| unusable_key(key, refused))
+}
+
+fn unusable_key(key: &Path, Refused { reason, hint }: Refused) -> Failure {
+    let message = format!("cannot sign with the key `{}`: {reason}", key.display());
+    Failure::new(Kind::Usage, message).with_hint(hint)
+}
+
+/// Signs `text` with `secret`, which was read from the file `key`.
+pub(super) fn sign(key: &Path, secret: &SecretKey, text: &str) -> Result<Signed, Failure> {
+    let damaged =
+        |reason: &dyn std::fmt::Display| unusable_key(key, Refused::no_key(format!("it is damaged: {reason}")));
+    let public = PublicKey::from_secret_key(secret).map_err(|error| damaged(&error))?;
+    let comment = Some("a bundle of gem-setup");
+    let signature = minisign::sign(Some(&public), secret, text.as_bytes(), comment, None);
+    let signed = Signed {
+        signature: signature.map_err(|error| damaged(&error))?.into_string(),
+        public_key: public.to_base64(),
+    };
+    // A key without a password has no checksum that would tell of damage.
+    verify(&signed.public_key, text, &signed.signature).map_err(|_| damaged(&"its two halves do not match"))?;
+    Ok(signed)
+}
+
+/// Why a key cannot be used, and what helps.
+struct Refused {
+    reason: String,
+    hint: String,
+}
+
+impl Refused {
+    fn no_key(reason: String) -> Self {
+        let hint = "give `--sign` the file of a secret key as `minisign -G` makes it (`-W` for one without a password)"
+            .to_owned();
+        Self { reason, hint }
+    }
+}
+
+/// The secret key that is `stored` in the file `path`.
+fn secret_of(stored: &str, path: &Path) -> Result<SecretKey, Refused> {
+    let line = stored.lines().nth(1).unwrap_or_default().trim();
+    let bytes = STANDARD.decode(line).ok().filter(|bytes| bytes.starts_with(SIGNATURES));
+    let bytes = bytes.ok_or_else(|| Refused::no_key("it is not a secret key of minisign".to_owned()))?;
+    let unusable = |error: minisign::PError| Refused::no_key(error.to_string());
+    if bytes.get(2..4) == Some(NO_PASSWORD) {
+        // The crate wants a checksum, which minisign writes for encrypted keys alone.
+        return SecretKey::from_bytes(&bytes).map_err(unusable);
+    }
+    let sealed = SecretKeyBox::from_string(stored).map_err(unusable)?;
+    let question = format!("Password of the key `{}`: ", path.display());
+    let password = rpassword::prompt_password(question).map_err(|error| Refused {
+        reason: format!("it has a password, and there is no terminal to ask for it: {error}"),
+        hint: format!(
+            "run the command at a terminal, or sign with a copy of the key without a password, which `minisign -C -W -s COPY` makes of \
+             a copy of `{}`",
+            path.display()
+        ),
+    })?;
+    sealed.into_secret_key(Some(password)).map_err(|error| Refused {
+        reason: error.to_string(),
+        hint: "run the command again with the key's password".to_owned(),
+    })
+}
+
+/// Verifies `signature` of `text` with `key`: a public key, or a file with one. The error names the fault.
+pub(super) fn verify(key: &str, text: &str, signature: &str) -> Result<(), String> {
+    let unusable = |reason: &dyn std::fmt::Display| format!("the public key `{key}` cannot be used: {reason}");
+    let key = match std::fs::read_to_string(key) {
+        Ok(file) => minisign_verify::PublicKey::decode(&file),
+        Err(_) => minisign_verify::PublicKey::from_base64(key.trim()),
+    };
+    let key = key.map_err(|error| unusable(&error))?;
+    let signature = minisign_verify::Signature::decode(signature);
+    let signature = signature.map_err(|error| format!("its signature cannot be read: {error}"))?;
+    key.verify(text.as_bytes(), &signature, false)
+        .map_err(|error| format!("its signature is not one of the key's owner: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use minisign::KeyPair;
+
+    use super::*;
+
+    #[test]
+    fn a_signature_holds_for_its_text_and_key_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = KeyPair::generate_unencrypted_keypair().unwrap();
+        let file = folder.path().join("key");
+        std::fs::write(&file, pair.sk.to_box(None).unwrap().to_string()).unwrap();
+        let signed = sign(&file, &read_key(&file).unwrap(), "text").unwrap();
+        assert_eq!(verify(&signed.public_key, "text", &signed.signature), Ok(()));
+        assert!(verify(&signed.public_key, "another", &signed.signature).is_err());
+        let other = KeyPair::generate_unencrypted_keypair().unwrap().pk.to_base64();
+        assert!(verify(&other, "text", &signed.signature).is_err());
+        assert!(
+            verify("nonsense", "text", &signed.signature)
+                .unwrap_err()
+                .contains("nonsense")
+        );
+    }
+}

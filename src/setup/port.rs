@@ -1,0 +1,55 @@
+//! The server's port, where another program has it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use gem_platform::process::{identity, listener_on};
+
+use super::advice;
+use super::check::{Check, Fix, Subject};
+use super::site::Site;
+use crate::error::{Failure, Kind};
+use crate::runtime::local;
+use crate::supervise;
+use crate::text::one_line;
+
+/// The check that fails where another program has the server's port.
+pub(super) const PORT: Subject = Subject::new("server.port", "server port");
+/// A program on loopback accepts at once; one that does not has the port all the same.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The failure of a start on `port` that another program has, with the way out; `None` if no program listens there.
+pub async fn taken_port(site: &Site<'_>, port: u16) -> Option<Failure> {
+    if !is_taken(port).await {
+        return None;
+    }
+    let (fix, check) = taken(port);
+    let hint = advice::named_at(site, fix).to_string();
+    Some(Failure::new(Kind::Conflict, check.detail).with_hint(hint))
+}
+
+/// Whether a program listens on `port`.
+pub(super) async fn is_taken(port: u16) -> bool {
+    tokio::time::timeout(PATIENCE, local::is_listening(port))
+        .await
+        .unwrap_or(true)
+}
+
+/// Another program has `port`: the fix, and the failed check.
+pub(super) fn taken(port: u16) -> (Fix, Check) {
+    let detail = format!("port {port} is taken by {}", holder_of(port));
+    let fix = match supervise::free_port_after(port) {
+        Some(free) => Fix::run_or(format!("install --port {free}"), "end that process"),
+        None => Fix::by_hand("end that process"),
+    };
+    (fix.clone(), PORT.fail(detail, fix))
+}
+
+fn holder_of(port: u16) -> String {
+    let Some(found) = listener_on(IpAddr::V4(Ipv4Addr::LOCALHOST), port) else {
+        return "another program".to_owned();
+    };
+    let command = identity(found.pid).map(|process| process.command.join(" "));
+    let command = command.filter(|command| !command.is_empty()).unwrap_or(found.name);
+    format!("`{}` (pid {})", one_line(&command), found.pid)
+}

@@ -1,0 +1,159 @@
+//! gem-setup's own executable by a path that lasts.
+//!
+//! `npx`, `uvx` and their like run a program from a cache, where it is deleted sooner or later. An installation records its
+//! path and starts it again, so the home keeps a copy of such an executable.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gem_platform::file::{make_program, replace};
+
+use super::kept::is_kept;
+use crate::error::Failure;
+use crate::layout::Layout;
+use crate::place;
+
+/// Folders of programs that run others from a cache, the name of that program, and how it runs the newest gem-setup.
+const RUNNERS: [(&[&str], &str, &str); 8] = [
+    (&["_npx"], "npx", "npx gem-setup@latest install"),
+    (&["dlx"], "pnpm", "pnpm dlx gem-setup@latest install"),
+    (&["dlx-*"], "yarn", "yarn dlx gem-setup@latest install"),
+    (&["bunx-*"], "bunx", "bunx gem-setup@latest install"),
+    (&["archive-v*"], "uvx", "uvx gem-setup@latest install"),
+    (&["environments-v*"], "uvx", "uvx gem-setup@latest install"),
+    (&[".cache", "pipx"], "pipx", "pipx run --no-cache gem-setup install"),
+    (&["Caches", "pipx"], "pipx", "pipx run --no-cache gem-setup install"),
+];
+/// Names of folders whose content may be deleted at any time.
+const CACHES: [&str; 4] = [".cache", "Caches", "cache", "Cache"];
+/// Marks such a folder (<https://bford.info/cachedir/>).
+const TAG: &str = "CACHEDIR.TAG";
+
+/// Whether folders in the path of `executable` have these names, one in the other; `*` ends the beginning of a name.
+pub(super) fn lies_in(executable: &Path, names: &[&str]) -> bool {
+    let folders: Vec<_> = executable.iter().map(OsStr::to_string_lossy).collect();
+    let fits = |(folder, name): (&Cow<'_, str>, &&str)| match name.strip_suffix('*') {
+        Some(start) => folder.starts_with(start),
+        None => folder == name,
+    };
+    let mut places = folders.windows(names.len());
+    places.any(|folders| folders.iter().zip(names).all(fits))
+}
+
+/// The program that ran `executable` from its cache, and how it runs the newest gem-setup.
+pub(super) fn runner(executable: &Path) -> Option<(&'static str, &'static str)> {
+    let found = RUNNERS.iter().find(|(names, ..)| lies_in(executable, names));
+    found.map(|(_, runner, command)| (*runner, *command))
+}
+
+/// Whether `executable` may be deleted at any time.
+fn is_in_cache(executable: &Path) -> bool {
+    runner(executable).is_some()
+        || CACHES.iter().any(|name| lies_in(executable, &[name]))
+        || executable.ancestors().skip(1).any(is_tagged)
+}
+
+/// Whether `folder` is marked as a cache. Cargo marks the folder into which a developer builds, who keeps it.
+fn is_tagged(folder: &Path) -> bool {
+    place::read_text(&folder.join(TAG)).is_ok_and(|text| !text.contains("cargo"))
+}
+
+/// The path of `running`, gem-setup's executable, that lasts: that of the copy in the home if `running` lies in a cache and
+/// was copied.
+#[must_use]
+pub fn lasting_program(layout: &Layout, running: PathBuf) -> PathBuf {
+    let copy = layout.program();
+    let is_copied = copy.exists() && is_temporary(&running) && is_kept(&running, &copy);
+    if is_copied { copy } else { running }
+}
+
+fn is_temporary(running: &Path) -> bool {
+    is_in_cache(&running.canonicalize().unwrap_or_else(|_| running.to_owned()))
+}
+
+/// Copies `running` into the home if it lies in a cache; the path that lasts.
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn keep_program(layout: &Layout, running: &Path) -> Result<PathBuf, Failure> {
+    let copy = layout.program();
+    if !is_temporary(running) {
+        return Ok(running.to_owned());
+    }
+    if !is_kept(running, &copy) {
+        copy_program(running, &copy).map_err(|error| Failure::cannot_at("copy gem-setup itself to", &copy, &error))?;
+    }
+    Ok(copy)
+}
+
+/// Puts a copy of the executable `from` at `to`. Windows replaces no program that runs, but renames it.
+pub(super) fn copy_program(from: &Path, to: &Path) -> io::Result<()> {
+    let [new, old] = ["new", "old"].map(|name| beside(to, name));
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy(from, &new)?;
+    make_program(&new)?;
+    // One that still runs stays until the next time.
+    let _ = fs::remove_file(&old);
+    match fs::rename(to, &old) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    replace(&new, to)?;
+    let _ = fs::remove_file(&old);
+    Ok(())
+}
+
+/// A path in the same folder, with a suffix after the name of `path`.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_package_runners_are_temporary() {
+        for path in [
+            "/home/a/.npm/_npx/0f/node_modules/@gem-setup/linux-x64/bin/gem-setup",
+            "/srv/npm/_npx/0f/node_modules/@gem-setup/linux-x64/bin/gem-setup",
+            "/home/a/.cache/uv/archive-v0/x/bin/gem-setup",
+            "/srv/uv/archive-v1/x/bin/gem-setup",
+            "/home/a/Library/Caches/pipx/1b/bin/gem-setup",
+            "/home/a/.local/pipx/.cache/1b/bin/gem-setup",
+            "/tmp/bunx-0-gem-setup@latest/node_modules/@gem-setup/linux-x64/bin/gem-setup",
+            "/tmp/xfs-1/dlx-2/node_modules/@gem-setup/linux-x64/bin/gem-setup",
+        ] {
+            assert!(is_in_cache(Path::new(path)), "{path}");
+        }
+        for path in [
+            "/usr/bin/gem-setup",
+            "/home/a/.local/bin/gem-setup",
+            "/home/a/.local/share/uv/tools/gem-setup/bin/gem-setup",
+            "/home/a/project/node_modules/@gem-setup/linux-x64/bin/gem-setup",
+            "/opt/hostedtoolcache/gem-setup/bin/gem-setup",
+        ] {
+            assert!(!is_in_cache(Path::new(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_marked_folder_is_a_cache_unless_cargo_builds_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("bin/gem-setup");
+        assert!(!is_in_cache(&program));
+        let tag = folder.path().join(TAG);
+        fs::write(&tag, "Signature: 8a477f597d28d172789f06886806bc55\n").unwrap();
+        assert!(is_in_cache(&program));
+        fs::write(&tag, "# This file is a cache directory tag created by cargo.\n").unwrap();
+        assert!(!is_in_cache(&program));
+    }
+}

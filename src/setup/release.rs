@@ -1,0 +1,172 @@
+//! A release of the runtime on this machine, and the record of the one before.
+//!
+//! `state.json` says which release is current, so writing it is the one switch between two releases. A first installation
+//! lies in the usual place; one that replaces another lies in a folder of its own under `versions`, so that the other one
+//! stays whole.
+
+use std::path::{Path, PathBuf};
+
+use gem_platform::Target;
+
+use super::records::Release;
+use super::state::State;
+use crate::catalog::{Catalog, Model};
+use crate::layout::Layout;
+use crate::runtime::RuntimeName;
+
+/// The name of a catalog's copy in a release's folder.
+const CATALOG: &str = "catalog.toml";
+
+impl State {
+    /// The release in use; `None` if none was recorded.
+    #[must_use]
+    pub fn release(&self) -> Option<Release> {
+        self.version.as_ref()?;
+        Some(Release {
+            name: self.release.clone(),
+            runtime: self.chosen.runtime,
+            version: self.version.clone(),
+            is_beside: self.is_beside,
+            catalog: self.chosen.catalog.clone(),
+            signed: self.chosen.signed.clone(),
+            litert_lm: self.litert_lm.clone(),
+            companions: self.companions.clone(),
+            smoke: self.smoke.clone(),
+        })
+    }
+
+    /// Makes `release` the one in use, and the present one the previous one.
+    pub(super) fn switch_to(&mut self, release: Release) {
+        self.previous = self.release();
+        self.release = release.name;
+        self.version = release.version;
+        self.is_beside = release.is_beside;
+        self.litert_lm = release.litert_lm;
+        self.companions = release.companions;
+        self.smoke = release.smoke;
+        self.chosen.runtime = release.runtime;
+        self.chosen.catalog = release.catalog;
+        self.chosen.signed = release.signed;
+    }
+
+    /// The folder of the release in use, if it has one of its own.
+    #[must_use]
+    pub fn release_folder(&self, layout: &Layout) -> Option<PathBuf> {
+        let name = self.release.as_ref().filter(|_| self.is_beside)?;
+        Some(layout.versions().join(name))
+    }
+}
+
+/// The copy of a catalog in the folder of the release `name`.
+#[must_use]
+pub(super) fn catalog_copy(layout: &Layout, name: &str) -> PathBuf {
+    layout.versions().join(name).join(CATALOG)
+}
+
+/// The folder in which `catalog` puts `runtime`; `None` = the usual place. A release in use by `state` stays where it
+/// is, and another release of the same runtime gets its own folder.
+pub(super) fn folder(
+    layout: &Layout,
+    state: &State,
+    catalog: &Catalog,
+    runtime: RuntimeName,
+    target: Target,
+) -> Option<PathBuf> {
+    if !replaces(layout, state, catalog, runtime, target) {
+        let is_current = state.chosen.runtime == runtime;
+        return state.release_folder(layout).filter(|_| is_current);
+    }
+    let name = catalog.release(runtime.as_str(), target)?;
+    let previous = state
+        .previous
+        .as_ref()
+        .filter(|previous| previous.name.as_ref() == Some(&name));
+    let is_beside = previous.is_none_or(|previous| previous.is_beside);
+    is_beside.then(|| layout.versions().join(name))
+}
+
+/// Whether the release of `runtime` in `catalog` is another one than the one in use.
+pub(super) fn replaces(
+    layout: &Layout,
+    state: &State,
+    catalog: &Catalog,
+    runtime: RuntimeName,
+    target: Target,
+) -> bool {
+    let current = state.release().filter(|current| current.runtime == runtime);
+    let name = catalog.release(runtime.as_str(), target);
+    let both = current.zip(name);
+    both.is_some_and(|(current, name)| !is_same(&current, &name, catalog, state, layout, target))
+}
+
+/// Whether `current` is the release `name` of `catalog`. A gem-setup that kept no names is known by the file's hash.
+fn is_same(current: &Release, name: &str, catalog: &Catalog, state: &State, layout: &Layout, target: Target) -> bool {
+    if let Some(known) = &current.name {
+        return known == name;
+    }
+    let Some(entry) = catalog.runtime(current.runtime.as_str()) else {
+        return true;
+    };
+    let Some(artifact) = entry.artifact(target) else {
+        return current.version.as_deref() == Some(&*entry.version);
+    };
+    let usual = layout.lit_bin().join(artifact.file_name());
+    !usual.exists() || state.placed(&usual) == Some(artifact.sha256)
+}
+
+/// The catalog of the release in use, with the model in use: both may have come from different catalogs.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn recorded_catalog(layout: &Layout, state: &State, target: Target) -> Result<Catalog, crate::record::Error> {
+    let mut catalog = release_catalog(layout, state, target)?;
+    if let Some(model) = &state.model_source
+        && catalog.model(&model.name).and_then(Model::edition) != model.edition()
+    {
+        catalog.pin_model(model.clone());
+    }
+    Ok(catalog)
+}
+
+/// The catalog of the release in use: the recorded copy, else the built-in one as it was then, if this gem-setup has another.
+fn release_catalog(layout: &Layout, state: &State, target: Target) -> Result<Catalog, crate::record::Error> {
+    if let Some(file) = &state.chosen.catalog {
+        return Catalog::read(file);
+    }
+    let built_in = Catalog::built_in()?;
+    let runtime = state.chosen.runtime.as_str();
+    match &state.release {
+        Some(name) if built_in.release(runtime, target).as_ref() != Some(name) => {
+            let copy = catalog_copy(layout, name);
+            if copy.exists() {
+                Catalog::read(&copy)
+            } else {
+                Ok(built_in)
+            }
+        }
+        _ => Ok(built_in),
+    }
+}
+
+/// The command that helps where the copy of the catalog in use was deleted, for example with the whole of `versions`: the release
+/// before may be in the usual place. `None` if the copy is there, or the one before is gone too.
+#[must_use]
+pub fn way_back(layout: &Layout, state: &State) -> Option<&'static str> {
+    let is_there = |file: &Option<PathBuf>| file.as_ref().is_none_or(|file| file.exists());
+    if is_there(&state.chosen.catalog) {
+        return None;
+    }
+    let previous = state.previous.as_ref()?;
+    let folder = previous.folder(layout).filter(|_| previous.is_beside);
+    (is_there(&folder) && is_there(&previous.catalog)).then_some("rollback")
+}
+
+/// Whether `path` is inside the folder of one of the releases that `state` names.
+pub(super) fn is_kept(state: &State, layout: &Layout, path: &Path) -> bool {
+    let current = state.release.as_ref().map(|name| layout.versions().join(name));
+    let previous = state.previous.as_ref().and_then(|release| release.folder(layout));
+    [current, previous]
+        .into_iter()
+        .flatten()
+        .any(|folder| path.starts_with(folder))
+}

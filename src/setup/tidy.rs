@@ -1,0 +1,79 @@
+//! Files that no record names any more: releases beyond the current one and the one before, partial downloads, surplus
+//! backups.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::records::Release;
+use super::release;
+use super::state::State;
+use crate::layout::Layout;
+use crate::runtime::RuntimeName;
+
+/// Begins the name of a folder that is being deleted, so that half of a release is never taken for one.
+const DOOMED: &str = "deleted-";
+
+/// The folder of gem-setup's own executable before.
+pub(super) const SELF: &str = "self";
+
+/// Deletes `evicted`, which is neither current nor previous any more, and all other files that no record names. A file
+/// that cannot be deleted stays for the next time.
+pub(super) fn evict(layout: &Layout, state: &State, evicted: Option<&Release>) {
+    let usual = evicted
+        .filter(|release| !is_in_use(state, release))
+        .filter(|release| !release.is_beside);
+    let files = usual
+        .into_iter()
+        .flat_map(|release| usual_files(layout, state, release));
+    files.chain(leftovers(layout, state)).for_each(|path| {
+        let _ = delete(&path);
+    });
+}
+
+fn is_in_use(state: &State, release: &Release) -> bool {
+    let is = |other: &Release| other.name == release.name && other.is_beside == release.is_beside;
+    state.release().as_ref().is_some_and(is) || state.previous.as_ref().is_some_and(is)
+}
+
+/// The files of `release`, which lies in the usual place.
+fn usual_files(layout: &Layout, state: &State, release: &Release) -> Vec<PathBuf> {
+    match release.runtime {
+        RuntimeName::Builtin => Vec::new(),
+        RuntimeName::LitertLm => vec![layout.litert_lm_env()],
+        RuntimeName::Lit => {
+            let placed = state.hashed.iter().map(|file| &file.path);
+            let companions = release.companions.iter().map(|file| &file.path);
+            let bin = layout.lit_bin();
+            placed
+                .chain(companions)
+                .filter(|path| path.parent() == Some(&bin))
+                .cloned()
+                .collect()
+        }
+    }
+}
+
+/// The folders under `versions` that no record names.
+pub(super) fn leftovers(layout: &Layout, state: &State) -> Vec<PathBuf> {
+    let entries = fs::read_dir(layout.versions()).into_iter().flatten().flatten();
+    let own = layout.versions().join(SELF);
+    let folders = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir() && *path != own);
+    folders.filter(|path| !release::is_kept(state, layout, path)).collect()
+}
+
+/// Deletes the file or folder `path`. A folder gets another name first.
+pub(super) fn delete(path: &Path) -> std::io::Result<()> {
+    if !path.symlink_metadata()?.is_dir() {
+        return fs::remove_file(path);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with(DOOMED) {
+        return fs::remove_dir_all(path);
+    }
+    let doomed = path.with_file_name(format!("{DOOMED}{name}"));
+    let _ = fs::remove_dir_all(&doomed);
+    fs::rename(path, &doomed)?;
+    fs::remove_dir_all(&doomed)
+}

@@ -1,0 +1,140 @@
+//! The running server takes up the release that has become current.
+
+use std::time::Duration;
+
+use gem_platform::process::Identity;
+use tokio::time::{Instant, sleep};
+
+use crate::error::{Failure, Kind};
+use crate::progress::waiting;
+use crate::runtime::Stamp;
+use crate::setup::records::SmokeRecord;
+use crate::setup::release::recorded_catalog;
+use crate::setup::step_id::StepId;
+use crate::setup::{Setup, smoke, steps};
+use crate::supervise::{self, Running, Taken, observe};
+
+/// So many restarts by somebody else are waited for.
+const RESTARTS: u32 = 3;
+const WAIT: &str = "the server takes up the other version";
+/// Between two looks at a server that has not yet noticed its model.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The engine that ran before the switch.
+pub(super) struct Engine {
+    program: Option<Stamp>,
+    process: Option<Identity>,
+    /// Whether the server takes up another release by itself.
+    follows: bool,
+}
+
+impl Engine {
+    /// The engine of the chosen runtime, if a server runs one.
+    pub(super) fn running(setup: &Setup<'_>) -> Option<Self> {
+        let Ok(Running::Supervised(record)) = observe(&setup.site.layout) else {
+            return None;
+        };
+        let is_chosen = record.server.runtime == setup.wanted.chosen.runtime.as_str();
+        let engine = record.engine.as_ref().filter(|_| is_chosen)?;
+        Some(Self {
+            program: engine.program,
+            process: engine.process.clone(),
+            follows: record.follows,
+        })
+    }
+}
+
+/// Waits until the server answers with the current release. A server that does not follow the record is restarted.
+pub(super) async fn hand_over(setup: &mut Setup<'_>, engine: Option<&Engine>) -> Result<(), Failure> {
+    let Some(engine) = engine else { return Ok(()) };
+    let program = setup.runtime()?.program().and_then(Stamp::of);
+    taken_up(setup, engine, program).await?;
+    if setup.closed().await.is_some() {
+        return Ok(());
+    }
+    if !answers(setup, engine, program).await? {
+        return Ok(());
+    }
+    setup.state.smoke = Some(SmokeRecord {
+        time: jiff::Timestamp::now(),
+        subject: setup.subject(),
+    });
+    Ok(setup.state.write(&setup.site.layout.state_file())?)
+}
+
+/// Sends the prompts of the smoke test through the gateway; `false` if the server was stopped meanwhile. One that is stopped or
+/// restarted by somebody else answers nothing for a while, which says nothing of the release.
+async fn answers(setup: &mut Setup<'_>, engine: &Engine, program: Option<Stamp>) -> Result<bool, Failure> {
+    for _ in 0..RESTARTS {
+        let server = serving(setup);
+        let Err(failure) = smoke(&setup.site, &setup.wanted, &setup.state, setup.tools.progress).await else {
+            return Ok(true);
+        };
+        match serving(setup) {
+            None => return Ok(false),
+            now if now == server => return Err(failure),
+            Some(_) => taken_up(setup, engine, program).await?,
+        }
+    }
+    Ok(false)
+}
+
+/// The process of the server that runs.
+fn serving(setup: &Setup<'_>) -> Option<Identity> {
+    match observe(&setup.site.layout) {
+        Ok(Running::Supervised(record)) if !record.stopping => Some(record.process),
+        _ => None,
+    }
+}
+
+/// The release of before is current again: waits for it, and completes the failure of the new one.
+pub(super) async fn return_to(setup: &mut Setup<'_>, engine: Option<&Engine>, failure: Failure) -> Failure {
+    let mut message = format!(
+        "the new version failed, the one before is current again: {}",
+        failure.message
+    );
+    if let Some(engine) = engine
+        && let program = recorded_program(setup).or(engine.program)
+        && !still_runs(setup, engine, program)
+        && let Err(other) = taken_up(setup, engine, program).await
+    {
+        message = format!("{message}; and the server did not return to it: {}", other.message);
+    }
+    Failure::new(Kind::Runtime, message)
+        .with_hint("run `gem-setup status`, and `gem-setup logs` for the runtime's output")
+}
+
+/// Whether the server never left the engine that ran before, which is one of `program`.
+fn still_runs(setup: &Setup<'_>, engine: &Engine, program: Option<Stamp>) -> bool {
+    Engine::running(setup)
+        .is_some_and(|now| now.process.is_some() && now.process == engine.process && now.program == program)
+}
+
+/// The executable of the release that is current by the record, as it is now: it may be another file than the engine was started from.
+fn recorded_program(setup: &mut Setup<'_>) -> Option<Stamp> {
+    let (site, state) = (&mut setup.site, &setup.state);
+    site.catalog = recorded_catalog(&site.layout, state, site.target).ok()?;
+    site.folder = state.release_folder(&site.layout);
+    let runtime = site.runtime(&state.chosen, state).ok()?;
+    runtime.program().and_then(Stamp::of)
+}
+
+async fn taken_up(setup: &mut Setup<'_>, engine: &Engine, program: Option<Stamp>) -> Result<(), Failure> {
+    if !engine.follows {
+        return steps::apply(setup, StepId::Server).await.map(drop);
+    }
+    let deadline = Instant::now() + supervise::READY_WITHIN;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let taking = supervise::await_engine(&setup.site.layout, program, engine.process.as_ref(), left);
+        let taken = waiting(setup.tools.progress, "server", WAIT, taking).await;
+        let taken =
+            taken.map_err(|reason| Failure::new(Kind::Runtime, format!("the server did not take it up: {reason}")))?;
+        let is_final = taken != Taken::Blocked || setup.closed().await.is_some();
+        if is_final || Instant::now() >= deadline {
+            return Ok(());
+        }
+        // The model is there, and the server looks for it now and then.
+        sleep(LOOK).await;
+    }
+}

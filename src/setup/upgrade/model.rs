@@ -1,0 +1,217 @@
+//! Another file for the model of `litert-lm`: imported next to the one in use, tried, and swapped with it.
+
+use gem_platform::file::identity;
+
+use super::hand_over::{Engine, hand_over, return_to};
+use super::run::Upgraded;
+use super::swap::{BEFORE, NEXT, delete, folder, name, retire, swap, take_back};
+use super::trial::{Tried, try_release};
+use crate::catalog::Model;
+use crate::error::{Failure, Kind};
+use crate::fetch::address_of;
+use crate::runtime::RuntimeName;
+use crate::runtime::terms::{How, Terms};
+use crate::setup::converge::lock_and_reload;
+use crate::setup::offers::Offer;
+use crate::setup::step_id::StepId;
+use crate::setup::{Condition, Setup, shown, steps};
+use crate::sha256::Sha256;
+
+/// Brings the model that the catalog names, and puts it in place of the one in use once it has answered real prompts.
+///
+/// # Errors
+/// When the runtime takes no model from the catalog, the terms are not accepted, or the model cannot be brought or does not work;
+/// the one in use stays then.
+pub async fn upgrade_model(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
+    let _lock = lock_and_reload(setup, StepId::Model).await?;
+    let model = setup.model();
+    check(setup, &model)?;
+    let changed = changed_at_hub(setup).await?;
+    let is_there = setup.site.layout.models().join(&model.name).exists();
+    if is_there && setup.state.has_model(&setup.site.layout, &model) && changed.is_none() {
+        let detail = format!("`{}` is the one that the catalog names", model.name);
+        let to = in_use(setup);
+        return Ok(outcome(setup, to, false, detail));
+    }
+    accept_terms(setup).await?;
+    try_beside(setup, model.clone(), NEXT, Tried::NewModel).await?;
+    let to = version_of(setup, NEXT, Some(&model))?;
+    let done = outcome(setup, to, true, "imported it, and tried it on a spare port".to_owned());
+    swap_in(setup, NEXT, Some(model)).await?;
+    Ok(done)
+}
+
+/// Puts the model before in place of the one in use once it has answered real prompts: it worked when it was left, but may have been
+/// damaged since.
+///
+/// # Errors
+/// When none is kept, it does not work, or the server cannot take it up; the one in use stays then.
+pub async fn roll_back_model(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
+    let _lock = lock_and_reload(setup, StepId::Model).await?;
+    let before = folder(&setup.site.layout, &setup.state, BEFORE)?;
+    if !before.exists() {
+        let failure = Failure::new(
+            Kind::Usage,
+            format!(
+                "cannot roll the model back: no model before is kept at {}",
+                shown(&before)
+            ),
+        );
+        return Err(failure.with_hint("`gem-setup versions` lists the kept versions"));
+    }
+    let source = setup.state.model_before.clone();
+    let mut model = source.clone().unwrap_or_else(|| setup.model());
+    model.name = setup.state.chosen.model.to_string();
+    try_beside(setup, model, BEFORE, Tried::PreviousModel).await?;
+    let to = version_of(setup, BEFORE, source.as_ref())?;
+    let done = outcome(setup, to, true, "the model before is in use again".to_owned());
+    swap_in(setup, BEFORE, source).await?;
+    Ok(done)
+}
+
+/// Another file at the hub than the one in use, under the same name.
+#[derive(Clone, Copy, Debug)]
+struct ChangedFile {
+    from: Sha256,
+    to: Sha256,
+}
+
+/// The file that the hub has now in place of the recorded one of the model in use; `None` where the catalog pins the file.
+async fn changed_at_hub(setup: &Setup<'_>) -> Result<Option<ChangedFile>, Failure> {
+    let model = setup.model();
+    let source = model.huggingface.as_ref().filter(|source| source.sha256.is_none());
+    let file = setup.site.layout.model_file(&setup.state.chosen.model);
+    let is_same_source = setup.state.has_model(&setup.site.layout, &model);
+    let Some((source, from)) = source.zip(setup.state.placed(&file)).filter(|_| is_same_source) else {
+        return Ok(None);
+    };
+    let tools = &setup.tools;
+    let stated = tools
+        .fetcher
+        .stated(&address_of(source)?, "model", tools.progress)
+        .await?;
+    let to = stated.sha256;
+    Ok((from != to).then_some(ChangedFile { from, to }))
+}
+
+/// The offer of the hub's present file of the model, if it is another one than the recorded one. Only the runtime `litert-lm` has one.
+///
+/// # Errors
+/// When the hub cannot be asked.
+pub async fn offer_of_hub(setup: &Setup<'_>) -> Result<Option<Offer>, Failure> {
+    if check(setup, &setup.model()).is_err() {
+        return Ok(None);
+    }
+    let changed = changed_at_hub(setup).await?;
+    Ok(changed.map(|ChangedFile { from, to }| Offer {
+        what: "model",
+        name: setup.state.chosen.model.to_string(),
+        from: Some(from.short()),
+        to: to.short(),
+    }))
+}
+
+/// The version of the model in use.
+fn in_use(setup: &Setup<'_>) -> Option<String> {
+    let (layout, state) = (&setup.site.layout, &setup.state);
+    state.model_version(layout, state.chosen.model.as_str(), state.model_source.as_ref())
+}
+
+/// The version of the model whose name ends in `suffix`, and which came from `source`.
+fn version_of(setup: &Setup<'_>, suffix: &str, source: Option<&Model>) -> Result<Option<String>, Failure> {
+    let beside = name(&setup.state, suffix)?;
+    Ok(setup.state.model_version(&setup.site.layout, beside.as_str(), source))
+}
+
+fn outcome(setup: &Setup<'_>, to: Option<String>, changed: bool, detail: String) -> Upgraded {
+    let from = in_use(setup);
+    Upgraded {
+        from,
+        to,
+        changed,
+        detail,
+    }
+}
+
+/// Whether the model can be upgraded at all, known before another part is switched.
+///
+/// # Errors
+/// When the runtime takes no model from the catalog.
+pub fn check_model_upgrade(setup: &Setup<'_>) -> Result<(), Failure> {
+    check(setup, &setup.model())
+}
+
+fn check(setup: &Setup<'_>, model: &Model) -> Result<(), Failure> {
+    let runtime = setup.wanted.chosen.runtime;
+    let (reason, hint) = match runtime {
+        RuntimeName::LitertLm if model.huggingface.is_some() => return Ok(()),
+        RuntimeName::LitertLm => (
+            "the catalog has no address for it",
+            "name another catalog with `--catalog FILE`".to_owned(),
+        ),
+        RuntimeName::Lit => (
+            "`lit` pulls from its own registry",
+            format!("run `gem-setup pull {} --force`", model.name),
+        ),
+        RuntimeName::Builtin => (
+            "the runtime `builtin` has none",
+            "run `gem-setup upgrade --self`".to_owned(),
+        ),
+    };
+    Err(Failure::new(Kind::Usage, format!("cannot upgrade the model: {reason}")).with_hint(hint))
+}
+
+async fn accept_terms(setup: &mut Setup<'_>) -> Result<(), Failure> {
+    let inspection = steps::inspect(setup, StepId::Terms).await;
+    if matches!(inspection.condition, Condition::Needed(_)) {
+        steps::apply(setup, StepId::Terms).await?;
+    }
+    Ok(())
+}
+
+/// Tries `model` under its name that ends in `suffix`; a new one is imported first.
+async fn try_beside(setup: &mut Setup<'_>, model: Model, suffix: &str, what: Tried) -> Result<(), Failure> {
+    let real = setup.wanted.chosen.clone();
+    setup.wanted.chosen.model = name(&setup.state, suffix)?;
+    setup.wanted.chosen.model_file = None;
+    let tried = bring(setup, model, what).await;
+    setup.wanted.chosen.model = real.model;
+    setup.wanted.chosen.model_file = real.model_file;
+    setup.forget_listing();
+    tried
+}
+
+async fn bring(setup: &mut Setup<'_>, mut model: Model, what: Tried) -> Result<(), Failure> {
+    let beside = setup.wanted.chosen.model.clone();
+    // The terms are those of the model itself, which are on record.
+    let file = setup.site.layout.terms_file();
+    model.name = beside.to_string();
+    Terms::read(&file)?.accept(&file, &model, jiff::Timestamp::now(), How::Flag)?;
+    setup.site.catalog.pin_model(model);
+    setup.forget_listing();
+    if let Tried::NewModel = what {
+        delete(&setup.site.layout.models().join(&beside))?;
+        steps::apply(setup, StepId::Model).await?;
+    }
+    try_release(setup, what).await.map(drop)
+}
+
+/// Puts the model whose name ends in `from` in place of the one in use, which becomes the one before; takes that back if the server
+/// cannot take it up.
+async fn swap_in(setup: &mut Setup<'_>, from: &str, source: Option<Model>) -> Result<(), Failure> {
+    let engine = Engine::running(setup);
+    let earlier = setup.state.clone();
+    let layout = setup.site.layout.clone();
+    let incoming = identity(&folder(&layout, &setup.state, from)?);
+    if let Err(failure) = swap(&layout, &mut setup.state, from, source) {
+        // The next command repeats it if it fails.
+        let _ = take_back(&layout, &mut setup.state, &earlier, from, incoming);
+        return Err(failure);
+    }
+    setup.forget_listing();
+    let Err(failure) = hand_over(setup, engine.as_ref()).await else {
+        return retire(&layout, &setup.state);
+    };
+    take_back(&layout, &mut setup.state, &earlier, from, incoming)?;
+    Err(return_to(setup, engine.as_ref(), failure).await)
+}

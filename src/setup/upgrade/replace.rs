@@ -1,0 +1,102 @@
+//! One release in place of another: installed apart, tried, switched to, handed the running server.
+
+use super::hand_over::{Engine, hand_over, return_to};
+use super::trial::{Tried, try_release};
+use crate::error::Failure;
+use crate::setup::records::Release;
+use crate::setup::state::State;
+use crate::setup::step_id::StepId;
+use crate::setup::{Setup, steps, tidy};
+
+/// Puts the release that `setup` aims at in place of the current one. The caller holds the home's lock.
+///
+/// A process that is killed meanwhile leaves the old release current, or the new one once it was tried.
+///
+/// # Errors
+/// When the release cannot be brought, or does not work; the old one is current then.
+pub(in crate::setup) async fn replace(setup: &mut Setup<'_>) -> Result<String, Failure> {
+    let mut before = setup.state.clone();
+    let brought = bring_and_try(setup, &mut before).await;
+    let detail = match brought {
+        Ok(detail) => detail,
+        Err(failure) => {
+            setup.state = before;
+            return Err(failure);
+        }
+    };
+    switch(setup, &before).await?;
+    Ok(detail)
+}
+
+/// Installs the release next to the current one, and the model if it is missing, and tries it. `state.json` keeps the current one.
+async fn bring_and_try(setup: &mut Setup<'_>, before: &mut State) -> Result<String, Failure> {
+    let name = setup.release();
+    let known = before.previous.clone().filter(|previous| previous.name == name);
+    let Release {
+        litert_lm, companions, ..
+    } = known.unwrap_or_else(Release::unknown);
+    setup.state.litert_lm = litert_lm;
+    setup.state.companions = companions;
+    setup.state.smoke = None;
+    setup.forget_listing();
+    let mut done = bring(setup).await?;
+    setup.forget_listing();
+    done.extend(bring_model(setup, before).await?);
+    done.push(try_release(setup, Tried::NewRuntime).await?);
+    Ok(done.join(", "))
+}
+
+/// Brings a wanted model that is missing, with its terms: without it the release cannot be tried. It goes on record in `before`, since it
+/// stays whatever comes of the release.
+async fn bring_model(setup: &mut Setup<'_>, before: &mut State) -> Result<Vec<String>, Failure> {
+    if !setup.wanted.with_model || setup.closed().await.is_none() {
+        return Ok(Vec::new());
+    }
+    let name = setup.wanted.chosen.model.clone();
+    let state_file = setup.site.layout.state_file();
+    if !before.pulled.contains(&name) && !setup.site.layout.models().join(&name).exists() {
+        before.pulled.push(name);
+        before.write(&state_file)?;
+    }
+    setup.state.pulled.clone_from(&before.pulled);
+    let done = bring_steps(setup, [StepId::Terms, StepId::Model]).await?;
+    setup.note_model();
+    before.model_source.clone_from(&setup.state.model_source);
+    before.write(&state_file)?;
+    Ok(done)
+}
+
+/// Brings the files of the release that are not in place, and says what was done.
+pub(super) async fn bring(setup: &mut Setup<'_>) -> Result<Vec<String>, Failure> {
+    bring_steps(setup, [StepId::Runtime, StepId::Companions]).await
+}
+
+/// Applies those of `ids` that have something to do, and says what was done.
+async fn bring_steps(setup: &mut Setup<'_>, ids: [StepId; 2]) -> Result<Vec<String>, Failure> {
+    let mut done = Vec::new();
+    for id in ids {
+        let inspection = steps::inspect(setup, id).await;
+        if let Some(failure) = inspection.blocked {
+            return Err(failure);
+        }
+        if matches!(inspection.condition, crate::setup::Condition::Needed(_)) {
+            done.push(steps::apply(setup, id).await?);
+        }
+    }
+    Ok(done)
+}
+
+/// Makes the release current, and the one `before` current again if the running server cannot take it up.
+pub(super) async fn switch(setup: &mut Setup<'_>, before: &State) -> Result<(), Failure> {
+    let engine = Engine::running(setup);
+    setup.state.previous = before.release();
+    setup.record()?;
+    if let Err(failure) = hand_over(setup, engine.as_ref()).await {
+        setup.state = before.clone();
+        setup.state.write(&setup.site.layout.state_file())?;
+        return Err(return_to(setup, engine.as_ref(), failure).await);
+    }
+    // Files that cannot be deleted now are left to `cleanup`.
+    tidy::evict(&setup.site.layout, &setup.state, before.previous.as_ref());
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! `upgrade` and `rollback` of the runtime.
+
+use std::path::{Path, PathBuf};
+
+use super::replace::{bring, replace, switch};
+use super::trial::{Tried, bring_again, try_release, untriable};
+use crate::error::{Failure, Kind};
+use crate::runtime::Closed;
+use crate::setup::auto::is_offered;
+use crate::setup::check::Check;
+use crate::setup::converge::lock_and_reload;
+use crate::setup::release::recorded_catalog;
+use crate::setup::step_id::StepId;
+use crate::setup::{Condition, Setup, Site, steps};
+use crate::version::is_newer;
+
+/// The result of an upgrade or a rollback.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Upgraded {
+    /// The version before.
+    pub from: Option<String>,
+    /// The version now.
+    pub to: Option<String>,
+    /// Whether anything was switched or repaired.
+    pub changed: bool,
+    /// The change, in words.
+    pub detail: String,
+}
+
+/// Puts the release of the runtime in `setup`'s catalog in place of the current one. If it is the current one, missing files of it are
+/// brought again.
+///
+/// # Errors
+/// When there is no installation, another gem-setup is at work, or the release cannot be brought or does not work.
+pub async fn upgrade_runtime(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
+    let _lock = lock_and_reload(setup, StepId::Runtime).await?;
+    check_installed(setup)?;
+    check_offered(setup)?;
+    check_not_older(setup)?;
+    let from = setup.state.version.clone();
+    let to = setup.version().map(str::to_owned);
+    if !setup.replaces_release() {
+        // The catalog itself may be newer.
+        setup.record()?;
+        let brought = bring(setup).await?;
+        let changed = !brought.is_empty();
+        let detail = match changed {
+            true => brought.join(", "),
+            false => format!("{} is current", to.as_deref().unwrap_or_default()),
+        };
+        return Ok(Upgraded {
+            from,
+            to,
+            changed,
+            detail,
+        });
+    }
+    look_for_model(setup).await?;
+    if let Some(failure) = steps::inspect(setup, StepId::Space).await.blocked {
+        return Err(failure);
+    }
+    let detail = replace(setup).await?;
+    Ok(Upgraded {
+        from,
+        to,
+        changed: true,
+        detail,
+    })
+}
+
+/// Makes the previous release of the runtime current again, once its executable is what the catalog says and has answered real prompts:
+/// it worked when it was left, but may have been damaged since.
+///
+/// # Errors
+/// When there is none, its files are gone or damaged, or the running server cannot take it up.
+pub async fn roll_back_runtime(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
+    let _lock = lock_and_reload(setup, StepId::Runtime).await?;
+    let before = setup.state.clone();
+    let Some(previous) = before.previous.clone() else {
+        let failure = Failure::new(Kind::Usage, "cannot roll the runtime back: no previous version is kept");
+        return Err(failure.with_hint("`gem-setup versions` lists the kept versions"));
+    };
+    if let Some(folder) = previous.folder(&setup.site.layout).filter(|_| previous.is_beside) {
+        check_there(&folder)?;
+    }
+    let from = before.version.clone();
+    let to = previous.version.clone();
+    setup.state.switch_to(previous);
+    setup.wanted.chosen = setup.state.chosen.clone();
+    setup.state.chosen.catalog.as_deref().map_or(Ok(()), check_there)?;
+    setup.site.catalog = recorded_catalog(&setup.site.layout, &setup.state, setup.site.target)?;
+    setup.site.folder = setup.state.release_folder(&setup.site.layout);
+    setup.forget_listing();
+    let program: Option<PathBuf> = setup.runtime()?.program().map(ToOwned::to_owned);
+    program.as_deref().map_or(Ok(()), check_there)?;
+    check_whole(setup).await?;
+    let tried = try_release(setup, Tried::PreviousRuntime).await?;
+    switch(setup, &before).await?;
+    let detail = format!("{tried}, the version before is current again");
+    Ok(Upgraded {
+        from,
+        to,
+        changed: true,
+        detail,
+    })
+}
+
+/// Fails where the model that gem-setup had pulled is missing: no prompt could try the new release. Where the model was left out, notes
+/// that.
+async fn look_for_model(setup: &mut Setup<'_>) -> Result<(), Failure> {
+    let Some(closed) = closed_in_use(setup).await else {
+        return Ok(());
+    };
+    let is_left_out = !setup.state.pulled.contains(&setup.state.chosen.model);
+    if !is_left_out || !matches!(closed, Closed::Terms { .. }) {
+        return Err(untriable(&closed));
+    }
+    setup.wanted.with_model = false;
+    Ok(())
+}
+
+/// What is missing for prompts to the release in use; `None` if nothing is, or if that cannot be known.
+async fn closed_in_use(setup: &Setup<'_>) -> Option<Closed> {
+    let (site, state) = (&setup.site, &setup.state);
+    let in_use = Site {
+        layout: site.layout.clone(),
+        environment: site.environment,
+        program: site.program.clone(),
+        config: site.config.clone(),
+        globals: site.globals.clone(),
+        target: site.target,
+        catalog: recorded_catalog(&site.layout, state, site.target).ok()?,
+        folder: state.release_folder(&site.layout),
+    };
+    let gate = in_use.gate(&state.chosen, state).ok()??;
+    gate.open().await.err()
+}
+
+/// Fails where a part of the release before was deleted.
+fn check_there(path: &Path) -> Result<(), Failure> {
+    if path.exists() {
+        return Ok(());
+    }
+    let message = format!("cannot roll the runtime back: `{}` is gone", path.display());
+    Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup doctor` to see what works"))
+}
+
+/// Fails where the executable of the release before is another file than the catalog says. Size and time of change are not trusted.
+async fn check_whole(setup: &mut Setup<'_>) -> Result<(), Failure> {
+    setup.wanted.verify = true;
+    let inspection = steps::inspect(setup, StepId::Runtime).await;
+    let Condition::Needed(plan) = inspection.condition else {
+        return Ok(());
+    };
+    let fault = inspection.checks.into_iter().find(Check::has_failed);
+    let fault = fault.map_or_else(|| format!("to do: {plan}"), |check| check.detail);
+    let message = format!("cannot roll the runtime back, nothing was switched: {fault}");
+    let hint = format!("the runtime in use goes on; {}", bring_again(setup));
+    Err(Failure::new(Kind::Runtime, message).with_hint(hint))
+}
+
+/// Refuses a catalog without a build of the runtime in use: recorded, it would make the installation forget its version.
+fn check_offered(setup: &Setup<'_>) -> Result<(), Failure> {
+    let (runtime, target) = (setup.wanted.chosen.runtime, setup.site.target);
+    if is_offered(&setup.site.catalog, runtime, target) {
+        return Ok(());
+    }
+    let message = format!("cannot upgrade `{runtime}`: the catalog has no build of it for {target}");
+    let hint = "the version in use goes on; name another catalog with `--catalog FILE`";
+    Err(Failure::new(Kind::Unsupported, message).with_hint(hint))
+}
+
+/// Refuses a catalog whose runtime is older than the one in use: it may be offered to keep a fault open.
+///
+/// # Errors
+/// When it is older, and no older one is allowed.
+pub fn check_not_older(setup: &Setup<'_>) -> Result<(), Failure> {
+    let both = setup.state.version.as_deref().zip(setup.version());
+    let Some((from, to)) = both.filter(|(from, to)| is_newer(from, to) && !setup.wanted.allow_older) else {
+        return Ok(());
+    };
+    let runtime = setup.wanted.chosen.runtime;
+    let message = format!("cannot upgrade `{runtime}` to {to}: it is older than {from}, which is in use");
+    let hint = "add `--allow-older` to take it; `gem-setup rollback runtime` returns to the version before";
+    Err(Failure::new(Kind::Verification, message).with_hint(hint))
+}
+
+fn check_installed(setup: &Setup<'_>) -> Result<(), Failure> {
+    if setup.state.version.is_some() {
+        return Ok(());
+    }
+    check_recorded(setup, "the runtime")?;
+    let runtime = setup.state.chosen.runtime;
+    let message = format!("cannot upgrade the runtime: `{runtime}` is part of gem-setup");
+    Err(Failure::new(Kind::Usage, message).with_hint("run `gem-setup upgrade --self`"))
+}
+
+/// Fails where there is no installation to upgrade `part` of.
+pub(super) fn check_recorded(setup: &Setup<'_>, part: &str) -> Result<(), Failure> {
+    if setup.site.layout.state_file().exists() {
+        return Ok(());
+    }
+    let message = format!("cannot upgrade {part}: nothing is installed");
+    Err(Failure::new(Kind::Usage, message).with_hint("run `gem-setup install` first"))
+}

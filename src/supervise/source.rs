@@ -1,0 +1,69 @@
+//! The engine's command, which changes when another release of the runtime becomes current.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::runtime::CommandLine;
+
+/// The time between two looks at the current command.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Looks up the command of the current release; `None` if it cannot be known now.
+pub type CurrentCommand = Arc<dyn Fn() -> Option<CommandLine> + Send + Sync>;
+
+/// The command that an engine is started with.
+#[derive(Clone)]
+pub struct CommandSource {
+    first: CommandLine,
+    current: Option<CurrentCommand>,
+}
+
+impl fmt::Debug for CommandSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CommandSource").field(&self.first).finish()
+    }
+}
+
+impl From<CommandLine> for CommandSource {
+    /// The same command for ever.
+    fn from(first: CommandLine) -> Self {
+        let current = None;
+        Self { first, current }
+    }
+}
+
+impl CommandSource {
+    /// The command `first`, until `current` gives another one. `current` is called often and must be cheap.
+    #[must_use]
+    pub fn following(first: CommandLine, current: CurrentCommand) -> Self {
+        let current = Some(current);
+        Self { first, current }
+    }
+
+    /// The command for the first engine, unless another one has become current.
+    pub(super) fn first(&self) -> CommandLine {
+        self.first.clone()
+    }
+
+    /// The command for the next engine; `last` where the current one cannot be known.
+    pub(super) fn current_or(&self, last: CommandLine) -> CommandLine {
+        let current = self.current.as_ref().and_then(|current| current());
+        current.unwrap_or(last)
+    }
+
+    /// Waits until the command is another one than `used`.
+    pub(super) async fn superseded(&self, used: &CommandLine) {
+        let Some(current) = &self.current else {
+            return std::future::pending().await;
+        };
+        loop {
+            sleep(LOOK).await;
+            if current().is_some_and(|now| now != *used) {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Waits for a running server to take up another release of the runtime.
+
+use std::time::Duration;
+
+use gem_platform::process::Identity;
+use tokio::time::{Instant, sleep};
+
+use super::remote;
+use super::status::{EngineRecord, Running, observe};
+use crate::layout::Layout;
+use crate::runtime::{EngineState, Stamp};
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// How a server has taken up a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// An engine of it is ready.
+    Ready,
+    /// No engine runs: the model or its terms are missing. The next engine is one of the current release.
+    Blocked,
+    /// No server runs any more; the next one starts the current release.
+    Stopped,
+}
+
+/// Waits until the server's engine is another process than `before`, was started from `program`, and is ready, or until there is nothing to wait for.
+///
+/// # Errors
+/// Why it is not ready within `limit`.
+pub async fn await_engine(
+    layout: &Layout,
+    program: Option<Stamp>,
+    before: Option<&Identity>,
+    limit: Duration,
+) -> Result<Taken, String> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let Ok(Running::Supervised(record)) = observe(layout) else {
+            return Ok(Taken::Stopped);
+        };
+        // Of whichever release the last engine was.
+        let is_blocked = record.engine.as_ref().map(|engine| engine.state) == Some(EngineState::Blocked);
+        if is_blocked && !record.stopping {
+            return Ok(Taken::Blocked);
+        }
+        let is_stopping = record.stopping;
+        let engine = record
+            .engine
+            .clone()
+            .filter(|engine| engine.program == program && engine.process.as_ref() != before);
+        let is_ready = engine.is_some() && remote::refresh(*record).await.ready;
+        match engine.as_ref().map(|engine| (engine.state, engine)) {
+            Some((EngineState::CrashLoop, engine)) => return Err(format!("it keeps failing ({})", last_exit(engine))),
+            _ if is_ready => return Ok(Taken::Ready),
+            // Its open requests take longer than this wait.
+            _ if is_stopping && Instant::now() >= deadline => return Ok(Taken::Stopped),
+            _ if Instant::now() >= deadline => return Err(format!("it is not ready after {} s", limit.as_secs())),
+            _ => sleep(POLL).await,
+        }
+    }
+}
+
+fn last_exit(engine: &EngineRecord) -> &str {
+    engine.last_exit.as_deref().unwrap_or("it gives no reason")
+}

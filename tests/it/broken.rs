@@ -1,0 +1,194 @@
+//! Machines that lack what every program expects: devices, `/proc`, rights, limits, streams.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+
+use super::harness::{Gem, Home, Run, assert_says};
+
+/// A home on which everything is in place; no model is needed for these faults.
+fn builtin() -> Home {
+    let home = Home::new();
+    let port = home.port.to_string();
+    home.gem(&["install", "--runtime", "builtin", "--port", &port]).ok();
+    home
+}
+
+/// `gem` after the commands of `script`.
+fn after(gem: Gem, script: &str) -> Gem {
+    gem.under(&["sh", "-c", &format!(r#"{script} && exec "$0" "$@""#)])
+}
+
+/// The same with mounts of its own; `None` where this user may make none.
+fn mounted(gem: Gem, script: &str) -> Option<Run> {
+    let script = format!(r#"({script}) || exit 77; exec "$0" "$@""#);
+    let run = gem.under(&["unshare", "--mount", "sh", "-c", &script]).run();
+    if run.status == 77 || run.stderr.starts_with("unshare:") {
+        eprintln!("not tested: this user may not mount");
+        return None;
+    }
+    Some(run)
+}
+
+#[test]
+fn a_null_device_that_cannot_serve_is_named() {
+    let home = builtin();
+    home.gem(&["stop"]).ok();
+    let devices = home.beside("devices");
+    fs::create_dir_all(&devices).unwrap();
+    let (devices, file) = (devices.display().to_string(), home.beside("file"));
+    home.write(&file, "");
+    let file = file.display().to_string();
+    for (script, may_start) in [
+        (format!("mount --bind {devices} /dev"), false),
+        (
+            format!(
+                "mount -t tmpfs none {devices} && mknod {devices}/null c 1 3 && mount -o remount,nodev {devices} && mount --bind {devices} /dev"
+            ),
+            false,
+        ),
+        (format!("mount --bind {file} /dev/null"), true),
+    ] {
+        let Some(doctor) = mounted(home.gem(&["doctor"]), &script) else {
+            return;
+        };
+        assert_eq!(doctor.status, 10, "{script}: {doctor:#?}");
+        assert_says(&doctor.stdout, &["FAIL server.files: ", "`/dev/null`", "mknod"]);
+        for command in [&["install", "--dry-run"][..], &["install"]] {
+            let run = mounted(home.gem(command), &script).unwrap();
+            assert_eq!(run.status, 7, "{script}: {run:#?}");
+            assert_says(&run.stderr, &["cannot begin: ", "`/dev/null`", "mknod"]);
+        }
+        for command in ["status", "list", "logs", "settings", "stop"] {
+            let words = if command == "settings" {
+                vec!["settings", "show"]
+            } else {
+                vec![command]
+            };
+            let run = mounted(home.gem(&words), &script).unwrap();
+            assert!(!run.stderr.contains("error"), "{script}: {run:#?}");
+        }
+        let start = mounted(home.gem(&["start"]), &script).unwrap();
+        if may_start {
+            assert_eq!(start.status, 0, "{script}: {start:#?}");
+            home.gem(&["stop"]).ok();
+        } else {
+            assert_says(&start.stderr, &["cannot open `/dev/null`", "mknod"]);
+        }
+    }
+}
+
+#[test]
+fn without_proc_no_command_says_that_a_server_is_elsewhere() {
+    let home = builtin();
+    for command in ["status", "stop", "uninstall", "doctor", "list"] {
+        let Some(run) = mounted(home.gem(&[command]), "mount -t tmpfs none /proc") else {
+            return;
+        };
+        assert_ne!(run.status, 0, "{run:#?}");
+        let said = run.stdout + &run.stderr;
+        assert_says(&said, &["/proc", "mounted", "run `mount -t proc proc /proc`"]);
+    }
+    home.gem(&["status"]).ok();
+}
+
+#[test]
+fn a_umask_that_takes_the_owners_rights_does_no_harm() {
+    let home = Home::new();
+    let port = home.port.to_string();
+    let install = home.gem(&["install", "--runtime", "builtin", "--port", &port]);
+    after(install, "umask 0777").ok();
+    home.gem(&["status"]).ok();
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_and_not_a_sudden_end() {
+    let home = builtin();
+    for command in [["status"].as_slice(), &["stop"]] {
+        after(home.gem(command), "ulimit -f 0").ok();
+    }
+    let apply = after(home.gem(&["settings", "remove"]), "ulimit -f 0").ends(8);
+    assert_says(&apply.stderr, &["File too large", "backups"]);
+    home.gem(&["start"]).ok();
+}
+
+#[test]
+fn a_limit_of_few_open_files_is_named() {
+    let home = builtin();
+    for limit in [6, 8, 20] {
+        let stop = after(home.gem(&["stop"]), &format!("ulimit -n {limit}")).ends(1);
+        assert_says(&stop.stderr, &[&format!("{limit} open files"), "`ulimit -n 1024`"]);
+    }
+    after(home.gem(&["stop"]), "ulimit -n 32").ok();
+}
+
+#[test]
+fn a_running_server_is_seen_and_stopped_without_the_record_of_choices() {
+    let home = builtin();
+    home.write(&home.layout().state_file(), "{");
+    let status = home.gem(&["status", "--json"]).ok().json();
+    assert_eq!((&status["running"], &status["ready"]), (&true.into(), &true.into()));
+    assert_says(&home.gem(&["stop"]).ok().stdout, &["stopped the server"]);
+    assert_says(&home.gem(&["status"]).ends(1).stderr, &["state.json", "hint: "]);
+}
+
+#[test]
+fn a_log_that_is_a_directory_is_to_be_moved_away() {
+    let home = Home::new();
+    fs::create_dir_all(home.layout().log_file()).unwrap();
+    let run = home.gem(&["logs"]).ends(1);
+    assert_says(&run.stderr, &["it is a directory", "hint: move `", "` away"]);
+}
+
+#[test]
+fn a_home_that_is_no_directory_is_named_once() {
+    let home = Home::new();
+    let file = home.beside("file");
+    home.write(&file, "");
+    for not_a_directory in [file.to_str().unwrap(), "/dev/null"] {
+        let gem = |words: &[&str]| {
+            let gem = home.program(env!("CARGO_BIN_EXE_gem-setup")).args(words);
+            gem.env("HOME", not_a_directory)
+        };
+        for (words, status) in [
+            (&["status"][..], 7),
+            (&["stop"], 0),
+            (&["logs"], 0),
+            (&["uninstall", "--dry-run"], 0),
+            (&["doctor"], 10),
+        ] {
+            let run = gem(words).ends(status);
+            assert!(!run.stderr.contains("error"), "{run:#?}");
+        }
+        let run = gem(&["install", "--runtime", "builtin", "--dry-run"]).ends(8);
+        assert_says(&run.stderr, &["is not a directory", "`--home DIR`, or set HOME"]);
+        assert!(!run.stderr.contains("away"), "{run:#?}");
+        assert_eq!(run.stderr.matches(not_a_directory).count(), 1, "{run:#?}");
+    }
+}
+
+#[test]
+fn a_relative_home_is_one_place_for_server_and_service() {
+    let home = Home::new();
+    let gem = |words: &[&str]| {
+        let gem = home.program(env!("CARGO_BIN_EXE_gem-setup")).args(words);
+        gem.env("HOME", "relative").env("XDG_CONFIG_HOME", "also-relative")
+    };
+    let place = home.work().join("relative/.config").display().to_string();
+    let status = gem(&["service", "status", "--json"]).ok().json();
+    assert_says(status["definition"].as_str().unwrap(), &[&place]);
+}
+
+#[test]
+fn help_that_cannot_be_written_is_a_failure_with_words() {
+    let home = Home::new();
+    for words in [
+        ["--version"].as_slice(),
+        &["--help"],
+        &["help", "start"],
+        &["--color", "never", "--help"],
+    ] {
+        let gem = home.gem(words).under(&["sh", "-c", r#"exec "$0" "$@" >/dev/full"#]);
+        let run = gem.ends(1);
+        assert_says(&run.stderr, &["cannot write to standard output", "No space left"]);
+    }
+}

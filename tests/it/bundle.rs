@@ -1,0 +1,541 @@
+//! Bundles: one file or directory with everything, from which a machine without internet is set up, and which is refused when it is
+//! not what it was.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gem_platform::Target;
+use gem_setup_support::mirror::sha256_hex;
+use tar::{Builder, EntryType, Header};
+
+use super::harness::{Gem, Home, MODEL, Run, assert_says, tree};
+use super::signed_catalog::Key;
+
+/// A bundle with the model at `name` beside the home that made it, and what making it printed.
+fn bundle(name: &str, more: &[&str]) -> (Home, PathBuf, String) {
+    let home = Home::installed();
+    // A path that must be quoted.
+    let bundle = home.beside("my medium").join(name);
+    let create = home.gem(&["bundle", "create", "--model"]).args(more).arg(&bundle);
+    let printed = create.ok().stdout;
+    (home, bundle, printed)
+}
+
+/// `install` from `bundle`, where nobody is reached and nothing can be pulled.
+fn install(home: &Home, bundle: &Path) -> Gem {
+    home.gem(&[
+        "install",
+        "--json",
+        "--accept-terms",
+        "--no-start",
+        "--port",
+        &home.port.to_string(),
+    ])
+    .arg("--bundle")
+    .arg(bundle)
+    .env("HTTPS_PROXY", "http://127.0.0.1:9")
+    .env("STAND_IN_PULL", "fail")
+}
+
+#[track_caller]
+fn refused(bundle: &Path, why: &str) {
+    let home = Home::new();
+    let run = install(&home, bundle).ends(6);
+    let error = &run.result()["error"];
+    assert_says(error["message"].as_str().unwrap(), &["cannot use the bundle", why]);
+    assert_says(error["hint"].as_str().unwrap(), &["bundle"]);
+    home.assert_untouched();
+    home.gem(&["bundle", "verify"]).arg(bundle).ends(6);
+}
+
+#[test]
+fn one_file_and_one_option_set_up_a_machine_without_internet() {
+    for name in ["bundle.tar", "bundle"] {
+        let (_first, bundle, printed) = bundle(name, &[]);
+        let told = printed.lines().last().unwrap();
+        assert_says(told, &["gem-setup install --accept-terms --bundle", name]);
+        let home = Home::new();
+        home.gem(&["bundle", "verify"]).arg(&bundle).ok();
+        let plan = install(&home, &bundle).arg("--dry-run").ok();
+        assert_says(&plan.stdout, &["would"]);
+        home.assert_untouched();
+
+        let run = install(&home, &bundle).ok();
+        assert_eq!(run.changed(), ["runtime", "terms", "model", "settings"]);
+        assert_eq!(home.invocations("pull"), 0, "the model comes from the bundle");
+        assert_eq!(home.mirror.asked(), Vec::<String>::new());
+        let downloads = tree(&home.layout().downloads(), &[]);
+        assert!(
+            downloads.keys().all(|path| !path.to_string_lossy().contains("bundle")),
+            "{downloads:?}"
+        );
+        assert_eq!(install(&home, &bundle).ok().changed(), Vec::<String>::new());
+        fs::remove_dir_all(bundle.parent().unwrap()).unwrap();
+        let later = home.gem(&["install", "--no-start"]).ok();
+        assert_says(&later.stderr, &["using recorded options", "--bundle"]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_printed_command_can_be_pasted() {
+    let (_first, _bundle, printed) = bundle("bundle.tar", &[]);
+    let told = printed
+        .lines()
+        .last()
+        .unwrap()
+        .trim()
+        .strip_prefix("gem-setup ")
+        .unwrap()
+        .to_owned();
+    let home = Home::new();
+    let script = format!(
+        "exec \"$0\" --home \"$1\" {told} --json --no-start --port {}",
+        home.port
+    );
+    let run = home
+        .program("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_gem-setup")])
+        .arg(home.path());
+    assert!(run.ok().changed().contains(&"model".to_owned()));
+}
+
+#[test]
+fn terms_are_accepted_again_on_the_other_machine() {
+    let (_first, bundle, _) = bundle("bundle.tar", &[]);
+    let home = Home::new();
+    home.gem(&["install", "--json", "--no-start", "--bundle"])
+        .arg(&bundle)
+        .ends(3);
+    assert!(!home.layout().terms_file().exists());
+}
+
+#[test]
+fn a_directory_that_is_not_as_listed_is_refused_before_anything_is_changed() {
+    let (_first, bundle, _) = bundle("bundle", &[]);
+    let model = bundle.join("models").join(MODEL).join("model.litertlm");
+    let whole = fs::read(&model).unwrap();
+    fs::write(&model, "tampered").unwrap();
+    refused(&bundle, "hashes to");
+    fs::remove_file(&model).unwrap();
+    refused(&bundle, "is missing");
+    fs::write(&model, &whole).unwrap();
+    fs::write(bundle.join("more"), "added").unwrap();
+    refused(&bundle, "`more` is not listed");
+    fs::remove_file(bundle.join("more")).unwrap();
+    #[cfg(unix)]
+    {
+        let elsewhere = bundle.parent().unwrap().join("elsewhere");
+        fs::rename(&model, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &model).unwrap();
+        refused(&bundle, "is a link");
+        fs::remove_file(&model).unwrap();
+        fs::rename(&elsewhere, &model).unwrap();
+    }
+    let list = bundle.join("SHA256SUMS");
+    let listed = fs::read_to_string(&list).unwrap();
+    for path in ["../outside", "/outside", "a/../../outside"] {
+        fs::write(&list, format!("{listed}{}  {path}\n", sha256_hex(b"x"))).unwrap();
+        refused(&bundle, "leads out of it");
+    }
+    fs::remove_file(&list).unwrap();
+    refused(&bundle, "`SHA256SUMS` is missing");
+    fs::write(&list, listed).unwrap();
+    let home = Home::new();
+    home.gem(&["bundle", "verify"]).arg(&bundle).ok();
+}
+
+#[test]
+fn a_file_that_is_cut_extended_or_changed_is_refused_before_anything_is_changed() {
+    let (_first, bundle, _) = bundle("bundle.tar", &[]);
+    let whole = fs::read(&bundle).unwrap();
+    for length in [0, 100, 512, whole.len() / 2, whole.len() - 1024, whole.len() - 1] {
+        fs::write(&bundle, &whole[..length]).unwrap();
+        refused(&bundle, "not a complete tar file");
+    }
+    fs::write(&bundle, [&whole[..], &whole[..]].concat()).unwrap();
+    refused(&bundle, "bytes follow the end");
+    let mut changed = whole.clone();
+    changed[600] ^= 1;
+    fs::write(&bundle, changed).unwrap();
+    refused(&bundle, "hashes to");
+}
+
+/// A tar file of `entries`, whose names are written as they are.
+fn tar_of(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    for (name, kind, content) in entries {
+        let mut header = Header::new_gnu();
+        header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(*kind);
+        let is_file = *kind == EntryType::Regular;
+        if !is_file {
+            header.set_link_name(content).unwrap();
+        }
+        let content = if is_file { content.as_bytes() } else { b"" };
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        builder.append(&header, content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn paths_and_links_that_lead_out_of_a_file_are_refused() {
+    let place = Home::new();
+    let file = place.beside("evil.tar");
+    for (name, kind, content, why) in [
+        ("../outside", EntryType::Regular, "x", "leads out of it"),
+        ("/outside", EntryType::Regular, "x", "leads out of it"),
+        ("a/../../outside", EntryType::Regular, "x", "leads out of it"),
+        ("a\\..\\outside", EntryType::Regular, "x", "leads out of it"),
+        ("link", EntryType::Symlink, "/etc", "is a link"),
+        ("link", EntryType::Link, "catalog.toml", "is a link"),
+        ("pipe", EntryType::Fifo, "x", "is a link"),
+    ] {
+        let catalog = "format = 1\n";
+        let sums = format!(
+            "{}  catalog.toml\n{}  {name}\n",
+            sha256_hex(catalog.as_bytes()),
+            sha256_hex(b"x")
+        );
+        let entries = [
+            ("catalog.toml", EntryType::Regular, catalog),
+            (name, kind, content),
+            ("SHA256SUMS", EntryType::Regular, &sums),
+        ];
+        fs::write(&file, tar_of(&entries)).unwrap();
+        refused(&file, why);
+    }
+    let sums = format!("{}  catalog.toml\n", sha256_hex(b"format = 1\n"));
+    let catalog = ("catalog.toml", EntryType::Regular, "format = 1\n");
+    fs::write(
+        &file,
+        tar_of(&[catalog, catalog, ("SHA256SUMS", EntryType::Regular, &sums)]),
+    )
+    .unwrap();
+    refused(&file, "twice");
+}
+
+#[test]
+fn a_signed_bundle_is_taken_with_its_key_alone() {
+    let pair = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+    let keys = Home::new();
+    let secret = keys.beside("key");
+    fs::write(&secret, pair.sk.to_box(None).unwrap().to_string()).unwrap();
+    let (_first, bundle, printed) = bundle("bundle.tar", &["--sign", secret.to_str().unwrap()]);
+    let key = pair.pk.to_base64();
+    assert_says(printed.lines().last().unwrap(), &["--public-key", &key]);
+    let verify = |key: &str| keys.gem(&["bundle", "verify", "--public-key", key]).arg(&bundle);
+    assert_says(&verify(&key).ok().stdout, &["signature is valid"]);
+    let file = keys.beside("key.pub");
+    fs::write(&file, pair.pk.to_box().unwrap().to_string()).unwrap();
+    verify(file.to_str().unwrap()).ok();
+
+    let other = minisign::KeyPair::generate_unencrypted_keypair()
+        .unwrap()
+        .pk
+        .to_base64();
+    assert_says(&verify(&other).ends(6).stderr, &["signature"]);
+    let home = Home::new();
+    install(&home, &bundle).args(["--public-key", &other]).ends(6);
+    home.assert_untouched();
+    install(&home, &bundle).args(["--public-key", &key]).ok();
+}
+
+#[test]
+fn a_key_as_minisign_makes_it_signs_with_or_without_a_password() {
+    let home = Home::new();
+    let key = Key::new(11);
+    let (plain, sealed, damaged) = (
+        home.beside("plain.key"),
+        home.beside("sealed.key"),
+        home.beside("damaged.key"),
+    );
+    fs::write(&plain, key.secret()).unwrap();
+    fs::write(&sealed, key.sealed()).unwrap();
+    // Another digit in the middle of the key.
+    let mut text = key.secret().into_bytes();
+    let middle = text.len() - 100;
+    text[middle] = if text[middle] == b'A' { b'B' } else { b'A' };
+    fs::write(&damaged, text).unwrap();
+    let target = Target::host().unwrap().to_string();
+    let sign = |secret: &Path, name: &str| create(&home, name, &target).arg("--sign").arg(secret);
+    sign(&plain, "signed.tar").ok();
+    let verify = home.gem(&["bundle", "verify", "--public-key", &key.public()]);
+    assert_says(
+        &verify.arg(home.beside("signed.tar")).ok().stdout,
+        &["signature is valid"],
+    );
+    assert_says(
+        &sign(&damaged, "other.tar").ends(2).stderr,
+        &["it is damaged", "minisign -G"],
+    );
+    fs::write(&damaged, "notes\n").unwrap();
+    assert_says(
+        &sign(&damaged, "other.tar").ends(2).stderr,
+        &["it is not a secret key of minisign"],
+    );
+    #[cfg(target_os = "linux")]
+    {
+        let alone = sign(&sealed, "other.tar").without_terminal().ends(2);
+        assert_says(&alone.stderr, &["it has a password", "no terminal", "minisign -C -W"]);
+    }
+    assert!(!home.beside("other.tar").exists());
+}
+
+#[test]
+fn an_unsigned_bundle_is_refused_where_a_signature_is_wanted() {
+    let (home, bundle, _) = bundle("bundle", &[]);
+    let key = minisign::KeyPair::generate_unencrypted_keypair()
+        .unwrap()
+        .pk
+        .to_base64();
+    let run = home
+        .gem(&["bundle", "verify", "--public-key", &key])
+        .arg(&bundle)
+        .ends(6);
+    assert_says(&run.stderr, &["it is not signed"]);
+}
+
+/// `bundle create` for the built-in classifier, which needs no downloads.
+fn create(home: &Home, name: &str, targets: &str) -> Gem {
+    home.gem(&[
+        "bundle",
+        "create",
+        "--json",
+        "--runtime",
+        "builtin",
+        "--target",
+        targets,
+    ])
+    .arg(home.beside(name))
+}
+
+/// A platform that this machine is not.
+fn foreign() -> Target {
+    let host = Target::host().unwrap();
+    Target::ALL.into_iter().find(|target| target.os != host.os).unwrap()
+}
+
+#[test]
+fn platforms_without_gem_setup_are_named_and_can_get_one() {
+    let home = Home::new();
+    let (host, foreign) = (Target::host().unwrap(), foreign());
+    let both = format!("{host},{foreign}");
+    let programs = |run: &Run, key: &str| -> Vec<(String, bool)> {
+        let told = run.json()[key].as_array().unwrap().clone();
+        let told = told
+            .iter()
+            .map(|told| (told["target"].as_str().unwrap().to_owned(), told["program"].is_string()));
+        told.collect()
+    };
+    let named = |is_foreign_there| [(host.to_string(), true), (foreign.to_string(), is_foreign_there)];
+    assert_eq!(programs(&create(&home, "bundle", &both).ok(), "targets"), named(false));
+    let verify = |more: &[&str]| {
+        home.gem(&["bundle", "verify"])
+            .args(more)
+            .arg(home.beside("bundle"))
+            .ok()
+    };
+    assert_eq!(programs(&verify(&["--json"]), "targets"), named(false));
+    assert_says(
+        &verify(&[]).stdout,
+        &["not gem-setup itself", &format!("--program {foreign}=FILE")],
+    );
+
+    // From the catalog.
+    let text = fs::read_to_string(home.catalog()).unwrap();
+    let own = format!(
+        "{text}[gem-setup]\nversion = \"9.9.9\"\n[[gem-setup.artifact]]\ntarget = \"{foreign}\"\nurl = \"https://github.com/x/own\"\nsha256 = \"{}\"\n",
+        sha256_hex(b"own")
+    );
+    fs::write(home.catalog(), own).unwrap();
+    home.mirror.publish("/x/own", b"own".to_vec());
+    let run = create(&home, "fetched.tar", &both).args(["--mirror", &home.mirror.url(), "--catalog"]);
+    assert_eq!(programs(&run.arg(home.catalog()).ok(), "targets"), named(true));
+
+    // From a file, unless it runs elsewhere.
+    let program = env!("CARGO_BIN_EXE_gem-setup");
+    let given = |target: Target, targets: &str| {
+        create(&home, "given", targets)
+            .arg("--program")
+            .arg(format!("{target}={program}"))
+    };
+    let refused = given(foreign, &both).ends(2);
+    assert_says(&refused.stderr, &[&format!("it runs on {host}")]);
+    assert_says(
+        &given(host, &foreign.to_string()).ends(2).stderr,
+        &["not for that platform"],
+    );
+    given(host, &both).ok();
+}
+
+#[test]
+fn a_bundle_for_other_platforms_is_refused() {
+    let home = Home::new();
+    create(&home, "bundle.tar", &foreign().to_string()).ok();
+    let run = install(&home, &home.beside("bundle.tar")).ends(4);
+    let error = run.result()["error"].to_string();
+    assert_says(
+        &error,
+        &[&format!("the bundle is for {}", foreign()), "bundle create --target"],
+    );
+    home.assert_untouched();
+}
+
+#[test]
+fn a_bundle_is_not_made_where_something_else_is() {
+    let home = Home::installed();
+    let place = home.beside("taken");
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("mine"), "").unwrap();
+    let run = home.gem(&["bundle", "create"]).arg(&place).ends(2);
+    assert_says(&run.stderr, &["is not empty and no bundle"]);
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
+}
+
+#[test]
+fn a_bundle_and_other_sources_exclude_each_other() {
+    let home = Home::new();
+    for other in [["--mirror", "https://mirror.example"], ["--catalog", "Cargo.toml"]] {
+        home.gem(&["install", "--bundle", "b.tar"]).args(other).ends(2);
+    }
+    home.gem(&["install", "--bundle", "missing.tar"]).ends(2);
+    home.assert_untouched();
+}
+
+#[test]
+fn a_bundle_replaces_nothing_but_a_bundle() {
+    let home = Home::new();
+    let target = Target::host().unwrap().to_string();
+    let folder = home.beside("isos");
+    fs::create_dir_all(folder.join("sub")).unwrap();
+    let list = |files: &[(&str, &str)]| -> String {
+        let lines = files
+            .iter()
+            .map(|(path, content)| format!("{}  {path}\n", sha256_hex(content.as_bytes())));
+        lines.collect()
+    };
+    let files = [("sub/ubuntu.iso", "precious"), ("catalog.toml", "p2")];
+    for (path, content) in files {
+        fs::write(folder.join(path), content).unwrap();
+    }
+    for (sums, named) in [
+        (list(&files), "catalog.toml"),
+        (list(&files[1..]), "sub/ubuntu.iso"),
+        ("no list".to_owned(), "SHA256SUMS"),
+        (String::new(), "catalog.toml"),
+    ] {
+        fs::write(folder.join("SHA256SUMS"), sums).unwrap();
+        let before = tree(&folder, &[]);
+        assert_says(&create(&home, "isos", &target).ends(2).stderr, &[named]);
+        assert_eq!(tree(&folder, &[]), before);
+    }
+    // A bundle is made again, unless a file was added or changed.
+    create(&home, "bundle", &format!("{target},{}", foreign())).ok();
+    fs::write(home.beside("bundle").join("notes.txt"), "mine").unwrap();
+    assert_says(&create(&home, "bundle", &target).ends(2).stderr, &["`notes.txt`"]);
+    fs::remove_file(home.beside("bundle").join("notes.txt")).unwrap();
+    let program = home.beside("bundle").join("gem-setup");
+    fs::remove_dir_all(program).unwrap();
+    create(&home, "bundle", &target).ok();
+    home.gem(&["bundle", "verify"]).arg(home.beside("bundle")).ok();
+}
+
+#[test]
+fn a_bundle_file_replaces_nothing_but_a_bundle_file() {
+    let home = Home::new();
+    let target = Target::host().unwrap().to_string();
+    let at = |name: &str| home.beside("out").join(name);
+    fs::create_dir(at("")).unwrap();
+    fs::write(at("thesis.tar"), "my thesis").unwrap();
+    let alone = tar_of(&[("catalog.toml", EntryType::Regular, "format = 1\n")]);
+    fs::write(at("other.tar"), alone).unwrap();
+    fs::create_dir(at("folder.tar")).unwrap();
+    fs::create_dir(at("mine.tar.files")).unwrap();
+    fs::write(at("mine.tar.files").join("notes"), "mine").unwrap();
+    let before = tree(&at(""), &[]);
+    for name in ["thesis.tar", "other.tar", "folder.tar", "mine.tar"] {
+        assert_says(&create(&home, &format!("out/{name}"), &target).ends(2).stderr, &[name]);
+    }
+    // A signing key that is none is found at the end.
+    create(&home, "out/new.tar", &target)
+        .args(["--sign", at("thesis.tar").to_str().unwrap()])
+        .ends(2);
+    assert_eq!(tree(&at(""), &[]), before);
+    create(&home, "out/new.tar", &target).ok();
+    create(&home, "out/new.tar", &target).ok();
+    assert!(!at("new.tar.files").exists());
+}
+
+#[test]
+fn a_model_that_is_not_in_the_bundle_is_not_pulled() {
+    for name in ["bundle.tar", "bundle"] {
+        let first = Home::installed();
+        let bundle = first.beside("medium").join(name);
+        first.gem(&["bundle", "create"]).arg(&bundle).ok();
+        let home = Home::new();
+        for more in [&["--dry-run"][..], &[]] {
+            let run = install(&home, &bundle).args(more).ends(2);
+            assert_says(
+                &run.result()["error"].to_string(),
+                &["is not in the bundle", "--no-model"],
+            );
+            assert_eq!(home.invocations("pull"), 0);
+        }
+        assert!(!home.layout().terms_file().exists());
+        install(&home, &bundle).arg("--no-model").ok();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn litert_lm_without_a_model_in_the_bundle_ends_before_any_change() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let home = Home::new();
+    let (bin, bundle) = (home.beside("bin"), home.beside("my medium"));
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join("litert-lm"), "#!/bin/sh\necho 'litert-lm, version 9.1'\n").unwrap();
+    fs::set_permissions(bin.join("litert-lm"), fs::Permissions::from_mode(0o755)).unwrap();
+    let catalog = format!(
+        "format = 1\n[runtime.litert-lm]\nversion = \"9.1\"\n[[model]]\nname = \"{MODEL}\"\n\
+         huggingface = {{ repo = \"owner/name\", file = \"m.litertlm\" }}\n"
+    );
+    home.write(&bundle.join("catalog.toml"), &catalog);
+    let sums = format!("{}  catalog.toml\n", sha256_hex(catalog.as_bytes()));
+    home.write(&bundle.join("SHA256SUMS"), &sums);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let install = || {
+        install(&home, &bundle)
+            .args(["--runtime", "litert-lm"])
+            .env("PATH", &path)
+    };
+    let run = install().ends(2);
+    let command = format!("gem-setup install --no-model --bundle '{}'", bundle.display());
+    let error = run.result()["error"].to_string();
+    assert_says(
+        &error,
+        &["is not in the bundle", &command, "--model-file FILE", "bundle create"],
+    );
+    home.assert_untouched();
+    install().arg("--no-model").ok();
+}
+
+#[test]
+fn a_compressed_bundle_is_neither_promised_nor_taken_for_a_broken_one() {
+    let home = Home::installed();
+    for name in ["b.tgz", "b.tar.gz", "B.TAR.ZST", "b.zip"] {
+        let place = home.beside(name);
+        let run = home.gem(&["bundle", "create"]).arg(&place).ends(2);
+        assert_says(&run.stderr, &["stands for a compressed file", "name it `b.tar`"]);
+        assert!(!place.exists());
+    }
+    let place = home.beside("bundle.tar");
+    for (start, kind) in [(b"\x1f\x8b\x08\0".as_slice(), "gzip"), (b"\x28\xb5\x2f\xfd", "zstd")] {
+        fs::write(&place, [start, &[0; 2048]].concat()).unwrap();
+        let run = home.gem(&["bundle", "verify"]).arg(&place).ends(6);
+        assert_says(&run.stderr, &["it is compressed", kind, "unpack it first"]);
+    }
+}

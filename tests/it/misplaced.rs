@@ -1,0 +1,141 @@
+//! Other things than files where gem-setup reads and writes: each is named once, with what to do, before anything is changed.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use super::harness::{Home, assert_says};
+
+/// The files of a home, each with the check that reports it.
+const FILES: [(&str, &str); 6] = [
+    ("gem-setup/state.json", "setup.records"),
+    ("gem-setup/config.toml", "setup.records"),
+    ("gem-setup/server.json", "server.files"),
+    ("gem-setup/terms.json", "model.record"),
+    ("gem-setup/lock", "platform.home"),
+    ("settings.json", "settings.file"),
+];
+
+/// A thing of another kind, and the words for it.
+type Thing = (fn(&Path), &'static str);
+
+const THINGS: [Thing; 4] = [
+    (
+        |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
+        "it is a named pipe",
+    ),
+    (|path| fs::create_dir(path).unwrap(), "it is a directory"),
+    (|path| symlink(path, path).unwrap(), "link"),
+    (|path| symlink("/dev/zero", path).unwrap(), "it is a "),
+];
+
+#[test]
+fn doctor_and_install_name_each_thing_once() {
+    for (name, id) in FILES {
+        for (make, words) in THINGS {
+            let home = Home::new();
+            let path = home.layout().gemini().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            make(&path);
+
+            let run = home.gem(&["doctor"]).ends(10);
+            let failed: Vec<&str> = run.stdout.lines().filter(|line| line.starts_with("FAIL")).collect();
+            assert_eq!(failed.len(), 1, "{run:#?}");
+            assert_says(failed[0], &[&format!("FAIL {id}: "), name, words]);
+            let last = run.stdout.trim_end().lines().last().unwrap();
+            assert_says(&last.to_lowercase(), &["follow the steps under \"by hand\""]);
+
+            let run = home.gem(&["install", "--dry-run", "--accept-terms"]).run();
+            assert_ne!(run.status, 0, "{run:#?}");
+            assert_eq!(run.stderr.matches(words).count(), 1, "{run:#?}");
+            assert_says(&run.stderr, &["hint: ", name]);
+        }
+    }
+}
+
+#[test]
+fn no_command_waits_for_the_writer_of_a_pipe() {
+    let home = Home::installed();
+    for name in [
+        "catalog.toml",
+        "decisions.jsonl",
+        "server.lock",
+        "../tmp/litert-server.pid",
+    ] {
+        let path = home.layout().own().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&path);
+        THINGS[0].0(&path);
+        for command in ["status", "doctor", "stop", "list"] {
+            // A run that hangs is killed by the harness, which fails.
+            let run = home.gem(&[command]).run();
+            assert_ne!(run.status, -1, "{run:#?}");
+        }
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_server_is_stopped_whatever_lies_in_the_place_of_its_pid_file() {
+    let home = Home::installed();
+    let path = home.layout().pid_file();
+    for (make, words) in THINGS {
+        home.gem(&["start"]).ok();
+        fs::remove_file(&path).unwrap();
+        make(&path);
+        assert_says(&home.gem(&["stop"]).ok().stdout, &["stopped the server"]);
+        assert_says(&home.gem(&["stop"]).ok().stdout, &["no server is running"]);
+        let is_link = path.is_symlink();
+        assert!(is_link || path.exists(), "what is not ours stays");
+        if !is_link {
+            let run = home.gem(&["start"]).run();
+            assert_ne!(run.status, 0, "{run:#?}");
+            assert_says(&run.stderr, &["litert-server.pid", words]);
+        }
+        fs::remove_dir(&path).or_else(|_| fs::remove_file(&path)).unwrap();
+    }
+}
+
+#[test]
+fn a_thing_in_the_place_of_the_server_s_lock_is_named_with_the_remedy() {
+    let home = Home::installed();
+    let path = home.layout().server_lock_file();
+    let _ = fs::remove_file(&path);
+    for (make, words) in &THINGS[..2] {
+        make(&path);
+        for command in ["start", "stop"] {
+            let run = home.gem(&[command]).run();
+            assert_ne!(run.status, 0, "{run:#?}");
+            assert_says(&run.stderr, &["server.lock", words, "move "]);
+        }
+        fs::remove_dir(&path).or_else(|_| fs::remove_file(&path)).unwrap();
+    }
+}
+
+#[test]
+fn a_thing_in_place_of_any_file_stops_install_and_survives_uninstall() {
+    for name in ["mirrors", "upstream", "gem-setup"] {
+        for (make, words) in &THINGS[..2] {
+            let home = Home::new();
+            let path = home.layout().own().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            make(&path);
+            if path.is_dir() {
+                fs::write(path.join("precious"), "").unwrap();
+            }
+            for command in [
+                &["install", "--accept-terms"][..],
+                &["install", "--dry-run", "--accept-terms"],
+            ] {
+                let run = home.gem(command).run();
+                assert_ne!(run.status, 0, "{name}: {run:#?}");
+                assert_says(&run.stderr, &[name, words, "move "]);
+            }
+            home.gem(&["stop"]).ok();
+            home.gem(&["uninstall"]).ok();
+            assert!(!path.is_dir() || path.join("precious").exists(), "{}", path.display());
+        }
+    }
+}
