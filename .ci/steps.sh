@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # What the scripts of this directory share; sourced, not run.
 
+# Other users have to read what is built and tried.
+umask 022
+
 # quietly LOG COMMAND…: runs COMMAND, shows what it said only if it fails.
 quietly() {
     local log=$1 status=0
@@ -32,7 +35,7 @@ packages() {
     log=$(mktemp)
     step "apt-get update" "$log" "${root[@]}" apt-get update -q
     step "apt-get install ${missing[*]}" "$log" \
-        "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+        "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -o DPkg::Lock::Timeout=300 -y -q --no-install-recommends "${missing[@]}"
     rm -f "$log"
 }
 
