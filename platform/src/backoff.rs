@@ -11,7 +11,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Begins with `first`; no pause is longer than `longest`.
+    /// Makes a backoff whose first pause is `first` and whose longest pause is `longest`.
     #[must_use]
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self {
@@ -21,15 +21,15 @@ impl Backoff {
         }
     }
 
-    /// The pause after the next failure. `chance`, from 0 to 1, shortens it by up to a half, so that many clients do not return at
-    /// the same moment.
+    /// The pause after the next failure. `chance`, from 0 to 1, shortens it by up to a half, so that many clients do
+    /// not come back at the same moment.
     #[must_use]
     pub fn pause(&self, chance: f64) -> Duration {
         let full = self.first.saturating_mul(1 << self.failures.min(31)).min(self.longest);
         full.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0)
     }
 
-    /// Counts a failure, and gives the pause before the next try.
+    /// Counts a failure and returns the pause before the next try.
     pub fn fail(&mut self, chance: f64) -> Duration {
         let pause = self.pause(chance);
         self.failures = self.failures.saturating_add(1);

@@ -5,7 +5,7 @@
 //! assert!(limit > 0);
 //! ```
 
-/// Raises the limit to `wanted` where the system allows, and gives the limit.
+/// Raises the limit to `wanted` where the system allows that, and returns the limit.
 #[cfg(unix)]
 #[must_use]
 pub fn allow(wanted: usize) -> usize {

@@ -11,21 +11,21 @@
 use crate::probe::{OPENGL, VULKAN_LOADER};
 use crate::{Os, Target};
 
-/// One thing that is done to the runtime's file once it is in place.
+/// A change to the runtime's file after it has been placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// It gets permission to be executed.
+    /// Make the file executable.
     ExecutableBit,
-    /// The mark that makes Gatekeeper refuse a downloaded program is taken off.
+    /// Remove the mark that makes Gatekeeper refuse a downloaded program.
     StripQuarantine,
 }
 
-/// The runtime's requirements on one target. Its companion files are in the catalog, which pins them.
+/// The runtime's requirements on one target. The catalog names its companion files and pins them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe {
-    /// Libraries of the system that the runtime loads when it starts.
+    /// System libraries that the runtime loads when it starts.
     pub libraries: &'static [&'static str],
-    /// Effects on its file, in this order.
+    /// Changes to the runtime's file, in order.
     pub effects: &'static [Effect],
 }
 
@@ -42,7 +42,7 @@ impl Recipe {
                 libraries: &[],
                 effects: &[Effect::ExecutableBit, Effect::StripQuarantine],
             },
-            // There the file's name decides whether it may be executed.
+            // On Windows the file's name decides whether it may be executed.
             Os::Windows => Self {
                 libraries: &[],
                 effects: &[],
@@ -50,7 +50,7 @@ impl Recipe {
         }
     }
 
-    /// Whether `effect` is part of the recipe.
+    /// Whether the recipe contains `effect`.
     #[must_use]
     pub fn has(&self, effect: Effect) -> bool {
         self.effects.contains(&effect)

@@ -52,7 +52,7 @@ impl Target {
         Self { os, arch }
     }
 
-    /// The target this program was built for, or `None` where it is none that can be named.
+    /// The target for which this program was built; `None` if [`Target::ALL`] does not contain it.
     #[must_use]
     pub fn host() -> Option<Self> {
         let os = match std::env::consts::OS {
@@ -95,9 +95,9 @@ impl fmt::Display for Target {
     }
 }
 
-/// A text that names no target.
+/// A text that is not the name of a target.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` names no target: expected linux, macos or windows, a hyphen, then x86_64 or arm64")]
+#[error("`{0}` is not a target: expected linux, macos or windows, a hyphen, then x86_64 or arm64")]
 pub struct ParseTargetError(String);
 
 impl FromStr for Target {

@@ -1,4 +1,4 @@
-//! Terminals on macOS take UTF-8 and escape sequences without being asked.
+//! Terminals on macOS accept UTF-8 and escape sequences without any setup.
 
 #[derive(Debug)]
 pub(super) struct Before;

@@ -1,4 +1,4 @@
-//! The terminal's own settings.
+//! Settings of the terminal.
 //!
 //! ```
 //! let console = gem_platform::console::prepare();
@@ -11,16 +11,16 @@
 #[cfg_attr(windows, path = "windows.rs")]
 mod os;
 
-/// The console as it was before; dropping it puts that back.
-#[must_use = "the console's old settings return when this is dropped"]
+/// The console's former settings; dropping this value restores them.
+#[must_use = "dropping this restores the console's old settings"]
 #[derive(Debug)]
 pub struct Console {
     _before: os::Before,
 }
 
-/// Makes the console take UTF-8 and escape sequences, from this process and from the children that share it.
+/// Makes the console accept UTF-8 and escape sequences, from this process and from the children that share it.
 ///
-/// Only Windows needs the request. Streams without a console are left alone, and so is a console that refuses.
+/// Only Windows needs this. Does nothing for streams without a console, or if the console refuses.
 pub fn prepare() -> Console {
     Console { _before: os::prepare() }
 }

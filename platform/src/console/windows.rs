@@ -1,4 +1,4 @@
-//! The console of Windows: code page and escape sequences are settings of the window, shared by all programs in it.
+//! The console of Windows. Code page and escape sequences are settings of the window, shared by all programs in it.
 
 use windows_sys::Win32::Globalization::CP_UTF8;
 use windows_sys::Win32::System::Console::{
@@ -33,13 +33,13 @@ impl Drop for Before {
     }
 }
 
-/// The code page there was, if it had to be changed and could be.
+/// The former code page, if it was changed to UTF-8.
 fn use_utf8() -> Option<u32> {
     #[expect(
         unsafe_code,
         reason = "the console's settings are reached through the C interface only"
     )]
-    // SAFETY: takes nothing and returns a number; 0 means that there is no console.
+    // SAFETY: the call is without arguments and returns a number; 0 means that there is no console.
     let before = unsafe { GetConsoleOutputCP() };
     (before != 0 && before != CP_UTF8 && set_code_page(CP_UTF8)).then_some(before)
 }
@@ -56,7 +56,7 @@ fn set_code_page(code_page: u32) -> bool {
         unsafe_code,
         reason = "the console's settings are reached through the C interface only"
     )]
-    // SAFETY: takes a number by value and reports failure in its return value.
+    // SAFETY: the argument is a number, and the return value reports a failure.
     let done = unsafe { SetConsoleOutputCP(code_page) };
     done != 0
 }
@@ -68,7 +68,7 @@ fn mode(stream: STD_HANDLE) -> Option<CONSOLE_MODE> {
         unsafe_code,
         reason = "the console's settings are reached through the C interface only"
     )]
-    // SAFETY: a handle that is null, invalid or no console makes GetConsoleMode return 0; `mode` outlives the call.
+    // SAFETY: if the handle is null, invalid or not a console's, GetConsoleMode returns 0; `mode` outlives the call.
     let done = unsafe { GetConsoleMode(GetStdHandle(stream), &raw mut mode) };
     (done != 0).then_some(mode)
 }
@@ -78,7 +78,7 @@ fn set_mode(stream: STD_HANDLE, mode: CONSOLE_MODE) -> bool {
         unsafe_code,
         reason = "the console's settings are reached through the C interface only"
     )]
-    // SAFETY: a handle that is null, invalid or no console makes SetConsoleMode return 0; `mode` is passed by value.
+    // SAFETY: if the handle is null, invalid or not a console's, SetConsoleMode returns 0; `mode` is passed by value.
     let done = unsafe { SetConsoleMode(GetStdHandle(stream), mode) };
     done != 0
 }

@@ -1,23 +1,23 @@
-//! Extended attributes of a file, by name: macOS keeps its quarantine mark in one. The name is a parameter so that Linux, where
-//! users may only set names that begin with `user.`, can test the same code.
+//! Extended attributes of a file, by name. macOS keeps its quarantine mark in one. The name is a parameter so that
+//! Linux can test the same code: users there may only set names that begin with `user.`.
 
 use std::io;
 use std::path::Path;
 
-/// The attribute's value as text, bytes that are none replaced.
+/// The attribute's value as text, with invalid bytes replaced.
 pub(super) fn read(path: &Path, name: &str) -> io::Result<Option<String>> {
     let value = xattr::get_deref(path, name)?;
     Ok(value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Removes the attribute; `true` if it was there.
+/// Removes the attribute; `true` if the file had it.
 pub(super) fn remove(path: &Path, name: &str) -> io::Result<bool> {
     if xattr::get_deref(path, name)?.is_none() {
         return Ok(false);
     }
     match xattr::remove_deref(path, name) {
         Ok(()) => Ok(true),
-        // Another process removed it first; the result is the same.
+        // Another process has removed it first, which is fine.
         Err(_) if matches!(xattr::get_deref(path, name), Ok(None)) => Ok(true),
         Err(error) => Err(error),
     }

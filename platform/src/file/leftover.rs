@@ -4,11 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Begins and ends the name of every temporary file.
+/// The beginning and the end of every temporary file's name.
 pub(super) const PREFIX: &str = ".gem-setup-";
 pub(super) const SUFFIX: &str = ".tmp";
 
-/// Marks `file` as being written by this process. On a file system without locks it stays unmarked.
+/// Marks `file` as in use by this process. On a file system without locks it stays unmarked.
 pub(super) fn mark(file: &File) {
     let _ = file.try_lock();
 }
@@ -16,7 +16,7 @@ pub(super) fn mark(file: &File) {
 /// Deletes the temporary files in the directory `dir` whose writer has ended.
 ///
 /// # Errors
-/// When the directory cannot be read; a file that cannot be deleted is left.
+/// When the directory cannot be read. A file that cannot be deleted is skipped.
 pub fn sweep(dir: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;

@@ -11,7 +11,7 @@ pub(super) use super::unix::{
     private_dir, publish, sync_dir,
 };
 
-/// Set by the program that downloaded a file, read by Gatekeeper when the file is first run.
+/// The program that downloads a file sets this attribute; Gatekeeper reads it when the file is first run.
 const QUARANTINE: &str = "com.apple.quarantine";
 
 pub(super) fn quarantine(path: &Path) -> io::Result<Option<String>> {
@@ -22,7 +22,7 @@ pub(super) fn strip_quarantine(path: &Path) -> io::Result<bool> {
     attribute::remove(path, QUARANTINE)
 }
 
-/// A single file cannot be mounted here.
+/// macOS cannot mount a single file.
 pub(super) fn is_mount_point(_path: &Path) -> bool {
     false
 }

@@ -34,7 +34,7 @@ pub use regular::{
 };
 pub use replace::{ReplaceError, persist, replace, wait_until_free};
 
-/// Whether `error` says that there is no such file, be it because something other than a directory is on the way to it.
+/// Whether `error` means that there is no such file, or that a part of its path is not a directory.
 #[must_use]
 pub fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
@@ -57,8 +57,8 @@ pub fn make_program(path: &Path) -> io::Result<()> {
     os::make_program(path)
 }
 
-/// Opens the file at `path` so that only its owner can read and write it, whether it is new or was there. On Windows the folder
-/// decides that, and the folders of a user's profile are the user's own.
+/// Opens the file at `path`, new or existing, so that only its owner can read and write it. On Windows its folder
+/// decides that; the folders of a user's profile are private.
 ///
 /// # Errors
 /// When the file cannot be opened.
@@ -66,8 +66,8 @@ pub fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> 
     os::open_private(options, path)
 }
 
-/// Creates the directory `path`, and those above it, if missing. Only its owner can enter it afterwards; a directory of
-/// another user stays as it is. On Windows it gets the rights of the directory above it.
+/// Creates the directory `path` and its missing parents. Afterwards only its owner can enter it; a directory of another
+/// user stays unchanged. On Windows it gets the rights of its parent.
 ///
 /// # Errors
 /// When the directory cannot be made.
@@ -75,17 +75,17 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
     os::private_dir(path)
 }
 
-/// Whether users other than the owner and the group can read the file at `path`, or others than the owner can change it. On
-/// Windows the folder decides that, and nothing is checked.
+/// Whether a user other than owner and group can read the file at `path`, or a user other than the owner can change it.
+/// On Windows the folder decides that, and the result is `false`.
 ///
 /// # Errors
-/// When the file cannot be looked at.
+/// When the file's metadata cannot be read.
 pub fn is_exposed(path: &Path) -> io::Result<bool> {
     std::fs::metadata(path).map(|metadata| os::is_exposed(&metadata))
 }
 
-/// Keeps other users from changing the files that this process and its children will make, and lets this user use them,
-/// independently of the umask.
+/// Makes sure that other users cannot change the files that this process and its children create, and that this user
+/// can use them, whatever the umask is.
 pub fn keep_new_files_ours() {
     os::keep_new_files_ours();
 }
@@ -93,13 +93,13 @@ pub fn keep_new_files_ours() {
 /// Whether this user may run the file at `path`, by its permissions (on Windows: by its name).
 ///
 /// # Errors
-/// When the file is not there or cannot be looked at.
+/// When the file does not exist or its metadata cannot be read.
 pub fn is_executable(path: &Path) -> io::Result<bool> {
     os::is_executable(path)
 }
 
-/// The mark that makes macOS's Gatekeeper refuse the file at `path`, or `None` without one. Other systems lack this
-/// mark.
+/// The attribute that makes macOS's Gatekeeper refuse the file at `path`; `None` if the file lacks it. Other systems
+/// lack this attribute.
 ///
 /// # Errors
 /// When the file is not there or its attributes cannot be read.
@@ -107,7 +107,7 @@ pub fn quarantine(path: &Path) -> io::Result<Option<String>> {
     os::quarantine(path)
 }
 
-/// Takes the quarantine mark off the file at `path`; `true` if there was one.
+/// Removes the quarantine attribute from the file at `path`; `true` if the file had it.
 ///
 /// # Errors
 /// When the file is not there or is not ours to change.
@@ -115,53 +115,56 @@ pub fn strip_quarantine(path: &Path) -> io::Result<bool> {
     os::strip_quarantine(path)
 }
 
-/// The path whose name consists of `bytes`. Windows has paths of text alone; there other bytes become replacement characters.
+/// The path whose name consists of `bytes`. Paths on Windows are text, so other bytes become replacement characters
+/// there.
 #[must_use]
 pub fn path_from(bytes: Vec<u8>) -> PathBuf {
     os::path_from(bytes)
 }
 
-/// Whether some program holds the file at `path` so that it cannot be replaced now. Only Windows lets a program do that.
+/// Whether a program holds the file at `path` open so that it cannot be replaced now. This happens on Windows only.
 #[must_use]
 pub fn is_locked(path: &Path) -> bool {
     os::is_locked(path)
 }
 
-/// Exchanges two files or directories on one file system in one step. False where the system, or the file system, cannot do that.
+/// Exchanges two files or directories on one file system in one step. Returns `false` if the system or the file system
+/// cannot do that.
 ///
 /// # Errors
-/// When one of them is not there, or may not be moved.
+/// When one of them does not exist or may not be moved.
 pub fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     os::exchange(one, other)
 }
 
-/// What tells the file or directory at `path` from others of its file system, under every name; `None` where nothing does, or where there
-/// is none.
+/// Identifies the file or directory at `path` within its file system, whatever name leads to it; `None` if it does not
+/// exist or the file system lacks such an identifier.
 #[must_use]
 pub fn identity(path: &Path) -> Option<u64> {
     os::identity(path)
 }
 
-/// Makes a rename inside the directory `path` outlast a power cut.
+/// Makes a rename inside the directory `path` survive a power cut.
 ///
-/// Windows opens no directory for this and keeps the order of such changes itself; file systems that know no such request
-/// (some network and user-space ones) answer that they don't, which is no failure of the rename.
+/// Windows cannot open a directory for this, and keeps the order of such changes itself. Some network and user-space
+/// file systems do not support the request; that is not an error.
 ///
 /// # Errors
-/// When the directory is not there or the device reports a fault.
+/// When the directory does not exist or the device reports an error.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     os::sync_dir(path)
 }
 
-/// Gives `file` the permission bits of the file at `model` and, where this process may, its owner.
+/// Gives `file` the permission bits of the file at `model` and, if this process may, its owner.
 ///
 /// # Errors
-/// When `model` is not there or `file` does not take the permission bits.
+/// When `model` does not exist or the permission bits cannot be set.
 pub fn keep_access(model: &Path, file: &File) -> io::Result<()> {
     os::keep_access(model, file)
 }
 
-/// Whether root alone can change the file or directory at `path`; on Windows its access list would say, and is not read.
+/// Whether only root can change the file or directory at `path`. On Windows its access list decides that and is not
+/// read.
 ///
 /// # Errors
 /// When it is not there.
@@ -169,7 +172,8 @@ pub fn is_roots_alone(path: &Path) -> io::Result<bool> {
     std::fs::metadata(path).map(|metadata| os::is_roots_alone(&metadata))
 }
 
-/// Whether root alone can read the file, or enter the directory, at `path`; on Windows its access list would say, and is not read.
+/// Whether only root can read the file, or enter the directory, at `path`. On Windows its access list decides that and
+/// is not read.
 ///
 /// # Errors
 /// When it is not there.
@@ -177,7 +181,7 @@ pub fn is_hidden_from_users(path: &Path) -> io::Result<bool> {
     std::fs::metadata(path).map(|metadata| os::is_hidden_from_users(&metadata))
 }
 
-/// Lets every user read the file at `path`, and enter its directory.
+/// Lets every user read the file at `path` and enter its directory.
 ///
 /// # Errors
 /// When the permissions cannot be changed.
@@ -185,20 +189,20 @@ pub fn publish(path: &Path) -> io::Result<()> {
     os::publish(path)
 }
 
-/// Checks, by permissions and file system, that this user may write the file at `path`, or create and delete files in the
-/// directory there. Changes nothing.
+/// Checks, by permissions and file system, that this user may write the file at `path` or, for a directory, create and
+/// delete files in it. Changes nothing.
 ///
 /// # Errors
-/// The reason, as the system gives it; on Windows only a read-only mark counts.
+/// The system's reason. On Windows only a read-only attribute counts.
 pub fn may_write(path: &Path) -> io::Result<()> {
     check_changeable(path)?;
     os::may_write(path)
 }
 
-/// Fails if the file system refuses changes of the file or directory at `path` whatever its permissions are.
+/// Checks that the file system allows changes to the file or directory at `path`, apart from its permissions.
 ///
 /// # Errors
-/// [`io::ErrorKind::PermissionDenied`] for one that is marked immutable or append-only.
+/// [`io::ErrorKind::PermissionDenied`] if it is marked immutable or append-only.
 pub fn check_changeable(path: &Path) -> io::Result<()> {
     match unmark_command(path) {
         Some(_) => Err(io::Error::new(
@@ -209,46 +213,47 @@ pub fn check_changeable(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The command that takes the mark of [`check_changeable`] off `path`, without the path; `None` if there is no mark.
+/// The command, without the path, that removes the mark which [`check_changeable`] found on `path`; `None` if there is
+/// no mark.
 #[must_use]
 pub fn unmark_command(path: &Path) -> Option<&'static str> {
     os::unmark_command(path)
 }
 
-/// Whether the file or directory at `path` is a mount point, so that no file can be renamed over it.
+/// Whether the file or directory at `path` is a mount point; no file can be renamed over one.
 #[must_use]
 pub fn is_mount_point(path: &Path) -> bool {
     os::is_mount_point(path)
 }
 
-/// How many names the file of `metadata` has.
+/// The number of names (hard links) of the file with this `metadata`.
 #[must_use]
 pub fn name_count(metadata: &Metadata) -> u64 {
     os::name_count(metadata)
 }
 
-/// The user id of the owner of the file of `metadata`; `None` where files have no such owner.
+/// The user id of the owner of the file with this `metadata`; `None` on systems without user ids.
 #[must_use]
 pub fn owner(metadata: &Metadata) -> Option<u32> {
     os::owner(metadata)
 }
 
-/// Who may read a file that was not there before.
+/// Who may read a newly created file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
-    /// Whom the process lets read any file it makes.
+    /// Everyone whom the umask allows.
     Usual,
-    /// Its owner alone.
+    /// Only its owner.
     Owner,
 }
 
-/// Writes `bytes` to `path` so that a reader, or a power cut, finds the old content or the new and nothing between. Directories
-/// on the way are made; a file that was there keeps its permissions and, where possible, its owner, a new one is for `readers`
-/// and, if root makes it, for the owner of its directory. A symbolic link at `path` is replaced, and what it leads to stays as
-/// it is.
+/// Writes `bytes` to `path` atomically: a reader finds either the old or the new content, even after a power cut.
+/// Creates missing directories. An existing file keeps its permissions and, where possible, its owner. A new file is
+/// readable for `readers`; if root creates it, it belongs to the owner of its directory. A symbolic link at `path` is
+/// replaced; its target stays unchanged.
 ///
 /// # Errors
-/// When the directory cannot be written to, or another program holds the file; the old content is then still there.
+/// When the directory cannot be written to, or another program holds the file open; the old content is then unchanged.
 pub fn write_atomic(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), ReplaceError> {
     let error = |source| ReplaceError::Write {
         path: path.to_owned(),

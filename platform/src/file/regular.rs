@@ -1,4 +1,4 @@
-//! Regular files, and the other kinds in their place.
+//! Regular files, and what to do when something else is in their place.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -6,11 +6,11 @@ use std::path::Path;
 
 use super::os;
 
-/// No file that is read whole has more bytes. Settings, records and lists are far smaller, and a repository can bring one of any
-/// size.
+/// The largest file that is read as a whole. Settings, records and lists are far smaller, but a repository can contain
+/// a file of any size.
 pub const LARGEST_FILE: u64 = 4_000_000;
 
-/// Fails unless `kind` is a regular file's.
+/// Fails unless `kind` is a regular file.
 ///
 /// # Errors
 /// [`io::ErrorKind::IsADirectory`] for a directory, [`io::ErrorKind::InvalidInput`] for a pipe, a socket or a device; the
@@ -32,10 +32,10 @@ pub fn is_character_device(kind: FileType) -> bool {
     os::is_character_device(kind)
 }
 
-/// As [`std::fs::metadata`], but the error for links in a circle says so.
+/// Like [`std::fs::metadata`], with a clear error for links in a circle.
 ///
 /// # Errors
-/// As [`std::fs::metadata`]; [`io::ErrorKind::InvalidInput`] for links in a circle.
+/// Like [`std::fs::metadata`]; [`io::ErrorKind::InvalidInput`] for links in a circle.
 pub fn metadata(path: &Path) -> io::Result<Metadata> {
     std::fs::metadata(path).map_err(|error| {
         if error.raw_os_error() == Some(os::LINK_LOOP) {
@@ -46,13 +46,13 @@ pub fn metadata(path: &Path) -> io::Result<Metadata> {
     })
 }
 
-/// Opens the regular file that `path` leads to. Never waits: a pipe without a writer is refused like every other thing that is
-/// not a regular file.
+/// Opens the regular file that `path` leads to. Never waits: anything but a regular file is refused, also a pipe
+/// without a writer.
 ///
 /// # Errors
-/// As [`check_regular`], and when the file cannot be opened.
+/// Like [`check_regular`], and when the file cannot be opened.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    // Opening a device can have effects, so its kind comes first.
+    // Checked before the file is opened, because opening a device can have effects.
     check_regular(metadata(path)?.file_type())?;
     let mut options = OpenOptions::new();
     options.read(true);
@@ -62,11 +62,11 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Fails if the file at `path` can have another user's content: if it is not a regular file, or a symbolic link, or a
-/// file with other names (hard links), or one of another user, unless this user is root. A missing file is fine.
+/// Fails if another user can control the content of the file at `path`: if it is not a regular file, is a symbolic
+/// link, has other names (hard links), or belongs to another user (unless this user is root). A missing file is fine.
 ///
 /// # Errors
-/// As [`check_regular`], [`io::ErrorKind::InvalidInput`] for a link too; and when the file cannot be looked at.
+/// Like [`check_regular`]; [`io::ErrorKind::InvalidInput`] also for a link; and when the metadata cannot be read.
 pub fn check_own(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) => check_sole(&metadata),
@@ -90,10 +90,11 @@ fn check_sole(metadata: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a file that is this program's alone, which only its owner can read and write. Nothing is truncated, nothing waited for.
+/// Opens a file that only this program uses, readable and writable for its owner alone. Does not truncate it and never
+/// waits.
 ///
 /// # Errors
-/// As [`check_own`], and when the file cannot be opened.
+/// Like [`check_own`], and when the file cannot be opened.
 pub fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     check_own(path)?;
     os::never_follow(options);
@@ -102,10 +103,10 @@ pub fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads the regular file that `path` leads to, of at most [`LARGEST_FILE`] bytes.
+/// Reads the regular file that `path` leads to, up to [`LARGEST_FILE`] bytes.
 ///
 /// # Errors
-/// As [`open_regular`], and as [`read_bounded`].
+/// Like [`open_regular`] and [`read_bounded`].
 pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     read_bounded(open_regular(path)?, LARGEST_FILE)
 }
@@ -124,8 +125,8 @@ pub fn read_bounded(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes `bytes` into the existing regular file `path` without replacing the file, for one that cannot be renamed over or that
-/// has other names. A reader may see a mixture while this runs; if the disk is full, the old content stays.
+/// Writes `bytes` into the existing regular file `path` without replacing it: for a file that has other names, or over
+/// which no file can be renamed. A reader may see a mixture meanwhile. If the disk is full, the old content stays.
 ///
 /// # Errors
 /// When the file is not a regular one or cannot be written.
@@ -134,7 +135,7 @@ pub fn rewrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     let old = file.metadata()?.len();
     let at = usize::try_from(old).map_or(bytes.len(), |old| old.min(bytes.len()));
-    // The growth comes first: only this part needs room on the disk.
+    // The file grows first: only this part needs space on the disk.
     let grown = file
         .seek(SeekFrom::Start(at as u64))
         .and_then(|_| file.write_all(&bytes[at..]))

@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 use super::os;
 use crate::Backoff;
 
-/// With these bounds the waits add up to between one and two seconds.
+/// With these values the pauses add up to between one and two seconds.
 const ATTEMPTS: u32 = 9;
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_millis(400);
@@ -29,7 +29,7 @@ pub enum ReplaceError {
         /// The system's last error.
         source: io::Error,
     },
-    /// The move failed for another reason.
+    /// The move failed for any other reason.
     #[error("cannot move `{}` to `{}`", from.display(), to.display())]
     Move {
         /// The finished file.
@@ -42,14 +42,14 @@ pub enum ReplaceError {
     /// The new content could not be written next to the old.
     #[error("cannot write `{}`", path.display())]
     Write {
-        /// The file that was to have the new content.
+        /// The file that was to get the new content.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
     },
 }
 
-/// `ResourceBusy` for a file in use, else the system's kind; the text names the paths in any case.
+/// `ResourceBusy` for a file in use, else the system's kind. The text always names the paths.
 impl From<ReplaceError> for io::Error {
     fn from(error: ReplaceError) -> Self {
         let kind = match &error {
@@ -84,24 +84,25 @@ pub fn replace(from: &Path, to: &Path) -> Result<(), ReplaceError> {
     })
 }
 
-/// Moves the finished temporary file over `to`, as [`replace`] does; removes it if that fails.
+/// Moves the finished temporary file over `to`, like [`replace`]; removes it if that fails.
 ///
 /// # Errors
-/// As of [`replace`], and [`ReplaceError::Write`] if the file cannot be made a lasting one.
+/// Like [`replace`]; [`ReplaceError::Write`] if the file cannot be kept.
 pub fn persist(temporary: NamedTempFile, to: &Path) -> Result<(), ReplaceError> {
-    // Closed before it is moved: Windows would count our own handle as a use. Kept, so that it loses its mark as a temporary file.
+    // Closed before the move: Windows would count our own handle as a use. Kept, so that it is no longer deleted as a
+    // temporary file.
     let from = temporary.into_temp_path().keep().map_err(|kept| ReplaceError::Write {
         path: to.to_owned(),
         source: kept.error,
     })?;
     replace(&from, to).inspect_err(|_| {
-        // Report why the move failed; a leftover temporary file matters less.
+        // Only the failed move is reported; a leftover temporary file matters less.
         let _ = std::fs::remove_file(&from);
     })
 }
 
-/// Waits, with the bound of [`replace`], until no program holds the file at `path`, for a caller that replaces several files and
-/// wants to replace all or none.
+/// Waits, at most as long as [`replace`], until no program holds the file at `path` open. For a caller that replaces
+/// several files and wants to replace all or none.
 ///
 /// # Errors
 /// [`ReplaceError::InUse`] if the file stays in use.

@@ -17,7 +17,7 @@ pub(super) const LINK_LOOP: i32 = libc::ELOOP;
 pub(super) fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(true),
-        // The file system, or the kernel, does not know it.
+        // The file system or the kernel does not support it.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -29,7 +29,7 @@ pub(super) fn identity(path: &Path) -> Option<u64> {
 
 pub(super) fn make_executable(path: &Path) -> io::Result<()> {
     let mode = std::fs::metadata(path)?.permissions().mode();
-    // Readers may execute: 0644 becomes 0755, 0600 becomes 0700.
+    // Everyone who can read may execute: 0644 becomes 0755, 0600 becomes 0700.
     let wanted = mode | ((mode & 0o444) >> 2);
     if wanted == mode {
         return Ok(());
@@ -61,7 +61,7 @@ pub(super) fn private_dir(path: &Path) -> io::Result<()> {
         created = builder.create(path);
     }
     match created {
-        // Another process may have made it meanwhile.
+        // Another process may have created it meanwhile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let metadata = std::fs::metadata(path)?;
             if metadata.is_dir() && is_ours_and_open_to_others(&metadata) {
@@ -110,7 +110,7 @@ pub(super) fn is_locked(_path: &Path) -> bool {
     false
 }
 
-/// A rename never meets a file in use here: the name goes over, the old content stays with those who have it open.
+/// Unix renames over a file in use: the programs that have it open keep the old content.
 pub(super) fn is_use_conflict(_error: &io::Error) -> bool {
     false
 }
@@ -132,7 +132,7 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
 pub(super) fn keep_access(model: &Path, file: &File) -> io::Result<()> {
     let (theirs, ours) = (std::fs::metadata(model)?, file.metadata()?);
     if (ours.uid(), ours.gid()) != (theirs.uid(), theirs.gid()) {
-        // Only root can give a file away; for other users it stays their own.
+        // Only root can change the owner; for other users the file stays their own.
         let _ = fchown(file, Some(theirs.uid()), Some(theirs.gid()));
     }
     file.set_permissions(theirs.permissions())
@@ -172,7 +172,7 @@ pub(super) fn is_own(metadata: &Metadata) -> bool {
     is_for(metadata.uid(), rustix::process::geteuid())
 }
 
-/// Whether a file of `owner` is for `user` to write. Root administers the files of others.
+/// Whether `user` may write a file of `owner`. Root may write everybody's files.
 fn is_for(owner: u32, user: Uid) -> bool {
     user.is_root() || owner == user.as_raw()
 }

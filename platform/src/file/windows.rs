@@ -73,7 +73,7 @@ pub(super) fn is_locked(path: &Path) -> bool {
     exclusive.is_err_and(|error| matches!(code(&error), Some(ERROR_SHARING_VIOLATION | ERROR_LOCK_VIOLATION)))
 }
 
-/// A rename over a running program or a loaded library is denied as if it were forbidden; over an open file, it says why.
+/// A rename over a running program or a loaded library fails as "access denied", one over an open file as "in use".
 pub(super) fn is_use_conflict(error: &io::Error) -> bool {
     matches!(
         code(error),
@@ -105,7 +105,7 @@ pub(super) fn publish(_path: &Path) -> io::Result<()> {
 
 pub(super) fn may_write(path: &Path) -> io::Result<()> {
     let metadata = std::fs::metadata(path)?;
-    // On a directory the mark has another meaning.
+    // On a directory the attribute has another meaning.
     if metadata.is_file() && metadata.permissions().readonly() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }

@@ -1,4 +1,4 @@
-//! The Linux distribution, and its names of packages.
+//! The Linux distribution and the names of its packages.
 //!
 //! ```
 //! use gem_platform::probe::distribution::Distribution;
@@ -9,10 +9,10 @@
 //! # Ok::<(), &str>(())
 //! ```
 
-/// The Vulkan loader, which the runtime for Linux needs even for inference on the processor.
+/// The Vulkan loader. The runtime for Linux needs it even for inference on the processor.
 pub const VULKAN_LOADER: &str = "libvulkan.so.1";
 
-/// The OpenGL library, which the runtime for Linux needs too.
+/// The OpenGL library. The runtime for Linux needs it too.
 pub const OPENGL: &str = "libGL.so.1";
 
 /// A Linux distribution as `os-release(5)` describes it.
@@ -20,14 +20,14 @@ pub const OPENGL: &str = "libGL.so.1";
 pub struct Distribution {
     /// The name that people use.
     pub name: String,
-    /// Its own identifier, then those of its kin, nearest first.
+    /// The distribution's own identifier, then those of its relatives, nearest first.
     pub ids: Vec<String>,
 }
 
-/// A package that brings a library.
+/// A package that contains a library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Package {
-    /// Its name in the distribution.
+    /// The package's name in the distribution.
     pub name: &'static str,
     /// How to install it, with `{}` for the name.
     instruction: &'static str,
@@ -41,7 +41,7 @@ impl Package {
     }
 }
 
-/// One family of distributions: identifiers, installer of packages, Vulkan loader, OpenGL.
+/// A family of distributions: identifiers, installation command, packages of the Vulkan loader and OpenGL.
 struct Family {
     ids: &'static [&'static str],
     instruction: &'static str,
@@ -101,7 +101,7 @@ const FAMILIES: [Family; 8] = [
 ];
 
 impl Distribution {
-    /// Reads the text of an `os-release` file; `None` if it names no distribution.
+    /// Parses an `os-release` file; `None` if it names no distribution.
     #[must_use]
     pub fn parse(os_release: &str) -> Option<Self> {
         let field = |key: &str| {
@@ -123,7 +123,8 @@ impl Distribution {
         })
     }
 
-    /// The package that brings `library` (one of [`VULKAN_LOADER`] and [`OPENGL`]), if this distribution or its kin is known.
+    /// The package that contains `library` ([`VULKAN_LOADER`] or [`OPENGL`]), if this distribution or a relative is
+    /// known.
     #[must_use]
     pub fn package(&self, library: &str) -> Option<Package> {
         let family = self
@@ -142,7 +143,7 @@ impl Distribution {
     }
 }
 
-/// A shell-style value without its quotes and the backslashes inside them.
+/// Removes quotes and the backslashes inside them from a shell-style value.
 fn unquoted(value: &str) -> String {
     let value = value.trim();
     let inner = ['"', '\'']

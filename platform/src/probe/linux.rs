@@ -9,7 +9,7 @@ use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use super::distribution::Distribution;
 use super::{Device, Gpu, Volume};
 
-/// Where `os-release(5)` says to look, in this order.
+/// The files that `os-release(5)` names, in order.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 
 pub(super) fn distribution() -> Option<Distribution> {
@@ -29,8 +29,8 @@ pub(super) fn gpus() -> Vec<Gpu> {
     gpus_under(Path::new("/"))
 }
 
-/// The graphics processors that the kernel's view below `root` shows: cards of the direct rendering manager, NVIDIA's own
-/// driver where it works without that, and the one that Windows lends to its Linux subsystem.
+/// The graphics processors that sysfs and `/proc` below `root` show: cards of the direct rendering manager, NVIDIA's
+/// driver where it works without that, and the processor that Windows shares with WSL.
 fn gpus_under(root: &Path) -> Vec<Gpu> {
     let mut gpus = cards(root);
     if gpus.is_empty() {
@@ -47,7 +47,7 @@ fn gpus_under(root: &Path) -> Vec<Gpu> {
     gpus
 }
 
-/// One entry per render node, the device that programs open to compute without a screen.
+/// One graphics processor for each render node: the device that programs open to compute without a screen.
 fn cards(root: &Path) -> Vec<Gpu> {
     let Ok(entries) = fs::read_dir(root.join("sys/class/drm")) else {
         return Vec::new();
@@ -65,7 +65,7 @@ fn cards(root: &Path) -> Vec<Gpu> {
     nodes.iter().map(gpu).collect()
 }
 
-/// The maker by its PCI identifier, and the device's own number; a device on another bus has a driver's name at best.
+/// The vendor by its PCI identifier, with the device's number. For a device on another bus, the driver's name at most.
 fn card_name(device: &Path) -> String {
     let read = |file: &str| fs::read_to_string(device.join(file)).map(|text| text.trim().to_owned());
     let Ok(vendor) = read("vendor") else {

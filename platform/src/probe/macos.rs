@@ -21,7 +21,8 @@ pub(super) fn volume(path: &Path) -> io::Result<Volume> {
     })
 }
 
-/// Apple's processors carry their graphics with them and Metal is part of the system; Intel's machines differ and are not asked.
+/// Apple's processors contain the graphics processor, and Metal is part of the system. Intel machines differ and are
+/// not examined.
 pub(super) fn gpus() -> Vec<Gpu> {
     if !cfg!(target_arch = "aarch64") {
         return Vec::new();

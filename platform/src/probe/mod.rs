@@ -22,8 +22,8 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use distribution::Distribution;
 pub use distribution::{OPENGL, VULKAN_LOADER};
 
-/// The bytes of memory that this process may come to use: the machine's, or its control group's where that is less; `None` where
-/// the system does not tell.
+/// The memory in bytes that this process may use: that of the machine or of its control group, whichever is less;
+/// `None` if the system does not say.
 #[must_use]
 pub fn memory() -> Option<u64> {
     let system =
@@ -36,10 +36,10 @@ pub fn memory() -> Option<u64> {
         .min()
 }
 
-/// The bytes that this user can still write at `path`, which need not exist yet: asked of its nearest ancestor that does.
+/// The bytes that this user can still write at `path`. If `path` does not exist, its nearest existing ancestor counts.
 ///
 /// # Errors
-/// When not even the root can be asked.
+/// When the system cannot answer even for the root.
 pub fn available_space(path: &Path) -> io::Result<u64> {
     fs4::available_space(nearest_existing(path))
 }
@@ -47,29 +47,29 @@ pub fn available_space(path: &Path) -> io::Result<u64> {
 /// The size of the file system that `path` is on or would be on, in bytes.
 ///
 /// # Errors
-/// As [`available_space`].
+/// Like [`available_space`].
 pub fn total_space(path: &Path) -> io::Result<u64> {
     fs4::total_space(nearest_existing(path))
 }
 
-/// The limits of a file system in addition to permissions.
+/// Limits of a file system beyond permissions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Volume {
-    /// Whether no program on it can be run (mounted `noexec`).
+    /// Whether the file system is mounted `noexec`, so that no program on it can run.
     pub no_exec: bool,
-    /// The number of files that it can still hold; `None` without such a limit.
+    /// The number of files that can still be created; `None` without such a limit.
     pub files_left: Option<u64>,
 }
 
 /// The file system that `path` is on or would be on.
 ///
 /// # Errors
-/// When it cannot be asked.
+/// When the system cannot answer.
 pub fn volume(path: &Path) -> io::Result<Volume> {
     os::volume(nearest_existing(path))
 }
 
-/// `path` itself or its nearest ancestor that exists; the current directory for a relative path of which nothing does.
+/// `path` itself or its nearest existing ancestor; for a relative path without one, the current directory.
 fn nearest_existing(path: &Path) -> &Path {
     path.ancestors()
         .filter(|ancestor| !ancestor.as_os_str().is_empty())
@@ -80,23 +80,22 @@ fn nearest_existing(path: &Path) -> &Path {
 /// A graphics processor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
-    /// The name that people use, as far as the system knows it.
+    /// The name for people, as far as the system knows it.
     pub name: String,
-    /// The device that a program must be allowed to open to use it, and whether this user may; `None` where there is no such
-    /// device.
+    /// The device file that a program must open to use the processor; `None` where there is no such file.
     pub device: Option<Device>,
 }
 
 /// A device file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Whether this user may read and write it.
     pub usable: bool,
 }
 
-/// The graphics processors that the system knows of; empty where it knows none.
+/// The graphics processors that the system knows.
 #[must_use]
 pub fn gpus() -> Vec<Gpu> {
     os::gpus()
@@ -106,22 +105,22 @@ pub fn gpus() -> Vec<Gpu> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot load `{library}`: {reason}")]
 pub struct LibraryError {
-    /// The library that was asked for.
+    /// The requested library.
     pub library: String,
     /// The error of the system's loader.
     pub reason: String,
-    /// The Linux distribution, which knows the package with the library.
+    /// The Linux distribution, to find the package that contains the library.
     pub distribution: Option<Distribution>,
 }
 
-/// Loads the shared library `name` as the runtime would, by the system loader's own search path (on Linux that is
-/// `LD_LIBRARY_PATH` as it was when this process began, then the loader's cache), and lets it go again.
+/// Loads the shared library `name` the way the runtime would, through the system loader's search path, and releases it.
+/// On Linux the path is `LD_LIBRARY_PATH` as this process inherited it, then the loader's cache.
 ///
 /// # Errors
 /// When it cannot be loaded.
 pub fn load_library(name: &str) -> Result<(), LibraryError> {
     #[expect(unsafe_code, reason = "loading a library runs its initialisers")]
-    // SAFETY: the libraries asked for are the system's graphics loaders, made to be opened by any program at any time.
+    // SAFETY: only the system's graphics loaders are loaded; any program may open them at any time.
     let loaded = unsafe { libloading::Library::new(name) };
     match loaded {
         Ok(_) => Ok(()),
@@ -133,7 +132,7 @@ pub fn load_library(name: &str) -> Result<(), LibraryError> {
     }
 }
 
-/// The text of the first cause: the library's wrapper around it says only which function was called.
+/// The text of the innermost cause; the outer error only names the function that was called.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

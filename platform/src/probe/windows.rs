@@ -12,12 +12,12 @@ pub(super) const fn distribution() -> Option<Distribution> {
     None
 }
 
-/// Neither limit exists here.
+/// Windows has neither limit.
 pub(super) fn volume(path: &Path) -> io::Result<Volume> {
     path.metadata().map(|_| Volume::default())
 }
 
-/// An adapter is listed once for every screen it can drive; its name is kept once.
+/// Windows lists an adapter once for each screen; its name is kept once.
 pub(super) fn gpus() -> Vec<Gpu> {
     let mut gpus: Vec<Gpu> = Vec::new();
     for adapter in (0..).map_while(display_adapter) {

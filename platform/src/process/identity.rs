@@ -9,7 +9,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System,
 
 use super::Identity;
 
-/// Looks `pid` up, and hands the entry to `then` if it is a process that runs.
+/// Looks up the process `pid` and passes it to `then`, if it is running.
 pub(super) fn with_process<T>(pid: u32, then: impl FnOnce(&sysinfo::Process) -> T) -> Option<T> {
     let pid = Pid::from_u32(pid);
     let mut system = System::new().ok()?;
@@ -26,7 +26,10 @@ pub(super) fn with_process<T>(pid: u32, then: impl FnOnce(&sysinfo::Process) -> 
 }
 
 /// The identity of the process `pid`, unless there is none or it is a zombie.
-#[cfg_attr(windows, expect(unreachable_pub, reason = "only macOS exports it as it is"))]
+#[cfg_attr(
+    windows,
+    expect(unreachable_pub, reason = "only macOS exports this function unchanged")
+)]
 #[must_use]
 pub fn identity(pid: u32) -> Option<Identity> {
     with_process(pid, |process| Identity {
@@ -57,7 +60,7 @@ pub const fn has_open(_pid: u32, _path: &Path) -> Option<bool> {
     None
 }
 
-/// Whether processes can be seen from here; always.
+/// Whether processes can be seen from here; always true on this system.
 ///
 /// # Errors
 /// None.
@@ -65,14 +68,14 @@ pub const fn check_view() -> io::Result<()> {
     Ok(())
 }
 
-/// Names the space in which this process's ids are valid. Empty here: there is one space, and a start time is a point in
-/// time, which no later process shares.
+/// Identifies the namespace in which this process's ids are valid. Empty on this system: it has only one, and a start
+/// time is a point in time that no later process shares.
 #[must_use]
 pub const fn pid_space() -> String {
     String::new()
 }
 
-/// Without a service manager to notify, this always succeeds.
+/// Does nothing: there is no service manager to notify.
 ///
 /// # Errors
 /// None.

@@ -29,18 +29,19 @@ pub use super::unix::{
 
 use super::Identity;
 
-/// A command to start, the runtime that watches it, and where the child goes.
+/// A command to start, the runtime for the child's events, and the channel that receives the child.
 type Request = (Command, Handle, mpsc::SyncSender<io::Result<Child>>);
 
 static SPAWNER: Mutex<Option<mpsc::Sender<Request>>> = Mutex::new(None);
 
-/// Starts the child so that the kernel kills it when we die.
+/// Starts the child so that the kernel kills it when this process dies.
 ///
-/// That signal is tied to the thread that forked, not to the process, so one thread that never ends starts all children.
+/// That signal depends on the thread that forked, not on the process. So one thread, which never ends, starts all
+/// children.
 pub(super) fn spawn_child(mut command: Command) -> io::Result<Child> {
     let parent = getpid();
     #[expect(unsafe_code, reason = "the signal must be asked for between fork and exec")]
-    // SAFETY: prctl and getppid are async-signal-safe and nothing is allocated: the error carries only a number.
+    // SAFETY: prctl and getppid are async-signal-safe, and nothing is allocated: the error carries only a number.
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -67,7 +68,7 @@ fn spawner() -> io::Result<mpsc::Sender<Request>> {
     std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
         for (command, runtime, reply) in requests {
             let _entered = runtime.enter();
-            // The caller may have been cancelled; the child then ends as it is dropped.
+            // The caller may have been cancelled; the child then ends when it is dropped.
             let _ = reply.send(tokio::process::Command::from(command).kill_on_drop(true).spawn());
         }
     })?;
@@ -88,8 +89,8 @@ pub fn identity(pid: u32) -> Option<Identity> {
     look_up(pid)
 }
 
-/// A process has no command line for a moment while it becomes another program, after its starter was notified that
-/// it has, and while it ends. Threads of the kernel never have one.
+/// A process lacks a command line for a moment while it executes another program (even after its parent sees the
+/// success), and while it ends. Kernel threads never have one.
 const EXEC_TRIES: u32 = 20;
 const EXEC_PAUSE: Duration = Duration::from_millis(1);
 
@@ -98,7 +99,7 @@ fn look_up(pid: u32) -> Option<Identity> {
     if matches!(fields.first().map(String::as_str), None | Some("Z" | "X")) {
         return None;
     }
-    // Field 22 of the line; the state is field 3.
+    // Field 22 of the line. The list begins at field 3, the state.
     let start_time = fields.get(19)?.parse().ok()?;
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let arguments = command.split_inclusive(|byte| *byte == 0).map(|argument| {
@@ -121,7 +122,7 @@ pub fn has_open(pid: u32, path: &Path) -> Option<bool> {
     Some(files.any(|file| fs::metadata(file.path()).is_ok_and(is_wanted)))
 }
 
-/// The executable of the process `pid`; a replaced one by the name it had.
+/// The executable of the process `pid`. If the file was replaced, its former name.
 pub(super) fn executable(pid: u32) -> Option<PathBuf> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?.into_os_string();
     let path = path.as_bytes();
@@ -129,7 +130,7 @@ pub(super) fn executable(pid: u32) -> Option<PathBuf> {
     Some(OsStr::from_bytes(path).into())
 }
 
-/// How long ago the process that `identity` names was started, by a clock that no one sets.
+/// How long ago the process `identity` was started, by a clock that nobody can set.
 #[must_use]
 pub fn age(identity: &Identity) -> Option<Duration> {
     let now = clock_gettime(ClockId::Boottime);
@@ -138,16 +139,16 @@ pub fn age(identity: &Identity) -> Option<Duration> {
     now.checked_sub(started)
 }
 
-/// The fields of a process's `stat` file from the third, its state, on.
+/// The fields of a process's `stat` file from the third one (the state) on.
 pub(super) fn stat_fields(path: &str) -> Option<Vec<String>> {
     let stat = fs::read(path).ok()?;
-    // The name, in parentheses, may itself hold spaces and parentheses (proc_pid_stat(5)).
+    // The name is in parentheses and may contain spaces and parentheses (proc_pid_stat(5)).
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
     Some(fields.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
-/// Signals exactly the process that `identity` names: the id is pinned first and compared after.
+/// Signals exactly the process `identity`: the process is pinned first and compared afterwards.
 pub(super) fn signal_process(identity: &Identity, signal: Signal) -> io::Result<()> {
     let pid = i32::try_from(identity.pid)
         .ok()
@@ -159,7 +160,7 @@ pub(super) fn signal_process(identity: &Identity, signal: Signal) -> io::Result<
     }
     match pinned {
         Ok(pinned) => Ok(pidfd_send_signal(pinned, signal)?),
-        // A kernel before 5.3, or a sandbox.
+        // The kernel is older than 5.3, or a sandbox forbids the call.
         Err(_) => Ok(kill_process(pid, signal)?),
     }
 }
@@ -174,8 +175,8 @@ pub fn check_view() -> io::Result<()> {
         .map_err(|error| io::Error::new(error.kind(), "no process can be seen: `/proc` is not mounted"))
 }
 
-/// Names the space in which this process's ids are valid: one boot of one machine, and the process namespace. Empty where
-/// the system does not say.
+/// Identifies the namespace in which this process's ids are valid: the boot and the process namespace. Empty if the
+/// system does not say.
 #[must_use]
 pub fn pid_space() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -189,10 +190,10 @@ pub fn pid_space() -> String {
 /// Sends `message` to the service manager's `socket` (`$NOTIFY_SOCKET`, sd_notify(3)).
 ///
 /// # Errors
-/// When the socket does not take it.
+/// When the message cannot be sent.
 pub fn notify(socket: &OsStr, message: &str) -> io::Result<()> {
     let sender = UnixDatagram::unbound()?;
-    // A service manager that does not read must not stop the service.
+    // A service manager that does not read must not block the service.
     sender.set_nonblocking(true)?;
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,

@@ -1,4 +1,4 @@
-//! macOS: no parent-death signal, so the guard alone ends the child of a killed supervisor.
+//! macOS lacks a parent-death signal, so only the guard ends the child of a killed supervisor.
 
 use std::io;
 use std::process::Command;

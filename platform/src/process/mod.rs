@@ -1,6 +1,6 @@
 //! Processes: supervised children, detached starts, identities, signals.
 //!
-//! The effects are in sibling files, one a system, with identical signatures.
+//! Each system has its own file, with identical signatures.
 //!
 //! ```
 //! use gem_platform::process::identity;
@@ -45,7 +45,7 @@ pub use os::{
 };
 pub use program::{Identity, Inherit, Program};
 
-/// Whether the process that `identity` names still runs (a zombie does not).
+/// Whether the process `identity` is still running. A zombie is not.
 #[must_use]
 pub fn is_alive(expected: &Identity) -> bool {
     identity(expected.pid).is_some_and(|now| now.start_time == expected.start_time)
@@ -57,7 +57,7 @@ pub fn executable(pid: u32) -> Option<PathBuf> {
     os::executable(pid)
 }
 
-/// Whether `process` runs the executable or script `program`: its command line alone proves nothing.
+/// Whether `process` runs the executable or script `program`. The command line alone does not prove that.
 #[must_use]
 pub fn runs_program(process: &Identity, program: &Path) -> bool {
     let Some(executable) = executable(process.pid) else {
@@ -66,7 +66,7 @@ pub fn runs_program(process: &Identity, program: &Path) -> bool {
     let Ok(program) = program.canonicalize() else {
         return false;
     };
-    // Windows spells the same path in several ways; the name of a replaced file cannot be resolved.
+    // Windows has several spellings for one path, and the name of a replaced file cannot be resolved.
     if executable == program || executable.canonicalize().is_ok_and(|executable| executable == program) {
         return true;
     }

@@ -1,7 +1,7 @@
-//! The empty device, for standard streams without input or reader.
+//! The null device, for standard streams without input or reader.
 //!
-//! Containers lack it, or have a file in its place. `Stdio::null()` then fails with an error that names nothing, and the program to
-//! be started is blamed.
+//! In a container it may be missing or replaced by a file. `Stdio::null()` then fails with an error that names no path,
+//! so the program to be started seems to be at fault.
 
 use std::io;
 use std::process::Stdio;
@@ -9,26 +9,26 @@ use std::process::Stdio;
 /// Its path.
 pub const NULL: &str = if cfg!(windows) { "NUL" } else { "/dev/null" };
 
-/// A standard input that ends at once.
+/// A standard input without content.
 ///
 /// # Errors
-/// When the device cannot be read; the error names it.
+/// When the device cannot be opened; the error names it.
 pub fn null_input() -> io::Result<Stdio> {
     open(true, false)
 }
 
-/// A standard output that takes everything.
+/// A standard output that discards everything.
 ///
 /// # Errors
-/// When the device cannot be written; the error names it.
+/// When the device cannot be opened; the error names it.
 pub fn null_output() -> io::Result<Stdio> {
     open(false, true)
 }
 
-/// Whether the device exists and can be used.
+/// Checks that the device exists and can be used.
 ///
 /// # Errors
-/// When it is not, or is no device; the error names it.
+/// When it cannot be used or is not a device; the error names it.
 ///
 /// ```
 /// assert!(gem_platform::process::check_null().is_ok());
@@ -42,7 +42,7 @@ pub fn check_null() -> io::Result<()> {
     Ok(())
 }
 
-/// How to restore the device.
+/// The hint that says how to restore the device.
 #[must_use]
 pub const fn null_remedy() -> &'static str {
     if cfg!(target_os = "linux") {
@@ -52,7 +52,7 @@ pub const fn null_remedy() -> &'static str {
     }
 }
 
-/// Advice where `error` keeps every program from being started; `None` if the program may be at fault.
+/// The hint for an `error` that prevents every program from starting; `None` if the program itself may be at fault.
 #[must_use]
 pub fn start_remedy(error: &io::Error) -> Option<&'static str> {
     if check_null().is_err() {
@@ -74,7 +74,7 @@ fn open(read: bool, write: bool) -> io::Result<Stdio> {
 }
 
 #[cfg(windows)]
-#[expect(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as on Unix")]
 fn open(_read: bool, _write: bool) -> io::Result<Stdio> {
     Ok(Stdio::null())
 }

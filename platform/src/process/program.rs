@@ -1,4 +1,4 @@
-//! Programs to run, and processes that run.
+//! Programs to run, and running processes.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -6,14 +6,14 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-/// Which of this process's variables a child inherits. Names are compared without regard to case; one that ends with `*` stands
-/// for every name that begins so.
+/// Which of this process's variables a child inherits. Names are compared without regard to case. A name that ends with
+/// `*` matches every name with this prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inherit {
     /// All of them.
     #[default]
     All,
-    /// The named ones alone.
+    /// Only these.
     Only(&'static [&'static [&'static str]]),
 }
 
@@ -40,18 +40,18 @@ fn matches(pattern: &str, name: &str) -> bool {
 /// A program with its arguments and its environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
-    /// The executable.
+    /// The path of the executable.
     pub path: PathBuf,
-    /// Its arguments, without its own name.
+    /// The arguments, without the program's own name.
     pub args: Vec<OsString>,
-    /// Variables that are set for it.
+    /// Variables that are set for the program.
     pub env: Vec<(OsString, OsString)>,
-    /// Which of ours it inherits.
+    /// Variables of this process that the program inherits.
     pub inherit: Inherit,
 }
 
 impl Program {
-    /// The command that runs it.
+    /// The command that starts this program.
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
@@ -63,7 +63,7 @@ impl Program {
         command
     }
 
-    /// The names of our variables that it does not inherit.
+    /// The names of this process's variables that the program does not inherit.
     pub fn withheld(&self) -> impl Iterator<Item = OsString> + use<> {
         let inherit = self.inherit;
         std::env::vars_os()
@@ -78,9 +78,9 @@ impl Program {
 pub struct Identity {
     /// The process id.
     pub pid: u32,
-    /// When it was started, in a unit of the system's own: only equality means anything.
+    /// The start time in a unit of the system; it is only compared for equality.
     pub start_time: u64,
-    /// Its command line, the program first; parts that are not text are shown with replacement characters.
+    /// The command line, beginning with the program; invalid bytes are replaced.
     pub command: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The common part of Linux and macOS: process groups, the guard, sessions, signals.
+//! Code shared by Linux and macOS: process groups, the guard, sessions, signals.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -24,7 +24,8 @@ pub struct Supervised {
 }
 
 impl Supervised {
-    /// Starts `program` with its standard streams piped or empty; `guard` ends its group should this process be killed.
+    /// Starts `program` with its standard streams piped or empty. If this process is killed, `guard` ends the child's
+    /// group.
     ///
     /// Must be called inside a tokio runtime.
     ///
@@ -46,7 +47,7 @@ impl Supervised {
             return Err(io::Error::other("the child has no process id"));
         };
         if let Err(error) = guard.add(group) {
-            // Without its guard it must not live; it is reaped by the runtime.
+            // Without the guard the child must not live. The tokio runtime reaps it.
             let _ = kill_process_group(group, Signal::KILL);
             let _ = child.start_kill();
             return Err(error);
@@ -60,7 +61,7 @@ impl Supervised {
         self.group.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// The child's standard output and error, once.
+    /// The child's standard output and standard error. Only the first call returns them.
     pub fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
         (self.child.stdout.take(), self.child.stderr.take())
     }
@@ -68,7 +69,7 @@ impl Supervised {
     /// Waits until the child itself has ended. Can be cancelled and called again.
     ///
     /// # Errors
-    /// When the system cannot be asked.
+    /// When the system cannot answer.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
@@ -76,12 +77,12 @@ impl Supervised {
     /// Asks the whole group to end (SIGTERM).
     ///
     /// # Errors
-    /// When no process of the group is left; then there is nothing to wait for.
+    /// When no process of the group is left; there is then nothing to wait for.
     pub fn ask_to_end(&mut self) -> io::Result<()> {
         Ok(kill_process_group(self.group, Signal::TERM)?)
     }
 
-    /// Kills the rest of the group, including the child's own children, and removes it from the guard's list.
+    /// Kills the rest of the group, including the child's own children, and removes the group from the guard's list.
     ///
     /// While a member is alive the system does not reuse the group's id.
     pub fn kill_group(&mut self, guard: &Guard) {
@@ -90,13 +91,13 @@ impl Supervised {
     }
 }
 
-/// Leaves the file `number` open in the program that `command` starts.
+/// Lets the program that `command` starts inherit the open file `number`.
 fn let_inherit(command: &mut std::process::Command, number: RawFd) {
     #[expect(
         unsafe_code,
         reason = "the flag must be changed in the child alone, between fork and exec"
     )]
-    // SAFETY: fcntl is async-signal-safe and allocates nothing; the number, if closed, only makes the call fail.
+    // SAFETY: fcntl is async-signal-safe and allocates nothing; if the number is closed, the call fails without harm.
     unsafe {
         command.pre_exec(move || Ok(fcntl_setfd(BorrowedFd::borrow_raw(number), FdFlags::empty())?));
     }
@@ -106,10 +107,10 @@ fn pid_of(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
-/// A small process that outlives a killed supervisor just long enough to kill its child's group.
+/// A small process that outlives a killed supervisor and kills its child's group.
 ///
-/// It sits in a session of its own, so that no terminal and no group signal reaches it, and reads the groups to kill from
-/// a pipe whose other end only the supervisor holds: the end of the pipe is the supervisor's end, however that came.
+/// It has a session of its own, so that no terminal signal and no group signal reaches it. It reads the groups to kill
+/// from a pipe whose other end only the supervisor holds: when the pipe ends, the supervisor has ended.
 #[derive(Debug)]
 pub struct Guard {
     program: Program,
@@ -128,7 +129,7 @@ impl Guard {
         }
     }
 
-    /// Has every child keep `file` open for its whole life: a lock on it then lasts as long as any of them.
+    /// Every child keeps `file` open as long as it runs: a lock on the file lasts until the last child has ended.
     #[must_use]
     pub fn with_inherited(mut self, file: File) -> Self {
         self.inherited = Some(file);
@@ -139,7 +140,7 @@ impl Guard {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the process unless it runs.
+    /// Starts the guard unless it is running.
     fn start(&self) -> io::Result<()> {
         let mut process = self.lock();
         if let Some(running) = process.as_mut()
@@ -163,7 +164,7 @@ impl Guard {
     }
 
     fn remove(&self, group: Pid) {
-        // A guard that is gone has nothing to forget.
+        // If the guard has ended, there is no list to update.
         let _ = self.tell(&format!("-{}\n", group.as_raw_nonzero()));
     }
 
@@ -183,7 +184,8 @@ impl Drop for Guard {
     }
 }
 
-/// The guard's own work: reads `+GROUP` and `-GROUP` lines until `input` ends, then kills the groups that are left.
+/// The guard's main function: reads `+GROUP` and `-GROUP` lines until `input` ends, then kills the groups that are
+/// left.
 pub fn guard(input: impl BufRead) {
     let mut groups = BTreeSet::new();
     for line in input.lines().map_while(Result::ok) {
@@ -212,21 +214,21 @@ impl Detached {
         self.pid
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if the process has ended.
     ///
     /// # Errors
-    /// When the system cannot be asked.
+    /// When the system cannot answer.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         self.reaper.try_wait()
     }
 }
 
-/// Starts `program` so that it survives the end of this process and of the terminal, with no input, its output appended
-/// to `log`, and nothing else of ours open.
+/// Starts `program` without input so that it survives the end of this process and of the terminal. Its output is
+/// appended to `log`; it inherits no other open file.
 ///
-/// With a `reaper` the same executable stands between it and us, with that word before the arguments, upon which it must
-/// call [`reap`]: an ended process stays listed until its parent has looked, and the first process of a container may
-/// never look.
+/// With a `reaper`, the same executable runs between this process and `program`. It gets that word as its first
+/// argument and must then call [`reap`]. An ended process stays a zombie until its parent waits for it, and the first
+/// process of a container may never wait.
 ///
 /// # Errors
 /// When the program cannot be started.
@@ -247,7 +249,7 @@ pub fn start_detached(program: &Program, reaper: Option<&str>, log: &File) -> io
     if let Some(said) = reaper.stdout.take() {
         io::BufReader::new(said).read_line(&mut line)?;
     }
-    // A process id, or the number of an error below zero.
+    // A process id, or a negative error number.
     let pid = match line.trim().parse::<i32>() {
         Ok(error) if error < 0 => Err(io::Error::from_raw_os_error(-error)),
         Ok(pid) => u32::try_from(pid).map_err(io::Error::other),
@@ -256,8 +258,8 @@ pub fn start_detached(program: &Program, reaper: Option<&str>, log: &File) -> io
     Ok(Detached { reaper, pid: pid? })
 }
 
-/// The reaper's own work: starts `program` with its output where our standard error goes, says its process id on standard
-/// output, waits for it, and gives the exit status to end with.
+/// The reaper's main function: starts `program` with its output going to our standard error, prints its process id to
+/// standard output, waits for it, and returns its exit status.
 ///
 /// # Errors
 /// When the program cannot be started or waited for.
@@ -280,26 +282,26 @@ pub fn reap(program: &Program) -> io::Result<u8> {
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
 }
 
-/// Lets a write beyond the limit of file sizes (`ulimit -f`) fail, as one on a full disk does, and not end this process or its
-/// children without a word.
+/// Makes a write beyond the file size limit (`ulimit -f`) fail, as on a full disk. Without this, the signal would end
+/// this process or its children silently.
 pub fn outlive_file_limit() {
     #[expect(unsafe_code, reason = "the only way to ignore a signal")]
-    // SAFETY: no handler is installed, and no other thread runs yet.
+    // SAFETY: no handler is installed, and no other thread is running yet.
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 
-/// Lets `program` take this process's place, with its id and its streams.
+/// Replaces this process with `program`, which keeps its id and its streams.
 ///
 /// # Errors
-/// When it cannot; if it can, this never returns.
+/// When that fails; otherwise the function never returns.
 pub fn become_program(program: &Program) -> io::Result<()> {
     Err(program.command().exec())
 }
 
-/// Keeps open files that were inherited from passing on: a pipe that the detached process held
-/// would never end for its reader.
+/// Keeps children from inheriting the open files that this process inherited. If a detached process held a pipe, its
+/// reader would never see the end.
 fn keep_inherited_files() {
     let Ok(entries) = std::fs::read_dir("/dev/fd") else {
         return;
@@ -311,7 +313,7 @@ fn keep_inherited_files() {
         .collect();
     for number in numbers {
         #[expect(unsafe_code, reason = "the only way to name a file that was inherited")]
-        // SAFETY: the number is only used for two fcntl calls, which fail harmlessly when it is not open any more.
+        // SAFETY: the number is used only for two fcntl calls, which fail without harm if the file is closed.
         let file = unsafe { BorrowedFd::borrow_raw(number) };
         if let Ok(flags) = fcntl_getfd(file) {
             let _ = fcntl_setfd(file, flags | FdFlags::CLOEXEC);
@@ -330,26 +332,26 @@ fn new_session(command: &mut std::process::Command) {
     }
 }
 
-/// Asks the process that `identity` names to end (SIGTERM).
+/// Asks the process `identity` to end (SIGTERM).
 ///
 /// # Errors
-/// `NotFound` when no such process runs any more; else when it may not be signalled.
+/// `NotFound` when it is no longer running; other errors when it may not be signalled.
 pub fn ask_to_end(identity: &Identity) -> io::Result<()> {
     signal_process(identity, Signal::TERM)
 }
 
-/// Kills the process that `identity` names.
+/// Kills the process `identity`.
 ///
 /// # Errors
-/// `NotFound` when no such process runs any more; else when it may not be signalled.
+/// `NotFound` when it is no longer running; other errors when it may not be signalled.
 pub fn kill(identity: &Identity) -> io::Result<()> {
     signal_process(identity, Signal::KILL)
 }
 
-/// Kills a supervised child that outlived its supervisor, with its group.
+/// Kills a supervised child that has outlived its supervisor, with its group.
 ///
 /// # Errors
-/// `NotFound` when no such process runs any more; else when it may not be signalled.
+/// `NotFound` when it is no longer running; other errors when it may not be signalled.
 pub fn kill_leftover(identity: &Identity) -> io::Result<()> {
     let leads_group = pid_of(identity.pid).filter(|pid| getpgid(Some(*pid)).is_ok_and(|group| group == *pid));
     kill(identity)?;
@@ -359,14 +361,14 @@ pub fn kill_leftover(identity: &Identity) -> io::Result<()> {
     Ok(())
 }
 
-/// The signals that ask this process to end, one after the other.
+/// The signals that ask this process to end.
 #[derive(Debug)]
 pub struct ShutdownSignals {
     receivers: Vec<(&'static str, tokio::signal::unix::Signal)>,
 }
 
 impl ShutdownSignals {
-    /// Listens from now on. A signal that was ignored when the program started (`nohup`, a background job) stays ignored.
+    /// Starts to listen. A signal that was ignored when the program started (`nohup`, a background job) stays ignored.
     ///
     /// Must be called inside a tokio runtime.
     ///
@@ -387,7 +389,7 @@ impl ShutdownSignals {
         Ok(Self { receivers })
     }
 
-    /// The next signal's name. Can be cancelled and called again.
+    /// Waits for the next signal and returns its name. Can be cancelled and called again.
     pub async fn recv(&mut self) -> &'static str {
         std::future::poll_fn(|context| {
             for (name, receiver) in &mut self.receivers {
@@ -402,8 +404,8 @@ impl ShutdownSignals {
 }
 
 fn is_ignored(signal: i32) -> bool {
-    #[expect(unsafe_code, reason = "there is no safe way to ask for a signal's action")]
-    // SAFETY: an all-zero `sigaction` is a valid value, and with a null new action the call only writes to it.
+    #[expect(unsafe_code, reason = "no safe function reads a signal's action")]
+    // SAFETY: an all-zero `sigaction` is a valid value, and the call with a null new action only writes to it.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN

@@ -27,7 +27,7 @@ pub(super) use super::identity::executable;
 pub use super::identity::{age, check_view, has_open, notify, pid_space};
 use super::{Identity, Program, identity::with_process};
 
-/// Windows limits no file sizes.
+/// Windows does not limit file sizes.
 pub const fn outlive_file_limit() {}
 
 /// A child in a job object that ends with this process.
@@ -38,7 +38,8 @@ pub struct Supervised {
 }
 
 impl Supervised {
-    /// Starts `program` with its standard streams piped or empty; the job object ends it should this process be killed.
+    /// Starts `program` with its standard streams piped or empty. If this process is killed, the job object ends the
+    /// child.
     ///
     /// Must be called inside a tokio runtime.
     ///
@@ -73,7 +74,7 @@ impl Supervised {
         self.id
     }
 
-    /// The child's standard output and error, once.
+    /// The child's standard output and standard error. Only the first call returns them.
     pub fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
         (self.child.stdout().take(), self.child.stderr().take())
     }
@@ -81,19 +82,19 @@ impl Supervised {
     /// Waits until the child itself has ended. Can be cancelled and called again.
     ///
     /// # Errors
-    /// When the system cannot be asked.
+    /// When the system cannot answer.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        // The wrapper would also wait for the child's own children.
+        // The wrapper's `wait` would also wait for the child's own children.
         self.child.inner_mut().wait().await
     }
 
     /// Asks the whole group to end (CTRL_BREAK).
     ///
     /// # Errors
-    /// When there is no console to send it through; then it can only be killed.
+    /// When there is no console to send it through; the child can then only be killed.
     pub fn ask_to_end(&mut self) -> io::Result<()> {
         #[expect(unsafe_code, reason = "console calls")]
-        // SAFETY: the calls take plain numbers. The child's console is borrowed only where it is not ours too.
+        // SAFETY: the calls have only numbers as arguments. The child's console is attached only if it is not ours too.
         unsafe {
             if GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, self.id).is_ok() {
                 return Ok(());
@@ -113,30 +114,30 @@ impl Supervised {
 
 fn has_console() -> bool {
     #[expect(unsafe_code, reason = "console calls")]
-    // SAFETY: the call takes nothing and gives a number, which is zero without a console.
+    // SAFETY: the call is without arguments and returns a number, which is zero without a console.
     let code_page = unsafe { GetConsoleCP() };
     code_page != 0
 }
 
-/// Nothing on Windows: the job object does its work.
+/// Does nothing on Windows: the job object ends the children.
 #[derive(Debug)]
 pub struct Guard;
 
 impl Guard {
-    /// `program` is not started.
+    /// Does not start `program`.
     #[must_use]
     pub fn new(_program: Program) -> Self {
         Self
     }
 
-    /// Nothing is inherited: no child outlives its job.
+    /// Does nothing: no child outlives its job.
     #[must_use]
     pub fn with_inherited(self, _file: File) -> Self {
         self
     }
 }
 
-/// Nothing on Windows.
+/// Does nothing on Windows.
 pub fn guard(_input: impl BufRead) {}
 
 /// A process that has left our console.
@@ -150,25 +151,25 @@ impl Detached {
         self.0.id()
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if the process has ended.
     ///
     /// # Errors
-    /// When the system cannot be asked.
+    /// When the system cannot answer.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         self.0.try_wait()
     }
 }
 
-/// Starts `program` so that it survives the end of this process and of the terminal, with no input, its output appended
-/// to `log`, and nothing else of ours open.
+/// Starts `program` without input so that it survives the end of this process and of the terminal. Its output is
+/// appended to `log`; it inherits no other open file.
 ///
-/// Windows needs no `reaper`: an ended process need not be waited for.
+/// Windows ignores `reaper`: it does not know zombies.
 ///
 /// # Errors
 /// When the program cannot be started.
 pub fn start_detached(program: &Program, _reaper: Option<&str>, log: &File) -> io::Result<Detached> {
     keep_inherited_handles();
-    // A console without a window, shared with the child, so that the child can be sent CTRL_BREAK.
+    // The child gets a console without a window that we share, so that it can be sent CTRL_BREAK.
     let flags = CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP;
     let start = |flags: PROCESS_CREATION_FLAGS| -> io::Result<Detached> {
         let mut command = program.command();
@@ -178,11 +179,11 @@ pub fn start_detached(program: &Program, _reaper: Option<&str>, log: &File) -> i
             .stderr(log.try_clone()?);
         command.creation_flags(flags.0).spawn().map(Detached)
     };
-    // The terminal may run us in a job that ends with it; some jobs can be left, some forbid it.
+    // The terminal may run us in a job that ends with the terminal. Some jobs let a process leave, some do not.
     start(flags | CREATE_BREAKAWAY_FROM_JOB).or_else(|_| start(flags))
 }
 
-/// The reaper's own work on Unix: runs `program`, waits for it, and gives the exit status to end with.
+/// The counterpart of the reaper on Unix: runs `program`, waits for it, and returns its exit status.
 ///
 /// # Errors
 /// When the program cannot be started or waited for.
@@ -194,7 +195,7 @@ pub fn reap(program: &Program) -> io::Result<u8> {
         .unwrap_or(u8::MAX))
 }
 
-/// On Unix replaces this process with `program`; Windows cannot, so nothing happens.
+/// Does nothing: unlike Unix, Windows cannot replace this process with `program`.
 ///
 /// # Errors
 /// None.
@@ -203,7 +204,8 @@ pub fn become_program(_program: &Program) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps our own standard streams from passing on: a pipe that the detached process held would never end for its reader.
+/// Keeps children from inheriting our standard streams. If a detached process held a pipe, its reader would never see
+/// the end.
 fn keep_inherited_handles() {
     let streams = [
         io::stdin().as_raw_handle(),
@@ -212,12 +214,12 @@ fn keep_inherited_handles() {
     ];
     for stream in streams.into_iter().filter(|stream| !stream.is_null()) {
         #[expect(unsafe_code, reason = "the flag has no safe wrapper")]
-        // SAFETY: the handle is one of our standard streams; a bad one only makes the call fail.
+        // SAFETY: the handle is one of our standard streams; if it is invalid, the call only fails.
         let _ = unsafe { SetHandleInformation(HANDLE(stream), HANDLE_FLAG_INHERIT.0, HANDLE_FLAGS(0)) };
     }
 }
 
-/// The identity of the process `pid`, unless there is none.
+/// The identity of the process `pid`; `None` if there is none.
 #[must_use]
 pub fn identity(pid: u32) -> Option<Identity> {
     runs(pid).then(|| super::identity::identity(pid)).flatten()
@@ -226,9 +228,9 @@ pub fn identity(pid: u32) -> Option<Identity> {
 /// An ended process can still be looked up while a handle to it is open.
 fn runs(pid: u32) -> bool {
     #[expect(unsafe_code, reason = "the handle has no safe wrapper")]
-    // SAFETY: a handle that was opened is ours alone and is closed by its owner.
+    // SAFETY: the opened handle belongs to us alone, and its owner closes it.
     let process = unsafe { OpenProcess(PROCESS_SYNCHRONIZE, false, pid).map(|h| OwnedHandle::from_raw_handle(h.0)) };
-    // Another user's process may not be opened; it is looked up anyway.
+    // We may lack the right to open another user's process; it is looked up anyway.
     process.map_or(true, |process| wait(&process, 0) == WAIT_TIMEOUT.0)
 }
 
@@ -240,16 +242,16 @@ fn wait(handle: &OwnedHandle, milliseconds: u32) -> u32 {
     }
 }
 
-/// Asks the process that `identity` names to end: through the event it listens to, and kills it if it has none.
+/// Asks the process `identity` to end through the event that it listens to. A process without that event is killed.
 ///
 /// # Errors
-/// `NotFound` when no such process runs any more; else when it may not be ended.
+/// `NotFound` when it is no longer running; other errors when it may not be ended.
 pub fn ask_to_end(identity: &Identity) -> io::Result<()> {
     if !super::is_alive(identity) {
         return Err(io::ErrorKind::NotFound.into());
     }
     #[expect(unsafe_code, reason = "the handle has no safe wrapper")]
-    // SAFETY: the name outlives the call; a handle that was opened is ours alone and is closed by its owner.
+    // SAFETY: the name outlives the call; the opened handle belongs to us alone, and its owner closes it.
     let event = unsafe {
         OpenEventW(EVENT_MODIFY_STATE, false, &stop_event(identity.pid)).map(|h| OwnedHandle::from_raw_handle(h.0))
     };
@@ -265,10 +267,10 @@ fn stop_event(pid: u32) -> HSTRING {
     HSTRING::from(format!("Local\\gem-platform-stop-{pid}"))
 }
 
-/// Kills the process that `identity` names.
+/// Kills the process `identity`.
 ///
 /// # Errors
-/// `NotFound` when no such process runs any more; else when it may not be ended.
+/// `NotFound` when it is no longer running; other errors when it may not be ended.
 pub fn kill(identity: &Identity) -> io::Result<()> {
     let killed = with_process(identity.pid, |process| {
         (process.start_time() == identity.start_time).then(|| process.kill())
@@ -283,12 +285,12 @@ pub fn kill(identity: &Identity) -> io::Result<()> {
 /// Kills a supervised child that outlived its supervisor.
 ///
 /// # Errors
-/// `NotFound` when no such process runs any more; else when it may not be ended.
+/// `NotFound` when it is no longer running; other errors when it may not be ended.
 pub fn kill_leftover(identity: &Identity) -> io::Result<()> {
     kill(identity)
 }
 
-/// The signals that ask this process to end, one after the other.
+/// The signals that ask this process to end.
 #[derive(Debug)]
 pub struct ShutdownSignals {
     ctrl_c: CtrlC,
@@ -299,7 +301,7 @@ pub struct ShutdownSignals {
 }
 
 impl ShutdownSignals {
-    /// Listens from now on.
+    /// Starts to listen.
     ///
     /// Must be called inside a tokio runtime.
     ///
@@ -315,7 +317,7 @@ impl ShutdownSignals {
         })
     }
 
-    /// The next signal's name. Can be cancelled and called again.
+    /// Waits for the next signal and returns its name. Can be cancelled and called again.
     pub async fn recv(&mut self) -> &'static str {
         std::future::poll_fn(|context| {
             if self.ctrl_c.poll_recv(context).is_ready() {
@@ -338,7 +340,7 @@ impl ShutdownSignals {
 
 fn listen_to_stop_event() -> io::Result<mpsc::UnboundedReceiver<()>> {
     #[expect(unsafe_code, reason = "the handle has no safe wrapper")]
-    // SAFETY: the name outlives the call; the new handle is ours alone and is closed by its owner.
+    // SAFETY: the name outlives the call; the new handle belongs to us alone, and its owner closes it.
     let event = unsafe {
         let handle = CreateEventW(None, false, false, &stop_event(std::process::id()))?;
         OwnedHandle::from_raw_handle(handle.0)

@@ -1,4 +1,4 @@
-//! Calling the tool of a service manager.
+//! Calls the tool of a service manager.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use super::{Error, Kind};
 use crate::process::null_input;
 
-/// The time for the answer to a question. `systemctl` waits longer for a manager that is stuck, or for ever.
+/// The time limit of a query. Without it, `systemctl` waits longer, or forever, for a manager that hangs.
 const ANSWER: Duration = Duration::from_secs(15);
-/// The time for a change, beyond that of the program to end: systemd gives it 120 s to start.
+/// The time limit of a change, in addition to the program's own time to end: systemd allows it 120 s to start.
 const CHANGE: Duration = Duration::from_secs(150);
 const POLL: Duration = Duration::from_millis(10);
 
@@ -34,7 +34,7 @@ impl Output {
         self.code == Some(0)
     }
 
-    /// The result in words: its standard error, else its exit status.
+    /// The result in words: the standard error, else the exit status.
     fn reason(&self) -> String {
         let said = [&self.stderr, &self.stdout].map(|text| text.trim());
         let said = said.into_iter().find(|text| !text.is_empty());
@@ -46,22 +46,24 @@ impl Output {
     }
 }
 
-/// Runs programs to their end.
+/// Runs programs and waits for their end.
 pub trait Runner {
-    /// Runs `program`, found through the search path, with `args` and nothing on its standard input.
+    /// Runs `program`, found through the search path, with `args` and an empty standard input.
     ///
     /// # Errors
-    /// When it cannot be started; `NotFound` if there is no such program, `TimedOut` if it has not ended `within` that time.
+    /// When it cannot be started; `NotFound` if there is no such program; `TimedOut` if it is still running after
+    /// `within`.
     fn run(&self, program: &str, args: &[OsString], within: Duration) -> io::Result<Output>;
 }
 
-/// Runs the programs of this system.
+/// Runs programs of this system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tools;
 
 impl Runner for Tools {
     fn run(&self, program: &str, args: &[OsString], within: Duration) -> io::Result<Output> {
-        // Files and not pipes: a service that the tool starts may inherit its streams, and a pipe would not end before it does.
+        // Files instead of pipes: a service that the tool starts may inherit the streams, and a pipe would not end
+        // until the service does.
         let (mut stdout, mut stderr) = (stream()?, stream()?);
         let child = Command::new(program)
             .args(args)
@@ -78,7 +80,7 @@ impl Runner for Tools {
     }
 }
 
-/// Waits for the end of `child`, and kills it after `within`.
+/// Waits for `child` to end and kills it after `within`.
 fn end_of(mut child: Child, within: Duration) -> io::Result<ExitStatus> {
     let begun = Instant::now();
     loop {
@@ -93,11 +95,11 @@ fn end_of(mut child: Child, within: Duration) -> io::Result<ExitStatus> {
     }
 }
 
-/// A file for what a tool prints.
+/// A file for a tool's output.
 fn stream() -> io::Result<File> {
     tempfile::tempfile().map_err(|error| {
         let message = format!("no file can be made in `{}`: {error}", std::env::temp_dir().display());
-        // Not that of a missing program.
+        // Not `NotFound`, which would mean that the program is missing.
         io::Error::other(message)
     })
 }
@@ -125,7 +127,7 @@ impl<'a> Tool<'a> {
         }
     }
 
-    /// The same tool, for a program that may take `stop_within` to end: a change waits for it.
+    /// The same tool for a program that may take `stop_within` to end; a change allows for that time.
     pub(super) const fn of_program(self, stop_within: Duration) -> Self {
         Self { stop_within, ..self }
     }
@@ -142,8 +144,8 @@ impl<'a> Tool<'a> {
         }
     }
 
-    /// Runs the tool with a question. A failing exit status is a result; only a tool that cannot be started or does not end is an
-    /// error.
+    /// Runs the tool with a query. A failing exit status is a result. The error means that the tool could not be
+    /// started or did not end.
     pub(super) fn ask(&self, args: &[OsString]) -> Result<Output, Error> {
         self.run(args, ANSWER)
     }
@@ -161,7 +163,7 @@ impl<'a> Tool<'a> {
             })
     }
 
-    /// Runs the tool to change something, and expects success.
+    /// Runs the tool to change something; a failing exit status is an error.
     pub(super) fn call(&self, args: &[OsString]) -> Result<Output, Error> {
         let output = self.run(args, self.stop_within.saturating_add(CHANGE))?;
         if output.is_success() {
@@ -171,7 +173,7 @@ impl<'a> Tool<'a> {
         }
     }
 
-    /// Runs the tool with a harmless question and takes a failure to mean that no service manager answers this user.
+    /// Runs the tool with a query that changes nothing. A failure means that this user can reach no service manager.
     pub(super) fn probe(&self, args: &[OsString]) -> Result<Output, Error> {
         let output = self.ask(args)?;
         if output.is_success() {

@@ -8,7 +8,7 @@ use super::command::Tool;
 use super::{Account, Error, Spec, Status, args, text};
 use crate::file::ReplaceError;
 
-/// `launchctl` says so with this status while it is still taking down a service of the same name.
+/// The status with which `launchctl` reports that it is still removing a service of the same name.
 const IN_PROGRESS: i32 = 37;
 const ATTEMPTS: u32 = 10;
 const WAIT: Duration = Duration::from_millis(300);
@@ -64,7 +64,7 @@ pub(super) fn render(spec: &Spec) -> Result<String, Error> {
     ))
 }
 
-/// Elements of the array of arguments, a line each.
+/// The elements of the array of arguments, one per line.
 fn words<T: AsRef<str>>(args: &[T]) -> Result<String, Error> {
     args.iter().try_fold(String::new(), |mut words, arg| {
         words.push_str(&format!("        <string>{}</string>\n", text::xml(arg.as_ref())?));
@@ -76,7 +76,7 @@ pub(super) fn passes(definition: &str, args: &[&str]) -> Result<bool, Error> {
     Ok(definition.contains(&words(args)?))
 }
 
-/// The user's session at the screen, where agents live.
+/// The user's graphical session, in which agents run.
 fn domain(account: &Account) -> String {
     format!("gui/{}", account.id)
 }
@@ -142,7 +142,7 @@ pub(super) fn status(tool: &Tool<'_>, label: &str, account: &Account, definition
     };
     Ok(Status {
         definition,
-        // A definition in the agents' directory is loaded at the next login even if it is not loaded now.
+        // A definition in the agents' directory is loaded at the next login, even if it is not loaded now.
         installed: true,
         running: Some(output.is_success() && field("state") == Some("running")),
         pid: field("pid").and_then(|pid| pid.parse().ok()),

@@ -1,7 +1,7 @@
-//! Running a program at login: a systemd user unit, a launchd agent, a Windows scheduled task.
+//! Runs a program at login: a systemd user unit, a launchd agent, a Windows scheduled task.
 //!
-//! All three are data plus calls of the system's own tool, so all three exist on every host: the definition of each can be
-//! shown and tested anywhere, and the calls go through a [`Runner`] that a test can replace.
+//! All three consist of data and calls of the system's own tool, so all three exist on every host. Each definition can
+//! be shown and tested anywhere, and the calls go through a [`Runner`] that a test can replace.
 //!
 //! ```
 //! use std::time::Duration;
@@ -43,12 +43,12 @@ pub use command::{Output, Runner, Tools};
 use crate::Os;
 use crate::file::{Readers, ReplaceError, is_absence, read_regular, write_atomic};
 
-/// The program of the system that starts other programs.
+/// A service manager: the part of the system that starts other programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// systemd's instance for one user.
     Systemd,
-    /// systemd itself: the program runs for the whole machine, as a user of its own.
+    /// systemd itself: runs the program for the whole machine, as a user of its own.
     SystemdMachine,
     /// macOS's launchd.
     Launchd,
@@ -57,7 +57,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The one that `os` has.
+    /// The service manager of `os` for one user.
     #[must_use]
     pub const fn of(os: Os) -> Self {
         match os {
@@ -67,7 +67,7 @@ impl Kind {
         }
     }
 
-    /// The one that runs programs for the whole machine on `os`, where it is supported.
+    /// The service manager of `os` for the whole machine, where that is supported.
     #[must_use]
     pub const fn of_machine(os: Os) -> Option<Self> {
         match os {
@@ -91,46 +91,48 @@ impl fmt::Display for Kind {
 /// A program to run at login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// The name it is known under: ASCII letters, digits, `.`, `-` and `_`.
+    /// The service's name: ASCII letters, digits, `.`, `-` and `_`.
     pub label: String,
     /// The description for people.
     pub description: String,
-    /// The program, an absolute path.
+    /// The program's absolute path.
     pub program: PathBuf,
-    /// Its arguments.
+    /// The program's arguments.
     ///
-    /// A scheduled task opens a window for a console program that stays in the foreground, so there the arguments should be
-    /// those that make it detach.
+    /// For a console program in the foreground, a scheduled task opens a window; so on Windows the arguments should
+    /// make the program detach.
     pub args: Vec<String>,
-    /// Variables set for it. A scheduled task cannot set any: there the program gets the user's own, so what must hold
-    /// everywhere belongs into the arguments.
+    /// Variables that are set for the program. A scheduled task cannot set any, so the program gets the user's own
+    /// there. Values that must hold everywhere belong in the arguments.
     pub environment: BTreeMap<String, String>,
-    /// Where launchd puts the program's output. systemd has its journal, and a detached program prints nothing.
+    /// The file to which launchd writes the program's output. systemd uses its journal, and a detached program prints
+    /// nothing.
     pub log: PathBuf,
-    /// How long the program may go without a sign of life before systemd restarts it (`sd_notify(3)`); others do not ask.
+    /// How long the program may be silent before systemd restarts it (`sd_notify(3)`). Other systems do not
+    /// limit this.
     pub watchdog: Option<Duration>,
-    /// How long the program may take to end once it was asked to. A scheduled task is not asked.
+    /// How long the program may take to end after the request. A scheduled task gets no such request.
     pub stop_within: Duration,
-    /// Exit statuses that a restart would only repeat; systemd then leaves the program stopped.
+    /// Exit statuses after which systemd does not restart the program, because it would fail again.
     pub final_statuses: Vec<u8>,
 }
 
-/// Whose login it is.
+/// The account at whose login the program runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The account's name; on Windows with its domain, `DOMAIN\user`.
     pub name: String,
-    /// The account's number where it has one: [`user_id`].
+    /// The account's number ([`user_id`]), where accounts have one.
     pub id: u32,
     /// The account's home directory.
     pub home: PathBuf,
-    /// Where the account keeps configuration if that was chosen (`$XDG_CONFIG_HOME`), used for systemd.
+    /// The account's configuration directory, if one is set (`$XDG_CONFIG_HOME`); used for systemd.
     pub config: Option<PathBuf>,
-    /// A directory of the caller's own for the definition of a scheduled task, which Windows reads once and then keeps a copy of.
+    /// The caller's directory for the definition of a scheduled task. Windows reads it once and then keeps a copy.
     pub own: PathBuf,
 }
 
-/// The number of the user this process runs as; 0 on Windows, which has none.
+/// The number of the user that this process runs as; 0 on Windows, where users lack numbers.
 #[must_use]
 pub fn user_id() -> u32 {
     #[cfg(unix)]
@@ -144,27 +146,27 @@ pub fn user_id() -> u32 {
 pub struct Installed {
     /// The file that defines it.
     pub definition: PathBuf,
-    /// Whether that file is new or has changed.
+    /// Whether the file is new or has changed.
     pub changed: bool,
 }
 
-/// How a service is.
+/// The state of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The file that defines it; it may not exist.
+    /// The file that defines it; the file may not exist.
     pub definition: PathBuf,
     /// Whether the system will start it at login.
     pub installed: bool,
-    /// Whether it is running; `None` if unknown.
+    /// Whether the service is running; `None` if unknown.
     pub running: Option<bool>,
-    /// The process that runs.
+    /// The id of the running process.
     pub pid: Option<u32>,
 }
 
-/// Why a service is not as asked.
+/// Why an operation on a service failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The label has other characters than the three systems take.
+    /// The label contains characters that one of the three systems does not allow.
     #[error("`{0}` cannot name a service: use ASCII letters, digits, `.`, `-` and `_`")]
     Label(String),
     /// A text that a definition cannot hold.
@@ -172,17 +174,17 @@ pub enum Error {
     Unwritable {
         /// The text, with invalid bytes replaced.
         value: String,
-        /// Why not.
+        /// The reason.
         reason: &'static str,
     },
-    /// There is no such service manager here, or none that answers this user.
+    /// The system has no such service manager, or this user cannot reach it.
     #[error("no {kind} can be used here: `{command}` {reason}")]
     Unavailable {
-        /// Which kind was wanted.
+        /// The kind of service manager.
         kind: Kind,
         /// The command that was run to find out.
         command: String,
-        /// Its result.
+        /// The command's result.
         reason: String,
     },
     /// The service manager refused.
@@ -190,10 +192,10 @@ pub enum Error {
     Command {
         /// The command line.
         command: String,
-        /// Its result.
+        /// The command's result.
         reason: String,
     },
-    /// Another program or a person made the definition.
+    /// Somebody else made the definition.
     #[error("cannot remove the service: `{}` is not the file that was written for it", .0.display())]
     Foreign(PathBuf),
     /// The service manager's tool did not end.
@@ -201,7 +203,7 @@ pub enum Error {
     Silent {
         /// The command line.
         command: String,
-        /// The time that it got.
+        /// The time limit.
         within: Duration,
     },
     /// The definition could not be written.
@@ -227,19 +229,18 @@ impl Error {
             Self::Unavailable {
                 kind: Kind::Systemd, ..
             } => Some(
-                "this takes a login session with systemd (containers, chroots and `su` have none): start the server from your \
+                "this needs a login session with systemd (containers, chroots and `su` have none): start the server from your \
                  shell's login file instead, or log in as the user directly",
             ),
             Self::Unavailable {
                 kind: Kind::SystemdMachine,
                 ..
             } => Some(
-                "this takes a machine that systemd has started; containers and chroots are none: there run the server in the \
-                 foreground with `gem-setup serve`",
+                "this needs a machine that systemd has started; in a container or chroot, run the server in the foreground with `gem-setup serve`",
             ),
             Self::Unavailable {
                 kind: Kind::Launchd, ..
-            } => Some("this takes a session at the screen: run it in Terminal rather than over SSH"),
+            } => Some("this needs a graphical session: run it in Terminal, not over SSH"),
             Self::Unavailable {
                 kind: Kind::TaskScheduler,
                 ..
@@ -247,8 +248,7 @@ impl Error {
                 "start the Windows service `Task Scheduler`, or put the server's start command into the Startup folder",
             ),
             Self::Silent { .. } => Some(
-                "run that command by itself: once it answers, which may take a new login or a restart of the machine, run this one \
-                 again",
+                "run that command by hand until it answers (it may need a new login or a restart of the machine), then run this one again",
             ),
             Self::Foreign(_) => Some("if nothing needs it, disable the service and delete that file yourself"),
             Self::Command { .. } | Self::Label(_) | Self::Unwritable { .. } | Self::Write(_) | Self::File { .. } => {
@@ -282,10 +282,10 @@ pub fn render(kind: Kind, spec: &Spec, account: &Account) -> Result<String, Erro
     }
 }
 
-/// Whether the service that is defined hands `words` to its program, one right after the other.
+/// Whether the installed definition passes `words`, one directly after the other, to its program.
 ///
 /// # Errors
-/// When there is a definition that cannot be read. Words that no definition can hold are in none.
+/// When the definition cannot be read. For words that no definition can contain, the result is `false`.
 pub fn passes(kind: Kind, label: &str, account: &Account, words: &[&str]) -> Result<bool, Error> {
     let definition = read(kind, &definition_path(kind, label, account))?.unwrap_or_default();
     Ok(match kind {
@@ -296,7 +296,7 @@ pub fn passes(kind: Kind, label: &str, account: &Account, words: &[&str]) -> Res
     .unwrap_or(false))
 }
 
-/// The definition at `path` as text; `None` where no regular file is.
+/// The definition at `path` as text; `None` if there is no regular file.
 fn read(kind: Kind, path: &Path) -> Result<Option<String>, Error> {
     match read_regular(path) {
         Ok(bytes) if kind == Kind::TaskScheduler => Ok(Some(text::of_utf16_file(&bytes))),
@@ -310,7 +310,7 @@ fn read(kind: Kind, path: &Path) -> Result<Option<String>, Error> {
     }
 }
 
-/// Makes sure that there is a service manager which answers this user; changes nothing.
+/// Checks that there is a service manager that this user can reach. Changes nothing.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when there is none.
@@ -323,7 +323,7 @@ pub fn probe(kind: Kind, account: &Account, runner: &dyn Runner) -> Result<(), E
     }
 }
 
-/// Defines the service, makes it start at every login, and starts it now; does nothing twice.
+/// Defines the service, makes it start at every login, and starts it now. A second call changes nothing.
 ///
 /// # Errors
 /// When the service manager is missing or refuses, or the definition cannot be written.
@@ -333,7 +333,7 @@ pub fn install(kind: Kind, spec: &Spec, account: &Account, runner: &dyn Runner) 
     let changed = read_regular(&path).map_or(true, |present| present != bytes);
     let tool = command::Tool::new(kind, runner).of_program(spec.stop_within);
     let readers = match kind {
-        // systemd warns of a unit that nobody else may read.
+        // systemd warns about a unit that only its owner may read.
         Kind::SystemdMachine => Readers::Usual,
         Kind::Systemd | Kind::Launchd | Kind::TaskScheduler => Readers::Owner,
     };
@@ -363,28 +363,28 @@ fn bytes_of(kind: Kind, spec: &Spec, account: &Account) -> Result<Vec<u8>, Error
     })
 }
 
-/// Whether the file that defines the service is as [`install`] would write it.
+/// Whether the file that defines the service has the content that [`install`] would write.
 ///
 /// # Errors
-/// As [`render`].
+/// Like [`render`].
 pub fn is_defined(kind: Kind, spec: &Spec, account: &Account) -> Result<bool, Error> {
     let present = read_regular(&definition_path(kind, &spec.label, account)).ok();
     Ok(present == Some(bytes_of(kind, spec, account)?))
 }
 
-/// Whether the services of `account` go on when its last session ends; `None` where they have nothing to do with sessions. Without
-/// lingering, systemd's instance for a user ends with the user's last session (`loginctl(1)`).
+/// Whether the services of `account` keep running when its last session ends; `None` where services do not depend on
+/// sessions. Without lingering, systemd's instance for a user ends with the user's last session (`loginctl(1)`).
 #[must_use]
 pub fn lingers(kind: Kind, account: &Account) -> Option<bool> {
     (kind == Kind::Systemd).then(|| Path::new("/var/lib/systemd/linger").join(&account.name).exists())
 }
 
-/// Stops the service and removes its definition; `true` if there was one. A definition of ours is a regular file whose program gets
-/// `words`.
+/// Stops the service and removes its definition; `true` if there was one. A definition counts as ours if it is a
+/// regular file and passes `words` to its program.
 ///
 /// # Errors
-/// When the definition is another's or cannot be removed, or the service manager refuses. That the service manager is not there is no error:
-/// nothing can be running under it.
+/// When the definition is not ours or cannot be removed, or the service manager refuses. A missing service manager is
+/// not an error: nothing can be running under it.
 pub fn uninstall(
     kind: Kind,
     label: &str,
@@ -418,7 +418,7 @@ pub fn uninstall(
     Ok(true)
 }
 
-/// How the service `label` is.
+/// The state of the service `label`.
 ///
 /// # Errors
 /// When the service manager is missing or does not answer.
@@ -452,7 +452,7 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// The arguments of a call, of text and paths.
+/// Arguments of a call, made from texts and paths.
 fn args<'a>(args: impl IntoIterator<Item = &'a str>) -> Vec<OsString> {
     args.into_iter().map(OsString::from).collect()
 }

@@ -17,9 +17,9 @@ pub(super) fn machine_path(label: &str) -> PathBuf {
     PathBuf::from("/etc/systemd/system").join(unit(label))
 }
 
-/// Of a unit for the whole machine: a user of its own, whose home is below `/var/lib`, and nothing else that can be written or seen
-/// (`systemd.exec(5)`). An engine may compile as it runs, so memory may become executable. A call that is not allowed fails, and
-/// kills no engine that only wanted to be faster.
+/// Restrictions for a unit of the whole machine: a user of its own, whose home is below `/var/lib`, and no write or
+/// read access to anything else (`systemd.exec(5)`). Memory may become executable, because an engine may compile code
+/// while it runs. A forbidden system call fails instead of killing the engine, which may only have tried a faster way.
 const CONFINEMENT: &str = "\
 DynamicUser=yes
 StateDirectory={label}
@@ -50,7 +50,7 @@ SystemCallErrorNumber=EPERM
 UMask=0077
 ";
 
-/// What `systemctl` gets first: whose instance is meant.
+/// The arguments that select the instance of systemd; they come first.
 fn instance(tool: &Tool<'_>) -> &'static [&'static str] {
     match tool.kind() {
         Kind::SystemdMachine => &[],
@@ -67,11 +67,11 @@ fn unit(label: &str) -> String {
 }
 
 pub(super) fn render(kind: Kind, spec: &Spec) -> Result<String, Error> {
-    // The colon in front keeps systemd from looking for variables in the command line.
+    // The colon keeps systemd from expanding variables in the command line.
     let mut command = String::from("ExecStart=:");
     let program = text::path(&spec.program)?;
     if program.contains(['"', '\'', '\\']) {
-        // systemd takes such a character in every word but the first.
+        // systemd accepts such a character in every word but the first.
         command.push_str("/usr/bin/env ");
     }
     command.push_str(&text::unit_word(program)?);
@@ -117,7 +117,7 @@ WantedBy={target}
     ))
 }
 
-/// Words as they follow the program, each after a space.
+/// Words for a command line, each after a space.
 fn words<T: AsRef<str>>(args: &[T]) -> Result<String, Error> {
     args.iter().try_fold(String::new(), |mut words, arg| {
         words.push(' ');
@@ -126,7 +126,7 @@ fn words<T: AsRef<str>>(args: &[T]) -> Result<String, Error> {
     })
 }
 
-/// Quotes around each word, and none inside, keep one from being found in another.
+/// Each word is quoted and contains no quote, so no word can match inside another.
 pub(super) fn passes(definition: &str, args: &[&str]) -> Result<bool, Error> {
     Ok(definition.contains(&words(args)?))
 }
@@ -162,7 +162,7 @@ pub(super) fn stop(tool: &Tool<'_>, label: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets systemd notice that the definition is gone; that it may not be there to notice is as good.
+/// Tells systemd that the definition is gone. A systemd that is not running is fine too.
 pub(super) fn forget(tool: &Tool<'_>) {
     let _ = tool.ask(&words_for(tool, &["daemon-reload"]));
 }

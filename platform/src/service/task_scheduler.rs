@@ -11,7 +11,7 @@ pub(super) fn path(label: &str, account: &Account) -> PathBuf {
 }
 
 pub(super) fn render(spec: &Spec, account: &Account) -> Result<String, Error> {
-    // Named in the trigger too: only an administrator can register a task for every user's logon.
+    // The trigger names the user too: only an administrator can register a task for every user's logon.
     let user = text::xml(&account.name)?;
     Ok(format!(
         r#"<?xml version="1.0" encoding="UTF-16"?>
@@ -93,7 +93,7 @@ pub(super) fn install(
 /// Deleting also succeeds for a task that is already gone.
 pub(super) fn remove(tool: &Tool<'_>, label: &str) -> Result<(), Error> {
     if tool.ask(&args(["/Query", "/TN", label]))?.is_success() {
-        // A task that does not run cannot be ended, and need not be.
+        // `/End` fails for a task that is not running, which is fine.
         let _ = tool.ask(&args(["/End", "/TN", label]))?;
         tool.call(&args(["/Delete", "/F", "/TN", label]))?;
     }

@@ -1,4 +1,4 @@
-//! How text is written into definitions: escaping for each of the three forms.
+//! Escapes text for the three kinds of definitions.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(super) fn check_label(label: &str) -> Result<(), Error> {
     }
 }
 
-/// The path as text.
+/// The path as text, if it is Unicode.
 pub(super) fn path(path: &Path) -> Result<&str, Error> {
     path.to_str().ok_or_else(|| Error::Unwritable {
         value: path.display().to_string(),
@@ -23,12 +23,12 @@ pub(super) fn path(path: &Path) -> Result<&str, Error> {
     })
 }
 
-/// Whole seconds, none too few.
+/// `time` in whole seconds, rounded up.
 pub(super) fn seconds(time: Duration) -> u64 {
     time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
 }
 
-/// The time to end that `definition` gives its program.
+/// The time that `definition` gives its program to end.
 pub(super) fn stop_time(definition: &str) -> Duration {
     let after = |key: &str| definition.split_once(key).map(|(_, rest)| rest);
     let rest = after("TimeoutStopSec=").or_else(|| after("<key>ExitTimeOut</key>"));
@@ -49,24 +49,24 @@ fn printable(text: &str) -> Result<&str, Error> {
     Ok(text)
 }
 
-/// Text in the value of a unit file's setting, where `%` begins a specifier (`systemd.unit(5)`).
+/// Text for the value of a unit file's setting, where `%` begins a specifier (`systemd.unit(5)`).
 pub(super) fn unit(text: &str) -> Result<String, Error> {
     Ok(printable(text)?.replace('%', "%%"))
 }
 
-/// One word of a unit file's setting, quoted (`systemd.syntax(7)`).
+/// A quoted word for a unit file's setting (`systemd.syntax(7)`).
 pub(super) fn unit_word(text: &str) -> Result<String, Error> {
     let escaped = unit(text)?.replace('\\', r"\\").replace('"', r#"\""#);
     Ok(format!("\"{escaped}\""))
 }
 
-/// Text between XML tags.
+/// Text for the inside of an XML element.
 pub(super) fn xml(text: &str) -> Result<String, Error> {
     let text = printable(text)?;
     Ok(text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"))
 }
 
-/// One argument as a Windows program's runtime splits its command line: quotes around it where needed, backslashes doubled
+/// An argument, quoted as a Windows program splits its command line: quotes around it where needed, backslashes doubled
 /// before a quote and at the end (Microsoft C++ documentation, "Parsing C command-line arguments").
 pub(super) fn windows_arg(arg: &str) -> String {
     if !arg.is_empty() && !arg.contains([' ', '\t', '"']) {
@@ -91,7 +91,7 @@ pub(super) fn windows_arg(arg: &str) -> String {
     quoted
 }
 
-/// The text as a file in UTF-16 with a byte order mark, the encoding that Task Scheduler reads.
+/// The text as a UTF-16 file with a byte order mark, the encoding that Task Scheduler reads.
 pub(super) fn utf16_file(text: &str) -> Vec<u8> {
     std::iter::once(0xfeff)
         .chain(text.encode_utf16())
@@ -99,7 +99,7 @@ pub(super) fn utf16_file(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The text of a file that [`utf16_file`] made, as far as it is one.
+/// The text of a file that [`utf16_file`] made; bytes in another encoding are skipped or replaced.
 pub(super) fn of_utf16_file(bytes: &[u8]) -> String {
     let units = bytes.as_chunks().0.iter().map(|pair| u16::from_le_bytes(*pair));
     char::decode_utf16(units)

@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 use super::{Owner, most_specific};
 use crate::process::os::stat_fields;
 
-/// The length of a row of a table. To fill a longer buffer, the kernel would go through the whole table.
+/// The length of a table row. The kernel would walk through the whole table to fill a longer buffer.
 const ROW: usize = 150;
 
 /// The listening sockets at an address.
 #[derive(Debug)]
 pub(super) enum Evidence {
-    /// Each with the open file of the process that owns it.
+    /// Sockets, each with the open file of the process that owns it.
     Files(Vec<(PathBuf, OsString)>),
-    /// Each by its number; all belong to this process's user.
+    /// Sockets of this process's user, by number.
     Ours(SocketAddr, Vec<u64>),
 }
 
@@ -60,7 +60,7 @@ fn find_files(owner: u32, sockets: &[Socket]) -> io::Result<Option<Evidence>> {
     }
 }
 
-/// A socket's number belongs to no later one, and it listens until its last file is closed.
+/// The kernel does not reuse a socket's number, and a socket listens until its last file is closed.
 pub(super) fn still_holds(evidence: &Evidence) -> bool {
     match evidence {
         Evidence::Files(files) => {
@@ -84,7 +84,7 @@ fn take_held(pid: u32, missing: &mut BTreeSet<OsString>, held: &mut Vec<(PathBuf
     }
 }
 
-/// The processes that `root` started, directly or not, and those of its process group, which also holds orphans.
+/// The processes that `root` started, directly or indirectly, and those of its process group, which includes orphans.
 fn descendants(root: u32) -> io::Result<BTreeSet<u32>> {
     let mut parents = BTreeMap::new();
     let mut found = BTreeSet::new();
@@ -137,7 +137,7 @@ fn sockets_at(address: SocketAddr) -> io::Result<Vec<Socket>> {
     }
     match File::open("/proc/net/tcp6") {
         Ok(file) => read_listening(file, address.port(), &mut rows)?,
-        // A system without IPv6.
+        // The system lacks IPv6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -157,7 +157,7 @@ fn read_listening(table: File, port: u16, rows: &mut Vec<(SocketAddr, Socket)>) 
     Ok(())
 }
 
-/// The listening socket that `row` of the table shows.
+/// Parses a table row that shows a listening socket.
 fn listening(row: &str) -> Option<(SocketAddr, Socket)> {
     const LISTEN: &str = "0A";
     let fields: Vec<&str> = row.split_ascii_whitespace().collect();
@@ -173,7 +173,7 @@ fn listening(row: &str) -> Option<(SocketAddr, Socket)> {
     Some((address, socket))
 }
 
-/// Each word of an address is shown as a number in the machine's byte order.
+/// Each 32-bit word of an address is printed as a number in the machine's byte order.
 fn ip_of(text: &str) -> Option<IpAddr> {
     let word = |at: usize| Some(u32::from_str_radix(text.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
     if text.len() == 8 {

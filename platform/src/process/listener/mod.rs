@@ -19,23 +19,24 @@ pub enum Owner {
     User,
 }
 
-/// Proof that a process, or one that it started, listens at an address.
+/// Proof that a process, or one of its descendants, listens at an address.
 ///
-/// It covers a connection that was opened while it existed and after which it [still holds](Listener::still_holds).
+/// A connection that is opened while the proof exists is safe if the proof [still holds](Listener::still_holds)
+/// afterwards.
 #[derive(Debug)]
 pub struct Listener(os::Evidence);
 
 impl Listener {
-    /// The proof that every socket to which a connection to `address` can lead belongs to `owner`; `None` while there is no
+    /// Proves that every socket that can accept a connection to `address` belongs to `owner`; `None` while there is no
     /// such socket.
     ///
     /// # Errors
-    /// `PermissionDenied` when another process listens there; else when the system cannot be asked.
+    /// `PermissionDenied` when another process listens there; other errors when the system cannot answer.
     pub fn find(owner: Owner, address: SocketAddr) -> io::Result<Option<Self>> {
         Ok(os::find(owner, address)?.map(Self))
     }
 
-    /// Whether the same sockets are still the owner's.
+    /// Whether the owner still has the same sockets.
     #[must_use]
     pub fn still_holds(&self) -> bool {
         os::still_holds(&self.0)
@@ -51,9 +52,9 @@ pub struct Listening {
     pub name: String,
 }
 
-/// The process that listens on `port` at `address`; `None` when none does or the system does not show it.
+/// The process that listens on `port` at `address`; `None` when there is none or the system does not show it.
 ///
-/// Walks through the sockets of all processes: it explains a conflict, but does not find one.
+/// Reads the sockets of all processes, so it is meant to explain a conflict, not to detect one.
 #[must_use]
 pub fn listener_on(address: IpAddr, port: u16) -> Option<Listening> {
     let rows = listening_sockets().map(|listener| (listener.socket, listener.process));
@@ -73,8 +74,8 @@ fn listening_sockets() -> impl Iterator<Item = listeners::Listener> {
     })
 }
 
-/// The values of those `rows` that take connections to `address`: sockets at that very address come before those at the
-/// unspecified address, and a family's own before the other's.
+/// The values of the `rows` that accept connections to `address`. A socket at that exact address wins over one at the
+/// unspecified address, and a socket of the same family over one of the other.
 fn most_specific<T>(address: SocketAddr, rows: Vec<(SocketAddr, T)>) -> Vec<T> {
     let candidates: &[IpAddr] = match address.ip() {
         IpAddr::V4(ip) => &[

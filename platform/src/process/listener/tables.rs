@@ -8,7 +8,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
 use super::{Owner, listening_sockets, most_specific};
 
-/// The listing is cheap enough to be looked at each time.
+/// Listing the sockets is cheap, so they are listed again for each check.
 #[derive(Debug)]
 pub(super) struct Evidence(Owner, SocketAddr);
 
@@ -32,7 +32,7 @@ pub(super) fn still_holds(Evidence(owner, address): &Evidence) -> bool {
     find(*owner, *address).is_ok_and(|found| found.is_some())
 }
 
-/// Whether the system says whose a socket is. Wine does not, which a socket of this process shows.
+/// Whether the system reports the owners of sockets. Wine does not; a socket of this process shows that.
 fn is_told() -> bool {
     static IS_TOLD: OnceLock<bool> = OnceLock::new();
     !cfg!(windows) || *IS_TOLD.get_or_init(|| sees_own_socket().unwrap_or(false))
@@ -76,7 +76,7 @@ fn descends_from(system: &System, root: u32, pid: u32) -> bool {
         if child.pid().as_u32() == root {
             return true;
         }
-        // The id of a parent that has ended may be a younger process's.
+        // A parent that has ended may have passed its id to a younger process.
         process = child.parent().and_then(|parent| system.process(parent));
         process = process.filter(|parent| parent.start_time() <= child.start_time());
     }
