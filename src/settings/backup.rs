@@ -9,13 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::error::Error;
 use crate::place;
 
-/// How many copies are kept.
+/// The number of copies to keep.
 const KEPT: usize = 10;
 const PREFIX: &str = "settings.json.";
 const TIME: &str = "%Y%m%dT%H%M%S.%6fZ";
 
-/// Copies `bytes`, the content of `path`, into the directory `backups` under the time `now`, with the file's own access
-/// rights; then the oldest copies go that are too many.
+/// Copies `bytes`, the content of `path`, into the directory `backups` under the time `now` and with the file's access
+/// rights. Then deletes the oldest surplus copies.
 pub(super) fn back_up(path: &Path, bytes: &[u8], backups: &Path, now: Timestamp) -> Result<PathBuf, Error> {
     let copy = || {
         fs::create_dir_all(backups)?;
@@ -31,7 +31,7 @@ pub(super) fn back_up(path: &Path, bytes: &[u8], backups: &Path, now: Timestamp)
     })
 }
 
-/// The names say the order: a copy made after the clock was set back takes the next instant after the newest one.
+/// Copies are ordered by name. If the clock was set back, a new copy gets the next instant after the newest one.
 fn write_copy(path: &Path, bytes: &[u8], backups: &Path, now: Timestamp) -> io::Result<PathBuf> {
     let newest = copies(backups)?.iter().filter_map(|copy| time_of(copy)).max();
     let mut time = newest.map_or(Ok(now), next).map_or(now, |next| next.max(now));
@@ -69,7 +69,7 @@ fn copies(backups: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(copies)
 }
 
-/// Deletes the oldest copies that are too many.
+/// Deletes the oldest surplus copies.
 fn prune(backups: &Path) -> io::Result<()> {
     let copies = copies(backups)?;
     let surplus = copies.len().saturating_sub(KEPT);

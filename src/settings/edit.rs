@@ -1,4 +1,4 @@
-//! Edits the text of a settings file: the router's keys change, everything else is kept as typed.
+//! Edits the text of a settings file: changes the router's keys and keeps all other text.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,19 +17,19 @@ use super::strict;
 use super::text::split_mark;
 use super::tree::{Place, find, follow, object_of, parse, parse_value, place_of, split, text_of};
 
-/// One key that an edit changed.
+/// A key that an edit changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyChange {
-    /// Which key.
+    /// The key.
     pub key: Key,
-    /// The text of its value before, exactly as it stood in the file; `None` where there was none.
+    /// The former text of its value, exactly as in the file; `None` if the key was missing.
     pub from: Option<String>,
-    /// Its value now.
+    /// The new value.
     pub to: Value,
 }
 
 impl KeyChange {
-    /// The value before.
+    /// The former value.
     pub(super) fn replaced(&self) -> Option<Value> {
         self.from.as_deref().and_then(parse_value)
     }
@@ -42,15 +42,15 @@ pub(super) struct Edited {
     pub(super) changes: Vec<KeyChange>,
     /// The marks that were removed because Gemini CLI refuses them.
     pub(super) removed: Vec<String>,
-    /// The dotted names of the objects that were not there, the outermost first.
+    /// The dotted names of the created objects, outermost first.
     pub(super) created: Vec<String>,
 }
 
 /// The text of a file without settings.
 pub(super) const EMPTY: &str = "{}\n";
 
-/// Gives each key its value in `text`, the content of `path`. A key whose value is already the same once `variables` are
-/// replaced keeps its text. Marks without meaning that Gemini CLI refuses are removed.
+/// Gives each key its value in `text`, the content of `path`. A key keeps its text if its value is the same after
+/// `variables` are replaced. Removes meaningless marks that Gemini CLI refuses.
 pub(super) fn assign(
     path: &Path,
     text: &str,
@@ -100,9 +100,9 @@ pub(super) fn assign(
     })
 }
 
-/// `text`, the content of `path`, as Gemini CLI accepts it, and what it says.
+/// `text`, the content of `path`, in the form that Gemini CLI accepts, with its parsed value.
 fn clean(path: &Path, text: &str) -> Result<(strict::Cleaned, Value), Error> {
-    // What does not parse even with those marks is an error of its own.
+    // Text that does not parse even with these marks is a separate error.
     let before = read::parse(path, text)?;
     if before.refused.is_none() {
         let cleaned = strict::Cleaned {
@@ -126,8 +126,8 @@ fn clean(path: &Path, text: &str) -> Result<(strict::Cleaned, Value), Error> {
     }
 }
 
-/// Takes back `changes` in `text`: a key that still has the value it was given gets its former text, or goes if it had
-/// none; then empty objects of `created` are removed. Values that were changed since are kept.
+/// Reverts `changes` in `text`: a key that still has the new value gets its former text, or is removed if it was
+/// missing. Then removes the empty objects among `created`. Keeps values that were changed later.
 pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[String]) -> Result<String, Error> {
     let containers: Vec<Vec<_>> = created.iter().map(|name| name.split('.').collect()).collect();
     take_back(
@@ -162,7 +162,7 @@ pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[
     )
 }
 
-/// Removes `keys` from `text`, with any value, and the router's objects that are empty then.
+/// Removes `keys`, whatever their values are, from `text`, and then the router's empty objects.
 pub(super) fn clear(path: &Path, text: &str, keys: &[Key]) -> Result<String, Error> {
     let (_, objects) = split(Key::ClassifierHost.path());
     let containers: Vec<_> = (1..=objects.len()).map(|depth| objects[..depth].to_vec()).collect();
@@ -176,7 +176,8 @@ pub(super) fn clear(path: &Path, text: &str, keys: &[Key]) -> Result<String, Err
                 let Some(object) = follow(root, objects) else {
                     continue;
                 };
-                // A key may be there more than once; without the last one an earlier one would count.
+                // A key may occur more than once. If only the last one were removed, an earlier one would become
+                // effective.
                 let members = object.properties.iter().filter(|member| member.name.as_str() == name);
                 members.for_each(|member| gone.add(object, member));
             }
@@ -185,8 +186,8 @@ pub(super) fn clear(path: &Path, text: &str, keys: &[Key]) -> Result<String, Err
     )
 }
 
-/// `text` after `remove` and without those of `containers` that are empty then; `expect` does to its value what `remove`
-/// does to the text.
+/// Applies `remove` to `text` and then removes the empty objects among `containers`. `expect` makes the same change to
+/// the parsed value.
 fn take_back<R>(
     path: &Path,
     text: &str,
@@ -208,8 +209,8 @@ fn take_back<R>(
     })
 }
 
-/// `text` without those of the objects at `containers` that hold nothing, not even a comment, and which these are. The
-/// containers come outermost first.
+/// Removes from `text` the objects at `containers` that contain nothing, not even a comment, and returns which ones.
+/// `containers` are ordered from the outermost.
 fn prune<'k>(path: &Path, mut text: String, containers: &[Vec<&'k str>]) -> Result<(String, Vec<Vec<&'k str>>), Error> {
     let mut pruned = Vec::new();
     for keys in containers.iter().rev() {
@@ -232,13 +233,13 @@ fn prune<'k>(path: &Path, mut text: String, containers: &[Vec<&'k str>]) -> Resu
     Ok((text, pruned))
 }
 
-/// The edited text, once it is sure that it says what it said `before` but for what `change` does.
+/// Checks that the edited text differs from `before` only by `change`, and returns it.
 fn checked(path: &Path, edited: String, before: Value, change: impl FnOnce(&mut Value)) -> Result<String, Error> {
     let unsafe_edit = || Error::Unsafe { path: path.to_owned() };
     let mut expected = before;
     change(&mut expected);
     let actual = read::value(path, &edited).map_err(|_| unsafe_edit())?;
-    // Compared as texts because the keys' order counts too.
+    // Compared as text, because the order of keys matters too.
     let [actual, expected] = [actual, expected].map(|value| value.to_string());
     if actual == expected {
         Ok(edited)
@@ -247,16 +248,16 @@ fn checked(path: &Path, edited: String, before: Value, change: impl FnOnce(&mut 
     }
 }
 
-/// Members to be added, by the object that they belong in.
+/// Members to add, grouped by the object to which they belong.
 #[derive(Default)]
 struct Additions<'a> {
     objects: BTreeMap<usize, (&'a Object<'a>, Value)>,
-    /// The dotted names of the objects that are made for them, the outermost first.
+    /// The dotted names of the objects to create for them, outermost first.
     created: Vec<String>,
 }
 
 impl<'a> Additions<'a> {
-    /// Adds `value` at `keys`, the first `depth` of which lead to `object`.
+    /// Adds `value` at `keys`; the first `depth` keys lead to `object`.
     fn add(&mut self, object: &'a Object<'a>, keys: &[&str], depth: usize, value: &Value) {
         for end in depth + 1..keys.len() {
             let name = keys[..end].join(".");
@@ -277,7 +278,7 @@ impl<'a> Additions<'a> {
     }
 }
 
-/// Members that are to be removed, by the object that they are in.
+/// Members to remove, grouped by the object that contains them.
 #[derive(Default)]
 struct Gone<'a> {
     objects: BTreeMap<usize, (&'a Object<'a>, BTreeSet<usize>)>,
@@ -299,7 +300,7 @@ impl<'a> Gone<'a> {
     }
 }
 
-/// Whether `text` contains neither a setting nor a comment, so that it can be deleted.
+/// Whether `text` contains no setting and no comment, so that the file can be deleted.
 pub(super) fn is_blank(text: &str) -> bool {
     let (_, text) = split_mark(text);
     text.chars().filter(|c| !c.is_whitespace()).eq("{}".chars())
@@ -312,7 +313,7 @@ fn holds(present: &str, value: &Value, variables: Variables<'_>) -> bool {
     })
 }
 
-/// Sets the value at `keys`, making the objects on the way.
+/// Sets the value at `keys` and creates missing objects.
 fn put(root: &mut Value, keys: &[&str], value: &Value) {
     let mut place = root;
     for key in keys {
@@ -321,7 +322,7 @@ fn put(root: &mut Value, keys: &[&str], value: &Value) {
     *place = value.clone();
 }
 
-/// Removes the value at `keys`, keeping the order of the others.
+/// Removes the value at `keys` and keeps the order of the others.
 fn take(root: &mut Value, keys: &[&str]) {
     let (name, objects) = split(keys);
     let parent = objects.iter().try_fold(root, |value, key| value.get_mut(*key));

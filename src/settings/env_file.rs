@@ -1,4 +1,5 @@
-//! The `.env` file that Gemini CLI reads, and the variables that it takes from it. The rules are those of Gemini CLI 0.61.
+//! The `.env` file that Gemini CLI reads, and the variables that it uses from it. The rules are those of Gemini CLI
+//! 0.61.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use super::{Settings, Trust};
 use crate::environment::Environment;
 use crate::place;
 
-/// The variables that count in a folder that is not trusted.
+/// The variables that Gemini CLI reads even in an untrusted folder.
 const ALWAYS_READ: [&str; 4] = [
     "GEMINI_API_KEY",
     "GOOGLE_API_KEY",
@@ -15,7 +16,7 @@ const ALWAYS_READ: [&str; 4] = [
     "GOOGLE_CLOUD_LOCATION",
 ];
 
-/// The variables of the one `.env` file that counts; empty without such a file.
+/// The variables from the `.env` file that Gemini CLI uses; empty if there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvFile {
     path: PathBuf,
@@ -27,12 +28,12 @@ pub struct EnvFile {
 pub struct Variable {
     /// Its value, never empty.
     pub value: String,
-    /// The `.env` file that sets it; `None` for the environment itself.
+    /// The `.env` file that sets the variable; `None` for the environment itself.
     pub file: Option<PathBuf>,
 }
 
 impl EnvFile {
-    /// Reads the file that counts in the current directory of `environment`, for the home that holds `.gemini`.
+    /// Reads the `.env` file that Gemini CLI uses in the current directory of `environment` with the home `home`.
     #[must_use]
     pub fn read(settings: &Settings, environment: &Environment, home: &Path) -> Self {
         let is_trusted = may_be_trusted(&settings.trust);
@@ -48,7 +49,7 @@ impl EnvFile {
         Self { path, values }
     }
 
-    /// The variable `name`; the environment goes before the file, also with an empty value.
+    /// The variable `name`. The environment wins over the file, even with an empty value.
     #[must_use]
     pub fn variable(&self, environment: &Environment, name: &str) -> Option<Variable> {
         let (value, file) = match environment.text(name) {
@@ -61,7 +62,7 @@ impl EnvFile {
         })
     }
 
-    /// `environment` with the variables that only the file sets.
+    /// `environment` plus the variables that only the file sets.
     #[must_use]
     pub fn under(self, environment: &Environment) -> Environment {
         let set = environment
@@ -72,12 +73,12 @@ impl EnvFile {
     }
 }
 
-/// Whether Gemini CLI trusts the folder, now or once it has asked: it asks at its first start there.
+/// Whether Gemini CLI trusts the folder now or may trust it after asking; it asks when it first starts in a folder.
 const fn may_be_trusted(trust: &Trust) -> bool {
     trust.is_trusted() || matches!(trust, Trust::Unknown)
 }
 
-/// The one file that counts: the nearest, going up from the current directory, else that of the home.
+/// The file that Gemini CLI uses: the nearest one in the current directory or above it, else the one in the home.
 fn find(settings: &Settings, environment: &Environment, home: &Path, is_trusted: bool) -> Option<PathBuf> {
     let ignores_local = settings.effective(&["advanced", "ignoreLocalEnv"]) == Some(&true.into());
     let above = environment.current_dir().ancestors();
@@ -88,7 +89,7 @@ fn find(settings: &Settings, environment: &Environment, home: &Path, is_trusted:
     })
 }
 
-/// The variables that do not count in a project's file.
+/// The variables that are ignored in a project's file.
 fn excluded(settings: &Settings) -> BTreeSet<&str> {
     let names = settings
         .effective(&["advanced", "excludedEnvVars"])
@@ -96,7 +97,7 @@ fn excluded(settings: &Settings) -> BTreeSet<&str> {
     names.into_iter().flatten().filter_map(|name| name.as_str()).collect()
 }
 
-/// The variables that `text` sets, as dotenv reads it; of several lines for one variable the last counts.
+/// The variables that `text` sets, parsed like dotenv. If a variable occurs several times, the last one wins.
 fn parse(text: &str) -> BTreeMap<String, String> {
     let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
     lines.filter_map(parse_line).collect()
@@ -111,7 +112,7 @@ fn parse_line(line: &str) -> Option<(String, String)> {
     (!name.is_empty()).then(|| (name.to_owned(), unquoted(value).to_owned()))
 }
 
-/// A value without its quotes, or without the comment behind it.
+/// A value without its quotes or the comment after it.
 fn unquoted(value: &str) -> &str {
     for quote in ['"', '\'', '`'] {
         if let Some(inside) = value.strip_prefix(quote).and_then(|rest| rest.split(quote).next()) {

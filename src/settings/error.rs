@@ -7,21 +7,21 @@ use super::strict::Rejection;
 use crate::error::{Explain, Kind};
 use crate::place;
 
-/// Why a settings file cannot be used; none of these leaves the file changed.
+/// Why a settings file cannot be used. The file is unchanged after each of these errors.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file exists but cannot be read.
     #[error("cannot read the settings file `{}`", path.display())]
     Read {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// The text is no JSON with comments.
+    /// The text is not JSON with comments.
     #[error("cannot parse the settings file `{}` at line {line}, column {column}: {reason}", path.display())]
     Parse {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
         /// Line, from 1.
         line: usize,
@@ -30,36 +30,36 @@ pub enum Error {
         /// The parser's error.
         reason: String,
     },
-    /// Gemini CLI does not start with the file.
+    /// Gemini CLI refuses to start with this file.
     #[error("Gemini CLI refuses the settings file `{}`: {refusal}", path.display())]
     Refused {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why, and where.
+        /// The reason and the position.
         refusal: Rejection,
     },
-    /// Gemini CLI does not start with the folders' trust.
+    /// Gemini CLI refuses to start with the file of trusted folders.
     #[error("Gemini CLI refuses `{}`: the trust of `{folder}` is {level}", path.display())]
     TrustLevel {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// The folder, as the file names it.
+        /// The folder as the file names it.
         folder: String,
         /// The value in the file, as JSON.
         level: String,
     },
-    /// Something other than an object stands where the router's keys must go.
+    /// There is something other than an object where the router's keys belong.
     #[error(
-        "cannot use the settings file `{}`: {} holds {found} at line {line}, column {column} where an object is expected",
+        "cannot use the settings file `{}`: {} is {found} at line {line}, column {column}, but must be an object",
         path.display(),
         subject(key)
     )]
     NotAnObject {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
         /// The dotted key; empty for the whole file.
         key: String,
-        /// The type of the value there, with its article.
+        /// The type of the found value, with its article.
         found: &'static str,
         /// Line, from 1.
         line: usize,
@@ -69,51 +69,51 @@ pub enum Error {
     /// The file cannot be written.
     #[error("cannot write the settings file `{}`", path.display())]
     Write {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// The file cannot be taken away.
+    /// The file cannot be deleted.
     #[error("cannot delete the settings file `{}`", path.display())]
     Delete {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// The copy of the previous text cannot be made.
+    /// The previous text cannot be copied.
     #[error("cannot back up the settings file `{}` in `{}`", path.display(), backups.display())]
     Backup {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Where to.
+        /// The directory of the copies.
         backups: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// Another program wrote the file between the read and the write.
     #[error("cannot write the settings file `{}`: it has changed since it was read", path.display())]
     Changed {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
     },
     /// The edited text does not have the intended values.
     #[error("cannot edit the settings file `{}` without changing other settings", path.display())]
     Unsafe {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
     },
-    /// A path that JSON cannot hold.
+    /// The path is not valid in JSON.
     #[error("cannot write `binaryPath`: `{}` is not valid Unicode", path.display())]
     BinaryPath {
-        /// Which path.
+        /// The path.
         path: PathBuf,
     },
 }
 
 impl Error {
-    /// The file or directory the error is about.
+    /// The file or directory with which the error occurred.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -165,7 +165,7 @@ impl Explain for Error {
             }
             Self::Write { path, source } | Self::Delete { path, source } => remedy(path, source),
             Self::Backup { backups, source, .. } => remedy(backups, source),
-            Self::Changed { .. } => "run the command again once no other program changes it".to_owned(),
+            Self::Changed { .. } => "run the command again when no other program changes that file".to_owned(),
             Self::Unsafe { path } => {
                 format!(
                     "set `experimental.gemmaModelRouter` in `{}` by hand; nothing in it was changed",
@@ -185,7 +185,7 @@ fn subject(key: &str) -> String {
     }
 }
 
-/// Advice against `source`, an error while `path` was written.
+/// The hint for `source`, an error that occurred while `path` was written.
 fn remedy(path: &Path, source: &io::Error) -> String {
     let path = path.display();
     match source.kind() {
@@ -196,10 +196,10 @@ fn remedy(path: &Path, source: &io::Error) -> String {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             format!("free space on the disk that holds `{path}`")
         }
-        io::ErrorKind::IsADirectory => format!("move the directory `{path}` away"),
+        io::ErrorKind::IsADirectory => format!("move the directory `{path}` somewhere else"),
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
-            format!("a file stands where a directory on the way to `{path}` should be: move it away")
+            format!("a part of `{path}` is a file instead of a directory: move that file somewhere else")
         }
-        _ => format!("check `{path}` and the disk it is on"),
+        _ => format!("check `{path}` and its disk"),
     }
 }

@@ -1,11 +1,11 @@
-//! Environment variables inside settings: `$NAME`, `${NAME}` and `${NAME:-otherwise}`, as Gemini CLI 0.61 reads them.
+//! Environment variables in settings: `$NAME`, `${NAME}` and `${NAME:-default}`, as in Gemini CLI 0.61.
 
 use gem_platform::Os;
 use serde_json::Value;
 
 use crate::environment::Environment;
 
-/// The variables that settings may refer to.
+/// The variables to which settings may refer.
 #[derive(Clone, Copy)]
 pub(super) struct Variables<'a> {
     environment: &'a Environment,
@@ -13,12 +13,12 @@ pub(super) struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    /// The variables of `environment`, whose names are matched as `os` matches them.
+    /// The variables of `environment`; names are compared by the rules of `os`.
     pub(super) const fn new(environment: &'a Environment, os: Os) -> Self {
         Self { environment, os }
     }
 
-    /// The value of `name`; the empty text counts as a value.
+    /// The value of `name`; an empty text is a value too.
     fn value(&self, name: &str) -> Option<&'a str> {
         let in_any_case = || {
             let mut variables = self.environment.vars();
@@ -30,10 +30,10 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// `text` with every reference to a known variable replaced; a reference to an unknown one stays as it is, unless it
-    /// gives the default.
+    /// Replaces every reference to a known variable in `text`. A reference to an unknown variable is replaced by its
+    /// default, if it has one.
     pub(super) fn expand(&self, text: &str) -> String {
-        // Looked for once: a text full of `${` would else be searched for a brace at each of them.
+        // Determined once: otherwise each `${` in a long text would cause another search for a brace.
         let last_brace = text.rfind('}').unwrap_or(0);
         let mut expanded = String::with_capacity(text.len());
         let mut rest = text;
@@ -51,7 +51,7 @@ impl<'a> Variables<'a> {
         expanded
     }
 
-    /// Expands every text inside `value`, however deep.
+    /// Replaces references in every text inside `value`, at any depth.
     pub(super) fn expand_all(&self, value: &mut Value) {
         match value {
             Value::String(text) if text.contains('$') => *text = self.expand(text),
@@ -66,19 +66,20 @@ impl<'a> Variables<'a> {
 struct Reference<'a> {
     name: &'a str,
     otherwise: Option<&'a str>,
-    /// How many bytes of the text it takes.
+    /// The length of the reference in bytes.
     length: usize,
 }
 
 impl<'a> Reference<'a> {
-    /// The reference that `text`, which starts with `$`, starts with, if it is one; `may_close` says whether there is a `}`.
+    /// The reference at the start of `text`, which starts with `$`; `None` if it is not one. `may_close` says whether a
+    /// `}` follows.
     fn at_start(text: &'a str, may_close: bool) -> Option<Self> {
         let after = &text[1..];
         if let Some(braced) = after.strip_prefix('{') {
             let end = may_close.then(|| braced.find('}')).flatten();
             let inner = &braced[..end?];
             let first = inner.chars().next()?;
-            // The name has one character at least, so a `:-` at the very start belongs to it.
+            // A name has at least one character, so a `:-` at the very start belongs to the name.
             let split = inner[first.len_utf8()..].find(":-").map(|at| at + first.len_utf8());
             return Some(Self {
                 name: &inner[..split.unwrap_or(inner.len())],

@@ -1,4 +1,4 @@
-//! Reading all scopes' files; one that cannot be used does not hide the others.
+//! Reads the files of all scopes. An unusable file does not affect the others.
 
 use std::path::PathBuf;
 
@@ -13,21 +13,21 @@ use super::trust::Trust;
 use crate::environment::Environment;
 use crate::error::Failure;
 
-/// All scopes' files, the weakest first.
+/// The files of all scopes, weakest first.
 #[derive(Debug, Serialize)]
 pub struct Settings {
-    /// The files; none for the workspace in the home directory.
+    /// The files. In the home directory there is none for the workspace.
     pub scopes: Vec<ScopeFile>,
-    /// Whether the workspace's file counts.
+    /// Whether the workspace's file is used.
     pub trust: Trust,
 }
 
-/// One scope's file.
+/// The file of a scope.
 #[derive(Debug, Serialize)]
 pub struct ScopeFile {
-    /// Which scope.
+    /// The scope.
     pub scope: Scope,
-    /// Where the file is or would be.
+    /// The path of the file, whether or not it exists.
     pub path: PathBuf,
     /// The content.
     #[serde(flatten)]
@@ -54,7 +54,7 @@ pub fn load(places: &Places, environment: &Environment) -> Settings {
 }
 
 impl Settings {
-    /// The files that cannot be used, with the reason; the one with the folders' trust among them.
+    /// The unusable files with the reasons, including the file of trusted folders.
     pub fn errors(&self) -> impl Iterator<Item = &Error> {
         let files = self.scopes.iter().filter_map(|file| match &file.content {
             Content::Broken(error) => Some(error),
@@ -67,7 +67,7 @@ impl Settings {
         files.chain(trust)
     }
 
-    /// Why Gemini CLI does not start with these files: each that cannot be used, and each that it alone refuses.
+    /// Why Gemini CLI refuses to start with these files: unusable ones, and those that only Gemini CLI refuses.
     #[must_use]
     pub fn refused(&self) -> Vec<(PathBuf, Failure)> {
         let refused = self.scopes.iter().filter_map(|file| match &file.content {
@@ -94,7 +94,7 @@ impl ScopeFile {
     }
 }
 
-/// `security.folderTrust.enabled`, read from every file but the workspace's; on by default.
+/// `security.folderTrust.enabled` from every file except the workspace's; on by default.
 fn asks_for_trust(scopes: &[ScopeFile]) -> bool {
     scopes
         .iter()

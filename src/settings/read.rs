@@ -1,4 +1,4 @@
-//! Reading one settings file.
+//! Reads a settings file.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::strict::{self, Rejection};
 use super::text::{position, split_mark};
 use crate::place;
 
-/// JSON with comments and trailing commas, and nothing more.
+/// JSON with comments and trailing commas, without any other extension.
 pub(super) const JSON_WITH_COMMENTS: ParseOptions = ParseOptions {
     allow_comments: true,
     allow_trailing_commas: true,
@@ -32,11 +32,11 @@ pub(super) const JSON_WITH_COMMENTS: ParseOptions = ParseOptions {
 #[derive(Debug, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Content {
-    /// Nothing.
+    /// There is no file.
     Absent,
-    /// Settings.
+    /// The file contains settings.
     Parsed(Document),
-    /// Something that cannot be used.
+    /// The file cannot be used.
     Broken(#[serde(serialize_with = "as_reason")] Error),
 }
 
@@ -46,11 +46,11 @@ pub struct Document {
     /// The settings, an object, with references to environment variables replaced.
     #[serde(skip)]
     pub value: Value,
-    /// Why Gemini CLI refuses to start with this file although it is read here.
+    /// Why Gemini CLI refuses to start with this file, although gem-setup can read it.
     pub refused: Option<Rejection>,
 }
 
-/// Reads the settings file `path`, replacing references to `variables` if there are any.
+/// Reads the settings file `path` and replaces references to `variables`, if given.
 pub(super) fn read(path: &Path, variables: Option<Variables<'_>>) -> Content {
     let text = match read_text(path) {
         Ok(Some(text)) => text,
@@ -73,7 +73,7 @@ pub(super) fn interpret(path: &Path, text: &str, variables: Option<Variables<'_>
     }
 }
 
-/// The text of `path`, or `None` where there is no such file.
+/// The text of `path`; `None` if there is no such file.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, Error> {
     let bytes = place::read_if_present(path).map_err(|source| Error::Read {
         path: path.to_owned(),
@@ -92,7 +92,7 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, Error> {
             line,
             column,
             reason: if is_utf16 {
-                "the file is UTF-16 where UTF-8 is expected"
+                "the file is UTF-16, but must be UTF-8"
             } else {
                 "a byte that is not valid UTF-8"
             }
@@ -101,7 +101,7 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, Error> {
     })
 }
 
-/// Parses `text`, the content of `path`, byte order mark included.
+/// Parses `text`, the content of `path`, with or without a byte order mark.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Document, Error> {
     Ok(Document {
         value: value(path, text)?,
@@ -109,7 +109,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Document, Error> {
     })
 }
 
-/// What `text`, the content of `path`, says: an object.
+/// The object that `text`, the content of `path`, contains.
 pub(super) fn value(path: &Path, text: &str) -> Result<Value, Error> {
     let (_, unmarked) = split_mark(text);
     let value: Option<Value> =
@@ -128,13 +128,13 @@ pub(super) fn value(path: &Path, text: &str) -> Result<Value, Error> {
                 path: path.to_owned(),
                 line,
                 column,
-                reason: "there is no value in the file".to_owned(),
+                reason: "the file contains no value".to_owned(),
             })
         }
     }
 }
 
-/// The comments and spaces before the value in `text`.
+/// The comments and white space before the value in `text`.
 fn before_value(text: &str) -> &str {
     let ast = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS);
     let value = ast.ok().and_then(|ast| ast.value);
@@ -158,7 +158,7 @@ fn reason(error: &ParseError) -> String {
         .map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
 }
 
-/// The error for `found` at `position` of `path`, where the object of `key` should be.
+/// The error for `found` at `position` of `path`, where the object `key` is expected.
 pub(super) fn not_an_object(path: &Path, key: &str, found: &'static str, position: (usize, usize)) -> Error {
     Error::NotAnObject {
         path: path.to_owned(),
@@ -181,7 +181,7 @@ pub(super) const fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// Serializes an error as an object with its text, as a tagged enumeration needs it.
+/// Serializes an error as an object with its text, because a tagged enumeration requires an object.
 fn as_reason<S: Serializer>(error: &Error, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Reason {

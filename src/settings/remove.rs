@@ -1,4 +1,4 @@
-//! Taking the router's settings out again.
+//! Removes the router's settings.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,11 +20,11 @@ use crate::sha256::Sha256;
 /// The result for one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Removed {
-    /// Which scope's file.
+    /// The file's scope.
     pub scope: Scope,
-    /// Where it is or was.
+    /// The file's path; the file may be gone.
     pub path: PathBuf,
-    /// The change.
+    /// What happened to the file.
     pub outcome: Outcome,
 }
 
@@ -32,23 +32,23 @@ pub struct Removed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It is as it was before the router was set up, byte for byte.
+    /// The file has its former content again, byte for byte.
     Restored,
-    /// It was only there for the router and is gone.
+    /// The file was created for the router and is deleted.
     Deleted,
-    /// The router's keys are as they were before; later changes of other keys stay.
+    /// The router's keys have their former values; later changes of other keys stay.
     Edited,
-    /// There was nothing to take out.
+    /// There was nothing to remove.
     Unchanged,
 }
 
-/// Reverts the changes in `applied`, with a backup of each file in `backups`.
+/// Reverts the changes in `applied`. Makes a backup of each file in `backups`.
 ///
-/// A file that has not changed since is restored byte for byte. In any other, only those keys are reverted that still
-/// have the value they were given.
+/// A file that has not changed since is restored byte for byte. In other files only those keys are reverted that still
+/// have the value that `apply` gave them.
 ///
 /// # Errors
-/// When a file cannot be read, parsed or written, or its backup not be made; that file is then left as it is.
+/// When a file cannot be read, parsed or written, or its backup cannot be made; that file is then unchanged.
 pub fn remove(applied: &Applied, backups: &Path, now: Timestamp) -> Result<Vec<Removed>, Error> {
     applied
         .files
@@ -63,7 +63,7 @@ pub fn remove(applied: &Applied, backups: &Path, now: Timestamp) -> Result<Vec<R
         .collect()
 }
 
-/// The results that [`remove`] would have, without a change.
+/// The results that [`remove`] would have, without changing anything.
 ///
 /// # Errors
 /// When a file cannot be read or parsed.
@@ -81,7 +81,8 @@ pub fn preview(applied: &Applied) -> Result<Vec<Removed>, Error> {
         .collect()
 }
 
-/// Whether the settings file at `path` has Gemini CLI start `program`, or a file that ends like it: a home may be moved.
+/// Whether the settings file at `path` names `program` as the program to start, or a file with the same end of its
+/// path, because a home may be moved.
 #[must_use]
 pub fn starts(path: &Path, program: &Path) -> bool {
     let text = read_text(path).ok().flatten();
@@ -95,17 +96,17 @@ pub fn starts(path: &Path, program: &Path) -> bool {
 /// The result of [`clear`].
 #[derive(Debug)]
 pub enum Cleared {
-    /// It is done.
+    /// The removal is complete.
     Done(Removed),
-    /// The file is on record, so the change must be recorded too: carry out the plan.
+    /// The file is recorded, so the change must be recorded too: the caller must carry out the plan.
     Planned(Removed, Plan),
 }
 
-/// Removes the router's keys, with any values, from the one file of `destination`. A file that `applied` records as
-/// created, and in which nothing else is, is deleted.
+/// Removes the router's keys, whatever their values are, from the file of `destination`. Deletes a file that `applied`
+/// records as created if it contains nothing else.
 ///
 /// # Errors
-/// As [`remove`].
+/// Like [`remove`].
 pub fn clear(
     places: &Places,
     destination: Destination,
@@ -135,7 +136,7 @@ pub fn clear(
     })
 }
 
-/// What takes the router out of a file.
+/// The change that removes the router from a file.
 struct Reversal {
     before: String,
     /// The file's text afterwards.
@@ -143,7 +144,7 @@ struct Reversal {
     outcome: Outcome,
 }
 
-/// `None` if there is nothing to change.
+/// `None` if nothing has to change.
 fn reversal(file: &AppliedFile) -> Result<Option<Reversal>, Error> {
     let Some(before) = read_text(&file.path)? else {
         return Ok(None);
@@ -171,18 +172,18 @@ fn remove_from(file: &AppliedFile, backups: &Path, now: Timestamp) -> Result<Out
     Ok(outcome)
 }
 
-/// Deletes a file that was only there for the router.
+/// Deletes a file that was created for the router.
 fn delete_created(file: &AppliedFile, text: &str, backups: &Path, now: Timestamp) -> Result<Outcome, Error> {
     back_up(&file.path, text.as_bytes(), backups, now)?;
     delete(&file.path)?;
     if let Some(dir) = file.path.parent().filter(|_| file.created_dir) {
-        // A folder with other files stays.
+        // This fails if the folder contains other files; it then stays.
         let _ = fs::remove_dir(dir);
     }
     Ok(Outcome::Deleted)
 }
 
-/// The file's earlier text, if the file has not changed since and its copy is sound.
+/// The file's former text, if the file has not changed since and its copy is intact.
 fn original(file: &AppliedFile, text: &str) -> Option<String> {
     if Sha256::of(text) != file.after {
         return None;

@@ -10,7 +10,7 @@ use super::load::{ScopeFile, Settings};
 use super::read::type_name;
 use super::scope::Scope;
 
-/// A setting that decides about local routing.
+/// A setting that affects local routing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Key {
     /// Whether the router is on.
@@ -22,13 +22,13 @@ pub enum Key {
     /// The program that Gemini CLI starts.
     #[serde(rename = "experimental.gemmaModelRouter.binaryPath")]
     BinaryPath,
-    /// Where the server is.
+    /// The server's address.
     #[serde(rename = "experimental.gemmaModelRouter.classifier.host")]
     ClassifierHost,
-    /// Which model classifies.
+    /// The model that classifies.
     #[serde(rename = "experimental.gemmaModelRouter.classifier.model")]
     ClassifierModel,
-    /// The model asked for; anything but an alias overrides the router.
+    /// The requested model; anything but an alias overrides the router.
     #[serde(rename = "model.name")]
     ModelName,
 }
@@ -43,7 +43,7 @@ impl Key {
         Self::ClassifierModel,
     ];
 
-    /// The objects that lead to the value, and last its own name.
+    /// The names of the objects that contain the value, followed by its own name.
     pub(super) const fn path(self) -> &'static [&'static str] {
         match self {
             Self::Enabled => &["experimental", "gemmaModelRouter", "enabled"],
@@ -55,7 +55,8 @@ impl Key {
         }
     }
 
-    /// Whether `scope` counts: only the user's file says whether a program is started and which (docs/facts.md section 3).
+    /// Whether `scope` can set this key: only the user's file decides whether a program is started, and which
+    /// (docs/facts.md section 3).
     const fn is_heeded_in(self, scope: Scope) -> bool {
         !matches!(self, Self::BinaryPath | Self::AutoStartServer) || matches!(scope, Scope::User)
     }
@@ -67,12 +68,12 @@ impl fmt::Display for Key {
     }
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Gemini CLI's own default.
     Default,
-    /// A scope's file.
+    /// The file of a scope.
     Scope(Scope),
 }
 
@@ -96,20 +97,20 @@ impl Serialize for Origin {
 pub struct Effective<T> {
     /// The value.
     pub value: T,
-    /// Where it comes from.
+    /// The source of the value.
     pub origin: Origin,
-    /// The file it comes from.
+    /// The file that contains the value.
     pub path: Option<PathBuf>,
-    /// Weaker scopes whose value is overridden; the weakest first.
+    /// Values of weaker scopes that are overridden, weakest first.
     pub shadowed: Vec<Setting>,
-    /// Scopes whose value is ignored: an untrusted workspace, or a key that counts in the user's file only.
+    /// Ignored values: those of an untrusted workspace, and keys that are used only in the user's file.
     pub ignored: Vec<Setting>,
 }
 
-/// One scope's value of one key.
+/// The value that a scope has for a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
-    /// Which scope.
+    /// The scope.
     pub scope: Scope,
     /// Its file.
     pub path: PathBuf,
@@ -117,18 +118,18 @@ pub struct Setting {
     pub value: Value,
 }
 
-/// A value of a kind that Gemini CLI does not expect; it hides the weaker scopes' values, and the default is in effect.
+/// A value whose type Gemini CLI does not expect. It hides the values of weaker scopes, and the default is in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Malformed {
-    /// The dotted key: the setting's own or that of an object around it.
+    /// The dotted key of the setting or of an object around it.
     pub key: String,
-    /// In which scope.
+    /// The scope.
     pub scope: Scope,
-    /// In which file.
+    /// The file.
     pub path: PathBuf,
     /// The expected type of value.
     pub expected: &'static str,
-    /// The value found.
+    /// The type of the found value.
     pub found: &'static str,
 }
 
@@ -143,21 +144,21 @@ pub struct RouterSettings {
     /// The program that Gemini CLI starts; empty for its own copy of `lit`.
     #[serde(rename = "binaryPath")]
     pub binary_path: Effective<String>,
-    /// Where the server is.
+    /// The server's address.
     #[serde(rename = "classifier.host")]
     pub classifier_host: Effective<String>,
-    /// Which model classifies.
+    /// The model that classifies.
     #[serde(rename = "classifier.model")]
     pub classifier_model: Effective<String>,
-    /// The model asked for, if one is.
+    /// The requested model, if there is one.
     #[serde(rename = "model.name")]
     pub model_name: Effective<Option<String>>,
-    /// Values of an unexpected kind.
+    /// Values of an unexpected type.
     pub malformed: Vec<Malformed>,
 }
 
 impl Settings {
-    /// The values in effect, as far as the files can be read.
+    /// The values in effect, as far as the files are readable.
     #[must_use]
     pub fn router(&self) -> RouterSettings {
         let mut malformed = Vec::new();
@@ -189,7 +190,7 @@ impl Settings {
 }
 
 impl Settings {
-    /// The value at `path` in the strongest scope that has one and counts.
+    /// The value at `path` in the strongest scope that sets it and is used.
     #[must_use]
     pub fn effective(&self, path: &[&str]) -> Option<&Value> {
         let counts = |file: &&ScopeFile| file.scope != Scope::Workspace || self.trust.is_trusted();
@@ -210,7 +211,7 @@ struct Merge<'a> {
 }
 
 impl Merge<'_> {
-    /// Goes from the weakest scope to the strongest; each one that sets `key` shadows those before it.
+    /// Visits the scopes from the weakest to the strongest. Each scope that sets `key` overrides those before it.
     fn effective<T>(
         &mut self,
         key: Key,
@@ -258,7 +259,7 @@ impl Merge<'_> {
             expected: if is_leaf { expected } else { "an object" },
             found: type_name(found),
         };
-        // An object that is none is met once for each key in it.
+        // A value in place of an object is found once for each key inside, but reported once.
         if !self.malformed.contains(&malformed) {
             self.malformed.push(malformed);
         }
@@ -273,7 +274,8 @@ fn setting(file: &ScopeFile, value: &Value) -> Setting {
     }
 }
 
-/// The value at `path`, or the value that blocks the way to it, with the number of keys that lead there.
+/// The value at `path`, or the value that is in place of an object on this path, with the number of keys that lead to
+/// it.
 fn lookup<'a>(root: &'a Value, path: &[&str]) -> Option<(&'a Value, usize)> {
     let mut value = root;
     for (depth, key) in path.iter().enumerate() {

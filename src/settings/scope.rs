@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Environment;
 use crate::text::words;
 
-/// One of the files; a later one wins over an earlier one.
+/// One of the files. A later one wins over an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
@@ -17,7 +17,7 @@ pub enum Scope {
     SystemDefaults,
     /// The user's choices.
     User,
-    /// The current directory's choices; they count in a trusted folder only.
+    /// The current directory's choices; used only in a trusted folder.
     Workspace,
     /// The machine administrator's overrides.
     System,
@@ -25,7 +25,7 @@ pub enum Scope {
 
 words!(Scope: SystemDefaults = "system-defaults", User = "user", Workspace = "workspace", System = "system");
 
-/// Where each scope's file is.
+/// The paths of all settings files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
     pub(super) os: Os,
@@ -39,9 +39,9 @@ pub struct Places {
 }
 
 impl Places {
-    /// The places on `os` for the home directory `home` and the current directory and variables of `environment`.
+    /// The paths on `os` for the home directory `home`, with the current directory and variables of `environment`.
     ///
-    /// In the home directory itself there is no workspace file: it would be the user's.
+    /// The home directory itself lacks a workspace file, because it would be the user's file.
     #[must_use]
     pub fn new(os: Os, environment: &Environment, home: &Path) -> Self {
         let workspace_dir = environment.current_dir().to_owned();
@@ -65,7 +65,7 @@ impl Places {
         }
     }
 
-    /// The administrator's files alone, which count for every user.
+    /// Only the administrator's files, which apply to every user.
     #[must_use]
     pub fn for_all_users(self) -> Self {
         Self {
@@ -75,7 +75,8 @@ impl Places {
         }
     }
 
-    /// The file of `scope`; `None` for the workspace when the current directory is the home directory, and for all users where it is one user's.
+    /// The file of `scope`. `None` for the workspace if the current directory is the home directory, and for the scopes
+    /// of a single user in the installation for all users.
     #[must_use]
     pub fn file(&self, scope: Scope) -> Option<&Path> {
         match scope {
@@ -101,7 +102,7 @@ const fn system_file(os: Os) -> &'static str {
     }
 }
 
-/// The file `name` in the directory of `file`, a path in the notation of `os`, which may be another system.
+/// The path of `name` in the directory of `file`. Both are in the notation of `os`, which may be another system.
 fn beside(os: Os, file: &str, name: &str) -> PathBuf {
     let separators: &[char] = match os {
         Os::Windows => &['\\', '/'],
@@ -111,7 +112,7 @@ fn beside(os: Os, file: &str, name: &str) -> PathBuf {
     PathBuf::from(format!("{dir}{name}"))
 }
 
-/// `path` in the one form in which `os` knows it: links followed, case folded where names have none.
+/// `path` in a form that can be compared on `os`: links are followed, and the case is folded if `os` ignores it.
 pub(super) fn comparable(os: Os, path: &Path) -> PathBuf {
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     match os {

@@ -1,4 +1,4 @@
-//! Changes in the text of a settings file: collected first, then made in one pass. All other text is kept as typed.
+//! Changes to the text of a settings file: collected first, then applied in one pass. All other text is kept.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 const BLANKS: [char; 2] = [' ', '\t'];
 
-/// Changes to be made in a text.
+/// Changes to apply to a text.
 pub(super) struct Splices<'t> {
     text: &'t str,
     changes: Vec<(Range<usize>, String)>,
@@ -25,12 +25,12 @@ impl<'t> Splices<'t> {
         }
     }
 
-    /// Puts `new` in the place of the text at `range`.
+    /// Replaces the text at `range` by `new`.
     pub(super) fn replace(&mut self, range: Range<usize>, new: impl Into<String>) {
         self.changes.push((range, new.into()));
     }
 
-    /// The text with all changes.
+    /// The text with all changes applied.
     pub(super) fn apply(mut self) -> String {
         self.changes.sort_by_key(|(range, _)| range.start);
         let mut changed = String::with_capacity(self.text.len());
@@ -44,7 +44,7 @@ impl<'t> Splices<'t> {
         changed
     }
 
-    /// Adds `members` at the end of `object`, each on a line of its own; `root` shows how the file is indented.
+    /// Adds `members` at the end of `object`, each on its own line; `root` shows how the file is indented.
     pub(super) fn append(&mut self, root: &Object<'_>, object: &Object<'_>, members: &Map<String, Value>) {
         let text = self.text;
         let close = object.range.end - 1;
@@ -66,7 +66,7 @@ impl<'t> Splices<'t> {
         self.replace(at..if is_last_line { close } else { at }, added);
     }
 
-    /// Removes the members of `object` that start at `starts`, with their commas, and the lines that are empty then.
+    /// Removes the members of `object` that start at `starts`, their commas, and the lines that become empty.
     pub(super) fn remove(&mut self, object: &Object<'_>, starts: &BTreeSet<usize>) {
         let is_gone = |member: &&ObjectProp<'_>| starts.contains(&member.start());
         let comma_of = |member: &ObjectProp<'_>| comma_after(self.text, member.end());
@@ -80,7 +80,7 @@ impl<'t> Splices<'t> {
             .last()
             .is_some_and(|last| is_gone(&last) && comma_of(last).is_none());
         if ends_bare {
-            // Without this the comma of the last member that stays would have nothing behind it.
+            // Otherwise the last remaining member would keep a trailing comma.
             let stays = object.properties.iter().rfind(|member| !is_gone(member));
             spans.extend(stays.and_then(comma_of));
         }
@@ -96,14 +96,14 @@ impl<'t> Splices<'t> {
     }
 }
 
-/// How members are added to an object.
+/// The layout of members that are added to an object.
 struct Layout<'t> {
     newline: &'static str,
-    /// The indentation of the line that the object starts in.
+    /// The indentation of the line on which the object starts.
     indent: &'t str,
-    /// The indentation of its members.
+    /// The indentation of the object's members.
     inner: String,
-    /// By how much a level is indented.
+    /// The indentation of one level.
     unit: &'t str,
 }
 
@@ -134,30 +134,30 @@ impl<'t> Layout<'t> {
     fn pretty(&self, value: &Value) -> String {
         let mut bytes = Vec::new();
         let formatter = PrettyFormatter::with_indent(self.unit.as_bytes());
-        // A value in memory can always be written to memory.
+        // Serializing a value to memory cannot fail.
         let _ = value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter));
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
-/// The line up to `at`.
+/// The line of `at`, up to `at`.
 fn line_before(text: &str, at: usize) -> &str {
     &text[text[..at].rfind('\n').map_or(0, |newline| newline + 1)..at]
 }
 
-/// The blanks that the line of `at` starts with.
+/// The indentation of the line that contains `at`.
 fn line_indent(text: &str, at: usize) -> &str {
     let line = line_before(text, at);
     &line[..line.len() - line.trim_start_matches(BLANKS).len()]
 }
 
-/// The blanks before `at`, if nothing else stands before it on its line.
+/// The white space before `at`, if nothing else precedes it on its line.
 fn own_indent(text: &str, at: usize) -> Option<&str> {
     let before = text[..at].trim_end_matches(BLANKS);
     before.ends_with('\n').then(|| &text[before.len()..at])
 }
 
-/// Where the comments end that stand behind `from` on its line.
+/// The end of the comments that follow `from` on its line.
 fn end_of_comments(text: &str, from: usize) -> usize {
     let mut end = from;
     loop {
@@ -169,7 +169,7 @@ fn end_of_comments(text: &str, from: usize) -> usize {
     }
 }
 
-/// The length of the comment that `text` starts with, without a line comment's line break.
+/// The length of the comment at the start of `text`, without the line break of a line comment.
 fn comment_at_start(text: &str) -> Option<usize> {
     if let Some(inside) = text.strip_prefix("/*") {
         return Some(inside.find("*/").map_or(text.len(), |at| at + 4));
@@ -180,7 +180,7 @@ fn comment_at_start(text: &str) -> Option<usize> {
     })
 }
 
-/// The comma behind `from`, past blanks, lines and comments.
+/// The comma after `from`, skipping white space, line breaks and comments.
 fn comma_after(text: &str, from: usize) -> Option<Range<usize>> {
     let mut rest = text[from..].trim_start();
     while let Some(length) = comment_at_start(rest) {
@@ -190,14 +190,14 @@ fn comma_after(text: &str, from: usize) -> Option<Range<usize>> {
     rest.starts_with(',').then_some(at..at + 1)
 }
 
-/// Whether nothing but blanks and line breaks is at `range` of `text` outside of `spans`.
+/// Whether `range` of `text`, without `spans`, contains only white space.
 fn is_blank_without(text: &str, range: &Range<usize>, spans: &[Range<usize>]) -> bool {
     let starts = std::iter::once(range.start).chain(spans.iter().map(|span| span.end));
     let ends = spans.iter().map(|span| span.start).chain([range.end]);
     starts.zip(ends).all(|(start, end)| text[start..end].trim().is_empty())
 }
 
-/// `spans` with one span in place of those that only blanks separate.
+/// `spans`, with those joined that only white space separates.
 fn joined(text: &str, spans: Vec<Range<usize>>) -> Vec<Range<usize>> {
     let mut joined: Vec<Range<usize>> = Vec::with_capacity(spans.len());
     for span in spans {
@@ -209,7 +209,8 @@ fn joined(text: &str, spans: Vec<Range<usize>>) -> Vec<Range<usize>> {
     joined
 }
 
-/// `span` with its whole line if it holds nothing else, or with the blanks that have no purpose once it is gone.
+/// Extends `span` to its whole line if the line contains nothing else, or else to the white space that becomes
+/// superfluous.
 fn with_blanks(text: &str, span: Range<usize>) -> Range<usize> {
     let start = text[..span.start].trim_end_matches(BLANKS).len();
     let rest = text[span.end..].trim_start_matches(BLANKS);

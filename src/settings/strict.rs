@@ -1,7 +1,7 @@
-//! Reads settings files as Gemini CLI does, which blanks out comments and calls `JSON.parse`.
+//! Reads settings files like Gemini CLI, which replaces comments by white space and calls `JSON.parse`.
 //!
 //! The parser that edits the files accepts more. This module finds the marks that Gemini CLI rejects, and removes those
-//! that carry no meaning (docs/facts.md section 3).
+//! without a meaning (docs/facts.md section 3).
 
 use std::fmt;
 
@@ -10,16 +10,16 @@ use serde::{Serialize, Serializer};
 
 use super::text::{BYTE_ORDER_MARK, position};
 
-/// Why Gemini CLI does not start with a settings file.
+/// Why Gemini CLI refuses to start with a settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// A mark that it rejects.
+    /// A description of the mark that it rejects.
     pub reason: String,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// Whether gem-setup can remove the cause without loss.
+    /// Whether gem-setup can remove the mark without loss.
     pub is_removable: bool,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Cleaned {
     pub(super) removed: Vec<String>,
 }
 
-/// Why Gemini CLI refuses `text`, if it does.
+/// Why Gemini CLI refuses `text`; `None` if it accepts the text.
 pub(super) fn refusal(text: &str) -> Option<Rejection> {
     let (offset, reason) = fault(text)?;
     let (line, column) = position(&text[..offset]);
@@ -57,7 +57,7 @@ pub(super) fn refusal(text: &str) -> Option<Rejection> {
     })
 }
 
-/// Removes byte order mark and trailing commas, and makes plain spaces of those that JSON does not know.
+/// Removes the byte order mark and trailing commas, and replaces white space that JSON does not allow by spaces.
 pub(super) fn clean(text: &str) -> Cleaned {
     let mut cleaned = Cleaned {
         text: String::with_capacity(text.len()),
@@ -82,22 +82,23 @@ pub(super) fn clean(text: &str) -> Cleaned {
     cleaned
 }
 
-/// The part of a settings file that a character belongs to.
+/// The part of a settings file to which a character belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Region {
     Outside,
     Comment,
-    /// A string, its quotes included.
+    /// A string, including its quotes.
     Text,
 }
 
-/// Whether a character ends its region, seen from the text before it in the region.
+/// Whether a character ends its region, given the region's text before it.
 type IsEnd = fn(&str, char) -> bool;
 
-/// Every character with its offset in bytes and its region.
+/// Every character with its byte offset and its region.
 fn regions(text: &str) -> impl Iterator<Item = (usize, char, Region)> {
     let mut start = 0;
-    // Ends the region that the character at the offset is in, if this is its last one.
+    // Set if the current character is inside a region that may end; the function recognises the region's last
+    // character.
     let mut ends: Option<IsEnd> = None;
     let mut region = Region::Outside;
     text.char_indices().map(move |(offset, character)| {
@@ -114,7 +115,7 @@ fn regions(text: &str) -> impl Iterator<Item = (usize, char, Region)> {
     })
 }
 
-/// The region that the first character of `text` opens, and how its last one is known from what is before it and itself.
+/// The region that begins with the first character of `text`, and a function that recognises its last character.
 fn opened_by(text: &str) -> (Region, Option<IsEnd>) {
     if text.starts_with('"') {
         (Region::Text, Some(|inside, next| next == '"' && !is_escaped(inside)))
@@ -128,13 +129,13 @@ fn opened_by(text: &str) -> (Region, Option<IsEnd>) {
     }
 }
 
-/// Whether the character after `inside` is escaped: an odd number of backslashes stands before it.
+/// Whether the character after `inside` is escaped: an odd number of backslashes precedes it.
 fn is_escaped(inside: &str) -> bool {
     let backslashes = inside.len() - inside.trim_end_matches('\\').len();
     backslashes % 2 == 1
 }
 
-/// The offsets of the commas that have nothing but a closing bracket after them.
+/// The offsets of commas that are followed only by a closing bracket.
 fn trailing_commas(text: &str) -> impl Iterator<Item = usize> {
     let mut last_comma = None;
     let marks = regions(text).filter(|(_, character, region)| {
@@ -149,12 +150,12 @@ fn trailing_commas(text: &str) -> impl Iterator<Item = usize> {
     })
 }
 
-/// JavaScript's white space.
+/// Whether JavaScript counts `character` as white space.
 fn is_space(character: char) -> bool {
     (character.is_whitespace() && character != '\u{85}') || character == BYTE_ORDER_MARK
 }
 
-/// White space to JavaScript, but not to JSON. Gemini CLI keeps it where it blanks a comment out.
+/// Whether `character` is white space in JavaScript but not in JSON. Gemini CLI keeps it when it removes a comment.
 fn is_odd_space(character: char) -> bool {
     is_space(character) && !matches!(character, ' ' | '\t' | '\n' | '\r')
 }
@@ -166,7 +167,7 @@ fn fault(text: &str) -> Option<(usize, String)> {
         let reason = if offset == 0 && character == BYTE_ORDER_MARK {
             "it starts with a byte order mark".to_owned()
         } else {
-            format!("a space that JSON does not know, U+{:04X}", u32::from(character))
+            format!("a space that JSON does not allow, U+{:04X}", u32::from(character))
         };
         return Some((offset, reason));
     }
@@ -180,7 +181,7 @@ fn fault(text: &str) -> Option<(usize, String)> {
     Some((offset_of(&blanked, &error), reason))
 }
 
-/// `text` with blanks for its comments, each of as many bytes as before, so that positions stay the same.
+/// `text` with its comments replaced by white space of the same length in bytes, so that positions stay the same.
 fn blanked(text: &str) -> String {
     let mut blanked = String::with_capacity(text.len());
     for (_, character, region) in regions(text) {
@@ -193,7 +194,7 @@ fn blanked(text: &str) -> String {
     blanked
 }
 
-/// The offset of the character that `error` is about.
+/// The offset of the character at which `error` occurred.
 fn offset_of(text: &str, error: &serde_json::Error) -> usize {
     let line: usize = text
         .split_inclusive('\n')

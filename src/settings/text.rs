@@ -6,7 +6,7 @@ use serde::Serializer;
 
 pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Separates the byte order mark that some editors put before the text.
+/// Splits off the byte order mark that some editors put before the text.
 pub(super) fn split_mark(text: &str) -> (&str, &str) {
     text.strip_prefix(BYTE_ORDER_MARK)
         .map_or(("", text), |rest| text.split_at(text.len() - rest.len()))

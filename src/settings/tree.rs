@@ -12,29 +12,29 @@ use super::read::{self, JSON_WITH_COMMENTS};
 use super::router::Key;
 use super::text::position;
 
-/// Where a key belongs.
+/// The place of a key.
 pub(super) enum Place<'a> {
-    /// It exists.
+    /// The key exists.
     Member(&'a ObjectProp<'a>),
-    /// It is not; `object` holds as many of the names before it as `depth` says.
+    /// The key is missing; `object` contains as many of the names before it as `depth` says.
     Missing { object: &'a Object<'a>, depth: usize },
 }
 
-/// The tree of `text`, the content of `path`; `None` if it holds no value.
+/// The syntax tree of `text`, the content of `path`; `None` if it contains no value.
 pub(super) fn parse<'t>(path: &Path, text: &'t str) -> Result<Option<ast::Value<'t>>, Error> {
     jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS)
         .map(|result| result.value)
         .map_err(|error| read::parse_error(path, &error))
 }
 
-/// The object that the file must hold.
+/// The object that must be in the file.
 pub(super) fn object_of<'a>(path: &Path, value: Option<&'a ast::Value<'a>>) -> Result<&'a Object<'a>, Error> {
     value
         .and_then(ast::Value::as_object)
         .ok_or_else(|| Error::Unsafe { path: path.to_owned() })
 }
 
-/// Where `key` belongs in `root`, the object that `text` holds.
+/// The place of `key` in `root`, the object in `text`.
 pub(super) fn place_of<'a>(path: &Path, text: &str, root: &'a Object<'a>, key: Key) -> Result<Place<'a>, Error> {
     let (name, objects) = split(key.path());
     let mut object = root;
@@ -56,21 +56,21 @@ pub(super) fn place_of<'a>(path: &Path, text: &str, root: &'a Object<'a>, key: K
     Ok(last(object, name).map_or(missing, Place::Member))
 }
 
-/// The object that `steps` lead to from `root`, if all objects on the way are there.
+/// The object to which `steps` lead from `root`, if all objects exist.
 pub(super) fn follow<'a>(root: &'a Object<'a>, steps: &[&str]) -> Option<&'a Object<'a>> {
     steps
         .iter()
         .try_fold(root, |object, step| last(object, step)?.value.as_object())
 }
 
-/// The member at `keys`, with the object that it is in.
+/// The member at `keys`, with the object that contains it.
 pub(super) fn find<'a>(root: &'a Object<'a>, keys: &[&str]) -> Option<(&'a Object<'a>, &'a ObjectProp<'a>)> {
     let (name, objects) = split(keys);
     let object = follow(root, objects)?;
     Some((object, last(object, name)?))
 }
 
-/// The member `name` that counts: the last, as in JavaScript.
+/// The effective member `name`: the last one, as in JavaScript.
 pub(super) fn last<'a>(object: &'a Object<'a>, name: &str) -> Option<&'a ObjectProp<'a>> {
     object.properties.iter().rfind(|member| member.name.as_str() == name)
 }
@@ -80,12 +80,12 @@ pub(super) fn text_of<'t>(text: &'t str, member: &ObjectProp<'_>) -> &'t str {
     &text[member.value.start()..member.value.end()]
 }
 
-/// The value that `text` says; `None` if it is not valid.
+/// The value of `text`; `None` if it is not valid.
 pub(super) fn parse_value(text: &str) -> Option<Value> {
     jsonc_parser::parse_to_serde_value(text, &JSON_WITH_COMMENTS).ok()
 }
 
-/// The name at the end of `keys` and the objects that lead to it.
+/// The last of `keys`, and the keys before it.
 pub(super) fn split<'k, 'n>(keys: &'k [&'n str]) -> (&'n str, &'k [&'n str]) {
     keys.split_last().map_or(("", keys), |(name, objects)| (*name, objects))
 }

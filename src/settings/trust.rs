@@ -1,6 +1,6 @@
-//! Whether the workspace's settings count: Gemini CLI uses them in trusted folders only.
+//! Whether the workspace's settings are used: Gemini CLI uses them only in trusted folders.
 //!
-//! The rules are those of Gemini CLI 0.61, except for trust that an editor around it grants.
+//! The rules are those of Gemini CLI 0.61, without the trust that an editor can grant.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use super::read::{Content, Document, read};
 use super::scope::{Places, comparable};
 use crate::environment::Environment;
 
-/// Whether the workspace's settings count, and why.
+/// Whether the workspace's settings are used, and why.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trust {
@@ -20,26 +20,26 @@ pub enum Trust {
     TrustedByVariable,
     /// `security.folderTrust.enabled` is `false`: every folder is trusted.
     NotAsked,
-    /// `trustedFolders.json` trusts the folder or one above it.
+    /// `GEMINI_CLI_TRUST_WORKSPACE` is `false`, or `GEMINI_RESTRICTED_MODE` is `true`.
     Trusted,
     /// `GEMINI_CLI_TRUST_WORKSPACE` is `false` or `GEMINI_RESTRICTED_MODE` is `true`.
     RefusedByVariable,
     /// `trustedFolders.json` distrusts the folder or one above it.
     Refused,
-    /// `trustedFolders.json` does not name the folder: it is not trusted until the user decides.
+    /// `trustedFolders.json` does not name the folder, so it is not trusted until the user decides.
     Unknown,
     /// `trustedFolders.json` cannot be used; Gemini CLI refuses to start.
     Broken(#[serde(serialize_with = "super::text::as_text")] Error),
 }
 
 impl Trust {
-    /// Whether the workspace's settings count.
+    /// Whether the workspace's settings are used.
     #[must_use]
     pub const fn is_trusted(&self) -> bool {
         matches!(self, Self::TrustedByVariable | Self::NotAsked | Self::Trusted)
     }
 
-    /// The trust in the current directory; `asked`: whether folder trust is on.
+    /// The trust in the current directory; `asked` says whether folder trust is enabled.
     pub(super) fn of_workspace(places: &Places, environment: &Environment, asked: bool) -> Self {
         let is = |name, value| environment.var(name) == Some(value);
         if is("GEMINI_RESTRICTED_MODE", "true") || is("GEMINI_CLI_TRUST_WORKSPACE", "false") {
@@ -64,7 +64,7 @@ impl Trust {
         }
     }
 
-    /// The rule with the longest path that covers the current directory decides.
+    /// The rule with the longest path that contains the current directory decides.
     fn by_rules(places: &Places, rules: &Value) -> Self {
         let unknown = rules
             .as_object()
@@ -84,7 +84,7 @@ impl Trust {
             .into_iter()
             .flatten()
             .filter(|(path, level)| covers(places, path, level, &folder))
-            // Of two equally long paths Gemini CLI keeps the first, `max_by_key` the last.
+            // If two paths have the same length, Gemini CLI uses the first one, and `max_by_key` the last one.
             .rev()
             .max_by_key(|(path, _)| path.chars().count())
             .map_or(Self::Unknown, |(_, level)| match level.as_str() {

@@ -1,4 +1,4 @@
-//! Writing the router's settings: plan the change, apply it, and keep a record with which it can be reverted.
+//! Writes the router's settings: plans the change, applies it, and returns a record with which it can be reverted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,22 +20,22 @@ use crate::environment::Environment;
 use crate::place;
 use crate::sha256::Sha256;
 
-/// Which scope the router is set up in. `binaryPath` and `autoStartServer` count in users' files alone, so they are in the user's
-/// file, or nowhere if the whole machine is set up.
+/// The scope in which the router is set up. `binaryPath` and `autoStartServer` are used only in the user's file, so
+/// they are written there; if the router is set up for the whole machine, they are not written at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Destination {
     /// The user's file.
     #[default]
     User,
-    /// The current directory's file; in the home directory that is the user's.
+    /// The current directory's file; in the home directory this is the user's file.
     Workspace,
-    /// The machine's file, which wins over every other one.
+    /// The machine's file, which wins over all others.
     System,
 }
 
 impl Destination {
-    /// The scope and the file of the router's own keys.
+    /// The scope of the router's own keys, and its file.
     #[must_use]
     pub fn file(self, places: &Places) -> (Scope, &Path) {
         let scope = match self {
@@ -61,7 +61,7 @@ pub struct RouterValues {
 }
 
 impl RouterValues {
-    /// The keys and values that belong in the user's file and in the destination's, in this order.
+    /// The keys and values for the user's file, and those for the destination's file.
     pub(super) fn assignments(&self) -> Result<[Vec<(Key, Value)>; 2], Error> {
         let binary = self.binary.to_str().ok_or_else(|| Error::BinaryPath {
             path: self.binary.clone(),
@@ -77,27 +77,27 @@ impl RouterValues {
     }
 }
 
-/// The plan of `apply`, file by file.
+/// The planned changes of `apply`, grouped by file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// The files that would change; none when everything is in place.
+    /// The files that would change; empty if everything is in place.
     pub files: Vec<FilePlan>,
 }
 
 /// The plan for one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FilePlan {
-    /// Which scope's file.
+    /// The file's scope.
     pub scope: Scope,
-    /// Where it is.
+    /// The file's path.
     pub path: PathBuf,
     /// Whether it would be created.
     pub creates_file: bool,
-    /// The planned changes in it.
+    /// The planned changes.
     pub changes: Vec<KeyChange>,
-    /// Marks that would be removed because Gemini CLI refuses them, each described.
+    /// Descriptions of the marks that would be removed because Gemini CLI refuses them.
     pub removed: Vec<String>,
-    /// Objects that would be created around the keys.
+    /// The objects that would be created for the keys.
     #[serde(skip)]
     created: Vec<String>,
     #[serde(skip)]
@@ -109,39 +109,39 @@ pub struct FilePlan {
 /// The record of changes to settings files, until [`remove`](super::remove) reverts them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
-    /// The files that were changed; none when everything was in place.
+    /// The changed files; empty if everything was in place.
     pub files: Vec<AppliedFile>,
 }
 
 /// The record of changes to one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedFile {
-    /// Which scope's file.
+    /// The file's scope.
     pub scope: Scope,
-    /// Where it is.
+    /// The file's path.
     pub path: PathBuf,
-    /// The changes in it.
+    /// The changes.
     pub changes: Vec<KeyChange>,
-    /// The marks that were removed because Gemini CLI refuses them, each described.
+    /// Descriptions of the marks that were removed because Gemini CLI refuses them.
     #[serde(default)]
     pub removed: Vec<String>,
-    /// The objects that were created around the keys, dotted, the outermost first.
+    /// The dotted names of the objects that were created for the keys, outermost first.
     pub created: Vec<String>,
     /// Whether the file's directory was created with it.
     pub created_dir: bool,
-    /// The file's hash before; `None` when there was no file.
+    /// The file's former hash; `None` if there was no file.
     pub before: Option<Sha256>,
-    /// The file's hash after.
+    /// The file's new hash.
     pub after: Sha256,
-    /// A copy of the file from before.
+    /// A copy of the former file.
     pub backup: Option<PathBuf>,
 }
 
-/// Plans [`apply`] without a change.
+/// Plans what [`apply`] would change.
 ///
 /// # Errors
-/// When a file cannot be read, does not parse, holds marks that Gemini CLI refuses and that cannot be removed without loss, or has
-/// something other than an object where the keys must go.
+/// When a file cannot be read or parsed, contains marks that Gemini CLI refuses and that cannot be removed without
+/// loss, or has something other than an object where the keys belong.
 pub fn plan(
     places: &Places,
     environment: &Environment,
@@ -166,10 +166,10 @@ pub fn plan(
     Ok(Plan { files })
 }
 
-/// Writes the router's settings where they differ from `values`, with a backup of each changed file in `backups`.
+/// Writes the router's settings that differ from `values`. Makes a backup of each changed file in `backups`.
 ///
 /// # Errors
-/// As [`plan`], and when a file or its backup cannot be written; no file is changed then.
+/// Like [`plan`], and when a file or its backup cannot be written; then no file is changed.
 pub fn apply(
     places: &Places,
     environment: &Environment,
@@ -206,7 +206,7 @@ fn plan_file(
 }
 
 impl Plan {
-    /// Replaces the text `before` of one file by `after`.
+    /// A plan that replaces the text `before` of a file by `after`.
     pub(super) fn of_text(scope: Scope, path: &Path, before: String, after: String) -> Self {
         let file = FilePlan {
             scope,
@@ -221,13 +221,13 @@ impl Plan {
         Self { files: vec![file] }
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there is nothing to change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// The settings as they will be once the plan is carried out.
+    /// The settings after the plan is carried out.
     #[must_use]
     pub fn preview(&self, places: &Places, environment: &Environment) -> Settings {
         let mut settings = load(places, environment);
@@ -253,7 +253,7 @@ impl Plan {
     }
 }
 
-/// A plan whose backups are made: to be recorded before it is carried out, so that nothing is forgotten if the process is killed.
+/// A plan whose backups exist. It is recorded before it is carried out, so that a kill leaves no unrecorded change.
 #[derive(Debug)]
 pub struct Prepared {
     plan: Plan,
@@ -261,7 +261,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The record of the coming change.
+    /// The record of the planned change.
     #[must_use]
     pub const fn applied(&self) -> &Applied {
         &self.applied
@@ -311,7 +311,7 @@ impl FilePlan {
         }
         write(&self.path, &self.after)?;
         if self.scope == Scope::System && self.creates_file {
-            // Root may keep new files to itself, but Gemini CLI does not start without this one.
+            // Root's umask may make new files private, but Gemini CLI needs to read this one to start.
             publish(&self.path).map_err(|source| Error::Write {
                 path: self.path.clone(),
                 source,
@@ -320,7 +320,7 @@ impl FilePlan {
         Ok(())
     }
 
-    /// Puts the old content back. The caller reports its own error, whether this works or not.
+    /// Restores the old content. The caller reports its own error in any case.
     fn roll_back(&self) {
         let _ = match &self.before {
             Some(text) => write(&self.path, text),
@@ -336,7 +336,7 @@ impl Applied {
         self.files.is_empty()
     }
 
-    /// The intended changes whose file no longer has its content from before.
+    /// The changes whose file no longer has its former content.
     #[must_use]
     pub fn happened(mut self) -> Self {
         self.files.retain(|file| match read_text(&file.path) {
@@ -353,7 +353,7 @@ impl Applied {
         self
     }
 
-    /// The record of this and then `later`, as one change.
+    /// The record of this change followed by `later`, as one change.
     #[must_use]
     pub fn then(mut self, later: Self) -> Self {
         for file in later.files {
@@ -369,19 +369,19 @@ impl Applied {
 impl AppliedFile {
     fn extend(&mut self, later: Self) {
         if later.before.is_none() {
-            // The file was deleted and made again: the earlier change is lost.
+            // The file was deleted and created again, so the earlier change is gone.
             *self = later;
             return;
         }
         if later.before != Some(self.after) {
-            // The file was edited since: the first copy would undo that.
+            // The file was edited in between; restoring the first copy would undo that edit.
             self.backup = None;
         }
         for change in later.changes {
             match self.changes.iter_mut().find(|earlier| earlier.key == change.key) {
                 Some(earlier) => {
                     if change.replaced().as_ref() != Some(&earlier.to) {
-                        // Another value was chosen since: return to that one.
+                        // Another value was set in between, so that one is restored.
                         earlier.from = change.from;
                     }
                     earlier.to = change.to;
