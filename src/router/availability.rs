@@ -9,19 +9,19 @@ use tokio::time::Instant;
 
 use super::{FailureKind, ModelFailure, ModelName};
 
-/// How long a model that lacked capacity is left alone.
+/// How long a model without capacity is not asked.
 pub const CAPACITY_RECOVERY: Duration = Duration::from_secs(30);
-/// How long a failure without a stated end is told to those who ask, unless it passes sooner by its nature.
+/// How long a failure without a known end is reported, unless it ends earlier by its nature.
 const TOLD_FOR: Duration = Duration::from_secs(3600);
 
-/// Why a model is not to be asked.
+/// Why a model must not be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
     /// The quota is used up.
     Quota,
     /// The upstream had no capacity, or did not know the model.
     Capacity,
-    /// Its one more try of this turn is spent.
+    /// The one additional attempt of this turn has been made.
     RetryConsumed,
     /// A person chose another model for the session.
     SetAside,
@@ -41,19 +41,20 @@ impl fmt::Display for Unavailable {
 /// Why a model is terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
-    /// The quota is used up: unavailable until it is known to be renewed, or until a reset.
+    /// The quota is used up. The model is unavailable until the quota is renewed, if that time is known, or until a
+    /// reset.
     Quota {
-        /// When the upstream will answer again, if it has announced that.
+        /// When the upstream will answer again, if it has said so.
         until: Option<Instant>,
     },
-    /// No capacity: available again after [`CAPACITY_RECOVERY`].
+    /// The model lacks capacity. It is available again after [`CAPACITY_RECOVERY`].
     Capacity,
-    /// Replaced for the session by a person's choice: unavailable until a reset.
+    /// A person chose another model for the session. The model is unavailable until a reset.
     SetAside,
 }
 
 impl Terminal {
-    /// When it ends, if it began at `since` and its end is known.
+    /// When the state ends, if it began at `since` and its end is known.
     fn end(self, since: Instant) -> Option<Instant> {
         match self {
             Self::Quota { until } => until,
@@ -90,14 +91,14 @@ impl State {
     }
 }
 
-/// A failure after which consent to another model was sought: the model may still be asked.
+/// A failure after which consent to another model was requested. The model may still be asked.
 #[derive(Clone, Debug)]
 struct Told {
     failure: ModelFailure,
     until: Instant,
 }
 
-/// The health of every model of one session, shared by all its requests; a model without a record is available.
+/// The health of every model in one session, shared by all requests. A model without a record is available.
 #[derive(Debug, Default)]
 pub struct ModelAvailability {
     states: Mutex<HashMap<ModelName, State>>,
@@ -105,31 +106,31 @@ pub struct ModelAvailability {
 }
 
 impl ModelAvailability {
-    /// Every model available.
+    /// A record in which every model is available.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Why `model` is not to be asked, `None` when it is available.
+    /// Why `model` must not be asked; `None` if it is available.
     #[must_use]
     pub fn unavailable(&self, model: &ModelName) -> Option<Unavailable> {
         current(&mut self.states(), model).and_then(State::unavailable)
     }
 
-    /// Whether nothing is held against any model.
+    /// Whether every model is available without a recorded failure.
     #[must_use]
     pub fn is_untroubled(&self) -> bool {
         self.states().is_empty()
     }
 
-    /// Makes `model` unavailable for the time in `why`.
+    /// Makes `model` unavailable for the time that `why` implies.
     pub fn mark_terminal(&self, model: &ModelName, why: Terminal) {
         let since = Instant::now();
         self.states().insert(model.clone(), State::Terminal { why, since });
     }
 
-    /// Allows `model` one more try per turn; a terminal state stays, and so does a try that is spent.
+    /// Allows `model` one additional attempt per turn. A terminal state stays, and so does an attempt already made.
     pub fn mark_sticky_retry(&self, model: &ModelName) {
         let mut states = self.states();
         if current(&mut states, model).is_none() {
@@ -137,7 +138,7 @@ impl ModelAvailability {
         }
     }
 
-    /// Spends the one more try of `model`; true if there was one to spend.
+    /// Uses the additional attempt of `model`; `true` if it had one.
     pub fn consume_sticky_retry(&self, model: &ModelName) -> bool {
         let mut states = self.states();
         match current(&mut states, model) {
@@ -155,7 +156,7 @@ impl ModelAvailability {
         self.told().remove(model);
     }
 
-    /// Notes that `model` failed, without holding it against the model.
+    /// Records a failure of `model` without making the model unavailable.
     pub fn note(&self, model: &ModelName, failure: &ModelFailure) {
         let passes = failure.lacks_capacity || matches!(failure.kind, FailureKind::Transient | FailureKind::Unknown);
         let usual = if passes { CAPACITY_RECOVERY } else { TOLD_FOR };
@@ -165,7 +166,7 @@ impl ModelAvailability {
         }
     }
 
-    /// The failure that was noted for `model`, with the time that is left of its delay; `None` once that is over.
+    /// The recorded failure of `model`, with the rest of its delay; `None` after the delay.
     #[must_use]
     pub fn noted(&self, model: &ModelName) -> Option<ModelFailure> {
         let told = self.told().get(model).cloned()?;
@@ -174,7 +175,7 @@ impl ModelAvailability {
         (!left.is_zero()).then_some(ModelFailure { delay, ..told.failure })
     }
 
-    /// A new turn begins: spent tries come back.
+    /// Begins a new turn: every model may make its additional attempt again.
     pub fn new_turn(&self) {
         for state in self.states().values_mut() {
             if let State::StickyRetry { consumed } = state {
@@ -183,13 +184,13 @@ impl ModelAvailability {
         }
     }
 
-    /// A new session begins: every model is available.
+    /// Begins a new session: every model is available.
     pub fn reset(&self) {
         self.states().clear();
         self.told().clear();
     }
 
-    /// The first of `models` that is available, and those before it that are not.
+    /// The first available model of `models`, and the unavailable ones before it.
     pub fn first_available<'a>(
         &self,
         models: impl IntoIterator<Item = &'a ModelName>,
@@ -204,13 +205,13 @@ impl ModelAvailability {
         (None, skipped)
     }
 
-    /// Every model with a state or a noted failure, in the order of their names.
+    /// Every model with a state or a recorded failure, ordered by name.
     pub(super) fn troubled(&self) -> BTreeSet<ModelName> {
         let held: Vec<_> = self.states().keys().cloned().collect();
         self.told().keys().cloned().chain(held).collect()
     }
 
-    /// When `model` will be available, if it is not and that is known.
+    /// When `model` will be available; `None` if it is available or the time is unknown.
     pub(super) fn available_in(&self, model: &ModelName) -> Option<Duration> {
         match current(&mut self.states(), model)? {
             State::Terminal { why, since } => why.end(since)?.checked_duration_since(Instant::now()),
@@ -227,7 +228,7 @@ impl ModelAvailability {
     }
 }
 
-/// The state of `model`, forgotten first if its time is over.
+/// The state of `model`; an expired state is removed first.
 fn current(states: &mut HashMap<ModelName, State>, model: &ModelName) -> Option<State> {
     let state = *states.get(model)?;
     if state.is_over(Instant::now()) {

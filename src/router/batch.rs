@@ -1,4 +1,4 @@
-//! Many requests at once: JSON lines in, JSON lines out (`route --batch`).
+//! Routes many requests at once: JSON lines in, JSON lines out (`route --batch`).
 //!
 //! ```
 //! use gem_setup::router::batch::Row;
@@ -19,30 +19,30 @@ use crate::error::{Explain, Kind};
 /// One request of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Row {
-    /// The caller's name for it, returned unchanged.
+    /// The caller's identifier for the request, returned unchanged.
     #[serde(default)]
     pub id: Value,
     /// The request.
     #[serde(deserialize_with = "text")]
     pub request: String,
-    /// The turns before it, oldest first.
+    /// The turns before the request, oldest first.
     #[serde(default, deserialize_with = "turns")]
     pub history: Vec<Content>,
 }
 
-/// One line of a batch that cannot be read.
+/// A line of a batch that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read line {line} of `{origin}`: {source}")]
 pub struct Error {
-    /// Where the batch came from.
+    /// The source of the batch.
     origin: String,
-    /// Which line, from 1.
+    /// The line's number, from 1.
     line: usize,
     source: serde_json::Error,
 }
 
 impl Error {
-    /// The result for the line instead of a decision; `text` is the batch.
+    /// The result for this line in place of a decision; `text` is the batch.
     #[must_use]
     pub fn refusal(&self, text: &str) -> RowRefusal {
         let row = text.lines().nth(self.line - 1).unwrap_or_default();
@@ -68,7 +68,7 @@ impl Explain for Error {
     }
 }
 
-/// The row in `line`, an object; serde would take a list for one too.
+/// Parses the object in `line`. Serde alone would also accept a list.
 fn row(line: &str) -> serde_json::Result<Row> {
     if !line.trim_start().starts_with('{') {
         return Err(serde::de::Error::custom("expected an object"));
@@ -77,7 +77,7 @@ fn row(line: &str) -> serde_json::Result<Row> {
 }
 
 impl Row {
-    /// Reads the rows of the JSON lines `text`, each with its own error; empty lines are passed over, `origin` names the batch.
+    /// Parses the JSON lines in `text`, each with its own error. Skips empty lines; `origin` names the batch.
     pub fn parse_all<'a>(text: &'a str, origin: &'a str) -> impl Iterator<Item = Result<Self, Error>> + 'a {
         text.lines()
             .enumerate()
@@ -91,7 +91,7 @@ impl Row {
             })
     }
 
-    /// The row as a conversation whose last turn is the request, and its id.
+    /// The row's id, and a conversation whose last turn is the request.
     #[must_use]
     pub fn into_conversation(self) -> (Value, Conversation) {
         let conversation = Conversation::of(&self.request, self.history);
@@ -109,15 +109,15 @@ pub struct RowDecision<D = RoutingDecision> {
     pub decision: D,
 }
 
-/// The result for an invalid line: its id, if any, and the fault.
+/// The result for an invalid line: its id, if it has one, and the error.
 #[derive(Clone, Debug, Serialize)]
 pub struct RowRefusal {
     /// The row's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Value>,
-    /// Which line, from 1.
+    /// The line's number, from 1.
     pub line: usize,
-    /// Why it is no row.
+    /// Why the line is invalid.
     pub error: String,
 }
 

@@ -1,4 +1,4 @@
-//! Who decides whether a request may go to another model than the intended one (docs/facts.md section 4).
+//! Decides whether a request may go to another model than the intended one (docs/facts.md section 4).
 //!
 //! ```
 //! use gem_setup::router::consent::{Choice, ParseChoiceError};
@@ -20,16 +20,16 @@ use tokio::sync::Mutex;
 use super::{FailureKind, ModelName};
 use crate::text::{in_words, words};
 
-/// A switch that needs consent.
+/// A switch to another model that needs consent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The model that failed.
     pub failed: ModelName,
-    /// How it failed.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// The upstream's words.
+    /// The upstream's message.
     pub message: String,
-    /// When the model will answer again, if known.
+    /// The time until the model answers again, if known.
     pub available_in: Option<Duration>,
     /// The model that would be asked instead.
     pub candidate: ModelName,
@@ -52,24 +52,24 @@ impl fmt::Display for Question {
     }
 }
 
-/// A person's answers to the question.
+/// The choices that a person has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// Ask the other model, this time.
+    /// Ask the other model for this request.
     Once,
     /// Ask the other model until the session ends.
     Session,
-    /// Leave it for now; the model is asked again with the next request.
+    /// Do not switch; the model is asked again with the next request.
     Later,
-    /// Give the request up.
+    /// Give up the request.
     Stop,
 }
 
 words!(Choice: Once = "once", Session = "session", Later = "later", Stop = "stop");
 
-/// A text that is no choice.
+/// A text that is not a choice.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is none of `once`, `session`, `later`, `stop`")]
+#[error("`{0}` is not one of `once`, `session`, `later`, `stop`")]
 pub struct ParseChoiceError(String);
 
 impl FromStr for Choice {
@@ -83,24 +83,24 @@ impl FromStr for Choice {
     }
 }
 
-/// How a question was settled.
+/// The result of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ruling {
-    /// A person's choice.
+    /// A person has chosen.
     Chosen(Choice),
-    /// The client consents, for this request alone.
+    /// The client consents for this request only.
     ClientConsents,
-    /// No person can be asked: the client gets the failure and the name of the candidate.
+    /// No person can be asked, so the client gets the failure and the name of the other model.
     TellClient,
 }
 
-/// Settles questions.
+/// Gets consent for switches.
 pub trait Consent: Send + Sync {
-    /// Settles `question`.
+    /// Asks for consent and returns the result.
     fn settle<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Ruling>;
 }
 
-/// Leaves every question to the client.
+/// Passes every question on to the client.
 #[derive(Clone, Copy, Debug)]
 pub struct TellClient;
 
@@ -110,7 +110,7 @@ impl Consent for TellClient {
     }
 }
 
-/// Puts a question to a person, who chooses.
+/// Asks a person to choose.
 pub trait Ask: Send + Sync {
     /// The person's choice.
     ///
@@ -119,7 +119,7 @@ pub trait Ask: Send + Sync {
     fn ask<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, io::Result<Choice>>;
 }
 
-/// Asks a person, one question at a time, and not again after a choice for the session.
+/// Asks a person, one question at a time, and does not ask again after a choice for the session.
 #[derive(Debug)]
 pub struct AskPerson<A> {
     person: A,
@@ -127,7 +127,7 @@ pub struct AskPerson<A> {
 }
 
 impl<A: Ask> AskPerson<A> {
-    /// Asks through `person`.
+    /// A consent that `person` gives.
     pub fn new(person: A) -> Self {
         Self {
             person,
@@ -149,7 +149,7 @@ impl<A: Ask> AskPerson<A> {
                 Ruling::Chosen(choice)
             }
             Err(error) => {
-                tracing::warn!(failed = %question.failed, %error, "no person could be asked for consent");
+                tracing::warn!(failed = %question.failed, %error, "could not ask anybody for consent");
                 Ruling::TellClient
             }
         }

@@ -1,4 +1,4 @@
-//! The input of a routing decision, and the strategies that can decide.
+//! The input of a routing decision, and the strategies that can make it.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,12 @@ use super::ModelName;
 use super::contents::Conversation;
 use crate::text::words;
 
-/// Everything that a decision depends on, beyond the models and their health.
+/// Everything on which a decision depends, apart from the models and their health.
 #[derive(Clone, Debug, Default)]
 pub struct RoutingContext {
     /// The request and the turns before it.
     pub conversation: Conversation,
-    /// Who asked for which model.
+    /// The requested models, by the place of the request.
     pub asked: Asked,
     /// The user's approval of the assistant's actions.
     pub approval: ApprovalMode,
@@ -21,21 +21,21 @@ pub struct RoutingContext {
     pub classifier: ClassifierChoice,
 }
 
-/// The places where a model may be asked for; the first that names one counts.
+/// The places where a model may be requested. The first that names one counts.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
-    /// The path of the request, at the gateway.
+    /// The path of a request to the gateway.
     pub path: Option<ModelName>,
     /// The `--model` flag.
     pub flag: Option<ModelName>,
     /// `GEMINI_MODEL`.
     pub environment: Option<ModelName>,
-    /// `model.name` of the settings.
+    /// `model.name` in the settings.
     pub settings: Option<ModelName>,
 }
 
 impl Asked {
-    /// The name that counts, and how the trace calls the place it comes from.
+    /// The name that counts, and the name of its place in the trace.
     pub(super) fn first(&self) -> Option<(&ModelName, &'static str)> {
         [
             (&self.path, "the request's path"),
@@ -51,10 +51,10 @@ impl Asked {
 /// The user's approval of the assistant's actions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ApprovalMode {
-    /// Step by step, or not at all.
+    /// Single approvals, or none.
     #[default]
     Default,
-    /// A plan is being made.
+    /// The assistant is making a plan.
     Plan,
     /// The plan in this file was approved.
     ApprovedPlan(PathBuf),
@@ -63,7 +63,7 @@ pub enum ApprovalMode {
 /// The classifier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClassifierChoice {
-    /// The local model where one is configured; the built-in classifier where none is or when it fails.
+    /// The local model if one is configured. The built-in classifier if none is configured or the local model fails.
     #[default]
     Model,
     /// The built-in classifier.
@@ -72,21 +72,21 @@ pub enum ClassifierChoice {
     Modelless,
 }
 
-/// The strategies, in their order.
+/// The strategies, in the order in which they are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// The model that was asked for is unavailable.
+    /// The requested model is unavailable.
     Fallback,
-    /// One model was asked for by name.
+    /// A model was requested by name.
     Override,
-    /// A plan is being made, or was approved.
+    /// The assistant is making a plan, or its plan was approved.
     ApprovalMode,
     /// The local model classified the request.
     GemmaClassifier,
     /// The built-in classifier classified the request.
     BuiltinClassifier,
-    /// Nothing else applied.
+    /// No other strategy applied.
     Default,
 }
 

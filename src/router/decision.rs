@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::words;
 
-/// Which of the two hosted models a request deserves.
+/// The tier of a hosted model that suits a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
@@ -19,7 +19,7 @@ pub enum Tier {
 
 words!(Tier: Flash = "flash", Pro = "pro");
 
-/// A text that names no tier.
+/// A text that is not a tier.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is neither `flash` nor `pro`")]
 pub struct ParseTierError(String);
@@ -33,7 +33,7 @@ impl FromStr for Tier {
     }
 }
 
-/// Who spoke.
+/// The speaker of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -43,16 +43,16 @@ pub enum Role {
     Model,
 }
 
-/// One turn of the conversation before the request, text only, oldest first.
+/// A turn of the conversation before the request, reduced to text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Turn {
-    /// Who spoke.
+    /// The speaker.
     pub role: Role,
     /// The text.
     pub text: String,
 }
 
-/// Who answered a classification request.
+/// The source of the answer to a classification request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AnsweredBy {
@@ -60,7 +60,7 @@ pub enum AnsweredBy {
     Model,
     /// The built-in classifier.
     Builtin,
-    /// An earlier identical request.
+    /// The answer to an earlier identical request.
     Cache,
 }
 
@@ -71,8 +71,9 @@ words!(AnsweredBy: Model = "model", Builtin = "builtin", Cache = "cache");
 pub struct Verdict {
     /// The tier.
     pub tier: Tier,
-    /// Calibrated probability that the request deserves the powerful model, 0 to 1; `None` from a model that gives none.
+    /// The calibrated probability (0 to 1) that the request needs the powerful model; `None` from a model, which states
+    /// none.
     pub probability: Option<f64>,
-    /// Why, in words.
+    /// The reason, in words.
     pub reasoning: Cow<'static, str>,
 }

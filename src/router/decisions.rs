@@ -1,6 +1,7 @@
-//! The log of decisions: one JSON line each in `decisions.jsonl` (docs/contract.md section 4).
+//! The decision log: one JSON line per decision in `decisions.jsonl` (docs/contract.md section 4).
 //!
-//! Written by a thread of its own behind a bounded channel: a slow, full or broken disk costs lines, never a request's time.
+//! A separate thread writes it and is fed through a bounded channel. A slow, full or broken disk loses lines, but never
+//! delays a request.
 
 use std::borrow::Cow;
 use std::io;
@@ -15,27 +16,27 @@ use crate::appender::{Appender, Line};
 use crate::rotation::{Rotation, cut_line};
 use crate::text::to_json;
 
-/// At this size in bytes the file becomes `decisions.jsonl.1`, replacing the one before.
+/// The size in bytes at which the file is renamed to `decisions.jsonl.1`, replacing the previous one.
 const LARGEST_FILE: u64 = 10 * 1024 * 1024;
-/// How long the writer lets decisions gather, so that a busy gateway does not wake it for each one.
+/// How long the writer gathers decisions, so that a busy gateway does not wake it for each one.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// One decision as it is written.
+/// A line of the decision log.
 #[derive(Clone, Debug, Serialize)]
 pub struct DecisionRecord {
-    /// When it was made.
+    /// The time of the decision.
     pub time: Timestamp,
-    /// Which strategy decided.
+    /// The strategy that decided.
     pub source: Source,
-    /// The last model asked, or the tier's alias where the client resolves it.
+    /// The last model asked, or the tier's alias if the client resolves it.
     pub model: String,
-    /// The tier if one was chosen.
+    /// The tier, if one was chosen.
     pub tier: Option<Tier>,
-    /// How long deciding took, in milliseconds.
+    /// The duration of the decision, in milliseconds.
     pub latency_ms: u64,
     /// The classifier, if one was asked.
     pub answered_by: Option<AnsweredBy>,
-    /// Why, in words.
+    /// The reason, in words.
     pub reasoning: Cow<'static, str>,
     /// The probability that the built-in classifier gives for the powerful model.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,19 +44,19 @@ pub struct DecisionRecord {
     /// Why the local model did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_failure: Option<String>,
-    /// The model asked first, if another one was asked after it.
+    /// The model that was asked first, if another one was asked afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked_first: Option<String>,
-    /// How that one failed.
+    /// The failure of that first model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback_cause: Option<String>,
-    /// The request's text, only where the user asked for it to be logged.
+    /// The request's text, only if the user wants it logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
 }
 
 impl DecisionRecord {
-    /// A decision of `source` for `model`, made now.
+    /// A decision of `source` for `model`, with the current time.
     #[must_use]
     pub fn new(source: Source, model: impl Into<String>) -> Self {
         Self {
@@ -90,7 +91,7 @@ impl Line for DecisionRecord {
     }
 }
 
-/// Takes decisions and never waits; clones write to the same file.
+/// Records decisions without waiting; clones write to the same file.
 #[derive(Clone, Debug)]
 pub struct DecisionLog(Appender<DecisionRecord>);
 
@@ -108,7 +109,7 @@ impl DecisionLog {
         Appender::start("decisions", path, rotation).map(Self)
     }
 
-    /// Hands a decision to the writer, or counts it as lost when the writer does not keep up. A long request is cut.
+    /// Passes a decision to the writer; counts it as lost if the writer is too slow. Shortens a long request.
     pub fn record(&self, mut decision: DecisionRecord) {
         for text in [&mut decision.request, &mut decision.model_failure]
             .into_iter()
@@ -125,7 +126,7 @@ impl DecisionLog {
         self.0.lost()
     }
 
-    /// Waits until the decisions before are written, or a second at most. Blocks the thread.
+    /// Waits until the earlier decisions are written, for a second at most. Blocks the thread.
     pub fn flush(&self) {
         self.0.flush();
     }

@@ -1,4 +1,4 @@
-//! Hosted models that failed, as one program tells another of them.
+//! Hosted models that failed, in the form in which one program reports them to another.
 //!
 //! ```
 //! use gem_setup::router::{FailedModel, FailureKind, ModelAvailability, ModelFailure, ModelName};
@@ -20,26 +20,26 @@ use tokio::time::Instant;
 
 use super::{FailureKind, ModelAvailability, ModelFailure, ModelName, Terminal, Unavailable};
 
-/// A hosted model that failed, without the upstream's words: they may name a project.
+/// A hosted model that failed. The upstream's message is left out, because it may name a project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedModel {
     /// The model.
     pub model: ModelName,
-    /// How it failed.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// True when the model lacks capacity, false when a quota is used up.
+    /// Whether the model lacks capacity; if not, a quota is used up.
     pub lacks_capacity: bool,
-    /// In how many seconds it will answer again, if that is known.
+    /// The number of seconds until it answers again, if known.
     pub available_in_s: Option<u64>,
-    /// Whether requests go to the next model of its chain by now.
+    /// Whether requests already skip it and go to the next model of its chain.
     pub passed_over: bool,
-    /// The model to which the server's owner has consented instead.
+    /// The model that the server's owner allows instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<ModelName>,
 }
 
 impl FailedModel {
-    /// The failed models that `availability` knows, with the `consent` of the server's owner.
+    /// The failed models in `availability`, with the `consent` of the server's owner.
     pub fn all(availability: &ModelAvailability, consent: impl Fn(&ModelName) -> Option<ModelName>) -> Vec<Self> {
         let known = availability.troubled();
         let failed = known.into_iter().filter_map(|model| Self::of(availability, model));
@@ -60,7 +60,7 @@ impl FailedModel {
             consent: None,
         };
         match availability.unavailable(&model) {
-            // A try that is spent comes back with the next turn.
+            // The additional attempt returns with the next turn.
             None | Some(Unavailable::RetryConsumed) => {
                 let noted = availability.noted(&model)?;
                 Some(failed(noted.kind, noted.lacks_capacity, noted.delay, false))
@@ -73,7 +73,7 @@ impl FailedModel {
         }
     }
 
-    /// Tells `availability` of it.
+    /// Adds this failure to `availability`.
     pub fn teach(&self, availability: &ModelAvailability) {
         let delay = self.available_in_s.map(Duration::from_secs);
         if self.passed_over {
@@ -92,14 +92,14 @@ impl FailedModel {
         availability.note(&self.model, &failure);
     }
 
-    /// Why it failed, in words.
+    /// The cause of the failure, in words.
     fn cause(&self) -> &'static str {
         match self.kind {
             _ if self.lacks_capacity => "it has no capacity",
             FailureKind::Terminal => "its quota is used up",
             FailureKind::Transient => "it is overloaded",
-            FailureKind::NotFound => "the upstream does not know it",
-            FailureKind::Unknown => "the upstream gave an error",
+            FailureKind::NotFound => "the upstream does not know this model",
+            FailureKind::Unknown => "the upstream reported an error",
         }
     }
 }

@@ -8,40 +8,40 @@ use serde::{Deserialize, Serialize};
 use crate::net::{LONGEST_DELAY, parse_retry_after};
 use crate::text::words;
 
-/// A delay above this is no pause but the end of the quota.
+/// A delay longer than this means that the quota is used up.
 pub const LONGEST_TRANSIENT_DELAY: Duration = Duration::from_secs(300);
 
-/// The wait for a quota per minute whose error names no delay.
+/// The delay for a quota per minute if the error states none.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The hour, in UTC, by which daily quotas are renewed: midnight Pacific standard time. Under daylight saving time they are
-/// renewed an hour earlier (<https://ai.google.dev/gemini-api/docs/rate-limits>).
+/// The hour in UTC after which daily quotas are renewed: midnight in Pacific standard time. Under daylight saving time
+/// they are renewed an hour earlier (<https://ai.google.dev/gemini-api/docs/rate-limits>).
 const DAILY_RENEWAL_HOUR_UTC: i64 = 8;
 
 /// The kinds of failure that a policy distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// This model will not answer for a good while.
+    /// The model will not answer for a long time.
     Terminal,
     /// The same request may succeed after a pause.
     Transient,
     /// The upstream does not know the model.
     NotFound,
-    /// Anything else.
+    /// Any other failure.
     Unknown,
 }
 
 words!(FailureKind: Terminal = "terminal", Transient = "transient", NotFound = "not_found", Unknown = "unknown");
 
-/// Whether the request of a failed attempt may be sent again, to the same model or to another.
+/// Whether the request of a failed attempt may be sent again, to the same model or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
     /// The upstream refused the request, or never received it.
     Safe,
-    /// The upstream may have acted on it.
+    /// The upstream may have acted on the request.
     MayHaveActed,
-    /// The fault is the request's own: every model would refuse it.
+    /// The request itself is at fault: every model would refuse it.
     Pointless,
 }
 
@@ -50,29 +50,29 @@ pub enum Repeat {
 pub struct ModelFailure {
     /// The kind of failure.
     pub kind: FailureKind,
-    /// When the model will answer again: from the upstream, or the time when quotas are renewed.
+    /// The time until the model answers again: stated by the upstream, or derived from the renewal of quotas.
     pub delay: Option<Duration>,
-    /// True when the model lacks capacity, false when a quota is used up.
+    /// Whether the model lacks capacity; if not, a quota is used up.
     pub lacks_capacity: bool,
-    /// The upstream's words.
+    /// The upstream's message.
     pub message: String,
 }
 
-/// An upstream's answer that is no success.
+/// A response of the upstream that is not a success.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorResponse<'a> {
     /// The HTTP status.
     pub status: u16,
-    /// The `Retry-After` header, as it came.
+    /// The unchanged `Retry-After` header.
     pub retry_after: Option<&'a str>,
     /// The body: a Google API error in JSON, or anything else.
     pub body: &'a [u8],
-    /// When it came; the clock against which dates are read.
+    /// When the response arrived; dates in it are compared with this time.
     pub received: Timestamp,
 }
 
 impl ModelFailure {
-    /// A failure of `kind` about which nothing more is known.
+    /// A failure of `kind` without further details.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -82,7 +82,7 @@ impl ModelFailure {
         }
     }
 
-    /// Reads the failure out of `response`.
+    /// Reads the failure from `response`.
     #[must_use]
     pub fn from_response(response: &ErrorResponse<'_>) -> Self {
         let error = GoogleError::parse(response.body).unwrap_or_default();
@@ -96,10 +96,10 @@ impl ModelFailure {
         }
         let told = error.told_delay();
         if let Some(reason) = error.terminal_reason().filter(|_| is_overload(status)) {
-            // A quota of zero may be raised at any time; a gateway runs for weeks, so it asks once a day.
+            // A quota of zero may be raised at any time. A gateway runs for weeks, so it asks once a day.
             let renewal = until_daily_renewal(response.received);
             let delay = match reason {
-                // The delay that comes with these is that of the per-minute quota.
+                // The response's delay belongs to the per-minute quota, so it does not help here.
                 TerminalReason::DailyQuota | TerminalReason::NoQuota => Some(renewal),
                 TerminalReason::QuotaExhausted => Some(told.unwrap_or(renewal)),
                 TerminalReason::NoCapacity => None,
@@ -127,7 +127,7 @@ impl ModelFailure {
         }
     }
 
-    /// Whether a request that was answered with this failure and `status` may be sent again.
+    /// Whether a request may be sent again that got this failure with `status`.
     #[must_use]
     pub const fn repeat(&self, status: u16) -> Repeat {
         match (self.kind, status) {
@@ -148,7 +148,7 @@ fn until_daily_renewal(now: Timestamp) -> Duration {
     Duration::from_secs((DAY - since_renewal).unsigned_abs())
 }
 
-/// Reads `12.5s`, `800ms` or `2m`, also put together as in `1m30s`, from the start of `text`.
+/// Parses `12.5s`, `800ms`, `2m` or a combination such as `1m30s` at the start of `text`.
 fn parse_delay(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = None::<Duration>;
@@ -186,7 +186,7 @@ enum TerminalReason {
     NoCapacity,
 }
 
-/// The `error` object, as much of it as matters.
+/// The `error` object, reduced to the fields used here.
 #[derive(Debug, Default, Deserialize)]
 struct GoogleError {
     code: Option<u16>,
@@ -215,7 +215,7 @@ struct Violation {
 }
 
 impl GoogleError {
-    /// The error in `body`: `{"error": {…}}`, or a list of one such, which is how a streamed call fails.
+    /// The error in `body`: `{"error": {…}}`, or a list with one such object, as a failed streamed call has it.
     fn parse(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Envelope {
@@ -229,7 +229,7 @@ impl GoogleError {
         Some(Self::from_value(envelope.error))
     }
 
-    /// Field by field, so that one of an unexpected form does not hide the others.
+    /// Parses each field separately, so that an unexpected one does not hide the others.
     fn from_value(mut error: serde_json::Value) -> Self {
         let mut take = |key: &str| error.get_mut(key).map(serde_json::Value::take).unwrap_or_default();
         let details = match take("details") {
@@ -260,7 +260,7 @@ impl GoogleError {
             .filter(move |detail| detail.type_url.rsplit(['/', '.']).next() == Some(name))
     }
 
-    /// Whether a quota is used up whose id has one of the `marks`.
+    /// Whether a quota is used up whose id contains one of the `marks`.
     fn names_quota(&self, marks: &[&str]) -> bool {
         self.of_type("QuotaFailure")
             .flat_map(|detail| &detail.violations)
@@ -292,7 +292,7 @@ impl GoogleError {
         says_so.then_some(TerminalReason::NoCapacity)
     }
 
-    /// The delay in RetryInfo, else in the message.
+    /// The delay in RetryInfo, or else in the message.
     fn told_delay(&self) -> Option<Duration> {
         self.of_type("RetryInfo")
             .find_map(|detail| parse_delay(&detail.retry_delay))

@@ -1,8 +1,8 @@
 //! Decides which model a request goes to, and which model is asked if that one fails.
 //!
-//! [`Router::route`] turns a [`RoutingContext`] into a [`RoutingDecision`]; [`walk::Walk`] leads along the decision's
-//! chain, one model after the other; the caller sends the requests. Both use one [`ModelAvailability`] per session, to
-//! which walks add. Names, families and chains are data: [`Models`].
+//! [`Router::route`] turns a [`RoutingContext`] into a [`RoutingDecision`]. A [`walk::Walk`] then leads along the
+//! decision's chain, one model after the other, while the caller sends the requests. Both use the session's
+//! [`ModelAvailability`], which walks update. Names, families and chains are data: [`Models`].
 //!
 //! ```
 //! use std::sync::Arc;

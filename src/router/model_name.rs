@@ -8,18 +8,19 @@ use serde::{Deserialize, Serialize};
 
 const PREFIX: &str = "models/";
 
-/// The name of a model, an alias or a choice such as `auto`; `models/x` and `x` are one name (docs/facts.md section 4).
+/// The name of a model, of an alias, or of a choice such as `auto`. `models/x` and `x` are the same name (docs/facts.md
+/// section 4).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ModelName(Arc<str>);
 
-/// A text that cannot name a model.
+/// A text that is not a valid model name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` cannot name a model: a name is not empty and holds no white space, `?`, `#` or `:`")]
+#[error("`{0}` is not a model name: a name must not be empty or contain white space, `?`, `#` or `:`")]
 pub struct ParseModelNameError(String);
 
 impl ModelName {
-    /// The name without prefix.
+    /// The name without the prefix.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -18,16 +18,16 @@ use serde::Deserialize;
 
 use super::{FailureKind, ModelAvailability, ModelName, Unavailable};
 
-/// Attempts at a model whose policy names no number; that of Gemini CLI.
+/// The number of attempts at a model if its policy states none; the same as in Gemini CLI.
 const DEFAULT_ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 
 /// Whether another model needs a person's consent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// The next model needs no consent.
+    /// Switching needs no consent.
     Silent,
-    /// Consent is sought first.
+    /// Switching needs consent.
     #[default]
     Prompt,
 }
@@ -36,14 +36,14 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transition {
-    /// It is not asked for a good while.
+    /// The model is not asked for a long time.
     #[default]
     Terminal,
-    /// It gets one more try per turn.
+    /// The model gets one additional attempt per turn.
     StickyRetry,
 }
 
-/// One value for each kind of failure.
+/// A value for each kind of failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PerKind<T> {
@@ -84,13 +84,13 @@ pub struct Policy {
     /// Whether the next model needs a person's consent.
     #[serde(default)]
     pub actions: PerKind<Action>,
-    /// The model's state afterwards.
+    /// The model's state after a failure.
     #[serde(default)]
     pub transitions: PerKind<Transition>,
-    /// The most attempts with this model after transient failures.
+    /// The maximum number of attempts at this model after transient failures.
     #[serde(default = "default_attempts")]
     pub max_attempts: NonZeroU32,
-    /// Asked even when it is unavailable, if no other is left.
+    /// Whether this is the last resort: asked even if it is unavailable, when no other model is left.
     #[serde(default)]
     pub last_resort: bool,
 }
@@ -99,29 +99,29 @@ const fn default_attempts() -> NonZeroU32 {
     DEFAULT_ATTEMPTS
 }
 
-/// The models to ask one after the other; never empty.
+/// The models to ask, in order; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     policies: Vec<Policy>,
     wraps_around: bool,
 }
 
-/// The next model of a chain, and the unavailable ones before it.
+/// The next model of a chain, and the unavailable models before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selected<'a> {
-    /// The policy of the model.
+    /// The policy of the next model.
     pub policy: &'a Policy,
-    /// The unavailable ones before it.
+    /// The unavailable models before it.
     pub skipped: Vec<(&'a ModelName, Unavailable)>,
 }
 
 impl Chain {
-    /// `policies` in this order; `None` when there are none.
+    /// A chain of `policies` in this order; `None` if there are none.
     pub(super) fn new(policies: Vec<Policy>, wraps_around: bool) -> Option<Self> {
         (!policies.is_empty()).then_some(Self { policies, wraps_around })
     }
 
-    /// The chain of a model that stands alone: it is its own last resort.
+    /// A chain with one model, which is its own last resort.
     #[must_use]
     pub fn alone(model: ModelName) -> Self {
         let policy = Policy {
@@ -137,19 +137,19 @@ impl Chain {
         }
     }
 
-    /// The policies, first model first.
+    /// The policies, in the order of the models.
     #[must_use]
     pub fn policies(&self) -> &[Policy] {
         &self.policies
     }
 
-    /// The models, first one first.
+    /// The models, in order.
     pub fn models(&self) -> impl Iterator<Item = &ModelName> {
         self.policies.iter().map(|policy| &policy.model)
     }
 
-    /// The chain from `model` on: the rest after it, and, if the chain wraps around, then those before it. `None` when `model`
-    /// is not in the chain.
+    /// The chain from `model` on; if it wraps around, the models before it follow at the end. `None` if `model` is not
+    /// in the chain.
     #[must_use]
     pub fn starting_at(mut self, model: &ModelName) -> Option<Self> {
         let at = self.models().position(|candidate| candidate == model)?;
@@ -160,7 +160,7 @@ impl Chain {
         Some(self)
     }
 
-    /// The chain with `model` in the place, and under the policy, of `other`.
+    /// The chain with `other` replaced by `model`, which gets its policy.
     #[must_use]
     pub(super) fn with_instead(mut self, other: &ModelName, model: &ModelName) -> Self {
         for policy in &mut self.policies {
@@ -171,7 +171,7 @@ impl Chain {
         self
     }
 
-    /// The chain with every action silent, as in plan mode.
+    /// The chain without questions, as in plan mode.
     #[must_use]
     pub fn silent(mut self) -> Self {
         for policy in &mut self.policies {
@@ -180,8 +180,8 @@ impl Chain {
         self
     }
 
-    /// The same chain, with consent required before a switch to a dearer model, so that users do not pay more than they
-    /// asked for.
+    /// The chain with consent required before a switch to a more expensive model, so that users do not pay more than
+    /// they requested.
     #[must_use]
     pub fn asking_before(mut self, is_dearer: impl Fn(&ModelName, &ModelName) -> bool) -> Self {
         for at in 0..self.policies.len() {
@@ -193,7 +193,7 @@ impl Chain {
         self
     }
 
-    /// The first model that is available, else the last resort, of those that are not among `tried`.
+    /// The first available model outside `tried`, or else the last resort, if it is outside `tried`.
     #[must_use]
     pub fn select(&self, availability: &ModelAvailability, tried: &[ModelName]) -> Option<Selected<'_>> {
         let untried = || self.policies.iter().filter(|policy| !tried.contains(&policy.model));

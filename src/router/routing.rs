@@ -1,4 +1,4 @@
-//! From a request to its model, and why.
+//! Decides which model a request goes to, and states the reason.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,30 +17,30 @@ use super::policy::Chain;
 use super::strategy::{self, Case, Decided, Finding, Pick, Strategy};
 use super::{AnsweredBy, ModelAvailability, ModelName, Tier};
 
-/// One strategy that was consulted.
+/// A strategy that was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TraceEntry {
-    /// Which.
+    /// The strategy.
     pub strategy: Source,
-    /// The outcome.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// How long it took, in milliseconds.
+    /// Its duration, in milliseconds.
     pub latency_ms: u64,
 }
 
-/// A strategy's result; in JSON and on screen `decided: …`, `passed: …` or `failed: …`.
+/// A strategy's result; shown as `decided: …`, `passed: …` or `failed: …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It decided.
+    /// The strategy decided.
     Decided {
-        /// For this model.
+        /// The chosen model.
         model: ModelName,
-        /// Why, in words.
+        /// The reason, in words.
         reasoning: Cow<'static, str>,
     },
-    /// It does not apply, for this reason.
+    /// The strategy does not apply, for this reason.
     Passed(Cow<'static, str>),
-    /// It failed, for this reason.
+    /// The strategy failed, for this reason.
     Failed(String),
 }
 
@@ -60,34 +60,34 @@ impl Serialize for Outcome {
     }
 }
 
-/// Which model a request goes to, and why. `route --json` prints it (docs/contract.md section 2).
+/// The model for a request, and the reason. `route --json` prints this (docs/contract.md section 2).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RoutingDecision {
-    /// The model.
+    /// The chosen model.
     pub model: ModelName,
-    /// The model's tier; `None` for one that is neither flash nor pro, or not known.
+    /// The model's tier; `None` if it is unknown or neither flash nor pro.
     pub tier: Option<Tier>,
     /// The strategy that decided.
     pub source: Source,
-    /// How long the decision took, in milliseconds.
+    /// The duration of the decision, in milliseconds.
     pub latency_ms: u64,
-    /// Why, in words.
+    /// The reason, in words.
     pub reasoning: Cow<'static, str>,
     /// The probability that the built-in classifier gives for the powerful model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// The strategies that were consulted, in order; the last one decided.
+    /// The strategies that were asked, in order; the last one decided.
     pub trace: Vec<TraceEntry>,
     /// The classifier, if one was asked.
     #[serde(skip)]
     pub answered_by: Option<AnsweredBy>,
-    /// The models to be asked one after the other, the decided one first.
+    /// The models to ask in order, beginning with the chosen one.
     #[serde(skip)]
     pub chain: Chain,
 }
 
 impl RoutingDecision {
-    /// The same decision for `model` of `tier`, because of `why`.
+    /// The same decision for `model` of `tier`, for the reason `why`.
     #[must_use]
     pub fn switched(mut self, model: ModelName, tier: Option<Tier>, why: String) -> Self {
         let reasoning = Cow::from(why);
@@ -109,7 +109,7 @@ impl RoutingDecision {
     }
 }
 
-/// Decides; one for a session.
+/// Makes routing decisions; a session needs one router.
 pub struct Router {
     models: Arc<Models>,
     availability: Arc<ModelAvailability>,
@@ -126,7 +126,7 @@ impl fmt::Debug for Router {
 }
 
 impl Router {
-    /// A router over `models`, which heeds their `availability`.
+    /// A router for `models` that respects their `availability`.
     #[must_use]
     pub fn new(models: Arc<Models>, availability: Arc<ModelAvailability>) -> Self {
         Self {
@@ -146,13 +146,13 @@ impl Router {
         }
     }
 
-    /// Sets the probability from which on the built-in classifier chooses the powerful model.
+    /// The built-in classifier will choose the powerful model from this probability on.
     #[must_use]
     pub fn with_threshold(self, threshold: Threshold) -> Self {
         Self { threshold, ..self }
     }
 
-    /// The models it routes to.
+    /// The models that can be chosen.
     #[must_use]
     pub fn models(&self) -> &Models {
         &self.models
@@ -164,7 +164,7 @@ impl Router {
         &self.availability
     }
 
-    /// Decides which model the request goes to. A strategy that fails is skipped and shows in the trace.
+    /// Chooses a model for the request. Skips a strategy that fails; the trace shows the failure.
     pub async fn route(&self, context: &RoutingContext) -> RoutingDecision {
         let start = Instant::now();
         let asked = context.asked.first();
@@ -216,7 +216,7 @@ fn millis(time: Duration) -> u64 {
     time.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
-/// The decision, after a look at the models' health.
+/// A decision after the models' health was taken into account.
 struct Settled {
     model: ModelName,
     tier: Option<Tier>,
@@ -249,7 +249,8 @@ impl Settled {
     }
 }
 
-/// The model of a tier may be unavailable although the choice as a whole is not: then the next of its chain is taken.
+/// A tier's model may be unavailable although the choice as a whole is available. The next model of its chain then
+/// takes its place.
 fn settle(case: &Case<'_>, decided: Decided) -> Settled {
     let (wanted, tier) = match decided.pick {
         Pick::Tier(tier) => (case.selection.model_for(tier).clone(), Some(tier)),

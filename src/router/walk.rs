@@ -1,7 +1,7 @@
-//! A request's way along a chain of models, as a value: it names the next step and takes its result
-//! (docs/facts.md section 4).
+//! A request's walk along a chain of models, as a value: it states the next step and receives the result (docs/facts.md
+//! section 4).
 //!
-//! The driver of a [`Walk`] asks the models, waits, and asks people; a walk knows neither HTTP nor clocks.
+//! The caller of a [`Walk`] asks the models, waits, and asks people. A walk uses neither HTTP nor clocks.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -31,39 +31,39 @@ use super::consent::{Choice, Question, Ruling};
 use super::policy::{Action, Chain, Policy, Transition};
 use super::{FailureKind, ModelAvailability, ModelFailure, ModelName, Repeat, Terminal};
 
-/// The longest that one request waits in all, unless another limit is set.
+/// The longest total wait of a request, unless another limit is set.
 pub const MAX_RETRY_WAIT: Duration = Duration::from_secs(30);
 
-/// The pause before the first retry when the upstream names none; it doubles up to [`LONGEST_PAUSE`].
+/// The pause before the first retry if the upstream states none. It doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The pauses before further attempts with a model that lacks capacity; after them it counts as unavailable.
+/// The pauses between attempts at a model that lacks capacity. After them it counts as unavailable.
 const CAPACITY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
 /// Whether another model may be asked when one fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFallback {
-    /// By the failed model's policy; where it is `prompt`, with consent.
+    /// According to the failed model's policy; `prompt` requires consent.
     #[default]
     Policy,
     /// Always, without consent.
     Silent,
     /// Never.
     Never,
-    /// Only with consent, also where the policy says `silent`.
+    /// Only with consent, even if the policy says `silent`.
     Ask,
 }
 
 /// The next step of a walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Ask this model; then call [`Walk::answered`] or [`Walk::failed`].
+    /// Ask this model, then call [`Walk::answered`] or [`Walk::failed`].
     Ask(ModelName),
-    /// Wait; then ask for the next step again.
+    /// Wait, then request the next step again.
     Wait(Duration),
-    /// Put this question; then call [`Walk::settled`].
+    /// Ask this question, then call [`Walk::settled`].
     Settle(Question),
-    /// The walk is over, with an answer or without one.
+    /// The walk has ended, with or without an answer.
     Over,
 }
 
@@ -76,11 +76,11 @@ pub enum End {
     MayHaveActed,
     /// Every model would refuse the request.
     Pointless,
-    /// Other models are excluded by option.
+    /// An option excludes other models.
     Never,
-    /// A person declined.
+    /// A person refused.
     Declined(Choice),
-    /// The client must decide whether this model is asked instead.
+    /// The client must decide whether to ask this model instead.
     NeedsConsent {
         /// The model that would be asked.
         candidate: ModelName,
@@ -100,12 +100,12 @@ impl fmt::Display for End {
     }
 }
 
-/// The first model of a walk and why it was left.
+/// The first model of a walk, and why another one was asked after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
     /// The model.
     pub model: ModelName,
-    /// How it failed.
+    /// The failure.
     pub failure: ModelFailure,
 }
 
@@ -128,7 +128,7 @@ enum State {
     Ended(End),
 }
 
-/// How far the consent to a switch reaches.
+/// How far the consent to a switch extends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Consented {
     Needless,
@@ -136,7 +136,7 @@ enum Consented {
     Session,
 }
 
-/// One request's walk along a chain.
+/// The walk of one request along a chain.
 #[derive(Debug)]
 pub struct Walk {
     chain: Chain,
@@ -146,7 +146,7 @@ pub struct Walk {
     /// The policy of the current model.
     policy: Policy,
     tried: Vec<ModelName>,
-    /// Attempts at the current model that were made and that are allowed.
+    /// The number of attempts at the current model, and the allowed number.
     made: u32,
     allowed: u32,
     backoff: Backoff,
@@ -158,7 +158,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Sets out along `chain` among models of this `availability`; the walk waits at most `max_wait` in all.
+    /// Starts a walk along `chain` that uses and updates `availability` and waits at most `max_wait` in total.
     #[must_use]
     pub fn new(
         chain: Chain,
@@ -168,7 +168,7 @@ impl Walk {
     ) -> Self {
         let policy = match chain.select(&availability, &[]) {
             Some(selected) => selected.policy.clone(),
-            // Everything is unavailable and there is no last resort: the model asked for is tried.
+            // Every model is unavailable and there is no last resort, so the requested model is tried.
             None => chain.policies()[0].clone(),
         };
         let mut walk = Self {
@@ -190,7 +190,7 @@ impl Walk {
         walk
     }
 
-    /// The next step. After a wait the walk continues.
+    /// The next step. After a wait, the walk continues.
     #[expect(
         clippy::should_implement_trait,
         reason = "the next step depends on the results in between"
@@ -208,14 +208,14 @@ impl Walk {
         }
     }
 
-    /// Notes that the current model answers.
+    /// Records that the current model answers.
     pub fn answered(&mut self) {
         self.attempts += 1;
         self.availability.mark_healthy(&self.policy.model);
         self.state = State::Answered;
     }
 
-    /// Notes that the current model failed, and whether the request may be sent again.
+    /// Records that the current model failed, and whether the request may be sent again.
     pub fn failed(&mut self, failure: ModelFailure, repeat: Repeat) {
         self.attempts += 1;
         self.made += 1;
@@ -237,7 +237,7 @@ impl Walk {
         }
     }
 
-    /// The pause before another attempt with the current model; `None` if there is none.
+    /// The pause before another attempt at the current model; `None` if no attempt is left.
     fn pause_after(&self, failure: &ModelFailure) -> Option<Duration> {
         if self.made >= self.allowed {
             return None;
@@ -250,7 +250,7 @@ impl Walk {
         is_transient.then(|| failure.delay.unwrap_or(self.backoff.pause(0.0)))
     }
 
-    /// Notes how the question was settled.
+    /// Records the result of the question.
     pub fn settled(&mut self, ruling: Ruling) {
         let State::Settle(question) = &self.state else { return };
         match ruling {
@@ -264,13 +264,13 @@ impl Walk {
         }
     }
 
-    /// The model that is asked, or was asked last.
+    /// The model that is being asked or was asked last.
     #[must_use]
     pub const fn model(&self) -> &ModelName {
         &self.policy.model
     }
 
-    /// How many attempts were made.
+    /// The number of attempts.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.attempts
@@ -291,7 +291,7 @@ impl Walk {
         }
     }
 
-    /// Comes to the current model.
+    /// Makes the next model the current one.
     fn arrive(&mut self) {
         let model = &self.policy.model;
         let has_one_more_try = self.availability.consume_sticky_retry(model);
@@ -306,7 +306,7 @@ impl Walk {
         self.state = State::Ask;
     }
 
-    /// The state after a failure that is not retried; [`State::Ask`] where the next model may be asked.
+    /// The state after a failure that is not retried; [`State::Ask`] if the next model may be asked.
     fn after(&self, failure: &ModelFailure, repeat: Repeat) -> State {
         match repeat {
             Repeat::Safe => {}
@@ -329,8 +329,8 @@ impl Walk {
         }
     }
 
-    /// Goes on to the next model, and holds the failure against the current one, unless consent was given for this switch alone:
-    /// later requests would skip the model, and nothing would ask again.
+    /// Switches to the next model. Also records the failure of the current one, unless consent was given for this
+    /// switch only: later requests would skip the model without a question.
     fn switch(&mut self, consent: Consented) {
         let Some(failure) = self.failure.take() else { return };
         let next = self.chain.select(&self.availability, &self.tried);

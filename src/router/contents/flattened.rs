@@ -1,5 +1,5 @@
-//! A conversation inside one prompt: history and request under headings, as Gemini CLI's classification requests have them
-//! (docs/facts.md section 3).
+//! A conversation inside one prompt, with history and request under headings. Gemini CLI's classification requests have
+//! this form (docs/facts.md section 3).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -17,9 +17,9 @@ pub(crate) struct Flattened<'a> {
 }
 
 impl<'a> Flattened<'a> {
-    /// Finds both under their headings; `None` when no heading announces a request.
+    /// Finds both under their headings; `None` if no heading introduces a request.
     pub(crate) fn find(text: &'a str) -> Option<Self> {
-        // Contents of files and other additions may quote such a prompt.
+        // File contents and other additions may contain such a prompt themselves.
         let opening = headings(text)
             .find(|heading| heading.is("chat history"))
             .map_or(0, |heading| heading.end);
@@ -45,7 +45,7 @@ impl<'a> Flattened<'a> {
         })
     }
 
-    /// The typed text and its answers. The history's turns are not separated, so it is one turn.
+    /// The typed text and the model's answers. The turns of the history are not separated, so they become one turn.
     pub(crate) fn conversation(&self) -> Conversation {
         let history = self.history();
         let history = (!history.is_empty()).then(|| Content::text(Role::Model, history));
@@ -56,7 +56,7 @@ impl<'a> Flattened<'a> {
         }
     }
 
-    /// The prompt without the client's additions; `None` when there are none.
+    /// The prompt without the client's additions; `None` if it contains none.
     pub(crate) fn slim(&self) -> Option<String> {
         let (history, request) = (self.history(), self.request());
         if history.len() == self.history.len() && request.len() == self.request.len() {
@@ -81,7 +81,7 @@ impl<'a> Flattened<'a> {
     }
 }
 
-/// `range` without blank space at its ends.
+/// `range` without the white space at its ends.
 fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
     let part = &text[range.clone()];
     let start = range.start + part.len() - part.trim_start().len();

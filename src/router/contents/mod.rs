@@ -1,5 +1,5 @@
-//! The conversation inside a Gemini API request: read leniently, without the client's additions, reduced to the part
-//! that a classifier looks at (docs/facts.md sections 3 and 4).
+//! The conversation in a Gemini API request. Parsing is lenient, the client's additions are removed, and only the part
+//! that a classifier uses is kept (docs/facts.md sections 3 and 4).
 //!
 //! ```
 //! use gem_setup::router::Conversation;
@@ -29,21 +29,21 @@ pub use self::repair::repaired;
 use super::{Role, Turn};
 use crate::error::{Explain, Kind};
 
-/// A classifier looks at no more than this many of the latest turns,
+/// A classifier sees at most this many of the latest turns.
 const SEARCH_WINDOW: usize = 20;
-/// and at no more than this many of those among them that hold no function call or response.
+/// Of those without function calls and responses, a classifier sees at most this many.
 const TURNS_FOR_CONTEXT: usize = 4;
 
-/// One turn as the Gemini API has it.
+/// A turn in the form of the Gemini API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// Who spoke; a turn that does not say so is the user's.
+    /// The speaker; the user if the turn names none.
     pub role: Role,
     /// The parts, in order.
     pub parts: Vec<Part>,
 }
 
-/// One part of a turn, as much of it as matters to routing.
+/// A part of a turn, reduced to the content that matters for routing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Text.
@@ -52,12 +52,12 @@ pub enum Part {
     FunctionCall,
     /// A function's result.
     FunctionResponse,
-    /// Anything else: a thought, an image, a file, code and its result.
+    /// Other content: a thought, an image, a file, code and its result.
     Other,
 }
 
 impl Content {
-    /// A turn of `role` that says `text`.
+    /// A turn of `role` with the text `text`.
     pub fn text(role: Role, text: impl Into<String>) -> Self {
         Self {
             role,
@@ -65,7 +65,7 @@ impl Content {
         }
     }
 
-    /// Whether the turn calls a function or holds the result of one.
+    /// Whether the turn calls a function or contains a function's result.
     #[must_use]
     pub fn holds_function(&self) -> bool {
         self.parts
@@ -73,7 +73,7 @@ impl Content {
             .any(|part| matches!(part, Part::FunctionCall | Part::FunctionResponse))
     }
 
-    /// The turn's text parts, a line each; `None` when there is no text in it.
+    /// The turn's text parts, one per line; `None` if it has no text.
     #[must_use]
     pub fn joined_text(&self) -> Option<Cow<'_, str>> {
         let mut texts = self.parts.iter().filter_map(|part| match part {
@@ -89,12 +89,12 @@ impl Content {
         Some(joined)
     }
 
-    /// Whether a person typed in this turn, or a client added to it.
+    /// Whether a person may have typed text in this turn.
     fn is_typed(&self) -> bool {
         self.role == Role::User && !self.holds_function()
     }
 
-    /// The turn with the text that `typed` leaves of it; `None` when nothing is left.
+    /// The turn with its text reduced by `typed`; `None` if nothing is left.
     fn with(self, typed: impl FnOnce(&str) -> Cow<'_, str>) -> Option<Self> {
         let Some(text) = self.joined_text() else {
             return Some(self);
@@ -111,7 +111,7 @@ impl Content {
     }
 }
 
-/// `contents` without the client's additions, and without a model's answers to those alone.
+/// `contents` without the client's additions, and without answers of a model that respond only to additions.
 pub(crate) fn without_additions(contents: Vec<Content>) -> Vec<Content> {
     let request = contents.iter().rposition(Content::is_typed);
     let mut is_answered = false;
@@ -135,8 +135,8 @@ impl From<Turn> for Content {
     }
 }
 
-/// The part of `history` (oldest first) that a classifier sees: of the last 20 turns those without function calls and
-/// responses, of these the last 4, of these the text.
+/// The part of `history` (oldest turn first) that a classifier sees: takes the last 20 turns, drops those with function
+/// calls or responses, keeps the last 4 of the rest, and keeps their text.
 #[must_use]
 pub fn turns_for_context(history: &[Content]) -> Vec<Turn> {
     let window = &history[history.len().saturating_sub(SEARCH_WINDOW)..];
@@ -167,12 +167,13 @@ pub struct Conversation {
     pub request: String,
     /// The turns before the request, oldest first.
     pub history: Vec<Content>,
-    /// True when nothing follows the request: the user has just asked. False while the model works on it with functions.
+    /// Whether the request is the last turn, so the user has just asked. `false` while the model calls functions to
+    /// fulfil it.
     pub is_new_turn: bool,
 }
 
 impl Conversation {
-    /// A request that has just been made after `history` (oldest turn first).
+    /// A request that was just made after `history` (oldest turn first).
     #[must_use]
     pub fn of(request: &str, mut history: Vec<Content>) -> Self {
         if request.trim().is_empty() {
@@ -185,10 +186,11 @@ impl Conversation {
         Self::from_contents(history)
     }
 
-    /// The conversation in `body`, the JSON object of a `generateContent` request or of any other with `contents`.
+    /// The conversation in `body`, the JSON object of a `generateContent` request or of another request with
+    /// `contents`.
     ///
-    /// The request is the user's last turn that is no function response: while the model works on a request with functions,
-    /// each of the calls is routed like the request that they serve.
+    /// The request is the user's last turn that is not a function response. While the model calls functions to fulfil a
+    /// request, each of its calls is routed like that request.
     ///
     /// # Errors
     /// When the body is not a JSON object, or its `contents` are neither text nor objects.
@@ -227,10 +229,10 @@ impl Conversation {
     }
 }
 
-/// Reads a history: a list of `{"role", "text"}`, of Gemini API contents, or an object with `contents`.
+/// Parses a history: a list of `{"role", "text"}`, a list of Gemini API contents, or an object with `contents`.
 ///
 /// # Errors
-/// When `json` is none of these; `origin` names it in the error.
+/// When `json` has none of these forms; `origin` names it in the error.
 pub fn parse_history(json: &[u8], origin: &str) -> Result<Vec<Content>, Error> {
     #[derive(Deserialize)]
     struct History(#[serde(deserialize_with = "turns")] Vec<Content>);
@@ -245,18 +247,18 @@ pub fn parse_history(json: &[u8], origin: &str) -> Result<Vec<Content>, Error> {
 /// Why a conversation cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request's body is no JSON object.
+    /// The request's body is not a JSON object.
     #[error("cannot read the request's body as JSON")]
     Body {
-        /// Why, with line and column.
+        /// The reason, with line and column.
         source: serde_json::Error,
     },
-    /// A history is of no form that is known.
+    /// The history has none of the known forms.
     #[error("cannot read the history in `{origin}`: {reason}")]
     History {
-        /// Where it came from.
+        /// The source of the history.
         origin: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

@@ -1,8 +1,7 @@
-//! Reads turns in any of the forms that programs send, without a copy of parts that routing does not use (images can be
-//! large).
+//! Reads turns in all forms that programs send, without copying parts that routing does not use (images can be large).
 //!
-//! Where the Gemini API takes a list, a single element may stand for it; text may stand for a part, and for a turn; null means
-//! that nothing was given; numbers may be strings. Engines are stricter, so the reader notes such forms.
+//! The Gemini API allows a single element in place of a list, text in place of a part or a turn, null in place of a
+//! missing value, and numbers in strings. Engines are stricter, so the reader notes such forms.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -16,12 +15,12 @@ use serde_json::value::RawValue;
 use super::{Content, Part};
 use crate::router::Role;
 
-/// Whether something had a form that only a lenient reader takes.
+/// Whether the turns contained a form that only lenient readers accept.
 #[derive(Debug, Default)]
 pub(crate) struct Form(Cell<bool>);
 
 impl Form {
-    /// Whether every engine accepts the turns as they are.
+    /// Whether every engine accepts the turns unchanged.
     pub(crate) fn is_regular(&self) -> bool {
         !self.0.get()
     }
@@ -35,12 +34,12 @@ impl Form {
     }
 }
 
-/// A request for content, as much of it as matters here.
+/// A request for content, reduced to the fields used here.
 #[derive(Debug, Default)]
 pub(crate) struct Request<'a> {
     /// The turns, oldest first.
     pub(crate) contents: Vec<Content>,
-    /// The system instruction, a turn.
+    /// The system instruction, in the form of a turn.
     pub(crate) system: Option<&'a RawValue>,
     /// The generation configuration, an object.
     pub(crate) config: Option<&'a RawValue>,
@@ -49,10 +48,10 @@ pub(crate) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads `body`, a JSON object that [`repaired`](super::repaired) let pass.
+    /// Reads `body`, a JSON object that [`repaired`](super::repaired) has accepted.
     ///
     /// # Errors
-    /// When it is not an object, or when something in its contents is neither text nor an object.
+    /// When it is not an object, or when a part of its contents is neither text nor an object.
     pub(crate) fn read(body: &'a [u8]) -> serde_json::Result<Self> {
         let mut json = serde_json::Deserializer::from_slice(body);
         let request = json.deserialize_map(Body(PhantomData))?;
@@ -61,7 +60,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Reads a turn, such as a system instruction; `None` for null.
+/// Reads a turn, for example a system instruction; `None` for null.
 ///
 /// # Errors
 /// When it is neither text nor an object.
@@ -69,7 +68,7 @@ pub(crate) fn turn(json: &RawValue, form: &Form) -> serde_json::Result<Option<Co
     Items::read_one(form, &mut serde_json::Deserializer::from_str(json.get()))
 }
 
-/// The keys that matter.
+/// The keys that are used.
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "camelCase")]
 enum Key {
@@ -119,7 +118,7 @@ impl<'de> Visitor<'de> for Body<'de> {
     }
 }
 
-/// A value that may be text or an object.
+/// A value that is given as text or as an object.
 trait Item: Sized {
     const EXPECTED: &str;
 
@@ -196,7 +195,7 @@ impl Item for Content {
     }
 }
 
-/// Adds one item, a list of items, or nothing for null; an element of a list is no list.
+/// Adds one item or a list of items, or nothing for null. An element of a list cannot be a list.
 struct Items<'a, T> {
     items: &'a mut Vec<T>,
     form: &'a Form,
@@ -288,7 +287,7 @@ impl<'de, T: Item> Visitor<'de> for Items<'_, T> {
     }
 }
 
-/// Text, or a number or truth value in its place; anything else is skipped.
+/// Reads text, a number or a boolean as text; skips anything else.
 struct Text<'f>(&'f Form);
 
 impl Text<'_> {
@@ -364,10 +363,10 @@ pub(super) fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Content,
     turn.ok_or_else(|| Error::custom("expected a turn"))
 }
 
-/// Reads turns, such as the history of a batch's row: a list, a single turn, or an object with `contents`.
+/// Reads turns, for example the history of a row in a batch: a list, a single turn, or an object with `contents`.
 ///
 /// # Errors
-/// When it is none of these.
+/// When the value has none of these forms.
 pub(crate) fn turns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Content>, D::Error> {
     let json = <&RawValue>::deserialize(deserializer)?.get();
     let form = Form::default();
@@ -384,7 +383,7 @@ pub(crate) fn turns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Co
     Ok(turns)
 }
 
-/// Reads a text for which a number may stand.
+/// Reads a text, which may be given as a number.
 ///
 /// # Errors
 /// When it is null, a list or an object.

@@ -1,8 +1,7 @@
 //! Makes clients' JSON valid.
 //!
-//! JavaScript cuts strings at UTF-16 units, so any request's JSON may contain half of a surrogate pair
-//! (docs/facts.md section 3).
-//! Parsers and engines refuse such a text as a whole.
+//! JavaScript cuts strings at UTF-16 units, so the JSON of any request may contain half of a surrogate pair
+//! (docs/facts.md section 3). Parsers and engines then refuse the whole text.
 
 use std::borrow::Cow;
 
@@ -10,13 +9,13 @@ use memchr::{memchr, memmem};
 
 /// The byte order mark in UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
-/// Bytes of an escaped UTF-16 unit, `\uXXXX`.
+/// The length of an escaped UTF-16 unit, `\uXXXX`, in bytes.
 const ESCAPE: usize = 6;
-/// The escape of the replacement character, after `\u`.
+/// The replacement character's escape, without `\u`.
 const REPLACEMENT: &[u8; 4] = b"fffd";
 
-/// Returns `json` without a byte order mark, and with the replacement character in place of each lone surrogate and each byte
-/// that is not UTF-8.
+/// Returns `json` without a byte order mark, with the replacement character in place of each lone surrogate and each
+/// byte that is not valid UTF-8.
 #[must_use]
 pub fn repaired(json: &[u8]) -> Cow<'_, [u8]> {
     let json = json.strip_prefix(MARK).unwrap_or(json);
@@ -35,7 +34,7 @@ pub fn repaired(json: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(text)
 }
 
-/// Where the escapes of lone surrogates begin.
+/// The positions of the escapes of lone surrogates.
 fn lone_surrogates(json: &[u8]) -> Vec<usize> {
     let mut lone = Vec::new();
     if memmem::find(json, b"\\ud").is_none() && memmem::find(json, b"\\uD").is_none() {
@@ -49,7 +48,7 @@ fn lone_surrogates(json: &[u8]) -> Vec<usize> {
                 lone.push(at);
                 at + ESCAPE
             }
-            // Also steps over an escaped backslash, whose second half begins no escape.
+            // Also skips both characters of an escaped backslash: the second one does not begin an escape.
             _ => at + 2,
         }
         .min(json.len());
@@ -57,7 +56,7 @@ fn lone_surrogates(json: &[u8]) -> Vec<usize> {
     lone
 }
 
-/// The UTF-16 unit whose escape stands at `at`.
+/// The UTF-16 unit with an escape at `at`.
 fn unit(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + ESCAPE)?.strip_prefix(b"\\u")?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()

@@ -1,15 +1,16 @@
-//! Separates typed text from the client's additions: session and editor context, hooks' notes, contents of named files.
+//! Separates typed text from the client's additions: session and editor context, notes of hooks, contents of named
+//! files.
 //!
-//! Additions are recognised by their shape, not by their wording (docs/facts.md section 3 has Gemini CLI's):
-//! blocks between tags that are named like a client's, an editor's state as fenced JSON, and file contents between rules. What
-//! people paste looks alike, so the fewer names count the closer a text is to the request.
+//! Additions are recognised by their form, not by their wording (for Gemini CLI's forms see docs/facts.md section 3):
+//! blocks between tags with a client's names, an editor's state as fenced JSON, and file contents between rules. Pasted
+//! text may look similar, so fewer names count the closer a text is to the request.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::memchr;
 
-/// Tags that clients are known to use, wherever they stand.
+/// Tags that clients are known to use; they count everywhere.
 const CLIENT_NAMES: [&str; 10] = [
     "session_context",
     "hook_context",
@@ -22,9 +23,9 @@ const CLIENT_NAMES: [&str; 10] = [
     "system_note",
     "state_snapshot",
 ];
-/// Last words of other names that clients give their blocks.
+/// The last word of other names that clients give their blocks.
 const LAST_WORDS: [&str; 2] = ["context", "reminder"];
-/// Words of which a tag's name contains one if it describes the session at the start of a history.
+/// A tag whose name contains one of these words describes the session if it is at the start of a history.
 const SESSION_WORDS: [&str; 14] = [
     "context",
     "session",
@@ -42,7 +43,7 @@ const SESSION_WORDS: [&str; 14] = [
     "files",
 ];
 
-/// Keys of an editor's state; the client's description contains at least one.
+/// The keys of an editor's state; the client's description contains at least one of them.
 const EDITOR_KEYS: [&str; 7] = [
     "\"activeFile\"",
     "\"otherOpenFiles\"",
@@ -53,14 +54,14 @@ const EDITOR_KEYS: [&str; 7] = [
     "\"selectionChanged\"",
 ];
 
-/// Begins and ends fenced text, and the fence of an editor's state.
+/// The marks of fenced text, and of the fence with an editor's state.
 const FENCE: &str = "```";
 const JSON_FENCE: &str = "```json";
 
-/// The most blocks to search for in one text: clients add a handful, and the end of each may be far away.
+/// The maximum number of blocks to search for in one text. Clients add a handful, and the end of each may be far away.
 const MOST_BLOCKS: usize = 64;
 
-/// Where a text stands.
+/// The position of a text in the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// At the beginning of the history, where clients describe the session.
@@ -71,14 +72,14 @@ pub(super) enum Place {
     Request,
 }
 
-/// `text`, a turn of the history, without the client's additions; `opens` for the first one.
+/// The turn `text` of the history without the client's additions; `opens` is true for the first turn.
 pub(super) fn history(text: &str, opens: bool) -> Cow<'_, str> {
     let place = if opens { Place::Opening } else { Place::Later };
     without(text, &additions(text, place))
 }
 
-/// `text`, a request, without the client's additions. A block that people may have pasted is left alone where the text
-/// has nothing else.
+/// The request `text` without the client's additions. If nothing else is left, a block stays that a person may have
+/// pasted.
 pub(super) fn request(text: &str) -> Cow<'_, str> {
     let found = additions(text, Place::Request);
     match without(text, &found) {
@@ -87,7 +88,7 @@ pub(super) fn request(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// `text` without `ranges` and without the blank space around them.
+/// `text` without `ranges` and without the white space around them.
 fn without<'a>(text: &'a str, ranges: &[Range<usize>]) -> Cow<'a, str> {
     if ranges.is_empty() {
         return Cow::Borrowed(text);
@@ -109,7 +110,7 @@ fn without<'a>(text: &'a str, ranges: &[Range<usize>]) -> Cow<'a, str> {
 
 /// The positions of the client's additions in `text`, in order.
 pub(super) fn additions(text: &str, place: Place) -> Vec<Range<usize>> {
-    // Most texts hold none of the three marks.
+    // Most texts contain none of these three marks.
     if !["<", "--- ", JSON_FENCE].iter().any(|mark| text.contains(mark)) {
         return Vec::new();
     }
@@ -122,13 +123,13 @@ struct Scan<'a> {
     place: Place,
     /// Whether only names of [`CLIENT_NAMES`] count.
     is_strict: bool,
-    /// Whether only additions have been read.
+    /// Whether all lines so far were additions.
     opens: bool,
     is_fenced: bool,
     blocks: usize,
-    /// Names of blocks without an end.
+    /// The names of blocks without an end.
     unclosed: Vec<&'a str>,
-    /// Whether file contents do not end.
+    /// Whether the end of file contents is missing.
     has_no_end: bool,
 }
 
@@ -169,7 +170,7 @@ impl<'a> Scan<'a> {
         found
     }
 
-    /// The addition that begins with `line`.
+    /// The addition that begins with `line`, if there is one.
     fn addition(&mut self, start: usize, line: &'a str) -> Option<Range<usize>> {
         if self.is_fenced {
             return None;
@@ -188,7 +189,7 @@ impl<'a> Scan<'a> {
         Some(start..end?)
     }
 
-    /// The block between a client's tags that begins with `line`.
+    /// The block between a client's tags that begins with `line`, if there is one.
     fn block(&mut self, start: usize, line: &'a str) -> Option<Range<usize>> {
         let name = tag(line)?;
         if !self.counts(name) || self.unclosed.contains(&name) || self.blocks == MOST_BLOCKS {
@@ -202,7 +203,7 @@ impl<'a> Scan<'a> {
         Some(start..end?)
     }
 
-    /// Whether a block of this name is a client's addition here.
+    /// Whether a block with this name counts as an addition at this place.
     fn counts(&self, name: &str) -> bool {
         if CLIENT_NAMES.contains(&name) {
             return true;
@@ -230,12 +231,12 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// The end of the line that holds `at`, behind its line break.
+/// The end of the line that contains `at`, after its line break.
 fn line_end(text: &str, at: usize) -> usize {
     memchr(b'\n', &text.as_bytes()[at..]).map_or(text.len(), |found| at + found + 1)
 }
 
-/// The name of the tag that `line` begins with.
+/// The name of the tag at the start of `line`.
 fn tag(line: &str) -> Option<&str> {
     let line = line.strip_prefix('<')?;
     let length = line.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-' | ':' | '.'))?;
@@ -243,8 +244,8 @@ fn tag(line: &str) -> Option<&str> {
     (!name.is_empty() && rest.contains('>')).then_some(name)
 }
 
-/// The end of the block `name` that opens at `start`. A block may hold others of its name, and text that names its closing tag:
-/// a tag that has a line of its own closes it before one that ends a line does.
+/// The end of the block `name` that opens at `start`. A block may contain blocks of the same name, and text that
+/// mentions its closing tag. A closing tag on a line of its own wins over one at the end of a line.
 fn closing(text: &str, start: usize, name: &str) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at_line_end = None;
@@ -275,14 +276,14 @@ fn closing(text: &str, start: usize, name: &str) -> Option<usize> {
     at_line_end
 }
 
-/// Where in `line` the closing tag `name` begins that ends it.
+/// The position in `line` of the closing tag `name`, if the line ends with it.
 fn closer(line: &str, name: &str) -> Option<usize> {
     let rest = line.strip_suffix('>')?.trim_end().strip_suffix(name)?;
     rest.strip_suffix("</").map(str::len)
 }
 
-/// The end of the contents of named files that begin at `start`: the last rule that ends them before the next such contents,
-/// for files may hold such rules themselves.
+/// The end of the contents of named files that begin at `start`: the last closing rule before the next such contents,
+/// because files may contain such rules themselves.
 fn contents_end(text: &str, start: usize) -> Option<usize> {
     let mut last = None;
     let mut at = line_end(text, start);
@@ -292,7 +293,7 @@ fn contents_end(text: &str, start: usize) -> Option<usize> {
         if last.is_some() && begins_contents(line) {
             break;
         }
-        // The last line of a request that is quoted in a prompt ends with the quote.
+        // If the request is quoted in a prompt, its last line ends with the quote.
         let unquoted = line.strip_suffix('"').unwrap_or(line);
         if rule(unquoted).is_some_and(|title| title.starts_with("end of ") && title.contains("content")) {
             last = Some(end);
@@ -312,7 +313,7 @@ fn rule(line: &str) -> Option<String> {
     Some(title.to_ascii_lowercase())
 }
 
-/// An editor's state in a fence, from `line`, which opens the fence or introduces it.
+/// An editor's state in a fence. `line` opens the fence or introduces it.
 fn editor_state(text: &str, start: usize, line: &str) -> Option<Range<usize>> {
     let next = line_end(text, start);
     let fence = if line == JSON_FENCE { start } else { next };

@@ -1,4 +1,4 @@
-//! The kinds of accounts, which get different models (docs/facts.md section 4).
+//! The kinds of accounts. Each kind has different models (docs/facts.md section 4).
 //!
 //! ```
 //! use gem_setup::router::{Account, Models, Tier};
@@ -14,16 +14,16 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// How a person is known to the hosted models.
+/// How a person authenticates to the hosted models.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Account {
     /// Logged in with Google.
     #[default]
     Login,
-    /// An API key, which every request over the gateway has.
+    /// With an API key, as in every request through the gateway.
     ApiKey,
-    /// Without access to preview models.
+    /// An account without access to preview models.
     NoPreview,
 }
 
@@ -31,7 +31,7 @@ impl Account {
     /// All kinds.
     pub const ALL: [Self; 3] = [Self::Login, Self::ApiKey, Self::NoPreview];
 
-    /// The account that Gemini CLI uses with `security.auth.selectedType` set to `auth`.
+    /// The kind of account that Gemini CLI uses if `security.auth.selectedType` is `auth`.
     #[must_use]
     pub fn of_auth(auth: Option<&str>) -> Self {
         match auth {
@@ -40,7 +40,7 @@ impl Account {
         }
     }
 
-    /// The name on the command line and in a models file.
+    /// The kind's name on the command line and in a models file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,5 @@
-//! A models file that a catalog delivered, kept in gem-setup's folder. It counts until this gem-setup's own models are newer.
+//! A models file delivered by a catalog and kept in gem-setup's folder. It is used until the models built into
+//! gem-setup are newer.
 
 use std::path::Path;
 
@@ -14,13 +15,13 @@ const DELIVERED: Record = Record {
     remedy: "run `gem-setup rollback hosted-models` to return to the built-in models",
 };
 
-/// A models file, and the catalog that it came with.
+/// A models file, and the catalog that delivered it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveredModels {
-    /// The catalog: a URL or a path.
+    /// The catalog's URL or path.
     pub catalog: String,
-    /// The models file, in TOML.
+    /// The models file's text, in TOML.
     pub text: String,
 }
 
@@ -41,10 +42,10 @@ impl DeliveredModels {
         DELIVERED.write_json(path, self)
     }
 
-    /// The built-in models with these put over them.
+    /// The built-in models, overridden by these.
     ///
     /// # Errors
-    /// When the text is no models file, has no version of its own, or conflicts with the built-in models.
+    /// When the text is not a models file, lacks a version of its own, or conflicts with the built-in models.
     pub fn models(&self) -> Result<Models, Error> {
         let over = Document::parse(&self.text, &self.catalog)?;
         if over.version.is_none() {
@@ -55,10 +56,11 @@ impl DeliveredModels {
 }
 
 impl Models {
-    /// The models in force where the user names none: those delivered in `path` if they are newer than the built-in ones.
+    /// The models to use if the user names no file: those delivered in `path` if they are newer than the built-in ones,
+    /// else the latter.
     ///
     /// # Errors
-    /// When the delivered ones cannot be used; the built-in ones are then left.
+    /// When the delivered models cannot be used; the caller should then use the built-in ones.
     pub fn delivered_in(path: &Path) -> Result<Self, Error> {
         let built_in = Self::built_in()?;
         let Some(delivered) = DeliveredModels::read(path)? else {

@@ -32,7 +32,7 @@ pub use delivered::DeliveredModels;
 const BUILT_IN: &str = include_str!("models.toml");
 const FORMAT: u32 = 1;
 
-/// Every model, alias, choice, family and chain; checked once, then trusted.
+/// All models, aliases, choices, families and chains. They are validated once and then trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Models {
     version: String,
@@ -47,21 +47,21 @@ pub struct Models {
 /// The meaning of a model's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// The request must be classified.
+    /// A choice: the request must be classified.
     Choice {
-        /// Where complex requests go.
+        /// The model for complex requests.
         pro: ModelName,
         /// The model for simple requests.
         flash: ModelName,
-        /// The name of the chain.
+        /// The chain's name.
         chain: String,
     },
-    /// One model, known or not.
+    /// A single model, known or unknown.
     Model(ModelName),
 }
 
 impl Selection {
-    /// The model of a choice for `tier`; a selected model stays.
+    /// The model of a choice for `tier`. A single model stays as it is.
     #[must_use]
     pub const fn model_for(&self, tier: Tier) -> &ModelName {
         match (self, tier) {
@@ -94,7 +94,7 @@ struct ChoiceEntry {
     pro: ModelName,
     flash: ModelName,
     chain: String,
-    /// Other models for some accounts.
+    /// The models that some accounts get instead.
     #[serde(default, rename = "account")]
     accounts: BTreeMap<Account, AccountEntry>,
 }
@@ -109,7 +109,7 @@ struct AccountEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FamilyEntry {
-    /// `None`: its models are asked alone.
+    /// `None` if each model is asked alone.
     chain: Option<String>,
     utility: String,
 }
@@ -123,7 +123,7 @@ struct ChainEntry {
     policies: Vec<Policy>,
 }
 
-/// One file, before it is put over another and checked.
+/// A single file, before it overrides another one and is validated.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -142,7 +142,7 @@ struct Document {
     chains: BTreeMap<String, ChainEntry>,
 }
 
-/// A models file, as its errors describe it.
+/// A models file, as errors describe it.
 const MODELS: Record = Record {
     name: "models file",
     kind: Kind::Usage,
@@ -150,16 +150,16 @@ const MODELS: Record = Record {
 };
 
 impl Models {
-    /// The models inside the program.
+    /// The built-in models.
     ///
     /// # Errors
-    /// None in a program that passed its tests.
+    /// Never in a program that passed its tests.
     pub fn built_in() -> Result<Self, Error> {
         Document::parse(BUILT_IN, "built-in")?.check("built-in")
     }
 
-    /// The built-in models with those of the file `path` put over them: an entry of the same name takes the place of the
-    /// built-in one, a chain as a whole.
+    /// The built-in models, overridden by the file `path`: its entries replace built-in entries of the same name, and a
+    /// chain is replaced as a whole.
     ///
     /// # Errors
     /// When the file cannot be read or parsed, or conflicts with the built-in models.
@@ -167,7 +167,7 @@ impl Models {
         Self::overridden_by(&MODELS.read_text(path)?, &path.to_string_lossy())
     }
 
-    /// As [`Models::read`], from the TOML `text`; `origin` names it in errors.
+    /// Like [`Models::read`], from the TOML `text`; `origin` names it in errors.
     ///
     /// # Errors
     /// When the text cannot be parsed, or conflicts with the built-in models.
@@ -176,13 +176,13 @@ impl Models {
         Document::parse(BUILT_IN, "built-in")?.with(over).check(origin)
     }
 
-    /// The version of these models: that of the last file with one.
+    /// The version of these models, from the last file that states one.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// Whether `version` is newer than that of these models.
+    /// Whether `version` is newer than the version of these models.
     #[must_use]
     pub fn is_older_than(&self, version: &str) -> bool {
         is_newer(version, &self.version)
@@ -194,7 +194,7 @@ impl Models {
         &self.default
     }
 
-    /// The meaning of `name`; an unknown name is a custom model.
+    /// The meaning of `name`. An unknown name is a custom model.
     #[must_use]
     pub fn resolve(&self, name: &ModelName) -> Selection {
         let mut name = name;
@@ -211,7 +211,7 @@ impl Models {
         }
     }
 
-    /// The same models as an account of this kind gets them.
+    /// These models as this kind of account gets them.
     #[must_use]
     pub fn for_account(mut self, account: Account) -> Self {
         for choice in self.choices.values_mut() {
@@ -230,7 +230,7 @@ impl Models {
         self.aliases.contains_key(name) || self.models.contains_key(name)
     }
 
-    /// The tier of `model`; `None` for a flash-lite model and for one that is not known.
+    /// The tier of `model`; `None` for a flash-lite model and for an unknown one.
     #[must_use]
     pub fn tier(&self, model: &ModelName) -> Option<Tier> {
         match self.models.get(model)?.tier {
@@ -240,15 +240,15 @@ impl Models {
         }
     }
 
-    /// Whether `model` is of a dearer tier than `other`; false where a tier is not known.
+    /// Whether `model` has a more expensive tier than `other`; `false` if a tier is unknown.
     #[must_use]
     pub fn is_dearer(&self, model: &ModelName, other: &ModelName) -> bool {
         let tier = |model| self.models.get(model).map(|entry| entry.tier);
         tier(model).zip(tier(other)).is_some_and(|(tier, other)| tier > other)
     }
 
-    /// The models to ask one after the other for a request that names `selection`, beginning with `first`: a choice's
-    /// own chain, a known model's family chain (flash-lite: the utility chain), a custom model alone.
+    /// The models to ask, in order, for a request that names `selection`, beginning with `first`. A choice has its own
+    /// chain, a known model that of its family (flash-lite: the utility chain). A custom model is asked alone.
     #[must_use]
     pub fn chain(&self, selection: &Selection, first: &ModelName) -> Chain {
         let chain = match selection {
@@ -273,7 +273,7 @@ impl Models {
         self.with_member(self.chains.get(name)?.clone(), model)
     }
 
-    /// `chain` with `model` in it: in the place of the member of its tier, if it is not there yet.
+    /// `chain` with `model` in it. If missing, `model` replaces the member of the same tier.
     fn with_member(&self, chain: Chain, model: &ModelName) -> Option<Chain> {
         let entry = self.models.get(model)?;
         if chain.models().any(|member| member == model) {

@@ -273,7 +273,7 @@ fn what_does_not_fit_together_is_refused_with_file_key_and_value() {
             chain(r#"{ model = "gemini-9", last_resort = true }"#),
             "chain.\"c\".policy",
             "gemini-9",
-            "is no model",
+            "is not a model",
         ),
         (
             "[alias]\na = \"b\"\nb = \"a\"".to_owned(),
@@ -285,7 +285,7 @@ fn what_does_not_fit_together_is_refused_with_file_key_and_value() {
             "[alias]\na = \"gemini-9\"".to_owned(),
             "alias.\"a\"",
             "gemini-9",
-            "is no model",
+            "is not a model",
         ),
         (
             "[alias]\nauto = \"pro\"".to_owned(),
@@ -297,7 +297,7 @@ fn what_does_not_fit_together_is_refused_with_file_key_and_value() {
             "[model]\nx = { family = \"y\", tier = \"pro\" }".to_owned(),
             "model.\"x\".family",
             "y",
-            "is no family",
+            "is not a family",
         ),
         (
             "[choice.z]\npro = \"gemini-9\"\nflash = \"gemini-3.8-flash\"\nchain = \"auto-gemini-2.5\"".to_owned(),
@@ -309,13 +309,13 @@ fn what_does_not_fit_together_is_refused_with_file_key_and_value() {
             "[family.f]\nchain = \"nowhere\"\nutility = \"utility\"".to_owned(),
             "family.\"f\".chain",
             "nowhere",
-            "is no chain",
+            "is not a chain",
         ),
         (
             "default = \"gemini-9\"".to_owned(),
             "default",
             "gemini-9",
-            "is no model",
+            "is not a model",
         ),
     ] {
         let error = Models::overridden_by(&format!("format = 1\n{text}"), "mine.toml").unwrap_err();

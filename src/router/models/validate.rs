@@ -6,13 +6,13 @@ use std::fmt;
 use super::{ChainEntry, Document};
 use crate::router::ModelName;
 
-/// An invalid entry: its key, its value, and the reason.
+/// An invalid entry: the key, the value, and the reason.
 fn fault(key: impl fmt::Display, value: impl fmt::Display, reason: &str) -> String {
     format!("key `{key}`: `{value}` {reason}")
 }
 
 impl Document {
-    /// Everything that is wrong with the document.
+    /// All faults of the document.
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         self.check_models(&mut faults);
@@ -25,7 +25,7 @@ impl Document {
         match &self.default {
             None => faults.push(fault("default", "", "is missing")),
             Some(name) if !self.knows(name) => {
-                faults.push(fault("default", name, "is no model, alias or choice"));
+                faults.push(fault("default", name, "is not a model, alias or choice"));
             }
             Some(_) => {}
         }
@@ -40,7 +40,7 @@ impl Document {
         for (name, entry) in &self.models {
             if !self.families.contains_key(&entry.family) {
                 let key = format!("model.\"{name}\".family");
-                faults.push(fault(key, &entry.family, "is no family"));
+                faults.push(fault(key, &entry.family, "is not a family"));
             }
         }
     }
@@ -52,7 +52,7 @@ impl Document {
                 faults.push(fault(&key, target, "has the name of a model or a choice"));
             }
             if !self.knows(target) {
-                faults.push(fault(&key, target, "is no model, alias or choice"));
+                faults.push(fault(&key, target, "is not a model, alias or choice"));
             }
             if self.leads_back(name) {
                 faults.push(fault(&key, target, "leads back to the alias itself"));
@@ -82,13 +82,13 @@ impl Document {
                 faults.push(fault(format!("choice.\"{name}\""), name, "has the name of a model"));
             }
             let Some(chain) = self.chains.get(&entry.chain) else {
-                faults.push(fault(key("chain"), &entry.chain, "is no chain"));
+                faults.push(fault(key("chain"), &entry.chain, "is not a chain"));
                 continue;
             };
             let own = entry.accounts.values();
             for model in own.flat_map(|own| own.pro.iter().chain(&own.flash)) {
                 if !self.models.contains_key(model) {
-                    faults.push(fault(key("account"), model, "is no model"));
+                    faults.push(fault(key("account"), model, "is not a model"));
                 }
             }
             for (field, model) in [("pro", &entry.pro), ("flash", &entry.flash)] {
@@ -104,7 +104,7 @@ impl Document {
             let chain = entry.chain.iter().map(|chain| ("chain", chain));
             for (field, chain) in chain.chain([("utility", &entry.utility)]) {
                 if !self.chains.contains_key(chain) {
-                    faults.push(fault(format!("family.\"{name}\".{field}"), chain, "is no chain"));
+                    faults.push(fault(format!("family.\"{name}\".{field}"), chain, "is not a chain"));
                 }
             }
         }
@@ -115,7 +115,7 @@ impl Document {
         let mut seen = BTreeSet::new();
         for policy in &chain.policies {
             if !self.models.contains_key(&policy.model) {
-                faults.push(fault(&key, &policy.model, "is no model"));
+                faults.push(fault(&key, &policy.model, "is not a model"));
             }
             if !seen.insert(&policy.model) {
                 faults.push(fault(&key, &policy.model, "is in the chain twice"));

@@ -1,4 +1,4 @@
-//! The powerful model for planning, the fast one for executing a plan.
+//! Chooses the powerful model to make a plan, and the fast model to carry it out.
 
 use futures_util::future::BoxFuture;
 

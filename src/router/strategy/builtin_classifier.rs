@@ -1,4 +1,4 @@
-//! The built-in classifier's tier.
+//! Chooses the tier of the built-in classifier's verdict.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
@@ -10,7 +10,7 @@ use lru::LruCache;
 use super::{AnsweredBy, Case, Finding, Source, Strategy, Turn, Verdict, nothing_to_classify, ready};
 use crate::router::classify::builtin;
 
-/// How many verdicts are remembered.
+/// The number of verdicts that are remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
 /// Asks the built-in classifier.
@@ -35,10 +35,10 @@ impl Strategy for Builtin {
     }
 }
 
-/// The last verdicts: an assistant asks for a model at each step of a task, with the same request of the person.
+/// The last verdicts. An assistant asks for a model at each step of a task, always with the same user request.
 struct Seen {
     hasher: RandomState,
-    /// By the keyed hash of request and history; a router's threshold does not change.
+    /// Verdicts by the keyed hash of request and history. A router's threshold does not change.
     verdicts: Mutex<LruCache<u64, Verdict>>,
 }
 
@@ -52,14 +52,14 @@ impl Default for Seen {
 }
 
 impl Seen {
-    /// The verdict of last time, or else that of `classify`.
+    /// The remembered verdict, or else that of `classify`.
     fn verdict(&self, request: &str, turns: &[Turn], classify: impl FnOnce(&str, &[Turn]) -> Verdict) -> Verdict {
         let key = self.hasher.hash_one((request, turns));
         let verdicts = || self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(verdict) = verdicts().get(&key) {
             return verdict.clone();
         }
-        // Not under the lock: others need not wait for it.
+        // The lock is not held here, so that other requests need not wait.
         let verdict = classify(request, turns);
         verdicts().put(key, verdict.clone());
         verdict

@@ -1,10 +1,10 @@
-//! The next model of the chain, if the requested one is unavailable.
+//! Chooses the next model of the chain if the requested one is unavailable.
 
 use futures_util::future::BoxFuture;
 
 use super::{Case, Finding, Pick, Source, Strategy, Tier, ready};
 
-/// Looks at the models' health; a choice stands or falls with its pro model, as in Gemini CLI.
+/// Decides by the models' health. A choice counts as unavailable if its pro model is, as in Gemini CLI.
 pub(super) struct Fallback;
 
 impl Strategy for Fallback {

@@ -1,11 +1,11 @@
-//! The local model's verdict.
+//! Chooses the tier of the local model's verdict.
 
 use futures_util::future::BoxFuture;
 
 use super::{AnsweredBy, Case, Finding, LocalModel, Source, Strategy, nothing_to_classify};
 use crate::router::context::ClassifierChoice;
 
-/// Asks the local model, where one is enabled.
+/// Asks the local model, if one is enabled.
 pub(super) struct Gemma(pub(super) Option<Box<dyn LocalModel>>);
 
 impl Strategy for Gemma {
@@ -22,7 +22,7 @@ impl Gemma {
     async fn find(&self, case: &Case<'_>) -> Result<Finding, String> {
         match case.context.classifier {
             ClassifierChoice::Model => {}
-            ClassifierChoice::Builtin => return Ok(Finding::passed("the built-in classifier was asked for")),
+            ClassifierChoice::Builtin => return Ok(Finding::passed("the built-in classifier was requested")),
             ClassifierChoice::Modelless => {
                 return Ok(Finding::passed("the runtime `builtin` has no model"));
             }

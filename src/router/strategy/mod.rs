@@ -1,5 +1,5 @@
-//! The strategies of the router, in the order in which they are consulted; the first that decides ends the search, and where
-//! none does the powerful model is taken (docs/facts.md section 4).
+//! The strategies of the router, in the order in which they are asked. The first one that decides ends the search. If
+//! none decides, the powerful model is chosen (docs/facts.md section 4).
 
 mod approval_mode;
 mod builtin_classifier;
@@ -18,16 +18,16 @@ use super::models::{Models, Selection};
 use super::policy::Chain;
 use super::{AnsweredBy, ModelAvailability, ModelName, Tier, Turn, Verdict};
 
-/// One request, with all that strategies look at.
+/// A request, with everything that strategies use.
 pub(super) struct Case<'a> {
     pub(super) models: &'a Models,
     pub(super) availability: &'a ModelAvailability,
     pub(super) context: &'a RoutingContext,
-    /// The probability from which on the built-in classifier chooses the powerful model.
+    /// The built-in classifier chooses the powerful model from this probability on.
     pub(super) threshold: Threshold,
-    /// The name that was asked for, or the default.
+    /// The requested name, or the default.
     pub(super) name: &'a ModelName,
-    /// Where it was asked for; `None` for the default.
+    /// The place where the name was requested; `None` for the default.
     pub(super) asked_by: Option<&'static str>,
     /// The meaning of the name.
     pub(super) selection: Selection,
@@ -36,7 +36,7 @@ pub(super) struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// The models to be asked one after the other when `first` comes first; silent in plan mode.
+    /// The models to ask in order, beginning with `first`. In plan mode no switch needs consent.
     pub(super) fn chain(&self, first: &ModelName) -> Chain {
         let chain = self.models.chain(&self.selection, first);
         match self.context.approval {
@@ -48,9 +48,9 @@ impl Case<'_> {
 
 /// A strategy's choice.
 pub(super) enum Pick {
-    /// The choice's model of this tier.
+    /// The model that the request's choice has for this tier.
     Tier(Tier),
-    /// This model.
+    /// A certain model.
     Model(ModelName),
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Decided {
 }
 
 impl Decided {
-    /// The decision when no strategy decides.
+    /// The decision if no strategy decides.
     pub(super) fn by_default() -> Self {
         Self {
             pick: Pick::Tier(Tier::Pro),
@@ -78,9 +78,9 @@ impl Decided {
 
 /// A strategy's result for a case.
 pub(super) enum Finding {
-    /// It decides.
+    /// The strategy decides.
     Decided(Decided),
-    /// It does not apply, with the reason.
+    /// The strategy does not apply, for this reason.
     Passed(Cow<'static, str>),
 }
 
@@ -108,16 +108,16 @@ impl Finding {
     }
 }
 
-/// One way to decide.
+/// A way to decide.
 pub(super) trait Strategy: Send + Sync {
-    /// Its name.
+    /// The strategy's name.
     fn source(&self) -> Source;
 
     /// Decides, passes, or fails with a reason.
     fn consider<'a>(&'a self, case: &'a Case<'a>) -> BoxFuture<'a, Result<Finding, String>>;
 }
 
-/// Every strategy, first to be consulted first.
+/// All strategies, in the order in which they are asked.
 pub(super) fn in_order(local: Option<Box<dyn LocalModel>>) -> Vec<Box<dyn Strategy>> {
     vec![
         Box::new(fallback::Fallback),
@@ -128,10 +128,10 @@ pub(super) fn in_order(local: Option<Box<dyn LocalModel>>) -> Vec<Box<dyn Strate
     ]
 }
 
-/// Why a classifier has nothing to do, if it has not.
+/// Why a classifier cannot decide; `None` if it can.
 fn nothing_to_classify(case: &Case<'_>) -> Option<Finding> {
     let is_empty = case.context.conversation.request.trim().is_empty();
-    is_empty.then(|| Finding::passed("the request holds no text"))
+    is_empty.then(|| Finding::passed("the request contains no text"))
 }
 
 fn ready<'a>(finding: Finding) -> BoxFuture<'a, Result<Finding, String>> {

@@ -1,4 +1,4 @@
-//! The model that was named.
+//! Chooses the model that was named.
 
 use futures_util::future::BoxFuture;
 
@@ -21,7 +21,7 @@ fn find(case: &Case<'_>) -> Finding {
     let name = case.name;
     let asked = match case.asked_by {
         Some(place) => format!("{place} asks for `{name}`"),
-        None => format!("no model was asked for: it is `{name}`"),
+        None => format!("no model was requested: the default is `{name}`"),
     };
     match &case.selection {
         Selection::Model(model) => Finding::decided(Pick::Model(model.clone()), asked),
