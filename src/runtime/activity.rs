@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Between two looks for the end of all answers.
+/// The interval at which the end of all answers is checked.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Whether the engine has reason to be silent. Clones are handles to the same record.
+/// Whether the engine may be silent because it is busy. Clones share the same record.
 ///
-/// A single-threaded engine (docs/facts.md section 5) answers no health probe while it generates, and goes on
-/// generating when its client has left. So each request comes with the patience that its answer deserves, and the
-/// engine counts as busy until it answers or the patience since its last sign of life is used up. New requests do not
-/// renew the patience.
+/// A single-threaded engine (docs/facts.md section 5) answers no health probe while it generates, and it continues to
+/// generate when its client has left. So each request states how long the engine may be silent over it. The engine
+/// counts as busy until it answers, or until that time has passed since its last sign of life. New requests do not
+/// extend the time.
 #[derive(Clone, Debug, Default)]
 pub struct EngineActivity {
     inner: Arc<Mutex<Inner>>,
@@ -23,14 +23,14 @@ pub struct EngineActivity {
 struct Inner {
     generation: u64,
     outstanding: usize,
-    /// Those of them whose clients wait for the answer.
+    /// The number of open requests whose client waits for the answer.
     awaited: usize,
     silent_since: Option<Instant>,
     patience: Duration,
 }
 
 impl EngineActivity {
-    /// A request is sent to the engine now, which may be silent over it for `patience`.
+    /// Records that a request is sent to the engine, which may be silent over it for `patience`.
     #[must_use]
     pub fn begin(&self, patience: Duration) -> Busy {
         let mut inner = self.lock();
@@ -46,26 +46,26 @@ impl EngineActivity {
         }
     }
 
-    /// Ends when no client waits for an answer.
+    /// Resolves when no client waits for an answer.
     pub async fn answered(&self) {
         while self.lock().awaited > 0 {
             sleep(POLL).await;
         }
     }
 
-    /// Whether the engine has reason to be silent now.
+    /// Whether the engine is busy and may be silent now.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         let inner = self.lock();
         inner.silent_since.is_some_and(|since| since.elapsed() < inner.patience)
     }
 
-    /// The engine gave a sign of life that belongs to no request: it answered a probe.
+    /// Records a sign of life that belongs to no request: the engine answered a probe.
     pub fn alive(&self) {
         self.lock().heard();
     }
 
-    /// A new engine started: the last one's requests are void.
+    /// Forgets all requests, because a new engine started.
     pub fn reset(&self) {
         let mut inner = self.lock();
         *inner = Inner {
@@ -90,8 +90,8 @@ impl Inner {
     }
 }
 
-/// One request that the engine works on. Dropped unfinished (the client left, the deadline passed), the engine is taken to
-/// work on it still.
+/// A request on which the engine works. If this is dropped before the end (the client left, the deadline passed), the
+/// engine is assumed to continue its work.
 #[derive(Debug)]
 pub struct Busy {
     activity: EngineActivity,
@@ -101,7 +101,7 @@ pub struct Busy {
 }
 
 impl Busy {
-    /// The client has left; the engine still works.
+    /// Records that the client has left while the engine continues to work.
     pub fn abandon(&mut self) {
         let mut inner = self.activity.lock();
         if inner.generation == self.generation && std::mem::take(&mut self.is_awaited) {
@@ -109,7 +109,7 @@ impl Busy {
         }
     }
 
-    /// A part of the answer arrived: the patience restarts.
+    /// Records that a part of the answer arrived, which restarts the time.
     pub fn progress(&self) {
         let mut inner = self.activity.lock();
         if inner.generation == self.generation {
@@ -117,7 +117,7 @@ impl Busy {
         }
     }
 
-    /// The whole answer, or the end of the connection, arrived.
+    /// Records that the whole answer, or the end of the connection, arrived.
     pub fn finish(mut self) {
         self.finished = true;
     }

@@ -1,4 +1,4 @@
-//! Programs that the system blocks (docs/facts.md section 2), and advice for them.
+//! Programs that the system blocks (docs/facts.md section 2), and hints for them.
 //!
 //! ```
 //! use gem_platform::Os;
@@ -13,10 +13,10 @@ use std::io;
 
 use gem_platform::{Os, Target};
 
-/// Windows' errors for a program that SmartScreen, Smart App Control, a virus scanner or a policy refuses to start.
+/// The errors of Windows if SmartScreen, Smart App Control, a virus scanner or a policy refuses to start a program.
 const REFUSALS: [i32; 4] = [225, 1260, 4551, 740];
 
-/// Advice if the system `os` blocked a program that ended with `outcome`.
+/// The hint if the system `os` has blocked a program that ended with `outcome`.
 #[must_use]
 pub fn if_blocked(os: Os, outcome: &str) -> Option<&'static str> {
     if !outcome.contains("SIGKILL") && !outcome.contains("signal: 9") {
@@ -35,12 +35,12 @@ pub fn if_blocked(os: Os, outcome: &str) -> Option<&'static str> {
     }
 }
 
-/// As [`if_blocked`] on this machine.
+/// Like [`if_blocked`], for this machine.
 pub(crate) fn if_blocked_here(outcome: &str) -> Option<&'static str> {
     if_blocked(Target::host()?.os, outcome)
 }
 
-/// Advice if this machine refused to start a program with `error`.
+/// The hint if this machine refused to start a program with `error`.
 pub(crate) fn if_refused(error: &io::Error) -> Option<&'static str> {
     let is_refusal = cfg!(windows) && error.raw_os_error().is_some_and(|code| REFUSALS.contains(&code));
     is_refusal.then_some(

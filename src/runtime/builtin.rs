@@ -9,14 +9,14 @@ use super::{CommandLine, Error, Runtime, RuntimeName};
 use crate::catalog::Model;
 use crate::progress::Progress;
 
-/// The built-in classifier as a runtime: it serves `model`'s classification requests and needs nothing.
+/// The built-in classifier as a runtime. It serves classification requests to `model` and needs no other program.
 #[derive(Clone, Debug)]
 pub struct Builtin {
     model: String,
 }
 
 impl Builtin {
-    /// The built-in runtime answering under the name `model`.
+    /// The built-in runtime, which answers under the name `model`.
     pub fn new(model: impl Into<String>) -> Self {
         Self { model: model.into() }
     }

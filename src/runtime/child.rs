@@ -1,4 +1,4 @@
-//! Runs a command to its end, and keeps the last lines that it printed.
+//! Runs a command to its end and keeps the last lines of its output.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,32 +14,32 @@ use super::Error;
 use super::command::describe;
 
 const TAIL_LINES: usize = 15;
-/// A command that prints nothing for this time will not end any more.
+/// A command that prints nothing for this long is considered hung.
 pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(600);
 
-/// Why a command did not end well.
+/// Why a command did not succeed.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// It could not be started or waited for.
+    /// The command could not be started or waited for.
     Lost(io::Error),
-    /// It failed.
+    /// The command failed.
     Badly {
-        /// How.
+        /// The exit status or signal.
         outcome: String,
-        /// The last lines of its output, nothing secret in them.
+        /// The last lines of its output, without secrets.
         tail: String,
     },
-    /// It printed nothing, or did not end, for this time.
+    /// The command printed nothing, or did not end, within a time limit.
     Silent {
-        /// How long.
+        /// The time limit.
         limit: Duration,
-        /// As above.
+        /// The last lines of its output, without secrets.
         tail: String,
     },
 }
 
 impl Ended {
-    /// The same as an error of the runtime that `command` is.
+    /// The same failure as an error of the runtime's program `command`.
     pub(super) fn into_error(self, command: &Program) -> Error {
         match self {
             Self::Lost(source) => Error::Start {
@@ -78,7 +78,7 @@ impl Tail {
         }
     }
 
-    /// The lines as one text.
+    /// All lines as one text.
     pub(super) fn text(&mut self) -> String {
         self.0.make_contiguous().join("\n")
     }
@@ -108,8 +108,8 @@ pub(super) async fn output_of(command: &Program, limit: Duration) -> Result<Stri
     Err(ended.into_error(command))
 }
 
-/// Runs `command` to its end in a process group of its own, so that it never outlives gem-setup, and no longer than it prints something; `each_line` receives each
-/// printed line, without `secrets` and without passwords in URLs.
+/// Runs `command` to its end in its own process group, so that it never outlives gem-setup. Ends it if it prints
+/// nothing for too long. `each_line` receives each printed line, without `secrets` and passwords in URLs.
 pub(super) async fn run(
     command: &Program,
     guard: &Guard,
@@ -150,7 +150,7 @@ pub(super) async fn run(
     })
 }
 
-/// Ends when nothing was heard for [`SILENCE_LIMIT`].
+/// Resolves when nothing was printed for [`SILENCE_LIMIT`].
 async fn silence(last: &mut watch::Receiver<()>) {
     while let Ok(Ok(())) = timeout(SILENCE_LIMIT, last.changed()).await {}
 }
@@ -169,7 +169,7 @@ async fn read(stream: Option<impl AsyncRead + Unpin>, say: &impl Fn(&str)) {
     }
 }
 
-/// `line` without the `secrets` and without the user part of URLs, where indexes with a password have it.
+/// `line` without the `secrets`, and without the user part of URLs, where package indexes have their password.
 pub(super) fn without_secrets(line: &str, secrets: &[&str]) -> String {
     let mut line = secrets
         .iter()

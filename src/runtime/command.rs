@@ -1,4 +1,4 @@
-//! A runtime's commands: the line that starts its server, and any as text.
+//! The commands of a runtime: the command line that starts its server, and any command as text.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use gem_platform::process::Program;
 
 use super::surroundings::RUNTIME;
 
-/// A runtime's `serve` command line, ready but for the port: each engine gets a fresh one.
+/// A runtime's `serve` command line without the port: each engine gets a new port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
     program: PathBuf,
@@ -23,7 +23,7 @@ enum Argument {
 }
 
 impl CommandLine {
-    /// The executable without arguments.
+    /// A command line with only the executable.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl CommandLine {
         self
     }
 
-    /// Adds the port as an argument, directly behind `prefix` (such as `--port=`, or nothing).
+    /// Adds the port as an argument, with `prefix` directly before it (such as `--port=`, or nothing).
     #[must_use]
     pub fn port_arg(mut self, prefix: &'static str) -> Self {
         self.args.push(Argument::Port { prefix });
@@ -61,7 +61,7 @@ impl CommandLine {
         self
     }
 
-    /// Distinguishes this line from the same one for other files: `edition` counts their changes.
+    /// Makes this command line differ from an equal one that uses other files: `edition` counts their changes.
     #[must_use]
     pub const fn edition(mut self, edition: u32) -> Self {
         self.edition = edition;
@@ -84,7 +84,7 @@ impl CommandLine {
     }
 }
 
-/// The command as a person would type it, with the program's file name alone.
+/// The command as a person would type it, with only the file name of the program.
 pub(super) fn describe(program: &Program) -> String {
     let name = program.path.file_name().unwrap_or(program.path.as_os_str());
     let words = std::iter::once(name).chain(program.args.iter().map(OsString::as_os_str));

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gem_platform::process::{Listener, Owner, listener_on};
 use tokio::net::TcpStream;
 
-/// An address to which a connection counts only if its listener belongs to the expected owner: any local user may take a port
-/// that is free for a moment. Clones share the proof.
+/// An address with the expected owner of its listener. Any local user may take a port that is free for a moment, so a
+/// connection counts only if its listener belongs to the owner. Clones share the proof.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     address: SocketAddr,
@@ -35,7 +35,7 @@ impl Endpoint {
         }
     }
 
-    /// Where it is.
+    /// The address.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -47,7 +47,7 @@ impl Endpoint {
         self.address.port()
     }
 
-    /// The process that owns it, if it is a single one.
+    /// The process that owns the endpoint, if it is a single one.
     #[must_use]
     pub const fn process(&self) -> Option<u32> {
         match self.owner {
@@ -59,7 +59,7 @@ impl Endpoint {
     /// Opens a connection that leads to the owner.
     ///
     /// # Errors
-    /// `PermissionDenied` when another process listens there; else why there is no connection.
+    /// `PermissionDenied` when another process listens there; other errors when the connection fails.
     pub async fn connect(&self) -> io::Result<TcpStream> {
         let known = self.lock().clone().filter(|proof| proof.still_holds());
         let proof = match known {
@@ -67,7 +67,7 @@ impl Endpoint {
             None => self.prove().await?,
         };
         let stream = TcpStream::connect(self.address).await?;
-        // The sockets of the proof were there before and after, so they took the connection.
+        // The same sockets were open before and after, so they accepted the connection.
         if proof.still_holds() {
             Ok(stream)
         } else {
@@ -76,7 +76,7 @@ impl Endpoint {
     }
 
     async fn prove(&self) -> io::Result<Arc<Listener>> {
-        // A refused connection is the cheapest way to learn that nothing listens yet.
+        // A refused connection is the cheapest sign that nothing listens yet.
         drop(TcpStream::connect(self.address).await?);
         let proof = Listener::find(self.owner, self.address).map_err(|error| self.explain(error))?;
         let proof = Arc::new(proof.ok_or(io::ErrorKind::ConnectionRefused)?);

@@ -11,17 +11,18 @@ use crate::text::words;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineState {
-    /// Started, does not answer yet, or its model is still being loaded.
+    /// The engine has started, but does not answer yet or is still loading its model.
     Starting,
-    /// Answers.
+    /// The engine answers.
     Ready,
-    /// Was ready, does not answer its health probes.
+    /// The engine was ready, but does not answer its health probes.
     Unhealthy,
-    /// Gone or given up on; the next one starts after a pause.
+    /// The engine has ended or was given up; the next one starts after a pause.
     Restarting,
-    /// Keeps failing soon after its start; tried again at the longest pause.
+    /// The engine keeps failing soon after its start. The next one starts after the longest pause.
     CrashLoop,
-    /// Not started, for its model is not there or its terms are not on record; starts by itself once they are.
+    /// The engine is not started, because its model is missing or its terms are not accepted. It starts as soon as both
+    /// are in place.
     Blocked,
     /// The supervisor is shutting down.
     Stopping,
@@ -41,17 +42,17 @@ words!(
 /// The engine as `GET /status` describes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EngineReport {
-    /// Its process id; `None` between two engines.
+    /// The engine's process id; `None` between two engines.
     pub pid: Option<u32>,
-    /// The private port it listens on; `None` between two engines.
+    /// The engine's private port; `None` between two engines.
     pub port: Option<u16>,
-    /// Its state.
+    /// The engine's state.
     pub state: EngineState,
-    /// How often it was replaced.
+    /// The number of replaced engines.
     pub restarts: u64,
-    /// Why the last one ended.
+    /// Why the last engine ended.
     pub last_exit: Option<String>,
-    /// The missing item while nothing may be sent to it, and the remedy.
+    /// The missing item that keeps the engine from starting, and the remedy.
     pub blocked: Option<String>,
 }
 
@@ -68,33 +69,33 @@ impl From<EngineStatus> for EngineReport {
     }
 }
 
-/// The engine as of the last change.
+/// The engine's status after the last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineStatus {
-    /// Which state.
+    /// The engine's state.
     pub state: EngineState,
-    /// The engine's process id while there is an engine.
+    /// The engine's process id; `None` while there is no engine.
     pub pid: Option<u32>,
-    /// Where the engine listens: a private loopback port. `None` while there is no engine.
+    /// The engine's private loopback port; `None` while there is no engine.
     pub endpoint: Option<Endpoint>,
-    /// The state of the executable that the engine was started from.
+    /// The stamp of the executable from which the engine was started.
     pub program: Option<Stamp>,
-    /// How often an engine was replaced since the supervisor started.
+    /// The number of replaced engines since the supervisor started.
     pub restarts: u64,
     /// When the state began.
     pub since: Instant,
-    /// Counts the releases of runtime or model that engines were started from.
+    /// The number of the current release of runtime or model, counted from the start of the supervisor.
     pub release: u64,
-    /// Counts engines: a request that began under another generation was cut by a restart.
+    /// The number of the current engine. A request that began under another number was cut by a restart.
     pub generation: u64,
-    /// Why the last engine ended, for people.
+    /// Why the last engine ended, in words.
     pub last_exit: Option<String>,
-    /// The missing item while the state is [`EngineState::Blocked`], and the remedy, for people.
+    /// If the state is [`EngineState::Blocked`], the missing item and the remedy, in words.
     pub blocked: Option<String>,
 }
 
 impl EngineStatus {
-    /// Before the first engine.
+    /// The status before the first engine.
     #[must_use]
     pub fn starting() -> Self {
         Self {
@@ -111,7 +112,7 @@ impl EngineStatus {
         }
     }
 
-    /// The engine's endpoint if requests may be sent to it now.
+    /// The engine's endpoint, if requests may be sent to it now.
     #[must_use]
     pub fn ready_endpoint(&self) -> Option<&Endpoint> {
         self.endpoint.as_ref().filter(|_| self.state == EngineState::Ready)

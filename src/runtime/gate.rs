@@ -1,7 +1,9 @@
-//! The gate before the engine: open while the model exists and its terms are on record (docs/contract.md section 4).
+//! The gate in front of the engine: open while the model is present and its terms are accepted (docs/contract.md
+//! section 4).
 //!
-//! An engine without its model downloads it at the first request (docs/facts.md section 2), so every way to the engine
-//! passes here: the supervisor before it starts an engine and before each probe, the gateway before each request.
+//! An engine without its model downloads it at the first request (docs/facts.md section 2). So everything that reaches
+//! the engine passes through here: the supervisor before it starts an engine and before each probe, the gateway before
+//! each request.
 //!
 //! ```
 //! use gem_setup::catalog::Catalog;
@@ -31,30 +33,31 @@ use super::{Runtime, RuntimeName};
 use crate::catalog::Model;
 use crate::error::{Explain, Kind, chain};
 
-/// The time between two looks at the files while the gate is closed.
+/// The interval between two looks at the files while the gate is closed.
 const LOOK: Duration = Duration::from_millis(500);
-/// After this time the runtime is asked again although no file has changed: it may keep its models elsewhere.
+/// After this time the runtime is asked again even if no file has changed, because it may keep its models in another
+/// place.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
-/// Why nothing may be sent to the engine.
+/// Why no request may be sent to the engine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Closed {
     /// The record of accepted terms does not cover the model.
-    #[error("the terms of the model `{model}` are not on record as accepted")]
+    #[error("the terms of the model `{model}` have not been accepted")]
     Terms {
-        /// Which model.
+        /// The model.
         model: String,
     },
     /// The record of accepted terms cannot be used.
     #[error("{reason}")]
     Record {
-        /// Which file, and why.
+        /// The file and the reason.
         reason: String,
     },
     /// The runtime does not have the model.
-    #[error("the model `{model}` is not there")]
+    #[error("the model `{model}` is not installed")]
     Model {
-        /// Which model.
+        /// The model.
         model: String,
     },
 }
@@ -86,10 +89,10 @@ impl Closed {
     }
 }
 
-/// The gate as it was when the runtime was asked last.
+/// The files' state when the runtime was last asked.
 #[derive(Clone, Debug)]
 struct Opened {
-    /// The model was found in its usual place.
+    /// Whether the model was found in its usual place.
     has_folder: bool,
     terms: Option<Stamp>,
 }
@@ -98,9 +101,9 @@ struct Opened {
 pub struct ModelGate {
     runtime: Box<dyn Runtime>,
     model: Model,
-    /// Where the runtimes usually keep the model.
+    /// The folder in which runtimes usually keep the model.
     folder: PathBuf,
-    /// `None` where there are no terms to accept.
+    /// `None` if there are no terms to accept.
     terms_file: Option<PathBuf>,
     state: Mutex<Result<Opened, Closed>>,
 }
@@ -115,8 +118,8 @@ impl std::fmt::Debug for ModelGate {
 }
 
 impl ModelGate {
-    /// The closed gate of `model`, which `runtime` usually keeps under `models`. `terms_file` is the record of accepted terms,
-    /// `None` where there are none to accept.
+    /// The closed gate of `model`, which `runtime` usually keeps under `models`. `terms_file` records accepted terms;
+    /// `None` if there are none to accept.
     #[must_use]
     pub fn new(runtime: Box<dyn Runtime>, model: Model, models: &Path, terms_file: Option<PathBuf>) -> Self {
         let closed = Closed::Model {
@@ -131,7 +134,7 @@ impl ModelGate {
         }
     }
 
-    /// Looks at the terms and asks the runtime for the model, and opens the gate if both are there.
+    /// Reads the record of terms and asks the runtime for the model. Opens the gate if both are in place.
     ///
     /// # Errors
     /// The missing item.
@@ -142,10 +145,10 @@ impl ModelGate {
         outcome
     }
 
-    /// Whether the gate is open, by a look at the files that it was opened by.
+    /// Checks whether the gate is open, using only the files that opened it.
     ///
     /// # Errors
-    /// The missing item; the gate is then closed until [`Self::open`] finds it.
+    /// The missing item. The gate is then closed until [`Self::open`] succeeds.
     pub fn check(&self) -> Result<(), Closed> {
         let mut state = self.state();
         let opened = state.as_mut().map_err(|closed| closed.clone())?;
@@ -170,7 +173,7 @@ impl ModelGate {
         }
     }
 
-    /// Waits until the gate is no longer open.
+    /// Waits until the gate is closed.
     pub async fn closed(&self) -> Closed {
         loop {
             if let Err(closed) = self.check() {
@@ -187,7 +190,7 @@ impl ModelGate {
     async fn look(&self) -> Result<Opened, Closed> {
         let terms = self.read_terms()?;
         let has_folder = self.folder.exists();
-        // A runtime that cannot list its models cannot pull one either; its supervisor finds out why.
+        // A runtime that cannot list its models cannot pull one either. The supervisor will report the reason.
         let has_model = self.runtime.has_model(&self.model.name).await.unwrap_or(has_folder);
         if has_model {
             Ok(Opened { has_folder, terms })
@@ -212,12 +215,12 @@ impl ModelGate {
         }
     }
 
-    /// The stamp of the record of accepted terms, which covers the model.
+    /// The stamp of the record of accepted terms, if the record covers the model.
     fn read_terms(&self) -> Result<Option<Stamp>, Closed> {
         let Some(file) = &self.terms_file else {
             return Ok(None);
         };
-        // Taken before reading: a write in between is then read again.
+        // Taken before reading, so that a write in between causes another read.
         let stamp = Stamp::of(file);
         match Terms::read(file) {
             Ok(terms) if terms.cover(&self.model) => Ok(stamp),
@@ -264,8 +267,8 @@ impl From<Closed> for io::Error {
     }
 }
 
-/// Whether no terms must be accepted, because nothing is pulled: the user's own model file, for which the catalog knows no terms.
-/// The same model may have terms when it is pulled.
+/// Whether there are no terms to accept, because nothing is pulled: the user has given a model file of a model for
+/// which the catalog has no terms. If the same model is pulled, it may have terms.
 #[must_use]
 pub fn needs_no_terms(runtime: RuntimeName, model: &Model, has_model_file: bool) -> bool {
     !runtime.has_models() || (has_model_file && model.terms.is_empty())

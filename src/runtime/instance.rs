@@ -1,4 +1,4 @@
-//! A server's identity on its port, and the token that stops it where no signal can reach it.
+//! A server's identity on its port, and the token that stops the server where no signal can reach it.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::sha256::is_same_secret;
 
-/// The header of a client's token for the gateway, or of the server's own.
+/// The header with a client's token for the gateway, or with the server's own token.
 pub(crate) const TOKEN: HeaderName = HeaderName::from_static("x-gem-token");
 
-/// A running server's public name, and the token that stops it, which only its owner can read.
+/// A running server's public name, and the token that stops it; only the owner can read the token.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     id: String,
@@ -35,7 +35,7 @@ impl fmt::Debug for OwnerToken {
 }
 
 impl Instance {
-    /// Creates an instance that cannot be guessed; `None` without a source of random numbers.
+    /// Creates an instance with a random name and token; `None` if there is no source of random numbers.
     #[must_use]
     pub fn random() -> Option<Self> {
         Some(Self {
@@ -62,7 +62,7 @@ impl Instance {
         self.token.as_bytes().try_into().ok().map(OwnerToken)
     }
 
-    /// Whether `token` is its own.
+    /// Whether `token` is this server's token.
     pub(crate) fn has_token(&self, token: &[u8]) -> bool {
         is_same_secret(token, self.token.as_bytes())
     }

@@ -17,26 +17,26 @@ use super::{Cause, CommandLine, Error, ProgramCheck, Runtime, RuntimeName, Stamp
 use crate::catalog::Model;
 use crate::progress::Progress;
 
-/// As long as Gemini CLI waits for `list` (docs/facts.md section 2).
+/// How long Gemini CLI waits for `list` (docs/facts.md section 2).
 pub(super) const LIST_LIMIT: Duration = Duration::from_secs(10);
-/// How often a model is pulled where the network fails, and the waits between.
+/// The number of attempts to pull a model when the network fails, and the pauses between them.
 const MOST_PULLS: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const TOKEN_VARIABLE: &str = "HUGGING_FACE_HUB_TOKEN";
 
-/// `lit` at a place on disk.
+/// A `lit` executable on disk.
 #[derive(Clone, Debug)]
 pub struct Lit {
     program: PathBuf,
     secrets: Vec<String>,
     check: ProgramCheck,
-    /// The state of the program that `check` allowed last.
+    /// The stamp of the program when `check` last allowed it.
     checked: Arc<Mutex<Option<Stamp>>>,
 }
 
 impl Lit {
-    /// The `lit` at `program`; `token` is the Hugging Face token it will inherit, kept out of every message.
+    /// The `lit` at `program`. `token` is the Hugging Face token that it inherits; messages never contain it.
     pub fn new(program: impl Into<PathBuf>, token: Option<&str>) -> Self {
         Self {
             program: program.into(),
@@ -46,13 +46,13 @@ impl Lit {
         }
     }
 
-    /// The same `lit`, run only if `check` allows it.
+    /// The same `lit`, which runs only if `check` allows it.
     #[must_use]
     pub fn checked_by(self, check: ProgramCheck) -> Self {
         Self { check, ..self }
     }
 
-    /// The command with `args`, once the program is checked; a server that asks again trusts its size and time.
+    /// The command with `args`, after the program has been checked. Later checks trust an unchanged size and time.
     async fn command(&self, args: &[&str]) -> Result<Program, Error> {
         let stamp = Stamp::of(&self.program);
         if stamp.is_none() || *self.checked.lock().unwrap_or_else(PoisonError::into_inner) != stamp {
@@ -65,7 +65,7 @@ impl Lit {
         Ok(program(&self.program, args))
     }
 
-    /// Runs `command`, which pulls `model`, again where the network was the cause of its failure.
+    /// Runs `command`, which pulls `model`; repeats it if the network caused the failure.
     async fn pull_persistently(&self, command: &Program, model: &Model, progress: &dyn Progress) -> Result<(), Error> {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
@@ -85,7 +85,7 @@ impl Lit {
     }
 }
 
-/// Whether a pull that failed with this last output may succeed when it is repeated, after `failures` others.
+/// Whether a failed pull with this last output may succeed on another attempt, after `failures` earlier ones.
 fn is_worth_another(tail: &str, failures: u32) -> bool {
     failures + 1 < MOST_PULLS && cause_of(tail) == Cause::Network
 }
@@ -147,7 +147,7 @@ pub(super) fn program(path: &Path, args: &[&str]) -> Program {
     }
 }
 
-/// The Hugging Face token in `environment`, passed on by inheritance and never shown.
+/// The Hugging Face token in `environment`. Programs inherit it, and it is never shown.
 #[must_use]
 pub fn token(environment: &crate::environment::Environment) -> Option<&str> {
     environment.var(TOKEN_VARIABLE)

@@ -27,15 +27,15 @@ use super::{Endpoint, OwnerToken, TOKEN};
 use crate::error::chain;
 use crate::net::Link;
 
-/// A larger answer is not read, in bytes.
+/// The largest response that is read, in bytes.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
-/// A server on loopback: its port and the owner that its listener must have.
+/// A server on loopback: its port and the expected owner of its listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     port: u16,
     owner: Owner,
-    /// The token by which its gateway knows its owner's requests.
+    /// The token with which the gateway recognises its owner's requests.
     token: Option<OwnerToken>,
 }
 
@@ -50,7 +50,7 @@ impl Peer {
         }
     }
 
-    /// The same server, a gateway that knows its owner by `token`.
+    /// The same server, a gateway that recognises its owner by `token`.
     #[must_use]
     pub const fn with_token(self, token: Option<OwnerToken>) -> Self {
         Self { token, ..self }
@@ -89,59 +89,59 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No process listens on the port.
     #[error("nothing listens on port {port}")]
     Refused {
-        /// Which port.
+        /// The port.
         port: u16,
     },
-    /// The listener does not answer with HTTP.
-    #[error("port {port} gives no HTTP answer: {reason}")]
+    /// The listener does not speak HTTP.
+    #[error("port {port} does not answer in HTTP: {reason}")]
     Broken {
-        /// Which port.
+        /// The port.
         port: u16,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The listener is not the expected one, and got no request.
+    /// The listener is not the expected one, so no request was sent.
     #[error("nothing was sent: {reason}")]
     Foreign {
-        /// The listener.
+        /// A description of the listener.
         reason: String,
     },
-    /// The answer did not come in time.
+    /// The response did not arrive in time.
     #[error("port {port} did not answer within {} ms", limit.as_millis())]
     TimedOut {
-        /// Which port.
+        /// The port.
         port: u16,
-        /// How long was waited.
+        /// The time limit.
         limit: Duration,
     },
 }
 
-/// GETs `path` from `peer`.
+/// Sends a GET request for `path` to `peer`.
 ///
 /// # Errors
-/// When there is no answer within `limit`.
+/// When no response arrives within `limit`.
 pub async fn fetch(peer: Peer, path: &str, limit: Duration) -> Result<Answer, Error> {
     call(peer, Method::GET, path, None, None, limit).await
 }
 
-/// POSTs the JSON text `body` to `path` of `peer`; without a body it sends none at all.
+/// Sends a POST request with the JSON text `body`, or without a body, to `path` of `peer`.
 ///
 /// # Errors
-/// When there is no answer within `limit`.
+/// When no response arrives within `limit`.
 pub async fn post(peer: Peer, path: &str, body: Option<Bytes>, limit: Duration) -> Result<Answer, Error> {
     call(peer, Method::POST, path, None, body, limit).await
 }
 
-/// POSTs `body`, or none, to `path` of `peer`, with `authorization` as the header of that name.
+/// Sends a POST request with `body`, if given, to `path` of `peer`; `authorization` is the value of that header.
 ///
 /// # Errors
-/// When there is no answer within `limit`.
+/// When no response arrives within `limit`.
 pub async fn post_authorized(
     peer: Peer,
     path: &str,
@@ -152,8 +152,8 @@ pub async fn post_authorized(
     call(peer, Method::POST, path, Some(authorization), body, limit).await
 }
 
-/// Whether a program listens on loopback port `port`. Sends nothing: the listener may be a runtime that downloads its
-/// model at the first request (docs/facts.md section 2).
+/// Whether a program listens on the loopback port `port`. Sends no request: the listener may be a runtime that
+/// downloads its model at the first one (docs/facts.md section 2).
 pub async fn is_listening(port: u16) -> bool {
     for address in loopback(port) {
         if TcpStream::connect(address).await.is_ok() {

@@ -56,7 +56,7 @@ use crate::error::{Explain, Failure, Kind};
 use crate::progress::Progress;
 use crate::text::words;
 
-/// Which runtime.
+/// The name of a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RuntimeName {
@@ -71,7 +71,7 @@ pub enum RuntimeName {
 words!(RuntimeName: Lit = "lit", LitertLm = "litert-lm", Builtin = "builtin");
 
 impl RuntimeName {
-    /// Whether the runtime serves a model that has to be there.
+    /// Whether the runtime needs a model.
     #[must_use]
     pub const fn has_models(self) -> bool {
         !matches!(self, Self::Builtin)
@@ -80,29 +80,29 @@ impl RuntimeName {
 
 /// A runtime on this machine, installed or not.
 pub trait Runtime: Send + Sync {
-    /// Which one.
+    /// The runtime's name.
     fn name(&self) -> RuntimeName;
 
-    /// Its executable, `None` for the one inside gem-setup.
+    /// The runtime's executable; `None` for the runtime inside gem-setup.
     fn program(&self) -> Option<&Path>;
 
-    /// How it is served on a loopback port; `None` for the one inside gem-setup.
+    /// The command line that serves on a loopback port; `None` for the runtime inside gem-setup.
     fn serve(&self) -> Option<CommandLine>;
 
-    /// Whether it prints every request and answer to its standard output.
+    /// Whether the runtime prints every request and answer to its standard output.
     fn prints_requests(&self) -> bool {
         false
     }
 
-    /// The output of its own `list`: the pulled models, or with `all` those of its registry.
+    /// The output of the runtime's own `list`: the pulled models or, with `all`, those of its registry.
     fn list(&self, all: bool) -> BoxFuture<'_, Result<String, Error>>;
 
-    /// Whether it has the model `name`.
+    /// Whether the runtime has the model `name`.
     fn has_model<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
         async move { Ok(is_listed(&self.list(false).await?, name)) }.boxed()
     }
 
-    /// Gets `model`; its terms must have been accepted. `file` is a model file to import instead of a download.
+    /// Pulls `model`, whose terms must have been accepted. If `file` is given, imports that model file instead.
     fn pull<'a>(
         &'a self,
         model: &'a Model,
@@ -111,23 +111,23 @@ pub trait Runtime: Send + Sync {
     ) -> BoxFuture<'a, Result<(), Error>>;
 }
 
-/// Failures of a runtime.
+/// Why a runtime failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The executable cannot be started or waited for.
     #[error("cannot run the runtime `{}`", program.display())]
     Start {
-        /// Which executable.
+        /// The executable.
         program: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// The executable ended badly.
+    /// The executable failed.
     #[error("`{command}` ended with {outcome}{}", tail_of(tail))]
     Failed {
         /// The command line.
         command: String,
-        /// How it ended.
+        /// The exit status or signal.
         outcome: String,
         /// The last lines of its output.
         tail: String,
@@ -137,7 +137,7 @@ pub enum Error {
     TimedOut {
         /// The command line.
         command: String,
-        /// How long was waited.
+        /// The time limit.
         seconds: u64,
         /// The last lines of its output.
         tail: String,
@@ -145,26 +145,26 @@ pub enum Error {
     /// The runtime says it pulled the model, but does not list it.
     #[error("the runtime `{runtime}` pulled the model `{model}` but does not list it")]
     NotListed {
-        /// Which runtime.
+        /// The runtime.
         runtime: RuntimeName,
-        /// Which model.
+        /// The model.
         model: String,
     },
     /// The model file cannot be imported.
     #[error("cannot import the model file `{}`", path.display())]
     ModelFile {
-        /// Which file.
+        /// The model file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// The executable is not the one that was installed.
+    /// The executable differs from the installed one.
     #[error("{}", .0.message)]
     Refused(Failure),
     /// The runtime does not support the request.
     #[error("the runtime `{runtime}` {reason}")]
     Unsuitable {
-        /// Which runtime.
+        /// The runtime.
         runtime: RuntimeName,
         /// The missing ability.
         reason: String,
@@ -174,18 +174,18 @@ pub enum Error {
 /// The cause of a failed pull, read from its output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// The model's host asks for a token.
+    /// The model's host requires a token.
     Gated,
-    /// There is no room.
+    /// The disk is full.
     Full,
-    /// A library of the system is missing.
+    /// A system library is missing.
     Library,
-    /// The network: another try may succeed.
+    /// The network failed; another attempt may succeed.
     Network,
     Unknown,
 }
 
-/// The signs of each cause in a program's last words, the surest first.
+/// Parts of a program's last output that reveal each cause, the most reliable first.
 const SIGNS: [(Cause, &[&str]); 4] = [
     (Cause::Gated, &["hugging_face_hub_token", "401", "http 403", "gated"]),
     (
@@ -212,7 +212,7 @@ const SIGNS: [(Cause, &[&str]); 4] = [
     ),
 ];
 
-/// The cause that a program's last words name.
+/// The cause that a program's last output reveals.
 fn cause_of(tail: &str) -> Cause {
     let tail = tail.to_lowercase();
     let is_meant = |signs: &[&str]| signs.iter().any(|sign| tail.contains(sign));
@@ -249,7 +249,7 @@ impl Explain for Error {
         let hint = match self {
             Self::Refused(failure) => return failure.hint.clone(),
             Self::Start { source, .. } => {
-                start_remedy(source).unwrap_or("`gem-setup doctor` shows why the runtime cannot start")
+                start_remedy(source).unwrap_or("run `gem-setup doctor` to see why the runtime cannot start")
             }
             Self::Failed { tail, .. } if cause_of(tail) == Cause::Gated => {
                 "the model is gated: set HUGGING_FACE_HUB_TOKEN to a token that may read it, then run the command again"
@@ -258,15 +258,15 @@ impl Explain for Error {
                 "free disk space for `~/.litert-lm`, then run the command again"
             }
             Self::Failed { tail, .. } if cause_of(tail) == Cause::Library => {
-                "a system library is missing: `gem-setup doctor` names the package"
+                "a system library is missing: run `gem-setup doctor` to see its package"
             }
             Self::Failed { tail, .. } if cause_of(tail) == Cause::Network => {
                 "check the network (`gem-setup doctor --network`), then run the command again"
             }
             Self::Failed { .. } | Self::TimedOut { .. } | Self::NotListed { .. } => {
-                "run the command again; `gem-setup doctor` checks its requirements"
+                "run the command again; `gem-setup doctor` checks the runtime's requirements"
             }
-            Self::ModelFile { .. } => "give `--model-file` a `.litertlm` file that you may read",
+            Self::ModelFile { .. } => "pass a `.litertlm` file that you may read with `--model-file`",
             Self::Unsuitable { .. } => "choose another runtime with `--runtime lit` or `--runtime litert-lm`",
         };
         Some(hint.to_owned())

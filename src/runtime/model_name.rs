@@ -6,19 +6,18 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The one that Gemini CLI insists on (docs/facts.md section 3).
+/// The only name that Gemini CLI accepts (docs/facts.md section 3).
 const OF_GEMINI_CLI: &str = "gemma3-1b-gpu-custom";
 
-/// The name of a local model: one segment of a URL's path and of a file's, on every system.
+/// The name of a local model. It is valid as a segment of a URL and as a file name on every system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LocalModelName(String);
 
-/// A text that cannot name a local model.
+/// A text that is not a valid name for a local model.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "`{0}` cannot name a local model: a name begins with a letter or a digit and holds letters, digits, `-`, `_`, `+` and \
-     single `.` alone"
+    "`{0}` is not a name for a local model: a name begins with a letter or digit and contains only letters, digits, `-`, `_`, `+` and single `.`"
 )]
 pub struct ParseLocalModelNameError(String);
 
@@ -29,14 +28,14 @@ impl LocalModelName {
         &self.0
     }
 
-    /// Whether `listing`, the output of a runtime's `list`, has this model as a whole word.
+    /// Whether `listing`, the output of a runtime's `list`, contains this model as a whole word.
     #[must_use]
     pub fn is_in(&self, listing: &str) -> bool {
         is_listed(listing, &self.0)
     }
 }
 
-/// Whether `listing`, the output of a runtime's `list`, has the model `name` as a whole word.
+/// Whether `listing`, the output of a runtime's `list`, contains the model `name` as a whole word.
 #[must_use]
 pub fn is_listed(listing: &str, name: &str) -> bool {
     !name.is_empty()
@@ -70,7 +69,7 @@ impl TryFrom<String> for LocalModelName {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let begins_well = text.starts_with(char::is_alphanumeric);
-        // Windows drops a trailing dot, and names of dots alone are directories.
+        // Windows drops a trailing dot, and names of only dots are directories.
         let is_well_dotted = !text.ends_with('.') && !text.contains("..");
         if begins_well && is_well_dotted && text.chars().all(is_of_a_name) {
             Ok(Self(text))

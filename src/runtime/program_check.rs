@@ -1,4 +1,4 @@
-//! A last look at a runtime's executable before it is run.
+//! Checks a runtime's executable right before it runs.
 
 use std::fmt;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::error::Failure;
 
 type Look = dyn Fn(&Path) -> Result<(), Failure> + Send + Sync;
 
-/// Says whether an executable may be run, each time before an engine is started; the default allows it.
+/// Decides whether an executable may run, each time before an engine starts. The default allows everything.
 #[derive(Clone, Default)]
 pub struct ProgramCheck(Option<Arc<Look>>);
 
@@ -18,10 +18,10 @@ impl ProgramCheck {
         Self(Some(Arc::new(look)))
     }
 
-    /// Looks at the executable `program`; blocks while the file is read.
+    /// Checks the executable `program`; blocks while the file is read.
     ///
     /// # Errors
-    /// Why it must not be run.
+    /// The reason why it must not run.
     pub fn run(&self, program: &Path) -> Result<(), Failure> {
         self.0.as_ref().map_or(Ok(()), |look| look(program))
     }

@@ -1,4 +1,4 @@
-//! Drives a runtime's `pull`: answers its question, reads its progress, keeps the tail of its output.
+//! Runs a runtime's `pull`: answers its question, reads its progress, keeps the last lines of its output.
 
 use std::io;
 use std::process::Stdio;
@@ -14,12 +14,12 @@ use super::pull_terminal::PseudoTerminal;
 use crate::catalog::Model;
 use crate::progress::Progress;
 
-/// The id under which a pull reports its progress.
+/// The id of the step under which a pull reports progress.
 const STEP: &str = "model";
-/// A buffered question may never appear: after this much silence it is answered anyway.
+/// A buffered question may never appear, so after this much silence it is answered anyway.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(3);
 
-/// A pull's output, as it arrives.
+/// The output of a pull, parsed as it arrives.
 pub(super) struct PullOutput<'a> {
     model: &'a Model,
     secrets: &'a [String],
@@ -30,7 +30,7 @@ pub(super) struct PullOutput<'a> {
 }
 
 impl<'a> PullOutput<'a> {
-    /// The output of pulling `model`; `secrets` are removed before it is shown.
+    /// The output of a pull of `model`. `secrets` are removed before anything is shown.
     pub(super) fn new(model: &'a Model, secrets: &'a [String], progress: &'a dyn Progress) -> Self {
         Self {
             model,
@@ -46,7 +46,7 @@ impl<'a> PullOutput<'a> {
         (self.model.size > 0).then_some(self.model.size)
     }
 
-    /// Takes the next bytes; says whether the question about the terms is now waiting for its answer.
+    /// Processes the next bytes. Returns whether the question about the terms is now waiting for an answer.
     fn take(&mut self, bytes: &[u8]) -> bool {
         for &byte in bytes {
             if byte == b'\n' || byte == b'\r' {
@@ -80,14 +80,14 @@ impl<'a> PullOutput<'a> {
         true
     }
 
-    /// The last lines, with nothing secret in them.
+    /// The last lines, without secrets.
     fn tail(&mut self) -> String {
         self.end_line();
         self.lines.text()
     }
 }
 
-/// The bytes that a size such as `968.6 MB` stands for.
+/// Parses a size such as `968.6 MB` into bytes.
 fn bytes_of(text: &str) -> Option<u64> {
     let (number, unit) = text.trim().split_once(' ')?;
     let factor = match unit.trim() {
@@ -106,12 +106,12 @@ fn bytes_of(text: &str) -> Option<u64> {
     bytes.is_finite().then_some(bytes.round() as u64)
 }
 
-/// Runs `command` and answers its question with yes; the terms must have been accepted before.
+/// Runs `command` and answers its question with yes. The terms must have been accepted before.
 pub(super) async fn pull_with(command: &Program, mut output: PullOutput<'_>) -> Result<(), Error> {
     output.progress.begin(STEP, &output.model.name, output.total());
     let mut ended = run(command, &mut output).await;
     if matches!(ended, Err(Error::Failed { .. })) && !output.asked {
-        // It may insist on a terminal to ask on (docs/facts.md section 2: not known).
+        // It may ask only on a terminal (whether it does is unknown: docs/facts.md section 2).
         ended = run_in_terminal(command, &mut output).await.or(ended);
     }
     output.progress.finish(STEP);
@@ -177,7 +177,7 @@ fn silent(output: &mut PullOutput<'_>) -> Ended {
     }
 }
 
-/// Reads both streams to their end, answering on the way.
+/// Reads both streams to their end, and answers questions in the meantime.
 async fn converse(child: &mut Child, output: &mut PullOutput<'_>) -> Result<std::process::ExitStatus, Ended> {
     let mut stdin = child.stdin.take();
     let mut stdout = child.stdout.take();
@@ -200,14 +200,14 @@ async fn converse(child: &mut Child, output: &mut PullOutput<'_>) -> Result<std:
             }
         };
         if asked && let Some(mut pipe) = stdin.take() {
-            // A program that asks nothing may have closed its side; its exit status decides.
+            // A program without a question may have closed its input; its exit status decides.
             let _ = pipe.write_all(b"Y\n").await;
         }
     }
     Ok(child.wait().await?)
 }
 
-/// Reads once; a stream at its end becomes `None` and is never ready again.
+/// Reads once. A stream that has ended becomes `None` and is never ready again.
 async fn read_from(stream: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> io::Result<usize> {
     let Some(open) = stream else {
         return std::future::pending().await;

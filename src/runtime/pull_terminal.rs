@@ -1,4 +1,4 @@
-//! A pull in a pseudo-terminal, for a runtime that asks its question only there.
+//! A pull in a pseudo-terminal, for a runtime that asks its question only on a terminal.
 
 use std::io::{self, Read, Write};
 
@@ -13,7 +13,7 @@ const SIZE: PtySize = PtySize {
     pixel_height: 0,
 };
 
-/// A program in a terminal of its own.
+/// A program that runs in its own pseudo-terminal.
 pub(super) struct PseudoTerminal {
     /// The program's output; the channel closes when the program ends.
     pub(super) output: mpsc::Receiver<Vec<u8>>,
@@ -38,7 +38,7 @@ impl PseudoTerminal {
         let keyboard = pair.master.take_writer().map_err(io::Error::other)?;
         let (pieces, output) = mpsc::channel(16);
         std::thread::Builder::new().name("pull".to_owned()).spawn(move || {
-            // The terminal lives as long as its output is read.
+            // The terminal must exist as long as its output is read.
             let _master = pair.master;
             forward(reader, &pieces);
         })?;
@@ -49,13 +49,13 @@ impl PseudoTerminal {
         })
     }
 
-    /// Types `text`.
+    /// Sends `text` as if it were typed.
     pub(super) fn type_in(&mut self, text: &[u8]) -> io::Result<()> {
         self.keyboard.write_all(text)?;
         self.keyboard.flush()
     }
 
-    /// The exit status; short, for the output has ended.
+    /// Waits for the exit status, which comes soon because the output has ended.
     pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait()
     }
@@ -63,7 +63,7 @@ impl PseudoTerminal {
 
 impl Drop for PseudoTerminal {
     fn drop(&mut self) {
-        // The program may have ended already.
+        // The program may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -71,7 +71,7 @@ impl Drop for PseudoTerminal {
 
 fn forward(mut reader: Box<dyn Read + Send>, pieces: &mpsc::Sender<Vec<u8>>) {
     let mut buffer = [0; 4096];
-    // Linux reports the end of the last program in a terminal as an error of the device.
+    // When the last program in a terminal ends, Linux reports a device error.
     while let Ok(read @ 1..) = reader.read(&mut buffer) {
         if pieces.blocking_send(buffer[..read].to_vec()).is_err() {
             return;

@@ -1,4 +1,4 @@
-//! Size, time and inode: they identify a state of a file without reading it.
+//! Size, time and inode of a file: they identify its state without reading it.
 
 use std::fs;
 use std::path::Path;
@@ -6,17 +6,16 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-/// The length of a file and the time written with it. Only equality means anything: the clock may have been set between two
-/// writes.
+/// The stamp of a file. Stamps are only compared for equality, because the clock may have been set between two writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     length: u64,
-    /// In nanoseconds since 1970.
+    /// The time of the last write, in nanoseconds since 1970.
     modified: u64,
 }
 
 impl Stamp {
-    /// The present stamp of the file at `path`; `None` when it is not there.
+    /// The current stamp of the file at `path`; `None` if the file is missing.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
@@ -27,7 +26,8 @@ impl Stamp {
         })
     }
 
-    /// Whether both files were written at one time: one of them is then the other, or a copy, or a damaged one.
+    /// Whether both files have the same time of writing. One of them is then the other file, a copy of it, or a damaged
+    /// copy.
     #[must_use]
     pub const fn is_of_one_time(self, other: Self) -> bool {
         self.modified == other.modified

@@ -7,10 +7,10 @@ use gem_platform::process::Inherit;
 /// The only variables that a runtime inherits.
 pub(crate) const RUNTIME: Inherit = Inherit::Only(&[BASICS, WINDOWS, NETWORK, RUNTIMES, GRAPHICS]);
 
-/// The only variables that pip, uv and the Python that makes an environment inherit.
+/// The only variables that pip, uv and the Python that creates an environment inherit.
 pub(crate) const INSTALLER: Inherit = Inherit::Only(&[BASICS, WINDOWS, NETWORK, PYTHONS, PIP, UV]);
 
-/// The account, its files and its language.
+/// Variables for the account, its files and its language.
 const BASICS: &[&str] = &[
     "HOME",
     "USER",
@@ -29,7 +29,7 @@ const BASICS: &[&str] = &[
     "DBUS_SESSION_BUS_ADDRESS",
 ];
 
-/// Variables without which programs on Windows do not start or do not find their folders.
+/// Variables that programs on Windows need to start and to find their folders.
 const WINDOWS: &[&str] = &[
     "SYSTEMROOT",
     "SYSTEMDRIVE",
@@ -54,7 +54,7 @@ const WINDOWS: &[&str] = &[
     "OS",
 ];
 
-/// Proxies, certificates and logins.
+/// Variables for proxies, certificates and logins.
 const NETWORK: &[&str] = &[
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -69,7 +69,7 @@ const NETWORK: &[&str] = &[
     "GOOGLE_APPLICATION_CREDENTIALS",
 ];
 
-/// The runtime's own options, and the model hub that it pulls from.
+/// Variables for the runtimes' own options, and for the model hub.
 const RUNTIMES: &[&str] = &[
     "LIT*",
     "HF_*",
@@ -78,8 +78,8 @@ const RUNTIMES: &[&str] = &[
     "NODE_EXTRA_CA_CERTS",
 ];
 
-/// Drivers of graphics processors, and the display that some need. Variables that only load layers and debugging aids
-/// are left out.
+/// Variables for graphics drivers, and for the display that some of them need. Variables that only load layers and
+/// debugging aids are left out.
 const GRAPHICS: &[&str] = &[
     "DISPLAY",
     "WAYLAND_DISPLAY",
@@ -97,10 +97,11 @@ const GRAPHICS: &[&str] = &[
     "NVIDIA_*",
 ];
 
-/// Programs that choose between several Pythons.
+/// Variables of programs that select between several Pythons.
 const PYTHONS: &[&str] = &["PYENV_*", "ASDF_*", "MISE_*", "NIX_*", "PY_PYTHON*"];
 
-/// Where pip gets packages from. Options that put them elsewhere, such as `PIP_TARGET` and `PIP_USER`, are left out.
+/// Variables that set pip's sources of packages. Options that set the target, such as `PIP_TARGET` and `PIP_USER`, are
+/// left out.
 const PIP: &[&str] = &[
     "PIP_INDEX_URL",
     "PIP_EXTRA_INDEX_URL",
@@ -119,7 +120,7 @@ const PIP: &[&str] = &[
     "PIP_CONFIG_FILE",
 ];
 
-/// Where uv gets packages and Pythons from.
+/// Variables that set uv's sources of packages and Pythons.
 const UV: &[&str] = &[
     "UV_INDEX*",
     "UV_DEFAULT_INDEX",
@@ -141,13 +142,13 @@ const UV: &[&str] = &[
     "UV_PYTHON_PREFERENCE",
 ];
 
-/// Whether pip's option `name` is one that passes, written as in its configuration files (`index-url`).
+/// Whether pip's option `name`, spelled as in its configuration files (`index-url`), sets a source of packages.
 pub(crate) fn is_pip_source(name: &str) -> bool {
     let variable = pip_variable(name);
     variable != "PIP_CONFIG_FILE" && PIP.contains(&variable.as_str())
 }
 
-/// The variable that stands for pip's option `name`.
+/// The variable for pip's option `name`.
 pub(crate) fn pip_variable(name: &str) -> String {
     format!("PIP_{}", name.replace('-', "_").to_ascii_uppercase())
 }

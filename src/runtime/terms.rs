@@ -1,4 +1,4 @@
-//! The record of accepted terms: nothing is pulled before it holds the model's (docs/contract.md section 3).
+//! The record of accepted terms. A model is pulled only after its terms are recorded here (docs/contract.md section 3).
 //!
 //! ```
 //! use gem_setup::catalog::Catalog;
@@ -29,52 +29,52 @@ use crate::record::{Error, Record};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum How {
-    /// By `--accept-terms` on the command line.
+    /// With `--accept-terms` on the command line.
     Flag,
-    /// By `GEM_SETUP_ACCEPT_TERMS` or the configuration file.
+    /// With `GEM_SETUP_ACCEPT_TERMS` or the configuration file.
     Env,
-    /// At the question.
+    /// In the answer to a question.
     Prompt,
 }
 
-/// One acceptance.
+/// One acceptance of terms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acceptance {
     /// The model.
     pub model: String,
-    /// The accepted addresses; empty where the catalog has none for the model.
+    /// The addresses of the accepted terms; empty if the catalog has none for the model.
     pub urls: Vec<Url>,
-    /// When.
+    /// The time of the acceptance.
     pub time: Timestamp,
-    /// How.
+    /// How the terms were accepted.
     pub how: How,
 }
 
-/// Every acceptance on record.
+/// All recorded acceptances.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     accepted: Vec<Acceptance>,
 }
 
-/// The record, as its errors describe it.
+/// The record, as errors describe it.
 const TERMS: Record = Record {
     name: "record of accepted terms",
     kind: Kind::Unexpected,
-    remedy: "run `gem-setup doctor --fix --accept-terms`, which sets it aside",
+    remedy: "run `gem-setup doctor --fix --accept-terms`, which moves that file aside",
 };
 
-/// The terms of `model` in words: their addresses, or that the catalog names none.
+/// A description of the terms of `model`: their addresses, or that the catalog has none.
 #[must_use]
 pub fn in_words(model: &Model) -> String {
     if model.terms.is_empty() {
-        return "the terms of its publisher, which the catalog does not name".to_owned();
+        return "its publisher's terms, whose address the catalog does not know".to_owned();
     }
     let urls: Vec<&str> = model.terms.iter().map(Url::as_str).collect();
     urls.join(" and ")
 }
 
 impl Terms {
-    /// The record in the file `path`; empty when there is none.
+    /// Reads the record in the file `path`; empty if the file does not exist.
     ///
     /// # Errors
     /// When the file exists but cannot be read or does not parse.
@@ -82,7 +82,7 @@ impl Terms {
         Ok(TERMS.read_json(path)?.unwrap_or_default())
     }
 
-    /// As [`Self::read`]; a file that does not parse is renamed to `….broken`, and the record starts empty.
+    /// Like [`Self::read`], but renames a file that does not parse to `….broken` and starts with an empty record.
     ///
     /// # Errors
     /// When the file exists but cannot be read or renamed.
@@ -97,7 +97,7 @@ impl Terms {
         }
     }
 
-    /// Whether everything that `model` asks for today was accepted.
+    /// Whether all present terms of `model` were accepted.
     #[must_use]
     pub fn cover(&self, model: &Model) -> bool {
         self.of(model).is_some()
@@ -111,7 +111,7 @@ impl Terms {
             .find(|record| record.model == model.name && model.terms.iter().all(|url| record.urls.contains(url)))
     }
 
-    /// Puts the acceptance of `model`'s terms on record in the file `path`.
+    /// Records in the file `path` that the terms of `model` were accepted.
     ///
     /// # Errors
     /// When the file cannot be written.

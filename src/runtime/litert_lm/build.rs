@@ -17,34 +17,34 @@ use crate::progress::Progress;
 use crate::runtime::child::{self, Ended};
 use crate::runtime::command::describe;
 
-/// The id under which the installation reports its progress.
+/// The id of the step under which progress is reported.
 const STEP: &str = "runtime";
 
 /// An environment to build.
 pub struct Build<'a> {
     /// The tool that builds it.
     pub installer: &'a Installer,
-    /// Where.
+    /// The environment's place.
     pub venv: &'a Venv,
-    /// The requirements that it must satisfy, as pip reads them.
+    /// The requirements, in pip's format.
     pub requirements: &'a str,
-    /// The folder with the files for them, if nothing else may be asked.
+    /// The folder with the required files, if nothing may be downloaded.
     pub wheels: Option<&'a Path>,
-    /// The version of `litert-lm` among them.
+    /// The version of `litert-lm` in the requirements.
     pub version: &'a str,
-    /// The variables and the PATH.
+    /// The variables and the search path.
     pub environment: &'a Environment,
-    /// Ends the tools should this process be killed.
+    /// Ends the tools if this process is killed.
     pub guard: &'a Guard,
-    /// Shown meanwhile.
+    /// Receives the progress.
     pub progress: &'a dyn Progress,
 }
 
 impl Build<'_> {
     /// Builds the environment.
     ///
-    /// Can be killed at any moment: an environment counts once its marker is written, and one that was finished before
-    /// comes back when its successor fails.
+    /// This can be killed at any moment: an environment counts only when its marker has been written, and the former
+    /// environment returns if the new one fails.
     ///
     /// # Errors
     /// When a tool fails, or the installed program does not run.
@@ -124,7 +124,7 @@ pub(super) fn in_scratch(mut program: Program, scratch: &Path) -> Program {
     program
 }
 
-/// Whether a line of pip or uv is progress that a waiting person should see.
+/// Whether a line of pip or uv reports progress that a person should see.
 fn is_news(line: &str) -> bool {
     ["Downloading ", "Installing ", "Installed "]
         .iter()
@@ -140,7 +140,7 @@ async fn confirm(program: &Path, version: &str) -> Result<(), Error> {
         Ok(Some(found)) if found == version => Ok(()),
         Ok(found) => {
             let found = found.unwrap_or_else(|| "unknown".to_owned());
-            Err(unusable(format!("it says that its version is {found}, not {version}")))
+            Err(unusable(format!("its version is {found}, not {version}")))
         }
         Err(error) => Err(unusable(chain(&error))),
     }

@@ -1,28 +1,28 @@
-//! Why there is no Python environment.
+//! Errors of building the Python environment.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::error::{Explain, Kind};
 
-/// Why there is no environment.
+/// Why the Python environment could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing on the PATH can build one.
+    /// No program on the PATH can build one.
     #[error(
         "cannot install `litert-lm`: neither uv nor a usable Python was found{}",
         reasons(rejected)
     )]
     NoPython {
-        /// The program that was found, and why it cannot be used.
+        /// The programs that were found, and why each cannot be used.
         rejected: Vec<String>,
     },
     /// The directory cannot be prepared or finished.
     #[error("cannot set up the Python environment `{}`", path.display())]
     Directory {
-        /// Which directory.
+        /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// A tool cannot be run.
@@ -30,7 +30,7 @@ pub enum Error {
     Start {
         /// The command.
         command: String,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// A tool failed.
@@ -45,12 +45,12 @@ pub enum Error {
         /// The last lines of its output.
         tail: String,
     },
-    /// The installed program does not run as it should.
+    /// The installed program does not work.
     #[error("`{}` was installed but does not run: {reason}", program.display())]
     Unusable {
-        /// Which program.
+        /// The program.
         program: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -58,9 +58,9 @@ pub enum Error {
 /// The task of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// The empty environment.
+    /// Creates the empty environment.
     Create,
-    /// The packages in it.
+    /// Installs the packages.
     Install,
 }
 
@@ -81,7 +81,7 @@ fn reasons(rejected: &[String]) -> String {
     }
 }
 
-/// Whether the tool refused a file because of its hash: pip and uv each have their own words for it.
+/// Whether the tool refused a file because of its hash. pip and uv have different messages for that.
 fn is_hash_mismatch(tail: &str) -> bool {
     let tail = tail.to_lowercase();
     ["do not match the hashes", "hash mismatch", "expected sha256"]
@@ -113,12 +113,12 @@ impl Explain for Error {
                  `--runtime builtin` needs neither"
             }
             Self::Directory { .. } => {
-                "check that the directory is yours and the disk has room, stop a running server with `gem-setup stop`, then \
+                "check that the directory belongs to you and the disk has space, stop a running server with `gem-setup stop`, then \
                  run the command again"
             }
             Self::Tool { task, tail, .. } if *task == Task::Install => {
                 if is_hash_mismatch(tail) {
-                    "the package index offers other files than the catalog names: use another index (PIP_INDEX_URL, \
+                    "the package index has different files than the catalog expects: use another index (PIP_INDEX_URL, \
                      UV_DEFAULT_INDEX), or a catalog of your own with `--catalog`"
                 } else if tail.contains("No space left") {
                     "free disk space, then run the command again"

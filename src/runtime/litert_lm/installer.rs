@@ -1,7 +1,7 @@
-//! The commands that build the Python environment: of `uv` where there is one, else of Python's own `venv` and `pip`.
+//! The commands that build the Python environment: `uv` if it is installed, else Python's own `venv` and `pip`.
 //!
-//! Both take the index, proxy and certificate settings of their user (`UV_*`, `PIP_*`, pip's configuration files) by
-//! inheritance. Every file of the catalog is checked against its hash, and nothing is built from source.
+//! Both inherit the user's index, proxy and certificate settings (`UV_*`, `PIP_*`, pip's configuration files). Every
+//! file of the catalog is checked against its hash, and nothing is built from source.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ use crate::runtime::surroundings::{INSTALLER, is_pip_source, pip_variable};
 
 /// The oldest Python that the package supports.
 const OLDEST: (u32, u32) = (3, 10);
-/// Where Python may be found; a versioned name helps where the plain one is too old (macOS has 3.9).
+/// The names of Python programs to try. A versioned name helps if the plain one is too old (macOS has 3.9).
 const PYTHONS: [&str; 8] = [
     "python3",
     "python",
@@ -31,11 +31,12 @@ const PYTHONS: [&str; 8] = [
     "python3.10",
     "py",
 ];
-/// Debian keeps `ensurepip` in a package of its own; without it there is no `venv`.
+/// Checks the version and `ensurepip`, without which `venv` does not work. Debian has `ensurepip` in a separate
+/// package.
 const PROBE: &str = "import sys, importlib.util as u; \
                      print('%d.%d' % sys.version_info[:2], u.find_spec('ensurepip') is not None)";
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
-/// pip's value for "no configuration file".
+/// The value with which pip reads no configuration file.
 const NULL_DEVICE: &str = if cfg!(windows) { "nul" } else { "/dev/null" };
 
 /// The tool that builds an environment.
@@ -60,7 +61,7 @@ impl Installer {
     /// The best tool in `environment`: `uv`, else a Python that is new enough and complete.
     ///
     /// # Errors
-    /// When there is neither.
+    /// When neither is found.
     pub async fn find(environment: &Environment) -> Result<Self, Error> {
         let find = |name: &str| which::which_in(name, environment.var("PATH"), environment.current_dir()).ok();
         if let Some(uv) = find("uv") {
@@ -77,7 +78,7 @@ impl Installer {
         Err(Error::NoPython { rejected })
     }
 
-    /// The commands that make `venv` and fill it from the requirements file `file`.
+    /// The commands that create `venv` and install the requirements file `file` into it.
     pub(super) fn commands(
         &self,
         venv: &Venv,
@@ -98,7 +99,7 @@ impl Installer {
             install
                 .args
                 .extend(["--no-index".into(), "--find-links".into(), wheels.into()]);
-            // Sources that the user has set would be asked too.
+            // Otherwise the user's own sources would be asked too.
             let sources = environment.vars().filter(|(name, _)| is_index(name));
             install.env = sources.map(|(name, _)| (name.into(), OsString::new())).collect();
             install.env.extend(no_pip_configuration(self));
@@ -111,7 +112,7 @@ impl Installer {
         [with_args(create, [venv.root().into()]), install]
     }
 
-    /// The command that makes an environment, without its path.
+    /// The command that creates an environment, without the environment's path.
     fn creation(&self) -> Program {
         match self {
             Self::Uv(uv) => command(uv, ["venv", "--no-project", "--allow-existing", "--python", ">=3.10"]),
@@ -119,7 +120,7 @@ impl Installer {
         }
     }
 
-    /// The command that makes `venv` with a pip of its own, and that pip.
+    /// The command that creates `venv` with its own pip, and that pip.
     pub(super) fn pip_commands(&self, venv: &Venv) -> [Program; 2] {
         let mut create = self.creation();
         let seed = matches!(self, Self::Uv(_)).then(|| OsString::from("--seed"));
@@ -128,18 +129,18 @@ impl Installer {
     }
 }
 
-/// Whether the variable `name` says where packages come from.
+/// Whether the variable `name` sets a source of packages.
 fn is_index(name: &str) -> bool {
     const SIGNS: [&str; 3] = ["INDEX", "FIND_LINKS", "CONFIG_FILE"];
     ["PIP_", "UV_"].iter().any(|tool| name.starts_with(tool)) && SIGNS.iter().any(|sign| name.contains(sign))
 }
 
-/// pip without its configuration files; uv has none of the kind.
+/// Disables pip's configuration files; uv does not need this.
 fn no_pip_configuration(installer: &Installer) -> Option<(OsString, OsString)> {
     matches!(installer, Installer::Python(_)).then(|| ("PIP_CONFIG_FILE".into(), NULL_DEVICE.into()))
 }
 
-/// Whether the answer of `python` to [`PROBE`] lets it build an environment; else why not.
+/// Whether `python`, which gave `answer` to [`PROBE`], can build an environment. The error says why not.
 fn judge(python: &Path, answer: Result<String, crate::runtime::Error>) -> Result<(), String> {
     let shown = python.display();
     let answer = answer.map_err(|error| format!("`{shown}` does not work: {}", chain(&error)))?;
@@ -149,8 +150,8 @@ fn judge(python: &Path, answer: Result<String, crate::runtime::Error>) -> Result
         .split_once('.')
         .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
     match parsed {
-        None => Err(format!("`{shown}` does not say its version")),
-        Some(parsed) if parsed < OLDEST => Err(format!("`{shown}` is Python {version}, 3.10 is needed")),
+        None => Err(format!("`{shown}` does not report its version")),
+        Some(parsed) if parsed < OLDEST => Err(format!("`{shown}` is Python {version}, but 3.10 is needed")),
         Some(_) if words.next() != Some("True") => {
             Err(format!("`{shown}` lacks venv: its module ensurepip is missing"))
         }
@@ -167,7 +168,7 @@ fn command<const N: usize>(path: &Path, args: [&str; N]) -> Program {
     }
 }
 
-/// The interpreter at `python` with `args`, without modules of the current directory and of the user.
+/// The interpreter `python` with `args`; it ignores modules of the current directory and the user.
 fn isolated<const N: usize>(python: &Path, args: [&str; N]) -> Program {
     let mut program = command(python, ["-I"]);
     program.args.extend(args.map(OsString::from));
@@ -183,23 +184,23 @@ fn with_args(mut program: Program, args: impl IntoIterator<Item = OsString>) -> 
 fn pip(venv: &Venv) -> Program {
     let args = ["-m", "pip", "--no-input", "--disable-pip-version-check"];
     let mut program = isolated(&venv.python(), args);
-    // Any other option of its configuration files could put the packages elsewhere.
+    // Other options of its configuration files could install the packages elsewhere.
     program.env.push(("PIP_CONFIG_FILE".into(), NULL_DEVICE.into()));
     program
 }
 
-/// The options of pip's configuration files that say where packages come from, as variables.
+/// The options in pip's configuration files that set sources of packages, as variables.
 pub(super) async fn pip_sources(venv: &Venv, environment: &Environment) -> Vec<(OsString, OsString)> {
     let list = isolated(&venv.python(), ["-m", "pip", "config", "list"]);
-    // Without an answer pip uses its variables alone.
+    // If this fails, pip uses only its variables.
     let listed = output_of(&list, PROBE_LIMIT).await.unwrap_or_default();
     let sources = sources_in(&listed).into_iter();
     let unset = sources.filter(|(name, _)| environment.var(name).is_none());
     unset.map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-/// The variables for the output of `pip config list`, lines such as `global.index-url='https://host/simple'`; an option of
-/// `install` wins over a `global` one.
+/// The variables for the output of `pip config list`, which has lines such as `global.index-url='https://host/simple'`.
+/// An option of the section `install` wins over one of `global`.
 fn sources_in(listed: &str) -> BTreeMap<String, String> {
     let of_section = |section: &'static str| {
         listed.lines().filter_map(move |line| {
@@ -227,7 +228,7 @@ fn uv_install(uv: &Path, venv: &Venv, environment: &Environment) -> Program {
     program
 }
 
-/// pip's index variables under uv's names, unless uv's own are set: a mirror for one is needed for both.
+/// pip's index variables under uv's names, unless uv's own are set: if pip needs a mirror, uv needs it too.
 fn uv_index(environment: &Environment) -> Vec<(OsString, OsString)> {
     let has_index = environment
         .vars()

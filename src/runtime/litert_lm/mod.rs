@@ -1,5 +1,5 @@
-//! The `litert-lm` package from PyPI (docs/facts.md section 5): used where it is found, else installed into its own
-//! environment.
+//! The `litert-lm` package from PyPI (docs/facts.md section 5). An installed one is used; otherwise it is installed
+//! into its own environment.
 //!
 //! ```
 //! let catalog = gem_setup::catalog::Catalog::built_in()?;
@@ -44,12 +44,12 @@ use crate::progress::Progress;
 
 /// The name of the package's executable, without the platform's suffix.
 pub const PROGRAM: &str = "litert-lm";
-/// The id under which a pull reports its progress.
+/// The id of the step under which a pull reports progress.
 const STEP: &str = "model";
-/// Starting Python and loading the native library takes long on a cold disk.
+/// On a cold disk it takes long to start Python and load the native library.
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
 
-/// Whether PyPI holds a wheel of the engine for `target`.
+/// Whether PyPI has a wheel of the engine for `target`.
 #[must_use]
 pub const fn is_published(target: Target) -> bool {
     match target.os {
@@ -59,7 +59,7 @@ pub const fn is_published(target: Target) -> bool {
     }
 }
 
-/// `litert-lm` at a place on disk.
+/// A `litert-lm` executable on disk.
 #[derive(Clone, Debug)]
 pub struct LitertLm {
     program: PathBuf,
@@ -68,14 +68,14 @@ pub struct LitertLm {
 }
 
 impl LitertLm {
-    /// The `litert-lm` at `program`, which keeps its models in `models`; `guard` is gem-setup's own subcommand that ends
-    /// children of a killed parent.
+    /// The `litert-lm` at `program`, which keeps its models in `models`. `guard` is gem-setup's own subcommand that
+    /// ends the children of a killed parent.
     #[must_use]
     pub const fn new(program: PathBuf, models: PathBuf, guard: Program) -> Self {
         Self { program, models, guard }
     }
 
-    /// The command that imports `file` as `id`.
+    /// The command that imports `file` under the name `id`.
     fn import(&self, id: &str, file: &Path) -> Program {
         Program {
             path: self.program.clone(),
@@ -88,7 +88,7 @@ impl LitertLm {
     async fn run_import(&self, id: &str, file: Option<&Path>, progress: &dyn Progress) -> Result<(), Error> {
         let file = file.ok_or_else(|| Error::Unsuitable {
             runtime: RuntimeName::LitertLm,
-            reason: format!("needs an address for the model `{id}`, and the catalog has none"),
+            reason: format!("needs an address for the model `{id}`, but the catalog has none"),
         })?;
         check_model_file(file)?;
         let command = self.import(id, file);
@@ -114,7 +114,7 @@ impl LitertLm {
         self.model_file(id).is_file()
     }
 
-    /// The imported models, without the second that it takes to start Python.
+    /// The imported models, found without starting Python, which takes a second.
     fn imported(&self) -> Vec<(String, u64)> {
         let Ok(entries) = std::fs::read_dir(&self.models) else {
             return Vec::new();
@@ -171,7 +171,7 @@ impl Runtime for LitertLm {
         .boxed()
     }
 
-    /// Asking the program would take the second that it takes to start Python.
+    /// The files are checked directly, because starting Python takes a second.
     fn has_model<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
         async move { Ok(self.is_present(name)) }.boxed()
     }
@@ -196,10 +196,10 @@ const fn f64_of(bytes: u64) -> f64 {
     bytes as f64
 }
 
-/// Whether `file` can be imported.
+/// Checks that `file` can be imported.
 ///
 /// # Errors
-/// When it is no file or cannot be read.
+/// When it is not a file or cannot be read.
 pub fn check_model_file(file: &Path) -> Result<(), Error> {
     let failed = |source| Error::ModelFile {
         path: file.to_owned(),
@@ -214,10 +214,10 @@ pub fn check_model_file(file: &Path) -> Result<(), Error> {
     }
 }
 
-/// The version that the `litert-lm` at `program` prints; `None` when it prints something else.
+/// The version that the `litert-lm` at `program` prints; `None` if it prints something else.
 ///
 /// # Errors
-/// When it cannot be started, or fails, or does not end.
+/// When the program cannot be started, fails or does not end.
 pub async fn version_of(program: &Path) -> Result<Option<String>, Error> {
     let said = output_of(&lit::program(program, &["--version"]), VERSION_LIMIT).await?;
     Ok(version_in(&said).map(str::to_owned))

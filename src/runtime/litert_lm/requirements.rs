@@ -1,11 +1,11 @@
-//! The requirements file, in a form that both pip and uv read.
+//! The requirements file, in a form that both pip and uv can read.
 
 use std::fmt::Write as _;
 
 use crate::catalog::RuntimeEntry;
 
-/// The requirements file for the pinned version: every package with its hashes where the catalog lists them, else the one
-/// package, and the tool chooses its dependencies.
+/// The requirements file for the pinned version. It lists every package with its hashes if the catalog has them.
+/// Otherwise it names only `litert-lm`, and the tool chooses the dependencies.
 #[must_use]
 pub fn requirements(entry: &RuntimeEntry) -> String {
     if entry.packages.is_empty() {

@@ -1,4 +1,4 @@
-//! The Python environment: where things are in it, and whether it was finished.
+//! The Python environment: its files, and whether it is complete.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,16 @@ use gem_platform::Os;
 use super::PROGRAM;
 use crate::place;
 
-/// The last thing written into an environment: the requirements that it satisfies.
+/// The last file written into an environment; it lists the requirements that are installed.
 const MARKER: &str = "installed.txt";
-/// How often the deletion of a directory is tried while another process writes to it.
+/// How many times a directory is deleted while another process writes to it.
 const DELETIONS: usize = 20;
 const DELETION_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// A Python environment for `litert-lm` alone.
+/// A Python environment that contains only `litert-lm`.
 ///
-/// It cannot be built elsewhere and moved, because its scripts name their interpreter by its path. So a finished one is set
-/// aside while a new one is built in its place, and comes back if that fails.
+/// It cannot be built elsewhere and moved, because its scripts name their interpreter by its path. So the former
+/// environment is moved aside while a new one is built in its place; if that fails, it is moved back.
 #[derive(Clone, Debug)]
 pub struct Venv {
     root: PathBuf,
@@ -26,25 +26,25 @@ pub struct Venv {
 }
 
 impl Venv {
-    /// The environment in the directory `root`; the previous one waits in `aside` while it is replaced.
+    /// The environment in the directory `root`. The previous one is in `aside` while it is replaced.
     #[must_use]
     pub const fn new(root: PathBuf, aside: PathBuf, os: Os) -> Self {
         Self { root, aside, os }
     }
 
-    /// Its directory.
+    /// The environment's directory.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Its `litert-lm`.
+    /// The environment's `litert-lm`.
     #[must_use]
     pub fn program(&self) -> PathBuf {
         self.executable(PROGRAM)
     }
 
-    /// Its Python interpreter.
+    /// The environment's Python interpreter.
     #[must_use]
     pub fn python(&self) -> PathBuf {
         self.executable("python")
@@ -57,29 +57,29 @@ impl Venv {
         }
     }
 
-    /// The requirements that it satisfies; `None` when its installation never ended.
+    /// The installed requirements; `None` if the installation is incomplete.
     #[must_use]
     pub fn installed(&self) -> Option<String> {
         place::read_text(&self.root.join(MARKER)).ok()
     }
 
-    /// Says that it satisfies `requirements`.
+    /// Marks the environment as complete, with `requirements` installed.
     pub(super) fn finish(&self, requirements: &str) -> io::Result<()> {
         delete(&self.aside)?;
         place::write_atomic(&self.root.join(MARKER), requirements.as_bytes())
     }
 
-    /// Makes room for a new one; a finished one is set aside.
+    /// Makes room for a new environment: moves a complete one aside, deletes any other.
     pub(super) fn vacate(&self) -> io::Result<()> {
         if self.installed().is_none() {
-            // The old environment is still the last finished one.
+            // The environment in `aside` is still the last complete one.
             return delete(&self.root);
         }
         delete(&self.aside)?;
         std::fs::rename(&self.root, &self.aside)
     }
 
-    /// Deletes the unfinished environment and puts the old one back.
+    /// Deletes the incomplete environment and moves the old one back.
     pub(super) fn restore(&self) -> io::Result<()> {
         delete(&self.root)?;
         match std::fs::rename(&self.aside, &self.root) {
@@ -89,7 +89,7 @@ impl Venv {
     }
 }
 
-/// Deletes the directory `path` if there is one. An installer that was killed a moment ago may still have been writing.
+/// Deletes the directory `path` if it exists. An installer that was just killed may still be writing to it.
 fn delete(path: &Path) -> io::Result<()> {
     for _ in 1..DELETIONS {
         match std::fs::remove_dir_all(path) {

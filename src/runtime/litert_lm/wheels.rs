@@ -13,14 +13,14 @@ use super::venv::Venv;
 use crate::environment::Environment;
 use crate::progress::Progress;
 
-/// The oldest and the newest glibc that wheels for Linux are named after: 2.17 to 2.40.
+/// The glibc versions 2.17 to 2.40, which occur in the names of Linux wheels.
 const GLIBC: std::ops::RangeInclusive<u32> = 17..=40;
-/// The newest macOS that wheels are named after; pip knows that it runs those for older ones.
+/// The newest macOS in the names of wheels; pip then also accepts wheels for older ones.
 const MACOS: &str = "macosx_26_0_arm64";
-/// For packages that differ by the version of Python; none of the pinned ones does.
+/// The Python version for packages that differ by it; none of the pinned ones does.
 const PYTHON: &str = "3.13";
 
-/// The platforms of wheels that run on `target`, as pip names them.
+/// The wheel platforms that run on `target`, by pip's names.
 fn platforms(target: Target) -> Vec<String> {
     let arch = match target.arch {
         Arch::X86_64 => "x86_64",
@@ -33,11 +33,11 @@ fn platforms(target: Target) -> Vec<String> {
     }
 }
 
-/// Downloads into `folder` the wheels that satisfy `requirements` on each of `targets`, with a pip of its own in `scratch`, which
-/// the caller deletes.
+/// Downloads the wheels that satisfy `requirements` on each of `targets` into `folder`. Uses its own pip in `scratch`,
+/// which the caller deletes.
 ///
 /// # Errors
-/// When a tool fails, or the index lacks a wheel or has another than a hash in `requirements` says.
+/// When a tool fails, or when a wheel is missing from the index or has another hash than `requirements` says.
 pub async fn download_wheels(
     targets: &[Target],
     folder: &Path,
@@ -77,7 +77,7 @@ pub async fn download_wheels(
     Ok(())
 }
 
-/// pip's arguments for every platform.
+/// pip's arguments for each platform.
 fn arguments(folder: &Path, file: &Path, requirements: &str) -> Vec<OsString> {
     let words = [
         "download",
