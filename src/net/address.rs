@@ -1,34 +1,34 @@
-//! URLs as they may be shown: without the secrets that URLs carry.
+//! URLs in a form that may be shown, without their secrets.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use url::Url;
 
-/// Replaces a secret in a text.
+/// The text that replaces a secret.
 pub const HIDDEN: &str = "***";
 
-/// A URL whose text form never holds a secret: user, password, query and fragment are left out.
+/// A URL whose text form never contains a secret: user, password, query and fragment are omitted.
 ///
-/// Everything that is printed or logged of a URL goes through this type.
+/// Every URL that is printed or logged goes through this type.
 #[derive(Clone, PartialEq, Eq)]
-// Boxed to keep the errors that hold one small.
+// Boxed, because errors contain this type and should stay small.
 pub struct SafeUrl(Box<Url>);
 
 impl SafeUrl {
-    /// The URL itself, secrets included: for connecting, never for showing.
+    /// The complete URL with its secrets: for connecting, never for showing.
     #[must_use]
     pub fn expose(&self) -> &Url {
         &self.0
     }
 
-    /// Whether its text form leaves anything out.
+    /// Whether the text form omits anything.
     #[must_use]
     pub fn holds_secret(&self) -> bool {
         without_secrets(&self.0) != *self.0
     }
 
-    /// `text` as it may be shown, whether it is a URL or was meant to be one.
+    /// `text` in a form that may be shown, whether or not it is a valid URL.
     #[must_use]
     pub fn redact(text: &str) -> String {
         match Url::parse(text).map(Self::from) {
@@ -83,7 +83,7 @@ impl fmt::Debug for SafeUrl {
     }
 }
 
-/// `text` with all but its scheme hidden, if any of it may be a secret.
+/// `text` with everything but the scheme hidden, if any part may be a secret.
 fn redact_malformed(text: &str) -> String {
     let (scheme, rest) = match text.find("://") {
         Some(at) => text.split_at(at + "://".len()),
@@ -99,12 +99,12 @@ pub fn without_secrets(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
-    // Refused for URLs that cannot hold a login, which then hold none.
+    // This fails only for URLs that cannot contain a login, and so need no change.
     let _ = url.set_username("").and_then(|()| url.set_password(None));
     url
 }
 
-/// Whether the URL's host is this very machine, by name or by address.
+/// Whether the URL's host is this machine, by name or by address.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
@@ -115,18 +115,18 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether `name` is one of this very machine (RFC 6761, section 6.3).
+/// Whether `name` always means this machine (RFC 6761, section 6.3).
 pub(crate) fn is_loopback_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Whether `address` is one of this very machine, also where it is written as an IPv6 one.
+/// Whether `address` is a loopback address, also if it is written as an IPv6 one.
 pub(crate) fn is_loopback_address(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// Whether a file may be fetched from `url`: https, file, or http from this very machine.
+/// Whether a file may be downloaded from `url`: https, file, or http from this machine.
 #[must_use]
 pub fn is_acceptable(url: &Url) -> bool {
     match url.scheme() {

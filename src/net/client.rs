@@ -22,24 +22,24 @@ use super::origin::{Origin, SendError};
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("gem-setup/", env!("CARGO_PKG_VERSION")));
 const MOST_REDIRECTS: usize = 10;
-/// Idle connections that are kept to one server, and for how long.
+/// The number of idle connections that are kept for a server, and the time for which they are kept.
 const KEPT: usize = 8;
 const KEEP: Duration = Duration::from_secs(30);
 
 type Origins = HashMap<String, Arc<Origin<Full<Bytes>>>>;
 
-/// Asks servers over one network; clones share connections.
+/// Sends requests over one network; clones share connections.
 #[derive(Clone)]
 pub struct Client {
     connector: Connector,
     idle: Duration,
-    /// By scheme, host and port.
+    /// The servers by scheme, host and port.
     origins: Arc<Mutex<Origins>>,
 }
 
-/// A response whose body is still to be read.
+/// A response whose body has not been read yet.
 pub(crate) struct ServerResponse {
-    /// The URL that answered, redirects followed.
+    /// The URL that answered, after redirects.
     pub(crate) url: Url,
     pub(crate) head: Parts,
     body: Idle<LinkBody<Full<Bytes>>>,
@@ -54,7 +54,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client with the timeouts of `network`: for a connection and for each byte, not for the whole.
+    /// A client with the timeouts of `network`: for connecting and for each piece, not for the whole response.
     #[must_use]
     pub fn new(network: &Network) -> Self {
         let patience = network.patience();
@@ -65,13 +65,13 @@ impl Client {
         }
     }
 
-    /// Asks for `url`, and for where that redirects to: at most ten times, and never from https to http.
+    /// Requests `url` and follows redirects: at most ten, and never from https to http.
     pub(crate) async fn get(&self, method: Method, url: Url, headers: HeaderMap) -> Result<ServerResponse, SendError> {
         self.get_until(method, url, headers, |_| false).await
     }
 
-    /// The same, up to the first response that `is_enough`. `Authorization` in `headers` goes to the server of `url`
-    /// alone.
+    /// The same, but stops at the first response that `is_enough`. `Authorization` in `headers` is sent only to the
+    /// server of `url`.
     pub(crate) async fn get_until(
         &self,
         method: Method,
@@ -147,7 +147,7 @@ impl ServerResponse {
         Ok(None)
     }
 
-    /// The URL that this answer redirects to.
+    /// The URL to which this response redirects.
     fn redirect(&self) -> Result<Option<Url>, SendError> {
         if !matches!(self.head.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(None);
@@ -156,7 +156,7 @@ impl ServerResponse {
         let Some(next) = location.and_then(|location| self.url.join(location).ok()) else {
             return Ok(None);
         };
-        // Plain http on this machine may stay on it.
+        // Plain http on this machine may redirect to this machine.
         let stays = self.url.scheme() == "http" && is_loopback(&self.url) && next.scheme() == "http";
         if next.scheme() == "https" || (stays && is_acceptable(&next)) {
             return Ok(Some(next));

@@ -22,38 +22,38 @@ use super::proxy::Proxies;
 use super::stream::Stream;
 use super::trust::Trust;
 
-/// Longest head of a proxy's answer that is read, in bytes.
+/// The longest head of a proxy's response that is read, in bytes.
 const LONGEST_HEAD: usize = 8 * 1024;
 
-/// Opens connections over one network; clones share its TLS settings.
+/// Opens connections over one network; clones share the TLS settings.
 #[derive(Clone)]
 pub struct Connector(Arc<Inner>);
 
 struct Inner {
     proxies: Proxies,
     trust: Trust,
-    /// Made when first needed: reading the trust store takes longer than a copy from a bundle.
+    /// Created when first needed, because reading the trust store takes longer than a copy from a bundle.
     tls: OnceLock<TlsConnector>,
     tcp: HttpConnector,
     limit: Duration,
 }
 
-/// Why there is no connection.
+/// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The host or the proxy is not found, refuses, or breaks off.
+    /// The host or the proxy was not found, refused, or broke off.
     #[error("{0}")]
     Failed(String),
-    /// Connecting took longer than this.
+    /// Connecting took longer than the limit.
     #[error("no answer within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
     /// The server's certificate is not trusted.
     #[error("the server's certificate is not trusted: {0}")]
     Untrusted(String),
-    /// The proxy wants a login, or another one.
+    /// The proxy requires a login, or refused the given one.
     #[error("the proxy refused the login")]
     ProxyLogin,
-    /// The proxy opens no tunnel to the host.
+    /// The proxy refused a tunnel to the host.
     #[error("the proxy refused: it answered {0}")]
     Proxy(hyper::StatusCode),
     /// The network's settings cannot be used.
@@ -71,7 +71,7 @@ impl fmt::Debug for Connector {
 }
 
 impl Connector {
-    /// Connects over `network`, within `limit` each time, name resolution, proxy and TLS included.
+    /// Connects over `network`. Each connection must be ready within `limit`, including name resolution, proxy and TLS.
     #[must_use]
     pub fn new(network: &Network, limit: Duration) -> Self {
         let mut tcp = HttpConnector::new();
@@ -86,7 +86,7 @@ impl Connector {
         }))
     }
 
-    /// Reads the trusted certificates unless that has been done.
+    /// Reads the trusted certificates, unless they have been read.
     ///
     /// # Errors
     /// When a certificate file cannot be used.
@@ -94,14 +94,15 @@ impl Connector {
         self.tls().map(drop)
     }
 
-    /// Whether requests for `url` go to an HTTP proxy, which has to be given the whole URL, and the login for it.
+    /// The login for the HTTP proxy (`Some(None)` without one) if requests to `url` are sent to such a proxy with the
+    /// whole URL; otherwise `None`.
     pub(super) fn forwards(&self, url: &Url) -> Option<Option<Login>> {
         let proxy = self.0.proxies.route(url).filter(|_| url.scheme() == "http")?;
         let proxy = proxy.url.expose();
         (!is_socks(proxy)).then(|| Login::in_url(proxy))
     }
 
-    /// A connection that reaches the host of `url`.
+    /// Opens a connection to the host of `url`.
     pub(super) async fn connect(&self, url: &Url) -> Result<Stream, ConnectError> {
         timeout(self.0.limit, self.open(url))
             .await
@@ -154,7 +155,7 @@ impl Connector {
         Ok(Stream::Plain(stream.into_inner()))
     }
 
-    /// `stream`, through TLS if `url` asks for that.
+    /// `stream`, wrapped in TLS if `url` requires it.
     async fn secured(&self, stream: Stream, url: &Url) -> Result<Stream, ConnectError> {
         if url.scheme() != "https" {
             return Ok(stream);
@@ -198,11 +199,11 @@ async fn open_tunnel(mut stream: Stream, login: Option<Login>, url: &Url) -> Res
         // Some proxies answer 401 to a wrong login.
         Some(status) if matches!(status.as_u16(), 401 | 407) => Err(ConnectError::ProxyLogin),
         Some(status) => Err(ConnectError::Proxy(status)),
-        None => Err(ConnectError::Failed("the proxy gave no HTTP answer".to_owned())),
+        None => Err(ConnectError::Failed("the proxy did not answer in HTTP".to_owned())),
     }
 }
 
-/// Reads up to the empty line and not a byte further: the next bytes belong to the tunnel.
+/// Reads up to the empty line and no further, because the next bytes belong to the tunnel.
 async fn read_head(stream: &mut Stream) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < LONGEST_HEAD {
@@ -221,7 +222,7 @@ fn is_socks(proxy: &Url) -> bool {
     proxy.scheme().starts_with("socks")
 }
 
-/// Scheme, host and port of `url`; the port is always named, because the schemes of proxies lack a default.
+/// Scheme, host and port of `url`. The port is always named, because proxy schemes lack a default port.
 fn uri(url: &Url) -> Result<Uri, ConnectError> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(1080);
@@ -234,7 +235,7 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> ConnectError {
     ConnectError::Failed(crate::error::chain(error))
 }
 
-/// The types of these errors are private to hyper-util, their texts are not.
+/// hyper-util's error types are private, so the texts are compared.
 fn refused_by_socks(error: &(dyn std::error::Error + 'static)) -> ConnectError {
     let text = error.to_string();
     if ["credentials not accepted", "server does not support user/pass"]
@@ -254,7 +255,7 @@ fn tls_failed(error: &io::Error) -> ConnectError {
     }
 }
 
-/// Why a certificate is not trusted. A machine without a battery for its clock may believe that it is 1970.
+/// Why a certificate is not trusted. A machine without a clock battery may think that it is 1970.
 fn distrust(reason: &rustls::CertificateError) -> String {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
 

@@ -1,32 +1,32 @@
-//! Settings of the network that cannot be used.
+//! Errors in the network's settings.
 
 use std::path::PathBuf;
 
 use crate::error::{Explain, Kind};
 
-/// Why the network cannot be used as it is set up.
+/// Why the network's settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A proxy variable that cannot be used. Exit status 2.
+    /// A proxy variable is not valid. Exit status 2.
     #[error("cannot use the proxy in `{variable}`: {reason}")]
     Proxy {
-        /// The variable's name; its value may hold a password.
+        /// The variable's name. Its value is omitted, because it may contain a password.
         variable: &'static str,
-        /// The fault.
+        /// The reason.
         reason: String,
     },
-    /// A certificate file that cannot be used. Exit status 2.
+    /// A certificate file cannot be used. Exit status 2.
     #[error("cannot use the certificates in `{}`: {reason}", path.display())]
     Certificates {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// The fault.
+        /// The reason.
         reason: String,
     },
     /// TLS cannot be set up. Exit status 1.
     #[error("cannot set up TLS: {reason}")]
     Tls {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -42,9 +42,9 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Proxy { .. } => {
-                "write it as `http://user:password@host:port` or `socks5h://host:port`, special characters percent-encoded"
+                "write it as `http://user:password@host:port` or `socks5h://host:port`, with special characters percent-encoded"
             }
-            Self::Certificates { .. } => "give a file with PEM certificates (`-----BEGIN CERTIFICATE-----`)",
+            Self::Certificates { .. } => "pass a file with PEM certificates (`-----BEGIN CERTIFICATE-----`)",
             Self::Tls { .. } => return None,
         };
         Some(hint.to_owned())

@@ -1,4 +1,4 @@
-//! Bodies and waits that fail when nothing arrives for a while.
+//! Bodies and waits with a limit on silence.
 
 use std::error::Error;
 use std::future::{Future, poll_fn};
@@ -10,16 +10,16 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Why a body broke off; hyper then closes the connection, so the receiver sees that the body is incomplete.
+/// Why a body broke off. hyper then closes the connection, so the receiver sees that the body is incomplete.
 pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
 
-/// Nothing arrived for too long.
+/// Nothing arrived within the limit.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing arrived for {} s", .0.as_secs_f64())]
 pub(crate) struct Stalled(Duration);
 
 impl Stalled {
-    /// Whether `error` comes from a stalled body.
+    /// Whether `error` was caused by a stalled body.
     pub(crate) fn is_behind(error: &(dyn Error + 'static)) -> bool {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -32,17 +32,17 @@ impl Stalled {
     }
 }
 
-/// A body that fails when nothing of it comes for a while.
+/// A body that fails if no piece arrives within a time limit.
 pub(crate) struct Idle<B> {
     body: B,
     time: Duration,
-    /// Made when the body is first waited for, and reset for each further wait.
+    /// Created at the first wait, and reset for each further wait.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
 }
 
 impl<B> Idle<B> {
-    /// `body`, with a limit of `time` for each piece.
+    /// `body` with the limit `time` for each piece.
     pub(crate) const fn new(body: B, time: Duration) -> Self {
         Self {
             body,
@@ -87,8 +87,8 @@ where
     }
 }
 
-/// The output of `future`, unless nothing wakes it for `time`: each wake-up means that a byte was sent or received. A `timer` that
-/// was used before costs less than a new one.
+/// The output of `future`. Fails if nothing wakes it for `time`: each wake-up means that a byte was sent or received.
+/// Reusing a `timer` is cheaper than creating one.
 pub(super) async fn while_active<F: Future>(
     future: F,
     time: Duration,

@@ -1,7 +1,7 @@
-//! HTTP/1 connections to servers, and the few that are kept for the next request.
+//! HTTP/1 connections to servers, and the pool that keeps some of them for later requests.
 //!
-//! The request that uses a connection drives it, not a task: this saves a wake-up between tasks for each message, and dropping a
-//! request closes its connection.
+//! The request that uses a connection also drives it; there is no separate task. This saves a wake-up between tasks for
+//! each message, and dropping a request closes its connection.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -29,7 +29,7 @@ use super::stream::Stream;
 
 type Driver<B> = http1::Connection<TokioIo<Stream>, B>;
 
-/// Longest response head that is read, in bytes.
+/// The longest response head that is read, in bytes.
 const RESPONSE_HEAD: usize = 64 * 1024;
 
 /// A body that can be sent.
@@ -41,26 +41,26 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static> Sen
 pub(crate) struct Link<B: Sendable> {
     sender: SendRequest<B>,
     address: SocketAddr,
-    /// The event loop that learns of its readiness, one for each thread that serves connections.
+    /// The event loop with which the connection is registered; each thread that serves connections has its own.
     home: Option<Id>,
     /// `None` once the connection has ended.
     driver: Option<Pin<Box<Driver<B>>>>,
-    /// Limits the silence before a head.
+    /// The time limit on silence before a head.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// The head of a response that is still to come.
+/// The pending head of a response.
 pub(crate) struct Head<B>(BoxFuture<'static, Sent<B>>);
 
 type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 
 /// Why a request got no response.
 pub(crate) enum LinkError<B> {
-    /// Nothing of it was sent; it may be sent elsewhere.
+    /// Nothing of it was sent, so it may be sent elsewhere.
     Unsent(Box<Request<B>>, hyper::Error),
-    /// It was sent, at least in part.
+    /// At least a part of it was sent.
     Broken(hyper::Error),
-    /// The response must not be passed on.
+    /// The response is malformed and must not be passed on.
     Unsound(&'static str),
 }
 
@@ -104,12 +104,12 @@ impl<B: Sendable> Link<B> {
         })
     }
 
-    /// Hands `request` over; nothing is sent before [`Link::head`] is called.
+    /// Prepares `request`; nothing is sent before [`Link::head`] is called.
     pub(crate) fn begin(&mut self, request: Request<B>) -> Head<B> {
         Head(Box::pin(self.sender.try_send_request(request)))
     }
 
-    /// Sends the request of [`Link::begin`] and waits for the head of the response, whose body must be read with
+    /// Sends the request of [`Link::begin`] and waits for the response's head. The body must be read with
     /// [`Link::poll_frame`]. May be dropped and called again.
     pub(crate) async fn head(&mut self, head: &mut Head<B>) -> Result<Response<Incoming>, LinkError<B>> {
         let sent = poll_fn(|cx| {
@@ -125,7 +125,7 @@ impl<B: Sendable> Link<B> {
         Ok(one_length(response))
     }
 
-    /// The same, unless no byte moves for `time`. Must not be called again after that.
+    /// Like [`Link::head`], but fails if no byte moves for `time`. Must not be called again after that.
     pub(super) async fn head_within(
         &mut self,
         head: &mut Head<B>,
@@ -137,7 +137,7 @@ impl<B: Sendable> Link<B> {
         sent
     }
 
-    /// The next piece of `body`, the body of the response that [`Link::head`] gave.
+    /// The next frame of `body`, which belongs to the response of [`Link::head`].
     fn poll_frame(
         &mut self,
         body: &mut Incoming,
@@ -150,7 +150,7 @@ impl<B: Sendable> Link<B> {
         Pin::new(body).poll_frame(cx)
     }
 
-    /// The next piece of `body` that is data.
+    /// The next data frame of `body`.
     pub(crate) async fn data(&mut self, body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
         loop {
             match poll_fn(|cx| self.poll_frame(body, cx)).await? {
@@ -164,16 +164,16 @@ impl<B: Sendable> Link<B> {
         }
     }
 
-    /// Whether another request may be sent, as far as is known without waiting.
+    /// Whether another request can be sent, as far as is known without waiting.
     fn is_ready(&mut self) -> bool {
-        // No waker is needed: the next user of the connection drives it again.
+        // No waker is needed, because the next user of the connection drives it again.
         poll_driver(&mut self.driver, &mut Context::from_waker(Waker::noop()));
         self.driver.is_some() && self.sender.is_ready()
     }
 }
 
-/// Refuses a response whose length is ambiguous (RFC 9112, section 6.3), one whose body would be passed on still coded, and one that
-/// switches protocols unasked.
+/// Refuses a response with an ambiguous length (RFC 9112, section 6.3), one whose body would be passed on in coded
+/// form, and one that switches protocols without being asked.
 fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), &'static str> {
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err("the server switched protocols without being asked");
@@ -187,7 +187,7 @@ fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), &'static
     Ok(())
 }
 
-/// Whether a body with `headers` is the content itself once its chunks are joined.
+/// Whether a body with `headers` is the plain content after its chunks are joined.
 pub(crate) fn is_plainly_framed(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let is_plain = |coding: &HeaderValue| {
@@ -197,13 +197,13 @@ pub(crate) fn is_plainly_framed(headers: &HeaderMap) -> bool {
     codings.next().is_none_or(is_plain) && codings.next().is_none()
 }
 
-/// Makes one number of a length that is repeated, as in `Content-Length: 5, 5`: not every client takes that.
+/// Merges a repeated length, as in `Content-Length: 5, 5`, because not every client accepts that.
 fn one_length(mut response: Response<Incoming>) -> Response<Incoming> {
     let mut lengths = response.headers().get_all(CONTENT_LENGTH).iter();
     let first = lengths.next().map(HeaderValue::as_bytes).unwrap_or_default();
     let is_repeated = lengths.next().is_some() || first.contains(&b',');
     let length = first.split(|&byte| byte == b',').next().unwrap_or_default();
-    // All of them are equal: the connection has compared them.
+    // The connection has already checked that all values are equal.
     let length = HeaderValue::from_bytes(length.trim_ascii())
         .ok()
         .filter(|_| is_repeated);
@@ -233,17 +233,17 @@ struct IdleLink<B: Sendable> {
     since: Instant,
 }
 
-/// Which of the connections that are kept will do.
+/// Which of the kept connections can be used.
 #[derive(Clone, Copy)]
 pub(crate) enum Kept {
-    /// Those of this thread.
+    /// Connections of this thread.
     Here,
-    /// Those to this address, best one of this thread.
+    /// Connections to this address, preferably of this thread.
     To(SocketAddr),
 }
 
 impl Kept {
-    /// The position of the best of `idle`, the one that was used last.
+    /// The position of the best connection in `idle`, the one that was used last.
     fn best<B: Sendable>(self, idle: &[IdleLink<B>]) -> Option<usize> {
         let home = home();
         let here = idle.iter().rposition(|idle| idle.link.home == home);
@@ -262,7 +262,7 @@ impl Kept {
 }
 
 impl<B: Sendable> Pool<B> {
-    /// Keeps at most `capacity` connections for `keep` each.
+    /// A pool of at most `capacity` connections, each kept for `keep`.
     pub(crate) const fn new(capacity: usize, keep: Duration) -> Self {
         Self {
             idle: Mutex::new(Vec::new()),
@@ -271,7 +271,8 @@ impl<B: Sendable> Pool<B> {
         }
     }
 
-    /// A kept connection that is still open; others found on the way are closed, and so are those to another address.
+    /// A kept connection that is still open. Closed connections found on the way are removed, and so are those to
+    /// another address.
     pub(crate) fn take(&self, kept: Kept) -> Option<Link<B>> {
         loop {
             let mut idle = {
@@ -285,7 +286,7 @@ impl<B: Sendable> Pool<B> {
         }
     }
 
-    /// Keeps `link`, whose last response has been read, if it can be used again.
+    /// Keeps `link` if it can be used again. Its last response has been read.
     pub(crate) fn put(&self, mut link: Link<B>) {
         if !link.is_ready() {
             return;
@@ -299,7 +300,7 @@ impl<B: Sendable> Pool<B> {
         }
     }
 
-    /// Closes connections that were kept for their time.
+    /// Closes connections that have been kept for their time.
     pub(crate) fn expire(&self) {
         self.lock().retain(|idle| idle.since.elapsed() < self.keep);
     }
@@ -309,7 +310,7 @@ impl<B: Sendable> Pool<B> {
     }
 }
 
-/// The body of a response that drives its connection, and gives it back at the end.
+/// A response body that drives its connection and returns it to the pool at the end.
 pub(crate) struct LinkBody<B: Sendable> {
     body: Incoming,
     link: Option<Link<B>>,

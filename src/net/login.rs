@@ -1,4 +1,4 @@
-//! User and password, for a server or a proxy.
+//! User and password for a server or a proxy.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use hyper::header::HeaderValue;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// A login; its text form hides the password.
+/// A login. Its text form hides the password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Login {
     pub(super) user: String,
@@ -16,7 +16,7 @@ pub(crate) struct Login {
 }
 
 impl Login {
-    /// The login that `url` carries.
+    /// The login in `url`.
     pub(crate) fn in_url(url: &Url) -> Option<Self> {
         let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let password = url.password().unwrap_or_default();

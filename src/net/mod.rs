@@ -1,4 +1,4 @@
-//! Network access: addresses, proxies, logins, trusted certificates, waiting times and the HTTP client.
+//! Network access: addresses, proxies, logins, trusted certificates, timeouts and the HTTP client.
 //!
 //! ```
 //! use gem_setup::net::{SafeUrl, is_acceptable};

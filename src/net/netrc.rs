@@ -1,23 +1,23 @@
-//! Reads `.netrc`: which login belongs to which machine.
+//! Reads `.netrc`, which lists logins by machine.
 //!
-//! Source of the format: <https://www.gnu.org/software/inetutils/manual/html_node/The-_002enetrc-file.html>, and quoted
-//! values with backslash escapes as curl reads them.
+//! Source of the format: <https://www.gnu.org/software/inetutils/manual/html_node/The-_002enetrc-file.html>; quoted
+//! values with backslash escapes are read as in curl.
 
 use super::login::Login;
 
-/// The entries of a `.netrc` file in their order.
+/// The entries of a `.netrc` file, in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Netrc(Vec<Entry>);
 
 #[derive(Clone, Debug)]
 struct Entry {
-    /// `None` is the `default` entry, which every machine matches.
+    /// `None` for the `default` entry, which matches every machine.
     machine: Option<String>,
     login: Login,
 }
 
 impl Netrc {
-    /// Parses `text`; unknown words are skipped, as other programs that read the file do.
+    /// Parses `text`. Skips unknown words, as other programs that read this file do.
     pub(super) fn parse(text: &str) -> Self {
         let mut entries: Vec<Entry> = Vec::new();
         let mut words = Words { rest: text };

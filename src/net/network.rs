@@ -1,4 +1,4 @@
-//! The settings by which the outside world is reached.
+//! The network's settings.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use super::trust::Trust;
 use crate::environment::Environment;
 use crate::place;
 
-/// How the outside world is reached: proxies, trusted certificates, logins and patience.
+/// How to reach other servers: proxies, trusted certificates, logins and timeouts.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
     proxies: Proxies,
@@ -25,8 +25,8 @@ pub struct Network {
 
 impl Network {
     /// The network as `environment` describes it: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`
-    /// (which replaces the system's trust store), and `NETRC`, else `.netrc` in the user's home. The certificates in `ca_cert` are
-    /// trusted too.
+    /// (which replaces the system's trust store), and `NETRC` or else `.netrc` in the user's home. The certificates in
+    /// `ca_cert` are trusted in addition.
     ///
     /// # Errors
     /// When a proxy variable cannot be used.
@@ -39,7 +39,7 @@ impl Network {
             proxies: Proxies::from_environment(environment)?,
             ca_cert,
             ssl_cert_file: environment.var("SSL_CERT_FILE").map(absolute),
-            // Few people have such a file; one that cannot be read is treated as missing.
+            // Few people have such a file; an unreadable one is treated as missing.
             netrc: place::read_text(&netrc)
                 .map(|text| Netrc::parse(&text))
                 .unwrap_or_default(),
@@ -47,20 +47,20 @@ impl Network {
         })
     }
 
-    /// The same network with other waits.
+    /// The same network with other timeouts.
     #[must_use]
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self
     }
 
-    /// How long the network is waited for.
+    /// The timeouts.
     #[must_use]
     pub const fn patience(&self) -> &Patience {
         &self.patience
     }
 
-    /// The proxy that a request for `url` goes through.
+    /// The proxy for a request to `url`.
     #[must_use]
     pub fn proxy(&self, url: &Url) -> Option<&Proxy> {
         self.proxies.route(url)
@@ -70,7 +70,7 @@ impl Network {
         &self.proxies
     }
 
-    /// Where trusted certificates come from.
+    /// The source of trusted certificates.
     #[must_use]
     pub fn trust(&self) -> Trust {
         match (&self.ssl_cert_file, &self.ca_cert) {
@@ -80,7 +80,7 @@ impl Network {
         }
     }
 
-    /// The login that `.netrc` holds for the host of `url`.
+    /// The login in `.netrc` for the host of `url`.
     pub(crate) fn login(&self, url: &Url) -> Option<&Login> {
         self.netrc.login(url.host_str()?)
     }

@@ -1,4 +1,4 @@
-//! One server and the connections that are kept to it.
+//! A server and the connections that are kept to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::link::{Kept, Link, LinkBody, LinkError, Pool, Sendable};
 /// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The server has not seen the request.
+    /// The request has not reached the server.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The request cannot be sent, here or elsewhere.
+    /// The request cannot be sent to any server.
     #[error("{0}")]
     Invalid(String),
     /// The connection broke; the server may have acted on the request.
@@ -25,7 +25,7 @@ pub enum SendError {
     /// Nothing arrived for this long; the server may have acted on the request.
     #[error("nothing arrived for {} s", .0.as_secs_f32())]
     Stalled(Duration),
-    /// The response must not be used.
+    /// The response is malformed and must not be used.
     #[error("{0}")]
     Unsound(&'static str),
 }
@@ -39,7 +39,7 @@ pub(crate) struct Origin<B: Sendable> {
     forward: Option<Forward>,
 }
 
-/// Headers that a request needs if an HTTP proxy passes it on.
+/// The data that a request needs if an HTTP proxy passes it on.
 struct Forward {
     /// Scheme, host and port.
     origin: String,
@@ -47,7 +47,7 @@ struct Forward {
 }
 
 impl<B: Sendable> Origin<B> {
-    /// The server that `url` names, which must have a host; `pool` keeps its connections.
+    /// The server in `url`; `None` without a host. `pool` keeps its connections.
     pub(crate) fn new(connector: Connector, url: Url, pool: Pool<B>) -> Option<Self> {
         url.host_str().filter(|host| !host.is_empty())?;
         let authority = &url[Position::BeforeHost..Position::AfterPort];
@@ -64,17 +64,17 @@ impl<B: Sendable> Origin<B> {
         })
     }
 
-    /// The URL that it was made for.
+    /// The URL for which it was created.
     pub(crate) const fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Closes connections that were kept for their time.
+    /// Closes connections that have been kept for their time.
     pub(crate) fn expire(&self) {
         self.pool.expire();
     }
 
-    /// Sends `request`, whose target is a path, and returns the response as soon as its head has arrived. Fails when no byte
+    /// Sends `request`, whose target is a path. Returns the response as soon as its head has arrived. Fails if no byte
     /// moves for `idle`.
     pub(crate) async fn send(
         &self,
@@ -111,7 +111,7 @@ impl<B: Sendable> Origin<B> {
         link.map_err(|error| ConnectError::Failed(crate::error::chain(&error)))
     }
 
-    /// Names the server in the request's target where a proxy has to find it there.
+    /// Adds the server to the request's target if a proxy needs it there.
     fn address(&self, request: &mut Request<B>) -> Result<(), SendError> {
         let Some(forward) = &self.forward else {
             return Ok(());

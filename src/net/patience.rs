@@ -1,23 +1,23 @@
-//! How long to wait for the network.
+//! Timeouts and delays for the network.
 
 use std::time::{Duration, SystemTime};
 
-/// How long the network is waited for.
+/// How long to wait for the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// For a connection, name resolution, proxy and TLS included.
+    /// The time to connect, including name resolution, proxy and TLS.
     pub connect: Duration,
-    /// For the next byte of an answer. The whole may take any time.
+    /// The time until the next byte of a response. The time for the whole response is not limited.
     pub idle: Duration,
-    /// Before the first retry; each further wait is twice as long.
+    /// The delay before the first retry. Each further delay is twice as long.
     pub first_wait: Duration,
-    /// The longest wait that is ours to choose.
+    /// The longest delay without a `Retry-After`.
     pub longest_wait: Duration,
-    /// The longest `Retry-After` that is obeyed; a server that asks for a longer wait is not asked again.
+    /// The longest `Retry-After` that is respected. A server that asks for a longer delay is not asked again.
     pub longest_retry_after: Duration,
-    /// How many retries in a row may bring no new bytes.
+    /// The number of consecutive retries without new bytes.
     pub retries: u32,
-    /// The number of retries that a source may use while another source is left.
+    /// The number of retries for a source while another source is left.
     pub retries_before_next_source: u32,
 }
 
@@ -35,10 +35,10 @@ impl Default for Patience {
     }
 }
 
-/// A longer delay counts as this one, so that times can be added to it.
+/// The longest delay; longer ones are shortened to this, so that times can be added to it.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Reads a `Retry-After` header: seconds, or a date seen from `now`; a date in the past means no delay.
+/// Parses a `Retry-After` header: seconds, or a date, which is compared with `now`. A date in the past means no delay.
 #[must_use]
 pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();

@@ -1,4 +1,4 @@
-//! Which proxy a URL goes through: the variables that curl and its many followers read.
+//! Selects the proxy for a URL from the variables that curl and many other programs read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::environment::Environment;
 
 const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
 
-/// A proxy and the variable that named it.
+/// A proxy, and the variable that named it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     /// The proxy's address.
     pub url: SafeUrl,
-    /// The variable, as it was written.
+    /// The variable's name, in the case in which it was set.
     pub variable: &'static str,
 }
 
@@ -42,7 +42,8 @@ impl fmt::Debug for Proxies {
 }
 
 impl Proxies {
-    /// Reads `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`; the lower-case form of each goes first, as in curl.
+    /// Reads `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`. The lower-case form of each is preferred, as in
+    /// curl.
     pub(super) fn from_environment(environment: &Environment) -> Result<Self, Error> {
         let read = |names: [&'static str; 2]| {
             names
@@ -62,7 +63,7 @@ impl Proxies {
         })
     }
 
-    /// The proxy that a request for `url` goes through.
+    /// The proxy for a request to `url`.
     pub(super) fn route(&self, url: &Url) -> Option<&Proxy> {
         let of_scheme = match url.scheme() {
             "https" => self.https.as_ref(),
@@ -90,7 +91,7 @@ impl Proxy {
         let url = Url::parse(&text).map_err(|e| error(e.to_string()))?;
         if !SCHEMES.contains(&url.scheme()) {
             return Err(error(format!(
-                "the scheme `{}` is not known, expected one of {}",
+                "unknown scheme `{}`, expected one of {}",
                 url.scheme(),
                 SCHEMES.join(", ")
             )));

@@ -1,10 +1,10 @@
-//! Errors of parsers without the text that they quote, because it may hold a secret.
+//! Removes secrets from the text that parsers quote in their errors.
 
 use toml::de::Error;
 
 use super::SafeUrl;
 
-/// `text` with each word that is a URL, or has a login in it, as [`SafeUrl::redact`] shows it.
+/// `text` with each word that is a URL or contains a login shown as by [`SafeUrl::redact`].
 #[must_use]
 pub fn redact_in(text: &str) -> String {
     let ends_word = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'' | '`');
@@ -19,13 +19,13 @@ pub fn redact_in(text: &str) -> String {
     text.split_inclusive(ends_word).map(shown).collect()
 }
 
-/// Whether `word` is like `user:password@host`; a path is not.
+/// Whether `word` looks like `user:password@host`. A path does not.
 fn begins_with_login(word: &str) -> bool {
     let login = word.split_once('@').map(|(login, _)| login);
     login.is_some_and(|login| login.contains(':') && !login.contains(['/', '\\']))
 }
 
-/// Why the TOML `text` was refused, and where; the parser itself would quote the whole line.
+/// Why the TOML `text` was refused, and where. The parser's own message would quote the whole line.
 #[must_use]
 pub fn toml_fault(text: &str, error: &Error) -> String {
     let message = redact_in(error.message());

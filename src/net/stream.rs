@@ -1,4 +1,5 @@
-//! A connection's bytes: plain, or through TLS, which may itself go through a proxy's TLS. Of either side.
+//! The byte stream of a connection: plain or TLS, where TLS may go through a proxy's TLS. Used for servers and for
+//! clients.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// A connection to a server, or a client's.
+/// A connection to a server or from a client.
 pub(crate) enum Stream {
     /// TCP.
     Plain(TcpStream),
@@ -17,7 +18,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// The TCP connection below everything.
+    /// The underlying TCP connection.
     pub(super) fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,

@@ -1,4 +1,4 @@
-//! Which certificates are trusted, and the TLS settings that follow.
+//! Trusted certificates, and the TLS settings that use them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use rustls_platform_verifier::Verifier;
 use super::error::Error;
 use crate::place;
 
-/// The certificate authorities that may vouch for a server.
+/// The certificate authorities that may certify a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// The system's trust store.
@@ -31,7 +31,8 @@ impl Trust {
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable(&error))?;
         let verifier = match self {
-            // A bare machine may lack a trust store. Each https server then counts as untrusted, with the advice for that.
+            // A minimal machine may lack a trust store. Each https server then counts as untrusted, and the error gives
+            // the fitting hint.
             Self::System => Verifier::new(provider).ok(),
             Self::SystemAnd(extra) => {
                 let extra = read(extra)?;
@@ -50,7 +51,7 @@ impl Trust {
         Ok(config)
     }
 
-    /// The certificates of the named files alone.
+    /// The certificates of the named files only.
     fn roots(&self) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
         if let Self::Only(files) = self {
@@ -82,7 +83,7 @@ fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     certificates_in(&pem).map_err(error)
 }
 
-/// Fails unless the file at `path` holds certificates that can be trusted, in PEM.
+/// Fails unless the PEM file at `path` contains certificates that can be trusted.
 ///
 /// # Errors
 /// The reason, which does not name the file.
@@ -95,12 +96,12 @@ pub fn check_certificates(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The certificates in the text `pem`, at least one, or why there is none.
+/// The certificates in the text `pem`, at least one; otherwise the reason why there is none.
 pub(crate) fn certificates_in(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let certificates = certificates.map_err(|error| error.to_string())?;
     if certificates.is_empty() {
-        return Err("it holds no PEM certificate".to_owned());
+        return Err("it contains no PEM certificate".to_owned());
     }
     Ok(certificates)
 }
