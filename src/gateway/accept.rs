@@ -1,4 +1,5 @@
-//! The accept loop: admits connections up to a limit, makes room, ends stalled ones, and drains at shutdown.
+//! The accept loop: admits connections up to a limit, makes room for new ones, ends stalled ones, and drains at
+//! shutdown.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -20,19 +21,19 @@ use super::connection::{builder, serve};
 use super::current::Current;
 use super::workers::Workers;
 
-/// Between two sweeps over all connections.
+/// The interval between two sweeps over all connections.
 const SWEEP: Duration = Duration::from_millis(500);
-/// After the system gave no connection, for want of descriptors for instance.
+/// The pause after the system could not accept a connection, for example for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Between two looks for room while connections wait for it.
+/// The interval between two searches for room while connections wait.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
-/// A client that sends or reads less than this within a period is slow in it.
+/// A client that moves fewer bytes than this within a period counts as slow.
 const SLOW: u64 = 64 << 10;
-/// A client that is slow for this long makes room for others.
+/// A client that is slow for this long must make room for others.
 const SLOW_FOR: Duration = Duration::from_secs(1);
-/// When one connection makes room, so does one of this many idle ones.
+/// When a connection is ended to make room, one of this many idle connections is ended too.
 const SPARE_SHARE: usize = 32;
-/// An evicted connection has this long to take its refusal.
+/// The time that an evicted connection has to receive its refusal.
 const LAST_REPLY: Duration = Duration::from_secs(1);
 
 /// A connection and its last progress.
@@ -41,16 +42,16 @@ struct Entry {
     /// The thread that serves it.
     place: usize,
     opened: Instant,
-    /// Bytes moved at the last time that the client was not slow, and that time.
+    /// The last time at which the client was not slow, and the bytes moved until then.
     progress: (u64, Instant),
 }
 
 impl Entry {
-    /// How much this connection should make room for another; `None` if it should not.
+    /// How suitable this connection is to make room for another; `None` if it must stay.
     fn expendable(&self) -> Option<(bool, Instant)> {
         match self.client.turn() {
             _ if self.client.standing() > Standing::Admitted => None,
-            // It may not have had the time to send its request.
+            // The client may not have had time to send its request.
             Turn::Idle(since) if self.client.standing() == Standing::Surplus && since.elapsed() < SLOW_FOR => None,
             Turn::Idle(since) => Some((false, since)),
             Turn::Sending | Turn::Reading => (self.progress.1.elapsed() >= SLOW_FOR).then_some((true, self.progress.1)),
@@ -61,13 +62,13 @@ impl Entry {
     fn make_room(&self) {
         self.client.set(match self.client.turn() {
             Turn::Idle(_) => Standing::Closing,
-            // It would not read a refusal.
+            // The client would not read a refusal.
             Turn::Reading => Standing::Cut,
             Turn::Sending | Turn::Server => Standing::Evicted,
         });
     }
 
-    /// Notes progress, and ends the connection if its client takes too long.
+    /// Records progress, and ends the connection if its client takes too long.
     fn look(&mut self, limits: &Limits) {
         let (turn, moved) = (self.client.turn(), self.client.moved());
         if turn == Turn::Server || moved - self.progress.0 >= SLOW {
@@ -90,7 +91,7 @@ pub(super) struct Acceptor {
     workers: Workers,
     tasks: JoinSet<()>,
     entries: HashMap<Id, Entry>,
-    /// How many of them wait for room.
+    /// The number of connections that wait for room.
     surplus: usize,
     capacity: Capacity,
     /// Whether the system refused the last connection.
@@ -111,7 +112,7 @@ impl Acceptor {
         }
     }
 
-    /// Admits connections until `shutdown` ends.
+    /// Admits connections until `shutdown` is requested.
     pub(super) async fn accept(&mut self, listeners: Vec<TcpListener>, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         let mut sweep = interval(SWEEP);
@@ -144,7 +145,7 @@ impl Acceptor {
 
     fn admit(&mut self, stream: TcpStream) {
         self.is_short = false;
-        // Without it replies are only slower.
+        // If this fails, replies are only slower.
         drop(stream.set_nodelay(true));
         let standing = if self.entries.len() < self.capacity.connections {
             Standing::Admitted
@@ -189,7 +190,7 @@ impl Acceptor {
         self.current.load().metrics.connections.store(open, Ordering::Relaxed);
     }
 
-    /// Makes room for the connections that wait for it, and admits those that have it, the longest waiting first.
+    /// Makes room for waiting connections and admits those that have room, the longest waiting first.
     fn balance(&mut self) {
         let of = |standing| {
             self.entries
@@ -215,8 +216,8 @@ impl Acceptor {
         self.surplus = left;
     }
 
-    /// Ends up to `wanted` connections, idle ones first and of those some more, then those with the slowest clients. Gives how many of
-    /// them had been admitted.
+    /// Ends up to `wanted` connections: idle ones first (and a few more of them), then those with the slowest clients.
+    /// Returns how many of them had been admitted.
     fn make_room(&self, wanted: usize) -> usize {
         if wanted == 0 {
             return 0;
@@ -227,7 +228,7 @@ impl Acceptor {
             .filter_map(|entry| Some((entry.expendable()?, entry)));
         let mut expendable: Vec<_> = expendable.collect();
         expendable.sort_unstable_by_key(|(rank, _)| *rank);
-        // So that not every newcomer of a flood needs this look.
+        // The few more make room in advance, so that a flood of newcomers does not need a search for each.
         let spare = wanted + self.capacity.connections / SPARE_SHARE;
         let chosen =
             |(at, ((is_slow, _), _)): &(usize, ((bool, Instant), &Entry))| *at < if *is_slow { wanted } else { spare };
@@ -243,7 +244,7 @@ impl Acceptor {
         ended.sum()
     }
 
-    /// Waits after `error` of accepting, and ends an idle connection: the system may lack descriptors.
+    /// Waits after an accept `error` and ends an idle connection, because the system may lack descriptors.
     async fn pause(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.is_short, true) {
             tracing::warn!("cannot accept a connection: {error}");

@@ -1,4 +1,4 @@
-//! Health, readiness, metrics, status, and the owner's requests: to end, and to let another model answer.
+//! Health, readiness, metrics, status, and the owner's requests: shut down, and allow another model to answer.
 
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, StatusCode};
@@ -14,12 +14,13 @@ use super::shared::Shared;
 use crate::router::FailedModel;
 use crate::runtime::{EngineReport, EngineState, Instance};
 
-/// Two names of models, in bytes.
+/// The size limit of a consent, which holds two model names, in bytes.
 const LARGEST_CONSENT: usize = 4096;
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The JSON of `GET /status`: the fields of `status --json` (docs/contract.md section 2) and some of the gateway's own.
+/// The JSON of `GET /status`: the fields of `status --json` (docs/contract.md section 2) and some fields of the
+/// gateway.
 #[derive(Debug, Serialize)]
 struct Status<'a> {
     running: bool,
@@ -39,7 +40,7 @@ struct Status<'a> {
     certificate_until: Option<Timestamp>,
 }
 
-/// Answers `target`, one of the four.
+/// Serves `target`, one of the four read-only paths.
 pub(super) fn serve(shared: &Shared, target: &Target<'_>, method: &Method) -> Result<Reply, Fault> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Fault::MethodNotAllowed {
@@ -55,14 +56,15 @@ pub(super) fn serve(shared: &Shared, target: &Target<'_>, method: &Method) -> Re
     })
 }
 
-/// Ends the server for a client that can read its server file: the way to stop it from another process namespace.
+/// Ends the server for a client that can read its server file. This is how to stop a server from another process
+/// namespace.
 pub(super) fn shut_down(shared: &Shared, headers: &HeaderMap) -> Result<Reply, Fault> {
     only_owner(shared, headers, "end it; use `gem-setup stop`")?;
     shared.config.asked_to_end.notify_one();
     Ok(whole(StatusCode::ACCEPTED, TEXT, "stopping\n"))
 }
 
-/// Takes the consent of the server's owner, who was asked by `route`.
+/// Stores the consent of the server's owner, whom `route` has asked.
 pub(super) async fn consent(shared: &Shared, request: Request<ClientBody>) -> Result<Reply, Fault> {
     only_owner(
         shared,

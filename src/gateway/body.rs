@@ -1,4 +1,4 @@
-//! Bodies of requests: as they arrive, read whole within a budget, and as they go out to a server.
+//! Request bodies: streamed from the client, read as a whole within a budget, and sent to a server.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -17,12 +17,12 @@ use super::fault::Fault;
 use super::metrics::Metrics;
 use crate::net::{BodyError, Idle, LinkBody, Stalled};
 
-/// A body up to this length costs nothing of the budget.
+/// A body up to this length does not count towards the budget.
 const SMALL_BODY: usize = 64 << 10;
-/// The budget is given out in steps of this size.
+/// The budget is handed out in units of this size.
 const SHARE_STEP: usize = 256 << 10;
 
-/// A client's body as it arrives. Once the connection makes room for another one, the rest is refused.
+/// A client's body as it arrives. If the connection must make room for another one, the rest is refused.
 pub(super) struct ClientBody {
     body: Incoming,
     client: Arc<Client>,
@@ -74,9 +74,9 @@ impl Body for ClientBody {
 
 /// The body of a request to the engine or the upstream.
 pub(super) enum Outgoing {
-    /// In memory.
+    /// A body in memory.
     Whole(Bytes),
-    /// The client's, as it arrives.
+    /// The client's body, passed on as it arrives.
     Client(Idle<ClientBody>),
 }
 
@@ -106,7 +106,7 @@ impl Body for Outgoing {
     }
 }
 
-/// The fault of the client's body that is behind `error`.
+/// The client's fault that caused `error`, if there is one.
 pub(super) fn client_fault(error: &(dyn Error + 'static)) -> Option<Fault> {
     if Stalled::is_behind(error) {
         return Some(Fault::SlowBody);
@@ -121,10 +121,10 @@ pub(super) fn client_fault(error: &(dyn Error + 'static)) -> Option<Fault> {
     None
 }
 
-/// The body of an upstream's reply, as it arrives.
+/// The body of the upstream's response, as it arrives.
 pub(super) struct UpstreamBody {
     body: Idle<LinkBody<Outgoing>>,
-    /// Counts it if it breaks off.
+    /// Counts a body that breaks off.
     metrics: Option<Arc<Metrics>>,
     broken: Option<BodyError>,
 }
@@ -160,7 +160,7 @@ impl Body for UpstreamBody {
         };
         self.note(&error);
         self.broken = Some(error);
-        // An error makes hyper drop unsent bytes; the head and the pieces before the break go out first.
+        // When hyper gets an error it drops unsent bytes, so the head and the received pieces are sent first.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -178,7 +178,7 @@ pub(super) fn take_frame(bytes: &mut Bytes) -> Option<Frame<Bytes>> {
     (!bytes.is_empty()).then(|| Frame::data(std::mem::take(bytes)))
 }
 
-/// Reads `body` whole: at most `limit` bytes within `time`.
+/// Reads the whole `body`: at most `limit` bytes within `time`.
 pub(super) async fn read(
     mut body: ClientBody,
     limit: usize,
@@ -229,7 +229,8 @@ async fn data(body: &mut ClientBody) -> Result<Option<Bytes>, Fault> {
     Ok(None)
 }
 
-/// The memory for larger bodies that are read whole, shared by all requests. Small bodies are free, so that they always get through.
+/// The memory for larger bodies that are read as a whole, shared by all requests. Small bodies do not count, so they
+/// are never refused.
 #[derive(Debug)]
 pub(super) struct Budget {
     left: AtomicUsize,
@@ -245,7 +246,7 @@ impl Budget {
     }
 }
 
-/// One body's part of the budget, given back when the body is dropped.
+/// The part of the budget that a body uses; dropping this returns it.
 pub(super) struct Share {
     budget: Arc<Budget>,
     taken: usize,
@@ -259,7 +260,7 @@ impl Share {
         }
     }
 
-    /// Takes enough for `length` bytes in all.
+    /// Extends the share to `length` bytes in total.
     pub(super) fn cover(&mut self, length: usize) -> Result<(), Fault> {
         if length <= SMALL_BODY.max(self.taken) {
             return Ok(());
@@ -272,14 +273,14 @@ impl Share {
         if taken.is_err() {
             let megabytes = self.budget.whole >> 20;
             return Err(Fault::Full(format!(
-                "request bodies take up all of their {megabytes} MiB"
+                "request bodies use all of the {megabytes} MiB reserved for them"
             )));
         }
         self.taken += more;
         Ok(())
     }
 
-    /// `bytes`, which keep the share until their last clone is gone.
+    /// `bytes`, which keep the share until their last clone is dropped.
     pub(super) fn hold(self, bytes: Bytes) -> Bytes {
         if self.taken == 0 {
             return bytes;

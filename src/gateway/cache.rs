@@ -1,4 +1,4 @@
-//! Remembered model answers, and one shared call for equal requests.
+//! Remembers model answers, and shares one call between equal requests.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use super::fault::Fault;
 use crate::router::classify::clean::Answer;
 
-/// The answer, or why the model gave none that is usable; all who wait share it.
+/// The answer, or why the model gave no usable one; all waiting requests share it.
 pub(super) type AnswerResult = Result<Answer, Arc<Fault>>;
 
-/// Identifies a request by its body's length and keyed hash, and the release that it is for.
+/// Identifies a request by the length and keyed hash of its body, and by the release that answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     hash: u64,
@@ -36,7 +36,7 @@ struct Shared {
 }
 
 impl Answers {
-    /// Remembers at most `capacity` answers; the cleaned answer's length is bounded, so memory is too.
+    /// Remembers at most `capacity` answers. A cleaned answer has a bounded length, so the memory is bounded too.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             hasher: RandomState::new(),
@@ -47,7 +47,7 @@ impl Answers {
         }
     }
 
-    /// The key of a request to the engine of this release, which answers for itself alone.
+    /// The key of a request to the engine of this release; releases do not share answers.
     pub(super) fn key(&self, body: &[u8], release: u64) -> Key {
         Key {
             release,
@@ -61,17 +61,17 @@ impl Answers {
         lock(&self.shared).known.get(&key).cloned()
     }
 
-    /// Waits for the answer: of the one call that is under way for this request, or else of the one that `ask` makes.
+    /// Waits for the answer: from the current call for this request, or from the call that `ask` makes.
     ///
-    /// The call continues when clients leave. [`Abandoned`] resolves when no client is waiting; the call may then end with `None`, as long
-    /// as the engine has not been asked. A usable answer is remembered.
+    /// The call continues when clients leave. [`Abandoned`] resolves when no client is waiting; as long as the engine
+    /// has not been asked, the call may then end with `None`. A usable answer is remembered.
     pub(super) async fn wait<F>(&self, key: Key, ask: impl Fn(Abandoned) -> F) -> AnswerResult
     where
         F: Future<Output = Option<AnswerResult>> + Send + 'static,
     {
         loop {
             let mut waiting = self.join(key, &ask);
-            // The call ends without an outcome only if it was abandoned just before this request joined it.
+            // Without an outcome, the call was abandoned just before this request joined it.
             if let Ok(outcome) = waiting.wait_for(Option::is_some).await
                 && let Some(outcome) = &*outcome
             {
@@ -88,7 +88,7 @@ impl Answers {
         if let Some(call) = shared.asked.get(&key) {
             return call.subscribe();
         }
-        // The call may have ended since the answer was not known.
+        // The call may have ended since `known` was checked.
         if let Some(answer) = shared.known.get(&key) {
             return watch::channel(Some(Ok(answer.clone()))).1;
         }
@@ -115,13 +115,13 @@ impl Answers {
 pub(super) struct Abandoned(Arc<watch::Sender<Option<AnswerResult>>>);
 
 impl Abandoned {
-    /// Ends then.
+    /// Waits until then.
     pub(super) async fn wait(&self) {
         self.0.closed().await;
     }
 }
 
-/// A call on the list of those that can be joined; it leaves the list however it ends.
+/// A call that others can join. Dropping this removes it from the list, whatever the result.
 struct UnderWay {
     shared: Arc<Mutex<Shared>>,
     key: Key,

@@ -12,13 +12,14 @@ use super::tokens::Usage;
 use crate::router::Tier;
 use crate::router::contents::Content;
 
-/// Part of the deadline that is kept for answering without the model.
+/// The reserved part of the deadline, as a divisor: time to answer without the model.
 const RESERVE: u32 = 20;
-/// The most of it.
+/// The upper limit of the reserved time.
 const LONGEST_RESERVE: Duration = Duration::from_millis(250);
 
-/// Whether `request` asks for `{"reasoning", "model_choice"}`: it wants JSON, and these keys appear in its schema, its system
-/// instruction or its last turn. Every such client must use the keys (docs/facts.md section 3); its sentences do not matter.
+/// Whether `request` asks for `{"reasoning", "model_choice"}`: it wants JSON, and these keys appear in its schema, its
+/// system instruction or its last turn. Every such client must use the keys (docs/facts.md section 3); the wording does
+/// not matter.
 pub(super) fn is_classification(request: &GenerateRequest) -> bool {
     if !request.wants_json() {
         return false;
@@ -44,7 +45,7 @@ fn contains_word(text: &str, word: &str) -> bool {
     })
 }
 
-/// How long the model may take of `deadline`, so that there is time left to answer without it.
+/// The part of `deadline` that the model may use, so that there is time left to answer without it.
 pub(super) fn time_for_model(deadline: Duration) -> Duration {
     deadline - (deadline / RESERVE).min(LONGEST_RESERVE)
 }
@@ -59,7 +60,7 @@ pub(super) fn render(tier: Tier, reasoning: &str, model: &str, prompt: Usage, st
     written(plain_answer(&text, model, prompt), stream)
 }
 
-/// One answer, `json`, as it is written in a stream or without one.
+/// The answer `json` in the requested format, as a stream or not.
 pub(super) fn written(json: String, stream: Option<StreamFormat>) -> Bytes {
     match stream {
         None => json.into(),
@@ -68,7 +69,7 @@ pub(super) fn written(json: String, stream: Option<StreamFormat>) -> Bytes {
     }
 }
 
-/// A `GenerateContentResponse` that says `text` to a prompt of this size.
+/// A `GenerateContentResponse` with the answer `text` to a prompt of this size.
 pub(super) fn plain_answer(text: &str, model: &str, prompt: Usage) -> String {
     let response = Response {
         candidates: [Candidate {

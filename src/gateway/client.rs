@@ -1,4 +1,5 @@
-//! One client connection as the accept loop sees it: whose turn it is, how many bytes have moved, and how it should end.
+//! A client connection as the accept loop sees it: which side must act next, how many bytes have moved, and how it
+//! should end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// A connection's place under the limit. It only ever moves down this list.
+/// The standing of a connection. It can only move down this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
     /// Beyond the limit: its requests wait for room.
@@ -16,7 +17,7 @@ pub(super) enum Standing {
     Admitted,
     /// Ends after the request in progress.
     Closing,
-    /// Makes room: a body that is still being received is refused.
+    /// Must make room: a body that is still being received is refused.
     Evicted,
     /// Ends at once.
     Cut,
@@ -25,28 +26,28 @@ pub(super) enum Standing {
 /// The side that must act next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// The client's: no request is in progress since then.
+    /// The client: no request has been in progress since this time.
     Idle(Instant),
-    /// The client's: it must send more of its body.
+    /// The client, which must send more of its body.
     Sending,
-    /// The client's: it must read more of the reply.
+    /// The client, which must read more of the reply.
     Reading,
-    /// The gateway's.
+    /// The gateway.
     Server,
 }
 
-/// One client connection. The connection writes it, the accept loop reads it.
+/// A client connection's shared state. The connection writes it, the accept loop reads it.
 #[derive(Debug)]
 pub(super) struct Client {
     standing: watch::Sender<Standing>,
     opened: Instant,
-    /// Requests from their head to the end of their reply.
+    /// The number of requests between the arrival of their head and the end of their reply.
     in_progress: AtomicUsize,
-    /// End of the last request, in milliseconds since `opened`.
+    /// When the last request ended, in milliseconds since `opened`.
     idle_since: AtomicU64,
-    /// The last read found nothing.
+    /// Whether the last read found nothing.
     is_dry: AtomicBool,
-    /// The last write did not fit.
+    /// Whether the last write was incomplete.
     is_blocked: AtomicBool,
     awaits_body: AtomicBool,
     has_unread_body: AtomicBool,
@@ -72,12 +73,12 @@ impl Client {
         *self.standing.borrow()
     }
 
-    /// Sees every later change of the standing.
+    /// A receiver of all later changes of the standing.
     pub(super) fn watch(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
     }
 
-    /// Moves down to `standing`; a connection that is already there or further stays.
+    /// Moves the standing down to `standing`; does nothing if it is already there or further down.
     pub(super) fn set(&self, standing: Standing) {
         self.standing.send_if_modified(|now| {
             let moves = standing > *now;
@@ -86,7 +87,7 @@ impl Client {
         });
     }
 
-    /// Whether a request may be served, after waiting up to `wait` for room.
+    /// Whether a request may be served; waits up to `wait` for room.
     pub(super) async fn is_admitted(&self, wait: Duration) -> bool {
         if self.standing() != Standing::Surplus {
             return true;
@@ -97,7 +98,7 @@ impl Client {
     }
 
     pub(super) fn turn(&self) -> Turn {
-        // A write that blocks may outlast its request: the reply's end waits in the buffer.
+        // A blocked write may outlast its request, because the end of the reply is still in the buffer.
         if self.is_blocked.load(Ordering::Acquire) {
             return Turn::Reading;
         }
@@ -125,13 +126,13 @@ impl Client {
         InProgress(Arc::clone(self))
     }
 
-    /// Notes a read of `count` bytes, or one that found nothing.
+    /// Records a read of `count` bytes; `None` for one that found nothing.
     pub(super) fn read(&self, count: Option<usize>) {
         self.moved.fetch_add(count.unwrap_or(0) as u64, Ordering::Relaxed);
         self.is_dry.store(count.is_none(), Ordering::Relaxed);
     }
 
-    /// Notes a write of `count` bytes, or one that did not fit.
+    /// Records a write of `count` bytes; `None` for one that did not fit.
     pub(super) fn wrote(&self, count: Option<usize>) {
         self.moved.fetch_add(count.unwrap_or(0) as u64, Ordering::Relaxed);
         if self.is_blocked.load(Ordering::Relaxed) != count.is_none() {

@@ -1,7 +1,7 @@
 //! Content codings that the gateway can decode.
 //!
-//! Answers pass through in the upstream's coding. Only errors are decoded here, because the failure policy needs their
-//! text, independently of the codings that the client accepts.
+//! Replies keep the upstream's coding. Only errors are decoded here: the failure policy needs their text, whatever
+//! codings the client accepts.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use super::body::{Budget, Share};
 use super::fault::Fault;
 
-/// A body is decoded in pieces of this size.
+/// The size of the pieces in which a body is decoded.
 const PIECE: usize = 16 << 10;
 /// The codings that [`decoded`] reads.
 const READABLE: [&str; 4] = ["gzip", "x-gzip", "deflate", "identity"];
@@ -34,7 +34,7 @@ pub(super) fn accept_readable(headers: &mut HeaderMap) {
             READABLE.iter().any(|known| coding.eq_ignore_ascii_case(known))
         })
         .collect();
-    // Without the field any coding would do.
+    // Without this header, any coding would be allowed.
     let accepted = HeaderValue::try_from(readable.join(", ")).ok();
     let accepted = accepted.filter(|accepted| !accepted.is_empty());
     headers.insert(
@@ -43,8 +43,8 @@ pub(super) fn accept_readable(headers: &mut HeaderMap) {
     );
 }
 
-/// The beginning of a body that came with `headers`, as it was before it was coded and at most `limit` bytes of it. A body that breaks
-/// off gives its readable part; one in an unknown coding stays as it is.
+/// The first `limit` bytes of the decoded body that came with `headers`. Returns the readable part of a body that
+/// breaks off, and a body in an unknown coding unchanged.
 pub(super) fn decoded(headers: &HeaderMap, body: &Bytes, limit: usize) -> Bytes {
     let decoded = decode(headers, body, limit, |_| Ok(()));
     decoded
@@ -53,7 +53,7 @@ pub(super) fn decoded(headers: &HeaderMap, body: &Bytes, limit: usize) -> Bytes 
         .map_or_else(|| body.clone(), |decoded| decoded.text)
 }
 
-/// As [`decoded`], in memory of `budget`.
+/// Like [`decoded`], using memory of `budget`.
 pub(super) fn decoded_within(
     headers: &HeaderMap,
     body: &Bytes,
@@ -65,7 +65,7 @@ pub(super) fn decoded_within(
     Ok(decoded.map_or_else(|| body.clone(), |decoded| share.hold(decoded.text)))
 }
 
-/// As [`decoded_within`], if the coding is known and the body is complete and shorter than `limit`.
+/// Like [`decoded_within`], but only if the coding is known and the body is complete and shorter than `limit`.
 pub(super) fn wholly_decoded(
     headers: &HeaderMap,
     body: &Bytes,
@@ -83,7 +83,7 @@ struct Decoded {
     is_whole: bool,
 }
 
-/// Decodes `body`; before the text grows, `cover` is called with its length.
+/// Decodes `body`. Before the text grows, `cover` is called with its length.
 fn decode(
     headers: &HeaderMap,
     body: &Bytes,
@@ -98,7 +98,7 @@ fn decode(
         "deflate" => {
             let decoded = read(ZlibDecoder::new(&**body), limit, &mut cover)?;
             if decoded.text.is_empty() {
-                // Some servers leave zlib's frame out (RFC 9110, section 8.4.1.2).
+                // Some servers omit the zlib frame (RFC 9110, section 8.4.1.2).
                 return read(DeflateDecoder::new(&**body), limit, &mut cover).map(Some);
             }
             decoded
@@ -118,7 +118,7 @@ fn read(
 ) -> Result<Decoded, Fault> {
     let mut decoder = decoder.take(limit as u64);
     let mut text = Vec::new();
-    // The bytes before a fault are still usable.
+    // The bytes before a fault can still be used.
     let is_sound = loop {
         cover(text.len() + PIECE)?;
         match decoder.by_ref().take(PIECE as u64).read_to_end(&mut text) {

@@ -20,7 +20,7 @@ use crate::runtime::{Instance, ModelGate};
 /// Google's Gemini API.
 pub const DEFAULT_UPSTREAM: &str = "https://generativelanguage.googleapis.com";
 
-/// The reply to a classification request when the model gives no usable answer in time.
+/// The reply to a classification request if the model gives no usable answer in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnClassifierFailure {
     /// The built-in classifier's answer.
@@ -30,65 +30,65 @@ pub enum OnClassifierFailure {
     Error,
 }
 
-/// The part of a classification request that the model gets.
+/// The part of a classification request that is sent to the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClassifierPrompt {
-    /// The turns without the client's additions: a model on a processor reads a folder tree for seconds.
+    /// The turns without the client's additions, because a model on a processor needs seconds to read a folder tree.
     #[default]
     Slim,
-    /// All that the client sent.
+    /// The whole request.
     AsSent,
 }
 
-/// Where requests for other models go.
+/// The server for requests that are not for the local model.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// Scheme, host, port, and a path that goes before the request's own.
+    /// Scheme, host, port, and a path that is put before the request's own.
     pub url: Url,
-    /// The network that it is reached over.
+    /// The network through which the server is reached.
     pub network: Network,
 }
 
-/// Sizes, counts and times beyond which the gateway refuses.
+/// The gateway's limits of size, number and time.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Client connections, where the limit of descriptors allows. A further one makes room by ending an idle connection or one with
-    /// a slow client, or else is refused.
+    /// The number of client connections, if the limit of descriptors allows it. A further connection replaces an idle
+    /// one or one with a slow client, or else is refused.
     pub connections: usize,
-    /// A request's head, in bytes.
+    /// The size of a request's head, in bytes.
     pub head_size: usize,
-    /// A request's header fields.
+    /// The number of a request's header fields.
     pub headers: usize,
-    /// The body of a request to the local model, in bytes.
+    /// The size of a request body for the local model, in bytes.
     pub local_body: usize,
-    /// The body of a request whose model has to be decided upon, in bytes.
+    /// The size of a request body if the router chooses the model, in bytes.
     pub routed_body: usize,
-    /// Memory for bodies larger than 64 KiB that are read whole, of all requests together, in bytes.
+    /// The memory for all bodies larger than 64 KiB that are read as a whole, in bytes.
     pub bodies: usize,
-    /// A client that takes less than 64 KiB of its reply within this time is cut off.
+    /// The time in which a client must take at least 64 KiB of its reply; otherwise it is cut off.
     pub read_time: Duration,
-    /// Within this time after the last reply a request's head must have come; half a second more or less.
+    /// The time in which a request's head must arrive after the last reply; accurate to half a second.
     pub head_time: Duration,
-    /// Within this time a body that is read whole must have come: of a request to the local model or to a model that has to be
-    /// decided upon, and of an upstream's error. In a request's body that streams through, no pause may be longer.
+    /// The time in which a body that is read as a whole must arrive: the request to the local model or to a routed
+    /// model, and an error from the upstream. Also the longest pause in a request body that streams through.
     pub body_time: Duration,
-    /// In a reply that streams through, no pause may be longer: a hosted model may think for a while before its next words.
+    /// The longest pause in a reply that streams through: a hosted model may think for a while before it continues.
     pub stream_idle: Duration,
-    /// Requests that wait for the engine.
+    /// The number of requests that may wait for the engine.
     pub engine_queue: usize,
-    /// Requests the engine is given at a time.
+    /// The number of requests that the engine gets at a time.
     pub engine_concurrency: usize,
-    /// How long a prompt that is no classification request may take, waiting included; also how long the engine may
-    /// work on for a client that has left.
+    /// The time for a prompt that is not a classification request, including the wait. Also the time that the engine
+    /// may continue to work for a client that has left.
     pub prompt_time: Duration,
-    /// Model answers that are remembered.
+    /// The number of model answers that are remembered.
     pub cached_answers: usize,
-    /// How long connecting to the upstream may take.
+    /// The time to connect to the upstream.
     pub connect_time: Duration,
-    /// For this time after the request to shut down the gateway still accepts connections, but reports that it is not
-    /// ready: load balancers need the time to notice.
+    /// How long the gateway still accepts connections after a shutdown request while it reports not ready, so that load
+    /// balancers notice.
     pub drain_delay: Duration,
-    /// The time that open requests have after that.
+    /// How long open requests may continue after that.
     pub grace: Duration,
 }
 
@@ -119,40 +119,40 @@ impl Default for Limits {
 /// How calls for hosted models are routed.
 #[derive(Clone)]
 pub struct ChainRouter {
-    /// The models, their families and chains.
+    /// The models with their families and chains.
     pub models: Arc<Models>,
-    /// The models' health.
+    /// The health of the models.
     pub availability: Arc<ModelAvailability>,
     /// The classifier.
     pub classifier: ClassifierChoice,
     /// Whether another model may be asked when one fails.
     pub on_fallback: OnFallback,
-    /// The person to ask where consent is needed and the client gives none.
+    /// Whom to ask if consent is needed and the client has given none.
     pub consent: Arc<dyn Consent>,
-    /// The longest that one request waits in all.
+    /// The longest total wait of one request.
     pub max_wait: Duration,
 }
 
-/// Descriptors that are not for connections: files, the engine, its output and its successor.
+/// Descriptors reserved for other things than connections: files, the engine, its output and its successor.
 const RESERVED_DESCRIPTORS: usize = 48;
-/// Most connections beyond the limit, which wait for room or their refusal.
+/// The number of connections beyond the limit that may wait for room or for their refusal.
 const SURPLUS: usize = 64;
 
-/// How many connections there may be.
+/// The number of connections that are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Capacity {
     pub(super) connections: usize,
-    /// Beyond these.
+    /// Further connections, beyond the limit.
     pub(super) surplus: usize,
 }
 
 impl Limits {
-    /// The descriptors that the limits need: a connection may need a second one to the upstream.
+    /// The number of descriptors that these limits need. A client connection may need a second one, to the upstream.
     pub(super) const fn descriptors(&self) -> usize {
         RESERVED_DESCRIPTORS + SURPLUS + 2 * self.connections
     }
 
-    /// The capacity within a limit of `descriptors`.
+    /// The capacity if only `descriptors` are available.
     pub(super) fn capacity(&self, descriptors: usize) -> Capacity {
         let spare = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
         let surplus = SURPLUS.min(spare / 8).max(1);
@@ -166,11 +166,12 @@ impl Limits {
 /// The gateway's settings.
 #[derive(Clone)]
 pub struct Config {
-    /// The public port; 0 takes a free one.
+    /// The public port; 0 selects a free one.
     pub port: u16,
     /// The addresses to listen on.
     pub listen: Vec<IpAddr>,
-    /// Threads that serve connections; without any they are served where [`Gateway::run`](super::Gateway::run) is.
+    /// The number of threads that serve connections. With none, [`Gateway::run`](super::Gateway::run) serves them
+    /// itself.
     pub threads: usize,
     /// Whether addresses and `Host` names other than loopback are allowed.
     pub allow_remote: bool,
@@ -178,25 +179,25 @@ pub struct Config {
     pub access: Access,
     /// The name of the runtime, for `/status`.
     pub runtime: String,
-    /// Names of the local model; the first is the one the engine knows.
+    /// The names of the local model, beginning with the one that the engine knows.
     pub local_models: Vec<String>,
-    /// Within this time a classification request is answered, waiting included.
+    /// The time in which a classification request is answered, including the wait.
     pub classifier_deadline: Duration,
     /// The reply when the model's answer is unusable, late or missing.
     pub on_classifier_failure: OnClassifierFailure,
-    /// The part of a classification request that the model gets.
+    /// The part of a classification request that is sent to the model.
     pub classifier_prompt: ClassifierPrompt,
-    /// When the built-in classifier is at least this sure, from 0.5 to 1, the model is not asked.
+    /// The model is not asked if the built-in classifier is at least this sure (0.5 to 1).
     pub fast_path: Option<f64>,
-    /// The probability from which on the built-in classifier chooses the powerful model.
+    /// The built-in classifier chooses the powerful model from this probability on.
     pub threshold: Threshold,
-    /// Where requests for other models go.
+    /// The server for requests that are not for the local model.
     pub upstream: Upstream,
-    /// Decides about models other than the local one; without it each call goes to the model that it names.
+    /// Chooses the model of calls for hosted models. Without a router, each call goes to the model that it names.
     pub router: Option<Arc<ChainRouter>>,
-    /// Closed while nothing may be sent to the engine; `None` if the engine needs no gate.
+    /// Closed while no request may be sent to the engine; `None` if the engine needs no gate.
     pub gate: Option<Arc<ModelGate>>,
-    /// The server's identity, with the token that stops it; without it no client can stop the server.
+    /// The server's identity, with the token that may stop it. Without it no client can stop the server.
     pub instance: Option<Instance>,
     /// Notified when an authorised client asks the server to stop.
     pub asked_to_end: Arc<Notify>,
@@ -204,12 +205,12 @@ pub struct Config {
     pub log_requests: bool,
     /// The decision log.
     pub decisions: PathBuf,
-    /// Sizes, counts and times.
+    /// The gateway's limits of size, number and time.
     pub limits: Limits,
 }
 
 impl Config {
-    /// The settings of docs/contract.md section 4 for `local_model`, the engine's own name of it.
+    /// The default configuration (docs/contract.md section 4) for `local_model`, named as the engine knows it.
     #[must_use]
     pub fn new(port: u16, local_model: impl Into<String>, upstream: Upstream, decisions: impl Into<PathBuf>) -> Self {
         Self {
@@ -236,7 +237,7 @@ impl Config {
         }
     }
 
-    /// Where this machine itself reaches the gateway.
+    /// The address at which programs of this machine reach the gateway.
     #[must_use]
     pub fn reachable_at(&self) -> SocketAddr {
         let ip = match self.listen.first() {
@@ -247,7 +248,7 @@ impl Config {
         SocketAddr::new(ip, self.port)
     }
 
-    /// The model's name as the engine knows it.
+    /// The name by which the engine knows the model.
     #[must_use]
     pub fn engine_model(&self) -> &str {
         self.local_models.first().map_or("", String::as_str)

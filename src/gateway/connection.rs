@@ -1,4 +1,4 @@
-//! One client's connection: requests in, replies out, and an end that loses no reply.
+//! A client's connection: receives requests, sends replies, and ends without losing a reply.
 
 use std::convert::Infallible;
 use std::io;
@@ -29,18 +29,19 @@ use super::service::answer;
 use super::shared::Shared;
 use crate::net::{BodyError, Stream};
 
-/// Bounds of reading on after a refusal: the largest body that the API takes, and some time for it.
+/// How much and how long to read after a refusal: the largest body that the API accepts, and some time for it.
 const LINGER_BYTES: u64 = 128 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// The buffer for a connection's bytes.
+/// The size of a connection's buffer.
 const BUFFER: usize = 128 << 10;
 
-/// How connections are served within `limits`.
+/// The HTTP settings for `limits`.
 pub(super) fn builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        // The accept loop watches slow heads and idle connections: one sweep, not a timer for each request.
+        // The accept loop watches slow heads and idle connections in one sweep, which is cheaper than a timer for each
+        // request.
         .header_read_timeout(None)
         .max_buf_size(BUFFER.max(limits.head_size))
         .max_headers(limits.headers)
@@ -59,7 +60,7 @@ pub(super) async fn serve(client: Arc<Client>, stream: TcpStream, builder: http1
     }
 }
 
-/// Serves requests, and gives whether the client may still be sending a refused one.
+/// Serves requests. Returns whether the client may still be sending a refused one.
 async fn exchange(
     client: &Arc<Client>,
     (stream, way): (&mut Stream, Way),
@@ -90,7 +91,7 @@ async fn exchange(
             Standing::Closing | Standing::Evicted => {
                 connection.as_mut().graceful_shutdown();
                 let ended = std::future::poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx).is_ready())).await;
-                // Half a head is waited for no longer.
+                // A connection with half a request head ends now.
                 if ended || matches!(client.turn(), Turn::Idle(_)) {
                     return client.has_unread_body();
                 }
@@ -122,15 +123,15 @@ async fn reply(
     }))
 }
 
-/// Reads on after the last reply: closing with unread bytes resets the connection, and a client that is still sending never sees
-/// the reply.
+/// Continues to read after the last reply. Closing with unread bytes would reset the connection, and a client that is
+/// still sending would never see the reply.
 async fn linger(stream: Stream) {
     let (mut rest, mut sink) = (stream.take(LINGER_BYTES), tokio::io::sink());
-    // How the client ends the connection does not matter.
+    // The way in which the client ends the connection does not matter.
     drop(timeout(LINGER_TIME, tokio::io::copy(&mut rest, &mut sink)).await);
 }
 
-/// A connection's bytes, counted.
+/// A connection's stream that counts its bytes.
 struct Watched<'a> {
     stream: &'a mut Stream,
     client: &'a Client,
@@ -184,7 +185,7 @@ impl AsyncWrite for Watched<'_> {
     }
 }
 
-/// A reply's body; the request is in progress as long as the body lives.
+/// A reply's body. The request counts as in progress until the body is dropped.
 struct TrackedBody {
     body: ReplyBody,
     progress: Progress,
@@ -194,7 +195,7 @@ struct TrackedBody {
 }
 
 enum Progress {
-    /// So stays the body of a reply to `HEAD`.
+    /// Nothing has been read yet; for a reply to `HEAD`, nothing ever is.
     Unread,
     Begun,
     Broken,

@@ -1,5 +1,5 @@
-//! Consent that a client gives in a header: `x-gem-consent: once` lets this request continue with the model that the
-//! gateway named, `session` every request of the same client for an hour. Kept in memory only.
+//! Consent that a client gives in a header. `x-gem-consent: once` lets this request continue with the model that the
+//! gateway named; `session` does so for every request of the same client for an hour. Consents are kept only in memory.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,23 +14,23 @@ use tokio::time::Instant;
 use super::access::ClientName;
 use crate::router::ModelName;
 
-/// The client's consent.
+/// The header with the client's consent.
 const CONSENT: HeaderName = HeaderName::from_static("x-gem-consent");
-/// In a reply the model that could answer, in a request the model that may.
+/// In a reply, the model that could answer; in a request, the model that may answer.
 pub(super) const FALLBACK: HeaderName = HeaderName::from_static("x-gem-fallback");
-/// Advice about a failure, for people.
+/// The header with a hint about a failure.
 const HINT: HeaderName = HeaderName::from_static("x-gem-hint");
 const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
-/// A consent for the session, and the memory of named models, last this long.
+/// How long a consent for the session lasts, and how long named models are remembered.
 const SESSION: Duration = Duration::from_secs(3600);
-/// Models named to clients and consents of clients that are remembered.
+/// The maximum number of remembered names and of remembered consents.
 const REMEMBERED: usize = 1024;
 
-/// The owner among the clients, which are a name or the bytes of a key.
+/// Identifies the owner in place of a client's name or key.
 const OWNER: (&str, bool) = ("owner", true);
 
-/// A client, by the keyed hash of its name or its API key, and the model that failed it.
+/// A client, as the keyed hash of its name or API key, and the model that failed.
 type Case = (u64, ModelName);
 
 #[derive(Clone, Debug)]
@@ -40,30 +40,30 @@ struct Memory {
     since: Instant,
 }
 
-/// The models named to clients, and the clients' consents.
+/// The models named to clients, and the consents of clients.
 #[derive(Debug, Default)]
 pub(super) struct Consents {
     hasher: RandomState,
     known: Mutex<HashMap<Case, Memory>>,
 }
 
-/// One switch for which the server's owner gives consent.
+/// A switch between two models for which the server's owner consents.
 #[derive(Debug, Deserialize)]
 pub(super) struct Switch {
     failed: ModelName,
     candidate: ModelName,
 }
 
-/// One request's consent.
+/// The consent of one request.
 #[derive(Debug)]
 pub(super) struct Consenter<'a> {
     consents: &'a Consents,
-    /// `None` for a client without a key: it cannot be recognised again.
+    /// `None` for a client without a key, which cannot be recognised again.
     client: Option<u64>,
     given: Option<Given>,
-    /// Whether the request's consent is no word that is known.
+    /// Whether the value of the request's consent is unknown.
     is_unclear: bool,
-    /// The model that the request's consent names, if it names one.
+    /// The model that the request allows by name.
     named: Option<ModelName>,
 }
 
@@ -84,9 +84,9 @@ impl Given {
 }
 
 impl Consents {
-    /// Takes the consent out of `request`, so that it does not reach the upstream.
+    /// Removes the consent from `request`, so that it does not reach the upstream, and returns it.
     pub(super) fn take<B>(&self, request: &mut Request<B>) -> Consenter<'_> {
-        // Clients with a token may share the upstream's key.
+        // Clients with a token may share the upstream's key, so the client's name comes first.
         let client = match request.extensions().get() {
             Some(ClientName(name)) => Some(self.hasher.hash_one(name)),
             None => client_key(request.headers(), request.uri().query()).map(|key| self.hasher.hash_one(key)),
@@ -104,12 +104,12 @@ impl Consents {
         }
     }
 
-    /// Notes that the owner of the server consents to `switch` for the session. It holds for the owner alone.
+    /// Records that the server's owner consents to `switch` for the session. The consent is valid only for the owner.
     pub(super) fn owner_consents(&self, switch: &Switch) {
         self.owner().remember(&switch.failed, &switch.candidate, true);
     }
 
-    /// The model to which the owner has consented where `failed` failed.
+    /// The model to which the owner has consented after a failure of `failed`.
     pub(super) fn of_owner(&self, failed: &ModelName) -> Option<ModelName> {
         let memory = self.owner().memory(failed)?;
         memory.has_consent.then_some(memory.candidate)
@@ -131,13 +131,13 @@ impl Consents {
 }
 
 impl Consenter<'_> {
-    /// Whether another model may answer if `failed` fails, as far as this client is concerned.
+    /// Whether this client may allow another model to answer if `failed` fails.
     pub(super) fn may_switch(&self, failed: &ModelName) -> bool {
         self.given.is_some() || self.memory(failed).is_some_and(|memory| memory.has_consent)
     }
 
-    /// Whether `candidate` may answer where `failed` did not. A consent holds for one switch, to the model that the client names or
-    /// that the last failure named to it.
+    /// Whether `candidate` may answer in place of `failed`. A consent covers one switch: to the model that the client
+    /// names, or that the last failure named to the client.
     pub(super) fn consents(&mut self, failed: &ModelName, candidate: &ModelName) -> bool {
         let memory = self.memory(failed).filter(|memory| memory.candidate == *candidate);
         if memory.as_ref().is_some_and(|memory| memory.has_consent) {
@@ -156,11 +156,11 @@ impl Consenter<'_> {
         }
     }
 
-    /// Names `candidate` to the client, and the way to let it answer.
+    /// Names `candidate` to the client, and how to let it answer.
     pub(super) fn offer(&self, headers: &mut HeaderMap, failed: &ModelName, candidate: &ModelName) {
         self.remember(failed, candidate, false);
         let unclear = match self.is_unclear {
-            true => "`x-gem-consent` takes `once` or `session`, and had another value: ",
+            true => "`x-gem-consent` must be `once` or `session`, but had another value: ",
             false => "",
         };
         let way = match self.client {
@@ -204,7 +204,7 @@ impl Consenter<'_> {
     }
 }
 
-/// The key by which the upstream knows the client; `None` for an empty one, which several clients may have.
+/// The key by which the upstream knows the client; `None` for an empty key, which several clients may have.
 fn client_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a [u8]> {
     let header = |name| headers.get(name).map(HeaderValue::as_bytes);
     let in_query = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("key=")));

@@ -1,4 +1,4 @@
-//! Cross-origin requests: the headers with which a browser lets a page of this machine read the replies (fetch
+//! Cross-origin requests: sets the headers with which a browser lets a page of this machine read the replies (fetch
 //! standard, CORS protocol).
 
 use hyper::header::{
@@ -13,10 +13,10 @@ use super::reply::{Reply, whole};
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
-/// For how long a browser may remember the answer, in seconds.
+/// How long a browser may remember the reply, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// Whether a browser asks if a page may send a request.
+/// Whether a browser asks for permission to send a page's request.
 pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     request.method() == Method::OPTIONS
@@ -24,7 +24,7 @@ pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to a preflight that the guard let pass.
+/// The reply to a preflight that the guard has allowed.
 pub(super) fn preflight<B>(request: &Request<B>) -> Reply {
     let asked = request.headers();
     let mut reply = whole(StatusCode::NO_CONTENT, "text/plain", "");

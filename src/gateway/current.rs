@@ -1,4 +1,4 @@
-//! The state that all requests share now. A changed configuration takes the place of the former one between two requests.
+//! The state that all requests share. A changed configuration replaces the old one between two requests.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::config::Config;
 use super::shared::Shared;
 
-/// The state of the next request.
+/// The state for the next request.
 pub(super) struct Current(ArcSwap<Shared>);
 
 impl Current {
@@ -20,13 +20,13 @@ impl Current {
         self.0.load_full()
     }
 
-    /// Takes over each configuration in `updates` until there can be no more.
+    /// Applies each configuration in `updates` until the sender is gone.
     pub(super) async fn follow(&self, mut updates: watch::Receiver<Config>) {
         while updates.changed().await.is_ok() {
             let config = updates.borrow_and_update().clone();
             match self.load().renewed(config) {
                 Ok(shared) => self.0.store(Arc::new(shared)),
-                Err(error) => tracing::warn!("the former settings stay: {error}"),
+                Err(error) => tracing::warn!("the former settings stay in force: {error}"),
             }
         }
     }

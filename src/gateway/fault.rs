@@ -1,4 +1,4 @@
-//! The faults that a request can have, and their statuses.
+//! The faults of requests and their HTTP statuses.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Serialize;
 
-/// Why a request is not answered as asked.
+/// Why a request gets an error reply.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error("{0}")]
@@ -14,14 +14,14 @@ pub(super) enum Fault {
     #[error("{0}")]
     Forbidden(String),
     #[error(
-        "this gateway needs a token: send it in `x-goog-api-key`, or in `x-gem-token` beside a key of your own for the upstream"
+        "this gateway needs a token: send it in `x-goog-api-key`, or in `x-gem-token` if you also send your own key for the upstream"
     )]
     Unauthenticated,
     #[error(
         "this gateway has no key for the upstream: send your own in `x-goog-api-key`, and the token in `x-gem-token`"
     )]
     WithoutKey,
-    /// A client made more requests than it may.
+    /// A client exceeded a limit on its requests.
     #[error("{message}; retry in {} s", whole_seconds(*retry_after))]
     Limited { message: String, retry_after: Duration },
     #[error("nothing is served at `{0}`")]
@@ -34,7 +34,7 @@ pub(super) enum Fault {
     SlowBody,
     #[error("the request's body is larger than {}", size(*.0))]
     TooLarge(usize),
-    #[error("the request's body is larger than {}, too large to choose its model; name a model, which may get a body of any size", size(*.0))]
+    #[error("the request's body is larger than {}, which is too large to choose a model for it; name the model in the path, then the body may have any size", size(*.0))]
     TooLargeToRoute(usize),
     #[error("the request's body has a transfer coding other than `chunked`")]
     Coding,
@@ -56,7 +56,7 @@ pub(super) enum Fault {
     LateUpstream(String),
     #[error("the local model's runtime gave no valid answer: {0}")]
     BadEngine(String),
-    /// The engine's own error object, which the client may see as it is.
+    /// The engine's own error object; the client may see it unchanged.
     #[error("the local model refused with status {0}")]
     Refused(StatusCode, Bytes),
     #[error("cannot reach the upstream `{host}`: {reason}")]
@@ -64,7 +64,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The HTTP status of every fault.
+    /// The HTTP status of this fault.
     pub(super) const fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) | Self::Blocked(_) => StatusCode::BAD_REQUEST,
@@ -84,7 +84,7 @@ impl Fault {
         }
     }
 
-    /// The delay after which the same request may be made again, if it is known, in whole seconds.
+    /// The delay in whole seconds after which the request may be repeated, if known.
     pub(super) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Busy(_) | Self::Full(_) | Self::Unavailable(_) => Some(1),
@@ -93,7 +93,7 @@ impl Fault {
         }
     }
 
-    /// The same as Google's clients read it.
+    /// The same delay in the form that Google's clients read.
     fn retry_info(&self) -> Option<[RetryInfo; 1]> {
         let Self::Limited { retry_after, .. } = self else {
             return None;
@@ -114,7 +114,7 @@ impl Fault {
             code: status.as_u16(),
             message: &self.to_string(),
             status: match self {
-                // Clients retry 503; this needs a person.
+                // Clients would retry 503, but only a person can solve this.
                 Self::Blocked(_) => "FAILED_PRECONDITION",
                 _ => google_status(status),
             },
@@ -153,12 +153,12 @@ fn size(bytes: usize) -> String {
     }
 }
 
-/// At least one.
+/// The whole seconds of `time`, at least one.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(1)
 }
 
-/// The name Google gives to an HTTP status (`google.rpc.Code`).
+/// Google's name for an HTTP status (`google.rpc.Code`).
 const fn google_status(status: StatusCode) -> &'static str {
     match status.as_u16() {
         401 => "UNAUTHENTICATED",

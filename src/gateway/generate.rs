@@ -1,4 +1,4 @@
-//! The parts of a `GenerateContentRequest` that the gateway uses, and the request in the form for engines.
+//! The parts of a `GenerateContentRequest` that the gateway uses, and the form of the request for engines.
 
 use std::borrow::Cow;
 
@@ -25,12 +25,12 @@ pub(super) struct GenerateRequest {
 pub(super) struct Question {
     /// The turns of user and model.
     pub(super) conversation: Conversation,
-    /// The turns without the client's additions; `None` when there are none.
+    /// The turns without the client's additions; `None` if there are no additions.
     slim: Option<Vec<Content>>,
 }
 
 impl GenerateRequest {
-    /// Reads `body`, which [`repaired`](contents::repaired) let pass.
+    /// Parses `body`, which [`repaired`](contents::repaired) has accepted.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Fault> {
         if body.trim_ascii().is_empty() {
             return Err(Fault::Invalid("the request has no body".to_owned()));
@@ -56,7 +56,7 @@ impl GenerateRequest {
         })
     }
 
-    /// The turns, oldest first, at least one.
+    /// The turns, oldest first; never empty.
     pub(super) fn contents(&self) -> &[Content] {
         &self.contents
     }
@@ -66,7 +66,7 @@ impl GenerateRequest {
         self.system.as_ref()?.joined_text()
     }
 
-    /// The size of the prompt.
+    /// The estimated size of the prompt in tokens.
     pub(super) fn usage(&self) -> Usage {
         Usage::of_prompt(
             self.contents
@@ -92,7 +92,7 @@ impl GenerateRequest {
         Some(schema.to_string())
     }
 
-    /// The most tokens the answer may have.
+    /// The maximum number of tokens of the answer.
     pub(super) fn max_output_tokens(&self) -> Option<u32> {
         let limit = self.option("maxOutputTokens", "max_output_tokens")?;
         let limit = number(limit).unwrap_or_else(|| limit.clone());
@@ -105,8 +105,8 @@ impl GenerateRequest {
         (!value.is_null()).then_some(value)
     }
 
-    /// The conversation, if it is a classification request: in a prompt that holds history and request under headings
-    /// (docs/facts.md section 3), or else in its turns.
+    /// The conversation of a classification request: taken from a prompt that contains history and request under
+    /// headings (docs/facts.md section 3), or else from the turns.
     pub(super) fn question(&self) -> Question {
         let asked = self.contents.iter().rposition(|content| content.role == Role::User);
         let text = asked
@@ -130,11 +130,11 @@ impl GenerateRequest {
         }
     }
 
-    /// `body`, which this was read from, as every engine takes it: with lists where Google's API lets single objects pass, and
-    /// with the turns of `question` alone, if one is given.
+    /// `body`, from which this request was parsed, in a form that every engine accepts: with lists where Google's API
+    /// allows single objects and, if `question` is given, with only its turns.
     ///
     /// # Errors
-    /// When it is nested too deeply to be rewritten.
+    /// When the body is nested too deeply to be rewritten.
     pub(super) fn engine_body(&self, body: &Bytes, question: Option<&Question>) -> Result<Bytes, Fault> {
         let slim = question.and_then(|question| question.slim.as_deref());
         if self.is_regular && slim.is_none() {
@@ -158,7 +158,7 @@ fn object(json: &RawValue) -> serde_json::Result<Map<String, Value>> {
     Ok(object.unwrap_or_default())
 }
 
-/// A turn of text alone, as the API has it.
+/// A turn that consists only of text, in the API's form.
 fn text_turn(turn: &Content) -> Option<Value> {
     let role = match turn.role {
         Role::User => "user",
@@ -167,7 +167,7 @@ fn text_turn(turn: &Content) -> Option<Value> {
     Some(json!({"role": role, "parts": [{"text": turn.joined_text()?}]}))
 }
 
-/// The options that are numbers.
+/// The numeric options.
 const NUMBERS: [&str; 13] = [
     "temperature",
     "topP",
@@ -190,7 +190,7 @@ fn is_regular_config(config: &Map<String, Value>) -> bool {
     config.iter().all(is_regular)
 }
 
-/// Numbers in strings become numbers; options of a wrong type are left to the engine's defaults.
+/// Turns numbers in strings into numbers, and removes options of a wrong type, so that the engine uses its defaults.
 fn make_regular_config(config: &mut Map<String, Value>) {
     for name in NUMBERS {
         if let Some(value) = config.get_mut(name)
@@ -220,7 +220,7 @@ fn make_regular(request: &mut Map<String, Value>) {
     request.retain(|_, value| !value.is_null());
 }
 
-/// Makes `value` a list whose items `make_item` has seen, without nulls.
+/// Makes `value` a list without nulls, and applies `make_item` to each item.
 fn make_list(value: &mut Value, make_item: fn(&mut Value)) {
     if !value.is_array() {
         *value = Value::Array(vec![value.take()]);
@@ -265,7 +265,7 @@ fn make_regular_part(part: &mut Value) {
     part.retain(|name, value| name != "text" || value.is_string());
 }
 
-/// The number in `value`, a string.
+/// The number that the string `value` contains.
 fn number(value: &Value) -> Option<Value> {
     let number: serde_json::Number = value.as_str()?.trim().parse().ok()?;
     Some(number.into())

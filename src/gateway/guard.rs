@@ -1,8 +1,9 @@
 //! Admits programs and pages of this machine, and refuses other web pages.
 //!
-//! A page in a browser can send requests to loopback addresses, and can make its own name point there. The host that it asks for
-//! (`Host`) and its own address (`Origin`) give it away. Requests for images and the like carry no `Origin`; for those the browser
-//! states in `Sec-Fetch-Site` whether another site's page makes them.
+//! A page in a browser can send requests to loopback addresses, and can make its own host name resolve to one. Two
+//! headers reveal it: the host that it asks for (`Host`) and its own address (`Origin`). Requests for images and
+//! similar resources carry no `Origin`; for those the browser states in `Sec-Fetch-Site` whether another site's page
+//! makes them.
 
 use std::net::IpAddr;
 
@@ -14,8 +15,8 @@ use crate::net::{is_loopback_address, is_loopback_name, is_plainly_framed};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses a request that does not come from this machine; with `allow_remote` any `Host` will do. Also refuses transfer codings that
-/// nothing here decodes.
+/// Refuses a request that does not come from this machine; with `allow_remote`, any `Host` is accepted. Also refuses
+/// transfer codings that the gateway cannot decode.
 pub(super) fn check<B>(request: &Request<B>, allow_remote: bool) -> Result<(), Fault> {
     if !is_plainly_framed(request.headers()) {
         return Err(Fault::Coding);
@@ -47,27 +48,27 @@ pub(super) fn check<B>(request: &Request<B>, allow_remote: bool) -> Result<(), F
     ))
 }
 
-/// Whether no other site made the request: it comes from no browser, from the gateway's own page, or from a typed
-/// address.
+/// Whether the request does not come from another site: it comes from a program, from the gateway's own page, or from
+/// an address typed into a browser.
 fn is_own_site(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all(FETCH_SITE).iter();
     sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
-/// The one `Host` of the request; only HTTP/1.0 may go without.
+/// The only `Host` of the request. Only HTTP/1.0 requests may omit it.
 fn host(headers: &HeaderMap, version: Version) -> Result<Option<&str>, Fault> {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => host
             .to_str()
             .map(Some)
-            .map_err(|_| Fault::Forbidden("the host is not readable".to_owned())),
+            .map_err(|_| Fault::Forbidden("the `Host` header is not readable".to_owned())),
         (None, _) if version == Version::HTTP_10 => Ok(None),
         _ => Err(Fault::Invalid("a request needs exactly one `Host`".to_owned())),
     }
 }
 
-/// Whether `origin` is a page served by this machine, or by the gateway itself under the name it was reached by.
+/// Whether `origin` is a page of this machine, or of the gateway itself under the name by which it was reached.
 fn is_own_origin(origin: &HeaderValue, host: Option<&str>) -> bool {
     let Some(uri) = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok()) else {
         return false;
@@ -80,7 +81,7 @@ fn is_own_origin(origin: &HeaderValue, host: Option<&str>) -> bool {
         })
 }
 
-/// Whether `authority` is a loopback name or address with or without a port.
+/// Whether `authority` is a loopback name or address, with or without a port.
 fn is_loopback_authority(authority: &str) -> bool {
     let (name, port) = match authority.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {

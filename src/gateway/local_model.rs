@@ -1,5 +1,5 @@
-//! The local model as a classifier, for clients and for the gateway's own router: remembered answers, and one call of the engine for
-//! equal requests.
+//! The local model as a classifier, for clients and for the gateway's own router: remembers answers, and makes one
+//! engine call for equal requests.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +24,7 @@ use crate::router::{AnsweredBy, Turn, Verdict};
 
 /// The local model of one gateway.
 pub(super) struct LocalModel {
-    /// `None` where the runtime has no model.
+    /// `None` for a runtime without a model.
     engine: Option<Arc<Engine>>,
     answers: Answers,
     metrics: Arc<Metrics>,
@@ -54,7 +54,7 @@ impl LocalModel {
         builtin::classify_from(self.threshold, request, turns)
     }
 
-    /// The built-in classifier's verdict where it makes asking the model needless.
+    /// The built-in classifier's verdict, if it is sure enough that the model need not be asked.
     pub(super) fn without_asking(&self, request: &str, turns: &[Turn]) -> Option<Verdict> {
         if self.engine.is_none() {
             return Some(self.builtin(request, turns));
@@ -70,12 +70,13 @@ impl LocalModel {
         self.answers.key(engine_body, release)
     }
 
-    /// An answer to `engine_body` that is remembered.
+    /// The remembered answer to `engine_body`.
     pub(super) fn known(&self, engine_body: &Bytes) -> Option<Answer> {
         self.answers.known(self.key(engine_body))
     }
 
-    /// The model's answer to `engine_body` within `time` from `start`, some of which is left for answering without the model.
+    /// The model's answer to `engine_body`. It must come within `time` from `start`, minus the time to answer without
+    /// the model.
     pub(super) async fn ask(&self, engine_body: &Bytes, start: Instant, time: Duration) -> Result<Answer, Arc<Fault>> {
         let Some(engine) = &self.engine else {
             return Err(Arc::new(Fault::Unavailable("no model is installed".to_owned())));
@@ -98,7 +99,7 @@ impl LocalModel {
     }
 }
 
-/// One call of the engine. It continues when its clients have left: a late answer serves the next request.
+/// One call of the engine. It continues when its clients have left, because a late answer serves the next request.
 struct Call {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
@@ -138,7 +139,7 @@ impl Call {
     }
 }
 
-/// The router's way to the local model of the same process.
+/// The local model in the same process, as the router uses it.
 pub(super) struct InProcess(pub(super) Arc<LocalModel>);
 
 impl InProcess {

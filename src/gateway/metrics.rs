@@ -20,7 +20,7 @@ pub(super) enum Face {
     Upstream,
     /// Health, metrics, status.
     Admin,
-    /// Nothing that is served, or not allowed.
+    /// A request for an unknown path, or one that is not allowed.
     Refused,
 }
 
@@ -32,13 +32,14 @@ pub(super) const FACES: [(Face, &str); 5] = [
     (Face::Refused, "refused"),
 ];
 
-/// How a request went. `cancelled`: the client left before the reply began; `cut`: the reply did not reach its end.
+/// The outcomes of a request. `cancelled`: the client left before the reply began. `cut`: the reply did not reach its
+/// end.
 pub(super) const OUTCOMES: [&str; 5] = ["ok", "client_error", "server_error", "cancelled", "cut"];
 const OK: usize = 0;
 const CANCELLED: usize = 3;
 const CUT: usize = 4;
 
-/// Upper bounds of the latency buckets, in microseconds; the client's limit of a classification is 10 s.
+/// The upper bounds of the latency buckets, in microseconds. Clients wait at most 10 s for a classification.
 pub(super) const BUCKETS: [u64; 16] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     8_000_000, 30_000_000,
@@ -49,15 +50,15 @@ pub(super) const BUCKETS: [u64; 16] = [
 pub(super) struct Metrics {
     faces: [FaceMetrics; FACES.len()],
     pub(super) answered_by: [AtomicU64; AnsweredBy::ALL.len()],
-    /// Classification requests that got an error.
+    /// The number of classification requests that got an error.
     pub(super) unanswered: AtomicU64,
-    /// Answers that named no clear choice.
+    /// The number of answers without a clear choice.
     pub(super) unusable_answers: AtomicU64,
-    /// Requests sent to the engine a second time because it broke off.
+    /// The number of requests sent to the engine again because it broke off.
     pub(super) engine_retries: AtomicU64,
     pub(super) model: Failures,
     pub(super) upstream: Failures,
-    /// Client connections that are open.
+    /// The number of open client connections.
     pub(super) connections: AtomicUsize,
 }
 
@@ -69,7 +70,7 @@ pub(super) struct FaceMetrics {
     pub(super) microseconds: AtomicU64,
 }
 
-/// Failures of one server. The first in a row is a warning, the others are counted.
+/// The consecutive failures of a server. The first one is logged as a warning, the others are only counted.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     pub(super) total: AtomicU64,
@@ -77,7 +78,7 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// Notes how `server` did.
+    /// Records the result of a request to `server`.
     pub(super) fn note(&self, server: &str, failure: Option<&impl fmt::Display>) {
         let Some(failure) = failure else {
             if self.in_a_row.load(Ordering::Relaxed) > 0 {
@@ -96,7 +97,7 @@ impl Failures {
 }
 
 impl Metrics {
-    /// Begins to measure a request; it is counted when the measure is dropped.
+    /// Starts to measure a request; the request is counted when the measure is dropped.
     pub(super) fn begin(self: &Arc<Self>, face: Face) -> Measure {
         Measure {
             metrics: Arc::clone(self),
@@ -118,7 +119,7 @@ impl Metrics {
         }
     }
 
-    /// The counter of the classifications that `by` answered.
+    /// The number of classification requests that `by` answered.
     pub(super) fn classifications(&self, by: AnsweredBy) -> Option<&AtomicU64> {
         let at = AnsweredBy::ALL.iter().position(|known| *known == by)?;
         self.answered_by.get(at)
@@ -139,7 +140,7 @@ impl Metrics {
     }
 }
 
-/// One request being measured.
+/// A request while it is measured.
 #[derive(Debug)]
 pub(super) struct Measure {
     metrics: Arc<Metrics>,
@@ -149,12 +150,12 @@ pub(super) struct Measure {
 }
 
 impl Measure {
-    /// The kind of the request, once it is known.
+    /// Sets the kind of the request, as soon as it is known.
     pub(super) fn set_face(&mut self, face: Face) {
         self.face = face;
     }
 
-    /// The reply's head is known.
+    /// Records the status in the reply's head.
     pub(super) fn head(&mut self, status: StatusCode) {
         self.outcome = match status.as_u16() {
             ..400 => OK,
@@ -164,7 +165,7 @@ impl Measure {
         self.metrics.observe(self.face, self.since.elapsed());
     }
 
-    /// The reply breaks off; an error stays an error.
+    /// Records that the reply broke off; an error status stays as it is.
     pub(super) fn cut(&mut self) {
         if self.outcome == OK {
             self.outcome = CUT;

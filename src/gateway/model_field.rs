@@ -1,4 +1,4 @@
-//! The model's name inside a body: some methods repeat the path's model there, and the API refuses a mismatch.
+//! The model's name inside a body. Some methods repeat the path's model there, and the API refuses a mismatch.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,8 +14,8 @@ use super::body::{Budget, Share};
 use super::coding;
 use super::fault::Fault;
 
-/// The model's names, as JSON strings: at the top, in a request to count tokens, in each request of a batch. A name that stands twice
-/// is found twice, for servers differ in which one they heed.
+/// The model names in a body, as JSON strings: at the top level, in a request to count tokens, and in each request of a
+/// batch. If a key occurs twice, both values are found, because servers differ in which one they use.
 #[derive(Default)]
 struct Names<'a>(Vec<&'a str>);
 
@@ -25,7 +25,7 @@ impl<'de> Deserialize<'de> for Names<'de> {
     }
 }
 
-/// Collects the names; a value of an unexpected type holds none.
+/// Collects the names; skips values of an unexpected type.
 struct Search;
 
 impl<'de> Visitor<'de> for Search {
@@ -88,12 +88,12 @@ impl<'de> Visitor<'de> for Search {
     }
 }
 
-/// A key, whose escapes are read.
+/// A key, with its escapes decoded.
 #[derive(serde::Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// `body`, which comes with `headers`, with `meant` wherever it names the model `asked`; everything else stays as it is. A coded body
-/// of which at most `limit` bytes come is decoded, in memory of `budget`, where it names the model.
+/// Replaces the model name `asked` by `meant` wherever `body` contains it; the rest stays unchanged. `headers` belong
+/// to the body. A coded body of at most `limit` bytes is decoded, using memory of `budget`, if it names the model.
 pub(super) async fn rename(
     headers: &mut HeaderMap,
     body: &Bytes,
@@ -127,9 +127,9 @@ pub(super) async fn rename(
     Ok(renamed)
 }
 
-/// `None` where `body` does not name the model `asked`.
+/// The changed body; `None` if `body` does not name the model `asked`.
 fn renamed(body: &Bytes, asked: &str, meant: &str) -> Option<Bytes> {
-    // A key may be written with escapes.
+    // A key may contain escapes.
     let may_name = memmem::find(body, b"\"model\"").or_else(|| memmem::find(body, b"\\u00"));
     may_name?;
     let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
@@ -149,7 +149,7 @@ fn renamed(body: &Bytes, asked: &str, meant: &str) -> Option<Bytes> {
     (copied > 0).then(|| renamed.freeze())
 }
 
-/// The text before `asked` in the JSON string `name`, if it names that model.
+/// The prefix before `asked` in the JSON string `name`; `None` if the string names another model.
 fn prefix(name: &str, asked: &str) -> Option<&'static str> {
     let name: String = serde_json::from_str(name).ok()?;
     ["models/", ""]

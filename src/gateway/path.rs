@@ -21,21 +21,21 @@ pub(super) enum Target<'a> {
     Consent,
     /// A method of a model.
     Model {
-        /// Its name, without `models/`.
+        /// The model's name, without `models/`.
         model: Cow<'a, str>,
-        /// Such as `generateContent`.
+        /// The method's name, such as `generateContent`.
         method: Cow<'a, str>,
     },
-    /// Something else of the Gemini API.
+    /// Another path of the Gemini API.
     Api,
-    /// Nothing.
+    /// A path that is not served.
     Nothing,
 }
 
-/// How a stream of answers is written.
+/// The format of a stream of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamFormat {
-    /// Server-sent events, asked for with `alt=sse`.
+    /// Server-sent events, requested with `alt=sse`.
     Events,
     /// The elements of one JSON array.
     Array,
@@ -43,10 +43,10 @@ pub(super) enum StreamFormat {
 
 /// The versions of the Gemini API. Google's Python SDK 3 prefers `v1`.
 const VERSIONS: [&str; 3] = ["/v1beta/", "/v1/", "/v1alpha/"];
-/// Where the API takes and gives files.
+/// The paths under which the API receives and sends files.
 const FILES: [&str; 2] = ["/upload/", "/download/"];
 
-/// Reads a request's path.
+/// Parses a request's path.
 pub(super) fn target(path: &str) -> Target<'_> {
     match path {
         "/healthz" => Target::Health,
@@ -63,7 +63,7 @@ pub(super) fn target(path: &str) -> Target<'_> {
     }
 }
 
-/// The version of the API that `path` begins with, with its slashes, and the path after `models/`.
+/// The API version at the beginning of `path`, with its slashes, and the rest of the path after `models/`.
 pub(super) fn version_and_model(path: &str) -> Option<(&'static str, &str)> {
     VERSIONS.into_iter().find_map(|version| {
         let rest = path.strip_prefix(version)?.strip_prefix("models/")?;
@@ -85,7 +85,7 @@ fn is_one_segment(model: &str, method: &str) -> bool {
     !model.is_empty() && !method.is_empty() && !model.contains('/') && !method.contains('/')
 }
 
-/// The stream format that `query` asks for.
+/// The stream format that `query` requests.
 pub(super) fn stream_format(query: Option<&str>) -> StreamFormat {
     let events = query.is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
     if events {

@@ -15,13 +15,13 @@ pub(super) struct MetricsSnapshot {
     pub(super) engine: Option<EngineStatus>,
     pub(super) waiting: usize,
     pub(super) lost_decisions: u64,
-    /// The last moment of the gateway's certificate.
+    /// When the gateway's certificate expires.
     pub(super) certificate_until: Option<Timestamp>,
-    /// The clients' counters, and the requests without a valid token; `None` if no client needs one.
+    /// The clients' counters and the number of requests without a valid token; `None` if tokens are not required.
     pub(super) access: Option<(Vec<ClientCounts>, u64)>,
 }
 
-/// Everything in Prometheus' text format 0.0.4.
+/// All metrics in Prometheus' text format 0.0.4.
 pub(super) fn render(metrics: &Metrics, snapshot: &MetricsSnapshot) -> String {
     let mut text = Text(String::with_capacity(8 * 1024));
     render_requests(metrics, &mut text);
@@ -49,7 +49,7 @@ fn render_gauges(metrics: &Metrics, snapshot: &MetricsSnapshot, text: &mut Text)
         ),
         (
             "certificate_until_seconds",
-            "Unix time at which the certificate ends.",
+            "Unix time at which the certificate expires.",
             certificate,
         ),
         (
@@ -83,7 +83,7 @@ fn render_counters(metrics: &Metrics, snapshot: &MetricsSnapshot, text: &mut Tex
         ),
         (
             "upstream_failures_total",
-            "Requests that the upstream did not answer to the end, or answered with a server error.",
+            "Requests whose upstream response broke off or was a server error.",
             load(&metrics.upstream.total),
         ),
     ] {
@@ -92,7 +92,7 @@ fn render_counters(metrics: &Metrics, snapshot: &MetricsSnapshot, text: &mut Tex
 }
 
 fn render_engine(text: &mut Text, engine: &EngineStatus) {
-    text.head("engine_state", "gauge", "1 for the state the engine is in.");
+    text.head("engine_state", "gauge", "1 for the engine's current state.");
     for state in EngineState::ALL {
         let labels = format!("state=\"{state}\"");
         text.sample("engine_state", &labels, u64::from(engine.state == state));
@@ -157,7 +157,7 @@ fn render_classifications(metrics: &Metrics, text: &mut Text) {
     );
     text.counter(
         "unusable_answers_total",
-        "Answers of the model that name no clear choice.",
+        "Answers of the model without a clear choice.",
         load(&metrics.unusable_answers),
     );
     let hits = metrics.classifications(AnsweredBy::Cache).map_or(0, load);
@@ -186,7 +186,7 @@ fn render_clients(text: &mut Text, clients: &[ClientCounts], refused: u64) {
     family(
         "client_limited_total",
         "counter",
-        "Requests refused for a limit, by client.",
+        "Requests refused because of a limit, by client.",
         |client| client.limited,
     );
     family(
@@ -213,7 +213,7 @@ fn seconds(microseconds: u64) -> f64 {
     microseconds as f64 / 1e6
 }
 
-/// Text in Prometheus' format; every name begins with `gem_setup_`. Writing to a `String` does not fail.
+/// Text in Prometheus' format. Every metric name begins with `gem_setup_`. Writing to a `String` cannot fail.
 struct Text(String);
 
 impl Text {

@@ -1,4 +1,4 @@
-//! Replies to clients: their bodies, and those that the gateway makes itself.
+//! Replies to clients: their bodies, and the replies that the gateway itself creates.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,21 +16,21 @@ use super::body::{UpstreamBody, take_frame};
 use super::fault::Fault;
 use crate::net::BodyError;
 
-/// A reply on its way to the client.
+/// A reply to a client.
 pub(super) type Reply = Response<ReplyBody>;
 
-/// Pieces that the gateway makes one after the other; an error is the last one.
+/// Pieces of a body that the gateway creates one by one; an error ends them.
 pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Bytes>> + Send>>;
 
 /// The body of a reply to a client.
 pub(super) enum ReplyBody {
-    /// In memory.
+    /// A body in memory.
     Whole(Bytes),
-    /// From the upstream, as it arrives.
+    /// A body that streams from the upstream.
     Link(UpstreamBody),
-    /// Made as it goes.
+    /// A body whose pieces are created one by one.
     Pieces { pieces: Pieces, is_broken_off: bool },
-    /// The beginning in memory, the rest as it arrives.
+    /// A body whose beginning is in memory; the rest streams.
     Begun(Bytes, Box<ReplyBody>),
 }
 
@@ -46,7 +46,7 @@ impl ReplyBody {
         }
     }
 
-    /// Whether it ended with an error in the client's format.
+    /// Whether the body ended with an error in the client's format.
     pub(super) const fn is_broken_off(&self) -> bool {
         matches!(
             self,
@@ -57,7 +57,7 @@ impl ReplyBody {
         )
     }
 
-    /// `beginning`, and `rest` if there is one.
+    /// A body that starts with `beginning`, followed by `rest` if there is one.
     pub(super) fn begun(beginning: Bytes, rest: Option<Self>) -> Self {
         match rest {
             None => Self::Whole(beginning),
@@ -99,14 +99,14 @@ impl Body for ReplyBody {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Link(body) => body.size_hint(),
-            // The length of one that has begun is announced by the server that it comes from.
+            // The server's own header announces the length of a streamed body.
             Self::Pieces { .. } | Self::Begun(..) => SizeHint::default(),
         }
     }
 }
 
-/// Reads the beginning of `body`, a server's: at most `limit` bytes, within `time`. Also returns the rest, which is `None` after
-/// the end and after a fault.
+/// Reads the beginning of a server's `body`: at most `limit` bytes, within `time`. Also returns the rest; it is `None`
+/// at the end and after a fault.
 pub(super) async fn read_beginning(mut body: ReplyBody, limit: usize, time: Duration) -> (Bytes, Option<ReplyBody>) {
     let mut beginning = BytesMut::new();
     let read = async {
@@ -123,7 +123,7 @@ pub(super) async fn read_beginning(mut body: ReplyBody, limit: usize, time: Dura
 }
 
 impl Fault {
-    /// The reply for it.
+    /// The error reply for this fault.
     pub(super) fn reply(&self) -> Reply {
         let mut reply = json(self.status(), self.to_json());
         match self {
@@ -144,12 +144,12 @@ impl Fault {
     }
 }
 
-/// A reply of JSON text.
+/// A reply with JSON text.
 pub(super) fn json(status: StatusCode, text: impl Into<Bytes>) -> Reply {
     whole(status, "application/json; charset=UTF-8", text)
 }
 
-/// A reply of one piece, with its length.
+/// A reply with a complete body and its length.
 pub(super) fn whole(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(ReplyBody::whole(text.into()));
     *reply.status_mut() = status;

@@ -1,4 +1,4 @@
-//! Decides how a call of a hosted model is handled, and begins the walk of a routed one.
+//! Decides how a call for a hosted model is handled, and starts the walk of a routed call.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,13 +24,14 @@ use crate::router::{
     RoutingDecision, Selection, Source, Tier, TraceEntry,
 };
 
-/// The methods that generate: only they are classified, and only they may be answered by another model.
+/// The methods that generate content. Only they are classified, and only they may be answered by another model.
 const GENERATING: [&str; 2] = ["generateContent", "streamGenerateContent"];
-/// A larger request for a named model streams through and is not repeated elsewhere, in bytes.
+/// The largest request for a named model that can be repeated elsewhere, in bytes; a larger one streams through.
 const REPEATABLE_BODY: u64 = 4 << 20;
 /// The largest size of a routed call's body after decompression, in bytes.
 const CLASSIFIED_BODY: usize = 128 << 20;
-/// A longer body is read aside, so that the other requests of the thread need not wait for that, in bytes.
+/// The largest body that is parsed on the serving thread, in bytes. A larger one would delay the thread's other
+/// requests.
 const READ_AT_ONCE: usize = 256 << 10;
 
 /// Whether `method` generates content.
@@ -47,61 +48,62 @@ pub(super) struct Routes {
 /// How a call is handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Handling {
-    /// It streams through.
+    /// Streams through unchanged.
     AsAsked,
-    /// It streams through to this model, for which the name in the path is an alias.
+    /// Streams through to this model; the name in the path is an alias.
     Renamed(ModelName),
-    /// Its model is decided, or it may be repeated elsewhere.
+    /// Is read as a whole, because the router chooses its model or because it may be repeated elsewhere.
     Routed(Walking),
 }
 
 /// How a routed call walks along its chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Walking {
-    /// As configured.
+    /// As the policies say.
     Usual,
-    /// The client names the model and consents to others: each is asked once, for the client retries by itself.
+    /// The client names the model and consents to others. Each model is asked once, because the client retries by
+    /// itself.
     WithConsent,
 }
 
-/// One call, as the client made it.
+/// A call as the client sent it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call<'a> {
-    /// The model asked for.
+    /// The requested model.
     pub(super) model: &'a str,
-    /// The request's header fields, keys included: not to be logged or stored.
+    /// The request's headers. They contain keys and must not be logged or stored.
     pub(super) headers: &'a HeaderMap,
     /// The body, which should be JSON.
     pub(super) body: &'a Bytes,
-    /// The client's own deadline, if it states one.
+    /// The client's own time limit, if it states one.
     pub(super) patience: Option<Duration>,
-    /// The memory in which a coded body is decoded.
+    /// The memory for decoding a coded body.
     pub(super) budget: &'a Arc<Budget>,
 }
 
-/// The first model of a call and why it was chosen.
+/// The first model of a call, and why it was chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Choice {
     pub(super) source: Source,
     pub(super) tier: Option<Tier>,
-    /// How long choosing took.
+    /// How long the choice took.
     pub(super) latency: Duration,
     pub(super) answered_by: Option<AnsweredBy>,
     pub(super) reasoning: Cow<'static, str>,
     pub(super) probability: Option<f64>,
     pub(super) model_failure: Option<String>,
-    /// The text that was classified, for the decision log.
+    /// The classified text, for the decision log.
     pub(super) request: Option<String>,
 }
 
 impl Routes {
-    /// The routes of `config`; `None` if it has no router.
+    /// The routes of `config`; `None` without a router.
     pub(super) fn of(config: &Config, local: Option<&Arc<LocalModel>>) -> Option<Self> {
         let chains = config.router.clone()?;
         Some(Self::new(chains, config.threshold, local))
     }
 
-    /// Routes by `chains`; where the model classifies, `local` is asked.
+    /// Routes with `chains`; if the local model classifies, `local` is asked.
     pub(super) fn new(chains: Arc<ChainRouter>, threshold: Threshold, local: Option<&Arc<LocalModel>>) -> Self {
         let router =
             Router::new(Arc::clone(&chains.models), Arc::clone(&chains.availability)).with_threshold(threshold);
@@ -118,15 +120,16 @@ impl Routes {
         self.router.models()
     }
 
-    /// Puts `question` to the person who can answer it, if there is one.
+    /// Asks the person who can answer `question`, if there is one.
     pub(super) async fn settle(&self, question: &Question) -> Ruling {
         self.chains.consent.settle(question).await
     }
 
-    /// Routes a call of `method` of `model`; `length` is the body's in bytes, where the client states it.
+    /// Decides how to handle a call of `method` of `model`. `length` is the body's length in bytes, if the client
+    /// states it.
     ///
-    /// A client that names a model has retries and a policy of its own: its failures are passed on, unless switching is silent or the
-    /// client consents.
+    /// A client that names a model has its own retries and policy, so failures are passed on to it, unless the switch
+    /// is silent or the client consents.
     pub(super) fn handling(
         &self,
         model: &str,
@@ -140,7 +143,8 @@ impl Routes {
         let models = self.router.models();
         let meant = match models.resolve(&name) {
             Selection::Choice { .. } if generates(method) => return Handling::Routed(Walking::Usual),
-            // Counting tokens, for example, needs no classification: the models of a choice count alike.
+            // The flash model stands for both: counting tokens, for example, needs no classification, and both models
+            // count alike.
             Selection::Choice { flash, .. } => flash,
             Selection::Model(meant) => meant,
         };
@@ -160,7 +164,7 @@ impl Routes {
         Handling::Renamed(meant)
     }
 
-    /// The model that the policy of `model`, which the client named, asks after it.
+    /// The next model that the policy of `model` would ask; the client named `model`.
     pub(super) fn alternative(&self, model: &str) -> Option<ModelName> {
         let models = self.router.models();
         let selection = models.resolve(&model.parse().ok()?);
@@ -172,7 +176,7 @@ impl Routes {
         (self.chains.on_fallback != OnFallback::Never).then(|| next.policy.model.clone())
     }
 
-    /// Decides which model answers `call`, and sets out along its chain.
+    /// Decides which model answers `call`, and starts the walk along its chain.
     pub(super) async fn begin(
         &self,
         call: Call<'_>,
@@ -214,7 +218,7 @@ impl Routes {
     }
 
     async fn decide(&self, mut context: RoutingContext, patience: Option<Duration>) -> RoutingDecision {
-        // Half of the client's time is left to the upstream.
+        // Half of the client's time is reserved for the upstream.
         if let Some(patience) = patience {
             if let Ok(decision) = timeout(patience / 2, self.router.route(&context)).await {
                 return decision;
@@ -241,14 +245,14 @@ impl Routes {
         Walk::new(chain, Arc::clone(self.router.availability()), on_fallback, max_wait)
     }
 
-    /// Whether routing needs the request's text: for a classifier, or for models that are tried once a turn.
+    /// Whether routing needs the request's text: for a classifier, or for models that are tried only once per turn.
     fn needs_conversation(&self, path: Option<&ModelName>) -> bool {
         let is_named = path.is_some_and(|name| matches!(self.router.models().resolve(name), Selection::Model(_)));
         !is_named || !self.router.availability().is_untroubled()
     }
 }
 
-/// Why the local model did not classify, if it was asked.
+/// Why the local model gave no classification, if it was asked.
 fn model_failure(trace: Vec<TraceEntry>) -> Option<String> {
     trace.into_iter().find_map(|entry| match entry.outcome {
         Outcome::Failed(why) if entry.strategy == Source::GemmaClassifier => Some(why),
@@ -256,7 +260,7 @@ fn model_failure(trace: Vec<TraceEntry>) -> Option<String> {
     })
 }
 
-/// The conversation in the call's body; an unreadable one is empty, and the upstream refuses it.
+/// The conversation in the call's body. An unreadable body counts as empty; the upstream will refuse it.
 async fn conversation(call: &Call<'_>) -> Result<Conversation, Fault> {
     if call.body.len() <= READ_AT_ONCE && !call.headers.contains_key(CONTENT_ENCODING) {
         return Ok(Conversation::from_body(call.body).unwrap_or_default());

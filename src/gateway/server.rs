@@ -1,4 +1,4 @@
-//! The gateway's start and end: addresses, the state that requests share, shutdown.
+//! Starts and ends the gateway: addresses, the state that requests share, shutdown.
 
 use std::future::Future;
 use std::io;
@@ -30,53 +30,53 @@ use crate::router::DecisionLog;
 use crate::router::classify::builtin;
 use crate::runtime::{EngineActivity, EngineStatus};
 
-/// Connections that wait to be accepted.
+/// The number of connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// The system's buffer for a reply, in bytes: a client that does not read takes up no more.
+/// The system's buffer for a reply, in bytes. A client that does not read uses no more memory than this.
 const SEND_BUFFER: u32 = 256 << 10;
-/// Attempts to find a port that is free on all addresses.
+/// The number of attempts to find a port that is free on all addresses.
 const PORT_ATTEMPTS: usize = 16;
 
-/// Errors of the gateway's start.
+/// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// Another process listens on the port.
     #[error("cannot listen on `{address}`: the port is taken")]
     PortTaken {
-        /// Where.
+        /// The address.
         address: SocketAddr,
     },
-    /// The system refused.
+    /// The system refused to listen.
     #[error("cannot listen on `{address}`")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
-    /// An address that others can reach.
+    /// Other machines can reach the address.
     #[error("`{0}` is not a loopback address")]
     NotLoopback(IpAddr),
-    /// A name that cannot be part of a URL.
+    /// The name cannot be part of a URL.
     #[error("`{0}` cannot be the name of a model")]
     ModelName(String),
-    /// No address at all.
+    /// The configuration names no address.
     #[error("there is no address to listen on")]
     NoAddress,
-    /// The URL of the upstream.
+    /// The upstream's URL is not valid.
     #[error("invalid upstream: {0}")]
     Upstream(String),
-    /// Proxies or certificates.
+    /// Proxies or certificates cannot be used.
     #[error(transparent)]
     Network(net::Error),
-    /// Who may use the gateway.
+    /// The access rules are not valid.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// A limit of the system.
+    /// The system cannot start a thread.
     #[error("cannot start the decision log's writer")]
     DecisionLog(#[source] io::Error),
-    /// A limit of the system.
+    /// The system cannot start the threads.
     #[error("cannot start the threads that serve connections")]
     Threads(#[source] io::Error),
 }
@@ -102,7 +102,7 @@ impl Explain for GatewayError {
             Self::NotLoopback(_) => {
                 Some("pass `--allow-remote` if other machines are meant to use this gateway".to_owned())
             }
-            Self::Upstream(_) => Some("give `--upstream` an http or https URL".to_owned()),
+            Self::Upstream(_) => Some("pass an http or https URL with `--upstream`".to_owned()),
             Self::DecisionLog(error) | Self::Threads(error) => start_remedy(error).map(str::to_owned),
             _ => None,
         }
@@ -118,7 +118,7 @@ impl From<UpstreamError> for GatewayError {
     }
 }
 
-/// A gateway that listens and does not answer yet; clients that connect wait for [`Gateway::run`].
+/// A gateway that already listens but does not answer yet. Clients that connect wait for [`Gateway::run`].
 pub struct Gateway {
     config: Config,
     listeners: Vec<TcpListener>,
@@ -133,7 +133,7 @@ pub struct Gateway {
     stream_path: Uri,
 }
 
-/// The client for the upstream, and the rules of access, of a `config` that makes sense.
+/// Checks `config`; returns the client for the upstream and the access rules.
 fn checked(config: &Config) -> Result<(UpstreamClient, AccessControl), GatewayError> {
     if let Some(open) = config.listen.iter().find(|address| !address.is_loopback())
         && !config.allow_remote
@@ -145,21 +145,21 @@ fn checked(config: &Config) -> Result<(UpstreamClient, AccessControl), GatewayEr
 }
 
 impl Gateway {
-    /// Checks everything in `config` but the port.
+    /// Checks everything in `config` except the port.
     ///
     /// # Errors
     ///
-    /// When the configuration makes no sense.
+    /// When the configuration is not valid.
     pub fn check(config: &Config) -> Result<(), GatewayError> {
         checked(config).map(drop)
     }
 
-    /// Checks `config`, starts its threads, and binds its port on all its addresses; a loopback family that the machine lacks is left
-    /// out.
+    /// Checks `config`, starts its threads, and binds its port on all its addresses. A loopback family that the machine
+    /// lacks is skipped.
     ///
     /// # Errors
     ///
-    /// When the configuration makes no sense, the port is taken, or the system cannot start a thread.
+    /// When the configuration is not valid, the port is taken, or the system cannot start a thread.
     pub async fn bind(config: Config) -> Result<Self, GatewayError> {
         let (upstream, access) = checked(&config)?;
         let generate_path = engine_path(&config, "generateContent")?;
@@ -186,21 +186,22 @@ impl Gateway {
         })
     }
 
-    /// Takes over each configuration in `updates` while it runs: how requests are classified and routed, and the upstream.
-    /// Other fields, such as the port, keep their values.
+    /// Applies each configuration in `updates` while the gateway runs: how requests are classified and routed, and the
+    /// upstream. Other fields, such as the port, keep their values.
     #[must_use]
     pub fn following(mut self, updates: watch::Receiver<Config>) -> Self {
         self.updates = Some(updates);
         self
     }
 
-    /// Where it listens.
+    /// The addresses on which the gateway listens.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Shows whether the engine is working on a request: an engine with one thread then answers no health probe.
+    /// Whether the engine is working on a request, as a watchable value. A single-threaded engine then answers no
+    /// health probes.
     #[must_use]
     pub fn activity(&self) -> EngineActivity {
         self.activity.clone()
@@ -214,7 +215,7 @@ impl Gateway {
         let (decisions, workers) = (self.decisions.clone(), std::mem::take(&mut self.workers));
         let limits = self.config.limits.clone();
         let capacity = limits.capacity(gem_platform::descriptors::allow(limits.descriptors()));
-        // In parallel with the rest of the start, so that the first request does not wait for it.
+        // Runs in parallel with the rest of the start, so that the first request need not wait for it.
         tokio::task::spawn_blocking(builtin::prepare);
         let listeners = std::mem::take(&mut self.listeners);
         let updates = self.updates.take();
@@ -233,7 +234,7 @@ impl Gateway {
         }
         acceptor.drain(current.load().config.limits.grace).await;
         drop(acceptor);
-        // It fails only if the runtime is shutting down, which leaves no time to wait.
+        // This fails only if the asynchronous runtime is shutting down, and then there is no time to wait.
         drop(tokio::task::spawn_blocking(move || decisions.flush()).await);
     }
 
@@ -270,7 +271,7 @@ impl Gateway {
     }
 }
 
-/// Waits for `shutdown`, and then as long as load balancers get to notice that the gateway is not ready.
+/// Waits for `shutdown`, and then until load balancers have had time to notice that the gateway is not ready.
 async fn until_drained(current: &Current, shutdown: impl Future<Output = ()>) {
     shutdown.await;
     let shared = current.load();
@@ -286,7 +287,7 @@ fn engine_path(config: &Config, method: &str) -> Result<Uri, GatewayError> {
         .map_err(|_| GatewayError::ModelName(model.to_owned()))
 }
 
-/// Listens on `port` of every address; port 0 is one that is free on all of them.
+/// Listens on `port` of every address. Port 0 selects a port that is free on all of them.
 fn listen(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, GatewayError> {
     let mut attempts = if port == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
@@ -304,7 +305,7 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     } else {
         TcpSocket::new_v6()
     }?;
-    // Elsewhere the option lets two processes listen on one port.
+    // On other systems this option lets two processes listen on one port.
     if cfg!(unix) {
         socket.set_reuseaddr(true)?;
     }
@@ -325,7 +326,7 @@ fn listen_once(addresses: &[IpAddr], mut port: u16) -> Result<Vec<TcpListener>, 
             }
             Err(source) => match source.kind() {
                 io::ErrorKind::AddrInUse => return Err(GatewayError::PortTaken { address }),
-                // A machine may lack one of the two loopback families, and systems differ in how they say so.
+                // A machine may lack one of the two loopback families. Systems report that in different ways.
                 kind if ip.is_loopback() && kind != io::ErrorKind::PermissionDenied => {
                     missing = Some(GatewayError::Listen { address, source });
                 }

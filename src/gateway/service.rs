@@ -17,10 +17,10 @@ use super::reply::Reply;
 use super::shared::Shared;
 use super::{admin, cors, guard};
 
-/// A request on a connection beyond the limit waits this long for room.
+/// How long a request on a connection beyond the limit waits for room.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(2);
 
-/// Answers one request of `client`; the measure lasts until the end of the reply.
+/// Answers one request of `client`. Its measure lasts until the end of the reply.
 pub(super) async fn answer(shared: &Arc<Shared>, client: &Client, request: Request<ClientBody>) -> (Reply, Measure) {
     let mut measure = shared.metrics.begin(Face::Refused);
     let reply = match guard::check(&request, shared.config.allow_remote) {
@@ -35,7 +35,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, client: &Client, request: Reque
     (reply, measure)
 }
 
-/// `reply` as a page of `origin`, which the guard let pass, may read it.
+/// Makes `reply` readable for a page of `origin`, which the guard has allowed.
 fn visible_to(origin: Option<HeaderValue>, mut reply: Reply) -> Reply {
     if let Some(origin) = origin {
         cors::allow(&mut reply, origin);
@@ -69,7 +69,7 @@ async fn dispatch(
     Ok(reply)
 }
 
-/// The area of `target`; `/shutdown` and `/consent` ask for a proof of their own.
+/// The area of `target`. `/shutdown` and `/consent` require their own proof.
 fn area(shared: &Shared, target: &Target<'_>) -> Area {
     match target {
         Target::Model { model, .. } if shared.is_local(model) => Area::Local,

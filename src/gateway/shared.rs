@@ -21,29 +21,30 @@ use crate::router::DecisionLog;
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) access: Arc<AccessControl>,
-    /// Whether the gateway is about to close: it answers, and is not ready.
+    /// Whether the gateway is about to close: it still answers, but is not ready.
     pub(super) is_draining: Arc<AtomicBool>,
-    /// `None` where the runtime has no model.
+    /// `None` for a runtime without a model.
     pub(super) engine: Option<Arc<Engine>>,
     pub(super) local_model: Arc<LocalModel>,
     pub(super) upstream: UpstreamClient,
-    /// Decides about hosted models; without it each call goes to the model that it names.
+    /// Chooses hosted models. Without it, each call goes to the model that it names.
     pub(super) routes: Option<Routes>,
     pub(super) consents: Arc<Consents>,
-    /// The memory for bodies that are read whole.
+    /// The memory for bodies that are read as a whole.
     pub(super) bodies: Arc<Budget>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) decisions: DecisionLog,
     pub(super) started: Instant,
     pub(super) port: u16,
-    /// The engine's paths.
+    /// The engine's path for generating content.
     pub(super) generate_path: Uri,
     pub(super) stream_path: Uri,
 }
 
 impl Shared {
-    /// The same state with those settings of `config` that can change while the gateway runs: how requests are classified and
-    /// routed, the upstream and how it is reached, how long it drains. Models' health, consents and connections stay.
+    /// The same state with those settings of `config` that can change while the gateway runs: how requests are
+    /// classified and routed, the upstream and how it is reached, and how long the gateway drains. Models' health,
+    /// consents and connections stay.
     pub(super) fn renewed(&self, config: Config) -> Result<Self, UpstreamError> {
         let config = Config {
             router: self.router(config.router.as_deref()),
@@ -88,7 +89,7 @@ impl Shared {
         })
     }
 
-    /// `wanted` with the models' health and a person's consents.
+    /// The router `wanted` with the present health of the models and the present consents.
     fn router(&self, wanted: Option<&ChainRouter>) -> Option<Arc<ChainRouter>> {
         let (wanted, now) = (wanted?, self.config.router.as_deref()?);
         let mut router = wanted.clone();
@@ -99,7 +100,7 @@ impl Shared {
         Some(Arc::new(router))
     }
 
-    /// Requests that wait for the engine.
+    /// The number of requests that wait for the engine.
     pub(super) fn waiting(&self) -> usize {
         self.engine.as_ref().map_or(0, |engine| engine.waiting())
     }

@@ -1,17 +1,18 @@
 //! Token counts of prompts and answers, for engines that neither count tokens nor respect the client's limit
 //! (docs/facts.md section 5).
 //!
-//! The engine's tokens are not known here. A token counts as four ASCII or two other characters, which gives more tokens than
-//! models count, so an answer that the engine has kept short enough is not cut.
+//! The engine's tokenizer is not available here. Four ASCII characters or two others count as one token. This gives
+//! more tokens than models count, so the engine may send more than fits; an answer that it kept short enough is not
+//! cut.
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Quarters of a token.
+/// The number of quarters in a token.
 const TOKEN: u64 = 4;
 
-/// The `usageMetadata` of an answer: estimated tokens.
+/// The `usageMetadata` of an answer, with estimated tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Usage {
@@ -21,7 +22,7 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// The usage of a prompt of `texts` before its answer.
+    /// The usage of a prompt that consists of `texts`, before its answer.
     pub(super) fn of_prompt<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Self {
         let quarters = texts.into_iter().map(|text| quarters(text.as_ref())).sum();
         Self {
@@ -31,7 +32,7 @@ impl Usage {
         .with(0)
     }
 
-    /// The same prompt with the answer `text`.
+    /// The usage of the same prompt with the answer `text`.
     pub(super) fn with_answer(self, text: &str) -> Self {
         self.with(quarters(text))
     }
@@ -61,7 +62,7 @@ const fn tokens(quarters: u64) -> u64 {
     quarters.div_ceil(TOKEN)
 }
 
-/// Counts the tokens of one answer, which may come in pieces.
+/// Counts the tokens of an answer, which may arrive in pieces.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meter {
     prompt: Usage,
@@ -70,7 +71,7 @@ pub(super) struct Meter {
     spent: u64,
 }
 
-/// An answer, or a piece of one, after it was counted.
+/// An answer, or a piece of it, after counting.
 #[derive(Debug)]
 pub(super) struct Metered {
     pub(super) answer: Bytes,
@@ -79,7 +80,7 @@ pub(super) struct Metered {
 }
 
 impl Meter {
-    /// Counts an answer to `prompt` that may have `max_output_tokens`.
+    /// Counts an answer to `prompt` that may have at most `max_output_tokens`.
     pub(super) fn new(prompt: Usage, max_output_tokens: Option<u32>) -> Self {
         Self {
             prompt,
@@ -88,8 +89,8 @@ impl Meter {
         }
     }
 
-    /// Counts `answer`, a `GenerateContentResponse` or a piece of one. Gives it back with its usage, unless the engine states
-    /// that itself, and cut at the limit, with the finish reason for it.
+    /// Counts `answer`, a `GenerateContentResponse` or a piece of one. Returns it with its usage (unless the engine
+    /// states the usage itself), cut at the limit with the matching finish reason.
     pub(super) fn count(&mut self, answer: Bytes) -> Metered {
         let Ok(mut counted) = serde_json::from_slice::<Value>(&answer) else {
             return Metered { answer, is_cut: false };
@@ -127,7 +128,7 @@ impl Meter {
         Some(is_cut)
     }
 
-    /// How many bytes of `text` fit; they are spent.
+    /// The number of bytes of `text` that fit; subtracts them from what is left.
     fn take(&mut self, text: &str) -> usize {
         for (at, c) in text.char_indices() {
             if self.spent + cost(c) > self.limit {

@@ -19,14 +19,15 @@ use super::metrics::Metrics;
 use super::reply::{Reply, ReplyBody};
 use crate::net::{self, Connector, Idle, Login, Origin, Pool, SafeUrl, SendError};
 
-/// Idle connections that are kept. Servers close theirs after some seconds (Node.js: 5), so these are closed before.
+/// The number of idle connections that are kept, and the time for which they are kept. Servers close theirs after some
+/// seconds (Node.js: 5), so these are closed earlier.
 const KEPT: usize = 64;
 const KEEP: Duration = Duration::from_secs(4);
 
-/// Headers between client and gateway, which pass neither to nor from the upstream.
+/// Headers between client and gateway; they are removed from requests to the upstream and from its responses.
 const OWN: &str = "x-gem-";
 
-/// Fields that are about one connection only (RFC 9110, section 7.6.1).
+/// Headers that concern only one connection (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -49,13 +50,13 @@ pub(super) struct UpstreamClient {
 /// Why the upstream gave no response.
 #[derive(Debug)]
 pub(super) enum SendFailure {
-    /// The request's path cannot be asked for.
+    /// The request's path is not allowed.
     Path,
-    /// The upstream has not seen the request.
+    /// The request has not reached the upstream.
     Unreachable(String),
     /// The upstream may have acted on the request.
     Broken(String),
-    /// The client's body did not come whole.
+    /// The client's body did not arrive completely.
     Client(Fault),
 }
 
@@ -82,7 +83,7 @@ impl From<SendError> for SendFailure {
     }
 }
 
-/// An upstream that cannot be used.
+/// Why an upstream cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UpstreamError {
     #[error("`{0}` is not an http or https URL with a host")]
@@ -107,18 +108,18 @@ impl UpstreamClient {
         })
     }
 
-    /// The upstream's host, for people.
+    /// The upstream's host, for messages.
     pub(super) fn host(&self) -> &str {
         self.origin.url().host_str().unwrap_or_default()
     }
 
-    /// Closes connections that have been idle.
+    /// Closes connections that have been idle for their time.
     pub(super) fn expire(&self) {
         self.origin.expire();
     }
 
-    /// Sends a client's request, and gives the reply for the client as soon as its head has arrived; `metrics` count one that breaks
-    /// off.
+    /// Sends a client's request. Returns the reply for the client as soon as its head has arrived; `metrics` counts a
+    /// reply that breaks off.
     pub(super) async fn send(
         &self,
         mut parts: Parts,
@@ -135,7 +136,7 @@ impl UpstreamClient {
         *request.uri_mut() = target(self.origin.url(), &parts.uri)?;
         *request.headers_mut() = parts.headers;
         let response = self.origin.send(request, self.idle_time).await?;
-        // A server error is counted as such.
+        // A server error is already counted as such, so its body is not counted.
         let metrics = (!response.status().is_server_error()).then(|| Arc::clone(metrics));
         let mut reply =
             response.map(|body| ReplyBody::Link(UpstreamBody::new(Idle::new(body, self.idle_time), metrics)));
@@ -144,7 +145,7 @@ impl UpstreamClient {
     }
 }
 
-/// The path and query of `uri`, below the path of `base`.
+/// The path and query of `uri`, put below the path of `base`.
 fn target(base: &Url, uri: &Uri) -> Result<Uri, SendFailure> {
     if leaves_its_folder(uri.path()) {
         return Err(SendFailure::Path);
@@ -159,7 +160,7 @@ fn target(base: &Url, uri: &Uri) -> Result<Uri, SendFailure> {
     }
 }
 
-/// Whether a server may take a segment of `path` for "this folder" or "the folder above", however it is written.
+/// Whether a server may read a segment of `path` as "this folder" or "the folder above", in any spelling.
 fn leaves_its_folder(path: &str) -> bool {
     if !path.contains("/.") && !path.contains(['%', '\\']) {
         return false;
@@ -168,7 +169,7 @@ fn leaves_its_folder(path: &str) -> bool {
     path.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }
 
-/// Removes the fields that are about one connection and the gateway's own.
+/// Removes the headers that concern only one connection, and the gateway's own.
 fn remove_local(headers: &mut HeaderMap) {
     let named = headers
         .get_all(CONNECTION)

@@ -1,7 +1,7 @@
 //! The threads that serve connections.
 //!
-//! Each has its own event loop and keeps its connections, to clients and to the upstream: waking another thread for a part of a
-//! request takes longer than most requests do.
+//! Each has its own event loop and keeps its connections to clients and to the upstream: waking another thread for a
+//! part of a request takes longer than most requests do.
 
 use std::future::Future;
 use std::io;
@@ -14,14 +14,14 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::threads;
 
-/// The threads; without any, the accepting task serves connections.
+/// The threads. Without any, the accepting task serves connections.
 #[derive(Default)]
 pub(super) struct Workers(Vec<Worker>);
 
 struct Worker {
     handle: Handle,
     connections: usize,
-    /// Ends the thread when it is dropped.
+    /// Dropping this ends the thread.
     _stop: oneshot::Sender<()>,
 }
 
@@ -31,7 +31,7 @@ impl Workers {
         (1..=count).map(Worker::start).collect::<io::Result<_>>().map(Self)
     }
 
-    /// Lets the thread with the fewest connections serve `stream`; gives its place among the threads too.
+    /// Lets the thread with the fewest connections serve `stream`. Also returns the thread's position.
     pub(super) fn serve<F>(
         &mut self,
         tasks: &mut JoinSet<()>,
@@ -49,7 +49,7 @@ impl Workers {
         let Some((place, worker)) = fewest else {
             return Ok((tasks.spawn(serve(stream)), 0));
         };
-        // The serving thread's loop must receive its readiness.
+        // The stream must be registered with the event loop of the thread that serves it.
         let stream = stream.into_std()?;
         let task = async move {
             match TcpStream::from_std(stream) {
@@ -61,7 +61,7 @@ impl Workers {
         Ok((tasks.spawn_on(task, &worker.handle), place))
     }
 
-    /// Notes that a connection of the thread at `place` has ended.
+    /// Records that a connection of the thread at `place` has ended.
     pub(super) fn ended(&mut self, place: usize) {
         if let Some(worker) = self.0.get_mut(place) {
             worker.connections -= 1;
@@ -87,8 +87,8 @@ impl Worker {
     }
 }
 
-/// Ends without waiting: a pending name lookup's result is not needed, and where the system gives no thread for it, the event loop is
-/// dropped inside of another one, which must not wait.
+/// Drops the event loop without waiting. The result of a pending name lookup is not needed. If the system allows no
+/// thread, the loop is dropped inside another event loop, where waiting is forbidden.
 struct EventLoop(Option<Runtime>);
 
 impl EventLoop {

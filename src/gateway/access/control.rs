@@ -1,4 +1,4 @@
-//! The rules of access in force: admits connections and requests.
+//! The access rules in force: admit connections and requests.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -25,25 +25,25 @@ use crate::gateway::fault::Fault;
 use crate::net::{Stream, is_loopback_address};
 use crate::runtime::Instance;
 
-/// A TLS handshake takes no longer.
+/// The time limit of a TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 const KEY: &str = "upstream key";
 
-/// Whose requests are served, over which connections.
+/// Decides which requests are served, and over which connections.
 pub(in crate::gateway) struct AccessControl {
     tls: Option<Fresh<Tls>>,
     proxies: Vec<Peers>,
     tokens: Option<Fresh<Tokens>>,
     upstream_key: Option<Fresh<String>>,
     quotas: Quotas,
-    /// Requests without a valid token.
+    /// The number of requests without a valid token.
     refused: AtomicU64,
 }
 
-/// The part of the gateway that a request is for, as far as access goes.
+/// The part of the gateway that a request needs access to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum Area {
-    /// For all connections: whether the gateway lives and is ready.
+    /// For all connections: liveness and readiness.
     Probe,
     /// For clients and the owner: metrics and status.
     Admin,
@@ -74,7 +74,7 @@ impl AccessControl {
         })
     }
 
-    /// Reads files that have changed again. It may take as long as the file system does.
+    /// Reads changed files again. This may block on a slow file system.
     pub(in crate::gateway) fn refresh(&self) {
         if let Some(tls) = &self.tls {
             tls.refresh();
@@ -92,14 +92,15 @@ impl AccessControl {
         self.tls.is_some() || self.tokens.is_some() || self.upstream_key.is_some()
     }
 
-    /// The client's bytes, through TLS if it begins with that; `None` if it must leave or has left.
+    /// Returns the client's byte stream, decrypted if the client begins with TLS; `None` if the connection must end or
+    /// has ended.
     pub(in crate::gateway) async fn open(&self, stream: TcpStream, client: &Client) -> Option<(Stream, Way)> {
         let from = stream.peer_addr().ok()?.ip();
         let Some(tls) = &self.tls else {
             return Some((Stream::Plain(stream), self.way(from, true)));
         };
         let mut standing = client.watch();
-        // It counts as idle until its first byte.
+        // A connection counts as idle until its first byte.
         client.read(None);
         tokio::select! {
             opened = timeout(HANDSHAKE_TIME, self.secured(stream, tls.value(), from)) => {
@@ -139,7 +140,7 @@ impl AccessControl {
         }
     }
 
-    /// Admits `request`, and takes its token out of it. A permit counts it as in progress.
+    /// Admits `request` and removes its token. While the permit exists, the request counts as in progress.
     pub(in crate::gateway) fn admit<B>(
         &self,
         request: &mut Request<B>,
@@ -181,7 +182,7 @@ impl AccessControl {
         }
     }
 
-    /// Makes sure that a request for the upstream carries a key for it.
+    /// Makes sure that a request to the upstream carries an API key.
     fn lend_key<B>(&self, request: &mut Request<B>, area: Area) -> Result<(), Fault> {
         if area != Area::Hosted || credentials::has_key(request) {
             return Ok(());
@@ -191,12 +192,13 @@ impl AccessControl {
         Ok(())
     }
 
-    /// The last moment of the gateway's certificate; `None` without TLS.
+    /// When the gateway's certificate expires; `None` without TLS.
     pub(in crate::gateway) fn certificate_until(&self) -> Option<Timestamp> {
         self.tls.as_ref().map(|tls| tls.value().until)
     }
 
-    /// The counters of every client, and of requests without a valid token; `None` if no client needs one.
+    /// The counters of every client and the number of requests without a valid token; `None` if tokens are not
+    /// required.
     pub(in crate::gateway) fn counts(&self) -> Option<(Vec<ClientCounts>, u64)> {
         self.tokens.as_ref()?;
         Some((self.quotas.counts(), self.refused.load(Ordering::Relaxed)))
@@ -221,7 +223,7 @@ fn fresh<T>(
     value.transpose()
 }
 
-/// The key in a file of one line.
+/// Reads a key from a file with one line.
 fn read_key(path: &Path) -> Result<String, AccessError> {
     let key = read_private(KEY, path)?.trim().to_owned();
     let is_one_word = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
@@ -231,7 +233,7 @@ fn read_key(path: &Path) -> Result<String, AccessError> {
     Err(AccessError::Unusable {
         what: KEY,
         path: path.to_owned(),
-        reason: "it does not hold one key".to_owned(),
+        reason: "it must contain exactly one key".to_owned(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! A request's token, which never leaves the gateway, and the key for the upstream.
 //!
-//! Clients of the Gemini API send one key: in `x-goog-api-key`, as `Authorization: Bearer`, or as `key=` in the query. A client may
-//! put its token there. One that has a key of its own for the upstream puts the token into `x-gem-token`.
+//! Clients of the Gemini API send one key: in `x-goog-api-key`, as `Authorization: Bearer`, or as `key=` in the query.
+//! A client may put its token there. A client with its own key for the upstream puts the token into `x-gem-token`.
 
 use std::sync::Arc;
 
@@ -12,24 +12,24 @@ use percent_encoding::percent_decode_str;
 use crate::runtime::{Instance, TOKEN};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
-/// The API's OpenAI-compatible face takes the key as a bearer token alone.
+/// The API's OpenAI-compatible paths accept the key only as a bearer token.
 const OPENAI: &str = "/openai/";
 
-/// The name of the client whose token a request carries.
+/// The client whose token a request carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::gateway) struct ClientName(pub(in crate::gateway) Arc<str>);
 
 /// The sender of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sender {
-    /// A client of the token file.
+    /// A client from the token file.
     Client(Arc<str>),
-    /// A command of this server's owner.
+    /// A command run by this server's owner.
     Owner,
 }
 
-/// Takes the token out of `request`. `client` knows the clients' tokens, `owner` the server's own. A token in `x-gem-token` is the
-/// only one that counts, but none is left anywhere.
+/// Removes the token from `request`. `client` looks up clients' tokens, and `owner` recognises the server's own. If
+/// `x-gem-token` is present, only its token counts, but tokens are removed from all places.
 pub(super) fn take<B>(
     request: &mut Request<B>,
     owner: Option<&Instance>,
@@ -46,7 +46,7 @@ pub(super) fn take<B>(
     client(own.as_bytes()).map(Sender::Client)
 }
 
-/// Takes tokens from where clients send the upstream's key.
+/// Removes tokens from the places where clients send the upstream's key.
 fn take_usual<B>(request: &mut Request<B>, client: &impl Fn(&[u8]) -> Option<Arc<str>>) -> Option<Arc<str>> {
     let headers = request.headers_mut();
     let in_key = take_header(headers, &API_KEY, |value| client(value));
@@ -68,7 +68,7 @@ fn take_header(
     Some(found)
 }
 
-/// The token in `Bearer TOKEN`; the scheme's case does not matter.
+/// The token in `Bearer TOKEN`; the scheme is case-insensitive.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
@@ -84,7 +84,7 @@ fn take_from_query(uri: &mut Uri, client: &impl Fn(&[u8]) -> Option<Arc<str>>) -
         kept => format!("{}?{}", uri.path(), kept.join("&")),
     };
     let mut parts = std::mem::take(uri).into_parts();
-    // Parts of a valid query are one.
+    // This cannot fail: the parts come from a valid query.
     parts.path_and_query = path.parse().ok();
     *uri = Uri::from_parts(parts).unwrap_or_default();
     Some(found)
@@ -102,7 +102,7 @@ pub(super) fn has_key<B>(request: &Request<B>) -> bool {
     is_given(&API_KEY) || is_given(&AUTHORIZATION) || pairs.any(|pair| pair.len() > 4 && pair.starts_with("key="))
 }
 
-/// Puts the gateway's `key` for the upstream into `request`.
+/// Adds the gateway's `key` for the upstream to `request`.
 pub(super) fn lend<B>(request: &mut Request<B>, key: &str) {
     let (name, value) = if request.uri().path().contains(OPENAI) {
         (AUTHORIZATION, format!("Bearer {key}"))

@@ -1,52 +1,52 @@
-//! Why the rules of access cannot hold.
+//! Errors of the access rules.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::error::{Explain, Kind};
 
-/// Rules that are too few, and files that cannot be used.
+/// Why the access rules are insufficient or their files unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// Others would send keys and prompts in the clear.
+    /// Keys and prompts would be sent unencrypted.
     #[error("`--allow-remote` without encryption: neither `--tls-cert` nor `--behind-proxy` is given")]
     Plain,
-    /// An option that needs clients with names.
+    /// An option requires named clients.
     #[error("`{0}` needs `--token-file`")]
     WithoutTokens(&'static str),
-    /// One of the two files of a certificate.
+    /// One of a certificate's two files is missing.
     #[error("`{0}` needs `{1}`")]
     Half(&'static str, &'static str),
     /// A file cannot be read.
     #[error("cannot read the {what} `{}`", path.display())]
     Read {
-        /// Its content.
+        /// The file's content.
         what: &'static str,
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
-    /// A secret that others can read.
+    /// Other users can access a secret.
     #[error("cannot use the {what} `{}`: other users can read or change it", path.display())]
     Exposed {
-        /// Its content.
+        /// The file's content.
         what: &'static str,
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
     },
-    /// A file has the wrong content.
+    /// The content of a file is not valid.
     #[error("cannot use the {what} `{}`: {reason}", path.display())]
     Unusable {
         /// The expected content.
         what: &'static str,
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The key belongs to another certificate.
+    /// The private key does not belong to the certificate.
     #[error("cannot use the certificate `{}`: the private key `{}` belongs to another one", cert.display(), key.display())]
     Mismatch {
         /// The certificate's file.
@@ -54,14 +54,14 @@ pub enum AccessError {
         /// The key's file.
         key: PathBuf,
     },
-    /// The certificate's time is over or has not begun.
-    #[error("cannot use the certificate `{}`: it is valid from {from} to {until} only", path.display())]
+    /// The certificate has expired or is not valid yet.
+    #[error("cannot use the certificate `{}`: it is valid only from {from} to {until}", path.display())]
     NotValidNow {
-        /// Its file.
+        /// The certificate's file.
         path: PathBuf,
-        /// Its first moment.
+        /// The start of its validity.
         from: jiff::Timestamp,
-        /// Its last moment.
+        /// The end of its validity.
         until: jiff::Timestamp,
     },
 }
@@ -73,19 +73,19 @@ impl Explain for AccessError {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Plain => "give `--tls-cert` and `--tls-key`, or name the proxy that encrypts with `--behind-proxy ADDR`".to_owned(),
-            Self::WithoutTokens(_) => "run `gem-setup token NAME --token-file FILE` for each client, and pass that `--token-file`".to_owned(),
+            Self::Plain => "pass `--tls-cert` and `--tls-key`, or name the encrypting proxy with `--behind-proxy ADDR`".to_owned(),
+            Self::WithoutTokens(_) => "run `gem-setup token NAME --token-file FILE` for each client, and pass the file with `--token-file`".to_owned(),
             Self::Half(_, other) => format!("add `{other} FILE`"),
             Self::Read { .. } => "check the path and its permissions".to_owned(),
             Self::Exposed { path, .. } => format!(
-                "run `chmod 600 {}`, or `chmod 640` if a group of its own needs it",
+                "run `chmod 600 {}`, or `chmod 640` if a dedicated group needs access",
                 crate::shell::word(gem_platform::Os::Linux, path.as_os_str())
             ),
             Self::Unusable { .. } => "replace the file's content".to_owned(),
             Self::Mismatch { .. } => {
-                "give the key that the certificate was made with; in the certificate's file the server's own certificate comes first".to_owned()
+                "pass the key that belongs to the certificate; the certificate file must begin with the server's own certificate".to_owned()
             }
-            Self::NotValidNow { .. } => "renew the certificate, or set the machine's clock".to_owned(),
+            Self::NotValidNow { .. } => "renew the certificate, or correct the machine's clock".to_owned(),
         })
     }
 }

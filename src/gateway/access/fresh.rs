@@ -1,4 +1,4 @@
-//! Values that are read from files, and read again when the files change.
+//! Values from files, which are read again when the files change.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -14,12 +14,12 @@ pub(super) struct Fresh<T> {
     files: Vec<PathBuf>,
     read: Read<T>,
     value: RwLock<Arc<T>>,
-    /// The files' stamps from before the last attempt to read them.
+    /// The files' stamps before the last attempt to read them.
     seen: Mutex<Vec<Option<Stamp>>>,
 }
 
 impl<T> Fresh<T> {
-    /// Reads the value from `files` for the first time; `what` names it in the log.
+    /// Reads the value from `files` for the first time; the log calls the value `what`.
     pub(super) fn new(
         what: &'static str,
         files: Vec<PathBuf>,
@@ -36,14 +36,14 @@ impl<T> Fresh<T> {
         })
     }
 
-    /// The value as last read.
+    /// The value of the last successful read.
     pub(super) fn value(&self) -> Arc<T> {
         Arc::clone(&self.value.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the value again if a file has changed. A value that cannot be read leaves the old one.
+    /// Reads the value again if a file has changed. If that fails, the old value stays.
     pub(super) fn refresh(&self) {
-        // Another thread may be waiting for a slow file system.
+        // Another thread may hold the lock while it waits for a slow file system.
         let Ok(mut seen) = self.seen.try_lock() else { return };
         let now = stamps(&self.files);
         if now == *seen {

@@ -35,27 +35,27 @@ pub(super) use quota::{ClientCounts, Permit};
 pub use tls::TlsFiles;
 pub use tokens::{ClientToken, NewToken};
 
-/// Who may use the gateway. The default is every program of this machine.
+/// Who may use the gateway. By default, every program of this machine may.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The certificate; without it the gateway speaks plain HTTP.
+    /// The certificate. Without one, the gateway speaks plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// The proxies that alone may connect; without any, every address may.
+    /// The proxies from which connections are accepted. If empty, every address is accepted.
     pub proxies: Vec<Peers>,
-    /// The file with the clients' tokens; without it no client needs one.
+    /// The file with the clients' tokens. Without it, clients need no token.
     pub tokens: Option<PathBuf>,
-    /// The file with the key for the upstream that clients with a token use.
+    /// The file with the upstream key for clients that authenticate with a token.
     pub upstream_key: Option<PathBuf>,
-    /// Limits for each client that has a token.
+    /// The limits for each client that has a token.
     pub quota: Quota,
 }
 
 impl Access {
-    /// Finds rules that contradict each other or are too few for a gateway that others may reach (`allow_remote`), and faults in
-    /// the files.
+    /// Checks the rules and their files. Rules must not contradict each other, and must be sufficient if other machines
+    /// can reach the gateway (`allow_remote`).
     ///
     /// # Errors
-    /// The first of them.
+    /// The first fault found.
     pub fn check(&self, allow_remote: bool) -> Result<(), AccessError> {
         AccessControl::new(self, allow_remote).map(drop)
     }
@@ -75,5 +75,5 @@ impl Access {
     }
 }
 
-/// A limit that counts something.
+/// An upper limit for a count.
 type Limit = Option<NonZeroU32>;

@@ -1,29 +1,29 @@
-//! The addresses that connections come from.
+//! Addresses of connecting machines.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// The addresses of a proxy: one, or those that share a prefix (`10.0.0.0/24`).
+/// The addresses of a proxy: a single address, or a network (`10.0.0.0/24`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peers {
     address: IpAddr,
     prefix: u32,
 }
 
-/// A text that names no proxy.
+/// Why a text does not describe the addresses of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParsePeersError {
-    /// It is no address and no network.
+    /// It is neither an address nor a network.
     #[error("not an address such as `10.0.0.5` or `10.0.0.0/24`")]
     NoAddress,
-    /// It takes everyone for the proxy.
+    /// The network contains every address.
     #[error("every address is in that network: name the proxy's own address or network, such as `10.0.0.0/24`")]
     Everyone,
 }
 
 impl Peers {
-    /// Whether `peer` is one of them.
+    /// Whether `peer` is one of these addresses.
     #[must_use]
     pub fn contain(&self, peer: IpAddr) -> bool {
         let (mine, theirs) = (bits(self.address), bits(peer.to_canonical()));
@@ -71,14 +71,14 @@ const fn width(address: IpAddr) -> u32 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// How a connection came to the gateway.
+/// How a connection reached the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum Way {
-    /// As it should.
+    /// As the rules require.
     Allowed,
-    /// Unencrypted, where TLS is asked for.
+    /// Unencrypted, although TLS is required.
     Plain,
-    /// From an address that is not the proxy's.
+    /// From an address that does not belong to the proxy.
     NotTheProxy,
 }
 

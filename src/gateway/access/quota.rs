@@ -1,4 +1,4 @@
-//! Limits for each client: requests in a minute, and requests at once. Every replica counts by itself.
+//! Limits for each client: requests per minute and requests at once. Each replica of the gateway counts separately.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -10,15 +10,15 @@ use tokio::time::Instant;
 use super::Limit;
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// When a request in progress may be over is not known; clients should not ask again at once.
+/// It is unknown when a request in progress will end, but clients should not retry immediately.
 const SOON: Duration = Duration::from_secs(1);
 
 /// The limits of one client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
-    /// Requests in any 60 seconds.
+    /// Requests within 60 seconds.
     pub per_minute: Limit,
-    /// Requests in progress.
+    /// Requests in progress at the same time.
     pub at_once: Limit,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Exceeded {
     pub(super) retry_after: Duration,
 }
 
-/// The clients that have been seen.
+/// The clients seen so far.
 #[derive(Debug)]
 pub(super) struct Quotas {
     quota: Quota,
@@ -39,7 +39,7 @@ pub(super) struct Quotas {
 
 #[derive(Debug, Default)]
 struct Usage {
-    /// The requests of the last minute, the oldest first; kept only where they are limited.
+    /// The times of the last minute's requests, oldest first; empty without a limit per minute.
     recent: Mutex<VecDeque<Instant>>,
     in_progress: AtomicU32,
     requests: AtomicU64,
@@ -55,7 +55,7 @@ pub(in crate::gateway) struct ClientCounts {
     pub(in crate::gateway) in_progress: u32,
 }
 
-/// A request that counts as in progress until this is dropped.
+/// Counts a request as in progress until it is dropped.
 #[derive(Debug)]
 pub(in crate::gateway) struct Permit(Arc<Usage>);
 
@@ -71,7 +71,7 @@ impl Quotas {
         Self { quota, clients }
     }
 
-    /// Counts a request of the client `name`, or says which limit it exceeds.
+    /// Counts a request of the client `name`, or returns the limit that it exceeds.
     pub(super) fn admit(&self, name: &Arc<str>) -> Result<Permit, Exceeded> {
         let usage = Arc::clone(lock(&self.clients).entry(Arc::clone(name)).or_default());
         let admitted = usage.admit(self.quota);

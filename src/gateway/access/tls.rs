@@ -24,24 +24,24 @@ const KEY: &str = "private key";
 /// The first byte of a TLS connection: a handshake record (RFC 8446, section 5.1).
 pub(super) const HANDSHAKE: u8 = 22;
 
-/// The end of TLS for the gateway's connections.
+/// The server side of TLS for the gateway's connections.
 pub(super) struct Tls {
     pub(super) acceptor: TlsAcceptor,
-    /// The last moment of the gateway's own certificate.
+    /// When the gateway's own certificate expires.
     pub(super) until: Timestamp,
 }
 
-/// A certificate with its intermediate certificates, the server's own first, and its private key; both PEM.
+/// A certificate, followed by its intermediate certificates, and its private key, both in PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificates' file.
+    /// The file with the certificates.
     pub cert: PathBuf,
-    /// The key's file.
+    /// The file with the key.
     pub key: PathBuf,
 }
 
 impl TlsFiles {
-    /// The files that two options name.
+    /// Combines the files that two options name.
     ///
     /// # Errors
     /// When only one of them is given.
@@ -54,7 +54,7 @@ impl TlsFiles {
         }
     }
 
-    /// Reads both files. TLS 1.2 or newer, HTTP/1.1, without client certificates.
+    /// Reads both files and configures TLS 1.2 or newer, HTTP/1.1, without client certificates.
     pub(super) fn read(&self) -> Result<Tls, AccessError> {
         let (certificates, until) = self.certificates()?;
         let provider = Arc::new(ring::default_provider());
@@ -77,7 +77,7 @@ impl TlsFiles {
         })
     }
 
-    /// The certificates, and the last moment of the first one.
+    /// The certificates, and when the first one expires.
     fn certificates(&self) -> Result<(Vec<CertificateDer<'static>>, Timestamp), AccessError> {
         let path = &self.cert;
         let pem = place::read(path).map_err(|source| AccessError::Read {
@@ -96,7 +96,7 @@ impl TlsFiles {
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, AccessError> {
         let pem = read_private(KEY, &self.key)?;
         PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| match error {
-            rustls::pki_types::pem::Error::NoItemsFound => unusable(KEY, &self.key, "it holds no PEM private key"),
+            rustls::pki_types::pem::Error::NoItemsFound => unusable(KEY, &self.key, "it contains no PEM private key"),
             error => unusable(KEY, &self.key, error),
         })
     }
@@ -110,7 +110,7 @@ fn unusable(what: &'static str, path: &Path, reason: impl ToString) -> AccessErr
     }
 }
 
-/// Checks that `certificate` is valid at the time `now`, and gives its last moment.
+/// Checks that `certificate` is valid at the time `now`, and returns when it expires.
 fn check_time(path: &Path, certificate: &CertificateDer<'_>, now: Timestamp) -> Result<Timestamp, AccessError> {
     let parsed = Certificate::from_der(certificate).map_err(|error| unusable(CERTIFICATE, path, error))?;
     let validity = parsed.tbs_certificate().validity();

@@ -1,6 +1,6 @@
-//! The clients of a gateway: a file with a name and the hash of a token in each line.
+//! The clients of a gateway, read from a file: each line has a name and the hash of a token.
 //!
-//! Tokens are random, with 256 bits, so a plain hash is enough: trying them all is impossible.
+//! Tokens have 256 random bits, so a plain hash is enough: nobody can try them all.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use super::error::AccessError;
 use crate::place;
 use crate::sha256::Sha256;
 
-/// The beginning of every token, by which scanners for leaked secrets recognise one.
+/// The prefix of every token, by which scanners for leaked secrets recognise one.
 const PREFIX: &str = "gst_";
-/// The beginning of a hash.
+/// The prefix of a hash.
 const HASH: &str = "sha256:";
 const WHAT: &str = "token file";
 
-/// One client's token, as the gateway knows it. A client may have several, so that an old one can be replaced.
+/// A client's token, as the gateway knows it. A client may have several tokens, so that an old one can be replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientToken {
     name: Arc<str>,
     hash: Sha256,
 }
 
-/// A token and its line in the token file.
+/// A new token and its line in the token file.
 pub struct NewToken {
     /// The token, for the client.
     pub token: String,
@@ -34,7 +34,7 @@ pub struct NewToken {
 }
 
 impl NewToken {
-    /// Makes a token for the client `name`; `None` without a source of random numbers.
+    /// Makes a token for the client `name`; `None` if there is no source of random numbers.
     ///
     /// ```
     /// use gem_setup::gateway::NewToken;
@@ -52,17 +52,17 @@ impl NewToken {
 }
 
 impl ClientToken {
-    /// Whether `name` can be a client's.
+    /// Whether `name` is a valid name for a client.
     #[must_use]
     pub fn is_name(name: &str) -> bool {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
         !name.is_empty() && name.len() <= 64 && name.chars().all(is_plain)
     }
 
-    /// Checks that `text` is that of a token file, which may be empty. The error names the first line that is not a client's.
+    /// Checks that `text` is the content of a token file, which may be empty. The error names the first invalid line.
     ///
     /// # Errors
-    /// When a line is something else.
+    /// When a line is not a client's.
     pub fn check_file(text: &str) -> Result<(), String> {
         parse(text).map(drop)
     }
@@ -73,7 +73,7 @@ impl ClientToken {
             return Err("it is not a name and a hash");
         };
         if !Self::is_name(name) {
-            return Err("the name has other characters than letters, digits and `-_.@`, or more than 64");
+            return Err("the name may have up to 64 letters, digits and `-_.@`");
         }
         let hash = hash.strip_prefix(HASH).and_then(|hash| hash.parse().ok());
         Ok(Self {
@@ -83,7 +83,7 @@ impl ClientToken {
     }
 }
 
-/// The clients in a token file.
+/// The clients from a token file.
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Vec<ClientToken>);
 
@@ -103,10 +103,10 @@ impl Tokens {
         Ok(Self(tokens))
     }
 
-    /// The client whose token `text` is. Each hash is compared in the same time, whatever `text` is.
+    /// The client with the token `text`. Comparing a hash takes the same time whatever `text` is.
     pub(super) fn client(&self, text: &[u8]) -> Option<&Arc<str>> {
         let hash = Sha256::of(text);
-        // To the end, so that the place of a match does not show either.
+        // Every hash is compared, so that the time does not reveal the position of a match either.
         let mut client = None;
         for token in &self.0 {
             if token.hash.is_secret(&hash) {
@@ -125,7 +125,7 @@ fn parse(text: &str) -> Result<Vec<ClientToken>, String> {
         .collect()
 }
 
-/// The text of a file that no other user can read.
+/// The text of a file that other users cannot read.
 pub(super) fn read_private(what: &'static str, path: &Path) -> Result<String, AccessError> {
     let read = |source| AccessError::Read {
         what,

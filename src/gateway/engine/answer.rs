@@ -1,4 +1,4 @@
-//! The engine's answers: whether one is valid, and the fault that an error means.
+//! The engine's answers: checks whether one is valid, and turns an error into a fault.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -7,15 +7,15 @@ use serde::de::IgnoredAny;
 
 use crate::gateway::fault::Fault;
 
-/// Longest part of an error page that is passed on, in characters.
+/// The longest part of an error page that is passed on, in characters.
 const LONGEST_MESSAGE: usize = 400;
 
-/// Whether `text` is one JSON object, as every answer has to be.
+/// Whether `text` is one JSON object; every answer must be one.
 pub(super) fn is_answer(text: &[u8]) -> bool {
     text.trim_ascii_start().first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }
 
-/// The fault that a status other than success means.
+/// The fault for a status that is not a success.
 pub(super) fn refusal(status: StatusCode, body: Bytes) -> Fault {
     #[derive(Deserialize)]
     struct Envelope {
@@ -29,7 +29,7 @@ pub(super) fn refusal(status: StatusCode, body: Bytes) -> Fault {
     match status {
         StatusCode::NOT_FOUND => Fault::ModelMissing(format!("the runtime does not have the model: {message}")),
         status if status.is_client_error() => {
-            Fault::Invalid(format!("the local model does not take the request: {message}"))
+            Fault::Invalid(format!("the local model does not accept the request: {message}"))
         }
         status if status.is_server_error() => Fault::Engine(message),
         status => Fault::BadEngine(format!("status {}", status.as_u16())),

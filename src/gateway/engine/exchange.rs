@@ -18,15 +18,16 @@ use crate::gateway::fault::Fault;
 use crate::net::{Head, Link};
 use crate::runtime::Busy;
 
-/// A larger answer of the engine is not read, in bytes.
+/// The largest answer of the engine that is read, in bytes.
 pub(super) const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
-/// The engine broke off; another try may do better.
+/// The fault for a connection that the engine broke off. The request may be repeated.
 fn broken(error: &hyper::Error) -> Fault {
     Fault::BadEngine(crate::error::chain(error))
 }
 
-/// A request that was sent. Dropped before its end, it is read to its end in the background, and only then is the place free.
+/// A request that has been sent. If this is dropped early, the response is read to its end in the background, and only
+/// then is the place free.
 pub(in crate::gateway) struct Exchange {
     /// `None` once the response has ended.
     open: Option<Open>,
@@ -69,7 +70,7 @@ impl Exchange {
         }
     }
 
-    /// The whole answer, one JSON object, before the deadline.
+    /// The whole answer, one JSON object, unless `deadline` passes first.
     pub(in crate::gateway) async fn answer(mut self, deadline: Instant) -> Result<Bytes, Fault> {
         let answer = async {
             self.accepted().await?;
@@ -83,13 +84,13 @@ impl Exchange {
         timeout_at(deadline, answer).await.unwrap_or(Err(Fault::Deadline))
     }
 
-    /// Waits for the head of a response that is not a refusal.
+    /// Waits for the head of a response; a refusal is an error.
     pub(super) async fn accepted(&mut self) -> Result<Parts, Fault> {
         let head = self.head().await?;
         if head.status == StatusCode::OK {
             return Ok(head);
         }
-        // A page that breaks off still has a status.
+        // An error page that breaks off still has a status.
         let page = self.collect().await.unwrap_or_default();
         Err(refusal(head.status, page))
     }
@@ -124,14 +125,14 @@ impl Exchange {
         piece
     }
 
-    /// The engine ended the connection, and so its work on the request.
+    /// Notes that the engine has ended the connection and so its work on the request.
     fn ended(&mut self) {
         if let Some(open) = self.open.take() {
             open.busy.finish();
         }
     }
 
-    /// The rest of the response's body.
+    /// The remaining body of the response.
     pub(super) async fn collect(&mut self) -> Result<Bytes, Fault> {
         let Some(first) = self.data().await else {
             return Ok(Bytes::new());
@@ -190,7 +191,7 @@ impl Open {
         matches!(&self.stage, Stage::Body(body) if body.is_end_stream())
     }
 
-    /// Keeps the connection for the next request, then frees the place.
+    /// Keeps the connection for the next request and frees the place.
     fn finish(self) {
         let Self {
             engine,
@@ -213,7 +214,7 @@ impl Open {
             }
             while let Some(Ok(_)) = self.data().await {}
         };
-        // A failure or the end of patience closes the connection; both free the place.
+        // After a failure or a timeout the connection is closed. The place is free in any case.
         if timeout_at(give_up, rest).await.is_ok() {
             self.busy.finish();
         }

@@ -1,8 +1,8 @@
 //! The engine as the gateway sees it: slow, fragile, and given one request at a time.
 //!
-//! Requests queue here, in order, within their deadlines. A place is given back when the engine is really done: an
-//! engine goes on generating for a client that has left (docs/facts.md section 5), so the rest of such an answer is
-//! read in the background before the next request is sent.
+//! Requests queue here, in order, within their deadlines. A place becomes free only when the engine has really
+//! finished. An engine continues to generate for a client that has left (docs/facts.md section 5), so the rest of such
+//! an answer is read in the background before the next request is sent.
 
 mod answer;
 mod exchange;
@@ -28,32 +28,32 @@ use super::body::Outgoing;
 use super::config::Limits;
 use super::fault::Fault;
 
-/// An idle connection can block an engine of one thread, so it is kept only from one request to the next.
+/// An idle connection can block a single-threaded engine, so it is kept only for the next request.
 const KEEP_CONNECTION: Duration = Duration::from_millis(500);
-/// How long to wait before connecting again to an engine that is said to be ready and refuses.
+/// The pause before the next connection to an engine that refuses connections although it counts as ready.
 const RECONNECT: Duration = Duration::from_millis(20);
 
-/// As many requests are held while there is no engine; no gateway has more connections by default.
+/// The number of requests that wait while there is no engine. By default no gateway has more connections.
 const HELD: usize = 512;
 
-/// A prompt is sent this often to an engine that breaks off before the client got anything.
+/// How many times a prompt is sent if the engine breaks off before the client has received anything.
 pub(super) const ATTEMPTS: u32 = 2;
 
-/// The queue before the engine and the connection to it.
+/// The queue in front of the engine, and the connection to it.
 pub(super) struct Engine {
     status: watch::Receiver<EngineStatus>,
     gate: Option<Arc<ModelGate>>,
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
     longest_queue: usize,
-    /// Whether more requests than that are held.
+    /// Whether the queue is longer than usual.
     holds: AtomicBool,
     prompt_time: Duration,
     pool: Pool<Outgoing>,
     activity: EngineActivity,
 }
 
-/// The right to send the engine a request.
+/// Permission to send the engine a request.
 struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl Engine {
@@ -77,17 +77,17 @@ impl Engine {
         }
     }
 
-    /// The release that it is started from, counted.
+    /// The number of the release from which the engine was started.
     pub(super) fn release(&self) -> u64 {
         self.status.borrow().release
     }
 
-    /// The engine as its supervisor sees it.
+    /// The engine's status as its supervisor reports it.
     pub(super) fn status(&self) -> EngineStatus {
         self.status.borrow().clone()
     }
 
-    /// Ends when the engine misses its health probes.
+    /// Resolves when the engine misses its health probes.
     pub(super) async fn stops_answering(&self) {
         let mut status = self.status.clone();
         let unhealthy = status.wait_for(|status| status.state == EngineState::Unhealthy);
@@ -96,18 +96,18 @@ impl Engine {
         }
     }
 
-    /// Requests that wait for a place.
+    /// The number of requests that wait for a place.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Closes a connection that has been idle.
+    /// Closes a connection that has been idle for its time.
     pub(super) fn expire(&self) {
         self.pool.expire();
     }
 
-    /// How many requests may wait. More are held while the engine starts or is replaced, and until these are served: that is soon over, and
-    /// no client is to see it.
+    /// The number of requests that may wait. It is larger while the engine starts or is replaced, and until the waiting
+    /// requests are served: this takes only a short time, and clients should not notice it.
     fn longest_queue(&self) -> usize {
         let is_starting = matches!(
             self.status.borrow().state,
@@ -147,7 +147,7 @@ impl Engine {
 
     /// Waits for a place in the queue and for the engine, then sends it `body` for `path`. The wait can be cancelled.
     ///
-    /// Repeats a refused connection until the deadline: the engine may be just being replaced.
+    /// A refused connection is repeated until the deadline, because the engine may be about to be replaced.
     pub(super) async fn open(self: &Arc<Self>, path: &Uri, body: &Bytes, deadline: Instant) -> Result<Exchange, Fault> {
         let place = self.admit(deadline).await?;
         let mut status = self.status.clone();
@@ -172,12 +172,12 @@ impl Engine {
     }
 }
 
-/// A connection that leads to the engine and to no other process on its port.
+/// Opens a connection that is proved to lead to the engine, not to another process on its port.
 async fn connect(endpoint: &Endpoint) -> io::Result<Link<Outgoing>> {
     Link::plain(endpoint.connect().await?).await
 }
 
-/// The ready engine's endpoint, as soon as there is one; the value of `status` then counts as seen.
+/// Waits until the engine is ready and returns its endpoint. Marks the value of `status` as seen.
 async fn endpoint(status: &mut watch::Receiver<EngineStatus>, deadline: Instant) -> Result<Endpoint, Fault> {
     loop {
         {
@@ -211,19 +211,19 @@ fn shutting_down() -> Fault {
     Fault::Unavailable("it is shutting down".to_owned())
 }
 
-/// Waits for a change since `status` was seen last, or for as long as a refusing engine is left alone.
+/// Waits for the next change of `status`, but no longer than the pause after a refused connection.
 async fn changed_or_reconnect(status: &mut watch::Receiver<EngineStatus>, deadline: Instant) -> Result<(), Fault> {
     if Instant::now() >= deadline {
         return Err(Fault::Unavailable("it refuses connections".to_owned()));
     }
     match timeout(RECONNECT, status.changed()).await {
         Ok(Err(_)) => Err(shutting_down()),
-        // The supervisor has noticed, or the pause is over: check the engine again.
+        // The status has changed or the pause is over: check the engine again.
         Ok(Ok(())) | Err(_) => Ok(()),
     }
 }
 
-/// Counts one who waits, for as long as he does.
+/// Counts a waiting request until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {

@@ -1,22 +1,22 @@
-//! Server-sent events, as they come out of a stream of bytes.
+//! Parses server-sent events from a stream of bytes.
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// The data of events, in order, as soon as each is complete.
+/// Yields the data of the events in order, each as soon as it is complete.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     buffer: BytesMut,
-    /// Bytes that were looked at and hold no end of an event.
+    /// The number of bytes that are known to contain no end of an event.
     seen: usize,
 }
 
 impl Events {
-    /// Takes in the next piece of the stream.
+    /// Adds the next piece of the stream.
     pub(super) fn push(&mut self, piece: &[u8]) {
         self.buffer.extend_from_slice(piece);
     }
 
-    /// The data of the next complete event; events without data are passed over.
+    /// The data of the next complete event. Skips events without data.
     pub(super) fn next(&mut self) -> Option<Bytes> {
         loop {
             let (length, gap) = self.end_of_event()?;
@@ -29,17 +29,17 @@ impl Events {
         }
     }
 
-    /// The data of an event that the end of the stream cut off before its blank line.
+    /// The data of an event that the stream ended before its blank line.
     pub(super) fn last(&mut self) -> Option<Bytes> {
         data(&std::mem::take(&mut self.buffer).freeze())
     }
 
-    /// Bytes waiting for the end of their event.
+    /// The number of bytes that belong to an incomplete event.
     pub(super) fn pending(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Where the first event ends and how long the blank line behind it is.
+    /// The end of the first event and the length of the blank line after it.
     fn end_of_event(&mut self) -> Option<(usize, usize)> {
         let from = self.seen.saturating_sub(3);
         for at in from..self.buffer.len() {

@@ -16,15 +16,15 @@ use crate::gateway::fault::Fault;
 pub(in crate::gateway) struct AnswerStream {
     exchange: Exchange,
     events: Events,
-    /// Answers that came as one JSON text.
+    /// Answers that arrived together in one JSON text.
     ready: VecDeque<Bytes>,
-    /// Whether the end of the connection is the only sign of the answer's end.
+    /// Whether only the end of the connection marks the end of the answer.
     ends_by_close: bool,
     is_finished: bool,
 }
 
 impl AnswerStream {
-    /// Waits for the head of a response that is not a refusal.
+    /// Waits for the head of a response; a refusal is an error.
     pub(in crate::gateway) async fn begin(mut exchange: Exchange) -> Result<Self, Fault> {
         let head = exchange.accepted().await?;
         let ready = if is_event_stream(&head) {
@@ -62,7 +62,8 @@ impl AnswerStream {
         }
     }
 
-    /// Tells the end of a response from the end of its engine: a killed engine closes its connection too.
+    /// The end of the stream: complete, or broken off because the engine ended. A killed engine closes its connection
+    /// too.
     fn end(&mut self) -> Option<Result<Bytes, Fault>> {
         if let Some(last) = self.events.last() {
             return Some(self.check(last));
@@ -105,7 +106,7 @@ fn is_event_stream(head: &Parts) -> bool {
         .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"))
 }
 
-/// The elements of a JSON array, or the one object.
+/// The elements of a JSON array, or a single object.
 fn elements(text: &[u8]) -> Result<VecDeque<Bytes>, Fault> {
     if let Ok(elements) = serde_json::from_slice::<Vec<&RawValue>>(text) {
         return Ok(elements

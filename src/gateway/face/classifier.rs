@@ -1,4 +1,4 @@
-//! The local face: classification requests, answered in time even if the model is not.
+//! The local face: classification requests, which are answered in time even if the model is late.
 
 use std::sync::atomic::Ordering;
 
@@ -41,12 +41,12 @@ pub(super) async fn answer(shared: &Shared, prompt: &Prompt, conversation: Conve
     }
 }
 
-/// The verdict on a request without text, as in the router.
+/// The verdict on a request without text, the same as the router's.
 fn nothing_typed() -> Verdict {
     Verdict {
         tier: Tier::Pro,
         probability: None,
-        reasoning: "the request holds no text".into(),
+        reasoning: "the request contains no text".into(),
     }
 }
 
@@ -84,7 +84,7 @@ impl Classification<'_> {
         reply
     }
 
-    /// The client makes a model's name of the tier itself, so the decision names the alias.
+    /// The client itself derives a model name from the tier, so the decision names the alias.
     fn decision(&self, by: AnsweredBy, verdict: Verdict, model_failure: Option<String>) -> DecisionRecord {
         let source = match by {
             AnsweredBy::Builtin => Source::BuiltinClassifier,

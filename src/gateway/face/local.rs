@@ -21,11 +21,11 @@ use crate::gateway::shared::Shared;
 use crate::gateway::tokens::Meter;
 use crate::router::contents::repaired;
 
-/// The answer to prompts where the runtime has no model.
+/// The answer to prompts from a runtime without a model.
 const CLASSIFIES_ONLY: &str = "No local model is installed here: this endpoint only classifies requests for model routing. \
     Run `gem-setup install` with a runtime that has a model to get answers from it.";
 
-/// Answers a call of `method` of the local model.
+/// Answers a call of `method` for the local model.
 pub(in crate::gateway) async fn serve(
     shared: &Arc<Shared>,
     method: &str,

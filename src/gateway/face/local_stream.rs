@@ -16,7 +16,7 @@ use crate::gateway::reply::{Reply, ReplyBody};
 use crate::gateway::shared::Shared;
 use crate::gateway::tokens::Meter;
 
-/// Streams the engine's answers from the first one on; if the engine breaks off before that, it is asked again.
+/// Streams the engine's answers. If the engine breaks off before the first one, it is asked again.
 pub(super) async fn answer(
     shared: &Shared,
     engine: &Arc<Engine>,

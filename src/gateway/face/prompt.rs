@@ -1,4 +1,4 @@
-//! One prompt for the local model, and the reply to it.
+//! A prompt for the local model, and the reply to it.
 
 use std::time::Duration;
 
@@ -11,33 +11,33 @@ use crate::gateway::path::StreamFormat;
 use crate::gateway::reply::{Reply, json, whole};
 use crate::gateway::tokens::Usage;
 
-/// The time a Google SDK allows the server, in seconds.
+/// The header with the server's time limit in seconds, set by Google's SDKs.
 const SERVER_TIMEOUT: &str = "x-server-timeout";
 
-/// One prompt.
+/// A prompt for the local model.
 pub(super) struct Prompt {
-    /// The request's body as the engine gets it.
+    /// The request's body in the form for the engine.
     pub(super) engine_body: Bytes,
     pub(super) usage: Usage,
     pub(super) stream: Option<StreamFormat>,
     pub(super) arrived: Instant,
-    /// The client's own deadline, if it states one.
+    /// The client's own time limit, if it states one.
     pub(super) patience: Option<Duration>,
 }
 
 impl Prompt {
-    /// When the client must have an answer that may take `usual`.
+    /// The deadline for an answer to this client that usually may take `usual`.
     pub(super) fn deadline(&self, usual: Duration) -> Instant {
         self.arrived + self.time(usual)
     }
 
-    /// How long an answer that may take `usual` may take for this client.
+    /// The time for an answer to this client that usually may take `usual`.
     pub(super) fn time(&self, usual: Duration) -> Duration {
         self.patience.map_or(usual, |patience| patience.min(usual))
     }
 }
 
-/// A successful reply of answers that are all there.
+/// A successful reply with complete answers.
 pub(super) fn reply(text: Bytes, stream: Option<StreamFormat>) -> Reply {
     match stream {
         Some(StreamFormat::Events) => whole(StatusCode::OK, "text/event-stream", text),
@@ -45,7 +45,7 @@ pub(super) fn reply(text: Bytes, stream: Option<StreamFormat>) -> Reply {
     }
 }
 
-/// The client's own deadline, if it states one.
+/// The client's own time limit, if it states one.
 pub(super) fn server_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(SERVER_TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())

@@ -1,4 +1,4 @@
-//! The upstream face: passes on everything that is not for the local model.
+//! The upstream face: passes on all requests that are not for the local model.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -31,12 +31,12 @@ const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
 const LATENCY: HeaderName = HeaderName::from_static("x-gem-latency-ms");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
 
-/// The beginning of an error that is read for its meaning, in bytes, both as it comes and inflated.
+/// How much of an error body is read and decoded to understand the failure, in bytes.
 const ERROR_BODY: usize = 1024 * 1024;
-/// A larger body in which the model may be named is passed on unread, in bytes.
+/// The largest body in which the model's name is replaced, in bytes; a larger one is passed on unread.
 const RENAMED_BODY: u64 = 4 << 20;
 
-/// Passes a request on as it is.
+/// Passes a request on unchanged.
 pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<ClientBody>) -> Result<Reply, Fault> {
     let deadline = deadline(request.headers());
     let (parts, body) = request.into_parts();
@@ -44,7 +44,7 @@ pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<ClientBod
     send(shared, parts, Outgoing::Client(body), deadline).await
 }
 
-/// Passes a call of `method` of `model` on, to the model that the router decides upon if it takes part.
+/// Passes on a call of `method` of `model`; if the call is routed, to the model that the router chooses.
 pub(in crate::gateway) async fn call(
     shared: &Arc<Shared>,
     model: &str,
@@ -79,7 +79,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// A call of one method, with the client's consent to other models.
+/// A call of a method of a model, with the client's consent to other models.
 struct Named<'a> {
     shared: &'a Shared,
     method: &'a str,
@@ -87,7 +87,7 @@ struct Named<'a> {
 }
 
 impl Named<'_> {
-    /// Passes a call on to the model that its path names; a failure names an alternative.
+    /// Passes a call on to the model that its path names; the reply to a failure names an alternative.
     async fn as_asked(&self, model: &str, request: Request<ClientBody>) -> Result<Reply, Fault> {
         self.log(model);
         let reply = pass(self.shared, request).await.unwrap_or_else(|fault| fault.reply());
@@ -117,7 +117,7 @@ impl Named<'_> {
         Ok(self.label(reply, meant))
     }
 
-    /// Logs that the path names `model`, if that decides who generates.
+    /// Logs that the path names `model`, if the call generates content.
     fn log(&self, model: &str) {
         if generates(self.method) {
             self.shared.decisions.record(DecisionRecord {
@@ -149,7 +149,7 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// Walks along the chain of the model that the router decides upon.
+/// Walks along the chain of the model that the router chooses.
 async fn routed(
     named: Named<'_>,
     routes: &Routes,
@@ -203,15 +203,15 @@ fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Faul
     Ok(attempt)
 }
 
-/// How an attempt went.
+/// The result of an attempt.
 enum Attempted {
     Answered,
     Failed(ModelFailure, Repeat),
-    /// The host cannot be reached, or the client's deadline has passed; neither says anything of the model.
+    /// The host cannot be reached, or the client's deadline has passed. Neither says anything about the model.
     Unknown,
 }
 
-/// Asks once. The response is for the client unless another model is asked.
+/// Asks one model. The response is for the client unless another model is asked.
 async fn attempt_one(
     shared: &Shared,
     attempt: Parts,
@@ -259,14 +259,14 @@ async fn read_failure(shared: &Shared, reply: Reply, deadline: Option<Instant>) 
     let is_whole = rest.is_none();
     let mut reply = Response::from_parts(parts, ReplyBody::begun(begun, rest));
     if is_whole {
-        // It may have been announced as longer than it came.
+        // The announced length may be longer than the part that arrived.
         reply.headers_mut().remove(CONTENT_LENGTH);
     }
     let repeat = failure.repeat(status);
     (failure, repeat, reply)
 }
 
-/// A walk that logs its decision when it is dropped: only then is the last model known.
+/// A walk that logs its decision when it is dropped, because only then is the last model known.
 struct Logged<'a> {
     named: Named<'a>,
     routes: &'a Routes,
@@ -312,7 +312,7 @@ impl Logged<'_> {
         Ok(reply.unwrap_or_else(|fault| fault.reply()))
     }
 
-    /// Puts `question` to the client's consent, then to a person.
+    /// Asks for consent: the client first, then a person.
     async fn settle(&mut self, question: &Question, deadline: Option<Instant>) -> Ruling {
         if self.named.consenter.consents(&question.failed, &question.candidate) {
             return Ruling::ClientConsents;
@@ -321,7 +321,7 @@ impl Logged<'_> {
         settled.unwrap_or(Ruling::TellClient)
     }
 
-    /// The reason for this model in a word: the strategy, or the failure of another model.
+    /// The reason for this model in one word: the strategy, or the failure of another model.
     fn source(&self) -> Source {
         match self.walk.left() {
             Some(_) => Source::Fallback,
@@ -329,7 +329,7 @@ impl Logged<'_> {
         }
     }
 
-    /// Says in the reply's head which model it comes from, and why.
+    /// Adds headers to the reply that say which model it comes from, and why.
     fn label(&self, mut reply: Reply) -> Reply {
         let headers = reply.headers_mut();
         set(headers, MODEL, self.walk.model().as_str());
@@ -376,7 +376,7 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Sends a request, and notes whether the upstream answers.
+/// Sends a request, and records whether the upstream answers.
 async fn ask(shared: &Shared, parts: Parts, body: Outgoing) -> Result<Reply, SendFailure> {
     let sent = shared.upstream.send(parts, body, &shared.metrics).await;
     let failure = match &sent {
@@ -401,14 +401,14 @@ fn late(shared: &Shared) -> Fault {
     Fault::LateUpstream(shared.upstream.host().to_owned())
 }
 
-/// How long `usual` may take before the deadline.
+/// The time `usual`, shortened to the deadline.
 fn time_left(usual: Duration, deadline: Option<Instant>) -> Duration {
     deadline.map_or(usual, |deadline| {
         usual.min(deadline.saturating_duration_since(Instant::now()))
     })
 }
 
-/// The result of `future`, if it comes before the deadline.
+/// The output of `future`; `None` if the deadline passes first.
 async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
     match deadline {
         Some(deadline) => timeout_at(deadline, future).await.ok(),

@@ -161,7 +161,7 @@ async fn a_body_too_large_to_route_is_refused_with_the_way_out() {
     let got = gateway.send(Method::POST, AUTO, &[], large.clone()).await;
     let message = got.error(413, "INVALID_ARGUMENT");
     assert!(
-        message.contains("2 MiB") && message.contains("name a model"),
+        message.contains("2 MiB") && message.contains("name the model"),
         "{message}"
     );
     let named = "/v1beta/models/gemini-2.5-pro:generateContent";

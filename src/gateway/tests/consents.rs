@@ -71,7 +71,7 @@ async fn consent_in_other_words_is_none_and_is_said() {
         assert_eq!(refused.status, 429, "{word}");
         let hint = refused.header("x-gem-hint");
         assert!(
-            hint.contains("takes `once` or `session`, and had another value"),
+            hint.contains("must be `once` or `session`, but had another value"),
             "{hint}"
         );
     }
