@@ -1,20 +1,20 @@
-//! The delay before the engine is started again.
+//! The delay before the next engine is started.
 
 use std::time::Duration;
 
 use gem_platform::Backoff;
 
-/// The first pause, the longest pause, and when failures make a loop.
+/// The first pause, the longest pause, and the number of failures that counts as a crash loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackoffLimits {
-    /// The pause after the first failure; each further one doubles it.
+    /// The pause after the first failure; each further failure doubles it.
     pub first: Duration,
-    /// No pause is longer.
+    /// The longest pause.
     pub cap: Duration,
-    /// This many failures in a row are a crash loop.
+    /// This many consecutive failures count as a crash loop.
     pub loop_after: u32,
-    /// An engine that was ready for this long works; earlier failures are forgotten. A start takes a few seconds, so this bounds what
-    /// an engine costs that fails again and again.
+    /// An engine that was ready for this long counts as healthy, and earlier failures are forgotten. A start takes a
+    /// few seconds, so this limits the cost of an engine that fails repeatedly.
     pub healthy: Duration,
 }
 
@@ -37,13 +37,13 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// No failures yet.
+    /// A backoff without failures.
     pub(super) const fn new(limits: BackoffLimits) -> Self {
         let backoff = Backoff::new(limits.first, limits.cap);
         Self { limits, backoff }
     }
 
-    /// Counts the failure of an engine that was ready for `duration`, and gives the pause before the next one.
+    /// Counts the failure of an engine that was ready for `duration`, and returns the pause before the next one.
     pub(super) fn count(&mut self, duration: Duration) -> Duration {
         if duration >= self.limits.healthy {
             self.backoff.reset();
@@ -51,7 +51,7 @@ impl Failures {
         self.backoff.fail(fastrand::f64())
     }
 
-    /// Whether the failures make a loop.
+    /// Whether the failures count as a crash loop.
     pub(super) const fn is_loop(&self) -> bool {
         self.backoff.failures() >= self.limits.loop_after
     }

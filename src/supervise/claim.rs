@@ -1,4 +1,4 @@
-//! The right to serve a home: one server at a time, which other processes can find.
+//! The right to serve a home: only one server has it, and other processes can find that server.
 
 use std::fs::File;
 use std::io;
@@ -19,61 +19,61 @@ use crate::place::{is_misplaced, write_private};
 use crate::runtime::{EngineState, Instance};
 use crate::text::one_line;
 
-/// Why a home cannot be served by us.
+/// Why this process cannot serve a home.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A supervisor serves it already.
+    /// Another server already serves the home.
     #[error(
         "cannot serve `{}` on port {}: gem-setup (pid {}) serves it on port {} with `{}`{}",
         home.display(), wanted.port, record.process.pid, record.server.port, record.server.runtime,
         describe_difference(wanted, &record.server)
     )]
     Serving {
-        /// Which home.
+        /// The home.
         home: PathBuf,
-        /// The wanted one.
+        /// The wanted server.
         wanted: Box<ServerIdentity>,
-        /// The holder that was found.
+        /// The record of the running server.
         record: Box<ServerRecord>,
     },
-    /// The lock is held by a process that does not say who it is.
+    /// A process holds the lock but has not written its record.
     #[error("cannot serve `{}`: another gem-setup holds `{}`", home.display(), lock.display())]
     Locked {
-        /// Which home.
+        /// The home.
         home: PathBuf,
         /// The lock file.
         lock: PathBuf,
     },
-    /// Gemini CLI started a runtime by itself.
+    /// Gemini CLI itself started a runtime.
     #[error("cannot serve `{}`: a runtime that Gemini CLI started (pid {pid}) listens on port {port}", home.display())]
     Bare {
-        /// Which home.
+        /// The home.
         home: PathBuf,
-        /// Its process id.
+        /// The runtime's process id.
         pid: u32,
-        /// Its port.
+        /// The runtime's port.
         port: u16,
     },
     /// Another program listens on the port.
     #[error("cannot listen on port {port}: {}", describe_holder(holder.as_ref()))]
     PortTaken {
-        /// Which port.
+        /// The port.
         port: u16,
-        /// Who, where the system says it.
+        /// The other program, if the system names it.
         holder: Option<Identity>,
     },
     /// A file of the home cannot be used.
     #[error("cannot use `{}`", path.display())]
     Io {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// The error of a server that cannot bind `port` on the loopback.
+    /// The error if the server cannot bind `port` on loopback.
     #[must_use]
     pub fn port_taken(port: u16) -> Self {
         let holder = listener_on(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
@@ -88,7 +88,7 @@ impl Error {
         Self::PortTaken { port, holder }
     }
 
-    /// The running server, if it is the wanted one; then there is nothing to do.
+    /// The running server, if it is the wanted one, so that there is nothing to do.
     #[must_use]
     pub fn as_asked(&self) -> Option<&ServerRecord> {
         match self {
@@ -98,7 +98,7 @@ impl Error {
     }
 }
 
-/// The differences beyond port and runtime.
+/// The differences apart from port and runtime.
 fn describe_difference(wanted: &ServerIdentity, found: &ServerIdentity) -> String {
     if found.is_alike(wanted) {
         " and with other options".to_owned()
@@ -141,18 +141,20 @@ impl Explain for Error {
                 "run `gem-setup stop` first, or `gem-setup status` to see the running server".to_owned()
             }
             Self::PortTaken { port, .. } => match free_port_after(*port) {
-                Some(free) => format!("end that process, or run `gem-setup install --port {free}`: Gemini CLI follows"),
+                Some(free) => format!(
+                    "end that process, or run `gem-setup install --port {free}`, which also changes the port in Gemini CLI's settings"
+                ),
                 None => "end that process".to_owned(),
             },
             Self::Io { path, source } if is_misplaced(source) => {
-                format!("move `{}` away, then run the command again", path.display())
+                format!("move `{}` somewhere else, then run the command again", path.display())
             }
-            Self::Io { .. } => "check that the folder exists, is yours and is writable".to_owned(),
+            Self::Io { .. } => "check that the folder exists, belongs to you and is writable".to_owned(),
         })
     }
 }
 
-/// The first port after `port` that is free on both loopback addresses; only near ports are tried.
+/// The first port after `port` that is free on both loopback addresses. Only a few ports are tried.
 pub fn free_port_after(port: u16) -> Option<u16> {
     let is_free = |address: IpAddr, port: u16| {
         let bound = TcpListener::bind((address, port));
@@ -163,32 +165,32 @@ pub fn free_port_after(port: u16) -> Option<u16> {
         .find(|port| is_free(Ipv4Addr::LOCALHOST.into(), *port) && is_free(Ipv6Addr::LOCALHOST.into(), *port))
 }
 
-/// A holder of the lock without a record gets this time to write one, or to release the lock.
+/// How long a process may hold the lock without a record before it must have written one or released the lock.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A server that was asked to end gets this long beyond the time of its open requests: it lets its engine end.
+/// How long a stopping server may take after its open requests, because it waits for its engine to end.
 const STOPPING_PATIENCE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(25);
-/// A killed engine ends within this time, unless the system itself is stuck.
+/// The time within which a killed engine ends, unless the system itself hangs.
 const KILL_TIME: Duration = Duration::from_secs(2);
-/// How often a server looks whether its lock file is still there.
+/// The interval at which a server checks that its lock file still exists.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Held for as long as this process serves the home, open requests included. Dropped, the pid file and the server file are gone
-/// with it.
+/// Exists as long as this process serves the home, including open requests. Dropping it removes the pid file and the
+/// server file.
 #[derive(Debug)]
 pub struct Claim {
     layout: Layout,
     record: Mutex<ServerRecord>,
     log: Log,
     lock: Lock,
-    /// Handed on to every engine; `None` while an engine of an earlier server keeps it, or where there are no locks.
+    /// Inherited by every engine. `None` while an engine of an earlier server holds the lock, or if there are no locks.
     engine: Option<Lock>,
 }
 
 impl Claim {
-    /// Takes the home of `layout` for this process, ends an engine that a killed predecessor left behind, and publishes
-    /// pid file and server file. Waits for a server that is just ending. `binary` goes into the pid file: the program
-    /// as Gemini CLI would start it.
+    /// Claims the home of `layout` for this process, ends an engine that a killed server left behind, and writes pid
+    /// file and server file. Waits for a server that is stopping. `binary` goes into the pid file: the program as
+    /// Gemini CLI would start it.
     ///
     /// # Errors
     /// When another server has the home, or its files cannot be used.
@@ -197,7 +199,8 @@ impl Claim {
         let process = this_process(layout)?;
         let server_file = layout.server_file();
         let previous = ServerRecord::read(&server_file).map_err(failed(&server_file))?;
-        // A file that is replaced keeps its permissions, and this one is for its owner alone.
+        // Removed first, because a replaced file keeps its permissions, and this file must be readable only for its
+        // owner.
         files::remove(&server_file).map_err(failed(&server_file))?;
         let mut claim = Self {
             layout: layout.clone(),
@@ -236,21 +239,21 @@ impl Claim {
         if lock.is_none() {
             let path = self.layout.engine_lock_file();
             self.note(&format!(
-                "an engine of an earlier server still runs: it holds `{}`",
+                "an engine of an earlier server is still running: it holds `{}`",
                 path.display()
             ));
         }
         self.engine = lock;
     }
 
-    /// The token that proves this server to be the one of the server file; `None` when the system gives no random
-    /// numbers.
+    /// The token that proves that this server wrote the server file; `None` if the system provides no random numbers.
     #[must_use]
     pub fn instance(&self) -> Option<Instance> {
         self.record().instance.clone()
     }
 
-    /// Publishes the options of `server`, if they are in force, and what of its files is `unapplied`.
+    /// Writes the server file with the options of `server`, if they are in force, and with the change that is
+    /// `unapplied`.
     pub fn renew(&self, server: Option<&ServerIdentity>, unapplied: Option<String>) {
         let mut record = self.record();
         if let Some(server) = server {
@@ -263,12 +266,13 @@ impl Claim {
         }
     }
 
-    /// The longest time from the request to end to the end.
+    /// The longest time from the shutdown request to the end.
     pub(super) fn ends_within(&self) -> Duration {
         self.record().server.drain + STOPPING_PATIENCE
     }
 
-    /// Waits until the lock file is deleted or replaced. From then on this server cannot be found, and another may take the home.
+    /// Waits until the lock file is deleted or replaced. Then this server cannot be found any more, and another may
+    /// claim the home.
     pub async fn displaced(&self) {
         while self.lock.is_current() {
             self.restore();
@@ -276,7 +280,8 @@ impl Claim {
         }
     }
 
-    /// Writes the server file again if it was deleted: without it commands see a server that they know nothing about.
+    /// Writes the server file again if it was deleted. Without it, commands see a server but have no information about
+    /// it.
     fn restore(&self) {
         let path = self.layout.server_file();
         if matches!(path.try_exists(), Ok(false)) {
@@ -310,7 +315,7 @@ impl Claim {
         self.log_write_failure("upstream", written);
     }
 
-    /// Publishes the state of the server and its engine.
+    /// Writes the state of the server and its engine to the server file.
     pub(super) fn publish(&self, state: EngineState, engine: Option<EngineRecord>) {
         let mut record = self.record();
         record.ready = state == EngineState::Ready;
@@ -321,7 +326,7 @@ impl Claim {
         }
     }
 
-    /// A full disk must not keep the server from serving.
+    /// A full disk must not stop the server.
     fn log_write_failure(&self, what: &str, result: io::Result<()>) {
         if let Err(error) = result {
             self.note(&format!("cannot write the {what}: {error}"));
@@ -332,7 +337,7 @@ impl Claim {
         self.log.line(&OWN_SOURCE.into(), text);
     }
 
-    /// The file that every engine must keep open; `None` where there is no lock to hand on.
+    /// The file that every engine must keep open; `None` if there is no lock to inherit.
     pub(super) fn engine_file(&self) -> Option<File> {
         self.engine.as_ref()?.share().ok()
     }
@@ -340,7 +345,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // After a new lock file was made, the files belong to another server.
+        // If there is a new lock file, the other files belong to another server.
         if self.lock.is_current() {
             let _ = PidFile::remove_if(&self.layout.pid_file(), std::process::id());
             let _ = files::remove(&self.layout.server_file());
@@ -354,11 +359,11 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
     |source| Error::Io { path, source }
 }
 
-/// This process, unless the pid file names a runtime that Gemini CLI started.
+/// The identity of this process. Fails if the pid file names a runtime that Gemini CLI started.
 fn this_process(layout: &Layout) -> Result<Identity, Error> {
     let ours = std::process::id();
     let pid_file = layout.pid_file();
-    // Nothing could be written there, and Gemini CLI would not find the server.
+    // If the pid file cannot be read, it cannot be written either, and Gemini CLI would not find the server.
     PidFile::read(&pid_file).map_err(failed(&pid_file))?;
     match observe_pid_file(layout, false).map_err(failed(&pid_file))? {
         Running::Bare { pid, port } if pid != ours => {
@@ -383,12 +388,12 @@ fn lock_or_explain(layout: &Layout, wanted: &ServerIdentity) -> Result<Lock, Err
         let record = ServerRecord::read(&layout.server_file()).ok().flatten();
         let is_over = match &record {
             Some(record) if record.stopping => {
-                // It removes its record before it lets go.
+                // The process removes its record before it releases the lock.
                 silent_since = Instant::now();
                 begun.elapsed() >= record.server.drain + STOPPING_PATIENCE
             }
             Some(record) if record.is_here() => true,
-            // It may be out of reach, or the record may be its predecessor's.
+            // The process may be out of reach, or the record may come from an earlier server.
             _ => silent_since.elapsed() >= PATIENCE,
         };
         if is_over {
@@ -412,11 +417,11 @@ fn held_by(record: Option<ServerRecord>, layout: &Layout, wanted: &ServerIdentit
     }
 }
 
-/// Ends the engine that a killed server left behind, if it is proven to be that very process, and takes the engines' lock unless
-/// another process keeps it. Returns the engine that was ended.
+/// Ends the engine that a killed server left behind, if it is proven to be that process. Takes the engines' lock unless
+/// another process holds it. Returns the engine that was ended.
 ///
-/// The record alone proves nothing, for it may be a copy or a forgery: every engine holds the lock for its whole life, and only a
-/// process that holds it is ended.
+/// The record alone is no proof, because it may be a copy or a forgery. Every engine holds the lock as long as it runs,
+/// so only a process that holds the lock is ended.
 pub(super) fn end_leftover<'a>(
     layout: &Layout,
     previous: Option<&'a ServerRecord>,
@@ -425,7 +430,7 @@ pub(super) fn end_leftover<'a>(
     if let Some(lock) = Lock::try_acquire(&path).unwrap_or_default() {
         return (None, Some(lock));
     }
-    // A process of the same id here is another one if the record comes from elsewhere.
+    // If the record comes from another machine or namespace, a process with the same id here is a different one.
     let record = previous.filter(|record| !record.is_elsewhere());
     let engine = record.and_then(|record| record.engine.as_ref()?.process.as_ref());
     let is_leftover = |engine: &&Identity| {

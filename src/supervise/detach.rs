@@ -18,7 +18,7 @@ use crate::place::is_misplaced;
 use crate::rotation::append;
 use crate::runtime::{EngineState, if_blocked_here};
 
-/// How long to wait for a server, usually: a model of a gigabyte is loaded from a cold disk before it counts as ready.
+/// How long to wait for a server by default; before it is ready, a model of a gigabyte may be loaded from a cold disk.
 pub const READY_WITHIN: Duration = Duration::from_secs(300);
 
 /// The progress text while a server starts.
@@ -27,28 +27,29 @@ pub const STARTING: &str = "starting the server and its model";
 /// A server to start.
 #[derive(Clone, Debug)]
 pub struct StartRequest {
-    /// gem-setup itself with `serve`, `--port=N` and the rest, in full: Gemini CLI recognises the server by these.
+    /// gem-setup itself with `serve`, `--port=N` and the other options in full, because Gemini CLI recognises the
+    /// server by these.
     pub program: Program,
-    /// The subcommand of that program which runs [`gem_platform::process::reap`], if it has one.
+    /// The subcommand of `program` that runs [`gem_platform::process::reap`], if it has one.
     pub reaper: Option<&'static str>,
     /// The wanted server.
     pub server: ServerIdentity,
-    /// The time within which it must be ready.
+    /// The time within which the server must be ready.
     pub within: Duration,
 }
 
-/// A server that is up.
+/// A running server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Started {
-    /// Its process id.
+    /// The server's process id.
     pub pid: u32,
-    /// It ran before, as it was asked for.
+    /// Whether the wanted server was already running.
     pub already: bool,
-    /// The obstacle that its engine waits for, and advice. The gateway answers without the engine.
+    /// The obstacle that keeps the engine from starting, with a hint. The gateway answers without the engine.
     pub blocked: Option<String>,
 }
 
-/// Why no server is ready. The tail is the log since the start.
+/// Why no server is ready. `tail` is the log since the start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process serves the home.
@@ -57,17 +58,17 @@ pub enum Error {
     /// The program or its log cannot be started.
     #[error("cannot start `{}` with its log in `{}`", program.display(), log.display())]
     Start {
-        /// Which program.
+        /// The program.
         program: PathBuf,
-        /// Which log.
+        /// The log.
         log: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// It ended before it was ready.
+    /// The server ended before it was ready.
     #[error("the server ended before it was ready ({status}){}", quote(tail))]
     Ended {
-        /// How.
+        /// The exit status.
         status: ExitStatus,
         /// The log's last lines.
         tail: Vec<String>,
@@ -75,15 +76,15 @@ pub enum Error {
     /// A server that another command started ended.
     #[error("the server (pid {pid}), which another command started, ended before it was ready")]
     Gone {
-        /// Its process id.
+        /// The server's process id.
         pid: u32,
     },
-    /// The system was asked to start it, and it is not there.
-    #[error("the system started the server, but it does not run")]
+    /// A service manager was asked to start the server, but no server is running.
+    #[error("the system started the server, but it is not running")]
     Absent,
-    /// The gateway serves, but the runtime keeps failing.
+    /// The gateway is running, but the runtime keeps failing.
     #[error(
-        "the server (pid {pid}) runs, but its runtime keeps failing: {reason}{}",
+        "the server (pid {pid}) is running, but its runtime keeps failing: {reason}{}",
         quote(tail)
     )]
     CrashLoop {
@@ -94,20 +95,20 @@ pub enum Error {
         /// The log's last lines.
         tail: Vec<String>,
     },
-    /// It was ready and does not answer.
-    #[error("the server (pid {pid}) runs, but does not answer on port {port}")]
+    /// The server was ready but no longer answers.
+    #[error("the server (pid {pid}) is running, but does not answer on port {port}")]
     Silent {
         /// The server's process id.
         pid: u32,
-        /// Its port.
+        /// The server's port.
         port: u16,
     },
-    /// It runs and is not ready yet.
+    /// The server is running but not ready yet.
     #[error("the server (pid {pid}) was not ready within {} s{}", within.as_secs(), quote(tail))]
     NotReady {
         /// The server's process id.
         pid: u32,
-        /// How long was waited.
+        /// The time limit.
         within: Duration,
         /// The log's last lines.
         tail: Vec<String>,
@@ -126,9 +127,9 @@ impl Explain for Error {
         match self {
             Self::Claim(error) => error.kind(),
             Self::Start { .. } => Kind::Unexpected,
-            // Asked to end was the server, not this command.
+            // The request to end was for the server, not for this command.
             Self::Ended { status, .. } if is_stopped(*status) => Kind::Runtime,
-            // The server is gem-setup too: its exit status has the kind of the failure.
+            // The server is gem-setup too, so its exit status shows the kind of failure.
             Self::Ended { status, .. } => status.code().and_then(Kind::of_exit_status).unwrap_or(Kind::Runtime),
             Self::CrashLoop { .. } | Self::Silent { .. } | Self::NotReady { .. } | Self::Gone { .. } | Self::Absent => {
                 Kind::Runtime
@@ -140,7 +141,7 @@ impl Explain for Error {
         Some(match self {
             Self::Claim(error) => return error.hint(),
             Self::Start { log, source, .. } if is_misplaced(source) => {
-                format!("move `{}` away, then run the command again", log.display())
+                format!("move `{}` somewhere else, then run the command again", log.display())
             }
             Self::Start { source, .. } => {
                 let usual = "check that the program exists and the log's folder is writable";
@@ -149,10 +150,10 @@ impl Explain for Error {
             Self::Ended { status, .. } if is_stopped(*status) => {
                 "another command or program stopped it; run `gem-setup start` again".to_owned()
             }
-            // The log gives a hint of its own.
+            // The log contains its own hint.
             Self::Ended { tail, .. } if tail.iter().any(|line| line.starts_with("hint: ")) => return None,
             Self::Ended { .. } if self.kind() != Kind::Runtime => {
-                "correct the fault that its log names, then start it again".to_owned()
+                "correct the fault shown in its log, then start it again".to_owned()
             }
             Self::CrashLoop { reason, .. } if if_blocked_here(reason).is_some() => {
                 if_blocked_here(reason).unwrap_or_default().to_owned()
@@ -162,9 +163,9 @@ impl Explain for Error {
             }
             Self::Absent => "run `systemctl status gem-setup` to see why".to_owned(),
             Self::Gone { .. } => "run `gem-setup start` again, or `gem-setup logs` to see why it ended".to_owned(),
-            Self::Silent { .. } => "run `gem-setup restart`, which ends it and starts another".to_owned(),
+            Self::Silent { .. } => "run `gem-setup restart` to replace it".to_owned(),
             Self::NotReady { .. } => {
-                "it keeps loading: `gem-setup status` shows whether it is ready, `gem-setup logs -f` its output"
+                "it is still loading: run `gem-setup status` to see whether it is ready, or `gem-setup logs -f` to see its output"
                     .to_owned()
             }
         })
@@ -180,14 +181,14 @@ fn is_stopped(status: ExitStatus) -> bool {
 const FIRST_POLL: Duration = Duration::from_millis(5);
 const LONGEST_POLL: Duration = Duration::from_millis(50);
 const TAIL: usize = 15;
-/// A process that holds the lock and has written nothing gets this long: it may be deleting files.
+/// How long a process may hold the lock without a record; it may be deleting files.
 const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Starts the server, unless it already runs as asked, and waits until it is ready. A server that is just ending is waited for. A
-/// server that is not ready in time, or whose runtime keeps failing, keeps running.
+/// Starts the server, unless the wanted one is already running, and waits until it is ready. Waits for a server that is
+/// stopping. A server that is not ready in time, or whose runtime keeps failing, keeps running.
 ///
 /// # Errors
-/// When there is no server that is ready, and why.
+/// Why no server is ready.
 pub async fn start(layout: &Layout, request: &StartRequest) -> Result<Started, Error> {
     let deadline = Instant::now() + request.within;
     let unnamed_until = Instant::now() + UNNAMED_PATIENCE;
@@ -221,7 +222,7 @@ pub async fn start(layout: &Layout, request: &StartRequest) -> Result<Started, E
 /// Waits until the server that a service manager has started is ready.
 ///
 /// # Errors
-/// As [`start`], and when there is no server.
+/// Like [`start`], and when there is no server.
 pub async fn join_running(layout: &Layout, request: &StartRequest) -> Result<Started, Error> {
     let deadline = Instant::now() + request.within;
     let absent_until = Instant::now() + UNNAMED_PATIENCE;
@@ -252,7 +253,7 @@ fn look(layout: &Layout, request: &StartRequest) -> Result<Running, Error> {
     observe(layout).map_err(|source| failed(layout, request, source))
 }
 
-/// Starts a server of its own; `None` when another start was faster.
+/// Starts a server; `None` if another start was faster.
 async fn launch(layout: &Layout, request: &StartRequest, deadline: Instant) -> Result<Option<Started>, Error> {
     let log = layout.log_file();
     let failed = |source| failed(layout, request, source);
@@ -305,15 +306,15 @@ async fn join(
 }
 
 enum StartEnd {
-    /// Ready, or as ready as it gets without a person.
+    /// The server is ready, or as ready as it can be without a person's help.
     Up {
         blocked: Option<String>,
     },
     CrashLoop(String),
     Ended(ExitStatus),
-    /// It was ready and left two requests in a row unanswered.
+    /// The server was ready but left two consecutive requests unanswered.
     Silent,
-    /// A server that another process started no longer has the home, or is about to give it up.
+    /// A server that another process started has lost the home or is about to release it.
     Gone,
     TooLate,
 }
@@ -383,7 +384,7 @@ async fn wait(
     }
 }
 
-/// The end of the wait for a server whose engine cannot become ready by itself.
+/// The result if the server's engine cannot become ready by itself.
 fn final_state(engine: &EngineRecord) -> Option<StartEnd> {
     match engine.state {
         EngineState::CrashLoop => Some(StartEnd::CrashLoop(engine.last_exit.clone().unwrap_or_default())),
@@ -394,7 +395,7 @@ fn final_state(engine: &EngineRecord) -> Option<StartEnd> {
     }
 }
 
-/// Whether the server of `record` still has the home and means to keep it.
+/// Whether the server of `record` still has the home and is not stopping.
 fn is_serving(layout: &Layout, record: &ServerRecord) -> bool {
     !record.stopping && (record.is_here() || record.is_elsewhere()) && record.has_home(layout)
 }

@@ -1,4 +1,4 @@
-//! Small files that come and go.
+//! Small files of the server: pid file and server file.
 
 use std::io;
 use std::path::Path;
@@ -7,24 +7,24 @@ use gem_platform::process::check_view;
 
 use crate::place;
 
-/// The text in `path`, `None` when there is no such file.
+/// The text in `path`; `None` if there is no such file.
 pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
     let bytes = place::read_if_present(path).map_err(|error| place::at(path, &error))?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Advice where no process can be seen.
+/// The hint if no process can be seen.
 pub const MOUNT_PROC: &str = "as root, run `mount -t proc proc /proc`";
 
-/// Advice about a file of the server that could not be read because of `error`, which names it.
+/// The hint for a file of the server that could not be read because of `error`, which names it.
 #[must_use]
 pub fn remedy(error: &io::Error) -> &'static str {
     if check_view().is_err() {
         MOUNT_PROC
     } else if place::is_misplaced(error) {
-        "move that file away, then run the command again"
+        "move that file somewhere else, then run the command again"
     } else {
-        "check that the folder is yours and readable"
+        "check that the folder belongs to you and is readable"
     }
 }
 
@@ -33,7 +33,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     place::remove(path).map_err(|error| place::at(path, &error))
 }
 
-/// Removes `path` if it is a file: a server can end without anything else that is there.
+/// Removes `path` if it is a file. Anything else at this path does not matter to a server that ends.
 pub(super) fn remove_if_file(path: &Path) -> io::Result<()> {
     match remove(path) {
         Err(error) if place::is_misplaced(&error) => Ok(()),

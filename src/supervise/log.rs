@@ -1,6 +1,7 @@
-//! The server's log: lines with time stamps in files that are rotated by size and bounded in total.
+//! The server's log: lines with time stamps, in files that are rotated by size and bounded in total.
 //!
-//! The log never stops the service: a thread of its own writes it, and a full or slow disk only costs lines, which are counted.
+//! The log never stops the service: a separate thread writes it, and a full or slow disk only loses lines, which are
+//! counted.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,12 +13,12 @@ use crate::appender::{Appender, Line};
 use crate::rotation::{Rotation, cut_line};
 use crate::text::printable_line;
 
-/// How much of the past is kept.
+/// The amount of old log text to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimits {
-    /// A file is rotated before it grows beyond this many bytes.
+    /// The size in bytes at which a file is rotated.
     pub file_size: u64,
-    /// This many files are kept: the current one, `.1`, `.2` and so on.
+    /// The number of files to keep: the current one, `.1`, `.2` and so on.
     pub files: usize,
 }
 
@@ -59,7 +60,7 @@ impl Line for LogLine {
 pub struct Log(Appender<LogLine>);
 
 impl Log {
-    /// Starts the thread that writes `path` (and `path.1`, …). Nothing is opened before the first line.
+    /// Starts the thread that writes `path` (and `path.1`, …). No file is opened before the first line.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -71,7 +72,7 @@ impl Log {
         Appender::start("log", path.into(), rotation).map(Self)
     }
 
-    /// Adds a line of `source`, its control characters escaped. Never waits.
+    /// Adds a line from `source` with its control characters escaped. Never waits.
     pub fn line(&self, source: &Arc<str>, text: impl AsRef<str>) {
         let mut text = printable_line(text.as_ref());
         cut_line(&mut text);
@@ -82,7 +83,7 @@ impl Log {
         });
     }
 
-    /// A writer for a subscriber of events, whose lines have the source `source`.
+    /// A writer for an event subscriber; its lines come from `source`.
     #[must_use]
     pub fn writer(&self, source: &Arc<str>) -> LineWriter {
         LineWriter {
@@ -92,13 +93,13 @@ impl Log {
         }
     }
 
-    /// Waits until the lines before are written, or a second at most.
+    /// Waits until all lines added so far are written, for a second at most.
     pub fn flush(&self) {
         self.0.flush();
     }
 }
 
-/// A writer that splits its input into lines of the log.
+/// A writer that splits its input into log lines.
 #[derive(Debug)]
 pub struct LineWriter {
     log: Log,
@@ -158,7 +159,7 @@ mod tests {
         log.flush();
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.len() < LONGEST_LINE + 100, "{} bytes", text.len());
-        assert!(text.ends_with("bytes more)\n"));
+        assert!(text.ends_with("more bytes)\n"));
     }
 
     #[test]

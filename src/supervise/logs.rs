@@ -1,4 +1,4 @@
-//! Reads the log: its last lines, and new ones as they arrive, across rotation, truncation and deletion.
+//! Reads the log: the last lines, and new ones as they arrive, across rotation, truncation and deletion.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -10,13 +10,12 @@ use same_file::Handle;
 
 use crate::rotation::rotated;
 
-/// The most rotated files to read; the log itself keeps fewer.
+/// The maximum number of rotated files to read; the log itself keeps fewer.
 const OLDEST: usize = 9;
 const BLOCK: u64 = 64 << 10;
 const POLL: Duration = Duration::from_millis(150);
 
-/// The last `count` lines of the log at `path` and of the files it was rotated to, the oldest first. A log that does not
-/// exist has none.
+/// The last `count` lines of the log at `path` and its rotated files, oldest first. A missing log has none.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -42,7 +41,7 @@ fn tail_from(path: &Path, youngest: usize, count: usize) -> io::Result<Vec<Strin
 }
 
 fn open(path: &Path) -> io::Result<Option<File>> {
-    // A log that goes to a device such as `/dev/null` keeps no lines.
+    // A log that is a device such as `/dev/null` keeps no lines.
     let is_device = path
         .metadata()
         .is_ok_and(|metadata| is_character_device(metadata.file_type()));
@@ -58,7 +57,7 @@ fn last_lines(file: &mut File, end: u64, count: usize) -> io::Result<Vec<String>
     let mut blocks: Vec<Vec<u8>> = Vec::new();
     let mut found = 0;
     let mut start = end;
-    // The newline at the very end closes the last line, so one more is needed to find where the first begins.
+    // The newline at the very end closes the last line, so one more must be found to know where the first line begins.
     while start > 0 && found <= count {
         let length = start.min(BLOCK);
         start -= length;
@@ -90,7 +89,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Starts at the end of the log; also gives its last `count` lines. The log may come into being later.
+    /// Starts at the end of the log, and returns its last `count` lines. The log may still be missing.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -121,7 +120,7 @@ impl Follower {
         Ok((follower, lines))
     }
 
-    /// Waits for new lines; never gives none. Can be cancelled and called again.
+    /// Waits for new lines; never returns an empty list. Can be cancelled and called again.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -135,7 +134,7 @@ impl Follower {
         }
     }
 
-    /// The lines that were added since the last look.
+    /// The lines added since the last call.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -143,7 +142,8 @@ impl Follower {
         let mut lines = Vec::new();
         loop {
             let successor = self.successor();
-            // Read after the look for a successor, so that nothing written before the rotation is missed.
+            // The old file is read after checking for a successor, so that lines written before the rotation are not
+            // missed.
             self.read(&mut lines)?;
             let Some(successor) = successor else {
                 return Ok(lines);
@@ -157,7 +157,7 @@ impl Follower {
         }
     }
 
-    /// The file that came after the one being read, if that one was rotated away or deleted.
+    /// The file that replaced the one being read, if that one was rotated or deleted.
     fn successor(&self) -> Option<Handle> {
         let newest = Handle::from_path(&self.path).ok();
         let Some(current) = &self.current else {
@@ -177,7 +177,7 @@ impl Follower {
             }
             younger = handle;
         }
-        // Deleted, or rotated more than once since the last poll: continue with the current file.
+        // The file was deleted, or rotated more than once since the last call: continue with the current file.
         Handle::from_path(&self.path).ok()
     }
 

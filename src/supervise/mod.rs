@@ -1,7 +1,7 @@
-//! The server's life: one supervised engine, its log, its files, and how the server is started, found and stopped.
+//! The life of a server: its supervised engine, its log, its files, and how the server is started, found and stopped.
 //!
 //! - [`run`] keeps the engine alive: readiness, health, backoff, shutdown
-//! - [`Claim`] is the right to serve a home, a lock that is held; [`observe`] finds who holds it
+//! - [`Claim`] is the right to serve a home, in the form of a held lock; [`observe`] finds the server that holds it
 //! - [`start`] and [`stop`] manage a detached server; [`tail`] and [`Follower`] read its log
 //!
 //! ```

@@ -1,24 +1,25 @@
-//! Lines of an engine's output that only say that gem-setup was there.
+//! Lines of an engine's output that are only about gem-setup's own probes and connections.
 //!
-//! `litert-lm` writes two lines about each health probe, and a traceback about a client that left (docs/facts.md section 5).
+//! `litert-lm` writes two lines about each health probe, and a traceback about each client that has left (docs/facts.md
+//! section 5).
 
 /// The line before and after a traceback of `litert-lm`.
 const RULE: &str = "----------------------------------------";
 const TRACEBACK: &str = "Exception occurred during processing of request from";
-/// Errors of a connection that the client ended.
+/// The errors for a connection that the client has closed.
 const CLIENT_LEFT: [&str; 3] = ["BrokenPipeError", "ConnectionResetError", "ConnectionAbortedError"];
-/// A longer traceback is logged.
+/// The longest traceback that is recognised; a longer one is logged.
 const LONGEST_TRACEBACK: usize = 64;
 
-/// Filters one stream of output.
+/// Filters one of the engine's output streams.
 #[derive(Debug, Default)]
 pub(super) struct Noise {
-    /// The lines of a traceback that has not ended.
+    /// The lines of an incomplete traceback.
     held: Vec<String>,
 }
 
 impl Noise {
-    /// The lines to log now that `line` has come.
+    /// The lines that can be logged after `line` has arrived.
     pub(super) fn pass(&mut self, line: String) -> Vec<String> {
         if self.held.is_empty() {
             if line == RULE {
@@ -40,7 +41,7 @@ impl Noise {
         Vec::new()
     }
 
-    /// The lines held back, once no more come.
+    /// The lines that are still held, for the end of the stream.
     pub(super) fn rest(&mut self) -> Vec<String> {
         std::mem::take(&mut self.held)
     }
@@ -50,7 +51,7 @@ fn is_client_left(error: &str) -> bool {
     CLIENT_LEFT.iter().any(|name| error.starts_with(name))
 }
 
-/// Whether `line` is about a request without a body: the gateway sends none, only health probes have none.
+/// Whether `line` is about a request without a body. Only health probes lack a body.
 fn is_about_probe(line: &str) -> bool {
     line.ends_with("code 400, message Invalid JSON") || line.ends_with(":generateContent HTTP/1.1\" 400 -")
 }

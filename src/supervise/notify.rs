@@ -17,11 +17,11 @@ pub struct ServiceManager {
     watchdog: Option<Duration>,
 }
 
-/// The interval at which systemd is asked for more time while a model loads.
+/// The interval at which systemd is asked for more time while a model is loading.
 const EXTENSION: Duration = Duration::from_secs(30);
 
 impl ServiceManager {
-    /// The one that the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`).
+    /// The service manager that the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`).
     #[must_use]
     pub fn find(environment: &Environment) -> Option<Self> {
         let socket = environment.var("NOTIFY_SOCKET")?.into();
@@ -37,12 +37,13 @@ impl ServiceManager {
         Some(Self { socket, watchdog })
     }
 
-    /// A service manager that has gone away is no reason to stop.
+    /// Errors are ignored: the server continues without its service manager.
     fn tell(&self, message: &str) {
         let _ = notify(&self.socket, message);
     }
 
-    /// Says that the server ends, and asks for the time that it needs: its options may have changed since the unit was written.
+    /// Reports that the server is stopping, and asks for the time that this takes, because options may have changed
+    /// since the unit was written.
     pub(super) fn stopping(&self, within: Duration) {
         self.tell(&format!(
             "STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={}",
@@ -50,7 +51,7 @@ impl ServiceManager {
         ));
     }
 
-    /// Reports every change of `status`; never ends.
+    /// Reports every change of `status`. Never returns.
     pub(super) async fn follow(&self, mut status: watch::Receiver<EngineStatus>) {
         let beat = self.watchdog.map_or(EXTENSION / 3, |limit| limit / 2);
         let mut beat = interval(beat.clamp(Duration::from_millis(1), EXTENSION / 3));
@@ -74,7 +75,7 @@ impl ServiceManager {
                 let status = status.borrow_and_update();
                 (status.state, describe(&status))
             };
-            // In a crash loop the gateway serves without the engine, which is as ready as it will be for now.
+            // In a crash loop the gateway serves without the engine. The server is then as ready as it can be.
             if matches!(state, EngineState::Ready | EngineState::CrashLoop) && !announced {
                 announced = true;
                 self.tell(&format!("READY=1\nSTATUS={text}"));

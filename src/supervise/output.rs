@@ -11,22 +11,23 @@ use tokio::time::timeout;
 use super::log::Log;
 use super::noise::Noise;
 
-/// Which of the engine's streams go into the log.
+/// The streams of the engine that are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineOutput {
     /// Standard output and standard error.
     #[default]
     All,
-    /// Only standard error: `litert-lm` prints requests and answers to standard output (docs/facts.md section 5).
+    /// Only standard error, because `litert-lm` prints requests and answers to standard output (docs/facts.md section
+    /// 5).
     ErrorsOnly,
 }
 
 /// The time to read the last lines of an engine that has ended.
 const LAST_LINES: Duration = Duration::from_millis(500);
-/// A longer line is logged in parts.
+/// The longest line; a longer one is logged in parts.
 const LONGEST_LINE: usize = 8 << 10;
 
-/// Copies the output of `engine` into `log`, as far as `output` asks for it.
+/// Copies the output of `engine` that `output` selects into `log`.
 pub(super) fn log_output(engine: &mut Supervised, output: EngineOutput, log: &Log) -> JoinSet<()> {
     let source: Arc<str> = format!("engine {}", engine.id()).into();
     let (stdout, stderr) = engine.take_output();
@@ -43,14 +44,14 @@ pub(super) fn log_output(engine: &mut Supervised, output: EngineOutput, log: &Lo
     readers
 }
 
-/// Lets the readers of an ended engine's output finish; something else that holds the pipe must not keep them.
+/// Lets the readers of an ended engine's output finish, with a limit, because another process may hold the pipe.
 pub(super) async fn finish(mut readers: JoinSet<()>) {
     let _ = timeout(LAST_LINES, async { while readers.join_next().await.is_some() {} }).await;
     readers.shutdown().await;
 }
 
-/// Reads `stream` to its end. Partial lines at the end count, bytes that are no text are replaced, and of a line that was
-/// rewritten with carriage returns the last state counts.
+/// Reads `stream` to its end. An incomplete last line counts as a line, and invalid bytes are replaced. If a line was
+/// rewritten with carriage returns, only its last version is logged.
 pub(super) async fn copy_lines(mut stream: impl AsyncRead + Unpin, log: Option<&Log>, source: &Arc<str>) {
     let mut buffer = Vec::with_capacity(LONGEST_LINE);
     let mut noise = Noise::default();
@@ -81,7 +82,7 @@ pub(super) async fn copy_lines(mut stream: impl AsyncRead + Unpin, log: Option<&
     say(noise.rest());
 }
 
-/// `line` as it is logged.
+/// `line` in the form in which it is logged.
 fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end_matches('\r');
@@ -89,7 +90,7 @@ fn printable(line: &[u8]) -> String {
     without_keys(last_state.to_owned())
 }
 
-/// API keys are never logged, even if the engine prints them.
+/// Removes API keys, which must not be logged even if the engine prints them.
 fn without_keys(mut line: String) -> String {
     for marker in ["?key=", "&key=", "x-goog-api-key: "] {
         let mut from = 0;

@@ -15,30 +15,30 @@ use crate::place::write_own;
 pub struct PidFile {
     /// The server's process id.
     pub pid: u32,
-    /// The program that was started; not known from a bare number.
+    /// The program that was started; `None` if the file contains only a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binary_path: Option<PathBuf>,
-    /// The port that clients use; not known from a bare number.
+    /// The port for clients; `None` if the file contains only a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// When the process was started, which Gemini CLI does not write.
+    /// When the process was started. Gemini CLI does not write this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<u64>,
 }
 
-/// Whose process the pid file names.
+/// The kind of process that a pid file names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// A server that gem-setup or Gemini CLI started.
     Ours,
-    /// The server is gone; its id went to another process.
+    /// The server has ended, and its id belongs to another process.
     Stale,
     /// A process that is not known to be a server.
     Foreign,
 }
 
 impl PidFile {
-    /// Parses the JSON object or bare number in `text`; `None` when it is neither.
+    /// Parses a JSON object or a bare number from `text`; `None` if it is neither.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
@@ -53,7 +53,7 @@ impl PidFile {
         serde_json::from_str(text).ok()
     }
 
-    /// Reads `path`; `None` when there is no such file or it says nothing.
+    /// Reads `path`; `None` if there is no such file or its content is not a pid file's.
     ///
     /// # Errors
     /// When the file exists but cannot be read.
@@ -61,7 +61,7 @@ impl PidFile {
         Ok(files::read(path)?.as_deref().and_then(Self::parse))
     }
 
-    /// Replaces `path`; if it is a link, then the link and not the file that it leads to.
+    /// Replaces `path`. A link is replaced itself, not the file that it leads to.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -69,7 +69,7 @@ impl PidFile {
         write_own(path, &serde_json::to_vec(self)?)
     }
 
-    /// Removes `path` if it names the process `pid` or nothing that can be read.
+    /// Removes `path` if it names the process `pid` or is unreadable.
     ///
     /// # Errors
     /// When it cannot be read or removed.
@@ -80,12 +80,13 @@ impl PidFile {
         }
     }
 
-    /// Whether `process`, which has this file's pid, is the server that the file means. `is_locked`: whether a server
-    /// holds the home's lock.
+    /// Whether `process`, which has this file's pid, is the server that the file means. `is_locked` says whether a
+    /// server holds the home's lock.
     ///
     /// A pid file alone proves nothing: any program can write one, and ids are reused. The command line must have the
     /// form that Gemini CLI requires (docs/facts.md section 3): the word `serve`, the port and the program. Only
-    /// gem-setup's server writes a start time, and it holds the lock while it runs: without the lock the file is stale.
+    /// gem-setup's server writes a start time, and it holds the lock while it runs. Without the lock, such a file is
+    /// stale.
     #[must_use]
     pub fn owner(&self, process: &Identity, is_locked: bool) -> Owner {
         match self.start_time {
@@ -95,7 +96,7 @@ impl PidFile {
         }
     }
 
-    /// Whether `line` starts the server that the file names.
+    /// Whether the command line `line` starts the server that the file names.
     fn is_command_line(&self, line: &[String]) -> bool {
         let (Some(binary), Some(port)) = (&self.binary_path, self.port) else {
             return false;
@@ -105,7 +106,7 @@ impl PidFile {
             || line
                 .windows(2)
                 .any(|pair| pair[0] == "--port" && pair[1] == port.to_string());
-        // A script is run as an argument of its interpreter, so the program may be second.
+        // For a script the first word is its interpreter, so the program may be the second.
         let has_binary = line.iter().take(3).any(|arg| {
             let arg = Path::new(arg);
             arg == binary || (binary.file_name().is_some() && arg.file_name() == binary.file_name())

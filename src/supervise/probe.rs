@@ -1,7 +1,7 @@
-//! One small HTTP request to the engine, tolerant of the faults in engines' responses.
+//! A small HTTP request to the engine. Tolerates the faults in engines' responses.
 //!
-//! `litert-lm` answers in HTTP/1.0, without a length, and breaks its status line in two on errors (docs/facts.md
-//! section 5), so nothing but the status is read, and the answer's end is the connection's.
+//! `litert-lm` answers in HTTP/1.0, without a length, and on errors breaks its status line in two (docs/facts.md
+//! section 5). So only the status is read, and the end of the connection is the end of the response.
 
 use std::io;
 use std::sync::Arc;
@@ -13,27 +13,28 @@ use tokio::time::timeout;
 
 use crate::runtime::{Endpoint, ModelGate};
 
-/// Longer status lines than this are not waited for.
+/// The longest status line, in bytes.
 const HEAD: usize = 64;
-/// An answer to a probe that is longer is cut off.
+/// The longest response to a probe that is read, in bytes.
 const LONGEST_ANSWER: u64 = 1 << 20;
 
 /// The probe's request.
 #[derive(Clone, Debug)]
 pub(super) struct ProbeRequest {
-    /// The model that must be known.
+    /// The model that the engine must know.
     pub(super) model: String,
-    /// Without an open gate nothing is asked.
+    /// While the gate is closed, no request is sent.
     pub(super) gate: Arc<ModelGate>,
 }
 
 impl ProbeRequest {
-    /// Asks whether the engine answers at all: a request without a body, as Gemini CLI's (docs/facts.md section 3).
+    /// Asks whether the engine answers at all: sends a request without a body, as Gemini CLI does (docs/facts.md
+    /// section 3).
     ///
-    /// `connect` is short, for on Windows a connection to a closed port is tried for two seconds.
+    /// `connect` should be short, because Windows tries to connect to a closed port for two seconds.
     ///
     /// # Errors
-    /// When there is no HTTP answer within `answer`.
+    /// When there is no HTTP response within `answer`.
     pub(super) async fn ask(&self, endpoint: &Endpoint, connect: Duration, answer: Duration) -> io::Result<u16> {
         self.gate.check()?;
         let mut stream = timeout(connect, endpoint.connect()).await??;
@@ -44,17 +45,17 @@ impl ProbeRequest {
         .await?
     }
 
-    /// Has the engine answer a short prompt, so that it loads its model, and waits for the whole answer.
+    /// Makes the engine answer a short prompt, so that it loads its model, and waits for the whole answer.
     ///
     /// # Errors
-    /// When there is no HTTP answer.
+    /// When there is no HTTP response.
     pub(super) async fn warm_up(&self, endpoint: &Endpoint) -> io::Result<u16> {
         const PROMPT: &str = r#"{"contents":[{"role":"user","parts":[{"text":"Reply with the word ok."}]}],"generationConfig":{"temperature":0,"maxOutputTokens":1}}"#;
         self.gate.check()?;
         let mut stream = endpoint.connect().await?;
         stream.write_all(&self.request(PROMPT)).await?;
         let status = status(&mut stream).await?;
-        // An engine that is served one request at a time is free again only at the end of its answer.
+        // An engine that serves one request at a time is free again only at the end of its answer.
         tokio::io::copy(&mut stream.take(LONGEST_ANSWER), &mut tokio::io::sink()).await?;
         Ok(status)
     }
@@ -70,7 +71,7 @@ impl ProbeRequest {
     }
 }
 
-/// Reads the status of the answer: the three digits after `HTTP/1.x `.
+/// Reads the status of the response: the three digits after `HTTP/1.x `.
 async fn status(stream: &mut TcpStream) -> io::Result<u16> {
     let mut head = Vec::with_capacity(HEAD);
     while head.len() < "HTTP/1.1 200".len() {

@@ -1,4 +1,4 @@
-//! When an engine is ready, and whether it still answers.
+//! Determines when an engine is ready, and whether it still answers.
 
 use std::io;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use tokio::time::{Instant, sleep, timeout};
 use super::probe::ProbeRequest;
 use crate::runtime::{Endpoint, EngineActivity};
 
-/// The times that readiness and health go by.
+/// Time limits for readiness and health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthLimits {
     /// The time within which a new engine must answer.
     pub start: Duration,
-    /// The time within which its model must then be loaded.
+    /// The time within which the engine must then have loaded its model.
     pub warm_up: Duration,
-    /// Between two probes of a ready engine.
+    /// The interval between two probes of a ready engine.
     pub interval: Duration,
     /// The time within which a probe must be answered.
     pub answer: Duration,
-    /// This many unanswered probes in a row mean that the engine hangs.
+    /// After this many consecutive unanswered probes, the engine counts as hung.
     pub misses: u32,
 }
 
@@ -36,25 +36,26 @@ impl Default for HealthLimits {
     }
 }
 
-/// The pause between two tries while an engine starts: from 2 ms up to this, so that readiness is seen well within 50 ms.
+/// The longest pause between two attempts while an engine starts. Pauses begin at 2 ms, so that readiness is noticed
+/// well within 50 ms.
 const LONGEST_TRY_PAUSE: Duration = Duration::from_millis(10);
 const FIRST_TRY_PAUSE: Duration = Duration::from_millis(2);
-/// A listener on the loopback accepts at once or not at all.
+/// The time limit for a connection: a listener on loopback accepts at once or not at all.
 const CONNECT: Duration = Duration::from_millis(25);
-/// Between two probes of an engine that missed one, or that answers and does not know its model.
+/// The interval between two probes of an engine that missed one, or that answers but does not know its model.
 const RECHECK: Duration = Duration::from_secs(1);
-/// An engine that uses less than this fraction of a processor's time is not working.
+/// An engine that uses less than one part in this many of a processor's time counts as idle.
 const IDLE_SHARE: u32 = 100;
 const WARM_UP_TRIES: u32 = 3;
 const NOT_FOUND: u16 = 404;
 
-/// The result of the probes, for the supervisor to act on.
+/// Receives the results of the probes; implemented by the supervisor.
 pub(super) trait Observer {
-    /// A line for the log.
+    /// Adds a line to the log.
     fn note(&self, text: &str);
-    /// A ready engine missed a probe.
+    /// Reports that a ready engine missed a probe.
     fn missed(&self);
-    /// An engine that had missed a probe answers again.
+    /// Reports that an engine answers again after a missed probe.
     fn recovered(&self);
 }
 
@@ -69,7 +70,7 @@ pub(super) async fn until_ready(
     observer: &impl Observer,
 ) -> Result<(), String> {
     until_answering(request, endpoint, limits).await?;
-    observer.note("answers, now loads its model");
+    observer.note("answers; now it loads its model");
     warm_up(request, endpoint, limits, observer).await
 }
 
@@ -77,12 +78,12 @@ async fn until_answering(request: &ProbeRequest, endpoint: &Endpoint, limits: &H
     let deadline = Instant::now() + limits.start;
     let mut pause = FIRST_TRY_PAUSE;
     loop {
-        // The connection is the readiness that is looked for; once accepted, a busy engine may take its time to answer.
+        // An accepted connection already shows readiness; after that, a busy engine may take its time to answer.
         let (problem, wait) = match request.ask(endpoint, CONNECT, limits.start).await {
-            // It is up, and may still be looking for its models.
+            // The engine is running, but may still be searching for its models.
             Ok(NOT_FOUND) => (unknown(request), RECHECK),
             Ok(_) => return Ok(()),
-            // The engine cannot get the port any more.
+            // The engine can no longer get the port.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error.to_string()),
             Err(error) => (error.to_string(), pause),
         };
@@ -116,7 +117,7 @@ async fn warm_up(
             Ok(Ok(200..300)) => return Ok(()),
             Ok(Ok(NOT_FOUND)) => return Err(unknown(request)),
             Ok(Ok(status)) => {
-                // It lives and responds; the gateway judges the response.
+                // The engine is alive and responds. The gateway will judge the response.
                 observer.note(&format!("answered the warm-up request with status {status}"));
                 return Ok(());
             }
@@ -127,8 +128,8 @@ async fn warm_up(
     Err(format!("did not answer the warm-up request: {problem}"))
 }
 
-/// Probes a ready engine until it hangs, and gives the reason to replace it. A busy engine is probed only while it uses no processor:
-/// one that works may be silent. `cpu_time` is its processor time so far.
+/// Probes a ready engine until it hangs, and returns the reason to replace it. A busy engine may be silent, so it is
+/// probed only while it uses no processor time. `cpu_time` returns its processor time so far.
 pub(super) async fn until_hung(
     request: &ProbeRequest,
     endpoint: &Endpoint,
@@ -153,7 +154,7 @@ pub(super) async fn until_hung(
                 }
                 misses = 0;
             }
-            // Work that began after the probe keeps a single-threaded engine from answering it.
+            // Work that began after the probe keeps a single-threaded engine from answering the probe.
             Err(_) if is_at_work(&mut work) => {}
             Err(error) if gem_platform::descriptors::are_exhausted(&error) => {
                 observer.note(&format!("was not probed: {error}"));
@@ -174,7 +175,7 @@ pub(super) async fn until_hung(
 }
 
 impl HealthLimits {
-    /// The pause before the next look at an engine.
+    /// The pause before the next check of an engine.
     fn pause(&self, misses: u32, is_busy: bool) -> Duration {
         match (misses, is_busy) {
             (0, false) => self.interval,
@@ -184,12 +185,12 @@ impl HealthLimits {
     }
 }
 
-/// The processor time of an engine, and when it was last looked at.
+/// The processor time of an engine, and the time of the last check.
 #[derive(Default)]
 struct Work(Option<(Duration, Instant)>);
 
 impl Work {
-    /// Whether an engine that has used `cpu_time` in all worked since the last look; true where that is not known.
+    /// Whether an engine with the total processor time `cpu_time` has worked since the last check; `true` if unknown.
     fn goes_on(&mut self, cpu_time: Option<Duration>) -> bool {
         let Some(cpu_time) = cpu_time else { return true };
         let now = Instant::now();

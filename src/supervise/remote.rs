@@ -1,4 +1,4 @@
-//! A server reached over its port, once the listener is proved to be that server.
+//! A server reached over its port, after the listener is proved to be that server.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,18 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The gateway's `/status`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Remote {
-    /// The server's process id, where it runs.
+    /// The id of the server's process, valid on its machine and in its namespace.
     pub pid: Option<u32>,
     /// Whether the runtime answers requests.
     #[serde(default)]
     pub ready: bool,
-    /// The name of the running server.
+    /// The server's public name.
     #[serde(default)]
     pub instance: Option<String>,
-    /// The last moment of its certificate, if it speaks TLS.
+    /// When the server's certificate expires, if it uses TLS.
     #[serde(default)]
     pub certificate_until: Option<Timestamp>,
-    /// Its engine.
+    /// The server's engine.
     #[serde(default, rename = "child")]
     engine: Option<EngineReport>,
     /// The hosted models that failed.
@@ -42,8 +42,8 @@ pub struct Remote {
     pub failed_models: Vec<FailedModel>,
 }
 
-/// The server that requests to `port` of this home are for: its own server, else another of gem-setup's, or this home's runtime.
-/// A request to any other process fails and names that process.
+/// The server to which requests to `port` in this home should go: the home's own server, else another one of
+/// gem-setup's, or the home's runtime. A request to any other process fails, and the error names that process.
 ///
 /// # Errors
 /// When a file of the home cannot be read.
@@ -56,7 +56,7 @@ pub fn peer(layout: &Layout, port: u16) -> io::Result<Peer> {
     Ok(Peer::new(port, owner))
 }
 
-/// Whether the listener on `port` is a process that has nothing to do with this home.
+/// Whether the listener on `port` is a process that does not belong to this home.
 #[must_use]
 pub fn is_stranger(layout: &Layout, port: u16) -> bool {
     let is_known = matches!(observe(layout), Ok(Running::Supervised(record)) if record.server.port == port)
@@ -64,14 +64,14 @@ pub fn is_stranger(layout: &Layout, port: u16) -> bool {
     !is_known && unrecorded(layout, port) == Owner::Process(std::process::id())
 }
 
-/// Whose listener on `port` is trusted although no record names it.
+/// The trusted owner of a listener on `port` that no record names.
 fn unrecorded(layout: &Layout, port: u16) -> Owner {
     let on = |ip: IpAddr| listener_on(ip, port);
     match on(Ipv4Addr::LOCALHOST.into()).or_else(|| on(Ipv6Addr::LOCALHOST.into())) {
-        // A process that cannot be seen from here, as in a container.
+        // The process cannot be seen from here, for example inside a container.
         None => Owner::User,
         Some(found) if is_ours(layout, found.pid) => Owner::Process(found.pid),
-        // This process listens nowhere, so the proof fails.
+        // This process does not listen, so the proof will fail.
         Some(_) => Owner::Process(std::process::id()),
     }
 }
@@ -84,7 +84,7 @@ fn is_ours(layout: &Layout, pid: u32) -> bool {
     has_open(pid, &layout.server_lock_file()) == Some(true) || executable(pid).is_some_and(runs_ours)
 }
 
-/// Asks `peer`; `None` if it is not a gem-setup server.
+/// The status of the server `peer`; `None` if it is not a gem-setup server.
 async fn status(peer: Peer) -> Result<Option<Remote>, local::Error> {
     let answer = local::fetch(peer, "/status", PATIENCE).await?;
     Ok(serde_json::from_slice(&answer.body).ok())
@@ -96,7 +96,7 @@ pub async fn is_ready(port: u16, pid: u32) -> bool {
     answer.is_ok_and(|answer| answer.status == 200)
 }
 
-/// Asks the server of `record` over its port; `None` when it does not answer, or another server does.
+/// Asks the server of `record` over its port; `None` if it does not answer or another server answers.
 pub async fn ask(record: &ServerRecord) -> Option<Remote> {
     try_ask(record).await.ok().flatten()
 }
@@ -109,8 +109,8 @@ async fn try_ask(record: &ServerRecord) -> Result<Option<Remote>, local::Error> 
     Ok(remote.filter(|remote| remote.instance.as_deref() == Some(instance.id())))
 }
 
-/// `record` with the state that the server itself reports: on a full disk its file is out of date. A server that takes a
-/// connection and does not answer is not ready, even if its file says so.
+/// `record` with the state that the server itself reports, because on a full disk its file is out of date. A server
+/// that accepts a connection but does not answer is not ready, even if its file says so.
 pub async fn refresh(mut record: ServerRecord) -> ServerRecord {
     if record.server.direct || record.stopping {
         return record;
@@ -138,7 +138,7 @@ pub async fn refresh(mut record: ServerRecord) -> ServerRecord {
     record
 }
 
-/// Whether this home's server on `port` should answer requests and does not.
+/// Whether this home's server on `port` should answer requests but does not.
 pub async fn is_silent(layout: &Layout, port: u16) -> bool {
     match observe(layout) {
         Ok(Running::Supervised(record)) if record.server.port == port => refresh(*record).await.silent,
@@ -146,18 +146,19 @@ pub async fn is_silent(layout: &Layout, port: u16) -> bool {
     }
 }
 
-/// Asks the server of `record` over its port to end; whether it agreed.
+/// Asks the server of `record` over its port to end; returns whether it agreed.
 pub(super) async fn shut_down(record: &ServerRecord) -> bool {
     as_owner(record, "/shutdown", None).await == Some(202)
 }
 
-/// Tells the server of `record` that its owner lets `candidate` answer for `failed` for the session; whether it took note.
+/// Reports to the server of `record` that its owner allows `candidate` to answer for `failed` in this session; returns
+/// whether the server stored that.
 pub async fn consent(record: &ServerRecord, failed: &ModelName, candidate: &ModelName) -> bool {
     let switch = json!({"failed": failed, "candidate": candidate});
     as_owner(record, "/consent", Some(switch.to_string().into())).await == Some(200)
 }
 
-/// The status of the answer to a request that only the owner of the server may make.
+/// The status of the response to a request that only the server's owner may send.
 async fn as_owner(record: &ServerRecord, path: &str, body: Option<Bytes>) -> Option<u16> {
     let authorization = record.instance.as_ref()?.authorization();
     let answer = local::post_authorized(record.peer(), path, &authorization, body, PATIENCE).await;

@@ -5,21 +5,21 @@ use std::io;
 use gem_platform::process::ShutdownSignals;
 use tokio::sync::watch;
 
-/// How urgently the server is to end.
+/// How urgently the server must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shutdown {
-    /// Not at all.
+    /// No shutdown was requested.
     Running,
-    /// Ask the engine, drain requests, wait for a while.
+    /// Drain requests, ask the engine to end, and wait for a limited time.
     Graceful,
-    /// At once.
+    /// End at once.
     Immediate,
 }
 
-/// Follows the signals that ask this process to end: the first means [`Shutdown::Graceful`], a second
+/// Reacts to the signals that ask this process to end: the first one requests [`Shutdown::Graceful`], a second one
 /// [`Shutdown::Immediate`]. `heard` receives each signal's name.
 ///
-/// The sender lets other parts of the server ask for its end. Must be called inside a tokio runtime.
+/// Other parts of the server can request a shutdown through the sender. Must be called inside a tokio runtime.
 ///
 /// # Errors
 /// When a handler cannot be installed.
@@ -34,13 +34,13 @@ pub fn on_signals(
             heard(signals.recv().await);
             ask(&asking, phase);
         }
-        // The last phase stays readable for as long as a receiver lives.
+        // The last phase stays readable as long as a receiver exists.
         asking.closed().await;
     });
     Ok((sender, receiver))
 }
 
-/// Asks for `phase`, unless a more urgent one was asked for.
+/// Requests `phase`, unless a more urgent one was requested.
 pub fn ask(sender: &watch::Sender<Shutdown>, phase: Shutdown) {
     sender.send_if_modified(|now| {
         let is_more_urgent = phase > *now;
@@ -49,7 +49,7 @@ pub fn ask(sender: &watch::Sender<Shutdown>, phase: Shutdown) {
     });
 }
 
-/// Waits until at least `phase` is requested; forever if no request can come any more.
+/// Waits until at least `phase` is requested; waits forever if no request can come any more.
 pub async fn reached(receiver: &mut watch::Receiver<Shutdown>, phase: Shutdown) {
     if receiver.wait_for(|now| *now >= phase).await.is_err() {
         std::future::pending().await

@@ -8,13 +8,13 @@ use tokio::time::sleep;
 
 use crate::runtime::CommandLine;
 
-/// The time between two looks at the current command.
+/// The interval between two look-ups of the current command.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Looks up the command of the current release; `None` if it cannot be known now.
+/// Looks up the command of the current release; `None` if it cannot be determined now.
 pub type CurrentCommand = Arc<dyn Fn() -> Option<CommandLine> + Send + Sync>;
 
-/// The command that an engine is started with.
+/// The command with which an engine is started.
 #[derive(Clone)]
 pub struct CommandSource {
     first: CommandLine,
@@ -28,7 +28,7 @@ impl fmt::Debug for CommandSource {
 }
 
 impl From<CommandLine> for CommandSource {
-    /// The same command for ever.
+    /// A command that never changes.
     fn from(first: CommandLine) -> Self {
         let current = None;
         Self { first, current }
@@ -36,25 +36,25 @@ impl From<CommandLine> for CommandSource {
 }
 
 impl CommandSource {
-    /// The command `first`, until `current` gives another one. `current` is called often and must be cheap.
+    /// The command `first`, until `current` returns another one. `current` is called often and must be cheap.
     #[must_use]
     pub fn following(first: CommandLine, current: CurrentCommand) -> Self {
         let current = Some(current);
         Self { first, current }
     }
 
-    /// The command for the first engine, unless another one has become current.
+    /// The command for the first engine: `first`, unless another one has become current.
     pub(super) fn first(&self) -> CommandLine {
         self.first.clone()
     }
 
-    /// The command for the next engine; `last` where the current one cannot be known.
+    /// The command for the next engine; `last` if the current one cannot be determined.
     pub(super) fn current_or(&self, last: CommandLine) -> CommandLine {
         let current = self.current.as_ref().and_then(|current| current());
         current.unwrap_or(last)
     }
 
-    /// Waits until the command is another one than `used`.
+    /// Waits until the current command differs from `used`.
     pub(super) async fn superseded(&self, used: &CommandLine) {
         let Some(current) = &self.current else {
             return std::future::pending().await;

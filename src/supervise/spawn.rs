@@ -1,4 +1,4 @@
-//! Starts an engine, and says how it ended.
+//! Starts an engine, and describes how it ended.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -8,10 +8,10 @@ use gem_platform::process::{Guard, Owner, Supervised};
 
 use crate::runtime::{CommandLine, Endpoint};
 
-/// Starts `command` on `port`, or on one that is free.
+/// Starts `command` on `port`, or on a free port.
 ///
 /// # Errors
-/// Why it cannot be started, for people.
+/// The reason why it cannot be started, in words.
 pub(super) fn spawn(command: &CommandLine, port: Option<u16>, guard: &Guard) -> Result<(Supervised, Endpoint), String> {
     let address = free_address(port)?;
     let program = command.at_port(address.port());
@@ -28,7 +28,7 @@ fn free_address(port: Option<u16>) -> Result<SocketAddr, String> {
         .map_err(|error| format!("cannot listen on {wanted}: {error}"))
 }
 
-/// How the engine ended, for people.
+/// How the engine ended, in words.
 pub(super) fn describe(exit: io::Result<ExitStatus>) -> String {
     match exit {
         Ok(status) => format!("ended by itself ({status})"),

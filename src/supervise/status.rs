@@ -1,4 +1,4 @@
-//! Whether a server runs, which its lock decides, and its own record on disk.
+//! Finds out whether a server is running (its lock decides), and reads its record on disk.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,25 +25,26 @@ use crate::sha256::Sha256;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerIdentity {
-    /// The port that clients use.
+    /// The port for clients.
     pub port: u16,
     /// The runtime's name.
     pub runtime: String,
     /// The local model's name.
     pub model: String,
-    /// Without a gateway: the runtime itself listens on the port.
+    /// Whether the server runs without a gateway: the runtime itself listens on the port.
     pub direct: bool,
-    /// A digest of the options that the gateway was given; `None` where they do not matter or, from an older version, are not
-    /// known. A digest, for an option may hold a secret and this is written to a file.
+    /// A digest of the gateway's options; `None` if they do not matter, or if an older version did not record them.
+    /// Only a digest is stored, because an option may contain a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<Sha256>,
-    /// The options that were given to it, one word each, without secrets; [`ServerRecord::given`] adds these.
+    /// The server's given options, one word each, without secrets; [`ServerRecord::given`] adds the secrets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub given: Vec<String>,
-    /// The time that open requests get when it is asked to end; an older server did not say.
+    /// How long open requests may continue after a shutdown request. An older server did not record this.
     #[serde(default = "usual_drain")]
     pub drain: Duration,
-    /// The upstream, if its URL holds a secret. It has a file of its own: people attach this record to bug reports.
+    /// The upstream, if its URL contains a secret. It is stored in a separate file, because people attach this record
+    /// to bug reports.
     #[serde(skip)]
     pub upstream: Option<SafeUrl>,
 }
@@ -52,40 +53,40 @@ const fn usual_drain() -> Duration {
     Duration::from_secs(5)
 }
 
-/// The beginning of the word that names the upstream.
+/// The beginning of the option word for the upstream.
 pub const UPSTREAM: &str = "--upstream=";
 
 impl ServerIdentity {
-    /// Whether a server with these options is the one that `wanted` asks for.
+    /// Whether a server with these options is the one that `wanted` describes.
     #[must_use]
     pub fn satisfies(&self, wanted: &Self) -> bool {
         self.is_alike(wanted) && (self.options == wanted.options || self.options.is_none() || wanted.options.is_none())
     }
 
-    /// Whether nothing but the options can differ.
+    /// Whether everything but the options is equal.
     pub(super) fn is_alike(&self, other: &Self) -> bool {
         (self.port, &self.runtime, &self.model, self.direct) == (other.port, &other.runtime, &other.model, other.direct)
     }
 }
 
-/// The supervised engine as of the last change.
+/// The supervised engine after its last change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EngineRecord {
-    /// Proof of which process it is; `None` between two engines.
+    /// The engine's identity; `None` between two engines.
     pub process: Option<Identity>,
-    /// The private port it listens on; 0 between two engines.
+    /// The engine's private port; 0 between two engines.
     pub port: u16,
-    /// Its state.
+    /// The engine's state.
     pub state: EngineState,
-    /// How often it was replaced.
+    /// The number of replaced engines.
     pub restarts: u64,
-    /// The state of the executable that it was started from: a later one means that the runtime was replaced.
+    /// The stamp of the executable from which the engine was started; a newer one means that the runtime was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<Stamp>,
-    /// Why the last one ended.
+    /// Why the last engine ended.
     pub last_exit: Option<String>,
-    /// The missing item while nothing may be sent to the engine, and the remedy.
+    /// The missing item that keeps requests from the engine, and the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<String>,
 }
@@ -94,37 +95,37 @@ pub struct EngineRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerRecord {
-    /// Which process serves.
+    /// The server's process.
     pub process: Identity,
-    /// Where that process's id is valid: which boot of which machine, which process namespace.
+    /// The namespace in which the process's id is valid: a boot of a machine, and a process namespace.
     #[serde(default)]
     pub pid_space: String,
-    /// The token that proves a server on the port to be this one, and stops it.
+    /// The token that proves that a server on the port is this one, and that stops it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<Instance>,
-    /// Its options.
+    /// The server's options.
     pub server: ServerIdentity,
     /// Whether the engine answers requests now.
     pub ready: bool,
-    /// Whether it was asked to end; it finishes open requests first.
+    /// Whether the server was asked to end; it finishes open requests first.
     #[serde(default)]
     pub stopping: bool,
-    /// Whether it takes up another release of the runtime by itself once that is current.
+    /// Whether the server changes to another release of the runtime by itself as soon as that becomes current.
     #[serde(default)]
     pub follows: bool,
-    /// A change of its files that is not in force, and why, for people.
+    /// A change of the server's files that is not in force, with the reason, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unapplied: Option<String>,
-    /// The supervised engine; `None` when the runtime needs none.
+    /// The supervised engine; `None` if the runtime needs none.
     #[serde(rename = "child")]
     pub engine: Option<EngineRecord>,
-    /// Whether it left a request over its port unanswered; see [`refresh`](super::refresh).
+    /// Whether the server left a request over its port unanswered; see [`refresh`](super::refresh).
     #[serde(skip)]
     pub silent: bool,
 }
 
 impl ServerRecord {
-    /// Reads `path`; `None` when there is no such file or it says nothing.
+    /// Reads `path`; `None` if there is no such file or its content is not a server file's.
     ///
     /// # Errors
     /// When the file exists but cannot be read.
@@ -132,7 +133,7 @@ impl ServerRecord {
         Ok(files::read(path)?.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
-    /// Replaces `path`.
+    /// Replaces the file `path`.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -140,17 +141,17 @@ impl ServerRecord {
         write_private(path, &serde_json::to_vec(self)?)
     }
 
-    /// The options that were given to the server of `layout`, as `restart` needs them.
+    /// The given options of the server of `layout`, as `restart` needs them.
     ///
     /// # Errors
-    /// When the file of a secret cannot be read.
+    /// When the file with a secret cannot be read.
     pub fn given(&self, layout: &Layout) -> Result<Vec<String>, Failure> {
         let mut given = self.server.given.clone();
         let is_hidden = |word: &&mut String| word.starts_with(UPSTREAM) && word.contains(HIDDEN);
         for word in given.iter_mut().filter(is_hidden) {
             let file = layout.upstream_file();
             let url = read_text(&file).map_err(|error| {
-                let message = format!("cannot keep the server's upstream: `{}`: {error}", file.display());
+                let message = format!("cannot read the server's upstream from `{}`: {error}", file.display());
                 Failure::new(Kind::Unexpected, message)
                     .with_hint("run `gem-setup stop`, then `gem-setup start --upstream URL`")
             })?;
@@ -159,14 +160,14 @@ impl ServerRecord {
         Ok(given)
     }
 
-    /// Whether the server's process is one of those that this process sees and may signal: the same pid, start time and command
-    /// line. A server in another process namespace or on another machine is not.
+    /// Whether this process sees the server's process and may signal it: pid, start time and command line agree. This
+    /// is false for a server in another process namespace or on another machine.
     #[must_use]
     pub fn is_here(&self) -> bool {
         !self.is_elsewhere() && identity(self.process.pid).as_ref() == Some(&self.process)
     }
 
-    /// The server as the peer of a request. Where its process cannot be seen, its user must be ours.
+    /// The server as the receiver of a request. If its process cannot be seen, it must run as our user.
     #[must_use]
     pub fn peer(&self) -> Peer {
         let owner = if self.is_here() {
@@ -174,24 +175,24 @@ impl ServerRecord {
         } else {
             PortOwner::User
         };
-        // Only a gateway may get the token.
+        // Only a gateway may receive the token.
         let instance = self.instance.as_ref().filter(|_| !self.server.direct);
         Peer::new(self.server.port, owner).with_token(instance.and_then(Instance::token))
     }
 
-    /// Whether the ids in this record mean nothing here.
+    /// Whether the ids in this record are not valid here.
     pub(super) fn is_elsewhere(&self) -> bool {
         !self.pid_space.is_empty() && self.pid_space != pid_space()
     }
 
-    /// For how long it has run, if that can be seen from here.
+    /// How long the server has been running, if its process can be seen from here.
     #[must_use]
     pub fn uptime(&self) -> Option<Duration> {
         age(&self.process).filter(|_| self.is_here())
     }
 
-    /// Whether its server has the home of `layout`: the lock is held. Where the file system lacks locks, and after the lock was
-    /// deleted, the process decides.
+    /// Whether the record's server has the home of `layout`, which means that the lock is held. If the file system does
+    /// not support locks, or the lock was deleted, the process decides.
     pub(super) fn has_home(&self, layout: &Layout) -> bool {
         let lock = layout.server_lock_file();
         match Lock::is_held(&lock) {
@@ -200,37 +201,38 @@ impl ServerRecord {
         }
     }
 
-    /// Whether its process is the one that holds `lock`, as far as the system shows it.
+    /// Whether the record's process holds `lock`, as far as the system shows that.
     fn holds(&self, lock: &Path) -> bool {
         has_open(self.process.pid, lock) != Some(false)
     }
 }
 
-/// The server of a home, found without asking it.
+/// The server of a home, found without sending it a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Running {
-    /// None.
+    /// There is no server.
     No,
-    /// One of gem-setup's: it holds the lock and wrote this. Its process may be out of reach ([`ServerRecord::is_here`]).
+    /// A server of gem-setup, which holds the lock and wrote this record. Its process may be out of reach
+    /// ([`ServerRecord::is_here`]).
     Supervised(Box<ServerRecord>),
-    /// A process holds the lock and has written nothing: the disk may be full.
+    /// A process holds the lock but has not written a record; the disk may be full.
     Unnamed,
-    /// One that Gemini CLI started by itself: a runtime without a supervisor.
+    /// A runtime that Gemini CLI itself started, without a supervisor.
     Bare {
-        /// Its process id.
+        /// The runtime's process id.
         pid: u32,
-        /// The port that clients use.
+        /// The port for clients.
         port: u16,
     },
     /// The pid file names a process that is not known to be a server.
     Foreign(Identity),
 }
 
-/// The holder of the lock writes its record right after it took the lock, and takes it for a moment to clear up.
+/// How long the lock may be held without a record: right after it was taken, or for a moment to clear up.
 const PATIENCE: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(20);
 
-/// Looks for the server of this home: first by its lock, then whom the pid file names.
+/// Looks for the server of this home, first by its lock, then by the pid file.
 ///
 /// # Errors
 /// When a file of the home cannot be read.
@@ -248,7 +250,7 @@ pub fn observe(layout: &Layout) -> io::Result<Running> {
         }
         check_view()?;
         match record {
-            // A process in another namespace cannot be seen; its lock shows that it runs.
+            // A process in another namespace cannot be seen; its lock shows that it is running.
             Some(record) if record.is_elsewhere() || record.is_here() && (record.holds(&lock) || !lock.exists()) => {
                 return Ok(Running::Supervised(Box::new(record)));
             }
@@ -263,10 +265,10 @@ pub fn observe(layout: &Layout) -> io::Result<Running> {
     }
 }
 
-/// Looks for a server by the pid file alone; `is_locked`: a server holds the home's lock.
+/// Looks for a server only by the pid file; `is_locked` says whether a server holds the home's lock.
 pub(super) fn observe_pid_file(layout: &Layout, is_locked: bool) -> io::Result<Running> {
     let file = match PidFile::read(&layout.pid_file()) {
-        // A directory or a pipe names no process. Those who would write there say so.
+        // A directory or a pipe names no process. Commands that would write the file report the problem.
         Err(error) if is_misplaced(&error) => None,
         read => read?,
     };
@@ -283,8 +285,8 @@ pub(super) fn observe_pid_file(layout: &Layout, is_locked: bool) -> io::Result<R
     })
 }
 
-/// Whether `process` runs the program that `file` names and listens on `port`: anyone can write the words of a server on a command
-/// line.
+/// Whether `process` runs the program that `file` names and listens on `port`. The command line is not enough, because
+/// anybody can imitate it.
 fn is_server(file: &PidFile, process: &Identity, port: u16) -> bool {
     let listens = |ip: IpAddr| {
         let found = Listener::find(PortOwner::Process(process.pid), SocketAddr::new(ip, port));

@@ -1,4 +1,4 @@
-//! Ending the server of a home, and nothing else.
+//! Stops the server of a home, and no other process.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,16 +20,16 @@ use crate::place;
 /// The result of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// No server ran; stale files were cleared away.
+    /// No server was running; stale files were removed.
     NotRunning,
-    /// The server ended when it was asked to.
+    /// The server ended after it was asked to.
     Gracefully {
-        /// Its process id.
+        /// The server's process id.
         pid: u32,
     },
     /// The server did not end in time and was killed.
     Killed {
-        /// Its process id.
+        /// The server's process id.
         pid: u32,
     },
 }
@@ -37,56 +37,56 @@ pub enum Stopped {
 /// Why the server was not stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The server may not be signalled.
+    /// This user may not signal the server.
     #[error("cannot stop the server (pid {pid})")]
     Signal {
-        /// Its process id.
+        /// The server's process id.
         pid: u32,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// It was killed and is still there.
+    /// The server was killed but has not ended.
     #[error("cannot stop the server: pid {pid} was killed and has not ended")]
     Immortal {
-        /// Its process id.
+        /// The server's process id.
         pid: u32,
     },
-    /// Its process cannot be seen from here, and it does not answer on its port.
+    /// The server's process cannot be seen from here, and its port does not answer.
     #[error(
         "cannot stop the server: its process (pid {pid}) is in another process namespace or on another machine, and port {port} \
          does not answer for it"
     )]
     OutOfReach {
-        /// Its process id there.
+        /// The server's process id in its namespace.
         pid: u32,
-        /// The port that clients use.
+        /// The port for clients.
         port: u16,
     },
-    /// It was asked over its port and keeps running.
+    /// The server was asked over its port but keeps running.
     #[error(
         "cannot stop the server: pid {pid}, in another process namespace, was asked over port {port} and has not ended"
     )]
     Deaf {
-        /// Its process id there.
+        /// The server's process id in its namespace.
         pid: u32,
-        /// The port that clients use.
+        /// The port for clients.
         port: u16,
     },
-    /// A process holds the server's lock and has not written who it is.
-    #[error("cannot stop the server: a process holds `{}` and has not written which one it is", lock.display())]
+    /// A process holds the server's lock but has not written its record.
+    #[error("cannot stop the server: a process holds `{}` but has not written its process id", lock.display())]
     Unnamed {
         /// The lock file.
         lock: PathBuf,
     },
-    /// Another server takes the home each time one is stopped.
-    #[error("cannot keep the server stopped: another one starts each time")]
+    /// Another server claims the home each time one is stopped.
+    #[error("cannot keep the server stopped: another one keeps starting")]
     Restarted,
     /// A file of the home cannot be read or removed.
     #[error("cannot look for the server in `{}`", path.display())]
     Files {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
 }
@@ -117,29 +117,30 @@ impl Explain for Error {
     }
 }
 
-/// The server's time to end its engine (5 s) and itself, after that of its open requests.
+/// How long the server may take to end its engine (5 s) and itself, after its open requests.
 pub const GRACE: Duration = Duration::from_secs(7);
 const AFTER_KILL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
-/// How often another server may take the home while this one clears up.
+/// The number of attempts if another server claims the home while this one clears up.
 const TRIES: u32 = 5;
 
-/// The home without a server: none can start while this lives.
+/// A home without a server: none can start while this value exists.
 #[derive(Debug)]
 pub struct Vacancy {
     _lock: Option<Lock>,
 }
 
-/// Stops the server of this home: asks it, waits for its open requests as long as its options say and up to `grace` after that,
-/// kills it. Only a process that is proven to be the server is signalled; one that cannot be signalled from here is asked over its
-/// port. A server that is ending already is not asked again: a second signal would cut off its open requests. An engine that
-/// survives it is ended too, and its files are removed unless another server has taken the home.
+/// Stops the server of this home. Asks it to end, waits for its open requests as long as its options say and then up to
+/// `grace`, and finally kills it. Only a process that is proven to be the server is signalled. A server that cannot be
+/// signalled from here is asked over its port. A server that is already stopping is not asked again, because a second
+/// signal would cut off its open requests. An engine that survives its server is ended too. The server's files are
+/// removed unless another server has claimed the home.
 ///
 /// # Errors
-/// When the server is out of reach, may not be signalled or does not end.
+/// When the server is out of reach, may not be signalled, or does not end.
 pub async fn stop(layout: &Layout, grace: Duration) -> Result<Stopped, Error> {
     let stopped = match observe(layout).map_err(|error| files_failed(layout, error))? {
-        // A process that a pid file names by mistake is left alone.
+        // A process that a pid file names by mistake must not be stopped.
         Running::No | Running::Foreign(_) => Stopped::NotRunning,
         Running::Unnamed => return Err(unnamed(layout)),
         Running::Bare { pid, .. } => match identity(pid) {
@@ -158,13 +159,14 @@ pub async fn stop(layout: &Layout, grace: Duration) -> Result<Stopped, Error> {
         Running::Supervised(record) => end_elsewhere(layout, &record, record.server.drain + grace).await?,
     };
     match clear(layout) {
-        // The files that stay mislead no command: the lock decides whether a server runs.
+        // Remaining files do no harm: the lock decides whether a server is running.
         Err(error) if !may_not_change(&error) => Err(files_failed(layout, error)),
         _ => Ok(stopped),
     }
 }
 
-/// Whether `error` says that nothing may be changed there, as in a home whose disk the system has made read-only.
+/// Whether `error` means that files cannot be changed there, for example because the system has made the disk
+/// read-only.
 fn may_not_change(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -172,10 +174,10 @@ fn may_not_change(error: &io::Error) -> bool {
     )
 }
 
-/// Stops the server of this home and keeps others from starting until the [`Vacancy`] is dropped.
+/// Stops the server of this home, and keeps others from starting until the [`Vacancy`] is dropped.
 ///
 /// # Errors
-/// As [`stop`], and when other servers keep starting.
+/// Like [`stop`], and when other servers keep starting.
 pub async fn vacate(layout: &Layout, grace: Duration) -> Result<(Stopped, Vacancy), Error> {
     let mut stopped = Stopped::NotRunning;
     for _ in 0..TRIES {
@@ -191,10 +193,10 @@ pub async fn vacate(layout: &Layout, grace: Duration) -> Result<(Stopped, Vacanc
     Err(Error::Restarted)
 }
 
-/// Whether [`stop`] could end the server of this home, without trying it.
+/// Checks whether [`stop`] could end the server of this home, without trying it.
 ///
 /// # Errors
-/// Why it could not.
+/// The reason why it could not.
 pub async fn check_stoppable(layout: &Layout) -> Result<(), Error> {
     match observe(layout).map_err(|error| files_failed(layout, error))? {
         Running::Unnamed => Err(unnamed(layout)),
@@ -226,7 +228,7 @@ fn out_of_reach(record: &ServerRecord) -> Error {
     }
 }
 
-/// Ends a server whose process cannot be signalled from here: its lock shows when it has ended.
+/// Ends a server whose process cannot be signalled from here; its lock shows when it has ended.
 async fn end_elsewhere(layout: &Layout, record: &ServerRecord, grace: Duration) -> Result<Stopped, Error> {
     let is_asked = record.stopping || (remote::ask(record).await.is_some() && remote::shut_down(record).await);
     if !is_asked {
@@ -266,7 +268,7 @@ fn unless_gone(server: &Identity, signalled: io::Result<()>) -> Result<(), Error
     }
 }
 
-/// Waits for the end of a process that was asked to end, and kills it after `grace`.
+/// Waits for a process that was asked to end, and kills it after `grace`.
 async fn end(server: &Identity, grace: Duration) -> Result<Stopped, Error> {
     let pid = server.pid;
     if ended(server, grace).await {
@@ -294,11 +296,11 @@ async fn ended(process: &Identity, within: Duration) -> bool {
 fn try_vacancy(layout: &Layout) -> io::Result<Option<Vacancy>> {
     let path = layout.server_lock_file();
     if !path.exists() {
-        // No server was ever here, and looking for one must not make files.
+        // There was never a server here, and looking for one must not create files.
         return Ok(Some(Vacancy { _lock: None }));
     }
     match Lock::try_acquire(&path).map_err(|error| place::at(&path, &error)) {
-        // No server can start where none can write its record.
+        // A server cannot start if it cannot write its record.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             Ok((!Lock::is_held(&path)?).then_some(Vacancy { _lock: None }))
         }
@@ -306,8 +308,8 @@ fn try_vacancy(layout: &Layout) -> io::Result<Option<Vacancy>> {
     }
 }
 
-/// Removes the files of a server that has ended, and its engine if it was killed. Another server that has taken the home since
-/// has cleared up itself.
+/// Removes the files of a server that has ended, and ends its engine if the server was killed. If another server has
+/// claimed the home since, it has already done this.
 fn clear(layout: &Layout) -> io::Result<()> {
     let Some(_vacancy) = try_vacancy(layout)? else {
         return Ok(());
@@ -320,9 +322,9 @@ fn clear(layout: &Layout) -> io::Result<()> {
     files::remove_if_file(&layout.upstream_file())?;
     let pid_file = layout.pid_file();
     let is_of_nobody = match observe_pid_file(layout, false)? {
-        // Neither has a pipe or a link in a circle come from a server.
+        // A pipe or a circular link does not come from a server either.
         Running::No => !PidFile::read(&pid_file).is_err_and(|error| place::is_misplaced(&error)),
-        // A bare number of a running process may have come from any program.
+        // A bare number of a running process may have been written by any program.
         Running::Foreign(_) => PidFile::read(&pid_file)?.is_none_or(|file| file.binary_path.is_some()),
         _ => false,
     };

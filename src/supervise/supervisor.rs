@@ -1,4 +1,4 @@
-//! One engine, kept alive: started, watched, replaced when it ends or hangs, stopped on request.
+//! Keeps an engine alive: starts it, watches it, replaces it when it ends or hangs, and stops it on request.
 
 use std::fs::File;
 use std::sync::{Arc, OnceLock};
@@ -28,17 +28,17 @@ use crate::runtime::{
 /// The engine to keep alive.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// How the runtime is served. When the command changes, the engine is replaced.
+    /// The command that serves the runtime. When it changes, the engine is replaced.
     pub command: CommandSource,
-    /// Whether an executable may be run.
+    /// Decides whether an executable may run.
     pub program_check: ProgramCheck,
-    /// The model that the runtime must have. It counts as ready once this model is loaded.
+    /// The model that the runtime must have. The engine is ready as soon as this model is loaded.
     pub model: String,
-    /// Closed while nothing may be sent to the engine; no engine runs then.
+    /// Closed while no request may be sent to the engine; no engine runs then.
     pub gate: Arc<ModelGate>,
-    /// The port it listens on (`--direct`); `None` = a fresh private one for each engine.
+    /// The engine's port (`--direct`); `None` for a new private port for each engine.
     pub port: Option<u16>,
-    /// Which of its streams are logged.
+    /// The streams of the engine that are logged.
     pub output: EngineOutput,
     /// gem-setup's own hidden subcommand that runs [`gem_platform::process::guard`] over its standard input.
     pub guard: Program,
@@ -46,17 +46,17 @@ pub struct EngineConfig {
     pub activity: EngineActivity,
     /// The processor time that a process and its descendants have used, if known.
     pub cpu_time: fn(u32) -> Option<Duration>,
-    /// Readiness and health.
+    /// Time limits for readiness and health.
     pub health: HealthLimits,
-    /// Pauses between engines.
+    /// The pauses between engines.
     pub backoff: BackoffLimits,
-    /// The time that an engine gets to end (5 s).
+    /// How long an engine may take to end (5 s).
     pub stop_grace: Duration,
 }
 
-/// How long an engine gets to end when it is asked to.
+/// How long an engine may take to end when it is asked to.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
-/// A killed process is gone at once, unless the system itself is stuck.
+/// The time within which a killed process has ended, unless the system itself hangs.
 const REAP: Duration = Duration::from_secs(5);
 
 /// The parts of a server other than its gateway.
@@ -64,17 +64,17 @@ const REAP: Duration = Duration::from_secs(5);
 pub struct SuperviseConfig {
     /// The right to serve the home. The gateway holds it too, until the last request is answered.
     pub claim: Arc<Claim>,
-    /// The engine, or `None` for a runtime that needs no process: it is ready at once.
+    /// The engine; `None` for a runtime without a process, which is ready at once.
     pub engine: Option<EngineConfig>,
-    /// Where everything is logged.
+    /// The log for everything.
     pub log: Log,
     /// The service manager, notified of the server's state.
     pub service: Option<ServiceManager>,
 }
 
-/// Keeps the engine alive until `shutdown` is requested, and returns when the engine has ended. Every change goes to
-/// `status`, into the log, into the server file and to the service manager. `server_shutdown` asks for the server's end: they
-/// say so at once, while the gateway may still need the engine for open requests.
+/// Keeps the engine alive until `shutdown` is requested, and returns when the engine has ended. Every change is
+/// reported to `status`, the log, the server file and the service manager. `server_shutdown` requests the end of the
+/// whole server. This is reported at once, although the gateway may still need the engine for open requests.
 pub async fn run(
     config: SuperviseConfig,
     status: watch::Sender<EngineStatus>,
@@ -105,7 +105,7 @@ async fn follow(service: Option<&ServiceManager>, status: watch::Receiver<Engine
     }
 }
 
-/// Tells the service manager that the server's end was asked for; never ends.
+/// Reports to the service manager that the server was asked to end. Never returns.
 async fn announce_end(service: Option<&ServiceManager>, claim: &Claim, mut shutdown: watch::Receiver<Shutdown>) {
     reached(&mut shutdown, Shutdown::Graceful).await;
     if let Some(service) = service {
@@ -114,7 +114,7 @@ async fn announce_end(service: Option<&ServiceManager>, claim: &Claim, mut shutd
     std::future::pending().await
 }
 
-/// Writes every change into the server file, and that the server's end was asked for; never ends.
+/// Writes every change to the server file, and also that the server was asked to end. Never returns.
 async fn publish(
     claim: &Claim,
     supervised: bool,
@@ -230,9 +230,9 @@ impl Observer for Voice<'_> {
 /// Why an engine ended.
 enum Ended {
     OnRequest,
-    /// Nothing may be sent to it any more.
+    /// No request may be sent to the engine any more.
     Closed,
-    /// Another command is to run.
+    /// Another command has become current.
     Superseded,
     Failed {
         reason: String,
@@ -291,7 +291,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Waits until the model is present and its terms accepted, and reports the missing item meanwhile.
+    /// Waits until the model is present and its terms are accepted; reports the missing item in the meantime.
     async fn until_open(&self) {
         while let Err(closed) = self.config.gate.open().await {
             let missing = closed.in_words();
@@ -305,7 +305,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// From the start of an engine to its end.
+    /// Runs one engine from its start to its end.
     async fn one_engine(
         &self,
         command: &CommandLine,
@@ -316,7 +316,7 @@ impl Supervisor<'_> {
         let (mut engine, endpoint) = match self.start(command).await {
             Ok(started) => started,
             Err(reason) => {
-                // Whoever waits for this executable learns that it cannot be started.
+                // Anything that waits for this executable learns that it cannot be started.
                 self.voice.status.send_modify(|status| status.program = program);
                 let ready_for = Duration::ZERO;
                 return Ended::Failed { reason, ready_for };
@@ -330,7 +330,7 @@ impl Supervisor<'_> {
             .until_end(command, &mut engine, &endpoint, &ready_at, shutdown)
             .await;
         if !matches!(reason, Err(Ended::OnRequest)) {
-            // While its last lines are read, nothing must be sent to it.
+            // While the engine's last lines are read, no request may be sent to it.
             self.voice.state(if in_loop && ready_at.get().is_none() {
                 EngineState::CrashLoop
             } else {
@@ -359,7 +359,7 @@ impl Supervisor<'_> {
     }
 
     fn announce(&self, engine: &Supervised, endpoint: &Endpoint, program: Option<Stamp>, in_loop: bool) {
-        // A loop is over when an engine is ready, not when the next one is tried.
+        // A crash loop is over when an engine is ready, not when the next one starts.
         let state = if in_loop {
             EngineState::CrashLoop
         } else {
@@ -376,7 +376,7 @@ impl Supervisor<'_> {
         });
     }
 
-    /// Waits for the end of `engine`, or stops it; gives the reason of a failure.
+    /// Waits for the end of `engine`, or stops it; returns the reason of a failure.
     async fn until_end(
         &self,
         command: &CommandLine,
@@ -393,12 +393,12 @@ impl Supervisor<'_> {
                 Err(Ended::OnRequest)
             }
             () = self.config.command.superseded(command) => {
-                self.voice.note("is replaced: another release is current");
+                self.voice.note("will be replaced: another release is current");
                 self.stop(engine, EngineState::Restarting, shutdown).await;
                 Err(Ended::Superseded)
             }
             closed = self.config.gate.closed() => {
-                self.voice.note(&format!("is stopped: {closed}"));
+                self.voice.note(&format!("will be stopped: {closed}"));
                 Err(Ended::Closed)
             }
             exit = engine.wait() => Ok(describe(exit)),
@@ -406,7 +406,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Brings the engine to ready and watches it; gives the reason why it must be replaced.
+    /// Waits until the engine is ready and watches it; returns the reason why it must be replaced.
     async fn watch(&self, pid: u32, endpoint: &Endpoint, ready_at: &OnceLock<Instant>) -> String {
         let started = Instant::now();
         if let Err(reason) = until_ready(&self.probe, endpoint, &self.config.health, &self.voice).await {
@@ -429,8 +429,8 @@ impl Supervisor<'_> {
         reason
     }
 
-    /// Lets the engine answer open requests, then asks it to end; each takes the grace at most, and neither continues
-    /// when the shutdown is urgent.
+    /// Lets the engine answer open requests, then asks it to end. Each of the two takes the grace time at most, and is
+    /// skipped when the shutdown is urgent.
     async fn stop(&self, engine: &mut Supervised, state: EngineState, shutdown: &mut watch::Receiver<Shutdown>) {
         self.voice.state(state);
         let grace = self.config.stop_grace;

@@ -1,4 +1,4 @@
-//! Waits for a running server to take up another release of the runtime.
+//! Waits until a running server has changed to another release of the runtime.
 
 use std::time::Duration;
 
@@ -12,18 +12,20 @@ use crate::runtime::{EngineState, Stamp};
 
 const POLL: Duration = Duration::from_millis(50);
 
-/// How a server has taken up a release.
+/// The result of a server's change to a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// An engine of it is ready.
+    /// An engine of the release is ready.
     Ready,
-    /// No engine runs: the model or its terms are missing. The next engine is one of the current release.
+    /// No engine is running, because the model or its terms are missing. The next engine will be of the current
+    /// release.
     Blocked,
-    /// No server runs any more; the next one starts the current release.
+    /// No server is running any more. The next one will start the current release.
     Stopped,
 }
 
-/// Waits until the server's engine is another process than `before`, was started from `program`, and is ready, or until there is nothing to wait for.
+/// Waits until the server's engine is a process other than `before`, was started from `program` and is ready, or until
+/// there is no reason to wait.
 ///
 /// # Errors
 /// Why it is not ready within `limit`.
@@ -38,7 +40,7 @@ pub async fn await_engine(
         let Ok(Running::Supervised(record)) = observe(layout) else {
             return Ok(Taken::Stopped);
         };
-        // Of whichever release the last engine was.
+        // The release of the last engine does not matter.
         let is_blocked = record.engine.as_ref().map(|engine| engine.state) == Some(EngineState::Blocked);
         if is_blocked && !record.stopping {
             return Ok(Taken::Blocked);
@@ -52,7 +54,7 @@ pub async fn await_engine(
         match engine.as_ref().map(|engine| (engine.state, engine)) {
             Some((EngineState::CrashLoop, engine)) => return Err(format!("it keeps failing ({})", last_exit(engine))),
             _ if is_ready => return Ok(Taken::Ready),
-            // Its open requests take longer than this wait.
+            // The server's open requests take longer than this wait.
             _ if is_stopping && Instant::now() >= deadline => return Ok(Taken::Stopped),
             _ if Instant::now() >= deadline => return Err(format!("it is not ready after {} s", limit.as_secs())),
             _ => sleep(POLL).await,

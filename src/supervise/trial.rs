@@ -1,4 +1,4 @@
-//! An engine on a spare port, tried before it becomes the server's.
+//! Runs an engine on a spare port, to test it before the server uses it.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,28 +18,28 @@ use super::spawn::{describe, spawn};
 use crate::runtime::local::{self, Peer};
 use crate::runtime::{CommandLine, Endpoint, ModelGate};
 
-/// How many of the engine's last lines explain a failure.
+/// The number of the engine's last lines that are shown with a failure.
 const TAIL: usize = 8;
 const POLL: Duration = Duration::from_millis(20);
 
-/// The engine to try.
+/// The engine to test.
 #[derive(Clone, Debug)]
 pub struct TrialConfig {
-    /// How the runtime is served.
+    /// The command that serves the runtime.
     pub command: CommandLine,
-    /// The model that it must know.
+    /// The model that the engine must know.
     pub model: String,
-    /// If closed, the engine must listen, and is asked nothing.
+    /// If the gate is closed, the engine must listen, but no request is sent to it.
     pub gate: Arc<ModelGate>,
     /// gem-setup's own hidden subcommand that ends the engine of a killed gem-setup.
     pub guard: Program,
-    /// Which of its streams are logged.
+    /// The streams of the engine that are logged.
     pub output: EngineOutput,
-    /// The file for its output.
+    /// The file for the engine's output.
     pub log: PathBuf,
 }
 
-/// A running engine that is tried. Dropped, it is killed.
+/// A running engine under test. Dropping this kills it.
 pub struct Trial {
     engine: Supervised,
     guard: Guard,
@@ -62,10 +62,10 @@ impl Observer for Notes<'_> {
 }
 
 impl Trial {
-    /// Starts the engine on a free port and waits until it is ready; behind a closed gate, until it listens.
+    /// Starts the engine on a free port and waits until it is ready; if the gate is closed, until it listens.
     ///
     /// # Errors
-    /// Why it is not ready, with its last lines.
+    /// The reason why it is not ready, with its last lines.
     pub async fn start(config: &TrialConfig) -> Result<Self, String> {
         let failed = |error: io::Error| format!("cannot write `{}`: {error}", config.log.display());
         let _ = std::fs::remove_file(&config.log);
@@ -87,16 +87,16 @@ impl Trial {
         Ok(trial)
     }
 
-    /// Where it answers.
+    /// The address at which the engine answers.
     #[must_use]
     pub fn peer(&self) -> Peer {
         Peer::new(self.endpoint.port(), Owner::Process(self.engine.id()))
     }
 
-    /// The outcome of `work`, which asks the engine.
+    /// The result of `work`, which sends requests to the engine.
     ///
     /// # Errors
-    /// Why the work failed or the engine ended, with its last lines.
+    /// The reason why the work failed or the engine ended, with its last lines.
     pub async fn during<T>(&mut self, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         let reason = tokio::select! {
             biased;

@@ -262,7 +262,7 @@ async fn a_leftover_engine_is_ended_by_the_lock_that_it_holds() {
     assert!(is_alive(&leftover));
     log.flush();
     assert!(
-        home.log().contains("an engine of an earlier server still runs"),
+        home.log().contains("an engine of an earlier server is still running"),
         "{}",
         home.log()
     );
