@@ -1,6 +1,7 @@
-//! Lines that a thread of its own appends to a file, bounded in memory and on disk.
+//! Appends lines to a file from a thread of its own, with bounded memory and file size.
 //!
-//! Adding a line never waits: on a slow or full disk lines are lost, and counted. The next line creates a deleted file again.
+//! Adding a line never waits: on a slow or full disk, lines are lost and counted. If the file was deleted, the next
+//! line creates it again.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,22 +13,22 @@ use std::time::{Duration, Instant};
 
 use crate::rotation::Rotation;
 
-/// Lines that wait for a slow disk; more are lost.
+/// The number of lines that may wait for a slow disk; further lines are lost.
 const QUEUE: usize = 4096;
-/// Lines are written together up to this many bytes.
+/// Waiting lines are written together, up to this many bytes.
 const BATCH: usize = 64 << 10;
 /// How long [`Appender::flush`] waits.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// One line of a file.
 pub(crate) trait Line: Send + 'static {
-    /// The pause in which further lines gather, so that a busy program does not wake the thread for each.
+    /// The time to gather further lines before a write, so that a busy program does not wake the thread for each.
     const GATHER: Duration = Duration::ZERO;
 
-    /// Appends the line's text, its newline included.
+    /// Appends the line's text, including its newline.
     fn write_to(&self, batch: &mut Vec<u8>);
 
-    /// The line for a number of lost lines, in a file that should name them.
+    /// A line that reports `lost` lines in the file; `None` if the file does not report them.
     fn losses(_lost: u64) -> Option<Self>
     where
         Self: Sized,
@@ -35,7 +36,7 @@ pub(crate) trait Line: Send + 'static {
         None
     }
 
-    /// Takes note of the first line that cannot be written.
+    /// Reports the first line that cannot be written.
     fn failed(_path: &std::path::Path, _error: &io::Error) {}
 }
 
@@ -61,7 +62,7 @@ impl<L> Clone for Appender<L> {
 }
 
 impl<L: Line> Appender<L> {
-    /// Starts the thread, called `name`, that writes `path`. Nothing is opened before the first line.
+    /// Starts a thread, called `name`, that writes `path`. Opens the file when the first line comes.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -81,7 +82,7 @@ impl<L: Line> Appender<L> {
         Ok(Self { queue, lost })
     }
 
-    /// Adds a line, or counts it as lost if the disk does not keep up.
+    /// Adds a line; counts it as lost if the disk is too slow.
     pub(crate) fn add(&self, line: L) {
         if self.queue.try_send(Entry::Line(line)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -93,7 +94,7 @@ impl<L: Line> Appender<L> {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Waits until the lines added before are written, or a second at most. Blocks the thread.
+    /// Waits until all lines added so far are written, or for a second at most. Blocks the thread.
     pub(crate) fn flush(&self) {
         let (done, written) = sync_channel(1);
         let deadline = Instant::now() + FLUSH;
@@ -105,7 +106,7 @@ impl<L: Line> Appender<L> {
             thread::sleep(FLUSH / 100);
             entry = unsent;
         }
-        // An error means that the time is up, or that the thread has ended.
+        // An error means that the time is over or that the thread has ended.
         let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
@@ -114,9 +115,9 @@ struct Writer {
     path: PathBuf,
     rotation: Rotation,
     lost: Arc<AtomicU64>,
-    /// How many lost lines the file itself reports.
+    /// The number of lost lines that the file itself reports.
     reported: u64,
-    /// The last write failed and may have left half a line.
+    /// Whether the last write failed and may have left half a line.
     is_torn: bool,
 }
 
@@ -143,7 +144,7 @@ impl Writer {
             }
             self.write::<L>(&batch, lines);
             if let Some(done) = flushed {
-                // The waiting thread may have left.
+                // The waiting thread may have given up.
                 let _ = done.try_send(());
             }
             batch.clear();
@@ -166,7 +167,7 @@ impl Writer {
         if text.is_empty() {
             return;
         }
-        // Opened for each batch: a deleted, replaced or rotated file needs no detection.
+        // The file is opened for each batch, so that a deleted, replaced or rotated file needs no special case.
         let opened = self.rotation.open(&self.path, text.len());
         let written = opened.and_then(|mut file| file.write_all(&text));
         self.is_torn = written.is_err();

@@ -21,7 +21,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Creates an environment; `user_home` is the account's home directory, independent of variables.
+    /// Creates an environment. `user_home` is the account's home directory, whatever the variables say.
     #[must_use]
     pub fn new(
         variables: impl IntoIterator<Item = (String, String)>,
@@ -35,13 +35,13 @@ impl Environment {
         }
     }
 
-    /// The variable `name` if it is set to something other than the empty text.
+    /// The variable `name`, if it is set and not empty.
     #[must_use]
     pub fn var(&self, name: &str) -> Option<&str> {
         self.text(name).filter(|value| !value.is_empty())
     }
 
-    /// The variable `name` if it is set; the empty text counts.
+    /// The variable `name`, if it is set, even to an empty text.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
@@ -54,7 +54,7 @@ impl Environment {
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The directory the program was started in.
+    /// The directory in which the program was started.
     #[must_use]
     pub fn current_dir(&self) -> &Path {
         &self.current_dir

@@ -1,7 +1,7 @@
 //! Errors as the user sees them: a kind with its exit status, a message, a hint.
 //!
-//! Modules have typed errors of their own; each gives through [`Explain`] its kind and a hint, and turns
-//! into a [`Failure`] at the module's edge.
+//! Modules have typed errors of their own. Each implements [`Explain`], which provides its kind and hint, and becomes a
+//! [`Failure`] where it leaves the module.
 //!
 //! ```
 //! use gem_setup::error::{Failure, Kind};
@@ -18,14 +18,14 @@ use std::path::Path;
 
 use serde::Serialize;
 
-/// The kind of failure that ended a command; the number is the exit status (docs/contract.md section 2).
+/// The kind of a failure that ended a command. The number is the exit status (docs/contract.md section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Kind {
     /// Any other error.
     Unexpected = 1,
-    /// The command line, the environment or the configuration file asks for something that makes no sense.
+    /// The command line, the environment or the configuration file is not valid.
     Usage = 2,
     /// The model's terms have not been accepted.
     TermsNotAccepted = 3,
@@ -56,7 +56,7 @@ impl Kind {
         self as u8
     }
 
-    /// The kind of failure that a gem-setup ended with, if `status` is that of one.
+    /// The kind of failure with which another gem-setup ended, if `status` is one of these numbers.
     #[must_use]
     pub fn of_exit_status(status: i32) -> Option<Self> {
         [
@@ -78,9 +78,9 @@ impl Kind {
     }
 }
 
-/// A module's error beyond its text: kind and hint.
+/// The properties of a module's error apart from its text: kind and hint.
 pub trait Explain: StdError {
-    /// Which kind of failure this is to the user.
+    /// The kind of failure for the user.
     fn kind(&self) -> Kind;
 
     /// The next step, if one is known.
@@ -92,7 +92,7 @@ pub trait Explain: StdError {
 /// Why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The kind, and so the exit status.
+    /// The kind, which determines the exit status.
     pub kind: Kind,
     /// Operation, path or URL, and value; lower case, no full stop.
     pub message: String,
@@ -110,19 +110,20 @@ impl Failure {
         }
     }
 
-    /// An unforeseen `error` in `action`.
+    /// The failure for an unexpected `error` in `action`.
     pub fn cannot(action: impl fmt::Display, error: impl fmt::Display) -> Self {
         Self::new(Kind::Unexpected, format!("cannot {action}: {error}"))
     }
 
-    /// The same for the file or folder `path`, with advice for the usual causes.
+    /// Like [`Self::cannot`] for the file or folder `path`, with a hint for the usual causes.
     #[must_use]
     pub fn cannot_at(action: &str, path: &Path, error: &io::Error) -> Self {
-        Self::cannot(format_args!("{action} `{}`", path.display()), error)
-            .with_hint("check that it is yours and not in use, and that the disk has room, then run the command again")
+        Self::cannot(format_args!("{action} `{}`", path.display()), error).with_hint(
+            "check that it belongs to you and is not in use, and that the disk has space; then run the command again",
+        )
     }
 
-    /// The failure that `error` is to the user.
+    /// Turns `error` into a failure.
     pub fn of(error: &impl Explain) -> Self {
         Self {
             kind: error.kind(),
@@ -153,7 +154,7 @@ impl<E: Explain> From<E> for Failure {
     }
 }
 
-/// The error's text followed by the texts of its sources that it does not already contain.
+/// The error's text, followed by the texts of its sources that it does not already contain.
 #[must_use]
 pub fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();

@@ -1,4 +1,4 @@
-//! Every path the tool touches, in one place (docs/contract.md section 3).
+//! Every path that gem-setup uses, in one place (docs/contract.md section 3).
 //!
 //! ```
 //! use gem_setup::layout::Layout;
@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 
 use gem_platform::Os;
 
-/// The name of the file next to the record that holds mirrors' URLs with secrets.
+/// The name of the file for mirror URLs that contain secrets; it is next to the record.
 pub(crate) const MIRRORS_FILE: &str = "mirrors";
 
-/// The home of the installation for all users of a machine, which systemd gives to the server's own user (`StateDirectory`).
+/// The home of the installation for all users of a machine. systemd gives it to the server's own user
+/// (`StateDirectory`).
 pub const SYSTEM_HOME: &str = "/var/lib/gem-setup";
 
-/// The paths under one home: the directory that holds `.gemini`.
+/// The paths under a home, the directory that contains `.gemini`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     home: PathBuf,
@@ -26,7 +27,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of `home`, an absolute path; the runtimes keep their models under `model_home`, the user's own home.
+    /// The layout of the absolute path `home`. The runtimes keep their models under `model_home`, the user's own home.
     #[must_use]
     pub fn new(home: impl Into<PathBuf>, model_home: impl Into<PathBuf>) -> Self {
         Self {
@@ -35,7 +36,7 @@ impl Layout {
         }
     }
 
-    /// The directory that holds `.gemini`.
+    /// The directory that contains `.gemini`.
     #[must_use]
     pub fn home(&self) -> &Path {
         &self.home
@@ -53,7 +54,7 @@ impl Layout {
         self.home.join(".gemini")
     }
 
-    /// Where the `lit` binary and its companions live, shared with Gemini CLI.
+    /// The folder of the `lit` binary and its companions, shared with Gemini CLI.
     #[must_use]
     pub fn lit_bin(&self) -> PathBuf {
         self.gemini().join("bin").join("litert")
@@ -65,13 +66,13 @@ impl Layout {
         self.gemini().join("bin").join("litert-lm")
     }
 
-    /// Where a finished environment of `litert-lm` waits while its successor is built.
+    /// The complete former environment of `litert-lm`, kept while its successor is built.
     #[must_use]
     pub fn litert_lm_old_env(&self) -> PathBuf {
         self.gemini().join("bin").join("litert-lm.old")
     }
 
-    /// The directory of pid and log file, shared with Gemini CLI.
+    /// The directory of the pid file and the log file, shared with Gemini CLI.
     #[must_use]
     pub fn tmp(&self) -> PathBuf {
         self.gemini().join("tmp")
@@ -89,13 +90,13 @@ impl Layout {
         self.tmp().join("litert-server.log")
     }
 
-    /// The user scope's settings file.
+    /// The settings file of the user scope.
     #[must_use]
     pub fn user_settings(&self) -> PathBuf {
         self.gemini().join("settings.json")
     }
 
-    /// gem-setup's own files.
+    /// The folder for gem-setup's own files.
     #[must_use]
     pub fn own(&self) -> PathBuf {
         self.gemini().join("gem-setup")
@@ -107,13 +108,13 @@ impl Layout {
         self.own().join("config.toml")
     }
 
-    /// The choices of `install`.
+    /// The file that records the choices of `install`.
     #[must_use]
     pub fn state_file(&self) -> PathBuf {
         self.own().join("state.json")
     }
 
-    /// The program in Gemini CLI's `binaryPath`.
+    /// The program that Gemini CLI's `binaryPath` names.
     #[must_use]
     pub fn launcher(&self, os: Os) -> PathBuf {
         self.own().join(match os {
@@ -122,7 +123,7 @@ impl Layout {
         })
     }
 
-    /// The copy of gem-setup's executable, if it was run from a cache.
+    /// The copy of gem-setup's executable; made only if gem-setup was run from a cache.
     #[must_use]
     pub fn program(&self) -> PathBuf {
         let name = format!("gem-setup{}", std::env::consts::EXE_SUFFIX);
@@ -135,19 +136,19 @@ impl Layout {
         self.own().join("program")
     }
 
-    /// Releases of the runtime that were installed next to an earlier one, a folder each.
+    /// The folder for releases of the runtime that were installed next to an earlier one; each has its own subfolder.
     #[must_use]
     pub fn versions(&self) -> PathBuf {
         self.own().join("versions")
     }
 
-    /// The newest signed catalog, with its signature.
+    /// The newest signed catalog with its signature.
     #[must_use]
     pub fn signed_catalog_file(&self) -> PathBuf {
         self.own().join("signed-catalog.json")
     }
 
-    /// The output of the last look-up in the background; written when it begins.
+    /// The output of the last background look-up; the file is created when a look-up begins.
     #[must_use]
     pub fn lookup_log_file(&self) -> PathBuf {
         self.own().join("update-check.log")
@@ -177,19 +178,19 @@ impl Layout {
         self.own().join("terms.json")
     }
 
-    /// Held by the one gem-setup that changes this home.
+    /// The lock that a gem-setup holds while it changes this home.
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {
         self.own().join("lock")
     }
 
-    /// Held for as long as a supervisor serves this home.
+    /// The lock that a supervisor holds while it serves this home.
     #[must_use]
     pub fn server_lock_file(&self) -> PathBuf {
         self.own().join("server.lock")
     }
 
-    /// Held by every engine that a supervisor started, and by the supervisor.
+    /// The lock that a supervisor and all its engines hold.
     #[must_use]
     pub fn engine_lock_file(&self) -> PathBuf {
         self.own().join("engine.lock")
@@ -201,56 +202,56 @@ impl Layout {
         self.own().join("server.json")
     }
 
-    /// The recorded mirrors, if their URLs hold secrets.
+    /// The recorded mirrors, if their URLs contain secrets.
     #[must_use]
     pub fn mirrors_file(&self) -> PathBuf {
         self.own().join(MIRRORS_FILE)
     }
 
-    /// The running server's upstream, if its URL holds a secret.
+    /// The running server's upstream, if its URL contains a secret.
     #[must_use]
     pub fn upstream_file(&self) -> PathBuf {
         self.own().join("upstream")
     }
 
-    /// The names of the models that `uninstall` left in place, one a line.
+    /// The names of the models that `uninstall` left in place, one per line.
     #[must_use]
     pub fn kept_file(&self) -> PathBuf {
         self.own().join("kept-model")
     }
 
-    /// The file for the server's output under a service manager without a journal; the server rotates
-    /// its own log itself.
+    /// The file for the server's output under a service manager without a journal. The server rotates its own log
+    /// itself.
     #[must_use]
     pub fn service_log_file(&self) -> PathBuf {
         self.own().join("service.log")
     }
 
-    /// Partial downloads, keyed by the expected hash.
+    /// The folder for partial downloads, named by their expected hash.
     #[must_use]
     pub fn downloads(&self) -> PathBuf {
         self.own().join("downloads")
     }
 
-    /// Copies of settings files from before they were changed.
+    /// The folder for copies of settings files, made before a change.
     #[must_use]
     pub fn backups(&self) -> PathBuf {
         self.own().join("backups")
     }
 
-    /// One line per routing decision.
+    /// The decision log, with one line per routing decision.
     #[must_use]
     pub fn decisions_file(&self) -> PathBuf {
         self.own().join("decisions.jsonl")
     }
 
-    /// The runtimes' folder for models: under the user's home even with `--home` (docs/facts.md section 2).
+    /// The runtimes' folder for models. It is in the user's home even with `--home` (docs/facts.md section 2).
     #[must_use]
     pub fn models(&self) -> PathBuf {
         self.model_home.join(".litert-lm").join("models")
     }
 
-    /// The file of the model in the folder `name` there.
+    /// The model file in the subfolder `name` of that folder.
     #[must_use]
     pub fn model_file(&self, name: impl AsRef<Path>) -> PathBuf {
         self.models().join(name).join("model.litertlm")

@@ -1,4 +1,4 @@
-//! Locks on files, held by one process at a time: who changes a home, who serves it, whether an engine is left.
+//! Locks on files, held by one process at a time: to change a home, to serve it, and to show that an engine is running.
 //!
 //! ```
 //! use std::time::Duration;
@@ -29,13 +29,14 @@ use tokio::time::{Instant, sleep};
 use crate::error::{Explain, Kind};
 use crate::place::is_misplaced;
 
-/// Shown while a lock is waited for.
+/// The message while waiting for a lock.
 pub const WAIT: &str = "waiting for another gem-setup";
 const POLL: Duration = Duration::from_millis(50);
-/// A lock file may be deleted between opening and locking it; after this many times something else is wrong.
+/// A lock file may be deleted between opening and locking. After this many attempts there must be another problem.
 const TRIES: u32 = 10;
 
-/// A held lock. It ends when this is dropped or the process ends. Only the user who made the file can open it, and so hold it.
+/// A held lock. It is released when this value is dropped or the process ends. Only the user who created the file can
+/// open it and hold the lock.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
@@ -45,18 +46,18 @@ pub struct Lock {
 /// Why a lock cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another process holds it.
+    /// Another process holds the lock.
     #[error("another gem-setup{} is at work on this home (it holds `{}`)", by(holder), path.display())]
     Held {
         /// The lock file.
         path: PathBuf,
-        /// The process id that its owner wrote into it.
+        /// The process id that the owner wrote into the file.
         holder: String,
     },
-    /// The file system lacks locks.
+    /// The file system does not support locks.
     #[error("cannot lock `{}`: its file system supports no locks", path.display())]
     Unsupported {
-        /// The lock file, or the directory that it would be in.
+        /// The lock file, or the directory for it.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
@@ -66,7 +67,7 @@ pub enum Error {
     Io {
         /// The lock file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
 }
@@ -93,18 +94,19 @@ impl Explain for Error {
             Self::Unsupported { .. } => {
                 "use a home on a local file system (`--home DIR`), or have the network file system mounted with locks"
             }
-            Self::Io { source, .. } if is_misplaced(source) => "move it away, then run the command again",
-            Self::Io { .. } => "check that the home is yours, is writable and has room",
+            Self::Io { source, .. } if is_misplaced(source) => "move that file away, then run the command again",
+            Self::Io { .. } => "check that the home belongs to you, is writable and has free space",
         };
         Some(hint.to_owned())
     }
 }
 
 impl Lock {
-    /// Takes the lock in the file `path`, which is made with its folder if it is missing; `None` while another process holds it.
+    /// Takes the lock in the file `path`, which is created with its folder if missing; `None` while another process
+    /// holds it.
     ///
     /// # Errors
-    /// When the file cannot be made or locked.
+    /// When the file cannot be created or locked.
     pub fn try_acquire(path: &Path) -> io::Result<Option<Self>> {
         if let Some(folder) = path.parent() {
             private_dir(folder)?;
@@ -115,7 +117,7 @@ impl Lock {
             if !is_taken_by(file.try_lock())? {
                 return Ok(None);
             }
-            // People read it; the lock itself does not depend on it.
+            // The text is for people; the lock does not depend on it.
             let _ = file
                 .set_len(0)
                 .and_then(|()| file.rewind())
@@ -128,10 +130,10 @@ impl Lock {
                 return Ok(Some(lock));
             }
         }
-        Err(io::Error::other("the lock file is deleted again and again"))
+        Err(io::Error::other("the lock file keeps being deleted"))
     }
 
-    /// Takes the lock in the file `path`, waiting up to `patience` for its owner.
+    /// Takes the lock in the file `path`; waits up to `patience` for its owner.
     ///
     /// # Errors
     /// When it is still held after that time, or the file cannot be used.
@@ -155,7 +157,7 @@ impl Lock {
     /// Whether a process holds the lock in the file `path`.
     ///
     /// # Errors
-    /// When the file exists and cannot be opened, or the file system lacks locks.
+    /// When the file exists but cannot be opened, or the file system does not support locks.
     pub fn is_held(path: &Path) -> io::Result<bool> {
         match open_to_read(path) {
             Ok(file) => Ok(!is_taken_by(file.try_lock_shared())?),
@@ -164,34 +166,34 @@ impl Lock {
         }
     }
 
-    /// Whether the path still leads to the locked file; after its deletion others lock another one.
+    /// Whether the path still leads to the locked file. After a deletion, other processes would lock a new file.
     #[must_use]
     pub fn is_current(&self) -> bool {
         match Handle::from_path(&self.path) {
             Ok(now) => now == self.file,
-            // A network file system may fail to answer for a moment.
+            // A network file system may fail for a moment.
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
     }
 
-    /// Another handle to the locked file: the lock lasts until the last one is closed, in any process.
+    /// Another handle to the locked file. The lock lasts until the last handle, in any process, is closed.
     ///
     /// # Errors
-    /// When the system refuses a handle.
+    /// When the system cannot duplicate the handle.
     pub(crate) fn share(&self) -> io::Result<File> {
         self.file.as_file().try_clone()
     }
 }
 
-/// Finds out whether `path`, an existing lock file or directory, can be locked; does not wait and leaves no lock behind.
+/// Checks that `path`, an existing lock file or directory, can be locked. Does not wait and leaves no lock behind.
 ///
 /// # Errors
-/// When it cannot be opened, or its file system lacks locks.
+/// When it cannot be opened, or its file system does not support locks.
 pub fn check(path: &Path) -> Result<(), Error> {
     let locked = File::open(path).map(|file| file.try_lock_shared());
     match locked {
         Ok(Err(TryLockError::Error(source))) if is_unsupported(&source) => Err(fault(path, source)),
-        // Some file systems lock files but not directories, and Windows opens no directory.
+        // Some file systems can lock files but not directories, and Windows cannot open directories.
         Ok(_) => Ok(()),
         Err(_) if path.is_dir() => Ok(()),
         Err(source) => Err(fault(path, source)),
@@ -207,7 +209,8 @@ fn fault(path: &Path, source: io::Error) -> Error {
     }
 }
 
-/// Whether `error` is the answer of a file system without locks, or of one whose lock service does not run (`ENOLCK`).
+/// Whether `error` means that the file system does not support locks or that its lock service is not running
+/// (`ENOLCK`).
 fn is_unsupported(error: &io::Error) -> bool {
     const ENOLCK: i32 = if cfg!(target_os = "macos") { 77 } else { 37 };
     error.kind() == io::ErrorKind::Unsupported || (cfg!(unix) && error.raw_os_error() == Some(ENOLCK))
@@ -227,7 +230,7 @@ fn open_to_read(path: &Path) -> io::Result<File> {
 
 fn holder_in(path: &Path) -> String {
     let mut text = String::new();
-    // Windows lets no other process read a locked file; the error then names no process.
+    // On Windows no other process can read a locked file; the error then names no process.
     let _ = open_to_read(path).and_then(|file| file.take(64).read_to_string(&mut text));
     text.trim().chars().filter(char::is_ascii_digit).take(10).collect()
 }

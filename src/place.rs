@@ -1,4 +1,4 @@
-//! Reading and writing files: regular ones alone, and whole. A reader sees the old bytes or the new ones, never a part.
+//! Reads and writes regular files as a whole. A reader sees the old bytes or the new ones, never a mixture.
 //!
 //! ```
 //! use gem_setup::place::write_atomic;
@@ -18,29 +18,30 @@ use std::path::{Path, PathBuf};
 pub use gem_platform::file::read_bounded;
 use gem_platform::file::{self, Readers, ReplaceError};
 
-/// How many symbolic links lead to a file at most; the limit Linux has.
+/// The maximum number of symbolic links to follow, the same as Linux's limit.
 const MAX_LINKS: usize = 40;
 
-/// Reads the regular file that `path` leads to, of at most [`file::LARGEST_FILE`] bytes. Never waits for a writer of a pipe.
+/// Reads the regular file that `path` leads to, up to [`file::LARGEST_FILE`] bytes. Never waits for the writer of a
+/// pipe.
 ///
 /// # Errors
-/// When the file is not a regular one, cannot be read, or has more bytes.
+/// When the file is not a regular file, cannot be read, or is larger.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     file::read_regular(path)
 }
 
-/// Reads the file or the pipe `path`, such as the shell's `<(…)`, of at most `limit` bytes.
+/// Reads at most `limit` bytes from the file or pipe `path`, such as the shell's `<(…)`.
 ///
 /// # Errors
-/// When it cannot be read, or has more bytes.
+/// When it cannot be read or is larger.
 pub fn read_given(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_bounded(fs::File::open(path)?, limit)
 }
 
-/// As [`read`]; `None` if there is no such file, or something other than a directory on the way to it.
+/// Like [`read`]; `None` if there is no such file, or if a part of its path is not a directory.
 ///
 /// # Errors
-/// As [`read`].
+/// Like [`read`].
 pub fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -49,37 +50,37 @@ pub fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Whether `error` says that something else lies where a regular file of ours is expected.
+/// Whether `error` means that something other than a regular file of ours is at the path.
 #[must_use]
 pub fn is_misplaced(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput)
 }
 
-/// Advice about the file `path`, which could not be read because of `error`.
+/// The hint for the file `path`, which could not be read because of `error`.
 #[must_use]
 pub fn remedy(path: &Path, error: &io::Error) -> String {
     let path = path.display();
     let first = match error.kind() {
         io::ErrorKind::PermissionDenied => format!("make `{path}` readable for this user"),
         io::ErrorKind::InvalidData => format!("save `{path}` as UTF-8"),
-        io::ErrorKind::FileTooLarge => format!("make `{path}` smaller or move it away"),
-        _ if file::is_absence(error) => format!("check that `{path}` is there"),
-        _ if is_misplaced(error) => format!("move `{path}` away"),
+        io::ErrorKind::FileTooLarge => format!("make `{path}` smaller or move it somewhere else"),
+        _ if file::is_absence(error) => format!("check that `{path}` exists"),
+        _ if is_misplaced(error) => format!("move `{path}` somewhere else"),
         _ => format!("check the disk that holds `{path}`"),
     };
     format!("{first}, then run the command again")
 }
 
-/// `error`, met at `path`, with the path in its text.
+/// Adds the path to the text of `error`, which occurred at `path`.
 #[must_use]
 pub fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
 }
 
-/// As [`read`], for a file of text.
+/// Like [`read`], for a text file.
 ///
 /// # Errors
-/// As [`read`], and when the file is not UTF-8.
+/// Like [`read`], and when the file is not UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
     text(read(path)?)
 }
@@ -92,53 +93,53 @@ pub fn text(bytes: Vec<u8>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// Writes `bytes` as the file `path`, creating its directory if need be.
+/// Writes `bytes` to the file `path`; creates its directory if missing.
 ///
-/// The bytes go to a temporary file next to the real file and are renamed over it once they are on the disk. An existing
-/// file keeps its permissions and, where possible, its owner; a symbolic link stays and the file it leads to is
-/// replaced. A file that cannot be renamed over, such as one that is mounted by itself, is written in place. A new file
-/// gets the permissions the process gives to any file.
+/// The bytes go to a temporary file next to the real file; once they are on the disk, the temporary file is renamed. An
+/// existing file keeps its permissions and, where possible, its owner. A symbolic link stays, and the file that it
+/// leads to is replaced. A file over which no file can be renamed, such as a mounted file, is written in place. A new
+/// file gets the usual permissions.
 ///
 /// # Errors
-/// As [`check`], and when the disk is full; the old bytes are then kept.
+/// Like [`check`], and when the disk is full; the old bytes are then kept.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_for(path, bytes, Readers::Usual, Names::Separate)
 }
 
-/// As [`write_atomic`], but only its owner may read a new file.
+/// Like [`write_atomic`], but only the owner can read a new file.
 ///
 /// # Errors
-/// As [`write_atomic`].
+/// Like [`write_atomic`].
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_for(path, bytes, Readers::Owner, Names::Separate)
 }
 
-/// As [`write_atomic`], for a file of the user's: if it has other names (hard links), they keep leading to it, so it is written
-/// in place.
+/// Like [`write_atomic`], for a file of the user. If it has other names (hard links), it is written in place, so that
+/// they still lead to it.
 ///
 /// # Errors
-/// As [`write_atomic`].
+/// Like [`write_atomic`].
 pub fn write_shared(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_for(path, bytes, Readers::Usual, Names::Kept)
 }
 
-/// As [`write_atomic`], for a file of this program in a folder where others write too: a link in its place is replaced, and the
-/// file that it leads to stays as it is.
+/// Like [`write_atomic`], for gem-setup's own file in a folder in which others write too. A link at `path` is replaced,
+/// and its target stays unchanged.
 ///
 /// # Errors
-/// As [`write_atomic`].
+/// Like [`write_atomic`].
 pub fn write_own(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_for(path, bytes, Readers::Usual, Names::Own)
 }
 
-/// What becomes of the other names of a file, symbolic links and hard ones.
+/// What happens to the other names of a file: symbolic links and hard links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Names {
-    /// All keep leading to it.
+    /// All names lead to the new content.
     Kept,
-    /// Hard links keep the old bytes.
+    /// Hard links keep the old content.
     Separate,
-    /// All keep the old bytes.
+    /// All other names keep the old content.
     Own,
 }
 
@@ -160,7 +161,7 @@ fn write_for(path: &Path, bytes: &[u8], readers: Readers, names: Names) -> io::R
     }
     match file::write_atomic(&target, bytes, readers) {
         Ok(()) => Ok(()),
-        // The caller names the file.
+        // The caller adds the path.
         Err(ReplaceError::Write { source, .. }) => Err(source),
         Err(ReplaceError::Move { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => {
             file::rewrite(&target, bytes)
@@ -169,21 +170,21 @@ fn write_for(path: &Path, bytes: &[u8], readers: Readers, names: Names) -> io::R
     }
 }
 
-/// A file or directory that cannot be used as it is.
+/// A file or directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("`{}`: {source}", path.display())]
 pub struct Unfit {
-    /// Which one.
+    /// The path.
     pub path: PathBuf,
-    /// Why.
+    /// The reason.
     pub source: io::Error,
 }
 
-/// Finds out whether the file `path` could be written, as far as that can be seen without writing. A file that is not there
-/// can be written if its directory, or the nearest one that exists, takes new files.
+/// Checks whether the file `path` can be written, as far as that is visible without writing. A missing file can be
+/// written if its directory, or the nearest existing one, can be written.
 ///
 /// # Errors
-/// When the file is not a regular one or is marked read-only; when neither it nor its directory may be written.
+/// When the file is not a regular file or is marked read-only, or when neither it nor its directory may be written.
 pub fn check(path: &Path) -> Result<(), Unfit> {
     let unfit = |source| Unfit {
         path: path.to_owned(),
@@ -197,18 +198,18 @@ pub fn check(path: &Path) -> Result<(), Unfit> {
     check_folder(parent(&target))
 }
 
-/// Finds out whether the directory `path` takes new files, or could be made.
+/// Checks whether new files can be created in the directory `path`, or whether it can be created.
 ///
 /// # Errors
-/// When something other than a directory is at `path` or on the way to it, or the directory may not be written.
+/// When something other than a directory is at `path` or in its path, or the directory may not be written.
 pub fn check_folder(path: &Path) -> Result<(), Unfit> {
     let found = match file::metadata(path) {
         Ok(metadata) if metadata.is_dir() => file::may_write(path),
         Ok(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")),
         Err(error) if is_link(path) && error.kind() == io::ErrorKind::NotFound => {
-            Err(io::Error::new(error.kind(), "it is a link that leads nowhere"))
+            Err(io::Error::new(error.kind(), "it is a link to a missing file"))
         }
-        // Something on the way is missing, or is not a directory.
+        // A part of the path is missing or is not a directory.
         Err(error) if file::is_absence(&error) => return check_folder(parent(path)),
         Err(error) => Err(error),
     };
@@ -222,11 +223,11 @@ fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
 }
 
-/// How the file `target`, which is no symbolic link, would be written.
+/// How the file `target`, which is not a symbolic link, is to be written.
 fn way(target: &Path, names: Names) -> io::Result<Way> {
     let metadata = match file::metadata(target) {
         Ok(metadata) => metadata,
-        // Whether its directory is one is seen next.
+        // The caller then checks the directory.
         Err(error) if file::is_absence(&error) => return Ok(Way::Replace),
         Err(error) => return Err(error),
     };
@@ -243,10 +244,10 @@ fn way(target: &Path, names: Names) -> io::Result<Way> {
     file::may_write(target).map(|()| Way::InPlace)
 }
 
-/// Writes `bytes` as a new file `path` with the access rights of the file `model`.
+/// Writes `bytes` to a new file `path` with the access rights of the file `model`.
 ///
 /// # Errors
-/// `AlreadyExists` when there is such a file. When the file cannot be written, nothing is left behind.
+/// `AlreadyExists` when the file exists. When the file cannot be written, nothing is left behind.
 pub fn write_new_like(model: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file::keep_access(model, &file)
@@ -275,15 +276,15 @@ pub fn remove(path: &Path) -> io::Result<()> {
 /// Deletes the temporary files that killed processes left in the directory of the file `path`.
 pub fn sweep_beside(path: &Path) {
     if let Ok(target) = resolve(path) {
-        // They cost room and nothing else.
+        // A leftover file only uses disk space.
         let _ = file::sweep(parent(&target));
     }
 }
 
-/// The file that `path` stands for once all symbolic links are followed; it need not exist.
+/// The file that `path` leads to after all symbolic links; it may be missing.
 ///
 /// # Errors
-/// When the links go round in a circle or a directory on the way cannot be read.
+/// When the links form a circle or a directory in the path cannot be read.
 pub fn resolve(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -303,7 +304,7 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
     ))
 }
 
-/// The directory of `path`; the current one for a bare name.
+/// The directory of `path`; the current directory for a bare name.
 pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,

@@ -28,23 +28,23 @@ use std::time::Duration;
 /// A wait shorter than this is not shown.
 const NOTICEABLE: Duration = Duration::from_millis(300);
 
-/// Shows the progress of one piece of work at a time, each named by an id (a step id such as `runtime`).
+/// Shows the progress of one task at a time. Each task has an id, such as the step id `runtime`.
 ///
-/// Implementations are called often, so they must be cheap and throttle their output.
+/// The methods are called often, so they must be cheap and throttle their output.
 pub trait Progress: Send + Sync {
-    /// Work on `id` began; `label` describes it to a person, `total` is the number of bytes to come, if known.
+    /// The task `id` began; `label` is its description for people, `total` the number of bytes to come, if known.
     fn begin(&self, id: &str, label: &str, total: Option<u64>);
 
-    /// `done` bytes of `total` are in place.
+    /// `done` of `total` bytes are in place.
     fn advance(&self, id: &str, done: u64, total: Option<u64>);
 
-    /// The work on `id` ended, well or not.
+    /// The task `id` ended, successfully or not.
     fn finish(&self, id: &str);
 
-    /// A remark while `id` is under way, such as "server ignored the range, starting over".
+    /// A remark during the task `id`, such as "server ignored the range, starting over".
     fn note(&self, id: &str, text: &str);
 
-    /// A wait began that a person should know of; [`Self::advance`] or [`Self::finish`] ends it.
+    /// A wait began that a person should know about; [`Self::advance`] or [`Self::finish`] ends it.
     fn wait(&self, id: &str, what: &str) {
         self.note(id, what);
     }
@@ -61,7 +61,7 @@ impl Progress for Silent {
     fn note(&self, _id: &str, _text: &str) {}
 }
 
-/// Waits for `work` and shows `what` meanwhile, unless the wait is short.
+/// Waits for `work` and shows `what` in the meantime, unless the wait is short.
 pub async fn waiting<T>(progress: &dyn Progress, id: &str, what: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     tokio::select! {
@@ -74,12 +74,12 @@ pub async fn waiting<T>(progress: &dyn Progress, id: &str, what: &str, work: imp
     done
 }
 
-/// A number of bytes, shown in the units of `lit`: `968.6 MB`, powers of ten.
+/// A number of bytes, shown in the units of `lit`: powers of ten, as in `968.6 MB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
 impl Size {
-    /// The whole bytes of `bytes`.
+    /// `bytes` rounded down to a whole number.
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,

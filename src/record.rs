@@ -1,4 +1,4 @@
-//! Files that are read and written as a whole: gem-setup's own records in JSON, and tables in TOML that users may replace.
+//! Files that are read and written as a whole: gem-setup's own records in JSON, and TOML tables that users may replace.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use crate::error::{Explain, Kind};
 use crate::net::{redact_in, toml_fault};
 use crate::place;
 
-/// One kind of such a file, as its errors describe it.
+/// A kind of such a file, as errors describe it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its name.
+    /// The kind's name.
     pub name: &'static str,
-    /// The kind of failure that a faulty one is.
+    /// The kind of failure if such a file is invalid.
     pub kind: Kind,
-    /// Advice about a faulty one.
+    /// The hint if such a file is invalid.
     pub remedy: &'static str,
 }
 
@@ -27,31 +27,31 @@ pub enum Error {
     /// The file cannot be read.
     #[error("cannot read the {} `{}`", of.name, path.display())]
     Read {
-        /// Which kind of file.
+        /// The kind of file.
         of: &'static Record,
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// The content is invalid.
     #[error("cannot use the {} `{origin}`: {reason}", of.name)]
     Unusable {
-        /// Which kind of file.
+        /// The kind of file.
         of: &'static Record,
-        /// Which file, or where its text comes from.
+        /// The file's path, or another description of the text's source.
         origin: String,
-        /// Why, with the line.
+        /// The reason, with the line.
         reason: String,
     },
     /// The file cannot be written.
     #[error("cannot write the {} `{}`", of.name, path.display())]
     Write {
-        /// Which kind of file.
+        /// The kind of file.
         of: &'static Record,
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
 }
@@ -68,7 +68,7 @@ impl Explain for Error {
             Self::Read { of, path, source } if of.kind == Kind::Unexpected => return Some(place::remedy(path, source)),
             Self::Read { of, .. } | Self::Unusable { of, .. } => of.remedy,
             Self::Write { .. } => {
-                "check that the disk has room and that the directory is yours, then run the command again"
+                "check that the disk has space and that the directory belongs to you, then run the command again"
             }
         };
         Some(hint.to_owned())
@@ -76,7 +76,7 @@ impl Explain for Error {
 }
 
 impl Record {
-    /// The error of the record from `origin`, which is faulty for `reason`.
+    /// The error for an invalid record from `origin`.
     pub fn unusable(&'static self, origin: impl Into<String>, reason: impl ToString) -> Error {
         Error::Unusable {
             of: self,
@@ -85,19 +85,19 @@ impl Record {
         }
     }
 
-    /// The error of a record in `path` that cannot be read because of `source`.
+    /// The error for the record `path`, which cannot be read because of `source`.
     fn unread(&'static self, path: &Path, source: io::Error) -> Error {
         let (of, path) = (self, path.to_owned());
         Error::Read { of, path, source }
     }
 
-    /// The error of a record in `path` that cannot be written because of `source`.
+    /// The error for the record `path`, which cannot be written because of `source`.
     pub fn unwritten(&'static self, path: &Path, source: io::Error) -> Error {
         let (of, path) = (self, path.to_owned());
         Error::Write { of, path, source }
     }
 
-    /// Reads the JSON file `path`; `None` when there is none.
+    /// Reads the JSON file `path`; `None` if it does not exist.
     ///
     /// # Errors
     /// When the file exists but cannot be read or does not parse.
@@ -107,7 +107,7 @@ impl Record {
         parsed.map_err(|error| self.unusable(path.to_string_lossy(), redact_in(&error.to_string())))
     }
 
-    /// Writes `value` as the JSON file `path`, which only its owner can read, unless it already says the same.
+    /// Writes `value` to the JSON file `path`, which only its owner can read, unless the file already has this content.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -121,7 +121,7 @@ impl Record {
         place::write_private(path, &text).map_err(|source| self.unwritten(path, source))
     }
 
-    /// The text of the file `path`, which a user named.
+    /// The text of the file `path`, which the user named.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -132,22 +132,22 @@ impl Record {
     /// Parses the TOML `text`; `origin` names it in errors.
     ///
     /// # Errors
-    /// When the text is no such table.
+    /// When the text does not have the expected form.
     pub fn parse_toml<T: DeserializeOwned>(&'static self, text: &str, origin: &str) -> Result<T, Error> {
         toml::from_str(text).map_err(|error| self.unusable(origin, toml_fault(text, &error)))
     }
 
-    /// Checks the `format` that the record from `origin` names.
+    /// Checks that `format`, read from the record `origin`, is the `known` one.
     ///
     /// # Errors
-    /// When it is not the `known` one.
+    /// When it is another one.
     pub fn check_format(&'static self, origin: &str, format: u32, known: u32) -> Result<(), Error> {
         if format == known {
             return Ok(());
         }
         Err(self.unusable(
             origin,
-            format!("key `format`: `{format}` is not known, expected `{known}`"),
+            format!("key `format`: unknown value `{format}`, expected `{known}`"),
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! Files that are appended to, and rotated by size so that they and their past are bounded in total.
+//! Appends to files and rotates them by size, so that the current and the rotated files are bounded in total.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -6,32 +6,32 @@ use std::path::{Path, PathBuf};
 
 use gem_platform::file::{is_character_device, open_own};
 
-/// Longest line of a log, in bytes.
+/// The longest line of a log, in bytes.
 pub(crate) const LONGEST_LINE: usize = 16 << 10;
 
-/// Cuts `line` to the longest line of a log, with a mark at the cut.
+/// Shortens `line` to the longest allowed line of a log, and marks the cut.
 pub(crate) fn cut_line(line: &mut String) {
     if line.len() > LONGEST_LINE {
         let rest = line.len() - LONGEST_LINE;
         line.truncate(line.floor_char_boundary(LONGEST_LINE));
-        line.push_str(&format!("… ({rest} bytes more)"));
+        line.push_str(&format!("… ({rest} more bytes)"));
     }
 }
 
 /// How large a growing file may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rotation {
-    /// A file is rotated before it grows beyond this many bytes.
+    /// The size in bytes at which a file is rotated.
     pub(crate) file_size: u64,
-    /// How many files are kept: the current one, `.1`, `.2` and so on; two at least.
+    /// The number of files to keep: the current one, `.1`, `.2` and so on; at least two.
     pub(crate) files: usize,
 }
 
 impl Rotation {
-    /// Opens `path` to append `room` bytes, with the folder that it is in, and rotates it first if it would grow too large.
+    /// Opens `path` to append `room` bytes; creates its folder. Rotates the file first if it would grow too large.
     ///
     /// # Errors
-    /// When it cannot be opened or made.
+    /// When it cannot be opened or created.
     pub(crate) fn open(&self, path: &Path, room: usize) -> io::Result<File> {
         let file = append(path)?;
         if file.metadata()?.len().saturating_add(room as u64) <= self.file_size {
@@ -39,7 +39,7 @@ impl Rotation {
         }
         drop(file);
         if self.rotate(path).is_err() {
-            // Another program keeps the file from being renamed; its size is bounded anyway.
+            // Another program prevents the rename; the file is emptied, so that its size stays bounded.
             open_own(OpenOptions::new().write(true), path)?.set_len(0)?;
         }
         append(path)
@@ -57,13 +57,14 @@ impl Rotation {
     }
 }
 
-/// Opens `path` to append, readable by its owner alone; makes the folder that it is in.
+/// Opens `path` to append, readable only for its owner; creates its folder.
 ///
 /// # Errors
-/// When it cannot be opened or made, or can have content of someone else's: a link, a file of another user.
+/// When it cannot be opened or created, or when another user can control its content: a link, or a file of another
+/// user.
 pub(crate) fn append(path: &Path) -> io::Result<File> {
     let open = || match fs::metadata(path) {
-        // Also through a link: who wants no log lets it lead to `/dev/null`.
+        // Also through a link: a user who wants no log may link it to `/dev/null`.
         Ok(metadata) if is_character_device(metadata.file_type()) => OpenOptions::new().append(true).open(path),
         Ok(_) | Err(_) => open_own(OpenOptions::new().create(true).append(true), path),
     };
@@ -78,7 +79,7 @@ pub(crate) fn append(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The name of the file `age` rotations ago: `path`, `path.1`, `path.2`.
+/// The name of the file after `age` rotations: `path`, `path.1`, `path.2`.
 pub(crate) fn rotated(path: &Path, age: usize) -> PathBuf {
     if age == 0 {
         return path.to_owned();

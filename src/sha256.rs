@@ -19,13 +19,13 @@ use gem_platform::file::open_regular;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
-/// A SHA-256 digest; written as 64 lower-case hexadecimal digits.
+/// A SHA-256 digest, written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
-    /// The first digits, which people compare.
+    /// The first digits, for people to compare.
     #[must_use]
     pub fn short(self) -> String {
         self.to_string().chars().take(12).collect()
@@ -39,12 +39,12 @@ impl Sha256 {
         hasher.finish()
     }
 
-    /// Whether both are the same, without telling by the duration where they differ.
+    /// Whether both digests are equal. The duration does not reveal where they differ.
     pub(crate) fn is_secret(&self, other: &Self) -> bool {
         is_same_secret(&self.0, &other.0)
     }
 
-    /// The digest of the file at `path`.
+    /// The digest of the file `path`.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -53,10 +53,10 @@ impl Sha256 {
         digest.ok_or_else(|| io::ErrorKind::TimedOut.into())
     }
 
-    /// As [`Self::of_file`]; `None` if reading the file takes longer than `limit`.
+    /// Like [`Self::of_file`]; `None` if reading the file takes longer than `limit`.
     ///
     /// # Errors
-    /// As [`Self::of_file`].
+    /// Like [`Self::of_file`].
     pub fn of_file_within(path: &Path, limit: Duration) -> io::Result<Option<Self>> {
         let start = Instant::now();
         let mut file = open_regular(path)?;
@@ -87,7 +87,7 @@ impl Hasher {
         self.0.update(bytes);
     }
 
-    /// The digest of all bytes added.
+    /// The digest of all added bytes.
     #[must_use]
     pub fn finish(self) -> Sha256 {
         let mut digest = [0; 32];
@@ -96,7 +96,7 @@ impl Hasher {
     }
 }
 
-/// Compares secrets without telling by its duration where the first difference is.
+/// Whether two secrets are equal. The duration does not reveal where they differ.
 pub(crate) fn is_same_secret(left: &[u8], right: &[u8]) -> bool {
     let pairs = left.iter().zip(right);
     let difference = pairs.fold(0, |sum, (left, right)| sum | (left ^ right));

@@ -1,6 +1,6 @@
-//! Commands that people paste into a shell: every word arrives as it was meant.
+//! Quotes commands for people to paste into a shell, so that every word arrives unchanged.
 //!
-//! On Unix that is any POSIX shell. On Windows it is PowerShell and, where the text allows, `cmd` too.
+//! On Unix this works for any POSIX shell; on Windows for PowerShell and, where the text allows, also for `cmd`.
 //!
 //! ```
 //! use gem_platform::Os;
@@ -14,7 +14,7 @@ use std::ffi::OsStr;
 
 use gem_platform::Os;
 
-/// `text` as one word of a command line for the usual shell of `os`.
+/// `text` as one word for the usual shell of `os`.
 #[must_use]
 pub fn word(os: Os, text: &OsStr) -> String {
     let text = text.to_string_lossy();
@@ -22,13 +22,13 @@ pub fn word(os: Os, text: &OsStr) -> String {
         Os::Windows => |c: char| c.is_ascii_alphanumeric() || r"-_./:+\".contains(c),
         Os::Linux | Os::Macos => |c: char| c.is_ascii_alphanumeric() || "-_./:+,@%=".contains(c),
     };
-    // `=name` is a command's path in zsh.
+    // In zsh, `=name` means a command's path.
     if !text.is_empty() && !text.starts_with('=') && text.chars().all(is_plain) {
         return text.into_owned();
     }
     match os {
         Os::Windows if text.contains(['$', '`', '"', '%', '\n']) => powershell(&text),
-        // Both shells know this form; a backslash before the closing quote would hide it.
+        // Both shells understand this form; a backslash before the closing quote would escape it.
         Os::Windows => {
             let slashes = text.len() - text.trim_end_matches('\\').len();
             format!("\"{text}{}\"", r"\".repeat(slashes))
@@ -37,14 +37,14 @@ pub fn word(os: Os, text: &OsStr) -> String {
     }
 }
 
-/// The words of a command, each as [`word`] gives it.
+/// The words of a command, each quoted like [`word`].
 #[must_use]
 pub fn line(os: Os, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
     let words = words.into_iter().map(|text| word(os, text.as_ref()));
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// `command` with `variables` set for it alone (on Windows: from then on, as PowerShell does it).
+/// `command` with `variables` set only for it. On Windows they stay set, because PowerShell lacks such a form.
 #[must_use]
 pub fn with_variables<'a>(os: Os, variables: impl IntoIterator<Item = (&'a str, String)>, command: &str) -> String {
     let set = variables.into_iter().map(|(name, value)| match os {
@@ -54,7 +54,7 @@ pub fn with_variables<'a>(os: Os, variables: impl IntoIterator<Item = (&'a str, 
     set.collect::<String>() + command
 }
 
-/// `text` between single quotes, byte for byte, for a script of a POSIX shell.
+/// `text` in single quotes, byte for byte, for a POSIX shell script.
 pub(crate) fn posix_bytes(text: &OsStr) -> Vec<u8> {
     let mut word = vec![b'\''];
     for byte in text.as_encoded_bytes() {
@@ -67,7 +67,7 @@ pub(crate) fn posix_bytes(text: &OsStr) -> Vec<u8> {
     word
 }
 
-/// PowerShell expands nothing between single quotes.
+/// PowerShell expands nothing in single quotes.
 fn powershell(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -1,5 +1,5 @@
-//! Text from elsewhere (models, servers, files, processes), made safe to show: a terminal obeys escape sequences, and some obey
-//! marks that reorder a line.
+//! Makes text from elsewhere (models, servers, files, processes) safe to show: a terminal executes escape sequences,
+//! and some terminals also obey marks that reorder a line.
 //!
 //! ```
 //! use gem_setup::text::printable;
@@ -15,14 +15,14 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-/// Gives an enumeration whose variants are single words `ALL`, `as_str` and `Display`.
+/// Defines `ALL`, `as_str` and `Display` for an enumeration whose variants are single words.
 macro_rules! words {
     ($name:ident: $($variant:ident = $word:literal),+ $(,)?) => {
         impl $name {
-            /// All of them, in order.
+            /// All values, in order.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
 
-            /// The word for it in JSON, headers and messages.
+            /// The value's word in JSON, headers and messages.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -54,7 +54,7 @@ pub fn in_words(time: Duration) -> String {
     }
 }
 
-/// `text` with control characters in escaped form; line feeds and tabs stay.
+/// `text` with control characters in escaped form, except line feeds and tabs.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(|c: char| is_obeyed(c) && c != '\n' && c != '\t') {
@@ -67,13 +67,13 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// As [`printable`], for a single line: line ends are escaped too.
+/// Like [`printable`], for a single line: line ends are escaped too.
 #[must_use]
 pub fn printable_line(text: &str) -> String {
     printable(text).replace('\n', "\\n")
 }
 
-/// The first line of `text`, cut where it is long.
+/// The first line of `text`, shortened if it is long.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     const LONGEST: usize = 80;
@@ -94,7 +94,7 @@ pub fn push_printable(text: &mut String, c: char) {
     }
 }
 
-/// `value` as JSON in which every control character is escaped, those that JSON itself allows included.
+/// `value` as JSON in which every control character is escaped, including those that JSON itself allows.
 ///
 /// # Errors
 /// When `value` cannot be represented in JSON.
@@ -104,7 +104,7 @@ pub fn to_json(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Whether terminals act upon `c`: control characters, separators of lines, and marks of writing direction.
+/// Whether terminals act on `c`: control characters, line separators, and marks of writing direction.
 fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -117,7 +117,7 @@ impl Formatter for Escaping {
         let mut plain = fragment;
         while let Some((at, c)) = plain.char_indices().find(|(_, c)| is_obeyed(*c)) {
             CompactFormatter.write_string_fragment(writer, &plain[..at])?;
-            // All of them lie within the first plane.
+            // All these characters are in the first plane.
             write!(writer, "\\u{:04x}", u32::from(c))?;
             plain = &plain[at + c.len_utf8()..];
         }

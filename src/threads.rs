@@ -1,4 +1,4 @@
-//! Event loops that cannot run out of threads: where the system refuses a thread, tokio panics.
+//! Event loops that work even if the system refuses to start a thread, where tokio would panic.
 
 use std::io;
 use std::thread;
@@ -6,27 +6,27 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// The first thread for blocking work stays this long. Further work waits for it where the system gives no second one.
+/// The first thread for blocking work stays this long. Further work waits for it if the system allows no second thread.
 const KEPT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Fails where the system gives this process no thread.
+/// Checks that this process can start a thread.
 ///
 /// # Errors
-/// The system's, such as for a limit of processes.
+/// The system's error, for example for a limit of processes.
 pub fn check() -> io::Result<()> {
-    // Nothing happens in it, so it cannot have panicked.
+    // The thread does nothing, so it cannot panic.
     let _ = thread::Builder::new().spawn(|| ())?.join();
     Ok(())
 }
 
-/// An event loop on the calling thread, with a thread for blocking work that stays.
+/// An event loop on the calling thread, with a lasting thread for blocking work.
 ///
 /// # Errors
-/// When the system gives no thread, or no event queue.
+/// When the system allows no thread or no event queue.
 pub fn event_loop() -> io::Result<Runtime> {
     let runtime = bare_event_loop()?;
     if let Err(error) = check() {
-        // Dropping it could wait, which is an error inside of another event loop.
+        // Dropping the runtime could wait, which is an error inside another event loop.
         runtime.shutdown_background();
         return Err(error);
     }
@@ -34,10 +34,10 @@ pub fn event_loop() -> io::Result<Runtime> {
     Ok(runtime)
 }
 
-/// An event loop for work that never blocks: it starts no thread.
+/// An event loop for work that never blocks. It starts no thread.
 ///
 /// # Errors
-/// When the system gives no event queue.
+/// When the system allows no event queue.
 pub fn bare_event_loop() -> io::Result<Runtime> {
     Builder::new_current_thread()
         .enable_all()

@@ -1,4 +1,4 @@
-//! Versions in order: of runtimes (`v0.9.0-alpha03`, `0.10.1rc2`), of gem-setup, and of models files (`2026-11-30`).
+//! Compares versions: of runtimes (`v0.9.0-alpha03`, `0.10.1rc2`), of gem-setup, and of models files (`2026-11-30`).
 
 use std::cmp::Ordering;
 
@@ -13,7 +13,7 @@ fn compare(one: &str, other: &str) -> Ordering {
     by_number.then_with(|| stage(its_stage).cmp(&stage(others_stage)))
 }
 
-/// The numbers at the start, and the rest: `0.9.0` and `-alpha03`. A release of a calendar date has numbers alone.
+/// Splits a version into its numbers and the rest: `0.9.0` and `-alpha03`. A calendar date has only numbers.
 fn split(version: &str) -> (&str, &str) {
     let version = version.trim().trim_start_matches(['v', 'V']);
     let version = version.split('+').next().unwrap_or_default();
@@ -25,7 +25,7 @@ fn split(version: &str) -> (&str, &str) {
     version.split_at(end.map_or(version.len(), |(at, _)| at))
 }
 
-/// The numbers of `text` in order, without zeros at the end: `1.0` is `1`.
+/// The numbers in `text`, without zeros at the end: `1.0` is `1`.
 fn numbers(text: &str) -> Vec<u64> {
     let parts = text
         .split(|c: char| !c.is_ascii_digit())
@@ -37,7 +37,8 @@ fn numbers(text: &str) -> Vec<u64> {
     numbers
 }
 
-/// What follows the numbers, by its order: a version with a stage comes before the finished one, a `post` release after it.
+/// A key that sorts the text after the numbers: a version with a stage comes before the final one, a `post` release
+/// after it.
 fn stage(rest: &str) -> (u8, String, Vec<u64>) {
     let word: String = rest.chars().filter(char::is_ascii_alphabetic).collect();
     let word = word.to_ascii_lowercase();
