@@ -89,7 +89,7 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Send a prompt and two routing probes, print the answers and their latency
     Smoke(SmokeArgs),
-    /// Decide which model a request goes to, and why
+    /// Show which model a request goes to, and why
     Route(RouteArgs),
     /// Show, apply or remove the router's settings
     Settings(SettingsArgs),
@@ -99,9 +99,9 @@ pub(crate) enum Command {
     Service(ServiceArgs),
     /// Install and try a newer version, then switch to it
     Upgrade(UpgradeArgs),
-    /// Return to the version before
+    /// Return to the previous version
     Rollback(RollbackArgs),
-    /// List installed versions, the current ones and those to go back to
+    /// List the installed versions, current and previous
     Versions,
     /// Delete old versions, partial downloads and surplus backups
     Cleanup(CleanupArgs),
@@ -116,7 +116,7 @@ pub(crate) enum Command {
     },
     /// Write the manual pages
     Man {
-        /// The directory for them, which exists
+        /// The directory for them; it must exist
         #[arg(value_name = "DIR", value_parser = path())]
         folder: PathBuf,
     },
@@ -124,23 +124,27 @@ pub(crate) enum Command {
     Version,
 }
 
-/// The settings files.
+/// The values of `--scope`.
 fn scope() -> impl TypedValueParser<Value = Destination> {
     one_of([
-        ("user", Destination::User, "The home's"),
-        ("workspace", Destination::Workspace, "The current directory's"),
+        ("user", Destination::User, "The settings file in the home"),
+        (
+            "workspace",
+            Destination::Workspace,
+            "The settings file in the current directory",
+        ),
         (
             "system",
             Destination::System,
-            "The machine's, for all its users; takes root",
+            "The machine's settings file, for all users; needs root",
         ),
     ])
 }
 
-/// Which installation a command is for.
+/// The installation that a command works on.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct ScopeArgs {
-    /// The installation: `system` is the one for all users of this machine [default: the home's]
+    /// The installation; `system` is the one for all users of this machine [default: the home's]
     #[arg(long, value_name = "SCOPE", value_parser = scope())]
     pub(crate) scope: Option<Destination>,
 }
@@ -177,10 +181,10 @@ pub(crate) struct InstallArgs {
     /// Use this catalog of artifacts [default: as installed, else the built-in one]
     #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) catalog: Option<PathBuf>,
-    /// Install from this bundle and from nowhere else
+    /// Install from this bundle only; download nothing
     #[arg(long, value_name = "DIR|FILE", value_parser = path(), conflicts_with_all = ["catalog", "mirror", "mirror_only"])]
     pub(crate) bundle: Option<PathBuf>,
-    /// Refuse a bundle without a valid signature of this minisign key (or file with one)
+    /// Refuse a bundle without a valid signature of this minisign key (or a file that contains it)
     #[arg(long, value_name = "KEY", requires = "bundle")]
     pub(crate) public_key: Option<String>,
     /// Repeat every step, even one that is in place
@@ -204,7 +208,7 @@ pub(crate) struct InstallArgs {
     /// Plan for another platform, such as windows-x86_64 (with --dry-run)
     #[arg(long, value_name = "OS-ARCH", requires = "dry_run")]
     pub(crate) target: Option<Target>,
-    /// No gateway: the runtime itself listens on the port
+    /// Run no gateway: the runtime itself listens on the port
     #[arg(long)]
     pub(crate) direct: bool,
 }
@@ -217,10 +221,10 @@ pub(crate) struct DoctorArgs {
     /// Send the routing probes too
     #[arg(long)]
     pub(crate) smoke: bool,
-    /// Try the download hosts too
+    /// Contact the download hosts too
     #[arg(long)]
     pub(crate) network: bool,
-    /// Hash the runtime in full, even if its size and time are as recorded
+    /// Hash the runtime in full, even if its size and time match the record
     #[arg(long)]
     pub(crate) verify: bool,
     /// Accept the model's terms (with --fix)
@@ -262,7 +266,7 @@ pub(crate) struct LogsArgs {
     /// The number of lines
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = count)]
     pub(crate) lines: usize,
-    /// Keep printing as the log grows
+    /// Keep printing new lines
     #[arg(short, long)]
     pub(crate) follow: bool,
 }
@@ -290,12 +294,12 @@ pub(crate) struct PullArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ListArgs {
-    /// List the models of the registry, not only the pulled ones
+    /// List all models of the registry, not only the pulled ones
     #[arg(long, alias = "show_all")]
     pub(crate) show_all: bool,
 }
 
-/// The classifiers.
+/// The values of `--classifier`.
 fn classifier() -> impl TypedValueParser<Value = ClassifierChoice> {
     one_of([
         ("model", ClassifierChoice::Model, "The local model"),
@@ -311,13 +315,13 @@ pub(crate) struct RouteArgs {
     /// Earlier turns, a JSON array of {"role","text"} or of Gemini contents
     #[arg(long, value_name = "FILE", value_parser = readable_file())]
     pub(crate) history: Option<PathBuf>,
-    /// The model asked for, as with Gemini CLI's --model
+    /// The requested model, as with Gemini CLI's --model
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
-    /// Plan mode
+    /// Route as in plan mode
     #[arg(long)]
     pub(crate) plan: bool,
-    /// An approved plan is being implemented
+    /// Route as when this approved plan is being implemented
     #[arg(long, value_name = "PATH", value_parser = readable_file(), conflicts_with = "plan")]
     pub(crate) approved_plan: Option<PathBuf>,
     /// Show every strategy and its outcome
@@ -329,16 +333,16 @@ pub(crate) struct RouteArgs {
     /// The classifier [default: the local model when enabled, else the built-in classifier]
     #[arg(long, value_name = "WHO", value_parser = classifier())]
     pub(crate) classifier: Option<ClassifierChoice>,
-    /// The powerful model from this probability on, where the built-in classifier decides (0 to 1)
+    /// Choose the powerful model from this probability on (0 to 1), if the built-in classifier decides
     #[arg(long, value_name = "PROBABILITY", default_value_t, allow_negative_numbers = true)]
     pub(crate) threshold: Threshold,
     /// Replace parts of the built-in models.toml
     #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) models: Option<PathBuf>,
-    /// When the server knows that a hosted model failed
+    /// What to do when the server knows that a hosted model failed
     #[arg(long, value_name = "HOW", default_value = "policy", value_parser = on_fallback())]
     pub(crate) on_fallback: OnFallback,
-    /// Route as for this kind of account: login, api-key or no-preview [default: by Gemini CLI's login]
+    /// Route as for this kind of account: login, api-key or no-preview [default: from Gemini CLI's login]
     #[arg(long, value_name = "KIND")]
     pub(crate) account: Option<Account>,
 }
@@ -381,14 +385,14 @@ pub(crate) struct BundleArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum BundleAction {
-    /// Put everything an offline machine needs into a directory or a tar file
+    /// Put everything that an offline machine needs into a directory or a tar file
     Create(Box<BundleCreateArgs>),
     /// Check a bundle's files against its checksums, and its signature
     Verify {
         /// The bundle
         #[arg(value_name = "DIR|FILE", value_parser = path())]
         bundle: PathBuf,
-        /// Require a valid signature of this minisign key (or file with one)
+        /// Require a valid signature of this minisign key (or a file that contains it)
         #[arg(long, value_name = "KEY")]
         public_key: Option<String>,
     },
@@ -399,16 +403,16 @@ pub(crate) struct BundleCreateArgs {
     /// The directory to make, or the file if the name ends in `.tar`
     #[arg(value_name = "DIR|FILE.tar", value_parser = path())]
     pub(crate) bundle: PathBuf,
-    /// The platforms [default: this one]; repeatable
+    /// The platforms, repeatable [default: this one]
     #[arg(long, value_name = "OS-ARCH", value_delimiter = ',')]
     pub(crate) target: Vec<Target>,
     /// The runtime [default: as installed, else auto]
     #[arg(long, value_name = "RUNTIME")]
     pub(crate) runtime: Option<RuntimeChoice>,
-    /// gem-setup's executable for one of the platforms [default: this one, else the catalog's]; repeatable
+    /// gem-setup's executable for one of the platforms, repeatable [default: this one, else the catalog's]
     #[arg(long, value_name = "OS-ARCH=FILE", value_parser = program)]
     pub(crate) program: Vec<(Target, PathBuf)>,
-    /// Include the model: downloaded for litert-lm, the pulled one for lit
+    /// Include the model: the downloaded one for litert-lm, the pulled one for lit
     #[arg(long)]
     pub(crate) model: bool,
     /// Include this `.litertlm` file as the model (runtime litert-lm)
@@ -417,7 +421,7 @@ pub(crate) struct BundleCreateArgs {
     /// Accept the model's terms
     #[arg(long, alias = "consent")]
     pub(crate) accept_terms: bool,
-    /// Sign the checksums with this secret key of minisign
+    /// Sign the checksums with this minisign secret key
     #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) sign: Option<PathBuf>,
     /// Use this catalog of artifacts instead of the built-in one

@@ -1,4 +1,4 @@
-//! `bundle`.
+//! The command `bundle`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -91,22 +91,22 @@ fn request(session: &Session<'_>, args: &BundleCreateArgs, accepted: Option<Orig
     })
 }
 
-/// Lists the files of `bundle`, which has this `model`, and the commands that install from it.
+/// Lists the files of `bundle` and the commands that install from it with this `model`.
 fn show(printer: &Printer, bundle: &Bundle, model: Option<&LocalModelName>) {
     for file in &bundle.files {
         printer.line(&format!("{}  {}", file.sha256, file.path));
     }
     printer.line("");
     match model {
-        Some(_) => printer.line("The model is in it."),
-        None if needs_model(bundle) => printer.line("The model is not in it; `--model` puts it there."),
+        Some(_) => printer.line("The bundle contains the model."),
+        None if needs_model(bundle) => printer.line("The bundle does not contain the model; `--model` adds it."),
         None => {}
     }
     bundle
         .targets
         .iter()
         .for_each(|target| printer.line(&described(target)));
-    printer.line("Carry it to the other machine and run there, with the path that it has there:");
+    printer.line("Copy the bundle to the other machine. Then run there, with its path on that machine:");
     for command in commands(bundle, model) {
         printer.line(&format!("  {command}"));
     }
@@ -116,7 +116,7 @@ fn needs_model(bundle: &Bundle) -> bool {
     bundle.targets.iter().any(|bundled| bundled.runtime.has_models())
 }
 
-/// What the bundle has for a platform, in one line.
+/// The content of a bundle for one platform, in one line.
 fn described(bundled: &BundledTarget) -> String {
     let BundledTarget {
         target,
@@ -126,17 +126,17 @@ fn described(bundled: &BundledTarget) -> String {
     match program {
         Some(path) => format!("For {target}: {runtime}; gem-setup itself is `{path}`."),
         None => format!(
-            "For {target}: {runtime}, but not gem-setup itself: add it with `bundle create --program {target}=FILE`, or carry it along."
+            "For {target}: {runtime}, but not gem-setup itself: add it with `bundle create --program {target}=FILE`, or copy gem-setup to the machine separately."
         ),
     }
 }
 
-/// The command that installs from `bundle`, for the shell of each of its platforms.
+/// The command that installs from `bundle`, for the shell of each platform.
 fn commands(bundle: &Bundle, model: Option<&LocalModelName>) -> BTreeSet<String> {
     let mut words: Vec<OsString> = vec!["gem-setup".into(), "install".into()];
     match model {
         Some(_) => words.push("--accept-terms".into()),
-        // It could come from nowhere else.
+        // The model is neither in the bundle nor can it be downloaded.
         None if needs_model(bundle) => words.push("--no-model".into()),
         None => {}
     }

@@ -1,4 +1,4 @@
-//! `completions`.
+//! The command `completions`.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,8 @@ fn script(shell: Shell) -> String {
     clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     match shell {
-        // clap_complete spells a name with a hyphen in two ways, so that no subcommand finds its case.
+        // clap_complete spells a name with a hyphen in two different ways, so the script's `case` never matches the
+        // subcommand.
         Shell::Bash => {
             script
                 .replace("gem__subcmd__setup", "gem__setup")
@@ -37,9 +38,9 @@ fn script(shell: Shell) -> String {
     }
 }
 
-/// Where the script for bash looks at the words that were typed.
+/// The line of the bash script that reads the typed words.
 const BASH_WORDS: &str = "    prev=\"$3\"\n";
-/// The same for `--option=value`: bash takes `=` for a word of its own.
+/// The same with support for `--option=value`: bash treats `=` as a word of its own.
 const BASH_WORDS_AND_EQUALS: &str = r#"    prev="$3"
     if [[ "${cur}" == "=" ]]; then
         cur=""
@@ -48,7 +49,7 @@ const BASH_WORDS_AND_EQUALS: &str = r#"    prev="$3"
     fi
 "#;
 
-/// The values of the commands' arguments, which clap_complete leaves out for fish.
+/// Completions for the commands' positional arguments, which clap_complete omits for fish.
 fn fish_arguments() -> String {
     let mut lines = String::new();
     for command in Cli::command().get_subcommands() {

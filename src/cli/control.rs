@@ -25,7 +25,7 @@ pub(crate) fn start(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Stops the server and starts it again, unless the start is bound to fail.
+/// Stops the server and starts it again. Refuses if the start is certain to fail.
 pub(crate) fn restart(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     leave_to_system(session, "restart")?;
     server.check(session)?;
@@ -41,7 +41,7 @@ pub(crate) fn restart(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// Checks that there is a runtime to start; `serve` itself would say so in its log alone.
+/// Checks that there is a runtime to start: `serve` would report a missing one only in its log.
 fn check_installed(session: &Session<'_>, server: &Server<'_>) -> Result<(), Failure> {
     let engine = server.engine(session);
     engine
@@ -55,7 +55,7 @@ fn check_record(session: &Session<'_>) -> Result<(), Failure> {
         .map_err(|unfit| Failure::cannot_at("restart the server: cannot write", &unfit.path, &unfit.source))
 }
 
-/// A server that root started would not be the service's, and the files that it makes would be root's.
+/// A server started by root would not be the service's, and its files would belong to root.
 fn leave_to_system(session: &Session<'_>, verb: &str) -> Result<(), Failure> {
     if !session.layout.is_of_system() {
         return Ok(());
@@ -71,7 +71,7 @@ async fn begin(session: &Session<'_>, server: &Server<'_>) -> Result<Started, Fa
     server.warn_of_idle_options(session.printer);
     server.check_direct(session).await?;
     server.site.check_executable(&server.spec.chosen)?;
-    // The server runs without the copies too; `doctor` names the files that are still elsewhere.
+    // The server also runs without the copies; `doctor` names the files that are still elsewhere.
     let _ = setup::adopt_recorded(&session.layout).await;
     let mut request = server.spec.request(&server.site);
     request.program.path = setup::keep_program(&session.layout, &server.site.program)?;
@@ -100,7 +100,7 @@ fn report(session: &Session<'_>, started: &Started) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ends the server, which may take as long as its open requests.
+/// Ends the server. This may take as long as its open requests.
 async fn end(session: &Session<'_>) -> Result<Stopped, Failure> {
     let stopping = supervise::stop(&session.layout, GRACE);
     let events = Events::remarks(session.printer);

@@ -1,4 +1,4 @@
-//! `doctor`.
+//! The command `doctor`.
 
 use std::process::ExitCode;
 
@@ -53,29 +53,28 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
     })
 }
 
-/// A file that `install` needs and cannot use.
+/// A file that `install` needs but cannot use.
 enum Unusable {
     Record(Failure),
     Configuration(Failure),
 }
 
 impl Unusable {
-    /// Reports it first; checks that need the record are then unknown.
+    /// Puts this fault first; checks that need the record become "unknown".
     fn lead(&self, checks: &mut Vec<Check>) {
         let (failure, effect) = match self {
             Self::Record(failure) => (failure, "the checks that need it were skipped"),
-            Self::Configuration(failure) => (failure, "the other checks ignore it"),
+            Self::Configuration(failure) => (failure, "the other checks work without it"),
         };
         let mut lead = records_fault(failure);
         lead.detail = format!("{}; {effect}", lead.detail);
         if matches!(self, Self::Record(_)) {
             let depends = |check: &&mut Check| check.has_failed() && check.step.is_some();
             for check in checks.iter_mut().filter(depends) {
-                *check =
-                    Subject::new(check.id, check.title).skip(format!("not known before `{}` is resolved", lead.id));
+                *check = Subject::new(check.id, check.title).skip(format!("unknown until `{}` is fixed", lead.id));
             }
         }
-        // Repairing by the defaults would undo the recorded choices.
+        // A repair with the defaults would undo the recorded choices.
         setup::defer(checks, lead.id);
         checks.insert(0, lead);
     }
@@ -87,7 +86,7 @@ impl Unusable {
     }
 }
 
-/// Examines the machine and repairs it if `fix` is given, unless the record or the configuration is `unusable`.
+/// Examines the machine and, with `fix`, repairs it, unless the record or the configuration is `unusable`.
 async fn examine(
     setup: &mut Setup<'_>,
     unusable: Option<Unusable>,
@@ -111,7 +110,7 @@ async fn examine(
             bundle.into_iter().for_each(OpenBundle::close);
             Ok(())
         }
-        // What cannot be brought without the bundle follows from its absence.
+        // Steps fail because the bundle is missing, so its failure is the one to report.
         (Some(_), Err(failure)) | (Some(failure), Ok(_)) => Err(failure),
         (None, Err(_)) => Ok(()),
     };
@@ -133,7 +132,7 @@ fn prepare<'s>(
     session.setup(state, wanted, &network, session.target()?, events, terminal)
 }
 
-/// The only finding on a machine on which not even the defaults can be used.
+/// The only finding if the machine cannot be examined even with the defaults.
 fn unexamined(failure: &Failure) -> Examination {
     Examination {
         checks: vec![records_fault(failure)],
@@ -141,7 +140,7 @@ fn unexamined(failure: &Failure) -> Examination {
     }
 }
 
-/// The check that fails because the record or the configuration cannot be used.
+/// The check that fails if the record or the configuration cannot be used.
 fn records_fault(failure: &Failure) -> Check {
     let fix = failure.hint.as_deref().unwrap_or("see `gem-setup doctor --help`");
     RECORDS.fail(&failure.message, Fix::by_hand(fix))

@@ -1,4 +1,4 @@
-//! What `route` says when the server of this home knows that the model decided for has failed.
+//! What `route` does when this home's server knows that the chosen model has failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use super::session::Session;
 use super::status::look;
 use crate::report::Terminal;
 
-/// How long consent for the session holds, as the header `x-gem-consent` says too.
+/// How long a consent for the session lasts; the header `x-gem-consent` uses the same words.
 const SESSION: &str = "yes, for an hour";
 
-/// The hosted models that failed, and the reaction to that.
+/// The hosted models that failed, and how to react to a failure.
 pub(crate) struct Fallback<'a> {
     session: &'a Session<'a>,
     server: Option<Box<ServerRecord>>,
@@ -35,7 +35,7 @@ pub(crate) struct Answer {
     pub(crate) needs_consent: Option<NeedsConsent>,
 }
 
-/// The failure of the model decided for, and the model that could answer instead.
+/// The failure of the chosen model, and the model that could answer instead.
 #[derive(Debug, Serialize)]
 pub(crate) struct NeedsConsent {
     failed: ModelName,
@@ -65,14 +65,13 @@ impl NeedsConsent {
             ..
         } = self;
         format!(
-            "`{failed}` failed ({message}); `{candidate}` could answer: consent here with `--on-fallback silent`, in a request to the \
-             gateway with `x-gem-consent: once`"
+            "`{failed}` failed ({message}); `{candidate}` could answer: to allow that, pass `--on-fallback silent` here, or `x-gem-consent: once` in a request to the gateway"
         )
     }
 }
 
 impl<'a> Fallback<'a> {
-    /// Asks the server of this home, if it runs.
+    /// Asks this home's server, if it is running.
     pub(crate) fn new(session: &'a Session<'a>, reaction: OnFallback) -> Result<Self, Failure> {
         let server = match look(session)? {
             Running::Supervised(record) if !record.server.direct => Some(record),
@@ -94,12 +93,13 @@ impl<'a> Fallback<'a> {
         })
     }
 
-    /// The models' health, as far as the server knows it.
+    /// The models' health as the server knows it.
     pub(crate) const fn availability(&self) -> &Arc<ModelAvailability> {
         &self.availability
     }
 
-    /// `decision`, or that for another model if its own has failed; asks the person at the terminal where consent is needed.
+    /// Returns `decision`, or a decision for another model if the chosen one has failed. Asks at the terminal where
+    /// consent is needed.
     pub(crate) async fn settle(&self, decision: RoutingDecision, models: &Models) -> Result<Answer, Failure> {
         let terminal = Terminal::new(self.session.printer);
         self.walk(decision, models, async |question| {
@@ -112,7 +112,7 @@ impl<'a> Fallback<'a> {
         .await
     }
 
-    /// The same without a question, for rows that are decided one after the other.
+    /// Like [`Self::settle`] without a question, for rows that are decided one after the other.
     pub(crate) async fn settle_unasked(&self, decision: RoutingDecision, models: &Models) -> Result<Answer, Failure> {
         self.walk(decision, models, async |_| Ruling::TellClient).await
     }
@@ -162,7 +162,7 @@ impl<'a> Fallback<'a> {
         failed.any(|failed| failed.model == question.failed && failed.consent.as_ref() == Some(&question.candidate))
     }
 
-    /// Lets the server keep the consent, for the next `route`.
+    /// Stores the consent in the server, for the next `route`.
     async fn remember(&self, question: &Question) {
         let noted = match &self.server {
             Some(server) => supervise::consent(server, &question.failed, &question.candidate).await,
@@ -170,12 +170,12 @@ impl<'a> Fallback<'a> {
         };
         if !noted {
             let printer = self.session.printer;
-            printer.warning("the server did not take note of this consent: it holds this once");
+            printer.warning("the server could not store this consent: it is valid for this command only");
         }
     }
 }
 
-/// `decision` for the model that `walk` has come to.
+/// `decision`, changed to the model that `walk` has reached.
 fn led_to(walk: &Walk, decision: RoutingDecision, models: &Models) -> RoutingDecision {
     let Some(left) = walk.left().filter(|_| *walk.model() != decision.model) else {
         return decision;
@@ -187,7 +187,7 @@ fn led_to(walk: &Walk, decision: RoutingDecision, models: &Models) -> RoutingDec
 fn declined(choice: Choice, question: Option<Question>) -> Failure {
     let failed = question.map_or_else(String::new, |question| {
         format!(
-            "`{}` failed, and `{}` may not answer",
+            "`{}` failed, and `{}` is not allowed to answer",
             question.failed, question.candidate
         )
     });

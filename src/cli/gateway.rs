@@ -14,10 +14,10 @@ use super::server_args::ServerArgs;
 use super::session::Session;
 use crate::report::{Person, Terminal};
 
-/// The most threads that serve connections: passing requests on is little work compared with answering them.
+/// The maximum number of threads that serve connections: passing a request on takes little work.
 const MOST_THREADS: usize = 4;
 
-/// The gateway of the server `spec`; its router uses the same models as `route`.
+/// The gateway's configuration for the server `spec`. Its router uses the same models as `route`.
 pub(crate) fn gateway_config(session: &Session<'_>, spec: &ServerSpec, args: &ServerArgs) -> Result<Config, Failure> {
     let ca_cert = args.ca_cert.clone().or_else(|| spec.chosen.ca_cert.clone());
     let ca_cert = ca_cert.map(|file| session.environment.current_dir().join(file));
@@ -50,7 +50,7 @@ fn chain_router(session: &Session<'_>, spec: &ServerSpec, args: &ServerArgs) -> 
     })
 }
 
-/// Asks the person at the terminal for consent that a client does not give, if wanted.
+/// Asks at the terminal for consent that a client does not give, if `on_fallback` says so.
 fn consent(session: &Session<'_>, on_fallback: OnFallback) -> Arc<dyn Consent> {
     let person = Person::at(&Terminal::new(session.printer), "yes, until this server ends")
         .filter(|_| on_fallback == OnFallback::Ask);

@@ -1,4 +1,4 @@
-//! `install`.
+//! The command `install`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,12 +17,12 @@ use super::server_args::RuntimeChoice;
 use super::session::{Session, asynchronous, or_recorded, runtime_of};
 use crate::report::{Events, Printer, Terminal};
 
-/// The steps that take files from a bundle.
+/// The steps whose files come from a bundle.
 pub(crate) const BUNDLED: [StepId; 3] = [StepId::Runtime, StepId::Companions, StepId::Model];
 
 const NOTHING_CHANGED: &str = "Everything is in place; nothing changed.";
 
-/// Brings the machine to working routing, or prints the plan.
+/// Sets up working routing on this machine, or prints the plan.
 pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let events = Events::new(printer);
@@ -63,7 +63,7 @@ pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Ori
     })
 }
 
-/// Checks the bundle that was given, and makes it the only source.
+/// Checks the given bundle and makes it the only source.
 fn open_bundle(session: &Session<'_>, args: &mut InstallArgs) -> Result<Option<OpenBundle>, Failure> {
     let Some(path) = &args.bundle else {
         return Ok(None);
@@ -93,11 +93,11 @@ fn prepare<'s>(
 ) -> Result<Setup<'s>, Failure> {
     let target = match args.target {
         Some(target) if args.dry_run => target,
-        // clap sees to this on the command line alone; the target may come from the environment or the configuration.
+        // clap checks this only on the command line, but the target may come from the environment or the configuration.
         Some(target) => {
-            let message = format!("cannot install for {target}: `target` is for plans alone");
+            let message = format!("cannot install for {target}: `target` is only for plans");
             return Err(Failure::new(Kind::Usage, message)
-                .with_hint("add `--dry-run`, or take `target` out of the environment and the configuration"));
+                .with_hint("add `--dry-run`, or remove `target` from the environment and the configuration"));
         }
         None => session.target()?,
     };
@@ -127,7 +127,7 @@ fn prepare<'s>(
     session.setup(state.clone(), wanted, &network, target, events, terminal)
 }
 
-/// The recorded choices, with those of the options in their place.
+/// The recorded choices, overridden by the options.
 fn chosen(session: &Session<'_>, args: &InstallArgs, network: &NetworkArgs, target: Target) -> Result<Chosen, Failure> {
     let absolute = |path: &PathBuf| session.environment.current_dir().join(path);
     let recorded = session.state()?.chosen.clone();
@@ -142,7 +142,7 @@ fn chosen(session: &Session<'_>, args: &InstallArgs, network: &NetworkArgs, targ
     let is_same_source = args.catalog.is_none() && args.network.mirror.is_empty();
     let bundle = args.bundle.clone().or(recorded.bundle.filter(|_| is_same_source));
     let model = args.model.clone().unwrap_or_else(|| recorded.model.clone());
-    // The recorded file is one of the recorded model for the recorded runtime.
+    // The recorded model file fits only the recorded model and runtime.
     let kept_file = recorded
         .model_file
         .filter(|_| runtime == recorded.runtime && model == recorded.model);
@@ -163,7 +163,7 @@ fn chosen(session: &Session<'_>, args: &InstallArgs, network: &NetworkArgs, targ
     })
 }
 
-/// The runtime that `auto` chooses; prints the reason.
+/// The runtime that `auto` selects; prints the reason.
 fn automatic(session: &Session<'_>, catalog: Option<&PathBuf>, target: Target) -> Result<RuntimeName, Failure> {
     let catalog = session.catalog(catalog)?;
     let choice = setup::installable(&catalog, target, &session.environment);
@@ -173,26 +173,26 @@ fn automatic(session: &Session<'_>, catalog: Option<&PathBuf>, target: Target) -
     Ok(choice.runtime)
 }
 
-/// Refuses a model file for a runtime that imports none.
+/// Refuses a model file for a runtime that cannot import one.
 pub(crate) fn check_model_file(file: Option<&PathBuf>, runtime: RuntimeName) -> Result<(), Failure> {
     let Some(file) = file.filter(|_| runtime != RuntimeName::LitertLm) else {
         return Ok(());
     };
     let message = format!(
-        "cannot import `{}`: the runtime `{runtime}` imports no model file",
+        "cannot import `{}`: the runtime `{runtime}` cannot import a model file",
         file.display()
     );
     Err(Failure::new(Kind::Usage, message).with_hint("add `--runtime litert-lm`, or leave out `--model-file`"))
 }
 
-/// The options that are as recorded and not as they are on a fresh machine.
+/// The options whose recorded value applies and differs from the default.
 fn recorded(args: &InstallArgs, chosen: &Chosen) -> Vec<String> {
     let fresh = Chosen::default();
     let option = |name: &str, is_given: bool, value: Option<String>| {
         value.filter(|_| !is_given).map(|value| format!("--{name} {value}"))
     };
     let path = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
-    // A bundle has its own catalog and takes the mirrors' place.
+    // A bundle has its own catalog and replaces the mirrors.
     let is_bundled = chosen.bundle.is_some();
     let are_mirrors_given = !args.network.mirror.is_empty() || is_bundled;
     let is_only_given = are_mirrors_given || args.network.mirror_only;
@@ -225,10 +225,11 @@ fn other<T: PartialEq + ToString>(value: &T, fresh: &T) -> Option<String> {
     (value != fresh).then(|| value.to_string())
 }
 
-/// The steps left to a person once the settings have changed.
-pub(crate) const RESTART_CLIENT: &str = "Restart Gemini CLI if it is running: it reads its settings at its start.";
+/// What the user has to do after a change of the settings.
+pub(crate) const RESTART_CLIENT: &str =
+    "Restart Gemini CLI if it is running: it reads its settings only when it starts.";
 
-/// How the terms were accepted, by where `--accept-terms` came from.
+/// How the terms were accepted, derived from the source of `--accept-terms`.
 pub(crate) fn how(origin: Option<Origin>) -> How {
     match origin {
         Some(Origin::Environment | Origin::File) => How::Env,
@@ -261,7 +262,7 @@ fn fail(printer: &Printer, events: &Events<'_>, failure: &Failure) -> ExitCode {
     ExitCode::from(failure.kind.exit_status())
 }
 
-/// Prints whether routing works now; the exit status is that of the remaining fault.
+/// Prints whether routing works now. The exit status is that of the remaining fault.
 fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_steps: &[NextStep]) -> ExitCode {
     let changed = events.changed();
     let failure = verdict.failure();
@@ -278,14 +279,15 @@ fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_step
         if failure.is_none() {
             printer.remark("\nWhat to do next:");
             for remedy in verdict.remedies() {
-                printer.remark(&printer.tilde(&format!("  first {remedy}, which brings what options left out")));
+                printer
+                    .remark(&printer.tilde(&format!("  first {remedy}, which does the steps that options left out")));
             }
             for step in next_steps {
                 printer.remark(&format!("  {}:", step.purpose));
                 if let Some(condition) = &step.condition {
                     printer.remark_in_prose(&printer.tilde(&format!("    {condition}, then:")), 4);
                 }
-                // On a line of its own, for a command that is broken cannot be copied.
+                // On a line of its own: a command that wraps cannot be copied.
                 printer.remark(&printer.tilde(&format!("    {}", step.way)));
             }
         }
@@ -301,12 +303,12 @@ fn report(printer: &Printer, verdict: &Verdict, changed: &[&str]) {
     printer.line(&match (verdict.faults.len(), verdict.left_out.is_empty()) {
         (0, true) if changed.is_empty() => NOTHING_CHANGED.to_owned(),
         (0, true) => format!("Local model routing is set up; {changes}."),
-        (0, false) => format!("Local model routing does not work yet, because options left steps out; {changes}."),
+        (0, false) => format!("Local model routing does not work yet, because options left out steps; {changes}."),
         (1, _) => format!("Local model routing does not work: 1 fault remains; {changes}."),
         (faults, _) => format!("Local model routing does not work: {faults} faults remain; {changes}."),
     });
     if verdict.is_untried {
-        printer.line("No prompt was sent to try it (--no-smoke).");
+        printer.line("It was not tested with a prompt (--no-smoke).");
     }
     let left_out = verdict.left_out.iter().map(|(check, option)| (check, Some(*option)));
     for (check, option) in verdict.faults.iter().map(|check| (check, None)).chain(left_out) {

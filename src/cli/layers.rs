@@ -1,7 +1,7 @@
-//! Options from the running server, the environment and the configuration file, laid under the command line.
+//! Options that the command line does not give: from the running server, the environment and the configuration file.
 //!
-//! A value found there becomes the option's default before clap parses, so the order flag > running server > environment >
-//! file > default holds for every option without any command's help (docs/contract.md section 1).
+//! A value found there becomes the option's default before clap parses. So the order flag > running server >
+//! environment > file > default holds for every option, without any code in the commands (docs/contract.md section 1).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,14 +19,14 @@ use super::options::{Known, Options, variable_of};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Flag,
-    /// The server that runs, whose options `restart` keeps.
+    /// The running server, whose options `restart` keeps.
     Server,
     Environment,
     File,
     Default,
 }
 
-/// The values found beneath the command line, by option name (`accept-terms`).
+/// The values from below the command line, by option name (`accept-terms`).
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
     values: BTreeMap<String, Found>,
@@ -40,21 +40,21 @@ struct Found {
     values: Vec<String>,
 }
 
-/// No configuration file has more bytes.
+/// The largest configuration file, in bytes.
 const LIMIT: u64 = 1_000_000;
-/// These decide which file is read, so the file cannot hold them.
+/// These options select the file, so the file cannot contain them.
 const NOT_IN_FILE: [&str; 2] = ["home", "config"];
-/// `route --model` names a hosted model, for which `GEMINI_MODEL` is the variable.
+/// `route --model` names a hosted model; its variable is `GEMINI_MODEL`.
 const FOR_THE_COMMAND_LINE: [(&str, &str); 1] = [("route", "model")];
 
 impl Layers {
     /// Adds the values of the configuration file at `file`. A missing file is fine unless `required`. Paths in it are relative
     /// to its folder.
     pub(crate) fn add_file(&mut self, file: &Path, required: bool, options: &Options) -> Result<(), Failure> {
-        const HINT: &str = "correct or delete that file; its keys are the options' names with `_` for `-`";
+        const HINT: &str = "correct or delete that file; its keys are the option names with `_` instead of `-`";
         use std::io::ErrorKind::{NotADirectory, NotFound};
 
-        // A given one may be a pipe, as with `--config <(…)`.
+        // A file from the command line may be a pipe, as with `--config <(…)`.
         let bytes = if required {
             place::read_given(file, LIMIT)
         } else {
@@ -94,7 +94,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Adds the values of variables.
+    /// Adds the values of environment variables.
     pub(crate) fn add_environment(&mut self, environment: &Environment, options: &Options) {
         for (name, known) in options.iter() {
             let variable = variable_of(name);
@@ -129,7 +129,7 @@ impl Layers {
         self.values.insert(known.option.clone(), found);
     }
 
-    /// `command` with the values found as its options' defaults.
+    /// `command` with these values as its options' defaults.
     pub(crate) fn under(&self, command: Command) -> Command {
         let name = command.get_name().to_owned();
         let command = command.mut_args(|arg| {
@@ -146,8 +146,8 @@ impl Layers {
         })
     }
 
-    /// Two options of `command` that exclude each other. clap compares those of the command line; this finds pairs of which
-    /// at least one comes from beneath it.
+    /// Finds two options of `command` that exclude each other. clap compares those of the command line; this finds
+    /// pairs in which at least one comes from a source below it.
     pub(crate) fn contradiction(&self, command: &Command, matches: &ArgMatches) -> Option<Failure> {
         let (one, other, _) = self.clash(command, matches)?;
         let hints = [one, other].map(|arg| self.explain(arg.get_long()?));
@@ -158,8 +158,8 @@ impl Layers {
         })
     }
 
-    /// Leaves out a value of the configuration file that an option from elsewhere excludes: the file is for all commands. False
-    /// if there is none.
+    /// Drops one value of the configuration file that another option excludes: the file is shared by all commands.
+    /// Returns `false` if there is no such value.
     pub(crate) fn leave_out_excluded(&mut self, command: &Command, matches: &ArgMatches) -> bool {
         let excluded = self.clash(command, matches).and_then(|(one, other, matches)| {
             let is_of_file = |arg: &&clap::Arg| self.origin_of(arg, matches) == Origin::File;
@@ -170,7 +170,7 @@ impl Layers {
         excluded.is_some_and(|name| self.values.remove(&name).is_some())
     }
 
-    /// Two options that exclude each other, with the matches that they are in.
+    /// Two options that exclude each other, with the matches that contain them.
     fn clash<'c>(
         &self,
         command: &'c Command,
@@ -194,7 +194,7 @@ impl Layers {
         found.filter(|_| !is_flag).map_or(Origin::Flag, |found| found.origin)
     }
 
-    /// Whether `arg` has a value on the command line or beneath it; a switch that is off has none.
+    /// Whether `arg` has a value from the command line or below. A switch that is off counts as not given.
     fn is_given(&self, arg: &clap::Arg, matches: &ArgMatches) -> bool {
         let id = arg.get_id().as_str();
         if matches.value_source(id) == Some(ValueSource::CommandLine) {
@@ -204,7 +204,7 @@ impl Layers {
         is_layered && (!matches!(arg.get_action(), ArgAction::SetTrue) || matches.get_flag(id))
     }
 
-    /// The source of the value of the option `name` of `matches`.
+    /// The source of the option `name` in `matches`.
     pub(crate) fn origin(&self, matches: &ArgMatches, name: &str) -> Origin {
         if matches.value_source(&name.replace('-', "_")) == Some(ValueSource::CommandLine) {
             return Origin::Flag;
@@ -212,13 +212,13 @@ impl Layers {
         self.values.get(name).map_or(Origin::Default, |found| found.origin)
     }
 
-    /// Whether the configuration file gives the option `name` the one value `value`.
+    /// Whether the configuration file gives the option `name` exactly the value `value`.
     pub(crate) fn file_says(&self, name: &str, value: &str) -> bool {
         let found = self.values.get(name).filter(|found| found.origin == Origin::File);
         found.is_some_and(|found| found.values == [value])
     }
 
-    /// Names the source of the option `name`, for error messages, unless it is the command line.
+    /// Names the source of the option `name` for error messages; `None` for the command line.
     pub(crate) fn explain(&self, name: &str) -> Option<String> {
         let found = self.values.get(name)?;
         Some(format!("the value comes from {}", found.place))
@@ -233,7 +233,7 @@ fn unknown_key(key: &str, name: &str, options: &Options) -> String {
     }
 }
 
-/// The values of the key `key` of the configuration file `file`.
+/// The values of `key` in the configuration file `file`.
 fn values_in_file(key: &str, value: &toml::Value, known: &Known, file: &Path) -> Result<Vec<String>, String> {
     let values = values_of(value).ok_or_else(|| format!("`{key}` has a value of the wrong type"))?;
     if values.len() != 1 && !known.takes_many() {
@@ -245,7 +245,8 @@ fn values_in_file(key: &str, value: &toml::Value, known: &Known, file: &Path) ->
         .collect())
 }
 
-/// `--model` and `--runtime` are names for most commands and switches for some: a name does not fit a switch of the same name.
+/// Whether `values` can be values of `arg`: `--model` and `--runtime` take a name in most commands and are switches in
+/// others. A name does not fit a switch.
 fn fits(arg: &clap::Arg, values: &[String]) -> bool {
     let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
     let is_truth = values.iter().all(|value| value == "true" || value == "false");

@@ -1,4 +1,4 @@
-//! `logs`.
+//! The command `logs`.
 
 use std::process::ExitCode;
 

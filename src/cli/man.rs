@@ -1,4 +1,4 @@
-//! `man`.
+//! The command `man`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use super::args::Cli;
 use crate::report::Printer;
 use gem_setup::error::Failure;
 
-/// Writes a manual page for gem-setup and for each command into `folder`, which exists.
+/// Writes a manual page for gem-setup and one for each command into the existing directory `folder`.
 pub(crate) fn run(printer: &Printer, folder: &Path) -> Result<ExitCode, Failure> {
     let command = Cli::command().disable_help_subcommand(true);
     clap_mangen::generate_to(command, folder).map_err(|error| {

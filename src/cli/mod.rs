@@ -56,12 +56,12 @@ use session::Session;
 
 use crate::report::Printer;
 
-/// Runs the program with these arguments, the program's name first.
+/// Runs the program with these arguments, beginning with the program's name.
 pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let _console = gem_platform::console::prepare();
     gem_platform::file::keep_new_files_ours();
     gem_platform::process::outlive_file_limit();
-    // The helpers of a server must not fail for a fault of the environment or the configuration.
+    // The helper processes of a server must not fail because of a mistake in the environment or the configuration.
     match args.get(1).and_then(|arg| arg.to_str()) {
         Some(GUARD) => return serve::guard(),
         Some(REAPER) => return serve::reap(args),
@@ -79,12 +79,12 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     };
     let global = &parsed.cli.global;
     let printer = Printer::new(global.json, global.quiet, color).within(&environment, global.verbose);
-    // A process that gem-setup itself started was preceded by one that warned.
+    // If gem-setup itself started this process, the first one has already warned.
     if !args.iter().any(|arg| arg == FOREGROUND) {
         parsed.warnings.iter().for_each(|warning| printer.warning(warning));
     }
     let outcome = run(parsed, args, environment, &printer);
-    // A result that did not reach standard output is a failure.
+    // If the result could not be written to standard output, the command failed.
     let failure = match (outcome, printer.fault()) {
         (Ok(code), None) => return code,
         (Err(failure), _) | (Ok(_), Some(failure)) => failure,
@@ -92,8 +92,8 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     fail(&printer, &failure)
 }
 
-/// `refusal` with the control characters of `args` in escaped form. The parser leaves them out of its messages, which then name
-/// other values than the given ones.
+/// `refusal` with the control characters of `args` in escaped form. The parser drops them from its messages, which
+/// would then show other values than the given ones.
 fn shown(refusal: Refusal, args: &[OsString], environment: &Environment) -> Refusal {
     let visible = |arg: &OsString| {
         arg.to_str()
@@ -109,12 +109,12 @@ fn shown(refusal: Refusal, args: &[OsString], environment: &Environment) -> Refu
     }
 }
 
-/// The environment of the process; nothing else reads it.
+/// The environment of the process. Nothing else reads it.
 fn process_environment() -> Environment {
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let directory = std::env::current_dir().unwrap_or_default();
     let home = std::env::home_dir().unwrap_or_default();
-    // A relative one would mean another directory to the server, which works elsewhere.
+    // A relative home would mean another directory to the server, which has its own current directory.
     let home = if home.as_os_str().is_empty() {
         home
     } else {
@@ -123,22 +123,22 @@ fn process_environment() -> Environment {
     Environment::new(std::env::vars_os().filter_map(text), directory, home)
 }
 
-/// Refuses variables of ours that are not UTF-8: ignoring them would change the meaning of the command.
+/// Refuses gem-setup's variables that are not UTF-8: ignoring them would change the meaning of the command.
 fn check_text() -> Result<(), Refusal> {
     let is_ours = |name: &str| name == "GEMINI_CLI_HOME" || name.starts_with("GEM_SETUP_");
     for (name, value) in std::env::vars_os() {
         if value.to_str().is_none() && name.to_str().is_some_and(is_ours) {
-            // The value may be a URL with a login.
+            // The message leaves out the value, which may be a URL with a login.
             let message = format!("cannot use the variable `{}`: its value is not UTF-8", name.display());
             return Err(Failure::new(Kind::Usage, message)
-                .with_hint("set it to something else, or unset it")
+                .with_hint("set it to a UTF-8 text, or unset it")
                 .into());
         }
     }
     Ok(())
 }
 
-/// With fewer descriptors than this nothing can be waited for.
+/// With fewer descriptors nothing can wait for events.
 const FEWEST_DESCRIPTORS: usize = 32;
 
 fn check_descriptors() -> Result<(), Failure> {
@@ -146,7 +146,7 @@ fn check_descriptors() -> Result<(), Failure> {
     if allowed >= FEWEST_DESCRIPTORS {
         return Ok(());
     }
-    let message = format!("cannot work with {allowed} open files at most");
+    let message = format!("cannot work with a limit of {allowed} open files");
     Err(Failure::new(Kind::Unexpected, message).with_hint("raise the limit: `ulimit -n 1024`"))
 }
 
@@ -216,7 +216,7 @@ fn run_command(
     }
 }
 
-/// The source of `--accept-terms`, which is recorded, for the commands that take it.
+/// The source of `--accept-terms`, for the commands that have this option; it is recorded.
 fn accepted(matches: &ArgMatches, layers: &Layers) -> Option<Origin> {
     let is_taken = matches.try_contains_id("accept_terms").is_ok();
     is_taken.then(|| layers.origin(matches, "accept-terms"))

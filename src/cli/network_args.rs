@@ -12,7 +12,7 @@ pub(crate) struct NetworkArgs {
     /// Replace https://github.com in every artifact URL (http, https or file); repeatable, tried in order
     #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = MIRROR)]
     pub(crate) mirror: Vec<Url>,
-    /// Never fall back from the mirrors to the origin
+    /// Never download from the origin when all mirrors fail
     #[arg(long)]
     pub(crate) mirror_only: bool,
     /// Trust this certificate authority too (PEM)

@@ -1,4 +1,4 @@
-//! Where newer versions come from: a catalog that is given, a signed one from a URL, or the built-in one.
+//! Finds newer versions: in a given catalog, in a signed one from a URL, or in the built-in one.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,10 +17,10 @@ use super::args::NetworkArgs;
 use super::session::Session;
 use super::upgrade_args::{NewsArgs, SignedArgs, UpgradeArgs};
 
-/// The time between two looks at the signed catalog.
+/// The interval between two look-ups of the signed catalog.
 const ONCE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Begins the line of a log that says why a command failed.
+/// The beginning of the log line that says why a look-up failed.
 const FAILED: &str = "error: ";
 
 const UPGRADE: Subject = Subject::new("runtime.upgrade", "newer version");
@@ -28,12 +28,13 @@ const UPGRADE: Subject = Subject::new("runtime.upgrade", "newer version");
 /// A catalog to upgrade from.
 pub(crate) struct Source {
     pub(crate) catalog: Catalog,
-    /// Its file; `None` = the built-in one.
+    /// The catalog's file; `None` for the built-in one.
     pub(crate) file: Option<PathBuf>,
     pub(crate) signed: Option<SignedCatalog>,
 }
 
-/// The catalog that `args` name: a file, else a signed one, else the built-in one unless another was installed from.
+/// The catalog that `args` name: a file, else a signed catalog, else the installed one, which usually is the built-in
+/// one.
 pub(crate) fn source(session: &Session<'_>, args: &UpgradeArgs, network: &NetworkArgs) -> Result<Source, Failure> {
     let state = session.state()?;
     if let Some(url) = args.signed.catalog_url.as_ref().filter(|_| args.catalog.is_none()) {
@@ -59,7 +60,7 @@ fn signed(session: &Session<'_>, url: &Url, args: &SignedArgs, network: &Network
         Ok(Signed::update(&network, url, &key, &file, known).await?)
     })?;
     let signed = SignedCatalog {
-        // People attach the record to bug reports.
+        // Redacted, because people attach the record to bug reports.
         url: without_secrets(&found.url),
         time: found.verify(&key)?,
     };
@@ -75,27 +76,27 @@ fn key_of(args: &SignedArgs) -> Option<CatalogKey> {
     args.catalog_key.clone().or_else(CatalogKey::built_in)
 }
 
-/// The checks of `doctor` that tell of it.
+/// The checks of `doctor` about newer versions.
 pub(crate) fn checks(session: &Session<'_>, args: &NewsArgs) -> Vec<Check> {
     let offers = offers(session, args).into_iter().map(|offer| {
         let detail = format!("{} {} is available", offer.name, offer.to);
         UPGRADE.warn(detail, Fix::run(format!("upgrade --{}", offer.what)))
     });
     let missing = missing(args).map(|missing| {
-        let detail = format!("`update_check` looks nothing up without {missing}");
+        let detail = format!("`update_check` has no effect without {missing}");
         UPGRADE.warn(
             detail,
             Fix::by_hand(format!("set {missing} in `config.toml`, or remove `update_check`")),
         )
     });
     let failed = last_failure(session, args).map(|detail| {
-        let fix = "`gem-setup upgrade --check` looks again, and says what to do";
+        let fix = "run `gem-setup upgrade --check` to look again and see what to do";
         UPGRADE.warn(detail, Fix::by_hand(fix))
     });
     missing.into_iter().chain(failed).chain(offers).collect()
 }
 
-/// The missing option, if `update_check` lacks one.
+/// The option that `update_check` needs and that is missing.
 fn missing(args: &NewsArgs) -> Option<&'static str> {
     if !args.update_check {
         None
@@ -108,7 +109,7 @@ fn missing(args: &NewsArgs) -> Option<&'static str> {
     }
 }
 
-/// The upgrades in the last signed catalog.
+/// The upgrades that the last signed catalog offers.
 pub(crate) fn offers(session: &Session<'_>, args: &NewsArgs) -> Vec<Offer> {
     let (Some(key), Ok(state), Ok(target)) = (key_of(&args.signed), session.state(), session.target()) else {
         return Vec::new();
@@ -116,8 +117,8 @@ pub(crate) fn offers(session: &Session<'_>, args: &NewsArgs) -> Vec<Offer> {
     setup::known_offers(&session.layout, state, &key, target)
 }
 
-/// Looks the signed catalog up in the background, if the configuration allows it and it was not looked up today. Never in a
-/// continuous integration, and nothing waits for it.
+/// Looks up the signed catalog in the background, if the configuration allows it and today's look-up has not been done.
+/// Never does so under continuous integration; nothing waits for the result.
 pub(crate) fn look_up(session: &Session<'_>, args: &NewsArgs) {
     let is_wanted = args.update_check && missing(args).is_none() && session.environment.var("CI").is_none();
     let stamp = session.layout.lookup_log_file();
@@ -126,13 +127,13 @@ pub(crate) fn look_up(session: &Session<'_>, args: &NewsArgs) {
     if !is_wanted || is_recent || !session.layout.state_file().exists() {
         return;
     }
-    // It is tried again tomorrow; until then `status` and `doctor` say why it failed.
+    // The next try is tomorrow; until then `status` and `doctor` show the error.
     if let Err(failure) = begin(session, &args.signed, &stamp) {
         let _ = std::fs::write(&stamp, format!("{FAILED}{}\n", failure.message));
     }
 }
 
-/// Why the last look-up failed, if it did and look-ups are wanted.
+/// Why the last look-up failed; `None` if it succeeded or look-ups are off.
 pub(crate) fn last_failure(session: &Session<'_>, args: &NewsArgs) -> Option<String> {
     let text = place::read_text(&session.layout.lookup_log_file())
         .ok()
@@ -142,7 +143,7 @@ pub(crate) fn last_failure(session: &Session<'_>, args: &NewsArgs) -> Option<Str
 }
 
 fn begin(session: &Session<'_>, args: &SignedArgs, log: &std::path::Path) -> Result<(), Failure> {
-    // Other users can read a command line, and the URL may hold a secret.
+    // The URL may contain a secret, and other users can read a command line.
     let url = args
         .catalog_url
         .iter()

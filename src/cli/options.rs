@@ -1,4 +1,4 @@
-//! The options of every command by name, for values that come from the environment and the configuration file.
+//! The options of all commands by name, for values from the environment and the configuration file.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -9,19 +9,19 @@ use clap::{Arg, ArgAction, Command};
 const NOT_LAYERED: [&str; 2] = ["help", "version"];
 const PREFIX: &str = "GEM_SETUP_";
 
-/// The options by each of their names, such as `accept-terms` and its alias `consent`.
+/// The options by name and alias, such as `accept-terms` and `consent`.
 pub(crate) struct Options(BTreeMap<String, Known>);
 
-/// An option under one of its names.
+/// An option, found by one of its names.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
-    /// Its main name.
+    /// The main name.
     pub(crate) option: String,
     shape: Shape,
     is_path: bool,
 }
 
-/// How a value is written as clap wants it.
+/// The form in which clap expects the option's value.
 #[derive(Clone, Copy, Debug)]
 enum Shape {
     Switch,
@@ -31,7 +31,7 @@ enum Shape {
 }
 
 impl Options {
-    /// The options of `command` and its subcommands. Hidden options are for gem-setup's own calls of itself.
+    /// The options of `command` and its subcommands, without hidden options, with which gem-setup calls itself.
     pub(crate) fn of(command: &Command) -> Self {
         let mut names = BTreeMap::new();
         add(command, &mut names);
@@ -46,7 +46,7 @@ impl Options {
         self.0.iter().map(|(name, known)| (name.as_str(), known))
     }
 
-    /// The name that is most like `name`, if any is.
+    /// The name most similar to `name`, if one is similar enough.
     pub(crate) fn closest(&self, name: &str) -> Option<&str> {
         let likeness = |known: &str| strsim::jaro_winkler(name, known);
         let names = self.0.keys().map(String::as_str);
@@ -54,7 +54,7 @@ impl Options {
         (likeness(closest) > 0.85).then_some(closest)
     }
 
-    /// Variables of ours that set no option, each with the variable that may be meant.
+    /// Variables with gem-setup's prefix that set no option, each with the variable that was probably meant.
     pub(crate) fn unknown_variables<'a>(
         &self,
         names: impl Iterator<Item = &'a str>,
@@ -68,17 +68,17 @@ impl Options {
 }
 
 impl Known {
-    /// Whether its value says how often it is given.
+    /// Whether the option's value is the number of its repetitions.
     pub(crate) const fn is_count(&self) -> bool {
         matches!(self.shape, Shape::Count)
     }
 
-    /// Whether it takes several values.
+    /// Whether the option takes several values.
     pub(crate) const fn takes_many(&self) -> bool {
         matches!(self.shape, Shape::Many)
     }
 
-    /// `value` in clap's form; a path is relative to `folder`, if given.
+    /// `value` in clap's form; a relative path is resolved against `folder`, if given.
     pub(crate) fn normalise(&self, value: &str, folder: Option<&Path>) -> String {
         match (self.shape, truth_of(value), folder) {
             (Shape::Switch, Some(truth), _) => truth.to_string(),

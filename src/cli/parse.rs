@@ -17,15 +17,15 @@ use super::options::Options;
 
 const SYSTEM: &str = "system";
 
-/// A command line that makes sense, and the sources of its options.
+/// A valid command line and the sources of its options.
 pub(crate) struct Parsed {
     pub(crate) cli: Cli,
     pub(crate) matches: ArgMatches,
     pub(crate) layers: Layers,
     pub(crate) layout: Layout,
-    /// The configuration file that was given, an absolute path.
+    /// The absolute path of the configuration file, if one was given.
     pub(crate) config: Option<PathBuf>,
-    /// The fault of a configuration that the command does not need.
+    /// A fault of the configuration, for a command that works without it.
     pub(crate) config_fault: Option<Failure>,
     pub(crate) warnings: Vec<String>,
 }
@@ -42,9 +42,9 @@ impl From<Failure> for Refusal {
     }
 }
 
-/// Parses twice: first to find the home and the configuration file, then with the values found there as defaults.
+/// Parses twice: first to find the home and the configuration file, then with their values as defaults.
 pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Parsed, Refusal> {
-    // Help and version come as errors, and need no configuration.
+    // Help and version arrive as errors and need no configuration.
     let first = Cli::command().ignore_errors(true).try_get_matches_from(args);
     let first = first.unwrap_or_default();
     let flag = |name: &str| first.try_get_one::<PathBuf>(name).ok().flatten().cloned();
@@ -63,7 +63,7 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     let config = given.map(absolute).or_else(|| below.running_config());
     let file = config.clone().unwrap_or_else(|| layout.config_file());
 
-    // A file that is named on the command line must exist.
+    // A file named on the command line must exist.
     let is_needed = needs_configuration(&names) || (flag("config").is_some() && !file.exists());
     let (resolved, config_fault) = match below.resolve(args, Some((&file, config.is_some()))) {
         Err(refusal) if !is_needed => (below.without_file(args)?, Some(fault_of(refusal))),
@@ -88,12 +88,12 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     })
 }
 
-/// The matches of the command's innermost subcommand, which holds the command's own options.
+/// The matches of the innermost subcommand, which contains the command's own options.
 pub(crate) fn innermost(matches: &ArgMatches) -> &ArgMatches {
     matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
 }
 
-/// Whether the command is for the installation of all users.
+/// Whether the command works on the installation for all users.
 fn is_for_system(matches: &ArgMatches, environment: &Environment) -> bool {
     let Ok(scope) = innermost(matches).try_get_raw("scope") else {
         return false;
@@ -105,16 +105,16 @@ fn is_for_system(matches: &ArgMatches, environment: &Environment) -> bool {
     }
 }
 
-/// The sources of options beneath the command line, without the configuration file.
+/// The sources below the command line, except the configuration file.
 struct Below<'a> {
     environment: &'a Environment,
-    /// The options of the running server, for the commands that take its place.
+    /// The options of the running server, for commands that replace the server.
     running: Vec<String>,
     options: Options,
 }
 
 impl Below<'_> {
-    /// Parses `args` over these sources and the configuration in `file`, which may be `required` to exist.
+    /// Parses `args` with these sources and the configuration in `file`. The boolean says whether the file must exist.
     fn resolve(&self, args: &[OsString], file: Option<(&Path, bool)>) -> Result<(ArgMatches, Layers), Refusal> {
         let mut layers = Layers::default();
         if let Some((file, required)) = file {
@@ -137,7 +137,8 @@ impl Below<'_> {
         }
     }
 
-    /// Parses `args` over the other sources, without the environment too if a variable has a wrong value.
+    /// Parses `args` without the configuration file, and without the environment too if a variable has an invalid
+    /// value.
     fn without_file(&self, args: &[OsString]) -> Result<(ArgMatches, Layers), Refusal> {
         self.resolve(args, None).or_else(|_| {
             let matches = Cli::command().try_get_matches_from(args);
@@ -167,7 +168,7 @@ fn layout(given: Option<PathBuf>, environment: &Environment) -> Result<Layout, F
     }
     if home.to_str().is_none() {
         let message = format!("cannot use the home `{}`: its name is not UTF-8", home.display());
-        let hint = "settings and state name files in it as text: pass another with `--home DIR`";
+        let hint = "settings and state need its path as text: pass another home with `--home DIR`";
         return Err(Failure::new(Kind::Usage, message).with_hint(hint));
     }
     Ok(Layout::new(home, environment.user_home()))
@@ -184,7 +185,8 @@ fn names_of(matches: &ArgMatches) -> Vec<&str> {
     names
 }
 
-/// Whether the command takes options that a configuration file may hold. Commands that only read or stop work without it.
+/// Whether the command has options that a configuration file may set. Commands that only read or stop work without the
+/// file.
 fn needs_configuration(names: &[&str]) -> bool {
     !matches!(
         names,
@@ -207,7 +209,7 @@ fn needs_configuration(names: &[&str]) -> bool {
     )
 }
 
-/// The options of the running server, for the commands that take its place.
+/// The options of the running server, for commands that replace the server.
 fn running_options(names: &[&str], layout: &Layout) -> Result<Vec<String>, Failure> {
     match names {
         ["restart"] | ["service", "install"] => match observe(layout) {
@@ -218,7 +220,7 @@ fn running_options(names: &[&str], layout: &Layout) -> Result<Vec<String>, Failu
     }
 }
 
-/// Adds the source of a refused value to `error`, unless that is the command line.
+/// Adds to `error` the source of the refused value, unless that is the command line.
 fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return error;
@@ -235,9 +237,9 @@ fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
     error
 }
 
-/// For `doctor`: the fault that other commands would find in the configuration `file`, or in a variable.
+/// For `doctor`: the fault in the configuration `file` or in a variable that would stop other commands.
 fn fault_for_others(names: &[&str], below: &Below<'_>, file: (&Path, bool)) -> Option<Failure> {
-    /// Between them they have every option that a configuration file may hold.
+    /// Together these commands have every option that a configuration file may set.
     const OTHERS: [&[&str]; 3] = [&["install"], &["serve"], &["route", "x"]];
     if names != ["doctor"] {
         return None;
@@ -249,7 +251,7 @@ fn fault_for_others(names: &[&str], below: &Below<'_>, file: (&Path, bool)) -> O
     })
 }
 
-/// The fault of a configuration file or a variable, without which the command line makes sense.
+/// The failure for a fault of a configuration file or variable; without that, the command line is valid.
 pub(crate) fn fault_of(refusal: Refusal) -> Failure {
     let error = match refusal {
         Refusal::Failure(failure) => return failure,

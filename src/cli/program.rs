@@ -4,10 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The running executable by the path that it was called by, from the command line `args`.
+/// The running executable, by the path with which it was called according to the command line `args`.
 ///
-/// A package manager puts a link on the PATH that outlasts the folder of one version; the system names the file that the link
-/// leads to. A path counts only if it is proved to lead to the running file.
+/// A package manager puts a link on the PATH, and the link survives the folder of one version; the system, however,
+/// reports the file that the link leads to. A path counts only if it leads to the running file.
 pub(crate) fn called(args: &[OsString]) -> io::Result<PathBuf> {
     let running = std::env::current_exe()?;
     let directory = std::env::current_dir().unwrap_or_default();
@@ -17,7 +17,8 @@ pub(crate) fn called(args: &[OsString]) -> io::Result<PathBuf> {
     Ok(found.unwrap_or(running))
 }
 
-/// The path by which `name`, a path or a name to be looked up in the directories of `path`, leads to the file `running`.
+/// The path that leads from `name` to the file `running`; `name` is a path, or a name to look up in the directories of
+/// `path`.
 fn find(name: &OsStr, path: Option<&OsStr>, directory: &Path, running: &Path) -> Option<PathBuf> {
     let candidates = which::which_in_all(name, path, directory).ok()?;
     candidates

@@ -1,4 +1,4 @@
-//! `pull`.
+//! The command `pull`.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use super::layers::Origin;
 use super::session::{Session, or_recorded, runtime_of};
 use crate::report::{Events, Terminal};
 
-/// Pulls one model with the configured runtime, its terms first.
+/// Pulls one model with the configured runtime, after its terms are accepted.
 pub(crate) fn run(session: &Session<'_>, args: PullArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let events = Events::new(printer);
@@ -21,7 +21,7 @@ pub(crate) fn run(session: &Session<'_>, args: PullArgs, accepted: Option<Origin
             let bundle = match setup.reopen_bundle(&[StepId::Model], false).await {
                 Ok(bundle) => bundle,
                 Err(failure) => {
-                    let remark = format!("{}; the network is asked", failure.message);
+                    let remark = format!("{}; the model comes from the network", failure.message);
                     printer.remark(&remark);
                     None
                 }
@@ -40,7 +40,7 @@ pub(crate) fn run(session: &Session<'_>, args: PullArgs, accepted: Option<Origin
         }
         Err(failure) => failure,
     };
-    // People read the failure itself, below.
+    // In text mode the failure itself is printed below.
     if printer.json() {
         events.step_named("model", StepState::Failed, &failure.message);
     }
@@ -73,8 +73,8 @@ fn prepare<'s>(
     session.setup(state, wanted, &network, target, events, terminal)
 }
 
-/// `given`, with the recorded mirrors where it names none. A bundle counts for the model that is in it; another one comes from the
-/// network, as the message about a bundle without a model says.
+/// `given`, completed with the recorded mirrors. A recorded bundle counts only for a model that it contains; other
+/// models come from the network.
 fn network(given: NetworkArgs, state: &State) -> NetworkArgs {
     let are_given = !given.mirror.is_empty() || given.mirror_only;
     let mut network = or_recorded(given, state);

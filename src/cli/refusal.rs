@@ -1,4 +1,4 @@
-//! The answer to a command line that cannot be used, or that asks for help alone.
+//! The reply to a command line that is invalid or only asks for help.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use super::options::is_yes;
 use super::parse::Refusal;
 use crate::report::{Events, Printer, unwritten};
 
-/// Prints clap's answer, or the reason why there is nothing to run.
+/// Prints clap's message, or the reason why there is nothing to run.
 pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environment) -> ExitCode {
     let json = wants_json(args, environment);
     let is_forced = || environment.var("CLICOLOR_FORCE").map(|_| true);
@@ -60,7 +60,7 @@ fn print(error: &clap::Error, color: Option<bool>) -> io::Result<()> {
     out.flush()
 }
 
-/// The wanted colour, as far as it shows in a command line that cannot be parsed.
+/// The wanted colour, as far as an invalid command line shows it.
 fn wanted_color(args: &[OsString], environment: &Environment) -> Option<bool> {
     let mut words = args
         .iter()
@@ -79,13 +79,13 @@ fn wanted_color(args: &[OsString], environment: &Environment) -> Option<bool> {
     }
 }
 
-/// No colour where the environment asks for none or the terminal shows none; else each stream decides.
+/// `Some(false)` if the environment asks for no colour or the terminal has none; else each stream decides.
 pub(crate) fn automatic_color(environment: &Environment) -> Option<bool> {
     let is_plain = environment.var("NO_COLOR").is_some() || environment.var("TERM") == Some("dumb");
     is_plain.then_some(false)
 }
 
-/// The same as JSON: the result, and before it the steps of `install`, none of which was begun.
+/// The refusal as JSON: the result, preceded by the steps of `install`, none of which has begun.
 fn refuse_in_json(printer: &Printer, failure: &Failure, args: &[OsString]) {
     let events = Events::new(printer);
     let matches = Cli::command().ignore_errors(true).try_get_matches_from(args);
@@ -95,13 +95,13 @@ fn refuse_in_json(printer: &Printer, failure: &Failure, args: &[OsString]) {
     events.result(&[], Some(failure));
 }
 
-/// Whether JSON is wanted, as far as it shows in a command line that cannot be parsed.
+/// Whether JSON is wanted, as far as an invalid command line shows it.
 fn wants_json(args: &[OsString], environment: &Environment) -> bool {
     let is_flag = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
     is_flag || environment.var("GEM_SETUP_JSON").is_some_and(is_yes)
 }
 
-/// clap's error as ours.
+/// clap's error as a [`Failure`].
 fn complaint(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::new(Kind::Usage, "no command was given").with_hint("`gem-setup --help` lists the commands");
@@ -112,7 +112,7 @@ fn complaint(error: &clap::Error) -> Failure {
     Failure::new(Kind::Usage, message).with_hint(hint.trim())
 }
 
-/// Ends a command that failed. Readers of JSON get a result in any case.
+/// Ends a command that failed. With `--json` a result is printed in any case.
 pub(crate) fn fail(printer: &Printer, failure: &Failure) -> ExitCode {
     if printer.json() && printer.is_silent() {
         Events::new(printer).result(&[], Some(failure));

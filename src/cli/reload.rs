@@ -1,4 +1,4 @@
-//! Files that change while the server runs: the server takes them over, or logs that it needs a restart.
+//! Watches the files of the running server. The server applies a change, or logs that it needs a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -19,10 +19,10 @@ use super::parse::{Parsed, fault_of, innermost, parse};
 use super::server::{Server, option_of};
 use super::session::Session;
 
-/// The time between two looks at the files: the system's notifications miss changes behind links and mounts.
+/// The interval between two looks at the files. The system's notifications would miss changes behind links and mounts.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// The options that the gateway takes over while it runs. A change of any other one needs a restart.
+/// The options that the gateway can apply while it runs. Other changes need a restart.
 const LIVE: [&str; 13] = [
     "account",
     "ca-cert",
@@ -60,7 +60,8 @@ pub(crate) async fn follow(
     }
 }
 
-/// Hands the gateway the configuration that the files describe now. The log and `status` say what is not in force, and why.
+/// Sends the gateway the configuration that the files describe now. The log and `status` report changes that are not in
+/// force, with the reason.
 fn take_over(
     session: &Session<'_>,
     server: &Server<'_>,
@@ -70,7 +71,7 @@ fn take_over(
     names: &str,
 ) {
     let found = renewed(session, &session.args).and_then(|renewed| {
-        // A changed configuration may name other files, which are read below.
+        // A changed configuration may name other files, so this list is made afterwards.
         for file in files(session, &renewed) {
             seen.entry(file).or_insert_with_key(|file| Stamp::of(file));
         }
@@ -83,7 +84,7 @@ fn take_over(
         Err(failure) => {
             let hint = failure.hint.map_or_else(String::new, |hint| format!("; {hint}"));
             let reason = format!(
-                "{names} changed, but the former settings stay: {}{hint}",
+                "{names} changed, but the former settings stay in force: {}{hint}",
                 failure.message
             );
             tracing::warn!("{reason}");
@@ -100,25 +101,22 @@ fn take_over(
         }
         claim.renew(Some(&renewed.spec.identity()), fault);
     } else {
-        let reason = format!("{}: `gem-setup restart` puts that in force", stale.join(", "));
+        let reason = format!("{}: run `gem-setup restart` to apply the change", stale.join(", "));
         tracing::warn!("{names} changed; {reason}");
         claim.renew(None, Some(reason));
     }
     warn_of_client(session, server);
 }
 
-/// Why one of Gemini CLI's settings files counts for nothing.
+/// Why one of Gemini CLI's settings files is ignored.
 fn broken_settings(session: &Session<'_>) -> Option<String> {
     let settings = session.settings().ok()?;
     let error = settings.errors().next()?;
     let failure = Failure::of(error);
-    Some(format!(
-        "what Gemini CLI's settings say is not in force: {}",
-        failure.message
-    ))
+    Some(format!("Gemini CLI's settings are not in force: {}", failure.message))
 }
 
-/// Says where Gemini CLI's settings lead past this server.
+/// Warns if Gemini CLI's settings lead to another server.
 fn warn_of_client(session: &Session<'_>, server: &Server<'_>) {
     let Ok(settings) = session.settings() else {
         return;
@@ -127,11 +125,12 @@ fn warn_of_client(session: &Session<'_>, server: &Server<'_>) {
     let port = format!(":{}", server.spec.chosen.port);
     if router.enabled.value && !router.classifier_host.value.trim_end_matches('/').ends_with(&port) {
         let host = &router.classifier_host.value;
-        tracing::warn!("Gemini CLI's router asks `{host}`, not this server: `gem-setup doctor` names the fix");
+        tracing::warn!("Gemini CLI's router asks `{host}`, not this server: run `gem-setup doctor` for the fix");
     }
 }
 
-/// The port on which `restart` would start this server: its command line names one even if nobody gave it.
+/// The port on which `restart` would start this server. The server's command line always names a port, even if the user
+/// gave none.
 fn port_after_restart(session: &Session<'_>, server: &Server<'_>) -> Result<u16, Failure> {
     let named = format!("--port={}", server.spec.chosen.port);
     if server.spec.given.contains(&named) {
@@ -142,19 +141,19 @@ fn port_after_restart(session: &Session<'_>, server: &Server<'_>) -> Result<u16,
     Ok(renewed(session, &args)?.spec.chosen.port)
 }
 
-/// The server as the command line `args` and the files describe it now.
+/// The server that the command line `args` and the files describe now.
 fn renewed<'s>(session: &'s Session<'_>, args: &[OsString]) -> Result<Server<'s>, Failure> {
     let parsed = parse(args, &session.environment).map_err(fault_of)?;
     let Parsed {
         cli, matches, layers, ..
     } = parsed;
     let (Command::Serve(args) | Command::Start(args) | Command::Restart(args)) = cli.command else {
-        return Err(Failure::new(Kind::Unexpected, "the command runs no server"));
+        return Err(Failure::new(Kind::Unexpected, "the command does not run a server"));
     };
     Server::resolve(session, args.server, innermost(&matches), &layers)
 }
 
-/// The options that `renewed`, on `port`, has of another value than the running `server`, and that only a start puts in force.
+/// The options that only a restart can apply and that differ between `server` and `renewed` (on `port`).
 fn stale(server: &Server<'_>, renewed: &Server<'_>, port: u16) -> Vec<String> {
     let (old, new) = (&server.spec.chosen, &renewed.spec.chosen);
     let recorded = [
@@ -180,8 +179,7 @@ fn stale(server: &Server<'_>, renewed: &Server<'_>, port: u16) -> Vec<String> {
         .collect()
 }
 
-/// The files that the server depends on: its configuration, its models and certificates, Gemini CLI's settings and
-/// `.env`.
+/// The files that the server depends on: configuration, models, certificates, Gemini CLI's settings and `.env`.
 fn files(session: &Session<'_>, server: &Server<'_>) -> Vec<PathBuf> {
     let (layout, folder) = (&session.layout, session.environment.current_dir());
     let config = session.config.clone().unwrap_or_else(|| layout.config_file());

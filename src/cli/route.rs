@@ -1,4 +1,4 @@
-//! `route`.
+//! The command `route`.
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -26,13 +26,13 @@ use super::session::{Session, model_name};
 use super::status::{may_route, peer, served};
 use crate::report::Printer;
 
-/// The columns before a reason, and before a strategy's outcome.
+/// The indentation of a reason and of a strategy's outcome.
 const REASON_INDENT: usize = "  because: ".len();
 const OUTCOME_INDENT: usize = 23;
-/// The largest request, history or batch, in bytes.
+/// The size limit in bytes of a request, a history or a batch.
 const MOST_BYTES: u64 = 256_000_000;
 
-/// Decides for one request, or for each row of a file independently.
+/// Decides one request, or each row of a file by itself.
 pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Failure> {
     let environment = session.client_environment()?;
     let effective = session.settings()?.router();
@@ -70,14 +70,14 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
     }
 }
 
-/// The account that Gemini CLI uses.
+/// The kind of account that Gemini CLI uses.
 fn account(session: &Session<'_>) -> Result<Account, Failure> {
     let settings = session.settings()?;
     let selected = settings.effective(&["security", "auth", "selectedType"]);
     Ok(Account::of_auth(selected.and_then(Value::as_str)))
 }
 
-/// Whether Gemini CLI's router asks this home's server, and that has no model.
+/// Whether Gemini CLI's router asks this home's server and that server has no model.
 fn is_modelless(session: &Session<'_>, settings: &settings::RouterSettings) -> Result<bool, Failure> {
     let (port, runtime) = served(session)?;
     let is_asked = |url: &Url| is_loopback(url) && url.port_or_known_default() == Some(port);
@@ -85,7 +85,7 @@ fn is_modelless(session: &Session<'_>, settings: &settings::RouterSettings) -> R
     Ok(asked && runtime == RuntimeName::Builtin.to_string())
 }
 
-/// The local model's classifier, reached as Gemini CLI reaches it.
+/// The classifier of the local model, reached the way Gemini CLI reaches it.
 fn local(session: &Session<'_>, settings: &settings::RouterSettings) -> Result<LocalClassifier, Failure> {
     let model = model_name("classifier.model", &settings.classifier_model.value)?;
     let client = Client::new(&Network::default());
@@ -97,7 +97,7 @@ fn local(session: &Session<'_>, settings: &settings::RouterSettings) -> Result<L
     })
 }
 
-/// The model that `text`, the value of `place`, names.
+/// Parses `text`, the value of the option `place`, as a model name.
 fn name_of(place: &str, text: Option<&str>) -> Result<Option<ModelName>, Failure> {
     text.map(|text| model_name(place, text)).transpose()
 }
@@ -134,7 +134,7 @@ fn single(
     })?;
     let decision = &answer.decision;
     if args.classifier == Some(ClassifierChoice::Model) && decision.answered_by == Some(AnsweredBy::Builtin) {
-        printer.warning("the local model did not answer, so the built-in classifier did; `--explain` shows why");
+        printer.warning("the local model did not answer, so the built-in classifier decided; `--explain` shows why");
     }
     if printer.json() {
         printer.json_line(&answer);
@@ -163,7 +163,7 @@ fn explain(printer: &Printer, decision: &RoutingDecision) {
     }
 }
 
-/// The reasoning, with the probability behind it.
+/// The reasoning, with its probability.
 fn because(decision: &RoutingDecision) -> String {
     let probability = decision
         .probability
@@ -210,7 +210,7 @@ fn batch(
     refused.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
 }
 
-/// The request in `words`, or on standard input where there are none or only `-`.
+/// The request: `words`, or standard input if there are none or only `-`.
 fn request_text(words: &[String], printer: &Printer) -> Result<String, Failure> {
     if !matches!(words, []) && words != ["-"] {
         return Ok(words.join(" "));

@@ -1,4 +1,4 @@
-//! `serve`: the supervisor and the gateway, in the foreground.
+//! The command `serve`: the supervisor and the gateway, in the foreground.
 
 use std::ffi::OsString;
 use std::io;
@@ -22,10 +22,10 @@ use super::session::{Session, asynchronous, without_thread};
 use super::status::without_model;
 use crate::report::{Printer, signals};
 
-/// A killed engine is gone within this time.
+/// The time within which a killed engine has ended.
 const KILL_TIME: Duration = Duration::from_secs(1);
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends the server.
 pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     let (spec, site) = (&server.spec, &server.site);
     session.settle_swap();
@@ -38,7 +38,7 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
         .map_err(|error| without_thread("start the log's thread", &error))?;
     log_events(&log, session.verbose);
     let runtime = asynchronous()?;
-    // Before the claim: a server that others can find must end as asked.
+    // Set up before the claim: as soon as others can find the server, it must react to signals.
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let stop = runtime.block_on(async { follow_signals(&log, Arc::clone(&is_interrupted)) })?;
     let claim = match Claim::acquire(&session.layout, &spec.identity(), &site.program, &log) {
@@ -48,26 +48,26 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
     signals::leave_to_server();
     let served = runtime.block_on(serve_claimed(session, server, Arc::clone(&claim), gateway, log, stop));
     drop(runtime);
-    // After the last open request: until then another server could not have the port.
+    // Released after the last open request; until then the port is in use.
     drop(claim);
-    // A service manager asks with SIGTERM: that is a good end.
+    // A service manager stops the server with SIGTERM, so that counts as success.
     served.map(|()| match is_interrupted.load(Ordering::Relaxed) {
         true => ExitCode::from(Kind::Interrupted.exit_status()),
         false => ExitCode::SUCCESS,
     })
 }
 
-/// Replaces this process by one with another command line, where it lacks the port or shows a secret.
+/// Replaces this process by one with another command line, if its own lacks the port or shows a secret.
 fn show_port_and_hide_secrets(session: &Session<'_>, Server { spec, site, .. }: &Server<'_>) -> Result<(), Failure> {
     let is_exposed = spec.is_exposed_by(&session.args);
     if session.is_named_by_port(spec.chosen.port) && !is_exposed {
         return Ok(());
     }
-    // Gemini CLI stops a server only if it finds the port on its command line (docs/facts.md section 3), and every user can
-    // read that line.
+    // Gemini CLI stops a server only if the port is on its command line (docs/facts.md section 3). Every user can read
+    // that line.
     gem_platform::process::become_program(&spec.program(site))
         .map_err(|error| Failure::cannot("start the server", error))?;
-    // Windows keeps a process's command line.
+    // Windows cannot change the command line of a process.
     if is_exposed {
         session.printer.warning(
             "the login or key in the upstream's URL can be read in this process's command line: give the URL in \
@@ -77,7 +77,7 @@ fn show_port_and_hide_secrets(session: &Session<'_>, Server { spec, site, .. }: 
     Ok(())
 }
 
-/// Serves under `claim`, and hands changes of the files to the gateway.
+/// Serves under `claim`, and sends changes of the files to the gateway.
 async fn serve_claimed(
     session: &Session<'_>,
     server: &Server<'_>,
@@ -122,10 +122,10 @@ fn gateway_of(session: &Session<'_>, server: &Server<'_>) -> Result<Option<Confi
     gateway_config(session, spec, args).map(Some)
 }
 
-/// Both ends of the requests to shut down.
+/// Sender and receiver of shutdown requests.
 type Stop = (watch::Sender<Shutdown>, watch::Receiver<Shutdown>);
 
-/// Follows the signals that end the server; Ctrl-C sets `is_interrupted`.
+/// Reacts to the signals that end the server; Ctrl-C sets `is_interrupted`.
 fn follow_signals(log: &Log, is_interrupted: Arc<AtomicBool>) -> Result<Stop, Failure> {
     let log = log.clone();
     let source: Arc<str> = "gem-setup".into();
@@ -138,7 +138,7 @@ fn follow_signals(log: &Log, is_interrupted: Arc<AtomicBool>) -> Result<Stop, Fa
     supervise::on_signals(heard).map_err(|error| Failure::cannot("listen for signals", error))
 }
 
-/// Runs the engine and, with a `gateway`, the gateway before it, until a signal or a client ends them.
+/// Runs the engine and, if given, the gateway in front of it, until a signal or a client ends them.
 async fn serve(
     config: SuperviseConfig,
     gateway: Option<(Config, watch::Receiver<Config>)>,
@@ -165,7 +165,7 @@ async fn serve(
     }
 }
 
-/// Starts the gateway, then the engine behind it; ends both on a request to shut down.
+/// Starts the gateway, then the engine behind it; ends both on a shutdown request.
 async fn serve_with_gateway(
     mut config: SuperviseConfig,
     (gateway, changes): (Config, watch::Receiver<Config>),
@@ -185,7 +185,7 @@ async fn serve_with_gateway(
     let answering = gateway.run(engine, async move {
         supervise::reached(&mut graceful, Shutdown::Graceful).await;
     });
-    // Open requests need the engine to the end.
+    // Open requests need the engine, so it ends last.
     let (end_engine, engine_shutdown) = watch::channel(Shutdown::Running);
     let answering = async {
         answering.await;
@@ -200,7 +200,7 @@ async fn serve_with_gateway(
     let mut both = std::pin::pin!(both);
     tokio::select! {
         () = &mut both => {}
-        // Open requests are cut; the supervisor kills the engine at once.
+        // The gateway cuts open requests, and the supervisor kills the engine at once.
         () = supervise::reached(&mut immediate, Shutdown::Immediate) => {
             supervise::ask_to_shut_down(&end_engine, Shutdown::Immediate);
             let _ = tokio::time::timeout(KILL_TIME, both).await;
@@ -221,7 +221,7 @@ async fn bind(gateway: Config, port: u16, printer: &Printer) -> Result<Gateway, 
     Ok(gateway)
 }
 
-/// As [`report_readiness`]; without an engine the server is ready at once.
+/// Like [`report_readiness`]; without an engine the server is ready at once.
 async fn report_when_ready(engine: Option<watch::Receiver<EngineStatus>>, port: u16, printer: &Printer) {
     match engine {
         Some(engine) => report_readiness(engine, port, printer).await,
@@ -229,20 +229,20 @@ async fn report_when_ready(engine: Option<watch::Receiver<EngineStatus>>, port: 
     }
 }
 
-/// Ends the server when an authorized client asks for it, or when no command could find the server any more.
+/// Ends the server when an authorised client asks for that, or when no command could find the server any more.
 async fn end_on_request(claim: Arc<Claim>, asked_to_end: Arc<Notify>, log: Log, end: watch::Sender<Shutdown>) {
     let reason = tokio::select! {
         () = asked_to_end.notified() => "stopping on a request over the port",
         () = claim.displaced() => "stopping: the lock file of this server was deleted, so no command would find it",
     };
-    // The claim must not outlast the server.
+    // The claim must not be held longer than the server runs.
     drop(claim);
     log.line(&"gem-setup".into(), reason);
     supervise::ask_to_shut_down(&end, Shutdown::Graceful);
     end.closed().await;
 }
 
-/// Prints once that the runtime is ready, and each time that it cannot start the reason.
+/// Prints once that the runtime is ready, and the reason each time it cannot start.
 async fn report_readiness(mut engine: watch::Receiver<EngineStatus>, port: u16, printer: &Printer) {
     loop {
         let changed = engine.wait_for(|status| matches!(status.state, EngineState::Ready | EngineState::Blocked));
@@ -263,13 +263,13 @@ async fn report_readiness(mut engine: watch::Receiver<EngineStatus>, port: u16, 
     }
 }
 
-/// Whether another program listens on `port`: the runtime would fail again and again.
+/// Whether another program listens on `port`, so that the runtime would fail again and again.
 async fn is_taken(port: u16) -> bool {
     let bound = tokio::net::TcpListener::bind(("127.0.0.1", port)).await;
     matches!(bound, Err(error) if error.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// Writes the gateway's events into the server's log: standard error may be a log file that has been rotated away.
+/// Writes the gateway's events to the server's log, because standard error may be a log file that was rotated away.
 fn log_events(log: &Log, verbose: u8) {
     let log = log.clone();
     let source: Arc<str> = "gem-setup".into();
@@ -285,11 +285,12 @@ fn log_events(log: &Log, verbose: u8) {
         .without_time()
         .with_writer(move || log.writer(&source))
         .finish();
-    // It fails only if a subscriber is set already, and this is the only call.
+    // This fails only if a subscriber is already set, and there is no other call.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// A server is running already: fine if it is as asked for, unless a service manager waits for this very process.
+/// A server is already running. That is fine if it has the wanted options, unless a service manager waits for this
+/// process.
 fn already_served(session: &Session<'_>, error: ClaimError) -> Result<ExitCode, Failure> {
     let Some(record) = error.as_asked() else {
         return Err(error.into());
@@ -306,7 +307,7 @@ fn already_served(session: &Session<'_>, error: ClaimError) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs gem-setup with the arguments after the reaper's own name, waits for it, and ends with its status.
+/// Runs gem-setup with the arguments that follow the reaper's name, waits for it, and returns its status.
 pub(crate) fn reap(mut args: Vec<OsString>) -> ExitCode {
     let kept = program::called(&args).and_then(|path| {
         let (args, env) = (args.split_off(2), Vec::new());
@@ -327,7 +328,7 @@ pub(crate) fn reap(mut args: Vec<OsString>) -> ExitCode {
     )
 }
 
-/// Ends the groups of processes that a killed supervisor left behind; reads them from standard input.
+/// Reads process groups from standard input and ends those that a killed supervisor left behind.
 pub(crate) fn guard() -> ExitCode {
     gem_platform::process::guard(io::stdin().lock());
     ExitCode::SUCCESS

@@ -1,4 +1,4 @@
-//! A server as its options describe it: resolved once, then started, checked or installed as a service.
+//! A server resolved from its options: it can then be started, checked or installed as a service.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use super::server_args::ServerArgs;
 use super::session::{Session, runtime_of};
 use crate::report::Printer;
 
-/// The options that the record of an installation holds too: [`ServerSpec`] compares them with it.
+/// Options that the installation's record contains too: [`ServerSpec`] compares them with it.
 const RECORDED: [&str; 4] = ["port", "runtime", "model", "direct"];
-/// The options that have an effect without a gateway too.
+/// Options that also matter without a gateway.
 const OF_ANY_SERVER: [&str; 3] = ["config", "verbose", "log-requests"];
-/// The options without effect if there is no model.
+/// Options without effect if there is no model.
 const OF_THE_MODEL: [&str; 4] = [
     "classifier-deadline",
     "on-classifier-failure",
@@ -36,12 +36,12 @@ pub(crate) struct Server<'a> {
     pub(crate) spec: ServerSpec,
     pub(crate) args: ServerArgs,
     pub(crate) site: Site<'a>,
-    /// The options in effect that differ from the defaults and are in no record, as words.
+    /// The options, as words, that differ from the defaults and are not recorded.
     pub(crate) options: Vec<String>,
 }
 
 impl<'a> Server<'a> {
-    /// The server that `args` describe; `matches` are those of the command that takes them.
+    /// Resolves the server from `args`; `matches` belong to the command that has these options.
     pub(crate) fn resolve(
         session: &'a Session<'_>,
         args: ServerArgs,
@@ -62,13 +62,13 @@ impl<'a> Server<'a> {
         }
         let known = known_choices(recorded, &chosen, layers);
         let Words { given, options } = Words::of(session, matches, layers)?;
-        // The runtime itself lets no request finish.
+        // Without a gateway, the runtime does not wait for open requests.
         let drain = if chosen.direct {
             Duration::ZERO
         } else {
             args.access.drain()
         };
-        // A digest, because an option may hold a secret.
+        // A digest instead of the options, because an option may contain a secret.
         let digest = Sha256::of(options.join("\0"));
         let spec = ServerSpec::given(chosen, &known, given, digest, drain);
         Ok(Self {
@@ -79,14 +79,14 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Warns of given options without effect on this server.
+    /// Warns about given options that have no effect on this server.
     pub(crate) fn warn_of_idle_options(&self, printer: &Printer) {
         let is_idle = |name: &str| {
             if self.spec.chosen.direct {
                 (!RECORDED.contains(&name) && !OF_ANY_SERVER.contains(&name))
                     .then_some("`--direct` leaves out the gateway")
             } else if name == "behind-proxy" && !self.args.allow_remote {
-                Some("without `--allow-remote` the gateway serves this machine alone")
+                Some("without `--allow-remote` the gateway serves only this machine")
             } else if !self.spec.chosen.runtime.has_models() {
                 OF_THE_MODEL
                     .contains(&name)
@@ -110,7 +110,7 @@ impl<'a> Server<'a> {
         self.site.runtime(&self.spec.chosen, session.state()?)
     }
 
-    /// Finds faults of the options before anything is started or stopped.
+    /// Finds faults in the options before anything is started or stopped.
     pub(crate) fn check(&self, session: &Session<'_>) -> Result<(), Failure> {
         self.spec.check()?;
         if self.spec.chosen.direct {
@@ -119,7 +119,7 @@ impl<'a> Server<'a> {
         Ok(Gateway::check(&gateway_config(session, &self.spec, &self.args)?)?)
     }
 
-    /// Checks that a runtime without a gateway has its model: nothing keeps requests from it.
+    /// Checks that the model is present for a runtime without a gateway, because nothing holds requests back from it.
     pub(crate) async fn check_direct(&self, session: &Session<'_>) -> Result<(), Failure> {
         let is_missing = self.runtime(session)?.program().is_none_or(|program| !program.exists());
         if !self.spec.chosen.direct || is_missing {
@@ -172,8 +172,8 @@ impl<'a> Server<'a> {
     }
 }
 
-/// The choices of the record, with those that the configuration file holds: it is read again at a restart, so the server need not
-/// keep them.
+/// The recorded choices, combined with those of the configuration file. The file is read again at a restart, so the
+/// server's command line need not repeat its options.
 fn known_choices(recorded: &Chosen, chosen: &Chosen, layers: &Layers) -> Chosen {
     let mut known = recorded.clone();
     if layers.file_says("port", &chosen.port.to_string()) {
@@ -189,16 +189,16 @@ fn known_choices(recorded: &Chosen, chosen: &Chosen, layers: &Layers) -> Chosen 
     known
 }
 
-/// The name of the option that `word` gives, such as `fast-path` of `--fast-path=0.9`.
+/// The name of the option in `word`, such as `fast-path` in `--fast-path=0.9`.
 pub(super) fn option_of(word: &str) -> &str {
     word.trim_start_matches('-').split('=').next().unwrap_or_default()
 }
 
-/// The options as words, such as `--fast-path=0.9`, without those that the record holds too.
+/// The options as words, such as `--fast-path=0.9`, without those that are recorded.
 struct Words {
-    /// Those from the command line, a variable or the running server.
+    /// Options from the command line, a variable or the running server.
     given: Vec<String>,
-    /// Those that differ from the defaults.
+    /// Options that differ from the defaults.
     options: Vec<String>,
 }
 
@@ -234,7 +234,7 @@ impl Words {
     }
 }
 
-/// The values of `arg` as words of a command line, paths made absolute.
+/// The values of `arg` as command-line words, with absolute paths.
 fn words_of(session: &Session<'_>, arg: &Arg, name: &str, matches: &ArgMatches) -> Result<Vec<String>, Failure> {
     let id = arg.get_id().as_str();
     if matches!(arg.get_action(), ArgAction::SetTrue) {

@@ -1,5 +1,5 @@
-//! The options of a server, each with its meaning for the gateway. A new option is added here and nowhere else: the command
-//! line of a detached server, the service definition and `restart` follow from this list.
+//! The options of a server and what each means for the gateway. A new option is added only here: the command line of a
+//! detached server, the service definition and `restart` follow from this list.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use super::values::{URL, certificates, existing_file, one_of, port, probability,
 pub(crate) enum RuntimeChoice {
     /// Google's `lit` executable
     Lit,
-    /// Its successor from PyPI
+    /// The successor of `lit`, from PyPI
     LitertLm,
     /// The classifier inside gem-setup: no download, no model
     Builtin,
@@ -31,16 +31,16 @@ pub(crate) enum RuntimeChoice {
     Auto,
 }
 
-/// The reactions to a failed hosted model.
+/// The values of `--on-fallback`.
 pub(crate) fn on_fallback() -> impl TypedValueParser<Value = OnFallback> {
     one_of([
-        ("policy", OnFallback::Policy, "As the model's policy says"),
+        ("policy", OnFallback::Policy, "Follow the model's policy"),
         ("silent", OnFallback::Silent, "Switch without asking"),
         ("never", OnFallback::Never, "Never switch"),
         (
             "ask",
             OnFallback::Ask,
-            "Ask the person at the terminal, else tell the client",
+            "Ask at the terminal; without one, report the failure to the client",
         ),
     ])
 }
@@ -61,9 +61,9 @@ fn classifier_prompt() -> impl TypedValueParser<Value = ClassifierPrompt> {
         (
             "slim",
             ClassifierPrompt::Slim,
-            "Without the client's additions, such as a folder tree",
+            "The request without the client's additions, such as a folder tree",
         ),
-        ("as-sent", ClassifierPrompt::AsSent, "Everything that the client sent"),
+        ("as-sent", ClassifierPrompt::AsSent, "The whole request"),
     ])
 }
 
@@ -78,10 +78,10 @@ pub(crate) struct ServerArgs {
     /// The local model [default: as installed]
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<LocalModelName>,
-    /// No gateway: the runtime itself listens on the port
+    /// Run no gateway: the runtime itself listens on the port
     #[arg(long)]
     pub(crate) direct: bool,
-    /// Where requests for hosted models go
+    /// The server for requests to hosted models
     #[arg(
         long,
         value_name = "URL",
@@ -98,19 +98,19 @@ pub(crate) struct ServerArgs {
     /// Answer classification requests within this time
     #[arg(long, value_name = "SECONDS", default_value = "8", value_parser = seconds)]
     pub(crate) classifier_deadline: f64,
-    /// When the model's answer is late or unusable
+    /// Who answers when the model's answer is late or unusable
     #[arg(long, value_name = "WHO", default_value = "builtin", value_parser = on_classifier_failure())]
     pub(crate) on_classifier_failure: OnClassifierFailure,
-    /// The part of a classification request that the model gets
+    /// The part of a classification request that is sent to the model
     #[arg(long, value_name = "PART", default_value = "slim", value_parser = classifier_prompt())]
     pub(crate) classifier_prompt: ClassifierPrompt,
     /// Skip the model when the built-in classifier is at least this sure (0.5 to 1) [default: off]
     #[arg(long, value_name = "PROBABILITY", value_parser = probability)]
     pub(crate) fast_path: Option<f64>,
-    /// The powerful model from this probability on, where the built-in classifier decides (0 to 1)
+    /// Choose the powerful model from this probability on (0 to 1), if the built-in classifier decides
     #[arg(long, value_name = "PROBABILITY", default_value_t, allow_negative_numbers = true)]
     pub(crate) threshold: Threshold,
-    /// When a hosted model fails
+    /// What to do when a hosted model fails
     #[arg(long, value_name = "HOW", default_value = "policy", value_parser = on_fallback())]
     pub(crate) on_fallback: OnFallback,
     /// Spend at most this time on one request's retry delays
@@ -122,7 +122,7 @@ pub(crate) struct ServerArgs {
     /// Route as for this kind of account: login, api-key or no-preview
     #[arg(long, value_name = "KIND", default_value_t = Account::ApiKey)]
     pub(crate) account: Account,
-    /// Write requests' texts to decisions.jsonl and the runtime's own output to the log
+    /// Write the text of requests to decisions.jsonl and the runtime's own output to the log
     #[arg(long)]
     pub(crate) log_requests: bool,
     /// Trust this certificate authority too (PEM)
@@ -133,7 +133,7 @@ pub(crate) struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// Sets the fields of `config` that need nothing but the options.
+    /// Sets the fields of `config` that depend only on the options.
     pub(crate) fn configure(&self, config: &mut Config) -> Result<(), Failure> {
         if !self.listen.is_empty() {
             config.listen.clone_from(&self.listen);

@@ -1,4 +1,4 @@
-//! `service install|uninstall|status`.
+//! The commands `service install`, `service uninstall` and `service status`.
 
 use std::process::ExitCode;
 
@@ -12,16 +12,16 @@ use super::server::Server;
 use super::session::Session;
 use super::status::look;
 
-/// The word that every service of gem-setup hands to it.
+/// The argument that every service of gem-setup passes to the program.
 const SERVE: [&str; 1] = ["serve"];
 
-/// Has the system run the server at login, starting now.
+/// Makes the system run the server at login, starting now.
 pub(crate) fn install(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     let (kind, account) = (kind(session)?, account(session));
     server.check(session)?;
     server.warn_of_idle_options(session.printer);
     let spec = service_definition(&server.spec, &server.site)?;
-    // Before the running server is stopped for a service that cannot be.
+    // Checked before the running server is stopped, because the service may be impossible.
     service::probe(kind, &account, &Tools).map_err(failure)?;
     stop_other_server(session, kind, &account)?;
     let installed = service::install(kind, &spec, &account, &Tools).map_err(failure)?;
@@ -48,7 +48,7 @@ pub(crate) fn uninstall(session: &Session<'_>) -> Result<ExitCode, Failure> {
     } else if removed {
         printer.line(&format!("removed the {kind}"));
     } else {
-        printer.line(&format!("there was no {kind}"));
+        printer.line(&format!("no {kind} was installed"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -72,7 +72,7 @@ pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let running = match status.running {
         Some(true) => "running",
         Some(false) => "not running",
-        None => "running or not: the system does not say",
+        None => "running state unknown",
     };
     let definition = printer.tilde(&format!("`{}`", status.definition.display()));
     printer.line(&format!("{kind}: {presence}, {running} ({definition})"));
@@ -90,7 +90,7 @@ fn kind(session: &Session<'_>) -> Result<ServiceKind, Failure> {
     Ok(service_kind(&session.layout, session.target()?.os))
 }
 
-/// Stops the server of this home unless it is the service's own: the service would find the home served.
+/// Stops the server of this home unless it belongs to the service: the new service would find the home in use.
 fn stop_other_server(session: &Session<'_>, kind: ServiceKind, account: &Account) -> Result<(), Failure> {
     let own = service::status(kind, SERVICE, account, &Tools).map_err(failure)?.pid;
     let pid = match look(session)? {
@@ -111,12 +111,12 @@ fn stop_other_server(session: &Session<'_>, kind: ServiceKind, account: &Account
     Ok(())
 }
 
-/// Removes the service if it runs the server of this home; returns whether it did.
+/// Removes the service if it runs the server of this home; returns whether it did so.
 pub(crate) fn remove_own(session: &Session<'_>) -> Result<bool, Failure> {
     let (kind, account) = (kind(session)?, account(session));
     let definition = service::definition_path(kind, SERVICE, &account);
     let is_own = match session.layout.home().to_str() {
-        // A definition in the home's own folder is the home's, even if the home has been moved since.
+        // A definition in the home's own folder belongs to the home, even if the home has been moved.
         _ if definition.starts_with(session.layout.own()) => definition.exists(),
         Some(home) => service::passes(kind, SERVICE, &account, &["--home", home]).map_err(failure)?,
         None => false,
@@ -132,7 +132,7 @@ fn account(session: &Session<'_>) -> Account {
     service_account(&session.layout, &session.environment)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` passes it by value")]
 fn failure(error: service::Error) -> Failure {
     service_failure(&error)
 }

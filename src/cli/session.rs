@@ -39,22 +39,22 @@ pub(crate) struct Session<'a> {
     pub(crate) environment: Environment,
     pub(crate) printer: &'a Printer,
     pub(crate) verbose: u8,
-    /// The configuration file that was given, an absolute path.
+    /// The absolute path of the configuration file, if one was given.
     pub(crate) config: Option<PathBuf>,
-    /// The fault of a configuration that the command does not need.
+    /// A fault of the configuration, for a command that works without it.
     pub(crate) config_fault: Option<Failure>,
     pub(crate) args: Vec<OsString>,
-    /// The record, once it was read.
+    /// The record, once it has been read.
     pub(crate) state: OnceCell<State>,
 }
 
 impl Session<'_> {
-    /// Whether `--port=N` stands on the command line in just this form.
+    /// Whether the command line contains the word `--port=N`.
     pub(crate) fn is_named_by_port(&self, port: u16) -> bool {
         self.args.iter().any(|arg| *arg == *format!("--port={port}"))
     }
 
-    /// The record of `install`; without one the defaults, with the runtime that `auto` chooses.
+    /// The record of `install`. If there is none, the defaults with the runtime that `auto` selects.
     pub(crate) fn state(&self) -> Result<&State, Failure> {
         if let Some(state) = self.state.get() {
             return Ok(state);
@@ -72,7 +72,7 @@ impl Session<'_> {
         Ok(self.state.get_or_init(|| state))
     }
 
-    /// Whether `install` has recorded anything in this home, or may have: the record may be damaged.
+    /// Whether `install` has recorded anything in this home. A damaged record counts as one.
     pub(crate) fn is_installed(&self) -> bool {
         let is_there = self.layout.state_file().symlink_metadata().is_ok();
         is_there && !self.state().is_ok_and(State::is_of_settings_alone)
@@ -83,7 +83,7 @@ impl Session<'_> {
         Ok(format!("gem-setup install{}", self.install_options(self.target()?)))
     }
 
-    /// `failure`; where nothing is installed, that instead of its consequence.
+    /// `failure`, or "not installed" if nothing is installed and the failure is a consequence of that.
     pub(crate) fn or_not_installed(&self, purpose: &str, failure: Failure) -> Failure {
         match self.install_command() {
             Ok(command) if !self.is_installed() && failure.kind == Kind::Runtime => {
@@ -94,7 +94,7 @@ impl Session<'_> {
         }
     }
 
-    /// The catalog in `file`, relative to the current directory, or the built-in one.
+    /// The catalog in `file` (relative to the current directory), or the built-in one.
     pub(crate) fn catalog(&self, file: Option<&PathBuf>) -> Result<Catalog, Failure> {
         let Some(file) = file else {
             return Ok(Catalog::built_in()?);
@@ -107,7 +107,7 @@ impl Session<'_> {
         })
     }
 
-    /// The failure to read the catalog in use by `state`, with the command that helps.
+    /// The failure to read the catalog that `state` names, with the command that restores it.
     fn with_way_back(&self, failure: Failure, state: Option<&State>) -> Failure {
         match state.and_then(|state| setup::way_back(&self.layout, state)) {
             Some(command) => failure.with_hint(format!("run `gem-setup {command}`")),
@@ -115,8 +115,8 @@ impl Session<'_> {
         }
     }
 
-    /// The models for `account`: the built-in ones with those of `file` in place of their namesakes, else with those that a
-    /// catalog delivered.
+    /// The models for `account`: those of `file`, or else of a delivered catalog, override the built-in ones of the
+    /// same name.
     pub(crate) fn models(&self, file: Option<&PathBuf>, account: Account) -> Result<Arc<Models>, Failure> {
         let models = match file {
             Some(file) => Models::read(&self.environment.current_dir().join(file))?,
@@ -125,20 +125,21 @@ impl Session<'_> {
         Ok(Arc::new(models.for_account(account)))
     }
 
-    /// Settles a swap of the model that a kill has cut short: there may be no model. Another command that is at work does it itself.
+    /// Completes a model swap that was interrupted by a kill and may have left no model. Skipped while another command
+    /// holds the lock, since that command does it itself.
     pub(crate) fn settle_swap(&self) {
         if self.state().is_ok_and(|state| state.model_swap.is_some()) {
             let _ = self.block_on(setup::settle_swap(&self.layout));
         }
     }
 
-    /// The models that a catalog delivered, else the built-in ones.
+    /// The models from a delivered catalog, else the built-in ones.
     fn delivered_models(&self) -> Result<Models, Failure> {
         Models::delivered_in(&self.layout.hosted_models_file()).or_else(|error| {
             let failure = Failure::from(error);
             let hint = failure.hint.map_or_else(String::new, |hint| format!("; {hint}"));
             let warning = format!("{}; the built-in models are used{hint}", failure.message);
-            // A server's standard error is not its log.
+            // A server's warnings must reach its log, which standard error does not.
             tracing::warn!("{warning}");
             self.printer.warning(&warning);
             Ok(Models::built_in()?)
@@ -153,7 +154,7 @@ impl Session<'_> {
         Target::host().ok_or_else(|| Failure::new(Kind::Unsupported, unknown()))
     }
 
-    /// gem-setup's own executable, by the path that the user calls, or that of its copy in the home.
+    /// gem-setup's own executable: the path that the user called, or the copy in the home.
     pub(crate) fn program(&self) -> Result<PathBuf, Failure> {
         let called = program::called(&self.args);
         let lasting = called.map(|running| setup::lasting_program(&self.layout, running));
@@ -166,14 +167,15 @@ impl Session<'_> {
         })
     }
 
-    /// The outside world as the environment and `network` describe it.
+    /// The network options combined with the environment.
     pub(crate) fn network(&self, network: &NetworkArgs) -> Result<Network, Failure> {
         let ca_cert = network.ca_cert.as_ref();
         let ca_cert = ca_cert.map(|file| self.environment.current_dir().join(file));
         Ok(Network::from_environment(&self.environment, ca_cert)?)
     }
 
-    /// The variable may be set for all programs and name a file that is gone; only a download would tell.
+    /// The variable may be set for all programs and name a file that is gone; otherwise only a download would show
+    /// that.
     fn warn_of_certificates(&self) {
         let Some(file) = self.environment.var("SSL_CERT_FILE") else {
             return;
@@ -186,7 +188,7 @@ impl Session<'_> {
         }
     }
 
-    /// Downloads over `network`.
+    /// A downloader that uses `network`.
     pub(crate) fn fetcher(&self, network: &NetworkArgs) -> Result<Fetcher, Failure> {
         self.warn_of_certificates();
         let (mirrors, downloads) = (network.mirror.clone(), self.layout.downloads());
@@ -219,13 +221,13 @@ impl Session<'_> {
         Ok(site)
     }
 
-    /// The home as it is recorded.
+    /// The site that the record describes.
     pub(crate) fn recorded_site(&self) -> Result<Site<'_>, Failure> {
         let state = self.state()?;
         self.site(&state.chosen, state, self.target()?)
     }
 
-    /// The record's choices for a command that needs no particular catalog: the copy of the one in use may have been deleted with the
+    /// The record's choices for a command that can use any catalog: the recorded catalog may have been deleted with its
     /// release.
     pub(crate) fn chosen_to_read(&self) -> Result<Chosen, Failure> {
         let mut chosen = self.state()?.chosen.clone();
@@ -235,12 +237,12 @@ impl Session<'_> {
         Ok(chosen)
     }
 
-    /// The home for such a command.
+    /// The site for such a command.
     pub(crate) fn site_to_read(&self) -> Result<Site<'_>, Failure> {
         self.site(&self.chosen_to_read()?, self.state()?, self.target()?)
     }
 
-    /// The subject of the steps, with `state` as its record.
+    /// The [`Setup`] of this home with `state` as its record.
     pub(crate) fn setup<'s>(
         &'s self,
         state: State,
@@ -266,7 +268,7 @@ impl Session<'_> {
         })
     }
 
-    /// The options with which `install` is for this home.
+    /// The options to pass to `install` for this home.
     pub(crate) fn install_options(&self, target: Target) -> String {
         if self.layout.is_of_system() {
             " --scope system".to_owned()
@@ -275,7 +277,7 @@ impl Session<'_> {
         }
     }
 
-    /// The global options that name home and configuration file, as far as they stand on the command line.
+    /// The global options on the command line that name home and configuration file.
     pub(crate) fn globals(&self, target: Target) -> String {
         let is_given = |name: &str| {
             self.args.iter().filter_map(|arg| arg.to_str()).any(|arg| {
@@ -291,7 +293,7 @@ impl Session<'_> {
             .collect()
     }
 
-    /// Where Gemini CLI's settings files are.
+    /// The paths of Gemini CLI's settings files.
     pub(crate) fn places(&self) -> Result<Places, Failure> {
         Ok(Places::new(self.target()?.os, &self.environment, self.layout.home()))
     }
@@ -301,28 +303,28 @@ impl Session<'_> {
         Ok(settings::load(&self.places()?, &self.environment))
     }
 
-    /// The environment as Gemini CLI completes it from its `.env` file.
+    /// The environment as Gemini CLI sees it: completed from its `.env` file.
     pub(crate) fn client_environment(&self) -> Result<Environment, Failure> {
         let env_file = EnvFile::read(&self.settings()?, &self.environment, self.layout.home());
         Ok(env_file.under(&self.environment))
     }
 
-    /// The lock on the home; another holder gets some time to end.
+    /// Takes the lock on the home; waits a limited time for another holder.
     pub(crate) async fn lock(&self) -> Result<Lock, Failure> {
         let lock_file = self.layout.lock_file();
         let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
         Ok(waiting(&Events::remarks(self.printer), "lock", lock::WAIT, lock).await?)
     }
 
-    /// As [`Self::block_on`], for commands that change the machine: a signal ends the work at its next pause, and the failure
-    /// names the server that keeps running.
+    /// Like [`Self::block_on`], for commands that change the machine: a signal ends the work at its next await point,
+    /// and the failure mentions a server that keeps running.
     pub(crate) fn block_on_until_signal<T>(
         &self,
         future: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         self.block_on(async {
             tokio::select! {
-                // The signal reaches children too: their failure follows from the interruption.
+                // The signal reaches children too; their failure is only a consequence.
                 biased;
                 signal = signals::first(self.printer) => Err(self.interrupted(signal)),
                 done = future => done,
@@ -330,7 +332,8 @@ impl Session<'_> {
         })
     }
 
-    /// As [`Self::block_on_until_signal`], for work that needs threads, such as downloads: their lack is found before it begins.
+    /// Like [`Self::block_on_until_signal`], for work that needs threads, such as downloads. A lack of threads is found
+    /// before the work begins.
     pub(crate) fn work_until_signal<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         threads::check().map_err(|error| without_thread("start a thread", &error))?;
         self.block_on_until_signal(future)
@@ -341,7 +344,7 @@ impl Session<'_> {
         let failure = Failure::new(signals::kind_of(signal), format!("interrupted by {signal}"));
         failure.with_hint(match supervise::observe(&self.layout) {
             Ok(Running::Supervised(server)) if server.stopping => format!(
-                "the server (pid {}) is ending; `gem-setup stop` waits for that",
+                "the server (pid {}) is stopping; `gem-setup stop` waits until it has ended",
                 server.process.pid
             ),
             Ok(Running::Supervised(server)) => format!(
@@ -355,11 +358,11 @@ impl Session<'_> {
     /// Runs `future` on this thread, which is enough for everything but the server. A signal ends the program.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         signals::end_at_once(self.printer);
-        // What only looks or stops needs no thread, and works where the system gives none.
+        // Commands that only read or stop need no second thread, so they work even if the system allows none.
         let runtime = threads::event_loop().or_else(|_| threads::bare_event_loop());
         let runtime = runtime.map_err(|error| without_thread(EVENT_LOOP, &error))?;
         let done = runtime.block_on(future);
-        // Threads that an interrupted command left at work are not waited for.
+        // Threads of an interrupted command are not waited for.
         runtime.shutdown_background();
         done
     }
@@ -372,7 +375,7 @@ pub(crate) fn asynchronous() -> Result<Runtime, Failure> {
     threads::event_loop().map_err(|error| without_thread(EVENT_LOOP, &error))
 }
 
-/// The failure of `action` where the system gives no thread.
+/// The failure of `action` if the system allows no further thread.
 pub(crate) fn without_thread(action: &str, error: &std::io::Error) -> Failure {
     let failure = Failure::cannot(action, error);
     match start_remedy(error) {
@@ -381,7 +384,7 @@ pub(crate) fn without_thread(action: &str, error: &std::io::Error) -> Failure {
     }
 }
 
-/// The model named by `text`, the value of `place`.
+/// Parses `text`, the value of `place`, as a model name.
 pub(crate) fn model_name(place: &str, text: &str) -> Result<ModelName, Failure> {
     text.parse().map_err(|error| {
         Failure::new(Kind::Usage, format!("cannot use the value of `{place}`: {error}"))
@@ -389,7 +392,7 @@ pub(crate) fn model_name(place: &str, text: &str) -> Result<ModelName, Failure> 
     })
 }
 
-/// `network`, with the recorded mirrors and certificates where it names none.
+/// `network`, completed with the recorded mirrors and certificates.
 pub(crate) fn or_recorded(mut network: NetworkArgs, state: &State) -> NetworkArgs {
     if network.mirror.is_empty() {
         network.mirror.clone_from(&state.chosen.mirrors);
@@ -401,7 +404,7 @@ pub(crate) fn or_recorded(mut network: NetworkArgs, state: &State) -> NetworkArg
     network
 }
 
-/// The runtime that `choice` means on `target`, from those in `catalog`.
+/// The runtime of `catalog` that `choice` selects on `target`.
 pub(crate) fn runtime_of(choice: RuntimeChoice, catalog: &Catalog, target: Target) -> RuntimeName {
     match choice {
         RuntimeChoice::Lit => RuntimeName::Lit,

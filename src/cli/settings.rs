@@ -1,4 +1,4 @@
-//! `settings show|apply|remove`.
+//! The commands `settings show`, `settings apply` and `settings remove`.
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -57,7 +57,7 @@ fn apply(
     }
     for (_, failure) in settings::load(places, &session.environment).refused() {
         let hint = failure.hint.as_deref().unwrap_or("correct the file");
-        printer.warning(&format!("Gemini CLI does not start: {}; {hint}", failure.message));
+        printer.warning(&format!("Gemini CLI cannot start: {}; {hint}", failure.message));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -65,9 +65,9 @@ fn apply(
 fn remove(session: &Session<'_>, places: &Places, scope: Destination) -> Result<ExitCode, Failure> {
     let has_file = |scope| places.file(scope).is_some_and(|file| file.symlink_metadata().is_ok());
     let is_bare = !session.layout.own().exists() && !has_file(Scope::User) && !has_file(Scope::Workspace);
-    // A lock would leave files where there is nothing to change.
+    // Without anything to change, a lock would only leave files behind.
     let _lock = if is_bare { None } else { Some(lock(session)?) };
-    // Without a record nothing is known to have been created.
+    // Without a record, no file counts as created by gem-setup.
     let mut state = session.state().cloned().unwrap_or_default();
     let removed = setup::clear_settings(&mut state, &session.layout, places, scope)?;
     let printer = session.printer;
@@ -133,7 +133,7 @@ fn show(session: &Session<'_>, places: &Places) -> Result<ExitCode, Failure> {
     printer.line(&format!("{:<17} {shown} ({})", "model.name", name.origin));
     for malformed in &router.malformed {
         printer.line(&printer.tilde(&format!(
-            "{} in `{}` is {} where {} is expected",
+            "{} in `{}` is {}, but {} is expected",
             malformed.key,
             malformed.path.display(),
             malformed.found,
@@ -143,7 +143,7 @@ fn show(session: &Session<'_>, places: &Places) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `value` with the URLs in it as they may be shown.
+/// `value` with the secrets in its URLs redacted.
 fn redacted(value: Value) -> Value {
     match value {
         Value::String(text) => redact_in(&text).into(),

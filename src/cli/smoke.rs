@@ -1,4 +1,4 @@
-//! `smoke`.
+//! The command `smoke`.
 
 use std::process::ExitCode;
 
@@ -34,7 +34,7 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
         let agreement = if probe.got == probe.expected {
             "as expected"
         } else {
-            "unlike the rubric"
+            "differs from the rubric"
         };
         printer.line(&format!(
             "{:<5} {agreement}, in {} ms by {}: {}",
@@ -44,7 +44,7 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the joke prompt as commands for two shells.
+/// Prints the joke prompt as a command for each of two shells.
 pub(crate) fn print_command(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let (port, runtime) = served(session)?;
     let chosen = Chosen {
@@ -64,8 +64,7 @@ pub(crate) fn print_command(session: &Session<'_>) -> Result<ExitCode, Failure> 
         printer.line(&format!("# curl\n{curl}\n# PowerShell\n{powershell}"));
     }
     if runtime == RuntimeName::Builtin.as_str() {
-        printer
-            .remark("the runtime `builtin` has no model: it refuses this request and answers routing requests alone");
+        printer.remark("the runtime `builtin` has no model: it answers only routing requests and refuses this one");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `status`: the server of this home.
+//! The command `status`: the server of this home.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use super::args::StatusArgs;
 use super::news;
 use super::session::Session;
 
-/// The pause between two looks of `--wait`.
+/// The interval at which `--wait` checks the server.
 const POLL: Duration = Duration::from_millis(100);
 
 /// The report that `status --json` prints (docs/contract.md section 2).
@@ -31,7 +31,7 @@ pub(crate) struct Report {
     uptime_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
-    /// Whether another program has the port.
+    /// Whether another program listens on the port.
     #[serde(skip)]
     is_taken: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -73,12 +73,12 @@ pub(crate) fn run(session: &Session<'_>, args: &StatusArgs) -> Result<ExitCode, 
     })
 }
 
-/// Notes which other program has the port of an installed server that does not run.
+/// Notes a program that listens on the port while the installed server is not running.
 fn note_stranger(session: &Session<'_>, report: &mut Report) -> Result<(), Failure> {
     if report.running || !session.is_installed() {
         return Ok(());
     }
-    // Without a readable record there is nothing to advise; other commands name the fault.
+    // Without a readable record there is no advice here; other commands report the fault.
     let Ok(site) = session.recorded_site() else {
         return Ok(());
     };
@@ -143,7 +143,7 @@ pub(crate) fn look(session: &Session<'_>) -> Result<Running, Failure> {
     observe(&session.layout).map_err(|error| cannot_look(session, &error))
 }
 
-/// The server on `port` as the peer of a request.
+/// The server on `port`, as the receiver of a request.
 pub(crate) fn peer(session: &Session<'_>, port: u16) -> Result<Peer, Failure> {
     supervise::peer(&session.layout, port).map_err(|error| cannot_look(session, &error))
 }
@@ -156,7 +156,7 @@ fn cannot_look(session: &Session<'_>, error: &std::io::Error) -> Failure {
 
 /// The state of the server of this home.
 pub(crate) fn examine(session: &Session<'_>) -> Result<Report, Failure> {
-    // A running server needs no record of choices.
+    // A running server can be examined without the recorded choices.
     let chosen = || session.state().map(|state| &state.chosen);
     match look(session)? {
         Running::Supervised(record) if record.is_here() => {
@@ -166,7 +166,7 @@ pub(crate) fn examine(session: &Session<'_>) -> Result<Report, Failure> {
         Running::Unnamed => Ok(Report {
             running: true,
             note: Some(format!(
-                "a process holds `{}` without naming itself",
+                "an unknown process holds `{}`",
                 session.layout.server_lock_file().display()
             )),
             ..not_running(chosen()?)
@@ -185,7 +185,7 @@ fn not_running(chosen: &Chosen) -> Report {
     }
 }
 
-/// A server whose process is invisible from here: its port answers for it.
+/// A server whose process cannot be seen from here; its port shows whether it answers.
 async fn elsewhere(record: &ServerRecord) -> Report {
     let place = "its process is in another process namespace or on another machine";
     let answer = supervise::ask(record).await;
@@ -236,12 +236,12 @@ fn note(record: &ServerRecord) -> Option<String> {
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 
-/// The remark while the engine waits for a `missing` item.
+/// The remark for an engine that waits for its model: `missing` says what is missing.
 pub(crate) fn without_model(missing: &str) -> String {
-    format!("the built-in classifier answers until the model can: {missing}")
+    format!("the built-in classifier answers until the model is usable: {missing}")
 }
 
-/// Whether a runtime without a gateway may get requests: its model is present and its terms are accepted.
+/// Whether requests may be sent to a runtime without a gateway: its model is present and its terms are accepted.
 fn may_be_asked(session: &Session<'_>, chosen: &Chosen) -> bool {
     let gate = || session.site_to_read()?.gate(chosen, session.state()?);
     let Ok(Some(gate)) = gate() else {
@@ -252,7 +252,7 @@ fn may_be_asked(session: &Session<'_>, chosen: &Chosen) -> bool {
         .unwrap_or(false)
 }
 
-/// The choices for the server `pid` without a record: Gemini CLI itself starts `lit`.
+/// The choices for a server process `pid` without a record: it is a `lit` that Gemini CLI started.
 fn unrecorded(session: &Session<'_>, chosen: &Chosen, pid: u32) -> Chosen {
     let mut chosen = chosen.clone();
     if !is_supervised(session, pid) {
@@ -261,12 +261,12 @@ fn unrecorded(session: &Session<'_>, chosen: &Chosen, pid: u32) -> Chosen {
     chosen
 }
 
-/// Whether the server `pid` is gem-setup's own: only its record is gone, until it writes it again.
+/// Whether the process `pid` is gem-setup's own server, whose record is missing until the server writes it again.
 fn is_supervised(session: &Session<'_>, pid: u32) -> bool {
     has_open(pid, &session.layout.server_lock_file()) == Some(true)
 }
 
-/// The port and the runtime of this home's server; while none is running, of the installed one.
+/// The port and the runtime of this home's server; if none is running, those of the installation.
 pub(crate) fn served(session: &Session<'_>) -> Result<(u16, String), Failure> {
     let chosen = &session.state()?.chosen;
     Ok(match look(session)? {
@@ -276,7 +276,7 @@ pub(crate) fn served(session: &Session<'_>) -> Result<(u16, String), Failure> {
     })
 }
 
-/// Whether `route` may ask the server of this home: a gateway itself keeps requests from an engine without its model.
+/// Whether `route` may ask the server of this home. A gateway itself holds requests back while the model is missing.
 pub(crate) fn may_route(session: &Session<'_>) -> Result<bool, Failure> {
     Ok(match look(session)? {
         Running::Supervised(record) => !record.server.direct || may_be_asked(session, &session.state()?.chosen),
@@ -286,7 +286,8 @@ pub(crate) fn may_route(session: &Session<'_>) -> Result<bool, Failure> {
     })
 }
 
-/// A server without a record. A runtime that Gemini CLI started gets Gemini CLI's own probe (docs/facts.md section 3).
+/// A server without a record. If Gemini CLI started its runtime, it gets Gemini CLI's own probe (docs/facts.md section
+/// 3).
 fn bare(session: &Session<'_>, chosen: &Chosen, pid: u32, port: u16) -> Result<Report, Failure> {
     let chosen = &unrecorded(session, chosen, pid);
     let ready = if is_supervised(session, pid) {

@@ -1,4 +1,5 @@
-//! `--scope system`: the installation for all users of a machine. Only root may see and change it, and its home is not root's.
+//! `--scope system`: the installation for all users of a machine. Only root may see and change it. Its home is not
+//! root's home.
 
 use std::env;
 use std::ffi::OsString;
@@ -14,7 +15,7 @@ use gem_setup::shell;
 
 use super::session::Session;
 
-/// Makes the machine's home this process's own if the command in `matches`, or its home, is for all users.
+/// Switches this process to the machine's home if the command in `matches`, or its home, is for all users.
 pub(crate) fn enter(session: &Session<'_>, matches: &ArgMatches) -> Result<(), Failure> {
     if matches.try_get_one::<Destination>("scope").ok().flatten() == Some(&Destination::System) {
         check(session)?;
@@ -22,7 +23,7 @@ pub(crate) fn enter(session: &Session<'_>, matches: &ArgMatches) -> Result<(), F
     if !session.layout.is_of_system() || session.environment.user_home() == SYSTEM_HOME {
         return Ok(());
     }
-    // The runtimes keep their models in the home that the variable names.
+    // The runtimes keep their models in the directory that `HOME` names.
     let home = ("HOME".into(), SYSTEM_HOME.into());
     let path = session
         .environment
@@ -40,7 +41,8 @@ pub(crate) fn enter(session: &Session<'_>, matches: &ArgMatches) -> Result<(), F
     })
 }
 
-/// The directories in `path` that the service sees. A runtime that was made by a Python elsewhere would not start there.
+/// The directories of `path` that the service can see. A runtime made by a Python from any other directory would not
+/// start there.
 fn visible(path: &str) -> OsString {
     let places = env::split_paths(path).filter(|place| !is_hidden_from_service(place));
     env::join_paths(places).unwrap_or_else(|_| path.into())
@@ -61,7 +63,7 @@ fn check(session: &Session<'_>) -> Result<(), Failure> {
     let command = words.collect::<Vec<_>>().join(" ");
     let failure = Failure::new(
         Kind::Usage,
-        "`--scope system` takes root: it is for all users of this machine",
+        "`--scope system` needs root: it is for all users of this machine",
     );
     Err(failure.with_hint(format!("run `sudo {command}`")))
 }

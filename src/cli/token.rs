@@ -1,4 +1,4 @@
-//! `token`: a new token for a client of a gateway.
+//! The command `token`: makes a token for a client of a gateway.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -13,10 +13,10 @@ use serde_json::json;
 use super::access_args::TokenArgs;
 use super::session::Session;
 
-/// Prints a new token, and adds its hash to a file or prints it too.
+/// Prints a new token. Adds its hash to a file, or prints the hash too.
 pub(crate) fn run(session: &Session<'_>, args: &TokenArgs) -> Result<ExitCode, Failure> {
     let made = NewToken::random(&args.name);
-    let made = made.ok_or_else(|| Failure::cannot("make a token", "the system gives no random numbers"))?;
+    let made = made.ok_or_else(|| Failure::cannot("make a token", "the system provides no random numbers"))?;
     let file = args
         .token_file
         .as_ref()
@@ -32,13 +32,16 @@ pub(crate) fn run(session: &Session<'_>, args: &TokenArgs) -> Result<ExitCode, F
     }
     session.printer.line(&made.token);
     session.printer.remark(&match file {
-        Some(file) => format!("its hash is in `{}`; the token itself is nowhere else", file.display()),
+        Some(file) => format!(
+            "its hash is in `{}`; the token itself is not stored anywhere",
+            file.display()
+        ),
         None => format!("add this line to the gateway's token file: {}", made.line),
     });
     Ok(ExitCode::SUCCESS)
 }
 
-/// Adds `line` to the private file at `path`, unless that is something else than a token file.
+/// Adds `line` to the private file at `path`. Refuses a file that is not a token file.
 fn add(path: &Path, line: &str) -> Result<(), Failure> {
     let cannot = |error: &io::Error| Failure::cannot_at("add a line to the token file", path, error);
     let before = place::read_if_present(path)
@@ -48,12 +51,12 @@ fn add(path: &Path, line: &str) -> Result<(), Failure> {
     let before = before.and_then(|text| ClientToken::check_file(&text).map(|()| text));
     let before = before.map_err(|reason| {
         let message = format!("`{}` is not a token file: {reason}; nothing was added", path.display());
-        Failure::new(Kind::Usage, message).with_hint("give `--token-file` a token file, or the path of a new one")
+        Failure::new(Kind::Usage, message).with_hint("pass a token file, or the path of a new one, with `--token-file`")
     })?;
     append(path, &before, line).map_err(|error| cannot(&error))
 }
 
-/// Adds `line` after the text `before`, and after a line break where one is missing.
+/// Adds `line` to the text `before`, with a line break between them if needed.
 fn append(path: &Path, before: &str, line: &str) -> io::Result<()> {
     let lead = if before.is_empty() || before.ends_with('\n') {
         ""

@@ -1,4 +1,4 @@
-//! `uninstall`.
+//! The command `uninstall`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,9 +27,9 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
     if args.purge && !args.yes && !removal.delete.is_empty() {
         confirm(printer, &removal)?;
     }
-    // Before anything is undone: a server that cannot be stopped keeps its files.
+    // Checked before anything is undone: a server that cannot be stopped keeps its files.
     session.block_on(async { Ok(supervise::check_stoppable(&session.layout).await?) })?;
-    // First, or the system would restart the server that is stopped here.
+    // The service goes first; otherwise the system would restart the server.
     let is_service_removed = super::service::remove_own(session)?;
     let events = Events::remarks(printer);
     let undoing = async {
@@ -81,13 +81,13 @@ fn plan(session: &Session<'_>, removal: &Removal) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks whether to delete, where a person can answer.
+/// Asks for confirmation, if a person can answer.
 fn confirm(printer: &Printer, removal: &Removal) -> Result<(), Failure> {
     let terminal = Terminal::new(printer);
     if terminal.is_interactive() {
         show(printer, removal, |line| printer.prompt(&format!("{line}\n")));
     }
-    if terminal.confirm("Delete these for good?") == Some(false) {
+    if terminal.confirm("Delete these permanently?") == Some(false) {
         let failure = Failure::new(Kind::Unexpected, "not confirmed: nothing was changed");
         return Err(failure.with_hint("without `--purge` the model, the records and the logs stay"));
     }

@@ -1,4 +1,4 @@
-//! `upgrade` and `rollback`.
+//! The commands `upgrade` and `rollback`.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ const MODEL: &str = "model";
 const OWN: &str = "self";
 const HOSTED_MODELS: &str = "hosted-models";
 
-/// Upgrades the parts of which the catalog has other versions.
+/// Upgrades the parts for which the catalog has other versions.
 pub(crate) fn run(session: &Session<'_>, args: &UpgradeArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
     let events = Events::new(session.printer);
     let terminal = Terminal::new(session.printer);
@@ -40,7 +40,7 @@ pub(crate) fn run(session: &Session<'_>, args: &UpgradeArgs, accepted: Option<Or
     }
     let mut outcomes = Vec::new();
     for what in parts {
-        // Each part begins with the record as the one before left it.
+        // Each part starts from the record that the previous part wrote.
         let is_bundled = args.network.mirror.is_empty();
         let outcome = prepare(session, args, accepted, &events, &terminal)
             .and_then(|mut setup| session.work_until_signal(upgrade(what, &mut setup, is_bundled)));
@@ -52,8 +52,8 @@ pub(crate) fn run(session: &Session<'_>, args: &UpgradeArgs, accepted: Option<Or
     conclude(session, &events, &outcomes, None)
 }
 
-/// The parts to upgrade: those that are named, else the runtime, and the hosted models if the catalog has newer ones. A catalog whose
-/// models file is refused is named before anything is changed.
+/// The parts to upgrade: the named ones, else the runtime, and the hosted models if the catalog has newer ones. A
+/// catalog with an invalid models file is refused before anything is changed.
 fn parts(
     session: &Session<'_>,
     args: &UpgradeArgs,
@@ -82,7 +82,7 @@ fn parts(
     Ok(parts)
 }
 
-/// Upgrades one part. Files of the release in use that are missing may come from the recorded bundle.
+/// Upgrades one part. Missing files of the current release may come from the recorded bundle.
 async fn upgrade(what: &str, setup: &mut Setup<'_>, is_bundled: bool) -> Result<Upgraded, Failure> {
     match what {
         MODEL => setup::upgrade_model(setup).await,
@@ -100,7 +100,7 @@ async fn upgrade(what: &str, setup: &mut Setup<'_>, is_bundled: bool) -> Result<
     }
 }
 
-/// Returns to the version before.
+/// Returns to the previous version.
 pub(crate) fn roll_back(session: &Session<'_>, args: RollbackArgs) -> Result<ExitCode, Failure> {
     let events = Events::new(session.printer);
     let terminal = Terminal::new(session.printer);
@@ -200,7 +200,7 @@ fn check_version(setup: &Setup<'_>, wanted: Option<&str>) -> Result<(), Failure>
     };
     let offered = offered.unwrap_or("none");
     let message = format!("cannot upgrade `{runtime}` to `{wanted}`: the catalog has {offered}");
-    let hint = "pass a catalog that has that version with `--catalog FILE`; `gem-setup rollback runtime` returns to the version before";
+    let hint = "pass a catalog that has that version with `--catalog FILE`; `gem-setup rollback runtime` returns to the previous version";
     Err(Failure::new(Kind::Usage, message).with_hint(hint))
 }
 
@@ -211,7 +211,7 @@ fn show_offers(session: &Session<'_>, setup: &Setup<'_>) -> Result<ExitCode, Fai
         Ok(changed) => offers.extend(changed),
         Err(failure) if failure.kind == Kind::Interrupted => return Err(failure),
         Err(failure) => printer.warning(&format!(
-            "the model's file at the hub is not compared: {}",
+            "the model's file was not compared with the hub: {}",
             failure.message
         )),
     }
@@ -274,13 +274,13 @@ fn sentence(what: &str, done: &Upgraded) -> String {
     let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "of unknown version".to_owned());
     let (from, to) = (version(&done.from), version(&done.to));
     if what == OWN && !done.changed && done.to.is_none() {
-        format!("{name} stays at {from}: the catalog has none; nothing changed.")
+        format!("{name} stays at {from}: the catalog has no version of it; nothing changed.")
     } else if what == OWN && !done.changed && from != to {
         format!("{name} {from} is newer than the catalog's {to}; nothing changed.")
     } else if done.changed && from == to {
-        format!("{name} {to} is whole again.")
+        format!("{name} {to} is complete again.")
     } else if done.changed {
-        format!("{name} is {to} now; it was {from}.")
+        format!("{name} is now {to}; it was {from}.")
     } else {
         format!("{name} {from} is the catalog's version; nothing changed.")
     }

@@ -1,4 +1,4 @@
-//! The command line of the life after the installation: `upgrade`, `rollback`, `versions`, `cleanup`.
+//! The options of `upgrade`, `rollback`, `versions` and `cleanup`.
 
 use std::path::PathBuf;
 
@@ -9,18 +9,18 @@ use url::Url;
 use super::network_args::NetworkArgs;
 use super::values::{URL, existing_file};
 
-/// The sources of newer versions.
+/// Options for the source of newer versions.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct SignedArgs {
-    /// The address of a signed catalog; its signature ends in `.minisig`
+    /// The address of a signed catalog; the signature's address is the same with `.minisig` added
     #[arg(long, value_name = "URL", value_parser = URL)]
     pub(crate) catalog_url: Option<Url>,
-    /// The minisign public key that must have signed it [default: the one that gem-setup was built with]
+    /// The minisign public key that must verify the catalog [default: the one built into gem-setup]
     #[arg(long, value_name = "KEY")]
     pub(crate) catalog_key: Option<CatalogKey>,
 }
 
-/// The notice of newer versions.
+/// Options for the notice of newer versions.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct NewsArgs {
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub(crate) struct UpgradeArgs {
     /// Show what can be upgraded, change nothing
     #[arg(long)]
     pub(crate) check: bool,
-    /// Upgrade the runtime to this version, which the catalog must have
+    /// Upgrade the runtime to this version, which the catalog must contain
     #[arg(long, value_name = "VERSION", conflicts_with = "own")]
     pub(crate) to: Option<String>,
     /// Upgrade the runtime [default]
@@ -51,7 +51,7 @@ pub(crate) struct UpgradeArgs {
     /// Upgrade the names and chains of the hosted models [default, if the catalog has newer ones]
     #[arg(long)]
     pub(crate) hosted_models: bool,
-    /// Take an older version than the one in use
+    /// Allow a version older than the current one
     #[arg(long)]
     pub(crate) allow_older: bool,
     /// Accept the model's terms
@@ -60,7 +60,7 @@ pub(crate) struct UpgradeArgs {
     /// Upgrade gem-setup itself
     #[arg(long = "self", id = "own")]
     pub(crate) own: bool,
-    /// Use this catalog of artifacts [default: the signed one, else the built-in one, or the one that was installed from]
+    /// Use this catalog of artifacts [default: the signed one, else the one that was used for the installation]
     #[arg(long, value_name = "FILE", value_parser = existing_file(), conflicts_with = "catalog_url")]
     pub(crate) catalog: Option<PathBuf>,
     #[command(flatten)]
@@ -79,7 +79,7 @@ pub(crate) enum RollbackChoice {
     /// gem-setup itself
     #[value(name = "self")]
     Own,
-    /// The hosted models, to those inside gem-setup
+    /// The hosted models, back to those built into gem-setup
     HostedModels,
     /// Gemini CLI's settings, as they were before gem-setup changed them
     Settings,
@@ -87,7 +87,7 @@ pub(crate) enum RollbackChoice {
 
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct RollbackArgs {
-    /// What to return to its version before
+    /// The part to return to its previous version
     #[arg(value_name = "WHAT", default_value = "runtime")]
     pub(crate) what: RollbackChoice,
 }

@@ -10,21 +10,21 @@ use gem_platform::{ParseTargetError, Target};
 use gem_setup::net::{SafeUrl, check_certificates};
 use url::{ParseError, Url};
 
-/// The path of a file or a folder, and not a URL.
+/// A path, which must not look like a URL.
 pub(crate) fn path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| check_path(&path).map(|()| path))
 }
 
 fn check_path(path: &Path) -> Result<(), String> {
     let text = path.to_str().filter(|text| text.contains("://"));
-    // One letter is a drive of Windows.
+    // A scheme of one letter is a Windows drive.
     if text.is_some_and(|text| Url::parse(text).is_ok_and(|url| url.scheme().len() > 1)) {
-        return Err("this is a URL, and a path is wanted: download the file, then give its name".to_owned());
+        return Err("this is a URL, not a path: download the file, then pass its path".to_owned());
     }
     Ok(())
 }
 
-/// A regular file that exists, so that a wrong name is found before anything is changed or recorded.
+/// An existing regular file, so that a wrong name is found before anything is changed or recorded.
 pub(crate) fn existing_file() -> impl TypedValueParser<Value = PathBuf> {
     path().try_map(
         |path| match file::metadata(&path).and_then(|it| check_regular(it.file_type())) {
@@ -34,7 +34,7 @@ pub(crate) fn existing_file() -> impl TypedValueParser<Value = PathBuf> {
     )
 }
 
-/// A file that exists, or a pipe such as the shell's `<(…)`: it is read once.
+/// An existing file, or a pipe such as the shell's `<(…)`, which is read once.
 pub(crate) fn readable_file() -> impl TypedValueParser<Value = PathBuf> {
     path().try_map(|path| match file::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => Err("it is a directory".to_owned()),
@@ -48,19 +48,19 @@ pub(crate) fn certificates() -> impl TypedValueParser<Value = PathBuf> {
     existing_file().try_map(|path| check_certificates(&path).map(|()| path))
 }
 
-/// An executable and the platform that it is for.
+/// A platform and its executable.
 pub(crate) fn program(text: &str) -> Result<(Target, PathBuf), String> {
     let (target, file) = text.split_once('=').ok_or("not of the form `OS-ARCH=FILE`")?;
     let target = target.parse().map_err(|error: ParseTargetError| error.to_string())?;
     check_path(Path::new(file))?;
     match std::fs::metadata(file) {
         Ok(metadata) if metadata.is_file() => Ok((target, file.into())),
-        Ok(_) => Err(format!("`{file}` is no file")),
+        Ok(_) => Err(format!("`{file}` is not a file")),
         Err(error) => Err(format!("`{file}`: {error}")),
     }
 }
 
-/// One of these words, each with its meaning and its help.
+/// One of these words; each comes with its value and its help.
 pub(crate) fn one_of<T, const N: usize>(words: [(&'static str, T, &'static str); N]) -> impl TypedValueParser<Value = T>
 where
     T: Copy + Send + Sync + 'static,
@@ -68,7 +68,9 @@ where
     let possible = words.map(|(word, _, help)| PossibleValue::new(word).help(help));
     PossibleValuesParser::from(possible).try_map(move |found| {
         let meant = words.iter().find(|(word, ..)| *word == found);
-        meant.map(|(_, meaning, _)| *meaning).ok_or("not one of the values")
+        meant
+            .map(|(_, meaning, _)| *meaning)
+            .ok_or("not one of the possible values")
     })
 }
 
@@ -87,12 +89,12 @@ pub(crate) fn port(text: &str) -> Result<u16, String> {
     }
 }
 
-/// A URL. The error for another value shows no secret that was meant for one.
+/// A URL. The error for an invalid value does not show the value, which may contain a secret.
 #[derive(Clone)]
 pub(crate) struct UrlParser {
-    /// The advice where a scheme is missing.
+    /// The advice if the scheme is missing.
     scheme: &'static str,
-    /// Whether a `file:` URL names a folder.
+    /// Whether a `file:` URL must name a folder.
     is_folder: bool,
 }
 
@@ -118,7 +120,7 @@ impl UrlParser {
     }
 }
 
-/// Fails if `url` names a folder of this machine that is not there.
+/// Fails if `url` names a folder of this machine that does not exist.
 fn check_folder(url: &Url) -> Result<(), String> {
     let Some(folder) = (url.scheme() == "file").then(|| url.to_file_path().ok()).flatten() else {
         return Ok(());

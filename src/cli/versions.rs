@@ -1,4 +1,4 @@
-//! `versions` and `cleanup`.
+//! The commands `versions` and `cleanup`.
 
 use std::process::ExitCode;
 
@@ -58,7 +58,7 @@ fn line_of(version: &Version) -> String {
 pub(crate) fn clean_up(session: &Session<'_>, args: CleanupArgs) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let found = session.block_on_until_signal(async {
-        // Another gem-setup may be filling the downloads.
+        // Another gem-setup may be downloading into this home.
         let lock = if session.layout.own().exists() {
             Some(session.lock().await?)
         } else {

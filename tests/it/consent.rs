@@ -59,7 +59,7 @@ fn a_terminal_is_asked_whether_another_model_may_answer() {
         ],
     );
     assert!(!once.stdout.contains("4711"), "{once:#?}");
-    for (answer, hint) in [("3\n", "later"), ("4\n", "may not answer")] {
+    for (answer, hint) in [("3\n", "later"), ("4\n", "is not allowed to answer")] {
         let declined = answered(&scene, answer);
         assert_eq!(declined.status, 1, "{declined:#?}");
         assert_says(&declined.stdout, &["no model was chosen", hint]);

@@ -285,7 +285,7 @@ fn a_url_in_place_of_a_file_is_named_without_secrets() {
     let in_environment = home.gem(&["start"]).env("GEM_SETUP_MODELS", url);
     for gem in calls.iter().map(|args| home.gem(args)).chain([in_environment]) {
         let run = gem.ends(2);
-        assert_says(&run.stderr, &["this is a URL, and a path is wanted", "https://***"]);
+        assert_says(&run.stderr, &["this is a URL, not a path", "https://***"]);
         assert!(!run.stderr.contains("s3cret"), "{run:#?}");
     }
     home.assert_untouched();

@@ -190,5 +190,5 @@ fn a_service_that_gem_setup_did_not_write_stays() {
     }
     assert!(!calls(&home).iter().any(|call| call.contains("disable")));
     let run = with_systemd(&home, &["service", "uninstall"]).ok();
-    assert_says(&run.stdout, &["there was no systemd user unit"]);
+    assert_says(&run.stdout, &["no systemd user unit was installed"]);
 }

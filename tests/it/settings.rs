@@ -121,14 +121,14 @@ fn a_purge_asks_at_a_terminal() {
 
     let home = Home::installed();
     let purge = || home.gem(&["uninstall", "--purge"]);
-    let run = on_a_terminal(purge(), "Delete these for good?", "n\n");
+    let run = on_a_terminal(purge(), "Delete these permanently?", "n\n");
     assert_eq!(run.status, 1, "{run:#?}");
     assert_says(
         &run.stdout,
         &["would delete `~/.gemini/bin/litert`", "nothing was changed"],
     );
     assert!(home.lit().exists());
-    assert_eq!(on_a_terminal(purge(), "Delete these for good?", "y\n").status, 0);
+    assert_eq!(on_a_terminal(purge(), "Delete these permanently?", "y\n").status, 0);
     assert!(!home.lit().exists());
     let home = Home::installed();
     let run = home.gem(&["uninstall", "--purge", "--yes"]).ok();
@@ -200,7 +200,7 @@ fn a_model_is_named_by_one_segment_of_a_path() {
     for name in ["", ".", "..", "../precious", "a/b", "a\\b", precious] {
         let options = ["--runtime", "builtin", "--no-start", "--model", name];
         let run = home.install(&options).ends(2);
-        assert_says(&run.stderr, &["--model", "cannot name a local model"]);
+        assert_says(&run.stderr, &["--model", "is not a name for a local model"]);
         for args in [
             ["start", "--model", name].as_slice(),
             &["serve", "--model", name],
