@@ -1,12 +1,12 @@
-//! Advice that works: each command that `doctor` suggests is checked against its other findings.
+//! Advice that works: each command that `doctor` suggests is checked against the other findings.
 
 use super::check::{Check, Command, Fix};
 use super::step::Inspection;
 use super::step_id::StepId;
 use super::{Setup, Site, Status};
 
-/// Corrects the advice of each inspection in `found`, and of the `others` that belong to no step, so that no command is
-/// advised that would fail on this machine.
+/// Corrects the advice of each inspection in `found`, and of the `others`, which belong to no step. No command is
+/// suggested that would fail on this machine.
 pub(super) fn settle(setup: &Setup<'_>, found: &mut [(StepId, Inspection)], others: &mut [Check]) {
     let obstacles = Obstacles::of(found);
     for check in others.iter_mut() {
@@ -22,20 +22,20 @@ pub(super) fn settle(setup: &Setup<'_>, found: &mut [(StepId, Inspection)], othe
     checks.chain(others).for_each(|check| finish(setup, check));
 }
 
-/// Names the home in a command where the user named it on the command line.
+/// Adds the home to a suggested command if the user named the home on the command line.
 pub(super) fn finish(setup: &Setup<'_>, check: &mut Check) {
     check.fix = check.fix.take().map(|fix| named(setup, fix));
 }
 
-/// As [`finish`], for advice that is no check's.
+/// Like [`finish`], for advice without a check.
 pub(super) fn named(setup: &Setup<'_>, fix: Fix) -> Fix {
     named_at(&setup.site, fix)
 }
 
-/// As [`named`], on the machine `site`.
+/// Like [`named`], for the machine `site`.
 pub(super) fn named_at(site: &Site<'_>, mut fix: Fix) -> Fix {
     if site.layout.is_of_system() && matches!(fix.args(), Some("start" | "restart")) {
-        // Only systemd starts the server for all users; this has it do so.
+        // For all users only systemd starts the server, and a repair makes it do so.
         fix = Fix::repair();
     }
     if let Fix::Command(command) = &mut fix {
@@ -49,7 +49,7 @@ pub(super) fn named_at(site: &Site<'_>, mut fix: Fix) -> Fix {
     fix
 }
 
-/// Turns commands into advice to resolve the check `obstacle` first.
+/// Replaces suggested commands by the advice to resolve the check `obstacle` first.
 pub fn defer(checks: &mut [Check], obstacle: &str) {
     for check in checks {
         if check.fix.as_ref().is_some_and(|fix| fix.args().is_some()) {
@@ -58,7 +58,7 @@ pub fn defer(checks: &mut [Check], obstacle: &str) {
     }
 }
 
-/// Advice to resolve the check `obstacle` first, or the person's task instead.
+/// The advice to resolve the check `obstacle` first, or to do `otherwise`.
 fn first_resolve(obstacle: &str, otherwise: Option<String>) -> Fix {
     let first = format!("resolve `{obstacle}` first, then run `gem-setup doctor` again");
     match otherwise {
@@ -67,11 +67,11 @@ fn first_resolve(obstacle: &str, otherwise: Option<String>) -> Fix {
     }
 }
 
-/// The obstacles for commands.
+/// What prevents suggested commands from working.
 struct Obstacles {
-    /// The steps that cannot be applied, with the id of the check that says so and the person's task.
+    /// The steps that cannot be applied, each with the id of the failed check and the person's task.
     blocked: Vec<(StepId, &'static str, String)>,
-    /// The steps that have to be applied.
+    /// The steps that must be applied.
     needed: Vec<StepId>,
 }
 
@@ -93,7 +93,7 @@ impl Obstacles {
         }
     }
 
-    /// The advice `fix` of a check of step `id`, or its replacement.
+    /// The advice `fix` for a check of step `id`, replaced if it would not work.
     fn around(&self, id: StepId, fix: Fix) -> Fix {
         let Fix::Command(command) = fix else {
             return fix;
@@ -131,13 +131,13 @@ impl Obstacles {
         fix
     }
 
-    /// Whether the model has to be pulled for the step `id`, and its terms are not on record.
+    /// Whether step `id` needs a model whose terms are not accepted.
     fn waits_for_terms(&self, id: StepId) -> bool {
         let needs_model = id == StepId::Model || id.prerequisites().contains(&StepId::Model);
         needs_model && self.needed.contains(&StepId::Model) && self.needed.contains(&StepId::Terms)
     }
 
-    /// `install` with another choice refuses to begin while anything else is blocked.
+    /// `install` with another choice does not begin while anything else is blocked.
     fn around_install(&self, id: StepId, fix: Fix) -> Fix {
         let Fix::Command(Command { mut args, or }) = fix else {
             return fix;

@@ -1,4 +1,4 @@
-//! `--runtime auto`: the first of `lit`, `litert-lm` and `builtin` that can be had for the machine.
+//! `--runtime auto`: selects the first of `lit`, `litert-lm` and `builtin` that is available for the machine.
 
 use gem_platform::Target;
 
@@ -10,9 +10,9 @@ use crate::runtime::litert_lm::{self, Installer};
 /// A runtime that was chosen for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Automatic {
-    /// Which one.
+    /// The runtime.
     pub runtime: RuntimeName,
-    /// Why, as a clause for messages.
+    /// The reason, as a clause for messages.
     pub reason: String,
 }
 
@@ -27,7 +27,7 @@ pub fn is_offered(catalog: &Catalog, runtime: RuntimeName, target: Target) -> bo
     }
 }
 
-/// The choice among the runtimes in `catalog` for `target`.
+/// The runtime of `catalog` that `auto` selects for `target`.
 #[must_use]
 pub fn offered(catalog: &Catalog, target: Target) -> Automatic {
     let lacks_lit = || format!("the catalog has no build of `lit` for {target}");
@@ -42,7 +42,7 @@ pub fn offered(catalog: &Catalog, target: Target) -> Automatic {
     Automatic { runtime, reason }
 }
 
-/// As [`offered`]; on this machine `litert-lm` counts only if it is installed or can be installed.
+/// Like [`offered`], but on this machine: `litert-lm` counts only if it is installed or can be installed.
 pub async fn installable(catalog: &Catalog, target: Target, environment: &Environment) -> Automatic {
     let choice = offered(catalog, target);
     let is_found = || which::which_in(litert_lm::PROGRAM, environment.var("PATH"), environment.current_dir()).is_ok();

@@ -10,32 +10,33 @@ use crate::error::{Failure, Kind};
 use crate::place;
 use crate::sha256::Sha256;
 
-/// The bundles among `mirrors`: those on disk.
+/// The directories of those `mirrors` that are bundles on disk.
 fn on_disk(mirrors: &[Url]) -> impl Iterator<Item = PathBuf> {
     let on_disk = mirrors.iter().filter(|mirror| mirror.scheme() == "file");
     on_disk.filter_map(|mirror| mirror.to_file_path().ok())
 }
 
-/// Whether one of `mirrors` is a bundle on disk, of which a tar file is unpacked as a whole.
+/// Whether one of `mirrors` is a bundle on disk. If it is a tar file, it is unpacked as a whole.
 pub(super) fn is_unpacked(mirrors: &[Url]) -> bool {
     on_disk(mirrors).any(|bundle| bundle.join(SUMS).is_file())
 }
 
-/// The wheels in the first of `mirrors` that is a bundle on disk and has some.
+/// The wheels in the first bundle on disk among `mirrors` that has some.
 pub(super) fn wheels(mirrors: &[Url]) -> Option<PathBuf> {
     on_disk(mirrors)
         .map(|bundle| bundle.join(WHEELS))
         .find(|wheels| wheels.is_dir())
 }
 
-/// Whether the list of `bundle` has files of the model `name`; a plan does not unpack them.
+/// Whether the list of `bundle` names files of the model `name`. The files themselves may be missing, because a plan
+/// does not unpack them.
 fn lists(bundle: &Path, name: &str) -> bool {
     let text = place::read_text(&bundle.join(SUMS)).unwrap_or_default();
     let folder = format!("{MODELS}/{name}/");
     Sums::parse(&text).is_ok_and(|sums| sums.iter().any(|(path, _)| path.starts_with(&folder)))
 }
 
-/// Whether the first of `mirrors` that is a bundle on disk has a file at the `path` of its URL.
+/// Whether the first bundle on disk among `mirrors` has a file at `path`, the path of a URL.
 pub(super) fn has_file(mirrors: &[Url], path: &str) -> bool {
     let path = path.trim_start_matches('/');
     on_disk(mirrors).any(|bundle| {
@@ -53,7 +54,7 @@ pub(super) struct BundledModel {
 }
 
 impl BundledModel {
-    /// The files of the model `name` in the first of `mirrors` that is a bundle on disk and has them.
+    /// The files of the model `name` in the first bundle on disk among `mirrors` that has them.
     pub(super) fn find(mirrors: &[Url], name: &str) -> Option<Self> {
         on_disk(mirrors)
             .find(|bundle| bundle.join(MODELS).join(name).is_dir() || lists(bundle, name))
@@ -63,15 +64,15 @@ impl BundledModel {
             })
     }
 
-    /// Where the bundle is.
+    /// The path of the bundle.
     pub(super) fn bundle(&self) -> &Path {
         &self.bundle
     }
 
-    /// Copies the files into `models` and replaces this model there; no file appears before all are verified.
+    /// Copies the files into `models`, where they replace this model. No file appears before all are verified.
     ///
     /// # Errors
-    /// When the bundle does not list the files, a file is not as listed, or one cannot be read or written.
+    /// When the bundle does not list the files, a file differs from the list, or a file cannot be read or written.
     pub(super) fn copy_to(&self, models: &Path) -> Result<(), Failure> {
         let files = self.listed()?;
         let new = models.join(format!(".{}.new", self.name));
@@ -87,7 +88,7 @@ impl BundledModel {
             if actual != *expected {
                 remove(&new)?;
                 let message = format!(
-                    "`{}` hashes to {actual}, but the bundle's `{SUMS}` says {expected}",
+                    "the hash of `{}` is {actual}, but the bundle's `{SUMS}` says {expected}",
                     from.display()
                 );
                 return Err(Failure::new(Kind::Verification, message).with_hint("copy or create the bundle again"));
@@ -98,7 +99,7 @@ impl BundledModel {
         fs::rename(&new, &place).map_err(|error| Failure::cannot_at("rename", &new, &error))
     }
 
-    /// The model's files below its folder, with their hashes.
+    /// The model's files, relative to its folder, with their hashes.
     fn listed(&self) -> Result<Vec<(PathBuf, Sha256)>, Failure> {
         let sums = self.bundle.join(SUMS);
         let text = place::read_text(&sums).map_err(|error| Failure::cannot_at("read", &sums, &error))?;

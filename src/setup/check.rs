@@ -1,4 +1,4 @@
-//! A check and its result: the lines of `doctor`, and the basis of `install`'s verdict.
+//! Checks and their results: the lines of `doctor`, and the basis of `install`'s verdict.
 
 use std::fmt;
 
@@ -6,26 +6,26 @@ use serde::{Serialize, Serializer};
 
 use super::step_id::StepId;
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As it should be.
+    /// Nothing is wrong.
     Ok,
-    /// Could not be looked at, or does not matter here.
+    /// The check could not be done, or does not matter here.
     Skip,
-    /// Works, but should be known.
+    /// Works, but the user should know about it.
     Warn,
-    /// Keeps routing from working.
+    /// Prevents routing from working.
     Fail,
 }
 
-/// The outcome of one check (docs/contract.md section 2).
+/// A check with its result (docs/contract.md section 2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// `group.name`.
+    /// The check's identifier, in the form `group.name`.
     pub id: &'static str,
-    /// How it came out.
+    /// The result.
     pub status: Status,
     /// The subject, in a few words.
     pub title: &'static str,
@@ -33,7 +33,7 @@ pub struct Check {
     pub detail: String,
     /// The remedy, if one is needed.
     pub fix: Option<Fix>,
-    /// The step of `install` that the check belongs to.
+    /// The step of `install` to which the check belongs.
     #[serde(skip)]
     pub step: Option<StepId>,
 }
@@ -41,28 +41,28 @@ pub struct Check {
 /// Advice about a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fix {
-    /// A gem-setup command that works on this very machine; afterwards the check passes.
+    /// A gem-setup command that works on this machine and makes the check pass.
     Command(Command),
-    /// Something that only a person can do or decide, in words.
+    /// A task that only a person can do or decide, in words.
     ByHand(String),
-    /// Nothing before another check is resolved, in words.
+    /// Another check must be resolved first; says which.
     Later(String),
 }
 
 /// A gem-setup command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// Its arguments, as a shell takes them.
+    /// The arguments, quoted for a shell.
     pub args: String,
-    /// The person's task instead, if there is one.
+    /// What a person can do instead, if anything.
     pub or: Option<String>,
 }
 
-/// The arguments of the command that repairs everything that `install` manages.
+/// The arguments of the command that repairs everything under the control of `install`.
 const REPAIR: &str = "doctor --fix";
 
 impl Fix {
-    /// Runs `gem-setup` with `args`.
+    /// Advice to run `gem-setup` with `args`.
     pub fn run(args: impl Into<String>) -> Self {
         Self::Command(Command {
             args: args.into(),
@@ -70,7 +70,7 @@ impl Fix {
         })
     }
 
-    /// Runs `gem-setup` with `args`, or follows `otherwise`.
+    /// Advice to run `gem-setup` with `args`, or to do `otherwise`.
     pub fn run_or(args: impl Into<String>, otherwise: impl Into<String>) -> Self {
         Self::Command(Command {
             args: args.into(),
@@ -78,22 +78,22 @@ impl Fix {
         })
     }
 
-    /// Repairs everything that `install` manages.
+    /// Advice to repair everything under the control of `install`.
     pub fn repair() -> Self {
         Self::run(REPAIR)
     }
 
-    /// As [`Self::repair`]; the model's terms are accepted on the way.
+    /// Like [`Self::repair`], and accepts the model's terms.
     pub fn repair_accepting() -> Self {
         Self::run(format!("{REPAIR} --accept-terms"))
     }
 
-    /// Only a person can.
+    /// Advice that only a person can follow.
     pub fn by_hand(what: impl Into<String>) -> Self {
         Self::ByHand(what.into())
     }
 
-    /// The arguments of the command, if it is one.
+    /// The arguments of the command, if the advice is a command.
     #[must_use]
     pub fn args(&self) -> Option<&str> {
         match self {
@@ -102,7 +102,7 @@ impl Fix {
         }
     }
 
-    /// Whether this is [`Self::repair`], with or without terms.
+    /// Whether this is [`Self::repair`] or [`Self::repair_accepting`].
     pub(super) fn is_repair(&self) -> bool {
         self.args().is_some_and(|args| args.starts_with(REPAIR))
     }
@@ -127,35 +127,35 @@ impl Serialize for Fix {
 /// The subject of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// `group.name`.
+    /// The check's identifier, in the form `group.name`.
     pub id: &'static str,
-    /// In a few words.
+    /// The subject, in a few words.
     pub title: &'static str,
 }
 
 impl Subject {
-    /// The subject `id`, called `title`.
+    /// The subject `id` with the title `title`.
     #[must_use]
     pub const fn new(id: &'static str, title: &'static str) -> Self {
         Self { id, title }
     }
 
-    /// All is well.
+    /// The check passed.
     pub fn ok(self, detail: impl Into<String>) -> Check {
         self.check(Status::Ok, detail.into(), None)
     }
 
-    /// Not looked at, for this reason.
+    /// The check was not done, for the reason `detail`.
     pub fn skip(self, detail: impl Into<String>) -> Check {
         self.check(Status::Skip, detail.into(), None)
     }
 
-    /// Works, but the user should know; `fix` has advice.
+    /// The check passed with a warning; `fix` is the advice.
     pub fn warn(self, detail: impl Into<String>, fix: Fix) -> Check {
         self.check(Status::Warn, detail.into(), Some(fix))
     }
 
-    /// Prevents routing; `fix` has advice.
+    /// The check failed, which prevents routing; `fix` is the advice.
     pub fn fail(self, detail: impl Into<String>, fix: Fix) -> Check {
         self.check(Status::Fail, detail.into(), Some(fix))
     }
@@ -175,7 +175,7 @@ impl Subject {
 }
 
 impl Check {
-    /// Whether the check keeps routing from working.
+    /// Whether the check's failure prevents routing.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.status == Status::Fail

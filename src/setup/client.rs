@@ -15,18 +15,18 @@ const LOGIN: Subject = Subject::new("client.login", "Gemini CLI's login");
 const API_KEY: &str = "gemini-api-key";
 const SELECTED: &str = "security.auth.selectedType";
 
-/// How Gemini CLI logs in. Only an API key goes with another server (`GOOGLE_GEMINI_BASE_URL`).
+/// How Gemini CLI logs in. With another server (`GOOGLE_GEMINI_BASE_URL`), only an API key works.
 enum Login {
     /// With an API key.
     ApiKey {
-        /// Whether it is in the environment; Gemini CLI may have stored another.
+        /// Whether the environment contains the key. If not, Gemini CLI may have stored one.
         is_set: bool,
     },
-    /// At a service that the base URL does not reach; the setting or variable that says so.
+    /// At a service for which the base URL has no effect; names the setting or variable that selects it.
     Elsewhere(String),
-    /// With nothing: no login is selected.
+    /// No login is selected.
     Unselected {
-        /// Whether an API key is in the environment.
+        /// Whether the environment contains an API key.
         has_key: bool,
     },
 }
@@ -55,7 +55,7 @@ impl Login {
     }
 }
 
-/// The variable `name` as Gemini CLI sees it. Of other users' variables nothing is known.
+/// The variable `name` as Gemini CLI sees it. The variables of other users are unknown.
 pub(super) fn variable(setup: &Setup<'_>, settings: &Settings, name: &str) -> Option<Variable> {
     let site = &setup.site;
     if site.layout.is_of_system() {
@@ -69,7 +69,7 @@ pub(super) fn inspect_program(setup: &Setup<'_>) -> Check {
     match find_program(setup.site.environment, "gemini") {
         Some(path) => CLIENT.ok(path.display().to_string()),
         None if setup.site.layout.is_of_system() => {
-            CLIENT.skip("there is no `gemini` on root's PATH; each user may have one of their own")
+            CLIENT.skip("there is no `gemini` on root's PATH; each user may have installed one")
         }
         None => CLIENT.warn(
             "there is no `gemini` on the PATH",
@@ -82,7 +82,7 @@ fn find_program(environment: &Environment, name: &str) -> Option<PathBuf> {
     which::which_in(name, environment.var("PATH"), environment.current_dir() as &Path).ok()
 }
 
-/// Whether Gemini CLI's login goes with the gateway. Its own router works with any login.
+/// Whether Gemini CLI's login works with the gateway. Its own router works with every login.
 pub(super) fn inspect_login(setup: &Setup<'_>, settings: &Settings) -> Check {
     let select = format!(
         "set `{SELECTED}` to `{API_KEY}` in `{}`",
@@ -95,7 +95,7 @@ pub(super) fn inspect_login(setup: &Setup<'_>, settings: &Settings) -> Check {
     match Login::of(setup, settings) {
         Login::ApiKey { is_set: true } => LOGIN.ok("an API key, in GEMINI_API_KEY"),
         Login::ApiKey { is_set: false } => {
-            LOGIN.ok("an API key; GEMINI_API_KEY is not set, so Gemini CLI uses the key that it has stored")
+            LOGIN.ok("an API key; GEMINI_API_KEY is not set, so Gemini CLI uses its stored key")
         }
         Login::Elsewhere(login) => warn(
             format!(
@@ -106,15 +106,14 @@ pub(super) fn inspect_login(setup: &Setup<'_>, settings: &Settings) -> Check {
         ),
         Login::Unselected { has_key: true } => warn(
             format!(
-                "GEMINI_API_KEY is set, but `{SELECTED}` is not: its own router works, but with GOOGLE_GEMINI_BASE_URL \
+                "GEMINI_API_KEY is set, but `{SELECTED}` is not: Gemini CLI's own router works, but with GOOGLE_GEMINI_BASE_URL \
                  Gemini CLI ends with status 41"
             ),
             format!("to route through the gateway too, {select}"),
         ),
         Login::Unselected { has_key: false } => warn(
             format!(
-                "neither `{SELECTED}` nor GEMINI_API_KEY is set: Gemini CLI asks for a login at its first start, and without \
-                 a terminal it ends with status 41"
+                "neither `{SELECTED}` nor GEMINI_API_KEY is set: Gemini CLI asks for a login when it first starts; without a terminal it ends with status 41"
             ),
             format!(
                 "start `gemini` and log in; to route through the gateway too, {select} and GEMINI_API_KEY to a key"
@@ -123,7 +122,7 @@ pub(super) fn inspect_login(setup: &Setup<'_>, settings: &Settings) -> Check {
     }
 }
 
-/// The login that the machine's settings choose for all users, if they do.
+/// The login that the machine's settings select for all users, if they select one.
 fn inspect_login_of_all(setup: &Setup<'_>, settings: &Settings) -> Check {
     match Login::of(setup, settings) {
         Login::ApiKey { .. } => {
@@ -143,22 +142,24 @@ fn inspect_login_of_all(setup: &Setup<'_>, settings: &Settings) -> Check {
                 )),
             )
         }
-        Login::Unselected { .. } => LOGIN.skip("each user's own; Gemini CLI's own router works with every login"),
+        Login::Unselected { .. } => {
+            LOGIN.skip("each user chooses a login; Gemini CLI's own router works with every one")
+        }
     }
 }
 
-/// One way to route with an installation.
+/// A way to route with an installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextStep {
-    /// Who routes.
+    /// The client that is used.
     pub purpose: &'static str,
-    /// What to do before.
+    /// What to do first.
     pub condition: Option<String>,
-    /// The command, or the values for a client.
+    /// The command, or the values to enter in a client.
     pub way: String,
 }
 
-/// The settings file of the person who uses the installation, as it is shown.
+/// The path, for messages, of the settings file of the installation's user.
 fn own_settings(setup: &Setup<'_>) -> String {
     let layout = &setup.site.layout;
     if layout.is_of_system() {
@@ -182,7 +183,7 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<NextStep> {
         way: own,
     }];
     if setup.wanted.chosen.direct {
-        // The runtime alone cannot send a request to another model.
+        // Without a gateway, no request can be sent to another model.
         return steps;
     }
     let url = format!("http://127.0.0.1:{}", setup.wanted.chosen.port);

@@ -1,4 +1,4 @@
-//! `install`: inspect every step, apply those that are not in place, inspect again.
+//! `install`: inspects every step, applies those that are not in place, and inspects again.
 
 use std::time::Duration;
 
@@ -16,24 +16,24 @@ use crate::progress::{Progress, waiting};
 
 /// Receives the result of each step.
 pub trait Observer: Sync {
-    /// Step `id` ended as `state`; `detail` names the finding or the change.
+    /// Step `id` ended as `state`; `detail` describes the finding or the change.
     fn step(&self, id: StepId, state: StepState, detail: &str);
 
-    /// `fault` will prevent routing after the installation too; reported before the first change.
+    /// `fault` will still prevent routing after the installation; reported before the first change.
     fn foresee(&self, fault: &Check);
 }
 
-/// How an installation ended.
+/// The result of an installation.
 #[derive(Debug)]
 pub struct StepsReport {
     /// The steps that changed something, in order.
     pub changed: Vec<StepId>,
-    /// Why not everything is in place.
+    /// Why something is not in place.
     pub error: Option<Failure>,
 }
 
-/// Converges the machine. Nothing is changed before everything that can be known to fail has been looked at and the terms
-/// have been accepted.
+/// Installs what is missing. Before the first change, everything is inspected that could fail, and the terms are
+/// accepted.
 pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsReport {
     let mut found = inspect_all(setup).await;
     let is_needed = setup.wanted.force || found.iter().any(|(_, inspection)| is_needed(inspection));
@@ -55,7 +55,7 @@ pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsRep
     apply_all(setup, observer, found).await
 }
 
-/// The checks that will fail once all steps are applied, as far as that is known beforehand.
+/// The checks that will still fail after all steps, as far as this is known in advance.
 fn foresee(setup: &Setup<'_>, found: &[(StepId, Inspection)]) -> Vec<Check> {
     if !setup.site.is_for_this_machine() {
         return Vec::new();
@@ -69,7 +69,7 @@ fn foresee(setup: &Setup<'_>, found: &[(StepId, Inspection)]) -> Vec<Check> {
     faults
 }
 
-/// The failure of step `at` if the home cannot be locked: for the settings step, that they cannot be written.
+/// The failure of step `at` if the home cannot be locked; for the settings step, that the settings cannot be written.
 fn unlocked(at: StepId, error: lock::Error) -> Failure {
     let mut failure = Failure::from(error);
     if at == StepId::Settings && failure.kind == Kind::Unexpected {
@@ -78,13 +78,13 @@ fn unlocked(at: StepId, error: lock::Error) -> Failure {
     failure
 }
 
-/// How long another gem-setup at work on the home is waited for.
+/// How long to wait for another gem-setup that changes the home.
 pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Completes or takes back a swap of the model that a kill has cut short, for commands that need the model and no lock.
+/// Completes or reverts a model swap that was interrupted by a kill. For commands that need the model but no lock.
 ///
 /// # Errors
-/// When another gem-setup is at work, or a file cannot be moved.
+/// When another gem-setup is changing the home, or a file cannot be moved.
 pub async fn settle_swap(layout: &Layout) -> Result<(), Failure> {
     let lock_file = layout.lock_file();
     let _lock = Lock::acquire(&lock_file, Duration::ZERO).await?;
@@ -94,14 +94,14 @@ pub async fn settle_swap(layout: &Layout) -> Result<(), Failure> {
     }
 }
 
-/// Takes the home's lock for `part`, for a change that reads no record.
+/// Takes the home's lock for `part`, for a change that does not use the record.
 pub(super) async fn lock_home(layout: &Layout, part: &str, progress: &dyn Progress) -> Result<Lock, Failure> {
     let lock_file = layout.lock_file();
     let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
     Ok(waiting(progress, part, lock::WAIT, lock).await?)
 }
 
-/// Takes the lock for the step `at` and reads the state again: the lock's last owner may have changed it.
+/// Takes the lock for the step `at` and reads the state again, because the lock's last owner may have changed it.
 pub(super) async fn lock_and_reload(setup: &mut Setup<'_>, at: StepId) -> Result<Lock, Failure> {
     let lock_file = setup.site.layout.lock_file();
     let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
@@ -109,7 +109,7 @@ pub(super) async fn lock_and_reload(setup: &mut Setup<'_>, at: StepId) -> Result
     let lock = lock.map_err(|error| unlocked(at, error))?;
     setup.state = State::read(&setup.site.layout.state_file())?.unwrap_or_default();
     super::journal::sweep(&setup.site.layout, &setup.state);
-    // A file that cannot be copied is needed by few steps, which say so; `doctor` names it.
+    // Few steps need these files, and they report a copy that failed; `doctor` names the file.
     let _ = kept::adopt(&mut setup.state, &setup.site.layout);
     setup.site.program = keep_program(&setup.site.layout, &setup.site.program)?;
     setup.site.place_release(setup.wanted.chosen.runtime, &setup.state);
@@ -165,7 +165,7 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> StepsReport {
             }
         };
         if let Some(obstacle) = obstacle {
-            // Nothing is changed unless everything can be.
+            // Nothing is changed unless all steps can be applied.
             let detail = format!("would {todo}, but is blocked by `{obstacle}`");
             observer.step(id, StepState::Skipped, &detail);
         } else {
@@ -195,7 +195,7 @@ fn check_blockers(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> 
     Ok(())
 }
 
-/// Says of each step that there is nothing to do.
+/// Reports for each step that there is nothing to do.
 fn report_unchanged(observer: &dyn Observer, found: &[(StepId, Inspection)]) -> StepsReport {
     for (id, inspection) in found {
         match &inspection.condition {
@@ -234,7 +234,7 @@ async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(S
             observer.step(id, StepState::NotReached, "not reached");
             continue;
         }
-        // A change by an earlier step may affect this one.
+        // An earlier step's change may affect this step.
         let inspection = if outcome.changed.is_empty() {
             earlier
         } else {
@@ -256,7 +256,7 @@ async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(S
     outcome
 }
 
-/// Applies one step if need be and makes sure that it is in place afterwards.
+/// Applies a step if needed, and makes sure that it is in place afterwards.
 pub(super) async fn apply_step(
     setup: &mut Setup<'_>,
     id: StepId,
@@ -281,7 +281,7 @@ pub(super) async fn apply_step(
         setup.note_model();
     }
     if id >= StepId::Runtime {
-        // Once the first thing is in place, other commands use these choices.
+        // As soon as one step is applied, other commands use these choices.
         setup.record()?;
     }
     Ok(done)
@@ -298,7 +298,7 @@ fn confirm(id: StepId, inspection: Inspection) -> Result<(), Failure> {
     let (detail, hint) = fault.map_or((still, None), |check| (check.detail, check.fix));
     let failure = Failure::new(
         Kind::Unexpected,
-        format!("the step `{id}` was done but is not in place: {detail}"),
+        format!("the step `{id}` was applied but is not in place: {detail}"),
     );
     Err(match hint {
         Some(hint) => failure.with_hint(hint.to_string()),
@@ -309,12 +309,12 @@ fn confirm(id: StepId, inspection: Inspection) -> Result<(), Failure> {
 /// Pulls only the chosen model, after its terms are accepted, unless it is present.
 ///
 /// # Errors
-/// When another gem-setup is at work, the terms are not accepted or the model cannot be pulled.
+/// When another gem-setup is changing the home, the terms are not accepted, or the model cannot be pulled.
 pub async fn pull(setup: &mut Setup<'_>) -> Result<(StepState, String), Failure> {
     check_pull(setup).await?;
     let _lock = lock_and_reload(setup, StepId::Model).await?;
     let name = setup.wanted.chosen.model.clone();
-    // An installed model may have been pulled by other means; without its terms on record it is not used.
+    // An installed model may have been pulled by another program; it is not used before its terms are recorded.
     let accepted = match is_needed(&steps::inspect(setup, StepId::Terms).await) {
         true => format!("; {}", steps::apply(setup, StepId::Terms).await?),
         false => String::new(),

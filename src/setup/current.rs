@@ -1,4 +1,4 @@
-//! The command of the release that is current, for a server that takes another one up while it runs.
+//! The command of the current release, for a running server that changes to a new release.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +14,8 @@ use crate::layout::Layout;
 use crate::runtime::{CommandLine, Stamp};
 use crate::supervise::CurrentCommand;
 
-/// Looks up the command of the current release of the runtime in `chosen`, as far as it is recorded. The record is read only
-/// when it has changed.
+/// Looks up the command of the current release of the runtime in `chosen`, as far as it is recorded. Reads the record
+/// only if it has changed.
 #[must_use]
 pub fn current_command(site: &Site<'_>, chosen: &Chosen) -> CurrentCommand {
     let lookup = Lookup {

@@ -1,4 +1,4 @@
-//! `doctor`: every step's inspection, and other faults that defeat routing.
+//! `doctor`: the inspection of every step, and other faults that prevent routing.
 
 use super::check::{Check, Fix, Status, Subject};
 use super::step_id::StepId;
@@ -13,7 +13,7 @@ const OVERRIDE: Subject = Subject::new("routing.override", "nothing overrides th
 const MEMORY: Subject = Subject::new("platform.memory", "memory");
 const GPU: Subject = Subject::new("platform.gpu", "graphics processor");
 const SMOKE: Subject = Subject::new("server.smoke", "answers to real prompts");
-/// Memory for a 1 GB model, its runtime and other programs, in bytes.
+/// The memory for a 1 GB model, its runtime and other programs, in bytes.
 const MEMORY_NEEDED: u64 = 2_000_000_000;
 
 /// The slower checks.
@@ -21,7 +21,7 @@ const MEMORY_NEEDED: u64 = 2_000_000_000;
 pub struct Extras {
     /// Send the joke and the probes.
     pub smoke: bool,
-    /// Ask the hosts that everything is downloaded from.
+    /// Contact the hosts of all downloads.
     pub network: bool,
 }
 
@@ -30,19 +30,19 @@ pub struct Extras {
 pub struct Examination {
     /// Every check, in order.
     pub checks: Vec<Check>,
-    /// The steps that have something to repair.
+    /// The steps that need a repair.
     pub unfinished: Vec<StepId>,
 }
 
 impl Examination {
-    /// Whether nothing failed.
+    /// Whether no check failed.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.checks.iter().all(|check| check.status != Status::Fail)
     }
 }
 
-/// Looks at everything; changes nothing.
+/// Examines everything and changes nothing.
 pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
     let mut found = Vec::with_capacity(StepId::ALL.len());
     for id in StepId::ALL {
@@ -78,7 +78,8 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
     }
 }
 
-/// Whether the recorded certificates can be used, and the state names no files that the home would lose if it or they are moved.
+/// Whether the recorded certificates can be used, and whether all files that the state names are in the home. The home
+/// would lose others if it or they are moved.
 fn inspect_records(setup: &Setup<'_>) -> Option<Check> {
     let certificates = setup.state.chosen.ca_cert.as_deref();
     if let Some((file, reason)) = certificates.and_then(|file| Some((file, check_certificates(file).err()?))) {
@@ -100,7 +101,7 @@ fn inspect_memory(setup: &Setup<'_>) -> Check {
     let detail = Size(total).to_string();
     if setup.wanted.chosen.runtime.has_models() && total < MEMORY_NEEDED {
         return MEMORY.warn(
-            format!("{detail}; the model wants 2 GB"),
+            format!("{detail}; the model needs 2 GB"),
             Fix::run("install --runtime builtin"),
         );
     }
@@ -117,27 +118,27 @@ fn inspect_gpu(setup: &Setup<'_>) -> Check {
         .filter_map(|gpu| gpu.device.as_ref())
         .find(|device| !device.usable);
     if let Some(device) = shut {
-        let detail = format!("you may not use `{}`", device.path.display());
+        let detail = format!("you are not allowed to use `{}`", device.path.display());
         return GPU.warn(
             detail,
             Fix::by_hand("add yourself to the group that owns it, usually `render`"),
         );
     }
     if found.is_empty() {
-        return GPU.ok("none found; the model runs on the processor, more slowly");
+        return GPU.ok("none found; the model runs on the processor, which is slower");
     }
     let names: Vec<&str> = found.iter().map(|gpu| gpu.name.as_str()).collect();
     GPU.ok(names.join(", "))
 }
 
-/// Whether anything keeps Gemini CLI from using its router (docs/facts.md section 4: precedence).
+/// Whether anything prevents Gemini CLI from using its router (docs/facts.md section 4: precedence).
 pub(super) fn inspect_override(setup: &Setup<'_>) -> Check {
     let settings = settings::load(&setup.site.places(), setup.site.environment);
     let fail = |detail: String, fix: &str| OVERRIDE.fail(detail, Fix::by_hand(fix));
     if let Some(found) = client::variable(setup, &settings, "GEMINI_MODEL") {
         let model = found.value.trim();
         return match &found.file {
-            // It goes before `model.name`, which then decides nothing.
+            // GEMINI_MODEL wins over `model.name`, which then has no effect.
             _ if routes(model) => OVERRIDE.ok(format!("GEMINI_MODEL is `{model}`")),
             None => fail(
                 format!("the variable GEMINI_MODEL is set to `{model}`, so nothing is routed"),
@@ -170,7 +171,7 @@ pub(super) fn inspect_override(setup: &Setup<'_>) -> Check {
     })
 }
 
-/// Whether asking for `model` still leaves the choice to the router.
+/// Whether a request for `model` still lets the router choose.
 fn routes(model: &str) -> bool {
     model.is_empty() || model == "auto" || model.starts_with("auto-")
 }

@@ -1,5 +1,5 @@
-//! Changes of settings files: the intent is recorded first, then the files are written, then the result is recorded.
-//! Reading the record settles an intent that a killed process left ([`State::read`]).
+//! Changes to settings files. First the plan is recorded, then the files are written, then the result is recorded. If a
+//! process is killed in between, the next reader of the record completes or drops its plan ([`State::read`]).
 
 use jiff::Timestamp;
 
@@ -9,10 +9,10 @@ use crate::layout::Layout;
 use crate::place;
 use crate::settings::{self, Applied, Cleared, Destination, Outcome, Places, Plan, Removed};
 
-/// Carries out `plan` and records it in `state` and its file. The caller holds the home's lock.
+/// Carries out `plan` and records it in `state` and the state's file. The caller holds the home's lock.
 ///
 /// # Errors
-/// When a settings file, its backup or the state cannot be written; no settings file is changed then.
+/// When a settings file, its backup or the state cannot be written; then no settings file is changed.
 pub fn apply_settings(state: &mut State, layout: &Layout, plan: Plan) -> Result<Applied, Failure> {
     if plan.is_empty() {
         return Ok(Applied::default());
@@ -28,10 +28,10 @@ pub fn apply_settings(state: &mut State, layout: &Layout, plan: Plan) -> Result<
     Ok(applied)
 }
 
-/// Takes the router's keys out of the one settings file of `destination`. The caller holds the home's lock.
+/// Removes the router's keys from the settings file of `destination`. The caller holds the home's lock.
 ///
 /// # Errors
-/// As [`apply_settings`].
+/// Like [`apply_settings`].
 pub fn clear_settings(
     state: &mut State,
     layout: &Layout,
@@ -60,15 +60,18 @@ pub fn clear_settings(
     }
 }
 
-/// Reverts gem-setup's changes of settings files. The caller holds the home's lock.
+/// Reverts gem-setup's changes to settings files. The caller holds the home's lock.
 ///
 /// # Errors
-/// When nothing is on record, or a file cannot be read or written.
+/// When no change is recorded, or a file cannot be read or written.
 pub fn roll_back_settings(layout: &Layout) -> Result<Vec<Removed>, Failure> {
     let mut state = State::read(&layout.state_file())?.unwrap_or_default();
     if state.settings.files.is_empty() {
-        let failure = Failure::new(Kind::Usage, "cannot roll the settings back: gem-setup has changed none");
-        return Err(failure.with_hint("`gem-setup settings show` says where each value comes from"));
+        let failure = Failure::new(
+            Kind::Usage,
+            "cannot roll back the settings: gem-setup has not changed any",
+        );
+        return Err(failure.with_hint("run `gem-setup settings show` to see where each value comes from"));
     }
     let removed = settings::remove(&state.settings, &layout.backups(), Timestamp::now())?;
     state.settings = Applied::default();
@@ -76,7 +79,7 @@ pub fn roll_back_settings(layout: &Layout) -> Result<Vec<Removed>, Failure> {
     Ok(removed)
 }
 
-/// Deletes the temporary files of killed processes in the directories of `layout` and of recorded settings files.
+/// Deletes the temporary files of killed processes in the directories of `layout` and of the recorded settings files.
 pub(super) fn sweep(layout: &Layout, state: &State) {
     let own = [
         layout.state_file(),

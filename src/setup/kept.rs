@@ -1,4 +1,4 @@
-//! Copies of the files that options name, so that the installation does not need the medium they came from.
+//! Copies of the files that options name, so that the installation does not depend on the medium with the originals.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader};
@@ -38,13 +38,13 @@ fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
     }
 }
 
-/// The files that options or the record name, as they were when the command began: until the command has the lock, another
+/// The files that options or the record name, read when the command begins. Until the command has the lock, another
 /// gem-setup may delete them.
 #[derive(Debug, Default)]
 pub struct GivenFiles(Vec<(PathBuf, Vec<u8>)>);
 
 impl GivenFiles {
-    /// Reads those of `files` that can be read.
+    /// Reads those of `files` that are readable.
     pub fn read<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
         let files = files.into_iter();
         Self(
@@ -54,7 +54,7 @@ impl GivenFiles {
         )
     }
 
-    /// Gives `copy` the content that `given` had, or has now if it could not be read before.
+    /// Writes the content of `given` to `copy`: as it was at the beginning, or else as it is now.
     ///
     /// # Errors
     /// When `given` cannot be read or `copy` cannot be written.
@@ -62,7 +62,7 @@ impl GivenFiles {
         let failed = |error: io::Error| {
             let message = format!("cannot copy `{}` to `{}`: {error}", given.display(), copy.display());
             Failure::new(Kind::Unexpected, message).with_hint(
-                "check that the file can be read, and that the directory is yours and has room, then run the command again",
+                "check that the file is readable, and that the directory belongs to you and has space; then run the command again",
             )
         };
         let known = self.0.iter().find(|(file, _)| file == given);
@@ -77,7 +77,7 @@ impl GivenFiles {
     }
 }
 
-/// The recorded files that lie outside of gem-setup's own folder: an older gem-setup kept no copies.
+/// The recorded files outside gem-setup's own folder; an older gem-setup made no copies.
 pub(super) fn elsewhere<'a>(state: &'a State, layout: &Layout) -> Vec<&'a Path> {
     let files = state
         .chosen
@@ -88,7 +88,7 @@ pub(super) fn elsewhere<'a>(state: &'a State, layout: &Layout) -> Vec<&'a Path> 
     files.filter(|file| !file.starts_with(layout.own())).collect()
 }
 
-/// Copies the files [`elsewhere`] into the home and records the copies in `state`. The caller holds the home's lock.
+/// Copies the files of [`elsewhere`] into the home and records the copies in `state`. The caller holds the home's lock.
 ///
 /// # Errors
 /// When a file cannot be read or copied, or the state cannot be written.
@@ -109,10 +109,10 @@ pub(super) fn adopt(state: &mut State, layout: &Layout) -> Result<(), Failure> {
     Ok(state.write(&layout.state_file())?)
 }
 
-/// Copies the recorded files that lie outside of the home into it, as `install` does.
+/// Copies the recorded files that are outside the home into it, as `install` does.
 ///
 /// # Errors
-/// When another gem-setup is at work on the home, or a file cannot be read or written.
+/// When another gem-setup is changing the home, or a file cannot be read or written.
 pub async fn adopt_recorded(layout: &Layout) -> Result<(), Failure> {
     let path = layout.state_file();
     let recorded = State::read(&path)?;

@@ -1,9 +1,9 @@
-//! The launcher: what Gemini CLI starts as its `binaryPath`.
+//! The launcher: the file that Gemini CLI starts, named by its `binaryPath`.
 //!
-//! Gemini CLI's own setup writes over that file, and deletes it when the download is not what it expects (docs/facts.md
-//! section 3). So the file is one that can be lost. On Unix it is a script that starts the gem-setup which the user
-//! calls; a link would pass a write on to the executable. Windows runs no script without a shell: there it is a copy of
-//! the executable, and not a hard link, which would share its content.
+//! Gemini CLI's own setup overwrites that file, and deletes it when the download is not the expected one (docs/facts.md
+//! section 3). So the file must be one that can be lost. On Unix it is a script that starts the installed gem-setup; a
+//! link would pass a write on to the executable. Windows does not run a script without a shell, so there it is a copy
+//! of the executable. A hard link would share the executable's content.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -21,7 +21,7 @@ use crate::place;
 use crate::shell;
 
 const CHECK: Subject = Subject::new("client.launcher", "what Gemini CLI starts");
-/// Begins every launcher script, of this version and of others.
+/// The beginning of every launcher script, of this version and of others.
 const HEAD: &[u8] = b"#!/bin/sh
 # Starts gem-setup for Gemini CLI. Written by `gem-setup install`, which also restores it.
 program=";
@@ -52,7 +52,7 @@ printf 'hint: install gem-setup again, then run `gem-setup install`\n' >&2
 exit 127
 "#;
 
-/// The launcher of one home.
+/// The launcher of a home.
 #[derive(Clone, Debug)]
 pub struct Launcher {
     path: PathBuf,
@@ -66,14 +66,14 @@ enum Form {
     Copy,
 }
 
-/// The thing at the launcher's path.
+/// The kinds of things at the launcher's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Found {
-    /// The launcher of the program.
+    /// The launcher of this program.
     Right,
-    /// A launcher that starts another gem-setup, which exists.
+    /// A launcher that starts another existing gem-setup.
     Other(String),
-    /// Nothing that starts a gem-setup.
+    /// Anything that does not start a gem-setup.
     Wrong(String),
 }
 
@@ -91,18 +91,18 @@ impl Launcher {
         }
     }
 
-    /// Where it is.
+    /// The launcher's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the launcher is in place and starts the program.
+    /// Whether the launcher is in place and starts this program.
     pub(super) fn is_right(&self) -> bool {
         self.look() == Found::Right
     }
 
-    /// Writes the launcher, unless it is in place.
+    /// Writes the launcher unless it is in place.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -113,14 +113,14 @@ impl Launcher {
         self.write().map_err(|error| {
             let message = format!("cannot write the launcher {}: {error}", shown(&self.path));
             Failure::new(Kind::Settings, message).with_hint(
-                "check that the directory is yours and has room, move away any directory of that name, then run the command again",
+                "check that the directory belongs to you and has space, and move any directory of that name somewhere else; then run the command again",
             )
         })?;
         if is_executable(&self.path).unwrap_or(false) {
             return Ok(());
         }
         let message = format!(
-            "Gemini CLI cannot start {}: no program may be run there",
+            "Gemini CLI cannot start {}: its file system does not allow programs",
             shown(&self.path)
         );
         Err(Failure::new(Kind::Settings, message).with_hint("mount its file system without `noexec`"))
@@ -141,7 +141,7 @@ impl Launcher {
             Err(error) => Found::Wrong(format!("{path} cannot be read: {error}")),
             Ok(metadata) if !metadata.is_file() => Found::Wrong(format!("{path} is not a regular file")),
             Ok(metadata) => match (&self.form, is_executable(&self.path)) {
-                (_, Ok(false) | Err(_)) => Found::Wrong(format!("{path} may not be run")),
+                (_, Ok(false) | Err(_)) => Found::Wrong(format!("{path} is not executable for you")),
                 (Form::Script(text), Ok(true)) => self.look_at_script(text, &metadata),
                 (Form::Copy, Ok(true)) => self.look_at_copy(&metadata),
             },
@@ -149,17 +149,17 @@ impl Launcher {
     }
 
     fn look_at_script(&self, expected: &[u8], metadata: &Metadata) -> Found {
-        // A program in its place is large; a launcher is not.
+        // A program in place of the launcher is large; a launcher is not.
         let is_small = metadata.len() < 1 << 16;
         let text = is_small.then(|| place::read(&self.path).ok()).flatten();
         let path = shown(&self.path);
         match text.as_deref().and_then(started_by) {
             _ if text.as_deref() == Some(expected) => Found::Right,
-            Some(program) if program == self.program => {
-                Found::Wrong(format!("{path} has been changed: it is not what this gem-setup writes"))
-            }
+            Some(program) if program == self.program => Found::Wrong(format!(
+                "{path} has been changed: this gem-setup writes another content"
+            )),
             Some(other) if other.is_file() => Found::Other(format!(
-                "{path} starts {}, this gem-setup is {}",
+                "{path} starts {}, but this gem-setup is {}",
                 shown(&other),
                 shown(&self.program)
             )),
@@ -177,12 +177,12 @@ impl Launcher {
         if is_copy {
             return Found::Right;
         }
-        let detail = format!("{} is no copy of {}", shown(&self.path), shown(&self.program));
+        let detail = format!("{} is not a copy of {}", shown(&self.path), shown(&self.program));
         Found::Wrong(detail)
     }
 }
 
-/// What becomes of the launcher in an installation, and what `doctor` says of it.
+/// What an installation does with the launcher, and what `doctor` reports about it.
 pub(super) struct Inspected {
     pub(super) check: Check,
     /// The plan of `install`.
@@ -212,7 +212,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspected {
     }
 }
 
-/// No launcher is wanted, for this reason.
+/// For the reason `reason`, no launcher is needed.
 pub(super) fn not_needed(reason: &str) -> Inspected {
     Inspected {
         check: skipped(reason),
@@ -224,7 +224,7 @@ pub(super) fn skipped(reason: &str) -> Check {
     CHECK.skip(reason)
 }
 
-/// The launcher of `layout` in any form, and what an interrupted download over it leaves.
+/// The launcher of `layout` in any form, and the remains of an interrupted download over it.
 pub(super) fn remains(layout: &Layout) -> Vec<PathBuf> {
     let launchers = [Os::Linux, Os::Windows].map(|os| layout.launcher(os));
     let beside = launchers
@@ -237,7 +237,7 @@ fn script(program: &Path) -> Vec<u8> {
     [HEAD, &shell::posix_bytes(program.as_os_str()), TAIL.as_bytes()].concat()
 }
 
-/// The program that a launcher script starts; `None` if `text` is no such script.
+/// The program that a launcher script starts; `None` if `text` is not such a script.
 fn started_by(text: &[u8]) -> Option<PathBuf> {
     let mut rest = text.strip_prefix(HEAD)?.strip_prefix(b"'")?;
     let mut program = Vec::new();
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(launcher.look(), Found::Right);
         fs::write(launcher.path(), "lit").unwrap();
         assert_eq!(fs::read(&executable).unwrap(), b"gem-setup");
-        assert!(detail(&launcher).contains("is no copy of"));
+        assert!(detail(&launcher).contains("is not a copy of"));
         launcher.restore().unwrap();
         assert_eq!(fs::read(launcher.path()).unwrap(), b"gem-setup");
     }
@@ -294,7 +294,7 @@ mod tests {
         let (_home, executable, launcher) = copy_of(b"gem-setup 1");
         launcher.restore().unwrap();
         fs::write(&executable, "gem-setup 2").unwrap();
-        assert!(detail(&launcher).contains("is no copy of"));
+        assert!(detail(&launcher).contains("is not a copy of"));
         launcher.restore().unwrap();
         assert_eq!(launcher.look(), Found::Right);
         let folder = launcher.path().parent().unwrap();

@@ -1,4 +1,5 @@
-//! The secrets in the recorded mirrors' URLs: people attach `state.json` to bug reports, so secrets have a private file.
+//! Secrets in the URLs of recorded mirrors. People attach `state.json` to bug reports, so secrets are kept in a private
+//! file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ fn file_beside(state: &Path) -> PathBuf {
     state.with_file_name(MIRRORS_FILE)
 }
 
-/// Writes the URLs of `mirrors` into a file next to the record `state` if they hold secrets; else deletes it.
+/// Writes the URLs of `mirrors` to a file next to the record `state` if they contain secrets; otherwise deletes that
+/// file.
 pub(super) fn keep(state: &Path, mirrors: &[Url]) -> io::Result<()> {
     let file = file_beside(state);
     if !mirrors.iter().any(|url| SafeUrl::from(url).holds_secret()) {
@@ -23,7 +25,7 @@ pub(super) fn keep(state: &Path, mirrors: &[Url]) -> io::Result<()> {
     place::write_private(&file, lines.as_bytes()).map_err(|error| place::at(&file, &error))
 }
 
-/// `mirrors`, as the record `state` has them, with the secrets that were [kept](keep).
+/// `mirrors`, as read from the record `state`, with the secrets that [`keep`] stored.
 pub(super) fn with_secrets(state: &Path, mirrors: Vec<Url>) -> Vec<Url> {
     if mirrors.is_empty() {
         return mirrors;

@@ -1,4 +1,4 @@
-//! Brings a machine to working routing: the steps, their inspection and application (docs/architecture.md).
+//! Sets up working routing on a machine: the steps, their inspection and application (docs/architecture.md).
 //!
 //! ```
 //! use gem_setup::setup::{State, StepId};
@@ -109,11 +109,11 @@ use crate::settings::RouterValues;
 
 /// Asks about a model's terms.
 pub trait AskTerms: Sync {
-    /// Whether the terms of `model` are accepted; `None` without a terminal.
+    /// Whether the user accepts the terms of `model`; `None` without a terminal.
     fn ask(&self, model: &Model) -> Option<bool>;
 }
 
-/// The means of a change.
+/// The tools for changes.
 pub struct Tools<'a> {
     /// Downloads files.
     pub fetcher: Fetcher,
@@ -123,17 +123,17 @@ pub struct Tools<'a> {
     pub ask: &'a dyn AskTerms,
 }
 
-/// The subject of the steps: a machine, the wish, the record, and the means.
+/// The input of the steps: the machine, the user's choices, the record, and the tools.
 pub struct Setup<'a> {
     /// The machine.
     pub site: Site<'a>,
     /// The choices of this call.
     pub wanted: Wanted,
-    /// The record, as read or as last written.
+    /// The record as it was last read or written.
     pub state: State,
     /// The files that the choices name.
     pub given: GivenFiles,
-    /// The means.
+    /// The tools for changes.
     pub tools: Tools<'a>,
     /// The runtime's list of models.
     pub listing: Listing,
@@ -141,7 +141,7 @@ pub struct Setup<'a> {
     pub bundle_fault: Option<Failure>,
 }
 
-/// The runtime's list of models, or the reason why it gives none; asked for once.
+/// The runtime's list of models, or the reason why the runtime gave none. It is requested only once.
 #[derive(Debug, Default)]
 pub struct Listing {
     models: Mutex<Option<Result<String, String>>>,
@@ -152,28 +152,28 @@ impl Setup<'_> {
     /// The chosen runtime.
     ///
     /// # Errors
-    /// When the catalog lacks a build of it for this platform.
+    /// When the catalog has no build of it for this platform.
     pub fn runtime(&self) -> Result<Box<dyn Runtime>, Failure> {
         self.site.runtime(&self.wanted.chosen, &self.state)
     }
 
-    /// Why nothing may be sent to the chosen runtime's engine; `None` if requests may be sent.
+    /// Why no request may be sent to the chosen runtime's engine; `None` if requests are allowed.
     pub(crate) async fn closed(&self) -> Option<Closed> {
         let gate = self.site.gate(&self.wanted.chosen, &self.state).ok()??;
         gate.open().await.err()
     }
 
-    /// The path of `litert-lm`, whether it is installed or not.
+    /// The path of `litert-lm`, whether or not it is installed.
     fn litert_lm_program(&self) -> PathBuf {
         self.site.litert_lm_program(&self.state)
     }
 
-    /// The chosen model in the catalog.
+    /// The chosen model, as the catalog describes it.
     fn model(&self) -> Model {
         self.site.model(&self.wanted.chosen.model)
     }
 
-    /// The failure of a platform for which no build of the chosen runtime is published.
+    /// The failure for a platform without a published build of the chosen runtime.
     fn unsupported(&self) -> Failure {
         self.site.unsupported(self.wanted.chosen.runtime)
     }
@@ -184,7 +184,7 @@ impl Setup<'_> {
         first.unwrap_or_else(|| url.clone()).into()
     }
 
-    /// The runtime's list of models, asked for at most once until [`Self::forget_listing`].
+    /// The runtime's list of models; requested only once until [`Self::forget_listing`].
     async fn listing(&self) -> Result<String, String> {
         let mut known = self.listing.models.lock().await;
         if let Some(listing) = &*known {
@@ -197,7 +197,7 @@ impl Setup<'_> {
         known.insert(listing).clone()
     }
 
-    /// The version that `litert-lm` reports, `None` if its answer holds none; asked for at most once until
+    /// The version that `litert-lm` reports; `None` if its output contains none. Requested only once until
     /// [`Self::forget_listing`].
     async fn litert_lm_version(&self) -> Result<Option<String>, String> {
         let mut known = self.listing.version.lock().await;
@@ -208,7 +208,7 @@ impl Setup<'_> {
         known.insert(version.map_err(|error| chain(&error))).clone()
     }
 
-    /// The runtime or its models have changed.
+    /// Forgets the lists, because the runtime or its models have changed.
     fn forget_listing(&mut self) {
         self.listing = Listing::default();
     }
@@ -219,7 +219,7 @@ impl Setup<'_> {
         Some(&entry.version)
     }
 
-    /// The combination that a smoke test tries: another one must be tried again.
+    /// Identifies the combination that a smoke test covers. Another combination must be tested again.
     fn subject(&self) -> String {
         let Chosen {
             runtime, model, port, ..
@@ -243,7 +243,7 @@ impl Setup<'_> {
         }
     }
 
-    /// The record of the current choices.
+    /// The record with the current choices.
     fn chosen(&self) -> State {
         let (chosen, layout) = (&self.wanted.chosen, &self.site.layout);
         let chosen = Chosen {
@@ -262,7 +262,7 @@ impl Setup<'_> {
         }
     }
 
-    /// Notes where the model that was brought came from.
+    /// Records the source of the newly installed model.
     fn note_model(&mut self) {
         let is_own_file = self.wanted.chosen.model_file.is_some();
         let is_from_catalog = self.wanted.chosen.runtime == RuntimeName::LitertLm && !is_own_file;
@@ -275,14 +275,14 @@ impl Setup<'_> {
         self.site.catalog.release(runtime, self.site.target)
     }
 
-    /// Whether the catalog's release of the chosen runtime is another one than the one in use.
+    /// Whether the catalog's release of the chosen runtime differs from the current one.
     fn replaces_release(&self) -> bool {
         let site = &self.site;
         let runtime = self.wanted.chosen.runtime;
         site.is_for_this_machine() && release::replaces(&site.layout, &self.state, &site.catalog, runtime, site.target)
     }
 
-    /// Where the chosen catalog is copied to: into the folder of its release, if that has one.
+    /// The path for the copy of the chosen catalog: in the folder of its release, if the release has its own.
     fn catalog_copy(&self) -> PathBuf {
         let layout = &self.site.layout;
         match self.release().filter(|_| self.site.folder.is_some()) {
@@ -310,7 +310,7 @@ impl Setup<'_> {
         catalog.into_iter().chain(ca_cert).collect()
     }
 
-    /// Records the current choices, with copies of the files that they name. The caller holds the home's lock.
+    /// Records the current choices and copies the files that they name. The caller holds the home's lock.
     ///
     /// # Errors
     /// When a copy or the state cannot be written.
@@ -325,7 +325,7 @@ impl Setup<'_> {
 }
 
 impl Setup<'_> {
-    /// Keeps a copy of the built-in catalog that the release comes from: a later gem-setup has another one.
+    /// Keeps a copy of the release's built-in catalog, because a later gem-setup will have another one.
     fn keep_built_in(&self) -> Result<(), Failure> {
         let Some(name) = self.release().filter(|_| self.wanted.chosen.catalog.is_none()) else {
             return Ok(());
@@ -340,7 +340,7 @@ impl Setup<'_> {
     }
 }
 
-/// Writes a path the way messages do.
+/// The form in which messages show a path.
 fn shown(path: &Path) -> String {
     format!("`{}`", path.display())
 }

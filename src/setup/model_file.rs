@@ -1,4 +1,4 @@
-//! The model's file from the hub, or from a mirror of it: downloaded by gem-setup itself, verified, for the runtime to import.
+//! The model file from the hub or a mirror: gem-setup downloads and verifies it, and the runtime imports it.
 
 use std::path::{Path, PathBuf};
 
@@ -9,16 +9,16 @@ use crate::progress::Progress;
 use crate::runtime::LocalModelName;
 use crate::sha256::Sha256;
 
-/// Where the file of the model `name` waits in `downloads` for its import.
+/// The path in `downloads` at which the file of the model `name` waits for its import.
 pub(super) fn waiting(downloads: &Path, name: &LocalModelName) -> PathBuf {
     downloads.join(format!("{name}.litertlm"))
 }
 
-/// Brings the file `source` of `model` to `place`, unless it exists, and gives its hash: the catalog's, else the one that the
-/// hub states. Progress is reported under `id`.
+/// Downloads the file `source` of `model` to `place`, unless it exists, and returns its hash. The hash comes from the
+/// catalog or, if it has none, from the hub. Progress is reported under `id`.
 ///
 /// # Errors
-/// When the hash is not known, or no source has the file.
+/// When the hash is unknown, or no source has the file.
 pub(super) async fn download(
     fetcher: &Fetcher,
     model: &Model,

@@ -1,6 +1,7 @@
-//! The files and directories that each step works with, and whether they can be used.
+//! The files and directories that each step uses, and whether they can be used.
 //!
-//! `install`, `--dry-run` and `doctor` all inspect the steps, so all three report an obstacle before anything is changed.
+//! `install`, `--dry-run` and `doctor` all inspect the steps, so all of them report an obstacle before anything is
+//! changed.
 
 use std::path::{Path, PathBuf};
 
@@ -24,30 +25,30 @@ const HOME: Subject = Subject::new("platform.home", "files and directories of th
 /// An operation that must be possible at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
-    /// It is a directory, or can be made.
+    /// The path is a directory, or can be created as one.
     Home,
-    /// Files are created in the directory, which is created if it is missing.
+    /// Files are created in the directory, which is itself created if missing.
     Directory,
     /// The file is written.
     File,
-    /// The file is appended to; a device such as `/dev/null` will do.
+    /// The file is appended to; a device such as `/dev/null` is allowed.
     Append,
     /// The file is locked.
     Lock,
-    /// A program there is run.
+    /// A program at the path is run.
     Run,
-    /// The empty device is read and written.
+    /// The null device is read and written.
     Null,
 }
 
-/// Why a path cannot be used, and advice.
+/// Why a path cannot be used, and a hint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Obstacle {
     detail: String,
     hint: String,
 }
 
-/// The same inspection; if the step would change something but cannot use its files, blocked by that.
+/// Marks the inspection as blocked if the step would change something but cannot use its files.
 pub(super) fn judge(setup: &Setup<'_>, id: StepId, mut inspection: Inspection) -> Inspection {
     if !setup.site.is_for_this_machine() {
         return inspection;
@@ -65,7 +66,7 @@ pub(super) fn judge(setup: &Setup<'_>, id: StepId, mut inspection: Inspection) -
         return inspection;
     };
     let obstacle = match join(home_needs(setup)) {
-        // The home has a check of its own.
+        // The home has its own check.
         Some(obstacle) => {
             advice::defer(&mut inspection.checks, HOME.id);
             obstacle
@@ -86,18 +87,18 @@ pub(super) fn judge(setup: &Setup<'_>, id: StepId, mut inspection: Inspection) -
     inspection.blocked_by(failure)
 }
 
-/// Skips the checks whose cause is the `obstacle` that the check `id` reports.
+/// Skips the checks that fail only because of the `obstacle`, which the check `id` reports.
 fn leave_to(checks: &mut [Check], id: &str, obstacle: &Obstacle) {
     let is_same = |check: &&mut Check| {
         let reason = check.detail.rsplit(": ").next();
         check.has_failed() && reason.is_some_and(|reason| obstacle.detail.contains(reason))
     };
     for check in checks.iter_mut().filter(is_same) {
-        *check = Subject::new(check.id, check.title).skip(format!("not known before `{id}` is resolved"));
+        *check = Subject::new(check.id, check.title).skip(format!("unknown until `{id}` is fixed"));
     }
 }
 
-/// Marks the home's check as failed if its obstacle keeps any step in `found` from being applied.
+/// Marks the home's check as failed if its obstacle prevents any step in `found`.
 pub(super) fn weigh_home(setup: &Setup<'_>, found: &mut [(StepId, Inspection)]) {
     let Some(obstacle) = join(home_needs(setup)) else {
         return;
@@ -110,7 +111,7 @@ pub(super) fn weigh_home(setup: &Setup<'_>, found: &mut [(StepId, Inspection)]) 
     }
 }
 
-/// The check that reports a step's obstacles, and the kind of failure that they are.
+/// The check that reports the obstacles of `step`, and their kind of failure.
 const fn subject(step: StepId) -> Option<(Subject, Kind)> {
     let (id, title, kind) = match step {
         StepId::Platform | StepId::Space | StepId::Smoke => return None,
@@ -123,7 +124,7 @@ const fn subject(step: StepId) -> Option<(Subject, Kind)> {
     Some((Subject::new(id, title), kind))
 }
 
-/// The checks of `doctor` about the home.
+/// The check of `doctor` for the home.
 fn judge_home(setup: &Setup<'_>) -> Check {
     if let Some(obstacle) = join(home_needs(setup)) {
         return HOME.warn(obstacle.detail, Fix::by_hand(obstacle.hint));
@@ -135,17 +136,17 @@ fn judge_home(setup: &Setup<'_>) -> Check {
     HOME.ok("can be written and locked")
 }
 
-/// Warns of root at work in the home of another user.
+/// Warns if root works in another user's home.
 fn warning(setup: &Setup<'_>) -> Option<String> {
     let home = setup.site.layout.home();
     if setup.site.layout.is_of_system() {
-        // The service's own user has it, and gets what root makes there.
+        // This home belongs to the service's own user, which also gets the files that root creates there.
         return None;
     }
     let owner = owner_of(home).filter(|owner| *owner != 0 && gem_platform::service::user_id() == 0)?;
     let home = shown(home);
     Some(format!(
-        "{home} belongs to {}, and you are root: new files there will be root's",
+        "{home} belongs to {}, but you are root: new files there will belong to root",
         user(owner)
     ))
 }
@@ -157,7 +158,7 @@ fn user(id: u32) -> String {
     }
 }
 
-/// The needs of every change of the home.
+/// The needs of every change to the home.
 fn home_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
     let layout = &setup.site.layout;
     let home = layout.home().to_owned();
@@ -170,7 +171,7 @@ fn home_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
         (layout.mirrors_file(), Use::File),
     ];
     let state = layout.state_file();
-    // One that cannot be read has a check of its own.
+    // A record that cannot be read has its own check.
     if place::read_if_present(&state).is_ok() {
         needs.push((state, Use::File));
     }
@@ -179,7 +180,7 @@ fn home_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
 
 fn step_needs(setup: &Setup<'_>, id: StepId) -> Vec<(PathBuf, Use)> {
     let layout = &setup.site.layout;
-    // Only steps that start a program need it.
+    // Only steps that start a program need the null device.
     let null = (PathBuf::from(NULL), Use::Null);
     match id {
         StepId::Platform | StepId::Space | StepId::Smoke => Vec::new(),
@@ -220,7 +221,7 @@ fn settings_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
     let launcher = Launcher::new(&setup.site.layout, setup.site.os(), &setup.site.program);
     if !launcher.is_right() {
         needs.push((place::parent(launcher.path()).to_owned(), Use::Run));
-        // A file or a link is replaced.
+        // A file or a link is simply replaced.
         if is_in_the_way(launcher.path()) {
             needs.push((launcher.path().to_owned(), Use::File));
         }
@@ -228,7 +229,7 @@ fn settings_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
     needs
 }
 
-/// The obstacles of `needs` as one, each of them once.
+/// The obstacles of `needs` combined into one, without repetitions.
 fn join(needs: impl IntoIterator<Item = (PathBuf, Use)>) -> Option<Obstacle> {
     let mut found: Vec<Obstacle> = Vec::new();
     for (path, needed) in needs {
@@ -245,7 +246,7 @@ fn join(needs: impl IntoIterator<Item = (PathBuf, Use)>) -> Option<Obstacle> {
     (!found.is_empty()).then_some(Obstacle { detail, hint })
 }
 
-/// Why `path` cannot be used so, if that can be seen.
+/// Why `path` cannot be used in this way, as far as that is visible.
 fn look(path: &Path, needed: Use) -> Option<Obstacle> {
     match needed {
         Use::Home => Some(Obstacle {
@@ -268,7 +269,7 @@ fn look(path: &Path, needed: Use) -> Option<Obstacle> {
     }
 }
 
-/// Every program that is started gets the empty device, and scripts write to it.
+/// Every started program gets the null device, and scripts write to it.
 fn look_at_null() -> Option<Obstacle> {
     let error = check_null().err()?;
     Some(Obstacle {
@@ -291,7 +292,7 @@ fn is_no_exec(path: &Path) -> bool {
     probe::volume(path).is_ok_and(|volume| volume.no_exec)
 }
 
-/// Finds out whether `path` could be written and is this program's alone.
+/// Checks that `path` can be written and belongs only to this program.
 fn check_own(path: &Path) -> Result<(), Unfit> {
     let own = file::check_own(path).map_err(|source| Unfit {
         path: path.to_owned(),
@@ -338,7 +339,7 @@ fn explain(unfit: &Unfit) -> Obstacle {
             None => permit(&real, owner),
         },
         ErrorKind::NotFound => format!("remove the link {}, or create what it names", shown(path)),
-        _ => format!("move {} away", shown(path)),
+        _ => format!("move {} somewhere else", shown(path)),
     };
     Obstacle {
         detail: format!("{}{link} {reason}", shown(path)),
@@ -346,7 +347,7 @@ fn explain(unfit: &Unfit) -> Obstacle {
     }
 }
 
-/// The reason without the number that the system's errors end with.
+/// The reason without the number at the end of the system's errors.
 fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     let plain = text.split(" (os error").next().unwrap_or_default();
@@ -357,7 +358,7 @@ fn owner_of(path: &Path) -> Option<u32> {
     file::owner(&path.metadata().ok()?)
 }
 
-/// How to make `path` writable; one of another user's is given to this one.
+/// How to make `path` writable. A path of another user must be given to this user.
 fn permit(path: &Path, owner: Option<u32>) -> String {
     let word = shell::word(Os::Linux, path.as_os_str());
     let generated = "if another program generates it (such as home-manager), make the change there";

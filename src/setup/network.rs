@@ -1,4 +1,4 @@
-//! Probes every download host: its route, its certificates, and whether it answers.
+//! Probes every download host: the proxy on the way, the certificates, and whether the host answers.
 
 use url::Url;
 
@@ -12,13 +12,10 @@ use crate::runtime::RuntimeName;
 const RUNTIME: Subject = Subject::new("network.runtime", "runtime can be downloaded");
 const COMPANIONS: Subject = Subject::new("network.companions", "companions can be downloaded");
 
-/// One check for each file that `install` would download here.
+/// One check for each file that `install` would download on this machine.
 pub(super) async fn inspect(setup: &Setup<'_>) -> Vec<Check> {
     if setup.wanted.chosen.runtime != RuntimeName::Lit {
-        let reason = format!(
-            "{} downloads nothing through gem-setup itself",
-            setup.wanted.chosen.runtime
-        );
+        let reason = format!("gem-setup itself downloads nothing for {}", setup.wanted.chosen.runtime);
         return vec![RUNTIME.skip(reason)];
     }
     let artifact = setup
@@ -40,7 +37,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Vec<Check> {
     checks
 }
 
-/// A file can be had as long as one of its sources answers.
+/// A file is available as long as one of its sources answers.
 async fn inspect_file(setup: &Setup<'_>, subject: Subject, url: &Url) -> Check {
     let mut said = Vec::new();
     let mut answers = false;
@@ -54,8 +51,7 @@ async fn inspect_file(setup: &Setup<'_>, subject: Subject, url: &Url) -> Check {
     if answers {
         return subject.ok(detail);
     }
-    let fix =
-        "check proxy (HTTPS_PROXY, NO_PROXY) and certificates (`--ca-cert`), or use a mirror or bundle (`--mirror`)";
+    let fix = "check the proxy (HTTPS_PROXY, NO_PROXY) and the certificates (`--ca-cert`), or use a mirror (`--mirror`) or a bundle (`--bundle`)";
     subject.fail(detail, Fix::by_hand(fix))
 }
 

@@ -1,4 +1,5 @@
-//! Releases in a catalog that are not installed: for `upgrade --check`, and for the notices of `status` and `doctor`.
+//! Finds releases in a catalog that are not installed: for `upgrade --check`, and for the notices of `status` and
+//! `doctor`.
 
 use gem_platform::Target;
 use serde::Serialize;
@@ -16,16 +17,16 @@ use crate::router::{DeliveredModels, Models};
 use crate::runtime::RuntimeName;
 use crate::version::is_newer;
 
-/// One thing that can be upgraded.
+/// A part that can be upgraded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Offer {
     /// `runtime`, `model`, `self` or `hosted-models`.
     pub what: &'static str,
-    /// Its name.
+    /// The part's name.
     pub name: String,
-    /// The version in use.
+    /// The current version.
     pub from: Option<String>,
-    /// The version that the catalog has.
+    /// The version in the catalog.
     pub to: String,
 }
 
@@ -35,14 +36,14 @@ impl Offer {
     pub fn in_words(&self) -> String {
         let Self { what, name, from, to } = self;
         let from = from.as_deref().unwrap_or("of unknown version");
-        format!("{name} {to} is available, {from} is in use; `gem-setup upgrade --{what}`")
+        format!("{name} {to} is available, {from} is in use: run `gem-setup upgrade --{what}`")
     }
 }
 
-/// The upgrades in the catalog of `setup`.
+/// The upgrades that the catalog of `setup` offers.
 ///
 /// # Errors
-/// When its models file is refused ([`new_hosted_models`]).
+/// When the catalog's models file is refused ([`new_hosted_models`]).
 pub fn offers(setup: &Setup<'_>) -> Result<Vec<Offer>, Failure> {
     let Site {
         layout,
@@ -55,7 +56,7 @@ pub fn offers(setup: &Setup<'_>) -> Result<Vec<Offer>, Failure> {
     Ok(offers)
 }
 
-/// The upgrades in the last signed catalog; none without one that `key` signed.
+/// The upgrades in the last signed catalog; empty if there is none that `key` signed.
 #[must_use]
 pub fn known_offers(layout: &Layout, state: &State, key: &CatalogKey, target: Target) -> Vec<Offer> {
     let catalog = Signed::read(&layout.signed_catalog_file(), key).and_then(|signed| signed.catalog().ok());
@@ -65,7 +66,8 @@ pub fn known_offers(layout: &Layout, state: &State, key: &CatalogKey, target: Ta
     offers
 }
 
-/// The hosted models of the last signed catalog, if they are newer than those in use. `upgrade` says why others are refused.
+/// The hosted models of the last signed catalog, if they are newer than the current ones. `upgrade` explains why others
+/// are refused.
 fn known_hosted_models(layout: &Layout, catalog: &Catalog) -> Option<Offer> {
     let (catalog, text) = (String::new(), catalog.hosted_models()?.to_owned());
     let new = DeliveredModels { catalog, text }.models().ok()?;
@@ -116,7 +118,7 @@ fn in_catalog(layout: &Layout, state: &State, catalog: &Catalog, target: Target)
     of_runtime.into_iter().chain(of_model).chain(of_self).collect()
 }
 
-/// Writes the text of `signed` as a file, as the catalog of an upgrade.
+/// Writes the text of `signed` to a file, which can then be the catalog of an upgrade.
 ///
 /// # Errors
 /// When it cannot be written.

@@ -1,4 +1,4 @@
-//! The server's port, where another program has it.
+//! The server's port if another program uses it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::runtime::local;
 use crate::supervise;
 use crate::text::one_line;
 
-/// The check that fails where another program has the server's port.
+/// The check that fails if another program uses the server's port.
 pub(super) const PORT: Subject = Subject::new("server.port", "server port");
-/// A program on loopback accepts at once; one that does not has the port all the same.
+/// A program on loopback accepts at once. One that does not still occupies the port.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The failure of a start on `port` that another program has, with the way out; `None` if no program listens there.
+/// The failure to start on a `port` that another program uses, with a hint; `None` if no program listens there.
 pub async fn taken_port(site: &Site<'_>, port: u16) -> Option<Failure> {
     if !is_taken(port).await {
         return None;
@@ -35,7 +35,7 @@ pub(super) async fn is_taken(port: u16) -> bool {
         .unwrap_or(true)
 }
 
-/// Another program has `port`: the fix, and the failed check.
+/// The fix and the failed check for a `port` that another program uses.
 pub(super) fn taken(port: u16) -> (Fix, Check) {
     let detail = format!("port {port} is taken by {}", holder_of(port));
     let fix = match supervise::free_port_after(port) {

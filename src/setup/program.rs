@@ -1,7 +1,7 @@
-//! gem-setup's own executable by a path that lasts.
+//! A lasting path of gem-setup's own executable.
 //!
-//! `npx`, `uvx` and their like run a program from a cache, where it is deleted sooner or later. An installation records its
-//! path and starts it again, so the home keeps a copy of such an executable.
+//! `npx`, `uvx` and similar programs run an executable from a cache, where it will be deleted sooner or later. An
+//! installation records the executable's path and starts it again, so the home keeps a copy of it.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -16,7 +16,8 @@ use crate::error::Failure;
 use crate::layout::Layout;
 use crate::place;
 
-/// Folders of programs that run others from a cache, the name of that program, and how it runs the newest gem-setup.
+/// The folders of programs that run others from a cache, the name of each program, and its command that runs the newest
+/// gem-setup.
 const RUNNERS: [(&[&str], &str, &str); 8] = [
     (&["_npx"], "npx", "npx gem-setup@latest install"),
     (&["dlx"], "pnpm", "pnpm dlx gem-setup@latest install"),
@@ -29,10 +30,11 @@ const RUNNERS: [(&[&str], &str, &str); 8] = [
 ];
 /// Names of folders whose content may be deleted at any time.
 const CACHES: [&str; 4] = [".cache", "Caches", "cache", "Cache"];
-/// Marks such a folder (<https://bford.info/cachedir/>).
+/// The file that marks such a folder (<https://bford.info/cachedir/>).
 const TAG: &str = "CACHEDIR.TAG";
 
-/// Whether folders in the path of `executable` have these names, one in the other; `*` ends the beginning of a name.
+/// Whether the path of `executable` contains folders with these names, one inside the other. A name that ends in `*`
+/// matches every name with this prefix.
 pub(super) fn lies_in(executable: &Path, names: &[&str]) -> bool {
     let folders: Vec<_> = executable.iter().map(OsStr::to_string_lossy).collect();
     let fits = |(folder, name): (&Cow<'_, str>, &&str)| match name.strip_suffix('*') {
@@ -43,7 +45,7 @@ pub(super) fn lies_in(executable: &Path, names: &[&str]) -> bool {
     places.any(|folders| folders.iter().zip(names).all(fits))
 }
 
-/// The program that ran `executable` from its cache, and how it runs the newest gem-setup.
+/// The program that ran `executable` from its cache, and its command that runs the newest gem-setup.
 pub(super) fn runner(executable: &Path) -> Option<(&'static str, &'static str)> {
     let found = RUNNERS.iter().find(|(names, ..)| lies_in(executable, names));
     found.map(|(_, runner, command)| (*runner, *command))
@@ -56,13 +58,13 @@ fn is_in_cache(executable: &Path) -> bool {
         || executable.ancestors().skip(1).any(is_tagged)
 }
 
-/// Whether `folder` is marked as a cache. Cargo marks the folder into which a developer builds, who keeps it.
+/// Whether `folder` is marked as a cache. Cargo marks its build folder too, but a developer keeps that one.
 fn is_tagged(folder: &Path) -> bool {
     place::read_text(&folder.join(TAG)).is_ok_and(|text| !text.contains("cargo"))
 }
 
-/// The path of `running`, gem-setup's executable, that lasts: that of the copy in the home if `running` lies in a cache and
-/// was copied.
+/// The lasting path of `running`, gem-setup's executable: the copy in the home if `running` is in a cache and was
+/// copied, else `running`.
 #[must_use]
 pub fn lasting_program(layout: &Layout, running: PathBuf) -> PathBuf {
     let copy = layout.program();
@@ -74,7 +76,7 @@ fn is_temporary(running: &Path) -> bool {
     is_in_cache(&running.canonicalize().unwrap_or_else(|_| running.to_owned()))
 }
 
-/// Copies `running` into the home if it lies in a cache; the path that lasts.
+/// Copies `running` into the home if it is in a cache; returns the lasting path.
 ///
 /// # Errors
 /// When it cannot be copied.
@@ -89,7 +91,7 @@ pub fn keep_program(layout: &Layout, running: &Path) -> Result<PathBuf, Failure>
     Ok(copy)
 }
 
-/// Puts a copy of the executable `from` at `to`. Windows replaces no program that runs, but renames it.
+/// Copies the executable `from` to `to`. Windows cannot replace a running program, but can rename it.
 pub(super) fn copy_program(from: &Path, to: &Path) -> io::Result<()> {
     let [new, old] = ["new", "old"].map(|name| beside(to, name));
     if let Some(folder) = to.parent() {
@@ -97,7 +99,7 @@ pub(super) fn copy_program(from: &Path, to: &Path) -> io::Result<()> {
     }
     fs::copy(from, &new)?;
     make_program(&new)?;
-    // One that still runs stays until the next time.
+    // If the old program is still running, it stays until the next time.
     let _ = fs::remove_file(&old);
     match fs::rename(to, &old) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -108,7 +110,7 @@ pub(super) fn copy_program(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A path in the same folder, with a suffix after the name of `path`.
+/// The path of `path` with a suffix added to its name.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");

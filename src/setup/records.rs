@@ -1,4 +1,4 @@
-//! The parts of `state.json` that describe one release of the runtime, or the model.
+//! The parts of `state.json` that describe a release of the runtime, or the model.
 
 use std::path::PathBuf;
 
@@ -11,60 +11,61 @@ use crate::layout::Layout;
 use crate::runtime::RuntimeName;
 use crate::sha256::Sha256;
 
-/// The parts of an installation that change together with a release.
+/// The part of an installation that changes with a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// Its name ([`Catalog::release`](crate::catalog::Catalog::release)); `None` = recorded by a gem-setup that kept no names.
+    /// The release's name ([`Catalog::release`](crate::catalog::Catalog::release)); `None` if an older gem-setup
+    /// recorded it without a name.
     pub name: Option<String>,
-    /// Of which runtime.
+    /// The runtime.
     pub runtime: RuntimeName,
     /// The runtime's version.
     pub version: Option<String>,
-    /// Whether it lies in a folder of its own, not in the usual place.
+    /// Whether the release is in its own folder instead of the usual place.
     pub is_beside: bool,
-    /// The copy of its catalog; `None` = the built-in one.
+    /// The copy of the release's catalog; `None` for the built-in one.
     pub catalog: Option<PathBuf>,
-    /// The signature of its catalog, if it has one.
+    /// The signature of the release's catalog, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<SignedCatalog>,
-    /// The `litert-lm` found on the PATH, if that is used.
+    /// The `litert-lm` on the PATH, if that one is used.
     #[serde(default)]
     pub litert_lm: Option<PathBuf>,
-    /// Its companions.
+    /// The release's companions.
     #[serde(default)]
     pub companions: Vec<PlacedFile>,
-    /// The last smoke test that it passed.
+    /// The last smoke test that the release passed.
     #[serde(default)]
     pub smoke: Option<SmokeRecord>,
 }
 
-/// A swap of the model in use with another one, which has begun.
+/// A swap of the current model for another one, which has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelSwap {
-    /// Ends the name that the other one has until then.
+    /// The suffix of the other model's name until the swap is complete.
     pub from: String,
-    /// The other one, as a catalog describes it.
+    /// The other model, as a catalog describes it.
     #[serde(default)]
     pub source: Option<Model>,
-    /// What tells the other one's folder from others, where both can be exchanged in one step.
+    /// Identifies the other model's folder, if both folders can be exchanged in one step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incoming: Option<u64>,
-    /// Whether it is being taken back.
+    /// Whether the swap is being reverted.
     #[serde(default)]
     pub is_back: bool,
 }
 
-/// Where a signed catalog came from.
+/// The source of a signed catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedCatalog {
-    /// Its address.
+    /// The catalog's address.
     pub url: Url,
-    /// When it was signed, as its trusted comment says; an older one is refused.
+    /// The time of the signature, from its trusted comment. Older catalogs are refused.
     pub time: Timestamp,
 }
 
 impl Release {
-    /// One of which nothing is known yet.
+    /// A release about which nothing is known yet.
     pub(super) fn unknown() -> Self {
         Self {
             name: None,
@@ -79,29 +80,30 @@ impl Release {
         }
     }
 
-    /// Its folder under `versions`: for the runtime if that lies there, and for the copy of a catalog.
+    /// The release's folder under `versions`: for the runtime if it is installed there, and for the copy of the
+    /// catalog.
     #[must_use]
     pub fn folder(&self, layout: &Layout) -> Option<PathBuf> {
         Some(layout.versions().join(self.name.as_ref()?))
     }
 }
 
-/// A file that was put in place.
+/// A file that gem-setup has installed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacedFile {
-    /// Where.
+    /// The file's path.
     pub path: PathBuf,
-    /// Its hash at that time.
+    /// The file's hash at that time.
     pub sha256: Sha256,
-    /// The archive it came from.
+    /// The hash of the archive that contained it.
     pub archive: Sha256,
 }
 
 /// A smoke test that passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SmokeRecord {
-    /// When.
+    /// When it passed.
     pub time: Timestamp,
-    /// The combination tested: runtime, version, model and port.
+    /// The tested combination: runtime, version, model and port.
     pub subject: String,
 }

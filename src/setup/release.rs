@@ -1,8 +1,8 @@
-//! A release of the runtime on this machine, and the record of the one before.
+//! A release of the runtime on this machine, and the record of the previous one.
 //!
-//! `state.json` says which release is current, so writing it is the one switch between two releases. A first installation
-//! lies in the usual place; one that replaces another lies in a folder of its own under `versions`, so that the other one
-//! stays whole.
+//! `state.json` names the current release, so writing that file is the only switch between two releases. A first
+//! installation is in the usual place. A release that replaces another has its own folder under `versions`, so that the
+//! other one stays complete.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use crate::runtime::RuntimeName;
 const CATALOG: &str = "catalog.toml";
 
 impl State {
-    /// The release in use; `None` if none was recorded.
+    /// The current release; `None` if none is recorded.
     #[must_use]
     pub fn release(&self) -> Option<Release> {
         self.version.as_ref()?;
@@ -35,7 +35,7 @@ impl State {
         })
     }
 
-    /// Makes `release` the one in use, and the present one the previous one.
+    /// Makes `release` the current one, and the current one the previous one.
     pub(super) fn switch_to(&mut self, release: Release) {
         self.previous = self.release();
         self.release = release.name;
@@ -49,7 +49,7 @@ impl State {
         self.chosen.signed = release.signed;
     }
 
-    /// The folder of the release in use, if it has one of its own.
+    /// The folder of the current release, if it has its own.
     #[must_use]
     pub fn release_folder(&self, layout: &Layout) -> Option<PathBuf> {
         let name = self.release.as_ref().filter(|_| self.is_beside)?;
@@ -57,14 +57,14 @@ impl State {
     }
 }
 
-/// The copy of a catalog in the folder of the release `name`.
+/// The path for the catalog's copy in the folder of the release `name`.
 #[must_use]
 pub(super) fn catalog_copy(layout: &Layout, name: &str) -> PathBuf {
     layout.versions().join(name).join(CATALOG)
 }
 
-/// The folder in which `catalog` puts `runtime`; `None` = the usual place. A release in use by `state` stays where it
-/// is, and another release of the same runtime gets its own folder.
+/// The folder for `runtime` as pinned by `catalog`; `None` for the usual place. The current release in `state` stays
+/// where it is. Another release of the same runtime gets its own folder.
 pub(super) fn folder(
     layout: &Layout,
     state: &State,
@@ -85,7 +85,7 @@ pub(super) fn folder(
     is_beside.then(|| layout.versions().join(name))
 }
 
-/// Whether the release of `runtime` in `catalog` is another one than the one in use.
+/// Whether the release of `runtime` in `catalog` differs from the current one.
 pub(super) fn replaces(
     layout: &Layout,
     state: &State,
@@ -99,7 +99,8 @@ pub(super) fn replaces(
     both.is_some_and(|(current, name)| !is_same(&current, &name, catalog, state, layout, target))
 }
 
-/// Whether `current` is the release `name` of `catalog`. A gem-setup that kept no names is known by the file's hash.
+/// Whether `current` is the release `name` of `catalog`. If an older gem-setup recorded no name, the file's hash
+/// decides.
 fn is_same(current: &Release, name: &str, catalog: &Catalog, state: &State, layout: &Layout, target: Target) -> bool {
     if let Some(known) = &current.name {
         return known == name;
@@ -114,10 +115,10 @@ fn is_same(current: &Release, name: &str, catalog: &Catalog, state: &State, layo
     !usual.exists() || state.placed(&usual) == Some(artifact.sha256)
 }
 
-/// The catalog of the release in use, with the model in use: both may have come from different catalogs.
+/// The catalog of the current release, with the current model: they may come from different catalogs.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the catalog cannot be read.
 pub fn recorded_catalog(layout: &Layout, state: &State, target: Target) -> Result<Catalog, crate::record::Error> {
     let mut catalog = release_catalog(layout, state, target)?;
     if let Some(model) = &state.model_source
@@ -128,7 +129,8 @@ pub fn recorded_catalog(layout: &Layout, state: &State, target: Target) -> Resul
     Ok(catalog)
 }
 
-/// The catalog of the release in use: the recorded copy, else the built-in one as it was then, if this gem-setup has another.
+/// The catalog of the current release: the recorded copy, else the kept copy of the built-in catalog if this gem-setup
+/// has another one.
 fn release_catalog(layout: &Layout, state: &State, target: Target) -> Result<Catalog, crate::record::Error> {
     if let Some(file) = &state.chosen.catalog {
         return Catalog::read(file);
@@ -148,8 +150,9 @@ fn release_catalog(layout: &Layout, state: &State, target: Target) -> Result<Cat
     }
 }
 
-/// The command that helps where the copy of the catalog in use was deleted, for example with the whole of `versions`: the release
-/// before may be in the usual place. `None` if the copy is there, or the one before is gone too.
+/// The command that helps if the copy of the current catalog was deleted, for example together with all of `versions`;
+/// the previous release may still be in the usual place. `None` if the copy exists, or if the previous release is gone
+/// too.
 #[must_use]
 pub fn way_back(layout: &Layout, state: &State) -> Option<&'static str> {
     let is_there = |file: &Option<PathBuf>| file.as_ref().is_none_or(|file| file.exists());
@@ -161,7 +164,7 @@ pub fn way_back(layout: &Layout, state: &State) -> Option<&'static str> {
     (is_there(&folder) && is_there(&previous.catalog)).then_some("rollback")
 }
 
-/// Whether `path` is inside the folder of one of the releases that `state` names.
+/// Whether `path` is inside the folder of a release that `state` names.
 pub(super) fn is_kept(state: &State, layout: &Layout, path: &Path) -> bool {
     let current = state.release.as_ref().map(|name| layout.versions().join(name));
     let previous = state.previous.as_ref().and_then(|release| release.folder(layout));

@@ -1,4 +1,4 @@
-//! The bundle that was installed from, opened again where something that it holds is missing.
+//! Opens the installed bundle again if some of its files are missing from the installation.
 
 use std::path::Path;
 
@@ -7,18 +7,18 @@ use super::{OpenBundle, Setup, shown, steps};
 use crate::error::{Failure, Kind};
 
 impl Setup<'_> {
-    /// Unpacks the recorded bundle again, to where it was when it was installed from, if one of these `steps` needs its files; with
-    /// `is_plan`, its list alone. `None` if none does, or if the bundle is a directory, which is read where it lies.
+    /// Unpacks the recorded bundle again, to the same place, if one of these `steps` needs its files; with `is_plan`,
+    /// unpacks only its list. `None` if no step does, or if the bundle is a directory, which is read in place.
     ///
     /// # Errors
-    /// When the bundle is gone, damaged, or another one than was installed from.
+    /// When the bundle is gone, damaged, or not the one that was installed from.
     pub async fn reopen_bundle(&mut self, steps: &[StepId], is_plan: bool) -> Result<Option<OpenBundle>, Failure> {
         let reopened = self.reopen(steps, is_plan).await;
         self.bundle_fault = reopened.as_ref().err().cloned();
         reopened
     }
 
-    /// Why the `bundle`, which is not unpacked now, cannot be used; `None` if nothing is known against it.
+    /// Why the `bundle`, which is not unpacked, cannot be used; `None` if there is no known reason.
     pub(super) fn closed_bundle(&self, bundle: &Path) -> Option<Failure> {
         let missing = || (!bundle.exists()).then(|| self.unusable(bundle, "is gone"));
         self.bundle_fault.clone().or_else(missing)
@@ -41,7 +41,7 @@ impl Setup<'_> {
             self.wanted.chosen.mirrors = vec![bundle.mirror.clone()];
         } else if !self.wanted.chosen.mirrors.contains(&bundle.mirror) {
             bundle.close();
-            return Err(self.unusable(&path, "is another one now"));
+            return Err(self.unusable(&path, "has been replaced by another one"));
         }
         Ok(Some(bundle))
     }
@@ -59,8 +59,8 @@ impl Setup<'_> {
     }
 
     fn unusable(&self, bundle: &Path, reason: &str) -> Failure {
-        let message = format!("the bundle {}, which was installed from, {reason}", shown(bundle));
-        let hint = "put that bundle back there, or run `gem-setup install --bundle FILE` with the one to install from";
+        let message = format!("the bundle {} of this installation {reason}", shown(bundle));
+        let hint = "put that bundle back, or run `gem-setup install --bundle FILE` with another one";
         Failure::new(Kind::Usage, message).with_hint(hint)
     }
 }

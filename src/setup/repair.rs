@@ -6,8 +6,8 @@ use super::step_id::StepId;
 use super::{Setup, steps};
 use crate::error::Failure;
 
-/// Applies the steps that are not in place. One that cannot be applied holds up only those that need it; the first
-/// failure is the outcome's.
+/// Applies the steps that are not in place. A step that cannot be applied only stops the steps that need it. The
+/// outcome contains the first failure.
 pub async fn repair(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsReport {
     let mut outcome = StepsReport {
         changed: Vec::new(),
@@ -46,7 +46,7 @@ pub async fn repair(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsRepo
     outcome
 }
 
-/// The unsettled step that `id` needs, if it has anything to do.
+/// The incomplete step that `id` needs, if `id` has anything to do.
 fn held_up_by(id: StepId, inspection: &Inspection, unsettled: &[StepId]) -> Option<StepId> {
     let mut prerequisites = id.prerequisites().iter().copied();
     prerequisites.find(|step| unsettled.contains(step) && !inspection.is_settled())

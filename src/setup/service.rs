@@ -19,9 +19,9 @@ use crate::layout::{Layout, SYSTEM_HOME};
 pub const SERVICE: &str = "gem-setup";
 /// The gateway reports to systemd twice within this time.
 const WATCHDOG: Duration = Duration::from_secs(60);
-/// The time that the server gets to end beyond that of its open requests: more than it takes, for a busy machine.
+/// How long the server may take to stop after its open requests; generous, for a busy machine.
 const STOP_MARGIN: Duration = Duration::from_secs(25);
-/// Where a service for all users sees no files: `ProtectHome=` and `PrivateTmp=` hide these.
+/// The folders that `ProtectHome=` and `PrivateTmp=` hide from a service for all users.
 const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 
 /// The service manager for the server in the home of `layout`.
@@ -31,10 +31,10 @@ pub fn service_kind(layout: &Layout, os: Os) -> ServiceKind {
     machine.unwrap_or_else(|| ServiceKind::of(os))
 }
 
-/// The service manager that runs a server for all users on `os`.
+/// The service manager of `os` that runs a server for all users.
 ///
 /// # Errors
-/// When that is not supported there.
+/// When `os` does not support that.
 pub fn machine_service(os: Os) -> Result<ServiceKind, Failure> {
     ServiceKind::of_machine(os).ok_or_else(|| {
         Failure::new(Kind::Unsupported, format!("`--scope system` is not supported on {os}"))
@@ -42,7 +42,7 @@ pub fn machine_service(os: Os) -> Result<ServiceKind, Failure> {
     })
 }
 
-/// Makes sure that this machine can run a server for all users; changes nothing.
+/// Checks that this machine can run a server for all users. Changes nothing.
 pub(super) fn check_machine_service(site: &Site<'_>) -> Result<(), Failure> {
     let kind = machine_service(site.os())?;
     if !site.is_for_this_machine() {
@@ -53,7 +53,7 @@ pub(super) fn check_machine_service(site: &Site<'_>) -> Result<(), Failure> {
     service::probe(kind, &account, &Tools).map_err(|error| service_failure(&error))
 }
 
-/// The account whose service it is.
+/// The account to which the service belongs.
 #[must_use]
 pub fn service_account(layout: &Layout, environment: &Environment) -> Account {
     let name = environment
@@ -79,7 +79,7 @@ pub fn service_account(layout: &Layout, environment: &Environment) -> Account {
 /// The service that runs the server `spec`.
 ///
 /// # Errors
-/// When a path is not text, when other users could read a secret, or when the service would not see the program.
+/// When a path is not text, other users could read a secret, or the service could not see the program.
 pub fn service_definition(spec: &ServerSpec, site: &Site<'_>) -> Result<Spec, Failure> {
     check_secret(spec, &site.layout)?;
     check_program(site)?;
@@ -90,7 +90,7 @@ pub fn service_definition(spec: &ServerSpec, site: &Site<'_>) -> Result<Spec, Fa
     let mode = match site.os() {
         // A task in the foreground would keep a console window open.
         Os::Windows => "--detach",
-        // The service manager watches the process that it starts.
+        // The service manager watches the process that it has started.
         Os::Linux | Os::Macos => FOREGROUND,
     };
     args.push(mode.to_owned());
@@ -129,7 +129,7 @@ fn check_secret(spec: &ServerSpec, layout: &Layout) -> Result<(), Failure> {
     )))
 }
 
-/// Whether a service for all users sees nothing at `path`.
+/// Whether `path` is hidden from a service for all users.
 #[must_use]
 pub fn is_hidden_from_service(path: &Path) -> bool {
     HIDDEN.iter().any(|folder| path.starts_with(folder))
@@ -140,13 +140,13 @@ fn check_program(site: &Site<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     let program = site.program.display();
-    let message = format!("cannot run `{program}` for all users: a service of the machine sees nothing in that folder");
+    let message = format!("cannot run `{program}` for all users: that folder is hidden from a service of the machine");
     Err(Failure::new(Kind::Usage, message).with_hint(format!(
         "copy it: `sudo install {program} /usr/local/bin/`, then call it by that path"
     )))
 }
 
-/// The failure of a service manager.
+/// The failure that reports an error of a service manager.
 #[must_use]
 pub fn service_failure(error: &service::Error) -> Failure {
     let kind = match error {
@@ -160,6 +160,6 @@ pub fn service_failure(error: &service::Error) -> Failure {
     };
     let hint = error
         .advice()
-        .unwrap_or("`gem-setup start` runs the server without the system's help");
+        .unwrap_or("`gem-setup start` runs the server without a service manager");
     Failure::new(kind, chain(error)).with_hint(hint)
 }

@@ -1,4 +1,4 @@
-//! The machine that the steps work on: its paths, its platform and the artifacts published for it.
+//! The machine on which the steps work: its paths, its platform and the artifacts published for it.
 
 use std::path::PathBuf;
 
@@ -21,23 +21,23 @@ use crate::settings::Places;
 /// gem-setup's hidden subcommand that runs next to a server or an installer and ends its orphans.
 pub const GUARD: &str = "__guard";
 
-/// A machine and one home on it.
+/// A machine, and a home on it.
 pub struct Site<'a> {
-    /// The paths.
+    /// The paths of the home.
     pub layout: Layout,
     /// The environment variables and the current directory.
     pub environment: &'a Environment,
-    /// gem-setup's own executable, by the path that the user calls.
+    /// gem-setup's own executable, by the path with which the user calls it.
     pub program: PathBuf,
     /// The configuration file given with `--config`.
     pub config: Option<PathBuf>,
-    /// The global options that an advised command needs, with a space before each; empty where the defaults hold.
+    /// The global options for suggested commands, each after a space; empty if the defaults apply.
     pub globals: String,
     /// The platform.
     pub target: Target,
     /// The artifacts that can be installed.
     pub catalog: Catalog,
-    /// The folder of the runtime's release, if it has one of its own.
+    /// The folder of the runtime's release, if it has its own.
     pub folder: Option<PathBuf>,
 }
 
@@ -48,13 +48,13 @@ impl Site<'_> {
         self.target.os
     }
 
-    /// Whether the target is the machine that this runs on.
+    /// Whether the target is this machine.
     #[must_use]
     pub fn is_for_this_machine(&self) -> bool {
         Target::host() == Some(self.target)
     }
 
-    /// The path of `lit`; `None` if the catalog lacks a build for the platform.
+    /// The path of `lit`; `None` if the catalog has no build for the platform.
     #[must_use]
     pub fn lit_path(&self) -> Option<PathBuf> {
         let artifact = self.catalog.runtime("lit")?.artifact(self.target)?;
@@ -67,7 +67,8 @@ impl Site<'_> {
         self.folder.clone().unwrap_or_else(|| self.layout.lit_bin())
     }
 
-    /// Decides where the release of `runtime` in the catalog lies: apart from the one in use, by `state`, if they differ.
+    /// Chooses the folder for the catalog's release of `runtime`: a separate one if it differs from the current release
+    /// in `state`.
     pub fn place_release(&mut self, runtime: RuntimeName, state: &State) {
         self.folder = self
             .is_for_this_machine()
@@ -75,7 +76,7 @@ impl Site<'_> {
             .flatten();
     }
 
-    /// The Python environment that `litert-lm` is installed into.
+    /// The Python environment for `litert-lm`.
     #[must_use]
     pub fn litert_lm_env(&self) -> Venv {
         let (root, aside) = match &self.folder {
@@ -102,7 +103,7 @@ impl Site<'_> {
         }
     }
 
-    /// The check of the runtime's executable, each time before it is run.
+    /// The check of the runtime's executable before each run.
     #[must_use]
     pub fn program_check(&self) -> ProgramCheck {
         let artifact = self.catalog.runtime("lit").and_then(|lit| lit.artifact(self.target));
@@ -110,10 +111,10 @@ impl Site<'_> {
         check_with(self.layout.state_file(), pinned, self.globals.clone())
     }
 
-    /// Runs [`Self::program_check`] once if the runtime of `chosen` is an executable that gem-setup downloads.
+    /// Runs [`Self::program_check`] once, if the runtime of `chosen` is an executable that gem-setup downloads.
     ///
     /// # Errors
-    /// When the executable's hash is no longer the catalog's.
+    /// When the executable's hash differs from the catalog's.
     pub fn check_executable(&self, chosen: &Chosen) -> Result<(), Failure> {
         match self.lit_path().filter(|_| chosen.runtime == RuntimeName::Lit) {
             Some(path) => self.program_check().run(&path),
@@ -124,7 +125,7 @@ impl Site<'_> {
     /// The chosen runtime.
     ///
     /// # Errors
-    /// When the catalog lacks a build of it for this platform.
+    /// When the catalog has no build of it for this platform.
     pub fn runtime(&self, chosen: &Chosen, state: &State) -> Result<Box<dyn Runtime>, Failure> {
         match chosen.runtime {
             RuntimeName::Builtin => Ok(Box::new(Builtin::new(chosen.model.as_str()))),
@@ -155,14 +156,14 @@ impl Site<'_> {
             return Ok(runtime);
         };
         let (name, program) = (runtime.name(), program.display());
-        let message = format!("cannot {purpose}: the runtime `{name}` is not installed, `{program}` is missing");
+        let message = format!("cannot {purpose}: the runtime `{name}` is not installed: `{program}` is missing");
         Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"))
     }
 
     /// The gate of the chosen runtime's engine; `None` for a runtime without an engine.
     ///
     /// # Errors
-    /// When the catalog lacks a build of the runtime for this platform.
+    /// When the catalog has no build of the runtime for this platform.
     pub fn gate(&self, chosen: &Chosen, state: &State) -> Result<Option<ModelGate>, Failure> {
         if !chosen.runtime.has_models() {
             return Ok(None);
@@ -174,7 +175,7 @@ impl Site<'_> {
         Ok(Some(ModelGate::new(runtime, model, &self.layout.models(), terms)))
     }
 
-    /// The model `name` in the catalog; an unknown model has neither addresses of terms nor a known size.
+    /// The model `name` in the catalog. The addresses of terms and the size of an unknown model are unknown.
     #[must_use]
     pub fn model(&self, name: &LocalModelName) -> Model {
         self.catalog.model(name.as_str()).cloned().unwrap_or_else(|| Model {
@@ -190,13 +191,13 @@ impl Site<'_> {
     pub fn places(&self) -> Places {
         let places = Places::new(self.os(), self.environment, self.layout.home());
         if self.layout.is_of_system() {
-            // Root's own files say nothing about the users.
+            // Root's own files do not show what the users have.
             return places.for_all_users();
         }
         places
     }
 
-    /// The failure of a platform for which no build of `runtime` is published.
+    /// The failure for a platform without a published build of `runtime`.
     pub(super) fn unsupported(&self, runtime: RuntimeName) -> Failure {
         let target = self.target;
         let other = if runtime != RuntimeName::LitertLm && litert_lm::is_published(target) {

@@ -1,4 +1,4 @@
-//! The smoke test: one joke, two routing probes, with their latency.
+//! The smoke test: one joke and two routing probes, with their latency.
 
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,9 @@ use crate::runtime::local::{self, Peer};
 use crate::supervise;
 
 const JOKE: &str = "Tell me a joke.";
-/// The progress text while the answers are on the way.
+/// The progress text while waiting for the answers.
 const WAIT: &str = "waiting for the model's answers";
-/// One request that is plainly simple and one that is plainly complex by the rubric.
+/// Two requests: by the rubric, one is clearly simple and the other clearly complex.
 const PROBES: [(&str, Tier); 2] = [
     ("List the files here.", Tier::Flash),
     (
@@ -30,7 +30,7 @@ const PROBES: [(&str, Tier); 2] = [
         Tier::Pro,
     ),
 ];
-/// A model that is being loaded from a cold disk may take long over its first answer.
+/// The time limit for an answer; loading a model from a cold disk may take long.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The result of a smoke test (docs/contract.md section 2).
@@ -40,31 +40,31 @@ pub struct Smoke {
     pub ok: bool,
     /// The joke; `None` from a runtime that only classifies.
     pub joke: Option<String>,
-    /// How long the joke took, in milliseconds.
+    /// The latency of the joke, in milliseconds.
     pub joke_latency_ms: Option<u64>,
     /// The routing probes.
     pub probes: Vec<Probe>,
 }
 
-/// One routing probe.
+/// A routing probe.
 #[derive(Clone, Debug, Serialize)]
 pub struct Probe {
     /// The request.
     pub request: String,
-    /// The tier by the rubric.
+    /// The tier according to the rubric.
     pub expected: Tier,
     /// The tier in the answer.
     pub got: Tier,
-    /// How long it took, in milliseconds.
+    /// The latency of the answer, in milliseconds.
     pub latency_ms: u64,
-    /// Who answered: `model` or `builtin`.
+    /// The source of the answer: `model` or `builtin`.
     pub answered_by: String,
 }
 
-/// Sends the joke prompt and the probes to the installed server; without a model that was left out, the probes alone.
+/// Sends the joke prompt and the probes to the installed server; only the probes if options left out the model.
 ///
 /// # Errors
-/// When an answer does not come or cannot be used, and when the model is missing or its terms are not on record.
+/// When an answer is missing or unusable, the model is missing, or its terms are not accepted.
 pub async fn smoke(site: &Site<'_>, wanted: &Wanted, state: &State, progress: &dyn Progress) -> Result<Smoke, Failure> {
     waiting(progress, "smoke", WAIT, send(site, wanted, state)).await
 }
@@ -88,8 +88,8 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
         return Err(not_running(site, port));
     }
     if supervise::is_silent(&site.layout, port).await {
-        let silent = failure(format!("the server runs, but does not answer on port {port}"));
-        return Err(silent.with_hint("run `gem-setup restart`, which ends it and starts another"));
+        let silent = failure(format!("the server is running but does not answer on port {port}"));
+        return Err(silent.with_hint("run `gem-setup restart` to replace it"));
     }
     if supervise::is_stranger(&site.layout, port)
         && let Some(taken) = taken_port(site, port).await
@@ -104,7 +104,7 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
     };
     let has_model = match closed {
         None => wanted.chosen.runtime.has_models(),
-        // A gateway keeps the probes from the engine and answers them itself.
+        // The gateway answers the probes itself, without the engine.
         Some(_) if !wanted.with_model && !wanted.chosen.direct => false,
         Some(closed) => {
             let failure = Failure::of(&closed);
@@ -131,34 +131,35 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
     Ok(outcome)
 }
 
-/// The answer of an engine to one of the probes.
+/// An engine's answer to a probe.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ProbeAnswer {
     /// The request.
     pub(super) request: &'static str,
-    /// The tier by the rubric.
+    /// The tier according to the rubric.
     pub(super) expected: Tier,
-    /// The tier in the answer; `None` if it cannot be used.
+    /// The tier in the answer; `None` if the answer is unusable.
     pub(super) got: Option<Tier>,
 }
 
 impl ProbeAnswer {
-    /// Whether the engine judges as the rubric says.
+    /// Whether the answer agrees with the rubric.
     pub(super) fn is_right(&self) -> bool {
         self.got == Some(self.expected)
     }
 
-    /// The tier in the answer, in words.
+    /// The tier in the answer, for messages.
     pub(super) fn got_in_words(&self) -> String {
         let got = self.got.map(|tier| format!("`{tier}`"));
         got.unwrap_or_else(|| "nothing usable".to_owned())
     }
 }
 
-/// Sends the same prompts to an engine itself, which need not be right about both requests: an answer must be usable.
+/// Sends the same prompts directly to an engine. It need not be right about both requests, but an answer must be
+/// usable.
 ///
 /// # Errors
-/// When an answer does not come, or none of the probes' answers can be used.
+/// When an answer is missing, or the answers to all probes are unusable.
 pub(super) async fn try_prompts(peer: Peer, model: &str) -> Result<Vec<ProbeAnswer>, Failure> {
     joke(peer, model).await?;
     let mut answers = Vec::new();
@@ -169,7 +170,7 @@ pub(super) async fn try_prompts(peer: Peer, model: &str) -> Result<Vec<ProbeAnsw
             expected,
             got: None,
         };
-        // A model that wavers may be right at the second time.
+        // An undecided model may be right at the second attempt.
         for _ in 0..2 {
             match probe(peer, model, true, request, expected).await {
                 Ok(probe) => answer.got = Some(probe.got),
@@ -203,14 +204,14 @@ fn not_running(site: &Site<'_>, port: u16) -> Failure {
 }
 
 async fn probe(peer: Peer, model: &str, has_model: bool, request: &str, expected: Tier) -> Result<Probe, Failure> {
-    // Without a text of its own the gateway would answer from its cache, and the model would go untested.
+    // A unique text, because the gateway would answer a repeated one from its cache without testing the model.
     let unique = format!("{request} (probe {})", Timestamp::now().as_nanosecond());
     let body = classification_request(&unique, &[]);
     let (answer, latency_ms) = ask(peer, model, body.to_string().into()).await?;
     let verdict = verdict_in_reply(&answer.body)
-        .map_err(|reason| failure(format!("the answer to a routing probe cannot be used: {reason}")))?;
+        .map_err(|reason| failure(format!("the answer to a routing probe is unusable: {reason}")))?;
     let got = verdict.tier;
-    // Without a gateway there is no header: the runtime answered.
+    // Without a gateway there is no such header, and the runtime answered.
     let by_runtime = if has_model { "model" } else { "builtin" };
     Ok(Probe {
         request: request.to_owned(),
@@ -249,7 +250,7 @@ fn text_of(answer: &local::Answer, port: u16) -> Result<String, Failure> {
     body.pointer("/candidates/0/content/parts/0/text")
         .and_then(Value::as_str)
         .map(str::to_owned)
-        .ok_or_else(|| failure(format!("the answer of port {port} holds no text")))
+        .ok_or_else(|| failure(format!("the answer of port {port} contains no text")))
 }
 
 fn failure(message: String) -> Failure {

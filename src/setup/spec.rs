@@ -17,29 +17,31 @@ use crate::supervise::{READY_WITHIN, ServerIdentity, StartRequest, UPSTREAM};
 
 /// gem-setup's hidden subcommand that waits for a detached server.
 pub const REAPER: &str = "__reap";
-/// The option of `serve` that overrides `detach` from the environment or the configuration: a server must not start another.
+/// The option of `serve` that overrides `detach` from the environment or the configuration, because a server must not
+/// start another.
 pub const FOREGROUND: &str = "--foreground";
-/// Hands the upstream to a server: every user can read the command line of a process.
+/// The variable that passes the upstream to a server, because every user can read a process's command line.
 const UPSTREAM_VARIABLE: &str = "GEM_SETUP_UPSTREAM";
-/// The options that the record of an installation holds too.
+/// The options that the installation's record also contains.
 const RECORDED: [&str; 4] = ["port", "runtime", "model", "direct"];
 
-/// A server to start, or the one that runs.
+/// A server that is to be started or is running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSpec {
     /// Port, runtime, model, and whether there is a gateway.
     pub chosen: Chosen,
-    /// The options that neither the record nor the configuration file holds, one word each, such as `--fast-path=0.9`.
+    /// The options that neither the record nor the configuration file contains, one word each, such as
+    /// `--fast-path=0.9`.
     pub given: Vec<String>,
-    /// A digest of all options in effect; `None` if any options will do.
+    /// A digest of all options in effect; `None` if the options do not matter.
     pub options: Option<Sha256>,
-    /// The time that open requests get when the server is asked to end.
+    /// How long open requests may continue after the server was asked to end.
     pub drain: Duration,
 }
 
 impl ServerSpec {
-    /// The server of an installation. It keeps the options `given` to the running server, unless the installation decides
-    /// on them; `config` is the installation's own configuration file.
+    /// The server of an installation. It keeps the options `given` to the running server, except those that the
+    /// installation determines. `config` is the installation's own configuration file.
     #[must_use]
     pub fn installed(chosen: &Chosen, config: Option<&Path>, given: &[String]) -> Self {
         let is_decided = |name: &str| match name {
@@ -57,8 +59,8 @@ impl ServerSpec {
         }
     }
 
-    /// The server `chosen` by options. `known` are the choices of the record, with those of the configuration file in their place;
-    /// `others` are the words of all other options, `options` is their digest.
+    /// The server `chosen` by options. `known` are the recorded choices, overridden by those of the configuration file;
+    /// `others` are the words of all other options, and `options` is their digest.
     #[must_use]
     pub fn given(chosen: Chosen, known: &Chosen, others: Vec<String>, options: Sha256, drain: Duration) -> Self {
         let Chosen {
@@ -91,7 +93,7 @@ impl ServerSpec {
         Err(Failure::new(Kind::Usage, message).with_hint("leave out `--direct`, or choose another runtime"))
     }
 
-    /// The upstream, if its URL holds a secret.
+    /// The upstream, if its URL contains a secret.
     #[must_use]
     pub fn secret(&self) -> Option<SafeUrl> {
         self.given.iter().find_map(|word| secret_in(word))
@@ -105,7 +107,7 @@ impl ServerSpec {
         values.any(|value| args.iter().any(|arg| arg.to_string_lossy().ends_with(value)))
     }
 
-    /// The identity under which the server is known.
+    /// The server's identity, by which commands recognise it.
     #[must_use]
     pub fn identity(&self) -> ServerIdentity {
         let safe = |word: &String| secret_in(word).map_or_else(|| word.clone(), |url| format!("{UPSTREAM}{url}"));
@@ -121,7 +123,7 @@ impl ServerSpec {
         }
     }
 
-    /// The arguments of a service definition, without secrets: the port is left to the record where it is recorded, so that a later `install`
+    /// The arguments for a service definition, without secrets. A recorded port is left out, so that a later `install`
     /// can change it.
     #[must_use]
     pub fn args(&self, site: &Site<'_>) -> Vec<OsString> {
@@ -151,7 +153,7 @@ impl ServerSpec {
         }
     }
 
-    /// The start of this server in the background.
+    /// The command that starts this server in the background.
     #[must_use]
     pub fn request(&self, site: &Site<'_>) -> StartRequest {
         StartRequest {
@@ -169,7 +171,7 @@ fn name_of(word: &str) -> &str {
     name.split_once('=').map_or(name, |(name, _)| name)
 }
 
-/// The upstream in `word`, if its URL holds a secret.
+/// The upstream in `word`, if its URL contains a secret.
 fn secret_in(word: &str) -> Option<SafeUrl> {
     let url = Url::parse(word.strip_prefix(UPSTREAM)?).ok()?;
     Some(SafeUrl::from(url)).filter(SafeUrl::holds_secret)

@@ -37,45 +37,45 @@ pub struct State {
     /// The choices.
     #[serde(flatten)]
     pub chosen: Chosen,
-    /// The runtime's pinned version, `None` for the built-in one.
+    /// The pinned version of the runtime; `None` for the built-in one.
     pub version: Option<String>,
-    /// The name of the release in use ([`Catalog::release`](crate::catalog::Catalog::release)).
+    /// The name of the current release ([`Catalog::release`](crate::catalog::Catalog::release)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
-    /// Whether the release in use lies in a folder of its own, not in the usual place.
+    /// Whether the current release is in its own folder instead of the usual place.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_beside: bool,
-    /// The release before, for `rollback`.
+    /// The previous release, for `rollback`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Release>,
-    /// The model as the catalog that it came from describes it; `None` = it came from elsewhere.
+    /// The model, as its catalog describes it; `None` if it does not come from a catalog.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_source: Option<Model>,
-    /// The same of the model before, which is kept too.
+    /// The previous model, which is kept too, as its catalog describes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_before: Option<Model>,
-    /// Another file that is about to be put in the model's place.
+    /// A model file that is about to replace the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_swap: Option<ModelSwap>,
-    /// How often another file was put in the model's place: the engine must then be replaced.
+    /// How many times the model file was replaced; the engine must be replaced each time.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub model_swaps: u32,
-    /// The models that gem-setup began to pull where there was nothing of that name: `uninstall --purge` deletes these alone.
+    /// Models that were absent when gem-setup began to pull them. `uninstall --purge` deletes only these.
     #[serde(default)]
     pub pulled: Vec<LocalModelName>,
-    /// The `litert-lm` found on the PATH that is used; `None` = the one in its own environment.
+    /// The `litert-lm` on the PATH, if that one is used; `None` for the one in its own environment.
     #[serde(default)]
     pub litert_lm: Option<PathBuf>,
     /// The companions of the runtime.
     #[serde(default)]
     pub companions: Vec<PlacedFile>,
-    /// Files that were hashed when they were put in place.
+    /// Files whose hash was recorded when they were installed.
     #[serde(default)]
     pub hashed: Vec<HashedFile>,
     /// The changes to settings files, for `uninstall`.
     #[serde(default)]
     pub settings: Applied,
-    /// The changes about to be written to settings files; left over only if the process was killed meanwhile.
+    /// Changes that are about to be written to settings files; they remain only if the process was killed in between.
     #[serde(default, skip_serializing_if = "Applied::is_empty")]
     pub pending: Applied,
     /// The last smoke test that passed.
@@ -86,13 +86,13 @@ pub struct State {
 /// A file's hash, with size and time of change to recognise the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashedFile {
-    /// Where.
+    /// The file's path.
     pub path: PathBuf,
-    /// Its hash.
+    /// The file's hash.
     pub sha256: Sha256,
-    /// Its size in bytes.
+    /// The file's size in bytes.
     pub size: u64,
-    /// When it was last written to.
+    /// The time of the last write.
     pub modified: Timestamp,
 }
 
@@ -103,11 +103,11 @@ impl HashedFile {
     }
 }
 
-/// The record, as its errors describe it.
+/// The record, as errors describe it.
 const STATE: Record = Record {
     name: "recorded state",
     kind: Kind::Unexpected,
-    remedy: "move the file away and run `gem-setup install` again, with the same options as before",
+    remedy: "move the file somewhere else and run `gem-setup install` again, with the same options as before",
 };
 
 impl Default for State {
@@ -136,7 +136,7 @@ impl Default for State {
 }
 
 impl State {
-    /// Whether nothing is on record but changes of settings files: `settings apply` installs nothing.
+    /// Whether the record contains only changes to settings files: `settings apply` installs nothing.
     #[must_use]
     pub fn is_of_settings_alone(&self) -> bool {
         let without = Self {
@@ -147,14 +147,13 @@ impl State {
         without == Self::default()
     }
 
-    /// The edition of the model in use, if it came from a catalog.
+    /// The edition of the current model, if it came from a catalog.
     #[must_use]
     pub fn model_edition(&self) -> Option<String> {
         self.model_source.as_ref()?.edition()
     }
 
-    /// What tells the file of the model `name`, which came from `source`, from others: the first digits of its SHA-256, if that is on
-    /// record.
+    /// Identifies the file of the model `name` from `source`: the first digits of its SHA-256, if recorded.
     pub(super) fn model_version(&self, layout: &Layout, name: &str, source: Option<&Model>) -> Option<String> {
         let file = layout.model_file(name);
         match self.placed(&file) {
@@ -163,7 +162,7 @@ impl State {
         }
     }
 
-    /// Whether the model in use is the one that `model` describes. Where that gives no hash, the address alone counts.
+    /// Whether `model` describes the current model. Without a hash in `model`, only the address is compared.
     pub(super) fn has_model(&self, layout: &Layout, model: &Model) -> bool {
         let Some(wanted) = &model.huggingface else { return false };
         let file = layout.model_file(&self.chosen.model);
@@ -178,7 +177,7 @@ impl State {
         }
     }
 
-    /// The recorded hash of the file `path`, if size and time of change are still the recorded ones.
+    /// The recorded hash of the file `path`, if size and time of change still match the record.
     #[must_use]
     pub fn hash_of(&self, path: &Path) -> Option<Sha256> {
         let metadata = std::fs::metadata(path).ok()?;
@@ -186,13 +185,13 @@ impl State {
         Some(known.sha256)
     }
 
-    /// The hash of the file `path` when gem-setup put it in place.
+    /// The hash of the file `path` when gem-setup installed it.
     pub(super) fn placed(&self, path: &Path) -> Option<Sha256> {
         let known = self.hashed.iter().find(|known| known.path == path)?;
         Some(known.sha256)
     }
 
-    /// Records that the file `path` hashes to `sha256`.
+    /// Records `sha256` as the hash of the file `path`.
     pub fn remember_hash(&mut self, path: &Path, sha256: Sha256) {
         self.hashed.retain(|known| known.path != path);
         let metadata = std::fs::metadata(path).ok();
@@ -208,7 +207,7 @@ impl State {
         }
     }
 
-    /// Reads the file `path`; `None` when there is none.
+    /// Reads the record from the file `path`; `None` if the file does not exist.
     ///
     /// # Errors
     /// When the file exists but cannot be read or does not parse.
@@ -232,14 +231,16 @@ impl State {
         Ok(Some(state))
     }
 
-    /// The files that lie in the state's own folder, or in another place if an older gem-setup recorded them.
+    /// The recorded copies of files. They are in the state's own folder, or elsewhere if an older gem-setup recorded
+    /// them.
     fn kept_files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let previous = self.previous.iter_mut().flat_map(|release| release.catalog.iter_mut());
         let chosen = self.chosen.catalog.iter_mut().chain(self.chosen.ca_cert.iter_mut());
         chosen.chain(previous)
     }
 
-    /// Writes the file `path` unless it already says the same. The secrets in mirrors' URLs go to a file of their own.
+    /// Writes the record to the file `path`, unless it is unchanged. Secrets in the URLs of mirrors are written to a
+    /// separate file.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -250,7 +251,7 @@ impl State {
                 *file = name.to_owned();
             }
         }
-        // The home may be moved.
+        // Paths are stored relative to the home, because the home may be moved.
         let gemini = path.parent().and_then(Path::parent);
         for file in &mut state.hashed {
             if let Some(name) = gemini.and_then(|gemini| file.path.strip_prefix(gemini).ok()) {

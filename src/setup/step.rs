@@ -8,11 +8,11 @@ use crate::error::Failure;
 /// Whether a step has anything to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Nothing to do: this is in place.
+    /// Nothing to do: the step is in place, with this detail.
     InPlace(String),
-    /// This would be done.
+    /// The step would make this change.
     Needed(String),
-    /// Nothing to do: this machine or this call does not need it.
+    /// Nothing to do: this machine or this command does not need the step, for this reason.
     NotNeeded(String),
 }
 
@@ -21,16 +21,16 @@ pub enum Condition {
 pub struct Inspection {
     /// Whether `apply` has anything to do.
     pub condition: Condition,
-    /// The checks that `doctor` prints.
+    /// The checks for `doctor`.
     pub checks: Vec<Check>,
     /// Why the step cannot be applied, if that is already known.
     pub blocked: Option<Failure>,
-    /// The checks that will still fail once the step is applied, where that is known beforehand.
+    /// The checks that will still fail after the step, as far as that is known in advance.
     pub remaining: Vec<Check>,
 }
 
 impl Inspection {
-    /// In place, as these checks show; faults that they still report are outside the step.
+    /// The step is in place, as `checks` show. If they still report faults, the faults are outside the step.
     pub(super) fn in_place(detail: impl Into<String>, checks: Vec<Check>) -> Self {
         Self {
             condition: Condition::InPlace(detail.into()),
@@ -40,7 +40,7 @@ impl Inspection {
         }
     }
 
-    /// Not in place; `plan` describes the change.
+    /// The step is not in place; `plan` describes the change.
     pub(super) fn needed(plan: impl Into<String>, checks: Vec<Check>) -> Self {
         Self {
             condition: Condition::Needed(plan.into()),
@@ -50,7 +50,7 @@ impl Inspection {
         }
     }
 
-    /// Not needed here.
+    /// The step is not needed here.
     pub(super) fn not_needed(reason: impl Into<String>, checks: Vec<Check>) -> Self {
         Self {
             condition: Condition::NotNeeded(reason.into()),
@@ -60,13 +60,13 @@ impl Inspection {
         }
     }
 
-    /// The same, with the reason why the step cannot be applied.
+    /// The same inspection, with the reason why the step cannot be applied.
     pub(super) fn blocked_by(mut self, failure: impl Into<Failure>) -> Self {
         self.blocked = Some(failure.into());
         self
     }
 
-    /// The same, with the `checks` as they will be once the step is applied.
+    /// The same inspection, with the `checks` as they will be after the step.
     pub(super) fn leaving(mut self, checks: Vec<Check>) -> Self {
         self.remaining = checks.into_iter().filter(Check::has_failed).collect();
         self
@@ -88,19 +88,19 @@ impl Inspection {
     }
 }
 
-/// How a step ended.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepState {
-    /// Was in place.
+    /// The step was already in place.
     Ok,
-    /// Was put in place (with `--dry-run`: would be).
+    /// The step was applied (with `--dry-run`: would be applied).
     Changed,
-    /// Not needed or not wanted.
+    /// The step was not needed or not wanted.
     Skipped,
-    /// Not begun, because another step failed.
+    /// The step did not begin, because another one failed.
     #[serde(rename = "skipped")]
     NotReached,
-    /// Could not be put in place.
+    /// The step could not be applied.
     Failed,
 }

@@ -1,4 +1,4 @@
-//! The names of the steps, their order, and the steps that each needs first.
+//! The names of the steps, their order, and the steps on which each depends.
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ pub enum StepId {
     Space,
     /// The runtime's executable.
     Runtime,
-    /// The files that it needs in its directory.
+    /// The files that the runtime needs in its directory.
     Companions,
     /// The model's terms.
     Terms,

@@ -1,5 +1,5 @@
-//! Files that no record names any more: releases beyond the current one and the one before, partial downloads, surplus
-//! backups.
+//! Files that no record names any more: releases other than the current and the previous one, partial downloads,
+//! surplus backups.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use super::state::State;
 use crate::layout::Layout;
 use crate::runtime::RuntimeName;
 
-/// Begins the name of a folder that is being deleted, so that half of a release is never taken for one.
+/// The prefix of a folder that is being deleted, so that a partly deleted release is never used.
 const DOOMED: &str = "deleted-";
 
-/// The folder of gem-setup's own executable before.
+/// The folder for the previous executable of gem-setup itself.
 pub(super) const SELF: &str = "self";
 
-/// Deletes `evicted`, which is neither current nor previous any more, and all other files that no record names. A file
-/// that cannot be deleted stays for the next time.
+/// Deletes `evicted`, which is no longer the current or the previous release, and all other files that no record names.
+/// A file that cannot be deleted stays for the next time.
 pub(super) fn evict(layout: &Layout, state: &State, evicted: Option<&Release>) {
     let usual = evicted
         .filter(|release| !is_in_use(state, release))
@@ -35,7 +35,7 @@ fn is_in_use(state: &State, release: &Release) -> bool {
     state.release().as_ref().is_some_and(is) || state.previous.as_ref().is_some_and(is)
 }
 
-/// The files of `release`, which lies in the usual place.
+/// The files of a `release` in the usual place.
 fn usual_files(layout: &Layout, state: &State, release: &Release) -> Vec<PathBuf> {
     match release.runtime {
         RuntimeName::Builtin => Vec::new(),
@@ -63,7 +63,7 @@ pub(super) fn leftovers(layout: &Layout, state: &State) -> Vec<PathBuf> {
     folders.filter(|path| !release::is_kept(state, layout, path)).collect()
 }
 
-/// Deletes the file or folder `path`. A folder gets another name first.
+/// Deletes the file or folder `path`. A folder is renamed first.
 pub(super) fn delete(path: &Path) -> std::io::Result<()> {
     if !path.symlink_metadata()?.is_dir() {
         return fs::remove_file(path);

@@ -1,4 +1,4 @@
-//! `uninstall`: reverts the steps of `install`, in the opposite order.
+//! `uninstall`: reverts the steps of `install` in reverse order.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::supervise::{self, GRACE, Stopped};
 pub struct Uninstalled {
     /// Whether a server was stopped.
     pub stopped: bool,
-    /// The results for the settings files.
+    /// What happened to the settings files.
     pub settings: Vec<Removed>,
     /// The deleted files.
     pub deleted: Vec<PathBuf>,
@@ -32,11 +32,11 @@ pub struct Uninstalled {
 /// The files that `uninstall` deletes, changes and keeps.
 #[derive(Clone, Debug, Serialize)]
 pub struct Removal {
-    /// The settings files that lose the router's keys, and what becomes of them.
+    /// The settings files from which the router's keys are removed, with the expected outcomes.
     pub settings: Vec<Removed>,
     /// Files and folders to delete.
     pub delete: Vec<PathBuf>,
-    /// Files and folders of gem-setup that stay; none with `purge`.
+    /// Files and folders of gem-setup that stay; empty with `purge`.
     pub keep: Vec<PathBuf>,
 }
 
@@ -77,7 +77,7 @@ pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal,
     })
 }
 
-/// Whether the user's settings have Gemini CLI start the launcher of this home.
+/// Whether the user's settings name this home's launcher as the program to start.
 fn starts_own(layout: &Layout, places: &Places) -> bool {
     let names = [Os::Linux, Os::Windows].map(|os| layout.launcher(os));
     let mut names = names.iter().filter_map(|path| path.strip_prefix(layout.home()).ok());
@@ -110,12 +110,12 @@ fn placed_files(layout: &Layout) -> Vec<PathBuf> {
     records.into_iter().chain(launcher::remains(layout)).collect()
 }
 
-/// Whether a user has put a directory in the place of a file.
+/// Whether a user has created a directory in place of a file.
 fn is_folder(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// The paths that go, whether they exist or not, but for the locks that are held.
+/// The paths to delete, whether or not they exist, except the held locks.
 fn paths(layout: &Layout, models: &[LocalModelName], purge: bool) -> Result<Vec<PathBuf>, Failure> {
     let mut paths = own_folders(layout).to_vec();
     paths.extend(placed_files(layout).into_iter().filter(|path| !is_folder(path)));
@@ -131,9 +131,10 @@ fn paths(layout: &Layout, models: &[LocalModelName], purge: bool) -> Result<Vec<
     Ok(paths)
 }
 
-/// Stops the server, takes the settings back, deletes runtime and companions; with `purge` also the models that it
-/// pulled, the state and the logs. Settings that have Gemini CLI start gem-setup lose the router's keys even if no record names them:
-/// the record may be lost. `lock`, if there was anything to lock, is let go of before its own directory is deleted.
+/// Stops the server, reverts the settings, deletes runtime and companions; with `purge` also the models that gem-setup
+/// pulled, the state and the logs. The router's keys are also removed from settings that name gem-setup as the program
+/// to start, because the record may be lost. `lock`, if there was anything to lock, is released before its own
+/// directory is deleted.
 ///
 /// # Errors
 /// When the server cannot be stopped, or a file cannot be changed or deleted.
@@ -144,7 +145,7 @@ pub async fn uninstall(
     lock: Option<Lock>,
 ) -> Result<Uninstalled, Failure> {
     let mut state = State::read(&layout.state_file())?;
-    // Nothing is deleted under a server, and none starts while files go.
+    // Files are deleted only while no server runs, and none can start meanwhile.
     let (stopped, vacancy) = supervise::vacate(layout, GRACE).await?;
     let mut outcome = Uninstalled {
         stopped: stopped != Stopped::NotRunning,
@@ -152,7 +153,7 @@ pub async fn uninstall(
         deleted: Vec::new(),
     };
     outcome.settings = take_settings_back(layout, places, state.as_ref())?;
-    // So that models have the names that are on record.
+    // Afterwards the models have their recorded names.
     let _ = state.as_mut().map(|state| upgrade::settle(layout, state));
     journal::sweep(layout, state.as_ref().unwrap_or(&State::default()));
     let models = pulled_models(layout, state.as_ref());
@@ -164,7 +165,7 @@ pub async fn uninstall(
             outcome.deleted.push(path);
         }
     }
-    // Windows deletes no file that is open. Files that another gem-setup writes from here on stay.
+    // Windows cannot delete an open file. Files that another gem-setup creates from now on stay.
     drop((lock, vacancy));
     if purge {
         for path in locks(layout) {
@@ -173,13 +174,13 @@ pub async fn uninstall(
     }
     let bin = layout.gemini().join("bin");
     for folder in [layout.lit_bin(), bin, layout.tmp(), layout.own(), layout.gemini()] {
-        // A folder with anything else in it stays.
+        // This fails if the folder contains anything else; it then stays.
         let _ = std::fs::remove_dir(folder);
     }
     Ok(outcome)
 }
 
-/// Reverts the recorded changes of settings. Settings that still start gem-setup lose the router's keys.
+/// Reverts the recorded changes to settings. Removes the router's keys from settings that still start gem-setup.
 fn take_settings_back(layout: &Layout, places: &Places, state: Option<&State>) -> Result<Vec<Removed>, Failure> {
     let (backups, now) = (layout.backups(), Timestamp::now());
     let reverted = state.map(|state| settings::remove(&state.settings, &backups, now));
@@ -194,7 +195,7 @@ fn take_settings_back(layout: &Layout, places: &Places, state: Option<&State>) -
     Ok(removed)
 }
 
-/// The models that gem-setup pulled, as `state` and an earlier `uninstall` recorded them. Others are never deleted.
+/// The models that gem-setup pulled, as recorded by `state` and an earlier `uninstall`. Others are never deleted.
 fn pulled_models(layout: &Layout, state: Option<&State>) -> Vec<LocalModelName> {
     let mut models = state.map_or_else(Vec::new, |state| state.pulled.clone());
     let kept = place::read_text(&layout.kept_file()).unwrap_or_default();
@@ -206,7 +207,7 @@ fn pulled_models(layout: &Layout, state: Option<&State>) -> Vec<LocalModelName> 
     models
 }
 
-/// Writes down which models stay, for an `uninstall --purge` to come: the state that names them goes.
+/// Records which models stay, for a later `uninstall --purge`, because the state that names them is deleted.
 fn keep_models(layout: &Layout, models: &[LocalModelName]) -> Result<(), Failure> {
     let present = models.iter().filter(|model| layout.models().join(model).exists());
     let names: Vec<&str> = present.map(LocalModelName::as_str).collect();
@@ -217,7 +218,7 @@ fn keep_models(layout: &Layout, models: &[LocalModelName]) -> Result<(), Failure
     place::write_atomic(&path, names.join("\n").as_bytes()).map_err(|error| Failure::cannot_at("write", &path, &error))
 }
 
-/// gem-setup's own files without the locks.
+/// gem-setup's own files, except the locks.
 fn own_files(layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
     let own = layout.own();
     let failed = |error: io::Error| Failure::cannot_at("look into", &own, &error);
@@ -235,7 +236,7 @@ fn locks(layout: &Layout) -> [PathBuf; 3] {
     [layout.lock_file(), layout.server_lock_file(), layout.engine_lock_file()]
 }
 
-/// The log, its rotated predecessors and the decisions.
+/// The log, the rotated logs and the decision log.
 fn logs(layout: &Layout) -> Vec<PathBuf> {
     let log = layout.log_file();
     let mut files = vec![log.clone(), layout.decisions_file()];

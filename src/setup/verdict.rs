@@ -7,7 +7,7 @@ use super::step_id::StepId;
 use super::{Setup, Wanted};
 use crate::error::{Failure, Kind};
 
-/// Whether routing works once `install` has done its part.
+/// Whether routing works after `install` has done its work.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// The faults that prevent routing, except for parts that options left out.
@@ -18,7 +18,7 @@ pub struct Verdict {
     pub is_untried: bool,
 }
 
-/// Examines the machine as `doctor` does, including parts that options left out.
+/// Examines the machine like `doctor`, including parts that options left out.
 pub async fn verdict(setup: &mut Setup<'_>) -> Verdict {
     setup.forget_listing();
     let asked = setup.wanted.clone();
@@ -46,7 +46,7 @@ pub async fn verdict(setup: &mut Setup<'_>) -> Verdict {
 }
 
 impl Verdict {
-    /// The options that left something out.
+    /// The options that left out a part.
     #[must_use]
     pub fn options(&self) -> Vec<&'static str> {
         let mut options: Vec<_> = self.left_out.iter().map(|(_, option)| *option).collect();
@@ -55,11 +55,11 @@ impl Verdict {
         options
     }
 
-    /// What brings the parts that options left out.
+    /// The advice that adds the parts that options left out.
     #[must_use]
     pub fn remedies(&self) -> Vec<String> {
         let fixes = || self.left_out.iter().filter_map(|(check, _)| check.fix.as_ref());
-        // A repair brings every part; one that accepts the terms has more arguments.
+        // A repair adds every part. The one that also accepts the terms is the longest.
         let repairs = fixes().filter(|fix| fix.is_repair());
         if let Some(repair) = repairs.max_by_key(|fix| fix.args().map(str::len)) {
             return vec![repair.to_string()];
@@ -69,14 +69,15 @@ impl Verdict {
         remedies
     }
 
-    /// The failure that the faults are, if there are any.
+    /// The failure that reports the faults; `None` without faults.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         failure("routing does not work yet", &self.faults)
     }
 }
 
-/// The option that keeps `install` from resolving `check`. It starts no server on a port that another program has.
+/// The option that prevents `install` from fixing `check`. A port that another program uses is not such a case, because
+/// no server is started on it anyway.
 fn left_out_by(wanted: &Wanted, check: &Check) -> Option<&'static str> {
     match check.step? {
         StepId::Terms | StepId::Model if !wanted.with_model => Some("--no-model"),
@@ -86,10 +87,10 @@ fn left_out_by(wanted: &Wanted, check: &Check) -> Option<&'static str> {
     }
 }
 
-/// The failure that `faults` are, introduced by `summary`.
+/// The failure that reports `faults`, introduced by `summary`.
 pub(super) fn failure(summary: &str, faults: &[Check]) -> Option<Failure> {
     let kind = faults.iter().map(kind_of).reduce(|one, other| {
-        // Faults of several kinds share one status.
+        // Faults of different kinds share one exit status.
         if one == other { one } else { Kind::Unhealthy }
     })?;
     let details: Vec<&str> = faults.iter().map(|check| check.detail.as_str()).collect();
@@ -101,7 +102,7 @@ pub(super) fn failure(summary: &str, faults: &[Check]) -> Option<Failure> {
     Some(failure.with_hint(fixes.join("; ")))
 }
 
-/// The kind of failure that a failed check is, and so its exit status (docs/contract.md section 2).
+/// The kind of failure, and so the exit status, of a failed check (docs/contract.md section 2).
 fn kind_of(check: &Check) -> Kind {
     match check.id.split_once('.') {
         Some(("settings", _)) => Kind::Settings,

@@ -13,26 +13,26 @@ use crate::layout::Layout;
 use crate::router::{DeliveredModels, Models};
 use crate::runtime::RuntimeName;
 
-/// One version of something.
+/// A version of a part.
 #[derive(Clone, Debug, Serialize)]
 pub struct Version {
-    /// `runtime`, `model`, `self`, `hosted-models` or `settings`: the word that `rollback` takes.
+    /// The part, as `rollback` calls it: `runtime`, `model`, `self`, `hosted-models` or `settings`.
     pub what: &'static str,
-    /// Its name.
+    /// The part's name.
     pub name: String,
-    /// Its version, if it has one.
+    /// The version, if it has one.
     pub version: Option<String>,
-    /// Whether it is in use.
+    /// Whether the version is the current one.
     pub current: bool,
-    /// Where it is.
+    /// The version's path.
     pub path: PathBuf,
-    /// The bytes that it takes.
+    /// Its size on disk in bytes.
     pub bytes: u64,
-    /// The catalog that it came from: `built-in`, a path, or a URL.
+    /// The catalog of the version: `built-in`, a path, or a URL.
     pub catalog: Option<String>,
 }
 
-/// All installed versions, the current one of each thing first.
+/// All installed versions; the current version of each part comes first.
 #[must_use]
 pub fn versions(setup: &Setup<'_>) -> Vec<Version> {
     let (layout, state) = (&setup.site.layout, &setup.state);
@@ -129,7 +129,7 @@ fn of_self(setup: &Setup<'_>) -> Vec<Version> {
     std::iter::once(current).chain(previous).collect()
 }
 
-/// The models file that a catalog delivered; it is not in use once gem-setup's own is as new.
+/// The models file that a catalog delivered. It is not used if gem-setup's own is at least as new.
 fn of_hosted_models(layout: &Layout) -> Option<Version> {
     let path = layout.hosted_models_file();
     let delivered = DeliveredModels::read(&path).ok()??;
@@ -159,7 +159,8 @@ fn of_backup(path: &Path) -> Option<Version> {
     })
 }
 
-/// The bytes of the file `path` or of the one that it links to; of all files below a folder, where links are not followed.
+/// The size of the file `path` in bytes, following a link; for a folder the size of all files in it, without following
+/// links.
 #[must_use]
 pub fn size_of(path: &Path) -> u64 {
     path.metadata().map_or(0, |metadata| size_below(path, &metadata))
@@ -207,7 +208,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 /// When it cannot be deleted.
 pub fn discard(path: &Path) -> Result<(), Failure> {
     match tidy::delete(path) {
-        // What a killed clean-up had renamed goes with the folder of the same name.
+        // A file from an interrupted clean-up may already have been deleted with the folder that contained it.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         deleted => deleted.map_err(|error| Failure::cannot_at("delete", path, &error)),
     }

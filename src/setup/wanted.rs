@@ -1,4 +1,4 @@
-//! The choices of `install`: recorded in `state.json`, and repeated with each call.
+//! The choices of `install`: those recorded in `state.json`, and those of a single call.
 
 use std::path::PathBuf;
 
@@ -12,36 +12,36 @@ use crate::settings::Destination;
 
 const DEFAULT_PORT: u16 = 9379;
 
-/// The choices that are recorded, so that later commands need no options.
+/// The recorded choices, which later commands use without options.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chosen {
     /// The runtime.
     pub runtime: RuntimeName,
-    /// The port that Gemini CLI talks to.
+    /// The port to which Gemini CLI connects.
     pub port: u16,
     /// The local model.
     pub model: LocalModelName,
-    /// The settings file that is changed.
+    /// The settings file to change.
     pub scope: Destination,
-    /// The catalog; in the record, the copy of it.
+    /// The catalog; in the record, its copy.
     #[serde(default)]
     pub catalog: Option<PathBuf>,
-    /// Where the catalog came from, if it is signed.
+    /// The source of a signed catalog.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<SignedCatalog>,
-    /// Additional certificates; in the record, the copy of them.
+    /// Additional certificates; in the record, their copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_cert: Option<PathBuf>,
     /// The mirrors, in the order in which they are tried.
     #[serde(default)]
     pub mirrors: Vec<Url>,
-    /// Whether only the mirrors may be asked.
+    /// Whether only the mirrors may be used.
     #[serde(default)]
     pub mirror_only: bool,
-    /// The bundle that catalog and mirror are from.
+    /// The bundle that contains the catalog and serves as the mirror.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<PathBuf>,
-    /// A model file to import instead of a download.
+    /// A model file to import instead of downloading one.
     #[serde(default)]
     pub model_file: Option<PathBuf>,
     /// Whether the runtime itself listens on the port.
@@ -69,22 +69,22 @@ impl Default for Chosen {
     }
 }
 
-/// The choices of one call.
+/// The choices for a single call.
 #[derive(Clone, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is an option of its own (docs/contract.md section 1)"
 )]
 pub struct Wanted {
-    /// The choices that are recorded.
+    /// The recorded choices.
     pub chosen: Chosen,
     /// How the model's terms were accepted, if this call accepts them.
     pub accepted: Option<How>,
     /// Repeat every step.
     pub force: bool,
-    /// Hash every file in full, also one that is as large and as old as when it was hashed last.
+    /// Hash every file in full, even if its size and time match the record.
     pub verify: bool,
-    /// Take an older version than the one in use.
+    /// Allow a version older than the current one.
     pub allow_older: bool,
     /// Install the model and its terms.
     pub with_model: bool,
@@ -97,7 +97,7 @@ pub struct Wanted {
 }
 
 impl From<Chosen> for Wanted {
-    /// Everything, as `chosen`.
+    /// All parts, with the choices `chosen`.
     fn from(chosen: Chosen) -> Self {
         Self {
             chosen,

@@ -116,7 +116,7 @@ fn a_directory_that_is_not_as_listed_is_refused_before_anything_is_changed() {
     let model = bundle.join("models").join(MODEL).join("model.litertlm");
     let whole = fs::read(&model).unwrap();
     fs::write(&model, "tampered").unwrap();
-    refused(&bundle, "hashes to");
+    refused(&bundle, "the hash of");
     fs::remove_file(&model).unwrap();
     refused(&bundle, "is missing");
     fs::write(&model, &whole).unwrap();
@@ -136,7 +136,7 @@ fn a_directory_that_is_not_as_listed_is_refused_before_anything_is_changed() {
     let listed = fs::read_to_string(&list).unwrap();
     for path in ["../outside", "/outside", "a/../../outside"] {
         fs::write(&list, format!("{listed}{}  {path}\n", sha256_hex(b"x"))).unwrap();
-        refused(&bundle, "leads out of it");
+        refused(&bundle, "is outside the bundle");
     }
     fs::remove_file(&list).unwrap();
     refused(&bundle, "`SHA256SUMS` is missing");
@@ -154,11 +154,11 @@ fn a_file_that_is_cut_extended_or_changed_is_refused_before_anything_is_changed(
         refused(&bundle, "not a complete tar file");
     }
     fs::write(&bundle, [&whole[..], &whole[..]].concat()).unwrap();
-    refused(&bundle, "bytes follow the end");
+    refused(&bundle, "there are bytes after the end");
     let mut changed = whole.clone();
     changed[600] ^= 1;
     fs::write(&bundle, changed).unwrap();
-    refused(&bundle, "hashes to");
+    refused(&bundle, "the hash of");
 }
 
 /// A tar file of `entries`, whose names are written as they are.
@@ -185,10 +185,10 @@ fn paths_and_links_that_lead_out_of_a_file_are_refused() {
     let place = Home::new();
     let file = place.beside("evil.tar");
     for (name, kind, content, why) in [
-        ("../outside", EntryType::Regular, "x", "leads out of it"),
-        ("/outside", EntryType::Regular, "x", "leads out of it"),
-        ("a/../../outside", EntryType::Regular, "x", "leads out of it"),
-        ("a\\..\\outside", EntryType::Regular, "x", "leads out of it"),
+        ("../outside", EntryType::Regular, "x", "is outside the bundle"),
+        ("/outside", EntryType::Regular, "x", "is outside the bundle"),
+        ("a/../../outside", EntryType::Regular, "x", "is outside the bundle"),
+        ("a\\..\\outside", EntryType::Regular, "x", "is outside the bundle"),
         ("link", EntryType::Symlink, "/etc", "is a link"),
         ("link", EntryType::Link, "catalog.toml", "is a link"),
         ("pipe", EntryType::Fifo, "x", "is a link"),
@@ -274,7 +274,7 @@ fn a_key_as_minisign_makes_it_signs_with_or_without_a_password() {
     fs::write(&damaged, "notes\n").unwrap();
     assert_says(
         &sign(&damaged, "other.tar").ends(2).stderr,
-        &["it is not a secret key of minisign"],
+        &["it is not a minisign secret key"],
     );
     #[cfg(target_os = "linux")]
     {
@@ -391,7 +391,7 @@ fn a_bundle_is_not_made_where_something_else_is() {
     fs::create_dir(&place).unwrap();
     fs::write(place.join("mine"), "").unwrap();
     let run = home.gem(&["bundle", "create"]).arg(&place).ends(2);
-    assert_says(&run.stderr, &["is not empty and no bundle"]);
+    assert_says(&run.stderr, &["is not empty and not a bundle"]);
     assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
 }
 
@@ -529,7 +529,7 @@ fn a_compressed_bundle_is_neither_promised_nor_taken_for_a_broken_one() {
     for name in ["b.tgz", "b.tar.gz", "B.TAR.ZST", "b.zip"] {
         let place = home.beside(name);
         let run = home.gem(&["bundle", "create"]).arg(&place).ends(2);
-        assert_says(&run.stderr, &["stands for a compressed file", "name it `b.tar`"]);
+        assert_says(&run.stderr, &["is the suffix of a compressed file", "name it `b.tar`"]);
         assert!(!place.exists());
     }
     let place = home.beside("bundle.tar");

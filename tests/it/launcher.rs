@@ -136,8 +136,8 @@ fn a_lost_launcher_is_named_and_restored() {
         ("overwritten", &|| overwrite("#!/bin/sh\nexit 0\n")),
         ("overwritten", &|| overwrite(&"lit".repeat(100_000))),
         ("overwritten", &|| overwrite("")),
-        ("may not be run", &|| mode(0o644)),
-        ("may not be run", &|| mode(0o000)),
+        ("is not executable for you", &|| mode(0o644)),
+        ("is not executable for you", &|| mode(0o000)),
         ("has been changed", &|| {
             let text = fs::read_to_string(&launcher).unwrap();
             overwrite(&text.replace("exec \"$program\"", "exec echo"));

@@ -48,7 +48,7 @@ fn a_gemini_link_that_leads_nowhere_is_foreseen() {
     let home = Home::new();
     let gemini = home.layout().gemini();
     symlink("/nowhere/at/all", &gemini).unwrap();
-    assert_foreseen(&home, 5, &gemini, &["leads nowhere", "remove the link"]);
+    assert_foreseen(&home, 5, &gemini, &["a link to a missing file", "remove the link"]);
 }
 
 #[test]

@@ -223,7 +223,7 @@ fn a_file_that_changed_at_the_hub_is_said_and_brought_on_request() {
     let away = gem(&["upgrade", "--check"], &second)
         .env("HF_ENDPOINT", "http://127.0.0.1:9")
         .ok();
-    assert_says(&away.stderr, &["the hub is not compared"]);
+    assert_says(&away.stderr, &["was not compared with the hub"]);
 
     assert_eq!(
         gem(&["upgrade", "--model", "--json"], &second).ok().changed(),
@@ -238,7 +238,7 @@ fn a_file_that_changed_at_the_hub_is_said_and_brought_on_request() {
     let pull = gem(&["pull", MODEL, "--force"], &second).ok();
     assert_says(
         &pull.stderr,
-        &["the hub has another file", &sha256_hex(&one), &sha256_hex(&two)],
+        &["the hub now has another file", &sha256_hex(&one), &sha256_hex(&two)],
     );
 }
 

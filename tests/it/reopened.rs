@@ -86,7 +86,7 @@ fn a_recorded_file_that_is_gone_or_another_one_is_named() {
         .gem(&["bundle", "create", "--runtime", "builtin"])
         .arg(&bundle)
         .ok();
-    refused("is another one now");
+    refused("has been replaced by another one");
     assert_eq!(home.invocations("pull"), 0, "nothing comes from elsewhere");
     // With internet the model can be pulled all the same.
     home.gem(&["pull", MODEL]).ok();

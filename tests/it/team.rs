@@ -137,7 +137,7 @@ fn certificates_and_tokens_are_read_again() {
     let log = team.home.layout().log_file();
     let says = |part: &str| fs::read_to_string(&log).unwrap().contains(part);
     wait_until("the log tells of the expired one", || {
-        says("it is valid from 2020-01-01")
+        says("it is valid only from 2020-01-01")
     });
     assert_eq!(ask(&member, &path).status, 200);
     fs::remove_file(team.home.beside("tokens")).unwrap();
@@ -162,9 +162,9 @@ fn doctor_names_a_certificate_that_ends() {
         let check = checks.find(|check| check["id"] == "server.health").unwrap();
         format!("{} {}", check["status"], check["detail"])
     };
-    wait_until("doctor warns", || health().contains("certificate ends at"));
+    wait_until("doctor warns", || health().contains("certificate expires at"));
     wait_until("doctor finds it expired", || {
-        health().contains("its certificate ended at")
+        health().contains("its certificate expired at")
     });
     team.install(team.authority.issue());
     wait_until("the next one is in use", || health().contains("ready on port"));

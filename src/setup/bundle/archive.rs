@@ -1,4 +1,4 @@
-//! A bundle as one tar file.
+//! A bundle in the form of a tar file.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -9,15 +9,15 @@ use tar::{Archive, Builder, EntryType, Header};
 use super::contents::{CATALOG, Found, SIGNATURE, SUMS, Sums, TARGETS, check_path};
 use crate::sha256::{Hasher, Sha256};
 
-/// The largest list of files or signature, in bytes.
+/// The largest file list or signature, in bytes.
 const LARGEST_TEXT: u64 = 4 << 20;
-/// A tar file ends with this many zeros at least.
+/// The minimum number of zero bytes at the end of a tar file.
 const END: u64 = 1024;
 const BLOCK: u64 = 512;
-/// The executables in a bundle.
+/// The folder with gem-setup's executables in a bundle.
 const PROGRAMS: &str = "gem-setup/";
 
-/// Writes the bundle in the directory `root`, which `sums` lists, to `file`.
+/// Writes the bundle in the directory `root`, whose files `sums` lists, to `file`.
 pub(super) fn write(root: &Path, sums: &Sums, file: &Path) -> io::Result<()> {
     let mut builder = Builder::new(File::create(file)?);
     let listed = sums.iter().map(|(path, _)| path);
@@ -35,7 +35,7 @@ pub(super) fn write(root: &Path, sums: &Sums, file: &Path) -> io::Result<()> {
     builder.into_inner()?.sync_all()
 }
 
-/// Hashes every file in the bundle `file`. The error says what keeps it from being one.
+/// Hashes every file in the bundle `file`. The error says why `file` is not a bundle.
 pub(super) fn hash(file: &Path) -> Result<Found, String> {
     let mut found = Found::default();
     check_uncompressed(file)?;
@@ -51,8 +51,8 @@ pub(super) fn hash(file: &Path) -> Result<Found, String> {
     Ok(found)
 }
 
-/// Writes the files of the bundle `file` that `sums` lists and that `is_wanted` to the directory `folder`. Those that are there are
-/// kept if they are right.
+/// Unpacks the files of the bundle `file` that `sums` lists and that `is_wanted` into the directory `folder`. Correct
+/// files that already exist are kept.
 pub(super) fn unpack(file: &Path, sums: &Sums, folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<(), String> {
     let listed: std::collections::BTreeMap<_, _> = sums.iter().collect();
     each(file, |path, entry| {
@@ -70,12 +70,12 @@ pub(super) fn unpack(file: &Path, sums: &Sums, folder: &Path, is_wanted: impl Fn
         let mut output = File::create(&place).map_err(told)?;
         match pour(entry, &mut output).map_err(told)? {
             actual if actual == *expected => Ok(()),
-            actual => Err(format!("`{path}` hashes to {actual} now, it was {expected}")),
+            actual => Err(format!("the hash of `{path}` is now {actual}, but was {expected}")),
         }
     })
 }
 
-/// Hands each file in the tar file `file` to `take`; refuses whatever is no plain file or folder.
+/// Passes each file in the tar file `file` to `take`. Refuses anything but plain files and folders.
 fn each(file: &Path, mut take: impl FnMut(&str, &mut dyn Read) -> Result<(), String>) -> Result<(), String> {
     let told = |error: io::Error| format!("it is not a complete tar file: {error}");
     let mut archive = Archive::new(BufReader::new(File::open(file).map_err(told)?));
@@ -96,10 +96,10 @@ fn each(file: &Path, mut take: impl FnMut(&str, &mut dyn Read) -> Result<(), Str
                     return Err(format!("`{path}` is cut off"));
                 }
             }
-            _ => return Err(format!("`{path}` is a link or no regular file")),
+            _ => return Err(format!("`{path}` is not a regular file")),
         }
     }
-    // Bytes after the end could mean something else to another reader.
+    // Another reader could interpret bytes after the end, so they are refused.
     let mut rest = archive.into_inner();
     let mut buffer = Vec::new();
     rest.by_ref()
@@ -107,7 +107,7 @@ fn each(file: &Path, mut take: impl FnMut(&str, &mut dyn Read) -> Result<(), Str
         .read_to_end(&mut buffer)
         .map_err(told)?;
     if buffer.iter().any(|byte| *byte != 0) || buffer.len() as u64 == LARGEST_TEXT {
-        return Err("bytes follow the end of the tar file".to_owned());
+        return Err("there are bytes after the end of the tar file".to_owned());
     }
     Ok(())
 }
@@ -121,7 +121,7 @@ const MAGIC: [(&[u8], &str, &str); 5] = [
     (b"PK\x03\x04", "zip", "unzip"),
 ];
 
-/// Somebody may have compressed the bundle for the way.
+/// The bundle may have been compressed for transport.
 fn check_uncompressed(file: &Path) -> Result<(), String> {
     let mut start = Vec::new();
     let opened = File::open(file).map_err(|error| error.to_string())?;
@@ -137,7 +137,7 @@ fn check_uncompressed(file: &Path) -> Result<(), String> {
     })
 }
 
-/// A tar file that was cut off may end well between two files.
+/// A tar file that was cut off between two files would look complete.
 fn check_end(file: &Path) -> Result<(), String> {
     let told = |error: io::Error| format!("it is not a complete tar file: {error}");
     let mut file = File::open(file).map_err(told)?;
@@ -164,7 +164,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Copies `from` to its end into `to`, and gives the hash.
+/// Copies all bytes of `from` to `to`, and returns their hash.
 fn pour(from: &mut dyn Read, to: &mut dyn io::Write) -> io::Result<Sha256> {
     let mut hash = Hasher::default();
     let mut buffer = vec![0; 256 * 1024];

@@ -1,4 +1,4 @@
-//! The comparison of a bundle with the list of its files.
+//! Compares a bundle with its file list.
 
 use std::fs;
 use std::io;
@@ -12,31 +12,31 @@ use crate::error::Failure;
 use crate::place;
 use crate::sha256::Sha256;
 
-/// A bundle that agrees with its list.
+/// A bundle that matches its file list.
 #[derive(Clone, Debug)]
 pub struct CheckedBundle {
     pub(super) sums: Sums,
-    /// The platforms that it is for; empty in a bundle of gem-setup 0.2.0, which did not say it.
+    /// The bundle's platforms; empty in a bundle of gem-setup 0.2.0, which did not list them.
     pub targets: Vec<BundledTarget>,
-    /// Whether its signature was checked with a key.
+    /// Whether the signature was verified with a key.
     pub is_verified: bool,
     /// Whether it has a signature.
     pub is_signed: bool,
 }
 
 impl CheckedBundle {
-    /// How many files it holds.
+    /// The number of files in the bundle.
     #[must_use]
     pub fn files(&self) -> usize {
         self.sums.len()
     }
 }
 
-/// Checks the bundle at `path`, a directory or a tar file, against its list, and the list against the signature if a `key` is
-/// given: a public key of minisign, or a file with one.
+/// Checks the bundle at `path`, a directory or a tar file, against its file list. If `key` (a minisign public key, or a
+/// file that contains one) is given, also checks the list's signature.
 ///
 /// # Errors
-/// When anything is missing, added, changed, a link, or leads out of the bundle; when the signature is missing or wrong.
+/// When a file is missing, added, changed, a link, or outside the bundle, or when the signature is missing or wrong.
 pub fn check_bundle(path: &Path, key: Option<&str>) -> Result<CheckedBundle, Failure> {
     fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     let found = read(path).map_err(|reason| fault(path, &reason))?;
@@ -82,7 +82,7 @@ fn walk(root: &Path) -> Result<Found, String> {
                 .ok_or_else(|| format!("the name `{}` is not UTF-8", inside.display()))?;
             let path = path.replace(std::path::MAIN_SEPARATOR, "/");
             if !kind.is_file() {
-                return Err(format!("`{path}` is a link or no regular file"));
+                return Err(format!("`{path}` is not a regular file"));
             }
             check_path(&path)?;
             match path.as_str() {

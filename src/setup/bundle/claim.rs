@@ -1,4 +1,4 @@
-//! The place that a bundle is made in. Only files that a former `bundle create` made are replaced or removed there.
+//! The place where a bundle is made. Only files from an earlier `bundle create` are replaced or removed there.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,18 +11,19 @@ use crate::catalog::Catalog;
 use crate::error::{Failure, Kind};
 use crate::place;
 
-/// The file of a directory whose bundle is being made: the next call continues there. A tar file is written under this name.
+/// Marks a directory with an incomplete bundle, which the next call continues. A tar file is written under this name
+/// until it is complete.
 const UNFINISHED: &str = "bundle.unfinished";
 
 /// A directory for a bundle.
 pub(super) struct Claim {
     pub(super) root: PathBuf,
-    /// The files that an earlier call has listed there.
+    /// The files that an earlier call listed there.
     pub(super) earlier: Sums,
 }
 
 impl Claim {
-    /// Makes the directory `root`, or takes up one that an earlier call has made.
+    /// Creates the directory `root`, or continues in one that an earlier call created.
     pub(super) fn begin(root: PathBuf) -> Result<Self, Failure> {
         let earlier = earlier(&root)?;
         fs::create_dir_all(&root).map_err(|error| unwritable(&root, &error))?;
@@ -36,28 +37,28 @@ impl Claim {
         self.root.join(UNFINISHED)
     }
 
-    /// The bundle is complete.
+    /// Marks the bundle as complete.
     pub(super) fn finish(&self) -> Result<(), Failure> {
         let mark = self.unfinished();
         fs::remove_file(&mark).map_err(|error| unwritable(&mark, &error))
     }
 }
 
-/// Refuses a tar file to be written if anything but a bundle is at `place`.
+/// Refuses to write a tar file if anything but a bundle is at `place`.
 pub(super) fn check_file(place: &Path) -> Result<(), Failure> {
     match fs::symlink_metadata(place) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(unreadable(place, &error)),
         Ok(metadata) if metadata.is_file() => former(place).map(|_| ()),
-        Ok(_) => Err(taken(place, "it is no regular file")),
+        Ok(_) => Err(taken(place, "it is not a regular file")),
     }
 }
 
-/// The files that an earlier call has listed in `root`.
+/// The files that an earlier call listed in `root`.
 fn earlier(root: &Path) -> Result<Sums, Failure> {
     let mut entries = match fs::read_dir(root) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Sums::default()),
-        Err(error) if error.kind() == ErrorKind::NotADirectory => return Err(taken(root, "it is no directory")),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => return Err(taken(root, "it is not a directory")),
         entries => entries.map_err(|error| unreadable(root, &error))?,
     };
     if entries.next().is_none() {
@@ -70,7 +71,7 @@ fn earlier(root: &Path) -> Result<Sums, Failure> {
     }
 }
 
-/// The list of the bundle at `place`, of which files may be missing.
+/// The file list of the bundle at `place`, of which files may be missing.
 fn former(place: &Path) -> Result<Sums, Failure> {
     let told = |reason: String| taken(place, &reason);
     let found = read(place).map_err(told)?;
@@ -80,20 +81,20 @@ fn former(place: &Path) -> Result<Sums, Failure> {
 fn listed(found: &Found) -> Result<Sums, String> {
     let Some(text) = &found.sums else {
         let first = found.files.keys().next().map_or("", |path| path);
-        return Err(format!("it is not empty and no bundle: it has `{first}`"));
+        return Err(format!("it is not empty and not a bundle: it contains `{first}`"));
     };
     let sums = Sums::parse(text).map_err(|reason| format!("`{SUMS}`: {reason}"))?;
     sums.compare_found(&found.files)?;
-    // Other folders have such a list too.
+    // Folders that are not bundles may have such a list too.
     let catalog = found.catalog.as_deref().map(|text| Catalog::parse(text, CATALOG));
     match catalog {
         Some(Ok(_)) => Ok(sums),
-        _ => Err(format!("`{SUMS}` lists no bundle's `{CATALOG}`")),
+        _ => Err(format!("`{SUMS}` does not list the `{CATALOG}` of a bundle")),
     }
 }
 
 fn taken(place: &Path, reason: &str) -> Failure {
     let message = format!("cannot make a bundle in `{}`: {reason}", place.display());
     Failure::new(Kind::Usage, message)
-        .with_hint("move it away, or name a directory that is empty or not there yet, or a new file")
+        .with_hint("move it somewhere else, or name a new or empty directory or a new file")
 }

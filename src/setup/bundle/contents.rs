@@ -1,4 +1,4 @@
-//! What a bundle holds: the list of its files with their hashes, and what was found of them.
+//! The content of a bundle: the list of its files with their hashes, and the files that were found.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,32 +8,30 @@ use crate::sha256::Sha256;
 
 /// The file of a bundle that lists every other file with its hash, as `sha256sum` does.
 pub(in crate::setup) const SUMS: &str = "SHA256SUMS";
-/// The folder of a bundle that holds models, a folder for each.
+/// The folder of a bundle for models; each model has its own subfolder.
 pub(in crate::setup) const MODELS: &str = "models";
-/// The folder of a bundle that holds the wheels of `litert-lm`.
+/// The folder of a bundle for the wheels of `litert-lm`.
 pub(in crate::setup) const WHEELS: &str = "wheels";
-/// The catalog of a bundle's content.
+/// The file of a bundle that contains its catalog.
 pub(super) const CATALOG: &str = "catalog.toml";
-/// The record of the accepted terms on the machine that made the bundle.
+/// The file of a bundle with the record of terms that were accepted where it was made.
 pub(super) const TERMS: &str = "terms.json";
 /// The file of a bundle that lists its platforms.
 pub(super) const TARGETS: &str = "targets.json";
 /// The signature of [`SUMS`].
 pub(super) const SIGNATURE: &str = "SHA256SUMS.minisig";
 
-/// The files that a bundle lists: paths below it, with `/`, and what they hash to.
+/// The files that a bundle lists: their paths relative to it, with `/`, and their hashes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::setup) struct Sums(BTreeMap<String, Sha256>);
 
 impl Sums {
-    /// Reads the list. The error names the first line that is not one.
+    /// Parses the file list. The error names the first invalid line.
     pub(in crate::setup) fn parse(text: &str) -> Result<Self, String> {
         let mut files = BTreeMap::new();
         for line in text.lines() {
-            let (sha256, path) = line
-                .split_once("  ")
-                .ok_or_else(|| format!("`{line}` is no line of it"))?;
-            let sha256 = sha256.parse().map_err(|_| format!("`{sha256}` is no SHA-256"))?;
+            let (sha256, path) = line.split_once("  ").ok_or_else(|| format!("invalid line `{line}`"))?;
+            let sha256 = sha256.parse().map_err(|_| format!("`{sha256}` is not a SHA-256"))?;
             check_path(path)?;
             if files.insert(path.to_owned(), sha256).is_some() {
                 return Err(format!("`{path}` is listed twice"));
@@ -67,7 +65,7 @@ impl Sums {
         })
     }
 
-    /// Fails unless `found` equals the list.
+    /// Fails unless `found` contains exactly the listed files.
     pub(super) fn compare(&self, found: &BTreeMap<String, Sha256>) -> Result<(), String> {
         match self.0.keys().find(|path| !found.contains_key(*path)) {
             Some(path) => Err(format!("`{path}` is missing")),
@@ -75,13 +73,15 @@ impl Sums {
         }
     }
 
-    /// Fails unless each file in `found` is listed and as it was.
+    /// Fails unless each file in `found` is listed and has the listed hash.
     pub(super) fn compare_found(&self, found: &BTreeMap<String, Sha256>) -> Result<(), String> {
         for (path, actual) in found {
             match self.0.get(path) {
                 None => return Err(format!("`{path}` is not listed in `{SUMS}`")),
                 Some(expected) if actual != expected => {
-                    return Err(format!("`{path}` hashes to {actual}, but `{SUMS}` says {expected}"));
+                    return Err(format!(
+                        "the hash of `{path}` is {actual}, but `{SUMS}` says {expected}"
+                    ));
                 }
                 Some(_) => {}
             }
@@ -90,17 +90,17 @@ impl Sums {
     }
 }
 
-/// Refuses a path that could lead out of a bundle, on any system.
+/// Refuses a path that could be outside the bundle on any system.
 pub(super) fn check_path(path: &str) -> Result<(), String> {
     let is_sound = |part: &str| !part.is_empty() && part != "." && part != "..";
     if path.split('/').all(is_sound) && !path.contains(['\\', ':', '\0']) {
         Ok(())
     } else {
-        Err(format!("the path `{}` leads out of it", path.escape_debug()))
+        Err(format!("the path `{}` is outside the bundle", path.escape_debug()))
     }
 }
 
-/// The files of a bundle with their hashes, and those of them that are read, not yet compared.
+/// The files found in a bundle with their hashes, and the text of those that are read. Nothing is compared yet.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) files: BTreeMap<String, Sha256>,
@@ -111,16 +111,17 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Takes the hash of the file `path`.
+    /// Adds the hash of the file `path`.
     pub(super) fn take(&mut self, path: &str, sha256: io::Result<Sha256>) -> Result<(), String> {
         let sha256 = sha256.map_err(|error| told(path, &error))?;
         match self.files.insert(path.to_owned(), sha256) {
-            Some(_) => Err(format!("`{path}` is in it twice")),
+            Some(_) => Err(format!("the bundle contains `{path}` twice")),
             None => Ok(()),
         }
     }
 
-    /// Takes the text of the list, of its signature, or of the platforms or the catalog, which are listed like any other file.
+    /// Adds the text of the file list, its signature, the platforms or the catalog; the latter two are listed like any
+    /// other file.
     pub(super) fn take_text(&mut self, path: &str, text: io::Result<String>) -> Result<(), String> {
         let text = text.map_err(|error| told(path, &error))?;
         if matches!(path, TARGETS | CATALOG) {
@@ -133,7 +134,7 @@ impl Found {
             _ => &mut self.signature,
         };
         match place.replace(text) {
-            Some(_) => Err(format!("`{path}` is in it twice")),
+            Some(_) => Err(format!("the bundle contains `{path}` twice")),
             None => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! The making of a bundle, from the order to the directory or tar file.
+//! Creates a bundle, as a directory or a tar file.
 
 use std::fs;
 use std::path::Path;
@@ -18,10 +18,11 @@ use crate::runtime::gate::needs_no_terms;
 use crate::runtime::terms::{Terms, in_words};
 use crate::setup::auto::{is_offered, offered};
 
-/// Creates the bundle. Files that are already there and right are not fetched again.
+/// Creates the bundle. Correct files that already exist are not fetched again.
 ///
 /// # Errors
-/// When a target has no build, a file cannot be fetched, the model's terms are not on record, or the place is taken.
+/// When a target has no build, a file cannot be fetched, the model's terms are not accepted, or the place contains
+/// something else.
 pub async fn create_bundle(request: &BundleRequest, tools: &BundleTools<'_>) -> Result<Bundle, Failure> {
     check_name(&request.place)?;
     programs::check(&request.programs, &request.targets)?;
@@ -57,35 +58,37 @@ pub async fn create_bundle(request: &BundleRequest, tools: &BundleTools<'_>) -> 
     made
 }
 
-/// The ends of compressed archives' names. Models and programs hardly shrink, so bundles are not compressed.
+/// The suffixes of compressed archives. Models and programs hardly shrink, so bundles are not compressed.
 const COMPRESSED: [&str; 12] = [
     ".gz", ".tgz", ".zst", ".tzst", ".xz", ".txz", ".bz2", ".tbz", ".tbz2", ".lz4", ".zip", ".7z",
 ];
 
-/// Refuses a name that promises a compressed archive: a directory would be made of it.
+/// Refuses a name that looks like a compressed archive, because it would become a directory.
 fn check_name(place: &Path) -> Result<(), Failure> {
     let name = place.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let Some(end) = COMPRESSED.iter().find(|end| name.ends_with(**end)) else {
         return Ok(());
     };
     let message = format!(
-        "cannot make the bundle `{}`: `{end}` stands for a compressed file, and a bundle is a directory or a `.tar` file",
+        "cannot make the bundle `{}`: `{end}` is the suffix of a compressed file, but a bundle is a directory or a `.tar` file",
         place.display()
     );
     let stem = name.len() - end.len();
     let stem = name.get(..stem).unwrap_or_default().trim_end_matches(".tar");
-    let hint = format!("name it `{stem}.tar`, or choose a directory's name without `{end}`");
+    let hint = format!("name it `{stem}.tar`, or name a directory without `{end}`");
     Err(Failure::new(Kind::Usage, message).with_hint(hint))
 }
 
-/// Fills and checks the bundle, and writes the tar file if it is one.
+/// Fills and checks the bundle, and writes the tar file if one is wanted.
 async fn make(making: &mut Making<'_>, runtimes: &[(Target, RuntimeName)], is_file: bool) -> Result<Bundle, Failure> {
     let targets = making.fill(runtimes).await?;
     let public_key = making.seal()?;
     making.claim.finish()?;
     let (root, place) = (&making.claim.root, &making.request.place);
     check_bundle(root, None).map_err(|failure| {
-        failure.with_hint("delete what does not belong there, or choose an empty directory, then run the command again")
+        failure.with_hint(
+            "delete the files that do not belong there, or choose an empty directory, then run the command again",
+        )
     })?;
     if is_file {
         let part = making.claim.unfinished();
@@ -106,14 +109,14 @@ async fn make(making: &mut Making<'_>, runtimes: &[(Target, RuntimeName)], is_fi
     })
 }
 
-/// The runtime that the bundle has for `target`. Where nothing decides it and there is no pulled model to take along, it is one whose
-/// model can be downloaded.
+/// The bundle's runtime for `target`. If the user has chosen none and there is no pulled model to include, a runtime
+/// whose model can be downloaded.
 fn runtime_for(request: &BundleRequest, tools: &BundleTools<'_>, target: Target) -> Result<RuntimeName, Failure> {
     let has = |runtime: &RuntimeName| is_offered(&request.catalog, *runtime, target);
     if let Some(runtime) = request.runtime {
         return Some(runtime).filter(has).ok_or_else(|| {
             let message = format!("cannot bundle `{runtime}` for {target}: no build is published");
-            let hint = "leave the target or `--runtime` out; `--runtime builtin` needs nothing but gem-setup";
+            let hint = "leave out the target or `--runtime`; `--runtime builtin` needs only gem-setup";
             Failure::new(Kind::Unsupported, message).with_hint(hint)
         });
     }
@@ -127,7 +130,7 @@ fn runtime_for(request: &BundleRequest, tools: &BundleTools<'_>, target: Target)
     Ok(if is_better { RuntimeName::LitertLm } else { runtime })
 }
 
-/// Makes sure that the terms of the model are on record before anything of it is downloaded.
+/// Makes sure that the model's terms are accepted before any part of it is downloaded.
 fn accept_terms(request: &BundleRequest, tools: &BundleTools<'_>, wanted: &ModelRequest) -> Result<(), Failure> {
     let model = model_of(&request.catalog, &wanted.name);
     if needs_no_terms(RuntimeName::LitertLm, &model, wanted.file.is_some()) {
@@ -141,7 +144,7 @@ fn accept_terms(request: &BundleRequest, tools: &BundleTools<'_>, wanted: &Model
         return Ok(Terms::read(&path)?.accept(&path, &model, jiff::Timestamp::now(), how)?);
     }
     let message = format!(
-        "cannot bundle the model `{}`: its terms are not on record as accepted: {}",
+        "cannot bundle the model `{}`: its terms have not been accepted: {}",
         wanted.name,
         in_words(&model)
     );

@@ -1,4 +1,4 @@
-//! The filling of a bundle.
+//! Fills a bundle with files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,14 +31,14 @@ const ID: &str = "bundle";
 pub(super) struct Making<'a> {
     pub(super) claim: Claim,
     pub(super) sums: Sums,
-    /// The key to sign with.
+    /// The secret key for the signature.
     pub(super) secret: Option<SecretKey>,
     pub(super) request: &'a BundleRequest,
     pub(super) tools: &'a BundleTools<'a>,
 }
 
 impl Making<'_> {
-    /// Brings everything for `runtimes`; gives what each platform gets.
+    /// Adds all files for `runtimes`; returns the content for each platform.
     pub(super) async fn fill(&mut self, runtimes: &[(Target, RuntimeName)]) -> Result<Vec<BundledTarget>, Failure> {
         let wanted: Vec<_> = runtimes
             .iter()
@@ -85,13 +85,13 @@ impl Making<'_> {
         Ok(targets.targets)
     }
 
-    /// Writes `bytes` as the file `inside`, and puts it on the list.
+    /// Writes `bytes` to the file `inside` of the bundle and adds it to the list.
     fn add(&mut self, inside: &str, bytes: &[u8]) -> Result<(), Failure> {
         write(&self.claim.root.join(inside), bytes)?;
         self.list(inside)
     }
 
-    /// Puts the file `inside` on the list.
+    /// Adds the file `inside` to the list.
     fn list(&mut self, inside: &str) -> Result<(), Failure> {
         let place = self.claim.root.join(inside);
         check_path(inside).map_err(|reason| fault(&self.claim.root, &reason))?;
@@ -121,7 +121,7 @@ impl Making<'_> {
         self.list(inside)
     }
 
-    /// Downloads the wheels for `targets`; a catalog that pins no packages gets those that came.
+    /// Downloads the wheels for `targets`. If the catalog pins no packages, the downloaded ones are added to it.
     async fn take_wheels(&mut self, targets: &[Target], catalog: &mut Catalog) -> Result<(), Failure> {
         let Some(entry) = catalog.runtime(PROGRAM).cloned() else {
             return Ok(());
@@ -166,7 +166,7 @@ impl Making<'_> {
         Ok(())
     }
 
-    /// Takes along the model's file that `litert-lm` imports: the user's own, else the published one.
+    /// Adds the model file that `litert-lm` imports: the user's own, else the published one.
     async fn take_file(&mut self, wanted: &ModelRequest, catalog: &mut Catalog) -> Result<(), Failure> {
         let mut model = model_of(catalog, &wanted.name);
         let own = || HuggingFace {
@@ -182,7 +182,7 @@ impl Making<'_> {
                     "cannot bundle the model `{}`: the catalog does not say where it is published",
                     wanted.name
                 );
-                return Err(Failure::new(Kind::Usage, message).with_hint("give its file with `--model-file FILE`"));
+                return Err(Failure::new(Kind::Usage, message).with_hint("pass its file with `--model-file FILE`"));
             }
         };
         let inside = address_of(&source)?.path().trim_start_matches('/').to_owned();
@@ -204,7 +204,7 @@ impl Making<'_> {
     fn take_pulled(&mut self, wanted: &ModelRequest) -> Result<(), Failure> {
         if let Some(file) = &wanted.file {
             let message = format!(
-                "cannot bundle `{}` for `lit`, which imports no model file",
+                "cannot bundle `{}` for `lit`, which cannot import a model file",
                 file.display()
             );
             return Err(
@@ -218,7 +218,7 @@ impl Making<'_> {
             return Ok(());
         }
         let message = format!(
-            "cannot bundle the model `{}` for `lit`: there is nothing in `{}`",
+            "cannot bundle the model `{}` for `lit`: `{}` is empty or missing",
             wanted.name,
             source.display()
         );
@@ -243,7 +243,7 @@ impl Making<'_> {
         Ok(())
     }
 
-    /// Takes gem-setup itself along for `target`: the file that was given, else this one where it runs there, else the catalog's.
+    /// Adds gem-setup's executable for `target`: the given file, else this one if it runs there, else the catalog's.
     async fn take_program(&mut self, target: Target) -> Result<(), Failure> {
         let inside = programs::inside(target);
         if let Some((_, program)) = self.request.programs.iter().find(|(of, _)| *of == target) {
@@ -257,14 +257,14 @@ impl Making<'_> {
         }
     }
 
-    /// Writes the list, signs it if wanted, and deletes what an earlier bundle here has listed and this one has not. Gives the
-    /// public key of the signature.
+    /// Writes the list, signs it if wanted, and deletes files that only an earlier bundle in this place listed. Returns
+    /// the public key of the signature.
     pub(super) fn seal(&self) -> Result<Option<String>, Failure> {
         let kept: BTreeSet<&str> = self.sums.iter().map(|(path, _)| path).collect();
         for (path, sha256) in self.claim.earlier.iter().filter(|(path, _)| !kept.contains(path)) {
             let place = self.claim.root.join(path);
             if Sha256::of_file(&place).ok() == Some(sha256) {
-                // One that stays is found when the bundle is checked.
+                // If this fails, the check of the bundle finds the file.
                 let _ = fs::remove_file(place);
             }
         }
@@ -289,7 +289,7 @@ impl Making<'_> {
     }
 }
 
-/// Adds the wheel `file` (`NAME-VERSION-….whl`) to the package that it is one of.
+/// Adds the wheel `file` (`NAME-VERSION-….whl`) to its package.
 fn add_wheel(packages: &mut Vec<Package>, file: &str, sha256: Sha256) {
     let mut parts = file.split('-');
     let (Some(name), Some(version)) = (parts.next(), parts.next()) else {
@@ -306,7 +306,7 @@ fn add_wheel(packages: &mut Vec<Package>, file: &str, sha256: Sha256) {
     }
 }
 
-/// The names in `folder`, in order.
+/// The names in `folder`, sorted.
 fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(|error| unreadable(folder, &error))? {
@@ -318,7 +318,7 @@ fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// Copies the file `from` to `place`, and gives its hash.
+/// Copies the file `from` to `place`, and returns its hash.
 fn copy(from: &Path, place: &Path) -> Result<Sha256, Failure> {
     let sha256 = Sha256::of_file(from).map_err(|error| unreadable(from, &error))?;
     if Sha256::of_file(place).ok() == Some(sha256) {
@@ -335,7 +335,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     place::write_atomic(path, bytes).map_err(|error| unwritable(path, &error))
 }
 
-/// The model called `name`; one without terms and address where the catalog has none.
+/// The model `name`; without terms and address if the catalog does not have it.
 pub(super) fn model_of(catalog: &Catalog, name: &LocalModelName) -> Model {
     catalog.model(name.as_str()).cloned().unwrap_or_else(|| Model {
         name: name.to_string(),

@@ -1,7 +1,7 @@
-//! A bundle: everything that machines without internet need, in one directory or tar file.
+//! Bundles: everything that machines without internet need, in one directory or tar file.
 //!
-//! It is a mirror on disk (docs/contract.md section 3) with a catalog of what it holds, the wheels of `litert-lm`, the model, and
-//! a list of all files with their hashes, which can be signed.
+//! A bundle is a mirror on disk (docs/contract.md section 3). It contains a catalog of its content, the wheels of
+//! `litert-lm`, the model, and a list of all files with their hashes, which can be signed.
 
 mod archive;
 mod check;

@@ -1,4 +1,4 @@
-//! A bundle to install from.
+//! Opens a bundle to install from it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,21 +18,21 @@ use crate::sha256::Sha256;
 /// A bundle that was checked and whose files are on disk.
 #[derive(Debug)]
 pub struct OpenBundle {
-    /// The catalog of its content.
+    /// The path of the bundle's catalog.
     pub catalog: PathBuf,
-    /// The mirror that it is.
+    /// The bundle as a mirror.
     pub mirror: Url,
-    /// Where a tar file was unpacked to; [`Self::close`] deletes it.
+    /// The folder to which a tar file was unpacked; [`Self::close`] deletes it.
     unpacked: Option<PathBuf>,
 }
 
 impl OpenBundle {
-    /// Checks the bundle at `path`, with the public key `key` if one is given, and unpacks it below `downloads` if it is a tar
-    /// file: all of it, or with `is_plan` its catalog and list alone, in a folder of the system for temporary files. Unpacking that was
-    /// interrupted is continued.
+    /// Checks the bundle at `path`, with the public key `key` if given. A tar file is unpacked below `downloads`; an
+    /// interrupted unpacking continues. With `is_plan`, only its catalog and list are unpacked, into a temporary folder
+    /// of the system.
     ///
     /// # Errors
-    /// When the bundle is damaged, or not for `target`; nothing was written then.
+    /// When the bundle is damaged or not for `target`; nothing was written in this case.
     pub fn open(
         path: &Path,
         key: Option<&str>,
@@ -57,7 +57,7 @@ impl OpenBundle {
         };
         archive::unpack(path, &checked.sums, &folder, |path| !is_plan || path == CATALOG)
             .map_err(|reason| Failure::new(Kind::Download, format!("cannot unpack the bundle `{}`: {reason}", path.display()))
-                .with_hint("check that the disk has room and the directory is yours, then run the command again: it continues where it stopped"))?;
+                .with_hint("check that the disk has space and the directory belongs to you, then run the command again: it continues where it stopped"))?;
         let sums = folder.join(SUMS);
         place::write_atomic(&sums, checked.sums.to_text().as_bytes()).map_err(|error| unwritable(&sums, &error))?;
         Self::in_folder(&folder, Some(folder.clone()))
@@ -73,7 +73,7 @@ impl OpenBundle {
         })
     }
 
-    /// Deletes the unpacked files. A file that cannot be deleted only takes up room.
+    /// Deletes the unpacked files. A file that cannot be deleted only uses disk space.
     pub fn close(self) {
         if let Some(folder) = self.unpacked {
             let _ = fs::remove_dir_all(folder);
@@ -81,7 +81,7 @@ impl OpenBundle {
     }
 }
 
-/// Refuses a bundle that is for other platforms.
+/// Refuses a bundle for other platforms.
 fn check_target(path: &Path, targets: &[BundledTarget], target: Target) -> Result<(), Failure> {
     if targets.is_empty() || targets.iter().any(|bundled| bundled.target == target) {
         return Ok(());

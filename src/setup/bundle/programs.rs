@@ -1,4 +1,4 @@
-//! gem-setup's own executables in a bundle: one for each of its platforms for which there is one at hand.
+//! gem-setup's own executables in a bundle: one for each platform for which one is available.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use object::{Architecture, BinaryFormat, Object};
 use super::faults::unreadable;
 use crate::error::{Failure, Kind};
 
-/// Where gem-setup itself is in a bundle for `target`.
+/// The path of gem-setup's executable for `target` in a bundle.
 #[must_use]
 pub(super) fn inside(target: Target) -> String {
     let suffix = if target.os == Os::Windows { ".exe" } else { "" };
     format!("gem-setup/{target}/gem-setup{suffix}")
 }
 
-/// Refuses executables that do not run on the platform that they are given for, and those for none of `targets`.
+/// Refuses executables that do not run on their stated platform, and executables for other platforms than `targets`.
 pub(super) fn check(programs: &[(Target, PathBuf)], targets: &[Target]) -> Result<(), Failure> {
     programs.iter().try_for_each(|(target, file)| {
         let refused = |reason: String| {
@@ -24,7 +24,7 @@ pub(super) fn check(programs: &[(Target, PathBuf)], targets: &[Target]) -> Resul
             Failure::new(Kind::Usage, message)
         };
         if !targets.contains(target) {
-            let hint = format!("add `--target {target}`, or leave its `--program` out");
+            let hint = format!("add `--target {target}`, or leave out its `--program`");
             return Err(refused("the bundle is not for that platform".to_owned()).with_hint(hint));
         }
         let runs = match platform_of(file)? {
@@ -32,11 +32,11 @@ pub(super) fn check(programs: &[(Target, PathBuf)], targets: &[Target]) -> Resul
             Some(platform) => format!("it runs on {platform}"),
             None => "it is not an executable of a known platform".to_owned(),
         };
-        Err(refused(runs).with_hint(format!("give the build of gem-setup for {target}")))
+        Err(refused(runs).with_hint(format!("pass the build of gem-setup for {target}")))
     })
 }
 
-/// The platform that the executable `file` runs on.
+/// The platform on which the executable `file` runs.
 fn platform_of(file: &Path) -> Result<Option<Target>, Failure> {
     let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
     let executable = object::File::parse(&*bytes).ok();

@@ -1,4 +1,4 @@
-//! The order for a bundle, and the answer.
+//! The request for a bundle, and its result.
 
 use std::path::PathBuf;
 
@@ -19,36 +19,36 @@ use crate::sha256::Sha256;
 /// The contents of a bundle to create.
 #[derive(Clone, Debug)]
 pub struct BundleRequest {
-    /// The directory to make, or the file, whose name then ends in `.tar`.
+    /// The directory to create, or a file whose name ends in `.tar`.
     pub place: PathBuf,
-    /// For which platforms.
+    /// The platforms.
     pub targets: Vec<Target>,
-    /// The runtime for all of them; `None` = for each the preferred one, else the one that `auto` chooses.
+    /// The runtime for all platforms. `None`: for each platform the preferred one, else the one that `auto` selects.
     pub runtime: Option<RuntimeName>,
-    /// The runtime that is taken where it can be had.
+    /// The runtime to prefer where it is available.
     pub preferred: Option<RuntimeName>,
-    /// The model to take along.
+    /// The model to include.
     pub model: Option<ModelRequest>,
     /// The releases that can be installed.
     pub catalog: Catalog,
-    /// gem-setup's executables by platform: those that the user gave, and then this one.
+    /// gem-setup's executables by platform: those that the user gave, followed by this one.
     pub programs: Vec<(Target, PathBuf)>,
-    /// The secret key to sign with.
+    /// The secret key for the signature.
     pub key: Option<PathBuf>,
 }
 
 /// A model for a bundle.
 #[derive(Clone, Debug)]
 pub struct ModelRequest {
-    /// Its name.
+    /// The model's name.
     pub name: LocalModelName,
-    /// A file of the user's own to take for it.
+    /// The user's own file to use as the model.
     pub file: Option<PathBuf>,
     /// How its terms are accepted, if this call accepts them.
     pub accepted: Option<How>,
 }
 
-/// The means of making a bundle.
+/// The tools for making a bundle.
 pub struct BundleTools<'a> {
     /// The home, for pulled models and the record of terms.
     pub layout: &'a Layout,
@@ -65,21 +65,21 @@ pub struct BundleTools<'a> {
 /// A bundle on disk.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bundle {
-    /// The directory or file.
+    /// The path of the directory or file.
     pub bundle: PathBuf,
     /// The content for each platform.
     pub targets: Vec<BundledTarget>,
-    /// The key that verifies its signature.
+    /// The public key that verifies its signature.
     pub public_key: Option<String>,
-    /// Every file, relative to the bundle.
+    /// All files, with paths relative to the bundle.
     pub files: Vec<BundledFile>,
 }
 
-/// One file of a bundle.
+/// A file of a bundle.
 #[derive(Clone, Debug, Serialize)]
 pub struct BundledFile {
-    /// Where, relative to the bundle.
+    /// The path relative to the bundle.
     pub path: String,
-    /// Its SHA-256.
+    /// The file's SHA-256.
     pub sha256: Sha256,
 }

@@ -1,4 +1,4 @@
-//! Signatures of bundles, in the form of minisign.
+//! Signatures of bundles, in minisign's format.
 
 use std::path::Path;
 
@@ -8,19 +8,19 @@ use minisign::{PublicKey, SecretKey, SecretKeyBox};
 
 use crate::error::{Failure, Kind};
 
-/// How every key of minisign begins.
+/// The first bytes of every minisign key.
 const SIGNATURES: &[u8] = b"Ed";
-/// Says that a key is not encrypted.
+/// The bytes that mark a key as not encrypted.
 const NO_PASSWORD: &[u8] = &[0, 0];
 
-/// A signature, and the public key that it can be verified with.
+/// A signature, and the public key that verifies it.
 #[derive(Debug)]
 pub(super) struct Signed {
     pub(super) signature: String,
     pub(super) public_key: String,
 }
 
-/// The secret key in the file `key`; asks at the terminal for the password of an encrypted one.
+/// Reads the secret key in the file `key`; asks at the terminal for the password of an encrypted key.
 pub(super) fn read_key(key: &Path) -> Result<SecretKey, Failure> {
     let stored = std::fs::read_to_string(key);
     let stored = stored.map_err(|error| unusable_key(key, Refused::no_key(error.to_string())))?;
@@ -43,12 +43,12 @@ pub(super) fn sign(key: &Path, secret: &SecretKey, text: &str) -> Result<Signed,
         signature: signature.map_err(|error| damaged(&error))?.into_string(),
         public_key: public.to_base64(),
     };
-    // A key without a password has no checksum that would tell of damage.
+    // A key without a password lacks a checksum, so only this shows damage.
     verify(&signed.public_key, text, &signed.signature).map_err(|_| damaged(&"its two halves do not match"))?;
     Ok(signed)
 }
 
-/// Why a key cannot be used, and what helps.
+/// Why a key cannot be used, and the hint.
 struct Refused {
     reason: String,
     hint: String,
@@ -56,20 +56,20 @@ struct Refused {
 
 impl Refused {
     fn no_key(reason: String) -> Self {
-        let hint = "give `--sign` the file of a secret key as `minisign -G` makes it (`-W` for one without a password)"
-            .to_owned();
+        let hint =
+            "pass a secret key file made by `minisign -G` (`-W` for one without a password) with `--sign`".to_owned();
         Self { reason, hint }
     }
 }
 
-/// The secret key that is `stored` in the file `path`.
+/// Decodes the secret key `stored` in the file `path`.
 fn secret_of(stored: &str, path: &Path) -> Result<SecretKey, Refused> {
     let line = stored.lines().nth(1).unwrap_or_default().trim();
     let bytes = STANDARD.decode(line).ok().filter(|bytes| bytes.starts_with(SIGNATURES));
-    let bytes = bytes.ok_or_else(|| Refused::no_key("it is not a secret key of minisign".to_owned()))?;
+    let bytes = bytes.ok_or_else(|| Refused::no_key("it is not a minisign secret key".to_owned()))?;
     let unusable = |error: minisign::PError| Refused::no_key(error.to_string());
     if bytes.get(2..4) == Some(NO_PASSWORD) {
-        // The crate wants a checksum, which minisign writes for encrypted keys alone.
+        // The crate requires a checksum, which minisign writes only for encrypted keys.
         return SecretKey::from_bytes(&bytes).map_err(unusable);
     }
     let sealed = SecretKeyBox::from_string(stored).map_err(unusable)?;
@@ -77,8 +77,7 @@ fn secret_of(stored: &str, path: &Path) -> Result<SecretKey, Refused> {
     let password = rpassword::prompt_password(question).map_err(|error| Refused {
         reason: format!("it has a password, and there is no terminal to ask for it: {error}"),
         hint: format!(
-            "run the command at a terminal, or sign with a copy of the key without a password, which `minisign -C -W -s COPY` makes of \
-             a copy of `{}`",
+            "run the command at a terminal, or sign with a copy of the key without a password: copy `{}` to COPY, then run `minisign -C -W -s COPY`",
             path.display()
         ),
     })?;
@@ -88,7 +87,7 @@ fn secret_of(stored: &str, path: &Path) -> Result<SecretKey, Refused> {
     })
 }
 
-/// Verifies `signature` of `text` with `key`: a public key, or a file with one. The error names the fault.
+/// Verifies `signature` of `text` with `key`: a public key, or a file that contains one. The error names the fault.
 pub(super) fn verify(key: &str, text: &str, signature: &str) -> Result<(), String> {
     let unusable = |reason: &dyn std::fmt::Display| format!("the public key `{key}` cannot be used: {reason}");
     let key = match std::fs::read_to_string(key) {
@@ -99,7 +98,7 @@ pub(super) fn verify(key: &str, text: &str, signature: &str) -> Result<(), Strin
     let signature = minisign_verify::Signature::decode(signature);
     let signature = signature.map_err(|error| format!("its signature cannot be read: {error}"))?;
     key.verify(text.as_bytes(), &signature, false)
-        .map_err(|error| format!("its signature is not one of the key's owner: {error}"))
+        .map_err(|error| format!("its signature was not made with that key: {error}"))
 }
 
 #[cfg(test)]

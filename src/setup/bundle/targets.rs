@@ -1,4 +1,4 @@
-//! The platforms of a bundle: what each of them gets.
+//! The platforms of a bundle, and the content for each.
 
 use gem_platform::Target;
 use serde::{Deserialize, Serialize};
@@ -7,19 +7,19 @@ use super::contents::Sums;
 use super::programs;
 use crate::runtime::RuntimeName;
 
-/// One platform of a bundle.
+/// A platform of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundledTarget {
     /// The platform.
     pub target: Target,
-    /// The runtime that the bundle has for it.
+    /// The bundle's runtime for this platform.
     pub runtime: RuntimeName,
-    /// Where gem-setup itself is in the bundle, if it is.
+    /// The path of gem-setup's executable in the bundle, if it contains one.
     #[serde(default)]
     pub program: Option<String>,
 }
 
-/// The file of a bundle that lists them.
+/// The file of a bundle that lists its platforms.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Targets {
     format: u32,
@@ -29,7 +29,7 @@ pub(super) struct Targets {
 impl Targets {
     const FORMAT: u32 = 1;
 
-    /// What the bundle with the files `sums` has for `runtimes`.
+    /// The content of a bundle with the files `sums` for each of `runtimes`.
     pub(super) fn new(runtimes: &[(Target, RuntimeName)], sums: &Sums) -> Self {
         let targets = runtimes.iter().map(|(target, runtime)| BundledTarget {
             target: *target,
@@ -46,7 +46,7 @@ impl Targets {
         serde_json::to_vec_pretty(self).unwrap_or_default()
     }
 
-    /// Reads the list. The error says why it is none.
+    /// Parses the list of platforms. The error says why it is not one.
     pub(super) fn parse(text: &str) -> Result<Vec<BundledTarget>, String> {
         let parsed: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if parsed.format == Self::FORMAT {

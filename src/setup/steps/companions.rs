@@ -1,4 +1,4 @@
-//! The runtime's companion files: on Windows the DirectX shader compiler's two DLLs.
+//! The runtime's companion files: on Windows, two DLLs of the DirectX shader compiler.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ fn companions(setup: &Setup<'_>) -> Vec<Companion> {
     }
 }
 
-/// The places of the files of `companion`.
+/// The paths of the files of `companion`.
 fn places(setup: &Setup<'_>, companion: &Companion) -> Vec<PathBuf> {
     let names = companion.extract.iter().filter_map(|inside| inside.rsplit('/').next());
     names.map(|name| setup.site.runtime_folder().join(name)).collect()
@@ -41,7 +41,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         if !found.is_empty() {
             let names: Vec<_> = companion.extract.iter().map(String::as_str).collect();
             plans.push(format!(
-                "download {} and take {} from it",
+                "download {} and extract {}",
                 setup.first_source(&companion.url),
                 names.join(", ")
             ));
@@ -55,16 +55,16 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     Inspection::needed(plans.join("; "), vec![CHECK.fail(faults.join("; "), Fix::repair())])
 }
 
-/// The fault of the files of `companion`: missing, or different from those in the pinned archive.
+/// The faults of the files of `companion`: missing, or different from those in the pinned archive.
 fn faults_of(setup: &Setup<'_>, companion: &Companion) -> Vec<String> {
     let mut faults = Vec::new();
     for path in places(setup, companion) {
         let placed = setup.state.companions.iter().find(|placed| placed.path == path);
         match (Sha256::of_file(&path), placed) {
             (Err(_), _) => faults.push(format!("{} is missing", shown(&path))),
-            (Ok(_), None) => faults.push(format!("{} was not put there by gem-setup", shown(&path))),
+            (Ok(_), None) => faults.push(format!("{} was not installed by gem-setup", shown(&path))),
             (Ok(found), Some(placed)) if found != placed.sha256 => {
-                faults.push(format!("{} was changed since it was put there", shown(&path)));
+                faults.push(format!("{} has been changed since it was installed", shown(&path)));
             }
             (Ok(_), Some(placed)) if placed.archive != companion.sha256 => {
                 faults.push(format!(
@@ -102,7 +102,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         };
         setup.tools.fetcher.fetch(&request, setup.tools.progress).await?;
         let extracted = unpack::extract(&archive, &companion.extract, &setup.site.runtime_folder());
-        // Whether it was of use or not, the archive itself is not needed again.
+        // The archive is not needed again, whether or not the extraction worked.
         let _ = std::fs::remove_file(&archive);
         remember(setup, &companion, &extracted?);
         done.push(companion.extract.join(", "));

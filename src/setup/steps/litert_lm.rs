@@ -1,4 +1,4 @@
-//! The runtime `litert-lm`: the one on the PATH where it has the pinned version, else one in a Python environment of its own.
+//! The runtime `litert-lm`: the one on the PATH if it has the pinned version, else one in its own Python environment.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,10 @@ use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
 
-/// The size of the environment and its installation: wheels, packed and unpacked; bytes.
+/// The disk space for the environment and its installation, with packed and unpacked wheels, in bytes.
 const ROOM: u64 = 250_000_000;
 
-/// How much has still to be put on the disk; bytes.
+/// The disk space still needed, in bytes.
 pub(super) fn missing_bytes(setup: &Setup<'_>) -> u64 {
     let is_there = setup.state.litert_lm.is_some() || setup.site.litert_lm_env().installed().is_some();
     if is_there { 0 } else { ROOM }
@@ -48,7 +48,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
         Some(installed) if installed == requirements(entry) => inspect_env(setup, &env, entry, plan).await,
         Some(_) => {
             let fault = format!(
-                "{} holds another version than {version} or other packages",
+                "{} contains another version than {version}, or other packages",
                 shown(env.root())
             );
             wanting(setup, fault, plan).await
@@ -60,7 +60,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
                 format!("{PROGRAM} {version} is not installed")
             };
             match find_on_path(setup, version).await {
-                Found::Pinned(program) => absent(fault, format!("use {}, which is {version}", shown(&program))),
+                Found::Pinned(program) => absent(fault, format!("use {}, which is version {version}", shown(&program))),
                 Found::Other(remark) => wanting(setup, format!("{fault}; {remark}"), plan).await,
                 Found::Nothing => wanting(setup, fault, plan).await,
             }
@@ -74,7 +74,7 @@ fn absent(fault: String, plan: String) -> Inspection {
     Inspection::needed(plan, checks)
 }
 
-/// The inspection where an installation is needed: whether this machine can have one.
+/// The inspection if an installation is needed: checks whether this machine can do it.
 async fn wanting(setup: &Setup<'_>, fault: String, plan: String) -> Inspection {
     match Installer::find(setup.site.environment).await {
         Ok(installer) => absent(fault, format!("{plan}, with {installer}")),
@@ -82,7 +82,7 @@ async fn wanting(setup: &Setup<'_>, fault: String, plan: String) -> Inspection {
     }
 }
 
-/// One that was found on the PATH when it was installed.
+/// The inspection of a `litert-lm` that was on the PATH at the installation.
 async fn inspect_found(setup: &Setup<'_>, program: &Path, version: &str, plan: String) -> Inspection {
     if let Err(fault) = try_version(setup, program, version).await {
         return absent(fault, plan);
@@ -96,24 +96,24 @@ async fn inspect_found(setup: &Setup<'_>, program: &Path, version: &str, plan: S
     Inspection::in_place(format!("{} is {version}", shown(program)), checks)
 }
 
-/// A finished environment is in place if its `litert-lm` runs: the interpreter behind it may be gone, or its folder renamed.
+/// A complete environment is in place if its `litert-lm` runs: its interpreter may be gone, or its folder renamed.
 async fn inspect_env(setup: &Setup<'_>, env: &Venv, entry: &RuntimeEntry, plan: String) -> Inspection {
     let (program, version) = (env.program(), &entry.version);
     if let Err(fault) = try_version(setup, &program, version).await {
         return wanting(setup, fault, plan).await;
     }
     let checksum = if entry.packages.is_empty() {
-        let detail = format!("{PROGRAM} {version}; the catalog has no hashes for it");
+        let detail = format!("{PROGRAM} {version}; the catalog contains no hashes for it");
         CHECKSUM.skip(detail)
     } else {
-        let detail = format!("{PROGRAM} {version}, installed by the hashes in the catalog");
+        let detail = format!("{PROGRAM} {version}, verified with the hashes in the catalog");
         CHECKSUM.ok(detail)
     };
     let checks = vec![BINARY.ok(shown(&program)), checksum, EXECUTABLE.ok("it runs")];
     Inspection::in_place(format!("{PROGRAM} {version} is in {}", shown(env.root())), checks)
 }
 
-/// Runs `program`, the `litert-lm` in use; fails unless it is `version`.
+/// Runs `program`, the current `litert-lm`; fails unless it is `version`.
 async fn try_version(setup: &Setup<'_>, program: &Path, version: &str) -> Result<(), String> {
     if !program.exists() {
         return Err(format!("{} is missing", shown(program)));
@@ -122,17 +122,17 @@ async fn try_version(setup: &Setup<'_>, program: &Path, version: &str) -> Result
         Ok(Some(found)) if found == version => Ok(()),
         Ok(found) => {
             let found = found.unwrap_or_else(|| "another program".to_owned());
-            Err(format!("{} is {found} now, {version} is pinned", shown(program)))
+            Err(format!("{} is now {found}, but {version} is pinned", shown(program)))
         }
         Err(reason) => Err(format!("{} does not run: {reason}", shown(program))),
     }
 }
 
-/// The tool on the PATH.
+/// The tool found on the PATH.
 enum Found {
-    /// The pinned version.
+    /// It has the pinned version.
     Pinned(PathBuf),
-    /// Something else; why it is not used.
+    /// It has another version; contains the reason why it is not used.
     Other(String),
     Nothing,
 }
@@ -149,7 +149,7 @@ async fn find_on_path(setup: &Setup<'_>, version: &str) -> Found {
         Ok(Some(found)) if found == version => Found::Pinned(program),
         Ok(found) => {
             let found = found.unwrap_or_else(|| "of unknown version".to_owned());
-            Found::Other(format!("{} is {found} and so is not used", shown(&program)))
+            Found::Other(format!("{} is {found}, so it is not used", shown(&program)))
         }
         Err(error) => Found::Other(format!("{} is not used: {}", shown(&program), chain(&error))),
     }
@@ -194,7 +194,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     ))
 }
 
-/// Whether the runtime starts at all, its native library included.
+/// Whether the runtime starts, including its native library.
 pub(super) async fn inspect_loader(setup: &Setup<'_>) -> Check {
     let program = setup.litert_lm_program();
     if !program.exists() {

@@ -1,4 +1,4 @@
-//! The steps, one file each: `inspect` looks, `apply` puts in place.
+//! The steps, one file each: `inspect` examines, `apply` changes.
 
 mod companions;
 mod litert_lm;
@@ -21,7 +21,7 @@ use super::step_id::StepId;
 use super::{Setup, needs};
 use crate::error::Failure;
 
-/// Looks at step `id`; changes nothing.
+/// Inspects step `id`; changes nothing.
 pub(super) async fn inspect(setup: &Setup<'_>, id: StepId) -> Inspection {
     let inspection = match id {
         StepId::Platform => platform::inspect(setup),
@@ -51,7 +51,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>, id: StepId) -> Result<String, F
     }
 }
 
-/// Whether `--force` does the step again although it is in place.
+/// Whether `--force` repeats the step although it is in place.
 pub(super) const fn can_repeat(id: StepId) -> bool {
     !matches!(id, StepId::Platform | StepId::Space | StepId::Terms | StepId::Settings)
 }

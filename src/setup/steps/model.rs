@@ -1,4 +1,4 @@
-//! The model: pulled once, by `lit` itself, or downloaded for `litert-lm` to import.
+//! The model: pulled once by `lit`, or downloaded for `litert-lm` to import.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     }
 }
 
-/// Why the model file that was given cannot be imported.
+/// Why the given model file cannot be imported.
 fn unusable_file(setup: &Setup<'_>) -> Option<Error> {
     let file = setup.wanted.chosen.model_file.as_deref()?;
     if setup.wanted.chosen.runtime == RuntimeName::Lit {
@@ -48,7 +48,7 @@ fn unusable_file(setup: &Setup<'_>) -> Option<Error> {
     check_model_file(file).err()
 }
 
-/// Why the model cannot come from the bundle that was chosen: nothing may come from elsewhere.
+/// Why the model cannot come from the chosen bundle; no other source is allowed.
 fn unbundled(setup: &Setup<'_>) -> Option<Failure> {
     let choices = &setup.wanted.chosen;
     let bundle = choices.bundle.as_ref()?;
@@ -56,7 +56,7 @@ fn unbundled(setup: &Setup<'_>) -> Option<Failure> {
         return None;
     }
     if !bundle.is_dir() && !is_unpacked(&choices.mirrors) {
-        // What it holds is not known before it is unpacked again.
+        // The content of a packed bundle is unknown until it is unpacked again.
         return setup.closed_bundle(bundle);
     }
     let is_for_litert_lm = choices.runtime == RuntimeName::LitertLm;
@@ -74,7 +74,7 @@ fn unbundled(setup: &Setup<'_>) -> Option<Failure> {
     let words = ["gem-setup", "install", "--no-model", "--bundle"].map(OsStr::new);
     let without = shell::line(setup.site.os(), words.into_iter().chain([bundle]));
     let with_file = match is_for_litert_lm {
-        true => "; `--model-file FILE` in its place imports a file that you have".to_owned(),
+        true => "; `--model-file FILE` instead imports a file of yours".to_owned(),
         false => String::new(),
     };
     let hint = format!(
@@ -97,14 +97,14 @@ fn is_another_file(setup: &Setup<'_>) -> bool {
 async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
     let name = &setup.wanted.chosen.model;
     let Ok(runtime) = setup.runtime() else {
-        return Inspection::needed(plan, vec![CHECK.skip("no runtime can be asked")]);
+        return Inspection::needed(plan, vec![CHECK.skip("there is no runtime to ask")]);
     };
     if !setup.site.is_for_this_machine() || !runtime.program().is_some_and(Path::exists) {
         return Inspection::needed(plan, vec![unasked(setup)]);
     }
     match setup.listing().await {
         Ok(text) if name.is_in(&text) && is_another_file(setup) => {
-            let detail = format!("`{name}` is installed, but was imported from another file or not completely");
+            let detail = format!("`{name}` is installed, but was imported incompletely or from another file");
             Inspection::needed(plan, vec![CHECK.fail(detail, Fix::repair())])
         }
         Ok(text) if name.is_in(&text) && waiting_file(setup).exists() => {
@@ -119,17 +119,17 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
             let check = CHECK.fail(missing(setup), Fix::repair());
             Inspection::needed(plan, vec![check])
         }
-        // Why the runtime cannot be asked is the runtime step's to say.
+        // The runtime step explains why the runtime cannot be asked.
         Err(reason) => Inspection::needed(plan, vec![CHECK.skip(format!("cannot ask the runtime: {reason}"))]),
     }
 }
 
-/// Where a downloaded file waits for its import; one that is still there was not imported to its end.
+/// The path at which a downloaded file waits for its import. If it is still there, the import is incomplete.
 fn waiting_file(setup: &Setup<'_>) -> PathBuf {
     model_file::waiting(&setup.site.layout.downloads(), &setup.wanted.chosen.model)
 }
 
-/// Why the runtime does not have the model: never pulled, or a pull that was cut short.
+/// Why the runtime does not have the model: it was never pulled, or a pull was interrupted.
 fn missing(setup: &Setup<'_>) -> String {
     let name = &setup.wanted.chosen.model;
     let folder = setup.site.layout.models().join(name);
@@ -143,7 +143,7 @@ fn missing(setup: &Setup<'_>) -> String {
     }
 }
 
-/// The bytes in `folder`.
+/// The size of `folder` in bytes.
 fn size_of(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -158,13 +158,13 @@ fn size_of(folder: &Path) -> u64 {
         .sum()
 }
 
-/// Without a runtime that lists it, only the absence of a model is certain.
+/// Without a runtime that lists models, only a missing model is certain.
 fn unasked(setup: &Setup<'_>) -> Check {
     let folder = setup.site.layout.models().join(&setup.wanted.chosen.model);
     if setup.site.is_for_this_machine() && !folder.exists() {
-        return CHECK.fail(format!("there is no {}", shown(&folder)), Fix::repair());
+        return CHECK.fail(format!("{} is missing", shown(&folder)), Fix::repair());
     }
-    CHECK.skip("no runtime can be asked")
+    CHECK.skip("there is no runtime to ask")
 }
 
 fn plan(setup: &Setup<'_>) -> String {
@@ -188,14 +188,14 @@ fn plan(setup: &Setup<'_>) -> String {
     format!("{verb} the model `{}`{size}", model.name)
 }
 
-/// The model's files in a bundle that was given as a mirror; a file that was given goes before it.
+/// The model's files in a bundle that was given as a mirror. A given file is preferred.
 fn bundled(setup: &Setup<'_>) -> Option<BundledModel> {
     let choices = &setup.wanted.chosen;
     let is_wanted = choices.model_file.is_none();
     BundledModel::find(&choices.mirrors, choices.model.as_str()).filter(|_| is_wanted)
 }
 
-/// Copies the model from a bundle; `false` if the runtime does not know it then.
+/// Copies the model from a bundle; `false` if the runtime then does not list it.
 async fn copy(setup: &mut Setup<'_>, bundled: BundledModel) -> Result<bool, Failure> {
     let models = setup.site.layout.models();
     let copied = tokio::task::spawn_blocking(move || bundled.copy_to(&models)).await;
@@ -208,7 +208,7 @@ async fn copy(setup: &mut Setup<'_>, bundled: BundledModel) -> Result<bool, Fail
 pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let model = setup.model();
     if super::terms::not_needed(setup).is_none() && !Terms::read(&setup.site.layout.terms_file())?.cover(&model) {
-        // The terms step came before; without its record no caller may pull.
+        // The terms step comes first; without its record, no caller may pull.
         return Err(Failure::new(
             Kind::TermsNotAccepted,
             format!("the terms of the model `{}` have not been accepted", model.name),
@@ -223,7 +223,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         }
         setup.tools.progress.note(
             "model",
-            &format!("the runtime does not know the copy from {from}; pulling the model"),
+            &format!("the runtime does not list the copy from {from}; pulling the model"),
         );
     }
     let given = setup.wanted.chosen.model_file.clone();
@@ -242,7 +242,7 @@ async fn hand_over(setup: &mut Setup<'_>, model: &Model, file: Option<&Path>) ->
     pulled.map_err(|error: Error| Failure::from(error))
 }
 
-/// Downloads the file of `model` and lets the runtime import it. The file's hash goes on record.
+/// Downloads the file of `model`, lets the runtime import it, and records the file's hash.
 async fn download(setup: &mut Setup<'_>, model: &Model) -> Result<String, Failure> {
     let Some(source) = &model.huggingface else {
         hand_over(setup, model, None).await?;
@@ -259,7 +259,7 @@ async fn download(setup: &mut Setup<'_>, model: &Model) -> Result<String, Failur
         .filter(|known| *known != sha256 && source.sha256.is_none())
     {
         let note = format!(
-            "the hub has another file for `{}` now: SHA-256 {sha256}, the one before was {known}",
+            "the hub now has another file for `{}`: SHA-256 {sha256}, formerly {known}",
             model.name
         );
         setup.tools.progress.note("model", &note);
@@ -272,8 +272,8 @@ async fn download(setup: &mut Setup<'_>, model: &Model) -> Result<String, Failur
     ))
 }
 
-/// Puts on record that the model is gem-setup's to delete, before there is anything of it: a pull may be cut short. One that was
-/// already present is not.
+/// Records, before the pull, that gem-setup may delete the model, because a pull may be interrupted. A model that was
+/// already present is not recorded.
 fn claim(setup: &mut Setup<'_>) -> Result<(), Failure> {
     let name = &setup.wanted.chosen.model;
     if !setup.state.pulled.contains(name) && !setup.site.layout.models().join(name).exists() {

@@ -1,4 +1,4 @@
-//! The platform: a runtime exists for it, and the machine meets its needs.
+//! The platform: checks that a runtime exists for it and that the machine meets the runtime's needs.
 
 use crate::setup::check::{Fix, Subject};
 use crate::setup::step::Inspection;

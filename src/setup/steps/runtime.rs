@@ -1,4 +1,4 @@
-//! The runtime's executable: there, unchanged, allowed to run, able to load.
+//! The runtime's executable: present, unchanged, executable, and able to load its libraries.
 
 use std::io;
 use std::path::Path;
@@ -37,7 +37,7 @@ fn artifact<'a>(setup: &'a Setup<'_>) -> Option<&'a Artifact> {
     setup.site.catalog.runtime("lit")?.artifact(setup.site.target)
 }
 
-/// How much has still to be downloaded, as far as the catalog knows; bytes.
+/// The size of the remaining download in bytes, as far as the catalog states it.
 pub(super) fn missing_bytes(setup: &Setup<'_>) -> u64 {
     match setup.wanted.chosen.runtime {
         RuntimeName::Builtin => 0,
@@ -71,12 +71,12 @@ fn inspect_lit(setup: &Setup<'_>) -> Inspection {
 
 fn size_of(artifact: &Artifact) -> String {
     match artifact.size {
-        0 => "size not known".to_owned(),
+        0 => "size unknown".to_owned(),
         size => Size(size).to_string(),
     }
 }
 
-/// The checks that need the file.
+/// The skipped checks that need the file.
 fn skipped(reason: &str) -> [Check; 3] {
     [CHECKSUM, EXECUTABLE, QUARANTINE].map(|subject| subject.skip(reason))
 }
@@ -95,11 +95,11 @@ fn unreadable(path: &Path, plan: String, error: &io::Error) -> Inspection {
 }
 
 fn in_the_way(path: &Path, plan: String) -> Inspection {
-    let detail = format!(
-        "{} is a directory where the runtime's executable should be",
+    let detail = format!("{} is a directory instead of the runtime's executable", shown(path));
+    let fix = format!(
+        "move {} somewhere else, then run `gem-setup install` again",
         shown(path)
     );
-    let fix = format!("move {} away, then run `gem-setup install` again", shown(path));
     let failure = Failure::new(Kind::Download, format!("cannot install the runtime: {detail}")).with_hint(fix.clone());
     let mut checks = vec![BINARY.fail(detail, Fix::by_hand(fix))];
     checks.extend(skipped("the runtime is missing"));
@@ -115,18 +115,18 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
     let mut checks = vec![BINARY.ok(shown(path))];
     if found != artifact.sha256 {
         let detail = format!(
-            "{} has the SHA-256 {found}, the catalog says {}",
+            "{} has the SHA-256 {found}, but the catalog has {}",
             shown(path),
             artifact.sha256
         );
-        // Without the option a repair would trust the file's size and time again.
+        // Without this option, a repair would trust the file's size and time again.
         let fix = if setup.wanted.verify {
             Fix::run("doctor --fix --verify")
         } else {
             Fix::repair()
         };
         checks.push(CHECKSUM.fail(detail, fix));
-        checks.extend(skipped("the runtime has another hash").into_iter().skip(1));
+        checks.extend(skipped("the runtime has a wrong hash").into_iter().skip(1));
         return Inspection::needed(plan, checks);
     }
     checks.push(CHECKSUM.ok(format!("SHA-256 {found}")));
@@ -140,7 +140,7 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
     checks.push(if recipe.has(Effect::StripQuarantine) {
         inspect_quarantine(path, &mut effects)
     } else {
-        QUARANTINE.skip(format!("{} has none", setup.site.os()))
+        QUARANTINE.skip(format!("{} is not quarantined", setup.site.os()))
     });
     if effects.is_empty() {
         Inspection::in_place(format!("{} is in place", shown(path)), checks)
@@ -162,7 +162,7 @@ fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
     match gem_platform::file::quarantine(path) {
         Ok(None) => QUARANTINE.ok("not quarantined"),
         Ok(Some(value)) => {
-            effects.push("take it out of quarantine");
+            effects.push("remove its quarantine");
             let detail = format!("{} is quarantined (`{value}`)", shown(path));
             QUARANTINE.fail(detail, Fix::repair())
         }
@@ -170,7 +170,8 @@ fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
     }
 }
 
-/// Adds to the step's `checks` those that run the runtime. One whose hash is wrong is not run, whatever its size and time say.
+/// Adds the checks that run the runtime to the step's `checks`. A runtime with a wrong hash is not run, even if its
+/// size and time match.
 pub(in crate::setup) async fn inspect_use(setup: &Setup<'_>, checks: &mut Vec<Check>) {
     let Err(failure) = setup.site.check_executable(&setup.wanted.chosen) else {
         return checks.push(inspect_loader(setup).await);
@@ -179,10 +180,10 @@ pub(in crate::setup) async fn inspect_use(setup: &Setup<'_>, checks: &mut Vec<Ch
     if let Some(check) = checksum.filter(|check| !check.has_failed()) {
         *check = CHECKSUM.fail(failure.message, Fix::run("doctor --fix --verify"));
     }
-    checks.push(LOADER.skip("the runtime has another hash"));
+    checks.push(LOADER.skip("the runtime has a wrong hash"));
 }
 
-/// Whether the runtime can load the system's libraries: its own error counts for more than a search for them.
+/// Whether the runtime can load the system's libraries. The runtime's own error counts for more than a search for them.
 async fn inspect_loader(setup: &Setup<'_>) -> Check {
     if setup.wanted.chosen.runtime == RuntimeName::LitertLm {
         return litert_lm::inspect_loader(setup).await;
@@ -208,24 +209,24 @@ async fn inspect_loader(setup: &Setup<'_>) -> Check {
             LOADER.fail(detail.trim(), fix)
         }
         _ if missing.is_empty() => LOADER.ok(format!("{} can be loaded", libraries.join(" and "))),
-        // It is another file than a program, so no library is at fault.
+        // The file is not a program for this machine, so its libraries are not the cause.
         Some(Err(reason)) if reason.contains("Exec format error") => {
             LOADER.fail(format!("the runtime does not run: {reason}"), Fix::repair())
         }
         Some(Err(reason)) => LOADER.fail(format!("{absent}, and the runtime does not run: {reason}"), fix),
-        Some(Ok(_)) => LOADER.warn(format!("{absent}, yet the runtime starts"), fix),
+        Some(Ok(_)) => LOADER.warn(format!("{absent}, but the runtime starts"), fix),
         None => LOADER.warn(absent, fix),
     }
 }
 
-/// Which packages bring the `missing` libraries on this distribution.
+/// The packages of this distribution that contain the `missing` libraries.
 fn package_advice(missing: &[LibraryError]) -> Fix {
     let packages: Vec<_> = missing
         .iter()
         .filter_map(|error| error.distribution.as_ref()?.package(&error.library))
         .collect();
     if packages.is_empty() {
-        let fallback = "install the packages that bring libvulkan.so.1 and libGL.so.1 (Debian: libvulkan1, libgl1)";
+        let fallback = "install the packages that contain libvulkan.so.1 and libGL.so.1 (Debian: libvulkan1, libgl1)";
         return Fix::by_hand(fallback);
     }
     let instructions: Vec<String> = packages
@@ -261,7 +262,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             Kind::Unexpected,
             format!("cannot make {} executable: {error}", shown(&path)),
         )
-        .with_hint("check that the file is yours and its file system allows execution")
+        .with_hint("check that the file belongs to you and its file system allows execution")
     })?;
     setup.state.remember_hash(&path, artifact.sha256);
     setup.forget_listing();

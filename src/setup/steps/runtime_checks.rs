@@ -1,4 +1,4 @@
-//! The checks that every runtime has: id and title.
+//! The checks that every runtime has, with their ids and titles.
 
 use crate::setup::check::Subject;
 

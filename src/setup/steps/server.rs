@@ -1,4 +1,4 @@
-//! The server: running as chosen, and answering.
+//! The server: runs as chosen and answers.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use crate::supervise::{self, GRACE, PidFile, Running, ServerIdentity, ServerReco
 
 const PROCESS: Subject = Subject::new("server.process", "server process");
 const HEALTH: Subject = Subject::new("server.health", "server answers");
-/// A gateway on loopback answers at once; longer than this it is not healthy.
+/// A gateway on loopback answers at once. If it needs longer than this, it is not healthy.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A certificate that ends sooner than this should be replaced: the usual ones are renewed a month before.
+/// A certificate that expires sooner should be replaced; certificates are usually renewed a month before.
 const SHORT: SignedDuration = SignedDuration::from_hours(14 * 24);
 const START: &str = "start";
 const RESTART: &str = "restart";
@@ -40,10 +40,10 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     }
 }
 
-/// The system cannot run a server for all users.
+/// The inspection if the system cannot run a server for all users.
 fn unmanaged(setup: &Setup<'_>, failure: Failure) -> Inspection {
     let fix = failure.hint.clone().map_or_else(Fix::repair, Fix::by_hand);
-    let reason = "no server for all users can run here";
+    let reason = "this system cannot run a server for all users";
     let checks = vec![
         PROCESS.fail(&failure.message, fix),
         PORT.skip(reason),
@@ -70,7 +70,7 @@ async fn look(setup: &Setup<'_>) -> Inspection {
         Ok(Running::Bare { pid, port }) => bare(setup, pid, port),
         Ok(Running::Foreign(process)) => {
             let detail = format!(
-                "{} names pid {}, which is `{}` and no server of ours",
+                "{} names pid {}, which is `{}` and not a server of gem-setup",
                 shown(&setup.site.layout.pid_file()),
                 process.pid,
                 process.command.join(" ")
@@ -80,7 +80,7 @@ async fn look(setup: &Setup<'_>) -> Inspection {
         Ok(Running::No) => {
             let detail = match PidFile::read(&setup.site.layout.pid_file()) {
                 Ok(Some(file)) => format!(
-                    "no server is running; {} is stale: it names pid {}, which is no server of this home",
+                    "no server is running; {} is stale: it names pid {}, which is not a server of this home",
                     shown(&setup.site.layout.pid_file()),
                     file.pid
                 ),
@@ -95,7 +95,7 @@ fn plan(setup: &Setup<'_>) -> String {
     let how = if setup.wanted.chosen.scope == Destination::System {
         "for all users, by a systemd unit"
     } else if setup.wanted.chosen.direct {
-        "the runtime alone"
+        "runtime without gateway"
     } else {
         "gateway and runtime"
     };
@@ -107,7 +107,7 @@ fn skipped(reason: &str) -> Inspection {
     Inspection::not_needed(reason, checks.into())
 }
 
-/// No server is wanted now. A later start fails if another program has the port.
+/// The inspection if no server is wanted now. A later start fails if another program uses the port.
 async fn unwanted(setup: &Setup<'_>) -> Inspection {
     let inspection = skipped("no server wanted (--no-start)");
     let port = setup.wanted.chosen.port;
@@ -120,7 +120,7 @@ async fn unwanted(setup: &Setup<'_>) -> Inspection {
     inspection
 }
 
-/// No server of ours: is the port free for one?
+/// The inspection if none of our servers is running: checks whether the port is free.
 async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
     let port = setup.wanted.chosen.port;
     let health = HEALTH.skip("no server is running");
@@ -135,14 +135,14 @@ async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
     let (fix, check) = taken(port);
     let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {}", check.detail));
     let failure = failure.with_hint(advice::named(setup, fix).to_string());
-    let checks = vec![PROCESS.skip("another program has the port"), check, health];
+    let checks = vec![PROCESS.skip("another program uses the port"), check, health];
     Inspection::needed(plan(setup), checks).blocked_by(failure)
 }
 
-/// A process holds the server's lock and has not written which one it is.
+/// The inspection if a process holds the server's lock and has not written its process id.
 fn unnamed(setup: &Setup<'_>) -> Inspection {
     let lock = shown(&setup.site.layout.server_lock_file());
-    let detail = format!("a process holds {lock} and has not written which one it is");
+    let detail = format!("a process holds {lock} but has not written its process id");
     let checks = vec![
         PROCESS.fail(
             &detail,
@@ -179,15 +179,15 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
             record.server.port, record.server.runtime, wanted.port, wanted.runtime
         );
         let checks = vec![
-            // A restart keeps the options that made it differ.
+            // A restart keeps the options that caused the difference, so it would not help.
             PROCESS.fail(detail, Fix::run(INSTALL)),
-            PORT.skip("another server runs"),
-            HEALTH.skip("another server runs"),
+            PORT.skip("another server is running"),
+            HEALTH.skip("another server is running"),
         ];
         return Inspection::needed("restart the server as chosen", checks);
     }
     if is_runtime_replaced(setup, record) {
-        let detail = format!("pid {pid} still runs the runtime that was replaced after its start");
+        let detail = format!("pid {pid} still runs the former runtime, which has been replaced");
         let checks = vec![
             PROCESS.fail(detail, Fix::run(RESTART)),
             PORT.ok(format!("pid {pid} listens on port {}", wanted.port)),
@@ -200,9 +200,9 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
         let checks = vec![
             PROCESS.fail(fault, Fix::repair()),
             PORT.ok(format!("pid {pid} listens on port {}", wanted.port)),
-            HEALTH.skip("the service is not as installed"),
+            HEALTH.skip("the service differs from the installed one"),
         ];
-        return Inspection::needed("have the system run the server", checks);
+        return Inspection::needed("make the system run the server", checks);
     }
     let mut checks = vec![
         inspect_pid_file(setup, pid),
@@ -217,15 +217,15 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
     }
 }
 
-/// Whether the runtime's executable is no longer the one that the engine was started from.
+/// Whether the runtime's executable is no longer the one from which the engine was started.
 fn is_runtime_replaced(setup: &Setup<'_>, record: &ServerRecord) -> bool {
-    // Between two engines of a server that follows the record, none runs the former one.
+    // A server that follows the record may be between two engines; then none runs the former runtime.
     let engine = record.engine.as_ref();
     let engine = engine.filter(|engine| engine.process.is_some() || !record.follows);
     let started_from = engine.and_then(|engine| engine.program);
     let runtime = setup.runtime().ok();
     let now = runtime.as_deref().and_then(Runtime::program).and_then(Stamp::of);
-    // Damage is for the check of the checksum to find.
+    // The check of the checksum reports damage, so only a different file counts here.
     started_from
         .zip(now)
         .is_some_and(|(before, now)| !before.is_of_one_time(now))
@@ -236,12 +236,15 @@ fn inspect_pid_file(setup: &Setup<'_>, pid: u32) -> Check {
         Ok(Some(file)) if file.pid == pid => PROCESS.ok(format!("pid {pid}")),
         Ok(Some(file)) => {
             let path = shown(&setup.site.layout.pid_file());
-            let detail = format!("{path} is stale: it names pid {}, the server is pid {pid}", file.pid);
+            let detail = format!(
+                "{path} is stale: it names pid {}, but the server is pid {pid}",
+                file.pid
+            );
             PROCESS.fail(detail, Fix::run(RESTART))
         }
         _ => {
             let detail = format!(
-                "pid {pid} runs, but {} does not name it",
+                "pid {pid} is running, but {} does not name it",
                 shown(&setup.site.layout.pid_file())
             );
             PROCESS.fail(detail, Fix::run(RESTART))
@@ -258,10 +261,10 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
         && let Some(closed) = setup.closed().await
     {
         let fix = Fix::repair_accepting();
-        return HEALTH.fail(format!("the runtime is not asked: {closed}"), fix);
+        return HEALTH.fail(format!("no request was sent to the runtime: {closed}"), fix);
     }
     let answer = if wanted.direct {
-        // Without a gateway the runtime gets Gemini CLI's own probe (docs/facts.md section 3).
+        // Without a gateway, the runtime gets Gemini CLI's own probe (docs/facts.md section 3).
         let path = format!("/v1beta/models/{}:generateContent", wanted.model);
         local::post(record.peer(), &path, None, PATIENCE).await
     } else {
@@ -276,7 +279,7 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
             }
         }
         Ok(answer) => {
-            // The server may have noticed less than a moment ago.
+            // The server may not have noticed yet.
             if let Some(closed) = setup.closed().await {
                 return without_model(setup, port, &closed.in_words());
             }
@@ -296,27 +299,26 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
     }
 }
 
-/// What is wrong with a gateway's certificate that is valid until `until`. A gateway goes on with one that has expired.
+/// The fault of a gateway's certificate that is valid until `until`. A gateway continues with an expired one.
 fn certificate_fault(until: Timestamp) -> Option<Check> {
-    let fix =
-        Fix::by_hand("put a new certificate and its key in the place of the old ones: the server reads them again");
+    let fix = Fix::by_hand("replace the certificate and its key by new ones: the server reads them again");
     let left = until.duration_since(Timestamp::now());
     if left.is_negative() {
         return Some(HEALTH.fail(
-            format!("clients refuse the gateway: its certificate ended at {until}"),
+            format!("clients refuse the gateway: its certificate expired at {until}"),
             fix,
         ));
     }
-    (left < SHORT).then(|| HEALTH.warn(format!("the gateway's certificate ends at {until}"), fix))
+    (left < SHORT).then(|| HEALTH.warn(format!("the gateway's certificate expires at {until}"), fix))
 }
 
-/// The gateway answers; its engine waits for a `missing` item.
+/// The check if the gateway answers but its engine waits for a `missing` item.
 fn without_model(setup: &Setup<'_>, port: u16, missing: &str) -> Check {
     if !setup.wanted.with_model {
         let detail = format!("the built-in classifier answers on port {port} (--no-model)");
         return HEALTH.ok(detail);
     }
-    let detail = format!("the built-in classifier answers on port {port}, the model does not: {missing}");
+    let detail = format!("the built-in classifier answers on port {port}, but the model does not: {missing}");
     HEALTH.warn(detail, Fix::repair_accepting())
 }
 
@@ -330,7 +332,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     if setup.wanted.chosen.scope == Destination::System {
         return serve_all_users(setup, &given).await;
     }
-    // The process that a stale pid file names is not ours to stop; the server writes a new file.
+    // The process that a stale pid file names is not ours to stop. The server will write a new file.
     if !matches!(running, Ok(Running::No | Running::Foreign(_))) {
         supervise::stop(layout, GRACE).await?;
     }
@@ -346,7 +348,7 @@ fn serving(started: &Started, spec: &ServerSpec) -> String {
     format!("pid {} serves port {}{without}", started.pid, spec.chosen.port)
 }
 
-/// Has the system run the server, as a user of its own.
+/// Makes the system run the server, as a user of its own.
 async fn serve_all_users(setup: &Setup<'_>, given: &[String]) -> Result<String, Failure> {
     let site = &setup.site;
     let (kind, account) = (
@@ -355,7 +357,7 @@ async fn serve_all_users(setup: &Setup<'_>, given: &[String]) -> Result<String, 
     );
     let failed = |error: service::Error| service_failure(&error);
     service::probe(kind, &account, &Tools).map_err(failed)?;
-    // The service starts it again, with what has changed.
+    // The service starts the server again, with the changes.
     supervise::stop(&site.layout, GRACE).await?;
     let spec = ServerSpec::installed(&setup.wanted.chosen, site.config.as_deref(), given);
     let installed = service::install(kind, &service_definition(&spec, site)?, &account, &Tools).map_err(failed)?;
@@ -369,7 +371,7 @@ async fn serve_all_users(setup: &Setup<'_>, given: &[String]) -> Result<String, 
     ))
 }
 
-/// Why the service for all users is not as it should be.
+/// The fault of the service for all users; `None` if it has none.
 fn service_fault(setup: &Setup<'_>, given: &[String]) -> Option<String> {
     let site = &setup.site;
     if setup.wanted.chosen.scope != Destination::System {

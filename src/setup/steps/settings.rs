@@ -1,4 +1,4 @@
-//! Gemini CLI's settings: the router is on and points at the local server.
+//! Gemini CLI's settings: the router is on and points to the local server.
 
 use std::path::{Path, PathBuf};
 
@@ -20,11 +20,11 @@ const FILE: Subject = Subject::new("settings.file", "settings files");
 const ROUTER: Subject = Subject::new("settings.router", "router switched on");
 const SHADOWED: Subject = Subject::new("settings.shadowed", "settings in effect");
 
-/// Which keys of the machine's settings count (docs/facts.md section 3).
+/// Which keys of the machine's settings win (docs/facts.md section 3).
 const WINS: &str =
-    "; `enabled` and `classifier` there win over each user's, `binaryPath` and `autoStartServer` stay each user's own";
+    "; `enabled` and `classifier` there override each user's settings, but `binaryPath` and `autoStartServer` do not";
 
-/// Why Gemini CLI would ignore the chosen settings, and advice.
+/// Why Gemini CLI would ignore the chosen settings, with advice.
 struct Ignored {
     reason: String,
     fix: Fix,
@@ -44,7 +44,7 @@ impl Ignored {
             let word = shell::word(setup.site.os(), place.as_os_str());
             return Some(Self {
                 reason: format!(
-                    "Gemini CLI skips the machine's settings: others than root may change {}",
+                    "Gemini CLI skips the machine's settings: users other than root may change {}",
                     shown(&place)
                 ),
                 fix: Fix::by_hand(format!(
@@ -68,19 +68,19 @@ impl Ignored {
         })
     }
 
-    /// The file of the machine's settings, or a directory above it, that no user but root reaches.
+    /// The machine's settings file, or a directory above it, if only root can access it.
     fn hidden_place(setup: &Setup<'_>) -> Option<Self> {
         let mut places = machine_places(setup).into_iter();
         let place = places.find(|place| matches!(is_hidden_from_users(place), Ok(true)))?;
         let word = shell::word(setup.site.os(), place.as_os_str());
         let (reason, bit) = if place.is_dir() {
             (
-                "root alone may enter it, so Gemini CLI does not see the machine's settings",
+                "only root may enter it, so Gemini CLI does not see the machine's settings",
                 "x",
             )
         } else {
             (
-                "root alone may read it, and for other users Gemini CLI ends with status 52",
+                "only root may read it, so Gemini CLI ends with status 52 for other users",
                 "r",
             )
         };
@@ -91,13 +91,13 @@ impl Ignored {
     }
 }
 
-/// The file or directory for which Gemini CLI skips the machine's settings (docs/facts.md section 3).
+/// The file or directory because of which Gemini CLI skips the machine's settings (docs/facts.md section 3).
 fn skipped_place(setup: &Setup<'_>) -> Option<PathBuf> {
     let mut places = machine_places(setup).into_iter();
     places.find(|place| matches!(is_roots_alone(place), Ok(false)))
 }
 
-/// The file of the machine's settings and each directory above it, also where links lead; nothing if another file is changed.
+/// The machine's settings file and all directories above it, also behind links; empty if another file is to be changed.
 fn machine_places(setup: &Setup<'_>) -> Vec<PathBuf> {
     let places = setup.site.places();
     let (Scope::System, file) = setup.wanted.chosen.scope.file(&places) else {
@@ -108,14 +108,14 @@ fn machine_places(setup: &Setup<'_>) -> Vec<PathBuf> {
     file.ancestors().chain(real).map(Path::to_owned).collect()
 }
 
-/// Why Gemini CLI refuses `model`, if it does: it asks one model alone (docs/facts.md section 3).
+/// Why Gemini CLI refuses `model`; `None` if it accepts it. It accepts only one model (docs/facts.md section 3).
 #[must_use]
 pub fn refused_model(model: &LocalModelName) -> Option<String> {
     let asked = LocalModelName::default();
-    (*model != asked).then(|| format!("Gemini CLI asks the local model `{asked}` alone and refuses `{model}`"))
+    (*model != asked).then(|| format!("Gemini CLI accepts only the local model `{asked}`, not `{model}`"))
 }
 
-/// The option that `install` needs for `model` where its terms are not on record.
+/// The option that `install` needs for `model` if its terms are not accepted.
 fn acceptance(setup: &Setup<'_>, model: &LocalModelName) -> &'static str {
     let is_covered = || {
         let terms = Terms::read(&setup.site.layout.terms_file()).ok()?;
@@ -136,8 +136,11 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::not_needed(reason, skipped.collect());
     }
     if !setup.site.is_for_this_machine() {
-        // The files of this machine say nothing about another.
-        return Inspection::needed("switch the router on in the settings of Gemini CLI there", Vec::new());
+        // The files of this machine do not show the state of another one.
+        return Inspection::needed(
+            "switch on the router in Gemini CLI's settings on that machine",
+            Vec::new(),
+        );
     }
     let places = setup.site.places();
     let planned = settings::plan(
@@ -153,7 +156,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     let found = settings::load(&places, setup.site.environment);
     let launcher = match setup.wanted.chosen.scope {
         Destination::User | Destination::Workspace => launcher::inspect(setup),
-        Destination::System => launcher::not_needed("the system starts the server, Gemini CLI starts none"),
+        Destination::System => launcher::not_needed("the system starts the server, so Gemini CLI needs no launcher"),
     };
     let mut checks = checks_of(setup, &found, &plan);
     checks.push(launcher.check);
@@ -166,7 +169,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     Inspection::needed(in_words(launcher.plan, &plan), checks).leaving(remaining)
 }
 
-/// The plan: the launcher's changes, then those of `plan`.
+/// The plan in words: the launcher's changes, then those of `plan`.
 fn in_words(launcher: Option<String>, plan: &Plan) -> String {
     let files = plan.files.iter().flat_map(|file| {
         let removal = (!file.removed.is_empty())
@@ -182,7 +185,7 @@ fn in_words(launcher: Option<String>, plan: &Plan) -> String {
     launcher.into_iter().chain(files).collect::<Vec<_>>().join("; ")
 }
 
-/// The checks of `found`, on which `plan` is still to be carried out.
+/// The checks for the settings `found`, before `plan` is carried out.
 fn checks_of(setup: &Setup<'_>, found: &settings::Settings, plan: &Plan) -> Vec<Check> {
     let router = found.router();
     let ignored = Ignored::of(setup, found);
@@ -214,7 +217,7 @@ fn hinted(failure: &Failure) -> Fix {
     Fix::by_hand(failure.hint.as_deref().unwrap_or("correct the file"))
 }
 
-/// Whether Gemini CLI starts with every file that it reads.
+/// Whether Gemini CLI can start with every file that it reads.
 fn inspect_files(found: &settings::Settings, plan: &Plan) -> Check {
     let mut faults = Vec::new();
     let mut advice = Vec::new();
@@ -226,7 +229,7 @@ fn inspect_files(found: &settings::Settings, plan: &Plan) -> Check {
         faults.push(failure.message);
     }
     if faults.is_empty() {
-        return FILE.ok("all that exist can be read");
+        return FILE.ok("all existing files can be read");
     }
     let fix = if advice.is_empty() {
         Fix::repair()
@@ -256,7 +259,7 @@ fn inspect_router(router: &RouterSettings, plan: &Plan) -> Check {
     let starts_another = changes.iter().all(|(_, change)| change.key == Key::BinaryPath)
         && Path::new(&router.binary_path.value).is_file();
     if starts_another {
-        // Gemini CLI starts some other server program that exists: a choice, not a fault.
+        // Gemini CLI starts another server program that exists: a choice, not a fault.
         return ROUTER.warn(texts.join("; "), Fix::repair());
     }
     ROUTER.fail(texts.join("; "), Fix::repair())
@@ -270,7 +273,7 @@ fn fail_malformed(malformed: &Malformed, plan: &Plan) -> Check {
         expected,
         ..
     } = malformed;
-    let detail = format!("`{key}` in {} is {found} where {expected} is expected", shown(path));
+    let detail = format!("`{key}` in {} is {found}, but {expected} is expected", shown(path));
     let fix = match plan.files.iter().any(|file| file.path == *path) {
         true => Fix::repair(),
         false => Fix::by_hand(format!("remove `{key}` from that file")),
@@ -287,7 +290,7 @@ fn difference(path: &Path, KeyChange { key, from, to }: &KeyChange) -> String {
     format!("`{key}` in {} is {from}, should be {to}", shown(path))
 }
 
-/// Whether another scope's file overrides ours; read only where ours is right.
+/// Whether the file of another scope overrides ours; checked only if ours is right.
 fn inspect_shadowed(setup: &Setup<'_>, router: &RouterSettings) -> Check {
     let wanted = setup.router_values();
     let host = format!("http://localhost:{}", wanted.port);
@@ -325,10 +328,10 @@ pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let scope = setup.wanted.chosen.scope;
     let launcher = Launcher::new(&setup.site.layout, setup.site.os(), &setup.site.program);
     if scope != Destination::System {
-        // First, so that the settings never name a missing file.
+        // The launcher comes first, so that the settings never name a missing file.
         launcher.restore()?;
     }
-    // From the first written file on, other commands use the choices.
+    // As soon as one file is written, other commands use the choices.
     setup.record()?;
     let places = setup.site.places();
     let plan = settings::plan(&places, setup.site.environment, scope, &setup.router_values())?;

@@ -1,4 +1,4 @@
-//! The smoke test as a step: done once for each combination of runtime, version, model and port.
+//! The smoke test as a step: run once for each combination of runtime, version, model and port.
 
 use jiff::Timestamp;
 

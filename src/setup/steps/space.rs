@@ -1,4 +1,4 @@
-//! Room for the files to come, in bytes and in number.
+//! Disk space for the files to install: in bytes and in number of files.
 
 use std::path::Path;
 
@@ -9,9 +9,9 @@ use crate::setup::check::{Fix, Subject};
 use crate::setup::step::Inspection;
 
 const CHECK: Subject = Subject::new("platform.disk", "disk space");
-/// Room for settings, logs and state beyond the runtime and the model; bytes.
+/// The space for settings, logs and state, in addition to runtime and model; in bytes.
 const MARGIN: u64 = 1 << 20;
-/// How many files are created at least: a file system may run out of them (inodes) with room to spare.
+/// The minimum number of new files: a file system may run out of inodes although it has space.
 const FILES: u64 = 16;
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
@@ -55,7 +55,7 @@ fn missing_model_bytes(setup: &Setup<'_>) -> u64 {
         return 0;
     }
     match &setup.wanted.chosen.model_file {
-        // Imported by a hard link where the file system allows.
+        // The file is imported as a hard link if the file system allows it, which needs no space.
         Some(_) => 0,
         None => model.size,
     }
@@ -67,18 +67,18 @@ fn files_left(path: &Path) -> Option<u64> {
 
 fn too_few(path: &Path, left: u64) -> Inspection {
     let detail = format!(
-        "the file system of `{}` takes {left} more files, {FILES} are needed",
+        "the file system of `{}` has inodes for {left} more files, but {FILES} are needed",
         path.display()
     );
     lacking(
         detail,
-        "delete files there that are not needed (`df -i` shows how many it takes)".to_owned(),
+        "delete files there that you do not need (`df -i` shows the free inodes)".to_owned(),
     )
 }
 
 fn too_little(path: &Path, free: u64, needed: u64) -> Inspection {
     let detail = format!(
-        "`{}` has {} free, {} are needed",
+        "`{}` has {} free, but {} are needed",
         path.display(),
         Size(free),
         megabytes(needed)
@@ -87,11 +87,11 @@ fn too_little(path: &Path, free: u64, needed: u64) -> Inspection {
 }
 
 fn lacking(detail: String, fix: String) -> Inspection {
-    let failure = Failure::new(Kind::Download, format!("there is not enough room: {detail}")).with_hint(fix.clone());
+    let failure = Failure::new(Kind::Download, format!("there is not enough space: {detail}")).with_hint(fix.clone());
     Inspection::needed("free disk space", vec![CHECK.fail(detail, Fix::by_hand(fix))]).blocked_by(failure)
 }
 
-/// `bytes` rounded up, for less would not do.
+/// `bytes` in megabytes, rounded up, so that the space is sufficient.
 fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes.div_ceil(1_000_000))
 }

@@ -1,4 +1,4 @@
-//! The model's terms: on record before anything is pulled.
+//! The model's terms: recorded before anything is pulled.
 
 use crate::error::{Failure, Kind};
 use crate::record;
@@ -21,7 +21,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         Err(error @ record::Error::Unusable { .. }) => {
             let detail = Failure::from(error).message;
             let check = CHECK.fail(detail, Fix::repair_accepting());
-            return Inspection::needed("set that record aside and accept the model's terms", vec![check]);
+            return Inspection::needed("move that record aside and accept the model's terms", vec![check]);
         }
         Err(error) => {
             let failure = Failure::from(error);
@@ -34,14 +34,14 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         let detail = format!("accepted on {:.0}", record.time);
         return Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)]);
     }
-    let detail = format!("the terms of `{}` are not on record as accepted", model.name);
+    let detail = format!("the terms of `{}` have not been accepted", model.name);
     Inspection::needed(
         format!("record that you accept {}", in_words(&model)),
         vec![CHECK.fail(detail, Fix::repair_accepting())],
     )
 }
 
-/// Why there are no terms to accept.
+/// The reason if there are no terms to accept.
 pub(super) fn not_needed(setup: &Setup<'_>) -> Option<&'static str> {
     if setup.wanted.chosen.runtime == RuntimeName::Builtin {
         Some("the builtin runtime needs no model")
@@ -52,7 +52,7 @@ pub(super) fn not_needed(setup: &Setup<'_>) -> Option<&'static str> {
         &setup.model(),
         setup.wanted.chosen.model_file.is_some(),
     ) {
-        Some("a file of your own is imported, nothing is pulled")
+        Some("your own file is imported, so nothing is pulled")
     } else {
         None
     }
@@ -71,12 +71,12 @@ fn accept(setup: &Setup<'_>, how: How) -> Result<(), Failure> {
     Ok(Terms::read_or_set_aside(&path)?.accept(&path, &setup.model(), jiff::Timestamp::now(), how)?)
 }
 
-/// Asks about the terms and records a yes at once, so that a failure later does not lead to a second question.
+/// Asks about the terms and records an acceptance at once, so that a later failure does not cause a second question.
 pub(in crate::setup) fn ask(setup: &mut Setup<'_>) -> Result<(), Failure> {
     let model = setup.model();
     let mut shown = model.clone();
     if setup.wanted.chosen.model_file.is_some() {
-        // The size is that of the download, and there is none.
+        // The size is that of a download, and there is none here.
         shown.size = 0;
     }
     let why = match setup.tools.ask.ask(&shown) {
@@ -85,7 +85,7 @@ pub(in crate::setup) fn ask(setup: &mut Setup<'_>) -> Result<(), Failure> {
             return accept(setup, How::Prompt);
         }
         Some(false) => "were not accepted",
-        None => "have not been accepted, and without a terminal or with `--json` there is no way to ask",
+        None => "have not been accepted, and gem-setup cannot ask without a terminal or with `--json`",
     };
     let message = format!("the terms of the model `{}` {why}: {}", model.name, in_words(&model));
     let hint = "read them, then run the command again with `--accept-terms`";

@@ -118,7 +118,7 @@ fn a_foreign_process_in_the_pid_file_is_named_and_left_alone() {
     says(
         &run,
         "server.process",
-        &[&pid.to_string(), "no server of ours"],
+        &[&pid.to_string(), "not a server of gem-setup"],
         "gem-setup start",
     );
     // Nothing is in the way of a server of ours: what is planned can be done.
