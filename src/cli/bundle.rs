@@ -163,7 +163,7 @@ fn verify(session: &Session<'_>, bundle: &Path, key: Option<&str>) -> Result<Exi
     }
     let signature = match (checked.is_verified, checked.is_signed) {
         (true, _) => "the signature is valid",
-        (false, true) => "it is signed; `--public-key KEY` checks by whom",
+        (false, true) => "it is signed; pass `--public-key KEY` to check who signed it",
         (false, false) => "it is not signed",
     };
     printer.line(&format!("All {} files are as listed; {signature}.", checked.files()));

@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use super::{FailureKind, ModelName};
 use crate::text::{in_words, words};
 
-/// A switch to another model that needs consent.
+/// A question for consent: may another model be asked?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The model that failed.
@@ -94,7 +94,7 @@ pub enum Ruling {
     TellClient,
 }
 
-/// Gets consent for switches.
+/// Gets consent to ask another model.
 pub trait Consent: Send + Sync {
     /// Asks for consent and returns the result.
     fn settle<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Ruling>;

@@ -30,7 +30,7 @@ const RUNNERS: [(&[&str], &str, &str); 8] = [
 ];
 /// Names of folders whose content may be deleted at any time.
 const CACHES: [&str; 4] = [".cache", "Caches", "cache", "Cache"];
-/// The file that marks such a folder (<https://bford.info/cachedir/>).
+/// The file that marks a folder as a cache (<https://bford.info/cachedir/>).
 const TAG: &str = "CACHEDIR.TAG";
 
 /// Whether the path of `executable` contains folders with these names, one inside the other. A name that ends in `*`

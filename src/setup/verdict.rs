@@ -76,8 +76,8 @@ impl Verdict {
     }
 }
 
-/// The option that prevents `install` from fixing `check`. A port that another program uses is not such a case, because
-/// no server is started on it anyway.
+/// The option that prevents `install` from fixing `check`. `--no-start` does not count for a port that another program
+/// uses, because `install` would not start a server on it.
 fn left_out_by(wanted: &Wanted, check: &Check) -> Option<&'static str> {
     match check.step? {
         StepId::Terms | StepId::Model if !wanted.with_model => Some("--no-model"),

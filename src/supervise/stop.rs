@@ -322,7 +322,7 @@ fn clear(layout: &Layout) -> io::Result<()> {
     files::remove_if_file(&layout.upstream_file())?;
     let pid_file = layout.pid_file();
     let is_of_nobody = match observe_pid_file(layout, false)? {
-        // A pipe or a circular link does not come from a server either.
+        // A server creates neither a pipe nor a circular link, so these are kept.
         Running::No => !PidFile::read(&pid_file).is_err_and(|error| place::is_misplaced(&error)),
         // A bare number of a running process may have been written by any program.
         Running::Foreign(_) => PidFile::read(&pid_file)?.is_none_or(|file| file.binary_path.is_some()),

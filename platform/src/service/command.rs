@@ -98,7 +98,7 @@ fn end_of(mut child: Child, within: Duration) -> io::Result<ExitStatus> {
 /// A file for a tool's output.
 fn stream() -> io::Result<File> {
     tempfile::tempfile().map_err(|error| {
-        let message = format!("no file can be made in `{}`: {error}", std::env::temp_dir().display());
+        let message = format!("cannot create a file in `{}`: {error}", std::env::temp_dir().display());
         // Not `NotFound`, which would mean that the program is missing.
         io::Error::other(message)
     })
