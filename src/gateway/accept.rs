@@ -31,7 +31,7 @@ const ROOM_PAUSE: Duration = Duration::from_millis(20);
 const SLOW: u64 = 64 << 10;
 /// A client that is slow for this long must make room for others.
 const SLOW_FOR: Duration = Duration::from_secs(1);
-/// When a connection is ended to make room, one of this many idle connections is ended too.
+/// When room is needed, this part of the connection limit (as a divisor) is freed too, by ending idle connections.
 const SPARE_SHARE: usize = 32;
 /// The time that an evicted connection has to receive its refusal.
 const LAST_REPLY: Duration = Duration::from_secs(1);

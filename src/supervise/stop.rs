@@ -108,7 +108,7 @@ impl Explain for Error {
             }
             Self::Deaf { .. } => "run `gem-setup stop` where the server was started".to_owned(),
             Self::Unnamed { .. } => {
-                "wait until the other gem-setup is done; if its disk is full, free some room and end the server by its pid".to_owned()
+                "wait until the other gem-setup is done; if its disk is full, free some space and end the server by its pid".to_owned()
             }
             Self::Restarted => "stop the program that starts it: `gem-setup service uninstall`, or Gemini CLI".to_owned(),
             Self::Immortal { .. } => "the system may be stuck on a device or a disk; try again later".to_owned(),

@@ -152,7 +152,7 @@ fn unnamed(setup: &Setup<'_>) -> Inspection {
         HEALTH.skip("the server is not known"),
     ];
     let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {detail}")).with_hint(
-        "wait until the other gem-setup is done; if its disk is full, free some room and end the server by its pid",
+        "wait until the other gem-setup is done; if its disk is full, free some space and end the server by its pid",
     );
     Inspection::needed(plan(setup), checks).blocked_by(failure)
 }
