@@ -128,7 +128,7 @@ fn a_directory_that_is_not_as_listed_is_refused_before_anything_is_changed() {
         let elsewhere = bundle.parent().unwrap().join("elsewhere");
         fs::rename(&model, &elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &model).unwrap();
-        refused(&bundle, "is a link");
+        refused(&bundle, "is not a regular file");
         fs::remove_file(&model).unwrap();
         fs::rename(&elsewhere, &model).unwrap();
     }
@@ -189,9 +189,9 @@ fn paths_and_links_that_lead_out_of_a_file_are_refused() {
         ("/outside", EntryType::Regular, "x", "is outside the bundle"),
         ("a/../../outside", EntryType::Regular, "x", "is outside the bundle"),
         ("a\\..\\outside", EntryType::Regular, "x", "is outside the bundle"),
-        ("link", EntryType::Symlink, "/etc", "is a link"),
-        ("link", EntryType::Link, "catalog.toml", "is a link"),
-        ("pipe", EntryType::Fifo, "x", "is a link"),
+        ("link", EntryType::Symlink, "/etc", "is not a regular file"),
+        ("link", EntryType::Link, "catalog.toml", "is not a regular file"),
+        ("pipe", EntryType::Fifo, "x", "is not a regular file"),
     ] {
         let catalog = "format = 1\n";
         let sums = format!(

@@ -288,7 +288,7 @@ fn an_altered_runtime_is_run_by_no_command() {
             &["pull", MODEL, "--force", "--accept-terms"],
         ] {
             let run = home.gem(args).ends(6);
-            assert_says(&run.stderr, &["the catalog says", "doctor --fix --verify"]);
+            assert_says(&run.stderr, &["the catalog has", "doctor --fix --verify"]);
         }
         assert_eq!(["list", "pull", "serve"].map(|verb| home.invocations(verb)), runs);
         flip_last_byte(&home.lit());
@@ -309,7 +309,7 @@ fn an_engine_that_was_altered_is_not_run_again() {
     let runs = home.invocations("serve");
     gem_platform::process::kill(&home.processes()[0]).unwrap();
     let log = || fs::read_to_string(home.layout().log_file()).unwrap();
-    wait_until("the altered engine is refused", || log().contains("the catalog says"));
+    wait_until("the altered engine is refused", || log().contains("the catalog has"));
     assert_eq!(home.invocations("serve"), runs);
     fs::rename(&good, &file).unwrap();
     home.gem(&["status", "--wait", "60"]).ok();

@@ -152,7 +152,7 @@ fn broken_settings_are_not_called_in_force() {
     let whole = fs::read_to_string(home.settings()).unwrap();
     fs::write(home.settings(), "{bad").unwrap();
     wait_until("status names the file", || note(&home).contains("settings.json"));
-    assert_says(&log(&home), &["is not in force"]);
+    assert_says(&log(&home), &["are not in force"]);
     assert!(!log(&home).contains("changed and is in force"), "{}", log(&home));
     fs::write(home.settings(), whole).unwrap();
     wait_until("nothing is left to say", || note(&home).is_empty());

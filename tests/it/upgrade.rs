@@ -182,7 +182,7 @@ fn a_damaged_release_before_is_not_switched_to() {
         .unwrap()
         .set_modified(modified)
         .unwrap();
-    refused(&["SHA-256", "the catalog says"]);
+    refused(&["SHA-256", "the catalog has"]);
     // Something added, and without a server.
     fs::File::options()
         .append(true)

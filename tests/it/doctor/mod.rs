@@ -438,7 +438,7 @@ fn a_state_that_cannot_be_read_is_named_and_the_rest_is_looked_at() {
             &run,
             "setup.records",
             &["state.json", "cannot use", "were skipped"],
-            "move the file away",
+            "move the file somewhere else",
         );
         assert_eq!(
             run.faults(),
