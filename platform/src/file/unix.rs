@@ -146,6 +146,10 @@ pub(super) fn give_to_owner(dir: &Path, file: &File) -> io::Result<()> {
     Ok(())
 }
 
+pub(super) fn give_to_root(dir: &Path) -> io::Result<()> {
+    fchown(File::open(dir)?, Some(0), Some(0))
+}
+
 pub(super) fn publish(path: &Path) -> io::Result<()> {
     let allow = |path: &Path, bits| {
         let mode = std::fs::metadata(path)?.permissions().mode();

@@ -99,6 +99,11 @@ pub(super) fn give_to_owner(_dir: &Path, _file: &File) -> io::Result<()> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the same signature as on Unix")]
+pub(super) fn give_to_root(_dir: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as on Unix")]
 pub(super) fn publish(_path: &Path) -> io::Result<()> {
     Ok(())
 }

@@ -359,6 +359,12 @@ async fn serve_all_users(setup: &Setup<'_>, given: &[String]) -> Result<String, 
     service::probe(kind, &account, &Tools).map_err(failed)?;
     // The service starts the server again, with the changes.
     supervise::stop(&site.layout, GRACE).await?;
+    // A runtime that root has run leaves files of root's in a home that was the service's.
+    let home = site.layout.home();
+    gem_platform::file::give_to_root(home).map_err(|error| {
+        let message = format!("cannot prepare {} for the server's user: {error}", shown(home));
+        Failure::new(Kind::Unexpected, message)
+    })?;
     let spec = ServerSpec::installed(&setup.wanted.chosen, site.config.as_deref(), given);
     let installed = service::install(kind, &service_definition(&spec, site)?, &account, &Tools).map_err(failed)?;
     let request = spec.request(site);
