@@ -4,7 +4,7 @@ use toml::de::Error;
 
 use super::SafeUrl;
 
-/// `text` with each word that is a URL or contains a login shown as by [`SafeUrl::redact`].
+/// `text` without secrets: words that are URLs or contain a login appear in the form of [`SafeUrl::redact`].
 #[must_use]
 pub fn redact_in(text: &str) -> String {
     let ends_word = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'' | '`');

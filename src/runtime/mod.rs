@@ -266,7 +266,7 @@ impl Explain for Error {
             Self::Failed { .. } | Self::TimedOut { .. } | Self::NotListed { .. } => {
                 "run the command again; `gem-setup doctor` checks the runtime's requirements"
             }
-            Self::ModelFile { .. } => "pass a `.litertlm` file that you may read with `--model-file`",
+            Self::ModelFile { .. } => "pass a readable `.litertlm` file with `--model-file`",
             Self::Unsuitable { .. } => "choose another runtime with `--runtime lit` or `--runtime litert-lm`",
         };
         Some(hint.to_owned())
