@@ -126,7 +126,8 @@ fn described(bundled: &BundledTarget) -> String {
     match program {
         Some(path) => format!("For {target}: {runtime}; gem-setup itself is `{path}`."),
         None => format!(
-            "For {target}: {runtime}, but not gem-setup itself: add it with `bundle create --program {target}=FILE`, or copy gem-setup to the machine separately."
+            "For {target}: {runtime}, but not gem-setup itself: add it with `bundle create --program {target}=FILE`, \
+            or copy gem-setup to the machine separately."
         ),
     }
 }

@@ -65,7 +65,8 @@ impl NeedsConsent {
             ..
         } = self;
         format!(
-            "`{failed}` failed ({message}); `{candidate}` could answer: to allow that, pass `--on-fallback silent` here, or `x-gem-consent: once` in a request to the gateway"
+            "`{failed}` failed ({message}); `{candidate}` could answer: to allow that, pass `--on-fallback silent` \
+            here, or `x-gem-consent: once` in a request to the gateway"
         )
     }
 }

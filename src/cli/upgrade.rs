@@ -200,7 +200,8 @@ fn check_version(setup: &Setup<'_>, wanted: Option<&str>) -> Result<(), Failure>
     };
     let offered = offered.unwrap_or("none");
     let message = format!("cannot upgrade `{runtime}` to `{wanted}`: the catalog has {offered}");
-    let hint = "pass a catalog that has that version with `--catalog FILE`; `gem-setup rollback runtime` returns to the previous version";
+    let hint = "pass a catalog that has that version with `--catalog FILE`; `gem-setup rollback runtime` returns to \
+        the previous version";
     Err(Failure::new(Kind::Usage, message).with_hint(hint))
 }
 

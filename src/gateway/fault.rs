@@ -14,7 +14,8 @@ pub(super) enum Fault {
     #[error("{0}")]
     Forbidden(String),
     #[error(
-        "this gateway needs a token: send it in `x-goog-api-key`, or in `x-gem-token` if you also send your own key for the upstream"
+        "this gateway needs a token: send it in `x-goog-api-key`, or in `x-gem-token` if you also send your own key \
+        for the upstream"
     )]
     Unauthenticated,
     #[error(
@@ -34,7 +35,8 @@ pub(super) enum Fault {
     SlowBody,
     #[error("the request's body is larger than {}", size(*.0))]
     TooLarge(usize),
-    #[error("the request's body is larger than {}, which is too large to choose a model for it; name the model in the path, then the body may have any size", size(*.0))]
+    #[error("the request's body is larger than {}, which is too large to choose a model for it; name the model in the \
+        path, then the body may have any size", size(*.0))]
     TooLargeToRoute(usize),
     #[error("the request's body has a transfer coding other than `chunked`")]
     Coding,

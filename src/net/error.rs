@@ -42,7 +42,8 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Proxy { .. } => {
-                "write it as `http://user:password@host:port` or `socks5h://host:port`, with special characters percent-encoded"
+                "write it as `http://user:password@host:port` or `socks5h://host:port`, with special characters \
+                percent-encoded"
             }
             Self::Certificates { .. } => "pass a file with PEM certificates (`-----BEGIN CERTIFICATE-----`)",
             Self::Tls { .. } => return None,

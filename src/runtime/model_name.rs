@@ -17,7 +17,8 @@ pub struct LocalModelName(String);
 /// A text that is not a valid name for a local model.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "`{0}` is not a name for a local model: a name begins with a letter or digit and contains only letters, digits, `-`, `_`, `+` and single `.`"
+    "`{0}` is not a name for a local model: a name begins with a letter or digit and contains only letters, digits, \
+    `-`, `_`, `+` and single `.`"
 )]
 pub struct ParseLocalModelNameError(String);
 

@@ -106,14 +106,16 @@ pub(super) fn inspect_login(setup: &Setup<'_>, settings: &Settings) -> Check {
         ),
         Login::Unselected { has_key: true } => warn(
             format!(
-                "GEMINI_API_KEY is set, but `{SELECTED}` is not: Gemini CLI's own router works, but with GOOGLE_GEMINI_BASE_URL \
+                "GEMINI_API_KEY is set, but `{SELECTED}` is not: Gemini CLI's own router works, but with \
+                GOOGLE_GEMINI_BASE_URL \
                  Gemini CLI ends with status 41"
             ),
             format!("to route through the gateway too, {select}"),
         ),
         Login::Unselected { has_key: false } => warn(
             format!(
-                "neither `{SELECTED}` nor GEMINI_API_KEY is set: Gemini CLI asks for a login when it first starts; without a terminal it ends with status 41"
+                "neither `{SELECTED}` nor GEMINI_API_KEY is set: Gemini CLI asks for a login when it first starts; \
+                without a terminal it ends with status 41"
             ),
             format!(
                 "start `gemini` and log in; to route through the gateway too, {select} and GEMINI_API_KEY to a key"

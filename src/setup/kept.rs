@@ -62,7 +62,8 @@ impl GivenFiles {
         let failed = |error: io::Error| {
             let message = format!("cannot copy `{}` to `{}`: {error}", given.display(), copy.display());
             Failure::new(Kind::Unexpected, message).with_hint(
-                "check that the file is readable, and that the directory belongs to you and has space; then run the command again",
+                "check that the file is readable, and that the directory belongs to you and has space; then run the \
+                command again",
             )
         };
         let known = self.0.iter().find(|(file, _)| file == given);

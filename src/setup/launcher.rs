@@ -113,7 +113,8 @@ impl Launcher {
         self.write().map_err(|error| {
             let message = format!("cannot write the launcher {}: {error}", shown(&self.path));
             Failure::new(Kind::Settings, message).with_hint(
-                "check that the directory belongs to you and has space, and move any directory of that name somewhere else; then run the command again",
+                "check that the directory belongs to you and has space, and move any directory of that name somewhere \
+                else; then run the command again",
             )
         })?;
         if is_executable(&self.path).unwrap_or(false) {

@@ -51,7 +51,8 @@ async fn inspect_file(setup: &Setup<'_>, subject: Subject, url: &Url) -> Check {
     if answers {
         return subject.ok(detail);
     }
-    let fix = "check the proxy (HTTPS_PROXY, NO_PROXY) and the certificates (`--ca-cert`), or use a mirror (`--mirror`) or a bundle (`--bundle`)";
+    let fix = "check the proxy (HTTPS_PROXY, NO_PROXY) and the certificates (`--ca-cert`), or use a mirror \
+        (`--mirror`) or a bundle (`--bundle`)";
     subject.fail(detail, Fix::by_hand(fix))
 }
 

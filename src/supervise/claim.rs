@@ -142,7 +142,8 @@ impl Explain for Error {
             }
             Self::PortTaken { port, .. } => match free_port_after(*port) {
                 Some(free) => format!(
-                    "end that process, or run `gem-setup install --port {free}`, which also changes the port in Gemini CLI's settings"
+                    "end that process, or run `gem-setup install --port {free}`, which also changes the port in \
+                    Gemini CLI's settings"
                 ),
                 None => "end that process".to_owned(),
             },

@@ -165,7 +165,8 @@ impl Explain for Error {
             Self::Gone { .. } => "run `gem-setup start` again, or `gem-setup logs` to see why it ended".to_owned(),
             Self::Silent { .. } => "run `gem-setup restart` to replace it".to_owned(),
             Self::NotReady { .. } => {
-                "it is still loading: run `gem-setup status` to see whether it is ready, or `gem-setup logs -f` to see its output"
+                "it is still loading: run `gem-setup status` to see whether it is ready, or `gem-setup logs -f` to \
+                see its output"
                     .to_owned()
             }
         })

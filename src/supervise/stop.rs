@@ -104,13 +104,18 @@ impl Explain for Error {
         Some(match self {
             Self::Signal { .. } => "stop it as the user who started it".to_owned(),
             Self::OutOfReach { .. } => {
-                "run `gem-setup stop` where the server was started: outside this container, or on that machine".to_owned()
+                "run `gem-setup stop` where the server was started: outside this container, or on that machine"
+                    .to_owned()
             }
             Self::Deaf { .. } => "run `gem-setup stop` where the server was started".to_owned(),
             Self::Unnamed { .. } => {
-                "wait until the other gem-setup is done; if its disk is full, free some space and end the server by its pid".to_owned()
+                "wait until the other gem-setup is done; if its disk is full, free some space and end the server by \
+                its pid"
+                    .to_owned()
             }
-            Self::Restarted => "stop the program that starts it: `gem-setup service uninstall`, or Gemini CLI".to_owned(),
+            Self::Restarted => {
+                "stop the program that starts it: `gem-setup service uninstall`, or Gemini CLI".to_owned()
+            }
             Self::Immortal { .. } => "the system may be stuck on a device or a disk; try again later".to_owned(),
             Self::Files { source, .. } => files::remedy(source).to_owned(),
         })

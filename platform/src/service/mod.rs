@@ -229,14 +229,16 @@ impl Error {
             Self::Unavailable {
                 kind: Kind::Systemd, ..
             } => Some(
-                "this needs a login session with systemd (containers, chroots and `su` have none): start the server from your \
+                "this needs a login session with systemd (containers, chroots and `su` have none): start the server \
+                from your \
                  shell's login file instead, or log in as the user directly",
             ),
             Self::Unavailable {
                 kind: Kind::SystemdMachine,
                 ..
             } => Some(
-                "this needs a machine that systemd has started; in a container or chroot, run the server in the foreground with `gem-setup serve`",
+                "this needs a machine that systemd has started; in a container or chroot, run the server in the \
+                foreground with `gem-setup serve`",
             ),
             Self::Unavailable {
                 kind: Kind::Launchd, ..
@@ -248,7 +250,8 @@ impl Error {
                 "start the Windows service `Task Scheduler`, or put the server's start command into the Startup folder",
             ),
             Self::Silent { .. } => Some(
-                "run that command by hand until it answers (it may need a new login or a restart of the machine), then run this one again",
+                "run that command by hand until it answers (it may need a new login or a restart of the machine), \
+                then run this one again",
             ),
             Self::Foreign(_) => Some("if nothing needs it, disable the service and delete that file yourself"),
             Self::Command { .. } | Self::Label(_) | Self::Unwritable { .. } | Self::Write(_) | Self::File { .. } => {

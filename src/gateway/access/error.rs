@@ -73,8 +73,12 @@ impl Explain for AccessError {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Plain => "pass `--tls-cert` and `--tls-key`, or name the encrypting proxy with `--behind-proxy ADDR`".to_owned(),
-            Self::WithoutTokens(_) => "run `gem-setup token NAME --token-file FILE` for each client, and pass the file with `--token-file`".to_owned(),
+            Self::Plain => "pass `--tls-cert` and `--tls-key`, or name the encrypting proxy with `--behind-proxy \
+                ADDR`"
+                .to_owned(),
+            Self::WithoutTokens(_) => "run `gem-setup token NAME --token-file FILE` for each client, and pass the \
+                file with `--token-file`"
+                .to_owned(),
             Self::Half(_, other) => format!("add `{other} FILE`"),
             Self::Read { .. } => "check the path and its permissions".to_owned(),
             Self::Exposed { path, .. } => format!(
@@ -83,7 +87,9 @@ impl Explain for AccessError {
             ),
             Self::Unusable { .. } => "replace the file's content".to_owned(),
             Self::Mismatch { .. } => {
-                "pass the key that belongs to the certificate; the certificate file must begin with the server's own certificate".to_owned()
+                "pass the key that belongs to the certificate; the certificate file must begin with the server's own \
+                certificate"
+                    .to_owned()
             }
             Self::NotValidNow { .. } => "renew the certificate, or correct the machine's clock".to_owned(),
         })

@@ -113,7 +113,8 @@ impl Explain for Error {
                  `--runtime builtin` needs neither"
             }
             Self::Directory { .. } => {
-                "check that the directory belongs to you and the disk has space, stop a running server with `gem-setup stop`, then \
+                "check that the directory belongs to you and the disk has space, stop a running server with \
+                `gem-setup stop`, then \
                  run the command again"
             }
             Self::Tool { task, tail, .. } if *task == Task::Install => {

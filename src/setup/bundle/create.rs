@@ -70,7 +70,8 @@ fn check_name(place: &Path) -> Result<(), Failure> {
         return Ok(());
     };
     let message = format!(
-        "cannot make the bundle `{}`: `{end}` is the suffix of a compressed file, but a bundle is a directory or a `.tar` file",
+        "cannot make the bundle `{}`: `{end}` is the suffix of a compressed file, but a bundle is a directory or a \
+        `.tar` file",
         place.display()
     );
     let stem = name.len() - end.len();

@@ -55,9 +55,16 @@ impl OpenBundle {
         } else {
             downloads.join(name)
         };
-        archive::unpack(path, &checked.sums, &folder, |path| !is_plan || path == CATALOG)
-            .map_err(|reason| Failure::new(Kind::Download, format!("cannot unpack the bundle `{}`: {reason}", path.display()))
-                .with_hint("check that the disk has space and the directory belongs to you, then run the command again: it continues where it stopped"))?;
+        archive::unpack(path, &checked.sums, &folder, |path| !is_plan || path == CATALOG).map_err(|reason| {
+            Failure::new(
+                Kind::Download,
+                format!("cannot unpack the bundle `{}`: {reason}", path.display()),
+            )
+            .with_hint(
+                "check that the disk has space and the directory belongs to you, then run the command \
+                    again: it continues where it stopped",
+            )
+        })?;
         let sums = folder.join(SUMS);
         place::write_atomic(&sums, checked.sums.to_text().as_bytes()).map_err(|error| unwritable(&sums, &error))?;
         Self::in_folder(&folder, Some(folder.clone()))

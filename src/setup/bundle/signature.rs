@@ -77,7 +77,8 @@ fn secret_of(stored: &str, path: &Path) -> Result<SecretKey, Refused> {
     let password = rpassword::prompt_password(question).map_err(|error| Refused {
         reason: format!("it has a password, and there is no terminal to ask for it: {error}"),
         hint: format!(
-            "run the command at a terminal, or sign with a copy of the key without a password: copy `{}` to COPY, then run `minisign -C -W -s COPY`",
+            "run the command at a terminal, or sign with a copy of the key without a password: copy `{}` to COPY, \
+            then run `minisign -C -W -s COPY`",
             path.display()
         ),
     })?;
