@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::access::ClientName;
-use crate::router::ModelName;
+use crate::router::{FailureKind, ModelFailure, ModelName, Told};
 
 /// The header with the client's consent.
 const CONSENT: HeaderName = HeaderName::from_static("x-gem-consent");
@@ -38,6 +38,8 @@ struct Memory {
     candidate: ModelName,
     has_consent: bool,
     since: Instant,
+    /// The client's last failure, if it has consented.
+    told: Option<Told>,
 }
 
 /// The models named to clients, and the consents of clients.
@@ -156,6 +158,24 @@ impl Consenter<'_> {
         }
     }
 
+    /// Notes how `failed`, for which this client has consented to another model, failed it.
+    pub(super) fn note(&self, failed: &ModelName, failure: &ModelFailure) {
+        // An overloaded model may answer the next request, unless it says when it will.
+        let lasts = failure.kind != FailureKind::Transient || failure.delay.is_some();
+        let Some(client) = self.client.filter(|_| lasts) else {
+            return;
+        };
+        if let Some(memory) = self.consents.known().get_mut(&(client, failed.clone())) {
+            memory.told = Told::of(failure).filter(|_| memory.has_consent);
+        }
+    }
+
+    /// The failure of `model` that this client got, if it lasts, and the model to which the client has consented for the session.
+    pub(super) fn known_failure(&self, model: &ModelName) -> Option<(ModelFailure, ModelName)> {
+        let memory = self.memory(model).filter(|memory| memory.has_consent)?;
+        Some((memory.told?.current()?, memory.candidate))
+    }
+
     /// Names `candidate` to the client, and how to let it answer.
     pub(super) fn offer(&self, headers: &mut HeaderMap, failed: &ModelName, candidate: &ModelName) {
         self.remember(failed, candidate, false);
@@ -199,6 +219,7 @@ impl Consenter<'_> {
             candidate: candidate.clone(),
             has_consent,
             since: Instant::now(),
+            told: None,
         };
         known.insert((client, failed.clone()), memory);
     }
@@ -265,6 +286,34 @@ mod tests {
         assert!(!consents(&memory, &[("x-goog-api-key", "k2")], "flash"));
         tokio::time::advance(super::SESSION).await;
         assert!(!consents(&memory, &[], "flash"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_known_to_the_client_that_consented_while_it_lasts() {
+        let memory = Consents::default();
+        let client = |key: &str, consent: &str| {
+            let request = Request::builder().header("x-goog-api-key", key);
+            let mut request = request.header("x-gem-consent", consent).body(()).unwrap();
+            memory.take(&mut request)
+        };
+        let (pro, flash) = (model("pro"), model("flash"));
+        let lacks_capacity = ModelFailure {
+            lacks_capacity: true,
+            ..ModelFailure::new(FailureKind::Terminal, "no capacity")
+        };
+        for (key, consent) in [("k1", "session"), ("k2", "once")] {
+            offer(&memory, key, "flash");
+            let mut client = client(key, consent);
+            assert!(client.consents(&pro, &flash));
+            client.note(&pro, &lacks_capacity);
+        }
+        let known = |key| client(key, "").known_failure(&pro);
+        assert_eq!(known("k1"), Some((lacks_capacity.clone(), flash.clone())));
+        assert_eq!((known("k2"), known("k3")), (None, None));
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert_eq!(known("k1"), None);
+        client("k1", "").note(&pro, &ModelFailure::new(FailureKind::Transient, "busy"));
+        assert_eq!(known("k1"), None);
     }
 
     #[test]

@@ -93,9 +93,29 @@ impl State {
 
 /// A failure after which consent to another model was requested. The model may still be asked.
 #[derive(Clone, Debug)]
-struct Told {
+pub(crate) struct Told {
     failure: ModelFailure,
     until: Instant,
+}
+
+impl Told {
+    /// `failure`, from now on; `None` if its end is beyond the clock.
+    pub(crate) fn of(failure: &ModelFailure) -> Option<Self> {
+        let passes = failure.lacks_capacity || matches!(failure.kind, FailureKind::Transient | FailureKind::Unknown);
+        let usual = if passes { CAPACITY_RECOVERY } else { TOLD_FOR };
+        Some(Self {
+            failure: failure.clone(),
+            until: Instant::now().checked_add(failure.delay.unwrap_or(usual))?,
+        })
+    }
+
+    /// The failure, with the time that is left of its delay; `None` once it is over.
+    pub(crate) fn current(&self) -> Option<ModelFailure> {
+        let left = self.until.checked_duration_since(Instant::now())?;
+        let failure = self.failure.clone();
+        let delay = failure.delay.map(|_| left);
+        (!left.is_zero()).then_some(ModelFailure { delay, ..failure })
+    }
 }
 
 /// The health of every model in one session, shared by all requests. A model without a record is available.
@@ -158,21 +178,15 @@ impl ModelAvailability {
 
     /// Records a failure of `model` without making the model unavailable.
     pub fn note(&self, model: &ModelName, failure: &ModelFailure) {
-        let passes = failure.lacks_capacity || matches!(failure.kind, FailureKind::Transient | FailureKind::Unknown);
-        let usual = if passes { CAPACITY_RECOVERY } else { TOLD_FOR };
-        if let Some(until) = Instant::now().checked_add(failure.delay.unwrap_or(usual)) {
-            let failure = failure.clone();
-            self.told().insert(model.clone(), Told { failure, until });
+        if let Some(told) = Told::of(failure) {
+            self.told().insert(model.clone(), told);
         }
     }
 
     /// The recorded failure of `model`, with the rest of its delay; `None` after the delay.
     #[must_use]
     pub fn noted(&self, model: &ModelName) -> Option<ModelFailure> {
-        let told = self.told().get(model).cloned()?;
-        let left = told.until.checked_duration_since(Instant::now())?;
-        let delay = told.failure.delay.map(|_| left);
-        (!left.is_zero()).then_some(ModelFailure { delay, ..told.failure })
+        self.told().get(model)?.current()
     }
 
     /// Begins a new turn: every model may make its additional attempt again.

@@ -40,6 +40,7 @@ mod routing;
 mod strategy;
 pub mod walk;
 
+pub(crate) use availability::Told;
 pub use availability::{CAPACITY_RECOVERY, ModelAvailability, Terminal, Unavailable};
 pub use contents::{Content, Conversation, Part};
 pub use context::{ApprovalMode, Asked, ClassifierChoice, RoutingContext, Source};

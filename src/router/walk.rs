@@ -250,6 +250,17 @@ impl Walk {
         is_transient.then(|| failure.delay.unwrap_or(self.backoff.pause(0.0)))
     }
 
+    /// Leaves the current model unasked, if `candidate` comes next and other models are not excluded: the client has consented to it,
+    /// and `failure`, which it got before, lasts. True if the model was left.
+    pub fn passed_over(&mut self, failure: ModelFailure, candidate: &ModelName) -> bool {
+        let next = self.candidate().filter(|next| next.model == *candidate);
+        let Some(next) = next.filter(|_| self.on_fallback != OnFallback::Never) else {
+            return false;
+        };
+        self.leave_for(next, failure);
+        true
+    }
+
     /// Records the result of the question.
     pub fn settled(&mut self, ruling: Ruling) {
         let State::Settle(question) = &self.state else { return };
@@ -262,6 +273,12 @@ impl Walk {
                 self.state = State::Ended(End::NeedsConsent { candidate });
             }
         }
+    }
+
+    /// The latest failure of the current model.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&ModelFailure> {
+        self.failure.as_ref()
     }
 
     /// The model that is being asked or was asked last.
@@ -333,12 +350,21 @@ impl Walk {
     /// switch only: later requests would skip the model without a question.
     fn switch(&mut self, consent: Consented) {
         let Some(failure) = self.failure.take() else { return };
-        let next = self.chain.select(&self.availability, &self.tried);
-        let Some(next) = next.map(|selected| selected.policy.clone()) else {
+        let Some(next) = self.candidate() else {
             self.state = State::Ended(End::Exhausted);
             return;
         };
         self.hold_against(&failure, consent);
+        self.leave_for(next, failure);
+    }
+
+    /// The policy of the model that comes next.
+    fn candidate(&self) -> Option<Policy> {
+        let next = self.chain.select(&self.availability, &self.tried)?;
+        Some(next.policy.clone())
+    }
+
+    fn leave_for(&mut self, next: Policy, failure: ModelFailure) {
         tracing::debug!(
             "`{}` failed ({}): {}; asking `{}`",
             self.policy.model,

@@ -24,7 +24,7 @@ use crate::gateway::{coding, model_field};
 use crate::net::Idle;
 use crate::router::consent::{Question, Ruling};
 use crate::router::walk::{End, Next, Walk};
-use crate::router::{DecisionRecord, ErrorResponse, FailureKind, ModelFailure, Repeat, Source};
+use crate::router::{DecisionRecord, ErrorResponse, FailureKind, ModelFailure, ModelName, Repeat, Source};
 
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
 const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
@@ -288,6 +288,7 @@ impl Logged<'_> {
         let mut reply = Err(late(shared));
         loop {
             match self.walk.next() {
+                Next::Ask(chosen) if self.passes_over(&chosen) => {}
                 Next::Ask(chosen) => {
                     let mut attempt = attempt_parts(parts, chosen.as_str(), self.named.method)?;
                     let (limit, names) = (shared.config.limits.routed_body, (model, chosen.as_str()));
@@ -312,9 +313,19 @@ impl Logged<'_> {
         Ok(reply.unwrap_or_else(|fault| fault.reply()))
     }
 
+    /// Leaves `model` unasked if it failed this client, the failure lasts, and the client has consented for the session.
+    fn passes_over(&mut self, model: &ModelName) -> bool {
+        let known = self.named.consenter.known_failure(model);
+        known.is_some_and(|(failure, candidate)| self.walk.passed_over(failure, &candidate))
+    }
+
     /// Asks for consent: the client first, then a person.
     async fn settle(&mut self, question: &Question, deadline: Option<Instant>) -> Ruling {
-        if self.named.consenter.consents(&question.failed, &question.candidate) {
+        let consenter = &mut self.named.consenter;
+        if consenter.consents(&question.failed, &question.candidate) {
+            if let Some(failure) = self.walk.failure() {
+                consenter.note(&question.failed, failure);
+            }
             return Ruling::ClientConsents;
         }
         let settled = within(deadline, self.routes.settle(question)).await;

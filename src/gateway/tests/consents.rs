@@ -1,5 +1,7 @@
 //! Consent by header to the model that a failure named.
 
+use std::time::Duration;
+
 use gem_setup_support::scripted_upstream::{UpstreamStandIn, reply};
 use hyper::Method;
 use serde_json::Value;
@@ -59,6 +61,59 @@ async fn a_failure_names_the_way_and_consent_takes_it() {
             "{model}: another client"
         );
     }
+}
+
+/// How often pro, which fails as `scripted`, is asked for each request of a client with consent for the session; there is a `pause`
+/// after each.
+async fn asked_in_session(model: &str, scripted: (u16, &'static str), pause: Duration) -> Vec<usize> {
+    let upstream = UpstreamStandIn::start(move |request| {
+        let fails = request.uri().path().contains(PRO);
+        async move {
+            Some(match fails {
+                true => reply(scripted.0, scripted.1),
+                false => reply(200, "{}"),
+            })
+        }
+    });
+    let upstream = upstream.await.unwrap();
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    assert_eq!(ask(&gateway, model, "k", None).await.status, scripted.0, "{model}");
+    let mut calls = Vec::new();
+    for consent in [Some("session"), None, Some("session")] {
+        let asked_before = upstream.seen().len();
+        let got = ask(&gateway, model, "k", consent).await;
+        assert_eq!(
+            (got.status.as_u16(), got.header("x-gem-source")),
+            (200, "fallback"),
+            "{model}"
+        );
+        let asked = &upstream.seen()[asked_before..];
+        calls.push(asked.iter().filter(|seen| seen.uri.path().contains(PRO)).count());
+        tokio::time::sleep(pause).await;
+    }
+    assert_eq!(ask(&gateway, model, "other", None).await.status, scripted.0, "{model}");
+    calls
+}
+
+#[tokio::test]
+async fn a_model_is_not_asked_again_in_a_session_while_its_failure_lasts() {
+    const UNKNOWN: &str = r#"{"error": {"code": 404, "message": "no such model"}}"#;
+    const BUSY: &str = r#"{"error": {"code": 503, "message": "busy"}}"#;
+    const SOON: &str = r#"{"error": {"code": 503, "message": "Please retry in 0.2s"}}"#;
+    const LATER: &str = r#"{"error": {"code": 503, "message": "Please retry in 100s"}}"#;
+    let (none, longer) = (Duration::ZERO, Duration::from_millis(250));
+    for model in [PRO, "auto-gemini-2.5"] {
+        assert_eq!(asked_in_session(model, (429, QUOTA), none).await, [1, 0, 0], "{model}");
+        assert_eq!(
+            asked_in_session(model, (404, UNKNOWN), none).await,
+            [1, 0, 0],
+            "{model}"
+        );
+    }
+    assert_eq!(asked_in_session(PRO, (503, LATER), none).await, [1, 0, 0]);
+    assert_eq!(asked_in_session(PRO, (503, SOON), longer).await, [1, 1, 1]);
+    // It may answer the next time.
+    assert_eq!(asked_in_session(PRO, (503, BUSY), none).await, [1, 1, 1]);
 }
 
 #[tokio::test]
