@@ -22,9 +22,6 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
         smoke: args.smoke,
         network: args.network,
     };
-    if args.accept_terms && !args.fix && accepted == Some(Origin::Flag) {
-        printer.warning("`--accept-terms` has no effect without `--fix`");
-    }
     let (fix, news) = (args.fix, args.news.clone());
     let (state, unusable) = match session.state() {
         Ok(state) => (state.clone(), session.config_fault.clone().map(Unusable::Configuration)),

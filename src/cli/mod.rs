@@ -8,6 +8,7 @@ mod control;
 mod doctor;
 mod fallback;
 mod gateway;
+mod idle;
 mod install;
 mod layers;
 mod list;
@@ -168,9 +169,9 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
     if let Ok(target) = session.target() {
         printer.add_globals(session.globals(target));
     }
-    let matches = innermost(&matches);
-    system::enter(&session, matches)?;
-    run_command(&session, cli.command, matches, &layers)
+    system::enter(&session, innermost(&matches))?;
+    idle::warn(printer, &matches, &layers);
+    run_command(&session, cli.command, innermost(&matches), &layers)
 }
 
 fn run_command(

@@ -175,7 +175,7 @@ fn layout(given: Option<PathBuf>, environment: &Environment) -> Result<Layout, F
 }
 
 /// The names of the command and its subcommands.
-fn names_of(matches: &ArgMatches) -> Vec<&str> {
+pub(crate) fn names_of(matches: &ArgMatches) -> Vec<&str> {
     let mut names = Vec::new();
     let mut rest = matches.subcommand();
     while let Some((name, matches)) = rest {

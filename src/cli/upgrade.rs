@@ -24,13 +24,23 @@ const HOSTED_MODELS: &str = "hosted-models";
 pub(crate) fn run(session: &Session<'_>, args: &UpgradeArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
     let events = Events::new(session.printer);
     let terminal = Terminal::new(session.printer);
+    if args.to.is_some() && !args.runtime && !named(args).is_empty() {
+        let failure = Failure::new(
+            Kind::Usage,
+            "`--to` is the version of the runtime, which is not among the named parts",
+        );
+        return Err(failure.with_hint("add `--runtime`, or leave out `--to`"));
+    }
     if args.check {
         let setup = prepare(session, args, None, &events, &terminal)?;
-        return show_offers(session, &setup);
+        return show_offers(session, args, &setup);
     }
     let parts = match parts(session, args, &events, &terminal) {
         Ok(parts) => parts,
-        Err(failure) => return conclude(session, &events, &[], Some((HOSTED_MODELS, failure))),
+        Err(failure) => {
+            let what = if args.to.is_some() { RUNTIME } else { HOSTED_MODELS };
+            return conclude(session, &events, &[], Some((what, failure)));
+        }
     };
     if args.model {
         let possible = prepare(session, args, None, &events, &terminal);
@@ -60,16 +70,7 @@ fn parts(
     events: &Events<'_>,
     terminal: &Terminal<'_>,
 ) -> Result<Vec<&'static str>, Failure> {
-    let named = [
-        (RUNTIME, args.runtime),
-        (MODEL, args.model),
-        (OWN, args.own),
-        (HOSTED_MODELS, args.hosted_models),
-    ];
-    let named: Vec<&str> = named
-        .into_iter()
-        .filter_map(|(what, is_named)| is_named.then_some(what))
-        .collect();
+    let named = named(args);
     if !named.is_empty() {
         return Ok(named);
     }
@@ -80,6 +81,20 @@ fn parts(
     parts.extend((has_runtime || !has_hosted).then_some(RUNTIME));
     parts.extend(has_hosted.then_some(HOSTED_MODELS));
     Ok(parts)
+}
+
+/// The parts that `args` name.
+fn named(args: &UpgradeArgs) -> Vec<&'static str> {
+    let parts = [
+        (RUNTIME, args.runtime),
+        (MODEL, args.model),
+        (OWN, args.own),
+        (HOSTED_MODELS, args.hosted_models),
+    ];
+    let named = parts
+        .into_iter()
+        .filter_map(|(what, is_named)| is_named.then_some(what));
+    named.collect()
 }
 
 /// Upgrades one part. Missing files of the current release may come from the recorded bundle.
@@ -205,11 +220,14 @@ fn check_version(setup: &Setup<'_>, wanted: Option<&str>) -> Result<(), Failure>
     Err(Failure::new(Kind::Usage, message).with_hint(hint))
 }
 
-fn show_offers(session: &Session<'_>, setup: &Setup<'_>) -> Result<ExitCode, Failure> {
+fn show_offers(session: &Session<'_>, args: &UpgradeArgs, setup: &Setup<'_>) -> Result<ExitCode, Failure> {
     let mut offers = setup::offers(setup)?;
     let printer = session.printer;
+    let named = named(args);
+    let is_wanted = |what: &str| named.is_empty() || named.contains(&what);
+    offers.retain(|offer| is_wanted(offer.what));
     match session.block_on_until_signal(setup::offer_of_hub(setup)) {
-        Ok(changed) => offers.extend(changed),
+        Ok(changed) => offers.extend(changed.into_iter().filter(|offer| is_wanted(offer.what))),
         Err(failure) if failure.kind == Kind::Interrupted => return Err(failure),
         Err(failure) => printer.warning(&format!(
             "the model's file was not compared with the hub: {}",

@@ -22,6 +22,7 @@ mod gate;
 mod harness;
 mod hosted_models;
 mod hub;
+mod idle;
 mod install;
 mod interrupted;
 mod journal;

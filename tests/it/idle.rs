@@ -1,0 +1,69 @@
+//! Options and values that do nothing where they are given: each is said, and the command goes on.
+
+use super::harness::{Home, assert_says};
+
+#[test]
+fn an_option_that_needs_another_one_is_said() {
+    let home = Home::new();
+    let mirror = "https://mirror.example";
+    for (args, status, says) in [
+        (
+            ["doctor", "--mirror", mirror, "--mirror-only"].as_slice(),
+            10,
+            [
+                "`--mirror` has no effect without `--fix` or `--network`",
+                "`--mirror-only` has",
+            ],
+        ),
+        (
+            &["doctor", "--accept-terms"],
+            10,
+            ["`--accept-terms` has no effect without `--fix`", ""],
+        ),
+        (
+            &["status", "--catalog-url", mirror],
+            7,
+            ["`--catalog-url` has no effect without `--update-check`", ""],
+        ),
+        (
+            &["status", "--update-check"],
+            7,
+            ["`--update-check` has no effect without `--catalog-url`", ""],
+        ),
+        (
+            &["uninstall", "--yes"],
+            0,
+            ["`--yes` has no effect without `--purge`", ""],
+        ),
+        (
+            &["upgrade", "--check", "--accept-terms"],
+            0,
+            ["`--accept-terms` has no effect with `--check`", ""],
+        ),
+    ] {
+        let run = home.gem(args).ends(status);
+        assert_says(&run.stderr, &says);
+        assert!(run.stderr.contains("warning"), "{args:?}: {run:#?}");
+    }
+    let quiet = home
+        .gem(&["doctor", "--accept-terms", "--fix", "--mirror", mirror])
+        .run();
+    assert!(!quiet.stderr.contains("has no effect"), "{quiet:#?}");
+}
+
+#[test]
+fn an_option_for_all_commands_is_not_said() {
+    let home = Home::new();
+    home.write(&home.layout().config_file(), "mirror = \"https://mirror.example\"\n");
+    for args in [["doctor"].as_slice(), &["status"]] {
+        let run = home.gem(args).env("GEM_SETUP_ACCEPT_TERMS", "1").run();
+        assert_eq!(run.stderr, "", "{args:?}");
+    }
+}
+
+#[test]
+fn the_version_of_a_part_that_is_not_upgraded_is_refused() {
+    let home = Home::new();
+    let run = home.gem(&["upgrade", "--model", "--to", "1"]).ends(2);
+    assert_says(&run.stderr, &["`--to`", "add `--runtime`"]);
+}
