@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command};
 use gem_setup::environment::Environment;
@@ -204,6 +205,14 @@ impl Layers {
         is_layered && (!matches!(arg.get_action(), ArgAction::SetTrue) || matches.get_flag(id))
     }
 
+    /// The faults of values for options that are not in `matches`, those of one command, and that `command` or a subcommand has.
+    pub(crate) fn unused_faults(&self, command: &Command, matches: &ArgMatches) -> Vec<clap::Error> {
+        let unused = self.values.iter();
+        let unused = unused.filter(|(name, _)| matches.try_contains_id(&name.replace('-', "_")).is_err());
+        let faults = unused.filter_map(|(name, found)| refused_by_all(command, name, &found.values));
+        faults.collect()
+    }
+
     /// The source of the option `name` in `matches`.
     pub(crate) fn origin(&self, matches: &ArgMatches, name: &str) -> Origin {
         if matches.value_source(&name.replace('-', "_")) == Some(ValueSource::CommandLine) {
@@ -251,6 +260,34 @@ fn fits(arg: &clap::Arg, values: &[String]) -> bool {
     let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
     let is_truth = values.iter().all(|value| value == "true" || value == "false");
     !is_switch || is_truth || !matches!(arg.get_long(), Some("model" | "runtime"))
+}
+
+/// Why no option `name` of `command` and its subcommands takes `values`; `None` if one does.
+fn refused_by_all(command: &Command, name: &str, values: &[String]) -> Option<clap::Error> {
+    let options = options_named(name, command);
+    let options = options.into_iter().filter(|arg| fits(arg, values));
+    let faults: Option<Vec<clap::Error>> = options.map(|arg| refusal(arg, values)).collect();
+    faults?.into_iter().next()
+}
+
+fn options_named<'c>(name: &str, command: &'c Command) -> Vec<&'c clap::Arg> {
+    let is_layered = !FOR_THE_COMMAND_LINE.contains(&(command.get_name(), name));
+    let own = command
+        .get_arguments()
+        .filter(|arg| is_layered && arg.get_long() == Some(name));
+    let others = command.get_subcommands().flat_map(|sub| options_named(name, sub));
+    own.chain(others).collect()
+}
+
+/// Why `arg` does not take `values`, if it does not.
+fn refusal(arg: &clap::Arg, values: &[String]) -> Option<clap::Error> {
+    // Alone, it cannot refer to others.
+    let arg = arg
+        .clone()
+        .conflicts_with(Resettable::Reset)
+        .requires(Resettable::Reset);
+    let alone = Command::new("gem-setup").arg(arg.default_values(values.to_vec()));
+    alone.try_get_matches_from(["gem-setup"]).err()
 }
 
 fn values_of(value: &toml::Value) -> Option<Vec<String>> {

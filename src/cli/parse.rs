@@ -72,11 +72,16 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     let (matches, layers) = resolved;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Refusal::Clap(Box::new(error)))?;
     let mut warnings = unknown_variables(&below.options, environment);
-    warnings.extend(
-        config_fault
-            .as_ref()
-            .map(|fault| format!("{}; ignored here", fault.message)),
-    );
+    let unused = layers.unused_faults(&Cli::command(), innermost(&matches)).into_iter();
+    let unused = unused.map(|error| fault_of(Refusal::Clap(Box::new(explained(error, &layers)))));
+    // `doctor` names the fault that other commands would find as a check.
+    let unused: Vec<Failure> = if config_fault.is_some() {
+        Vec::new()
+    } else {
+        unused.collect()
+    };
+    let ignored = config_fault.iter().chain(&unused);
+    warnings.extend(ignored.map(|fault| format!("{}; ignored here", fault.message)));
     Ok(Parsed {
         cli,
         matches,

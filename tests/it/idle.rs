@@ -62,6 +62,45 @@ fn an_option_for_all_commands_is_not_said() {
 }
 
 #[test]
+fn a_wrong_value_that_the_command_does_not_use_is_said() {
+    let home = Home::new();
+    for (variable, value, says) in [
+        ("GEM_SETUP_PORT", "abc", "not a number"),
+        ("GEM_SETUP_RUNTIME", "lite", "lite"),
+        ("GEM_SETUP_THRESHOLD", "2", "2"),
+        ("GEM_SETUP_UPSTREAM", "https://u:secret@", "empty host"),
+        ("GEM_SETUP_ALLOW_REMOTE", "maybe", "maybe"),
+        ("GEM_SETUP_TOKEN_FILE", "/nope", "/nope"),
+    ] {
+        for args in [
+            ["status"].as_slice(),
+            &["versions"],
+            &["settings", "apply"],
+            &["settings", "show"],
+        ] {
+            let run = home.gem(args).env(variable, value).run();
+            if args == ["settings", "apply"] && variable == "GEM_SETUP_PORT" {
+                assert_eq!(run.status, 2, "{run:#?}");
+                continue;
+            }
+            assert_says(&run.stderr, &["warning", variable, says, "ignored here"]);
+            assert!(!run.stderr.contains("secret"), "{run:#?}");
+            assert_eq!(run.stderr.matches(variable).count(), 1, "{run:#?}");
+        }
+    }
+    for (variable, value) in [
+        ("GEM_SETUP_MODEL", "gemma"),
+        ("GEM_SETUP_MODEL", "true"),
+        ("GEM_SETUP_PORT", "1"),
+    ] {
+        let run = home.gem(&["status"]).env(variable, value).run();
+        assert_eq!(run.stderr, "", "{variable}={value}");
+    }
+    home.write(&home.layout().config_file(), "port = \"abc\"\n");
+    assert_says(&home.gem(&["status"]).run().stderr, &["`port` in ", "ignored here"]);
+}
+
+#[test]
 fn the_version_of_a_part_that_is_not_upgraded_is_refused() {
     let home = Home::new();
     let run = home.gem(&["upgrade", "--model", "--to", "1"]).ends(2);
