@@ -60,6 +60,15 @@ impl Environment {
         &self.current_dir
     }
 
+    /// The same in another directory.
+    #[must_use]
+    pub fn within(&self, directory: &Path) -> Self {
+        Self {
+            current_dir: directory.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// The account's home directory.
     #[must_use]
     pub fn user_home(&self) -> &Path {

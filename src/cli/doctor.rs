@@ -126,7 +126,10 @@ fn prepare<'s>(
     let mut wanted = Wanted::from(state.chosen.clone());
     wanted.accepted = args.accept_terms.then(|| how(accepted));
     wanted.verify = args.verify;
-    session.setup(state, wanted, &network, session.target()?, events, terminal)
+    let workspace = state.workspace_elsewhere(session.environment.current_dir());
+    let mut setup = session.setup(state, wanted, &network, session.target()?, events, terminal)?;
+    setup.site.workspace = workspace;
+    Ok(setup)
 }
 
 /// The only finding if the machine cannot be examined even with the defaults.

@@ -216,6 +216,7 @@ impl Session<'_> {
             target,
             catalog: self.catalog_of(chosen, state, target)?,
             folder: None,
+            workspace: None,
         };
         site.place_release(chosen.runtime, state);
         Ok(site)

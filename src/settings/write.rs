@@ -336,6 +336,14 @@ impl Applied {
         self.files.is_empty()
     }
 
+    /// The directories whose settings were made to route, in the order of the first change.
+    pub fn routing_folders(&self) -> impl DoubleEndedIterator<Item = &Path> {
+        let routes = |change: &KeyChange| !matches!(change.key, Key::AutoStartServer | Key::BinaryPath);
+        let files = self.files.iter();
+        let files = files.filter(move |file| file.scope != Scope::System && file.changes.iter().any(routes));
+        files.filter_map(|file| file.path.parent()?.parent())
+    }
+
     /// The changes whose file no longer has its former content.
     #[must_use]
     pub fn happened(mut self) -> Self {

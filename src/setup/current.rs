@@ -59,6 +59,7 @@ impl Lookup {
             target: self.target,
             catalog: recorded_catalog(&self.layout, &state, self.target).ok()?,
             folder: None,
+            workspace: None,
         };
         site.place_release(self.chosen.runtime, &state);
         let runtime = site.runtime(&self.chosen, &state).ok()?;

@@ -1,6 +1,6 @@
 //! The machine on which the steps work: its paths, its platform and the artifacts published for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gem_platform::process::Program;
 use gem_platform::{Os, Target};
@@ -39,6 +39,8 @@ pub struct Site<'a> {
     pub catalog: Catalog,
     /// The folder of the runtime's release, if it has its own.
     pub folder: Option<PathBuf>,
+    /// The workspace, if that is not the current directory.
+    pub workspace: Option<PathBuf>,
 }
 
 impl Site<'_> {
@@ -52,6 +54,12 @@ impl Site<'_> {
     #[must_use]
     pub fn is_for_this_machine(&self) -> bool {
         Target::host() == Some(self.target)
+    }
+
+    /// The directory of the workspace.
+    #[must_use]
+    pub fn workspace(&self) -> &Path {
+        self.workspace.as_deref().unwrap_or(self.environment.current_dir())
     }
 
     /// The path of `lit`; `None` if the catalog has no build for the platform.
@@ -189,7 +197,8 @@ impl Site<'_> {
     /// Gemini CLI's settings files.
     #[must_use]
     pub fn places(&self) -> Places {
-        let places = Places::new(self.os(), self.environment, self.layout.home());
+        let environment = self.environment.within(self.workspace());
+        let places = Places::new(self.os(), &environment, self.layout.home());
         if self.layout.is_of_system() {
             // Root's own files do not show what the users have.
             return places.for_all_users();

@@ -15,7 +15,7 @@ use crate::layout::Layout;
 use crate::net::without_secrets;
 use crate::record::{Error, Record};
 use crate::runtime::LocalModelName;
-use crate::settings::Applied;
+use crate::settings::{Applied, Destination};
 use crate::sha256::Sha256;
 
 const FORMAT: u32 = 1;
@@ -145,6 +145,15 @@ impl State {
             ..self.clone()
         };
         without == Self::default()
+    }
+
+    /// The directory whose settings were changed, if the choice was the workspace's and `current`, where the program works now, is
+    /// another one.
+    #[must_use]
+    pub fn workspace_elsewhere(&self, current: &Path) -> Option<PathBuf> {
+        let changed = || self.settings.routing_folders();
+        let is_elsewhere = self.chosen.scope == Destination::Workspace && !changed().any(|folder| folder == current);
+        changed().next_back().filter(|_| is_elsewhere).map(Path::to_owned)
     }
 
     /// The edition of the current model, if it came from a catalog.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gem_platform::file::{is_hidden_from_users, is_roots_alone};
 
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::net::SafeUrl;
 use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
@@ -59,7 +59,7 @@ impl Ignored {
         is_ignored.then(|| Self {
             reason: format!(
                 "Gemini CLI does not trust {}, so it ignores the settings there",
-                shown(setup.site.environment.current_dir())
+                shown(setup.site.workspace())
             ),
             fix: Fix::run_or(
                 "install --scope user",
@@ -142,6 +142,9 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
             Vec::new(),
         );
     }
+    if let Some(gone) = setup.site.workspace.as_deref().filter(|folder| !folder.is_dir()) {
+        return broken(without_workspace(gone));
+    }
     let places = setup.site.places();
     let planned = settings::plan(
         &places,
@@ -194,7 +197,7 @@ fn checks_of(setup: &Setup<'_>, found: &settings::Settings, plan: &Plan) -> Vec<
         inspect_files(found, plan),
         match ignored {
             Some(ignored) if plan.is_empty() => ROUTER.fail(ignored.reason, ignored.fix),
-            _ => inspect_router(&router, plan),
+            _ => inspect_router(setup, &router, plan),
         },
         if is_set_up {
             inspect_shadowed(setup, &router)
@@ -211,6 +214,13 @@ fn broken(failure: Failure) -> Inspection {
         SHADOWED.skip("the settings cannot be read"),
     ];
     Inspection::needed("write the router's settings", checks).blocked_by(failure)
+}
+
+fn without_workspace(gone: &Path) -> Failure {
+    let message = format!("the directory {}, whose settings were changed, is gone", shown(gone));
+    Failure::new(Kind::Settings, message).with_hint(
+        "run `gem-setup install --scope user`, or `gem-setup install --scope workspace` in the directory that is to route",
+    )
 }
 
 fn hinted(failure: &Failure) -> Fix {
@@ -239,7 +249,7 @@ fn inspect_files(found: &settings::Settings, plan: &Plan) -> Check {
     FILE.fail(faults.join("; "), fix)
 }
 
-fn inspect_router(router: &RouterSettings, plan: &Plan) -> Check {
+fn inspect_router(setup: &Setup<'_>, router: &RouterSettings, plan: &Plan) -> Check {
     if let Some(malformed) = router.malformed.first() {
         return fail_malformed(malformed, plan);
     }
@@ -249,7 +259,9 @@ fn inspect_router(router: &RouterSettings, plan: &Plan) -> Check {
         .flat_map(|file| file.changes.iter().map(move |change| (file, change)))
         .collect();
     if changes.is_empty() {
-        let detail = format!("on, at {}", SafeUrl::redact(&router.classifier_host.value));
+        let place = setup.site.workspace.as_deref();
+        let place = place.map_or_else(String::new, |folder| format!(", in {}", shown(folder)));
+        let detail = format!("on, at {}{place}", SafeUrl::redact(&router.classifier_host.value));
         return ROUTER.ok(detail);
     }
     let texts: Vec<String> = changes

@@ -131,6 +131,7 @@ async fn closed_in_use(setup: &Setup<'_>) -> Option<Closed> {
         target: site.target,
         catalog: recorded_catalog(&site.layout, state, site.target).ok()?,
         folder: state.release_folder(&site.layout),
+        workspace: None,
     };
     let gate = in_use.gate(&state.chosen, state).ok()??;
     gate.open().await.err()

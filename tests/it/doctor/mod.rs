@@ -9,7 +9,7 @@ use serde_json::json;
 
 #[cfg(target_os = "linux")]
 use crate::harness::executable;
-use crate::harness::{Home, MODEL, OF_THE_SERVER, Run, assert_same, assert_says, is_default_port_taken, tree};
+use crate::harness::{Gem, Home, MODEL, OF_THE_SERVER, Run, assert_same, assert_says, is_default_port_taken, tree};
 
 /// What `doctor` says of `home`, on which exactly the checks `ids` must fail; each must name its fix.
 #[track_caller]
@@ -476,4 +476,37 @@ fn a_workspace_that_gemini_cli_does_not_trust_is_named() {
     let run = home.doctor();
     assert_eq!(run.check("settings.router")["status"], "ok");
     assert_eq!(run.check("settings.shadowed")["status"], "ok");
+}
+
+#[test]
+fn a_workspace_is_repaired_where_it_is() {
+    let home = Home::new();
+    let trusting = |gem: Gem| gem.env("GEMINI_CLI_TRUST_WORKSPACE", "true");
+    trusting(home.install(&["--no-start", "--scope", "workspace"])).ok();
+    let settings = home.work().join(".gemini/settings.json");
+    let other = home.beside("other");
+    fs::create_dir(&other).unwrap();
+    let doctor = |args: &[&str]| trusting(home.gem(&["doctor", "--json"]).args(args).within(&other)).run();
+    let router = doctor(&[]).check("settings.router");
+    assert_eq!(router["status"], "ok", "{router}");
+    assert_says(router["detail"].as_str().unwrap(), &[home.work().to_str().unwrap()]);
+
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, "{}\n").unwrap();
+    assert_says(
+        doctor(&[]).check("settings.router")["detail"].as_str().unwrap(),
+        &[settings.to_str().unwrap()],
+    );
+    doctor(&["--fix"]);
+    assert_eq!(fs::read_to_string(&settings).unwrap(), text);
+    assert!(!other.join(".gemini").exists());
+
+    fs::rename(home.work(), home.beside("moved")).unwrap();
+    let gone = doctor(&["--fix"]);
+    assert_says(
+        &gone.check("settings.file")["fix"].to_string(),
+        &["install --scope user"],
+    );
+    assert!(!home.work().exists() && !other.join(".gemini").exists());
+    fs::rename(home.beside("moved"), home.work()).unwrap();
 }
