@@ -107,10 +107,10 @@ impl Obstacles {
         };
         if fix.is_repair() {
             self.around_repair(id, fix)
-        } else if is_start {
-            fix
-        } else {
+        } else if fix.args().is_some_and(|args| args.starts_with("install")) {
             self.around_install(id, fix)
+        } else {
+            fix
         }
     }
 

@@ -1,6 +1,7 @@
 //! `doctor`: the inspection of every step, and other faults that prevent routing.
 
 use super::check::{Check, Fix, Status, Subject};
+use super::launcher::starts_own;
 use super::step_id::StepId;
 use super::{Setup, advice, client, kept, needs, network, shown, smoke, steps};
 use crate::net::check_certificates;
@@ -9,6 +10,7 @@ use crate::settings;
 
 /// The records of `install`.
 pub const RECORDS: Subject = Subject::new("setup.records", "state, catalog and options");
+const LEFTOVER: Subject = Subject::new("settings.leftover", "settings without an installation");
 const OVERRIDE: Subject = Subject::new("routing.override", "nothing overrides the router");
 const MEMORY: Subject = Subject::new("platform.memory", "memory");
 const GPU: Subject = Subject::new("platform.gpu", "graphics processor");
@@ -61,6 +63,7 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
         client::inspect_program(setup),
         client::inspect_login(setup, &settings),
     ];
+    others.extend(inspect_leftover(setup));
     if extras.network {
         others.extend(network::inspect(setup).await);
     }
@@ -91,6 +94,19 @@ fn inspect_records(setup: &Setup<'_>) -> Option<Check> {
     (!names.is_empty()).then(|| {
         let detail = format!("the state names {}, outside of the home", names.join(" and "));
         RECORDS.warn(detail, Fix::repair())
+    })
+}
+
+/// Whether settings name a gem-setup that was deleted by hand.
+fn inspect_leftover(setup: &Setup<'_>) -> Option<Check> {
+    let (layout, places) = (&setup.site.layout, setup.site.places());
+    let is_recorded = layout.state_file().symlink_metadata().is_ok();
+    (!is_recorded && starts_own(layout, &places)).then(|| {
+        let detail = format!(
+            "{} has Gemini CLI start gem-setup, and no installation is on record here",
+            shown(places.user())
+        );
+        LEFTOVER.warn(detail, Fix::run_or("uninstall", "install again"))
     })
 }
 

@@ -18,6 +18,7 @@ use super::{Setup, shown};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::place;
+use crate::settings::{self, Places};
 use crate::shell;
 
 const CHECK: Subject = Subject::new("client.launcher", "what Gemini CLI starts");
@@ -181,6 +182,13 @@ impl Launcher {
         let detail = format!("{} is not a copy of {}", shown(&self.path), shown(&self.program));
         Found::Wrong(detail)
     }
+}
+
+/// Whether the user's settings name this home's launcher as the program to start.
+pub(super) fn starts_own(layout: &Layout, places: &Places) -> bool {
+    let names = [Os::Linux, Os::Windows].map(|os| layout.launcher(os));
+    let mut names = names.iter().filter_map(|path| path.strip_prefix(layout.home()).ok());
+    names.any(|name| settings::starts(places.user(), name))
 }
 
 /// What an installation does with the launcher, and what `doctor` reports about it.

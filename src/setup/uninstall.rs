@@ -3,11 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gem_platform::{Os, file};
+use gem_platform::file;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::launcher::starts_own;
 use super::state::State;
 use super::{journal, launcher, upgrade};
 use crate::error::Failure;
@@ -75,13 +76,6 @@ pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal,
         delete: existing(delete),
         keep: existing(keep),
     })
-}
-
-/// Whether the user's settings name this home's launcher as the program to start.
-fn starts_own(layout: &Layout, places: &Places) -> bool {
-    let names = [Os::Linux, Os::Windows].map(|os| layout.launcher(os));
-    let mut names = names.iter().filter_map(|path| path.strip_prefix(layout.home()).ok());
-    names.any(|name| settings::starts(places.user(), name))
 }
 
 fn existing(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {

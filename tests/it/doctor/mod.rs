@@ -479,6 +479,72 @@ fn a_workspace_that_gemini_cli_does_not_trust_is_named() {
 }
 
 #[test]
+fn settings_that_outlived_the_installation_are_named() {
+    let home = Home::installed();
+    fs::remove_dir_all(home.layout().own()).unwrap();
+    let run = home.doctor();
+    let check = run.check("settings.leftover");
+    assert_eq!(check["status"], "warn");
+    assert_says(
+        check["detail"].as_str().unwrap(),
+        &[home.settings().to_str().unwrap(), "no installation is on record"],
+    );
+    assert_says(check["fix"].as_str().unwrap(), &["gem-setup uninstall"]);
+    assert_says(
+        &home.gem(&["doctor"]).ends(10).stdout,
+        &[
+            "settings.leftover",
+            "gem-setup uninstall",
+            "not installed: run `gem-setup install",
+        ],
+    );
+    home.gem(&["uninstall"]).ok();
+    let checks = home.doctor().json()["checks"].clone();
+    let named = checks
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|check| check["id"] == "settings.leftover");
+    assert!(!named, "{checks:#}");
+}
+
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[cfg(unix)]
+#[test]
 fn a_workspace_is_repaired_where_it_is() {
     let home = Home::new();
     let trusting = |gem: Gem| gem.env("GEMINI_CLI_TRUST_WORKSPACE", "true");
