@@ -26,6 +26,8 @@ pub(super) enum Target<'a> {
         /// The method's name, such as `generateContent`.
         method: Cow<'a, str>,
     },
+    /// A model itself, by its name without `models/`.
+    Resource(Cow<'a, str>),
     /// Another path of the Gemini API.
     Api,
     /// A path that is not served.
@@ -55,8 +57,8 @@ pub(super) fn target(path: &str) -> Target<'_> {
         "/status" => Target::Status,
         "/shutdown" => Target::Shutdown,
         "/consent" => Target::Consent,
-        _ => match version_and_model(path).and_then(|(_, rest)| model_and_method(rest)) {
-            Some((model, method)) => Target::Model { model, method },
+        _ => match version_and_model(path).and_then(|(_, rest)| of_model(rest)) {
+            Some(target) => target,
             None if VERSIONS.iter().chain(&FILES).any(|api| path.starts_with(api)) => Target::Api,
             None => Target::Nothing,
         },
@@ -71,18 +73,23 @@ pub(super) fn version_and_model(path: &str) -> Option<(&'static str, &str)> {
     })
 }
 
-fn model_and_method(rest: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
-    if rest.contains('%') {
-        let plain = percent_decode_str(rest).decode_utf8().ok()?.into_owned();
-        let (model, method) = plain.rsplit_once(':')?;
-        return is_one_segment(model, method).then(|| (model.to_owned().into(), method.to_owned().into()));
+/// The target in the path after `models/`, one segment.
+fn of_model(rest: &str) -> Option<Target<'_>> {
+    let plain = percent_decode_str(rest).decode_utf8().ok()?;
+    if plain.is_empty() || plain.contains('/') {
+        return None;
     }
-    let (model, method) = rest.rsplit_once(':')?;
-    is_one_segment(model, method).then_some((model.into(), method.into()))
-}
-
-fn is_one_segment(model: &str, method: &str) -> bool {
-    !model.is_empty() && !method.is_empty() && !model.contains('/') && !method.contains('/')
+    let Some(colon) = plain.rfind(':') else {
+        return Some(Target::Resource(plain));
+    };
+    let (model, method) = match plain {
+        Cow::Borrowed(plain) => (plain[..colon].into(), plain[colon + 1..].into()),
+        Cow::Owned(plain) => (
+            Cow::Owned(plain[..colon].to_owned()),
+            Cow::Owned(plain[colon + 1..].to_owned()),
+        ),
+    };
+    (!model.is_empty() && !method.is_empty()).then_some(Target::Model { model, method })
 }
 
 /// The stream format that `query` requests.
@@ -117,13 +124,16 @@ mod tests {
             ("/v1beta/models/a:generateContent", model("a", "generateContent")),
             ("/v1beta/models/a%3AcountTokens", model("a", "countTokens")),
             ("/v1beta/models/ns:a:embedContent", model("ns:a", "embedContent")),
-            ("/v1beta/models/a", Target::Api),
+            ("/v1beta/models/a", Target::Resource("a".into())),
+            ("/v1beta/models/gem%2Dauto", Target::Resource("gem-auto".into())),
+            ("/v1beta/models/a/b", Target::Api),
+            ("/v1beta/models/", Target::Api),
             ("/v1beta/models/a/b:c", Target::Api),
             ("/v1beta/models/:generateContent", Target::Api),
             ("/v1beta/models/a:", Target::Api),
             ("/v1beta/models", Target::Api),
             ("/v1/models/a:generateContent", model("a", "generateContent")),
-            ("/v1/models/a", Target::Api),
+            ("/v1/models/a", Target::Resource("a".into())),
             ("/v1alpha/models/a:generateContent", model("a", "generateContent")),
             ("/v1alpha/auth_tokens", Target::Api),
             ("/download/v1beta/files/a:download", Target::Api),

@@ -9,7 +9,7 @@ use hyper::{Method, Request};
 use super::access::Area;
 use super::body::ClientBody;
 use super::client::Client;
-use super::face::{local, upstream};
+use super::face::{local, resource, upstream};
 use super::fault::Fault;
 use super::metrics::{Face, Measure};
 use super::path::{Target, target};
@@ -53,8 +53,8 @@ async fn dispatch(
     let target = target(uri.path());
     measure.set_face(match &target {
         Target::Nothing => return Err(Fault::NotFound(uri.path().to_owned())),
-        Target::Model { model, .. } if shared.is_local(model) => Face::Local,
-        Target::Model { .. } | Target::Api => Face::Upstream,
+        Target::Model { model, .. } | Target::Resource(model) if shared.is_local(model) => Face::Local,
+        Target::Model { .. } | Target::Resource(_) | Target::Api => Face::Upstream,
         _ => Face::Admin,
     });
     if cors::is_preflight(&request) {
@@ -72,8 +72,8 @@ async fn dispatch(
 /// The area of `target`. `/shutdown` and `/consent` require their own proof.
 fn area(shared: &Shared, target: &Target<'_>) -> Area {
     match target {
-        Target::Model { model, .. } if shared.is_local(model) => Area::Local,
-        Target::Model { .. } | Target::Api => Area::Hosted,
+        Target::Model { model, .. } | Target::Resource(model) if shared.is_local(model) => Area::Local,
+        Target::Model { .. } | Target::Resource(_) | Target::Api => Area::Hosted,
         Target::Status | Target::Metrics => Area::Admin,
         Target::Health | Target::Ready | Target::Shutdown | Target::Consent | Target::Nothing => Area::Probe,
     }
@@ -87,10 +87,11 @@ async fn serve(
     measure: &mut Measure,
 ) -> Result<Reply, Fault> {
     match target {
-        Target::Api | Target::Model { .. } if !client.is_admitted(WAIT_FOR_ROOM).await => {
+        Target::Api | Target::Model { .. } | Target::Resource(_) if !client.is_admitted(WAIT_FOR_ROOM).await => {
             Err(Fault::Full("all connections are in use".to_owned()))
         }
         Target::Api => upstream::pass(shared, request).await,
+        Target::Resource(model) => resource::describe(shared, &model, request).await,
         Target::Model { model, method } if shared.is_local(&model) => {
             only_post(request.method())?;
             local::serve(shared, &method, request, measure).await

@@ -4,4 +4,5 @@ pub(super) mod classifier;
 pub(super) mod local;
 mod local_stream;
 mod prompt;
+pub(super) mod resource;
 pub(super) mod upstream;

@@ -52,6 +52,31 @@ pub(super) fn path(model: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_name_of_the_gateway_s_own_is_described_here() {
+    let upstream = UpstreamStandIn::replies(vec![(200, "{}"), (200, "{}")]).await.unwrap();
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    for (path, name) in [
+        ("/v1beta/models/gem-auto", "gem-auto"),
+        ("/v1/models/auto-gemini-2%2E5?key=k", "auto-gemini-2.5"),
+        ("/v1beta/models/gemma3-1b-gpu-custom", "gemma3-1b-gpu-custom"),
+    ] {
+        let got = gateway.get(path).await;
+        assert_eq!(got.status, 200, "{path}");
+        let resource = got.json();
+        assert_eq!(resource["name"], format!("models/{name}"), "{path}");
+        assert_eq!(resource["supportedGenerationMethods"][0], "generateContent", "{path}");
+    }
+    gateway.get("/v1beta/models/pro?key=k").await;
+    gateway.get("/v1beta/models/my-model").await;
+    let asked = asked(&upstream);
+    assert!(
+        asked[0].starts_with("/v1beta/models/gemini-") && asked[0].ends_with("?key=k"),
+        "{asked:?}"
+    );
+    assert_eq!(asked[1..], ["/v1beta/models/my-model"]);
+}
+
+#[tokio::test]
 async fn the_chosen_model_replaces_the_one_in_the_path() {
     let upstream = UpstreamStandIn::replies(vec![(200, "{\"ok\": 1}")]).await.unwrap();
     let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
