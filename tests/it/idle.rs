@@ -45,10 +45,13 @@ fn an_option_that_needs_another_one_is_said() {
         assert_says(&run.stderr, &says);
         assert!(run.stderr.contains("warning"), "{args:?}: {run:#?}");
     }
-    let quiet = home
-        .gem(&["doctor", "--accept-terms", "--fix", "--mirror", mirror])
-        .run();
-    assert!(!quiet.stderr.contains("has no effect"), "{quiet:#?}");
+    for args in [
+        ["status", "--catalog-url", mirror, "--update-check"].as_slice(),
+        &["uninstall", "--purge", "--yes"],
+    ] {
+        let run = home.gem(args).run();
+        assert!(!run.stderr.contains("has no effect"), "{run:#?}");
+    }
 }
 
 #[test]
@@ -70,7 +73,7 @@ fn a_wrong_value_that_the_command_does_not_use_is_said() {
         ("GEM_SETUP_THRESHOLD", "2", "2"),
         ("GEM_SETUP_UPSTREAM", "https://u:secret@", "empty host"),
         ("GEM_SETUP_ALLOW_REMOTE", "maybe", "maybe"),
-        ("GEM_SETUP_TOKEN_FILE", "/nope", "/nope"),
+        ("GEM_SETUP_TLS_CERT", "/nope", "/nope"),
     ] {
         for args in [
             ["status"].as_slice(),
@@ -105,4 +108,52 @@ fn the_version_of_a_part_that_is_not_upgraded_is_refused() {
     let home = Home::new();
     let run = home.gem(&["upgrade", "--model", "--to", "1"]).ends(2);
     assert_says(&run.stderr, &["`--to`", "add `--runtime`"]);
+    let run = home.gem(&["upgrade", "--to", "1"]).ends(2);
+    assert_says(&run.stderr, &["failed  runtime", "to `1`"]);
+}
+
+#[test]
+fn a_model_file_that_is_no_model_is_refused_before_anything_is_changed() {
+    let home = Home::new();
+    let file = home.beside("model.litertlm");
+    for (content, says) in [
+        ("", "it is empty"),
+        ("<!DOCTYPE html>", "begins with `<!DOCTYP`"),
+        ("version https://git-lfs.github.com/spec/v1\n", "begins with `version `"),
+        ("LITE", "begins with `LITE`"),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let path = file.to_str().unwrap();
+        for args in [
+            ["install", "--dry-run", "--accept-terms"].as_slice(),
+            &["install", "--accept-terms"],
+            &["bundle", "create", "new"],
+        ] {
+            let run = home
+                .gem(args)
+                .args(["--runtime", "litert-lm", "--model-file", path])
+                .ends(2);
+            assert_says(&run.stderr, &[path, says, "`--model-file`"]);
+        }
+    }
+    home.assert_untouched();
+    assert!(!home.work().join("new").exists());
+}
+
+#[test]
+fn a_bundle_for_a_runtime_without_models_takes_no_model() {
+    let home = Home::new();
+    let run = home
+        .gem(&[
+            "bundle",
+            "create",
+            "new",
+            "--runtime",
+            "builtin",
+            "--model",
+            "--accept-terms",
+        ])
+        .ends(2);
+    assert_says(&run.stderr, &["`builtin` has none", "leave the model out"]);
+    assert!(!home.work().join("new").exists());
 }

@@ -20,6 +20,8 @@ mod wheels;
 mod tests;
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,6 +46,9 @@ use crate::progress::Progress;
 
 /// The name of the package's executable, without the platform's suffix.
 pub const PROGRAM: &str = "litert-lm";
+/// The beginning of a `.litertlm` file, and that of a `.task` file, a zip archive.
+const MODEL_MARK: &[u8] = b"LITERTLM";
+const TASK_MARK: &[u8] = b"PK";
 /// The id of the step under which a pull reports progress.
 const STEP: &str = "model";
 /// On a cold disk it takes long to start Python and load the native library.
@@ -90,7 +95,7 @@ impl LitertLm {
             runtime: RuntimeName::LitertLm,
             reason: format!("needs an address for the model `{id}`, but the catalog has none"),
         })?;
-        check_model_file(file)?;
+        open_model(file)?;
         let command = self.import(id, file);
         progress.begin(STEP, id, None);
         let guard = Guard::new(self.guard.clone());
@@ -196,21 +201,43 @@ const fn f64_of(bytes: u64) -> f64 {
     bytes as f64
 }
 
-/// Checks that `file` can be imported.
+/// Checks that `file` can be imported and looks like a model: `litert-lm` imports any file, and then fails at each request.
 ///
 /// # Errors
-/// When it is not a file or cannot be read.
+/// When it is not a file, cannot be read, or does not begin like a model.
 pub fn check_model_file(file: &Path) -> Result<(), Error> {
-    let failed = |source| Error::ModelFile {
+    let mut beginning = Vec::new();
+    let read = open_model(file)?
+        .take(MODEL_MARK.len() as u64)
+        .read_to_end(&mut beginning);
+    read.map_err(|source| unusable_model(file, source))?;
+    let reason = match &*beginning {
+        [] => "it is empty".to_owned(),
+        mark if mark == MODEL_MARK || mark.starts_with(TASK_MARK) => return Ok(()),
+        other => {
+            let other = String::from_utf8_lossy(other);
+            format!(
+                "it is not a LiteRT-LM model: it begins with `{}` instead of `LITERTLM`",
+                other.escape_debug()
+            )
+        }
+    };
+    Err(unusable_model(file, io::Error::other(reason)))
+}
+
+fn open_model(file: &Path) -> Result<File, Error> {
+    let opened = File::open(file).map_err(|source| unusable_model(file, source))?;
+    match opened.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(opened),
+        Ok(_) => Err(unusable_model(file, io::Error::other("it is not a file"))),
+        Err(source) => Err(unusable_model(file, source)),
+    }
+}
+
+fn unusable_model(file: &Path, source: io::Error) -> Error {
+    Error::ModelFile {
         path: file.to_owned(),
         source,
-    };
-    let opened = std::fs::File::open(file).map_err(failed)?;
-    let metadata = opened.metadata().map_err(failed)?;
-    if metadata.is_file() {
-        Ok(())
-    } else {
-        Err(failed(std::io::Error::other("it is not a file")))
     }
 }
 

@@ -15,6 +15,7 @@ use super::{archive, programs, signature};
 use crate::error::{Failure, Kind};
 use crate::runtime::RuntimeName;
 use crate::runtime::gate::needs_no_terms;
+use crate::runtime::litert_lm::check_model_file;
 use crate::runtime::terms::{Terms, in_words};
 use crate::setup::auto::{is_offered, offered};
 
@@ -33,6 +34,7 @@ pub async fn create_bundle(request: &BundleRequest, tools: &BundleTools<'_>) -> 
         .map(|target| Ok((*target, runtime_for(request, tools, *target)?)));
     let runtimes: Vec<_> = runtimes.collect::<Result<_, Failure>>()?;
     if let Some(model) = &request.model {
+        check_model(model, &runtimes)?;
         accept_terms(request, tools, model)?;
     }
     let is_file = request.place.extension().is_some_and(|extension| extension == "tar");
@@ -129,6 +131,18 @@ fn runtime_for(request: &BundleRequest, tools: &BundleTools<'_>, target: Target)
     let is_wanting = request.model.as_ref().is_some_and(|model| !is_pulled(model));
     let is_better = runtime == RuntimeName::Lit && is_wanting && has(&RuntimeName::LitertLm);
     Ok(if is_better { RuntimeName::LitertLm } else { runtime })
+}
+
+/// Fails where no platform's runtime could use the model, or the file that was given is none.
+fn check_model(wanted: &ModelRequest, runtimes: &[(Target, RuntimeName)]) -> Result<(), Failure> {
+    if !runtimes.iter().any(|(_, runtime)| runtime.has_models()) {
+        let message = format!(
+            "cannot bundle the model `{}`: the runtime `builtin` has none",
+            wanted.name
+        );
+        return Err(Failure::new(Kind::Usage, message).with_hint("leave the model out, or add `--runtime litert-lm`"));
+    }
+    Ok(wanted.file.as_deref().map_or(Ok(()), check_model_file)?)
 }
 
 /// Makes sure that the model's terms are accepted before any part of it is downloaded.
