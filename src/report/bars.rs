@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use gem_setup::environment::Environment;
 use gem_setup::progress::Size;
 use gem_setup::text::printable_line;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
@@ -25,6 +26,7 @@ const SPINNER: &str = "{spinner} {wide_msg}";
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bars {
     is_animated: bool,
+    breaks_lines: bool,
     shown: Arc<Mutex<Option<Shown>>>,
 }
 
@@ -40,10 +42,11 @@ struct Shown {
 }
 
 impl Bars {
-    /// Bars that move on the screen if `is_animated`, and lines otherwise.
-    pub(super) fn new(is_animated: bool) -> Self {
+    /// Bars that move on the screen of this `environment` if `is_animated`, and lines otherwise.
+    pub(super) fn new(is_animated: bool, environment: &Environment) -> Self {
         Self {
             is_animated,
+            breaks_lines: margin::breaks_lines(environment),
             shown: Arc::default(),
         }
     }
@@ -64,7 +67,7 @@ impl Bars {
 
     /// Puts a bar or spinner on the screen that says `text`, and `label` once bytes come.
     fn show(&self, label: &str, text: &str, total: Option<u64>) {
-        let bar = ProgressBar::with_draw_target(total, margin::target());
+        let bar = ProgressBar::with_draw_target(total, margin::target(self.breaks_lines));
         let (speed, columns) = (Arc::default(), margin::columns());
         bar.set_style(style(total.map_or(SPINNER, |_| bar_for(columns)), &speed));
         bar.set_message(printable_line(text));

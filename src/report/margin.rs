@@ -4,13 +4,27 @@ use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use console::Term;
+use gem_setup::environment::Environment;
 use indicatif::{ProgressDrawTarget, TermLike};
 
 const MARGIN: u16 = 3;
 
-/// Standard error without its last columns.
-pub(super) fn target() -> ProgressDrawTarget {
-    ProgressDrawTarget::term_like(Box::new(Margin::new(Term::buffered_stderr())))
+/// Whether the terminal breaks lines into rows when it becomes narrower. Xterm, `st`, GNU Screen and Linux's console cut them off:
+/// the row above a bar is then no part of it. Inside of tmux the variables may be those of the terminal around it.
+pub(super) fn breaks_lines(environment: &Environment) -> bool {
+    let is_set = |name| environment.var(name).is_some();
+    let name = environment.var("TERM").unwrap_or_default();
+    let cuts = is_set("XTERM_VERSION") || is_set("STY") || name == "linux" || name.starts_with("st-");
+    !cuts || is_set("TMUX")
+}
+
+/// Standard error without its last columns; `breaks_lines` as [`breaks_lines`] says.
+pub(super) fn target(breaks_lines: bool) -> ProgressDrawTarget {
+    ProgressDrawTarget::term_like(Box::new(Margin {
+        term: Term::buffered_stderr(),
+        drawn: AtomicU16::new(0),
+        breaks_lines,
+    }))
 }
 
 /// The columns of standard error's terminal.
@@ -23,14 +37,10 @@ struct Margin {
     term: Term,
     /// The columns of what is on the screen, which is filled up to them; 0 before it.
     drawn: AtomicU16,
+    breaks_lines: bool,
 }
 
 impl Margin {
-    const fn new(term: Term) -> Self {
-        let drawn = AtomicU16::new(0);
-        Self { term, drawn }
-    }
-
     /// The rows that a narrower terminal has made of the line on the screen.
     fn rows(&self) -> u16 {
         let columns = self.term.size().1.max(1);
@@ -73,7 +83,7 @@ impl TermLike for Margin {
 
     fn clear_line(&self) -> io::Result<()> {
         let rows = self.rows();
-        if rows > 1 {
+        if rows > 1 && self.breaks_lines {
             self.drawn.store(0, Ordering::Relaxed);
             self.term.move_cursor_up((rows - 1).into())?;
             self.term.write_str("\r")?;

@@ -165,7 +165,8 @@ impl Printer {
             None => cfg!(unix),
         };
         let is_ci = environment.var("CI").is_some_and(|value| value != "false");
-        self.bars = Bars::new(io::stderr().is_terminal() && !self.quiet && !is_dumb && !is_ci);
+        let is_animated = io::stderr().is_terminal() && !self.quiet && !is_dumb && !is_ci;
+        self.bars = Bars::new(is_animated, environment);
         self.home = environment.user_home().to_string_lossy().into_owned();
         self
     }

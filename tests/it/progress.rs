@@ -74,6 +74,18 @@ fn a_bar_follows_the_size_of_the_terminal() {
     }
 }
 
+/// Another one cuts the bar off; what stands above it stays.
+#[test]
+fn a_terminal_that_breaks_no_lines_keeps_what_is_above_the_bar() {
+    for (name, value) in [("XTERM_VERSION", "XTerm(390)"), ("STY", "1.pts"), ("TERM", "linux")] {
+        let shown = installed_by(|install| {
+            let install = install.env(name, value);
+            on_a_terminal_of(Some(100), install, "B/s", |terminal| resize(terminal, 40))
+        });
+        assert!(!shown.contains("\u{1b}[0J"), "{name}: {shown:?}");
+    }
+}
+
 #[test]
 fn long_lines_break_at_words() {
     let home = Home::new();

@@ -44,8 +44,11 @@ pub(crate) fn on_a_terminal_of(columns: Option<u16>, gem: Gem, question: &str, r
         .unwrap();
     let stream = || Stdio::from(terminal.try_clone().unwrap());
     let mut command = gem.into_command();
-    if !command.get_envs().any(|(name, _)| name == "TERM") {
-        command.env("TERM", "xterm");
+    // The terminal of the tests themselves is another one.
+    for (name, value) in [("TERM", "xterm"), ("TMUX", ""), ("STY", ""), ("XTERM_VERSION", "")] {
+        if !command.get_envs().any(|(given, _)| given == name) {
+            command.env(name, value);
+        }
     }
     let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn();
     let mut child = child.unwrap();
