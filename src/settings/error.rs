@@ -139,6 +139,9 @@ impl Explain for Error {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Read { path, source } if place::is_misplaced(source) && !has_usual_name(path) => {
+                format!("correct the variable that names `{}`", path.display())
+            }
             Self::Read { path, source } => place::remedy(path, source),
             Self::Parse { path, line, .. }
             | Self::Refused {
@@ -175,6 +178,12 @@ impl Explain for Error {
             Self::BinaryPath { .. } => "move gem-setup to a path that is valid Unicode".to_owned(),
         })
     }
+}
+
+/// Whether a file at `path` is one that Gemini CLI would look for there by itself.
+fn has_usual_name(path: &Path) -> bool {
+    const NAMES: [&str; 3] = ["settings.json", "system-defaults.json", "trustedFolders.json"];
+    NAMES.iter().any(|name| path.ends_with(name))
 }
 
 fn subject(key: &str) -> String {

@@ -544,6 +544,17 @@ fn settings_that_outlived_the_installation_are_named() {
 #[cfg(unix)]
 #[cfg(unix)]
 #[cfg(unix)]
+#[cfg(unix)]
+#[test]
+fn a_variable_that_names_no_file_is_to_be_corrected_and_not_the_machine() {
+    let home = Home::new();
+    let system = |path: &str| home.doctor_command().env("GEMINI_CLI_SYSTEM_SETTINGS_PATH", path).run();
+    for path in ["/etc", "/dev/null"] {
+        let fix = system(path).check("settings.file")["fix"].to_string();
+        assert_says(&fix, &["correct the variable", path]);
+    }
+}
+
 #[test]
 fn a_workspace_is_repaired_where_it_is() {
     let home = Home::new();
