@@ -8,7 +8,7 @@ use hyper::header::{
     AUTHORIZATION, CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
-use hyper::{Request, Uri};
+use hyper::{Request, Uri, Version};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
@@ -141,6 +141,8 @@ impl UpstreamClient {
         let mut reply =
             response.map(|body| ReplyBody::Link(UpstreamBody::new(Idle::new(body, self.idle_time), metrics)));
         remove_local(reply.headers_mut());
+        // The upstream's version of HTTP is its connection's: passed on, 1.0 would end the client's connection too.
+        *reply.version_mut() = Version::HTTP_11;
         Ok(reply)
     }
 }

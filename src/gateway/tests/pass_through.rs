@@ -10,7 +10,7 @@ use gem_setup_support::engine::{Gate, Say};
 use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn, reply};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, Version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -50,6 +50,19 @@ async fn a_model_that_is_taken_as_asked_is_a_decision_too() {
         (&decisions[0]["model"], &decisions[0]["source"]),
         (&"my-model".into(), &"override".into())
     );
+}
+
+#[tokio::test]
+async fn a_reply_has_the_http_version_of_the_client_s_connection() {
+    let upstream = UpstreamStandIn::start(|_| async {
+        let mut reply = reply(200, "{}");
+        *reply.version_mut() = Version::HTTP_10;
+        Some(reply)
+    });
+    let upstream = upstream.await.unwrap();
+    let gateway = Running::start(before(&upstream)).await;
+    let response = gateway.open(Method::GET, "/v1beta/models", &[], "").await;
+    assert_eq!(response.version(), Version::HTTP_11);
 }
 
 #[tokio::test]
