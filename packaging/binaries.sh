@@ -13,7 +13,7 @@ rust_tool cargo-auditable 0.7.7
 # toolchain TRIPLE: the toolchain's own standard library for the target, else one built from Debian's sources by Debian's compiler.
 toolchain() {
     CARGO=$(rustup which cargo 2>/dev/null || command -v cargo)
-    unset RUSTC RUSTC_BOOTSTRAP CARGO_UNSTABLE_BUILD_STD
+    unset RUSTC RUSTC_BOOTSTRAP CARGO_UNSTABLE_BUILD_STD CARGO_UNSTABLE_BUILD_STD_FEATURES
     export CARGO
     [[ ! -d $(rustc --print sysroot)/lib/rustlib/$1 ]] || return 0
     [[ -x /usr/bin/rustc && -d $(/usr/bin/rustc --print sysroot)/lib/rustlib/src ]] || {
@@ -21,6 +21,8 @@ toolchain() {
         return 1
     }
     export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=std,panic_unwind
+    # Without the names of functions a trace of calls says nothing.
+    export CARGO_UNSTABLE_BUILD_STD_FEATURES=panic-unwind
 }
 
 # binary NAME TRIPLE: builds one executable and puts it into the stage.

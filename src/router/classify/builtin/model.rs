@@ -8,7 +8,6 @@
 //! assert!((0.0..=1.0).contains(&judgement.probability));
 //! ```
 
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use super::counts::COUNTS;
@@ -16,9 +15,11 @@ use super::features::{BLOCKS, BUCKETS, Features, SCALES};
 use super::math::sigmoid;
 
 const MAGIC: [u8; 4] = *b"gemc";
-const VERSION: u32 = 4;
-/// Everything before the buckets: magic, version, and the numbers of [`Model`].
+const VERSION: u32 = 5;
+/// The bytes before the buckets: magic, version, and the numbers of [`Model`].
 const HEADER: usize = 8 + 4 * (SCORES * 2 + COUNTS * (1 + SCORES));
+
+const _: () = assert!(BUCKETS.is_multiple_of(8), "each bit of the file is a bucket");
 
 /// How many scores a model has.
 pub const SCORES: usize = 3;
@@ -29,11 +30,15 @@ pub const WRITTEN: usize = 1;
 /// The log-odds that people typed it at work.
 pub const KIND: usize = 2;
 
+/// A bucket's weight in each score, in two's complement, and its importance: the rarer the feature, the higher. All are 0 for features
+/// that training saw too rarely.
+pub type Bucket = [u8; SCORES + 1];
+
 /// A trained model.
 ///
 /// As a file: `gemc`, the version (u32), then as f32 for each score its unit, for each score its bias, and for each count its average
-/// and its weight in each score; then for each of [`BUCKETS`] buckets its weight in each score (i8) and its importance (u8).
-/// Everything is little-endian.
+/// and its weight in each score. A bit for each of [`BUCKETS`] buckets, the lowest first, says whether training kept it; for each
+/// of those follow its weight in each score (i8) and its importance (u8). Everything is little-endian.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     /// What one unit of a bucket's weight is worth, by score.
@@ -44,9 +49,8 @@ pub struct Model {
     pub averages: [f32; COUNTS],
     /// Of each count, its weights.
     pub counts: [[f32; SCORES]; COUNTS],
-    /// For each bucket its weights, in two's complement, and its importance: the rarer the feature, the higher. Importance 0 marks
-    /// features that training saw too rarely.
-    pub buckets: Cow<'static, [[u8; SCORES + 1]]>,
+    /// The weights of each bucket.
+    pub buckets: Vec<Bucket>,
 }
 
 /// The model's judgement of a request.
@@ -78,39 +82,49 @@ impl Model {
             biases: [0.0; SCORES],
             averages: [0.0; COUNTS],
             counts: [[0.0; SCORES]; COUNTS],
-            buckets: Cow::Owned(vec![[0; SCORES + 1]; BUCKETS]),
+            buckets: vec![Bucket::default(); BUCKETS],
         }
     }
 
     /// Reads a weights file; `None` if it is not one of this version.
     #[must_use]
-    pub fn parse(bytes: &'static [u8]) -> Option<Self> {
-        let (header, buckets) = bytes.split_at_checked(HEADER)?;
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (header, rest) = bytes.split_at_checked(HEADER)?;
         let (start, numbers) = header.split_at_checked(8)?;
-        let (buckets, rest) = buckets.as_chunks();
-        let is_whole = buckets.len() == BUCKETS && rest.is_empty();
-        if start != [MAGIC, VERSION.to_le_bytes()].as_flattened() || !is_whole {
+        let (kept, rest) = rest.split_at_checked(BUCKETS / 8)?;
+        let (mut buckets, rest) = rest.as_chunks();
+        if start != [MAGIC, VERSION.to_le_bytes()].as_flattened() || !rest.is_empty() {
             return None;
         }
         let mut numbers = numbers.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four));
-        let mut model = Self {
-            buckets: Cow::Borrowed(buckets),
-            ..Self::blank()
-        };
+        let mut model = Self::blank();
         for number in model.numbers_mut() {
             *number = numbers.next()?;
         }
-        Some(model)
+        for (slots, bits) in model.buckets.chunks_mut(8).zip(kept) {
+            for (_, slot) in slots.iter_mut().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1) {
+                (*slot, buckets) = buckets.split_first().map(|(bucket, rest)| (*bucket, rest))?;
+            }
+        }
+        buckets.is_empty().then_some(model)
     }
 
     /// The weights file of this model.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER + BUCKETS * (SCORES + 1));
+        let mut bytes = Vec::new();
         bytes.extend(MAGIC);
         bytes.extend(VERSION.to_le_bytes());
         bytes.extend(self.clone().numbers_mut().flat_map(|number| number.to_le_bytes()));
-        bytes.extend_from_slice(self.buckets.as_flattened());
+        let is_kept = |bucket: &Bucket| *bucket != Bucket::default();
+        let bits = |eight: &[Bucket]| {
+            eight
+                .iter()
+                .rev()
+                .fold(0, |bits, bucket| bits << 1 | u8::from(is_kept(bucket)))
+        };
+        bytes.extend(self.buckets.chunks(8).map(bits));
+        bytes.extend(self.buckets.iter().filter(|bucket| is_kept(bucket)).flatten());
         bytes
     }
 
@@ -194,23 +208,24 @@ mod tests {
 
     #[test]
     fn the_file_form_is_read_back_as_it_was_written() {
-        let bytes: &'static [u8] = Model::builtin().to_bytes().leak();
-        assert_eq!(Model::parse(bytes).as_ref(), Some(Model::builtin()));
+        let bytes = Model::builtin().to_bytes();
+        assert_eq!(Model::parse(&bytes).as_ref(), Some(Model::builtin()));
     }
 
     #[test]
     fn the_committed_weights_are_a_model() {
-        assert!(Model::parse(include_bytes!("weights.bin")).is_some());
+        assert!(Model::builtin().to_bytes() == include_bytes!("weights.bin"));
     }
 
     #[test]
     fn foreign_and_truncated_files_are_refused() {
         assert_eq!(Model::parse(b""), None);
         assert_eq!(Model::parse(b"gemc"), None);
-        let bytes: &'static [u8] = Model::builtin().to_bytes().leak();
+        let bytes = Model::builtin().to_bytes();
         assert_eq!(Model::parse(&bytes[..bytes.len() - 1]), None);
-        let mut other = bytes.to_vec();
+        assert_eq!(Model::parse(&[bytes.as_slice(), &[0; 4]].concat()), None);
+        let mut other = bytes;
         other[4] = 99;
-        assert_eq!(Model::parse(other.leak()), None);
+        assert_eq!(Model::parse(&other), None);
     }
 }

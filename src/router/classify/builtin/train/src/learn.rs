@@ -1,6 +1,5 @@
 //! From labelled requests to a model.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::thread;
 
@@ -160,16 +159,15 @@ impl<'a> Trainer<'a> {
     /// The weights of `solutions`, rounded as a model stores them.
     fn model(&self, solutions: &[Solution; SCORES]) -> Model {
         let mut model = Model::blank();
-        let mut buckets = vec![[0; SCORES + 1]; BUCKETS];
         for bucket in &self.buckets {
-            buckets[*bucket as usize][SCORES] = self.importance[*bucket as usize];
+            model.buckets[*bucket as usize][SCORES] = self.importance[*bucket as usize];
         }
         for (score, solution) in solutions.iter().enumerate() {
             let (weights, counts) = solution.weights.split_at(self.buckets.len());
             let unit = unit(weights);
             for (bucket, weight) in self.buckets.iter().zip(weights) {
                 let byte = (weight / unit).round().clamp(-127.0, 127.0) as i8;
-                buckets[*bucket as usize][score] = byte.cast_unsigned();
+                model.buckets[*bucket as usize][score] = byte.cast_unsigned();
             }
             (model.units[score], model.biases[score]) = (unit as f32, solution.bias as f32);
             for ((slot, weight), [_, deviation]) in model.counts.iter_mut().zip(counts).zip(self.counts) {
@@ -177,7 +175,6 @@ impl<'a> Trainer<'a> {
             }
         }
         model.averages = self.counts.map(|[average, _]| average as f32);
-        model.buckets = Cow::Owned(buckets);
         model
     }
 

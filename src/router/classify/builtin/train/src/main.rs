@@ -118,7 +118,7 @@ fn check() -> Result<(), Box<dyn Error>> {
 fn evaluate(rows: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let rows = load(rows)?;
     let bytes = std::fs::read(file("../weights.bin"))?;
-    let model = Model::parse(bytes.leak()).ok_or("weights.bin is not of this version")?;
+    let model = Model::parse(&bytes).ok_or("weights.bin is not of this version")?;
     let predictions = predict(&rows, |_| &model);
     writeln!(out, "{} requests\n{}", rows.len(), Report(&predictions))?;
     Ok(())
