@@ -43,7 +43,8 @@ const RECORD: Record = Record {
 };
 
 /// A key that signs catalogs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct CatalogKey(String);
 
 impl CatalogKey {
@@ -57,6 +58,20 @@ impl CatalogKey {
 impl fmt::Display for CatalogKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<CatalogKey> for String {
+    fn from(key: CatalogKey) -> Self {
+        key.0
+    }
+}
+
+impl TryFrom<String> for CatalogKey {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -178,8 +193,8 @@ impl Explain for Error {
 }
 
 impl Signed {
-    /// Fetches the catalog at `url` and its signature, of `key`, and keeps both in `file` unless a newer one, or one
-    /// newer than `known`, was seen before.
+    /// Fetches the catalog at `url` and its signature, of `key`, and keeps both in `file` unless a newer one by this key
+    /// was seen before: `known` are the times of earlier ones, apart from the one in `file`.
     ///
     /// # Errors
     /// When they cannot be fetched within 20 s, the signature is missing or wrong, or the catalog is an older one.
@@ -188,7 +203,7 @@ impl Signed {
         url: &Url,
         key: &CatalogKey,
         file: &Path,
-        known: Option<Timestamp>,
+        known: &[Timestamp],
     ) -> Result<Self, Error> {
         let getting = get_both(network, url);
         let (text, signature) = tokio::time::timeout(DEADLINE, getting)
@@ -201,7 +216,7 @@ impl Signed {
         };
         let found = signed.verify(key)?;
         let kept = Self::read(file, key).and_then(|kept| kept.verify(key).ok());
-        let known = known.filter(|known| is_credible(*known));
+        let known = known.iter().copied().filter(|known| is_credible(*known)).max();
         if let Some(known) = kept.max(known).filter(|known| found < *known) {
             let url = url.into();
             return Err(Error::Older { url, found, known });

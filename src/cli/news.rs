@@ -53,16 +53,17 @@ pub(crate) fn source(session: &Session<'_>, args: &UpgradeArgs, network: &Networ
 fn signed(session: &Session<'_>, url: &Url, args: &SignedArgs, network: &NetworkArgs) -> Result<Source, Failure> {
     let key = key_of(args).ok_or_else(|| SignedError::NoKey { url: url.into() })?;
     let layout = &session.layout;
-    let known = session.state()?.chosen.signed.as_ref().map(|signed| signed.time);
+    let known = session.state()?.signing_times(&key);
     let found = session.block_on(async {
         let network = session.network(network)?;
         let file = layout.signed_catalog_file();
-        Ok(Signed::update(&network, url, &key, &file, known).await?)
+        Ok(Signed::update(&network, url, &key, &file, &known).await?)
     })?;
     let signed = SignedCatalog {
         // Redacted, because people attach the record to bug reports.
         url: without_secrets(&found.url),
         time: found.verify(&key)?,
+        key: Some(key),
     };
     let file = setup::unpack_signed(layout, &found)?;
     Ok(Source {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::catalog::Model;
+use crate::catalog::{CatalogKey, Model};
 use crate::layout::Layout;
 use crate::runtime::RuntimeName;
 use crate::sha256::Sha256;
@@ -60,8 +60,11 @@ pub struct ModelSwap {
 pub struct SignedCatalog {
     /// The catalog's address.
     pub url: Url,
-    /// The time of the signature, from its trusted comment. Older catalogs are refused.
+    /// The time of the signature, from its trusted comment. Older catalogs by the same key are refused.
     pub time: Timestamp,
+    /// The key that signed it; `None` = recorded by a gem-setup that kept no keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<CatalogKey>,
 }
 
 impl Release {

@@ -7,10 +7,11 @@
 use std::path::{Path, PathBuf};
 
 use gem_platform::Target;
+use jiff::Timestamp;
 
 use super::records::Release;
 use super::state::State;
-use crate::catalog::{Catalog, Model};
+use crate::catalog::{Catalog, CatalogKey, Model};
 use crate::layout::Layout;
 use crate::runtime::RuntimeName;
 
@@ -47,6 +48,16 @@ impl State {
         self.chosen.runtime = release.runtime;
         self.chosen.catalog = release.catalog;
         self.chosen.signed = release.signed;
+    }
+
+    /// When the catalogs on record were signed: those by `key`, and those without a recorded key.
+    #[must_use]
+    pub fn signing_times(&self, key: &CatalogKey) -> Vec<Timestamp> {
+        let before = self.previous.as_ref().and_then(|release| release.signed.as_ref());
+        let all = self.chosen.signed.as_ref().into_iter().chain(before);
+        all.filter(|signed| signed.key.as_ref().is_none_or(|signer| signer == key))
+            .map(|signed| signed.time)
+            .collect()
     }
 
     /// The folder of the current release, if it has its own.

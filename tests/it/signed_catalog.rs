@@ -164,6 +164,37 @@ fn unsigned_wrongly_signed_and_older_catalogs_are_refused() {
 }
 
 #[test]
+fn a_change_of_publisher_is_not_refused_by_its_date() {
+    let home = Home::installed();
+    let (first, other) = (Key::new(1), Key::new(2));
+    let too_old = |key: &Key| assert_says(&upgrade(&home, key).ends(6).stderr, &["is refused", "is known"]);
+    publish(&home, "v10", &first, SIGNED);
+    upgrade(&home, &first).ok();
+    publish(&home, "v11", &other, SIGNED - 1_000);
+    upgrade(&home, &other).ok();
+    assert_eq!(version(&home), "v11");
+    // What each has signed before still counts against itself.
+    publish(&home, "v9", &other, SIGNED - 1_001);
+    too_old(&other);
+    publish(&home, "v9", &first, SIGNED - 1);
+    too_old(&first);
+    // A record without a key may be by any.
+    let file = home.layout().state_file();
+    let mut state: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    state
+        .pointer_mut("/signed")
+        .unwrap()
+        .as_object_mut()
+        .unwrap()
+        .remove("key")
+        .unwrap();
+    fs::write(&file, state.to_string()).unwrap();
+    publish(&home, "v9", &Key::new(3), SIGNED - 1_001);
+    too_old(&Key::new(3));
+    assert_eq!(version(&home), "v11");
+}
+
+#[test]
 fn a_catalog_with_an_impossible_date_is_refused_and_forgotten() {
     let home = Home::installed();
     let key = Key::new(5);
