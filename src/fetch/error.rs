@@ -26,10 +26,12 @@ pub enum Error {
         text: String,
     },
     /// Neither catalog nor hub states the file's hash. Exit status 6.
-    #[error("cannot verify `{url}`: neither the catalog nor the hub states its SHA-256")]
+    #[error("cannot verify `{url}`: the catalog does not state its SHA-256, and {reason}")]
     Unstated {
-        /// Which file.
+        /// Which file, at the server that was asked.
         url: SafeUrl,
+        /// Why the hub does not.
+        reason: String,
     },
     /// Only mirrors may be asked and there is none. Exit status 2.
     #[error("cannot download from mirrors only: no mirror is given")]

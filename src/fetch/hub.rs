@@ -1,6 +1,6 @@
 //! The Hugging Face hub: where a model's file is, which token opens it, and which hash the hub states for it.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -9,13 +9,15 @@ use url::Url;
 use super::error::Error;
 use super::reply;
 use super::retry::{Budget, Fault};
-use super::{Fetcher, HUB_HOST};
+use super::{Fetcher, HUB_HOST, host_of};
 use crate::catalog::HuggingFace;
 use crate::environment::Environment;
-use crate::net::{ServerResponse, is_acceptable};
-use crate::progress::Progress;
+use crate::net::{Patience, ServerResponse, is_acceptable};
+use crate::progress::{Progress, Silent};
 use crate::sha256::Sha256;
 
+/// How long an answer is waited for that is not needed.
+const BRIEFLY: Duration = Duration::from_secs(10);
 const ENDPOINT_VARIABLE: &str = "HF_ENDPOINT";
 /// The first that is set counts, as for the hub's own tools; `lit` knows the second (docs/facts.md section 2).
 const TOKEN_VARIABLES: [&str; 2] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
@@ -111,6 +113,14 @@ pub struct Stated {
     pub size: u64,
 }
 
+/// What the hub says of a file's hash.
+enum Stating {
+    Hash(Stated),
+    Nothing,
+    /// It redirects to another server, which has nothing to say about the hash.
+    Elsewhere(Url),
+}
+
 impl Fetcher {
     /// The hash that the hub states for the file published at `url`; a mirror's word counts for nothing here. `id` is the id
     /// that waiting is reported under.
@@ -118,27 +128,61 @@ impl Fetcher {
     /// # Errors
     /// When only mirrors may be asked, the hub does not answer, refuses, or states no SHA-256.
     pub async fn stated(&self, url: &Url, id: &str, progress: &dyn Progress) -> Result<Stated, Error> {
-        let unstated = || Error::Unstated { url: url.into() };
-        let place = self
-            .hub
-            .locate(url)
-            .filter(|_| !self.mirror_only)
-            .ok_or_else(unstated)?;
-        let mut budget = Budget::new(self.network.patience());
+        self.state(url, id, progress, self.network.patience()).await
+    }
+
+    /// The same, asked for once and for a few seconds: where the answer is welcome and not needed.
+    ///
+    /// # Errors
+    /// As [`Self::stated`].
+    pub async fn stated_at_once(&self, url: &Url) -> Result<Stated, Error> {
+        let patience = Patience {
+            retries: 0,
+            ..self.network.patience().clone()
+        };
+        let asked = self.state(url, "", &Silent, &patience);
+        let place = self.hub.locate(url).unwrap_or_else(|| url.clone());
+        let late = || Err(self.unobtainable(Fault::Stalled(BRIEFLY), &place));
+        tokio::time::timeout(BRIEFLY, asked).await.unwrap_or_else(|_| late())
+    }
+
+    fn unobtainable(&self, fault: Fault, place: &Url) -> Error {
+        Error::Unobtainable {
+            label: place.path().rsplit('/').next().unwrap_or_default().to_owned(),
+            tried: vec![self.last_word(fault, place)],
+        }
+    }
+
+    async fn state(&self, url: &Url, id: &str, progress: &dyn Progress, patience: &Patience) -> Result<Stated, Error> {
+        let unstated = |url: &Url, reason: String| Error::Unstated {
+            url: url.into(),
+            reason,
+        };
+        if self.mirror_only {
+            return Err(unstated(url, "only mirrors may be asked".to_owned()));
+        }
+        let place = self.hub.locate(url);
+        let place = place.ok_or_else(|| unstated(url, "it is not at the hub".to_owned()))?;
+        let mut budget = Budget::new(patience);
         let asked = self.persist(&mut budget, &place, id, true, progress, async || {
             self.ask_hub(&place).await
         });
         match asked.await {
-            Ok(stated) => stated.ok_or_else(unstated),
+            Ok(Stating::Hash(stated)) => Ok(stated),
+            Ok(Stating::Nothing) => Err(unstated(&place, "neither does the server".to_owned())),
+            Ok(Stating::Elsewhere(other)) => {
+                let reason = format!(
+                    "the server redirects to `{}`, whose statement does not count",
+                    host_of(&other)
+                );
+                Err(unstated(&place, reason))
+            }
             Err(Fault::Fatal(error)) => Err(error),
-            Err(fault) => Err(Error::Unobtainable {
-                label: url.path().rsplit('/').next().unwrap_or_default().to_owned(),
-                tried: vec![self.last_word(fault, &place)],
-            }),
+            Err(fault) => Err(self.unobtainable(fault, &place)),
         }
     }
 
-    async fn ask_hub(&self, place: &Url) -> Result<Option<Stated>, Fault> {
+    async fn ask_hub(&self, place: &Url) -> Result<Stating, Fault> {
         let mut headers = HeaderMap::new();
         headers.extend(self.hub.authorization().map(|value| (AUTHORIZATION, value)));
         let is_stated = |answer: &ServerResponse| answer.head.headers.contains_key(LINKED_ETAG);
@@ -146,13 +190,15 @@ impl Fetcher {
             .client
             .get_until(Method::HEAD, place.clone(), headers, is_stated)
             .await?;
-        // Another host that the hub redirects to has nothing to say about the hash.
-        let is_hub = answer.url.origin() == place.origin();
         let status = answer.head.status;
         if status.is_client_error() || status.is_server_error() {
-            return Err(reply::refusal(status, &answer.head.headers, SystemTime::now()));
+            let refusal = reply::refusal(status, &answer.head.headers, SystemTime::now());
+            return Err(refusal.at(answer.elsewhere()));
         }
-        Ok(stated_in(&answer.head.headers).filter(|_| is_hub))
+        if let Some(other) = answer.elsewhere() {
+            return Ok(Stating::Elsewhere(other.clone()));
+        }
+        Ok(stated_in(&answer.head.headers).map_or(Stating::Nothing, Stating::Hash))
     }
 }
 

@@ -297,9 +297,10 @@ impl Fetcher {
 
     /// `fault` as the last word of the source at `url`.
     fn last_word(&self, fault: Fault, url: &Url) -> Tried {
-        let is_refused = matches!(fault, Fault::Status { code: 401 | 403, .. });
-        let tried = fault.into_tried(url.into(), self.network.proxy(url));
-        let is_hub = self.hub.is_under(url);
+        let is_refused = matches!(fault.itself(), Fault::Status { code: 401 | 403, .. });
+        let failed = fault.elsewhere().unwrap_or(url);
+        let (is_hub, proxy) = (self.hub.is_under(failed), self.network.proxy(failed));
+        let tried = fault.into_tried(url.into(), proxy);
         Tried {
             advice: if is_refused && is_hub {
                 Some(hub::GATED.into())

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gem_platform::Backoff;
 use hyper::StatusCode;
+use url::Url;
 
 use super::error::{Error, Tried};
 use crate::net::{BodyError, ConnectError, Patience, Proxy, SafeUrl, SendError, Stalled};
@@ -47,10 +48,22 @@ pub(super) enum Fault {
     /// The response is unusable, and a retry would not help.
     #[error("{0}")]
     Unusable(String),
+    /// The server at `url`, which the source redirects to, failed.
+    #[error("redirected to `{url}`: {fault}")]
+    Redirected {
+        /// To where.
+        url: SafeUrl,
+        /// Its fault.
+        fault: Box<Self>,
+    },
     /// The fault is on our side, or final.
     #[error(transparent)]
     Fatal(#[from] Error),
 }
+
+/// Advice where the source answers, and the server that it redirects to does not serve.
+const ELSEWHERE: &str = "the server that has the file must be reachable too: have your firewall allow it, or use a mirror (`--mirror URL`), \
+                         then run the same command again";
 
 /// A time to wait, rounded up to what people say.
 fn in_words(wait: Duration) -> String {
@@ -82,6 +95,7 @@ impl From<SendError> for Fault {
             SendError::Broken(error) => Self::Interrupted(crate::error::chain(&error)),
             SendError::Stalled(time) => Self::Stalled(time),
             SendError::Unsound(reason) => Self::Unusable(reason.to_owned()),
+            SendError::Redirected { url, error } => Self::from(*error).at(Some(url.expose())),
         }
     }
 }
@@ -99,6 +113,33 @@ impl From<ConnectError> for Fault {
 }
 
 impl Fault {
+    /// The fault as that of the server at `url`, where the source redirected there; a fault on our side stays one.
+    pub(super) fn at(self, url: Option<&Url>) -> Self {
+        match (self, url) {
+            (fault @ (Self::Fatal(_) | Self::Changed | Self::RangeIgnored), _) | (fault, None) => fault,
+            (fault, Some(url)) => Self::Redirected {
+                url: url.into(),
+                fault: Box::new(fault),
+            },
+        }
+    }
+
+    /// The fault itself, whichever server it is of.
+    pub(super) fn itself(&self) -> &Self {
+        match self {
+            Self::Redirected { fault, .. } => fault.itself(),
+            fault => fault,
+        }
+    }
+
+    /// The server's URL, if it is not the source's own.
+    pub(super) fn elsewhere(&self) -> Option<&Url> {
+        match self {
+            Self::Redirected { url, .. } => Some(url.expose()),
+            _ => None,
+        }
+    }
+
     /// A body that broke off.
     pub(super) fn in_body(error: &BodyError, patience: &Patience) -> Self {
         if Stalled::is_behind(&**error) {
@@ -108,18 +149,19 @@ impl Fault {
     }
 
     /// The table: whether the same request may succeed later.
-    pub(super) const fn is_transient(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         match self {
+            Self::Redirected { fault, .. } => fault.is_transient(),
             Self::Connect(_) | Self::Interrupted(_) | Self::Stalled(_) | Self::Changed | Self::RangeIgnored => true,
             Self::Status { code, .. } | Self::ProxyStatus(code) => matches!(code, 408 | 425 | 429 | 500..=599),
             Self::Untrusted(_) | Self::ProxyLogin | Self::Unusable(_) | Self::Fatal(_) => false,
         }
     }
 
-    /// The fault as the last word of the source at `url`, which was asked through `proxy`.
+    /// The fault as the last word of the source at `url`; `proxy` is on the way to the server that failed.
     pub(super) fn into_tried(self, url: SafeUrl, proxy: Option<&Proxy>) -> Tried {
         let way = proxy
-            .filter(|_| self.is_proxy_involved(&url))
+            .filter(|_| self.is_proxy_involved(url.expose()))
             .map(|proxy| format!(", through `{}` as `{}` says", proxy.url, proxy.variable))
             .unwrap_or_default();
         let advice = self.advice(!way.is_empty());
@@ -133,6 +175,12 @@ impl Fault {
     /// The remedy, if the fault suggests one; `is_by_proxy` if a proxy on the way may have answered itself.
     fn advice(&self, is_by_proxy: bool) -> Option<Cow<'static, str>> {
         let advice = match self {
+            Self::Redirected { fault, .. } => {
+                return match **fault {
+                    Self::Connect(_) | Self::Status { code: 401 | 403, .. } if !is_by_proxy => Some(ELSEWHERE.into()),
+                    _ => fault.advice(is_by_proxy),
+                };
+            }
             Self::Status {
                 retry_after: Some(wait),
                 ..
@@ -165,10 +213,11 @@ impl Fault {
     }
 
     /// Whether a proxy on the way to `url` may be where it went wrong. In plain http it could have answered itself.
-    fn is_proxy_involved(&self, url: &SafeUrl) -> bool {
+    fn is_proxy_involved(&self, url: &Url) -> bool {
         match self {
+            Self::Redirected { url, fault } => fault.is_proxy_involved(url.expose()),
             Self::Connect(_) | Self::ProxyLogin | Self::ProxyStatus(_) => true,
-            Self::Status { .. } => url.expose().scheme() == "http",
+            Self::Status { .. } => url.scheme() == "http",
             _ => false,
         }
     }
@@ -221,7 +270,7 @@ impl<'a> Budget<'a> {
         if !fault.is_transient() || self.backoff.failures() >= self.patience.retries || self.spent_here >= limit {
             return None;
         }
-        let asked = match fault {
+        let asked = match fault.itself() {
             Fault::Status { retry_after, .. } => *retry_after,
             _ => None,
         };

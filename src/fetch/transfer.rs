@@ -221,7 +221,7 @@ impl Transfer<'_> {
         };
         let (response, reply) = match self.ask(source, part.as_ref()).await {
             // There is no such part: the file must have become shorter.
-            Err(Fault::Status { code: 416, .. }) if part.is_some() => {
+            Err(fault) if part.is_some() && matches!(fault.itself(), Fault::Status { code: 416, .. }) => {
                 self.plan().start_over(Identity::default());
                 return Err(Fault::Changed);
             }
@@ -337,14 +337,18 @@ impl Transfer<'_> {
             );
         }
         let response = self.client.get(Method::GET, source.url.clone(), headers).await?;
-        let reply = reply::read(response.head.status, &response.head.headers, part, SystemTime::now())?;
+        let reply = reply::read(response.head.status, &response.head.headers, part, SystemTime::now())
+            .map_err(|fault| fault.at(response.elsewhere()))?;
         Ok((response, reply))
     }
 
     /// Reads the body of `opened` until the end of `lane` and hands it to the store.
     pub(super) async fn pull(&self, opened: Opened, lane: &Lane) -> Result<(), Fault> {
         let mut body = Body::new(opened.response);
-        while let Some(mut chunk) = body.next(self).await? {
+        loop {
+            let next = body.next(self).await;
+            let next = next.map_err(|fault| fault.at(body.response.elsewhere()))?;
+            let Some(mut chunk) = next else { break };
             let Range { start, end } = lane.rest();
             let room = end.saturating_sub(start);
             if chunk.len() as u64 > room {
@@ -374,10 +378,8 @@ impl Transfer<'_> {
         } else if rest.is_empty() {
             Ok(())
         } else {
-            Err(Fault::Interrupted(format!(
-                "the body ended {} bytes early",
-                rest.end - rest.start
-            )))
+            let reason = format!("the body ended {} bytes early", rest.end - rest.start);
+            Err(Fault::Interrupted(reason).at(body.response.elsewhere()))
         }
     }
 

@@ -73,7 +73,9 @@ impl fmt::Display for SendFailure {
 impl From<SendError> for SendFailure {
     fn from(error: SendError) -> Self {
         match error {
-            SendError::Connect(_) | SendError::Invalid(_) => Self::Unreachable(error.to_string()),
+            SendError::Connect(_) | SendError::Invalid(_) | SendError::Redirected { .. } => {
+                Self::Unreachable(error.to_string())
+            }
             SendError::Broken(broken) => match client_fault(&broken) {
                 Some(fault) => Self::Client(fault),
                 None => Self::Broken(SendError::Broken(broken).to_string()),

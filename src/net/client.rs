@@ -41,6 +41,7 @@ pub struct Client {
 pub(crate) struct ServerResponse {
     /// The URL that answered, after redirects.
     pub(crate) url: Url,
+    is_elsewhere: bool,
     pub(crate) head: Parts,
     body: Idle<LinkBody<Full<Bytes>>>,
 }
@@ -79,8 +80,18 @@ impl Client {
         mut headers: HeaderMap,
         is_enough: impl Fn(&ServerResponse) -> bool,
     ) -> Result<ServerResponse, SendError> {
+        let asked = url.origin();
         for _ in 0..=MOST_REDIRECTS {
-            let answer = self.send(method.clone(), &url, headers.clone(), Bytes::new()).await?;
+            let sent = self.send(method.clone(), &url, headers.clone(), Bytes::new()).await;
+            let is_elsewhere = url.origin() != asked;
+            let mut answer = sent.map_err(|error| match is_elsewhere {
+                true => SendError::Redirected {
+                    url: (&url).into(),
+                    error: Box::new(error),
+                },
+                false => error,
+            })?;
+            answer.is_elsewhere = is_elsewhere;
             if is_enough(&answer) {
                 return Ok(answer);
             }
@@ -119,6 +130,7 @@ impl Client {
         let (head, body) = response.into_parts();
         Ok(ServerResponse {
             url: url.clone(),
+            is_elsewhere: false,
             head,
             body: Idle::new(body, self.idle),
         })
@@ -145,6 +157,11 @@ impl ServerResponse {
             }
         }
         Ok(None)
+    }
+
+    /// The URL that answered, if it is of another server than the one that was asked.
+    pub(crate) fn elsewhere(&self) -> Option<&Url> {
+        self.is_elsewhere.then_some(&self.url)
     }
 
     /// The URL to which this response redirects.

@@ -7,6 +7,7 @@ use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::{Request, Response, StatusCode, Uri};
 use url::{Position, Url};
 
+use super::address::SafeUrl;
 use super::connect::{ConnectError, Connector};
 use super::link::{Kept, Link, LinkBody, LinkError, Pool, Sendable};
 
@@ -28,6 +29,14 @@ pub enum SendError {
     /// The response is malformed and must not be used.
     #[error("{0}")]
     Unsound(&'static str),
+    /// The server that answered redirects to `url`, which failed.
+    #[error("redirected to `{url}`: {error}")]
+    Redirected {
+        /// To where.
+        url: SafeUrl,
+        /// Why that failed.
+        error: Box<Self>,
+    },
 }
 
 /// A server and the connections to it.

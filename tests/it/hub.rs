@@ -199,6 +199,43 @@ fn mirrors_have_the_hub_s_files_too_and_get_no_token() {
 }
 
 #[test]
+fn a_failure_names_the_server_that_failed() {
+    let says = |run: &super::harness::Run, words: &[&str]| {
+        let message = run.result()["error"]["message"].as_str().unwrap().to_owned();
+        assert_says(&message, words);
+        for word in ["huggingface.co", "key=1", TOKEN] {
+            assert!(!message.contains(word), "{message}");
+        }
+    };
+    let sum = sha256_hex(b"model");
+    let (hub, home) = (Hub::start(b"model", Some(sum.clone())), home(None));
+    let at_hub = hub.server.url();
+    let at_files = format!("redirected to `http://localhost:{}/", hub.files.address().port());
+    let install = || install(&home, &hub).env("HF_TOKEN", TOKEN);
+    // The hub answers, and the server with the file refuses, is down or breaks off.
+    hub.files.always(Fault::Refuse(403, None));
+    let run = install().ends(5);
+    says(&run, &[&at_hub, &at_files, "403"]);
+    let hint = run.result()["error"]["hint"].as_str().unwrap().to_owned();
+    assert_says(&hint, &["firewall", "--mirror"]);
+    assert!(!hint.contains("gated"), "{hint}");
+    hub.files.always(Fault::Redirect("http://localhost:1/file".to_owned()));
+    says(
+        &install().ends(5),
+        &[&at_hub, "redirected to `http://localhost:1/file`", "cannot connect"],
+    );
+    hub.files.always(Fault::CloseAt(0));
+    says(&install().ends(5), &[&at_hub, &at_files, "broke"]);
+    // The hub states no hash.
+    let silent = Hub::start(b"model", None);
+    let run = super::hub::install(&home, &silent).env("HF_TOKEN", TOKEN).ends(6);
+    says(
+        &run,
+        &[&silent.server.url(), "redirects to `localhost:", "does not count"],
+    );
+}
+
+#[test]
 fn an_interrupted_download_goes_on_after_ctrl_c() {
     let content = content(SIZE / 4);
     let (hub, home) = (Hub::start(&content, Some(sha256_hex(&content))), home(None));
