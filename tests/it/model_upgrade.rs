@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use gem_setup_support::fault::{Fault, FaultServer};
 use gem_setup_support::mirror::sha256_hex;
 use serde_json::Value;
 
@@ -223,7 +224,18 @@ fn a_file_that_changed_at_the_hub_is_said_and_brought_on_request() {
     let away = gem(&["upgrade", "--check"], &second)
         .env("HF_ENDPOINT", "http://127.0.0.1:9")
         .ok();
-    assert_says(&away.stderr, &["was not compared with the hub"]);
+    assert_says(
+        &away.stderr,
+        &["was not compared with the hub", "http://127.0.0.1:9/", "cannot connect"],
+    );
+    // One that is busy is asked once.
+    let busy = FaultServer::start(Vec::new());
+    busy.always(Fault::Refuse(503, Some("1".to_owned())));
+    let away = gem(&["upgrade", "--check"], &second)
+        .env("HF_ENDPOINT", busy.url())
+        .ok();
+    assert_says(&away.stderr, &["was not compared with the hub", "503"]);
+    assert_eq!(busy.asked().len(), 1);
 
     assert_eq!(
         gem(&["upgrade", "--model", "--json"], &second).ok().changed(),

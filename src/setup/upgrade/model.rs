@@ -26,7 +26,7 @@ pub async fn upgrade_model(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
     let _lock = lock_and_reload(setup, StepId::Model).await?;
     let model = setup.model();
     check(setup, &model)?;
-    let changed = changed_at_hub(setup).await?;
+    let changed = changed_at_hub(setup, true).await?;
     let is_there = setup.site.layout.models().join(&model.name).exists();
     if is_there && setup.state.has_model(&setup.site.layout, &model) && changed.is_none() {
         let detail = format!("`{}` is the one that the catalog names", model.name);
@@ -76,8 +76,9 @@ struct ChangedFile {
     to: Sha256,
 }
 
-/// The file that the hub has now in place of the recorded one of the model in use; `None` where the catalog pins the file.
-async fn changed_at_hub(setup: &Setup<'_>) -> Result<Option<ChangedFile>, Failure> {
+/// The file that the hub has now in place of the recorded one of the model in use; `None` where the catalog pins the file. Unless
+/// `is_needed`, the hub is asked once.
+async fn changed_at_hub(setup: &Setup<'_>, is_needed: bool) -> Result<Option<ChangedFile>, Failure> {
     let model = setup.model();
     let source = model.huggingface.as_ref().filter(|source| source.sha256.is_none());
     let file = setup.site.layout.model_file(&setup.state.chosen.model);
@@ -86,10 +87,11 @@ async fn changed_at_hub(setup: &Setup<'_>) -> Result<Option<ChangedFile>, Failur
         return Ok(None);
     };
     let tools = &setup.tools;
-    let stated = tools
-        .fetcher
-        .stated(&address_of(source)?, "model", tools.progress)
-        .await?;
+    let url = address_of(source)?;
+    let stated = match is_needed {
+        true => tools.fetcher.stated(&url, "model", tools.progress).await?,
+        false => tools.fetcher.stated_at_once(&url).await?,
+    };
     let to = stated.sha256;
     Ok((from != to).then_some(ChangedFile { from, to }))
 }
@@ -102,7 +104,7 @@ pub async fn offer_of_hub(setup: &Setup<'_>) -> Result<Option<Offer>, Failure> {
     if check(setup, &setup.model()).is_err() {
         return Ok(None);
     }
-    let changed = changed_at_hub(setup).await?;
+    let changed = changed_at_hub(setup, false).await?;
     Ok(changed.map(|ChangedFile { from, to }| Offer {
         what: "model",
         name: setup.state.chosen.model.to_string(),
