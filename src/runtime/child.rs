@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use gem_platform::process::{Guard, Program, Supervised, null_input};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -14,6 +15,8 @@ use super::Error;
 use super::command::describe;
 
 const TAIL_LINES: usize = 15;
+/// The most bytes that a command may print on a stream that is kept.
+const MOST_OUTPUT: u64 = 4 << 20;
 /// A command that prints nothing for this long is considered hung.
 pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(600);
 
@@ -84,20 +87,13 @@ impl Tail {
     }
 }
 
-/// Runs `command` to its end, which must come within `limit`, and returns its standard output.
-pub(super) async fn output_of(command: &Program, limit: Duration) -> Result<String, Error> {
-    let stdin = null_input().map_err(|error| Ended::Lost(error).into_error(command))?;
-    let child = tokio::process::Command::from(command.command())
-        .stdin(stdin)
-        .kill_on_drop(true)
-        .output();
-    let ended = match timeout(limit, child).await {
-        Ok(Ok(output)) if output.status.success() => {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        Ok(Ok(output)) => Ended::Badly {
-            outcome: output.status.to_string(),
-            tail: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+/// Runs `command` to its end, which must come within `limit` and before it has printed too much, and returns its standard output.
+pub(crate) async fn output_of(command: &Program, limit: Duration) -> Result<String, Error> {
+    let ended = match timeout(limit, finish(command)).await {
+        Ok(Ok((status, stdout, _))) if status.success() => return Ok(stdout),
+        Ok(Ok((status, _, stderr))) => Ended::Badly {
+            outcome: status.to_string(),
+            tail: stderr.trim().to_owned(),
         },
         Ok(Err(error)) => Ended::Lost(error),
         Err(_) => {
@@ -106,6 +102,31 @@ pub(super) async fn output_of(command: &Program, limit: Duration) -> Result<Stri
         }
     };
     Err(ended.into_error(command))
+}
+
+/// Runs `command` to its end: how it ended, and what it printed on either stream.
+async fn finish(command: &Program) -> io::Result<(ExitStatus, String, String)> {
+    let mut child = tokio::process::Command::from(command.command())
+        .stdin(null_input()?)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let streams = (child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = tokio::try_join!(read_whole(streams.0), read_whole(streams.1))?;
+    Ok((child.wait().await?, stdout, stderr))
+}
+
+async fn read_whole(stream: Option<impl AsyncRead + Unpin>) -> io::Result<String> {
+    let Some(stream) = stream else {
+        return Ok(String::new());
+    };
+    let mut bytes = Vec::new();
+    stream.take(MOST_OUTPUT + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() as u64 > MOST_OUTPUT {
+        return Err(io::Error::other(format!("it prints more than {MOST_OUTPUT} bytes")));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Runs `command` to its end in its own process group, so that it never outlives gem-setup. Ends it if it prints

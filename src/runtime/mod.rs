@@ -39,6 +39,7 @@ pub use activity::{Busy, EngineActivity};
 pub use blocked::if_blocked;
 pub(crate) use blocked::{if_blocked_here, if_refused};
 pub use builtin::Builtin;
+pub(crate) use child::output_of;
 pub use command::CommandLine;
 pub use endpoint::Endpoint;
 pub use engine::{EngineReport, EngineState, EngineStatus};
@@ -50,6 +51,7 @@ pub use litert_lm::LitertLm;
 pub use model_name::{LocalModelName, ParseLocalModelNameError, is_listed};
 pub use program_check::ProgramCheck;
 pub use stamp::Stamp;
+pub(crate) use surroundings::TRIAL;
 
 use crate::catalog::Model;
 use crate::error::{Explain, Failure, Kind};

@@ -10,6 +10,9 @@ pub(crate) const RUNTIME: Inherit = Inherit::Only(&[BASICS, WINDOWS, NETWORK, RU
 /// The only variables that pip, uv and the Python that creates an environment inherit.
 pub(crate) const INSTALLER: Inherit = Inherit::Only(&[BASICS, WINDOWS, NETWORK, PYTHONS, PIP, UV]);
 
+/// The only variables that a new gem-setup inherits while it is tried.
+pub(crate) const TRIAL: Inherit = Inherit::Only(&[BASICS, WINDOWS]);
+
 /// Variables for the account, its files and its language.
 const BASICS: &[&str] = &[
     "HOME",

@@ -892,10 +892,18 @@ impl<'h> Own<'h> {
 #[cfg(unix)]
 const CURRENT: &str = env!("CARGO_PKG_VERSION");
 
-/// A program that says it is gem-setup `version`.
+/// A program that says it is gem-setup `version`, and decides for requests.
 #[cfg(unix)]
 fn says(version: &str) -> Vec<u8> {
-    format!("#!/bin/sh\necho gem-setup {version}\n").into_bytes()
+    let decision = r#"{"model":"m","tier":"flash"}"#;
+    format!("#!/bin/sh\ncase \"$*\" in *' route '*) echo '{decision}' ;; *) echo gem-setup {version} ;; esac\n")
+        .into_bytes()
+}
+
+/// The same, after a second each time.
+#[cfg(unix)]
+fn says_slowly(version: &str) -> Vec<u8> {
+    [b"#!/bin/sh\nsleep 1\n", &*says(version)].concat()
 }
 
 #[cfg(unix)]
@@ -910,6 +918,19 @@ fn gem_setup_replaces_itself_and_returns() {
         &["nothing was replaced", "9.9.8 is expected"],
     );
     own.assert_is(CURRENT);
+    // Nor one that can do nothing else, or does not stop.
+    for (program, fault) in [
+        ("echo gem-setup 9.9.7", "does not decide"),
+        (
+            "case $1 in version) echo gem-setup 9.9.7 ;; *) exit 1 ;; esac",
+            "does not decide",
+        ),
+        ("exec yes gem-setup 9.9.7", "9.9.7 is expected"),
+    ] {
+        let lying = own.publish("9.9.7", format!("#!/bin/sh\n{program}\n").as_bytes());
+        assert_says(&own.upgrade_to(&lying).ends(7).stderr, &["nothing was replaced", fault]);
+        own.assert_is(CURRENT);
+    }
     // Nor is an older one.
     own.upgrade_to(&own.publish("0.0.1", &says("0.0.1"))).ok();
     own.assert_is(CURRENT);
@@ -949,7 +970,7 @@ fn a_kept_executable_that_does_not_work_is_refused() {
 fn two_replacements_at_once_keep_the_old_executable() {
     let home = Home::new();
     let own = Own::new(&home);
-    let slow = own.publish("9.9.9", b"#!/bin/sh\nsleep 1\necho gem-setup 9.9.9\n");
+    let slow = own.publish("9.9.9", &says_slowly("9.9.9"));
     let both = [own.upgrade_to(&slow).spawn(), own.upgrade_to(&slow).spawn()].map(finish);
     for run in &both {
         assert_eq!(run.status, 0, "{both:#?}");
@@ -961,7 +982,7 @@ fn two_replacements_at_once_keep_the_old_executable() {
     // A rollback waits too, and finds another executable than its own.
     fs::remove_file(&own.path).unwrap();
     let own = Own::new(&home);
-    own.keep("0.0.9", b"#!/bin/sh\nsleep 1\necho gem-setup 0.0.9\n");
+    own.keep("0.0.9", &says_slowly("0.0.9"));
     fs::remove_file(own.kept().join(format!("gem-setup-{CURRENT}"))).unwrap();
     let mut both = [
         own.run(&["rollback", "self"]).spawn(),
@@ -1067,6 +1088,26 @@ fn a_package_managers_executable_is_left_to_it() {
         let run = home.program(&own).arg("--home").arg(home.path());
         let run = run.args(["upgrade", "--self", "--catalog"]).arg(home.catalog()).ends(9);
         assert_says(&run.stderr, &[owner, "hint: run `"]);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_package_manager_that_hangs_or_does_not_stop_printing_is_not_waited_for() {
+    use std::os::unix::fs::PermissionsExt;
+
+    for answer in ["sleep 3600", "yes"] {
+        let home = Home::new();
+        let own = Own::new(&home);
+        let tools = home.beside("tools");
+        let tool = tools.join("dpkg-query");
+        home.write(&tool, &format!("#!/bin/sh\necho asked > \"$0.asked\"\nexec {answer}\n"));
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+        let run = own.upgrade_to(&own.publish("9.9.9", &says("9.9.9"))).env("PATH", path);
+        run.ok();
+        assert!(tools.join("dpkg-query.asked").exists());
+        own.assert_is("9.9.9");
     }
 }
 

@@ -15,6 +15,8 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// The time limit of a change, in addition to the program's own time to end: systemd allows it 120 s to start.
 const CHANGE: Duration = Duration::from_secs(150);
 const POLL: Duration = Duration::from_millis(10);
+/// What a tool may print on one stream, in bytes.
+const MOST_OUTPUT: u64 = 4 << 20;
 
 /// A program's output and exit status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,8 +53,8 @@ pub trait Runner {
     /// Runs `program`, found through the search path, with `args` and an empty standard input.
     ///
     /// # Errors
-    /// When it cannot be started; `NotFound` if there is no such program; `TimedOut` if it is still running after
-    /// `within`.
+    /// When it cannot be started, or prints too much; `NotFound` if there is no such program; `TimedOut` if it is still
+    /// running after `within`.
     fn run(&self, program: &str, args: &[OsString], within: Duration) -> io::Result<Output>;
 }
 
@@ -71,7 +73,7 @@ impl Runner for Tools {
             .stdout(stdout.try_clone()?)
             .stderr(stderr.try_clone()?)
             .spawn()?;
-        let status = end_of(child, within)?;
+        let status = end_of(child, [&stdout, &stderr], within)?;
         Ok(Output {
             code: status.code(),
             stdout: text_of(&mut stdout)?,
@@ -80,8 +82,8 @@ impl Runner for Tools {
     }
 }
 
-/// Waits for `child` to end and kills it after `within`.
-fn end_of(mut child: Child, within: Duration) -> io::Result<ExitStatus> {
+/// Waits for `child` to end, and kills it after `within`, or when one of its `streams` grows too long.
+fn end_of(mut child: Child, streams: [&File; 2], within: Duration) -> io::Result<ExitStatus> {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
@@ -90,6 +92,11 @@ fn end_of(mut child: Child, within: Duration) -> io::Result<ExitStatus> {
         if begun.elapsed() >= within {
             child.kill()?;
             return Err(io::ErrorKind::TimedOut.into());
+        }
+        let is_long = |file: &File| file.metadata().is_ok_and(|metadata| metadata.len() > MOST_OUTPUT);
+        if streams.into_iter().any(is_long) {
+            child.kill()?;
+            return Err(io::Error::other(format!("it prints more than {MOST_OUTPUT} bytes")));
         }
         sleep(POLL);
     }
@@ -107,7 +114,7 @@ fn stream() -> io::Result<File> {
 fn text_of(file: &mut File) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.rewind()?;
-    file.read_to_end(&mut bytes)?;
+    file.take(MOST_OUTPUT).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -5,6 +5,7 @@ mod hand_over;
 mod hosted_models;
 mod model;
 mod own;
+mod own_trial;
 mod replace;
 mod run;
 mod swap;

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use gem_platform::service::{Runner as _, Tools};
 
+use super::own_trial::{check_works, version_of};
 use super::run::Upgraded;
 use crate::error::{Failure, Kind};
 use crate::fetch::Request;
@@ -18,8 +18,6 @@ use crate::setup::tidy::{self, SELF};
 use crate::setup::{Setup, shown};
 use crate::version::is_newer;
 
-/// The new executable must say its version within this time.
-const VERSION_LIMIT: Duration = Duration::from_secs(60);
 /// A package manager must name the owner of a file within this time; dpkg reads the lists of all packages.
 const OWNER_LIMIT: Duration = Duration::from_secs(10);
 const CURRENT: &str = env!("CARGO_PKG_VERSION");
@@ -118,17 +116,6 @@ pub async fn roll_back_self(layout: &Layout, progress: &dyn Progress) -> Result<
     Ok(done(CURRENT, &version))
 }
 
-/// Fails, and nothing is replaced, unless the executable at `path` says that it is `version`.
-async fn check_works(path: &Path, what: &str, version: &str, hint: &str) -> Result<(), Failure> {
-    let said = version_of(path).await;
-    if said.as_deref() == Some(version) {
-        return Ok(());
-    }
-    let said = said.as_deref().unwrap_or("nothing");
-    let message = format!("{what} does not work here, nothing was replaced: it says `{said}`, {version} is expected");
-    Err(Failure::new(Kind::Runtime, message).with_hint(hint))
-}
-
 fn unchanged(version: &str) -> Upgraded {
     Upgraded {
         from: Some(version.to_owned()),
@@ -181,20 +168,6 @@ fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     let message = format!("cannot {what} {}: {error}", shown(path));
     Failure::new(Kind::Unexpected, message)
         .with_hint("check that its directory is yours and has room, then run the command again")
-}
-
-/// The version that the executable at `path` says it is.
-async fn version_of(path: &Path) -> Option<String> {
-    let command = tokio::process::Command::new(path)
-        .arg("version")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(VERSION_LIMIT, command).await.ok()?.ok()?;
-    let said = String::from_utf8(output.stdout)
-        .ok()
-        .filter(|_| output.status.success())?;
-    Some(said.trim().strip_prefix("gem-setup ")?.to_owned())
 }
 
 /// Refuses an executable in a folder that cannot be written to, before anything is downloaded, and one of a package manager.
