@@ -200,7 +200,14 @@ async fn inspect_smoke(setup: &Setup<'_>) -> Check {
                 .iter()
                 .map(|probe| format!("{} in {} ms by {}", probe.got, probe.latency_ms, probe.answered_by))
                 .collect();
-            SMOKE.ok(probes.join(", "))
+            let probes = probes.join(", ");
+            outcome.misjudged().map_or_else(
+                || SMOKE.ok(probes.clone()),
+                |wrong| {
+                    let fix = "requests are routed by such answers: run `gem-setup smoke` again, and choose another model if it stays so";
+                    SMOKE.warn(format!("{probes}; {wrong}"), Fix::by_hand(fix))
+                },
+            )
         }
         Err(failure) => {
             let fix = Fix::by_hand(failure.hint.unwrap_or_default());

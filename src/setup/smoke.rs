@@ -20,6 +20,7 @@ use crate::runtime::local::{self, Peer};
 use crate::supervise;
 
 const JOKE: &str = "Tell me a joke.";
+const BY_MODEL: &str = "model";
 /// The progress text while waiting for the answers.
 const WAIT: &str = "waiting for the model's answers";
 /// Two requests: by the rubric, one is clearly simple and the other clearly complex.
@@ -44,6 +45,21 @@ pub struct Smoke {
     pub joke_latency_ms: Option<u64>,
     /// The routing probes.
     pub probes: Vec<Probe>,
+}
+
+impl Smoke {
+    /// The answers of the model that are unlike the rubric, as text; `None` if all are right.
+    #[must_use]
+    pub fn misjudged(&self) -> Option<String> {
+        let is_wrong = |probe: &&Probe| probe.answered_by == BY_MODEL && probe.got != probe.expected;
+        let wrong: Vec<String> = self
+            .probes
+            .iter()
+            .filter(is_wrong)
+            .map(|probe| format!("`{}` to “{}”", probe.got, probe.request))
+            .collect();
+        (!wrong.is_empty()).then(|| format!("unlike the rubric, the model answers {}", wrong.join(", and ")))
+    }
 }
 
 /// A routing probe.
@@ -212,7 +228,7 @@ async fn probe(peer: Peer, model: &str, has_model: bool, request: &str, expected
         .map_err(|reason| failure(format!("the answer to a routing probe is unusable: {reason}")))?;
     let got = verdict.tier;
     // Without a gateway there is no such header, and the runtime answered.
-    let by_runtime = if has_model { "model" } else { "builtin" };
+    let by_runtime = if has_model { BY_MODEL } else { "builtin" };
     Ok(Probe {
         request: request.to_owned(),
         expected,

@@ -422,6 +422,15 @@ fn with_smoke_the_answers_are_looked_at_too() {
     home.install(&[]).ok();
     let run = home.gem(&["doctor", "--json", "--smoke"]).ok();
     assert_eq!(run.check("server.smoke")["status"], "ok");
+    fs::write(&control, "contrary").unwrap();
+    let check = home.gem(&["doctor", "--json", "--smoke"]).ok().check("server.smoke");
+    assert_eq!(check["status"], "warn");
+    let words = [
+        "unlike the rubric, the model answers `pro` to “List the files here.”",
+        "`flash` to “Why",
+    ];
+    assert_says(check["detail"].as_str().unwrap(), &words);
+    assert_says(&home.gem(&["smoke", "--json"]).ok().stderr, &words);
     fs::write(&control, "errors").unwrap();
     let run = home.gem(&["doctor", "--json", "--smoke"]).ends(10);
     assert_eq!(run.faults(), ["server.smoke"]);
