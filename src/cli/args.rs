@@ -14,7 +14,7 @@ use gem_setup::settings::Destination;
 use super::access_args::TokenArgs;
 pub(crate) use super::network_args::NetworkArgs;
 use super::server_args::{RuntimeChoice, ServerArgs, on_fallback};
-use super::upgrade_args::{CleanupArgs, NewsArgs, RollbackArgs, UpgradeArgs};
+use super::upgrade_args::{CleanupArgs, NewsArgs, RollbackArgs, SignedArgs, UpgradeArgs};
 use super::values::{count, existing_file, one_of, path, port, program, readable_file, seconds};
 
 /// Sets up, supervises and serves local model routing for Gemini CLI.
@@ -179,10 +179,12 @@ pub(crate) struct InstallArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
     /// Use this catalog of artifacts [default: as installed, else the built-in one]
-    #[arg(long, value_name = "FILE", value_parser = existing_file())]
+    #[arg(long, value_name = "FILE", value_parser = existing_file(), conflicts_with = "catalog_url")]
     pub(crate) catalog: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) signed: SignedArgs,
     /// Install from this bundle only; download nothing
-    #[arg(long, value_name = "DIR|FILE", value_parser = path(), conflicts_with_all = ["catalog", "mirror", "mirror_only"])]
+    #[arg(long, value_name = "DIR|FILE", value_parser = path(), conflicts_with_all = ["catalog", "catalog_url", "mirror", "mirror_only"])]
     pub(crate) bundle: Option<PathBuf>,
     /// Refuse a bundle without a valid signature of this minisign key (or a file that contains it)
     #[arg(long, value_name = "KEY", requires = "bundle")]

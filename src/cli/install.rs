@@ -9,10 +9,15 @@ use gem_setup::net::SafeUrl;
 use gem_setup::runtime::RuntimeName;
 use gem_setup::runtime::terms::How;
 use gem_setup::settings::Destination;
-use gem_setup::setup::{self, Chosen, NextStep, OpenBundle, ServerSpec, Setup, StepId, Verdict, Wanted};
+use gem_setup::setup::{
+    self, Chosen, NewHostedModels, NextStep, OpenBundle, ServerSpec, Setup, SignedCatalog, State, StepId, StepState,
+    Verdict, Wanted,
+};
+use tempfile::TempDir;
 
 use super::args::{InstallArgs, NetworkArgs};
 use super::layers::Origin;
+use super::news;
 use super::server_args::RuntimeChoice;
 use super::session::{Session, asynchronous, or_recorded, runtime_of};
 use crate::report::{Events, Printer, Terminal};
@@ -20,35 +25,38 @@ use crate::report::{Events, Printer, Terminal};
 /// The steps whose files come from a bundle.
 pub(crate) const BUNDLED: [StepId; 3] = [StepId::Runtime, StepId::Companions, StepId::Model];
 
+/// Not a step: only catalogs that deliver a models file have it.
+pub(crate) const HOSTED_MODELS: &str = "hosted-models";
+
 const NOTHING_CHANGED: &str = "Everything is in place; nothing changed.";
 
 /// Sets up working routing on this machine, or prints the plan.
-pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
+/// `named` says where the address of a signed catalog came from.
+pub(crate) fn run(
+    session: &Session<'_>,
+    args: InstallArgs,
+    accepted: Option<Origin>,
+    named: Origin,
+) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let events = Events::new(printer);
     let terminal = Terminal::new(printer);
     let mut args = args;
+    let is_first = !session.is_installed();
     let mut bundle = open_bundle(session, &mut args);
-    let prepared = bundle
-        .as_ref()
-        .map_err(Clone::clone)
-        .and_then(|_| prepare(session, &args, accepted, &events, &terminal));
+    let mut scratch = None;
+    let prepared = bundle.as_ref().map_err(Clone::clone).and_then(|_| {
+        let signed = signed_catalog(session, &mut args, named, &mut scratch)?;
+        prepare(session, &args, signed, accepted, &events, &terminal)
+    });
+    // Later, `rollback hosted-models` is not undone.
+    let has_new_catalog = is_first || args.catalog.is_some();
     let outcome = prepared.and_then(|mut setup| {
         session.work_until_signal(async {
             if args.bundle.is_none() {
                 bundle = Ok(setup.reopen_bundle(&BUNDLED, args.dry_run).await?);
             }
-            let outcome = if args.dry_run {
-                setup::plan(&setup, &events).await
-            } else {
-                setup::install(&mut setup, &events).await
-            };
-            outcome.error.map_or(Ok(()), Err)?;
-            if args.dry_run {
-                return Ok(None);
-            }
-            let verdict = setup::verdict(&mut setup).await;
-            Ok(Some((verdict, setup::next_steps(&setup))))
+            work(&mut setup, &args, has_new_catalog, &events).await
         })
     });
     match (&outcome, bundle) {
@@ -61,6 +69,31 @@ pub(crate) fn run(session: &Session<'_>, args: InstallArgs, accepted: Option<Ori
         Ok(Some((verdict, next_steps))) => conclude(printer, &events, &verdict, &next_steps),
         Err(failure) => fail(printer, &events, &failure),
     })
+}
+
+/// Installs or plans the steps, and the models file of a new catalog; `None` for a plan.
+async fn work(
+    setup: &mut Setup<'_>,
+    args: &InstallArgs,
+    has_new_catalog: bool,
+    events: &Events<'_>,
+) -> Result<Option<(Verdict, Vec<NextStep>)>, Failure> {
+    let models = match has_new_catalog {
+        true => setup::installable_hosted_models(setup)?,
+        false => None,
+    };
+    let outcome = if args.dry_run {
+        setup::plan(setup, events).await
+    } else {
+        setup::install(setup, events).await
+    };
+    let brought = bring(setup, models, args, events).await;
+    outcome.error.map_or(brought, Err)?;
+    if args.dry_run {
+        return Ok(None);
+    }
+    let verdict = setup::verdict(setup).await;
+    Ok(Some((verdict, setup::next_steps(setup))))
 }
 
 /// Checks the given bundle and makes it the only source.
@@ -84,9 +117,63 @@ fn open_bundle(session: &Session<'_>, args: &mut InstallArgs) -> Result<Option<O
     Ok(Some(bundle))
 }
 
+/// Fetches the signed catalog that is named, and makes it the catalog to install from. In an installed machine's configuration it is
+/// named for `upgrade`. A plan keeps it in `scratch`.
+fn signed_catalog(
+    session: &Session<'_>,
+    args: &mut InstallArgs,
+    named: Origin,
+    scratch: &mut Option<TempDir>,
+) -> Result<Option<SignedCatalog>, Failure> {
+    let is_wanted = !session.is_installed() || matches!(named, Origin::Flag | Origin::Environment);
+    let has_other = args.catalog.is_some() || args.bundle.is_some();
+    let Some(url) = args.signed.catalog_url.as_ref().filter(|_| is_wanted && !has_other) else {
+        return Ok(None);
+    };
+    let mut file = session.layout.signed_catalog_file();
+    if args.dry_run {
+        let folder = tempfile::tempdir();
+        let folder = folder.map_err(|error| Failure::cannot("make a folder for the signed catalog", error))?;
+        file = folder.path().join("catalog.json");
+        *scratch = Some(folder);
+    }
+    let network = or_recorded(args.network.clone(), &left_bundle(session)?);
+    let found = news::signed(session, url, &args.signed, &network, &file)?;
+    args.catalog = found.file;
+    Ok(found.signed)
+}
+
+/// The record, without the bundle that was installed from.
+fn left_bundle(session: &Session<'_>) -> Result<State, Failure> {
+    let mut state = session.state()?.clone();
+    state.chosen.leave_bundle();
+    Ok(state)
+}
+
+/// Brings the catalog's models file, or says so.
+async fn bring(
+    setup: &Setup<'_>,
+    models: Option<NewHostedModels>,
+    args: &InstallArgs,
+    events: &Events<'_>,
+) -> Result<(), Failure> {
+    // An installation that failed early has recorded nothing.
+    let is_begun = args.dry_run || setup.site.layout.state_file().exists();
+    let Some(models) = models.filter(|_| is_begun) else {
+        return Ok(());
+    };
+    let detail = match args.dry_run {
+        true => format!("would take the models file {} from the catalog", models.to),
+        false => setup::upgrade_hosted_models(setup).await?.detail,
+    };
+    events.ended(HOSTED_MODELS, StepState::Changed, &detail);
+    Ok(())
+}
+
 fn prepare<'s>(
     session: &'s Session<'_>,
     args: &InstallArgs,
+    signed: Option<SignedCatalog>,
     accepted: Option<Origin>,
     events: &'s Events<'s>,
     terminal: &'s Terminal<'s>,
@@ -102,8 +189,11 @@ fn prepare<'s>(
         None => session.target()?,
     };
     let state = session.state()?;
-    let network = or_recorded(args.network.clone(), state);
-    let chosen = chosen(session, args, &network, target)?;
+    let network = match args.catalog {
+        Some(_) => or_recorded(args.network.clone(), &left_bundle(session)?),
+        None => or_recorded(args.network.clone(), state),
+    };
+    let chosen = chosen(session, args, signed, &network, target)?;
     ServerSpec::installed(&chosen, None, &[]).check()?;
     let recorded = match session.is_installed() {
         true => recorded(args, &chosen),
@@ -128,7 +218,13 @@ fn prepare<'s>(
 }
 
 /// The recorded choices, overridden by the options.
-fn chosen(session: &Session<'_>, args: &InstallArgs, network: &NetworkArgs, target: Target) -> Result<Chosen, Failure> {
+fn chosen(
+    session: &Session<'_>,
+    args: &InstallArgs,
+    signed: Option<SignedCatalog>,
+    network: &NetworkArgs,
+    target: Target,
+) -> Result<Chosen, Failure> {
     let absolute = |path: &PathBuf| session.environment.current_dir().join(path);
     let recorded = session.state()?.chosen.clone();
     let is_recorded = session.is_installed();
@@ -153,7 +249,7 @@ fn chosen(session: &Session<'_>, args: &InstallArgs, network: &NetworkArgs, targ
         model,
         port: args.port.unwrap_or(recorded.port),
         scope: args.scope.unwrap_or(recorded.scope),
-        signed: recorded.signed.filter(|_| args.catalog.is_none()),
+        signed: signed.or_else(|| recorded.signed.filter(|_| args.catalog.is_none())),
         catalog,
         ca_cert: network.ca_cert.as_ref().map(absolute),
         mirrors: network.mirror.clone(),

@@ -184,7 +184,10 @@ fn run_command(
     let server = |args| Server::resolve(session, args, matches, layers);
     let accepted = accepted(matches, layers);
     match command {
-        Command::Install(args) => install::run(session, args, accepted),
+        Command::Install(args) => {
+            let named = layers.origin(matches, "catalog-url");
+            install::run(session, args, accepted, named)
+        }
         Command::Doctor(args) => doctor::run(session, args, accepted),
         Command::Serve(args) if args.detach && !args.foreground => control::start(session, &server(args.server)?),
         Command::Serve(args) => serve::run(session, &server(args.server)?),

@@ -1,7 +1,7 @@
 //! Finds newer versions: in a given catalog, in a signed one from a URL, or in the built-in one.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use gem_platform::file::open_own;
@@ -38,7 +38,8 @@ pub(crate) struct Source {
 pub(crate) fn source(session: &Session<'_>, args: &UpgradeArgs, network: &NetworkArgs) -> Result<Source, Failure> {
     let state = session.state()?;
     if let Some(url) = args.signed.catalog_url.as_ref().filter(|_| args.catalog.is_none()) {
-        return signed(session, url, &args.signed, network);
+        let file = session.layout.signed_catalog_file();
+        return signed(session, url, &args.signed, network, &file);
     }
     let given = args
         .catalog
@@ -50,14 +51,19 @@ pub(crate) fn source(session: &Session<'_>, args: &UpgradeArgs, network: &Networ
     Ok(Source { catalog, file, signed })
 }
 
-fn signed(session: &Session<'_>, url: &Url, args: &SignedArgs, network: &NetworkArgs) -> Result<Source, Failure> {
+/// The signed catalog at `url`, which is kept in `file`.
+pub(crate) fn signed(
+    session: &Session<'_>,
+    url: &Url,
+    args: &SignedArgs,
+    network: &NetworkArgs,
+    file: &Path,
+) -> Result<Source, Failure> {
     let key = key_of(args).ok_or_else(|| SignedError::NoKey { url: url.into() })?;
-    let layout = &session.layout;
     let known = session.state()?.signing_times(&key);
     let found = session.block_on(async {
         let network = session.network(network)?;
-        let file = layout.signed_catalog_file();
-        Ok(Signed::update(&network, url, &key, &file, &known).await?)
+        Ok(Signed::update(&network, url, &key, file, &known).await?)
     })?;
     let signed = SignedCatalog {
         // Redacted, because people attach the record to bug reports.
@@ -65,7 +71,7 @@ fn signed(session: &Session<'_>, url: &Url, args: &SignedArgs, network: &Network
         time: found.verify(&key)?,
         key: Some(key),
     };
-    let file = setup::unpack_signed(layout, &found)?;
+    let file = setup::unpack_signed(file, &found)?;
     Ok(Source {
         catalog: found.catalog()?,
         file: Some(file),
@@ -143,7 +149,7 @@ pub(crate) fn last_failure(session: &Session<'_>, args: &NewsArgs) -> Option<Str
     Some(format!("the last look-up of newer versions failed: {reason}"))
 }
 
-fn begin(session: &Session<'_>, args: &SignedArgs, log: &std::path::Path) -> Result<(), Failure> {
+fn begin(session: &Session<'_>, args: &SignedArgs, log: &Path) -> Result<(), Failure> {
     // The URL may contain a secret, and other users can read a command line.
     let url = args
         .catalog_url

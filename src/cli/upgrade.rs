@@ -8,7 +8,7 @@ use gem_setup::setup::{self, OpenBundle, Setup, StepId, StepState, Upgraded, Wan
 use serde_json::json;
 
 use super::args::NetworkArgs;
-use super::install::how;
+use super::install::{HOSTED_MODELS, how};
 use super::layers::Origin;
 use super::news::{self, Source};
 use super::session::{Session, or_recorded};
@@ -18,7 +18,6 @@ use crate::report::{Events, Terminal};
 const RUNTIME: &str = "runtime";
 const MODEL: &str = "model";
 const OWN: &str = "self";
-const HOSTED_MODELS: &str = "hosted-models";
 
 /// Upgrades the parts for which the catalog has other versions.
 pub(crate) fn run(session: &Session<'_>, args: &UpgradeArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
@@ -186,9 +185,13 @@ fn prepare<'s>(
     terminal: &'s Terminal<'s>,
 ) -> Result<Setup<'s>, Failure> {
     let state = session.state()?.clone();
-    let network = or_recorded(args.network.clone(), &state);
+    let mut known = state.clone();
+    if args.catalog.is_some() || args.signed.catalog_url.is_some() {
+        known.chosen.leave_bundle();
+    }
+    let network = or_recorded(args.network.clone(), &known);
     let Source { catalog, file, signed } = news::source(session, args, &network)?;
-    let mut chosen = state.chosen.clone();
+    let mut chosen = known.chosen;
     (chosen.catalog, chosen.signed) = (file, signed);
     let accepted = args.accept_terms.then(|| how(accepted));
     let wanted = Wanted {

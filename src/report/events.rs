@@ -27,8 +27,8 @@ pub(crate) struct Events<'a> {
     last_event: Mutex<Option<Instant>>,
     /// Why the first step failed.
     first_failure: OnceLock<String>,
-    /// The steps that have ended, in order.
-    steps: Mutex<Vec<(StepId, StepState)>>,
+    /// The steps that have ended, in order, and what came after them.
+    steps: Mutex<Vec<(&'static str, StepState)>>,
 }
 
 #[derive(Serialize)]
@@ -87,7 +87,7 @@ impl<'a> Events<'a> {
     pub(crate) fn changed(&self) -> Vec<&'static str> {
         let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = steps.iter().filter(|(_, state)| *state == StepState::Changed);
-        changed.map(|(id, _)| id.as_str()).collect()
+        changed.map(|(id, _)| *id).collect()
     }
 
     /// Reports the remaining steps: `failure` ended the current one, if any, and the rest were not reached.
@@ -102,6 +102,14 @@ impl<'a> Events<'a> {
                 self.step(id, StepState::NotReached, "not reached");
             }
         }
+    }
+
+    /// Reports the end of a step, or of a part that comes after the steps.
+    pub(crate) fn ended(&self, id: &'static str, state: StepState, detail: &str) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.push((id, state));
+        drop(steps);
+        self.step_named(id, state, detail);
     }
 
     /// Reports one step's end.
@@ -166,10 +174,7 @@ impl<'a> Events<'a> {
 
 impl Observer for Events<'_> {
     fn step(&self, id: StepId, state: StepState, detail: &str) {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        steps.push((id, state));
-        drop(steps);
-        self.step_named(id.as_str(), state, detail);
+        self.ended(id.as_str(), state, detail);
     }
 
     fn foresee(&self, fault: &Check) {

@@ -90,9 +90,9 @@ pub use step_id::StepId;
 pub use steps::refused_model;
 pub use uninstall::{Removal, Uninstalled, removal, uninstall};
 pub use upgrade::{
-    Upgraded, check_model_upgrade, check_not_older, new_hosted_models, offer_of_hub, roll_back_hosted_models,
-    roll_back_model, roll_back_runtime, roll_back_self, upgrade_hosted_models, upgrade_model, upgrade_runtime,
-    upgrade_self,
+    NewHostedModels, Upgraded, check_model_upgrade, check_not_older, installable_hosted_models, new_hosted_models,
+    offer_of_hub, roll_back_hosted_models, roll_back_model, roll_back_runtime, roll_back_self, upgrade_hosted_models,
+    upgrade_model, upgrade_runtime, upgrade_self,
 };
 pub use verdict::{Verdict, verdict};
 pub use versions::{Version, discard, garbage, size_of, versions};

@@ -3,7 +3,7 @@
 
 use gem_platform::Target;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::release;
 use super::state::State;
@@ -118,12 +118,12 @@ fn in_catalog(layout: &Layout, state: &State, catalog: &Catalog, target: Target)
     of_runtime.into_iter().chain(of_model).chain(of_self).collect()
 }
 
-/// Writes the text of `signed` to a file, which can then be the catalog of an upgrade.
+/// Writes the text of `signed` to a file beside the record `kept`: the catalog of an upgrade.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn unpack_signed(layout: &Layout, signed: &Signed) -> Result<PathBuf, Failure> {
-    let file = layout.signed_catalog_file().with_extension("toml");
+pub fn unpack_signed(kept: &Path, signed: &Signed) -> Result<PathBuf, Failure> {
+    let file = kept.with_extension("toml");
     place::write_private(&file, signed.text.as_bytes()).map_err(|error| Failure::cannot_at("write", &file, &error))?;
     Ok(file)
 }

@@ -69,6 +69,16 @@ impl Default for Chosen {
     }
 }
 
+impl Chosen {
+    /// Forgets the bundle, and the mirror that was its folder: another catalog's files are not in it.
+    pub fn leave_bundle(&mut self) {
+        if self.bundle.take().is_some() {
+            self.mirrors.clear();
+            self.mirror_only = false;
+        }
+    }
+}
+
 /// The choices for a single call.
 #[derive(Clone, Debug)]
 #[expect(

@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gem_platform::Target;
+use gem_setup_support::fault::{Authority, FaultServer};
 use gem_setup_support::mirror::sha256_hex;
+use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
-use super::harness::{Gem, Home, MODEL, Run, assert_says, tree};
+use super::harness::{Gem, Home, MODEL, Run, assert_says, executable, tree};
 use super::signed_catalog::Key;
 
 /// A bundle with the model at `name` beside the home that made it, and what making it printed.
@@ -19,6 +21,33 @@ fn bundle(name: &str, more: &[&str]) -> (Home, PathBuf, String) {
     let create = home.gem(&["bundle", "create", "--model"]).args(more).arg(&bundle);
     let printed = create.ok().stdout;
     (home, bundle, printed)
+}
+
+#[test]
+fn another_catalog_after_a_bundle_is_asked_at_its_own_addresses() {
+    let (_first, bundle, _) = bundle("bundle.tar", &[]);
+    let lit = [&executable()[..], b"\n# ten\n"].concat();
+    let authority = Authority::new();
+    let publisher = FaultServer::start_tls(lit.clone(), &authority);
+    for command in ["install", "upgrade"] {
+        let home = Home::new();
+        install(&home, &bundle).ok();
+        let catalog = home.release("v10", &lit);
+        let text = fs::read_to_string(&catalog).unwrap();
+        let at = format!("https://localhost:{}", publisher.address().port());
+        fs::write(&catalog, text.replace("https://github.com", &at)).unwrap();
+        let trusted = home.beside("ca.pem");
+        fs::write(&trusted, authority.pem()).unwrap();
+        let run = home
+            .gem(&[command, "--json", "--catalog"])
+            .arg(&catalog)
+            .arg("--ca-cert")
+            .arg(&trusted);
+        assert!(run.ok().changed().contains(&"runtime".to_owned()), "{command}");
+        let state: Value = serde_json::from_slice(&fs::read(home.layout().state_file()).unwrap()).unwrap();
+        let of_bundle = (&state["mirrors"], &state["mirror_only"], &state["bundle"]);
+        assert_eq!(of_bundle, (&json!([]), &json!(false), &Value::Null), "{command}");
+    }
 }
 
 /// `install` from `bundle`, where nobody is reached and nothing can be pulled.

@@ -113,6 +113,65 @@ fn a_running_server_takes_over_the_models_of_a_signed_catalog() {
 }
 
 #[test]
+fn a_fresh_machine_gets_the_models_of_the_signed_catalog_that_it_is_installed_from() {
+    let home = Home::new();
+    let key = Key::new(11);
+    publish(&home, &file("2099-01-01", "gemini-9-flash"), &key, SIGNED);
+    let config = format!(
+        "catalog_url = \"{}{URL}\"\ncatalog_key = \"{}\"\n",
+        home.mirror.url().trim_end_matches('/'),
+        key.public()
+    );
+    home.write(&home.layout().config_file(), &config);
+    let port = home.port.to_string();
+    let install = |more: &[&str]| {
+        home.gem(&[
+            "install",
+            "--json",
+            "--runtime",
+            "builtin",
+            "--no-start",
+            "--port",
+            &port,
+        ])
+        .args(more)
+    };
+    let plan = install(&["--dry-run"]).ok();
+    assert_eq!(plan.step("hosted-models"), "changed");
+    assert!(!home.layout().signed_catalog_file().exists() && !home.layout().state_file().exists());
+    assert!(install(&[]).ok().changed().contains(&"hosted-models".to_owned()));
+    assert_eq!(route(&home), "gemini-9-flash");
+    assert_says(listed(&home).unwrap()["catalog"].as_str().unwrap(), &[URL]);
+    // What is signed with another key is refused before anything is changed.
+    let other = Home::new();
+    other.write(
+        &other.layout().config_file(),
+        &config.replace(&key.public(), &Key::new(12).public()),
+    );
+    other
+        .gem(&["install", "--runtime", "builtin", "--no-start", "--port", &port])
+        .ends(6);
+    assert!(!other.layout().state_file().exists());
+    // Installed, it is `upgrade` that looks for another catalog; a rollback stays.
+    let asked = home.mirror.asked().len();
+    home.gem(&["rollback", "hosted-models"]).ok();
+    assert_eq!(install(&[]).ok().changed(), [""; 0]);
+    assert_eq!((home.mirror.asked().len(), listed(&home)), (asked, None));
+    let given = home.beside("given.toml");
+    let text = |file: &str| format!("format = 1\n[hosted-models]\nfile = '''\n{file}'''\n");
+    fs::write(&given, text(&file("2099-01-03", "gemini-8-flash"))).unwrap();
+    install(&["--catalog", given.to_str().unwrap()]).ok();
+    assert_eq!(route(&home), "gemini-8-flash");
+    // Older ones leave those in use, and what is no models file is refused.
+    fs::write(&given, text(&file("2099-01-02", "gemini-7-flash"))).unwrap();
+    install(&["--catalog", given.to_str().unwrap()]).ok();
+    assert_eq!(route(&home), "gemini-8-flash");
+    fs::write(&given, text("format = 2\n")).unwrap();
+    let run = install(&["--catalog", given.to_str().unwrap()]).ends(6);
+    assert_says(&run.stderr, &["are refused", "the models in use stay"]);
+}
+
+#[test]
 fn older_and_faulty_models_are_refused_and_the_ones_in_use_stay() {
     let home = Home::new();
     let port = home.port.to_string();

@@ -28,16 +28,10 @@ pub struct NewHostedModels {
 /// # Errors
 /// When it is not a models file of this gem-setup's form, or is older than the one that was delivered last and no older one is allowed.
 pub fn new_hosted_models(setup: &Setup<'_>) -> Result<Option<NewHostedModels>, Failure> {
-    let Some(text) = setup.site.catalog.hosted_models() else {
+    let Some((delivered, to)) = delivery(setup)? else {
         return Ok(None);
     };
-    let chosen = &setup.wanted.chosen;
-    let catalog = origin(chosen.catalog.as_deref(), chosen.signed.as_ref());
-    let text = text.to_owned();
-    let delivered = DeliveredModels { catalog, text };
-    let models = delivered.models().map_err(|error| refused(&delivered, &error))?;
-    let (to, last) = (models.version(), last_delivered(&setup.site.layout));
-    let is_older = last.is_some_and(|last| is_newer(&last, to));
+    let is_older = is_older(setup, &to);
     if is_older && !setup.wanted.allow_older {
         let message = format!(
             "the hosted models in the catalog `{}` are refused: they are of version {to}, older than the ones in use",
@@ -49,12 +43,41 @@ pub fn new_hosted_models(setup: &Setup<'_>) -> Result<Option<NewHostedModels>, F
     }
     let built_in = Models::built_in()?;
     let in_use = Models::delivered_in(&setup.site.layout.hosted_models_file()).unwrap_or_else(|_| built_in.clone());
-    let is_new = built_in.is_older_than(to) && (is_older || in_use.is_older_than(to));
+    let is_new = built_in.is_older_than(&to) && (is_older || in_use.is_older_than(&to));
     Ok(is_new.then(|| NewHostedModels {
         from: in_use.version().to_owned(),
-        to: to.to_owned(),
+        to,
         delivered,
     }))
+}
+
+/// The same for an installation, which leaves newer models in use.
+///
+/// # Errors
+/// When it is not a models file of this gem-setup's form.
+pub fn installable_hosted_models(setup: &Setup<'_>) -> Result<Option<NewHostedModels>, Failure> {
+    match delivery(setup)? {
+        Some((_, to)) if !is_older(setup, &to) => new_hosted_models(setup),
+        _ => Ok(None),
+    }
+}
+
+/// The models file in the catalog of `setup`, and its version.
+fn delivery(setup: &Setup<'_>) -> Result<Option<(DeliveredModels, String)>, Failure> {
+    let Some(text) = setup.site.catalog.hosted_models() else {
+        return Ok(None);
+    };
+    let chosen = &setup.wanted.chosen;
+    let catalog = origin(chosen.catalog.as_deref(), chosen.signed.as_ref());
+    let text = text.to_owned();
+    let delivered = DeliveredModels { catalog, text };
+    let models = delivered.models().map_err(|error| refused(&delivered, &error))?;
+    Ok(Some((delivered, models.version().to_owned())))
+}
+
+/// Whether a newer one than `version` was delivered before.
+fn is_older(setup: &Setup<'_>, version: &str) -> bool {
+    last_delivered(&setup.site.layout).is_some_and(|last| is_newer(&last, version))
 }
 
 /// The version of the models that were delivered last, if they can be used.

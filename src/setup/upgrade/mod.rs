@@ -11,7 +11,9 @@ mod run;
 mod swap;
 mod trial;
 
-pub use hosted_models::{new_hosted_models, roll_back_hosted_models, upgrade_hosted_models};
+pub use hosted_models::{
+    NewHostedModels, installable_hosted_models, new_hosted_models, roll_back_hosted_models, upgrade_hosted_models,
+};
 pub use model::{check_model_upgrade, offer_of_hub, roll_back_model, upgrade_model};
 pub(super) use own::{leftovers_of_self, previous_self};
 pub use own::{roll_back_self, upgrade_self};
