@@ -195,7 +195,10 @@ fn older_and_faulty_models_are_refused_and_the_ones_in_use_stay() {
     // What is no models file of this form, or conflicts with the built-in one.
     for (time, (file, reason)) in (SIGNED + 2..).zip([
         ("format = 1\n".to_owned(), "`version` is missing"),
-        ("format = 2\nversion = \"2099-02-01\"\n".to_owned(), "`format`: `2`"),
+        (
+            "format = 2\nversion = \"2099-02-01\"\n".to_owned(),
+            "`format`: unknown value `2`",
+        ),
         (
             "format = 1\nversion = \"2099-02-01\"\n[alias]\nx = \"nothing\"\n".to_owned(),
             "nothing",

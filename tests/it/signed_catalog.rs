@@ -288,7 +288,7 @@ fn a_signed_catalog_that_cannot_be_used_is_named_with_its_fault() {
     let home = Home::installed();
     let key = Key::new(12);
     for (time, (text, reason)) in (SIGNED..).zip([
-        ("format = 9\n", "key `format`: `9` is not known"),
+        ("format = 9\n", "key `format`: unknown value `9`"),
         ("format = 1\n[runtime.lit]\n", "version"),
         ("<html>\n", "line 1"),
     ]) {
