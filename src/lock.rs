@@ -95,7 +95,9 @@ impl Explain for Error {
                 "use a home on a local file system (`--home DIR`), or have the network file system mounted with locks"
             }
             Self::Io { source, .. } if is_misplaced(source) => "move that file away, then run the command again",
-            Self::Io { .. } => "check that the home belongs to you, is writable and has free space",
+            Self::Io { .. } => {
+                "check that the home exists, belongs to you, is writable and has free space, or name another with `--home DIR`"
+            }
         };
         Some(hint.to_owned())
     }

@@ -59,8 +59,12 @@ pub fn is_misplaced(error: &io::Error) -> bool {
 /// The hint for the file `path`, which could not be read because of `error`.
 #[must_use]
 pub fn remedy(path: &Path, error: &io::Error) -> String {
+    let is_foreign_here = is_foreign(path) && !is_foreign(parent(path));
     let path = path.display();
     let first = match error.kind() {
+        io::ErrorKind::PermissionDenied if is_foreign_here => {
+            format!("make `{path}` yours, which belongs to another user (`sudo chown \"$(id -un)\" {path}`)")
+        }
         io::ErrorKind::PermissionDenied => format!("make `{path}` readable for this user"),
         io::ErrorKind::InvalidData => format!("save `{path}` as UTF-8"),
         io::ErrorKind::FileTooLarge => format!("make `{path}` smaller or move it somewhere else"),
@@ -69,6 +73,12 @@ pub fn remedy(path: &Path, error: &io::Error) -> String {
         _ => format!("check the disk that holds `{path}`"),
     };
     format!("{first}, then run the command again")
+}
+
+/// Whether the file or directory `path` belongs to another user.
+fn is_foreign(path: &Path) -> bool {
+    let owner = fs::metadata(path).ok().and_then(|metadata| file::owner(&metadata));
+    owner.is_some_and(|owner| owner != gem_platform::service::user_id())
 }
 
 /// Adds the path to the text of `error`, which occurred at `path`.

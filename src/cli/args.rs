@@ -361,9 +361,9 @@ pub(crate) enum SettingsAction {
     Show,
     /// Write the router's settings
     Apply {
-        /// The settings file
-        #[arg(long, value_name = "SCOPE", default_value = "user", value_parser = scope())]
-        scope: Destination,
+        /// The settings file [default: as installed, else user]
+        #[arg(long, value_name = "SCOPE", value_parser = scope())]
+        scope: Option<Destination>,
         /// The port of the local server [default: as installed]
         #[arg(long, value_name = "N", value_parser = port)]
         port: Option<u16>,
@@ -373,9 +373,9 @@ pub(crate) enum SettingsAction {
     },
     /// Remove the router's settings
     Remove {
-        /// The settings file
-        #[arg(long, value_name = "SCOPE", default_value = "user", value_parser = scope())]
-        scope: Destination,
+        /// The settings file [default: as installed, else user]
+        #[arg(long, value_name = "SCOPE", value_parser = scope())]
+        scope: Option<Destination>,
     },
 }
 

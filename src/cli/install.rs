@@ -1,5 +1,6 @@
 //! The command `install`.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ use gem_setup::setup::{
     self, Chosen, NewHostedModels, NextStep, OpenBundle, ServerSpec, Setup, SignedCatalog, State, StepId, StepState,
     Verdict, Wanted,
 };
+use gem_setup::shell;
 use tempfile::TempDir;
 
 use super::args::{InstallArgs, NetworkArgs};
@@ -208,13 +210,59 @@ fn prepare<'s>(
         accepted: args.accept_terms.then(|| how(accepted)),
         force: args.force,
         verify: false,
+        compare_file: args.model_file.is_some(),
         allow_older: false,
         with_model: !args.no_model,
         with_settings: !args.no_settings,
         with_server: !args.no_start,
         with_smoke: !args.no_smoke,
     };
-    session.setup(state.clone(), wanted, &network, target, events, terminal)
+    let given = given(args, &wanted.chosen, target);
+    let mut setup = session.setup(state.clone(), wanted, &network, target, events, terminal)?;
+    setup.site.given = given;
+    Ok(setup)
+}
+
+/// The options of this call that a later `install` would take from the record.
+fn given(args: &InstallArgs, chosen: &Chosen, target: Target) -> Vec<String> {
+    let word = |text: &OsStr| shell::word(target.os, text);
+    let path = |file: &Option<PathBuf>| file.as_ref().map(|file| word(file.as_os_str()));
+    let scope = serde_json::to_value(chosen.scope).ok();
+    let scope = scope.and_then(|scope| scope.as_str().map(str::to_owned));
+    let options = [
+        ("runtime", args.runtime.map(|_| chosen.runtime.to_string())),
+        ("port", args.port.map(|port| port.to_string())),
+        ("model", args.model.as_ref().map(|model| word(model.as_str().as_ref()))),
+        (
+            "scope",
+            scope.filter(|_| args.scope.is_some() && chosen.scope != Destination::System),
+        ),
+        ("bundle", path(&args.bundle)),
+        ("catalog", path(&args.catalog.clone().filter(|_| args.bundle.is_none()))),
+        ("model-file", path(&args.model_file)),
+        ("ca-cert", path(&args.network.ca_cert)),
+    ];
+    let options = options.into_iter();
+    let mut given: Vec<String> = options
+        .filter_map(|(name, value)| Some(format!("--{name} {}", value?)))
+        .collect();
+    let mirrors = args.network.mirror.iter().filter(|_| args.bundle.is_none());
+    given.extend(mirrors.map(|mirror| format!("--mirror {}", word(SafeUrl::from(mirror).to_string().as_ref()))));
+    let switches = [
+        ("--accept-terms", args.accept_terms),
+        ("--mirror-only", args.network.mirror_only && args.bundle.is_none()),
+        ("--no-model", args.no_model),
+        ("--no-settings", args.no_settings),
+        ("--no-start", args.no_start),
+        ("--direct", args.direct),
+    ];
+    given.extend(
+        switches
+            .into_iter()
+            .filter(|(_, is_given)| *is_given)
+            .map(|(name, _)| name.to_owned()),
+    );
+    given
 }
 
 /// The recorded choices, overridden by the options.

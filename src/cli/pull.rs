@@ -67,6 +67,7 @@ fn prepare<'s>(
     let wanted = Wanted {
         accepted: args.accept_terms.then(|| how(accepted)),
         force: args.force,
+        compare_file: chosen.model_file.is_some(),
         ..Wanted::from(chosen)
     };
     let network = network(args.network, &state);

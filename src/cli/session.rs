@@ -32,6 +32,8 @@ use super::server_args::RuntimeChoice;
 use crate::report::{Events, Printer, Terminal, signals};
 
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a signal to the whole process group may take to reach this process.
+const SIGNAL_PATIENCE: Duration = Duration::from_millis(500);
 
 /// One run of the program.
 pub(crate) struct Session<'a> {
@@ -213,6 +215,7 @@ impl Session<'_> {
             program: self.program()?,
             config: self.config.clone(),
             globals: self.globals(target),
+            given: Vec::new(),
             target,
             catalog: self.catalog_of(chosen, state, target)?,
             folder: None,
@@ -328,7 +331,14 @@ impl Session<'_> {
                 // The signal reaches children too; their failure is only a consequence.
                 biased;
                 signal = signals::first(self.printer) => Err(self.interrupted(signal)),
-                done = future => done,
+                done = future => match done {
+                    Err(failure) if failure.message.contains("signal") => {
+                        // A child that a signal ended may be noticed before the same signal to this process is.
+                        let signal = tokio::time::timeout(SIGNAL_PATIENCE, signals::first(self.printer)).await;
+                        Err(signal.map_or(failure, |signal| self.interrupted(signal)))
+                    }
+                    done => done,
+                },
             }
         })
     }

@@ -8,7 +8,7 @@ use gem_setup::lock::Lock;
 use gem_setup::net::redact_in;
 use gem_setup::runtime::LocalModelName;
 use gem_setup::settings::{self, Applied, Destination, Effective, Outcome, Places, RouterValues, Scope};
-use gem_setup::setup::{self, Launcher};
+use gem_setup::setup::{self, Chosen, Launcher, State};
 use serde_json::{Value, json};
 
 use super::args::SettingsAction;
@@ -22,34 +22,48 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
     match action {
         SettingsAction::Show => show(session, &places),
         SettingsAction::Apply { scope, port, model } => apply(session, &places, scope, port, model),
-        SettingsAction::Remove { scope } => remove(session, &places, scope),
+        SettingsAction::Remove { scope } => {
+            // A record that cannot be read must not keep settings from being removed.
+            let recorded = || session.state().map_or(Destination::User, |state| state.chosen.scope);
+            remove(session, &places, scope.unwrap_or_else(recorded))
+        }
     }
 }
 
 fn apply(
     session: &Session<'_>,
     places: &Places,
-    scope: Destination,
+    scope: Option<Destination>,
     port: Option<u16>,
     model: Option<LocalModelName>,
 ) -> Result<ExitCode, Failure> {
     let printer = session.printer;
+    let binary = session.layout.launcher(session.target()?.os);
+    let plan = |chosen: &Chosen, model: &LocalModelName| {
+        let values = RouterValues {
+            port: port.unwrap_or(chosen.port),
+            model: model.to_string(),
+            binary: binary.clone(),
+        };
+        settings::plan(places, &session.environment, scope.unwrap_or(chosen.scope), &values)
+    };
+    let asked = |chosen: &Chosen| model.clone().unwrap_or_else(|| chosen.model.clone());
+    // A fault of a settings file is found before anything is written.
+    let chosen = &session.state()?.chosen;
+    plan(chosen, &asked(chosen))?;
     let _lock = lock(session)?;
-    let mut state = session.state()?.clone();
-    let chosen = &state.chosen;
-    let model = model.unwrap_or_else(|| chosen.model.clone());
+    let mut state = match State::read(&session.layout.state_file())? {
+        Some(state) => state,
+        None => session.state()?.clone(),
+    };
+    let model = asked(&state.chosen);
     if let Some(reason) = setup::refused_model(&model) {
         printer.warning(&reason);
     }
     let program = setup::keep_program(&session.layout, &session.program()?)?;
     let launcher = Launcher::new(&session.layout, session.target()?.os, &program);
     launcher.restore()?;
-    let values = RouterValues {
-        port: port.unwrap_or(chosen.port),
-        model: model.into(),
-        binary: launcher.path().to_owned(),
-    };
-    let plan = settings::plan(places, &session.environment, scope, &values)?;
+    let plan = plan(&state.chosen, &model)?;
     let applied = setup::apply_settings(&mut state, &session.layout, plan)?;
     report(printer, &applied);
     if !applied.is_empty() {

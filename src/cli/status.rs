@@ -55,6 +55,7 @@ pub(crate) fn run(session: &Session<'_>, args: &StatusArgs) -> Result<ExitCode, 
         report = examine(session)?;
     }
     note_stranger(session, &mut report)?;
+    note_smoke(session, &mut report);
     report.upgrades = news::offers(session, &args.news);
     let notes = [report.note.take(), news::last_failure(session, &args.news)];
     let notes: Vec<String> = notes.into_iter().flatten().collect();
@@ -88,6 +89,19 @@ fn note_stranger(session: &Session<'_>, report: &mut Report) -> Result<(), Failu
         report.note = Some(format!("{}; {}", taken.message, taken.hint.unwrap_or_default()));
     }
     Ok(())
+}
+
+/// Notes that the model did not answer the last test: the built-in classifier answers in its place.
+fn note_smoke(session: &Session<'_>, report: &mut Report) {
+    let state = session.state().ok().filter(|_| report.running);
+    if let Some(fault) = state.and_then(|state| state.smoke_fault.as_ref()) {
+        let test = format!(
+            "the last test failed on {:.0}: {}; `gem-setup doctor` says what to do",
+            fault.time, fault.message
+        );
+        let note = report.note.take();
+        report.note = Some(note.map_or_else(|| test.clone(), |note| format!("{note}; {test}")));
+    }
 }
 
 fn print(session: &Session<'_>, report: &Report) -> Result<(), Failure> {

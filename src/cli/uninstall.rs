@@ -46,13 +46,19 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
         let mut outcome = serde_json::to_value(&outcome).unwrap_or_default();
         outcome["service"] = is_service_removed.into();
         outcome["kept"] = json!(removal.keep);
+        outcome["foreign"] = json!(removal.foreign);
         printer.json_line(&outcome);
     } else {
         conclude(printer, is_service_removed, &outcome);
         if outcome.settings.iter().any(|file| file.outcome != Outcome::Unchanged) {
             printer.remark(RESTART_CLIENT);
         }
-        show_kept(printer, &setup::removal(&session.layout, &places, false)?.keep);
+        let purged = "`gem-setup uninstall --purge` deletes these too.";
+        let kept = setup::removal(&session.layout, &places, false)?.keep;
+        show_kept(printer, "Kept:", &kept, purged);
+        let heading = "Kept, because gem-setup has no record of installing them:";
+        let by_hand = "Delete these yourself, if nothing else needs them.";
+        show_kept(printer, heading, &removal.foreign, by_hand);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -103,7 +109,11 @@ fn show(printer: &Printer, removal: &Removal, print: impl Fn(&str)) {
         };
         print(&format!("would {verb} {}", described(printer, &file.path)));
     }
-    for (verb, paths) in [("delete", &removal.delete), ("keep", &removal.keep)] {
+    for (verb, paths) in [
+        ("delete", &removal.delete),
+        ("keep", &removal.keep),
+        ("keep", &removal.foreign),
+    ] {
         paths
             .iter()
             .for_each(|path| print(&format!("would {verb} {}", described(printer, path))));
@@ -136,13 +146,13 @@ fn conclude(printer: &Printer, is_service_removed: bool, outcome: &Uninstalled) 
     }
 }
 
-fn show_kept(printer: &Printer, kept: &[PathBuf]) {
+fn show_kept(printer: &Printer, heading: &str, kept: &[PathBuf], advice: &str) {
     if kept.is_empty() {
         return;
     }
-    printer.line("\nKept:");
+    printer.line(&format!("\n{heading}"));
     for path in kept {
         printer.line(&format!("  {}", described(printer, path)));
     }
-    printer.line("`gem-setup uninstall --purge` deletes these too.");
+    printer.line(advice);
 }

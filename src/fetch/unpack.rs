@@ -96,6 +96,9 @@ impl Explain for Error {
     }
 }
 
+/// The beginning of the names of temporary folders for extracted files.
+pub(crate) const STAGING: &str = ".gem-setup-";
+
 /// Takes the files at the paths `wanted` out of the zip `archive`; each lands in the directory `into` under its own file
 /// name. Either all land or none; each replaces its old file in one step. Returns their paths, in the order of
 /// `wanted`.
@@ -115,7 +118,7 @@ pub fn extract(archive: &Path, wanted: &[String], into: &Path) -> Result<Vec<Pat
 
     std::fs::create_dir_all(into).map_err(|e| Error::write("create the directory", into, e))?;
     let staging = tempfile::Builder::new()
-        .prefix(".gem-setup-")
+        .prefix(STAGING)
         .tempdir_in(into)
         .map_err(|e| Error::write("write in the directory", into, e))?;
     for (entry, name) in wanted.iter().zip(&names) {

@@ -40,6 +40,18 @@ pub(super) fn named_at(site: &Site<'_>, mut fix: Fix) -> Fix {
     }
     if let Fix::Command(command) = &mut fix {
         let has_scope = ["install", "doctor"].contains(&command.args.split(' ').next().unwrap_or_default());
+        if command.args.starts_with("install") && !site.layout.state_file().exists() {
+            // A plain `install` would choose otherwise.
+            let is_named = |option: &str| {
+                command
+                    .args
+                    .split(' ')
+                    .any(|word| option.split(' ').next() == Some(word))
+            };
+            let more: Vec<&String> = site.given.iter().filter(|option| !is_named(option)).collect();
+            let more: String = more.into_iter().map(|option| format!(" {option}")).collect();
+            command.args.push_str(&more);
+        }
         if site.layout.is_of_system() && has_scope {
             command.args.push_str(" --scope system");
         } else {

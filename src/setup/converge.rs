@@ -40,8 +40,8 @@ pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsRep
     if is_needed {
         foresee(setup, &found).iter().for_each(|fault| observer.foresee(fault));
     }
-    if let Err((at, failure)) = check_blockers(setup, &mut found) {
-        return refuse(observer, &found, at, failure);
+    if let Err(failures) = check_blockers(setup, &mut found) {
+        return refuse(observer, &found, failures);
     }
     if !is_needed && setup.is_on_record() {
         return report_unchanged(observer, &found);
@@ -49,7 +49,7 @@ pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsRep
     let at = first_needed(&found);
     let _lock = match lock_and_reload(setup, at).await {
         Ok(lock) => lock,
-        Err(failure) => return refuse(observer, &found, at, failure),
+        Err(failure) => return refuse(observer, &found, vec![(at, failure)]),
     };
     let found = inspect_all(setup).await;
     apply_all(setup, observer, found).await
@@ -137,9 +137,9 @@ fn first_needed(found: &[(StepId, Inspection)]) -> StepId {
 
 /// The plan of `install`, step by step.
 pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> StepsReport {
-    let found = inspect_all(setup).await;
-    let obstacle = found.iter().find(|(_, inspection)| inspection.blocked.is_some());
-    let obstacle = obstacle.map(|(id, _)| *id);
+    let mut found = inspect_all(setup).await;
+    let failures = take_blockers(&mut found);
+    let obstacle = failures.first().map(|(id, _)| *id);
     let mut outcome = StepsReport {
         changed: Vec::new(),
         error: None,
@@ -147,13 +147,15 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> StepsReport {
     let faults = foresee(setup, &found);
     faults.iter().for_each(|fault| observer.foresee(fault));
     for (id, inspection) in found {
-        if let Some(failure) = inspection.blocked {
+        if let Some((_, failure)) = failures.iter().find(|(at, _)| *at == id) {
             observer.step(id, StepState::Failed, &failure.message);
-            outcome.error.get_or_insert(failure);
             continue;
         }
         let todo = match inspection.condition {
             Condition::InPlace(_) if setup.wanted.force && steps::can_repeat(id) => "do it again".to_owned(),
+            Condition::InPlace(_) if id == StepId::Smoke && outcome.changed.iter().any(|id| id.is_tested()) => {
+                steps::SMOKE_PLAN.to_owned()
+            }
             Condition::Needed(plan) => plan,
             Condition::InPlace(detail) => {
                 observer.step(id, StepState::Ok, &detail);
@@ -173,26 +175,41 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> StepsReport {
             observer.step(id, StepState::Changed, &format!("would {todo}"));
         }
     }
+    outcome.error = combined(failures);
     if outcome.error.is_none() {
         outcome.error = verdict::failure("routing would not work after this", &faults);
     }
     outcome
 }
 
-/// Finds the first obstacle that `install` cannot remove, and asks about the terms.
-fn check_blockers(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> Result<(), (StepId, Failure)> {
-    for (id, inspection) in found.iter_mut() {
-        if let Some(failure) = inspection.blocked.take() {
-            return Err((*id, failure));
-        }
+/// Finds the obstacles that `install` cannot remove, and asks about the terms.
+fn check_blockers(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> Result<(), Vec<(StepId, Failure)>> {
+    let failures = take_blockers(found);
+    if !failures.is_empty() {
+        return Err(failures);
     }
     let terms_needed = found
         .iter()
         .any(|(id, inspection)| *id == StepId::Terms && is_needed(inspection));
     if terms_needed && setup.wanted.accepted.is_none() {
-        steps::ask_terms(setup).map_err(|failure| (StepId::Terms, failure))?;
+        steps::ask_terms(setup).map_err(|failure| vec![(StepId::Terms, failure)])?;
     }
     Ok(())
+}
+
+/// The obstacles of all steps. One that several steps have counts for the first.
+fn take_blockers(found: &mut [(StepId, Inspection)]) -> Vec<(StepId, Failure)> {
+    let mut failures: Vec<(StepId, Failure)> = Vec::new();
+    for (id, inspection) in found.iter_mut() {
+        let blocked = inspection.blocked.take();
+        let is_known = |failure: &Failure| failures.iter().any(|(_, known)| known.message == failure.message);
+        failures.extend(
+            blocked
+                .filter(|failure| !is_known(failure))
+                .map(|failure| (*id, failure)),
+        );
+    }
+    failures
 }
 
 /// Reports for each step that there is nothing to do.
@@ -209,19 +226,28 @@ fn report_unchanged(observer: &dyn Observer, found: &[(StepId, Inspection)]) -> 
     }
 }
 
-fn refuse(observer: &dyn Observer, found: &[(StepId, Inspection)], at: StepId, failure: Failure) -> StepsReport {
+fn refuse(observer: &dyn Observer, found: &[(StepId, Inspection)], failures: Vec<(StepId, Failure)>) -> StepsReport {
+    let first = failures.first().map_or(StepId::Platform, |(id, _)| *id);
     for (id, inspection) in found {
+        if let Some((_, failure)) = failures.iter().find(|(at, _)| at == id) {
+            observer.step(*id, StepState::Failed, &failure.message);
+            continue;
+        }
         match &inspection.condition {
-            _ if *id == at => observer.step(*id, StepState::Failed, &failure.message),
             Condition::InPlace(detail) => observer.step(*id, StepState::Ok, detail),
             Condition::NotNeeded(detail) => observer.step(*id, StepState::Skipped, detail),
-            Condition::Needed(_) => observer.step(*id, StepState::NotReached, &format!("blocked by `{at}`")),
+            Condition::Needed(_) => observer.step(*id, StepState::NotReached, &format!("blocked by `{first}`")),
         }
     }
     StepsReport {
         changed: Vec::new(),
-        error: Some(failure),
+        error: combined(failures),
     }
+}
+
+fn combined(failures: Vec<(StepId, Failure)>) -> Option<Failure> {
+    let failures: Vec<Failure> = failures.into_iter().map(|(_, failure)| failure).collect();
+    verdict::combine(&failures)
 }
 
 async fn apply_all(setup: &mut Setup<'_>, observer: &dyn Observer, found: Vec<(StepId, Inspection)>) -> StepsReport {
@@ -274,6 +300,9 @@ pub(super) async fn apply_step(
         Condition::InPlace(_) | Condition::Needed(_) => {
             let detail = steps::apply(setup, id).await?;
             confirm(id, steps::inspect(setup, id).await)?;
+            if id.is_tested() {
+                setup.state.forget_smoke();
+            }
             (StepState::Changed, detail)
         }
     };

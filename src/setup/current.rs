@@ -56,6 +56,7 @@ impl Lookup {
             program: self.program.clone(),
             config: None,
             globals: String::new(),
+            given: Vec::new(),
             target: self.target,
             catalog: recorded_catalog(&self.layout, &state, self.target).ok()?,
             folder: None,

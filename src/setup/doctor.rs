@@ -3,6 +3,7 @@
 use super::check::{Check, Fix, Status, Subject};
 use super::launcher::starts_own;
 use super::step_id::StepId;
+use super::steps::SMOKE;
 use super::{Setup, advice, client, kept, needs, network, shown, smoke, steps};
 use crate::net::check_certificates;
 use crate::progress::Size;
@@ -14,7 +15,6 @@ const LEFTOVER: Subject = Subject::new("settings.leftover", "settings without an
 const OVERRIDE: Subject = Subject::new("routing.override", "nothing overrides the router");
 const MEMORY: Subject = Subject::new("platform.memory", "memory");
 const GPU: Subject = Subject::new("platform.gpu", "graphics processor");
-const SMOKE: Subject = Subject::new("server.smoke", "answers to real prompts");
 /// The memory for a 1 GB model, its runtime and other programs, in bytes.
 const MEMORY_NEEDED: u64 = 2_000_000_000;
 
@@ -68,6 +68,9 @@ pub async fn examine(setup: &Setup<'_>, extras: Extras) -> Examination {
         others.extend(network::inspect(setup).await);
     }
     if extras.smoke {
+        for (_, inspection) in &mut found {
+            inspection.checks.retain(|check| check.id != SMOKE.id);
+        }
         others.push(inspect_smoke(setup).await);
     }
     needs::weigh_home(setup, &mut found);

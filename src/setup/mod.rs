@@ -73,7 +73,7 @@ pub use launcher::Launcher;
 pub use offers::{Offer, known_offers, offers, unpack_signed};
 pub use port::taken_port;
 pub use program::{keep_program, lasting_program};
-pub use records::{PlacedFile, Release, SignedCatalog, SmokeRecord};
+pub use records::{PlacedFile, Release, SignedCatalog, SmokeFault, SmokeRecord};
 pub use release::{recorded_catalog, way_back};
 pub use repair::repair;
 use service::check_machine_service;

@@ -1,10 +1,11 @@
-//! The model file from the hub or a mirror: gem-setup downloads and verifies it, and the runtime imports it.
+//! The model file from the hub, a mirror or the user: gem-setup downloads or copies it, and the runtime imports it.
 
 use std::path::{Path, PathBuf};
 
 use crate::catalog::{HuggingFace, Model};
 use crate::error::Failure;
 use crate::fetch::{Fetcher, Request, Stated, address_of};
+use crate::place;
 use crate::progress::Progress;
 use crate::runtime::LocalModelName;
 use crate::sha256::Sha256;
@@ -44,4 +45,20 @@ pub(super) async fn download(
         fetcher.fetch(&request, progress).await?;
     }
     Ok(sha256)
+}
+
+/// Copies the file `from` of the user to `to`, and returns the hash of the copy.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub(super) fn copy(from: &Path, to: &Path) -> Result<Sha256, Failure> {
+    let write = || {
+        // A file left behind may be a second name of an installed model, which must not be written to.
+        place::remove(to)?;
+        std::fs::create_dir_all(place::parent(to))?;
+        std::fs::copy(from, to)?;
+        Sha256::of_file(to)
+    };
+    let action = format!("copy the model file `{}` to", from.display());
+    write().map_err(|error| Failure::cannot_at(&action, to, &error))
 }

@@ -3,6 +3,7 @@
 //! `install`, `--dry-run` and `doctor` all inspect the steps, so all of them report an obstacle before anything is
 //! changed.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use gem_platform::process::{NULL, check_null, null_remedy};
@@ -14,6 +15,7 @@ use super::step::{Condition, Inspection};
 use super::step_id::StepId;
 use super::{Setup, advice, shown};
 use crate::error::{Failure, Kind};
+use crate::layout::Layout;
 use crate::lock;
 use crate::place::{self, Unfit};
 use crate::runtime::RuntimeName;
@@ -65,13 +67,14 @@ pub(super) fn judge(setup: &Setup<'_>, id: StepId, mut inspection: Inspection) -
     let Some((subject, kind)) = subject(id) else {
         return inspection;
     };
-    let obstacle = match join(home_needs(setup)) {
+    let layout = &setup.site.layout;
+    let obstacle = match join(layout, home_needs(setup)) {
         // The home has its own check.
         Some(obstacle) => {
             advice::defer(&mut inspection.checks, HOME.id);
             obstacle
         }
-        None => match join(step_needs(setup, id)) {
+        None => match join(layout, step_needs(setup, id)) {
             Some(obstacle) => {
                 leave_to(&mut inspection.checks, subject.id, &obstacle);
                 advice::defer(&mut inspection.checks, subject.id);
@@ -100,7 +103,7 @@ fn leave_to(checks: &mut [Check], id: &str, obstacle: &Obstacle) {
 
 /// Marks the home's check as failed if its obstacle prevents any step in `found`.
 pub(super) fn weigh_home(setup: &Setup<'_>, found: &mut [(StepId, Inspection)]) {
-    let Some(obstacle) = join(home_needs(setup)) else {
+    let Some(obstacle) = join(&setup.site.layout, home_needs(setup)) else {
         return;
     };
     let blocks = |failure: &Failure| failure.message.ends_with(&obstacle.detail);
@@ -126,7 +129,7 @@ const fn subject(step: StepId) -> Option<(Subject, Kind)> {
 
 /// The check of `doctor` for the home.
 fn judge_home(setup: &Setup<'_>) -> Check {
-    if let Some(obstacle) = join(home_needs(setup)) {
+    if let Some(obstacle) = join(&setup.site.layout, home_needs(setup)) {
         return HOME.warn(obstacle.detail, Fix::by_hand(obstacle.hint));
     }
     if let Some(warning) = warning(setup) {
@@ -162,7 +165,7 @@ fn user(id: u32) -> String {
 fn home_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
     let layout = &setup.site.layout;
     let home = layout.home().to_owned();
-    if home.exists() && !home.is_dir() {
+    if !home.is_dir() && (home.exists() || place::check_folder(&home).is_err()) {
         return vec![(home, Use::Home)];
     }
     let mut needs = vec![
@@ -230,10 +233,10 @@ fn settings_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
 }
 
 /// The obstacles of `needs` combined into one, without repetitions.
-fn join(needs: impl IntoIterator<Item = (PathBuf, Use)>) -> Option<Obstacle> {
+fn join(layout: &Layout, needs: impl IntoIterator<Item = (PathBuf, Use)>) -> Option<Obstacle> {
     let mut found: Vec<Obstacle> = Vec::new();
     for (path, needed) in needs {
-        if let Some(obstacle) = look(&path, needed).filter(|obstacle| !found.contains(obstacle)) {
+        if let Some(obstacle) = look(layout, &path, needed).filter(|obstacle| !found.contains(obstacle)) {
             found.push(obstacle);
         }
     }
@@ -247,17 +250,18 @@ fn join(needs: impl IntoIterator<Item = (PathBuf, Use)>) -> Option<Obstacle> {
 }
 
 /// Why `path` cannot be used in this way, as far as that is visible.
-fn look(path: &Path, needed: Use) -> Option<Obstacle> {
+fn look(layout: &Layout, path: &Path, needed: Use) -> Option<Obstacle> {
+    let explain = |unfit: &Unfit| explain(layout, path, needed, unfit);
     match needed {
-        Use::Home => Some(Obstacle {
-            detail: format!("the home {} is not a directory", shown(path)),
-            hint: "name another with `--home DIR`, or set HOME".to_owned(),
-        }),
+        Use::Home => Some(look_at_home(path)),
         Use::Directory => place::check_folder(path).err().map(|unfit| explain(&unfit)),
         Use::Append if is_device(path) => None,
         Use::Append => check_own(path).err().map(|unfit| explain(&unfit)),
         Use::File => place::check(path).err().map(|unfit| explain(&unfit)),
-        Use::Lock => look_at_lock(path),
+        Use::Lock => match check_own(path) {
+            Err(unfit) => Some(explain(&unfit)),
+            Ok(()) => look_at_lock(path),
+        },
         Use::Null => look_at_null(),
         Use::Run => is_no_exec(path).then(|| Obstacle {
             detail: format!(
@@ -266,6 +270,25 @@ fn look(path: &Path, needed: Use) -> Option<Obstacle> {
             ),
             hint: "mount its file system without `noexec`, or choose a home elsewhere with `--home`".to_owned(),
         }),
+    }
+}
+
+/// What is wrong with the home `path`, which is missing and cannot be created, or is not a directory.
+fn look_at_home(path: &Path) -> Obstacle {
+    let other = "name another with `--home DIR`, or set HOME";
+    match place::check_folder(path) {
+        Err(unfit) if !path.exists() => Obstacle {
+            detail: format!(
+                "the home {} does not exist, and {}",
+                shown(path),
+                fault(&unfit.path, &unfit)
+            ),
+            hint: format!("create the home, or {other}"),
+        },
+        _ => Obstacle {
+            detail: format!("the home {} is not a directory", shown(path)),
+            hint: other.to_owned(),
+        },
     }
 }
 
@@ -294,17 +317,17 @@ fn is_no_exec(path: &Path) -> bool {
 
 /// Checks that `path` can be written and belongs only to this program.
 fn check_own(path: &Path) -> Result<(), Unfit> {
-    let own = file::check_own(path).map_err(|source| Unfit {
-        path: path.to_owned(),
-        source,
-    });
-    own.and_then(|()| place::check(path))
+    match file::check_own(path) {
+        // Then the directory is the fault.
+        Err(source) if !file::is_absence(&source) && source.kind() != ErrorKind::PermissionDenied => Err(Unfit {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => place::check(path),
+    }
 }
 
 fn look_at_lock(path: &Path) -> Option<Obstacle> {
-    if let Err(unfit) = check_own(path) {
-        return Some(explain(&unfit));
-    }
     let existing = path.ancestors().find(|ancestor| ancestor.exists())?;
     let error = lock::check(existing).err()?;
     let failure = Failure::from(error);
@@ -314,37 +337,51 @@ fn look_at_lock(path: &Path) -> Option<Obstacle> {
     })
 }
 
-fn explain(unfit: &Unfit) -> Obstacle {
-    use std::io::ErrorKind;
-
-    let path = &unfit.path;
-    let real = place::resolve(path).unwrap_or_else(|_| path.clone());
-    let link = if real == *path {
-        String::new()
-    } else {
-        format!(" (a link to {})", shown(&real))
-    };
-    let is_denied = matches!(unfit.source.kind(), ErrorKind::PermissionDenied);
-    let owner = owner_of(&real).filter(|owner| is_denied && *owner != gem_platform::service::user_id());
-    let reason = match owner {
-        Some(owner) => format!("cannot be written: it belongs to {}, not to you", user(owner)),
-        None => format!("cannot be used: {}", plain(&unfit.source)),
-    };
+/// What prevents the use `needed` of the path `wanted`.
+fn explain(layout: &Layout, wanted: &Path, needed: Use, unfit: &Unfit) -> Obstacle {
+    let path = visible(&unfit.path);
+    let real = place::resolve(path).unwrap_or_else(|_| path.to_owned());
     let hint = match unfit.source.kind() {
         ErrorKind::ReadOnlyFilesystem => {
             "mount its file system writable, or choose a home elsewhere with `--home`".to_owned()
         }
-        ErrorKind::PermissionDenied => match file::unmark_command(&real) {
-            Some(command) => format!("run `sudo {command} {}`", shell::word(Os::Linux, real.as_os_str())),
-            None => permit(&real, owner),
+        ErrorKind::PermissionDenied => match (file::unmark_command(&real), other_owner(&real)) {
+            (Some(command), _) => format!("run `sudo {command} {}`", word(&real)),
+            (None, Some(_)) => hand_over(layout, wanted, needed, path, &real),
+            (None, None) => permit(&real),
         },
         ErrorKind::NotFound => format!("remove the link {}, or create what it names", shown(path)),
         _ => format!("move {} somewhere else", shown(path)),
     };
     Obstacle {
-        detail: format!("{}{link} {reason}", shown(path)),
+        detail: fault(path, unfit),
         hint,
     }
+}
+
+/// What is wrong with `path`, because of `unfit`.
+fn fault(path: &Path, unfit: &Unfit) -> String {
+    let real = place::resolve(path).unwrap_or_else(|_| path.to_owned());
+    let link = if real == *path {
+        String::new()
+    } else {
+        format!(" (a link to {})", shown(&real))
+    };
+    let is_denied = unfit.source.kind() == ErrorKind::PermissionDenied;
+    let reason = match other_owner(&real).filter(|_| is_denied) {
+        Some(owner) => format!("cannot be written: it belongs to {}, not to you", user(owner)),
+        None => format!("cannot be used: {}", plain(&unfit.source)),
+    };
+    format!("{}{link} {reason}", shown(path))
+}
+
+/// `path`, or the directory above it that hides it from this user.
+fn visible(path: &Path) -> &Path {
+    let is_hidden = |path: &Path| {
+        let found = path.symlink_metadata();
+        found.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    path.ancestors().find(|path| !is_hidden(path)).unwrap_or(path)
 }
 
 /// The reason without the number at the end of the system's errors.
@@ -358,14 +395,46 @@ fn owner_of(path: &Path) -> Option<u32> {
     file::owner(&path.metadata().ok()?)
 }
 
-/// How to make `path` writable. A path of another user must be given to this user.
-fn permit(path: &Path, owner: Option<u32>) -> String {
-    let word = shell::word(Os::Linux, path.as_os_str());
+fn other_owner(path: &Path) -> Option<u32> {
+    owner_of(path).filter(|owner| *owner != gem_platform::service::user_id())
+}
+
+fn word(path: &Path) -> String {
+    shell::word(Os::Linux, path.as_os_str())
+}
+
+/// How to get the use `needed` of the path `wanted`, although `fault` (or `real`, to which it leads) belongs to another
+/// user. Nothing is given to this
+/// user that may contain files of others: at most a part of the home.
+fn hand_over(layout: &Layout, wanted: &Path, needed: Use, fault: &Path, real: &Path) -> String {
+    let models = layout.models();
+    let is_in_home = real.starts_with(layout.home()) && real != layout.home();
+    if is_in_home || fault == wanted || models.parent().is_some_and(|own| real.starts_with(own)) {
+        return format!("run `sudo chown -R \"$(id -un)\" {}`", word(real));
+    }
+    let folder = if needed == Use::Directory {
+        wanted
+    } else {
+        place::parent(wanted)
+    };
+    let missing = folder.ancestors().take_while(|path| *path != fault).last();
+    match missing {
+        Some(missing) => format!(
+            "run `sudo install -d -o \"$(id -un)\" {}`, or name a home of your own with `--home DIR`",
+            word(missing)
+        ),
+        None => format!("run `sudo chown \"$(id -un)\" {}`", word(real)),
+    }
+}
+
+/// How to make the user's own `path` writable.
+fn permit(path: &Path) -> String {
     let generated = "if another program generates it (such as home-manager), make the change there";
-    match owner {
-        Some(_) => format!("run `sudo chown -R \"$(id -un)\" {word}`"),
-        None if path.is_dir() => format!("run `chmod u+rwx {word}`"),
-        None if cfg!(windows) => format!("make {} writable; {generated}", shown(path)),
-        None => format!("run `chmod u+w {word}`; {generated}"),
+    if path.is_dir() {
+        format!("run `chmod u+rwx {}`", word(path))
+    } else if cfg!(windows) {
+        format!("make {} writable; {generated}", shown(path))
+    } else {
+        format!("run `chmod u+w {}`; {generated}", word(path))
     }
 }

@@ -102,6 +102,15 @@ pub struct PlacedFile {
     pub archive: Sha256,
 }
 
+/// A smoke test that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmokeFault {
+    /// When it failed.
+    pub time: Timestamp,
+    /// Why.
+    pub message: String,
+}
+
 /// A smoke test that passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SmokeRecord {

@@ -45,6 +45,7 @@ impl State {
         self.litert_lm = release.litert_lm;
         self.companions = release.companions;
         self.smoke = release.smoke;
+        self.smoke_fault = None;
         self.chosen.runtime = release.runtime;
         self.chosen.catalog = release.catalog;
         self.chosen.signed = release.signed;

@@ -33,6 +33,8 @@ pub struct Site<'a> {
     pub config: Option<PathBuf>,
     /// The global options for suggested commands, each after a space; empty if the defaults apply.
     pub globals: String,
+    /// The options of this `install` for suggested commands, as `--name value`; used while nothing is recorded.
+    pub given: Vec<String>,
     /// The platform.
     pub target: Target,
     /// The artifacts that can be installed.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::mirrors;
-use super::records::{ModelSwap, PlacedFile, Release, SmokeRecord};
+use super::records::{ModelSwap, PlacedFile, Release, SmokeFault, SmokeRecord};
 use super::wanted::Chosen;
 use crate::catalog::Model;
 use crate::error::Kind;
@@ -81,6 +81,9 @@ pub struct State {
     /// The last smoke test that passed.
     #[serde(default)]
     pub smoke: Option<SmokeRecord>,
+    /// The last smoke test, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoke_fault: Option<SmokeFault>,
 }
 
 /// A file's hash, with size and time of change to recognise the file.
@@ -131,6 +134,7 @@ impl Default for State {
             settings: Applied::default(),
             pending: Applied::default(),
             smoke: None,
+            smoke_fault: None,
         }
     }
 }
@@ -154,6 +158,12 @@ impl State {
         let changed = || self.settings.routing_folders();
         let is_elsewhere = self.chosen.scope == Destination::Workspace && !changed().any(|folder| folder == current);
         changed().next_back().filter(|_| is_elsewhere).map(Path::to_owned)
+    }
+
+    /// Makes the next installation test again, because a part that the last test covered has changed.
+    pub(super) fn forget_smoke(&mut self) {
+        self.smoke = None;
+        self.smoke_fault = None;
     }
 
     /// The edition of the current model, if it came from a catalog.

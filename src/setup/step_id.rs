@@ -42,6 +42,11 @@ words!(
 );
 
 impl StepId {
+    /// Whether a change of this step makes the last smoke test void.
+    pub(super) const fn is_tested(self) -> bool {
+        matches!(self, Self::Runtime | Self::Companions | Self::Model | Self::Server)
+    }
+
     /// The steps that must be in place before this one can be applied.
     pub(super) const fn prerequisites(self) -> &'static [Self] {
         match self {

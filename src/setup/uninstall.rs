@@ -12,6 +12,7 @@ use super::launcher::starts_own;
 use super::state::State;
 use super::{journal, launcher, upgrade};
 use crate::error::Failure;
+use crate::fetch::unpack::STAGING;
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::place;
@@ -39,6 +40,8 @@ pub struct Removal {
     pub delete: Vec<PathBuf>,
     /// Files and folders of gem-setup that stay; empty with `purge`.
     pub keep: Vec<PathBuf>,
+    /// Files beside the runtime that no record names. They always stay.
+    pub foreign: Vec<PathBuf>,
 }
 
 /// The plan of [`uninstall`].
@@ -67,7 +70,8 @@ pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal,
         keep.extend(placed_files(layout).into_iter().filter(|path| is_folder(path)));
         keep.push(layout.log_file());
     }
-    let mut delete = paths(layout, &models, purge)?;
+    let runtime = runtime_files(layout, state.as_ref())?;
+    let mut delete = paths(layout, &models, runtime.own, purge)?;
     if purge {
         delete.extend(locks(layout));
     }
@@ -75,6 +79,7 @@ pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal,
         settings,
         delete: existing(delete),
         keep: existing(keep),
+        foreign: runtime.foreign,
     })
 }
 
@@ -83,9 +88,39 @@ fn existing(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
     paths
 }
 
-fn own_folders(layout: &Layout) -> [PathBuf; 6] {
+/// The content of the runtime's folder, which Gemini CLI and others write to as well.
+struct RuntimeFiles {
+    own: Vec<PathBuf>,
+    foreign: Vec<PathBuf>,
+}
+
+/// Tells the files that `state` records from the others.
+fn runtime_files(layout: &Layout, state: Option<&State>) -> Result<RuntimeFiles, Failure> {
+    let bin = layout.lit_bin();
+    // The record of companions has whole paths, and the home may have been moved.
+    let is_in_bin = |path: &Path| path == bin || path.ends_with(".gemini/bin/litert");
+    let companions = |state: &'_ State| {
+        let previous = state.previous.iter().flat_map(|release| release.companions.clone());
+        state.companions.iter().cloned().chain(previous).collect::<Vec<_>>()
+    };
+    let placed = state.map_or_else(Vec::new, |state| {
+        let hashed = state.hashed.iter().map(|file| file.path.clone());
+        let companions = companions(state).into_iter().map(|file| file.path);
+        let here = hashed
+            .chain(companions)
+            .filter(|path| path.parent().is_some_and(is_in_bin));
+        here.filter_map(|path| Some(bin.join(path.file_name()?))).collect()
+    });
+    let is_own = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        placed.contains(path) || name.starts_with(STAGING)
+    };
+    let (own, foreign) = files_in(&bin)?.into_iter().partition(is_own);
+    Ok(RuntimeFiles { own, foreign })
+}
+
+fn own_folders(layout: &Layout) -> [PathBuf; 5] {
     [
-        layout.lit_bin(),
         layout.litert_lm_env(),
         layout.litert_lm_old_env(),
         layout.versions(),
@@ -110,8 +145,14 @@ fn is_folder(path: &Path) -> bool {
 }
 
 /// The paths to delete, whether or not they exist, except the held locks.
-fn paths(layout: &Layout, models: &[LocalModelName], purge: bool) -> Result<Vec<PathBuf>, Failure> {
-    let mut paths = own_folders(layout).to_vec();
+fn paths(
+    layout: &Layout,
+    models: &[LocalModelName],
+    runtime: Vec<PathBuf>,
+    purge: bool,
+) -> Result<Vec<PathBuf>, Failure> {
+    let mut paths = runtime;
+    paths.extend(own_folders(layout));
     paths.extend(placed_files(layout).into_iter().filter(|path| !is_folder(path)));
     if purge {
         paths.extend(models.iter().map(|model| layout.models().join(model)));
@@ -125,7 +166,7 @@ fn paths(layout: &Layout, models: &[LocalModelName], purge: bool) -> Result<Vec<
     Ok(paths)
 }
 
-/// Stops the server, reverts the settings, deletes runtime and companions; with `purge` also the models that gem-setup
+/// Stops the server, reverts the settings, deletes recorded runtime and companions; with `purge` also the models that gem-setup
 /// pulled, the state and the logs. The router's keys are also removed from settings that name gem-setup as the program
 /// to start, because the record may be lost. `lock`, if there was anything to lock, is released before its own
 /// directory is deleted.
@@ -154,7 +195,8 @@ pub async fn uninstall(
     if !purge {
         keep_models(layout, &models)?;
     }
-    for path in paths(layout, &models, purge)? {
+    let runtime = runtime_files(layout, state.as_ref())?;
+    for path in paths(layout, &models, runtime.own, purge)? {
         if delete(&path)? {
             outcome.deleted.push(path);
         }
@@ -167,6 +209,11 @@ pub async fn uninstall(
         }
     }
     let bin = layout.gemini().join("bin");
+    if purge && !models.is_empty() {
+        let folder = layout.models();
+        let _ = std::fs::remove_dir(&folder);
+        let _ = std::fs::remove_dir(place::parent(&folder));
+    }
     for folder in [layout.lit_bin(), bin, layout.tmp(), layout.own(), layout.gemini()] {
         // This fails if the folder contains anything else; it then stays.
         let _ = std::fs::remove_dir(folder);
@@ -214,16 +261,20 @@ fn keep_models(layout: &Layout, models: &[LocalModelName]) -> Result<(), Failure
 
 /// gem-setup's own files, except the locks.
 fn own_files(layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
-    let own = layout.own();
-    let failed = |error: io::Error| Failure::cannot_at("look into", &own, &error);
-    let entries = match std::fs::read_dir(&own) {
+    let mut paths = files_in(&layout.own())?;
+    paths.retain(|path| !locks(layout).contains(path));
+    Ok(paths)
+}
+
+/// The content of `folder`; empty if it is missing.
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |error: io::Error| Failure::cannot_at("look into", folder, &error);
+    let entries = match std::fs::read_dir(folder) {
         Err(error) if file::is_absence(&error) => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };
     let paths: Result<Vec<PathBuf>, io::Error> = entries.map(|entry| Ok(entry?.path())).collect();
-    let mut paths = paths.map_err(failed)?;
-    paths.retain(|path| !locks(layout).contains(path));
-    Ok(paths)
+    paths.map_err(failed)
 }
 
 fn locks(layout: &Layout) -> [PathBuf; 3] {

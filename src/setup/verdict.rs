@@ -87,12 +87,28 @@ fn left_out_by(wanted: &Wanted, check: &Check) -> Option<&'static str> {
     }
 }
 
+/// The kind that stands for all of `kinds`: faults of different kinds share one exit status.
+fn common(kinds: impl IntoIterator<Item = Kind>) -> Option<Kind> {
+    let kinds = kinds.into_iter();
+    kinds.reduce(|one, other| if one == other { one } else { Kind::Unhealthy })
+}
+
+/// One failure for all of `failures`.
+pub(super) fn combine(failures: &[Failure]) -> Option<Failure> {
+    let kind = common(failures.iter().map(|failure| failure.kind))?;
+    let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+    let mut hints: Vec<&str> = failures.iter().filter_map(|failure| failure.hint.as_deref()).collect();
+    hints.dedup();
+    Some(Failure {
+        kind,
+        message: messages.join("; "),
+        hint: (!hints.is_empty()).then(|| hints.join("; ")),
+    })
+}
+
 /// The failure that reports `faults`, introduced by `summary`.
 pub(super) fn failure(summary: &str, faults: &[Check]) -> Option<Failure> {
-    let kind = faults.iter().map(kind_of).reduce(|one, other| {
-        // Faults of different kinds share one exit status.
-        if one == other { one } else { Kind::Unhealthy }
-    })?;
+    let kind = common(faults.iter().map(kind_of))?;
     let details: Vec<&str> = faults.iter().map(|check| check.detail.as_str()).collect();
     let fixes: Vec<String> = faults
         .iter()

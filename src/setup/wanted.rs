@@ -94,6 +94,8 @@ pub struct Wanted {
     pub force: bool,
     /// Hash every file in full, even if its size and time match the record.
     pub verify: bool,
+    /// Compare the model file with the installed one, because this call names it.
+    pub compare_file: bool,
     /// Allow a version older than the current one.
     pub allow_older: bool,
     /// Install the model and its terms.
@@ -114,6 +116,7 @@ impl From<Chosen> for Wanted {
             accepted: None,
             force: false,
             verify: false,
+            compare_file: false,
             allow_older: false,
             with_model: true,
             with_settings: true,

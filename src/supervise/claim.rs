@@ -150,7 +150,9 @@ impl Explain for Error {
             Self::Io { path, source } if is_misplaced(source) => {
                 format!("move `{}` somewhere else, then run the command again", path.display())
             }
-            Self::Io { .. } => "check that the folder exists, belongs to you and is writable".to_owned(),
+            Self::Io { .. } => {
+                "check that the home exists, belongs to you and is writable, or name another with `--home DIR`".to_owned()
+            }
         })
     }
 }

@@ -266,6 +266,38 @@ fn a_smoke_test_without_an_answer_is_a_fault_of_the_runtime() {
     failure(home.install(&[]), 7, &["smoke test", &home.port.to_string()]);
 }
 
+/// The built-in classifier answers in place of a model that cannot be loaded, so nothing but a prompt shows it.
+#[test]
+fn what_has_changed_is_tested_again_and_a_failure_is_not_forgotten() {
+    let mut home = Home::new();
+    let control = home.beside("control");
+    fs::write(&control, "").unwrap();
+    home.set("STAND_IN_CONTROL", control.to_str().unwrap());
+    home.install(&[]).ok();
+    assert_eq!(home.install(&[]).ok().step("smoke"), "ok");
+    fs::write(&control, "errors").unwrap();
+    fs::remove_dir_all(home.layout().models()).unwrap();
+    let run = home.install(&[]);
+    failure(run, 7, &["smoke test"]);
+    home.gem(&["restart"]).run();
+    let run = home.doctor();
+    let check = run.check("server.smoke");
+    assert_eq!(check["status"], "fail", "{check}");
+    assert_says(
+        check["detail"].as_str().unwrap(),
+        &["the last test failed", "smoke test"],
+    );
+    assert_says(
+        &home.gem(&["status"]).run().stdout,
+        &["the last test failed", "gem-setup doctor"],
+    );
+    home.install(&["--no-start"]).ends(7);
+    fs::write(&control, "").unwrap();
+    home.gem(&["doctor", "--fix"]).ok();
+    assert!(!home.gem(&["status"]).ok().stdout.contains("test failed"));
+    assert_eq!(home.doctor().status, 0);
+}
+
 /// File systems with a fault, which only root may have made.
 #[cfg(target_os = "linux")]
 mod mounted {

@@ -236,6 +236,30 @@ fn a_failure_names_the_server_that_failed() {
 }
 
 #[test]
+fn a_file_of_the_user_is_copied_and_may_change_afterwards() {
+    let (hub, home) = (Hub::start(b"model", None), home(None));
+    let mine = home.beside("mine.litertlm");
+    let given = || install(&home, &hub).arg("--model-file").arg(&mine);
+    fs::write(&mine, "LITERTLM first").unwrap();
+    assert_eq!(given().ok().step("model"), "changed");
+    assert_eq!(given().ok().changed(), Vec::<String>::new());
+    // Written over in place, as `cp` does.
+    fs::write(&mine, "LITERTLM other").unwrap();
+    assert_eq!(fs::read(imported(&home)).unwrap(), b"LITERTLM first");
+    assert_eq!(install(&home, &hub).ok().changed(), Vec::<String>::new());
+    assert_eq!(given().ok().changed(), ["model"]);
+    assert_eq!(fs::read(imported(&home)).unwrap(), b"LITERTLM other");
+    let left: Vec<_> = fs::read_dir(home.layout().downloads()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    // Its end is of no importance to the model in use, but a change of that one is seen.
+    fs::remove_file(&mine).unwrap();
+    let model = || home.gem(&["doctor", "--json"]).run().check("model.present");
+    assert_eq!(model()["status"], "ok", "{}", model());
+    fs::write(imported(&home), "damaged").unwrap();
+    assert_says(model()["detail"].as_str().unwrap(), &["has been changed since"]);
+}
+
+#[test]
 fn an_interrupted_download_goes_on_after_ctrl_c() {
     let content = content(SIZE / 4);
     let (hub, home) = (Hub::start(&content, Some(sha256_hex(&content))), home(None));

@@ -1,6 +1,8 @@
 //! The integration tests of gem-setup: the built program against local servers.
 #![cfg(test)]
 
+#[cfg(target_os = "linux")]
+mod account;
 mod broken;
 mod bundle;
 mod cached;

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use gem_platform::process::is_alive;
 use serde_json::{Value, json};
 
-use super::harness::{Home, MODEL, assert_says, tree};
+use super::harness::{Home, MODEL, assert_says, executable, tree};
 
 /// Settings that a person has written, with all that JSON with comments allows.
 const OWN: &str = "\u{feff}{\r\n\t// mine\r\n\t\"theme\" : \"Größe\", /* dark */\r\n\t\"experimental\": {\"other\": [1,2,],},\r\n}\r\n";
@@ -73,6 +73,7 @@ fn purge_leaves_nothing_of_its_own() {
         .map(|(path, _)| path)
         .collect();
     assert_eq!(left, [std::path::Path::new(".gemini/GEMINI.md")]);
+    assert!(!home.layout().models().parent().unwrap().exists());
 }
 
 #[test]
@@ -82,7 +83,10 @@ fn uninstall_lists_what_stays() {
     let model = format!("`~/.litert-lm/models/{MODEL}`");
     assert_says(
         &planned,
-        &["would delete `~/.gemini/bin/litert`", &format!("would keep {model}")],
+        &[
+            "would delete `~/.gemini/bin/litert/lit.test",
+            &format!("would keep {model}"),
+        ],
     );
     assert!(home.lit().exists() && home.layout().state_file().exists());
     let run = home.gem(&["uninstall"]).ok();
@@ -92,13 +96,44 @@ fn uninstall_lists_what_stays() {
     );
 }
 
+/// `gemini gemma setup` downloads its own copy of the runtime to the same place.
+#[test]
+fn uninstall_leaves_files_that_gem_setup_did_not_install() {
+    let never = Home::new();
+    never.write(&never.lit(), "of another program");
+    let run = never.gem(&["uninstall", "--purge", "--yes"]).ok();
+    assert!(!run.stdout.contains("deleted"), "{run:#?}");
+    assert_eq!(fs::read_to_string(never.lit()).unwrap(), "of another program");
+
+    let found = Home::new();
+    fs::create_dir_all(found.layout().lit_bin()).unwrap();
+    fs::write(found.lit(), executable()).unwrap();
+    found.install(&["--no-start"]).ok();
+    let other = found.layout().lit_bin().join("other-tool");
+    found.write(&other, "mine");
+    let plan = found.gem(&["uninstall", "--dry-run", "--json"]).ok().json();
+    let mut foreign: Vec<&Value> = plan["foreign"].as_array().unwrap().iter().collect();
+    foreign.sort_by_key(|path| path.to_string());
+    assert_eq!(foreign, [&json!(found.lit()), &json!(other)], "{plan:#}");
+    let run = found.gem(&["uninstall"]).ok();
+    assert_says(&run.stdout, &["no record", "`~/.gemini/bin/litert/other-tool`"]);
+    assert!(found.lit().exists() && other.exists());
+
+    // What was downloaded over a wrong file is gem-setup's own.
+    let replaced = Home::new();
+    replaced.write(&replaced.lit(), "something else");
+    replaced.install(&["--no-start"]).ok();
+    replaced.gem(&["uninstall"]).ok();
+    assert!(!replaced.layout().lit_bin().exists());
+}
+
 #[test]
 fn a_purge_can_be_planned() {
     let home = Home::installed();
     let plan = home.gem(&["uninstall", "--purge", "--dry-run", "--json"]).ok().json();
     let paths = plan["delete"].as_array().unwrap();
     let model = home.layout().models().join(MODEL);
-    for path in [&model, &home.layout().terms_file(), &home.layout().lit_bin()] {
+    for path in [&model, &home.layout().terms_file(), &home.lit()] {
         assert!(paths.contains(&json!(path)), "{plan:#}");
     }
     assert_eq!(
@@ -125,7 +160,7 @@ fn a_purge_asks_at_a_terminal() {
     assert_eq!(run.status, 1, "{run:#?}");
     assert_says(
         &run.stdout,
-        &["would delete `~/.gemini/bin/litert`", "nothing was changed"],
+        &["would delete `~/.gemini/bin/litert/lit.test", "nothing was changed"],
     );
     assert!(home.lit().exists());
     assert_eq!(on_a_terminal(purge(), "Delete these permanently?", "y\n").status, 0);
@@ -167,8 +202,7 @@ fn purge_deletes_half_pulled_models_too() {
     let state: Value = serde_json::from_str(&fs::read_to_string(home.layout().state_file()).unwrap()).unwrap();
     assert_eq!(state["model"], MODEL, "a pull configures nothing");
     home.gem(&["uninstall", "--purge"]).ok();
-    let left: Vec<_> = fs::read_dir(home.layout().models()).unwrap().collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(!home.layout().models().exists());
 }
 
 #[test]
@@ -231,12 +265,14 @@ fn a_record_that_names_another_place_deletes_nothing() {
         assert!(precious.exists() && home.layout().models().join(MODEL).exists());
     }
     fs::write(&path, text).unwrap();
+    let theirs = home.layout().models().join("theirs/model.litertlm");
+    home.write(&theirs, "theirs");
     home.write(
         &home.layout().own().join("kept-model"),
         &format!("{}\n..\n", precious.display()),
     );
     home.gem(&["uninstall", "--purge"]).ok();
-    assert!(precious.exists() && home.layout().models().exists());
+    assert!(precious.exists() && theirs.exists());
 }
 
 #[test]
@@ -345,6 +381,34 @@ fn remove_takes_away_a_file_that_apply_created_unless_something_else_is_in_it() 
     fs::write(home.settings(), "{}").unwrap();
     home.gem(&["settings", "remove"]).ok();
     assert_eq!(fs::read_to_string(home.settings()).unwrap(), "{}");
+}
+
+#[test]
+fn settings_are_removed_from_the_file_that_was_installed() {
+    let home = Home::new();
+    let port = home.port.to_string();
+    let install = ["install", "--runtime", "builtin", "--no-start", "--scope", "workspace"];
+    // The workspace is not trusted, which does not matter here.
+    home.gem(&install).args(["--port", &port]).ends(8);
+    let workspace = home.work().join(".gemini/settings.json");
+    let user = fs::read_to_string(home.settings()).unwrap();
+    assert!(fs::read_to_string(&workspace).unwrap().contains("enabled"));
+    assert_says(
+        &home.gem(&["settings", "remove"]).ok().stdout,
+        &["work/.gemini/settings.json"],
+    );
+    assert!(!workspace.exists());
+    assert_eq!(fs::read_to_string(home.settings()).unwrap(), user);
+    home.gem(&["settings", "apply"]).ok();
+    assert!(fs::read_to_string(&workspace).unwrap().contains("enabled"));
+}
+
+#[test]
+fn settings_that_cannot_be_written_leave_nothing_behind() {
+    let home = Home::new();
+    home.write(&home.settings(), "{ oops");
+    home.gem(&["settings", "apply"]).ends(8);
+    assert!(!home.layout().own().exists());
 }
 
 #[test]

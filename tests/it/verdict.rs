@@ -201,6 +201,21 @@ fn what_options_left_out_is_said() {
     );
 }
 
+/// A plain `install` would choose the runtime anew.
+#[test]
+fn advice_keeps_the_options_that_were_given() {
+    let home = Home::new();
+    let _other = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
+    let port = home.port.to_string();
+    let install = ["install", "--runtime", "builtin", "--no-settings", "--port", &port];
+    let hint = home.gem(&install).ends(9).stderr;
+    assert_says(
+        &hint,
+        &["gem-setup install --port ", " --runtime builtin --no-settings"],
+    );
+    assert_eq!(hint.matches("--port").count(), 1, "{hint}");
+}
+
 #[test]
 fn a_taken_port_is_a_fault_without_a_start_too() {
     let home = Home::new();

@@ -14,6 +14,7 @@ mod terms;
 
 pub(super) use runtime::inspect_use;
 pub use settings::refused_model;
+pub(super) use smoke::{CHECK as SMOKE, PLAN as SMOKE_PLAN};
 pub(super) use terms::ask as ask_terms;
 
 use super::step::Inspection;

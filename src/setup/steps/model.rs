@@ -14,6 +14,7 @@ use crate::setup::bundled_model::{BundledModel, has_file, is_unpacked};
 use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::step::Inspection;
 use crate::setup::{Condition, Setup, model_file, shown};
+use crate::sha256::Sha256;
 use crate::shell;
 
 const CHECK: Subject = Subject::new("model.present", "model pulled");
@@ -84,14 +85,21 @@ fn unbundled(setup: &Setup<'_>) -> Option<Failure> {
     Some(Failure::new(Kind::Usage, message).with_hint(hint))
 }
 
-/// Whether the imported file differs from the given one, judging by size.
-fn is_another_file(setup: &Setup<'_>) -> bool {
+/// Why the imported file must be imported again: it has changed since, or this call names another file.
+fn fault_of_file(setup: &Setup<'_>) -> Option<String> {
+    let name = &setup.wanted.chosen.model;
+    let imported = setup.site.layout.model_file(name);
+    let recorded = setup.state.placed(&imported);
+    let known = setup.state.hash_of(&imported).filter(|_| !setup.wanted.verify);
+    if recorded.is_some() && known.or_else(|| Sha256::of_file(&imported).ok()) != recorded {
+        return Some(format!("the file of `{name}` has been changed since it was imported"));
+    }
+    let given = setup.wanted.chosen.model_file.as_deref();
+    let given = given.filter(|_| setup.wanted.compare_file)?;
     let size = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());
-    let imported = setup.site.layout.model_file(&setup.wanted.chosen.model);
-    let given = setup.wanted.chosen.model_file.as_deref().and_then(size);
-    given
-        .zip(size(&imported))
-        .is_some_and(|(given, imported)| given != imported)
+    let is_same = size(given)? == size(&imported)?
+        && Sha256::of_file(given).ok()? == recorded.or_else(|| Sha256::of_file(&imported).ok())?;
+    (!is_same).then(|| format!("`{name}` was imported from another file than {}", shown(given)))
 }
 
 async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
@@ -103,18 +111,17 @@ async fn look_for(setup: &Setup<'_>, plan: String) -> Inspection {
         return Inspection::needed(plan, vec![unasked(setup)]);
     }
     match setup.listing().await {
-        Ok(text) if name.is_in(&text) && is_another_file(setup) => {
-            let detail = format!("`{name}` is installed, but was imported incompletely or from another file");
-            Inspection::needed(plan, vec![CHECK.fail(detail, Fix::repair())])
-        }
         Ok(text) if name.is_in(&text) && waiting_file(setup).exists() => {
             let detail = format!("the import of `{name}` was cut short");
             Inspection::needed(plan, vec![CHECK.fail(detail, Fix::repair())])
         }
-        Ok(text) if name.is_in(&text) => {
-            let detail = format!("`{name}` is installed");
-            Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)])
-        }
+        Ok(text) if name.is_in(&text) => match fault_of_file(setup) {
+            Some(detail) => Inspection::needed(plan, vec![CHECK.fail(detail, Fix::repair())]),
+            None => {
+                let detail = format!("`{name}` is installed");
+                Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)])
+            }
+        },
         Ok(_) => {
             let check = CHECK.fail(missing(setup), Fix::repair());
             Inspection::needed(plan, vec![check])
@@ -226,13 +233,51 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             &format!("the runtime does not list the copy from {from}; pulling the model"),
         );
     }
-    let given = setup.wanted.chosen.model_file.clone();
-    if setup.wanted.chosen.runtime == RuntimeName::LitertLm && given.is_none() {
-        return download(setup, &model).await;
+    match setup.wanted.chosen.model_file.clone() {
+        Some(file) => import(setup, &model, file).await,
+        None if setup.wanted.chosen.runtime == RuntimeName::LitertLm => download(setup, &model).await,
+        None => {
+            hand_over(setup, &model, None).await?;
+            Ok(format!("pulled `{}`", model.name))
+        }
     }
-    hand_over(setup, &model, given.as_deref()).await?;
-    let verb = if given.is_some() { "imported" } else { "pulled" };
-    Ok(format!("{verb} `{}`", model.name))
+}
+
+/// Lets the runtime import a copy of the given `file`. It may import by a hard link, and a later change of the user's
+/// file must not reach the model.
+async fn import(setup: &mut Setup<'_>, model: &Model, file: PathBuf) -> Result<String, Failure> {
+    let copy = waiting_file(setup);
+    let (from, to) = (file.clone(), copy.clone());
+    let copied = tokio::task::spawn_blocking(move || model_file::copy(&from, &to)).await;
+    let sha256 = copied.map_err(|error| Failure::cannot("copy the model file", error))??;
+    hand_over(setup, model, Some(&copy)).await?;
+    let from = shown(&file);
+    let (news, is_expected) = (format!("{from} now has another content"), setup.wanted.compare_file);
+    note_imported(setup, model, &copy, sha256, &news, is_expected)?;
+    Ok(format!(
+        "imported `{}` from a copy of {from} (SHA-256 {sha256})",
+        model.name
+    ))
+}
+
+/// Records the hash of the imported model, and deletes `waiting`, the file that was imported. If another hash was
+/// recorded, a note says that there is `news`, unless that `is_expected`.
+fn note_imported(
+    setup: &mut Setup<'_>,
+    model: &Model,
+    waiting: &Path,
+    sha256: Sha256,
+    news: &str,
+    is_expected: bool,
+) -> Result<(), Failure> {
+    let imported = setup.site.layout.model_file(&model.name);
+    let former = setup.state.placed(&imported).filter(|known| *known != sha256);
+    if let Some(known) = former.filter(|_| !is_expected) {
+        let note = format!("{news}: SHA-256 {sha256}, formerly {known}");
+        setup.tools.progress.note("model", &note);
+    }
+    setup.state.remember_hash(&imported, sha256);
+    std::fs::remove_file(waiting).map_err(|error| Failure::cannot_at("remove", waiting, &error))
 }
 
 /// Lets the runtime pull `model`, or import `file`.
@@ -252,20 +297,8 @@ async fn download(setup: &mut Setup<'_>, model: &Model) -> Result<String, Failur
     let fetched = model_file::download(&tools.fetcher, model, source, file.clone(), "model", tools.progress);
     let sha256 = fetched.await?;
     hand_over(setup, model, Some(&file)).await?;
-    let imported = setup.site.layout.model_file(&model.name);
-    if let Some(known) = setup
-        .state
-        .placed(&imported)
-        .filter(|known| *known != sha256 && source.sha256.is_none())
-    {
-        let note = format!(
-            "the hub now has another file for `{}`: SHA-256 {sha256}, formerly {known}",
-            model.name
-        );
-        setup.tools.progress.note("model", &note);
-    }
-    setup.state.remember_hash(&imported, sha256);
-    std::fs::remove_file(&file).map_err(|error| Failure::cannot_at("remove", &file, &error))?;
+    let news = format!("the hub now has another file for `{}`", model.name);
+    note_imported(setup, model, &file, sha256, &news, source.sha256.is_some())?;
     Ok(format!(
         "downloaded `{}` (SHA-256 {sha256}) and imported it",
         model.name

@@ -244,7 +244,8 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         return Err(setup.unsupported());
     };
     let mut done = Vec::new();
-    if setup.wanted.force || Sha256::of_file(&path).ok() != Some(artifact.sha256) {
+    let is_downloaded = setup.wanted.force || Sha256::of_file(&path).ok() != Some(artifact.sha256);
+    if is_downloaded {
         let request = Request {
             id: "runtime".to_owned(),
             label: artifact.file_name().to_owned(),
@@ -264,7 +265,10 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         )
         .with_hint("check that the file belongs to you and its file system allows execution")
     })?;
-    setup.state.remember_hash(&path, artifact.sha256);
+    // A file that another program installed is not recorded: `uninstall` deletes what is.
+    if is_downloaded || setup.state.placed(&path).is_some() {
+        setup.state.remember_hash(&path, artifact.sha256);
+    }
     setup.forget_listing();
     if recipe.has(Effect::ExecutableBit) {
         done.push("made it executable".to_owned());

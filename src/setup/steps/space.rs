@@ -55,8 +55,7 @@ fn missing_model_bytes(setup: &Setup<'_>) -> u64 {
         return 0;
     }
     match &setup.wanted.chosen.model_file {
-        // The file is imported as a hard link if the file system allows it, which needs no space.
-        Some(_) => 0,
+        Some(file) => std::fs::metadata(file).map_or(0, |metadata| metadata.len()),
         None => model.size,
     }
 }

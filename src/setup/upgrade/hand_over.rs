@@ -55,6 +55,7 @@ pub(super) async fn hand_over(setup: &mut Setup<'_>, engine: Option<&Engine>) ->
     if !answers(setup, engine, program).await? {
         return Ok(());
     }
+    setup.state.smoke_fault = None;
     setup.state.smoke = Some(SmokeRecord {
         time: jiff::Timestamp::now(),
         subject: setup.subject(),

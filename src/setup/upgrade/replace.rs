@@ -37,7 +37,7 @@ async fn bring_and_try(setup: &mut Setup<'_>, before: &mut State) -> Result<Stri
     } = known.unwrap_or_else(Release::unknown);
     setup.state.litert_lm = litert_lm;
     setup.state.companions = companions;
-    setup.state.smoke = None;
+    setup.state.forget_smoke();
     setup.forget_listing();
     let mut done = bring(setup).await?;
     setup.forget_listing();

@@ -128,6 +128,7 @@ async fn closed_in_use(setup: &Setup<'_>) -> Option<Closed> {
         program: site.program.clone(),
         config: site.config.clone(),
         globals: site.globals.clone(),
+        given: Vec::new(),
         target: site.target,
         catalog: recorded_catalog(&site.layout, state, site.target).ok()?,
         folder: state.release_folder(&site.layout),

@@ -1,0 +1,134 @@
+//! Files and directories of another user: what is advised works, and gives nothing away that is not of gem-setup.
+
+use std::fs::{self, Permissions, set_permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+
+use super::harness::{Gem, Home, assert_says};
+
+/// An account without a name.
+const ACCOUNT: u32 = 61_018;
+
+/// A home whose directory belongs to the account; `None` without root, who alone can give it away.
+fn home() -> Option<Home> {
+    let home = Home::new();
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not tested: takes root");
+        return None;
+    }
+    set_permissions(home.path().parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
+    for path in [home.path(), home.work()] {
+        give(&path);
+    }
+    Some(home)
+}
+
+fn give(path: &Path) {
+    chown(path, Some(ACCOUNT), Some(ACCOUNT)).unwrap();
+}
+
+/// Makes a directory of root in a home of the account.
+fn keep(home: &Home, folder: &Path, mode: u32) {
+    fs::create_dir_all(folder).unwrap();
+    set_permissions(folder, Permissions::from_mode(mode)).unwrap();
+    let own = folder.ancestors().skip(1).take_while(|path| *path != home.path());
+    own.for_each(give);
+}
+
+/// gem-setup as that account.
+fn gem(home: &Home, args: &[&str]) -> Gem {
+    let account = ACCOUNT.to_string();
+    home.program("setpriv")
+        .args(["--reuid", &account, "--regid", &account, "--clear-groups"])
+        .arg(env!("CARGO_BIN_EXE_gem-setup"))
+        .args(args)
+        .env("GEM_SETUP_PORT", home.port.to_string())
+}
+
+const DRY_RUN: [&str; 4] = ["install", "--dry-run", "--runtime", "builtin"];
+
+#[test]
+fn a_missing_home_is_named_and_nothing_outside_of_it_is_given_away() {
+    let Some(home) = home() else { return };
+    let missing = home.beside("nobody");
+    for args in [DRY_RUN.as_slice(), &["install", "--runtime", "builtin"], &["doctor"]] {
+        let run = gem(&home, args).env("HOME", &missing).run();
+        assert_ne!(run.status, 0, "{run:#?}");
+        let text = format!("{}{}", run.stdout, run.stderr);
+        assert_says(&text, &["does not exist", "create the home", "--home DIR"]);
+        assert!(!text.contains("chown"), "{text}");
+    }
+    for args in [["settings", "apply"].as_slice(), &["serve", "--runtime", "builtin"]] {
+        let run = gem(&home, args).env("HOME", &missing).run();
+        assert_says(&run.stderr, &["the home exists", "--home DIR"]);
+    }
+}
+
+#[test]
+fn a_home_of_another_user_gets_a_directory_for_this_one_alone() {
+    let Some(home) = home() else { return };
+    chown(home.path(), Some(0), Some(0)).unwrap();
+    let run = gem(&home, &DRY_RUN).ends(8);
+    let folder = home.layout().gemini();
+    let command = format!("sudo install -d -o \"$(id -un)\" {}", folder.display());
+    assert_says(&run.stderr, &[&command, "--home DIR"]);
+    assert!(!run.stderr.contains("chown"), "{}", run.stderr);
+    // What it does: then the way is free.
+    fs::create_dir(&folder).unwrap();
+    give(&folder);
+    gem(&home, &DRY_RUN).ok();
+}
+
+#[test]
+fn a_closed_directory_is_named_itself() {
+    let Some(home) = home() else { return };
+    let closed = home.layout().models().parent().unwrap().to_owned();
+    keep(&home, &closed, 0o700);
+    let catalog = home.catalog();
+    let args = [
+        "install",
+        "--dry-run",
+        "--runtime",
+        "lit",
+        "--accept-terms",
+        "--catalog",
+    ];
+    let run = gem(&home, &args).arg(&catalog).ends(7);
+    let command = format!("sudo chown -R \"$(id -un)\" {}`", closed.display());
+    assert_says(&run.stderr, &["belongs to root", &command]);
+}
+
+#[test]
+fn obstacles_of_several_kinds_are_all_named() {
+    let Some(home) = home() else { return };
+    let folders = [home.layout().backups(), home.layout().lit_bin()];
+    for folder in &folders {
+        keep(&home, folder, 0o755);
+    }
+    home.write(&home.settings(), "{}");
+    give(&home.settings());
+    give(&home.layout().gemini());
+    for args in [["install", "--dry-run"].as_slice(), &["install"]] {
+        let run = gem(&home, args)
+            .args(["--runtime", "lit", "--accept-terms", "--catalog"])
+            .arg(home.catalog())
+            .ends(10);
+        for folder in &folders {
+            assert_says(
+                &run.stderr,
+                &[&format!("sudo chown -R \"$(id -un)\" {}", folder.display())],
+            );
+        }
+    }
+}
+
+#[test]
+fn settings_of_another_user_are_to_be_given_back() {
+    let Some(home) = home() else { return };
+    home.write(&home.settings(), "{}");
+    set_permissions(home.settings(), Permissions::from_mode(0o600)).unwrap();
+    give(&home.layout().gemini());
+    let run = gem(&home, &["settings", "show"]).run();
+    let command = format!("sudo chown \"$(id -un)\" {}", home.settings().display());
+    assert_says(&run.stderr, &["belongs to another user", &command]);
+}
