@@ -197,17 +197,18 @@ fn check_blockers(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> 
     Ok(())
 }
 
-/// The obstacles of all steps. One that several steps have counts for the first.
+/// The obstacles of all steps. One that several steps have, with one remedy, counts for the first.
 fn take_blockers(found: &mut [(StepId, Inspection)]) -> Vec<(StepId, Failure)> {
     let mut failures: Vec<(StepId, Failure)> = Vec::new();
     for (id, inspection) in found.iter_mut() {
-        let blocked = inspection.blocked.take();
-        let is_known = |failure: &Failure| failures.iter().any(|(_, known)| known.message == failure.message);
-        failures.extend(
-            blocked
-                .filter(|failure| !is_known(failure))
-                .map(|failure| (*id, failure)),
-        );
+        let Some(failure) = inspection.blocked.take() else {
+            continue;
+        };
+        let is_same =
+            |known: &Failure| known.message == failure.message || (known.hint.is_some() && known.hint == failure.hint);
+        if !failures.iter().any(|(_, known)| is_same(known)) {
+            failures.push((*id, failure));
+        }
     }
     failures
 }

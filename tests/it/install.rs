@@ -493,7 +493,7 @@ fn without_a_gateway_the_runtime_itself_has_the_port() {
     assert_eq!(home.install(&["--direct"]).ok().changed(), Vec::<String>::new());
     assert_eq!(
         home.install(&[]).ok().changed(),
-        ["server"],
+        ["server", "smoke"],
         "the gateway comes when it is asked for"
     );
     assert_ne!(home.gem(&["status", "--json"]).run().json()["child"]["port"], home.port);
