@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, Command, CommandFactory, ValueHint};
 use clap_complete::Shell;
+use gem_platform::Target;
 
 use super::args::Cli;
 use crate::report::Printer;
@@ -23,20 +25,48 @@ pub(crate) fn run(printer: &Printer, shell: Shell) -> ExitCode {
 
 fn script(shell: Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
+    clap_complete::generate(shell, &mut hinted(Cli::command()), NAME, &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     match shell {
         // clap_complete spells a name with a hyphen in two different ways, so the script's `case` never matches the
         // subcommand.
-        Shell::Bash => {
-            script
-                .replace("gem__subcmd__setup", "gem__setup")
-                .replacen(BASH_WORDS, BASH_WORDS_AND_EQUALS, 1)
-        }
+        Shell::Bash => script
+            .replace("gem__subcmd__setup", "gem__setup")
+            .replacen(BASH_WORDS, BASH_WORDS_AND_EQUALS, 1)
+            .replace(BASH_FILES, BASH_DEFAULT),
         Shell::Fish => script + &fish_arguments(),
         _ => script,
     }
 }
+
+/// `command` with what each option's value is, so that only paths are completed from the disk.
+fn hinted(command: Command) -> Command {
+    command.mut_args(with_hint).mut_subcommands(hinted)
+}
+
+/// `argument` with the kind of its value, read from the value's name in the help.
+fn with_hint(argument: Arg) -> Arg {
+    if !argument.get_action().takes_values() || !argument.get_possible_values().is_empty() {
+        return argument;
+    }
+    let name = argument
+        .get_value_names()
+        .and_then(<[_]>::first)
+        .map(ToString::to_string);
+    match name.as_deref() {
+        Some("OS-ARCH") => argument.value_parser(PossibleValuesParser::new(Target::ALL.map(|it| it.to_string()))),
+        Some("DIR") => argument.value_hint(ValueHint::DirPath),
+        Some(name) if ["FILE", "PATH", "KEY"].iter().any(|path| name.contains(path)) => {
+            argument.value_hint(ValueHint::AnyPath)
+        }
+        _ => argument.value_hint(ValueHint::Other),
+    }
+}
+
+/// The files that clap_complete offers in bash: split at blanks, and directories end with one.
+const BASH_FILES: &str = "COMPREPLY=($(compgen -f \"${cur}\"))";
+/// Nothing, so that bash completes the path itself (`complete -o default`).
+const BASH_DEFAULT: &str = "COMPREPLY=()";
 
 /// The line of the bash script that reads the typed words.
 const BASH_WORDS: &str = "    prev=\"$3\"\n";

@@ -12,6 +12,11 @@ fn complete(home: &Home, shell: &str, args: &[&str], start: &str, typed: &str) -
     }
     let script = home.beside("completions");
     fs::write(&script, home.gem(&["completions", shell]).ok().stdout).unwrap();
+    // Of the two names that begin with `in`, one is a directory.
+    fs::create_dir_all(home.work().join("my files/inner")).unwrap();
+    for name in ["model x.litertlm", "in.txt"] {
+        fs::write(home.work().join("my files").join(name), "").unwrap();
+    }
     let file = home.beside("start");
     fs::write(&file, start.replace("SCRIPT", script.to_str().unwrap())).unwrap();
     let file = file.to_str().unwrap();
@@ -33,16 +38,23 @@ fn which(program: &str) -> Option<std::path::PathBuf> {
         .find(|file| file.exists())
 }
 
-/// A command, an option of a command, an option's value in both forms, an action of a command with actions, a command's argument.
+/// A command, an option of a command, an option's value in both forms, an action of a command with actions, a command's argument;
+/// paths in a directory whose name has a blank, a value that is no path.
 const TYPED: &str = "gem-setup doct\t--smo\t\ngem-setup install --runtime bui\t\ngem-setup start --runtime=litert\t\n\
-                     gem-setup service unins\t\ngem-setup rollback mod\t\ngem-setup completions power\t\nexit\n";
-const SHOWN: [&str; 6] = [
+                     gem-setup service unins\t\ngem-setup rollback mod\t\ngem-setup completions power\t\n\
+                     gem-setup install --model-file my\tmod\t\ngem-setup status --home my\tin\t\n\
+                     gem-setup install --target windows-x\t\ngem-setup start --port my\t\nexit\n";
+const SHOWN: [&str; 10] = [
     "<doctor --smoke>",
     "<install --runtime builtin>",
     "<start --runtime=litert-lm>",
     "<service uninstall>",
     "<rollback model>",
     "<completions powershell>",
+    "<install --model-file my files/model x.litertlm>",
+    "<status --home my files/inner",
+    "<install --target windows-x86_64>",
+    "<start --port my>",
 ];
 
 #[test]
