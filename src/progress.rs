@@ -26,7 +26,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// A wait shorter than this is not shown.
-const NOTICEABLE: Duration = Duration::from_millis(300);
+pub const NOTICEABLE: Duration = Duration::from_millis(300);
 
 /// Shows the progress of one task at a time. Each task has an id, such as the step id `runtime`.
 ///

@@ -11,7 +11,7 @@ use super::install::{BUNDLED, how};
 use super::layers::Origin;
 use super::news;
 use super::session::{Session, or_recorded};
-use crate::report::{Diagnosis, Events, Terminal};
+use crate::report::{Diagnosis, Events, Printer, Terminal};
 
 /// Examines the machine; with `--fix` repairs it and examines it again.
 pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
@@ -36,7 +36,7 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
         }
     };
     session.block_on_until_signal(async {
-        let (mut examination, outcome) = examine(&mut setup, unusable, fix, extras, &events).await;
+        let (mut examination, outcome) = examine(&mut setup, unusable, fix, extras, (&events, printer)).await;
         examination.checks.extend(news::checks(session, &news));
         if let Err(failure) = &outcome {
             printer.failure(failure);
@@ -89,9 +89,9 @@ async fn examine(
     unusable: Option<Unusable>,
     fix: bool,
     extras: Extras,
-    events: &Events<'_>,
+    (events, printer): (&Events<'_>, &Printer),
 ) -> (Examination, Result<(), Failure>) {
-    let mut examination = setup::examine(setup, extras).await;
+    let mut examination = look(setup, extras, printer).await;
     if let Some(unusable) = unusable {
         unusable.lead(&mut examination.checks);
         return (examination, if fix { Err(unusable.into_failure()) } else { Ok(()) });
@@ -101,7 +101,7 @@ async fn examine(
     }
     let bundle = setup.reopen_bundle(&BUNDLED, false).await;
     let done = setup::repair(setup, events).await;
-    let examination = setup::examine(setup, extras).await;
+    let examination = look(setup, extras, printer).await;
     let outcome = match (done.error, bundle) {
         (None, Ok(bundle)) => {
             bundle.into_iter().for_each(OpenBundle::close);
@@ -112,6 +112,11 @@ async fn examine(
         (None, Err(_)) => Ok(()),
     };
     (examination, outcome)
+}
+
+async fn look(setup: &Setup<'_>, extras: Extras, printer: &Printer) -> Examination {
+    let _shown = printer.meanwhile("examining this machine");
+    setup::examine(setup, extras).await
 }
 
 fn prepare<'s>(

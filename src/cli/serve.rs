@@ -1,5 +1,6 @@
 //! The command `serve`: the supervisor and the gateway, in the foreground.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use gem_platform::process::Program;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::{Config, Gateway, GatewayError};
+use gem_setup::progress::NOTICEABLE;
 use gem_setup::runtime::{EngineState, EngineStatus};
 use gem_setup::supervise::{self, Claim, ClaimError, Log, LogLimits, ServiceManager, Shutdown, SuperviseConfig};
 use tokio::sync::{Notify, watch};
@@ -153,6 +155,29 @@ async fn serve(
         config.log.clone(),
         end,
     ));
+    let say = say_what_ends(shutdown.clone(), printer);
+    let served = served(config, gateway, port, printer, shutdown);
+    tokio::select! {
+        served = served => served,
+        never = say => match never {},
+    }
+}
+
+/// Says what a server waits for that was asked to end and takes a moment for it.
+async fn say_what_ends(mut shutdown: watch::Receiver<Shutdown>, printer: &Printer) -> Infallible {
+    supervise::reached(&mut shutdown, Shutdown::Graceful).await;
+    tokio::time::sleep(NOTICEABLE).await;
+    printer.remark("stopping: waiting for open requests and the engine; Ctrl-C ends them at once");
+    std::future::pending().await
+}
+
+async fn served(
+    config: SuperviseConfig,
+    gateway: Option<(Config, watch::Receiver<Config>)>,
+    port: u16,
+    printer: &Printer,
+    shutdown: watch::Receiver<Shutdown>,
+) -> Result<(), Failure> {
     match gateway {
         Some(gateway) => serve_with_gateway(config, gateway, port, printer, shutdown).await,
         None if is_taken(port).await => Err(ClaimError::port_taken(port).into()),
@@ -245,8 +270,14 @@ async fn end_on_request(claim: Arc<Claim>, asked_to_end: Arc<Notify>, log: Log, 
 /// Prints once that the runtime is ready, and the reason each time it cannot start.
 async fn report_readiness(mut engine: watch::Receiver<EngineStatus>, port: u16, printer: &Printer) {
     loop {
-        let changed = engine.wait_for(|status| matches!(status.state, EngineState::Ready | EngineState::Blocked));
-        let Ok(blocked) = changed.await.map(|status| status.blocked.clone()) else {
+        let is_settled = |status: &EngineStatus| matches!(status.state, EngineState::Ready | EngineState::Blocked);
+        if tokio::time::timeout(NOTICEABLE, engine.wait_for(is_settled))
+            .await
+            .is_err()
+        {
+            printer.remark("starting the runtime");
+        }
+        let Ok(blocked) = engine.wait_for(is_settled).await.map(|status| status.blocked.clone()) else {
             return;
         };
         let Some(missing) = blocked else {

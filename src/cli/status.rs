@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::args::StatusArgs;
 use super::news;
 use super::session::Session;
+use crate::report::signals;
 
 /// The interval at which `--wait` checks the server.
 const POLL: Duration = Duration::from_millis(100);
@@ -48,12 +49,16 @@ struct Child {
 
 /// Prints whether the server is running; ends with 0 only if it is ready.
 pub(crate) fn run(session: &Session<'_>, args: &StatusArgs) -> Result<ExitCode, Failure> {
+    // Without a server to ask there is no event loop that would notice a signal.
+    signals::end_at_once(session.printer);
     let deadline = Instant::now() + Duration::from_secs_f64(args.wait.unwrap_or_default());
     let mut report = examine(session)?;
+    let shown = session.printer.meanwhile("waiting until the server is ready");
     while !report.ready && Instant::now() < deadline {
         std::thread::sleep(POLL.min(deadline.saturating_duration_since(Instant::now())));
         report = examine(session)?;
     }
+    drop(shown);
     note_stranger(session, &mut report)?;
     note_smoke(session, &mut report);
     report.upgrades = news::offers(session, &args.news);
@@ -137,7 +142,11 @@ fn print_running(session: &Session<'_>, report: &Report) {
         .uptime_s
         .map_or_else(String::new, |seconds| format!(", for {seconds} s"));
     printer.line(&format!("running and {readiness}: {pid}port {}{uptime}", report.port));
-    printer.line(&format!("  runtime {} with the model {}", report.runtime, report.model));
+    if report.runtime == RuntimeName::Builtin.as_str() {
+        printer.line(&format!("  runtime {}, which has no model", report.runtime));
+    } else {
+        printer.line(&format!("  runtime {} with the model {}", report.runtime, report.model));
+    }
     if let Some(child) = &report.child {
         let pid = child
             .pid
@@ -146,9 +155,11 @@ fn print_running(session: &Session<'_>, report: &Report) {
             state, port, restarts, ..
         } = child;
         let plural = if *restarts == 1 { "" } else { "s" };
-        printer.line(&format!(
-            "  engine {state}: {pid}, private port {port}, {restarts} restart{plural}"
-        ));
+        let port = match port {
+            0 => String::new(),
+            port => format!(", private port {port}"),
+        };
+        printer.line(&format!("  engine {state}: {pid}{port}, {restarts} restart{plural}"));
     }
 }
 

@@ -1,11 +1,14 @@
 //! Progress on standard error: one bar or spinner on a terminal, one line elsewhere.
 
 use std::fmt::Write;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use console::measure_text_width;
 use gem_setup::environment::Environment;
-use gem_setup::progress::Size;
+use gem_setup::progress::{NOTICEABLE, Size};
 use gem_setup::text::printable_line;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
@@ -19,6 +22,8 @@ const BAR: &str = "{spinner} {msg} [{wide_bar}] {done}/{total} {speed} {left}";
 const NARROW: &str = "{spinner} {wide_msg} {done}/{total}";
 /// The columns that [`BAR`] needs.
 const WIDE: u16 = 80;
+/// The columns of [`BAR`] without its label, at most.
+const BESIDES: u16 = 55;
 const COUNT: &str = "{spinner} {wide_msg} {done} {speed}";
 const SPINNER: &str = "{spinner} {wide_msg}";
 
@@ -69,7 +74,7 @@ impl Bars {
     fn show(&self, label: &str, text: &str, total: Option<u64>) {
         let bar = ProgressBar::with_draw_target(total, margin::target(self.breaks_lines));
         let (speed, columns) = (Arc::default(), margin::columns());
-        bar.set_style(style(total.map_or(SPINNER, |_| bar_for(columns)), &speed));
+        bar.set_style(style(total.map_or(SPINNER, |_| bar_for(columns, label)), &speed));
         bar.set_message(printable_line(text));
         bar.enable_steady_tick(TICK);
         *self.lock() = Some(Shown {
@@ -96,6 +101,25 @@ impl Bars {
         None
     }
 
+    /// Shows `what` from the moment the wait is noticeable until the result is dropped, where something can move. Unlike
+    /// [`gem_setup::progress::waiting`] it also shows work that blocks its thread.
+    pub(super) fn meanwhile(&self, what: &str) -> Meanwhile {
+        let (end, ended) = channel();
+        let (bars, what) = (self.clone(), what.to_owned());
+        let shown = move || {
+            if ended.recv_timeout(NOTICEABLE) == Err(RecvTimeoutError::Timeout) {
+                bars.wait(&what);
+            }
+        };
+        // Without a thread nothing is shown.
+        let thread = self.is_animated.then(|| thread::Builder::new().spawn(shown).ok());
+        Meanwhile {
+            end: Some(end),
+            thread: thread.flatten(),
+            bars: self.clone(),
+        }
+    }
+
     /// Shows that `done` bytes are in place.
     pub(super) fn advance(&self, done: u64, total: Option<u64>) {
         let mut shown = self.lock();
@@ -113,7 +137,7 @@ impl Bars {
         if bar.length() != total || *is_waiting || bar.position() == 0 || *columns != now {
             (*is_waiting, *columns) = (false, now);
             bar.set_message(label.clone());
-            bar.set_style(style(total.map_or(COUNT, |_| bar_for(now)), speed));
+            bar.set_style(style(total.map_or(COUNT, |_| bar_for(now, label)), speed));
         }
         if let Some(total) = total {
             bar.set_length(total.max(done));
@@ -145,9 +169,28 @@ impl Bars {
     }
 }
 
-/// The template of a bar on a terminal of `columns`.
-const fn bar_for(columns: u16) -> &'static str {
-    if columns < WIDE { NARROW } else { BAR }
+/// A wait that is shown while this lives.
+#[derive(Debug)]
+pub(crate) struct Meanwhile {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    bars: Bars,
+}
+
+impl Drop for Meanwhile {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+            self.bars.clear();
+        }
+    }
+}
+
+/// The template of a bar named `label` on a terminal of `columns`.
+fn bar_for(columns: u16, label: &str) -> &'static str {
+    let is_long = measure_text_width(label) > usize::from(columns.saturating_sub(BESIDES));
+    if columns < WIDE || is_long { NARROW } else { BAR }
 }
 
 fn style(template: &str, speed: &Arc<Mutex<Speed>>) -> ProgressStyle {

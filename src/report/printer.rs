@@ -10,7 +10,7 @@ use gem_setup::error::Failure;
 use gem_setup::text::{push_printable, to_json};
 use serde::Serialize;
 
-use super::bars::Bars;
+use super::bars::{Bars, Meanwhile};
 use super::wrap::wrapped;
 
 /// Colours, or none.
@@ -192,6 +192,11 @@ impl Printer {
         text.replace(&format!("`{}/", self.home), "`~/")
     }
 
+    /// Shows `what` on a terminal until the result is dropped, if that takes a moment.
+    pub(crate) fn meanwhile(&self, what: &str) -> Meanwhile {
+        self.bars.meanwhile(what)
+    }
+
     /// The progress on the screen.
     pub(crate) const fn bars(&self) -> &Bars {
         &self.bars
@@ -296,7 +301,7 @@ impl Printer {
     /// A complaint about the command line.
     pub(crate) fn complaint(&self, text: &str) {
         let text = text.strip_prefix("error: ").unwrap_or(text).trim_end();
-        self.to_stderr(&format!("{}: {text}", self.err.bad("error")));
+        self.prose_to_stderr(&format!("{}: {text}", self.err.bad("error")), 2);
     }
 
     /// A question, with the cursor left behind it; shown with `--quiet` too.

@@ -19,6 +19,7 @@ use crate::place;
 use crate::runtime::LocalModelName;
 use crate::settings::{self, Applied, Cleared, Destination, Outcome, Places, Removed, Scope};
 use crate::supervise::{self, GRACE, Stopped};
+use crate::threads;
 
 /// The reverted changes.
 #[derive(Clone, Debug, Serialize)]
@@ -197,7 +198,7 @@ pub async fn uninstall(
     }
     let runtime = runtime_files(layout, state.as_ref())?;
     for path in paths(layout, &models, runtime.own, purge)? {
-        if delete(&path)? {
+        if delete_aside(&path).await? {
             outcome.deleted.push(path);
         }
     }
@@ -287,6 +288,16 @@ fn logs(layout: &Layout) -> Vec<PathBuf> {
     let mut files = vec![log.clone(), layout.decisions_file()];
     files.extend((1..10).map(|number| PathBuf::from(format!("{}.{number}", log.display()))));
     files
+}
+
+/// [`delete`] on a thread of its own, if the system allows one: a large folder takes seconds.
+async fn delete_aside(path: &Path) -> Result<bool, Failure> {
+    if threads::check().is_err() {
+        return delete(path);
+    }
+    let owned = path.to_owned();
+    let done = tokio::task::spawn_blocking(move || delete(&owned)).await;
+    done.unwrap_or_else(|error| Err(Failure::cannot(format_args!("delete `{}`", path.display()), error)))
 }
 
 fn delete(path: &Path) -> Result<bool, Failure> {

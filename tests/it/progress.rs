@@ -87,6 +87,15 @@ fn a_terminal_that_breaks_no_lines_keeps_what_is_above_the_bar() {
 }
 
 #[test]
+fn a_wait_for_the_server_is_shown_at_a_terminal() {
+    let home = Home::new();
+    let wait = || home.gem(&["status", "--wait", "2"]);
+    let run = on_a_terminal(wait(), "waiting until the server is ready", "");
+    assert_eq!(run.status, 7, "{run:#?}");
+    assert_eq!(wait().ends(7).stderr, "");
+}
+
+#[test]
 fn long_lines_break_at_words() {
     let home = Home::new();
     let piped = home.gem(&["doctor"]).ends(10).stdout;
