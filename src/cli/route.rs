@@ -12,8 +12,8 @@ use gem_setup::router::batch::{Row, RowDecision};
 use gem_setup::router::classify::local::{DEADLINE, LocalClassifier};
 use gem_setup::router::contents::{parse_history, repaired};
 use gem_setup::router::{
-    Account, AnsweredBy, ApprovalMode, Asked, ClassifierChoice, Conversation, ModelName, Router, RoutingContext,
-    RoutingDecision,
+    Account, AnsweredBy, ApprovalMode, Asked, ClassifierChoice, Conversation, ModelName, Outcome, Router,
+    RoutingContext, RoutingDecision, Source,
 };
 use gem_setup::runtime::RuntimeName;
 use gem_setup::settings;
@@ -129,11 +129,15 @@ fn single(
     };
     context.conversation = Conversation::of(&request, history);
     let answer = session.block_on(async {
+        let shown = printer.meanwhile("asking the local model");
         let decision = router.route(&context).await;
+        drop(shown);
         fallback.settle(decision, router.models()).await
     })?;
     let decision = &answer.decision;
-    if args.classifier == Some(ClassifierChoice::Model) && decision.answered_by == Some(AnsweredBy::Builtin) {
+    if let Some(why) = failed_model(decision) {
+        printer.warning(&format!("the local model did not answer: {why}"));
+    } else if args.classifier == Some(ClassifierChoice::Model) && decision.answered_by == Some(AnsweredBy::Builtin) {
         printer.warning("the local model did not answer, so the built-in classifier decided; `--explain` shows why");
     }
     if printer.json() {
@@ -150,6 +154,14 @@ fn single(
         printer.warning(&needed.in_words());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why the local model failed, if it did.
+fn failed_model(decision: &RoutingDecision) -> Option<&str> {
+    decision.trace.iter().find_map(|entry| match &entry.outcome {
+        Outcome::Failed(why) if entry.strategy == Source::GemmaClassifier => Some(why.as_str()),
+        _ => None,
+    })
 }
 
 fn explain(printer: &Printer, decision: &RoutingDecision) {
@@ -182,14 +194,14 @@ fn batch(
     let text = read(&path)?;
     let text = String::from_utf8_lossy(&repaired(&text)).into_owned();
     let origin = path.display().to_string();
-    let mut refused = None;
+    let mut refused = Vec::new();
     session.block_on(async {
         for row in Row::parse_all(&text, &origin) {
             let row = match row {
                 Ok(row) => row,
                 Err(error) => {
                     session.printer.json_line(&error.refusal(&text));
-                    refused.get_or_insert(error);
+                    refused.push(error);
                     continue;
                 }
             };
@@ -207,7 +219,16 @@ fn batch(
         }
         Ok(())
     })?;
-    refused.map_or(Ok(ExitCode::SUCCESS), |error| Err(error.into()))
+    let others = refused.len().saturating_sub(1);
+    let Some(first) = refused.into_iter().next() else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut failure = Failure::from(first);
+    if others > 0 {
+        let plural = if others == 1 { "" } else { "s" };
+        failure.message = format!("{}; and {others} more line{plural}", failure.message);
+    }
+    Err(failure)
 }
 
 /// The request: `words`, or standard input if there are none or only `-`.

@@ -32,7 +32,7 @@ pub struct Row {
 
 /// A line of a batch that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read line {line} of `{origin}`: {source}")]
+#[error("cannot read line {line} of `{origin}`: {}", reason(source))]
 pub struct Error {
     /// The source of the batch.
     origin: String,
@@ -50,7 +50,7 @@ impl Error {
         RowRefusal {
             id: row.and_then(|row| row.get("id").cloned()),
             line: self.line,
-            error: self.source.to_string(),
+            error: reason(&self.source),
         }
     }
 }
@@ -65,6 +65,16 @@ impl Explain for Error {
             r#"each line looks like `{"id": "1", "request": "…", "history": [{"role": "user", "text": "…"}]}`"#
                 .to_owned(),
         )
+    }
+}
+
+/// Why a line cannot be read. For the parser each line is the first, so only the column says where.
+fn reason(error: &serde_json::Error) -> String {
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let text = error.to_string();
+    match text.strip_suffix(&place) {
+        Some(reason) => format!("{reason} at column {}", error.column()),
+        None => text,
     }
 }
 

@@ -35,7 +35,24 @@ fn a_malformed_row_does_not_stop_the_others() {
     assert_eq!((&lines[1]["line"], lines[1].get("id")), (&json!(2), None));
     assert_eq!((&lines[2]["line"], &lines[2]["id"]), (&json!(3), &json!("no request")));
     assert_says(lines[2]["error"].as_str().unwrap(), &["request"]);
-    assert_says(&run.stderr, &["line 2", "rows.jsonl", "hint"]);
+    assert_says(&run.stderr, &["line 2", "rows.jsonl", "and 1 more line", "hint"]);
+}
+
+#[test]
+fn a_malformed_row_is_named_by_its_line_and_its_column() {
+    let home = Home::new();
+    let file = home.beside("rows.jsonl");
+    fs::write(&file, "{\"request\": \"hi\"}\n{1: 2}\n").unwrap();
+    let run = home.gem(&["route", "--batch"]).arg(&file).ends(2);
+    assert_says(&run.stderr, &["line 2", "at column 2"]);
+    assert!(!run.stderr.contains("line 1"), "{run:#?}");
+}
+
+#[test]
+fn a_model_that_did_not_answer_is_named_with_the_reason() {
+    let home = Home::installed();
+    let run = home.gem(&["route", "why is the build slow?"]).ok();
+    assert_says(&run.stderr, &["the local model did not answer: ", "nothing listens"]);
 }
 
 #[test]

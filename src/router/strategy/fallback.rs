@@ -20,7 +20,11 @@ impl Strategy for Fallback {
 fn find(case: &Case<'_>) -> Finding {
     let wanted = case.selection.model_for(Tier::Pro);
     let Some(why) = case.availability.unavailable(wanted) else {
-        return Finding::passed(format!("`{wanted}` is available"));
+        let state = match case.availability.noted(wanted) {
+            Some(_) => "failed, but may be asked again",
+            None => "is available",
+        };
+        return Finding::passed(format!("`{wanted}` {state}"));
     };
     let chain = case.chain(wanted);
     match chain.select(case.availability, &[]) {
