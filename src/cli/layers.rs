@@ -52,7 +52,6 @@ impl Layers {
     /// Adds the values of the configuration file at `file`. A missing file is fine unless `required`. Paths in it are relative
     /// to its folder.
     pub(crate) fn add_file(&mut self, file: &Path, required: bool, options: &Options) -> Result<(), Failure> {
-        const HINT: &str = "correct or delete that file; its keys are the option names with `_` instead of `-`";
         use std::io::ErrorKind::{NotADirectory, NotFound};
 
         // A file from the command line may be a pipe, as with `--config <(…)`.
@@ -67,28 +66,32 @@ impl Layers {
             Err(error) => {
                 let message = format!("cannot read the configuration `{}`: {error}", file.display());
                 let hint = if required {
-                    "correct the path given with `--config`"
+                    "correct the path given with `--config`".to_owned()
                 } else {
-                    HINT
+                    place::remedy(file, &error)
                 };
                 return Err(Failure::new(Kind::Usage, message).with_hint(hint));
             }
         };
         let fault = |reason: String| {
             let message = format!("cannot use the configuration `{}`: {reason}", file.display());
-            Failure::new(Kind::Usage, message).with_hint(HINT)
+            Failure::new(Kind::Usage, message).with_hint(format!(
+                "correct or delete `{}`; its keys are the option names with `_` instead of `-`",
+                file.display()
+            ))
         };
         let table: toml::Table = toml::from_str(&text).map_err(|error| fault(toml_fault(&text, &error)))?;
         for (key, value) in &table {
             let name = key.replace('_', "-");
             let known = options.get(&name).filter(|_| !NOT_IN_FILE.contains(&name.as_str()));
             let Some(known) = known else {
-                return Err(fault(unknown_key(key, &name, options)));
+                return Err(fault(at_line(&text, key, &unknown_key(key, &name, options))));
             };
             if name != known.option && table.contains_key(&known.option.replace('-', "_")) {
                 continue;
             }
-            let values = values_in_file(key, value, known, file).map_err(fault)?;
+            let values = values_in_file(key, value, known, file);
+            let values = values.map_err(|reason| fault(at_line(&text, key, &reason)))?;
             let place = format!("`{key}` in `{}`", file.display());
             self.add(known, Origin::File, place, values);
         }
@@ -231,6 +234,18 @@ impl Layers {
     pub(crate) fn explain(&self, name: &str) -> Option<String> {
         let found = self.values.get(name)?;
         Some(format!("the value comes from {}", found.place))
+    }
+}
+
+/// `reason` behind the line of `text` that sets `key`, if it is found.
+fn at_line(text: &str, key: &str, reason: &str) -> String {
+    let sets_key = |line: &str| {
+        let mut words = line.split(['=', '.', '[', ']', ' ', '\t', '"', '\'']);
+        words.find(|word| !word.is_empty()) == Some(key)
+    };
+    match text.lines().position(sets_key) {
+        Some(before) => format!("line {}: {reason}", before + 1),
+        None => reason.to_owned(),
     }
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     } else {
         unused.collect()
     };
-    let ignored = config_fault.iter().chain(&unused);
+    let ignored = config_fault.iter().filter(|_| names != ["doctor"]).chain(&unused);
     warnings.extend(ignored.map(|fault| format!("{}; ignored here", fault.message)));
     Ok(Parsed {
         cli,

@@ -152,6 +152,8 @@ fn a_configuration_that_makes_no_sense_is_a_usage_error_that_names_file_and_key(
     let file = home.layout().config_file();
     for (text, word) in [
         ("prot = 9379\n", "prot"),
+        ("# ports\n\nprot = 9379\n", "line 3: unknown key `prot`"),
+        ("model = \"m\"\nport = [1, 2]\n", "line 2: `port` takes one value"),
         ("port = \"many\"\n", "port"),
         ("port = { a = 1 }\n", "port"),
         ("port = \n", "line 1"),
@@ -265,8 +267,21 @@ fn reading_and_stopping_need_no_configuration() {
         let check = home.doctor().check("setup.records");
         assert_eq!(check["status"], "fail");
         assert_says(check["detail"].as_str().unwrap(), &[file.to_str().unwrap()]);
+        assert_says(check["fix"].as_str().unwrap(), &["correct", file.to_str().unwrap()]);
+        assert_eq!(home.gem(&["doctor"]).ends(10).stderr, "", "it is a finding, said once");
         fs::remove_file(&file).unwrap();
     }
+}
+
+#[test]
+fn what_is_no_file_in_the_configuration_s_place_is_to_be_moved() {
+    let home = Home::new();
+    let file = home.layout().config_file();
+    fs::create_dir_all(&file).unwrap();
+    let run = home.gem(&["install", "--runtime", "builtin"]).ends(2);
+    assert_says(&run.stderr, &[&format!("move `{}` somewhere else", file.display())]);
+    let fix = home.doctor().check("setup.records")["fix"].clone();
+    assert_eq!(fix, format!("move `{}` somewhere else", file.display()));
 }
 
 #[test]
