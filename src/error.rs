@@ -118,9 +118,14 @@ impl Failure {
     /// Like [`Self::cannot`] for the file or folder `path`, with a hint for the usual causes.
     #[must_use]
     pub fn cannot_at(action: &str, path: &Path, error: &io::Error) -> Self {
-        Self::cannot(format_args!("{action} `{}`", path.display()), error).with_hint(
-            "check that it belongs to you and is not in use, and that the disk has space; then run the command again",
-        )
+        let failure = Self::cannot(format_args!("{action} `{}`", path.display()), error);
+        match path.parent() {
+            Some(folder) if error.kind() == io::ErrorKind::NotFound && !folder.as_os_str().is_empty() && !folder.exists() => failure
+                .with_hint(format!("create the directory `{}`, then run the command again", folder.display())),
+            _ => failure.with_hint(
+                "check that it belongs to you and is not in use, and that the disk has space; then run the command again",
+            ),
+        }
     }
 
     /// Turns `error` into a failure.

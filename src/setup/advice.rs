@@ -5,6 +5,9 @@ use super::step::Inspection;
 use super::step_id::StepId;
 use super::{Setup, Site, Status};
 
+/// The advice for an engine that keeps ending, unless it lacks something that a repair puts in place.
+pub(super) const READ_LOG: &str = "fix the error shown by `gem-setup logs`, then run `gem-setup restart`";
+
 /// Corrects the advice of each inspection in `found`, and of the `others`, which belong to no step. No command is
 /// suggested that would fail on this machine.
 pub(super) fn settle(setup: &Setup<'_>, found: &mut [(StepId, Inspection)], others: &mut [Check]) {
@@ -107,11 +110,16 @@ impl Obstacles {
 
     /// The advice `fix` for a check of step `id`, replaced if it would not work.
     fn around(&self, id: StepId, fix: Fix) -> Fix {
+        let is_lacking = id.prerequisites().iter().any(|step| self.needed.contains(step));
+        let fix = if is_lacking && fix == Fix::by_hand(READ_LOG) {
+            Fix::repair()
+        } else {
+            fix
+        };
         let Fix::Command(command) = fix else {
             return fix;
         };
         let is_start = id == StepId::Server && matches!(command.args.as_str(), "start" | "restart");
-        let is_lacking = id.prerequisites().iter().any(|step| self.needed.contains(step));
         let fix = if is_start && is_lacking {
             Fix::repair()
         } else {
@@ -204,6 +212,14 @@ mod tests {
         assert!(advice[1].starts_with("resolve `platform.disk` first"), "{advice:?}");
         assert_eq!(advice[2], "run `gem-setup doctor --fix`");
         assert_eq!(advice[3], "run `gem-setup doctor --fix`", "a start needs the runtime");
+    }
+
+    #[test]
+    fn an_engine_that_lacks_its_runtime_is_repaired() {
+        let engine = || (StepId::Server, needed("server.health", Fix::by_hand(READ_LOG)));
+        let runtime = (StepId::Runtime, needed("runtime.executable", Fix::repair()));
+        assert_eq!(advice(vec![engine()]), [READ_LOG]);
+        assert_eq!(advice(vec![runtime, engine()])[1], "run `gem-setup doctor --fix`");
     }
 
     #[test]

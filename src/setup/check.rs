@@ -61,6 +61,13 @@ pub struct Command {
 /// The arguments of the command that repairs everything under the control of `install`.
 const REPAIR: &str = "doctor --fix";
 
+/// How a failure's hint ends where the command would then succeed.
+const AGAIN: [&str; 3] = [
+    ", then run the command again",
+    "; then run the command again",
+    " and run the command again",
+];
+
 impl Fix {
     /// Advice to run `gem-setup` with `args`.
     pub fn run(args: impl Into<String>) -> Self {
@@ -88,9 +95,11 @@ impl Fix {
         Self::run(format!("{REPAIR} --accept-terms"))
     }
 
-    /// Advice that only a person can follow.
+    /// Advice that only a person can follow. The wish to repeat the command is left out: a check was not its aim.
     pub fn by_hand(what: impl Into<String>) -> Self {
-        Self::ByHand(what.into())
+        let what = what.into();
+        let advice = AGAIN.iter().find_map(|again| what.strip_suffix(again));
+        Self::ByHand(advice.map_or_else(|| what.clone(), str::to_owned))
     }
 
     /// The arguments of the command, if the advice is a command.

@@ -140,7 +140,10 @@ fn inspect_gpu(setup: &Setup<'_>) -> Check {
         let detail = format!("you are not allowed to use `{}`", device.path.display());
         return GPU.warn(
             detail,
-            Fix::by_hand("add yourself to the group that owns it, usually `render`"),
+            Fix::by_hand(format!(
+                "add yourself to the group that owns `{}`, usually `render`",
+                device.path.display()
+            )),
         );
     }
     if found.is_empty() {
@@ -153,7 +156,7 @@ fn inspect_gpu(setup: &Setup<'_>) -> Check {
 /// Whether anything prevents Gemini CLI from using its router (docs/facts.md section 4: precedence).
 pub(super) fn inspect_override(setup: &Setup<'_>) -> Check {
     let settings = settings::load(&setup.site.places(), setup.site.environment);
-    let fail = |detail: String, fix: &str| OVERRIDE.fail(detail, Fix::by_hand(fix));
+    let fail = |detail: String, fix: String| OVERRIDE.fail(detail, Fix::by_hand(fix));
     if let Some(found) = client::variable(setup, &settings, "GEMINI_MODEL") {
         let model = found.value.trim();
         return match &found.file {
@@ -161,14 +164,14 @@ pub(super) fn inspect_override(setup: &Setup<'_>) -> Check {
             _ if routes(model) => OVERRIDE.ok(format!("GEMINI_MODEL is `{model}`")),
             None => fail(
                 format!("the variable GEMINI_MODEL is set to `{model}`, so nothing is routed"),
-                "unset GEMINI_MODEL",
+                "unset GEMINI_MODEL".to_owned(),
             ),
             Some(file) => fail(
                 format!(
                     "`{}` sets GEMINI_MODEL to `{model}`, so nothing is routed",
                     file.display()
                 ),
-                "remove GEMINI_MODEL from that file",
+                format!("remove GEMINI_MODEL from `{}`", file.display()),
             ),
         };
     }
@@ -180,7 +183,7 @@ pub(super) fn inspect_override(setup: &Setup<'_>) -> Check {
                 "`model.name` is `{model}` in `{}`, so nothing is routed",
                 place.display()
             ),
-            "remove `model.name` from that file, or set it to `auto`",
+            format!("remove `model.name` from `{}`, or set it to `auto`", place.display()),
         );
     }
     OVERRIDE.ok(if setup.site.layout.is_of_system() {

@@ -205,7 +205,9 @@ impl Setup<'_> {
             return version.clone();
         }
         let version = litert_lm::version_of(&self.litert_lm_program()).await;
-        known.insert(version.map_err(|error| chain(&error))).clone()
+        known
+            .insert(version.map_err(|error| litert_lm::without_traceback(&chain(&error))))
+            .clone()
     }
 
     /// Forgets the lists, because the runtime or its models have changed.

@@ -133,7 +133,10 @@ fn judge_home(setup: &Setup<'_>) -> Check {
         return HOME.warn(obstacle.detail, Fix::by_hand(obstacle.hint));
     }
     if let Some(warning) = warning(setup) {
-        let fix = "run gem-setup as that user, or choose your own home with `--home`";
+        let fix = format!(
+            "run gem-setup as the owner of {}, or choose your own home with `--home`",
+            shown(setup.site.layout.home())
+        );
         return HOME.warn(warning, Fix::by_hand(fix));
     }
     HOME.ok("can be written and locked")
@@ -268,7 +271,10 @@ fn look(layout: &Layout, path: &Path, needed: Use) -> Option<Obstacle> {
                 "no program can be run at {}: its file system is mounted `noexec`",
                 shown(path)
             ),
-            hint: "mount its file system without `noexec`, or choose a home elsewhere with `--home`".to_owned(),
+            hint: format!(
+                "mount the file system of {} without `noexec`, or choose a home elsewhere with `--home`",
+                shown(path)
+            ),
         }),
     }
 }
@@ -343,7 +349,10 @@ fn explain(layout: &Layout, wanted: &Path, needed: Use, unfit: &Unfit) -> Obstac
     let real = place::resolve(path).unwrap_or_else(|_| path.to_owned());
     let hint = match unfit.source.kind() {
         ErrorKind::ReadOnlyFilesystem => {
-            "mount its file system writable, or choose a home elsewhere with `--home`".to_owned()
+            format!(
+                "mount the file system of {} writable, or choose a home elsewhere with `--home`",
+                shown(path)
+            )
         }
         ErrorKind::PermissionDenied => match (file::unmark_command(&real), other_owner(&real)) {
             (Some(command), _) => format!("run `sudo {command} {}`", word(&real)),

@@ -51,8 +51,8 @@ async fn inspect_file(setup: &Setup<'_>, subject: Subject, url: &Url) -> Check {
     if answers {
         return subject.ok(detail);
     }
-    let fix = "check the proxy (HTTPS_PROXY, NO_PROXY) and the certificates (`--ca-cert`), or use a mirror \
-        (`--mirror`) or a bundle (`--bundle`)";
+    let fix = "check the proxy (HTTPS_PROXY, NO_PROXY), or run `gem-setup install` with `--ca-cert FILE`, `--mirror URL`, \
+               `--bundle PATH`, or with `--runtime builtin`, which downloads nothing";
     subject.fail(detail, Fix::by_hand(fix))
 }
 
@@ -77,6 +77,11 @@ fn outcome(size: Result<Option<u64>, Error>) -> String {
     match size {
         Ok(Some(size)) => format!("answers, {}", Size(size)),
         Ok(None) => "answers".to_owned(),
+        // The route before it names the URL.
+        Err(Error::Unobtainable { tried, .. }) => {
+            let reasons: Vec<String> = tried.into_iter().map(|source| source.reason).collect();
+            reasons.join("; ")
+        }
         Err(error) => crate::error::chain(&error),
     }
 }

@@ -1,6 +1,6 @@
 //! The server's port if another program uses it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use gem_platform::process::{identity, listener_on};
@@ -46,7 +46,8 @@ pub(super) fn taken(port: u16) -> (Fix, Check) {
 }
 
 fn holder_of(port: u16) -> String {
-    let Some(found) = listener_on(IpAddr::V4(Ipv4Addr::LOCALHOST), port) else {
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let Some(found) = loopback.into_iter().find_map(|at| listener_on(at, port)) else {
         return "another program".to_owned();
     };
     let command = identity(found.pid).map(|process| process.command.join(" "));

@@ -250,6 +250,16 @@ pub async fn version_of(program: &Path) -> Result<Option<String>, Error> {
     Ok(version_in(&said).map(str::to_owned))
 }
 
+/// `text` with only the last line of a Python traceback, which says what was wrong.
+#[must_use]
+pub fn without_traceback(text: &str) -> String {
+    let Some((before, trace)) = text.split_once("Traceback (most recent call last)") else {
+        return text.to_owned();
+    };
+    let last = trace.lines().rev().find(|line| !line.trim().is_empty());
+    format!("{} {}", before.trim_end(), last.unwrap_or_default().trim())
+}
+
 /// The version in a text such as `litert-lm, version 0.18.1`.
 fn version_in(text: &str) -> Option<&str> {
     text.split_whitespace()

@@ -83,3 +83,13 @@ fn without_a_list_of_packages_the_version_alone_is_pinned() {
     let catalog = Catalog::parse("format = 1\n[runtime.litert-lm]\nversion = \"9.1\"\n", "test").unwrap();
     assert_eq!(requirements(catalog.runtime(PROGRAM).unwrap()), "litert-lm==9.1\n");
 }
+
+#[test]
+fn of_a_traceback_the_last_line_is_told() {
+    let text = "`litert-lm --version` ended with 1: Traceback (most recent call last):\n  File \"x\", line 1\n    y\nImportError: libz.so.1: file too short\n";
+    assert_eq!(
+        without_traceback(text),
+        "`litert-lm --version` ended with 1: ImportError: libz.so.1: file too short"
+    );
+    assert_eq!(without_traceback("plain"), "plain");
+}

@@ -16,6 +16,9 @@ use crate::setup::{Setup, shown};
 /// The disk space for the environment and its installation, with packed and unpacked wheels, in bytes.
 const ROOM: u64 = 250_000_000;
 
+/// The variable whose directories go before the system's when a program loads its libraries.
+const LIBRARIES: &str = "LD_LIBRARY_PATH";
+
 /// The disk space still needed, in bytes.
 pub(super) fn missing_bytes(setup: &Setup<'_>) -> u64 {
     let is_there = setup.state.litert_lm.is_some() || setup.site.litert_lm_env().installed().is_some();
@@ -204,7 +207,15 @@ pub(super) async fn inspect_loader(setup: &Setup<'_>) -> Check {
         Ok(_) => LOADER.ok(format!("{} starts", shown(&program))),
         Err(reason) => {
             let detail = format!("{} does not start: {reason}", shown(&program));
-            LOADER.fail(detail, Fix::repair())
+            match setup.site.environment.var(LIBRARIES).filter(|_| reason.contains(".so")) {
+                Some(folders) => LOADER.fail(
+                    format!("{detail}; {LIBRARIES} is `{folders}`"),
+                    Fix::by_hand(format!(
+                        "unset {LIBRARIES}, or take out the directory with that library"
+                    )),
+                ),
+                None => LOADER.fail(detail, Fix::repair()),
+            }
         }
     }
 }

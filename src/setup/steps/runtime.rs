@@ -4,19 +4,21 @@ use std::io;
 use std::path::Path;
 
 use gem_platform::probe::{LibraryError, load_library};
-use gem_platform::{Effect, Recipe};
+use gem_platform::{Effect, Os, Recipe};
 
 use super::litert_lm;
 use super::runtime_checks::{BINARY, CHECKSUM, EXECUTABLE, LOADER};
 use crate::catalog::Artifact;
 use crate::error::{Failure, Kind};
 use crate::fetch::Request;
+use crate::place;
 use crate::progress::Size;
 use crate::runtime::RuntimeName;
 use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
 use crate::sha256::Sha256;
+use crate::shell;
 
 const QUARANTINE: Subject = Subject::new("platform.quarantine", "macOS quarantine");
 
@@ -89,7 +91,7 @@ fn missing(path: &Path, plan: String) -> Inspection {
 
 fn unreadable(path: &Path, plan: String, error: &io::Error) -> Inspection {
     let detail = format!("{} cannot be read: {error}", shown(path));
-    let mut checks = vec![BINARY.fail(detail, Fix::by_hand("check the directory's permissions"))];
+    let mut checks = vec![BINARY.fail(detail, Fix::by_hand(place::remedy(path, error)))];
     checks.extend(skipped("the runtime cannot be read"));
     Inspection::needed(plan, checks)
 }
@@ -155,7 +157,13 @@ fn inspect_executable(path: &Path, effects: &mut Vec<&'static str>) -> Check {
     }
     effects.push("make it executable");
     let detail = format!("{} has no executable bit", shown(path));
-    EXECUTABLE.fail(detail, Fix::run_or("doctor --fix", "`chmod +x` that file"))
+    EXECUTABLE.fail(
+        detail,
+        Fix::run_or(
+            "doctor --fix",
+            format!("`chmod +x {}`", shell::word(Os::Linux, path.as_os_str())),
+        ),
+    )
 }
 
 fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {

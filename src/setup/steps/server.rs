@@ -289,11 +289,12 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
                 .map_or(EngineState::Starting, |engine| engine.state);
             let why = record.engine.as_ref().and_then(|engine| engine.last_exit.clone());
             let why = why.map_or_else(String::new, |why| format!("; the last one: {why}"));
+            let state = match state {
+                EngineState::CrashLoop => "in a crash loop",
+                state => state.as_str(),
+            };
             let detail = format!("port {port} answers {}: the runtime is {state}{why}", answer.status);
-            HEALTH.fail(
-                detail,
-                Fix::by_hand("fix the error shown by `gem-setup logs`, then run `gem-setup restart`"),
-            )
+            HEALTH.fail(detail, Fix::by_hand(advice::READ_LOG))
         }
         Err(error) => HEALTH.fail(error.to_string(), Fix::run(RESTART)),
     }

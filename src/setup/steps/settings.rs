@@ -288,7 +288,7 @@ fn fail_malformed(malformed: &Malformed, plan: &Plan) -> Check {
     let detail = format!("`{key}` in {} is {found}, but {expected} is expected", shown(path));
     let fix = match plan.files.iter().any(|file| file.path == *path) {
         true => Fix::repair(),
-        false => Fix::by_hand(format!("remove `{key}` from that file")),
+        false => Fix::by_hand(format!("remove `{key}` from {}", shown(path))),
     };
     ROUTER.fail(detail, fix)
 }
@@ -306,34 +306,46 @@ fn difference(path: &Path, KeyChange { key, from, to }: &KeyChange) -> String {
 fn inspect_shadowed(setup: &Setup<'_>, router: &RouterSettings) -> Check {
     let wanted = setup.router_values();
     let host = format!("http://localhost:{}", wanted.port);
-    let mut faults = Vec::new();
-    differs(&router.enabled, &true, Key::Enabled, &mut faults);
-    differs(&router.classifier_host, &host, Key::ClassifierHost, &mut faults);
-    differs(
-        &router.classifier_model,
-        &wanted.model,
-        Key::ClassifierModel,
-        &mut faults,
-    );
+    let differing: Vec<Differing> = [
+        differs(&router.enabled, &true, Key::Enabled),
+        differs(&router.classifier_host, &host, Key::ClassifierHost),
+        differs(&router.classifier_model, &wanted.model, Key::ClassifierModel),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let (faults, remedies): (Vec<_>, Vec<_>) = differing.into_iter().map(|it| (it.fault, it.remedy)).unzip();
     if faults.is_empty() {
         return SHADOWED.ok("no other settings file overrides these");
     }
-    let fix = Fix::by_hand("take the key out of that file, or run gem-setup from another directory");
+    let fix = Fix::by_hand(format!(
+        "{}, or run gem-setup from another directory",
+        remedies.join(" and ")
+    ));
     SHADOWED.fail(faults.join("; "), fix)
 }
 
-fn differs<T: PartialEq + std::fmt::Display>(found: &Effective<T>, wanted: &T, key: Key, faults: &mut Vec<String>) {
-    if found.value != *wanted {
-        let place = found
-            .path
-            .as_deref()
-            .map_or_else(|| "Gemini CLI's defaults".to_owned(), shown);
-        faults.push(format!(
-            "`{key}` is {} because of {place} ({} scope)",
-            SafeUrl::redact(&found.value.to_string()),
-            found.origin
-        ));
+fn differs<T: PartialEq + std::fmt::Display>(found: &Effective<T>, wanted: &T, key: Key) -> Option<Differing> {
+    if found.value == *wanted {
+        return None;
     }
+    let place = found
+        .path
+        .as_deref()
+        .map_or_else(|| "Gemini CLI's defaults".to_owned(), shown);
+    let fault = format!(
+        "`{key}` is {} because of {place} ({} scope)",
+        SafeUrl::redact(&found.value.to_string()),
+        found.origin
+    );
+    let remedy = format!("take `{key}` out of {place}");
+    Some(Differing { fault, remedy })
+}
+
+/// A key that another file sets to something else.
+struct Differing {
+    fault: String,
+    remedy: String,
 }
 
 pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {

@@ -11,6 +11,7 @@ use crate::setup::step::Inspection;
 const CHECK: Subject = Subject::new("platform.disk", "disk space");
 /// The space for settings, logs and state, in addition to runtime and model; in bytes.
 const MARGIN: u64 = 1 << 20;
+const MEGABYTE: u64 = 1_000_000;
 /// The minimum number of new files: a file system may run out of inodes although it has space.
 const FILES: u64 = 16;
 
@@ -69,20 +70,23 @@ fn too_few(path: &Path, left: u64) -> Inspection {
         "the file system of `{}` has inodes for {left} more files, but {FILES} are needed",
         path.display()
     );
-    lacking(
-        detail,
-        "delete files there that you do not need (`df -i` shows the free inodes)".to_owned(),
-    )
+    let fix = format!(
+        "delete files that you do not need from the file system of `{}` (`df -i` shows the free inodes)",
+        path.display()
+    );
+    lacking(detail, fix)
 }
 
 fn too_little(path: &Path, free: u64, needed: u64) -> Inspection {
+    let place = path.display();
     let detail = format!(
-        "`{}` has {} free, but {} are needed",
-        path.display(),
+        "`{place}` has {} free, but {} are needed",
         Size(free),
         megabytes(needed)
     );
-    lacking(detail, format!("free {} there", megabytes(needed - free)))
+    // From the number that is shown, so that the two add up.
+    let missing = megabytes(needed.next_multiple_of(MEGABYTE) - free);
+    lacking(detail, format!("free {missing} on the file system of `{place}`"))
 }
 
 fn lacking(detail: String, fix: String) -> Inspection {
@@ -92,5 +96,5 @@ fn lacking(detail: String, fix: String) -> Inspection {
 
 /// `bytes` in megabytes, rounded up, so that the space is sufficient.
 fn megabytes(bytes: u64) -> String {
-    format!("{} MB", bytes.div_ceil(1_000_000))
+    format!("{} MB", bytes.div_ceil(MEGABYTE))
 }

@@ -283,7 +283,7 @@ fn a_workspace_file_that_shadows_the_users_is_named_where_the_folder_is_trusted(
         &run,
         "settings.shadowed",
         &["enabled", workspace.to_str().unwrap(), "workspace"],
-        "take the key out",
+        "` out of `",
     );
     let elsewhere = home.gem(&["doctor", "--json"]).within(&home.path()).run();
     assert_eq!(elsewhere.status, 0, "{elsewhere:#?}");
@@ -331,7 +331,7 @@ fn a_model_that_an_env_file_or_the_settings_fix_is_named() {
         &run,
         "routing.override",
         &["gemini-2.5-flash", file.to_str().unwrap()],
-        "GEMINI_MODEL",
+        &format!("GEMINI_MODEL from `{}`", file.display()),
     );
     fs::remove_file(&file).unwrap();
 
