@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Args};
 use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::Gateway;
+use gem_setup::net::{SafeUrl, is_loopback};
 use gem_setup::runtime::{EngineActivity, Runtime};
 use gem_setup::setup::{self, Chosen, ServerSpec, Site};
 use gem_setup::sha256::Sha256;
@@ -100,6 +101,13 @@ impl<'a> Server<'a> {
             if let Some(reason) = is_idle(name) {
                 printer.warning(&format!("`--{name}` has no effect: {reason}"));
             }
+        }
+        let upstream = &self.args.upstream;
+        if upstream.scheme() == "http" && !is_loopback(upstream) && !self.spec.chosen.direct {
+            printer.warning(&format!(
+                "the way to the upstream `{}` is not encrypted: others can read keys and requests; use `https://` if it offers that",
+                SafeUrl::from(upstream)
+            ));
         }
         if let Some(reason) = self.args.model.as_ref().and_then(setup::refused_model) {
             printer.warning(&reason);

@@ -61,7 +61,7 @@ pub(super) enum Fault {
     /// The engine's own error object; the client may see it unchanged.
     #[error("the local model refused with status {0}")]
     Refused(StatusCode, Bytes),
-    #[error("cannot reach the upstream `{host}`: {reason}")]
+    #[error("cannot reach the upstream `{host}`: {reason}; check the gateway's network and its `--upstream`")]
     Upstream { host: String, reason: String },
 }
 

@@ -110,9 +110,15 @@ impl UpstreamClient {
         })
     }
 
-    /// The upstream's host, for messages.
+    /// The upstream's host.
     pub(super) fn host(&self) -> &str {
         self.origin.url().host_str().unwrap_or_default()
+    }
+
+    /// The upstream's host and port, for messages.
+    pub(super) fn address(&self) -> String {
+        let port = self.origin.url().port_or_known_default();
+        port.map_or_else(|| self.host().to_owned(), |port| format!("{}:{port}", self.host()))
     }
 
     /// Closes connections that have been idle for their time.

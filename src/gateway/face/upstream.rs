@@ -131,6 +131,9 @@ impl Named<'_> {
         let is_failure = matches!(reply.status().as_u16(), 404 | 429 | 499 | 503);
         let routes = self.shared.routes.as_ref();
         let routes = routes.filter(|_| is_failure && generates(self.method));
+        if is_failure {
+            tracing::info!("the upstream answered {} for `{model}`", reply.status().as_u16());
+        }
         let alternative = routes.and_then(|routes| routes.alternative(model));
         let headers = reply.headers_mut();
         set(headers, MODEL, model);
@@ -298,7 +301,10 @@ impl Logged<'_> {
                     reply = answer;
                     match attempted {
                         Attempted::Answered => self.walk.answered(),
-                        Attempted::Failed(failure, repeat) => self.walk.failed(failure, repeat),
+                        Attempted::Failed(failure, repeat) => {
+                            tracing::info!("the upstream's model `{chosen}` failed ({})", failure.kind.as_str());
+                            self.walk.failed(failure, repeat);
+                        }
                         Attempted::Unknown => break,
                     }
                 }
@@ -409,7 +415,7 @@ async fn send(shared: &Shared, parts: Parts, body: Outgoing, deadline: Option<In
 }
 
 fn late(shared: &Shared) -> Fault {
-    Fault::LateUpstream(shared.upstream.host().to_owned())
+    Fault::LateUpstream(shared.upstream.address())
 }
 
 /// The time `usual`, shortened to the deadline.
@@ -432,7 +438,7 @@ fn fault(shared: &Shared, failure: &SendFailure) -> Fault {
         SendFailure::Path => Fault::Invalid(failure.to_string()),
         SendFailure::Client(fault) => fault.clone(),
         SendFailure::Unreachable(_) | SendFailure::Broken(_) => Fault::Upstream {
-            host: shared.upstream.host().to_owned(),
+            host: shared.upstream.address(),
             reason: failure.to_string(),
         },
     }
