@@ -205,6 +205,19 @@ fn prepare<'s>(
         let remark = format!("using recorded options: {}", recorded.join(" "));
         session.printer.remark(&remark);
     }
+    if !chosen.runtime.has_models() {
+        let is_flag = accepted == Some(Origin::Flag);
+        let idle = [
+            (args.no_model, "--no-model"),
+            (args.accept_terms && is_flag, "--accept-terms"),
+        ];
+        for (_, option) in idle.iter().filter(|(is_given, _)| *is_given) {
+            let runtime = chosen.runtime;
+            session.printer.warning(&format!(
+                "`{option}` has no effect: the runtime `{runtime}` has no model"
+            ));
+        }
+    }
     let wanted = Wanted {
         chosen,
         accepted: args.accept_terms.then(|| how(accepted)),
@@ -385,7 +398,7 @@ fn conclude_plan(printer: &Printer, events: &Events<'_>) -> ExitCode {
     let changed = events.changed();
     events.result(&changed, None);
     if !printer.json() {
-        printer.line(&match changed.is_empty() {
+        let conclusion = match changed.is_empty() {
             true => NOTHING_CHANGED.to_owned(),
             false => {
                 let plural = if changed.len() == 1 { "" } else { "s" };
@@ -395,7 +408,8 @@ fn conclude_plan(printer: &Printer, events: &Events<'_>) -> ExitCode {
                     changed.join(", ")
                 )
             }
-        });
+        };
+        printer.prose(&conclusion, 2);
     }
     ExitCode::SUCCESS
 }
@@ -444,13 +458,14 @@ fn report(printer: &Printer, verdict: &Verdict, changed: &[&str]) {
         [] => "nothing changed".to_owned(),
         changed => format!("changed: {}", changed.join(", ")),
     };
-    printer.line(&match (verdict.faults.len(), verdict.left_out.is_empty()) {
+    let conclusion = match (verdict.faults.len(), verdict.left_out.is_empty()) {
         (0, true) if changed.is_empty() => NOTHING_CHANGED.to_owned(),
         (0, true) => format!("Local model routing is set up; {changes}."),
         (0, false) => format!("Local model routing does not work yet, because options left out steps; {changes}."),
         (1, _) => format!("Local model routing does not work: 1 fault remains; {changes}."),
         (faults, _) => format!("Local model routing does not work: {faults} faults remain; {changes}."),
-    });
+    };
+    printer.prose(&conclusion, 2);
     if verdict.is_untried {
         printer.line("It was not tested with a prompt (--no-smoke).");
     }

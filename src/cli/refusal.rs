@@ -33,6 +33,10 @@ pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environ
             if json && !is_answer {
                 refuse_in_json(&printer, &complaint(error), args);
             }
+            if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                printer.remark(&error.render().to_string());
+                return fail(&printer, &complaint(error));
+            }
             if !is_answer {
                 printer.complaint(&redact_in(&error.render().to_string()));
                 return ExitCode::from(Kind::Usage.exit_status());
@@ -104,7 +108,8 @@ fn wants_json(args: &[OsString], environment: &Environment) -> bool {
 /// clap's error as a [`Failure`].
 fn complaint(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Failure::new(Kind::Usage, "no command was given").with_hint("`gem-setup --help` lists the commands");
+        return Failure::new(Kind::Usage, "no command was given")
+            .with_hint("`gem-setup --help` and `gem-setup COMMAND --help` list the commands");
     }
     let text = redact_in(&error.render().to_string());
     let text = text.trim_start_matches("error: ").trim_end();

@@ -31,7 +31,7 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some((joke, latency)) = outcome.joke.zip(outcome.joke_latency_ms) {
-        printer.line(&format!("{}\n  ({latency} ms)", joke.trim()));
+        printer.prose(&format!("{}\n  ({latency} ms)", joke.trim()), 0);
     }
     for probe in &outcome.probes {
         let agreement = if probe.got == probe.expected {
@@ -39,10 +39,11 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
         } else {
             "differs from the rubric"
         };
-        printer.line(&format!(
+        let text = format!(
             "{:<5} {agreement}, in {} ms by {}: {}",
             probe.got, probe.latency_ms, probe.answered_by, probe.request
-        ));
+        );
+        printer.prose(&text, 6);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -23,7 +23,7 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
     } else {
         found
             .iter()
-            .for_each(|version| printer.line(&printer.tilde(&line_of(version))));
+            .for_each(|version| printer.prose(&printer.tilde(&line_of(version)), 17));
     }
     Ok(ExitCode::SUCCESS)
 }

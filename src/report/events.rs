@@ -121,6 +121,8 @@ impl<'a> Events<'a> {
         let palette = self.printer.err();
         let mark = match state {
             StepState::Ok => palette.good("ok     "),
+            // A plan has changed nothing.
+            StepState::Changed if detail.starts_with("would ") => palette.good("plan   "),
             StepState::Changed => palette.good("changed"),
             StepState::Skipped if self.printer.is_verbose() => palette.dim("skipped"),
             StepState::Skipped | StepState::NotReached => return,

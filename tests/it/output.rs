@@ -451,3 +451,16 @@ fn a_result_is_always_the_last_event() {
     assert_eq!(events.len(), 10, "nine steps and the result: {events:#?}");
     assert_eq!(run.result()["error"]["kind"], "usage");
 }
+
+#[test]
+fn without_a_command_the_help_is_shown_and_then_what_is_missing() {
+    let home = Home::new();
+    for args in [&[][..], &["settings"]] {
+        let run = home.gem(args).ends(2);
+        assert!(
+            !run.stderr.contains("error: Sets up") && !run.stderr.starts_with("error"),
+            "{run:#?}"
+        );
+        assert_says(&run.stderr, &["Usage:", "error: no command was given", "--help"]);
+    }
+}

@@ -351,6 +351,29 @@ fn a_huge_file_is_refused_and_not_read() {
 }
 
 #[test]
+fn options_for_a_model_are_named_where_the_runtime_has_none() {
+    let home = Home::new();
+    let plan = ["install", "--runtime", "builtin", "--dry-run"];
+    assert!(!home.gem(&plan).ok().stderr.contains("no effect"));
+    let run = home.gem(&plan).args(["--no-model", "--accept-terms"]).ok();
+    assert_says(
+        &run.stderr,
+        &["`--no-model` has no effect", "`--accept-terms` has no effect"],
+    );
+}
+
+#[test]
+fn a_token_file_in_a_missing_directory_says_what_to_create() {
+    let home = Home::new();
+    let folder = home.beside("nowhere");
+    let run = home
+        .gem(&["token", "ada", "--token-file"])
+        .arg(folder.join("tokens"))
+        .ends(1);
+    assert_says(&run.stderr, &[&format!("create the directory `{}`", folder.display())]);
+}
+
+#[test]
 fn options_that_do_not_apply_are_named_by_start_and_route() {
     let home = Home::new();
     let port = home.port.to_string();
@@ -358,11 +381,20 @@ fn options_that_do_not_apply_are_named_by_start_and_route() {
     let run = home
         .gem(&start)
         .args(["--behind-proxy", "10.0.0.1", "--model", "foo"])
+        .args(["--upstream", "http://nosuch.invalid"])
         .ok();
     assert_says(
         &run.stderr,
-        &["`--behind-proxy` has no effect", "--allow-remote", "`foo`"],
+        &[
+            "`--behind-proxy` has no effect",
+            "--allow-remote",
+            "`foo`",
+            "nosuch.invalid",
+            "not encrypted",
+        ],
     );
+    let status = home.gem(&["status"]).ok().stdout;
+    assert_says(&status, &["runtime builtin, which has no model"]);
     home.gem(&["stop"]).ok();
     let run = home.gem(&["route", "--classifier", "model", "rename x to y"]).ok();
     assert_says(&run.stderr, &["the local model did not answer"]);
