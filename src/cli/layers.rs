@@ -41,6 +41,9 @@ struct Found {
     values: Vec<String>,
 }
 
+/// How [`Layers::explain`] begins.
+pub(super) const COMES_FROM: &str = "the value comes from ";
+
 /// The largest configuration file, in bytes.
 const LIMIT: u64 = 1_000_000;
 /// These options select the file, so the file cannot contain them.
@@ -233,7 +236,7 @@ impl Layers {
     /// Names the source of the option `name` for error messages; `None` for the command line.
     pub(crate) fn explain(&self, name: &str) -> Option<String> {
         let found = self.values.get(name)?;
-        Some(format!("the value comes from {}", found.place))
+        Some(format!("{COMES_FROM}{}", found.place))
     }
 }
 

@@ -12,7 +12,7 @@ use gem_setup::layout::{Layout, SYSTEM_HOME};
 use gem_setup::supervise::{Running, observe};
 
 use super::args::Cli;
-use super::layers::Layers;
+use super::layers::{COMES_FROM, Layers};
 use super::options::Options;
 
 const SYSTEM: &str = "system";
@@ -265,11 +265,15 @@ pub(crate) fn fault_of(refusal: Refusal) -> Failure {
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();
     let first = first.strip_prefix("error: ").unwrap_or(first);
-    let source: String = match error.get(ContextKind::Suggested) {
-        Some(ContextValue::StyledStrs(sources)) => sources.iter().map(|source| format!("; {source}")).collect(),
-        _ => String::new(),
+    let sources: Vec<String> = match error.get(ContextKind::Suggested) {
+        Some(ContextValue::StyledStrs(sources)) => sources.iter().map(ToString::to_string).collect(),
+        _ => Vec::new(),
     };
-    Failure::new(Kind::Usage, format!("{first}{source}")).with_hint("correct that value")
+    let place = sources.iter().find_map(|source| source.strip_prefix(COMES_FROM));
+    let parts: Vec<&str> = std::iter::once(first)
+        .chain(sources.iter().map(String::as_str))
+        .collect();
+    Failure::new(Kind::Usage, parts.join("; ")).with_hint(format!("correct {}", place.unwrap_or("that value")))
 }
 
 fn unknown_variables(options: &Options, environment: &Environment) -> Vec<String> {

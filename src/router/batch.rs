@@ -32,13 +32,13 @@ pub struct Row {
 
 /// A line of a batch that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read line {line} of `{origin}`: {}", reason(source))]
+#[error("cannot read line {line} of `{origin}`: {}", reason(fault))]
 pub struct Error {
     /// The source of the batch.
     origin: String,
     /// The line's number, from 1.
     line: usize,
-    source: serde_json::Error,
+    fault: serde_json::Error,
 }
 
 impl Error {
@@ -50,7 +50,7 @@ impl Error {
         RowRefusal {
             id: row.and_then(|row| row.get("id").cloned()),
             line: self.line,
-            error: reason(&self.source),
+            error: reason(&self.fault),
         }
     }
 }
@@ -93,10 +93,10 @@ impl Row {
             .enumerate()
             .filter(|(_, line)| !line.trim().is_empty())
             .map(move |(at, line)| {
-                row(line).map_err(|source| Error {
+                row(line).map_err(|fault| Error {
                     origin: origin.to_owned(),
                     line: at + 1,
-                    source,
+                    fault,
                 })
             })
     }

@@ -456,7 +456,7 @@ fn a_result_is_always_the_last_event() {
 fn without_a_command_the_help_is_shown_and_then_what_is_missing() {
     let home = Home::new();
     for args in [&[][..], &["settings"]] {
-        let run = home.gem(args).ends(2);
+        let run = home.program(env!("CARGO_BIN_EXE_gem-setup")).args(args).ends(2);
         assert!(
             !run.stderr.contains("error: Sets up") && !run.stderr.starts_with("error"),
             "{run:#?}"

@@ -302,7 +302,7 @@ fn a_system_file_that_shadows_the_users_is_named() {
         &run,
         "settings.shadowed",
         &["classifier.host", system.to_str().unwrap(), "system"],
-        "take the key out",
+        "` out of `",
     );
 }
 
