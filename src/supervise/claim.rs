@@ -151,7 +151,8 @@ impl Explain for Error {
                 format!("move `{}` somewhere else, then run the command again", path.display())
             }
             Self::Io { .. } => {
-                "check that the home exists, belongs to you and is writable, or name another with `--home DIR`".to_owned()
+                "check that the home exists, belongs to you and is writable, or name another with `--home DIR`"
+                    .to_owned()
             }
         })
     }
