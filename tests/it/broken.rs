@@ -136,7 +136,7 @@ fn a_log_that_is_a_directory_is_to_be_moved_away() {
     let home = Home::new();
     fs::create_dir_all(home.layout().log_file()).unwrap();
     let run = home.gem(&["logs"]).ends(1);
-    assert_says(&run.stderr, &["it is a directory", "hint: move `", "` away"]);
+    assert_says(&run.stderr, &["it is a directory", "hint: move `", "` somewhere else"]);
 }
 
 #[test]
