@@ -341,6 +341,6 @@ mod tests {
     #[test]
     fn an_unknown_format_is_refused() {
         let error = Catalog::parse("format = 2", "x.toml").unwrap_err().to_string();
-        assert!(error.contains("`format`: `2`"), "{error}");
+        assert!(error.contains("`format`: unknown value `2`, expected `1`"), "{error}");
     }
 }

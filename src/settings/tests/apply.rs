@@ -228,7 +228,7 @@ fn something_else_in_place_of_an_object_is_refused() {
     for (text, key, place) in [
         (
             "{\n \"experimental\": \"x\"\n}",
-            "`experimental` holds a string",
+            "`experimental` is a string",
             "line 2, column 18",
         ),
         (
@@ -238,12 +238,12 @@ fn something_else_in_place_of_an_object_is_refused() {
         ),
         (
             r#"{"experimental": {"gemmaModelRouter": [true]}}"#,
-            "`experimental.gemmaModelRouter` holds an array",
+            "`experimental.gemmaModelRouter` is an array",
             "line 1, column 39",
         ),
         (
             r#"{"experimental": {"gemmaModelRouter": {"classifier": 5}}}"#,
-            "`experimental.gemmaModelRouter.classifier` holds a number",
+            "`experimental.gemmaModelRouter.classifier` is a number",
             "line 1, column 54",
         ),
     ] {
