@@ -272,8 +272,14 @@ fn look(layout: &Layout, path: &Path, needed: Use) -> Option<Obstacle> {
                 shown(path)
             ),
             hint: format!(
-                "mount the file system of {} without `noexec`, or choose a home elsewhere with `--home`",
-                shown(path)
+                "mount {} without `noexec`, or choose a home elsewhere with `--home`",
+                // Several paths of one file system have one remedy.
+                shown(
+                    path.ancestors()
+                        .take_while(|above| is_no_exec(above))
+                        .last()
+                        .unwrap_or(path)
+                )
             ),
         }),
     }

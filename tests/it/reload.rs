@@ -63,7 +63,7 @@ fn a_changed_configuration_is_in_force_without_a_restart() {
 
     home.write(&config, "threshold = 0.5\nlog_requests = true\n");
     wait_until("the need of a restart is told", || {
-        log(&home).contains("`log_requests` changed: `gem-setup restart`")
+        log(&home).contains("`log_requests` changed: run `gem-setup restart`")
     });
     assert_eq!(probe(&home), "pro");
     assert_says(&note(&home), &["`log_requests` changed", "gem-setup restart"]);
@@ -122,7 +122,7 @@ fn a_port_in_the_configuration_is_followed_by_a_restart_and_only_while_it_is_the
     let config = home.layout().config_file();
     home.write(&config, &format!("port = {other}\n"));
     wait_until("the need of a restart is told", || {
-        note(&home).contains("`port` changed: `gem-setup restart`")
+        note(&home).contains("`port` changed: run `gem-setup restart`")
     });
     assert_eq!(port(), installed);
     home.gem(&["restart"]).ok();

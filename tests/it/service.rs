@@ -147,7 +147,7 @@ fn a_service_manager_that_does_not_answer_is_named() {
             threads.spawn(move || {
                 let run = with_systemd(home, args).ends(1);
                 let command = "`systemctl --user show-environment` has not answered";
-                assert_says(&run.stderr, &[command, "hint: run that command by itself"]);
+                assert_says(&run.stderr, &[command, "hint: run that command by hand"]);
             });
         }
     });
