@@ -233,7 +233,7 @@ fn something_else_in_place_of_an_object_is_refused() {
         ),
         (
             r#"{"experimental": null}"#,
-            "`experimental` holds null",
+            "`experimental` is null",
             "line 1, column 18",
         ),
         (
