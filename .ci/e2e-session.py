@@ -42,8 +42,9 @@ def folder(root: pathlib.Path) -> pathlib.Path:
 
 def asked() -> list[str]:
     """The models that the upstream was asked for an answer of, so far."""
-    lines = pathlib.Path(log).read_text().splitlines()
-    calls = [json.loads(line) for line in lines]
+    lines = pathlib.Path(log).read_text().splitlines(keepends=True)
+    # The last line may still be being written.
+    calls = [json.loads(line) for line in lines if line.endswith("\n")]
     return [call["model"] for call in calls if "streamGenerateContent" in call["target"]]
 
 
