@@ -261,7 +261,7 @@ fn note(record: &ServerRecord) -> Option<String> {
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 
-/// The remark for an engine that waits for its model: `missing` says what is missing.
+/// The remark for an engine that waits for its model: `missing` names the missing item.
 pub(crate) fn without_model(missing: &str) -> String {
     format!("the built-in classifier answers until the model is usable: {missing}")
 }

@@ -128,7 +128,7 @@ impl Meter {
         Some(is_cut)
     }
 
-    /// The number of bytes of `text` that fit; subtracts them from what is left.
+    /// The number of bytes of `text` that fit; subtracts them from the rest.
     fn take(&mut self, text: &str) -> usize {
         for (at, c) in text.char_indices() {
             if self.spent + cost(c) > self.limit {

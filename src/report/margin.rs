@@ -35,7 +35,7 @@ pub(super) fn columns() -> u16 {
 #[derive(Debug)]
 struct Margin {
     term: Term,
-    /// The columns of what is on the screen, which is filled up to them; 0 before it.
+    /// The columns of the text on the screen, which is filled up to them; 0 before it.
     drawn: AtomicU16,
     breaks_lines: bool,
 }

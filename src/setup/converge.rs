@@ -32,7 +32,7 @@ pub struct StepsReport {
     pub error: Option<Failure>,
 }
 
-/// Installs what is missing. Before the first change, everything is inspected that could fail, and the terms are
+/// Installs the missing parts. Before the first change, everything is inspected that could fail, and the terms are
 /// accepted.
 pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsReport {
     let mut found = inspect_all(setup).await;

@@ -285,7 +285,7 @@ fn look(layout: &Layout, path: &Path, needed: Use) -> Option<Obstacle> {
     }
 }
 
-/// What is wrong with the home `path`, which is missing and cannot be created, or is not a directory.
+/// Describes the fault of the home `path`, which is missing and cannot be created, or is not a directory.
 fn look_at_home(path: &Path) -> Obstacle {
     let other = "name another with `--home DIR`, or set HOME";
     match place::check_folder(path) {
@@ -374,7 +374,7 @@ fn explain(layout: &Layout, wanted: &Path, needed: Use, unfit: &Unfit) -> Obstac
     }
 }
 
-/// What is wrong with `path`, because of `unfit`.
+/// Describes the fault of `path`, because of `unfit`.
 fn fault(path: &Path, unfit: &Unfit) -> String {
     let real = place::resolve(path).unwrap_or_else(|_| path.to_owned());
     let link = if real == *path {

@@ -118,7 +118,7 @@ fn in_catalog(layout: &Layout, state: &State, catalog: &Catalog, target: Target)
     of_runtime.into_iter().chain(of_model).chain(of_self).collect()
 }
 
-/// Writes the text of `signed` to a file beside the record `kept`: the catalog of an upgrade.
+/// Writes the text of `signed` to a file next to the record `kept`: the catalog of an upgrade.
 ///
 /// # Errors
 /// When it cannot be written.

@@ -41,7 +41,7 @@ pub struct Removal {
     pub delete: Vec<PathBuf>,
     /// Files and folders of gem-setup that stay; empty with `purge`.
     pub keep: Vec<PathBuf>,
-    /// Files beside the runtime that no record names. They always stay.
+    /// Files next to the runtime that no record names. They always stay.
     pub foreign: Vec<PathBuf>,
 }
 

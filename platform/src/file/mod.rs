@@ -282,8 +282,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), R
     sync_dir(dir).map_err(error)
 }
 
-/// Makes root the owner of `dir`, not of what is in it. systemd gives a service's state directory with all its content to the service's user, but
-/// only if the directory itself has another owner (`systemd.exec(5)`, `StateDirectory=`).
+/// Makes root the owner of `dir`, not of its content. systemd gives a service's state directory with all its content to
+/// the service's user, but only if the directory itself has another owner (`systemd.exec(5)`, `StateDirectory=`).
 ///
 /// # Errors
 /// When `dir` cannot be opened, or this process is not root's. On Windows nothing is done.

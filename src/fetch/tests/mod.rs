@@ -178,7 +178,7 @@ impl Scene {
         self.assert_alone();
     }
 
-    /// Nothing is in the place nor beside it.
+    /// Nothing is in the place or next to it.
     fn assert_absent(&self) {
         assert!(!self.place().exists());
         self.assert_alone();

@@ -43,7 +43,7 @@ pub(in crate::setup) fn previous_self(layout: &Layout) -> Option<(String, PathBu
     })
 }
 
-/// What is kept beside the executable before: left by a replacement that failed or was killed.
+/// The files next to the former executable, left by a replacement that failed or was killed.
 pub(in crate::setup) fn leftovers_of_self(layout: &Layout) -> Vec<PathBuf> {
     let previous = previous_self(layout).map(|(_, path)| path);
     entries(layout).filter(|path| Some(path) != previous.as_ref()).collect()
@@ -232,7 +232,7 @@ fn owner(executable: &Path) -> Option<(&'static str, &'static str)> {
     ))
 }
 
-/// Whether the file is in the programs' folder of a Python environment, or pip has it on record in the packages beside it.
+/// Whether the file is in the programs' folder of a Python environment, or pip has it on record in the packages next to it.
 fn is_of_pip(executable: &Path) -> bool {
     let Some(root) = executable.parent().and_then(Path::parent) else {
         return false;

@@ -119,7 +119,7 @@ async fn look_for_model(setup: &mut Setup<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is missing for prompts to the release in use; `None` if nothing is, or if that cannot be known.
+/// The item that prompts to the release in use need and lack; `None` if nothing is missing, or if that is unknown.
 async fn closed_in_use(setup: &Setup<'_>) -> Option<Closed> {
     let (site, state) = (&setup.site, &setup.state);
     let in_use = Site {

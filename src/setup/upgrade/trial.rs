@@ -14,7 +14,7 @@ use crate::supervise::{EngineOutput, Trial, TrialConfig};
 const LOG: &str = "trial.log";
 const LOG_IN_USE: &str = "trial-in-use.log";
 
-/// What is tried.
+/// The subject of a trial.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Tried {
     NewRuntime,
@@ -24,7 +24,7 @@ pub(super) enum Tried {
 }
 
 impl Tried {
-    /// The step that it belongs to, and what is said while it runs.
+    /// The step that it belongs to, and its message while it runs.
     const fn in_words(self) -> (&'static str, &'static str) {
         match self {
             Self::NewRuntime => ("runtime", "trying the new runtime on a spare port"),
