@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::{Failure, Kind};
 use crate::progress::waiting;
-use crate::runtime::Stamp;
+use crate::runtime::{Stamp, local};
 use crate::setup::records::SmokeRecord;
 use crate::setup::release::recorded_catalog;
 use crate::setup::step_id::StepId;
@@ -17,8 +17,10 @@ use crate::supervise::{self, Running, Taken, observe};
 /// So many restarts by somebody else are waited for.
 const RESTARTS: u32 = 3;
 const WAIT: &str = "the server takes up the other version";
-/// Between two looks at a server that has not yet noticed its model.
+/// Between two looks at a server that does not listen, or has not yet noticed its model.
 const LOOK: Duration = Duration::from_millis(500);
+/// The time limit for a server to listen or to end.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The engine that ran before the switch.
 pub(super) struct Engine {
@@ -67,17 +69,31 @@ pub(super) async fn hand_over(setup: &mut Setup<'_>, engine: Option<&Engine>) ->
 /// restarted by somebody else answers nothing for a while, which says nothing of the release.
 async fn answers(setup: &mut Setup<'_>, engine: &Engine, program: Option<Stamp>) -> Result<bool, Failure> {
     for _ in 0..RESTARTS {
-        let server = serving(setup);
+        let Some(server) = settled(setup).await else {
+            return Ok(false);
+        };
         let Err(failure) = smoke(&setup.site, &setup.wanted, &setup.state, setup.tools.progress).await else {
             return Ok(true);
         };
-        match serving(setup) {
+        match settled(setup).await {
             None => return Ok(false),
-            now if now == server => return Err(failure),
+            Some(now) if now == server => return Err(failure),
             Some(_) => taken_up(setup, engine, program).await?,
         }
     }
     Ok(false)
+}
+
+/// The process of the server that runs. A server that does not listen has just begun or is about to end: waits for the one or the other.
+async fn settled(setup: &Setup<'_>) -> Option<Identity> {
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    loop {
+        let server = serving(setup)?;
+        if local::is_listening(setup.wanted.chosen.port).await || Instant::now() >= deadline {
+            return Some(server);
+        }
+        sleep(LOOK).await;
+    }
 }
 
 /// The process of the server that runs.
