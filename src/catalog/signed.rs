@@ -4,6 +4,7 @@
 //! The newest one is kept with its signature in one file. It is verified again when it is read, so a changed file counts for
 //! nothing, and its time is the one that a fetched catalog must not be older than.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -96,6 +97,9 @@ pub struct Signed {
     pub text: String,
     /// Its signature.
     signature: String,
+    /// The time of the newest signature by each key, of all catalogs that were kept in this file.
+    #[serde(default)]
+    times: BTreeMap<String, Timestamp>,
 }
 
 /// Why there is no signed catalog.
@@ -209,19 +213,23 @@ impl Signed {
         let (text, signature) = tokio::time::timeout(DEADLINE, getting)
             .await
             .map_err(|_| failed(url, format!("no answer within {} s", DEADLINE.as_secs())))??;
-        let signed = Self {
+        let kept: Option<Self> = RECORD.read_json(file).ok().flatten();
+        let mut signed = Self {
             url: url.clone(),
             text,
             signature,
+            times: kept.as_ref().map(|kept| kept.times.clone()).unwrap_or_default(),
         };
         let found = signed.verify(key)?;
-        let kept = Self::read(file, key).and_then(|kept| kept.verify(key).ok());
-        let known = known.iter().copied().filter(|known| is_credible(*known)).max();
-        if let Some(known) = kept.max(known).filter(|known| found < *known) {
+        let in_use = kept.and_then(|kept| kept.verify(key).ok());
+        let known = known.iter().chain(signed.times.get(&key.0)).copied();
+        let known = known.filter(|known| is_credible(*known)).max();
+        if let Some(known) = in_use.max(known).filter(|known| found < *known) {
             let url = url.into();
             return Err(Error::Older { url, found, known });
         }
         signed.catalog()?;
+        signed.times.insert(key.0.clone(), found);
         RECORD.write_json(file, &signed)?;
         Ok(signed)
     }

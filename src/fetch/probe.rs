@@ -50,7 +50,7 @@ impl Fetcher {
             Fault::Fatal(error) => error,
             fault => Error::Unobtainable {
                 label: "a probe".to_owned(),
-                tried: vec![fault.into_tried(source.into(), None)],
+                tried: vec![self.last_word(fault, source)],
             },
         })
     }
@@ -60,10 +60,12 @@ impl Fetcher {
             return file::open(source).map(|(_, size)| Some(size));
         }
         let mut headers = HeaderMap::new();
-        let login = self.network.login(source).filter(|_| self.is_mirror(source));
-        if let Some(login) = login.and_then(Login::basic) {
-            headers.insert(AUTHORIZATION, login);
-        }
+        let login = match self.is_mirror(source) {
+            true => self.network.login(source).and_then(Login::basic),
+            false if self.hub.is_under(source) => self.hub.authorization(),
+            false => None,
+        };
+        headers.extend(login.map(|value| (AUTHORIZATION, value)));
         let asked = timeout(LIMIT, self.client.get(Method::HEAD, source.clone(), headers)).await;
         let head = asked.unwrap_or(Err(SendError::Stalled(LIMIT)))?.head;
         if !head.status.is_success() {

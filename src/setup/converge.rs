@@ -8,6 +8,7 @@ use super::program::keep_program;
 use super::state::State;
 use super::step::{Condition, Inspection, StepState};
 use super::step_id::StepId;
+use super::wanted::Chosen;
 use super::{Setup, advice, kept, steps, upgrade, verdict};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
@@ -102,12 +103,18 @@ pub(super) async fn lock_home(layout: &Layout, part: &str, progress: &dyn Progre
 }
 
 /// Takes the lock for the step `at` and reads the state again, because the lock's last owner may have changed it.
+///
+/// # Errors
+/// When the lock is not free in time, a file cannot be used, or the last owner put another release or other choices in place than those
+/// that this command began with: it would undo them.
 pub(super) async fn lock_and_reload(setup: &mut Setup<'_>, at: StepId) -> Result<Lock, Failure> {
     let lock_file = setup.site.layout.lock_file();
     let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
     let lock = waiting(setup.tools.progress, at.as_str(), lock::WAIT, lock).await;
     let lock = lock.map_err(|error| unlocked(at, error))?;
-    setup.state = State::read(&setup.site.layout.state_file())?.unwrap_or_default();
+    let state = State::read(&setup.site.layout.state_file())?.unwrap_or_default();
+    let before = std::mem::replace(&mut setup.state, state);
+    check_still_meant(setup, &before)?;
     super::journal::sweep(&setup.site.layout, &setup.state);
     // Few steps need these files, and they report a copy that failed; `doctor` names the file.
     let _ = kept::adopt(&mut setup.state, &setup.site.layout);
@@ -116,6 +123,20 @@ pub(super) async fn lock_and_reload(setup: &mut Setup<'_>, at: StepId) -> Result
     upgrade::settle(&setup.site.layout, &mut setup.state)?;
     setup.forget_listing();
     Ok(lock)
+}
+
+/// Fails where another gem-setup has changed the installation since `before`, unless to what `setup` wants.
+fn check_still_meant(setup: &Setup<'_>, before: &State) -> Result<(), Failure> {
+    let choices = |chosen: &Chosen| (chosen.runtime, chosen.port, chosen.model.clone(), chosen.scope);
+    let (old, new) = (choices(&before.chosen), choices(&setup.state.chosen));
+    let is_other_release = before.release() != setup.state.release() && setup.replaces_release();
+    let is_other_choice = old != new && new != choices(&setup.wanted.chosen);
+    if *before == State::default() || !(is_other_release || is_other_choice) {
+        return Ok(());
+    }
+    let message = "another gem-setup changed this installation while this command waited for it; nothing was done";
+    Err(Failure::new(Kind::Conflict, message)
+        .with_hint("run the command again; `gem-setup status` shows the installation"))
 }
 
 async fn inspect_all(setup: &Setup<'_>) -> Vec<(StepId, Inspection)> {

@@ -75,8 +75,12 @@ impl ServiceManager {
                 let status = status.borrow_and_update();
                 (status.state, describe(&status))
             };
-            // In a crash loop the gateway serves without the engine. The server is then as ready as it can be.
-            if matches!(state, EngineState::Ready | EngineState::CrashLoop) && !announced {
+            // The gateway serves without an engine that cannot start or stay. The server is then as ready as it can be.
+            let is_up = matches!(
+                state,
+                EngineState::Ready | EngineState::CrashLoop | EngineState::Blocked
+            );
+            if is_up && !announced {
                 announced = true;
                 self.tell(&format!("READY=1\nSTATUS={text}"));
             } else {
@@ -126,39 +130,70 @@ mod tests {
         }
     }
 
+    /// What a service manager hears of a server.
+    struct Hearing {
+        systemd: gem_setup_support::service_manager::ServiceManager,
+        heard: Vec<String>,
+    }
+
+    impl Hearing {
+        /// Listens to a server whose status is `changes`; `None` where the system has no such sockets.
+        fn of(folder: &std::path::Path, changes: watch::Receiver<EngineStatus>) -> Option<Self> {
+            let path = folder.join("notify");
+            let systemd = gem_setup_support::service_manager::ServiceManager::listen(&path).unwrap()?;
+            let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "20000")];
+            let service = ServiceManager::find(&environment(&variables)).unwrap();
+            tokio::spawn(async move { service.follow(changes).await });
+            let heard = Vec::new();
+            Some(Self { systemd, heard })
+        }
+
+        /// All messages since the last call, up to the first that contains `wanted`.
+        async fn next(&mut self, wanted: &str) -> Vec<String> {
+            while !self.heard.iter().any(|message| message.contains(wanted)) {
+                let message = tokio::time::timeout(Duration::from_secs(20), self.systemd.message()).await;
+                self.heard.push(message.unwrap().unwrap());
+            }
+            std::mem::take(&mut self.heard)
+        }
+    }
+
     #[tokio::test]
     async fn systemd_hears_ready_once_then_the_state_and_the_beat_of_the_watchdog() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let Some(systemd) = gem_setup_support::service_manager::ServiceManager::listen(&path).unwrap() else {
+        let (status, changes) = watch::channel(EngineStatus::starting());
+        let Some(mut hearing) = Hearing::of(folder.path(), changes) else {
             return;
         };
-        let path = path.to_str().unwrap();
-        let service =
-            ServiceManager::find(&environment(&[("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "20000")])).unwrap();
-        let (status, changes) = watch::channel(EngineStatus::starting());
-        let following = tokio::spawn(async move { service.follow(changes).await });
-        let mut heard = Vec::new();
-        let mut next = async |wanted: &str| {
-            while !heard.iter().any(|message: &String| message.contains(wanted)) {
-                let message = tokio::time::timeout(Duration::from_secs(20), systemd.message()).await;
-                heard.push(message.unwrap().unwrap());
-            }
-            std::mem::take(&mut heard)
-        };
-        let before = next("EXTEND_TIMEOUT_USEC=").await;
+        let before = hearing.next("EXTEND_TIMEOUT_USEC=").await;
         assert!(before.iter().all(|message| !message.contains("READY")), "{before:?}");
         status.send_modify(|status| status.state = EngineState::Ready);
-        next("READY=1\nSTATUS=ready").await;
+        hearing.next("READY=1\nSTATUS=ready").await;
         status.send_modify(|status| {
             status.state = EngineState::Restarting;
             status.last_exit = Some("hung".to_owned());
         });
-        next("STATUS=restarting (hung)").await;
+        hearing.next("STATUS=restarting (hung)").await;
         status.send_modify(|status| status.state = EngineState::Ready);
-        let later = next("STATUS=ready").await;
+        let later = hearing.next("STATUS=ready").await;
         assert!(later.iter().all(|message| !message.contains("READY")), "{later:?}");
-        next("WATCHDOG=1").await;
-        following.abort();
+        hearing.next("WATCHDOG=1").await;
+    }
+
+    #[tokio::test]
+    async fn a_server_that_waits_for_its_model_is_ready_for_systemd() {
+        let folder = tempfile::tempdir().unwrap();
+        let (status, changes) = watch::channel(EngineStatus::starting());
+        let Some(mut hearing) = Hearing::of(folder.path(), changes) else {
+            return;
+        };
+        status.send_modify(|status| status.state = EngineState::Blocked);
+        hearing.next("READY=1\nSTATUS=blocked").await;
+        hearing.next("WATCHDOG=1").await;
+        let later = hearing.next("WATCHDOG=1").await;
+        assert!(
+            later.iter().all(|message| !message.contains("EXTEND_TIMEOUT")),
+            "{later:?}"
+        );
     }
 }

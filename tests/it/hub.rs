@@ -275,6 +275,27 @@ fn an_interrupted_download_goes_on_after_ctrl_c() {
 }
 
 #[test]
+fn doctor_asks_the_hub_for_the_model() {
+    let hub = Hub::start(b"model", None);
+    let home = home(Some(&sha256_hex(b"model")));
+    install(&home, &hub).args(["--no-model"]).ok();
+    let doctor = || {
+        let gem = home.gem(&["doctor", "--network", "--json"]);
+        gem.env("HF_ENDPOINT", hub.server.url())
+    };
+    let refused = doctor().run().check("network.model").clone();
+    assert_eq!(refused["status"], "fail", "{refused}");
+    assert_says(refused["fix"].as_str().unwrap(), &["gated", "HF_TOKEN"]);
+    let allowed = doctor().env("HF_TOKEN", TOKEN).run().check("network.model").clone();
+    assert_eq!(allowed["status"], "ok", "{allowed}");
+    assert!(
+        hub.asked()
+            .iter()
+            .all(|(path, _)| path == "/owner/name/resolve/main/m.litertlm")
+    );
+}
+
+#[test]
 fn pull_asks_the_mirrors_that_are_recorded_configured_or_given() {
     let hub = Hub::start(b"model", None);
     let pull = |home: &Home, more: &[&str]| {

@@ -656,6 +656,23 @@ fn a_server_that_is_stopped_meanwhile_does_not_speak_against_a_release() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_command_that_waited_for_an_upgrade_does_not_undo_it() {
+    for command in [&["install", "--force"][..], &["pull", MODEL, "--force"]] {
+        let home = Home::serving();
+        home.release("v10", script("slow-start=3000").as_bytes());
+        let upgrading = upgrade(&home, "v10").spawn();
+        wait_until("the release is tried", || STEPS[3].1(&home));
+        let run = home.gem(command).ends(9);
+        assert_says(&run.stderr, &["another gem-setup changed", "run the command again"]);
+        assert_eq!(finish(upgrading).status, 0);
+        assert_eq!(state(&home)["version"], "v10");
+        home.gem(command).ok();
+        assert_eq!(state(&home)["version"], "v10");
+    }
+}
+
 #[test]
 fn the_settings_return_to_what_they_were() {
     let home = Home::new();

@@ -282,6 +282,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), R
     sync_dir(dir).map_err(error)
 }
 
+/// Puts a copy of `new` in place of `executable`, the program of this process with links followed; its permissions stay.
+///
+/// # Errors
+/// When `new` cannot be read, or nothing can be written beside `executable`, which is unchanged then.
+pub fn replace_own_program(executable: &Path, new: &Path) -> io::Result<()> {
+    os::replace_own_program(executable, new)
+}
+
 /// Makes root the owner of `dir`, not of its content. systemd gives a service's state directory with all its content to
 /// the service's user, but only if the directory itself has another owner (`systemd.exec(5)`, `StateDirectory=`).
 ///

@@ -37,6 +37,14 @@ pub(super) fn make_executable(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(wanted))
 }
 
+pub(super) fn replace_own_program(executable: &Path, new: &Path) -> io::Result<()> {
+    Ok(super::write_atomic(
+        executable,
+        &std::fs::read(new)?,
+        super::Readers::Usual,
+    )?)
+}
+
 pub(super) fn make_program(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o755))
 }

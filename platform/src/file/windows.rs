@@ -22,6 +22,11 @@ pub(super) fn make_executable(path: &Path) -> io::Result<()> {
     std::fs::metadata(path).map(|_| ())
 }
 
+/// A running program cannot be replaced, but it can be moved away.
+pub(super) fn replace_own_program(_: &Path, new: &Path) -> io::Result<()> {
+    self_replace::self_replace(new)
+}
+
 pub(super) fn make_program(path: &Path) -> io::Result<()> {
     make_executable(path)
 }

@@ -121,6 +121,20 @@ pub(super) async fn return_to(setup: &mut Setup<'_>, engine: Option<&Engine>, fa
         .with_hint("run `gem-setup status`, and `gem-setup logs` for the runtime's output")
 }
 
+/// `failure` of the new version, where `second` kept the one before from becoming current again.
+pub(super) fn not_taken_back(failure: Failure, second: &Failure) -> Failure {
+    let message = format!(
+        "the new version failed: {}; and the one before could not be made current again: {}",
+        failure.message, second.message
+    );
+    Failure { message, ..failure }.with_hint(
+        second
+            .hint
+            .clone()
+            .unwrap_or_else(|| "run `gem-setup doctor`".to_owned()),
+    )
+}
+
 /// Whether the server never left the engine that ran before, which is one of `program`.
 fn still_runs(setup: &Setup<'_>, engine: &Engine, program: Option<Stamp>) -> bool {
     Engine::running(setup)

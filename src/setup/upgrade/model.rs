@@ -2,7 +2,7 @@
 
 use gem_platform::file::identity;
 
-use super::hand_over::{Engine, hand_over, return_to};
+use super::hand_over::{Engine, hand_over, not_taken_back, return_to};
 use super::run::Upgraded;
 use super::swap::{BEFORE, NEXT, delete, folder, name, retire, swap, take_back};
 use super::trial::{Tried, try_release};
@@ -214,6 +214,8 @@ async fn swap_in(setup: &mut Setup<'_>, from: &str, source: Option<Model>) -> Re
     let Err(failure) = hand_over(setup, engine.as_ref()).await else {
         return retire(&layout, &setup.state);
     };
-    take_back(&layout, &mut setup.state, &earlier, from, incoming)?;
-    Err(return_to(setup, engine.as_ref(), failure).await)
+    match take_back(&layout, &mut setup.state, &earlier, from, incoming) {
+        Ok(()) => Err(return_to(setup, engine.as_ref(), failure).await),
+        Err(second) => Err(not_taken_back(failure, &second)),
+    }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gem_platform::file::replace_own_program;
 use gem_platform::service::{Runner as _, Tools};
 
 use super::own_trial::{check_works, version_of};
@@ -156,7 +157,7 @@ async fn replace(layout: &Layout, executable: &Path, new: &Path) -> Result<(), F
     let hint = "another command may have replaced it meanwhile: run `gem-setup version`, then the command again";
     check_works(&partial, &what, CURRENT, hint).await?;
     fs::rename(&partial, &kept).map_err(|error| cannot("keep a copy of", executable, &error))?;
-    self_replace::self_replace(new).map_err(|error| cannot("replace gem-setup with", new, &error))?;
+    replace_own_program(executable, new).map_err(|error| cannot("replace gem-setup with", new, &error))?;
     for other in entries(layout).filter(|path| *path != kept) {
         // One that stays is left to `cleanup`.
         let _ = tidy::delete(&other);

@@ -1,6 +1,6 @@
 //! One release in place of another: installed apart, tried, switched to, handed the running server.
 
-use super::hand_over::{Engine, hand_over, return_to};
+use super::hand_over::{Engine, hand_over, not_taken_back, return_to};
 use super::trial::{Tried, try_release};
 use crate::error::Failure;
 use crate::setup::records::Release;
@@ -93,8 +93,10 @@ pub(super) async fn switch(setup: &mut Setup<'_>, before: &State) -> Result<(), 
     setup.record()?;
     if let Err(failure) = hand_over(setup, engine.as_ref()).await {
         setup.state = before.clone();
-        setup.state.write(&setup.site.layout.state_file())?;
-        return Err(return_to(setup, engine.as_ref(), failure).await);
+        return Err(match setup.state.write(&setup.site.layout.state_file()) {
+            Ok(()) => return_to(setup, engine.as_ref(), failure).await,
+            Err(second) => not_taken_back(failure, &second.into()),
+        });
     }
     // Files that cannot be deleted now are left to `cleanup`.
     tidy::evict(&setup.site.layout, &setup.state, before.previous.as_ref());

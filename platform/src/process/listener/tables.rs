@@ -32,17 +32,23 @@ pub(super) fn still_holds(Evidence(owner, address): &Evidence) -> bool {
     find(*owner, *address).is_ok_and(|found| found.is_some())
 }
 
-/// Whether the system reports the owners of sockets. Wine does not; a socket of this process shows that.
+/// Whether the system reports the owners of sockets. Wine does not; a socket of this process shows that. Without a sight of it, the
+/// system is believed to report them, and is looked at again.
 fn is_told() -> bool {
     static IS_TOLD: OnceLock<bool> = OnceLock::new();
-    !cfg!(windows) || *IS_TOLD.get_or_init(|| sees_own_socket().unwrap_or(false))
+    if !cfg!(windows) {
+        return true;
+    }
+    let found = IS_TOLD.get().copied().or_else(|| sees_own_socket().ok());
+    found.is_none_or(|found| *IS_TOLD.get_or_init(|| found))
 }
 
 fn sees_own_socket() -> io::Result<bool> {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = socket.local_addr()?;
     let own = |listener: listeners::Listener| listener.socket == address && listener.process.pid == std::process::id();
-    Ok(listening_sockets().any(own))
+    let all = listeners::get_all().map_err(io::Error::other)?;
+    Ok(all.into_iter().any(own))
 }
 
 fn owns(owner: Owner, pids: &[u32]) -> io::Result<bool> {
