@@ -147,7 +147,7 @@ fn a_model_that_does_not_answer_is_never_switched_to() {
     let run = upgrade(&home, "broken").ends(7);
     assert_says(
         &run.stderr,
-        &["does not work here", "nothing was switched", "the model in use goes on"],
+        &["does not work here", "nothing was switched", "the model in use stays"],
     );
     // One that is not what the catalog says is not even tried.
     publish(&home, "lying");
@@ -178,7 +178,7 @@ fn a_model_before_that_does_not_answer_is_not_returned_to() {
         let run = home.gem(&["rollback", "model"]).ends(7);
         assert_says(
             &run.stderr,
-            &["the previous model", "nothing was switched", "the model in use goes on"],
+            &["the previous model", "nothing was switched", "the model in use stays"],
         );
         assert_eq!((state(), model(&home, "").as_deref()), (recorded.clone(), Some("two")));
         if damaged {

@@ -590,7 +590,7 @@ fn a_catalog_without_the_runtime_changes_nothing() {
     let run = upgrade(&home, "none").ends(4);
     assert_says(
         &run.stderr,
-        &["the catalog has no build of it", "the version in use goes on"],
+        &["the catalog has no build of it", "the version in use stays"],
     );
     assert_eq!(state(&home), before);
 }

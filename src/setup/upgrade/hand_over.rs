@@ -1,4 +1,4 @@
-//! The running server takes up the release that has become current.
+//! Waits until the running server uses the release that has become current.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::setup::step_id::StepId;
 use crate::setup::{Setup, smoke, steps};
 use crate::supervise::{self, Running, Taken, observe};
 
-/// So many restarts by somebody else are waited for.
+/// The number of restarts by other programs that are waited for.
 const RESTARTS: u32 = 3;
-const WAIT: &str = "the server takes up the other version";
-/// Between two looks at a server that does not listen, or has not yet noticed its model.
+const WAIT: &str = "waiting for the server to switch to the other version";
+/// The pause between two looks at a server that does not listen, or has not yet noticed its model.
 const LOOK: Duration = Duration::from_millis(500);
 /// The time limit for a server to listen or to end.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Engine {
     program: Option<Stamp>,
     process: Option<Identity>,
-    /// Whether the server takes up another release by itself.
+    /// Whether the server switches to another release by itself.
     follows: bool,
 }
 
@@ -65,8 +65,8 @@ pub(super) async fn hand_over(setup: &mut Setup<'_>, engine: Option<&Engine>) ->
     Ok(setup.state.write(&setup.site.layout.state_file())?)
 }
 
-/// Sends the prompts of the smoke test through the gateway; `false` if the server was stopped meanwhile. One that is stopped or
-/// restarted by somebody else answers nothing for a while, which says nothing of the release.
+/// Sends the prompts of the smoke test through the gateway; `false` if the server was stopped meanwhile. A server that another program
+/// stops or restarts does not answer for a while; that is no fault of the release.
 async fn answers(setup: &mut Setup<'_>, engine: &Engine, program: Option<Stamp>) -> Result<bool, Failure> {
     for _ in 0..RESTARTS {
         let Some(server) = settled(setup).await else {
@@ -84,7 +84,7 @@ async fn answers(setup: &mut Setup<'_>, engine: &Engine, program: Option<Stamp>)
     Ok(false)
 }
 
-/// The process of the server that runs. A server that does not listen has just begun or is about to end: waits for the one or the other.
+/// The process of the running server. A server that does not listen is starting or ending: waits until it has done either.
 async fn settled(setup: &Setup<'_>) -> Option<Identity> {
     let deadline = Instant::now() + SETTLED_WITHIN;
     loop {
@@ -96,7 +96,7 @@ async fn settled(setup: &Setup<'_>) -> Option<Identity> {
     }
 }
 
-/// The process of the server that runs.
+/// The process of the running server, unless it is stopping.
 fn serving(setup: &Setup<'_>) -> Option<Identity> {
     match observe(&setup.site.layout) {
         Ok(Running::Supervised(record)) if !record.stopping => Some(record.process),
@@ -104,10 +104,10 @@ fn serving(setup: &Setup<'_>) -> Option<Identity> {
     }
 }
 
-/// The release of before is current again: waits for it, and completes the failure of the new one.
+/// Waits until the server uses the previous release, which is current again. Returns the error for the failure of the new one.
 pub(super) async fn return_to(setup: &mut Setup<'_>, engine: Option<&Engine>, failure: Failure) -> Failure {
     let mut message = format!(
-        "the new version failed, the one before is current again: {}",
+        "the new version failed, the previous one is current again: {}",
         failure.message
     );
     if let Some(engine) = engine
@@ -135,13 +135,13 @@ pub(super) fn not_taken_back(failure: Failure, second: &Failure) -> Failure {
     )
 }
 
-/// Whether the server never left the engine that ran before, which is one of `program`.
+/// Whether the server still runs the engine from before the switch, and that engine was started from `program`.
 fn still_runs(setup: &Setup<'_>, engine: &Engine, program: Option<Stamp>) -> bool {
     Engine::running(setup)
         .is_some_and(|now| now.process.is_some() && now.process == engine.process && now.program == program)
 }
 
-/// The executable of the release that is current by the record, as it is now: it may be another file than the engine was started from.
+/// The executable of the current release as it is on disk now: it may differ from the file that the engine was started from.
 fn recorded_program(setup: &mut Setup<'_>) -> Option<Stamp> {
     let (site, state) = (&mut setup.site, &setup.state);
     site.catalog = recorded_catalog(&site.layout, state, site.target).ok()?;
@@ -160,12 +160,12 @@ async fn taken_up(setup: &mut Setup<'_>, engine: &Engine, program: Option<Stamp>
         let taking = supervise::await_engine(&setup.site.layout, program, engine.process.as_ref(), left);
         let taken = waiting(setup.tools.progress, "server", WAIT, taking).await;
         let taken =
-            taken.map_err(|reason| Failure::new(Kind::Runtime, format!("the server did not take it up: {reason}")))?;
+            taken.map_err(|reason| Failure::new(Kind::Runtime, format!("the server did not switch to it: {reason}")))?;
         let is_final = taken != Taken::Blocked || setup.closed().await.is_some();
         if is_final || Instant::now() >= deadline {
             return Ok(());
         }
-        // The model is there, and the server looks for it now and then.
+        // The model is present; the server looks for it at intervals.
         sleep(LOOK).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The hosted models' names and chains from a catalog. A running server takes the file over by itself.
+//! The hosted models' names and chains from a catalog. A running server notices the new file by itself.
 
 use super::run::{Upgraded, check_recorded};
 use crate::error::{Failure, Kind};
@@ -25,7 +25,7 @@ pub struct NewHostedModels {
 
 /// The models file in the catalog of `setup`, if it is newer than the models in use.
 ///
-/// # Errors
+/// When the file is not a models file of this gem-setup's format, or is older than the last delivered one and older ones are not allowed.
 /// When it is not a models file of this gem-setup's form, or is older than the one that was delivered last and no older one is allowed.
 pub fn new_hosted_models(setup: &Setup<'_>) -> Result<Option<NewHostedModels>, Failure> {
     let Some((delivered, to)) = delivery(setup)? else {
@@ -51,10 +51,10 @@ pub fn new_hosted_models(setup: &Setup<'_>) -> Result<Option<NewHostedModels>, F
     }))
 }
 
-/// The same for an installation, which leaves newer models in use.
+/// The same for an installation, which never replaces newer models.
 ///
 /// # Errors
-/// When it is not a models file of this gem-setup's form.
+/// When the file is not a models file of this gem-setup's format.
 pub fn installable_hosted_models(setup: &Setup<'_>) -> Result<Option<NewHostedModels>, Failure> {
     match delivery(setup)? {
         Some((_, to)) if !is_older(setup, &to) => new_hosted_models(setup),
@@ -75,12 +75,12 @@ fn delivery(setup: &Setup<'_>) -> Result<Option<(DeliveredModels, String)>, Fail
     Ok(Some((delivered, models.version().to_owned())))
 }
 
-/// Whether a newer one than `version` was delivered before.
+/// Whether a newer version than `version` was delivered before.
 fn is_older(setup: &Setup<'_>, version: &str) -> bool {
     last_delivered(&setup.site.layout).is_some_and(|last| is_newer(&last, version))
 }
 
-/// The version of the models that were delivered last, if they can be used.
+/// The version of the models that were delivered last, if they are usable.
 fn last_delivered(layout: &Layout) -> Option<String> {
     let last = DeliveredModels::read(&layout.hosted_models_file()).ok()??;
     Some(last.models().ok()?.version().to_owned())
@@ -102,7 +102,7 @@ fn refused(delivered: &DeliveredModels, error: &record::Error) -> Failure {
 /// Puts the catalog's models file in place of the one in use.
 ///
 /// # Errors
-/// As [`new_hosted_models`], when nothing is installed, or the catalog has none.
+/// As [`new_hosted_models`]; and when nothing is installed or the catalog has no models file.
 pub async fn upgrade_hosted_models(setup: &Setup<'_>) -> Result<Upgraded, Failure> {
     check_recorded(setup, "the hosted models")?;
     let layout = &setup.site.layout;
@@ -122,10 +122,10 @@ pub async fn upgrade_hosted_models(setup: &Setup<'_>) -> Result<Upgraded, Failur
     Ok(upgraded(from, to, true, detail))
 }
 
-/// Returns to the models inside gem-setup.
+/// Returns to the models that are built into gem-setup.
 ///
 /// # Errors
-/// When no others are in use, or the file cannot be deleted.
+/// When those are in use already, or the file cannot be deleted.
 pub async fn roll_back_hosted_models(layout: &Layout, progress: &dyn Progress) -> Result<Upgraded, Failure> {
     let file = layout.hosted_models_file();
     let missing = || {

@@ -1,5 +1,5 @@
-//! The life after the installation: another release of the runtime is installed apart from the current one, tried, and only then made
-//! current (docs/architecture.md).
+//! Upgrade and rollback: another release of the runtime is installed beside the current one, tried, and only then made current
+//! (docs/architecture.md).
 
 mod hand_over;
 mod hosted_models;

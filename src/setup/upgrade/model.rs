@@ -1,4 +1,4 @@
-//! Another file for the model of `litert-lm`: imported next to the one in use, tried, and swapped with it.
+//! Upgrade of the model of `litert-lm`: the new file is imported beside the one in use, tried, and swapped with it.
 
 use gem_platform::file::identity;
 
@@ -17,11 +17,11 @@ use crate::setup::step_id::StepId;
 use crate::setup::{Condition, Setup, shown, steps};
 use crate::sha256::Sha256;
 
-/// Brings the model that the catalog names, and puts it in place of the one in use once it has answered real prompts.
+/// Downloads the model that the catalog names, and puts it in place of the one in use once it has answered the smoke test's prompts.
 ///
 /// # Errors
-/// When the runtime takes no model from the catalog, the terms are not accepted, or the model cannot be brought or does not work;
-/// the one in use stays then.
+/// When the runtime takes no model from the catalog, the terms are not accepted, or the model cannot be downloaded or does not work; the
+/// one in use then stays.
 pub async fn upgrade_model(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
     let _lock = lock_and_reload(setup, StepId::Model).await?;
     let model = setup.model();
@@ -41,11 +41,11 @@ pub async fn upgrade_model(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
     Ok(done)
 }
 
-/// Puts the model before in place of the one in use once it has answered real prompts: it worked when it was left, but may have been
-/// damaged since.
+/// Puts the previous model in place of the one in use once it has answered the smoke test's prompts: it worked when it was replaced, but
+/// may be damaged by now.
 ///
 /// # Errors
-/// When none is kept, it does not work, or the server cannot take it up; the one in use stays then.
+/// When no previous model is kept, it does not work, or the server cannot switch to it; the one in use then stays.
 pub async fn roll_back_model(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
     let _lock = lock_and_reload(setup, StepId::Model).await?;
     let before = folder(&setup.site.layout, &setup.state, BEFORE)?;
@@ -69,15 +69,15 @@ pub async fn roll_back_model(setup: &mut Setup<'_>) -> Result<Upgraded, Failure>
     Ok(done)
 }
 
-/// Another file at the hub than the one in use, under the same name.
+/// A change at the hub: another file than the one in use, under the same name.
 #[derive(Clone, Copy, Debug)]
 struct ChangedFile {
     from: Sha256,
     to: Sha256,
 }
 
-/// The file that the hub has now in place of the recorded one of the model in use; `None` where the catalog pins the file. Unless
-/// `is_needed`, the hub is asked once.
+/// Whether the hub now has another file than the recorded one; `None` where the catalog pins the file. The hub is asked only once, unless
+/// the answer `is_needed`.
 async fn changed_at_hub(setup: &Setup<'_>, is_needed: bool) -> Result<Option<ChangedFile>, Failure> {
     let model = setup.model();
     let source = model.huggingface.as_ref().filter(|source| source.sha256.is_none());
@@ -96,7 +96,7 @@ async fn changed_at_hub(setup: &Setup<'_>, is_needed: bool) -> Result<Option<Cha
     Ok((from != to).then_some(ChangedFile { from, to }))
 }
 
-/// The offer of the hub's present file of the model, if it is another one than the recorded one. Only the runtime `litert-lm` has one.
+/// The offer of the hub's current file of the model, if it differs from the recorded one. Only the runtime `litert-lm` has such offers.
 ///
 /// # Errors
 /// When the hub cannot be asked.
@@ -119,7 +119,7 @@ fn in_use(setup: &Setup<'_>) -> Option<String> {
     state.model_version(layout, state.chosen.model.as_str(), state.model_source.as_ref())
 }
 
-/// The version of the model whose name ends in `suffix`, and which came from `source`.
+/// The version of the model in use with `suffix`, which was imported from `source`.
 fn version_of(setup: &Setup<'_>, suffix: &str, source: Option<&Model>) -> Result<Option<String>, Failure> {
     let beside = name(&setup.state, suffix)?;
     Ok(setup.state.model_version(&setup.site.layout, beside.as_str(), source))
@@ -135,7 +135,7 @@ fn outcome(setup: &Setup<'_>, to: Option<String>, changed: bool, detail: String)
     }
 }
 
-/// Whether the model can be upgraded at all, known before another part is switched.
+/// Whether the model can be upgraded at all: checked before another part is switched.
 ///
 /// # Errors
 /// When the runtime takes no model from the catalog.
@@ -171,7 +171,7 @@ async fn accept_terms(setup: &mut Setup<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tries `model` under its name that ends in `suffix`; a new one is imported first.
+/// Tries `model` under the name with `suffix`; a new model is imported first.
 async fn try_beside(setup: &mut Setup<'_>, model: Model, suffix: &str, what: Tried) -> Result<(), Failure> {
     let real = setup.wanted.chosen.clone();
     setup.wanted.chosen.model = name(&setup.state, suffix)?;
@@ -185,7 +185,7 @@ async fn try_beside(setup: &mut Setup<'_>, model: Model, suffix: &str, what: Tri
 
 async fn bring(setup: &mut Setup<'_>, mut model: Model, what: Tried) -> Result<(), Failure> {
     let beside = setup.wanted.chosen.model.clone();
-    // The terms are those of the model itself, which are on record.
+    // The terms are the model's own, which are on record.
     let file = setup.site.layout.terms_file();
     model.name = beside.to_string();
     Terms::read(&file)?.accept(&file, &model, jiff::Timestamp::now(), How::Flag)?;
@@ -198,15 +198,15 @@ async fn bring(setup: &mut Setup<'_>, mut model: Model, what: Tried) -> Result<(
     try_release(setup, what).await.map(drop)
 }
 
-/// Puts the model whose name ends in `from` in place of the one in use, which becomes the one before; takes that back if the server
-/// cannot take it up.
+/// Puts the model with the suffix `from` in place of the one in use, which becomes the previous one. Undoes this if the server cannot
+/// switch to it.
 async fn swap_in(setup: &mut Setup<'_>, from: &str, source: Option<Model>) -> Result<(), Failure> {
     let engine = Engine::running(setup);
     let earlier = setup.state.clone();
     let layout = setup.site.layout.clone();
     let incoming = identity(&folder(&layout, &setup.state, from)?);
     if let Err(failure) = swap(&layout, &mut setup.state, from, source) {
-        // The next command repeats it if it fails.
+        // If this fails, the next command repeats it.
         let _ = take_back(&layout, &mut setup.state, &earlier, from, incoming);
         return Err(failure);
     }

@@ -19,13 +19,13 @@ use crate::setup::tidy::{self, SELF};
 use crate::setup::{Setup, shown};
 use crate::version::is_newer;
 
-/// A package manager must name the owner of a file within this time; dpkg reads the lists of all packages.
+/// The time for a package manager to name the owner of a file; dpkg reads the lists of all packages.
 const OWNER_LIMIT: Duration = Duration::from_secs(10);
 const CURRENT: &str = env!("CARGO_PKG_VERSION");
-/// Begins the name of the executable before, which its version ends.
+/// The beginning of the previous executable's name; its version follows.
 const KEPT: &str = "gem-setup-";
 
-/// The folder of the executable before.
+/// The folder of the previous executable.
 fn folder(layout: &Layout) -> PathBuf {
     layout.versions().join(SELF)
 }
@@ -35,7 +35,7 @@ fn entries(layout: &Layout) -> impl Iterator<Item = PathBuf> {
     entries.map(|entry| entry.path())
 }
 
-/// The executable before: its version, and where it is kept. A copy of this very version comes from a replacement that failed.
+/// The previous executable: its version and its path. A copy of the running version is left over from a failed replacement.
 pub(in crate::setup) fn previous_self(layout: &Layout) -> Option<(String, PathBuf)> {
     entries(layout).find_map(|path| {
         let name = path.file_name()?.to_str()?.to_owned();
@@ -44,16 +44,16 @@ pub(in crate::setup) fn previous_self(layout: &Layout) -> Option<(String, PathBu
     })
 }
 
-/// The files next to the former executable, left by a replacement that failed or was killed.
+/// The files next to the previous executable, left by a replacement that failed or was killed.
 pub(in crate::setup) fn leftovers_of_self(layout: &Layout) -> Vec<PathBuf> {
     let previous = previous_self(layout).map(|(_, path)| path);
     entries(layout).filter(|path| Some(path) != previous.as_ref()).collect()
 }
 
-/// Replaces gem-setup's executable with the one in `setup`'s catalog. The one before is kept for `rollback self`.
+/// Replaces gem-setup's executable with the catalog's. The previous one is kept for `rollback self`.
 ///
 /// # Errors
-/// When the catalog has none for this platform, a package manager owns the executable, or the new one does not run.
+/// When the catalog has no executable for this platform, a package manager owns the present one, or the new one does not work.
 pub async fn upgrade_self(setup: &Setup<'_>) -> Result<Upgraded, Failure> {
     let entry = setup.site.catalog.own();
     let offered = entry.map(|entry| entry.version.clone());
@@ -75,9 +75,9 @@ pub async fn upgrade_self(setup: &Setup<'_>) -> Result<Upgraded, Failure> {
             Failure::new(Kind::Unsupported, message).with_hint("build it from its source, or use another catalog")
         );
     };
-    // Two replacements at once would mistake the new executable for the one to keep.
+    // Two replacements at once would keep the new executable as the previous one.
     let _lock = lock_home(&setup.site.layout, SELF, setup.tools.progress).await?;
-    // The lock's last owner may have replaced it.
+    // The lock's last owner may have replaced the executable.
     if version_of(&executable).await.as_deref() == Some(&entry.version) {
         return Ok(unchanged(&entry.version));
     }
@@ -98,10 +98,10 @@ pub async fn upgrade_self(setup: &Setup<'_>) -> Result<Upgraded, Failure> {
     Ok(done(CURRENT, &entry.version))
 }
 
-/// Puts the executable before in place again, and keeps the present one.
+/// Puts the previous executable back in place, and keeps the present one.
 ///
 /// # Errors
-/// When none is kept, it does not run, or another gem-setup is at work.
+/// When none is kept, it does not work, or another gem-setup is at work.
 pub async fn roll_back_self(layout: &Layout, progress: &dyn Progress) -> Result<Upgraded, Failure> {
     let executable = executable()?;
     let _lock = lock_home(layout, SELF, progress).await?;
@@ -136,7 +136,7 @@ fn done(from: &str, to: &str) -> Upgraded {
     }
 }
 
-/// The running file itself, links followed.
+/// The path of the running executable, symbolic links resolved.
 fn executable() -> Result<PathBuf, Failure> {
     let found = std::env::current_exe().and_then(|path| path.canonicalize());
     found.map_err(|error| {
@@ -147,19 +147,19 @@ fn executable() -> Result<PathBuf, Failure> {
     })
 }
 
-/// Puts `new` in place of `executable`, of which a copy that works becomes the one before.
+/// Puts `new` in place of `executable`. A copy of `executable` that was tried becomes the previous one.
 async fn replace(layout: &Layout, executable: &Path, new: &Path) -> Result<(), Failure> {
     let [kept, partial] = [format!("{KEPT}{CURRENT}"), "partial".to_owned()]
         .map(|name| folder(layout).join(name + std::env::consts::EXE_SUFFIX));
     let copied = fs::create_dir_all(folder(layout)).and_then(|()| fs::copy(executable, &partial));
     copied.map_err(|error| cannot("keep a copy of", executable, &error))?;
-    let what = format!("the copy of {}, which was to be kept,", shown(executable));
+    let what = format!("the copy of {} that was made to keep it", shown(executable));
     let hint = "another command may have replaced it meanwhile: run `gem-setup version`, then the command again";
     check_works(&partial, &what, CURRENT, hint).await?;
     fs::rename(&partial, &kept).map_err(|error| cannot("keep a copy of", executable, &error))?;
     replace_own_program(executable, new).map_err(|error| cannot("replace gem-setup with", new, &error))?;
     for other in entries(layout).filter(|path| *path != kept) {
-        // One that stays is left to `cleanup`.
+        // A file that cannot be deleted now is left to `cleanup`.
         let _ = tidy::delete(&other);
     }
     Ok(())
@@ -171,7 +171,7 @@ fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
         .with_hint("check that its directory is yours and has room, then run the command again")
 }
 
-/// Refuses an executable in a folder that cannot be written to, before anything is downloaded, and one of a package manager.
+/// Refuses an executable that a package manager owns, or whose folder is not writable. Called before anything is downloaded.
 fn check_replaceable(executable: &Path) -> Result<(), Failure> {
     refuse_owned(executable)?;
     let folder = executable.parent().unwrap_or(Path::new("/"));
@@ -196,7 +196,7 @@ fn refuse_owned(executable: &Path) -> Result<(), Failure> {
     Err(Failure::new(Kind::Conflict, message).with_hint(format!("run `{command}`")))
 }
 
-/// Folders in a path that belong to a package manager, and its command.
+/// Folder names in a path that show a package manager, and its command.
 const OWNERS: [(&[&str], &str, &str); 9] = [
     (&["Cellar"], "Homebrew", "brew upgrade gem-setup"),
     (&["node_modules"], "npm", "npm update -g gem-setup"),
@@ -233,7 +233,7 @@ fn owner(executable: &Path) -> Option<(&'static str, &'static str)> {
     ))
 }
 
-/// Whether the file is in the programs' folder of a Python environment, or pip has it on record in the packages next to it.
+/// Whether the file belongs to a Python environment, or pip has recorded it in the packages next to it.
 fn is_of_pip(executable: &Path) -> bool {
     let Some(root) = executable.parent().and_then(Path::parent) else {
         return false;
@@ -241,7 +241,7 @@ fn is_of_pip(executable: &Path) -> bool {
     root.join("pyvenv.cfg").exists() || packages(root).iter().any(|folder| names_gem_setup(folder))
 }
 
-/// The folders of Python packages below `root`, as the systems name them.
+/// The folders of Python packages below `root`, by the names that the systems use.
 fn packages(root: &Path) -> Vec<PathBuf> {
     let versions = fs::read_dir(root.join("lib")).into_iter().flatten().flatten();
     let versions = versions.map(|entry| entry.path()).chain([root.join("Lib")]);
@@ -262,7 +262,7 @@ fn names_gem_setup(packages: &Path) -> bool {
     })
 }
 
-/// Whether `cargo install --root` put the file where it is.
+/// Whether `cargo install --root` installed the file.
 fn is_of_cargo(executable: &Path) -> bool {
     let list = executable
         .parent()
@@ -272,7 +272,7 @@ fn is_of_cargo(executable: &Path) -> bool {
         .is_some_and(|text| text.contains("\"gem-setup "))
 }
 
-/// Whether a package of dpkg has the file.
+/// Whether the file belongs to a package of dpkg.
 fn is_in_dpkg(executable: &Path) -> bool {
     let found = Tools.run("dpkg-query", &["--search".into(), executable.into()], OWNER_LIMIT);
     found.is_ok_and(|output| output.code == Some(0))

@@ -1,4 +1,4 @@
-//! Tries an executable of gem-setup before it is put in place: it must say its version, and decide for a request.
+//! Tries an executable of gem-setup before it is put in place: it must print its version, and route a request.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::error::{Failure, Kind};
 use crate::runtime::{TRIAL, output_of};
 
-/// Each answer must come within this time.
+/// The time for each answer.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The built-in classifier needs neither a network nor a server.
 const ROUTE: [&str; 5] = [
@@ -21,14 +21,14 @@ const ROUTE: [&str; 5] = [
     "rename the file a.txt to b.txt",
 ];
 
-/// Fails, and nothing is replaced, unless the executable at `path` says that it is `version`, and routes a request.
+/// Fails unless the executable at `path` prints `version` as its version, and routes a request.
 pub(super) async fn check_works(path: &Path, what: &str, version: &str, hint: &str) -> Result<(), Failure> {
     let said = version_of(path).await;
     let fault = if said.as_deref() != Some(version) {
         let said = said.as_deref().unwrap_or("nothing");
-        format!("it says `{said}`, {version} is expected")
+        format!("it prints `{said}`, {version} is expected")
     } else if !routes(path).await? {
-        "it says its version, but does not decide which model a request goes to".to_owned()
+        "it prints its version, but does not decide which model a request goes to".to_owned()
     } else {
         return Ok(());
     };
@@ -36,13 +36,13 @@ pub(super) async fn check_works(path: &Path, what: &str, version: &str, hint: &s
     Err(Failure::new(Kind::Runtime, message).with_hint(hint))
 }
 
-/// The version that the executable at `path` says it is.
+/// The version that the executable at `path` prints.
 pub(super) async fn version_of(path: &Path) -> Option<String> {
     let said = answer(path, ["version"]).await?;
     Some(said.trim().strip_prefix("gem-setup ")?.to_owned())
 }
 
-/// Whether the executable at `path` decides for a request, in a home of its own.
+/// Whether the executable at `path` routes a request, in a temporary home.
 async fn routes(path: &Path) -> Result<bool, Failure> {
     let home = tempfile::tempdir();
     let home = home.map_err(|error| Failure::cannot("make a folder to try gem-setup in", error))?;

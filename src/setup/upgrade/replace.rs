@@ -1,4 +1,4 @@
-//! One release in place of another: installed apart, tried, switched to, handed the running server.
+//! Replaces one release with another: installs it beside the current one, tries it, switches, and waits for the running server.
 
 use super::hand_over::{Engine, hand_over, not_taken_back, return_to};
 use super::trial::{Tried, try_release};
@@ -8,12 +8,12 @@ use crate::setup::state::State;
 use crate::setup::step_id::StepId;
 use crate::setup::{Setup, steps, tidy};
 
-/// Puts the release that `setup` aims at in place of the current one. The caller holds the home's lock.
+/// Puts the wanted release of `setup` in place of the current one. The caller holds the home's lock.
 ///
-/// A process that is killed meanwhile leaves the old release current, or the new one once it was tried.
+/// If the process is killed meanwhile, the current release is the old one, or the new one if that has passed its trial.
 ///
 /// # Errors
-/// When the release cannot be brought, or does not work; the old one is current then.
+/// When the release cannot be installed or does not work; the old one then stays current.
 pub(in crate::setup) async fn replace(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let mut before = setup.state.clone();
     let brought = bring_and_try(setup, &mut before).await;
@@ -28,7 +28,7 @@ pub(in crate::setup) async fn replace(setup: &mut Setup<'_>) -> Result<String, F
     Ok(detail)
 }
 
-/// Installs the release next to the current one, and the model if it is missing, and tries it. `state.json` keeps the current one.
+/// Installs the release beside the current one, and the model if it is missing; then tries the release. `state.json` names the current one.
 async fn bring_and_try(setup: &mut Setup<'_>, before: &mut State) -> Result<String, Failure> {
     let name = setup.release();
     let known = before.previous.clone().filter(|previous| previous.name == name);
@@ -46,8 +46,8 @@ async fn bring_and_try(setup: &mut Setup<'_>, before: &mut State) -> Result<Stri
     Ok(done.join(", "))
 }
 
-/// Brings a wanted model that is missing, with its terms: without it the release cannot be tried. It goes on record in `before`, since it
-/// stays whatever comes of the release.
+/// Installs a wanted model that is missing, and accepts its terms: the trial needs it. `before` records it, since it stays even if the
+/// release is refused.
 async fn bring_model(setup: &mut Setup<'_>, before: &mut State) -> Result<Vec<String>, Failure> {
     if !setup.wanted.with_model || setup.closed().await.is_none() {
         return Ok(Vec::new());
@@ -66,12 +66,12 @@ async fn bring_model(setup: &mut Setup<'_>, before: &mut State) -> Result<Vec<St
     Ok(done)
 }
 
-/// Brings the files of the release that are not in place, and says what was done.
+/// Installs the missing files of the release. Returns the steps' results in words.
 pub(super) async fn bring(setup: &mut Setup<'_>) -> Result<Vec<String>, Failure> {
     bring_steps(setup, [StepId::Runtime, StepId::Companions]).await
 }
 
-/// Applies those of `ids` that have something to do, and says what was done.
+/// Applies those of `ids` that are needed. Returns their results in words.
 async fn bring_steps(setup: &mut Setup<'_>, ids: [StepId; 2]) -> Result<Vec<String>, Failure> {
     let mut done = Vec::new();
     for id in ids {
@@ -86,7 +86,7 @@ async fn bring_steps(setup: &mut Setup<'_>, ids: [StepId; 2]) -> Result<Vec<Stri
     Ok(done)
 }
 
-/// Makes the release current, and the one `before` current again if the running server cannot take it up.
+/// Makes the release current, and returns to `before` if the running server cannot switch to it.
 pub(super) async fn switch(setup: &mut Setup<'_>, before: &State) -> Result<(), Failure> {
     let engine = Engine::running(setup);
     setup.state.previous = before.release();

@@ -27,11 +27,10 @@ pub struct Upgraded {
     pub detail: String,
 }
 
-/// Puts the release of the runtime in `setup`'s catalog in place of the current one. If it is the current one, missing files of it are
-/// brought again.
+/// Puts the release in `setup`'s catalog in place of the current one. If it is the current one, its missing files are installed again.
 ///
 /// # Errors
-/// When there is no installation, another gem-setup is at work, or the release cannot be brought or does not work.
+/// When nothing is installed, another gem-setup is at work, or the release cannot be installed or does not work.
 pub async fn upgrade_runtime(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
     let _lock = lock_and_reload(setup, StepId::Runtime).await?;
     check_installed(setup)?;
@@ -68,11 +67,11 @@ pub async fn upgrade_runtime(setup: &mut Setup<'_>) -> Result<Upgraded, Failure>
     })
 }
 
-/// Makes the previous release of the runtime current again, once its executable is what the catalog says and has answered real prompts:
-/// it worked when it was left, but may have been damaged since.
+/// Makes the previous release of the runtime current again, once its executable matches the catalog and has answered the smoke test's
+/// prompts: it worked when it was replaced, but may be damaged by now.
 ///
 /// # Errors
-/// When there is none, its files are gone or damaged, or the running server cannot take it up.
+/// When there is none, its files are missing or damaged, or the running server cannot switch to it.
 pub async fn roll_back_runtime(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
     let _lock = lock_and_reload(setup, StepId::Runtime).await?;
     let before = setup.state.clone();
@@ -105,7 +104,7 @@ pub async fn roll_back_runtime(setup: &mut Setup<'_>) -> Result<Upgraded, Failur
     })
 }
 
-/// Fails where the model that gem-setup had pulled is missing: no prompt could try the new release. Where the model was left out, notes
+/// Fails if the model that gem-setup had pulled is missing: the new release could not be tried. If the model was left out on purpose, notes
 /// that.
 async fn look_for_model(setup: &mut Setup<'_>) -> Result<(), Failure> {
     let Some(closed) = closed_in_use(setup).await else {
@@ -119,7 +118,7 @@ async fn look_for_model(setup: &mut Setup<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The item that prompts to the release in use need and lack; `None` if nothing is missing, or if that is unknown.
+/// The item that the release in use lacks to answer prompts; `None` if nothing is missing, or if that is unknown.
 async fn closed_in_use(setup: &Setup<'_>) -> Option<Closed> {
     let (site, state) = (&setup.site, &setup.state);
     let in_use = Site {
@@ -138,7 +137,7 @@ async fn closed_in_use(setup: &Setup<'_>) -> Option<Closed> {
     gate.open().await.err()
 }
 
-/// Fails where a part of the release before was deleted.
+/// Fails if a part of the previous release was deleted.
 fn check_there(path: &Path) -> Result<(), Failure> {
     if path.exists() {
         return Ok(());
@@ -147,7 +146,7 @@ fn check_there(path: &Path) -> Result<(), Failure> {
     Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup doctor` to see what works"))
 }
 
-/// Fails where the executable of the release before is another file than the catalog says. Size and time of change are not trusted.
+/// Fails if the executable of the previous release differs from the catalog's. Hashes the file: size and modification time are not trusted.
 async fn check_whole(setup: &mut Setup<'_>) -> Result<(), Failure> {
     setup.wanted.verify = true;
     let inspection = steps::inspect(setup, StepId::Runtime).await;
@@ -157,25 +156,25 @@ async fn check_whole(setup: &mut Setup<'_>) -> Result<(), Failure> {
     let fault = inspection.checks.into_iter().find(Check::has_failed);
     let fault = fault.map_or_else(|| format!("to do: {plan}"), |check| check.detail);
     let message = format!("cannot roll the runtime back, nothing was switched: {fault}");
-    let hint = format!("the runtime in use goes on; {}", bring_again(setup));
+    let hint = format!("the runtime in use stays; {}", bring_again(setup));
     Err(Failure::new(Kind::Runtime, message).with_hint(hint))
 }
 
-/// Refuses a catalog without a build of the runtime in use: recorded, it would make the installation forget its version.
+/// Refuses a catalog without a build of the runtime in use: if it were recorded, the installation would lose its version.
 fn check_offered(setup: &Setup<'_>) -> Result<(), Failure> {
     let (runtime, target) = (setup.wanted.chosen.runtime, setup.site.target);
     if is_offered(&setup.site.catalog, runtime, target) {
         return Ok(());
     }
     let message = format!("cannot upgrade `{runtime}`: the catalog has no build of it for {target}");
-    let hint = "the version in use goes on; name another catalog with `--catalog FILE`";
+    let hint = "the version in use stays; name another catalog with `--catalog FILE`";
     Err(Failure::new(Kind::Unsupported, message).with_hint(hint))
 }
 
-/// Refuses a catalog whose runtime is older than the one in use: it may be offered to keep a fault open.
+/// Refuses a catalog whose runtime is older than the one in use: an old version may have a known security fault.
 ///
 /// # Errors
-/// When it is older, and no older one is allowed.
+/// When it is older, and older ones are not allowed.
 pub fn check_not_older(setup: &Setup<'_>) -> Result<(), Failure> {
     let both = setup.state.version.as_deref().zip(setup.version());
     let Some((from, to)) = both.filter(|(from, to)| is_newer(from, to) && !setup.wanted.allow_older) else {
@@ -197,7 +196,7 @@ fn check_installed(setup: &Setup<'_>) -> Result<(), Failure> {
     Err(Failure::new(Kind::Usage, message).with_hint("run `gem-setup upgrade --self`"))
 }
 
-/// Fails where there is no installation to upgrade `part` of.
+/// Fails if there is no installation whose `part` can be upgraded.
 pub(super) fn check_recorded(setup: &Setup<'_>, part: &str) -> Result<(), Failure> {
     if setup.site.layout.state_file().exists() {
         return Ok(());

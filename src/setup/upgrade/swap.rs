@@ -1,5 +1,5 @@
-//! Another model in the place of the one in use, by renaming folders. `state.json` has the plan before the first step,
-//! so that the next holder of the home's lock completes a swap that a kill has cut short, or takes it back.
+//! Replaces the model in use by renaming folders. `state.json` records the plan before the first step, so that the next owner of the home's
+//! lock completes or undoes a swap that was killed.
 
 use std::fs;
 use std::io;
@@ -15,11 +15,11 @@ use crate::setup::records::ModelSwap;
 use crate::setup::shown;
 use crate::setup::state::State;
 
-/// Ends the name of the model that is tried.
+/// The suffix of a model under trial.
 pub(super) const NEXT: &str = "next";
-/// Ends the name of the model before.
+/// The suffix of the previous model.
 pub(super) const BEFORE: &str = "before";
-/// Ends the name of the model that was in use, until the swap is over.
+/// The suffix of the model that was in use, until the swap is complete.
 const LEAVING: &str = "leaving";
 
 /// The name of the model in use with `suffix`.
@@ -29,7 +29,7 @@ pub(super) fn name(state: &State, suffix: &str) -> Result<LocalModelName, Failur
     parsed.map_err(|error| Failure::new(Kind::Unexpected, format!("cannot name the model `{text}`: {error}")))
 }
 
-/// The folder of the model with this name.
+/// The folder of the model in use with `suffix`.
 pub(super) fn folder(layout: &Layout, state: &State, suffix: &str) -> Result<PathBuf, Failure> {
     Ok(layout.models().join(name(state, suffix)?))
 }
@@ -38,8 +38,8 @@ fn own(layout: &Layout, state: &State) -> PathBuf {
     layout.models().join(&state.chosen.model)
 }
 
-/// Puts the model whose name ends in `from`, and whose description is `source`, in place of the one in use, which is kept until
-/// [`retire`] or [`take_back`]. There is a model at every moment where the file system can exchange folders.
+/// Puts the model with the suffix `from`, described by `source`, in place of the one in use, which is kept until [`retire`] or
+/// [`take_back`]. Where the file system can exchange folders, the model is never missing.
 pub(super) fn swap(layout: &Layout, state: &mut State, from: &str, source: Option<Model>) -> Result<(), Failure> {
     let (own, other) = (own(layout, state), folder(layout, state, from)?);
     let mut swap = ModelSwap {
@@ -61,7 +61,7 @@ pub(super) fn swap(layout: &Layout, state: &mut State, from: &str, source: Optio
     complete(layout, state)
 }
 
-/// Ends a swap that has begun, and records it.
+/// Completes a swap that has begun, and records it.
 fn complete(layout: &Layout, state: &mut State) -> Result<(), Failure> {
     let Some(ModelSwap {
         from, source, incoming, ..
@@ -85,7 +85,7 @@ fn complete(layout: &Layout, state: &mut State) -> Result<(), Failure> {
     Ok(state.write(&layout.state_file())?)
 }
 
-/// The recorded hashes follow the files: those of the folder `other` are those of `own` now, and those of `own` those of `before`.
+/// Moves the recorded hashes with the files: from the folder `other` to `own`, and from `own` to `before`.
 fn move_hashes(state: &mut State, other: &Path, own: &Path, before: &Path) {
     let is_deleted = |path: &Path| other != before && path.starts_with(before);
     state.hashed.retain(|file| !is_deleted(&file.path));
@@ -99,7 +99,7 @@ fn move_hashes(state: &mut State, other: &Path, own: &Path, before: &Path) {
     }
 }
 
-/// Those of the models that are gem-setup's to delete stay so under their other names.
+/// Moves the record of pulled models, which gem-setup may delete, to their new names.
 fn claim(state: &mut State, from: &str) -> Result<(), Failure> {
     let (own, from, before) = (state.chosen.model.clone(), name(state, from)?, name(state, BEFORE)?);
     let is_claimed = |name: &LocalModelName| state.pulled.contains(name);
@@ -110,7 +110,7 @@ fn claim(state: &mut State, from: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the model that was in use the one before.
+/// Makes the model that was in use the previous one.
 pub(super) fn retire(layout: &Layout, state: &State) -> Result<(), Failure> {
     let leaving = folder(layout, state, LEAVING)?;
     if leaving.exists() {
@@ -121,8 +121,7 @@ pub(super) fn retire(layout: &Layout, state: &State) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Puts the model that was in use back, with the record of `earlier`; the other one, which `incoming` identifies, gets its name ending
-/// in `from` again.
+/// Puts the model that was in use back, with the record `earlier`. The other model, identified by `incoming`, gets the suffix `from` again.
 pub(super) fn take_back(
     layout: &Layout,
     state: &mut State,
@@ -130,7 +129,7 @@ pub(super) fn take_back(
     from: &str,
     incoming: Option<u64>,
 ) -> Result<(), Failure> {
-    // The engine has read the other model since.
+    // The engine may have read the other model meanwhile.
     let model_swaps = state.model_swaps + 1;
     let from = from.to_owned();
     *state = State {
@@ -147,7 +146,7 @@ pub(super) fn take_back(
     settle(layout, state)
 }
 
-/// Completes or takes back what was cut short.
+/// Completes or undoes an interrupted swap.
 pub(in crate::setup) fn settle(layout: &Layout, state: &mut State) -> Result<(), Failure> {
     match state.model_swap.clone() {
         Some(swap) if swap.is_back => put_back(layout, state, &swap)?,
@@ -167,7 +166,7 @@ fn has_begun(layout: &Layout, state: &State, swap: &ModelSwap) -> Result<bool, F
     })
 }
 
-/// Moves the model that was in use back to its place, from wherever the swap has left both.
+/// Moves the model that was in use back to its place, at whatever step the swap was interrupted.
 fn put_back(layout: &Layout, state: &State, swap: &ModelSwap) -> Result<(), Failure> {
     let (own, other) = (own(layout, state), folder(layout, state, &swap.from)?);
     let leaving = folder(layout, state, LEAVING)?;
@@ -198,7 +197,7 @@ pub(super) fn delete(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// False where the file system cannot do it.
+/// Exchanges two folders; `false` where the file system cannot.
 fn exchange(one: &Path, other: &Path) -> Result<bool, Failure> {
     file::exchange(one, other).map_err(|error| cannot("exchange", one, &error))
 }

@@ -1,4 +1,4 @@
-//! A release is tried on a spare port before it becomes current.
+//! Tries a release on a spare port before it becomes current.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) enum Tried {
 }
 
 impl Tried {
-    /// The step that it belongs to, and its message while it runs.
+    /// The step that the trial belongs to, and the text shown while it runs.
     const fn in_words(self) -> (&'static str, &'static str) {
         match self {
             Self::NewRuntime => ("runtime", "trying the new runtime on a spare port"),
@@ -35,11 +35,12 @@ impl Tried {
     }
 }
 
-/// Starts the release that `setup` aims at on a spare port, sends it real prompts, and says what was done. Where the model was left out
-/// it must only start, and so must a release that worked before. One that judges worse than the release in use is refused.
+/// Starts the wanted release of `setup` on a spare port, sends it the smoke test's prompts, and returns the result in words. Where no
+/// prompt can be sent, it is enough that a previous runtime starts, or any runtime whose model was left out. A release that judges worse
+/// than the one in use is refused.
 ///
 /// # Errors
-/// Why it cannot become current, status 7.
+/// Why the release cannot become current.
 pub(super) async fn try_release(setup: &Setup<'_>, what: Tried) -> Result<String, Failure> {
     let runtime = setup.runtime()?;
     let chosen = &setup.wanted.chosen;
@@ -81,24 +82,24 @@ pub(super) async fn try_release(setup: &Setup<'_>, what: Tried) -> Result<String
     }
 }
 
-/// Whether a release may become current although no prompt can be sent to it.
+/// Whether a release may become current without a prompt.
 fn may_stay_unasked(setup: &Setup<'_>, what: Tried) -> bool {
     match what {
         Tried::NewRuntime => !setup.wanted.with_model,
-        // It worked when it was left, and may be the one that can pull the model.
+        // It worked when it was replaced, and may be the one that can pull the model.
         Tried::PreviousRuntime => true,
         Tried::NewModel | Tried::PreviousModel => false,
     }
 }
 
-/// The failure where a missing item keeps a new release from being tried.
+/// The failure if a missing item prevents the trial of a new release.
 pub(super) fn untriable(closed: &Closed) -> Failure {
     let message = format!("no prompt can try the new version, nothing was switched: {closed}");
     let hint = closed.hint().unwrap_or_default();
     Failure::new(closed.kind(), message).with_hint(format!("{hint}, then the same command again"))
 }
 
-/// The answers to the probes, or what kept the prompts from the engine.
+/// The answers to the probes, or the item that the engine lacks to answer prompts.
 async fn ask(config: &TrialConfig) -> Result<Result<Vec<ProbeAnswer>, Closed>, String> {
     let mut trial = Trial::start(config).await?;
     let mut outcome = config.gate.open().await.map(|()| Vec::new());
@@ -115,10 +116,10 @@ async fn ask(config: &TrialConfig) -> Result<Result<Vec<ProbeAnswer>, Closed>, S
     Ok(outcome)
 }
 
-/// Compares wrong `answers` with those of the release in use. A release before was in use already: its user wants it.
+/// Compares the wrong ones of `answers` with those of the release in use. A previous release is not compared: its user has asked for it.
 ///
 /// # Errors
-/// The probes about which the release in use is right alone.
+/// The probes that only the release in use answers right.
 async fn compare(setup: &Setup<'_>, what: Tried, tried: &TrialConfig, answers: &[ProbeAnswer]) -> Result<(), String> {
     let wrong: Vec<_> = answers.iter().filter(|answer| !answer.is_right()).collect();
     if wrong.is_empty() {
@@ -162,11 +163,11 @@ async fn compare(setup: &Setup<'_>, what: Tried, tried: &TrialConfig, answers: &
     Ok(())
 }
 
-/// The answers of the recorded release with the recorded model; none if it does not work.
+/// The answers of the recorded release with the recorded model; empty if it does not work.
 async fn ask_in_use(setup: &Setup<'_>, tried: &TrialConfig) -> Vec<ProbeAnswer> {
     let recorded = &setup.state.chosen;
     let gate = setup.site.gate(recorded, &setup.state).ok().flatten();
-    // Read from the record on disk: the one in `setup` aims at the new release.
+    // Read from disk: the record in `setup` already describes the new release.
     let command = current_command(&setup.site, recorded)();
     let Some((gate, command)) = gate.zip(command) else {
         return Vec::new();
@@ -188,7 +189,7 @@ fn log_file(setup: &Setup<'_>) -> PathBuf {
     setup.site.layout.versions().join(LOG)
 }
 
-/// The files that trials leave.
+/// The log files of trials.
 pub(in crate::setup) fn logs(layout: &Layout) -> [PathBuf; 2] {
     [LOG, LOG_IN_USE].map(|name| layout.versions().join(name))
 }
@@ -209,21 +210,21 @@ fn refused(setup: &Setup<'_>, what: Tried, config: &TrialConfig, reason: &str) -
     } else {
         "the trial had no output".to_owned()
     };
-    let mut hint = format!("the {part} in use goes on; {log}");
+    let mut hint = format!("the {part} in use stays; {log}");
     if let Tried::PreviousRuntime = what {
         hint = format!("{hint}; {}", bring_again(setup));
     }
     Failure::new(Kind::Runtime, message).with_hint(hint)
 }
 
-/// The advice where the previous release is damaged.
+/// Advice if the previous release is damaged.
 pub(super) fn bring_again(setup: &Setup<'_>) -> String {
     let version = setup.version().unwrap_or("that version");
     match &setup.state.chosen.catalog {
         Some(file) => format!(
-            "`gem-setup upgrade --allow-older --catalog \"{}\"` brings {version} again",
+            "`gem-setup upgrade --allow-older --catalog \"{}\"` installs {version} again",
             file.display()
         ),
-        None => format!("`gem-setup upgrade --allow-older` brings {version} again from a catalog that has it"),
+        None => format!("`gem-setup upgrade --allow-older` installs {version} again from a catalog that has it"),
     }
 }
