@@ -1,5 +1,4 @@
-//! The catalog: the artifacts, companions and models that can be installed, each pinned by its hash (docs/contract.md section
-//! 3).
+//! The catalog: the artifacts, companions and models that can be installed, each pinned by its hash (docs/contract.md section 3).
 //!
 //! ```
 //! let catalog = gem_setup::catalog::Catalog::built_in()?;
@@ -28,7 +27,7 @@ use crate::sha256::Sha256;
 const BUILT_IN: &str = include_str!("catalog.toml");
 const FORMAT: u32 = 1;
 
-/// Everything that can be installed.
+/// The runtimes, companions and models that can be installed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Catalog {
@@ -51,10 +50,10 @@ pub struct Catalog {
 pub struct RuntimeEntry {
     /// The pinned version.
     pub version: String,
-    /// Its executables, one a target at most.
+    /// Its executables, at most one per target.
     #[serde(default, rename = "artifact", skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<Artifact>,
-    /// For a runtime that is a Python package: it and everything it depends on. Empty = the installer chooses dependencies.
+    /// The Python package of the runtime and all its dependencies. Empty = the installer chooses the versions.
     #[serde(default, rename = "package", skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<Package>,
 }
@@ -67,7 +66,7 @@ pub struct Package {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// The hashes of its wheels: one wheel for all platforms, or one each.
+    /// The SHA-256 of its wheels: one wheel for all platforms, or one for each.
     pub sha256: Vec<Sha256>,
 }
 
@@ -90,7 +89,7 @@ pub struct Artifact {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostedModels {
-    /// A models file with a `version`, as TOML in TOML: the catalog's signature covers it.
+    /// A models file with a `version`: TOML as a string, so that the catalog's signature covers it.
     pub file: String,
 }
 
@@ -98,7 +97,7 @@ pub struct HostedModels {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Companion {
-    /// The name that people use.
+    /// The name shown to people.
     pub name: String,
     /// The target that needs it.
     pub target: Target,
@@ -197,13 +196,13 @@ impl Catalog {
         self.runtime.get(name)
     }
 
-    /// The newest gem-setup.
+    /// The entry of gem-setup itself.
     #[must_use]
     pub const fn own(&self) -> Option<&RuntimeEntry> {
         self.own.as_ref()
     }
 
-    /// The models file that it delivers.
+    /// The models file that the catalog delivers.
     #[must_use]
     pub fn hosted_models(&self) -> Option<&str> {
         self.hosted_models.as_ref().map(|models| &*models.file)
@@ -216,8 +215,8 @@ impl Catalog {
             .filter(move |companion| companion.target == target)
     }
 
-    /// The name of this catalog's release of `runtime` on `target`: the same for the same bytes, wherever they are
-    /// published. It can be a folder's. `None` without a build.
+    /// The name of this catalog's release of `runtime` on `target`, usable as a folder name. Equal bytes get the same name wherever they
+    /// are published. `None` if there is no build.
     #[must_use]
     pub fn release(&self, runtime: &str, target: Target) -> Option<String> {
         let entry = self.runtime(runtime)?;
@@ -241,7 +240,7 @@ impl Catalog {
         self.models.iter().find(|model| model.name == name)
     }
 
-    /// The part of it for these targets, each with the name of its runtime; without gem-setup itself.
+    /// The part of the catalog for these targets, each with the name of its runtime; without gem-setup itself.
     #[must_use]
     pub fn only(&self, wanted: &[(Target, &str)]) -> Self {
         let mut part = self.clone();
@@ -257,7 +256,7 @@ impl Catalog {
         part
     }
 
-    /// Puts `model` in the place of its namesake.
+    /// Replaces the model that has the name of `model`.
     pub fn pin_model(&mut self, model: Model) {
         self.models.retain(|known| known.name != model.name);
         self.models.push(model);
@@ -277,14 +276,14 @@ impl Catalog {
 }
 
 impl Model {
-    /// The first digits of its file's SHA-256, else the file's name; `None` where the catalog names no file.
+    /// The first digits of the file's SHA-256, else the file's name; `None` if the catalog names no file.
     #[must_use]
     pub fn version(&self) -> Option<String> {
         let source = self.huggingface.as_ref()?;
         Some(source.sha256.map_or_else(|| source.file.clone(), Sha256::short))
     }
 
-    /// A short name for the file that it is imported from; `None` where the catalog names none.
+    /// A short identifier of the file that the model is imported from; `None` if the catalog names none.
     #[must_use]
     pub fn edition(&self) -> Option<String> {
         let source = self.huggingface.as_ref()?;

@@ -1,8 +1,8 @@
-//! A catalog that is fetched from a URL and signed (minisign): unsigned, wrongly signed and older ones are refused,
-//! and those with an impossible date.
+//! A catalog that is fetched from a URL and signed with minisign. Refuses catalogs that are unsigned, wrongly signed, older than the last
+//! one, or signed at an impossible time.
 //!
-//! The newest one is kept with its signature in one file. It is verified again when it is read, so a changed file counts for
-//! nothing, and its time is the one that a fetched catalog must not be older than.
+//! The newest catalog is kept in one file with its signature. The signature is verified on every read, so a changed file is ignored. Its
+//! time is the lower bound for the next catalog.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,18 +23,18 @@ use crate::net::{Client, Network, SafeUrl, is_acceptable};
 use crate::place;
 use crate::record::{self, Record};
 
-/// A catalog takes some kilobytes.
+/// The largest catalog, in bytes; a real one has some kilobytes.
 const LARGEST: usize = 4 << 20;
 /// The time for both files together.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// The key that signs the project's own catalogs: a `.pub` file of minisign, its first line alone while there is no key. A key
-/// without an owner would be trusted for nothing.
+/// The project's key for its own catalogs, as a `.pub` file of minisign. The file has only its first line as long as the project has no
+/// key: a key without an owner must not be trusted.
 const BUILT_IN: &str = include_str!("catalog.pub");
-/// No catalog was signed before.
+/// The earliest time at which a catalog can have been signed.
 const EARLIEST: Timestamp = Timestamp::constant(1_577_836_800, 0);
-/// The clocks of two machines differ by no more than this.
+/// The largest difference between the clocks of two machines.
 const LEAD: SignedDuration = SignedDuration::from_hours(24);
-/// Begins the signing time in a trusted comment, as minisign writes it.
+/// The prefix of the signing time in a trusted comment, as minisign writes it.
 const TIME: &str = "timestamp:";
 
 const RECORD: Record = Record {
@@ -88,7 +88,7 @@ impl FromStr for CatalogKey {
     }
 }
 
-/// A catalog whose signature is right.
+/// A catalog with its signature.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Signed {
     /// Where it came from.
@@ -113,7 +113,7 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// There is no key to check its signature with.
+    /// No key is available to check the signature.
     #[error(
         "the catalog `{url}` is refused: no key is given to check its signature with, and this gem-setup was built without one"
     )]
@@ -129,7 +129,7 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// It cannot have been signed then.
+    /// The signing time is impossible.
     #[error(
         "the catalog `{url}` is refused: it says that it was signed on {found:.0}, and here it is {:.0}",
         Timestamp::now()
@@ -140,7 +140,7 @@ pub enum Error {
         /// When it was signed.
         found: Timestamp,
     },
-    /// A newer one was seen before.
+    /// A newer catalog is known.
     #[error("the catalog `{url}` is refused: it was signed on {found:.0}, and one of {known:.0} is known")]
     Older {
         /// Which catalog.
@@ -150,7 +150,7 @@ pub enum Error {
         /// When the newest known one was signed.
         known: Timestamp,
     },
-    /// It is signed, and is no catalog that this gem-setup knows.
+    /// The signature is right, but the catalog is not in a format that this gem-setup knows.
     #[error("the signed catalog `{url}` cannot be used: {reason}")]
     Unusable {
         /// Which catalog.
@@ -158,7 +158,7 @@ pub enum Error {
         /// Why, with the line.
         reason: String,
     },
-    /// It cannot be kept.
+    /// The catalog cannot be kept.
     #[error(transparent)]
     Record(#[from] record::Error),
 }
@@ -189,7 +189,7 @@ impl Explain for Error {
                 "nothing was changed; if it is for a newer gem-setup, upgrade that first (`gem-setup upgrade --self`, or as it was installed), else \
                  tell its publisher; `--catalog FILE` takes another one"
             }
-            Self::Older { .. } => "an old version may be offered to keep a fault open: try later, or ask the publisher",
+            Self::Older { .. } => "an old catalog may hide a security fix: try later, or ask the publisher",
             Self::Record(error) => return error.hint(),
         };
         Some(hint.to_owned())
@@ -197,8 +197,8 @@ impl Explain for Error {
 }
 
 impl Signed {
-    /// Fetches the catalog at `url` and its signature, of `key`, and keeps both in `file` unless a newer one by this key
-    /// was seen before: `known` are the times of earlier ones, apart from the one in `file`.
+    /// Fetches the catalog at `url` with its signature by `key`, and keeps both in `file`. Refuses a catalog older than the one in `file`
+    /// or than the times in `known`.
     ///
     /// # Errors
     /// When they cannot be fetched within 20 s, the signature is missing or wrong, or the catalog is an older one.
@@ -212,7 +212,7 @@ impl Signed {
         let getting = get_both(network, url);
         let (text, signature) = tokio::time::timeout(DEADLINE, getting)
             .await
-            .map_err(|_| failed(url, format!("no answer within {} s", DEADLINE.as_secs())))??;
+            .map_err(|_| failed(url, format!("no response within {} s", DEADLINE.as_secs())))??;
         let kept: Option<Self> = RECORD.read_json(file).ok().flatten();
         let mut signed = Self {
             url: url.clone(),
@@ -242,10 +242,10 @@ impl Signed {
         Some(signed)
     }
 
-    /// When `key` signed it.
+    /// Verifies the signature, and returns its time.
     ///
     /// # Errors
-    /// When the signature is not one of `key` for this text, or its time cannot be right.
+    /// When the signature is not by `key` or not for this text, or its time is impossible.
     pub fn verify(&self, key: &CatalogKey) -> Result<Timestamp, Error> {
         let refused = |reason: &str| Error::Signature {
             url: (&self.url).into(),
@@ -253,7 +253,7 @@ impl Signed {
         };
         let key = PublicKey::from_base64(&key.0).map_err(|_| refused("the public key cannot be read"))?;
         let signature =
-            Signature::decode(&self.signature).map_err(|_| refused("its signature is not one of minisign"))?;
+            Signature::decode(&self.signature).map_err(|_| refused("its signature is not a minisign signature"))?;
         key.verify(self.text.as_bytes(), &signature, true)
             .map_err(|_| refused("its signature is not by the expected key, or not for this text"))?;
         let words = signature.trusted_comment().split_whitespace();
@@ -281,7 +281,7 @@ impl Signed {
     }
 }
 
-/// Whether a catalog may have been signed at `time`. One from the future would keep out every right one.
+/// Whether `time` is a possible signing time. A catalog from the future would block all later ones.
 fn is_credible(time: Timestamp) -> bool {
     time >= EARLIEST && time.duration_since(Timestamp::now()) <= LEAD
 }
@@ -323,7 +323,7 @@ async fn get(client: &Client, url: &Url) -> Result<String, Error> {
         let sent = client.get(Method::GET, url.clone(), HeaderMap::new()).await;
         let mut response = sent.map_err(|error| refused(crate::error::chain(&error)))?;
         if response.head.status != StatusCode::OK {
-            return Err(refused(format!("the answer is {}", response.head.status)));
+            return Err(refused(format!("the response is {}", response.head.status)));
         }
         while let Some(chunk) = response.chunk().await.map_err(|error| refused(error.to_string()))? {
             bytes.extend_from_slice(&chunk);

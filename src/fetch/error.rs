@@ -19,7 +19,7 @@ pub enum Error {
         /// Which URL.
         url: SafeUrl,
     },
-    /// `HF_ENDPOINT`, or a file's name in the catalog, makes no usable address. Exit status 2.
+    /// `HF_ENDPOINT`, or a file's name in the catalog, does not give a valid address. Exit status 2.
     #[error("cannot use `{text}` as an address of the model hub")]
     Endpoint {
         /// The value.
@@ -28,15 +28,15 @@ pub enum Error {
     /// Neither catalog nor hub states the file's hash. Exit status 6.
     #[error("cannot verify `{url}`: the catalog does not state its SHA-256, and {reason}")]
     Unstated {
-        /// Which file, at the server that was asked.
+        /// The file, at the server that was asked.
         url: SafeUrl,
-        /// Why the hub does not.
+        /// Why the hub does not state it.
         reason: String,
     },
-    /// Only mirrors may be asked and there is none. Exit status 2.
+    /// Only mirrors may be used, but none is given. Exit status 2.
     #[error("cannot download from mirrors only: no mirror is given")]
     NoMirror,
-    /// The network cannot be used as it is set up.
+    /// The network settings cannot be used.
     #[error(transparent)]
     Network(#[from] net::Error),
     /// A thread of the download ended early. Exit status 1.
@@ -47,36 +47,36 @@ pub enum Error {
     Unobtainable {
         /// The wanted file.
         label: String,
-        /// Each source's failure, in the order they were asked.
+        /// Each source's failure, in the order of the requests.
         tried: Vec<Tried>,
     },
-    /// The file has another size than the catalog says. Exit status 6.
+    /// The file's size differs from the catalog's. Exit status 6.
     #[error("cannot verify `{url}`: expected {expected} bytes, the server offers {found}")]
     Size {
-        /// From where.
+        /// The URL that was asked.
         url: SafeUrl,
         /// The size in the catalog, in bytes.
         expected: u64,
         /// The size offered, in bytes, or a lower bound of it.
         found: u64,
     },
-    /// The file has another hash than the catalog says. Exit status 6.
+    /// The file's hash differs from the catalog's. Exit status 6.
     #[error("cannot verify `{url}`: expected sha256 `{expected}`, found `{found}`")]
     Hash {
-        /// From where.
+        /// The URL that was asked.
         url: SafeUrl,
         /// The hash in the catalog.
         expected: Sha256,
         /// The hash of the received bytes.
         found: Sha256,
     },
-    /// A directory lies where the file should be. Exit status 5.
+    /// A directory is in the file's place. Exit status 5.
     #[error("cannot put a file at `{}`: a directory is there", path.display())]
     Occupied {
-        /// The place.
+        /// The directory.
         path: PathBuf,
     },
-    /// A file whose size the catalog does not give does not end. Exit status 6.
+    /// The catalog does not give the file's size, and the file exceeds the limit. Exit status 6.
     #[error("cannot download to `{}`: the file is longer than {longest} bytes", path.display())]
     TooLong {
         /// The partial download.
@@ -84,14 +84,14 @@ pub enum Error {
         /// How long it may be, in bytes.
         longest: u64,
     },
-    /// The disk is full, or would be but for a little. Exit status 5.
+    /// The disk is full, or almost full. Exit status 5.
     #[error("cannot write `{}`: the disk is full", path.display())]
     DiskFull {
         /// The file.
         path: PathBuf,
         /// Bytes that were still to be written, if known.
         missing: Option<u64>,
-        /// The system's word.
+        /// The system's error.
         source: io::Error,
     },
     /// A local file or directory cannot be used. Exit status 5.
@@ -99,9 +99,9 @@ pub enum Error {
     File {
         /// The operation.
         action: &'static str,
-        /// To which path.
+        /// The file or directory.
         path: PathBuf,
-        /// The system's word.
+        /// The system's error.
         source: io::Error,
     },
     /// A running program uses the file that must be replaced (Windows only). Exit status 9.
@@ -118,30 +118,30 @@ pub enum Error {
     },
 }
 
-/// One source and why it did not serve.
+/// One source, and why it did not deliver the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{url}`: {reason}")]
 pub struct Tried {
     /// The source.
     pub url: SafeUrl,
-    /// Why it did not serve.
+    /// Why it did not deliver the file.
     pub reason: String,
     /// The remedy, if the reason suggests one.
     pub advice: Option<Cow<'static, str>>,
 }
 
 impl Error {
-    /// Whether the received bytes are the wrong file, so that none of them may be kept.
+    /// Whether the received bytes belong to a wrong file and must be discarded.
     pub(super) const fn is_about_content(&self) -> bool {
         matches!(self, Self::Size { .. } | Self::Hash { .. })
     }
 
-    /// Whether the disk is full: then the received part of a file without a known length only takes up room.
+    /// Whether the disk is full: the received part of a file of unknown length then only takes up room.
     pub(super) const fn is_about_room(&self) -> bool {
         matches!(self, Self::TooLong { .. } | Self::DiskFull { .. })
     }
 
-    /// A finished file that could not be moved to its place.
+    /// The error for a finished file that could not be moved to its place.
     pub(super) fn replace(error: ReplaceError) -> Self {
         match error {
             ReplaceError::InUse { path, .. } => Self::InUse { path },
@@ -150,7 +150,7 @@ impl Error {
         }
     }
 
-    /// An error of the file system while `action` was done to `path`; `missing` bytes were still to be written.
+    /// The error of the file system in `action` on `path`; `missing` bytes were still to be written.
     pub(super) fn file(
         action: &'static str,
         path: impl Into<PathBuf>,
@@ -219,7 +219,7 @@ impl Explain for Error {
     }
 }
 
-/// Advice where the disk of `path` is full and `missing` bytes were still to be written.
+/// Advice if the disk of `path` is full and `missing` bytes were still to be written.
 fn free(path: &Path, missing: Option<u64>) -> String {
     let directory = path.parent().unwrap_or(path).display();
     match missing.map(|bytes| bytes.div_ceil(1_000_000)) {
@@ -234,7 +234,7 @@ const CONTINUE: &str = "run the same command again: it continues where it stoppe
 const RETRY: &str =
     "check the network (`gem-setup doctor --network`) and run the same command again: it continues where it stopped";
 
-/// Advice where no source's failure has its own.
+/// Advice if no source's failure has its own.
 fn advice(tried: &[Tried]) -> &'static str {
     if !tried.is_empty() && tried.iter().all(|source| source.url.expose().scheme() == "file") {
         "check that the file exists: a mirror on disk has the paths of the artifacts' URLs"

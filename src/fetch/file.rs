@@ -12,10 +12,10 @@ use super::retry::Fault;
 use super::store::Closed;
 use super::transfer::Transfer;
 
-/// How much of a file is read at once.
+/// The size of one read, in bytes.
 const READ: usize = 256 * 1024;
 
-/// Opens the file that `url` names, and gives its size in bytes.
+/// Opens the file at `url`; returns it with its size in bytes.
 pub(super) fn open(url: &Url) -> Result<(File, u64), Fault> {
     let path = url
         .to_file_path()
@@ -32,7 +32,7 @@ fn unreadable(error: &std::io::Error) -> Fault {
     Fault::Unusable(error.to_string())
 }
 
-/// Reads the file at `url` as if it came over the network.
+/// Copies the file at `url` to the store, like a download.
 pub(super) async fn copy(transfer: &Transfer<'_>, url: &Url) -> Result<(), Fault> {
     let (file, length) = open(url)?;
     let expected = transfer.request.size;
@@ -47,7 +47,7 @@ pub(super) async fn copy(transfer: &Transfer<'_>, url: &Url) -> Result<(), Fault
         validator: None,
         length: Some(length),
     };
-    // The bytes of other sources are discarded even if the copy fails.
+    // Bytes from other sources are discarded even if the copy fails.
     transfer.plan().start_over(Identity::default());
     transfer.store.restart(identity(length)).await?;
     let write = transfer.store.blocking_writer();
@@ -59,7 +59,7 @@ pub(super) async fn copy(transfer: &Transfer<'_>, url: &Url) -> Result<(), Fault
     Ok(())
 }
 
-/// Hands all of `file` to `write`, and gives the number of bytes.
+/// Passes all of `file` to `write`; returns the number of bytes.
 fn pour(mut file: File, mut write: impl FnMut(u64, bytes::Bytes) -> Result<(), Closed>) -> Result<u64, Fault> {
     let mut position = 0;
     loop {

@@ -1,4 +1,4 @@
-//! The Hugging Face hub: where a model's file is, which token opens it, and which hash the hub states for it.
+//! The Hugging Face hub: the address of a model's file, the token for it, and the hash that the hub states.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,24 +16,24 @@ use crate::net::{Patience, ServerResponse, is_acceptable};
 use crate::progress::{Progress, Silent};
 use crate::sha256::Sha256;
 
-/// How long an answer is waited for that is not needed.
+/// The time for an optional request.
 const BRIEFLY: Duration = Duration::from_secs(10);
 const ENDPOINT_VARIABLE: &str = "HF_ENDPOINT";
-/// The first that is set counts, as for the hub's own tools; `lit` knows the second (docs/facts.md section 2).
+/// In order of precedence, as in the hub's own tools; `lit` knows only the second (docs/facts.md section 2).
 const TOKEN_VARIABLES: [&str; 2] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
-/// The hub's own statement of a large file's SHA-256; the file itself comes from another host.
+/// The hub's statement of a large file's SHA-256; the file itself comes from another host.
 const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
-/// Advice where the hub refuses a file.
+/// Advice if the hub refuses a file.
 pub(super) const GATED: &str = "the model is gated: accept its terms on its page at the hub, set HF_TOKEN (or HUGGING_FACE_HUB_TOKEN) to a token \
                                 that may read it, then run the command again";
 
-/// The hub as the environment names it.
+/// The hub that the environment names.
 #[derive(Clone, Debug, Default)]
 pub struct Hub {
-    /// Stands for `https://huggingface.co`.
+    /// Replaces `https://huggingface.co`.
     endpoint: Option<Url>,
-    /// Marked as sensitive, so that no message shows it.
+    /// Marked as sensitive, so that messages do not show it.
     authorization: Option<HeaderValue>,
 }
 
@@ -64,7 +64,7 @@ impl Hub {
         })
     }
 
-    /// Where the hub itself has the file that is published at `url`; `None` for a file of another publisher.
+    /// The hub's own URL of the file published at `url`; `None` for a file of another publisher.
     pub(super) fn locate(&self, url: &Url) -> Option<Url> {
         if url.scheme() != "https" || url.host_str() != Some(HUB_HOST) {
             return None;
@@ -77,7 +77,7 @@ impl Hub {
         Some(place)
     }
 
-    /// Whether `url` is the hub's own.
+    /// Whether `url` belongs to the hub.
     pub(super) fn is_under(&self, url: &Url) -> bool {
         match &self.endpoint {
             Some(endpoint) => endpoint.origin() == url.origin(),
@@ -85,16 +85,16 @@ impl Hub {
         }
     }
 
-    /// The header that opens gated files, for the hub alone.
+    /// The header for gated files; sent only to the hub.
     pub(super) fn authorization(&self) -> Option<HeaderValue> {
         self.authorization.clone()
     }
 }
 
-/// The public address of `file`, under which mirrors have it too.
+/// The public address of `file`, under which mirrors also have it.
 ///
 /// # Errors
-/// When repository or file make no address.
+/// When repository and file do not give a valid address.
 pub fn address_of(file: &HuggingFace) -> Result<Url, Error> {
     let text = format!("https://{HUB_HOST}/{}/resolve/main/{}", file.repo, file.file);
     let has_dots = text.split('/').any(|part| part == "." || part == "..");
@@ -113,25 +113,24 @@ pub struct Stated {
     pub size: u64,
 }
 
-/// What the hub says of a file's hash.
+/// The hub's statement about a file's hash.
 enum Stating {
     Hash(Stated),
     Nothing,
-    /// It redirects to another server, which has nothing to say about the hash.
+    /// The hub redirects to another server, whose statement does not count.
     Elsewhere(Url),
 }
 
 impl Fetcher {
-    /// The hash that the hub states for the file published at `url`; a mirror's word counts for nothing here. `id` is the id
-    /// that waiting is reported under.
+    /// The hash that the hub states for the file published at `url`; a mirror is not trusted to state it. Waiting is reported under `id`.
     ///
     /// # Errors
-    /// When only mirrors may be asked, the hub does not answer, refuses, or states no SHA-256.
+    /// When only mirrors may be asked, or the hub does not respond, refuses the request, or states no SHA-256.
     pub async fn stated(&self, url: &Url, id: &str, progress: &dyn Progress) -> Result<Stated, Error> {
         self.state(url, id, progress, self.network.patience()).await
     }
 
-    /// The same, asked for once and for a few seconds: where the answer is welcome and not needed.
+    /// The same, asked once and within a few seconds, for callers that can do without.
     ///
     /// # Errors
     /// As [`Self::stated`].

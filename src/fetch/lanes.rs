@@ -1,9 +1,8 @@
-//! Schedules the connections that fetch one file, and the part that each one fetches.
+//! Schedules the connections that fetch one file, and the part that each of them fetches.
 //!
-//! A download begins with one connection. Where the file is large and the server serves parts, connections are added
-//! while each doubling raises the throughput by a fifth; a link that one connection fills stays with one. The remaining
-//! bytes are handed out in pieces that shrink towards the end. A connection much slower than the others is closed, and
-//! its rest is requested again.
+//! A download begins with one connection. If the file is large and the server serves ranges, connections are added as long as each doubling
+//! raises the throughput by a fifth; one connection is enough for a link that it fills. The remaining bytes are handed out in pieces that
+//! shrink towards the end. A connection that is much slower than the others is closed, and its remaining bytes are requested again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,16 +16,16 @@ use super::retry::Fault;
 use super::transfer::{Lane, Opened, Ranges, Source, Transfer};
 
 const TICK: Duration = Duration::from_millis(100);
-/// Smaller files are done before a second connection is up to speed.
+/// Smaller files are complete before a second connection is up to speed.
 const LARGE: u64 = 64 * MIB;
 const SMALLEST_PIECE: u64 = 4 * MIB;
 const LARGEST_PIECE: u64 = 64 * MIB;
 const MOST_LANES: usize = 8;
-/// Faults and re-requests of single lanes that one run bears before it gives the source up.
+/// The faults and re-requests of single lanes after which a run gives up the source.
 const MOST_STRIKES: u32 = 16;
 const MIB: u64 = 1024 * 1024;
 
-/// Gets from `source` everything that is missing, on as many connections as help.
+/// Fetches all missing bytes from `source`, on as many connections as raise the throughput.
 pub(super) async fn run(transfer: &Transfer<'_>, source: &Source<'_>) -> Result<(), Fault> {
     let gaps = transfer.plan().gaps();
     if gaps.as_ref().is_some_and(Vec::is_empty) {
@@ -37,7 +36,7 @@ pub(super) async fn run(transfer: &Transfer<'_>, source: &Source<'_>) -> Result<
     drive(transfer, source, first).await
 }
 
-/// Reads `first` to its end, and on further connections the rest.
+/// Reads `first` to its end, and the rest on further connections.
 async fn drive(transfer: &Transfer<'_>, source: &Source<'_>, first: Opened) -> Result<(), Fault> {
     let mut crew = Crew {
         transfer,
@@ -67,7 +66,7 @@ async fn drive(transfer: &Transfer<'_>, source: &Source<'_>, first: Opened) -> R
 struct Member {
     id: u64,
     lane: Arc<Lane>,
-    /// How far the answer would go if it were read to its end.
+    /// The position that the response would reach if it were read to its end.
     body_end: u64,
     abort: AbortHandle,
     started: Instant,
@@ -77,7 +76,7 @@ struct Member {
     rate: f64,
 }
 
-/// How a lane ended: done, failed, or given up for being slow.
+/// The end of a lane: complete, failed, or aborted for being slow.
 type LaneEnd = Result<Result<(), Fault>, futures_util::future::Aborted>;
 
 struct Crew<'a> {
@@ -86,9 +85,9 @@ struct Crew<'a> {
     lanes: Vec<Member>,
     running: FuturesUnordered<BoxFuture<'a, (u64, LaneEnd)>>,
     tuner: Tuner,
-    /// Whether there was ever more than one lane, so that there is something to compare with.
+    /// Whether there was ever more than one lane to compare with.
     is_parallel: bool,
-    /// The best rate that any lane had.
+    /// The highest rate of any lane so far.
     best_rate: f64,
     strikes: u32,
     next_id: u64,
@@ -144,7 +143,7 @@ impl<'a> Crew<'a> {
         Ok(())
     }
 
-    /// Lets lanes that were shortened read on after all, where parts cannot be asked for.
+    /// If the server ignores ranges, lets shortened lanes read on.
     fn take_back(&self) {
         for gap in self.unclaimed() {
             let before = self.lanes.iter().find(|member| member.lane.rest().end == gap.start);
@@ -165,7 +164,7 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Missing ranges that no lane is fetching.
+    /// Missing ranges without a lane.
     fn unclaimed(&self) -> Vec<Range<u64>> {
         let plan = self.transfer.plan();
         let Some(length) = plan.identity.length else {
@@ -227,7 +226,7 @@ impl<'a> Crew<'a> {
         let Some(slowest) = slowest.filter(|member| now - member.started >= GRACE) else {
             return;
         };
-        // With other lanes it must keep up with them; alone, with the earlier rate.
+        // Compared with the other lanes; a single lane is compared with the best rate so far.
         let reference = self
             .lanes
             .iter()
@@ -244,12 +243,12 @@ impl<'a> Crew<'a> {
 
 /// Weight of the newest tick in a lane's rate.
 const SMOOTHING: f64 = 0.1;
-/// How much slower than the best of its neighbours a lane may be.
+/// The factor by which a lane may be slower than the best of the others.
 const STRAGGLING: f64 = 8.0;
-/// How long a lane may take to get up to speed.
+/// The time for a lane to get up to speed.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The next piece to hand out: from the first range that no lane is fetching.
+/// The next piece to hand out: from the start of the first range without a lane.
 fn next_piece(unclaimed: &[Range<u64>], width: usize) -> Option<Range<u64>> {
     let first = unclaimed.first()?;
     let total = unclaimed.iter().map(|range| range.end - range.start).sum();
@@ -265,14 +264,14 @@ fn piece_size(left: u64, width: usize) -> u64 {
     (left / (2 * width as u64)).clamp(SMALLEST_PIECE, LARGEST_PIECE)
 }
 
-/// Finds the number of lanes beyond which more bring no more.
+/// Finds the number of lanes beyond which more lanes do not raise the throughput.
 #[derive(Debug)]
 struct Tuner {
     width: usize,
     is_settled: bool,
     /// Throughput before the last change, in bytes a second.
     before: f64,
-    /// When the measurement at this width began, and how many bytes had come.
+    /// When the measurement of this width began, and the number of bytes at that time.
     since: Option<(Instant, u64)>,
 }
 
@@ -288,13 +287,13 @@ impl Default for Tuner {
 }
 
 impl Tuner {
-    /// How long one width is measured.
+    /// The duration of one measurement.
     const STAGE: Duration = Duration::from_millis(400);
-    /// Bytes per second above which servers do not limit single connections: 2 Gbit/s.
+    /// The rate, in bytes a second, from which a second lane is not tried: 2 Gbit/s.
     const FAST_ENOUGH: f64 = 250e6;
     const WORTHWHILE: f64 = 1.2;
 
-    /// Notes that `bytes` have arrived until `now`, and whether every lane has begun to flow; returns the new number of
+    /// Takes the number of bytes that have arrived until `now`, and whether all lanes have begun to receive; returns the new number of
     /// lanes if it changes.
     fn observe(&mut self, now: Instant, bytes: u64, all_flow: bool) -> Option<usize> {
         if self.is_settled {

@@ -7,9 +7,9 @@ use gem_platform::probe::{available_space, total_space};
 
 use super::error::Error;
 
-/// The longest file whose size the catalog does not give: a server could send bytes without end.
+/// The longest file without a size in the catalog: a server could send bytes without end.
 const LONGEST: u64 = 8 << 30;
-/// The bytes that a download leaves free for other programs; on a small disk, this part of it.
+/// The bytes that a download leaves free for other programs; on a small disk, only a part of it.
 const KEPT_FREE: u64 = 64 << 20;
 const KEPT_FREE_PART: u64 = 16;
 
@@ -41,7 +41,7 @@ impl Limits {
             Ok(free) if free < more.saturating_add(self.kept_free) => {
                 Err(Error::file("write", path, io::ErrorKind::StorageFull.into(), missing))
             }
-            // Where the system does not say how much is free, the write will.
+            // If the system does not report the free space, the write itself will fail.
             _ => Ok(()),
         }
     }

@@ -1,8 +1,8 @@
-//! Gets a verified file: mirrors, proxies, resume, retry, parallel ranges, hash while streaming, atomic placement.
+//! Downloads verified files: mirrors, proxies, resume, retry, parallel ranges, hash while streaming, atomic placement.
 //!
-//! [`Fetcher::fetch`] asks its sources in order. It writes the bytes to a partial download, keyed by the expected hash,
-//! hashes them on arrival, and moves the file to its place only if the hash matches. An interrupted fetch, by a dropped
-//! future or a killed process, continues where it stopped.
+//! [`Fetcher::fetch`] asks its sources in order. It writes the bytes to a partial download, keyed by the expected hash, hashes them on
+//! arrival, and moves the file to its place only if the hash matches. A fetch that was interrupted (the future was dropped, or the process
+//! killed) continues where it stopped.
 //!
 //! ```
 //! use gem_setup::environment::Environment;
@@ -76,15 +76,15 @@ const HUB_HOST: &str = "huggingface.co";
 /// A file that was fetched, verified and put in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: u64,
     /// The source that completed it.
     pub source: SafeUrl,
-    /// Bytes that were there from an earlier try.
+    /// Bytes that an earlier attempt had received.
     pub resumed: u64,
-    /// Bytes that were received in this try.
+    /// Bytes that were received in this attempt.
     pub transferred: u64,
 }
 
@@ -104,8 +104,7 @@ impl Fetcher {
     /// `mirror_only`.
     ///
     /// # Errors
-    /// When a mirror's URL is neither https, nor file, nor http on this machine, or only mirrors may be asked and none is
-    /// given.
+    /// When a mirror's URL is neither https, nor file, nor http on this machine, or only mirrors may be used and none is given.
     pub fn new(network: Network, downloads: PathBuf, mirrors: Vec<Url>, mirror_only: bool) -> Result<Self, Error> {
         if let Some(url) = mirrors.iter().find(|url| !is_acceptable(url)) {
             return Err(Error::UnacceptableUrl { url: url.into() });
@@ -123,24 +122,24 @@ impl Fetcher {
         })
     }
 
-    /// The same with `hub` in place of the public one.
+    /// The same with `hub` in place of the public hub.
     #[must_use]
     pub fn with_hub(self, hub: Hub) -> Self {
         Self { hub, ..self }
     }
 
-    /// How the outside world is reached.
+    /// The network that the fetcher uses.
     #[must_use]
     pub const fn network(&self) -> &Network {
         &self.network
     }
 
-    /// The sources of `url`, in this order: each mirror, which replaces `https://github.com` and `https://huggingface.co`, then
-    /// the origin. A URL of another host has itself as its only source, unless only mirrors on disk may be asked.
+    /// The sources of `url` in order: each mirror, which replaces `https://github.com` and `https://huggingface.co`, then the origin. A URL
+    /// of another host is its own only source, unless only mirrors on disk may be used: they replace every host.
     #[must_use]
     pub fn sources(&self, url: &Url) -> Vec<Url> {
         let is_mirrored = url.host_str().is_some_and(|host| MIRRORED_HOSTS.contains(&host));
-        // A bundle has everything that its catalog names.
+        // A bundle contains every file that its catalog names.
         let is_offline = self.mirror_only && self.mirrors.iter().all(|mirror| mirror.scheme() == "file");
         if url.scheme() != "https" || !(is_mirrored || is_offline) {
             return vec![url.clone()];
@@ -154,13 +153,12 @@ impl Fetcher {
         mirrored.chain(origin).collect()
     }
 
-    /// Brings the file that `request` describes to its place.
+    /// Downloads the file that `request` describes to its place.
     ///
     /// The future may be dropped at any point; the next fetch of the same file continues where it stopped.
     ///
     /// # Errors
-    /// When no source serves the file, it is not the one that the catalog describes, or it cannot be written. What was at
-    /// the place before is still there then.
+    /// When no source delivers the file, it does not match the catalog, or it cannot be written. An old file at the place then stays.
     pub async fn fetch(&self, request: &Request, progress: &dyn Progress) -> Result<Fetched, Error> {
         let sources = self.sources(&request.url);
         if let Some(url) = sources.iter().find(|url| !is_acceptable(url)) {
@@ -175,7 +173,7 @@ impl Fetcher {
         result
     }
 
-    /// Fetches, verifies and places. Bytes of an earlier try that turn out to be bad are fetched once more.
+    /// Fetches, verifies and places. If bytes of an earlier attempt are bad, fetches the whole file once more.
     async fn fetch_into(
         &self,
         partial: &Partial,
@@ -215,11 +213,11 @@ impl Fetcher {
                     found,
                 });
             }
-            progress.note(&request.id, "the bytes of an earlier try were bad, starting over");
+            progress.note(&request.id, "the bytes of an earlier attempt were bad, starting over");
         }
     }
 
-    /// Asks source after source, each as often as the budget allows, until all bytes have arrived.
+    /// Asks the sources in turn, each as often as the budget allows, until all bytes have arrived.
     async fn gather(&self, transfer: &Transfer<'_>, sources: &[Url]) -> Result<SafeUrl, Error> {
         let Transfer { request, progress, .. } = transfer;
         let mut budget = Budget::new(self.network.patience());
@@ -252,7 +250,7 @@ impl Fetcher {
         })
     }
 
-    /// Repeats `attempt`, which asks `url`, as often as the budget allows.
+    /// Repeats `attempt`, a request to `url`, as often as the budget allows.
     async fn persist<T>(
         &self,
         budget: &mut Budget<'_>,
@@ -266,7 +264,7 @@ impl Fetcher {
             .await
     }
 
-    /// The same for an attempt that also says how many bytes are in place after it.
+    /// The same for an attempt that also returns the number of bytes that are in place.
     async fn persist_counting<T>(
         &self,
         budget: &mut Budget<'_>,
@@ -288,14 +286,14 @@ impl Fetcher {
                 tracing::debug!(source = %shown, %fault, "no more attempts with this source");
                 return Err(fault);
             };
-            // A narrow terminal shows the beginning alone.
+            // The host comes first: a narrow terminal cuts off the end.
             let (host, pause) = (host_of(url), wait.as_secs_f32());
             progress.wait(id, &format!("{host}: again in {pause:.1} s: {fault}"));
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// `fault` as the last word of the source at `url`.
+    /// `fault` as the final failure of the source at `url`.
     fn last_word(&self, fault: Fault, url: &Url) -> Tried {
         let is_refused = matches!(fault.itself(), Fault::Status { code: 401 | 403, .. });
         let failed = fault.elsewhere().unwrap_or(url);
@@ -318,7 +316,7 @@ impl Fetcher {
         let origin = &transfer.request.url;
         let is_hub = !self.mirror_only && self.hub.locate(origin).as_ref() == Some(url);
         let has_login = !url.username().is_empty() || url.password().is_some();
-        // Logins are for mirrors: the origin is public, and a stale login would only get us refused.
+        // Logins are for mirrors: the origin is public, and might refuse an outdated login.
         let login = self.network.login(url).filter(|_| url != origin && !has_login);
         let source = Source {
             url,
@@ -332,7 +330,7 @@ impl Fetcher {
     }
 }
 
-/// The host that `url` names, with a port that is not the usual one.
+/// The host in `url`, with the port unless it is the default.
 fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or(url.path());
     url.port()

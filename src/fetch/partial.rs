@@ -1,7 +1,7 @@
-//! A partial download on disk: the bytes, and the journal that is needed to continue.
+//! A partial download on disk: the bytes, and the journal that allows it to continue.
 //!
-//! `downloads/<sha256>.part` holds the bytes, `<sha256>.json` the rest, `<sha256>.lock` keeps other processes out. All three
-//! are keyed by the file's expected hash, and are deleted when no later run can use them.
+//! `downloads/<sha256>.part` holds the bytes, `<sha256>.json` is the journal, `<sha256>.lock` keeps other processes out. All three are
+//! keyed by the file's expected hash, and are deleted when no later run can use them.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -20,20 +20,20 @@ use super::ranges::RangeSet;
 use crate::lock::Lock;
 use crate::sha256::Sha256;
 
-/// Partial downloads that have not changed for this long are removed.
+/// The age from which unchanged partial downloads are removed.
 const OLDEST: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 const LOCK_POLL: Duration = Duration::from_millis(50);
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
-/// How long a lock file that cannot be opened may be a file that is being removed: Windows reports both alike.
+/// The time for which a lock file that cannot be opened is retried: Windows gives the same error for a file that is being removed.
 const REMOVAL_LIMIT: Duration = Duration::from_millis(500);
 
-/// The strong validator (RFC 9110 section 8.8) of one version of a file on a server: the value for `If-Range`.
+/// The strong validator (RFC 9110 section 8.8) of one version of a file on a server, sent as `If-Range`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Validator {
-    /// A strong entity tag, quotes included.
+    /// A strong entity tag, including the quotes.
     Etag(String),
-    /// A modification date that lies safely before the answer that gave it.
+    /// A modification date that lies safely before the response that stated it.
     LastModified(String),
 }
 
@@ -45,10 +45,10 @@ impl Validator {
     }
 }
 
-/// The server's identity of the file that was partly downloaded.
+/// The server's description of a partly downloaded file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
-    /// Which version of the file it is; without one the partial download cannot be resumed.
+    /// The version of the file; without it the partial download cannot be resumed.
     pub(super) validator: Option<Validator>,
     /// The whole file's length in bytes, if known.
     pub(super) length: Option<u64>,
@@ -58,8 +58,8 @@ pub(super) struct Identity {
 struct Sidecar {
     #[serde(flatten)]
     identity: Identity,
-    /// The bytes that are in place; absent while they are simply all that the file holds, so that a download
-    /// which arrives in order need not keep books.
+    /// The ranges that are in place. Absent while the file's length describes them, so that a download in order does not update the
+    /// journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     finished: Option<Vec<(u64, u64)>>,
 }
@@ -80,7 +80,7 @@ struct Files {
 }
 
 impl Partial {
-    /// Opens the partial download of the file with the hash `sha256`; waits a little if another process has it.
+    /// Opens the partial download of the file with the hash `sha256`; waits briefly if another process has locked it.
     pub(super) async fn open(downloads: &Path, sha256: &Sha256) -> Result<Self, Error> {
         std::fs::create_dir_all(downloads).map_err(|e| Error::file("create the directory", downloads, e, None))?;
         remove_old(downloads, sha256, SystemTime::now());
@@ -99,12 +99,12 @@ impl Partial {
         &self.files.data
     }
 
-    /// The received ranges: none unless the journal and the bytes agree.
+    /// The received ranges; empty if the journal and the bytes disagree.
     pub(super) fn contents(&self) -> (Identity, RangeSet) {
         self.files.read().unwrap_or_default()
     }
 
-    /// Opens the bytes for writing, and a second time for reading; without `keep` the file is emptied.
+    /// Opens the bytes once for writing and once for reading; without `keep` the file is emptied.
     pub(super) fn open_data(&self, keep: bool) -> Result<(File, File), Error> {
         let write = open_own(OpenOptions::new().write(true).create(true), &self.files.data)
             .and_then(|file| if keep { Ok(file) } else { file.set_len(0).map(|()| file) })
@@ -113,7 +113,7 @@ impl Partial {
         Ok((write, read))
     }
 
-    /// Writes the books: atomically, so that a crash leaves the old ones or the new ones.
+    /// Writes the journal atomically: a crash leaves the old one or the new one.
     pub(super) fn record(&self, identity: &Identity, finished: Option<&[Range<u64>]>) -> Result<(), Error> {
         let sidecar = Sidecar {
             identity: identity.clone(),
@@ -136,7 +136,7 @@ impl Partial {
         remove(&self.files.sidecar)
     }
 
-    /// Removes books and bytes.
+    /// Removes the journal and the bytes.
     pub(super) fn discard(&self) -> Result<(), Error> {
         self.files.discard()
     }
@@ -182,14 +182,14 @@ impl Drop for Files {
     }
 }
 
-/// Takes the lock in the file at `path`, waiting a little for another process to let go of it.
+/// Takes the lock in the file at `path`, waiting briefly for its owner to release it.
 async fn take(path: &Path) -> Result<File, Error> {
     let began = Instant::now();
     loop {
         match open_own(OpenOptions::new().write(true).create(true), path) {
             Ok(file) => match file.try_lock() {
                 Ok(()) if is_at(&file, path) => return Ok(file),
-                // Held by another, or removed by its last holder after we had opened it.
+                // Locked by another process, or removed by its last owner after it was opened here.
                 Ok(()) | Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_LIMIT => {}
                 Ok(()) | Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: path.to_owned() }),
                 Err(TryLockError::Error(e)) => return Err(Error::file("lock", path, e, None)),
@@ -197,12 +197,12 @@ async fn take(path: &Path) -> Result<File, Error> {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied && began.elapsed() < REMOVAL_LIMIT => {}
             Err(e) => return Err(Error::file("create the lock", path, e, None)),
         }
-        // Nothing is kept open meanwhile: on Windows a removed file lasts as long as it is.
+        // The file is closed during the wait: on Windows a removed file exists until the last handle is closed.
         tokio::time::sleep(LOCK_POLL).await;
     }
 }
 
-/// Whether `file` is still the one at `path`.
+/// Whether `file` is still the file at `path`.
 fn is_at(file: &File, path: &Path) -> bool {
     let ours = file.try_clone().and_then(Handle::from_file);
     ours.is_ok_and(|ours| Handle::from_path(path).is_ok_and(|there| there == ours))
@@ -215,8 +215,8 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes files in `downloads` that were last written more than two weeks before `now`. The clock may have jumped since, so
-/// the download of `sha256` and those that another process has in hand stay.
+/// Removes files in `downloads` that were last written more than two weeks before `now`. Keeps the download of `sha256` and those that
+/// another process has locked, since the clock may have jumped.
 fn remove_old(downloads: &Path, sha256: &Sha256, now: SystemTime) {
     let Ok(entries) = std::fs::read_dir(downloads) else {
         return;
@@ -234,13 +234,13 @@ fn remove_old(downloads: &Path, sha256: &Sha256, now: SystemTime) {
         let path = entry.path();
         let is_needed = || path.file_stem().is_some_and(|stem| *stem == *wanted) || is_in_hand(&path);
         if is_ours && is_old && !is_needed() {
-            // A file that cannot be removed now can be removed next time.
+            // A file that cannot be removed now is tried again next time.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-/// Whether a process holds the lock of the partial download that the file `path` belongs to.
+/// Whether a process has locked the partial download that `path` belongs to.
 fn is_in_hand(path: &Path) -> bool {
     Lock::is_held(&path.with_extension("lock")).unwrap_or(true)
 }
@@ -320,7 +320,7 @@ mod tests {
             let partial = Partial::open(directory.path(), &digest()).await.unwrap();
             std::fs::write(partial.data(), vec![0; bytes]).unwrap();
             partial.record(&identity, None).unwrap();
-            // As after a kill in the middle of writing the books.
+            // As after a kill during the write of the journal.
             std::fs::write(partial.files.new_sidecar(), "{").unwrap();
             drop(partial);
             assert_eq!(names(directory.path()).is_empty(), !kept, "{identity:?}, {bytes} bytes");

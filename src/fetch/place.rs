@@ -1,4 +1,4 @@
-//! Moves a verified file to its place: whole or not at all.
+//! Moves a verified file to its place atomically.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use gem_platform::file::{self, ReplaceError};
 
 use super::error::Error;
 
-/// Checks, before anything is downloaded, that a file can be put at `place`; makes the directories above it.
+/// Checks, before anything is downloaded, that a file can be put at `place`; creates the directories above it.
 pub(super) fn prepare(place: &Path) -> Result<(), Error> {
     if place.is_dir() {
         return Err(Error::Occupied { path: place.to_owned() });
@@ -26,7 +26,7 @@ pub(super) fn put(staged: &Path, place: &Path) -> Result<(), Error> {
         Ok(()) => {}
         Err(ReplaceError::Move { source, .. }) if source.kind() == io::ErrorKind::CrossesDevices => {
             copy(staged, place)?;
-            // The copy is in place; a remainder is found by the next clean-up.
+            // The copy is in place; the next clean-up removes a leftover.
             let _ = std::fs::remove_file(staged);
         }
         Err(error) => return Err(Error::replace(error)),
@@ -55,10 +55,10 @@ pub(super) fn wait_until_free(place: &Path) -> Result<(), Error> {
     file::wait_until_free(place).map_err(Error::replace)
 }
 
-/// Makes a rename last over a power cut, where the system lets a directory be opened.
+/// Makes a rename durable, on systems that can open a directory.
 pub(super) fn flush_directory(directory: &Path) {
     if let Ok(opened) = File::open(directory) {
-        // Not every file system can; the file itself is flushed already.
+        // Not all file systems support this; the file itself is already flushed.
         let _ = opened.sync_all();
     }
 }

@@ -1,4 +1,4 @@
-//! Reports the route to a URL, and whether the URL answers.
+//! Reports the route to a URL, and whether the URL responds.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,22 +11,22 @@ use super::retry::Fault;
 use super::{Error, Fetcher, file, reply};
 use crate::net::{Login, Network, Proxy, SafeUrl, SendError, Trust, is_acceptable};
 
-/// How a URL would be reached.
+/// The route of a request to a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The URL.
     pub url: SafeUrl,
-    /// The proxy it goes through, if any.
+    /// The proxy, if any.
     pub proxy: Option<Proxy>,
-    /// The certificates that it is checked against; `None` without TLS.
+    /// The certificates that the server is checked against; `None` without TLS.
     pub trust: Option<Trust>,
 }
 
-/// How long one probe may take in all.
+/// The time for one probe.
 const LIMIT: Duration = Duration::from_secs(20);
 
 impl Network {
-    /// How a request for `url` would go.
+    /// The route of a request to `url`.
     #[must_use]
     pub fn route_of(&self, url: &Url) -> Route {
         Route {
@@ -38,10 +38,10 @@ impl Network {
 }
 
 impl Fetcher {
-    /// Asks `source` for the head of its file, once, and gives the size in bytes that it declares.
+    /// Requests the head of the file at `source` once; returns the size in bytes that it states.
     ///
     /// # Errors
-    /// When it does not answer with a file.
+    /// When the response is not a file.
     pub async fn probe(&self, source: &Url) -> Result<Option<u64>, Error> {
         if !is_acceptable(source) {
             return Err(Error::UnacceptableUrl { url: source.into() });

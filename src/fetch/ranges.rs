@@ -27,7 +27,7 @@ impl RangeSet {
         self.0.splice(first..beyond, [merged]);
     }
 
-    /// The end of the unbroken run of bytes that covers `position`, or `position` itself where there is none.
+    /// The end of the contiguous bytes that start at or cover `position`; `position` itself if there are none.
     pub(super) fn run_end(&self, position: u64) -> u64 {
         let index = self.0.partition_point(|r| r.end <= position);
         self.0
@@ -55,7 +55,7 @@ impl RangeSet {
         gaps
     }
 
-    /// How many bytes are there.
+    /// The number of bytes in the set.
     pub(super) fn len(&self) -> u64 {
         self.0.iter().map(|r| r.end - r.start).sum()
     }

@@ -19,15 +19,14 @@ pub(super) enum Extent {
     /// The whole file from its first byte.
     Whole {
         identity: Identity,
-        /// Whether the server announces that it serves ranges.
+        /// Whether the server states that it serves ranges.
         serves_ranges: bool,
     },
-    /// The bytes of this range, of a file of that length.
+    /// The bytes of `range`; `identity` has the length of the whole file.
     Part { range: Range<u64>, identity: Identity },
 }
 
-/// The answer to a request for the whole file (`asked` is `None`) or for the bytes from `asked.start` to at most
-/// `asked.end`.
+/// The response to a request for the whole file (`asked` is `None`), or for the bytes from `asked.start` to at most `asked.end`.
 pub(super) fn read(
     status: StatusCode,
     headers: &HeaderMap,
@@ -65,7 +64,7 @@ pub(super) fn read(
     }
 }
 
-/// An answer that brings no file, with the time at which the server wants to be asked again.
+/// The fault for a response without a file, with the time that the server asks to wait.
 pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Fault {
     Fault::Status {
         code: status.as_u16(),
@@ -73,7 +72,7 @@ pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, now: SystemTime) 
     }
 }
 
-/// The range that a response brings and the file's length, if it begins where `asked` does and ends no later.
+/// The range in a response and the file's length, if the range begins where `asked` does and ends no later.
 fn requested_range(headers: &HeaderMap, asked: &Range<u64>) -> Result<(Range<u64>, u64), Fault> {
     let described = text(headers, CONTENT_RANGE).unwrap_or_default();
     parse_content_range(described)
@@ -89,8 +88,8 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// The strong validator of an answer, if it has one (RFC 9110 section 8.8): an entity tag that is not weak, or a
-/// modification date at least a second before the answer was made.
+/// The strong validator of a response, if any (RFC 9110 section 8.8): an entity tag that is not weak, or a modification date at least a
+/// second before the response's date.
 fn validator(headers: &HeaderMap) -> Option<Validator> {
     if let Some(tag) = text(headers, ETAG) {
         return (tag.starts_with('"') && tag.len() > 2).then(|| Validator::Etag(tag.to_owned()));

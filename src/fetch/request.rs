@@ -9,7 +9,7 @@ use crate::sha256::Sha256;
 /// One file to fetch.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The id that progress is reported under.
+    /// Progress is reported under this id.
     pub id: String,
     /// The file's name, as shown to people.
     pub label: String,
@@ -19,6 +19,6 @@ pub struct Request {
     pub sha256: Sha256,
     /// Its size in bytes; 0 = unknown.
     pub size: u64,
-    /// Where it belongs.
+    /// The path to put it at.
     pub place: PathBuf,
 }

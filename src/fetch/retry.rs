@@ -1,4 +1,4 @@
-//! The retry policy: which failures, how often, after which wait. One table, one budget.
+//! The retry policy: which failures are retried, how often, and after which wait. One table, one budget.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(super) enum Fault {
     /// The connection broke, or the body ended early.
     #[error("the connection broke: {0}")]
     Interrupted(String),
-    /// No byte came for too long.
+    /// No byte arrived within the limit.
     #[error("nothing arrived for {} s", .0.as_secs_f32())]
     Stalled(Duration),
     /// The server answered with this status.
@@ -33,13 +33,13 @@ pub(super) enum Fault {
     /// The server's certificate is not trusted.
     #[error("the server's certificate is not trusted: {0}")]
     Untrusted(String),
-    /// The proxy wants a login, or another one.
+    /// The proxy requires a login, or another one.
     #[error("the proxy refused the login")]
     ProxyLogin,
-    /// The proxy answered with this status instead of the way to the server.
+    /// The proxy answered with this status instead of connecting to the server.
     #[error("the proxy refused: it answered {}", status_text(*.0))]
     ProxyStatus(u16),
-    /// The server does not serve ranges, so that a part of the file cannot be asked for.
+    /// The server does not serve ranges, so a part of the file cannot be requested.
     #[error("the server ignored the requested range")]
     RangeIgnored,
     /// The file on the server has changed since the partial download began.
@@ -51,21 +51,21 @@ pub(super) enum Fault {
     /// The server at `url`, which the source redirects to, failed.
     #[error("redirected to `{url}`: {fault}")]
     Redirected {
-        /// To where.
+        /// The URL of that server.
         url: SafeUrl,
         /// Its fault.
         fault: Box<Self>,
     },
-    /// The fault is on our side, or final.
+    /// The fault is on this side, or final.
     #[error(transparent)]
     Fatal(#[from] Error),
 }
 
-/// Advice where the source answers, and the server that it redirects to does not serve.
+/// Advice if the source responds, but the server that it redirects to fails.
 const ELSEWHERE: &str = "the server that has the file must be reachable too: have your firewall allow it, or use a mirror (`--mirror URL`), \
                          then run the same command again";
 
-/// A time to wait, rounded up to what people say.
+/// A wait, rounded up and in words.
 fn in_words(wait: Duration) -> String {
     let seconds = wait.as_secs();
     match (seconds, seconds.div_ceil(60)) {
@@ -113,7 +113,7 @@ impl From<ConnectError> for Fault {
 }
 
 impl Fault {
-    /// The fault as that of the server at `url`, where the source redirected there; a fault on our side stays one.
+    /// The fault as that of the server at `url`, to which the source redirected; a fault on this side is unchanged.
     pub(super) fn at(self, url: Option<&Url>) -> Self {
         match (self, url) {
             (fault @ (Self::Fatal(_) | Self::Changed | Self::RangeIgnored), _) | (fault, None) => fault,
@@ -124,7 +124,7 @@ impl Fault {
         }
     }
 
-    /// The fault itself, whichever server it is of.
+    /// The fault itself, without the redirection.
     pub(super) fn itself(&self) -> &Self {
         match self {
             Self::Redirected { fault, .. } => fault.itself(),
@@ -132,7 +132,7 @@ impl Fault {
         }
     }
 
-    /// The server's URL, if it is not the source's own.
+    /// The server's URL, if it is not the source's.
     pub(super) fn elsewhere(&self) -> Option<&Url> {
         match self {
             Self::Redirected { url, .. } => Some(url.expose()),
@@ -140,7 +140,7 @@ impl Fault {
         }
     }
 
-    /// A body that broke off.
+    /// The fault for a body that broke off.
     pub(super) fn in_body(error: &BodyError, patience: &Patience) -> Self {
         if Stalled::is_behind(&**error) {
             return Self::Stalled(patience.idle);
@@ -158,7 +158,7 @@ impl Fault {
         }
     }
 
-    /// The fault as the last word of the source at `url`; `proxy` is on the way to the server that failed.
+    /// The fault as the final failure of the source at `url`; `proxy` is on the way to the server that failed.
     pub(super) fn into_tried(self, url: SafeUrl, proxy: Option<&Proxy>) -> Tried {
         let way = proxy
             .filter(|_| self.is_proxy_involved(url.expose()))
@@ -172,7 +172,7 @@ impl Fault {
         }
     }
 
-    /// The remedy, if the fault suggests one; `is_by_proxy` if a proxy on the way may have answered itself.
+    /// The remedy, if the fault suggests one; `is_by_proxy` if a proxy may have sent the response.
     fn advice(&self, is_by_proxy: bool) -> Option<Cow<'static, str>> {
         let advice = match self {
             Self::Redirected { fault, .. } => {
@@ -212,7 +212,7 @@ impl Fault {
         Some(advice.into())
     }
 
-    /// Whether a proxy on the way to `url` may be where it went wrong. In plain http it could have answered itself.
+    /// Whether a proxy on the way to `url` may have caused the fault. With plain http, it may have sent the response itself.
     fn is_proxy_involved(&self, url: &Url) -> bool {
         match self {
             Self::Redirected { url, fault } => fault.is_proxy_involved(url.expose()),
@@ -223,7 +223,7 @@ impl Fault {
     }
 }
 
-/// The retries that are left of one fetch.
+/// The remaining retries of one fetch.
 #[derive(Debug)]
 pub(super) struct Budget<'a> {
     patience: &'a Patience,
@@ -232,7 +232,7 @@ pub(super) struct Budget<'a> {
     most_bytes: u64,
 }
 
-/// New bytes that show a source to be alive, so that the budget starts over.
+/// The number of new bytes that shows a source to be alive and resets the budget.
 const PROGRESS: u64 = 256 * 1024;
 
 impl<'a> Budget<'a> {
@@ -250,8 +250,8 @@ impl<'a> Budget<'a> {
         self.spent_here = 0;
     }
 
-    /// `bytes` of the file are in place. Only more than ever before counts, so that a server which
-    /// starts over and breaks off at the same byte each time does not keep us busy for ever.
+    /// Notes that `bytes` of the file are in place. Only a new maximum resets the budget, so a server that breaks off at the same byte each
+    /// time is not retried without end.
     pub(super) const fn reached(&mut self, bytes: u64) {
         if bytes >= self.most_bytes.saturating_add(PROGRESS) {
             self.most_bytes = bytes;
@@ -260,7 +260,7 @@ impl<'a> Budget<'a> {
         }
     }
 
-    /// The wait before the next try at the same source, or `None` if there is none to be had.
+    /// The wait before the next attempt at the same source; `None` if no retry is left.
     pub(super) fn spend(&mut self, fault: &Fault, is_last_source: bool) -> Option<Duration> {
         let limit = if is_last_source {
             self.patience.retries

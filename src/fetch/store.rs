@@ -1,8 +1,8 @@
 //! Takes bytes in any order, writes them on one thread and hashes them in order on another.
 //!
-//! Bytes that arrive right behind the hashed ones are hashed from memory; the others, and those that come while the hasher
-//! is busy, are read back from the page cache when their turn comes. So receiving, writing and hashing overlap, what was
-//! received is on disk at once, and memory stays at a few buffers.
+//! Bytes that directly follow the hashed ones are hashed from memory. The others, and those that arrive while the hasher is busy, are read
+//! back from the page cache later. So receiving, writing and hashing overlap, received bytes are on disk at once, and memory is limited to
+//! a few buffers.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -22,12 +22,12 @@ use super::ranges::RangeSet;
 use super::retry::Fault;
 use crate::sha256::{self, Sha256};
 
-/// Chunks in flight between two threads; a chunk is at most some 400 KB, the HTTP client's largest read.
+/// Chunks in flight between two threads; a chunk has at most some 400 KB, the HTTP client's largest read.
 const QUEUE: usize = 2;
 /// Pieces that wait for the hasher.
 const HASH_QUEUE: usize = 3;
 const READ_BACK: usize = 256 * 1024;
-/// The bytes that may be written out of order before the record is updated: a crash can cost them.
+/// The bytes that may be written out of order before the journal is updated; a crash can lose this many.
 const RECORD_EVERY: u64 = 256 * 1024;
 
 enum Op {
@@ -37,7 +37,7 @@ enum Op {
         at: u64,
         data: Bytes,
     },
-    /// All is written: finish the hash and flush to disk.
+    /// All bytes are written: finish the hash and flush to disk.
     Seal,
 }
 
@@ -59,12 +59,12 @@ impl From<Closed> for Fault {
 }
 
 impl Store {
-    /// Continues `partial`, or starts over where it is empty. `size` is the catalog's; 0 = unknown.
+    /// Continues `partial`, or starts over if it is empty. `size` is the catalog's; 0 = unknown.
     pub(super) fn open(partial: &Partial, size: u64, identity: Identity, present: RangeSet) -> Result<Self, Error> {
         let (file, reader) = partial.open_data(present.end() > 0)?;
         let books = Books::new(present);
         if !books.lists_ranges && books.present.end() > 0 {
-            // Truncate the file, so that its length alone describes it, without leftovers of an earlier run.
+            // Truncate leftovers of an earlier run, so that the file's length alone describes it.
             file.set_len(books.present.end())
                 .map_err(|e| Error::file("shorten", partial.data(), e, None))?;
             partial.record(&identity, None)?;
@@ -89,28 +89,28 @@ impl Store {
         })
     }
 
-    /// How many bytes are on disk.
+    /// The number of bytes on disk.
     pub(super) fn on_disk(&self) -> u64 {
         self.on_disk.load(Ordering::Relaxed)
     }
 
-    /// Discards all bytes and starts over with the version that `identity` names.
+    /// Discards all bytes and starts over with the version `identity`.
     pub(super) async fn restart(&self, identity: Identity) -> Result<(), Closed> {
         self.ops.send(Op::Restart(identity)).await.map_err(|_| Closed)
     }
 
-    /// Puts `data` at byte `at`; waits while the disk or the hash is behind.
+    /// Writes `data` at byte `at`; waits while the disk or the hasher is behind.
     pub(super) async fn write(&self, at: u64, data: Bytes) -> Result<(), Closed> {
         self.ops.send(Op::Write { at, data }).await.map_err(|_| Closed)
     }
 
-    /// The same from a thread that may block.
+    /// The same for a thread that may block.
     pub(super) fn blocking_writer(&self) -> impl FnMut(u64, Bytes) -> Result<(), Closed> + Send + 'static {
         let ops = self.ops.clone();
         move |at, data| ops.blocking_send(Op::Write { at, data }).map_err(|_| Closed)
     }
 
-    /// The hash of the whole, once it is hashed and flushed to disk.
+    /// The hash of the whole file, once it is flushed to disk.
     pub(super) async fn seal(self) -> Result<Sha256, Error> {
         let sent = self.ops.send(Op::Seal).await;
         match (joined(self.writer.await)?, sent) {
@@ -119,7 +119,7 @@ impl Store {
         }
     }
 
-    /// Stops, with the books up to date.
+    /// Stops, with the journal up to date.
     pub(super) async fn close(self) -> Result<(), Error> {
         drop(self.ops);
         joined(self.writer.await).map(|_| ())
@@ -137,9 +137,9 @@ fn stopped() -> Error {
 /// The ranges on disk, and those on record in the journal.
 struct Books {
     present: RangeSet,
-    /// Bytes written since the sidecar was; only counted once bytes came out of order.
+    /// Bytes written since the last update of the journal; counted only once bytes came out of order.
     unrecorded: u64,
-    /// Whether the sidecar lists ranges, or the file's length says it all.
+    /// Whether the journal lists ranges; else the file's length describes them.
     lists_ranges: bool,
 }
 
@@ -157,11 +157,11 @@ struct Writer {
     limits: Limits,
     identity: Identity,
     file: File,
-    /// Where the file's cursor is.
+    /// The position of the file's cursor.
     position: u64,
     books: Books,
     hasher: Hasher,
-    /// How far the hasher has been given the file, from its start and without a gap.
+    /// The end of the contiguous bytes that were passed to the hasher.
     hashed: u64,
     on_disk: Arc<AtomicU64>,
     /// Dropped last, after the files are closed, because dropping it may delete them.
@@ -185,7 +185,7 @@ impl Writer {
     }
 
     fn restart(&mut self, identity: Identity) -> Result<(), Error> {
-        // The bytes that are there already are overwritten.
+        // Existing bytes are overwritten, and take no more room.
         let more = identity.length.unwrap_or(0).saturating_sub(self.books.present.len());
         self.limits
             .check(self.partial.data(), identity.length.unwrap_or(0), more, identity.length)?;
@@ -204,7 +204,7 @@ impl Writer {
     fn write(&mut self, at: u64, data: Bytes) -> Result<(), Error> {
         let written = at..at + data.len() as u64;
         if !self.books.lists_ranges && at != self.books.present.end() {
-            // From here on the file's length does not describe its content: record the ranges first.
+            // From now on the file's length does not describe its content: record the ranges first.
             self.books.lists_ranges = true;
             self.record()?;
         }
@@ -243,8 +243,8 @@ impl Writer {
         self.partial.record(&self.identity, Some(self.books.present.as_slice()))
     }
 
-    /// Passes contiguous bytes to the hasher: `fresh` ones from memory, the rest by their place in the file. While the
-    /// hasher is behind, nothing is passed and the writer does not wait: the hasher reads them from the file later.
+    /// Passes contiguous bytes to the hasher: `fresh` ones from memory, the rest by their position in the file. If the hasher is behind,
+    /// the writer does not wait: the hasher reads the bytes from the file later.
     fn hash_run(&mut self, fresh: Option<Bytes>) -> Result<(), Error> {
         if let Some(data) = fresh {
             let length = data.len() as u64;
@@ -260,7 +260,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Says whether the hasher took the piece.
+    /// Returns whether the hasher took the piece.
     fn offer(&self, piece: Piece) -> Result<bool, Error> {
         match self.hasher.pieces.try_send(piece) {
             Ok(()) => Ok(true),
@@ -294,7 +294,7 @@ enum Piece {
     File(Range<u64>),
 }
 
-/// The hashing thread: pieces in, one digest out once there are no more. It ends with its queue.
+/// The hashing thread: takes pieces, and returns one digest when the queue is closed.
 struct Hasher {
     pieces: SyncSender<Piece>,
     digest: Receiver<Sha256>,
@@ -310,7 +310,7 @@ impl Hasher {
             for piece in queue {
                 match piece {
                     Piece::Memory(data) => hash.update(&data),
-                    // The writer learns of a failure by the closed queue.
+                    // The writer notices a failure by the closed queue.
                     Piece::File(range) => match read_back(&mut reader, range, &mut hash, &mut buffer) {
                         Ok(()) => {}
                         Err(_) => return,
@@ -387,7 +387,7 @@ mod tests {
         }
     }
 
-    /// The bytes that would remain if the process were killed now.
+    /// The bytes that a kill at this moment would leave.
     async fn survives(partial: &Partial, store: &Store, bytes: u64) -> RangeSet {
         while store.on_disk() < bytes {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;

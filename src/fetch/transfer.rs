@@ -22,15 +22,15 @@ use crate::net::{Client, Patience, ServerResponse};
 use crate::progress::Progress;
 use crate::sha256::Sha256;
 
-/// Smaller reads are gathered up to this size while they come without a wait: TLS hands out 16 KB at a time.
+/// Smaller reads are collected up to this size while they come without a wait: TLS delivers 16 KB at a time.
 const GATHER: usize = 256 * 1024;
 const SMALLEST_REQUEST: u64 = 512 * 1024;
 const ENOUGH: usize = GATHER / 4;
 
-/// The URL to ask, with the login or token for it.
+/// The URL to request, with the login or token for it.
 pub(super) struct Source<'a> {
     pub(super) url: &'a Url,
-    /// Sent to this URL's server alone, and to no other that it redirects to.
+    /// Sent only to this URL's server, not to one that it redirects to.
     pub(super) authorization: Option<HeaderValue>,
 }
 
@@ -39,15 +39,15 @@ pub(super) struct Source<'a> {
 pub(super) struct Plan {
     pub(super) identity: Identity,
     pub(super) received: RangeSet,
-    /// Bytes received over the network by this fetch, those of abandoned versions included.
+    /// Bytes received over the network by this fetch, including those of discarded versions.
     pub(super) transferred: u64,
-    /// Whether an earlier run was cut off.
+    /// Whether an earlier run was interrupted.
     pub(super) is_resumed: bool,
-    /// Whether parts can be asked for. A server that once ignored a range has lost our trust.
+    /// Whether parts can be requested; never again from a server that once ignored a range.
     pub(super) ranges: Ranges,
 }
 
-/// Whether a server can serve parts of a file, as far as known.
+/// Whether a server serves parts of a file, as far as known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Ranges {
     #[default]
@@ -62,16 +62,16 @@ impl Plan {
         self.identity.length.map(|length| self.received.gaps(length))
     }
 
-    /// Whether the received bytes can be continued, which needs the server's version of the file.
+    /// Whether the received bytes can be continued, which requires the server's version of the file.
     fn can_continue(&self) -> bool {
         self.received.len() > 0 && self.identity.validator.is_some()
     }
 
-    /// The most bytes that one request may ask for while `lanes` connections are at work.
+    /// The most bytes that one request may ask for while `lanes` connections are in use.
     ///
-    /// A dying process loses bytes that it has not read, and the kernels at both ends hold megabytes of a fast
-    /// connection. A download that was cut off once may be cut off again, so after a resume each request
-    /// asks for a small part of the bytes that have arrived: no more can be lost.
+    /// A killed process loses bytes that it has not read, and the kernels at both ends hold megabytes of a fast connection. A download that
+    /// was interrupted once may be interrupted again, so after a resume each request asks only for a small fraction of the bytes that have
+    /// arrived.
     pub(super) fn largest_request(&self, lanes: usize) -> u64 {
         if self.is_resumed {
             (self.transferred / (16 * lanes.max(1) as u64)).max(SMALLEST_REQUEST)
@@ -87,7 +87,7 @@ impl Plan {
     }
 }
 
-/// One fetch in progress, as far as HTTP is concerned.
+/// The HTTP side of one fetch in progress.
 pub(super) struct Transfer<'a> {
     client: &'a Client,
     patience: &'a Patience,
@@ -97,8 +97,8 @@ pub(super) struct Transfer<'a> {
     pub(super) progress: &'a dyn Progress,
 }
 
-/// The part of a partial download that may be continued: nothing without a validator or with a wrong length, unless it is
-/// complete and only its hash must be checked.
+/// The part of a partial download that may be continued: none without a validator or with a wrong length, unless the download is complete
+/// and only its hash must be checked.
 fn resumable(partial: &Partial, request: &Request) -> (Identity, RangeSet) {
     let (identity, present) = partial.contents();
     let has_length = |length: u64| identity.length == Some(length);
@@ -111,7 +111,7 @@ fn resumable(partial: &Partial, request: &Request) -> (Identity, RangeSet) {
     }
 }
 
-/// A stretch of the file that one connection is at work on.
+/// The part of the file that one connection is fetching.
 #[derive(Debug)]
 pub(super) struct Lane {
     position: AtomicU64,
@@ -126,27 +126,27 @@ impl Lane {
         }
     }
 
-    /// The rest of the stretch; it ends at `u64::MAX` where the length is unknown.
+    /// The rest of the part; it ends at `u64::MAX` if the length is unknown.
     pub(super) fn rest(&self) -> Range<u64> {
         self.position.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed)
     }
 
-    /// Goes on to `end`, which the answer must reach.
+    /// Moves the end to `end`, which the response must reach.
     pub(super) fn extend(&self, end: u64) {
         self.end.fetch_max(end, Ordering::Relaxed);
     }
 
-    /// Leaves the bytes beyond `end` to others.
+    /// Leaves the bytes from `end` on to other lanes.
     pub(super) fn shorten(&self, end: u64) {
         self.end.fetch_min(end, Ordering::Relaxed);
     }
 }
 
-/// An answer whose body is about to be read, and where it goes.
+/// A response whose body is about to be read, and its range.
 pub(super) struct Opened {
     response: ServerResponse,
     range: Range<u64>,
-    /// Whether HTTP marks the end of the body; else only the catalog may.
+    /// Whether HTTP marks the end of the body; else only the catalog's size does.
     is_framed: bool,
 }
 
@@ -182,16 +182,15 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    /// Ends the transfer: the hash of the whole file, which is on disk then.
+    /// Ends the transfer. Returns the hash of the whole file, which is then on disk.
     pub(super) async fn seal(self) -> Result<(Sha256, Plan), Error> {
         let found = self.store.seal().await?;
         Ok((found, self.plan.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Ends the transfer after `error`, and returns the error for the user: a failed write is the cause of any other
-    /// failure.
+    /// Ends the transfer after `error`, and returns the error for the user: a failed write, if any, has caused the others.
     pub(super) async fn abandon(self, partial: &Partial, error: Error) -> Error {
-        // A transfer that did not begin at the start of the file cannot judge the bytes of an earlier one.
+        // A resumed transfer cannot judge the bytes of an earlier one.
         let (is_untouched, is_endless) = {
             let plan = self.plan();
             (plan.is_resumed, plan.identity.length.is_none())
@@ -220,7 +219,7 @@ impl Transfer<'_> {
                 .map(|gap| gap.start..gap.end.min(gap.start.saturating_add(limit)))
         };
         let (response, reply) = match self.ask(source, part.as_ref()).await {
-            // There is no such part: the file must have become shorter.
+            // The part does not exist: the file must have become shorter.
             Err(fault) if part.is_some() && matches!(fault.itself(), Fault::Status { code: 416, .. }) => {
                 self.plan().start_over(Identity::default());
                 return Err(Fault::Changed);
@@ -239,7 +238,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Asks for `range` alone, which must be answered with a part.
+    /// Requests only `range`; the response must be a part.
     pub(super) async fn open_part(&self, source: &Source<'_>, range: &Range<u64>) -> Result<Opened, Fault> {
         match self.ask(source, Some(range)).await? {
             (response, Extent::Part { range, identity }) => self.accept_part(response, range, &identity),
@@ -318,7 +317,7 @@ impl Transfer<'_> {
         })
     }
 
-    /// Sends the request and reads the head of the answer.
+    /// Sends the request and reads the head of the response.
     async fn ask(&self, source: &Source<'_>, part: Option<&Range<u64>>) -> Result<(ServerResponse, Extent), Fault> {
         let mut headers = HeaderMap::new();
         headers.extend(source.authorization.clone().map(|value| (AUTHORIZATION, value)));
@@ -388,7 +387,7 @@ impl Transfer<'_> {
     }
 }
 
-/// A body that is handed out in large pieces where it comes fast and at once where it comes slowly.
+/// A body that is delivered in large pieces if it comes fast, and at once if it comes slowly.
 struct Body {
     response: ServerResponse,
     end: Option<Result<(), Fault>>,

@@ -1,4 +1,4 @@
-//! Extracts single files from a zip archive. Its hash is verified, but its content may still be harmful.
+//! Extracts single files from a zip archive. The archive's hash is verified, but its content may still be harmful.
 //!
 //! ```
 //! use gem_setup::fetch::unpack::{Error, extract};
@@ -28,7 +28,7 @@ const LARGEST: u64 = 1024 * 1024 * 1024;
 const MOST_EXPANSION: u64 = 200;
 const MOST_ENTRIES: usize = 20_000;
 
-/// Why nothing was taken out of an archive.
+/// Why an archive was not unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The archive cannot be read as a zip file. Exit status 6.
@@ -39,7 +39,7 @@ pub enum Error {
         /// Why.
         source: ZipError,
     },
-    /// The archive is made to do harm. Exit status 6.
+    /// The archive is malicious. Exit status 6.
     #[error("cannot unpack `{}`: {reason}", archive.display())]
     Unsafe {
         /// The archive.
@@ -96,16 +96,15 @@ impl Explain for Error {
     }
 }
 
-/// The beginning of the names of temporary folders for extracted files.
+/// The prefix of temporary folders for extracted files.
 pub(crate) const STAGING: &str = ".gem-setup-";
 
-/// Takes the files at the paths `wanted` out of the zip `archive`; each lands in the directory `into` under its own file
-/// name. Either all land or none; each replaces its old file in one step. Returns their paths, in the order of
-/// `wanted`.
+/// Extracts the files at the paths `wanted` from the zip `archive` into the directory `into`, each under its own file name. Places either
+/// all of them or none, and replaces each old file in one step. Returns their paths, in the order of `wanted`.
 ///
 /// # Errors
-/// When the archive holds paths that lead outside, links, duplicate names, overlapping or absurdly compressed entries, or
-/// lacks a wanted file, or a file cannot be written.
+/// When the archive contains paths that lead outside, links, duplicate names, overlapping or absurdly compressed entries, or lacks a wanted
+/// file, or a file cannot be written.
 pub fn extract(archive: &Path, wanted: &[String], into: &Path) -> Result<Vec<PathBuf>, Error> {
     let broken = |source| Error::broken(archive, source);
     let file = File::open(archive).map_err(|e| Error::write("read", archive, e))?;
@@ -146,7 +145,7 @@ fn stage<R: Read + io::Seek>(zip: &mut ZipArchive<R>, archive: &Path, entry: &st
     let mut contents = zip.by_index(index).map_err(|e| Error::broken(archive, e))?;
     let size = contents.size();
     let unpacked = File::create(staged).and_then(|mut file| {
-        // The declared size is checked already; an entry that holds more than it declares is cut off here.
+        // The declared size is checked already; an entry that contains more than it declares is cut off here.
         let copied = io::copy(&mut contents.by_ref().take(size + 1), &mut file)?;
         file.sync_all().map(|()| copied)
     });
@@ -161,7 +160,7 @@ fn stage<R: Read + io::Seek>(zip: &mut ZipArchive<R>, archive: &Path, entry: &st
     }
 }
 
-/// The signs of a malicious archive, if it has any.
+/// The first sign that the archive is malicious, if any.
 fn find_harm<R: Read + io::Seek>(zip: &mut ZipArchive<R>) -> Result<Option<String>, ZipError> {
     if zip.len() > MOST_ENTRIES {
         return Ok(Some(format!("it holds more than {MOST_ENTRIES} entries")));
@@ -191,7 +190,7 @@ fn find_harm<R: Read + io::Seek>(zip: &mut ZipArchive<R>) -> Result<Option<Strin
     Ok(None)
 }
 
-/// Whether a path stays below the directory it is unpacked in, on every system: backslashes and drive letters count too.
+/// Whether a path stays below the target directory on every system: backslashes and drive letters count too.
 fn leads_inside(name: &str) -> bool {
     !name.is_empty()
         && !name.contains(['\0', ':'])
@@ -199,7 +198,7 @@ fn leads_inside(name: &str) -> bool {
         && name.split(['/', '\\']).all(|part| part != "..")
 }
 
-/// The file names that `wanted` land under; no two may be the same, on a disk that ignores case either.
+/// The file names of `wanted`. No two may be equal, also on a disk that ignores case.
 fn file_names(wanted: &[String]) -> Result<Vec<&str>, String> {
     let mut seen = BTreeSet::new();
     wanted
@@ -261,7 +260,7 @@ mod tests {
             extract(&self.archive(), &wanted, &self.target())
         }
 
-        /// The error for a faulty archive, before anything is written.
+        /// The error for a malicious archive; checks that no file was written.
         fn refusal(&self, wanted: &str) -> String {
             let error = self.extract(&[wanted]).unwrap_err();
             assert_eq!(error.kind(), Kind::Verification);
