@@ -16,7 +16,7 @@ use super::margin;
 use super::speed::{Speed, TimeLeft};
 
 const TICK: Duration = Duration::from_millis(100);
-/// `{wide_bar}` takes the width that the other fields leave.
+/// `{wide_bar}` takes the width that the other fields leave free.
 const BAR: &str = "{spinner} {msg} [{wide_bar}] {done}/{total} {speed} {left}";
 /// The same for a terminal of less than [`WIDE`] columns.
 const NARROW: &str = "{spinner} {wide_msg} {done}/{total}";
@@ -39,15 +39,15 @@ pub(crate) struct Bars {
 struct Shown {
     bar: ProgressBar,
     label: String,
-    /// Whether the label gave way to a wait.
+    /// Whether a wait is shown in place of the label.
     is_waiting: bool,
     speed: Arc<Mutex<Speed>>,
-    /// The columns of the terminal that the style is for.
+    /// The columns of the terminal that the style was made for.
     columns: u16,
 }
 
 impl Bars {
-    /// Bars that move on the screen of this `environment` if `is_animated`, and lines otherwise.
+    /// Animated bars on the screen of `environment` if `is_animated`, else lines.
     pub(super) fn new(is_animated: bool, environment: &Environment) -> Self {
         Self {
             is_animated,
@@ -56,12 +56,12 @@ impl Bars {
         }
     }
 
-    /// Shows a download of `total` bytes, if known. Returns the line to print where nothing can move.
+    /// Shows a download of `total` bytes, if known. Returns the line to print if bars are not animated.
     pub(super) fn begin(&self, label: &str, total: Option<u64>) -> Option<String> {
         if self.is_animated {
             match total {
                 Some(_) => self.show(label, label, total),
-                // Without a count of bytes the text must say that something is on its way.
+                // Without a number of bytes, the text must show that a transfer has begun.
                 None => self.show(label, &format!("getting {label}"), total),
             }
             return None;
@@ -70,7 +70,7 @@ impl Bars {
         Some(format!("getting {label}{size}"))
     }
 
-    /// Puts a bar or spinner on the screen that says `text`, and `label` once bytes come.
+    /// Shows a bar or spinner with `text`, and with `label` once bytes arrive.
     fn show(&self, label: &str, text: &str, total: Option<u64>) {
         let bar = ProgressBar::with_draw_target(total, margin::target(self.breaks_lines));
         let (speed, columns) = (Arc::default(), margin::columns());
@@ -86,7 +86,7 @@ impl Bars {
         });
     }
 
-    /// Shows a wait until the work continues or ends. Returns the line to print where nothing can move.
+    /// Shows a wait until the work continues or ends. Returns the line to print if bars are not animated.
     pub(super) fn wait(&self, what: &str) -> Option<String> {
         if !self.is_animated {
             return Some(what.to_owned());
@@ -101,8 +101,8 @@ impl Bars {
         None
     }
 
-    /// Shows `what` from the moment the wait is noticeable until the result is dropped, where something can move. Unlike
-    /// [`gem_setup::progress::waiting`] it also shows work that blocks its thread.
+    /// Shows `what` once the wait is noticeable and until the result is dropped, if bars are animated. Unlike
+    /// [`gem_setup::progress::waiting`], it also works while the thread is blocked.
     pub(super) fn meanwhile(&self, what: &str) -> Meanwhile {
         let (end, ended) = channel();
         let (bars, what) = (self.clone(), what.to_owned());
@@ -111,7 +111,7 @@ impl Bars {
                 bars.wait(&what);
             }
         };
-        // Without a thread nothing is shown.
+        // Without a thread, the wait is not shown.
         let thread = self.is_animated.then(|| thread::Builder::new().spawn(shown).ok());
         Meanwhile {
             end: Some(end),
@@ -149,14 +149,14 @@ impl Bars {
         bar.set_position(done);
     }
 
-    /// Takes the bar off the screen.
+    /// Removes the bar from the screen.
     pub(crate) fn clear(&self) {
         if let Some(shown) = self.lock().take() {
             shown.bar.finish_and_clear();
         }
     }
 
-    /// Runs `print` with the bar out of the way.
+    /// Runs `print` while the bar is hidden.
     pub(super) fn around<T>(&self, print: impl FnOnce() -> T) -> T {
         match &*self.lock() {
             Some(shown) => shown.bar.suspend(print),
@@ -169,7 +169,7 @@ impl Bars {
     }
 }
 
-/// A wait that is shown while this lives.
+/// A wait, shown until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Meanwhile {
     end: Option<Sender<()>>,

@@ -1,4 +1,4 @@
-//! The question whether another model may answer, put to the person at the terminal.
+//! Asks the person at the terminal whether another model may answer.
 
 use std::io::{self, BufRead, Write};
 use std::thread;
@@ -10,11 +10,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{Terminal, signals};
 
-/// The person at the terminal, whose lines are read from the first question on.
+/// The person at the terminal, whose input is read from the first question on.
 #[derive(Debug)]
 pub(crate) struct Person {
     lines: Mutex<Option<UnboundedReceiver<String>>>,
-    /// How long a session lasts, in words.
+    /// The duration of a session, in words.
     session: &'static str,
 }
 
@@ -28,7 +28,7 @@ impl Person {
     async fn choose(&self, question: &Question) -> io::Result<Choice> {
         let mut lines = self.lines.lock().await;
         let lines = lines.get_or_insert_with(lines_typed);
-        // Lines typed before the question answer another one.
+        // Lines typed before the question do not answer it.
         while lines.try_recv().is_ok() {}
         let mut text = offer(question, self.session);
         loop {
@@ -62,7 +62,7 @@ impl Ask for Person {
     }
 }
 
-/// The lines that are typed from now on.
+/// Reads the lines that are typed from now on.
 fn lines_typed() -> UnboundedReceiver<String> {
     let (sender, receiver) = unbounded_channel();
     thread::spawn(move || {

@@ -1,10 +1,10 @@
-//! The report of `doctor`: failures first, then warnings, one line for the rest, and last the one command to run.
+//! The report of `doctor`: failures, then warnings, one line for the rest, and the one command to run next.
 
 use gem_setup::setup::{Check, Fix, Status};
 
 use super::{Palette, Printer};
 
-/// A `doctor` command as advice, by how much it resolves: `install` converges everything, a repair the failed steps.
+/// The `doctor` commands that can be advice, the most effective first: `install` applies all steps, a repair only the failed ones.
 const ORDER: [&str; 3] = ["install", "doctor --fix --accept-terms", "doctor --fix"];
 
 /// The columns before the text of a check, of its fix, and of advice to follow by hand.
@@ -12,17 +12,17 @@ const CHECK_INDENT: usize = "FAIL ".len();
 const FIX_INDENT: usize = "       fix: ".len();
 const BY_HAND_INDENT: usize = 4;
 
-/// The checks of one examination, arranged for a person.
+/// The checks of one `doctor` run, grouped for a person.
 pub(crate) struct Diagnosis<'a> {
     checks: &'a [Check],
     /// The one command to run next.
     command: Option<&'a str>,
-    /// The command that installs, if nothing is installed yet.
+    /// The command that installs, if there is no installation.
     install: Option<&'a str>,
 }
 
 impl<'a> Diagnosis<'a> {
-    /// `install` is the command for a home without a record of an installation.
+    /// `install` is the command for a home without an installation.
     pub(crate) fn new(checks: &'a [Check], install: Option<&'a str>) -> Self {
         let is_empty = !checks.iter().any(is_running);
         Self {
@@ -58,7 +58,7 @@ impl<'a> Diagnosis<'a> {
         printer.line(&format!("\n{}", self.verdict()));
     }
 
-    /// The checks with this status that a person should see.
+    /// The checks with this status that the report shows.
     fn with(&self, status: Status) -> impl Iterator<Item = &'a Check> {
         let is_empty = self.install.is_some();
         let checks = self.checks.iter().filter(move |check| check.status == status);
@@ -85,7 +85,7 @@ impl<'a> Diagnosis<'a> {
                 .any(|start| args.starts_with(start))
     }
 
-    /// Tasks for a person, each with its checks.
+    /// The tasks to do by hand, each with its checks.
     fn by_hand(&self) -> Vec<(&'a str, Vec<&'static str>)> {
         let mut advice: Vec<(&str, Vec<&str>)> = Vec::new();
         for check in self.with(Status::Fail).chain(self.with(Status::Warn)) {
@@ -100,7 +100,7 @@ impl<'a> Diagnosis<'a> {
         advice
     }
 
-    /// Whether a failure is left that only a person can resolve: a command before that would fail too.
+    /// Whether there is a failure that only a person can resolve: a command before that would fail too.
     fn waits_for_a_person(&self) -> bool {
         self.with(Status::Fail).any(is_by_hand)
     }

@@ -1,5 +1,4 @@
-//! Steps and progress as they happen: lines for people on standard error, JSON events on standard output
-//! (docs/contract.md section 2).
+//! Steps and progress: lines for people on standard error, JSON events on standard output (docs/contract.md section 2).
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,12 +10,12 @@ use serde::Serialize;
 
 use super::Printer;
 
-/// How often a progress event is printed at most.
+/// The shortest time between two progress events.
 const EVENT_EVERY: Duration = Duration::from_millis(200);
 
 /// The columns before the detail of a step.
 const STEP_INDENT: usize = "changed companions ".len();
-/// The indentation of the other lines that are broken.
+/// The indentation of other wrapped lines.
 const INDENT: usize = 2;
 
 /// Reports an installation.
@@ -25,9 +24,9 @@ pub(crate) struct Events<'a> {
     printer: &'a Printer,
     json: bool,
     last_event: Mutex<Option<Instant>>,
-    /// Why the first step failed.
+    /// The message of the first failed step.
     first_failure: OnceLock<String>,
-    /// The steps that have ended, in order, and what came after them.
+    /// The completed steps and later parts, in order.
     steps: Mutex<Vec<(&'static str, StepState)>>,
 }
 
@@ -47,7 +46,7 @@ enum Event<'a> {
     Result {
         ok: bool,
         changed: &'a [&'a str],
-        /// The options that left something out which is not there.
+        /// The options that left out parts which are now missing.
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         left_out: &'a [&'a str],
         error: Option<ErrorBody<'a>>,
@@ -63,12 +62,12 @@ struct ErrorBody<'a> {
 }
 
 impl<'a> Events<'a> {
-    /// Events where the command prints events: JSON with `--json`, else lines for people.
+    /// Reports in the command's format: JSON with `--json`, else lines for people.
     pub(crate) fn new(printer: &'a Printer) -> Self {
         Self::with(printer, printer.json())
     }
 
-    /// Lines for people in any case, for commands whose standard output is for something else.
+    /// Always lines for people, for commands that use standard output for other data.
     pub(crate) fn remarks(printer: &'a Printer) -> Self {
         Self::with(printer, false)
     }
@@ -90,7 +89,7 @@ impl<'a> Events<'a> {
         changed.map(|(id, _)| *id).collect()
     }
 
-    /// Reports the remaining steps: `failure` ended the current one, if any, and the rest were not reached.
+    /// Reports the remaining steps: the current one, if any, failed with `failure`; the others were not reached.
     pub(crate) fn cut_off(&self, failure: &Failure) {
         let ended = self.steps.lock().unwrap_or_else(PoisonError::into_inner).len();
         for (position, id) in StepId::ALL.into_iter().enumerate().skip(ended) {
@@ -104,7 +103,7 @@ impl<'a> Events<'a> {
         }
     }
 
-    /// Reports the end of a step, or of a part that comes after the steps.
+    /// Reports the end of a step, or of a part after the steps.
     pub(crate) fn ended(&self, id: &'static str, state: StepState, detail: &str) {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         steps.push((id, state));
@@ -121,14 +120,14 @@ impl<'a> Events<'a> {
         let palette = self.printer.err();
         let mark = match state {
             StepState::Ok => palette.good("ok     "),
-            // A plan has changed nothing.
+            // A plan has not changed anything.
             StepState::Changed if detail.starts_with("would ") => palette.good("plan   "),
             StepState::Changed => palette.good("changed"),
             StepState::Skipped if self.printer.is_verbose() => palette.dim("skipped"),
             StepState::Skipped | StepState::NotReached => return,
             StepState::Failed => palette.bad("failed "),
         };
-        // The first failure is the command's: its message follows, once for all steps that it blocks.
+        // The first failure is the command's: its message is printed at the end, once for all steps that it blocks.
         let mut detail = self.printer.tilde(detail);
         if state == StepState::Failed {
             if self.first_failure.get() == Some(&detail) {
@@ -147,7 +146,7 @@ impl<'a> Events<'a> {
         self.verdict(changed, &[], error);
     }
 
-    /// The last event of an installation; `left_out` are the options that left something out.
+    /// The last event of an installation; `left_out` are the options that left out a missing part.
     pub(crate) fn verdict(&self, changed: &[&str], left_out: &[&str], error: Option<&Failure>) {
         if self.json {
             self.printer.json_line(&Event::Result {

@@ -1,4 +1,4 @@
-//! A terminal a little narrower than it is: the `^C` that it echoes stays on the bar's line and goes with it.
+//! Makes the terminal appear a little narrower than it is. So the `^C` that it echoes stays on the bar's line, and is cleared with the bar.
 
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -9,8 +9,8 @@ use indicatif::{ProgressDrawTarget, TermLike};
 
 const MARGIN: u16 = 3;
 
-/// Whether the terminal breaks lines into rows when it becomes narrower. Xterm, `st`, GNU Screen and Linux's console cut them off:
-/// the row above a bar is then no part of it. Inside of tmux the variables may be those of the terminal around it.
+/// Whether the terminal wraps lines when it becomes narrower. Xterm, `st`, GNU Screen and Linux's console cut them off, so the row above a
+/// bar does not belong to it. Inside tmux the variables may come from the terminal around it.
 pub(super) fn breaks_lines(environment: &Environment) -> bool {
     let is_set = |name| environment.var(name).is_some();
     let name = environment.var("TERM").unwrap_or_default();
@@ -18,7 +18,7 @@ pub(super) fn breaks_lines(environment: &Environment) -> bool {
     !cuts || is_set("TMUX")
 }
 
-/// Standard error without its last columns; `breaks_lines` as [`breaks_lines`] says.
+/// Standard error without its last columns; for `breaks_lines` see the function.
 pub(super) fn target(breaks_lines: bool) -> ProgressDrawTarget {
     ProgressDrawTarget::term_like(Box::new(Margin {
         term: Term::buffered_stderr(),
@@ -35,13 +35,13 @@ pub(super) fn columns() -> u16 {
 #[derive(Debug)]
 struct Margin {
     term: Term,
-    /// The columns of the text on the screen, which is filled up to them; 0 before it.
+    /// The columns of the text on the screen, up to which the line is filled; 0 if there is none.
     drawn: AtomicU16,
     breaks_lines: bool,
 }
 
 impl Margin {
-    /// The rows that a narrower terminal has made of the line on the screen.
+    /// The rows that the line takes after the terminal became narrower.
     fn rows(&self) -> u16 {
         let columns = self.term.size().1.max(1);
         self.drawn.load(Ordering::Relaxed).div_ceil(columns)

@@ -15,8 +15,8 @@ use super::wrap::wrapped;
 
 /// Colours, or none.
 ///
-/// A painted text carries marks (Unicode's noncharacters, which no text holds) in place of escape sequences: the printer escapes
-/// every control character that it is given, and then turns the marks into colours.
+/// Painted text contains marks (Unicode noncharacters, which never occur in text) instead of escape sequences. So the printer can escape
+/// all control characters in its input, and then turn the marks into colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Palette {
     enabled: bool,
@@ -41,7 +41,7 @@ const fn escape_sequence(mark: char) -> Option<&'static str> {
     })
 }
 
-/// `text` as it is written to a terminal or a file.
+/// `text` with marks turned into colours and control characters escaped.
 fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -109,7 +109,7 @@ impl Palette {
     }
 }
 
-/// Results to standard output, everything else to standard error.
+/// Prints results to standard output, everything else to standard error.
 #[derive(Debug)]
 pub(crate) struct Printer {
     json: bool,
@@ -117,19 +117,19 @@ pub(crate) struct Printer {
     is_verbose: bool,
     out: Palette,
     err: Palette,
-    /// The progress on the screen, which every line moves out of the way.
+    /// The progress on the screen, hidden while a line is printed.
     bars: Bars,
     /// The account's home; empty if it is not known.
     home: String,
-    /// The global options that a command to run next needs, each after a space: they name the home of this one.
+    /// The global options for suggested commands, each after a space, so that they act on the same home.
     globals: OnceLock<String>,
-    /// Why standard output takes nothing more.
+    /// The error that closed standard output.
     closed: Mutex<Option<io::Error>>,
-    /// Whether a result was begun.
+    /// Whether a part of the result was printed.
     spoke: AtomicBool,
 }
 
-/// The failure to print a result because of `error`; a closed pipe (`head`) is none.
+/// The failure to print a result because of `error`; `None` for a closed pipe (`head`).
 pub(crate) fn unwritten(error: &io::Error) -> Option<Failure> {
     let hint = "check where standard output goes and that its disk has room, then run the command again";
     let failure = Failure::cannot("write to standard output", error).with_hint(hint);
@@ -156,10 +156,10 @@ impl Printer {
         }
     }
 
-    /// The same for `environment`: progress moves where the terminal can show it, but not in CI.
+    /// The same for `environment`: progress is animated if the terminal supports it, but not in CI.
     pub(crate) fn within(mut self, environment: &Environment, verbose: u8) -> Self {
         self.is_verbose = verbose > 0;
-        // Without a name a terminal of Unix may obey nothing.
+        // On Unix, a terminal without a name may not support control sequences.
         let is_dumb = match environment.var("TERM") {
             Some(name) => matches!(name, "" | "dumb"),
             None => cfg!(unix),
@@ -171,12 +171,12 @@ impl Printer {
         self
     }
 
-    /// From here on the commands of gem-setup that are shown end with `globals`.
+    /// From now on, suggested commands of gem-setup end with `globals`.
     pub(crate) fn add_globals(&self, globals: String) {
         let _ = self.globals.set(globals);
     }
 
-    /// `text` with commands that act on the home of this one.
+    /// `text` with suggested commands that act on this home.
     pub(crate) fn here(&self, text: &str) -> String {
         match self.globals.get() {
             Some(globals) if !globals.is_empty() => with_globals(text, globals),
@@ -184,7 +184,7 @@ impl Printer {
         }
     }
 
-    /// `text` with `~` for the account's home in the paths that it quotes.
+    /// `text` with `~` for the account's home in quoted paths.
     pub(crate) fn tilde(&self, text: &str) -> String {
         if self.home.len() < 2 {
             return text.to_owned();
@@ -192,7 +192,7 @@ impl Printer {
         text.replace(&format!("`{}/", self.home), "`~/")
     }
 
-    /// Shows `what` on a terminal until the result is dropped, if that takes a moment.
+    /// Shows `what` on a terminal until the result is dropped, if that takes a noticeable time.
     pub(crate) fn meanwhile(&self, what: &str) -> Meanwhile {
         self.bars.meanwhile(what)
     }
@@ -207,7 +207,7 @@ impl Printer {
         self.json
     }
 
-    /// Whether details are wanted that need no action.
+    /// Whether details are printed that need no action.
     pub(crate) const fn is_verbose(&self) -> bool {
         self.is_verbose
     }
@@ -222,17 +222,17 @@ impl Printer {
         self.err
     }
 
-    /// Whether nothing of a result was printed yet.
+    /// Whether no part of the result was printed yet.
     pub(crate) fn is_silent(&self) -> bool {
         !self.spoke.load(Ordering::Relaxed)
     }
 
-    /// Whether standard output takes nothing more, so that printing in a loop can stop.
+    /// Whether standard output is closed, so that printing in a loop can stop.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// The error that kept a result from being printed; a closed pipe (`head`) is none.
+    /// The error that prevented printing a result; `None` for a closed pipe (`head`).
     pub(crate) fn fault(&self) -> Option<Failure> {
         let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         closed.as_ref().and_then(unwritten)
@@ -243,7 +243,7 @@ impl Printer {
         self.write(&shown(&self.here(text)));
     }
 
-    /// A result in prose: on a terminal it is broken at words, and continues behind `indent` spaces.
+    /// A result in prose: on a terminal it is wrapped at words; wrapped lines are indented by `indent` spaces.
     pub(crate) fn prose(&self, text: &str, indent: usize) {
         self.write(&fitted(&self.here(text), &Term::stdout(), indent));
     }
@@ -276,7 +276,7 @@ impl Printer {
         }
     }
 
-    /// A remark in prose: on a terminal it is broken at words, and continues behind `indent` spaces.
+    /// A remark in prose: on a terminal it is wrapped at words; wrapped lines are indented by `indent` spaces.
     pub(crate) fn remark_in_prose(&self, text: &str, indent: usize) {
         if !self.quiet {
             self.prose_to_stderr(text, indent);
@@ -298,16 +298,16 @@ impl Printer {
         }
     }
 
-    /// A complaint about the command line.
+    /// An error in the command line.
     pub(crate) fn complaint(&self, text: &str) {
         let text = text.strip_prefix("error: ").unwrap_or(text).trim_end();
         self.prose_to_stderr(&format!("{}: {text}", self.err.bad("error")), 2);
     }
 
-    /// A question, with the cursor left behind it; shown with `--quiet` too.
+    /// A question; the cursor stays behind it. Shown with `--quiet` too.
     pub(crate) fn prompt(&self, text: &str) {
         self.bars.clear();
-        // A standard error that is closed leaves no way to say so.
+        // If standard error is closed, the failure cannot be reported.
         let _ = io::stderr().lock().write_all(shown(&self.here(text)).as_bytes());
     }
 
@@ -327,7 +327,7 @@ pub(super) fn end_line() {
 }
 
 fn end_line_with(text: &str) {
-    // A standard error that is closed leaves no way to say so.
+    // If standard error is closed, the failure cannot be reported.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C and its like: the first ends the work under way, a second ends the program at once.
+//! Ctrl-C and similar signals: the first ends the current work, a second ends the program at once.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,19 +10,19 @@ use tokio::sync::watch;
 
 use super::{Bars, Printer};
 
-/// The signals of this process, followed by a thread of its own: work that blocks does not hold them up.
+/// The signals of this process, handled on a separate thread: blocking work does not delay them.
 #[derive(Debug)]
 struct Signals {
-    /// The first signal, for the work that waits for it.
+    /// The first signal, for work that waits for it.
     first: watch::Sender<Option<&'static str>>,
     /// Whether the server handles the signals itself.
     is_served: AtomicBool,
-    /// Whether a question is on the screen, which the first signal answers by ending the program.
+    /// Whether a question is on the screen: the first signal then ends the program.
     is_question: AtomicBool,
     bars: Bars,
 }
 
-/// How long the work under way has to notice a signal.
+/// The time for the current work to notice a signal.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 static SIGNALS: OnceLock<Signals> = OnceLock::new();
@@ -35,7 +35,7 @@ pub(crate) fn kind_of(signal: &str) -> Kind {
     }
 }
 
-/// The first signal from now on. While nothing waits for it, a signal ends the program at once.
+/// Waits for the first signal. While nothing waits for it, a signal ends the program at once.
 pub(crate) async fn first(printer: &Printer) -> &'static str {
     let mut receiver = follow(printer).first.subscribe();
     match receiver.wait_for(Option::is_some).await.map(|signal| *signal) {
@@ -44,7 +44,7 @@ pub(crate) async fn first(printer: &Printer) -> &'static str {
     }
 }
 
-/// Ends the program at a signal until something waits for [`first`].
+/// From now on a signal ends the program at once, until [`first`] is awaited.
 pub(crate) fn end_at_once(printer: &Printer) {
     follow(printer);
 }
@@ -56,7 +56,7 @@ pub(crate) fn leave_to_server() {
     }
 }
 
-/// While this lives, a signal ends the program at once: a question blocks on input and cannot react otherwise.
+/// Until this is dropped, a signal ends the program at once: a question blocks on input and cannot react otherwise.
 #[derive(Debug)]
 pub(super) struct Question(&'static Signals);
 
@@ -116,7 +116,7 @@ impl Signals {
             tokio::select! {
                 () = self.first.closed() => {}
                 _ = signals.recv() => self.exit(signal, false),
-                // The work may be blocked where it cannot notice.
+                // The work may be blocked and unable to notice.
                 () = tokio::time::sleep(PATIENCE) => self.exit(signal, false),
             }
         }

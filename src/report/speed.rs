@@ -1,4 +1,4 @@
-//! The speed of a transfer: new bytes of the last seconds, without those that an earlier run left.
+//! The speed of a transfer: the bytes of the last seconds, without those of an earlier run.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 /// The time over which the speed is measured.
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// The latest positions of a transfer.
+/// The recent positions of a transfer.
 #[derive(Debug, Default)]
 pub(super) struct Speed {
     positions: VecDeque<(Instant, u64)>,
 }
 
 impl Speed {
-    /// Notes that `done` bytes are in place; fewer than before mean a new start.
+    /// Notes that `done` bytes are in place; fewer than before mean that the transfer started over.
     pub(super) fn note(&mut self, now: Instant, done: u64) {
         if self.positions.back().is_some_and(|(_, before)| done < *before) {
             self.positions.clear();
@@ -40,7 +40,7 @@ impl Speed {
     }
 }
 
-/// The time that `bytes` take at `per_second`, such as `1m20s`; nothing while the speed is not known.
+/// The time that `bytes` take at `per_second`, such as `1m20s`; empty while the speed is unknown.
 pub(super) struct TimeLeft {
     pub(super) bytes: u64,
     pub(super) per_second: f64,

@@ -1,10 +1,10 @@
-//! Long lines of prose, broken at words for a terminal.
+//! Wraps prose at words for a terminal.
 
 use textwrap::core::Word;
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
-/// `text` in lines of at most `width` columns; a broken line continues behind `indent` spaces. Text in backticks stays in one
-/// piece, for a command or path with a line break inside cannot be copied.
+/// `text` in lines of at most `width` columns; wrapped lines are indented by `indent` spaces. Text in backticks stays in one piece: a
+/// command or path with a line break inside cannot be copied.
 pub(super) fn wrapped(text: &str, width: usize, indent: usize) -> String {
     let indent = " ".repeat(indent);
     let options = Options::new(width)

@@ -27,10 +27,10 @@ use crate::router::contents::repaired;
 use crate::router::{AnsweredBy, ModelName, Turn, Verdict};
 use crate::runtime::{self, local::Peer};
 
-/// The default limit of a classification: Gemini CLI waits 10 s.
+/// The default time limit of a classification; Gemini CLI waits 10 s.
 pub const DEADLINE: Duration = Duration::from_secs(8);
 
-/// The longest reply that can be an answer, which takes a few hundred bytes.
+/// The longest reply that is read; an answer takes a few hundred bytes.
 const LONGEST_REPLY: usize = 256 * 1024;
 
 /// The header that names the part of the gateway that answered.
@@ -39,7 +39,7 @@ const ANSWERED_BY: &str = "x-gem-answered-by";
 /// Why the local model gave no verdict.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configured host and model make no URL.
+    /// The configured host and model do not give a valid URL.
     #[error("cannot ask `{model}` at `{host}`")]
     Address {
         /// The configured host.
@@ -65,7 +65,7 @@ pub enum Error {
         /// The deadline.
         after: Duration,
     },
-    /// The answer is no success.
+    /// The status of the response is not a success.
     #[error("`{url}` answered {status}")]
     Status {
         /// Where the model is served.
@@ -73,7 +73,7 @@ pub enum Error {
         /// The answer's status.
         status: StatusCode,
     },
-    /// The answer holds no choice.
+    /// The answer contains no choice.
     #[error("the answer from `{url}` is not usable: {reason}")]
     Reply {
         /// Where the model is served.
@@ -99,7 +99,7 @@ impl Explain for Error {
     }
 }
 
-/// A verdict and its origin: a gateway behind the URL may have more than one way to it.
+/// A verdict and its origin: a gateway at the URL may have several classifiers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classified {
     /// The verdict.
@@ -110,10 +110,10 @@ pub struct Classified {
 
 /// A local model that classifies: in this process, or behind a Gemini API.
 pub trait LocalModel: Send + Sync {
-    /// Classifies `request` in the light of `history` (oldest turn first).
+    /// Classifies `request` after `history` (oldest turn first).
     ///
     /// # Errors
-    /// The reason for which no usable answer came in time.
+    /// Why no usable answer came in time.
     fn classify<'a>(&'a self, request: &'a str, history: &'a [Turn]) -> BoxFuture<'a, Result<Classified, String>>;
 }
 
@@ -123,7 +123,7 @@ impl LocalModel for LocalClassifier {
             let answer = Self::classify(self, request, history).await;
             let answer = answer.map_err(|error| chain(&error))?;
             if answer.answered_by == AnsweredBy::Builtin {
-                // A gateway answers for its model (docs/contract.md section 4); the decision is not the model's then.
+                // A gateway replies even if its model does not (docs/contract.md section 4); the decision is then not the model's.
                 return Err("the built-in classifier answered in its place".to_owned());
             }
             Ok(answer)
@@ -136,7 +136,7 @@ pub(crate) fn classification(request: &str, history: &[Turn]) -> Vec<u8> {
     Prompt::new(request, history).body().to_string().into_bytes()
 }
 
-/// Asks one model at one place.
+/// A client of one model at one address.
 #[derive(Clone, Debug)]
 pub struct LocalClassifier {
     client: Client,
@@ -146,11 +146,11 @@ pub struct LocalClassifier {
 }
 
 impl LocalClassifier {
-    /// Asks `model` at `host` (such as `http://localhost:9379`) through `client`, which should not go through a proxy; an
-    /// answer has to be complete within `deadline`.
+    /// Asks `model` at `host` (such as `http://localhost:9379`) through `client`, which should not use a proxy. The answer must be complete
+    /// within `deadline`.
     ///
     /// # Errors
-    /// When host and model make no URL.
+    /// When host and model do not give a valid URL.
     pub fn new(client: Client, host: &str, model: &ModelName, deadline: Duration) -> Result<Self, Error> {
         let base = host.trim_end_matches('/');
         let url =
@@ -167,20 +167,20 @@ impl LocalClassifier {
         })
     }
 
-    /// The same, but only `peer` gets the request: any local user may listen on a port.
+    /// The same, but sends requests only to `peer`: any local user may listen on a port.
     #[must_use]
     pub const fn of_peer(mut self, peer: Peer) -> Self {
         self.peer = Some(peer);
         self
     }
 
-    /// The local model's server.
+    /// The URL of the local model.
     #[must_use]
     pub const fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Classifies `request` in the light of `history` (oldest turn first).
+    /// Classifies `request` after `history` (oldest turn first).
     ///
     /// # Errors
     /// When no usable answer came in time.
@@ -268,7 +268,7 @@ fn who(said: Option<&str>) -> AnsweredBy {
 /// The verdict in the body of a reply to a classification request.
 ///
 /// # Errors
-/// Says why there is none.
+/// Why there is none.
 pub fn verdict_in_reply(body: &[u8]) -> Result<Verdict, String> {
     let text = reply_text(body)?;
     let head = || text.chars().take(80).collect::<String>();
@@ -279,7 +279,7 @@ pub fn verdict_in_reply(body: &[u8]) -> Result<Verdict, String> {
 /// The text of the first candidate in a `generateContent` reply.
 ///
 /// # Errors
-/// Says why there is none.
+/// Why there is none.
 pub(crate) fn reply_text(body: &[u8]) -> Result<String, String> {
     #[derive(Deserialize)]
     struct Reply {

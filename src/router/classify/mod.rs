@@ -1,4 +1,4 @@
-//! Classifiers: from a request and its history to a tier.
+//! Classifiers: choose a tier for a request and its history.
 //!
 //! ```
 //! use gem_setup::router::Tier;
@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::Turn;
 
-/// The body of a classification request for `request` after `history` (oldest turn first), as the local model is sent it.
+/// The body of a classification request for `request` after `history` (oldest turn first), as it is sent to the local model.
 #[must_use]
 pub fn classification_request(request: &str, history: &[Turn]) -> Value {
     prompt::Prompt::new(request, history).body()

@@ -1,4 +1,4 @@
-//! The prompt for the local model: the rubric, the last turns and the request, short enough for its context.
+//! The prompt for the local model: the rubric, the last turns and the request, shortened to fit its context.
 
 use std::borrow::Cow;
 
@@ -8,16 +8,16 @@ use crate::router::{Role, Turn};
 
 /// The local model's context, in tokens.
 const CONTEXT_TOKENS: usize = 4096;
-/// The part of it for the answer.
+/// The tokens of the context for the answer.
 pub(super) const ANSWER_TOKENS: usize = 256;
-/// The part of it for the runtime's own text around the turns.
+/// The tokens of the context for the runtime's own text around the turns.
 const FRAME_TOKENS: usize = 64;
-/// The space that remains for instruction and message.
+/// The tokens that remain for instruction and message.
 const PROMPT_TOKENS: usize = CONTEXT_TOKENS - ANSWER_TOKENS - FRAME_TOKENS;
 
-/// Estimates are counted in quarters of a token.
+/// Token estimates are counted in quarters.
 const QUARTERS: usize = 4;
-/// A turn of which less than this would be left is dropped instead.
+/// A turn that would be cut to less than this is dropped instead.
 const SHORTEST_TURN: usize = 32 * QUARTERS;
 
 const HISTORY_MARKER: &str = "#### Chat History:";
@@ -47,15 +47,15 @@ Examples:
 const REMINDER: &str = r#"### Reminder
 Sort the current request by the rules above. Answer only with the JSON object: "reasoning", then "model_choice", which is "flash" or "pro"."#;
 
-/// A classification request, as Gemini CLI makes it too (docs/facts.md section 3).
+/// A classification request, in the form that Gemini CLI uses (docs/facts.md section 3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Prompt {
     message: String,
 }
 
 impl Prompt {
-    /// Asks about `request` after `history` (oldest turn first). If it does not fit, parts are left out: first the
-    /// oldest turns, then the middle of the request.
+    /// Asks about `request` after `history` (oldest turn first). If they do not fit, parts are left out: first the oldest turns, then the
+    /// middle of the request.
     pub(super) fn new(request: &str, history: &[Turn]) -> Self {
         let fixed = cost(INSTRUCTION) + cost(&frame("", ""));
         let budget = (PROMPT_TOKENS * QUARTERS).saturating_sub(fixed);
@@ -84,7 +84,7 @@ fn frame(history: &str, request: &str) -> String {
     format!("{HISTORY_MARKER}\n{history}\n\n{REQUEST_MARKER}\n\"{request}\"\n\n{REMINDER}\n")
 }
 
-/// The latest turns that fit into `budget`, oldest first; of the oldest of them perhaps only the end.
+/// The latest turns that fit into `budget`, oldest first; the oldest of them may be cut at its beginning.
 fn latest(history: &[Turn], mut budget: usize) -> String {
     let mut kept = Vec::new();
     for turn in history.iter().rev() {
@@ -144,8 +144,8 @@ fn cost(text: &str) -> usize {
     text.chars().map(char_cost).sum()
 }
 
-/// At most how many quarters of a token a character takes: in prose a token holds four letters and more, but digits and
-/// punctuation stand alone, and words outside the vocabulary are spelled out byte by byte.
+/// The cost of a character in quarters of a token, at most: in prose a token has four letters or more, but digits and punctuation stand
+/// alone, and unknown words are encoded byte by byte.
 const fn char_cost(c: char) -> usize {
     match c {
         'a'..='z' | 'A'..='Z' | ' ' => 2,

@@ -133,7 +133,7 @@ fn runtime_for(request: &BundleRequest, tools: &BundleTools<'_>, target: Target)
     Ok(if is_better { RuntimeName::LitertLm } else { runtime })
 }
 
-/// Fails where no platform's runtime could use the model, or the file that was given is none.
+/// Fails if no platform's runtime can use the model, or the given file is not a model.
 fn check_model(wanted: &ModelRequest, runtimes: &[(Target, RuntimeName)]) -> Result<(), Failure> {
     if !runtimes.iter().any(|(_, runtime)| runtime.has_models()) {
         let message = format!(

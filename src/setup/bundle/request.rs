@@ -56,7 +56,7 @@ pub struct BundleTools<'a> {
     pub environment: &'a Environment,
     /// Downloads files.
     pub fetcher: &'a Fetcher,
-    /// The command that ends the children of a killed gem-setup.
+    /// The command that ends gem-setup's child processes if gem-setup is killed.
     pub guard: Program,
     /// Shows progress.
     pub progress: &'a dyn Progress,

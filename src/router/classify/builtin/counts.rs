@@ -6,13 +6,13 @@ use std::sync::LazyLock;
 use super::text::{CODE, end};
 use super::words::{Words, is_letter};
 
-/// How many counts there are.
+/// The number of counts.
 pub const COUNTS: usize = SHAPES.len() + CUES.len() + 1 + BEFORE.len() + OFFER.len();
 
-/// The meaning of a count in an explanation: above average, and below.
+/// The reasons that a count gives: if it is above average, and if it is below.
 pub(super) type Reasons = [&'static str; 2];
 
-/// What the shape of a request says, in the order of [`shape`].
+/// The reasons from a request's shape, in the order of [`shape`].
 const SHAPES: [Reasons; 24] = [
     ["long request", "short request"],
     ["many words", "few words"],
@@ -40,7 +40,7 @@ const SHAPES: [Reasons; 24] = [
     ["a follow-up", "the first request"],
 ];
 
-/// Words that are counted together, with what they say.
+/// Words that are counted together, with their reasons.
 const CUES: [(Reasons, &[&str]); 8] = [
     (
         ["asks why something fails", "reports no failure"],
@@ -171,7 +171,7 @@ const CUES: [(Reasons, &[&str]); 8] = [
     ),
 ];
 
-/// What the shape of the history says, in the order of [`before`].
+/// The reasons from the history's shape, in the order of [`before`].
 const BEFORE: [Reasons; 6] = [
     ["a long answer came before", "a short answer came before"],
     ["the answer before asks something", "the answer before asks nothing"],
@@ -187,7 +187,7 @@ const BEFORE: [Reasons; 6] = [
 /// An action and a wide scope in one request.
 const SPREAD: Reasons = ["asks for the same in many places", "asks for nothing in many places"];
 
-/// What a short request approves, in the order of [`offer`]; all 0 for other requests.
+/// The reasons from the proposal that a short request approves, in the order of [`offer`]; all counts are 0 for other requests.
 const OFFER: [Reasons; 6] = [
     ["approves something large", "approves nothing large"],
     ["approves an enumeration", "approves no enumeration"],
@@ -197,15 +197,15 @@ const OFFER: [Reasons; 6] = [
     ["approves a proposal", "approves no proposal"],
 ];
 
-/// The reasons of every count; only those of the request if nothing came before it.
+/// The reasons of all counts; only those of the request if it has no history.
 pub(super) fn reasons(follows: bool) -> impl Iterator<Item = Reasons> {
     let cues = CUES.iter().map(|(reasons, _)| *reasons);
     let of_history = BEFORE.into_iter().chain(OFFER).filter(move |_| follows);
     SHAPES.into_iter().chain(cues).chain([SPREAD]).chain(of_history)
 }
 
-/// Counts of the request `text`, whose words are `words`, and of the `history` before it; `offer` are the last words of the latter if
-/// the request is short.
+/// Counts over the request `text`, whose words are `words`, and over the `history` before it. For a short request, `offer` holds the last
+/// words of the history.
 pub(super) fn counts(text: &str, words: &Words, history: &str, offer: Option<&Words>) -> [f32; COUNTS] {
     let mut counts = [0.0; COUNTS];
     let cues = Cues::of(words);
@@ -221,7 +221,7 @@ pub(super) fn counts(text: &str, words: &Words, history: &str, offer: Option<&Wo
     counts
 }
 
-/// How often each of [`CUES`] occurs.
+/// The number of occurrences of each of [`CUES`].
 struct Cues([usize; CUES.len()]);
 
 impl Cues {
@@ -236,7 +236,7 @@ impl Cues {
     }
 }
 
-/// The place of each spelling's cue in [`CUES`].
+/// The index in [`CUES`] for each spelling.
 pub(super) static BY_SPELLING: LazyLock<HashMap<&'static str, usize>> = LazyLock::new(|| {
     let all = CUES.iter().enumerate();
     all.flat_map(|(cue, (_, spellings))| spellings.iter().map(move |spelling| (*spelling, cue)))
@@ -312,7 +312,7 @@ fn is_question(text: &str) -> bool {
 struct Signs {
     chars: usize,
     foreign: usize,
-    /// Characters of Chinese, Japanese and Korean, each worth several Latin ones.
+    /// Chinese, Japanese and Korean characters, each worth several Latin ones.
     wide: usize,
     stops: usize,
     questions: usize,
@@ -354,7 +354,7 @@ impl Signs {
     }
 }
 
-/// Lines that begin like points of a list: `1.`, `2)`, `-`, `*`, `•`, `#`.
+/// Lines that look like list items: `1.`, `2)`, `-`, `*`, `•`, `#`.
 fn items(text: &str) -> usize {
     let is_item = |line: &&str| {
         let line = line.trim_start();

@@ -14,10 +14,10 @@ use super::text;
 use super::words::{Word, Words};
 use crate::router::Turn;
 
-/// How many buckets features are hashed into.
+/// The number of buckets that features are hashed into.
 pub const BUCKETS: usize = 190_000;
 
-/// Kinds of hashed features. Each kind has its own length, so that many of one kind do not drown another.
+/// The number of kinds of hashed features. Each kind is scaled to its own length, so a large one does not outweigh the others.
 pub const BLOCKS: usize = 5;
 
 /// The weight of each block, in the order of `Block`.
@@ -30,15 +30,15 @@ pub(super) enum Block {
     Words,
     /// Runs of three to five letters within words.
     Letters,
-    /// The first and last words with their place.
+    /// The first and last words with their position.
     Places,
     /// Words at the end of the history.
     Before,
-    /// The same with pairs, for short requests only: those mean what was offered.
+    /// The same with pairs, only for short requests: these refer to a proposal in the history.
     Offer,
 }
 
-/// Letters of a word that letter runs are taken from.
+/// The first letters of a word, from which letter runs are taken.
 const LONGEST_WORD: usize = 40;
 /// Requests of at most this many words are short.
 const SHORT: usize = 8;
@@ -48,7 +48,7 @@ const OFFER: usize = 480;
 /// The model's input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
-    /// For each block the distinct buckets that its features fall into.
+    /// The distinct buckets of each block's features.
     pub blocks: [Vec<u32>; BLOCKS],
     /// The counts.
     pub counts: [f32; COUNTS],
@@ -76,7 +76,7 @@ impl Features {
     }
 }
 
-/// Features as they are found, each once.
+/// Collects features, each once.
 struct Collector {
     blocks: [Vec<u32>; BLOCKS],
     seen: Vec<u64>,
@@ -92,7 +92,7 @@ impl Default for Collector {
 }
 
 impl Collector {
-    /// Adds a feature; whether it is new.
+    /// Adds a feature; returns whether it is new.
     fn add(&mut self, block: Block, parts: [u32; 3]) -> bool {
         let [kind, first, second] = parts;
         let hash = Fnv::within(block as u32 * 16 + kind).word(first).word(second);
@@ -121,7 +121,7 @@ impl Collector {
         }
     }
 
-    /// Runs of letters, with marks for the beginning and the end of the word. Other scripts say as much in two letters.
+    /// Runs of letters, with marks for the beginning and end of the word. In other scripts two letters carry as much meaning as three.
     fn letters(&mut self, word: &str) {
         let shortest = if word.is_ascii() { 3 } else { 2 };
         let mut marked = ['<'; LONGEST_WORD + 2];

@@ -1,4 +1,4 @@
-//! Hashing that is the same on every platform and in every version: FNV-1a over bytes, finished so that its low bits can be used.
+//! A hash that is the same on every platform and in every version: FNV-1a over bytes, finished so that its low bits are usable.
 
 /// A running 32-bit FNV-1a hash.
 #[derive(Clone, Copy, Debug)]
@@ -9,7 +9,7 @@ impl Fnv {
         Self(0x811c_9dc5)
     }
 
-    /// A hash that differs by `namespace`, for what would otherwise hash alike.
+    /// A hash that differs by `namespace`, for features that would otherwise have equal hashes.
     pub(super) const fn within(namespace: u32) -> Self {
         Self::new().word(namespace)
     }
@@ -22,7 +22,7 @@ impl Fnv {
         bytes.iter().fold(self, |hash, &byte| hash.byte(byte))
     }
 
-    /// Takes a whole word at once, as MurmurHash3 does: four times as fast as its bytes.
+    /// Takes a whole word at once, as MurmurHash3 does: four times as fast as byte by byte.
     pub(super) const fn word(self, word: u32) -> Self {
         Self(
             (self.0 ^ word)

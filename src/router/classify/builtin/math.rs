@@ -1,4 +1,4 @@
-//! Exponentials and logarithms from basic operations alone: the platform's own differ in their last bits.
+//! Exponentials and logarithms from basic operations only: the results of the platform's functions differ in their last bits.
 //!
 //! ```
 //! use gem_setup::router::classify::builtin::math::{exp, ln, sigmoid};
@@ -7,7 +7,7 @@
 //! assert!((ln(exp(2.0)) - 2.0).abs() < 1e-12);
 //! ```
 
-/// e to the power of `x`, to within a few units in the last place; finite and positive for every `x`.
+/// e to the power of `x`, accurate to a few units in the last place; finite and positive for every `x`.
 #[must_use]
 pub fn exp(x: f64) -> f64 {
     let x = x.clamp(-700.0, 700.0);
@@ -23,7 +23,7 @@ pub fn sigmoid(log_odds: f64) -> f64 {
     1.0 / (1.0 + exp(-log_odds))
 }
 
-/// The natural logarithm of a positive, normal `x`, to within a few units in the last place.
+/// The natural logarithm of a positive, normal `x`, accurate to a few units in the last place.
 #[must_use]
 pub fn ln(x: f64) -> f64 {
     let bits = x.to_bits();

@@ -1,8 +1,8 @@
-//! The built-in classifier: no model, no network, no wait.
+//! The built-in classifier: needs no model, no network and no wait.
 //!
-//! Linear models over hashed words, letter runs and counts. The path of a request: `text` takes the part that is read, without talk
-//! about models; [`features`] turns it and the history into numbers; [`model`] weighs them; `reasons` says why. The README in this
-//! folder says how well it works and how to train it.
+//! Linear models over hashed words, letter runs and counts. The stages: `text` selects the part to read, without talk about models;
+//! [`features`] turns it and the history into numbers; [`model`] weighs them; `reasons` explains the result. The README in this folder
+//! gives the accuracy and the training.
 //!
 //! ```
 //! use gem_setup::router::classify::builtin::{Threshold, classify_from};
@@ -39,21 +39,21 @@ use features::Features;
 use model::Model;
 use words::Words;
 
-/// Reads the weights ahead of the first request.
+/// Reads the weights before the first request.
 pub fn prepare() {
     LazyLock::force(&model::BUILTIN);
     LazyLock::force(&talk::BY_START);
     LazyLock::force(&counts::BY_SPELLING);
 }
 
-/// Classifies `request` in the light of `history` (oldest turn first) with the default threshold.
+/// Classifies `request` after `history` (oldest turn first) with the default threshold.
 #[must_use]
 pub fn classify(request: &str, history: &[Turn]) -> Verdict {
     classify_from(Threshold::default(), request, history)
 }
 
-/// Classifies `request` in the light of `history` (oldest turn first): complex if its probability reaches `threshold`. Takes bounded
-/// time, independent of their length.
+/// Classifies `request` after `history` (oldest turn first): complex if its probability reaches `threshold`. The time is bounded, whatever
+/// their length.
 #[must_use]
 pub fn classify_from(threshold: Threshold, request: &str, history: &[Turn]) -> Verdict {
     let model = Model::builtin();

@@ -1,4 +1,4 @@
-//! The model: three linear scores over hashed features and counts, and how they make a probability.
+//! The model: three linear scores over hashed features and counts, combined to a probability.
 //!
 //! ```
 //! use gem_setup::router::classify::builtin::features::Features;
@@ -16,38 +16,38 @@ use super::math::sigmoid;
 
 const MAGIC: [u8; 4] = *b"gemc";
 const VERSION: u32 = 5;
-/// The bytes before the buckets: magic, version, and the numbers of [`Model`].
+/// The length of the part before the buckets: magic, version, and the numbers of [`Model`].
 const HEADER: usize = 8 + 4 * (SCORES * 2 + COUNTS * (1 + SCORES));
 
 const _: () = assert!(BUCKETS.is_multiple_of(8), "each bit of the file is a bucket");
 
-/// How many scores a model has.
+/// The number of scores.
 pub const SCORES: usize = 3;
-/// The log-odds that a request deserves the powerful model, if people typed it at work.
+/// The score of typed requests: the log-odds that a request needs the powerful model, if a person typed it at work.
 pub const TYPED: usize = 0;
-/// The same, if it reads like the tidy requests that were written by the rubric.
+/// The score of written requests: the same, if the request reads like those written for the rubric.
 pub const WRITTEN: usize = 1;
-/// The log-odds that people typed it at work.
+/// The score of the kind: the log-odds that a person typed the request at work.
 pub const KIND: usize = 2;
 
-/// A bucket's weight in each score, in two's complement, and its importance: the rarer the feature, the higher. All are 0 for features
-/// that training saw too rarely.
+/// A bucket's weight in each score, in two's complement, and its importance, which is higher for rarer features. All are 0 for features
+/// that were too rare in training.
 pub type Bucket = [u8; SCORES + 1];
 
 /// A trained model.
 ///
-/// As a file: `gemc`, the version (u32), then as f32 for each score its unit, for each score its bias, and for each count its average
-/// and its weight in each score. A bit for each of [`BUCKETS`] buckets, the lowest first, says whether training kept it; for each
-/// of those follow its weight in each score (i8) and its importance (u8). Everything is little-endian.
+/// The file contains `gemc`, the version (u32), then as f32 the unit of each score, the bias of each score, the average of each count, and
+/// the weight of each count in each score. Then follows a bit for each of [`BUCKETS`] buckets, the lowest first: whether training kept it.
+/// For each kept bucket follow its weight in each score (i8) and its importance (u8). All numbers are little-endian.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
-    /// What one unit of a bucket's weight is worth, by score.
+    /// The value of one unit of a bucket's weight, by score.
     pub units: [f32; SCORES],
-    /// The scores of a request with nothing in it but average counts.
+    /// The scores of a request without features and with average counts.
     pub biases: [f32; SCORES],
-    /// Of each count, its average.
+    /// The average of each count.
     pub averages: [f32; COUNTS],
-    /// Of each count, its weights.
+    /// The weights of each count.
     pub counts: [[f32; SCORES]; COUNTS],
     /// The weights of each bucket.
     pub buckets: Vec<Bucket>,
@@ -56,11 +56,11 @@ pub struct Model {
 /// The model's judgement of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Judgement {
-    /// Each block's part of the log-odds.
+    /// The contribution of each block to the log-odds.
     pub(super) blocks: [f64; BLOCKS],
-    /// Each count's part of the log-odds.
+    /// The contribution of each count to the log-odds.
     pub(super) counts: [f64; COUNTS],
-    /// The probability that the request deserves the powerful model.
+    /// The probability that the request needs the powerful model.
     pub probability: f64,
 }
 
@@ -68,13 +68,13 @@ pub(super) static BUILTIN: LazyLock<Model> =
     LazyLock::new(|| Model::parse(include_bytes!("weights.bin")).unwrap_or_else(Model::blank));
 
 impl Model {
-    /// The model of this program.
+    /// The model in this program.
     #[must_use]
     pub fn builtin() -> &'static Self {
         &BUILTIN
     }
 
-    /// A model that has learnt nothing.
+    /// An untrained model.
     #[must_use]
     pub fn blank() -> Self {
         Self {
@@ -86,7 +86,7 @@ impl Model {
         }
     }
 
-    /// Reads a weights file; `None` if it is not one of this version.
+    /// Parses a weights file; `None` if it is not one of this version.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (header, rest) = bytes.split_at_checked(HEADER)?;
@@ -134,13 +134,13 @@ impl Model {
         scores.chain(&mut self.averages).chain(self.counts.as_flattened_mut())
     }
 
-    /// The scores of what was seen.
+    /// The scores of `features`.
     #[must_use]
     pub fn scores(&self, features: &Features) -> [f64; SCORES] {
         self.sum(&self.by_block(features), &self.by_count(features))
     }
 
-    /// Judges what was seen: the more it looks like the one kind of request, the more that kind's score decides.
+    /// Judges `features`: the more they resemble one kind of request, the more that kind's score decides.
     #[must_use]
     pub fn judge(&self, features: &Features) -> Judgement {
         let (blocks, counts) = (self.by_block(features), self.by_count(features));
@@ -152,7 +152,7 @@ impl Model {
         }
     }
 
-    /// The scores of what each block and each count adds to them.
+    /// The scores, summed from the contributions of blocks and counts.
     fn sum(&self, blocks: &[[f64; SCORES]], counts: &[[f64; SCORES]]) -> [f64; SCORES] {
         let mut sums = self.biases.map(f64::from);
         for part in blocks.iter().chain(counts) {
@@ -163,7 +163,7 @@ impl Model {
         sums
     }
 
-    /// What each block adds to the scores: the longer the block, the less each bucket in it.
+    /// The contribution of each block to the scores: the longer the block, the less each bucket contributes.
     fn by_block(&self, features: &Features) -> [[f64; SCORES]; BLOCKS] {
         let mut sums = [[0.0; SCORES]; BLOCKS];
         for ((sums, buckets), scale) in sums.iter_mut().zip(&features.blocks).zip(SCALES) {
@@ -184,7 +184,7 @@ impl Model {
         sums
     }
 
-    /// What each count adds to the scores.
+    /// The contribution of each count to the scores.
     fn by_count(&self, features: &Features) -> [[f64; SCORES]; COUNTS] {
         let mut sums = [[0.0; SCORES]; COUNTS];
         let counts = features.counts.iter().zip(&self.averages).zip(&self.counts);
@@ -195,7 +195,7 @@ impl Model {
     }
 }
 
-/// The log-odds of scores, or of their parts, of a request of this `kind`.
+/// Blends scores, or contributions to them, to the log-odds of a request whose score of the kind is `kind`.
 #[must_use]
 pub fn blend(kind: f64, scores: [f64; SCORES]) -> f64 {
     let typed = sigmoid(kind);

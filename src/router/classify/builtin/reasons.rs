@@ -1,16 +1,16 @@
-//! Why the classifier decides as it does, in words.
+//! Explains the classifier's decision in words.
 
 use super::counts::reasons;
 use super::features::{Block, Features};
 use super::model::{Judgement, Model};
 use crate::router::Tier;
 
-/// How many reasons are given.
+/// The number of reasons given.
 const REASONS_GIVEN: usize = 3;
-/// Log-odds below which something is no reason.
+/// Smaller contributions, in log-odds, are not reasons.
 const SLIGHT: f64 = 0.02;
 
-/// Why `tier` was chosen: what adds most to the score in its direction. The request is not quoted, because reasons are logged.
+/// Explains why `tier` was chosen: the contributions that favour it most. The request is not quoted, because reasons are logged.
 pub(super) fn explain(model: &Model, features: &Features, tier: Tier, judgement: &Judgement) -> String {
     let (start, towards) = match tier {
         Tier::Pro => ("looks complex", 1.0),
@@ -22,7 +22,7 @@ pub(super) fn explain(model: &Model, features: &Features, tier: Tier, judgement:
     let mut found: Vec<(f64, &str)> = judgement.counts.into_iter().zip(names).collect();
     found.sort_by(|a, b| (b.0 * towards).total_cmp(&(a.0 * towards)));
     let sum = |of: &[Block]| of.iter().map(|block| judgement.blocks[*block as usize]).sum::<f64>();
-    // These say the least to a reader, independently of their weight.
+    // The least helpful reasons come last, whatever their weight.
     found.push((sum(&[Block::Before, Block::Offer]), "what was said before"));
     found.push((sum(&[Block::Words, Block::Letters, Block::Places]), "its wording"));
     found.retain(|(weight, _)| weight * towards > SLIGHT);

@@ -1,4 +1,4 @@
-//! Talk about models and difficulty, which must not decide: a request could argue for its own tier.
+//! Talk about models and difficulty. It must not decide: otherwise a request could argue for its own tier.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ pub(super) enum Sense {
     Model,
     /// A property of models: best, fast, powerful.
     Praise,
-    /// How hard something is.
+    /// A degree of difficulty.
     Difficulty,
     /// Names the request: task, question.
     Task,
@@ -20,7 +20,7 @@ pub(super) enum Sense {
     Content,
 }
 
-/// Beginnings of words, by sense. A trailing `$` asks for the whole word.
+/// Beginnings of words, by sense. A trailing `$` matches only the whole word.
 const SENSES: [(Sense, &[&str]); 6] = [
     (
         Sense::Routing,
@@ -237,7 +237,7 @@ const SENSES: [(Sense, &[&str]); 6] = [
     ),
 ];
 
-/// The same in scripts without spaces, where a clause is compared as a whole.
+/// The same for scripts without spaces, in which a clause is compared as a whole.
 const UNSPACED: [&str; 14] = [
     "模型",
     "复杂",
@@ -254,10 +254,10 @@ const UNSPACED: [&str; 14] = [
     "모델",
     "어려운",
 ];
-/// A clause in such a script that is longer says more than how hard the task is.
+/// A longer clause in such a script has content apart from the difficulty.
 const UNSPACED_LONGEST: usize = 14;
 
-/// Drops clauses that talk about models or difficulty, unless nothing else is said.
+/// Drops clauses about models or difficulty, unless the text has no others.
 pub(super) fn drop_talk(text: &str) -> String {
     let clauses: Vec<&str> = text.split_inclusive(is_separator).collect();
     let is_talk: Vec<bool> = clauses.iter().map(|clause| is_talk(clause)).collect();
@@ -303,7 +303,7 @@ fn is_talk(clause: &str) -> bool {
     (of_models && content <= 3) || (of_difficulty && content <= if names_task { 4 } else { 0 })
 }
 
-/// [`SENSES`] by [`key`], which spares most comparisons.
+/// [`SENSES`] by [`key`], to avoid most comparisons.
 pub(super) static BY_START: LazyLock<Vec<Vec<(&str, Sense)>>> = LazyLock::new(|| {
     let mut by_start = vec![Vec::new(); KEYS];
     for (sense, patterns) in SENSES {
@@ -316,7 +316,7 @@ pub(super) static BY_START: LazyLock<Vec<Vec<(&str, Sense)>>> = LazyLock::new(||
 
 const KEYS: usize = 256 * 32;
 
-/// A number that words with the same first two bytes share.
+/// The key, equal for words with the same first two bytes.
 fn key(word: &str) -> usize {
     match word.as_bytes() {
         [first, second, ..] => usize::from(*first) * 32 + usize::from(second % 32),

@@ -1,4 +1,4 @@
-//! Which part of a request and of its history the classifier reads.
+//! Selects the part of a request and of its history that the classifier reads.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -6,13 +6,13 @@ use std::fmt::Write;
 use super::talk;
 use crate::router::Turn;
 
-/// Bytes read at the beginning and at the end of a request. People state their wish there.
+/// Bytes read at the beginning and at the end of a request, where people usually state what they want.
 const REQUEST_HEAD: usize = 768;
 const REQUEST_TAIL: usize = 512;
 
-/// How many turns of the history count. Gemini CLI sends as many.
+/// The turns of the history that are read: as many as Gemini CLI sends.
 const TURNS: usize = 4;
-/// Bytes read at the end of the history before code blocks are taken out, and after.
+/// Bytes read at the end of the history, before and after code blocks are removed.
 const HISTORY_RAW: usize = 4096;
 const HISTORY_TAIL: usize = 800;
 
@@ -21,7 +21,7 @@ pub(super) const CODE: &str = "[code]";
 /// Marks a cut in the training data.
 const CUT: &str = "[…]";
 
-/// The request as the classifier reads it: bounded, and without talk about models and difficulty.
+/// The request as the classifier reads it: limited in length, and without talk about models and difficulty.
 pub(super) fn request(text: &str) -> String {
     let text = text.trim();
     let bounded = if text.len() <= REQUEST_HEAD + REQUEST_TAIL {
@@ -36,7 +36,7 @@ pub(super) fn request(text: &str) -> String {
 
 /// Shorter requests are not searched for pasted lines.
 const LONG: usize = 400;
-/// Pasted lines that are kept: they show the kind of the pasted text.
+/// The pasted lines to keep: they show the kind of the pasted text.
 const PASTED_KEPT: usize = 4;
 
 /// A long request without most of the code and log lines pasted into it.
@@ -66,7 +66,7 @@ fn looks_pasted(line: &str) -> bool {
 }
 
 /// The end of the conversation before the request. Turns are joined by blank lines without their roles, because Gemini CLI's own
-/// classification request has no roles; both forms of a conversation thus read the same.
+/// classification request has no roles: both forms of a conversation then read the same.
 pub(super) fn history(turns: &[Turn]) -> String {
     let mut joined = String::new();
     let mut last = Vec::new();
@@ -100,7 +100,7 @@ fn without_code(text: &str) -> Cow<'_, str> {
     if fences == 0 {
         return Cow::Borrowed(text);
     }
-    // An odd number: the first fence closes a block that began before the part we see.
+    // An odd number: the first fence closes a block that began earlier.
     let mut is_code = fences % 2 == 1;
     let mut kept = String::with_capacity(text.len());
     for line in text.lines() {

@@ -1,4 +1,4 @@
-//! From which probability on the powerful model is chosen.
+//! The probability from which the powerful model is chosen.
 
 use std::fmt;
 use std::str::FromStr;

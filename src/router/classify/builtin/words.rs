@@ -1,8 +1,8 @@
-//! Words of a text, lower-cased, with their hashes.
+//! Words of a text, in lower case, with their hashes.
 
 use super::hash::Fnv;
 
-/// A lower-cased text, split into words and single punctuation characters.
+/// A text in lower case, split into words and single punctuation characters.
 pub(super) struct Words {
     text: String,
     words: Vec<Word>,
@@ -14,7 +14,7 @@ pub(super) struct Word {
     start: u32,
     end: u32,
     pub(super) hash: u32,
-    /// Letters, digits or `_`, not punctuation.
+    /// Whether it is a word (letters, digits or `_`), not punctuation.
     pub(super) is_letters: bool,
 }
 
@@ -61,7 +61,7 @@ impl Word {
     }
 }
 
-/// Whether `c` is part of a word. Combining marks are: scripts such as Devanagari write vowels with them.
+/// Whether `c` is part of a word. Combining marks are: scripts such as Devanagari use them for vowels.
 pub(super) fn is_letter(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_alphanumeric() || c == '_';

@@ -1,19 +1,19 @@
-//! Which tier a value names.
+//! Reads the tier that a value names.
 
 use crate::router::Tier;
 
 /// The choice that a text makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mention {
-    /// This one.
+    /// One tier.
     Tier(Tier),
-    /// Both, or something that is neither.
+    /// Both tiers, or a word that is neither.
     Unclear,
-    /// Nothing at all.
+    /// No tier, and no words that could mean another choice.
     None,
 }
 
-/// Words that may surround a tier without changing its meaning; `flash-lite` and `not pro` do change it.
+/// Words that may accompany a tier without changing its meaning; `flash-lite` and `not pro` change it.
 const HARMLESS: [&str; 9] = [
     "model", "the", "gemini", "preview", "latest", "simple", "complex", "task", "choice",
 ];
@@ -36,7 +36,7 @@ pub(super) fn value(text: &str) -> Mention {
     choice
 }
 
-/// Reads an answer that is nothing but the one word, perhaps quoted.
+/// Reads an answer of a single word, perhaps in quotes.
 pub(super) fn bare(text: &str) -> Mention {
     text.trim_matches(|c: char| !c.is_alphanumeric())
         .to_lowercase()

@@ -1,8 +1,8 @@
 //! `key: value` pairs in a text that only resembles JSON.
 //!
-//! One pass over the text, from its first brace if it has one, without recursion: brackets and commas are stepped over, so missing, doubled and trailing ones do not
-//! matter. The one hard question is where a quoted text ends when quotes inside it are not escaped: at the first quote
-//! after which the text continues as an object would.
+//! One pass over the text, from its first brace if it has one, without recursion. Brackets and commas are skipped, so missing, doubled and
+//! trailing ones do not matter. If quotes inside a quoted text are not escaped, the text ends at the first quote after which an object
+//! would continue.
 
 use super::Found;
 
@@ -68,7 +68,7 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
     Some((inside, ""))
 }
 
-/// Whether `text` follows the end of a quoted text, not a quote within it.
+/// Whether `text` is the continuation after a quoted text, not a part of it.
 fn goes_on(text: &str) -> bool {
     let text = text.trim_start();
     match text.chars().next() {
@@ -102,8 +102,7 @@ fn word(text: &str) -> (&str, &str) {
     (text, "")
 }
 
-/// The text after the colon (or `=`, `=>`) at the beginning of `text`; a stray quote or Markdown's marks may precede
-/// it.
+/// The text after the colon (or `=`, `=>`) at the beginning of `text`; a stray quote or Markdown marks may precede the colon.
 fn after_colon(text: &str) -> Option<&str> {
     let text = text.trim_start_matches(|c: char| c.is_whitespace() || is_quote(c) || matches!(c, '`' | '*'));
     let text = text
@@ -113,7 +112,7 @@ fn after_colon(text: &str) -> Option<&str> {
     Some(text.trim_start())
 }
 
-/// The value at the beginning of `text` unless it is an object or a list, and the rest.
+/// The value at the beginning of `text`, and the rest; `None` for an object or a list.
 fn scalar(text: &str) -> Option<(&str, &str)> {
     if text.starts_with(['{', '[']) {
         return None;
@@ -121,7 +120,7 @@ fn scalar(text: &str) -> Option<(&str, &str)> {
     Some(quoted(text).unwrap_or_else(|| text.split_at(text.find([',', '}', ']', '\n']).unwrap_or(text.len()))))
 }
 
-/// `text` with its JSON escapes of one character resolved; others stay as they are.
+/// `text` with its one-character JSON escapes resolved; others are unchanged.
 fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars();

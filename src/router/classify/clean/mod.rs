@@ -1,9 +1,8 @@
-//! Recovers the intended answer from the text of a small model, if there is one.
+//! Recovers the intended answer from the text of a small model.
 //!
-//! The requested answer is `{"reasoning": string, "model_choice": "flash"|"pro"}`. Small models wrap it in prose and fences, quote
-//! it wrongly, lose commas and tails. Well-formed JSON is read as such (`strict`); the rest is scanned for
-//! `key: value` pairs (`lenient`). A choice is taken only from a value of `model_choice`, never guessed from prose, and
-//! values that disagree make the answer unusable.
+//! The requested answer is `{"reasoning": string, "model_choice": "flash"|"pro"}`. Small models wrap it in prose and fences, quote it
+//! wrongly, and lose commas and the end. Well-formed JSON is parsed (`strict`); the rest is scanned for `key: value` pairs (`lenient`). The
+//! choice comes only from a value of `model_choice`, never from prose, and contradicting values make the answer unusable.
 //!
 //! ```
 //! use gem_setup::router::Tier;
@@ -22,11 +21,11 @@ mod tests;
 use crate::router::{Tier, Verdict};
 use choice::Mention;
 
-/// Of a longer answer only the beginning is read, in bytes.
+/// Only the first bytes of a longer answer are read.
 const LONGEST_ANSWER: usize = 64 * 1024;
-/// Longer reasoning is cut, in characters.
+/// Longer reasoning is cut to this number of characters.
 const LONGEST_REASONING: usize = 600;
-/// How many layers of "JSON inside a JSON string" are opened.
+/// The number of nested layers of "JSON inside a JSON string" that are opened.
 const LAYERS: usize = 2;
 
 /// A usable answer.
@@ -54,7 +53,7 @@ pub enum Unusable {
     /// No value of `model_choice` names a tier.
     #[error("the model's answer names no choice")]
     NoChoice,
-    /// Several choices that disagree, or one that is not one of the two.
+    /// Several different choices, or one that is neither of the two.
     #[error("the model's answer names no clear choice")]
     Unclear,
 }
@@ -63,7 +62,7 @@ pub enum Unusable {
 ///
 /// # Errors
 ///
-/// When `text` does not say exactly one of `flash` and `pro` as its `model_choice`.
+/// When the `model_choice` in `text` is not exactly one of `flash` and `pro`.
 pub fn clean(text: &str) -> Result<Answer, Unusable> {
     clean_layer(beginning(text, LONGEST_ANSWER).trim(), LAYERS)
 }
@@ -94,7 +93,7 @@ fn clean_layer(text: &str, layers: usize) -> Result<Answer, Unusable> {
     }
 }
 
-/// The values of the two keys, as far as they have been met.
+/// The values of the two keys, if found.
 #[derive(Debug, Default)]
 struct Found {
     tier: Option<Tier>,
@@ -103,7 +102,7 @@ struct Found {
 }
 
 impl Found {
-    /// Takes note of `key: value` if the key is one of the two.
+    /// Notes `key: value` if the key is one of the two.
     fn note(&mut self, key: &str, value: &str) {
         match canonical(key).as_str() {
             "modelchoice" => match choice::value(value) {
@@ -147,8 +146,7 @@ impl Found {
     }
 }
 
-/// The letters and digits of a key in lower case, without letters that a misread quote has put before it:
-/// `modelchoice`.
+/// The letters and digits of a key in lower case, without letters that a misread quote has put before it: `modelchoice`.
 fn canonical(key: &str) -> String {
     let key = key.rsplit(['"', '\'', '`']).next().unwrap_or(key);
     key.chars()
@@ -177,7 +175,7 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// The first `limit` bytes of `text` at most, cut between characters.
+/// At most the first `limit` bytes of `text`, cut between characters.
 fn beginning(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }

@@ -1,4 +1,4 @@
-//! The well-formed JSON objects within a text.
+//! Finds the well-formed JSON objects in a text.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::Found;
 
-/// More objects than this in one answer are not looked at.
+/// The number of objects in one answer that are read.
 const MOST_OBJECTS: usize = 32;
-/// More braces than this that begin no well-formed object are not tried.
+/// The number of braces without a well-formed object that are tried.
 const MOST_ATTEMPTS: usize = 64;
 
 /// The verdict in the well-formed objects of `text`, and the text around them.
@@ -58,7 +58,7 @@ fn object(text: &str) -> Option<(usize, Found)> {
     Some((values.byte_offset(), said.0))
 }
 
-/// The verdict in one JSON value, at any depth. Duplicate keys all count; a map type would hide them.
+/// The verdict in one JSON value, at any depth. Duplicate keys are all read; a map type would hide them.
 struct Said(Found);
 
 impl<'de> serde::Deserialize<'de> for Said {
@@ -69,7 +69,7 @@ impl<'de> serde::Deserialize<'de> for Said {
     }
 }
 
-/// Walks a value; scalars come back as text, so that the key above can be noted with them.
+/// Visits a value; returns scalars as text, so that the caller can note them with their key.
 struct Collector<'a>(&'a mut Found);
 
 impl<'de> DeserializeSeed<'de> for Collector<'_> {

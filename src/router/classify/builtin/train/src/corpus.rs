@@ -1,4 +1,4 @@
-//! The labelled requests: from their texts, or from the file of hashed features.
+//! The labelled requests, read from their texts or from the file of hashed features.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
@@ -12,12 +12,12 @@ use gem_setup::router::classify::builtin::features::{BLOCKS, Features};
 use gem_setup::router::{Tier, Turn};
 use serde::Deserialize;
 
-/// How many parts cross-validation splits the rows into.
+/// The number of parts for cross-validation.
 pub(crate) const FOLDS: u64 = 5;
-/// A feature counts if it occurs in at least this many groups; what only one group says does not carry over.
+/// The fewest groups that a feature must occur in; the habits of a single group do not generalise.
 const FEWEST_GROUPS: usize = 4;
 
-/// Why labelled requests could not be had.
+/// Why labelled requests could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The file cannot be read.
@@ -33,7 +33,7 @@ pub(crate) enum Error {
         line: usize,
         source: serde_json::Error,
     },
-    /// The file of features is cut off, or was made from other code.
+    /// The file of features is truncated, or was made by another version of the code.
     #[error("`{}` was not made by this version of the features: make it again with `train --texts PATH`", path.display())]
     Stale { path: PathBuf },
 }
@@ -46,10 +46,10 @@ struct Row {
     label: Tier,
     #[serde(default)]
     lang: String,
-    /// Rows of one group are never on both sides of a split; without it, rows with the same request are a group.
+    /// Rows of one group are never on both sides of a split; without a group, rows with the same request form one.
     #[serde(default)]
     group: Option<String>,
-    /// The probability that a labeler says `pro`, where it is known better than by one label.
+    /// The probability that a labeler says `pro`, if known better than from one label.
     #[serde(default)]
     target: Option<f64>,
     /// Whether the labeler was sure.
@@ -107,7 +107,7 @@ impl Sample {
         f64::from(self.percent) / 100.0
     }
 
-    /// How far the labels agree, from 0 to 1.
+    /// The agreement of the labels, from 0 to 1.
     pub(crate) fn confidence(&self) -> f64 {
         (2.0 * self.target() - 1.0).abs()
     }
@@ -127,7 +127,7 @@ pub(crate) fn load(path: &Path) -> Result<Vec<Sample>, Error> {
     Ok(samples?.concat())
 }
 
-/// Reads one JSON object per line; those on which labelers disagree are left out.
+/// Reads one JSON object per line, without rows on which labelers disagree.
 fn load_file(path: &Path) -> Result<Vec<Sample>, Error> {
     let text = std::fs::read_to_string(path).map_err(|source| read_error(path, source))?;
     let mut samples = Vec::new();
@@ -144,7 +144,7 @@ fn load_file(path: &Path) -> Result<Vec<Sample>, Error> {
     Ok(samples)
 }
 
-/// In how many samples each feature occurs, of those that occur in enough groups.
+/// The number of samples with each feature, for features that occur in enough groups.
 pub(crate) fn known(samples: &[&Sample]) -> HashMap<u32, usize> {
     let mut groups: HashMap<u32, (HashSet<u64>, usize)> = HashMap::new();
     for sample in samples {
@@ -160,8 +160,8 @@ pub(crate) fn known(samples: &[&Sample]) -> HashMap<u32, usize> {
     enough.map(|(bucket, (_, count))| (bucket, count)).collect()
 }
 
-/// Writes the features of `samples` that are `known`. `reference` are samples whose texts are in the repository: their features tell
-/// whether the file fits the code.
+/// Writes the features of `samples` that are `known`. The texts of the samples in `reference` are in the repository: a fingerprint of their
+/// features shows whether the file fits the code.
 pub(crate) fn write_features(
     path: &Path,
     samples: &[Sample],
@@ -198,7 +198,7 @@ pub(crate) fn write_features(
     })
 }
 
-/// Reads what [`write_features`] wrote.
+/// Reads a file that [`write_features`] wrote.
 pub(crate) fn read_features(path: &Path, reference: &[Sample]) -> Result<Vec<Sample>, Error> {
     let packed = std::fs::read(path).map_err(|source| read_error(path, source))?;
     let mut bytes = Vec::new();
@@ -259,7 +259,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
-/// Reads a number in groups of seven bits, the lowest first.
+/// Reads a number in groups of seven bits, the lowest group first.
 fn take_varint(rest: &mut &[u8]) -> Option<u32> {
     let mut number = 0;
     for shift in (0..32).step_by(7) {

@@ -1,4 +1,4 @@
-//! From labelled requests to a model.
+//! Trains a model from labelled requests.
 
 use std::collections::HashMap;
 use std::thread;
@@ -13,36 +13,36 @@ use crate::solve::{Aim, Solution, Values, solve};
 
 /// Strength of the regularisation, by score.
 const PENALTIES: [f64; SCORES] = [0.33, 0.5, 0.1];
-/// How much a written row counts, and a row of the supplement.
+/// The weight of a written row, and of a row of the supplement.
 const BY_RUBRIC: f64 = 1.5;
 const SUPPLEMENT: f64 = 0.8;
-/// How much a real row counts in the score for written requests, and in the score of the kind.
+/// The weight of a real row in the score for written requests, and in the score of the kind.
 const REAL_IN_WRITTEN: f64 = 0.15;
 const REAL_IN_KIND: f64 = 0.6;
-/// How much a row counts in calibration whose labeler was not sure.
+/// The weight in calibration of a row whose labeler was not sure.
 const UNSURE_IN_CALIBRATION: f64 = 0.25;
-/// Rows of a real group of this size count once; those of larger groups less, so that few people do not decide for all.
+/// Rows of a real group up to this size have full weight; those of larger groups less, so that few people do not decide for all.
 const USUAL_GROUP: f64 = 25.0;
 const GREATEST_WEIGHT: f64 = 2.5;
-/// The share of complex requests that calibration supposes. In the repositories trained on it is 0.51 (0.54 where the labeler was
-/// sure), in two sets from other repositories 0.42 and 0.44; written rows have 0.49.
+/// The share of complex requests that calibration assumes. In the training repositories it is 0.51 (0.54 where the labeler was sure), in
+/// two sets from other repositories 0.42 and 0.44, and 0.49 in written rows.
 const COMPLEX_SHARE: f64 = 0.46;
-/// Slope of the score that tells typed from written requests, as calibrated on left-out rows.
+/// The slope of the score of the kind, as calibrated on left-out rows.
 const KIND_SLOPE: f64 = 1.4;
 /// The weight of one standard deviation of a count, relative to a hashed feature.
 const COUNT_SCALE: f64 = 0.05;
-/// Importance is stored in these parts of a natural logarithm.
+/// The number of steps in which importance is stored, per unit of a natural logarithm.
 const IMPORTANCE: f64 = 30.0;
 
-/// What there is to learn from.
+/// The training data.
 pub(crate) struct Corpus {
     pub(crate) real: Vec<Sample>,
     pub(crate) written: Vec<Sample>,
-    /// Written too; trained on, never predicted.
+    /// Written too; used for training, never predicted.
     pub(crate) supplement: Vec<Sample>,
 }
 
-/// All samples as rows, and everything that models trained on parts of them share.
+/// All samples as rows, and the data that models trained on parts of them share.
 pub(crate) struct Trainer<'a> {
     corpus: &'a Corpus,
     /// Importance by bucket; 0 for buckets that are too rare.
@@ -54,7 +54,7 @@ pub(crate) struct Trainer<'a> {
     rows: Vec<Row>,
 }
 
-/// A sample as it is trained on.
+/// A sample, prepared for training.
 struct Row {
     values: Values,
     fold: u64,
@@ -119,7 +119,7 @@ impl<'a> Trainer<'a> {
         trainer
     }
 
-    /// The columns of a row with their values, after which come the counts.
+    /// The values of a row's columns, followed by the counts.
     fn values(&self, features: &Features, columns: &HashMap<u32, u32>) -> Values {
         let mut values = Vec::new();
         for (block, scale) in features.blocks.iter().zip(SCALES) {
@@ -139,7 +139,7 @@ impl<'a> Trainer<'a> {
         values
     }
 
-    /// Learns from the rows of every fold for which `keep` holds, without calibration.
+    /// Trains on the rows of every fold for which `keep` holds, without calibration.
     fn learn(&self, keep: impl Fn(u64) -> bool) -> Model {
         let kept: Vec<&Row> = self.rows.iter().filter(|row| keep(row.fold)).collect();
         let columns = self.buckets.len() + COUNTS;
@@ -178,8 +178,8 @@ impl<'a> Trainer<'a> {
         model
     }
 
-    /// Learns from the rows of every fold for which `keep` holds, and calibrates on predictions for rows that were left out: each
-    /// score on rows of its kind, then what they make together on real rows.
+    /// Trains on the rows of every fold for which `keep` holds, and calibrates on predictions for left-out rows: each score on rows of its
+    /// kind, then the result on real rows.
     pub(crate) fn learn_calibrated(&self, keep: impl Fn(u64) -> bool) -> Model {
         let (mut real, mut written) = (Vec::new(), Vec::new());
         let weights = group_weights(&self.corpus.real);
@@ -234,7 +234,7 @@ fn rescale(model: &mut Model, score: usize, scale: [f64; 2]) {
     }
 }
 
-/// What each row of a real group counts.
+/// The weight of each row of a real group.
 fn group_weights(real: &[Sample]) -> HashMap<u64, f64> {
     let mut sizes: HashMap<u64, f64> = HashMap::new();
     for row in real {
@@ -244,10 +244,10 @@ fn group_weights(real: &[Sample]) -> HashMap<u64, f64> {
     sizes.into_iter().map(|(group, size)| (group, weight(size))).collect()
 }
 
-/// Score, target and weight of a row that calibration is fitted on.
+/// Score, target and weight of a row for calibration.
 type Scored = (f64, f64, f64);
 
-/// Every row once as complex and once as simple, with weights by which complex requests have the share [`COMPLEX_SHARE`].
+/// Each row once as complex and once as simple, weighted so that complex requests have the share [`COMPLEX_SHARE`].
 fn with_usual_share(scores: &[Scored]) -> Vec<Scored> {
     let pro: f64 = scores.iter().map(|(_, target, weight)| target * weight).sum();
     let flash: f64 = scores.iter().map(|(_, target, weight)| (1.0 - target) * weight).sum();
@@ -261,7 +261,7 @@ fn with_usual_share(scores: &[Scored]) -> Vec<Scored> {
     scores.iter().flat_map(halves).collect()
 }
 
-/// What one step of a stored weight is worth: fine enough for most weights; a few large ones are cut.
+/// The unit of the stored weights: fine enough for most weights; a few large ones are clipped.
 fn unit(weights: &[f64]) -> f64 {
     let squares: f64 = weights.iter().map(|weight| weight * weight).sum();
     let largest = weights
@@ -287,11 +287,11 @@ fn averages(samples: &[&Sample]) -> [[f64; 2]; COUNTS] {
     averages
 }
 
-/// Platt's calibration: slope and offset of the log-odds that make the targets most likely, by Newton's method.
+/// Platt's calibration by Newton's method: the slope and offset of the log-odds for which the targets are most likely.
 fn calibrate(scores: &[Scored]) -> [f64; 2] {
     let (mut slope, mut offset) = (1.0, 0.0);
     for _ in 0..50 {
-        // Gradient and Hessian, the latter kept invertible by a little more than nothing.
+        // Gradient and Hessian; a tiny value on the diagonal keeps the Hessian invertible.
         let (mut g, mut h) = ([0.0; 2], [1e-6, 0.0, 1e-6]);
         for (score, target, weight) in scores {
             let p = sigmoid(slope * score + offset);

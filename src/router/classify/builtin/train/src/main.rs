@@ -45,7 +45,7 @@ fn main() -> ExitCode {
                 text = format!("{text}: {inner}");
                 source = inner.source();
             }
-            // If even that fails, the exit status is all that is left.
+            // If this fails too, only the exit status remains.
             let _ = writeln!(std::io::stderr(), "{text}");
             ExitCode::FAILURE
         }
@@ -56,7 +56,7 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// The real requests are read by `real`, which is given the written ones.
+/// `real` reads the real requests; it takes the written ones as an argument.
 fn corpus(real: impl FnOnce(&[Sample]) -> Result<Vec<Sample>, corpus::Error>) -> Result<Corpus, corpus::Error> {
     let written = load(&file("train.jsonl"))?;
     Ok(Corpus {
@@ -70,7 +70,7 @@ fn committed() -> Result<Corpus, corpus::Error> {
     corpus(|written| read_features(&file("real.bin"), written))
 }
 
-/// Makes the file of hashed features from the texts in `texts`.
+/// Makes the file of hashed features from the texts at `texts`.
 fn extract(texts: &Path) -> Result<(), Box<dyn Error>> {
     let corpus = corpus(|_| load(texts))?;
     let known = known(&corpus.samples().collect::<Vec<_>>());
@@ -85,7 +85,7 @@ fn extract(texts: &Path) -> Result<(), Box<dyn Error>> {
 fn train(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let corpus = committed()?;
     let trainer = Trainer::new(&corpus);
-    // Every fold is predicted by a model that has seen none of it, neither in training nor in calibration.
+    // Each fold is predicted by a model that has not seen any of its rows, neither in training nor in calibration.
     let models: Vec<Model> = (0..FOLDS)
         .map(|fold| trainer.learn_calibrated(|other| other != fold))
         .collect();

@@ -1,4 +1,4 @@
-//! How good predictions are.
+//! Measures predictions.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ const BINS: usize = 10;
 /// The thresholds of the curve, in percent.
 const CURVE: [u8; 9] = [10, 20, 30, 40, 50, 60, 70, 80, 90];
 
-/// A row with the probability that it deserves the powerful model.
+/// A row with the probability that it needs the powerful model.
 #[derive(Clone, Copy)]
 pub(crate) struct Prediction<'a> {
     pub(crate) probability: f64,
@@ -20,13 +20,13 @@ impl Prediction<'_> {
         (self.probability >= 0.5) == self.row.pro()
     }
 
-    /// The probability of the tier that is predicted.
+    /// The probability of the predicted tier.
     const fn confidence(self) -> f64 {
         self.probability.max(1.0 - self.probability)
     }
 }
 
-/// Everything that is printed of a set of predictions.
+/// The printed measures of a set of predictions.
 pub(crate) struct Report<'a>(pub(crate) &'a [Prediction<'a>]);
 
 impl Report<'_> {
@@ -39,7 +39,7 @@ impl Report<'_> {
         )
     }
 
-    /// The average of the accuracies on either label.
+    /// The average accuracy of the two labels.
     fn balanced(&self) -> f64 {
         f64::midpoint(self.accuracy(|row| row.pro()), self.accuracy(|row| !row.pro()))
     }
@@ -52,7 +52,7 @@ impl Report<'_> {
         Report(&sorted).accuracy(|_| true)
     }
 
-    /// Expected calibration error over bins of equal width: of the probability of the powerful model.
+    /// Expected calibration error of the probability of the powerful model, over bins of equal width.
     fn calibration_error(&self) -> f64 {
         let mut gaps = [0.0; BINS];
         for Prediction { probability, row } in self.0 {
@@ -112,7 +112,7 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-/// `part` of `whole`; not a number of nothing.
+/// `part` of `whole`; NaN if `whole` is 0.
 fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole as f64
 }

@@ -2,10 +2,10 @@
 
 use gem_setup::router::classify::builtin::math::{sigmoid, softplus};
 
-/// Past steps that L-BFGS learns the curvature from.
+/// The past steps from which L-BFGS estimates the curvature.
 const MEMORY: usize = 12;
 const STEPS: usize = 120;
-/// Solved when the gradient has shrunk to this part of what it was.
+/// The problem is solved when the gradient has shrunk to this fraction of its first length.
 const TOLERANCE: f64 = 1e-4;
 
 /// Columns with their values.
@@ -14,7 +14,7 @@ pub(crate) type Values = Vec<(u32, f32)>;
 /// Target and weight of a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Aim {
-    /// The probability to be predicted.
+    /// The probability to predict.
     pub(crate) target: f64,
     pub(crate) weight: f64,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Solution {
 
 /// The linear model that minimises the logistic loss over `rows` plus `penalty`/2 times the sum of the squared weights.
 pub(crate) fn solve(rows: &[(&Values, Aim)], columns: usize, penalty: f64) -> Solution {
-    // The weights, and after them the bias.
+    // The weights, followed by the bias.
     let mut at = vec![0.0; columns + 1];
     let (mut loss, mut gradient) = evaluate(rows, penalty, &at);
     let target = dot(&gradient, &gradient) * TOLERANCE * TOLERANCE;
@@ -36,7 +36,7 @@ pub(crate) fn solve(rows: &[(&Values, Aim)], columns: usize, penalty: f64) -> So
         let direction = direction(&gradient, &past);
         let slope = dot(&gradient, &direction);
         let mut length = 1.0;
-        // Backtracks until the loss sinks by a small part of what the slope promises (Armijo's rule).
+        // Halves the step until the loss decreases by a small part of the predicted decrease (Armijo's rule).
         let (next, next_loss, next_gradient) = loop {
             let next: Vec<f64> = at.iter().zip(&direction).map(|(x, d)| x + length * d).collect();
             let (next_loss, next_gradient) = evaluate(rows, penalty, &next);
