@@ -1,4 +1,4 @@
-//! Files and directories of another user: what is advised works, and gives nothing away that is not of gem-setup.
+//! Files and directories of another user: the advice works, and changes no owners outside gem-setup's own files.
 
 use std::fs::{self, Permissions, set_permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -9,7 +9,7 @@ use super::harness::{Gem, Home, assert_says};
 /// An account without a name.
 const ACCOUNT: u32 = 61_018;
 
-/// A home whose directory belongs to the account; `None` without root, who alone can give it away.
+/// A home whose directory belongs to the account; `None` without root, which alone can change owners.
 fn home() -> Option<Home> {
     let home = Home::new();
     if !rustix::process::geteuid().is_root() {
@@ -35,7 +35,7 @@ fn keep(home: &Home, folder: &Path, mode: u32) {
     own.for_each(give);
 }
 
-/// gem-setup as that account.
+/// Runs gem-setup as that account.
 fn gem(home: &Home, args: &[&str]) -> Gem {
     let account = ACCOUNT.to_string();
     home.program("setpriv")
@@ -48,7 +48,7 @@ fn gem(home: &Home, args: &[&str]) -> Gem {
 const DRY_RUN: [&str; 4] = ["install", "--dry-run", "--runtime", "builtin"];
 
 #[test]
-fn a_missing_home_is_named_and_nothing_outside_of_it_is_given_away() {
+fn a_missing_home_gets_no_advice_to_change_owners() {
     let Some(home) = home() else { return };
     let missing = home.beside("nobody");
     for args in [DRY_RUN.as_slice(), &["install", "--runtime", "builtin"], &["doctor"]] {
@@ -65,7 +65,7 @@ fn a_missing_home_is_named_and_nothing_outside_of_it_is_given_away() {
 }
 
 #[test]
-fn a_home_of_another_user_gets_a_directory_for_this_one_alone() {
+fn advice_for_anothers_home_is_a_directory_inside() {
     let Some(home) = home() else { return };
     chown(home.path(), Some(0), Some(0)).unwrap();
     let run = gem(&home, &DRY_RUN).ends(8);
@@ -73,14 +73,14 @@ fn a_home_of_another_user_gets_a_directory_for_this_one_alone() {
     let command = format!("sudo install -d -o \"$(id -un)\" {}", folder.display());
     assert_says(&run.stderr, &[&command, "--home DIR"]);
     assert!(!run.stderr.contains("chown"), "{}", run.stderr);
-    // What it does: then the way is free.
+    // After the advised command, nothing blocks the installation.
     fs::create_dir(&folder).unwrap();
     give(&folder);
     gem(&home, &DRY_RUN).ok();
 }
 
 #[test]
-fn a_closed_directory_is_named_itself() {
+fn an_inaccessible_directory_is_named() {
     let Some(home) = home() else { return };
     let closed = home.layout().models().parent().unwrap().to_owned();
     keep(&home, &closed, 0o700);
@@ -123,7 +123,7 @@ fn obstacles_of_several_kinds_are_all_named() {
 }
 
 #[test]
-fn settings_of_another_user_are_to_be_given_back() {
+fn settings_of_another_user_get_chown_advice() {
     let Some(home) = home() else { return };
     home.write(&home.settings(), "{}");
     set_permissions(home.settings(), Permissions::from_mode(0o600)).unwrap();

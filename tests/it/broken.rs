@@ -1,11 +1,11 @@
-//! Machines that lack what every program expects: devices, `/proc`, rights, limits, streams.
+//! Machines without something that every program expects: devices, `/proc`, rights, limits, streams.
 #![cfg(target_os = "linux")]
 
 use std::fs;
 
 use super::harness::{Gem, Home, Run, assert_says};
 
-/// A home on which everything is in place; no model is needed for these faults.
+/// A home with a complete installation; these faults need no model.
 fn builtin() -> Home {
     let home = Home::new();
     let port = home.port.to_string();
@@ -13,12 +13,12 @@ fn builtin() -> Home {
     home
 }
 
-/// `gem` after the commands of `script`.
+/// `gem`, run after the commands of `script`.
 fn after(gem: Gem, script: &str) -> Gem {
     gem.under(&["sh", "-c", &format!(r#"{script} && exec "$0" "$@""#)])
 }
 
-/// The same with mounts of its own; `None` where this user may make none.
+/// The same with private mounts; `None` if this user may not mount.
 fn mounted(gem: Gem, script: &str) -> Option<Run> {
     let script = format!(r#"({script}) || exit 77; exec "$0" "$@""#);
     let run = gem.under(&["unshare", "--mount", "sh", "-c", &script]).run();
@@ -92,7 +92,7 @@ fn without_proc_no_command_says_that_a_server_is_elsewhere() {
 }
 
 #[test]
-fn a_umask_that_takes_the_owners_rights_does_no_harm() {
+fn a_umask_without_owner_rights_does_no_harm() {
     let home = Home::new();
     let port = home.port.to_string();
     let install = home.gem(&["install", "--runtime", "builtin", "--port", &port]);
@@ -101,7 +101,7 @@ fn a_umask_that_takes_the_owners_rights_does_no_harm() {
 }
 
 #[test]
-fn a_limit_of_file_sizes_is_an_error_and_not_a_sudden_end() {
+fn a_file_size_limit_is_a_reported_error() {
     let home = builtin();
     for command in [["status"].as_slice(), &["stop"]] {
         after(home.gem(command), "ulimit -f 0").ok();
@@ -112,7 +112,7 @@ fn a_limit_of_file_sizes_is_an_error_and_not_a_sudden_end() {
 }
 
 #[test]
-fn a_limit_of_few_open_files_is_named() {
+fn a_low_limit_of_open_files_is_named() {
     let home = builtin();
     for limit in [6, 8, 20] {
         let stop = after(home.gem(&["stop"]), &format!("ulimit -n {limit}")).ends(1);
@@ -122,7 +122,7 @@ fn a_limit_of_few_open_files_is_named() {
 }
 
 #[test]
-fn a_running_server_is_seen_and_stopped_without_the_record_of_choices() {
+fn a_server_is_found_and_stopped_without_state_json() {
     let home = builtin();
     home.write(&home.layout().state_file(), "{");
     let status = home.gem(&["status", "--json"]).ok().json();
@@ -132,7 +132,7 @@ fn a_running_server_is_seen_and_stopped_without_the_record_of_choices() {
 }
 
 #[test]
-fn a_log_that_is_a_directory_is_to_be_moved_away() {
+fn a_directory_as_log_gets_advice_to_move_it() {
     let home = Home::new();
     fs::create_dir_all(home.layout().log_file()).unwrap();
     let run = home.gem(&["logs"]).ends(1);
@@ -167,7 +167,7 @@ fn a_home_that_is_no_directory_is_named_once() {
 }
 
 #[test]
-fn a_relative_home_is_one_place_for_server_and_service() {
+fn a_relative_home_is_the_same_for_server_and_service() {
     let home = Home::new();
     let gem = |words: &[&str]| {
         let gem = home.program(env!("CARGO_BIN_EXE_gem-setup")).args(words);
@@ -179,7 +179,7 @@ fn a_relative_home_is_one_place_for_server_and_service() {
 }
 
 #[test]
-fn help_that_cannot_be_written_is_a_failure_with_words() {
+fn help_that_cannot_be_written_is_an_error() {
     let home = Home::new();
     for words in [
         ["--version"].as_slice(),

@@ -1,5 +1,4 @@
-//! Bundles: one file or directory with everything, from which a machine without internet is set up, and which is refused when it is
-//! not what it was.
+//! Bundles: one file or directory with everything that a machine without internet needs; refused if it was changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use tar::{Builder, EntryType, Header};
 use super::harness::{Gem, Home, MODEL, Run, assert_says, executable, tree};
 use super::signed_catalog::Key;
 
-/// A bundle with the model at `name` beside the home that made it, and what making it printed.
+/// A bundle with the model at `name` beside the home that made it, and the output of its creation.
 fn bundle(name: &str, more: &[&str]) -> (Home, PathBuf, String) {
     let home = Home::installed();
     // A path that must be quoted.
@@ -24,7 +23,7 @@ fn bundle(name: &str, more: &[&str]) -> (Home, PathBuf, String) {
 }
 
 #[test]
-fn another_catalog_after_a_bundle_is_asked_at_its_own_addresses() {
+fn another_catalog_after_a_bundle_uses_its_own_addresses() {
     let (_first, bundle, _) = bundle("bundle.tar", &[]);
     let lit = [&executable()[..], b"\n# ten\n"].concat();
     let authority = Authority::new();
@@ -50,7 +49,7 @@ fn another_catalog_after_a_bundle_is_asked_at_its_own_addresses() {
     }
 }
 
-/// `install` from `bundle`, where nobody is reached and nothing can be pulled.
+/// `install` from `bundle`, without a reachable network and with a runtime that cannot pull.
 fn install(home: &Home, bundle: &Path) -> Gem {
     home.gem(&[
         "install",
@@ -140,7 +139,7 @@ fn terms_are_accepted_again_on_the_other_machine() {
 }
 
 #[test]
-fn a_directory_that_is_not_as_listed_is_refused_before_anything_is_changed() {
+fn a_directory_unlike_its_list_is_refused_before_any_change() {
     let (_first, bundle, _) = bundle("bundle", &[]);
     let model = bundle.join("models").join(MODEL).join("model.litertlm");
     let whole = fs::read(&model).unwrap();
@@ -175,7 +174,7 @@ fn a_directory_that_is_not_as_listed_is_refused_before_anything_is_changed() {
 }
 
 #[test]
-fn a_file_that_is_cut_extended_or_changed_is_refused_before_anything_is_changed() {
+fn a_damaged_bundle_file_is_refused_before_any_change() {
     let (_first, bundle, _) = bundle("bundle.tar", &[]);
     let whole = fs::read(&bundle).unwrap();
     for length in [0, 100, 512, whole.len() / 2, whole.len() - 1024, whole.len() - 1] {
@@ -190,7 +189,7 @@ fn a_file_that_is_cut_extended_or_changed_is_refused_before_anything_is_changed(
     refused(&bundle, "the hash of");
 }
 
-/// A tar file of `entries`, whose names are written as they are.
+/// A tar file of `entries`, with their names written unchanged.
 fn tar_of(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     for (name, kind, content) in entries {
@@ -210,7 +209,7 @@ fn tar_of(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn paths_and_links_that_lead_out_of_a_file_are_refused() {
+fn paths_and_links_out_of_a_bundle_are_refused() {
     let place = Home::new();
     let file = place.beside("evil.tar");
     for (name, kind, content, why) in [
@@ -247,7 +246,7 @@ fn paths_and_links_that_lead_out_of_a_file_are_refused() {
 }
 
 #[test]
-fn a_signed_bundle_is_taken_with_its_key_alone() {
+fn a_signed_bundle_is_accepted_only_with_its_key() {
     let pair = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
     let keys = Home::new();
     let secret = keys.beside("key");
@@ -273,7 +272,7 @@ fn a_signed_bundle_is_taken_with_its_key_alone() {
 }
 
 #[test]
-fn a_key_as_minisign_makes_it_signs_with_or_without_a_password() {
+fn minisign_keys_sign_with_and_without_password() {
     let home = Home::new();
     let key = Key::new(11);
     let (plain, sealed, damaged) = (
@@ -283,7 +282,7 @@ fn a_key_as_minisign_makes_it_signs_with_or_without_a_password() {
     );
     fs::write(&plain, key.secret()).unwrap();
     fs::write(&sealed, key.sealed()).unwrap();
-    // Another digit in the middle of the key.
+    // Changes a digit in the middle of the key.
     let mut text = key.secret().into_bytes();
     let middle = text.len() - 100;
     text[middle] = if text[middle] == b'A' { b'B' } else { b'A' };
@@ -314,7 +313,7 @@ fn a_key_as_minisign_makes_it_signs_with_or_without_a_password() {
 }
 
 #[test]
-fn an_unsigned_bundle_is_refused_where_a_signature_is_wanted() {
+fn an_unsigned_bundle_is_refused_if_a_key_is_given() {
     let (home, bundle, _) = bundle("bundle", &[]);
     let key = minisign::KeyPair::generate_unencrypted_keypair()
         .unwrap()
@@ -341,7 +340,7 @@ fn create(home: &Home, name: &str, targets: &str) -> Gem {
     .arg(home.beside(name))
 }
 
-/// A platform that this machine is not.
+/// A platform other than this machine's.
 fn foreign() -> Target {
     let host = Target::host().unwrap();
     Target::ALL.into_iter().find(|target| target.os != host.os).unwrap()
@@ -384,7 +383,7 @@ fn platforms_without_gem_setup_are_named_and_can_get_one() {
     let run = create(&home, "fetched.tar", &both).args(["--mirror", &home.mirror.url(), "--catalog"]);
     assert_eq!(programs(&run.arg(home.catalog()).ok(), "targets"), named(true));
 
-    // From a file, unless it runs elsewhere.
+    // From a file, unless it is for another platform.
     let program = env!("CARGO_BIN_EXE_gem-setup");
     let given = |target: Target, targets: &str| {
         create(&home, "given", targets)
@@ -414,7 +413,7 @@ fn a_bundle_for_other_platforms_is_refused() {
 }
 
 #[test]
-fn a_bundle_is_not_made_where_something_else_is() {
+fn a_bundle_is_not_made_in_a_foreign_directory() {
     let home = Home::installed();
     let place = home.beside("taken");
     fs::create_dir(&place).unwrap();
@@ -435,7 +434,7 @@ fn a_bundle_and_other_sources_exclude_each_other() {
 }
 
 #[test]
-fn a_bundle_replaces_nothing_but_a_bundle() {
+fn a_bundle_replaces_only_a_bundle() {
     let home = Home::new();
     let target = Target::host().unwrap().to_string();
     let folder = home.beside("isos");
@@ -473,7 +472,7 @@ fn a_bundle_replaces_nothing_but_a_bundle() {
 }
 
 #[test]
-fn a_bundle_file_replaces_nothing_but_a_bundle_file() {
+fn a_bundle_file_replaces_only_a_bundle_file() {
     let home = Home::new();
     let target = Target::host().unwrap().to_string();
     let at = |name: &str| home.beside("out").join(name);
@@ -488,7 +487,7 @@ fn a_bundle_file_replaces_nothing_but_a_bundle_file() {
     for name in ["thesis.tar", "other.tar", "folder.tar", "mine.tar"] {
         assert_says(&create(&home, &format!("out/{name}"), &target).ends(2).stderr, &[name]);
     }
-    // A signing key that is none is found at the end.
+    // An invalid signing key is noticed only at the end.
     create(&home, "out/new.tar", &target)
         .args(["--sign", at("thesis.tar").to_str().unwrap()])
         .ends(2);
@@ -553,7 +552,7 @@ fn litert_lm_without_a_model_in_the_bundle_ends_before_any_change() {
 }
 
 #[test]
-fn a_compressed_bundle_is_neither_promised_nor_taken_for_a_broken_one() {
+fn a_compressed_bundle_is_not_made_nor_called_damaged() {
     let home = Home::installed();
     for name in ["b.tgz", "b.tar.gz", "B.TAR.ZST", "b.zip"] {
         let place = home.beside(name);

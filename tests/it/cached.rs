@@ -1,4 +1,4 @@
-//! A gem-setup that was run from a cache, as `npx` and `uvx` do: what it sets up outlives the cache.
+//! A gem-setup that was run from a cache, as by `npx` and `uvx`: its installation outlives the cache.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -14,7 +14,7 @@ const NPX: &str = ".npm/_npx/0f/node_modules/@gem-setup/linux-x64/bin/gem-setup"
 const UVX: &str = ".cache/uv/archive-v0/x/bin/gem-setup";
 const CHECK: &str = "client.launcher";
 
-/// gem-setup's executable in a cache of `home`, with `mark` after its end.
+/// gem-setup's executable in a cache of `home`, with `mark` appended.
 fn cached(home: &Home, path: &str, mark: &str) -> PathBuf {
     let program = home.path().join(path);
     fs::create_dir_all(program.parent().unwrap()).unwrap();
@@ -30,7 +30,7 @@ fn install(home: &Home, program: &Path) -> Gem {
     install.args(["--runtime", "builtin", "--port", &port])
 }
 
-/// The launcher as Gemini CLI calls it, with no other gem-setup on the PATH.
+/// The launcher as Gemini CLI calls it, without another gem-setup on the PATH.
 fn launched(home: &Home, args: &[&str]) -> Gem {
     home.program(home.launcher()).env("PATH", "/usr/bin:/bin").args(args)
 }

@@ -1,4 +1,4 @@
-//! No two files, and no two folders, import each other.
+//! No two files and no two folders import each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,7 +37,7 @@ impl Modules {
         }
     }
 
-    /// The module that `path`, used in `module`, leads to: its own file, or the one from which a module passes an item on.
+    /// The module that `path`, used in `module`, refers to: its own file, or the file from which it is re-exported.
     fn resolve(&self, module: &[String], path: &str) -> Option<Vec<String>> {
         let mut at = module.to_vec();
         for (position, segment) in path.split("::").map(str::trim).enumerate() {
@@ -54,7 +54,7 @@ impl Modules {
         Some(at)
     }
 
-    /// From where `module` passes `item` on.
+    /// The path from which `module` re-exports `item`.
     fn source(&self, module: &[String], item: &str) -> Option<Vec<String>> {
         let (_, text) = self.0.get(module)?;
         let passed = paths(text)
@@ -82,14 +82,14 @@ impl Modules {
     }
 }
 
-/// `text` without comments and without its module of tests.
+/// `text` without comments and its test module.
 fn code(text: &str) -> String {
     let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
     let lines = text[..end].lines().filter(|line| !line.trim_start().starts_with("//"));
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// The paths that `text` uses, each with whether it is passed on to others.
+/// The paths that `text` uses, each with whether it is re-exported.
 fn paths(text: &str) -> Vec<(bool, String)> {
     let mut found = Vec::new();
     for statement in text.split_inclusive(';') {
@@ -119,7 +119,7 @@ fn paths(text: &str) -> Vec<(bool, String)> {
     found
 }
 
-/// The paths of the import `tree`, each behind `prefix`.
+/// The paths of the import `tree`, each with `prefix`.
 fn expand(tree: &str, prefix: &str, into: &mut Vec<String>) {
     let tree = tree.trim();
     let Some((head, list)) = tree.split_once('{') else {
@@ -139,7 +139,7 @@ fn expand(tree: &str, prefix: &str, into: &mut Vec<String>) {
     }
 }
 
-/// The arrows that lie on circles, or between two of them.
+/// The arrows on circles, or between two circles.
 fn circles(mut arrows: Arrows) -> Arrows {
     loop {
         let from: BTreeSet<_> = arrows.iter().map(|(from, _)| from.clone()).collect();
@@ -152,7 +152,7 @@ fn circles(mut arrows: Arrows) -> Arrows {
     }
 }
 
-/// The arrows between the folders directly below `root`; a file there counts as one.
+/// The arrows between the folders directly below `root`; a file there counts as a folder.
 fn between_folders(arrows: &Arrows, root: &str) -> Arrows {
     let folder = |file: &String| {
         file[root.len()..]
@@ -178,7 +178,7 @@ fn no_files_and_no_folders_import_each_other() {
 }
 
 #[test]
-fn a_circle_is_found_through_an_item_that_is_passed_on() {
+fn a_circle_through_a_reexport_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     write("lib.rs", "mod a;\nmod b;\nmod c;\npub use a::{A, Other};\n");

@@ -1,4 +1,4 @@
-//! Files that must lie beside the runtime. Only Windows needs some, but a catalog can ask for them anywhere.
+//! Files that must be in the runtime's directory. Only Windows needs some, but a catalog can name them for any platform.
 
 use std::fs;
 use std::path::Path;
@@ -33,7 +33,7 @@ fn companions_are_placed_beside_the_runtime_once() {
 }
 
 #[test]
-fn a_companion_that_is_gone_or_another_is_a_fault_that_install_mends() {
+fn install_restores_a_missing_or_changed_companion() {
     let home = Home::new();
     with_companion(&home, None);
     home.install(&["--no-start"]).ok();

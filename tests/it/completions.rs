@@ -1,10 +1,10 @@
-//! Completion in the shells themselves, at a terminal.
+//! Completion in real shells, on a terminal.
 
 use std::fs;
 
 use super::harness::{Home, assert_says, on_a_terminal};
 
-/// Types `typed` into `shell`, in which `gem-setup` prints its arguments, and returns what the screen shows.
+/// Types `typed` into `shell`, in which `gem-setup` prints its arguments, and returns the screen's text.
 fn complete(home: &Home, shell: &str, args: &[&str], start: &str, typed: &str) -> Option<String> {
     if which(shell).is_none() {
         eprintln!("not tested: there is no {shell}");
@@ -12,7 +12,7 @@ fn complete(home: &Home, shell: &str, args: &[&str], start: &str, typed: &str) -
     }
     let script = home.beside("completions");
     fs::write(&script, home.gem(&["completions", shell]).ok().stdout).unwrap();
-    // Of the two names that begin with `in`, one is a directory.
+    // Two names begin with `in`; one of them is a directory.
     fs::create_dir_all(home.work().join("my files/inner")).unwrap();
     for name in ["model x.litertlm", "in.txt"] {
         fs::write(home.work().join("my files").join(name), "").unwrap();
@@ -38,8 +38,8 @@ fn which(program: &str) -> Option<std::path::PathBuf> {
         .find(|file| file.exists())
 }
 
-/// A command, an option of a command, an option's value in both forms, an action of a command with actions, a command's argument;
-/// paths in a directory whose name has a blank, a value that is no path.
+/// Completes a command, an option of a command, an option's value in both forms, an action of a command with actions, a command's argument,
+/// paths in a directory whose name has a blank, and a value that is not a path.
 const TYPED: &str = "gem-setup doct\t--smo\t\ngem-setup install --runtime bui\t\ngem-setup start --runtime=litert\t\n\
                      gem-setup service unins\t\ngem-setup rollback mod\t\ngem-setup completions power\t\n\
                      gem-setup install --model-file my\tmod\t\ngem-setup status --home my\tin\t\n\

@@ -1,4 +1,4 @@
-//! `route` where the server knows that the model decided for has failed.
+//! `route` while the server knows that the chosen model has failed.
 
 use gem_setup_support::upstream::{Fault, Upstream};
 use serde_json::{Value, json};
@@ -11,12 +11,12 @@ const PRO: &str = "gemini-2.5-pro";
 const FLASH: &str = "gemini-3.8-flash";
 const QUESTION: &str = "Answer [1-4]: ";
 
-/// A server whose powerful model has just failed a client that gave no consent.
+/// A server whose powerful model has just failed for a client that gave no consent.
 fn after_a_failure(on_fallback: &str) -> Scene {
     after_failures(on_fallback, None)
 }
 
-/// The same; the model fails so many times.
+/// The same; the model fails this many times.
 fn after_failures(on_fallback: &str, times: Option<u32>) -> Scene {
     let scene = Scene::before(Upstream::start(), &["--on-fallback", on_fallback], &[]);
     let quota = json!([{"@type": "type.googleapis.com/google.rpc.QuotaFailure",
@@ -72,7 +72,7 @@ fn a_terminal_is_asked_whether_another_model_may_answer() {
 }
 
 #[test]
-fn consent_for_the_session_is_not_sought_again() {
+fn consent_for_the_session_is_asked_once() {
     let scene = after_a_failure("policy");
     assert_eq!(answered(&scene, "session\n").status, 0);
     let again = route(&scene).ok();
@@ -131,7 +131,7 @@ fn a_failure_that_is_over_is_forgotten() {
 }
 
 #[test]
-fn a_model_that_the_server_passes_over_is_not_chosen() {
+fn a_model_that_the_server_skips_is_not_chosen() {
     let scene = after_a_failure("silent");
     let run = route(&scene).args(["--explain"]).ok();
     assert_says(&run.stdout, &["gemini-3.8-flash (flash)", "is unavailable (quota)"]);

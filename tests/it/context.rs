@@ -1,4 +1,4 @@
-//! What a client adds to a conversation: it changes no decision and does not reach the engine.
+//! The context that a client adds to a conversation does not change decisions and does not reach the engine.
 
 use gem_setup_support::upstream::Upstream;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ const REQUESTS: [&str; 6] = [
     "plan the move of our session store to another database",
 ];
 
-/// A session context as Gemini CLI opens its conversations with (docs/facts.md section 3), in our own words.
+/// A session context like the one that begins Gemini CLI's conversations (docs/facts.md section 3), in our own words.
 fn session_context(entries: usize) -> String {
     let tree: Vec<String> = (0..entries)
         .map(|number| {
@@ -62,7 +62,7 @@ impl Scene {
             .to_owned()
     }
 
-    /// The model that the upstream is asked for.
+    /// The model that is requested from the upstream.
     fn model_on_upstream_face(&self, contents: &Value) -> String {
         self.post(
             "/v1beta/models/gem-auto:generateContent",
@@ -158,11 +158,11 @@ fn named_files_are_not_part_of_the_request() {
     assert_eq!(scene.tier_on_local_face(&asked), expected["tier"]);
 }
 
-/// What the engine got of a request with a session context, and of one without, in bytes.
+/// The sizes of the engine's requests, in bytes, with and without a session context.
 fn engine_bytes(options: &[&str]) -> [Value; 2] {
     let scene = Scene::before(Upstream::start(), options, &[]);
     let session = session_context(200);
-    // Two requests of one length: the same would be answered from memory.
+    // Two different requests of one length: a repeated one would be answered from memory.
     [(vec![&session[..]], "list the files"), (Vec::new(), "list the tiles")].map(|(history, request)| {
         scene.tier_on_local_face(&flattened(&history, request));
         scene.home.trace().pop().unwrap()["bytes"].clone()

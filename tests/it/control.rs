@@ -16,7 +16,7 @@ fn status(home: &Home) -> Value {
 }
 
 #[test]
-fn the_server_starts_is_seen_and_stops() {
+fn the_server_starts_reports_its_status_and_stops() {
     let home = Home::installed();
     let started = home.gem(&["start", "--json"]).ok().json();
     assert_eq!((&started["running"], &started["ready"]), (&json!(true), &json!(true)));
@@ -69,7 +69,7 @@ fn status_fails_until_the_server_is_ready() {
 }
 
 #[test]
-fn stop_waits_for_an_answer_of_the_local_model() {
+fn stop_waits_for_the_local_models_answer() {
     let mut home = Home::installed();
     home.set("STAND_IN_SERVE", "delay=1000");
     home.gem(&["start"]).ok();
@@ -114,7 +114,7 @@ fn starting_or_stopping_twice_is_fine() {
 }
 
 #[test]
-fn a_server_that_is_to_detach_by_its_configuration_detaches_once() {
+fn a_server_detached_by_configuration_detaches_once() {
     let mut home = Home::installed();
     let detach = "detach = true\n";
     home.write(&home.layout().config_file(), detach);
@@ -130,7 +130,7 @@ fn a_server_that_is_to_detach_by_its_configuration_detaches_once() {
 }
 
 #[test]
-fn a_detached_server_goes_by_the_configuration_and_the_verbosity_that_were_given() {
+fn a_detached_server_keeps_configuration_and_verbosity() {
     let home = Home::installed();
     fs::write(home.beside("other.toml"), "max_retry_wait = 7\n").unwrap();
     let given = "../other.toml";
@@ -145,14 +145,14 @@ fn a_detached_server_goes_by_the_configuration_and_the_verbosity_that_were_given
         assert!(config.ends_with("other.toml"), "{line:?}");
         home.gem(&["stop"]).ok();
     }
-    // The default file is not even looked at, so that it may be anything.
+    // The default file is not read, so its content does not matter.
     home.write(&home.layout().config_file(), "no such option\n");
     home.gem(&["--config", given, "start"]).ok();
     home.gem(&["--config", given, "stop"]).ok();
 }
 
 #[test]
-fn a_start_with_other_options_is_a_conflict_until_the_server_is_restarted() {
+fn a_start_with_other_options_is_a_conflict() {
     let home = Home::serving();
     let before = status(&home)["pid"].clone();
     let other = [
@@ -183,7 +183,7 @@ fn a_start_with_other_options_is_a_conflict_until_the_server_is_restarted() {
         "how the gateway was started is nobody else's business"
     );
 
-    // A version that did not write them down.
+    // As recorded by a version that did not record them.
     let mut record: Value = serde_json::from_str(&file).unwrap();
     record["server"].as_object_mut().unwrap().remove("options").unwrap();
     fs::write(home.layout().server_file(), record.to_string()).unwrap();
@@ -193,7 +193,7 @@ fn a_start_with_other_options_is_a_conflict_until_the_server_is_restarted() {
 
 #[cfg(unix)]
 #[test]
-fn a_server_that_is_stopped_by_a_signal_is_not_ready() {
+fn a_suspended_server_is_not_ready() {
     let home = Home::serving();
     let pid = i32::try_from(status(&home)["pid"].as_i64().unwrap()).unwrap();
     let server = rustix::process::Pid::from_raw(pid).unwrap();
@@ -217,7 +217,7 @@ fn a_server_that_is_stopped_by_a_signal_is_not_ready() {
 }
 
 #[test]
-fn a_restart_replaces_server_and_child() {
+fn a_restart_replaces_server_and_engine() {
     let home = Home::serving();
     let before = home.processes();
     home.gem(&["restart"]).ok();
@@ -229,7 +229,7 @@ fn a_restart_replaces_server_and_child() {
 }
 
 #[test]
-fn a_restart_that_could_only_fail_leaves_the_server_alone() {
+fn a_restart_that_would_fail_keeps_the_server() {
     let home = Home::serving();
     let before = home.processes();
     for (args, word) in [
@@ -250,7 +250,7 @@ fn a_restart_that_could_only_fail_leaves_the_server_alone() {
 }
 
 #[test]
-fn a_child_that_dies_is_replaced_under_the_same_server() {
+fn a_dead_engine_is_replaced_under_the_same_server() {
     let home = Home::serving();
     let before = status(&home);
     kill(&home.processes()[0]).unwrap();
@@ -264,7 +264,7 @@ fn a_child_that_dies_is_replaced_under_the_same_server() {
 }
 
 #[test]
-fn a_server_on_a_runtime_that_was_replaced_is_restarted() {
+fn a_server_with_a_replaced_runtime_is_restarted() {
     let home = Home::serving();
     let before = status(&home)["pid"].clone();
     // Times are recorded to the second.
@@ -287,7 +287,7 @@ fn the_pid_file_is_one_that_gemini_cli_recognises() {
     assert_eq!(file["binaryPath"], env!("CARGO_BIN_EXE_gem-setup"));
     let pid = u32::try_from(file["pid"].as_u64().unwrap()).unwrap();
     let command = identity(pid).unwrap().command.join(" ");
-    // What `gemini gemma stop` insists on (docs/facts.md section 3).
+    // The properties that `gemini gemma stop` requires (docs/facts.md section 3).
     assert_says(
         &command,
         &[
@@ -299,7 +299,7 @@ fn the_pid_file_is_one_that_gemini_cli_recognises() {
 }
 
 #[test]
-fn a_stale_pid_file_keeps_nobody_from_starting_or_stopping() {
+fn a_stale_pid_file_does_not_block_start_or_stop() {
     let home = Home::installed();
     let mut gone = home.gem(&["version"]).spawn();
     gone.wait().unwrap();
@@ -317,7 +317,7 @@ fn a_stale_pid_file_keeps_nobody_from_starting_or_stopping() {
 }
 
 #[test]
-fn a_server_that_gemini_cli_started_is_seen_and_stopped() {
+fn a_server_started_by_gemini_cli_is_found_and_stopped() {
     let home = Home::installed();
     let mut bare = Bare::start(&home, &[]);
     let seen = status(&home);
@@ -333,7 +333,7 @@ fn a_server_that_gemini_cli_started_is_seen_and_stopped() {
     );
 
     home.gem(&["start"]).ends(9);
-    // Stopped from here on, it stays a child of this process until it is asked for its status.
+    // After it is stopped, it stays a child of this process until its status is read.
     let stop = home.gem(&["stop"]).spawn();
     bare.0.wait().unwrap();
     let run = super::harness::finish(stop);
@@ -342,7 +342,7 @@ fn a_server_that_gemini_cli_started_is_seen_and_stopped() {
 }
 
 #[test]
-fn a_port_that_another_program_has_is_a_conflict_with_and_without_a_gateway() {
+fn a_taken_port_is_a_conflict_with_and_without_gateway() {
     let home = Home::installed();
     let _other = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
     for args in [
@@ -354,7 +354,7 @@ fn a_port_that_another_program_has_is_a_conflict_with_and_without_a_gateway() {
         let run = home.gem(args).ends(9);
         let advice = format!("gem-setup install --port {}", home.port + 1);
         assert_says(&run.stderr, &[&home.port.to_string(), &advice]);
-        // A process that another test is just starting holds what this one holds, until it is a program of its own.
+        // A process that another test is starting holds this process's files until its exec.
         let pid = std::process::id().to_string();
         wait_until("the holder of the port is named", || {
             home.gem(args).ends(9).stderr.contains(&pid)
@@ -364,7 +364,7 @@ fn a_port_that_another_program_has_is_a_conflict_with_and_without_a_gateway() {
 }
 
 #[test]
-fn the_guard_of_a_server_works_whatever_the_configuration_says() {
+fn the_guard_ignores_a_broken_configuration() {
     let home = Home::new();
     home.write(&home.layout().config_file(), "no such option\n");
     home.gem(&["install", "--dry-run"]).ends(2);
@@ -379,7 +379,7 @@ fn the_guard_of_a_server_works_whatever_the_configuration_says() {
 }
 
 #[test]
-fn without_a_runtime_there_is_nothing_to_serve_with() {
+fn serve_needs_an_installed_runtime() {
     let home = Home::new();
     let port = home.port.to_string();
     let run = home.gem(&["serve", "--port", &port]).ends(7);
@@ -410,7 +410,7 @@ fn the_log_is_printed_from_its_end() {
 }
 
 #[test]
-fn a_log_that_is_not_there_is_no_error() {
+fn a_missing_log_is_no_error() {
     let home = Home::new();
     let run = home.gem(&["logs"]).ok();
     assert_eq!(run.stdout, "");
@@ -419,7 +419,7 @@ fn a_log_that_is_not_there_is_no_error() {
 }
 
 #[test]
-fn a_server_in_the_foreground_says_where_it_listens_and_when_it_is_ready() {
+fn a_foreground_server_prints_its_address_and_readiness() {
     use std::io::{BufRead, BufReader};
 
     let home = Home::installed();
@@ -434,7 +434,7 @@ fn a_server_in_the_foreground_says_where_it_listens_and_when_it_is_ready() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_server_stops_in_a_home_turned_read_only() {
+fn a_server_stops_in_a_read_only_home() {
     let home = Home::serving();
     let processes = home.processes();
     let Some(_mounted) = crate::harness::Mount::frozen(home.path()) else {
@@ -459,7 +459,7 @@ fn a_server_stops_in_a_home_turned_read_only() {
 }
 
 #[test]
-fn a_server_whose_record_is_deleted_keeps_its_name_and_writes_it_again() {
+fn a_server_rewrites_its_deleted_record() {
     let home = Home::new();
     home.gem(&["install", "--runtime", "builtin", "--port", &home.port.to_string()])
         .ok();

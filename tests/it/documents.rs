@@ -1,4 +1,4 @@
-//! The documents hold: their links, their pointers, the commands they show, the tests and files they name.
+//! Checks the documents: their links, their pointers to sections, the commands they show, the tests and files they name.
 
 use std::collections::HashSet;
 use std::fs;
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::harness::Home;
 
-/// Folders without documents or code of the project.
+/// Folders without the project's own documents or code.
 const SKIPPED: [&str; 3] = ["target", "node_modules", ".git"];
-/// What a path in a document begins with, so that it is known as one.
+/// The beginnings by which a path in a document is recognised.
 const ROOTS: [&str; 7] = ["src/", "platform/", "tests/", "docs/", "benches/", "packaging/", ".ci/"];
 
 /// Documents that show commands.
@@ -42,7 +42,7 @@ fn document(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap()
 }
 
-/// The texts between single backticks, outside of fenced blocks.
+/// The texts between single backticks, outside fenced blocks.
 fn code_spans(text: &str) -> Vec<String> {
     let is_prose = |(index, _): &(usize, &str)| index % 2 == 0;
     let prose = text.split("```").enumerate().filter(is_prose);
@@ -59,7 +59,7 @@ fn shell_lines(text: &str) -> Vec<String> {
     shell.flat_map(str::lines).map(str::to_owned).collect()
 }
 
-/// The arguments of a `gem-setup` command; quotes keep words together, a redirection or a comment ends it.
+/// The arguments of a `gem-setup` command; quotes group words, a redirection or a comment ends it.
 fn arguments(line: &str) -> Option<Vec<String>> {
     let (_, rest) = line.split_once("gem-setup ").filter(|(before, _)| {
         before.is_empty() || before.split(' ').all(|word| word.is_empty() || word.contains('='))
@@ -209,7 +209,7 @@ fn every_named_test_exists() {
     }
 }
 
-/// A name of several words.
+/// Whether `span` is a name of several words.
 fn is_test_name(span: &str) -> bool {
     span.matches('_').count() >= 2
         && span

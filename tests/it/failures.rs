@@ -1,5 +1,5 @@
-//! `install` when something is wrong: its own status, a message that names path or URL and the next step, nothing
-//! half-written, and whatever was there before still there.
+//! `install` with faults: each has its own status and a message with the path or URL and the next step. No partial file remains, and
+//! existing files stay.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use gem_setup_support::mirror::sha256_hex;
 
 use super::harness::{Gem, Home, MODEL, Run, assert_same, assert_says, executable, free_port, tree, wait_until};
 
-/// Runs `gem` and gives the message of its failure, which must have this status and these words.
+/// Runs `gem`, which must fail with this status and these words in its message.
 #[track_caller]
 fn failure(gem: Gem, status: i32, words: &[&str]) -> Run {
     let run = gem.ends(status);
@@ -23,7 +23,7 @@ fn failure(gem: Gem, status: i32, words: &[&str]) -> Run {
     run
 }
 
-/// No runtime under any name, whole or in part; an empty file is no part of one.
+/// No runtime under any name, complete or partial; an empty file does not count.
 #[track_caller]
 fn assert_nothing_downloaded(home: &Home) {
     let files = tree(&home.path(), &["lock"]).into_iter();
@@ -45,7 +45,7 @@ fn a_wrong_hash_leaves_no_file_and_shows_both_hashes() {
 }
 
 #[test]
-fn a_wrong_hash_leaves_the_runtime_of_before_in_place() {
+fn a_wrong_hash_keeps_the_old_runtime() {
     let home = Home::installed();
     let before = fs::read(home.lit()).unwrap();
     home.write_catalog(&"5".repeat(64), None);
@@ -55,7 +55,7 @@ fn a_wrong_hash_leaves_the_runtime_of_before_in_place() {
 }
 
 #[test]
-fn a_file_that_is_not_on_the_mirror_is_named() {
+fn a_file_missing_on_the_mirror_is_named() {
     let home = Home::new();
     let catalog = fs::read_to_string(home.catalog()).unwrap();
     fs::write(home.catalog(), catalog.replace("/v9/", "/v10/")).unwrap();
@@ -85,7 +85,7 @@ fn truncating_server() -> u16 {
 }
 
 #[test]
-fn a_truncated_body_is_no_download() {
+fn a_truncated_body_is_a_failed_download() {
     let home = Home::new();
     let url = format!("http://127.0.0.1:{}", truncating_server());
     let gem = home.gem(&[
@@ -120,7 +120,7 @@ fn a_refused_connection_is_named() {
 }
 
 #[test]
-fn a_mirror_that_is_neither_https_nor_of_this_machine_is_refused() {
+fn a_plain_http_mirror_elsewhere_is_refused() {
     let home = Home::new();
     let gem = home.gem(&[
         "install",
@@ -158,7 +158,7 @@ fn a_file_where_the_directory_should_be_is_named_and_stays() {
 }
 
 #[test]
-fn settings_with_a_syntax_error_are_left_alone_before_anything_is_downloaded() {
+fn settings_with_a_syntax_error_stop_install_before_a_download() {
     let home = Home::new();
     home.write(&home.settings(), "{\n  \"theme\": \"dark\",\n  oops\n}\n");
     let before = tree(&home.path(), &[]);
@@ -168,7 +168,7 @@ fn settings_with_a_syntax_error_are_left_alone_before_anything_is_downloaded() {
 }
 
 #[test]
-fn settings_that_hold_something_else_than_an_object_are_left_alone() {
+fn settings_without_an_object_are_left_alone() {
     for text in [
         "[]",
         "{\"experimental\": 5}",
@@ -183,14 +183,14 @@ fn settings_that_hold_something_else_than_an_object_are_left_alone() {
 }
 
 #[test]
-fn a_port_that_another_program_has_is_a_conflict_before_anything_is_done() {
+fn a_taken_port_is_a_conflict_before_any_change() {
     let home = Home::new();
     let _other = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
     let program = std::env::current_exe().unwrap();
     let program = program.file_name().unwrap().to_str().unwrap();
     let pid = std::process::id().to_string();
     failure(home.install(&[]), 9, &[&home.port.to_string()]);
-    // A process that another test is just starting holds what this one holds, until it is a program of its own.
+    // A process that another test is starting holds this process's files until its exec.
     wait_until("the holder of the port is named", || {
         let told = home.install(&[]).ends(9).stderr;
         told.contains(&pid) && told.contains(program)
@@ -213,7 +213,7 @@ fn another_gem_setup_at_work_is_a_conflict_that_names_it() {
 }
 
 #[test]
-fn two_installations_at_once_both_end_well() {
+fn two_installations_at_once_both_succeed() {
     let home = Home::new();
     let own = "{\n  // mine\n  \"theme\": \"dark\",\n}\n";
     home.write(&home.settings(), own);
@@ -226,13 +226,13 @@ fn two_installations_at_once_both_end_well() {
     });
     assert_eq!(home.invocations("pull"), 1);
     assert_eq!(home.mirror.asked().len(), 1);
-    // The later one found all in place; what the earlier one wrote must still be on record.
+    // The later one found everything in place; the earlier one's changes must still be on record.
     home.gem(&["uninstall"]).ok();
     assert_eq!(fs::read_to_string(home.settings()).unwrap(), own);
 }
 
 #[test]
-fn a_catalog_that_cannot_be_used_is_a_usage_error() {
+fn an_unusable_catalog_is_a_usage_error() {
     let home = Home::new();
     fs::write(home.catalog(), "format = 1\nsurprise = true\n").unwrap();
     failure(home.install(&[]), 2, &[home.catalog().to_str().unwrap(), "surprise"]);
@@ -251,7 +251,7 @@ fn a_state_file_that_does_not_parse_is_named_and_left_alone() {
 }
 
 #[test]
-fn a_server_whose_runtime_cannot_start_says_what_the_runtime_said() {
+fn a_failed_start_shows_the_runtimes_output() {
     let mut home = Home::new();
     home.set("STAND_IN_SERVE", "crash-at-start");
     failure(home.install(&[]), 7, &["libvulkan.so.1"]);
@@ -266,9 +266,9 @@ fn a_smoke_test_without_an_answer_is_a_fault_of_the_runtime() {
     failure(home.install(&[]), 7, &["smoke test", &home.port.to_string()]);
 }
 
-/// The built-in classifier answers in place of a model that cannot be loaded, so nothing but a prompt shows it.
+/// The built-in classifier replaces a model that cannot be loaded, so only a prompt to the model shows the fault.
 #[test]
-fn what_has_changed_is_tested_again_and_a_failure_is_not_forgotten() {
+fn changes_are_smoke_tested_and_failures_recorded() {
     let mut home = Home::new();
     let control = home.beside("control");
     fs::write(&control, "").unwrap();
@@ -298,7 +298,7 @@ fn what_has_changed_is_tested_again_and_a_failure_is_not_forgotten() {
     assert_eq!(home.doctor().status, 0);
 }
 
-/// File systems with a fault, which only root may have made.
+/// File systems with a fault, which only root can mount.
 #[cfg(target_os = "linux")]
 mod mounted {
     use std::path::Path;
@@ -314,7 +314,7 @@ mod mounted {
     }
 
     #[test]
-    fn a_full_disk_is_named_and_nothing_is_left_half_written() {
+    fn a_full_disk_is_named_and_leaves_no_partial_file() {
         let home = Home::publishing(&large_runtime());
         let Some(_small) = Mount::on(home.path().join(".gemini"), c"size=1m") else {
             return;
@@ -326,9 +326,9 @@ mod mounted {
     }
 
     #[test]
-    fn a_disk_that_fills_up_during_the_download_is_named_and_nothing_is_left_half_written() {
+    fn a_disk_that_fills_up_is_named_and_leaves_no_partial_file() {
         let home = Home::publishing(&large_runtime());
-        // More than is wanted to begin with, and less than is needed: the catalog does not say how large the file is.
+        // Enough to begin the download, but not to complete it: the catalog does not state the file's size.
         let Some(_small) = Mount::on(home.path().join(".gemini"), c"size=1536k") else {
             return;
         };
@@ -357,7 +357,7 @@ mod mounted {
     }
 
     #[test]
-    fn a_read_only_place_for_the_runtime_is_named_and_what_is_there_stays() {
+    fn a_read_only_runtime_directory_is_named_and_unchanged() {
         let home = Home::new();
         let Some(mounted) = Mount::on(home.layout().lit_bin(), c"size=8m") else {
             return;

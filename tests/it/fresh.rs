@@ -1,9 +1,9 @@
-//! A home on which nothing is installed.
+//! A home without an installation.
 
 use super::harness::{Home, MODEL, assert_says};
 
 #[test]
-fn every_command_says_what_installs() {
+fn every_command_on_an_empty_home_names_install() {
     let home = Home::new();
     for (command, status) in [
         ("status", 7),
@@ -28,7 +28,7 @@ fn every_command_says_what_installs() {
 }
 
 #[test]
-fn a_pull_that_cannot_begin_fails_with_one_error() {
+fn a_pull_that_cannot_start_fails_with_one_error() {
     let home = Home::new();
     for model in ["nope", MODEL] {
         let run = home.gem(&["pull", model]).ends(3);
@@ -40,7 +40,7 @@ fn a_pull_that_cannot_begin_fails_with_one_error() {
 }
 
 #[test]
-fn settings_that_are_not_set_are_called_so() {
+fn show_names_settings_that_are_not_set() {
     let home = Home::new();
     let run = home.gem(&["settings", "show"]).ok();
     assert_says(&run.stdout, &["binaryPath        not set (default)"]);
@@ -51,7 +51,7 @@ fn settings_that_are_not_set_are_called_so() {
 
 #[cfg(unix)]
 #[test]
-fn the_printed_request_survives_the_paste() {
+fn the_printed_request_can_be_pasted() {
     let home = Home::new();
     let port = home.port.to_string();
     home.gem(&["install", "--runtime", "builtin", "--no-start", "--port", &port])
@@ -71,9 +71,9 @@ fn the_printed_request_survives_the_paste() {
     }
 }
 
-/// A command that is followed as shown must not act on the default home.
+/// A shown command that is pasted must not act on the default home.
 #[test]
-fn shown_commands_act_on_the_home_that_was_named() {
+fn shown_commands_act_on_the_given_home() {
     let home = Home::new();
     let other = home.beside("other home");
     let gem = |words: &[&str]| home.gem(words).arg("--home").arg(&other);
@@ -92,9 +92,9 @@ fn shown_commands_act_on_the_home_that_was_named() {
     }
 }
 
-/// `settings apply` installs no server.
+/// `settings apply` does not install a server.
 #[test]
-fn written_settings_alone_are_no_installation() {
+fn settings_alone_are_no_installation() {
     let home = Home::new();
     home.gem(&["settings", "apply"]).ok();
     assert_says(

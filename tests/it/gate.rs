@@ -1,4 +1,4 @@
-//! Nothing is downloaded before its terms are accepted: no request reaches an engine whose model is not there and accepted. The
+//! No download before the terms are accepted: no request reaches an engine whose model is missing or whose terms are not accepted. The
 //! stand-in downloads at the first request, as `lit` does (docs/facts.md section 2).
 
 use std::fs;
@@ -14,7 +14,7 @@ use super::harness::{Bare, Home, MODEL, assert_says, finish, wait_until};
 const GENERATE: &str = "/v1beta/models/gemma3-1b-gpu-custom:generateContent";
 const STREAM: &str = "/v1beta/models/gemma3-1b-gpu-custom:streamGenerateContent?alt=sse";
 
-/// A home with the runtime and no model.
+/// A home with the runtime but without a model.
 fn without_model(more: &[&str]) -> Home {
     let mut home = Home::new();
     home.set("STAND_IN_SERVE", "download");
@@ -24,7 +24,7 @@ fn without_model(more: &[&str]) -> Home {
     home
 }
 
-/// A home whose model was pulled with the runtime itself: gem-setup knows of no acceptance.
+/// A home whose model was pulled with the runtime itself: gem-setup has no record of acceptance.
 fn pulled_by_hand() -> Home {
     let home = without_model(&["--no-start"]);
     let folder = home.layout().models().join(MODEL);
@@ -70,7 +70,7 @@ fn classification(text: &str) -> Option<Value> {
     Some(body)
 }
 
-/// Both faces answer, and neither with the model.
+/// Both faces answer, but neither with the model.
 #[track_caller]
 fn assert_answers_without_model(home: &Home, command: &str) {
     let answer = post(home, GENERATE, classification("list the files"));
@@ -82,9 +82,9 @@ fn assert_answers_without_model(home: &Home, command: &str) {
         assert_eq!(body["error"]["status"], "FAILED_PRECONDITION");
         assert_says(body["error"]["message"].as_str().unwrap(), &[MODEL, command]);
     }
-    // What Gemini CLI takes for a server that runs.
+    // Gemini CLI takes any other status for a running server.
     assert_ne!(post(home, GENERATE, None).status, 404);
-    // The face that picks a model asks the local one, too; the upstream is nobody's.
+    // The face that chooses a model also asks the local one; the upstream is unreachable.
     let routed = post(
         home,
         "/v1beta/models/auto-gemini-2.5:generateContent",
@@ -98,7 +98,7 @@ fn status(home: &Home) -> Value {
     home.gem(&["status", "--json"]).run().json()
 }
 
-/// Waits for the model's own answer.
+/// Waits until the model itself answers.
 #[track_caller]
 fn wait_for_model(home: &Home) {
     wait_until("the model answers", || {
@@ -124,7 +124,7 @@ fn an_install_without_a_model_downloads_none() {
         &["terms", "gem-setup install --accept-terms"],
     );
     assert_answers_without_model(&home, "gem-setup install --accept-terms");
-    // Nothing is left to do, and nothing is done again.
+    // No step remains, and none is repeated.
     let again = home.install_unaccepted(&["--no-model"]).ok();
     assert_eq!(again.changed(), Vec::<String>::new());
     assert_nothing_reached(&home);
@@ -188,7 +188,7 @@ fn a_running_server_notices_a_pulled_model() {
     let pid = status(&home)["pid"].clone();
     home.gem(&["pull", MODEL, "--accept-terms"]).ok();
     wait_for_model(&home);
-    // The gateway knows it before the record does.
+    // The gateway knows the model before it is on record.
     wait_until("the record says so", || status(&home)["ready"] == true);
     let seen = status(&home);
     assert_eq!(seen["pid"], pid);
@@ -197,7 +197,7 @@ fn a_running_server_notices_a_pulled_model() {
 }
 
 #[test]
-fn a_removed_model_is_asked_nothing_any_more() {
+fn a_removed_model_gets_no_requests() {
     let mut home = Home::new();
     home.set("STAND_IN_SERVE", "download");
     home.install(&[]).ok();
@@ -231,7 +231,7 @@ fn a_model_pulled_by_hand_waits_for_its_terms() {
 }
 
 #[test]
-fn pull_records_the_terms_of_a_model_that_is_there() {
+fn pull_records_the_terms_of_a_present_model() {
     let home = pulled_by_hand();
     home.gem(&["start"]).ok();
     home.gem(&["pull", MODEL, "--accept-terms"]).ok();
@@ -240,7 +240,7 @@ fn pull_records_the_terms_of_a_model_that_is_there() {
 }
 
 #[test]
-fn a_bare_runtime_without_a_model_is_not_even_probed() {
+fn a_bare_runtime_without_a_model_is_not_probed() {
     let home = without_model(&["--no-start"]);
     let bare = Bare::start(
         &home,

@@ -1,4 +1,4 @@
-//! A models file in a signed catalog: verified, placed, and taken over by a running server.
+//! A models file in a signed catalog: verified, placed, and used by a running server.
 
 use std::fs;
 
@@ -36,7 +36,7 @@ fn upgrade(home: &Home, key: &Key, more: &[&str]) -> Gem {
         .args(more)
 }
 
-/// The model that the server asks for a simple request.
+/// The model that the server requests for a simple request.
 fn asked(scene: &Scene) -> String {
     let answer = scene.generate("gem-auto", SIMPLE);
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -57,7 +57,7 @@ fn listed(home: &Home) -> Option<Value> {
 }
 
 #[test]
-fn a_running_server_takes_over_the_models_of_a_signed_catalog() {
+fn a_running_server_uses_models_of_a_signed_catalog() {
     let home = Home::new();
     let port = home.port.to_string();
     home.gem(&["install", "--runtime", "builtin", "--no-start", "--port", &port])
@@ -68,7 +68,7 @@ fn a_running_server_takes_over_the_models_of_a_signed_catalog() {
     let (server, before) = (pid(), asked(&scene));
     let key = Key::new(7);
     publish(home, &file("2099-01-01", "gemini-9-flash"), &key, SIGNED);
-    // With another key, nothing is looked at.
+    // With another key, the catalog is ignored.
     upgrade(home, &Key::new(8), &[]).ends(6);
     assert_eq!(asked(&scene), before);
 
@@ -94,7 +94,7 @@ fn a_running_server_takes_over_the_models_of_a_signed_catalog() {
         [""; 0]
     );
 
-    // A file of the user's own wins.
+    // The user's own file takes precedence.
     let own = home.beside("own.toml");
     fs::write(&own, file("1", "gemini-1-flash")).unwrap();
     let config = format!("models = \"{}\"\n", own.display());
@@ -113,7 +113,7 @@ fn a_running_server_takes_over_the_models_of_a_signed_catalog() {
 }
 
 #[test]
-fn a_fresh_machine_gets_the_models_of_the_signed_catalog_that_it_is_installed_from() {
+fn install_from_a_signed_catalog_delivers_its_models() {
     let home = Home::new();
     let key = Key::new(11);
     publish(&home, &file("2099-01-01", "gemini-9-flash"), &key, SIGNED);
@@ -142,7 +142,7 @@ fn a_fresh_machine_gets_the_models_of_the_signed_catalog_that_it_is_installed_fr
     assert!(install(&[]).ok().changed().contains(&"hosted-models".to_owned()));
     assert_eq!(route(&home), "gemini-9-flash");
     assert_says(listed(&home).unwrap()["catalog"].as_str().unwrap(), &[URL]);
-    // What is signed with another key is refused before anything is changed.
+    // A catalog signed with another key is refused before any change.
     let other = Home::new();
     other.write(
         &other.layout().config_file(),
@@ -152,7 +152,7 @@ fn a_fresh_machine_gets_the_models_of_the_signed_catalog_that_it_is_installed_fr
         .gem(&["install", "--runtime", "builtin", "--no-start", "--port", &port])
         .ends(6);
     assert!(!other.layout().state_file().exists());
-    // Installed, it is `upgrade` that looks for another catalog; a rollback stays.
+    // After the installation only `upgrade` looks for another catalog; a rollback is kept.
     let asked = home.mirror.asked().len();
     home.gem(&["rollback", "hosted-models"]).ok();
     assert_eq!(install(&[]).ok().changed(), [""; 0]);
@@ -162,7 +162,7 @@ fn a_fresh_machine_gets_the_models_of_the_signed_catalog_that_it_is_installed_fr
     fs::write(&given, text(&file("2099-01-03", "gemini-8-flash"))).unwrap();
     install(&["--catalog", given.to_str().unwrap()]).ok();
     assert_eq!(route(&home), "gemini-8-flash");
-    // Older ones leave those in use, and what is no models file is refused.
+    // Older models do not replace those in use, and an invalid file is refused.
     fs::write(&given, text(&file("2099-01-02", "gemini-7-flash"))).unwrap();
     install(&["--catalog", given.to_str().unwrap()]).ok();
     assert_eq!(route(&home), "gemini-8-flash");
@@ -172,7 +172,7 @@ fn a_fresh_machine_gets_the_models_of_the_signed_catalog_that_it_is_installed_fr
 }
 
 #[test]
-fn older_and_faulty_models_are_refused_and_the_ones_in_use_stay() {
+fn older_and_invalid_models_files_are_refused() {
     let home = Home::new();
     let port = home.port.to_string();
     home.gem(&["install", "--runtime", "builtin", "--no-start", "--port", &port])
@@ -192,7 +192,7 @@ fn older_and_faulty_models_are_refused_and_the_ones_in_use_stay() {
         assert_says(&run.stderr, &["are refused", "2099-01-01, older than", "--allow-older"]);
         assert_eq!(route(&home), "gemini-9-flash");
     }
-    // What is no models file of this form, or conflicts with the built-in one.
+    // Files in another format, and files that conflict with the built-in models.
     for (time, (file, reason)) in (SIGNED + 2..).zip([
         ("format = 1\n".to_owned(), "`version` is missing"),
         (
@@ -213,7 +213,7 @@ fn older_and_faulty_models_are_refused_and_the_ones_in_use_stay() {
     publish(&home, &file("2099-01-01", "gemini-8-flash"), &key, SIGNED + 9);
     upgrade(&home, &key, &["--allow-older"]).ok();
     assert_eq!(route(&home), "gemini-8-flash");
-    // A damaged record leaves the built-in models, and says so.
+    // A damaged record: the built-in models are used, with a message.
     fs::write(home.layout().hosted_models_file(), "{").unwrap();
     let run = home.gem(&["route", "--json", "--classifier", "builtin", SIMPLE]).ok();
     assert_says(
@@ -221,7 +221,7 @@ fn older_and_faulty_models_are_refused_and_the_ones_in_use_stay() {
         &["the built-in models are used", "gem-setup rollback hosted-models"],
     );
     assert_ne!(run.json()["model"], "gemini-8-flash");
-    // One that this gem-setup has overtaken does not count.
+    // A models file older than the built-in one is ignored.
     publish(&home, &file("2000-01-01", "gemini-8-flash"), &key, SIGNED + 10);
     home.gem(&["rollback", "hosted-models"]).ok();
     assert_eq!(
@@ -232,7 +232,7 @@ fn older_and_faulty_models_are_refused_and_the_ones_in_use_stay() {
 }
 
 #[test]
-fn a_catalog_without_models_and_a_home_without_an_installation_are_named() {
+fn upgrade_names_a_missing_models_file_or_installation() {
     let home = Home::new();
     let key = Key::new(10);
     publish(&home, &file("2099-01-01", "gemini-9-flash"), &key, SIGNED);

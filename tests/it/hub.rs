@@ -1,4 +1,4 @@
-//! A model's file from the hub: resumed, verified by the hub's word, and opened by a token that nobody else sees.
+//! A model's file from the hub: resumed, verified by the hub's hash, and opened by a token that only the hub gets.
 #![cfg(unix)]
 
 use std::fs;
@@ -15,18 +15,18 @@ use hyper::{Request, Response, StatusCode};
 use super::harness::{Gem, Home, MODEL, assert_says, finish, peak_memory, tree, wait_until};
 
 pub(super) const TOKEN: &str = "hf_aVerySecretToken";
-/// A model of a usual size. What ten kills may cost, at most a request and what was not yet recorded each, is far below a tenth of it.
+/// The size of a usual model. Each of ten kills may lose one request and unrecorded bytes: together far below a tenth of it.
 const SIZE: usize = 300 * 1024 * 1024;
 const RATE: u64 = 60 * 1024 * 1024;
-/// What a download may take of memory, in KiB, however large the file is.
+/// The most memory for a download of any size, in KiB.
 const MEMORY: u64 = 96 * 1024;
 const KILLS: u64 = 10;
 
-/// A runtime that imports by a hard link, as the real one does.
+/// A runtime that imports by a hard link, like the real one.
 const LITERT_LM: &str = "#!/bin/sh\ncase $1 in\n--version) echo 'litert-lm, version 9.1' ;;\n\
     import) mkdir -p \"$HOME/.litert-lm/models/$3\" && ln -f \"$2\" \"$HOME/.litert-lm/models/$3/model.litertlm\" ;;\nesac\n";
 
-/// A hub that states a hash, wants a token, and redirects to the host that has the file.
+/// A hub that states a hash, requires a token, and redirects to the host that has the file.
 pub(super) struct Hub {
     pub(super) server: Server,
     files: FaultServer,
@@ -39,7 +39,7 @@ impl Hub {
         let files = FaultServer::start(Vec::new());
         files.publish(content.to_vec(), vec![("ETag", "\"v1\"".to_owned())]);
         let asked = Arc::new(Mutex::new(Vec::new()));
-        // Another host for clients: the token must not go there.
+        // A different host for clients, which must not get the token.
         let location = format!("http://localhost:{}/signed?key=1", files.address().port());
         let (seen, size) = (Arc::clone(&asked), content.len());
         let server = Server::start(move |request: Request<Bytes>| {
@@ -77,7 +77,7 @@ fn content(size: usize) -> Vec<u8> {
     content
 }
 
-/// A home with the stand-in for `litert-lm`, whose catalog has the model at the hub; `sha256` is what the catalog says of it.
+/// A home with the stand-in for `litert-lm`, whose catalog has the model at the hub; `sha256` is the catalog's hash.
 fn home(sha256: Option<&str>) -> Home {
     let home = Home::new();
     let bin = home.beside("bin");
@@ -115,7 +115,7 @@ fn imported(home: &Home) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_model_killed_ten_times_is_downloaded_once_and_only_the_hub_sees_the_token() {
+fn ten_kills_lose_little_and_only_the_hub_gets_the_token() {
     let content = content(SIZE);
     let sum = sha256_hex(&content);
     let (hub, home) = (Hub::start(&content, Some(sum.clone())), home(None));
@@ -171,12 +171,12 @@ fn a_gated_model_names_the_variable_of_the_token() {
 }
 
 #[test]
-fn a_file_that_is_not_what_hub_or_catalog_say_is_not_imported() {
+fn a_file_with_a_wrong_hash_is_not_imported() {
     let other = sha256_hex(b"another");
     for (hub, home) in [
         (Hub::start(b"model", Some(other.clone())), home(None)),
         (Hub::start(b"model", None), home(Some(&other))),
-        // Nobody says what it should be.
+        // Neither states a hash.
         (Hub::start(b"model", None), home(None)),
     ] {
         let run = install(&home, &hub).env("HF_TOKEN", TOKEN).ends(6);
@@ -186,7 +186,7 @@ fn a_file_that_is_not_what_hub_or_catalog_say_is_not_imported() {
 }
 
 #[test]
-fn mirrors_have_the_hub_s_files_too_and_get_no_token() {
+fn mirrors_of_the_hub_get_no_token() {
     let (hub, home) = (Hub::start(b"model", None), home(Some(&sha256_hex(b"model"))));
     home.mirror
         .publish("/owner/name/resolve/main/m.litertlm", b"model".to_vec());
@@ -212,7 +212,7 @@ fn a_failure_names_the_server_that_failed() {
     let at_hub = hub.server.url();
     let at_files = format!("redirected to `http://localhost:{}/", hub.files.address().port());
     let install = || install(&home, &hub).env("HF_TOKEN", TOKEN);
-    // The hub answers, and the server with the file refuses, is down or breaks off.
+    // The hub responds, but the server with the file refuses, is down or breaks off.
     hub.files.always(Fault::Refuse(403, None));
     let run = install().ends(5);
     says(&run, &[&at_hub, &at_files, "403"]);
@@ -236,14 +236,14 @@ fn a_failure_names_the_server_that_failed() {
 }
 
 #[test]
-fn a_file_of_the_user_is_copied_and_may_change_afterwards() {
+fn a_users_model_file_is_copied() {
     let (hub, home) = (Hub::start(b"model", None), home(None));
     let mine = home.beside("mine.litertlm");
     let given = || install(&home, &hub).arg("--model-file").arg(&mine);
     fs::write(&mine, "LITERTLM first").unwrap();
     assert_eq!(given().ok().step("model"), "changed");
     assert_eq!(given().ok().changed(), Vec::<String>::new());
-    // Written over in place, as `cp` does.
+    // Overwritten in place, as by `cp`.
     fs::write(&mine, "LITERTLM other").unwrap();
     assert_eq!(fs::read(imported(&home)).unwrap(), b"LITERTLM first");
     assert_eq!(install(&home, &hub).ok().changed(), Vec::<String>::new());
@@ -251,7 +251,7 @@ fn a_file_of_the_user_is_copied_and_may_change_afterwards() {
     assert_eq!(fs::read(imported(&home)).unwrap(), b"LITERTLM other");
     let left: Vec<_> = fs::read_dir(home.layout().downloads()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
-    // Its end is of no importance to the model in use, but a change of that one is seen.
+    // Deleting it does not affect the model in use, but a change of the model in use is noticed.
     fs::remove_file(&mine).unwrap();
     let model = || home.gem(&["doctor", "--json"]).run().check("model.present");
     assert_eq!(model()["status"], "ok", "{}", model());
@@ -260,7 +260,7 @@ fn a_file_of_the_user_is_copied_and_may_change_afterwards() {
 }
 
 #[test]
-fn an_interrupted_download_goes_on_after_ctrl_c() {
+fn a_download_continues_after_ctrl_c() {
     let content = content(SIZE / 4);
     let (hub, home) = (Hub::start(&content, Some(sha256_hex(&content))), home(None));
     hub.files.limit_rate(RATE);
@@ -296,7 +296,7 @@ fn doctor_asks_the_hub_for_the_model() {
 }
 
 #[test]
-fn pull_asks_the_mirrors_that_are_recorded_configured_or_given() {
+fn pull_uses_mirrors_from_record_configuration_and_flag() {
     let hub = Hub::start(b"model", None);
     let pull = |home: &Home, more: &[&str]| {
         home.gem(&["pull", MODEL])
@@ -328,7 +328,7 @@ fn pull_asks_the_mirrors_that_are_recorded_configured_or_given() {
 }
 
 #[test]
-fn a_hub_that_asks_to_wait_is_obeyed() {
+fn a_hubs_retry_after_is_obeyed() {
     let home = home(None);
     let hub = Hub::start(b"model", None);
     let sum = sha256_hex(b"model");

@@ -1,9 +1,9 @@
-//! Options and values that do nothing where they are given: each is said, and the command goes on.
+//! Options and values without effect are reported, and the command continues.
 
 use super::harness::{Home, assert_says};
 
 #[test]
-fn an_option_that_needs_another_one_is_said() {
+fn an_option_without_its_required_option_is_reported() {
     let home = Home::new();
     let mirror = "https://mirror.example";
     for (args, status, says) in [
@@ -55,7 +55,7 @@ fn an_option_that_needs_another_one_is_said() {
 }
 
 #[test]
-fn an_option_for_all_commands_is_not_said() {
+fn a_global_option_is_not_reported() {
     let home = Home::new();
     home.write(&home.layout().config_file(), "mirror = \"https://mirror.example\"\n");
     for args in [["doctor"].as_slice(), &["status"]] {
@@ -65,7 +65,7 @@ fn an_option_for_all_commands_is_not_said() {
 }
 
 #[test]
-fn a_wrong_value_that_the_command_does_not_use_is_said() {
+fn an_unused_wrong_value_is_reported() {
     let home = Home::new();
     for (variable, value, says) in [
         ("GEM_SETUP_PORT", "abc", "not a number"),
@@ -113,7 +113,7 @@ fn the_version_of_a_part_that_is_not_upgraded_is_refused() {
 }
 
 #[test]
-fn a_model_file_that_is_no_model_is_refused_before_anything_is_changed() {
+fn an_invalid_model_file_is_refused_before_any_change() {
     let home = Home::new();
     let file = home.beside("model.litertlm");
     for (content, says) in [
@@ -141,7 +141,7 @@ fn a_model_file_that_is_no_model_is_refused_before_anything_is_changed() {
 }
 
 #[test]
-fn a_bundle_for_a_runtime_without_models_takes_no_model() {
+fn a_bundle_for_builtin_refuses_a_model() {
     let home = Home::new();
     let run = home
         .gem(&[

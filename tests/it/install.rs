@@ -1,4 +1,4 @@
-//! `install` when all goes well: what it does, what it says, what it leaves out.
+//! `install` without faults: its steps, its output, its options to leave steps out.
 
 use std::fs;
 
@@ -48,7 +48,7 @@ fn an_empty_home_becomes_ready_and_a_second_run_changes_nothing() {
 }
 
 #[test]
-fn a_second_run_needs_no_word_about_the_terms_and_says_that_nothing_changed() {
+fn a_second_run_needs_no_terms_option_and_reports_no_change() {
     let home = Home::installed();
     let port = home.port.to_string();
     let run = home
@@ -68,7 +68,7 @@ fn a_second_run_needs_no_word_about_the_terms_and_says_that_nothing_changed() {
 }
 
 #[test]
-fn a_later_run_goes_by_what_was_recorded_and_says_so() {
+fn a_later_run_uses_and_reports_recorded_options() {
     let home = Home::new();
     let port = home.port.to_string();
     let work = home.work();
@@ -94,7 +94,7 @@ fn a_later_run_goes_by_what_was_recorded_and_says_so() {
     assert_same(&before, &tree(&home.path(), &OF_THE_SERVER));
     assert!(work.join(".gemini/settings.json").exists());
 
-    // What is said now outweighs what was said then, wherever it is said.
+    // A flag overrides the record, from whichever layer.
     let other = free_port().to_string();
     let plan = |gem: super::harness::Gem| {
         let gem = gem.env("GEMINI_CLI_TRUST_WORKSPACE", "true");
@@ -109,7 +109,7 @@ fn a_later_run_goes_by_what_was_recorded_and_says_so() {
 }
 
 #[test]
-fn a_mirror_that_alone_is_to_be_asked_stays_alone() {
+fn mirror_only_is_kept_by_later_runs() {
     let home = Home::new();
     home.install(&["--no-start", "--mirror-only"]).ok();
     fs::remove_file(home.lit()).unwrap();
@@ -202,7 +202,7 @@ fn the_settings_point_gemini_cli_at_the_server() {
 }
 
 #[test]
-fn other_commands_go_by_what_install_recorded() {
+fn other_commands_use_the_recorded_options() {
     let home = Home::serving();
     let status = home.gem(&["status", "--json"]).run().json();
     assert_eq!(status["port"], home.port);
@@ -235,7 +235,7 @@ fn a_changed_port_moves_the_server_and_the_settings() {
 }
 
 #[test]
-fn a_new_version_in_the_catalog_is_put_beside_the_old_one_and_used() {
+fn a_new_version_is_installed_beside_the_old_one() {
     let home = Home::installed();
     let mut newer = super::harness::executable();
     newer.extend_from_slice(b"\n");
@@ -248,7 +248,7 @@ fn a_new_version_in_the_catalog_is_put_beside_the_old_one_and_used() {
 }
 
 #[test]
-fn force_does_every_step_again() {
+fn force_applies_every_step_again() {
     let home = Home::serving();
     let first = home.processes();
     let run = home.install(&["--force"]).ok();
@@ -259,7 +259,7 @@ fn force_does_every_step_again() {
 }
 
 #[test]
-fn what_is_left_out_is_left_out() {
+fn left_out_steps_are_skipped() {
     let home = Home::new();
     let run = home
         .install_unaccepted(&["--no-model", "--no-settings", "--no-smoke"])
@@ -282,7 +282,7 @@ fn an_acceptance_without_a_model_is_recorded() {
         ("changed".into(), "skipped".into())
     );
     assert!(home.layout().terms_file().exists());
-    // What was accepted once is not asked again.
+    // Accepted terms are not asked for again.
     home.install_unaccepted(&["--no-start"]).ok();
 }
 
@@ -394,7 +394,7 @@ fn a_dry_run_plans_for_the_other_platforms() {
 }
 
 #[test]
-fn the_smoke_test_of_this_machine_says_nothing_of_another() {
+fn a_smoke_test_does_not_count_for_another_platform() {
     let home = Home::new();
     let port = home.port.to_string();
     let builtin = ["--json", "--runtime", "builtin", "--port", &port];
@@ -445,7 +445,7 @@ fn a_platform_without_a_build_is_refused() {
 }
 
 #[test]
-fn without_options_every_platform_gets_a_runtime_and_hears_why() {
+fn every_platform_gets_a_runtime_with_a_reason() {
     let home = Home::new();
     for (target, runtime, reason) in [
         ("linux-x86_64", "lit", "the catalog has a build of it"),
@@ -453,7 +453,7 @@ fn without_options_every_platform_gets_a_runtime_and_hears_why() {
         ("macos-x86_64", "builtin", "`litert-lm` is not published for it"),
         ("windows-arm64", "builtin", "`litert-lm` is not published for it"),
     ] {
-        // What this machine lacks for its own `lit` is another test's matter.
+        // This machine's own requirements for `lit` are tested elsewhere.
         let run = home.gem(&["install", "--json", "--dry-run", "--target", target]).run();
         let chosen = format!("chose the runtime `{runtime}`: ");
         assert_says(&run.stderr, &[&chosen, reason]);
@@ -463,7 +463,7 @@ fn without_options_every_platform_gets_a_runtime_and_hears_why() {
 }
 
 #[test]
-fn a_bare_install_where_only_the_classifier_inside_exists_ends_well_and_is_recorded() {
+fn a_bare_install_with_only_builtin_succeeds_and_is_recorded() {
     let home = Home::new();
     fs::write(home.catalog(), "format = 1\n").unwrap();
     let run = home.install_unaccepted(&[]).ok();
@@ -473,7 +473,7 @@ fn a_bare_install_where_only_the_classifier_inside_exists_ends_well_and_is_recor
         (&status["runtime"], &status["ready"]),
         (&json!("builtin"), &json!(true))
     );
-    // The record counts, even where another catalog would lead to another choice.
+    // The record is used, even if another catalog would lead to another choice.
     home.write_catalog(&sha256_hex(b"another"), None);
     let run = home.install_unaccepted(&[]).ok();
     assert!(!run.stderr.contains("chose the runtime"), "{run:#?}");

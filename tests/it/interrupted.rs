@@ -1,4 +1,4 @@
-//! Downloads that are cut off: what came is kept, whatever became of the process.
+//! Interrupted downloads: received bytes are kept, however the process ends.
 
 use std::fs;
 use std::process::Stdio;
@@ -12,16 +12,16 @@ use super::harness::{Gem, Home, executable};
 
 const LENGTH: usize = 200_000_000;
 const KILLS: usize = 10;
-/// Bytes a second of one connection: slow enough for a point to be hit, fast enough for a test.
+/// Bytes a second for one connection: slow enough to hit a chosen point, fast enough for a test.
 const RATE: u64 = 30_000_000;
 
-/// The stand-in for the runtime, made as large as a runtime: what follows a program's end is not read.
+/// The stand-in for the runtime, padded to a runtime's size: bytes after a program's end are not read.
 fn large_executable() -> Vec<u8> {
     let mut bytes = executable();
     bytes.reserve(LENGTH);
     let mut number = 0_u64;
     while bytes.len() < LENGTH {
-        // No two blocks are the same, so that a part in a wrong place shows.
+        // No two blocks are equal, so that a misplaced part is noticed.
         bytes.extend_from_slice(&number.to_le_bytes());
         bytes.extend_from_slice(&[b'#'; 4088]);
         number += 1;
@@ -128,7 +128,7 @@ fn a_signal_ends_a_reading_command_quietly() {
     assert_eq!((run.status, run.stderr.as_str()), (130, ""), "{run:#?}");
 }
 
-/// Numbers by chance, which `GEM_SETUP_TEST_SEED` repeats.
+/// Random numbers, which `GEM_SETUP_TEST_SEED` repeats.
 fn chance() -> fastrand::Rng {
     let wanted = std::env::var("GEM_SETUP_TEST_SEED").ok();
     let seed = wanted.map_or_else(|| fastrand::u64(..), |text| text.parse().unwrap());
@@ -152,7 +152,7 @@ fn install_runtime(home: &Home, server: &FaultServer) -> Gem {
     .arg(home.catalog())
 }
 
-/// Starts `gem` and kills it, without a warning, once `server` has sent so many bytes in all.
+/// Starts `gem` and kills it with SIGKILL once `server` has sent this many bytes in all.
 #[track_caller]
 fn kill_once_served(gem: Gem, server: &FaultServer, bytes: u64) {
     let mut command = gem.into_command();
@@ -176,7 +176,7 @@ fn kill_once_served(gem: Gem, server: &FaultServer, bytes: u64) {
 }
 
 #[test]
-fn ten_kills_cost_little_of_the_file() {
+fn ten_kills_lose_little_of_a_download() {
     let content = large_executable();
     let sha256 = sha256_hex(&content);
     let home = Home::new();
@@ -186,7 +186,7 @@ fn ten_kills_cost_little_of_the_file() {
 
     let length = LENGTH as u64;
     let mut chance = chance();
-    // No run ends before the whole length was sent: each of these points is well before that.
+    // A run ends only after the whole length was sent: each of these points is well before that.
     let mut points: Vec<u64> = (0..KILLS).map(|_| chance.u64(1..length * 8 / 10)).collect();
     points.sort_unstable();
     for &point in &points {

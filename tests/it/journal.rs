@@ -1,4 +1,4 @@
-//! Changes of the settings that are cut off at any point are known and can be taken back.
+//! Interrupted changes of the settings are on record and can be undone.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use super::harness::{Home, assert_says};
 
 const OWN: &str = "{\n  // mine\n  \"ui\": {},\n}\n";
 
-/// Makes the record say that its changes of the settings were only intended.
+/// Marks the recorded changes of the settings as planned only.
 fn forget_the_end(home: &Home) {
     let path = home.layout().state_file();
     let mut state: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();

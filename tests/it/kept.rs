@@ -1,4 +1,4 @@
-//! What is installed runs without what it was installed from.
+//! An installation works without its source.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use url::Url;
 
 use super::harness::{Home, MODEL, assert_says, executable};
 
-/// A bundle of all that `lit` needs, its model included.
+/// A bundle of everything that `lit` needs, including its model.
 fn bundle() -> (Home, PathBuf) {
     let source = Home::installed();
     let bundle = source.beside("medium").join("bundle");
@@ -19,7 +19,7 @@ fn bundle() -> (Home, PathBuf) {
     (source, bundle)
 }
 
-/// The options that install from `bundle` and from nowhere else.
+/// The options that install from `bundle` only.
 fn from(bundle: &Path) -> Vec<String> {
     let mirror = Url::from_directory_path(bundle).unwrap();
     let catalog = bundle.join("catalog.toml");
@@ -33,7 +33,7 @@ fn from(bundle: &Path) -> Vec<String> {
     options.map(str::to_owned).to_vec()
 }
 
-/// A home that was installed from a bundle which is gone.
+/// A home that was installed from a bundle which was deleted.
 fn orphan() -> (Home, PathBuf) {
     let (_source, bundle) = bundle();
     let home = Home::new();
@@ -49,7 +49,7 @@ fn state(home: &Home) -> Value {
 }
 
 #[test]
-fn every_command_runs_once_the_medium_is_gone() {
+fn every_command_works_without_the_bundle() {
     let (home, bundle) = orphan();
     assert_eq!(state(&home)["catalog"], "catalog.toml");
     for command in [
@@ -73,7 +73,7 @@ fn every_command_runs_once_the_medium_is_gone() {
 }
 
 #[test]
-fn what_must_be_downloaded_names_the_medium_that_is_gone() {
+fn a_needed_download_names_the_missing_bundle() {
     let (home, bundle) = orphan();
     fs::remove_file(home.lit()).unwrap();
     let run = home.gem(&["install"]).ends(5);
@@ -96,19 +96,19 @@ fn a_relocated_home_keeps_its_catalog() {
 }
 
 #[test]
-fn the_recorded_catalog_holds_until_another_is_given() {
+fn the_recorded_catalog_is_used_until_another_is_given() {
     let home = Home::installed();
     let kept = || fs::read_to_string(home.layout().catalog_file()).unwrap();
     let given = fs::read_to_string(home.catalog()).unwrap();
     assert_eq!(kept(), given);
-    // A catalog that changes nothing on disk is taken over all the same.
+    // A catalog that changes nothing on disk is recorded too.
     let commented = format!("# a comment\n{given}");
     fs::write(home.catalog(), &commented).unwrap();
     home.gem(&["install", "--no-start"]).ok();
     assert_eq!(kept(), given);
     assert_eq!(home.install(&["--no-start"]).ok().changed(), [""; 0]);
     assert_eq!(kept(), commented);
-    // One that names another runtime is not looked at unless it is given.
+    // A catalog with another runtime is ignored unless it is given.
     let mut newer = executable();
     newer.extend_from_slice(b"\n");
     home.mirror.publish(Home::LIT, newer.clone());
@@ -143,7 +143,7 @@ fn a_state_that_names_a_catalog_elsewhere_is_read() {
 }
 
 #[test]
-fn a_catalog_elsewhere_is_copied_by_the_next_command_with_the_lock() {
+fn commands_with_the_lock_copy_a_catalog_elsewhere() {
     for command in [
         ["start"].as_slice(),
         &["restart"],

@@ -1,4 +1,4 @@
-//! The promise of the gateway, kept by the built program: whatever happens to the runtime, a classification is answered in time.
+//! The built program answers every classification in time, whatever happens to the runtime.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -12,15 +12,15 @@ use super::harness::{Home, MODEL};
 
 const REQUESTS: usize = 500;
 const CLIENTS: usize = 4;
-/// After so long Gemini CLI gives up a classification (docs/facts.md section 3).
+/// Gemini CLI gives up a classification after this time (docs/facts.md section 3).
 const CLIENT_DEADLINE: Duration = Duration::from_secs(10);
-/// What each client waits between two requests, so that the run outlasts several kills.
+/// The pause of each client between two requests, so that the run outlasts several kills.
 const PAUSE: Duration = Duration::from_millis(60);
 const BETWEEN_KILLS: Duration = Duration::from_secs(1);
-/// So many kills at least.
+/// The number of kills, at least.
 const KILLS: usize = 3;
 
-/// What Gemini CLI sends, of its own wording only what makes it a classification.
+/// A request like Gemini CLI's, with only those of its words that make it a classification.
 fn classification(request: &str) -> String {
     let schema = json!({"type": "object", "properties": {"reasoning": {"type": "string"}, "model_choice": {"enum": ["flash", "pro"]}}});
     json!({
@@ -31,7 +31,7 @@ fn classification(request: &str) -> String {
     .to_string()
 }
 
-/// Who answered; fails unless the answer is one that the client can use.
+/// The part that answered; fails unless the client can use the answer.
 pub(super) fn classify(port: u16, request: &str) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -57,7 +57,7 @@ pub(super) fn classify(port: u16, request: &str) -> String {
     answer.answered_by.unwrap()
 }
 
-/// What happened so far.
+/// The counts so far.
 #[derive(Default)]
 struct Tally {
     asked: AtomicUsize,
@@ -67,7 +67,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// The number of the next request, while there is need of one: a slow machine takes longer to start the child anew.
+    /// The number of the next request, as long as more are needed: a slow machine takes longer to restart the engine.
     fn next(&self) -> Option<usize> {
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
         let is_wanted = number < REQUESTS || self.killed.load(Ordering::Relaxed) < KILLS;
@@ -75,13 +75,13 @@ impl Tally {
     }
 }
 
-/// Kills the child of `home`'s server, every second if the model has answered since the last time.
-fn kill_children(home: &Home, tally: &Tally) {
+/// Kills the engine of `home`'s server, every second if the model has answered since the last kill.
+fn kill_engines(home: &Home, tally: &Tally) {
     let mut next = Instant::now();
     let mut answered = 0;
     while !tally.is_over.load(Ordering::Relaxed) {
         let by_model = tally.by_model.load(Ordering::Relaxed);
-        // The server file names the child first; while there is none, only the server.
+        // The server file names the engine first; without an engine, only the server.
         if Instant::now() >= next
             && by_model > answered
             && let [child, _server] = &home.processes()[..]
@@ -97,19 +97,19 @@ fn kill_children(home: &Home, tally: &Tally) {
 }
 
 #[test]
-fn five_hundred_classifications_are_answered_while_the_child_is_killed_every_second() {
+fn five_hundred_classifications_survive_kills_of_the_engine() {
     let mut home = Home::new();
-    // So that requests are under way when the child dies.
+    // So that requests are in progress when the engine dies.
     home.set("STAND_IN_SERVE", "delay=20");
     home.install(&[]).ok();
     let tally = Tally::default();
     thread::scope(|scope| {
-        let killer = scope.spawn(|| kill_children(&home, &tally));
+        let killer = scope.spawn(|| kill_engines(&home, &tally));
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 scope.spawn(|| {
                     while let Some(number) = tally.next() {
-                        // Each another request, so that none is answered from the cache.
+                        // Different requests, so that none is answered from the cache.
                         let who = classify(home.port, &format!("rename the file number {number}"));
                         tally.by_model.fetch_add(usize::from(who == "model"), Ordering::Relaxed);
                         thread::sleep(PAUSE);
@@ -124,7 +124,7 @@ fn five_hundred_classifications_are_answered_while_the_child_is_killed_every_sec
     });
     let (by_model, killed) = (tally.by_model.into_inner(), tally.killed.into_inner());
     println!("killed {killed} times, {by_model} answers by the model");
-    // Each of them but the first had been started anew, and had answered.
+    // Each engine but the first was a restarted one, and had answered.
     assert!(killed >= KILLS, "killed {killed} times");
     home.gem(&["stop"]).ok();
 }

@@ -1,4 +1,4 @@
-//! Bodies much larger than the gateway's memory pass through it in both directions.
+//! Bodies much larger than the gateway's memory pass through in both directions.
 
 use std::convert::Infallible;
 
@@ -18,10 +18,10 @@ use super::harness::{Home, peak_memory};
 const PIECE: usize = 256 * 1024;
 /// 100 MB in all.
 const PIECES: usize = 400;
-/// How much the gateway's peak memory may grow by both bodies, in KiB.
+/// The allowed growth of the gateway's peak memory by both bodies, in KiB.
 const GROWTH: u64 = 16 * 1024;
 
-/// A body of which no two pieces are the same.
+/// A body without two equal pieces.
 fn body() -> impl Stream<Item = Bytes> + Send + 'static {
     stream::iter(0..PIECES).map(|number| {
         let mut piece = vec![b'x'; PIECE];
@@ -31,7 +31,7 @@ fn body() -> impl Stream<Item = Bytes> + Send + 'static {
     })
 }
 
-/// The SHA-256 of a body; of one that breaks off it is another.
+/// The SHA-256 of a body; a body that breaks off has a different one.
 async fn digest<E>(mut body: impl Stream<Item = Result<Bytes, E>> + Unpin) -> String {
     let mut digest = Hasher::default();
     while let Some(Ok(piece)) = body.next().await {
@@ -40,7 +40,7 @@ async fn digest<E>(mut body: impl Stream<Item = Result<Bytes, E>> + Unpin) -> St
     digest.finish().to_string()
 }
 
-/// Answers with the hash of the request's body, or with a large body where a stream is asked for.
+/// Answers with the hash of the request's body, or with a large body if a stream is requested.
 async fn answer(request: Request<Incoming>) -> Option<UpstreamReply> {
     let is_stream = request.uri().path().ends_with(":streamGenerateContent");
     let digest = digest(BodyDataStream::new(request.into_body())).await;
@@ -63,7 +63,7 @@ async fn post(port: u16, path: &str, pieces: impl Stream<Item = Bytes> + Send + 
     sender.send_request(request).await.unwrap()
 }
 
-/// Sends both bodies through a server that was started with these variables.
+/// Sends both bodies through a server with these variables.
 #[track_caller]
 fn assert_passes_with_flat_memory(variables: &[(&str, &str)]) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -82,7 +82,7 @@ fn assert_passes_with_flat_memory(variables: &[(&str, &str)]) {
 
     runtime.block_on(async {
         let expected = digest(body().map(Ok::<_, Infallible>)).await;
-        // A first small request, for what every connection takes.
+        // A first small request, to exclude the memory that every connection needs.
         let small = post(home.port, "/upload/v1beta/files", stream::iter([Bytes::from("x")])).await;
         assert_eq!(small.status(), 200);
         let before = peak_memory(server);

@@ -1,4 +1,4 @@
-//! What Gemini CLI starts: it leads to gem-setup, and can be lost without harm.
+//! The launcher that Gemini CLI starts: it runs gem-setup, and its loss does no harm.
 #![cfg(unix)]
 
 use std::ffi::OsStr;
@@ -16,7 +16,7 @@ use super::harness::{Gem, Home, MODEL, assert_says, wait_until};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gem-setup");
 const CHECK: &str = "client.launcher";
 
-/// A home with the builtin runtime, where `gem-setup` is `program`; nothing runs.
+/// A home with the runtime `builtin`, installed by `program`; no server runs.
 fn installed_by(program: impl AsRef<OsStr>, home: &Home) -> Gem {
     let port = home.port.to_string();
     home.program(program)
@@ -40,12 +40,12 @@ fn place(path: &Path) {
         .unwrap();
 }
 
-/// `bin` before the directories in which the tests themselves look for programs.
+/// `bin` before the directories in the tests' own PATH.
 fn path_with(bin: &Path) -> String {
     format!("{}:/usr/bin:/bin", bin.display())
 }
 
-/// The launcher as Gemini CLI calls it, with gem-setup in no other place.
+/// The launcher as Gemini CLI calls it, without gem-setup in any other place.
 fn launched(home: &Home, args: &[&str]) -> Gem {
     home.program(home.launcher()).env("PATH", "/usr/bin:/bin").args(args)
 }
@@ -80,7 +80,7 @@ fn a_moved_launcher_uses_its_new_home() {
     for name in ["moved", "it's $moved", "-moved", "moved\n"] {
         let moved = home.beside(name);
         fs::rename(home.path(), &moved).unwrap();
-        // The old home is there again, and empty.
+        // The old home exists again, but empty.
         fs::create_dir(home.path()).unwrap();
         let link = home.beside("link");
         symlink(moved.join(launcher), &link).unwrap();
@@ -113,7 +113,7 @@ fn a_server_started_by_the_launcher_is_recognised() {
     let file: Value = serde_json::from_str(&read().unwrap()).unwrap();
     assert_eq!(file["pid"], child.id());
     let command = identity(child.id()).unwrap().command.join(" ");
-    // What Gemini CLI has written, and what gem-setup has: either must do (docs/facts.md section 3).
+    // The path that Gemini CLI writes, and the path that gem-setup writes: both must work (docs/facts.md section 3).
     for binary in [home.launcher(), file["binaryPath"].as_str().unwrap().into()] {
         let name = binary.file_name().unwrap().to_str().unwrap();
         assert_says(&command, &[" serve ", &port, name]);
@@ -163,7 +163,7 @@ fn a_lost_launcher_is_named_and_restored() {
 }
 
 #[test]
-fn what_is_in_the_launchers_way_is_named() {
+fn an_obstacle_at_the_launchers_path_is_named() {
     let home = Home::new();
     fs::create_dir_all(home.launcher().join("something")).unwrap();
     let run = installed_by(PROGRAM, &home).ends(8);
@@ -210,7 +210,7 @@ fn every_path_can_be_written_into_the_launcher() {
         let home = Home::new();
         let program = home.beside("programs").join(OsStr::from_bytes(name)).join("gem-setup");
         if fs::create_dir_all(program.parent().unwrap()).is_err() {
-            // Some file systems take text alone.
+            // Some file systems accept only UTF-8.
             continue;
         }
         place(&program);
@@ -224,7 +224,7 @@ fn every_path_can_be_written_into_the_launcher() {
 }
 
 #[test]
-fn a_gem_setup_that_has_moved_is_found_on_the_path() {
+fn a_moved_gem_setup_is_found_on_the_path() {
     let home = Home::new();
     let [before, after] = ["before", "after"].map(|folder| home.beside(folder).join("gem-setup"));
     place(&before);
@@ -239,13 +239,13 @@ fn a_gem_setup_that_has_moved_is_found_on_the_path() {
 }
 
 #[test]
-fn a_launcher_without_a_gem_setup_says_so() {
+fn a_launcher_without_a_gem_setup_fails_with_a_message() {
     let home = Home::new();
     let program = home.beside("gone").join("gem-setup");
     place(&program);
     installed_by(&program, &home).ok();
     fs::remove_file(&program).unwrap();
-    // Its own folder on the PATH is none that has gem-setup.
+    // The launcher's own folder on the PATH does not count as gem-setup's.
     let own = home.layout().own();
     for path in ["/usr/bin:/bin".to_owned(), path_with(&own)] {
         let run = launched(&home, &["list"]).env("PATH", path).ends(127);
@@ -260,7 +260,7 @@ fn settings_that_name_the_executable_converge() {
     let original = "{\n  // mine\n  \"ui\": {}\n}\n";
     home.write(&home.settings(), original);
     installed_by(PROGRAM, &home).ok();
-    // As an older gem-setup has left it.
+    // As left by an older gem-setup.
     let launcher = home.launcher();
     let launcher = launcher.to_str().unwrap();
     let [settings, state] = [home.settings(), home.layout().state_file()];

@@ -5,7 +5,7 @@ use std::fs;
 use super::harness::{Gem, Home, assert_says};
 
 #[test]
-fn a_local_model_in_the_environment_or_the_configuration_is_no_wish_for_routing() {
+fn the_local_models_name_does_not_override_routing() {
     let home = Home::new();
     let route = |gem: Gem| {
         gem.args(["route", "--json", "--classifier", "builtin", "rename x to y"])
@@ -52,7 +52,7 @@ fn a_fault_in_the_configuration_names_its_file_and_its_key() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_text_is_refused_by_its_name() {
+fn values_that_are_not_utf8_are_refused_by_name() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
@@ -74,7 +74,7 @@ fn what_is_no_text_is_refused_by_its_name() {
     assert!(!home.path().join(odd).exists());
 }
 
-/// Where the plan says that the server will be.
+/// The port of the server in the plan.
 #[track_caller]
 fn planned_port(gem: Gem) -> String {
     let run = gem.args(["install", "--dry-run", "--json"]).ok();
@@ -147,7 +147,7 @@ fn the_home_comes_from_the_environment_too() {
 }
 
 #[test]
-fn a_configuration_that_makes_no_sense_is_a_usage_error_that_names_file_and_key() {
+fn an_invalid_configuration_names_file_and_key() {
     let home = Home::new();
     let file = home.layout().config_file();
     for (text, word) in [
@@ -174,9 +174,9 @@ fn a_configuration_that_makes_no_sense_is_a_usage_error_that_names_file_and_key(
     assert_says(&run.stderr, &["GEM_SETUP_PORT", "many"]);
 }
 
-/// What clap refuses on the command line must be refused wherever it comes from.
+/// A value that clap refuses on the command line must be refused from every layer.
 #[test]
-fn options_that_exclude_or_need_each_other_do_so_in_every_layer() {
+fn conflicts_and_requirements_hold_in_every_layer() {
     let home = Home::new();
     let run = home
         .install(&["--no-start"])
@@ -210,7 +210,7 @@ fn options_that_exclude_or_need_each_other_do_so_in_every_layer() {
 }
 
 #[test]
-fn an_option_wins_over_one_of_the_file_that_it_excludes() {
+fn an_option_overrides_a_conflicting_one_of_the_file() {
     let home = Home::new();
     home.write(
         &home.layout().config_file(),
@@ -274,7 +274,7 @@ fn reading_and_stopping_need_no_configuration() {
 }
 
 #[test]
-fn what_is_no_file_in_the_configuration_s_place_is_to_be_moved() {
+fn a_directory_in_place_of_the_configuration_is_named() {
     let home = Home::new();
     let file = home.layout().config_file();
     fs::create_dir_all(&file).unwrap();
@@ -366,7 +366,7 @@ fn certificates_are_read_before_anything_is_changed() {
 }
 
 #[test]
-fn doctor_sees_the_wrong_value_that_another_command_meets() {
+fn doctor_reports_wrong_values_of_other_commands() {
     let home = Home::new();
     home.gem(&["install", "--runtime", "builtin", "--no-start"]).ok();
     let file = home.layout().config_file();
@@ -385,7 +385,7 @@ fn doctor_sees_the_wrong_value_that_another_command_meets() {
 
 #[cfg(unix)]
 #[test]
-fn a_file_without_end_is_refused() {
+fn an_endless_file_is_refused() {
     let home = Home::new();
     for args in [
         ["route", "x", "--history", "/dev/zero"].as_slice(),
@@ -400,7 +400,7 @@ fn a_file_without_end_is_refused() {
 }
 
 #[test]
-fn a_wrong_variable_keeps_nobody_from_stopping() {
+fn a_wrong_variable_does_not_block_stop() {
     let home = Home::new();
     for args in [["stop"].as_slice(), &["versions"], &["cleanup", "--dry-run"]] {
         home.gem(args).env("GEM_SETUP_CA_CERT", "/nope").ok();

@@ -1,4 +1,4 @@
-//! What only Unix lets happen to a lock: its file is deleted, or opened to others, while it is held.
+//! Faults of a lock that only Unix allows: its file is deleted, or opened to others, while it is held.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use gem_setup::lock::Lock;
 
 #[test]
-fn an_owner_notices_that_its_lock_file_was_deleted() {
+fn an_owner_notices_its_deleted_lock_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("server.lock");
     let lock = Lock::try_acquire(&path).unwrap().unwrap();
@@ -33,7 +33,7 @@ fn no_other_user_can_open_a_lock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deleted_lock_file_locks_no_one_out() {
+async fn a_deleted_lock_file_does_not_block_others() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("own").join("lock");
     let first = Lock::acquire(&path, Duration::ZERO).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a machine can put in the way: each obstacle is named by `install`, `--dry-run` and `doctor` before anything is changed.
+//! Obstacles on a machine: `install`, `--dry-run` and `doctor` name each of them before any change.
 #![cfg(unix)]
 
 use std::fs;
@@ -13,7 +13,7 @@ use super::harness::{Home, MODEL, assert_same, assert_says, tree, wait_until};
 /// A path of a home.
 type PathOf = fn(&Home) -> PathBuf;
 
-/// `install` and its plan end with `status` and name `path` with `words`; `doctor` names them too; nothing is changed.
+/// `install` and its plan end with `status` and name `path` with `words`; `doctor` names them too; no file is changed.
 #[track_caller]
 fn assert_foreseen(home: &Home, status: i32, path: &Path, words: &[&str]) {
     let before = tree(&home.path(), &[]);
@@ -73,7 +73,7 @@ fn read_only_settings_are_foreseen_through_links() {
 }
 
 #[test]
-fn every_other_thing_in_a_files_place_is_foreseen() {
+fn other_file_types_in_a_files_place_are_foreseen() {
     let of_layout: [(PathOf, i32); 7] = [
         (|home| home.layout().lock_file(), 5),
         (|home| home.layout().server_lock_file(), 7),
@@ -138,7 +138,7 @@ const LINKS: [Link; 2] = [
     |real, link| fs::hard_link(real, link).unwrap(),
 ];
 
-/// A file that others may read, at which links of the home lead; nothing may change it.
+/// A file that links in the home lead to; it must not be changed.
 fn precious(home: &Home) -> PathBuf {
     let real = home.beside("precious");
     fs::write(&real, "precious").unwrap();
@@ -153,7 +153,7 @@ fn assert_precious(real: &Path) {
 }
 
 #[test]
-fn no_file_of_ours_is_written_through_a_link() {
+fn gem_setups_files_are_not_written_through_links() {
     let logs: [PathOf; 2] = [|home| home.layout().log_file(), |home| home.layout().decisions_file()];
     for (path_in, link) in LOCKS
         .iter()
@@ -242,7 +242,7 @@ fn settings_with_two_names_stay_one_file() {
 }
 
 #[test]
-fn a_file_of_ours_with_two_names_leaves_the_other_alone() {
+fn a_hard_link_to_the_record_is_not_changed() {
     let home = Home::installed();
     let other = home.beside("snapshot.json");
     fs::hard_link(home.layout().state_file(), &other).unwrap();
@@ -253,7 +253,7 @@ fn a_file_of_ours_with_two_names_leaves_the_other_alone() {
     assert_says(&fs::read_to_string(home.layout().state_file()).unwrap(), &[&port]);
 }
 
-/// Changes the file at `path`, but neither its size nor its time.
+/// Changes the file at `path`, but not its size and modification time.
 fn flip_last_byte(path: &Path) {
     let modified = fs::metadata(path).unwrap().modified().unwrap();
     let mut bytes = fs::read(path).unwrap();
@@ -264,7 +264,7 @@ fn flip_last_byte(path: &Path) {
 }
 
 #[test]
-fn a_flipped_byte_is_found_by_verify_and_by_start() {
+fn verify_and_start_find_a_flipped_byte() {
     let home = Home::installed();
     let file = home.lit();
     flip_last_byte(&file);
@@ -279,7 +279,7 @@ fn a_flipped_byte_is_found_by_verify_and_by_start() {
 }
 
 #[test]
-fn an_altered_runtime_is_run_by_no_command() {
+fn no_command_runs_an_altered_runtime() {
     let home = Home::installed();
     let state = fs::read_to_string(home.layout().state_file()).unwrap();
     let state: Value = serde_json::from_str(&state).unwrap();
@@ -308,7 +308,7 @@ fn an_altered_runtime_is_run_by_no_command() {
 
 #[cfg(unix)]
 #[test]
-fn an_engine_that_was_altered_is_not_run_again() {
+fn an_altered_engine_is_not_restarted() {
     let home = Home::serving();
     let (file, altered) = (home.lit(), home.beside("altered"));
     let good = home.beside("good");
@@ -352,7 +352,7 @@ mod mounted {
     }
 
     #[test]
-    fn a_home_that_takes_no_more_files_is_foreseen() {
+    fn a_home_without_free_inodes_is_foreseen() {
         let home = Home::new();
         let Some(_mounted) = Mount::on(home.layout().gemini(), c"size=16m,nr_inodes=4") else {
             return;

@@ -1,4 +1,4 @@
-//! Mirrors: what they are sent, and what is told of them.
+//! Mirrors: the requests they get, and the reports about them.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use gem_setup_support::fault::FaultServer;
 use super::harness::{Home, MODEL, executable, tree};
 
 #[test]
-fn the_login_in_a_mirrors_url_reaches_the_mirror_and_nobody_else() {
+fn a_mirrors_login_is_sent_only_to_the_mirror() {
     const SECRET: &str = "s3cretOfTheMirror";
     let home = Home::new();
     let server = FaultServer::start(executable());
@@ -51,11 +51,11 @@ fn the_login_in_a_mirrors_url_reaches_the_mirror_and_nobody_else() {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     }
-    // The place of the mirror is remembered all the same.
+    // The mirror's address is recorded.
     let asked = server.asked().len();
     assert_eq!(runs[3].check("network.runtime")["status"], "ok");
     assert_eq!(asked, 2, "one download, one probe");
-    // And so is its login, for commands without the option.
+    // So is its login, for commands without the option.
     fs::remove_file(home.lit()).unwrap();
     home.gem(&["install", "--no-model", "--no-settings", "--no-start"]).ok();
     assert!(server.asked().last().unwrap().header("authorization").is_some());
@@ -64,7 +64,7 @@ fn the_login_in_a_mirrors_url_reaches_the_mirror_and_nobody_else() {
 }
 
 #[test]
-fn a_file_that_a_mirror_on_disk_lacks_is_no_fault_of_the_network() {
+fn a_file_missing_on_a_disk_mirror_is_no_network_fault() {
     let home = Home::new();
     fs::create_dir(home.beside("empty")).unwrap();
     let mirror = url::Url::from_directory_path(home.beside("empty")).unwrap();
@@ -78,7 +78,7 @@ fn a_file_that_a_mirror_on_disk_lacks_is_no_fault_of_the_network() {
 }
 
 #[test]
-fn a_bundle_with_the_model_is_all_that_another_machine_needs() {
+fn a_bundle_with_the_model_is_enough_for_another_machine() {
     let first = Home::new();
     first.install(&["--no-start"]).ok();
     let bundle = first.beside("bundle");
@@ -86,7 +86,7 @@ fn a_bundle_with_the_model_is_all_that_another_machine_needs() {
         .gem(&["bundle", "create", "--model", "--mirror", &first.mirror.url()])
         .arg(&bundle)
         .ok();
-    // What it tells to run there, as it tells it.
+    // Runs the printed command as it was printed.
     let told: Vec<_> = made.stdout.lines().last().unwrap().split_whitespace().skip(1).collect();
 
     let second = Home::new();
@@ -96,7 +96,7 @@ fn a_bundle_with_the_model_is_all_that_another_machine_needs() {
             .args(["--json", "--no-start", "--port"])
             .arg(second.port.to_string())
             .args(more)
-            // Nobody listens there, and nothing can be pulled.
+            // A port without a listener, and a runtime that cannot pull.
             .env("HTTPS_PROXY", "http://127.0.0.1:9")
             .env("STAND_IN_PULL", "fail")
     };

@@ -1,4 +1,4 @@
-//! Other things than files where gem-setup reads and writes: each is named once, with what to do, before anything is changed.
+//! Other file types in place of the files that gem-setup reads and writes: each is named once, with a remedy, before any change.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -18,7 +18,7 @@ const FILES: [(&str, &str); 6] = [
     ("settings.json", "settings.file"),
 ];
 
-/// A thing of another kind, and the words for it.
+/// An entry of another type: a function that creates it, and the words for it.
 type Thing = (fn(&Path), &'static str);
 
 const THINGS: [Thing; 4] = [
@@ -32,7 +32,7 @@ const THINGS: [Thing; 4] = [
 ];
 
 #[test]
-fn doctor_and_install_name_each_thing_once() {
+fn doctor_and_install_name_each_misplaced_file_once() {
     for (name, id) in FILES {
         for (make, words) in THINGS {
             let home = Home::new();
@@ -69,7 +69,7 @@ fn no_command_waits_for_the_writer_of_a_pipe() {
         let _ = fs::remove_file(&path);
         THINGS[0].0(&path);
         for command in ["status", "doctor", "stop", "list"] {
-            // A run that hangs is killed by the harness, which fails.
+            // The harness kills a run that hangs, and the test fails.
             let run = home.gem(&[command]).run();
             assert_ne!(run.status, -1, "{run:#?}");
         }
@@ -78,7 +78,7 @@ fn no_command_waits_for_the_writer_of_a_pipe() {
 }
 
 #[test]
-fn a_server_is_stopped_whatever_lies_in_the_place_of_its_pid_file() {
+fn a_server_is_stopped_despite_a_misplaced_pid_file() {
     let home = Home::installed();
     let path = home.layout().pid_file();
     for (make, words) in THINGS {
@@ -99,7 +99,7 @@ fn a_server_is_stopped_whatever_lies_in_the_place_of_its_pid_file() {
 }
 
 #[test]
-fn a_thing_in_the_place_of_the_server_s_lock_is_named_with_the_remedy() {
+fn a_misplaced_server_lock_is_named_with_the_remedy() {
     let home = Home::installed();
     let path = home.layout().server_lock_file();
     let _ = fs::remove_file(&path);
@@ -115,7 +115,7 @@ fn a_thing_in_the_place_of_the_server_s_lock_is_named_with_the_remedy() {
 }
 
 #[test]
-fn a_thing_in_place_of_any_file_stops_install_and_survives_uninstall() {
+fn any_misplaced_file_stops_install_and_survives_uninstall() {
     for name in ["mirrors", "upstream", "gem-setup"] {
         for (make, words) in &THINGS[..2] {
             let home = Home::new();

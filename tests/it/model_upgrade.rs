@@ -1,4 +1,4 @@
-//! `upgrade --model` and `rollback model`: another file beside the one in use, tried, swapped with it, and handed the running server.
+//! `upgrade --model` and `rollback model`: another file is tried beside the one in use, swapped with it, and served by the running server.
 #![cfg(unix)]
 
 use std::fs;
@@ -13,8 +13,8 @@ use super::harness::{Gem, Home, MODEL, assert_says, program, wait_until};
 use super::hub::{Hub, TOKEN};
 use super::killed::classify;
 
-/// A runtime that imports as the real one does and serves as the stand-in: badly, as long as there is a model that says `broken`.
-/// It notes each model that it serves.
+/// A runtime that imports like the real one and serves as the stand-in. With a model that contains `broken` it misbehaves. It records each
+/// model that it serves.
 const LITERT_LM: &str = r#"#!/bin/sh
 models=$HOME/.litert-lm/models
 case $1 in
@@ -83,13 +83,13 @@ fn folder(home: &Home, suffix: &str) -> PathBuf {
     home.layout().models().join(format!("{MODEL}{suffix}"))
 }
 
-/// The model's file, if it is there.
+/// The content of the model's file, if the file exists.
 fn model(home: &Home, suffix: &str) -> Option<String> {
     let text = fs::read_to_string(folder(home, suffix).join("model.litertlm")).ok()?;
     Some(text.trim().to_owned())
 }
 
-/// The model that the last engine was started on.
+/// The model of the last started engine.
 fn served(home: &Home) -> String {
     let text = fs::read_to_string(home.path().join("served")).unwrap();
     text.lines().last().unwrap_or_default().to_owned()
@@ -107,7 +107,7 @@ fn assert_serves(home: &Home, expected: &str) {
 }
 
 #[test]
-fn a_new_model_is_tried_beside_and_handed_to_the_running_server() {
+fn a_new_model_is_tried_and_then_served() {
     let home = serving();
     assert_serves(&home, "one");
     let server = home.processes()[1].clone();
@@ -131,7 +131,7 @@ fn a_new_model_is_tried_beside_and_handed_to_the_running_server() {
     assert_eq!(current, [true, false]);
     assert_eq!(home.gem(&["install", "--json"]).ok().changed(), [""; 0]);
 
-    // Back, and forth again.
+    // Back, and forward again.
     for expected in ["one", "two"] {
         home.gem(&["rollback", "model"]).ok();
         assert_serves(&home, expected);
@@ -149,7 +149,7 @@ fn a_model_that_does_not_answer_is_never_switched_to() {
         &run.stderr,
         &["does not work here", "nothing was switched", "the model in use stays"],
     );
-    // One that is not what the catalog says is not even tried.
+    // A file with a wrong hash is not even tried.
     publish(&home, "lying");
     home.mirror
         .publish("/owner/name/resolve/main/lying.litertlm", b"another".to_vec());
@@ -159,20 +159,20 @@ fn a_model_that_does_not_answer_is_never_switched_to() {
         &["no model before is kept at `"],
     );
     assert_serves(&home, "one");
-    // What the trial left goes with the next clean-up.
+    // `cleanup` removes the remains of the trial.
     home.gem(&["cleanup"]).ok();
     assert_eq!(model(&home, "-next"), None);
 }
 
 #[test]
-fn a_model_before_that_does_not_answer_is_not_returned_to() {
+fn rollback_to_a_broken_model_is_refused() {
     let home = serving();
     publish(&home, "two");
     upgrade(&home, "two").ok();
     let state = || fs::read_to_string(home.layout().state_file()).unwrap();
     let recorded = state();
     let file = folder(&home, "-before").join("model.litertlm");
-    // A damaged file, and one that is gone.
+    // A damaged file, and a missing one.
     fs::write(&file, "broken\n").unwrap();
     for damaged in [true, false] {
         let run = home.gem(&["rollback", "model"]).ends(7);
@@ -192,7 +192,7 @@ fn a_model_before_that_does_not_answer_is_not_returned_to() {
 }
 
 #[test]
-fn a_file_that_changed_at_the_hub_is_said_and_brought_on_request() {
+fn a_changed_file_at_the_hub_is_upgraded_on_request() {
     let home = with_runtime();
     let (one, two) = (b"one\n".to_vec(), b"two\n".to_vec());
     let hub = |content: &[u8]| Hub::start(content, Some(sha256_hex(content)));
@@ -220,7 +220,7 @@ fn a_file_that_changed_at_the_hub_is_said_and_brought_on_request() {
     assert_eq!(found, expected);
     let told = gem(&["upgrade", "--check"], &second).ok();
     assert_says(&told.stdout, &["gem-setup upgrade --model"]);
-    // A hub that is away is said, and hides nothing else.
+    // An unreachable hub is reported, and hides no other offers.
     let away = gem(&["upgrade", "--check"], &second)
         .env("HF_ENDPOINT", "http://127.0.0.1:9")
         .ok();
@@ -228,7 +228,7 @@ fn a_file_that_changed_at_the_hub_is_said_and_brought_on_request() {
         &away.stderr,
         &["was not compared with the hub", "http://127.0.0.1:9/", "cannot connect"],
     );
-    // One that is busy is asked once.
+    // A busy hub is asked once.
     let busy = FaultServer::start(Vec::new());
     busy.always(Fault::Refuse(503, Some("1".to_owned())));
     let away = gem(&["upgrade", "--check"], &second)
@@ -243,7 +243,7 @@ fn a_file_that_changed_at_the_hub_is_said_and_brought_on_request() {
     );
     assert_serves(&home, "two");
     assert_eq!(offers(&second), serde_json::json!([]));
-    // The one before has its own hash again.
+    // The previous model has its own hash again.
     gem(&["rollback", "model"], &second).ok();
     assert_serves(&home, "one");
     assert_eq!(offers(&second), expected);
@@ -290,7 +290,7 @@ const STEPS: [Step; 6] = [
 ];
 
 #[test]
-fn an_upgrade_of_the_model_killed_at_any_step_leaves_one_that_answers() {
+fn a_model_upgrade_killed_at_any_step_leaves_a_working_model() {
     for (name, is_reached) in STEPS {
         let home = serving();
         publish(&home, "two");
@@ -310,7 +310,7 @@ fn an_upgrade_of_the_model_killed_at_any_step_leaves_one_that_answers() {
             home.gem(&["smoke", "--json"]).run().json()["ok"] == true
         });
         upgrade(&home, "two").ok();
-        // A swap that was completed first is taken up by the server in its own time.
+        // After a completed swap, the server switches at its next look.
         wait_until("the server serves it", || served(&home) == "two");
         assert_serves(&home, "two");
         home.gem(&["rollback", "model"]).ok();
@@ -319,7 +319,7 @@ fn an_upgrade_of_the_model_killed_at_any_step_leaves_one_that_answers() {
 }
 
 #[test]
-fn a_deleted_model_is_brought_again() {
+fn upgrade_restores_a_deleted_model() {
     let home = serving();
     fs::remove_dir_all(folder(&home, "")).unwrap();
     upgrade(&home, "one").ok();

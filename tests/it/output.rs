@@ -1,4 +1,4 @@
-//! What is printed where, and how the program is used wrongly.
+//! The output of commands, and errors in the command line.
 
 use std::fs;
 use std::io::Read;
@@ -34,7 +34,7 @@ const COMMANDS: [&str; 22] = [
     "man",
 ];
 
-/// What differs from run to run and from machine to machine.
+/// Replaces text that differs between runs and machines.
 fn filtered(home: &Home) -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
     for (pattern, name) in [
@@ -46,7 +46,7 @@ fn filtered(home: &Home) -> insta::Settings {
     }
     for (pattern, name) in [
         (r"gem-setup\.exe", "gem-setup"),
-        // What is or is not installed beside gem-setup.
+        // Checks of optional software beside gem-setup.
         (r"(?m)^(?:warn| ) [a-z]+\.(?:loader|gpu|gemini|memory): .*\n", ""),
         (r"(?m)^  client\.gemini: .*\n", ""),
         (r"\d+ other checks", "[N] other checks"),
@@ -246,7 +246,7 @@ fn a_completion_script_is_json_with_json() {
 }
 
 #[test]
-fn a_usage_error_has_the_wanted_colour() {
+fn a_usage_error_has_the_requested_colour() {
     let home = Home::new();
     let force = |gem: Gem| gem.env("CLICOLOR_FORCE", "1").ends(2).stderr;
     assert!(force(home.gem(&["frobnicate"])).contains('\u{1b}'));
@@ -356,7 +356,7 @@ fn quiet_leaves_results_and_errors() {
     assert_says(&run.stderr, &["error: "]);
 }
 
-/// Whoever reads less than all of it, such as `head`, closes the pipe.
+/// A reader that stops early, such as `head`, closes the pipe.
 #[test]
 fn a_closed_pipe_ends_quietly() {
     let home = Home::new();
@@ -377,7 +377,7 @@ fn a_closed_pipe_ends_quietly() {
     }
 }
 
-/// A result that went nowhere must not look like one that was seen.
+/// A lost result must not look like a printed one.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_under_the_output_fails() {
@@ -399,11 +399,11 @@ fn a_full_disk_under_the_output_fails() {
     }
 }
 
-/// Whoever reads JSON gets some, even if it is only why there is nothing else.
+/// With `--json` there is always JSON, even if only an error.
 #[test]
 fn unusable_records_still_give_json() {
     let home = Home::installed();
-    // The copy that holds.
+    // The copy in use.
     let catalog = home.layout().catalog_file();
     fs::write(&catalog, "format = 9").unwrap();
     for broken in ["catalog", "state"] {
@@ -434,7 +434,7 @@ fn unusable_records_still_give_json() {
 }
 
 #[test]
-fn a_failed_repair_reports_what_is_left() {
+fn a_failed_repair_reports_the_remaining_faults() {
     let home = Home::installed();
     fs::remove_file(home.layout().terms_file()).unwrap();
     let run = home.gem(&["doctor", "--json", "--fix"]).ends(3);
@@ -453,7 +453,7 @@ fn a_result_is_always_the_last_event() {
 }
 
 #[test]
-fn without_a_command_the_help_is_shown_and_then_what_is_missing() {
+fn without_a_command_help_comes_before_the_error() {
     let home = Home::new();
     for args in [&[][..], &["settings"]] {
         let run = home.program(env!("CARGO_BIN_EXE_gem-setup")).args(args).ends(2);

@@ -1,4 +1,4 @@
-//! Who owns the home: a server is known by the lock that it holds, and only its owner removes what it wrote.
+//! The owner of the home: a server is known by its lock, and only the owner removes its files.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -35,7 +35,7 @@ fn record(home: &Home) -> Value {
     serde_json::from_str(&fs::read_to_string(home.layout().server_file()).unwrap()).unwrap()
 }
 
-/// An upstream that begins one answer and holds it until this is dropped.
+/// An upstream that begins one reply and stops until this is dropped.
 struct Held {
     url: String,
     _end: Sender<()>,
@@ -58,7 +58,7 @@ impl Held {
     }
 }
 
-/// Asks for a streamed answer and reads its beginning; the rest is not read.
+/// Requests a streamed reply and reads only its beginning.
 fn hold_reply(home: &Home) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", home.port)).unwrap();
     let body = json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}).to_string();
@@ -144,7 +144,7 @@ fn a_server_killed_while_it_ends_leaves_nothing_in_the_way() {
     let _reply = hold_reply(&home);
     let stop = home.gem(&["stop"]).spawn();
     wait_until("the server is asked to end", || status(&home)["note"].is_string());
-    // What `gemini gemma stop` does after a second (docs/facts.md section 3).
+    // The signal that `gemini gemma stop` sends after a second (docs/facts.md section 3).
     kill(&old).unwrap();
     assert_eq!(finish(stop).status, 0);
     assert_eq!(status(&home)["running"], false);
@@ -153,7 +153,7 @@ fn a_server_killed_while_it_ends_leaves_nothing_in_the_way() {
 }
 
 #[test]
-fn an_installation_during_an_uninstallation_is_whole() {
+fn an_installation_during_an_uninstallation_is_complete() {
     for uninstall in [["uninstall"].as_slice(), &["uninstall", "--purge"]] {
         let home = builtin();
         fs::remove_file(home.catalog()).unwrap();
@@ -162,7 +162,7 @@ fn an_installation_during_an_uninstallation_is_whole() {
         let _reply = hold_reply(&home);
         let uninstall = home.gem(uninstall).spawn();
         wait_until("the server is asked to end", || status(&home)["note"].is_string());
-        // It goes by the recorded catalog, which is deleted while it waits.
+        // It uses the recorded catalog, which is deleted while it waits.
         let install = home.gem(&["install", "--no-start"]).spawn();
         thread::sleep(Duration::from_millis(700));
         drop(upstream);
@@ -195,14 +195,14 @@ fn a_restart_during_a_start_ends_with_one_server() {
     let restart = home.gem(&["restart"]).spawn();
     let (start, restart) = (finish(start), finish(restart));
     assert_eq!(restart.status, 0, "{restart:#?}");
-    // The start may have seen its server stopped under it.
+    // The start may have seen its server being stopped.
     assert!([0, 7].contains(&start.status), "{start:#?}");
     let seen = status(&home);
     assert_eq!((&seen["running"], &seen["ready"]), (&json!(true), &json!(true)));
 }
 
 #[test]
-fn the_server_file_is_for_its_owner_alone() {
+fn only_the_owner_can_read_the_server_file() {
     let home = builtin();
     home.write(&home.layout().server_file(), "{}");
     home.gem(&["start"]).ok();
@@ -213,20 +213,20 @@ fn the_server_file_is_for_its_owner_alone() {
         let mode = fs::metadata(home.layout().server_file()).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
-    // What everybody may ask does not tell the token.
+    // The public status does not contain the token.
     let status = home.gem(&["status", "--json"]).run().stdout;
     assert!(!status.contains(record(&home)["instance"]["token"].as_str().unwrap()));
 }
 
 #[test]
-fn a_record_of_another_boot_is_nobody_here() {
+fn a_record_of_another_boot_names_no_process() {
     let home = builtin();
     home.gem(&["start"]).ok();
     let server = server(&home);
     let mut stale = record(&home);
     kill(&server).unwrap();
     wait_until("the server is gone", || !is_alive(&server));
-    // After a reboot the same ids and start times can be another program's.
+    // After a reboot, the same id and start time can belong to another program.
     let test = identity(std::process::id()).unwrap();
     let process = json!({"pid": test.pid, "start_time": test.start_time, "command": test.command});
     stale["pidSpace"] = json!("another boot");
@@ -240,7 +240,7 @@ fn a_record_of_another_boot_is_nobody_here() {
     assert_eq!(status(&home)["ready"], true);
 }
 
-/// A server of which only the record can be seen here, as from another machine or process namespace.
+/// A server of which only the record is visible, as from another machine or process namespace.
 fn out_of_sight(home: &Home) -> Value {
     let mut record = record(home);
     record["pidSpace"] = json!("another machine");
@@ -271,7 +271,7 @@ fn a_server_out_of_reach_keeps_its_files() {
     let server = server(&home);
     let mut hidden = out_of_sight(&home);
     let original = hidden["instance"].clone();
-    // Another server listens on that port here.
+    // Another server listens on that port.
     hidden["instance"] = json!({"id": "another", "token": "another"});
     home.write(&home.layout().server_file(), &hidden.to_string());
     let seen = status(&home);
@@ -340,7 +340,7 @@ fn a_server_whose_lock_file_was_deleted_ends() {
     assert_eq!(status(&home)["ready"], true);
 }
 
-/// A program that is no server.
+/// A program that is not a server.
 #[cfg(unix)]
 struct Stranger(std::process::Child);
 
@@ -354,7 +354,7 @@ impl Stranger {
         identity(self.0.id()).unwrap()
     }
 
-    /// Whether it runs: one that was killed stays visible until it is asked for its status.
+    /// Whether it runs: a killed process stays visible until its status is read.
     fn runs(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
@@ -408,7 +408,7 @@ mod namespaces {
     use super::*;
     use crate::harness::{Gem, Run};
 
-    /// `gem` as the second process of another process namespace; `None` where this user may make none.
+    /// `gem` as the second process of another process namespace; `None` if this user may not create one.
     fn inside(gem: Gem) -> Option<Run> {
         use std::process::Command;
         let unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
@@ -445,7 +445,7 @@ mod namespaces {
     #[test]
     fn a_server_in_another_namespace_is_seen_from_outside() {
         let home = builtin();
-        // The server ends with the namespace's first process, which waits here for its input to end.
+        // The server ends with the namespace's first process, which waits for the end of its input.
         let script = r#""$0" "$@" && read -r line"#;
         let gem = home.gem(&["start"]).into_command();
         let mut command = std::process::Command::new("unshare");

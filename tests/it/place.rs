@@ -29,7 +29,7 @@ fn a_file_keeps_its_mode() {
 }
 
 #[test]
-fn a_link_stays_and_what_it_leads_to_is_replaced() {
+fn a_link_stays_and_its_target_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("dotfiles")).unwrap();
     let target = dir.path().join("dotfiles/settings.json");
@@ -46,7 +46,7 @@ fn a_link_stays_and_what_it_leads_to_is_replaced() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_gets_its_file() {
+fn a_dangling_link_gets_its_target() {
     let dir = tempfile::tempdir().unwrap();
     let link = dir.path().join("link");
     symlink("later/file", &link).unwrap();

@@ -1,4 +1,4 @@
-//! Progress at a terminal, and where nothing can move.
+//! Progress on a terminal, and where bars are not animated.
 
 use gem_setup_support::fault::FaultServer;
 use gem_setup_support::mirror::sha256_hex;
@@ -6,10 +6,10 @@ use gem_setup_support::mirror::sha256_hex;
 use super::harness::{Gem, Home, Run, assert_says, on_a_terminal, on_a_terminal_of, resize};
 
 const LENGTH: usize = 3_000_000;
-/// Bytes a second: slow enough for the bar to be drawn a few times.
+/// Bytes a second: slow enough for the bar to be drawn several times.
 const RATE: u64 = 2_000_000;
 
-/// Installs a runtime of [`LENGTH`] bytes at a terminal and returns what was written to it.
+/// Installs a runtime of [`LENGTH`] bytes on a terminal and returns the terminal's output.
 fn installed(prepare: impl FnOnce(Gem) -> Gem) -> String {
     installed_by(|install| on_a_terminal(prepare(install), "platform", ""))
 }
@@ -51,7 +51,7 @@ fn a_bar_fits_the_terminal_and_is_cleared() {
 }
 
 #[test]
-fn nothing_moves_on_a_dumb_terminal_or_in_ci() {
+fn progress_is_not_animated_on_dumb_terminals_or_in_ci() {
     for (name, value) in [("TERM", "dumb"), ("TERM", ""), ("CI", "true")] {
         let shown = installed(|gem| gem.env(name, value).args(["--color", "never"]));
         assert!(
@@ -62,7 +62,7 @@ fn nothing_moves_on_a_dumb_terminal_or_in_ci() {
     }
 }
 
-/// A terminal breaks the bar that became too long into rows; they go, and the next bar fits.
+/// A terminal wraps a bar that has become too long; its rows are cleared, and the next bar fits.
 #[test]
 fn a_bar_follows_the_size_of_the_terminal() {
     let shown = installed_by(|install| on_a_terminal_of(Some(100), install, "B/s", |terminal| resize(terminal, 40)));
@@ -74,9 +74,9 @@ fn a_bar_follows_the_size_of_the_terminal() {
     }
 }
 
-/// Another one cuts the bar off; what stands above it stays.
+/// Another terminal cuts the bar off; the row above it stays.
 #[test]
-fn a_terminal_that_breaks_no_lines_keeps_what_is_above_the_bar() {
+fn a_terminal_that_cuts_lines_keeps_the_row_above_the_bar() {
     for (name, value) in [("XTERM_VERSION", "XTerm(390)"), ("STY", "1.pts"), ("TERM", "linux")] {
         let shown = installed_by(|install| {
             let install = install.env(name, value);

@@ -1,4 +1,4 @@
-//! The model and its terms: asked for once, pulled once, and told well when it fails.
+//! The model and its terms: asked for once, pulled once, with clear errors.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ fn unaccepted_terms_leave_the_home_untouched() {
     assert_says(error["hint"].as_str().unwrap(), &["--accept-terms"]);
     home.assert_untouched();
 
-    // What stands in a pipe is no answer of a person.
+    // Input from a pipe is not a person's answer.
     home.install_unaccepted(&[]).input("y\n").ends(3);
     home.assert_untouched();
 }
@@ -150,7 +150,7 @@ mod at_a_terminal {
         assert_eq!(recorded(&home)["how"], "prompt");
     }
 
-    /// The terminal must be the controlling one for Ctrl-C to be a signal.
+    /// The terminal must be the controlling one, for Ctrl-C to be a signal.
     #[cfg(target_os = "linux")]
     #[test]
     fn ctrl_c_at_the_question_ends_with_130() {
@@ -190,7 +190,7 @@ fn an_installed_model_is_not_pulled_again() {
 }
 
 #[test]
-fn a_name_s_beginning_names_another_model() {
+fn a_prefix_of_a_name_is_another_model() {
     let home = Home::installed();
     let run = home.gem(&["pull", "gemma3-1b", "--json", "--accept-terms"]).ok();
     assert_eq!(run.changed(), ["model"]);
@@ -239,7 +239,7 @@ fn a_failed_pull_shows_its_output_and_can_be_repeated() {
 }
 
 #[test]
-fn a_pull_that_the_network_broke_is_repeated() {
+fn a_pull_is_repeated_after_a_network_failure() {
     let mut home = Home::new();
     home.set("STAND_IN_PULL", "flaky");
     let run = home.install(&["--no-start"]).ok();
@@ -338,7 +338,7 @@ fn pull_fails_without_a_runtime() {
 }
 
 #[test]
-fn list_names_what_was_pulled_and_the_registry() {
+fn list_names_pulled_and_available_models() {
     let home = Home::installed();
     assert_says(&home.gem(&["list"]).ok().stdout, &[MODEL]);
     assert_says(&home.gem(&["list", "--show_all"]).ok().stdout, &[MODEL, "other-model"]);

@@ -1,4 +1,4 @@
-//! How the gateway reaches the upstream: over TLS, and through the proxy that the environment names.
+//! The gateway's ways to the upstream: TLS, and the proxy that the environment names.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use super::upstream::{Scene, text};
 const MODEL: &str = "my-model";
 const STREAM: &str = "/v1beta/models/my-model:streamGenerateContent?alt=sse";
 
-/// An upstream that only those reach who trust a private authority, whose certificate is in a file.
+/// An upstream with a certificate of a private authority, which is in a file.
 struct Private {
     upstream: Upstream,
     ca_cert: String,
@@ -32,13 +32,13 @@ impl Private {
         }
     }
 
-    /// `HOST:PORT`, as a proxy is asked for it.
+    /// `HOST:PORT`, as in a request to a proxy.
     fn address(&self) -> String {
         self.upstream.url().trim_start_matches("https://").to_owned()
     }
 }
 
-/// Whole and streamed answers come through, and the upstream saw both requests with their text.
+/// Complete and streamed replies arrive, and the upstream got both requests with their text.
 #[track_caller]
 fn assert_answers(scene: &Scene) {
     let request = "what is the time?";
@@ -70,7 +70,7 @@ fn an_upstream_with_a_private_authority_is_reached_by_its_certificate() {
 }
 
 #[test]
-fn the_certificate_given_to_install_holds_for_the_server() {
+fn the_server_uses_the_certificate_given_to_install() {
     let private = Private::new();
     let home = Home::new();
     home.install(&["--no-start", "--ca-cert", &private.ca_cert]).ok();
@@ -79,7 +79,7 @@ fn the_certificate_given_to_install_holds_for_the_server() {
 }
 
 #[test]
-fn an_upstream_whose_authority_nobody_trusts_gets_no_request_and_the_client_hears_why() {
+fn an_untrusted_upstream_gets_no_request() {
     let private = Private::new();
     let scene = Scene::before(private.upstream, &[], &[]);
     let answer = scene.generate(MODEL, "what is the time?");
@@ -118,7 +118,7 @@ fn a_plain_upstream_is_reached_through_the_proxy() {
 }
 
 #[test]
-fn an_upstream_that_the_proxy_is_not_for_is_reached_directly() {
+fn an_upstream_in_no_proxy_is_reached_directly() {
     let (private, proxy) = (Private::new(), Proxy::refusing(403));
     let scene = Scene::before(
         private.upstream,
@@ -130,7 +130,7 @@ fn an_upstream_that_the_proxy_is_not_for_is_reached_directly() {
 }
 
 #[test]
-fn a_proxy_that_refuses_is_an_answer_to_the_client() {
+fn a_refusing_proxy_gives_the_client_an_error() {
     let (private, proxy) = (Private::new(), Proxy::refusing(403));
     let scene = Scene::before(
         private.upstream,

@@ -4,20 +4,20 @@ use std::fs;
 
 use super::harness::{Home, assert_says, free_port, wait_until};
 
-/// What the complex probe of the smoke test gets.
+/// The tier of the smoke test's complex probe.
 fn probe(home: &Home) -> String {
     let smoke = home.gem(&["smoke", "--json"]).ok().json();
     smoke["probes"][1]["got"].as_str().unwrap().to_owned()
 }
 
-/// What `status` says beside the usual.
+/// The note in `status`.
 fn note(home: &Home) -> String {
     let status = home.gem(&["status", "--json"]).run().json();
     status["note"].as_str().unwrap_or_default().to_owned()
 }
 
 #[test]
-fn models_that_the_configuration_names_later_are_followed_too() {
+fn a_later_models_file_is_watched_too() {
     let home = Home::new();
     let port = home.port.to_string();
     home.gem(&["install", "--runtime", "builtin", "--port", &port]).ok();
@@ -74,7 +74,7 @@ fn a_changed_configuration_is_in_force_without_a_restart() {
 }
 
 #[test]
-fn an_option_that_needs_a_restart_is_named_and_not_called_in_force() {
+fn an_option_that_needs_a_restart_is_named() {
     let home = Home::new();
     let port = home.port.to_string();
     home.gem(&["install", "--runtime", "builtin", "--port", &port]).ok();
@@ -97,7 +97,7 @@ fn an_option_that_needs_a_restart_is_named_and_not_called_in_force() {
 }
 
 #[test]
-fn settings_that_lead_elsewhere_are_told() {
+fn settings_that_lead_elsewhere_are_reported() {
     let home = Home::new();
     let port = home.port.to_string();
     home.gem(&["install", "--runtime", "builtin", "--port", &port]).ok();
@@ -113,7 +113,7 @@ fn settings_that_lead_elsewhere_are_told() {
 }
 
 #[test]
-fn a_port_in_the_configuration_is_followed_by_a_restart_and_only_while_it_is_there() {
+fn a_configured_port_applies_at_restart() {
     let home = Home::new();
     let (installed, other) = (home.port, free_port());
     home.gem(&["install", "--runtime", "builtin", "--port", &installed.to_string()])

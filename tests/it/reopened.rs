@@ -1,11 +1,11 @@
-//! A recorded bundle, from which later commands bring back what was lost.
+//! A recorded bundle, from which later commands restore lost files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::harness::{Gem, Home, MODEL, assert_says, tree};
 
-/// A home that was set up from the tar file beside it, whose server runs.
+/// A home that was installed from the tar file beside it, with a running server.
 fn home() -> (Home, PathBuf) {
     let maker = Home::installed();
     let home = Home::new();
@@ -20,7 +20,7 @@ fn home() -> (Home, PathBuf) {
     (home, bundle)
 }
 
-/// Where nobody is reached and nothing can be pulled.
+/// Without a reachable network, and with a runtime that cannot pull.
 fn offline(gem: Gem) -> Gem {
     gem.env("HTTPS_PROXY", "http://127.0.0.1:9")
         .env("STAND_IN_PULL", "fail")
@@ -47,7 +47,7 @@ fn assert_whole(home: &Home) {
 }
 
 #[test]
-fn what_is_lost_comes_from_the_recorded_file() {
+fn lost_files_come_from_the_recorded_bundle() {
     let (home, _bundle) = home();
     for lost in [home.lit(), model(&home)] {
         for command in [["doctor", "--fix"].as_slice(), &["install"], &["install", "--force"]] {
@@ -68,7 +68,7 @@ fn what_is_lost_comes_from_the_recorded_file() {
 }
 
 #[test]
-fn a_recorded_file_that_is_gone_or_another_one_is_named() {
+fn a_missing_or_changed_recorded_bundle_is_named() {
     let (home, bundle) = home();
     lose(&model(&home));
     fs::remove_file(&bundle).unwrap();
@@ -88,7 +88,7 @@ fn a_recorded_file_that_is_gone_or_another_one_is_named() {
         .ok();
     refused("has been replaced by another one");
     assert_eq!(home.invocations("pull"), 0, "nothing comes from elsewhere");
-    // With internet the model can be pulled all the same.
+    // With internet, the model can be pulled.
     home.gem(&["pull", MODEL]).ok();
     assert_whole(&home);
 }

@@ -127,7 +127,7 @@ fn a_terminal_is_asked_for_the_request() {
     assert_says(&run.stdout, &["Ctrl-D", "gemini-", "because:"]);
 }
 
-/// Another program of the same user listens on the port: it is neither gem-setup nor a runtime.
+/// Another program of the same user listens on the port: neither gem-setup nor a runtime.
 #[test]
 #[cfg_attr(windows, ignore = "Wine does not tell whose a socket is")]
 fn a_stranger_on_the_port_gets_no_prompt() {
@@ -169,7 +169,7 @@ fn the_built_in_runtime_decides_itself() {
 }
 
 #[test]
-fn auto_goes_to_the_models_of_the_account() {
+fn auto_chooses_the_models_of_the_account() {
     let home = Home::new();
     let route = ["route", "--classifier", "builtin", "--json", "why is the build slow?"];
     let model = |gem: Gem| gem.ok().json()["model"].clone();

@@ -1,4 +1,4 @@
-//! A server keeps its options, whichever way it is started, restarted or handed to the system.
+//! A server keeps its options, whether it is started, restarted or run by a service manager.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::harness::{Gem, Home, assert_says, free_port};
 use super::service::{unit, with_systemd};
 
-/// Options that go together, as words. Each is one word, so that it can be looked for.
+/// Options that can be combined, one word each, so that they can be searched for.
 fn combinations(home: &Home) -> Vec<Vec<String>> {
     let path = |name: &str| {
         let path = home.beside(name);
@@ -63,7 +63,7 @@ fn combinations(home: &Home) -> Vec<Vec<String>> {
     ]
 }
 
-/// Fails unless the running server has each of `words` on its command line.
+/// Fails unless the command line of the running server contains all `words`.
 #[track_caller]
 fn assert_running_with(home: &Home, words: &[String]) {
     let status: Value = home.gem(&["status", "--json"]).run().json();
@@ -106,14 +106,14 @@ fn every_option_survives_restart_and_service() {
             words
                 .iter()
                 .for_each(|word| assert_says(&definition, &[&format!("\"{word}\"")]));
-            // The stand-in for systemd starts nothing.
+            // The stand-in for systemd does not start the server.
             assert_eq!(home.gem(&["status"]).run().status, 7);
         }
     }
 }
 
 #[test]
-fn an_upstream_s_secrets_are_kept_from_command_line_and_record() {
+fn an_upstreams_secrets_are_not_in_command_line_or_record() {
     let home = Home::installed();
     let url = "http://ada:s3cret@127.0.0.1:9/base?key=s3cret#s3cret";
     let start = |command: &[&str]| home.gem(command);
@@ -185,7 +185,7 @@ fn the_table_of_options_is_complete() {
 }
 
 #[test]
-fn an_option_of_a_restart_replaces_the_one_kept() {
+fn an_option_of_a_restart_replaces_the_kept_one() {
     let home = Home::installed();
     home.gem(&["start", "--threshold=0.4", "--on-fallback=never"]).ok();
     home.gem(&["restart", "--threshold=0.3"]).ok();
@@ -218,7 +218,7 @@ fn a_restart_reads_the_same_configuration_again() {
         &["already running"],
     );
     fs::write(&file, "fast_path = 0.8\n").unwrap();
-    // The server runs with the old value until it is restarted.
+    // The server keeps the old value until it is restarted.
     home.gem(&["--config", given, "start"]).ends(9);
     home.gem(&["restart"]).ok();
     assert_says(
@@ -232,7 +232,7 @@ fn a_restart_reads_the_same_configuration_again() {
 }
 
 #[test]
-fn a_service_serves_on_the_port_that_is_installed_later() {
+fn a_service_serves_on_a_later_installed_port() {
     let home = Home::installed();
     with_systemd(&home, &["service", "install", "--threshold=0.4"]).ok();
     let definition = fs::read_to_string(unit(&home)).unwrap();
@@ -292,7 +292,7 @@ fn a_url_in_place_of_a_file_is_named_without_secrets() {
 }
 
 #[test]
-fn a_value_that_names_nothing_is_said() {
+fn a_value_without_a_usable_file_is_refused() {
     let home = Home::new();
     let (file, missing) = (home.beside("file"), home.beside("missing"));
     fs::write(&file, "").unwrap();
@@ -323,9 +323,9 @@ fn a_value_that_names_nothing_is_said() {
     home.assert_untouched();
 }
 
-/// Conda, for example, sets the variable for all programs, and keeps it when its folder is gone.
+/// Conda, for example, sets the variable for all programs, and keeps it after its folder was deleted.
 #[test]
-fn certificates_that_are_gone_are_named_before_a_download() {
+fn missing_certificates_are_named_before_a_download() {
     let home = Home::new();
     let install = home.gem(&["install", "--runtime", "builtin", "--dry-run"]);
     let run = install.env("SSL_CERT_FILE", "gone.pem").ok();
@@ -333,7 +333,7 @@ fn certificates_that_are_gone_are_named_before_a_download() {
     assert_says(&run.stderr, &["`gone.pem`", "unset"]);
 }
 
-/// Files of text that no program wrote: a whole disk of zeros takes longer to read than anyone waits.
+/// Not text: reading a whole disk of zeros would take too long.
 #[test]
 fn a_huge_file_is_refused_and_not_read() {
     let home = Home::new();
@@ -351,7 +351,7 @@ fn a_huge_file_is_refused_and_not_read() {
 }
 
 #[test]
-fn options_for_a_model_are_named_where_the_runtime_has_none() {
+fn model_options_without_a_model_are_named() {
     let home = Home::new();
     let plan = ["install", "--runtime", "builtin", "--dry-run"];
     assert!(!home.gem(&plan).ok().stderr.contains("no effect"));

@@ -1,4 +1,4 @@
-//! `service` and what it means for a server that runs already, with a script that answers for systemd.
+//! `service` and its effect on a running server, with a script in place of systemd.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -10,7 +10,7 @@ use gem_platform::process::is_alive;
 
 use super::harness::{Gem, Home, assert_says};
 
-/// Writes down its arguments, and whether the home has a server at that moment.
+/// Records its arguments, and whether the home has a server at that moment.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 if [ -e "$HOME/.gemini/tmp/litert-server.pid" ]; then state=served; else state=free; fi
 echo "$* $state" >> "$HOME/../calls"
@@ -41,7 +41,7 @@ fn calls(home: &Home) -> Vec<String> {
 }
 
 #[test]
-fn a_server_that_runs_makes_way_for_the_service() {
+fn a_running_server_is_stopped_for_the_service() {
     let home = Home::serving();
     let processes = home.processes();
     with_systemd(&home, &["service", "install"]).ok();
@@ -52,7 +52,7 @@ fn a_server_that_runs_makes_way_for_the_service() {
 }
 
 #[test]
-fn a_service_that_ends_at_logout_says_so() {
+fn a_service_that_ends_at_logout_is_reported() {
     let home = Home::installed();
     let run = with_systemd(&home, &["service", "install"])
         .env("USER", "nobody-here")
@@ -61,7 +61,7 @@ fn a_service_that_ends_at_logout_says_so() {
 }
 
 #[test]
-fn the_service_starts_what_a_package_managers_link_leads_to() {
+fn the_service_starts_the_target_of_a_package_managers_link() {
     let home = Home::installed();
     let bin = home.beside("bin");
     fs::create_dir_all(&bin).unwrap();
@@ -115,7 +115,7 @@ fn the_services_own_server_is_left_alone() {
 }
 
 #[test]
-fn where_there_can_be_no_service_the_server_goes_on() {
+fn without_a_service_manager_the_server_keeps_running() {
     let home = Home::serving();
     fs::write(home.beside("no-systemd"), "").unwrap();
     with_systemd(&home, &["service", "install"]).ends(1);
@@ -124,7 +124,7 @@ fn where_there_can_be_no_service_the_server_goes_on() {
 }
 
 #[test]
-fn a_service_whose_place_is_taken_says_so() {
+fn a_service_with_a_taken_port_names_the_remedy() {
     let home = Home::serving();
     let run = home.gem(&["serve"]).env("NOTIFY_SOCKET", "/nowhere").ends(9);
     assert_says(&run.stderr, &["gem-setup service install"]);

@@ -1,4 +1,4 @@
-//! `settings` and `uninstall`: what is written into Gemini CLI's files, and that it can be taken out again.
+//! `settings` and `uninstall`: the changes in Gemini CLI's files, and their removal.
 
 use std::fs;
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::harness::{Home, MODEL, assert_says, executable, tree};
 
-/// Settings that a person has written, with all that JSON with comments allows.
+/// Settings written by a person, with everything that JSON with comments allows.
 const OWN: &str = "\u{feff}{\r\n\t// mine\r\n\t\"theme\" : \"Größe\", /* dark */\r\n\t\"experimental\": {\"other\": [1,2,],},\r\n}\r\n";
 
 #[test]
@@ -119,7 +119,7 @@ fn uninstall_leaves_files_that_gem_setup_did_not_install() {
     assert_says(&run.stdout, &["no record", "`~/.gemini/bin/litert/other-tool`"]);
     assert!(found.lit().exists() && other.exists());
 
-    // What was downloaded over a wrong file is gem-setup's own.
+    // A file downloaded over a wrong one belongs to gem-setup.
     let replaced = Home::new();
     replaced.write(&replaced.lit(), "something else");
     replaced.install(&["--no-start"]).ok();
@@ -251,7 +251,7 @@ fn a_model_is_named_by_one_segment_of_a_path() {
 }
 
 #[test]
-fn a_record_that_names_another_place_deletes_nothing() {
+fn a_record_with_foreign_paths_deletes_nothing() {
     let home = Home::installed();
     let precious = home.beside("precious");
     fs::create_dir(&precious).unwrap();
@@ -310,9 +310,9 @@ fn after_uninstall_install_works_again() {
     );
 }
 
-/// The record may be damaged and moved away, as its error advises, or be deleted with everything of gem-setup's.
+/// The record may have been moved away because it is damaged, as its error advises, or deleted with all of gem-setup's files.
 #[test]
-fn uninstall_without_a_record_takes_out_settings_that_start_gem_setup() {
+fn uninstall_without_a_record_removes_gem_setups_settings() {
     let home = Home::new();
     let install = || {
         let port = home.port.to_string();
@@ -343,7 +343,7 @@ fn uninstall_without_a_record_takes_out_settings_that_start_gem_setup() {
 }
 
 #[test]
-fn the_plan_of_uninstall_is_what_it_does() {
+fn uninstall_follows_its_plan() {
     let home = Home::new();
     let port = home.port.to_string();
     home.gem(&["install", "--runtime", "builtin", "--port", &port]).ok();
@@ -356,7 +356,7 @@ fn the_plan_of_uninstall_is_what_it_does() {
     assert!(plan["stop"].is_u64(), "{plan}");
     let run = home.gem(&["uninstall", "--purge", "--yes", "--json"]).ok().json();
     assert_eq!((&plan["settings"], &run["stopped"]), (&run["settings"], &json!(true)));
-    // The copy of the settings is made by the uninstallation itself.
+    // The uninstallation itself makes the copy of the settings.
     let planned = |path: &&Value| **path != json!(home.layout().backups());
     for deleted in run["deleted"].as_array().unwrap().iter().filter(planned) {
         assert!(plan["delete"].as_array().unwrap().contains(deleted), "{deleted}");
@@ -364,7 +364,7 @@ fn the_plan_of_uninstall_is_what_it_does() {
 }
 
 #[test]
-fn remove_takes_away_a_file_that_apply_created_unless_something_else_is_in_it() {
+fn remove_deletes_a_created_file_unless_it_has_other_content() {
     let home = Home::new();
     home.gem(&["settings", "apply"]).ok();
     assert_says(&home.gem(&["settings", "remove"]).ok().stdout, &["deleted"]);
@@ -376,7 +376,7 @@ fn remove_takes_away_a_file_that_apply_created_unless_something_else_is_in_it() 
     home.gem(&["settings", "remove"]).ok();
     assert!(home.settings().exists());
 
-    // Whose file this is is not known.
+    // The creator of this file is unknown.
     fs::remove_file(home.layout().state_file()).unwrap();
     fs::write(home.settings(), "{}").unwrap();
     home.gem(&["settings", "remove"]).ok();
@@ -412,7 +412,7 @@ fn settings_that_cannot_be_written_leave_nothing_behind() {
 }
 
 #[test]
-fn a_home_that_cannot_be_written_to_is_a_fault_of_its_settings() {
+fn a_directory_as_lock_file_is_a_settings_fault() {
     let home = Home::new();
     fs::create_dir_all(home.layout().lock_file()).unwrap();
     for args in [
@@ -426,7 +426,7 @@ fn a_home_that_cannot_be_written_to_is_a_fault_of_its_settings() {
 }
 
 #[test]
-fn uninstall_leaves_settings_alone_that_do_not_parse() {
+fn uninstall_keeps_settings_that_do_not_parse() {
     let home = Home::installed();
     fs::write(home.settings(), "{ oops").unwrap();
     let run = home.gem(&["uninstall"]).ends(8);
@@ -435,7 +435,7 @@ fn uninstall_leaves_settings_alone_that_do_not_parse() {
 }
 
 #[test]
-fn show_tells_each_value_and_where_it_comes_from() {
+fn show_prints_each_value_and_its_source() {
     let home = Home::installed();
     let shown = home.gem(&["settings", "show"]).ok().stdout;
     assert_says(
@@ -477,7 +477,7 @@ fn show_tells_each_value_and_where_it_comes_from() {
 }
 
 #[test]
-fn show_on_an_empty_home_tells_the_defaults_and_writes_nothing() {
+fn show_on_an_empty_home_prints_defaults_and_writes_nothing() {
     let home = Home::new();
     assert_says(
         &home.gem(&["settings", "show"]).ok().stdout,
@@ -487,7 +487,7 @@ fn show_on_an_empty_home_tells_the_defaults_and_writes_nothing() {
 }
 
 #[test]
-fn apply_and_remove_change_the_routers_keys_alone() {
+fn apply_and_remove_change_only_the_routers_keys() {
     let home = Home::new();
     home.write(&home.settings(), OWN);
     let applied = home.gem(&["settings", "apply", "--port", "4711", "--json"]).ok().json();
@@ -560,7 +560,7 @@ fn a_backup_of_the_settings_is_kept() {
 }
 
 #[test]
-fn the_settings_stay_valid_for_a_plain_json_reader_where_they_were_plain() {
+fn plain_json_settings_stay_plain_json() {
     let home = Home::new();
     home.write(
         &home.settings(),

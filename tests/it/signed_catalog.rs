@@ -1,4 +1,4 @@
-//! Signed catalogs: what is refused, and what a person is told of newer versions.
+//! Signed catalogs: which are refused, and how newer versions are announced.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::harness::{Gem, Home, assert_says, executable, wait_until};
 
-/// When the first catalog is signed, in seconds.
+/// The time of the first catalog's signature, in seconds.
 pub(super) const SIGNED: i64 = 1_700_000_000;
 
 /// A minisign key.
@@ -54,7 +54,7 @@ impl Key {
         self.stored([0, 0])
     }
 
-    /// The beginning of one with a password.
+    /// The beginning of a secret key with a password.
     pub(super) fn sealed(&self) -> String {
         self.stored(*b"Sc")
     }
@@ -120,7 +120,7 @@ fn unsigned_wrongly_signed_and_older_catalogs_are_refused() {
     publish(&home, "v10", &key, SIGNED);
     let text = fs::read_to_string(home.beside("catalog-v10.toml")).unwrap();
     let signature = key.sign(&text, SIGNED);
-    // Without a signature, with another key's, and with one for another text.
+    // Without a signature, with another key's signature, and with the signature of another text.
     home.mirror.publish("/signed/catalog.toml.minisig", b"".to_vec());
     assert_eq!(refused(&["refused", "signature"]), "v9");
     publish(&home, "v10", &other, SIGNED);
@@ -130,14 +130,14 @@ fn unsigned_wrongly_signed_and_older_catalogs_are_refused() {
     home.mirror
         .publish("/signed/catalog.toml.minisig", signature.clone().into_bytes());
     assert_eq!(refused(&["not for this text"]), "v9");
-    // A time that was changed is not signed.
+    // A changed time is not covered by the signature.
     home.mirror.publish("/signed/catalog.toml", text.into_bytes());
     home.mirror.publish(
         "/signed/catalog.toml.minisig",
         signature.replace("timestamp:17", "timestamp:18").into_bytes(),
     );
     assert_eq!(refused(&["refused"]), "v9");
-    // The right one is taken, with its key alone.
+    // The right catalog is accepted, with its key only.
     publish(&home, "v10", &key, SIGNED);
     let keyless = home.gem(&["upgrade", "--mirror", &home.mirror.url(), "--catalog-url", &url(&home)]);
     if CatalogKey::built_in().is_some() {
@@ -153,7 +153,7 @@ fn unsigned_wrongly_signed_and_older_catalogs_are_refused() {
     assert_eq!(version(&home), "v10");
     let versions = home.gem(&["versions", "--json"]).ok().json();
     assert_eq!(versions["versions"][0]["catalog"], url(&home).as_str());
-    // An older one that was signed by the same key is an attack, also after the kept one is gone.
+    // An older catalog by the same key is an attack, also after the kept one was deleted.
     publish(&home, "v9", &key, SIGNED - 1);
     assert_eq!(refused(&["is refused", "2023-11-14T22:13:19Z"]), "v10");
     fs::remove_file(home.layout().signed_catalog_file()).unwrap();
@@ -173,7 +173,7 @@ fn a_change_of_publisher_is_not_refused_by_its_date() {
     publish(&home, "v11", &other, SIGNED - 1_000);
     upgrade(&home, &other).ok();
     assert_eq!(version(&home), "v11");
-    // What each has signed before still counts against itself.
+    // Each publisher's own earlier catalogs still count.
     publish(&home, "v9", &other, SIGNED - 1_001);
     too_old(&other);
     publish(&home, "v9", &first, SIGNED - 1);
@@ -185,7 +185,7 @@ fn a_change_of_publisher_is_not_refused_by_its_date() {
     }
     publish(&home, "v9", &first, SIGNED - 1);
     too_old(&first);
-    // A record without a key may be by any.
+    // A record without a key may belong to any publisher.
     let file = home.layout().state_file();
     let mut state: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     state
@@ -212,10 +212,10 @@ fn a_catalog_with_an_impossible_date_is_refused_and_forgotten() {
         assert_says(&run.stderr, &["is refused", "signed on", "check this machine's clock"]);
         assert_eq!(version(&home), "v9");
     }
-    // A clock that is ahead by some hours does no harm.
+    // A clock that is some hours ahead does no harm.
     publish(&home, "v10", &key, now + 3_600);
     upgrade(&home, &key).ok();
-    // One from the future that an earlier gem-setup kept, and installed from, keeps no other out.
+    // A catalog from the future that an earlier gem-setup kept, and installed from, does not block others.
     let future = 99_999_999_999;
     let kept = home.layout().signed_catalog_file();
     let mut record: Value = serde_json::from_slice(&fs::read(&kept).unwrap()).unwrap();
@@ -248,14 +248,14 @@ fn a_hub_that_hangs_delays_no_command() {
         asked = hub.accept().ok();
         asked.is_some()
     });
-    // It has not answered yet; commands go on, and ask it no more today.
+    // The hub has not responded yet; commands continue, and do not ask it again today.
     home.gem(&["status"]).run();
     home.doctor();
     assert!(hub.accept().is_err(), "it was asked again");
 }
 
 #[test]
-fn a_look_up_that_fails_is_said_and_one_by_another_configuration_goes_by_it() {
+fn a_failed_look_up_is_reported() {
     let home = Home::installed();
     let key = Key::new(6);
     publish(&home, "v10", &Key::new(7), SIGNED);
@@ -280,7 +280,7 @@ fn a_look_up_that_fails_is_said_and_one_by_another_configuration_goes_by_it() {
         doctor.check("runtime.upgrade")["fix"].as_str().unwrap(),
         &["gem-setup upgrade --check"],
     );
-    // Without the consent nothing is said.
+    // Without consent there is no message.
     assert!(home.gem(&["status", "--json"]).run().json()["note"].is_null());
     // The next day, with a right catalog: the look-up itself needs the other configuration.
     publish(&home, "v10", &key, SIGNED);
@@ -291,7 +291,7 @@ fn a_look_up_that_fails_is_said_and_one_by_another_configuration_goes_by_it() {
 }
 
 #[test]
-fn a_signed_catalog_that_cannot_be_used_is_named_with_its_fault() {
+fn an_unusable_signed_catalog_is_named_with_its_fault() {
     let home = Home::installed();
     let key = Key::new(12);
     for (time, (text, reason)) in (SIGNED..).zip([
@@ -313,7 +313,7 @@ fn a_signed_catalog_that_cannot_be_used_is_named_with_its_fault() {
 }
 
 #[test]
-fn a_person_is_told_of_upgrades_after_consent_alone() {
+fn upgrades_are_announced_only_with_consent() {
     let home = Home::installed();
     let key = Key::new(3);
     publish(&home, "v10", &key, SIGNED);
@@ -355,7 +355,7 @@ fn a_person_is_told_of_upgrades_after_consent_alone() {
     status();
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(home.mirror.asked().len(), asked);
-    // `upgrade` goes by the same configuration.
+    // `upgrade` uses the same configuration.
     let offers = home.gem(&["upgrade", "--check", "--json"]).ok().json();
     assert_eq!(offers["upgrades"][0]["to"], "v10");
     home.gem(&["upgrade"]).ok();

@@ -1,4 +1,4 @@
-//! The shell's variables and files, of which gem-setup's children inherit what is written down and no more.
+//! The shell's variables and files: gem-setup's child processes inherit only the listed ones.
 #![cfg(unix)]
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::harness::{Gem, Home, assert_says};
 
-/// A runtime that writes down its environment and lists the model.
+/// A runtime that records its environment and lists the model.
 const LIT: &str = "#!/bin/sh\nenv > \"$0.env\"\necho gemma3-1b-gpu-custom\n";
 
 #[test]
@@ -56,7 +56,7 @@ with zipfile.ZipFile(sys.argv[1] + "/litert_lm-0.18.1-py3-none-any.whl", "w") as
         wheel.writestr(name, text)
 "#;
 
-/// A home whose catalog pins the wheel; `None` without a Python that can make environments.
+/// A home whose catalog pins the wheel; `None` without a Python that can create environments.
 fn with_wheel() -> Option<(Home, PathBuf)> {
     let has_venv = Command::new("python3")
         .args(["-I", "-c", "import ensurepip, venv"])
@@ -116,7 +116,7 @@ fn the_shell_does_not_reach_the_python_environment() {
         "ok"
     );
 
-    // The system's Python goes from one version to the next.
+    // An upgrade of the system's Python.
     let lib = home.layout().litert_lm_env().join("lib");
     let version = fs::read_dir(&lib).unwrap().next().unwrap().unwrap().path();
     fs::rename(version, lib.join("python3.1")).unwrap();

@@ -1,4 +1,4 @@
-//! A gateway for a team, and a gateway of one of its members before it.
+//! A gateway for a team, and a member's own gateway in front of it.
 
 use std::fs;
 #[cfg(unix)]
@@ -14,7 +14,7 @@ use gem_setup_support::upstream::Upstream;
 
 use super::harness::{Gem, Home, assert_says, wait_until};
 
-/// Longer than any answer takes.
+/// Longer than any reply takes.
 const HANG: Duration = Duration::from_secs(20);
 const HOSTED: &str = "/v1beta/models/gemini-2.5-flash:generateContent";
 
@@ -42,7 +42,7 @@ impl Team {
         team
     }
 
-    /// Puts a certificate and its key in place.
+    /// Writes a certificate and its key.
     fn install(&self, (certificate, key): (String, String)) {
         write_private(&self.home.beside("key.pem"), key.as_bytes()).unwrap();
         fs::write(self.home.beside("cert.pem"), certificate).unwrap();
@@ -68,7 +68,7 @@ impl Team {
             .ok();
     }
 
-    /// A member's own gateway, whose upstream is the team's.
+    /// A member's own gateway, with the team's as its upstream.
     fn member(&self) -> Home {
         let home = Home::new();
         home.gem(&["start", "--runtime=builtin"])
@@ -124,7 +124,7 @@ fn certificates_and_tokens_are_read_again() {
     assert_eq!(ask(&member, &path).status, 200);
     let other = Authority::new();
     team.install(other.issue());
-    // A kept connection has the old certificate.
+    // A kept connection still uses the old certificate.
     let ask_anew = || {
         member.gem(&["restart"]).ok();
         ask(&member, &path).status
@@ -132,7 +132,7 @@ fn certificates_and_tokens_are_read_again() {
     wait_until("the member does not trust the new certificate", || ask_anew() == 502);
     team.install(team.authority.issue());
     wait_until("the member trusts the next one", || ask_anew() == 200);
-    // One that cannot be used leaves the old one.
+    // An unusable certificate does not replace the old one.
     team.install(team.authority.issue_expired());
     let log = team.home.layout().log_file();
     let says = |part: &str| fs::read_to_string(&log).unwrap().contains(part);
@@ -149,7 +149,7 @@ fn certificates_and_tokens_are_read_again() {
 }
 
 #[test]
-fn doctor_names_a_certificate_that_ends() {
+fn doctor_names_an_expiring_certificate() {
     let (team, upstream) = (Team::new(), Upstream::start());
     team.home
         .install(&["--runtime", "builtin", "--no-start", "--no-settings"])
@@ -279,7 +279,7 @@ fn stopping_waits_as_long_as_the_options_say() {
         }
     });
     assert_eq!(log().matches("stopping on").count(), 1, "{}", log());
-    // The options in force count, not those of the start.
+    // The current options count, not those of the start.
     start(&[]);
     home.write(&home.layout().config_file(), "drain_delay = 3.5\ndrain_timeout = 100\n");
     let drain = Duration::from_millis(103_500);
@@ -290,7 +290,7 @@ fn stopping_waits_as_long_as_the_options_say() {
 }
 
 #[test]
-fn a_token_s_line_is_printed_where_no_file_is_named() {
+fn a_tokens_line_is_printed_without_a_file() {
     let home = Home::new();
     let run = home.gem(&["token", "ci@team", "--json"]).ok().json();
     let (token, line) = (run["token"].as_str().unwrap(), run["line"].as_str().unwrap());
@@ -299,7 +299,7 @@ fn a_token_s_line_is_printed_where_no_file_is_named() {
 }
 
 #[test]
-fn a_token_goes_into_no_file_of_another_kind() {
+fn a_token_is_not_written_to_other_kinds_of_files() {
     let home = Home::new();
     let notes = home.beside("notes.txt");
     for (text, reason) in [
@@ -319,7 +319,7 @@ fn a_token_goes_into_no_file_of_another_kind() {
         assert_eq!(run.stdout, "");
         assert_eq!(fs::read(&notes).unwrap(), text);
     }
-    // Comments, an empty file and a last line without an end are a token file's.
+    // A token file may have comments, be empty, or end without a line break.
     for text in ["# the team\n", "", "# the team"] {
         fs::write(&notes, text).unwrap();
         for name in ["ada", "bob"] {

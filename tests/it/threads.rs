@@ -1,11 +1,11 @@
-//! A limit of the threads and processes of one account.
+//! A limit on an account's threads and processes.
 
 use std::fs::{Permissions, read_to_string, set_permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use super::harness::{Gem, Home, assert_says};
 
-/// An account without a name, which has no other process.
+/// An account without a name and without other processes.
 const ACCOUNT: u32 = 61_017;
 
 /// gem-setup as that account, with at most `limit` threads.
@@ -19,7 +19,7 @@ fn limited(home: &Home, limit: &str, args: &[&str]) -> Gem {
         .args(args)
 }
 
-/// Root has no limit, so another account tries; only root can become one.
+/// Root has no limit, so the test uses another account; only root can switch to it.
 #[test]
 fn a_limit_of_threads_is_named_and_nothing_panics() {
     let home = Home::new();

@@ -1,4 +1,4 @@
-//! `--threshold` decides on both faces of the gateway, wherever it was set, and after a restart.
+//! `--threshold` applies to both faces of the gateway, from every layer, and after a restart.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ const COMPLEX: &str = "find out why the service leaks memory under load";
 const FLASH: [&str; 2] = ["flash", "gemini-3.8-flash"];
 const PRO: [&str; 2] = ["pro", "gemini-2.5-pro"];
 
-/// A server without a model before a mock of the hosted API.
+/// A server without a model, with a mock of the hosted API as its upstream.
 fn scene(home: Home, options: &[&str]) -> Scene {
     let port = home.port.to_string();
     let mut all = vec!["--runtime", "builtin", "--port", &port];
@@ -19,7 +19,7 @@ fn scene(home: Home, options: &[&str]) -> Scene {
     Scene::on(home, gem_setup_support::upstream::Upstream::start(), &all, &[])
 }
 
-/// The tier of the classifier's face, and the model of the upstream's face.
+/// The tier from the classifier's face, and the model from the upstream's face.
 #[track_caller]
 fn assert_chooses(scene: &Scene, request: &str, [tier, model]: [&str; 2]) {
     assert_eq!(scene.tier_on_local_face(&flattened(&[], request)), tier, "{request}");
@@ -60,7 +60,7 @@ fn a_threshold_of_the_configuration_holds_on_both_faces() {
 }
 
 #[test]
-fn the_command_line_goes_before_the_configuration() {
+fn the_command_line_overrides_the_configuration() {
     let home = Home::new();
     home.write(&home.layout().config_file(), "threshold = 0\n");
     let scene = scene(home, &["--threshold", "1"]);

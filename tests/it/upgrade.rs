@@ -1,4 +1,4 @@
-//! `upgrade` and `rollback`: another release beside the current one, tried, switched to, and handed the running server.
+//! `upgrade` and `rollback`: another release is tried beside the current one, made current, and used by the running server.
 
 use std::fs;
 #[cfg(unix)]
@@ -17,7 +17,7 @@ use super::harness::finish;
 use super::harness::{Gem, Home, MODEL, Run, assert_says, executable, wait_until};
 use super::killed::classify;
 
-/// The stand-in, with bytes of its own.
+/// The stand-in with `mark` in its bytes.
 fn release(mark: &str) -> Vec<u8> {
     let mut bytes = executable();
     bytes.extend_from_slice(format!("\n# {mark}\n").as_bytes());
@@ -35,7 +35,7 @@ fn upgrade(home: &Home, version: &str) -> Gem {
         .arg(home.beside(&format!("catalog-{version}.toml")))
 }
 
-/// What the server's engine was started from.
+/// The executable that the server's engine was started from.
 fn running(home: &Home) -> Option<Stamp> {
     let record = ServerRecord::read(&home.layout().server_file()).unwrap().unwrap();
     record.engine.unwrap().program
@@ -49,7 +49,7 @@ fn assert_answers(home: &Home) -> Run {
 }
 
 #[test]
-fn an_upgrade_is_tried_beside_and_handed_to_the_running_server() {
+fn an_upgrade_is_tried_and_then_served() {
     let home = Home::serving();
     let server = home.processes()[1].clone();
     home.release("v10", &release("ten"));
@@ -61,10 +61,10 @@ fn an_upgrade_is_tried_beside_and_handed_to_the_running_server() {
     assert_eq!(running(&home), Stamp::of(&home.lit_in_use()));
     assert_eq!(home.doctor().faults(), [""; 0]);
     assert_answers(&home);
-    // Again: there is nothing to do.
+    // Again: no change.
     assert_eq!(upgrade(&home, "v10").ok().changed(), [""; 0]);
     assert_eq!(home.gem(&["install", "--json"]).ok().changed(), [""; 0]);
-    // And back, to the one in the usual place.
+    // And back to the release in the usual place.
     home.gem(&["rollback", "runtime", "--json"]).ok();
     assert_eq!(state(&home)["version"], "v9");
     assert_eq!(running(&home), Stamp::of(&home.lit()));
@@ -91,7 +91,7 @@ fn a_runtime_that_does_not_work_is_never_switched_to() {
         assert_eq!((state(&home), running(&home)), before);
         assert_answers(&home);
     }
-    // `install` tries a new release too.
+    // `install` also tries a new release.
     let catalog = home.beside("catalog-v11.toml");
     home.gem(&["install", "--catalog"]).arg(catalog).ends(7);
     assert_eq!((state(&home), running(&home)), before);
@@ -113,7 +113,7 @@ fn a_runtime_that_judges_worse_is_never_switched_to() {
     assert_eq!((state(&home), running(&home)), before);
     assert_answers(&home);
 
-    // Where the release in use is no better, it is said.
+    // If the release in use is no better, there is only a remark.
     let home = Home::publishing(script("contrary").as_bytes());
     home.install(&["--no-start"]).ok();
     home.release("v10", format!("{}# ten\n", script("contrary")).as_bytes());
@@ -133,12 +133,12 @@ fn a_trial_without_output_names_no_file() {
 }
 
 #[test]
-fn where_all_versions_were_deleted_rollback_is_named_and_works() {
+fn rollback_works_after_all_versions_were_deleted() {
     let home = Home::serving();
     home.release("v10", &release("ten"));
     upgrade(&home, "v10").ok();
     if fs::remove_dir_all(home.layout().versions()).is_err() {
-        // Windows keeps a program that runs.
+        // Windows keeps a running program's file.
         return;
     }
     for command in ["install", "restart", "upgrade"] {
@@ -156,7 +156,7 @@ fn where_all_versions_were_deleted_rollback_is_named_and_works() {
 
 #[cfg(unix)]
 #[test]
-fn a_damaged_release_before_is_not_switched_to() {
+fn rollback_refuses_a_damaged_release() {
     use std::io::Write as _;
 
     let home = Home::serving();
@@ -172,7 +172,7 @@ fn a_damaged_release_before_is_not_switched_to() {
         assert_eq!((state(&home), running(&home)), before);
         assert_answers(&home);
     };
-    // Another byte, with the size and the time of before.
+    // Another byte, with the same size and modification time.
     let mut other = whole.clone();
     *other.last_mut().unwrap() = b' ';
     fs::write(home.lit(), &other).unwrap();
@@ -183,7 +183,7 @@ fn a_damaged_release_before_is_not_switched_to() {
         .set_modified(modified)
         .unwrap();
     refused(&["SHA-256", "the catalog has"]);
-    // Something added, and without a server.
+    // Appended bytes, and no server.
     fs::File::options()
         .append(true)
         .open(home.lit())
@@ -195,7 +195,7 @@ fn a_damaged_release_before_is_not_switched_to() {
     assert_eq!(state(&home)["version"], "v10");
     home.gem(&["start"]).ok();
     assert_answers(&home);
-    // Whole again, it is taken.
+    // A complete release is accepted.
     fs::write(home.lit(), &whole).unwrap();
     home.gem(&["rollback", "runtime"]).ok();
     assert_eq!(state(&home)["version"], "v9");
@@ -204,7 +204,7 @@ fn a_damaged_release_before_is_not_switched_to() {
 
 #[cfg(unix)]
 #[test]
-fn a_release_before_that_no_longer_works_is_tried_first() {
+fn rollback_tries_the_previous_release_first() {
     let home = Home::installed();
     let broken = home.beside("broken");
     let text = String::from_utf8(executable()).unwrap();
@@ -233,7 +233,7 @@ fn a_server_that_cannot_start_a_release_is_not_waited_for() {
     let home = Home::serving();
     let (tried, old) = (home.beside("tried"), home.lit());
     let text = String::from_utf8(executable()).unwrap();
-    // The new release works in its trial alone, and spoils the old one.
+    // The new release works only in its trial, and damages the old one.
     let lit = text.replacen(
         "exec",
         &format!(
@@ -248,7 +248,7 @@ fn a_server_that_cannot_start_a_release_is_not_waited_for() {
     assert_says(&run.stderr, &["did not return to it", "its SHA-256 is"]);
 }
 
-/// The stand-in that misbehaves as `words` say.
+/// The stand-in with the misbehaviour `words`.
 #[cfg(unix)]
 fn script(words: &str) -> String {
     let text = String::from_utf8(executable()).unwrap();
@@ -275,7 +275,7 @@ fn no_more_than_two_versions_are_kept_and_cleanup_removes_the_rest() {
         "{runtimes:?}"
     );
     assert!(!home.lit().exists(), "the first one is gone");
-    // What a killed upgrade leaves, a download that was cut off, and a backup that no record names.
+    // The remains of a killed upgrade, an interrupted download, and a backup that no record names.
     let garbage = [
         home.layout().versions().join("lit-v12-00000000/lit.test"),
         home.layout().downloads().join("partial"),
@@ -297,13 +297,13 @@ fn no_more_than_two_versions_are_kept_and_cleanup_removes_the_rest() {
     assert_answers(&home);
 }
 
-/// Takes the model away.
+/// Removes the model.
 fn lose_model(home: &Home) {
     fs::remove_dir_all(home.layout().models().join(MODEL)).unwrap();
 }
 
 #[test]
-fn an_upgrade_without_the_model_switches_nothing_and_names_the_way() {
+fn an_upgrade_without_the_model_switches_nothing() {
     let home = Home::serving();
     let before = (state(&home), running(&home));
     lose_model(&home);
@@ -314,12 +314,12 @@ fn an_upgrade_without_the_model_switches_nothing_and_names_the_way() {
         &["nothing was switched", &format!("gem-setup pull {MODEL}")],
     );
     assert_eq!((state(&home), running(&home)), before);
-    // What is named works.
+    // The advised command works.
     home.gem(&["pull", MODEL]).ok();
     upgrade(&home, "v10").ok();
     assert_eq!(state(&home)["version"], "v10");
     assert_answers(&home);
-    // A release that worked may come back without a prompt, and a server that waits for its model is not waited for.
+    // A release that worked may become current without a prompt, and a server without its model is not waited for.
     lose_model(&home);
     wait_until("the server misses its model", || {
         let record = ServerRecord::read(&home.layout().server_file()).unwrap().unwrap();
@@ -332,7 +332,7 @@ fn an_upgrade_without_the_model_switches_nothing_and_names_the_way() {
 }
 
 #[test]
-fn install_brings_a_missing_model_before_it_tries_a_release() {
+fn install_pulls_a_missing_model_before_a_trial() {
     let home = Home::serving();
     lose_model(&home);
     let good = home.release("v10", &release("ten"));
@@ -349,7 +349,7 @@ fn install_brings_a_missing_model_before_it_tries_a_release() {
 
 #[cfg(unix)]
 #[test]
-fn a_release_that_brings_the_model_is_tried_all_the_same() {
+fn a_release_that_pulls_the_model_is_still_tried() {
     let home = Home::serving();
     let before = state(&home);
     lose_model(&home);
@@ -455,7 +455,7 @@ fn requests_are_held_during_a_slow_switch() {
     assert_answers(&home);
 }
 
-/// Asks the local model, which must answer whatever happens.
+/// Asks the local model, which must always answer.
 #[cfg(unix)]
 fn generate(port: u16, text: &str) -> String {
     use gem_platform::process::Owner;
@@ -479,7 +479,7 @@ fn generate(port: u16, text: &str) -> String {
     "model".to_owned()
 }
 
-/// Runs `gem` again and again, each time killed with -9 later than before, until it ends by itself.
+/// Runs `gem` repeatedly, killed with SIGKILL a little later each time, until it ends by itself.
 #[cfg(unix)]
 fn kill_ever_later(mut gem: impl FnMut() -> Gem, mut after_each: impl FnMut()) -> u32 {
     for kills in 0.. {
@@ -488,7 +488,7 @@ fn kill_ever_later(mut gem: impl FnMut() -> Gem, mut after_each: impl FnMut()) -
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null());
         let mut child = quiet.spawn().unwrap();
-        // The steps lie close together at the beginning.
+        // The first steps follow each other closely.
         let patience = std::time::Duration::from_millis(5 + u64::from(kills * kills) * 12);
         let begun = std::time::Instant::now();
         while begun.elapsed() < patience && child.try_wait().unwrap().is_none() {
@@ -513,7 +513,7 @@ fn a_rollback_killed_at_any_time_leaves_one_that_answers() {
     upgrade(&home, "v10").ok();
     let is_back = || state(&home)["version"] == "v9";
     let roll_back = || match is_back() {
-        // The kill came after the switch: there is nothing left to do.
+        // The kill came after the switch: no step remains.
         true => home.gem(&["versions"]),
         false => home.gem(&["rollback", "runtime"]),
     };
@@ -616,7 +616,7 @@ fn a_part_that_cannot_be_upgraded_is_named_first() {
 }
 
 #[test]
-fn deleted_releases_are_brought_again_or_left() {
+fn a_deleted_release_can_be_upgraded_to_again() {
     let home = Home::serving();
     home.release("v10", &release("ten"));
     upgrade(&home, "v10").ok();
@@ -624,7 +624,7 @@ fn deleted_releases_are_brought_again_or_left() {
     fs::remove_file(&program).unwrap();
     assert_eq!(upgrade(&home, "v10").ok().changed(), ["runtime"]);
     assert!(program.exists());
-    // With its whole folder the copy of its catalog is gone.
+    // The folder contained the copy of the release's catalog.
     fs::remove_dir_all(program.parent().unwrap()).unwrap();
     home.gem(&["versions"]).ok();
     home.gem(&["rollback", "runtime"]).ok();
@@ -641,7 +641,7 @@ fn deleted_releases_are_brought_again_or_left() {
 
 #[cfg(unix)]
 #[test]
-fn a_server_that_is_stopped_meanwhile_does_not_speak_against_a_release() {
+fn a_server_stopped_during_an_upgrade_is_no_failure() {
     for command in ["stop", "restart"] {
         let home = Home::serving();
         home.release("v10", script("slow-start=700").as_bytes());
@@ -726,7 +726,7 @@ fn folders(home: &Home) -> Vec<fs::DirEntry> {
         .collect()
 }
 
-/// Begins an upgrade and kills it, without a warning, once `step` is reached; whether it was still at work then.
+/// Starts an upgrade and kills it with SIGKILL once `step` is reached; returns whether it was still running.
 #[cfg(unix)]
 fn kill_at(home: &Home, step: Step) -> bool {
     let mut upgrading = upgrade(home, "v10").into_command();
@@ -743,7 +743,7 @@ fn kill_at(home: &Home, step: Step) -> bool {
     was_at_work
 }
 
-/// The engines that were ever started and still run.
+/// The number of running engines among all that were ever started.
 #[cfg(unix)]
 fn engines(home: &Home) -> usize {
     let trace = home.trace();
@@ -755,7 +755,7 @@ fn engines(home: &Home) -> usize {
     .count()
 }
 
-/// An upgrade to `lit`, killed at each of its steps; repeated, it ends with `status`.
+/// An upgrade to `lit`, killed at each of its steps; run again, it ends with `status`.
 #[cfg(unix)]
 #[track_caller]
 fn assert_survives(lit: &[u8], status: i32) {
@@ -822,7 +822,7 @@ fn two_hundred_classifications_are_answered_during_switches() {
                     let mut by_model = 0;
                     while asked.load(Ordering::Relaxed) < 200 || !is_over.load(Ordering::Relaxed) {
                         let number = asked.fetch_add(1, Ordering::Relaxed);
-                        // Each another request, so that none is answered from the cache.
+                        // Different requests, so that none is answered from the cache.
                         by_model += usize::from(classify(home.port, &format!("rename file {number}")) == "model");
                         std::thread::sleep(std::time::Duration::from_millis(10));
                     }
@@ -865,7 +865,7 @@ impl<'h> Own<'h> {
             .args(args)
     }
 
-    /// Publishes `program` as gem-setup `version`; the catalog that names it.
+    /// Publishes `program` as gem-setup `version`; returns the catalog with it.
     fn publish(&self, version: &str, program: &[u8]) -> PathBuf {
         let path = format!("/x/gem-setup/releases/download/{version}/gem-setup");
         self.home.mirror.publish(&path, program.to_vec());
@@ -895,7 +895,7 @@ impl<'h> Own<'h> {
         self.home.layout().versions().join("self")
     }
 
-    /// Keeps `program` as the executable before, of `version`.
+    /// Keeps `program` as the previous executable, with `version`.
     fn keep(&self, version: &str, program: &[u8]) {
         use std::os::unix::fs::PermissionsExt;
 
@@ -909,7 +909,7 @@ impl<'h> Own<'h> {
 #[cfg(unix)]
 const CURRENT: &str = env!("CARGO_PKG_VERSION");
 
-/// A program that says it is gem-setup `version`, and decides for requests.
+/// A program that prints gem-setup's `version` and routes requests.
 #[cfg(unix)]
 fn says(version: &str) -> Vec<u8> {
     let decision = r#"{"model":"m","tier":"flash"}"#;
@@ -917,7 +917,7 @@ fn says(version: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// The same, after a second each time.
+/// The same, with a delay of a second.
 #[cfg(unix)]
 fn says_slowly(version: &str) -> Vec<u8> {
     [b"#!/bin/sh\nsleep 1\n", &*says(version)].concat()
@@ -925,17 +925,17 @@ fn says_slowly(version: &str) -> Vec<u8> {
 
 #[cfg(unix)]
 #[test]
-fn gem_setup_replaces_itself_and_returns() {
+fn gem_setup_upgrades_itself_and_rolls_back() {
     let home = Home::new();
     let own = Own::new(&home);
-    // One that does not say its version is not taken.
+    // A program that does not print its version is refused.
     let lying = own.publish("9.9.8", b"#!/bin/sh\necho hello\n");
     assert_says(
         &own.upgrade_to(&lying).ends(7).stderr,
         &["nothing was replaced", "9.9.8 is expected"],
     );
     own.assert_is(CURRENT);
-    // Nor one that can do nothing else, or does not stop.
+    // So is a program that does nothing else, or does not end.
     for (program, fault) in [
         ("echo gem-setup 9.9.7", "does not decide"),
         (
@@ -948,14 +948,14 @@ fn gem_setup_replaces_itself_and_returns() {
         assert_says(&own.upgrade_to(&lying).ends(7).stderr, &["nothing was replaced", fault]);
         own.assert_is(CURRENT);
     }
-    // Nor is an older one.
+    // So is an older one.
     own.upgrade_to(&own.publish("0.0.1", &says("0.0.1"))).ok();
     own.assert_is(CURRENT);
     let newer = own.publish("9.9.9", &says("9.9.9"));
     assert_says(&own.upgrade_to(&newer).ok().stdout, &["9.9.9"]);
     own.assert_is("9.9.9");
     assert_eq!(fs::read_dir(own.kept()).unwrap().count(), 1, "the one before is kept");
-    // And back: from the real one to one that was kept.
+    // And back: from the real executable to the kept one.
     fs::remove_dir_all(own.kept()).unwrap();
     fs::remove_file(&own.path).unwrap();
     let own = Own::new(&home);
@@ -1016,7 +1016,7 @@ fn two_replacements_at_once_keep_the_old_executable() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_executable_that_cannot_be_replaced_is_named_before_anything_is_downloaded() {
+fn an_irreplaceable_executable_is_named_before_a_download() {
     let home = Home::new();
     let folder = home.beside("bin");
     let Some(mount) = Mount::on(folder.clone(), c"size=256m") else {
@@ -1040,7 +1040,7 @@ fn an_executable_that_cannot_be_replaced_is_named_before_anything_is_downloaded(
 }
 
 #[test]
-fn what_a_failed_replacement_left_is_no_version_and_is_cleaned_up() {
+fn leftovers_of_a_failed_replacement_are_cleaned_up() {
     let home = Home::installed();
     let kept = home.layout().versions().join("self");
     let left = [
@@ -1058,7 +1058,7 @@ fn what_a_failed_replacement_left_is_no_version_and_is_cleaned_up() {
     assert!(left.iter().all(|path| !path.exists()));
 }
 
-/// Pins gem-setup itself at `version` in the catalog, at an address that leads nowhere.
+/// Pins gem-setup itself at `version` in the catalog, with an unreachable address.
 #[cfg(unix)]
 fn pin_own(home: &Home, version: &str) {
     let target = gem_platform::Target::host().unwrap();
@@ -1072,7 +1072,7 @@ fn pin_own(home: &Home, version: &str) {
 
 #[cfg(unix)]
 #[test]
-fn a_package_managers_executable_is_left_to_it() {
+fn a_package_managers_executable_is_not_replaced() {
     use std::os::unix::fs::PermissionsExt;
 
     let home = Home::new();
@@ -1110,7 +1110,7 @@ fn a_package_managers_executable_is_left_to_it() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_package_manager_that_hangs_or_does_not_stop_printing_is_not_waited_for() {
+fn a_hanging_package_manager_is_not_waited_for() {
     use std::os::unix::fs::PermissionsExt;
 
     for answer in ["sleep 3600", "yes"] {
@@ -1129,7 +1129,7 @@ fn a_package_manager_that_hangs_or_does_not_stop_printing_is_not_waited_for() {
 }
 
 #[test]
-fn a_release_before_without_its_catalog_is_named() {
+fn a_previous_release_without_its_catalog_is_named() {
     let home = Home::installed();
     home.release("v10", &release("ten"));
     upgrade(&home, "v10").ok();

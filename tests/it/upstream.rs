@@ -1,4 +1,4 @@
-//! The gateway before a mock of the hosted Gemini API: which model is asked, and what happens when one fails.
+//! The gateway with a mock of the hosted Gemini API: the models it requests, and its reaction to failures.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::harness::{assert_says, on_a_terminal, wait_until};
 
 const SIMPLE: &str = "list the files here";
 const COMPLEX: &str = "why does this architecture lose messages?";
-/// What `auto-gemini-2.5` stands for.
+/// The model that `auto-gemini-2.5` leads to for complex requests.
 const PRO: &str = "gemini-2.5-pro";
 const FLASH: &str = "gemini-3.8-flash";
 
@@ -32,7 +32,7 @@ impl Scene {
         )
     }
 
-    /// A server before `upstream`, started with these options and variables.
+    /// A server with the upstream `upstream`, started with these options and variables.
     pub(super) fn before(upstream: Upstream, options: &[&str], variables: &[(&str, &str)]) -> Self {
         Self::on(Home::installed(), upstream, options, variables)
     }
@@ -44,7 +44,7 @@ impl Scene {
         Self::on(home, Upstream::start(), &["--runtime", "builtin", "--port", &port], &[])
     }
 
-    /// The same on a home of the test's own.
+    /// The same on the test's own `home`.
     pub(super) fn on(home: Home, upstream: Upstream, options: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut gem = home.gem(&["start", "--upstream", &upstream.url()]).args(options);
         for (name, value) in variables {
@@ -101,7 +101,7 @@ fn per_day(model: &str) -> Fault {
 }
 
 #[test]
-fn the_names_that_leave_the_choice_are_classified_and_other_models_go_as_asked() {
+fn auto_names_are_classified_and_other_models_pass_unchanged() {
     let scene = Scene::new("policy");
     assert_eq!(
         text(&scene.generate("auto-gemini-2.5", SIMPLE)),
@@ -125,14 +125,14 @@ fn the_names_that_leave_the_choice_are_classified_and_other_models_go_as_asked()
 }
 
 #[test]
-fn a_daily_quota_that_is_used_up_sends_the_request_to_the_next_model_if_that_may_be_silent() {
+fn an_exhausted_daily_quota_switches_models_if_allowed() {
     let scene = Scene::new("silent");
     scene.upstream.fail(per_day(PRO));
     assert_eq!(
         text(&scene.generate("auto-gemini-2.5", COMPLEX)),
         format!("Hello from {FLASH}")
     );
-    // The model is known to be unavailable now, so it is not even asked.
+    // The model is known to be unavailable, so it is not requested.
     assert_eq!(
         text(&scene.generate("auto-gemini-2.5", COMPLEX)),
         format!("Hello from {FLASH}")
@@ -141,7 +141,7 @@ fn a_daily_quota_that_is_used_up_sends_the_request_to_the_next_model_if_that_may
 }
 
 #[test]
-fn every_routed_request_is_one_decision_that_names_the_model_asked_in_the_end() {
+fn every_routed_request_logs_one_decision_with_its_final_model() {
     let scene = Scene::new("silent");
     scene.generate("auto-gemini-2.5", SIMPLE);
     scene.upstream.fail(per_day(PRO));
@@ -164,9 +164,9 @@ fn every_routed_request_is_one_decision_that_names_the_model_asked_in_the_end() 
 }
 
 #[test]
-fn the_local_model_classifies_also_where_the_gateway_listens_on_the_other_loopback_only() {
+fn the_local_model_classifies_on_an_ipv6_only_gateway() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        // A machine without IPv6 has one loopback.
+        // A machine without IPv6 has only one loopback address.
         return;
     }
     let home = Home::installed();
@@ -183,7 +183,7 @@ fn the_local_model_classifies_also_where_the_gateway_listens_on_the_other_loopba
 }
 
 #[test]
-fn without_leave_to_switch_the_client_gets_the_failure() {
+fn without_consent_the_client_gets_the_failure() {
     for on_fallback in ["policy", "never", "ask"] {
         let scene = Scene::new(on_fallback);
         scene.upstream.fail(per_day(PRO));
@@ -198,7 +198,7 @@ fn without_leave_to_switch_the_client_gets_the_failure() {
 }
 
 #[test]
-fn a_transient_failure_is_retried_after_the_delay_that_the_server_names() {
+fn a_transient_failure_is_retried_after_the_stated_delay() {
     for (status, message, details) in [
         (
             429,
@@ -228,7 +228,7 @@ fn a_request_that_every_model_would_refuse_is_not_repeated() {
 }
 
 #[test]
-fn a_model_that_is_gone_is_replaced() {
+fn a_removed_model_is_replaced() {
     let scene = Scene::new("silent");
     scene.upstream.fail(Fault::api(PRO, 404, "no such model", &json!([])));
     assert_eq!(
@@ -239,7 +239,7 @@ fn a_model_that_is_gone_is_replaced() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_never_asked_for_again() {
+fn a_broken_reply_is_never_requested_again() {
     let scene = Scene::new("silent");
     let mut fault = Fault::api(PRO, 200, "x", &json!([]));
     fault.cut = true;
@@ -256,7 +256,7 @@ fn an_answer_that_breaks_off_is_never_asked_for_again() {
         Some(body.into()),
         Duration::from_secs(60),
     ));
-    // How much of it comes through before the break is the network's affair; that it is not whole must show.
+    // The network decides how much arrives before the break; the client must notice that the reply is incomplete.
     let is_broken = answer.as_ref().map_or(true, |answer| answer.status == 502);
     assert!(is_broken, "{answer:?}");
     assert_eq!(scene.upstream.models(), [PRO]);

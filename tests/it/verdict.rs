@@ -1,5 +1,4 @@
-//! The last word of `install` is the verdict of `doctor`'s checks, and what cannot end well is said before anything is
-//! downloaded.
+//! `install` ends with the verdict of `doctor`'s checks, and reports faults that it foresees before any download.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +8,7 @@ use serde_json::json;
 
 use super::harness::{Gem, Home, Run, assert_says, tree};
 
-/// `install` ends with `status` because of the fault `id`, which it foresaw and which `doctor` finds too.
+/// `install` ends with `status` because of the fault `id`, which it foresees and which `doctor` finds too.
 #[track_caller]
 fn ends_with_fault(home: &Home, status: i32, id: &str, words: &[&str]) {
     let plan = home.install(&["--no-start", "--dry-run"]).ends(status);
@@ -160,7 +159,7 @@ fn marks_that_gemini_cli_refuses_are_removed_from_the_users_file() {
 }
 
 #[test]
-fn what_nobody_can_remove_without_loss_is_named_and_left_alone() {
+fn marks_inside_values_are_named_and_kept() {
     let home = Home::new();
     let text = "{\n  \"ui\": \"a\tb\"\n}\n";
     home.write(&home.settings(), text);
@@ -176,7 +175,7 @@ fn what_nobody_can_remove_without_loss_is_named_and_left_alone() {
 }
 
 #[test]
-fn what_options_left_out_is_said() {
+fn left_out_parts_are_reported() {
     let home = Home::new();
     let all = ["--no-settings", "--no-start", "--no-model", "--no-smoke"];
     let run = home.install(&all).ok();
@@ -201,7 +200,7 @@ fn what_options_left_out_is_said() {
     );
 }
 
-/// A plain `install` would choose the runtime anew.
+/// A plain `install` would choose the runtime again.
 #[test]
 fn advice_keeps_the_options_that_were_given() {
     let home = Home::new();
@@ -241,7 +240,7 @@ fn a_taken_port_is_a_fault_without_a_start_too() {
 }
 
 #[test]
-fn the_next_steps_begin_with_what_was_left_out() {
+fn the_next_steps_begin_with_left_out_parts() {
     let home = Home::new();
     let run = for_people(&home, &["--no-start"]).ok();
     assert_says(&run.stderr, &["What to do next:\n  first run `gem-setup start"]);
@@ -255,7 +254,7 @@ fn the_next_steps_begin_with_what_was_left_out() {
 }
 
 #[test]
-fn what_is_there_already_is_not_left_out() {
+fn present_parts_are_not_reported_as_left_out() {
     let home = Home::serving();
     let run = home
         .install(&["--no-settings", "--no-start", "--no-model", "--no-smoke"])
@@ -279,7 +278,7 @@ fn next_steps_have_the_values_of_this_machine() {
 }
 
 #[test]
-fn doctor_knows_whether_the_login_goes_with_the_gateway() {
+fn doctor_checks_the_login_against_the_gateway() {
     let login = |settings: &str, variables: &[(&'static str, &str)]| {
         let mut home = Home::new();
         home.write(&home.settings(), settings);

@@ -1,4 +1,4 @@
-//! Disks that are full, read-only, or hold something else.
+//! Disks that are full, read-only, or contain something else.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::progress::Silent;
 const LENGTH: usize = 3_000_000;
 
 #[tokio::test]
-async fn a_directory_in_the_place_fails_before_anything_is_downloaded() {
+async fn a_directory_in_the_place_fails_before_a_download() {
     let scene = Scene::new(LENGTH);
     std::fs::create_dir_all(scene.place().join("inside")).unwrap();
     let failure = scene.failure().await;
@@ -50,7 +50,7 @@ async fn the_old_file_stays_until_the_new_one_is_verified() {
     scene.assert_complete();
 }
 
-/// A file system of one megabyte, gone when it is dropped; `None` where this account may not mount.
+/// A file system of one megabyte, unmounted on drop; `None` if this account may not mount.
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
@@ -71,11 +71,11 @@ impl Drop for SmallDisk<'_> {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_said_with_the_path_and_what_to_free() {
+async fn a_full_disk_is_reported_with_path_and_advice() {
     let scene = Scene::new(LENGTH);
     let disk = scene.directory.path().join("disk");
     let mounted = SmallDisk::mount(&disk, "size=1m");
-    // Without the right to mount, the device that is always full stands in; Linux has it for everybody.
+    // Without the right to mount, Linux's always full device is used instead.
     let downloads = disk.join("downloads");
     if mounted.is_none() {
         std::fs::create_dir_all(&downloads).unwrap();
@@ -108,7 +108,7 @@ async fn a_full_disk_is_said_with_the_path_and_what_to_free() {
 }
 
 #[tokio::test]
-async fn a_file_is_carried_over_to_another_file_system() {
+async fn a_file_is_moved_to_another_file_system() {
     let scene = Scene::new(100_000);
     let disk = scene.directory.path().join("disk");
     let _mounted = SmallDisk::mount(&disk, "size=1m");
@@ -121,11 +121,11 @@ async fn a_file_is_carried_over_to_another_file_system() {
 }
 
 #[tokio::test]
-async fn a_place_that_becomes_too_small_keeps_what_was_there() {
+async fn a_place_that_becomes_too_small_keeps_the_old_file() {
     let scene = Scene::new(LENGTH);
     let disk = scene.directory.path().join("disk");
     let Some(_mounted) = SmallDisk::mount(&disk, "size=1m") else {
-        // Without a second file system there is nothing to carry over; the full disk above is tested everywhere.
+        // Without a second file system, the file cannot be moved; the full disk above is tested everywhere.
         return;
     };
     let mut request = scene.request();
@@ -139,9 +139,9 @@ async fn a_place_that_becomes_too_small_keeps_what_was_there() {
 }
 
 #[tokio::test]
-async fn a_read_only_place_is_said_before_anything_is_downloaded() {
+async fn a_read_only_place_is_reported_before_a_download() {
     let scene = Scene::new(LENGTH);
-    // Linux lets nobody, not even root, make files below /proc.
+    // On Linux, no account, not even root, can create files below /proc.
     let mut request = scene.request();
     request.place = "/proc/gem-setup/file.bin".into();
     let failure = Failure::from(scene.fetcher().fetch(&request, &Silent).await.unwrap_err());
@@ -152,7 +152,7 @@ async fn a_read_only_place_is_said_before_anything_is_downloaded() {
 }
 
 #[tokio::test]
-async fn a_file_without_a_known_length_leaves_room_on_the_disk_and_nothing_behind() {
+async fn a_file_of_unknown_length_leaves_room_and_no_remains() {
     let scene = Scene::new(LENGTH);
     let disk = scene.directory.path().join("disk");
     let Some(_mounted) = SmallDisk::mount(&disk, "size=2m") else {
@@ -169,7 +169,7 @@ async fn a_file_without_a_known_length_leaves_room_on_the_disk_and_nothing_behin
 }
 
 #[tokio::test]
-async fn a_length_without_bounds_is_refused_before_anything_is_written() {
+async fn an_excessive_length_is_refused_before_a_write() {
     let scene = Scene::new(1000);
     scene
         .server

@@ -1,4 +1,4 @@
-//! One test for each way in which a server can fail us.
+//! One test for each way in which a server can fail.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ async fn a_server_that_never_answers_is_a_failed_download() {
 }
 
 #[tokio::test]
-async fn a_slow_trickle_is_waited_for_as_long_as_it_trickles() {
+async fn a_slow_trickle_is_waited_for() {
     let scene = Scene::new(3_000);
     scene.server.always(Fault::Trickle(150, STALL / 15));
     scene.fetch_impatiently().await.unwrap();
@@ -112,7 +112,7 @@ async fn a_body_that_always_ends_at_the_same_byte_is_a_failed_download() {
 }
 
 #[tokio::test]
-async fn a_server_that_starts_over_and_breaks_off_each_time_is_given_up() {
+async fn a_server_that_always_starts_over_is_given_up() {
     let scene = Scene::new(LENGTH);
     scene.server.publish(scene.content.clone(), Vec::new());
     scene.server.always(Fault::CloseAt(1_000_000));
@@ -139,7 +139,7 @@ async fn a_declared_length_that_is_too_small_fails_verification() {
 }
 
 #[tokio::test]
-async fn another_size_than_the_catalog_says_fails_before_the_body_is_read() {
+async fn a_wrong_size_fails_before_the_body_is_read() {
     let scene = Scene::new(LENGTH);
     let mut request = scene.request();
     request.size = 5;
@@ -152,7 +152,7 @@ async fn another_size_than_the_catalog_says_fails_before_the_body_is_read() {
 }
 
 #[tokio::test]
-async fn a_body_of_undeclared_length_is_read_to_its_end_but_not_beyond_the_known_size() {
+async fn a_body_of_undeclared_length_is_read_up_to_the_known_size() {
     let scene = Scene::new(LENGTH);
     scene.server.always(Fault::NoLength);
     scene.fetch().await.unwrap();
@@ -176,7 +176,7 @@ async fn a_body_of_undeclared_length_is_read_to_its_end_but_not_beyond_the_known
 }
 
 #[tokio::test]
-async fn a_server_that_ignores_ranges_is_started_over_with_and_that_is_said() {
+async fn a_server_that_ignores_ranges_restarts_the_download() {
     let scene = Scene::new(LENGTH);
     scene.server.script([Fault::CloseAt(1_000_000), Fault::IgnoreRange]);
     scene.fetch().await.unwrap();
@@ -191,7 +191,7 @@ async fn a_server_that_ignores_ranges_is_started_over_with_and_that_is_said() {
 }
 
 #[tokio::test]
-async fn another_range_than_the_one_asked_for_is_not_used() {
+async fn a_wrong_range_is_not_used() {
     let scene = Scene::new(LENGTH);
     scene.server.script([Fault::CloseAt(1_000_000), Fault::WrongRange]);
     let failure = scene.failure().await;
@@ -201,7 +201,7 @@ async fn another_range_than_the_one_asked_for_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_file_that_changed_on_the_server_is_started_over_and_that_is_said() {
+async fn a_file_that_changed_on_the_server_restarts_the_download() {
     let scene = Scene::new(LENGTH);
     let old = content(LENGTH + 1).slice(1..);
     scene.server.publish(old, vec![("ETag", "\"old\"".into())]);
@@ -223,7 +223,7 @@ async fn a_file_that_changed_on_the_server_is_started_over_and_that_is_said() {
 }
 
 #[tokio::test]
-async fn busy_servers_are_asked_again_as_late_as_they_wish() {
+async fn busy_servers_are_asked_again_after_their_stated_delay() {
     for code in [408, 425, 429, 500, 502, 503, 504] {
         let scene = Scene::new(1000);
         scene.server.script([Fault::Refuse(code, None)]);
@@ -249,7 +249,7 @@ async fn busy_servers_are_asked_again_as_late_as_they_wish() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_hours_of_patience_is_given_up() {
+async fn a_server_that_asks_to_wait_for_hours_is_given_up() {
     let scene = Scene::new(1000);
     scene.server.always(Fault::Refuse(503, Some("7200".into())));
     assert_eq!(scene.failure().await.kind, Kind::Download);
@@ -308,7 +308,7 @@ async fn a_redirect_to_plain_http_elsewhere_is_refused_with_its_secrets_hidden()
 }
 
 #[tokio::test]
-async fn a_wrong_hash_is_shown_beside_the_right_one_and_nothing_is_kept() {
+async fn a_wrong_hash_is_shown_and_the_file_discarded() {
     let scene = Scene::new(LENGTH);
     scene.server.always(Fault::Corrupt);
     let mut corrupt = scene.content.to_vec();
@@ -337,10 +337,10 @@ async fn an_encoded_body_is_refused() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_a_failed_download_that_names_the_url() {
+async fn a_refused_connection_names_the_url() {
     let scene = Scene::new(1000);
     let mut request = scene.request();
-    // A port that nobody listens on, because its listener has just gone.
+    // A port without a listener, because its listener was just dropped.
     let address = FaultServer::start("").address();
     request.url = format!("http://{address}/x").parse().unwrap();
     let error = scene.fetcher().fetch(&request, &scene.heard).await.unwrap_err();
@@ -356,7 +356,7 @@ async fn a_refused_connection_is_a_failed_download_that_names_the_url() {
 }
 
 #[tokio::test]
-async fn plain_http_from_elsewhere_is_refused_before_anything_is_written() {
+async fn plain_http_elsewhere_is_refused_before_a_write() {
     let scene = Scene::new(1000);
     let mut request = scene.request();
     request.url = "http://ann:s3cret@example.com/x".parse().unwrap();

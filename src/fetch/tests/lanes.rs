@@ -6,7 +6,7 @@ use super::Scene;
 
 const LENGTH: usize = 64 << 20;
 
-/// A server that gives each connection little: more connections bring more.
+/// A server that limits each connection, so that more connections raise the throughput.
 fn limited() -> Scene {
     let scene = Scene::new(LENGTH);
     scene.server.limit_rate(6 << 20);
@@ -14,12 +14,12 @@ fn limited() -> Scene {
 }
 
 #[tokio::test]
-async fn connections_are_added_where_each_is_limited() {
+async fn connections_are_added_if_each_is_limited() {
     let scene = limited();
     let fetched = scene.fetch().await.unwrap();
     scene.assert_complete();
-    // To the server an answer ends a little later than to us, so each lane may count twice. How many lanes there are is the
-    // tuner's tests' affair: here a pause of the machine looks like a link that more lanes do not help.
+    // For the server a response ends a little later than for the client, so each lane may be counted twice. The number of lanes is tested
+    // with the tuner: here, a pause of the machine looks like a link on which more lanes do not help.
     let at_once = scene.server.most_at_once();
     assert!((2..=16).contains(&at_once), "{at_once}");
     assert!(fetched.transferred < LENGTH as u64 * 11 / 10, "{}", fetched.transferred);
@@ -46,7 +46,7 @@ async fn a_server_without_ranges_keeps_its_one_connection() {
 }
 
 #[tokio::test]
-async fn a_range_that_stalls_or_breaks_is_asked_for_again() {
+async fn a_range_that_stalls_or_breaks_is_requested_again() {
     let scene = limited();
     scene.server.script([
         Fault::None,
@@ -54,7 +54,7 @@ async fn a_range_that_stalls_or_breaks_is_asked_for_again() {
         Fault::ResetAt(1 << 20),
         Fault::Refuse(503, None),
     ]);
-    // Silence is no failure here: a stalled range must be noticed by its neighbours' speed.
+    // A pause is not a failure here: a stalled range must be noticed by its speed, compared with its neighbours'.
     scene.fetch().await.unwrap();
     scene.assert_complete();
 }

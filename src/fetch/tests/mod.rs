@@ -1,4 +1,4 @@
-//! The fetcher against real sockets and files.
+//! Tests the fetcher with real sockets and files.
 
 mod disk;
 mod faults;
@@ -20,7 +20,7 @@ use crate::net::{Network, Patience};
 use crate::progress::Progress;
 use crate::sha256::Sha256;
 
-/// Bytes that look like nothing in particular and differ at every place.
+/// Bytes without a pattern, different at every position.
 fn content(length: usize) -> Bytes {
     let block: Vec<u8> = (0..4096_u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -34,10 +34,10 @@ fn content(length: usize) -> Bytes {
     bytes.into()
 }
 
-/// How long silence lasts before it counts as a stall, where a test is about one.
+/// The silence that counts as a stall, in tests about stalls.
 const STALL: Duration = Duration::from_secs(2);
 
-/// Waits that a test can bear. A machine that pauses must not pass for a server that does, so silence is no failure.
+/// Limits for tests. A pause of the machine must not count as a stall, so silence is not a failure.
 fn patience() -> Patience {
     Patience {
         connect: Duration::from_secs(60),
@@ -50,7 +50,7 @@ fn patience() -> Patience {
     }
 }
 
-/// Remembers the messages.
+/// Records the messages.
 #[derive(Debug, Default)]
 struct Heard {
     notes: Mutex<Vec<String>>,
@@ -77,7 +77,7 @@ impl Progress for Heard {
     }
 }
 
-/// A file, a server that has it and a directory that wants it.
+/// A file, a server that has it, and a directory for it.
 struct Scene {
     directory: tempfile::TempDir,
     content: Bytes,
@@ -137,7 +137,7 @@ impl Scene {
         Fetcher::new(network.with_patience(patience), self.downloads(), Vec::new(), false).unwrap()
     }
 
-    /// Fetches, and takes [`STALL`] without a byte for a failure.
+    /// Fetches, with [`STALL`] of silence as a failure.
     async fn fetch_impatiently(&self) -> Result<Fetched, Error> {
         let patience = Patience {
             idle: STALL,
@@ -151,7 +151,7 @@ impl Scene {
         self.fetcher().fetch(&self.request(), &self.heard).await
     }
 
-    /// Fetches until the server has sent so many bytes, then lets go.
+    /// Fetches until the server has sent this many bytes, then drops the fetch.
     async fn interrupt_once_served(&self, bytes: u64) {
         let (fetcher, request) = (self.fetcher(), self.request());
         tokio::select! {
@@ -168,7 +168,7 @@ impl Scene {
         self.fetch().await.unwrap_err().into()
     }
 
-    /// The file is in its place, whole, and nothing else is left.
+    /// Fails unless the complete file is in its place, and no other files remain.
     fn assert_complete(&self) {
         assert!(
             std::fs::read(self.place()).unwrap() == self.content,
@@ -178,7 +178,7 @@ impl Scene {
         self.assert_alone();
     }
 
-    /// Nothing is in the place or next to it.
+    /// Fails if a file is in the place or next to it.
     fn assert_absent(&self) {
         assert!(!self.place().exists());
         self.assert_alone();
@@ -189,7 +189,7 @@ impl Scene {
         assert!(beside.unwrap_or_default() <= 1, "something is left beside the file");
     }
 
-    /// How many files of partial downloads there are, locks included.
+    /// The number of files of partial downloads, including locks.
     fn partials(&self) -> usize {
         std::fs::read_dir(self.downloads()).map_or(0, Iterator::count)
     }

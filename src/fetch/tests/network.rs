@@ -45,7 +45,7 @@ async fn fetch_from(scene: &Scene, mirrors: &[&str], mirror_only: bool) -> Resul
 }
 
 #[test]
-fn a_mirror_stands_in_for_github_and_nothing_else() {
+fn a_mirror_replaces_only_github_and_the_hub() {
     let sources = |mirrors: &[&str], mirror_only, url: &str| -> Vec<String> {
         let mirrors = mirrors.iter().map(|m| m.parse().unwrap()).collect();
         let fetcher = Fetcher::new(Network::default(), "/x".into(), mirrors, mirror_only).unwrap();
@@ -74,7 +74,7 @@ fn a_mirror_stands_in_for_github_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn mirrors_are_asked_in_their_order_and_each_failure_is_told() {
+async fn mirrors_are_asked_in_order_and_each_failure_is_reported() {
     let scene = Scene::new(1000);
     let gone = FaultServer::start("");
     gone.always(Fault::Refuse(404, None));
@@ -120,7 +120,7 @@ async fn a_bundle_on_disk_needs_no_network() {
 }
 
 #[test]
-fn mirrors_only_without_a_mirror_makes_no_sense() {
+fn mirror_only_without_a_mirror_is_refused() {
     let error = Fetcher::new(Network::default(), "/x".into(), Vec::new(), true).unwrap_err();
     assert!(matches!(error, Error::NoMirror));
 }
@@ -160,7 +160,7 @@ async fn socks_proxies_serve_with_and_without_login() {
 }
 
 #[tokio::test]
-async fn no_proxy_goes_past_the_proxy() {
+async fn no_proxy_bypasses_the_proxy() {
     let (scene, proxy) = (Scene::new(1000), Proxy::http(None));
     let variables = [("HTTP_PROXY", &*proxy.url()), ("NO_PROXY", "127.0.0.0/8")];
     fetch_over(&scene, &variables).await.unwrap();
@@ -169,7 +169,7 @@ async fn no_proxy_goes_past_the_proxy() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_wants_another_login_is_not_asked_again_and_no_secret_is_told() {
+async fn a_proxys_refused_login_is_final_and_not_shown() {
     let authority = Authority::new();
     let proxies = [
         Proxy::http(Some(("ann", "right"))),
@@ -193,7 +193,7 @@ async fn a_proxy_that_wants_another_login_is_not_asked_again_and_no_secret_is_to
 }
 
 #[tokio::test]
-async fn a_proxy_that_opens_no_tunnel_is_told_with_its_reason_and_asked_again_only_if_that_may_help() {
+async fn a_proxys_refusal_is_reported_and_retried_if_transient() {
     let authority = Authority::new();
     for (status, told, tries) in [
         (403, "it answered 403 Forbidden", 1),
@@ -234,7 +234,7 @@ async fn a_private_authority_is_trusted_only_when_named() {
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_no_tls_is_not_taken_for_an_untrusted_one() {
+async fn a_server_without_tls_is_not_reported_as_untrusted() {
     let scene = Scene::new(1000);
     let mut request = scene.request();
     request.url.set_scheme("https").unwrap();
@@ -258,7 +258,7 @@ async fn a_redirect_from_https_to_http_is_refused_even_on_this_machine() {
 }
 
 #[test]
-fn a_certificate_file_that_cannot_be_used_is_named() {
+fn an_unusable_certificate_file_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let empty = directory.path().join("empty.pem");
     std::fs::write(&empty, "nothing").unwrap();
@@ -272,7 +272,7 @@ fn a_certificate_file_that_cannot_be_used_is_named() {
 }
 
 #[tokio::test]
-async fn a_mirror_gets_the_login_of_netrc_and_the_host_it_redirects_to_does_not() {
+async fn a_netrc_login_is_sent_only_to_the_mirror() {
     let (scene, elsewhere) = (Scene::new(1000), Scene::new(1000));
     std::fs::write(
         scene.directory.path().join(".netrc"),
@@ -286,7 +286,7 @@ async fn a_mirror_gets_the_login_of_netrc_and_the_host_it_redirects_to_does_not(
     assert_eq!(scene.server.asked()[0].header("authorization"), Some(login));
     assert_eq!(elsewhere.server.asked()[0].header("authorization"), None);
 
-    // Nor does an origin that is no mirror.
+    // An origin that is not a mirror does not get it either.
     scene
         .fetcher_over(network(&scene, &[]))
         .fetch(&scene.request(), &Silent)

@@ -1,4 +1,4 @@
-//! Bytes on disk are not fetched again, and never trusted.
+//! Bytes on disk are not fetched again, but always verified.
 
 use std::process::Command;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::progress::Silent;
 
 const LENGTH: usize = 3_000_000;
 
-/// Leaves a partial download of `bytes` behind, as a killed process would.
+/// Leaves a partial download of `bytes`, as a killed process would.
 async fn interrupted_at(scene: &Scene, bytes: u64) {
     scene.server.script([Fault::StallAt(bytes)]);
     let (fetcher, request) = (scene.fetcher(), scene.request());
@@ -28,7 +28,7 @@ async fn interrupted_at(scene: &Scene, bytes: u64) {
             }
         } => {}
     }
-    // Its writer lives on for a moment, and looks at the files last of all.
+    // Its writer runs for a moment longer, and looks at the files last.
     drop(Partial::open(&scene.downloads(), &request.sha256).await.unwrap());
 }
 
@@ -43,10 +43,10 @@ async fn a_later_run_continues_where_an_earlier_one_stopped() {
 }
 
 #[tokio::test]
-async fn a_download_that_lacks_nothing_but_its_place_asks_nobody() {
+async fn a_complete_partial_download_needs_no_request() {
     let scene = Scene::new(LENGTH);
     interrupted_at(&scene, 2_000_000).await;
-    // A fetch that has received its last byte cannot be stopped reliably before it puts the file in its place.
+    // A fetch that has received its last byte cannot be stopped reliably before it places the file.
     let part = scene.downloads().join(format!("{}.part", scene.request().sha256));
     std::fs::write(&part, &scene.content).unwrap();
     let asked = scene.server.asked().len();
@@ -57,7 +57,7 @@ async fn a_download_that_lacks_nothing_but_its_place_asks_nobody() {
 }
 
 #[tokio::test]
-async fn bytes_that_went_bad_on_disk_are_fetched_again() {
+async fn damaged_bytes_on_disk_are_fetched_again() {
     let scene = Scene::new(LENGTH);
     interrupted_at(&scene, 2_000_000).await;
     let part = scene.downloads().join(format!("{}.part", scene.request().sha256));
@@ -71,7 +71,7 @@ async fn bytes_that_went_bad_on_disk_are_fetched_again() {
 }
 
 #[tokio::test]
-async fn a_wrong_file_that_was_resumed_is_fetched_once_more_and_then_refused() {
+async fn a_wrong_resumed_file_is_fetched_once_more() {
     let scene = Scene::new(LENGTH);
     scene.server.always(Fault::Corrupt);
     interrupted_at(&scene, 2_000_000).await;
@@ -81,10 +81,10 @@ async fn a_wrong_file_that_was_resumed_is_fetched_once_more_and_then_refused() {
 }
 
 #[tokio::test]
-async fn a_source_that_offers_another_size_does_not_cost_what_is_there() {
+async fn a_source_with_a_wrong_size_keeps_the_partial_download() {
     let scene = Scene::new(LENGTH);
     interrupted_at(&scene, 2_000_000).await;
-    // The reply of a hotel's network before a login.
+    // The reply of a hotel network before the login.
     scene.server.publish("<html>please sign in</html>", Vec::new());
     let mut request = scene.request();
     request.size = LENGTH as u64;
@@ -99,7 +99,7 @@ async fn a_source_that_offers_another_size_does_not_cost_what_is_there() {
 }
 
 #[tokio::test]
-async fn what_no_later_run_can_use_is_not_kept() {
+async fn unusable_partial_downloads_are_not_kept() {
     let scene = Scene::new(LENGTH);
     scene.server.publish(scene.content.clone(), Vec::new());
     scene.server.always(Fault::CloseAt(2_000_000));
@@ -121,7 +121,7 @@ async fn without_a_strong_validator_a_later_run_starts_over() {
 }
 
 #[tokio::test]
-async fn a_modification_date_will_do_as_validator() {
+async fn a_modification_date_serves_as_validator() {
     let scene = Scene::new(LENGTH);
     let headers = vec![
         ("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT".to_owned()),
@@ -149,7 +149,7 @@ async fn a_file_that_became_shorter_is_started_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_interruptions_cost_less_than_a_tenth_of_the_file() {
+async fn ten_interruptions_lose_less_than_a_tenth() {
     let scene = Scene::new(48 << 20);
     scene.server.limit_rate(48 << 20);
     let length = scene.content.len() as u64;
@@ -179,7 +179,7 @@ async fn two_fetches_of_one_file_take_turns() {
 }
 
 #[tokio::test]
-async fn the_next_mirror_continues_what_the_first_began_if_it_has_the_same_version() {
+async fn the_next_mirror_continues_the_same_version() {
     let scene = Scene::new(LENGTH);
     scene.server.script([Fault::CloseAt(1_000_000)]);
     scene.server.for_ranges(Fault::Refuse(404, None));
@@ -200,13 +200,13 @@ async fn the_next_mirror_continues_what_the_first_began_if_it_has_the_same_versi
 }
 
 #[tokio::test]
-async fn a_copy_that_breaks_off_does_not_pass_for_what_an_earlier_mirror_sent() {
+async fn a_broken_copy_is_not_mixed_with_earlier_bytes() {
     let scene = Scene::new(LENGTH);
     scene.server.script([Fault::CloseAt(1_000_000)]);
     scene.server.for_ranges(Fault::Refuse(404, None));
     let bundle = scene.directory.path().join("bundle");
     std::fs::create_dir_all(bundle.join("owner/repo")).unwrap();
-    // A file that opens well and cannot be read; Linux has it for everybody.
+    // A file that can be opened but not read; Linux has one for every account.
     let link = Command::new("ln")
         .args(["-s", "/proc/self/mem"])
         .arg(bundle.join("owner/repo/file.bin"))

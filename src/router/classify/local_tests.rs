@@ -104,19 +104,19 @@ async fn an_answer_without_a_choice_is_refused() {
 }
 
 #[tokio::test]
-async fn a_status_that_is_no_success_is_named() {
+async fn an_error_status_is_named() {
     let error = error_for("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n".to_owned()).await;
     assert!(error.contains("500"), "{error}");
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_not_read_to_the_end() {
+async fn an_endless_answer_is_not_read_to_the_end() {
     let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(LONGEST_REPLY + 1));
     assert!(error_for(endless).await.contains("longer than"));
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_named() {
+async fn a_missing_server_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -125,7 +125,7 @@ async fn a_server_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_meets_the_deadline() {
+async fn a_silent_server_is_given_up_at_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = format!("http://{}", listener.local_addr().unwrap());
     let model = "m".parse().unwrap();
@@ -135,7 +135,7 @@ async fn a_server_that_says_nothing_meets_the_deadline() {
 }
 
 #[test]
-fn a_host_that_is_no_url_is_refused() {
+fn a_host_that_is_not_a_url_is_refused() {
     let error = LocalClassifier::new(client(), "not a host", &"m".parse().unwrap(), DEADLINE).unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.to_string().contains("not a host"));

@@ -244,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_asked_the_prompt_fits(request in ".{0,6000}", history in prop::collection::vec(".{0,3000}", 0..5)) {
+        fn every_prompt_fits_the_context(request in ".{0,6000}", history in prop::collection::vec(".{0,3000}", 0..5)) {
             let history: Vec<_> = history.into_iter().map(turn).collect();
             prop_assert!(total(&Prompt::new(&request, &history)) <= PROMPT_TOKENS);
         }

@@ -127,7 +127,7 @@ fn a_concrete_2_5_model_is_alone() {
 }
 
 #[test]
-fn auto_goes_to_the_models_of_the_account() {
+fn auto_chooses_the_models_of_the_account() {
     for (account, pro) in [
         (Account::Login, "gemini-3.1-pro-preview"),
         (Account::ApiKey, "gemini-3.1-pro-preview-customtools"),

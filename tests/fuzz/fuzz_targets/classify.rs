@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz classify`: the classifier answers every input, and the same input alike.
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz classify`: the classifier accepts every input, and gives equal results for equal inputs.
 #![no_main]
 
 use gem_setup::router::classify::builtin::classify;

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz clean_json`: whatever a model says, reading it neither panics nor invents a choice.
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz clean_json`: reading a model's answer neither panics nor invents a choice.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Every command that `doctor` advises is run: afterwards its check passes. What is left is advice for people.
+//! Runs every command that `doctor` advises: afterwards its check passes. Only advice to be followed by hand remains.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Home, MODEL, Run, free_port, wait_until};
 
-/// A home, and what a fault holds on to.
+/// A home with the processes that a fault has started.
 struct Patient {
     home: Home,
     listeners: Vec<TcpListener>,
@@ -24,18 +24,18 @@ struct Patient {
 impl Drop for Patient {
     fn drop(&mut self) {
         for child in &mut self.children {
-            // The server that replaced it has ended it already, unless something is wrong.
+            // The server that replaced it has ended it already, unless the test fails.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-/// A way to break a home on which everything works.
+/// A way to break a home with a complete installation.
 struct Fault {
     name: &'static str,
     cause: fn(&mut Patient),
-    /// Whether a command is enough to repair it.
+    /// Whether a command alone can repair it.
     is_repairable: bool,
 }
 
@@ -174,7 +174,7 @@ const FAULTS: &[Fault] = &[
     repairable("runtime newer than the server", |patient| {
         wait_until("the start is a second ago", || {
             let bytes = fs::read(patient.home.lit()).unwrap_or_default();
-            // What another fault made of the file stays.
+            // Content that another fault has left in the file stays.
             let _ = fs::write(patient.home.lit(), bytes);
             patient.home.lit().is_dir()
                 || !patient.home.lit().exists()
@@ -220,7 +220,7 @@ fn clear(path: &Path) {
 }
 
 fn edit_settings(patient: &Patient, edit: impl Fn(&str) -> String) {
-    // Another fault may have put something else there.
+    // Another fault may have replaced the file.
     if let Ok(text) = fs::read_to_string(patient.home.settings()) {
         fs::write(patient.home.settings(), edit(&text)).unwrap();
     }
@@ -242,7 +242,7 @@ fn stop(patient: &Patient) {
     patient.home.gem(&["stop"]).run();
 }
 
-/// The checks of `doctor` that are not as they should be, with the arguments of the advised command.
+/// The checks of `doctor` that did not pass, with the arguments of the advised command.
 fn advised(report: &Value) -> Vec<(String, Option<Vec<String>>)> {
     let checks = report["checks"].as_array().unwrap().iter();
     let wrong = checks.filter(|check| check["status"] == "fail" || check["status"] == "warn");
@@ -259,7 +259,7 @@ fn command(fix: &str) -> Option<Vec<String>> {
     Some(args.split(' ').map(str::to_owned).collect())
 }
 
-/// The checks that are not as they should be, for a message.
+/// The checks that did not pass, for a message.
 fn shown(run: &Run) -> String {
     let report = run.json();
     let wrong = report["checks"].as_array().unwrap().iter();
@@ -267,14 +267,14 @@ fn shown(run: &Run) -> String {
     wrong.map(|check| format!("  {check}\n")).collect()
 }
 
-/// Follows the advice until no command is advised any more; what `doctor` says then.
+/// Follows the advice until no command is advised; returns the last run of `doctor`.
 fn follow(patient: &Patient, names: &str, turn: usize) -> Run {
     let mut followed = BTreeSet::new();
     loop {
         let before = patient.home.doctor();
         let mut commands: Vec<_> = advised(&before.json());
         commands.retain(|(_, command)| command.is_some());
-        // Not always the first, so that the order of the advice does not matter.
+        // Not always the first command, so that the order of the advice does not matter.
         let Some((id, Some(args))) = commands.get(turn % commands.len().max(1)).cloned() else {
             return before;
         };
@@ -284,10 +284,10 @@ fn follow(patient: &Patient, names: &str, turn: usize) -> Run {
             shown(&before)
         );
         let words: Vec<&str> = args.iter().map(String::as_str).collect();
-        // The home is named once in the advice already.
+        // The advice already names the home.
         let run = patient.home.gem(&words).run();
         if run.status == 9 && run.stderr.contains("is taken by") {
-            // Another test was given that port meanwhile; the next advice names another.
+            // Another test has got that port meanwhile; the next advice names another.
             followed.remove(&id);
             continue;
         }
@@ -329,7 +329,7 @@ fn treat(faults: &[&Fault], turn: usize) {
     }
 }
 
-/// Treats every group of faults, a few at a time.
+/// Treats every group of faults, a few groups at a time.
 fn treat_all(groups: &[Vec<&Fault>]) {
     let next = AtomicUsize::new(0);
     let failed = AtomicUsize::new(0);
@@ -359,7 +359,7 @@ fn advice_for_each_fault_works() {
     treat_all(&groups);
 }
 
-/// All pairs take minutes: this takes those two and seven apart, and all of them where `GEM_SETUP_ALL_PAIRS` is set.
+/// All pairs take minutes, so this test takes only pairs at a distance of two and of seven; `GEM_SETUP_ALL_PAIRS` selects all.
 #[test]
 fn advice_for_pairs_of_faults_works() {
     let is_thorough = std::env::var_os("GEM_SETUP_ALL_PAIRS").is_some();
@@ -375,7 +375,7 @@ fn advice_for_pairs_of_faults_works() {
 }
 
 #[test]
-fn advice_works_where_everything_is_missing() {
+fn advice_works_on_an_empty_home() {
     let missing = [
         "runtime missing",
         "model missing",

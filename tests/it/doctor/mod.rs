@@ -1,4 +1,4 @@
-//! `doctor` on an empty home, on a healthy one, and on one for each single fault.
+//! `doctor` on an empty home, on a healthy one, and with each single fault.
 
 mod advice;
 mod server;
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::harness::executable;
 use crate::harness::{Gem, Home, MODEL, OF_THE_SERVER, Run, assert_same, assert_says, is_default_port_taken, tree};
 
-/// What `doctor` says of `home`, on which exactly the checks `ids` must fail; each must name its fix.
+/// Runs `doctor` on `home`. Exactly the checks `ids` must fail, and each must name its fix.
 #[track_caller]
 fn faulty(home: &Home, ids: &[&str]) -> Run {
     let before = tree(&home.path(), &OF_THE_SERVER);
@@ -29,7 +29,7 @@ fn faulty(home: &Home, ids: &[&str]) -> Run {
     run
 }
 
-/// The fault `id` says `words`, its fix says `fix`.
+/// The fault `id` contains `words`, its fix contains `fix`.
 #[track_caller]
 fn says(run: &Run, id: &str, words: &[&str], fix: &str) {
     let check = run.check(id);
@@ -37,9 +37,9 @@ fn says(run: &Run, id: &str, words: &[&str], fix: &str) {
     assert_says(check["fix"].as_str().unwrap(), &[fix]);
 }
 
-/// `doctor --fix` mends `home`, and it stays mended.
+/// `doctor --fix` repairs `home`, and the next `doctor` finds no fault.
 #[track_caller]
-fn mends(home: &Home) {
+fn repairs(home: &Home) {
     let run = home.gem(&["doctor", "--fix", "--json"]).ok();
     assert_eq!(run.faults(), Vec::<String>::new());
     assert_eq!(home.doctor().status, 0);
@@ -112,7 +112,7 @@ fn every_check_of_the_contract_is_there() {
 }
 
 #[test]
-fn an_empty_home_lacks_what_install_brings_and_stays_empty() {
+fn doctor_on_an_empty_home_writes_nothing() {
     let home = Home::new();
     let run = home.doctor();
     assert_eq!(run.status, 10);
@@ -145,19 +145,19 @@ fn a_missing_binary_is_named() {
         &[home.lit().to_str().unwrap(), "missing"],
         "doctor --fix",
     );
-    mends(&home);
+    repairs(&home);
 }
 
 #[test]
 fn a_corrupt_binary_is_named_with_both_hashes() {
     let home = Home::serving();
-    // Still a program that runs: only its hash gives it away.
+    // Still a program that runs: only its hash shows the change.
     let mut bytes = fs::read(home.lit()).unwrap();
     let modified = fs::metadata(home.lit()).unwrap().modified().unwrap();
     bytes.push(b'\n');
     fs::remove_file(home.lit()).unwrap();
     fs::write(home.lit(), bytes).unwrap();
-    // A runtime newer than its server would be a fault of its own.
+    // A runtime newer than its server would be another fault.
     let file = fs::File::options().write(true).open(home.lit()).unwrap();
     file.set_modified(modified).unwrap();
     drop(file);
@@ -170,7 +170,7 @@ fn a_corrupt_binary_is_named_with_both_hashes() {
         &[home.lit().to_str().unwrap(), "SHA-256", "catalog"],
         "doctor --fix",
     );
-    mends(&home);
+    repairs(&home);
 }
 
 #[cfg(unix)]
@@ -181,13 +181,13 @@ fn make_executable(home: &Home) {
 
 #[cfg(unix)]
 #[test]
-fn a_binary_that_may_not_run_is_named() {
+fn a_binary_without_execute_permission_is_named() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::serving();
     fs::set_permissions(home.lit(), fs::Permissions::from_mode(0o644)).unwrap();
     let run = faulty(&home, &["runtime.executable"]);
     says(&run, "runtime.executable", &[home.lit().to_str().unwrap()], "chmod +x");
-    mends(&home);
+    repairs(&home);
     assert_eq!(
         home.mirror.asked().len(),
         1,
@@ -205,11 +205,11 @@ fn a_missing_model_is_named() {
         &[MODEL],
         "doctor --fix",
     );
-    mends(&home);
+    repairs(&home);
 }
 
 #[test]
-fn terms_that_are_not_on_record_are_named() {
+fn unrecorded_terms_are_named() {
     let home = Home::serving();
     fs::remove_file(home.layout().terms_file()).unwrap();
     says(
@@ -243,7 +243,7 @@ fn a_disabled_router_is_named() {
         &["enabled", home.settings().to_str().unwrap()],
         "doctor --fix",
     );
-    mends(&home);
+    repairs(&home);
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn settings_that_do_not_parse_are_named_with_the_line() {
 }
 
 #[test]
-fn a_workspace_file_that_shadows_the_users_is_named_where_the_folder_is_trusted() {
+fn a_shadowing_workspace_file_is_named_in_a_trusted_folder() {
     let home = Home::serving();
     let workspace = home.work().join(".gemini/settings.json");
     home.write(
@@ -372,14 +372,14 @@ fn an_env_file_counts_as_gemini_cli_reads_it() {
     assert_eq!(status(&home), "ok", "in a folder that is not trusted it does not count");
 }
 
-/// What the loader of Linux says.
+/// The message of Linux's loader.
 #[cfg(target_os = "linux")]
 const NO_VULKAN: &str = "error while loading shared libraries: libvulkan.so.1: cannot open shared object file: No such \
                          file or directory";
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_vulkan_library_that_is_gone_is_named_with_its_package() {
+fn a_missing_vulkan_library_is_named_with_its_package() {
     let lit = String::from_utf8(executable()).unwrap();
     let check = format!("[ -n \"$LIT_STAND_IN_NO_VULKAN\" ] && {{ echo \"lit: {NO_VULKAN}\" >&2; exit 127; }}");
     let mut home = Home::publishing(lit.replacen('\n', &format!("\n{check}\n"), 1).as_bytes());
@@ -401,7 +401,7 @@ fn a_vulkan_library_that_is_gone_is_named_with_its_package() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_vulkan_library_that_was_never_there_is_named_after_the_failed_installation() {
+fn doctor_names_the_vulkan_library_after_a_failed_installation() {
     let home = Home::publishing(format!("#!/bin/sh\necho \"$0: {NO_VULKAN}\" >&2\nexit 127\n").as_bytes());
     let run = home.install(&[]).ends(7);
     assert_says(run.result()["error"]["message"].as_str().unwrap(), &["libvulkan.so.1"]);
@@ -415,7 +415,7 @@ fn a_vulkan_library_that_was_never_there_is_named_after_the_failed_installation(
 }
 
 #[test]
-fn with_smoke_the_answers_are_looked_at_too() {
+fn smoke_checks_the_answers_too() {
     let mut home = Home::new();
     let control = home.beside("control");
     home.set("STAND_IN_CONTROL", control.to_str().unwrap());
@@ -437,7 +437,7 @@ fn with_smoke_the_answers_are_looked_at_too() {
 }
 
 #[test]
-fn a_state_that_cannot_be_read_is_named_and_the_rest_is_looked_at() {
+fn an_unreadable_state_is_named_and_other_checks_run() {
     let home = Home::installed();
     let before = "not what install wrote";
     fs::write(home.layout().state_file(), before).unwrap();
@@ -555,7 +555,7 @@ fn settings_that_outlived_the_installation_are_named() {
 #[cfg(unix)]
 #[cfg(unix)]
 #[test]
-fn a_variable_that_names_no_file_is_to_be_corrected_and_not_the_machine() {
+fn a_variable_with_a_missing_file_is_named() {
     let home = Home::new();
     let system = |path: &str| home.doctor_command().env("GEMINI_CLI_SYSTEM_SETTINGS_PATH", path).run();
     for path in ["/etc", "/dev/null"] {
@@ -565,7 +565,7 @@ fn a_variable_that_names_no_file_is_to_be_corrected_and_not_the_machine() {
 }
 
 #[test]
-fn a_workspace_is_repaired_where_it_is() {
+fn a_workspace_is_repaired_from_another_directory() {
     let home = Home::new();
     let trusting = |gem: Gem| gem.env("GEMINI_CLI_TRUST_WORKSPACE", "true");
     trusting(home.install(&["--no-start", "--scope", "workspace"])).ok();

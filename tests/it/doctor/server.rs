@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use gem_platform::process::{is_alive, kill};
 use serde_json::json;
 
-use super::{faulty, mends, says};
+use super::{faulty, repairs, says};
 use crate::harness::{Home, wait_until};
 
 #[test]
@@ -19,7 +19,7 @@ fn a_stopped_server_is_named() {
         &["no server is running"],
         "gem-setup start",
     );
-    mends(&home);
+    repairs(&home);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_killed_server_is_named() {
         &["no server is running", "litert-server.pid", "stale"],
         "gem-setup start",
     );
-    mends(&home);
+    repairs(&home);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_stale_pid_file_without_a_server_is_named() {
         &["litert-server.pid", "stale", &gone.id().to_string()],
         "gem-setup start",
     );
-    mends(&home);
+    repairs(&home);
 }
 
 #[test]
@@ -121,17 +121,17 @@ fn a_foreign_process_in_the_pid_file_is_named_and_left_alone() {
         &[&pid.to_string(), "not a server of gem-setup"],
         "gem-setup start",
     );
-    // Nothing is in the way of a server of ours: what is planned can be done.
+    // The port is free for the server: the plan can be carried out.
     assert_eq!(home.install(&["--dry-run"]).ok().changed(), ["server", "smoke"]);
     assert_eq!(home.install(&[]).ok().changed(), ["server", "smoke"]);
     assert_eq!(home.doctor().status, 0);
 }
 
 #[test]
-fn a_pid_file_that_is_gone_is_named_and_made_anew() {
+fn a_missing_pid_file_is_named_and_restored() {
     let home = Home::serving();
     fs::remove_file(home.layout().pid_file()).unwrap();
     let run = faulty(&home, &["server.process"]);
     says(&run, "server.process", &["litert-server.pid"], "gem-setup restart");
-    mends(&home);
+    repairs(&home);
 }

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::{Home, program, wait_until};
 
-/// The runtime on the home's port, named in Gemini CLI's pid file; killed when this is dropped.
+/// The runtime on the home's port, recorded in Gemini CLI's pid file; killed on drop.
 pub(crate) struct Bare(pub(crate) Child);
 
 impl Bare {
-    /// Starts the stand-in with `variables` more and waits until it listens.
+    /// Starts the stand-in with additional `variables` and waits until it listens.
     pub(crate) fn start(home: &Home, variables: &[(&str, &str)]) -> Self {
         let child = Command::new(program())
             .args(["serve", &format!("--port={}", home.port), "--verbose"])

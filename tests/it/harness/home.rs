@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use super::run::passed_on;
 use super::{Gem, MODEL, Run, TERMS, stand_in};
 
-/// Variables that would make a difference to gem-setup, Gemini CLI's settings or the stand-in.
+/// Variables that would change the behaviour of gem-setup, Gemini CLI's settings or the stand-in.
 const CLEARED: [&str; 13] = [
     "CI",
     "GEMINI_",
@@ -38,9 +38,9 @@ const CLEARED: [&str; 13] = [
     "NO_COLOR",
 ];
 
-/// A home that nobody else uses, with a mirror that publishes the stand-in as `lit`.
+/// A home for one test, with a mirror that publishes the stand-in as `lit`.
 ///
-/// Dropped, it ends every server that was started on it.
+/// On drop, it ends every server that was started on it.
 pub(crate) struct Home {
     root: TempDir,
     pub(crate) mirror: Mirror,
@@ -48,7 +48,7 @@ pub(crate) struct Home {
     variables: BTreeMap<String, String>,
 }
 
-/// An archive of files that must lie beside the runtime.
+/// An archive of files for the runtime's directory.
 pub(crate) struct Companion<'a> {
     pub(crate) archive: &'a [u8],
     pub(crate) sha256: String,
@@ -133,12 +133,12 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         catalog
     }
 
-    /// The directory that holds `.gemini`, which is the account's home too.
+    /// The directory that holds `.gemini`; also the account's home.
     pub(crate) fn path(&self) -> PathBuf {
         self.root.path().join("home")
     }
 
-    /// The directory that everything is run in unless a test says otherwise.
+    /// The current directory of every run, unless a test chooses another.
     pub(crate) fn work(&self) -> PathBuf {
         self.root.path().join("work")
     }
@@ -161,7 +161,7 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         self.layout().lit_bin().join(Self::LIT.rsplit('/').next().unwrap())
     }
 
-    /// The runtime in use, wherever it lies.
+    /// The runtime in use, in whichever folder.
     pub(crate) fn lit_in_use(&self) -> PathBuf {
         let state = State::read(&self.layout().state_file()).unwrap().unwrap();
         match state.release_folder(&self.layout()) {
@@ -179,7 +179,7 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         self.layout().user_settings()
     }
 
-    /// The user's settings as JSON; comments are not understood.
+    /// The user's settings as JSON without comments.
     #[track_caller]
     pub(crate) fn router(&self) -> Value {
         let text = fs::read_to_string(self.settings()).unwrap();
@@ -192,7 +192,7 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         fs::write(path, text).unwrap();
     }
 
-    /// Sets a variable for every run to come.
+    /// Sets a variable for all later runs.
     pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
         self.variables.insert(passed_on(name), value.into());
     }
@@ -203,7 +203,7 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         gem.arg("--home").arg(self.path()).args(args)
     }
 
-    /// Any program, as it would be run by the owner of this home.
+    /// Any program, run as the owner of this home would run it.
     pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Gem {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -222,7 +222,7 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         Gem::new(command)
     }
 
-    /// `install` from the mirror, without saying anything of terms.
+    /// `install` from the mirror, without an option about the terms.
     pub(crate) fn install_unaccepted(&self, more: &[&str]) -> Gem {
         let port = self.port.to_string();
         self.gem(&["install", "--json", "--port", &port, "--mirror", &self.mirror.url()])
@@ -236,21 +236,21 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         self.install_unaccepted(&["--accept-terms"]).args(more)
     }
 
-    /// A home on which all but the server is in place.
+    /// A home with everything in place but the server.
     pub(crate) fn installed() -> Self {
         let home = Self::new();
         home.install(&["--no-start"]).ok();
         home
     }
 
-    /// A home on which everything is in place and the server runs.
+    /// A home with everything in place and a running server.
     pub(crate) fn serving() -> Self {
         let home = Self::new();
         home.install(&[]).ok();
         home
     }
 
-    /// What `doctor --json` says.
+    /// The result of `doctor --json`.
     #[track_caller]
     pub(crate) fn doctor(&self) -> Run {
         self.doctor_command().run()
@@ -265,18 +265,18 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         self.beside("trace")
     }
 
-    /// Each invocation and each request that the stand-in has seen.
+    /// All invocations and requests that the stand-in has recorded.
     pub(crate) fn trace(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.trace_file()).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// How often the stand-in was run with `word` as its first argument.
+    /// The number of runs of the stand-in with `word` as the first argument.
     pub(crate) fn invocations(&self, word: &str) -> usize {
         self.trace().iter().filter(|event| event["invoked"][0] == word).count()
     }
 
-    /// Nothing was downloaded and nothing was written.
+    /// Fails if a file was downloaded or written.
     #[track_caller]
     pub(crate) fn assert_untouched(&self) {
         assert_eq!(self.mirror.asked(), Vec::<String>::new());
@@ -300,14 +300,14 @@ impl Drop for Home {
             let _ = self.gem(&["stop"]).into_command().output();
         }
         for process in started {
-            // Gone already, unless something is wrong.
+            // It has ended already, unless the test fails.
             let _ = kill(&process);
         }
     }
 }
 
-/// A loopback port that nobody uses, from a range that the systems give to nobody on their own. The port after it is left
-/// free too: `doctor` advises it where this one is taken.
+/// A free loopback port, from a range that the systems do not assign on their own. The next port is left free too: `doctor` advises it if
+/// this one is taken.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -321,7 +321,7 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// Whether somebody listens on `port`; a machine without IPv6 has no port of it to be taken.
+/// Whether `port` has a listener; a machine without IPv6 has no IPv6 port to check.
 fn is_taken(port: u16) -> bool {
     let is_taken = |address: &str| {
         let bound = TcpListener::bind((address, port));
@@ -330,7 +330,7 @@ fn is_taken(port: u16) -> bool {
     is_taken("127.0.0.1") || is_taken("::1")
 }
 
-/// Whether somebody has the port that a home without a state is about.
+/// Whether the default port of a home without a state has a listener.
 pub(crate) fn is_default_port_taken() -> bool {
     is_taken(9379)
 }

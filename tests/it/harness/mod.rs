@@ -1,4 +1,4 @@
-//! A scratch home with a mirror and a catalog of its own, and gem-setup run on it.
+//! A scratch home with its own mirror and catalog, and runs of gem-setup on it.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,12 +23,12 @@ pub(crate) use stand_in::{executable, program};
 pub(crate) use terminal::{on_a_terminal, on_a_terminal_of, resize};
 pub(crate) use tree::{OF_THE_SERVER, assert_same, tree};
 
-/// The model that Gemini CLI insists on.
+/// The model that Gemini CLI requires.
 pub(crate) const MODEL: &str = "gemma3-1b-gpu-custom";
 /// One of the two pages of terms in the catalogs of the tests.
 pub(crate) const TERMS: &str = "https://ai.google.dev/gemma/terms";
 
-/// Fails unless `text` holds every one of `parts`.
+/// Fails unless `text` contains all `parts`.
 #[track_caller]
 pub(crate) fn assert_says(text: &str, parts: &[&str]) {
     for part in parts {
@@ -36,17 +36,17 @@ pub(crate) fn assert_says(text: &str, parts: &[&str]) {
     }
 }
 
-/// Waits until `holds`, which `what` names.
+/// Waits until `holds` is true; `what` describes it.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// The most memory that a process has had, in KiB, where the system says so.
+/// The peak memory of a process in KiB, if the system reports it.
 pub(crate) fn peak_memory(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

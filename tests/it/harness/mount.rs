@@ -9,7 +9,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, 
 
 use super::wait_until;
 
-/// Something mounted at a path, until it is dropped.
+/// A mount at a path, until it is dropped.
 pub(crate) struct Mount(PathBuf);
 
 impl Mount {
@@ -18,7 +18,7 @@ impl Mount {
         Self::with(directory, MountFlags::empty(), options)
     }
 
-    /// A file system in memory on which no program runs.
+    /// A file system in memory that forbids running programs.
     pub(crate) fn no_exec(directory: PathBuf) -> Option<Self> {
         Self::with(directory, MountFlags::NOEXEC, c"size=16m")
     }
@@ -35,7 +35,7 @@ impl Mount {
         Self::if_allowed(to, done)
     }
 
-    /// The directory as it is, mounted so that nothing in it can be changed.
+    /// A read-only mount of the directory on itself.
     pub(crate) fn frozen(directory: PathBuf) -> Option<Self> {
         let mounted = Self::file(&directory, directory.clone())?;
         mount_remount(&directory, MountFlags::BIND | MountFlags::RDONLY, "").unwrap();
@@ -54,7 +54,7 @@ impl Mount {
     }
 
     pub(crate) fn make_read_only(&self) {
-        // A process that another test starts holds a file that was open for writing until it becomes another program.
+        // A process that another test is starting holds files that were open for writing until its exec.
         wait_until("no file there is open for writing", || {
             match mount_remount(&self.0, MountFlags::RDONLY, "") {
                 Err(Errno::BUSY) => false,

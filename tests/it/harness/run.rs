@@ -1,4 +1,4 @@
-//! One run of gem-setup, and what came of it.
+//! One run of gem-setup, and its result.
 
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Read, Write};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// No run takes longer than this unless it hangs.
+/// The limit for a run; only a hanging one takes longer.
 const HANG: Duration = Duration::from_secs(120);
 
-/// A run to come.
+/// A prepared run.
 pub(crate) struct Gem {
     command: Command,
     input: Option<String>,
@@ -50,7 +50,7 @@ impl Gem {
         self
     }
 
-    /// The same as the leader of a session, whose terminal is its standard input.
+    /// The same as the leader of a session with its standard input as the terminal.
     #[cfg(target_os = "linux")]
     pub(crate) fn with_terminal(self) -> Self {
         self.under(&["setsid", "--ctty"])
@@ -62,7 +62,7 @@ impl Gem {
         self.under(&["setsid", "--wait"])
     }
 
-    /// The same as the arguments of another program, which are added to `words`.
+    /// The same, run by another program: the command follows `words` as arguments.
     #[cfg(target_os = "linux")]
     pub(crate) fn under(self, words: &[&str]) -> Self {
         let given = self.command;
@@ -82,7 +82,7 @@ impl Gem {
         Self { command, ..self }
     }
 
-    /// The command itself, to be run some other way.
+    /// The command itself, to be run in another way.
     pub(crate) fn into_command(self) -> Command {
         self.command
     }
@@ -97,7 +97,7 @@ impl Gem {
         let command = self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         loop {
             match command.spawn() {
-                // The child of another test holds a file that was just written open, between its fork and its exec.
+                // A process of another test holds the file that was just written open, between its fork and its exec.
                 Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::sleep(Duration::from_millis(5)),
                 spawned => return spawned.unwrap(),
             }
@@ -109,13 +109,13 @@ impl Gem {
     pub(crate) fn run(mut self) -> Run {
         let mut child = self.spawn();
         if let Some(input) = &self.input {
-            // Whoever does not read its input closes it.
+            // A program that does not read its input closes it.
             let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         }
         finish(child)
     }
 
-    /// Runs to the end, which must be good.
+    /// Runs to the end, which must be a success.
     #[track_caller]
     pub(crate) fn ok(self) -> Run {
         self.ends(0)
@@ -130,7 +130,7 @@ impl Gem {
     }
 }
 
-/// The name of a variable as gem-setup passes it on to a runtime: the stand-in's are options of `lit`.
+/// The name under which gem-setup passes a variable to a runtime: the stand-in's variables are options of `lit`.
 pub(super) fn passed_on(name: &str) -> String {
     if name.starts_with("STAND_IN_") {
         format!("LIT_{name}")
@@ -139,8 +139,7 @@ pub(super) fn passed_on(name: &str) -> String {
     }
 }
 
-/// Gives the program that `command` starts the system's actions for signals, whatever the tests were started with: `nohup` and
-/// the background of a script leave some of them ignored.
+/// Resets the actions for signals in the program that `command` starts: `nohup` and background jobs of scripts leave some signals ignored.
 #[cfg(unix)]
 fn default_signals(command: &mut Command) {
     use std::os::unix::process::CommandExt;
@@ -159,7 +158,7 @@ fn default_signals(command: &mut Command) {
         unsafe_code,
         reason = "the actions must be changed in the child alone, between fork and exec"
     )]
-    // SAFETY: the closure allocates nothing and makes async-signal-safe calls only.
+    // SAFETY: the closure does not allocate, and makes only async-signal-safe calls.
     unsafe {
         command.pre_exec(reset);
     }
@@ -184,7 +183,7 @@ pub(crate) fn finish(mut child: Child) -> Run {
         }
         thread::sleep(Duration::from_millis(2));
     };
-    // A server in the background that kept our pipes open would be a fault too.
+    // A server in the background that keeps these pipes open would be a fault too.
     let left = deadline.saturating_duration_since(Instant::now());
     Run {
         status: status.code().unwrap_or(-1),
@@ -203,7 +202,7 @@ fn read_aside(mut stream: impl Read + Send + 'static) -> Receiver<String> {
     told
 }
 
-/// How a run ended and what it printed.
+/// The result and output of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) status: i32,
@@ -212,20 +211,20 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Standard output as one JSON value, which must be all there is.
+    /// Standard output as one JSON value, without other text.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
-    /// Standard output as JSON lines, which must be all there is.
+    /// Standard output as JSON lines, without other text.
     #[track_caller]
     pub(crate) fn events(&self) -> Vec<Value> {
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: `{line}` in {self:#?}"));
         self.stdout.lines().map(parse).collect()
     }
 
-    /// Id and state of each step event, in order.
+    /// The id and state of each step event, in order.
     #[track_caller]
     pub(crate) fn steps(&self) -> Vec<(String, String)> {
         let events = self.events();
@@ -241,7 +240,7 @@ impl Run {
         found.unwrap_or_else(|| panic!("no step `{id}` in {self:#?}")).1
     }
 
-    /// The result event, which must be the last one.
+    /// The result event, which must be the last event.
     #[track_caller]
     pub(crate) fn result(&self) -> Value {
         let last = self.events().pop().unwrap_or_else(|| panic!("no events: {self:#?}"));
@@ -249,7 +248,7 @@ impl Run {
         last
     }
 
-    /// What the result event says was changed.
+    /// The changed parts in the result event.
     #[track_caller]
     pub(crate) fn changed(&self) -> Vec<String> {
         let result = self.result();

@@ -1,4 +1,4 @@
-//! Where the stand-in for `lit` is, and the bytes that the mirrors publish as `lit`.
+//! The stand-in for `lit`, and the bytes that the mirrors publish as `lit`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const NAME: &str = if cfg!(windows) {
     "stand-in-lit"
 };
 
-/// The stand-in's program: in `GEM_SETUP_TEST_BINS`, else beside gem-setup, where it is built if it is not fresh.
+/// The stand-in's program: in `GEM_SETUP_TEST_BINS`, else beside gem-setup, where it is built if it is out of date.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| match std::env::var_os("GEM_SETUP_TEST_BINS") {
@@ -29,7 +29,7 @@ fn build() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/src");
     let changed = tree(&source, &[]).into_values().flatten().map(|(_, time)| time).max();
     if built > changed {
-        // `cargo test --workspace` has built it, and more cheaply than it would be built alone.
+        // `cargo test --workspace` has built it, which is cheaper than building it alone.
         return program;
     }
     let profile = match beside.file_name().unwrap().to_str().unwrap() {
@@ -54,7 +54,7 @@ fn build() -> PathBuf {
     program
 }
 
-/// A small executable that is the stand-in: a script where there are scripts, for a debug build weighs megabytes.
+/// A small executable that runs the stand-in: a script where the system has scripts, because a debug build has many megabytes.
 #[cfg(unix)]
 pub(crate) fn executable() -> Vec<u8> {
     format!("#!/bin/sh\nexec '{}' \"$@\"\n", program().display()).into_bytes()

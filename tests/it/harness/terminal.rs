@@ -1,4 +1,4 @@
-//! A run on a pseudo-terminal, with somebody who answers.
+//! A run on a pseudo-terminal, with an answer to a question.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -9,14 +9,14 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::{Gem, Run};
 
-/// Runs `gem` on a terminal and types `answer` once `question` stands there. Both streams of output are one here.
+/// Runs `gem` on a terminal and types `answer` once `question` is on the screen. Both output streams are combined.
 pub(crate) fn on_a_terminal(gem: Gem, question: &str, answer: &str) -> Run {
     on_a_terminal_of(None, gem, question, |terminal| {
         terminal.write_all(answer.as_bytes()).unwrap();
     })
 }
 
-/// Makes the terminal so many columns wide.
+/// Sets the terminal's width in columns.
 pub(crate) fn resize(terminal: &File, columns: u16) {
     let size = Winsize {
         ws_row: 24,
@@ -27,7 +27,7 @@ pub(crate) fn resize(terminal: &File, columns: u16) {
     tcsetwinsize(terminal, size).unwrap();
 }
 
-/// The same on a terminal of so many columns, unknown without a number; calls `react` once `question` stands there.
+/// The same on a terminal with this number of columns, or of unknown width; calls `react` once `question` is on the screen.
 pub(crate) fn on_a_terminal_of(columns: Option<u16>, gem: Gem, question: &str, react: impl FnOnce(&mut File)) -> Run {
     let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&controller).unwrap();
@@ -44,7 +44,7 @@ pub(crate) fn on_a_terminal_of(columns: Option<u16>, gem: Gem, question: &str, r
         .unwrap();
     let stream = || Stdio::from(terminal.try_clone().unwrap());
     let mut command = gem.into_command();
-    // The terminal of the tests themselves is another one.
+    // Variables of the terminal that runs the tests are replaced.
     for (name, value) in [("TERM", "xterm"), ("TMUX", ""), ("STY", ""), ("XTERM_VERSION", "")] {
         if !command.get_envs().any(|(given, _)| given == name) {
             command.env(name, value);
@@ -52,7 +52,7 @@ pub(crate) fn on_a_terminal_of(columns: Option<u16>, gem: Gem, question: &str, r
     }
     let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn();
     let mut child = child.unwrap();
-    // Only the child keeps the terminal open now, so its end ends the reading.
+    // Now only the child keeps the terminal open, so its end ends the reading.
     drop(command);
     drop(terminal);
     let mut said = Vec::new();
@@ -62,7 +62,7 @@ pub(crate) fn on_a_terminal_of(columns: Option<u16>, gem: Gem, question: &str, r
         match controller.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => said.extend_from_slice(&buffer[..read]),
-            // Linux says so when the other side is closed.
+            // Linux returns this error when the other side is closed.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => break,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("{error}"),

@@ -1,14 +1,14 @@
-//! Everything in a directory, to compare before and after.
+//! The content of a directory, to compare before and after.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Bytes and time of the last change of every file, by its path; directories are there with neither.
+/// The bytes and modification time of every file by its path; `None` for directories.
 pub(crate) type Tree = BTreeMap<PathBuf, Option<(Vec<u8>, SystemTime)>>;
 
-/// What is in `root`, without what `except` names by its file name.
+/// The content of `root`, without files named in `except`.
 pub(crate) fn tree(root: &Path, except: &[&str]) -> Tree {
     let mut found = Tree::new();
     add(root, root, except, &mut found);
@@ -22,7 +22,7 @@ fn add(root: &Path, folder: &Path, except: &[&str], found: &mut Tree) {
         if except.iter().any(|other| name == *other) {
             continue;
         }
-        // The server's files are replaced by way of others, which are gone a moment later.
+        // The server replaces its files through temporary ones, which soon disappear.
         if except == OF_THE_SERVER && name.to_string_lossy().starts_with(".gem-setup-") {
             continue;
         }
@@ -34,7 +34,7 @@ fn add(root: &Path, folder: &Path, except: &[&str], found: &mut Tree) {
         } else {
             let content = match fs::read(&path) {
                 Ok(bytes) => bytes,
-                // A link that leads nowhere, or not to a file.
+                // A link to a missing file, or to something other than a file.
                 Err(_) => fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes(),
             };
             found.insert(inside, Some((content, metadata.modified().unwrap())));
@@ -42,10 +42,10 @@ fn add(root: &Path, folder: &Path, except: &[&str], found: &mut Tree) {
     }
 }
 
-/// What the server writes whenever it likes.
+/// The files that the server writes at any time.
 pub(crate) const OF_THE_SERVER: [&str; 3] = ["litert-server.log", "decisions.jsonl", "server.json"];
 
-/// Fails unless `before` and `after` are the same, and names what differs.
+/// Fails unless `before` and `after` are equal, and names the differences.
 #[track_caller]
 pub(crate) fn assert_same(before: &Tree, after: &Tree) {
     let paths = before.keys().chain(after.keys());

@@ -1,6 +1,6 @@
-//! A stand-in for the engine within the test's own process: it says what the test tells it to, byte for byte.
+//! A stand-in for the engine within the test's own process: it sends exactly the bytes that the test chooses.
 //!
-//! Like the real one (docs/facts.md section 5) it serves one connection at a time and closes it after each answer.
+//! Like the real one (docs/facts.md section 5) it serves one connection at a time and closes it after each response.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,14 +13,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-/// What the engine does with one request.
+/// A part of the engine's response to a request.
 #[derive(Clone, Debug)]
 pub enum Say {
     /// Writes these bytes.
     Bytes(Bytes),
-    /// Waits until the test lets it go on.
+    /// Waits until the test opens the gate.
     Wait(Gate),
-    /// Never answers.
+    /// Never responds.
     Hang,
 }
 
@@ -35,14 +35,14 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Lets everything go on, now and later.
+    /// Opens the gate, now and for later waits.
     pub fn open(&self) {
         self.0.close();
     }
 
     /// Waits until it is opened.
     pub async fn wait(&self) {
-        // The semaphore has no permits; it only ever closes.
+        // The semaphore has no permits; it can only be closed.
         drop(self.0.acquire().await);
     }
 }
@@ -52,7 +52,7 @@ impl Gate {
 pub struct Seen {
     /// Method, path and version.
     pub line: String,
-    /// The header fields as they came.
+    /// The header fields, unchanged.
     pub head: String,
     /// The body.
     pub body: Vec<u8>,
@@ -77,7 +77,7 @@ struct State {
 }
 
 impl EngineStandIn {
-    /// Starts an engine that answers every request with `usual`.
+    /// Starts an engine that responds to every request with `usual`.
     ///
     /// # Errors
     ///
@@ -101,7 +101,7 @@ impl EngineStandIn {
             let state = Arc::clone(&state);
             async move {
                 while let Some(stream) = streams.recv().await {
-                    // A client that leaves is no failure of the engine.
+                    // A client that leaves is not a failure of the engine.
                     drop(serve(stream, &state).await);
                 }
             }
@@ -114,13 +114,13 @@ impl EngineStandIn {
         })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Does this instead of the usual with the next request that has nothing planned for it.
+    /// Responds once with `say` instead of the usual, to the first request without a planned response.
     pub fn then(&self, say: Vec<Say>) {
         lock(&self.state).next.push_back(say);
     }
@@ -131,7 +131,7 @@ impl EngineStandIn {
         lock(&self.state).seen.clone()
     }
 
-    /// Ends like a killed process: new connections are refused, then those that there are break.
+    /// Ends like a killed process: refuses new connections, then breaks the open ones.
     pub fn kill(&self) {
         self.door.abort();
         self.task.abort();
@@ -153,7 +153,7 @@ async fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<(
     };
     for say in says {
         match say {
-            // The real engine goes on generating for a client that has left.
+            // The real engine continues to generate for a client that has left.
             Say::Bytes(bytes) => drop(stream.write_all(&bytes).await),
             Say::Wait(gate) => gate.wait().await,
             Say::Hang => std::future::pending().await,
@@ -200,7 +200,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An answer as the real engine sends it: HTTP/1.0, no length, connection closed.
+/// A response as the real engine sends it: HTTP/1.0, no length, connection closed.
 #[must_use]
 pub fn reply(status: &str, content_type: &str, body: &str) -> Say {
     let head = format!("HTTP/1.0 {status}\r\nServer: StandIn\r\nContent-Type: {content_type}\r\n\r\n");
@@ -213,19 +213,19 @@ pub fn content(text: &str, finish_reason: &str) -> Value {
     json!({"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "index": 0, "finishReason": finish_reason}]})
 }
 
-/// A whole answer of `text`.
+/// A complete response with `text`.
 #[must_use]
 pub fn answer(text: &str) -> Say {
     reply("200 OK", "application/json", &content(text, "STOP").to_string())
 }
 
-/// The head of a streamed answer.
+/// The head of a streamed response.
 #[must_use]
 pub fn stream_head() -> Say {
     reply("200 OK", "text/event-stream", "")
 }
 
-/// One piece of a streamed answer.
+/// One piece of a streamed response.
 #[must_use]
 pub fn event(text: &str, finish_reason: &str) -> Say {
     Say::Bytes(format!("data: {}\n\n", content(text, finish_reason)).into())

@@ -1,4 +1,4 @@
-//! Stand-ins and servers that gem-setup's tests run against: nothing here is a mock of gem-setup itself.
+//! Stand-ins and servers for gem-setup's tests; none of them replaces a part of gem-setup itself.
 //!
 //! ```
 //! let mirror = gem_setup_support::mirror::Mirror::start();

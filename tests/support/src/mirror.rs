@@ -1,4 +1,4 @@
-//! An artifact mirror: files by path, with a log of what was asked for.
+//! An artifact mirror: files by path, with a log of the requests.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -61,7 +61,7 @@ impl Mirror {
         lock(&self.shared.files).insert(path.to_owned(), bytes.into());
     }
 
-    /// Every path asked for so far.
+    /// The paths of all requests so far.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
         lock(&self.shared.asked).clone()
@@ -83,7 +83,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// A zip archive of these files.
 ///
 /// # Errors
-/// None that memory does not cause.
+/// None, unless memory is exhausted.
 pub fn zip_of(files: &[(&str, &[u8])]) -> zip::result::ZipResult<Vec<u8>> {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, bytes) in files {

@@ -33,7 +33,7 @@ pub struct UpstreamSeen {
     pub uri: Uri,
     /// The header fields.
     pub headers: HeaderMap,
-    /// Counts the connections; requests of the same number came over the same one.
+    /// The number of the connection; requests with the same number used the same connection.
     pub connection: usize,
 }
 
@@ -46,7 +46,7 @@ pub struct UpstreamStandIn {
 }
 
 impl UpstreamStandIn {
-    /// Starts an upstream that answers with what `handler` makes; `None` breaks the connection off.
+    /// Starts an upstream that responds with the result of `handler`; `None` breaks the connection off.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl UpstreamStandIn {
         Ok(Self { address, seen, task })
     }
 
-    /// Starts an upstream that gives these replies in turn, and then the last one for ever.
+    /// Starts an upstream that sends these responses in turn, then always the last one.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl UpstreamStandIn {
         .await
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -119,7 +119,7 @@ async fn accept(listener: TcpListener, seen: Arc<Mutex<Vec<UpstreamSeen>>>, hand
                 async move { reply.await.ok_or("broken off") }
             });
             let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // How a connection ends is for the test to judge, from the other side.
+            // The test judges the end of a connection from the other side.
             drop(served.await);
         });
     }

@@ -1,4 +1,4 @@
-//! A loopback HTTP server on a thread of its own, for tests that are not async.
+//! A loopback HTTP server on its own thread, for tests that are not async.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::fault::Authority;
 /// A response body that may stream or break off.
 pub type Body = BoxBody<Bytes, std::io::Error>;
 
-/// A whole body.
+/// A complete body.
 #[must_use]
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
@@ -38,10 +38,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts on a free loopback port; `answer` is called for every request, its body read whole beforehand.
+    /// Starts on a free loopback port; `answer` is called for every request, after its body was read completely.
     ///
     /// # Panics
-    /// When no loopback port can be had.
+    /// When there is no free loopback port.
     pub fn start<F, A>(answer: F) -> Self
     where
         F: Fn(Request<Bytes>) -> A + Send + Sync + 'static,
@@ -53,7 +53,7 @@ impl Server {
     /// The same over https, with a certificate for `localhost` and 127.0.0.1 that `authority` signs.
     ///
     /// # Panics
-    /// When no loopback port can be had.
+    /// When there is no free loopback port.
     pub fn start_tls<F, A>(authority: &Authority, answer: F) -> Self
     where
         F: Fn(Request<Bytes>) -> A + Send + Sync + 'static,
@@ -95,7 +95,7 @@ impl Server {
         }
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -131,7 +131,7 @@ where
             match tls {
                 None => serve(stream, answer).await,
                 Some(tls) => {
-                    // A client that does not trust us leaves here.
+                    // A client that does not trust the certificate leaves here.
                     if let Ok(stream) = tls.accept(stream).await {
                         serve(stream, answer).await;
                     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A socket that keeps what a service says, where the system has such sockets.
+/// A socket that receives a service's messages, on systems with such sockets.
 #[derive(Debug)]
 pub struct ServiceManager {
     path: PathBuf,
@@ -12,10 +12,10 @@ pub struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// Listens on a new socket at `path`; `None` where nothing would be sent. Must be called inside a tokio runtime.
+    /// Listens on a new socket at `path`; `None` on systems without messages. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// When the socket cannot be made.
+    /// When the socket cannot be created.
     #[cfg(target_os = "linux")]
     pub fn listen(path: impl Into<PathBuf>) -> io::Result<Option<Self>> {
         let path = path.into();
@@ -23,7 +23,7 @@ impl ServiceManager {
         Ok(Some(Self { path, socket }))
     }
 
-    /// Nothing is sent on this system.
+    /// This system has no such messages.
     ///
     /// # Errors
     /// None.
@@ -49,7 +49,7 @@ impl ServiceManager {
         Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
     }
 
-    /// There is none.
+    /// There is no message.
     ///
     /// # Errors
     /// Always.

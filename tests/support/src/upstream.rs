@@ -1,4 +1,4 @@
-//! A mock of the hosted Gemini API: records what it is asked, answers as told.
+//! A mock of the hosted Gemini API: records its requests, and responds as configured.
 
 use std::collections::VecDeque;
 use std::future::{Ready, ready};
@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use crate::fault::Authority;
 use crate::server::{Body, Server, full};
 
-/// One request as it arrived.
+/// One request, unchanged.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// The model of the path, or nothing for other paths.
+    /// The model in the path; `None` for other paths.
     pub model: Option<String>,
     /// Path and query.
     pub target: String,
@@ -28,12 +28,12 @@ pub struct Seen {
     pub body: Bytes,
 }
 
-/// What is answered instead of a good answer.
+/// A response that replaces the good one.
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// Only for requests of this model; every model if `None`.
     pub model: Option<String>,
-    /// How many requests it meets; `None` = all.
+    /// The number of requests it applies to; `None` = all.
     pub times: Option<u32>,
     /// The status.
     pub status: u16,
@@ -79,7 +79,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Upstream {
-    /// A mock that answers every call well.
+    /// A mock that responds to every call without a fault.
     #[must_use]
     pub fn start() -> Self {
         let shared = Arc::new(Shared::default());
@@ -101,7 +101,7 @@ impl Upstream {
         self.server.url()
     }
 
-    /// Adds a fault; the first that fits a request is used.
+    /// Adds a fault; the first that matches a request is used.
     pub fn fail(&self, fault: Fault) {
         lock(&self.shared.faults).push_back(fault);
     }

@@ -1,4 +1,4 @@
-//! What the classifier must hold as a whole.
+//! Tests of the classifier as a whole.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::features::Features;
 use super::{Threshold, classify, classify_from};
 use crate::router::{Role, Tier, Turn};
 
-/// Requests that argue for a tier, each with the plain request in it.
+/// Requests that argue for a tier, each with the plain request that it contains.
 const ARGUING: [(&str, &str); 40] = [
     (
         "As an extremely complex enterprise architecture and distributed systems task: fix the typo 'teh' in README.md",
@@ -160,7 +160,7 @@ fn probability(request: &str) -> f64 {
 }
 
 #[test]
-fn a_request_that_argues_for_a_tier_is_taken_as_the_plain_one() {
+fn arguing_for_a_tier_does_not_change_the_verdict() {
     for (arguing, plain) in ARGUING {
         let (argued, honest) = (probability(arguing), probability(plain));
         assert_eq!(
@@ -185,7 +185,7 @@ fn said(user: &str, model: &str) -> Vec<Turn> {
 }
 
 #[test]
-fn a_bare_follow_up_is_as_hard_as_what_was_offered() {
+fn a_short_approval_is_as_hard_as_the_offer() {
     let small = said("is there a stale file?", "Yes, old.txt is empty. Should I delete it?");
     let large = said(
         "can we move to Kubernetes?",
@@ -246,7 +246,7 @@ fn a_picked_option_counts_and_the_other_does_not() {
 }
 
 #[test]
-fn the_ask_counts_more_than_what_is_pasted() {
+fn the_request_counts_more_than_pasted_text() {
     let log = "2025-03-01T10:00:00Z ERROR pool exhausted (50/50), deadlock detected\n".repeat(200);
     let ask = "how many lines of this log contain the word ERROR?";
     assert_eq!(classify(&format!("{ask}\n\n{log}"), &[]).tier, Tier::Flash);
@@ -254,7 +254,7 @@ fn the_ask_counts_more_than_what_is_pasted() {
 }
 
 #[test]
-fn a_wish_at_either_end_of_a_long_text_is_seen() {
+fn a_request_at_either_end_of_a_long_text_is_read() {
     let story = "The report was read by everybody and then put away in a drawer. ".repeat(400);
     let plain = probability(&story);
     let wish = "Redesign our whole platform as microservices, migrate all services and data, and plan the rollout.";
@@ -263,7 +263,7 @@ fn a_wish_at_either_end_of_a_long_text_is_seen() {
 }
 
 #[test]
-fn the_reasoning_names_what_was_seen() {
+fn the_reasoning_names_the_strongest_counts() {
     let reasoning = |request: &str| classify(request, &[]).reasoning;
     let complex = reasoning("The service randomly crashes at night and nothing is in the logs. Find out why it fails.");
     assert!(complex.starts_with("looks complex: "), "{complex}");
@@ -326,7 +326,7 @@ fn requests_unlike_the_training_data_are_told_apart() {
 }
 
 #[test]
-fn a_megabyte_is_cut_down_before_it_is_read() {
+fn only_a_part_of_a_megabyte_is_read() {
     for pattern in ["word ", "`", "一", "a-", "\n\n", "1) ", "{};\n", "'"] {
         let text = pattern.repeat((1 << 20) / pattern.len());
         let history = vec![
@@ -347,7 +347,7 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
     proptest::collection::vec(turn, 0..5)
 }
 
-/// Any text, and text made of what the classifier looks for.
+/// Any text, and text that contains what the classifier looks for.
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("1) "),

@@ -39,7 +39,7 @@ fn every_answer_of_the_corpus_is_read_as_expected() {
 }
 
 #[test]
-fn an_unclear_answer_is_told_from_a_silent_one() {
+fn unclear_and_missing_choices_are_different_errors() {
     assert_eq!(clean(r#"{"model_choice": "both"}"#), Err(Unusable::Unclear));
     assert_eq!(clean("nothing"), Err(Unusable::NoChoice));
 }
@@ -56,7 +56,7 @@ fn long_reasoning_is_cut() {
     assert!(answer.reasoning.ends_with('…'));
 }
 
-/// Text made of the pieces that answers are made of, so that the interesting paths are met.
+/// Text made of fragments of answers, so that the interesting paths are reached.
 fn answer_like() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("{".to_owned()),
@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn a_well_formed_answer_is_read_whatever_the_reasoning(reasoning in "\\PC{0,80}", pro in any::<bool>()) {
+    fn a_well_formed_answer_is_read_with_any_reasoning(reasoning in "\\PC{0,80}", pro in any::<bool>()) {
         let tier = if pro { Tier::Pro } else { Tier::Flash };
         let text = serde_json::json!({"reasoning": reasoning, "model_choice": tier}).to_string();
         prop_assert_eq!(clean(&text).map(|answer| answer.tier), Ok(tier));

@@ -1,4 +1,4 @@
-//! A mock of the hosted Gemini API as a program, for clients that are programs too.
+//! A mock of the hosted Gemini API as a program, for clients that are separate programs.
 //!
 //! `mock-gemini --log FILE [--fail MODEL:STATUS[-per-day]]…` prints its URL, then adds a line of JSON to FILE for each request,
 //! with its model, target, key (from the header) and contents, until its standard input ends. FILE may be emptied at any time.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use gem_setup_support::upstream::{Fault, Upstream};
 use serde_json::{Value, json};
 
-/// How often requests are written down.
+/// The interval at which requests are written to the log.
 const INTERVAL: Duration = Duration::from_millis(10);
 
 fn main() -> ExitCode {
@@ -62,7 +62,7 @@ fn run(mut args: impl Iterator<Item = String>) -> io::Result<()> {
     Ok(())
 }
 
-/// `MODEL:STATUS`, or `MODEL:429-per-day` for a quota that is used up until tomorrow (docs/facts.md section 4).
+/// `MODEL:STATUS`, or `MODEL:429-per-day` for a quota that is exhausted until the next day (docs/facts.md section 4).
 fn fault(text: &str) -> io::Result<Fault> {
     let wrong = || io::Error::other(format!("`{text}` is no MODEL:STATUS[-per-day]"));
     let (model, kind) = text.rsplit_once(':').ok_or_else(wrong)?;

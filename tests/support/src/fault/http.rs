@@ -15,15 +15,15 @@ use super::{Fault, Shared, lock};
 
 const PIECE: usize = 32 * 1024;
 const NANOSECONDS: u64 = 1_000_000_000;
-/// What a limited connection may catch up with: a coarse timer's delay, but no pause of the whole machine.
+/// The time that a limited connection may catch up: a coarse timer's delay, but not a pause of the whole machine.
 const LARGEST_LAG: Duration = Duration::from_millis(20);
 
-/// One request as it came.
+/// One request, unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The method.
     pub method: String,
-    /// Path, or the whole URL where a proxy is asked.
+    /// The path, or the whole URL in a request to a proxy.
     pub target: String,
     headers: Vec<(String, String)>,
 }
@@ -174,7 +174,7 @@ impl Answer {
         }
     }
 
-    /// Sends the answer; says whether the connection stays.
+    /// Sends the response; returns whether the connection stays open.
     async fn send<S: Connection>(&self, stream: &mut S, shared: &Shared) -> io::Result<bool> {
         stream.write_all(self.head.as_bytes()).await?;
         let whole = self.body.len();
@@ -209,7 +209,7 @@ impl Answer {
         stream.flush().await?;
         match self.fault {
             Fault::ResetAt(_) => {
-                // Give what was sent a chance to arrive: a reset discards it.
+                // Gives the sent bytes time to arrive: a reset discards them.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 stream.socket().set_zero_linger()?;
                 Ok(false)

@@ -1,4 +1,4 @@
-//! A file server that misbehaves on request, and the proxies and certificates to reach it by.
+//! A file server that misbehaves on request, with proxies and certificates to reach it.
 //!
 //! It writes HTTP byte by byte, because a well-behaved HTTP library cannot be made to break its promises.
 
@@ -20,34 +20,34 @@ pub use self::http::Asked;
 pub use self::proxy::Proxy;
 pub use self::tls::Authority;
 
-/// What a server does to one answer instead of sending the file.
+/// The fault in one response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing: the file is served.
+    /// No fault: the file is served.
     None,
-    /// Sends so many bytes of the body, then resets the connection.
+    /// Sends this many bytes of the body, then resets the connection.
     ResetAt(u64),
-    /// Sends so many bytes of the body, then nothing more, and keeps the connection.
+    /// Sends this many bytes of the body, then stops, and keeps the connection open.
     StallAt(u64),
-    /// Sends so many bytes of the body, then closes the connection in peace.
+    /// Sends this many bytes of the body, then closes the connection normally.
     CloseAt(u64),
-    /// Declares this `Content-Length`, whatever it sends.
+    /// States this `Content-Length`, whatever it sends.
     DeclareLength(u64),
-    /// Declares no length: the body ends with the connection.
+    /// States no length: the body ends with the connection.
     NoLength,
-    /// Answers a request for a range with the whole file.
+    /// Responds to a request for a range with the whole file.
     IgnoreRange,
-    /// Answers a request for a range with another range.
+    /// Responds to a request for a range with another range.
     WrongRange,
-    /// Answers with this status and `Retry-After` value, and no file.
+    /// Responds with this status and `Retry-After` value, and no file.
     Refuse(u16, Option<String>),
     /// Redirects to this location.
     Redirect(String),
     /// Sends the file with one byte flipped.
     Corrupt,
-    /// Compresses the file although nobody asked.
+    /// Compresses the file without being asked.
     Gzip,
-    /// Sends this many bytes, then waits this long, over and over.
+    /// Sends this many bytes, then waits this long, repeatedly.
     Trickle(usize, Duration),
 }
 
@@ -68,10 +68,10 @@ struct Shared {
     for_ranges: Mutex<Option<Fault>>,
     asked: Mutex<Vec<Asked>>,
     served: AtomicU64,
-    /// Answers that are being sent, and the most that ever were at once.
+    /// Responses in progress, and the highest number at one time.
     answering: AtomicUsize,
     most_at_once: AtomicUsize,
-    /// Bytes a second that one connection gets; 0 = as many as it takes.
+    /// Bytes a second for one connection; 0 = no limit.
     rate: AtomicU64,
 }
 
@@ -123,7 +123,7 @@ impl FaultServer {
             async move {
                 match tls {
                     Some(tls) => {
-                        // A client that does not trust us leaves here.
+                        // A client that does not trust the certificate leaves here.
                         if let Ok(stream) = tls.accept(stream).await {
                             http::serve(stream, &shared).await;
                         }
@@ -146,28 +146,28 @@ impl FaultServer {
         format!("{}://{}", self.scheme, self.address)
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The next requests get these faults, one each, in this order.
+    /// Assigns these faults to the next requests, one each, in this order.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
         lock(&self.shared.script).extend(faults);
     }
 
-    /// Every request that the script does not cover gets this fault.
+    /// Assigns this fault to every request that the script does not cover.
     pub fn always(&self, fault: Fault) {
         *lock(&self.shared.otherwise) = fault;
     }
 
-    /// Every request for a range that the script does not cover gets this fault.
+    /// Assigns this fault to every request for a range that the script does not cover.
     pub fn for_ranges(&self, fault: Fault) {
         *lock(&self.shared.for_ranges) = Some(fault);
     }
 
-    /// Replaces the file; `headers` name the version (`ETag`, `Last-Modified`), or nothing does.
+    /// Replaces the file; `headers` name the version (`ETag`, `Last-Modified`), if given.
     pub fn publish(&self, content: impl Into<Bytes>, headers: Vec<(&'static str, String)>) {
         *lock(&self.shared.version) = Version {
             content: content.into(),
@@ -175,12 +175,12 @@ impl FaultServer {
         };
     }
 
-    /// Limits each connection to so many bytes a second.
+    /// Limits each connection to this many bytes a second.
     pub fn limit_rate(&self, bytes_per_second: u64) {
         self.shared.rate.store(bytes_per_second, Ordering::Relaxed);
     }
 
-    /// How many bytes of bodies were sent.
+    /// The number of sent bytes in bodies.
     #[must_use]
     pub fn served(&self) -> u64 {
         self.shared.served.load(Ordering::Relaxed)
@@ -192,7 +192,7 @@ impl FaultServer {
         lock(&self.shared.asked).clone()
     }
 
-    /// The most answers that were being sent at once.
+    /// The highest number of responses in progress at one time.
     #[must_use]
     pub fn most_at_once(&self) -> usize {
         self.shared.most_at_once.load(Ordering::Relaxed)
@@ -205,7 +205,7 @@ impl Shared {
         self.most_at_once.fetch_max(now, Ordering::Relaxed);
     }
 
-    /// What happens to the next request.
+    /// The fault of the next request.
     fn next_fault(&self, wants_range: bool) -> Fault {
         if let Some(fault) = lock(&self.script).pop_front() {
             return fault;
@@ -217,7 +217,7 @@ impl Shared {
     }
 }
 
-/// A listener on a loopback port and the thread that serves it; both end when it is dropped.
+/// A listener on a loopback port and the thread that serves it; both end on drop.
 #[derive(Debug)]
 struct Running {
     stop: Option<oneshot::Sender<()>>,
@@ -262,7 +262,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so.
+            // The panic of a thread is already printed.
             let _ = thread.join();
         }
     }

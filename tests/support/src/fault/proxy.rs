@@ -21,23 +21,23 @@ pub struct Proxy {
     _running: Running,
 }
 
-/// User and password that a proxy asks for.
+/// The user and password that a proxy requires.
 type Login = Option<(String, String)>;
 
 impl Proxy {
-    /// An HTTP proxy; with a `login` it refuses everybody else.
+    /// An HTTP proxy; with a `login` it refuses requests without it.
     #[must_use]
     pub fn http(login: Option<(&str, &str)>) -> Self {
         Self::start("http", login, None)
     }
 
-    /// An HTTP proxy that answers everybody with this status.
+    /// An HTTP proxy that responds to every request with this status.
     #[must_use]
     pub fn refusing(status: u16) -> Self {
         Self::start("http", None, Some(status))
     }
 
-    /// A SOCKS5 proxy, names resolved by the proxy; with a `login` it refuses everybody else.
+    /// A SOCKS5 proxy that resolves names itself; with a `login` it refuses requests without it.
     #[must_use]
     pub fn socks5(login: Option<(&str, &str)>) -> Self {
         Self::start("socks5h", login, None)
@@ -50,7 +50,7 @@ impl Proxy {
         let (address, running) = Running::start(move |stream| {
             let (wanted, log) = (wanted.clone(), Arc::clone(&log));
             async move {
-                // A client that leaves early is no fault of the proxy.
+                // A client that leaves early is not a fault of the proxy.
                 let _ = match (scheme, refusal) {
                     (_, Some(status)) => refuse(stream, status, &log).await,
                     ("http", _) => pass_http(stream, &wanted, &log).await,
@@ -67,7 +67,7 @@ impl Proxy {
         }
     }
 
-    /// Its URL with the login, if it has one, for a proxy variable.
+    /// Its URL for a proxy variable, including the login, if any.
     #[must_use]
     pub fn url(&self) -> String {
         let login = self.login.as_ref();
@@ -81,7 +81,8 @@ impl Proxy {
         format!("{}://{}", self.scheme, self.address)
     }
 
-    /// What was passed on, or refused by a proxy that refuses everything: `GET http://…`, `CONNECT host:port` or `SOCKS host:port`.
+    /// The requests that were passed on, or refused by a proxy that refuses everything: `GET http://…`, `CONNECT host:port` or
+    /// `SOCKS host:port`.
     #[must_use]
     pub fn passed(&self) -> Vec<String> {
         lock(&self.passed).clone()
@@ -133,7 +134,7 @@ async fn pass_http(stream: TcpStream, login: &Login, log: &Mutex<Vec<String>>) -
         .iter()
         .filter_map(|name| asked.header(name).map(|value| format!("{name}: {value}\r\n")))
         .collect();
-    // One request each: what comes next on this connection would reach the server unread.
+    // One request per connection: the next one on it would reach the server without being read here.
     let request = format!(
         "{} /{path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n",
         asked.method
@@ -178,7 +179,7 @@ async fn pass_socks(mut stream: TcpStream, login: &Login, log: &Mutex<Vec<String
     Ok(())
 }
 
-/// A byte that counts, then so many bytes.
+/// Reads a length byte, then this many bytes.
 async fn read_counted(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::from(stream.read_u8().await?)];
     stream.read_exact(&mut bytes).await?;

@@ -1,4 +1,4 @@
-//! A private certificate authority, as companies have one.
+//! A private certificate authority, like a company's.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,10 +20,10 @@ impl std::fmt::Debug for Authority {
 
 #[expect(clippy::expect_used, reason = "a test cannot go on without its certificates")]
 impl Authority {
-    /// A new authority that nobody trusts yet.
+    /// A new authority that no client trusts yet.
     ///
     /// # Panics
-    /// When no key can be made.
+    /// When no key can be generated.
     #[must_use]
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
@@ -41,7 +41,7 @@ impl Authority {
     /// A certificate and its private key, both PEM.
     ///
     /// # Panics
-    /// When no key can be made.
+    /// When no key can be generated.
     #[must_use]
     pub fn issue(&self) -> (String, String) {
         let (certificate, key) = self.sign(|_| {});
@@ -51,7 +51,7 @@ impl Authority {
     /// The same, valid only in the year 2020.
     ///
     /// # Panics
-    /// When no key can be made.
+    /// When no key can be generated.
     #[must_use]
     pub fn issue_expired(&self) -> (String, String) {
         let (certificate, key) = self.sign(|params| {
@@ -61,10 +61,10 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// The same, valid from 2020 on and for `time` from now.
+    /// The same, valid from 2020 until `time` from now.
     ///
     /// # Panics
-    /// When no key can be made.
+    /// When no key can be generated.
     #[must_use]
     pub fn issue_for(&self, time: Duration) -> (String, String) {
         let (certificate, key) = self.sign(|params| {

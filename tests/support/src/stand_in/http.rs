@@ -1,4 +1,4 @@
-//! The stand-in's own HTTP server: small, and able to cut an answer in half.
+//! The stand-in's own HTTP server: small, and able to break a response off in the middle.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-/// A request, read whole.
+/// A request, read completely.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) path: String,
@@ -30,7 +30,7 @@ impl Request {
     }
 }
 
-/// What is sent back.
+/// The response to a request.
 #[derive(Debug)]
 pub(super) struct Reply {
     status: u16,
@@ -38,7 +38,7 @@ pub(super) struct Reply {
     body: Bytes,
     /// Send only the first half, then cut the connection.
     pub(super) half: bool,
-    /// Close the connection after the answer.
+    /// Close the connection after the response.
     pub(super) close: bool,
 }
 
@@ -90,7 +90,7 @@ fn response(reply: Reply) -> Response<Body> {
     response
 }
 
-/// Answers every connection of `listener`, for ever.
+/// Responds on every connection of `listener`, without end.
 pub(super) async fn serve<F, A>(listener: TcpListener, answer: F) -> io::Result<()>
 where
     F: Fn(Request) -> A + Clone + Send + 'static,
@@ -114,7 +114,7 @@ where
                 }
             });
             let connection = hyper::server::conn::http1::Builder::new();
-            // A client that leaves is no fault of the stand-in.
+            // A client that leaves is not a fault of the stand-in.
             let _ = connection.serve_connection(TokioIo::new(stream), service).await;
         });
     }

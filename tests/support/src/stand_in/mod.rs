@@ -1,8 +1,8 @@
-//! A stand-in for the `lit` runtime (docs/facts.md section 2), for machines that cannot have the real one.
+//! A stand-in for the `lit` runtime (docs/facts.md section 2), for machines without the real one.
 //!
-//! `list`, `pull MODEL`, `serve --port=N --verbose` behave like `lit` as far as it is known. Models are files under
-//! `<home>/.litert-lm/models/MODEL/`. What goes wrong is switched on by environment variables, whose names may begin with `LIT_`
-//! too: gem-setup passes such ones to a runtime.
+//! `list`, `pull MODEL`, `serve --port=N --verbose` behave like `lit` as far as known. Models are files under
+//! `<home>/.litert-lm/models/MODEL/`. Environment variables switch on faults. Their names may also begin with `LIT_`: gem-setup passes such
+//! variables to a runtime.
 //!
 //! - `STAND_IN_PULL`: `fail` (ends 1 half-way), `flaky` (does so once), `hang` (never ends), `terminal` (refuses to ask without a terminal),
 //!   `gated` (ends 1 without `HUGGING_FACE_HUB_TOKEN`), `slow` (takes a second)
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// The bytes a pulled model consists of.
+/// The content of a pulled model.
 pub const MODEL_BYTES: &[u8] = b"stand-in model\n";
 
 /// Runs the stand-in with these arguments (without the program's name).
@@ -61,7 +61,7 @@ fn variable(name: &str) -> Option<String> {
     names.iter().find_map(|name| std::env::var(name).ok())
 }
 
-/// Adds one line to the trace file, if there is one.
+/// Adds one line to the trace file, if any.
 fn trace(event: &Value) {
     let Some(path) = variable("TRACE") else {
         return;

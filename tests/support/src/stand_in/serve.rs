@@ -12,43 +12,43 @@ use serde_json::{Value, json};
 use super::http::{self, Reply, Request};
 use super::variable;
 
-/// How the server misbehaves: words separated by commas, some with `=NUMBER`.
+/// The server's misbehaviour: words separated by commas, some with `=NUMBER`.
 #[derive(Clone, Debug, Default)]
 pub struct Behaviour {
-    /// `slow-start=MS`: listens only after so long.
+    /// `slow-start=MS`: listens only after this time.
     pub slow_start: Option<u64>,
-    /// `slow-load=MS`: the first answer takes so much longer.
+    /// `slow-load=MS`: the first response takes this much longer.
     pub slow_load: Option<u64>,
-    /// `delay=MS`: every answer takes so much longer.
+    /// `delay=MS`: every response takes this much longer.
     pub delay: Option<u64>,
-    /// `crash-at-start`: ends 3 before it listens.
+    /// `crash-at-start`: ends with status 3 before it listens.
     pub crash_at_start: bool,
-    /// `crash-after=N`: ends 3 when the Nth request with a body arrives, without an answer.
+    /// `crash-after=N`: ends with status 3, without a response, when the Nth request with a body arrives.
     pub crash_after: Option<u64>,
-    /// `hang-after=N`: stops answering anything from the Nth request with a body on, but stays.
+    /// `hang-after=N`: stops responding from the Nth request with a body on, but keeps running.
     pub hang_after: Option<u64>,
-    /// `garbage`: the answer's text is no JSON and names no choice.
+    /// `garbage`: the answer's text is not JSON and names no choice.
     pub garbage: bool,
     /// `contrary`: the answer names the other choice.
     pub contrary: bool,
-    /// `fenced`: the answer's JSON stands in a Markdown fence after a sentence.
+    /// `fenced`: the answer's JSON is in a Markdown fence after a sentence.
     pub fenced: bool,
-    /// `half`: the answer's body ends half-way and the connection closes.
+    /// `half`: the response's body ends in the middle and the connection closes.
     pub half: bool,
-    /// `errors`: every request is answered 500 with HTML.
+    /// `errors`: every response has status 500 and HTML.
     pub errors: bool,
-    /// `grow=MB`: keeps so much more memory with each request.
+    /// `grow=MB`: keeps this much more memory with each request.
     pub grow: Option<u64>,
-    /// `ignore-sigterm`: SIGTERM does nothing.
+    /// `ignore-sigterm`: ignores SIGTERM.
     pub ignore_sigterm: bool,
-    /// `download`: any request downloads a model that is not there, as `lit` does (docs/facts.md section 2).
+    /// `download`: any request downloads a missing model, as `lit` does (docs/facts.md section 2).
     pub download: bool,
-    /// `close`: HTTP/1.0 manners: the connection closes after each answer.
+    /// `close`: the connection closes after each response, as with HTTP/1.0.
     pub close: bool,
 }
 
 impl Behaviour {
-    /// What the control file, else the environment asks for now.
+    /// The words in the control file, else in the environment, at this moment.
     #[must_use]
     pub fn current() -> Self {
         let from_file = variable("CONTROL").and_then(|path| fs::read_to_string(path).ok());
@@ -109,7 +109,7 @@ pub(super) fn run(options: &[&str]) -> ExitCode {
 
 #[cfg(unix)]
 fn ignore_sigterm() -> io::Result<()> {
-    // A registered stream replaces the default action for as long as the process lives.
+    // A registered stream replaces the default action for the rest of the process's life.
     let mut signals = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::spawn(async move { while signals.recv().await.is_some() {} });
     Ok(())
@@ -179,7 +179,7 @@ async fn answer(state: &State, request: Request) -> Reply {
     generate(&request, &behaviour)
 }
 
-/// Gets `model` without a question, unless it is there, and says so in the trace.
+/// Downloads `model` without a question if it is missing, and records that in the trace.
 fn download(model: &str) {
     let folder = super::models().join(model);
     if folder.exists() {
@@ -254,7 +254,7 @@ fn head(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-/// The rule of the tiny model (docs/facts.md section 5): three words in the request mean `pro`.
+/// The tiny model's rule (docs/facts.md section 5): three words in the request mean `pro`.
 fn choose(prompt: &str) -> &'static str {
     let request = prompt.split("#### Current Request:").last().unwrap_or_default();
     let request = request.split("### Reminder").next().unwrap_or_default().to_lowercase();
