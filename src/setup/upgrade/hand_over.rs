@@ -159,8 +159,8 @@ async fn taken_up(setup: &mut Setup<'_>, engine: &Engine, program: Option<Stamp>
         let left = deadline.saturating_duration_since(Instant::now());
         let taking = supervise::await_engine(&setup.site.layout, program, engine.process.as_ref(), left);
         let taken = waiting(setup.tools.progress, "server", WAIT, taking).await;
-        let taken =
-            taken.map_err(|reason| Failure::new(Kind::Runtime, format!("the server did not switch to it: {reason}")))?;
+        let taken = taken
+            .map_err(|reason| Failure::new(Kind::Runtime, format!("the server did not switch to it: {reason}")))?;
         let is_final = taken != Taken::Blocked || setup.closed().await.is_some();
         if is_final || Instant::now() >= deadline {
             return Ok(());
