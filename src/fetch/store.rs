@@ -185,7 +185,7 @@ impl Writer {
     }
 
     fn restart(&mut self, identity: Identity) -> Result<(), Error> {
-        // Existing bytes are overwritten, and take no more room.
+        // Overwriting existing bytes needs no additional room.
         let more = identity.length.unwrap_or(0).saturating_sub(self.books.present.len());
         self.limits
             .check(self.partial.data(), identity.length.unwrap_or(0), more, identity.length)?;

@@ -17,7 +17,7 @@ use crate::supervise::{self, Running, Taken, observe};
 /// The number of restarts by other programs that are waited for.
 const RESTARTS: u32 = 3;
 const WAIT: &str = "waiting for the server to switch to the other version";
-/// The pause between two looks at a server that does not listen, or has not yet noticed its model.
+/// The interval between two checks of a server that does not listen, or has not yet noticed its model.
 const LOOK: Duration = Duration::from_millis(500);
 /// The time limit for a server to listen or to end.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);

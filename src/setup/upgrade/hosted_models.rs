@@ -102,7 +102,7 @@ fn refused(delivered: &DeliveredModels, error: &record::Error) -> Failure {
 /// Puts the catalog's models file in place of the one in use.
 ///
 /// # Errors
-/// As [`new_hosted_models`]; and when nothing is installed or the catalog has no models file.
+/// As [`new_hosted_models`]; and when nothing is installed or the catalog lacks a models file.
 pub async fn upgrade_hosted_models(setup: &Setup<'_>) -> Result<Upgraded, Failure> {
     check_recorded(setup, "the hosted models")?;
     let layout = &setup.site.layout;

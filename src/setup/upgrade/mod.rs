@@ -1,4 +1,4 @@
-//! Upgrade and rollback: another release of the runtime is installed beside the current one, tried, and only then made current
+//! Upgrade and rollback: another release of the runtime is installed next to the current one, tried, and only then made current
 //! (docs/architecture.md).
 
 mod hand_over;

@@ -1,4 +1,4 @@
-//! Upgrade of the model of `litert-lm`: the new file is imported beside the one in use, tried, and swapped with it.
+//! Upgrade of the model of `litert-lm`: the new file is imported next to the one in use, tried, and swapped with it.
 
 use gem_platform::file::identity;
 

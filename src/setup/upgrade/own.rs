@@ -53,7 +53,7 @@ pub(in crate::setup) fn leftovers_of_self(layout: &Layout) -> Vec<PathBuf> {
 /// Replaces gem-setup's executable with the catalog's. The previous one is kept for `rollback self`.
 ///
 /// # Errors
-/// When the catalog has no executable for this platform, a package manager owns the present one, or the new one does not work.
+/// When the catalog lacks an executable for this platform, a package manager owns the present one, or the new one does not work.
 pub async fn upgrade_self(setup: &Setup<'_>) -> Result<Upgraded, Failure> {
     let entry = setup.site.catalog.own();
     let offered = entry.map(|entry| entry.version.clone());

@@ -1,4 +1,4 @@
-//! Replaces one release with another: installs it beside the current one, tries it, switches, and waits for the running server.
+//! Replaces one release with another: installs it next to the current one, tries it, switches, and waits for the running server.
 
 use super::hand_over::{Engine, hand_over, not_taken_back, return_to};
 use super::trial::{Tried, try_release};
@@ -28,7 +28,7 @@ pub(in crate::setup) async fn replace(setup: &mut Setup<'_>) -> Result<String, F
     Ok(detail)
 }
 
-/// Installs the release beside the current one, and the model if it is missing; then tries the release. `state.json` names the current one.
+/// Installs the release next to the current one, and the model if it is missing; then tries the release. `state.json` names the current one.
 async fn bring_and_try(setup: &mut Setup<'_>, before: &mut State) -> Result<String, Failure> {
     let name = setup.release();
     let known = before.previous.clone().filter(|previous| previous.name == name);

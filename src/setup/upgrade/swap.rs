@@ -249,7 +249,7 @@ mod tests {
         fs::read_to_string(folder.join("model.litertlm")).unwrap()
     }
 
-    /// The model in use and the one before are what the record says.
+    /// The model in use and the previous one match the record.
     #[track_caller]
     fn assert_settled(layout: &Layout, state: &State, current: &str) {
         assert_eq!(read(&own(layout, state)), current);

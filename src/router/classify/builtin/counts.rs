@@ -197,7 +197,7 @@ const OFFER: [Reasons; 6] = [
     ["approves a proposal", "approves no proposal"],
 ];
 
-/// The reasons of all counts; only those of the request if it has no history.
+/// The reasons of all counts; without a history, only those of the request.
 pub(super) fn reasons(follows: bool) -> impl Iterator<Item = Reasons> {
     let cues = CUES.iter().map(|(reasons, _)| *reasons);
     let of_history = BEFORE.into_iter().chain(OFFER).filter(move |_| follows);

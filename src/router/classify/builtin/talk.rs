@@ -257,7 +257,7 @@ const UNSPACED: [&str; 14] = [
 /// A longer clause in such a script has content apart from the difficulty.
 const UNSPACED_LONGEST: usize = 14;
 
-/// Drops clauses about models or difficulty, unless the text has no others.
+/// Drops clauses about models or difficulty, unless no other clauses remain.
 pub(super) fn drop_talk(text: &str) -> String {
     let clauses: Vec<&str> = text.split_inclusive(is_separator).collect();
     let is_talk: Vec<bool> = clauses.iter().map(|clause| is_talk(clause)).collect();

@@ -7,7 +7,7 @@
 //! - `STAND_IN_PULL`: `fail` (ends 1 half-way), `flaky` (does so once), `hang` (never ends), `terminal` (refuses to ask without a terminal),
 //!   `gated` (ends 1 without `HUGGING_FACE_HUB_TOKEN`), `slow` (takes a second)
 //! - `STAND_IN_SERVE`: words separated by commas, see [`serve::Behaviour`]
-//! - `STAND_IN_CONTROL`: a file with the same words as `STAND_IN_SERVE`, read anew for every request and at the start;
+//! - `STAND_IN_CONTROL`: a file with the same words as `STAND_IN_SERVE`, read again for every request and at the start;
 //!   where it exists it replaces `STAND_IN_SERVE`
 //! - `STAND_IN_TRACE`: a file to which one JSON line is added for each invocation and each request
 
