@@ -37,7 +37,7 @@ pub fn new_hosted_models(setup: &Setup<'_>) -> Result<Option<NewHostedModels>, F
             "the hosted models in the catalog `{}` are refused: they are of version {to}, older than the ones in use",
             delivered.catalog
         );
-        let hint = "an old version may be offered to keep a fault open: ask the catalog's publisher, or take it with \
+        let hint = "an old version may have a known fault: ask the catalog's publisher, or install it with \
                     `gem-setup upgrade --hosted-models --allow-older`";
         return Err(Failure::new(Kind::Verification, message).with_hint(hint));
     }
