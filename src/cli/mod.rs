@@ -208,7 +208,10 @@ fn run_command(
             ServiceAction::Uninstall => service::uninstall(session),
             ServiceAction::Status => service::status(session),
         },
-        Command::Upgrade(args) => upgrade::run(session, &args, accepted),
+        Command::Upgrade(args) => {
+            let is_flag = |name: &str| layers.origin(matches, name) == Origin::Flag;
+            upgrade::run(session, &args, accepted, &is_flag)
+        }
         Command::Rollback(args) => upgrade::roll_back(session, args),
         Command::Token(args) => token::run(session, &args),
         Command::Versions => versions::run(session),

@@ -47,21 +47,49 @@ pub(crate) async fn follow(
     updates: watch::Sender<Config>,
 ) -> Infallible {
     let mut seen = stamps(files(session, server));
+    let mut refused: Option<Refused> = None;
     loop {
         tokio::time::sleep(EVERY).await;
         let now = stamps(seen.keys().cloned());
         let changed = now.iter().filter(|(file, stamp)| seen.get(*file) != Some(*stamp));
         let names: Vec<String> = changed.map(|(file, _)| format!("`{}`", file.display())).collect();
-        if names.is_empty() {
-            continue;
-        }
+        let names = match &refused {
+            // It may name a file that is not watched yet.
+            Some(refused) if names.is_empty() => refused.names.clone(),
+            None if names.is_empty() => continue,
+            _ => names.join(" and "),
+        };
         seen = now;
-        take_over(session, server, claim, &updates, &mut seen, &names.join(" and "));
+        let taken_over = take_over(session, server, claim, &updates, &mut seen, &names);
+        let new = taken_over.err().map(|reason| Refused { names, reason });
+        if let Some(new) = new.as_ref().filter(|new| refused.as_ref() != Some(new)) {
+            new.report(claim);
+        }
+        refused = new;
     }
 }
 
-/// Sends the gateway the configuration that the files describe now. The log and `status` report changes that are not in
-/// force, with the reason.
+/// A change that is not in force.
+#[derive(PartialEq)]
+struct Refused {
+    /// The changed files.
+    names: String,
+    reason: String,
+}
+
+impl Refused {
+    fn report(&self, claim: &Claim) {
+        let Self { names, reason } = self;
+        let reason = format!("{names} changed, but the former settings stay in force: {reason}");
+        tracing::warn!("{reason}");
+        claim.renew(None, Some(reason));
+    }
+}
+
+/// Sends the gateway the configuration that the files describe now. The log and `status` report changes that need a restart.
+///
+/// # Errors
+/// Why the configuration cannot be used.
 fn take_over(
     session: &Session<'_>,
     server: &Server<'_>,
@@ -69,7 +97,7 @@ fn take_over(
     updates: &watch::Sender<Config>,
     seen: &mut BTreeMap<PathBuf, Option<Stamp>>,
     names: &str,
-) {
+) -> Result<(), String> {
     let found = renewed(session, &session.args).and_then(|renewed| {
         // A changed configuration may name other files, so this list is made afterwards.
         for file in files(session, &renewed) {
@@ -79,18 +107,10 @@ fn take_over(
         let port = port_after_restart(session, server)?;
         Ok((renewed, config, port))
     });
-    let (renewed, config, port) = match found {
-        Ok(found) => found,
-        Err(failure) => {
-            let hint = failure.hint.map_or_else(String::new, |hint| format!("; {hint}"));
-            let reason = format!(
-                "{names} changed, but the former settings stay in force: {}{hint}",
-                failure.message
-            );
-            tracing::warn!("{reason}");
-            return claim.renew(None, Some(reason));
-        }
-    };
+    let (renewed, config, port) = found.map_err(|failure| {
+        let hint = failure.hint.map_or_else(String::new, |hint| format!("; {hint}"));
+        format!("{}{hint}", failure.message)
+    })?;
     updates.send_replace(config);
     let stale = stale(server, &renewed, port);
     if stale.is_empty() {
@@ -106,6 +126,7 @@ fn take_over(
         claim.renew(None, Some(reason));
     }
     warn_of_client(session, server);
+    Ok(())
 }
 
 /// Why one of Gemini CLI's settings files is ignored.

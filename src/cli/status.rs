@@ -129,7 +129,7 @@ fn print(session: &Session<'_>, report: &Report) -> Result<(), Failure> {
         printer.line(&format!("  {note}"));
     }
     for offer in &report.upgrades {
-        printer.line(&format!("  {}", offer.in_words()));
+        printer.line(&format!("  {}", offer.in_words("")));
     }
     Ok(())
 }

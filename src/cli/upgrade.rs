@@ -1,10 +1,13 @@
 //! The commands `upgrade` and `rollback`.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use gem_setup::error::{Failure, Kind};
+use gem_setup::net::SafeUrl;
 use gem_setup::runtime::RuntimeName;
 use gem_setup::setup::{self, OpenBundle, Setup, StepId, StepState, Upgraded, Wanted};
+use gem_setup::shell;
 use serde_json::json;
 
 use super::args::NetworkArgs;
@@ -12,7 +15,7 @@ use super::install::{HOSTED_MODELS, how};
 use super::layers::Origin;
 use super::news::{self, Source};
 use super::session::{Session, or_recorded};
-use super::upgrade_args::{RollbackArgs, RollbackChoice, UpgradeArgs};
+use super::upgrade_args::{RollbackArgs, RollbackChoice, SignedArgs, UpgradeArgs};
 use crate::report::{Events, Terminal};
 
 const RUNTIME: &str = "runtime";
@@ -20,7 +23,12 @@ const MODEL: &str = "model";
 const OWN: &str = "self";
 
 /// Upgrades the parts for which the catalog has other versions.
-pub(crate) fn run(session: &Session<'_>, args: &UpgradeArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    session: &Session<'_>,
+    args: &UpgradeArgs,
+    accepted: Option<Origin>,
+    is_flag: &dyn Fn(&str) -> bool,
+) -> Result<ExitCode, Failure> {
     let events = Events::new(session.printer);
     let terminal = Terminal::new(session.printer);
     if args.to.is_some() && !args.runtime && !named(args).is_empty() {
@@ -32,14 +40,11 @@ pub(crate) fn run(session: &Session<'_>, args: &UpgradeArgs, accepted: Option<Or
     }
     if args.check {
         let setup = prepare(session, args, None, &events, &terminal)?;
-        return show_offers(session, args, &setup);
+        return show_offers(session, args, &setup, &source_options(args, &setup, is_flag));
     }
     let parts = match parts(session, args, &events, &terminal) {
         Ok(parts) => parts,
-        Err(failure) => {
-            let what = if args.to.is_some() { RUNTIME } else { HOSTED_MODELS };
-            return conclude(session, &events, &[], Some((what, failure)));
-        }
+        Err(failed) => return conclude(session, &events, &[], Some(failed)),
     };
     if args.model {
         let possible = prepare(session, args, None, &events, &terminal);
@@ -62,20 +67,21 @@ pub(crate) fn run(session: &Session<'_>, args: &UpgradeArgs, accepted: Option<Or
 }
 
 /// The parts to upgrade: the named ones, else the runtime, and the hosted models if the catalog has newer ones. A
-/// catalog with an invalid models file is refused before anything is changed.
+/// catalog with an invalid models file is refused before anything is changed. A failure comes with its part.
 fn parts(
     session: &Session<'_>,
     args: &UpgradeArgs,
     events: &Events<'_>,
     terminal: &Terminal<'_>,
-) -> Result<Vec<&'static str>, Failure> {
+) -> Result<Vec<&'static str>, (&'static str, Failure)> {
     let named = named(args);
     if !named.is_empty() {
         return Ok(named);
     }
-    let setup = prepare(session, args, None, events, terminal)?;
+    let setup = prepare(session, args, None, events, terminal).map_err(|failure| (RUNTIME, failure))?;
     let has_runtime = setup.wanted.chosen.runtime != RuntimeName::Builtin;
-    let has_hosted = session.is_installed() && setup::new_hosted_models(&setup)?.is_some();
+    let hosted = setup::new_hosted_models(&setup).map_err(|failure| (HOSTED_MODELS, failure));
+    let has_hosted = session.is_installed() && hosted?.is_some();
     let mut parts = Vec::new();
     parts.extend((has_runtime || !has_hosted).then_some(RUNTIME));
     parts.extend(has_hosted.then_some(HOSTED_MODELS));
@@ -223,11 +229,35 @@ fn check_version(setup: &Setup<'_>, wanted: Option<&str>) -> Result<(), Failure>
     Err(Failure::new(Kind::Usage, message).with_hint(hint))
 }
 
-fn show_offers(session: &Session<'_>, args: &UpgradeArgs, setup: &Setup<'_>) -> Result<ExitCode, Failure> {
-    let mut offers = setup::offers(setup)?;
+/// The options that named the catalog, for the command that takes its offers.
+fn source_options(args: &UpgradeArgs, setup: &Setup<'_>, is_flag: &dyn Fn(&str) -> bool) -> String {
+    let SignedArgs {
+        catalog_url,
+        catalog_key,
+    } = &args.signed;
+    let url = catalog_url.as_ref().map(|url| SafeUrl::from(url).to_string());
+    let named = [
+        ("catalog", args.catalog.clone().map(OsString::from)),
+        ("catalog-url", url.map(OsString::from)),
+        ("catalog-key", catalog_key.as_ref().map(|key| key.to_string().into())),
+    ];
+    let given = named.into_iter().filter(|(name, _)| is_flag(name));
+    given
+        .filter_map(|(name, value)| Some([format!("--{name}").into(), value?]))
+        .map(|words| format!(" {}", shell::line(setup.site.os(), words)))
+        .collect()
+}
+
+fn show_offers(
+    session: &Session<'_>,
+    args: &UpgradeArgs,
+    setup: &Setup<'_>,
+    options: &str,
+) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let named = named(args);
     let is_wanted = |what: &str| named.is_empty() || named.contains(&what);
+    let mut offers = setup::offers(setup, is_wanted(HOSTED_MODELS))?;
     offers.retain(|offer| is_wanted(offer.what));
     match session.block_on_until_signal(setup::offer_of_hub(setup)) {
         Ok(changed) => offers.extend(changed.into_iter().filter(|offer| is_wanted(offer.what))),
@@ -245,7 +275,7 @@ fn show_offers(session: &Session<'_>, args: &UpgradeArgs, setup: &Setup<'_>) -> 
         return Ok(ExitCode::SUCCESS);
     }
     for offer in &offers {
-        printer.line(&offer.in_words());
+        printer.line(&offer.in_words(options));
     }
     if offers.is_empty() {
         printer.line("There is nothing to upgrade.");

@@ -141,7 +141,12 @@ impl Fetcher {
         let is_mirrored = url.host_str().is_some_and(|host| MIRRORED_HOSTS.contains(&host));
         // A bundle contains every file that its catalog names.
         let is_offline = self.mirror_only && self.mirrors.iter().all(|mirror| mirror.scheme() == "file");
-        if url.scheme() != "https" || !(is_mirrored || is_offline) {
+        let is_replaced = match url.scheme() {
+            "https" => is_mirrored || is_offline,
+            "http" => is_offline,
+            _ => false,
+        };
+        if !is_replaced {
             return vec![url.clone()];
         }
         let mirrored = self.mirrors.iter().map(|base| {

@@ -316,7 +316,12 @@ pub(super) async fn apply_step(
     let done = match inspection.condition {
         Condition::NotNeeded(detail) => (StepState::Skipped, detail),
         Condition::InPlace(_) | Condition::Needed(_) if id == StepId::Runtime && setup.replaces_release() => {
-            (StepState::Changed, upgrade::replace(setup).await?)
+            let older = upgrade::note_older(setup);
+            let done = upgrade::replace(setup).await?;
+            (
+                StepState::Changed,
+                [done].into_iter().chain(older).collect::<Vec<_>>().join("; "),
+            )
         }
         Condition::InPlace(detail) if !(setup.wanted.force && steps::can_repeat(id)) => (StepState::Ok, detail),
         Condition::InPlace(_) | Condition::Needed(_) => {

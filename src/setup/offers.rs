@@ -31,20 +31,20 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// The offer and its command, in one line.
+    /// The offer and its command with `options`, in one line.
     #[must_use]
-    pub fn in_words(&self) -> String {
+    pub fn in_words(&self, options: &str) -> String {
         let Self { what, name, from, to } = self;
         let from = from.as_deref().unwrap_or("of unknown version");
-        format!("{name} {to} is available, {from} is in use: run `gem-setup upgrade --{what}`")
+        format!("{name} {to} is available, {from} is in use: run `gem-setup upgrade --{what}{options}`")
     }
 }
 
-/// The upgrades that the catalog of `setup` offers.
+/// The upgrades that the catalog of `setup` offers, the hosted models only if wanted.
 ///
 /// # Errors
 /// When the catalog's models file is refused ([`new_hosted_models`]).
-pub fn offers(setup: &Setup<'_>) -> Result<Vec<Offer>, Failure> {
+pub fn offers(setup: &Setup<'_>, with_hosted_models: bool) -> Result<Vec<Offer>, Failure> {
     let Site {
         layout,
         catalog,
@@ -52,7 +52,9 @@ pub fn offers(setup: &Setup<'_>) -> Result<Vec<Offer>, Failure> {
         ..
     } = &setup.site;
     let mut offers = in_catalog(layout, &setup.state, catalog, *target);
-    offers.extend(new_hosted_models(setup)?.map(|new| of_hosted_models(new.from, new.to)));
+    if with_hosted_models {
+        offers.extend(new_hosted_models(setup)?.map(|new| of_hosted_models(new.from, new.to)));
+    }
     Ok(offers)
 }
 

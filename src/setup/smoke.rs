@@ -17,7 +17,7 @@ use crate::router::Tier;
 use crate::router::classify::classification_request;
 use crate::router::classify::local::verdict_in_reply;
 use crate::runtime::local::{self, Peer};
-use crate::supervise;
+use crate::supervise::{self, Running, observe};
 
 const JOKE: &str = "Tell me a joke.";
 const BY_MODEL: &str = "model";
@@ -210,6 +210,15 @@ async fn joke(peer: Peer, model: &str) -> Result<(String, u64), Failure> {
 }
 
 fn not_running(site: &Site<'_>, port: u16) -> Failure {
+    if let Ok(Running::Supervised(record)) = observe(&site.layout)
+        && record.server.port != port
+    {
+        let other = record.server.port;
+        let message = format!("nothing listens on port {port}: the server is running on port {other}");
+        return failure(message).with_hint(format!(
+            "run `gem-setup install --port {other}` to make that the port of this installation, or `gem-setup restart --port {port}`"
+        ));
+    }
     let is_installed = site.layout.state_file().exists();
     let next = if is_installed {
         "gem-setup start"

@@ -36,6 +36,23 @@ fn a_later_models_file_is_watched_too() {
     wait_until("nothing is left to say", || note(&home).is_empty());
 }
 
+#[test]
+fn a_models_file_may_appear_after_the_configuration() {
+    let home = Home::new();
+    let port = home.port.to_string();
+    home.gem(&["install", "--runtime", "builtin", "--port", &port]).ok();
+    let models = home.beside("models.toml");
+    home.write(
+        &home.layout().config_file(),
+        &format!("models = \"{}\"\n", models.display()),
+    );
+    wait_until("the fault is told", || note(&home).contains("models.toml"));
+    fs::write(&models, "format = 1\n").unwrap();
+    wait_until("the configuration is in force", || log(&home).contains("is in force\n"));
+    assert_eq!(note(&home), "");
+    assert_eq!(log(&home).matches("the former settings stay").count(), 1);
+}
+
 fn log(home: &Home) -> String {
     fs::read_to_string(home.layout().log_file()).unwrap_or_default()
 }

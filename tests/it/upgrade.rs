@@ -656,6 +656,49 @@ fn a_server_stopped_during_an_upgrade_is_no_failure() {
     }
 }
 
+#[test]
+fn a_server_on_another_port_takes_up_a_release() {
+    let home = Home::serving();
+    let port = super::harness::free_port().to_string();
+    home.gem(&["restart", "--port", &port]).ok();
+    let elsewhere = format!("the server is running on port {port}");
+    assert_says(
+        &home.gem(&["smoke"]).ends(7).stderr,
+        &[&elsewhere, "gem-setup install --port"],
+    );
+    home.release("v10", &release("ten"));
+    upgrade(&home, "v10").ok();
+    assert_eq!(running(&home), Stamp::of(&home.lit_in_use()));
+    home.gem(&["rollback", "runtime"]).ok();
+    assert_eq!(state(&home)["version"], "v9");
+    // A new port and a new release in one command.
+    let mirror = home.mirror.url();
+    let gem = home.gem(&["install", "--port", &port, "--mirror", &mirror, "--catalog"]);
+    gem.arg(home.beside("catalog-v10.toml")).ok();
+    assert_eq!(state(&home)["version"], "v10");
+    assert_answers(&home);
+}
+
+#[test]
+fn offers_name_the_catalog_and_an_older_release_is_said() {
+    let home = Home::installed();
+    home.release("v10", &release("ten"));
+    let catalog = home.beside("catalog-v10.toml").display().to_string();
+    let mirror = home.mirror.url();
+    let check = home.gem(&["upgrade", "--check", "--catalog", &catalog]).ok();
+    assert_says(
+        &check.stdout,
+        &[&format!("gem-setup upgrade --runtime --catalog {catalog}")],
+    );
+    let install = |catalog: &str| {
+        home.gem(&["install", "--no-start", "--mirror", &mirror, "--catalog", catalog])
+            .ok()
+    };
+    install(&catalog);
+    let run = install(home.catalog().to_str().unwrap());
+    assert_says(&run.stderr, &["v9 is older than v10", "gem-setup rollback runtime"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_command_that_waited_for_an_upgrade_does_not_undo_it() {

@@ -71,6 +71,14 @@ fn a_mirror_replaces_only_github_and_the_hub() {
     ] {
         assert_eq!(sources(&mirrors, true, other), [other]);
     }
+    // Mirrors on disk alone have everything.
+    for other in ["https://example.com/x", "http://127.0.0.1:80/x"] {
+        assert_eq!(sources(&mirrors[1..], true, other), ["file:///srv/mirror/x"]);
+    }
+    assert_eq!(
+        sources(&mirrors[1..], true, "file:///elsewhere/x"),
+        ["file:///elsewhere/x"]
+    );
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::setup::records::SmokeRecord;
 use crate::setup::release::recorded_catalog;
 use crate::setup::step_id::StepId;
 use crate::setup::{Setup, smoke, steps};
-use crate::supervise::{self, Running, Taken, observe};
+use crate::supervise::{self, Running, ServerRecord, Taken, observe};
 
 /// The number of restarts by other programs that are waited for.
 const RESTARTS: u32 = 3;
@@ -72,34 +72,37 @@ async fn answers(setup: &mut Setup<'_>, engine: &Engine, program: Option<Stamp>)
         let Some(server) = settled(setup).await else {
             return Ok(false);
         };
-        let Err(failure) = smoke(&setup.site, &setup.wanted, &setup.state, setup.tools.progress).await else {
+        let mut wanted = setup.wanted.clone();
+        (wanted.chosen.port, wanted.chosen.direct) = (server.server.port, server.server.direct);
+        let Err(failure) = smoke(&setup.site, &wanted, &setup.state, setup.tools.progress).await else {
             return Ok(true);
         };
         match settled(setup).await {
             None => return Ok(false),
-            Some(now) if now == server => return Err(failure),
+            Some(now) if now.process == server.process => return Err(failure),
             Some(_) => taken_up(setup, engine, program).await?,
         }
     }
     Ok(false)
 }
 
-/// The process of the running server. A server that does not listen is starting or ending: waits until it has done either.
-async fn settled(setup: &Setup<'_>) -> Option<Identity> {
+/// The running server, which may have another port than the recorded one. A server that does not listen is starting or ending: waits until
+/// it has done either.
+async fn settled(setup: &Setup<'_>) -> Option<Box<ServerRecord>> {
     let deadline = Instant::now() + SETTLED_WITHIN;
     loop {
         let server = serving(setup)?;
-        if local::is_listening(setup.wanted.chosen.port).await || Instant::now() >= deadline {
+        if local::is_listening(server.server.port).await || Instant::now() >= deadline {
             return Some(server);
         }
         sleep(LOOK).await;
     }
 }
 
-/// The process of the running server, unless it is stopping.
-fn serving(setup: &Setup<'_>) -> Option<Identity> {
+/// The running server, unless it is stopping.
+fn serving(setup: &Setup<'_>) -> Option<Box<ServerRecord>> {
     match observe(&setup.site.layout) {
-        Ok(Running::Supervised(record)) if !record.stopping => Some(record.process),
+        Ok(Running::Supervised(record)) if !record.stopping => Some(record),
         _ => None,
     }
 }

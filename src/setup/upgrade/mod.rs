@@ -18,6 +18,7 @@ pub use model::{check_model_upgrade, offer_of_hub, roll_back_model, upgrade_mode
 pub(super) use own::{leftovers_of_self, previous_self};
 pub use own::{roll_back_self, upgrade_self};
 pub(super) use replace::replace;
+pub(super) use run::note_older;
 pub use run::{Upgraded, check_not_older, roll_back_runtime, upgrade_runtime};
 pub(super) use swap::settle;
 pub(super) use trial::logs as trial_logs;

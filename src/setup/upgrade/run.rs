@@ -176,14 +176,27 @@ fn check_offered(setup: &Setup<'_>) -> Result<(), Failure> {
 /// # Errors
 /// When it is older, and older ones are not allowed.
 pub fn check_not_older(setup: &Setup<'_>) -> Result<(), Failure> {
-    let both = setup.state.version.as_deref().zip(setup.version());
-    let Some((from, to)) = both.filter(|(from, to)| is_newer(from, to) && !setup.wanted.allow_older) else {
+    let Some((from, to)) = older(setup).filter(|_| !setup.wanted.allow_older) else {
         return Ok(());
     };
     let runtime = setup.wanted.chosen.runtime;
     let message = format!("cannot upgrade `{runtime}` to {to}: it is older than {from}, which is in use");
     let hint = "add `--allow-older` to take it; `gem-setup rollback runtime` returns to the version before";
     Err(Failure::new(Kind::Verification, message).with_hint(hint))
+}
+
+/// The version in use and the catalog's, if that is older.
+fn older<'a>(setup: &'a Setup<'_>) -> Option<(&'a str, &'a str)> {
+    let both = setup.state.version.as_deref().zip(setup.version());
+    both.filter(|(from, to)| is_newer(from, to))
+}
+
+/// A sentence for `install`, which installs any version, if the catalog's is older than the one in use.
+pub(in crate::setup) fn note_older(setup: &Setup<'_>) -> Option<String> {
+    let (from, to) = older(setup)?;
+    Some(format!(
+        "{to} is older than {from}, which was in use: `gem-setup rollback runtime` returns to it"
+    ))
 }
 
 fn check_installed(setup: &Setup<'_>) -> Result<(), Failure> {
