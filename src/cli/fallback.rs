@@ -11,7 +11,6 @@ use gem_setup::supervise::{self, Running, ServerRecord};
 use serde::Serialize;
 
 use super::session::Session;
-use super::status::look;
 use crate::report::Terminal;
 
 /// How long a consent for the session lasts; the header `x-gem-consent` uses the same words.
@@ -72,10 +71,10 @@ impl NeedsConsent {
 }
 
 impl<'a> Fallback<'a> {
-    /// Asks this home's server, if it is running.
-    pub(crate) fn new(session: &'a Session<'a>, reaction: OnFallback) -> Result<Self, Failure> {
-        let server = match look(session)? {
-            Running::Supervised(record) if !record.server.direct => Some(record),
+    /// Asks the server `running` of this home, if there is one.
+    pub(crate) fn new(session: &'a Session<'a>, running: &Running, reaction: OnFallback) -> Result<Self, Failure> {
+        let server = match running {
+            Running::Supervised(record) if !record.server.direct => Some(record.clone()),
             _ => None,
         };
         let failed = match &server {

@@ -17,13 +17,14 @@ use gem_setup::router::{
 };
 use gem_setup::runtime::RuntimeName;
 use gem_setup::settings;
+use gem_setup::supervise::Running;
 use serde_json::Value;
 use url::Url;
 
 use super::args::RouteArgs;
 use super::fallback::Fallback;
 use super::session::{Session, model_name};
-use super::status::{may_route, peer, served};
+use super::status::{look, may_route, peer, served};
 use crate::report::Printer;
 
 /// The indentation of a reason and of a strategy's outcome.
@@ -34,6 +35,7 @@ const MOST_BYTES: u64 = 256_000_000;
 
 /// Decides one request, or each row of a file by itself.
 pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Failure> {
+    let running = known(session)?;
     let environment = session.client_environment()?;
     let effective = session.settings()?.router();
     let asked = Asked {
@@ -43,9 +45,11 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         settings: name_of("model.name", effective.model_name.value.as_deref())?,
     };
     let wants_model = args.classifier == Some(ClassifierChoice::Model) || effective.enabled.value;
+    let wants_model = wants_model && running.is_some();
+    let running = running.unwrap_or(Running::No);
     let classifier = match args.classifier {
         Some(ClassifierChoice::Builtin) => ClassifierChoice::Builtin,
-        _ if wants_model && is_modelless(session, &effective)? => ClassifierChoice::Modelless,
+        _ if wants_model && is_modelless(session, &running, &effective)? => ClassifierChoice::Modelless,
         _ => ClassifierChoice::Model,
     };
     let account = match args.account {
@@ -53,9 +57,9 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         None => account(session)?,
     };
     let models = session.models(args.models.as_ref(), account)?;
-    let fallback = Fallback::new(session, args.on_fallback)?;
+    let fallback = Fallback::new(session, &running, args.on_fallback)?;
     let mut router = Router::new(models, Arc::clone(fallback.availability())).with_threshold(args.threshold);
-    if wants_model && classifier == ClassifierChoice::Model && may_route(session)? {
+    if wants_model && classifier == ClassifierChoice::Model && may_route(session, &running)? {
         router = router.with_local(local(session, &effective)?);
     }
     let context = RoutingContext {
@@ -70,6 +74,17 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
     }
 }
 
+/// This home's server, if it can be looked for. What cannot be read of the home and of Gemini CLI's settings is named, and the
+/// rest decides.
+fn known(session: &Session<'_>) -> Result<Option<Running>, Failure> {
+    for error in session.settings()?.errors() {
+        session.warn_of(&Failure::of(error), "it is ignored here");
+    }
+    session.state_if_readable();
+    let running = look(session).inspect_err(|failure| session.warn_of(failure, "the local model is not asked"));
+    Ok(running.ok())
+}
+
 /// The kind of account that Gemini CLI uses.
 fn account(session: &Session<'_>) -> Result<Account, Failure> {
     let settings = session.settings()?;
@@ -78,8 +93,12 @@ fn account(session: &Session<'_>) -> Result<Account, Failure> {
 }
 
 /// Whether Gemini CLI's router asks this home's server and that server has no model.
-fn is_modelless(session: &Session<'_>, settings: &settings::RouterSettings) -> Result<bool, Failure> {
-    let (port, runtime) = served(session)?;
+fn is_modelless(
+    session: &Session<'_>,
+    running: &Running,
+    settings: &settings::RouterSettings,
+) -> Result<bool, Failure> {
+    let (port, runtime) = served(session, running)?;
     let is_asked = |url: &Url| is_loopback(url) && url.port_or_known_default() == Some(port);
     let asked = settings.classifier_host.value.parse().is_ok_and(|url| is_asked(&url));
     Ok(asked && runtime == RuntimeName::Builtin.to_string())

@@ -74,6 +74,23 @@ impl Session<'_> {
         Ok(self.state.get_or_init(|| state))
     }
 
+    /// The record for a command that can do without: if it cannot be read, a warning says so, and the defaults count.
+    pub(crate) fn state_if_readable(&self) -> &State {
+        self.state().unwrap_or_else(|failure| {
+            self.warn_of(&failure, "the defaults are used");
+            self.state.get_or_init(State::default)
+        })
+    }
+
+    /// Warns of `failure`, which does not stop this command, and says what is done instead.
+    pub(crate) fn warn_of(&self, failure: &Failure, instead: &str) {
+        let hint = failure
+            .hint
+            .as_ref()
+            .map_or_else(String::new, |hint| format!("; {hint}"));
+        self.printer.warning(&format!("{}; {instead}{hint}", failure.message));
+    }
+
     /// Whether `install` has recorded anything in this home. A damaged record counts as one.
     pub(crate) fn is_installed(&self) -> bool {
         let is_there = self.layout.state_file().symlink_metadata().is_ok();
@@ -310,6 +327,10 @@ impl Session<'_> {
     /// The environment as Gemini CLI sees it: completed from its `.env` file.
     pub(crate) fn client_environment(&self) -> Result<Environment, Failure> {
         let env_file = EnvFile::read(&self.settings()?, &self.environment, self.layout.home());
+        if let Some(fault) = env_file.fault() {
+            let warning = format!("cannot read the variables for Gemini CLI in {fault}; it is ignored here");
+            self.printer.warning(&warning);
+        }
         Ok(env_file.under(&self.environment))
     }
 

@@ -9,7 +9,7 @@ use gem_setup::setup::{self, Chosen, Smoke, Wanted};
 use gem_setup::shell;
 
 use super::session::Session;
-use super::status::served;
+use super::status::{look, served};
 use crate::report::Events;
 
 /// Sends the joke prompt and the routing probes to the installed server.
@@ -50,7 +50,7 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
 
 /// Prints the joke prompt as a command for each of two shells.
 pub(crate) fn print_command(session: &Session<'_>) -> Result<ExitCode, Failure> {
-    let (port, runtime) = served(session)?;
+    let (port, runtime) = served(session, &look(session)?)?;
     let chosen = Chosen {
         port,
         ..session.state()?.chosen.clone()

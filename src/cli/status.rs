@@ -291,22 +291,22 @@ fn is_supervised(session: &Session<'_>, pid: u32) -> bool {
     has_open(pid, &session.layout.server_lock_file()) == Some(true)
 }
 
-/// The port and the runtime of this home's server; if none is running, those of the installation.
-pub(crate) fn served(session: &Session<'_>) -> Result<(u16, String), Failure> {
+/// The port and the runtime of the server `running`; if there is none, those of the installation.
+pub(crate) fn served(session: &Session<'_>, running: &Running) -> Result<(u16, String), Failure> {
     let chosen = &session.state()?.chosen;
-    Ok(match look(session)? {
-        Running::Supervised(record) => (record.server.port, record.server.runtime),
-        Running::Bare { pid, port } => (port, unrecorded(session, chosen, pid).runtime.to_string()),
+    Ok(match running {
+        Running::Supervised(record) => (record.server.port, record.server.runtime.clone()),
+        Running::Bare { pid, port } => (*port, unrecorded(session, chosen, *pid).runtime.to_string()),
         _ => (chosen.port, chosen.runtime.to_string()),
     })
 }
 
-/// Whether `route` may ask the server of this home. A gateway itself holds requests back while the model is missing.
-pub(crate) fn may_route(session: &Session<'_>) -> Result<bool, Failure> {
-    Ok(match look(session)? {
+/// Whether `route` may ask the server `running`. A gateway itself holds requests back while the model is missing.
+pub(crate) fn may_route(session: &Session<'_>, running: &Running) -> Result<bool, Failure> {
+    Ok(match running {
         Running::Supervised(record) => !record.server.direct || may_be_asked(session, &session.state()?.chosen),
-        Running::Bare { pid, .. } if is_supervised(session, pid) => true,
-        Running::Bare { pid, .. } => may_be_asked(session, &unrecorded(session, &session.state()?.chosen, pid)),
+        Running::Bare { pid, .. } if is_supervised(session, *pid) => true,
+        Running::Bare { pid, .. } => may_be_asked(session, &unrecorded(session, &session.state()?.chosen, *pid)),
         Running::No | Running::Unnamed | Running::Foreign(_) => true,
     })
 }

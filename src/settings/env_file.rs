@@ -21,6 +21,7 @@ const ALWAYS_READ: [&str; 4] = [
 pub struct EnvFile {
     path: PathBuf,
     values: BTreeMap<String, String>,
+    fault: Option<String>,
 }
 
 /// A variable as Gemini CLI sees it.
@@ -44,9 +45,19 @@ impl EnvFile {
         let excluded = excluded(settings);
         let counts =
             |name: &str| (is_trusted || ALWAYS_READ.contains(&name)) && !(is_of_project && excluded.contains(name));
-        let mut values = parse(&place::read_text(&path).unwrap_or_default());
+        let (text, fault) = match place::read_text(&path) {
+            Ok(text) => (text, None),
+            Err(error) => (String::new(), Some(place::at(&path, &error).to_string())),
+        };
+        let mut values = parse(&text);
         values.retain(|name, _| counts(name));
-        Self { path, values }
+        Self { path, values, fault }
+    }
+
+    /// The file and why it cannot be read; `None` if it was read or if there is none.
+    #[must_use]
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
     }
 
     /// The variable `name`. The environment wins over the file, even with an empty value.

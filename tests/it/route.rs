@@ -185,3 +185,31 @@ fn auto_chooses_the_models_of_the_account() {
     assert_eq!(model(home.gem(&route)), "gemini-3.1-pro-preview-customtools");
     home.gem(&route).args(["--account", "other"]).ends(2);
 }
+
+#[test]
+fn what_cannot_be_read_is_named_and_the_rest_decides() {
+    let enabled = r#"{"experimental": {"gemmaModelRouter": {"enabled": true}}}"#;
+    for (name, content, says) in [
+        ("settings.json", Some("{ broken"), "ignored here"),
+        ("settings.json", None, "ignored here"),
+        ("gem-setup/state.json", Some("{ broken"), "the defaults are used"),
+        ("gem-setup/state.json", None, "the defaults are used"),
+        ("gem-setup/server.json", None, "the local model is not asked"),
+        (".env", None, "ignored here"),
+    ] {
+        let home = Home::new();
+        home.write(&home.settings(), enabled);
+        let path = home.layout().gemini().join(name);
+        let _ = fs::remove_file(&path);
+        match content {
+            Some(content) => home.write(&path, content),
+            None => fs::create_dir_all(&path).unwrap(),
+        }
+        for args in [["route"].as_slice(), &["route", "--json"]] {
+            let run = home.gem(args).arg("why is the build slow?").ok();
+            assert_says(&run.stdout, &["gemini-"]);
+            assert_says(&run.stderr, &["warning", name, says]);
+            assert_eq!(run.stderr.matches(says).count(), 1, "{run:#?}");
+        }
+    }
+}
