@@ -35,7 +35,7 @@ const YIELDS: [Row; 4] = [
 pub(super) fn warn(printer: &Printer, matches: &ArgMatches, layers: &Layers) {
     let names = names_of(matches);
     let matches = innermost(matches);
-    let is_flag = |option: &str| is_given(matches, option) && layers.origin(matches, option) == Origin::Flag;
+    let is_flag = |option: &str| is_flag(matches, layers, option);
     let idle = |rows: &'static [Row]| {
         rows.iter()
             .filter(|(command, option, _)| *command == names && is_flag(option))
@@ -51,6 +51,16 @@ pub(super) fn warn(printer: &Printer, matches: &ArgMatches, layers: &Layers) {
             printer.warning(&format!("`--{option}` has no effect with `--{other}`"));
         }
     }
+}
+
+/// Those of `options` that the command line of the command with `matches` contains.
+pub(super) fn given<'a>(matches: &ArgMatches, layers: &Layers, options: &[&'a str]) -> Vec<&'a str> {
+    let options = options.iter().copied();
+    options.filter(|option| is_flag(matches, layers, option)).collect()
+}
+
+fn is_flag(matches: &ArgMatches, layers: &Layers, option: &str) -> bool {
+    is_given(matches, option) && layers.origin(matches, option) == Origin::Flag
 }
 
 /// Whether `option` has a value, or is a switch that is on.

@@ -196,7 +196,10 @@ fn run_command(
         Command::Restart(args) => control::restart(session, &server(args.server)?),
         Command::Status(args) => status::run(session, &args),
         Command::Logs(args) => logs::run(session, args),
-        Command::Pull(args) => pull::run(session, args, accepted),
+        Command::Pull(args) => {
+            let given = idle::given(matches, layers, &pull::OF_DOWNLOADS);
+            pull::run(session, args, accepted, &given)
+        }
         Command::List(args) => list::run(session, args),
         Command::Smoke(args) if args.print_command => smoke::print_command(session),
         Command::Smoke(_) => smoke::run(session),

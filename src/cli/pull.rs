@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use gem_setup::error::Failure;
+use gem_setup::runtime::RuntimeName;
 use gem_setup::setup::{self, OpenBundle, Setup, State, StepId, StepState, Wanted};
 
 use super::args::{NetworkArgs, PullArgs};
@@ -11,12 +12,21 @@ use super::layers::Origin;
 use super::session::{Session, or_recorded, runtime_of};
 use crate::report::{Events, Terminal};
 
-/// Pulls one model with the configured runtime, after its terms are accepted.
-pub(crate) fn run(session: &Session<'_>, args: PullArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
+/// The options that say how gem-setup itself downloads.
+pub(crate) const OF_DOWNLOADS: [&str; 3] = ["mirror", "mirror-only", "ca-cert"];
+
+/// Pulls one model with the configured runtime, after its terms are accepted. `given` are those of [`OF_DOWNLOADS`] on the
+/// command line.
+pub(crate) fn run(
+    session: &Session<'_>,
+    args: PullArgs,
+    accepted: Option<Origin>,
+    given: &[&str],
+) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let events = Events::new(printer);
     let terminal = Terminal::new(printer);
-    let pulled = prepare(session, args, accepted, &events, &terminal).and_then(|mut setup| {
+    let pulled = prepare(session, args, accepted, given, &events, &terminal).and_then(|mut setup| {
         session.work_until_signal(async {
             let bundle = match setup.reopen_bundle(&[StepId::Model], false).await {
                 Ok(bundle) => bundle,
@@ -52,6 +62,7 @@ fn prepare<'s>(
     session: &'s Session<'_>,
     args: PullArgs,
     accepted: Option<Origin>,
+    given: &[&str],
     events: &'s Events<'s>,
     terminal: &'s Terminal<'s>,
 ) -> Result<Setup<'s>, Failure> {
@@ -62,6 +73,12 @@ fn prepare<'s>(
         chosen.runtime = runtime_of(runtime, &session.catalog(chosen.catalog.as_ref())?, target);
     }
     check_model_file(args.model_file.as_ref(), chosen.runtime)?;
+    if chosen.runtime == RuntimeName::Lit {
+        for option in given {
+            let text = format!("`--{option}` has no effect: the runtime `lit` downloads its models itself");
+            session.printer.warning(&text);
+        }
+    }
     chosen.model = args.name;
     chosen.model_file = args.model_file.map(|file| session.environment.current_dir().join(file));
     let wanted = Wanted {

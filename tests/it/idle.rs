@@ -1,6 +1,6 @@
 //! Options and values without effect are reported, and the command continues.
 
-use super::harness::{Home, assert_says};
+use super::harness::{Home, MODEL, assert_says};
 
 #[test]
 fn an_option_without_its_required_option_is_reported() {
@@ -156,4 +156,18 @@ fn a_bundle_for_builtin_refuses_a_model() {
         .ends(2);
     assert_says(&run.stderr, &["`builtin` has none", "leave the model out"]);
     assert!(!home.work().join("new").exists());
+}
+
+#[test]
+fn a_runtime_that_downloads_by_itself_takes_no_mirror() {
+    let home = Home::installed();
+    let mirror = "https://mirror.example";
+    let pull = || home.gem(&["pull", MODEL, "--runtime", "lit"]);
+    let run = pull().args(["--mirror", mirror, "--mirror-only"]).ok();
+    for option in ["--mirror", "--mirror-only"] {
+        let says = format!("warning: `{option}` has no effect: the runtime `lit`");
+        assert_says(&run.stderr, &[&says]);
+    }
+    let run = pull().env("GEM_SETUP_MIRROR", mirror).ok();
+    assert_eq!(run.stderr, "", "a variable is for all commands");
 }
