@@ -8,7 +8,7 @@ use clap::Args;
 use gem_setup::error::Failure;
 use gem_setup::gateway::{Access, ClientToken, Config, Peers, Quota, TlsFiles};
 
-use super::values::{existing_file, path, seconds};
+use super::values::{existing_file, limit, path, seconds};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AccessArgs {
@@ -29,10 +29,10 @@ pub(crate) struct AccessArgs {
     #[arg(long, value_name = "FILE", value_parser = existing_file())]
     pub(crate) upstream_key_file: Option<PathBuf>,
     /// Serve each client at most this many requests per minute
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = limit)]
     pub(crate) client_rate: Option<NonZeroU32>,
     /// Serve each client at most this many requests at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = limit)]
     pub(crate) client_concurrency: Option<NonZeroU32>,
     /// When asked to stop, first accept requests for this long while reporting not ready, so that load balancers notice
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]

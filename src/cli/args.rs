@@ -15,7 +15,7 @@ use super::access_args::TokenArgs;
 pub(crate) use super::network_args::NetworkArgs;
 use super::server_args::{RuntimeChoice, ServerArgs, on_fallback};
 use super::upgrade_args::{CleanupArgs, NewsArgs, RollbackArgs, SignedArgs, UpgradeArgs};
-use super::values::{count, existing_file, one_of, path, port, program, readable_file, seconds};
+use super::values::{count, existing_file, one_of, path, port, program, readable_file, repetitions, seconds};
 
 /// Sets up, supervises and serves local model routing for Gemini CLI.
 #[derive(Debug, Parser)]
@@ -44,7 +44,7 @@ pub(crate) struct Global {
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
     /// Print more; repeat for even more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, value_parser = repetitions)]
     pub(crate) verbose: u8,
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]

@@ -43,6 +43,8 @@ struct Found {
 
 /// How [`Layers::explain`] begins.
 pub(super) const COMES_FROM: &str = "the value comes from ";
+/// What to do about a wrong value of a variable.
+pub(super) const UNSET: &str = "correct or unset it";
 
 /// The largest configuration file, in bytes.
 const LIMIT: u64 = 1_000_000;
@@ -237,6 +239,15 @@ impl Layers {
     pub(crate) fn explain(&self, name: &str) -> Option<String> {
         let found = self.values.get(name)?;
         Some(format!("{COMES_FROM}{}", found.place))
+    }
+
+    /// What to do about a wrong value of the option `name`; `None` for the command line.
+    pub(crate) fn remedy(&self, name: &str) -> Option<&'static str> {
+        Some(match self.values.get(name)?.origin {
+            Origin::Environment => UNSET,
+            Origin::Server => "give another one with the command",
+            Origin::Flag | Origin::File | Origin::Default => "correct it there",
+        })
     }
 }
 

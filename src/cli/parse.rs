@@ -12,7 +12,7 @@ use gem_setup::layout::{Layout, SYSTEM_HOME};
 use gem_setup::supervise::{Running, observe};
 
 use super::args::Cli;
-use super::layers::{COMES_FROM, Layers};
+use super::layers::{COMES_FROM, Layers, UNSET};
 use super::options::Options;
 
 const SYSTEM: &str = "system";
@@ -80,8 +80,8 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     } else {
         unused.collect()
     };
-    let ignored = config_fault.iter().filter(|_| names != ["doctor"]).chain(&unused);
-    warnings.extend(ignored.map(|fault| format!("{}; ignored here", fault.message)));
+    let faults = config_fault.iter().filter(|_| names != ["doctor"]).chain(&unused);
+    warnings.extend(faults.map(ignored));
     Ok(Parsed {
         cli,
         matches,
@@ -235,8 +235,8 @@ fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
         .split([' ', '=', '.'])
         .next()
         .unwrap_or_default();
-    if let Some(explanation) = layers.explain(name) {
-        let suggestion = ContextValue::StyledStrs(vec![explanation.into()]);
+    if let Some((explanation, remedy)) = layers.explain(name).zip(layers.remedy(name)) {
+        let suggestion = ContextValue::StyledStrs(vec![format!("{explanation}: {remedy}").into()]);
         error.insert(ContextKind::Suggested, suggestion);
     }
     error
@@ -270,10 +270,25 @@ pub(crate) fn fault_of(refusal: Refusal) -> Failure {
         _ => Vec::new(),
     };
     let place = sources.iter().find_map(|source| source.strip_prefix(COMES_FROM));
-    let parts: Vec<&str> = std::iter::once(first)
-        .chain(sources.iter().map(String::as_str))
-        .collect();
-    Failure::new(Kind::Usage, parts.join("; ")).with_hint(format!("correct {}", place.unwrap_or("that value")))
+    let Some((place, remedy)) = place.and_then(|place| place.rsplit_once(": ")) else {
+        let parts: Vec<&str> = std::iter::once(first)
+            .chain(sources.iter().map(String::as_str))
+            .collect();
+        return Failure::new(Kind::Usage, parts.join("; ")).with_hint("correct that value");
+    };
+    let message = format!("{first}; {COMES_FROM}{place}");
+    let remedy = if remedy == UNSET { "correct or unset" } else { "correct" };
+    Failure::new(Kind::Usage, message).with_hint(format!("{remedy} {place}"))
+}
+
+/// The warning of a command that works without the value or the file with this `fault`.
+fn ignored(fault: &Failure) -> String {
+    let is_unset = fault
+        .hint
+        .as_ref()
+        .is_some_and(|hint| hint.starts_with("correct or unset "));
+    let remedy = if is_unset { format!("; {UNSET}") } else { String::new() };
+    format!("{}; ignored here{remedy}", fault.message)
 }
 
 fn unknown_variables(options: &Options, environment: &Environment) -> Vec<String> {

@@ -16,7 +16,7 @@ use gem_setup::runtime::LocalModelName;
 use url::Url;
 
 use super::access_args::AccessArgs;
-use super::values::{URL, certificates, existing_file, one_of, port, probability, seconds};
+use super::values::{URL, certificates, existing_file, ip_address, one_of, port, probability, seconds};
 
 /// The runtime that serves the local model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -90,7 +90,7 @@ pub(crate) struct ServerArgs {
     )]
     pub(crate) upstream: Url,
     /// Listen on this address instead of both loopback addresses
-    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', value_parser = ip_address)]
     pub(crate) listen: Vec<IpAddr>,
     /// Allow addresses and host names other than loopback; needs tokens, and TLS or a proxy
     #[arg(long)]

@@ -1,6 +1,8 @@
 //! Values of options: the valid ones, and the errors for others.
 
 use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -76,17 +78,38 @@ where
 
 /// A number of lines.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| "not a number".to_owned())
+    text.parse()
+        .map_err(|_| "not a number: expected a whole number, such as 50".to_owned())
+}
+
+/// A whole number of the type `T`, which has the values from `least` to `most`.
+fn whole<T: TryFrom<u64>>(text: &str, least: u64, most: u64) -> Result<T, String> {
+    let number: u64 = match text.parse() {
+        Ok(number) => number,
+        Err(_) => return Err(format!("not a number: expected {least} to {most}")),
+    };
+    let value = (least..=most).contains(&number).then(|| T::try_from(number).ok());
+    value.flatten().ok_or_else(|| format!("not between {least} and {most}"))
+}
+
+/// How often a switch is given.
+pub(crate) fn repetitions(text: &str) -> Result<u8, String> {
+    whole(text, 0, u8::MAX.into())
+}
+
+/// A limit that allows at least one.
+pub(crate) fn limit(text: &str) -> Result<NonZeroU32, String> {
+    let number = whole(text, 1, u32::MAX.into())?;
+    NonZeroU32::new(number).ok_or_else(|| "not 1 or more".to_owned())
+}
+
+pub(crate) fn ip_address(text: &str) -> Result<IpAddr, String> {
+    text.parse()
+        .map_err(|_| "not an IP address, such as 127.0.0.1".to_owned())
 }
 
 pub(crate) fn port(text: &str) -> Result<u16, String> {
-    match text.parse::<u64>() {
-        Ok(number) => {
-            let port = u16::try_from(number).ok().filter(|port| *port > 0);
-            port.ok_or_else(|| "not between 1 and 65535".to_owned())
-        }
-        Err(_) => Err("not a number".to_owned()),
-    }
+    whole(text, 1, u16::MAX.into())
 }
 
 /// A URL. The error for an invalid value does not show the value, which may contain a secret.
@@ -145,7 +168,9 @@ impl TypedValueParser for UrlParser {
 }
 
 pub(crate) fn probability(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let value: f64 = text
+        .parse()
+        .map_err(|_| "not a number: expected a probability between 0.5 and 1".to_owned())?;
     if (0.5..=1.0).contains(&value) {
         Ok(value)
     } else {
@@ -154,7 +179,9 @@ pub(crate) fn probability(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn seconds(text: &str) -> Result<f64, String> {
-    let value: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    let value: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds: expected 0 to 86400".to_owned())?;
     if value.is_finite() && (0.0..=86_400.0).contains(&value) {
         Ok(value)
     } else {

@@ -171,3 +171,27 @@ fn a_runtime_that_downloads_by_itself_takes_no_mirror() {
     let run = pull().env("GEM_SETUP_MIRROR", mirror).ok();
     assert_eq!(run.stderr, "", "a variable is for all commands");
 }
+
+#[test]
+fn a_wrong_value_of_a_variable_says_what_is_allowed() {
+    let home = Home::new();
+    for (variable, value, command, allowed) in [
+        ("GEM_SETUP_VERBOSE", "x", "install", "0 to 255"),
+        ("GEM_SETUP_VERBOSE", "300", "serve", "between 0 and 255"),
+        ("GEM_SETUP_QUIET", "maybe", "install", "true, false"),
+        ("GEM_SETUP_PORT", "x", "install", "1 to 65535"),
+        ("GEM_SETUP_CLIENT_RATE", "x", "serve", "1 to 4294967295"),
+        ("GEM_SETUP_CLIENT_CONCURRENCY", "0", "serve", "between 1 and 4294967295"),
+        ("GEM_SETUP_DRAIN_DELAY", "x", "serve", "0 to 86400"),
+        ("GEM_SETUP_FAST_PATH", "x", "serve", "between 0.5 and 1"),
+        ("GEM_SETUP_LISTEN", "x", "serve", "an IP address"),
+    ] {
+        let run = home.gem(&[command]).env(variable, value).ends(2);
+        let value = format!("'{value}'");
+        assert_says(&run.stderr, &[variable, &value, allowed, "correct or unset it"]);
+        assert!(!run.stderr.contains("invalid digit"), "{run:#?}");
+    }
+    let run = home.gem(&["status"]).env("GEM_SETUP_VERBOSE", "x").ends(7);
+    assert_says(&run.stderr, &["0 to 255", "ignored here; correct or unset it"]);
+    home.assert_untouched();
+}
