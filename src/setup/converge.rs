@@ -388,7 +388,7 @@ async fn check_pull(setup: &Setup<'_>) -> Result<(), Failure> {
     let chosen = &setup.wanted.chosen;
     let purpose = format!("pull `{}`", chosen.model);
     let Err(failure) = setup.site.installed_runtime(&purpose, chosen, &setup.state) else {
-        return Ok(());
+        return steps::unknown_model(setup).await.map_or(Ok(()), Err);
     };
     let lacks_terms = is_needed(&steps::inspect(setup, StepId::Terms).await) && setup.wanted.accepted.is_none();
     if failure.kind != Kind::Runtime || !lacks_terms {

@@ -318,13 +318,36 @@ fn an_interrupted_pull_leaves_no_process_behind() {
 }
 
 #[test]
-fn an_unknown_model_is_a_runtime_failure() {
+fn a_model_that_nobody_knows_is_refused_with_the_names_that_there_are() {
     let home = Home::installed();
-    let run = home.gem(&["pull", "no-such-model", "--json", "--accept-terms"]).ends(7);
-    assert_says(
-        run.result()["error"]["message"].as_str().unwrap(),
-        &["no-such-model", "registry"],
-    );
+    let pulls = home.invocations("pull");
+    for (args, says) in [
+        (
+            ["pull", "nosuch", "--accept-terms"].as_slice(),
+            format!("the catalog has `{MODEL}`"),
+        ),
+        (&["pull", "gemma3-othr"], "did you mean `gemma3-other`?".to_owned()),
+        (
+            &["install", "--no-start", "--model", "nosuch"],
+            "list --show-all".to_owned(),
+        ),
+    ] {
+        let run = home.gem(args).ends(2);
+        assert_says(&run.stderr, &["neither the catalog nor the runtime `lit`", &says]);
+    }
+    assert_eq!(home.invocations("pull"), pulls);
+    assert_says(&home.gem(&["list"]).ok().stdout, &[MODEL]);
+
+    for runtime in ["lit", "litert-lm", "builtin"] {
+        let home = Home::new();
+        for more in [["--dry-run"].as_slice(), &[]] {
+            let install = home.install(&["--runtime", runtime, "--model", "gemma3-1b-gpu-custm"]);
+            let run = install.args(more).ends(2);
+            let says = format!("did you mean `{MODEL}`?");
+            assert_says(&run.stderr, &["the catalog has no model `gemma3-1b-gpu-custm`", &says]);
+        }
+        home.assert_untouched();
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod companions;
 mod litert_lm;
 mod model;
+mod model_name;
 mod platform;
 mod runtime;
 mod runtime_checks;
@@ -12,6 +13,7 @@ mod smoke;
 mod space;
 mod terms;
 
+pub(super) use model_name::unknown as unknown_model;
 pub(super) use runtime::inspect_use;
 pub use settings::refused_model;
 pub(super) use smoke::{CHECK as SMOKE, PLAN as SMOKE_PLAN};

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use super::model_name::unknown;
 use crate::catalog::Model;
 use crate::error::{Failure, Kind};
 use crate::fetch::address_of;
@@ -22,7 +23,11 @@ const CHECK: Subject = Subject::new("model.present", "model pulled");
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     if setup.wanted.chosen.runtime == RuntimeName::Builtin {
         let reason = "the builtin runtime needs no model";
-        return Inspection::not_needed(reason, vec![CHECK.skip(reason)]);
+        let inspection = Inspection::not_needed(reason, vec![CHECK.skip(reason)]);
+        return match unknown(setup).await {
+            Some(failure) => inspection.blocked_by(failure),
+            None => inspection,
+        };
     }
     if !setup.wanted.with_model {
         let reason = "no model wanted (--no-model)";
@@ -30,6 +35,10 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     }
     let plan = plan(setup);
     let unusable = unusable_file(setup).map(Failure::from).or_else(|| unbundled(setup));
+    let unusable = match unusable {
+        Some(failure) => Some(failure),
+        None => unknown(setup).await,
+    };
     let inspection = look_for(setup, plan).await;
     match unusable {
         Some(failure) if matches!(inspection.condition, Condition::Needed(_)) => inspection.blocked_by(failure),

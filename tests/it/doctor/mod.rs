@@ -462,6 +462,12 @@ fn an_unreadable_state_is_named_and_other_checks_run() {
 #[test]
 fn a_model_that_gemini_cli_refuses_is_named() {
     let home = Home::new();
+    let catalog = fs::read_to_string(home.catalog()).unwrap();
+    fs::write(
+        home.catalog(),
+        catalog + "[[model]]\nname = \"gemma3-other\"\nterms = []\n",
+    )
+    .unwrap();
     let run = home.install(&["--no-start", "--model", "gemma3-other"]).ends(8);
     assert_says(&run.stderr, &["warning", "gemma3-other", MODEL]);
     let run = home.doctor();
