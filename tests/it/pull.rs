@@ -317,6 +317,38 @@ fn an_interrupted_pull_leaves_no_process_behind() {
     assert!(!home.layout().models().join(MODEL).exists());
 }
 
+/// Ctrl-C reaches the runtime too, whose end may be noticed first.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_that_ends_the_runtime_first_ends_the_pull_with_130() {
+    use std::thread;
+    use std::time::Duration;
+
+    use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+    use super::harness::{finish, wait_until};
+
+    let pid = |number: u64| Pid::from_raw(i32::try_from(number).unwrap()).unwrap();
+    let mut home = Home::installed();
+    home.set("STAND_IN_PULL", "hang");
+    let before = home.invocations("pull");
+    let child = home.gem(&["pull", "gemma3-other", "--json", "--accept-terms"]).spawn();
+    wait_until("the pull begins", || home.invocations("pull") > before);
+    let pulls = home.trace().into_iter().filter(|event| event["invoked"][0] == "pull");
+    let runtime = pid(pulls.last().unwrap()["pid"].as_u64().unwrap());
+    kill_process(runtime, Signal::INT).unwrap();
+    thread::sleep(Duration::from_millis(100));
+    kill_process(pid(child.id().into()), Signal::INT).unwrap();
+    let run = finish(child);
+    assert_eq!(run.status, 130, "{run:#?}");
+    assert_eq!(run.changed(), Vec::<String>::new());
+    assert_says(run.result()["error"]["message"].as_str().unwrap(), &["interrupted"]);
+    wait_until("the pull has ended", || test_kill_process(runtime).is_err());
+    assert_eq!(home.invocations("pull"), before + 1, "it was not begun again");
+    assert!(!home.layout().models().join("gemma3-other").exists());
+    assert!(!home.gem(&["list"]).ok().stdout.contains("gemma3-other"));
+}
+
 #[test]
 fn a_model_that_nobody_knows_is_refused_with_the_names_that_there_are() {
     let home = Home::installed();
