@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -136,6 +137,29 @@ fn any_misplaced_file_stops_install_and_survives_uninstall() {
             home.gem(&["stop"]).ok();
             home.gem(&["uninstall"]).ok();
             assert!(!path.is_dir() || path.join("precious").exists(), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_advice_for_a_thing_in_place_of_the_record_works() {
+    let socket: fn(&Path) = |path| drop(UnixListener::bind(path).unwrap());
+    let things = THINGS[..2].iter().copied().chain([(socket, "it is a socket")]);
+    for (make, words) in things {
+        for (command, status) in [
+            (["status"].as_slice(), 7),
+            (&["uninstall"], 0),
+            (&["install", "--runtime", "builtin", "--no-start", "--no-smoke"], 0),
+        ] {
+            let home = Home::new();
+            let path = home.layout().state_file();
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            make(&path);
+            let run = home.gem(command).ends(1);
+            let advice = "state.json` somewhere else, then run the command again";
+            assert_says(&run.stderr, &[words, "hint: move `", advice]);
+            fs::rename(&path, home.beside("away")).unwrap();
+            home.gem(command).ends(status);
         }
     }
 }
