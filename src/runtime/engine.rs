@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Endpoint, Stamp};
+use super::{Endpoint, ProgramStamp};
 use crate::text::words;
 
 /// The states of the supervised engine.
@@ -79,7 +79,7 @@ pub struct EngineStatus {
     /// The engine's private loopback port; `None` while there is no engine.
     pub endpoint: Option<Endpoint>,
     /// The stamp of the executable from which the engine was started.
-    pub program: Option<Stamp>,
+    pub program: Option<ProgramStamp>,
     /// The number of replaced engines since the supervisor started.
     pub restarts: u64,
     /// When the state began.

@@ -50,7 +50,7 @@ pub use lit::{Lit, token};
 pub use litert_lm::LitertLm;
 pub use model_name::{LocalModelName, ParseLocalModelNameError, is_listed};
 pub use program_check::ProgramCheck;
-pub use stamp::Stamp;
+pub use stamp::{ProgramStamp, Stamp};
 pub(crate) use surroundings::TRIAL;
 
 use crate::catalog::Model;

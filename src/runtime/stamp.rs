@@ -1,9 +1,10 @@
-//! Size, time and inode of a file: they identify its state without reading it.
+//! Size and time of a file, which identify its state without reading it; of a program also the file itself.
 
 use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
+use gem_platform::file;
 use serde::{Deserialize, Serialize};
 
 /// The stamp of a file. Stamps are only compared for equality, because the clock may have been set between two writes.
@@ -25,11 +26,107 @@ impl Stamp {
             modified: since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),
         })
     }
+}
 
-    /// Whether both files have the same time of writing. One of them is then the other file, a copy of it, or a damaged
-    /// copy.
+/// The stamp of a program, and which file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramStamp {
+    #[serde(flatten)]
+    stamp: Stamp,
+    /// Identifies the file to which links lead. Older records do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<u64>,
+}
+
+impl ProgramStamp {
+    /// The current stamp of the program at `path`; `None` if the file is missing.
     #[must_use]
-    pub const fn is_of_one_time(self, other: Self) -> bool {
-        self.modified == other.modified
+    pub fn of(path: &Path) -> Option<Self> {
+        Some(Self {
+            stamp: Stamp::of(path)?,
+            file: file::identity(&fs::canonicalize(path).ok()?),
+        })
+    }
+
+    /// Whether both are one program. A new time alone (`touch`) makes no other one.
+    #[must_use]
+    pub fn is_same(self, other: Self) -> bool {
+        self.stamp.length == other.stamp.length && (self.is_of_one_time(other) || self.is_one_file(other))
+    }
+
+    /// Whether both are one program, or both are missing.
+    #[must_use]
+    pub fn are_same(one: Option<Self>, other: Option<Self>) -> bool {
+        match (one, other) {
+            (Some(one), Some(other)) => one.is_same(other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
+    /// Whether `now`, at the path of this program, is another program. A file with the same time is this one, a copy of it,
+    /// or a damaged copy.
+    #[must_use]
+    pub fn is_replaced_by(self, now: Self) -> bool {
+        !self.is_of_one_time(now) && !self.is_same(now)
+    }
+
+    const fn is_of_one_time(self, other: Self) -> bool {
+        self.stamp.modified == other.stamp.modified
+    }
+
+    fn is_one_file(self, other: Self) -> bool {
+        self.file.is_some() && self.file == other.file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Gives the file at `path` another time of writing.
+    fn touch(path: &Path) {
+        let file = fs::OpenOptions::new().append(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_program_is_replaced_by_a_rename_and_not_by_a_touch() {
+        let folder = tempfile::tempdir().unwrap();
+        let [program, other] = ["lit", "other"].map(|name| folder.path().join(name));
+        fs::write(&program, "one").unwrap();
+        let before = ProgramStamp::of(&program).unwrap();
+        touch(&program);
+        let touched = ProgramStamp::of(&program).unwrap();
+        assert_ne!(before, touched);
+        assert!(before.is_same(touched) && !before.is_replaced_by(touched));
+
+        fs::write(&other, "two").unwrap();
+        touch(&other);
+        fs::rename(&other, &program).unwrap();
+        let renamed = ProgramStamp::of(&program).unwrap();
+        assert!(!before.is_same(renamed) && before.is_replaced_by(renamed));
+    }
+
+    #[test]
+    fn a_record_without_the_file_goes_by_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("lit");
+        fs::write(&program, "one").unwrap();
+        let now = ProgramStamp::of(&program).unwrap();
+        let text = serde_json::to_string(&now.stamp).unwrap();
+        let old: ProgramStamp = serde_json::from_str(&text).unwrap();
+        assert!(old.is_same(now) && !old.is_replaced_by(now));
+        touch(&program);
+        assert!(old.is_replaced_by(ProgramStamp::of(&program).unwrap()));
+        let text = serde_json::to_string(&now).unwrap();
+        assert_eq!(serde_json::from_str::<ProgramStamp>(&text).unwrap(), now);
+        assert_eq!(
+            serde_json::from_str::<Stamp>(&text).unwrap(),
+            now.stamp,
+            "an older version reads it"
+        );
     }
 }

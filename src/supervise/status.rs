@@ -18,7 +18,7 @@ use crate::lock::Lock;
 use crate::net::{HIDDEN, SafeUrl};
 use crate::place::{is_misplaced, read_text, write_private};
 use crate::runtime::local::Peer;
-use crate::runtime::{EngineState, Instance, Stamp};
+use crate::runtime::{EngineState, Instance, ProgramStamp};
 use crate::sha256::Sha256;
 
 /// The options of a server.
@@ -83,7 +83,7 @@ pub struct EngineRecord {
     pub restarts: u64,
     /// The stamp of the executable from which the engine was started; a newer one means that the runtime was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub program: Option<Stamp>,
+    pub program: Option<ProgramStamp>,
     /// Why the last engine ended.
     pub last_exit: Option<String>,
     /// The missing item that keeps requests from the engine, and the remedy.

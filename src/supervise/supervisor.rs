@@ -22,7 +22,7 @@ use super::source::CommandSource;
 use super::spawn::{describe, spawn};
 use super::status::EngineRecord;
 use crate::runtime::{
-    CommandLine, Endpoint, EngineActivity, EngineState, EngineStatus, ModelGate, ProgramCheck, Stamp,
+    CommandLine, Endpoint, EngineActivity, EngineState, EngineStatus, ModelGate, ProgramCheck, ProgramStamp,
 };
 
 /// The engine to keep alive.
@@ -312,7 +312,7 @@ impl Supervisor<'_> {
         in_loop: bool,
         shutdown: &mut watch::Receiver<Shutdown>,
     ) -> Ended {
-        let program = Stamp::of(command.program());
+        let program = ProgramStamp::of(command.program());
         let (mut engine, endpoint) = match self.start(command).await {
             Ok(started) => started,
             Err(reason) => {
@@ -358,7 +358,7 @@ impl Supervisor<'_> {
         spawn(command, self.config.port, &self.guard)
     }
 
-    fn announce(&self, engine: &Supervised, endpoint: &Endpoint, program: Option<Stamp>, in_loop: bool) {
+    fn announce(&self, engine: &Supervised, endpoint: &Endpoint, program: Option<ProgramStamp>, in_loop: bool) {
         // A crash loop is over when an engine is ready, not when the next one starts.
         let state = if in_loop {
             EngineState::CrashLoop

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::remote;
 use super::status::{EngineRecord, Running, observe};
 use crate::layout::Layout;
-use crate::runtime::{EngineState, Stamp};
+use crate::runtime::{EngineState, ProgramStamp};
 
 const POLL: Duration = Duration::from_millis(50);
 
@@ -31,7 +31,7 @@ pub enum Taken {
 /// Why it is not ready within `limit`.
 pub async fn await_engine(
     layout: &Layout,
-    program: Option<Stamp>,
+    program: Option<ProgramStamp>,
     before: Option<&Identity>,
     limit: Duration,
 ) -> Result<Taken, String> {
@@ -49,7 +49,7 @@ pub async fn await_engine(
         let engine = record
             .engine
             .clone()
-            .filter(|engine| engine.program == program && engine.process.as_ref() != before);
+            .filter(|engine| ProgramStamp::are_same(engine.program, program) && engine.process.as_ref() != before);
         let is_ready = engine.is_some() && remote::refresh(*record).await.ready;
         match engine.as_ref().map(|engine| (engine.state, engine)) {
             Some((EngineState::CrashLoop, engine)) => return Err(format!("it keeps failing ({})", last_exit(engine))),

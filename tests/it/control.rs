@@ -489,3 +489,26 @@ fn a_stranger_on_the_port_is_named_with_a_way_that_works() {
     }
     assert!(!status.stdout.contains("gem-setup start"), "{status:#?}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_touched_runtime_is_not_a_replaced_one() {
+    let home = Home::serving();
+    let server = || home.doctor().check("server.process");
+    let touch = || {
+        let lit = fs::OpenOptions::new().read(true).open(home.lit()).unwrap();
+        lit.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
+    };
+    touch();
+    assert_eq!(server()["status"], "ok");
+
+    let copy = home.beside("lit");
+    fs::copy(home.lit(), &copy).unwrap();
+    fs::rename(&copy, home.lit()).unwrap();
+    let check = server();
+    assert_eq!(check["status"], "fail");
+    assert_says(
+        check["detail"].as_str().unwrap(),
+        &["the former runtime, which has been replaced"],
+    );
+}

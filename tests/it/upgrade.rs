@@ -4,7 +4,7 @@ use std::fs;
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
 
-use gem_setup::runtime::Stamp;
+use gem_setup::runtime::ProgramStamp;
 use gem_setup::supervise::ServerRecord;
 #[cfg(unix)]
 use gem_setup_support::mirror::sha256_hex;
@@ -35,8 +35,8 @@ fn upgrade(home: &Home, version: &str) -> Gem {
         .arg(home.beside(&format!("catalog-{version}.toml")))
 }
 
-/// The executable that the server's engine was started from.
-fn running(home: &Home) -> Option<Stamp> {
+/// What the server's engine was started from.
+fn running(home: &Home) -> Option<ProgramStamp> {
     let record = ServerRecord::read(&home.layout().server_file()).unwrap().unwrap();
     record.engine.unwrap().program
 }
@@ -58,7 +58,7 @@ fn an_upgrade_is_tried_and_then_served() {
     assert_eq!(state(&home)["version"], "v10");
     assert_eq!(home.processes()[1], server, "the server itself goes on");
     assert_ne!(home.lit_in_use(), home.lit());
-    assert_eq!(running(&home), Stamp::of(&home.lit_in_use()));
+    assert_eq!(running(&home), ProgramStamp::of(&home.lit_in_use()));
     assert_eq!(home.doctor().faults(), [""; 0]);
     assert_answers(&home);
     // Again: no change.
@@ -67,7 +67,7 @@ fn an_upgrade_is_tried_and_then_served() {
     // And back to the release in the usual place.
     home.gem(&["rollback", "runtime", "--json"]).ok();
     assert_eq!(state(&home)["version"], "v9");
-    assert_eq!(running(&home), Stamp::of(&home.lit()));
+    assert_eq!(running(&home), ProgramStamp::of(&home.lit()));
     assert_eq!(home.doctor().faults(), [""; 0]);
     assert_answers(&home);
 }
@@ -524,7 +524,7 @@ fn a_rollback_killed_at_any_time_leaves_one_that_answers() {
     println!("killed {kills} times");
     assert!(is_back());
     wait_until("the engine in use runs alone", || {
-        running(&home) == Stamp::of(&home.lit_in_use()) && engines(&home) == 1
+        running(&home) == ProgramStamp::of(&home.lit_in_use()) && engines(&home) == 1
     });
     assert_answers(&home);
     assert_eq!(home.doctor().faults(), [""; 0]);
@@ -668,7 +668,7 @@ fn a_server_on_another_port_takes_up_a_release() {
     );
     home.release("v10", &release("ten"));
     upgrade(&home, "v10").ok();
-    assert_eq!(running(&home), Stamp::of(&home.lit_in_use()));
+    assert_eq!(running(&home), ProgramStamp::of(&home.lit_in_use()));
     home.gem(&["rollback", "runtime"]).ok();
     assert_eq!(state(&home)["version"], "v9");
     // A new port and a new release in one command.
@@ -757,7 +757,7 @@ const STEPS: [Step; 6] = [
     }),
     ("switched", |home| home.lit_in_use() != home.lit()),
     ("handed over", |home| {
-        home.lit_in_use() != home.lit() && running(home) == Stamp::of(&home.lit_in_use())
+        home.lit_in_use() != home.lit() && running(home) == ProgramStamp::of(&home.lit_in_use())
     }),
 ];
 
@@ -810,7 +810,7 @@ fn assert_survives(lit: &[u8], status: i32) {
             killed.push(step.0);
         }
         wait_until("one engine runs, the one in use", || {
-            running(&home) == Stamp::of(&home.lit_in_use()) && engines(&home) == 1
+            running(&home) == ProgramStamp::of(&home.lit_in_use()) && engines(&home) == 1
         });
         home.gem(&["status", "--wait", "60"]).ok();
         assert_answers(&home);

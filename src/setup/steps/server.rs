@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Failure, Kind};
 use crate::progress::waiting;
-use crate::runtime::{EngineState, Runtime, Stamp, local};
+use crate::runtime::{EngineState, ProgramStamp, Runtime, local};
 use crate::settings::Destination;
 use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::port::{PORT, is_taken, taken};
@@ -224,11 +224,11 @@ fn is_runtime_replaced(setup: &Setup<'_>, record: &ServerRecord) -> bool {
     let engine = engine.filter(|engine| engine.process.is_some() || !record.follows);
     let started_from = engine.and_then(|engine| engine.program);
     let runtime = setup.runtime().ok();
-    let now = runtime.as_deref().and_then(Runtime::program).and_then(Stamp::of);
+    let now = runtime.as_deref().and_then(Runtime::program).and_then(ProgramStamp::of);
     // The check of the checksum reports damage, so only a different file counts here.
     started_from
         .zip(now)
-        .is_some_and(|(before, now)| !before.is_of_one_time(now))
+        .is_some_and(|(before, now)| before.is_replaced_by(now))
 }
 
 fn inspect_pid_file(setup: &Setup<'_>, pid: u32) -> Check {

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::{Failure, Kind};
 use crate::progress::waiting;
-use crate::runtime::{Stamp, local};
+use crate::runtime::{ProgramStamp, local};
 use crate::setup::records::SmokeRecord;
 use crate::setup::release::recorded_catalog;
 use crate::setup::step_id::StepId;
@@ -24,7 +24,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The engine that ran before the switch.
 pub(super) struct Engine {
-    program: Option<Stamp>,
+    program: Option<ProgramStamp>,
     process: Option<Identity>,
     /// Whether the server switches to another release by itself.
     follows: bool,
@@ -49,7 +49,7 @@ impl Engine {
 /// Waits until the server answers with the current release. A server that does not follow the record is restarted.
 pub(super) async fn hand_over(setup: &mut Setup<'_>, engine: Option<&Engine>) -> Result<(), Failure> {
     let Some(engine) = engine else { return Ok(()) };
-    let program = setup.runtime()?.program().and_then(Stamp::of);
+    let program = setup.runtime()?.program().and_then(ProgramStamp::of);
     taken_up(setup, engine, program).await?;
     if setup.closed().await.is_some() {
         return Ok(());
@@ -67,7 +67,7 @@ pub(super) async fn hand_over(setup: &mut Setup<'_>, engine: Option<&Engine>) ->
 
 /// Sends the prompts of the smoke test through the gateway; `false` if the server was stopped meanwhile. A server that another program
 /// stops or restarts does not answer for a while; that is no fault of the release.
-async fn answers(setup: &mut Setup<'_>, engine: &Engine, program: Option<Stamp>) -> Result<bool, Failure> {
+async fn answers(setup: &mut Setup<'_>, engine: &Engine, program: Option<ProgramStamp>) -> Result<bool, Failure> {
     for _ in 0..RESTARTS {
         let Some(server) = settled(setup).await else {
             return Ok(false);
@@ -139,21 +139,21 @@ pub(super) fn not_taken_back(failure: Failure, second: &Failure) -> Failure {
 }
 
 /// Whether the server still runs the engine from before the switch, and that engine was started from `program`.
-fn still_runs(setup: &Setup<'_>, engine: &Engine, program: Option<Stamp>) -> bool {
+fn still_runs(setup: &Setup<'_>, engine: &Engine, program: Option<ProgramStamp>) -> bool {
     Engine::running(setup)
         .is_some_and(|now| now.process.is_some() && now.process == engine.process && now.program == program)
 }
 
 /// The executable of the current release as it is on disk now: it may differ from the file that the engine was started from.
-fn recorded_program(setup: &mut Setup<'_>) -> Option<Stamp> {
+fn recorded_program(setup: &mut Setup<'_>) -> Option<ProgramStamp> {
     let (site, state) = (&mut setup.site, &setup.state);
     site.catalog = recorded_catalog(&site.layout, state, site.target).ok()?;
     site.folder = state.release_folder(&site.layout);
     let runtime = site.runtime(&state.chosen, state).ok()?;
-    runtime.program().and_then(Stamp::of)
+    runtime.program().and_then(ProgramStamp::of)
 }
 
-async fn taken_up(setup: &mut Setup<'_>, engine: &Engine, program: Option<Stamp>) -> Result<(), Failure> {
+async fn taken_up(setup: &mut Setup<'_>, engine: &Engine, program: Option<ProgramStamp>) -> Result<(), Failure> {
     if !engine.follows {
         return steps::apply(setup, StepId::Server).await.map(drop);
     }
