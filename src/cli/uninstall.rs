@@ -109,23 +109,29 @@ fn show(printer: &Printer, removal: &Removal, print: impl Fn(&str)) {
             Outcome::Restored => "restore",
             Outcome::Edited | Outcome::Unchanged => "take the router out of",
         };
-        print(&format!("would {verb} {}", described(printer, &file.path)));
+        print(&format!("would {verb} {}", described(printer, &file.path, 0)));
     }
     for (verb, paths) in [
         ("delete", &removal.delete),
         ("keep", &removal.keep),
         ("keep", &removal.foreign),
     ] {
-        paths
-            .iter()
-            .for_each(|path| print(&format!("would {verb} {}", described(printer, path))));
+        for path in paths {
+            // Of a folder that stays, some files are deleted.
+            let gone = removal
+                .delete
+                .iter()
+                .filter(|gone| *gone != path && gone.starts_with(path));
+            let gone: u64 = gone.map(|gone| setup::size_of(gone)).sum();
+            print(&format!("would {verb} {}", described(printer, path, gone)));
+        }
     }
 }
 
-/// A path with the size of its content.
-fn described(printer: &Printer, path: &Path) -> String {
+/// A path with the size of its content, without `gone` bytes of it.
+fn described(printer: &Printer, path: &Path, gone: u64) -> String {
     let shown = printer.tilde(&format!("`{}`", path.display()));
-    format!("{shown} ({})", Size(setup::size_of(path)))
+    format!("{shown} ({})", Size(setup::size_of(path).saturating_sub(gone)))
 }
 
 fn conclude(printer: &Printer, is_service_removed: bool, outcome: &Uninstalled) {
@@ -154,7 +160,7 @@ fn show_kept(printer: &Printer, heading: &str, kept: &[PathBuf], advice: &str) {
     }
     printer.line(&format!("\n{heading}"));
     for path in kept {
-        printer.line(&format!("  {}", described(printer, path)));
+        printer.line(&format!("  {}", described(printer, path, 0)));
     }
     printer.line(advice);
 }

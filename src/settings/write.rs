@@ -137,6 +137,22 @@ pub struct AppliedFile {
     pub backup: Option<PathBuf>,
 }
 
+impl Applied {
+    /// The same record in a home that was moved: the user's file is `user`, and the copies are in `backups`.
+    #[must_use]
+    pub fn in_home(mut self, user: &Path, backups: &Path) -> Self {
+        for file in &mut self.files {
+            if file.scope == Scope::User {
+                user.clone_into(&mut file.path);
+            }
+            if let Some(name) = file.backup.as_deref().and_then(Path::file_name) {
+                file.backup = Some(backups.join(name));
+            }
+        }
+        self
+    }
+}
+
 /// Plans what [`apply`] would change.
 ///
 /// # Errors

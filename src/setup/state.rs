@@ -106,6 +106,12 @@ impl HashedFile {
     }
 }
 
+/// The home whose record is `path`; `None` for a record elsewhere.
+fn home_of(path: &Path) -> Option<&Path> {
+    let home = path.ancestors().nth(3)?;
+    (Layout::new(home, home).state_file() == path).then_some(home)
+}
+
 /// The record, as errors describe it.
 const STATE: Record = Record {
     name: "recorded state",
@@ -235,6 +241,12 @@ impl State {
             return Ok(None);
         };
         STATE.check_format(&path.to_string_lossy(), state.format, FORMAT)?;
+        if let Some(home) = home_of(path) {
+            let layout = Layout::new(home, home);
+            let here = |applied: Applied| applied.in_home(&layout.user_settings(), &layout.backups());
+            state.pending = here(std::mem::take(&mut state.pending));
+            state.settings = here(std::mem::take(&mut state.settings));
+        }
         let happened = std::mem::take(&mut state.pending).happened();
         state.settings = std::mem::take(&mut state.settings).then(happened);
         if let Some(folder) = path.parent() {

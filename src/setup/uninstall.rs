@@ -63,16 +63,19 @@ pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal,
         });
     }
     let models = pulled_models(layout, state.as_ref());
+    let runtime = runtime_files(layout, state.as_ref())?;
+    let mut delete = paths(layout, &models, runtime.own, purge)?;
     let mut keep = Vec::new();
     if !purge {
-        keep.extend(models.iter().map(|model| layout.models().join(model)));
-        let has_more_than_locks = !own_files(layout)?.is_empty();
-        keep.extend(has_more_than_locks.then(|| layout.own()));
+        let models = models.iter().map(|model| layout.models().join(model));
+        let models = existing(models.collect());
+        // The models that stay are recorded there.
+        let has_more = !models.is_empty() || own_files(layout)?.iter().any(|path| !delete.contains(path));
+        keep.extend(models);
+        keep.extend(has_more.then(|| layout.own()));
         keep.extend(placed_files(layout).into_iter().filter(|path| is_folder(path)));
         keep.push(layout.log_file());
     }
-    let runtime = runtime_files(layout, state.as_ref())?;
-    let mut delete = paths(layout, &models, runtime.own, purge)?;
     if purge {
         delete.extend(locks(layout));
     }

@@ -179,3 +179,49 @@ fn a_relative_catalog_is_one_of_the_current_directory() {
     home.gem(&install).args(options).ok();
     home.gem(&["list"]).within(&home.path()).ok();
 }
+
+#[test]
+fn a_home_that_was_moved_is_uninstalled_as_planned() {
+    let home = Home::new();
+    home.write(&home.settings(), "{\"ui\": {\"theme\": \"dark\"}}");
+    home.gem(&["install", "--runtime", "builtin", "--no-start", "--no-smoke"])
+        .ok();
+    let moved = home.beside("moved");
+    fs::rename(home.path(), &moved).unwrap();
+    let gem = |more: &[&str]| {
+        home.program(env!("CARGO_BIN_EXE_gem-setup"))
+            .arg("--home")
+            .arg(&moved)
+            .args(more)
+    };
+    let before = home.path().display().to_string();
+    let plan = gem(&["uninstall", "--dry-run"]).ok().stdout;
+    let done = gem(&["uninstall"]).ok().stdout;
+    assert!(!plan.contains(&before) && !done.contains(&before), "{plan}{done}");
+    assert_says(
+        &plan,
+        &[&format!(
+            "would restore `{}",
+            moved.join(".gemini/settings.json").display()
+        )],
+    );
+    assert_says(&done, &["settings.json`: restored"]);
+    assert_eq!(
+        fs::read_to_string(moved.join(".gemini/settings.json")).unwrap(),
+        "{\"ui\": {\"theme\": \"dark\"}}"
+    );
+    // The backup stays, and not the record, which has more than a kilobyte.
+    let kept = plan.lines().find(|line| line.starts_with("would keep ")).unwrap();
+    assert!(kept.ends_with(" B)"), "{kept}");
+    fs::rename(&moved, home.path()).unwrap();
+}
+
+#[test]
+fn nothing_is_said_to_stay_that_goes() {
+    let home = Home::new();
+    home.gem(&["install", "--runtime", "builtin", "--no-start", "--no-smoke"])
+        .ok();
+    let plan = home.gem(&["uninstall", "--dry-run"]).ok().stdout;
+    assert!(!plan.contains("would keep"), "{plan}");
+    assert!(!home.gem(&["uninstall"]).ok().stdout.contains("Kept"));
+}
