@@ -49,6 +49,8 @@ pub enum Error {
         label: String,
         /// Each source's failure, in the order of the requests.
         tried: Vec<Tried>,
+        /// Whether a part of the file was received and is kept.
+        has_part: bool,
     },
     /// The file's size differs from the catalog's. Exit status 6.
     #[error("cannot verify `{url}`: expected {expected} bytes, the server offers {found}")]
@@ -191,9 +193,13 @@ impl Explain for Error {
             Self::NoMirror => "add `--mirror URL`, or leave out `--mirror-only`",
             Self::Network(error) => return error.hint(),
             Self::Stopped => CONTINUE,
-            Self::Unobtainable { tried, .. } => {
+            Self::Unobtainable { tried, has_part, .. } => {
                 let own = tried.iter().rev().find_map(|source| source.advice.as_deref());
-                own.unwrap_or_else(|| advice(tried))
+                let hint = own.unwrap_or_else(|| advice(tried));
+                return Some(match has_part {
+                    true => hint.to_owned(),
+                    false => hint.replace(CONTINUES, ""),
+                });
             }
             Self::Size { .. } | Self::Hash { .. } => {
                 "the file was not kept; ask the mirror's owner if you use one, or compare the catalog with the publisher's checksums"
@@ -230,6 +236,8 @@ fn free(path: &Path, missing: Option<u64>) -> String {
     }
 }
 
+/// What advice says of a download of which a part is kept.
+const CONTINUES: &str = ": it continues where it stopped";
 const CONTINUE: &str = "run the same command again: it continues where it stopped";
 const RETRY: &str =
     "check the network (`gem-setup doctor --network`) and run the same command again: it continues where it stopped";

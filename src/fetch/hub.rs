@@ -149,6 +149,7 @@ impl Fetcher {
         Error::Unobtainable {
             label: place.path().rsplit('/').next().unwrap_or_default().to_owned(),
             tried: vec![self.last_word(fault, place)],
+            has_part: false,
         }
     }
 

@@ -252,6 +252,7 @@ impl Fetcher {
         Err(Error::Unobtainable {
             label: request.label.clone(),
             tried,
+            has_part: transfer.plan().received.len() > 0,
         })
     }
 

@@ -51,6 +51,7 @@ impl Fetcher {
             fault => Error::Unobtainable {
                 label: "a probe".to_owned(),
                 tried: vec![self.last_word(fault, source)],
+                has_part: false,
             },
         })
     }

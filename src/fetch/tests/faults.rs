@@ -100,6 +100,18 @@ async fn a_short_body_is_continued() {
 }
 
 #[tokio::test]
+async fn without_any_byte_nothing_is_said_to_continue() {
+    let scene = Scene::new(LENGTH);
+    scene.server.for_ranges(Fault::CloseAt(0));
+    scene.server.script(vec![Fault::CloseAt(0); 20]);
+    let hint = scene.failure().await.hint.unwrap();
+    assert!(
+        hint.contains("run the same command again") && !hint.contains("continues"),
+        "{hint}"
+    );
+}
+
+#[tokio::test]
 async fn a_body_that_always_ends_at_the_same_byte_is_a_failed_download() {
     let scene = Scene::new(LENGTH);
     scene.server.for_ranges(Fault::CloseAt(0));
