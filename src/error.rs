@@ -16,6 +16,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use gem_platform::file;
 use serde::Serialize;
 
 /// The kind of a failure that ended a command. The number is the exit status (docs/contract.md section 2).
@@ -122,6 +123,8 @@ impl Failure {
         match path.parent() {
             Some(folder) if error.kind() == io::ErrorKind::NotFound && !folder.as_os_str().is_empty() && !folder.exists() => failure
                 .with_hint(format!("create the directory `{}`, then run the command again", folder.display())),
+            _ if file::is_limit_of_size(error) => Self::new(failure.kind, format!("{failure}; {}", file::size_limit_reached()))
+                .with_hint(file::RAISE_SIZE_LIMIT),
             _ => failure.with_hint(
                 "check that it belongs to you and is not in use, and that the disk has space; then run the command again",
             ),

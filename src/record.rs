@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use gem_platform::file;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -66,6 +67,7 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Read { of, path, source } if of.kind == Kind::Unexpected => return Some(place::remedy(path, source)),
+            Self::Write { source, .. } if file::is_limit_of_size(source) => file::RAISE_SIZE_LIMIT,
             Self::Read { of, .. } | Self::Unusable { of, .. } => of.remedy,
             Self::Write { .. } => {
                 "check that the disk has space and that the directory belongs to you, then run the command again"

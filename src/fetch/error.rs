@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gem_platform::file::ReplaceError;
+use gem_platform::file::{RAISE_SIZE_LIMIT, ReplaceError, is_limit_of_size, size_limit_reached};
 
 use crate::error::{Explain, Kind};
 use crate::net::{self, SafeUrl};
@@ -96,6 +96,14 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// The file is larger than this process may write. Exit status 5.
+    #[error("cannot write `{}`: {}", path.display(), size_limit_reached())]
+    FileLimit {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
     /// A local file or directory cannot be used. Exit status 5.
     #[error("cannot {action} `{}`", path.display())]
     File {
@@ -162,6 +170,7 @@ impl Error {
         let path = path.into();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path, missing, source },
+            _ if is_limit_of_size(&source) => Self::FileLimit { path, source },
             _ => Self::File { action, path, source },
         }
     }
@@ -173,9 +182,11 @@ impl Explain for Error {
             Self::Network(error) => error.kind(),
             Self::UnacceptableUrl { .. } | Self::NoMirror | Self::Endpoint { .. } => Kind::Usage,
             Self::Stopped => Kind::Unexpected,
-            Self::Unobtainable { .. } | Self::Occupied { .. } | Self::DiskFull { .. } | Self::File { .. } => {
-                Kind::Download
-            }
+            Self::Unobtainable { .. }
+            | Self::Occupied { .. }
+            | Self::DiskFull { .. }
+            | Self::FileLimit { .. }
+            | Self::File { .. } => Kind::Download,
             Self::Size { .. } | Self::Hash { .. } | Self::TooLong { .. } | Self::Unstated { .. } => Kind::Verification,
             Self::InUse { .. } | Self::Busy { .. } => Kind::Conflict,
         }
@@ -209,6 +220,7 @@ impl Explain for Error {
             }
             Self::Occupied { .. } => "move the directory out of the way and run the same command again",
             Self::DiskFull { path, missing, .. } => return Some(free(path, *missing)),
+            Self::FileLimit { .. } => RAISE_SIZE_LIMIT,
             Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "make the path writable for your account, or choose another directory with `--home`"
             }

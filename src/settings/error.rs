@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use gem_platform::file;
+
 use super::strict::Rejection;
 use crate::error::{Explain, Kind};
 use crate::place;
@@ -209,6 +211,7 @@ fn remedy(path: &Path, source: &io::Error) -> String {
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             format!("a part of `{path}` is a file instead of a directory: move that file somewhere else")
         }
+        _ if file::is_limit_of_size(source) => file::RAISE_SIZE_LIMIT.to_owned(),
         _ => format!("check `{path}` and its disk"),
     }
 }

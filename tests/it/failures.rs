@@ -391,3 +391,25 @@ mod mounted {
         assert_same(&before, &tree(Path::new(&dotfiles), &[]));
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_on_file_sizes_is_named_with_the_remedy() {
+    let home = Home::new();
+    let limited = |gem: Gem| gem.under(&["sh", "-c", "ulimit -f 1000; exec \"$0\" \"$@\""]);
+    let says = [
+        "no file may have more than",
+        "kB here (`ulimit -f`)",
+        "hint: raise the limit (`ulimit -f unlimited`",
+    ];
+    let run = limited(home.install(&["--no-start"])).ends(5);
+    assert_says(&run.stderr, &says);
+    home.install(&["--no-start", "--no-model"]).ok();
+
+    // Where the size is known, nothing is begun.
+    let catalog = fs::read_to_string(home.catalog()).unwrap();
+    fs::write(home.catalog(), catalog + "size = 968600000\n").unwrap();
+    let run = limited(home.install(&["--no-start"])).ends(5);
+    assert_says(&run.stderr, &["a file of 968.6 MB belongs in", says[0], says[2]]);
+    assert_eq!(home.invocations("pull"), 0);
+}

@@ -238,6 +238,31 @@ pub fn owner(metadata: &Metadata) -> Option<u32> {
     os::owner(metadata)
 }
 
+/// The largest file that this process may write, in bytes; `None` without a limit.
+#[must_use]
+pub fn size_limit() -> Option<u64> {
+    os::size_limit()
+}
+
+/// Whether `error` of the system means that a file would become too large. One that is too large to read has another error.
+#[must_use]
+pub fn is_limit_of_size(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::FileTooLarge && error.raw_os_error().is_some()
+}
+
+/// Names the limit that such an error is about.
+#[must_use]
+pub fn size_limit_reached() -> String {
+    match size_limit() {
+        Some(limit) => format!("no file may have more than {} kB here (`ulimit -f`)", limit / 1000),
+        None => "its file system takes no file of that size".to_owned(),
+    }
+}
+
+/// The hint for such an error.
+pub const RAISE_SIZE_LIMIT: &str =
+    "raise the limit (`ulimit -f unlimited`; in a new shell, if this one may not), then run the command again there";
+
 /// Who may read a newly created file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {

@@ -193,6 +193,10 @@ pub(super) fn owner(metadata: &Metadata) -> Option<u32> {
     Some(metadata.uid())
 }
 
+pub(super) fn size_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
 pub(super) fn is_character_device(kind: FileType) -> bool {
     kind.is_char_device()
 }

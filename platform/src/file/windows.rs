@@ -142,6 +142,10 @@ pub(super) fn owner(_metadata: &Metadata) -> Option<u32> {
     None
 }
 
+pub(super) fn size_limit() -> Option<u64> {
+    None
+}
+
 pub(super) fn is_character_device(_kind: FileType) -> bool {
     false
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use gem_platform::file;
+
 use crate::error::{Failure, Kind};
 use crate::progress::Size;
 use crate::setup::Setup;
@@ -21,15 +23,16 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::not_needed(reason, vec![CHECK.skip(reason)]);
     }
     let mut least: Option<(String, u64)> = None;
-    for (path, needed) in [
-        (
-            setup.site.layout.gemini(),
-            super::runtime::missing_bytes(setup) + MARGIN,
-        ),
-        (setup.site.layout.models(), missing_model_bytes(setup)),
+    let (runtime, model) = (super::runtime::missing_bytes(setup), missing_model_bytes(setup));
+    for (path, largest, needed) in [
+        (setup.site.layout.gemini(), runtime, runtime + MARGIN),
+        (setup.site.layout.models(), model, model),
     ] {
         if let Some(left) = files_left(&path).filter(|left| needed > 0 && *left < FILES) {
             return too_few(&path, left);
+        }
+        if let Some(limit) = file::size_limit().filter(|limit| largest > *limit) {
+            return too_large(&path, limit, largest);
         }
         let Ok(free) = gem_platform::probe::available_space(&path) else {
             continue;
@@ -75,6 +78,18 @@ fn too_few(path: &Path, left: u64) -> Inspection {
         path.display()
     );
     lacking(detail, fix)
+}
+
+fn too_large(path: &Path, limit: u64, largest: u64) -> Inspection {
+    let detail = format!(
+        "a file of {} belongs in `{}`, but no file may have more than {} here (`ulimit -f`)",
+        Size(largest),
+        path.display(),
+        Size(limit)
+    );
+    let failure = Failure::new(Kind::Download, detail.clone()).with_hint(file::RAISE_SIZE_LIMIT);
+    let check = CHECK.fail(detail, Fix::by_hand(file::RAISE_SIZE_LIMIT));
+    Inspection::needed("raise the limit on file sizes", vec![check]).blocked_by(failure)
 }
 
 fn too_little(path: &Path, free: u64, needed: u64) -> Inspection {
