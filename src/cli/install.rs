@@ -196,6 +196,7 @@ fn prepare<'s>(
         None => or_recorded(args.network.clone(), state),
     };
     let chosen = chosen(session, args, signed, &network, target)?;
+    session.check_scope(chosen.scope)?;
     ServerSpec::installed(&chosen, None, &[]).check()?;
     let recorded = match session.is_installed() {
         true => recorded(args, &chosen),

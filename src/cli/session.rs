@@ -18,7 +18,7 @@ use gem_setup::net::{Network, check_certificates};
 use gem_setup::progress::waiting;
 use gem_setup::router::{Account, ModelName, Models};
 use gem_setup::runtime::RuntimeName;
-use gem_setup::settings::{self, EnvFile, Places, Settings};
+use gem_setup::settings::{self, Destination, EnvFile, Places, Settings};
 use gem_setup::setup::{self, Chosen, GivenFiles, Listing, Setup, Site, State, Tools, Wanted, offered};
 use gem_setup::shell;
 use gem_setup::supervise::{self, MOUNT_PROC, Running};
@@ -312,6 +312,15 @@ impl Session<'_> {
         given
             .map(|(name, path)| format!(" {name} {}", shell::word(target.os, path.as_os_str())))
             .collect()
+    }
+
+    /// Refuses the settings of the current directory if that has been deleted.
+    pub(crate) fn check_scope(&self, scope: Destination) -> Result<(), Failure> {
+        if scope != Destination::Workspace || !self.environment.current_dir().as_os_str().is_empty() {
+            return Ok(());
+        }
+        let message = "cannot use the settings of the current directory: the directory has been deleted";
+        Err(Failure::new(Kind::Usage, message).with_hint("change to another directory, or pass `--scope user`"))
     }
 
     /// The paths of Gemini CLI's settings files.

@@ -25,7 +25,9 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
         SettingsAction::Remove { scope } => {
             // A record that cannot be read must not keep settings from being removed.
             let recorded = || session.state().map_or(Destination::User, |state| state.chosen.scope);
-            remove(session, &places, scope.unwrap_or_else(recorded))
+            let scope = scope.unwrap_or_else(recorded);
+            session.check_scope(scope)?;
+            remove(session, &places, scope)
         }
     }
 }
@@ -50,6 +52,7 @@ fn apply(
     let asked = |chosen: &Chosen| model.clone().unwrap_or_else(|| chosen.model.clone());
     // A fault of a settings file is found before anything is written.
     let chosen = &session.state()?.chosen;
+    session.check_scope(scope.unwrap_or(chosen.scope))?;
     plan(chosen, &asked(chosen))?;
     let _lock = lock(session)?;
     let mut state = match State::read(&session.layout.state_file())? {

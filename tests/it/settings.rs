@@ -580,3 +580,27 @@ fn a_model_that_gemini_cli_refuses_is_a_warning() {
     let run = home.gem(&["settings", "apply", "--model", MODEL]).ok();
     assert!(!run.stderr.contains("warning"), "{run:#?}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_deleted_directory_has_no_settings() {
+    let home = Home::new();
+    let in_deleted = |gem: super::harness::Gem| {
+        let words = "mkdir gone && cd gone && rmdir ../gone && exec \"$0\" \"$@\"";
+        gem.under(&["sh", "-c", words])
+    };
+    for args in [
+        ["install", "--runtime", "builtin", "--no-start", "--scope", "workspace"].as_slice(),
+        &["settings", "apply", "--scope", "workspace"],
+        &["settings", "remove", "--scope", "workspace"],
+    ] {
+        let run = in_deleted(home.gem(args)).ends(2);
+        assert_says(
+            &run.stderr,
+            &["the directory has been deleted", "hint: ", "--scope user"],
+        );
+    }
+    home.assert_untouched();
+    let install = ["install", "--runtime", "builtin", "--no-start", "--no-smoke"];
+    in_deleted(home.gem(&install)).ok();
+}
