@@ -85,6 +85,23 @@ pub fn one_line(text: &str) -> String {
     shown
 }
 
+/// The first words of `text` on one line, escaped and with at most `longest` characters before that.
+///
+/// ```
+/// assert_eq!(gem_setup::text::opening("why is\n the build slow?", 12), "why is the b…");
+/// ```
+#[must_use]
+pub fn opening(text: &str, longest: usize) -> String {
+    let words = text.split_whitespace();
+    let mut words = words.flat_map(|word| std::iter::once(' ').chain(word.chars())).skip(1);
+    let mut shown = String::new();
+    words.by_ref().take(longest).for_each(|c| push_printable(&mut shown, c));
+    if words.next().is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// Adds `c` to `text`, in escaped form if it is a control character.
 pub fn push_printable(text: &mut String, c: char) {
     if is_obeyed(c) && c != '\n' && c != '\t' {

@@ -23,6 +23,7 @@ use crate::router::{
     AnsweredBy, Asked, ClassifierChoice, Conversation, ModelName, Models, Outcome, Router, RoutingContext,
     RoutingDecision, Selection, Source, Tier, TraceEntry,
 };
+use crate::text::opening;
 
 /// The methods that generate content. Only they are classified, and only they may be answered by another model.
 const GENERATING: [&str; 2] = ["generateContent", "streamGenerateContent"];
@@ -33,6 +34,9 @@ const CLASSIFIED_BODY: usize = 128 << 20;
 /// The largest body that is parsed on the serving thread, in bytes. A larger one would delay the thread's other
 /// requests.
 const READ_AT_ONCE: usize = 256 << 10;
+
+/// So many characters of a request are shown to a person who is asked about it.
+const OPENING: usize = 60;
 
 /// Whether `method` generates content.
 pub(super) fn generates(method: &str) -> bool {
@@ -94,6 +98,8 @@ pub(super) struct Choice {
     pub(super) model_failure: Option<String>,
     /// The classified text, for the decision log.
     pub(super) request: Option<String>,
+    /// The first words of the request, for a person who is asked about it; empty if nobody can be.
+    pub(super) opening: String,
 }
 
 impl Routes {
@@ -184,7 +190,7 @@ impl Routes {
         log_requests: bool,
     ) -> Result<(Choice, Walk), Fault> {
         let path = call.model.parse().ok();
-        let conversation = if log_requests || self.needs_conversation(path.as_ref()) {
+        let conversation = if log_requests || self.may_ask_person() || self.needs_conversation(path.as_ref()) {
             conversation(&call).await?
         } else {
             Conversation::default()
@@ -193,6 +199,10 @@ impl Routes {
             self.router.availability().new_turn();
         }
         let request = log_requests.then(|| conversation.request.clone());
+        let opening = match self.may_ask_person() {
+            true => opening(&conversation.request, OPENING),
+            false => String::new(),
+        };
         let context = RoutingContext {
             conversation,
             asked: Asked {
@@ -213,6 +223,7 @@ impl Routes {
             probability: decision.probability,
             model_failure: model_failure(decision.trace),
             request,
+            opening,
         };
         Ok((choice, walk))
     }
@@ -243,6 +254,11 @@ impl Routes {
         };
         let max_wait = patience.map_or(max_wait, |patience| max_wait.min(patience / 2));
         Walk::new(chain, Arc::clone(self.router.availability()), on_fallback, max_wait)
+    }
+
+    /// Whether a person at the terminal may be asked about a request.
+    fn may_ask_person(&self) -> bool {
+        self.chains.on_fallback == OnFallback::Ask
     }
 
     /// Whether routing needs the request's text: for a classifier, or for models that are tried only once per turn.

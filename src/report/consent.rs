@@ -74,6 +74,10 @@ fn lines_typed() -> UnboundedReceiver<String> {
 
 fn offer(question: &Question, session: &str) -> String {
     // The upstream's message must not move the cursor.
+    let request = question
+        .request
+        .as_ref()
+        .map_or_else(String::new, |request| format!("Request: {request}\n"));
     let question = question.to_string().replace(char::is_control, " ");
     let offers = Choice::ALL.into_iter().zip(1..).map(|(choice, number)| {
         let words = match choice {
@@ -85,7 +89,7 @@ fn offer(question: &Question, session: &str) -> String {
         format!("  {number}  {words}\n")
     });
     let offers: String = offers.collect();
-    format!("\n{question}\n{offers}Answer [1-{}]: ", Choice::ALL.len())
+    format!("\n{request}{question}\n{offers}Answer [1-{}]: ", Choice::ALL.len())
 }
 
 /// The choice that `line` names, by number or word.
@@ -127,6 +131,7 @@ mod tests {
             message: "quota\u{1b}[2J".to_owned(),
             available_in: None,
             candidate: "flash".parse().unwrap(),
+            request: Some("why is the build slow?".to_owned()),
         };
         let offer = offer(&question, "yes, for an hour");
         assert!(offer.contains("  2  yes, for an hour\n"), "{offer}");
@@ -134,6 +139,7 @@ mod tests {
             offer.contains("`pro` failed") && offer.contains("ask `flash` instead?"),
             "{offer}"
         );
+        assert!(offer.contains("\nRequest: why is the build slow?\n`pro`"), "{offer}");
         assert!(!offer.contains('\u{1b}'), "{offer:?}");
     }
 }

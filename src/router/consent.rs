@@ -33,6 +33,8 @@ pub struct Question {
     pub available_in: Option<Duration>,
     /// The model that would be asked instead.
     pub candidate: ModelName,
+    /// The first words of the request, for a person who did not write it.
+    pub request: Option<String>,
 }
 
 impl fmt::Display for Question {
@@ -183,6 +185,7 @@ mod tests {
             message: "quota exceeded".to_owned(),
             available_in: None,
             candidate: "flash".parse().unwrap(),
+            request: None,
         }
     }
 

@@ -342,6 +342,7 @@ impl Walk {
                 message: failure.message.clone(),
                 available_in: failure.delay,
                 candidate: selected.policy.model.clone(),
+                request: None,
             }),
         }
     }

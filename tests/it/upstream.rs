@@ -282,7 +282,11 @@ fn serve_asks_the_person_at_its_terminal() {
         let run = on_a_terminal(serve, "Answer [1-4]: ", "1\n");
         assert_says(
             &run.stdout,
-            &[&format!("`{PRO}` failed"), &format!("ask `{FLASH}` instead?")],
+            &[
+                &format!("Request: {COMPLEX}\r\n"),
+                &format!("`{PRO}` failed"),
+                &format!("ask `{FLASH}` instead?"),
+            ],
         );
         assert_eq!(text(&client.join().unwrap()), format!("Hello from {FLASH}"));
     });

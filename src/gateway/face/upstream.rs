@@ -334,7 +334,12 @@ impl Logged<'_> {
             }
             return Ruling::ClientConsents;
         }
-        let settled = within(deadline, self.routes.settle(question)).await;
+        let opening = &self.choice.opening;
+        let question = Question {
+            request: (!opening.is_empty()).then(|| opening.clone()),
+            ..question.clone()
+        };
+        let settled = within(deadline, self.routes.settle(&question)).await;
         settled.unwrap_or(Ruling::TellClient)
     }
 
