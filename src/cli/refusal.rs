@@ -20,7 +20,7 @@ pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environ
     let json = wants_json(args, environment);
     let is_forced = || environment.var("CLICOLOR_FORCE").map(|_| true);
     let color = wanted_color(args, environment).or_else(is_forced);
-    let printer = Printer::new(json, false, color);
+    let printer = Printer::new(json, false, color).within(environment, 0);
     match refusal {
         Refusal::Failure(failure) => {
             if json {

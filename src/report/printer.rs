@@ -192,6 +192,11 @@ impl Printer {
         text.replace(&format!("`{}/", self.home), "`~/")
     }
 
+    /// `text` as people get it. Programs, which read JSON, get whole paths everywhere.
+    fn for_people(&self, text: &str) -> String {
+        if self.json { text.to_owned() } else { self.tilde(text) }
+    }
+
     /// Shows `what` on a terminal until the result is dropped, if that takes a noticeable time.
     pub(crate) fn meanwhile(&self, what: &str) -> Meanwhile {
         self.bars.meanwhile(what)
@@ -285,15 +290,17 @@ impl Printer {
 
     /// A warning; nothing with `--quiet`.
     pub(crate) fn warning(&self, text: &str) {
-        let text = format!("{}: {text}", self.err.doubtful("warning"));
+        let text = format!("{}: {}", self.err.doubtful("warning"), self.for_people(text));
         self.remark_in_prose(&text, "warning: ".len());
     }
 
     /// An error and its hint.
     pub(crate) fn failure(&self, failure: &Failure) {
         let Failure { message, hint, .. } = failure;
+        let message = self.for_people(message);
         self.prose_to_stderr(&format!("{}: {message}", self.err.bad("error")), "error: ".len());
         if let Some(hint) = hint {
+            let hint = self.for_people(hint);
             self.prose_to_stderr(&format!("{}: {hint}", self.err.strong("hint")), "hint: ".len());
         }
     }
@@ -301,6 +308,7 @@ impl Printer {
     /// An error in the command line.
     pub(crate) fn complaint(&self, text: &str) {
         let text = text.strip_prefix("error: ").unwrap_or(text).trim_end();
+        let text = self.for_people(text);
         self.prose_to_stderr(&format!("{}: {text}", self.err.bad("error")), 2);
     }
 

@@ -42,12 +42,12 @@ fn a_fault_in_the_configuration_names_its_file_and_its_key() {
         home.write(&file, text);
         let run = home.gem(&["install", "--dry-run"]).ends(2);
         assert_says(&run.stderr, &words);
-        assert_says(&run.stderr, &[file.to_str().unwrap()]);
+        assert_says(&run.stderr, &[&home.shown(&file)]);
     }
     fs::write(&file, b"port = \xff\n").unwrap();
     let run = home.gem(&["install", "--dry-run"]).ends(2);
     assert!(!run.stderr.contains("--config"), "{run:#?}");
-    assert_says(&run.stderr, &[file.to_str().unwrap()]);
+    assert_says(&run.stderr, &[&home.shown(&file)]);
 }
 
 #[cfg(unix)]
@@ -163,7 +163,7 @@ fn an_invalid_configuration_names_file_and_key() {
         let run = home.gem(&["install", "--dry-run"]).ends(2);
         assert_says(&run.stderr, &[word]);
         if word != "port" || text.contains('{') {
-            assert_says(&run.stderr, &[file.to_str().unwrap()]);
+            assert_says(&run.stderr, &[&home.shown(&file)]);
         }
     }
     fs::remove_file(&file).unwrap();
@@ -258,7 +258,7 @@ fn reading_and_stopping_need_no_configuration() {
             home.write(&file, text);
             let run = home.gem(args).run();
             assert_eq!(run.status, before.status, "{args:?}: {run:#?}");
-            assert_says(&run.stderr, &["warning", file.to_str().unwrap()]);
+            assert_says(&run.stderr, &["warning", &home.shown(&file)]);
             fs::remove_file(&file).unwrap();
         }
         home.write(&file, text);
@@ -279,7 +279,7 @@ fn a_directory_in_place_of_the_configuration_is_named() {
     let file = home.layout().config_file();
     fs::create_dir_all(&file).unwrap();
     let run = home.gem(&["install", "--runtime", "builtin"]).ends(2);
-    assert_says(&run.stderr, &[&format!("move `{}` somewhere else", file.display())]);
+    assert_says(&run.stderr, &[&format!("move `{}` somewhere else", home.shown(&file))]);
     let fix = home.doctor().check("setup.records")["fix"].clone();
     assert_eq!(fix, format!("move `{}` somewhere else", file.display()));
 }
@@ -305,7 +305,7 @@ fn a_path_in_the_configuration_is_relative_to_its_folder() {
     home.write(&home.layout().config_file(), "models = \"models.toml\"\n");
     let run = home.gem(&["route", "--classifier", "builtin", "x"]).ends(2);
     let path = home.layout().own().join("models.toml");
-    assert_says(&run.stderr, &[path.to_str().unwrap()]);
+    assert_says(&run.stderr, &[&home.shown(&path)]);
 }
 
 #[test]

@@ -143,6 +143,11 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         self.root.path().join("work")
     }
 
+    /// A path in the home as people read it.
+    pub(crate) fn shown(&self, path: &Path) -> String {
+        format!("~/{}", path.strip_prefix(self.path()).unwrap().display())
+    }
+
     /// A path beside the home.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
