@@ -180,16 +180,7 @@ fn prepare<'s>(
     events: &'s Events<'s>,
     terminal: &'s Terminal<'s>,
 ) -> Result<Setup<'s>, Failure> {
-    let target = match args.target {
-        Some(target) if args.dry_run => target,
-        // clap checks this only on the command line, but the target may come from the environment or the configuration.
-        Some(target) => {
-            let message = format!("cannot install for {target}: `target` is only for plans");
-            return Err(Failure::new(Kind::Usage, message)
-                .with_hint("add `--dry-run`, or remove `target` from the environment and the configuration"));
-        }
-        None => session.target()?,
-    };
+    let target = target_of(session, args)?;
     let state = session.state()?;
     let network = match args.catalog {
         Some(_) => or_recorded(args.network.clone(), &left_bundle(session)?),
@@ -206,20 +197,45 @@ fn prepare<'s>(
         let remark = format!("using recorded options: {}", recorded.join(" "));
         session.printer.remark(&remark);
     }
-    if !chosen.runtime.has_models() {
-        let is_flag = accepted == Some(Origin::Flag);
-        let idle = [
-            (args.no_model, "--no-model"),
-            (args.accept_terms && is_flag, "--accept-terms"),
-        ];
-        for (_, option) in idle.iter().filter(|(is_given, _)| *is_given) {
-            let runtime = chosen.runtime;
-            session.printer.warning(&format!(
-                "`{option}` has no effect: the runtime `{runtime}` has no model"
-            ));
+    warn_of_idle_options(session.printer, args, accepted, chosen.runtime);
+    let wanted = wanted(args, accepted, chosen);
+    let given = given(args, &wanted.chosen, target);
+    let mut setup = session.setup(state.clone(), wanted, &network, target, events, terminal)?;
+    setup.site.given = given;
+    Ok(setup)
+}
+
+fn target_of(session: &Session<'_>, args: &InstallArgs) -> Result<Target, Failure> {
+    match args.target {
+        Some(target) if args.dry_run => Ok(target),
+        // clap checks this only on the command line, but the target may come from the environment or the configuration.
+        Some(target) => {
+            let message = format!("cannot install for {target}: `target` is only for plans");
+            Err(Failure::new(Kind::Usage, message)
+                .with_hint("add `--dry-run`, or remove `target` from the environment and the configuration"))
         }
+        None => session.target(),
     }
-    let wanted = Wanted {
+}
+
+fn warn_of_idle_options(printer: &Printer, args: &InstallArgs, accepted: Option<Origin>, runtime: RuntimeName) {
+    let is_flag = accepted == Some(Origin::Flag);
+    let options = [
+        (args.no_model, "--no-model"),
+        (args.accept_terms && is_flag, "--accept-terms"),
+    ];
+    let idle = options
+        .iter()
+        .filter(|(is_given, _)| *is_given && !runtime.has_models());
+    for (_, option) in idle {
+        printer.warning(&format!(
+            "`{option}` has no effect: the runtime `{runtime}` has no model"
+        ));
+    }
+}
+
+fn wanted(args: &InstallArgs, accepted: Option<Origin>, chosen: Chosen) -> Wanted {
+    Wanted {
         chosen,
         accepted: args.accept_terms.then(|| how(accepted)),
         force: args.force,
@@ -230,11 +246,7 @@ fn prepare<'s>(
         with_settings: !args.no_settings,
         with_server: !args.no_start,
         with_smoke: !args.no_smoke,
-    };
-    let given = given(args, &wanted.chosen, target);
-    let mut setup = session.setup(state.clone(), wanted, &network, target, events, terminal)?;
-    setup.site.given = given;
-    Ok(setup)
+    }
 }
 
 /// The options of this call that a later `install` would take from the record.

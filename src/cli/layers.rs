@@ -57,26 +57,8 @@ impl Layers {
     /// Adds the values of the configuration file at `file`. A missing file is fine unless `required`. Paths in it are relative
     /// to its folder.
     pub(crate) fn add_file(&mut self, file: &Path, required: bool, options: &Options) -> Result<(), Failure> {
-        use std::io::ErrorKind::{NotADirectory, NotFound};
-
-        // A file from the command line may be a pipe, as with `--config <(…)`.
-        let bytes = if required {
-            place::read_given(file, LIMIT)
-        } else {
-            place::read(file)
-        };
-        let text = match bytes.and_then(place::text) {
-            Ok(text) => text,
-            Err(error) if matches!(error.kind(), NotFound | NotADirectory) && !required => return Ok(()),
-            Err(error) => {
-                let message = format!("cannot read the configuration `{}`: {error}", file.display());
-                let hint = if required {
-                    "correct the path given with `--config`".to_owned()
-                } else {
-                    place::remedy(file, &error)
-                };
-                return Err(Failure::new(Kind::Usage, message).with_hint(hint));
-            }
+        let Some(text) = read(file, required)? else {
+            return Ok(());
         };
         let fault = |reason: String| {
             let message = format!("cannot use the configuration `{}`: {reason}", file.display());
@@ -249,6 +231,24 @@ impl Layers {
             Origin::Flag | Origin::File | Origin::Default => "correct it there",
         })
     }
+}
+
+/// The text of the configuration `file`; `None` if it is missing and not `required`.
+fn read(file: &Path, required: bool) -> Result<Option<String>, Failure> {
+    // A file from the command line may be a pipe, as with `--config <(…)`.
+    let bytes = match required {
+        true => place::read_given(file, LIMIT).map(Some),
+        false => place::read_if_present(file),
+    };
+    let text = bytes.and_then(|bytes| bytes.map(place::text).transpose());
+    text.map_err(|error| {
+        let message = format!("cannot read the configuration `{}`: {error}", file.display());
+        let hint = match required {
+            true => "correct the path given with `--config`".to_owned(),
+            false => place::remedy(file, &error),
+        };
+        Failure::new(Kind::Usage, message).with_hint(hint)
+    })
 }
 
 /// `reason` behind the line of `text` that sets `key`, if it is found.

@@ -72,16 +72,11 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     let (matches, layers) = resolved;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Refusal::Clap(Box::new(error)))?;
     let mut warnings = unknown_variables(&below.options, environment);
-    let unused = layers.unused_faults(&Cli::command(), innermost(&matches)).into_iter();
-    let unused = unused.map(|error| fault_of(Refusal::Clap(Box::new(explained(error, &layers)))));
-    // `doctor` names the fault that other commands would find as a check.
-    let unused: Vec<Failure> = if config_fault.is_some() {
-        Vec::new()
-    } else {
-        unused.collect()
+    let faults = match &config_fault {
+        Some(fault) => ignored_fault(fault, &names),
+        None => unused_faults(&matches, &layers),
     };
-    let faults = config_fault.iter().filter(|_| names != ["doctor"]).chain(&unused);
-    warnings.extend(faults.map(ignored));
+    warnings.extend(faults.iter().map(ignored));
     Ok(Parsed {
         cli,
         matches,
@@ -91,6 +86,20 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
         config_fault,
         warnings,
     })
+}
+
+/// The fault of a configuration file that the command does not need.
+fn ignored_fault(fault: &Failure, names: &[&str]) -> Vec<Failure> {
+    // `doctor` names it as a check.
+    let is_checked = names == ["doctor"];
+    (!is_checked).then(|| fault.clone()).into_iter().collect()
+}
+
+/// The faults in values that the command does not use.
+fn unused_faults(matches: &ArgMatches, layers: &Layers) -> Vec<Failure> {
+    let faults = layers.unused_faults(&Cli::command(), innermost(matches)).into_iter();
+    let faults = faults.map(|error| fault_of(Refusal::Clap(Box::new(explained(error, layers)))));
+    faults.collect()
 }
 
 /// The matches of the innermost subcommand, which contains the command's own options.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::net::{Client, Network, is_loopback};
 use gem_setup::place;
-use gem_setup::router::batch::{Row, RowDecision};
+use gem_setup::router::batch::{Error as RowError, Row, RowDecision};
 use gem_setup::router::classify::local::{DEADLINE, LocalClassifier};
 use gem_setup::router::contents::{parse_history, repaired};
 use gem_setup::router::{
@@ -239,6 +239,10 @@ fn batch(
         Ok(())
     })?;
     let others = refused.len().saturating_sub(1);
+    conclude_batch(refused)
+}
+
+fn conclude_batch(refused: Vec<RowError>) -> Result<ExitCode, Failure> {
     let Some(first) = refused.into_iter().next() else {
         return Ok(ExitCode::SUCCESS);
     };

@@ -52,15 +52,8 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
         printer.json_line(&outcome);
     } else {
         conclude(printer, is_service_removed, &outcome);
-        if outcome.settings.iter().any(|file| file.outcome != Outcome::Unchanged) {
-            printer.remark(RESTART_CLIENT);
-        }
-        let purged = "`gem-setup uninstall --purge` deletes these too.";
         let kept = setup::removal(&session.layout, &places, false)?.keep;
-        show_kept(printer, "Kept:", &kept, purged);
-        let heading = "Kept, because gem-setup has no record of installing them:";
-        let by_hand = "Delete these yourself, if nothing else needs them.";
-        show_kept(printer, heading, &removal.foreign, by_hand);
+        conclude_kept(printer, &kept, &removal.foreign);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -152,6 +145,17 @@ fn conclude(printer: &Printer, is_service_removed: bool, outcome: &Uninstalled) 
     if !is_service_removed && !outcome.stopped && outcome.settings.is_empty() && outcome.deleted.is_empty() {
         printer.line("There was nothing to undo.");
     }
+    if outcome.settings.iter().any(|file| file.outcome != Outcome::Unchanged) {
+        printer.remark(RESTART_CLIENT);
+    }
+}
+
+fn conclude_kept(printer: &Printer, kept: &[PathBuf], foreign: &[PathBuf]) {
+    let purged = "`gem-setup uninstall --purge` deletes these too.";
+    show_kept(printer, "Kept:", kept, purged);
+    let heading = "Kept, because gem-setup has no record of installing them:";
+    let by_hand = "Delete these yourself, if nothing else needs them.";
+    show_kept(printer, heading, foreign, by_hand);
 }
 
 fn show_kept(printer: &Printer, heading: &str, kept: &[PathBuf], advice: &str) {

@@ -66,13 +66,10 @@ pub(super) fn assign(
     let mut additions = Additions::default();
     for (key, value) in values {
         let from = match place_of(path, body, root, *key)? {
+            Place::Member(member) if holds(text_of(body, member), value, variables) => continue,
             Place::Member(member) => {
-                let present = text_of(body, member);
-                if holds(present, value, variables) {
-                    continue;
-                }
                 splices.replace(member.value.start()..member.value.end(), value.to_string());
-                Some(present.to_owned())
+                Some(text_of(body, member).to_owned())
             }
             Place::Missing { object, depth } => {
                 additions.add(object, key.path(), depth, value);

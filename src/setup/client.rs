@@ -53,6 +53,11 @@ impl Login {
             None => Self::Unselected { has_key },
         }
     }
+
+    /// Whether an API key must be given before Gemini CLI can use another server.
+    const fn lacks_key(&self) -> bool {
+        matches!(self, Self::Elsewhere(_) | Self::Unselected { has_key: false })
+    }
 }
 
 /// The variable `name` as Gemini CLI sees it. The variables of other users are unknown.
@@ -190,10 +195,7 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<NextStep> {
     }
     let url = format!("http://127.0.0.1:{}", setup.wanted.chosen.port);
     let login = Login::of(setup, &settings);
-    let key = match login {
-        Login::ApiKey { .. } | Login::Unselected { has_key: true } => None,
-        Login::Elsewhere(_) | Login::Unselected { has_key: false } => Some(("GEMINI_API_KEY", "YOUR_KEY".to_owned())),
-    };
+    let key = login.lacks_key().then(|| ("GEMINI_API_KEY", "YOUR_KEY".to_owned()));
     let variables = home
         .into_iter()
         .chain([("GOOGLE_GEMINI_BASE_URL", url.clone())])

@@ -100,34 +100,9 @@ fn joke_body() -> String {
 async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, Failure> {
     let Chosen { port, model, .. } = &wanted.chosen;
     let (port, model) = (*port, model.as_str());
-    if !local::is_listening(port).await {
-        return Err(not_running(site, port));
-    }
-    if supervise::is_silent(&site.layout, port).await {
-        let silent = failure(format!("the server is running but does not answer on port {port}"));
-        return Err(silent.with_hint("run `gem-setup restart` to replace it"));
-    }
-    if supervise::is_stranger(&site.layout, port)
-        && let Some(taken) = taken_port(site, port).await
-    {
-        let message = format!("nothing was sent: {}", taken.message);
-        return Err(failure(message).with_hint(taken.hint.unwrap_or_default()));
-    }
+    check_port(site, port).await?;
     let peer = supervise::peer(&site.layout, port).map_err(|error| failure(error.to_string()))?;
-    let closed = match site.gate(&wanted.chosen, state)? {
-        Some(gate) => gate.open().await.err(),
-        None => None,
-    };
-    let has_model = match closed {
-        None => wanted.chosen.runtime.has_models(),
-        // The gateway answers the probes itself, without the engine.
-        Some(_) if !wanted.with_model && !wanted.chosen.direct => false,
-        Some(closed) => {
-            let failure = Failure::of(&closed);
-            let message = format!("smoke test: {}", failure.message);
-            return Err(Failure { message, ..failure });
-        }
-    };
+    let has_model = has_model(site, wanted, state).await?;
     let mut outcome = Smoke {
         ok: true,
         joke: None,
@@ -145,6 +120,42 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
             .push(probe(peer, model, has_model, request, expected).await?);
     }
     Ok(outcome)
+}
+
+/// Checks that a server that answers is on `port`, and no other program.
+async fn check_port(site: &Site<'_>, port: u16) -> Result<(), Failure> {
+    if !local::is_listening(port).await {
+        return Err(not_running(site, port));
+    }
+    if supervise::is_silent(&site.layout, port).await {
+        let silent = failure(format!("the server is running but does not answer on port {port}"));
+        return Err(silent.with_hint("run `gem-setup restart` to replace it"));
+    }
+    if supervise::is_stranger(&site.layout, port)
+        && let Some(taken) = taken_port(site, port).await
+    {
+        let message = format!("nothing was sent: {}", taken.message);
+        return Err(failure(message).with_hint(taken.hint.unwrap_or_default()));
+    }
+    Ok(())
+}
+
+/// Whether the server has a model to ask.
+async fn has_model(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<bool, Failure> {
+    let closed = match site.gate(&wanted.chosen, state)? {
+        Some(gate) => gate.open().await.err(),
+        None => None,
+    };
+    match closed {
+        None => Ok(wanted.chosen.runtime.has_models()),
+        // The gateway answers the probes itself, without the engine.
+        Some(_) if !wanted.with_model && !wanted.chosen.direct => Ok(false),
+        Some(closed) => {
+            let failure = Failure::of(&closed);
+            let message = format!("smoke test: {}", failure.message);
+            Err(Failure { message, ..failure })
+        }
+    }
 }
 
 /// An engine's answer to a probe.

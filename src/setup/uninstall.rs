@@ -212,17 +212,21 @@ pub async fn uninstall(
             delete(&path)?;
         }
     }
-    let bin = layout.gemini().join("bin");
     if purge && !models.is_empty() {
         let folder = layout.models();
-        let _ = std::fs::remove_dir(&folder);
-        let _ = std::fs::remove_dir(place::parent(&folder));
+        delete_empty(&[&folder, place::parent(&folder)]);
     }
-    for folder in [layout.lit_bin(), bin, layout.tmp(), layout.own(), layout.gemini()] {
+    let bin = layout.gemini().join("bin");
+    delete_empty(&[layout.lit_bin(), bin, layout.tmp(), layout.own(), layout.gemini()]);
+    Ok(outcome)
+}
+
+/// Deletes those of `folders` that are empty, in this order.
+fn delete_empty(folders: &[impl AsRef<Path>]) {
+    for folder in folders {
         // This fails if the folder contains anything else; it then stays.
         let _ = std::fs::remove_dir(folder);
     }
-    Ok(outcome)
 }
 
 /// Reverts the recorded changes to settings. Removes the router's keys from settings that still start gem-setup.

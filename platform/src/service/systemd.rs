@@ -67,27 +67,6 @@ fn unit(label: &str) -> String {
 }
 
 pub(super) fn render(kind: Kind, spec: &Spec) -> Result<String, Error> {
-    // The colon keeps systemd from expanding variables in the command line.
-    let mut command = String::from("ExecStart=:");
-    let program = text::path(&spec.program)?;
-    if program.contains(['"', '\'', '\\']) {
-        // systemd accepts such a character in every word but the first.
-        command.push_str("/usr/bin/env ");
-    }
-    command.push_str(&text::unit_word(program)?);
-    command.push_str(&words(&spec.args)?);
-    let mut settings = String::new();
-    for (name, value) in &spec.environment {
-        let word = text::unit_word(&format!("{name}={value}"))?;
-        line(&mut settings, "Environment", &word);
-    }
-    if let Some(watchdog) = spec.watchdog {
-        line(&mut settings, "WatchdogSec", &format!("{}ms", watchdog.as_millis()));
-    }
-    if !spec.final_statuses.is_empty() {
-        let statuses: Vec<_> = spec.final_statuses.iter().map(u8::to_string).collect();
-        line(&mut settings, "RestartPreventExitStatus", &statuses.join(" "));
-    }
     let (confinement, target) = match kind {
         Kind::SystemdMachine => (CONFINEMENT.replace("{label}", &spec.label), "multi-user.target"),
         _ => (String::new(), "default.target"),
@@ -113,8 +92,39 @@ KillMode=mixed
 WantedBy={target}
 ",
         description = text::unit(&spec.description)?,
+        command = command(spec)?,
+        settings = settings(spec)?,
         stop_within = text::seconds(spec.stop_within),
     ))
+}
+
+fn command(spec: &Spec) -> Result<String, Error> {
+    // The colon keeps systemd from expanding variables in the command line.
+    let mut command = String::from("ExecStart=:");
+    let program = text::path(&spec.program)?;
+    if program.contains(['"', '\'', '\\']) {
+        // systemd accepts such a character in every word but the first.
+        command.push_str("/usr/bin/env ");
+    }
+    command.push_str(&text::unit_word(program)?);
+    command.push_str(&words(&spec.args)?);
+    Ok(command)
+}
+
+fn settings(spec: &Spec) -> Result<String, Error> {
+    let mut settings = String::new();
+    for (name, value) in &spec.environment {
+        let word = text::unit_word(&format!("{name}={value}"))?;
+        line(&mut settings, "Environment", &word);
+    }
+    if let Some(watchdog) = spec.watchdog {
+        line(&mut settings, "WatchdogSec", &format!("{}ms", watchdog.as_millis()));
+    }
+    if !spec.final_statuses.is_empty() {
+        let statuses: Vec<_> = spec.final_statuses.iter().map(u8::to_string).collect();
+        line(&mut settings, "RestartPreventExitStatus", &statuses.join(" "));
+    }
+    Ok(settings)
 }
 
 /// Words for a command line, each after a space.

@@ -10,6 +10,19 @@ pub(super) fn path(label: &str, account: &Account) -> PathBuf {
     account.own.join(format!("{label}.xml"))
 }
 
+const SETTINGS: &str = "  <Settings>
+    <MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>
+    <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>
+    <StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>
+    <StartWhenAvailable>true</StartWhenAvailable>
+    <Enabled>true</Enabled>
+    <ExecutionTimeLimit>PT0S</ExecutionTimeLimit>
+    <RestartOnFailure>
+      <Interval>PT1M</Interval>
+      <Count>3</Count>
+    </RestartOnFailure>
+  </Settings>";
+
 pub(super) fn render(spec: &Spec, account: &Account) -> Result<String, Error> {
     // The trigger names the user too: only an administrator can register a task for every user's logon.
     let user = text::xml(&account.name)?;
@@ -32,18 +45,7 @@ pub(super) fn render(spec: &Spec, account: &Account) -> Result<String, Error> {
       <RunLevel>LeastPrivilege</RunLevel>
     </Principal>
   </Principals>
-  <Settings>
-    <MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>
-    <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>
-    <StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>
-    <StartWhenAvailable>true</StartWhenAvailable>
-    <Enabled>true</Enabled>
-    <ExecutionTimeLimit>PT0S</ExecutionTimeLimit>
-    <RestartOnFailure>
-      <Interval>PT1M</Interval>
-      <Count>3</Count>
-    </RestartOnFailure>
-  </Settings>
+{SETTINGS}
   <Actions Context="Author">
     <Exec>
       <Command>{program}</Command>

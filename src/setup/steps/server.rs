@@ -186,30 +186,21 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
         ];
         return Inspection::needed("restart the server as chosen", checks);
     }
+    let port = PORT.ok(format!("pid {pid} listens on port {}", wanted.port));
     if is_runtime_replaced(setup, record) {
         let detail = format!("pid {pid} still runs the former runtime, which has been replaced");
-        let checks = vec![
-            PROCESS.fail(detail, Fix::run(RESTART)),
-            PORT.ok(format!("pid {pid} listens on port {}", wanted.port)),
-            HEALTH.skip("the server runs another runtime"),
-        ];
+        let process = PROCESS.fail(detail, Fix::run(RESTART));
+        let checks = vec![process, port, HEALTH.skip("the server runs another runtime")];
         return Inspection::needed("restart the server with the new runtime", checks);
     }
     let given = record.given(&setup.site.layout).unwrap_or_default();
     if let Some(fault) = service_fault(setup, &given) {
-        let checks = vec![
-            PROCESS.fail(fault, Fix::repair()),
-            PORT.ok(format!("pid {pid} listens on port {}", wanted.port)),
-            HEALTH.skip("the service differs from the installed one"),
-        ];
+        let process = PROCESS.fail(fault, Fix::repair());
+        let checks = vec![process, port, HEALTH.skip("the service differs from the installed one")];
         return Inspection::needed("make the system run the server", checks);
     }
-    let mut checks = vec![
-        inspect_pid_file(setup, pid),
-        PORT.ok(format!("pid {pid} listens on port {}", wanted.port)),
-    ];
     let health = inspect_health(setup, &wanted, record).await;
-    checks.push(health);
+    let checks = vec![inspect_pid_file(setup, pid), port, health];
     if checks.iter().all(|check| check.status == crate::setup::Status::Ok) {
         Inspection::in_place(format!("pid {pid} serves port {}", wanted.port), checks)
     } else {
@@ -280,24 +271,25 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
         }
         Ok(answer) => {
             // The server may not have noticed yet.
-            if let Some(closed) = setup.closed().await {
-                return without_model(setup, port, &closed.in_words());
+            match setup.closed().await {
+                Some(closed) => without_model(setup, port, &closed.in_words()),
+                None => not_ready(record, port, answer.status),
             }
-            let state = record
-                .engine
-                .as_ref()
-                .map_or(EngineState::Starting, |engine| engine.state);
-            let why = record.engine.as_ref().and_then(|engine| engine.last_exit.clone());
-            let why = why.map_or_else(String::new, |why| format!("; the last one: {why}"));
-            let state = match state {
-                EngineState::CrashLoop => "in a crash loop",
-                state => state.as_str(),
-            };
-            let detail = format!("port {port} answers {}: the runtime is {state}{why}", answer.status);
-            HEALTH.fail(detail, Fix::by_hand(advice::READ_LOG))
         }
         Err(error) => HEALTH.fail(error.to_string(), Fix::run(RESTART)),
     }
+}
+
+fn not_ready(record: &ServerRecord, port: u16, status: u16) -> Check {
+    let engine = record.engine.as_ref();
+    let state = match engine.map_or(EngineState::Starting, |engine| engine.state) {
+        EngineState::CrashLoop => "in a crash loop",
+        state => state.as_str(),
+    };
+    let why = engine.and_then(|engine| engine.last_exit.as_ref());
+    let why = why.map_or_else(String::new, |why| format!("; the last one: {why}"));
+    let detail = format!("port {port} answers {status}: the runtime is {state}{why}");
+    HEALTH.fail(detail, Fix::by_hand(advice::READ_LOG))
 }
 
 /// The fault of a gateway's certificate that is valid until `until`. A gateway continues with an expired one.
