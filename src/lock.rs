@@ -22,6 +22,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gem_platform::Os;
 use gem_platform::file::{self, open_own, private_dir};
 use same_file::Handle;
 use tokio::time::{Instant, sleep};
@@ -214,8 +215,12 @@ fn fault(path: &Path, source: io::Error) -> Error {
 /// Whether `error` means that the file system does not support locks or that its lock service is not running
 /// (`ENOLCK`).
 fn is_unsupported(error: &io::Error) -> bool {
-    const ENOLCK: i32 = if cfg!(target_os = "macos") { 77 } else { 37 };
-    error.kind() == io::ErrorKind::Unsupported || (cfg!(unix) && error.raw_os_error() == Some(ENOLCK))
+    const ENOLCK: Option<i32> = match Os::HOST {
+        Os::Linux => Some(37),
+        Os::Macos => Some(77),
+        Os::Windows => None,
+    };
+    error.kind() == io::ErrorKind::Unsupported || (ENOLCK.is_some() && error.raw_os_error() == ENOLCK)
 }
 
 fn is_taken_by(attempt: Result<(), TryLockError>) -> io::Result<bool> {
@@ -260,7 +265,7 @@ mod tests {
         let _first = Lock::acquire(&path, Duration::ZERO).await.unwrap();
         let error = Lock::acquire(&path, Duration::from_secs(2)).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Conflict);
-        if cfg!(not(windows)) {
+        if Os::HOST != Os::Windows {
             assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
         }
     }

@@ -95,28 +95,6 @@ mod tests {
 
     use super::*;
 
-    #[cfg(unix)]
-    #[test]
-    fn a_link_is_appended_to_only_if_it_leads_to_a_device() {
-        let folder = tempfile::tempdir().unwrap();
-        let [theirs, ours] = ["theirs", "ours"].map(|name| folder.path().join(name));
-        fs::write(&theirs, "precious").unwrap();
-        let before = fs::metadata(&theirs).unwrap().permissions();
-        let rotation = Rotation { file_size: 1, files: 2 };
-        for link in [
-            |from: &Path, to: &Path| std::os::unix::fs::symlink(from, to),
-            |from: &Path, to: &Path| fs::hard_link(from, to),
-        ] {
-            link(&theirs, &ours).unwrap();
-            assert!(rotation.open(&ours, 1).unwrap_err().to_string().contains("link"));
-            fs::remove_file(&ours).unwrap();
-        }
-        std::os::unix::fs::symlink("/dev/null", &ours).unwrap();
-        append(&ours).unwrap().write_all(b"lost").unwrap();
-        assert_eq!(fs::read_to_string(&theirs).unwrap(), "precious");
-        assert_eq!(fs::metadata(&theirs).unwrap().permissions(), before);
-    }
-
     #[test]
     fn a_file_that_cannot_be_renamed_is_bounded() {
         let folder = tempfile::tempdir().unwrap();

@@ -92,7 +92,7 @@ mod tests {
             "a;b&c|d<e>f#g\\h",
             "Größe",
         ];
-        if cfg!(unix) {
+        if Os::HOST != Os::Windows {
             let script = format!("printf '%s\\0' {}", line(Os::Linux, words));
             let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
             let expected: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), &[0]].concat()).collect();

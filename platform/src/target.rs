@@ -16,6 +16,17 @@ pub enum Os {
     Windows,
 }
 
+impl Os {
+    /// The system for which this program was built. Other systems than the three count as Linux.
+    pub const HOST: Self = if cfg!(windows) {
+        Self::Windows
+    } else if cfg!(target_os = "macos") {
+        Self::Macos
+    } else {
+        Self::Linux
+    };
+}
+
 /// A processor architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Arch {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use gem_platform::Os;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::net::{Client, Network, is_loopback};
 use gem_setup::place;
@@ -238,11 +239,11 @@ fn batch(
         }
         Ok(())
     })?;
-    let others = refused.len().saturating_sub(1);
     conclude_batch(refused)
 }
 
 fn conclude_batch(refused: Vec<RowError>) -> Result<ExitCode, Failure> {
+    let others = refused.len().saturating_sub(1);
     let Some(first) = refused.into_iter().next() else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -261,7 +262,10 @@ fn request_text(words: &[String], printer: &Printer) -> Result<String, Failure> 
     }
     let mut input = io::stdin().lock();
     if input.is_terminal() {
-        let end = if cfg!(windows) { "Ctrl-Z and Enter" } else { "Ctrl-D" };
+        let end = match Os::HOST {
+            Os::Windows => "Ctrl-Z and Enter",
+            Os::Linux | Os::Macos => "Ctrl-D",
+        };
         printer.remark(&format!("type the request, then {end} on a line of its own:"));
     }
     let bytes = place::read_bounded(&mut input, MOST_BYTES).map_err(|error| {

@@ -68,13 +68,14 @@ fn check(session: &Session<'_>) -> Result<(), Failure> {
     Err(failure.with_hint(format!("run `sudo {command}`")))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
-    use super::visible;
+    use super::*;
 
     #[test]
     fn a_service_for_all_users_is_made_with_what_it_sees() {
-        let path = "/root/.pyenv/shims:/usr/bin:/home/ada/.local/bin:/rooted/bin";
-        assert_eq!(visible(path), "/usr/bin:/rooted/bin");
+        let path = |places: &[&str]| env::join_paths(places).unwrap();
+        let all = path(&["/root/.pyenv/shims", "/usr/bin", "/home/ada/.local/bin", "/rooted/bin"]);
+        assert_eq!(visible(all.to_str().unwrap()), path(&["/usr/bin", "/rooted/bin"]));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use gem_platform::Os;
 use gem_platform::process::start_remedy;
 use hyper::Uri;
 use tokio::net::{TcpListener, TcpSocket};
@@ -306,7 +307,7 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
         TcpSocket::new_v6()
     }?;
     // On other systems this option lets two processes listen on one port.
-    if cfg!(unix) {
+    if Os::HOST != Os::Windows {
         socket.set_reuseaddr(true)?;
     }
     socket.set_send_buffer_size(SEND_BUFFER)?;

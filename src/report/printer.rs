@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use console::Term;
+use gem_platform::Os;
 use gem_setup::environment::Environment;
 use gem_setup::error::Failure;
 use gem_setup::text::{push_printable, to_json};
@@ -162,7 +163,7 @@ impl Printer {
         // On Unix, a terminal without a name may not support control sequences.
         let is_dumb = match environment.var("TERM") {
             Some(name) => matches!(name, "" | "dumb"),
-            None => cfg!(unix),
+            None => Os::HOST != Os::Windows,
         };
         let is_ci = environment.var("CI").is_some_and(|value| value != "false");
         let is_animated = io::stderr().is_terminal() && !self.quiet && !is_dumb && !is_ci;

@@ -11,7 +11,7 @@
 
 use std::io;
 
-use gem_platform::{Os, Target};
+use gem_platform::Os;
 
 /// The errors of Windows if SmartScreen, Smart App Control, a virus scanner or a policy refuses to start a program.
 const REFUSALS: [i32; 4] = [225, 1260, 4551, 740];
@@ -37,12 +37,12 @@ pub fn if_blocked(os: Os, outcome: &str) -> Option<&'static str> {
 
 /// Like [`if_blocked`], for this machine.
 pub(crate) fn if_blocked_here(outcome: &str) -> Option<&'static str> {
-    if_blocked(Target::host()?.os, outcome)
+    if_blocked(Os::HOST, outcome)
 }
 
 /// The hint if this machine refused to start a program with `error`.
 pub(crate) fn if_refused(error: &io::Error) -> Option<&'static str> {
-    let is_refusal = cfg!(windows) && error.raw_os_error().is_some_and(|code| REFUSALS.contains(&code));
+    let is_refusal = Os::HOST == Os::Windows && error.raw_os_error().is_some_and(|code| REFUSALS.contains(&code));
     is_refusal.then_some(
         "Windows has blocked it (SmartScreen, Smart App Control or a virus scanner): tick \"Unblock\" in the file's \
          properties, or run `Unblock-File` on it in PowerShell; then run the command again",

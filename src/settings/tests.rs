@@ -2,8 +2,6 @@
 
 mod apply;
 mod effective;
-#[cfg(unix)]
-mod growth;
 mod remove;
 mod round_trip;
 

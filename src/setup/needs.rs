@@ -447,7 +447,7 @@ fn permit(path: &Path) -> String {
     let generated = "if another program generates it (such as home-manager), make the change there";
     if path.is_dir() {
         format!("run `chmod u+rwx {}`", word(path))
-    } else if cfg!(windows) {
+    } else if Os::HOST == Os::Windows {
         format!("make {} writable; {generated}", shown(path))
     } else {
         format!("run `chmod u+w {}`; {generated}", word(path))

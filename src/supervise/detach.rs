@@ -406,25 +406,3 @@ fn tail(said: &mut Follower) -> Vec<String> {
     let skipped = lines.len().saturating_sub(TAIL);
     lines.into_iter().skip(skipped).collect()
 }
-
-#[cfg(all(test, unix))]
-mod tests {
-    use std::os::unix::process::ExitStatusExt;
-
-    use super::*;
-
-    #[test]
-    fn a_server_that_was_stopped_is_no_interrupted_command() {
-        for (code, kind, hint) in [
-            (143, Kind::Runtime, "stopped it"),
-            (9, Kind::Conflict, "correct the fault"),
-        ] {
-            let error = Error::Ended {
-                status: ExitStatus::from_raw(code << 8),
-                tail: Vec::new(),
-            };
-            assert_eq!(error.kind(), kind);
-            assert!(error.hint().unwrap().contains(hint), "{error}");
-        }
-    }
-}

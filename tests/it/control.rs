@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use gem_platform::process::{Owner, identity, is_alive, kill};
+#[cfg(unix)]
+use gem_setup::error::{Explain, Kind};
 use gem_setup::runtime::local::{self, Peer};
 use serde_json::{Value, json};
 
@@ -189,6 +191,24 @@ fn a_start_with_other_options_is_a_conflict() {
     fs::write(home.layout().server_file(), record.to_string()).unwrap();
     assert_says(&home.gem(&["start"]).ok().stdout, &["already running"]);
     assert_eq!(status(&home)["pid"], after);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_that_was_stopped_is_no_interrupted_command() {
+    use std::os::unix::process::ExitStatusExt;
+
+    for (code, kind, hint) in [
+        (143, Kind::Runtime, "stopped it"),
+        (9, Kind::Conflict, "correct the fault"),
+    ] {
+        let error = gem_setup::supervise::StartError::Ended {
+            status: std::process::ExitStatus::from_raw(code << 8),
+            tail: Vec::new(),
+        };
+        assert_eq!(error.kind(), kind);
+        assert!(error.hint().unwrap().contains(hint), "{error}");
+    }
 }
 
 #[cfg(unix)]

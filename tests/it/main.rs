@@ -21,6 +21,7 @@ mod documents;
 mod failures;
 mod fresh;
 mod gate;
+mod growth;
 mod harness;
 mod hosted_models;
 mod hub;

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gem_platform::Os;
 use gem_platform::process::Program;
 
 use super::error::Error;
@@ -37,7 +38,10 @@ const PROBE: &str = "import sys, importlib.util as u; \
                      print('%d.%d' % sys.version_info[:2], u.find_spec('ensurepip') is not None)";
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 /// The value with which pip reads no configuration file.
-const NULL_DEVICE: &str = if cfg!(windows) { "nul" } else { "/dev/null" };
+const NULL_DEVICE: &str = match Os::HOST {
+    Os::Windows => "nul",
+    Os::Linux | Os::Macos => "/dev/null",
+};
 
 /// The tool that builds an environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,8 +261,6 @@ fn uv_index(environment: &Environment) -> Vec<(OsString, OsString)> {
 
 #[cfg(test)]
 mod tests {
-    use gem_platform::Os;
-
     use super::*;
     use crate::runtime::command::describe;
 

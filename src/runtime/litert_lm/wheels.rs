@@ -48,7 +48,7 @@ pub async fn download_wheels(
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let installer = Installer::find(environment).await?;
-    let host = Target::host().map_or(Os::Linux, |target| target.os);
+    let host = Os::HOST;
     let build = Build {
         installer: &installer,
         venv: &Venv::new(scratch.join("env"), scratch.join("env.old"), host),

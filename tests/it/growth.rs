@@ -1,12 +1,14 @@
-//! Large files: the work grows with the text, not with its square.
+//! Large files of settings: the work grows with the text, not with its square.
+#![cfg(unix)]
 
-use std::hint::black_box;
+use std::fs;
+use std::path::Path;
 
+use gem_platform::Os;
+use gem_setup::environment::Environment;
+use gem_setup::settings::{self, Applied, Destination, Places, RouterValues};
+use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
-
-use super::*;
-use crate::settings::edit;
-use crate::settings::expand::Variables;
 
 /// How much larger the larger file is. Work that grows with the square grows by 256.
 const FACTOR: usize = 16;
@@ -65,21 +67,41 @@ fn seconds(work: impl Fn()) -> f64 {
     (0..3).map(once).fold(f64::INFINITY, f64::min)
 }
 
-fn apply_and_take_back(text: &str) {
-    let path = Path::new("settings.json");
-    let environment = Environment::default();
-    let variables = Variables::new(&environment, Os::Linux);
-    let [own, routing] = values(9379).assignments().unwrap();
-    black_box(read::interpret(path, text, Some(variables)));
-    let edited = edit::assign(path, text, &[routing, own].concat(), variables).unwrap();
-    edit::revert(path, &edited.text, &edited.changes, &edited.created).unwrap();
-    edit::clear(path, &edited.text, &Key::ROUTER).unwrap();
+/// The places of a home whose settings are `text`.
+fn places(home: &Path, environment: &Environment, text: &str) -> Places {
+    let places = Places::new(Os::Linux, environment, home);
+    fs::create_dir_all(places.user().parent().unwrap()).unwrap();
+    fs::write(places.user(), text).unwrap();
+    places
+}
+
+/// Seconds that it takes to read the settings `text`, to change them, and to take the change back in both ways.
+fn cost(text: &str) -> f64 {
+    let home = tempfile::tempdir().unwrap();
+    let environment = Environment::new([], home.path(), home.path());
+    let backups = home.path().join("backups");
+    let values = RouterValues {
+        port: 9379,
+        model: "m".to_owned(),
+        binary: "/opt/gem-setup".into(),
+    };
+    seconds(|| {
+        let places = places(home.path(), &environment, text);
+        settings::load(&places, &environment).router();
+        let now = Timestamp::now();
+        let applied = settings::apply(&places, &environment, Destination::User, &values, &backups, now).unwrap();
+        let edited = fs::read_to_string(places.user()).unwrap();
+        settings::clear(&places, Destination::User, &Applied::default(), &backups, now).unwrap();
+        // In a file that was edited since, the keys are reverted one by one.
+        fs::write(places.user(), edited + "\n").unwrap();
+        settings::remove(&applied, &backups, now).unwrap();
+    })
 }
 
 #[test]
 fn the_work_grows_with_the_text() {
     for (name, shape) in SHAPES {
-        let [small, large] = [250, 250 * FACTOR].map(|size| seconds(|| apply_and_take_back(&shape(size))));
+        let [small, large] = [250, 250 * FACTOR].map(|size| cost(&shape(size)));
         assert!(large < small * MOST, "{name}: {small} s, then {large} s");
     }
 }
