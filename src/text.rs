@@ -15,9 +15,14 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-/// Defines `ALL`, `as_str` and `Display` for an enumeration whose variants are single words.
+/// Defines an enumeration whose variants are single words, also in serde, with `ALL`, `as_str` and `Display`.
 macro_rules! words {
-    ($name:ident: $($variant:ident = $word:literal),+ $(,)?) => {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        pub enum $name {
+            $($(#[$doc])* #[serde(rename = $word)] $variant),+
+        }
+
         impl $name {
             /// All values, in order.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];

@@ -15,6 +15,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::{FailureKind, ModelName};
@@ -54,20 +55,20 @@ impl fmt::Display for Question {
     }
 }
 
-/// The choices that a person has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// Ask the other model for this request.
-    Once,
-    /// Ask the other model until the session ends.
-    Session,
-    /// Do not switch; the model is asked again with the next request.
-    Later,
-    /// Give up the request.
-    Stop,
+words! {
+    /// The choices that a person has.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+    pub enum Choice {
+        /// Ask the other model for this request.
+        Once = "once",
+        /// Ask the other model until the session ends.
+        Session = "session",
+        /// Do not switch; the model is asked again with the next request.
+        Later = "later",
+        /// Give up the request.
+        Stop = "stop",
+    }
 }
-
-words!(Choice: Once = "once", Session = "session", Later = "later", Stop = "stop");
 
 /// A text that is not a choice.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -72,30 +72,21 @@ pub enum ClassifierChoice {
     Modelless,
 }
 
-/// The strategies, in the order in which they are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// The requested model is unavailable.
-    Fallback,
-    /// A model was requested by name.
-    Override,
-    /// The assistant is making a plan, or its plan was approved.
-    ApprovalMode,
-    /// The local model classified the request.
-    GemmaClassifier,
-    /// The built-in classifier classified the request.
-    BuiltinClassifier,
-    /// No other strategy applied.
-    Default,
+words! {
+    /// The strategies, in the order in which they are asked.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+    pub enum Source {
+        /// The requested model is unavailable.
+        Fallback = "fallback",
+        /// A model was requested by name.
+        Override = "override",
+        /// The assistant is making a plan, or its plan was approved.
+        ApprovalMode = "approval-mode",
+        /// The local model classified the request.
+        GemmaClassifier = "gemma-classifier",
+        /// The built-in classifier classified the request.
+        BuiltinClassifier = "builtin-classifier",
+        /// No other strategy applied.
+        Default = "default",
+    }
 }
-
-words!(
-    Source:
-    Fallback = "fallback",
-    Override = "override",
-    ApprovalMode = "approval-mode",
-    GemmaClassifier = "gemma-classifier",
-    BuiltinClassifier = "builtin-classifier",
-    Default = "default",
-);

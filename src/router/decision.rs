@@ -7,17 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::words;
 
-/// The tier of a hosted model that suits a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tier {
-    /// The fast model, for simple requests.
-    Flash,
-    /// The powerful model, for complex requests.
-    Pro,
+words! {
+    /// The tier of a hosted model that suits a request.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum Tier {
+        /// The fast model, for simple requests.
+        Flash = "flash",
+        /// The powerful model, for complex requests.
+        Pro = "pro",
+    }
 }
-
-words!(Tier: Flash = "flash", Pro = "pro");
 
 /// A text that is not a tier.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -52,19 +51,18 @@ pub struct Turn {
     pub text: String,
 }
 
-/// The source of the answer to a classification request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AnsweredBy {
-    /// The local model.
-    Model,
-    /// The built-in classifier.
-    Builtin,
-    /// The answer to an earlier identical request.
-    Cache,
+words! {
+    /// The source of the answer to a classification request.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+    pub enum AnsweredBy {
+        /// The local model.
+        Model = "model",
+        /// The built-in classifier.
+        Builtin = "builtin",
+        /// The answer to an earlier identical request.
+        Cache = "cache",
+    }
 }
-
-words!(AnsweredBy: Model = "model", Builtin = "builtin", Cache = "cache");
 
 /// A classifier's verdict on a request.
 #[derive(Clone, Debug, PartialEq)]

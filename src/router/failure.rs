@@ -18,21 +18,20 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// they are renewed an hour earlier (<https://ai.google.dev/gemini-api/docs/rate-limits>).
 const DAILY_RENEWAL_HOUR_UTC: i64 = 8;
 
-/// The kinds of failure that a policy distinguishes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailureKind {
-    /// The model will not answer for a long time.
-    Terminal,
-    /// The same request may succeed after a pause.
-    Transient,
-    /// The upstream does not know the model.
-    NotFound,
-    /// Any other failure.
-    Unknown,
+words! {
+    /// The kinds of failure that a policy distinguishes.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum FailureKind {
+        /// The model will not answer for a long time.
+        Terminal = "terminal",
+        /// The same request may succeed after a pause.
+        Transient = "transient",
+        /// The upstream does not know the model.
+        NotFound = "not_found",
+        /// Any other failure.
+        Unknown = "unknown",
+    }
 }
-
-words!(FailureKind: Terminal = "terminal", Transient = "transient", NotFound = "not_found", Unknown = "unknown");
 
 /// Whether the request of a failed attempt may be sent again, to the same model or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,37 +7,27 @@ use serde::{Deserialize, Serialize};
 use super::{Endpoint, ProgramStamp};
 use crate::text::words;
 
-/// The states of the supervised engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EngineState {
-    /// The engine has started, but does not answer yet or is still loading its model.
-    Starting,
-    /// The engine answers.
-    Ready,
-    /// The engine was ready, but does not answer its health probes.
-    Unhealthy,
-    /// The engine has ended or was given up; the next one starts after a pause.
-    Restarting,
-    /// The engine keeps failing soon after its start. The next one starts after the longest pause.
-    CrashLoop,
-    /// The engine is not started, because its model is missing or its terms are not accepted. It starts as soon as both
-    /// are in place.
-    Blocked,
-    /// The supervisor is shutting down.
-    Stopping,
+words! {
+    /// The states of the supervised engine.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum EngineState {
+        /// The engine has started, but does not answer yet or is still loading its model.
+        Starting = "starting",
+        /// The engine answers.
+        Ready = "ready",
+        /// The engine was ready, but does not answer its health probes.
+        Unhealthy = "unhealthy",
+        /// The engine has ended or was given up; the next one starts after a pause.
+        Restarting = "restarting",
+        /// The engine keeps failing soon after its start. The next one starts after the longest pause.
+        CrashLoop = "crash-loop",
+        /// The engine is not started, because its model is missing or its terms are not accepted. It starts as soon as both
+        /// are in place.
+        Blocked = "blocked",
+        /// The supervisor is shutting down.
+        Stopping = "stopping",
+    }
 }
-
-words!(
-    EngineState:
-    Starting = "starting",
-    Ready = "ready",
-    Unhealthy = "unhealthy",
-    Restarting = "restarting",
-    CrashLoop = "crash-loop",
-    Blocked = "blocked",
-    Stopping = "stopping",
-);
 
 /// The engine as `GET /status` describes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -58,19 +58,18 @@ use crate::error::{Explain, Failure, Kind};
 use crate::progress::Progress;
 use crate::text::words;
 
-/// The name of a runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RuntimeName {
-    /// Google's `lit` executable (docs/facts.md section 2).
-    Lit,
-    /// The `litert-lm` package from PyPI (docs/facts.md section 5).
-    LitertLm,
-    /// The classifier inside gem-setup.
-    Builtin,
+words! {
+    /// The name of a runtime.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum RuntimeName {
+        /// Google's `lit` executable (docs/facts.md section 2).
+        Lit = "lit",
+        /// The `litert-lm` package from PyPI (docs/facts.md section 5).
+        LitertLm = "litert-lm",
+        /// The classifier inside gem-setup.
+        Builtin = "builtin",
+    }
 }
-
-words!(RuntimeName: Lit = "lit", LitertLm = "litert-lm", Builtin = "builtin");
 
 impl RuntimeName {
     /// Whether the runtime needs a model.

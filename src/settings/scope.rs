@@ -9,21 +9,20 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Environment;
 use crate::text::words;
 
-/// One of the files. A later one wins over an earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scope {
-    /// The machine administrator's defaults.
-    SystemDefaults,
-    /// The user's choices.
-    User,
-    /// The current directory's choices; used only in a trusted folder.
-    Workspace,
-    /// The machine administrator's overrides.
-    System,
+words! {
+    /// One of the files. A later one wins over an earlier one.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum Scope {
+        /// The machine administrator's defaults.
+        SystemDefaults = "system-defaults",
+        /// The user's choices.
+        User = "user",
+        /// The current directory's choices; used only in a trusted folder.
+        Workspace = "workspace",
+        /// The machine administrator's overrides.
+        System = "system",
+    }
 }
-
-words!(Scope: SystemDefaults = "system-defaults", User = "user", Workspace = "workspace", System = "system");
 
 /// The paths of all settings files.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,42 +4,30 @@ use serde::Serialize;
 
 use crate::text::words;
 
-/// The steps in their order (docs/contract.md section 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StepId {
-    /// A runtime exists for this platform.
-    Platform,
-    /// The disk has space.
-    Space,
-    /// The runtime's executable.
-    Runtime,
-    /// The files that the runtime needs in its directory.
-    Companions,
-    /// The model's terms.
-    Terms,
-    /// The model.
-    Model,
-    /// Gemini CLI's settings.
-    Settings,
-    /// The server.
-    Server,
-    /// The server answers.
-    Smoke,
+words! {
+    /// The steps in their order (docs/contract.md section 2).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+    pub enum StepId {
+        /// A runtime exists for this platform.
+        Platform = "platform",
+        /// The disk has space.
+        Space = "space",
+        /// The runtime's executable.
+        Runtime = "runtime",
+        /// The files that the runtime needs in its directory.
+        Companions = "companions",
+        /// The model's terms.
+        Terms = "terms",
+        /// The model.
+        Model = "model",
+        /// Gemini CLI's settings.
+        Settings = "settings",
+        /// The server.
+        Server = "server",
+        /// The server answers.
+        Smoke = "smoke",
+    }
 }
-
-words!(
-    StepId:
-    Platform = "platform",
-    Space = "space",
-    Runtime = "runtime",
-    Companions = "companions",
-    Terms = "terms",
-    Model = "model",
-    Settings = "settings",
-    Server = "server",
-    Smoke = "smoke",
-);
 
 impl StepId {
     /// Whether a change of this step makes the last smoke test void.
