@@ -9,7 +9,7 @@ use url::Url;
 use super::error::Error;
 use super::reply;
 use super::retry::{Budget, Fault};
-use super::{Fetcher, HUB_HOST, host_of};
+use super::{Asked, Fetcher, HUB_HOST, host_of};
 use crate::catalog::HuggingFace;
 use crate::environment::Environment;
 use crate::net::{Patience, ServerResponse, is_acceptable};
@@ -164,10 +164,14 @@ impl Fetcher {
         let place = self.hub.locate(url);
         let place = place.ok_or_else(|| unstated(url, "it is not at the hub".to_owned()))?;
         let mut budget = Budget::new(patience);
-        let asked = self.persist(&mut budget, &place, id, true, progress, async || {
-            self.ask_hub(&place).await
-        });
-        match asked.await {
+        let asked = Asked {
+            url: &place,
+            id,
+            is_last: true,
+            progress,
+        };
+        let attempt = async || (self.ask_hub(&place).await, 0);
+        match asked.persist(&mut budget, attempt).await {
             Ok(Stating::Hash(stated)) => Ok(stated),
             Ok(Stating::Nothing) => Err(unstated(&place, "neither does the server".to_owned())),
             Ok(Stating::Elsewhere(other)) => {

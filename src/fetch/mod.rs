@@ -99,6 +99,41 @@ pub struct Fetcher {
     client: Client,
 }
 
+/// A source that is asked for a file.
+struct Asked<'a> {
+    url: &'a Url,
+    id: &'a str,
+    is_last: bool,
+    progress: &'a dyn Progress,
+}
+
+impl Asked<'_> {
+    /// Repeats `attempt` as often as the budget allows. It also returns the number of bytes that are in place.
+    async fn persist<T>(
+        &self,
+        budget: &mut Budget<'_>,
+        attempt: impl AsyncFn() -> (Result<T, Fault>, u64),
+    ) -> Result<T, Fault> {
+        loop {
+            let (outcome, bytes) = attempt().await;
+            let fault = match outcome {
+                Err(fault) if !matches!(fault, Fault::Fatal(_)) => fault,
+                outcome => return outcome,
+            };
+            budget.reached(bytes);
+            let Some(wait) = budget.spend(&fault, self.is_last) else {
+                tracing::debug!(source = %SafeUrl::from(self.url), %fault, "no more attempts with this source");
+                return Err(fault);
+            };
+            // The host comes first: a narrow terminal cuts off the end.
+            let (host, pause) = (host_of(self.url), wait.as_secs_f32());
+            self.progress
+                .wait(self.id, &format!("{host}: again in {pause:.1} s: {fault}"));
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
 impl Fetcher {
     /// A fetcher that keeps partial downloads in `downloads` and asks `mirrors` in their order, then the origin unless
     /// `mirror_only`.
@@ -235,10 +270,13 @@ impl Fetcher {
                 let outcome = self.ask(transfer, url).await;
                 (outcome, transfer.plan().received.len())
             };
-            match self
-                .persist_counting(&mut budget, url, &request.id, is_last, *progress, attempt)
-                .await
-            {
+            let asked = Asked {
+                url,
+                id: &request.id,
+                is_last,
+                progress: *progress,
+            };
+            match asked.persist(&mut budget, attempt).await {
                 Ok(()) => return Ok(shown),
                 Err(Fault::Fatal(error)) => return Err(error),
                 Err(fault) => {
@@ -254,49 +292,6 @@ impl Fetcher {
             tried,
             has_part: transfer.plan().received.len() > 0,
         })
-    }
-
-    /// Repeats `attempt`, a request to `url`, as often as the budget allows.
-    async fn persist<T>(
-        &self,
-        budget: &mut Budget<'_>,
-        url: &Url,
-        id: &str,
-        is_last: bool,
-        progress: &dyn Progress,
-        attempt: impl AsyncFn() -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        self.persist_counting(budget, url, id, is_last, progress, async || (attempt().await, 0))
-            .await
-    }
-
-    /// The same for an attempt that also returns the number of bytes that are in place.
-    async fn persist_counting<T>(
-        &self,
-        budget: &mut Budget<'_>,
-        url: &Url,
-        id: &str,
-        is_last: bool,
-        progress: &dyn Progress,
-        attempt: impl AsyncFn() -> (Result<T, Fault>, u64),
-    ) -> Result<T, Fault> {
-        let shown = SafeUrl::from(url);
-        loop {
-            let (outcome, bytes) = attempt().await;
-            let fault = match outcome {
-                Err(fault) if !matches!(fault, Fault::Fatal(_)) => fault,
-                outcome => return outcome,
-            };
-            budget.reached(bytes);
-            let Some(wait) = budget.spend(&fault, is_last) else {
-                tracing::debug!(source = %shown, %fault, "no more attempts with this source");
-                return Err(fault);
-            };
-            // The host comes first: a narrow terminal cuts off the end.
-            let (host, pause) = (host_of(url), wait.as_secs_f32());
-            progress.wait(id, &format!("{host}: again in {pause:.1} s: {fault}"));
-            tokio::time::sleep(wait).await;
-        }
     }
 
     /// `fault` as the final failure of the source at `url`.
