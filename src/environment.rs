@@ -35,6 +35,17 @@ impl Environment {
         }
     }
 
+    /// The same for tests.
+    #[cfg(test)]
+    pub(crate) fn of(
+        variables: &[(&str, &str)],
+        current_dir: impl Into<PathBuf>,
+        user_home: impl Into<PathBuf>,
+    ) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self::new(variables.iter().map(owned), current_dir, user_home)
+    }
+
     /// The variable `name`, if it is set and not empty.
     #[must_use]
     pub fn var(&self, name: &str) -> Option<&str> {

@@ -222,9 +222,7 @@ mod tests {
     use super::*;
 
     fn hub(variables: &[(&str, &str)]) -> Result<Hub, Error> {
-        let variables = variables.iter();
-        let variables = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Hub::from_environment(&Environment::new(variables, "/", "/home/me"))
+        Hub::from_environment(&Environment::of(variables, "/", "/home/me"))
     }
 
     fn file(repo: &str) -> HuggingFace {

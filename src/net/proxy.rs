@@ -111,10 +111,7 @@ mod tests {
     use super::*;
 
     fn proxies(variables: &[(&str, &str)]) -> Result<Proxies, Error> {
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Proxies::from_environment(&Environment::new(variables, "/", "/"))
+        Proxies::from_environment(&Environment::of(variables, "/", "/"))
     }
 
     fn route(variables: &[(&str, &str)], url: &str) -> Option<String> {

@@ -103,9 +103,8 @@ mod tests {
     use super::*;
 
     fn expand(os: Os, text: &str) -> String {
-        let variables = [("HOST", "localhost"), ("EMPTY", ""), ("A_1", "one")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let environment = Environment::new(variables, "/", "/");
+        let variables = [("HOST", "localhost"), ("EMPTY", ""), ("A_1", "one")];
+        let environment = Environment::of(&variables, "/", "/");
         Variables::new(&environment, os).expand(text)
     }
 

@@ -125,12 +125,9 @@ mod tests {
     use super::*;
 
     fn places(os: Os, variables: &[(&str, &str)]) -> Places {
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Places::new(
             os,
-            &Environment::new(variables, "/project", "/home/u"),
+            &Environment::of(variables, "/project", "/home/u"),
             Path::new("/home/u"),
         )
     }

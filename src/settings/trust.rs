@@ -123,10 +123,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, rules(home.path())).unwrap();
         }
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let environment = Environment::new(variables, &folder, home.path());
+        let environment = Environment::of(variables, &folder, home.path());
         let places = Places::new(Os::Linux, &environment, home.path());
         Trust::of_workspace(&places, &environment, asked)
     }

@@ -103,10 +103,7 @@ mod tests {
     use super::*;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Environment::new(variables, "/", "/")
+        Environment::of(variables, "/", "/")
     }
 
     #[test]

@@ -15,10 +15,7 @@ use crate::progress::Silent;
 const ORIGIN: &str = "https://github.com/owner/repo/file.bin";
 
 fn environment(variables: &[(&str, &str)], home: &std::path::Path) -> Environment {
-    let variables = variables
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Environment::new(variables, home, home)
+    Environment::of(variables, home, home)
 }
 
 fn network(scene: &Scene, variables: &[(&str, &str)]) -> Network {

@@ -265,10 +265,7 @@ mod tests {
     use crate::runtime::command::describe;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Environment::new(variables, "/", "/home/me")
+        Environment::of(variables, "/", "/home/me")
     }
 
     fn venv() -> Venv {
