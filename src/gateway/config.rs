@@ -1,7 +1,7 @@
 //! The gateway's configuration.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -237,17 +237,6 @@ impl Config {
         }
     }
 
-    /// The address at which programs of this machine reach the gateway.
-    #[must_use]
-    pub fn reachable_at(&self) -> SocketAddr {
-        let ip = match self.listen.first() {
-            Some(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            Some(ip) if !ip.is_unspecified() => *ip,
-            _ => Ipv4Addr::LOCALHOST.into(),
-        };
-        SocketAddr::new(ip, self.port)
-    }
-
     /// The name by which the engine knows the model.
     #[must_use]
     pub fn engine_model(&self) -> &str {
@@ -280,25 +269,5 @@ mod tests {
             assert_eq!(limits.capacity(descriptors), capacity, "{descriptors}");
         }
         assert_eq!(limits.capacity(limits.descriptors()).connections, limits.connections);
-    }
-
-    #[test]
-    fn the_gateway_is_reached_where_it_listens() {
-        let upstream = Upstream {
-            url: "http://127.0.0.1:9".parse().unwrap(),
-            network: Network::default(),
-        };
-        let mut config = Config::new(9379, "model", upstream, "decisions.jsonl");
-        assert_eq!(config.reachable_at().to_string(), "127.0.0.1:9379");
-        for (listen, reachable) in [
-            ("::1", "[::1]:9379"),
-            ("127.0.0.2", "127.0.0.2:9379"),
-            ("192.0.2.7", "192.0.2.7:9379"),
-            ("0.0.0.0", "127.0.0.1:9379"),
-            ("::", "[::1]:9379"),
-        ] {
-            config.listen = vec![listen.parse().unwrap()];
-            assert_eq!(config.reachable_at().to_string(), reachable);
-        }
     }
 }

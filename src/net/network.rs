@@ -48,8 +48,8 @@ impl Network {
     }
 
     /// The same network with other timeouts.
-    #[must_use]
-    pub fn with_patience(mut self, patience: Patience) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self
     }

@@ -75,12 +75,6 @@ impl Proxy {
         format!("{}://{login}{}", self.scheme, self.address)
     }
 
-    /// Its URL without the login.
-    #[must_use]
-    pub fn url_without_login(&self) -> String {
-        format!("{}://{}", self.scheme, self.address)
-    }
-
     /// The requests that were passed on, or refused by a proxy that refuses everything: `GET http://…`, `CONNECT host:port` or
     /// `SOCKS host:port`.
     #[must_use]
