@@ -88,34 +88,22 @@ fn truncating_server() -> u16 {
 fn a_truncated_body_is_a_failed_download() {
     let home = Home::new();
     let url = format!("http://127.0.0.1:{}", truncating_server());
-    let gem = home.gem(&[
-        "install",
-        "--json",
-        "--accept-terms",
-        "--mirror-only",
-        "--mirror",
-        &url,
-        "--catalog",
-    ]);
-    failure(gem.arg(home.catalog()), 5, &[&url, "lit.test"]);
+    failure(install_from(&home, &url), 5, &[&url, "lit.test"]);
     assert!(!home.lit().exists());
     assert!(!home.layout().state_file().exists());
+}
+
+/// `install` that asks the mirror at `url` alone.
+fn install_from(home: &Home, url: &str) -> Gem {
+    let words = ["install", "--json", "--accept-terms", "--mirror-only", "--mirror", url];
+    home.gem(&words).arg("--catalog").arg(home.catalog())
 }
 
 #[test]
 fn a_refused_connection_is_named() {
     let home = Home::new();
     let url = format!("http://127.0.0.1:{}", free_port());
-    let gem = home.gem(&[
-        "install",
-        "--json",
-        "--accept-terms",
-        "--mirror-only",
-        "--mirror",
-        &url,
-        "--catalog",
-    ]);
-    failure(gem.arg(home.catalog()), 5, &[&url, "lit.test"]);
+    failure(install_from(&home, &url), 5, &[&url, "lit.test"]);
     assert_nothing_downloaded(&home);
 }
 

@@ -25,7 +25,7 @@ const COMPLEX: &str = "why does this architecture lose messages?";
 const PER_DAY: &str = r#"{"error": {"code": 429, "message": "quota", "details": [{"@type":
     "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "GenerateRequestsPerDay"}]}]}}"#;
 
-fn chains(on_fallback: OnFallback, max_wait: Duration) -> ChainRouter {
+pub(super) fn chains(on_fallback: OnFallback, max_wait: Duration) -> ChainRouter {
     let models = Arc::new(chained());
     ChainRouter {
         models,

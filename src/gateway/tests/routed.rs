@@ -12,11 +12,10 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::{Method, Response, StatusCode};
 
+use super::chains::chains;
 use super::{Running, prompt};
 use crate::gateway::{ChainRouter, Config};
-use crate::router::consent::TellClient;
 use crate::router::walk::OnFallback;
-use crate::router::{ClassifierChoice, chained};
 
 const PRO: &str = "gemini-2.5-pro";
 const FLASH: &str = "gemini-2.5-flash";
@@ -24,15 +23,7 @@ const AUTO: &str = "/v1beta/models/auto-gemini-2.5:generateContent?key=k";
 const COMPLEX: &str = "why does this architecture lose messages?";
 
 fn router(on_fallback: OnFallback) -> ChainRouter {
-    let models = Arc::new(chained());
-    ChainRouter {
-        models,
-        availability: Arc::default(),
-        classifier: ClassifierChoice::Builtin,
-        on_fallback,
-        consent: Arc::new(TellClient),
-        max_wait: Duration::from_secs(5),
-    }
+    chains(on_fallback, Duration::from_secs(5))
 }
 
 pub(super) fn before(address: impl std::fmt::Display, on_fallback: OnFallback) -> impl FnOnce(&mut Config) {
