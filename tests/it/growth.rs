@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 use std::fs;
+use std::hint::black_box;
 use std::path::Path;
 
 use gem_platform::Os;
@@ -87,7 +88,7 @@ fn cost(text: &str) -> f64 {
     };
     seconds(|| {
         let places = places(home.path(), &environment, text);
-        settings::load(&places, &environment).router();
+        black_box(settings::load(&places, &environment).router());
         let now = Timestamp::now();
         let applied = settings::apply(&places, &environment, Destination::User, &values, &backups, now).unwrap();
         let edited = fs::read_to_string(places.user()).unwrap();
