@@ -1,9 +1,11 @@
 //! Requests and commands while the server changes its release.
 
+use gem_setup::runtime::ProgramStamp;
+
 #[cfg(unix)]
-use super::{assert_answers, script, state};
-use super::{release, upgrade};
-use crate::harness::Home;
+use super::script;
+use super::{assert_answers, release, running, state, upgrade};
+use crate::harness::{Home, assert_says, free_port};
 #[cfg(unix)]
 use crate::harness::{MODEL, finish, wait_until};
 use crate::killed::classify;
@@ -126,7 +128,7 @@ fn two_hundred_classifications_are_answered_during_switches() {
 #[test]
 fn a_server_on_another_port_takes_up_a_release() {
     let home = Home::serving();
-    let port = crate::harness::free_port().to_string();
+    let port = free_port().to_string();
     home.gem(&["restart", "--port", &port]).ok();
     let elsewhere = format!("the server is running on port {port}");
     assert_says(
