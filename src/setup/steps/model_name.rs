@@ -22,16 +22,22 @@ pub(in crate::setup) async fn unknown(setup: &Setup<'_>) -> Option<Failure> {
     if is_known || !setup.wanted.with_model || is_given() {
         return None;
     }
-    if chosen.runtime != RuntimeName::Lit {
-        return Some(failure(setup, ""));
+    match chosen.runtime {
+        RuntimeName::Lit => {}
+        RuntimeName::LitertLm => return Some(failure(setup, "")),
+        // Gemini CLI sends the name, and any will do.
+        RuntimeName::Builtin => return None,
     }
     let runtime = setup.runtime().ok()?;
     if !site.is_for_this_machine() || !runtime.program().is_some_and(Path::exists) {
-        return Some(failure(setup, ""));
+        // The installed runtime will know.
+        return None;
     }
     // The runtime step says why a runtime cannot be asked.
     let registry = runtime.list(true).await.ok()?;
-    (!name.is_in(&registry)).then(|| failure(setup, &registry))
+    // One that lists the same without the option shows no registry.
+    let shows_registry = setup.listing().await.is_ok_and(|models| models != registry);
+    (shows_registry && !name.is_in(&registry)).then(|| failure(setup, &registry))
 }
 
 /// The failure, with the names that there are; `registry` is the runtime's list.
@@ -47,7 +53,6 @@ fn failure(setup: &Setup<'_>, registry: &str) -> Failure {
         None => format!("the catalog has `{}`", known.join("`, `")),
     };
     let others = match runtime {
-        RuntimeName::Lit if registry.is_empty() => "; other names are known once the runtime is installed",
         RuntimeName::Lit => "; `gem-setup list --show-all` lists those of the runtime",
         RuntimeName::LitertLm => "; `--model-file FILE` imports a file of yours under this name",
         RuntimeName::Builtin => "",
