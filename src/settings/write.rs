@@ -325,6 +325,15 @@ impl FilePlan {
                 path: self.path.clone(),
             });
         }
+        self.put().inspect_err(|_| {
+            // The failure may have come after the new text was in place.
+            if read_text(&self.path).is_ok_and(|text| text.as_deref() == Some(&self.after)) {
+                self.roll_back();
+            }
+        })
+    }
+
+    fn put(&self) -> Result<(), Error> {
         write(&self.path, &self.after)?;
         if self.scope == Scope::System && self.creates_file {
             // Root's umask may make new files private, but Gemini CLI needs to read this one to start.

@@ -39,6 +39,30 @@ fn the_machines_file_gets_the_routing_alone() {
 }
 
 #[test]
+fn a_file_that_was_written_and_then_failed_is_rolled_back_too() {
+    // A bare name has no directory that could be opened to the users, so this fails after the file was written.
+    let name = format!("settings-of-{}.json", std::process::id());
+    let machine = Machine::new();
+    let variables = [("GEMINI_CLI_SYSTEM_SETTINGS_PATH".to_owned(), name.clone())];
+    let environment = Environment::new(variables, "", machine.home());
+    let places = Places::new(Os::Linux, &environment, &machine.home());
+    let applied = apply(
+        &places,
+        &environment,
+        Destination::System,
+        &values(9379),
+        &machine.backups(),
+        now(),
+    );
+    let is_left = Path::new(&name).exists();
+    let _ = fs::remove_file(&name);
+    if cfg!(unix) {
+        assert!(matches!(applied, Err(Error::Write { .. })), "{applied:?}");
+        assert!(!is_left);
+    }
+}
+
+#[test]
 fn a_new_file_is_plain_json_with_two_spaces() {
     let machine = Machine::new();
     let applied = machine.apply(Destination::User).unwrap();
