@@ -88,7 +88,7 @@ impl Record {
     }
 
     /// The error for the record `path`, which cannot be read because of `source`.
-    fn unread(&'static self, path: &Path, source: io::Error) -> Error {
+    pub fn unread(&'static self, path: &Path, source: io::Error) -> Error {
         let (of, path) = (self, path.to_owned());
         Error::Read { of, path, source }
     }

@@ -46,7 +46,7 @@ struct Lookup {
 
 impl Lookup {
     fn read(&self) -> Option<CommandLine> {
-        let state = State::read(&self.layout.state_file()).ok()??;
+        let state = State::read_without_secrets(&self.layout.state_file()).ok()??;
         if state.chosen.runtime != self.chosen.runtime {
             return None;
         }

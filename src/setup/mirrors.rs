@@ -6,9 +6,17 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use crate::error::Kind;
 use crate::layout::MIRRORS_FILE;
 use crate::net::{SafeUrl, without_secrets};
 use crate::place;
+use crate::record::{Error, Record};
+
+const MIRRORS: Record = Record {
+    name: "recorded mirrors",
+    kind: Kind::Unexpected,
+    remedy: "move the file somewhere else and run `gem-setup install` again with `--mirror`",
+};
 
 fn file_beside(state: &Path) -> PathBuf {
     state.with_file_name(MIRRORS_FILE)
@@ -26,15 +34,29 @@ pub(super) fn keep(state: &Path, mirrors: &[Url]) -> io::Result<()> {
 }
 
 /// `mirrors`, as read from the record `state`, with the secrets that [`keep`] stored.
-pub(super) fn with_secrets(state: &Path, mirrors: Vec<Url>) -> Vec<Url> {
+///
+/// # Errors
+/// When the file of [`keep`] exists but cannot be read or does not parse: [`keep`] would replace or delete it.
+pub(super) fn with_secrets(state: &Path, mirrors: Vec<Url>) -> Result<Vec<Url>, Error> {
     if mirrors.is_empty() {
-        return mirrors;
+        return Ok(mirrors);
     }
-    let text = place::read_text(&file_beside(state)).unwrap_or_default();
-    let kept: Vec<Url> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    let kept = kept_in(&file_beside(state))?;
     let whole = |mirror: Url| {
         let known = kept.iter().find(|kept| without_secrets(kept) == mirror);
         known.cloned().unwrap_or(mirror)
     };
-    mirrors.into_iter().map(whole).collect()
+    Ok(mirrors.into_iter().map(whole).collect())
+}
+
+fn kept_in(file: &Path) -> Result<Vec<Url>, Error> {
+    let bytes = place::read_if_present(file).and_then(|bytes| place::text(bytes.unwrap_or_default()));
+    let text = bytes.map_err(|source| MIRRORS.unread(file, source))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let parse = |(index, line): (usize, &str)| {
+        let number = index + 1;
+        let unusable = |error| MIRRORS.unusable(file.to_string_lossy(), format!("line {number}: {error}"));
+        line.parse().map_err(|error: url::ParseError| unusable(error))
+    };
+    lines.map(parse).collect()
 }

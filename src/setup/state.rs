@@ -235,8 +235,21 @@ impl State {
     /// Reads the record from the file `path`; `None` if the file does not exist.
     ///
     /// # Errors
-    /// When the file exists but cannot be read or does not parse.
+    /// When the file, or the one with the secrets of mirrors, exists but cannot be read or does not parse.
     pub fn read(path: &Path) -> Result<Option<Self>, Error> {
+        let Some(mut state) = Self::read_without_secrets(path)? else {
+            return Ok(None);
+        };
+        state.chosen.mirrors = mirrors::with_secrets(path, state.chosen.mirrors)?;
+        Ok(Some(state))
+    }
+
+    /// Like [`Self::read`], but the URLs of mirrors lack their secrets. For what needs no mirrors and does not write the
+    /// record again.
+    ///
+    /// # Errors
+    /// When the file exists but cannot be read or does not parse.
+    pub(super) fn read_without_secrets(path: &Path) -> Result<Option<Self>, Error> {
         let Some(mut state) = STATE.read_json::<Self>(path)? else {
             return Ok(None);
         };
@@ -258,7 +271,6 @@ impl State {
                 file.path = gemini.join(&file.path);
             }
         }
-        state.chosen.mirrors = mirrors::with_secrets(path, state.chosen.mirrors);
         Ok(Some(state))
     }
 

@@ -50,7 +50,7 @@ pub struct Removal {
 /// # Errors
 /// When the state, a settings file or gem-setup's folder cannot be read.
 pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal, Failure> {
-    let state = State::read(&layout.state_file())?;
+    let state = State::read_without_secrets(&layout.state_file())?;
     let recorded = state.as_ref().map(|state| settings::preview(&state.settings));
     let mut settings = recorded.transpose()?.unwrap_or_default();
     settings.retain(|file| file.outcome != Outcome::Unchanged);
@@ -183,7 +183,7 @@ pub async fn uninstall(
     purge: bool,
     lock: Option<Lock>,
 ) -> Result<Uninstalled, Failure> {
-    let mut state = State::read(&layout.state_file())?;
+    let mut state = State::read_without_secrets(&layout.state_file())?;
     // Files are deleted only while no server runs, and none can start meanwhile.
     let (stopped, vacancy) = supervise::vacate(layout, GRACE).await?;
     let mut outcome = Uninstalled {

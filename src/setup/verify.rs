@@ -22,7 +22,7 @@ pub(super) fn check_with(state: PathBuf, pinned: Option<(PathBuf, Sha256)>, glob
 
 /// The record `state` is read each time, because another release may have become current.
 fn check(program: &Path, state: &Path, pinned: Option<&(PathBuf, Sha256)>, globals: &str) -> Result<(), Failure> {
-    let state = State::read(state).ok().flatten().unwrap_or_default();
+    let state = State::read_without_secrets(state).ok().flatten().unwrap_or_default();
     let by_catalog = pinned.filter(|(path, _)| state.release.is_some() && path == program);
     let Some(expected) = state.placed(program).or(by_catalog.map(|(_, sha256)| *sha256)) else {
         return Ok(());

@@ -64,6 +64,38 @@ fn a_mirrors_login_is_sent_only_to_the_mirror() {
 }
 
 #[test]
+fn a_file_of_logins_that_cannot_be_read_is_named_and_kept() {
+    let home = Home::new();
+    let server = FaultServer::start(executable());
+    let mirror = server.url().replace("://", "://ann:s3cret@");
+    let port = home.port.to_string();
+    let words = ["install", "--no-model", "--no-settings", "--no-start", "--port", &port];
+    let install = |more: &[&str]| home.gem(&words).args(more);
+    install(&["--mirror", &mirror, "--mirror-only", "--catalog"])
+        .arg(home.catalog())
+        .ok();
+    let kept = home.layout().mirrors_file();
+    let whole = fs::read(&kept).unwrap();
+    for damaged in [[&whole[..], b"\xff"].concat(), [b"#", &whole[..]].concat()] {
+        fs::write(&kept, &damaged).unwrap();
+        for command in [&["install", "--force"][..], &["doctor"], &["settings", "apply"]] {
+            let run = home.gem(command).run();
+            assert_ne!(run.status, 0, "{run:#?}");
+            let said = format!("{}{}", run.stdout, run.stderr);
+            assert!(said.contains("gem-setup/mirrors`"), "{run:#?}");
+            assert!(!said.contains("s3cret"), "{run:#?}");
+            assert_eq!(fs::read(&kept).unwrap(), damaged);
+        }
+    }
+    fs::write(&kept, &whole).unwrap();
+    install(&["--force"]).ok();
+    assert!(server.asked().last().unwrap().header("authorization").is_some());
+    fs::write(&kept, b"\xff").unwrap();
+    home.gem(&["uninstall"]).ok();
+    assert!(!kept.exists());
+}
+
+#[test]
 fn a_file_missing_on_a_disk_mirror_is_no_network_fault() {
     let home = Home::new();
     fs::create_dir(home.beside("empty")).unwrap();
