@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gem_platform::file;
+use gem_platform::target::Os;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -205,13 +206,17 @@ pub async fn uninstall(
             outcome.deleted.push(path);
         }
     }
-    // Windows cannot delete an open file. Files that another gem-setup creates from now on stay.
-    drop((lock, vacancy));
-    if purge {
-        for path in locks(layout) {
-            delete(&path)?;
-        }
+    let held = (lock, vacancy);
+    if Os::HOST == Os::Windows {
+        // Windows cannot delete an open file.
+        drop(held);
+        delete_locks(layout, purge)?;
+    } else {
+        // Another gem-setup that took a released lock would lose its file.
+        delete_locks(layout, purge)?;
+        drop(held);
     }
+    // Files that another gem-setup creates from now on stay.
     if purge && !models.is_empty() {
         let folder = layout.models();
         delete_empty(&[&folder, place::parent(&folder)]);
@@ -289,6 +294,12 @@ fn locks(layout: &Layout) -> [PathBuf; 3] {
     [layout.lock_file(), layout.server_lock_file(), layout.engine_lock_file()]
 }
 
+fn delete_locks(layout: &Layout, purge: bool) -> Result<(), Failure> {
+    let paths = locks(layout);
+    let mut paths = paths.iter().filter(|_| purge);
+    paths.try_for_each(|path| delete(path).map(drop))
+}
+
 /// The log, the rotated logs and the decision log.
 fn logs(layout: &Layout) -> Vec<PathBuf> {
     let log = layout.log_file();
@@ -317,5 +328,41 @@ fn delete(path: &Path) -> Result<bool, Failure> {
         Ok(()) => Ok(true),
         Err(error) if file::is_absence(&error) => Ok(false),
         Err(error) => Err(Failure::cannot_at("delete", path, &error)),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+
+    use gem_platform::Os;
+
+    use super::*;
+    use crate::environment::Environment;
+
+    #[tokio::test]
+    async fn no_lock_is_deleted_that_another_may_hold_by_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path();
+        let layout = Layout::new(home, home);
+        let places = Places::new(Os::Linux, &Environment::new([], home, home), home);
+        // Deleting these takes a while.
+        fs::create_dir_all(layout.lock_file()).unwrap();
+        (0..10_000).for_each(|number| fs::write(layout.lock_file().join(number.to_string()), "").unwrap());
+        drop(Lock::try_acquire(&layout.server_lock_file()).unwrap());
+        let (begun, path) = (layout.ca_cert_file(), layout.server_lock_file());
+        fs::write(&begun, "").unwrap();
+        let other = std::thread::spawn(move || {
+            while begun.exists() {
+                std::thread::yield_now();
+            }
+            loop {
+                if let Ok(Some(lock)) = Lock::try_acquire(&path) {
+                    return lock;
+                }
+            }
+        });
+        uninstall(&layout, &places, true, None).await.unwrap();
+        assert!(other.join().unwrap().is_current());
     }
 }
