@@ -83,7 +83,10 @@ impl Known {
         match (self.shape, truth_of(value), folder) {
             (Shape::Switch, Some(truth), _) => truth.to_string(),
             (Shape::Count, Some(truth), _) => u8::from(truth).to_string(),
-            (_, _, Some(folder)) if self.is_path => folder.join(value).to_string_lossy().into_owned(),
+            // A URL stays one, so that its parser refuses it.
+            (_, _, Some(folder)) if self.is_path && !value.contains("://") => {
+                folder.join(value).to_string_lossy().into_owned()
+            }
             _ => value.to_owned(),
         }
     }

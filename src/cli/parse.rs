@@ -9,6 +9,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::layout::{Layout, SYSTEM_HOME};
+use gem_setup::net::redact_in;
 use gem_setup::supervise::{Running, observe};
 
 use super::args::Cli;
@@ -271,11 +272,13 @@ pub(crate) fn fault_of(refusal: Refusal) -> Failure {
         Refusal::Failure(failure) => return failure,
         Refusal::Clap(error) => error,
     };
-    let text = error.to_string();
+    let text = redact_in(&error.to_string());
     let first = text.lines().next().unwrap_or_default();
     let first = first.strip_prefix("error: ").unwrap_or(first);
     let sources: Vec<String> = match error.get(ContextKind::Suggested) {
-        Some(ContextValue::StyledStrs(sources)) => sources.iter().map(ToString::to_string).collect(),
+        Some(ContextValue::StyledStrs(sources)) => {
+            sources.iter().map(|source| redact_in(&source.to_string())).collect()
+        }
         _ => Vec::new(),
     };
     let place = sources.iter().find_map(|source| source.strip_prefix(COMES_FROM));

@@ -14,7 +14,7 @@ use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::{Fetcher, Hub};
 use gem_setup::layout::Layout;
 use gem_setup::lock::{self, Lock};
-use gem_setup::net::{Network, check_certificates};
+use gem_setup::net::{Network, check_certificates, redact_in};
 use gem_setup::progress::waiting;
 use gem_setup::router::{Account, ModelName, Models};
 use gem_setup::runtime::RuntimeName;
@@ -200,6 +200,7 @@ impl Session<'_> {
             return;
         };
         if let Err(reason) = check_certificates(&self.environment.current_dir().join(file)) {
+            let file = redact_in(file);
             self.printer.warning(&format!(
                 "cannot use the certificates in `{file}`, which SSL_CERT_FILE names: {reason}; correct or unset the variable, or \
                  downloads will fail"

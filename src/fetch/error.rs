@@ -20,10 +20,10 @@ pub enum Error {
         url: SafeUrl,
     },
     /// `HF_ENDPOINT`, or a file's name in the catalog, does not give a valid address. Exit status 2.
-    #[error("cannot use `{text}` as an address of the model hub")]
+    #[error("cannot use `{shown}` as an address of the model hub")]
     Endpoint {
-        /// The value.
-        text: String,
+        /// The value without its secrets.
+        shown: String,
     },
     /// Neither catalog nor hub states the file's hash. Exit status 6.
     #[error("cannot verify `{url}`: the catalog does not state its SHA-256, and {reason}")]
@@ -141,6 +141,12 @@ pub struct Tried {
 }
 
 impl Error {
+    /// `text` makes no address of the hub.
+    pub(super) fn endpoint(text: &str) -> Self {
+        let shown = SafeUrl::redact(text);
+        Self::Endpoint { shown }
+    }
+
     /// Whether the received bytes belong to a wrong file and must be discarded.
     pub(super) const fn is_about_content(&self) -> bool {
         matches!(self, Self::Size { .. } | Self::Hash { .. })

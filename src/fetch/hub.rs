@@ -47,7 +47,7 @@ impl Hub {
         let endpoint = match environment.var(ENDPOINT_VARIABLE) {
             Some(text) => {
                 let url = Url::parse(text).ok().filter(|url| url.has_host() && is_acceptable(url));
-                let unusable = || Error::Endpoint { text: text.to_owned() };
+                let unusable = || Error::endpoint(text);
                 Some(url.ok_or_else(unusable)?)
             }
             None => None,
@@ -101,7 +101,7 @@ pub fn address_of(file: &HuggingFace) -> Result<Url, Error> {
     let url = Url::parse(&text)
         .ok()
         .filter(|url| url.query().is_none() && url.fragment().is_none() && !has_dots);
-    url.ok_or(Error::Endpoint { text })
+    url.ok_or_else(|| Error::endpoint(&text))
 }
 
 /// The hub's description of a file.
@@ -251,6 +251,14 @@ mod tests {
         for endpoint in ["http://hub.example", "file:///hub", "hub.example"] {
             let error = hub(&[("HF_ENDPOINT", endpoint)]).unwrap_err().to_string();
             assert!(error.contains(endpoint), "{error}");
+        }
+        for endpoint in [
+            "http://me:s3cret@hub.example",
+            "me:s3cret@hub.example",
+            "http://me:s3cret@h:99999",
+        ] {
+            let error = hub(&[("HF_ENDPOINT", endpoint)]).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
         }
     }
 

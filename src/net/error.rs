@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::redact_in;
 use crate::error::{Explain, Kind};
 
 /// Why the network's settings cannot be used.
@@ -16,7 +17,7 @@ pub enum Error {
         reason: String,
     },
     /// A certificate file cannot be used. Exit status 2.
-    #[error("cannot use the certificates in `{}`: {reason}", path.display())]
+    #[error("cannot use the certificates in `{}`: {reason}", redact_in(&path.to_string_lossy()))]
     Certificates {
         /// The file.
         path: PathBuf,

@@ -3,8 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gem_platform::file;
-use gem_platform::target::Os;
+use gem_platform::{Os, file};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -335,7 +334,6 @@ fn delete(path: &Path) -> Result<bool, Failure> {
 mod tests {
     use std::fs;
 
-    use gem_platform::Os;
 
     use super::*;
     use crate::environment::Environment;

@@ -96,6 +96,88 @@ fn a_file_of_logins_that_cannot_be_read_is_named_and_kept() {
 }
 
 #[test]
+fn no_error_shows_the_login_of_a_url_that_cannot_be_used() {
+    const URL: &str = "http://user:s3cret@host.example/x";
+    let home = Home::installed();
+    let config = home.layout().own().join("config.toml");
+    let mut runs = Vec::new();
+    for (name, value) in [
+        ("HF_ENDPOINT", URL),
+        ("HF_ENDPOINT", "user:s3cret@host"),
+        ("HF_ENDPOINT", "http://user:s3cret@host:99999"),
+        ("HTTPS_PROXY", "x://user:s3cret@host"),
+        ("HTTP_PROXY", "http://user:s3cret@host:99999"),
+        ("SSL_CERT_FILE", URL),
+        ("NETRC", URL),
+    ] {
+        runs.push(home.gem(&["install", "--force", "--json"]).env(name, value).run());
+        runs.push(home.gem(&["install", "--force"]).env(name, value).run());
+        runs.push(home.gem(&["doctor", "--network"]).env(name, value).run());
+    }
+    for option in [
+        "mirror",
+        "catalog",
+        "catalog-url",
+        "catalog-key",
+        "bundle",
+        "ca-cert",
+        "model-file",
+        "public-key",
+        "model",
+        "port",
+    ] {
+        let value = if option == "mirror" {
+            "http://user:s3cret@host:99999"
+        } else {
+            URL
+        };
+        runs.push(home.gem(&["install", &format!("--{option}"), value]).run());
+        runs.push(home.gem(&["install", "--json", &format!("--{option}={value}")]).run());
+        let variable = format!("GEM_SETUP_{}", option.replace('-', "_").to_uppercase());
+        runs.push(home.gem(&["install"]).env(&variable, value).run());
+        fs::write(&config, format!("{} = \"{value}\"\n", option.replace('-', "_"))).unwrap();
+        runs.push(home.gem(&["install"]).run());
+        runs.push(home.gem(&["install", "--json"]).run());
+        fs::remove_file(&config).unwrap();
+    }
+    for option in [
+        "upstream",
+        "token-file",
+        "upstream-key-file",
+        "tls-cert",
+        "models",
+        "listen",
+        "behind-proxy",
+    ] {
+        let value = if option == "upstream" {
+            "http://user:s3cret@host:99999"
+        } else {
+            URL
+        };
+        runs.push(home.gem(&["serve", &format!("--{option}"), value]).run());
+        let variable = format!("GEM_SETUP_{}", option.replace('-', "_").to_uppercase());
+        runs.push(home.gem(&["start"]).env(&variable, value).run());
+        runs.push(home.gem(&["stop"]).run());
+        fs::write(&config, format!("{} = \"{value}\"\n", option.replace('-', "_"))).unwrap();
+        runs.push(home.gem(&["start"]).run());
+        runs.push(home.gem(&["stop"]).run());
+        fs::remove_file(&config).unwrap();
+    }
+    for words in [
+        ["bundle", "verify"],
+        ["bundle", "create"],
+        ["pull", "--model-file"],
+        ["route", "--history"],
+        ["man", ""],
+    ] {
+        runs.push(home.gem(&words).arg(URL).run());
+    }
+    let shows = |run: &&super::harness::Run| format!("{run:?}").contains("s3cret");
+    let shown: Vec<_> = runs.iter().filter(shows).collect();
+    assert!(shown.is_empty(), "{shown:#?}");
+}
+
+#[test]
 fn a_file_missing_on_a_disk_mirror_is_no_network_fault() {
     let home = Home::new();
     fs::create_dir(home.beside("empty")).unwrap();
