@@ -232,7 +232,7 @@ fn remove_old(downloads: &Path, sha256: &Sha256, now: SystemTime) {
             .and_then(|metadata| metadata.modified())
             .is_ok_and(|modified| now.duration_since(modified).is_ok_and(|age| age > OLDEST));
         let path = entry.path();
-        let is_needed = || path.file_stem().is_some_and(|stem| *stem == *wanted) || is_in_hand(&path);
+        let is_needed = || name_of(&path).is_some_and(|name| name == wanted) || is_in_hand(&path);
         if is_ours && is_old && !is_needed() {
             // A file that cannot be removed now is tried again next time.
             let _ = std::fs::remove_file(path);
@@ -240,9 +240,16 @@ fn remove_old(downloads: &Path, sha256: &Sha256, now: SystemTime) {
     }
 }
 
-/// Whether a process has locked the partial download that `path` belongs to.
-fn is_in_hand(path: &Path) -> bool {
-    Lock::is_held(&path.with_extension("lock")).unwrap_or(true)
+/// Whether a process has locked the partial download that the file `path` belongs to. An unpacked bundle is locked
+/// in the same way.
+pub(crate) fn is_in_hand(path: &Path) -> bool {
+    let lock = name_of(path).map(|name| path.with_file_name(format!("{name}.lock")));
+    lock.is_some_and(|lock| Lock::is_held(&lock).unwrap_or(true))
+}
+
+/// The name of the download that the file `path` belongs to: it has no dot, and its files may have several.
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.split('.').next()
 }
 
 #[cfg(test)]

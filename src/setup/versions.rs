@@ -9,6 +9,7 @@ use super::records::{Release, SignedCatalog};
 use super::state::State;
 use super::{Setup, tidy};
 use crate::error::Failure;
+use crate::fetch::is_in_hand;
 use crate::layout::Layout;
 use crate::router::{DeliveredModels, Models};
 use crate::runtime::RuntimeName;
@@ -175,7 +176,8 @@ fn size_below(path: &Path, metadata: &Metadata) -> u64 {
     sizes.sum()
 }
 
-/// The files that `cleanup` deletes: releases, downloads and backups that no record names.
+/// The files that `cleanup` deletes: releases, downloads and backups that no record names. Downloads that another
+/// gem-setup has in use stay; `bundle create` downloads without the home's lock.
 #[must_use]
 pub fn garbage(layout: &Layout, state: &State) -> Vec<PathBuf> {
     let mut found = tidy::leftovers(layout, state);
@@ -184,7 +186,8 @@ pub fn garbage(layout: &Layout, state: &State) -> Vec<PathBuf> {
     if state.model_swap.is_none() {
         found.push(layout.models().join(format!("{}-next", state.chosen.model)));
     }
-    found.extend(entries(&layout.downloads()));
+    let downloads = entries(&layout.downloads()).into_iter();
+    found.extend(downloads.filter(|path| !is_in_hand(path)));
     let is_needed = |path: &PathBuf| {
         state
             .settings

@@ -8,8 +8,10 @@ mod trial;
 
 use std::fs;
 
+use gem_setup::lock::Lock;
 use gem_setup::runtime::ProgramStamp;
 use gem_setup::supervise::ServerRecord;
+use gem_setup_support::mirror::sha256_hex;
 use serde_json::Value;
 
 use crate::harness::{Gem, Home, Run, assert_says, executable};
@@ -225,4 +227,37 @@ fn offers_name_the_catalog_and_an_older_release_is_said() {
     install(&catalog);
     let run = install(home.catalog().to_str().unwrap());
     assert_says(&run.stderr, &["v9 is older than v10", "gem-setup rollback runtime"]);
+}
+
+#[test]
+fn a_cleanup_leaves_the_downloads_that_another_command_has_in_use() {
+    let home = Home::installed();
+    let downloads = home.layout().downloads();
+    let files = |name: &str, ends: &[&str]| -> Vec<_> {
+        ends.iter().map(|end| downloads.join(format!("{name}{end}"))).collect()
+    };
+    let used = [
+        files(&sha256_hex(b"in use"), &[".part", ".json", ".json.new"]),
+        files("bundle-0123456789abcdef", &["/catalog.toml"]),
+    ]
+    .concat();
+    let old = files(&sha256_hex(b"old"), &[".part", ".json", ".json.new", ".lock"]);
+    used.iter().chain(&old).for_each(|path| home.write(path, "x"));
+    let locks = [
+        files(&sha256_hex(b"in use"), &[".lock"]),
+        files("bundle-0123456789abcdef", &[".lock"]),
+    ]
+    .concat();
+    let held: Vec<_> = locks
+        .iter()
+        .map(|path| Lock::try_acquire(path).unwrap().unwrap())
+        .collect();
+    let planned = home.gem(&["cleanup", "--dry-run", "--json"]).ok().json();
+    assert_eq!(planned["deleted"].as_array().unwrap().len(), old.len(), "{planned}");
+    home.gem(&["cleanup"]).ok();
+    assert!(used.iter().chain(&locks).all(|path| path.exists()));
+    assert!(old.iter().all(|path| !path.exists()));
+    drop(held);
+    home.gem(&["cleanup"]).ok();
+    assert_eq!(fs::read_dir(&downloads).unwrap().count(), 0);
 }
