@@ -179,6 +179,14 @@ impl Lock {
         }
     }
 
+    /// Deletes the lock file while it is locked, and releases the lock.
+    ///
+    /// # Errors
+    /// When the file cannot be deleted; the lock is released all the same.
+    pub fn delete(self) -> io::Result<()> {
+        std::fs::remove_file(&self.path)
+    }
+
     /// Another handle to the locked file. The lock lasts until the last handle, in any process, is closed.
     ///
     /// # Errors

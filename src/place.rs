@@ -266,6 +266,15 @@ pub fn write_new_like(model: &Path, path: &Path, bytes: &[u8]) -> io::Result<()>
         .inspect_err(|_| drop(fs::remove_file(path)))
 }
 
+/// Creates the file `path` in place of a regular file or a symbolic link there; never writes through a link.
+///
+/// # Errors
+/// Like [`remove`], and when the file cannot be created.
+pub fn create_afresh(path: &Path) -> io::Result<fs::File> {
+    remove(path)?;
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
 /// Deletes the regular file or the symbolic link `path`, if it exists.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinError;
 
 /// The first thread for blocking work stays this long. Further work waits for it if the system allows no second thread.
 const KEPT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -17,6 +18,18 @@ pub fn check() -> io::Result<()> {
     // The thread does nothing, so it cannot panic.
     let _ = thread::Builder::new().spawn(|| ())?.join();
     Ok(())
+}
+
+/// The result of `work`, which blocks. It gets a thread of its own, if the system allows one, so that a signal can end
+/// the command meanwhile.
+///
+/// # Errors
+/// When the work panicked.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    match check() {
+        Ok(()) => tokio::task::spawn_blocking(work).await,
+        Err(_) => Ok(work()),
+    }
 }
 
 /// An event loop on the calling thread, with a lasting thread for blocking work.

@@ -45,7 +45,7 @@ pub(crate) fn run(
     let terminal = Terminal::new(printer);
     let mut args = args;
     let is_first = !session.is_installed();
-    let mut bundle = open_bundle(session, &mut args);
+    let mut bundle = open_bundle(session, &mut args, &events);
     let mut scratch = None;
     let prepared = bundle.as_ref().map_err(Clone::clone).and_then(|_| {
         let signed = signed_catalog(session, &mut args, named, &mut scratch)?;
@@ -99,19 +99,19 @@ async fn work(
 }
 
 /// Checks the given bundle and makes it the only source.
-fn open_bundle(session: &Session<'_>, args: &mut InstallArgs) -> Result<Option<OpenBundle>, Failure> {
+fn open_bundle(
+    session: &Session<'_>,
+    args: &mut InstallArgs,
+    events: &Events<'_>,
+) -> Result<Option<OpenBundle>, Failure> {
     let Some(path) = &args.bundle else {
         return Ok(None);
     };
     let path = session.environment.current_dir().join(path);
     let downloads = session.layout.downloads();
-    let bundle = OpenBundle::open(
-        &path,
-        args.public_key.as_deref(),
-        session.target()?,
-        &downloads,
-        args.dry_run,
-    )?;
+    let downloads = (!args.dry_run).then_some(downloads.as_path());
+    let bundle = OpenBundle::open(&path, args.public_key.as_deref(), session.target()?, downloads, events);
+    let bundle = session.work_until_signal(bundle)?;
     args.bundle = Some(path);
     args.catalog = Some(bundle.catalog.clone());
     args.network.mirror = vec![bundle.mirror.clone()];

@@ -36,7 +36,8 @@ impl Setup<'_> {
             return Err(self.unusable(&path, "is gone"));
         }
         let downloads = self.site.layout.downloads();
-        let bundle = OpenBundle::open(&path, None, self.site.target, &downloads, is_plan)?;
+        let downloads = (!is_plan).then_some(downloads.as_path());
+        let bundle = OpenBundle::open(&path, None, self.site.target, downloads, self.tools.progress).await?;
         if is_plan {
             self.wanted.chosen.mirrors = vec![bundle.mirror.clone()];
         } else if !self.wanted.chosen.mirrors.contains(&bundle.mirror) {

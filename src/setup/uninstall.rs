@@ -309,11 +309,8 @@ fn logs(layout: &Layout) -> Vec<PathBuf> {
 
 /// [`delete`] on a thread of its own, if the system allows one: a large folder takes seconds.
 async fn delete_aside(path: &Path) -> Result<bool, Failure> {
-    if threads::check().is_err() {
-        return delete(path);
-    }
     let owned = path.to_owned();
-    let done = tokio::task::spawn_blocking(move || delete(&owned)).await;
+    let done = threads::aside(move || delete(&owned)).await;
     done.unwrap_or_else(|error| Err(Failure::cannot(format_args!("delete `{}`", path.display()), error)))
 }
 

@@ -1,15 +1,19 @@
 //! Bundles: one file or directory with everything that a machine without internet needs; refused if it was changed.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use gem_platform::Target;
+use gem_setup::lock::Lock;
 use gem_setup_support::fault::{Authority, FaultServer};
 use gem_setup_support::mirror::sha256_hex;
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
-use super::harness::{Gem, Home, MODEL, Run, assert_says, executable, tree};
+use super::harness::{Gem, Home, MODEL, Run, assert_says, executable, finish, tree, wait_until};
 use super::signed_catalog::Key;
 
 /// A bundle with the model at `name` beside the home that made it, and the output of its creation.
@@ -102,6 +106,90 @@ fn one_file_and_one_option_set_up_a_machine_without_internet() {
         let later = home.gem(&["install", "--no-start"]).ok();
         assert_says(&later.stderr, &["using recorded options", "--bundle"]);
     }
+}
+
+/// The name under which the tar file `bundle` is unpacked.
+fn name_when_unpacked(bundle: &Path) -> String {
+    let mut archive = tar::Archive::new(fs::File::open(bundle).unwrap());
+    let mut entries = archive.entries().unwrap().map(Result::unwrap);
+    let mut list = entries
+        .find(|entry| entry.path_bytes() == b"SHA256SUMS".as_slice())
+        .unwrap();
+    let mut text = Vec::new();
+    list.read_to_end(&mut text).unwrap();
+    format!("bundle-{:.16}", sha256_hex(&text))
+}
+
+#[cfg(unix)]
+#[test]
+fn a_plan_leaves_what_others_prepared_in_the_shared_folder_alone() {
+    use std::os::unix::fs::symlink;
+
+    let (home, bundle, _) = bundle("bundle.tar", &[]);
+    let shared = home.beside("shared");
+    let prepared = shared.join(format!("gem-setup-{}", name_when_unpacked(&bundle)));
+    fs::create_dir_all(&prepared).unwrap();
+    fs::write(home.beside("precious"), "precious").unwrap();
+    for name in ["catalog.toml", "SHA256SUMS"] {
+        symlink(home.beside("precious"), prepared.join(name)).unwrap();
+    }
+    let before = tree(&shared, &[]);
+    let recorded = home.gem(&["install", "--json", "--force", "--dry-run"]);
+    install(&home, &bundle).ok();
+    for plan in [install(&home, &bundle).arg("--dry-run"), recorded] {
+        plan.env("TMPDIR", &shared).ok();
+        assert_eq!(fs::read(home.beside("precious")).unwrap(), b"precious");
+        assert_eq!(tree(&shared, &[]), before);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn unpacking_follows_no_link() {
+    use std::os::unix::fs::symlink;
+
+    let (home, bundle, _) = bundle("bundle.tar", &[]);
+    let other = Home::new();
+    let folder = other.layout().downloads().join(name_when_unpacked(&bundle));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(other.beside("precious"), "precious").unwrap();
+    symlink(other.beside("precious"), folder.join("catalog.toml")).unwrap();
+    symlink(other.beside("precious"), folder.join("SHA256SUMS")).unwrap();
+    symlink(home.beside("elsewhere"), folder.join("models")).unwrap();
+    fs::create_dir(home.beside("elsewhere")).unwrap();
+    let refused = install(&other, &bundle).ends(5);
+    assert_says(&refused.result().to_string(), &["it is not a directory"]);
+    assert_eq!(fs::read_dir(home.beside("elsewhere")).unwrap().count(), 0);
+    fs::remove_file(folder.join("models")).unwrap();
+    install(&other, &bundle).ok();
+    assert_eq!(fs::read(other.beside("precious")).unwrap(), b"precious");
+}
+
+#[test]
+fn a_command_does_not_delete_the_files_that_another_has_unpacked() {
+    let (_first, bundle, _) = bundle("bundle.tar", &[]);
+    let home = Home::new();
+    install(&home, &bundle).ok();
+    // The first waits for the home with its files unpacked; the second finds everything in place.
+    let at_work = Lock::try_acquire(&home.layout().lock_file()).unwrap().unwrap();
+    let first = install(&home, &bundle).arg("--force").spawn();
+    let unpacked = home.layout().downloads().join(name_when_unpacked(&bundle));
+    wait_until("the bundle is unpacked", || unpacked.join("SHA256SUMS").exists());
+    let mut second = install(&home, &bundle).spawn();
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while second.try_wait().unwrap().is_none() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    drop(at_work);
+    for child in [first, second] {
+        let run = finish(child);
+        assert_eq!(run.status, 0, "{run:#?}");
+    }
+    let left = tree(&home.layout().downloads(), &[]);
+    assert!(
+        left.keys().all(|path| !path.to_string_lossy().contains("bundle")),
+        "{left:?}"
+    );
 }
 
 #[cfg(unix)]

@@ -7,6 +7,7 @@ use std::path::Path;
 use tar::{Archive, Builder, EntryType, Header};
 
 use super::contents::{CATALOG, Found, SIGNATURE, SUMS, Sums, TARGETS, check_path};
+use crate::place;
 use crate::sha256::{Hasher, Sha256};
 
 /// The largest file list or signature, in bytes.
@@ -52,7 +53,7 @@ pub(super) fn hash(file: &Path) -> Result<Found, String> {
 }
 
 /// Unpacks the files of the bundle `file` that `sums` lists and that `is_wanted` into the directory `folder`. Correct
-/// files that already exist are kept.
+/// files that already exist are kept. Nothing is written through a link.
 pub(super) fn unpack(file: &Path, sums: &Sums, folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<(), String> {
     let listed: std::collections::BTreeMap<_, _> = sums.iter().collect();
     each(file, |path, entry| {
@@ -60,19 +61,38 @@ pub(super) fn unpack(file: &Path, sums: &Sums, folder: &Path, is_wanted: impl Fn
             return Ok(());
         };
         let place = folder.join(path);
-        if Sha256::of_file(&place).ok() == Some(*expected) {
+        let told = |error: io::Error| format!("`{}` cannot be written: {error}", place.display());
+        make_folders(folder, path).map_err(told)?;
+        if place.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
+            && Sha256::of_file(&place).ok() == Some(*expected)
+        {
             return Ok(());
         }
-        let told = |error: io::Error| format!("`{}` cannot be written: {error}", place.display());
-        if let Some(parent) = place.parent() {
-            fs::create_dir_all(parent).map_err(told)?;
-        }
-        let mut output = File::create(&place).map_err(told)?;
+        let mut output = place::create_afresh(&place).map_err(told)?;
         match pour(entry, &mut output).map_err(told)? {
             actual if actual == *expected => Ok(()),
             actual => Err(format!("the hash of `{path}` is now {actual}, but was {expected}")),
         }
     })
+}
+
+/// Creates the folders of the file `path` below `root`. A link in place of one could lead elsewhere.
+fn make_folders(root: &Path, path: &str) -> io::Result<()> {
+    fs::create_dir_all(root)?;
+    let mut folder = root.to_owned();
+    let parts: Vec<&str> = path.split('/').collect();
+    for part in parts.iter().take(parts.len() - 1) {
+        folder.push(part);
+        match folder.symlink_metadata() {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => {
+                let error = io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory");
+                return Err(place::at(&folder, &error));
+            }
+            Err(_) => fs::create_dir(&folder)?,
+        }
+    }
+    Ok(())
 }
 
 /// Passes each file in the tar file `file` to `take`. Refuses anything but plain files and folders.

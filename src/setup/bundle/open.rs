@@ -1,19 +1,25 @@
 //! Opens a bundle to install from it.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use gem_platform::Target;
+use tempfile::TempDir;
 use url::Url;
 
 use super::archive;
 use super::check::check_bundle;
-use super::contents::{CATALOG, SUMS};
+use super::contents::{CATALOG, SUMS, Sums};
 use super::faults::{fault, unwritable};
 use super::targets::BundledTarget;
 use crate::error::{Failure, Kind};
+use crate::lock::{self, Lock};
 use crate::place;
+use crate::progress::{Progress, waiting};
+use crate::setup::converge::LOCK_PATIENCE;
 use crate::sha256::Sha256;
+use crate::threads;
 
 /// A bundle that was checked and whose files are on disk.
 #[derive(Debug)]
@@ -22,55 +28,59 @@ pub struct OpenBundle {
     pub catalog: PathBuf,
     /// The bundle as a mirror.
     pub mirror: Url,
-    /// The folder to which a tar file was unpacked; [`Self::close`] deletes it.
-    unpacked: Option<PathBuf>,
+    unpacked: Unpacked,
+}
+
+/// Where the files of an open bundle are.
+#[derive(Debug)]
+enum Unpacked {
+    /// In the bundle itself, a directory.
+    InPlace,
+    /// In this folder, which is deleted when the value is dropped.
+    Shortly { _folder: TempDir },
+    /// In this folder, which [`OpenBundle::close`] deletes. Other commands find the same folder and wait for the lock.
+    Locked(PathBuf, Lock),
 }
 
 impl OpenBundle {
     /// Checks the bundle at `path`, with the public key `key` if given. A tar file is unpacked below `downloads`; an
-    /// interrupted unpacking continues. With `is_plan`, only its catalog and list are unpacked, into a temporary folder
-    /// of the system.
+    /// interrupted unpacking continues. Without `downloads`, as for a plan, only its catalog and list are unpacked, into
+    /// a temporary folder. Waiting for another gem-setup that has it open is shown in `progress`.
     ///
     /// # Errors
-    /// When the bundle is damaged or not for `target`; nothing was written in this case.
-    pub fn open(
+    /// When the bundle is damaged or not for `target`; nothing was written in this case. When another gem-setup keeps it
+    /// open, or it cannot be unpacked.
+    pub async fn open(
         path: &Path,
         key: Option<&str>,
         target: Target,
-        downloads: &Path,
-        is_plan: bool,
+        downloads: Option<&Path>,
+        progress: &dyn Progress,
     ) -> Result<Self, Failure> {
-        let checked = check_bundle(path, key)?;
+        let (bundle, key) = (path.to_owned(), key.map(str::to_owned));
+        let checked = threads::aside(move || check_bundle(&bundle, key.as_deref())).await;
+        let checked = checked.map_err(|error| not_unpacked(path, &error))??;
         check_target(path, &checked.targets, target)?;
-        if !checked.sums.iter().any(|(path, _)| path == CATALOG) {
+        if !checked.sums.holds(CATALOG) {
             return Err(fault(path, &format!("`{CATALOG}` is missing")));
         }
         if path.is_dir() {
             let path = std::path::absolute(path).map_err(|error| unwritable(path, &error))?;
-            return Self::in_folder(&path, None);
+            return Self::in_folder(&path, Unpacked::InPlace);
         }
-        let name = format!("bundle-{:.16}", Sha256::of(checked.sums.to_text()).to_string());
-        let folder = if is_plan {
-            std::env::temp_dir().join(format!("gem-setup-{name}"))
-        } else {
-            downloads.join(name)
+        let Some(downloads) = downloads else {
+            let folder = tempfile::tempdir().map_err(|error| unwritable(&std::env::temp_dir(), &error))?;
+            unpack(path, checked.sums, folder.path(), |path| path == CATALOG).await?;
+            return Self::in_folder(&folder.path().to_owned(), Unpacked::Shortly { _folder: folder });
         };
-        archive::unpack(path, &checked.sums, &folder, |path| !is_plan || path == CATALOG).map_err(|reason| {
-            Failure::new(
-                Kind::Download,
-                format!("cannot unpack the bundle `{}`: {reason}", path.display()),
-            )
-            .with_hint(
-                "check that the disk has space and the directory belongs to you, then run the command \
-                    again: it continues where it stopped",
-            )
-        })?;
-        let sums = folder.join(SUMS);
-        place::write_atomic(&sums, checked.sums.to_text().as_bytes()).map_err(|error| unwritable(&sums, &error))?;
-        Self::in_folder(&folder, Some(folder.clone()))
+        let name = format!("bundle-{:.16}", Sha256::of(checked.sums.to_text()).to_string());
+        let lock = lock_folder(path, downloads, &name, progress).await?;
+        let folder = downloads.join(name);
+        unpack(path, checked.sums, &folder, |_| true).await?;
+        Self::in_folder(&folder.clone(), Unpacked::Locked(folder, lock))
     }
 
-    fn in_folder(folder: &Path, unpacked: Option<PathBuf>) -> Result<Self, Failure> {
+    fn in_folder(folder: &Path, unpacked: Unpacked) -> Result<Self, Failure> {
         let mirror = Url::from_directory_path(folder)
             .map_err(|()| Failure::new(Kind::Usage, format!("`{}` is not an absolute path", folder.display())))?;
         Ok(Self {
@@ -82,10 +92,44 @@ impl OpenBundle {
 
     /// Deletes the unpacked files. A file that cannot be deleted only uses disk space.
     pub fn close(self) {
-        if let Some(folder) = self.unpacked {
+        if let Unpacked::Locked(folder, lock) = self.unpacked {
             let _ = fs::remove_dir_all(folder);
+            let _ = lock.delete();
         }
     }
+}
+
+/// Takes the lock on the folder `name` in `downloads`. `cleanup` knows such locks by their names.
+async fn lock_folder(bundle: &Path, downloads: &Path, name: &str, progress: &dyn Progress) -> Result<Lock, Failure> {
+    let path = downloads.join(format!("{name}.lock"));
+    let lock = Lock::acquire(&path, LOCK_PATIENCE);
+    waiting(progress, "bundle", lock::WAIT, lock)
+        .await
+        .map_err(|error| match error {
+            lock::Error::Io { path, source } => not_unpacked(bundle, &place::at(&path, &source)),
+            error => error.into(),
+        })
+}
+
+/// Unpacks the wanted files of the `bundle`, and writes its list beside them.
+async fn unpack(bundle: &Path, sums: Sums, folder: &Path, is_wanted: fn(&str) -> bool) -> Result<(), Failure> {
+    let (from, to) = (bundle.to_owned(), folder.to_owned());
+    let unpacked = threads::aside(move || {
+        archive::unpack(&from, &sums, &to, is_wanted)?;
+        let list = to.join(SUMS);
+        let written = place::write_own(&list, sums.to_text().as_bytes());
+        written.map_err(|error| format!("`{}` cannot be written: {error}", list.display()))
+    });
+    let unpacked = unpacked.await.map_err(|error| not_unpacked(bundle, &error))?;
+    unpacked.map_err(|reason| not_unpacked(bundle, &reason))
+}
+
+fn not_unpacked(bundle: &Path, reason: &dyn Display) -> Failure {
+    let message = format!("cannot unpack the bundle `{}`: {reason}", bundle.display());
+    Failure::new(Kind::Download, message).with_hint(
+        "check that the disk has space and the directory belongs to you, then run the command again: it continues \
+        where it stopped",
+    )
 }
 
 /// Refuses a bundle for other platforms.
