@@ -194,6 +194,42 @@ fn a_command_does_not_delete_the_files_that_another_has_unpacked() {
 
 #[cfg(unix)]
 #[test]
+fn every_user_can_read_a_directory_whatever_the_umask_of_its_maker() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let home = Home::installed();
+    let (place, target) = (home.beside("bundle"), Target::host().unwrap());
+    let program = home.beside("program");
+    fs::copy(env!("CARGO_BIN_EXE_gem-setup"), &program).unwrap();
+    for (umask, mode) in [("077", 0o600), ("000", 0o666)] {
+        fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+        let script = format!("umask {umask}; exec \"$@\"");
+        let words = ["-c", &script, "sh", env!("CARGO_BIN_EXE_gem-setup"), "--home"];
+        let create = home.program("sh").args(words).arg(home.path());
+        create
+            .args(["bundle", "create", "--model", "--program"])
+            .arg(format!("{target}={}", program.display()))
+            .arg(&place)
+            .ok();
+        let mut paths: Vec<PathBuf> = tree(&place, &[]).into_keys().map(|path| place.join(path)).collect();
+        paths.push(place.clone());
+        assert!(paths.len() > 8, "{paths:?}");
+        for path in paths {
+            let is_program = path.is_dir() || path.ends_with(format!("gem-setup/{target}/gem-setup"));
+            let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(
+                mode,
+                if is_program { 0o755 } else { 0o644 },
+                "{umask}: {}",
+                path.display()
+            );
+        }
+        fs::remove_dir_all(&place).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn the_printed_command_can_be_pasted() {
     let (_first, _bundle, printed) = bundle("bundle.tar", &[]);
     let told = printed

@@ -48,13 +48,21 @@ pub fn make_executable(path: &Path) -> io::Result<()> {
     os::make_executable(path)
 }
 
-/// Makes the file at `path` readable and executable for all and writable for its owner. On Windows the file's name decides, so
-/// nothing is set.
+/// Makes the file at `path` readable and executable for all and writable for its owner. A directory can then be entered by all.
+/// On Windows the file's name decides, so nothing is set.
 ///
 /// # Errors
 /// When the file is not there or is not ours to change.
 pub fn make_program(path: &Path) -> io::Result<()> {
     os::make_program(path)
+}
+
+/// Makes the file at `path` readable for all, writable for its owner and executable for nobody. On Windows nothing is set.
+///
+/// # Errors
+/// When the file is not there or is not ours to change.
+pub fn make_readable(path: &Path) -> io::Result<()> {
+    os::make_readable(path)
 }
 
 /// Opens the file at `path`, new or existing, so that only its owner can read and write it. On Windows its folder

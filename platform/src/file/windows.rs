@@ -31,6 +31,10 @@ pub(super) fn make_program(path: &Path) -> io::Result<()> {
     make_executable(path)
 }
 
+pub(super) fn make_readable(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 pub(super) fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     options.open(path)
 }

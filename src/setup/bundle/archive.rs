@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tar::{Archive, Builder, EntryType, Header};
 
-use super::contents::{CATALOG, Found, SIGNATURE, SUMS, Sums, TARGETS, check_path};
+use super::contents::{CATALOG, Found, SIGNATURE, SUMS, Sums, TARGETS, check_path, is_program};
 use crate::place;
 use crate::sha256::{Hasher, Sha256};
 
@@ -15,8 +15,6 @@ const LARGEST_TEXT: u64 = 4 << 20;
 /// The minimum number of zero bytes at the end of a tar file.
 const END: u64 = 1024;
 const BLOCK: u64 = 512;
-/// The folder with gem-setup's executables in a bundle.
-const PROGRAMS: &str = "gem-setup/";
 
 /// Writes the bundle in the directory `root`, whose files `sums` lists, to `file`.
 pub(super) fn write(root: &Path, sums: &Sums, file: &Path) -> io::Result<()> {
@@ -30,7 +28,7 @@ pub(super) fn write(root: &Path, sums: &Sums, file: &Path) -> io::Result<()> {
         let content = File::open(&source)?;
         let mut header = Header::new_gnu();
         header.set_size(content.metadata()?.len());
-        header.set_mode(if path.starts_with(PROGRAMS) { 0o755 } else { 0o644 });
+        header.set_mode(if is_program(path) { 0o755 } else { 0o644 });
         builder.append_data(&mut header, path, content)?;
     }
     builder.into_inner()?.sync_all()

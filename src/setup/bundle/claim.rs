@@ -4,8 +4,10 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use gem_platform::file::{make_program, make_readable};
+
 use super::check::read;
-use super::contents::{CATALOG, Found, SUMS, Sums};
+use super::contents::{CATALOG, Found, SUMS, Sums, is_program};
 use super::faults::{unreadable, unwritable};
 use crate::catalog::Catalog;
 use crate::error::{Failure, Kind};
@@ -26,7 +28,11 @@ impl Claim {
     /// Creates the directory `root`, or continues in one that an earlier call created.
     pub(super) fn begin(root: PathBuf) -> Result<Self, Failure> {
         let earlier = earlier(&root)?;
+        let is_new = !root.exists();
         fs::create_dir_all(&root).map_err(|error| unwritable(&root, &error))?;
+        if is_new {
+            open(&root);
+        }
         let claim = Self { root, earlier };
         let mark = claim.unfinished();
         fs::write(&mark, "").map_err(|error| unwritable(&mark, &error))?;
@@ -37,11 +43,32 @@ impl Claim {
         self.root.join(UNFINISHED)
     }
 
+    /// Lets every user read the files that `listed` names, whatever the umask and the modes of their originals. A
+    /// directory that was there before keeps its mode.
+    pub(super) fn share<'a>(&self, listed: impl Iterator<Item = &'a str>) {
+        for path in listed {
+            let place = self.root.join(path);
+            // Some media have no modes to set.
+            let _ = if is_program(path) {
+                make_program(&place)
+            } else {
+                make_readable(&place)
+            };
+            let above = place.ancestors().skip(1);
+            above.take_while(|above| *above != self.root).for_each(open);
+        }
+    }
+
     /// Marks the bundle as complete.
     pub(super) fn finish(&self) -> Result<(), Failure> {
         let mark = self.unfinished();
         fs::remove_file(&mark).map_err(|error| unwritable(&mark, &error))
     }
+}
+
+/// Lets every user enter `folder`, as far as its medium has modes.
+fn open(folder: &Path) {
+    let _ = make_program(folder);
 }
 
 /// Refuses to write a tar file if anything but a bundle is at `place`.

@@ -21,6 +21,14 @@ pub(super) const TARGETS: &str = "targets.json";
 /// The signature of [`SUMS`].
 pub(super) const SIGNATURE: &str = "SHA256SUMS.minisig";
 
+/// The folder of a bundle for gem-setup's executables.
+const PROGRAMS: &str = "gem-setup/";
+
+/// Whether the file `path` of a bundle is a program.
+pub(super) fn is_program(path: &str) -> bool {
+    path.starts_with(PROGRAMS)
+}
+
 /// The files that a bundle lists: their paths relative to it, with `/`, and their hashes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::setup) struct Sums(BTreeMap<String, Sha256>);

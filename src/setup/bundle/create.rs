@@ -87,6 +87,9 @@ async fn make(making: &mut Making<'_>, runtimes: &[(Target, RuntimeName)], is_fi
     let targets = making.fill(runtimes).await?;
     let public_key = making.seal()?;
     making.claim.finish()?;
+    if !is_file {
+        making.share();
+    }
     let (root, place) = (&making.claim.root, &making.request.place);
     check_bundle(root, None).map_err(|failure| {
         failure.with_hint(

@@ -257,6 +257,12 @@ impl Making<'_> {
         }
     }
 
+    /// Lets every user install from the directory.
+    pub(super) fn share(&self) {
+        let own = [SUMS, SIGNATURE];
+        self.claim.share(self.sums.iter().map(|(path, _)| path).chain(own));
+    }
+
     /// Writes the list, signs it if wanted, and deletes files that only an earlier bundle in this place listed. Returns
     /// the public key of the signature.
     pub(super) fn seal(&self) -> Result<Option<String>, Failure> {
