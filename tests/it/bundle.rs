@@ -230,6 +230,25 @@ fn every_user_can_read_a_directory_whatever_the_umask_of_its_maker() {
 
 #[cfg(unix)]
 #[test]
+fn a_bundle_in_the_making_writes_through_no_link() {
+    use std::os::unix::fs::symlink;
+
+    let home = Home::installed();
+    let root = home.beside("bundle.tar.files");
+    let lit = root.join(Home::LIT.trim_start_matches('/'));
+    fs::create_dir_all(lit.parent().unwrap()).unwrap();
+    for path in ["bundle.unfinished", "catalog.toml", "SHA256SUMS", "targets.json"] {
+        symlink(home.beside("precious"), root.join(path)).unwrap();
+    }
+    fs::write(home.beside("precious"), "precious").unwrap();
+    let run = home.gem(&["bundle", "create"]).arg(home.beside("bundle.tar")).run();
+    assert_eq!(fs::read(home.beside("precious")).unwrap(), b"precious", "{run:#?}");
+    assert_eq!(run.status, 2, "{run:#?}");
+    assert_says(&run.stderr, &["is not a regular file"]);
+}
+
+#[cfg(unix)]
+#[test]
 fn the_printed_command_can_be_pasted() {
     let (_first, _bundle, printed) = bundle("bundle.tar", &[]);
     let told = printed

@@ -18,7 +18,7 @@ const BLOCK: u64 = 512;
 
 /// Writes the bundle in the directory `root`, whose files `sums` lists, to `file`.
 pub(super) fn write(root: &Path, sums: &Sums, file: &Path) -> io::Result<()> {
-    let mut builder = Builder::new(File::create(file)?);
+    let mut builder = Builder::new(place::create_afresh(file)?);
     let listed = sums.iter().map(|(path, _)| path);
     for path in listed.chain([SIGNATURE, SUMS]) {
         let source = root.join(path);

@@ -35,7 +35,7 @@ impl Claim {
         }
         let claim = Self { root, earlier };
         let mark = claim.unfinished();
-        fs::write(&mark, "").map_err(|error| unwritable(&mark, &error))?;
+        place::create_afresh(&mark).map_err(|error| unwritable(&mark, &error))?;
         Ok(claim)
     }
 
@@ -91,11 +91,28 @@ fn earlier(root: &Path) -> Result<Sums, Failure> {
     if entries.next().is_none() {
         Ok(Sums::default())
     } else if root.join(UNFINISHED).exists() {
+        check_kinds(root)?;
         let text = place::read_text(&root.join(SUMS)).unwrap_or_default();
         Ok(Sums::parse(&text).unwrap_or_default())
     } else {
         former(root)
     }
+}
+
+/// Fails unless there are only regular files and directories below `folder`: through a link, other files would be changed.
+fn check_kinds(folder: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| unreadable(folder, &error);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let kind = entry.file_type().map_err(failed)?;
+        if kind.is_dir() {
+            check_kinds(&entry.path())?;
+        } else if !kind.is_file() {
+            let name = entry.file_name();
+            return Err(taken(folder, &format!("`{}` is not a regular file", name.display())));
+        }
+    }
+    Ok(())
 }
 
 /// The file list of the bundle at `place`, of which files may be missing.
