@@ -15,6 +15,8 @@ use tar::{Builder, EntryType, Header};
 
 use super::harness::{Gem, Home, MODEL, Run, assert_says, executable, finish, tree, wait_until};
 use super::signed_catalog::Key;
+#[cfg(unix)]
+use super::surroundings::{make_wheel, with_wheel};
 
 /// A bundle with the model at `name` beside the home that made it, and the output of its creation.
 fn bundle(name: &str, more: &[&str]) -> (Home, PathBuf, String) {
@@ -245,6 +247,38 @@ fn a_bundle_in_the_making_writes_through_no_link() {
     assert_eq!(fs::read(home.beside("precious")).unwrap(), b"precious", "{run:#?}");
     assert_eq!(run.status, 2, "{run:#?}");
     assert_says(&run.stderr, &["is not a regular file"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn wheels_of_an_earlier_bundle_are_neither_listed_nor_pinned() {
+    let Some((home, wheels)) = with_wheel() else { return };
+    let place = home.beside("bundle");
+    let make = || {
+        let create = home.gem(&["bundle", "create", "--runtime", "litert-lm", "--catalog"]);
+        let create = create.arg(home.catalog()).arg(&place);
+        create.env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", &wheels).ok();
+        let listed = fs::read_to_string(place.join("SHA256SUMS")).unwrap();
+        let wheels = listed.lines().filter_map(|line| line.split_once("  wheels/litert_lm-"));
+        let versions: Vec<_> = wheels
+            .map(|(_, name)| name.split('-').next().unwrap().to_owned())
+            .collect();
+        (versions, fs::read_to_string(place.join("catalog.toml")).unwrap())
+    };
+    assert_eq!(make().0, ["0.18.1"]);
+    fs::remove_file(wheels.join("litert_lm-0.18.1-py3-none-any.whl")).unwrap();
+    make_wheel(&wheels, "0.18.2");
+    let text = fs::read_to_string(home.catalog()).unwrap();
+    fs::write(home.catalog(), text.replace("0.18.1", "0.18.2")).unwrap();
+    // As after a kill.
+    fs::write(place.join("bundle.unfinished"), "").unwrap();
+    let (versions, catalog) = make();
+    assert_eq!(versions, ["0.18.2"]);
+    assert!(!catalog.contains("0.18.1"), "{catalog}");
+    assert_eq!(catalog.matches("sha256").count(), 1, "{catalog}");
+    // Wheels that are there are not downloaded again.
+    fs::remove_file(wheels.join("litert_lm-0.18.2-py3-none-any.whl")).unwrap();
+    assert_eq!(make(), (versions, catalog));
 }
 
 #[cfg(unix)]

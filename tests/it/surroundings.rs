@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::harness::{Gem, Home, assert_says};
@@ -39,25 +39,37 @@ fn a_runtime_inherits_no_keys_and_no_foreign_code() {
     );
 }
 
-/// Makes a wheel called `litert-lm` in the folder given as its argument.
+/// Makes a wheel called `litert-lm` in the folder and of the version given as its arguments.
 const WHEEL: &str = r#"
 import sys, zipfile
-info = "litert_lm-0.18.1.dist-info/"
+name = "litert_lm-" + sys.argv[2]
+info = name + ".dist-info/"
 files = {
     "litert_lm_cli/__init__.py": "",
-    "litert_lm_cli/main.py": "def main():\n    print('litert-lm, version 0.18.1')\n",
-    info + "METADATA": "Metadata-Version: 2.1\nName: litert-lm\nVersion: 0.18.1\n",
+    "litert_lm_cli/main.py": f"def main():\n    print('litert-lm, version {sys.argv[2]}')\n",
+    info + "METADATA": f"Metadata-Version: 2.1\nName: litert-lm\nVersion: {sys.argv[2]}\n",
     info + "WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     info + "entry_points.txt": "[console_scripts]\nlitert-lm = litert_lm_cli.main:main\n",
 }
 files[info + "RECORD"] = "".join(name + ",,\n" for name in [*files, info + "RECORD"])
-with zipfile.ZipFile(sys.argv[1] + "/litert_lm-0.18.1-py3-none-any.whl", "w") as wheel:
+with zipfile.ZipFile(f"{sys.argv[1]}/{name}-py3-none-any.whl", "w") as wheel:
     for name, text in files.items():
         wheel.writestr(name, text)
 "#;
 
-/// A home whose catalog pins the wheel; `None` without a Python that can create environments.
-fn with_wheel() -> Option<(Home, PathBuf)> {
+/// Makes a wheel of `version` in `folder`.
+pub(super) fn make_wheel(folder: &Path, version: &str) {
+    let made = Command::new("python3")
+        .args(["-I", "-c", WHEEL])
+        .arg(folder)
+        .arg(version)
+        .status();
+    assert!(made.unwrap().success());
+}
+
+/// A home whose catalog names the wheel's version, and the folder with the wheel; `None` without a Python that can make
+/// environments.
+pub(super) fn with_wheel() -> Option<(Home, PathBuf)> {
     let has_venv = Command::new("python3")
         .args(["-I", "-c", "import ensurepip, venv"])
         .output();
@@ -68,8 +80,7 @@ fn with_wheel() -> Option<(Home, PathBuf)> {
     let home = Home::new();
     let wheels = home.beside("wheels");
     fs::create_dir(&wheels).unwrap();
-    let made = Command::new("python3").args(["-I", "-c", WHEEL]).arg(&wheels).status();
-    assert!(made.unwrap().success());
+    make_wheel(&wheels, "0.18.1");
     let catalog = "format = 1\n[runtime.litert-lm]\nversion = \"0.18.1\"\n[[model]]\nname = \"gemma3-1b-gpu-custom\"\nterms = []\n";
     fs::write(home.catalog(), catalog).unwrap();
     Some((home, wheels))

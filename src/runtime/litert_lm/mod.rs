@@ -35,7 +35,7 @@ pub use error::Error as InstallError;
 pub use installer::Installer;
 pub use requirements::requirements;
 pub use venv::Venv;
-pub use wheels::download_wheels;
+pub use wheels::{WheelFolders, download_wheels};
 
 use super::child::{self, output_of};
 use super::lit::{self, LIST_LIMIT};

@@ -33,21 +33,31 @@ fn platforms(target: Target) -> Vec<String> {
     }
 }
 
-/// Downloads the wheels that satisfy `requirements` on each of `targets` into `folder`. Uses its own pip in `scratch`,
-/// which the caller deletes.
+/// Where wheels are downloaded.
+#[derive(Clone, Copy, Debug)]
+pub struct WheelFolders<'a> {
+    /// The destination. A wheel that is in it already may stay although it is not needed.
+    pub to: &'a Path,
+    /// Wheels that need not be downloaded.
+    pub known: &'a Path,
+    /// For the downloading pip itself; the caller deletes it.
+    pub scratch: &'a Path,
+}
+
+/// Downloads the wheels that satisfy `requirements` on each of `targets` with a pip of its own.
 ///
 /// # Errors
 /// When a tool fails, or when a wheel is missing from the index or has another hash than `requirements` says.
 pub async fn download_wheels(
     targets: &[Target],
-    folder: &Path,
-    scratch: &Path,
+    folders: &WheelFolders<'_>,
     requirements: &str,
     environment: &Environment,
     guard: &Guard,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let installer = Installer::find(environment).await?;
+    let scratch = folders.scratch;
     let host = Os::HOST;
     let build = Build {
         installer: &installer,
@@ -66,7 +76,7 @@ pub async fn download_wheels(
     pip.env.extend(pip_sources(build.venv, environment).await);
     let file = scratch.join("requirements.txt");
     build.in_directory(std::fs::write(&file, requirements))?;
-    pip.args.extend(arguments(folder, &file, requirements));
+    pip.args.extend(arguments(folders, &file, requirements));
     for target in targets {
         let mut download = pip.clone();
         for platform in platforms(*target) {
@@ -78,7 +88,7 @@ pub async fn download_wheels(
 }
 
 /// pip's arguments for each platform.
-fn arguments(folder: &Path, file: &Path, requirements: &str) -> Vec<OsString> {
+fn arguments(folders: &WheelFolders<'_>, file: &Path, requirements: &str) -> Vec<OsString> {
     let words = [
         "download",
         "--only-binary",
@@ -88,7 +98,8 @@ fn arguments(folder: &Path, file: &Path, requirements: &str) -> Vec<OsString> {
         "--dest",
     ];
     let mut arguments = Vec::from(words.map(OsString::from));
-    arguments.extend([folder.into(), "--requirement".into(), file.into()]);
+    arguments.extend([folders.to.into(), "--find-links".into(), folders.known.into()]);
+    arguments.extend(["--requirement".into(), file.into()]);
     if requirements.contains("--hash=") {
         arguments.extend(["--require-hashes", "--no-deps"].map(OsString::from));
     }

@@ -57,6 +57,11 @@ impl Sums {
         self.0.iter().map(|(path, sha256)| (path.as_str(), *sha256))
     }
 
+    /// The hash of `path`, if it is listed.
+    pub(super) fn get(&self, path: &str) -> Option<Sha256> {
+        self.0.get(path).copied()
+    }
+
     /// Whether `path` is listed.
     pub(super) fn holds(&self, path: &str) -> bool {
         self.0.contains_key(path)

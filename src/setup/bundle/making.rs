@@ -19,13 +19,17 @@ use crate::catalog::{Catalog, HuggingFace, Model, Package};
 use crate::error::{Failure, Kind};
 use crate::fetch::{Request, address_of};
 use crate::place;
-use crate::runtime::litert_lm::{PROGRAM, download_wheels, requirements};
+use crate::runtime::litert_lm::{PROGRAM, WheelFolders, download_wheels, requirements};
 use crate::runtime::{LocalModelName, RuntimeName};
 use crate::setup::model_file;
 use crate::sha256::Sha256;
 
 /// The id under which progress is reported.
 const ID: &str = "bundle";
+/// The folder for the wheels of an earlier bundle while the new ones are downloaded.
+const KNOWN: &str = "wheels.before";
+/// The suffix of wheels.
+const WHEEL: &str = ".whl";
 
 /// A bundle that is being filled.
 pub(super) struct Making<'a> {
@@ -121,6 +125,24 @@ impl Making<'_> {
         self.list(inside)
     }
 
+    /// Moves the wheels that an earlier call listed from `folder` to `known`, from where they are taken if they are still
+    /// needed, and deletes others: a call that was interrupted left them.
+    fn set_aside(&self, folder: &Path, known: &Path) -> Result<(), Failure> {
+        for from in [known, folder] {
+            fs::create_dir_all(from).map_err(|error| unwritable(from, &error))?;
+            for name in names_in(from)?.into_iter().filter(|name| name.ends_with(WHEEL)) {
+                let place = from.join(&name);
+                let listed = self.claim.earlier.get(&format!("{WHEELS}/{name}"));
+                let moved = match Sha256::of_file(&place) {
+                    Ok(sha256) if listed == Some(sha256) => fs::rename(&place, known.join(&name)),
+                    _ => fs::remove_file(&place),
+                };
+                moved.map_err(|error| unwritable(&place, &error))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Downloads the wheels for `targets`. If the catalog pins no packages, the downloaded ones are added to it.
     async fn take_wheels(&mut self, targets: &[Target], catalog: &mut Catalog) -> Result<(), Failure> {
         let Some(entry) = catalog.runtime(PROGRAM).cloned() else {
@@ -128,14 +150,19 @@ impl Making<'_> {
         };
         let folder = self.claim.root.join(WHEELS);
         let scratch = tempfile::tempdir().map_err(|error| unwritable(&std::env::temp_dir(), &error))?;
-        fs::create_dir_all(&folder).map_err(|error| unwritable(&folder, &error))?;
+        let known = self.claim.root.join(KNOWN);
+        self.set_aside(&folder, &known)?;
+        let folders = WheelFolders {
+            to: &folder,
+            known: &known,
+            scratch: scratch.path(),
+        };
         let (requirements, guard) = (requirements(&entry), Guard::new(self.tools.guard.clone()));
         let Self { tools, .. } = self;
         tools.progress.begin(ID, &format!("{PROGRAM} {}", entry.version), None);
         let downloaded = download_wheels(
             targets,
-            &folder,
-            scratch.path(),
+            &folders,
             &requirements,
             tools.environment,
             &guard,
@@ -144,6 +171,7 @@ impl Making<'_> {
         let downloaded = downloaded.await;
         tools.progress.finish(ID);
         downloaded?;
+        fs::remove_dir_all(&known).map_err(|error| unwritable(&known, &error))?;
         let pinned: BTreeSet<Sha256> = entry
             .packages
             .iter()
