@@ -331,7 +331,6 @@ fn delete(path: &Path) -> Result<bool, Failure> {
 mod tests {
     use std::fs;
 
-
     use super::*;
     use crate::environment::Environment;
 
