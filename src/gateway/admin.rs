@@ -95,8 +95,8 @@ fn ready(shared: &Shared) -> Reply {
     };
     let text = match (engine.state, engine.blocked) {
         (EngineState::Ready, _) => return whole(StatusCode::OK, TEXT, "ready\n"),
-        (state, Some(missing)) => format!("{state}: {missing}\n"),
-        (state, None) => format!("{state}\n"),
+        (state, Some(missing)) if shared.config.is_private() => format!("{state}: {missing}\n"),
+        (state, _) => format!("{state}\n"),
     };
     whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
 }

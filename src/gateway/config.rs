@@ -237,6 +237,12 @@ impl Config {
         }
     }
 
+    /// Whether only programs of this machine, and all of them, use the gateway. Others must not learn its paths without a
+    /// token.
+    pub(super) fn is_private(&self) -> bool {
+        !self.allow_remote && self.access.tokens.is_none() && self.access.proxies.is_empty()
+    }
+
     /// The name by which the engine knows the model.
     #[must_use]
     pub fn engine_model(&self) -> &str {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::header::{HeaderValue, ORIGIN};
 use hyper::{Method, Request};
 
-use super::access::Area;
+use super::access::{Area, Way};
 use super::body::ClientBody;
 use super::client::Client;
 use super::face::{local, resource, upstream};
@@ -23,7 +23,7 @@ const WAIT_FOR_ROOM: Duration = Duration::from_secs(2);
 /// Answers one request of `client`. Its measure lasts until the end of the reply.
 pub(super) async fn answer(shared: &Arc<Shared>, client: &Client, request: Request<ClientBody>) -> (Reply, Measure) {
     let mut measure = shared.metrics.begin(Face::Refused);
-    let reply = match guard::check(&request, shared.config.allow_remote) {
+    let reply = match admit(&request, shared.config.allow_remote) {
         Err(fault) => fault.reply(),
         Ok(()) => {
             let origin = request.headers().get(ORIGIN).cloned();
@@ -33,6 +33,17 @@ pub(super) async fn answer(shared: &Arc<Shared>, client: &Client, request: Reque
     };
     measure.head(reply.status());
     (reply, measure)
+}
+
+/// Checks how `request` came before anything else. The two probes may come in any way, because the machine that asks them
+/// is not the proxy and may not trust the certificate.
+fn admit<B>(request: &Request<B>, allow_remote: bool) -> Result<(), Fault> {
+    if let Some(way) = request.extensions().get::<Way>()
+        && !matches!(target(request.uri().path()), Target::Health | Target::Ready)
+    {
+        way.check()?;
+    }
+    guard::check(request, allow_remote)
 }
 
 /// Makes `reply` readable for a page of `origin`, which the guard has allowed.
@@ -75,7 +86,7 @@ fn area(shared: &Shared, target: &Target<'_>) -> Area {
         Target::Model { model, .. } | Target::Resource(model) if shared.is_local(model) => Area::Local,
         Target::Model { .. } | Target::Resource(_) | Target::Api => Area::Hosted,
         Target::Status | Target::Metrics => Area::Admin,
-        Target::Health | Target::Ready | Target::Shutdown | Target::Consent | Target::Nothing => Area::Probe,
+        Target::Health | Target::Ready | Target::Shutdown | Target::Consent | Target::Nothing => Area::Open,
     }
 }
 
@@ -117,4 +128,26 @@ fn only_post(method: &Method) -> Result<(), Fault> {
         method: method.to_string(),
         allow: "POST",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_is_judged_before_everything_but_the_probes() {
+        let status = |way, path: &str| {
+            let request = Request::get(path).header("host", "gateway.example").extension(way);
+            admit(&request.body(()).unwrap(), true)
+                .err()
+                .map(|fault| fault.status().as_u16())
+        };
+        for path in ["/healthz", "/readyz"] {
+            assert_eq!((status(Way::Plain, path), status(Way::NotTheProxy, path)), (None, None));
+        }
+        for path in ["/", "/shutdown", "/consent", "/status", "/v1beta/models"] {
+            assert_eq!(status(Way::Plain, path), Some(400), "{path}");
+            assert_eq!(status(Way::NotTheProxy, path), Some(403), "{path}");
+        }
+    }
 }

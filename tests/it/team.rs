@@ -249,6 +249,60 @@ fn secrets_that_others_can_read_are_refused(team: &Team, tokens: &str) {
     assert!(!refused.contains("gst_"), "{refused}");
 }
 
+/// Asks a server on another address than loopback, in a network of its own, and prints a line for each request.
+#[cfg(target_os = "linux")]
+const FROM_AFAR: &str = r#"
+ip link set lo up && ip address add 10.9.9.9/32 dev lo || exit 77
+"$0" "$@" || exit
+ask() {
+    exec 3<>/dev/tcp/10.9.9.9/$PORT
+    printf '%s\r\nHost: 10.9.9.9\r\nOrigin: http://10.9.9.9\r\nAccess-Control-Request-Method: POST\r\nConnection: close\r\n\r\n' "$1 HTTP/1.1" >&3
+    read -r _ status _ <&3
+    echo "$1: $status"
+    exec 3>&-
+}
+for request in 'GET /healthz' 'GET /readyz' 'GET /' 'GET /status' 'POST /shutdown' 'POST /consent' 'OPTIONS /v1beta/models'; do
+    ask "$request"
+done
+"$0" "$1" "$2" stop
+"#;
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_comes_another_way_gets_nothing_but_the_probes() {
+    let team = Team::new();
+    let tls = [team.option("tls-cert", "cert.pem"), team.option("tls-key", "key.pem")];
+    let proxy = ["--behind-proxy=10.9.9.8".to_owned(), "--listen=0.0.0.0".to_owned()];
+    for (options, status) in [
+        (vec![tls[0].clone(), tls[1].clone(), proxy[1].clone()], 400),
+        (proxy.to_vec(), 403),
+    ] {
+        let gem = team
+            .serve("start")
+            .arg(team.option("token-file", "tokens"))
+            .args(options);
+        let gem = gem.env("PORT", team.home.port.to_string());
+        let run = gem.under(&["unshare", "--net", "bash", "-c", FROM_AFAR]).run();
+        if run.status == 77 || run.stderr.starts_with("unshare:") {
+            eprintln!("not tested: this user may have no network of its own");
+            return;
+        }
+        assert_eq!(run.status, 0, "{run:#?}");
+        for probe in ["/healthz", "/readyz"] {
+            assert_says(&run.stdout, &[&format!("GET {probe}: 200\n")]);
+        }
+        for request in [
+            "GET /",
+            "GET /status",
+            "POST /shutdown",
+            "POST /consent",
+            "OPTIONS /v1beta/models",
+        ] {
+            assert_says(&run.stdout, &[&format!("{request}: {status}\n")]);
+        }
+    }
+}
+
 #[test]
 fn stopping_waits_as_long_as_the_options_say() {
     let home = Home::new();

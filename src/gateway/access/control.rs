@@ -43,8 +43,8 @@ pub(in crate::gateway) struct AccessControl {
 /// The part of the gateway that a request needs access to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum Area {
-    /// For all connections: liveness and readiness.
-    Probe,
+    /// For everyone: liveness, readiness, and what requires its own proof.
+    Open,
     /// For clients and the owner: metrics and status.
     Admin,
     /// For clients: the local model.
@@ -147,21 +147,8 @@ impl AccessControl {
         area: Area,
         owner: Option<&Instance>,
     ) -> Result<Option<Permit>, Fault> {
-        if area == Area::Probe {
+        if area == Area::Open {
             return Ok(None);
-        }
-        match request.extensions().get() {
-            Some(Way::NotTheProxy) => {
-                return Err(Fault::Forbidden(
-                    "only the proxy of this gateway may connect to it".to_owned(),
-                ));
-            }
-            Some(Way::Plain) => {
-                return Err(Fault::Invalid(
-                    "this gateway expects TLS: ask for it with `https://`".to_owned(),
-                ));
-            }
-            Some(Way::Allowed) | None => {}
         }
         let Some(tokens) = self.tokens.as_ref().map(Fresh::value) else {
             return Ok(None);

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::gateway::fault::Fault;
+
 /// The addresses of a proxy: a single address, or a network (`10.0.0.0/24`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peers {
@@ -80,6 +82,21 @@ pub(in crate::gateway) enum Way {
     Plain,
     /// From an address that does not belong to the proxy.
     NotTheProxy,
+}
+
+impl Way {
+    /// Refuses a request that came in another way than allowed.
+    pub(in crate::gateway) fn check(self) -> Result<(), Fault> {
+        match self {
+            Self::Allowed => Ok(()),
+            Self::Plain => Err(Fault::Invalid(
+                "this gateway expects TLS: ask for it with `https://`".to_owned(),
+            )),
+            Self::NotTheProxy => Err(Fault::Forbidden(
+                "only the proxy of this gateway may connect to it".to_owned(),
+            )),
+        }
+    }
 }
 
 #[cfg(test)]
