@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -87,23 +88,29 @@ where
     }
 }
 
-/// The output of `future`. Fails if nothing wakes it for `time`: each wake-up means that a byte was sent or received.
-/// Reusing a `timer` is cheaper than creating one.
-pub(super) async fn while_active<F: Future>(
+/// The output of `future`. Fails if the count `sent` does not grow for `time`. What arrives does not count: a server could
+/// send interim responses without end. Reusing a `timer` is cheaper than creating one.
+pub(super) async fn while_sending<F: Future>(
     future: F,
     time: Duration,
     timer: &mut Option<Pin<Box<Sleep>>>,
+    sent: &AtomicU64,
 ) -> Result<F::Output, Stalled> {
     let mut future = pin!(future);
     let mut active = Instant::now();
+    let mut known = sent.load(Ordering::Relaxed);
     let timer = timer.get_or_insert_with(|| Box::pin(sleep(time)));
     timer.as_mut().reset(active + time);
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        if timer.as_mut().poll(cx).is_pending() {
+        let now = sent.load(Ordering::Relaxed);
+        if now != known {
+            known = now;
             active = Instant::now();
+        }
+        if timer.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
         if active.elapsed() >= time {
@@ -120,23 +127,27 @@ mod tests {
     use super::*;
 
     const TIME: Duration = Duration::from_secs(10);
+    const STEP: Duration = Duration::from_secs(9);
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_ends_when_nothing_happens() {
-        assert!(
-            while_active(std::future::pending::<()>(), TIME, &mut None)
-                .await
-                .is_err()
-        );
+        let sent = AtomicU64::new(0);
+        let never = std::future::pending::<()>();
+        assert!(while_sending(never, TIME, &mut None, &sent).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn activity_prolongs_a_wait() {
-        let steps = async {
+    async fn what_is_sent_prolongs_a_wait_and_what_arrives_does_not() {
+        let sent = AtomicU64::new(0);
+        let steps = async |bytes| {
             for _ in 0..5 {
-                sleep(TIME * 9 / 10).await;
+                sleep(STEP).await;
+                sent.fetch_add(bytes, Ordering::Relaxed);
             }
         };
-        assert!(while_active(steps, TIME, &mut None).await.is_ok());
+        assert!(while_sending(steps(1), TIME, &mut None, &sent).await.is_ok());
+        let start = Instant::now();
+        assert!(while_sending(steps(0), TIME, &mut None, &sent).await.is_err());
+        assert_eq!(start.elapsed(), TIME);
     }
 }

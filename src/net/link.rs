@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
@@ -20,14 +21,15 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::{Handle, Id};
 use tokio::time::Sleep;
 
-use super::idle::{BodyError, Stalled, while_active};
+use super::idle::{BodyError, Stalled, while_sending};
 use super::stream::Stream;
 
-type Driver<B> = http1::Connection<TokioIo<Stream>, B>;
+type Driver<B> = http1::Connection<TokioIo<Counted>, B>;
 
 /// The longest response head that is read, in bytes.
 const RESPONSE_HEAD: usize = 64 * 1024;
@@ -45,7 +47,9 @@ pub(crate) struct Link<B: Sendable> {
     home: Option<Id>,
     /// `None` once the connection has ended.
     driver: Option<Pin<Box<Driver<B>>>>,
-    /// The time limit on silence before a head.
+    /// The number of bytes that were sent.
+    sent: Arc<AtomicU64>,
+    /// The time limit for a head.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -87,6 +91,11 @@ impl<B: Sendable> Link<B> {
     /// Speaks HTTP over `stream`.
     pub(super) async fn over(stream: Stream) -> io::Result<Self> {
         let address = stream.tcp().peer_addr()?;
+        let sent = Arc::default();
+        let stream = Counted {
+            stream,
+            sent: Arc::clone(&sent),
+        };
         let (sender, driver) = http1::Builder::new()
             .max_header_size(RESPONSE_HEAD)
             .ignore_invalid_headers_in_responses(true)
@@ -100,6 +109,7 @@ impl<B: Sendable> Link<B> {
             address,
             home: home(),
             driver: Some(Box::pin(driver)),
+            sent,
             timer: None,
         })
     }
@@ -112,29 +122,18 @@ impl<B: Sendable> Link<B> {
     /// Sends the request of [`Link::begin`] and waits for the response's head. The body must be read with
     /// [`Link::poll_frame`]. May be dropped and called again.
     pub(crate) async fn head(&mut self, head: &mut Head<B>) -> Result<Response<Incoming>, LinkError<B>> {
-        let sent = poll_fn(|cx| {
-            poll_driver(&mut self.driver, cx);
-            head.0.as_mut().poll(cx)
-        })
-        .await;
-        let response = sent.map_err(|mut failure| match failure.take_message() {
-            Some(request) => LinkError::Unsent(Box::new(request), failure.into_error()),
-            None => LinkError::Broken(failure.into_error()),
-        })?;
-        check_framing(response.status(), response.headers()).map_err(LinkError::Unsound)?;
-        Ok(one_length(response))
+        read_head(&mut self.driver, head).await
     }
 
-    /// Like [`Link::head`], but fails if no byte moves for `time`. Must not be called again after that.
+    /// Like [`Link::head`], but fails if the head does not arrive within `time` after the last byte was sent. Must not be
+    /// called again after that.
     pub(super) async fn head_within(
         &mut self,
         head: &mut Head<B>,
         time: Duration,
     ) -> Result<Result<Response<Incoming>, LinkError<B>>, Stalled> {
-        let mut timer = self.timer.take();
-        let sent = while_active(self.head(head), time, &mut timer).await;
-        self.timer = timer;
-        sent
+        let head = read_head(&mut self.driver, head);
+        while_sending(head, time, &mut self.timer, &self.sent).await
     }
 
     /// The next frame of `body`, which belongs to the response of [`Link::head`].
@@ -170,6 +169,23 @@ impl<B: Sendable> Link<B> {
         poll_driver(&mut self.driver, &mut Context::from_waker(Waker::noop()));
         self.driver.is_some() && self.sender.is_ready()
     }
+}
+
+async fn read_head<B: Sendable>(
+    driver: &mut Option<Pin<Box<Driver<B>>>>,
+    head: &mut Head<B>,
+) -> Result<Response<Incoming>, LinkError<B>> {
+    let sent = poll_fn(|cx| {
+        poll_driver(driver, cx);
+        head.0.as_mut().poll(cx)
+    })
+    .await;
+    let response = sent.map_err(|mut failure| match failure.take_message() {
+        Some(request) => LinkError::Unsent(Box::new(request), failure.into_error()),
+        None => LinkError::Broken(failure.into_error()),
+    })?;
+    check_framing(response.status(), response.headers()).map_err(LinkError::Unsound)?;
+    Ok(one_length(response))
 }
 
 /// Refuses a response with an ambiguous length (RFC 9112, section 6.3), one whose body would be passed on in coded
@@ -218,6 +234,55 @@ fn poll_driver<B: Sendable>(driver: &mut Option<Pin<Box<Driver<B>>>>, cx: &mut C
         && connection.as_mut().poll(cx).is_ready()
     {
         *driver = None;
+    }
+}
+
+/// A stream that counts the bytes that are sent.
+struct Counted {
+    stream: Stream,
+    sent: Arc<AtomicU64>,
+}
+
+impl Counted {
+    fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = polled {
+            self.sent.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.wrote(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -83,8 +83,8 @@ impl<B: Sendable> Origin<B> {
         self.pool.expire();
     }
 
-    /// Sends `request`, whose target is a path. Returns the response as soon as its head has arrived. Fails if no byte
-    /// moves for `idle`.
+    /// Sends `request`, whose target is a path. Returns the response as soon as its head has arrived. Fails if it does
+    /// not arrive within `idle` after the last byte was sent.
     pub(crate) async fn send(
         &self,
         mut request: Request<B>,

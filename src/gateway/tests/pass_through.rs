@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::{Method, Request, Response, Version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::{HANG, Running, prompt};
@@ -489,4 +489,22 @@ async fn a_reply_that_stops_coming_breaks_off() {
     assert_eq!(reply.status(), 200);
     let body = reply.into_body();
     assert!(tokio::time::timeout(HANG, body.collect()).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn an_upstream_that_sends_interim_responses_without_end_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        while stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let gateway = Running::start(|config| {
+        config.upstream.url = url.parse().unwrap();
+        config.limits.stream_idle = Duration::from_millis(300);
+    })
+    .await;
+    gateway.post(OTHER, prompt("x")).await.error(502, "UNAVAILABLE");
 }
