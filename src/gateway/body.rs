@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::client::{Client, Standing};
 use super::fault::Fault;
 use super::metrics::Metrics;
-use crate::net::{BodyError, Idle, LinkBody, Stalled};
+use crate::net::{BodyError, Idle, Late, LinkBody, Stalled};
 
 /// A body up to this length does not count towards the budget.
 const SMALL_BODY: usize = 64 << 10;
@@ -139,7 +139,7 @@ impl UpstreamBody {
     }
 
     fn note(&self, error: &BodyError) {
-        let is_clients = error.is::<hyper::Error>() && client_fault(&**error).is_some();
+        let is_clients = error.is::<Late>() || error.is::<hyper::Error>() && client_fault(&**error).is_some();
         if let Some(metrics) = self.metrics.as_ref().filter(|_| !is_clients) {
             metrics.upstream.note("the upstream", Some(error));
         }

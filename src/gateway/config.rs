@@ -72,7 +72,8 @@ pub struct Limits {
     /// The time in which a body that is read as a whole must arrive: the request to the local model or to a routed
     /// model, and an error from the upstream. Also the longest pause in a request body that streams through.
     pub body_time: Duration,
-    /// The longest pause in a reply that streams through: a hosted model may think for a while before it continues.
+    /// The longest pause in a reply that streams through: a hosted model may think for a while before it continues. Also
+    /// how long a person may take to answer a question.
     pub stream_idle: Duration,
     /// The number of requests that may wait for the engine.
     pub engine_queue: usize,

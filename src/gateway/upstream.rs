@@ -10,6 +10,7 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{Request, Uri, Version};
 use percent_encoding::percent_decode_str;
+use tokio::time::Instant;
 use url::Url;
 
 use super::body::{Outgoing, UpstreamBody, client_fault};
@@ -127,12 +128,13 @@ impl UpstreamClient {
     }
 
     /// Sends a client's request. Returns the reply for the client as soon as its head has arrived; `metrics` counts a
-    /// reply that breaks off.
+    /// reply that breaks off. The body waits for the upstream no longer than up to `deadline`.
     pub(super) async fn send(
         &self,
         mut parts: Parts,
         body: Outgoing,
         metrics: &Arc<Metrics>,
+        deadline: Option<Instant>,
     ) -> Result<Reply, SendFailure> {
         remove_local(&mut parts.headers);
         parts.headers.remove(EXPECT);
@@ -146,8 +148,10 @@ impl UpstreamClient {
         let response = self.origin.send(request, self.idle_time).await?;
         // A server error is already counted as such, so its body is not counted.
         let metrics = (!response.status().is_server_error()).then(|| Arc::clone(metrics));
-        let mut reply =
-            response.map(|body| ReplyBody::Link(UpstreamBody::new(Idle::new(body, self.idle_time), metrics)));
+        let mut reply = response.map(|body| {
+            let body = Idle::new(body, self.idle_time).until(deadline);
+            ReplyBody::Link(UpstreamBody::new(body, metrics))
+        });
         remove_local(reply.headers_mut());
         // The upstream's version of HTTP is its connection's: passed on, 1.0 would end the client's connection too.
         *reply.version_mut() = Version::HTTP_11;

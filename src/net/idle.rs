@@ -33,10 +33,16 @@ impl Stalled {
     }
 }
 
+/// The receiver waits no longer.
+#[derive(Debug, thiserror::Error)]
+#[error("the time that the client allows is over")]
+pub(crate) struct Late;
+
 /// A body that fails if no piece arrives within a time limit.
 pub(crate) struct Idle<B> {
     body: B,
     time: Duration,
+    deadline: Option<Instant>,
     /// Created at the first wait, and reset for each further wait.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
@@ -48,16 +54,25 @@ impl<B> Idle<B> {
         Self {
             body,
             time,
+            deadline: None,
             timer: None,
             is_waiting: false,
         }
+    }
+
+    /// The same, and no wait lasts longer than up to `deadline`.
+    pub(crate) fn until(self, deadline: Option<Instant>) -> Self {
+        Self { deadline, ..self }
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.time)));
         if !self.is_waiting {
             self.is_waiting = true;
-            timer.as_mut().reset(Instant::now() + self.time);
+            let end = Instant::now() + self.time;
+            timer
+                .as_mut()
+                .reset(self.deadline.map_or(end, |deadline| deadline.min(end)));
         }
         timer.as_mut().poll(cx)
     }
@@ -76,7 +91,12 @@ where
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         ready!(self.poll_timer(cx));
-        Poll::Ready(Some(Err(Stalled(self.time).into())))
+        let is_late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        Poll::Ready(Some(Err(if is_late {
+            Late.into()
+        } else {
+            Stalled(self.time).into()
+        })))
     }
 
     fn is_end_stream(&self) -> bool {

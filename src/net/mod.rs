@@ -32,7 +32,7 @@ pub use client::Client;
 pub(crate) use client::ServerResponse;
 pub use connect::{ConnectError, Connector};
 pub use error::Error;
-pub(crate) use idle::{BodyError, Idle, Stalled};
+pub(crate) use idle::{BodyError, Idle, Late, Stalled};
 pub(crate) use link::{Head, Kept, Link, LinkBody, Pool, is_plainly_framed};
 pub(crate) use login::Login;
 pub use network::Network;

@@ -237,6 +237,11 @@ impl Walk {
         }
     }
 
+    /// Shortens the wait that is left to `most`, because the client waits no longer.
+    pub fn wait_at_most(&mut self, most: Duration) {
+        self.wait_left = self.wait_left.min(most);
+    }
+
     /// The pause before another attempt at the current model; `None` if no attempt is left.
     fn pause_after(&self, failure: &ModelFailure) -> Option<Duration> {
         if self.made >= self.allowed {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hyper::Request;
 use tokio::time::Instant;
 
-use super::prompt::{Prompt, reply, server_timeout};
+use super::prompt::{Prompt, reply, server_timeout, within};
 use super::{classifier, local_stream};
 use crate::gateway::body::{self, ClientBody};
 use crate::gateway::classification::{is_classification, plain_answer, written};
@@ -40,7 +40,8 @@ pub(in crate::gateway) async fn serve(
     let arrived = Instant::now();
     let patience = server_timeout(request.headers());
     let limits = &shared.config.limits;
-    let body = body::read(request.into_body(), limits.local_body, limits.body_time, &shared.bodies).await?;
+    let time = within(limits.body_time, patience);
+    let body = body::read(request.into_body(), limits.local_body, time, &shared.bodies).await?;
     let body = match repaired(&body) {
         Cow::Borrowed(valid) => body.slice_ref(valid),
         Cow::Owned(valid) => valid.into(),

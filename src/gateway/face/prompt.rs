@@ -33,8 +33,13 @@ impl Prompt {
 
     /// The time for an answer to this client that usually may take `usual`.
     pub(super) fn time(&self, usual: Duration) -> Duration {
-        self.patience.map_or(usual, |patience| patience.min(usual))
+        within(usual, self.patience)
     }
+}
+
+/// The time `usual`, shortened to the client's own time limit.
+pub(super) fn within(usual: Duration, patience: Option<Duration>) -> Duration {
+    patience.map_or(usual, |patience| patience.min(usual))
 }
 
 /// A successful reply with complete answers.

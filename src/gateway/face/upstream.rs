@@ -9,7 +9,7 @@ use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, RETRY_AF
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::prompt::server_timeout;
 use crate::gateway::body::{self, ClientBody, Outgoing};
@@ -104,7 +104,8 @@ impl Named<'_> {
         let limits = &self.shared.config.limits;
         let body = if is_readable {
             let (limit, budget) = (limits.routed_body, &self.shared.bodies);
-            let body = body::read(body, limit, limits.body_time, budget).await?;
+            let time = time_left(limits.body_time, deadline);
+            let body = body::read(body, limit, time, budget).await?;
             attempt.headers.remove(CONTENT_LENGTH);
             let renamed = model_field::rename(&mut attempt.headers, &body, (model, meant), limit, budget);
             Outgoing::Whole(within(deadline, renamed).await.ok_or_else(|| late(self.shared))??)
@@ -189,7 +190,7 @@ async fn routed(
         choice,
         walk,
     };
-    let reply = logged.follow(&parts, &body, model, deadline).await?;
+    let reply = logged.follow(&parts, &body, model, deadline).await;
     Ok(logged.label(reply))
 }
 
@@ -210,7 +211,8 @@ fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Faul
 enum Attempted {
     Answered,
     Failed(ModelFailure, Repeat),
-    /// The host cannot be reached, or the client's deadline has passed. Neither says anything about the model.
+    /// The gateway cannot ask now, the host cannot be reached, or the client's deadline has passed. None of them says
+    /// anything about the model.
     Unknown,
 }
 
@@ -221,7 +223,7 @@ async fn attempt_one(
     body: Bytes,
     deadline: Option<Instant>,
 ) -> (Attempted, Result<Reply, Fault>) {
-    let sent = ask(shared, attempt, Outgoing::Whole(body));
+    let sent = ask(shared, attempt, Outgoing::Whole(body), deadline);
     match within(deadline, sent).await {
         Some(Ok(reply)) if is_error(reply.status()) => {
             let (failure, repeat, reply) = read_failure(shared, reply, deadline).await;
@@ -280,32 +282,35 @@ struct Logged<'a> {
 
 impl Logged<'_> {
     /// Asks one model after another, in the walk's order, and returns the last reply.
-    async fn follow(
-        &mut self,
-        parts: &Parts,
-        body: &Bytes,
-        model: &str,
-        deadline: Option<Instant>,
-    ) -> Result<Reply, Fault> {
-        let shared = self.named.shared;
-        let mut reply = Err(late(shared));
+    async fn follow(&mut self, parts: &Parts, body: &Bytes, model: &str, deadline: Option<Instant>) -> Reply {
+        let mut last = None;
         loop {
             match self.walk.next() {
                 Next::Ask(chosen) if self.passes_over(&chosen) => {}
                 Next::Ask(chosen) => {
-                    let mut attempt = attempt_parts(parts, chosen.as_str(), self.named.method)?;
-                    let (limit, names) = (shared.config.limits.routed_body, (model, chosen.as_str()));
-                    let renamed = model_field::rename(&mut attempt.headers, body, names, limit, &shared.bodies);
-                    let body = within(deadline, renamed).await.ok_or_else(|| late(shared))??;
-                    let (attempted, answer) = attempt_one(shared, attempt, body, deadline).await;
-                    reply = answer;
+                    let (attempted, answer) = self.attempt(parts, body, (model, chosen.as_str()), deadline).await;
+                    let mut answer = answer.unwrap_or_else(|fault| fault.reply());
                     match attempted {
-                        Attempted::Answered => self.walk.answered(),
+                        Attempted::Answered => {
+                            self.walk.answered();
+                            last = Some(answer);
+                        }
                         Attempted::Failed(failure, repeat) => {
                             tracing::info!("the upstream's model `{chosen}` failed ({})", failure.kind.as_str());
+                            // The walk may go on to another model, and this reply may still be the last one.
+                            self.name(answer.headers_mut());
+                            last = Some(answer);
+                            if let Some(deadline) = deadline {
+                                self.walk
+                                    .wait_at_most(deadline.saturating_duration_since(Instant::now()));
+                            }
                             self.walk.failed(failure, repeat);
                         }
-                        Attempted::Unknown => break,
+                        // A model's own failure tells the client more.
+                        Attempted::Unknown => {
+                            last.get_or_insert(answer);
+                            break;
+                        }
                     }
                 }
                 Next::Wait(pause) => sleep(pause).await,
@@ -316,7 +321,29 @@ impl Logged<'_> {
                 Next::Over => break,
             }
         }
-        Ok(reply.unwrap_or_else(|fault| fault.reply()))
+        last.unwrap_or_else(|| late(self.named.shared).reply())
+    }
+
+    /// Asks the model `chosen` in place of the one that the client asked for.
+    async fn attempt(
+        &self,
+        parts: &Parts,
+        body: &Bytes,
+        (asked, chosen): (&str, &str),
+        deadline: Option<Instant>,
+    ) -> (Attempted, Result<Reply, Fault>) {
+        let shared = self.named.shared;
+        let prepared = async {
+            let mut attempt = attempt_parts(parts, chosen, self.named.method)?;
+            let (limit, names) = (shared.config.limits.routed_body, (asked, chosen));
+            let body = model_field::rename(&mut attempt.headers, body, names, limit, &shared.bodies).await?;
+            Ok((attempt, body))
+        };
+        match within(deadline, prepared).await {
+            Some(Ok((attempt, body))) => attempt_one(shared, attempt, body, deadline).await,
+            Some(Err(fault)) => (Attempted::Unknown, Err(fault)),
+            None => (Attempted::Unknown, Err(late(shared))),
+        }
     }
 
     /// Leaves `model` unasked if it failed this client, the failure lasts, and the client has consented for the session.
@@ -339,7 +366,9 @@ impl Logged<'_> {
             request: (!opening.is_empty()).then(|| opening.clone()),
             ..question.clone()
         };
-        let settled = within(deadline, self.routes.settle(&question)).await;
+        // The person may have left.
+        let time = time_left(self.named.shared.config.limits.stream_idle, deadline);
+        let settled = timeout(time, self.routes.settle(&question)).await;
         settled.unwrap_or(Ruling::TellClient)
     }
 
@@ -351,11 +380,18 @@ impl Logged<'_> {
         }
     }
 
+    /// Names the current model, and why it is asked.
+    fn name(&self, headers: &mut HeaderMap) {
+        set(headers, MODEL, self.walk.model().as_str());
+        headers.insert(SOURCE, HeaderValue::from_static(self.source().as_str()));
+    }
+
     /// Adds headers to the reply that say which model it comes from, and why.
     fn label(&self, mut reply: Reply) -> Reply {
         let headers = reply.headers_mut();
-        set(headers, MODEL, self.walk.model().as_str());
-        headers.insert(SOURCE, HeaderValue::from_static(self.source().as_str()));
+        if !headers.contains_key(MODEL) {
+            self.name(headers);
+        }
         headers.insert(LATENCY, HeaderValue::from(milliseconds(self.choice.latency)));
         match self.walk.end() {
             Some(End::NeedsConsent { candidate }) => self.named.consenter.offer(headers, self.walk.model(), candidate),
@@ -399,8 +435,8 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 /// Sends a request, and records whether the upstream answers.
-async fn ask(shared: &Shared, parts: Parts, body: Outgoing) -> Result<Reply, SendFailure> {
-    let sent = shared.upstream.send(parts, body, &shared.metrics).await;
+async fn ask(shared: &Shared, parts: Parts, body: Outgoing, deadline: Option<Instant>) -> Result<Reply, SendFailure> {
+    let sent = shared.upstream.send(parts, body, &shared.metrics, deadline).await;
     let failure = match &sent {
         Ok(reply) if reply.status().is_server_error() => Some(format!("status {}", reply.status().as_u16())),
         Ok(_) => None,
@@ -413,7 +449,7 @@ async fn ask(shared: &Shared, parts: Parts, body: Outgoing) -> Result<Reply, Sen
 
 /// Sends a request that is not repeated.
 async fn send(shared: &Shared, parts: Parts, body: Outgoing, deadline: Option<Instant>) -> Result<Reply, Fault> {
-    match within(deadline, ask(shared, parts, body)).await {
+    match within(deadline, ask(shared, parts, body, deadline)).await {
         Some(sent) => sent.map_err(|failure| fault(shared, &failure)),
         None => Err(late(shared)),
     }

@@ -2,19 +2,21 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::{GzEncoder, ZlibEncoder};
+use futures_util::future::BoxFuture;
 use gem_setup_support::scripted_upstream::{UpstreamReply, UpstreamStandIn, reply};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Response};
 use serde_json::json;
 
-use super::{Running, prompt};
+use super::{GENERATE, Running, prompt};
 use crate::gateway::{ChainRouter, Config};
-use crate::router::consent::TellClient;
+use crate::router::consent::{Consent, Question, Ruling, TellClient};
 use crate::router::walk::OnFallback;
 use crate::router::{ClassifierChoice, chained};
 
@@ -272,4 +274,105 @@ async fn an_alias_is_resolved_for_every_method_whatever_the_body() {
         let seen = upstream.seen().pop().unwrap().uri.to_string();
         assert!(seen.starts_with("/v1/models/gemini-"), "{seen}");
     }
+}
+
+#[tokio::test]
+async fn no_pause_outlasts_the_client_s_deadline() {
+    let upstream = UpstreamStandIn::start(|_| async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        Some(failure(
+            429,
+            &[],
+            br#"{"error": {"message": "Please retry in 2.4s."}}"#.to_vec(),
+        ))
+    })
+    .await
+    .unwrap();
+    let gateway = Running::start(before(&upstream, chains(OnFallback::Never, Duration::from_secs(5)))).await;
+    let headers = [("x-server-timeout", "5")];
+    let start = Instant::now();
+    let got = gateway.send(Method::POST, AUTO, &headers, prompt(COMPLEX)).await;
+    assert_eq!(got.status, 429, "{}", got.text());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(asked(&upstream), generated(&[PRO]));
+}
+
+#[tokio::test]
+async fn a_late_repetition_leaves_the_client_the_failure_before() {
+    for (message, models) in [("Please retry in 0.01s.", [PRO, PRO]), ("per day", [PRO, FLASH])] {
+        let asked_before = Arc::new(AtomicBool::new(false));
+        let text = PER_DAY.replacen("quota", message, 1);
+        let text = if models[1] == PRO {
+            format!(r#"{{"error": {{"message": "{message}"}}}}"#)
+        } else {
+            text
+        };
+        let upstream = UpstreamStandIn::start(move |_| {
+            let (is_repeated, text) = (asked_before.swap(true, Ordering::Relaxed), text.clone());
+            async move {
+                if is_repeated {
+                    std::future::pending::<()>().await;
+                }
+                Some(failure(429, &[], text.into()))
+            }
+        })
+        .await
+        .unwrap();
+        let gateway = Running::start(before(&upstream, chains(OnFallback::Silent, Duration::from_secs(5)))).await;
+        let headers = [("x-server-timeout", "3")];
+        let got = gateway.send(Method::POST, AUTO, &headers, prompt(COMPLEX)).await;
+        assert_eq!(
+            (got.status.as_u16(), got.header("x-gem-model")),
+            (429, PRO),
+            "{}",
+            got.text()
+        );
+        assert_ne!(got.header("x-gem-source"), "fallback");
+        assert!(got.text().contains(message), "{}", got.text());
+        assert_eq!(asked(&upstream), generated(&models));
+    }
+}
+
+/// Asks a person who has left.
+struct Nobody;
+
+impl Consent for Nobody {
+    fn settle<'a>(&'a self, _: &'a Question) -> BoxFuture<'a, Ruling> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_answers_is_given_up() {
+    let upstream = pro_fails(429, &[], PER_DAY.into()).await;
+    let gateway = Running::start(|config| {
+        let mut router = chains(OnFallback::Ask, Duration::ZERO);
+        router.consent = Arc::new(Nobody);
+        before(&upstream, router)(config);
+        // It counts for the response's head too, which a busy machine needs time for.
+        config.limits.stream_idle = Duration::from_secs(2);
+    })
+    .await;
+    let got = gateway.post(AUTO, prompt(COMPLEX)).await;
+    assert_eq!((got.status.as_u16(), got.text()), (429, PER_DAY));
+    assert!(got.header("x-gem-fallback").contains(FLASH), "{got:?}");
+}
+
+#[tokio::test]
+async fn the_client_s_deadline_bounds_the_wait_for_its_body() {
+    let upstream = UpstreamStandIn::replies(vec![(200, "fine")]).await.unwrap();
+    let chains = chains(OnFallback::Never, Duration::ZERO);
+    let gateway = Running::start(|config| {
+        before(&upstream, chains)(config);
+        config.limits.body_time = Duration::from_secs(3600);
+    })
+    .await;
+    for path in [AUTO, GENERATE, "/v1beta/models/flash:countTokens"] {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Server-Timeout: 0.2\r\nContent-Length: 100\r\n\r\n{{"
+        );
+        let reply = gateway.raw(&request).await;
+        assert!(reply.starts_with("HTTP/1.1 408"), "{path}: {reply}");
+    }
+    assert!(upstream.seen().is_empty());
 }

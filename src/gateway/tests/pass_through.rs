@@ -508,3 +508,22 @@ async fn an_upstream_that_sends_interim_responses_without_end_is_given_up() {
     .await;
     gateway.post(OTHER, prompt("x")).await.error(502, "UNAVAILABLE");
 }
+
+#[tokio::test]
+async fn the_client_s_deadline_bounds_the_pauses_of_a_reply() {
+    let upstream = UpstreamStandIn::start(|_| async {
+        let first = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"data: 1\n\n")));
+        let pieces = stream::iter([first]).chain(stream::pending());
+        Some(Response::new(StreamBody::new(pieces).boxed_unsync()))
+    })
+    .await
+    .unwrap();
+    let gateway = Running::start(before(&upstream)).await;
+    let headers = [("x-server-timeout", "2")];
+    let reply = gateway.open(Method::POST, OTHER, &headers, prompt("x")).await;
+    assert_eq!(reply.status(), 200);
+    let body = reply.into_body();
+    assert!(tokio::time::timeout(HANG, body.collect()).await.unwrap().is_err());
+    let metrics = gateway.get("/metrics").await;
+    assert!(metrics.text().contains("gem_setup_upstream_failures_total 0\n"));
+}
