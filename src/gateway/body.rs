@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::timeout;
@@ -198,21 +198,41 @@ async fn read_all(body: &mut ClientBody, announced: u64, limit: usize, budget: &
     if first.len() as u64 == announced && body.is_end_stream() {
         return Ok(first);
     }
-    let room = usize::try_from(announced).unwrap_or(limit);
-    let mut whole = BytesMut::with_capacity(room.min(SMALL_BODY).max(first.len()));
+    let announced = usize::try_from(announced).unwrap_or(limit);
+    let mut whole = Vec::with_capacity(announced.min(SMALL_BODY).max(first.len()));
     whole.extend_from_slice(&first);
     let mut share = Share::of(budget);
     while whole.len() <= limit {
         let Some(piece) = data(body).await? else {
-            return Ok(share.hold(whole.freeze()));
+            return Ok(share.hold(whole.into()));
         };
-        share.cover(whole.len() + piece.len())?;
-        if whole.capacity() < whole.len() + piece.len() {
-            whole.reserve(room.saturating_sub(whole.len()).max(piece.len()));
-        }
+        grow(&mut whole, piece.len(), announced, &mut share)?;
         whole.extend_from_slice(&piece);
     }
     Err(Fault::TooLarge(limit))
+}
+
+/// Makes room for `more` bytes. The share covers the room before it is taken.
+fn grow(whole: &mut Vec<u8>, more: usize, announced: usize, share: &mut Share) -> Result<(), Fault> {
+    let length = whole.len() + more;
+    if length > whole.capacity() {
+        let room = room(length, announced);
+        share.cover(room)?;
+        whole.reserve_exact(room - whole.len());
+    }
+    Ok(())
+}
+
+/// The room for a body of which `length` bytes have arrived. A client may announce much and send little, so what is only
+/// announced gets no more room than what has arrived.
+fn room(length: usize, announced: usize) -> usize {
+    if announced >= length {
+        return (2 * length).next_multiple_of(SHARE_STEP).min(announced);
+    }
+    if length <= SMALL_BODY {
+        return (2 * length).min(SMALL_BODY);
+    }
+    (length + length / 8).next_multiple_of(SHARE_STEP)
 }
 
 /// The next piece of a client's body.
@@ -295,6 +315,16 @@ impl Drop for Share {
     }
 }
 
+/// `bytes` that were made from a body, in memory of `budget`.
+pub(super) fn held(bytes: Bytes, budget: &Arc<Budget>) -> Result<Bytes, Fault> {
+    if bytes.len() <= SMALL_BODY {
+        return Ok(bytes);
+    }
+    let mut share = Share::of(budget);
+    share.cover(bytes.len())?;
+    Ok(share.hold(bytes))
+}
+
 struct Held {
     bytes: Bytes,
     _share: Share,
@@ -309,6 +339,24 @@ impl AsRef<[u8]> for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_gets_room_as_it_arrives() {
+        let large = 128 << 20;
+        for (length, announced, expected) in [
+            (70_000, 100_000, 100_000),
+            (70_000, large, SHARE_STEP),
+            (SHARE_STEP + 1, large, 3 * SHARE_STEP),
+            (large / 2 + 1, large, large),
+            (large, large, large),
+            (10, 0, 20),
+            (SMALL_BODY, 0, SMALL_BODY),
+            (SMALL_BODY + 1, 0, SHARE_STEP),
+            (8 * SHARE_STEP, 0, 9 * SHARE_STEP),
+        ] {
+            assert_eq!(room(length, announced), expected, "{length} of {announced}");
+        }
+    }
 
     #[test]
     fn bodies_share_one_budget_until_they_are_dropped() {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
 use memchr::memmem;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -93,7 +93,8 @@ impl<'de> Visitor<'de> for Search {
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Replaces the model name `asked` by `meant` wherever `body` contains it; the rest stays unchanged. `headers` belong
-/// to the body. A coded body of at most `limit` bytes is decoded, using memory of `budget`, if it names the model.
+/// to the body. A coded body of at most `limit` bytes is decoded if it names the model. The changed body uses memory of
+/// `budget`.
 pub(super) async fn rename(
     headers: &mut HeaderMap,
     body: &Bytes,
@@ -105,19 +106,14 @@ pub(super) async fn rename(
         return Ok(body.clone());
     }
     if !headers.contains_key(CONTENT_ENCODING) {
-        let renamed = renamed(body, asked, meant);
+        let renamed = renamed(body, asked, meant, budget)?;
         return Ok(renamed.unwrap_or_else(|| body.clone()));
     }
     let (coded, its_headers, budget) = (body.clone(), headers.clone(), Arc::clone(budget));
     let (asked, meant) = (asked.to_owned(), meant.to_owned());
     let decode = move || {
         let decoded = coding::wholly_decoded(&its_headers, &coded, limit, &budget)?;
-        let Some(renamed) = decoded.and_then(|decoded| renamed(&decoded, &asked, &meant)) else {
-            return Ok(None);
-        };
-        let mut share = Share::of(&budget);
-        share.cover(renamed.len())?;
-        Ok(Some(share.hold(renamed)))
+        decoded.map_or(Ok(None), |decoded| renamed(&decoded, &asked, &meant, &budget))
     };
     let Some(renamed) = tokio::task::spawn_blocking(decode).await.unwrap_or(Ok(None))? else {
         return Ok(body.clone());
@@ -127,26 +123,38 @@ pub(super) async fn rename(
     Ok(renamed)
 }
 
-/// The changed body; `None` if `body` does not name the model `asked`.
-fn renamed(body: &Bytes, asked: &str, meant: &str) -> Option<Bytes> {
+/// The changed body, in memory of `budget`; `None` if `body` does not name the model `asked`.
+fn renamed(body: &Bytes, asked: &str, meant: &str, budget: &Arc<Budget>) -> Result<Option<Bytes>, Fault> {
     // A key may contain escapes.
     let may_name = memmem::find(body, b"\"model\"").or_else(|| memmem::find(body, b"\\u00"));
-    may_name?;
     let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let Names(names) = serde_json::from_slice(json).ok()?;
+    let names = may_name.and_then(|_| serde_json::from_slice::<Names<'_>>(json).ok());
+    let names = names.map_or_else(Vec::new, |Names(names)| names);
     let places = names.into_iter().filter_map(|name| {
         let start = name.as_ptr() as usize - body.as_ptr() as usize;
         Some((start, name.len(), prefix(name, asked)?))
     });
-    let mut renamed = BytesMut::with_capacity(body.len() + meant.len());
+    let places: Vec<_> = places.collect();
+    if places.is_empty() {
+        return Ok(None);
+    }
+    let added = |prefix: &str| prefix.len() + meant.len() + 2;
+    let growth: usize = places.iter().map(|(_, _, prefix)| added(prefix)).sum();
+    let removed: usize = places.iter().map(|(_, length, _)| length).sum();
+    let length = body.len() + growth - removed;
+    let mut share = Share::of(budget);
+    share.cover(length)?;
+    let mut renamed = Vec::with_capacity(length);
     let mut copied = 0;
     for (start, length, prefix) in places {
         renamed.extend_from_slice(&body[copied..start]);
-        renamed.extend_from_slice(format!("\"{prefix}{meant}\"").as_bytes());
+        for piece in ["\"", prefix, meant, "\""] {
+            renamed.extend_from_slice(piece.as_bytes());
+        }
         copied = start + length;
     }
     renamed.extend_from_slice(&body[copied..]);
-    (copied > 0).then(|| renamed.freeze())
+    Ok(Some(share.hold(renamed.into())))
 }
 
 /// The prefix before `asked` in the JSON string `name`; `None` if the string names another model.
@@ -163,7 +171,8 @@ mod tests {
 
     fn sent(body: &'static str) -> String {
         let bytes = Bytes::from_static(body.as_bytes());
-        let renamed = renamed(&bytes, "flash", "gemini-3.8-flash").unwrap_or(bytes);
+        let renamed = renamed(&bytes, "flash", "gemini-3.8-flash", &Budget::new(0)).unwrap();
+        let renamed = renamed.unwrap_or(bytes);
         String::from_utf8(renamed.to_vec()).unwrap()
     }
 

@@ -110,3 +110,44 @@ fn a_hundred_megabytes_pass_through_a_proxy_with_flat_memory() {
     assert_passes_with_flat_memory(&[("HTTP_PROXY", &proxy.url())]);
     assert!(!proxy.passed().is_empty());
 }
+
+/// The memory that a process has reserved, in KiB.
+#[cfg(target_os = "linux")]
+fn reserved(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmSize:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_only_announced_takes_no_memory() {
+    use std::io::Write;
+
+    const ANNOUNCED: usize = 128_000_000;
+    let home = Home::new();
+    home.gem(&["start", "--runtime=builtin"])
+        .arg(format!("--port={}", home.port))
+        .ok();
+    let server = home.processes().pop().unwrap().pid;
+    let before = reserved(server);
+    let head = format!(
+        "POST /v1beta/models/auto-gemini-2.5:generateContent HTTP/1.1\r\nHost: localhost\r\nContent-Length: {ANNOUNCED}\r\n\r\n"
+    );
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = std::net::TcpStream::connect(("127.0.0.1", home.port)).unwrap();
+            client.write_all(head.as_bytes()).unwrap();
+            client.write_all(&[b' '; 100_000]).unwrap();
+            client
+        })
+        .collect();
+    let mut growth = 0;
+    for _ in 0..100 {
+        growth = growth.max(reserved(server).saturating_sub(before));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    drop(clients);
+    let limit = 512 * 1024;
+    assert!(growth < limit, "the reserved memory grew by {growth} KiB");
+}

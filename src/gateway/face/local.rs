@@ -41,23 +41,32 @@ pub(in crate::gateway) async fn serve(
     let patience = server_timeout(request.headers());
     let limits = &shared.config.limits;
     let time = within(limits.body_time, patience);
-    let body = body::read(request.into_body(), limits.local_body, time, &shared.bodies).await?;
-    let body = match repaired(&body) {
-        Cow::Borrowed(valid) => body.slice_ref(valid),
-        Cow::Owned(valid) => valid.into(),
+    let received = body::read(request.into_body(), limits.local_body, time, &shared.bodies).await?;
+    let body = match repaired(&received) {
+        Cow::Borrowed(valid) => received.slice_ref(valid),
+        Cow::Owned(valid) => body::held(valid.into(), &shared.bodies)?,
     };
     let request = GenerateRequest::parse(&body)?;
     let question = is_classification(&request).then(|| request.question());
     let slim = question
         .as_ref()
         .filter(|_| shared.config.classifier_prompt == ClassifierPrompt::Slim);
+    let engine_body = request.engine_body(&body, slim)?;
+    let is_as_sent = engine_body.as_ptr() == body.as_ptr();
     let prompt = Prompt {
-        engine_body: request.engine_body(&body, slim)?,
+        engine_body: if is_as_sent {
+            engine_body
+        } else {
+            body::held(engine_body, &shared.bodies)?
+        },
         usage: request.usage(),
         stream,
         arrived,
         patience,
     };
+    let longest = request.max_output_tokens();
+    // While the prompt waits for the engine, nothing else is needed.
+    drop((received, body, request));
     if let Some(question) = question {
         measure.set_face(Face::Classifier);
         return classifier::answer(shared, &prompt, question.conversation).await;
@@ -66,7 +75,7 @@ pub(in crate::gateway) async fn serve(
         let answer = plain_answer(CLASSIFIES_ONLY, shared.config.engine_model(), prompt.usage);
         return Ok(reply(written(answer, stream), stream));
     };
-    let meter = Meter::new(prompt.usage, request.max_output_tokens());
+    let meter = Meter::new(prompt.usage, longest);
     match stream {
         None => whole_answer(shared, engine, &prompt, meter).await,
         Some(format) => local_stream::answer(shared, engine, &prompt, format, meter).await,

@@ -376,3 +376,27 @@ async fn the_client_s_deadline_bounds_the_wait_for_its_body() {
     }
     assert!(upstream.seen().is_empty());
 }
+
+#[tokio::test]
+async fn a_renamed_copy_shares_the_budget_of_bodies() {
+    let upstream = UpstreamStandIn::start(|request| async {
+        request.into_body().collect().await.unwrap();
+        Some(reply(200, "fine"))
+    })
+    .await
+    .unwrap();
+    let chains = chains(OnFallback::Never, Duration::ZERO);
+    let gateway = Running::start(|config| {
+        before(&upstream, chains)(config);
+        config.limits.bodies = 768 << 10;
+    })
+    .await;
+    let long = "x".repeat(300 << 10);
+    for (method, model) in [("generateContent", "auto-gemini-2.5"), ("countTokens", "flash")] {
+        let path = format!("/v1beta/models/{model}:{method}");
+        let naming = json!({"model": model, "contents": [{"parts": [{"text": long}]}]});
+        let got = gateway.post(&path, naming.to_string()).await;
+        assert_eq!((got.status.as_u16(), got.header("retry-after")), (503, "1"), "{method}");
+        assert_eq!(gateway.post(&path, prompt(&long)).await.status, 200, "{method}");
+    }
+}

@@ -239,3 +239,36 @@ async fn large_bodies_share_one_budget_and_small_ones_get_through() {
     assert!(read_to_end(&mut first).await.starts_with("HTTP/1.1 503"));
     assert_eq!(gateway.post(GENERATE, prompt("y")).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_small_chunked_body_takes_nothing_of_the_budget() {
+    let gateway = Running::without_engine_with(|config| config.limits.bodies = 0).await;
+    let head = format!(
+        "POST {GENERATE} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    );
+    let body = prompt(&"x".repeat(60_000));
+    let mut client = send(gateway.address, &head).await;
+    for piece in body.as_bytes().chunks(20_000) {
+        client
+            .write_all(format!("{:x}\r\n", piece.len()).as_bytes())
+            .await
+            .unwrap();
+        client.write_all(piece).await.unwrap();
+        client.write_all(b"\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    client.write_all(b"0\r\n\r\n").await.unwrap();
+    let reply = read_to_end(&mut client).await;
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+}
+
+#[tokio::test]
+async fn the_engine_s_form_of_a_body_shares_the_budget() {
+    let engine = EngineStandIn::start(vec![answer("hi")]).await.unwrap();
+    let gateway = Running::before(&engine, |config| config.limits.bodies = 768 << 10).await;
+    let long = "x".repeat(300 << 10);
+    // A body in the API's full form goes to the engine as it is.
+    assert_eq!(gateway.post(GENERATE, prompt(&long)).await.answer(), "hi");
+    let short_form = serde_json::json!({"contents": long}).to_string();
+    gateway.post(GENERATE, short_form).await.error(503, "UNAVAILABLE");
+}
