@@ -334,8 +334,8 @@ fn ctrl_c_that_ends_the_runtime_first_ends_the_pull_with_130() {
     let before = home.invocations("pull");
     let child = home.gem(&["pull", "gemma3-other", "--json", "--accept-terms"]).spawn();
     wait_until("the pull begins", || home.invocations("pull") > before);
-    let pulls = home.trace().into_iter().filter(|event| event["invoked"][0] == "pull");
-    let runtime = pid(pulls.last().unwrap()["pid"].as_u64().unwrap());
+    let mut pulls = home.trace().into_iter().filter(|event| event["invoked"][0] == "pull");
+    let runtime = pid(pulls.next_back().unwrap()["pid"].as_u64().unwrap());
     kill_process(runtime, Signal::INT).unwrap();
     thread::sleep(Duration::from_millis(100));
     kill_process(pid(child.id().into()), Signal::INT).unwrap();
