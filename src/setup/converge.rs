@@ -131,7 +131,8 @@ fn check_still_meant(setup: &Setup<'_>, before: &State) -> Result<(), Failure> {
     let (old, new) = (choices(&before.chosen), choices(&setup.state.chosen));
     let is_other_release = before.release() != setup.state.release() && setup.replaces_release();
     let is_other_choice = old != new && new != choices(&setup.wanted.chosen);
-    if *before == State::default() || !(is_other_release || is_other_choice) {
+    let is_new = *before == State::default() || setup.state == State::default();
+    if is_new || !(is_other_release || is_other_choice) {
         return Ok(());
     }
     let message = "another gem-setup changed this installation while this command waited for it; nothing was done";

@@ -383,7 +383,8 @@ mod mounted {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_limit_on_file_sizes_is_named_with_the_remedy() {
-    let home = Home::new();
+    // A runtime beyond the limit.
+    let home = Home::publishing(&[super::harness::executable(), vec![b'\n'; 2 << 20]].concat());
     let limited = |gem: Gem| gem.under(&["sh", "-c", "ulimit -f 1000; exec \"$0\" \"$@\""]);
     let says = [
         "no file may have more than",

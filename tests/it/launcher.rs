@@ -167,7 +167,7 @@ fn an_obstacle_at_the_launchers_path_is_named() {
     let home = Home::new();
     fs::create_dir_all(home.launcher().join("something")).unwrap();
     let run = installed_by(PROGRAM, &home).ends(8);
-    assert_says(&run.stderr, &[&home.shown(&home.launcher()), "hint: "]);
+    assert_says(&run.stderr, &[home.launcher().to_str().unwrap(), "hint: "]);
     assert!(!home.settings().exists(), "the settings name nothing that is not there");
 }
 

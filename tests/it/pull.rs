@@ -371,13 +371,6 @@ fn a_model_that_nobody_knows_is_refused_with_the_names_that_there_are() {
     assert_says(&home.gem(&["list"]).ok().stdout, &[MODEL]);
 
     let home = Home::new();
-    for more in [["--dry-run"].as_slice(), &[]] {
-        let install = home.install(&["--runtime", "litert-lm", "--model", "gemma3-1b-gpu-custm"]);
-        let run = install.args(more).ends(2);
-        let says = format!("did you mean `{MODEL}`?");
-        assert_says(&run.stderr, &["the catalog has no model `gemma3-1b-gpu-custm`", &says]);
-    }
-    home.assert_untouched();
     // `lit` knows more names than the catalog, once it is installed.
     let install = |model: &str| home.install(&["--no-start", "--model", model]);
     install("gemma3-other").ok();

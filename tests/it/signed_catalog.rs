@@ -220,6 +220,7 @@ fn a_catalog_with_an_impossible_date_is_refused_and_forgotten() {
     let kept = home.layout().signed_catalog_file();
     let mut record: Value = serde_json::from_slice(&fs::read(&kept).unwrap()).unwrap();
     record["signature"] = key.sign(record["text"].as_str().unwrap(), future).into();
+    record["times"] = serde_json::json!({});
     fs::write(&kept, record.to_string()).unwrap();
     let file = home.layout().state_file();
     let mut state: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();

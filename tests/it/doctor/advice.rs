@@ -173,9 +173,11 @@ const FAULTS: &[Fault] = &[
     }),
     repairable("runtime newer than the server", |patient| {
         wait_until("the start is a second ago", || {
-            let bytes = fs::read(patient.home.lit()).unwrap_or_default();
             // Content that another fault has left in the file stays.
-            let _ = fs::write(patient.home.lit(), bytes);
+            let copy = patient.home.beside("copy of the runtime");
+            if patient.home.lit().is_file() && fs::copy(patient.home.lit(), &copy).is_ok() {
+                let _ = fs::rename(copy, patient.home.lit());
+            }
             patient.home.lit().is_dir()
                 || !patient.home.lit().exists()
                 || advised(&patient.home.doctor().json())

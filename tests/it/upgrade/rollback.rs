@@ -151,7 +151,7 @@ fn a_previous_release_without_its_catalog_is_named() {
     fs::remove_file(&catalog).unwrap();
     let before = state(&home);
     let run = home.gem(&["rollback", "runtime"]).ends(7);
-    let gone = format!("cannot roll the runtime back: `{}` is gone", catalog.display());
+    let gone = format!("cannot roll the runtime back: `{}` is gone", home.shown(&catalog));
     assert_says(&run.stderr, &[&gone, "gem-setup doctor"]);
     assert!(!run.stderr.contains("--catalog"), "{run:#?}");
     assert_eq!(state(&home), before);

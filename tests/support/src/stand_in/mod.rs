@@ -37,7 +37,7 @@ pub fn main(args: Vec<String>) -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["list"] => list(),
-        ["list", "--show_all"] => say("gemma3-1b-gpu-custom\ngemma3-other\nother-model\n"),
+        ["list", "--show_all"] => say("gemma3-1b\ngemma3-1b-gpu-custom\ngemma3-half\ngemma3-other\nother-model\n"),
         ["pull", model, ..] => return pull(model),
         ["serve", options @ ..] => return serve::run(options),
         ["rm", model] => fs::remove_dir_all(models().join(model)),
