@@ -69,8 +69,9 @@ pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal,
     if !purge {
         let models = models.iter().map(|model| layout.models().join(model));
         let models = existing(models.collect());
-        // The models that stay are recorded there.
-        let has_more = !models.is_empty() || own_files(layout)?.iter().any(|path| !delete.contains(path));
+        // The models that stay are recorded there, and settings are copied to it before each change.
+        let has_more =
+            !models.is_empty() || !settings.is_empty() || own_files(layout)?.iter().any(|path| !delete.contains(path));
         keep.extend(models);
         keep.extend(has_more.then(|| layout.own()));
         keep.extend(placed_files(layout).into_iter().filter(|path| is_folder(path)));

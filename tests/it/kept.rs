@@ -218,10 +218,12 @@ fn a_home_that_was_moved_is_uninstalled_as_planned() {
 
 #[test]
 fn nothing_is_said_to_stay_that_goes() {
-    let home = Home::new();
-    home.gem(&["install", "--runtime", "builtin", "--no-start", "--no-smoke"])
-        .ok();
-    let plan = home.gem(&["uninstall", "--dry-run"]).ok().stdout;
-    assert!(!plan.contains("would keep"), "{plan}");
-    assert!(!home.gem(&["uninstall"]).ok().stdout.contains("Kept"));
+    // Settings that are changed again leave a copy.
+    for (more, stays) in [("--no-settings", false), ("--no-smoke", true)] {
+        let home = Home::new();
+        home.gem(&["install", "--runtime", "builtin", "--no-start", more]).ok();
+        let plan = home.gem(&["uninstall", "--dry-run"]).ok().stdout;
+        assert_eq!(plan.contains("would keep"), stays, "{plan}");
+        assert_eq!(home.gem(&["uninstall"]).ok().stdout.contains("Kept"), stays);
+    }
 }

@@ -174,7 +174,7 @@ fn a_service_that_gem_setup_did_not_write_stays() {
         assert_says(
             &run.stderr,
             &[
-                unit.to_str().unwrap(),
+                &home.shown(&unit),
                 "not the file that was written",
                 "delete that file yourself",
             ],
