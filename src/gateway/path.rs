@@ -43,10 +43,17 @@ pub(super) enum StreamFormat {
     Array,
 }
 
-/// The versions of the Gemini API. Google's Python SDK 3 prefers `v1`.
+/// The versions of the Gemini API in which a model is asked. Google's Python SDK 3 prefers `v1`.
 const VERSIONS: [&str; 3] = ["/v1beta/", "/v1/", "/v1alpha/"];
-/// The paths under which the API receives and sends files.
-const FILES: [&str; 2] = ["/upload/", "/download/"];
+/// The paths that pass to the upstream: both usual versions, files in both directions, and of `v1alpha` the models and what it has alone.
+const PASSED: [&str; 6] = [
+    "/v1beta/",
+    "/v1/",
+    "/upload/",
+    "/download/",
+    "/v1alpha/models",
+    "/v1alpha/auth_tokens",
+];
 
 /// Parses a request's path.
 pub(super) fn target(path: &str) -> Target<'_> {
@@ -59,7 +66,7 @@ pub(super) fn target(path: &str) -> Target<'_> {
         "/consent" => Target::Consent,
         _ => match version_and_model(path).and_then(|(_, rest)| of_model(rest)) {
             Some(target) => target,
-            None if VERSIONS.iter().chain(&FILES).any(|api| path.starts_with(api)) => Target::Api,
+            None if PASSED.iter().any(|api| path.starts_with(api)) => Target::Api,
             None => Target::Nothing,
         },
     }
@@ -135,7 +142,9 @@ mod tests {
             ("/v1/models/a:generateContent", model("a", "generateContent")),
             ("/v1/models/a", Target::Resource("a".into())),
             ("/v1alpha/models/a:generateContent", model("a", "generateContent")),
+            ("/v1alpha/models/a", Target::Resource("a".into())),
             ("/v1alpha/auth_tokens", Target::Api),
+            ("/v1alpha/files", Target::Nothing),
             ("/download/v1beta/files/a:download", Target::Api),
             ("/v2/models/a:generateContent", Target::Nothing),
             ("/upload/v1beta/files", Target::Api),
