@@ -304,9 +304,11 @@ pub(super) fn is_blank(text: &str) -> bool {
 }
 
 fn holds(present: &str, value: &Value, variables: Variables<'_>) -> bool {
+    let mut value = value.clone();
+    variables.expand_all(&mut value);
     parse_value(present).is_some_and(|mut present| {
         variables.expand_all(&mut present);
-        present == *value
+        present == value
     })
 }
 

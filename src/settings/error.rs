@@ -112,6 +112,12 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// Gemini CLI would read another path.
+    #[error("cannot write `binaryPath`: Gemini CLI replaces the variables in `{}`", path.display())]
+    Expanded {
+        /// The path.
+        path: PathBuf,
+    },
 }
 
 impl Error {
@@ -129,7 +135,8 @@ impl Error {
             | Self::Backup { path, .. }
             | Self::Changed { path }
             | Self::Unsafe { path }
-            | Self::BinaryPath { path } => path,
+            | Self::BinaryPath { path }
+            | Self::Expanded { path } => path,
         }
     }
 }
@@ -176,6 +183,9 @@ impl Explain for Error {
                     "set `experimental.gemmaModelRouter` in `{}` by hand; nothing in it was changed",
                     path.display()
                 )
+            }
+            Self::Expanded { .. } => {
+                "unset GEM_SETUP_DOLLAR, or choose a home without `$` in its path with `--home DIR`".to_owned()
             }
             Self::BinaryPath { .. } => "move gem-setup to a path that is valid Unicode".to_owned(),
         })

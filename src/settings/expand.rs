@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::environment::Environment;
 
+/// A `$` that is no reference: the default of a variable that nobody sets. A default is not expanded again.
+const DOLLAR: &str = "${GEM_SETUP_DOLLAR:-$}";
+
 /// The variables to which settings may refer.
 #[derive(Clone, Copy)]
 pub(super) struct Variables<'a> {
@@ -49,6 +52,16 @@ impl<'a> Variables<'a> {
         }
         expanded.push_str(rest);
         expanded
+    }
+
+    /// `text` in a form that is `text` after the expansion, even where it looks like a reference to a known variable;
+    /// `None` if there is no such form.
+    pub(super) fn guarded(&self, text: &str) -> Option<String> {
+        if self.expand(text) == text {
+            return Some(text.to_owned());
+        }
+        let guarded = text.replace('$', DOLLAR);
+        (self.expand(&guarded) == text).then_some(guarded)
     }
 
     /// Replaces references in every text inside `value`, at any depth.
@@ -126,6 +139,30 @@ mod tests {
         ] {
             assert_eq!(expand(Os::Linux, text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_guarded_text_survives_the_expansion() {
+        let variables = [("HOST", "localhost"), ("a", "b")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = Environment::new(variables, "/", "/");
+        let variables = Variables::new(&environment, Os::Linux);
+        for text in [
+            "/a$HOST/b",
+            "/${HOST}",
+            "/${x $HOST}",
+            "$$HOST$",
+            "${HOST:-$a}",
+            "/${a",
+            "/plain",
+            "$NONE",
+        ] {
+            let guarded = variables.guarded(text).unwrap();
+            assert_eq!(variables.expand(&guarded), text, "{guarded}");
+        }
+        assert_eq!(variables.guarded("$NONE").unwrap(), "$NONE");
+        let set = [("GEM_SETUP_DOLLAR", "x"), ("a", "b")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = Environment::new(set, "/", "/");
+        assert_eq!(Variables::new(&environment, Os::Linux).guarded("/$a"), None);
     }
 
     #[test]

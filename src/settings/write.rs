@@ -1,6 +1,7 @@
 //! Writes the router's settings: plans the change, applies it, and returns a record with which it can be reverted.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use gem_platform::file::publish;
@@ -62,8 +63,11 @@ pub struct RouterValues {
 
 impl RouterValues {
     /// The keys and values for the user's file, and those for the destination's file.
-    pub(super) fn assignments(&self) -> Result<[Vec<(Key, Value)>; 2], Error> {
+    pub(super) fn assignments(&self, variables: Variables<'_>) -> Result<[Vec<(Key, Value)>; 2], Error> {
         let binary = self.binary.to_str().ok_or_else(|| Error::BinaryPath {
+            path: self.binary.clone(),
+        })?;
+        let binary = variables.guarded(binary).ok_or_else(|| Error::Expanded {
             path: self.binary.clone(),
         })?;
         Ok([
@@ -164,8 +168,8 @@ pub fn plan(
     destination: Destination,
     values: &RouterValues,
 ) -> Result<Plan, Error> {
-    let [mut own, routing] = values.assignments()?;
     let variables = Variables::new(environment, places.os);
+    let [mut own, routing] = values.assignments(variables)?;
     let mut files = Vec::new();
     let (scope, path) = destination.file(places);
     match scope {
@@ -438,12 +442,14 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
     })
 }
 
-/// Deletes the file that `path` leads to.
+/// Deletes the file that `path` leads to; a file that is mounted by itself is emptied of settings instead.
 pub(super) fn delete(path: &Path) -> Result<(), Error> {
-    place::resolve(path)
-        .and_then(fs::remove_file)
-        .map_err(|source| Error::Delete {
-            path: path.to_owned(),
-            source,
-        })
+    let delete = |path: PathBuf| match fs::remove_file(&path) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => place::write_shared(&path, edit::EMPTY.as_bytes()),
+        done => done,
+    };
+    place::resolve(path).and_then(delete).map_err(|source| Error::Delete {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -202,9 +202,9 @@ fn take(value: &mut Value, keys: &[&str], only_empty: bool) {
 
 /// Edits `text`; `None` when something in it stands in the way.
 fn assign(text: &str) -> Result<Option<Edited>, TestCaseError> {
-    let [own, routing] = values(9379).assignments().unwrap();
     let environment = Environment::default();
     let variables = Variables::new(&environment, Os::Linux);
+    let [own, routing] = values(9379).assignments(variables).unwrap();
     match edit::assign(Path::new("settings.json"), text, &[routing, own].concat(), variables) {
         Ok(edited) => Ok(Some(edited)),
         Err(error) => {
@@ -240,7 +240,9 @@ proptest! {
             prop_assert_eq!(comments(after), kept, "{}", after);
             prop_assert_eq!(others(after).to_string(), others(&text).to_string());
             let value = parse(after);
-            for (key, expected) in values(9379).assignments().unwrap().concat() {
+            let environment = Environment::default();
+            let variables = Variables::new(&environment, Os::Linux);
+            for (key, expected) in values(9379).assignments(variables).unwrap().concat() {
                 prop_assert_eq!(value.pointer(&format!("/{}", key.path().join("/"))), Some(&expected), "{}", key);
             }
             prop_assert_eq!(strict::refusal(after), None, "{}", after);
