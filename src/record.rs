@@ -99,12 +99,14 @@ impl Record {
         Error::Write { of, path, source }
     }
 
-    /// Reads the JSON file `path`; `None` if it does not exist.
+    /// Reads the JSON file `path`; `None` if it does not exist, or is mounted by itself and empty: `uninstall` cannot
+    /// delete such a file.
     ///
     /// # Errors
     /// When the file exists but cannot be read or does not parse.
     pub fn read_json<T: DeserializeOwned>(&'static self, path: &Path) -> Result<Option<T>, Error> {
         let bytes = place::read_if_present(path).map_err(|source| self.unread(path, source))?;
+        let bytes = bytes.filter(|bytes| !bytes.is_empty() || !file::is_mount_point(path));
         let parsed = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
         parsed.map_err(|error| self.unusable(path.to_string_lossy(), redact_in(&error.to_string())))
     }

@@ -25,7 +25,7 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
         return plan(session, &removal);
     }
     if args.purge && !args.yes && !removal.delete.is_empty() {
-        confirm(printer, &removal)?;
+        confirm(session, &removal)?;
     }
     // Checked before anything is undone: a server that cannot be stopped keeps its files.
     let shown = printer.meanwhile("looking for the server and its service");
@@ -55,38 +55,43 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
         let kept = setup::removal(&session.layout, &places, false)?.keep;
         conclude_kept(printer, &kept, &removal.foreign);
     }
-    Ok(ExitCode::SUCCESS)
+    outcome.failure().map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 /// Prints what would be undone.
 fn plan(session: &Session<'_>, removal: &Removal) -> Result<ExitCode, Failure> {
     let printer = session.printer;
-    let server = match look(session)? {
-        Running::Supervised(record) => Some(record.process.pid),
-        Running::Bare { pid, .. } => Some(pid),
-        Running::No | Running::Unnamed | Running::Foreign(_) => None,
-    };
+    let server = server(session)?;
     if printer.json() {
         let mut plan = serde_json::to_value(removal).unwrap_or_default();
         plan["stop"] = server.into();
         printer.json_line(&plan);
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(pid) = server {
-        printer.line(&format!("would stop the server (pid {pid})"));
-    }
-    show(printer, removal, |line| printer.line(line));
+    show(printer, removal, server, |line| printer.line(line));
     if server.is_none() && removal.settings.is_empty() && removal.delete.is_empty() {
         printer.line("There is nothing to undo.");
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The process id of the running server.
+fn server(session: &Session<'_>) -> Result<Option<u32>, Failure> {
+    Ok(match look(session)? {
+        Running::Supervised(record) => Some(record.process.pid),
+        Running::Bare { pid, .. } => Some(pid),
+        Running::No | Running::Unnamed | Running::Foreign(_) => None,
+    })
+}
+
 /// Asks for confirmation, if a person can answer.
-fn confirm(printer: &Printer, removal: &Removal) -> Result<(), Failure> {
+fn confirm(session: &Session<'_>, removal: &Removal) -> Result<(), Failure> {
+    let printer = session.printer;
     let terminal = Terminal::new(printer);
     if terminal.is_interactive() {
-        show(printer, removal, |line| printer.prompt(&format!("{line}\n")));
+        show(printer, removal, server(session)?, |line| {
+            printer.prompt(&format!("{line}\n"))
+        });
     }
     if terminal.confirm("Delete these permanently?") == Some(false) {
         let failure = Failure::new(Kind::Unexpected, "not confirmed: nothing was changed");
@@ -95,7 +100,11 @@ fn confirm(printer: &Printer, removal: &Removal) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show(printer: &Printer, removal: &Removal, print: impl Fn(&str)) {
+/// Prints the plan for `removal`, while the process `server` is the running one.
+fn show(printer: &Printer, removal: &Removal, server: Option<u32>, print: impl Fn(&str)) {
+    if let Some(pid) = server {
+        print(&format!("would stop the server (pid {pid})"));
+    }
     for file in &removal.settings {
         let verb = match file.outcome {
             Outcome::Deleted => "delete",
@@ -142,7 +151,14 @@ fn conclude(printer: &Printer, is_service_removed: bool, outcome: &Uninstalled) 
     for path in &outcome.deleted {
         printer.line(&printer.tilde(&format!("deleted `{}`", path.display())));
     }
-    if !is_service_removed && !outcome.stopped && outcome.settings.is_empty() && outcome.deleted.is_empty() {
+    for path in &outcome.emptied {
+        let path = printer.tilde(&format!("`{}`", path.display()));
+        printer.line(&format!(
+            "emptied {path}, which is mounted by itself and cannot be deleted"
+        ));
+    }
+    let is_idle = outcome.deleted.is_empty() && outcome.emptied.is_empty() && outcome.left.is_empty();
+    if !is_service_removed && !outcome.stopped && outcome.settings.is_empty() && is_idle {
         printer.line("There was nothing to undo.");
     }
     if outcome.settings.iter().any(|file| file.outcome != Outcome::Unchanged) {

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gem_platform::Os;
-use gem_platform::file::{Readers, is_executable, make_program, write_atomic};
+use gem_platform::file::{Readers, is_executable, is_mount_point, make_program, rewrite, write_atomic};
 
 use super::check::{Check, Fix, Subject};
 use super::program::{beside, copy_program};
@@ -130,6 +130,8 @@ impl Launcher {
 
     fn write(&self) -> io::Result<()> {
         match &self.form {
+            // No file can be renamed over one that is mounted by itself.
+            Form::Script(text) if is_mount_point(&self.path) => rewrite(&self.path, text)?,
             Form::Script(text) => write_atomic(&self.path, text, Readers::Usual)?,
             Form::Copy => copy_program(&self.program, &self.path)?,
         }

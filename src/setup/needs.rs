@@ -227,8 +227,8 @@ fn settings_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
     let launcher = Launcher::new(&setup.site.layout, setup.site.os(), &setup.site.program);
     if !launcher.is_right() {
         needs.push((place::parent(launcher.path()).to_owned(), Use::Run));
-        // A file or a link is simply replaced.
-        if is_in_the_way(launcher.path()) {
+        // A file or a link is simply replaced, and a file that is mounted by itself is written in place.
+        if is_in_the_way(launcher.path()) || file::is_mount_point(launcher.path()) {
             needs.push((launcher.path().to_owned(), Use::File));
         }
     }

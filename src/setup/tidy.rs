@@ -9,6 +9,7 @@ use super::release;
 use super::state::State;
 use crate::layout::Layout;
 use crate::runtime::RuntimeName;
+use crate::runtime::litert_lm::Venv;
 
 /// The prefix of a folder that is being deleted, so that a partly deleted release is never used.
 const DOOMED: &str = "deleted-";
@@ -39,18 +40,26 @@ fn is_in_use(state: &State, release: &Release) -> bool {
 fn usual_files(layout: &Layout, state: &State, release: &Release) -> Vec<PathBuf> {
     match release.runtime {
         RuntimeName::Builtin => Vec::new(),
-        RuntimeName::LitertLm => vec![layout.litert_lm_env()],
+        RuntimeName::LitertLm => Some(layout.litert_lm_env())
+            .filter(|env| Venv::is_begun(env))
+            .into_iter()
+            .collect(),
         RuntimeName::Lit => {
             let placed = state.hashed.iter().map(|file| &file.path);
             let companions = release.companions.iter().map(|file| &file.path);
             let bin = layout.lit_bin();
             placed
                 .chain(companions)
-                .filter(|path| path.parent() == Some(&bin))
+                .filter(|path| path.parent() == Some(&bin) && !is_folder(path))
                 .cloned()
                 .collect()
         }
     }
+}
+
+/// Whether somebody else put a folder in place of the file `path`.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// The folders under `versions` that no record names.

@@ -10,13 +10,14 @@ use serde::Serialize;
 
 use super::launcher::starts_own;
 use super::state::State;
-use super::{journal, launcher, upgrade};
-use crate::error::Failure;
+use super::{journal, launcher, shown, upgrade};
+use crate::error::{Failure, Kind};
 use crate::fetch::unpack::STAGING;
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::place;
 use crate::runtime::LocalModelName;
+use crate::runtime::litert_lm::Venv;
 use crate::settings::{self, Applied, Cleared, Destination, Outcome, Places, Removed, Scope};
 use crate::supervise::{self, GRACE, Stopped};
 use crate::threads;
@@ -30,6 +31,35 @@ pub struct Uninstalled {
     pub settings: Vec<Removed>,
     /// The deleted files.
     pub deleted: Vec<PathBuf>,
+    /// Files that cannot be deleted, because they are mounted by themselves. They are empty now.
+    pub emptied: Vec<PathBuf>,
+    /// What could not be deleted.
+    pub left: Vec<Left>,
+}
+
+/// A file or folder that could not be deleted or written.
+#[derive(Clone, Debug, Serialize)]
+pub struct Left {
+    /// The path.
+    pub path: PathBuf,
+    /// The reason.
+    pub reason: String,
+}
+
+impl Uninstalled {
+    /// The failure that names what could not be deleted; `None` if nothing is left.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        let left: Vec<String> = self
+            .left
+            .iter()
+            .map(|left| format!("{}: {}", shown(&left.path), left.reason))
+            .collect();
+        (!left.is_empty()).then(|| {
+            let message = format!("everything is undone but this: {}", left.join("; "));
+            Failure::new(Kind::Unexpected, message).with_hint("correct that, or delete it yourself")
+        })
+    }
 }
 
 /// The files that `uninstall` deletes, changes and keeps.
@@ -41,7 +71,8 @@ pub struct Removal {
     pub delete: Vec<PathBuf>,
     /// Files and folders of gem-setup that stay; empty with `purge`.
     pub keep: Vec<PathBuf>,
-    /// Files next to the runtime that no record names. They always stay.
+    /// Files next to the runtime that no record names, and whatever is in the place of gem-setup's files or among them.
+    /// They always stay.
     pub foreign: Vec<PathBuf>,
 }
 
@@ -63,34 +94,64 @@ pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal,
         });
     }
     let models = pulled_models(layout, state.as_ref());
-    let runtime = runtime_files(layout, state.as_ref())?;
-    let mut delete = paths(layout, &models, runtime.own, purge)?;
     let mut keep = Vec::new();
     if !purge {
         let models = models.iter().map(|model| layout.models().join(model));
-        let models = existing(models.collect());
+        let models: Vec<PathBuf> = models.filter(|path| path.symlink_metadata().is_ok()).collect();
         // The models that stay are recorded there, and settings are copied to it before each change.
-        let has_more =
-            !models.is_empty() || !settings.is_empty() || own_files(layout)?.iter().any(|path| !delete.contains(path));
+        let has_own = purged_files(layout).iter().any(|path| is_file(path)) || is_folder(&layout.backups());
+        let has_own = has_own || !models.is_empty() || !settings.is_empty();
         keep.extend(models);
-        keep.extend(has_more.then(|| layout.own()));
-        keep.extend(placed_files(layout).into_iter().filter(|path| is_folder(path)));
-        keep.push(layout.log_file());
+        keep.extend(has_own.then(|| layout.own()));
+        keep.extend(Some(layout.log_file()).filter(|path| is_file(path)));
     }
+    let runtime = runtime_files(layout, state.as_ref())?;
+    let mut foreign = runtime.foreign;
+    foreign.extend(misplaced(layout)?);
+    let mut delete = paths(layout, &models, runtime.own, purge);
     if purge {
-        delete.extend(locks(layout));
+        delete.extend(locks(layout).into_iter().filter(|path| is_file(path)));
     }
     Ok(Removal {
         settings,
-        delete: existing(delete),
-        keep: existing(keep),
-        foreign: runtime.foreign,
+        delete,
+        keep,
+        foreign,
     })
 }
 
-fn existing(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
-    paths.retain(|path| path.symlink_metadata().is_ok());
-    paths
+/// What is in the place of gem-setup's files and folders but is none of these, and what is among them.
+fn misplaced(layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = placed_files(layout);
+    files.extend(purged_files(layout));
+    files.extend(logs(layout));
+    files.extend(locks(layout));
+    let mut folders = own_folders(layout).to_vec();
+    folders.push(layout.backups());
+    let among = files_in(&layout.own())?;
+    let strangers = among.into_iter().filter(|path| {
+        let is_known = files.contains(path) || folders.contains(path);
+        !is_known && !file::is_temporary(path)
+    });
+    let strangers: Vec<PathBuf> = strangers.collect();
+    let wrong_files = files
+        .iter()
+        .filter(|path| path.symlink_metadata().is_ok() && !is_file(path));
+    let envs = environments(layout)
+        .into_iter()
+        .filter(|env| env.symlink_metadata().is_ok() && !Venv::is_begun(env));
+    let wrong_folders = folders
+        .iter()
+        .filter(|path| path.symlink_metadata().is_ok() && !is_folder(path));
+    let mut found: Vec<PathBuf> = wrong_files
+        .chain(wrong_folders)
+        .cloned()
+        .chain(envs)
+        .chain(strangers)
+        .collect();
+    found.sort();
+    found.dedup();
+    Ok(found)
 }
 
 /// The content of the runtime's folder, which Gemini CLI and others write to as well.
@@ -118,22 +179,23 @@ fn runtime_files(layout: &Layout, state: Option<&State>) -> Result<RuntimeFiles,
     });
     let is_own = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        placed.contains(path) || name.starts_with(STAGING)
+        (placed.contains(path) && is_file(path)) || name.starts_with(STAGING)
     };
     let (own, foreign) = files_in(&bin)?.into_iter().partition(is_own);
     Ok(RuntimeFiles { own, foreign })
 }
 
-fn own_folders(layout: &Layout) -> [PathBuf; 5] {
-    [
-        layout.litert_lm_env(),
-        layout.litert_lm_old_env(),
-        layout.versions(),
-        layout.program_folder(),
-        layout.downloads(),
-    ]
+/// The folders below gem-setup's own one. Others do not write there.
+fn own_folders(layout: &Layout) -> [PathBuf; 3] {
+    [layout.versions(), layout.program_folder(), layout.downloads()]
 }
 
+/// The places of the Python environment of `litert-lm`, which are among folders of others.
+fn environments(layout: &Layout) -> [PathBuf; 2] {
+    [layout.litert_lm_env(), layout.litert_lm_old_env()]
+}
+
+/// The files that `uninstall` always deletes.
 fn placed_files(layout: &Layout) -> Vec<PathBuf> {
     let records = [
         layout.state_file(),
@@ -144,31 +206,48 @@ fn placed_files(layout: &Layout) -> Vec<PathBuf> {
     records.into_iter().chain(launcher::remains(layout)).collect()
 }
 
-/// Whether a user has created a directory in place of a file.
-fn is_folder(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+/// The other files of gem-setup's own folder, which `--purge` deletes.
+fn purged_files(layout: &Layout) -> Vec<PathBuf> {
+    let files = [
+        layout.config_file(),
+        layout.terms_file(),
+        layout.server_file(),
+        layout.upstream_file(),
+        layout.kept_file(),
+        layout.service_log_file(),
+        layout.signed_catalog_file(),
+        layout.lookup_log_file(),
+        layout.hosted_models_file(),
+    ];
+    files.into_iter().chain(rotations(&layout.decisions_file())).collect()
 }
 
-/// The paths to delete, whether or not they exist, except the held locks.
-fn paths(
-    layout: &Layout,
-    models: &[LocalModelName],
-    runtime: Vec<PathBuf>,
-    purge: bool,
-) -> Result<Vec<PathBuf>, Failure> {
-    let mut paths = runtime;
-    paths.extend(own_folders(layout));
-    paths.extend(placed_files(layout).into_iter().filter(|path| !is_folder(path)));
+/// Whether a regular file is at `path`, or a link, whose target stays.
+fn is_file(path: &Path) -> bool {
+    let found = path.symlink_metadata();
+    found.is_ok_and(|metadata| metadata.is_file() || metadata.is_symlink())
+}
+
+/// Whether a folder is at `path`, or a link, whose target stays.
+fn is_folder(path: &Path) -> bool {
+    let found = path.symlink_metadata();
+    found.is_ok_and(|metadata| metadata.is_dir() || metadata.is_symlink())
+}
+
+/// The existing paths to delete, except the held locks. Whatever else lies in the place of a file or folder of ours stays.
+fn paths(layout: &Layout, models: &[LocalModelName], runtime: Vec<PathBuf>, purge: bool) -> Vec<PathBuf> {
+    let mut files = placed_files(layout);
+    let mut folders = own_folders(layout).to_vec();
+    folders.extend(environments(layout).into_iter().filter(|env| Venv::is_begun(env)));
     if purge {
-        paths.extend(models.iter().map(|model| layout.models().join(model)));
-        paths.extend(logs(layout));
-        for path in own_files(layout)? {
-            if !paths.contains(&path) {
-                paths.push(path);
-            }
-        }
+        files.extend(logs(layout));
+        files.extend(purged_files(layout));
+        folders.push(layout.backups());
+        folders.extend(models.iter().map(|model| layout.models().join(model)));
     }
-    Ok(paths)
+    files.retain(|path| is_file(path));
+    folders.retain(|path| is_folder(path));
+    runtime.into_iter().chain(folders).chain(files).collect()
 }
 
 /// Stops the server, reverts the settings, deletes recorded runtime and companions; with `purge` also the models that gem-setup
@@ -191,29 +270,35 @@ pub async fn uninstall(
         stopped: stopped != Stopped::NotRunning,
         settings: Vec::new(),
         deleted: Vec::new(),
+        emptied: Vec::new(),
+        left: Vec::new(),
     };
     outcome.settings = take_settings_back(layout, places, state.as_ref())?;
     // Afterwards the models have their recorded names.
     let _ = state.as_mut().map(|state| upgrade::settle(layout, state));
     journal::sweep(layout, state.as_ref().unwrap_or(&State::default()));
     let models = pulled_models(layout, state.as_ref());
-    if !purge {
-        keep_models(layout, &models)?;
+    let kept = if purge { Ok(()) } else { keep_models(layout, &models) };
+    if let Err(error) = kept {
+        outcome.note(layout.kept_file(), Err(error));
     }
     let runtime = runtime_files(layout, state.as_ref())?;
-    for path in paths(layout, &models, runtime.own, purge)? {
-        if delete_aside(&path).await? {
-            outcome.deleted.push(path);
-        }
+    for path in paths(layout, &models, runtime.own, purge) {
+        let end = delete_aside(&path).await;
+        outcome.note(path, end);
+    }
+    if purge {
+        // A leftover file only uses disk space.
+        let _ = file::sweep(&layout.own());
     }
     let held = (lock, vacancy);
     if Os::HOST == Os::Windows {
         // Windows cannot delete an open file.
         drop(held);
-        delete_locks(layout, purge)?;
+        outcome.delete_locks(layout, purge);
     } else {
         // Another gem-setup that took a released lock would lose its file.
-        delete_locks(layout, purge)?;
+        outcome.delete_locks(layout, purge);
         drop(held);
     }
     // Files that another gem-setup creates from now on stay.
@@ -231,6 +316,28 @@ fn delete_empty(folders: &[impl AsRef<Path>]) {
     for folder in folders {
         // This fails if the folder contains anything else; it then stays.
         let _ = std::fs::remove_dir(folder);
+    }
+}
+
+impl Uninstalled {
+    fn delete_locks(&mut self, layout: &Layout, purge: bool) {
+        for path in locks(layout).into_iter().filter(|path| purge && is_file(path)) {
+            if let Err(error) = delete(&path) {
+                self.note(path, Err(error));
+            }
+        }
+    }
+
+    fn note(&mut self, path: PathBuf, end: io::Result<End>) {
+        match end {
+            Ok(End::Deleted) => self.deleted.push(path),
+            Ok(End::Emptied) => self.emptied.push(path),
+            Ok(End::Absent) => {}
+            Err(error) => self.left.push(Left {
+                path,
+                reason: error.to_string(),
+            }),
+        }
     }
 }
 
@@ -262,21 +369,13 @@ fn pulled_models(layout: &Layout, state: Option<&State>) -> Vec<LocalModelName> 
 }
 
 /// Records which models stay, for a later `uninstall --purge`, because the state that names them is deleted.
-fn keep_models(layout: &Layout, models: &[LocalModelName]) -> Result<(), Failure> {
+fn keep_models(layout: &Layout, models: &[LocalModelName]) -> io::Result<()> {
     let present = models.iter().filter(|model| layout.models().join(model).exists());
     let names: Vec<&str> = present.map(LocalModelName::as_str).collect();
     if names.is_empty() {
         return Ok(());
     }
-    let path = layout.kept_file();
-    place::write_atomic(&path, names.join("\n").as_bytes()).map_err(|error| Failure::cannot_at("write", &path, &error))
-}
-
-/// gem-setup's own files, except the locks.
-fn own_files(layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
-    let mut paths = files_in(&layout.own())?;
-    paths.retain(|path| !locks(layout).contains(path));
-    Ok(paths)
+    place::write_atomic(&layout.kept_file(), names.join("\n").as_bytes())
 }
 
 /// The content of `folder`; empty if it is missing.
@@ -294,38 +393,54 @@ fn locks(layout: &Layout) -> [PathBuf; 3] {
     [layout.lock_file(), layout.server_lock_file(), layout.engine_lock_file()]
 }
 
-fn delete_locks(layout: &Layout, purge: bool) -> Result<(), Failure> {
-    let paths = locks(layout);
-    let mut paths = paths.iter().filter(|_| purge);
-    paths.try_for_each(|path| delete(path).map(drop))
+/// The log and the rotated logs.
+fn logs(layout: &Layout) -> Vec<PathBuf> {
+    rotations(&layout.log_file())
 }
 
-/// The log, the rotated logs and the decision log.
-fn logs(layout: &Layout) -> Vec<PathBuf> {
-    let log = layout.log_file();
-    let mut files = vec![log.clone(), layout.decisions_file()];
-    files.extend((1..10).map(|number| PathBuf::from(format!("{}.{number}", log.display()))));
-    files
+/// `path`, and its older content.
+fn rotations(path: &Path) -> Vec<PathBuf> {
+    let older = (1..10).map(|number| PathBuf::from(format!("{}.{number}", path.display())));
+    std::iter::once(path.to_owned()).chain(older).collect()
+}
+
+/// What became of a file or folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Deleted,
+    /// It is mounted by itself, and empty now.
+    Emptied,
+    Absent,
 }
 
 /// [`delete`] on a thread of its own, if the system allows one: a large folder takes seconds.
-async fn delete_aside(path: &Path) -> Result<bool, Failure> {
+async fn delete_aside(path: &Path) -> io::Result<End> {
     let owned = path.to_owned();
     let done = threads::aside(move || delete(&owned)).await;
-    done.unwrap_or_else(|error| Err(Failure::cannot(format_args!("delete `{}`", path.display()), error)))
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-fn delete(path: &Path) -> Result<bool, Failure> {
-    let done = match std::fs::symlink_metadata(path) {
-        Err(error) => Err(error),
-        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
+fn delete(path: &Path) -> io::Result<End> {
+    let (done, is_folder) = match std::fs::symlink_metadata(path) {
+        Err(error) => (Err(error), false),
+        Ok(metadata) if metadata.is_dir() => (std::fs::remove_dir_all(path), true),
+        Ok(_) => (std::fs::remove_file(path), false),
     };
     match done {
-        Ok(()) => Ok(true),
-        Err(error) if file::is_absence(&error) => Ok(false),
-        Err(error) => Err(Failure::cannot_at("delete", path, &error)),
+        Ok(()) => Ok(End::Deleted),
+        Err(error) if file::is_absence(&error) => Ok(End::Absent),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => empty(path, is_folder, error),
+        Err(error) => Err(error),
     }
+}
+
+/// Empties the file or folder `path`, which cannot be deleted because of `error`.
+fn empty(path: &Path, is_folder: bool, error: io::Error) -> io::Result<End> {
+    if is_folder {
+        let is_empty = std::fs::read_dir(path)?.next().is_none();
+        return if is_empty { Ok(End::Emptied) } else { Err(error) };
+    }
+    file::rewrite(path, b"").map(|()| End::Emptied)
 }
 
 #[cfg(all(test, unix))]
@@ -342,11 +457,11 @@ mod tests {
         let layout = Layout::new(home, home);
         let places = Places::new(Os::Linux, &Environment::new([], home, home), home);
         // Deleting these takes a while.
-        fs::create_dir_all(layout.lock_file()).unwrap();
-        (0..10_000).for_each(|number| fs::write(layout.lock_file().join(number.to_string()), "").unwrap());
+        fs::create_dir_all(layout.backups()).unwrap();
+        (0..10_000).for_each(|number| fs::write(layout.backups().join(number.to_string()), "").unwrap());
         drop(Lock::try_acquire(&layout.server_lock_file()).unwrap());
-        let (begun, path) = (layout.ca_cert_file(), layout.server_lock_file());
-        fs::write(&begun, "").unwrap();
+        let (begun, path) = (layout.versions(), layout.server_lock_file());
+        fs::create_dir(&begun).unwrap();
         let other = std::thread::spawn(move || {
             while begun.exists() {
                 std::thread::yield_now();

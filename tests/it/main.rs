@@ -19,6 +19,8 @@ mod doctor;
 #[cfg(target_os = "linux")]
 mod documents;
 mod failures;
+#[cfg(target_os = "linux")]
+mod foreign;
 mod fresh;
 mod gate;
 mod growth;

@@ -8,6 +8,13 @@ use std::path::Path;
 pub(super) const PREFIX: &str = ".gem-setup-";
 pub(super) const SUFFIX: &str = ".tmp";
 
+/// Whether `path` has the name of a temporary file.
+#[must_use]
+pub fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
 /// Marks `file` as in use by this process. On a file system without locks it stays unmarked.
 pub(super) fn mark(file: &File) {
     let _ = file.try_lock();
@@ -20,10 +27,7 @@ pub(super) fn mark(file: &File) {
 pub fn sweep(dir: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let is_ours = name.starts_with(PREFIX) && name.ends_with(SUFFIX);
-        if is_ours && entry.file_type()?.is_file() && is_abandoned(&entry.path()) {
+        if is_temporary(&entry.path()) && entry.file_type()?.is_file() && is_abandoned(&entry.path()) {
             let _ = std::fs::remove_file(entry.path());
         }
     }

@@ -27,7 +27,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-pub use leftover::sweep;
+pub use leftover::{is_temporary, sweep};
 pub use regular::{
     LARGEST_FILE, check_own, check_regular, is_character_device, metadata, open_own, open_regular, read_bounded,
     read_regular, rewrite,

@@ -72,7 +72,7 @@ impl Build<'_> {
     async fn fill(&self) -> Result<(), Error> {
         // Killed tools leave files in the environment; they are deleted with it.
         let scratch = self.venv.root().join("tmp");
-        let file = scratch.join("requirements.txt");
+        let file = self.venv.begun();
         self.in_directory(std::fs::create_dir_all(&scratch))?;
         self.in_directory(std::fs::write(&file, self.requirements))?;
         let has_hashes = self.requirements.contains("--hash=");
@@ -85,7 +85,6 @@ impl Build<'_> {
             install.env.extend(pip_sources(self.venv, self.environment).await);
         }
         self.run_tool(Task::Install, &install).await?;
-        self.in_directory(std::fs::remove_dir_all(&scratch))?;
         confirm(&self.venv.program(), self.version).await
     }
 

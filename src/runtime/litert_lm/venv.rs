@@ -10,6 +10,8 @@ use crate::place;
 
 /// The last file written into an environment; it lists the requirements that are installed.
 const MARKER: &str = "installed.txt";
+/// The first file written into an environment. It stays until the environment is complete.
+const BEGUN: &str = "tmp/requirements.txt";
 /// How many times a directory is deleted while another process writes to it.
 const DELETIONS: usize = 20;
 const DELETION_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
@@ -30,6 +32,34 @@ impl Venv {
     #[must_use]
     pub const fn new(root: PathBuf, aside: PathBuf, os: Os) -> Self {
         Self { root, aside, os }
+    }
+
+    /// Whether gem-setup began to make the environment in `root`; a folder of anybody else is not touched.
+    #[must_use]
+    pub fn is_begun(root: &Path) -> bool {
+        [MARKER, BEGUN].iter().any(|name| root.join(name).is_file())
+    }
+
+    /// Fails if the environment's directory has content that is not of an environment.
+    ///
+    /// # Errors
+    /// `InvalidInput` if so; others when the directory cannot be read.
+    pub fn check_place(root: &Path) -> io::Result<()> {
+        let is_empty = match std::fs::read_dir(root) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(error),
+        };
+        if is_empty || Self::is_begun(root) {
+            return Ok(());
+        }
+        let text = "it has content that gem-setup did not put there";
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+    }
+
+    /// The file whose existence says that the environment is being made.
+    pub(super) fn begun(&self) -> PathBuf {
+        self.root.join(BEGUN)
     }
 
     /// The environment's directory.
@@ -66,11 +96,13 @@ impl Venv {
     /// Marks the environment as complete, with `requirements` installed.
     pub(super) fn finish(&self, requirements: &str) -> io::Result<()> {
         delete(&self.aside)?;
-        place::write_atomic(&self.root.join(MARKER), requirements.as_bytes())
+        place::write_atomic(&self.root.join(MARKER), requirements.as_bytes())?;
+        self.begun().parent().map_or(Ok(()), delete)
     }
 
     /// Makes room for a new environment: moves a complete one aside, deletes any other.
     pub(super) fn vacate(&self) -> io::Result<()> {
+        Self::check_place(&self.root)?;
         if self.installed().is_none() {
             // The environment in `aside` is still the last complete one.
             return delete(&self.root);
@@ -110,12 +142,25 @@ mod tests {
     }
 
     fn begin(venv: &Venv, content: &str) {
-        std::fs::create_dir_all(venv.root()).unwrap();
+        std::fs::create_dir_all(venv.root().join("tmp")).unwrap();
+        std::fs::write(venv.begun(), "").unwrap();
         std::fs::write(venv.root().join("content"), content).unwrap();
     }
 
     fn content(venv: &Venv) -> Option<String> {
         std::fs::read_to_string(venv.root().join("content")).ok()
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let venv = venv(dir.path());
+        std::fs::create_dir_all(venv.root()).unwrap();
+        venv.vacate().unwrap();
+        std::fs::create_dir_all(venv.root()).unwrap();
+        std::fs::write(venv.root().join("content"), "theirs").unwrap();
+        assert_eq!(venv.vacate().unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(content(&venv).as_deref(), Some("theirs"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use gem_platform::process::Guard;
 
 use super::runtime_checks::{BINARY, CHECKSUM, EXECUTABLE, LOADER};
 use crate::catalog::RuntimeEntry;
-use crate::error::{Failure, chain};
+use crate::error::{Failure, Kind, chain};
 use crate::runtime::litert_lm::{Build, Installer, PROGRAM, Venv, requirements, version_of};
 use crate::setup::bundled_model::wheels;
 use crate::setup::check::{Check, Fix};
@@ -79,6 +79,16 @@ fn absent(fault: String, plan: String) -> Inspection {
 
 /// The inspection if an installation is needed: checks whether this machine can do it.
 async fn wanting(setup: &Setup<'_>, fault: String, plan: String) -> Inspection {
+    let env = setup.site.litert_lm_env();
+    if let Err(error) = Venv::check_place(env.root()) {
+        let root = shown(env.root());
+        let hint = format!("move {root} somewhere else");
+        let message = format!("cannot install {PROGRAM} into {root}: {error}");
+        let failure = Failure::new(Kind::Download, &message).with_hint(&hint);
+        let skipped = [CHECKSUM, EXECUTABLE].map(|subject| subject.skip("the runtime is missing"));
+        let checks = std::iter::once(BINARY.fail(message, Fix::by_hand(hint))).chain(skipped);
+        return Inspection::needed(plan, checks.collect()).blocked_by(failure);
+    }
     match Installer::find(setup.site.environment).await {
         Ok(installer) => absent(fault, format!("{plan}, with {installer}")),
         Err(error) => absent(fault, plan).blocked_by(error),
