@@ -14,7 +14,7 @@ use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::{Fetcher, Hub};
 use gem_setup::layout::Layout;
 use gem_setup::lock::{self, Lock};
-use gem_setup::net::{Network, check_certificates, redact_in};
+use gem_setup::net::{CERTIFICATES, Network, check_certificate_folders, check_certificates, redact_in};
 use gem_setup::progress::waiting;
 use gem_setup::router::{Account, ModelName, Models};
 use gem_setup::runtime::RuntimeName;
@@ -31,6 +31,8 @@ use super::program;
 use super::server_args::RuntimeChoice;
 use crate::report::{Events, Printer, Terminal, signals};
 
+/// The variable with the directories that replace the system's trust store.
+const FOLDERS: &str = "SSL_CERT_DIR";
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a signal to the whole process group may take to reach this process.
 const SIGNAL_PATIENCE: Duration = Duration::from_millis(500);
@@ -193,24 +195,44 @@ impl Session<'_> {
         Ok(Network::from_environment(&self.environment, ca_cert)?)
     }
 
-    /// The variable may be set for all programs and name a file that is gone; otherwise only a download would show
+    /// The variables may be set for all programs and name files that are gone; otherwise only a download would show
     /// that.
     fn warn_of_certificates(&self) {
-        let Some(file) = self.environment.var("SSL_CERT_FILE") else {
-            return;
+        let absolute = |file: &str| self.environment.current_dir().join(file);
+        let check = |variable: &str, value: &str| match variable {
+            CERTIFICATES => check_certificates(&absolute(value)),
+            FOLDERS => check_certificate_folders(value),
+            _ => absolute(value).metadata().map(drop).map_err(|error| error.to_string()),
         };
-        if let Err(reason) = check_certificates(&self.environment.current_dir().join(file)) {
-            let file = redact_in(file);
-            self.printer.warning(&format!(
-                "cannot use the certificates in `{file}`, which SSL_CERT_FILE names: {reason}; correct or unset the variable, or \
-                 downloads will fail"
-            ));
+        // A file makes the folders irrelevant for gem-setup itself.
+        let has_file = self.environment.var(CERTIFICATES).is_some();
+        let variables = [CERTIFICATES, FOLDERS, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].into_iter();
+        for variable in variables.filter(|variable| *variable != FOLDERS || !has_file) {
+            let value = self.environment.var(variable);
+            if let Some((value, reason)) = value.and_then(|value| Some((value, check(variable, value).err()?))) {
+                let value = redact_in(value);
+                self.printer.warning(&format!(
+                    "cannot use the certificates in `{value}`, which {variable} names: {reason}; correct or unset the variable, or \
+                     downloads will fail"
+                ));
+            }
         }
+    }
+
+    /// Whether the server's step says that the certificates cannot be used.
+    fn is_server_started(&self, wanted: &Wanted) -> bool {
+        let is_gateway = !wanted.chosen.direct && wanted.chosen.scope != Destination::System;
+        let is_running = || matches!(supervise::observe(&self.layout), Ok(Running::Supervised(_)));
+        wanted.with_server && is_gateway && !is_running()
     }
 
     /// A downloader that uses `network`.
     pub(crate) fn fetcher(&self, network: &NetworkArgs) -> Result<Fetcher, Failure> {
         self.warn_of_certificates();
+        self.silent_fetcher(network)
+    }
+
+    fn silent_fetcher(&self, network: &NetworkArgs) -> Result<Fetcher, Failure> {
         let (mirrors, downloads) = (network.mirror.clone(), self.layout.downloads());
         let fetcher = Fetcher::new(self.network(network)?, downloads, mirrors, network.mirror_only)?;
         Ok(fetcher.with_hub(Hub::from_environment(&self.environment)?))
@@ -275,13 +297,16 @@ impl Session<'_> {
         terminal: &'s Terminal<'s>,
     ) -> Result<Setup<'s>, Failure> {
         let chosen = &wanted.chosen;
+        if !self.is_server_started(&wanted) {
+            self.warn_of_certificates();
+        }
         Ok(Setup {
             site: self.site(chosen, &state, target)?,
             given: GivenFiles::read(chosen.catalog.iter().chain(&chosen.ca_cert)),
             wanted,
             state,
             tools: Tools {
-                fetcher: self.fetcher(network)?,
+                fetcher: self.silent_fetcher(network)?,
                 progress: events,
                 ask: terminal,
             },
@@ -299,16 +324,18 @@ impl Session<'_> {
         }
     }
 
+    /// Whether the command line contains the option `name`.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.args.iter().filter_map(|arg| arg.to_str()).any(|arg| {
+            let rest = arg.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        })
+    }
+
     /// The global options on the command line that name home and configuration file.
     pub(crate) fn globals(&self, target: Target) -> String {
-        let is_given = |name: &str| {
-            self.args.iter().filter_map(|arg| arg.to_str()).any(|arg| {
-                let rest = arg.strip_prefix(name);
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-            })
-        };
-        let home = (is_given("--home") || self.layout.is_of_system()).then(|| ("--home", self.layout.home()));
-        let config = self.config.as_deref().filter(|_| is_given("--config"));
+        let home = (self.is_given("--home") || self.layout.is_of_system()).then(|| ("--home", self.layout.home()));
+        let config = self.config.as_deref().filter(|_| self.is_given("--config"));
         let given = home.into_iter().chain(config.map(|file| ("--config", file)));
         given
             .map(|(name, path)| format!(" {name} {}", shell::word(target.os, path.as_os_str())))

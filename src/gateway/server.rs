@@ -100,6 +100,9 @@ impl Explain for GatewayError {
             Self::PortTaken { .. } => {
                 Some("stop the process that listens there, or choose another `--port`".to_owned())
             }
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("choose another `--port`, from 1024 on".to_owned())
+            }
             Self::NotLoopback(_) => {
                 Some("pass `--allow-remote` if other machines are meant to use this gateway".to_owned())
             }

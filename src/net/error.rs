@@ -17,10 +17,12 @@ pub enum Error {
         reason: String,
     },
     /// A certificate file cannot be used. Exit status 2.
-    #[error("cannot use the certificates in `{}`: {reason}", redact_in(&path.to_string_lossy()))]
+    #[error("cannot use the certificates in `{}`{}: {reason}", redact_in(&path.to_string_lossy()), named_by(*variable))]
     Certificates {
         /// The file.
         path: PathBuf,
+        /// The variable that names the file; `None` for an option.
+        variable: Option<&'static str>,
         /// The reason.
         reason: String,
     },
@@ -30,6 +32,10 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+}
+
+fn named_by(variable: Option<&str>) -> String {
+    variable.map_or_else(String::new, |variable| format!(", which {variable} names"))
 }
 
 impl Explain for Error {
@@ -45,6 +51,14 @@ impl Explain for Error {
             Self::Proxy { .. } => {
                 "write it as `http://user:password@host:port` or `socks5h://host:port`, with special characters \
                 percent-encoded"
+            }
+            Self::Certificates {
+                variable: Some(variable),
+                ..
+            } => {
+                return Some(format!(
+                    "unset {variable}, or set it to a file with PEM certificates (`-----BEGIN CERTIFICATE-----`)"
+                ));
             }
             Self::Certificates { .. } => "pass a file with PEM certificates (`-----BEGIN CERTIFICATE-----`)",
             Self::Tls { .. } => return None,

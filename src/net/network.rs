@@ -9,7 +9,7 @@ use super::login::Login;
 use super::netrc::Netrc;
 use super::patience::Patience;
 use super::proxy::{Proxies, Proxy};
-use super::trust::Trust;
+use super::trust::{CERTIFICATES, Trust};
 use crate::environment::Environment;
 use crate::place;
 
@@ -38,7 +38,7 @@ impl Network {
         Ok(Self {
             proxies: Proxies::from_environment(environment)?,
             ca_cert,
-            ssl_cert_file: environment.var("SSL_CERT_FILE").map(absolute),
+            ssl_cert_file: environment.var(CERTIFICATES).map(absolute),
             // Few people have such a file; an unreadable one is treated as missing.
             netrc: place::read_text(&netrc)
                 .map(|text| Netrc::parse(&text))
@@ -76,8 +76,16 @@ impl Network {
         match (&self.ssl_cert_file, &self.ca_cert) {
             (None, None) => Trust::System,
             (None, Some(extra)) => Trust::SystemAnd(extra.clone()),
-            (Some(store), extra) => Trust::Only([Some(store), extra.as_ref()].into_iter().flatten().cloned().collect()),
+            (Some(store), extra) => Trust::Only(store.clone(), extra.clone()),
         }
+    }
+
+    /// Checks that the trusted certificates can be used.
+    ///
+    /// # Errors
+    /// When a file cannot be read or has no certificates.
+    pub fn check(&self) -> Result<(), Error> {
+        self.trust().tls().map(drop)
     }
 
     /// The login in `.netrc` for the host of `url`.

@@ -12,6 +12,9 @@ use rustls_platform_verifier::Verifier;
 use super::error::Error;
 use crate::place;
 
+/// The variable with the file that replaces the system's trust store.
+pub const CERTIFICATES: &str = "SSL_CERT_FILE";
+
 /// The certificate authorities that may certify a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
@@ -19,8 +22,8 @@ pub enum Trust {
     System,
     /// The system's trust store and the certificates in a file (`--ca-cert`).
     SystemAnd(PathBuf),
-    /// Only the certificates in these files (`SSL_CERT_FILE`, then `--ca-cert`).
-    Only(Vec<PathBuf>),
+    /// Only the certificates in the file that `SSL_CERT_FILE` names, and in another (`--ca-cert`).
+    Only(PathBuf, Option<PathBuf>),
 }
 
 impl Trust {
@@ -35,10 +38,10 @@ impl Trust {
             // the fitting hint.
             Self::System => Verifier::new(provider).ok(),
             Self::SystemAnd(extra) => {
-                let extra = read(extra)?;
+                let extra = read(extra, None)?;
                 Some(Verifier::new_with_extra_roots(extra, provider).map_err(|error| unusable(&error))?)
             }
-            Self::Only(_) => None,
+            Self::Only(..) => None,
         };
         let mut config = match verifier {
             Some(verifier) => builder
@@ -54,13 +57,13 @@ impl Trust {
     /// The certificates of the named files only.
     fn roots(&self) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
-        if let Self::Only(files) = self {
-            for file in files {
-                for certificate in read(file)? {
-                    roots.add(certificate).map_err(|error| Error::Certificates {
-                        path: file.clone(),
-                        reason: error.to_string(),
-                    })?;
+        if let Self::Only(store, extra) = self {
+            let extra = extra.iter().map(|extra| (extra, None));
+            for (file, variable) in std::iter::once((store, Some(CERTIFICATES))).chain(extra) {
+                for certificate in read(file, variable)? {
+                    roots
+                        .add(certificate)
+                        .map_err(|error| unusable_file(file, variable, error.to_string()))?;
                 }
             }
         }
@@ -74,11 +77,14 @@ fn unusable(error: &rustls::Error) -> Error {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let error = |reason: String| Error::Certificates {
-        path: path.to_owned(),
-        reason,
-    };
+fn unusable_file(path: &Path, variable: Option<&'static str>, reason: String) -> Error {
+    let path = path.to_owned();
+    Error::Certificates { path, variable, reason }
+}
+
+/// The certificates in the file `path`, which `variable` names, if it is not an option.
+fn read(path: &Path, variable: Option<&'static str>) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let error = |reason| unusable_file(path, variable, reason);
     let pem = place::read(path).map_err(|e| error(e.to_string()))?;
     certificates_in(&pem).map_err(error)
 }
@@ -94,6 +100,22 @@ pub fn check_certificates(path: &Path) -> Result<(), String> {
         roots.add(certificate).map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// Fails unless any of the directories in `folders` contains a certificate, as `SSL_CERT_DIR` names them.
+///
+/// # Errors
+/// The reason, which does not name the directories.
+pub fn check_certificate_folders(folders: &str) -> Result<(), String> {
+    let has_certificate = |folder: PathBuf| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut files = entries.map(|entry| entry.path()).filter(|path| path.is_file());
+        files.any(|file| check_certificates(&file).is_ok())
+    };
+    if std::env::split_paths(folders).any(has_certificate) {
+        return Ok(());
+    }
+    Err("there is no PEM certificate".to_owned())
 }
 
 /// The certificates in the text `pem`, at least one; otherwise the reason why there is none.

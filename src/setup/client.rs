@@ -69,6 +69,15 @@ pub(super) fn variable(setup: &Setup<'_>, settings: &Settings, name: &str) -> Op
     EnvFile::read(settings, site.environment, site.layout.home()).variable(site.environment, name)
 }
 
+/// The environment of a server that is started here: completed from the `.env` file that Gemini CLI uses.
+pub(super) fn environment(setup: &Setup<'_>) -> Environment {
+    let (site, settings) = (
+        &setup.site,
+        settings::load(&setup.site.places(), setup.site.environment),
+    );
+    EnvFile::read(&settings, site.environment, site.layout.home()).under(site.environment)
+}
+
 /// Whether Gemini CLI is installed.
 pub(super) fn inspect_program(setup: &Setup<'_>) -> Check {
     match find_program(setup.site.environment, "gemini") {

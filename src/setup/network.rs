@@ -84,8 +84,9 @@ fn describe(route: &Route) -> String {
         None => String::new(),
         Some(Trust::System) => ", the system's certificates".to_owned(),
         Some(Trust::SystemAnd(file)) => format!(", the system's certificates and `{}`", file.display()),
-        Some(Trust::Only(files)) => {
-            let files: Vec<String> = files.iter().map(|file| format!("`{}`", file.display())).collect();
+        Some(Trust::Only(store, extra)) => {
+            let files = std::iter::once(store).chain(extra);
+            let files: Vec<String> = files.map(|file| format!("`{}`", file.display())).collect();
             format!(", the certificates in {}", files.join(" and "))
         }
     };

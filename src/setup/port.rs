@@ -1,15 +1,17 @@
 //! The server's port if another program uses it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::time::Duration;
 
 use gem_platform::process::{identity, listener_on};
 
-use super::advice;
 use super::check::{Check, Fix, Subject};
 use super::site::Site;
+use super::{Setup, advice};
 use crate::error::{Failure, Kind};
 use crate::runtime::local;
+use crate::settings::Destination;
 use crate::supervise;
 use crate::text::one_line;
 
@@ -43,6 +45,44 @@ pub(super) fn taken(port: u16) -> (Fix, Check) {
         None => Fix::by_hand("end that process"),
     };
     (fix.clone(), PORT.fail(detail, fix))
+}
+
+/// Why the server cannot listen on `port`: the fix and the failed check; `None` if it can.
+pub(super) async fn obstacle(setup: &Setup<'_>, port: u16) -> Option<(Fix, Check)> {
+    if is_taken(port).await {
+        return Some(taken(port));
+    }
+    let is_for_all = setup.wanted.chosen.scope == Destination::System || setup.site.layout.is_of_system();
+    let is_forbidden = if is_for_all {
+        // The service's user has no privileges.
+        port < first_common_port()
+    } else {
+        let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        bound.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    is_forbidden.then(|| forbidden(port))
+}
+
+/// The fix and the failed check for a `port` that the system keeps for others.
+fn forbidden(port: u16) -> (Fix, Check) {
+    let common = first_common_port();
+    let detail = if port < common {
+        format!("port {port} cannot be used: only root may listen on ports below {common}")
+    } else {
+        format!("port {port} cannot be used: the system does not allow this user to listen on it")
+    };
+    let fix = match supervise::free_port_after(port.max(common - 1)) {
+        Some(free) => Fix::run(format!("install --port {free}")),
+        None => Fix::by_hand("choose another port with `install --port N`"),
+    };
+    (fix.clone(), PORT.fail(detail, fix))
+}
+
+/// The first port that needs no privileges.
+fn first_common_port() -> u16 {
+    let limit = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let limit = limit.ok().and_then(|text| text.trim().parse().ok());
+    limit.unwrap_or(1024).max(1)
 }
 
 fn holder_of(port: u16) -> String {

@@ -158,17 +158,27 @@ impl Explain for Error {
     }
 }
 
-/// The first port after `port` that is free on both loopback addresses. Only a few ports are tried.
+/// A port after `port`, or else after Gemini CLI's usual one, that this user may use and that is free on both loopback
+/// addresses. Only a few ports are tried.
 pub fn free_port_after(port: u16) -> Option<u16> {
     let is_free = |address: IpAddr, port: u16| {
+        use io::ErrorKind::{AddrInUse, PermissionDenied};
+
         let bound = TcpListener::bind((address, port));
-        !matches!(bound, Err(error) if error.kind() == io::ErrorKind::AddrInUse)
+        !matches!(bound, Err(error) if matches!(error.kind(), AddrInUse | PermissionDenied))
     };
-    (port.checked_add(1)?..=u16::MAX)
-        .take(100)
+    let after = |port: u16| {
+        (port.saturating_add(1)..=u16::MAX)
+            .take(100)
+            .filter(move |other| *other > port)
+    };
+    after(port)
+        .chain(after(USUAL_PORT - 1))
         .find(|port| is_free(Ipv4Addr::LOCALHOST.into(), *port) && is_free(Ipv6Addr::LOCALHOST.into(), *port))
 }
 
+/// The port in Gemini CLI's defaults.
+const USUAL_PORT: u16 = 9379;
 /// How long a process may hold the lock without a record before it must have written one or released the lock.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a stopping server may take after its open requests, because it waits for its engine to end.

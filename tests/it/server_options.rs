@@ -327,7 +327,7 @@ fn a_value_without_a_usable_file_is_refused() {
 #[test]
 fn missing_certificates_are_named_before_a_download() {
     let home = Home::new();
-    let install = home.gem(&["install", "--runtime", "builtin", "--dry-run"]);
+    let install = home.gem(&["install", "--runtime", "builtin", "--dry-run", "--no-start"]);
     let run = install.env("SSL_CERT_FILE", "gone.pem").ok();
     assert_eq!(run.stderr.matches("SSL_CERT_FILE").count(), 1, "{run:#?}");
     assert_says(&run.stderr, &["`gone.pem`", "unset"]);

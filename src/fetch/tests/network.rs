@@ -325,7 +325,7 @@ async fn a_route_names_proxy_and_trust_and_a_probe_asks() {
     let route = network.route_of(&ORIGIN.parse().unwrap());
     assert_eq!(
         route.trust,
-        Some(Trust::Only(vec![scene.directory.path().join("ca.pem")]))
+        Some(Trust::Only(scene.directory.path().join("ca.pem"), None))
     );
     assert_eq!(route.proxy.as_ref().unwrap().url.to_string(), "http://***@proxy:3128/");
     assert_eq!(route.proxy.unwrap().variable, "https_proxy");

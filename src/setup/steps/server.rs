@@ -6,14 +6,15 @@ use gem_platform::service::{self, Tools};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Failure, Kind};
+use crate::net::{CERTIFICATES, Network};
 use crate::progress::waiting;
 use crate::runtime::{EngineState, ProgramStamp, Runtime, local};
-use crate::settings::Destination;
+use crate::settings::{self, Destination};
 use crate::setup::check::{Check, Fix, Subject};
-use crate::setup::port::{PORT, is_taken, taken};
+use crate::setup::port::{PORT, obstacle};
 use crate::setup::step::Inspection;
 use crate::setup::{
-    Condition, SERVICE, ServerSpec, Setup, advice, check_machine_service, service_account, service_definition,
+    Condition, SERVICE, ServerSpec, Setup, advice, check_machine_service, client, service_account, service_definition,
     service_failure, service_kind, shown,
 };
 use crate::supervise::{self, GRACE, PidFile, Running, ServerIdentity, ServerRecord, Started, observe};
@@ -29,7 +30,14 @@ const RESTART: &str = "restart";
 const INSTALL: &str = "install";
 
 pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
-    let inspection = look(setup).await;
+    let mut inspection = look(setup).await;
+    if setup.wanted.with_server
+        && inspection.blocked.is_none()
+        && matches!(inspection.condition, Condition::Needed(_))
+        && let Some(failure) = unreachable_upstream(setup)
+    {
+        inspection = hindered(inspection, failure);
+    }
     let is_for_all = setup.wanted.chosen.scope == Destination::System || setup.site.layout.is_of_system();
     if !is_for_all || !matches!(inspection.condition, Condition::Needed(_)) {
         return inspection;
@@ -38,6 +46,36 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
         Ok(()) => inspection,
         Err(failure) => unmanaged(setup, failure),
     }
+}
+
+/// Why a gateway that is started here could not reach the upstream: it would not start.
+fn unreachable_upstream(setup: &Setup<'_>) -> Option<Failure> {
+    let chosen = &setup.wanted.chosen;
+    // The system starts the server for all users without the variables of this process.
+    let is_elsewhere = chosen.scope == Destination::System || setup.site.layout.is_of_system();
+    if chosen.direct || is_elsewhere || !setup.site.is_for_this_machine() {
+        return None;
+    }
+    let network = Network::from_environment(&client::environment(setup), chosen.ca_cert.clone());
+    let failure = Failure::from(network.and_then(|network| network.check()).err()?);
+    let message = format!("cannot start the server: {}", failure.message);
+    let settings = settings::load(&setup.site.places(), setup.site.environment);
+    let file = client::variable(setup, &settings, CERTIFICATES).and_then(|found| found.file);
+    let place = file.map_or_else(String::new, |file| format!("; {} sets it", shown(&file)));
+    let hint = failure.hint.map(|hint| format!("{hint}{place}"));
+    Some(Failure {
+        message,
+        hint,
+        ..failure
+    })
+}
+
+/// The `inspection` of a server that cannot be started because of `failure`.
+fn hindered(mut inspection: Inspection, failure: Failure) -> Inspection {
+    let fix = failure.hint.clone().map_or_else(Fix::repair, Fix::by_hand);
+    inspection.checks.retain(|check| check.id != PROCESS.id);
+    inspection.checks.insert(0, PROCESS.fail(&failure.message, fix));
+    inspection.blocked_by(failure)
 }
 
 /// The inspection if the system cannot run a server for all users.
@@ -67,7 +105,7 @@ async fn look(setup: &Setup<'_>) -> Inspection {
         }
         Ok(Running::Supervised(record)) => inspect_supervised(setup, &record).await,
         Ok(Running::Unnamed) => unnamed(setup),
-        Ok(Running::Bare { pid, port }) => bare(setup, pid, port),
+        Ok(Running::Bare { pid, port }) => bare(setup, pid, port).await,
         Ok(Running::Foreign(process)) => {
             let detail = format!(
                 "{} names pid {}, which is `{}` and not a server of gem-setup",
@@ -113,30 +151,36 @@ async fn unwanted(setup: &Setup<'_>) -> Inspection {
     let port = setup.wanted.chosen.port;
     let is_idle = setup.site.is_for_this_machine()
         && matches!(observe(&setup.site.layout), Ok(Running::No | Running::Foreign(_)));
-    if is_idle && is_taken(port).await {
-        let (_, check) = taken(port);
-        return inspection.leaving(vec![check]);
+    match obstacle(setup, port).await {
+        Some((_, check)) if is_idle => inspection.leaving(vec![check]),
+        _ => inspection,
     }
-    inspection
 }
 
 /// The inspection if none of our servers is running: checks whether the port is free.
 async fn not_running(setup: &Setup<'_>, detail: String) -> Inspection {
     let port = setup.wanted.chosen.port;
-    let health = HEALTH.skip("no server is running");
-    if !is_taken(port).await {
+    let Some((fix, check)) = obstacle(setup, port).await else {
         let checks = vec![
             PROCESS.fail(detail, Fix::run(START)),
             PORT.ok(format!("port {port} is free")),
-            health,
+            HEALTH.skip("no server is running"),
         ];
         return Inspection::needed(plan(setup), checks);
-    }
-    let (fix, check) = taken(port);
+    };
+    without_port(setup, plan(setup), fix, check)
+}
+
+/// The inspection of a server that cannot listen on its port, as `check` says.
+fn without_port(setup: &Setup<'_>, plan: String, fix: Fix, check: Check) -> Inspection {
     let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {}", check.detail));
     let failure = failure.with_hint(advice::named(setup, fix).to_string());
-    let checks = vec![PROCESS.skip("another program uses the port"), check, health];
-    Inspection::needed(plan(setup), checks).blocked_by(failure)
+    let checks = vec![
+        PROCESS.skip("the server cannot use its port"),
+        check,
+        HEALTH.skip("no server is running on that port"),
+    ];
+    Inspection::needed(plan, checks).blocked_by(failure)
 }
 
 /// The inspection if a process holds the server's lock and has not written its process id.
@@ -157,23 +201,34 @@ fn unnamed(setup: &Setup<'_>) -> Inspection {
     Inspection::needed(plan(setup), checks).blocked_by(failure)
 }
 
-fn bare(setup: &Setup<'_>, pid: u32, port: u16) -> Inspection {
+async fn bare(setup: &Setup<'_>, pid: u32, port: u16) -> Inspection {
+    let wanted = setup.wanted.chosen.port;
+    let plan = format!("put the runtime on port {wanted} under supervision");
+    if port != wanted
+        && let Some((fix, check)) = obstacle(setup, wanted).await
+    {
+        return without_port(setup, plan, fix, check);
+    }
     let detail = format!("a runtime that Gemini CLI started (pid {pid}) serves port {port} without a supervisor");
     let checks = vec![
         PROCESS.warn(detail, Fix::run(RESTART)),
         PORT.ok(format!("port {port} is held by pid {pid}")),
         HEALTH.skip("not a server of gem-setup"),
     ];
-    Inspection::needed(
-        format!("put the runtime on port {} under supervision", setup.wanted.chosen.port),
-        checks,
-    )
+    Inspection::needed(plan, checks)
 }
 
 async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspection {
     let pid = record.process.pid;
     let wanted = ServerSpec::installed(&setup.wanted.chosen, None, &[]).identity();
     if !record.server.satisfies(&wanted) {
+        let plan = "restart the server as chosen";
+        // Found before the running server is stopped.
+        if record.server.port != wanted.port
+            && let Some((fix, check)) = obstacle(setup, wanted.port).await
+        {
+            return without_port(setup, plan.to_owned(), fix, check);
+        }
         let detail = format!(
             "pid {pid} serves port {} with {}, but port {} with {} was installed",
             record.server.port, record.server.runtime, wanted.port, wanted.runtime
@@ -184,7 +239,7 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
             PORT.skip("another server is running"),
             HEALTH.skip("another server is running"),
         ];
-        return Inspection::needed("restart the server as chosen", checks);
+        return Inspection::needed(plan, checks);
     }
     let port = PORT.ok(format!("pid {pid} listens on port {}", wanted.port));
     if is_runtime_replaced(setup, record) {

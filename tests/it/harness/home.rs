@@ -22,7 +22,7 @@ use super::run::passed_on;
 use super::{Gem, MODEL, Run, TERMS, stand_in};
 
 /// Variables that would change the behaviour of gem-setup, Gemini CLI's settings or the stand-in.
-const CLEARED: [&str; 13] = [
+const CLEARED: [&str; 16] = [
     "CI",
     "GEMINI_",
     "GEM_SETUP_",
@@ -36,6 +36,9 @@ const CLEARED: [&str; 13] = [
     "ALL_PROXY",
     "NO_PROXY",
     "NO_COLOR",
+    "SSL_CERT_",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
 ];
 
 /// A home for one test, with a mirror that publishes the stand-in as `lit`.
