@@ -24,8 +24,8 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
         }
     }
     let outcome = outcome.map_err(|failure| session.or_not_installed("send test prompts", failure))?;
-    if let Some(wrong) = outcome.misjudged() {
-        printer.warning(&wrong);
+    if let Some(doubts) = outcome.doubts() {
+        printer.warning(&doubts);
     }
     if printer.json() {
         return Ok(ExitCode::SUCCESS);

@@ -85,6 +85,8 @@ pub struct Answer {
     pub status: u16,
     /// The part of the gateway that answered, if it is a gateway (`x-gem-answered-by`).
     pub answered_by: Option<String>,
+    /// Why the model did not answer a classification, if a gateway says so (`x-gem-model-failure`).
+    pub model_failure: Option<String>,
     /// The body.
     pub body: Bytes,
 }
@@ -217,13 +219,11 @@ async fn exchange(peer: Peer, request: Request<Full<Bytes>>) -> Result<Answer, E
             ));
         }
     }
-    let answered_by = head
-        .headers
-        .get("x-gem-answered-by")
-        .and_then(|value| value.to_str().ok());
+    let field = |name: &str| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
     Ok(Answer {
         status: head.status.as_u16(),
-        answered_by: answered_by.map(str::to_owned),
+        answered_by: field("x-gem-answered-by"),
+        model_failure: field("x-gem-model-failure"),
         body: whole.freeze(),
     })
 }

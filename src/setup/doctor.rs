@@ -207,11 +207,11 @@ async fn inspect_smoke(setup: &Setup<'_>) -> Check {
                 .map(|probe| format!("{} in {} ms by {}", probe.got, probe.latency_ms, probe.answered_by))
                 .collect();
             let probes = probes.join(", ");
-            outcome.misjudged().map_or_else(
+            outcome.doubts().map_or_else(
                 || SMOKE.ok(probes.clone()),
-                |wrong| {
+                |doubts| {
                     let fix = "requests are routed by such answers: run `gem-setup smoke` again, and choose another model if it stays so";
-                    SMOKE.warn(format!("{probes}; {wrong}"), Fix::by_hand(fix))
+                    SMOKE.warn(format!("{probes}; {doubts}"), Fix::by_hand(fix))
                 },
             )
         }

@@ -48,9 +48,29 @@ pub struct Smoke {
 }
 
 impl Smoke {
-    /// The answers of the model that are unlike the rubric, as text; `None` if all are right.
+    /// Why the model's answers are doubtful, as text; `None` if they are not.
     #[must_use]
-    pub fn misjudged(&self) -> Option<String> {
+    pub fn doubts(&self) -> Option<String> {
+        let doubts: Vec<String> = self.unusable().into_iter().chain(self.misjudged()).collect();
+        (!doubts.is_empty()).then(|| doubts.join("; "))
+    }
+
+    /// The probes for which the model gave no usable answer, as text.
+    fn unusable(&self) -> Option<String> {
+        let failures: Vec<&str> = self
+            .probes
+            .iter()
+            .filter_map(|probe| probe.model_failure.as_deref())
+            .collect();
+        let (failed, reason) = (failures.len(), failures.first()?);
+        let probes = self.probes.len();
+        Some(format!(
+            "the model gave no usable answer to {failed} of {probes} routing probes ({reason}): the built-in classifier decided"
+        ))
+    }
+
+    /// The answers of the model that are unlike the rubric, as text; `None` if all are right.
+    fn misjudged(&self) -> Option<String> {
         let is_wrong = |probe: &&Probe| probe.answered_by == BY_MODEL && probe.got != probe.expected;
         let wrong: Vec<String> = self
             .probes
@@ -75,6 +95,9 @@ pub struct Probe {
     pub latency_ms: u64,
     /// The source of the answer: `model` or `builtin`.
     pub answered_by: String,
+    /// Why the model gave no usable answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_failure: Option<String>,
 }
 
 /// Sends the joke prompt and the probes to the installed server; only the probes if options left out the model.
@@ -254,6 +277,7 @@ async fn probe(peer: Peer, model: &str, has_model: bool, request: &str, expected
         expected,
         got,
         latency_ms,
+        model_failure: answer.model_failure,
         answered_by: match answer.answered_by.as_deref() {
             Some("builtin") => "builtin".to_owned(),
             _ => by_runtime.to_owned(),

@@ -14,6 +14,9 @@ use crate::router::contents::turns_for_context;
 use crate::router::{AnsweredBy, Conversation, DecisionRecord, Source, Tier, Turn, Verdict};
 
 const ANSWERED_BY: HeaderName = HeaderName::from_static("x-gem-answered-by");
+const MODEL_FAILURE: HeaderName = HeaderName::from_static("x-gem-model-failure");
+/// The most characters of a failure in a header.
+const LONGEST_FAILURE: usize = 200;
 
 /// Answers `prompt`, which asks for a classification of `conversation`.
 pub(super) async fn answer(shared: &Shared, prompt: &Prompt, conversation: Conversation) -> Result<Reply, Fault> {
@@ -39,6 +42,13 @@ pub(super) async fn answer(shared: &Shared, prompt: &Prompt, conversation: Conve
         Ok(answer) => Ok(call.reply(AnsweredBy::Model, answer.into(), None)),
         Err(failure) => call.without_model(&failure),
     }
+}
+
+/// The beginning of `text` in the characters that a header takes.
+fn in_header(text: &str) -> Option<HeaderValue> {
+    let plain = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+    let text: String = text.chars().map(plain).take(LONGEST_FAILURE).collect();
+    HeaderValue::from_str(&text).ok()
 }
 
 /// The verdict on a request without text, the same as the router's.
@@ -75,12 +85,16 @@ impl Classification<'_> {
         let Self { shared, prompt, .. } = self;
         shared.metrics.classified(by);
         let model = shared.config.engine_model();
+        let failure = model_failure.as_deref().and_then(in_header);
         let text = render(verdict.tier, &verdict.reasoning, model, prompt.usage, prompt.stream);
         shared.decisions.record(self.decision(by, verdict, model_failure));
         let mut reply = reply(text, prompt.stream);
         reply
             .headers_mut()
             .insert(ANSWERED_BY, HeaderValue::from_static(by.as_str()));
+        if let Some(failure) = failure {
+            reply.headers_mut().insert(MODEL_FAILURE, failure);
+        }
         reply
     }
 

@@ -52,6 +52,9 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             return Err(failure);
         }
     };
+    if let Some(doubts) = outcome.doubts() {
+        setup.tools.progress.note("smoke", &format!("warning: {doubts}"));
+    }
     setup.state.smoke_fault = None;
     setup.state.smoke = Some(SmokeRecord {
         time: Timestamp::now(),

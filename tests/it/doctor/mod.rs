@@ -431,6 +431,17 @@ fn smoke_checks_the_answers_too() {
     ];
     assert_says(check["detail"].as_str().unwrap(), &words);
     assert_says(&home.gem(&["smoke", "--json"]).ok().stderr, &words);
+    fs::write(&control, "garbage").unwrap();
+    let check = home.gem(&["doctor", "--json", "--smoke"]).ok().check("server.smoke");
+    assert_eq!(check["status"], "warn");
+    let words = [
+        "no usable answer to 2 of 2 routing probes",
+        "the built-in classifier decided",
+    ];
+    assert_says(check["detail"].as_str().unwrap(), &words);
+    let run = home.gem(&["smoke", "--json"]).ok();
+    assert_says(&run.stderr, &words);
+    assert_says(run.json()["probes"][0]["model_failure"].as_str().unwrap(), &[" "]);
     fs::write(&control, "errors").unwrap();
     let run = home.gem(&["doctor", "--json", "--smoke"]).ends(10);
     assert_eq!(run.faults(), ["server.smoke"]);
