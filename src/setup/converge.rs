@@ -386,6 +386,9 @@ pub async fn pull(setup: &mut Setup<'_>) -> Result<(StepState, String), Failure>
 
 /// Finds obstacles to a pull before anything is written.
 async fn check_pull(setup: &Setup<'_>) -> Result<(), Failure> {
+    if let Some(error) = steps::unusable_file(setup) {
+        return Err(error.into());
+    }
     let chosen = &setup.wanted.chosen;
     let purpose = format!("pull `{}`", chosen.model);
     let Err(failure) = setup.site.installed_runtime(&purpose, chosen, &setup.state) else {

@@ -356,3 +356,27 @@ fn a_hubs_retry_after_is_obeyed() {
     assert_eq!(install().ok().step("model"), "changed");
     assert!(begun.elapsed() >= std::time::Duration::from_secs(2));
 }
+
+/// `install` and `pull` take the same files.
+#[test]
+fn a_file_that_is_no_model_is_refused_by_pull_too() {
+    let (hub, home) = (Hub::start(&content(1 << 16), None), home(None));
+    let path = format!("{}:{}", home.beside("bin").display(), std::env::var("PATH").unwrap());
+    for command in [["install", "--no-start", "--port", "9379"].as_slice(), &["pull", MODEL]] {
+        let run = home
+            .gem(command)
+            .args([
+                "--runtime",
+                "litert-lm",
+                "--accept-terms",
+                "--model-file",
+                "/etc/passwd",
+            ])
+            .env("PATH", &path)
+            .env("HF_ENDPOINT", hub.server.url())
+            .run();
+        assert_ne!(run.status, 0, "{run:#?}");
+        assert_says(&run.stderr, &["/etc/passwd", "is not a LiteRT-LM model"]);
+        assert!(!imported(&home).exists());
+    }
+}

@@ -13,6 +13,7 @@ mod smoke;
 mod space;
 mod terms;
 
+pub(super) use model::unusable_file;
 pub(super) use model_name::unknown as unknown_model;
 pub(super) use runtime::inspect_use;
 pub use settings::refused_model;

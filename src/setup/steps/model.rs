@@ -47,7 +47,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
 }
 
 /// Why the given model file cannot be imported.
-fn unusable_file(setup: &Setup<'_>) -> Option<Error> {
+pub(in crate::setup) fn unusable_file(setup: &Setup<'_>) -> Option<Error> {
     let file = setup.wanted.chosen.model_file.as_deref()?;
     if setup.wanted.chosen.runtime == RuntimeName::Lit {
         return Some(Error::Unsuitable {
