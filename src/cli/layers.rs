@@ -217,6 +217,12 @@ impl Layers {
         found.is_some_and(|found| found.values == [value])
     }
 
+    /// The place of the value of the option `name`, and the values, from below the command line.
+    pub(crate) fn found(&self, name: &str) -> Option<(&str, &[String])> {
+        let found = self.values.get(name)?;
+        Some((&found.place, &found.values))
+    }
+
     /// Names the source of the option `name` for error messages; `None` for the command line.
     pub(crate) fn explain(&self, name: &str) -> Option<String> {
         let found = self.values.get(name)?;

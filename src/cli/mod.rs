@@ -17,6 +17,7 @@ mod man;
 mod network_args;
 mod news;
 mod options;
+mod origins;
 mod parse;
 mod program;
 mod pull;
@@ -169,6 +170,7 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
     if let Ok(target) = session.target() {
         printer.add_globals(session.globals(target));
     }
+    origins::show(&session, &matches, &layers);
     system::enter(&session, innermost(&matches))?;
     idle::warn(printer, &matches, &layers);
     run_command(&session, cli.command, innermost(&matches), &layers)

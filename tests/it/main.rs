@@ -42,6 +42,8 @@ mod machine;
 mod mirrors;
 mod misplaced;
 mod model_upgrade;
+#[cfg(target_os = "linux")]
+mod origins;
 mod output;
 mod owner;
 mod place;
