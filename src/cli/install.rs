@@ -197,7 +197,7 @@ fn prepare<'s>(
         let remark = format!("using recorded options: {}", recorded.join(" "));
         session.printer.remark(&remark);
     }
-    warn_of_idle_options(session.printer, args, accepted, chosen.runtime);
+    warn_of_idle_options(session, args, accepted, chosen.runtime);
     let wanted = wanted(args, accepted, chosen);
     let given = given(args, &wanted.chosen, target);
     let mut setup = session.setup(state.clone(), wanted, &network, target, events, terminal)?;
@@ -218,19 +218,28 @@ fn target_of(session: &Session<'_>, args: &InstallArgs) -> Result<Target, Failur
     }
 }
 
-fn warn_of_idle_options(printer: &Printer, args: &InstallArgs, accepted: Option<Origin>, runtime: RuntimeName) {
+fn warn_of_idle_options(
+    session: &Session<'_>,
+    args: &InstallArgs,
+    accepted: Option<Origin>,
+    runtime: RuntimeName,
+) {
     let is_flag = accepted == Some(Origin::Flag);
+    let no_model = format!("the runtime `{runtime}` has no model");
+    let no_files = format!("the runtime `{runtime}` needs no download; it is recorded for later commands");
+    // A signed catalog is downloaded for every runtime.
+    let is_idle = |option: &str| session.is_given(option) && args.signed.catalog_url.is_none() && args.bundle.is_none();
     let options = [
-        (args.no_model, "--no-model"),
-        (args.accept_terms && is_flag, "--accept-terms"),
+        (args.no_model, "--no-model", &no_model),
+        (args.accept_terms && is_flag, "--accept-terms", &no_model),
+        (is_idle("--mirror"), "--mirror", &no_files),
+        (is_idle("--mirror-only"), "--mirror-only", &no_files),
     ];
     let idle = options
         .iter()
-        .filter(|(is_given, _)| *is_given && !runtime.has_models());
-    for (_, option) in idle {
-        printer.warning(&format!(
-            "`{option}` has no effect: the runtime `{runtime}` has no model"
-        ));
+        .filter(|(is_given, ..)| *is_given && !runtime.has_models());
+    for (_, option, reason) in idle {
+        session.printer.warning(&format!("`{option}` has no effect: {reason}"));
     }
 }
 

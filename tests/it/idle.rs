@@ -55,6 +55,21 @@ fn an_option_without_its_required_option_is_reported() {
 }
 
 #[test]
+fn mirrors_of_a_runtime_without_files_are_said() {
+    let home = Home::new();
+    let builtin = ["install", "--runtime", "builtin", "--dry-run"];
+    let mirrors = ["--mirror", "https://mirror.example", "--mirror-only"];
+    let run = home.gem(&builtin).args(mirrors).ok();
+    let why = "has no effect: the runtime `builtin` needs no download";
+    assert_says(
+        &run.stderr,
+        &[&format!("`--mirror` {why}"), &format!("`--mirror-only` {why}")],
+    );
+    let run = home.gem(&builtin).env("GEM_SETUP_MIRROR", mirrors[1]).ok();
+    assert!(!run.stderr.contains("no effect"), "{run:#?}");
+}
+
+#[test]
 fn a_global_option_is_not_reported() {
     let home = Home::new();
     home.write(&home.layout().config_file(), "mirror = \"https://mirror.example\"\n");
