@@ -218,12 +218,7 @@ fn target_of(session: &Session<'_>, args: &InstallArgs) -> Result<Target, Failur
     }
 }
 
-fn warn_of_idle_options(
-    session: &Session<'_>,
-    args: &InstallArgs,
-    accepted: Option<Origin>,
-    runtime: RuntimeName,
-) {
+fn warn_of_idle_options(session: &Session<'_>, args: &InstallArgs, accepted: Option<Origin>, runtime: RuntimeName) {
     let is_flag = accepted == Some(Origin::Flag);
     let no_model = format!("the runtime `{runtime}` has no model");
     let no_files = format!("the runtime `{runtime}` needs no download; it is recorded for later commands");
