@@ -100,7 +100,27 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 /// # Errors
 /// When they are not UTF-8.
 pub fn text(bytes: Vec<u8>) -> io::Result<String> {
-    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    let unusable = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
+    if let Some(encoding) = other_encoding(&bytes) {
+        return Err(unusable(format!("it is {encoding}, but must be UTF-8")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
+        unusable(format!("line {line} has a byte that is not UTF-8"))
+    })
+}
+
+/// The name of the encoding other than UTF-8 that editors of Windows write, if `bytes` show it: by a mark, or by the zeros in
+/// plain text.
+#[must_use]
+pub fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        [a, 0, b, 0, ..] | [0, a, 0, b, ..] if *a > 0 && *b > 0 => Some("UTF-16"),
+        _ => None,
+    }
 }
 
 /// Writes `bytes` to the file `path`; creates its directory if missing.

@@ -77,6 +77,20 @@ impl Explain for Error {
     }
 }
 
+/// Why the JSON `bytes` were refused, and where.
+fn json_fault(bytes: &[u8], error: &serde_json::Error) -> String {
+    if bytes.trim_ascii().is_empty() {
+        return "it is empty".to_owned();
+    }
+    if let Some(encoding) = place::other_encoding(bytes) {
+        return format!("it is {encoding}, but must be UTF-8");
+    }
+    if error.is_eof() {
+        return format!("it ends too early, at line {}, column {}", error.line(), error.column());
+    }
+    redact_in(&error.to_string())
+}
+
 impl Record {
     /// The error for an invalid record from `origin`.
     pub fn unusable(&'static self, origin: impl Into<String>, reason: impl ToString) -> Error {
@@ -107,8 +121,11 @@ impl Record {
     pub fn read_json<T: DeserializeOwned>(&'static self, path: &Path) -> Result<Option<T>, Error> {
         let bytes = place::read_if_present(path).map_err(|source| self.unread(path, source))?;
         let bytes = bytes.filter(|bytes| !bytes.is_empty() || !file::is_mount_point(path));
-        let parsed = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
-        parsed.map_err(|error| self.unusable(path.to_string_lossy(), redact_in(&error.to_string())))
+        let Some(bytes) = bytes else {
+            return Ok(None);
+        };
+        let parsed = serde_json::from_slice(&bytes).map(Some);
+        parsed.map_err(|error| self.unusable(path.to_string_lossy(), json_fault(&bytes, &error)))
     }
 
     /// Writes `value` to the JSON file `path`, which only its owner can read, unless the file already has this content.

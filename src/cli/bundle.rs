@@ -98,15 +98,18 @@ fn show(printer: &Printer, bundle: &Bundle, model: Option<&LocalModelName>) {
     }
     printer.line("");
     match model {
-        Some(_) => printer.line("The bundle contains the model."),
-        None if needs_model(bundle) => printer.line("The bundle does not contain the model; `--model` adds it."),
+        Some(_) => printer.prose("The bundle contains the model.", 2),
+        None if needs_model(bundle) => printer.prose("The bundle does not contain the model; `--model` adds it.", 2),
         None => {}
     }
     bundle
         .targets
         .iter()
         .for_each(|target| printer.line(&described(target)));
-    printer.line("Copy the bundle to the other machine. Then run there, with its path on that machine:");
+    printer.prose(
+        "Copy the bundle to the other machine. Then run there, with its path on that machine:",
+        2,
+    );
     for command in commands(bundle, model) {
         printer.line(&format!("  {command}"));
     }
@@ -167,7 +170,7 @@ fn verify(session: &Session<'_>, bundle: &Path, key: Option<&str>) -> Result<Exi
         (false, true) => "it is signed; pass `--public-key KEY` to check who signed it",
         (false, false) => "it is not signed",
     };
-    printer.line(&format!("All {} files are as listed; {signature}.", checked.files()));
+    printer.prose(&format!("All {} files are as listed; {signature}.", checked.files()), 2);
     checked
         .targets
         .iter()

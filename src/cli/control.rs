@@ -92,10 +92,10 @@ fn report(session: &Session<'_>, started: &Started) -> Result<(), Failure> {
             _ => "ready",
         };
         let (pid, port) = (started.pid, report.port);
-        printer.line(&format!("the server is {state}: pid {pid}, port {port}"));
+        printer.prose(&format!("the server is {state}: pid {pid}, port {port}"), 2);
     }
     if let Some(missing) = &started.blocked {
-        printer.remark(&without_model(missing));
+        printer.remark_in_prose(&without_model(missing), 2);
     }
     Ok(())
 }
@@ -129,7 +129,7 @@ pub(crate) fn stop(session: &Session<'_>) -> Result<ExitCode, Failure> {
     if printer.json() {
         printer.json_line(&serde_json::json!({"stopped": pid.is_some(), "pid": pid}));
     } else {
-        printer.line(&text);
+        printer.prose(&text, 2);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -165,6 +165,6 @@ fn show(session: &Session<'_>, examination: &Examination, options: &str) {
         printer.json_line(&json!({"ok": examination.is_ok(), "checks": examination.checks}));
         return;
     }
-    let install = (!session.is_installed()).then(|| format!("install{options}"));
+    let install = (!session.is_installed_now()).then(|| format!("install{options}"));
     Diagnosis::new(&examination.checks, install.as_deref()).print(printer);
 }

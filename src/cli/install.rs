@@ -195,7 +195,7 @@ fn prepare<'s>(
     };
     if !recorded.is_empty() {
         let remark = format!("using recorded options: {}", recorded.join(" "));
-        session.printer.remark(&remark);
+        session.printer.remark_in_prose(&remark, 2);
     }
     warn_of_idle_options(session, args, accepted, chosen.runtime);
     let wanted = wanted(args, accepted, chosen);
@@ -343,7 +343,7 @@ fn automatic(session: &Session<'_>, catalog: Option<&PathBuf>, target: Target) -
     let choice = setup::installable(&catalog, target, &session.environment);
     let choice = asynchronous()?.block_on(choice);
     let remark = format!("chose the runtime `{}`: {}", choice.runtime, choice.reason);
-    session.printer.remark(&remark);
+    session.printer.remark_in_prose(&remark, 2);
     Ok(choice.runtime)
 }
 
@@ -449,7 +449,7 @@ fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_step
     } else {
         report(printer, verdict, &changed);
         if changed.contains(&"settings") {
-            printer.remark(RESTART_CLIENT);
+            printer.remark_in_prose(RESTART_CLIENT, 2);
         }
         if failure.is_none() {
             printer.remark("\nWhat to do next:");
@@ -484,7 +484,7 @@ fn report(printer: &Printer, verdict: &Verdict, changed: &[&str]) {
     };
     printer.prose(&conclusion, 2);
     if verdict.is_untried {
-        printer.line("It was not tested with a prompt (--no-smoke).");
+        printer.prose("It was not tested with a prompt (--no-smoke).", 2);
     }
     let left_out = verdict.left_out.iter().map(|(check, option)| (check, Some(*option)));
     for (check, option) in verdict.faults.iter().map(|check| (check, None)).chain(left_out) {

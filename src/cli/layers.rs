@@ -27,6 +27,28 @@ pub(crate) enum Origin {
     Default,
 }
 
+/// What names a configuration file other than the usual one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NamedBy {
+    Flag,
+    Variable,
+    /// The running server, whose options `restart` keeps.
+    Server,
+}
+
+impl NamedBy {
+    /// The hint if the file cannot be read.
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Flag => "correct the path given with `--config`",
+            Self::Variable => "correct or unset the variable `GEM_SETUP_CONFIG`",
+            Self::Server => {
+                "the running server was started with this file: restore it, or name another with `--config`"
+            }
+        }
+    }
+}
+
 /// The values from below the command line, by option name (`accept-terms`).
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
@@ -54,10 +76,15 @@ const NOT_IN_FILE: [&str; 2] = ["home", "config"];
 const FOR_THE_COMMAND_LINE: [(&str, &str); 1] = [("route", "model")];
 
 impl Layers {
-    /// Adds the values of the configuration file at `file`. A missing file is fine unless `required`. Paths in it are relative
-    /// to its folder.
-    pub(crate) fn add_file(&mut self, file: &Path, required: bool, options: &Options) -> Result<(), Failure> {
-        let Some(text) = read(file, required)? else {
+    /// Adds the values of the configuration file at `file`. A missing file is fine unless something names it. Paths in
+    /// it are relative to its folder.
+    pub(crate) fn add_file(
+        &mut self,
+        file: &Path,
+        named_by: Option<NamedBy>,
+        options: &Options,
+    ) -> Result<(), Failure> {
+        let Some(text) = read(file, named_by)? else {
             return Ok(());
         };
         let fault = |reason: String| {
@@ -239,19 +266,19 @@ impl Layers {
     }
 }
 
-/// The text of the configuration `file`; `None` if it is missing and not `required`.
-fn read(file: &Path, required: bool) -> Result<Option<String>, Failure> {
+/// The text of the configuration `file`; `None` if it is missing and nothing names it.
+fn read(file: &Path, named_by: Option<NamedBy>) -> Result<Option<String>, Failure> {
     // A file from the command line may be a pipe, as with `--config <(…)`.
-    let bytes = match required {
-        true => place::read_given(file, LIMIT).map(Some),
-        false => place::read_if_present(file),
+    let bytes = match named_by {
+        Some(_) => place::read_given(file, LIMIT).map(Some),
+        None => place::read_if_present(file),
     };
     let text = bytes.and_then(|bytes| bytes.map(place::text).transpose());
     text.map_err(|error| {
         let message = format!("cannot read the configuration `{}`: {error}", file.display());
-        let hint = match required {
-            true => "correct the path given with `--config`".to_owned(),
-            false => place::remedy(file, &error),
+        let hint = match named_by {
+            Some(named_by) if error.kind() != std::io::ErrorKind::InvalidData => named_by.remedy().to_owned(),
+            _ => place::remedy(file, &error),
         };
         Failure::new(Kind::Usage, message).with_hint(hint)
     })

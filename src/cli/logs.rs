@@ -29,9 +29,10 @@ pub(crate) fn run(session: &Session<'_>, args: LogsArgs) -> Result<ExitCode, Fai
     if !args.follow {
         let lines = tail(&path, args.lines).map_err(failed)?;
         if lines.is_empty() && !path.exists() {
-            printer.remark(&printer.tilde(&format!("there is no log yet: `{}`", path.display())));
+            let remark = printer.tilde(&format!("there is no log yet: `{}`", path.display()));
+            printer.remark_in_prose(&remark, 2);
             if !session.is_installed() {
-                printer.remark(&format!("not installed: run `{}`", session.install_command()?));
+                printer.remark_in_prose(&format!("not installed: run `{}`", session.install_command()?), 2);
             }
         }
         show(lines);

@@ -13,7 +13,7 @@ use gem_setup::net::redact_in;
 use gem_setup::supervise::{Running, observe};
 
 use super::args::Cli;
-use super::layers::{COMES_FROM, Layers, UNSET};
+use super::layers::{COMES_FROM, Layers, NamedBy, UNSET};
 use super::options::Options;
 
 const SYSTEM: &str = "system";
@@ -60,15 +60,16 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
         running: running_options(&names, &layout)?,
         options: Options::of(&Cli::command()),
     };
-    let given = flag("config").or_else(|| variable("GEM_SETUP_CONFIG"));
-    let config = given.map(absolute).or_else(|| below.running_config());
+    let by_flag = flag("config").map(|file| (absolute(file), NamedBy::Flag));
+    let by_variable = || variable("GEM_SETUP_CONFIG").map(|file| (absolute(file), NamedBy::Variable));
+    let by_server = || below.running_config().map(|file| (file, NamedBy::Server));
+    let (config, named_by) = by_flag.or_else(by_variable).or_else(by_server).unzip();
     let file = config.clone().unwrap_or_else(|| layout.config_file());
 
-    // A file named on the command line must exist.
-    let is_needed = needs_configuration(&names) || (flag("config").is_some() && !file.exists());
-    let (resolved, config_fault) = match below.resolve(args, Some((&file, config.is_some()))) {
+    let is_needed = needs_configuration(&names);
+    let (resolved, config_fault) = match below.resolve(args, Some((&file, named_by))) {
         Err(refusal) if !is_needed => (below.without_file(args)?, Some(fault_of(refusal))),
-        resolved => (resolved?, fault_for_others(&names, &below, (&file, config.is_some()))),
+        resolved => (resolved?, fault_for_others(&names, &below, (&file, named_by))),
     };
     let (matches, layers) = resolved;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Refusal::Clap(Box::new(error)))?;
@@ -129,11 +130,15 @@ struct Below<'a> {
 }
 
 impl Below<'_> {
-    /// Parses `args` with these sources and the configuration in `file`. The boolean says whether the file must exist.
-    fn resolve(&self, args: &[OsString], file: Option<(&Path, bool)>) -> Result<(ArgMatches, Layers), Refusal> {
+    /// Parses `args` with these sources and the configuration in `file`, which must exist if something names it.
+    fn resolve(
+        &self,
+        args: &[OsString],
+        file: Option<(&Path, Option<NamedBy>)>,
+    ) -> Result<(ArgMatches, Layers), Refusal> {
         let mut layers = Layers::default();
-        if let Some((file, required)) = file {
-            layers.add_file(file, required, &self.options)?;
+        if let Some((file, named_by)) = file {
+            layers.add_file(file, named_by, &self.options)?;
         }
         layers.add_environment(self.environment, &self.options);
         layers.add_running(&self.running, &self.options);
@@ -168,15 +173,23 @@ impl Below<'_> {
     }
 }
 
+/// The home where no option names one.
+pub(crate) fn default_home(environment: &Environment) -> PathBuf {
+    let of_variable = environment.var("GEM_SETUP_HOME");
+    of_variable.map_or_else(|| client_home(environment), |home| environment.current_dir().join(home))
+}
+
+/// Gemini CLI's home.
+fn client_home(environment: &Environment) -> PathBuf {
+    let of_client = environment.var("GEMINI_CLI_HOME");
+    of_client.map_or_else(
+        || environment.user_home().to_owned(),
+        |home| environment.current_dir().join(home),
+    )
+}
+
 fn layout(given: Option<PathBuf>, environment: &Environment) -> Result<Layout, Failure> {
-    let of_client = || {
-        environment
-            .var("GEMINI_CLI_HOME")
-            .map(|home| environment.current_dir().join(home))
-    };
-    let home = given
-        .or_else(of_client)
-        .unwrap_or_else(|| environment.user_home().to_owned());
+    let home = given.unwrap_or_else(|| client_home(environment));
     if home.as_os_str().is_empty() {
         let failure = Failure::new(Kind::Usage, "cannot find your home directory");
         return Err(failure.with_hint("pass `--home DIR`"));
@@ -253,7 +266,7 @@ fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
 }
 
 /// For `doctor`: the fault in the configuration `file` or in a variable that would stop other commands.
-fn fault_for_others(names: &[&str], below: &Below<'_>, file: (&Path, bool)) -> Option<Failure> {
+fn fault_for_others(names: &[&str], below: &Below<'_>, file: (&Path, Option<NamedBy>)) -> Option<Failure> {
     /// Together these commands have every option that a configuration file may set.
     const OTHERS: [&[&str]; 3] = [&["install"], &["serve"], &["route", "x"]];
     if names != ["doctor"] {

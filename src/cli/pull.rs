@@ -32,7 +32,7 @@ pub(crate) fn run(
                 Ok(bundle) => bundle,
                 Err(failure) => {
                     let remark = format!("{}; the model comes from the network", failure.message);
-                    printer.remark(&remark);
+                    printer.remark_in_prose(&remark, 2);
                     None
                 }
             };

@@ -283,7 +283,7 @@ async fn report_readiness(mut engine: watch::Receiver<EngineStatus>, port: u16, 
         let Some(missing) = blocked else {
             return printer.remark(&format!("ready on port {port}"));
         };
-        printer.remark(&without_model(&missing));
+        printer.remark_in_prose(&without_model(&missing), 2);
         if engine
             .wait_for(|status| status.state != EngineState::Blocked)
             .await
@@ -331,10 +331,11 @@ fn already_served(session: &Session<'_>, error: ClaimError) -> Result<ExitCode, 
             "run `gem-setup service install`, which hands the server over to the service, or `gem-setup stop` first",
         ));
     }
-    session.printer.remark(&format!(
+    let remark = format!(
         "the server is already running: pid {}, port {}",
         record.process.pid, record.server.port
-    ));
+    );
+    session.printer.remark_in_prose(&remark, 2);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -30,10 +30,10 @@ pub(crate) fn install(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
         printer.json_line(&json!({"definition": installed.definition, "changed": installed.changed}));
     } else {
         let definition = printer.tilde(&format!("`{}`", installed.definition.display()));
-        printer.line(&format!("the {kind} {definition} runs the server {}", when(kind)));
+        printer.prose(&format!("the {kind} {definition} runs the server {}", when(kind)), 2);
     }
     if service::lingers(kind, &account) == Some(false) {
-        printer.remark("it ends when you log out; `loginctl enable-linger` keeps it running");
+        printer.remark_in_prose("it ends when you log out; `loginctl enable-linger` keeps it running", 2);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -75,7 +75,7 @@ pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
         None => "running state unknown",
     };
     let definition = printer.tilde(&format!("`{}`", status.definition.display()));
-    printer.line(&format!("{kind}: {presence}, {running} ({definition})"));
+    printer.prose(&format!("{kind}: {presence}, {running} ({definition})"), 2);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -106,7 +106,7 @@ fn stop_other_server(session: &Session<'_>, kind: ServiceKind, account: &Account
     if let Some(pid) = pid {
         session
             .printer
-            .remark(&format!("stopped the server (pid {pid}); the {kind} takes over"));
+            .remark_in_prose(&format!("stopped the server (pid {pid}); the {kind} takes over"), 2);
     }
     Ok(())
 }

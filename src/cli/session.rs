@@ -27,6 +27,7 @@ use gem_setup::threads;
 use tokio::runtime::Runtime;
 
 use super::args::NetworkArgs;
+use super::parse::default_home;
 use super::program;
 use super::server_args::RuntimeChoice;
 use crate::report::{Events, Printer, Terminal, signals};
@@ -97,6 +98,13 @@ impl Session<'_> {
     pub(crate) fn is_installed(&self) -> bool {
         let is_there = self.layout.state_file().symlink_metadata().is_ok();
         is_there && !self.state().is_ok_and(State::is_of_settings_alone)
+    }
+
+    /// Like [`Self::is_installed`], after this command may have changed the record.
+    pub(crate) fn is_installed_now(&self) -> bool {
+        let file = self.layout.state_file();
+        let is_of_settings_alone = || matches!(State::read(&file), Ok(Some(state)) if state.is_of_settings_alone());
+        file.symlink_metadata().is_ok() && !is_of_settings_alone()
     }
 
     /// The command that installs in this home.
@@ -254,7 +262,7 @@ impl Session<'_> {
             environment: &self.environment,
             program: self.program()?,
             config: self.config.clone(),
-            globals: self.globals(target),
+            globals: self.globals(target).iter().map(|option| format!(" {option}")).collect(),
             given: Vec::new(),
             target,
             catalog: self.catalog_of(chosen, state, target)?,
@@ -320,7 +328,7 @@ impl Session<'_> {
         if self.layout.is_of_system() {
             " --scope system".to_owned()
         } else {
-            self.globals(target)
+            self.globals(target).iter().map(|option| format!(" {option}")).collect()
         }
     }
 
@@ -333,12 +341,19 @@ impl Session<'_> {
     }
 
     /// The global options on the command line that name home and configuration file.
-    pub(crate) fn globals(&self, target: Target) -> String {
-        let home = (self.is_given("--home") || self.layout.is_of_system()).then(|| ("--home", self.layout.home()));
-        let config = self.config.as_deref().filter(|_| self.is_given("--config"));
+    pub(crate) fn globals(&self, target: Target) -> Vec<String> {
+        // `serve` starts itself again with options that nobody gave.
+        let is_own = self.args.iter().any(|arg| arg == setup::FOREGROUND)
+            && self.layout.home() == default_home(&self.environment);
+        let is_named = (self.is_given("--home") && !is_own) || self.layout.is_of_system();
+        let home = is_named.then(|| ("--home", self.layout.home()));
+        let config = self
+            .config
+            .as_deref()
+            .filter(|file| self.is_given("--config") && file.exists());
         let given = home.into_iter().chain(config.map(|file| ("--config", file)));
         given
-            .map(|(name, path)| format!(" {name} {}", shell::word(target.os, path.as_os_str())))
+            .map(|(name, path)| format!("{name} {}", shell::word(target.os, path.as_os_str())))
             .collect()
     }
 

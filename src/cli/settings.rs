@@ -70,7 +70,7 @@ fn apply(
     let applied = setup::apply_settings(&mut state, &session.layout, plan)?;
     report(printer, &applied);
     if !applied.is_empty() {
-        printer.remark(RESTART_CLIENT);
+        printer.remark_in_prose(RESTART_CLIENT, 2);
     }
     for (_, failure) in settings::load(places, &session.environment).refused() {
         let hint = failure.hint.as_deref().unwrap_or("correct the file");
@@ -89,14 +89,14 @@ fn remove(session: &Session<'_>, places: &Places, scope: Destination) -> Result<
     let removed = setup::clear_settings(&mut state, &session.layout, places, scope)?;
     let printer = session.printer;
     if removed.outcome != Outcome::Unchanged {
-        printer.remark(RESTART_CLIENT);
+        printer.remark_in_prose(RESTART_CLIENT, 2);
     }
     if printer.json() {
         printer.json_line(&json!({"removed": [removed]}));
     } else {
         let outcome = serde_json::to_value(removed.outcome).unwrap_or_default();
         let outcome = outcome.as_str().unwrap_or_default();
-        printer.line(&printer.tilde(&format!("`{}`: {outcome}", removed.path.display())));
+        printer.prose(&printer.tilde(&format!("`{}`: {outcome}", removed.path.display())), 2);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -115,10 +115,10 @@ fn report(printer: &Printer, applied: &Applied) {
     if printer.json() {
         printer.json_line(&json!({"changed": !applied.is_empty(), "files": applied.files}));
     } else if applied.is_empty() {
-        printer.line("Everything is in place; nothing changed.");
+        printer.prose("Everything is in place; nothing changed.", 2);
     } else {
         for file in &applied.files {
-            printer.line(&printer.tilde(&format!("wrote `{}`", file.path.display())));
+            printer.prose(&printer.tilde(&format!("wrote `{}`", file.path.display())), 2);
             for removed in &file.removed {
                 printer.line(&format!("  removed {removed}, which Gemini CLI refuses"));
             }

@@ -68,7 +68,8 @@ pub(crate) fn print_command(session: &Session<'_>) -> Result<ExitCode, Failure> 
         printer.line(&format!("# curl\n{curl}\n# PowerShell\n{powershell}"));
     }
     if runtime == RuntimeName::Builtin.as_str() {
-        printer.remark("the runtime `builtin` has no model: it answers only routing requests and refuses this one");
+        let remark = "the runtime `builtin` has no model: it answers only routing requests and refuses this one";
+        printer.remark_in_prose(remark, 2);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -114,7 +114,7 @@ fn print(session: &Session<'_>, report: &Report) -> Result<(), Failure> {
     if report.running {
         print_running(session, report);
     } else if !session.is_installed() {
-        printer.line(&format!("not installed: run `{}`", session.install_command()?));
+        printer.prose(&format!("not installed: run `{}`", session.install_command()?), 2);
     } else if report.is_taken {
         printer.line("not running");
     } else {
@@ -123,13 +123,13 @@ fn print(session: &Session<'_>, report: &Report) -> Result<(), Failure> {
         } else {
             "gem-setup start"
         };
-        printer.line(&format!("not running; `{start}` starts it"));
+        printer.prose(&format!("not running; `{start}` starts it"), 2);
     }
     if let Some(note) = &report.note {
-        printer.line(&format!("  {note}"));
+        printer.prose(&printer.tilde(&format!("  {note}")), 2);
     }
     for offer in &report.upgrades {
-        printer.line(&format!("  {}", offer.in_words("")));
+        printer.prose(&format!("  {}", offer.in_words("")), 2);
     }
     Ok(())
 }
@@ -141,11 +141,17 @@ fn print_running(session: &Session<'_>, report: &Report) {
     let uptime = report
         .uptime_s
         .map_or_else(String::new, |seconds| format!(", for {seconds} s"));
-    printer.line(&format!("running and {readiness}: {pid}port {}{uptime}", report.port));
+    printer.prose(
+        &format!("running and {readiness}: {pid}port {}{uptime}", report.port),
+        2,
+    );
     if report.runtime == RuntimeName::Builtin.as_str() {
-        printer.line(&format!("  runtime {}, which has no model", report.runtime));
+        printer.prose(&format!("  runtime {}, which has no model", report.runtime), 2);
     } else {
-        printer.line(&format!("  runtime {} with the model {}", report.runtime, report.model));
+        printer.prose(
+            &format!("  runtime {} with the model {}", report.runtime, report.model),
+            2,
+        );
     }
     if let Some(child) = &report.child {
         let pid = child
@@ -159,7 +165,7 @@ fn print_running(session: &Session<'_>, report: &Report) {
             0 => String::new(),
             port => format!(", private port {port}"),
         };
-        printer.line(&format!("  engine {state}: {pid}{port}, {restarts} restart{plural}"));
+        printer.prose(&format!("  engine {state}: {pid}{port}, {restarts} restart{plural}"), 2);
     }
 }
 

@@ -68,9 +68,9 @@ fn plan(session: &Session<'_>, removal: &Removal) -> Result<ExitCode, Failure> {
         printer.json_line(&plan);
         return Ok(ExitCode::SUCCESS);
     }
-    show(printer, removal, server, |line| printer.line(line));
+    show(printer, removal, server, |line| printer.prose(line, 2));
     if server.is_none() && removal.settings.is_empty() && removal.delete.is_empty() {
-        printer.line("There is nothing to undo.");
+        printer.prose("There is nothing to undo.", 2);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -89,9 +89,7 @@ fn confirm(session: &Session<'_>, removal: &Removal) -> Result<(), Failure> {
     let printer = session.printer;
     let terminal = Terminal::new(printer);
     if terminal.is_interactive() {
-        show(printer, removal, server(session)?, |line| {
-            printer.prompt(&format!("{line}\n"))
-        });
+        show(printer, removal, server(session)?, |line| printer.before_question(line));
     }
     if terminal.confirm("Delete these permanently?") == Some(false) {
         let failure = Failure::new(Kind::Unexpected, "not confirmed: nothing was changed");
@@ -138,31 +136,30 @@ fn described(printer: &Printer, path: &Path, gone: u64) -> String {
 
 fn conclude(printer: &Printer, is_service_removed: bool, outcome: &Uninstalled) {
     if is_service_removed {
-        printer.line("the system no longer runs the server at login");
+        printer.prose("the system no longer runs the server at login", 2);
     }
     if outcome.stopped {
-        printer.line("stopped the server");
+        printer.prose("stopped the server", 2);
     }
     for file in &outcome.settings {
         let done = serde_json::to_value(file.outcome).unwrap_or_default();
         let path = printer.tilde(&format!("`{}`", file.path.display()));
-        printer.line(&format!("settings {path}: {}", done.as_str().unwrap_or_default()));
+        printer.prose(&format!("settings {path}: {}", done.as_str().unwrap_or_default()), 2);
     }
     for path in &outcome.deleted {
-        printer.line(&printer.tilde(&format!("deleted `{}`", path.display())));
+        printer.prose(&printer.tilde(&format!("deleted `{}`", path.display())), 2);
     }
     for path in &outcome.emptied {
         let path = printer.tilde(&format!("`{}`", path.display()));
-        printer.line(&format!(
-            "emptied {path}, which is mounted by itself and cannot be deleted"
-        ));
+        let text = format!("emptied {path}, which is mounted by itself and cannot be deleted");
+        printer.prose(&text, 2);
     }
     let is_idle = outcome.deleted.is_empty() && outcome.emptied.is_empty() && outcome.left.is_empty();
     if !is_service_removed && !outcome.stopped && outcome.settings.is_empty() && is_idle {
-        printer.line("There was nothing to undo.");
+        printer.prose("There was nothing to undo.", 2);
     }
     if outcome.settings.iter().any(|file| file.outcome != Outcome::Unchanged) {
-        printer.remark(RESTART_CLIENT);
+        printer.remark_in_prose(RESTART_CLIENT, 2);
     }
 }
 
@@ -178,9 +175,9 @@ fn show_kept(printer: &Printer, heading: &str, kept: &[PathBuf], advice: &str) {
     if kept.is_empty() {
         return;
     }
-    printer.line(&format!("\n{heading}"));
+    printer.prose(&format!("\n{heading}"), 2);
     for path in kept {
-        printer.line(&format!("  {}", described(printer, path, 0)));
+        printer.prose(&format!("  {}", described(printer, path, 0)), 4);
     }
-    printer.line(advice);
+    printer.prose(advice, 2);
 }

@@ -164,9 +164,9 @@ fn roll_back_settings(session: &Session<'_>) -> Result<ExitCode, Failure> {
     for file in &removed {
         let done = serde_json::to_value(file.outcome).unwrap_or_default();
         let path = printer.tilde(&format!("`{}`", file.path.display()));
-        printer.line(&format!("settings {path}: {}", done.as_str().unwrap_or_default()));
+        printer.prose(&format!("settings {path}: {}", done.as_str().unwrap_or_default()), 2);
     }
-    printer.line("`gem-setup settings apply` writes them again.");
+    printer.prose("`gem-setup settings apply` writes them again.", 2);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -275,10 +275,10 @@ fn show_offers(
         return Ok(ExitCode::SUCCESS);
     }
     for offer in &offers {
-        printer.line(&offer.in_words(options));
+        printer.prose(&offer.in_words(options), 2);
     }
     if offers.is_empty() {
-        printer.line("There is nothing to upgrade.");
+        printer.prose("There is nothing to upgrade.", 2);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -310,7 +310,7 @@ fn conclude(
     events.result(&changed, failure.as_ref());
     if !session.printer.json() {
         for (what, done) in outcomes {
-            session.printer.line(&sentence(what, done));
+            session.printer.prose(&sentence(what, done), 2);
         }
     }
     failure.map_or(Ok(ExitCode::SUCCESS), Err)

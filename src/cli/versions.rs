@@ -80,7 +80,10 @@ pub(crate) fn clean_up(session: &Session<'_>, args: CleanupArgs) -> Result<ExitC
     }
     let verb = if args.dry_run { "would delete" } else { "deleted" };
     for (bytes, path) in &found {
-        printer.line(&printer.tilde(&format!("{verb} `{}` ({})", path.display(), Size(*bytes))));
+        printer.prose(
+            &printer.tilde(&format!("{verb} `{}` ({})", path.display(), Size(*bytes))),
+            2,
+        );
     }
     printer.line(&match found.is_empty() {
         true => "There is nothing to clean up.".to_owned(),

@@ -113,6 +113,13 @@ pub struct Stated {
     pub size: u64,
 }
 
+fn unstated(url: &Url, reason: impl Into<String>) -> Error {
+    Error::Unstated {
+        url: url.into(),
+        reason: reason.into(),
+    }
+}
+
 /// The hub's statement about a file's hash.
 enum Stating {
     Hash(Stated),
@@ -145,6 +152,23 @@ impl Fetcher {
         tokio::time::timeout(BRIEFLY, asked).await.unwrap_or_else(|_| late())
     }
 
+    /// Whether the hub may be asked for the hash of the file published at `url`, without asking.
+    ///
+    /// # Errors
+    /// When only mirrors may be asked, or the file is not at the hub.
+    pub fn check_stated(&self, url: &Url) -> Result<(), Error> {
+        self.place_of_statement(url).map(|_| ())
+    }
+
+    fn place_of_statement(&self, url: &Url) -> Result<Url, Error> {
+        if self.mirror_only {
+            return Err(unstated(url, "only mirrors may be asked"));
+        }
+        self.hub
+            .locate(url)
+            .ok_or_else(|| unstated(url, "it is not at the hub"))
+    }
+
     fn unobtainable(&self, fault: Fault, place: &Url) -> Error {
         Error::Unobtainable {
             label: place.path().rsplit('/').next().unwrap_or_default().to_owned(),
@@ -154,15 +178,7 @@ impl Fetcher {
     }
 
     async fn state(&self, url: &Url, id: &str, progress: &dyn Progress, patience: &Patience) -> Result<Stated, Error> {
-        let unstated = |url: &Url, reason: String| Error::Unstated {
-            url: url.into(),
-            reason,
-        };
-        if self.mirror_only {
-            return Err(unstated(url, "only mirrors may be asked".to_owned()));
-        }
-        let place = self.hub.locate(url);
-        let place = place.ok_or_else(|| unstated(url, "it is not at the hub".to_owned()))?;
+        let place = self.place_of_statement(url)?;
         let mut budget = Budget::new(patience);
         let asked = Asked {
             url: &place,
@@ -171,9 +187,12 @@ impl Fetcher {
             progress,
         };
         let attempt = async || (self.ask_hub(&place).await, 0);
-        match asked.persist(&mut budget, attempt).await {
+        let asked = asked.persist(&mut budget, attempt).await;
+        // A download has not begun: the waits between attempts are all that was shown.
+        progress.finish(id);
+        match asked {
             Ok(Stating::Hash(stated)) => Ok(stated),
-            Ok(Stating::Nothing) => Err(unstated(&place, "neither does the server".to_owned())),
+            Ok(Stating::Nothing) => Err(unstated(&place, "neither does the server")),
             Ok(Stating::Elsewhere(other)) => {
                 let reason = format!(
                     "the server redirects to `{}`, whose statement does not count",

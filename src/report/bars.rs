@@ -1,8 +1,9 @@
 //! Progress on standard error: one bar or spinner on a terminal, one line elsewhere.
 
 use std::fmt::Write;
+use std::panic;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,8 @@ impl Bars {
         let (speed, columns) = (Arc::default(), margin::columns());
         bar.set_style(style(total.map_or(SPINNER, |_| bar_for(columns, label)), &speed));
         bar.set_message(printable_line(text));
+        // The one before would stay on the screen.
+        self.clear();
         bar.enable_steady_tick(TICK);
         *self.lock() = Some(Shown {
             bar,
@@ -154,6 +157,27 @@ impl Bars {
         if let Some(shown) = self.lock().take() {
             shown.bar.finish_and_clear();
         }
+    }
+
+    /// Takes the bar off the screen where a panic may hold it.
+    fn clear_in_panic(&self) {
+        let shown = match self.shown.try_lock() {
+            Ok(mut shown) => shown.take(),
+            Err(TryLockError::Poisoned(shown)) => shown.into_inner().take(),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        if let Some(shown) = shown {
+            shown.bar.finish_and_clear();
+        }
+    }
+
+    /// Takes the bar off the screen before the message of a panic, which would continue its line.
+    pub(super) fn clear_before_panics(&self) {
+        let (bars, usual) = (self.clone(), panic::take_hook());
+        panic::set_hook(Box::new(move |info| {
+            bars.clear_in_panic();
+            usual(info);
+        }));
     }
 
     /// Runs `print` while the bar is hidden.

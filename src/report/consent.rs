@@ -47,6 +47,7 @@ impl Terminal<'_> {
     pub(crate) async fn consent(&self, question: &Question, session: &'static str) -> Option<Choice> {
         let person = Person::at(self, session)?;
         let _ending_at_once = signals::during_a_question(self.printer);
+        self.printer.bars().clear();
         let choice = person.ask(question).await;
         if choice.is_err() {
             // Ctrl-D leaves the cursor behind the question.

@@ -54,8 +54,9 @@ fn shown(text: &str) -> String {
     shown
 }
 
-/// `text` with `globals` at the end of each command of gem-setup in backquotes, unless it names a home itself.
-fn with_globals(text: &str, globals: &str) -> String {
+/// `text` with `globals` at the end of each command of gem-setup in backquotes, without those that it has. A command that names a
+/// home is complete.
+fn with_globals(text: &str, globals: &[String]) -> String {
     const COMMAND: &str = "`gem-setup ";
     let mut rest = text;
     let mut changed = String::with_capacity(text.len());
@@ -63,12 +64,27 @@ fn with_globals(text: &str, globals: &str) -> String {
         let Some((command, after)) = command.split_once('`') else {
             break;
         };
-        let globals = if command.contains("--home") { "" } else { globals };
-        changed.extend([before, COMMAND, command, globals, "`"]);
+        let is_complete = has_option(command, "--home");
+        let missing = globals
+            .iter()
+            .filter(|option| !is_complete && !has_option(command, name_of(option)));
+        changed.extend([before, COMMAND, command]);
+        changed.extend(missing.flat_map(|option| [" ", option]));
+        changed.push('`');
         rest = after;
     }
     changed.push_str(rest);
     changed
+}
+
+/// The name in an option such as `--home /h`.
+fn name_of(option: &str) -> &str {
+    option.split(' ').next().unwrap_or_default()
+}
+
+fn has_option(command: &str, name: &str) -> bool {
+    let is_it = |word: &str| word.split('=').next() == Some(name);
+    command.split(' ').any(is_it)
 }
 
 /// [`shown`], broken at words if `term` is a terminal.
@@ -122,12 +138,19 @@ pub(crate) struct Printer {
     bars: Bars,
     /// The account's home; empty if it is not known.
     home: String,
-    /// The global options for suggested commands, each after a space, so that they act on the same home.
-    globals: OnceLock<String>,
+    /// The global options for suggested commands, so that they act on the same home.
+    globals: OnceLock<Vec<String>>,
     /// The error that closed standard output.
     closed: Mutex<Option<io::Error>>,
     /// Whether a part of the result was printed.
     spoke: AtomicBool,
+}
+
+impl Drop for Printer {
+    fn drop(&mut self) {
+        // The shell's prompt would continue the line of a bar.
+        self.bars.clear();
+    }
 }
 
 /// The failure to print a result because of `error`; `None` for a closed pipe (`head`).
@@ -168,12 +191,15 @@ impl Printer {
         let is_ci = environment.var("CI").is_some_and(|value| value != "false");
         let is_animated = io::stderr().is_terminal() && !self.quiet && !is_dumb && !is_ci;
         self.bars = Bars::new(is_animated, environment);
+        if is_animated {
+            self.bars.clear_before_panics();
+        }
         self.home = environment.user_home().to_string_lossy().into_owned();
         self
     }
 
     /// From now on, suggested commands of gem-setup end with `globals`.
-    pub(crate) fn add_globals(&self, globals: String) {
+    pub(crate) fn add_globals(&self, globals: Vec<String>) {
         let _ = self.globals.set(globals);
     }
 
@@ -297,6 +323,8 @@ impl Printer {
 
     /// An error and its hint.
     pub(crate) fn failure(&self, failure: &Failure) {
+        // It ends the work that the bar is about.
+        self.bars.clear();
         let Failure { message, hint, .. } = failure;
         let message = self.for_people(message);
         self.prose_to_stderr(&format!("{}: {message}", self.err.bad("error")), "error: ".len());
@@ -311,6 +339,12 @@ impl Printer {
         let text = text.strip_prefix("error: ").unwrap_or(text).trim_end();
         let text = self.for_people(text);
         self.prose_to_stderr(&format!("{}: {text}", self.err.bad("error")), 2);
+    }
+
+    /// A line before a question; shown with `--quiet` too.
+    pub(crate) fn before_question(&self, text: &str) {
+        self.bars.clear();
+        self.prose_to_stderr(text, 2);
     }
 
     /// A question; the cursor stays behind it. Shown with `--quiet` too.
@@ -357,7 +391,26 @@ mod tests {
                 "`/bin/gem-setup` is gone; `gem-setup x",
             ),
         ] {
-            assert_eq!(with_globals(text, " --home /h"), expected);
+            assert_eq!(with_globals(text, &["--home /h".to_owned()]), expected);
+        }
+    }
+
+    #[test]
+    fn an_option_that_a_command_has_is_not_added_again() {
+        let globals = ["--home '/a b'", "--config c.toml"].map(str::to_owned);
+        for (text, expected) in [
+            ("`gem-setup stop`", "`gem-setup stop --home '/a b' --config c.toml`"),
+            (
+                "`gem-setup x --config c.toml`",
+                "`gem-setup x --config c.toml --home '/a b'`",
+            ),
+            (
+                "`gem-setup x --config=c.toml`",
+                "`gem-setup x --config=c.toml --home '/a b'`",
+            ),
+            ("`gem-setup x --home '/a b'`", "`gem-setup x --home '/a b'`"),
+        ] {
+            assert_eq!(with_globals(text, &globals), expected);
         }
     }
 

@@ -268,7 +268,11 @@ impl Explain for Error {
                 "run the command again; `gem-setup doctor` checks the runtime's requirements"
             }
             Self::ModelFile { .. } => "pass a readable `.litertlm` file with `--model-file`",
-            Self::Unsuitable { .. } => "choose another runtime with `--runtime lit` or `--runtime litert-lm`",
+            Self::Unsuitable { runtime, .. } => match runtime {
+                RuntimeName::Lit => "choose another runtime with `--runtime litert-lm`",
+                RuntimeName::LitertLm => "choose another runtime with `--runtime lit` or `--runtime builtin`",
+                RuntimeName::Builtin => "choose another runtime with `--runtime lit` or `--runtime litert-lm`",
+            },
         };
         Some(hint.to_owned())
     }

@@ -32,6 +32,14 @@ pub enum Error {
         /// The parser's error.
         reason: String,
     },
+    /// The text is not UTF-8.
+    #[error("cannot read the settings file `{}`: it is {encoding}, but must be UTF-8", path.display())]
+    Encoding {
+        /// The file's path.
+        path: PathBuf,
+        /// The encoding's name.
+        encoding: &'static str,
+    },
     /// Gemini CLI refuses to start with this file.
     #[error("Gemini CLI refuses the settings file `{}`: {refusal}", path.display())]
     Refused {
@@ -127,6 +135,7 @@ impl Error {
         match self {
             Self::Read { path, .. }
             | Self::Parse { path, .. }
+            | Self::Encoding { path, .. }
             | Self::Refused { path, .. }
             | Self::TrustLevel { path, .. }
             | Self::NotAnObject { path, .. }
@@ -152,6 +161,9 @@ impl Explain for Error {
                 format!("correct the variable that names `{}`", path.display())
             }
             Self::Read { path, source } => place::remedy(path, source),
+            Self::Encoding { path, .. } => {
+                format!("save `{}` as UTF-8; nothing in it was changed", path.display())
+            }
             Self::Parse { path, line, .. }
             | Self::Refused {
                 path,

@@ -82,21 +82,21 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, Error> {
     let Some(bytes) = bytes else {
         return Ok(None);
     };
+    if let Some(encoding) = place::other_encoding(&bytes) {
+        return Err(Error::Encoding {
+            path: path.to_owned(),
+            encoding,
+        });
+    }
     String::from_utf8(bytes).map(Some).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
-        let is_utf16 = matches!(error.as_bytes(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
         let before = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
         let (line, column) = position(&before);
         Error::Parse {
             path: path.to_owned(),
             line,
             column,
-            reason: if is_utf16 {
-                "the file is UTF-16, but must be UTF-8"
-            } else {
-                "a byte that is not valid UTF-8"
-            }
-            .to_owned(),
+            reason: "a byte that is not UTF-8".to_owned(),
         }
     })
 }

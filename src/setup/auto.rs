@@ -53,7 +53,11 @@ pub async fn installable(catalog: &Catalog, target: Target, environment: &Enviro
         Ok(_) => choice,
         Err(error) => Automatic {
             runtime: RuntimeName::Builtin,
-            reason: format!("{}, and {error}", choice.reason),
+            reason: format!(
+                "{}, and `litert-lm` cannot be installed: {}",
+                choice.reason,
+                error.reason()
+            ),
         },
     }
 }
@@ -91,7 +95,9 @@ mod tests {
         assert_eq!(choice.runtime, RuntimeName::Builtin);
         if litert_lm::is_published(host) {
             assert!(
-                choice.reason.contains("neither uv nor a usable Python"),
+                choice
+                    .reason
+                    .contains("`litert-lm` cannot be installed: neither uv nor a usable Python"),
                 "{}",
                 choice.reason
             );

@@ -399,6 +399,10 @@ async fn check_pull(setup: &Setup<'_>) -> Result<(), Failure> {
         return Err(failure);
     }
     let message = format!("{}, and the model's terms are not accepted", failure.message);
-    let hint = "run `gem-setup install`, which asks, or `gem-setup install --accept-terms`";
+    let runtime = match chosen.runtime == setup.state.chosen.runtime {
+        true => String::new(),
+        false => format!(" --runtime {}", chosen.runtime),
+    };
+    let hint = format!("run `gem-setup install{runtime}`, which asks, or `gem-setup install{runtime} --accept-terms`");
     Err(Failure::new(Kind::TermsNotAccepted, message).with_hint(hint))
 }

@@ -5,6 +5,7 @@ use super::step::{Condition, Inspection, StepState};
 use super::step_id::StepId;
 use super::{Setup, steps};
 use crate::error::Failure;
+use crate::settings::Applied;
 
 /// Applies the steps that are not in place. A step that cannot be applied only stops the steps that need it. The
 /// outcome contains the first failure.
@@ -21,10 +22,14 @@ pub async fn repair(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsRepo
             return outcome;
         }
     };
-    let mut unsettled = Vec::new();
+    let is_first = setup.state.settings == Applied::default();
+    let mut unsettled: Vec<StepId> = Vec::new();
     for id in StepId::ALL {
         let inspection = steps::inspect(setup, id).await;
-        if let Some(step) = held_up_by(id, &inspection, &unsettled) {
+        // Settings that lead Gemini CLI to a server which cannot start would be worse than none.
+        let is_too_early = is_first && id == StepId::Settings && !inspection.is_settled();
+        let first = unsettled.first().copied().filter(|_| is_too_early);
+        if let Some(step) = held_up_by(id, &inspection, &unsettled).or(first) {
             unsettled.push(id);
             observer.step(id, StepState::NotReached, &format!("blocked by `{step}`"));
             continue;

@@ -167,7 +167,12 @@ impl Site<'_> {
         };
         let (name, program) = (runtime.name(), program.display());
         let message = format!("cannot {purpose}: the runtime `{name}` is not installed: `{program}` is missing");
-        Err(Failure::new(Kind::Runtime, message).with_hint("run `gem-setup install` first"))
+        let command = match name == state.chosen.runtime {
+            true => "gem-setup install".to_owned(),
+            // A plain `install` keeps the recorded runtime.
+            false => format!("gem-setup install --runtime {name}"),
+        };
+        Err(Failure::new(Kind::Runtime, message).with_hint(format!("run `{command}` first")))
     }
 
     /// The gate of the chosen runtime's engine; `None` for a runtime without an engine.

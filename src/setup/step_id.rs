@@ -47,7 +47,13 @@ impl StepId {
                 Self::Companions,
                 Self::Terms,
             ],
-            Self::Server => &[Self::Platform, Self::Runtime, Self::Companions, Self::Model],
+            Self::Server => &[
+                Self::Platform,
+                Self::Space,
+                Self::Runtime,
+                Self::Companions,
+                Self::Model,
+            ],
             Self::Smoke => &[Self::Server],
         }
     }

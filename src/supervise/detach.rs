@@ -85,7 +85,7 @@ pub enum Error {
     /// The gateway is running, but the runtime keeps failing.
     #[error(
         "the server (pid {pid}) is running, but its runtime keeps failing: {reason}{}",
-        quote(tail)
+        quote_without(reason, tail)
     )]
     CrashLoop {
         /// The server's process id.
@@ -113,6 +113,12 @@ pub enum Error {
         /// The log's last lines.
         tail: Vec<String>,
     },
+}
+
+/// The lines that do not only repeat the `reason`.
+fn quote_without(reason: &str, tail: &[String]) -> String {
+    let others = tail.iter().filter(|line| !line.contains(reason));
+    quote(&others.cloned().collect::<Vec<_>>())
 }
 
 fn quote(tail: &[String]) -> String {

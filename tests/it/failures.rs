@@ -384,7 +384,7 @@ mod mounted {
 #[test]
 fn a_limit_on_file_sizes_is_named_with_the_remedy() {
     // A runtime beyond the limit.
-    let home = Home::publishing(&[super::harness::executable(), vec![b'\n'; 2 << 20]].concat());
+    let home = Home::publishing(&[executable(), vec![b'\n'; 2 << 20]].concat());
     let limited = |gem: Gem| gem.under(&["sh", "-c", "ulimit -f 1000; exec \"$0\" \"$@\""]);
     let says = [
         "no file may have more than",

@@ -42,6 +42,7 @@ mod machine;
 mod mirrors;
 mod misplaced;
 mod model_upgrade;
+mod newcomer;
 #[cfg(target_os = "linux")]
 mod origins;
 mod output;

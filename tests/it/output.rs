@@ -168,7 +168,7 @@ fn a_wrong_command_line_is_a_usage_error() {
         &["serve", "--classifier-deadline", "soon"],
         &["pull"],
         &["settings"],
-        &["--config", "no-such-file.toml", "status"],
+        &["--config", "no-such-file.toml", "start"],
     ] {
         let run = home.gem(args).ends(2);
         assert!(!run.stderr.is_empty(), "{args:?}");

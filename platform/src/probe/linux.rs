@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
@@ -22,6 +23,7 @@ pub(super) fn volume(path: &Path) -> io::Result<Volume> {
     Ok(Volume {
         no_exec: found.f_flag.contains(StatVfsMountFlags::NOEXEC),
         files_left: (found.f_files > 0).then_some(found.f_favail),
+        device: Some(path.metadata()?.dev()),
     })
 }
 

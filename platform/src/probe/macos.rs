@@ -1,6 +1,7 @@
 //! Probes on macOS.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::statfs;
@@ -18,6 +19,7 @@ pub(super) fn volume(path: &Path) -> io::Result<Volume> {
     Ok(Volume {
         no_exec: found.f_flags & libc::MNT_NOEXEC.cast_unsigned() != 0,
         files_left: (found.f_files > 0).then_some(found.f_ffree),
+        device: Some(path.metadata()?.dev()),
     })
 }
 

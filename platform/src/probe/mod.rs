@@ -59,6 +59,8 @@ pub struct Volume {
     pub no_exec: bool,
     /// The number of files that can still be created; `None` without such a limit.
     pub files_left: Option<u64>,
+    /// Identifies the file system; `None` where the system has no such number.
+    pub device: Option<u64>,
 }
 
 /// The file system that `path` is on or would be on.

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 
 use crate::error::{Explain, Kind};
 
+const CANNOT_INSTALL: &str = "cannot install `litert-lm`: ";
+
 /// Why the Python environment could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No program on the PATH can build one.
-    #[error(
-        "cannot install `litert-lm`: neither uv nor a usable Python was found{}",
-        reasons(rejected)
-    )]
+    #[error("{CANNOT_INSTALL}neither uv nor a usable Python was found{}", reasons(rejected))]
     NoPython {
         /// The programs that were found, and why each cannot be used.
         rejected: Vec<String>,
@@ -70,6 +69,16 @@ impl Task {
             Self::Create => "create the Python environment",
             Self::Install => "install `litert-lm`",
         }
+    }
+}
+
+impl Error {
+    /// Why `litert-lm` cannot be installed, as a clause.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let text = self.to_string();
+        text.strip_prefix(CANNOT_INSTALL)
+            .map_or_else(|| text.clone(), str::to_owned)
     }
 }
 

@@ -22,18 +22,41 @@ pub(super) struct Claim {
     pub(super) root: PathBuf,
     /// The files that an earlier call listed there.
     pub(super) earlier: Sums,
+    /// Whether the directory is only needed to write a tar file.
+    is_scratch: bool,
+    /// The directories that were created for it, the innermost first.
+    made: Vec<PathBuf>,
+}
+
+impl Drop for Claim {
+    /// Leaves no directory behind that has nothing in it for a later call.
+    fn drop(&mut self) {
+        if self.is_scratch || (!self.made.is_empty() && !has_files(&self.root)) {
+            let _ = fs::remove_dir_all(&self.root);
+        }
+        for directory in &self.made {
+            // One with files in it stays.
+            let _ = fs::remove_dir(directory);
+        }
+    }
 }
 
 impl Claim {
     /// Creates the directory `root`, or continues in one that an earlier call created.
-    pub(super) fn begin(root: PathBuf) -> Result<Self, Failure> {
-        let earlier = earlier(&root)?;
-        let is_new = !root.exists();
-        fs::create_dir_all(&root).map_err(|error| unwritable(&root, &error))?;
-        if is_new {
-            open(&root);
+    pub(super) fn begin(root: PathBuf, is_scratch: bool) -> Result<Self, Failure> {
+        let missing = root
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let claim = Self {
+            earlier: earlier(&root)?,
+            made: missing.map(Path::to_owned).collect(),
+            is_scratch,
+            root,
+        };
+        fs::create_dir_all(&claim.root).map_err(|error| unwritable(&claim.root, &error))?;
+        if claim.made.contains(&claim.root) {
+            open(&claim.root);
         }
-        let claim = Self { root, earlier };
         let mark = claim.unfinished();
         place::create_afresh(&mark).map_err(|error| unwritable(&mark, &error))?;
         Ok(claim)
@@ -69,6 +92,15 @@ impl Claim {
 /// Lets every user enter `folder`, as far as its medium has modes.
 fn open(folder: &Path) {
     let _ = make_program(folder);
+}
+
+/// Whether `directory` has a file other than the mark, however deep.
+fn has_files(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    entries.flatten().any(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => has_files(&entry.path()),
+        _ => entry.file_name() != UNFINISHED,
+    })
 }
 
 /// Refuses to write a tar file if anything but a bundle is at `place`.

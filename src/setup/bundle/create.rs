@@ -45,7 +45,7 @@ pub async fn create_bundle(request: &BundleRequest, tools: &BundleTools<'_>) -> 
         request.place.clone()
     };
     let mut making = Making {
-        claim: Claim::begin(root)?,
+        claim: Claim::begin(root, is_file)?,
         sums: Sums::default(),
         secret,
         request,

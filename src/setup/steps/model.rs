@@ -14,7 +14,7 @@ use crate::runtime::{Error, RuntimeName};
 use crate::setup::bundled_model::{BundledModel, has_file, is_unpacked};
 use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::step::Inspection;
-use crate::setup::{Condition, Setup, model_file, shown};
+use crate::setup::{Condition, Setup, is_offered, model_file, shown};
 use crate::sha256::Sha256;
 use crate::shell;
 
@@ -34,7 +34,8 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::not_needed(reason, vec![CHECK.skip(reason)]);
     }
     let plan = plan(setup);
-    let unusable = unusable_file(setup).map(Failure::from).or_else(|| unbundled(setup));
+    let unusable = unusable_file(setup).map(Failure::from);
+    let unusable = unusable.or_else(|| unbundled(setup)).or_else(|| without_source(setup));
     let unusable = match unusable {
         Some(failure) => Some(failure),
         None => unknown(setup).await,
@@ -94,6 +95,31 @@ fn unbundled(setup: &Setup<'_>) -> Option<Failure> {
     Some(Failure::new(Kind::Usage, message).with_hint(hint))
 }
 
+/// Why the model cannot be downloaded for `litert-lm`: its address or its hash is unknown.
+fn without_source(setup: &Setup<'_>) -> Option<Failure> {
+    let choices = &setup.wanted.chosen;
+    if choices.runtime != RuntimeName::LitertLm || choices.model_file.is_some() || bundled(setup).is_some() {
+        return None;
+    }
+    let Some(source) = setup.model().huggingface else {
+        let message = format!(
+            "cannot get the model `{}` for `litert-lm`: the catalog has no address of it",
+            choices.model
+        );
+        let others = match is_offered(&setup.site.catalog, RuntimeName::Lit, setup.site.target) {
+            true => "`--runtime lit` or `--runtime builtin`",
+            false => "`--runtime builtin`",
+        };
+        let hint = format!("import a file of yours with `--model-file FILE`, or choose another runtime with {others}");
+        return Some(Failure::new(Kind::Usage, message).with_hint(hint));
+    };
+    if source.sha256.is_some() {
+        return None;
+    }
+    let checked = address_of(&source).and_then(|url| setup.tools.fetcher.check_stated(&url));
+    checked.err().map(Failure::from)
+}
+
 /// Why the imported file must be imported again: it has changed since, or this call names another file.
 fn fault_of_file(setup: &Setup<'_>) -> Option<String> {
     let name = &setup.wanted.chosen.model;
@@ -150,6 +176,10 @@ fn missing(setup: &Setup<'_>) -> String {
     let name = &setup.wanted.chosen.model;
     let folder = setup.site.layout.models().join(name);
     match size_of(&folder) {
+        0 if folder.exists() => format!(
+            "the runtime does not list `{name}`, and its file is not in {}",
+            shown(&folder)
+        ),
         0 => format!("the runtime does not list `{name}`"),
         bytes => format!(
             "a pull of `{name}` was cut short: {} of it are in {}",
@@ -159,10 +189,11 @@ fn missing(setup: &Setup<'_>) -> String {
     }
 }
 
-/// The size of `folder` in bytes.
+/// The size of `folder` in bytes, without what a runtime keeps there to start faster.
 fn size_of(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
+        .filter(|entry| !entry.file_name().to_string_lossy().contains("cache"))
         .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
         .map(|(path, metadata)| {
             if metadata.is_dir() {

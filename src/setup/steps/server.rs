@@ -229,10 +229,8 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
         {
             return without_port(setup, plan.to_owned(), fix, check);
         }
-        let detail = format!(
-            "pid {pid} serves port {} with {}, but port {} with {} was installed",
-            record.server.port, record.server.runtime, wanted.port, wanted.runtime
-        );
+        let (serves, installed) = differences(&record.server, &wanted);
+        let detail = format!("pid {pid} serves {serves}, but {installed} was installed");
         let checks = vec![
             // A restart keeps the options that caused the difference, so it would not help.
             PROCESS.fail(detail, Fix::run(INSTALL)),
@@ -261,6 +259,25 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
     } else {
         Inspection::needed("restart the server", checks)
     }
+}
+
+/// What the server `found` has and what `wanted` has instead, in words.
+fn differences(found: &ServerIdentity, wanted: &ServerIdentity) -> (String, String) {
+    let parts = |server: &ServerIdentity| {
+        let front = if server.direct { "no gateway" } else { "a gateway" };
+        [
+            format!("port {}", server.port),
+            format!("the runtime `{}`", server.runtime),
+            format!("the model `{}`", server.model),
+            front.to_owned(),
+        ]
+    };
+    let (found, wanted): (Vec<_>, Vec<_>) = parts(found)
+        .into_iter()
+        .zip(parts(wanted))
+        .filter(|(found, wanted)| found != wanted)
+        .unzip();
+    (found.join(" with "), wanted.join(" with "))
 }
 
 /// Whether the runtime's executable is no longer the one from which the engine was started.

@@ -6,6 +6,7 @@ use gem_platform::file::{is_hidden_from_users, is_roots_alone};
 
 use crate::error::{Failure, Kind};
 use crate::net::SafeUrl;
+use crate::place;
 use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
 use crate::settings::{self, Destination, Effective, Key, KeyChange, Malformed, Plan, RouterSettings, Scope};
@@ -89,6 +90,21 @@ impl Ignored {
             fix: Fix::by_hand(format!("run `sudo chmod a+{bit} {word}`")),
         })
     }
+}
+
+/// The directories of the settings files that would change.
+pub(super) fn folders(setup: &Setup<'_>) -> Vec<PathBuf> {
+    if !setup.wanted.with_settings {
+        return Vec::new();
+    }
+    let (places, scope) = (setup.site.places(), setup.wanted.chosen.scope);
+    let plan = settings::plan(&places, setup.site.environment, scope, &setup.router_values());
+    let files = plan.map(|plan| plan.files).unwrap_or_default();
+    let real = |file: &Path| place::resolve(file).unwrap_or_else(|_| file.to_owned());
+    files
+        .into_iter()
+        .map(|file| place::parent(&real(&file.path)).to_owned())
+        .collect()
 }
 
 /// The file or directory because of which Gemini CLI skips the machine's settings (docs/facts.md section 3).

@@ -1,11 +1,13 @@
 //! Disk space for the files to install: in bytes and in number of files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gem_platform::file;
+use gem_platform::probe::Volume;
 
 use crate::error::{Failure, Kind};
 use crate::progress::Size;
+use crate::runtime::RuntimeName;
 use crate::setup::Setup;
 use crate::setup::check::{Fix, Subject};
 use crate::setup::step::Inspection;
@@ -23,12 +25,8 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         return Inspection::not_needed(reason, vec![CHECK.skip(reason)]);
     }
     let mut least: Option<(String, u64)> = None;
-    let (runtime, model) = (super::runtime::missing_bytes(setup), missing_model_bytes(setup));
-    for (path, largest, needed) in [
-        (setup.site.layout.gemini(), runtime, runtime + MARGIN),
-        (setup.site.layout.models(), model, model),
-    ] {
-        if let Some(left) = files_left(&path).filter(|left| needed > 0 && *left < FILES) {
+    for Need { path, largest, needed } in by_file_system(demands(setup)) {
+        if let Some(left) = volume(&path).files_left.filter(|left| needed > 0 && *left < FILES) {
             return too_few(&path, left);
         }
         if let Some(limit) = file::size_limit().filter(|limit| largest > *limit) {
@@ -51,6 +49,84 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)])
 }
 
+/// What is written to a directory.
+struct Demand {
+    path: PathBuf,
+    /// The bytes of the files to install.
+    bytes: u64,
+    /// Whether small files are written there too.
+    has_margin: bool,
+}
+
+/// The directories that are written to. Each can be on a file system of its own.
+fn demands(setup: &Setup<'_>) -> Vec<Demand> {
+    let layout = &setup.site.layout;
+    let small = |path: PathBuf| Demand {
+        path,
+        bytes: 0,
+        has_margin: true,
+    };
+    let large = |path: PathBuf, bytes: u64| Demand {
+        path,
+        bytes,
+        has_margin: false,
+    };
+    let (runtime, model) = (super::runtime::missing_bytes(setup), missing_model_bytes(setup));
+    let folder = match setup.wanted.chosen.runtime {
+        RuntimeName::LitertLm => setup.site.litert_lm_env().root().to_owned(),
+        RuntimeName::Lit | RuntimeName::Builtin => setup.site.runtime_folder(),
+    };
+    let mut demands = vec![small(layout.gemini()), small(layout.own()), small(layout.tmp())];
+    demands.extend(super::settings::folders(setup).into_iter().map(small));
+    demands.extend([large(folder, runtime), large(layout.models(), model)]);
+    let is_downloaded_here = setup.wanted.chosen.runtime == RuntimeName::LitertLm;
+    if is_downloaded_here && volume(&layout.downloads()).device != volume(&layout.models()).device {
+        // On one file system the runtime imports the file without a copy.
+        demands.push(large(layout.downloads(), model));
+    }
+    demands
+}
+
+/// What is written to a file system.
+struct Need {
+    /// The directory on it that needs most.
+    path: PathBuf,
+    /// The bytes for that directory.
+    largest: u64,
+    /// All bytes.
+    needed: u64,
+}
+
+fn by_file_system(demands: Vec<Demand>) -> Vec<Need> {
+    let mut groups: Vec<(Option<u64>, Vec<Demand>)> = Vec::new();
+    for demand in demands {
+        let device = volume(&demand.path).device;
+        match groups
+            .iter_mut()
+            .find(|(known, _)| device.is_some() && *known == device)
+        {
+            Some((_, group)) => group.push(demand),
+            None => groups.push((device, vec![demand])),
+        }
+    }
+    let summed = groups.into_iter().filter_map(|(_, group)| {
+        let margin = if group.iter().any(|demand| demand.has_margin) {
+            MARGIN
+        } else {
+            0
+        };
+        let needed = group.iter().map(|demand| demand.bytes).sum::<u64>() + margin;
+        // The first of several.
+        let most = group.into_iter().rev().max_by_key(|demand| demand.bytes)?;
+        Some(Need {
+            path: most.path,
+            largest: most.bytes,
+            needed,
+        })
+    });
+    summed.collect()
+}
+
 fn missing_model_bytes(setup: &Setup<'_>) -> u64 {
     let model = setup.model();
     let is_there = setup.site.layout.models().join(&model.name).exists();
@@ -64,8 +140,9 @@ fn missing_model_bytes(setup: &Setup<'_>) -> u64 {
     }
 }
 
-fn files_left(path: &Path) -> Option<u64> {
-    gem_platform::probe::volume(path).ok()?.files_left
+/// The limits of the file system of `path`, as far as they are known.
+fn volume(path: &Path) -> Volume {
+    gem_platform::probe::volume(path).unwrap_or_default()
 }
 
 fn too_few(path: &Path, left: u64) -> Inspection {
