@@ -47,7 +47,7 @@ fn sees_own_socket() -> io::Result<bool> {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = socket.local_addr()?;
     let own = |listener: listeners::Listener| listener.socket == address && listener.process.pid == std::process::id();
-    let all = listeners::get_all().map_err(io::Error::other)?;
+    let all = listeners::get_all().map_err(|error| io::Error::other(error.to_string()))?;
     Ok(all.into_iter().any(own))
 }
 
