@@ -71,7 +71,8 @@ impl OpenBundle {
         let Some(downloads) = downloads else {
             let folder = tempfile::tempdir().map_err(|error| unwritable(&std::env::temp_dir(), &error))?;
             unpack(path, checked.sums, folder.path(), |path| path == CATALOG).await?;
-            return Self::in_folder(&folder.path().to_owned(), Unpacked::Shortly { _folder: folder });
+            let path = folder.path().to_owned();
+            return Self::in_folder(&path, Unpacked::Shortly { _folder: folder });
         };
         let name = format!("bundle-{:.16}", Sha256::of(checked.sums.to_text()).to_string());
         let lock = lock_folder(path, downloads, &name, progress).await?;
