@@ -182,7 +182,7 @@ impl Lock {
     /// Deletes the lock file while it is locked, and releases the lock.
     ///
     /// # Errors
-    /// When the file cannot be deleted; the lock is released all the same.
+    /// When the file cannot be deleted; the lock is released even then.
     pub fn delete(self) -> io::Result<()> {
         std::fs::remove_file(&self.path)
     }

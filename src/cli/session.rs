@@ -342,7 +342,7 @@ impl Session<'_> {
 
     /// The global options on the command line that name home and configuration file.
     pub(crate) fn globals(&self, target: Target) -> Vec<String> {
-        // `serve` starts itself again with options that nobody gave.
+        // `serve` starts itself again with options of its own.
         let is_own = self.args.iter().any(|arg| arg == setup::FOREGROUND)
             && self.layout.home() == default_home(&self.environment);
         let is_named = (self.is_given("--home") && !is_own) || self.layout.is_of_system();

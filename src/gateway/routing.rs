@@ -35,7 +35,7 @@ const CLASSIFIED_BODY: usize = 128 << 20;
 /// requests.
 const READ_AT_ONCE: usize = 256 << 10;
 
-/// So many characters of a request are shown to a person who is asked about it.
+/// The number of characters of a request that are shown to the person who is asked about it.
 const OPENING: usize = 60;
 
 /// Whether `method` generates content.
@@ -98,7 +98,7 @@ pub(super) struct Choice {
     pub(super) model_failure: Option<String>,
     /// The classified text, for the decision log.
     pub(super) request: Option<String>,
-    /// The first words of the request, for a person who is asked about it; empty if nobody can be.
+    /// The first words of the request, for the person who is asked about it; empty without a terminal.
     pub(super) opening: String,
 }
 

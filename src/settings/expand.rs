@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::environment::Environment;
 
-/// A `$` that is no reference: the default of a variable that nobody sets. A default is not expanded again.
+/// A `$` that is no reference: the default of a variable that is never set. A default is not expanded again.
 const DOLLAR: &str = "${GEM_SETUP_DOLLAR:-$}";
 
 /// The variables to which settings may refer.

@@ -57,7 +57,7 @@ pub fn make_program(path: &Path) -> io::Result<()> {
     os::make_program(path)
 }
 
-/// Makes the file at `path` readable for all, writable for its owner and executable for nobody. On Windows nothing is set.
+/// Makes the file at `path` readable for all, writable for its owner and not executable. On Windows nothing is set.
 ///
 /// # Errors
 /// When the file is not there or is not ours to change.
@@ -93,7 +93,7 @@ pub fn is_exposed(path: &Path) -> io::Result<bool> {
 }
 
 /// Makes sure that other users cannot change the files that this process and its children create, and that this user
-/// can use them, whatever the umask is.
+/// can use them. The umask is not used.
 pub fn keep_new_files_ours() {
     os::keep_new_files_ours();
 }

@@ -130,7 +130,7 @@ pub(super) fn executable(pid: u32) -> Option<PathBuf> {
     Some(OsStr::from_bytes(path).into())
 }
 
-/// How long ago the process `identity` was started, by a clock that nobody can set.
+/// How long ago the process `identity` was started, by a clock that cannot be set.
 #[must_use]
 pub fn age(identity: &Identity) -> Option<Duration> {
     let now = clock_gettime(ClockId::Boottime);
