@@ -85,8 +85,10 @@ fn a_folder_or_a_pipe_in_place_of_a_file_stays() {
 #[test]
 fn an_environment_is_not_made_over_a_folder_of_somebody_else() {
     let home = Home::new();
-    let catalog =
-        format!("format = 1\n[runtime.litert-lm]\nversion = \"9.1\"\n[[model]]\nname = \"{MODEL}\"\nterms = []\n");
+    let catalog = format!(
+        "format = 1\n[runtime.litert-lm]\nversion = \"9.1\"\n[[model]]\nname = \"{MODEL}\"\nterms = []\n\
+         huggingface = {{ repo = \"owner/name\", file = \"m.litertlm\" }}\n"
+    );
     fs::write(home.catalog(), catalog).unwrap();
     let env = home.layout().litert_lm_env();
     let mine = occupy(&env);

@@ -15,6 +15,8 @@ use crate::setup::step::Inspection;
 const CHECK: Subject = Subject::new("platform.disk", "disk space");
 /// The space for settings, logs and state, in addition to runtime and model; in bytes.
 const MARGIN: u64 = 1 << 20;
+/// The space for settings alone, in bytes.
+const SETTINGS_MARGIN: u64 = 64 << 10;
 const MEGABYTE: u64 = 1_000_000;
 /// The minimum number of new files: a file system may run out of inodes although it has space.
 const FILES: u64 = 16;
@@ -50,34 +52,30 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
 }
 
 /// What is written to a directory.
+#[derive(Clone)]
 struct Demand {
     path: PathBuf,
     /// The bytes of the files to install.
     bytes: u64,
-    /// Whether small files are written there too.
-    has_margin: bool,
+    /// The bytes of small files.
+    margin: u64,
 }
 
 /// The directories that are written to. Each can be on a file system of its own.
 fn demands(setup: &Setup<'_>) -> Vec<Demand> {
     let layout = &setup.site.layout;
-    let small = |path: PathBuf| Demand {
-        path,
-        bytes: 0,
-        has_margin: true,
-    };
-    let large = |path: PathBuf, bytes: u64| Demand {
-        path,
-        bytes,
-        has_margin: false,
-    };
+    let small = |path: PathBuf, margin: u64| Demand { path, bytes: 0, margin };
+    let large = |path: PathBuf, bytes: u64| Demand { path, bytes, margin: 0 };
     let (runtime, model) = (super::runtime::missing_bytes(setup), missing_model_bytes(setup));
     let folder = match setup.wanted.chosen.runtime {
         RuntimeName::LitertLm => setup.site.litert_lm_env().root().to_owned(),
         RuntimeName::Lit | RuntimeName::Builtin => setup.site.runtime_folder(),
     };
-    let mut demands = vec![small(layout.gemini()), small(layout.own()), small(layout.tmp())];
-    demands.extend(super::settings::folders(setup).into_iter().map(small));
+    let mut demands = [layout.gemini(), layout.own(), layout.tmp()]
+        .map(|path| small(path, MARGIN))
+        .to_vec();
+    let settings = super::settings::folders(setup).into_iter();
+    demands.extend(settings.map(|path| small(path, SETTINGS_MARGIN)));
     demands.extend([large(folder, runtime), large(layout.models(), model)]);
     let is_downloaded_here = setup.wanted.chosen.runtime == RuntimeName::LitertLm;
     if is_downloaded_here && volume(&layout.downloads()).device != volume(&layout.models()).device {
@@ -110,11 +108,7 @@ fn by_file_system(demands: Vec<Demand>) -> Vec<Need> {
         }
     }
     let summed = groups.into_iter().filter_map(|(_, group)| {
-        let margin = if group.iter().any(|demand| demand.has_margin) {
-            MARGIN
-        } else {
-            0
-        };
+        let margin = group.iter().map(|demand| demand.margin).max()?;
         let needed = group.iter().map(|demand| demand.bytes).sum::<u64>() + margin;
         // The first of several.
         let most = group.into_iter().rev().max_by_key(|demand| demand.bytes)?;
