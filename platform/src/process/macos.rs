@@ -17,6 +17,10 @@ pub(super) use super::identity::executable;
 
 use super::Identity;
 
+pub(super) const fn is_wine() -> bool {
+    false
+}
+
 pub(super) fn spawn_child(command: Command) -> io::Result<Child> {
     tokio::process::Command::from(command).kill_on_drop(true).spawn()
 }

@@ -137,6 +137,17 @@ impl Guard {
     }
 }
 
+/// Whether the program runs under Wine instead of Windows.
+pub(super) fn is_wine() -> bool {
+    let Ok(ntdll) = libloading::os::windows::Library::open_already_loaded("ntdll.dll") else {
+        return false;
+    };
+    #[expect(unsafe_code, reason = "a symbol's type cannot be checked")]
+    // SAFETY: the function is looked for, and not called.
+    let version = unsafe { ntdll.get::<unsafe extern "C" fn()>(b"wine_get_version\0") };
+    version.is_ok()
+}
+
 /// Does nothing on Windows.
 pub fn guard(_input: impl BufRead) {}
 

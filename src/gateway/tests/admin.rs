@@ -147,14 +147,15 @@ async fn the_configuration_is_checked_before_the_port_is_bound() {
 #[tokio::test]
 async fn probes_tell_paths_only_where_the_gateway_is_for_this_machine_alone() {
     const MISSING: &str = "`/home/ada/.gemini/gem-setup/terms.json` cannot be read";
-    let tokens = tempfile::NamedTempFile::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens");
     let line = crate::gateway::NewToken::random("ada").unwrap().line;
-    crate::place::write_private(tokens.path(), line.as_bytes()).unwrap();
+    crate::place::write_private(&tokens, line.as_bytes()).unwrap();
     for (is_shared, expected) in [(false, format!("blocked: {MISSING}\n")), (true, "blocked\n".to_owned())] {
         let gateway = Running::start(|config| {
             if is_shared {
                 config.allow_remote = true;
-                config.access.tokens = Some(tokens.path().to_owned());
+                config.access.tokens = Some(tokens.clone());
                 config.access.proxies = vec!["10.0.0.1".parse().unwrap()];
             }
         })

@@ -1,19 +1,20 @@
 //! Listening sockets and their owners as the system lists them: libproc on macOS, `GetExtendedTcpTable` on Windows.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::OnceLock;
+use std::net::SocketAddr;
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
 use super::{Owner, listening_sockets, most_specific};
+use crate::process::os::is_wine;
 
 /// Listing the sockets is cheap, so they are listed again for each check.
 #[derive(Debug)]
 pub(super) struct Evidence(Owner, SocketAddr);
 
 pub(super) fn find(owner: Owner, address: SocketAddr) -> io::Result<Option<Evidence>> {
-    if !is_told() {
+    // Wine does not report the owners of sockets.
+    if is_wine() {
         return Ok(Some(Evidence(owner, address)));
     }
     let rows = listening_sockets().map(|listener| (listener.socket, listener.process.pid));
@@ -30,25 +31,6 @@ pub(super) fn find(owner: Owner, address: SocketAddr) -> io::Result<Option<Evide
 
 pub(super) fn still_holds(Evidence(owner, address): &Evidence) -> bool {
     find(*owner, *address).is_ok_and(|found| found.is_some())
-}
-
-/// Whether the system reports the owners of sockets. Wine does not; a socket of this process shows that. Without a sight of it, the
-/// system is believed to report them, and is looked at again.
-fn is_told() -> bool {
-    static IS_TOLD: OnceLock<bool> = OnceLock::new();
-    if !cfg!(windows) {
-        return true;
-    }
-    let found = IS_TOLD.get().copied().or_else(|| sees_own_socket().ok());
-    found.is_none_or(|found| *IS_TOLD.get_or_init(|| found))
-}
-
-fn sees_own_socket() -> io::Result<bool> {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = socket.local_addr()?;
-    let own = |listener: listeners::Listener| listener.socket == address && listener.process.pid == std::process::id();
-    let all = listeners::get_all().map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(all.into_iter().any(own))
 }
 
 fn owns(owner: Owner, pids: &[u32]) -> io::Result<bool> {
