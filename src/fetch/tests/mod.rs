@@ -189,8 +189,16 @@ impl Scene {
         assert!(beside.unwrap_or_default() <= 1, "something is left beside the file");
     }
 
-    /// The number of files of partial downloads, including locks.
+    /// The number of files of partial downloads, including locks. On Windows a removed file keeps its name until its last handle is closed.
     fn partials(&self) -> usize {
-        std::fs::read_dir(self.downloads()).map_or(0, Iterator::count)
+        let count = || std::fs::read_dir(self.downloads()).map_or(0, Iterator::count);
+        let looks = if cfg!(windows) { 40 } else { 0 };
+        for _ in 0..looks {
+            if count() == 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        count()
     }
 }
