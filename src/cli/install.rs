@@ -110,7 +110,11 @@ fn open_bundle(
     let path = session.environment.current_dir().join(path);
     let downloads = session.layout.downloads();
     let downloads = (!args.dry_run).then_some(downloads.as_path());
-    let bundle = OpenBundle::open(&path, args.public_key.as_deref(), session.target()?, downloads, events);
+    let target = match args.target {
+        Some(target) if args.dry_run => target,
+        _ => session.target()?,
+    };
+    let bundle = OpenBundle::open(&path, args.public_key.as_deref(), target, downloads, events);
     let bundle = session.work_until_signal(bundle)?;
     args.bundle = Some(path);
     args.catalog = Some(bundle.catalog.clone());

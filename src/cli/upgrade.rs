@@ -42,7 +42,7 @@ pub(crate) fn run(
         let setup = prepare(session, args, None, &events, &terminal)?;
         return show_offers(session, args, &setup, &source_options(args, &setup, is_flag));
     }
-    let parts = match parts(session, args, &events, &terminal) {
+    let parts = match parts(session, args, &events, &terminal, is_flag) {
         Ok(parts) => parts,
         Err(failed) => return conclude(session, &events, &[], Some(failed)),
     };
@@ -73,6 +73,7 @@ fn parts(
     args: &UpgradeArgs,
     events: &Events<'_>,
     terminal: &Terminal<'_>,
+    is_flag: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<&'static str>, (&'static str, Failure)> {
     let named = named(args);
     if !named.is_empty() {
@@ -80,7 +81,8 @@ fn parts(
     }
     let setup = prepare(session, args, None, events, terminal).map_err(|failure| (RUNTIME, failure))?;
     let has_runtime = setup.wanted.chosen.runtime != RuntimeName::Builtin;
-    let hosted = setup::new_hosted_models(&setup).map_err(|failure| (HOSTED_MODELS, failure));
+    let options = source_options(args, &setup, is_flag);
+    let hosted = setup::new_hosted_models(&setup).map_err(|failure| (HOSTED_MODELS, with_source(failure, &options)));
     let has_hosted = session.is_installed() && hosted?.is_some();
     let mut parts = Vec::new();
     parts.extend((has_runtime || !has_hosted).then_some(RUNTIME));
@@ -229,6 +231,15 @@ fn check_version(setup: &Setup<'_>, wanted: Option<&str>) -> Result<(), Failure>
     Err(Failure::new(Kind::Usage, message).with_hint(hint))
 }
 
+/// `failure` with the options that named the catalog in the command that it advises.
+fn with_source(failure: Failure, options: &str) -> Failure {
+    let command = "`gem-setup upgrade --self";
+    let hint = failure
+        .hint
+        .map(|hint| hint.replace(command, &format!("{command}{options}")));
+    Failure { hint, ..failure }
+}
+
 /// The options that named the catalog, for the command that takes its offers.
 fn source_options(args: &UpgradeArgs, setup: &Setup<'_>, is_flag: &dyn Fn(&str) -> bool) -> String {
     let SignedArgs {
@@ -257,7 +268,8 @@ fn show_offers(
     let printer = session.printer;
     let named = named(args);
     let is_wanted = |what: &str| named.is_empty() || named.contains(&what);
-    let mut offers = setup::offers(setup, is_wanted(HOSTED_MODELS))?;
+    let offers = setup::offers(setup, is_wanted(HOSTED_MODELS));
+    let mut offers = offers.map_err(|failure| with_source(failure, options))?;
     offers.retain(|offer| is_wanted(offer.what));
     match session.block_on_until_signal(setup::offer_of_hub(setup)) {
         Ok(changed) => offers.extend(changed.into_iter().filter(|offer| is_wanted(offer.what))),

@@ -586,6 +586,10 @@ fn a_bundle_for_other_platforms_is_refused() {
         &error,
         &[&format!("the bundle is for {}", foreign()), "bundle create --target"],
     );
+    // A plan for another machine judges by that one.
+    let plan = |target: &str| install(&home, &home.beside("bundle.tar")).args(["--dry-run", "--target", target]);
+    plan(&foreign().to_string()).ok();
+    plan(&Target::host().unwrap().to_string()).ends(4);
     home.assert_untouched();
 }
 

@@ -208,6 +208,11 @@ fn older_and_invalid_models_files_are_refused() {
         publish(&home, &file, &key, time);
         let run = upgrade(&home, &key, &[]).ends(6);
         assert_says(&run.stderr, &["are refused", reason, "the models in use stay"]);
+        // The advice works as it is printed.
+        assert_says(
+            &run.stderr,
+            &["gem-setup upgrade --self --catalog-url ", " --catalog-key "],
+        );
         assert_eq!(route(&home), "gemini-9-flash");
     }
     publish(&home, &file("2099-01-01", "gemini-8-flash"), &key, SIGNED + 9);

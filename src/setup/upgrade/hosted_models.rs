@@ -25,8 +25,8 @@ pub struct NewHostedModels {
 
 /// The models file in the catalog of `setup`, if it is newer than the models in use.
 ///
+/// # Errors
 /// When the file is not a models file of this gem-setup's format, or is older than the last delivered one and older ones are not allowed.
-/// When it is not a models file of this gem-setup's form, or is older than the one that was delivered last and no older one is allowed.
 pub fn new_hosted_models(setup: &Setup<'_>) -> Result<Option<NewHostedModels>, Failure> {
     let Some((delivered, to)) = delivery(setup)? else {
         return Ok(None);

@@ -91,7 +91,8 @@ pub async fn roll_back_runtime(setup: &mut Setup<'_>) -> Result<Upgraded, Failur
     setup.site.folder = setup.state.release_folder(&setup.site.layout);
     setup.forget_listing();
     let program: Option<PathBuf> = setup.runtime()?.program().map(ToOwned::to_owned);
-    program.as_deref().map_or(Ok(()), check_there)?;
+    let there = program.as_deref().map_or(Ok(()), check_there);
+    there.map_err(|failure| failure.with_hint(format!("the runtime in use stays; {}", bring_again(setup))))?;
     check_whole(setup).await?;
     let tried = try_release(setup, Tried::PreviousRuntime).await?;
     switch(setup, &before).await?;
