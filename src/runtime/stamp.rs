@@ -91,23 +91,19 @@ mod tests {
         file.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
     }
 
-    #[cfg(unix)]
     #[test]
-    fn a_program_is_replaced_by_a_rename_and_not_by_a_touch() {
-        let folder = tempfile::tempdir().unwrap();
-        let [program, other] = ["lit", "other"].map(|name| folder.path().join(name));
-        fs::write(&program, "one").unwrap();
-        let before = ProgramStamp::of(&program).unwrap();
-        touch(&program);
-        let touched = ProgramStamp::of(&program).unwrap();
-        assert_ne!(before, touched);
+    fn a_program_is_replaced_by_another_file_and_not_by_a_touch() {
+        let program = |length, modified, file| ProgramStamp {
+            stamp: Stamp { length, modified },
+            file: Some(file),
+        };
+        let before = program(3, 100, 1);
+        let touched = program(3, 160, 1);
         assert!(before.is_same(touched) && !before.is_replaced_by(touched));
-
-        fs::write(&other, "two").unwrap();
-        touch(&other);
-        fs::rename(&other, &program).unwrap();
-        let renamed = ProgramStamp::of(&program).unwrap();
+        let renamed = program(3, 160, 2);
         assert!(!before.is_same(renamed) && before.is_replaced_by(renamed));
+        let rewritten = program(4, 160, 1);
+        assert!(!before.is_same(rewritten) && before.is_replaced_by(rewritten));
     }
 
     #[test]

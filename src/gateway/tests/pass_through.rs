@@ -469,15 +469,16 @@ async fn echo_whole(request: Request<Incoming>) -> Option<UpstreamReply> {
     Some(Response::new(Full::new(body).boxed_unsync()))
 }
 
+/// A reply that stops after its first event.
+async fn stalling() -> Option<UpstreamReply> {
+    let first = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"data: 1\n\n")));
+    let pieces = stream::iter([first]).chain(stream::pending());
+    Some(Response::new(StreamBody::new(pieces).boxed_unsync()))
+}
+
 #[tokio::test]
 async fn a_reply_that_stops_coming_breaks_off() {
-    let upstream = UpstreamStandIn::start(|_| async {
-        let first = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"data: 1\n\n")));
-        let pieces = stream::iter([first]).chain(stream::pending());
-        Some(Response::new(StreamBody::new(pieces).boxed_unsync()))
-    })
-    .await
-    .unwrap();
+    let upstream = UpstreamStandIn::start(|_| stalling()).await.unwrap();
     let url = format!("http://{}/", upstream.address());
     let gateway = Running::start(|config| {
         config.upstream.url = url.parse().unwrap();
@@ -511,13 +512,7 @@ async fn an_upstream_that_sends_interim_responses_without_end_is_given_up() {
 
 #[tokio::test]
 async fn the_client_s_deadline_bounds_the_pauses_of_a_reply() {
-    let upstream = UpstreamStandIn::start(|_| async {
-        let first = Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"data: 1\n\n")));
-        let pieces = stream::iter([first]).chain(stream::pending());
-        Some(Response::new(StreamBody::new(pieces).boxed_unsync()))
-    })
-    .await
-    .unwrap();
+    let upstream = UpstreamStandIn::start(|_| stalling()).await.unwrap();
     let gateway = Running::start(before(&upstream)).await;
     let headers = [("x-server-timeout", "2")];
     let reply = gateway.open(Method::POST, OTHER, &headers, prompt("x")).await;
