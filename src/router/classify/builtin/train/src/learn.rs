@@ -27,8 +27,6 @@ const GREATEST_WEIGHT: f64 = 2.5;
 /// The share of complex requests that calibration assumes. In the training repositories it is 0.51 (0.54 where the labeler was sure), in
 /// two sets from other repositories 0.42 and 0.44, and 0.49 in written rows.
 const COMPLEX_SHARE: f64 = 0.46;
-/// The slope of the score of the kind, as calibrated on left-out rows.
-const KIND_SLOPE: f64 = 1.4;
 /// The weight of one standard deviation of a count, relative to a hashed feature.
 const COUNT_SCALE: f64 = 0.05;
 /// The number of steps in which importance is stored, per unit of a natural logarithm.
@@ -178,8 +176,8 @@ impl<'a> Trainer<'a> {
         model
     }
 
-    /// Trains on the rows of every fold for which `keep` holds, and calibrates on predictions for left-out rows: each score on rows of its
-    /// kind, then the result on real rows.
+    /// Trains on the rows of every fold for which `keep` holds, and calibrates on predictions for left-out rows: the first two scores on
+    /// rows of their kind, then the result on real rows.
     pub(crate) fn learn_calibrated(&self, keep: impl Fn(u64) -> bool) -> Model {
         let (mut real, mut written) = (Vec::new(), Vec::new());
         let weights = group_weights(&self.corpus.real);
@@ -199,17 +197,13 @@ impl<'a> Trainer<'a> {
                 .map(|(scores, target, weight)| (score(*scores), *target, *weight));
             calibrate(&with_usual_share(&scored.collect::<Vec<_>>()))
         };
-        let mut scales = [on_real(&|scores| scores[TYPED]), calibrate(&written), [KIND_SLOPE, 0.0]];
+        let mut scales = [on_real(&|scores| scores[TYPED]), calibrate(&written)];
         let whole = on_real(&|scores| {
-            let [typed, written, kind] = scales;
-            let scores = [
-                scaled(scores[TYPED], typed),
-                scaled(scores[WRITTEN], written),
-                scaled(scores[KIND], kind),
-            ];
-            blend(scores[KIND], scores)
+            let [typed, written] = scales;
+            let [typed, written] = [scaled(scores[TYPED], typed), scaled(scores[WRITTEN], written)];
+            blend(scores[KIND], [typed, written, scores[KIND]])
         });
-        for scale in &mut scales[..=WRITTEN] {
+        for scale in &mut scales {
             *scale = [scale[0] * whole[0], scaled(scale[1], whole)];
         }
         let mut model = self.learn(keep);
