@@ -214,11 +214,12 @@ impl Fetcher {
         result
     }
 
-    /// Fetches, verifies and places. If bytes of an earlier attempt are bad, fetches the whole file once more.
+    /// Fetches, verifies and places. If bytes of an earlier attempt are bad, fetches the whole file once more; if a source's bytes are bad,
+    /// from the sources after it.
     async fn fetch_into(
         &self,
         partial: &Partial,
-        sources: &[Url],
+        mut sources: &[Url],
         request: &Request,
         progress: &dyn Progress,
     ) -> Result<Fetched, Error> {
@@ -226,10 +227,11 @@ impl Fetcher {
         loop {
             let transfer = Transfer::begin(&self.client, self.network.patience(), partial, request, progress)?;
             let resumed = transfer.plan().received.len();
-            let source = match self.gather(&transfer, sources).await {
-                Ok(source) => source,
+            let giver = match self.gather(&transfer, sources).await {
+                Ok(giver) => giver,
                 Err(error) => return Err(transfer.abandon(partial, error).await),
             };
+            let source = SafeUrl::from(&sources[giver.index]);
             let (found, plan) = transfer.seal().await?;
             let size = plan.received.len();
             transferred += plan.transferred;
@@ -247,25 +249,33 @@ impl Fetcher {
                 });
             }
             partial.discard()?;
-            if resumed == 0 {
-                return Err(Error::Hash {
-                    url: source,
-                    expected: request.sha256,
-                    found,
-                });
+            if resumed > 0 {
+                progress.note(&request.id, "the bytes of an earlier attempt were bad, starting over");
+                continue;
             }
-            progress.note(&request.id, "the bytes of an earlier attempt were bad, starting over");
+            let mismatch = Error::Hash {
+                url: source,
+                expected: request.sha256,
+                found,
+            };
+            // Bytes of an earlier source may be the bad ones.
+            sources = &sources[giver.index + usize::from(giver.is_sole)..];
+            if sources.is_empty() {
+                return Err(mismatch);
+            }
+            progress.note(&request.id, &format!("{mismatch}; starting over from the next source"));
         }
     }
 
     /// Asks the sources in turn, each as often as the budget allows, until all bytes have arrived.
-    async fn gather(&self, transfer: &Transfer<'_>, sources: &[Url]) -> Result<SafeUrl, Error> {
+    async fn gather(&self, transfer: &Transfer<'_>, sources: &[Url]) -> Result<Giver, Error> {
         let Transfer { request, progress, .. } = transfer;
         let mut budget = Budget::new(self.network.patience());
         let mut tried = Vec::new();
         for (index, url) in sources.iter().enumerate() {
             let shown = SafeUrl::from(url);
             budget.next_source();
+            let before = transfer.plan().transferred;
             let is_last = index + 1 == sources.len();
             let attempt = async || {
                 let outcome = self.ask(transfer, url).await;
@@ -278,8 +288,12 @@ impl Fetcher {
                 progress: *progress,
             };
             match asked.persist(&mut budget, attempt).await {
-                Ok(()) => return Ok(shown),
-                Err(Fault::Fatal(error)) => return Err(error),
+                Ok(()) => {
+                    let plan = transfer.plan();
+                    let is_sole = url.scheme() == "file" || plan.transferred - before >= plan.received.len();
+                    return Ok(Giver { index, is_sole });
+                }
+                Err(Fault::Fatal(error)) if is_last || !matches!(error, Error::Size { .. }) => return Err(error),
                 Err(fault) => {
                     if !is_last {
                         progress.note(&request.id, &format!("`{shown}`: {fault}; trying the next source"));
@@ -330,6 +344,14 @@ impl Fetcher {
         };
         lanes::run(transfer, &source).await
     }
+}
+
+/// The source that delivered the end of a file.
+struct Giver {
+    /// Its place among the sources.
+    index: usize,
+    /// Whether the whole file came from it.
+    is_sole: bool,
 }
 
 /// The host in `url`, with the port unless it is the default.

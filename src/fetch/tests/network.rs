@@ -124,6 +124,49 @@ async fn a_bundle_on_disk_needs_no_network() {
     scene.assert_absent();
 }
 
+/// A mirror on disk that has `content` as the file.
+fn mirror_on_disk(scene: &Scene, name: &str, content: &[u8]) -> String {
+    let folder = scene.directory.path().join(name);
+    std::fs::create_dir_all(folder.join("owner/repo")).unwrap();
+    std::fs::write(folder.join("owner/repo/file.bin"), content).unwrap();
+    Url::from_directory_path(&folder).unwrap().into()
+}
+
+#[tokio::test]
+async fn a_mirror_with_wrong_bytes_or_size_is_passed_over() {
+    let scene = Scene::new(100_000);
+    let mut corrupt = scene.content.to_vec();
+    corrupt[70_000] ^= 1;
+    let mirrors = [
+        mirror_on_disk(&scene, "changed", &corrupt),
+        mirror_on_disk(&scene, "login-page", b"<html>please sign in</html>"),
+        mirror_on_disk(&scene, "right", &scene.content),
+    ];
+    let mirrors = mirrors.each_ref().map(String::as_str);
+    fetch_from(&scene, &mirrors, true).await.unwrap();
+    scene.assert_complete();
+    let notes = scene.heard.notes();
+    assert!(notes.contains("changed/owner/repo/file.bin`: expected sha256"), "{notes}");
+    assert!(notes.contains("login-page/owner/repo/file.bin`: expected"), "{notes}");
+
+    let error = fetch_from(&scene, &mirrors[..2], true).await.unwrap_err();
+    assert_eq!(Failure::from(error).kind, Kind::Verification);
+}
+
+#[tokio::test]
+async fn after_bytes_of_two_servers_the_second_delivers_the_whole_file() {
+    let scene = Scene::new(1_000_000);
+    let mut corrupt = scene.content.to_vec();
+    corrupt[1000] ^= 1;
+    let first = FaultServer::start(corrupt);
+    first.script([Fault::CloseAt(400_000)]);
+    first.always(Fault::Refuse(503, None));
+    let second = FaultServer::start(scene.content.clone());
+    let mirrors = [first.url(), second.url()];
+    fetch_from(&scene, &mirrors.each_ref().map(String::as_str), true).await.unwrap();
+    scene.assert_complete();
+}
+
 #[test]
 fn mirror_only_without_a_mirror_is_refused() {
     let error = Fetcher::new(Network::default(), "/x".into(), Vec::new(), true).unwrap_err();
