@@ -406,6 +406,17 @@ fn a_smoke_test_does_not_count_for_another_platform() {
 }
 
 #[test]
+fn the_port_that_a_server_leaves_is_named() {
+    let home = Home::new();
+    let (first, second) = (home.port.to_string(), free_port().to_string());
+    home.gem(&["install", "--runtime", "builtin", "--port", &first]).ok();
+    let run = home.gem(&["install", "--port", &second]).ok();
+    assert_says(&run.stderr, &[&format!("on port {first} was stopped")]);
+    let again = home.gem(&["install"]).ok();
+    assert!(!again.stderr.contains("was stopped"), "{}", again.stderr);
+}
+
+#[test]
 fn a_platform_without_a_build_is_refused() {
     let home = Home::new();
     let run = home

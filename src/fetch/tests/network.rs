@@ -146,7 +146,10 @@ async fn a_mirror_with_wrong_bytes_or_size_is_passed_over() {
     fetch_from(&scene, &mirrors, true).await.unwrap();
     scene.assert_complete();
     let notes = scene.heard.notes();
-    assert!(notes.contains("changed/owner/repo/file.bin`: expected sha256"), "{notes}");
+    assert!(
+        notes.contains("changed/owner/repo/file.bin`: expected sha256"),
+        "{notes}"
+    );
     assert!(notes.contains("login-page/owner/repo/file.bin`: expected"), "{notes}");
 
     let error = fetch_from(&scene, &mirrors[..2], true).await.unwrap_err();
@@ -163,7 +166,9 @@ async fn after_bytes_of_two_servers_the_second_delivers_the_whole_file() {
     first.always(Fault::Refuse(503, None));
     let second = FaultServer::start(scene.content.clone());
     let mirrors = [first.url(), second.url()];
-    fetch_from(&scene, &mirrors.each_ref().map(String::as_str), true).await.unwrap();
+    fetch_from(&scene, &mirrors.each_ref().map(String::as_str), true)
+        .await
+        .unwrap();
     scene.assert_complete();
 }
 

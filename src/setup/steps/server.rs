@@ -405,7 +405,18 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     let request = spec.request(&setup.site);
     let starting = supervise::start(layout, &request);
     let started = waiting(setup.tools.progress, "server", supervise::STARTING, starting).await?;
-    Ok(serving(&started, &spec))
+    let left = running.ok().and_then(|running| left_port(&running, spec.chosen.port));
+    Ok(serving(&started, &spec) + &left.unwrap_or_default())
+}
+
+/// In words, the port that the former server had, if the new one has another: clients may still use it.
+fn left_port(former: &Running, port: u16) -> Option<String> {
+    let (pid, left) = match former {
+        Running::Supervised(record) => (record.process.pid, record.server.port),
+        Running::Bare { pid, port } => (*pid, *port),
+        _ => return None,
+    };
+    (left != port).then(|| format!("; pid {pid} on port {left} was stopped"))
 }
 
 fn serving(started: &Started, spec: &ServerSpec) -> String {
