@@ -259,10 +259,12 @@ fn note(record: &ServerRecord) -> Option<String> {
         return Some("it does not answer on its port; `gem-setup restart` replaces it".to_owned());
     }
     let blocked = record.engine.as_ref().and_then(|engine| engine.blocked.as_deref());
+    let outdated = record.outdated();
     let notes: Vec<String> = blocked
         .map(without_model)
         .into_iter()
         .chain(record.unapplied.clone())
+        .chain(outdated.map(|other| format!("it runs {other}: run `gem-setup restart`")))
         .collect();
     (!notes.is_empty()).then(|| notes.join("; "))
 }

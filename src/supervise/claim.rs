@@ -11,7 +11,7 @@ use gem_platform::process::{Identity, has_open, identity, kill_leftover, listene
 
 use super::pid::PidFile;
 use super::status::{EngineRecord, Running, ServerIdentity, ServerRecord, observe_pid_file};
-use super::{OWN_SOURCE, files, log::Log};
+use super::{OWN_SOURCE, OwnProgram, files, log::Log};
 use crate::error::{Explain, Kind};
 use crate::layout::Layout;
 use crate::lock::Lock;
@@ -222,6 +222,7 @@ impl Claim {
                 process,
                 pid_space: pid_space(),
                 instance: Instance::random(),
+                program: Some(OwnProgram::of_this_process()),
                 server: server.clone(),
                 ready: false,
                 stopping: false,

@@ -10,6 +10,7 @@ use gem_platform::process::Owner as PortOwner;
 use gem_platform::process::{Identity, Listener, age, check_view, has_open, identity, pid_space, runs_program};
 use serde::{Deserialize, Serialize};
 
+use super::OwnProgram;
 use super::files;
 use super::pid::{Owner, PidFile};
 use crate::error::{Failure, Kind};
@@ -103,6 +104,9 @@ pub struct ServerRecord {
     /// The token that proves that a server on the port is this one, and that stops it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<Instance>,
+    /// gem-setup's executable; an older server did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<OwnProgram>,
     /// The server's options.
     pub server: ServerIdentity,
     /// Whether the engine answers requests now.

@@ -253,7 +253,11 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
         return Inspection::needed("make the system run the server", checks);
     }
     let health = inspect_health(setup, &wanted, record).await;
-    let checks = vec![inspect_pid_file(setup, pid), port, health];
+    let process = match record.outdated() {
+        Some(other) => PROCESS.warn(format!("pid {pid} runs {other}"), Fix::run(RESTART)),
+        None => inspect_pid_file(setup, pid),
+    };
+    let checks = vec![process, port, health];
     if checks.iter().all(|check| check.status == crate::setup::Status::Ok) {
         Inspection::in_place(format!("pid {pid} serves port {}", wanted.port), checks)
     } else {

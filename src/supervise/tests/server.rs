@@ -207,6 +207,7 @@ fn record_with_engine(engine: &Identity) -> ServerRecord {
         },
         pid_space: gem_platform::process::pid_space(),
         instance: None,
+        program: None,
         server: identity_of(9379),
         ready: true,
         stopping: false,
