@@ -68,6 +68,7 @@ use self::retry::{Budget, Fault};
 use self::transfer::{Source, Transfer};
 use crate::net::{Client, Login, Network, SafeUrl, is_acceptable};
 use crate::progress::Progress;
+use crate::sha256::Sha256;
 
 /// The hosts that mirrors replace (docs/contract.md section 3).
 const MIRRORED_HOSTS: [&str; 2] = ["github.com", HUB_HOST];
@@ -223,55 +224,76 @@ impl Fetcher {
         request: &Request,
         progress: &dyn Progress,
     ) -> Result<Fetched, Error> {
-        let mut transferred = 0;
+        let (mut transferred, mut first_wrong) = (0, None);
         loop {
-            let transfer = Transfer::begin(&self.client, self.network.patience(), partial, request, progress)?;
-            let resumed = transfer.plan().received.len();
-            let giver = match self.gather(&transfer, sources).await {
-                Ok(giver) => giver,
-                Err(error) => return Err(transfer.abandon(partial, error).await),
+            let received = match self.receive(partial, sources, request, progress).await {
+                Ok(received) => received,
+                Err(error) => return Err(first_wrong.unwrap_or(error)),
             };
-            let source = SafeUrl::from(&sources[giver.index]);
-            let (found, plan) = transfer.seal().await?;
-            let size = plan.received.len();
-            transferred += plan.transferred;
-            let resumed = resumed.min(size.saturating_sub(plan.transferred));
-            progress.advance(&request.id, size, Some(size));
-            if found == request.sha256 {
+            transferred += received.transferred;
+            let source = SafeUrl::from(&sources[received.giver.index]);
+            if received.found == request.sha256 {
                 place::put(partial.data(), &request.place)?;
                 partial.discard()?;
                 return Ok(Fetched {
                     path: request.place.clone(),
-                    size,
+                    size: received.size,
                     source,
-                    resumed,
+                    resumed: received.resumed,
                     transferred,
                 });
             }
             partial.discard()?;
-            if resumed > 0 {
+            if received.resumed > 0 {
                 progress.note(&request.id, "the bytes of an earlier attempt were bad, starting over");
                 continue;
             }
             let mismatch = Error::Hash {
                 url: source,
                 expected: request.sha256,
-                found,
+                found: received.found,
             };
             // Bytes of an earlier source may be the bad ones.
-            sources = &sources[giver.index + usize::from(giver.is_sole)..];
+            sources = &sources[received.giver.index + usize::from(received.giver.is_sole)..];
             if sources.is_empty() {
-                return Err(mismatch);
+                return Err(first_wrong.unwrap_or(mismatch));
             }
             progress.note(&request.id, &format!("{mismatch}; starting over from the next source"));
+            first_wrong.get_or_insert(mismatch);
         }
+    }
+
+    /// Receives all bytes from `sources` that `partial` lacks.
+    async fn receive(
+        &self,
+        partial: &Partial,
+        sources: &[Url],
+        request: &Request,
+        progress: &dyn Progress,
+    ) -> Result<Received, Error> {
+        let transfer = Transfer::begin(&self.client, self.network.patience(), partial, request, progress)?;
+        let resumed = transfer.plan().received.len();
+        let giver = match self.gather(&transfer, sources).await {
+            Ok(giver) => giver,
+            Err(error) => return Err(transfer.abandon(partial, error).await),
+        };
+        let (found, plan) = transfer.seal().await?;
+        let size = plan.received.len();
+        progress.advance(&request.id, size, Some(size));
+        Ok(Received {
+            found,
+            giver,
+            size,
+            resumed: resumed.min(size.saturating_sub(plan.transferred)),
+            transferred: plan.transferred,
+        })
     }
 
     /// Asks the sources in turn, each as often as the budget allows, until all bytes have arrived.
     async fn gather(&self, transfer: &Transfer<'_>, sources: &[Url]) -> Result<Giver, Error> {
         let Transfer { request, progress, .. } = transfer;
         let mut budget = Budget::new(self.network.patience());
-        let mut tried = Vec::new();
+        let (mut tried, mut wrong_size) = (Vec::new(), None);
         for (index, url) in sources.iter().enumerate() {
             let shown = SafeUrl::from(url);
             budget.next_source();
@@ -293,7 +315,13 @@ impl Fetcher {
                     let is_sole = url.scheme() == "file" || plan.transferred - before >= plan.received.len();
                     return Ok(Giver { index, is_sole });
                 }
-                Err(Fault::Fatal(error)) if is_last || !matches!(error, Error::Size { .. }) => return Err(error),
+                Err(Fault::Fatal(error @ Error::Size { .. })) => {
+                    if !is_last {
+                        progress.note(&request.id, &format!("{error}; trying the next source"));
+                    }
+                    wrong_size.get_or_insert(error);
+                }
+                Err(Fault::Fatal(error)) => return Err(error),
                 Err(fault) => {
                     if !is_last {
                         progress.note(&request.id, &format!("`{shown}`: {fault}; trying the next source"));
@@ -302,11 +330,11 @@ impl Fetcher {
                 }
             }
         }
-        Err(Error::Unobtainable {
+        Err(wrong_size.unwrap_or_else(|| Error::Unobtainable {
             label: request.label.clone(),
             tried,
             has_part: transfer.plan().received.len() > 0,
-        })
+        }))
     }
 
     /// `fault` as the final failure of the source at `url`.
@@ -344,6 +372,19 @@ impl Fetcher {
         };
         lanes::run(transfer, &source).await
     }
+}
+
+/// A file whose bytes have all arrived.
+struct Received {
+    /// Its hash.
+    found: Sha256,
+    giver: Giver,
+    /// Its size in bytes.
+    size: u64,
+    /// The bytes of earlier attempts that it contains.
+    resumed: u64,
+    /// The bytes that arrived in this attempt.
+    transferred: u64,
 }
 
 /// The source that delivered the end of a file.

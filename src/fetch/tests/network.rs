@@ -154,6 +154,11 @@ async fn a_mirror_with_wrong_bytes_or_size_is_passed_over() {
 
     let error = fetch_from(&scene, &mirrors[..2], true).await.unwrap_err();
     assert_eq!(Failure::from(error).kind, Kind::Verification);
+    let missing = Url::from_directory_path(scene.directory.path().join("missing")).unwrap();
+    for wrong in &mirrors[..2] {
+        let error = fetch_from(&scene, &[wrong, missing.as_str()], true).await.unwrap_err();
+        assert_eq!(Failure::from(error).kind, Kind::Verification);
+    }
 }
 
 #[tokio::test]
