@@ -34,6 +34,7 @@ pub(crate) fn restart(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
     let started = session.block_on_until_signal(async {
         server.check_direct(session).await?;
         server.site.check_executable(&server.spec.chosen)?;
+        check_port(session, server).await?;
         end(session).await?;
         begin(session, server).await
     })?;
@@ -47,6 +48,26 @@ fn check_installed(session: &Session<'_>, server: &Server<'_>) -> Result<(), Fai
     engine
         .map(|_| ())
         .map_err(|failure| session.or_not_installed("start the server", failure))
+}
+
+/// A server that is to move to a port of another program stays where it is.
+async fn check_port(session: &Session<'_>, server: &Server<'_>) -> Result<(), Failure> {
+    let wanted = server.spec.chosen.port;
+    let current = match look(session)? {
+        Running::Supervised(record) => record.server.port,
+        Running::Bare { port, .. } => port,
+        Running::No | Running::Unnamed | Running::Foreign(_) => return Ok(()),
+    };
+    if current == wanted {
+        return Ok(());
+    }
+    match setup::taken_port(&server.site, wanted).await {
+        Some(taken) => Err(Failure {
+            message: format!("cannot restart the server: {}", taken.message),
+            ..taken
+        }),
+        None => Ok(()),
+    }
 }
 
 /// A server that cannot write its record does not start.

@@ -40,9 +40,9 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
         } else {
             None
         };
-        setup::uninstall(&session.layout, &places, args.purge, lock).await
+        let undoing = setup::uninstall(&session.layout, &places, args.purge, lock);
+        waiting(&events, "uninstall", "stopping the server and deleting files", undoing).await
     };
-    let undoing = waiting(&events, "uninstall", "stopping the server and deleting files", undoing);
     let outcome = session.block_on_until_signal(undoing)?;
     if printer.json() {
         let mut outcome = serde_json::to_value(&outcome).unwrap_or_default();

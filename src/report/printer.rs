@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use console::Term;
 use gem_platform::Os;
+use gem_platform::process::is_root;
 use gem_setup::environment::Environment;
 use gem_setup::error::Failure;
 use gem_setup::text::{push_printable, to_json};
@@ -203,12 +204,13 @@ impl Printer {
         let _ = self.globals.set(globals);
     }
 
-    /// `text` with suggested commands that act on this home.
+    /// `text` with suggested commands that act on this home, and without `sudo` for root: a container may not have it.
     pub(crate) fn here(&self, text: &str) -> String {
-        match self.globals.get() {
+        let text = match self.globals.get() {
             Some(globals) if !globals.is_empty() => with_globals(text, globals),
             _ => text.to_owned(),
-        }
+        };
+        if is_root() { text.replace("`sudo ", "`") } else { text }
     }
 
     /// `text` with `~` for the account's home in quoted paths.

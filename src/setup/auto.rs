@@ -36,7 +36,7 @@ pub fn offered(catalog: &Catalog, target: Target) -> Automatic {
     } else if is_offered(catalog, RuntimeName::LitertLm, target) {
         (RuntimeName::LitertLm, lacks_lit())
     } else {
-        let reason = format!("{}, and `litert-lm` is not published for it", lacks_lit());
+        let reason = format!("{}, and none of `litert-lm`", lacks_lit());
         (RuntimeName::Builtin, reason)
     };
     Automatic { runtime, reason }

@@ -534,3 +534,16 @@ fn a_touched_runtime_is_not_a_replaced_one() {
         &["the former runtime, which has been replaced"],
     );
 }
+
+#[test]
+fn a_restart_on_a_taken_port_keeps_the_running_server() {
+    let home = Home::new();
+    let (own, other) = (home.port.to_string(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let taken = other.local_addr().unwrap().port().to_string();
+    home.gem(&["install", "--runtime", "builtin", "--port", &own]).ok();
+    let before = status(&home)["pid"].clone();
+    let refused = home.gem(&["restart", "--port", &taken]).ends(9);
+    let reason = format!("port {taken} is taken");
+    assert_says(&refused.stderr, &["cannot restart the server", &reason]);
+    assert_eq!(status(&home)["pid"], before);
+}

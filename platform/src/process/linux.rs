@@ -23,7 +23,7 @@ use tokio::process::Child;
 use tokio::runtime::Handle;
 
 pub use super::unix::{
-    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, kill, kill_leftover,
+    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, is_root, kill, kill_leftover,
     outlive_file_limit, reap, start_detached,
 };
 

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 
 pub use super::unix::{
-    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, kill, kill_leftover,
+    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, is_root, kill, kill_leftover,
     outlive_file_limit, reap, start_detached,
 };
 

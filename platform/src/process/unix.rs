@@ -292,6 +292,12 @@ pub fn outlive_file_limit() {
     }
 }
 
+/// Whether this process may do what only root may.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Replaces this process with `program`, which keeps its id and its streams.
 ///
 /// # Errors

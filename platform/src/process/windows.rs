@@ -30,6 +30,12 @@ use super::{Identity, Program, identity::with_process};
 /// Windows does not limit file sizes.
 pub const fn outlive_file_limit() {}
 
+/// Windows has no root.
+#[must_use]
+pub const fn is_root() -> bool {
+    false
+}
+
 /// A child in a job object that ends with this process.
 #[derive(Debug)]
 pub struct Supervised {
