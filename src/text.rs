@@ -13,6 +13,7 @@ use std::io;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde::ser::Error as _;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
 /// Defines an enumeration whose variants are single words, also in serde, with `ALL`, `as_str` and `Display`.
@@ -123,7 +124,7 @@ pub fn push_printable(text: &mut String, c: char) {
 pub fn to_json(value: &impl Serialize) -> serde_json::Result<String> {
     let mut bytes = Vec::new();
     value.serialize(&mut Serializer::with_formatter(&mut bytes, Escaping))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    String::from_utf8(bytes).map_err(serde_json::Error::custom)
 }
 
 /// Whether terminals act on `c`: control characters, line separators, and marks of writing direction.

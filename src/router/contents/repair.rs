@@ -19,9 +19,10 @@ const REPLACEMENT: &[u8; 4] = b"fffd";
 #[must_use]
 pub fn repaired(json: &[u8]) -> Cow<'_, [u8]> {
     let json = json.strip_prefix(MARK).unwrap_or(json);
-    let text = match String::from_utf8_lossy(json) {
-        Cow::Borrowed(_) => Cow::Borrowed(json),
-        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    // The check alone is many times faster than the repair.
+    let text = match std::str::from_utf8(json) {
+        Ok(_) => Cow::Borrowed(json),
+        Err(_) => Cow::Owned(String::from_utf8_lossy(json).into_owned().into_bytes()),
     };
     let lone = lone_surrogates(&text);
     if lone.is_empty() {
