@@ -33,7 +33,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A tool failed.
-    #[error("cannot {}: `{command}` ended with {outcome}; last output:\n{tail}", task.in_words())]
+    #[error("cannot {}: {}", task.in_words(), why(command, outcome, tail))]
     Tool {
         /// The tool's task.
         task: Task,
@@ -80,6 +80,32 @@ impl Error {
         text.strip_prefix(CANNOT_INSTALL)
             .map_or_else(|| text.clone(), str::to_owned)
     }
+}
+
+/// Why a tool failed: its last output, or the network's fault that is behind it.
+fn why(command: &str, outcome: &str, tail: &str) -> String {
+    network_fault(tail).unwrap_or_else(|| format!("`{command}` ended with {outcome}; last output:\n{tail}"))
+}
+
+/// The network's fault in pip's output. After it pip says that it found no version of a package, which misleads.
+fn network_fault(tail: &str) -> Option<String> {
+    if !tail.contains("(from versions: none)") || is_hash_mismatch(tail) {
+        return None;
+    }
+    let mut retries = tail.lines().filter(|line| line.starts_with("WARNING: Retrying ("));
+    let (_, cause) = retries.next_back()?.split_once("connection broken by ")?;
+    let (cause, _) = cause.rsplit_once(": /")?;
+    let cause = cause.trim_matches(['\'', '"']);
+    let who = if cause.starts_with("ProxyError") {
+        "the proxy"
+    } else {
+        "the package index"
+    };
+    let detail = cause.rsplit_once(">: ").map_or(cause, |(_, detail)| detail);
+    Some(format!(
+        "{who} cannot be reached: {}",
+        detail.trim_end_matches(['\'', '"', ')'])
+    ))
 }
 
 fn reasons(rejected: &[String]) -> String {
@@ -149,6 +175,29 @@ impl Explain for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_fault_is_named_without_what_follows_from_it() {
+        let retry = "WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by ";
+        let end = "ERROR: Could not find a version that satisfies the requirement a==1 (from versions: none)";
+        for (cause, expected) in [
+            (
+                "'ProxyError('Cannot connect to proxy.', NewConnectionError('<x object at 0x7f>: Failed to establish a new connection: [Errno 111] Connection refused'))': /simple/a/",
+                "the proxy cannot be reached: Failed to establish a new connection: [Errno 111] Connection refused",
+            ),
+            (
+                "'NameResolutionError(\"<x object at 0x7f>: Failed to resolve 'pypi.org' ([Errno -2] Name or service not known)\")': /simple/a/",
+                "the package index cannot be reached: Failed to resolve 'pypi.org' ([Errno -2] Name or service not known",
+            ),
+        ] {
+            assert_eq!(
+                network_fault(&format!("{retry}{cause}\n{end}")).as_deref(),
+                Some(expected)
+            );
+        }
+        assert_eq!(network_fault(end), None);
+        assert_eq!(network_fault(&format!("{retry}'x': /simple/a/\nERROR: no space")), None);
+    }
 
     #[test]
     fn a_refused_hash_is_a_failed_verification_and_everything_else_a_failed_download() {
