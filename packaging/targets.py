@@ -30,6 +30,11 @@ class Target:
     wheel: str
 
     @property
+    def scoped(self) -> str:
+        """The name of its package on npm."""
+        return "@gem-setup/" + "-".join(self.npm)
+
+    @property
     def program(self) -> str:
         return "gem-setup.exe" if self.name.startswith("windows") else "gem-setup"
 
@@ -70,6 +75,6 @@ if __name__ == "__main__":
     # For the shell scripts: what a name stands for.
     import sys
 
-    names = {"version": VERSION, "repository": REPOSITORY, "downloads": DOWNLOADS, "macos": MACOS, "epoch": epoch, "targets": lambda: "\n".join(f"{t.name} {t.triple}" for t in TARGETS)}
+    names = {"version": VERSION, "repository": REPOSITORY, "downloads": DOWNLOADS, "macos": MACOS, "npm": "\n".join(["gem-setup", *(target.scoped for target in TARGETS)]), "epoch": epoch, "targets": lambda: "\n".join(f"{t.name} {t.triple}" for t in TARGETS)}
     value = names[sys.argv[1]]
     print(value() if callable(value) else value)
