@@ -329,7 +329,8 @@ mod tests {
     #[test]
     fn a_machine_without_ca_certificates_is_told_so_and_how_to_get_them() {
         let said = ConnectError::NoAuthorities.to_string();
-        let tried = Fault::from(ConnectError::NoAuthorities).into_tried("https://example.org".parse().unwrap(), None);
+        let url = Url::parse("https://example.org").unwrap();
+        let tried = Fault::from(ConnectError::NoAuthorities).into_tried((&url).into(), None);
         assert_eq!(tried.reason, NO_AUTHORITIES);
         assert_eq!(said, format!("{}: {}", tried.reason, tried.advice.unwrap()));
         for remedy in ["`ca-certificates`", "SSL_CERT_FILE", "`--ca-cert`"] {
