@@ -8,13 +8,13 @@ import zipfile
 from pathlib import Path
 
 Files = dict[str, tuple[bytes, int]]
-"""Names in the archive, with content and mode."""
+"""Names in the archive, with content and mode. The name of a folder ends with a slash; most archives need none."""
 
 
 def tree(folder: Path, prefix: str) -> Files:
-    """All files under `folder`, with `prefix` before their names."""
+    """All files under `folder`, with `prefix` before their names. None of them is a program, whatever the mode that a copy gave them."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {prefix + path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mode & 0o755 | 0o644) for path in paths}
+    return {prefix + path.relative_to(folder).as_posix(): (path.read_bytes(), 0o644) for path in paths}
 
 
 def tar(path: Path, files: Files, epoch: int) -> None:
@@ -22,7 +22,8 @@ def tar(path: Path, files: Files, epoch: int) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, (content, mode) in sorted(files.items()):
-            info = tarfile.TarInfo(name)
+            info = tarfile.TarInfo(name.rstrip("/"))
+            info.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
             info.size, info.mode, info.mtime = len(content), mode, epoch
             archive.addfile(info, io.BytesIO(content))
     with path.open("wb") as file, gzip.GzipFile("", "wb", 9, file, epoch) as packed:

@@ -10,25 +10,25 @@ TARGETS=${TARGETS:-linux-x86_64 linux-arm64 windows-x86_64}
 python_tools ziglang==0.17.0 cargo-zigbuild==0.24.0
 rust_tool cargo-auditable 0.7.7
 
-# toolchain TRIPLE: the toolchain's own standard library for the target, else one built from Debian's sources by Debian's compiler.
-toolchain() {
-    CARGO=$(rustup which cargo 2>/dev/null || command -v cargo)
-    unset RUSTC RUSTC_BOOTSTRAP CARGO_UNSTABLE_BUILD_STD CARGO_UNSTABLE_BUILD_STD_FEATURES
-    export CARGO
-    [[ ! -d $(rustc --print sysroot)/lib/rustlib/$1 ]] || return 0
-    [[ -x /usr/bin/rustc && -d $(/usr/bin/rustc --print sysroot)/lib/rustlib/src ]] || {
-        echo "error: no standard library for $1: run \`rustup target add $1\`, or install Debian's rustc-web and rust-web-src" >&2
-        return 1
+# The standard library is always built from its sources, so that a release and a local build have one size: rustup's component rust-src with rustup's
+# compiler, else Debian's sources with Debian's.
+CARGO=$(rustup which cargo 2>/dev/null || command -v cargo)
+unset RUSTC
+export CARGO RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=std,panic_unwind
+# Without the names of functions a trace of calls says nothing.
+export CARGO_UNSTABLE_BUILD_STD_FEATURES=panic-unwind
+sources_of() { [[ -d $("$1" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library ]]; }
+if ! sources_of rustc; then
+    export RUSTC=/usr/bin/rustc
+    sources_of "$RUSTC" || {
+        echo "error: no sources of the standard library: run \`rustup component add rust-src\`, or install Debian's rustc-web and rust-web-src" >&2
+        exit 1
     }
-    export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=std,panic_unwind
-    # Without the names of functions a trace of calls says nothing.
-    export CARGO_UNSTABLE_BUILD_STD_FEATURES=panic-unwind
-}
+fi
 
 # binary NAME TRIPLE: builds one executable and puts it into the stage.
 binary() {
     local name=$1 triple=$2 command=zigbuild program=gem-setup out=${CARGO_TARGET_DIR:-$ROOT/target/dist-build} size sources flags=
-    toolchain "$triple"
     case $name in
         # zig has the objects that start a program, a standard library from source has not.
         linux-*) flags='-C link-self-contained=no' ;;
@@ -36,7 +36,11 @@ binary() {
             command=build program=gem-setup.exe
             export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
             ;;
-        macos-*) [[ $(uname) != Darwin ]] || command=build ;;
+        macos-*)
+            MACOSX_DEPLOYMENT_TARGET=$(about macos)
+            export MACOSX_DEPLOYMENT_TARGET
+            [[ $(uname) != Darwin ]] || command=build
+            ;;
     esac
     sources=$(python3 -c 'import os, sys; print(os.path.realpath(sys.argv[1]))' "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust")
     # No path of this machine gets into the executable.

@@ -9,7 +9,7 @@ ROOT=$(dirname "$PACKAGING")
 export DIST=${DIST:-$ROOT/target/dist} STAGE=${STAGE:-$ROOT/target/dist-build/stage}
 readonly TOOLS=$ROOT/target/packaging-tools
 
-# about NAME: version, downloads, epoch or targets, from Cargo.toml and Git.
+# about NAME: version, repository, downloads, macos, npm, epoch or targets, from Cargo.toml and Git.
 about() { python3 "$PACKAGING/targets.py" "$1"; }
 
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(about epoch)}

@@ -6,7 +6,7 @@ npm installs the one whose `os` and `cpu` are the machine's. Nothing runs and no
 import json
 
 from archive import Files, tar
-from targets import DIST, LICENSE, REPOSITORY, ROOT, SUMMARY, TARGETS, VERSION, Target, built, epoch
+from targets import DIST, LICENSE, REPOSITORY, ROOT, SUMMARY, TARGETS, VERSION, built, epoch
 
 SOURCE = ROOT / "packaging/npm"
 COMMON = {
@@ -24,14 +24,10 @@ def package(name: str, manifest: dict[str, object], files: Files) -> None:
     tar(DIST / file, {f"package/{name}": content for name, content in files.items()}, epoch())
 
 
-def scoped(target: Target) -> str:
-    return "@gem-setup/" + "-".join(target.npm)
-
-
 for each in built():
     system, cpu = each.npm
     package(
-        scoped(each),
+        each.scoped,
         {"description": f"gem-setup's executable for {each.name}", "os": [system], "cpu": [cpu], "preferUnplugged": True},
         {f"bin/{each.program}": (each.binary.read_bytes(), 0o755)},
     )
@@ -42,7 +38,7 @@ package(
         "keywords": ["gemini", "gemini-cli", "gemma", "router", "litert-lm"],
         "bin": {"gem-setup": "launcher.js"},
         "engines": {"node": ">=18"},
-        "optionalDependencies": {scoped(target): VERSION for target in TARGETS},
+        "optionalDependencies": {target.scoped: VERSION for target in TARGETS},
     },
     {"launcher.js": ((SOURCE / "launcher.js").read_bytes(), 0o755), "README.md": ((ROOT / "README.md").read_bytes(), 0o644)},
 )

@@ -30,6 +30,11 @@ class Target:
     wheel: str
 
     @property
+    def scoped(self) -> str:
+        """The name of its package on npm."""
+        return "@gem-setup/" + "-".join(self.npm)
+
+    @property
     def program(self) -> str:
         return "gem-setup.exe" if self.name.startswith("windows") else "gem-setup"
 
@@ -42,13 +47,16 @@ class Target:
         return f"gem-setup-{self.name}.{'zip' if self.name.startswith('windows') else 'tar.gz'}"
 
 
+MACOS = "11.0"
+"""The oldest macOS that the executables run on."""
+
 # A static executable runs with every C library: hence both of Linux's tags.
 TARGETS = [
     Target("linux-x86_64", "x86_64-unknown-linux-musl", ("linux", "x64"), "manylinux_2_17_x86_64.manylinux2014_x86_64.musllinux_1_1_x86_64"),
     Target("linux-arm64", "aarch64-unknown-linux-musl", ("linux", "arm64"), "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64"),
     Target("windows-x86_64", "x86_64-pc-windows-gnu", ("win32", "x64"), "win_amd64"),
-    Target("macos-arm64", "aarch64-apple-darwin", ("darwin", "arm64"), "macosx_11_0_arm64"),
-    Target("macos-x86_64", "x86_64-apple-darwin", ("darwin", "x64"), "macosx_10_12_x86_64"),
+    Target("macos-arm64", "aarch64-apple-darwin", ("darwin", "arm64"), f"macosx_{MACOS.replace('.', '_')}_arm64"),
+    Target("macos-x86_64", "x86_64-apple-darwin", ("darwin", "x64"), f"macosx_{MACOS.replace('.', '_')}_x86_64"),
 ]
 
 
@@ -67,6 +75,6 @@ if __name__ == "__main__":
     # For the shell scripts: what a name stands for.
     import sys
 
-    names = {"version": VERSION, "repository": REPOSITORY, "downloads": DOWNLOADS, "epoch": epoch, "targets": lambda: "\n".join(f"{t.name} {t.triple}" for t in TARGETS)}
+    names = {"version": VERSION, "repository": REPOSITORY, "downloads": DOWNLOADS, "macos": MACOS, "npm": "\n".join(["gem-setup", *(target.scoped for target in TARGETS)]), "epoch": epoch, "targets": lambda: "\n".join(f"{t.name} {t.triple}" for t in TARGETS)}
     value = names[sys.argv[1]]
     print(value() if callable(value) else value)

@@ -58,9 +58,9 @@ routed() {
     quietly "$WORK/log" "$@" uninstall --purge --yes --home "$home"
 }
 
-# npm_registry FOLDER: a registry with the packages, at NPM_PORT; what it has not, it gets from the usual one. Its files are in FOLDER.
+# npm_registry FOLDER: a registry with the packages, at NPM_PORT, for commands after `TO_REGISTRY`; what it has not, it gets from the usual one. Its files are in FOLDER.
 npm_registry() {
-    local config=$1/config.yaml package
+    local config=$1/config.yaml
     NPM_PORT=$(free_port)
     mkdir -p "$1"
     # One of verdaccio's dependencies names a tag that not every registry knows.
@@ -75,11 +75,9 @@ listen: 127.0.0.1:$NPM_PORT
 CONFIG
     background "$NPM_PORT" "$1/log" "$1/node_modules/.bin/verdaccio" --config "$config"
     printf 'registry=http://127.0.0.1:%s/\n//127.0.0.1:%s/:_authToken=none\n' "$NPM_PORT" "$NPM_PORT" >"$1/npmrc"
-    for package in "$DIST"/gem-setup-*-*.tgz "$DIST/gem-setup-$(about version).tgz"; do
-        # The option, because a variable would win over the file.
-        quietly "$WORK/log" npm publish --userconfig "$1/npmrc" --registry "http://127.0.0.1:$NPM_PORT/" --loglevel=error "$package"
-    done
-    echo 'ok      publish to it'
+    # The variable, because one that is set already would win over the file.
+    TO_REGISTRY=(env -u NPM_CONFIG_REGISTRY "npm_config_registry=http://127.0.0.1:$NPM_PORT/" "npm_config_userconfig=$1/npmrc" npm_config_loglevel=error)
+    step 'publish to it' "$WORK/log" "${TO_REGISTRY[@]}" "$PACKAGING/publish" npm "$DIST"
 }
 
 # python_index FOLDER: an index with the wheels, a page of links, at INDEX_PORT.

@@ -8,7 +8,9 @@ use hyper::StatusCode;
 use url::Url;
 
 use super::error::{Error, Tried};
-use crate::net::{BodyError, ConnectError, Patience, Proxy, SafeUrl, SendError, Stalled};
+use crate::net::{
+    BodyError, ConnectError, INSTALL_AUTHORITIES, NO_AUTHORITIES, Patience, Proxy, SafeUrl, SendError, Stalled,
+};
 
 /// Why one exchange with one source failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,9 @@ pub(super) enum Fault {
     /// The server's certificate is not trusted.
     #[error("the server's certificate is not trusted: {0}")]
     Untrusted(String),
+    /// The machine has no CA certificates.
+    #[error("{NO_AUTHORITIES}")]
+    NoAuthorities,
     /// The proxy requires a login, or another one.
     #[error("the proxy refused the login")]
     ProxyLogin,
@@ -104,6 +109,7 @@ impl From<ConnectError> for Fault {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Untrusted(reason) => Self::Untrusted(reason),
+            ConnectError::NoAuthorities => Self::NoAuthorities,
             ConnectError::ProxyLogin => Self::ProxyLogin,
             ConnectError::Proxy(status) => Self::ProxyStatus(status.as_u16()),
             ConnectError::Settings(error) => Self::Fatal(error.into()),
@@ -154,7 +160,7 @@ impl Fault {
             Self::Redirected { fault, .. } => fault.is_transient(),
             Self::Connect(_) | Self::Interrupted(_) | Self::Stalled(_) | Self::Changed | Self::RangeIgnored => true,
             Self::Status { code, .. } | Self::ProxyStatus(code) => matches!(code, 408 | 425 | 429 | 500..=599),
-            Self::Untrusted(_) | Self::ProxyLogin | Self::Unusable(_) | Self::Fatal(_) => false,
+            Self::Untrusted(_) | Self::NoAuthorities | Self::ProxyLogin | Self::Unusable(_) | Self::Fatal(_) => false,
         }
     }
 
@@ -194,6 +200,7 @@ impl Fault {
             Self::Untrusted(_) => {
                 "pass the certificate of your company's proxy or mirror with `--ca-cert FILE`, or install the system's CA certificates"
             }
+            Self::NoAuthorities => INSTALL_AUTHORITIES,
             Self::ProxyLogin => "put user and password into the proxy variable: `http://user:password@host:port`",
             Self::ProxyStatus(_) => {
                 "ask the proxy's administrator to allow the host, use a mirror that it allows (`--mirror URL`), or name the host in `NO_PROXY`"
@@ -310,12 +317,25 @@ mod tests {
         ];
         let permanent = [
             Fault::Untrusted(String::new()),
+            Fault::NoAuthorities,
             Fault::ProxyLogin,
             Fault::ProxyStatus(403),
             Fault::Unusable(String::new()),
         ];
         assert!(transient.iter().all(Fault::is_transient));
         assert!(!permanent.iter().any(Fault::is_transient));
+    }
+
+    #[test]
+    fn a_machine_without_ca_certificates_is_told_so_and_how_to_get_them() {
+        let said = ConnectError::NoAuthorities.to_string();
+        let url = Url::parse("https://example.org").unwrap();
+        let tried = Fault::from(ConnectError::NoAuthorities).into_tried((&url).into(), None);
+        assert_eq!(tried.reason, NO_AUTHORITIES);
+        assert_eq!(said, format!("{}: {}", tried.reason, tried.advice.unwrap()));
+        for remedy in ["`ca-certificates`", "SSL_CERT_FILE", "`--ca-cert`"] {
+            assert!(said.contains(remedy), "{said}");
+        }
     }
 
     #[test]

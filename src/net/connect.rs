@@ -38,6 +38,11 @@ struct Inner {
     limit: Duration,
 }
 
+/// What is missing on a machine that cannot check any server's certificate.
+pub(crate) const NO_AUTHORITIES: &str = "no CA certificates were found on this machine";
+/// The remedy for it.
+pub(crate) const INSTALL_AUTHORITIES: &str = "install the system's CA certificates (package `ca-certificates`), or name a PEM file with SSL_CERT_FILE or `--ca-cert`";
+
 /// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -50,6 +55,9 @@ pub enum ConnectError {
     /// The server's certificate is not trusted.
     #[error("the server's certificate is not trusted: {0}")]
     Untrusted(String),
+    /// The machine has no CA certificates, so no server's certificate is trusted.
+    #[error("{NO_AUTHORITIES}: {INSTALL_AUTHORITIES}")]
+    NoAuthorities,
     /// The proxy requires a login, or refused the given one.
     #[error("the proxy refused the login")]
     ProxyLogin,
@@ -91,7 +99,11 @@ impl Connector {
     /// # Errors
     /// When a certificate file cannot be used.
     pub fn load_trust(&self) -> Result<(), Error> {
-        self.tls().map(drop)
+        match self.tls() {
+            Err(ConnectError::Settings(error)) => Err(error),
+            // Plain HTTP works without certificates.
+            _ => Ok(()),
+        }
     }
 
     /// The login for the HTTP proxy (`Some(None)` without one) if requests to `url` are sent to such a proxy with the
@@ -170,11 +182,12 @@ impl Connector {
         Ok(Stream::Secure(Box::new(stream.into())))
     }
 
-    fn tls(&self) -> Result<&TlsConnector, Error> {
+    fn tls(&self) -> Result<&TlsConnector, ConnectError> {
         if let Some(tls) = self.0.tls.get() {
             return Ok(tls);
         }
-        let tls = TlsConnector::from(Arc::new(self.0.trust.tls()?));
+        let config = self.0.trust.tls()?.ok_or(ConnectError::NoAuthorities)?;
+        let tls = TlsConnector::from(Arc::new(config));
         Ok(self.0.tls.get_or_init(|| tls))
     }
 }

@@ -31,6 +31,7 @@ pub(crate) use address::{is_loopback_address, is_loopback_name};
 pub use client::Client;
 pub(crate) use client::ServerResponse;
 pub use connect::{ConnectError, Connector};
+pub(crate) use connect::{INSTALL_AUTHORITIES, NO_AUTHORITIES};
 pub use error::Error;
 pub(crate) use idle::{BodyError, Idle, Late, Stalled};
 pub(crate) use link::{Head, Kept, Link, LinkBody, Pool, is_plainly_framed};

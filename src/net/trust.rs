@@ -27,16 +27,18 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// TLS 1.2 or newer, without client certificates.
-    pub(super) fn tls(&self) -> Result<ClientConfig, Error> {
+    /// TLS 1.2 or newer, without client certificates; `None` if the machine has no CA certificates.
+    pub(super) fn tls(&self) -> Result<Option<ClientConfig>, Error> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable(&error))?;
         let verifier = match self {
-            // A minimal machine may lack a trust store. Each https server then counts as untrusted, and the error gives
-            // the fitting hint.
-            Self::System => Verifier::new(provider).ok(),
+            // The verifier can be made unless no certificate was found.
+            Self::System => match Verifier::new(provider) {
+                Ok(verifier) => Some(verifier),
+                Err(_) => return Ok(None),
+            },
             Self::SystemAnd(extra) => {
                 let extra = read(extra, None)?;
                 Some(Verifier::new_with_extra_roots(extra, provider).map_err(|error| unusable(&error))?)
@@ -51,7 +53,7 @@ impl Trust {
             None => builder.with_root_certificates(self.roots()?).with_no_client_auth(),
         };
         config.alpn_protocols.push(b"http/1.1".to_vec());
-        Ok(config)
+        Ok(Some(config))
     }
 
     /// The certificates of the named files only.
