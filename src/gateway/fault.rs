@@ -6,6 +6,8 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Serialize;
 
+use super::path::why_nothing;
+
 /// Why a request gets an error reply.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Fault {
@@ -25,7 +27,7 @@ pub(super) enum Fault {
     /// A client exceeded a limit on its requests.
     #[error("{message}; retry in {} s", whole_seconds(*retry_after))]
     Limited { message: String, retry_after: Duration },
-    #[error("nothing is served at `{0}`")]
+    #[error("nothing is served at `{0}`{reason}", reason = why_nothing(.0))]
     NotFound(String),
     #[error("{0}")]
     ModelMissing(String),
