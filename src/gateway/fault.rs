@@ -37,11 +37,16 @@ pub(super) enum Fault {
     SlowBody,
     #[error("the request's body is larger than {}", size(*.0))]
     TooLarge(usize),
-    #[error("the request's body is larger than {}, which is too large to choose a model for it; name the model in the \
-        path, then the body may have any size", size(*.0))]
+    #[error("the request's body is larger than {}, which is too large to choose a model for it or to replace an alias in \
+        it; name the model itself in the path, then the body may have any size", size(*.0))]
     TooLargeToRoute(usize),
     #[error("the request's body has a transfer coding other than `chunked`")]
     Coding,
+    #[error(
+        "the request's body has the content coding `{0}`; the gateway reads only `gzip` and `deflate`, so send the body \
+        without a coding"
+    )]
+    ContentCoding(String),
     #[error("the local model has no method `{0}`")]
     Unsupported(String),
     #[error("{0} requests are already waiting for the local model; try again later")]
@@ -78,6 +83,7 @@ impl Fault {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) | Self::TooLargeToRoute(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ContentCoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Coding | Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Busy(_) | Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -93,7 +93,7 @@ impl<'de> Visitor<'de> for Search {
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Replaces the model name `asked` by `meant` wherever `body` contains it; the rest stays unchanged. `headers` belong
-/// to the body. A coded body of at most `limit` bytes is decoded if it names the model. The changed body uses memory of
+/// to the body. A coded body is decoded, up to `limit` bytes. The changed body uses memory of
 /// `budget`.
 pub(super) async fn rename(
     headers: &mut HeaderMap,
@@ -109,13 +109,10 @@ pub(super) async fn rename(
         let renamed = renamed(body, asked, meant, budget)?;
         return Ok(renamed.unwrap_or_else(|| body.clone()));
     }
-    let (coded, its_headers, budget) = (body.clone(), headers.clone(), Arc::clone(budget));
-    let (asked, meant) = (asked.to_owned(), meant.to_owned());
-    let decode = move || {
-        let decoded = coding::wholly_decoded(&its_headers, &coded, limit, &budget)?;
-        decoded.map_or(Ok(None), |decoded| renamed(&decoded, &asked, &meant, &budget))
-    };
-    let Some(renamed) = tokio::task::spawn_blocking(decode).await.unwrap_or(Ok(None))? else {
+    let decoded = coding::plain(headers, body, limit, budget).await?;
+    let (asked, meant, budget) = (asked.to_owned(), meant.to_owned(), Arc::clone(budget));
+    let rename = move || renamed(&decoded, &asked, &meant, &budget);
+    let Some(renamed) = tokio::task::spawn_blocking(rename).await.unwrap_or(Ok(None))? else {
         return Ok(body.clone());
     };
     headers.remove(CONTENT_ENCODING);

@@ -112,7 +112,11 @@ fn of_model(rest: &str) -> Option<Target<'_>> {
 
 /// The stream format that `query` requests.
 pub(super) fn stream_format(query: Option<&str>) -> StreamFormat {
-    let events = query.is_some_and(|query| query.split('&').any(|pair| matches!(pair, "alt=sse" | "$alt=sse" | "%24alt=sse")));
+    let events = query.is_some_and(|query| {
+        query
+            .split('&')
+            .any(|pair| matches!(pair, "alt=sse" | "$alt=sse" | "%24alt=sse"))
+    });
     if events {
         StreamFormat::Events
     } else {
@@ -161,7 +165,10 @@ mod tests {
             ("/v1beta/v1beta/models/gem-auto:generateContent", Target::Nothing),
             ("/v1/v1beta/files", Target::Nothing),
             ("/v1beta/v1betas", Target::Api),
-            ("/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent", Target::Nothing),
+            (
+                "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+                Target::Nothing,
+            ),
             ("/download/v1beta/files/a:download", Target::Api),
             ("/v2/models/a:generateContent", Target::Nothing),
             ("/upload/v1beta/files", Target::Api),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_ENCODING, HeaderMap};
+use hyper::header::HeaderMap;
 
 use tokio::time::timeout;
 
@@ -191,7 +191,10 @@ impl Routes {
     ) -> Result<(Choice, Walk), Fault> {
         let path = call.model.parse().ok();
         let conversation = if log_requests || self.may_ask_person() || self.needs_conversation(path.as_ref()) {
-            conversation(&call).await?
+            match conversation(&call).await {
+                Err(fault) if self.is_classified(path.as_ref()) => return Err(fault),
+                conversation => conversation.unwrap_or_default(),
+            }
         } else {
             Conversation::default()
         };
@@ -263,8 +266,12 @@ impl Routes {
 
     /// Whether routing needs the request's text: for a classifier, or for models that are tried only once per turn.
     fn needs_conversation(&self, path: Option<&ModelName>) -> bool {
-        let is_named = path.is_some_and(|name| matches!(self.router.models().resolve(name), Selection::Model(_)));
-        !is_named || !self.router.availability().is_untroubled()
+        self.is_classified(path) || !self.router.availability().is_untroubled()
+    }
+
+    /// Whether the model of a request that names `path` is classified.
+    fn is_classified(&self, path: Option<&ModelName>) -> bool {
+        !path.is_some_and(|name| matches!(self.router.models().resolve(name), Selection::Model(_)))
     }
 }
 
@@ -276,15 +283,12 @@ fn model_failure(trace: Vec<TraceEntry>) -> Option<String> {
     })
 }
 
-/// The conversation in the call's body. An unreadable body counts as empty; the upstream will refuse it.
+/// The conversation in the call's body. Malformed JSON counts as empty; the upstream will refuse it.
 async fn conversation(call: &Call<'_>) -> Result<Conversation, Fault> {
-    if call.body.len() <= READ_AT_ONCE && !call.headers.contains_key(CONTENT_ENCODING) {
-        return Ok(Conversation::from_body(call.body).unwrap_or_default());
+    let body = coding::plain(call.headers, call.body, CLASSIFIED_BODY, call.budget).await?;
+    if body.len() <= READ_AT_ONCE {
+        return Ok(Conversation::from_body(&body).unwrap_or_default());
     }
-    let (headers, body, budget) = (call.headers.clone(), call.body.clone(), Arc::clone(call.budget));
-    let read = tokio::task::spawn_blocking(move || {
-        let body = coding::decoded_within(&headers, &body, CLASSIFIED_BODY, &budget)?;
-        Ok(Conversation::from_body(&body).unwrap_or_default())
-    });
-    read.await.unwrap_or_else(|_| Ok(Conversation::default()))
+    let read = tokio::task::spawn_blocking(move || Conversation::from_body(&body).unwrap_or_default());
+    Ok(read.await.unwrap_or_default())
 }

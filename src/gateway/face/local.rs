@@ -10,6 +10,7 @@ use super::prompt::{Prompt, reply, server_timeout, within};
 use super::{classifier, local_stream};
 use crate::gateway::body::{self, ClientBody};
 use crate::gateway::classification::{is_classification, plain_answer, written};
+use crate::gateway::coding;
 use crate::gateway::config::ClassifierPrompt;
 use crate::gateway::engine::{ATTEMPTS, Engine};
 use crate::gateway::fault::Fault;
@@ -41,7 +42,9 @@ pub(in crate::gateway) async fn serve(
     let patience = server_timeout(request.headers());
     let limits = &shared.config.limits;
     let time = within(limits.body_time, patience);
-    let received = body::read(request.into_body(), limits.local_body, time, &shared.bodies).await?;
+    let (parts, body) = request.into_parts();
+    let received = body::read(body, limits.local_body, time, &shared.bodies).await?;
+    let received = coding::plain(&parts.headers, &received, limits.local_body, &shared.bodies).await?;
     let body = match repaired(&received) {
         Cow::Borrowed(valid) => received.slice_ref(valid),
         Cow::Owned(valid) => body::held(valid.into(), &shared.bodies)?,

@@ -33,8 +33,6 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
 
 /// How much of an error body is read and decoded to understand the failure, in bytes.
 const ERROR_BODY: usize = 1024 * 1024;
-/// The largest body in which the model's name is replaced, in bytes; a larger one is passed on unread.
-const RENAMED_BODY: u64 = 4 << 20;
 
 /// Passes a request on unchanged.
 pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<ClientBody>) -> Result<Reply, Fault> {
@@ -100,19 +98,12 @@ impl Named<'_> {
         let deadline = deadline(request.headers());
         let (parts, body) = request.into_parts();
         let mut attempt = attempt_parts(&parts, meant, self.method)?;
-        let is_readable = length(&parts.headers).is_some_and(|length| length <= RENAMED_BODY);
-        let limits = &self.shared.config.limits;
-        let body = if is_readable {
-            let (limit, budget) = (limits.routed_body, &self.shared.bodies);
-            let time = time_left(limits.body_time, deadline);
-            let body = body::read(body, limit, time, budget).await?;
-            attempt.headers.remove(CONTENT_LENGTH);
-            let renamed = model_field::rename(&mut attempt.headers, &body, (model, meant), limit, budget);
-            Outgoing::Whole(within(deadline, renamed).await.ok_or_else(|| late(self.shared))??)
-        } else {
-            Outgoing::Client(Idle::new(body, limits.body_time))
-        };
-        let reply = send(self.shared, attempt, body, deadline)
+        let body = whole(self.shared, body, deadline).await?;
+        attempt.headers.remove(CONTENT_LENGTH);
+        let (limit, budget) = (self.shared.config.limits.routed_body, &self.shared.bodies);
+        let renamed = model_field::rename(&mut attempt.headers, &body, (model, meant), limit, budget);
+        let body = within(deadline, renamed).await.ok_or_else(|| late(self.shared))??;
+        let reply = send(self.shared, attempt, Outgoing::Whole(body), deadline)
             .await
             .unwrap_or_else(|fault| fault.reply());
         Ok(self.label(reply, meant))
@@ -164,13 +155,7 @@ async fn routed(
     let shared = named.shared;
     let deadline = deadline(request.headers());
     let (mut parts, body) = request.into_parts();
-    let limits = &shared.config.limits;
-    let time = time_left(limits.body_time, deadline);
-    let body = body::read(body, limits.routed_body, time, &shared.bodies).await;
-    let body = body.map_err(|fault| match fault {
-        Fault::TooLarge(limit) => Fault::TooLargeToRoute(limit),
-        fault => fault,
-    })?;
+    let body = whole(shared, body, deadline).await?;
     parts.headers.remove(CONTENT_LENGTH);
     coding::accept_readable(&mut parts.headers);
     let call = Call {
@@ -192,6 +177,17 @@ async fn routed(
     };
     let reply = logged.follow(&parts, &body, model, deadline).await;
     Ok(logged.label(reply))
+}
+
+/// Reads the whole body of a call whose model is chosen or renamed.
+async fn whole(shared: &Shared, body: ClientBody, deadline: Option<Instant>) -> Result<Bytes, Fault> {
+    let limits = &shared.config.limits;
+    let time = time_left(limits.body_time, deadline);
+    let body = body::read(body, limits.routed_body, time, &shared.bodies).await;
+    body.map_err(|fault| match fault {
+        Fault::TooLarge(limit) => Fault::TooLargeToRoute(limit),
+        fault => fault,
+    })
 }
 
 /// The request's head with `model` in its path.

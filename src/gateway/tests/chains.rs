@@ -277,6 +277,45 @@ async fn an_alias_is_resolved_for_every_method_whatever_the_body() {
 }
 
 #[tokio::test]
+async fn an_alias_is_replaced_in_every_body() {
+    let upstream = UpstreamStandIn::start(|request| async {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let start = body.slice(..body.len().min(60));
+        let mut reply = reply(200, "");
+        *reply.body_mut() = Full::new(start).boxed_unsync();
+        Some(reply)
+    })
+    .await
+    .unwrap();
+    let gateway = Running::start(before(&upstream, chains(OnFallback::Never, Duration::ZERO))).await;
+    let large = format!(r#"{{"model": "models/flash", "x": "{}"}}"#, "x".repeat(5 << 20));
+    let got = gateway.post("/v1beta/models/flash:generateContent", large).await;
+    assert!(got.text().starts_with(r#"{"model": "models/gemini-"#), "{}", got.text());
+    let chunked = "POST /v1beta/models/flash:countTokens HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\
+         Connection: close\r\n\r\n1a\r\n{\"model\": \"models/flash\" }\r\n0\r\n\r\n";
+    let reply = gateway.raw(chunked).await;
+    assert!(reply.contains(r#"{"model": "models/gemini-"#), "{reply}");
+}
+
+#[tokio::test]
+async fn a_body_in_an_unreadable_coding_is_refused_where_it_must_be_read() {
+    let upstream = UpstreamStandIn::replies(vec![(200, "fine")]).await.unwrap();
+    let gateway = Running::start(before(&upstream, chains(OnFallback::Silent, Duration::ZERO))).await;
+    let coded = [("content-encoding", "br")];
+    for path in [AUTO, "/v1beta/models/flash:countTokens", GENERATE] {
+        let got = gateway.send(Method::POST, path, &coded, prompt("x")).await;
+        let message = got.error(415, "INVALID_ARGUMENT");
+        assert!(message.contains("`br`") && message.contains("`gzip`"), "{message}");
+    }
+    let broken = [("content-encoding", "gzip")];
+    let got = gateway.send(Method::POST, AUTO, &broken, prompt("x")).await;
+    assert!(got.error(400, "INVALID_ARGUMENT").contains("`gzip`"));
+    assert!(upstream.seen().is_empty());
+    let named = "/v1beta/models/gemini-2.5-pro:generateContent";
+    assert_eq!(gateway.send(Method::POST, named, &coded, "br").await.status, 200);
+}
+
+#[tokio::test]
 async fn no_pause_outlasts_the_client_s_deadline() {
     let upstream = UpstreamStandIn::start(|_| async {
         tokio::time::sleep(Duration::from_secs(3)).await;
