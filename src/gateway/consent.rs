@@ -226,7 +226,7 @@ impl Consenter<'_> {
 }
 
 /// The key by which the upstream knows the client; `None` for an empty key, which several clients may have.
-fn client_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a [u8]> {
+pub(super) fn client_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a [u8]> {
     let header = |name| headers.get(name).map(HeaderValue::as_bytes);
     let in_query = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("key=")));
     [header(API_KEY), header(AUTHORIZATION), in_query.map(str::as_bytes)]

@@ -93,7 +93,7 @@ impl Shared {
     fn router(&self, wanted: Option<&ChainRouter>) -> Option<Arc<ChainRouter>> {
         let (wanted, now) = (wanted?, self.config.router.as_deref()?);
         let mut router = wanted.clone();
-        router.availability = Arc::clone(&now.availability);
+        router.health = Arc::clone(&now.health);
         if router.on_fallback == now.on_fallback {
             router.consent = Arc::clone(&now.consent);
         }

@@ -24,7 +24,9 @@ use crate::gateway::{coding, model_field};
 use crate::net::Idle;
 use crate::router::consent::{Question, Ruling};
 use crate::router::walk::{End, Next, Walk};
-use crate::router::{DecisionRecord, ErrorResponse, FailureKind, ModelFailure, ModelName, Repeat, Source};
+use crate::router::{
+    DecisionRecord, ErrorResponse, FailureKind, ModelAvailability, ModelFailure, ModelName, Repeat, Source,
+};
 
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
 const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
@@ -53,12 +55,15 @@ pub(in crate::gateway) async fn call(
         return pass(shared, request).await;
     }
     let consenter = shared.consents.take(&mut request);
+    let routes = shared.routes.as_ref();
+    let availability = routes.map(|routes| routes.availability(request.headers(), request.uri()));
     let named = Named {
         shared,
         method,
         consenter,
+        availability: availability.unwrap_or_default(),
     };
-    let Some(routes) = &shared.routes else {
+    let Some(routes) = routes else {
         return named.as_asked(model, request).await;
     };
     match routes.handling(model, method, length(request.headers()), &named.consenter) {
@@ -82,6 +87,8 @@ struct Named<'a> {
     shared: &'a Shared,
     method: &'a str,
     consenter: Consenter<'a>,
+    /// The models' health for the client's credential.
+    availability: Arc<ModelAvailability>,
 }
 
 impl Named<'_> {
@@ -126,7 +133,7 @@ impl Named<'_> {
         if is_failure {
             tracing::info!("the upstream answered {} for `{model}`", reply.status().as_u16());
         }
-        let alternative = routes.and_then(|routes| routes.alternative(model));
+        let alternative = routes.and_then(|routes| routes.alternative(model, &self.availability));
         let headers = reply.headers_mut();
         set(headers, MODEL, model);
         headers.insert(SOURCE, HeaderValue::from_static(Source::Override.as_str()));
@@ -164,6 +171,7 @@ async fn routed(
         body: &body,
         patience: server_timeout(&parts.headers),
         budget: &shared.bodies,
+        availability: &named.availability,
     };
     let time = Timestamp::now();
     let begun = routes.begin(call, walking, shared.config.log_requests);

@@ -31,7 +31,7 @@ pub(super) fn chains(on_fallback: OnFallback, max_wait: Duration) -> ChainRouter
     let models = Arc::new(chained());
     ChainRouter {
         models,
-        availability: Arc::default(),
+        health: Arc::default(),
         classifier: ClassifierChoice::Builtin,
         on_fallback,
         consent: Arc::new(TellClient),
@@ -313,6 +313,38 @@ async fn a_body_in_an_unreadable_coding_is_refused_where_it_must_be_read() {
     assert!(upstream.seen().is_empty());
     let named = "/v1beta/models/gemini-2.5-pro:generateContent";
     assert_eq!(gateway.send(Method::POST, named, &coded, "br").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_quota_of_one_key_changes_nothing_for_another() {
+    for on_fallback in [OnFallback::Silent, OnFallback::Policy] {
+        let upstream = UpstreamStandIn::start(move |request| {
+            let used_up = request.uri().path().contains(PRO) && request.headers()["x-goog-api-key"] == "k1";
+            let minute = PER_DAY.replace("PerDay", "PerMinute");
+            let body = if on_fallback == OnFallback::Silent {
+                PER_DAY.into()
+            } else {
+                minute.into()
+            };
+            let failure = failure(429, &[], body);
+            async move { Some(if used_up { failure } else { reply(200, "fine") }) }
+        });
+        let upstream = upstream.await.unwrap();
+        let gateway = Running::start(before(&upstream, chains(on_fallback, Duration::ZERO))).await;
+        let goes_on = json!({"contents": [
+            {"role": "user", "parts": [{"text": COMPLEX}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "read"}}]},
+            {"role": "user", "parts": [{"functionResponse": {"name": "read"}}]},
+        ]});
+        for (key, model) in [("k1", FLASH), ("k2", PRO), ("k1", FLASH)] {
+            let headers = [("x-goog-api-key", key)];
+            let got = gateway.send(Method::POST, AUTO, &headers, goes_on.to_string()).await;
+            assert_eq!(got.header("x-gem-model"), model, "{key}");
+        }
+        assert_eq!(asked(&upstream), generated(&[PRO, FLASH, PRO, FLASH]));
+        let failed = gateway.get("/status").await.json()["failed_models"].clone();
+        assert_eq!(failed, json!([]), "pro has answered a client since");
+    }
 }
 
 #[tokio::test]

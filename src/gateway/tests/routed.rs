@@ -199,12 +199,12 @@ async fn errors_without_an_end_are_passed_on() {
 #[tokio::test]
 async fn an_unreachable_host_fails_no_model() {
     let routed = router(OnFallback::Silent);
-    let availability = Arc::clone(&routed.availability);
+    let health = Arc::clone(&routed.health);
     let gateway = Running::start(|config| config.router = Some(Arc::new(routed))).await;
     let got = gateway.post(AUTO, prompt(COMPLEX)).await;
     assert_eq!((got.header("x-gem-model"), got.header("x-gem-attempts")), (PRO, ""));
     got.error(502, "UNAVAILABLE");
-    assert!(availability.is_untroubled());
+    assert!(health.of_all().is_untroubled());
 }
 
 #[tokio::test]
