@@ -70,6 +70,10 @@ pub(super) enum Fault {
     Refused(StatusCode, Bytes),
     #[error("cannot reach the upstream `{host}`: {reason}; check the gateway's network and its `--upstream`")]
     Upstream { host: String, reason: String },
+    #[error(
+        "the gateway's own request came back to it: its upstream `{0}` leads to the gateway itself; correct `--upstream`"
+    )]
+    Loop(String),
 }
 
 impl Fault {
@@ -84,6 +88,7 @@ impl Fault {
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) | Self::TooLargeToRoute(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentCoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Loop(_) => StatusCode::LOOP_DETECTED,
             Self::Coding | Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Busy(_) | Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,

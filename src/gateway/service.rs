@@ -68,6 +68,9 @@ async fn dispatch(
         Target::Model { .. } | Target::Resource(_) | Target::Api => Face::Upstream,
         _ => Face::Admin,
     });
+    if shared.upstream.has_sent(request.headers()) {
+        return Err(Fault::Loop(shared.upstream.address()));
+    }
     if cors::is_preflight(&request) {
         return Ok(cors::preflight(&request));
     }

@@ -74,7 +74,7 @@ impl Shared {
             access: Arc::clone(&self.access),
             is_draining: Arc::clone(&self.is_draining),
             routes: Routes::of(&config, engine.is_some().then_some(&local_model)),
-            upstream: UpstreamClient::new(&config.upstream, &config.limits)?,
+            upstream: UpstreamClient::new(&config, self.upstream.number())?,
             engine,
             local_model,
             consents: Arc::clone(&self.consents),
