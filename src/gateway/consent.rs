@@ -19,7 +19,7 @@ const CONSENT: HeaderName = HeaderName::from_static("x-gem-consent");
 /// In a reply, the model that could answer; in a request, the model that may answer.
 pub(super) const FALLBACK: HeaderName = HeaderName::from_static("x-gem-fallback");
 /// The header with a hint about a failure.
-const HINT: HeaderName = HeaderName::from_static("x-gem-hint");
+pub(super) const HINT: HeaderName = HeaderName::from_static("x-gem-hint");
 const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 /// How long a consent for the session lasts, and how long named models are remembered.

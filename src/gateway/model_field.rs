@@ -92,6 +92,29 @@ impl<'de> Visitor<'de> for Search {
 #[derive(serde::Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// The model that `body` names at its top level.
+pub(super) fn model(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        model: Option<String>,
+    }
+    let named: Named = serde_json::from_slice(body).ok()?;
+    named.model
+}
+
+/// Whether `body` names a cache, which belongs to one model.
+pub(super) fn names_cache(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Cached {
+        #[serde(rename = "cachedContent", alias = "cached_content")]
+        cache: Option<String>,
+    }
+    let may_name = ["\"cachedContent\"", "\"cached_content\""];
+    may_name.iter().any(|key| memmem::find(body, key.as_bytes()).is_some())
+        && serde_json::from_slice::<Cached>(body)
+            .is_ok_and(|cached| cached.cache.is_some_and(|cache| !cache.is_empty()))
+}
+
 /// Replaces the model name `asked` by `meant` wherever `body` contains it; the rest stays unchanged. `headers` belong
 /// to the body. A coded body is decoded, up to `limit` bytes. The changed body uses memory of
 /// `budget`.
@@ -200,6 +223,20 @@ mod tests {
             ),
         ] {
             assert_eq!(sent(body), expected);
+        }
+    }
+
+    #[test]
+    fn a_cache_is_named_at_the_top_level() {
+        for (body, expected) in [
+            (r#"{"contents": [], "cachedContent": "cachedContents/x"}"#, true),
+            (r#"{"cached_content": "cachedContents/x"}"#, true),
+            (r#"{"cachedContent": null}"#, false),
+            (r#"{"cachedContent": ""}"#, false),
+            (r#"{"contents": [{"cachedContent": "x"}]}"#, false),
+            (r#"{"text": "\"cachedContent\""}"#, false),
+        ] {
+            assert_eq!(names_cache(body.as_bytes()), expected, "{body}");
         }
     }
 

@@ -91,6 +91,12 @@ pub(super) fn version_and_model(path: &str) -> Option<(&'static str, &str)> {
     })
 }
 
+/// Whether a POST to `path` makes a cache.
+pub(super) fn creates_cache(path: &str) -> bool {
+    let mut rests = VERSIONS.iter().filter_map(|version| path.strip_prefix(version));
+    rests.any(|rest| rest.trim_end_matches('/') == "cachedContents")
+}
+
 /// The target in the path after `models/`, one segment.
 fn of_model(rest: &str) -> Option<Target<'_>> {
     let plain = percent_decode_str(rest).decode_utf8().ok()?;

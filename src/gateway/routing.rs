@@ -16,6 +16,7 @@ use super::config::{ChainRouter, Config};
 use super::consent::Consenter;
 use super::fault::Fault;
 use super::local_model::{InProcess, LocalModel};
+use super::model_field;
 use crate::router::classify::builtin::Threshold;
 use crate::router::consent::{Question, Ruling};
 use crate::router::policy::Chain;
@@ -198,15 +199,7 @@ impl Routes {
         log_requests: bool,
     ) -> Result<(Choice, Walk), Fault> {
         let path = call.model.parse().ok();
-        let conversation =
-            if log_requests || self.may_ask_person() || self.needs_conversation(path.as_ref(), call.availability) {
-                match conversation(&call).await {
-                    Err(fault) if self.is_classified(path.as_ref()) => return Err(fault),
-                    conversation => conversation.unwrap_or_default(),
-                }
-            } else {
-                Conversation::default()
-            };
+        let conversation = self.conversation(&call, path.as_ref(), log_requests).await?;
         if conversation.is_new_turn {
             call.availability.new_turn();
         }
@@ -238,6 +231,23 @@ impl Routes {
             opening,
         };
         Ok((choice, walk))
+    }
+
+    /// The conversation in the body of `call`, if it is needed. Only the call of a classified model fails without it.
+    async fn conversation(
+        &self,
+        call: &Call<'_>,
+        path: Option<&ModelName>,
+        log_requests: bool,
+    ) -> Result<Conversation, Fault> {
+        if !log_requests && !self.may_ask_person() && !self.needs_conversation(path, call.availability) {
+            return Ok(Conversation::default());
+        }
+        let is_classified = self.is_classified(path);
+        match conversation(call, is_classified).await {
+            Err(fault) if is_classified => Err(fault),
+            conversation => Ok(conversation.unwrap_or_default()),
+        }
     }
 
     async fn decide(&self, mut context: RoutingContext, call: &Call<'_>) -> RoutingDecision {
@@ -294,11 +304,22 @@ fn model_failure(trace: Vec<TraceEntry>) -> Option<String> {
 }
 
 /// The conversation in the call's body. Malformed JSON counts as empty; the upstream will refuse it.
-async fn conversation(call: &Call<'_>) -> Result<Conversation, Fault> {
+async fn conversation(call: &Call<'_>, is_classified: bool) -> Result<Conversation, Fault> {
     let body = coding::plain(call.headers, call.body, CLASSIFIED_BODY, call.budget).await?;
-    if body.len() <= READ_AT_ONCE {
-        return Ok(Conversation::from_body(&body).unwrap_or_default());
+    let size = body.len();
+    let name = call.model.to_owned();
+    let read = move || {
+        if is_classified && model_field::names_cache(&body) {
+            return Err(Fault::Invalid(format!(
+                "the request uses a cache (`cachedContent`), which belongs to one model: name that model instead of `{name}`"
+            )));
+        }
+        Ok(Conversation::from_body(&body).unwrap_or_default())
+    };
+    if size <= READ_AT_ONCE {
+        return read();
     }
-    let read = tokio::task::spawn_blocking(move || Conversation::from_body(&body).unwrap_or_default());
-    Ok(read.await.unwrap_or_default())
+    tokio::task::spawn_blocking(read)
+        .await
+        .unwrap_or_else(|_| Ok(Conversation::default()))
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::prompt::server_timeout;
 use crate::gateway::body::{self, ClientBody, Outgoing};
-use crate::gateway::consent::Consenter;
+use crate::gateway::consent::{Consenter, HINT};
 use crate::gateway::fault::Fault;
 use crate::gateway::path::version_and_model;
 use crate::gateway::reply::{Reply, ReplyBody, read_beginning};
@@ -74,7 +74,7 @@ pub(in crate::gateway) async fn call(
 }
 
 /// The client's own deadline, if it states one.
-fn deadline(headers: &HeaderMap) -> Option<Instant> {
+pub(super) fn deadline(headers: &HeaderMap) -> Option<Instant> {
     Instant::now().checked_add(server_timeout(headers)?)
 }
 
@@ -96,7 +96,15 @@ impl Named<'_> {
     async fn as_asked(&self, model: &str, request: Request<ClientBody>) -> Result<Reply, Fault> {
         self.log(model);
         let reply = pass(self.shared, request).await.unwrap_or_else(|fault| fault.reply());
-        Ok(self.label(reply, model))
+        let mut reply = self.label(reply, model);
+        if matches!(reply.status().as_u16(), 400 | 404)
+            && let Some(routes) = &self.shared.routes
+            && let Some(meant) = model.parse().ok().and_then(|name| routes.models().meant_by(&name))
+        {
+            let hint = format!("`{model}` is not a name that the gateway knows; did you mean `{meant}`?");
+            set(reply.headers_mut(), HINT, &hint);
+        }
+        Ok(reply)
     }
 
     /// The same for a name that is an alias of the model `meant`.
@@ -188,7 +196,7 @@ async fn routed(
 }
 
 /// Reads the whole body of a call whose model is chosen or renamed.
-async fn whole(shared: &Shared, body: ClientBody, deadline: Option<Instant>) -> Result<Bytes, Fault> {
+pub(super) async fn whole(shared: &Shared, body: ClientBody, deadline: Option<Instant>) -> Result<Bytes, Fault> {
     let limits = &shared.config.limits;
     let time = time_left(limits.body_time, deadline);
     let body = body::read(body, limits.routed_body, time, &shared.bodies).await;
@@ -452,7 +460,12 @@ async fn ask(shared: &Shared, parts: Parts, body: Outgoing, deadline: Option<Ins
 }
 
 /// Sends a request that is not repeated.
-async fn send(shared: &Shared, parts: Parts, body: Outgoing, deadline: Option<Instant>) -> Result<Reply, Fault> {
+pub(super) async fn send(
+    shared: &Shared,
+    parts: Parts,
+    body: Outgoing,
+    deadline: Option<Instant>,
+) -> Result<Reply, Fault> {
     match within(deadline, ask(shared, parts, body, deadline)).await {
         Some(sent) => sent.map_err(|failure| fault(shared, &failure)),
         None => Err(late(shared)),
