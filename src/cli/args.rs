@@ -15,7 +15,9 @@ use super::access_args::TokenArgs;
 pub(crate) use super::network_args::NetworkArgs;
 use super::server_args::{RuntimeChoice, ServerArgs, on_fallback};
 use super::upgrade_args::{CleanupArgs, NewsArgs, RollbackArgs, SignedArgs, UpgradeArgs};
-use super::values::{count, existing_file, one_of, path, port, program, readable_file, repetitions, seconds};
+use super::values::{
+    count, existing_file, one_of, path, port, program, readable_file, readable_file_or_stdin, repetitions, seconds,
+};
 
 /// Sets up, supervises and serves local model routing for Gemini CLI.
 #[derive(Debug, Parser)]
@@ -329,8 +331,8 @@ pub(crate) struct RouteArgs {
     /// Show every strategy and its outcome
     #[arg(long)]
     pub(crate) explain: bool,
-    /// Route each row of this JSON-lines file, print one JSON line each
-    #[arg(long, value_name = "FILE", value_parser = readable_file(), conflicts_with_all = ["text", "history", "explain"])]
+    /// Route each row of this JSON-lines file (-: standard input), print one JSON line each
+    #[arg(long, value_name = "FILE", value_parser = readable_file_or_stdin(), conflicts_with_all = ["text", "history", "explain"])]
     pub(crate) batch: Option<PathBuf>,
     /// The classifier [default: the local model when enabled, else the built-in classifier]
     #[arg(long, value_name = "WHO", value_parser = classifier())]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use gem_setup::error::Failure;
 use gem_setup::gateway::{ChainRouter, Config, Upstream};
 use gem_setup::net::Network;
+use gem_setup::router::ClassifierChoice;
 use gem_setup::router::consent::{AskPerson, Consent, TellClient};
 use gem_setup::router::walk::OnFallback;
-use gem_setup::router::{ClassifierChoice, ModelAvailability};
 use gem_setup::setup::ServerSpec;
 
 use super::server_args::ServerArgs;
@@ -38,7 +38,7 @@ pub(crate) fn gateway_config(session: &Session<'_>, spec: &ServerSpec, args: &Se
 fn chain_router(session: &Session<'_>, spec: &ServerSpec, args: &ServerArgs) -> Result<ChainRouter, Failure> {
     Ok(ChainRouter {
         models: session.models(args.models.as_ref(), args.account)?,
-        availability: Arc::new(ModelAvailability::new()),
+        health: Arc::default(),
         classifier: if spec.chosen.runtime.has_models() {
             ClassifierChoice::Model
         } else {

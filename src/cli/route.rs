@@ -210,10 +210,13 @@ fn batch(
     context: &RoutingContext,
     file: &PathBuf,
 ) -> Result<ExitCode, Failure> {
-    let path = session.environment.current_dir().join(file);
-    let text = read(&path)?;
+    let (text, origin) = if file.as_os_str() == "-" {
+        (from_stdin("the batch", session.printer)?, "standard input".to_owned())
+    } else {
+        let path = session.environment.current_dir().join(file);
+        (read(&path)?, path.display().to_string())
+    };
     let text = String::from_utf8_lossy(&repaired(&text)).into_owned();
-    let origin = path.display().to_string();
     let mut refused = Vec::new();
     session.block_on(async {
         for row in Row::parse_all(&text, &origin) {
@@ -260,19 +263,24 @@ fn request_text(words: &[String], printer: &Printer) -> Result<String, Failure> 
     if !matches!(words, []) && words != ["-"] {
         return Ok(words.join(" "));
     }
+    let bytes = from_stdin("the request", printer)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Reads standard input, which holds `what`.
+fn from_stdin(what: &str, printer: &Printer) -> Result<Vec<u8>, Failure> {
     let mut input = io::stdin().lock();
     if input.is_terminal() {
         let end = match Os::HOST {
             Os::Windows => "Ctrl-Z and Enter",
             Os::Linux | Os::Macos => "Ctrl-D",
         };
-        printer.remark(&format!("type the request, then {end} on a line of its own:"));
+        printer.remark(&format!("type {what}, then {end} on a line of its own:"));
     }
-    let bytes = place::read_bounded(&mut input, MOST_BYTES).map_err(|error| {
-        let message = format!("cannot read the request from standard input: {error}");
+    place::read_bounded(&mut input, MOST_BYTES).map_err(|error| {
+        let message = format!("cannot read {what} from standard input: {error}");
         Failure::new(Kind::Usage, message)
-    })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    })
 }
 
 fn read(path: &std::path::Path) -> Result<Vec<u8>, Failure> {

@@ -45,6 +45,16 @@ pub(crate) fn readable_file() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
+/// The same, or `-` for standard input.
+pub(crate) fn readable_file_or_stdin() -> impl TypedValueParser<Value = PathBuf> {
+    path().try_map(|path| match file::metadata(&path) {
+        _ if path.as_os_str() == "-" => Ok(path),
+        Ok(metadata) if metadata.is_dir() => Err("it is a directory".to_owned()),
+        Ok(_) => Ok(path),
+        Err(error) => Err(error.to_string()),
+    })
+}
+
 /// A file of PEM certificates.
 pub(crate) fn certificates() -> impl TypedValueParser<Value = PathBuf> {
     existing_file().try_map(|path| check_certificates(&path).map(|()| path))

@@ -118,7 +118,7 @@ fn metrics(shared: &Shared) -> Reply {
 fn failed_models(shared: &Shared) -> Vec<FailedModel> {
     let router = shared.config.router.as_ref();
     router.map_or_else(Vec::new, |router| {
-        FailedModel::all(&router.availability, |failed| shared.consents.of_owner(failed))
+        FailedModel::all(router.health.of_all(), |failed| shared.consents.of_owner(failed))
     })
 }
 

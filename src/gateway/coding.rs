@@ -53,29 +53,40 @@ pub(super) fn decoded(headers: &HeaderMap, body: &Bytes, limit: usize) -> Bytes 
         .map_or_else(|| body.clone(), |decoded| decoded.text)
 }
 
-/// Like [`decoded`], using memory of `budget`.
-pub(super) fn decoded_within(
+/// The whole text of a client's `body` that came with `headers`, of at most `limit` bytes. A decoded text uses memory of
+/// `budget`.
+pub(super) async fn plain(
     headers: &HeaderMap,
     body: &Bytes,
     limit: usize,
     budget: &Arc<Budget>,
 ) -> Result<Bytes, Fault> {
-    let mut share = Share::of(budget);
-    let decoded = decode(headers, body, limit, |length| share.cover(length))?;
-    Ok(decoded.map_or_else(|| body.clone(), |decoded| share.hold(decoded.text)))
+    if !headers.contains_key(CONTENT_ENCODING) {
+        return Ok(body.clone());
+    }
+    let coding = coding(headers);
+    if !READABLE.contains(&&*coding) {
+        return Err(Fault::ContentCoding(coding));
+    }
+    let (headers, body, mut share) = (headers.clone(), body.clone(), Share::of(budget));
+    let decode = move || {
+        let most = limit.saturating_add(1);
+        let decoded = decode(&headers, &body, most, |length| share.cover(length))?;
+        match decoded {
+            Some(decoded) if decoded.is_whole => Ok(share.hold(decoded.text)),
+            Some(decoded) if decoded.text.len() == most => Err(Fault::TooLarge(limit)),
+            _ => Err(Fault::Invalid(format!("the request's body is not valid `{coding}`"))),
+        }
+    };
+    let broken = |_| Err(Fault::Invalid("the request's body cannot be decoded".to_owned()));
+    tokio::task::spawn_blocking(decode).await.unwrap_or_else(broken)
 }
 
-/// Like [`decoded_within`], but only if the coding is known and the body is complete and shorter than `limit`.
-pub(super) fn wholly_decoded(
-    headers: &HeaderMap,
-    body: &Bytes,
-    limit: usize,
-    budget: &Arc<Budget>,
-) -> Result<Option<Bytes>, Fault> {
-    let mut share = Share::of(budget);
-    let decoded = decode(headers, body, limit, |length| share.cover(length))?;
-    let whole = decoded.filter(|decoded| decoded.is_whole);
-    Ok(whole.map(|decoded| share.hold(decoded.text)))
+/// The codings of a body, as in one header.
+fn coding(headers: &HeaderMap) -> String {
+    let values = headers.get_all(CONTENT_ENCODING).iter();
+    let codings: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    codings.join(", ").trim().to_ascii_lowercase()
 }
 
 struct Decoded {
@@ -90,10 +101,7 @@ fn decode(
     limit: usize,
     mut cover: impl FnMut(usize) -> Result<(), Fault>,
 ) -> Result<Option<Decoded>, Fault> {
-    let Some(coding) = headers.get(CONTENT_ENCODING).and_then(|coding| coding.to_str().ok()) else {
-        return Ok(None);
-    };
-    Ok(Some(match &*coding.trim().to_ascii_lowercase() {
+    Ok(Some(match &*coding(headers) {
         "gzip" | "x-gzip" => read(MultiGzDecoder::new(&**body), limit, &mut cover)?,
         "deflate" => {
             let decoded = read(ZlibDecoder::new(&**body), limit, &mut cover)?;
@@ -168,7 +176,7 @@ mod tests {
     }
 
     fn headers(coding: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(coding))])
+        HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_bytes(coding.as_bytes()).unwrap())])
     }
 
     fn decode(coding: &'static str, body: Vec<u8>, limit: usize) -> Bytes {
@@ -197,8 +205,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_read_is_bounded_and_what_breaks_off_is_read_so_far() {
+    #[tokio::test]
+    async fn what_is_read_is_bounded_and_what_breaks_off_is_read_so_far() {
         let zeros = vec![0; 1_000_000];
         let bomb = all(GzEncoder::new(&zeros[..], Compression::best()));
         assert_eq!(decode("gzip", bomb, 1_000).len(), 1_000);
@@ -212,25 +220,33 @@ mod tests {
         assert_eq!(decode("gzip", b"no gzip".to_vec(), 1_000), "");
         let whole = all(GzEncoder::new(&b"text"[..], Compression::best()));
         let budget = Budget::new(0);
-        let read = |body: &[u8], limit| {
-            wholly_decoded(&headers("gzip"), &Bytes::copy_from_slice(body), limit, &budget).unwrap()
+        let read = async |coding, body: &[u8], limit| {
+            let body = Bytes::copy_from_slice(body);
+            let plain = plain(&headers(coding), &body, limit, &budget).await;
+            plain.map_err(|fault| fault.status().as_u16())
         };
-        assert_eq!(read(&whole, 5).unwrap(), "text");
-        assert_eq!(read(&whole, 4), None);
-        assert_eq!(read(&whole[..whole.len() - 1], 5), None);
+        assert_eq!(read("gzip", &whole, 4).await.unwrap(), "text");
+        assert_eq!(read("gzip", &whole, 3).await, Err(413));
+        assert_eq!(read("gzip", &whole[..whole.len() - 1], 4).await, Err(400));
+        for unknown in ["br", "zstd", "gzip, gzip", "\u{e4}"] {
+            assert_eq!(read(unknown, &whole, 4).await, Err(415), "{unknown}");
+        }
     }
 
-    #[test]
-    fn decoded_requests_share_the_budget_of_bodies() {
+    #[tokio::test]
+    async fn decoded_requests_share_the_budget_of_bodies() {
         let budget = Budget::new(2 << 20);
         let large = Bytes::from(all(GzEncoder::new(&vec![b' '; 1 << 20][..], Compression::best())));
-        let read = || decoded_within(&headers("gzip"), &large, usize::MAX, &budget);
-        let first = read().unwrap();
+        let headers = headers("gzip");
+        let read = || plain(&headers, &large, usize::MAX, &budget);
+        let first = read().await.unwrap();
         assert_eq!(first.len(), 1 << 20);
-        assert_eq!(read().unwrap_err().status(), 503, "both take more than the budget");
-        let whole = wholly_decoded(&headers("gzip"), &large, usize::MAX, &budget);
-        assert_eq!(whole.unwrap_err().status(), 503);
+        assert_eq!(
+            read().await.unwrap_err().status(),
+            503,
+            "both take more than the budget"
+        );
         drop(first);
-        assert!(read().is_ok(), "what is dropped is given back");
+        assert!(read().await.is_ok(), "what is dropped is given back");
     }
 }

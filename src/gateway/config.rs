@@ -10,11 +10,12 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::access::Access;
+use super::health::Health;
 use crate::net::Network;
 use crate::router::classify::builtin::Threshold;
 use crate::router::consent::Consent;
 use crate::router::walk::OnFallback;
-use crate::router::{ClassifierChoice, ModelAvailability, Models};
+use crate::router::{ClassifierChoice, Models};
 use crate::runtime::{Instance, ModelGate};
 
 /// Google's Gemini API.
@@ -122,8 +123,8 @@ impl Default for Limits {
 pub struct ChainRouter {
     /// The models with their families and chains.
     pub models: Arc<Models>,
-    /// The health of the models.
-    pub availability: Arc<ModelAvailability>,
+    /// The health of the models, for each client.
+    pub health: Arc<Health>,
     /// The classifier.
     pub classifier: ClassifierChoice,
     /// Whether another model may be asked when one fails.

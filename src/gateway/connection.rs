@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -32,6 +32,10 @@ use crate::net::{BodyError, Stream};
 /// How much and how long to read after a refusal: the largest body that the API accepts, and some time for it.
 const LINGER_BYTES: u64 = 128 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// The reply to a client that begins with HTTP/2.
+const OTHER_VERSION: &[u8] =
+    b"HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// The size of a connection's buffer.
 const BUFFER: usize = 128 << 10;
@@ -54,19 +58,40 @@ pub(super) async fn serve(client: Arc<Client>, stream: TcpStream, builder: http1
     let Some((mut stream, way)) = current.load().access.open(stream, &client).await else {
         return;
     };
-    if exchange(&client, (&mut stream, way), &builder, &current).await {
+    let ended = exchange(&client, (&mut stream, way), &builder, &current).await;
+    if ended == Ended::OtherVersion && stream.write_all(OTHER_VERSION).await.is_err() {
+        return;
+    }
+    if ended != Ended::Read {
         client.read(None);
         linger(stream).await;
     }
 }
 
-/// Serves requests. Returns whether the client may still be sending a refused one.
+/// How the exchange with a client ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// Everything that the client sent was read.
+    Read,
+    /// The client may still be sending a refused request.
+    Unread,
+    /// The client began with HTTP/2.
+    OtherVersion,
+}
+
+impl Ended {
+    const fn unread(is_unread: bool) -> Self {
+        if is_unread { Self::Unread } else { Self::Read }
+    }
+}
+
+/// Serves requests.
 async fn exchange(
     client: &Arc<Client>,
     (stream, way): (&mut Stream, Way),
     builder: &http1::Builder,
     current: &Current,
-) -> bool {
+) -> Ended {
     let service = service_fn(|mut request| {
         if way != Way::Allowed {
             request.extensions_mut().insert(way);
@@ -80,20 +105,23 @@ async fn exchange(
         tokio::select! {
             biased;
             ended = &mut connection => {
-                return client.has_unread_body() || ended.is_err_and(|error| error.is_parse());
+                return match ended {
+                    Err(error) if error.is_parse_version_h2() => Ended::OtherVersion,
+                    ended => Ended::unread(client.has_unread_body() || ended.is_err_and(|error| error.is_parse())),
+                };
             }
             _ = standing.changed() => {}
         }
         let now = *standing.borrow_and_update();
         match now {
             Standing::Surplus | Standing::Admitted => {}
-            Standing::Cut => return false,
+            Standing::Cut => return Ended::Read,
             Standing::Closing | Standing::Evicted => {
                 connection.as_mut().graceful_shutdown();
                 let ended = std::future::poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx).is_ready())).await;
                 // A connection with half a request head ends now.
                 if ended || matches!(client.turn(), Turn::Idle(_)) {
-                    return client.has_unread_body();
+                    return Ended::unread(client.has_unread_body());
                 }
             }
         }

@@ -19,7 +19,7 @@ const CONSENT: HeaderName = HeaderName::from_static("x-gem-consent");
 /// In a reply, the model that could answer; in a request, the model that may answer.
 pub(super) const FALLBACK: HeaderName = HeaderName::from_static("x-gem-fallback");
 /// The header with a hint about a failure.
-const HINT: HeaderName = HeaderName::from_static("x-gem-hint");
+pub(super) const HINT: HeaderName = HeaderName::from_static("x-gem-hint");
 const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 /// How long a consent for the session lasts, and how long named models are remembered.
@@ -226,7 +226,7 @@ impl Consenter<'_> {
 }
 
 /// The key by which the upstream knows the client; `None` for an empty key, which several clients may have.
-fn client_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a [u8]> {
+pub(super) fn client_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a [u8]> {
     let header = |name| headers.get(name).map(HeaderValue::as_bytes);
     let in_query = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("key=")));
     [header(API_KEY), header(AUTHORIZATION), in_query.map(str::as_bytes)]

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Serialize;
 
+use super::path::why_nothing;
+
 /// Why a request gets an error reply.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Fault {
@@ -25,7 +27,7 @@ pub(super) enum Fault {
     /// A client exceeded a limit on its requests.
     #[error("{message}; retry in {} s", whole_seconds(*retry_after))]
     Limited { message: String, retry_after: Duration },
-    #[error("nothing is served at `{0}`")]
+    #[error("nothing is served at `{0}`{reason}", reason = why_nothing(.0))]
     NotFound(String),
     #[error("{0}")]
     ModelMissing(String),
@@ -35,11 +37,16 @@ pub(super) enum Fault {
     SlowBody,
     #[error("the request's body is larger than {}", size(*.0))]
     TooLarge(usize),
-    #[error("the request's body is larger than {}, which is too large to choose a model for it; name the model in the \
-        path, then the body may have any size", size(*.0))]
+    #[error("the request's body is larger than {}, which is too large to choose a model for it or to replace an alias in \
+        it; name the model itself in the path, then the body may have any size", size(*.0))]
     TooLargeToRoute(usize),
     #[error("the request's body has a transfer coding other than `chunked`")]
     Coding,
+    #[error(
+        "the request's body has the content coding `{0}`; the gateway reads only `gzip` and `deflate`, so send the body \
+        without a coding"
+    )]
+    ContentCoding(String),
     #[error("the local model has no method `{0}`")]
     Unsupported(String),
     #[error("{0} requests are already waiting for the local model; try again later")]
@@ -63,6 +70,10 @@ pub(super) enum Fault {
     Refused(StatusCode, Bytes),
     #[error("cannot reach the upstream `{host}`: {reason}; check the gateway's network and its `--upstream`")]
     Upstream { host: String, reason: String },
+    #[error(
+        "the gateway's own request came back to it: its upstream `{0}` leads to the gateway itself; correct `--upstream`"
+    )]
+    Loop(String),
 }
 
 impl Fault {
@@ -76,6 +87,8 @@ impl Fault {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) | Self::TooLargeToRoute(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ContentCoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Loop(_) => StatusCode::LOOP_DETECTED,
             Self::Coding | Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Busy(_) | Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,

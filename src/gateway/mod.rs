@@ -40,6 +40,7 @@ mod face;
 mod fault;
 mod generate;
 mod guard;
+mod health;
 mod local_model;
 mod metrics;
 mod model_field;
@@ -58,4 +59,5 @@ mod workers;
 
 pub use access::{Access, AccessError, ClientToken, NewToken, Peers, Quota, TlsFiles};
 pub use config::{ChainRouter, ClassifierPrompt, Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};
+pub use health::Health;
 pub use server::{Gateway, GatewayError};

@@ -92,8 +92,31 @@ impl<'de> Visitor<'de> for Search {
 #[derive(serde::Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// The model that `body` names at its top level.
+pub(super) fn model(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        model: Option<String>,
+    }
+    let named: Named = serde_json::from_slice(body).ok()?;
+    named.model
+}
+
+/// Whether `body` names a cache, which belongs to one model.
+pub(super) fn names_cache(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Cached {
+        #[serde(rename = "cachedContent", alias = "cached_content")]
+        cache: Option<String>,
+    }
+    let may_name = ["\"cachedContent\"", "\"cached_content\""];
+    may_name.iter().any(|key| memmem::find(body, key.as_bytes()).is_some())
+        && serde_json::from_slice::<Cached>(body)
+            .is_ok_and(|cached| cached.cache.is_some_and(|cache| !cache.is_empty()))
+}
+
 /// Replaces the model name `asked` by `meant` wherever `body` contains it; the rest stays unchanged. `headers` belong
-/// to the body. A coded body of at most `limit` bytes is decoded if it names the model. The changed body uses memory of
+/// to the body. A coded body is decoded, up to `limit` bytes. The changed body uses memory of
 /// `budget`.
 pub(super) async fn rename(
     headers: &mut HeaderMap,
@@ -109,13 +132,10 @@ pub(super) async fn rename(
         let renamed = renamed(body, asked, meant, budget)?;
         return Ok(renamed.unwrap_or_else(|| body.clone()));
     }
-    let (coded, its_headers, budget) = (body.clone(), headers.clone(), Arc::clone(budget));
-    let (asked, meant) = (asked.to_owned(), meant.to_owned());
-    let decode = move || {
-        let decoded = coding::wholly_decoded(&its_headers, &coded, limit, &budget)?;
-        decoded.map_or(Ok(None), |decoded| renamed(&decoded, &asked, &meant, &budget))
-    };
-    let Some(renamed) = tokio::task::spawn_blocking(decode).await.unwrap_or(Ok(None))? else {
+    let decoded = coding::plain(headers, body, limit, budget).await?;
+    let (asked, meant, budget) = (asked.to_owned(), meant.to_owned(), Arc::clone(budget));
+    let rename = move || renamed(&decoded, &asked, &meant, &budget);
+    let Some(renamed) = tokio::task::spawn_blocking(rename).await.unwrap_or(Ok(None))? else {
         return Ok(body.clone());
     };
     headers.remove(CONTENT_ENCODING);
@@ -203,6 +223,20 @@ mod tests {
             ),
         ] {
             assert_eq!(sent(body), expected);
+        }
+    }
+
+    #[test]
+    fn a_cache_is_named_at_the_top_level() {
+        for (body, expected) in [
+            (r#"{"contents": [], "cachedContent": "cachedContents/x"}"#, true),
+            (r#"{"cached_content": "cachedContents/x"}"#, true),
+            (r#"{"cachedContent": null}"#, false),
+            (r#"{"cachedContent": ""}"#, false),
+            (r#"{"contents": [{"cachedContent": "x"}]}"#, false),
+            (r#"{"text": "\"cachedContent\""}"#, false),
+        ] {
+            assert_eq!(names_cache(body.as_bytes()), expected, "{body}");
         }
     }
 

@@ -37,23 +37,16 @@ pub(super) enum Target<'a> {
 /// The format of a stream of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamFormat {
-    /// Server-sent events, requested with `alt=sse`.
+    /// Server-sent events, requested with `alt=sse` or `$alt=sse`.
     Events,
     /// The elements of one JSON array.
     Array,
 }
 
-/// The versions of the Gemini API in which a model is asked. Google's Python SDK 3 prefers `v1`.
+/// The versions of the Gemini API. Google's Python SDK 3 prefers `v1`.
 const VERSIONS: [&str; 3] = ["/v1beta/", "/v1/", "/v1alpha/"];
-/// The paths that pass to the upstream: both usual versions, files in both directions, and of `v1alpha` the models and what it has alone.
-const PASSED: [&str; 6] = [
-    "/v1beta/",
-    "/v1/",
-    "/upload/",
-    "/download/",
-    "/v1alpha/models",
-    "/v1alpha/auth_tokens",
-];
+/// The other paths that pass to the upstream: files in both directions.
+const FILES: [&str; 2] = ["/upload/", "/download/"];
 
 /// Parses a request's path.
 pub(super) fn target(path: &str) -> Target<'_> {
@@ -66,10 +59,28 @@ pub(super) fn target(path: &str) -> Target<'_> {
         "/consent" => Target::Consent,
         _ => match version_and_model(path).and_then(|(_, rest)| of_model(rest)) {
             Some(target) => target,
-            None if PASSED.iter().any(|api| path.starts_with(api)) => Target::Api,
+            None if names_two_versions(path) => Target::Nothing,
+            None if VERSIONS.iter().chain(&FILES).any(|api| path.starts_with(api)) => Target::Api,
             None => Target::Nothing,
         },
     }
+}
+
+/// Why nothing is served at `path`, as the end of a sentence; empty if there is no more to say.
+pub(super) fn why_nothing(path: &str) -> &'static str {
+    if path.starts_with("/ws/") {
+        "; the gateway does not pass on the Live API (WebSockets): connect to the upstream itself"
+    } else if names_two_versions(path) {
+        "; it names two API versions: the client's base URL must end before the version"
+    } else {
+        ""
+    }
+}
+
+/// Whether `path` has the API version of a base URL before that of the request.
+fn names_two_versions(path: &str) -> bool {
+    let mut rests = VERSIONS.iter().filter_map(|version| path.strip_prefix(version));
+    rests.any(|rest| VERSIONS.iter().any(|version| rest.starts_with(&version[1..])))
 }
 
 /// The API version at the beginning of `path`, with its slashes, and the rest of the path after `models/`.
@@ -78,6 +89,12 @@ pub(super) fn version_and_model(path: &str) -> Option<(&'static str, &str)> {
         let rest = path.strip_prefix(version)?.strip_prefix("models/")?;
         Some((version, rest))
     })
+}
+
+/// Whether a POST to `path` makes a cache.
+pub(super) fn creates_cache(path: &str) -> bool {
+    let mut rests = VERSIONS.iter().filter_map(|version| path.strip_prefix(version));
+    rests.any(|rest| rest.trim_end_matches('/') == "cachedContents")
 }
 
 /// The target in the path after `models/`, one segment.
@@ -101,7 +118,11 @@ fn of_model(rest: &str) -> Option<Target<'_>> {
 
 /// The stream format that `query` requests.
 pub(super) fn stream_format(query: Option<&str>) -> StreamFormat {
-    let events = query.is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
+    let events = query.is_some_and(|query| {
+        query
+            .split('&')
+            .any(|pair| matches!(pair, "alt=sse" | "$alt=sse" | "%24alt=sse"))
+    });
     if events {
         StreamFormat::Events
     } else {
@@ -144,7 +165,16 @@ mod tests {
             ("/v1alpha/models/a:generateContent", model("a", "generateContent")),
             ("/v1alpha/models/a", Target::Resource("a".into())),
             ("/v1alpha/auth_tokens", Target::Api),
-            ("/v1alpha/files", Target::Nothing),
+            ("/v1alpha/files", Target::Api),
+            ("/v1alpha/batches/b", Target::Api),
+            ("/v1alpha", Target::Nothing),
+            ("/v1beta/v1beta/models/gem-auto:generateContent", Target::Nothing),
+            ("/v1/v1beta/files", Target::Nothing),
+            ("/v1beta/v1betas", Target::Api),
+            (
+                "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+                Target::Nothing,
+            ),
             ("/download/v1beta/files/a:download", Target::Api),
             ("/v2/models/a:generateContent", Target::Nothing),
             ("/upload/v1beta/files", Target::Api),
@@ -159,6 +189,8 @@ mod tests {
     #[test]
     fn events_are_asked_for_with_alt_sse() {
         assert_eq!(stream_format(Some("key=k&alt=sse")), StreamFormat::Events);
+        assert_eq!(stream_format(Some("$alt=sse")), StreamFormat::Events);
+        assert_eq!(stream_format(Some("%24alt=sse&key=k")), StreamFormat::Events);
         assert_eq!(stream_format(Some("alt=json")), StreamFormat::Array);
         assert_eq!(stream_format(None), StreamFormat::Array);
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_ENCODING, HeaderMap};
+use hyper::Uri;
+use hyper::header::HeaderMap;
 
 use tokio::time::timeout;
 
@@ -15,13 +16,14 @@ use super::config::{ChainRouter, Config};
 use super::consent::Consenter;
 use super::fault::Fault;
 use super::local_model::{InProcess, LocalModel};
+use super::model_field;
 use crate::router::classify::builtin::Threshold;
 use crate::router::consent::{Question, Ruling};
 use crate::router::policy::Chain;
 use crate::router::walk::{OnFallback, Walk};
 use crate::router::{
-    AnsweredBy, Asked, ClassifierChoice, Conversation, ModelName, Models, Outcome, Router, RoutingContext,
-    RoutingDecision, Selection, Source, Tier, TraceEntry,
+    AnsweredBy, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Models, Outcome, Router,
+    RoutingContext, RoutingDecision, Selection, Source, Tier, TraceEntry,
 };
 use crate::text::opening;
 
@@ -83,6 +85,8 @@ pub(super) struct Call<'a> {
     pub(super) patience: Option<Duration>,
     /// The memory for decoding a coded body.
     pub(super) budget: &'a Arc<Budget>,
+    /// The models' health for the request's credential.
+    pub(super) availability: &'a Arc<ModelAvailability>,
 }
 
 /// The first model of a call, and why it was chosen.
@@ -112,7 +116,7 @@ impl Routes {
     /// Routes with `chains`; if the local model classifies, `local` is asked.
     pub(super) fn new(chains: Arc<ChainRouter>, threshold: Threshold, local: Option<&Arc<LocalModel>>) -> Self {
         let router =
-            Router::new(Arc::clone(&chains.models), Arc::clone(&chains.availability)).with_threshold(threshold);
+            Router::new(Arc::clone(&chains.models), Arc::clone(chains.health.of_all())).with_threshold(threshold);
         let local = local.filter(|_| chains.classifier == ClassifierChoice::Model);
         let router = match local {
             Some(local) => router.with_local(InProcess(Arc::clone(local))),
@@ -124,6 +128,11 @@ impl Routes {
     /// The models' names and tiers.
     pub(super) fn models(&self) -> &Models {
         self.router.models()
+    }
+
+    /// The models' health for requests with the credential of this one.
+    pub(super) fn availability(&self, headers: &HeaderMap, uri: &Uri) -> Arc<ModelAvailability> {
+        self.chains.health.of(headers, uri)
     }
 
     /// Asks the person who can answer `question`, if there is one.
@@ -171,14 +180,14 @@ impl Routes {
     }
 
     /// The next model that the policy of `model` would ask; the client named `model`.
-    pub(super) fn alternative(&self, model: &str) -> Option<ModelName> {
+    pub(super) fn alternative(&self, model: &str, availability: &ModelAvailability) -> Option<ModelName> {
         let models = self.router.models();
         let selection = models.resolve(&model.parse().ok()?);
         let Selection::Model(meant) = &selection else {
             return None;
         };
         let chain = models.chain(&selection, meant);
-        let next = chain.select(self.router.availability(), std::slice::from_ref(meant))?;
+        let next = chain.select(availability, std::slice::from_ref(meant))?;
         (self.chains.on_fallback != OnFallback::Never).then(|| next.policy.model.clone())
     }
 
@@ -190,13 +199,9 @@ impl Routes {
         log_requests: bool,
     ) -> Result<(Choice, Walk), Fault> {
         let path = call.model.parse().ok();
-        let conversation = if log_requests || self.may_ask_person() || self.needs_conversation(path.as_ref()) {
-            conversation(&call).await?
-        } else {
-            Conversation::default()
-        };
+        let conversation = self.conversation(&call, path.as_ref(), log_requests).await?;
         if conversation.is_new_turn {
-            self.router.availability().new_turn();
+            call.availability.new_turn();
         }
         let request = log_requests.then(|| conversation.request.clone());
         let opening = match self.may_ask_person() {
@@ -212,8 +217,8 @@ impl Routes {
             classifier: self.chains.classifier,
             ..RoutingContext::default()
         };
-        let decision = self.decide(context, call.patience).await;
-        let walk = self.walk(decision.chain, walking, call.patience);
+        let decision = self.decide(context, &call).await;
+        let walk = self.walk(decision.chain, walking, &call);
         let choice = Choice {
             source: decision.source,
             tier: decision.tier,
@@ -228,18 +233,36 @@ impl Routes {
         Ok((choice, walk))
     }
 
-    async fn decide(&self, mut context: RoutingContext, patience: Option<Duration>) -> RoutingDecision {
+    /// The conversation in the body of `call`, if it is needed. Only the call of a classified model fails without it.
+    async fn conversation(
+        &self,
+        call: &Call<'_>,
+        path: Option<&ModelName>,
+        log_requests: bool,
+    ) -> Result<Conversation, Fault> {
+        if !log_requests && !self.may_ask_person() && !self.needs_conversation(path, call.availability) {
+            return Ok(Conversation::default());
+        }
+        let is_classified = self.is_classified(path);
+        match conversation(call, is_classified).await {
+            Err(fault) if is_classified => Err(fault),
+            conversation => Ok(conversation.unwrap_or_default()),
+        }
+    }
+
+    async fn decide(&self, mut context: RoutingContext, call: &Call<'_>) -> RoutingDecision {
+        let availability = call.availability;
         // Half of the client's time is reserved for the upstream.
-        if let Some(patience) = patience {
-            if let Ok(decision) = timeout(patience / 2, self.router.route(&context)).await {
+        if let Some(patience) = call.patience {
+            if let Ok(decision) = timeout(patience / 2, self.router.route_with(&context, availability)).await {
                 return decision;
             }
             context.classifier = ClassifierChoice::Builtin;
         }
-        self.router.route(&context).await
+        self.router.route_with(&context, availability).await
     }
 
-    fn walk(&self, chain: Chain, walking: Walking, patience: Option<Duration>) -> Walk {
+    fn walk(&self, chain: Chain, walking: Walking, call: &Call<'_>) -> Walk {
         let ChainRouter {
             models, on_fallback, ..
         } = &*self.chains;
@@ -252,8 +275,8 @@ impl Routes {
             }
             (Walking::Usual, on_fallback) => (chain, *on_fallback, usual_wait),
         };
-        let max_wait = patience.map_or(max_wait, |patience| max_wait.min(patience / 2));
-        Walk::new(chain, Arc::clone(self.router.availability()), on_fallback, max_wait)
+        let max_wait = call.patience.map_or(max_wait, |patience| max_wait.min(patience / 2));
+        Walk::new(chain, Arc::clone(call.availability), on_fallback, max_wait)
     }
 
     /// Whether a person at the terminal may be asked about a request.
@@ -262,9 +285,13 @@ impl Routes {
     }
 
     /// Whether routing needs the request's text: for a classifier, or for models that are tried only once per turn.
-    fn needs_conversation(&self, path: Option<&ModelName>) -> bool {
-        let is_named = path.is_some_and(|name| matches!(self.router.models().resolve(name), Selection::Model(_)));
-        !is_named || !self.router.availability().is_untroubled()
+    fn needs_conversation(&self, path: Option<&ModelName>, availability: &ModelAvailability) -> bool {
+        self.is_classified(path) || !availability.is_untroubled()
+    }
+
+    /// Whether the model of a request that names `path` is classified.
+    fn is_classified(&self, path: Option<&ModelName>) -> bool {
+        !path.is_some_and(|name| matches!(self.router.models().resolve(name), Selection::Model(_)))
     }
 }
 
@@ -276,15 +303,23 @@ fn model_failure(trace: Vec<TraceEntry>) -> Option<String> {
     })
 }
 
-/// The conversation in the call's body. An unreadable body counts as empty; the upstream will refuse it.
-async fn conversation(call: &Call<'_>) -> Result<Conversation, Fault> {
-    if call.body.len() <= READ_AT_ONCE && !call.headers.contains_key(CONTENT_ENCODING) {
-        return Ok(Conversation::from_body(call.body).unwrap_or_default());
-    }
-    let (headers, body, budget) = (call.headers.clone(), call.body.clone(), Arc::clone(call.budget));
-    let read = tokio::task::spawn_blocking(move || {
-        let body = coding::decoded_within(&headers, &body, CLASSIFIED_BODY, &budget)?;
+/// The conversation in the call's body. Malformed JSON counts as empty; the upstream will refuse it.
+async fn conversation(call: &Call<'_>, is_classified: bool) -> Result<Conversation, Fault> {
+    let body = coding::plain(call.headers, call.body, CLASSIFIED_BODY, call.budget).await?;
+    let size = body.len();
+    let name = call.model.to_owned();
+    let read = move || {
+        if is_classified && model_field::names_cache(&body) {
+            return Err(Fault::Invalid(format!(
+                "the request uses a cache (`cachedContent`), which belongs to one model: name that model instead of `{name}`"
+            )));
+        }
         Ok(Conversation::from_body(&body).unwrap_or_default())
-    });
-    read.await.unwrap_or_else(|_| Ok(Conversation::default()))
+    };
+    if size <= READ_AT_ONCE {
+        return read();
+    }
+    tokio::task::spawn_blocking(read)
+        .await
+        .unwrap_or_else(|_| Ok(Conversation::default()))
 }

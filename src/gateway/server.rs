@@ -1,6 +1,7 @@
 //! Starts and ends the gateway: addresses, the state that requests share, shutdown.
 
 use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -68,6 +69,9 @@ pub enum GatewayError {
     /// The upstream's URL is not valid.
     #[error("invalid upstream: {0}")]
     Upstream(String),
+    /// The upstream is the server itself.
+    #[error("invalid upstream: {0}")]
+    OwnUpstream(String),
     /// Proxies or certificates cannot be used.
     #[error(transparent)]
     Network(net::Error),
@@ -88,7 +92,9 @@ impl Explain for GatewayError {
             Self::Network(error) => error.kind(),
             Self::Access(error) => error.kind(),
             Self::PortTaken { .. } => Kind::Conflict,
-            Self::NotLoopback(_) | Self::ModelName(_) | Self::NoAddress | Self::Upstream(_) => Kind::Usage,
+            Self::NotLoopback(_) | Self::ModelName(_) | Self::NoAddress | Self::Upstream(_) | Self::OwnUpstream(_) => {
+                Kind::Usage
+            }
             Self::Listen { .. } | Self::DecisionLog(_) | Self::Threads(_) => Kind::Unexpected,
         }
     }
@@ -106,7 +112,10 @@ impl Explain for GatewayError {
             Self::NotLoopback(_) => {
                 Some("pass `--allow-remote` if other machines are meant to use this gateway".to_owned())
             }
-            Self::Upstream(_) => Some("pass an http or https URL with `--upstream`".to_owned()),
+            Self::Upstream(_) => Some("pass an http or https URL without a query with `--upstream`".to_owned()),
+            Self::OwnUpstream(_) => {
+                Some("name another server with `--upstream`, or leave it out for Google's Gemini API".to_owned())
+            }
             Self::DecisionLog(error) | Self::Threads(error) => start_remedy(error).map(str::to_owned),
             _ => None,
         }
@@ -117,7 +126,8 @@ impl From<UpstreamError> for GatewayError {
     fn from(error: UpstreamError) -> Self {
         match error {
             UpstreamError::Network(error) => Self::Network(error),
-            error @ UpstreamError::NotHttp(_) => Self::Upstream(error.to_string()),
+            error @ UpstreamError::Itself(_) => Self::OwnUpstream(error.to_string()),
+            error @ (UpstreamError::NotHttp(_) | UpstreamError::Query(_)) => Self::Upstream(error.to_string()),
         }
     }
 }
@@ -145,7 +155,8 @@ fn checked(config: &Config) -> Result<(UpstreamClient, AccessControl), GatewayEr
         return Err(GatewayError::NotLoopback(*open));
     }
     let access = AccessControl::new(&config.access, config.allow_remote)?;
-    Ok((UpstreamClient::new(&config.upstream, &config.limits)?, access))
+    let number = RandomState::new().hash_one(config.port);
+    Ok((UpstreamClient::new(config, number)?, access))
 }
 
 impl Gateway {

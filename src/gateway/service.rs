@@ -9,7 +9,7 @@ use hyper::{Method, Request};
 use super::access::{Area, Way};
 use super::body::ClientBody;
 use super::client::Client;
-use super::face::{local, resource, upstream};
+use super::face::{caches, local, resource, upstream};
 use super::fault::Fault;
 use super::metrics::{Face, Measure};
 use super::path::{Target, target};
@@ -68,6 +68,9 @@ async fn dispatch(
         Target::Model { .. } | Target::Resource(_) | Target::Api => Face::Upstream,
         _ => Face::Admin,
     });
+    if shared.upstream.has_sent(request.headers()) {
+        return Err(Fault::Loop(shared.upstream.address()));
+    }
     if cors::is_preflight(&request) {
         return Ok(cors::preflight(&request));
     }
@@ -101,7 +104,7 @@ async fn serve(
         Target::Api | Target::Model { .. } | Target::Resource(_) if !client.is_admitted(WAIT_FOR_ROOM).await => {
             Err(Fault::Full("all connections are in use".to_owned()))
         }
-        Target::Api => upstream::pass(shared, request).await,
+        Target::Api => caches::pass(shared, request).await,
         Target::Resource(model) => resource::describe(shared, &model, request).await,
         Target::Model { model, method } if shared.is_local(&model) => {
             only_post(request.method())?;

@@ -74,7 +74,7 @@ impl Shared {
             access: Arc::clone(&self.access),
             is_draining: Arc::clone(&self.is_draining),
             routes: Routes::of(&config, engine.is_some().then_some(&local_model)),
-            upstream: UpstreamClient::new(&config.upstream, &config.limits)?,
+            upstream: UpstreamClient::new(&config, self.upstream.number())?,
             engine,
             local_model,
             consents: Arc::clone(&self.consents),
@@ -93,7 +93,7 @@ impl Shared {
     fn router(&self, wanted: Option<&ChainRouter>) -> Option<Arc<ChainRouter>> {
         let (wanted, now) = (wanted?, self.config.router.as_deref()?);
         let mut router = wanted.clone();
-        router.availability = Arc::clone(&now.availability);
+        router.health = Arc::clone(&now.health);
         if router.on_fallback == now.on_fallback {
             router.consent = Arc::clone(&now.consent);
         }

@@ -1,29 +1,33 @@
 //! Sends requests to the upstream.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use hyper::http::request::Parts;
 use hyper::{Request, Uri, Version};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
-use url::Url;
+use url::{Host, Url};
 
 use super::body::{Outgoing, UpstreamBody, client_fault};
-use super::config::{self, Limits};
+use super::config::{Config, DEFAULT_UPSTREAM};
 use super::fault::Fault;
 use super::metrics::Metrics;
 use super::reply::{Reply, ReplyBody};
-use crate::net::{self, Connector, Idle, Login, Origin, Pool, SafeUrl, SendError};
+use crate::net::{self, Connector, Idle, Login, Origin, Pool, SafeUrl, SendError, is_loopback, is_loopback_address};
 
 /// The number of idle connections that are kept, and the time for which they are kept. Servers close theirs after some
 /// seconds (Node.js: 5), so these are closed earlier.
 const KEPT: usize = 64;
 const KEEP: Duration = Duration::from_secs(4);
+
+/// What the field `Via` of a request from this gateway contains, before the gateway's number.
+const PSEUDONYM: &str = "gem-setup-";
 
 /// Headers between client and gateway; they are removed from requests to the upstream and from its responses.
 const OWN: &str = "x-gem-";
@@ -46,6 +50,10 @@ pub(super) struct UpstreamClient {
     /// The login in the upstream's URL.
     login: Option<HeaderValue>,
     idle_time: Duration,
+    /// Recognises requests that come back.
+    number: u64,
+    /// The number in `Via`; `None` for Google's API, which cannot be this gateway.
+    via: Option<HeaderValue>,
 }
 
 /// Why the upstream gave no response.
@@ -91,14 +99,26 @@ impl From<SendError> for SendFailure {
 pub(super) enum UpstreamError {
     #[error("`{0}` is not an http or https URL with a host")]
     NotHttp(SafeUrl),
+    #[error("`{0}` is this server itself")]
+    Itself(SafeUrl),
+    #[error("`{0}` has a query or a fragment, which requests would lose")]
+    Query(SafeUrl),
     #[error(transparent)]
     Network(#[from] net::Error),
 }
 
 impl UpstreamClient {
-    pub(super) fn new(upstream: &config::Upstream, limits: &Limits) -> Result<Self, UpstreamError> {
-        let url = &upstream.url;
-        let connector = Connector::new(&upstream.network, limits.connect_time);
+    /// The client for the upstream of `config`; `number` is random and differs from that of other gateways.
+    pub(super) fn new(config: &Config, number: u64) -> Result<Self, UpstreamError> {
+        let (url, limits) = (&config.upstream.url, &config.limits);
+        if is_itself(config, url) {
+            return Err(UpstreamError::Itself(url.into()));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(UpstreamError::Query(url.into()));
+        }
+        let url = &without_version(url);
+        let connector = Connector::new(&config.upstream.network, limits.connect_time);
         if url.scheme() == "https" {
             connector.load_trust()?;
         }
@@ -108,7 +128,29 @@ impl UpstreamClient {
             origin: origin.ok_or_else(|| UpstreamError::NotHttp(url.into()))?,
             login: Login::in_url(url).and_then(|login| login.basic()),
             idle_time: limits.stream_idle,
+            number,
+            via: (DEFAULT_UPSTREAM.strip_prefix("https://") != url.host_str())
+                .then(|| HeaderValue::try_from(format!("1.1 {}", pseudonym(number))).ok())
+                .flatten(),
         })
+    }
+
+    /// The number that recognises requests that come back.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether a request with `headers` comes from this gateway.
+    pub(super) fn has_sent(&self, headers: &HeaderMap) -> bool {
+        let mut hops = headers
+            .get_all(VIA)
+            .iter()
+            .filter_map(|hop| hop.to_str().ok())
+            .peekable();
+        hops.peek().is_some() && {
+            let own = pseudonym(self.number);
+            hops.any(|hop| hop.contains(&own))
+        }
     }
 
     /// The upstream's host.
@@ -138,6 +180,9 @@ impl UpstreamClient {
     ) -> Result<Reply, SendFailure> {
         remove_local(&mut parts.headers);
         parts.headers.remove(EXPECT);
+        if let Some(via) = &self.via {
+            parts.headers.append(VIA, via.clone());
+        }
         if let Some(login) = &self.login {
             parts.headers.entry(AUTHORIZATION).or_insert_with(|| login.clone());
         }
@@ -157,6 +202,46 @@ impl UpstreamClient {
         *reply.version_mut() = Version::HTTP_11;
         Ok(reply)
     }
+}
+
+fn pseudonym(number: u64) -> String {
+    format!("{PSEUDONYM}{number:016x}")
+}
+
+/// Whether `url` is an address on which the gateway of `config` listens.
+fn is_itself(config: &Config, url: &Url) -> bool {
+    if url.port_or_known_default() != Some(config.port) {
+        return false;
+    }
+    let is_on = |asked: IpAddr| {
+        config.listen.iter().any(|own| {
+            let own_is_any = own.is_unspecified() && is_loopback_address(asked);
+            *own == asked || own_is_any || asked.is_unspecified() && is_loopback_address(*own)
+        })
+    };
+    match url.host() {
+        Some(Host::Domain(_)) if is_loopback(url) => config
+            .listen
+            .iter()
+            .any(|own| own.is_unspecified() || is_loopback_address(*own)),
+        Some(Host::Ipv4(address)) => is_on(address.into()),
+        Some(Host::Ipv6(address)) => is_on(address.into()),
+        _ => false,
+    }
+}
+
+/// `url` without an API version at the end of its path, because requests name it.
+fn without_version(url: &Url) -> Url {
+    let mut url = url.clone();
+    let path = url.path().trim_end_matches('/');
+    if let Some(path) = ["/v1beta", "/v1alpha", "/v1"]
+        .iter()
+        .find_map(|version| path.strip_suffix(version))
+    {
+        let path = path.to_owned();
+        url.set_path(&path);
+    }
+    url
 }
 
 /// The path and query of `uri`, put below the path of `base`.
@@ -202,6 +287,56 @@ fn remove_local(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn config(upstream: &str, listen: &[&str]) -> Config {
+        let upstream = crate::gateway::Upstream {
+            url: upstream.parse().unwrap(),
+            network: net::Network::default(),
+        };
+        Config {
+            listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
+            ..Config::new(9379, "m", upstream, "")
+        }
+    }
+
+    #[test]
+    fn the_server_is_not_its_own_upstream() {
+        let loopback = &["127.0.0.1", "::1"][..];
+        for (url, listen, expected) in [
+            ("http://127.0.0.1:9379", loopback, true),
+            ("http://localhost:9379/x", loopback, true),
+            ("https://[::1]:9379", loopback, true),
+            ("http://0.0.0.0:9379", loopback, true),
+            ("http://127.0.0.1:9380", loopback, false),
+            ("http://127.0.0.2:9379", loopback, false),
+            ("http://10.0.0.1:9379", loopback, false),
+            ("http://host:9379", loopback, false),
+            ("http://127.0.0.1:9379", &["0.0.0.0"], true),
+            ("http://localhost:9379", &["::"], true),
+            ("http://10.0.0.1:9379", &["10.0.0.1"], true),
+            ("http://localhost:9379", &["10.0.0.1"], false),
+        ] {
+            let config = config(url, listen);
+            assert_eq!(is_itself(&config, &config.upstream.url), expected, "{url} {listen:?}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_s_url_ends_before_the_version_and_has_no_query() {
+        for (url, path) in [
+            ("http://h/v1beta", "/"),
+            ("http://h/v1/", "/"),
+            ("http://h/base/v1alpha/", "/base"),
+            ("http://h/v1beta/x", "/v1beta/x"),
+            ("http://h/xv1", "/xv1"),
+        ] {
+            assert_eq!(without_version(&url.parse().unwrap()).path(), path, "{url}");
+        }
+        for url in ["http://h/?q=1", "http://h/?", "http://h/#a"] {
+            let refused = UpstreamClient::new(&config(url, &[]), 0);
+            assert!(matches!(refused, Err(UpstreamError::Query(_))), "{url}");
+        }
+    }
 
     #[test]
     fn a_path_stays_below_the_upstream_s() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -123,6 +123,8 @@ impl Told {
 pub struct ModelAvailability {
     states: Mutex<HashMap<ModelName, State>>,
     told: Mutex<HashMap<ModelName, Told>>,
+    /// Another record that gets the same failures and answers.
+    reader: Option<Arc<ModelAvailability>>,
 }
 
 impl ModelAvailability {
@@ -130,6 +132,15 @@ impl ModelAvailability {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A record in which every model is available, and whose failures and answers `reader` gets too.
+    #[must_use]
+    pub fn reporting_to(reader: Arc<Self>) -> Self {
+        Self {
+            reader: Some(reader),
+            ..Self::default()
+        }
     }
 
     /// Why `model` must not be asked; `None` if it is available.
@@ -148,6 +159,9 @@ impl ModelAvailability {
     pub fn mark_terminal(&self, model: &ModelName, why: Terminal) {
         let since = Instant::now();
         self.states().insert(model.clone(), State::Terminal { why, since });
+        if let Some(reader) = &self.reader {
+            reader.mark_terminal(model, why);
+        }
     }
 
     /// Allows `model` one additional attempt per turn. A terminal state stays, and so does an attempt already made.
@@ -174,12 +188,18 @@ impl ModelAvailability {
     pub fn mark_healthy(&self, model: &ModelName) {
         self.states().remove(model);
         self.told().remove(model);
+        if let Some(reader) = &self.reader {
+            reader.mark_healthy(model);
+        }
     }
 
     /// Records a failure of `model` without making the model unavailable.
     pub fn note(&self, model: &ModelName, failure: &ModelFailure) {
         if let Some(told) = Told::of(failure) {
             self.told().insert(model.clone(), told);
+        }
+        if let Some(reader) = &self.reader {
+            reader.note(model, failure);
         }
     }
 
@@ -379,6 +399,23 @@ mod tests {
             !availability.consume_sticky_retry(&name("m")),
             "nothing is left to consume"
         );
+    }
+
+    #[test]
+    fn a_reader_gets_the_failures_and_answers_of_several_records() {
+        let reader = Arc::new(ModelAvailability::new());
+        let (one, two) = (
+            ModelAvailability::reporting_to(Arc::clone(&reader)),
+            ModelAvailability::reporting_to(Arc::clone(&reader)),
+        );
+        one.mark_terminal(&name("m"), Terminal::Quota { until: None });
+        one.note(&name("n"), &ModelFailure::new(FailureKind::NotFound, ""));
+        assert_eq!(reader.unavailable(&name("m")), Some(Unavailable::Quota));
+        assert!(reader.noted(&name("n")).is_some());
+        assert!(two.is_untroubled());
+        two.mark_healthy(&name("m"));
+        assert_eq!(reader.unavailable(&name("m")), None);
+        assert_eq!(one.unavailable(&name("m")), Some(Unavailable::Quota));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::net::{LONGEST_DELAY, parse_retry_after};
 use crate::text::words;
@@ -198,19 +198,34 @@ struct GoogleError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Detail {
-    #[serde(rename = "@type")]
+    #[serde(rename = "@type", deserialize_with = "text")]
     type_url: String,
+    #[serde(deserialize_with = "text")]
     reason: String,
-    #[serde(rename = "retryDelay")]
+    #[serde(rename = "retryDelay", deserialize_with = "text")]
     retry_delay: String,
+    #[serde(deserialize_with = "violations")]
     violations: Vec<Violation>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Violation {
-    #[serde(rename = "quotaId")]
+    #[serde(rename = "quotaId", deserialize_with = "text")]
     quota_id: String,
+}
+
+/// A text; empty for a value of another type, so that it does not hide the other fields.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_str().unwrap_or_default().to_owned())
+}
+
+/// The readable ones of a list of violations.
+fn violations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Violation>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let values = value.as_array().into_iter().flatten();
+    Ok(values.filter_map(|value| Violation::deserialize(value).ok()).collect())
 }
 
 impl GoogleError {

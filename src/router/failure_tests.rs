@@ -195,6 +195,21 @@ fn please_retry_in_the_message_is_a_delay() {
 }
 
 #[test]
+fn an_unexpected_field_does_not_hide_the_others() {
+    let quota = json!({"@type": "type.googleapis.com/google.rpc.QuotaFailure", "reason": null, "violations":
+        [{"quotaId": null}, 7, {"quotaId": "GenerateRequestsPerDay"}]});
+    for code in [json!("rate_limit_exceeded"), json!("429"), json!(null), json!(4e9)] {
+        let body = json!({"error": {"code": code, "message": "used up", "details": [1, quota]}});
+        let failure = read(429, &body);
+        assert_eq!(
+            (failure.kind, &*failure.message),
+            (FailureKind::Terminal, "used up"),
+            "{code}"
+        );
+    }
+}
+
+#[test]
 fn retry_info_goes_before_the_message_and_the_message_before_the_header() {
     let body = |details: Value| {
         json!({"error": {"code": 429, "message": "Please retry in 20s", "details": details}}).to_string()

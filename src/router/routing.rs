@@ -166,12 +166,17 @@ impl Router {
 
     /// Chooses a model for the request. Skips a strategy that fails; the trace shows the failure.
     pub async fn route(&self, context: &RoutingContext) -> RoutingDecision {
+        self.route_with(context, &self.availability).await
+    }
+
+    /// The same with the models' health in `availability`.
+    pub async fn route_with(&self, context: &RoutingContext, availability: &ModelAvailability) -> RoutingDecision {
         let start = Instant::now();
         let asked = context.asked.first();
         let name = asked.map_or(self.models.default_name(), |(name, _)| name);
         let case = Case {
             models: &self.models,
-            availability: &self.availability,
+            availability,
             context,
             threshold: self.threshold,
             name,

@@ -39,6 +39,19 @@ fn a_malformed_row_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_batch_may_come_from_standard_input() {
+    let home = Home::new();
+    let batch = || home.gem(&["route", "--classifier", "builtin", "--batch", "-"]);
+    let lines = batch()
+        .input("{\"id\": 1, \"request\": \"rename x to y\"}\n")
+        .ok()
+        .events();
+    assert_eq!((lines.len(), &lines[0]["id"]), (1, &json!(1)));
+    let run = batch().input("not JSON\n").ends(2);
+    assert_says(&run.stderr, &["line 1 of `standard input`"]);
+}
+
+#[test]
 fn a_malformed_row_is_named_by_its_line_and_its_column() {
     let home = Home::new();
     let file = home.beside("rows.jsonl");

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::Request;
 use tokio::time::Instant;
 
@@ -10,6 +12,7 @@ use super::prompt::{Prompt, reply, server_timeout, within};
 use super::{classifier, local_stream};
 use crate::gateway::body::{self, ClientBody};
 use crate::gateway::classification::{is_classification, plain_answer, written};
+use crate::gateway::coding;
 use crate::gateway::config::ClassifierPrompt;
 use crate::gateway::engine::{ATTEMPTS, Engine};
 use crate::gateway::fault::Fault;
@@ -39,13 +42,7 @@ pub(in crate::gateway) async fn serve(
     };
     let arrived = Instant::now();
     let patience = server_timeout(request.headers());
-    let limits = &shared.config.limits;
-    let time = within(limits.body_time, patience);
-    let received = body::read(request.into_body(), limits.local_body, time, &shared.bodies).await?;
-    let body = match repaired(&received) {
-        Cow::Borrowed(valid) => received.slice_ref(valid),
-        Cow::Owned(valid) => body::held(valid.into(), &shared.bodies)?,
-    };
+    let body = json_of(shared, request, patience).await?;
     let request = GenerateRequest::parse(&body)?;
     let question = is_classification(&request).then(|| request.question());
     let slim = question
@@ -66,7 +63,7 @@ pub(in crate::gateway) async fn serve(
     };
     let longest = request.max_output_tokens();
     // While the prompt waits for the engine, nothing else is needed.
-    drop((received, body, request));
+    drop((body, request));
     if let Some(question) = question {
         measure.set_face(Face::Classifier);
         return classifier::answer(shared, &prompt, question.conversation).await;
@@ -79,6 +76,19 @@ pub(in crate::gateway) async fn serve(
     match stream {
         None => whole_answer(shared, engine, &prompt, meter).await,
         Some(format) => local_stream::answer(shared, engine, &prompt, format, meter).await,
+    }
+}
+
+/// The JSON in the request's body, decoded and repaired.
+async fn json_of(shared: &Shared, request: Request<ClientBody>, patience: Option<Duration>) -> Result<Bytes, Fault> {
+    let limits = &shared.config.limits;
+    let time = within(limits.body_time, patience);
+    let (parts, body) = request.into_parts();
+    let received = body::read(body, limits.local_body, time, &shared.bodies).await?;
+    let received = coding::plain(&parts.headers, &received, limits.local_body, &shared.bodies).await?;
+    match repaired(&received) {
+        Cow::Borrowed(valid) => Ok(received.slice_ref(valid)),
+        Cow::Owned(valid) => body::held(valid.into(), &shared.bodies),
     }
 }
 

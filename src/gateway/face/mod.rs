@@ -1,5 +1,6 @@
 //! The faces of the gateway that answer the Gemini API.
 
+pub(super) mod caches;
 pub(super) mod classifier;
 pub(super) mod local;
 mod local_stream;

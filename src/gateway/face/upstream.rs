@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::prompt::server_timeout;
 use crate::gateway::body::{self, ClientBody, Outgoing};
-use crate::gateway::consent::Consenter;
+use crate::gateway::consent::{Consenter, HINT};
 use crate::gateway::fault::Fault;
 use crate::gateway::path::version_and_model;
 use crate::gateway::reply::{Reply, ReplyBody, read_beginning};
@@ -24,7 +24,9 @@ use crate::gateway::{coding, model_field};
 use crate::net::Idle;
 use crate::router::consent::{Question, Ruling};
 use crate::router::walk::{End, Next, Walk};
-use crate::router::{DecisionRecord, ErrorResponse, FailureKind, ModelFailure, ModelName, Repeat, Source};
+use crate::router::{
+    DecisionRecord, ErrorResponse, FailureKind, ModelAvailability, ModelFailure, ModelName, Repeat, Source,
+};
 
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
 const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
@@ -33,8 +35,6 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
 
 /// How much of an error body is read and decoded to understand the failure, in bytes.
 const ERROR_BODY: usize = 1024 * 1024;
-/// The largest body in which the model's name is replaced, in bytes; a larger one is passed on unread.
-const RENAMED_BODY: u64 = 4 << 20;
 
 /// Passes a request on unchanged.
 pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<ClientBody>) -> Result<Reply, Fault> {
@@ -55,12 +55,15 @@ pub(in crate::gateway) async fn call(
         return pass(shared, request).await;
     }
     let consenter = shared.consents.take(&mut request);
+    let routes = shared.routes.as_ref();
+    let availability = routes.map(|routes| routes.availability(request.headers(), request.uri()));
     let named = Named {
         shared,
         method,
         consenter,
+        availability: availability.unwrap_or_default(),
     };
-    let Some(routes) = &shared.routes else {
+    let Some(routes) = routes else {
         return named.as_asked(model, request).await;
     };
     match routes.handling(model, method, length(request.headers()), &named.consenter) {
@@ -71,7 +74,7 @@ pub(in crate::gateway) async fn call(
 }
 
 /// The client's own deadline, if it states one.
-fn deadline(headers: &HeaderMap) -> Option<Instant> {
+pub(super) fn deadline(headers: &HeaderMap) -> Option<Instant> {
     Instant::now().checked_add(server_timeout(headers)?)
 }
 
@@ -84,6 +87,8 @@ struct Named<'a> {
     shared: &'a Shared,
     method: &'a str,
     consenter: Consenter<'a>,
+    /// The models' health for the client's credential.
+    availability: Arc<ModelAvailability>,
 }
 
 impl Named<'_> {
@@ -91,7 +96,15 @@ impl Named<'_> {
     async fn as_asked(&self, model: &str, request: Request<ClientBody>) -> Result<Reply, Fault> {
         self.log(model);
         let reply = pass(self.shared, request).await.unwrap_or_else(|fault| fault.reply());
-        Ok(self.label(reply, model))
+        let mut reply = self.label(reply, model);
+        if matches!(reply.status().as_u16(), 400 | 404)
+            && let Some(routes) = &self.shared.routes
+            && let Some(meant) = model.parse().ok().and_then(|name| routes.models().meant_by(&name))
+        {
+            let hint = format!("`{model}` is not a name that the gateway knows; did you mean `{meant}`?");
+            set(reply.headers_mut(), HINT, &hint);
+        }
+        Ok(reply)
     }
 
     /// The same for a name that is an alias of the model `meant`.
@@ -100,19 +113,12 @@ impl Named<'_> {
         let deadline = deadline(request.headers());
         let (parts, body) = request.into_parts();
         let mut attempt = attempt_parts(&parts, meant, self.method)?;
-        let is_readable = length(&parts.headers).is_some_and(|length| length <= RENAMED_BODY);
-        let limits = &self.shared.config.limits;
-        let body = if is_readable {
-            let (limit, budget) = (limits.routed_body, &self.shared.bodies);
-            let time = time_left(limits.body_time, deadline);
-            let body = body::read(body, limit, time, budget).await?;
-            attempt.headers.remove(CONTENT_LENGTH);
-            let renamed = model_field::rename(&mut attempt.headers, &body, (model, meant), limit, budget);
-            Outgoing::Whole(within(deadline, renamed).await.ok_or_else(|| late(self.shared))??)
-        } else {
-            Outgoing::Client(Idle::new(body, limits.body_time))
-        };
-        let reply = send(self.shared, attempt, body, deadline)
+        let body = whole(self.shared, body, deadline).await?;
+        attempt.headers.remove(CONTENT_LENGTH);
+        let (limit, budget) = (self.shared.config.limits.routed_body, &self.shared.bodies);
+        let renamed = model_field::rename(&mut attempt.headers, &body, (model, meant), limit, budget);
+        let body = within(deadline, renamed).await.ok_or_else(|| late(self.shared))??;
+        let reply = send(self.shared, attempt, Outgoing::Whole(body), deadline)
             .await
             .unwrap_or_else(|fault| fault.reply());
         Ok(self.label(reply, meant))
@@ -135,7 +141,7 @@ impl Named<'_> {
         if is_failure {
             tracing::info!("the upstream answered {} for `{model}`", reply.status().as_u16());
         }
-        let alternative = routes.and_then(|routes| routes.alternative(model));
+        let alternative = routes.and_then(|routes| routes.alternative(model, &self.availability));
         let headers = reply.headers_mut();
         set(headers, MODEL, model);
         headers.insert(SOURCE, HeaderValue::from_static(Source::Override.as_str()));
@@ -164,13 +170,7 @@ async fn routed(
     let shared = named.shared;
     let deadline = deadline(request.headers());
     let (mut parts, body) = request.into_parts();
-    let limits = &shared.config.limits;
-    let time = time_left(limits.body_time, deadline);
-    let body = body::read(body, limits.routed_body, time, &shared.bodies).await;
-    let body = body.map_err(|fault| match fault {
-        Fault::TooLarge(limit) => Fault::TooLargeToRoute(limit),
-        fault => fault,
-    })?;
+    let body = whole(shared, body, deadline).await?;
     parts.headers.remove(CONTENT_LENGTH);
     coding::accept_readable(&mut parts.headers);
     let call = Call {
@@ -179,6 +179,7 @@ async fn routed(
         body: &body,
         patience: server_timeout(&parts.headers),
         budget: &shared.bodies,
+        availability: &named.availability,
     };
     let time = Timestamp::now();
     let begun = routes.begin(call, walking, shared.config.log_requests);
@@ -192,6 +193,17 @@ async fn routed(
     };
     let reply = logged.follow(&parts, &body, model, deadline).await;
     Ok(logged.label(reply))
+}
+
+/// Reads the whole body of a call whose model is chosen or renamed.
+pub(super) async fn whole(shared: &Shared, body: ClientBody, deadline: Option<Instant>) -> Result<Bytes, Fault> {
+    let limits = &shared.config.limits;
+    let time = time_left(limits.body_time, deadline);
+    let body = body::read(body, limits.routed_body, time, &shared.bodies).await;
+    body.map_err(|fault| match fault {
+        Fault::TooLarge(limit) => Fault::TooLargeToRoute(limit),
+        fault => fault,
+    })
 }
 
 /// The request's head with `model` in its path.
@@ -448,7 +460,12 @@ async fn ask(shared: &Shared, parts: Parts, body: Outgoing, deadline: Option<Ins
 }
 
 /// Sends a request that is not repeated.
-async fn send(shared: &Shared, parts: Parts, body: Outgoing, deadline: Option<Instant>) -> Result<Reply, Fault> {
+pub(super) async fn send(
+    shared: &Shared,
+    parts: Parts,
+    body: Outgoing,
+    deadline: Option<Instant>,
+) -> Result<Reply, Fault> {
     match within(deadline, ask(shared, parts, body, deadline)).await {
         Some(sent) => sent.map_err(|failure| fault(shared, &failure)),
         None => Err(late(shared)),

@@ -31,7 +31,7 @@ pub(super) fn chains(on_fallback: OnFallback, max_wait: Duration) -> ChainRouter
     let models = Arc::new(chained());
     ChainRouter {
         models,
-        availability: Arc::default(),
+        health: Arc::default(),
         classifier: ClassifierChoice::Builtin,
         on_fallback,
         consent: Arc::new(TellClient),
@@ -273,6 +273,77 @@ async fn an_alias_is_resolved_for_every_method_whatever_the_body() {
         assert!(gateway.raw(chunked).await.starts_with("HTTP/1.1 200"));
         let seen = upstream.seen().pop().unwrap().uri.to_string();
         assert!(seen.starts_with("/v1/models/gemini-"), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn an_alias_is_replaced_in_every_body() {
+    let upstream = UpstreamStandIn::start(|request| async {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let start = body.slice(..body.len().min(60));
+        let mut reply = reply(200, "");
+        *reply.body_mut() = Full::new(start).boxed_unsync();
+        Some(reply)
+    })
+    .await
+    .unwrap();
+    let gateway = Running::start(before(&upstream, chains(OnFallback::Never, Duration::ZERO))).await;
+    let large = format!(r#"{{"model": "models/flash", "x": "{}"}}"#, "x".repeat(5 << 20));
+    let got = gateway.post("/v1beta/models/flash:generateContent", large).await;
+    assert!(got.text().starts_with(r#"{"model": "models/gemini-"#), "{}", got.text());
+    let chunked = "POST /v1beta/models/flash:countTokens HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\
+         Connection: close\r\n\r\n1a\r\n{\"model\": \"models/flash\" }\r\n0\r\n\r\n";
+    let reply = gateway.raw(chunked).await;
+    assert!(reply.contains(r#"{"model": "models/gemini-"#), "{reply}");
+}
+
+#[tokio::test]
+async fn a_body_in_an_unreadable_coding_is_refused_where_it_must_be_read() {
+    let upstream = UpstreamStandIn::replies(vec![(200, "fine")]).await.unwrap();
+    let gateway = Running::start(before(&upstream, chains(OnFallback::Silent, Duration::ZERO))).await;
+    let coded = [("content-encoding", "br")];
+    for path in [AUTO, "/v1beta/models/flash:countTokens", GENERATE] {
+        let got = gateway.send(Method::POST, path, &coded, prompt("x")).await;
+        let message = got.error(415, "INVALID_ARGUMENT");
+        assert!(message.contains("`br`") && message.contains("`gzip`"), "{message}");
+    }
+    let broken = [("content-encoding", "gzip")];
+    let got = gateway.send(Method::POST, AUTO, &broken, prompt("x")).await;
+    assert!(got.error(400, "INVALID_ARGUMENT").contains("`gzip`"));
+    assert!(upstream.seen().is_empty());
+    let named = "/v1beta/models/gemini-2.5-pro:generateContent";
+    assert_eq!(gateway.send(Method::POST, named, &coded, "br").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_quota_of_one_key_changes_nothing_for_another() {
+    for on_fallback in [OnFallback::Silent, OnFallback::Policy] {
+        let upstream = UpstreamStandIn::start(move |request| {
+            let used_up = request.uri().path().contains(PRO) && request.headers()["x-goog-api-key"] == "k1";
+            let minute = PER_DAY.replace("PerDay", "PerMinute");
+            let body = if on_fallback == OnFallback::Silent {
+                PER_DAY.into()
+            } else {
+                minute.into()
+            };
+            let failure = failure(429, &[], body);
+            async move { Some(if used_up { failure } else { reply(200, "fine") }) }
+        });
+        let upstream = upstream.await.unwrap();
+        let gateway = Running::start(before(&upstream, chains(on_fallback, Duration::ZERO))).await;
+        let goes_on = json!({"contents": [
+            {"role": "user", "parts": [{"text": COMPLEX}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "read"}}]},
+            {"role": "user", "parts": [{"functionResponse": {"name": "read"}}]},
+        ]});
+        for (key, model) in [("k1", FLASH), ("k2", PRO), ("k1", FLASH)] {
+            let headers = [("x-goog-api-key", key)];
+            let got = gateway.send(Method::POST, AUTO, &headers, goes_on.to_string()).await;
+            assert_eq!(got.header("x-gem-model"), model, "{key}");
+        }
+        assert_eq!(asked(&upstream), generated(&[PRO, FLASH, PRO, FLASH]));
+        let failed = gateway.get("/status").await.json()["failed_models"].clone();
+        assert_eq!(failed, json!([]), "pro has answered a client since");
     }
 }
 

@@ -306,7 +306,7 @@ async fn the_router_asks_the_local_model_without_a_connection() {
         config.upstream.url = url;
         config.router = Some(Arc::new(ChainRouter {
             models: Arc::new(Models::built_in().unwrap()),
-            availability: Arc::default(),
+            health: Arc::default(),
             classifier: ClassifierChoice::Model,
             on_fallback: OnFallback::Policy,
             consent: Arc::new(TellClient),

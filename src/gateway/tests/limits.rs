@@ -40,6 +40,17 @@ async fn a_head_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
+async fn http_2_without_an_agreement_is_refused() {
+    let gateway = Running::start(|_| {}).await;
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(preface).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let reply = read_to_end(&mut stream).await;
+    assert!(reply.starts_with("HTTP/1.1 505"), "{reply}");
+}
+
+#[tokio::test]
 async fn a_slow_body_times_out() {
     let gateway = Running::start(|config| config.limits.body_time = Duration::from_millis(50)).await;
     let text = gateway

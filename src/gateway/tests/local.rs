@@ -1,7 +1,10 @@
 //! Prompts for the local model.
 
+use std::io::Read;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::read::GzEncoder;
 use gem_setup_support::engine::{EngineStandIn, Gate, Say, answer, event, reply, stream_head};
 use http_body_util::BodyExt;
 use hyper::Method;
@@ -41,6 +44,18 @@ async fn a_prompt_is_answered_by_the_engine() {
     assert_eq!(seen.line, format!("POST {GENERATE} HTTP/1.1"));
     assert_eq!(seen.body, body.as_bytes());
     assert!(!seen.head.contains("secret"), "{}", seen.head);
+}
+
+#[tokio::test]
+async fn a_coded_prompt_is_decoded() {
+    let engine = EngineStandIn::start(vec![answer("fine")]).await.unwrap();
+    let gateway = Running::before(&engine, |_| {}).await;
+    let (mut coded, text) = (Vec::new(), prompt("Hello"));
+    let mut encoder = GzEncoder::new(text.as_bytes(), Compression::default());
+    encoder.read_to_end(&mut coded).unwrap();
+    let headers = [("content-encoding", "gzip")];
+    let got = gateway.send(Method::POST, GENERATE, &headers, coded).await;
+    assert_eq!(got.answer(), "fine");
 }
 
 #[tokio::test]

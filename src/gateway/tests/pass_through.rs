@@ -177,6 +177,39 @@ async fn a_path_of_the_upstream_s_url_goes_before_the_request_s() {
 }
 
 #[tokio::test]
+async fn a_request_that_comes_back_is_refused() {
+    // A relay leads back to the gateway, so that the upstream's address is not the gateway's own.
+    let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", relay.local_addr().unwrap());
+    let gateway = Running::start(|config| config.upstream.url = url.parse().unwrap()).await;
+    let address = gateway.address;
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = relay.accept().await {
+            let mut to = TcpStream::connect(address).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut from, &mut to).await });
+        }
+    });
+    for path in [OTHER, "/v1beta/files"] {
+        let got = gateway.post(path, prompt("x")).await;
+        assert!(got.error(508, "INTERNAL").contains("--upstream"));
+    }
+    let decisions = gateway.finish().await;
+    assert_eq!(decisions.len(), 1, "one request, not more");
+}
+
+#[tokio::test]
+async fn one_gateway_may_be_the_upstream_of_another() {
+    let upstream = UpstreamStandIn::start(echo).await.unwrap();
+    let last = Running::start(before(&upstream)).await;
+    let url = format!("http://{}/", last.address);
+    let first = Running::start(|config| config.upstream.url = url.parse().unwrap()).await;
+    assert_eq!(first.post(OTHER, "body").await.text(), "body");
+    let seen = upstream.seen();
+    let hops = seen[0].headers.get_all("via");
+    assert_eq!(hops.iter().count(), 2, "{hops:?}");
+}
+
+#[tokio::test]
 async fn an_upstream_out_of_reach_is_an_error() {
     let gateway = Running::start(|_| {}).await;
     let message = gateway

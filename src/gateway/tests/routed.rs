@@ -199,12 +199,12 @@ async fn errors_without_an_end_are_passed_on() {
 #[tokio::test]
 async fn an_unreachable_host_fails_no_model() {
     let routed = router(OnFallback::Silent);
-    let availability = Arc::clone(&routed.availability);
+    let health = Arc::clone(&routed.health);
     let gateway = Running::start(|config| config.router = Some(Arc::new(routed))).await;
     let got = gateway.post(AUTO, prompt(COMPLEX)).await;
     assert_eq!((got.header("x-gem-model"), got.header("x-gem-attempts")), (PRO, ""));
     got.error(502, "UNAVAILABLE");
-    assert!(availability.is_untroubled());
+    assert!(health.of_all().is_untroubled());
 }
 
 #[tokio::test]
@@ -254,6 +254,43 @@ async fn the_clients_deadline_bounds_pauses_and_answers() {
         let got = gateway.send(Method::POST, path, &headers, prompt(COMPLEX)).await;
         got.error(504, "DEADLINE_EXCEEDED");
     }
+}
+
+#[tokio::test]
+async fn a_cache_needs_the_name_of_its_model() {
+    let upstream = UpstreamStandIn::replies(vec![(200, "fine"); 3]).await.unwrap();
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    let body = r#"{"contents": [{"parts": [{"text": "x"}]}], "cachedContent": "cachedContents/c"}"#;
+    let got = gateway.post(AUTO, body).await;
+    assert!(got.error(400, "INVALID_ARGUMENT").contains("`cachedContent`"));
+    let caches = "/v1beta/cachedContents?key=k";
+    let got = gateway
+        .post(caches, r#"{"model": "models/gem-auto", "ttl": "60s"}"#)
+        .await;
+    let message = got.error(400, "INVALID_ARGUMENT");
+    assert!(
+        message.contains("`gem-auto`") && message.contains("gemini-"),
+        "{message}"
+    );
+    assert_eq!(asked(&upstream), Vec::<String>::new());
+    assert_eq!(gateway.post(&path(PRO), body).await.status, 200);
+    for (name, is_alias) in [("flash", true), (PRO, false)] {
+        let body = format!(r#"{{"model":"models/{name}"}}"#);
+        let length = body.len().to_string();
+        assert_eq!(gateway.post(caches, body).await.status, 200, "{name}");
+        let sent = upstream.seen().pop().unwrap();
+        assert_eq!(sent.headers["content-length"] != length, is_alias, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_name_is_recognised_in_the_upstream_s_refusal() {
+    let upstream = UpstreamStandIn::replies(vec![(404, "no"); 2]).await.unwrap();
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    let got = gateway.post(&path("GEM-AUTO"), prompt("x")).await;
+    assert!(got.header("x-gem-hint").contains("`gem-auto`"), "{:?}", got.headers);
+    let got = gateway.post(&path("my-model"), prompt("x")).await;
+    assert_eq!(got.header("x-gem-hint"), "");
 }
 
 #[tokio::test]

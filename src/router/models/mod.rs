@@ -230,6 +230,21 @@ impl Models {
         self.aliases.contains_key(name) || self.models.contains_key(name)
     }
 
+    /// The alias or choice that the unknown `name` may be meant to be: the same in lower case, or its beginning.
+    #[must_use]
+    pub fn meant_by(&self, name: &ModelName) -> Option<&ModelName> {
+        if self.is_known(name) || self.choices.contains_key(name) {
+            return None;
+        }
+        let written = name.as_str().to_ascii_lowercase();
+        let is_start = |known: &&ModelName| {
+            let rest = written.strip_prefix(known.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        let known = self.aliases.keys().chain(self.choices.keys());
+        known.filter(is_start).max_by_key(|known| known.as_str().len())
+    }
+
     /// The tier of `model`; `None` for a flash-lite model and for an unknown one.
     #[must_use]
     pub fn tier(&self, model: &ModelName) -> Option<Tier> {

@@ -51,6 +51,27 @@ fn the_choices_are_classified_and_the_other_aliases_are_models() {
 }
 
 #[test]
+fn a_name_like_one_of_these_is_recognised() {
+    let models = models();
+    for (written, meant) in [
+        ("GEM-AUTO", Some("gem-auto")),
+        ("gem-auto-2.5", Some("gem-auto")),
+        ("Auto-Gemini-3-x", Some("auto-gemini-3")),
+        ("flash-8b", Some("flash")),
+        ("gem-auto", None),
+        ("auto", None),
+        ("automatic", None),
+        ("gemini-9-pro", None),
+    ] {
+        assert_eq!(
+            models.meant_by(&name(written)).map(ModelName::as_str),
+            meant,
+            "{written}"
+        );
+    }
+}
+
+#[test]
 fn the_default_is_auto() {
     assert_eq!(models().default_name(), &name("auto"));
 }
