@@ -111,6 +111,11 @@ impl UpstreamClient {
         })
     }
 
+    /// The login in the upstream's URL.
+    pub(super) const fn login(&self) -> Option<&HeaderValue> {
+        self.login.as_ref()
+    }
+
     /// The upstream's host.
     pub(super) fn host(&self) -> &str {
         self.origin.url().host_str().unwrap_or_default()

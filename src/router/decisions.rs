@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{AnsweredBy, Source, Tier};
 use crate::appender::{Appender, Line};
-use crate::rotation::{Rotation, cut_line};
+use crate::rotation::{LONGEST_LINE, Rotation, cut_line};
 use crate::text::to_json;
 
 /// The size in bytes at which the file is renamed to `decisions.jsonl.1`, replacing the previous one.
@@ -109,13 +109,16 @@ impl DecisionLog {
         Appender::start("decisions", path, rotation).map(Self)
     }
 
-    /// Passes a decision to the writer; counts it as lost if the writer is too slow. Shortens a long request.
+    /// Passes a decision to the writer; counts it as lost if the writer is too slow. Shortens long texts.
     pub fn record(&self, mut decision: DecisionRecord) {
         for text in [&mut decision.request, &mut decision.model_failure]
             .into_iter()
             .flatten()
         {
             cut_line(text);
+        }
+        if decision.reasoning.len() > LONGEST_LINE {
+            cut_line(decision.reasoning.to_mut());
         }
         self.0.add(decision);
     }
@@ -167,6 +170,16 @@ mod tests {
                 "latency_ms": 3, "answered_by": "builtin", "reasoning": "two\nlines", "probability": 0.75,
             })
         );
+    }
+
+    #[test]
+    fn a_long_reason_is_cut() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("decisions.jsonl");
+        let log = DecisionLog::start(path.clone()).unwrap();
+        log.record(decision(&"x".repeat(1 << 20)));
+        log.flush();
+        assert!(fs::read(path).unwrap().len() < 2 * LONGEST_LINE);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::gateway::fault::Fault;
 use crate::gateway::path::version_and_model;
 use crate::gateway::reply::{Reply, ReplyBody, read_beginning};
 use crate::gateway::routing::{Call, Choice, Handling, Routes, Walking, generates};
+use crate::gateway::secrets::Secrets;
 use crate::gateway::shared::Shared;
 use crate::gateway::upstream::SendFailure;
 use crate::gateway::{coding, model_field};
@@ -207,6 +208,11 @@ fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Faul
     Ok(attempt)
 }
 
+/// The credentials that the upstream gets with the request.
+fn secrets(shared: &Shared, parts: &Parts) -> Secrets {
+    Secrets::of(&parts.headers, &parts.uri, shared.upstream.login())
+}
+
 /// The result of an attempt.
 enum Attempted {
     Answered,
@@ -223,10 +229,11 @@ async fn attempt_one(
     body: Bytes,
     deadline: Option<Instant>,
 ) -> (Attempted, Result<Reply, Fault>) {
+    let secrets = secrets(shared, &attempt);
     let sent = ask(shared, attempt, Outgoing::Whole(body), deadline);
     match within(deadline, sent).await {
         Some(Ok(reply)) if is_error(reply.status()) => {
-            let (failure, repeat, reply) = read_failure(shared, reply, deadline).await;
+            let (failure, repeat, reply) = read_failure(shared, reply, &secrets, deadline).await;
             (Attempted::Failed(failure, repeat), Ok(reply))
         }
         Some(Ok(reply)) => (Attempted::Answered, Ok(reply)),
@@ -234,7 +241,7 @@ async fn attempt_one(
             let attempted = match &failure {
                 SendFailure::Path | SendFailure::Unreachable(_) | SendFailure::Client(_) => Attempted::Unknown,
                 SendFailure::Broken(_) => {
-                    let failed = ModelFailure::new(FailureKind::Unknown, failure.to_string());
+                    let failed = ModelFailure::new(FailureKind::Unknown, secrets.without(&failure.to_string()));
                     Attempted::Failed(failed, Repeat::MayHaveActed)
                 }
             };
@@ -249,18 +256,24 @@ fn is_error(status: StatusCode) -> bool {
 }
 
 /// Reads the model's failure from an error reply, and returns the reply for the client.
-async fn read_failure(shared: &Shared, reply: Reply, deadline: Option<Instant>) -> (ModelFailure, Repeat, Reply) {
+async fn read_failure(
+    shared: &Shared,
+    reply: Reply,
+    secrets: &Secrets,
+    deadline: Option<Instant>,
+) -> (ModelFailure, Repeat, Reply) {
     let (parts, body) = reply.into_parts();
     // Half of the remaining time, so that the client still gets the error.
     let time = time_left(shared.config.limits.body_time, deadline).div_f32(2.0);
     let (begun, rest) = read_beginning(body, ERROR_BODY, time).await;
     let status = parts.status.as_u16();
-    let failure = ModelFailure::from_response(&ErrorResponse {
+    let mut failure = ModelFailure::from_response(&ErrorResponse {
         status,
         retry_after: parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()),
         body: &coding::decoded(&parts.headers, &begun, ERROR_BODY),
         received: Timestamp::now(),
     });
+    failure.message = secrets.without(&failure.message);
     let is_whole = rest.is_none();
     let mut reply = Response::from_parts(parts, ReplyBody::begun(begun, rest));
     if is_whole {

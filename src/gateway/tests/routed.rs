@@ -126,6 +126,21 @@ async fn a_fallback_is_labelled_and_logged() {
 }
 
 #[tokio::test]
+async fn a_key_that_the_upstream_repeats_is_not_stored() {
+    let message = format!("Please retry in 45s. consumer 'api_key:AIzaKEYONE111'. {}", "x".repeat(200_000));
+    let body = serde_json::json!({"error": {"code": 429, "message": message}}).to_string();
+    let body: &'static str = body.leak();
+    let upstream = UpstreamStandIn::replies(vec![(429, body), (200, "fine")]).await.unwrap();
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    let headers = [("x-goog-api-key", "AIzaKEYONE111")];
+    let got = gateway.send(Method::POST, AUTO, &headers, prompt(COMPLEX)).await;
+    assert_eq!(got.header("x-gem-source"), "fallback");
+    let decisions = gateway.finish().await;
+    let reasoning = decisions[0]["reasoning"].as_str().unwrap();
+    assert!(reasoning.contains("'api_key:***'") && reasoning.len() < 500, "{reasoning}");
+}
+
+#[tokio::test]
 async fn the_last_failure_reaches_the_client() {
     let busy = "{\"error\": {\"code\": 503, \"message\": \"Please retry in 45s.\"}}";
     let upstream = UpstreamStandIn::replies(vec![(503, busy), (404, "last")])
