@@ -15,7 +15,9 @@ use tokio::time::timeout;
 use super::client::{Client, Standing};
 use super::fault::Fault;
 use super::metrics::Metrics;
+use crate::error::chain;
 use crate::net::{BodyError, Idle, Late, LinkBody, Stalled};
+use crate::text::one_line;
 
 /// A body up to this length does not count towards the budget.
 const SMALL_BODY: usize = 64 << 10;
@@ -126,14 +128,17 @@ pub(super) struct UpstreamBody {
     body: Idle<LinkBody<Outgoing>>,
     /// Counts a body that breaks off.
     metrics: Option<Arc<Metrics>>,
+    /// The request's path.
+    path: Box<str>,
     broken: Option<BodyError>,
 }
 
 impl UpstreamBody {
-    pub(super) const fn new(body: Idle<LinkBody<Outgoing>>, metrics: Option<Arc<Metrics>>) -> Self {
+    pub(super) const fn new(body: Idle<LinkBody<Outgoing>>, metrics: Option<Arc<Metrics>>, path: Box<str>) -> Self {
         Self {
             body,
             metrics,
+            path,
             broken: None,
         }
     }
@@ -141,7 +146,9 @@ impl UpstreamBody {
     fn note(&self, error: &BodyError) {
         let is_clients = error.is::<Late>() || error.is::<hyper::Error>() && client_fault(&**error).is_some();
         if let Some(metrics) = self.metrics.as_ref().filter(|_| !is_clients) {
-            metrics.upstream.note("the upstream", Some(error));
+            let path = one_line(&self.path);
+            let failure = format!("its response for `{path}` broke off: {}", chain(&**error));
+            metrics.upstream.note("the upstream", Some(&failure));
         }
     }
 }

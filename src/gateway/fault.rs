@@ -62,7 +62,11 @@ pub(super) enum Fault {
     #[error("the local model refused with status {0}")]
     Refused(StatusCode, Bytes),
     #[error("cannot reach the upstream `{host}`: {reason}; check the gateway's network and its `--upstream`")]
-    Upstream { host: String, reason: String },
+    Unreachable { host: String, reason: String },
+    #[error(
+        "the upstream `{host}` got the request but gave no valid response: {reason}; it may have acted on the request"
+    )]
+    Broken { host: String, reason: String },
 }
 
 impl Fault {
@@ -82,7 +86,7 @@ impl Fault {
             Self::Full(_) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline | Self::LateUpstream(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Refused(status, _) => *status,
-            Self::BadEngine(_) | Self::Upstream { .. } => StatusCode::BAD_GATEWAY,
+            Self::BadEngine(_) | Self::Unreachable { .. } | Self::Broken { .. } => StatusCode::BAD_GATEWAY,
         }
     }
 

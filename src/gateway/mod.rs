@@ -42,6 +42,7 @@ mod generate;
 mod guard;
 mod local_model;
 mod metrics;
+mod model_failures;
 mod model_field;
 mod path;
 mod prometheus;

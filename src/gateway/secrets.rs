@@ -28,7 +28,8 @@ impl Secrets {
         let pairs = uri.query().into_iter().flat_map(|query| query.split('&'));
         let in_query = pairs.filter_map(|pair| pair.split_once('='));
         let in_query = in_query.filter(|(name, _)| PARAMETERS.contains(name));
-        let in_query = in_query.flat_map(|(_, value)| [value.to_owned(), percent_decode_str(value).decode_utf8_lossy().into()]);
+        let in_query =
+            in_query.flat_map(|(_, value)| [value.to_owned(), percent_decode_str(value).decode_utf8_lossy().into()]);
         let all = in_headers.map(str::to_owned).chain(in_query);
         let mut all: Vec<String> = all.map(|value| value.trim().to_owned()).collect();
         all.retain(|value| !value.is_empty());
@@ -85,7 +86,10 @@ mod tests {
 
     #[test]
     fn every_credential_of_the_request_is_masked() {
-        let headers = [("x-goog-api-key", "AIzaONE111"), ("authorization", "Bearer ya29.TWO222")];
+        let headers = [
+            ("x-goog-api-key", "AIzaONE111"),
+            ("authorization", "Bearer ya29.TWO222"),
+        ];
         let secrets = secrets(&headers, "/v1?alt=sse&key=AIza%2BTHREE&access_token=FOUR4444");
         let text = "AIzaONE111, `Bearer ya29.TWO222`, xya29.TWO222x, key=AIza%2BTHREE, AIza+THREE, FOUR4444, dXNlcjpwYXNz, alt=sse";
         assert_eq!(

@@ -50,6 +50,9 @@ pub struct DecisionRecord {
     /// The failure of that first model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback_cause: Option<String>,
+    /// The status of the reply, if it is a failure; 499 if the client left before the reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
     /// The request's text, only if the user wants it logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
@@ -71,6 +74,7 @@ impl DecisionRecord {
             model_failure: None,
             asked_first: None,
             fallback_cause: None,
+            status: None,
             request: None,
         }
     }

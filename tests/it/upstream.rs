@@ -8,9 +8,9 @@ use gem_setup::runtime::local::{self, Answer, Peer};
 use gem_setup_support::upstream::{Fault, Upstream};
 use serde_json::{Value, json};
 
-use super::harness::Home;
+use super::harness::{Home, wait_until};
 #[cfg(unix)]
-use super::harness::{assert_says, on_a_terminal, wait_until};
+use super::harness::{assert_says, on_a_terminal};
 
 const SIMPLE: &str = "list the files here";
 const COMPLEX: &str = "why does this architecture lose messages?";
@@ -225,6 +225,21 @@ fn a_request_that_every_model_would_refuse_is_not_repeated() {
     scene.upstream.fail(Fault::api(PRO, 400, "bad request", &json!([])));
     assert_eq!(scene.generate("auto-gemini-2.5", COMPLEX).status, 400);
     assert_eq!(scene.upstream.models(), [PRO]);
+}
+
+#[test]
+fn the_log_has_one_line_for_each_kind_of_failure() {
+    let scene = Scene::new("policy");
+    scene
+        .upstream
+        .fail(Fault::api(PRO, 403, "no permission\nto do this", &json!([])));
+    for model in ["auto-gemini-2.5", PRO, PRO] {
+        assert_eq!(scene.generate(model, COMPLEX).status, 403, "{model}");
+    }
+    let line = format!("the upstream answered 403 for `{PRO}`: no permission; ");
+    let log = || std::fs::read_to_string(scene.home.layout().log_file()).unwrap();
+    wait_until("the failure is logged", || log().contains(&line));
+    assert_eq!(log().matches("403").count(), 1, "{}", log());
 }
 
 #[test]

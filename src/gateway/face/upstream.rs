@@ -25,7 +25,7 @@ use crate::gateway::{coding, model_field};
 use crate::net::Idle;
 use crate::router::consent::{Question, Ruling};
 use crate::router::walk::{End, Next, Walk};
-use crate::router::{DecisionRecord, ErrorResponse, FailureKind, ModelFailure, ModelName, Repeat, Source};
+use crate::router::{DecisionLog, DecisionRecord, ErrorResponse, FailureKind, ModelFailure, ModelName, Repeat, Source};
 
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
 const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
@@ -34,6 +34,10 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
 
 /// How much of an error body is read and decoded to understand the failure, in bytes.
 const ERROR_BODY: usize = 1024 * 1024;
+/// How long a named model's error may take to be read before it is passed on as it comes; half of that is used.
+const ERROR_TIME: Duration = Duration::from_secs(2);
+/// The status in the decision log for a client that left before the reply, as Google's APIs name it.
+const CLIENT_LEFT: u16 = 499;
 /// The largest body in which the model's name is replaced, in bytes; a larger one is passed on unread.
 const RENAMED_BODY: u64 = 4 << 20;
 
@@ -67,7 +71,11 @@ pub(in crate::gateway) async fn call(
     match routes.handling(model, method, length(request.headers()), &named.consenter) {
         Handling::Routed(walking) => routed(named, routes, walking, model, request).await,
         Handling::AsAsked => named.as_asked(model, request).await,
-        Handling::Renamed(meant) => named.renamed(model, meant.as_str(), request).await,
+        Handling::Renamed(meant) => {
+            let decision = named.decision(meant.as_str());
+            let reply = named.renamed(model, meant.as_str(), request).await;
+            Ok(decision.made(reply.unwrap_or_else(|fault| fault.reply())))
+        }
     }
 }
 
@@ -90,14 +98,22 @@ struct Named<'a> {
 impl Named<'_> {
     /// Passes a call on to the model that its path names; the reply to a failure names an alternative.
     async fn as_asked(&self, model: &str, request: Request<ClientBody>) -> Result<Reply, Fault> {
-        self.log(model);
-        let reply = pass(self.shared, request).await.unwrap_or_else(|fault| fault.reply());
-        Ok(self.label(reply, model))
+        let decision = self.decision(model);
+        let deadline = deadline(request.headers());
+        let (parts, body) = request.into_parts();
+        let body = Outgoing::Client(Idle::new(body, self.shared.config.limits.body_time));
+        let reply = self.ask(model, parts, body, deadline).await;
+        Ok(decision.made(reply))
+    }
+
+    /// Asks `model` once; the reply to a failure names an alternative.
+    async fn ask(&self, model: &str, attempt: Parts, body: Outgoing, deadline: Option<Instant>) -> Reply {
+        let (_, reply) = attempt_one(self.shared, model, attempt, body, (deadline, ERROR_TIME)).await;
+        self.label(reply.unwrap_or_else(|fault| fault.reply()), model)
     }
 
     /// The same for a name that is an alias of the model `meant`.
     async fn renamed(&self, model: &str, meant: &str, request: Request<ClientBody>) -> Result<Reply, Fault> {
-        self.log(meant);
         let deadline = deadline(request.headers());
         let (parts, body) = request.into_parts();
         let mut attempt = attempt_parts(&parts, meant, self.method)?;
@@ -113,19 +129,19 @@ impl Named<'_> {
         } else {
             Outgoing::Client(Idle::new(body, limits.body_time))
         };
-        let reply = send(self.shared, attempt, body, deadline)
-            .await
-            .unwrap_or_else(|fault| fault.reply());
-        Ok(self.label(reply, meant))
+        Ok(self.ask(meant, attempt, body, deadline).await)
     }
 
-    /// Logs that the path names `model`, if the call generates content.
-    fn log(&self, model: &str) {
-        if generates(self.method) {
-            self.shared.decisions.record(DecisionRecord {
-                reasoning: format!("the request's path asks for `{model}`").into(),
-                ..DecisionRecord::new(Source::Override, model)
-            });
+    /// The decision for `model`, which the path names, if the call generates content.
+    fn decision(&self, model: &str) -> Asked<'_> {
+        let record = generates(self.method).then(|| DecisionRecord {
+            reasoning: format!("the request's path asks for `{model}`").into(),
+            status: Some(CLIENT_LEFT),
+            ..DecisionRecord::new(Source::Override, model)
+        });
+        Asked {
+            log: &self.shared.decisions,
+            record,
         }
     }
 
@@ -133,9 +149,6 @@ impl Named<'_> {
         let is_failure = matches!(reply.status().as_u16(), 404 | 429 | 499 | 503);
         let routes = self.shared.routes.as_ref();
         let routes = routes.filter(|_| is_failure && generates(self.method));
-        if is_failure {
-            tracing::info!("the upstream answered {} for `{model}`", reply.status().as_u16());
-        }
         let alternative = routes.and_then(|routes| routes.alternative(model));
         let headers = reply.headers_mut();
         set(headers, MODEL, model);
@@ -146,6 +159,35 @@ impl Named<'_> {
         }
         reply
     }
+}
+
+/// The decision for a named model, which is logged when this is dropped.
+struct Asked<'a> {
+    log: &'a DecisionLog,
+    record: Option<DecisionRecord>,
+}
+
+impl Asked<'_> {
+    /// Notes that the client gets `reply`.
+    fn made(mut self, reply: Reply) -> Reply {
+        if let Some(record) = &mut self.record {
+            record.status = failure_status(&reply);
+        }
+        reply
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            self.log.record(record);
+        }
+    }
+}
+
+/// The status of `reply`, if it is a failure.
+fn failure_status(reply: &Reply) -> Option<u16> {
+    is_error(reply.status()).then(|| reply.status().as_u16())
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -190,8 +232,10 @@ async fn routed(
         time,
         choice,
         walk,
+        status: Some(CLIENT_LEFT),
     };
     let reply = logged.follow(&parts, &body, model, deadline).await;
+    logged.status = failure_status(&reply);
     Ok(logged.label(reply))
 }
 
@@ -222,26 +266,34 @@ enum Attempted {
     Unknown,
 }
 
-/// Asks one model. The response is for the client unless another model is asked.
+/// Asks `model`. The response is for the client unless another model is asked. An error is read until `deadline` and for `time`.
 async fn attempt_one(
     shared: &Shared,
+    model: &str,
     attempt: Parts,
-    body: Bytes,
-    deadline: Option<Instant>,
+    body: Outgoing,
+    (deadline, time): (Option<Instant>, Duration),
 ) -> (Attempted, Result<Reply, Fault>) {
     let secrets = secrets(shared, &attempt);
-    let sent = ask(shared, attempt, Outgoing::Whole(body), deadline);
-    match within(deadline, sent).await {
+    let log = &shared.metrics.models;
+    match within(deadline, ask(shared, attempt, body, deadline)).await {
         Some(Ok(reply)) if is_error(reply.status()) => {
-            let (failure, repeat, reply) = read_failure(shared, reply, &secrets, deadline).await;
+            // Half of the remaining time, so that the client still gets the error.
+            let time = time_left(time, deadline).div_f32(2.0);
+            let (failure, repeat, reply) = read_failure(reply, &secrets, time).await;
+            log.failed(model, Some(reply.status().as_u16()), &failure.message);
             (Attempted::Failed(failure, repeat), Ok(reply))
         }
-        Some(Ok(reply)) => (Attempted::Answered, Ok(reply)),
+        Some(Ok(reply)) => {
+            log.answered(model);
+            (Attempted::Answered, Ok(reply))
+        }
         Some(Err(failure)) => {
             let attempted = match &failure {
                 SendFailure::Path | SendFailure::Unreachable(_) | SendFailure::Client(_) => Attempted::Unknown,
                 SendFailure::Broken(_) => {
                     let failed = ModelFailure::new(FailureKind::Unknown, secrets.without(&failure.to_string()));
+                    log.failed(model, None, &failed.message);
                     Attempted::Failed(failed, Repeat::MayHaveActed)
                 }
             };
@@ -256,15 +308,8 @@ fn is_error(status: StatusCode) -> bool {
 }
 
 /// Reads the model's failure from an error reply, and returns the reply for the client.
-async fn read_failure(
-    shared: &Shared,
-    reply: Reply,
-    secrets: &Secrets,
-    deadline: Option<Instant>,
-) -> (ModelFailure, Repeat, Reply) {
+async fn read_failure(reply: Reply, secrets: &Secrets, time: Duration) -> (ModelFailure, Repeat, Reply) {
     let (parts, body) = reply.into_parts();
-    // Half of the remaining time, so that the client still gets the error.
-    let time = time_left(shared.config.limits.body_time, deadline).div_f32(2.0);
     let (begun, rest) = read_beginning(body, ERROR_BODY, time).await;
     let status = parts.status.as_u16();
     let mut failure = ModelFailure::from_response(&ErrorResponse {
@@ -291,6 +336,8 @@ struct Logged<'a> {
     time: Timestamp,
     choice: Choice,
     walk: Walk,
+    /// The status of the reply, if it is a failure.
+    status: Option<u16>,
 }
 
 impl Logged<'_> {
@@ -309,7 +356,6 @@ impl Logged<'_> {
                             last = Some(answer);
                         }
                         Attempted::Failed(failure, repeat) => {
-                            tracing::info!("the upstream's model `{chosen}` failed ({})", failure.kind.as_str());
                             // The walk may go on to another model, and this reply may still be the last one.
                             self.name(answer.headers_mut());
                             last = Some(answer);
@@ -353,7 +399,10 @@ impl Logged<'_> {
             Ok((attempt, body))
         };
         match within(deadline, prepared).await {
-            Some(Ok((attempt, body))) => attempt_one(shared, attempt, body, deadline).await,
+            Some(Ok((attempt, body))) => {
+                let times = (deadline, shared.config.limits.body_time);
+                attempt_one(shared, chosen, attempt, Outgoing::Whole(body), times).await
+            }
             Some(Err(fault)) => (Attempted::Unknown, Err(fault)),
             None => (Attempted::Unknown, Err(late(shared))),
         }
@@ -437,6 +486,7 @@ impl Drop for Logged<'_> {
             fallback_cause: left.map(|left| left.failure.kind.as_str().to_owned()),
             probability: choice.probability,
             model_failure: choice.model_failure.clone(),
+            status: self.status,
             request: choice.request.clone(),
             ..DecisionRecord::new(self.source(), model.as_str())
         });
@@ -491,9 +541,13 @@ fn fault(shared: &Shared, failure: &SendFailure) -> Fault {
     match failure {
         SendFailure::Path => Fault::Invalid(failure.to_string()),
         SendFailure::Client(fault) => fault.clone(),
-        SendFailure::Unreachable(_) | SendFailure::Broken(_) => Fault::Upstream {
+        SendFailure::Unreachable(reason) => Fault::Unreachable {
             host: shared.upstream.address(),
-            reason: failure.to_string(),
+            reason: reason.clone(),
+        },
+        SendFailure::Broken(reason) => Fault::Broken {
+            host: shared.upstream.address(),
+            reason: reason.clone(),
         },
     }
 }
