@@ -271,6 +271,11 @@ impl Budget {
             whole: bytes,
         })
     }
+
+    /// Whether a body of `length` bytes would fit now.
+    pub(super) fn has_room(&self, length: usize) -> bool {
+        length <= SMALL_BODY.max(self.left.load(Ordering::Relaxed))
+    }
 }
 
 /// The part of the budget that a body uses; dropping this returns it.

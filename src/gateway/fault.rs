@@ -35,8 +35,8 @@ pub(super) enum Fault {
     SlowBody,
     #[error("the request's body is larger than {}", size(*.0))]
     TooLarge(usize),
-    #[error("the request's body is larger than {}, which is too large to choose a model for it; name the model in the \
-        path, then the body may have any size", size(*.0))]
+    #[error("the request's body is larger than {}, which is too large to choose a model for it or to ask another one; name the \
+        model in the path, without `x-gem-consent`, then the body may have any size", size(*.0))]
     TooLargeToRoute(usize),
     #[error("the request's body has a transfer coding other than `chunked`")]
     Coding,

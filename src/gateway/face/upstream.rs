@@ -17,7 +17,7 @@ use crate::gateway::consent::Consenter;
 use crate::gateway::fault::Fault;
 use crate::gateway::path::version_and_model;
 use crate::gateway::reply::{Reply, ReplyBody, read_beginning};
-use crate::gateway::routing::{Call, Choice, Handling, Routes, Walking, generates};
+use crate::gateway::routing::{BodySize, Call, Choice, Handling, Routes, Walking, generates};
 use crate::gateway::secrets::Secrets;
 use crate::gateway::shared::Shared;
 use crate::gateway::upstream::SendFailure;
@@ -60,15 +60,19 @@ pub(in crate::gateway) async fn call(
         return pass(shared, request).await;
     }
     let consenter = shared.consents.take(&mut request);
+    let (limit, bodies) = (shared.config.limits.routed_body, &shared.bodies);
+    let fits = |length| usize::try_from(length).is_ok_and(|length| length <= limit && bodies.has_room(length));
+    let size = BodySize::of(length(request.headers()), fits);
     let named = Named {
         shared,
         method,
         consenter,
+        size,
     };
     let Some(routes) = &shared.routes else {
         return named.as_asked(model, request).await;
     };
-    match routes.handling(model, method, length(request.headers()), &named.consenter) {
+    match routes.handling(model, method, size, &named.consenter) {
         Handling::Routed(walking) => routed(named, routes, walking, model, request).await,
         Handling::AsAsked => named.as_asked(model, request).await,
         Handling::Renamed(meant) => {
@@ -93,6 +97,7 @@ struct Named<'a> {
     shared: &'a Shared,
     method: &'a str,
     consenter: Consenter<'a>,
+    size: BodySize,
 }
 
 impl Named<'_> {
@@ -108,7 +113,12 @@ impl Named<'_> {
 
     /// Asks `model` once; the reply to a failure names an alternative.
     async fn ask(&self, model: &str, attempt: Parts, body: Outgoing, deadline: Option<Instant>) -> Reply {
-        let (_, reply) = attempt_one(self.shared, model, attempt, body, (deadline, ERROR_TIME)).await;
+        let (attempted, reply) = attempt_one(self.shared, model, attempt, body, (deadline, ERROR_TIME)).await;
+        if let (Attempted::Failed(failure, repeat), Some(routes)) = (attempted, &self.shared.routes)
+            && generates(self.method)
+        {
+            routes.remember(model, failure, repeat);
+        }
         self.label(reply.unwrap_or_else(|fault| fault.reply()), model)
     }
 
@@ -155,7 +165,10 @@ impl Named<'_> {
         headers.insert(SOURCE, HeaderValue::from_static(Source::Override.as_str()));
         headers.insert(LATENCY, HeaderValue::from_static("0"));
         if let Some((model, alternative)) = model.parse().ok().zip(alternative) {
-            self.consenter.offer(headers, &model, &alternative);
+            match self.size {
+                BodySize::TooLarge => self.consenter.advise(headers, &alternative),
+                _ => self.consenter.offer(headers, &model, &alternative),
+            }
         }
         reply
     }
