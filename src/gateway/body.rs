@@ -55,7 +55,11 @@ impl Body for ClientBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.client.standing() >= Standing::Evicted {
+        let standing = self.client.standing();
+        if standing > Standing::Evicted {
+            return Poll::Ready(Some(Err(Fault::Ending.into())));
+        }
+        if standing == Standing::Evicted {
             let fault = Fault::Full("all connections are in use, and this one sends its body too slowly".to_owned());
             return Poll::Ready(Some(Err(fault.into())));
         }

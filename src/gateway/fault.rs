@@ -48,6 +48,8 @@ pub(super) enum Fault {
     Engine(String),
     #[error("the gateway is full: {0}; try again later")]
     Full(String),
+    #[error("this server is ending and cannot wait for the answer; send the request again")]
+    Ending,
     #[error("the local model's runtime is not available: {0}")]
     Unavailable(String),
     #[error("the local model cannot answer: {0}")]
@@ -83,7 +85,7 @@ impl Fault {
             Self::Coding | Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Busy(_) | Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Full(_) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Full(_) | Self::Unavailable(_) | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline | Self::LateUpstream(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Refused(status, _) => *status,
             Self::BadEngine(_) | Self::Unreachable { .. } | Self::Broken { .. } => StatusCode::BAD_GATEWAY,
@@ -93,7 +95,7 @@ impl Fault {
     /// The delay in whole seconds after which the request may be repeated, if known.
     pub(super) fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Busy(_) | Self::Full(_) | Self::Unavailable(_) => Some(1),
+            Self::Busy(_) | Self::Full(_) | Self::Unavailable(_) | Self::Ending => Some(1),
             Self::Limited { retry_after, .. } => Some(whole_seconds(*retry_after)),
             _ => None,
         }

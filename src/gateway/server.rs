@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use gem_platform::Os;
@@ -263,7 +262,7 @@ impl Gateway {
             bodies: Budget::new(limits.bodies),
             upstream: self.upstream,
             access: Arc::new(self.access),
-            is_draining: Arc::default(),
+            draining: Arc::default(),
             metrics,
             decisions,
             started: Instant::now(),
@@ -279,7 +278,7 @@ impl Gateway {
 async fn until_drained(current: &Current, shutdown: impl Future<Output = ()>) {
     shutdown.await;
     let shared = current.load();
-    shared.is_draining.store(true, Ordering::Relaxed);
+    shared.draining.send_replace(true);
     tokio::time::sleep(shared.config.limits.drain_delay).await;
 }
 

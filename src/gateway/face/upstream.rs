@@ -9,7 +9,7 @@ use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, RETRY_AF
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::prompt::server_timeout;
 use crate::gateway::body::{self, ClientBody, Outgoing};
@@ -443,8 +443,11 @@ impl Logged<'_> {
         };
         // The person may have left.
         let time = time_left(self.named.shared.config.limits.stream_idle, deadline);
-        let settled = timeout(time, self.routes.settle(&question)).await;
-        settled.unwrap_or(Ruling::TellClient)
+        tokio::select! {
+            ruling = self.routes.settle(&question) => ruling,
+            () = sleep(time) => Ruling::TellClient,
+            () = self.named.shared.drains() => Ruling::TellClient,
+        }
     }
 
     /// The reason for this model in one word: the strategy, or the failure of another model.
