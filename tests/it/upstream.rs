@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::harness::{Home, wait_until};
 #[cfg(unix)]
-use super::harness::{assert_says, on_a_terminal};
+use super::harness::{assert_says, on_a_terminal, on_a_terminal_of};
 
 const SIMPLE: &str = "list the files here";
 const COMPLEX: &str = "why does this architecture lose messages?";
@@ -303,6 +303,54 @@ fn serve_asks_the_person_at_its_terminal() {
                 &format!("ask `{FLASH}` instead?"),
             ],
         );
+        assert_eq!(text(&client.join().unwrap()), format!("Hello from {FLASH}"));
+    });
+}
+
+/// Reads what the program writes to its terminal until `words` appear.
+#[cfg(unix)]
+fn read_until(terminal: &mut std::fs::File, words: &str) {
+    let mut said = String::new();
+    while !said.contains(words) {
+        let mut bytes = [0; 1024];
+        let read = terminal.read(&mut bytes).unwrap();
+        said.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_question_ends_when_its_client_leaves() {
+    let home = Home::new();
+    let upstream = Upstream::start();
+    upstream.fail(per_day(PRO));
+    let port = home.port.to_string();
+    let serve = home.gem(&["serve", "--runtime", "builtin", "--port", &port, "--on-fallback", "ask"]);
+    let serve = serve.args(["--upstream", &upstream.url()]);
+    let scene = Scene { home, upstream };
+    let (go_on, next) = std::sync::mpsc::channel();
+    std::thread::scope(|threads| {
+        let scene = &scene;
+        let client = threads.spawn(move || {
+            wait_until("the server listens", || scene.home.gem(&["status"]).run().status == 0);
+            let body = json!({"contents": [{"role": "user", "parts": [{"text": COMPLEX}]}]}).to_string();
+            let mut leaving = std::net::TcpStream::connect(("127.0.0.1", scene.home.port)).unwrap();
+            let head = "POST /v1beta/models/auto-gemini-2.5:generateContent HTTP/1.1\r\nHost: localhost\r\n";
+            write!(leaving, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+            next.recv().unwrap();
+            drop(leaving);
+            next.recv().unwrap();
+            let answer = scene.generate("auto-gemini-2.5", COMPLEX);
+            scene.home.gem(&["stop"]).ok();
+            answer
+        });
+        on_a_terminal_of(None, serve, "Answer [1-4]: ", |terminal| {
+            go_on.send(()).unwrap();
+            read_until(terminal, "No answer is needed any more");
+            go_on.send(()).unwrap();
+            read_until(terminal, "Answer [1-4]: ");
+            terminal.write_all(b"1\n").unwrap();
+        });
         assert_eq!(text(&client.join().unwrap()), format!("Hello from {FLASH}"));
     });
 }
