@@ -33,7 +33,7 @@ const SLOW: u64 = 64 << 10;
 const SLOW_FOR: Duration = Duration::from_secs(1);
 /// When room is needed, this part of the connection limit (as a divisor) is freed too, by ending idle connections.
 const SPARE_SHARE: usize = 32;
-/// The time that an evicted connection has to receive its refusal.
+/// The time that a connection which must end has to receive its refusal.
 const LAST_REPLY: Duration = Duration::from_secs(1);
 
 /// A connection and its last progress.
@@ -132,15 +132,43 @@ impl Acceptor {
         }
     }
 
-    /// Lets open requests finish within `grace`, then ends them.
+    /// Lets open requests finish within `grace`, then ends them: those that wait for a reply get one that says so.
     pub(super) async fn drain(&mut self, grace: Duration) {
         for entry in self.entries.values() {
             entry.client.set(Standing::Closing);
         }
-        let all_ended = async { while self.tasks.join_next().await.is_some() {} };
-        if timeout(grace, all_ended).await.is_err() {
+        if self.ends_within(grace).await {
+            return;
+        }
+        let (mut refused, mut cut) = (0_usize, 0_usize);
+        for entry in self.entries.values() {
+            let awaits_reply = entry.client.awaits_reply();
+            refused += usize::from(awaits_reply);
+            cut += usize::from(!awaits_reply && entry.client.is_replying());
+            entry
+                .client
+                .set(if awaits_reply { Standing::Overdue } else { Standing::Cut });
+        }
+        if refused + cut > 0 {
+            tracing::warn!(
+                "after {} s to finish, requests without a reply are refused: {refused}; replies are cut: {cut}",
+                grace.as_secs_f32()
+            );
+        }
+        if !self.ends_within(LAST_REPLY).await {
             self.tasks.shutdown().await;
         }
+    }
+
+    /// Waits up to `time` for all connections to end. Returns whether they have.
+    async fn ends_within(&mut self, time: Duration) -> bool {
+        let all_ended = async {
+            while let Some(ended) = self.tasks.join_next_with_id().await {
+                self.entries
+                    .remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+            }
+        };
+        timeout(time, all_ended).await.is_ok()
     }
 
     fn admit(&mut self, stream: TcpStream) {

@@ -15,7 +15,9 @@ use tokio::time::timeout;
 use super::client::{Client, Standing};
 use super::fault::Fault;
 use super::metrics::Metrics;
+use crate::error::chain;
 use crate::net::{BodyError, Idle, Late, LinkBody, Stalled};
+use crate::text::one_line;
 
 /// A body up to this length does not count towards the budget.
 const SMALL_BODY: usize = 64 << 10;
@@ -53,7 +55,11 @@ impl Body for ClientBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.client.standing() >= Standing::Evicted {
+        let standing = self.client.standing();
+        if standing > Standing::Evicted {
+            return Poll::Ready(Some(Err(Fault::Ending.into())));
+        }
+        if standing == Standing::Evicted {
             let fault = Fault::Full("all connections are in use, and this one sends its body too slowly".to_owned());
             return Poll::Ready(Some(Err(fault.into())));
         }
@@ -126,14 +132,17 @@ pub(super) struct UpstreamBody {
     body: Idle<LinkBody<Outgoing>>,
     /// Counts a body that breaks off.
     metrics: Option<Arc<Metrics>>,
+    /// The request's path.
+    path: Box<str>,
     broken: Option<BodyError>,
 }
 
 impl UpstreamBody {
-    pub(super) const fn new(body: Idle<LinkBody<Outgoing>>, metrics: Option<Arc<Metrics>>) -> Self {
+    pub(super) const fn new(body: Idle<LinkBody<Outgoing>>, metrics: Option<Arc<Metrics>>, path: Box<str>) -> Self {
         Self {
             body,
             metrics,
+            path,
             broken: None,
         }
     }
@@ -141,7 +150,9 @@ impl UpstreamBody {
     fn note(&self, error: &BodyError) {
         let is_clients = error.is::<Late>() || error.is::<hyper::Error>() && client_fault(&**error).is_some();
         if let Some(metrics) = self.metrics.as_ref().filter(|_| !is_clients) {
-            metrics.upstream.note("the upstream", Some(error));
+            let path = one_line(&self.path);
+            let failure = format!("its response for `{path}` broke off: {}", chain(&**error));
+            metrics.upstream.note("the upstream", Some(&failure));
         }
     }
 }
@@ -263,6 +274,11 @@ impl Budget {
             left: AtomicUsize::new(bytes),
             whole: bytes,
         })
+    }
+
+    /// Whether a body of `length` bytes would fit now.
+    pub(super) fn has_room(&self, length: usize) -> bool {
+        length <= SMALL_BODY.max(self.left.load(Ordering::Relaxed))
     }
 }
 

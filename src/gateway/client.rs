@@ -19,6 +19,8 @@ pub(super) enum Standing {
     Closing,
     /// Must make room: a body that is still being received is refused.
     Evicted,
+    /// Ends now, because the time to finish is over: a request that waits for its reply is refused.
+    Overdue,
     /// Ends at once.
     Cut,
 }
@@ -43,6 +45,8 @@ pub(super) struct Client {
     opened: Instant,
     /// The number of requests between the arrival of their head and the end of their reply.
     in_progress: AtomicUsize,
+    /// Whether a request has not got the head of its reply.
+    awaits_reply: AtomicBool,
     /// When the last request ended, in milliseconds since `opened`.
     idle_since: AtomicU64,
     /// Whether the last read found nothing.
@@ -60,6 +64,7 @@ impl Client {
             standing: watch::Sender::new(standing),
             opened: Instant::now(),
             in_progress: AtomicUsize::new(0),
+            awaits_reply: AtomicBool::new(false),
             idle_since: AtomicU64::new(0),
             is_dry: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
@@ -123,7 +128,30 @@ impl Client {
     /// Counts a request as in progress until the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> InProgress {
         self.in_progress.fetch_add(1, Ordering::AcqRel);
+        self.awaits_reply.store(true, Ordering::Release);
         InProgress(Arc::clone(self))
+    }
+
+    /// Records that the reply to the request in progress has begun.
+    pub(super) fn begins_reply(&self) {
+        self.awaits_reply.store(false, Ordering::Release);
+    }
+
+    /// Whether a request waits for the head of its reply.
+    pub(super) fn awaits_reply(&self) -> bool {
+        self.in_progress.load(Ordering::Acquire) > 0 && self.awaits_reply.load(Ordering::Acquire)
+    }
+
+    /// Whether a reply has begun and has not reached the client completely.
+    pub(super) fn is_replying(&self) -> bool {
+        let is_open = self.in_progress.load(Ordering::Acquire) > 0 && !self.awaits_reply.load(Ordering::Acquire);
+        is_open || self.is_blocked.load(Ordering::Acquire)
+    }
+
+    /// Waits until the time to finish is over.
+    pub(super) async fn is_overdue(&self) {
+        // The sender lives as long as `self`.
+        drop(self.watch().wait_for(|standing| *standing >= Standing::Overdue).await);
     }
 
     /// Records a read of `count` bytes; `None` for one that found nothing.

@@ -116,7 +116,7 @@ async fn exchange(
         match now {
             Standing::Surplus | Standing::Admitted => {}
             Standing::Cut => return Ended::Read,
-            Standing::Closing | Standing::Evicted => {
+            Standing::Closing | Standing::Evicted | Standing::Overdue => {
                 connection.as_mut().graceful_shutdown();
                 let ended = std::future::poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx).is_ready())).await;
                 // A connection with half a request head ends now.
@@ -136,6 +136,7 @@ async fn reply(
     let in_progress = client.begin();
     let request = request.map(|body| ClientBody::new(body, Arc::clone(&client)));
     let (mut reply, measure) = answer(&shared, &client, request).await;
+    client.begins_reply();
     if client.has_unread_body() || client.standing() == Standing::Surplus || shared.is_draining() {
         reply
             .headers_mut()

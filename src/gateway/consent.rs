@@ -35,11 +35,43 @@ type Case = (u64, ModelName);
 
 #[derive(Clone, Debug)]
 struct Memory {
-    candidate: ModelName,
-    has_consent: bool,
-    since: Instant,
+    /// The model that the last failure named.
+    named: Known,
+    /// The model to which the client has consented for the session. A later failure that names a model does not end the consent.
+    consented: Option<Known>,
     /// The client's last failure, if it has consented.
     told: Option<Told>,
+}
+
+/// A model, and since when it is known.
+#[derive(Clone, Debug)]
+struct Known {
+    model: ModelName,
+    since: Instant,
+}
+
+impl Known {
+    fn from_now(model: &ModelName) -> Self {
+        Self {
+            model: model.clone(),
+            since: Instant::now(),
+        }
+    }
+
+    /// The model, unless it has been known for too long.
+    fn current(&self) -> Option<&ModelName> {
+        (self.since.elapsed() < SESSION).then_some(&self.model)
+    }
+}
+
+impl Memory {
+    fn named(&self) -> Option<&ModelName> {
+        self.named.current()
+    }
+
+    fn consented(&self) -> Option<&ModelName> {
+        self.consented.as_ref()?.current()
+    }
 }
 
 /// The models named to clients, and the consents of clients.
@@ -113,8 +145,7 @@ impl Consents {
 
     /// The model to which the owner has consented after a failure of `failed`.
     pub(super) fn of_owner(&self, failed: &ModelName) -> Option<ModelName> {
-        let memory = self.owner().memory(failed)?;
-        memory.has_consent.then_some(memory.candidate)
+        self.owner().memory(failed)?.consented().cloned()
     }
 
     fn owner(&self) -> Consenter<'_> {
@@ -135,18 +166,19 @@ impl Consents {
 impl Consenter<'_> {
     /// Whether this client may allow another model to answer if `failed` fails.
     pub(super) fn may_switch(&self, failed: &ModelName) -> bool {
-        self.given.is_some() || self.memory(failed).is_some_and(|memory| memory.has_consent)
+        self.given.is_some() || self.memory(failed).is_some_and(|memory| memory.consented().is_some())
     }
 
     /// Whether `candidate` may answer in place of `failed`. A consent covers one switch: to the model that the client
     /// names, or that the last failure named to the client.
     pub(super) fn consents(&mut self, failed: &ModelName, candidate: &ModelName) -> bool {
-        let memory = self.memory(failed).filter(|memory| memory.candidate == *candidate);
-        if memory.as_ref().is_some_and(|memory| memory.has_consent) {
+        let memory = self.memory(failed);
+        let memory = memory.as_ref();
+        if memory.and_then(Memory::consented) == Some(candidate) {
             return true;
         }
         let named = self.named.take();
-        let is_named = named.map_or(memory.is_some(), |named| named == *candidate);
+        let is_named = named.as_ref().or(memory.and_then(Memory::named)) == Some(candidate);
         match self.given.take() {
             Some(given) if is_named => {
                 if given == Given::Session {
@@ -166,23 +198,20 @@ impl Consenter<'_> {
             return;
         };
         if let Some(memory) = self.consents.known().get_mut(&(client, failed.clone())) {
-            memory.told = Told::of(failure).filter(|_| memory.has_consent);
+            memory.told = Told::of(failure).filter(|_| memory.consented().is_some());
         }
     }
 
     /// The failure of `model` that this client got, if it lasts, and the model to which the client has consented for the session.
     pub(super) fn known_failure(&self, model: &ModelName) -> Option<(ModelFailure, ModelName)> {
-        let memory = self.memory(model).filter(|memory| memory.has_consent)?;
-        Some((memory.told?.current()?, memory.candidate))
+        let memory = self.memory(model)?;
+        let candidate = memory.consented()?.clone();
+        Some((memory.told?.current()?, candidate))
     }
 
     /// Names `candidate` to the client, and how to let it answer.
     pub(super) fn offer(&self, headers: &mut HeaderMap, failed: &ModelName, candidate: &ModelName) {
         self.remember(failed, candidate, false);
-        let unclear = match self.is_unclear {
-            true => "`x-gem-consent` must be `once` or `session`, but had another value: ",
-            false => "",
-        };
         let way = match self.client {
             Some(_) => format!(
                 "repeat the request with `x-gem-consent: once` to let `{candidate}` answer, or with `x-gem-consent: session` to let it \
@@ -191,6 +220,22 @@ impl Consenter<'_> {
             None => format!(
                 "repeat the request with `x-gem-consent: once` and `x-gem-fallback: {candidate}` to let `{candidate}` answer"
             ),
+        };
+        self.hint(headers, candidate, &way);
+    }
+
+    /// Names `candidate` to a client whose request is too large to be repeated.
+    pub(super) fn advise(&self, headers: &mut HeaderMap, candidate: &ModelName) {
+        let way = format!(
+            "the request's body is too large to be repeated, so consent cannot help: to let `{candidate}` answer, name it in the path"
+        );
+        self.hint(headers, candidate, &way);
+    }
+
+    fn hint(&self, headers: &mut HeaderMap, candidate: &ModelName, way: &str) {
+        let unclear = match self.is_unclear {
+            true => "`x-gem-consent` must be `once` or `session`, but had another value: ",
+            false => "",
         };
         let hint = format!("{unclear}{way}");
         for (name, value) in [(FALLBACK, candidate.as_str()), (HINT, &hint)] {
@@ -202,26 +247,28 @@ impl Consenter<'_> {
 
     fn memory(&self, failed: &ModelName) -> Option<Memory> {
         let known = self.consents.known();
-        let memory = known.get(&(self.client?, failed.clone()))?;
-        (memory.since.elapsed() < SESSION).then(|| memory.clone())
+        known.get(&(self.client?, failed.clone())).cloned()
     }
 
     fn remember(&self, failed: &ModelName, candidate: &ModelName, has_consent: bool) {
         let Some(client) = self.client else { return };
         let mut known = self.consents.known();
         if known.len() >= REMEMBERED {
-            known.retain(|_, memory| memory.since.elapsed() < SESSION);
+            known.retain(|_, memory| memory.named().or(memory.consented()).is_some());
         }
         if known.len() >= REMEMBERED {
             known.clear();
         }
-        let memory = Memory {
-            candidate: candidate.clone(),
-            has_consent,
-            since: Instant::now(),
+        let memory = known.entry((client, failed.clone())).or_insert_with(|| Memory {
+            named: Known::from_now(candidate),
+            consented: None,
             told: None,
-        };
-        known.insert((client, failed.clone()), memory);
+        });
+        memory.named = Known::from_now(candidate);
+        if has_consent {
+            memory.consented = Some(Known::from_now(candidate));
+            memory.told = None;
+        }
     }
 }
 
@@ -326,6 +373,19 @@ mod tests {
         assert!(!consents(&memory, &[ONCE], "lite"));
         assert!(!consents(&memory, &[ONCE, ("x-goog-api-key", "k2")], "flash"));
         assert!(consents(&memory, &[ONCE], "flash"));
+    }
+
+    #[test]
+    fn a_failure_that_names_a_model_ends_no_consent() {
+        let memory = Consents::default();
+        offer(&memory, "k1", "flash");
+        assert!(consents(&memory, &[SESSION], "flash"));
+        for candidate in ["flash", "lite"] {
+            offer(&memory, "k1", candidate);
+            assert!(consents(&memory, &[], "flash"), "{candidate}");
+        }
+        assert!(!consents(&memory, &[], "lite"));
+        assert!(consents(&memory, &[ONCE], "lite"));
     }
 
     #[test]

@@ -37,8 +37,8 @@ pub(super) enum Fault {
     SlowBody,
     #[error("the request's body is larger than {}", size(*.0))]
     TooLarge(usize),
-    #[error("the request's body is larger than {}, which is too large to choose a model for it or to replace an alias in \
-        it; name the model itself in the path, then the body may have any size", size(*.0))]
+    #[error("the request's body is larger than {}, which is too large to choose a model for it, to replace an alias in it or to ask \
+        another one; name the model itself in the path, without `x-gem-consent`, then the body may have any size", size(*.0))]
     TooLargeToRoute(usize),
     #[error("the request's body has a transfer coding other than `chunked`")]
     Coding,
@@ -55,6 +55,8 @@ pub(super) enum Fault {
     Engine(String),
     #[error("the gateway is full: {0}; try again later")]
     Full(String),
+    #[error("this server is ending and cannot wait for the answer; send the request again")]
+    Ending,
     #[error("the local model's runtime is not available: {0}")]
     Unavailable(String),
     #[error("the local model cannot answer: {0}")]
@@ -69,7 +71,11 @@ pub(super) enum Fault {
     #[error("the local model refused with status {0}")]
     Refused(StatusCode, Bytes),
     #[error("cannot reach the upstream `{host}`: {reason}; check the gateway's network and its `--upstream`")]
-    Upstream { host: String, reason: String },
+    Unreachable { host: String, reason: String },
+    #[error(
+        "the upstream `{host}` got the request but gave no valid response: {reason}; it may have acted on the request"
+    )]
+    Broken { host: String, reason: String },
     #[error(
         "the gateway's own request came back to it: its upstream `{0}` leads to the gateway itself; correct `--upstream`"
     )]
@@ -92,17 +98,17 @@ impl Fault {
             Self::Coding | Self::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Busy(_) | Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Engine(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Full(_) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Full(_) | Self::Unavailable(_) | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline | Self::LateUpstream(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Refused(status, _) => *status,
-            Self::BadEngine(_) | Self::Upstream { .. } => StatusCode::BAD_GATEWAY,
+            Self::BadEngine(_) | Self::Unreachable { .. } | Self::Broken { .. } => StatusCode::BAD_GATEWAY,
         }
     }
 
     /// The delay in whole seconds after which the request may be repeated, if known.
     pub(super) fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Busy(_) | Self::Full(_) | Self::Unavailable(_) => Some(1),
+            Self::Busy(_) | Self::Full(_) | Self::Unavailable(_) | Self::Ending => Some(1),
             Self::Limited { retry_after, .. } => Some(whole_seconds(*retry_after)),
             _ => None,
         }

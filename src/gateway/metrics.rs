@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 
+use super::model_failures::ModelFailures;
 use crate::router::AnsweredBy;
 
 /// The kind of a request.
@@ -58,6 +59,7 @@ pub(super) struct Metrics {
     pub(super) engine_retries: AtomicU64,
     pub(super) model: Failures,
     pub(super) upstream: Failures,
+    pub(super) models: ModelFailures,
     /// The number of open client connections.
     pub(super) connections: AtomicUsize,
 }

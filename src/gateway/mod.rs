@@ -5,7 +5,7 @@
 //! - `service`, `guard`, `cors`, `path`, `admin`: from a request to the face that answers it
 //! - `face::local`, `face::classifier`: prompts and classification requests for the local model, through `local_model` and `engine`
 //! - `face::upstream`: everything else, through `upstream`; `routing` may decide about its model
-//! - `upstream`, `body`, `reply`, `fault`: requests to the upstream, bodies, replies, errors
+//! - `upstream`, `body`, `reply`, `fault`: requests to the upstream, bodies, replies, errors; `secrets` hides keys in its texts
 //!
 //! ```
 //! use gem_setup::gateway::{Config, Gateway, Upstream};
@@ -43,11 +43,13 @@ mod guard;
 mod health;
 mod local_model;
 mod metrics;
+mod model_failures;
 mod model_field;
 mod path;
 mod prometheus;
 mod reply;
 mod routing;
+mod secrets;
 mod server;
 mod service;
 mod shared;

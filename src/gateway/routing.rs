@@ -22,15 +22,16 @@ use crate::router::consent::{Question, Ruling};
 use crate::router::policy::Chain;
 use crate::router::walk::{OnFallback, Walk};
 use crate::router::{
-    AnsweredBy, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelName, Models, Outcome, Router,
-    RoutingContext, RoutingDecision, Selection, Source, Tier, TraceEntry,
+    AnsweredBy, Asked, ClassifierChoice, Conversation, FailureKind, ModelAvailability, ModelFailure, ModelName, Models,
+    Outcome, Repeat, Router, RoutingContext, RoutingDecision, Selection, Source, Tier, TraceEntry,
 };
 use crate::text::opening;
 
 /// The methods that generate content. Only they are classified, and only they may be answered by another model.
 const GENERATING: [&str; 2] = ["generateContent", "streamGenerateContent"];
-/// The largest request for a named model that can be repeated elsewhere, in bytes; a larger one streams through.
-const REPEATABLE_BODY: u64 = 4 << 20;
+/// The largest request for a named model that is read without consent, in bytes, because its model may fail; a larger one streams
+/// through.
+const SMALL_BODY: u64 = 4 << 20;
 /// The largest size of a routed call's body after decompression, in bytes.
 const CLASSIFIED_BODY: usize = 128 << 20;
 /// The largest body that is parsed on the serving thread, in bytes. A larger one would delay the thread's other
@@ -49,6 +50,26 @@ pub(super) fn generates(method: &str) -> bool {
 pub(super) struct Routes {
     chains: Arc<ChainRouter>,
     router: Router,
+}
+
+/// Whether a request's body can be read as a whole and sent to another model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodySize {
+    Small,
+    /// Large, or of unknown length.
+    Large,
+    TooLarge,
+}
+
+impl BodySize {
+    /// The size of a body of `length` bytes, if the client states it; `fits` says whether there is room for a large one.
+    pub(super) fn of(length: Option<u64>, fits: impl FnOnce(u64) -> bool) -> Self {
+        match length {
+            Some(length) if length <= SMALL_BODY => Self::Small,
+            Some(length) if !fits(length) => Self::TooLarge,
+            _ => Self::Large,
+        }
+    }
 }
 
 /// How a call is handled.
@@ -140,8 +161,7 @@ impl Routes {
         self.chains.consent.settle(question).await
     }
 
-    /// Decides how to handle a call of `method` of `model`. `length` is the body's length in bytes, if the client
-    /// states it.
+    /// Decides how to handle a call of `method` of `model` with a body of this `size`.
     ///
     /// A client that names a model has its own retries and policy, so failures are passed on to it, unless the switch
     /// is silent or the client consents.
@@ -149,9 +169,10 @@ impl Routes {
         &self,
         model: &str,
         method: &str,
-        length: Option<u64>,
-        consenter: &Consenter<'_>,
+        size: BodySize,
+        client: (&Consenter<'_>, &ModelAvailability),
     ) -> Handling {
+        let (consenter, availability) = client;
         let Ok(name) = model.parse::<ModelName>() else {
             return Handling::AsAsked;
         };
@@ -163,10 +184,11 @@ impl Routes {
             Selection::Choice { flash, .. } => flash,
             Selection::Model(meant) => meant,
         };
-        let is_repeatable = generates(method) && length.is_some_and(|length| length <= REPEATABLE_BODY);
-        if models.is_known(&name) && is_repeatable {
+        if models.is_known(&name) && generates(method) && size != BodySize::TooLarge {
             match self.chains.on_fallback {
-                OnFallback::Silent => return Handling::Routed(Walking::Usual),
+                OnFallback::Silent if size == BodySize::Small || self.is_skipped(&meant, availability) => {
+                    return Handling::Routed(Walking::Usual);
+                }
                 OnFallback::Policy | OnFallback::Ask if consenter.may_switch(&meant) => {
                     return Handling::Routed(Walking::WithConsent);
                 }
@@ -177,6 +199,33 @@ impl Routes {
             return Handling::AsAsked;
         }
         Handling::Renamed(meant)
+    }
+
+    /// Whether a walk of `model` would begin with another one, because `model` has failed.
+    fn is_skipped(&self, model: &ModelName, availability: &ModelAvailability) -> bool {
+        let models = self.router.models();
+        let chain = models.chain(&models.resolve(model), model);
+        let first = chain.select(availability, &[]);
+        first.is_some_and(|first| first.policy.model != *model)
+    }
+
+    /// Remembers that `model` failed a request that streamed through, so that the next one is not sent to it.
+    pub(super) fn remember(
+        &self,
+        model: &str,
+        failure: ModelFailure,
+        repeat: Repeat,
+        availability: &Arc<ModelAvailability>,
+    ) {
+        // An overloaded model may answer the next request, unless it says when it will.
+        let lasts = failure.kind != FailureKind::Transient || failure.delay.is_some();
+        let Ok(name) = model.parse::<ModelName>() else { return };
+        let models = self.router.models();
+        if self.chains.on_fallback == OnFallback::Silent && lasts && models.is_known(&name) {
+            let chain = models.chain(&models.resolve(&name), &name);
+            self.walk(chain, Walking::Usual, Some(Duration::ZERO), availability)
+                .failed(failure, repeat);
+        }
     }
 
     /// The next model that the policy of `model` would ask; the client named `model`.
@@ -218,7 +267,7 @@ impl Routes {
             ..RoutingContext::default()
         };
         let decision = self.decide(context, &call).await;
-        let walk = self.walk(decision.chain, walking, &call);
+        let walk = self.walk(decision.chain, walking, call.patience, call.availability);
         let choice = Choice {
             source: decision.source,
             tier: decision.tier,
@@ -262,7 +311,13 @@ impl Routes {
         self.router.route_with(&context, availability).await
     }
 
-    fn walk(&self, chain: Chain, walking: Walking, call: &Call<'_>) -> Walk {
+    fn walk(
+        &self,
+        chain: Chain,
+        walking: Walking,
+        patience: Option<Duration>,
+        availability: &Arc<ModelAvailability>,
+    ) -> Walk {
         let ChainRouter {
             models, on_fallback, ..
         } = &*self.chains;
@@ -275,8 +330,8 @@ impl Routes {
             }
             (Walking::Usual, on_fallback) => (chain, *on_fallback, usual_wait),
         };
-        let max_wait = call.patience.map_or(max_wait, |patience| max_wait.min(patience / 2));
-        Walk::new(chain, Arc::clone(call.availability), on_fallback, max_wait)
+        let max_wait = patience.map_or(max_wait, |patience| max_wait.min(patience / 2));
+        Walk::new(chain, Arc::clone(availability), on_fallback, max_wait)
     }
 
     /// Whether a person at the terminal may be asked about a request.

@@ -5,7 +5,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use gem_platform::Os;
@@ -274,7 +273,7 @@ impl Gateway {
             bodies: Budget::new(limits.bodies),
             upstream: self.upstream,
             access: Arc::new(self.access),
-            is_draining: Arc::default(),
+            draining: Arc::default(),
             metrics,
             decisions,
             started: Instant::now(),
@@ -290,7 +289,7 @@ impl Gateway {
 async fn until_drained(current: &Current, shutdown: impl Future<Output = ()>) {
     shutdown.await;
     let shared = current.load();
-    shared.is_draining.store(true, Ordering::Relaxed);
+    shared.draining.send_replace(true);
     tokio::time::sleep(shared.config.limits.drain_delay).await;
 }
 

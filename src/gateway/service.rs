@@ -27,7 +27,11 @@ pub(super) async fn answer(shared: &Arc<Shared>, client: &Client, request: Reque
         Err(fault) => fault.reply(),
         Ok(()) => {
             let origin = request.headers().get(ORIGIN).cloned();
-            let reply = dispatch(shared, client, request, &mut measure).await;
+            let reply = tokio::select! {
+                biased;
+                reply = dispatch(shared, client, request, &mut measure) => reply,
+                () = client.is_overdue() => Err(Fault::Ending),
+            };
             visible_to(origin, reply.unwrap_or_else(|fault| fault.reply()))
         }
     };

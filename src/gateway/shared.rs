@@ -1,10 +1,10 @@
 //! The state that all requests share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hyper::Uri;
+use tokio::sync::watch;
 
 use super::access::AccessControl;
 use super::body::Budget;
@@ -22,7 +22,7 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) access: Arc<AccessControl>,
     /// Whether the gateway is about to close: it still answers, but is not ready.
-    pub(super) is_draining: Arc<AtomicBool>,
+    pub(super) draining: Arc<watch::Sender<bool>>,
     /// `None` for a runtime without a model.
     pub(super) engine: Option<Arc<Engine>>,
     pub(super) local_model: Arc<LocalModel>,
@@ -72,7 +72,7 @@ impl Shared {
         let local_model = Arc::new(local_model);
         Ok(Self {
             access: Arc::clone(&self.access),
-            is_draining: Arc::clone(&self.is_draining),
+            draining: Arc::clone(&self.draining),
             routes: Routes::of(&config, engine.is_some().then_some(&local_model)),
             upstream: UpstreamClient::new(&config, self.upstream.number())?,
             engine,
@@ -107,7 +107,13 @@ impl Shared {
 
     /// Whether the gateway is about to close.
     pub(super) fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Waits until the gateway is about to close.
+    pub(super) async fn drains(&self) {
+        // The sender lives as long as `self`.
+        drop(self.draining.subscribe().wait_for(|draining| *draining).await);
     }
 
     /// Whether `model` is a name of the local model.

@@ -135,6 +135,11 @@ impl UpstreamClient {
         })
     }
 
+    /// The login in the upstream's URL.
+    pub(super) const fn login(&self) -> Option<&HeaderValue> {
+        self.login.as_ref()
+    }
+
     /// The number that recognises requests that come back.
     pub(super) const fn number(&self) -> u64 {
         self.number
@@ -187,6 +192,7 @@ impl UpstreamClient {
             parts.headers.entry(AUTHORIZATION).or_insert_with(|| login.clone());
         }
         let mut request = Request::new(body);
+        let path = parts.uri.path().into();
         *request.method_mut() = parts.method;
         *request.uri_mut() = target(self.origin.url(), &parts.uri)?;
         *request.headers_mut() = parts.headers;
@@ -195,7 +201,7 @@ impl UpstreamClient {
         let metrics = (!response.status().is_server_error()).then(|| Arc::clone(metrics));
         let mut reply = response.map(|body| {
             let body = Idle::new(body, self.idle_time).until(deadline);
-            ReplyBody::Link(UpstreamBody::new(body, metrics))
+            ReplyBody::Link(UpstreamBody::new(body, metrics, path))
         });
         remove_local(reply.headers_mut());
         // The upstream's version of HTTP is its connection's: passed on, 1.0 would end the client's connection too.

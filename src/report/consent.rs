@@ -10,6 +10,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{Terminal, signals};
 
+/// Ends a question whose client has left, whose time is over, or whose server ends.
+const NO_ANSWER_NEEDED: &str = "\nNo answer is needed any more: the request has ended.\n";
+
 /// The person at the terminal, whose input is read from the first question on.
 #[derive(Debug)]
 pub(crate) struct Person {
@@ -31,13 +34,31 @@ impl Person {
         // Lines typed before the question do not answer it.
         while lines.try_recv().is_ok() {}
         let mut text = offer(question, self.session);
+        let mut question = OnScreen { is_open: true };
         loop {
             io::stderr().lock().write_all(text.as_bytes())?;
-            let line = lines.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
-            match choice(&line) {
-                Some(choice) => return Ok(choice),
-                None => text = format!("Please answer with a number from 1 to {}: ", Choice::ALL.len()),
+            let line = lines.recv().await;
+            let choice = line.as_deref().map(choice);
+            question.is_open = choice == Some(None);
+            match choice {
+                Some(Some(choice)) => return Ok(choice),
+                Some(None) => text = format!("Please answer with a number from 1 to {}: ", Choice::ALL.len()),
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
+        }
+    }
+}
+
+/// A question on the screen. If nobody waits for its answer any more, the screen says so.
+struct OnScreen {
+    is_open: bool,
+}
+
+impl Drop for OnScreen {
+    fn drop(&mut self) {
+        if self.is_open {
+            // Without a terminal nobody has to be told.
+            let _ = io::stderr().lock().write_all(NO_ANSWER_NEEDED.as_bytes());
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{AnsweredBy, Source, Tier};
 use crate::appender::{Appender, Line};
-use crate::rotation::{Rotation, cut_line};
+use crate::rotation::{LONGEST_LINE, Rotation, cut_line};
 use crate::text::to_json;
 
 /// The size in bytes at which the file is renamed to `decisions.jsonl.1`, replacing the previous one.
@@ -50,6 +50,9 @@ pub struct DecisionRecord {
     /// The failure of that first model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback_cause: Option<String>,
+    /// The status of the reply, if it is a failure; 499 if the client left before the reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
     /// The request's text, only if the user wants it logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
@@ -71,6 +74,7 @@ impl DecisionRecord {
             model_failure: None,
             asked_first: None,
             fallback_cause: None,
+            status: None,
             request: None,
         }
     }
@@ -109,13 +113,16 @@ impl DecisionLog {
         Appender::start("decisions", path, rotation).map(Self)
     }
 
-    /// Passes a decision to the writer; counts it as lost if the writer is too slow. Shortens a long request.
+    /// Passes a decision to the writer; counts it as lost if the writer is too slow. Shortens long texts.
     pub fn record(&self, mut decision: DecisionRecord) {
         for text in [&mut decision.request, &mut decision.model_failure]
             .into_iter()
             .flatten()
         {
             cut_line(text);
+        }
+        if decision.reasoning.len() > LONGEST_LINE {
+            cut_line(decision.reasoning.to_mut());
         }
         self.0.add(decision);
     }
@@ -167,6 +174,16 @@ mod tests {
                 "latency_ms": 3, "answered_by": "builtin", "reasoning": "two\nlines", "probability": 0.75,
             })
         );
+    }
+
+    #[test]
+    fn a_long_reason_is_cut() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("decisions.jsonl");
+        let log = DecisionLog::start(path.clone()).unwrap();
+        log.record(decision(&"x".repeat(1 << 20)));
+        log.flush();
+        assert!(fs::read(path).unwrap().len() < 2 * LONGEST_LINE);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use gem_setup::runtime::local::{self, Answer, Peer};
 use gem_setup_support::upstream::{Fault, Upstream};
 use serde_json::{Value, json};
 
-use super::harness::Home;
+use super::harness::{Home, wait_until};
 #[cfg(unix)]
-use super::harness::{assert_says, on_a_terminal, wait_until};
+use super::harness::{assert_says, on_a_terminal, on_a_terminal_of};
 
 const SIMPLE: &str = "list the files here";
 const COMPLEX: &str = "why does this architecture lose messages?";
@@ -228,6 +228,21 @@ fn a_request_that_every_model_would_refuse_is_not_repeated() {
 }
 
 #[test]
+fn the_log_has_one_line_for_each_kind_of_failure() {
+    let scene = Scene::new("policy");
+    scene
+        .upstream
+        .fail(Fault::api(PRO, 403, "no permission\nto do this", &json!([])));
+    for model in ["auto-gemini-2.5", PRO, PRO] {
+        assert_eq!(scene.generate(model, COMPLEX).status, 403, "{model}");
+    }
+    let line = format!("the upstream answered 403 for `{PRO}`: no permission; ");
+    let log = || std::fs::read_to_string(scene.home.layout().log_file()).unwrap();
+    wait_until("the failure is logged", || log().contains(&line));
+    assert_eq!(log().matches("403").count(), 1, "{}", log());
+}
+
+#[test]
 fn a_removed_model_is_replaced() {
     let scene = Scene::new("silent");
     scene.upstream.fail(Fault::api(PRO, 404, "no such model", &json!([])));
@@ -288,6 +303,54 @@ fn serve_asks_the_person_at_its_terminal() {
                 &format!("ask `{FLASH}` instead?"),
             ],
         );
+        assert_eq!(text(&client.join().unwrap()), format!("Hello from {FLASH}"));
+    });
+}
+
+/// Reads what the program writes to its terminal until `words` appear.
+#[cfg(unix)]
+fn read_until(terminal: &mut std::fs::File, words: &str) {
+    let mut said = String::new();
+    while !said.contains(words) {
+        let mut bytes = [0; 1024];
+        let read = terminal.read(&mut bytes).unwrap();
+        said.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_question_ends_when_its_client_leaves() {
+    let home = Home::new();
+    let upstream = Upstream::start();
+    upstream.fail(per_day(PRO));
+    let port = home.port.to_string();
+    let serve = home.gem(&["serve", "--runtime", "builtin", "--port", &port, "--on-fallback", "ask"]);
+    let serve = serve.args(["--upstream", &upstream.url()]);
+    let scene = Scene { home, upstream };
+    let (go_on, next) = std::sync::mpsc::channel();
+    std::thread::scope(|threads| {
+        let scene = &scene;
+        let client = threads.spawn(move || {
+            wait_until("the server listens", || scene.home.gem(&["status"]).run().status == 0);
+            let body = json!({"contents": [{"role": "user", "parts": [{"text": COMPLEX}]}]}).to_string();
+            let mut leaving = std::net::TcpStream::connect(("127.0.0.1", scene.home.port)).unwrap();
+            let head = "POST /v1beta/models/auto-gemini-2.5:generateContent HTTP/1.1\r\nHost: localhost\r\n";
+            write!(leaving, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+            next.recv().unwrap();
+            drop(leaving);
+            next.recv().unwrap();
+            let answer = scene.generate("auto-gemini-2.5", COMPLEX);
+            scene.home.gem(&["stop"]).ok();
+            answer
+        });
+        on_a_terminal_of(None, serve, "Answer [1-4]: ", |terminal| {
+            go_on.send(()).unwrap();
+            read_until(terminal, "No answer is needed any more");
+            go_on.send(()).unwrap();
+            read_until(terminal, "Answer [1-4]: ");
+            terminal.write_all(b"1\n").unwrap();
+        });
         assert_eq!(text(&client.join().unwrap()), format!("Hello from {FLASH}"));
     });
 }

@@ -9,7 +9,7 @@ use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, RETRY_AF
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::prompt::server_timeout;
 use crate::gateway::body::{self, ClientBody, Outgoing};
@@ -17,7 +17,8 @@ use crate::gateway::consent::{Consenter, HINT};
 use crate::gateway::fault::Fault;
 use crate::gateway::path::version_and_model;
 use crate::gateway::reply::{Reply, ReplyBody, read_beginning};
-use crate::gateway::routing::{Call, Choice, Handling, Routes, Walking, generates};
+use crate::gateway::routing::{BodySize, Call, Choice, Handling, Routes, Walking, generates};
+use crate::gateway::secrets::Secrets;
 use crate::gateway::shared::Shared;
 use crate::gateway::upstream::SendFailure;
 use crate::gateway::{coding, model_field};
@@ -25,7 +26,7 @@ use crate::net::Idle;
 use crate::router::consent::{Question, Ruling};
 use crate::router::walk::{End, Next, Walk};
 use crate::router::{
-    DecisionRecord, ErrorResponse, FailureKind, ModelAvailability, ModelFailure, ModelName, Repeat, Source,
+    DecisionLog, DecisionRecord, ErrorResponse, FailureKind, ModelAvailability, ModelFailure, ModelName, Repeat, Source,
 };
 
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
@@ -35,6 +36,10 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
 
 /// How much of an error body is read and decoded to understand the failure, in bytes.
 const ERROR_BODY: usize = 1024 * 1024;
+/// How long a named model's error may take to be read before it is passed on as it comes; half of that is used.
+const ERROR_TIME: Duration = Duration::from_secs(2);
+/// The status in the decision log for a client that left before the reply, as Google's APIs name it.
+const CLIENT_LEFT: u16 = 499;
 
 /// Passes a request on unchanged.
 pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<ClientBody>) -> Result<Reply, Fault> {
@@ -57,19 +62,27 @@ pub(in crate::gateway) async fn call(
     let consenter = shared.consents.take(&mut request);
     let routes = shared.routes.as_ref();
     let availability = routes.map(|routes| routes.availability(request.headers(), request.uri()));
+    let (limit, bodies) = (shared.config.limits.routed_body, &shared.bodies);
+    let fits = |length| usize::try_from(length).is_ok_and(|length| length <= limit && bodies.has_room(length));
+    let size = BodySize::of(length(request.headers()), fits);
     let named = Named {
         shared,
         method,
         consenter,
         availability: availability.unwrap_or_default(),
+        size,
     };
     let Some(routes) = routes else {
         return named.as_asked(model, request).await;
     };
-    match routes.handling(model, method, length(request.headers()), &named.consenter) {
+    match routes.handling(model, method, size, (&named.consenter, &named.availability)) {
         Handling::Routed(walking) => routed(named, routes, walking, model, request).await,
         Handling::AsAsked => named.as_asked(model, request).await,
-        Handling::Renamed(meant) => named.renamed(model, meant.as_str(), request).await,
+        Handling::Renamed(meant) => {
+            let decision = named.decision(meant.as_str());
+            let reply = named.renamed(model, meant.as_str(), request).await;
+            Ok(decision.made(reply.unwrap_or_else(|fault| fault.reply())))
+        }
     }
 }
 
@@ -89,14 +102,17 @@ struct Named<'a> {
     consenter: Consenter<'a>,
     /// The models' health for the client's credential.
     availability: Arc<ModelAvailability>,
+    size: BodySize,
 }
 
 impl Named<'_> {
     /// Passes a call on to the model that its path names; the reply to a failure names an alternative.
     async fn as_asked(&self, model: &str, request: Request<ClientBody>) -> Result<Reply, Fault> {
-        self.log(model);
-        let reply = pass(self.shared, request).await.unwrap_or_else(|fault| fault.reply());
-        let mut reply = self.label(reply, model);
+        let decision = self.decision(model);
+        let deadline = deadline(request.headers());
+        let (parts, body) = request.into_parts();
+        let body = Outgoing::Client(Idle::new(body, self.shared.config.limits.body_time));
+        let mut reply = self.ask(model, parts, body, deadline).await;
         if matches!(reply.status().as_u16(), 400 | 404)
             && let Some(routes) = &self.shared.routes
             && let Some(meant) = model.parse().ok().and_then(|name| routes.models().meant_by(&name))
@@ -104,12 +120,22 @@ impl Named<'_> {
             let hint = format!("`{model}` is not a name that the gateway knows; did you mean `{meant}`?");
             set(reply.headers_mut(), HINT, &hint);
         }
-        Ok(reply)
+        Ok(decision.made(reply))
+    }
+
+    /// Asks `model` once; the reply to a failure names an alternative.
+    async fn ask(&self, model: &str, attempt: Parts, body: Outgoing, deadline: Option<Instant>) -> Reply {
+        let (attempted, reply) = attempt_one(self.shared, model, attempt, body, (deadline, ERROR_TIME)).await;
+        if let (Attempted::Failed(failure, repeat), Some(routes)) = (attempted, &self.shared.routes)
+            && generates(self.method)
+        {
+            routes.remember(model, failure, repeat, &self.availability);
+        }
+        self.label(reply.unwrap_or_else(|fault| fault.reply()), model)
     }
 
     /// The same for a name that is an alias of the model `meant`.
     async fn renamed(&self, model: &str, meant: &str, request: Request<ClientBody>) -> Result<Reply, Fault> {
-        self.log(meant);
         let deadline = deadline(request.headers());
         let (parts, body) = request.into_parts();
         let mut attempt = attempt_parts(&parts, meant, self.method)?;
@@ -118,19 +144,19 @@ impl Named<'_> {
         let (limit, budget) = (self.shared.config.limits.routed_body, &self.shared.bodies);
         let renamed = model_field::rename(&mut attempt.headers, &body, (model, meant), limit, budget);
         let body = within(deadline, renamed).await.ok_or_else(|| late(self.shared))??;
-        let reply = send(self.shared, attempt, Outgoing::Whole(body), deadline)
-            .await
-            .unwrap_or_else(|fault| fault.reply());
-        Ok(self.label(reply, meant))
+        Ok(self.ask(meant, attempt, Outgoing::Whole(body), deadline).await)
     }
 
-    /// Logs that the path names `model`, if the call generates content.
-    fn log(&self, model: &str) {
-        if generates(self.method) {
-            self.shared.decisions.record(DecisionRecord {
-                reasoning: format!("the request's path asks for `{model}`").into(),
-                ..DecisionRecord::new(Source::Override, model)
-            });
+    /// The decision for `model`, which the path names, if the call generates content.
+    fn decision(&self, model: &str) -> Asked<'_> {
+        let record = generates(self.method).then(|| DecisionRecord {
+            reasoning: format!("the request's path asks for `{model}`").into(),
+            status: Some(CLIENT_LEFT),
+            ..DecisionRecord::new(Source::Override, model)
+        });
+        Asked {
+            log: &self.shared.decisions,
+            record,
         }
     }
 
@@ -138,19 +164,48 @@ impl Named<'_> {
         let is_failure = matches!(reply.status().as_u16(), 404 | 429 | 499 | 503);
         let routes = self.shared.routes.as_ref();
         let routes = routes.filter(|_| is_failure && generates(self.method));
-        if is_failure {
-            tracing::info!("the upstream answered {} for `{model}`", reply.status().as_u16());
-        }
         let alternative = routes.and_then(|routes| routes.alternative(model, &self.availability));
         let headers = reply.headers_mut();
         set(headers, MODEL, model);
         headers.insert(SOURCE, HeaderValue::from_static(Source::Override.as_str()));
         headers.insert(LATENCY, HeaderValue::from_static("0"));
         if let Some((model, alternative)) = model.parse().ok().zip(alternative) {
-            self.consenter.offer(headers, &model, &alternative);
+            match self.size {
+                BodySize::TooLarge => self.consenter.advise(headers, &alternative),
+                _ => self.consenter.offer(headers, &model, &alternative),
+            }
         }
         reply
     }
+}
+
+/// The decision for a named model, which is logged when this is dropped.
+struct Asked<'a> {
+    log: &'a DecisionLog,
+    record: Option<DecisionRecord>,
+}
+
+impl Asked<'_> {
+    /// Notes that the client gets `reply`.
+    fn made(mut self, reply: Reply) -> Reply {
+        if let Some(record) = &mut self.record {
+            record.status = failure_status(&reply);
+        }
+        reply
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            self.log.record(record);
+        }
+    }
+}
+
+/// The status of `reply`, if it is a failure.
+fn failure_status(reply: &Reply) -> Option<u16> {
+    is_error(reply.status()).then(|| reply.status().as_u16())
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -190,8 +245,10 @@ async fn routed(
         time,
         choice,
         walk,
+        status: Some(CLIENT_LEFT),
     };
     let reply = logged.follow(&parts, &body, model, deadline).await;
+    logged.status = failure_status(&reply);
     Ok(logged.label(reply))
 }
 
@@ -219,6 +276,11 @@ fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Faul
     Ok(attempt)
 }
 
+/// The credentials that the upstream gets with the request.
+fn secrets(shared: &Shared, parts: &Parts) -> Secrets {
+    Secrets::of(&parts.headers, &parts.uri, shared.upstream.login())
+}
+
 /// The result of an attempt.
 enum Attempted {
     Answered,
@@ -228,25 +290,34 @@ enum Attempted {
     Unknown,
 }
 
-/// Asks one model. The response is for the client unless another model is asked.
+/// Asks `model`. The response is for the client unless another model is asked. An error is read until `deadline` and for `time`.
 async fn attempt_one(
     shared: &Shared,
+    model: &str,
     attempt: Parts,
-    body: Bytes,
-    deadline: Option<Instant>,
+    body: Outgoing,
+    (deadline, time): (Option<Instant>, Duration),
 ) -> (Attempted, Result<Reply, Fault>) {
-    let sent = ask(shared, attempt, Outgoing::Whole(body), deadline);
-    match within(deadline, sent).await {
+    let secrets = secrets(shared, &attempt);
+    let log = &shared.metrics.models;
+    match within(deadline, ask(shared, attempt, body, deadline)).await {
         Some(Ok(reply)) if is_error(reply.status()) => {
-            let (failure, repeat, reply) = read_failure(shared, reply, deadline).await;
+            // Half of the remaining time, so that the client still gets the error.
+            let time = time_left(time, deadline).div_f32(2.0);
+            let (failure, repeat, reply) = read_failure(reply, &secrets, time).await;
+            log.failed(model, Some(reply.status().as_u16()), &failure.message);
             (Attempted::Failed(failure, repeat), Ok(reply))
         }
-        Some(Ok(reply)) => (Attempted::Answered, Ok(reply)),
+        Some(Ok(reply)) => {
+            log.answered(model);
+            (Attempted::Answered, Ok(reply))
+        }
         Some(Err(failure)) => {
             let attempted = match &failure {
                 SendFailure::Path | SendFailure::Unreachable(_) | SendFailure::Client(_) => Attempted::Unknown,
                 SendFailure::Broken(_) => {
-                    let failed = ModelFailure::new(FailureKind::Unknown, failure.to_string());
+                    let failed = ModelFailure::new(FailureKind::Unknown, secrets.without(&failure.to_string()));
+                    log.failed(model, None, &failed.message);
                     Attempted::Failed(failed, Repeat::MayHaveActed)
                 }
             };
@@ -261,18 +332,17 @@ fn is_error(status: StatusCode) -> bool {
 }
 
 /// Reads the model's failure from an error reply, and returns the reply for the client.
-async fn read_failure(shared: &Shared, reply: Reply, deadline: Option<Instant>) -> (ModelFailure, Repeat, Reply) {
+async fn read_failure(reply: Reply, secrets: &Secrets, time: Duration) -> (ModelFailure, Repeat, Reply) {
     let (parts, body) = reply.into_parts();
-    // Half of the remaining time, so that the client still gets the error.
-    let time = time_left(shared.config.limits.body_time, deadline).div_f32(2.0);
     let (begun, rest) = read_beginning(body, ERROR_BODY, time).await;
     let status = parts.status.as_u16();
-    let failure = ModelFailure::from_response(&ErrorResponse {
+    let mut failure = ModelFailure::from_response(&ErrorResponse {
         status,
         retry_after: parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()),
         body: &coding::decoded(&parts.headers, &begun, ERROR_BODY),
         received: Timestamp::now(),
     });
+    failure.message = secrets.without(&failure.message);
     let is_whole = rest.is_none();
     let mut reply = Response::from_parts(parts, ReplyBody::begun(begun, rest));
     if is_whole {
@@ -290,6 +360,8 @@ struct Logged<'a> {
     time: Timestamp,
     choice: Choice,
     walk: Walk,
+    /// The status of the reply, if it is a failure.
+    status: Option<u16>,
 }
 
 impl Logged<'_> {
@@ -308,7 +380,6 @@ impl Logged<'_> {
                             last = Some(answer);
                         }
                         Attempted::Failed(failure, repeat) => {
-                            tracing::info!("the upstream's model `{chosen}` failed ({})", failure.kind.as_str());
                             // The walk may go on to another model, and this reply may still be the last one.
                             self.name(answer.headers_mut());
                             last = Some(answer);
@@ -352,7 +423,10 @@ impl Logged<'_> {
             Ok((attempt, body))
         };
         match within(deadline, prepared).await {
-            Some(Ok((attempt, body))) => attempt_one(shared, attempt, body, deadline).await,
+            Some(Ok((attempt, body))) => {
+                let times = (deadline, shared.config.limits.body_time);
+                attempt_one(shared, chosen, attempt, Outgoing::Whole(body), times).await
+            }
             Some(Err(fault)) => (Attempted::Unknown, Err(fault)),
             None => (Attempted::Unknown, Err(late(shared))),
         }
@@ -380,8 +454,11 @@ impl Logged<'_> {
         };
         // The person may have left.
         let time = time_left(self.named.shared.config.limits.stream_idle, deadline);
-        let settled = timeout(time, self.routes.settle(&question)).await;
-        settled.unwrap_or(Ruling::TellClient)
+        tokio::select! {
+            ruling = self.routes.settle(&question) => ruling,
+            () = sleep(time) => Ruling::TellClient,
+            () = self.named.shared.drains() => Ruling::TellClient,
+        }
     }
 
     /// The reason for this model in one word: the strategy, or the failure of another model.
@@ -436,6 +513,7 @@ impl Drop for Logged<'_> {
             fallback_cause: left.map(|left| left.failure.kind.as_str().to_owned()),
             probability: choice.probability,
             model_failure: choice.model_failure.clone(),
+            status: self.status,
             request: choice.request.clone(),
             ..DecisionRecord::new(self.source(), model.as_str())
         });
@@ -495,9 +573,13 @@ fn fault(shared: &Shared, failure: &SendFailure) -> Fault {
     match failure {
         SendFailure::Path => Fault::Invalid(failure.to_string()),
         SendFailure::Client(fault) => fault.clone(),
-        SendFailure::Unreachable(_) | SendFailure::Broken(_) => Fault::Upstream {
+        SendFailure::Unreachable(reason) => Fault::Unreachable {
             host: shared.upstream.address(),
-            reason: failure.to_string(),
+            reason: reason.clone(),
+        },
+        SendFailure::Broken(reason) => Fault::Broken {
+            host: shared.upstream.address(),
+            reason: reason.clone(),
         },
     }
 }

@@ -430,6 +430,23 @@ async fn a_question_that_nobody_answers_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_question_ends_with_the_server() {
+    let upstream = pro_fails(429, &[], PER_DAY.into()).await;
+    let gateway = Running::start(|config| {
+        let mut router = chains(OnFallback::Ask, Duration::ZERO);
+        router.consent = Arc::new(Nobody);
+        before(&upstream, router)(config);
+    })
+    .await;
+    let address = gateway.address;
+    let client = tokio::spawn(async move { super::open(address, Method::POST, AUTO, &[], prompt(COMPLEX)).await });
+    super::eventually(|| !upstream.seen().is_empty()).await;
+    let decisions = gateway.finish().await;
+    assert_eq!(client.await.unwrap().status(), 429);
+    assert_eq!((decisions.len(), &decisions[0]["status"]), (1, &json!(429)));
+}
+
+#[tokio::test]
 async fn the_client_s_deadline_bounds_the_wait_for_its_body() {
     let upstream = UpstreamStandIn::replies(vec![(200, "fine")]).await.unwrap();
     let chains = chains(OnFallback::Never, Duration::ZERO);

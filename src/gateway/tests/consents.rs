@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gem_setup_support::scripted_upstream::{UpstreamStandIn, reply};
+use http_body_util::BodyExt;
 use hyper::Method;
 use serde_json::Value;
 
@@ -20,6 +21,8 @@ async fn failing(models: &'static [&'static str]) -> UpstreamStandIn {
         let fails = models.iter().any(|model| path.contains(&format!("{model}:")));
         let consent = request.headers().contains_key("x-gem-consent");
         async move {
+            // A client that is still sending might not see the reply.
+            request.into_body().collect().await.ok()?;
             Some(if fails || consent {
                 reply(429, QUOTA)
             } else {
@@ -152,6 +155,83 @@ async fn consent_leads_to_no_other_model_and_not_past_never() {
     let asked_before = upstream.seen().len();
     assert_eq!(ask(&gateway, PRO, "k", Some("once")).await.status, 429);
     assert_eq!(upstream.seen().len(), asked_before + 1);
+}
+
+/// A request with a picture, longer than what is read of a request without consent.
+fn large() -> String {
+    prompt(&"x".repeat(5 << 20))
+}
+
+/// The status and the model of the reply to a body that is sent in chunks.
+async fn ask_in_chunks(gateway: &Running, headers: &str) -> String {
+    let body = prompt("why?");
+    let length = body.len();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}",
+        path(PRO)
+    );
+    let reply = gateway
+        .raw(&format!(
+            "{head}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"
+        ))
+        .await;
+    reply.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn consent_counts_for_large_and_chunked_bodies_and_they_do_not_end_it() {
+    let upstream = failing(&[PRO]).await;
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    let send = async |consent: Option<&'static str>, body: String| {
+        let mut headers = vec![("x-goog-api-key", "k")];
+        headers.extend(consent.map(|consent| ("x-gem-consent", consent)));
+        gateway.send(Method::POST, &path(PRO), &headers, body).await
+    };
+    let refused = send(None, large()).await;
+    assert_eq!(refused.status, 429);
+    assert!(refused.header("x-gem-hint").contains("x-gem-consent: once"));
+    assert_eq!(send(Some("once"), large()).await.status, 200);
+    let key = "x-goog-api-key: k\r\n";
+    let once = format!("{key}x-gem-consent: once\r\n");
+    assert!(ask_in_chunks(&gateway, &once).await.contains(" 200 "));
+    assert!(ask_in_chunks(&gateway, key).await.contains(" 429 "));
+    assert_eq!(send(Some("session"), large()).await.status, 200);
+    let asked_before = upstream.seen().len();
+    for body in [large(), prompt("why?"), large()] {
+        assert_eq!(send(None, body).await.status, 200);
+    }
+    assert_eq!(upstream.seen().len(), asked_before + 3, "the failed model is not asked");
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_repeated_is_said_to_be_one() {
+    let upstream = failing(&[PRO]).await;
+    let configure = before(upstream.address(), OnFallback::Policy);
+    let gateway = Running::start(|config| {
+        configure(config);
+        config.limits.routed_body = 4 << 20;
+    })
+    .await;
+    ask(&gateway, PRO, "k", None).await;
+    assert_eq!(ask(&gateway, PRO, "k", Some("session")).await.status, 200);
+    let headers = [("x-goog-api-key", "k"), ("x-gem-consent", "once")];
+    let refused = gateway.send(Method::POST, &path(PRO), &headers, large()).await;
+    assert_eq!(refused.status, 429);
+    assert!(!refused.header("x-gem-fallback").is_empty());
+    let hint = refused.header("x-gem-hint");
+    assert!(
+        hint.contains("too large to be repeated") && !hint.contains("repeat the request"),
+        "{hint}"
+    );
+    assert_eq!(ask(&gateway, PRO, "k", None).await.status, 200, "the consent is kept");
+}
+
+#[tokio::test]
+async fn a_large_body_goes_past_a_failed_model_where_switches_are_silent() {
+    let upstream = failing(&[PRO]).await;
+    let gateway = Running::start(before(upstream.address(), OnFallback::Silent)).await;
+    let send = async || gateway.post(&path(PRO), large()).await.status.as_u16();
+    assert_eq!([send().await, send().await], [429, 200]);
 }
 
 #[tokio::test]

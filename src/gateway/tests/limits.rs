@@ -133,6 +133,14 @@ async fn shutting_down_does_not_wait_longer_than_the_grace_period() {
     client.write_all(request.as_bytes()).await.unwrap();
     super::eventually(|| !engine.seen().is_empty()).await;
     tokio::time::timeout(HANG, gateway.finish()).await.unwrap();
+    let reply = read_to_end(&mut client).await;
+    let head = reply.to_ascii_lowercase();
+    assert!(
+        head.starts_with("http/1.1 503 ") && head.contains("\r\nretry-after: "),
+        "{reply}"
+    );
+    assert!(head.contains("\r\nconnection: close\r\n"), "{reply}");
+    assert!(reply.contains(r#""status":"UNAVAILABLE""#), "{reply}");
 }
 
 async fn send(address: std::net::SocketAddr, text: &str) -> TcpStream {

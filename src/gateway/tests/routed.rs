@@ -126,6 +126,49 @@ async fn a_fallback_is_labelled_and_logged() {
 }
 
 #[tokio::test]
+async fn a_key_that_the_upstream_repeats_is_not_stored() {
+    let message = format!(
+        "Please retry in 45s. consumer 'api_key:AIzaKEYONE111'. {}",
+        "x".repeat(200_000)
+    );
+    let body = serde_json::json!({"error": {"code": 429, "message": message}}).to_string();
+    let body: &'static str = body.leak();
+    let upstream = UpstreamStandIn::replies(vec![(429, body), (200, "fine")])
+        .await
+        .unwrap();
+    let gateway = Running::start(before(upstream.address(), OnFallback::Policy)).await;
+    let headers = [("x-goog-api-key", "AIzaKEYONE111")];
+    let got = gateway.send(Method::POST, AUTO, &headers, prompt(COMPLEX)).await;
+    assert_eq!(got.header("x-gem-source"), "fallback");
+    let decisions = gateway.finish().await;
+    let reasoning = decisions[0]["reasoning"].as_str().unwrap();
+    assert!(
+        reasoning.contains("'api_key:***'") && reasoning.len() < 500,
+        "{reasoning}"
+    );
+}
+
+#[tokio::test]
+async fn a_decision_says_that_its_request_failed() {
+    let refused = "{\"error\": {\"code\": 403, \"message\": \"no\"}}";
+    let upstream = UpstreamStandIn::replies(vec![(403, refused), (403, refused), (404, refused), (200, "fine")])
+        .await
+        .unwrap();
+    let gateway = Running::start(before(upstream.address(), OnFallback::Never)).await;
+    for (path, status) in [
+        (AUTO.to_owned(), 403),
+        (path(PRO), 403),
+        (path("other"), 404),
+        (path(PRO), 200),
+    ] {
+        assert_eq!(gateway.post(&path, prompt(COMPLEX)).await.status, status);
+    }
+    let decisions = gateway.finish().await;
+    let statuses: Vec<_> = decisions.iter().map(|decision| decision["status"].as_u64()).collect();
+    assert_eq!(statuses, [Some(403), Some(403), Some(404), None]);
+}
+
+#[tokio::test]
 async fn the_last_failure_reaches_the_client() {
     let busy = "{\"error\": {\"code\": 503, \"message\": \"Please retry in 45s.\"}}";
     let upstream = UpstreamStandIn::replies(vec![(503, busy), (404, "last")])
