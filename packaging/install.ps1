@@ -67,7 +67,10 @@ param(
             Move-Item -LiteralPath $Program -Destination "$Program.old" -Force
         }
         Copy-Item -LiteralPath (Join-Path $Work 'files\gem-setup.exe') -Destination $Program
-        Copy-Item -LiteralPath (Join-Path $Work 'files\completions\gem-setup.ps1') -Destination $To -Force
+        # Not beside the program: PowerShell runs a script rather than a program of the same name.
+        $Completions = Join-Path $To 'completions'
+        New-Item -ItemType Directory -Force -Path $Completions | Out-Null
+        Copy-Item -LiteralPath (Join-Path $Work 'files\completions\gem-setup.ps1') -Destination $Completions -Force
     } finally {
         Remove-Item -LiteralPath $Work -Recurse -Force
     }
@@ -79,5 +82,6 @@ param(
     }
     $env:Path = "$To;$env:Path"
     Write-Host "installed $Version as $Program"
+    Write-Host "for completions add to your `$PROFILE: . '$Completions\gem-setup.ps1'"
     if ($Arguments) { & $Program @Arguments }
 }
