@@ -5,8 +5,8 @@ npm installs the one whose `os` and `cpu` are the machine's. Nothing runs and no
 
 import json
 
-from archive import Files, tar
-from targets import DIST, LICENSE, REPOSITORY, ROOT, SUMMARY, TARGETS, VERSION, built, epoch
+from archive import Files, tar, tree
+from targets import DIST, LICENSE, REPOSITORY, ROOT, STAGE, SUMMARY, TARGETS, VERSION, built, epoch
 
 SOURCE = ROOT / "packaging/npm"
 COMMON = {
@@ -26,19 +26,24 @@ def package(name: str, manifest: dict[str, object], files: Files) -> None:
 
 for each in built():
     system, cpu = each.npm
+    # Windows on arm64 runs programs for x64.
+    cpus = [cpu, "arm64"] if system == "win32" else [cpu]
     package(
         each.scoped,
-        {"description": f"gem-setup's executable for {each.name}", "os": [system], "cpu": [cpu], "preferUnplugged": True},
+        {"description": f"gem-setup's executable for {each.name}", "os": [system], "cpu": cpus, "preferUnplugged": True},
         {f"bin/{each.program}": (each.binary.read_bytes(), 0o755)},
     )
+# npm puts manual pages where `man` finds them; it has no place for completions.
+pages = tree(STAGE / "man", "man/")
 package(
     "gem-setup",
     {
         "description": SUMMARY,
         "keywords": ["gemini", "gemini-cli", "gemma", "router", "litert-lm"],
         "bin": {"gem-setup": "launcher.js"},
+        "man": list(pages),
         "engines": {"node": ">=18"},
         "optionalDependencies": {target.scoped: VERSION for target in TARGETS},
     },
-    {"launcher.js": ((SOURCE / "launcher.js").read_bytes(), 0o755), "README.md": ((ROOT / "README.md").read_bytes(), 0o644)},
+    pages | {"launcher.js": ((SOURCE / "launcher.js").read_bytes(), 0o755), "README.md": ((ROOT / "README.md").read_bytes(), 0o644)},
 )

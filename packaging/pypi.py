@@ -7,8 +7,8 @@ archives, and every target would be built twice.
 import base64
 import hashlib
 
-from archive import Files, zip_
-from targets import DIST, LICENSE, REPOSITORY, ROOT, SUMMARY, VERSION, Target, built, epoch
+from archive import Files, tree, zip_
+from targets import DIST, LICENSE, REPOSITORY, ROOT, STAGE, SUMMARY, VERSION, Target, built, epoch
 
 INFO = f"gem_setup-{VERSION}.dist-info"
 METADATA = f"""\
@@ -39,6 +39,13 @@ def record(files: Files) -> bytes:
     return "".join([*lines, f"{INFO}/RECORD,,\n"]).encode()
 
 
+def documents(folder: str) -> Files:
+    """Manual pages and completions, where `man` and the shells look for them below an environment's prefix."""
+    places = {"gem-setup": "bash-completion/completions", "_gem-setup": "zsh/site-functions", "gem-setup.fish": "fish/vendor_completions.d"}
+    completions = {f"{folder}/{place}/{name}": ((STAGE / "completions" / name).read_bytes(), 0o644) for name, place in places.items()}
+    return tree(STAGE / "man", f"{folder}/man/man1/") | completions
+
+
 def wheel(target: Target) -> None:
     tags = [f"Tag: py3-none-{tag}\n" for tag in target.wheel.split(".")]
     head = f"Wheel-Version: 1.0\nGenerator: gem-setup ({VERSION})\nRoot-Is-Purelib: false\n{''.join(tags)}"
@@ -48,6 +55,8 @@ def wheel(target: Target) -> None:
         f"{INFO}/METADATA": (METADATA.encode() + (ROOT / "README.md").read_bytes(), 0o644),
         f"{INFO}/WHEEL": (head.encode(), 0o644),
     }
+    if not target.name.startswith("windows"):
+        files |= documents(f"gem_setup-{VERSION}.data/data/share")
     files[f"{INFO}/RECORD"] = (record(files), 0o644)
     zip_(DIST / f"gem_setup-{VERSION}-py3-none-{target.wheel}.whl", files, epoch())
 

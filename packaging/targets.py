@@ -50,11 +50,11 @@ class Target:
 MACOS = "11.0"
 """The oldest macOS that the executables run on."""
 
-# A static executable runs with every C library: hence both of Linux's tags.
+# A static executable runs with every C library: hence both of Linux's tags. Windows on arm64 runs programs for x64: hence both of Windows' tags.
 TARGETS = [
     Target("linux-x86_64", "x86_64-unknown-linux-musl", ("linux", "x64"), "manylinux_2_17_x86_64.manylinux2014_x86_64.musllinux_1_1_x86_64"),
     Target("linux-arm64", "aarch64-unknown-linux-musl", ("linux", "arm64"), "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64"),
-    Target("windows-x86_64", "x86_64-pc-windows-gnu", ("win32", "x64"), "win_amd64"),
+    Target("windows-x86_64", "x86_64-pc-windows-gnu", ("win32", "x64"), "win_amd64.win_arm64"),
     Target("macos-arm64", "aarch64-apple-darwin", ("darwin", "arm64"), f"macosx_{MACOS.replace('.', '_')}_arm64"),
     Target("macos-x86_64", "x86_64-apple-darwin", ("darwin", "x64"), f"macosx_{MACOS.replace('.', '_')}_x86_64"),
 ]

@@ -2,13 +2,24 @@
 // Starts the executable that npm installed for this platform.
 "use strict";
 const { spawn } = require("node:child_process");
+const { basename, dirname, resolve } = require("node:path");
 const { isatty } = require("node:tty");
 const { optionalDependencies } = require("./package.json");
 
-const platform = `@gem-setup/${process.platform}-${process.arch}`;
+// Windows on arm64 runs programs for x64.
+const machine = process.platform === "win32" && process.arch === "arm64" ? "x64" : process.arch;
+const platform = `@gem-setup/${process.platform}-${machine}`;
 const fail = (status, message, hint) => {
     console.error(`error: ${message}\nhint: ${hint}`);
     process.exit(status);
+};
+
+// npx keeps what it has once installed, also without a part that could not be downloaded.
+const again = () => {
+    const kept = resolve(__dirname, "../..");
+    if (basename(dirname(kept)) !== "_npx") return "install gem-setup again, without `--omit=optional` or `--no-optional`";
+    const remove = process.platform === "win32" ? `delete the folder ${kept}` : `run \`rm -r '${kept}'\``;
+    return `${remove}, then the same command again: npx could not download the package, and keeps the folder without it`;
 };
 
 let program;
@@ -18,7 +29,7 @@ try {
     if (!(platform in optionalDependencies)) {
         fail(4, `gem-setup is not published for ${process.platform} on ${process.arch}`, "build it from source");
     }
-    fail(1, `the package ${platform} is missing`, "install gem-setup again, without `--omit=optional` or `--no-optional`");
+    fail(1, `the package ${platform} is missing`, again());
 }
 
 const args = process.argv.slice(2);

@@ -9,7 +9,7 @@ use super::values::{MIRROR, certificates};
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct NetworkArgs {
-    /// Replace https://github.com and https://huggingface.co in every artifact URL (http, https or file); repeatable, tried in order
+    /// Replace https://github.com and https://huggingface.co in every artifact URL (https or file; http on this machine only); repeatable, tried in order
     #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = MIRROR)]
     pub(crate) mirror: Vec<Url>,
     /// Never download from the origin when all mirrors fail
