@@ -15,8 +15,11 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use gem_platform::Os;
 pub use gem_platform::file::read_bounded;
 use gem_platform::file::{self, Readers, ReplaceError};
+
+use crate::shell;
 
 /// The maximum number of symbolic links to follow, the same as Linux's limit.
 const MAX_LINKS: usize = 40;
@@ -59,6 +62,9 @@ pub fn is_misplaced(error: &io::Error) -> bool {
 /// The hint for the file `path`, which could not be read because of `error`.
 #[must_use]
 pub fn remedy(path: &Path, error: &io::Error) -> String {
+    if let Some(folder) = closed_folder(path).filter(|_| error.kind() == io::ErrorKind::PermissionDenied) {
+        return format!("{}, then run the command again", opening(folder));
+    }
     let is_foreign_here = is_foreign(path) && !is_foreign(parent(path));
     let path = path.display();
     let first = match error.kind() {
@@ -75,6 +81,26 @@ pub fn remedy(path: &Path, error: &io::Error) -> String {
     format!("{first}, then run the command again")
 }
 
+/// The folder above `path` that hides what is in it from this user.
+fn closed_folder(path: &Path) -> Option<&Path> {
+    let is_denied = |path: &Path| {
+        let seen = fs::symlink_metadata(path);
+        seen.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    let hidden = path.ancestors().take_while(|path| is_denied(path)).last()?;
+    hidden.parent()
+}
+
+/// How to open the closed `folder`.
+fn opening(folder: &Path) -> String {
+    let word = shell::word(Os::Linux, folder.as_os_str());
+    if is_foreign(folder) {
+        format!("make the folder yours, which belongs to another user (`sudo chown -R \"$(id -un)\" {word}`)")
+    } else {
+        format!("open the folder for yourself (`chmod u+rwx {word}`)")
+    }
+}
+
 /// Whether the file or directory `path` belongs to another user.
 fn is_foreign(path: &Path) -> bool {
     let owner = fs::metadata(path).ok().and_then(|metadata| file::owner(&metadata));
@@ -84,7 +110,23 @@ fn is_foreign(path: &Path) -> bool {
 /// Adds the path to the text of `error`, which occurred at `path`.
 #[must_use]
 pub fn at(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
+    let text = error.to_string();
+    let path = path.to_owned();
+    io::Error::new(error.kind(), At { path, text })
+}
+
+/// The path that [`at`] has added to `error`.
+#[must_use]
+pub fn path_of(error: &io::Error) -> Option<&Path> {
+    let at: &At = error.get_ref()?.downcast_ref()?;
+    Some(&at.path)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("`{}`: {text}", path.display())]
+struct At {
+    path: PathBuf,
+    text: String,
 }
 
 /// Like [`read`], for a text file.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 
 use bytes::BytesMut;
+use gem_platform::file::open_regular;
 use url::Url;
 
 use super::error::Error;
@@ -20,12 +21,9 @@ pub(super) fn open(url: &Url) -> Result<(File, u64), Fault> {
     let path = url
         .to_file_path()
         .map_err(|()| Fault::Unusable("it is not a path on this system".to_owned()))?;
-    let file = File::open(path).map_err(|e| unreadable(&e))?;
-    let metadata = file.metadata().map_err(|e| unreadable(&e))?;
-    if !metadata.is_file() {
-        return Err(Fault::Unusable("it is not a file".to_owned()));
-    }
-    Ok((file, metadata.len()))
+    let file = open_regular(&path).map_err(|e| unreadable(&e))?;
+    let length = file.metadata().map_err(|e| unreadable(&e))?.len();
+    Ok((file, length))
 }
 
 fn unreadable(error: &std::io::Error) -> Fault {

@@ -18,13 +18,13 @@ pub const MOUNT_PROC: &str = "as root, run `mount -t proc proc /proc`";
 
 /// The hint for a file of the server that could not be read because of `error`, which names it.
 #[must_use]
-pub fn remedy(error: &io::Error) -> &'static str {
+pub fn remedy(error: &io::Error) -> String {
     if check_view().is_err() {
-        MOUNT_PROC
-    } else if place::is_misplaced(error) {
-        "move that file somewhere else, then run the command again"
-    } else {
-        "check that the folder belongs to you and is readable"
+        return MOUNT_PROC.to_owned();
+    }
+    match place::path_of(error) {
+        Some(path) => place::remedy(path, error),
+        None => "check that the folder belongs to you and is readable".to_owned(),
     }
 }
 

@@ -117,7 +117,7 @@ impl Explain for Error {
                 "stop the program that starts it: `gem-setup service uninstall`, or Gemini CLI".to_owned()
             }
             Self::Immortal { .. } => "the system may be stuck on a device or a disk; try again later".to_owned(),
-            Self::Files { source, .. } => files::remedy(source).to_owned(),
+            Self::Files { source, .. } => files::remedy(source),
         })
     }
 }

@@ -132,3 +132,24 @@ fn settings_of_another_user_get_chown_advice() {
     let command = format!("sudo chown \"$(id -un)\" {}", home.settings().display());
     assert_says(&run.stderr, &["belongs to another user", &command]);
 }
+
+#[test]
+fn a_closed_folder_of_roots_is_named_by_every_command() {
+    let Some(home) = home() else { return };
+    let own = home.layout().own();
+    keep(&home, &own, 0o700);
+    fs::write(own.join("state.json"), "{}").unwrap();
+    let command = format!("sudo chown -R \"$(id -un)\" {}", own.display());
+    for args in [
+        ["status"].as_slice(),
+        &["stop"],
+        &["start"],
+        &["install", "--runtime", "builtin"],
+        &["uninstall"],
+        &["doctor"],
+    ] {
+        let run = gem(&home, args).run();
+        assert_ne!(run.status, 0, "{run:#?}");
+        assert_says(&format!("{}{}", run.stdout, run.stderr), &[&command]);
+    }
+}

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use gem_platform::file::open_regular;
 use tar::{Archive, Builder, EntryType, Header};
 
 use super::contents::{CATALOG, Found, SIGNATURE, SUMS, Sums, TARGETS, check_path, is_program};
@@ -96,7 +97,7 @@ fn make_folders(root: &Path, path: &str) -> io::Result<()> {
 /// Passes each file in the tar file `file` to `take`. Refuses anything but plain files and folders.
 fn each(file: &Path, mut take: impl FnMut(&str, &mut dyn Read) -> Result<(), String>) -> Result<(), String> {
     let told = |error: io::Error| format!("it is not a complete tar file: {error}");
-    let mut archive = Archive::new(BufReader::new(File::open(file).map_err(told)?));
+    let mut archive = Archive::new(BufReader::new(open_regular(file).map_err(told)?));
     for entry in archive.entries().map_err(told)? {
         let mut entry = entry.map_err(told)?;
         let path =
@@ -142,7 +143,7 @@ const MAGIC: [(&[u8], &str, &str); 5] = [
 /// The bundle may have been compressed for transport.
 fn check_uncompressed(file: &Path) -> Result<(), String> {
     let mut start = Vec::new();
-    let opened = File::open(file).map_err(|error| error.to_string())?;
+    let opened = open_regular(file).map_err(|error| error.to_string())?;
     opened
         .take(8)
         .read_to_end(&mut start)
@@ -158,7 +159,7 @@ fn check_uncompressed(file: &Path) -> Result<(), String> {
 /// A tar file that was cut off between two files would look complete.
 fn check_end(file: &Path) -> Result<(), String> {
     let told = |error: io::Error| format!("it is not a complete tar file: {error}");
-    let mut file = File::open(file).map_err(told)?;
+    let mut file = open_regular(file).map_err(told)?;
     let length = file.metadata().map_err(told)?.len();
     let mut end = Vec::new();
     if length >= END && length.is_multiple_of(BLOCK) {
