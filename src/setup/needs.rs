@@ -450,6 +450,6 @@ fn permit(path: &Path) -> String {
     } else if Os::HOST == Os::Windows {
         format!("make {} writable; {generated}", shown(path))
     } else {
-        format!("run `chmod u+w {}`; {generated}", word(path))
+        format!("run `chmod u+rw {}`; {generated}", word(path))
     }
 }

@@ -69,7 +69,7 @@ fn read_only_settings_are_foreseen_through_links() {
     fs::set_permissions(&real, fs::Permissions::from_mode(0o444)).unwrap();
     fs::create_dir_all(home.layout().gemini()).unwrap();
     symlink(&real, home.settings()).unwrap();
-    assert_foreseen(&home, 8, &real, &["read-only", "chmod u+w"]);
+    assert_foreseen(&home, 8, &real, &["read-only", "chmod u+rw"]);
 }
 
 #[test]

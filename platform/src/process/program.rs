@@ -60,6 +60,10 @@ impl Program {
             command.env_remove(name);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        // Python and shells fail in a deleted directory.
+        if std::env::current_dir().is_err() {
+            command.current_dir(std::env::temp_dir());
+        }
         command
     }
 
