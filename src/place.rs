@@ -81,7 +81,7 @@ pub fn remedy(path: &Path, error: &io::Error) -> String {
     format!("{first}, then run the command again")
 }
 
-/// The folder above `path` that hides what is in it from this user.
+/// The folder above `path` that hides its content from this user.
 fn closed_folder(path: &Path) -> Option<&Path> {
     let is_denied = |path: &Path| {
         let seen = fs::symlink_metadata(path);
