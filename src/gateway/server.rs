@@ -111,7 +111,7 @@ impl Explain for GatewayError {
             Self::NotLoopback(_) => {
                 Some("pass `--allow-remote` if other machines are meant to use this gateway".to_owned())
             }
-            Self::Upstream(_) => Some("pass an http or https URL without a query with `--upstream`".to_owned()),
+            Self::Upstream(_) => Some("pass an http or https URL with `--upstream`".to_owned()),
             Self::OwnUpstream(_) => {
                 Some("name another server with `--upstream`, or leave it out for Google's Gemini API".to_owned())
             }
@@ -126,7 +126,7 @@ impl From<UpstreamError> for GatewayError {
         match error {
             UpstreamError::Network(error) => Self::Network(error),
             error @ UpstreamError::Itself(_) => Self::OwnUpstream(error.to_string()),
-            error @ (UpstreamError::NotHttp(_) | UpstreamError::Query(_)) => Self::Upstream(error.to_string()),
+            error @ UpstreamError::NotHttp(_) => Self::Upstream(error.to_string()),
         }
     }
 }

@@ -101,8 +101,6 @@ pub(super) enum UpstreamError {
     NotHttp(SafeUrl),
     #[error("`{0}` is this server itself")]
     Itself(SafeUrl),
-    #[error("`{0}` has a query or a fragment, which requests would lose")]
-    Query(SafeUrl),
     #[error(transparent)]
     Network(#[from] net::Error),
 }
@@ -113,9 +111,6 @@ impl UpstreamClient {
         let (url, limits) = (&config.upstream.url, &config.limits);
         if is_itself(config, url) {
             return Err(UpstreamError::Itself(url.into()));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(UpstreamError::Query(url.into()));
         }
         let url = &without_version(url);
         let connector = Connector::new(&config.upstream.network, limits.connect_time);
@@ -250,16 +245,20 @@ fn without_version(url: &Url) -> Url {
     url
 }
 
-/// The path and query of `uri`, put below the path of `base`.
+/// The path and query of `uri`, put below the path of `base` and before its query.
 fn target(base: &Url, uri: &Uri) -> Result<Uri, SendFailure> {
     if leaves_its_folder(uri.path()) {
         return Err(SendFailure::Path);
     }
-    let base = base.path().trim_end_matches('/');
+    let (base, query) = (base.path().trim_end_matches('/'), base.query());
     match uri.path_and_query() {
-        Some(own) if base.is_empty() => Ok(own.clone().into()),
+        Some(own) if base.is_empty() && query.is_none() => Ok(own.clone().into()),
         own => {
-            let target = format!("{base}{}", own.map_or("/", |own| own.as_str()));
+            let mut target = format!("{base}{}", own.map_or("/", |own| own.as_str()));
+            if let Some(query) = query {
+                target.push(if uri.query().is_some() { '&' } else { '?' });
+                target.push_str(query);
+            }
             target.parse().map_err(|_| SendFailure::Path)
         }
     }
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_s_url_ends_before_the_version_and_has_no_query() {
+    fn an_upstream_s_url_ends_before_the_version() {
         for (url, path) in [
             ("http://h/v1beta", "/"),
             ("http://h/v1/", "/"),
@@ -338,10 +337,14 @@ mod tests {
         ] {
             assert_eq!(without_version(&url.parse().unwrap()).path(), path, "{url}");
         }
-        for url in ["http://h/?q=1", "http://h/?", "http://h/#a"] {
-            let refused = UpstreamClient::new(&config(url, &[]), 0);
-            assert!(matches!(refused, Err(UpstreamError::Query(_))), "{url}");
-        }
+    }
+
+    #[test]
+    fn the_query_of_an_upstream_s_url_is_sent_with_each_request() {
+        let base: Url = "http://host/base?key=k".parse().unwrap();
+        let asked = |path: &str| target(&base, &path.parse().unwrap()).map(|uri| uri.to_string());
+        assert_eq!(asked("/v1/x").unwrap(), "/base/v1/x?key=k");
+        assert_eq!(asked("/v1/x?alt=sse").unwrap(), "/base/v1/x?alt=sse&key=k");
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ServerRecord;
 use crate::runtime::ProgramStamp;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -27,19 +26,13 @@ impl OwnProgram {
             path,
         }
     }
-}
 
-impl ServerRecord {
-    /// What the server runs instead of this gem-setup, in words: another version, or an executable that was replaced.
-    #[must_use]
-    pub fn outdated(&self) -> Option<String> {
-        let Some(program) = &self.program else {
-            return Some("an older gem-setup".to_owned());
-        };
-        if program.version != VERSION {
-            return Some(format!("gem-setup {}, not {VERSION}", program.version));
+    /// What this program is instead of this gem-setup, in words: another version, or an executable that was replaced.
+    pub(super) fn outdated(&self) -> Option<String> {
+        if self.version != VERSION {
+            return Some(format!("gem-setup {}, not {VERSION}", self.version));
         }
-        let (started_from, now) = (program.stamp?, ProgramStamp::of(&program.path)?);
+        let (started_from, now) = (self.stamp?, ProgramStamp::of(&self.path)?);
         let is_replaced = started_from.is_replaced_by(now);
         is_replaced.then(|| "a gem-setup whose executable has been replaced".to_owned())
     }

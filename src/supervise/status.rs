@@ -10,8 +10,8 @@ use gem_platform::process::Owner as PortOwner;
 use gem_platform::process::{Identity, Listener, age, check_view, has_open, identity, pid_space, runs_program};
 use serde::{Deserialize, Serialize};
 
-use super::OwnProgram;
 use super::files;
+use super::own::OwnProgram;
 use super::pid::{Owner, PidFile};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
@@ -129,6 +129,15 @@ pub struct ServerRecord {
 }
 
 impl ServerRecord {
+    /// What the server runs instead of this gem-setup, in words.
+    #[must_use]
+    pub fn outdated(&self) -> Option<String> {
+        match &self.program {
+            Some(program) => program.outdated(),
+            None => Some("an older gem-setup".to_owned()),
+        }
+    }
+
     /// Reads `path`; `None` if there is no such file or its content is not a server file's.
     ///
     /// # Errors
