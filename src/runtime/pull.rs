@@ -27,6 +27,8 @@ pub(super) struct PullOutput<'a> {
     lines: Tail,
     line: Vec<u8>,
     asked: bool,
+    /// Whether a signal, such as Ctrl-C, ended the program.
+    was_killed: bool,
 }
 
 impl<'a> PullOutput<'a> {
@@ -39,6 +41,7 @@ impl<'a> PullOutput<'a> {
             lines: Tail::default(),
             line: Vec::new(),
             asked: false,
+            was_killed: false,
         }
     }
 
@@ -110,7 +113,7 @@ fn bytes_of(text: &str) -> Option<u64> {
 pub(super) async fn pull_with(command: &Program, mut output: PullOutput<'_>) -> Result<(), Error> {
     output.progress.begin(STEP, &output.model.name, output.total());
     let mut ended = run(command, &mut output).await;
-    if matches!(ended, Err(Error::Failed { .. })) && !output.asked {
+    if matches!(ended, Err(Error::Failed { .. })) && !output.asked && !output.was_killed {
         // It may ask only on a terminal (whether it does is unknown: docs/facts.md section 2).
         ended = run_in_terminal(command, &mut output).await.or(ended);
     }
@@ -155,6 +158,7 @@ async fn run(command: &Program, output: &mut PullOutput<'_>) -> Result<(), Error
             .kill_on_drop(true)
             .spawn()?;
         let status = converse(&mut child, output).await?;
+        output.was_killed = status.code().is_none();
         concluded(status.success(), &status, output)
     };
     conversation.await.map_err(|ended: Ended| ended.into_error(command))
