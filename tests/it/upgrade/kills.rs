@@ -111,9 +111,9 @@ fn an_installation_from_a_bundle_killed_at_any_time_is_completed_by_the_next() {
 fn a_command_that_waited_for_an_upgrade_does_not_undo_it() {
     for command in [&["install", "--force"][..], &["pull", MODEL, "--force"]] {
         let home = Home::serving();
-        home.release("v10", script("slow-start=5000").as_bytes());
+        home.release("v10", script("slow-start=4000").as_bytes());
         let upgrading = upgrade(&home, "v10").spawn();
-        wait_until("the release is tried", || STEPS[3].1(&home));
+        wait_until("the release is fetched, and will be tried", || STEPS[2].1(&home));
         let run = home.gem(command).ends(9);
         assert_says(&run.stderr, &["another gem-setup changed", "run the command again"]);
         assert_eq!(finish(upgrading).status, 0);
