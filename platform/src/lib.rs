@@ -23,6 +23,5 @@ pub mod service;
 mod target;
 
 pub use backoff::Backoff;
-pub use file::{keep_access, sync_dir};
 pub use recipe::{Effect, Recipe};
 pub use target::{Arch, Os, ParseTargetError, Target};

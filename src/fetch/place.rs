@@ -7,6 +7,7 @@ use std::path::Path;
 use gem_platform::file::{self, ReplaceError};
 
 use super::error::Error;
+use crate::place::parent;
 
 /// Checks, before anything is downloaded, that a file can be put at `place`; creates the directories above it.
 pub(super) fn prepare(place: &Path) -> Result<(), Error> {
@@ -31,7 +32,8 @@ pub(super) fn put(staged: &Path, place: &Path) -> Result<(), Error> {
         }
         Err(error) => return Err(Error::replace(error)),
     }
-    flush_directory(parent(place));
+    // The file itself is already flushed; not all file systems can flush the rename too.
+    let _ = file::sync_dir(parent(place));
     Ok(())
 }
 
@@ -44,7 +46,7 @@ fn copy(from: &Path, place: &Path) -> Result<(), Error> {
         .map_err(error)?;
     File::open(from)
         .and_then(|mut from| io::copy(&mut from, &mut staged))
-        .and_then(|_| gem_platform::keep_access(from, staged.as_file()))
+        .and_then(|_| file::keep_access(from, staged.as_file()))
         .and_then(|()| staged.as_file().sync_all())
         .map_err(error)?;
     file::persist(staged, place).map_err(Error::replace)
@@ -53,21 +55,6 @@ fn copy(from: &Path, place: &Path) -> Result<(), Error> {
 /// Waits, with a limit, until the file at `place` is not in use and can be replaced.
 pub(super) fn wait_until_free(place: &Path) -> Result<(), Error> {
     file::wait_until_free(place).map_err(Error::replace)
-}
-
-/// Makes a rename durable, on systems that can open a directory.
-pub(super) fn flush_directory(directory: &Path) {
-    if let Ok(opened) = File::open(directory) {
-        // Not all file systems support this; the file itself is already flushed.
-        let _ = opened.sync_all();
-    }
-}
-
-/// The directory that holds `path`.
-pub(super) fn parent(path: &Path) -> &Path {
-    path.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."))
 }
 
 #[cfg(test)]

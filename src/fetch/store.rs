@@ -54,7 +54,7 @@ pub(super) struct Closed;
 
 impl From<Closed> for Fault {
     fn from(_: Closed) -> Self {
-        Self::Fatal(stopped())
+        Self::Fatal(Error::Stopped)
     }
 }
 
@@ -115,7 +115,7 @@ impl Store {
         let sent = self.ops.send(Op::Seal).await;
         match (joined(self.writer.await)?, sent) {
             (Some(digest), Ok(())) => Ok(digest),
-            _ => Err(stopped()),
+            _ => Err(Error::Stopped),
         }
     }
 
@@ -127,11 +127,7 @@ impl Store {
 }
 
 fn joined<T>(result: Result<Result<T, Error>, tokio::task::JoinError>) -> Result<T, Error> {
-    result.unwrap_or_else(|_| Err(stopped()))
-}
-
-fn stopped() -> Error {
-    Error::Stopped
+    result.unwrap_or_else(|_| Err(Error::Stopped))
 }
 
 /// The ranges on disk, and those on record in the journal.

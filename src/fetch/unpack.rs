@@ -57,7 +57,7 @@ pub enum Error {
     },
     /// A file cannot be written. Exit status 5.
     #[error(transparent)]
-    Write(super::Error),
+    Write(#[from] super::Error),
 }
 
 impl Error {
@@ -125,12 +125,12 @@ pub fn extract(archive: &Path, wanted: &[String], into: &Path) -> Result<Vec<Pat
     }
     // Files of two versions side by side would be worse than the old ones.
     for name in &names {
-        place::wait_until_free(&into.join(name)).map_err(Error::Write)?;
+        place::wait_until_free(&into.join(name))?;
     }
     let mut placed = Vec::with_capacity(names.len());
     for name in &names {
         let place = into.join(name);
-        place::put(&staging.path().join(name), &place).map_err(Error::Write)?;
+        place::put(&staging.path().join(name), &place)?;
         placed.push(place);
     }
     Ok(placed)

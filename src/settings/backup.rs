@@ -21,7 +21,7 @@ pub(super) fn back_up(path: &Path, bytes: &[u8], backups: &Path, now: Timestamp)
         fs::create_dir_all(backups)?;
         let copy = write_copy(path, bytes, backups, now)?;
         prune(backups)?;
-        gem_platform::sync_dir(backups)?;
+        gem_platform::file::sync_dir(backups)?;
         Ok(copy)
     };
     copy().map_err(|source: io::Error| Error::Backup {
