@@ -130,20 +130,15 @@ async fn read_whole(stream: Option<impl AsyncRead + Unpin>) -> io::Result<String
 }
 
 /// Runs `command` to its end in its own process group, so that it never outlives gem-setup. Ends it if it prints
-/// nothing for too long. `each_line` receives each printed line, without `secrets` and passwords in URLs.
-pub(super) async fn run(
-    command: &Program,
-    guard: &Guard,
-    secrets: &[&str],
-    each_line: impl Fn(&str),
-) -> Result<(), Ended> {
+/// nothing for too long. `each_line` receives each printed line, without passwords in URLs.
+pub(super) async fn run(command: &Program, guard: &Guard, each_line: impl Fn(&str)) -> Result<(), Ended> {
     let mut child = Supervised::spawn(command, guard)?;
     let (stdout, stderr) = child.take_output();
     let tail = Mutex::new(Tail::default());
     let (heard, mut last) = watch::channel(());
     let say = |line: &str| {
         heard.send_replace(());
-        let line = without_secrets(line, secrets);
+        let line = without_secrets(line, &[]);
         each_line(&line);
         tail.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     };
@@ -191,7 +186,7 @@ async fn read(stream: Option<impl AsyncRead + Unpin>, say: &impl Fn(&str)) {
 }
 
 /// `line` without the `secrets`, and without the user part of URLs, where package indexes have their password.
-pub(super) fn without_secrets(line: &str, secrets: &[&str]) -> String {
+pub(super) fn without_secrets(line: &str, secrets: &[String]) -> String {
     let mut line = secrets
         .iter()
         .fold(line.to_owned(), |line, secret| line.replace(secret, "[hidden]"));
@@ -217,7 +212,7 @@ mod tests {
         assert_eq!(
             without_secrets(
                 "ERROR: hf_x at https://me:pw@host/simple and https://host/a@b",
-                &["hf_x"]
+                &["hf_x".to_owned()]
             ),
             "ERROR: [hidden] at https://[hidden]@host/simple and https://host/a@b"
         );

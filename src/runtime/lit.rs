@@ -13,7 +13,7 @@ use gem_platform::process::Program;
 use super::child::output_of;
 use super::pull::{PullOutput, pull_with};
 use super::surroundings::RUNTIME;
-use super::{Cause, CommandLine, Error, ProgramCheck, Runtime, RuntimeName, Stamp, cause_of, is_listed};
+use super::{Cause, CommandLine, Error, ProgramCheck, Runtime, RuntimeName, Stamp, cause_of};
 use crate::catalog::Model;
 use crate::progress::Progress;
 
@@ -124,7 +124,7 @@ impl Runtime for Lit {
             }
             let command = self.command(&["pull", &model.name]).await?;
             self.pull_persistently(&command, model, progress).await?;
-            if is_listed(&self.list(false).await?, &model.name) {
+            if self.has_model(&model.name).await? {
                 Ok(())
             } else {
                 Err(Error::NotListed {

@@ -71,8 +71,7 @@ impl<'a> PullOutput<'a> {
         if line.is_empty() || self.show_progress(&line) {
             return;
         }
-        let secrets: Vec<&str> = self.secrets.iter().map(String::as_str).collect();
-        self.lines.push(without_secrets(&line, &secrets));
+        self.lines.push(without_secrets(&line, self.secrets));
     }
 
     fn show_progress(&self, line: &str) -> bool {

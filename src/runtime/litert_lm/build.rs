@@ -89,7 +89,7 @@ impl Build<'_> {
     }
 
     pub(super) async fn run_tool(&self, task: Task, command: &Program) -> Result<(), Error> {
-        let ended = child::run(command, self.guard, &[], |line| {
+        let ended = child::run(command, self.guard, |line| {
             if is_news(line) {
                 self.progress.wait(STEP, line.trim());
             }

@@ -99,7 +99,7 @@ impl LitertLm {
         let command = self.import(id, file);
         progress.begin(STEP, id, None);
         let guard = Guard::new(self.guard.clone());
-        let ended = child::run(&command, &guard, &[], |_| ()).await;
+        let ended = child::run(&command, &guard, |_| ()).await;
         progress.finish(STEP);
         ended.map_err(|ended| ended.into_error(&command))?;
         if !self.is_present(id) && !is_listed(&self.list(false).await?, id) {
