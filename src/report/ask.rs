@@ -32,40 +32,31 @@ impl<'a> Terminal<'a> {
         let _ending_at_once = signals::during_a_question(self.printer);
         loop {
             self.printer.prompt(&format!("{question} [y/N] "));
-            match self.read_answer() {
-                YesNo::Yes => return Some(true),
-                YesNo::No => return Some(false),
-                YesNo::Unclear => self.printer.prompt("Please answer y or n. "),
+            if let Some(answer) = self.read_answer() {
+                return Some(answer);
             }
+            self.printer.prompt("Please answer y or n. ");
         }
     }
 
-    fn read_answer(&self) -> YesNo {
+    /// The answer in the next line; `None` if it is unclear.
+    fn read_answer(&self) -> Option<bool> {
         let mut line = String::new();
         let read = io::stdin().lock().read_line(&mut line);
         if !matches!(read, Ok(1..)) {
             // Ctrl-D leaves the cursor behind the question.
             self.printer.prompt("\n");
-            return YesNo::No;
+            return Some(false);
         }
-        YesNo::of(&line)
+        answer_in(&line)
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum YesNo {
-    Yes,
-    No,
-    Unclear,
-}
-
-impl YesNo {
-    fn of(line: &str) -> Self {
-        match line.trim().to_lowercase().as_str() {
-            "y" | "yes" => Self::Yes,
-            "" | "n" | "no" => Self::No,
-            _ => Self::Unclear,
-        }
+fn answer_in(line: &str) -> Option<bool> {
+    match line.trim().to_lowercase().as_str() {
+        "y" | "yes" => Some(true),
+        "" | "n" | "no" => Some(false),
+        _ => None,
     }
 }
 
@@ -102,19 +93,19 @@ fn introduction(model: &Model) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::YesNo;
+    use super::answer_in;
 
     #[test]
     fn a_whole_line_is_the_answer() {
         for (line, answer) in [
-            ("y\n", YesNo::Yes),
-            (" YES \r\n", YesNo::Yes),
-            ("n\n", YesNo::No),
-            ("\n", YesNo::No),
-            ("yess\n", YesNo::Unclear),
-            ("\u{1b}\n", YesNo::Unclear),
+            ("y\n", Some(true)),
+            (" YES \r\n", Some(true)),
+            ("n\n", Some(false)),
+            ("\n", Some(false)),
+            ("yess\n", None),
+            ("\u{1b}\n", None),
         ] {
-            assert_eq!(YesNo::of(line), answer, "{line:?}");
+            assert_eq!(answer_in(line), answer, "{line:?}");
         }
     }
 }
