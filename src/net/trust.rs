@@ -40,7 +40,7 @@ impl Trust {
                 Err(_) => return Ok(None),
             },
             Self::SystemAnd(extra) => {
-                let extra = read(extra, None)?;
+                let extra = read(extra).map_err(|reason| unusable_file(extra, None, reason))?;
                 Some(Verifier::new_with_extra_roots(extra, provider).map_err(|error| unusable(&error))?)
             }
             Self::Only(..) => None,
@@ -62,11 +62,7 @@ impl Trust {
         if let Self::Only(store, extra) = self {
             let extra = extra.iter().map(|extra| (extra, None));
             for (file, variable) in std::iter::once((store, Some(CERTIFICATES))).chain(extra) {
-                for certificate in read(file, variable)? {
-                    roots
-                        .add(certificate)
-                        .map_err(|error| unusable_file(file, variable, error.to_string()))?;
-                }
+                add(&mut roots, file).map_err(|reason| unusable_file(file, variable, reason))?;
             }
         }
         Ok(roots)
@@ -79,16 +75,23 @@ fn unusable(error: &rustls::Error) -> Error {
     }
 }
 
+/// The file `path` cannot be used. `variable` names it, if it is not an option.
 fn unusable_file(path: &Path, variable: Option<&'static str>, reason: String) -> Error {
     let path = path.to_owned();
     Error::Certificates { path, variable, reason }
 }
 
-/// The certificates in the file `path`, which `variable` names, if it is not an option.
-fn read(path: &Path, variable: Option<&'static str>) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let error = |reason| unusable_file(path, variable, reason);
-    let pem = place::read(path).map_err(|e| error(e.to_string()))?;
-    certificates_in(&pem).map_err(error)
+/// The certificates in the file `path`.
+fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    certificates_in(&place::read(path).map_err(|error| error.to_string())?)
+}
+
+/// Adds the certificates in the file `path` to `roots`.
+fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
+    for certificate in read(path)? {
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// Fails unless the PEM file at `path` contains certificates that can be trusted.
@@ -96,12 +99,7 @@ fn read(path: &Path, variable: Option<&'static str>) -> Result<Vec<CertificateDe
 /// # Errors
 /// The reason, which does not name the file.
 pub fn check_certificates(path: &Path) -> Result<(), String> {
-    let pem = place::read(path).map_err(|error| error.to_string())?;
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates_in(&pem)? {
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    Ok(())
+    add(&mut RootCertStore::empty(), path)
 }
 
 /// Fails unless any of the directories in `folders` contains a certificate, as `SSL_CERT_DIR` names them.
