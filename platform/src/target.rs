@@ -17,7 +17,7 @@ pub enum Os {
 }
 
 impl Os {
-    /// The system for which this program was built. Other systems than the three count as Linux.
+    /// The system for which this program was built. It builds for no other than the three.
     pub const HOST: Self = if cfg!(windows) {
         Self::Windows
     } else if cfg!(target_os = "macos") {
@@ -66,18 +66,12 @@ impl Target {
     /// The target for which this program was built; `None` if [`Target::ALL`] does not contain it.
     #[must_use]
     pub fn host() -> Option<Self> {
-        let os = match std::env::consts::OS {
-            "linux" => Os::Linux,
-            "macos" => Os::Macos,
-            "windows" => Os::Windows,
-            _ => return None,
-        };
         let arch = match std::env::consts::ARCH {
             "x86_64" => Arch::X86_64,
             "aarch64" => Arch::Arm64,
             _ => return None,
         };
-        Some(Self { os, arch })
+        Some(Self::new(Os::HOST, arch))
     }
 }
 

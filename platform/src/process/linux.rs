@@ -15,17 +15,13 @@ use std::time::Duration;
 
 use rustix::param::clock_ticks_per_second;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, getpid, getppid, kill_process, pidfd_open, pidfd_send_signal,
-    set_parent_process_death_signal,
+    PidfdFlags, Signal, getpid, getppid, kill_process, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
 };
 use rustix::time::{ClockId, clock_gettime};
 use tokio::process::Child;
 use tokio::runtime::Handle;
 
-pub use super::unix::{
-    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, is_root, kill, kill_leftover,
-    outlive_file_limit, reap, start_detached,
-};
+pub use super::unix::*;
 
 use super::Identity;
 
@@ -150,10 +146,7 @@ pub(super) fn stat_fields(path: &str) -> Option<Vec<String>> {
 
 /// Signals exactly the process `identity`: the process is pinned first and compared afterwards.
 pub(super) fn signal_process(identity: &Identity, signal: Signal) -> io::Result<()> {
-    let pid = i32::try_from(identity.pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or(io::ErrorKind::NotFound)?;
+    let pid = pid_of(identity.pid).ok_or(io::ErrorKind::NotFound)?;
     let pinned = pidfd_open(pid, PidfdFlags::empty());
     if !super::is_alive(identity) {
         return Err(io::ErrorKind::NotFound.into());

@@ -3,13 +3,10 @@
 use std::io;
 use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use tokio::process::Child;
 
-pub use super::unix::{
-    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, is_root, kill, kill_leftover,
-    outlive_file_limit, reap, start_detached,
-};
+pub use super::unix::*;
 
 pub use super::identity::{age, check_view, has_open, identity, notify, pid_space};
 
@@ -26,10 +23,7 @@ pub(super) fn spawn_child(command: Command) -> io::Result<Child> {
 }
 
 pub(super) fn signal_process(identity: &Identity, signal: Signal) -> io::Result<()> {
-    let pid = i32::try_from(identity.pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or(io::ErrorKind::NotFound)?;
+    let pid = pid_of(identity.pid).ok_or(io::ErrorKind::NotFound)?;
     if !super::is_alive(identity) {
         return Err(io::ErrorKind::NotFound.into());
     }

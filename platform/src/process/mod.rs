@@ -23,14 +23,9 @@ mod identity;
 #[cfg(unix)]
 mod unix;
 
-#[cfg(target_os = "linux")]
-#[path = "linux.rs"]
-mod os;
-#[cfg(target_os = "macos")]
-#[path = "macos.rs"]
-mod os;
-#[cfg(windows)]
-#[path = "windows.rs"]
+#[cfg_attr(target_os = "linux", path = "linux.rs")]
+#[cfg_attr(target_os = "macos", path = "macos.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
 mod os;
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ fn let_inherit(command: &mut std::process::Command, number: RawFd) {
     }
 }
 
-fn pid_of(pid: u32) -> Option<Pid> {
+pub(super) fn pid_of(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 

@@ -1,10 +1,7 @@
 //! Which process listens at an address.
 
-#[cfg(target_os = "linux")]
-#[path = "linux.rs"]
-mod os;
-#[cfg(not(target_os = "linux"))]
-#[path = "tables.rs"]
+#[cfg_attr(target_os = "linux", path = "linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "tables.rs")]
 mod os;
 
 use std::io;

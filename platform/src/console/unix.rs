@@ -1,4 +1,4 @@
-//! Terminals on Linux accept UTF-8 and escape sequences without any setup.
+//! Terminals on Linux and macOS accept UTF-8 and escape sequences without any setup.
 
 #[derive(Debug)]
 pub(super) struct Before;

@@ -1,8 +1,0 @@
-//! Terminals on macOS accept UTF-8 and escape sequences without any setup.
-
-#[derive(Debug)]
-pub(super) struct Before;
-
-pub(super) fn prepare() -> Before {
-    Before
-}
