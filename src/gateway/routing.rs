@@ -206,7 +206,7 @@ impl Routes {
         let models = self.router.models();
         let chain = models.chain(&models.resolve(model), model);
         let first = chain.select(availability, &[]);
-        first.is_some_and(|first| first.policy.model != *model)
+        first.is_some_and(|first| first.model != *model)
     }
 
     /// Remembers that `model` failed a request that streamed through, so that the next one is not sent to it.
@@ -237,7 +237,7 @@ impl Routes {
         };
         let chain = models.chain(&selection, meant);
         let next = chain.select(availability, std::slice::from_ref(meant))?;
-        (self.chains.on_fallback != OnFallback::Never).then(|| next.policy.model.clone())
+        (self.chains.on_fallback != OnFallback::Never).then(|| next.model.clone())
     }
 
     /// Decides which model answers `call`, and starts the walk along its chain.

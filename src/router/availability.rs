@@ -224,21 +224,6 @@ impl ModelAvailability {
         self.told().clear();
     }
 
-    /// The first available model of `models`, and the unavailable ones before it.
-    pub fn first_available<'a>(
-        &self,
-        models: impl IntoIterator<Item = &'a ModelName>,
-    ) -> (Option<&'a ModelName>, Vec<(&'a ModelName, Unavailable)>) {
-        let mut skipped = Vec::new();
-        for model in models {
-            match self.unavailable(model) {
-                None => return (Some(model), skipped),
-                Some(why) => skipped.push((model, why)),
-            }
-        }
-        (None, skipped)
-    }
-
     /// Every model with a state or a recorded failure, ordered by name.
     pub(super) fn troubled(&self) -> BTreeSet<ModelName> {
         let held: Vec<_> = self.states().keys().cloned().collect();
@@ -416,15 +401,5 @@ mod tests {
         two.mark_healthy(&name("m"));
         assert_eq!(reader.unavailable(&name("m")), None);
         assert_eq!(one.unavailable(&name("m")), Some(Unavailable::Quota));
-    }
-
-    #[test]
-    fn the_first_available_model_is_taken_and_the_skipped_are_named() {
-        let availability = ModelAvailability::new();
-        let models = [name("a"), name("b"), name("c")];
-        availability.mark_terminal(&models[0], Terminal::Capacity);
-        let (selected, skipped) = availability.first_available(&models);
-        assert_eq!(selected, Some(&models[1]));
-        assert_eq!(skipped, [(&models[0], Unavailable::Capacity)]);
     }
 }

@@ -8,7 +8,7 @@
 //! let first = "gemini-3.1-pro-preview".parse()?;
 //! let chain = models.chain(&choice, &first);
 //! let next = chain.select(&ModelAvailability::default(), std::slice::from_ref(&first));
-//! assert_eq!(next.map(|selected| selected.policy.model.as_str()), Some("gemini-3.8-flash"));
+//! assert_eq!(next.map(|policy| policy.model.as_str()), Some("gemini-3.8-flash"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -16,7 +16,7 @@ use std::num::NonZeroU32;
 
 use serde::Deserialize;
 
-use super::{FailureKind, ModelAvailability, ModelName, Unavailable};
+use super::{FailureKind, ModelAvailability, ModelName};
 
 /// The number of attempts at a model if its policy states none; the same as in Gemini CLI.
 const DEFAULT_ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
@@ -106,15 +106,6 @@ pub struct Chain {
     wraps_around: bool,
 }
 
-/// The next model of a chain, and the unavailable models before it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selected<'a> {
-    /// The policy of the next model.
-    pub policy: &'a Policy,
-    /// The unavailable models before it.
-    pub skipped: Vec<(&'a ModelName, Unavailable)>,
-}
-
 impl Chain {
     /// A chain of `policies` in this order; `None` if there are none.
     pub(super) fn new(policies: Vec<Policy>, wraps_around: bool) -> Option<Self> {
@@ -193,19 +184,12 @@ impl Chain {
         self
     }
 
-    /// The first available model outside `tried`, or else the last resort, if it is outside `tried`.
+    /// The policy of the first available model outside `tried`, or else of the last resort, if it is outside `tried`.
     #[must_use]
-    pub fn select(&self, availability: &ModelAvailability, tried: &[ModelName]) -> Option<Selected<'_>> {
+    pub fn select(&self, availability: &ModelAvailability, tried: &[ModelName]) -> Option<&Policy> {
         let untried = || self.policies.iter().filter(|policy| !tried.contains(&policy.model));
-        let (first, skipped) = availability.first_available(untried().map(|policy| &policy.model));
-        let policy = match first {
-            Some(model) => untried().find(|policy| policy.model == *model),
-            None => untried().find(|policy| policy.last_resort),
-        }?;
-        let skipped = skipped
-            .into_iter()
-            .filter(|(model, _)| **model != policy.model)
-            .collect();
-        Some(Selected { policy, skipped })
+        untried()
+            .find(|policy| availability.unavailable(&policy.model).is_none())
+            .or_else(|| untried().find(|policy| policy.last_resort))
     }
 }

@@ -267,7 +267,7 @@ fn settle(case: &Case<'_>, decided: Decided) -> Settled {
     let chain = case.chain(&wanted);
     let instead = chain
         .select(case.availability, &[])
-        .map(|selected| &selected.policy.model)
+        .map(|policy| &policy.model)
         .filter(|model| **model != wanted && matches!(case.selection, Selection::Choice { .. }))
         .cloned();
     let (answered_by, probability) = (decided.answered_by, decided.probability);

@@ -166,11 +166,8 @@ impl Walk {
         on_fallback: OnFallback,
         max_wait: Duration,
     ) -> Self {
-        let policy = match chain.select(&availability, &[]) {
-            Some(selected) => selected.policy.clone(),
-            // Every model is unavailable and there is no last resort, so the requested model is tried.
-            None => chain.policies()[0].clone(),
-        };
+        // If every model is unavailable and there is no last resort, the requested model is tried.
+        let policy = chain.select(&availability, &[]).unwrap_or(&chain.policies()[0]).clone();
         let mut walk = Self {
             chain,
             availability,
@@ -335,7 +332,7 @@ impl Walk {
             Repeat::MayHaveActed => return State::Ended(End::MayHaveActed),
             Repeat::Pointless => return State::Ended(End::Pointless),
         }
-        let Some(selected) = self.chain.select(&self.availability, &self.tried) else {
+        let Some(next) = self.chain.select(&self.availability, &self.tried) else {
             return State::Ended(End::Exhausted);
         };
         match (self.on_fallback, self.policy.actions.of(failure.kind)) {
@@ -346,7 +343,7 @@ impl Walk {
                 kind: failure.kind,
                 message: failure.message.clone(),
                 available_in: failure.delay,
-                candidate: selected.policy.model.clone(),
+                candidate: next.model.clone(),
                 request: None,
             }),
         }
@@ -366,8 +363,7 @@ impl Walk {
 
     /// The policy of the model that comes next.
     fn candidate(&self) -> Option<Policy> {
-        let next = self.chain.select(&self.availability, &self.tried)?;
-        Some(next.policy.clone())
+        self.chain.select(&self.availability, &self.tried).cloned()
     }
 
     fn leave_for(&mut self, next: Policy, failure: ModelFailure) {

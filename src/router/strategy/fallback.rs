@@ -28,8 +28,8 @@ fn find(case: &Case<'_>) -> Finding {
     };
     let chain = case.chain(wanted);
     match chain.select(case.availability, &[]) {
-        Some(selected) if selected.policy.model != *wanted => Finding::decided(
-            Pick::Model(selected.policy.model.clone()),
+        Some(selected) if selected.model != *wanted => Finding::decided(
+            Pick::Model(selected.model.clone()),
             format!("`{wanted}` is unavailable ({why})"),
         ),
         _ => Finding::passed(format!(
