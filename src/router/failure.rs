@@ -186,12 +186,10 @@ enum TerminalReason {
 }
 
 /// The `error` object, reduced to the fields used here.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 struct GoogleError {
     code: Option<u16>,
-    #[serde(default)]
     message: String,
-    #[serde(default)]
     details: Vec<Detail>,
 }
 
