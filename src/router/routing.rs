@@ -89,23 +89,28 @@ pub struct RoutingDecision {
 impl RoutingDecision {
     /// The same decision for `model` of `tier`, for the reason `why`.
     #[must_use]
-    pub fn switched(mut self, model: ModelName, tier: Option<Tier>, why: String) -> Self {
-        let reasoning = Cow::from(why);
-        self.trace.push(TraceEntry {
-            strategy: Source::Fallback,
-            outcome: Outcome::Decided {
-                model: model.clone(),
-                reasoning: reasoning.clone(),
-            },
-            latency_ms: 0,
-        });
-        Self {
+    pub fn switched(self, model: ModelName, tier: Option<Tier>, why: String) -> Self {
+        let switched = Self {
             model,
             tier,
             source: Source::Fallback,
-            reasoning,
+            reasoning: why.into(),
             ..self
-        }
+        };
+        switched.traced(0)
+    }
+
+    /// The same decision with itself at the end of its trace. Its strategy took `latency_ms`.
+    fn traced(mut self, latency_ms: u64) -> Self {
+        self.trace.push(TraceEntry {
+            strategy: self.source,
+            outcome: Outcome::Decided {
+                model: self.model.clone(),
+                reasoning: self.reasoning.clone(),
+            },
+            latency_ms,
+        });
+        self
     }
 }
 
@@ -190,30 +195,20 @@ impl Router {
             let finding = strategy.consider(&case).await;
             let ended = Instant::now();
             let latency_ms = millis(ended - std::mem::replace(&mut began, ended));
-            let mut record = |outcome| {
-                trace.push(TraceEntry {
-                    strategy: strategy.source(),
-                    outcome,
-                    latency_ms,
-                });
-            };
-            match finding {
-                Ok(Finding::Passed(why)) => record(Outcome::Passed(why)),
-                Err(why) => record(Outcome::Failed(why)),
+            let outcome = match finding {
+                Ok(Finding::Passed(why)) => Outcome::Passed(why),
+                Err(why) => Outcome::Failed(why),
                 Ok(Finding::Decided(decided)) => {
-                    let settled = settle(&case, decided);
-                    record(settled.outcome());
-                    return settled.decision(strategy.source(), start, trace);
+                    return settle(&case, decided, strategy.source(), start, trace).traced(latency_ms);
                 }
-            }
+            };
+            trace.push(TraceEntry {
+                strategy: strategy.source(),
+                outcome,
+                latency_ms,
+            });
         }
-        let settled = settle(&case, Decided::by_default());
-        trace.push(TraceEntry {
-            strategy: Source::Default,
-            outcome: settled.outcome(),
-            latency_ms: 0,
-        });
-        settled.decision(Source::Default, start, trace)
+        settle(&case, Decided::by_default(), Source::Default, start, trace).traced(0)
     }
 }
 
@@ -221,42 +216,15 @@ fn millis(time: Duration) -> u64 {
     time.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
-/// A decision after the models' health was taken into account.
-struct Settled {
-    model: ModelName,
-    tier: Option<Tier>,
-    reasoning: Cow<'static, str>,
-    answered_by: Option<AnsweredBy>,
-    probability: Option<f64>,
-    chain: Chain,
-}
-
-impl Settled {
-    fn outcome(&self) -> Outcome {
-        Outcome::Decided {
-            model: self.model.clone(),
-            reasoning: self.reasoning.clone(),
-        }
-    }
-
-    fn decision(self, source: Source, start: Instant, trace: Vec<TraceEntry>) -> RoutingDecision {
-        RoutingDecision {
-            model: self.model,
-            tier: self.tier,
-            source,
-            latency_ms: millis(start.elapsed()),
-            reasoning: self.reasoning,
-            trace,
-            answered_by: self.answered_by,
-            probability: self.probability,
-            chain: self.chain,
-        }
-    }
-}
-
 /// A tier's model may be unavailable although the choice as a whole is available. The next model of its chain then
 /// takes its place.
-fn settle(case: &Case<'_>, decided: Decided) -> Settled {
+fn settle(
+    case: &Case<'_>,
+    decided: Decided,
+    source: Source,
+    start: Instant,
+    trace: Vec<TraceEntry>,
+) -> RoutingDecision {
     let (wanted, tier) = match decided.pick {
         Pick::Tier(tier) => (case.selection.model_for(tier).clone(), Some(tier)),
         Pick::Model(model) => {
@@ -270,24 +238,24 @@ fn settle(case: &Case<'_>, decided: Decided) -> Settled {
         .map(|policy| &policy.model)
         .filter(|model| **model != wanted && matches!(case.selection, Selection::Choice { .. }))
         .cloned();
-    let (answered_by, probability) = (decided.answered_by, decided.probability);
-    match instead {
-        None => Settled {
-            model: wanted,
-            tier,
-            reasoning: decided.reasoning,
-            answered_by,
-            probability,
-            chain,
-        },
-        Some(model) => Settled {
-            tier: case.models.tier(&model),
-            reasoning: format!("{} (`{wanted}` is unavailable)", decided.reasoning).into(),
-            answered_by,
-            probability,
-            chain: case.chain(&model),
-            model,
-        },
+    let (model, tier, reasoning, chain) = match instead {
+        None => (wanted, tier, decided.reasoning, chain),
+        Some(model) => {
+            let reasoning = format!("{} (`{wanted}` is unavailable)", decided.reasoning).into();
+            let (tier, chain) = (case.models.tier(&model), case.chain(&model));
+            (model, tier, reasoning, chain)
+        }
+    };
+    RoutingDecision {
+        model,
+        tier,
+        source,
+        latency_ms: millis(start.elapsed()),
+        reasoning,
+        probability: decided.probability,
+        trace,
+        answered_by: decided.answered_by,
+        chain,
     }
 }
 
