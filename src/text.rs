@@ -16,9 +16,13 @@ use serde::Serialize;
 use serde::ser::Error as _;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-/// Defines an enumeration whose variants are single words, also in serde, with `ALL`, `as_str` and `Display`.
+/// Defines an enumeration whose variants are single words, also in serde, with `ALL`, `as_str` and `Display`. With an
+/// error for other words, also defines `FromStr`.
 macro_rules! words {
-    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+    (
+        $(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }
+        $($(#[$about:meta])* pub struct $error:ident;)?
+    ) => {
         $(#[$meta])*
         pub enum $name {
             $($(#[$doc])* #[serde(rename = $word)] $variant),+
@@ -42,6 +46,21 @@ macro_rules! words {
                 f.pad(self.as_str())
             }
         }
+
+        $(
+            #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+            $(#[$about])*
+            pub struct $error(String);
+
+            impl std::str::FromStr for $name {
+                type Err = $error;
+
+                fn from_str(text: &str) -> Result<Self, Self::Err> {
+                    let known = Self::ALL.into_iter().find(|known| known.as_str() == text);
+                    known.ok_or_else(|| $error(text.to_owned()))
+                }
+            }
+        )?
     };
 }
 pub(crate) use words;

@@ -11,7 +11,6 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
-use std::str::FromStr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -68,22 +67,10 @@ words! {
         /// Give up the request.
         Stop = "stop",
     }
-}
 
-/// A text that is not a choice.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not one of `once`, `session`, `later`, `stop`")]
-pub struct ParseChoiceError(String);
-
-impl FromStr for Choice {
-    type Err = ParseChoiceError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|choice| choice.as_str() == text)
-            .ok_or_else(|| ParseChoiceError(text.to_owned()))
-    }
+    /// A text that is not a choice.
+    #[error("`{0}` is not one of `once`, `session`, `later`, `stop`")]
+    pub struct ParseChoiceError;
 }
 
 /// The result of a question.

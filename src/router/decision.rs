@@ -1,7 +1,6 @@
 //! Common types of routing: tiers, turns, verdicts.
 
 use std::borrow::Cow;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,20 +15,10 @@ words! {
         /// The powerful model, for complex requests.
         Pro = "pro",
     }
-}
 
-/// A text that is not a tier.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is neither `flash` nor `pro`")]
-pub struct ParseTierError(String);
-
-impl FromStr for Tier {
-    type Err = ParseTierError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let tier = Self::ALL.into_iter().find(|tier| tier.as_str() == text);
-        tier.ok_or_else(|| ParseTierError(text.to_owned()))
-    }
+    /// A text that is not a tier.
+    #[error("`{0}` is neither `flash` nor `pro`")]
+    pub struct ParseTierError;
 }
 
 /// The speaker of a turn.

@@ -9,28 +9,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::Deserialize;
 
-/// How a person authenticates to the hosted models.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Account {
-    /// Logged in with Google.
-    #[default]
-    Login,
-    /// With an API key, as in every request through the gateway.
-    ApiKey,
-    /// An account without access to preview models.
-    NoPreview,
+use crate::text::words;
+
+words! {
+    /// How a person authenticates to the hosted models.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+    pub enum Account {
+        /// Logged in with Google.
+        #[default]
+        Login = "login",
+        /// With an API key, as in every request through the gateway.
+        ApiKey = "api-key",
+        /// An account without access to preview models.
+        NoPreview = "no-preview",
+    }
+
+    /// A text that is not a kind of account.
+    #[error("expected `login`, `api-key` or `no-preview`")]
+    pub struct ParseAccountError;
 }
 
 impl Account {
-    /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Login, Self::ApiKey, Self::NoPreview];
-
     /// The kind of account that Gemini CLI uses if `security.auth.selectedType` is `auth`.
     #[must_use]
     pub fn of_auth(auth: Option<&str>) -> Self {
@@ -38,30 +39,5 @@ impl Account {
             Some("gemini-api-key") => Self::ApiKey,
             _ => Self::Login,
         }
-    }
-
-    /// The kind's name on the command line and in a models file.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Login => "login",
-            Self::ApiKey => "api-key",
-            Self::NoPreview => "no-preview",
-        }
-    }
-}
-
-impl fmt::Display for Account {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Account {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = Self::ALL.into_iter().find(|account| account.as_str() == text);
-        known.ok_or("expected `login`, `api-key` or `no-preview`")
     }
 }

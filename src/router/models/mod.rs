@@ -26,7 +26,7 @@ use crate::error::Kind;
 use crate::record::{Error, Record};
 use crate::version::is_newer;
 
-pub use account::Account;
+pub use account::{Account, ParseAccountError};
 pub use delivered::DeliveredModels;
 
 const BUILT_IN: &str = include_str!("models.toml");
