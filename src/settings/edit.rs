@@ -72,7 +72,7 @@ pub(super) fn assign(
                 Some(text_of(body, member).to_owned())
             }
             Place::Missing { object, depth } => {
-                additions.add(object, key.path(), depth, value);
+                additions.add(object, &key.path(), depth, value);
                 None
             }
         };
@@ -87,7 +87,7 @@ pub(super) fn assign(
     let text = checked(path, edited, before, |expected| {
         changes
             .iter()
-            .for_each(|change| put(expected, change.key.path(), &change.to));
+            .for_each(|change| put(expected, &change.key.path(), &change.to));
     })?;
     Ok(Edited {
         text,
@@ -134,7 +134,7 @@ pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[
         |body, root, splices, gone| {
             let mut reverted = Vec::new();
             for change in changes {
-                let Some((object, member)) = find(root, change.key.path()) else {
+                let Some((object, member)) = find(root, &change.key.path()) else {
                     continue;
                 };
                 if parse_value(text_of(body, member)).as_ref() != Some(&change.to) {
@@ -151,8 +151,8 @@ pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[
         |expected, reverted| {
             for change in reverted {
                 match change.replaced() {
-                    Some(former) => put(expected, change.key.path(), &former),
-                    None => take(expected, change.key.path()),
+                    Some(former) => put(expected, &change.key.path(), &former),
+                    None => take(expected, &change.key.path()),
                 }
             }
         },
@@ -161,7 +161,8 @@ pub(super) fn revert(path: &Path, text: &str, changes: &[KeyChange], created: &[
 
 /// Removes `keys`, whatever their values are, from `text`, and then the router's empty objects.
 pub(super) fn clear(path: &Path, text: &str, keys: &[Key]) -> Result<String, Error> {
-    let (_, objects) = split(Key::ClassifierHost.path());
+    let names = Key::ClassifierHost.path();
+    let (_, objects) = split(&names);
     let containers: Vec<_> = (1..=objects.len()).map(|depth| objects[..depth].to_vec()).collect();
     take_back(
         path,
@@ -169,7 +170,8 @@ pub(super) fn clear(path: &Path, text: &str, keys: &[Key]) -> Result<String, Err
         &containers,
         |_, root, _, gone| {
             for key in keys {
-                let (name, objects) = split(key.path());
+                let names = key.path();
+                let (name, objects) = split(&names);
                 let Some(object) = follow(root, objects) else {
                     continue;
                 };
@@ -179,7 +181,7 @@ pub(super) fn clear(path: &Path, text: &str, keys: &[Key]) -> Result<String, Err
                 members.for_each(|member| gone.add(object, member));
             }
         },
-        |expected, ()| keys.iter().for_each(|key| take(expected, key.path())),
+        |expected, ()| keys.iter().for_each(|key| take(expected, &key.path())),
     )
 }
 

@@ -9,28 +9,25 @@ use serde_json::Value;
 use super::load::{ScopeFile, Settings};
 use super::read::type_name;
 use super::scope::Scope;
+use crate::text::words;
 
-/// A setting that affects local routing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Key {
-    /// Whether the router is on.
-    #[serde(rename = "experimental.gemmaModelRouter.enabled")]
-    Enabled,
-    /// Whether Gemini CLI starts the server by itself.
-    #[serde(rename = "experimental.gemmaModelRouter.autoStartServer")]
-    AutoStartServer,
-    /// The program that Gemini CLI starts.
-    #[serde(rename = "experimental.gemmaModelRouter.binaryPath")]
-    BinaryPath,
-    /// The server's address.
-    #[serde(rename = "experimental.gemmaModelRouter.classifier.host")]
-    ClassifierHost,
-    /// The model that classifies.
-    #[serde(rename = "experimental.gemmaModelRouter.classifier.model")]
-    ClassifierModel,
-    /// The requested model; anything but an alias overrides the router.
-    #[serde(rename = "model.name")]
-    ModelName,
+words! {
+    /// A setting that affects local routing.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum Key {
+        /// Whether the router is on.
+        Enabled = "experimental.gemmaModelRouter.enabled",
+        /// Whether Gemini CLI starts the server by itself.
+        AutoStartServer = "experimental.gemmaModelRouter.autoStartServer",
+        /// The program that Gemini CLI starts.
+        BinaryPath = "experimental.gemmaModelRouter.binaryPath",
+        /// The server's address.
+        ClassifierHost = "experimental.gemmaModelRouter.classifier.host",
+        /// The model that classifies.
+        ClassifierModel = "experimental.gemmaModelRouter.classifier.model",
+        /// The requested model; anything but an alias overrides the router.
+        ModelName = "model.name",
+    }
 }
 
 impl Key {
@@ -44,27 +41,14 @@ impl Key {
     ];
 
     /// The names of the objects that contain the value, followed by its own name.
-    pub(super) const fn path(self) -> &'static [&'static str] {
-        match self {
-            Self::Enabled => &["experimental", "gemmaModelRouter", "enabled"],
-            Self::AutoStartServer => &["experimental", "gemmaModelRouter", "autoStartServer"],
-            Self::BinaryPath => &["experimental", "gemmaModelRouter", "binaryPath"],
-            Self::ClassifierHost => &["experimental", "gemmaModelRouter", "classifier", "host"],
-            Self::ClassifierModel => &["experimental", "gemmaModelRouter", "classifier", "model"],
-            Self::ModelName => &["model", "name"],
-        }
+    pub(super) fn path(self) -> Vec<&'static str> {
+        self.as_str().split('.').collect()
     }
 
     /// Whether `scope` can set this key: only the user's file decides whether a program is started, and which
     /// (docs/facts.md section 3).
     const fn is_heeded_in(self, scope: Scope) -> bool {
         !matches!(self, Self::BinaryPath | Self::AutoStartServer) || matches!(scope, Scope::User)
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.path().join("."))
     }
 }
 
@@ -161,10 +145,9 @@ impl Settings {
     /// The values in effect, as far as the files are readable.
     #[must_use]
     pub fn router(&self) -> RouterSettings {
-        let mut malformed = Vec::new();
         let mut merge = Merge {
             settings: self,
-            malformed: &mut malformed,
+            malformed: Vec::new(),
         };
         // The defaults of Gemini CLI 0.61 (docs/facts.md section 3).
         RouterSettings {
@@ -184,12 +167,10 @@ impl Settings {
                 text,
             ),
             model_name: merge.effective(Key::ModelName, None, "a string", |value| text(value).map(Some)),
-            malformed,
+            malformed: merge.malformed,
         }
     }
-}
 
-impl Settings {
     /// The value at `path` in the strongest scope that sets it and is used.
     #[must_use]
     pub fn effective(&self, path: &[&str]) -> Option<&Value> {
@@ -207,7 +188,7 @@ fn text(value: &Value) -> Option<String> {
 
 struct Merge<'a> {
     settings: &'a Settings,
-    malformed: &'a mut Vec<Malformed>,
+    malformed: Vec<Malformed>,
 }
 
 impl Merge<'_> {
@@ -219,23 +200,24 @@ impl Merge<'_> {
         expected: &'static str,
         accept: impl Fn(&Value) -> Option<T>,
     ) -> Effective<T> {
+        let path = key.path();
         let mut set: Vec<Setting> = Vec::new();
         let mut ignored = Vec::new();
         let mut winner = None;
         for file in &self.settings.scopes {
-            let Some((value, depth)) = file.value().and_then(|root| lookup(root, key.path())) else {
+            let Some((value, depth)) = file.value().and_then(|root| lookup(root, &path)) else {
                 continue;
             };
             let setting = setting(file, value);
             if !key.is_heeded_in(file.scope) || (file.scope == Scope::Workspace && !self.settings.trust.is_trusted()) {
-                if depth == key.path().len() {
+                if depth == path.len() {
                     ignored.push(setting);
                 }
                 continue;
             }
-            winner = accept(value).filter(|_| depth == key.path().len());
+            winner = accept(value).filter(|_| depth == path.len());
             if winner.is_none() {
-                self.report(file, &key.path()[..depth], expected, value, depth == key.path().len());
+                self.report(file, &path[..depth], expected, value, depth == path.len());
             }
             set.push(setting);
         }

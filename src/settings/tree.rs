@@ -36,7 +36,8 @@ pub(super) fn object_of<'a>(path: &Path, value: Option<&'a ast::Value<'a>>) -> R
 
 /// The place of `key` in `root`, the object in `text`.
 pub(super) fn place_of<'a>(path: &Path, text: &str, root: &'a Object<'a>, key: Key) -> Result<Place<'a>, Error> {
-    let (name, objects) = split(key.path());
+    let names = key.path();
+    let (name, objects) = split(&names);
     let mut object = root;
     for (depth, step) in objects.iter().enumerate() {
         let Some(member) = last(object, step) else {

@@ -180,7 +180,7 @@ fn parse(text: &str) -> Value {
 fn others(text: &str) -> Value {
     let mut value = parse(text);
     for key in Key::ROUTER {
-        take(&mut value, key.path(), false);
+        take(&mut value, &key.path(), false);
     }
     for depth in (1..4).rev() {
         take(&mut value, &Key::ClassifierHost.path()[..depth], true);
