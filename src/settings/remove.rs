@@ -50,17 +50,7 @@ pub enum Outcome {
 /// # Errors
 /// When a file cannot be read, parsed or written, or its backup cannot be made; that file is then unchanged.
 pub fn remove(applied: &Applied, backups: &Path, now: Timestamp) -> Result<Vec<Removed>, Error> {
-    applied
-        .files
-        .iter()
-        .map(|file| {
-            Ok(Removed {
-                scope: file.scope,
-                path: file.path.clone(),
-                outcome: remove_from(file, backups, now)?,
-            })
-        })
-        .collect()
+    removed(applied, |file| remove_from(file, backups, now))
 }
 
 /// The results that [`remove`] would have, without changing anything.
@@ -68,17 +58,20 @@ pub fn remove(applied: &Applied, backups: &Path, now: Timestamp) -> Result<Vec<R
 /// # Errors
 /// When a file cannot be read or parsed.
 pub fn preview(applied: &Applied) -> Result<Vec<Removed>, Error> {
-    let outcome = |file| Ok(reversal(file)?.map_or(Outcome::Unchanged, |reversal| reversal.outcome));
-    let files = applied.files.iter();
-    files
-        .map(|file| {
-            Ok(Removed {
-                scope: file.scope,
-                path: file.path.clone(),
-                outcome: outcome(file)?,
-            })
+    removed(applied, |file| {
+        Ok(reversal(file)?.map_or(Outcome::Unchanged, |reversal| reversal.outcome))
+    })
+}
+
+fn removed(applied: &Applied, outcome: impl Fn(&AppliedFile) -> Result<Outcome, Error>) -> Result<Vec<Removed>, Error> {
+    let files = applied.files.iter().map(|file| {
+        Ok(Removed {
+            scope: file.scope,
+            path: file.path.clone(),
+            outcome: outcome(file)?,
         })
-        .collect()
+    });
+    files.collect()
 }
 
 /// Whether the settings file at `path` names `program` as the program to start, or a file with the same end of its

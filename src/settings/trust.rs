@@ -20,7 +20,7 @@ pub enum Trust {
     TrustedByVariable,
     /// `security.folderTrust.enabled` is `false`: every folder is trusted.
     NotAsked,
-    /// `GEMINI_CLI_TRUST_WORKSPACE` is `false`, or `GEMINI_RESTRICTED_MODE` is `true`.
+    /// `trustedFolders.json` trusts the folder or one above it.
     Trusted,
     /// `GEMINI_CLI_TRUST_WORKSPACE` is `false` or `GEMINI_RESTRICTED_MODE` is `true`.
     RefusedByVariable,
