@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
+use memchr::memchr;
 use serde::Serialize;
 use serde::ser::Error as _;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
@@ -152,10 +153,17 @@ fn is_obeyed(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// The one control character of ASCII that JSON does not escape.
+const DELETE: u8 = 0x7f;
+
 struct Escaping;
 
 impl Formatter for Escaping {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        // The search takes most of the time, and most text is plain.
+        if fragment.is_ascii() && memchr(DELETE, fragment.as_bytes()).is_none() {
+            return CompactFormatter.write_string_fragment(writer, fragment);
+        }
         let mut plain = fragment;
         while let Some((at, c)) = plain.char_indices().find(|(_, c)| is_obeyed(*c)) {
             CompactFormatter.write_string_fragment(writer, &plain[..at])?;
