@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::typed::{self, Place};
+use memchr::memmem;
+
+use super::typed::{self, Place, line_end};
 use super::{Content, Conversation};
 use crate::router::Role;
 
@@ -19,13 +21,13 @@ pub(crate) struct Flattened<'a> {
 impl<'a> Flattened<'a> {
     /// Finds both under their headings; `None` if no heading introduces a request.
     pub(crate) fn find(text: &'a str) -> Option<Self> {
+        let mut headings = headings(text);
         // File contents and other additions may contain such a prompt themselves.
-        let opening = headings(text)
-            .find(|heading| heading.is("chat history"))
-            .map_or(0, |heading| heading.end);
+        let opening = headings.iter().find(|heading| heading.is("chat history"));
+        let opening = opening.map_or(0, |heading| heading.end);
         let added = typed::additions(&text[opening..], Place::Opening);
         let is_added = |at: usize| added.iter().any(|range| range.contains(&at.wrapping_sub(opening)));
-        let headings: Vec<Heading<'_>> = headings(text).filter(|heading| !is_added(heading.start)).collect();
+        headings.retain(|heading| !is_added(heading.start));
         let current = headings
             .iter()
             .rfind(|heading| heading.is("current request") && text[heading.end..].trim_start().starts_with('"'))
@@ -112,17 +114,20 @@ impl Heading<'_> {
     }
 }
 
-fn headings(text: &str) -> impl Iterator<Item = Heading<'_>> {
-    let mut start = 0;
-    text.split_inclusive('\n').filter_map(move |line| {
-        let at = start;
-        start += line.len();
-        line.starts_with('#').then(|| Heading {
-            words: line.trim_matches(|c: char| c.is_whitespace() || matches!(c, '#' | '*' | ':')),
-            start: at,
-            end: start,
-        })
-    })
+/// The headings of `text`, in order.
+fn headings(text: &str) -> Vec<Heading<'_>> {
+    let first = text.starts_with('#').then_some(0);
+    let others = memmem::find_iter(text.as_bytes(), "\n#").map(|at| at + 1);
+    let starts = first.into_iter().chain(others);
+    let heading = |start| {
+        let end = line_end(text, start);
+        Heading {
+            words: text[start..end].trim_matches(|c: char| c.is_whitespace() || matches!(c, '#' | '*' | ':')),
+            start,
+            end,
+        }
+    };
+    starts.map(heading).collect()
 }
 
 #[cfg(test)]

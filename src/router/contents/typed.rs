@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr;
+use memchr::{memchr, memmem};
 
 /// Tags that clients are known to use; they count everywhere.
 const CLIENT_NAMES: [&str; 10] = [
@@ -111,7 +111,8 @@ fn without<'a>(text: &'a str, ranges: &[Range<usize>]) -> Cow<'a, str> {
 /// The positions of the client's additions in `text`, in order.
 pub(super) fn additions(text: &str, place: Place) -> Vec<Range<usize>> {
     // Most texts contain none of these three marks.
-    if !["<", "--- ", JSON_FENCE].iter().any(|mark| text.contains(mark)) {
+    let contains = |mark: &str| memmem::find(text.as_bytes(), mark.as_bytes()).is_some();
+    if !["<", "--- ", JSON_FENCE].into_iter().any(contains) {
         return Vec::new();
     }
     Scan::new(text, place).additions()
@@ -232,7 +233,7 @@ fn words(name: &str) -> Vec<String> {
 }
 
 /// The end of the line that contains `at`, after its line break.
-fn line_end(text: &str, at: usize) -> usize {
+pub(super) fn line_end(text: &str, at: usize) -> usize {
     memchr(b'\n', &text.as_bytes()[at..]).map_or(text.len(), |found| at + found + 1)
 }
 
