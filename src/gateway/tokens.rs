@@ -130,6 +130,12 @@ impl Meter {
 
     /// The number of bytes of `text` that fit; subtracts them from the rest.
     fn take(&mut self, text: &str) -> usize {
+        if text.is_ascii() {
+            let left = usize::try_from(self.limit - self.spent).unwrap_or(usize::MAX);
+            let fits = text.len().min(left);
+            self.spent += fits as u64;
+            return fits;
+        }
         for (at, c) in text.char_indices() {
             if self.spent + cost(c) > self.limit {
                 self.spent = self.limit;
