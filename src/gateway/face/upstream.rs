@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::Either;
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
@@ -561,11 +563,11 @@ fn time_left(usual: Duration, deadline: Option<Instant>) -> Duration {
     })
 }
 
-/// The output of `future`; `None` if the deadline passes first.
-async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+/// The output of `future`; `None` if the deadline passes first. An `async fn` would hold the future twice.
+fn within<F: Future>(deadline: Option<Instant>, future: F) -> impl Future<Output = Option<F::Output>> {
     match deadline {
-        Some(deadline) => timeout_at(deadline, future).await.ok(),
-        None => Some(future.await),
+        Some(deadline) => Either::Left(timeout_at(deadline, future).map(Result::ok)),
+        None => Either::Right(future.map(Some)),
     }
 }
 
