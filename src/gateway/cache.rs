@@ -11,6 +11,7 @@ use lru::LruCache;
 use tokio::sync::watch;
 
 use super::fault::Fault;
+use super::tokens::Usage;
 use crate::router::classify::clean::Answer;
 
 /// The answer, or why the model gave no usable one; all waiting requests share it.
@@ -24,6 +25,14 @@ pub(super) struct Key {
     release: u64,
 }
 
+/// A request as its client sent it.
+#[derive(Clone, Copy)]
+struct Sent {
+    /// The key of the request to the engine.
+    asked: Key,
+    prompt: Usage,
+}
+
 /// Answers by request.
 pub(super) struct Answers {
     hasher: RandomState,
@@ -32,22 +41,25 @@ pub(super) struct Answers {
 
 struct Shared {
     known: LruCache<Key, Answer>,
+    sent: LruCache<Key, Sent>,
     asked: HashMap<Key, Arc<watch::Sender<Option<AnswerResult>>>>,
 }
 
 impl Answers {
     /// Remembers at most `capacity` answers. A cleaned answer has a bounded length, so the memory is bounded too.
     pub(super) fn new(capacity: usize) -> Self {
+        let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
         Self {
             hasher: RandomState::new(),
             shared: Arc::new(Mutex::new(Shared {
-                known: LruCache::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN)),
+                known: LruCache::new(capacity),
+                sent: LruCache::new(capacity),
                 asked: HashMap::new(),
             })),
         }
     }
 
-    /// The key of a request to the engine of this release; releases do not share answers.
+    /// The key of a request for the engine of this release; releases do not share answers.
     pub(super) fn key(&self, body: &[u8], release: u64) -> Key {
         Key {
             release,
@@ -59,6 +71,18 @@ impl Answers {
     /// The remembered answer.
     pub(super) fn known(&self, key: Key) -> Option<Answer> {
         lock(&self.shared).known.get(&key).cloned()
+    }
+
+    /// The remembered answer to a request that came before in the same bytes, and the size of its prompt.
+    pub(super) fn repeated(&self, sent: Key) -> Option<(Answer, Usage)> {
+        let mut shared = lock(&self.shared);
+        let Sent { asked, prompt } = *shared.sent.get(&sent)?;
+        Some((shared.known.get(&asked)?.clone(), prompt))
+    }
+
+    /// Notes that the client's request `sent` was `asked` of the engine, with a prompt of this size.
+    pub(super) fn note(&self, sent: Key, asked: Key, prompt: Usage) {
+        lock(&self.shared).sent.put(sent, Sent { asked, prompt });
     }
 
     /// Waits for the answer: from the current call for this request, or from the call that `ask` makes.

@@ -37,6 +37,11 @@ pub(super) fn is_classification(request: &GenerateRequest) -> bool {
         .all(|word| places.iter().any(|place| contains_word(place, word)))
 }
 
+/// Whether the body of a classification request could look like `body`. This is cheap and right for usual spellings.
+pub(super) fn may_be_classification(body: &[u8]) -> bool {
+    memmem::find(body, b"model_choice").is_some()
+}
+
 fn contains_word(text: &str, word: &str) -> bool {
     memmem::find_iter(text.as_bytes(), word).any(|at| {
         let before = text[..at].chars().next_back();

@@ -26,7 +26,7 @@ use crate::router::{AnsweredBy, Turn, Verdict};
 pub(super) struct LocalModel {
     /// `None` for a runtime without a model.
     engine: Option<Arc<Engine>>,
-    answers: Answers,
+    pub(super) answers: Answers,
     metrics: Arc<Metrics>,
     generate_path: Uri,
     prompt_time: Duration,
@@ -65,23 +65,24 @@ impl LocalModel {
         (probability >= sure || probability <= 1.0 - sure).then_some(verdict)
     }
 
-    fn key(&self, engine_body: &Bytes) -> Key {
+    /// The key of the request `body`, as a client sent it or as the engine gets it.
+    pub(super) fn key(&self, body: &[u8]) -> Key {
         let release = self.engine.as_ref().map_or(0, |engine| engine.release());
-        self.answers.key(engine_body, release)
+        self.answers.key(body, release)
     }
 
-    /// The remembered answer to `engine_body`.
-    pub(super) fn known(&self, engine_body: &Bytes) -> Option<Answer> {
-        self.answers.known(self.key(engine_body))
-    }
-
-    /// The model's answer to `engine_body`. It must come within `time` from `start`, minus the time to answer without
-    /// the model.
-    pub(super) async fn ask(&self, engine_body: &Bytes, start: Instant, time: Duration) -> Result<Answer, Arc<Fault>> {
+    /// The model's answer to `engine_body`, whose key is `asked`. It must come within `time` from `start`, minus the
+    /// time to answer without the model.
+    pub(super) async fn ask(
+        &self,
+        (asked, engine_body): (Key, &Bytes),
+        start: Instant,
+        time: Duration,
+    ) -> Result<Answer, Arc<Fault>> {
         let Some(engine) = &self.engine else {
             return Err(Arc::new(Fault::Unavailable("no model is installed".to_owned())));
         };
-        let asked = self.answers.wait(self.key(engine_body), |abandoned| {
+        let answer = self.answers.wait(asked, |abandoned| {
             let call = Call {
                 engine: Arc::clone(engine),
                 metrics: Arc::clone(&self.metrics),
@@ -91,7 +92,7 @@ impl LocalModel {
             call.run(Instant::now() + self.prompt_time, abandoned)
         });
         let outcome = tokio::select! {
-            outcome = timeout_at(start + time_for_model(time), asked) => outcome.unwrap_or_else(|_| Err(Fault::Deadline.into())),
+            outcome = timeout_at(start + time_for_model(time), answer) => outcome.unwrap_or_else(|_| Err(Fault::Deadline.into())),
             () = engine.stops_answering() => Err(Fault::Unavailable("it does not answer its health probes".to_owned()).into()),
         };
         self.metrics.model.note("the local model", outcome.as_ref().err());
@@ -151,9 +152,13 @@ impl InProcess {
         }
         let body = Bytes::from(classification(request, history));
         let body = GenerateRequest::parse(&body)?.engine_body(&body, None)?;
-        let (answer, answered_by) = match model.known(&body) {
+        let asked = model.key(&body);
+        let (answer, answered_by) = match model.answers.known(asked) {
             Some(known) => (known, AnsweredBy::Cache),
-            None => (model.ask(&body, start, model.deadline).await?, AnsweredBy::Model),
+            None => (
+                model.ask((asked, &body), start, model.deadline).await?,
+                AnsweredBy::Model,
+            ),
         };
         model.metrics.classified(answered_by);
         let verdict = answer.into();

@@ -2,12 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
+use tokio::time::Instant;
 
 use super::prompt::{Prompt, reply};
+use crate::gateway::cache::Key;
 use crate::gateway::classification::render;
 use crate::gateway::config::OnClassifierFailure;
 use crate::gateway::fault::Fault;
+use crate::gateway::path::StreamFormat;
 use crate::gateway::reply::Reply;
 use crate::gateway::shared::Shared;
 use crate::router::contents::turns_for_context;
@@ -18,8 +22,36 @@ const MODEL_FAILURE: HeaderName = HeaderName::from_static("x-gem-model-failure")
 /// The most characters of a failure in a header.
 const LONGEST_FAILURE: usize = 200;
 
-/// Answers `prompt`, which asks for a classification of `conversation`.
-pub(super) async fn answer(shared: &Shared, prompt: &Prompt, conversation: Conversation) -> Result<Reply, Fault> {
+/// The reply to a request with the key `sent` if the same bytes were answered before.
+pub(super) fn repeated(shared: &Shared, sent: Key, stream: Option<StreamFormat>, arrived: Instant) -> Option<Reply> {
+    // The log takes the request from the parsed body.
+    if shared.config.log_requests {
+        return None;
+    }
+    let (answer, usage) = shared.local_model.answers.repeated(sent)?;
+    let prompt = Prompt {
+        engine_body: Bytes::new(),
+        usage,
+        stream,
+        arrived,
+        patience: None,
+    };
+    let call = Classification {
+        shared,
+        prompt: &prompt,
+        request: "",
+        turns: &[],
+    };
+    Some(call.reply(AnsweredBy::Cache, answer.into(), None))
+}
+
+/// Answers `prompt`, which came as `sent` and asks for a classification of `conversation`.
+pub(super) async fn answer(
+    shared: &Shared,
+    prompt: &Prompt,
+    sent: Option<Key>,
+    conversation: Conversation,
+) -> Result<Reply, Fault> {
     let turns = turns_for_context(&conversation.history);
     let call = Classification {
         shared,
@@ -31,15 +63,25 @@ pub(super) async fn answer(shared: &Shared, prompt: &Prompt, conversation: Conve
         return Ok(call.reply(AnsweredBy::Builtin, nothing_typed(), None));
     }
     let model = &shared.local_model;
-    if let Some(known) = model.known(&prompt.engine_body) {
+    let asked = model.key(&prompt.engine_body);
+    let note = || {
+        if let Some(sent) = sent {
+            model.answers.note(sent, asked, prompt.usage);
+        }
+    };
+    if let Some(known) = model.answers.known(asked) {
+        note();
         return Ok(call.reply(AnsweredBy::Cache, known.into(), None));
     }
     if let Some(verdict) = model.without_asking(call.request, &turns) {
         return Ok(call.reply(AnsweredBy::Builtin, verdict, None));
     }
     let time = prompt.time(shared.config.classifier_deadline);
-    match model.ask(&prompt.engine_body, prompt.arrived, time).await {
-        Ok(answer) => Ok(call.reply(AnsweredBy::Model, answer.into(), None)),
+    match model.ask((asked, &prompt.engine_body), prompt.arrived, time).await {
+        Ok(answer) => {
+            note();
+            Ok(call.reply(AnsweredBy::Model, answer.into(), None))
+        }
         Err(failure) => call.without_model(&failure),
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::prompt::{Prompt, reply, server_timeout, within};
 use super::{classifier, local_stream};
 use crate::gateway::body::{self, ClientBody};
-use crate::gateway::classification::{is_classification, plain_answer, written};
+use crate::gateway::classification::{is_classification, may_be_classification, plain_answer, written};
 use crate::gateway::coding;
 use crate::gateway::config::ClassifierPrompt;
 use crate::gateway::engine::{ATTEMPTS, Engine};
@@ -42,7 +42,14 @@ pub(in crate::gateway) async fn serve(
     };
     let arrived = Instant::now();
     let patience = server_timeout(request.headers());
-    let body = json_of(shared, request, patience).await?;
+    let received = received(shared, request, patience).await?;
+    let may_be_known = shared.engine.is_some() && may_be_classification(&received);
+    let sent = may_be_known.then(|| shared.local_model.key(&received));
+    if let Some(reply) = sent.and_then(|sent| classifier::repeated(shared, sent, stream, arrived)) {
+        measure.set_face(Face::Classifier);
+        return Ok(reply);
+    }
+    let body = valid(shared, received)?;
     let request = GenerateRequest::parse(&body)?;
     let question = is_classification(&request).then(|| request.question());
     let slim = question
@@ -66,7 +73,7 @@ pub(in crate::gateway) async fn serve(
     drop((body, request));
     if let Some(question) = question {
         measure.set_face(Face::Classifier);
-        return classifier::answer(shared, &prompt, question.conversation).await;
+        return classifier::answer(shared, &prompt, sent, question.conversation).await;
     }
     let Some(engine) = &shared.engine else {
         let answer = plain_answer(CLASSIFIES_ONLY, shared.config.engine_model(), prompt.usage);
@@ -79,13 +86,17 @@ pub(in crate::gateway) async fn serve(
     }
 }
 
-/// The JSON in the request's body, decoded and repaired.
-async fn json_of(shared: &Shared, request: Request<ClientBody>, patience: Option<Duration>) -> Result<Bytes, Fault> {
+/// The request's body, decoded.
+async fn received(shared: &Shared, request: Request<ClientBody>, patience: Option<Duration>) -> Result<Bytes, Fault> {
     let limits = &shared.config.limits;
     let time = within(limits.body_time, patience);
     let (parts, body) = request.into_parts();
     let received = body::read(body, limits.local_body, time, &shared.bodies).await?;
-    let received = coding::plain(&parts.headers, &received, limits.local_body, &shared.bodies).await?;
+    coding::plain(&parts.headers, &received, limits.local_body, &shared.bodies).await
+}
+
+/// The JSON in the body `received`, repaired.
+fn valid(shared: &Shared, received: Bytes) -> Result<Bytes, Fault> {
     match repaired(&received) {
         Cow::Borrowed(valid) => Ok(received.slice_ref(valid)),
         Cow::Owned(valid) => body::held(valid.into(), &shared.bodies),
