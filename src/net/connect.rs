@@ -38,7 +38,7 @@ struct Inner {
     limit: Duration,
 }
 
-/// What is missing on a machine that cannot check any server's certificate.
+/// The fault of a machine that cannot check any server's certificate.
 pub(crate) const NO_AUTHORITIES: &str = "no CA certificates were found on this machine";
 /// The remedy for it.
 pub(crate) const INSTALL_AUTHORITIES: &str = "install the system's CA certificates (package `ca-certificates`), or name a PEM file with SSL_CERT_FILE or `--ca-cert`";

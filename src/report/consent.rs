@@ -57,7 +57,7 @@ struct OnScreen {
 impl Drop for OnScreen {
     fn drop(&mut self) {
         if self.is_open {
-            // Without a terminal nobody has to be told.
+            // Without a terminal no one has to be told.
             let _ = io::stderr().lock().write_all(NO_ANSWER_NEEDED.as_bytes());
         }
     }

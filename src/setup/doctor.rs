@@ -160,7 +160,7 @@ pub(super) fn inspect_override(setup: &Setup<'_>) -> Check {
     if let Some(found) = client::variable(setup, &settings, "GEMINI_MODEL") {
         let model = found.value.trim();
         return match &found.file {
-            // GEMINI_MODEL wins over `model.name`, which then has no effect.
+            // GEMINI_MODEL wins over `model.name`, which is then without effect.
             _ if routes(model) => OVERRIDE.ok(format!("GEMINI_MODEL is `{model}`")),
             None => fail(
                 format!("the variable GEMINI_MODEL is set to `{model}`, so nothing is routed"),

@@ -54,7 +54,7 @@ pub(super) async fn obstacle(setup: &Setup<'_>, port: u16) -> Option<(Fix, Check
     }
     let is_for_all = setup.wanted.chosen.scope == Destination::System || setup.site.layout.is_of_system();
     let is_forbidden = if is_for_all {
-        // The service's user has no privileges.
+        // The service's user is without privileges.
         port < first_common_port()
     } else {
         let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port));

@@ -30,7 +30,7 @@ use super::{Identity, Program, identity::with_process};
 /// Windows does not limit file sizes.
 pub const fn outlive_file_limit() {}
 
-/// Windows has no root.
+/// Windows does not know root.
 #[must_use]
 pub const fn is_root() -> bool {
     false

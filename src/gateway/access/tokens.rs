@@ -1,6 +1,6 @@
 //! The clients of a gateway, read from a file: each line has a name and the hash of a token.
 //!
-//! Tokens have 256 random bits, so a plain hash is enough: nobody can try them all.
+//! Tokens have 256 random bits, so a plain hash is enough: there are too many to try.
 
 use std::path::Path;
 use std::sync::Arc;

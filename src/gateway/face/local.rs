@@ -21,7 +21,8 @@ use crate::gateway::metrics::{Face, Measure};
 use crate::gateway::path::stream_format;
 use crate::gateway::reply::Reply;
 use crate::gateway::shared::Shared;
-use crate::gateway::tokens::Meter;
+use crate::gateway::tokens::{Meter, Usage};
+use crate::router::Conversation;
 use crate::router::contents::repaired;
 
 /// The answer to prompts from a runtime without a model.
@@ -49,40 +50,58 @@ pub(in crate::gateway) async fn serve(
         measure.set_face(Face::Classifier);
         return Ok(reply);
     }
-    let body = valid(shared, received)?;
-    let request = GenerateRequest::parse(&body)?;
-    let question = is_classification(&request).then(|| request.question());
-    let slim = question
-        .as_ref()
-        .filter(|_| shared.config.classifier_prompt == ClassifierPrompt::Slim);
-    let engine_body = request.engine_body(&body, slim)?;
-    let is_as_sent = engine_body.as_ptr() == body.as_ptr();
+    let read = Read::of(&valid(shared, received)?, shared)?;
     let prompt = Prompt {
-        engine_body: if is_as_sent {
-            engine_body
-        } else {
-            body::held(engine_body, &shared.bodies)?
-        },
-        usage: request.usage(),
+        engine_body: read.engine_body,
+        usage: read.usage,
         stream,
         arrived,
         patience,
     };
-    let longest = request.max_output_tokens();
-    // While the prompt waits for the engine, nothing else is needed.
-    drop((body, request));
-    if let Some(question) = question {
+    if let Some(conversation) = read.classified {
         measure.set_face(Face::Classifier);
-        return classifier::answer(shared, &prompt, sent, question.conversation).await;
+        return classifier::answer(shared, &prompt, sent, conversation).await;
     }
     let Some(engine) = &shared.engine else {
         let answer = plain_answer(CLASSIFIES_ONLY, shared.config.engine_model(), prompt.usage);
         return Ok(reply(written(answer, stream), stream));
     };
-    let meter = Meter::new(prompt.usage, longest);
+    let meter = Meter::new(prompt.usage, read.longest);
     match stream {
         None => whole_answer(shared, engine, &prompt, meter).await,
         Some(format) => local_stream::answer(shared, engine, &prompt, format, meter).await,
+    }
+}
+
+/// The parts of a request's body that are used. While the prompt waits for the engine, nothing else is needed.
+struct Read {
+    engine_body: Bytes,
+    usage: Usage,
+    /// The maximum number of tokens of the answer.
+    longest: Option<u32>,
+    /// The conversation that a classification request asks about.
+    classified: Option<Conversation>,
+}
+
+impl Read {
+    fn of(body: &Bytes, shared: &Shared) -> Result<Self, Fault> {
+        let request = GenerateRequest::parse(body)?;
+        let question = is_classification(&request).then(|| request.question());
+        let slim = question
+            .as_ref()
+            .filter(|_| shared.config.classifier_prompt == ClassifierPrompt::Slim);
+        let engine_body = request.engine_body(body, slim)?;
+        let is_as_sent = engine_body.as_ptr() == body.as_ptr();
+        Ok(Self {
+            engine_body: if is_as_sent {
+                engine_body
+            } else {
+                body::held(engine_body, &shared.bodies)?
+            },
+            usage: request.usage(),
+            longest: request.max_output_tokens(),
+            classified: question.map(|question| question.conversation),
+        })
     }
 }
 

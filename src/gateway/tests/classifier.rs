@@ -257,6 +257,27 @@ async fn the_cache_is_bounded() {
 }
 
 #[tokio::test]
+async fn a_repeated_request_states_the_size_of_its_own_prompt() {
+    let engine = EngineStandIn::start(vec![chooses("flash")]).await.unwrap();
+    let gateway = Running::before(&engine, |_| {}).await;
+    let within = |session: &str| {
+        let session = format!("<session_context>\n{session}\n</session_context>");
+        let schema = json!({"properties": {"model_choice": {"enum": ["flash", "pro"]}}});
+        let turn = |text: &str| json!({"role": "user", "parts": [{"text": text}]});
+        json!({"contents": [turn(&session), turn("rename it")], "generationConfig": {"responseSchema": schema}})
+    };
+    let (short, long) = (within("short").to_string(), within(&"long ".repeat(100)).to_string());
+    let mut sizes = Vec::new();
+    for (body, answered_by) in [(&short, "model"), (&long, "cache"), (&short, "cache"), (&long, "cache")] {
+        let got = gateway.post(GENERATE, body.clone()).await;
+        assert_eq!(got.choice(), by("flash", answered_by));
+        sizes.push(got.json()["usageMetadata"]["promptTokenCount"].as_u64().unwrap());
+    }
+    assert!(sizes[0] < sizes[1], "{sizes:?}");
+    assert_eq!(sizes[..2], sizes[2..]);
+}
+
+#[tokio::test]
 async fn a_runtime_without_a_model_classifies() {
     let gateway = Running::without_engine().await;
     assert_eq!(gateway.post(GENERATE, classification("x")).await.choice().1, "builtin");

@@ -40,7 +40,7 @@ fn the_machines_file_gets_the_routing_alone() {
 
 #[test]
 fn a_file_that_was_written_and_then_failed_is_rolled_back_too() {
-    // A bare name has no directory that could be opened to the users, so this fails after the file was written.
+    // A bare name is without a directory that could be opened to the users, so this fails after the file was written.
     let name = format!("settings-of-{}.json", std::process::id());
     let machine = Machine::new();
     let variables = [("GEMINI_CLI_SYSTEM_SETTINGS_PATH".to_owned(), name.clone())];
