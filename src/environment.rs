@@ -58,7 +58,7 @@ impl Environment {
         self.variables.get(name).map(String::as_str)
     }
 
-    /// All variables that are text.
+    /// All variables whose values are valid UTF-8.
     pub fn vars(&self) -> impl Iterator<Item = (&str, &str)> {
         self.variables
             .iter()

@@ -11,7 +11,7 @@ use crate::error::{Explain, Kind};
 use crate::net::{redact_in, toml_fault};
 use crate::place;
 
-/// A kind of such a file, as errors describe it.
+/// A kind of record file, for error messages.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record {
     /// The kind's name.

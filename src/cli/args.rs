@@ -67,7 +67,7 @@ pub(crate) enum ColorChoice {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Converge this machine: runtime, companions, terms, model, settings, server, smoke test
+    /// Set up this machine: runtime, companions, terms, model, settings, server, smoke test
     Install(InstallArgs),
     /// Find faults on this machine, with a fix for each
     Doctor(DoctorArgs),
@@ -99,7 +99,7 @@ pub(crate) enum Command {
     Bundle(BundleArgs),
     /// Run the server at login
     Service(ServiceArgs),
-    /// Install and try a newer version, then switch to it
+    /// Install a newer version, test it, then switch to it
     Upgrade(UpgradeArgs),
     /// Return to the previous version
     Rollback(RollbackArgs),
@@ -456,7 +456,7 @@ pub(crate) struct UninstallArgs {
     /// Remove model, state and logs too
     #[arg(long)]
     pub(crate) purge: bool,
-    /// Print what would be deleted, change nothing
+    /// Print the plan, change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Do not ask before `--purge` deletes

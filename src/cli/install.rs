@@ -215,8 +215,9 @@ fn target_of(session: &Session<'_>, args: &InstallArgs) -> Result<Target, Failur
         // clap checks this only on the command line, but the target may come from the environment or the configuration.
         Some(target) => {
             let message = format!("cannot install for {target}: `target` is only for plans");
-            Err(Failure::new(Kind::Usage, message)
-                .with_hint("add `--dry-run`, or remove `target` from the environment and the configuration"))
+            Err(Failure::new(Kind::Usage, message).with_hint(
+                "add `--dry-run`, or unset `GEM_SETUP_TARGET` and remove `target` from the configuration file",
+            ))
         }
         None => session.target(),
     }

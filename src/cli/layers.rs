@@ -176,8 +176,8 @@ impl Layers {
         })
     }
 
-    /// Drops one value of the configuration file that another option excludes: the file is shared by all commands.
-    /// Returns `false` if there is no such value.
+    /// If one of two conflicting options is in the configuration file, drops that one: all commands share the file, so it
+    /// must not keep a command from another option. Returns `false` if there is no such value.
     pub(crate) fn leave_out_excluded(&mut self, command: &Command, matches: &ArgMatches) -> bool {
         let excluded = self.clash(command, matches).and_then(|(one, other, matches)| {
             let is_of_file = |arg: &&clap::Arg| self.origin_of(arg, matches) == Origin::File;

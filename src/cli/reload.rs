@@ -60,7 +60,7 @@ pub(crate) async fn follow(
             _ => names.join(" and "),
         };
         seen = now;
-        let taken_over = take_over(session, server, claim, &updates, &mut seen, &names);
+        let taken_over = send_renewed(session, server, claim, &updates, &mut seen, &names);
         let new = taken_over.err().map(|reason| Refused { names, reason });
         if let Some(new) = new.as_ref().filter(|new| refused.as_ref() != Some(new)) {
             new.report(claim);
@@ -90,7 +90,7 @@ impl Refused {
 ///
 /// # Errors
 /// Why the configuration cannot be used.
-fn take_over(
+fn send_renewed(
     session: &Session<'_>,
     server: &Server<'_>,
     claim: &Claim,

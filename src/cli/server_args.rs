@@ -40,7 +40,7 @@ pub(crate) fn on_fallback() -> impl TypedValueParser<Value = OnFallback> {
         (
             "ask",
             OnFallback::Ask,
-            "Ask at the terminal; without one, report the failure to the client",
+            "Ask at the terminal; without one, do not switch",
         ),
     ])
 }

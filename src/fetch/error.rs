@@ -83,7 +83,7 @@ pub enum Error {
     TooLong {
         /// The partial download.
         path: PathBuf,
-        /// How long it may be, in bytes.
+        /// The limit, in bytes.
         longest: u64,
     },
     /// The disk is full, or almost full. Exit status 5.

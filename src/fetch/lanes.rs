@@ -38,7 +38,7 @@ pub(super) async fn run(transfer: &Transfer<'_>, source: &Source<'_>) -> Result<
 
 /// Reads `first` to its end, and the rest on further connections.
 async fn drive(transfer: &Transfer<'_>, source: &Source<'_>, first: Opened) -> Result<(), Fault> {
-    let mut crew = Crew {
+    let mut scheduler = LaneScheduler {
         transfer,
         source,
         lanes: Vec::new(),
@@ -49,16 +49,16 @@ async fn drive(transfer: &Transfer<'_>, source: &Source<'_>, first: Opened) -> R
         strikes: 0,
         next_id: 0,
     };
-    crew.start(first.range(), Some(first));
+    scheduler.start(first.range(), Some(first));
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            finished = crew.running.next() => match finished {
-                Some((id, outcome)) => crew.finished(id, outcome)?,
+            finished = scheduler.running.next() => match finished {
+                Some((id, outcome)) => scheduler.finished(id, outcome)?,
                 None => return Ok(()),
             },
-            now = ticks.tick() => crew.tick(now),
+            now = ticks.tick() => scheduler.tick(now),
         }
     }
 }
@@ -79,7 +79,7 @@ struct Member {
 /// The end of a lane: complete, failed, or aborted for being slow.
 type LaneEnd = Result<Result<(), Fault>, futures_util::future::Aborted>;
 
-struct Crew<'a> {
+struct LaneScheduler<'a> {
     transfer: &'a Transfer<'a>,
     source: &'a Source<'a>,
     lanes: Vec<Member>,
@@ -93,7 +93,7 @@ struct Crew<'a> {
     next_id: u64,
 }
 
-impl<'a> Crew<'a> {
+impl<'a> LaneScheduler<'a> {
     fn start(&mut self, range: Range<u64>, opened: Option<Opened>) {
         let id = self.next_id;
         self.next_id += 1;

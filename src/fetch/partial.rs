@@ -48,7 +48,7 @@ impl Validator {
 /// The server's description of a partly downloaded file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
-    /// The version of the file; without it the partial download cannot be resumed.
+    /// The file's version (`ETag` or `Last-Modified`); without it the partial download cannot be resumed.
     pub(super) validator: Option<Validator>,
     /// The whole file's length in bytes, if known.
     pub(super) length: Option<u64>,

@@ -219,7 +219,7 @@ impl Fault {
         Some(advice.into())
     }
 
-    /// Whether a proxy on the way to `url` may have caused the fault. With plain http, it may have sent the response itself.
+    /// Whether a proxy on the way to `url` may have caused the fault. A proxy for plain HTTP may have sent the response itself.
     fn is_proxy_involved(&self, url: &Url) -> bool {
         match self {
             Self::Redirected { url, fault } => fault.is_proxy_involved(url.expose()),

@@ -62,22 +62,22 @@ impl Store {
     /// Continues `partial`, or starts over if it is empty. `size` is the catalog's; 0 = unknown.
     pub(super) fn open(partial: &Partial, size: u64, identity: Identity, present: RangeSet) -> Result<Self, Error> {
         let (file, reader) = partial.open_data(present.end() > 0)?;
-        let books = Books::new(present);
-        if !books.lists_ranges && books.present.end() > 0 {
+        let journal = Journal::new(present);
+        if !journal.lists_ranges && journal.present.end() > 0 {
             // Truncate leftovers of an earlier run, so that the file's length alone describes it.
-            file.set_len(books.present.end())
+            file.set_len(journal.present.end())
                 .map_err(|e| Error::file("shorten", partial.data(), e, None))?;
             partial.record(&identity, None)?;
         }
         let (ops, queue) = mpsc::channel(QUEUE);
-        let on_disk = Arc::new(AtomicU64::new(books.present.len()));
+        let on_disk = Arc::new(AtomicU64::new(journal.present.len()));
         let mut writer = Writer {
             limits: Limits::new(partial.data(), size),
             partial: partial.clone(),
             identity,
             file,
             position: 0,
-            books,
+            journal,
             hasher: Hasher::spawn(reader),
             hashed: 0,
             on_disk: Arc::clone(&on_disk),
@@ -131,7 +131,7 @@ fn joined<T>(result: Result<Result<T, Error>, tokio::task::JoinError>) -> Result
 }
 
 /// The ranges on disk, and those on record in the journal.
-struct Books {
+struct Journal {
     present: RangeSet,
     /// Bytes written since the last update of the journal; counted only once bytes came out of order.
     unrecorded: u64,
@@ -139,7 +139,7 @@ struct Books {
     lists_ranges: bool,
 }
 
-impl Books {
+impl Journal {
     fn new(present: RangeSet) -> Self {
         Self {
             lists_ranges: present.run_end(0) < present.end(),
@@ -155,7 +155,7 @@ struct Writer {
     file: File,
     /// The position of the file's cursor.
     position: u64,
-    books: Books,
+    journal: Journal,
     hasher: Hasher,
     /// The end of the contiguous bytes that were passed to the hasher.
     hashed: u64,
@@ -174,7 +174,7 @@ impl Writer {
                 Op::Seal => return self.seal().map(Some),
             }
         }
-        if self.books.lists_ranges {
+        if self.journal.lists_ranges {
             self.record()?;
         }
         Ok(None)
@@ -182,7 +182,7 @@ impl Writer {
 
     fn restart(&mut self, identity: Identity) -> Result<(), Error> {
         // Overwriting existing bytes needs no additional room.
-        let more = identity.length.unwrap_or(0).saturating_sub(self.books.present.len());
+        let more = identity.length.unwrap_or(0).saturating_sub(self.journal.present.len());
         self.limits
             .check(self.partial.data(), identity.length.unwrap_or(0), more, identity.length)?;
         self.partial.forget()?;
@@ -190,7 +190,7 @@ impl Writer {
         self.file = file;
         self.position = 0;
         self.identity = identity;
-        self.books = Books::new(RangeSet::default());
+        self.journal = Journal::new(RangeSet::default());
         self.hasher = Hasher::spawn(reader);
         self.hashed = 0;
         self.on_disk.store(0, Ordering::Relaxed);
@@ -199,18 +199,18 @@ impl Writer {
 
     fn write(&mut self, at: u64, data: Bytes) -> Result<(), Error> {
         let written = at..at + data.len() as u64;
-        if !self.books.lists_ranges && at != self.books.present.end() {
+        if !self.journal.lists_ranges && at != self.journal.present.end() {
             // From now on the file's length does not describe its content: record the ranges first.
-            self.books.lists_ranges = true;
+            self.journal.lists_ranges = true;
             self.record()?;
         }
         self.put(at, &data)?;
         self.position = written.end;
-        self.books.present.insert(written.clone());
-        self.on_disk.store(self.books.present.len(), Ordering::Relaxed);
-        if self.books.lists_ranges {
-            self.books.unrecorded += data.len() as u64;
-            if self.books.unrecorded >= RECORD_EVERY {
+        self.journal.present.insert(written.clone());
+        self.on_disk.store(self.journal.present.len(), Ordering::Relaxed);
+        if self.journal.lists_ranges {
+            self.journal.unrecorded += data.len() as u64;
+            if self.journal.unrecorded >= RECORD_EVERY {
                 self.record()?;
             }
         }
@@ -221,7 +221,7 @@ impl Writer {
         let missing = self
             .identity
             .length
-            .map(|length| length.saturating_sub(self.books.present.len()));
+            .map(|length| length.saturating_sub(self.journal.present.len()));
         let length = data.len() as u64;
         self.limits.check(self.partial.data(), at + length, length, missing)?;
         let sought = if at == self.position {
@@ -235,8 +235,9 @@ impl Writer {
     }
 
     fn record(&mut self) -> Result<(), Error> {
-        self.books.unrecorded = 0;
-        self.partial.record(&self.identity, Some(self.books.present.as_slice()))
+        self.journal.unrecorded = 0;
+        self.partial
+            .record(&self.identity, Some(self.journal.present.as_slice()))
     }
 
     /// Passes contiguous bytes to the hasher: `fresh` ones from memory, the rest by their position in the file. If the hasher is behind,
@@ -249,7 +250,7 @@ impl Writer {
             }
             self.hashed += length;
         }
-        let run_end = self.books.present.run_end(self.hashed);
+        let run_end = self.journal.present.run_end(self.hashed);
         if run_end > self.hashed && self.offer(Piece::File(self.hashed..run_end))? {
             self.hashed = run_end;
         }
@@ -266,7 +267,7 @@ impl Writer {
     }
 
     fn seal(&mut self) -> Result<Sha256, Error> {
-        let rest = self.hashed..self.books.present.run_end(self.hashed);
+        let rest = self.hashed..self.journal.present.run_end(self.hashed);
         self.hasher
             .pieces
             .send(Piece::File(rest))

@@ -295,7 +295,7 @@ impl Transfer<'_> {
         {
             let mut plan = self.plan();
             if plan.received.len() > 0 && !wanted_part {
-                self.note("the server names no version of the file, starting over");
+                self.note("the server sent no `ETag` or `Last-Modified`, so the download starts over");
             }
             if wanted_part {
                 let is_same = identity.validator.is_some() && identity.validator == plan.identity.validator;

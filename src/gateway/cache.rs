@@ -95,7 +95,7 @@ impl Answers {
     {
         loop {
             let mut waiting = self.join(key, &ask);
-            // Without an outcome, the call was abandoned just before this request joined it.
+            // Without an outcome, the call was abandoned just before this request joined it: join or begin another.
             if let Ok(outcome) = waiting.wait_for(Option::is_some).await
                 && let Some(outcome) = &*outcome
             {

@@ -143,7 +143,7 @@ impl Consents {
         self.owner().remember(&switch.failed, &switch.candidate, true);
     }
 
-    /// The model to which the owner has consented after a failure of `failed`.
+    /// The model that may answer if `failed` fails, by the owner's consent.
     pub(super) fn of_owner(&self, failed: &ModelName) -> Option<ModelName> {
         self.owner().memory(failed)?.consented().cloned()
     }

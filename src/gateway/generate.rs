@@ -130,8 +130,8 @@ impl GenerateRequest {
         }
     }
 
-    /// `body`, from which this request was parsed, in a form that every engine accepts: with lists where Google's API
-    /// allows single objects and, if `question` is given, with only its turns.
+    /// `body`, from which this request was parsed, in a form that every engine accepts. Single objects, which Google's API
+    /// allows, become lists. If `question` has fewer turns, they replace those of the body.
     ///
     /// # Errors
     /// When the body is nested too deeply to be rewritten.
@@ -150,7 +150,9 @@ impl GenerateRequest {
 }
 
 fn invalid(error: &serde_json::Error) -> Fault {
-    Fault::Invalid(format!("the request's body is not a request for content: {error}"))
+    Fault::Invalid(format!(
+        "the request's body is not a valid `generateContent` request: {error}"
+    ))
 }
 
 fn object(json: &RawValue) -> serde_json::Result<Map<String, Value>> {

@@ -100,7 +100,7 @@ impl LocalModel {
     }
 }
 
-/// One call of the engine. It continues when its clients have left, because a late answer serves the next request.
+/// One call of the engine. It continues after its clients have left: a late answer serves the next equal request.
 struct Call {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,

@@ -33,7 +33,7 @@ use crate::runtime::{EngineActivity, EngineStatus};
 
 /// The number of connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// The system's buffer for a reply, in bytes. A client that does not read uses no more memory than this.
+/// The socket's send buffer, in bytes. It bounds the system's memory for a client that does not read.
 const SEND_BUFFER: u32 = 256 << 10;
 /// The number of attempts to find a port that is free on all addresses.
 const PORT_ATTEMPTS: usize = 16;

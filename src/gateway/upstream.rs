@@ -164,7 +164,7 @@ impl UpstreamClient {
         port.map_or_else(|| self.host().to_owned(), |port| format!("{}:{port}", self.host()))
     }
 
-    /// Closes connections that have been idle for their time.
+    /// Closes connections that have been idle too long.
     pub(super) fn expire(&self) {
         self.origin.expire();
     }

@@ -60,7 +60,7 @@ type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 
 /// Why a request got no response.
 pub(crate) enum LinkError<B> {
-    /// Nothing of it was sent, so it may be sent elsewhere.
+    /// No byte of it was sent, so it may be sent over another connection.
     Unsent(Box<Request<B>>, hyper::Error),
     /// At least a part of it was sent.
     Broken(hyper::Error),
@@ -203,7 +203,7 @@ fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), &'static
     Ok(())
 }
 
-/// Whether a body with `headers` is the plain content after its chunks are joined.
+/// Whether `headers` name no transfer coding but `chunked` and `identity`.
 pub(crate) fn is_plainly_framed(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let is_plain = |coding: &HeaderValue| {

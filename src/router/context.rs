@@ -68,7 +68,7 @@ pub enum ClassifierChoice {
     Model,
     /// The built-in classifier.
     Builtin,
-    /// The built-in classifier, because the runtime `builtin` is without a model.
+    /// The built-in classifier, because the runtime `builtin` has no model.
     Modelless,
 }
 

@@ -288,7 +288,7 @@ async fn the_local_model_goes_before_the_built_in_classifier() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_stands_in_for_its_model_decides_nothing() {
+async fn an_answer_without_the_model_is_skipped() {
     let text = r#"{"reasoning": "because", "model_choice": "pro"}"#;
     let local = local_answered_by(text, AnsweredBy::Builtin).await;
     let decision = router_with(Some(local)).route(&context("rename x to y in a.py")).await;

@@ -15,7 +15,7 @@ use super::Error;
 use super::command::describe;
 
 const TAIL_LINES: usize = 15;
-/// The most bytes that a command may print on a stream that is kept.
+/// The maximum length of a command's output on a stream that is kept, in bytes.
 const MOST_OUTPUT: u64 = 4 << 20;
 /// A command that prints nothing for this long is considered hung.
 pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(600);

@@ -49,7 +49,7 @@ pub enum Error {
         refusal: Rejection,
     },
     /// Gemini CLI refuses to start with the file of trusted folders.
-    #[error("Gemini CLI refuses `{}`: the trust of `{folder}` is {level}", path.display())]
+    #[error("Gemini CLI refuses `{}`: the trust level of `{folder}` is {level}", path.display())]
     TrustLevel {
         /// The file's path.
         path: PathBuf,

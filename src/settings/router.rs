@@ -102,7 +102,7 @@ pub struct Setting {
     pub value: Value,
 }
 
-/// A value whose type Gemini CLI does not expect. It hides the values of weaker scopes, and the default is in effect.
+/// A value whose type Gemini CLI does not expect. It overrides the values of weaker scopes, and the default takes effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Malformed {
     /// The dotted key of the setting or of an object around it.

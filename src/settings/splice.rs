@@ -197,7 +197,7 @@ fn is_blank_without(text: &str, range: &Range<usize>, spans: &[Range<usize>]) ->
     starts.zip(ends).all(|(start, end)| text[start..end].trim().is_empty())
 }
 
-/// `spans`, with those joined that only white space separates.
+/// Merges neighbouring `spans` with only white space between them.
 fn joined(text: &str, spans: Vec<Range<usize>>) -> Vec<Range<usize>> {
     let mut joined: Vec<Range<usize>> = Vec::with_capacity(spans.len());
     for span in spans {

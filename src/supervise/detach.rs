@@ -73,7 +73,7 @@ pub enum Error {
         /// The log's last lines.
         tail: Vec<String>,
     },
-    /// A server that another command started ended.
+    /// The server, which another command had started, ended before it was ready.
     #[error("the server (pid {pid}), which another command started, ended before it was ready")]
     Gone {
         /// The server's process id.

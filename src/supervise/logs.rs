@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn following_goes_on_across_rotation_even_several_at_once() {
+    fn following_continues_across_several_rotations() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.log");
         add(&path, "old\n");

@@ -68,7 +68,7 @@ pub fn is_stranger(layout: &Layout, port: u16) -> bool {
 fn unrecorded(layout: &Layout, port: u16) -> Owner {
     let on = |ip: IpAddr| listener_on(ip, port);
     match on(Ipv4Addr::LOCALHOST.into()).or_else(|| on(Ipv6Addr::LOCALHOST.into())) {
-        // The process cannot be seen from here, for example inside a container.
+        // The listener's process is not visible, for example because it runs in another container.
         None => Owner::User,
         Some(found) if is_ours(layout, found.pid) => Owner::Process(found.pid),
         // This process does not listen, so the proof will fail.

@@ -150,7 +150,7 @@ async fn keep_alive(
     status: &watch::Sender<EngineStatus>,
     shutdown: &mut watch::Receiver<Shutdown>,
 ) {
-    let voice = Voice {
+    let reporter = StateReporter {
         log,
         source: OWN_SOURCE.into(),
         status,
@@ -168,30 +168,30 @@ async fn keep_alive(
                     gate: Arc::clone(&engine.gate),
                 },
                 config: engine,
-                voice,
+                reporter,
             };
             supervisor.keep_alive(shutdown).await;
-            supervisor.voice.change(EngineState::Stopping, |status| {
+            supervisor.reporter.change(EngineState::Stopping, |status| {
                 status.pid = None;
                 status.endpoint = None;
             });
         }
         None => {
-            voice.state(EngineState::Ready);
+            reporter.state(EngineState::Ready);
             reached(shutdown, Shutdown::Graceful).await;
-            voice.state(EngineState::Stopping);
+            reporter.state(EngineState::Stopping);
         }
     }
 }
 
 /// Reports events to the log and to the watchers of the status.
-struct Voice<'a> {
+struct StateReporter<'a> {
     log: &'a Log,
     source: Arc<str>,
     status: &'a watch::Sender<EngineStatus>,
 }
 
-impl Voice<'_> {
+impl StateReporter<'_> {
     fn change(&self, state: EngineState, update: impl FnOnce(&mut EngineStatus)) {
         let mut before = state;
         self.status.send_modify(|status| {
@@ -213,7 +213,7 @@ impl Voice<'_> {
     }
 }
 
-impl Observer for Voice<'_> {
+impl Observer for StateReporter<'_> {
     fn note(&self, text: &str) {
         self.log.line(&self.source, format!("engine {text}"));
     }
@@ -244,7 +244,7 @@ struct Supervisor<'a> {
     config: EngineConfig,
     guard: Guard,
     probe: ProbeRequest,
-    voice: Voice<'a>,
+    reporter: StateReporter<'a>,
 }
 
 impl Supervisor<'_> {
@@ -258,7 +258,7 @@ impl Supervisor<'_> {
             }
             let current = self.config.command.current_or(command.clone());
             let is_other = std::mem::replace(&mut command, current) != command;
-            self.voice
+            self.reporter
                 .status
                 .send_modify(|status| status.release += u64::from(is_other));
             let (reason, ready_for) = match self.one_engine(&command, failures.is_loop(), shutdown).await {
@@ -271,14 +271,14 @@ impl Supervisor<'_> {
                 Ended::Failed { reason, ready_for } => (reason, ready_for),
             };
             let pause = failures.count(ready_for);
-            self.voice
+            self.reporter
                 .note(&format!("{reason}; the next one starts in {} ms", pause.as_millis()));
             let state = if failures.is_loop() {
                 EngineState::CrashLoop
             } else {
                 EngineState::Restarting
             };
-            self.voice.change(state, |status| {
+            self.reporter.change(state, |status| {
                 status.pid = None;
                 status.endpoint = None;
                 status.last_exit = Some(reason);
@@ -295,8 +295,8 @@ impl Supervisor<'_> {
     async fn until_open(&self) {
         while let Err(closed) = self.config.gate.open().await {
             let missing = closed.in_words();
-            self.voice.note(&format!("waits: {missing}"));
-            self.voice.change(EngineState::Blocked, |status| {
+            self.reporter.note(&format!("waits: {missing}"));
+            self.reporter.change(EngineState::Blocked, |status| {
                 status.pid = None;
                 status.endpoint = None;
                 status.blocked = Some(missing);
@@ -317,13 +317,13 @@ impl Supervisor<'_> {
             Ok(started) => started,
             Err(reason) => {
                 // Anything that waits for this executable learns that it cannot be started.
-                self.voice.status.send_modify(|status| status.program = program);
+                self.reporter.status.send_modify(|status| status.program = program);
                 let ready_for = Duration::ZERO;
                 return Ended::Failed { reason, ready_for };
             }
         };
         self.config.activity.reset();
-        let output = log_output(&mut engine, self.config.output, self.voice.log);
+        let output = log_output(&mut engine, self.config.output, self.reporter.log);
         self.announce(&engine, &endpoint, program, in_loop);
         let ready_at = OnceLock::new();
         let reason = self
@@ -331,7 +331,7 @@ impl Supervisor<'_> {
             .await;
         if !matches!(reason, Err(Ended::OnRequest)) {
             // While the engine's last lines are read, no request may be sent to it.
-            self.voice.state(if in_loop && ready_at.get().is_none() {
+            self.reporter.state(if in_loop && ready_at.get().is_none() {
                 EngineState::CrashLoop
             } else {
                 EngineState::Restarting
@@ -365,9 +365,9 @@ impl Supervisor<'_> {
         } else {
             EngineState::Starting
         };
-        self.voice
+        self.reporter
             .note(&format!("started with pid {} on port {}", engine.id(), endpoint.port()));
-        self.voice.change(state, |status| {
+        self.reporter.change(state, |status| {
             status.pid = Some(engine.id());
             status.endpoint = Some(endpoint.clone());
             status.program = program;
@@ -393,12 +393,12 @@ impl Supervisor<'_> {
                 Err(Ended::OnRequest)
             }
             () = self.config.command.superseded(command) => {
-                self.voice.note("will be replaced: another release is current");
+                self.reporter.note("will be replaced: another release is current");
                 self.stop(engine, EngineState::Restarting, shutdown).await;
                 Err(Ended::Superseded)
             }
             closed = self.config.gate.closed() => {
-                self.voice.note(&format!("will be stopped: {closed}"));
+                self.reporter.note(&format!("will be stopped: {closed}"));
                 Err(Ended::Closed)
             }
             exit = engine.wait() => Ok(describe(exit)),
@@ -409,42 +409,42 @@ impl Supervisor<'_> {
     /// Waits until the engine is ready and watches it; returns the reason why it must be replaced.
     async fn watch(&self, pid: u32, endpoint: &Endpoint, ready_at: &OnceLock<Instant>) -> String {
         let started = Instant::now();
-        if let Err(reason) = until_ready(&self.probe, endpoint, &self.config.health, &self.voice).await {
+        if let Err(reason) = until_ready(&self.probe, endpoint, &self.config.health, &self.reporter).await {
             return reason;
         }
         let _ = ready_at.set(Instant::now());
-        self.voice
+        self.reporter
             .note(&format!("ready after {} ms", started.elapsed().as_millis()));
-        self.voice.state(EngineState::Ready);
+        self.reporter.state(EngineState::Ready);
         let reason = until_hung(
             &self.probe,
             endpoint,
             &self.config.health,
             &self.config.activity,
             || (self.config.cpu_time)(pid),
-            &self.voice,
+            &self.reporter,
         )
         .await;
-        self.voice.note("is killed");
+        self.reporter.note("is killed");
         reason
     }
 
     /// Lets the engine answer open requests, then asks it to end. Each of the two takes the grace time at most, and is
     /// skipped when the shutdown is urgent.
     async fn stop(&self, engine: &mut Supervised, state: EngineState, shutdown: &mut watch::Receiver<Shutdown>) {
-        self.voice.state(state);
+        self.reporter.state(state);
         let grace = self.config.stop_grace;
         let orderly = async {
             // The gateway ends requests that are still open after this time.
             let _ = timeout(grace, self.config.activity.answered()).await;
             if engine.ask_to_end().is_ok() && timeout(grace, engine.wait()).await.is_err() {
-                self.voice
+                self.reporter
                     .note(&format!("did not end within {} s and is killed", grace.as_secs()));
             }
         };
         tokio::select! {
             biased;
-            () = reached(shutdown, Shutdown::Immediate) => self.voice.note("is killed on the second request to end"),
+            () = reached(shutdown, Shutdown::Immediate) => self.reporter.note("is killed on the second request to end"),
             () = orderly => {}
         }
     }

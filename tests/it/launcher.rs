@@ -281,7 +281,7 @@ fn settings_that_name_the_executable_converge() {
 }
 
 #[test]
-fn applied_settings_come_with_their_launcher() {
+fn settings_apply_also_writes_the_launcher() {
     let home = Home::new();
     home.gem(&["settings", "apply"]).ok();
     assert_eq!(home.router()["binaryPath"], home.launcher().to_str().unwrap());

@@ -219,7 +219,7 @@ fn only_the_owner_can_read_the_server_file() {
 }
 
 #[test]
-fn a_record_of_another_boot_names_no_process() {
+fn a_record_from_before_a_reboot_is_ignored() {
     let home = builtin();
     home.gem(&["start"]).ok();
     let server = server(&home);

@@ -77,7 +77,7 @@ pub(super) fn until(condition: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn a_supervised_child_ends_when_it_is_asked_to_or_killed_where_it_cannot_be_asked() {
+async fn a_supervised_child_ends_on_request_or_by_kill() {
     // `cat` reads until its input ends, which for the guard is when it is dropped.
     let guard = Guard::new(Program {
         path: "cat".into(),

@@ -122,7 +122,7 @@ pub struct Spec {
 pub struct Account {
     /// The account's name; on Windows with its domain, `DOMAIN\user`.
     pub name: String,
-    /// The account's number ([`user_id`]), where accounts have one.
+    /// The account's numeric id ([`user_id`]); 0 on Windows.
     pub id: u32,
     /// The account's home directory.
     pub home: PathBuf,

@@ -239,7 +239,7 @@ fn installing_a_unit_enables_and_starts_it_and_a_second_time_restarts_nothing() 
 }
 
 #[test]
-fn a_definition_tells_which_words_it_passes() {
+fn arguments_are_read_back_from_a_definition() {
     let homes = [
         "/home/a",
         "/home/ab",

@@ -124,7 +124,7 @@ async fn a_bundle_on_disk_needs_no_network() {
     scene.assert_absent();
 }
 
-/// A mirror on disk that has `content` as the file.
+/// A mirror on disk that serves `content`.
 fn mirror_on_disk(scene: &Scene, name: &str, content: &[u8]) -> String {
     let folder = scene.directory.path().join(name);
     std::fs::create_dir_all(folder.join("owner/repo")).unwrap();

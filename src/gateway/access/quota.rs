@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_oldest_request_makes_room_after_a_minute() {
+    async fn a_request_leaves_the_quota_after_a_minute() {
         let quotas = Quotas::new(Quota {
             per_minute: NonZeroU32::new(2),
             at_once: None,

@@ -33,7 +33,7 @@ const KEEP_CONNECTION: Duration = Duration::from_millis(500);
 /// The pause before the next connection to an engine that refuses connections although it counts as ready.
 const RECONNECT: Duration = Duration::from_millis(20);
 
-/// The number of requests that wait while there is no engine. By default no gateway has more connections.
+/// The maximum number of requests that wait while no engine runs: the default limit of connections.
 const HELD: usize = 512;
 
 /// How many times a prompt is sent if the engine breaks off before the client has received anything.

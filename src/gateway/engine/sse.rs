@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_pending_is_no_event() {
+    fn a_stream_end_without_data_is_no_event() {
         assert_eq!(all(&["data: 1\n\n"]), (vec!["1".to_owned()], None));
     }
 }

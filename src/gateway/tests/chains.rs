@@ -90,7 +90,7 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_error_is_read_in_every_coding_that_is_asked_for() {
+async fn upstream_errors_are_decoded_in_every_accepted_coding() {
     let zlib = all(ZlibEncoder::new(PER_DAY.as_bytes(), Compression::default()));
     for (headers, body) in [
         (&[("content-encoding", "gzip")][..], gzip(PER_DAY)),

@@ -30,7 +30,7 @@ async fn the_model_s_answer_is_cleaned_and_written_anew() {
 }
 
 #[tokio::test]
-async fn it_is_known_by_its_schema_whatever_its_words() {
+async fn a_classification_is_known_by_its_schema() {
     let engine = EngineStandIn::start(vec![chooses("flash")]).await.unwrap();
     let gateway = Running::before(&engine, |_| {}).await;
     let schema =
@@ -69,7 +69,7 @@ async fn other_requests_for_json_are_prompts() {
 }
 
 #[tokio::test]
-async fn it_may_be_asked_for_as_a_stream() {
+async fn a_classification_may_be_streamed() {
     let engine = EngineStandIn::start(vec![chooses("pro")]).await.unwrap();
     let gateway = Running::before(&engine, |_| {}).await;
     let events = gateway.post(&format!("{STREAM}?alt=sse"), classification("a")).await;
@@ -87,7 +87,7 @@ async fn it_may_be_asked_for_as_a_stream() {
 }
 
 #[tokio::test]
-async fn an_unusable_failed_or_missing_answer_is_replaced_by_the_builtin_s() {
+async fn the_builtin_classifier_replaces_an_unusable_answer() {
     let half = Say::Bytes("HTTP/1.0 200 OK\r\n\r\n{\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"{".into());
     for says in [
         vec![answer("I cannot say")],
@@ -187,7 +187,7 @@ async fn an_engine_killed_in_the_middle_is_asked_again_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn identical_requests_share_one_call_and_later_ones_its_answer() {
+async fn equal_requests_share_one_call_and_its_answer() {
     let gate = Gate::default();
     let engine = EngineStandIn::start(vec![Say::Wait(gate.clone()), chooses("pro")])
         .await
@@ -377,7 +377,7 @@ async fn the_log_says_why_the_model_did_not_answer() {
 }
 
 #[tokio::test]
-async fn a_decision_log_that_cannot_be_written_is_counted_and_fatal_to_nobody() {
+async fn a_decision_log_that_cannot_be_written_is_counted() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let decisions = file.path().join("decisions.jsonl");
     let gateway = Running::start_with(|config| config.decisions = decisions, false).await;

@@ -8,7 +8,7 @@ use super::{GENERATE, Running, prompt};
 const PAGE: (&str, &str) = ("origin", "http://localhost:3000");
 
 #[tokio::test]
-async fn a_local_page_may_ask_and_read() {
+async fn a_local_page_passes_cors() {
     let gateway = Running::without_engine().await;
     let asks = [
         PAGE,

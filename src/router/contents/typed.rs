@@ -54,11 +54,12 @@ const EDITOR_KEYS: [&str; 7] = [
     "\"selectionChanged\"",
 ];
 
-/// The marks of fenced text, and of the fence with an editor's state.
+/// The beginning of a code fence, and of the fence that contains an editor's state.
 const FENCE: &str = "```";
 const JSON_FENCE: &str = "```json";
 
-/// The maximum number of blocks to search for in one text. Clients add a handful, and the end of each may be far away.
+/// The maximum number of blocks to look for in one text, as each search may read to the end of the text. Clients add only
+/// a few.
 const MOST_BLOCKS: usize = 64;
 
 /// The position of a text in the conversation.

@@ -69,7 +69,7 @@ impl Decided {
     pub(super) fn by_default() -> Self {
         Self {
             pick: Pick::Tier(Tier::Pro),
-            reasoning: "no strategy has decided, and the powerful model is the default".into(),
+            reasoning: "no strategy decided: the powerful model is the default".into(),
             answered_by: None,
             probability: None,
         }

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn uv_takes_the_index_that_is_set_for_pip() {
+    fn uv_uses_the_index_set_for_pip() {
         let pip = environment(&[
             ("PIP_INDEX_URL", "https://a/simple"),
             ("PIP_FIND_LINKS", "/w /v"),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn pip_takes_sources_but_no_places_from_its_files() {
+    fn pip_configuration_gives_sources_but_no_targets() {
         let listed = ":env:.index-url='https://e'\nglobal.index-url='https://a/simple'\nglobal.cert='/ca.pem'\n\
                       install.index-url='https://b/simple'\ninstall.extra-index-url='\\nhttps://c\\nhttps://d'\n\
                       install.target='/tmp/x'\ninstall.user='true'\n";

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_environment_counts_for_nothing_and_makes_room() {
+    fn an_unfinished_environment_is_deleted_and_not_counted() {
         let dir = tempfile::tempdir().unwrap();
         let venv = venv(dir.path());
         begin(&venv, "half");

@@ -263,7 +263,7 @@ proptest! {
     }
 
     #[test]
-    fn taking_it_back_key_by_key_gives_the_same_settings(text in file()) {
+    fn reverting_each_key_restores_the_settings(text in file()) {
         if let Some(edited) = assign(&text)? {
             let path = Path::new("settings.json");
             let reverted = edit::revert(path, &edited.text, &edited.changes, &edited.created).unwrap();

@@ -89,7 +89,7 @@ fn unbundled(setup: &Setup<'_>) -> Option<Failure> {
         false => String::new(),
     };
     let hint = format!(
-        "run `{without}`{with_file}; or make the bundle again, where there is internet, with `gem-setup bundle create PLACE --model --target {}`",
+        "run `{without}`{with_file}; or make the bundle again, on a machine with internet, with `gem-setup bundle create PLACE --model --target {}`",
         setup.site.target
     );
     Some(Failure::new(Kind::Usage, message).with_hint(hint))
@@ -292,7 +292,7 @@ async fn import(setup: &mut Setup<'_>, model: &Model, file: PathBuf) -> Result<S
     let sha256 = copied.map_err(|error| Failure::cannot("copy the model file", error))??;
     hand_over(setup, model, Some(&copy)).await?;
     let from = shown(&file);
-    let (news, is_expected) = (format!("{from} now has another content"), setup.wanted.compare_file);
+    let (news, is_expected) = (format!("the content of {from} has changed"), setup.wanted.compare_file);
     note_imported(setup, model, &copy, sha256, &news, is_expected)?;
     Ok(format!(
         "imported `{}` from a copy of {from} (SHA-256 {sha256})",

@@ -26,7 +26,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Engine {
     program: Option<ProgramStamp>,
     process: Option<Identity>,
-    /// Whether the server switches to another release by itself.
+    /// Whether the server follows the record: it then switches releases without a restart.
     follows: bool,
 }
 

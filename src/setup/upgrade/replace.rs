@@ -71,7 +71,7 @@ pub(super) async fn bring(setup: &mut Setup<'_>) -> Result<Vec<String>, Failure>
     bring_steps(setup, [StepId::Runtime, StepId::Companions]).await
 }
 
-/// Applies those of `ids` that are needed. Returns their results in words.
+/// Applies the steps of `ids` that are not in place. Returns a line of text for each.
 async fn bring_steps(setup: &mut Setup<'_>, ids: [StepId; 2]) -> Result<Vec<String>, Failure> {
     let mut done = Vec::new();
     for id in ids {

@@ -6,7 +6,7 @@
 
 use super::Found;
 
-/// The next key is searched for within this many bytes after a quote.
+/// The maximum number of bytes between a quote and the end of the next key.
 const LONGEST_KEY: usize = 64;
 
 /// The verdict in the pairs of `text`.

@@ -81,7 +81,7 @@ fn answer_like() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_choice_is_never_invented(text in prop_oneof![answer_like(), ".{0,200}"]) {
+    fn a_cleaned_tier_occurs_in_the_answer(text in prop_oneof![answer_like(), ".{0,200}"]) {
         if let Ok(answer) = clean(&text) {
             prop_assert!(text.to_lowercase().contains(answer.tier.as_str()), "{answer:?}");
         }

@@ -17,7 +17,7 @@ pub(crate) const FOLDS: u64 = 5;
 /// The fewest groups that a feature must occur in; the habits of a single group do not generalise.
 const FEWEST_GROUPS: usize = 4;
 
-/// Why labelled requests could not be loaded.
+/// Why labelled requests could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The file cannot be read.
