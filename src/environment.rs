@@ -10,12 +10,17 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+use gem_platform::Os;
 
 /// Environment variables, current directory and the user's own home.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    /// The directories in which programs are looked up.
+    search_path: Option<OsString>,
     current_dir: PathBuf,
     user_home: PathBuf,
 }
@@ -28,11 +33,26 @@ impl Environment {
         current_dir: impl Into<PathBuf>,
         user_home: impl Into<PathBuf>,
     ) -> Self {
+        let variables: BTreeMap<_, _> = variables.into_iter().collect();
         Self {
-            variables: variables.into_iter().collect(),
+            search_path: text(&variables, "PATH", Os::HOST).map(OsString::from),
+            variables,
             current_dir: current_dir.into(),
             user_home: user_home.into(),
         }
+    }
+
+    /// The same with this `PATH`, which need not be UTF-8.
+    #[must_use]
+    pub fn searching(self, search_path: Option<OsString>) -> Self {
+        Self { search_path, ..self }
+    }
+
+    /// The program `name`: a path, or a name that is looked up in the directories of `PATH`.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<PathBuf> {
+        let path = self.search_path.as_ref().filter(|path| !path.is_empty());
+        which::which_in(name, path, &self.current_dir).ok()
     }
 
     /// The same for tests.
@@ -55,7 +75,7 @@ impl Environment {
     /// The variable `name`, if it is set, even to an empty text.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str)
+        text(&self.variables, name, Os::HOST)
     }
 
     /// All variables whose values are valid UTF-8.
@@ -84,5 +104,28 @@ impl Environment {
     #[must_use]
     pub fn user_home(&self) -> &Path {
         &self.user_home
+    }
+}
+
+/// The variable `name` by the rules of `os`: on Windows, names in other case are the same variable.
+fn text<'a>(variables: &'a BTreeMap<String, String>, name: &str, os: Os) -> Option<&'a str> {
+    let in_other_case = || {
+        let mut variables = variables.iter().filter(|_| os == Os::Windows);
+        variables.find(|(known, _)| known.eq_ignore_ascii_case(name))
+    };
+    let found = variables.get_key_value(name).or_else(in_other_case);
+    found.map(|(_, value)| value.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_knows_variables_in_any_case() {
+        let variables = BTreeMap::from([("Path".to_owned(), "C:\\bin".to_owned())]);
+        assert_eq!(text(&variables, "PATH", Os::Windows), Some("C:\\bin"));
+        assert_eq!(text(&variables, "PATH", Os::Linux), None);
+        assert_eq!(text(&variables, "Path", Os::Linux), Some("C:\\bin"));
     }
 }

@@ -66,10 +66,11 @@ pub fn remedy(path: &Path, error: &io::Error) -> String {
         return format!("{}, then run the command again", opening(folder));
     }
     let is_foreign_here = is_foreign(path) && !is_foreign(parent(path));
+    let word = shell::word(Os::Linux, path.as_os_str());
     let path = path.display();
     let first = match error.kind() {
         io::ErrorKind::PermissionDenied if is_foreign_here => {
-            format!("make `{path}` yours, which belongs to another user (`sudo chown \"$(id -un)\" {path}`)")
+            format!("make `{path}` yours, which belongs to another user (`sudo chown \"$(id -un)\" {word}`)")
         }
         io::ErrorKind::PermissionDenied => format!("make `{path}` readable for this user"),
         io::ErrorKind::InvalidData => format!("save `{path}` as UTF-8"),

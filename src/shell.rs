@@ -60,6 +60,8 @@ pub(crate) fn posix_bytes(text: &OsStr) -> Vec<u8> {
     for byte in text.as_encoded_bytes() {
         match byte {
             b'\'' => word.extend(br"'\''"),
+            // In single quotes it would end the text or vanish in fish.
+            b'\\' => word.extend(br"'\\'"),
             other => word.push(*other),
         }
     }
@@ -69,7 +71,16 @@ pub(crate) fn posix_bytes(text: &OsStr) -> Vec<u8> {
 
 /// PowerShell expands nothing in single quotes.
 fn powershell(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    let mut quoted = String::from("'");
+    for c in text.chars() {
+        quoted.push(c);
+        // PowerShell takes typographic single quotes for plain ones.
+        if matches!(c, '\'' | '\u{2018}'..='\u{201b}') {
+            quoted.push(c);
+        }
+    }
+    quoted.push('\'');
+    quoted
 }
 
 #[cfg(test)]
@@ -109,6 +120,7 @@ mod tests {
             ("a,b", r#""a,b""#),
             (r"C:\$x y", r"'C:\$x y'"),
             ("100% it's", "'100% it''s'"),
+            ("$x\u{2019}s", "'$x\u{2019}\u{2019}s'"),
         ] {
             assert_eq!(word(Os::Windows, OsStr::new(text)), expected);
         }

@@ -43,7 +43,7 @@ pub(crate) fn restart(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
 }
 
 /// Checks that there is a runtime to start: `serve` would report a missing one only in its log.
-fn check_installed(session: &Session<'_>, server: &Server<'_>) -> Result<(), Failure> {
+pub(super) fn check_installed(session: &Session<'_>, server: &Server<'_>) -> Result<(), Failure> {
     let engine = server.engine(session);
     engine
         .map(|_| ())

@@ -101,6 +101,10 @@ impl Layers {
             let Some(known) = known else {
                 return Err(fault(at_line(&text, key, &unknown_key(key, &name, options))));
             };
+            if name == "scope" && value.as_str() == Some("system") {
+                let reason = "`scope = \"system\"` would choose another home: use `--scope system` or GEM_SETUP_SCOPE";
+                return Err(fault(at_line(&text, key, reason)));
+            }
             if name != known.option && table.contains_key(&known.option.replace('-', "_")) {
                 continue;
             }

@@ -111,7 +111,7 @@ fn shown(refusal: Refusal, args: &[OsString], environment: &Environment) -> Refu
     }
 }
 
-/// The environment of the process. Nothing else reads it.
+/// The environment of the process.
 fn process_environment() -> Environment {
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let directory = std::env::current_dir().unwrap_or_default();
@@ -122,7 +122,7 @@ fn process_environment() -> Environment {
     } else {
         directory.join(home)
     };
-    Environment::new(std::env::vars_os().filter_map(text), directory, home)
+    Environment::new(std::env::vars_os().filter_map(text), directory, home).searching(std::env::var_os("PATH"))
 }
 
 /// Refuses gem-setup's variables that are not UTF-8: ignoring them would change the meaning of the command.

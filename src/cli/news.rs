@@ -159,7 +159,10 @@ fn begin(session: &Session<'_>, args: &SignedArgs, log: &Path) -> Result<(), Fai
         .catalog_key
         .iter()
         .map(|key| ("GEM_SETUP_CATALOG_KEY".into(), key.to_string().into()));
-    let mut words: Vec<OsString> = vec!["upgrade".into(), "--check".into(), "--home".into()];
+    // The error is looked for in the log.
+    let mut words: Vec<OsString> = ["--color", "never", "upgrade", "--check", "--home"]
+        .map(OsString::from)
+        .into();
     words.push(session.layout.home().into());
     if let Some(config) = &session.config {
         words.extend(["--config".into(), config.into()]);

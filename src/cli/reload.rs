@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::gateway::Config;
+use gem_setup::gateway::{Config, Gateway};
 use gem_setup::runtime::Stamp;
 use gem_setup::settings::{Places, Scope};
 use gem_setup::supervise::Claim;
@@ -104,6 +104,8 @@ fn send_renewed(
             seen.entry(file).or_insert_with_key(|file| Stamp::of(file));
         }
         let config = gateway_config(session, &renewed.spec, &renewed.args)?;
+        // A restart would refuse it.
+        Gateway::check(&config)?;
         let port = port_after_restart(session, server)?;
         Ok((renewed, config, port))
     });

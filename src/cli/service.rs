@@ -8,6 +8,7 @@ use gem_setup::setup::{SERVICE, service_account, service_definition, service_fai
 use gem_setup::supervise::{self, GRACE, Running};
 use serde_json::json;
 
+use super::control;
 use super::server::Server;
 use super::session::Session;
 use super::status::look;
@@ -19,6 +20,8 @@ const SERVE: [&str; 1] = ["serve"];
 pub(crate) fn install(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     let (kind, account) = (kind(session)?, account(session));
     server.check(session)?;
+    control::check_installed(session, server)?;
+    session.block_on(server.check_direct(session))?;
     server.warn_of_idle_options(session.printer);
     let spec = service_definition(&server.spec, &server.site)?;
     // Checked before the running server is stopped, because the service may be impossible.

@@ -405,7 +405,7 @@ impl Session<'_> {
                 biased;
                 signal = signals::first(self.printer) => Err(self.interrupted(signal)),
                 done = future => match done {
-                    Err(failure) if failure.message.contains("signal") => {
+                    Err(failure) if failure.message.contains("signal: ") => {
                         // A child that a signal ended may be noticed before the same signal to this process is.
                         let signal = tokio::time::timeout(SIGNAL_PATIENCE, signals::first(self.printer)).await;
                         Err(signal.map_or(failure, |signal| self.interrupted(signal)))

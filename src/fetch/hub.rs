@@ -12,15 +12,13 @@ use super::retry::{Budget, Fault};
 use super::{Asked, Fetcher, HUB_HOST, host_of};
 use crate::catalog::HuggingFace;
 use crate::environment::Environment;
-use crate::net::{Patience, ServerResponse, is_acceptable};
+use crate::net::{Patience, ServerResponse, TOKEN_VARIABLES, is_acceptable};
 use crate::progress::{Progress, Silent};
 use crate::sha256::Sha256;
 
 /// The time for an optional request.
 const BRIEFLY: Duration = Duration::from_secs(10);
 const ENDPOINT_VARIABLE: &str = "HF_ENDPOINT";
-/// In order of precedence, as in the hub's own tools; `lit` knows only the second (docs/facts.md section 2).
-const TOKEN_VARIABLES: [&str; 2] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
 /// The hub's statement of a large file's SHA-256; the file itself comes from another host.
 const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");

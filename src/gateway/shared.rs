@@ -54,7 +54,6 @@ impl Shared {
             fast_path: config.fast_path,
             threshold: config.threshold,
             upstream: config.upstream,
-            log_requests: config.log_requests,
             limits: Limits {
                 drain_delay: config.limits.drain_delay,
                 grace: config.limits.grace,

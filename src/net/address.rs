@@ -93,6 +93,10 @@ fn redact_malformed(text: &str) -> String {
     format!("{scheme}{}", if may_be_secret { HIDDEN } else { rest })
 }
 
+/// The variables with the model hub's token, in order of precedence, as in the hub's own tools; `lit` knows only the
+/// second (docs/facts.md section 2).
+pub(crate) const TOKEN_VARIABLES: [&str; 2] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
+
 /// `url` without user, password, query and fragment.
 #[must_use]
 pub fn without_secrets(url: &Url) -> Url {

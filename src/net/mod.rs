@@ -27,7 +27,7 @@ mod stream;
 mod trust;
 
 pub use address::{HIDDEN, SafeUrl, is_acceptable, is_loopback, without_secrets};
-pub(crate) use address::{is_loopback_address, is_loopback_name};
+pub(crate) use address::{TOKEN_VARIABLES, is_loopback_address, is_loopback_name};
 pub use client::Client;
 pub(crate) use client::ServerResponse;
 pub use connect::{ConnectError, Connector};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
 
-use super::SafeUrl;
 use super::error::Error;
+use super::{SafeUrl, is_loopback};
 use crate::environment::Environment;
 
 const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
@@ -71,6 +71,10 @@ impl Proxies {
             _ => return None,
         };
         let proxy = of_scheme.or(self.all.as_ref())?;
+        // On another machine, the same host would mean that machine.
+        if is_loopback(url) && !is_loopback(proxy.url.expose()) {
+            return None;
+        }
         let is_proxied = self.filter.as_ref().is_none_or(|filter| {
             url.as_str()
                 .parse::<hyper::Uri>()
@@ -146,6 +150,14 @@ mod tests {
         assert!(direct("::1", "http://[::1]:8080/x"));
         assert!(!direct("github.com", "https://notgithub.com/x"));
         assert!(!direct("10.0.0.0/8", "https://11.1.2.3/x"));
+    }
+
+    #[test]
+    fn a_proxy_on_another_machine_does_not_get_requests_to_this_one() {
+        for own in ["http://localhost:1/", "https://127.0.0.1/", "http://[::1]:8080/x"] {
+            assert_eq!(route(&[("ALL_PROXY", "http://proxy:1")], own), None, "{own}");
+            assert!(route(&[("ALL_PROXY", "http://127.0.0.1:1")], own).is_some(), "{own}");
+        }
     }
 
     #[test]

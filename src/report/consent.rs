@@ -5,6 +5,7 @@ use std::thread;
 
 use futures_util::future::BoxFuture;
 use gem_setup::router::consent::{Ask, Choice, Question};
+use gem_setup::text::printable_line;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -100,7 +101,7 @@ fn offer(question: &Question, session: &str) -> String {
         .request
         .as_ref()
         .map_or_else(String::new, |request| format!("Request: {request}\n"));
-    let question = question.to_string().replace(char::is_control, " ");
+    let question = printable_line(&question.to_string());
     let offers = Choice::ALL.into_iter().zip(1..).map(|(choice, number)| {
         let words = match choice {
             Choice::Once => "yes, this once",

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::Error;
 use super::command::describe;
+use crate::net::TOKEN_VARIABLES;
 
 const TAIL_LINES: usize = 15;
 /// The maximum length of a command's output on a stream that is kept, in bytes.
@@ -93,7 +94,7 @@ pub(crate) async fn output_of(command: &Program, limit: Duration) -> Result<Stri
         Ok(Ok((status, stdout, _))) if status.success() => return Ok(stdout),
         Ok(Ok((status, _, stderr))) => Ended::Badly {
             outcome: status.to_string(),
-            tail: stderr.trim().to_owned(),
+            tail: without_secrets(stderr.trim(), &command.inherited(&TOKEN_VARIABLES)),
         },
         Ok(Err(error)) => Ended::Lost(error),
         Err(_) => {
@@ -133,12 +134,13 @@ async fn read_whole(stream: Option<impl AsyncRead + Unpin>) -> io::Result<String
 /// nothing for too long. `each_line` receives each printed line, without passwords in URLs.
 pub(super) async fn run(command: &Program, guard: &Guard, each_line: impl Fn(&str)) -> Result<(), Ended> {
     let mut child = Supervised::spawn(command, guard)?;
+    let secrets = command.inherited(&TOKEN_VARIABLES);
     let (stdout, stderr) = child.take_output();
     let tail = Mutex::new(Tail::default());
     let (heard, mut last) = watch::channel(());
     let say = |line: &str| {
         heard.send_replace(());
-        let line = without_secrets(line, &[]);
+        let line = without_secrets(line, &secrets);
         each_line(&line);
         tail.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     };

@@ -15,6 +15,7 @@ use super::pull::{PullOutput, pull_with};
 use super::surroundings::RUNTIME;
 use super::{Cause, CommandLine, Error, ProgramCheck, Runtime, RuntimeName, Stamp, cause_of};
 use crate::catalog::Model;
+use crate::net::TOKEN_VARIABLES;
 use crate::progress::Progress;
 
 /// How long Gemini CLI waits for `list` (docs/facts.md section 2).
@@ -23,24 +24,21 @@ pub(super) const LIST_LIMIT: Duration = Duration::from_secs(10);
 const MOST_PULLS: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-const TOKEN_VARIABLE: &str = "HUGGING_FACE_HUB_TOKEN";
 
 /// A `lit` executable on disk.
 #[derive(Clone, Debug)]
 pub struct Lit {
     program: PathBuf,
-    secrets: Vec<String>,
     check: ProgramCheck,
     /// The stamp of the program when `check` last allowed it.
     checked: Arc<Mutex<Option<Stamp>>>,
 }
 
 impl Lit {
-    /// The `lit` at `program`. `token` is the Hugging Face token that it inherits; messages never contain it.
-    pub fn new(program: impl Into<PathBuf>, token: Option<&str>) -> Self {
+    /// The `lit` at `program`.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
-            secrets: token.map(str::to_owned).into_iter().collect(),
             check: ProgramCheck::default(),
             checked: Arc::default(),
         }
@@ -68,8 +66,9 @@ impl Lit {
     /// Runs `command`, which pulls `model`; repeats it if the network caused the failure.
     async fn pull_persistently(&self, command: &Program, model: &Model, progress: &dyn Progress) -> Result<(), Error> {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let secrets = command.inherited(&TOKEN_VARIABLES);
         loop {
-            let output = PullOutput::new(model, &self.secrets, progress);
+            let output = PullOutput::new(model, &secrets, progress);
             let tail = match pull_with(command, output).await {
                 Err(Error::Failed { tail, .. }) if is_worth_another(&tail, backoff.failures()) => tail,
                 ended => return ended,
@@ -145,10 +144,4 @@ pub(super) fn program(path: &Path, args: &[&str]) -> Program {
         inherit: RUNTIME,
         ..Program::default()
     }
-}
-
-/// The Hugging Face token in `environment`. Programs inherit it, and it is never shown.
-#[must_use]
-pub fn token(environment: &crate::environment::Environment) -> Option<&str> {
-    environment.var(TOKEN_VARIABLE)
 }

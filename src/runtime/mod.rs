@@ -46,7 +46,7 @@ pub use engine::{EngineReport, EngineState, EngineStatus};
 pub use gate::{Closed, ModelGate};
 pub(crate) use instance::TOKEN;
 pub use instance::{Instance, OwnerToken};
-pub use lit::{Lit, token};
+pub use lit::Lit;
 pub use litert_lm::LitertLm;
 pub use model_name::{LocalModelName, ParseLocalModelNameError, is_listed};
 pub use program_check::ProgramCheck;

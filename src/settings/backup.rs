@@ -15,12 +15,11 @@ const PREFIX: &str = "settings.json.";
 const TIME: &str = "%Y%m%dT%H%M%S.%6fZ";
 
 /// Copies `bytes`, the content of `path`, into the directory `backups` under the time `now` and with the file's access
-/// rights. Then deletes the oldest surplus copies.
+/// rights.
 pub(super) fn back_up(path: &Path, bytes: &[u8], backups: &Path, now: Timestamp) -> Result<PathBuf, Error> {
     let copy = || {
         fs::create_dir_all(backups)?;
         let copy = write_copy(path, bytes, backups, now)?;
-        prune(backups)?;
         gem_platform::file::sync_dir(backups)?;
         Ok(copy)
     };
@@ -56,24 +55,24 @@ fn time_of(copy: &Path) -> Option<Timestamp> {
     time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|time| time.timestamp())
 }
 
-/// The copies in `backups`, oldest first.
+/// The copies in `backups`, oldest first. Other files and folders there are not gem-setup's.
 fn copies(backups: &Path) -> io::Result<Vec<PathBuf>> {
     let mut copies: Vec<_> = fs::read_dir(backups)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<io::Result<_>>()?;
-    copies.retain(|path| {
-        let name = path.file_name().unwrap_or_default();
-        name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
-    });
+    copies.retain(|path| time_of(path).is_some() && path.symlink_metadata().is_ok_and(|found| found.is_file()));
     copies.sort();
     Ok(copies)
 }
 
-/// Deletes the oldest surplus copies.
-fn prune(backups: &Path) -> io::Result<()> {
-    let copies = copies(backups)?;
+/// Deletes the oldest surplus copies in `backups` that are not `recorded`, as far as it can.
+pub(crate) fn prune(backups: &Path, recorded: &[&Path]) {
+    let copies = copies(backups).unwrap_or_default();
     let surplus = copies.len().saturating_sub(KEPT);
-    copies.iter().take(surplus).try_for_each(fs::remove_file)
+    let is_recorded = |copy: &&PathBuf| recorded.contains(&copy.as_path());
+    for copy in copies.iter().take(surplus).filter(|copy| !is_recorded(copy)) {
+        let _ = fs::remove_file(copy);
+    }
 }
 
 #[cfg(test)]
@@ -93,18 +92,20 @@ mod tests {
     fn the_newest_copies_are_kept_and_foreign_files_too() {
         let (_dir, path, backups, now) = fixture();
         fs::create_dir(&backups).unwrap();
-        fs::write(backups.join("notes"), "").unwrap();
+        fs::write(backups.join("settings.json.0mine"), "").unwrap();
+        fs::create_dir(backups.join("settings.json.0")).unwrap();
 
         let copies: Vec<_> = (0..13_u8)
             .map(|n| back_up(&path, &[n], &backups, now + SignedDuration::from_secs(n.into())).unwrap())
             .collect();
+        prune(&backups, &[]);
 
         assert!(copies[0].ends_with("settings.json.20261121T010203.000004Z"));
         assert!(copies[..3].iter().all(|copy| !copy.exists()));
         for (n, copy) in (0..).zip(&copies).skip(3) {
             assert_eq!(fs::read(copy).unwrap(), [n]);
         }
-        assert!(backups.join("notes").exists());
+        assert!(backups.join("settings.json.0mine").exists() && backups.join("settings.json.0").exists());
     }
 
     #[test]
@@ -121,6 +122,7 @@ mod tests {
             back_up(&path, b"", &backups, now + SignedDuration::from_secs(60 + n as i64)).unwrap();
         }
         let later = [1, 2, 3].map(|_| back_up(&path, b"", &backups, now).unwrap());
+        prune(&backups, &[]);
         assert!(
             later.iter().all(|copy| copy.exists()),
             "a copy after it counted as an older one"

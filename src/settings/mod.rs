@@ -43,6 +43,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use backup::prune;
 pub use edit::KeyChange;
 pub use env_file::{EnvFile, Variable};
 pub use error::Error;

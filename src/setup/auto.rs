@@ -45,7 +45,7 @@ pub fn offered(catalog: &Catalog, target: Target) -> Automatic {
 /// Like [`offered`], but on this machine: `litert-lm` counts only if it is installed or can be installed.
 pub async fn installable(catalog: &Catalog, target: Target, environment: &Environment) -> Automatic {
     let choice = offered(catalog, target);
-    let is_found = || which::which_in(litert_lm::PROGRAM, environment.var("PATH"), environment.current_dir()).is_ok();
+    let is_found = || environment.find(litert_lm::PROGRAM).is_some();
     if choice.runtime != RuntimeName::LitertLm || Target::host() != Some(target) || is_found() {
         return choice;
     }

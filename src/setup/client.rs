@@ -1,6 +1,6 @@
 //! Gemini CLI: whether it is installed, how it logs in, and how to use it with the server (docs/facts.md section 3).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -93,7 +93,7 @@ pub(super) fn inspect_program(setup: &Setup<'_>) -> Check {
 }
 
 fn find_program(environment: &Environment, name: &str) -> Option<PathBuf> {
-    which::which_in(name, environment.var("PATH"), environment.current_dir() as &Path).ok()
+    environment.find(name)
 }
 
 /// Whether Gemini CLI's login works with the gateway. Its own router works with every login.

@@ -25,6 +25,7 @@ pub fn apply_settings(state: &mut State, layout: &Layout, plan: Plan) -> Result<
     let applied = done?;
     state.settings = std::mem::take(&mut state.settings).then(applied.clone());
     state.write(&layout.state_file())?;
+    prune(layout, state);
     Ok(applied)
 }
 
@@ -55,6 +56,7 @@ pub fn clear_settings(
                 state.settings = std::mem::take(&mut state.settings).without(&removed.path);
                 state.write(&layout.state_file())?;
             }
+            prune(layout, state);
             Ok(removed)
         }
     }
@@ -77,6 +79,12 @@ pub fn roll_back_settings(layout: &Layout) -> Result<Vec<Removed>, Failure> {
     state.settings = Applied::default();
     state.write(&layout.state_file())?;
     Ok(removed)
+}
+
+/// Deletes surplus copies of settings files that `state` does not name.
+fn prune(layout: &Layout, state: &State) {
+    let recorded = state.settings.files.iter().filter_map(|file| file.backup.as_deref());
+    settings::prune(&layout.backups(), &recorded.collect::<Vec<_>>());
 }
 
 /// Deletes the temporary files of killed processes in the directories of `layout` and of the recorded settings files.

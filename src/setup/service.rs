@@ -1,7 +1,7 @@
 //! The server as a service of the system.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::spec::{FOREGROUND, ServerSpec};
 use crate::environment::Environment;
 use crate::error::{Failure, Kind, chain};
 use crate::layout::{Layout, SYSTEM_HOME};
+use crate::shell;
 
 /// The name of the service.
 pub const SERVICE: &str = "gem-setup";
@@ -142,7 +143,16 @@ fn check_program(site: &Site<'_>) -> Result<(), Failure> {
     let program = site.program.display();
     let message = format!("cannot run `{program}` for all users: that folder is hidden from a service of the machine");
     Err(Failure::new(Kind::Usage, message).with_hint(format!(
-        "copy it: `sudo install {program} /usr/local/bin/`, then call it by that path"
+        "copy it: `{}`, then call it by that path",
+        shell::line(
+            Os::HOST,
+            [
+                OsStr::new("sudo"),
+                "install".as_ref(),
+                site.program.as_os_str(),
+                "/usr/local/bin/".as_ref()
+            ]
+        )
     )))
 }
 

@@ -15,7 +15,7 @@ use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::runtime::gate::needs_no_terms;
 use crate::runtime::litert_lm::{self, Venv};
-use crate::runtime::{Builtin, Lit, LitertLm, LocalModelName, ModelGate, ProgramCheck, Runtime, RuntimeName, token};
+use crate::runtime::{Builtin, Lit, LitertLm, LocalModelName, ModelGate, ProgramCheck, Runtime, RuntimeName};
 use crate::settings::Places;
 
 /// gem-setup's hidden subcommand that runs next to a server or an installer and ends its orphans.
@@ -141,7 +141,7 @@ impl Site<'_> {
             RuntimeName::Builtin => Ok(Box::new(Builtin::new(chosen.model.as_str()))),
             RuntimeName::Lit => {
                 let path = self.lit_path().ok_or_else(|| self.unsupported(chosen.runtime))?;
-                let lit = Lit::new(path, token(self.environment));
+                let lit = Lit::new(path);
                 Ok(Box::new(lit.checked_by(self.program_check())))
             }
             RuntimeName::LitertLm => {

@@ -43,6 +43,18 @@ fn settings_not_written_before_a_kill_are_left_alone() {
 }
 
 #[test]
+fn the_first_settings_survive_many_changes() {
+    let home = Home::new();
+    let own = r#"{ "theme":"x","a":[1,2,],}"#;
+    home.write(&home.settings(), own);
+    for port in 25_801..25_813 {
+        home.gem(&["settings", "apply", "--port", &port.to_string()]).ok();
+    }
+    home.gem(&["uninstall"]).ok();
+    assert_eq!(fs::read_to_string(home.settings()).unwrap(), own);
+}
+
+#[test]
 fn removing_one_scope_leaves_the_other() {
     let home = Home::new();
     home.gem(&["settings", "apply", "--scope", "workspace"]).ok();

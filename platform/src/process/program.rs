@@ -67,6 +67,14 @@ impl Program {
         command
     }
 
+    /// The values of those of this process's variables `names` that the program inherits, without empty ones.
+    #[must_use]
+    pub fn inherited(&self, names: &[&str]) -> Vec<String> {
+        let inherited = names.iter().filter(|name| self.inherit.passes(OsStr::new(name)));
+        let values = inherited.filter_map(|name| std::env::var(name).ok());
+        values.filter(|value| !value.is_empty()).collect()
+    }
+
     /// The names of this process's variables that the program does not inherit.
     pub fn withheld(&self) -> impl Iterator<Item = OsString> + use<> {
         let inherit = self.inherit;

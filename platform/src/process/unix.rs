@@ -274,7 +274,7 @@ pub fn reap(program: &Program) -> io::Result<u8> {
     let mut out = io::stdout();
     match &child {
         Ok(child) => writeln!(out, "{}", child.id())?,
-        Err(error) => writeln!(out, "-{}", error.raw_os_error().unwrap_or_default())?,
+        Err(error) => writeln!(out, "-{}", error.raw_os_error().unwrap_or(libc::EIO))?,
     }
     out.flush()?;
     let status = child?.wait()?;

@@ -67,13 +67,12 @@ impl Installer {
     /// # Errors
     /// When neither is found.
     pub async fn find(environment: &Environment) -> Result<Self, Error> {
-        let find = |name: &str| which::which_in(name, environment.var("PATH"), environment.current_dir()).ok();
-        if let Some(uv) = find("uv") {
+        if let Some(uv) = environment.find("uv") {
             return Ok(Self::Uv(uv));
         }
         let mut rejected = Vec::new();
         for name in PYTHONS {
-            let Some(python) = find(name) else { continue };
+            let Some(python) = environment.find(name) else { continue };
             match judge(&python, output_of(&isolated(&python, ["-c", PROBE]), PROBE_LIMIT).await) {
                 Ok(()) => return Ok(Self::Python(python)),
                 Err(reason) => rejected.push(reason),

@@ -152,7 +152,7 @@ enum Found {
 
 async fn find_on_path(setup: &Setup<'_>, version: &str) -> Found {
     let environment = setup.site.environment;
-    let Ok(program) = which::which_in(PROGRAM, environment.var("PATH"), environment.current_dir()) else {
+    let Some(program) = environment.find(PROGRAM) else {
         return Found::Nothing;
     };
     if program.starts_with(setup.site.litert_lm_env().root()) {
