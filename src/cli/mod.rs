@@ -62,7 +62,7 @@ use crate::report::Printer;
 pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     let _console = gem_platform::console::prepare();
     gem_platform::file::keep_new_files_ours();
-    gem_platform::process::outlive_file_limit();
+    gem_platform::process::set_signals();
     // The helper processes of a server must not fail because of a mistake in the environment or the configuration.
     match args.get(1).and_then(|arg| arg.to_str()) {
         Some(GUARD) => return serve::guard(),

@@ -10,6 +10,29 @@ use super::harness::{Gem, Home, assert_says};
 /// A runtime that records its environment and lists the model.
 const LIT: &str = "#!/bin/sh\nenv > \"$0.env\"\necho gemma3-1b-gpu-custom\n";
 
+/// A runtime that repeats its token and its proxy, if it has a token.
+const TALKS: &str = "#!/bin/sh\n[ -z \"$HF_TOKEN\" ] || { echo \"401 for $HF_TOKEN through $HTTPS_PROXY\" >&2; exit 1; }\n";
+
+#[test]
+fn what_a_runtime_says_is_shown_without_secrets() {
+    let home = Home::publishing(TALKS.as_bytes());
+    home.install(&["--no-start", "--no-model"]).ok();
+    let list = home.gem(&["list"]).env("HF_TOKEN", "hf_s3cret");
+    let run = list.env("HTTPS_PROXY", "http://ann:pa55@127.0.0.1:9").run();
+    assert_says(&run.stderr, &["401 for [hidden] through http://[hidden]@127.0.0.1:9"]);
+    assert!(!run.stderr.contains("s3cret") && !run.stderr.contains("pa55"), "{run:#?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_ends_on_request_whatever_its_parent_blocked() {
+    let home = Home::installed();
+    let blocking = ["env", "--block-signal=TERM", "--ignore-signal=CHLD"];
+    home.gem(&["start"]).under(&blocking).ok();
+    let stopped = home.gem(&["stop"]).under(&blocking).ok();
+    assert!(!stopped.stdout.contains("killed"), "{stopped:#?}");
+}
+
 #[test]
 fn a_runtime_inherits_no_keys_and_no_foreign_code() {
     let home = Home::publishing(LIT.as_bytes());

@@ -282,13 +282,19 @@ pub fn reap(program: &Program) -> io::Result<u8> {
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
 }
 
-/// Makes a write beyond the file size limit (`ulimit -f`) fail, as on a full disk. Without this, the signal would end
-/// this process or its children silently.
-pub fn outlive_file_limit() {
-    #[expect(unsafe_code, reason = "the only way to ignore a signal")]
-    // SAFETY: no handler is installed, and no other thread is running yet.
+/// Sets the signals that this process and its children need, whatever its parent left. A write beyond the file size
+/// limit (`ulimit -f`) fails, as on a full disk; the signal would end the process silently. No signal is blocked, SIGTERM
+/// ends a process, and a child's end can be waited for.
+pub fn set_signals() {
+    #[expect(unsafe_code, reason = "the only way to set signals")]
+    // SAFETY: no handler is installed, and no other thread is running yet. An all-zero `sigset_t` is a valid value.
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::signal(libc::SIGTERM, libc::SIG_DFL);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
 }
 

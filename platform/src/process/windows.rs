@@ -27,8 +27,8 @@ pub(super) use super::identity::executable;
 pub use super::identity::{age, check_view, has_open, notify, pid_space};
 use super::{Identity, Program, identity::with_process};
 
-/// Windows does not limit file sizes.
-pub const fn outlive_file_limit() {}
+/// Windows lacks signals.
+pub const fn set_signals() {}
 
 /// Windows does not know root.
 #[must_use]
