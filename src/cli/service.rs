@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use gem_platform::service::{self, Account, Kind as ServiceKind, Tools};
 use gem_setup::error::Failure;
+use gem_setup::place;
 use gem_setup::setup::{SERVICE, service_account, service_definition, service_failure, service_kind};
 use gem_setup::supervise::{self, GRACE, Running};
 use serde_json::json;
@@ -25,6 +26,9 @@ pub(crate) fn install(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
     server.warn_of_idle_options(session.printer);
     let spec = service_definition(&server.spec, &server.site)?;
     // Checked before the running server is stopped, because the service may be impossible.
+    let definition = service::own_definition(kind, SERVICE, &account, &SERVE).map_err(failure)?;
+    place::check(&definition)
+        .map_err(|unfit| Failure::cannot_at("install the service: cannot write", &unfit.path, &unfit.source))?;
     service::probe(kind, &account, &Tools).map_err(failure)?;
     stop_other_server(session, kind, &account)?;
     let installed = service::install(kind, &spec, &account, &Tools).map_err(failure)?;

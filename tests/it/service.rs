@@ -108,7 +108,7 @@ fn uninstall_removes_the_service_of_this_home_and_of_no_other() {
 fn the_services_own_server_is_left_alone() {
     let home = Home::serving();
     let processes = home.processes();
-    home.write(&unit(&home), "[Service]\n");
+    home.write(&unit(&home), "[Service]\nExecStart=\"/bin/gem-setup\" \"serve\"\n");
     fs::write(home.beside("main-pid"), processes[1].pid.to_string()).unwrap();
     with_systemd(&home, &["service", "install"]).ok();
     assert!(processes.iter().all(is_alive));
@@ -120,6 +120,25 @@ fn without_a_service_manager_the_server_keeps_running() {
     fs::write(home.beside("no-systemd"), "").unwrap();
     with_systemd(&home, &["service", "install"]).ends(1);
     assert!(home.processes().iter().all(is_alive));
+    assert!(!unit(&home).exists());
+}
+
+#[test]
+fn a_service_whose_file_cannot_be_written_leaves_the_server() {
+    let home = Home::serving();
+    let in_the_way = home.path().join(".config");
+    fs::write(&in_the_way, "").unwrap();
+    let run = with_systemd(&home, &["service", "install"]).run();
+    assert_ne!(run.status, 0, "{run:#?}");
+    assert_says(&run.stderr, &["cannot write", &home.shown(&in_the_way)]);
+    assert!(home.processes().iter().all(is_alive));
+}
+
+#[test]
+fn a_service_without_a_runtime_is_refused() {
+    let home = Home::new();
+    let run = with_systemd(&home, &["service", "install"]).ends(7);
+    assert_says(&run.stderr, &["gem-setup install"]);
     assert!(!unit(&home).exists());
 }
 
@@ -170,15 +189,15 @@ fn a_service_that_gem_setup_did_not_write_stays() {
     for put in things {
         put();
         let before = fs::symlink_metadata(&unit).unwrap();
-        let run = with_systemd(&home, &["service", "uninstall"]).ends(9);
-        assert_says(
-            &run.stderr,
-            &[
-                &home.shown(&unit),
-                "not the file that was written",
+        for command in ["install", "uninstall"] {
+            let run = with_systemd(&home, &["service", command]).ends(9);
+            let parts = [
+                &*home.shown(&unit),
+                "is not the service's file",
                 "delete that file yourself",
-            ],
-        );
+            ];
+            assert_says(&run.stderr, &parts);
+        }
         let after = fs::symlink_metadata(&unit).unwrap();
         assert_eq!((after.file_type(), after.ino()), (before.file_type(), before.ino()));
         let away: fn(&Path) -> std::io::Result<()> = if before.is_dir() {

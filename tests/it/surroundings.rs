@@ -11,7 +11,8 @@ use super::harness::{Gem, Home, assert_says};
 const LIT: &str = "#!/bin/sh\nenv > \"$0.env\"\necho gemma3-1b-gpu-custom\n";
 
 /// A runtime that repeats its token and its proxy, if it has a token.
-const TALKS: &str = "#!/bin/sh\n[ -z \"$HF_TOKEN\" ] || { echo \"401 for $HF_TOKEN through $HTTPS_PROXY\" >&2; exit 1; }\n";
+const TALKS: &str =
+    "#!/bin/sh\n[ -z \"$HF_TOKEN\" ] || { echo \"401 for $HF_TOKEN through $HTTPS_PROXY\" >&2; exit 1; }\n";
 
 #[test]
 fn what_a_runtime_says_is_shown_without_secrets() {
@@ -20,7 +21,10 @@ fn what_a_runtime_says_is_shown_without_secrets() {
     let list = home.gem(&["list"]).env("HF_TOKEN", "hf_s3cret");
     let run = list.env("HTTPS_PROXY", "http://ann:pa55@127.0.0.1:9").run();
     assert_says(&run.stderr, &["401 for [hidden] through http://[hidden]@127.0.0.1:9"]);
-    assert!(!run.stderr.contains("s3cret") && !run.stderr.contains("pa55"), "{run:#?}");
+    assert!(
+        !run.stderr.contains("s3cret") && !run.stderr.contains("pa55"),
+        "{run:#?}"
+    );
 }
 
 #[test]

@@ -196,7 +196,7 @@ pub enum Error {
         reason: String,
     },
     /// Somebody else made the definition.
-    #[error("cannot remove the service: `{}` is not the file that was written for it", .0.display())]
+    #[error("`{}` is not the service's file that was written for it", .0.display())]
     Foreign(PathBuf),
     /// The service manager's tool did not end.
     #[error("`{command}` has not answered within {} s", within.as_secs())]
@@ -253,7 +253,9 @@ impl Error {
                 "run that command by hand until it answers (it may need a new login or a restart of the machine), \
                 then run this one again",
             ),
-            Self::Foreign(_) => Some("if nothing needs it, disable the service and delete that file yourself"),
+            Self::Foreign(_) => {
+                Some("if nothing needs it, disable the service, delete that file yourself, and run the command again")
+            }
             Self::Command { .. } | Self::Label(_) | Self::Unwritable { .. } | Self::Write(_) | Self::File { .. } => {
                 None
             }
@@ -310,6 +312,19 @@ fn read(kind: Kind, path: &Path) -> Result<Option<String>, Error> {
             path: path.to_owned(),
             source,
         }),
+    }
+}
+
+/// The file that defines the service `label`, which may be missing. A definition counts as ours if it is a regular file
+/// and passes `words` to its program.
+///
+/// # Errors
+/// When the definition is not ours, or cannot be read.
+pub fn own_definition(kind: Kind, label: &str, account: &Account, words: &[&str]) -> Result<PathBuf, Error> {
+    let path = definition_path(kind, label, account);
+    match path.symlink_metadata() {
+        Ok(found) if !found.is_file() || !passes(kind, label, account, words)? => Err(Error::Foreign(path)),
+        _ => Ok(path),
     }
 }
 
@@ -382,8 +397,7 @@ pub fn lingers(kind: Kind, account: &Account) -> Option<bool> {
     (kind == Kind::Systemd).then(|| Path::new("/var/lib/systemd/linger").join(&account.name).exists())
 }
 
-/// Stops the service and removes its definition; `true` if there was one. A definition counts as ours if it is a
-/// regular file and passes `words` to its program.
+/// Stops the service and removes its definition, which must be ours ([`own_definition`]); `true` if there was one.
 ///
 /// # Errors
 /// When the definition is not ours or cannot be removed, or the service manager refuses. A missing service manager is
@@ -396,12 +410,9 @@ pub fn uninstall(
     runner: &dyn Runner,
 ) -> Result<bool, Error> {
     text::check_label(label)?;
-    let path = definition_path(kind, label, account);
-    let Ok(metadata) = path.symlink_metadata() else {
+    let path = own_definition(kind, label, account, words)?;
+    if path.symlink_metadata().is_err() {
         return Ok(false);
-    };
-    if !metadata.is_file() || !passes(kind, label, account, words)? {
-        return Err(Error::Foreign(path));
     }
     let definition = read(kind, &path)?.unwrap_or_default();
     let tool = command::Tool::new(kind, runner).of_program(text::stop_time(&definition));
