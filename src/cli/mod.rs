@@ -234,6 +234,7 @@ fn accepted(matches: &ArgMatches, layers: &Layers) -> Option<Origin> {
     is_taken.then(|| layers.origin(matches, "accept-terms"))
 }
 
+/// Prints the program's version.
 fn version(printer: &Printer) -> ExitCode {
     let version = env!("CARGO_PKG_VERSION");
     if printer.json() {

@@ -234,6 +234,7 @@ fn needs_configuration(names: &[&str]) -> bool {
             ..
         ] | ["settings", "show" | "remove"]
             | ["service", "status" | "uninstall"]
+            | ["bundle", "verify"]
     )
 }
 

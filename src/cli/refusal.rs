@@ -13,6 +13,7 @@ use gem_setup::net::redact_in;
 use super::args::Cli;
 use super::options::is_yes;
 use super::parse::Refusal;
+use super::version;
 use crate::report::{Events, Printer, unwritten};
 
 /// Prints clap's message, or the reason why there is nothing to run.
@@ -36,6 +37,9 @@ pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environ
             if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
                 printer.remark(&error.render().to_string());
                 return fail(&printer, &complaint(error));
+            }
+            if json && error.kind() == ErrorKind::DisplayVersion {
+                return version(&printer);
             }
             if !is_answer {
                 printer.complaint(&redact_in(&error.render().to_string()));

@@ -222,7 +222,8 @@ fn prune<'k>(path: &Path, mut text: String, containers: &[Vec<&'k str>]) -> Resu
             let namesakes = object.properties.iter().filter(|other| other.name.as_str() == name);
             namesakes.count() == 1
         };
-        if is_blank(text_of(&text, member)) && is_only() {
+        let is_plain = text[member.name.end()..member.value.start()].trim() == ":";
+        if is_plain && is_blank(text_of(&text, member)) && is_only() {
             let mut splices = Splices::of(&text);
             splices.remove(object, &BTreeSet::from([member.start()]));
             text = splices.apply();

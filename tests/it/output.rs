@@ -126,7 +126,9 @@ fn version_is_printed_three_ways() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(home.gem(&["version"]).ok().stdout, format!("gem-setup {version}\n"));
     assert_eq!(home.gem(&["--version"]).ok().stdout, format!("gem-setup {version}\n"));
-    assert_eq!(home.gem(&["version", "--json"]).ok().json()["version"], version);
+    for words in [["version", "--json"], ["--version", "--json"]] {
+        assert_eq!(home.gem(&words).ok().json()["version"], version);
+    }
     home.assert_untouched();
 }
 

@@ -252,6 +252,14 @@ fn a_comment_behind_the_last_member_stays() {
 }
 
 #[test]
+fn an_object_with_a_comment_before_it_stays() {
+    let machine = Machine::with("{\"experimental\": /* keep me */ {}}\n");
+    machine.apply(Destination::User).unwrap();
+    machine.clear(Destination::User);
+    assert_eq!(machine.text(Scope::User), "{\"experimental\": /* keep me */ {}}\n");
+}
+
+#[test]
 fn an_intent_counts_once_its_file_has_changed() {
     let machine = Machine::with(MINE);
     let plan = machine.plan(Destination::User).unwrap();
