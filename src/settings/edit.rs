@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::error::Error;
 use super::expand::Variables;
+use super::plain::plain;
 use super::read;
 use super::router::Key;
 use super::splice::Splices;
@@ -59,7 +60,8 @@ pub(super) fn assign(
 ) -> Result<Edited, Error> {
     let (cleaned, before) = clean(path, text)?;
     let (mark, body) = split_mark(&cleaned.text);
-    let ast = parse(path, body)?;
+    let plain = plain(body);
+    let ast = parse(path, &plain)?;
     let root = object_of(path, ast.as_ref())?;
     let mut splices = Splices::of(body);
     let mut changes = Vec::new();
@@ -194,7 +196,8 @@ fn take_back<R>(
 ) -> Result<String, Error> {
     let before = read::value(path, text)?;
     let (mark, body) = split_mark(text);
-    let ast = parse(path, body)?;
+    let plain = plain(body);
+    let ast = parse(path, &plain)?;
     let mut splices = Splices::of(body);
     let mut gone = Gone::default();
     let removed = remove(body, object_of(path, ast.as_ref())?, &mut splices, &mut gone);
@@ -211,7 +214,8 @@ fn take_back<R>(
 fn prune<'k>(path: &Path, mut text: String, containers: &[Vec<&'k str>]) -> Result<(String, Vec<Vec<&'k str>>), Error> {
     let mut pruned = Vec::new();
     for keys in containers.iter().rev() {
-        let ast = parse(path, &text)?;
+        let plain = plain(&text);
+        let ast = parse(path, &plain)?;
         let Some((object, member)) = find(object_of(path, ast.as_ref())?, keys) else {
             continue;
         };

@@ -32,6 +32,12 @@ pub enum Error {
         /// The parser's error.
         reason: String,
     },
+    /// The text has nothing but white space and comments.
+    #[error("cannot parse the settings file `{}`: the file contains no value", path.display())]
+    Empty {
+        /// The file's path.
+        path: PathBuf,
+    },
     /// The text is not UTF-8.
     #[error("cannot read the settings file `{}`: it is {encoding}, but must be UTF-8", path.display())]
     Encoding {
@@ -135,6 +141,7 @@ impl Error {
         match self {
             Self::Read { path, .. }
             | Self::Parse { path, .. }
+            | Self::Empty { path }
             | Self::Encoding { path, .. }
             | Self::Refused { path, .. }
             | Self::TrustLevel { path, .. }
@@ -161,6 +168,9 @@ impl Explain for Error {
                 format!("correct the variable that names `{}`", path.display())
             }
             Self::Read { path, source } => place::remedy(path, source),
+            Self::Empty { path } => {
+                format!("write `{{}}` into `{}`, or delete it; nothing in it was changed", path.display())
+            }
             Self::Encoding { path, .. } => {
                 format!("save `{}` as UTF-8; nothing in it was changed", path.display())
             }

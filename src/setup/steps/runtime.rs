@@ -181,6 +181,10 @@ fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
 /// Adds the checks that run the runtime to the step's `checks`. A runtime with a wrong hash is not run, even if its
 /// size and time match.
 pub(in crate::setup) async fn inspect_use(setup: &Setup<'_>, checks: &mut Vec<Check>) {
+    let is_unreadable = setup.site.lit_path().is_some_and(|path| path.exists());
+    if is_unreadable && checks.iter().any(|check| check.id == BINARY.id && check.has_failed()) {
+        return checks.push(LOADER.skip("the runtime cannot be read"));
+    }
     let Err(failure) = setup.site.check_executable(&setup.wanted.chosen) else {
         return checks.push(inspect_loader(setup).await);
     };
