@@ -218,7 +218,8 @@ impl Printer {
         if self.home.len() < 2 {
             return text.to_owned();
         }
-        text.replace(&format!("`{}/", self.home), "`~/")
+        let text = text.replace(&format!("`{}/", self.home), "`~/");
+        text.replace(&format!("`{}`", self.home), "`~`")
     }
 
     /// `text` as people get it. Programs, which read JSON, get whole paths everywhere.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::Setup;
 use super::check::{Check, Fix, Subject};
+use super::{Setup, shown};
 use crate::environment::Environment;
 use crate::settings::{self, EnvFile, Scope, Settings, Variable};
 use crate::shell;
@@ -168,7 +168,7 @@ fn inspect_login_of_all(setup: &Setup<'_>, settings: &Settings) -> Check {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextStep {
     /// The client that is used.
-    pub purpose: &'static str,
+    pub purpose: String,
     /// What to do first.
     pub condition: Option<String>,
     /// The command, or the values to enter in a client.
@@ -187,14 +187,20 @@ fn own_settings(setup: &Setup<'_>) -> String {
 /// The ways to use an installation.
 #[must_use]
 pub fn next_steps(setup: &Setup<'_>) -> Vec<NextStep> {
-    let settings = settings::load(&setup.site.places(), setup.site.environment);
+    let places = setup.site.places();
+    let settings = settings::load(&places, setup.site.environment);
     let home = setup.site.layout.home();
     let is_elsewhere =
         home != setup.site.environment.user_home() && setup.site.environment.var("GEMINI_CLI_HOME").is_none();
     let home = is_elsewhere.then(|| ("GEMINI_CLI_HOME", home.display().to_string()));
     let own = shell::with_variables(setup.site.os(), home.clone(), "gemini");
+    let folder = match setup.wanted.chosen.scope.file(&places) {
+        // Elsewhere Gemini CLI does not read these settings.
+        (Scope::Workspace, _) => format!(", in {}", shown(setup.site.workspace())),
+        _ => String::new(),
+    };
     let mut steps = vec![NextStep {
-        purpose: "Gemini CLI with its own router",
+        purpose: format!("Gemini CLI with its own router{folder}"),
         condition: None,
         way: own,
     }];
@@ -218,12 +224,12 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<NextStep> {
         }
     };
     steps.push(NextStep {
-        purpose: "Gemini CLI through the gateway",
+        purpose: "Gemini CLI through the gateway".to_owned(),
         condition,
         way: through,
     });
     steps.push(NextStep {
-        purpose: "any client of the Gemini API",
+        purpose: "any client of the Gemini API".to_owned(),
         condition: None,
         way: format!("base URL {url}, model gem-auto, your own API key"),
     });

@@ -25,6 +25,9 @@ use crate::shell;
 
 const HOME: Subject = Subject::new("platform.home", "files and directories of the home");
 
+/// Advice for an installation that has not begun.
+const ELSEWHERE: &str = ", or choose a home elsewhere with `--home`";
+
 /// An operation that must be possible at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
@@ -246,7 +249,8 @@ pub fn check_removal(layout: &Layout, removal: &Removal) -> Result<(), Failure> 
     let obstacle = join(layout, home.into_iter().chain(settings));
     obstacle.map_or(Ok(()), |obstacle| {
         let message = format!("cannot begin: {}", obstacle.detail);
-        Err(Failure::new(kind, message).with_hint(obstacle.hint))
+        // Another home would be another installation.
+        Err(Failure::new(kind, message).with_hint(obstacle.hint.replace(ELSEWHERE, "")))
     })
 }
 
@@ -318,7 +322,7 @@ fn look(layout: &Layout, path: &Path, needed: Use) -> Option<Obstacle> {
                 shown(path)
             ),
             hint: format!(
-                "mount {} without `noexec`, or choose a home elsewhere with `--home`",
+                "mount {} without `noexec`{ELSEWHERE}",
                 // Several paths of one file system have one remedy.
                 shown(
                     path.ancestors()
@@ -404,7 +408,7 @@ fn explain(layout: &Layout, wanted: &Path, needed: Use, unfit: &Unfit) -> Obstac
     let hint = match unfit.source.kind() {
         ErrorKind::ReadOnlyFilesystem => {
             format!(
-                "mount the file system of {} writable, or choose a home elsewhere with `--home`",
+                "mount the file system of {} writable{ELSEWHERE}",
                 shown(path)
             )
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use gem_platform::file;
 use gem_platform::probe::{LibraryError, load_library};
 use gem_platform::{Effect, Os, Recipe};
 
@@ -66,8 +67,10 @@ fn inspect_lit(setup: &Setup<'_>) -> Inspection {
     match std::fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => missing(&path, plan),
         Err(error) => unreadable(&path, plan, &error),
-        Ok(metadata) if metadata.is_dir() => in_the_way(&path, plan),
-        Ok(_) => inspect_file(setup, artifact, &path, plan),
+        Ok(metadata) => match file::check_regular(metadata.file_type()) {
+            Ok(()) => inspect_file(setup, artifact, &path, plan),
+            Err(error) => in_the_way(&path, plan, &error),
+        },
     }
 }
 
@@ -96,8 +99,8 @@ fn unreadable(path: &Path, plan: String, error: &io::Error) -> Inspection {
     Inspection::needed(plan, checks)
 }
 
-fn in_the_way(path: &Path, plan: String) -> Inspection {
-    let detail = format!("{} is a directory instead of the runtime's executable", shown(path));
+fn in_the_way(path: &Path, plan: String, error: &io::Error) -> Inspection {
+    let detail = format!("{} cannot be the runtime's executable: {error}", shown(path));
     let fix = format!(
         "move {} somewhere else, then run `gem-setup install` again",
         shown(path)
@@ -152,7 +155,7 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
 }
 
 fn inspect_executable(path: &Path, effects: &mut Vec<&'static str>) -> Check {
-    if gem_platform::file::is_executable(path).unwrap_or(false) {
+    if file::is_executable(path).unwrap_or(false) {
         return EXECUTABLE.ok("the executable bit is set");
     }
     effects.push("make it executable");
@@ -167,7 +170,7 @@ fn inspect_executable(path: &Path, effects: &mut Vec<&'static str>) -> Check {
 }
 
 fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
-    match gem_platform::file::quarantine(path) {
+    match file::quarantine(path) {
         Ok(None) => QUARANTINE.ok("not quarantined"),
         Ok(Some(value)) => {
             effects.push("remove its quarantine");
@@ -206,7 +209,7 @@ async fn inspect_loader(setup: &Setup<'_>) -> Check {
     }
     let missing: Vec<LibraryError> = libraries.iter().filter_map(|name| load_library(name).err()).collect();
     let runs = match setup.site.lit_path() {
-        Some(path) if gem_platform::file::is_executable(&path).unwrap_or(false) => Some(setup.listing().await),
+        Some(path) if file::is_executable(&path).unwrap_or(false) => Some(setup.listing().await),
         _ => None,
     };
     let fix = package_advice(&missing);
@@ -290,7 +293,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
 
 fn allow_to_run(recipe: Recipe, path: &Path) -> io::Result<()> {
     recipe.effects.iter().try_for_each(|effect| match effect {
-        Effect::ExecutableBit => gem_platform::file::make_executable(path),
-        Effect::StripQuarantine => gem_platform::file::strip_quarantine(path).map(drop),
+        Effect::ExecutableBit => file::make_executable(path),
+        Effect::StripQuarantine => file::strip_quarantine(path).map(drop),
     })
 }

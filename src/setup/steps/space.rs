@@ -26,10 +26,11 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         let reason = "cannot be known for another machine";
         return Inspection::not_needed(reason, vec![CHECK.skip(reason)]);
     }
+    let files = FILES - FILES.min(begun(setup));
     let mut least: Option<(String, u64)> = None;
     for Need { path, largest, needed } in by_file_system(demands(setup)) {
-        if let Some(left) = volume(&path).files_left.filter(|left| needed > 0 && *left < FILES) {
-            return too_few(&path, left);
+        if let Some(left) = volume(&path).files_left.filter(|left| needed > 0 && *left < files) {
+            return too_few(&path, left, files);
         }
         if let Some(limit) = file::size_limit().filter(|limit| largest > *limit) {
             return too_large(&path, limit, largest);
@@ -49,6 +50,13 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         |(text, _)| text,
     );
     Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)])
+}
+
+/// How many of the [`FILES`] exist: `install` looks again when it has the lock.
+fn begun(setup: &Setup<'_>) -> u64 {
+    let layout = &setup.site.layout;
+    let first = [layout.gemini(), layout.own(), layout.lock_file(), layout.program()];
+    first.iter().filter(|path| path.exists()).count() as u64
 }
 
 /// What is written to a directory.
@@ -139,9 +147,9 @@ fn volume(path: &Path) -> Volume {
     gem_platform::probe::volume(path).unwrap_or_default()
 }
 
-fn too_few(path: &Path, left: u64) -> Inspection {
+fn too_few(path: &Path, left: u64, needed: u64) -> Inspection {
     let detail = format!(
-        "the file system of `{}` has inodes for {left} more files, but {FILES} are needed",
+        "the file system of `{}` has inodes for {left} more files, but {needed} are needed",
         path.display()
     );
     let fix = format!(
