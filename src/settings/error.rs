@@ -169,7 +169,10 @@ impl Explain for Error {
             }
             Self::Read { path, source } => place::remedy(path, source),
             Self::Empty { path } => {
-                format!("write `{{}}` into `{}`, or delete it; nothing in it was changed", path.display())
+                format!(
+                    "write `{{}}` into `{}`, or delete it; nothing in it was changed",
+                    path.display()
+                )
             }
             Self::Encoding { path, .. } => {
                 format!("save `{}` as UTF-8; nothing in it was changed", path.display())

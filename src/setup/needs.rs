@@ -407,10 +407,7 @@ fn explain(layout: &Layout, wanted: &Path, needed: Use, unfit: &Unfit) -> Obstac
     let real = place::resolve(path).unwrap_or_else(|_| path.to_owned());
     let hint = match unfit.source.kind() {
         ErrorKind::ReadOnlyFilesystem => {
-            format!(
-                "mount the file system of {} writable{ELSEWHERE}",
-                shown(path)
-            )
+            format!("mount the file system of {} writable{ELSEWHERE}", shown(path))
         }
         ErrorKind::PermissionDenied => match (file::unmark_command(&real), other_owner(&real)) {
             (Some(command), _) => format!("run `sudo {command} {}`", word(&real)),
@@ -454,7 +451,11 @@ fn mount<'a>(layout: &Layout, path: &'a Path) -> &'a Path {
     };
     let is_ours = |above: &&Path| above.starts_with(layout.home()) == path.starts_with(layout.home());
     let found = path.ancestors().skip_while(|path| !path.exists());
-    found.take_while(is_read_only).take_while(is_ours).last().unwrap_or(path)
+    found
+        .take_while(is_read_only)
+        .take_while(is_ours)
+        .last()
+        .unwrap_or(path)
 }
 
 /// `path`, or the directory above it that hides it from this user.

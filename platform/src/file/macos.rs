@@ -6,9 +6,10 @@ use std::path::Path;
 use super::attribute;
 pub(super) use super::unix::{
     LINK_LOOP, exchange, give_to_owner, give_to_root, identity, is_character_device, is_executable, is_exposed,
-    is_hidden_from_users, is_locked, is_own, is_pipe, is_roots_alone, is_use_conflict, keep_access, keep_new_files_ours,
-    make_executable, make_program, make_readable, may_write, name_count, name_of, never_follow, never_wait,
-    open_private, owner, path_from, private_dir, publish, replace_own_program, size_limit, sync_dir, wait_for_bytes,
+    is_hidden_from_users, is_locked, is_own, is_pipe, is_roots_alone, is_use_conflict, keep_access,
+    keep_new_files_ours, make_executable, make_program, make_readable, may_write, name_count, name_of, never_follow,
+    never_wait, open_private, owner, path_from, private_dir, publish, replace_own_program, size_limit, sync_dir,
+    wait_for_bytes,
 };
 
 /// The program that downloads a file sets this attribute; Gatekeeper reads it when the file is first run.

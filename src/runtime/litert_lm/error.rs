@@ -154,7 +154,9 @@ impl Explain for Error {
             && let Some(option) = wrong_option(tail)
         {
             let variable = pip_variable(option);
-            return Some(format!("correct or unset {variable} (or `{option}` in pip's configuration)"));
+            return Some(format!(
+                "correct or unset {variable} (or `{option}` in pip's configuration)"
+            ));
         }
         let hint = match self {
             Self::NoPython { .. } => {
