@@ -218,8 +218,7 @@ impl Printer {
         if self.home.len() < 2 {
             return text.to_owned();
         }
-        let text = text.replace(&format!("`{}/", self.home), "`~/");
-        text.replace(&format!("`{}`", self.home), "`~`")
+        text.replace(&format!("`{}/", self.home), "`~/")
     }
 
     /// `text` as people get it. Programs, which read JSON, get whole paths everywhere.
