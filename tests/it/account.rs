@@ -187,12 +187,12 @@ fn files_of_the_server_that_cannot_be_read_are_foreseen() {
 fn uninstall_looks_at_its_lock_and_settings_before_it_stops_the_server() {
     let Some(home) = home() else { return };
     gem(&home, &["install", "--runtime", "builtin"]).ok();
-    let is_ready = || gem(&home, &["status", "--json"]).run().json()["ready"] == true;
+    let is_running = || gem(&home, &["status", "--json"]).run().json()["running"] == true;
     let lock = home.layout().lock_file();
     set_permissions(&lock, Permissions::from_mode(0o444)).unwrap();
     let run = gem(&home, &["uninstall"]).ends(1);
     assert_says(&run.stderr, &["cannot begin", &home.shown(&lock), "chmod u+rw"]);
-    assert!(is_ready());
+    assert!(is_running());
     set_permissions(&lock, Permissions::from_mode(0o600)).unwrap();
 
     // A file of root behind a link, in a folder of root.
@@ -202,7 +202,7 @@ fn uninstall_looks_at_its_lock_and_settings_before_it_stops_the_server() {
     std::os::unix::fs::symlink(&real, home.settings()).unwrap();
     let run = gem(&home, &["uninstall"]).ends(8);
     assert_says(&run.stderr, &["cannot begin", "roots", "belongs to root"]);
-    assert!(is_ready());
+    assert!(is_running());
     give(&real);
     give(real.parent().unwrap());
     gem(&home, &["uninstall"]).ok();

@@ -27,7 +27,7 @@ fn assert_refused(home: &Home, status: i32, words: &[&str]) {
         assert!(!run.stderr.contains("--home"), "{run:#?}");
     }
     assert_same(&before, &tree(&home.path(), &[]));
-    assert_eq!(home.gem(&["status", "--json"]).ok().json()["ready"], true);
+    assert_eq!(home.gem(&["status", "--json"]).run().json()["running"], true);
 }
 
 /// Sets or clears a mark of `path`; `false` where the file system or this account cannot.
@@ -111,7 +111,7 @@ fn uninstall_names_what_lies_in_place_of_its_folder() {
 fn a_running_server_repairs_its_damaged_record() {
     let home = serving();
     let file = home.layout().server_file();
-    let pid = home.gem(&["status", "--json"]).ok().json()["pid"].clone();
+    let pid = home.gem(&["status", "--json"]).run().json()["pid"].clone();
     fs::write(&file, "{\"process\":").unwrap();
     wait_until("the record is whole again", || {
         let text = fs::read(&file).unwrap();
@@ -180,4 +180,33 @@ fn a_python_that_hangs_is_asked_once() {
     assert_says(run.result()["error"]["message"].as_str().unwrap(), &["did not answer"]);
     let asked = fs::read_to_string(home.path().join("asked")).unwrap();
     assert_eq!(asked.lines().count(), 1, "{asked}");
+}
+
+#[test]
+fn a_runtime_that_does_not_run_is_one_fault() {
+    let mut home = Home::new();
+    let bin = home.beside("bin");
+    fs::create_dir(&bin).unwrap();
+    let program = bin.join("litert-lm");
+    let write = |script: &str| {
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    write("echo 'litert-lm, version 9.1'");
+    home.set("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+    fs::write(home.catalog(), "format = 1\n[runtime.litert-lm]\nversion = \"9.1\"\n").unwrap();
+    home.install(&["--runtime", "litert-lm", "--no-model", "--no-start", "--no-smoke"])
+        .ok();
+    write("echo broken-somehow >&2; exit 3");
+    let run = home.doctor();
+    let named: Vec<String> = run
+        .faults()
+        .into_iter()
+        .filter(|id| id.starts_with("runtime."))
+        .collect();
+    assert_eq!(named, ["runtime.binary"], "{run:#?}");
+    assert_says(
+        run.check("runtime.binary")["detail"].as_str().unwrap(),
+        &["broken-somehow"],
+    );
 }

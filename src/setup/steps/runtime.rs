@@ -184,18 +184,44 @@ fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
 /// Adds the checks that run the runtime to the step's `checks`. A runtime with a wrong hash is not run, even if its
 /// size and time match.
 pub(in crate::setup) async fn inspect_use(setup: &Setup<'_>, checks: &mut Vec<Check>) {
-    let is_unreadable = setup.site.lit_path().is_some_and(|path| path.exists());
-    if is_unreadable && checks.iter().any(|check| check.id == BINARY.id && check.has_failed()) {
+    let lit = setup
+        .site
+        .lit_path()
+        .filter(|_| setup.wanted.chosen.runtime == RuntimeName::Lit);
+    let is_there = lit.is_some_and(|path| path.exists());
+    if is_there && checks.iter().any(|check| check.id == BINARY.id && check.has_failed()) {
         return checks.push(LOADER.skip("the runtime cannot be read"));
     }
     let Err(failure) = setup.site.check_executable(&setup.wanted.chosen) else {
-        return checks.push(inspect_loader(setup).await);
+        let loader = said_once(checks, inspect_loader(setup).await);
+        return checks.push(loader);
     };
     let checksum = checks.iter_mut().find(|check| check.id == CHECKSUM.id);
     if let Some(check) = checksum.filter(|check| !check.has_failed()) {
         *check = CHECKSUM.fail(failure.message, Fix::run("doctor --fix --verify"));
     }
     checks.push(LOADER.skip("the runtime has a wrong hash"));
+}
+
+/// The check `loader`, skipped if another check has named its fault. If `loader` knows what a person must do, the other
+/// one is skipped.
+fn said_once(checks: &mut [Check], loader: Check) -> Check {
+    let mut failed = checks.iter_mut().filter(|check| check.has_failed());
+    let Some(binary) = failed
+        .find(|check| check.id == BINARY.id)
+        .filter(|_| loader.has_failed())
+    else {
+        return loader;
+    };
+    let reason = binary.detail.split_once(": ").map(|(_, reason)| reason);
+    if !reason.is_some_and(|reason| loader.detail.contains(reason)) {
+        return loader;
+    }
+    if loader.fix.as_ref().is_some_and(Fix::is_repair) {
+        return LOADER.skip("the runtime does not run");
+    }
+    *binary = BINARY.skip(format!("unknown until `{}` is fixed", LOADER.id));
+    loader
 }
 
 /// Whether the runtime can load the system's libraries. The runtime's own error counts for more than a search for them.
