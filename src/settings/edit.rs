@@ -59,8 +59,7 @@ pub(super) fn assign(
     variables: Variables<'_>,
 ) -> Result<Edited, Error> {
     let (cleaned, before) = clean(path, text)?;
-    let (mark, body) = split_mark(&cleaned.text);
-    let plain = plain(body);
+    let (mark, body, plain) = parts(&cleaned.text);
     let ast = parse(path, &plain)?;
     let root = object_of(path, ast.as_ref())?;
     let mut splices = Splices::of(body);
@@ -97,6 +96,12 @@ pub(super) fn assign(
         removed: cleaned.removed,
         created: additions.created,
     })
+}
+
+/// The byte order mark of `text`, the rest, and the rest as the parser reads it.
+fn parts(text: &str) -> (&str, &str, String) {
+    let (mark, body) = split_mark(text);
+    (mark, body, plain(body))
 }
 
 /// `text`, the content of `path`, in the form that Gemini CLI accepts, with its parsed value.
@@ -195,8 +200,7 @@ fn take_back<R>(
     expect: impl FnOnce(&mut Value, R),
 ) -> Result<String, Error> {
     let before = read::value(path, text)?;
-    let (mark, body) = split_mark(text);
-    let plain = plain(body);
+    let (mark, body, plain) = parts(text);
     let ast = parse(path, &plain)?;
     let mut splices = Splices::of(body);
     let mut gone = Gone::default();

@@ -184,23 +184,25 @@ fn own_settings(setup: &Setup<'_>) -> String {
     layout.user_settings().display().to_string()
 }
 
+/// The folder in which Gemini CLI reads the settings, for messages; empty if it reads them everywhere.
+fn folder(setup: &Setup<'_>) -> String {
+    match setup.wanted.chosen.scope.file(&setup.site.places()) {
+        (Scope::Workspace, _) => format!(", in {}", shown(setup.site.workspace())),
+        _ => String::new(),
+    }
+}
+
 /// The ways to use an installation.
 #[must_use]
 pub fn next_steps(setup: &Setup<'_>) -> Vec<NextStep> {
-    let places = setup.site.places();
-    let settings = settings::load(&places, setup.site.environment);
+    let settings = settings::load(&setup.site.places(), setup.site.environment);
     let home = setup.site.layout.home();
     let is_elsewhere =
         home != setup.site.environment.user_home() && setup.site.environment.var("GEMINI_CLI_HOME").is_none();
     let home = is_elsewhere.then(|| ("GEMINI_CLI_HOME", home.display().to_string()));
     let own = shell::with_variables(setup.site.os(), home.clone(), "gemini");
-    let folder = match setup.wanted.chosen.scope.file(&places) {
-        // Elsewhere Gemini CLI does not read these settings.
-        (Scope::Workspace, _) => format!(", in {}", shown(setup.site.workspace())),
-        _ => String::new(),
-    };
     let mut steps = vec![NextStep {
-        purpose: format!("Gemini CLI with its own router{folder}"),
+        purpose: format!("Gemini CLI with its own router{}", folder(setup)),
         condition: None,
         way: own,
     }];

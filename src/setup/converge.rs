@@ -183,18 +183,10 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> StepsReport {
             observer.step(id, StepState::Failed, &failure.message);
             continue;
         }
-        let todo = match inspection.condition {
-            Condition::InPlace(_) if setup.wanted.force && steps::can_repeat(id) => "do it again".to_owned(),
-            Condition::InPlace(_) if id == StepId::Smoke && outcome.changed.iter().any(|id| id.is_tested()) => {
-                steps::SMOKE_PLAN.to_owned()
-            }
-            Condition::Needed(plan) => plan,
-            Condition::InPlace(detail) => {
-                observer.step(id, StepState::Ok, &detail);
-                continue;
-            }
-            Condition::NotNeeded(detail) => {
-                observer.step(id, StepState::Skipped, &detail);
+        let todo = match todo(setup, id, inspection.condition, &outcome.changed) {
+            Ok(todo) => todo,
+            Err((state, detail)) => {
+                observer.step(id, state, &detail);
                 continue;
             }
         };
@@ -212,6 +204,24 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> StepsReport {
         outcome.error = verdict::failure("routing would not work after this", &faults);
     }
     outcome
+}
+
+/// What step `id` would do after the `changed` ones; without anything to do, its state and the reason.
+fn todo(
+    setup: &Setup<'_>,
+    id: StepId,
+    condition: Condition,
+    changed: &[StepId],
+) -> Result<String, (StepState, String)> {
+    match condition {
+        Condition::InPlace(_) if setup.wanted.force && steps::can_repeat(id) => Ok("do it again".to_owned()),
+        Condition::InPlace(_) if id == StepId::Smoke && changed.iter().any(|id| id.is_tested()) => {
+            Ok(steps::SMOKE_PLAN.to_owned())
+        }
+        Condition::Needed(plan) => Ok(plan),
+        Condition::InPlace(detail) => Err((StepState::Ok, detail)),
+        Condition::NotNeeded(detail) => Err((StepState::Skipped, detail)),
+    }
 }
 
 /// Finds the obstacles that `install` cannot remove, and asks about the terms.
