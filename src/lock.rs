@@ -114,6 +114,14 @@ impl Lock {
         if let Some(folder) = path.parent() {
             private_dir(folder)?;
         }
+        Self::try_acquire_in(path)
+    }
+
+    /// Like [`Self::try_acquire`], in a folder that exists and keeps its access rights.
+    ///
+    /// # Errors
+    /// When the file cannot be created or locked.
+    pub fn try_acquire_in(path: &Path) -> io::Result<Option<Self>> {
         for _ in 0..TRIES {
             let mut options = OpenOptions::new();
             let mut file = open_own(options.read(true).write(true).create(true).truncate(false), path)?;
@@ -222,7 +230,7 @@ fn fault(path: &Path, source: io::Error) -> Error {
 
 /// Whether `error` means that the file system does not support locks or that its lock service is not running
 /// (`ENOLCK`).
-fn is_unsupported(error: &io::Error) -> bool {
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     const ENOLCK: Option<i32> = match Os::HOST {
         Os::Linux => Some(37),
         Os::Macos => Some(77),

@@ -36,9 +36,9 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Reads at most `limit` bytes from the file or pipe `path`, such as the shell's `<(…)`.
 ///
 /// # Errors
-/// When it cannot be read or is larger.
+/// When it cannot be read or is larger, or no program writes into the pipe.
 pub fn read_given(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    read_bounded(fs::File::open(path)?, limit)
+    read_bounded(file::open_given(path)?, limit)
 }
 
 /// Like [`read`]; `None` if there is no such file, or if a part of its path is not a directory.
@@ -66,6 +66,7 @@ pub fn remedy(path: &Path, error: &io::Error) -> String {
         return format!("{}, then run the command again", opening(folder));
     }
     let is_foreign_here = is_foreign(path) && !is_foreign(parent(path));
+    let path = file::circle(path).unwrap_or(path);
     let word = shell::word(Os::Linux, path.as_os_str());
     let path = path.display();
     let first = match error.kind() {
@@ -108,11 +109,11 @@ fn is_foreign(path: &Path) -> bool {
     owner.is_some_and(|owner| owner != gem_platform::service::user_id())
 }
 
-/// Adds the path to the text of `error`, which occurred at `path`.
+/// Adds the path to the text of `error`, which occurred at `path` or at the link above it that leads in a circle.
 #[must_use]
 pub fn at(path: &Path, error: &io::Error) -> io::Error {
-    let text = error.to_string();
-    let path = path.to_owned();
+    let Unfit { path, source } = Unfit::new(path, io::Error::new(error.kind(), error.to_string()));
+    let text = source.to_string();
     io::Error::new(error.kind(), At { path, text })
 }
 
@@ -253,21 +254,72 @@ pub struct Unfit {
     pub source: io::Error,
 }
 
-/// Checks whether the file `path` can be written, as far as that is visible without writing. A missing file can be
-/// written if its directory, or the nearest existing one, can be written.
+impl Unfit {
+    /// `path`, or the link above it that leads in a circle, cannot be used because of `source`.
+    #[must_use]
+    pub fn new(path: &Path, source: io::Error) -> Self {
+        let (path, source) = match file::circle(path) {
+            Some(link) => (link, file::metadata(link).err().unwrap_or(source)),
+            None => (path, source),
+        };
+        Self {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Checks whether the file `path` can be read and written, as far as that is visible without writing. A missing file
+/// can be written if its directory, or the nearest existing one, can be written.
 ///
 /// # Errors
-/// When the file is not a regular file or is marked read-only, or when neither it nor its directory may be written.
+/// When the file is not a regular file, cannot be read or is marked read-only, or when neither it nor its directory may
+/// be written.
 pub fn check(path: &Path) -> Result<(), Unfit> {
-    let unfit = |source| Unfit {
-        path: path.to_owned(),
-        source,
-    };
+    check_for(path, Names::Separate)
+}
+
+/// Like [`check`], for [`write_shared`].
+///
+/// # Errors
+/// Like [`check`].
+pub fn check_shared(path: &Path) -> Result<(), Unfit> {
+    check_for(path, Names::Kept)
+}
+
+fn check_for(path: &Path, names: Names) -> Result<(), Unfit> {
+    let unfit = |source| Unfit::new(path, source);
     let target = resolve(path).map_err(unfit)?;
-    let way = way(&target, Names::Separate).map_err(unfit)?;
+    let way = way(&target, names).map_err(unfit)?;
     if way == Way::InPlace || target.exists() {
-        return Ok(());
+        return file::open_regular(&target).map(drop).map_err(unfit);
     }
+    check_folder(parent(&target))
+}
+
+/// Checks whether the file `path` can be opened to write, or created.
+///
+/// # Errors
+/// When it may not be written, or is missing and cannot be created.
+pub fn check_open(path: &Path) -> Result<(), Unfit> {
+    match file::may_write(path) {
+        Ok(()) => Ok(()),
+        Err(error) if file::is_absence(&error) => check_folder(parent(path)),
+        Err(error) => Err(Unfit::new(path, error)),
+    }
+}
+
+/// Checks whether the file that `path` leads to can be deleted.
+///
+/// # Errors
+/// When its directory may not be written, or it is marked immutable.
+pub fn check_deletable(path: &Path) -> Result<(), Unfit> {
+    let unfit = |source| Unfit::new(path, source);
+    let target = resolve(path).map_err(unfit)?;
+    if file::is_mount_point(&target) {
+        return check_shared(path);
+    }
+    file::check_changeable(&target).map_err(unfit)?;
     check_folder(parent(&target))
 }
 
@@ -278,7 +330,7 @@ pub fn check(path: &Path) -> Result<(), Unfit> {
 pub fn check_folder(path: &Path) -> Result<(), Unfit> {
     let found = match file::metadata(path) {
         Ok(metadata) if metadata.is_dir() => file::may_write(path),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")),
+        Ok(metadata) => file::check_directory(metadata.file_type()),
         Err(error) if is_link(path) && error.kind() == io::ErrorKind::NotFound => {
             Err(io::Error::new(error.kind(), "it is a link to a missing file"))
         }
@@ -286,10 +338,7 @@ pub fn check_folder(path: &Path) -> Result<(), Unfit> {
         Err(error) if file::is_absence(&error) => return check_folder(parent(path)),
         Err(error) => Err(error),
     };
-    found.map_err(|source| Unfit {
-        path: path.to_owned(),
-        source,
-    })
+    found.map_err(|source| Unfit::new(path, source))
 }
 
 fn is_link(path: &Path) -> bool {
@@ -377,7 +426,7 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
             }
             Ok(_) => return Ok(path),
             Err(error) if file::is_absence(&error) => return Ok(path),
-            Err(error) => return Err(error),
+            Err(error) => return Err(file::metadata(&path).err().unwrap_or(error)),
         }
     }
     Err(io::Error::new(

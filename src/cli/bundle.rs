@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use gem_platform::process::Program;
 use gem_setup::error::Failure;
-use gem_setup::runtime::LocalModelName;
+use gem_setup::runtime::{LocalModelName, RuntimeName};
 use gem_setup::setup::{self, Bundle, BundleRequest, BundleTools, BundledTarget, GUARD, ModelRequest};
 use gem_setup::shell;
 
@@ -29,6 +29,12 @@ pub(crate) fn run(session: &Session<'_>, action: BundleAction, accepted: Option<
 fn create(session: &Session<'_>, args: BundleCreateArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
     let (state, printer) = (session.state()?, session.printer);
     let request = request(session, &args, accepted)?;
+    if request.preferred == Some(RuntimeName::Builtin) {
+        printer.warning(
+            "the bundle will have no runtime for a local model, because `builtin` is installed here; `--runtime auto` \
+            adds one",
+        );
+    }
     let events = Events::remarks(printer);
     let tools = BundleTools {
         layout: &session.layout,

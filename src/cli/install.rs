@@ -463,7 +463,7 @@ fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_step
                     .remark(&printer.tilde(&format!("  first {remedy}, which does the steps that options left out")));
             }
             for step in next_steps {
-                printer.remark(&format!("  {}:", step.purpose));
+                printer.remark(&printer.tilde(&format!("  {}:", step.purpose)));
                 if let Some(condition) = &step.condition {
                     printer.remark_in_prose(&printer.tilde(&format!("    {condition}, then:")), 4);
                 }
@@ -498,8 +498,10 @@ fn report(printer: &Printer, verdict: &Verdict, changed: &[&str]) {
             None => printer.out().bad("FAIL"),
         };
         let option = option.map_or_else(String::new, |option| format!(" ({option})"));
-        printer.prose(&format!("  {mark} {}: {}{option}", check.id, check.detail), 4);
+        let detail = printer.tilde(&check.detail);
+        printer.prose(&format!("  {mark} {}: {detail}{option}", check.id), 4);
         if let Some(fix) = &check.fix {
+            let fix = printer.tilde(&fix.to_string());
             printer.prose(&format!("    {} {fix}", printer.out().dim("fix:")), 9);
         }
     }

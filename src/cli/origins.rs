@@ -55,7 +55,7 @@ pub(super) fn show(session: &Session<'_>, matches: &ArgMatches, layers: &Layers)
     }
     let config = session.config.clone().unwrap_or_else(|| layout.config_file());
     for file in [config, layout.state_file()] {
-        let found = if file.is_file() { "read" } else { "there is no" };
+        let found = if file.exists() { "read" } else { "there is no" };
         line(&format!("{found} `{}`", file.display()));
     }
 }

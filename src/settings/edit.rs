@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::error::Error;
 use super::expand::Variables;
+use super::plain::plain;
 use super::read;
 use super::router::Key;
 use super::splice::Splices;
@@ -58,8 +59,8 @@ pub(super) fn assign(
     variables: Variables<'_>,
 ) -> Result<Edited, Error> {
     let (cleaned, before) = clean(path, text)?;
-    let (mark, body) = split_mark(&cleaned.text);
-    let ast = parse(path, body)?;
+    let (mark, body, plain) = parts(&cleaned.text);
+    let ast = parse(path, &plain)?;
     let root = object_of(path, ast.as_ref())?;
     let mut splices = Splices::of(body);
     let mut changes = Vec::new();
@@ -95,6 +96,12 @@ pub(super) fn assign(
         removed: cleaned.removed,
         created: additions.created,
     })
+}
+
+/// The byte order mark of `text`, the rest, and the rest as the parser reads it.
+fn parts(text: &str) -> (&str, &str, String) {
+    let (mark, body) = split_mark(text);
+    (mark, body, plain(body))
 }
 
 /// `text`, the content of `path`, in the form that Gemini CLI accepts, with its parsed value.
@@ -195,8 +202,8 @@ fn take_back<R>(
     expect: impl FnOnce(&mut Value, R),
 ) -> Result<String, Error> {
     let before = read::value(path, text)?;
-    let (mark, body) = split_mark(text);
-    let ast = parse(path, body)?;
+    let (mark, body, plain) = parts(text);
+    let ast = parse(path, &plain)?;
     let mut splices = Splices::of(body);
     let mut gone = Gone::default();
     let removed = remove(body, object_of(path, ast.as_ref())?, &mut splices, &mut gone);
@@ -213,7 +220,8 @@ fn take_back<R>(
 fn prune<'k>(path: &Path, mut text: String, containers: &[Vec<&'k str>]) -> Result<(String, Vec<Vec<&'k str>>), Error> {
     let mut pruned = Vec::new();
     for keys in containers.iter().rev() {
-        let ast = parse(path, &text)?;
+        let plain = plain(&text);
+        let ast = parse(path, &plain)?;
         let Some((object, member)) = find(object_of(path, ast.as_ref())?, keys) else {
             continue;
         };

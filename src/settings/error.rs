@@ -32,6 +32,12 @@ pub enum Error {
         /// The parser's error.
         reason: String,
     },
+    /// The text has nothing but white space and comments.
+    #[error("cannot parse the settings file `{}`: the file contains no value", path.display())]
+    Empty {
+        /// The file's path.
+        path: PathBuf,
+    },
     /// The text is not UTF-8.
     #[error("cannot read the settings file `{}`: it is {encoding}, but must be UTF-8", path.display())]
     Encoding {
@@ -135,6 +141,7 @@ impl Error {
         match self {
             Self::Read { path, .. }
             | Self::Parse { path, .. }
+            | Self::Empty { path }
             | Self::Encoding { path, .. }
             | Self::Refused { path, .. }
             | Self::TrustLevel { path, .. }
@@ -161,47 +168,43 @@ impl Explain for Error {
                 format!("correct the variable that names `{}`", path.display())
             }
             Self::Read { path, source } => place::remedy(path, source),
-            Self::Encoding { path, .. } => {
-                format!("save `{}` as UTF-8; nothing in it was changed", path.display())
-            }
+            Self::Empty { path } => unchanged(&format!("write `{{}}` into `{}`, or delete it", path.display())),
+            Self::Encoding { path, .. } => unchanged(&format!("save `{}` as UTF-8", path.display())),
             Self::Parse { path, line, .. }
             | Self::Refused {
                 path,
                 refusal: Rejection { line, .. },
-            } => {
-                format!("correct line {line} of `{}`; nothing in it was changed", path.display())
-            }
+            } => unchanged(&format!("correct line {line} of `{}`", path.display())),
             Self::TrustLevel { path, folder, .. } => format!(
                 "set `{folder}` to TRUST_FOLDER, TRUST_PARENT or DO_NOT_TRUST in `{}`",
                 path.display()
             ),
-            Self::NotAnObject { path, key, line, .. } if key.is_empty() => {
-                format!(
-                    "put the settings in `{}` between braces (line {line}); nothing in it was changed",
-                    path.display()
-                )
-            }
-            Self::NotAnObject { path, key, line, .. } => {
-                format!(
-                    "make `{key}` at line {line} of `{}` an object or remove it; nothing in it was changed",
-                    path.display()
-                )
-            }
+            Self::NotAnObject { path, key, line, .. } if key.is_empty() => unchanged(&format!(
+                "put the settings in `{}` between braces (line {line})",
+                path.display()
+            )),
+            Self::NotAnObject { path, key, line, .. } => unchanged(&format!(
+                "make `{key}` at line {line} of `{}` an object or remove it",
+                path.display()
+            )),
             Self::Write { path, source } | Self::Delete { path, source } => remedy(path, source),
             Self::Backup { backups, source, .. } => remedy(backups, source),
             Self::Changed { .. } => "run the command again when no other program changes that file".to_owned(),
-            Self::Unsafe { path } => {
-                format!(
-                    "set `experimental.gemmaModelRouter` in `{}` by hand; nothing in it was changed",
-                    path.display()
-                )
-            }
+            Self::Unsafe { path } => unchanged(&format!(
+                "set `experimental.gemmaModelRouter` in `{}` by hand",
+                path.display()
+            )),
             Self::Expanded { .. } => {
                 "unset GEM_SETUP_DOLLAR, or choose a home without `$` in its path with `--home DIR`".to_owned()
             }
             Self::BinaryPath { .. } => "move gem-setup to a path that is valid Unicode".to_owned(),
         })
     }
+}
+
+/// `advice` about a file in which nothing was changed.
+fn unchanged(advice: &str) -> String {
+    format!("{advice}; nothing in it was changed")
 }
 
 /// Whether a file at `path` is one that Gemini CLI would look for there by itself.

@@ -29,6 +29,7 @@ mod env_file;
 mod error;
 mod expand;
 mod load;
+mod plain;
 mod read;
 mod remove;
 mod router;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::error::Error;
 use super::expand::Variables;
+use super::plain::plain;
 use super::strict::{self, Rejection};
 use super::text::{position, split_mark};
 use crate::place;
@@ -112,8 +113,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Document, Error> {
 /// The object that `text`, the content of `path`, contains.
 pub(super) fn value(path: &Path, text: &str) -> Result<Value, Error> {
     let (_, unmarked) = split_mark(text);
-    let value: Option<Value> =
-        jsonc_parser::parse_to_serde_value(unmarked, &JSON_WITH_COMMENTS).map_err(|error| parse_error(path, &error))?;
+    let value: Option<Value> = jsonc_parser::parse_to_serde_value(&plain(unmarked), &JSON_WITH_COMMENTS)
+        .map_err(|error| parse_error(path, &error))?;
     match value {
         Some(value @ Value::Object(_)) => Ok(value),
         Some(other) => Err(not_an_object(
@@ -122,21 +123,14 @@ pub(super) fn value(path: &Path, text: &str) -> Result<Value, Error> {
             type_name(&other),
             position(before_value(unmarked)),
         )),
-        None => {
-            let (line, column) = position(unmarked);
-            Err(Error::Parse {
-                path: path.to_owned(),
-                line,
-                column,
-                reason: "the file contains no value".to_owned(),
-            })
-        }
+        None => Err(Error::Empty { path: path.to_owned() }),
     }
 }
 
 /// The comments and white space before the value in `text`.
 fn before_value(text: &str) -> &str {
-    let ast = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS);
+    let plain = plain(text);
+    let ast = jsonc_parser::parse_to_ast(&plain, &CollectOptions::default(), &JSON_WITH_COMMENTS);
     let value = ast.ok().and_then(|ast| ast.value);
     value.map_or("", |value| &text[..value.start()])
 }

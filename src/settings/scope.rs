@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gem_platform::Os;
+use same_file::is_same_file;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
+use crate::place;
 use crate::text::words;
 
 words! {
@@ -40,7 +42,8 @@ pub struct Places {
 impl Places {
     /// The paths on `os` for the home directory `home`, with the current directory and variables of `environment`.
     ///
-    /// The home directory itself lacks a workspace file, because it would be the user's file.
+    /// There is no workspace file where it would be the user's file: in the home directory, and where a link leads to
+    /// that file.
     #[must_use]
     pub fn new(os: Os, environment: &Environment, home: &Path) -> Self {
         let workspace_dir = environment.current_dir().to_owned();
@@ -50,15 +53,15 @@ impl Places {
             .unwrap_or_else(|| beside(os, &system.to_string_lossy(), "system-defaults.json"));
         let trusted_folders = variable("GEMINI_CLI_TRUSTED_FOLDERS_PATH")
             .unwrap_or_else(|| home.join(".gemini").join("trustedFolders.json"));
-        let workspace = (comparable(os, &workspace_dir) != comparable(os, home))
-            .then(|| workspace_dir.join(".gemini").join("settings.json"));
+        let user = home.join(".gemini").join("settings.json");
+        let workspace = workspace_dir.join(".gemini").join("settings.json");
         Self {
             os,
-            user: home.join(".gemini").join("settings.json"),
+            workspace: (!is_one_file(os, &workspace, &user)).then_some(workspace),
+            user,
             workspace_dir,
             trusted_folders,
             system_defaults,
-            workspace,
             system,
             for_all_users: false,
         }
@@ -74,8 +77,8 @@ impl Places {
         }
     }
 
-    /// The file of `scope`. `None` for the workspace if the current directory is the home directory, and for the scopes
-    /// of a single user in the installation for all users.
+    /// The file of `scope`. `None` for the workspace if its file is the user's, and for the scopes of a single user in
+    /// the installation for all users.
     #[must_use]
     pub fn file(&self, scope: Scope) -> Option<&Path> {
         match scope {
@@ -113,11 +116,26 @@ fn beside(os: Os, file: &str, name: &str) -> PathBuf {
 
 /// `path` in a form that can be compared on `os`: links are followed, and the case is folded if `os` ignores it.
 pub(super) fn comparable(os: Os, path: &Path) -> PathBuf {
-    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let real = fs::canonicalize(path).unwrap_or_else(|_| of_missing(path));
     match os {
         Os::Linux => real,
         Os::Macos | Os::Windows => real.to_string_lossy().to_lowercase().into(),
     }
+}
+
+/// The missing file `path` behind all links.
+fn of_missing(path: &Path) -> PathBuf {
+    let path = place::resolve(path).unwrap_or_else(|_| path.to_owned());
+    let real = path.ancestors().skip(1).find_map(|above| {
+        let rest = path.strip_prefix(above).ok()?;
+        Some(fs::canonicalize(above).ok()?.join(rest))
+    });
+    real.unwrap_or(path)
+}
+
+/// Whether both paths lead to one file, also by hard links.
+fn is_one_file(os: Os, one: &Path, other: &Path) -> bool {
+    is_same_file(one, other).unwrap_or_else(|_| comparable(os, one) == comparable(os, other))
 }
 
 #[cfg(test)]
@@ -192,6 +210,29 @@ mod tests {
         let environment = Environment::new([], home.path().join("."), home.path());
         let places = Places::new(Os::Linux, &environment, home.path());
         assert_eq!(places.file(Scope::Workspace), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_workspace_file_is_the_user_s_own() {
+        let root = tempfile::tempdir().unwrap();
+        let [home, work] = ["home", "work"].map(|name| root.path().join(name));
+        let [user, workspace] = [&home, &work].map(|dir| dir.join(".gemini/settings.json"));
+        fs::create_dir_all(workspace.parent().unwrap()).unwrap();
+        fs::create_dir(&home).unwrap();
+        let has_own = || {
+            let environment = Environment::new([], &work, &home);
+            Places::new(Os::Linux, &environment, &home).workspace.is_some()
+        };
+        assert!(has_own());
+        std::os::unix::fs::symlink(&user, &workspace).unwrap();
+        assert!(!has_own(), "a link to the missing file");
+        fs::create_dir(user.parent().unwrap()).unwrap();
+        fs::write(&user, "{}").unwrap();
+        assert!(!has_own(), "a link to the file");
+        fs::remove_file(&workspace).unwrap();
+        fs::hard_link(&user, &workspace).unwrap();
+        assert!(!has_own(), "a hard link");
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(super) fn clean(text: &str) -> Cleaned {
 
 /// The part of a settings file to which a character belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Region {
+pub(super) enum Region {
     Outside,
     Comment,
     /// A string, including its quotes.
@@ -94,8 +94,8 @@ enum Region {
 /// Whether a character ends its region, given the region's text before it.
 type IsEnd = fn(&str, char) -> bool;
 
-/// Every character with its byte offset and its region.
-fn regions(text: &str) -> impl Iterator<Item = (usize, char, Region)> {
+/// Every character of `text` with its byte offset and its region.
+pub(super) fn regions(text: &str) -> impl Iterator<Item = (usize, char, Region)> {
     let mut start = 0;
     // Set if the current character is inside a region that may end; the function recognises the region's last
     // character.

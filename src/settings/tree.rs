@@ -8,6 +8,7 @@ use jsonc_parser::common::Ranged;
 use serde_json::Value;
 
 use super::error::Error;
+use super::plain::plain;
 use super::read::{self, JSON_WITH_COMMENTS};
 use super::router::Key;
 use super::text::position;
@@ -20,7 +21,7 @@ pub(super) enum Place<'a> {
     Missing { object: &'a Object<'a>, depth: usize },
 }
 
-/// The syntax tree of `text`, the content of `path`; `None` if it contains no value.
+/// The syntax tree of the [`plain`] `text`, the content of `path`; `None` if it contains no value.
 pub(super) fn parse<'t>(path: &Path, text: &'t str) -> Result<Option<ast::Value<'t>>, Error> {
     jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS)
         .map(|result| result.value)
@@ -83,7 +84,7 @@ pub(super) fn text_of<'t>(text: &'t str, member: &ObjectProp<'_>) -> &'t str {
 
 /// The value of `text`; `None` if it is not valid.
 pub(super) fn parse_value(text: &str) -> Option<Value> {
-    jsonc_parser::parse_to_serde_value(text, &JSON_WITH_COMMENTS).ok()
+    jsonc_parser::parse_to_serde_value(&plain(text), &JSON_WITH_COMMENTS).ok()
 }
 
 /// The last of `keys`, and the keys before it.

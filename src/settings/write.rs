@@ -29,7 +29,7 @@ pub enum Destination {
     /// The user's file.
     #[default]
     User,
-    /// The current directory's file; in the home directory this is the user's file.
+    /// The current directory's file; this can be the user's file, as in the home directory.
     Workspace,
     /// The machine's file, which wins over all others.
     System,

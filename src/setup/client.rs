@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::Setup;
 use super::check::{Check, Fix, Subject};
+use super::{Setup, shown};
 use crate::environment::Environment;
 use crate::settings::{self, EnvFile, Scope, Settings, Variable};
 use crate::shell;
@@ -168,7 +168,7 @@ fn inspect_login_of_all(setup: &Setup<'_>, settings: &Settings) -> Check {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextStep {
     /// The client that is used.
-    pub purpose: &'static str,
+    pub purpose: String,
     /// What to do first.
     pub condition: Option<String>,
     /// The command, or the values to enter in a client.
@@ -184,6 +184,14 @@ fn own_settings(setup: &Setup<'_>) -> String {
     layout.user_settings().display().to_string()
 }
 
+/// The folder in which Gemini CLI reads the settings, for messages; empty if it reads them everywhere.
+fn folder(setup: &Setup<'_>) -> String {
+    match setup.wanted.chosen.scope.file(&setup.site.places()) {
+        (Scope::Workspace, _) => format!(", in {}", shown(setup.site.workspace())),
+        _ => String::new(),
+    }
+}
+
 /// The ways to use an installation.
 #[must_use]
 pub fn next_steps(setup: &Setup<'_>) -> Vec<NextStep> {
@@ -194,7 +202,7 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<NextStep> {
     let home = is_elsewhere.then(|| ("GEMINI_CLI_HOME", home.display().to_string()));
     let own = shell::with_variables(setup.site.os(), home.clone(), "gemini");
     let mut steps = vec![NextStep {
-        purpose: "Gemini CLI with its own router",
+        purpose: format!("Gemini CLI with its own router{}", folder(setup)),
         condition: None,
         way: own,
     }];
@@ -218,12 +226,12 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<NextStep> {
         }
     };
     steps.push(NextStep {
-        purpose: "Gemini CLI through the gateway",
+        purpose: "Gemini CLI through the gateway".to_owned(),
         condition,
         way: through,
     });
     steps.push(NextStep {
-        purpose: "any client of the Gemini API",
+        purpose: "any client of the Gemini API".to_owned(),
         condition: None,
         way: format!("base URL {url}, model gem-auto, your own API key"),
     });

@@ -38,7 +38,8 @@ pub struct StepsReport {
 pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsReport {
     let mut found = inspect_all(setup).await;
     let is_needed = setup.wanted.force || found.iter().any(|(_, inspection)| is_needed(inspection));
-    if is_needed {
+    if setup.wanted.force || has_downloads(&found) {
+        // The verdict says it too, but only after minutes.
         foresee(setup, &found).iter().for_each(|fault| observer.foresee(fault));
     }
     if let Err(failures) = check_blockers(setup, &mut found) {
@@ -157,6 +158,12 @@ fn first_needed(found: &[(StepId, Inspection)]) -> StepId {
     first.map_or(StepId::Platform, |(id, _)| *id)
 }
 
+/// Whether a step is needed that takes long: all others take seconds.
+fn has_downloads(found: &[(StepId, Inspection)]) -> bool {
+    let mut needed = found.iter().filter(|(_, inspection)| is_needed(inspection));
+    needed.any(|(id, _)| *id < StepId::Settings)
+}
+
 /// The plan of `install`, step by step.
 pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> StepsReport {
     let mut found = inspect_all(setup).await;
@@ -167,24 +174,19 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> StepsReport {
         error: None,
     };
     let faults = foresee(setup, &found);
-    faults.iter().for_each(|fault| observer.foresee(fault));
+    if obstacle.is_some() {
+        // Without an obstacle, they are the plan's error.
+        faults.iter().for_each(|fault| observer.foresee(fault));
+    }
     for (id, inspection) in found {
         if let Some((_, failure)) = failures.iter().find(|(at, _)| *at == id) {
             observer.step(id, StepState::Failed, &failure.message);
             continue;
         }
-        let todo = match inspection.condition {
-            Condition::InPlace(_) if setup.wanted.force && steps::can_repeat(id) => "do it again".to_owned(),
-            Condition::InPlace(_) if id == StepId::Smoke && outcome.changed.iter().any(|id| id.is_tested()) => {
-                steps::SMOKE_PLAN.to_owned()
-            }
-            Condition::Needed(plan) => plan,
-            Condition::InPlace(detail) => {
-                observer.step(id, StepState::Ok, &detail);
-                continue;
-            }
-            Condition::NotNeeded(detail) => {
-                observer.step(id, StepState::Skipped, &detail);
+        let todo = match todo(setup, id, inspection.condition, &outcome.changed) {
+            Ok(todo) => todo,
+            Err((state, detail)) => {
+                observer.step(id, state, &detail);
                 continue;
             }
         };
@@ -202,6 +204,24 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> StepsReport {
         outcome.error = verdict::failure("routing would not work after this", &faults);
     }
     outcome
+}
+
+/// What step `id` would do after the `changed` ones; without anything to do, its state and the reason.
+fn todo(
+    setup: &Setup<'_>,
+    id: StepId,
+    condition: Condition,
+    changed: &[StepId],
+) -> Result<String, (StepState, String)> {
+    match condition {
+        Condition::InPlace(_) if setup.wanted.force && steps::can_repeat(id) => Ok("do it again".to_owned()),
+        Condition::InPlace(_) if id == StepId::Smoke && changed.iter().any(|id| id.is_tested()) => {
+            Ok(steps::SMOKE_PLAN.to_owned())
+        }
+        Condition::Needed(plan) => Ok(plan),
+        Condition::InPlace(detail) => Err((StepState::Ok, detail)),
+        Condition::NotNeeded(detail) => Err((StepState::Skipped, detail)),
+    }
 }
 
 /// Finds the obstacles that `install` cannot remove, and asks about the terms.

@@ -70,6 +70,7 @@ pub use doctor::{Examination, Extras, RECORDS, examine};
 pub use journal::{apply_settings, clear_settings, roll_back_settings};
 pub use kept::{GivenFiles, adopt_recorded};
 pub use launcher::Launcher;
+pub use needs::check_removal;
 pub use offers::{Offer, known_offers, offers, unpack_signed};
 pub use port::taken_port;
 pub use program::{keep_program, lasting_program};
@@ -104,7 +105,8 @@ use crate::fetch::Fetcher;
 use crate::net::SafeUrl;
 use crate::place;
 use crate::progress::Progress;
-use crate::runtime::{Closed, Runtime, RuntimeName, litert_lm};
+use crate::runtime::litert_lm::{self, Installer};
+use crate::runtime::{Closed, Runtime, RuntimeName};
 use crate::settings::RouterValues;
 
 /// Asks about a model's terms.
@@ -141,9 +143,11 @@ pub struct Setup<'a> {
     pub bundle_fault: Option<Failure>,
 }
 
-/// The runtime's list of models, or the reason why the runtime gave none. It is requested only once.
+/// The runtime's list of models, or the reason why the runtime gave none, and other answers of programs. Each is
+/// requested only once.
 #[derive(Debug, Default)]
 pub struct Listing {
+    installer: Mutex<Option<Result<Installer, Failure>>>,
     models: Mutex<Option<Result<String, String>>>,
     version: Mutex<Option<Result<Option<String>, String>>>,
 }
@@ -210,9 +214,23 @@ impl Setup<'_> {
             .clone()
     }
 
+    /// The tool that installs `litert-lm`. Looked for only once, because a program on the PATH may hang.
+    async fn installer(&self) -> Result<Installer, Failure> {
+        let mut known = self.listing.installer.lock().await;
+        if let Some(installer) = &*known {
+            return installer.clone();
+        }
+        let found = Installer::find(self.site.environment).await;
+        known.insert(found.map_err(Failure::from)).clone()
+    }
+
     /// Forgets the lists, because the runtime or its models have changed.
     fn forget_listing(&mut self) {
-        self.listing = Listing::default();
+        let installer = std::mem::take(&mut self.listing.installer);
+        self.listing = Listing {
+            installer,
+            ..Listing::default()
+        };
     }
 
     /// The pinned version of the chosen runtime.

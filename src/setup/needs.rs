@@ -1,7 +1,7 @@
 //! The files and directories that each step uses, and whether they can be used.
 //!
-//! `install`, `--dry-run` and `doctor` all inspect the steps, so all of them report an obstacle before anything is
-//! changed.
+//! `install`, `--dry-run` and `doctor` all inspect the steps, and `uninstall` has [`check_removal`], so all of them report
+//! an obstacle before anything is changed.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,20 @@ use super::check::{Check, Fix, Status, Subject};
 use super::launcher::Launcher;
 use super::step::{Condition, Inspection};
 use super::step_id::StepId;
+use super::uninstall::Removal;
 use super::{Setup, advice, shown};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::lock;
 use crate::place::{self, Unfit};
 use crate::runtime::RuntimeName;
-use crate::settings;
+use crate::settings::{self, Outcome, Removed};
 use crate::shell;
 
 const HOME: Subject = Subject::new("platform.home", "files and directories of the home");
+
+/// Advice for an installation that has not begun.
+const ELSEWHERE: &str = ", or choose a home elsewhere with `--home`";
 
 /// An operation that must be possible at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +35,12 @@ enum Use {
     Home,
     /// Files are created in the directory, which is itself created if missing.
     Directory,
-    /// The file is written.
+    /// The file is read and written.
     File,
+    /// The user's file is written; its other names stay.
+    Settings,
+    /// The file is deleted.
+    Delete,
     /// The file is appended to; a device such as `/dev/null` is allowed.
     Append,
     /// The file is locked.
@@ -93,8 +101,10 @@ pub(super) fn judge(setup: &Setup<'_>, id: StepId, mut inspection: Inspection) -
 /// Skips the checks that fail only because of the `obstacle`, which the check `id` reports.
 fn leave_to(checks: &mut [Check], id: &str, obstacle: &Obstacle) {
     let is_same = |check: &&mut Check| {
-        let reason = check.detail.rsplit(": ").next();
-        check.has_failed() && reason.is_some_and(|reason| obstacle.detail.contains(reason))
+        let mut parts = check.detail.rsplit(": ");
+        let (reason, place) = (parts.next().unwrap_or_default(), parts.next());
+        let is_denied = reason.starts_with("Permission denied") && place.is_some_and(|it| obstacle.detail.contains(it));
+        check.has_failed() && (is_denied || obstacle.detail.contains(reason))
     };
     for check in checks.iter_mut().filter(is_same) {
         *check = Subject::new(check.id, check.title).skip(format!("unknown until `{id}` is fixed"));
@@ -215,12 +225,50 @@ fn step_needs(setup: &Setup<'_>, id: StepId) -> Vec<(PathBuf, Use)> {
     }
 }
 
+/// Checks what `uninstall` must be able to lock and to write, before anything is undone. What it cannot delete, it names
+/// at the end.
+///
+/// # Errors
+/// When gem-setup's folder cannot be locked, or settings cannot be changed.
+pub fn check_removal(layout: &Layout, removal: &Removal) -> Result<(), Failure> {
+    let own = layout.own();
+    let mut home = Vec::new();
+    if own.symlink_metadata().is_ok() {
+        home.push((own, Use::Directory));
+        let locks = [layout.lock_file(), layout.server_lock_file()];
+        home.extend(locks.map(|lock| (lock, Use::Lock)));
+    }
+    let mut settings: Vec<_> = removal.settings.iter().map(change).collect();
+    if !settings.is_empty() {
+        settings.push((layout.backups(), Use::Directory));
+    }
+    let kind = match join(layout, settings.clone()) {
+        Some(_) => Kind::Settings,
+        None => Kind::Unexpected,
+    };
+    let obstacle = join(layout, home.into_iter().chain(settings));
+    obstacle.map_or(Ok(()), |obstacle| {
+        let message = format!("cannot begin: {}", obstacle.detail);
+        // Another home would be another installation.
+        Err(Failure::new(kind, message).with_hint(obstacle.hint.replace(ELSEWHERE, "")))
+    })
+}
+
+/// How the file of `removed` is to change.
+fn change(removed: &Removed) -> (PathBuf, Use) {
+    let needed = match removed.outcome {
+        Outcome::Deleted => Use::Delete,
+        Outcome::Restored | Outcome::Edited | Outcome::Unchanged => Use::Settings,
+    };
+    (removed.path.clone(), needed)
+}
+
 /// The settings files that would change, and the launcher.
 fn settings_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
     let (places, scope) = (setup.site.places(), setup.wanted.chosen.scope);
     let plan = settings::plan(&places, setup.site.environment, scope, &setup.router_values());
     let files = plan.map(|plan| plan.files).unwrap_or_default();
-    let mut needs: Vec<_> = files.into_iter().map(|file| (file.path, Use::File)).collect();
+    let mut needs: Vec<_> = files.into_iter().map(|file| (file.path, Use::Settings)).collect();
     if !needs.is_empty() {
         needs.push((setup.site.layout.backups(), Use::Directory));
     }
@@ -261,6 +309,8 @@ fn look(layout: &Layout, path: &Path, needed: Use) -> Option<Obstacle> {
         Use::Append if is_device(path) => None,
         Use::Append => check_own(path).err().map(|unfit| explain(&unfit)),
         Use::File => place::check(path).err().map(|unfit| explain(&unfit)),
+        Use::Settings => place::check_shared(path).err().map(|unfit| explain(&unfit)),
+        Use::Delete => place::check_deletable(path).err().map(|unfit| explain(&unfit)),
         Use::Lock => match check_own(path) {
             Err(unfit) => Some(explain(&unfit)),
             Ok(()) => look_at_lock(path),
@@ -272,7 +322,7 @@ fn look(layout: &Layout, path: &Path, needed: Use) -> Option<Obstacle> {
                 shown(path)
             ),
             hint: format!(
-                "mount {} without `noexec`, or choose a home elsewhere with `--home`",
+                "mount {} without `noexec`{ELSEWHERE}",
                 // Several paths of one file system have one remedy.
                 shown(
                     path.ancestors()
@@ -331,11 +381,10 @@ fn is_no_exec(path: &Path) -> bool {
 fn check_own(path: &Path) -> Result<(), Unfit> {
     match file::check_own(path) {
         // Then the directory is the fault.
-        Err(source) if !file::is_absence(&source) && source.kind() != ErrorKind::PermissionDenied => Err(Unfit {
-            path: path.to_owned(),
-            source,
-        }),
-        _ => place::check(path),
+        Err(source) if !file::is_absence(&source) && source.kind() != ErrorKind::PermissionDenied => {
+            Err(Unfit::new(path, source))
+        }
+        _ => place::check_open(path),
     }
 }
 
@@ -351,14 +400,14 @@ fn look_at_lock(path: &Path) -> Option<Obstacle> {
 
 /// What prevents the use `needed` of the path `wanted`.
 fn explain(layout: &Layout, wanted: &Path, needed: Use, unfit: &Unfit) -> Obstacle {
-    let path = visible(&unfit.path);
+    let path = match unfit.source.kind() {
+        ErrorKind::ReadOnlyFilesystem => mount(layout, &unfit.path),
+        _ => visible(&unfit.path),
+    };
     let real = place::resolve(path).unwrap_or_else(|_| path.to_owned());
     let hint = match unfit.source.kind() {
         ErrorKind::ReadOnlyFilesystem => {
-            format!(
-                "mount the file system of {} writable, or choose a home elsewhere with `--home`",
-                shown(path)
-            )
+            format!("mount the file system of {} writable{ELSEWHERE}", shown(path))
         }
         ErrorKind::PermissionDenied => match (file::unmark_command(&real), other_owner(&real)) {
             (Some(command), _) => format!("run `sudo {command} {}`", word(&real)),
@@ -384,10 +433,29 @@ fn fault(path: &Path, unfit: &Unfit) -> String {
     };
     let is_denied = unfit.source.kind() == ErrorKind::PermissionDenied;
     let reason = match other_owner(&real).filter(|_| is_denied) {
-        Some(owner) => format!("cannot be written: it belongs to {}, not to you", user(owner)),
+        Some(owner) => {
+            let is_hidden = real.is_file() && file::open_regular(&real).is_err();
+            let use_ = if is_hidden { "read" } else { "written" };
+            format!("cannot be {use_}: it belongs to {}, not to you", user(owner))
+        }
         None => format!("cannot be used: {}", plain(&unfit.source)),
     };
     format!("{}{link} {reason}", shown(path))
+}
+
+/// `path`, or the directory above it, at most the home, with which the read-only file system begins.
+fn mount<'a>(layout: &Layout, path: &'a Path) -> &'a Path {
+    let is_read_only = |path: &&Path| {
+        let found = file::may_write(path);
+        found.is_err_and(|error| error.kind() == ErrorKind::ReadOnlyFilesystem)
+    };
+    let is_ours = |above: &&Path| above.starts_with(layout.home()) == path.starts_with(layout.home());
+    let found = path.ancestors().skip_while(|path| !path.exists());
+    found
+        .take_while(is_read_only)
+        .take_while(is_ours)
+        .last()
+        .unwrap_or(path)
 }
 
 /// `path`, or the directory above it that hides it from this user.

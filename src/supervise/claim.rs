@@ -295,12 +295,18 @@ impl Claim {
         }
     }
 
-    /// Writes the server file again if it was deleted. Without it, commands see a server but have no information about
-    /// it.
+    /// Writes the server file again if it was deleted or damaged. Without it, commands see a server but have no
+    /// information about it.
     fn restore(&self) {
         let path = self.layout.server_file();
-        if matches!(path.try_exists(), Ok(false)) {
-            self.log_write_failure("server file", self.record().write(&path));
+        let record = self.record();
+        let is_lost = match ServerRecord::read(&path) {
+            Ok(found) => found.is_none_or(|found| found.process != record.process),
+            // Something else is in its place.
+            Err(_) => false,
+        };
+        if is_lost {
+            self.log_write_failure("server file", record.write(&path));
         }
     }
 

@@ -153,3 +153,57 @@ fn a_closed_folder_of_roots_is_named_by_every_command() {
         assert_says(&format!("{}{}", run.stdout, run.stderr), &[&command]);
     }
 }
+
+#[test]
+fn files_of_the_server_that_cannot_be_read_are_foreseen() {
+    let Some(home) = home() else { return };
+    let files = [home.layout().server_file(), home.layout().pid_file()];
+    for file in &files {
+        home.write(file, "{}");
+        set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+        let folder = file.parent().unwrap();
+        folder
+            .ancestors()
+            .take_while(|path| *path != home.path())
+            .for_each(give);
+    }
+    let run = gem(&home, &DRY_RUN).ends(7);
+    let doctor = gem(&home, &["doctor"]).ends(10);
+    for file in &files {
+        let shown = home.shown(file);
+        assert_says(&run.stderr, &[&format!("`{shown}` cannot be read: it belongs to root")]);
+        assert_eq!(
+            doctor.stdout.matches(&format!("`{shown}` cannot be read")).count(),
+            1,
+            "{doctor:#?}"
+        );
+    }
+    assert!(!doctor.stdout.contains("Permission denied"), "{doctor:#?}");
+    files.iter().for_each(|file| give(file));
+    gem(&home, &DRY_RUN).ok();
+}
+
+#[test]
+fn uninstall_looks_at_its_lock_and_settings_before_it_stops_the_server() {
+    let Some(home) = home() else { return };
+    gem(&home, &["install", "--runtime", "builtin"]).ok();
+    let is_running = || gem(&home, &["status", "--json"]).run().json()["running"] == true;
+    let lock = home.layout().lock_file();
+    set_permissions(&lock, Permissions::from_mode(0o444)).unwrap();
+    let run = gem(&home, &["uninstall"]).ends(1);
+    assert_says(&run.stderr, &["cannot begin", &home.shown(&lock), "chmod u+rw"]);
+    assert!(is_running());
+    set_permissions(&lock, Permissions::from_mode(0o600)).unwrap();
+
+    // A file of root behind a link, in a folder of root.
+    let real = home.beside("roots/settings.json");
+    home.write(&real, &fs::read_to_string(home.settings()).unwrap());
+    fs::remove_file(home.settings()).unwrap();
+    std::os::unix::fs::symlink(&real, home.settings()).unwrap();
+    let run = gem(&home, &["uninstall"]).ends(8);
+    assert_says(&run.stderr, &["cannot begin", "roots", "belongs to root"]);
+    assert!(is_running());
+    give(&real);
+    give(real.parent().unwrap());
+    gem(&home, &["uninstall"]).ok();
+}

@@ -3,8 +3,11 @@
 
 #[cfg(target_os = "linux")]
 mod account;
+#[cfg(target_os = "linux")]
+mod beforehand;
 mod broken;
 mod bundle;
+mod bundle_place;
 mod cached;
 #[cfg(target_os = "linux")]
 mod circles;
@@ -43,6 +46,8 @@ mod mirrors;
 mod misplaced;
 mod model_upgrade;
 mod newcomer;
+#[cfg(unix)]
+mod one_file;
 #[cfg(target_os = "linux")]
 mod origins;
 mod output;

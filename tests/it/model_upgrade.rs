@@ -107,6 +107,18 @@ fn assert_serves(home: &Home, expected: &str) {
 }
 
 #[test]
+fn the_catalog_of_a_new_model_is_kept() {
+    let home = serving();
+    let catalog = publish(&home, "two");
+    upgrade(&home, "two").ok();
+    fs::remove_file(catalog).unwrap();
+    let plain = home.gem(&["upgrade", "--model", "--json"]).ok();
+    assert_eq!(plain.result()["changed"], serde_json::json!([]), "{plain:#?}");
+    assert_eq!(model(&home, "").as_deref(), Some("two"));
+    home.gem(&["upgrade", "--json"]).ok();
+}
+
+#[test]
 fn a_new_model_is_tried_and_then_served() {
     let home = serving();
     assert_serves(&home, "one");

@@ -29,8 +29,8 @@ use std::path::{Path, PathBuf};
 
 pub use leftover::{is_temporary, sweep};
 pub use regular::{
-    LARGEST_FILE, check_own, check_regular, is_character_device, metadata, open_own, open_regular, read_bounded,
-    read_regular, rewrite,
+    LARGEST_FILE, check_directory, check_own, check_regular, circle, is_character_device, metadata, open_given,
+    open_own, open_regular, read_bounded, read_regular, rewrite,
 };
 pub use replace::{ReplaceError, persist, replace, wait_until_free};
 

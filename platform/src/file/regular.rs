@@ -26,6 +26,19 @@ pub fn check_regular(kind: FileType) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 
+/// Fails unless `kind` is a directory.
+///
+/// # Errors
+/// [`io::ErrorKind::NotADirectory`]; the text names what it is.
+pub fn check_directory(kind: FileType) -> io::Result<()> {
+    if kind.is_dir() {
+        return Ok(());
+    }
+    let found = if kind.is_file() { "a file" } else { os::name_of(kind) };
+    let text = format!("it is {found}, not a directory");
+    Err(io::Error::new(io::ErrorKind::NotADirectory, text))
+}
+
 /// Whether `kind` is a character device, such as `/dev/null`.
 #[must_use]
 pub fn is_character_device(kind: FileType) -> bool {
@@ -38,12 +51,26 @@ pub fn is_character_device(kind: FileType) -> bool {
 /// Like [`std::fs::metadata`]; [`io::ErrorKind::InvalidInput`] for links in a circle.
 pub fn metadata(path: &Path) -> io::Result<Metadata> {
     std::fs::metadata(path).map_err(|error| {
-        if error.raw_os_error() == Some(os::LINK_LOOP) {
-            io::Error::new(io::ErrorKind::InvalidInput, "it is a link that leads in a circle")
+        let Some(link) = circle(path) else {
+            return error;
+        };
+        let text = if link == path {
+            "it is a link that leads in a circle".to_owned()
         } else {
-            error
-        }
+            format!("`{}` is a link that leads in a circle", link.display())
+        };
+        io::Error::new(io::ErrorKind::InvalidInput, text)
     })
+}
+
+/// The link in `path`, or `path` itself, that leads in a circle.
+#[must_use]
+pub fn circle(path: &Path) -> Option<&Path> {
+    let leads_in_circle = |path: &&Path| {
+        let found = std::fs::metadata(path);
+        found.is_err_and(|error| error.raw_os_error() == Some(os::LINK_LOOP))
+    };
+    path.ancestors().take_while(leads_in_circle).last()
 }
 
 /// Opens the regular file that `path` leads to. Never waits: anything but a regular file is refused, also a pipe
@@ -62,6 +89,34 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens the file, pipe or device `path`, which a user names, to read it. Waits for the bytes of a pipe, as with the
+/// shell's `<(…)`, but not for a program that opens the pipe to write.
+///
+/// # Errors
+/// When it cannot be opened, or no program has the pipe open.
+pub fn open_given(path: &Path) -> io::Result<impl Read> {
+    metadata(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    os::never_wait(&mut options);
+    let mut file = options.open(path)?;
+    let mut begin = Vec::new();
+    if os::is_pipe(file.metadata()?.file_type()) {
+        begin.resize(4096, 0);
+        match file.read(&mut begin) {
+            Ok(0) => {
+                let text = "it is a pipe into which no program writes";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+            Ok(read) => begin.truncate(read),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => begin.clear(),
+            Err(error) => return Err(error),
+        }
+    }
+    os::wait_for_bytes(&file)?;
+    Ok(io::Cursor::new(begin).chain(file))
+}
+
 /// Fails if another user can control the content of the file at `path`: if it is not a regular file, is a symbolic
 /// link, has other names (hard links), or belongs to another user (unless this user is root). A missing file is fine.
 ///
@@ -71,7 +126,7 @@ pub fn check_own(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) => check_sole(&metadata),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        Err(error) => Err(metadata(path).err().unwrap_or(error)),
     }
 }
 
@@ -216,6 +271,31 @@ mod tests {
         let error = read_regular(&a).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(error.to_string().contains("circle"), "{error}");
+        let below = read_regular(&a.join("file")).unwrap_err().to_string();
+        assert!(below.contains(&format!("`{}`", a.display())), "{below}");
+        assert_eq!(circle(&a.join("file")), Some(&*a));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_given_pipe_is_read_if_a_program_writes_into_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let error = open_given(&path).err().unwrap();
+        assert!(error.to_string().contains("no program writes"), "{error}");
+        // Opened for both, so that opening does not wait.
+        let mut pipe = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let late = path.clone();
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            open_given(&late).unwrap().take(4).read_to_string(&mut text).unwrap();
+            text
+        });
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        pipe.write_all(b"late").unwrap();
+        assert_eq!(reader.join().unwrap(), "late");
     }
 
     #[cfg(unix)]

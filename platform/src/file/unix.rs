@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, CWD, Mode, RenameFlags, access, renameat_with};
+use rustix::fs::{Access, CWD, Mode, OFlags, RenameFlags, access, fcntl_getfl, fcntl_setfl, renameat_with};
 use rustix::io::Errno;
 use rustix::process::{Uid, umask};
 
@@ -205,6 +205,10 @@ pub(super) fn is_character_device(kind: FileType) -> bool {
     kind.is_char_device()
 }
 
+pub(super) fn is_pipe(kind: FileType) -> bool {
+    kind.is_fifo()
+}
+
 pub(super) fn name_of(kind: FileType) -> &'static str {
     if kind.is_fifo() {
         "a named pipe"
@@ -221,6 +225,12 @@ pub(super) fn never_follow(options: &mut OpenOptions) {
 
 pub(super) fn never_wait(options: &mut OpenOptions) {
     options.custom_flags(libc::O_NONBLOCK);
+}
+
+/// Ends the effect of [`never_wait`] on `file`.
+pub(super) fn wait_for_bytes(file: &File) -> io::Result<()> {
+    let flags = fcntl_getfl(file)?;
+    Ok(fcntl_setfl(file, flags - OFlags::NONBLOCK)?)
 }
 
 #[cfg(test)]

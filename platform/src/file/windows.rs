@@ -161,3 +161,11 @@ pub(super) fn name_of(_kind: FileType) -> &'static str {
 pub(super) fn never_follow(_options: &mut OpenOptions) {}
 
 pub(super) fn never_wait(_options: &mut OpenOptions) {}
+
+pub(super) fn is_pipe(_kind: FileType) -> bool {
+    false
+}
+
+pub(super) fn wait_for_bytes(_file: &File) -> io::Result<()> {
+    Ok(())
+}

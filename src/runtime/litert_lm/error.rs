@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::error::{Explain, Kind};
+use crate::runtime::surroundings::pip_variable;
 
 const CANNOT_INSTALL: &str = "cannot install `litert-lm`: ";
 
@@ -124,14 +125,22 @@ fn is_hash_mismatch(tail: &str) -> bool {
         .any(|words| tail.contains(words))
 }
 
+/// The option of pip that has a wrong value in a variable or a configuration file.
+fn wrong_option(tail: &str) -> Option<&str> {
+    let (_, named) = tail.split_once("An error occurred during configuration: option ")?;
+    Some(named.split_once(':')?.0)
+}
+
 impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NoPython { .. } => Kind::Unsupported,
+            Self::NoPython { .. } => Kind::Download,
             Self::Directory { .. } => Kind::Unexpected,
             Self::Tool { task, tail, .. } if *task == Task::Install => {
                 if is_hash_mismatch(tail) {
                     Kind::Verification
+                } else if wrong_option(tail).is_some() {
+                    Kind::Usage
                 } else {
                     Kind::Download
                 }
@@ -141,6 +150,14 @@ impl Explain for Error {
     }
 
     fn hint(&self) -> Option<String> {
+        if let Self::Tool { tail, .. } = self
+            && let Some(option) = wrong_option(tail)
+        {
+            let variable = pip_variable(option);
+            return Some(format!(
+                "correct or unset {variable} (or `{option}` in pip's configuration)"
+            ));
+        }
         let hint = match self {
             Self::NoPython { .. } => {
                 "install Python 3.10 or newer with venv (Debian and Ubuntu: `sudo apt-get install python3-venv`; macOS: \
@@ -217,6 +234,10 @@ mod tests {
         assert_eq!(
             kind("  × Failed to download\n  ╰─▶ Hash mismatch for `click`"),
             Kind::Verification
+        );
+        assert_eq!(
+            kind("An error occurred during configuration: option retries: invalid integer value: 'abc'"),
+            Kind::Usage
         );
         assert_eq!(
             kind("ERROR: No matching distribution found for litert-lm==0.18.1"),

@@ -36,7 +36,10 @@ const PYTHONS: [&str; 8] = [
 /// package.
 const PROBE: &str = "import sys, importlib.util as u; \
                      print('%d.%d' % sys.version_info[:2], u.find_spec('ensurepip') is not None)";
-const PROBE_LIMIT: Duration = Duration::from_secs(20);
+/// A Python that takes longer is passed over: it waits for something, or its disk does not answer.
+const PROBE_LIMIT: Duration = Duration::from_secs(10);
+/// The time within which pip must print its configuration.
+const PIP_LIMIT: Duration = Duration::from_secs(20);
 /// The value with which pip reads no configuration file.
 const NULL_DEVICE: &str = match Os::HOST {
     Os::Windows => "nul",
@@ -196,7 +199,7 @@ fn pip(venv: &Venv) -> Program {
 pub(super) async fn pip_sources(venv: &Venv, environment: &Environment) -> Vec<(OsString, OsString)> {
     let list = isolated(&venv.python(), ["-m", "pip", "config", "list"]);
     // If this fails, pip uses only its variables.
-    let listed = output_of(&list, PROBE_LIMIT).await.unwrap_or_default();
+    let listed = output_of(&list, PIP_LIMIT).await.unwrap_or_default();
     let sources = sources_in(&listed).into_iter();
     let unset = sources.filter(|(name, _)| environment.var(name).is_none());
     unset.map(|(name, value)| (name.into(), value.into())).collect()

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use gem_platform::file::open_regular;
 use gem_platform::process::{Guard, Program};
 use gem_platform::{Arch, Os, Target};
 
@@ -226,12 +227,7 @@ pub fn check_model_file(file: &Path) -> Result<(), Error> {
 }
 
 fn open_model(file: &Path) -> Result<File, Error> {
-    let opened = File::open(file).map_err(|source| unusable_model(file, source))?;
-    match opened.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok(opened),
-        Ok(_) => Err(unusable_model(file, io::Error::other("it is not a file"))),
-        Err(source) => Err(unusable_model(file, source)),
-    }
+    open_regular(file).map_err(|source| unusable_model(file, source))
 }
 
 fn unusable_model(file: &Path, source: io::Error) -> Error {

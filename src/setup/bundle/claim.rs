@@ -11,10 +11,11 @@ use super::contents::{CATALOG, Found, SUMS, Sums, is_program};
 use super::faults::{unreadable, unwritable};
 use crate::catalog::Catalog;
 use crate::error::{Failure, Kind};
+use crate::lock::{Lock, is_unsupported};
 use crate::place;
 
-/// Marks a directory with an incomplete bundle, which the next call continues. A tar file is written under this name
-/// until it is complete.
+/// Marks a directory with an incomplete bundle, which the next call continues. It is locked while the bundle is made. A
+/// tar file is written under this name until it is complete.
 const UNFINISHED: &str = "bundle.unfinished";
 
 /// A directory for a bundle.
@@ -22,6 +23,8 @@ pub(super) struct Claim {
     pub(super) root: PathBuf,
     /// The files that an earlier call listed there.
     pub(super) earlier: Sums,
+    /// Held while the bundle is made; `None` if the file system has no locks.
+    lock: Option<Lock>,
     /// Whether the directory is only needed to write a tar file.
     is_scratch: bool,
     /// The directories that were created for it, the innermost first.
@@ -34,6 +37,9 @@ impl Drop for Claim {
         if self.is_scratch || (!self.made.is_empty() && !has_files(&self.root)) {
             let _ = fs::remove_dir_all(&self.root);
         }
+        if let Some(lock) = self.lock.take_if(|_| self.is_scratch) {
+            let _ = lock.delete();
+        }
         for directory in &self.made {
             // One with files in it stays.
             let _ = fs::remove_dir(directory);
@@ -44,21 +50,33 @@ impl Drop for Claim {
 impl Claim {
     /// Creates the directory `root`, or continues in one that an earlier call created.
     pub(super) fn begin(root: PathBuf, is_scratch: bool) -> Result<Self, Failure> {
+        earlier(&root)?;
         let missing = root
             .ancestors()
             .take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let made: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        fs::create_dir_all(&root).map_err(|error| unwritable(&root, &error))?;
+        let mark = root.join(UNFINISHED);
+        let lock = if is_scratch {
+            // The mark is gone before the tar file is complete.
+            lock(&root, &root.with_extension("lock"))?
+        } else {
+            lock(&root, &mark)?
+        };
+        if is_scratch || lock.is_none() {
+            place::create_afresh(&mark).map_err(|error| unwritable(&mark, &error))?;
+        }
         let claim = Self {
+            // Another call may have ended before the lock was free.
             earlier: earlier(&root)?,
-            made: missing.map(Path::to_owned).collect(),
+            lock,
+            made,
             is_scratch,
             root,
         };
-        fs::create_dir_all(&claim.root).map_err(|error| unwritable(&claim.root, &error))?;
         if claim.made.contains(&claim.root) {
             open(&claim.root);
         }
-        let mark = claim.unfinished();
-        place::create_afresh(&mark).map_err(|error| unwritable(&mark, &error))?;
         Ok(claim)
     }
 
@@ -86,6 +104,19 @@ impl Claim {
     pub(super) fn finish(&self) -> Result<(), Failure> {
         let mark = self.unfinished();
         fs::remove_file(&mark).map_err(|error| unwritable(&mark, &error))
+    }
+}
+
+/// Takes the lock in the file `path` on making the bundle `root`; `None` if its file system has no locks.
+fn lock(root: &Path, path: &Path) -> Result<Option<Lock>, Failure> {
+    match Lock::try_acquire_in(path) {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => {
+            let message = format!("another gem-setup is making a bundle in `{}`", root.display());
+            Err(Failure::new(Kind::Conflict, message).with_hint("wait until it is done, or name another place"))
+        }
+        Err(error) if is_unsupported(&error) => Ok(None),
+        Err(error) => Err(unwritable(path, &error)),
     }
 }
 

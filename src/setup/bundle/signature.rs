@@ -4,9 +4,11 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use gem_platform::file::LARGEST_FILE;
 use minisign::{PublicKey, SecretKey, SecretKeyBox};
 
 use crate::error::{Failure, Kind};
+use crate::place;
 
 /// The first bytes of every minisign key.
 const SIGNATURES: &[u8] = b"Ed";
@@ -22,7 +24,7 @@ pub(super) struct Signed {
 
 /// Reads the secret key in the file `key`; asks at the terminal for the password of an encrypted key.
 pub(super) fn read_key(key: &Path) -> Result<SecretKey, Failure> {
-    let stored = std::fs::read_to_string(key);
+    let stored = place::read_text(key);
     let stored = stored.map_err(|error| unusable_key(key, Refused::no_key(error.to_string())))?;
     secret_of(&stored, key).map_err(|refused| unusable_key(key, refused))
 }
@@ -91,7 +93,8 @@ fn secret_of(stored: &str, path: &Path) -> Result<SecretKey, Refused> {
 /// Verifies `signature` of `text` with `key`: a public key, or a file that contains one. The error names the fault.
 pub(super) fn verify(key: &str, text: &str, signature: &str) -> Result<(), String> {
     let unusable = |reason: &dyn std::fmt::Display| format!("the public key `{key}` cannot be used: {reason}");
-    let key = match std::fs::read_to_string(key) {
+    let file = place::read_given(Path::new(key), LARGEST_FILE).and_then(place::text);
+    let key = match file {
         Ok(file) => minisign_verify::PublicKey::decode(&file),
         Err(_) => minisign_verify::PublicKey::from_base64(key.trim()),
     };

@@ -7,7 +7,7 @@ use gem_platform::process::Guard;
 use super::runtime_checks::{BINARY, CHECKSUM, EXECUTABLE, LOADER};
 use crate::catalog::RuntimeEntry;
 use crate::error::{Failure, Kind, chain};
-use crate::runtime::litert_lm::{Build, Installer, PROGRAM, Venv, requirements, version_of};
+use crate::runtime::litert_lm::{Build, PROGRAM, Venv, requirements, version_of};
 use crate::setup::bundled_model::wheels;
 use crate::setup::check::{Check, Fix};
 use crate::setup::step::Inspection;
@@ -89,7 +89,7 @@ async fn wanting(setup: &Setup<'_>, fault: String, plan: String) -> Inspection {
         let checks = std::iter::once(BINARY.fail(message, Fix::by_hand(hint))).chain(skipped);
         return Inspection::needed(plan, checks.collect()).blocked_by(failure);
     }
-    match Installer::find(setup.site.environment).await {
+    match setup.installer().await {
         Ok(installer) => absent(fault, format!("{plan}, with {installer}")),
         Err(error) => absent(fault, plan).blocked_by(error),
     }
@@ -185,7 +185,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             Found::Nothing => {}
         }
     }
-    let installer = Installer::find(setup.site.environment).await?;
+    let installer = setup.installer().await?;
     let guard = Guard::new(setup.site.guard());
     let wheels = wheels(&setup.wanted.chosen.mirrors);
     let build = Build {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use gem_platform::file;
 use gem_platform::probe::{LibraryError, load_library};
 use gem_platform::{Effect, Os, Recipe};
 
@@ -66,8 +67,10 @@ fn inspect_lit(setup: &Setup<'_>) -> Inspection {
     match std::fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => missing(&path, plan),
         Err(error) => unreadable(&path, plan, &error),
-        Ok(metadata) if metadata.is_dir() => in_the_way(&path, plan),
-        Ok(_) => inspect_file(setup, artifact, &path, plan),
+        Ok(metadata) => match file::check_regular(metadata.file_type()) {
+            Ok(()) => inspect_file(setup, artifact, &path, plan),
+            Err(error) => in_the_way(&path, plan, &error),
+        },
     }
 }
 
@@ -96,8 +99,8 @@ fn unreadable(path: &Path, plan: String, error: &io::Error) -> Inspection {
     Inspection::needed(plan, checks)
 }
 
-fn in_the_way(path: &Path, plan: String) -> Inspection {
-    let detail = format!("{} is a directory instead of the runtime's executable", shown(path));
+fn in_the_way(path: &Path, plan: String, error: &io::Error) -> Inspection {
+    let detail = format!("{} cannot be the runtime's executable: {error}", shown(path));
     let fix = format!(
         "move {} somewhere else, then run `gem-setup install` again",
         shown(path)
@@ -152,7 +155,7 @@ fn inspect_file(setup: &Setup<'_>, artifact: &Artifact, path: &Path, plan: Strin
 }
 
 fn inspect_executable(path: &Path, effects: &mut Vec<&'static str>) -> Check {
-    if gem_platform::file::is_executable(path).unwrap_or(false) {
+    if file::is_executable(path).unwrap_or(false) {
         return EXECUTABLE.ok("the executable bit is set");
     }
     effects.push("make it executable");
@@ -167,7 +170,7 @@ fn inspect_executable(path: &Path, effects: &mut Vec<&'static str>) -> Check {
 }
 
 fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
-    match gem_platform::file::quarantine(path) {
+    match file::quarantine(path) {
         Ok(None) => QUARANTINE.ok("not quarantined"),
         Ok(Some(value)) => {
             effects.push("remove its quarantine");
@@ -181,14 +184,44 @@ fn inspect_quarantine(path: &Path, effects: &mut Vec<&'static str>) -> Check {
 /// Adds the checks that run the runtime to the step's `checks`. A runtime with a wrong hash is not run, even if its
 /// size and time match.
 pub(in crate::setup) async fn inspect_use(setup: &Setup<'_>, checks: &mut Vec<Check>) {
+    let lit = setup
+        .site
+        .lit_path()
+        .filter(|_| setup.wanted.chosen.runtime == RuntimeName::Lit);
+    let is_there = lit.is_some_and(|path| path.exists());
+    if is_there && checks.iter().any(|check| check.id == BINARY.id && check.has_failed()) {
+        return checks.push(LOADER.skip("the runtime cannot be read"));
+    }
     let Err(failure) = setup.site.check_executable(&setup.wanted.chosen) else {
-        return checks.push(inspect_loader(setup).await);
+        let loader = said_once(checks, inspect_loader(setup).await);
+        return checks.push(loader);
     };
     let checksum = checks.iter_mut().find(|check| check.id == CHECKSUM.id);
     if let Some(check) = checksum.filter(|check| !check.has_failed()) {
         *check = CHECKSUM.fail(failure.message, Fix::run("doctor --fix --verify"));
     }
     checks.push(LOADER.skip("the runtime has a wrong hash"));
+}
+
+/// The check `loader`, skipped if another check has named its fault. If `loader` knows what a person must do, the other
+/// one is skipped.
+fn said_once(checks: &mut [Check], loader: Check) -> Check {
+    let mut failed = checks.iter_mut().filter(|check| check.has_failed());
+    let Some(binary) = failed
+        .find(|check| check.id == BINARY.id)
+        .filter(|_| loader.has_failed())
+    else {
+        return loader;
+    };
+    let reason = binary.detail.split_once(": ").map(|(_, reason)| reason);
+    if !reason.is_some_and(|reason| loader.detail.contains(reason)) {
+        return loader;
+    }
+    if loader.fix.as_ref().is_some_and(Fix::is_repair) {
+        return LOADER.skip("the runtime does not run");
+    }
+    *binary = BINARY.skip(format!("unknown until `{}` is fixed", LOADER.id));
+    loader
 }
 
 /// Whether the runtime can load the system's libraries. The runtime's own error counts for more than a search for them.
@@ -202,7 +235,7 @@ async fn inspect_loader(setup: &Setup<'_>) -> Check {
     }
     let missing: Vec<LibraryError> = libraries.iter().filter_map(|name| load_library(name).err()).collect();
     let runs = match setup.site.lit_path() {
-        Some(path) if gem_platform::file::is_executable(&path).unwrap_or(false) => Some(setup.listing().await),
+        Some(path) if file::is_executable(&path).unwrap_or(false) => Some(setup.listing().await),
         _ => None,
     };
     let fix = package_advice(&missing);
@@ -286,7 +319,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
 
 fn allow_to_run(recipe: Recipe, path: &Path) -> io::Result<()> {
     recipe.effects.iter().try_for_each(|effect| match effect {
-        Effect::ExecutableBit => gem_platform::file::make_executable(path),
-        Effect::StripQuarantine => gem_platform::file::strip_quarantine(path).map(drop),
+        Effect::ExecutableBit => file::make_executable(path),
+        Effect::StripQuarantine => file::strip_quarantine(path).map(drop),
     })
 }

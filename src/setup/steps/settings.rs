@@ -56,7 +56,8 @@ impl Ignored {
         if let Some(hidden) = Self::hidden_place(setup) {
             return Some(hidden);
         }
-        let is_ignored = *scope == Destination::Workspace && !found.trust.is_trusted();
+        let is_workspace = scope.file(&setup.site.places()).0 == Scope::Workspace;
+        let is_ignored = is_workspace && !found.trust.is_trusted();
         is_ignored.then(|| Self {
             reason: format!(
                 "Gemini CLI does not trust {}, so it ignores the settings there",

@@ -18,18 +18,20 @@ const MARGIN: u64 = 1 << 20;
 /// The space for settings alone, in bytes.
 const SETTINGS_MARGIN: u64 = 64 << 10;
 const MEGABYTE: u64 = 1_000_000;
-/// The minimum number of new files: a file system may run out of inodes although it has space.
-const FILES: u64 = 16;
+/// The number of files that are written beside their places, and of small ones: a file system may run out of inodes
+/// although it has space.
+const SPARE_FILES: u64 = 4;
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     if !setup.site.is_for_this_machine() {
         let reason = "cannot be known for another machine";
         return Inspection::not_needed(reason, vec![CHECK.skip(reason)]);
     }
+    let files = missing_files(setup) + SPARE_FILES;
     let mut least: Option<(String, u64)> = None;
     for Need { path, largest, needed } in by_file_system(demands(setup)) {
-        if let Some(left) = volume(&path).files_left.filter(|left| needed > 0 && *left < FILES) {
-            return too_few(&path, left);
+        if let Some(left) = volume(&path).files_left.filter(|left| needed > 0 && *left < files) {
+            return too_few(&path, left, files);
         }
         if let Some(limit) = file::size_limit().filter(|limit| largest > *limit) {
             return too_large(&path, limit, largest);
@@ -49,6 +51,27 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         |(text, _)| text,
     );
     Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)])
+}
+
+/// The number of files and folders still to create for the settings and the server. `install` counts them again when it
+/// has created its lock.
+fn missing_files(setup: &Setup<'_>) -> u64 {
+    let layout = &setup.site.layout;
+    let created = [
+        layout.gemini(),
+        layout.own(),
+        layout.tmp(),
+        layout.lock_file(),
+        layout.state_file(),
+        layout.launcher(setup.site.os()),
+        layout.user_settings(),
+        layout.pid_file(),
+        layout.log_file(),
+        layout.server_file(),
+        layout.server_lock_file(),
+        layout.engine_lock_file(),
+    ];
+    created.iter().filter(|path| !path.exists()).count() as u64
 }
 
 /// What is written to a directory.
@@ -139,9 +162,9 @@ fn volume(path: &Path) -> Volume {
     gem_platform::probe::volume(path).unwrap_or_default()
 }
 
-fn too_few(path: &Path, left: u64) -> Inspection {
+fn too_few(path: &Path, left: u64, needed: u64) -> Inspection {
     let detail = format!(
-        "the file system of `{}` has inodes for {left} more files, but {FILES} are needed",
+        "the file system of `{}` has inodes for {left} more files, but {needed} are needed",
         path.display()
     );
     let fix = format!(

@@ -31,6 +31,7 @@ pub async fn upgrade_model(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
     if is_there && setup.state.has_model(&setup.site.layout, &model) && changed.is_none() {
         let detail = format!("`{}` is the one that the catalog names", model.name);
         let to = in_use(setup);
+        keep_catalog(setup)?;
         return Ok(outcome(setup, to, false, detail));
     }
     accept_terms(setup).await?;
@@ -38,7 +39,16 @@ pub async fn upgrade_model(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
     let to = version_of(setup, NEXT, Some(&model))?;
     let done = outcome(setup, to, true, "imported it, and tried it on a spare port".to_owned());
     swap_in(setup, NEXT, Some(model)).await?;
+    keep_catalog(setup)?;
     Ok(done)
+}
+
+/// Records the catalog for later commands, unless its runtime is another release: that one's record names its own.
+fn keep_catalog(setup: &mut Setup<'_>) -> Result<(), Failure> {
+    if setup.replaces_release() {
+        return Ok(());
+    }
+    setup.record()
 }
 
 /// Puts the previous model in place of the one in use once it has answered the smoke test's prompts: it worked when it was replaced, but

@@ -1,0 +1,212 @@
+//! What a command must lock, read and write is looked at before anything is changed, and named by its own path.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::harness::{Home, Mount, assert_same, assert_says, tree, wait_until};
+
+/// A home with the built-in runtime and a running server.
+fn serving() -> Home {
+    let home = Home::new();
+    home.install(&["--runtime", "builtin"]).ok();
+    home
+}
+
+/// `uninstall` and its plan end with `status` and say `words`; the server keeps running, and no file is changed.
+#[track_caller]
+fn assert_refused(home: &Home, status: i32, words: &[&str]) {
+    let before = tree(&home.path(), &[]);
+    for more in [["--dry-run"].as_slice(), &["--purge", "--yes"]] {
+        let run = home.gem(&["uninstall"]).args(more).ends(status);
+        assert_says(&run.stderr, words);
+        assert!(!run.stderr.contains("--home"), "{run:#?}");
+    }
+    assert_same(&before, &tree(&home.path(), &[]));
+    assert_eq!(home.gem(&["status", "--json"]).run().json()["running"], true);
+}
+
+/// Sets or clears a mark of `path`; `false` where the file system or this account cannot.
+fn mark(path: &Path, change: &str) -> bool {
+    let done = Command::new("chattr").arg(change).arg(path).output();
+    done.is_ok_and(|done| done.status.success())
+}
+
+#[test]
+fn uninstall_looks_for_immutable_settings_first() {
+    let home = serving();
+    if !mark(&home.settings(), "+i") {
+        return;
+    }
+    assert_refused(&home, 8, &["~/.gemini/settings.json", "immutable", "chattr -i"]);
+    assert!(mark(&home.settings(), "-i"));
+    home.gem(&["uninstall"]).ok();
+}
+
+#[test]
+fn uninstall_looks_for_a_read_only_mount_first_and_names_it_once() {
+    let home = serving();
+    let Some(frozen) = Mount::frozen(home.layout().gemini()) else {
+        return;
+    };
+    let run = home.gem(&["uninstall"]).ends(8);
+    assert_eq!(run.stderr.matches("Read-only").count(), 1, "{run:#?}");
+    assert_refused(&home, 8, &["`~/.gemini` cannot be used", "mount the file system"]);
+    let plan = home.gem(&["install", "--dry-run", "--runtime", "builtin", "--port", "1025"]);
+    let plan = plan.run();
+    assert_eq!(plan.stderr.matches("Read-only").count(), 1, "{plan:#?}");
+    drop(frozen);
+    home.gem(&["uninstall"]).ok();
+}
+
+#[test]
+fn uninstall_does_not_mind_settings_in_which_there_is_nothing_to_write() {
+    let home = Home::new();
+    home.write(&home.settings(), "{}");
+    home.install(&["--runtime", "builtin", "--no-settings"]).ok();
+    if !mark(&home.settings(), "+i") {
+        return;
+    }
+    home.gem(&["uninstall"]).ok();
+    assert!(mark(&home.settings(), "-i"));
+}
+
+#[test]
+fn a_link_that_leads_in_a_circle_is_named_itself() {
+    for name in [".gemini", ".gemini/gem-setup", ".gemini/tmp"] {
+        let home = Home::new();
+        let link = home.path().join(name);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(&link, &link).unwrap();
+        for command in [["install", "--dry-run", "--accept-terms"].as_slice(), &["doctor"]] {
+            let run = home.gem(command).run();
+            let said = run.stdout.clone() + &run.stderr;
+            assert_says(
+                &said,
+                &["leads in a circle", &format!("move `~/{name}` somewhere else")],
+            );
+        }
+    }
+}
+
+#[test]
+fn uninstall_names_what_lies_in_place_of_its_folder() {
+    let home = Home::new();
+    let own = home.layout().own();
+    home.write(&own, "precious");
+    let words = |what: &str| format!("`~/.gemini/gem-setup` cannot be used: it is {what}, not a directory");
+    let run = home.gem(&["uninstall"]).ends(1);
+    assert_says(&run.stderr, &[&words("a file"), "move `~/.gemini/gem-setup`"]);
+    fs::remove_file(&own).unwrap();
+    assert!(Command::new("mkfifo").arg(&own).status().unwrap().success());
+    let run = home.gem(&["uninstall"]).ends(1);
+    assert_says(&run.stderr, &[&words("a named pipe")]);
+}
+
+#[test]
+fn a_running_server_repairs_its_damaged_record() {
+    let home = serving();
+    let file = home.layout().server_file();
+    let pid = home.gem(&["status", "--json"]).run().json()["pid"].clone();
+    fs::write(&file, "{\"process\":").unwrap();
+    wait_until("the record is whole again", || {
+        let text = fs::read(&file).unwrap();
+        serde_json::from_slice::<Value>(&text).is_ok_and(|record| record["process"]["pid"] == pid)
+    });
+    assert_says(&home.gem(&["start"]).ok().stdout, &["already running"]);
+}
+
+#[test]
+fn no_option_waits_for_the_writer_of_a_pipe() {
+    let home = Home::new();
+    let pipe = home.beside("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let config = home.gem(&["install", "--config"]).arg(&pipe).ends(2);
+    assert_says(&config.stderr, &["pipe", "into which no program writes"]);
+    for option in ["--history", "--batch"] {
+        let run = home.gem(&["route", option]).arg(&pipe).run();
+        assert_says(&run.stderr, &["into which no program writes"]);
+    }
+    // The shell's `<(…)` has a writer.
+    let script =
+        "\"$0\" --home \"$1\" --config <(sleep 0.2; echo 'port = 4321') install --dry-run --runtime builtin -v";
+    let run = home
+        .program("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_gem-setup")]);
+    let run = run.arg(home.path()).run();
+    assert_says(&run.stderr, &["port 4321", "read `/dev/fd/"]);
+}
+
+#[test]
+fn a_pipe_in_place_of_the_runtime_is_not_replaced() {
+    let home = Home::installed();
+    fs::remove_file(home.lit()).unwrap();
+    assert!(Command::new("mkfifo").arg(home.lit()).status().unwrap().success());
+    let run = home.install(&["--no-start"]).ends(5);
+    assert_says(&run.result()["error"]["message"].to_string(), &["named pipe"]);
+    let doctor = home.gem(&["doctor"]).ends(10);
+    assert_eq!(doctor.stdout.matches("named pipe").count(), 1, "{doctor:#?}");
+}
+
+#[test]
+fn inodes_for_a_new_home_suffice_after_the_lock_too() {
+    let home = Home::new();
+    let Some(_mounted) = Mount::on(home.layout().gemini(), c"size=16m,nr_inodes=17") else {
+        return;
+    };
+    home.install(&["--runtime", "builtin", "--no-start", "--no-smoke"]).ok();
+}
+
+#[test]
+fn a_python_that_hangs_is_asked_once() {
+    let mut home = Home::new();
+    let bin = home.beside("bin");
+    fs::create_dir(&bin).unwrap();
+    let python = bin.join("python3");
+    let script = format!(
+        "#!/bin/sh\necho asked >> '{0}/asked'\nexec /bin/sleep 1000\n",
+        home.path().display()
+    );
+    fs::write(&python, script).unwrap();
+    fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+    home.set("PATH", bin.to_str().unwrap());
+    fs::write(home.catalog(), "format = 1\n[runtime.litert-lm]\nversion = \"9.1\"\n").unwrap();
+    // Without a tool to install it, the runtime cannot be put in place.
+    let run = home.install(&["--runtime", "litert-lm", "--no-model"]).ends(5);
+    assert_says(run.result()["error"]["message"].as_str().unwrap(), &["did not answer"]);
+    let asked = fs::read_to_string(home.path().join("asked")).unwrap();
+    assert_eq!(asked.lines().count(), 1, "{asked}");
+}
+
+#[test]
+fn a_runtime_that_does_not_run_is_one_fault() {
+    let mut home = Home::new();
+    let bin = home.beside("bin");
+    fs::create_dir(&bin).unwrap();
+    let program = bin.join("litert-lm");
+    let write = |script: &str| {
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    write("echo 'litert-lm, version 9.1'");
+    home.set("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+    fs::write(home.catalog(), "format = 1\n[runtime.litert-lm]\nversion = \"9.1\"\n").unwrap();
+    home.install(&["--runtime", "litert-lm", "--no-model", "--no-start", "--no-smoke"])
+        .ok();
+    write("echo broken-somehow >&2; exit 3");
+    let run = home.doctor();
+    let named: Vec<String> = run
+        .faults()
+        .into_iter()
+        .filter(|id| id.starts_with("runtime."))
+        .collect();
+    assert_eq!(named, ["runtime.binary"], "{run:#?}");
+    assert_says(
+        run.check("runtime.binary")["detail"].as_str().unwrap(),
+        &["broken-somehow"],
+    );
+}
