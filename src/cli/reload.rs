@@ -123,12 +123,27 @@ fn send_renewed(
         }
         claim.renew(Some(&renewed.spec.identity()), fault);
     } else {
-        let reason = format!("{}: run `gem-setup restart` to apply the change", stale.join(", "));
+        let remedy = if is_recorded(session, &renewed, port) {
+            "restart"
+        } else {
+            "install"
+        };
+        let reason = format!("{}: run `gem-setup {remedy}` to apply the change", stale.join(", "));
         tracing::warn!("{names} changed; {reason}");
         claim.renew(None, Some(reason));
     }
     warn_of_client(session, server);
     Ok(())
+}
+
+/// Whether a server as `renewed`, on `port`, is what `install` recorded. Otherwise only `install` also changes the rest of
+/// the machine.
+fn is_recorded(session: &Session<'_>, renewed: &Server<'_>, port: u16) -> bool {
+    let wanted = &renewed.spec.chosen;
+    session.state().is_ok_and(|state| {
+        let recorded = &state.chosen;
+        (recorded.port, recorded.runtime, &recorded.model) == (port, wanted.runtime, &wanted.model)
+    })
 }
 
 /// Why one of Gemini CLI's settings files is ignored.

@@ -118,6 +118,9 @@ impl<'a> Diagnosis<'a> {
             (0, 0) => "Routing works on this machine.".to_owned(),
             (0, 1) => "Routing works on this machine; 1 warning.".to_owned(),
             (0, warnings) => format!("Routing works on this machine; {warnings} warnings."),
+            _ if self.with(Status::Fail).all(is_of_records) => {
+                "gem-setup cannot use its own files; routing may still work.".to_owned()
+            }
             (1, _) => "1 fault keeps routing from working.".to_owned(),
             (faults, _) => format!("{faults} faults keep routing from working."),
         };
@@ -134,6 +137,10 @@ impl<'a> Diagnosis<'a> {
 
 fn is_running(check: &Check) -> bool {
     check.id == "server.process" && check.status == Status::Ok
+}
+
+fn is_of_records(check: &Check) -> bool {
+    check.id == "setup.records"
 }
 
 fn is_by_hand(check: &Check) -> bool {

@@ -267,7 +267,7 @@ impl Explain for Error {
             Self::Failed { .. } | Self::TimedOut { .. } | Self::NotListed { .. } => {
                 "run the command again; `gem-setup doctor` checks the runtime's requirements"
             }
-            Self::ModelFile { .. } => "pass a readable `.litertlm` file with `--model-file`",
+            Self::ModelFile { .. } => "run `gem-setup install --model-file FILE` with a readable `.litertlm` file",
             Self::Unsuitable { runtime, .. } => match runtime {
                 RuntimeName::Lit => "choose another runtime with `--runtime litert-lm`",
                 RuntimeName::LitertLm => "choose another runtime with `--runtime lit` or `--runtime builtin`",

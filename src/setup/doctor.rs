@@ -106,7 +106,7 @@ fn inspect_leftover(setup: &Setup<'_>) -> Option<Check> {
     let is_recorded = layout.state_file().symlink_metadata().is_ok();
     (!is_recorded && starts_own(layout, &places)).then(|| {
         let detail = format!(
-            "{} has Gemini CLI start gem-setup, and no installation is on record here",
+            "{} still makes Gemini CLI start gem-setup, which is not installed here",
             shown(places.user())
         );
         LEFTOVER.warn(detail, Fix::run_or("uninstall", "install again"))

@@ -4,7 +4,7 @@ use url::Url;
 
 use super::check::{Check, Fix, Subject};
 use super::wanted::Wanted;
-use super::{Setup, Site};
+use super::{Setup, Site, shown};
 use crate::fetch::{Error, Route, address_of};
 use crate::net::Trust;
 use crate::progress::Size;
@@ -16,13 +16,17 @@ const MODEL: Subject = Subject::new("network.model", "model can be downloaded");
 
 /// One check for each file that `install` would download on this machine.
 pub(super) async fn inspect(setup: &Setup<'_>) -> Vec<Check> {
-    let files = match setup.wanted.chosen.runtime {
+    let chosen = &setup.wanted.chosen;
+    if let Some(bundle) = &chosen.bundle {
+        return vec![RUNTIME.skip(format!("the files come from the bundle {}", shown(bundle)))];
+    }
+    let files = match chosen.runtime {
         RuntimeName::Builtin => Vec::new(),
         RuntimeName::Lit => lit_files(setup),
         RuntimeName::LitertLm => model_file(setup).map(|url| (MODEL, url)).into_iter().collect(),
     };
     if files.is_empty() {
-        let reason = format!("gem-setup itself downloads nothing for {}", setup.wanted.chosen.runtime);
+        let reason = format!("gem-setup itself downloads nothing for {}", chosen.runtime);
         return vec![RUNTIME.skip(reason)];
     }
     let mut checks = Vec::new();

@@ -139,7 +139,7 @@ fn a_configured_port_applies_at_restart() {
     let config = home.layout().config_file();
     home.write(&config, &format!("port = {other}\n"));
     wait_until("the need of a restart is told", || {
-        note(&home).contains("`port` changed: run `gem-setup restart`")
+        note(&home).contains("`port` changed: run `gem-setup install`")
     });
     assert_eq!(port(), installed);
     home.gem(&["restart"]).ok();

@@ -63,7 +63,7 @@ pub async fn roll_back_model(setup: &mut Setup<'_>) -> Result<Upgraded, Failure>
         let failure = Failure::new(
             Kind::Usage,
             format!(
-                "cannot roll the model back: no model before is kept at {}",
+                "cannot roll the model back: no previous model is kept at {}",
                 shown(&before)
             ),
         );
