@@ -89,7 +89,7 @@ fn leave_to_system(session: &Session<'_>, verb: &str) -> Result<(), Failure> {
 }
 
 async fn begin(session: &Session<'_>, server: &Server<'_>) -> Result<Started, Failure> {
-    server.warn_of_idle_options(session.printer);
+    server.warn_of_idle_options(session.printer, false);
     server.check_direct(session).await?;
     server.site.check_executable(&server.spec.chosen)?;
     // The server also runs without the copies; `doctor` names the files that are still elsewhere.
@@ -133,13 +133,7 @@ pub(crate) fn stop(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let stopped = session.block_on_until_signal(end(session))?;
     let (pid, text) = match stopped {
         Stopped::NotRunning if session.is_installed() => (None, "no server is running".to_owned()),
-        Stopped::NotRunning => (
-            None,
-            format!(
-                "no server is running; not installed: run `{}`",
-                session.install_command()?
-            ),
-        ),
+        Stopped::NotRunning => (None, format!("no server is running; {}", session.not_installed()?)),
         Stopped::Gracefully { pid } => (Some(pid), format!("stopped the server (pid {pid})")),
         Stopped::Killed { pid } => (
             Some(pid),

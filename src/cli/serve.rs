@@ -22,7 +22,7 @@ use super::reload;
 use super::server::Server;
 use super::session::{Session, asynchronous, without_thread};
 use super::status::without_model;
-use crate::report::{Printer, signals};
+use crate::report::{Printer, Terminal, signals};
 
 /// The time within which a killed engine has ended.
 const KILL_TIME: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
     let (spec, site) = (&server.spec, &server.site);
     session.settle_swap();
     show_port_and_hide_secrets(session, server)?;
-    server.warn_of_idle_options(session.printer);
+    server.warn_of_idle_options(session.printer, Terminal::new(session.printer).is_interactive());
     session.block_on(server.check_direct(session))?;
     site.check_executable(&spec.chosen)?;
     let gateway = gateway_of(session, server)?;

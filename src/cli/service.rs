@@ -19,7 +19,7 @@ const SERVE: [&str; 1] = ["serve"];
 pub(crate) fn install(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     let (kind, account) = (kind(session)?, account(session));
     server.check(session)?;
-    server.warn_of_idle_options(session.printer);
+    server.warn_of_idle_options(session.printer, false);
     let spec = service_definition(&server.spec, &server.site)?;
     // Checked before the running server is stopped, because the service may be impossible.
     service::probe(kind, &account, &Tools).map_err(failure)?;

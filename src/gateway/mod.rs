@@ -53,6 +53,7 @@ mod secrets;
 mod server;
 mod service;
 mod shared;
+mod stream_watch;
 #[cfg(test)]
 mod tests;
 mod tokens;

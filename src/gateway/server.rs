@@ -26,7 +26,7 @@ use super::shared::Shared;
 use super::upstream::{UpstreamClient, UpstreamError};
 use super::workers::Workers;
 use crate::error::{Explain, Kind};
-use crate::net;
+use crate::net::{self, LOOPBACK_DOWN, RAISE_LOOPBACK, is_loopback_down};
 use crate::router::DecisionLog;
 use crate::router::classify::builtin;
 use crate::runtime::{EngineActivity, EngineStatus};
@@ -59,6 +59,9 @@ pub enum GatewayError {
     /// Other machines can reach the address.
     #[error("`{0}` is not a loopback address")]
     NotLoopback(IpAddr),
+    /// No client could reach the port.
+    #[error("cannot listen: {LOOPBACK_DOWN}")]
+    NoLoopback,
     /// The name cannot be part of a URL.
     #[error("`{0}` cannot be the name of a model")]
     ModelName(String),
@@ -94,7 +97,7 @@ impl Explain for GatewayError {
             Self::NotLoopback(_) | Self::ModelName(_) | Self::NoAddress | Self::Upstream(_) | Self::OwnUpstream(_) => {
                 Kind::Usage
             }
-            Self::Listen { .. } | Self::DecisionLog(_) | Self::Threads(_) => Kind::Unexpected,
+            Self::Listen { .. } | Self::NoLoopback | Self::DecisionLog(_) | Self::Threads(_) => Kind::Unexpected,
         }
     }
 
@@ -108,6 +111,7 @@ impl Explain for GatewayError {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("choose another `--port`, from 1024 on".to_owned())
             }
+            Self::NoLoopback => Some(RAISE_LOOPBACK.to_owned()),
             Self::NotLoopback(_) => {
                 Some("pass `--allow-remote` if other machines are meant to use this gateway".to_owned())
             }
@@ -179,6 +183,9 @@ impl Gateway {
         let generate_path = engine_path(&config, "generateContent")?;
         let stream_path = engine_path(&config, "streamGenerateContent?alt=sse")?;
         let listeners = listen(&config.listen, config.port)?;
+        if config.listen.iter().all(IpAddr::is_loopback) && is_loopback_down() {
+            return Err(GatewayError::NoLoopback);
+        }
         let decisions = DecisionLog::start(config.decisions.clone()).map_err(GatewayError::DecisionLog)?;
         let workers = Workers::start(config.threads).map_err(GatewayError::Threads)?;
         let addresses = listeners

@@ -7,11 +7,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 
 pub use super::unix::{
-    Detached, Guard, ShutdownSignals, Supervised, ask_to_end, become_program, guard, is_root, kill, kill_leftover,
-    outlive_file_limit, reap, start_detached,
+    Detached, Guard, ShutdownSignals, StopSignals, Supervised, ask_to_end, become_program, guard, is_root, kill,
+    kill_leftover, outlive_file_limit, reap, start_detached, stop,
 };
 
-pub use super::identity::{age, check_view, has_open, identity, notify, pid_space};
+pub use super::identity::{age, check_view, has_open, identity, is_stopped, notify, pid_space};
 
 pub(super) use super::identity::executable;
 
