@@ -135,6 +135,22 @@ impl From<UpstreamError> for GatewayError {
     }
 }
 
+/// The listeners of a gateway that is still to be made. Clients that connect wait for [`Gateway::run`].
+#[derive(Debug)]
+pub struct Listeners(Vec<TcpListener>);
+
+impl Listeners {
+    /// Listens on the port of `config` on all its addresses. A loopback family that the machine lacks is skipped. Must be called
+    /// inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken, or the system refuses.
+    pub fn bind(config: &Config) -> Result<Self, GatewayError> {
+        listen(&config.listen, config.port).map(Self)
+    }
+}
+
 /// A gateway that already listens but does not answer yet. Clients that connect wait for [`Gateway::run`].
 pub struct Gateway {
     config: Config,
@@ -157,6 +173,9 @@ fn checked(config: &Config) -> Result<(UpstreamClient, AccessControl), GatewayEr
     {
         return Err(GatewayError::NotLoopback(*open));
     }
+    if config.listen.iter().all(IpAddr::is_loopback) && is_loopback_down() {
+        return Err(GatewayError::NoLoopback);
+    }
     let access = AccessControl::new(&config.access, config.allow_remote)?;
     let number = RandomState::new().hash_one(config.port);
     Ok((UpstreamClient::new(config, number)?, access))
@@ -172,20 +191,26 @@ impl Gateway {
         checked(config).map(drop)
     }
 
-    /// Checks `config`, starts its threads, and binds its port on all its addresses. A loopback family that the machine
-    /// lacks is skipped.
+    /// Checks `config`, binds its port, and makes the gateway.
     ///
     /// # Errors
     ///
     /// When the configuration is not valid, the port is taken, or the system cannot start a thread.
     pub async fn bind(config: Config) -> Result<Self, GatewayError> {
+        checked(&config)?;
+        let listeners = Listeners::bind(&config)?;
+        Self::on(listeners, config)
+    }
+
+    /// Checks `config`, and starts the threads of a gateway that answers on `listeners`.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration is not valid, or the system cannot start a thread.
+    pub fn on(Listeners(listeners): Listeners, config: Config) -> Result<Self, GatewayError> {
         let (upstream, access) = checked(&config)?;
         let generate_path = engine_path(&config, "generateContent")?;
         let stream_path = engine_path(&config, "streamGenerateContent?alt=sse")?;
-        let listeners = listen(&config.listen, config.port)?;
-        if config.listen.iter().all(IpAddr::is_loopback) && is_loopback_down() {
-            return Err(GatewayError::NoLoopback);
-        }
         let decisions = DecisionLog::start(config.decisions.clone()).map_err(GatewayError::DecisionLog)?;
         let workers = Workers::start(config.threads).map_err(GatewayError::Threads)?;
         let addresses = listeners
