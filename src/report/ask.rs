@@ -20,7 +20,6 @@ impl<'a> Terminal<'a> {
     }
 
     /// Whether a question can be asked and answered: both ends are terminals. Standard output may be JSON.
-    #[expect(clippy::unused_self, reason = "the terminal is asked, not its type")]
     pub(crate) fn is_interactive(&self) -> bool {
         io::stdin().is_terminal() && io::stderr().is_terminal()
     }

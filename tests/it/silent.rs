@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use gem_platform::process::listener_on;
+use gem_setup::lock::Lock;
 
 use super::harness::{Gem, Home, Run, assert_says, finish, on_a_terminal, on_a_terminal_of, wait_until};
 
@@ -52,16 +53,17 @@ fn a_silent_host_is_named() {
         "--mirror-only",
     ]);
     let install = install.arg("--catalog").arg(home.catalog());
-    let child = until_it_says(install, &format!("waiting for {address}, which sends nothing"));
+    let mut child = until_it_says(install, &format!("waiting for {address}, which sends nothing"));
     send("-INT", child.id());
-    assert_eq!(finish(child).status, 130);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 #[test]
 fn a_gem_setup_at_work_is_named_and_so_is_a_suspended_one() {
     let home = Home::new();
     let child = home.install(&[]).env("STAND_IN_PULL", "hang").spawn();
-    wait_until("the model is pulled", || home.path().join(".litert-lm").exists());
+    let lock = home.layout().lock_file();
+    wait_until("install works", || Lock::is_held(&lock).unwrap_or(false));
     let pid = child.id();
     let at_work = format!("another gem-setup (pid {pid}, `install`, for ");
     let doctor = || home.gem(&["doctor"]).run();

@@ -67,22 +67,27 @@ pub(super) async fn attempt_one(
             (Attempted::Answered, Ok(reply))
         }
         Some(Err(failure)) => {
-            let attempted = match &failure {
-                SendFailure::Path | SendFailure::Client(_) => Attempted::Unknown,
-                SendFailure::Unreachable(_) => {
-                    shared.metrics.upstream.failed("the upstream", &failure);
-                    Attempted::Unknown
-                }
-                SendFailure::Broken(_) => {
-                    shared.metrics.upstream.count();
-                    let failed = ModelFailure::new(FailureKind::Unknown, secrets.without(&failure.to_string()));
-                    log.failed(model, None, &failed.message);
-                    Attempted::Failed(failed, Repeat::MayHaveActed)
-                }
-            };
+            let attempted = unanswered(shared, model, &failure, &secrets);
             (attempted, Err(fault(shared, &failure)))
         }
         None => (Attempted::Unknown, Err(late(shared))),
+    }
+}
+
+/// What a request without a response says about `model`, after it is logged.
+fn unanswered(shared: &Shared, model: &str, failure: &SendFailure, secrets: &Secrets) -> Attempted {
+    match failure {
+        SendFailure::Path | SendFailure::Client(_) => Attempted::Unknown,
+        SendFailure::Unreachable(_) => {
+            shared.metrics.upstream.failed("the upstream", failure);
+            Attempted::Unknown
+        }
+        SendFailure::Broken(_) => {
+            shared.metrics.upstream.count();
+            let failed = ModelFailure::new(FailureKind::Unknown, secrets.without(&failure.to_string()));
+            shared.metrics.models.failed(model, None, &failed.message);
+            Attempted::Failed(failed, Repeat::MayHaveActed)
+        }
     }
 }
 
