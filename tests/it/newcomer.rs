@@ -95,7 +95,7 @@ fn what_differs_in_the_running_server_is_named() {
     home.gem(&["install", "--model", "foo", "--no-start"]).run();
     let check = home.doctor().check("server.process");
     let detail = check["detail"].as_str().unwrap();
-    let differing = format!("serves the model `{MODEL}`, but the model `foo` was installed");
+    let differing = format!("serves the model name `{MODEL}`, but the model name `foo` was installed");
     assert_says(detail, &[&differing]);
     assert!(!detail.contains("port"), "{detail}");
 }
