@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use gem_platform::Os;
 use gem_platform::file::{self, open_own, private_dir};
+use gem_platform::process::{age, identity, is_stopped};
 use same_file::Handle;
 use tokio::time::{Instant, sleep};
 
@@ -48,12 +50,12 @@ pub struct Lock {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process holds the lock.
-    #[error("another gem-setup{} is at work on this home (it holds `{}`)", by(holder), path.display())]
+    #[error("{holder} (it holds `{}`)", path.display())]
     Held {
         /// The lock file.
         path: PathBuf,
-        /// The process id that the owner wrote into the file.
-        holder: String,
+        /// The other process.
+        holder: Holder,
     },
     /// The file system does not support locks.
     #[error("cannot lock `{}`: its file system supports no locks", path.display())]
@@ -73,11 +75,81 @@ pub enum Error {
     },
 }
 
-fn by(holder: &str) -> String {
-    if holder.is_empty() {
-        String::new()
-    } else {
-        format!(" (pid {holder})")
+/// The commands that take the lock on a home.
+const COMMANDS: [&str; 14] = [
+    "install",
+    "doctor",
+    "serve",
+    "start",
+    "restart",
+    "status",
+    "pull",
+    "settings",
+    "service",
+    "upgrade",
+    "rollback",
+    "smoke",
+    "cleanup",
+    "uninstall",
+];
+
+/// The process that holds a lock, as far as the system shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pid: Option<u32>,
+    command: Option<String>,
+    age: Option<Duration>,
+    /// Whether it is suspended, as by Ctrl-Z.
+    is_stopped: bool,
+}
+
+impl Holder {
+    /// The process that holds the lock in the file `path`, if another one does.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let holder = Lock::is_held(path).ok()?.then(|| Self::named_in(path))?;
+        (holder.pid != Some(std::process::id())).then_some(holder)
+    }
+
+    /// The process that the lock file names.
+    fn named_in(path: &Path) -> Self {
+        let pid = holder_in(path).parse().ok();
+        let process = pid.and_then(identity);
+        let words = process.iter().flat_map(|process| process.command.iter().skip(1));
+        Self {
+            command: words.cloned().find(|word| COMMANDS.contains(&word.as_str())),
+            age: process.as_ref().and_then(age),
+            is_stopped: pid.is_some_and(is_stopped),
+            pid,
+        }
+    }
+
+    /// What to do before the home is free.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self.pid.filter(|_| self.is_stopped) {
+            Some(pid) => format!("continue it with `fg` in its terminal or with `kill -CONT {pid}`, or end it"),
+            None => "wait until it is done".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pid = self.pid.map(|pid| format!("pid {pid}"));
+        let command = self.command.as_ref().map(|command| format!("`{command}`"));
+        let age = self.age.map(|age| format!("for {} s", age.as_secs()));
+        let parts: Vec<String> = [pid, command, age].into_iter().flatten().collect();
+        let process = match parts.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", parts.join(", ")),
+        };
+        let activity = if self.is_stopped {
+            "is suspended in its work"
+        } else {
+            "is at work"
+        };
+        write!(f, "another gem-setup{process} {activity} on this home")
     }
 }
 
@@ -91,7 +163,7 @@ impl Explain for Error {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Held { .. } => "wait until it is done, then run the command again",
+            Self::Held { holder, .. } => return Some(format!("{}, then run the command again", holder.remedy())),
             Self::Unsupported { .. } => {
                 "use a home on a local file system (`--home DIR`), or have the network file system mounted with locks"
             }
@@ -157,7 +229,7 @@ impl Lock {
                 Ok(None) => {
                     return Err(Error::Held {
                         path: path.to_owned(),
-                        holder: holder_in(path),
+                        holder: Holder::named_in(path),
                     });
                 }
                 Err(source) => return Err(fault(path, source)),

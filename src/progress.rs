@@ -74,6 +74,19 @@ pub async fn waiting<T>(progress: &dyn Progress, id: &str, what: &str, work: imp
     done
 }
 
+/// The time after which a person wonders about a silent server.
+pub const QUIET: Duration = Duration::from_secs(3);
+
+/// Waits for `work`, and shows `what` once it has been silent for [`QUIET`]. The progress or the end of the task hides it again.
+pub async fn unless_quiet<T>(progress: &dyn Progress, id: &str, what: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    if let Ok(done) = tokio::time::timeout(QUIET, &mut work).await {
+        return done;
+    }
+    progress.wait(id, what);
+    work.await
+}
+
 /// A number of bytes, shown in the units of `lit`: powers of ten, as in `968.6 MB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);

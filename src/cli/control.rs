@@ -1,6 +1,8 @@
 //! `start`, `stop` and `restart`: the detached server.
 
+use std::cell::Cell;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use gem_setup::error::{Failure, Kind};
 use gem_setup::place;
@@ -8,10 +10,15 @@ use gem_setup::progress::waiting;
 use gem_setup::setup::{self, SERVICE};
 use gem_setup::supervise::{self, GRACE, Running, Started, Stopped};
 
+use tokio::time::sleep;
+
 use super::server::Server;
 use super::session::Session;
 use super::status::{examine, look, without_model};
 use crate::report::Events;
+
+/// The interval at which a server is observed that was asked to end.
+const POLL: Duration = Duration::from_millis(10);
 
 /// Starts the server in the background.
 pub(crate) fn start(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
@@ -35,8 +42,7 @@ pub(crate) fn restart(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
         server.check_direct(session).await?;
         server.site.check_executable(&server.spec.chosen)?;
         check_port(session, server).await?;
-        end(session).await?;
-        begin(session, server).await
+        replace(session, server).await
     })?;
     report(session, &started)?;
     Ok(ExitCode::SUCCESS)
@@ -88,8 +94,33 @@ fn leave_to_system(session: &Session<'_>, verb: &str) -> Result<(), Failure> {
     Err(failure.with_hint(format!("run `systemctl {verb} {SERVICE}`")))
 }
 
+/// Ends the server, and starts the new one once that has begun: it takes over the port, so that clients wait for it instead of being
+/// refused.
+async fn replace(session: &Session<'_>, server: &Server<'_>) -> Result<Started, Failure> {
+    let is_over = Cell::new(false);
+    let ending = async {
+        let ended = end(session).await;
+        is_over.set(true);
+        ended
+    };
+    let beginning = async {
+        while !is_over.get() && !is_ending(session)? {
+            sleep(POLL).await;
+        }
+        begin(session, server).await
+    };
+    let (ended, begun) = tokio::join!(ending, beginning);
+    ended?;
+    begun
+}
+
+/// Whether a server of gem-setup has begun to end; one of Gemini CLI has to end first.
+fn is_ending(session: &Session<'_>) -> Result<bool, Failure> {
+    Ok(matches!(look(session)?, Running::Supervised(record) if record.stopping && record.is_here()))
+}
+
 async fn begin(session: &Session<'_>, server: &Server<'_>) -> Result<Started, Failure> {
-    server.warn_of_idle_options(session.printer);
+    server.warn_of_idle_options(session.printer, false);
     server.check_direct(session).await?;
     server.site.check_executable(&server.spec.chosen)?;
     // The server also runs without the copies; `doctor` names the files that are still elsewhere.
@@ -133,13 +164,7 @@ pub(crate) fn stop(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let stopped = session.block_on_until_signal(end(session))?;
     let (pid, text) = match stopped {
         Stopped::NotRunning if session.is_installed() => (None, "no server is running".to_owned()),
-        Stopped::NotRunning => (
-            None,
-            format!(
-                "no server is running; not installed: run `{}`",
-                session.install_command()?
-            ),
-        ),
+        Stopped::NotRunning => (None, format!("no server is running; {}", session.not_installed()?)),
         Stopped::Gracefully { pid } => (Some(pid), format!("stopped the server (pid {pid})")),
         Stopped::Killed { pid } => (
             Some(pid),

@@ -38,6 +38,14 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
     session.block_on_until_signal(async {
         let (mut examination, outcome) = examine(&mut setup, unusable, fix, extras, (&events, printer)).await;
         examination.checks.extend(news::checks(session, &news));
+        if let Some(other) = session.other() {
+            let wait = Fix::Later(format!("{}, then run `gem-setup doctor` again", other.remedy()));
+            for check in examination.checks.iter_mut().filter(|check| check.fix.is_some()) {
+                check.fix = Some(wait.clone());
+            }
+            let text = format!("{other}: the other findings may change");
+            examination.checks.insert(0, RECORDS.warn(text, wait));
+        }
         if let Err(failure) = &outcome {
             printer.failure(failure);
         }
@@ -128,6 +136,19 @@ fn prepare<'s>(
     terminal: &'s Terminal<'s>,
 ) -> Result<Setup<'s>, Failure> {
     let network = or_recorded(args.network_args, &state);
+    let options = [
+        (accepted == Some(Origin::Flag) && args.fix, "--accept-terms"),
+        (args.verify && session.is_given("--verify"), "--verify"),
+    ];
+    for (_, option) in options.iter().filter(|(is_given, _)| *is_given) {
+        if !state.chosen.runtime.has_models() {
+            let text = format!(
+                "`{option}` has no effect: the runtime `{}` has no files",
+                state.chosen.runtime
+            );
+            session.printer.warning(&text);
+        }
+    }
     let mut wanted = Wanted::from(state.chosen.clone());
     wanted.accepted = args.accept_terms.then(|| how(accepted));
     wanted.verify = args.verify;
@@ -165,6 +186,7 @@ fn show(session: &Session<'_>, examination: &Examination, options: &str) {
         printer.json_line(&json!({"ok": examination.is_ok(), "checks": examination.checks}));
         return;
     }
-    let install = (!session.is_installed_now()).then(|| format!("install{options}"));
+    let is_free = session.other().is_none();
+    let install = (is_free && !session.is_installed_now()).then(|| format!("install{options}"));
     Diagnosis::new(&examination.checks, install.as_deref()).print(printer);
 }

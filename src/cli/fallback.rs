@@ -103,7 +103,10 @@ impl<'a> Fallback<'a> {
     pub(crate) async fn settle(&self, decision: RoutingDecision, models: &Models) -> Result<Answer, Failure> {
         let terminal = Terminal::new(self.session.printer);
         self.walk(decision, models, async |question| {
-            let choice = terminal.consent(question, SESSION).await;
+            let choice = match self.session.printer.json() {
+                true => None,
+                false => terminal.consent(question, SESSION).await,
+            };
             if choice == Some(Choice::Session) {
                 self.remember(question).await;
             }

@@ -1,6 +1,7 @@
 //! Options on the command line that have no effect without another one, or together with one.
 
 use clap::ArgMatches;
+use gem_setup::settings::Destination;
 
 use super::layers::{Layers, Origin};
 use super::parse::{innermost, names_of};
@@ -10,26 +11,34 @@ use crate::report::Printer;
 type Row = (&'static [&'static str], &'static str, &'static [&'static str]);
 
 /// Options that need one of the others.
-const NEEDS: [Row; 10] = [
+const NEEDS: [Row; 14] = [
     (&["doctor"], "accept-terms", &["fix"]),
     (&["doctor"], "mirror", &["fix", "network"]),
     (&["doctor"], "mirror-only", &["fix", "network"]),
     (&["doctor"], "ca-cert", &["fix", "network"]),
     (&["doctor"], "catalog-url", &["update-check"]),
+    (&["doctor"], "catalog-key", &["catalog-url"]),
+    (&["doctor"], "update-check", &["catalog-url"]),
     (&["status"], "catalog-url", &["update-check"]),
+    (&["status"], "catalog-key", &["catalog-url"]),
     (&["status"], "update-check", &["catalog-url"]),
     (&["upgrade"], "catalog-key", &["catalog-url"]),
+    (&["install"], "catalog-key", &["catalog-url"]),
     (&["uninstall"], "yes", &["purge"]),
     (&["bundle", "create"], "accept-terms", &["model", "model-file"]),
 ];
 
 /// Options that one of the others leaves without effect.
-const YIELDS: [Row; 4] = [
+const YIELDS: [Row; 5] = [
     (&["pull"], "mirror", &["model-file"]),
     (&["pull"], "mirror-only", &["model-file"]),
     (&["pull"], "ca-cert", &["model-file"]),
     (&["upgrade"], "accept-terms", &["check"]),
+    (&["upgrade"], "allow-older", &["check"]),
 ];
+
+/// Commands whose `--scope` only tells the home's installation from the machine's.
+const SCOPED: [&str; 3] = ["doctor", "status", "uninstall"];
 
 /// Warns of given options without effect. One from the environment or the configuration is for all commands.
 pub(super) fn warn(printer: &Printer, matches: &ArgMatches, layers: &Layers) {
@@ -44,6 +53,12 @@ pub(super) fn warn(printer: &Printer, matches: &ArgMatches, layers: &Layers) {
         if !others.iter().any(|other| is_given(matches, other)) {
             let others: Vec<String> = others.iter().map(|other| format!("`--{other}`")).collect();
             printer.warning(&format!("`--{option}` has no effect without {}", others.join(" or ")));
+        }
+    }
+    if SCOPED.contains(&&*names.join(" ")) && is_flag("scope") {
+        let scope = matches.get_one::<Destination>("scope");
+        if scope == Some(&Destination::Workspace) {
+            printer.warning("`--scope workspace` has no effect: one installation serves all workspaces");
         }
     }
     for (_, option, others) in idle(&YIELDS) {

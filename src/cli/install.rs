@@ -202,6 +202,7 @@ fn prepare<'s>(
         session.printer.remark_in_prose(&remark, 2);
     }
     warn_of_idle_options(session, args, accepted, chosen.runtime);
+    warn_of_left_out_parts(session, args);
     let wanted = wanted(args, accepted, chosen);
     let given = given(args, &wanted.chosen, target);
     let mut setup = session.setup(state.clone(), wanted, &network, target, events, terminal)?;
@@ -240,6 +241,24 @@ fn warn_of_idle_options(session: &Session<'_>, args: &InstallArgs, accepted: Opt
         .filter(|(is_given, ..)| *is_given && !runtime.has_models());
     for (_, option, reason) in idle {
         session.printer.warning(&format!("`{option}` has no effect: {reason}"));
+    }
+}
+
+/// Warns of options about a part that this installation leaves out.
+fn warn_of_left_out_parts(session: &Session<'_>, args: &InstallArgs) {
+    let left_out = [
+        (
+            args.no_settings && args.scope != Some(Destination::System),
+            "--scope",
+            "--no-settings",
+        ),
+        (args.no_model, "--model-file", "--no-model"),
+    ];
+    for (_, option, by) in left_out.iter().filter(|(is_left_out, ..)| *is_left_out) {
+        if session.is_given(option) {
+            let text = format!("`{option}` has no effect now because of `{by}`; it is recorded for later commands");
+            session.printer.warning(&text);
+        }
     }
 }
 

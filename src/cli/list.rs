@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use gem_setup::error::Failure;
-use gem_setup::runtime::is_listed;
+use gem_setup::runtime::{RuntimeName, is_listed};
 
 use super::args::ListArgs;
 use super::session::Session;
@@ -15,6 +15,13 @@ pub(crate) fn run(session: &Session<'_>, args: ListArgs) -> Result<ExitCode, Fai
     let runtime = site
         .installed_runtime("list models", &state.chosen, state)
         .map_err(|failure| session.or_not_installed("list models", failure))?;
+    if args.show_all && runtime.name() != RuntimeName::Lit {
+        let text = format!(
+            "`--show-all` has no effect: the runtime `{}` has no registry",
+            runtime.name()
+        );
+        session.printer.warning(&text);
+    }
     let listing = session.block_on(async { Ok(runtime.list(args.show_all).await?) })?;
     let printer = session.printer;
     if printer.json() {

@@ -32,7 +32,7 @@ pub(crate) fn run(session: &Session<'_>, args: LogsArgs) -> Result<ExitCode, Fai
             let remark = printer.tilde(&format!("there is no log yet: `{}`", path.display()));
             printer.remark_in_prose(&remark, 2);
             if !session.is_installed() {
-                printer.remark_in_prose(&format!("not installed: run `{}`", session.install_command()?), 2);
+                printer.remark_in_prose(&session.not_installed()?, 2);
             }
         }
         show(lines);

@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use gem_platform::process::Program;
 use gem_setup::error::{Failure, Kind};
-use gem_setup::gateway::{Config, Gateway, GatewayError};
+use gem_setup::gateway::{Config, Gateway, GatewayError, Listeners};
 use gem_setup::progress::NOTICEABLE;
 use gem_setup::runtime::{EngineState, EngineStatus};
-use gem_setup::supervise::{self, Claim, ClaimError, Log, LogLimits, ServiceManager, Shutdown, SuperviseConfig};
+use gem_setup::setup::FOREGROUND;
+use gem_setup::supervise::{
+    self, Claim, ClaimError, Log, LogLimits, ServerRecord, ServiceManager, Shutdown, SuperviseConfig,
+};
 use tokio::sync::{Notify, watch};
 
 use super::gateway::gateway_config;
@@ -22,17 +25,23 @@ use super::reload;
 use super::server::Server;
 use super::session::{Session, asynchronous, without_thread};
 use super::status::without_model;
-use crate::report::{Printer, signals};
+use crate::report::{Printer, Terminal, signals};
 
 /// The time within which a killed engine has ended.
 const KILL_TIME: Duration = Duration::from_secs(1);
+/// The interval at which the port of a server that is ending is tried.
+const POLL: Duration = Duration::from_millis(2);
 
 /// Serves until a signal ends the server.
 pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     let (spec, site) = (&server.spec, &server.site);
     session.settle_swap();
     show_port_and_hide_secrets(session, server)?;
-    server.warn_of_idle_options(session.printer);
+    // If gem-setup itself started this process, the first one has already warned.
+    if !session.args.iter().any(|arg| arg == FOREGROUND) {
+        let has_terminal = Terminal::new(session.printer).is_interactive();
+        server.warn_of_idle_options(session.printer, has_terminal);
+    }
     session.block_on(server.check_direct(session))?;
     site.check_executable(&spec.chosen)?;
     let gateway = gateway_of(session, server)?;
@@ -43,11 +52,15 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
     // Set up before the claim: as soon as others can find the server, it must react to signals.
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let stop = runtime.block_on(async { follow_signals(&log, Arc::clone(&is_interrupted)) })?;
+    let listeners = gateway
+        .as_ref()
+        .and_then(|gateway| runtime.block_on(take_over_port(session, gateway)));
     let claim = match Claim::acquire(&session.layout, &spec.identity(), &site.program, &log) {
         Ok(claim) => Arc::new(claim),
         Err(error) => return already_served(session, error),
     };
     signals::leave_to_server();
+    let gateway = gateway.map(|gateway| (gateway, listeners));
     let served = runtime.block_on(serve_claimed(session, server, Arc::clone(&claim), gateway, log, stop));
     drop(runtime);
     // Released after the last open request; until then the port is in use.
@@ -84,14 +97,14 @@ async fn serve_claimed(
     session: &Session<'_>,
     server: &Server<'_>,
     claim: Arc<Claim>,
-    mut gateway: Option<Config>,
+    mut gateway: Option<(Config, Option<Listeners>)>,
     log: Log,
     stop: Stop,
 ) -> Result<(), Failure> {
     let engine = server
         .engine(session)
         .map_err(|failure| session.or_not_installed("serve", failure))?;
-    if let Some(gateway) = &mut gateway {
+    if let Some((gateway, _)) = &mut gateway {
         gateway.instance = claim.instance();
         gateway.gate = engine.as_ref().map(|engine| Arc::clone(&engine.gate));
     }
@@ -101,7 +114,15 @@ async fn serve_claimed(
         log,
         service: ServiceManager::find(&session.environment),
     };
-    let (updates, changes) = gateway.clone().map(watch::channel).unzip();
+    let (updates, changes) = gateway
+        .as_ref()
+        .map(|(gateway, _)| watch::channel(gateway.clone()))
+        .unzip();
+    let gateway = gateway.zip(changes).map(|((config, listeners), changes)| Front {
+        config,
+        changes,
+        listeners,
+    });
     let follow = async {
         match updates {
             Some(updates) => reload::follow(session, server, &claim, updates).await,
@@ -109,7 +130,7 @@ async fn serve_claimed(
         }
     };
     tokio::select! {
-        served = serve(config, gateway.zip(changes), server.spec.chosen.port, session.printer, stop) => served,
+        served = serve(config, gateway, server.spec.chosen.port, session.printer, stop) => served,
         never = follow => match never {},
     }
 }
@@ -122,6 +143,30 @@ fn gateway_of(session: &Session<'_>, server: &Server<'_>) -> Result<Option<Confi
         return Ok(None);
     }
     gateway_config(session, spec, args).map(Some)
+}
+
+/// Listens as soon as a server of this home that is ending has stopped to: clients then wait for this server instead of being refused.
+/// `None` if no server is ending.
+async fn take_over_port(session: &Session<'_>, gateway: &Config) -> Option<Listeners> {
+    let file = session.layout.server_file();
+    while ServerRecord::read(&file)
+        .ok()
+        .flatten()
+        .is_some_and(|record| record.stopping)
+    {
+        match Listeners::bind(gateway) {
+            Err(GatewayError::PortTaken { .. }) => tokio::time::sleep(POLL).await,
+            bound => return bound.ok(),
+        }
+    }
+    None
+}
+
+/// A gateway to start, with its later configurations, and its listeners if it has them.
+struct Front {
+    config: Config,
+    changes: watch::Receiver<Config>,
+    listeners: Option<Listeners>,
 }
 
 /// Sender and receiver of shutdown requests.
@@ -143,12 +188,12 @@ fn follow_signals(log: &Log, is_interrupted: Arc<AtomicBool>) -> Result<Stop, Fa
 /// Runs the engine and, if given, the gateway in front of it, until a signal or a client ends them.
 async fn serve(
     config: SuperviseConfig,
-    gateway: Option<(Config, watch::Receiver<Config>)>,
+    gateway: Option<Front>,
     port: u16,
     printer: &Printer,
     (end, shutdown): Stop,
 ) -> Result<(), Failure> {
-    let asked_to_end = gateway.as_ref().map(|(gateway, _)| Arc::clone(&gateway.asked_to_end));
+    let asked_to_end = gateway.as_ref().map(|gateway| Arc::clone(&gateway.config.asked_to_end));
     tokio::spawn(end_on_request(
         Arc::clone(&config.claim),
         asked_to_end.unwrap_or_default(),
@@ -173,7 +218,7 @@ async fn say_what_ends(mut shutdown: watch::Receiver<Shutdown>, printer: &Printe
 
 async fn served(
     config: SuperviseConfig,
-    gateway: Option<(Config, watch::Receiver<Config>)>,
+    gateway: Option<Front>,
     port: u16,
     printer: &Printer,
     shutdown: watch::Receiver<Shutdown>,
@@ -193,12 +238,13 @@ async fn served(
 /// Starts the gateway, then the engine behind it; ends both on a shutdown request.
 async fn serve_with_gateway(
     mut config: SuperviseConfig,
-    (gateway, changes): (Config, watch::Receiver<Config>),
+    front: Front,
     port: u16,
     printer: &Printer,
     shutdown: watch::Receiver<Shutdown>,
 ) -> Result<(), Failure> {
-    let gateway = bind(gateway, port, printer).await?.following(changes);
+    let gateway = bind(front.config, front.listeners, port, printer).await?;
+    let gateway = gateway.following(front.changes);
     let (status, engine) = watch::channel(EngineStatus::starting());
     let engine = config.engine.is_some().then_some(engine);
     if let Some(engine) = &mut config.engine {
@@ -234,9 +280,13 @@ async fn serve_with_gateway(
     Ok(())
 }
 
-async fn bind(gateway: Config, port: u16, printer: &Printer) -> Result<Gateway, Failure> {
-    let scheme = if gateway.access.tls.is_some() { "https" } else { "http" };
-    let gateway = match Gateway::bind(gateway).await {
+async fn bind(config: Config, listeners: Option<Listeners>, port: u16, printer: &Printer) -> Result<Gateway, Failure> {
+    let scheme = if config.access.tls.is_some() { "https" } else { "http" };
+    let bound = match listeners {
+        Some(listeners) => Gateway::on(listeners, config),
+        None => Gateway::bind(config).await,
+    };
+    let gateway = match bound {
         Err(GatewayError::PortTaken { .. }) => return Err(ClaimError::port_taken(port).into()),
         bound => bound?,
     };

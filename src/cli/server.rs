@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args};
 use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::Gateway;
 use gem_setup::net::{SafeUrl, is_loopback};
+use gem_setup::router::walk::OnFallback;
 use gem_setup::runtime::{EngineActivity, Runtime};
 use gem_setup::setup::{self, Chosen, ServerSpec, Site};
 use gem_setup::sha256::Sha256;
@@ -80,8 +81,8 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Warns about given options that have no effect on this server.
-    pub(crate) fn warn_of_idle_options(&self, printer: &Printer) {
+    /// Warns about given options that have no effect on this server; it can ask a person only if it `has_terminal`.
+    pub(crate) fn warn_of_idle_options(&self, printer: &Printer, has_terminal: bool) {
         let is_idle = |name: &str| {
             if self.spec.chosen.direct {
                 (!RECORDED.contains(&name) && !OF_ANY_SERVER.contains(&name))
@@ -102,6 +103,11 @@ impl<'a> Server<'a> {
                 printer.warning(&format!("`--{name}` has no effect: {reason}"));
             }
         }
+        if self.args.on_fallback == OnFallback::Ask && !has_terminal && !self.spec.chosen.direct {
+            printer.warning(
+                "`--on-fallback ask` asks nobody: the server has no terminal, so its clients get the failure and may consent",
+            );
+        }
         let upstream = &self.args.upstream;
         if upstream.scheme() == "http" && !is_loopback(upstream) && !self.spec.chosen.direct {
             printer.warning(&format!(
@@ -110,7 +116,11 @@ impl<'a> Server<'a> {
             ));
         }
         if let Some(reason) = self.args.model.as_ref().and_then(setup::refused_model) {
-            printer.warning(&reason);
+            let name = match self.spec.chosen.runtime.has_models() {
+                true => "",
+                false => "; the runtime `builtin` has no model and only answers to that name",
+            };
+            printer.warning(&format!("{reason}{name}"));
         }
     }
 

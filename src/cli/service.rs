@@ -23,7 +23,7 @@ pub(crate) fn install(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
     server.check(session)?;
     control::check_installed(session, server)?;
     session.block_on(server.check_direct(session))?;
-    server.warn_of_idle_options(session.printer);
+    server.warn_of_idle_options(session.printer, false);
     let spec = service_definition(&server.spec, &server.site)?;
     // Checked before the running server is stopped, because the service may be impossible.
     let definition = service::own_definition(kind, SERVICE, &account, &SERVE).map_err(failure)?;

@@ -13,7 +13,7 @@ use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::{Fetcher, Hub};
 use gem_setup::layout::Layout;
-use gem_setup::lock::{self, Lock};
+use gem_setup::lock::{self, Holder, Lock};
 use gem_setup::net::{CERTIFICATES, Network, check_certificate_folders, check_certificates, redact_in};
 use gem_setup::progress::waiting;
 use gem_setup::router::{Account, ModelName, Models};
@@ -112,12 +112,28 @@ impl Session<'_> {
         Ok(format!("gem-setup install{}", self.install_options(self.target()?)))
     }
 
+    /// Another gem-setup that works on this home.
+    pub(crate) fn other(&self) -> Option<Holder> {
+        Holder::of(&self.layout.lock_file())
+    }
+
+    /// That nothing is installed, and what to do.
+    pub(crate) fn not_installed(&self) -> Result<String, Failure> {
+        Ok(match self.other() {
+            Some(other) => format!("not installed yet: {other}"),
+            None => format!("not installed: run `{}`", self.install_command()?),
+        })
+    }
+
     /// `failure`, or "not installed" if nothing is installed and the failure is a consequence of that.
     pub(crate) fn or_not_installed(&self, purpose: &str, failure: Failure) -> Failure {
         match self.install_command() {
             Ok(command) if !self.is_installed() && failure.kind == Kind::Runtime => {
                 let message = format!("cannot {purpose}: gem-setup is not installed in this home");
-                Failure::new(Kind::Runtime, message).with_hint(format!("run `{command}`"))
+                match self.other() {
+                    Some(other) => Failure::new(Kind::Runtime, format!("{message}; {other}")).with_hint(other.remedy()),
+                    None => Failure::new(Kind::Runtime, message).with_hint(format!("run `{command}`")),
+                }
             }
             _ => failure,
         }

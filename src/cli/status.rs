@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use gem_platform::process::{Owner, has_open};
 use gem_setup::error::{Failure, Kind};
+use gem_setup::net::{LOOPBACK_DOWN, RAISE_LOOPBACK, is_loopback_down};
 use gem_setup::runtime::local::{self, Peer};
 use gem_setup::runtime::{EngineState, RuntimeName};
 use gem_setup::setup::{self, Chosen, Offer};
@@ -35,6 +36,9 @@ pub(crate) struct Report {
     /// Whether another program listens on the port.
     #[serde(skip)]
     is_taken: bool,
+    /// Whether another gem-setup works on this home.
+    #[serde(skip)]
+    is_busy: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     upgrades: Vec<Offer>,
 }
@@ -61,8 +65,18 @@ pub(crate) fn run(session: &Session<'_>, args: &StatusArgs) -> Result<ExitCode, 
     drop(shown);
     note_stranger(session, &mut report)?;
     note_smoke(session, &mut report);
+    let other = session.other().map(|other| format!("{other}; {}", other.remedy()));
+    report.is_busy = other.is_some();
     report.upgrades = news::offers(session, &args.news);
-    let notes = [report.note.take(), news::last_failure(session, &args.news)];
+    let is_cut_off = is_loopback_down();
+    report.ready &= !is_cut_off;
+    let cut_off = is_cut_off.then(|| format!("{LOOPBACK_DOWN}; {RAISE_LOOPBACK}"));
+    let notes = [
+        other,
+        cut_off,
+        report.note.take(),
+        news::last_failure(session, &args.news),
+    ];
     let notes: Vec<String> = notes.into_iter().flatten().collect();
     report.note = (!notes.is_empty()).then(|| notes.join("; "));
     let printer = session.printer;
@@ -114,8 +128,13 @@ fn print(session: &Session<'_>, report: &Report) -> Result<(), Failure> {
     if report.running {
         print_running(session, report);
     } else if !session.is_installed() {
-        printer.prose(&format!("not installed: run `{}`", session.install_command()?), 2);
-    } else if report.is_taken {
+        let text = match &report.note {
+            // The note names the gem-setup that is at work.
+            Some(_) if report.is_busy => "not installed yet".to_owned(),
+            _ => session.not_installed()?,
+        };
+        printer.prose(&text, 2);
+    } else if report.is_taken || report.is_busy {
         printer.line("not running");
     } else {
         let start = if session.layout.is_of_system() {

@@ -9,11 +9,11 @@ use url::Url;
 use super::error::Error;
 use super::reply;
 use super::retry::{Budget, Fault};
-use super::{Asked, Fetcher, HUB_HOST, host_of};
+use super::{Asked, Fetcher, HUB_HOST, host_of, silence_of};
 use crate::catalog::HuggingFace;
 use crate::environment::Environment;
 use crate::net::{Patience, ServerResponse, TOKEN_VARIABLES, is_acceptable};
-use crate::progress::{Progress, Silent};
+use crate::progress::{Progress, Silent, unless_quiet};
 use crate::sha256::Sha256;
 
 /// The time for an optional request.
@@ -184,7 +184,8 @@ impl Fetcher {
             is_last: true,
             progress,
         };
-        let attempt = async || (self.ask_hub(&place).await, 0);
+        let silence = silence_of(&place);
+        let attempt = async || (unless_quiet(progress, id, &silence, self.ask_hub(&place)).await, 0);
         let asked = asked.persist(&mut budget, attempt).await;
         // A download has not begun: the waits between attempts are all that was shown.
         progress.finish(id);

@@ -13,7 +13,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::retry::Fault;
+use super::silence_of;
 use super::transfer::{Lane, Opened, Ranges, Source, Transfer};
+use crate::progress::{QUIET, unless_quiet};
 
 const TICK: Duration = Duration::from_millis(100);
 /// Smaller files are complete before a second connection is up to speed.
@@ -32,7 +34,8 @@ pub(super) async fn run(transfer: &Transfer<'_>, source: &Source<'_>) -> Result<
         return Ok(());
     }
     let gap = gaps.and_then(|gaps| gaps.into_iter().next());
-    let first = transfer.open(source, gap).await?;
+    let (id, silence) = (&transfer.request.id, silence_of(source.url));
+    let first = unless_quiet(transfer.progress, id, &silence, transfer.open(source, gap)).await?;
     drive(transfer, source, first).await
 }
 
@@ -45,6 +48,8 @@ async fn drive(transfer: &Transfer<'_>, source: &Source<'_>, first: Opened) -> R
         running: FuturesUnordered::new(),
         tuner: Tuner::default(),
         is_parallel: false,
+        heard: (0, Instant::now()),
+        is_quiet: false,
         best_rate: 0.0,
         strikes: 0,
         next_id: 0,
@@ -87,6 +92,10 @@ struct LaneScheduler<'a> {
     tuner: Tuner,
     /// Whether there was ever more than one lane to compare with.
     is_parallel: bool,
+    /// The number of received bytes, and when it last changed.
+    heard: (u64, Instant),
+    /// Whether the server's silence is shown.
+    is_quiet: bool,
     /// The highest rate of any lane so far.
     best_rate: f64,
     strikes: u32,
@@ -181,8 +190,7 @@ impl<'a> LaneScheduler<'a> {
             let is_versioned = plan.identity.validator.is_some();
             (plan.identity.length, plan.transferred, plan.ranges, is_versioned)
         };
-        let (id, on_disk) = (&self.transfer.request.id, self.transfer.store.on_disk());
-        self.transfer.progress.advance(id, on_disk, length);
+        self.show(now, transferred, length);
         if ranges != Ranges::Served || !is_versioned || length.is_none_or(|length| length < LARGE) {
             return;
         }
@@ -197,6 +205,21 @@ impl<'a> LaneScheduler<'a> {
             self.fill();
         }
         self.give_up_straggler(now);
+    }
+
+    /// Shows the progress, or the server's silence.
+    fn show(&mut self, now: Instant, transferred: u64, length: Option<u64>) {
+        let (progress, id) = (self.transfer.progress, &self.transfer.request.id);
+        if self.heard.0 != transferred || self.transfer.is_writing() {
+            self.heard = (transferred, now);
+        }
+        if now - self.heard.1 < QUIET {
+            self.is_quiet = false;
+            progress.advance(id, self.transfer.store.on_disk(), length);
+        } else if !self.is_quiet {
+            self.is_quiet = true;
+            progress.wait(id, &silence_of(self.source.url));
+        }
     }
 
     fn measure(&mut self) {

@@ -127,10 +127,11 @@ impl Asked<'_> {
                 tracing::debug!(source = %SafeUrl::from(self.url), %fault, "no more attempts with this source");
                 return Err(fault);
             };
-            // The host comes first: a narrow terminal cuts off the end.
-            let (host, pause) = (host_of(self.url), wait.as_secs_f32());
-            self.progress
-                .wait(self.id, &format!("{host}: again in {pause:.1} s: {fault}"));
+            // The reason comes last: a narrow terminal cuts off the end.
+            let ((number, all), host) = (budget.retries(self.is_last), host_of(self.url));
+            let pause = wait.as_secs_f32();
+            let what = format!("retry {number} of {all} at {host} in {pause:.1} s: {fault}");
+            self.progress.wait(self.id, &what);
             tokio::time::sleep(wait).await;
         }
     }
@@ -393,6 +394,11 @@ struct Giver {
     index: usize,
     /// Whether the whole file came from it.
     is_sole: bool,
+}
+
+/// What is shown while `url`'s server sends nothing.
+fn silence_of(url: &Url) -> String {
+    format!("waiting for {}, which sends nothing", host_of(url))
 }
 
 /// The host in `url`, with the port unless it is the default.

@@ -269,11 +269,7 @@ impl<'a> Budget<'a> {
 
     /// The wait before the next attempt at the same source; `None` if no retry is left.
     pub(super) fn spend(&mut self, fault: &Fault, is_last_source: bool) -> Option<Duration> {
-        let limit = if is_last_source {
-            self.patience.retries
-        } else {
-            self.patience.retries_before_next_source
-        };
+        let limit = self.limit(is_last_source);
         if !fault.is_transient() || self.backoff.failures() >= self.patience.retries || self.spent_here >= limit {
             return None;
         }
@@ -287,6 +283,20 @@ impl<'a> Budget<'a> {
         let wait = self.backoff.fail(fastrand::f64());
         self.spent_here += 1;
         Some(asked.unwrap_or(wait))
+    }
+
+    const fn limit(&self, is_last_source: bool) -> u32 {
+        match is_last_source {
+            true => self.patience.retries,
+            false => self.patience.retries_before_next_source,
+        }
+    }
+
+    /// The number of the retry that was just spent, and the number that this source gets at most.
+    pub(super) fn retries(&self, is_last_source: bool) -> (u32, u32) {
+        let here = self.limit(is_last_source).saturating_sub(self.spent_here);
+        let left = here.min(self.patience.retries.saturating_sub(self.backoff.failures()));
+        (self.spent_here, self.spent_here + left)
     }
 }
 
@@ -372,7 +382,11 @@ mod tests {
         let mut budget = Budget::new(&patience);
         assert_eq!(std::iter::from_fn(|| budget.spend(&status(500), false)).count(), 2);
         budget.next_source();
-        assert_eq!(std::iter::from_fn(|| budget.spend(&status(500), true)).count(), 3);
+        assert_eq!(
+            budget.spend(&status(500), true).map(|_| budget.retries(true)),
+            Some((1, 3))
+        );
+        assert_eq!(std::iter::from_fn(|| budget.spend(&status(500), true)).count(), 2);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Fetches the missing bytes from one source over HTTP.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -94,6 +94,8 @@ pub(super) struct Transfer<'a> {
     pub(super) request: &'a Request,
     pub(super) store: Store,
     plan: Mutex<Plan>,
+    /// The number of connections that wait for the disk.
+    writing: AtomicUsize,
     pub(super) progress: &'a dyn Progress,
 }
 
@@ -178,6 +180,7 @@ impl<'a> Transfer<'a> {
             request,
             store: Store::open(partial, request.size, identity, received)?,
             plan: Mutex::new(plan),
+            writing: AtomicUsize::new(0),
             progress,
         })
     }
@@ -207,6 +210,11 @@ impl<'a> Transfer<'a> {
 impl Transfer<'_> {
     pub(super) fn plan(&self) -> MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a connection waits for the disk.
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::Relaxed) > 0
     }
 
     /// Requests the first `gap`, or the whole file if nothing has been received. A response with the whole file instead of
@@ -361,7 +369,9 @@ impl Transfer<'_> {
                 chunk.truncate(usize::try_from(room).unwrap_or(usize::MAX));
             }
             let received = start..start + chunk.len() as u64;
+            let writing = Writing::begin(&self.writing);
             self.store.write(start, chunk).await?;
+            drop(writing);
             lane.position.store(received.end, Ordering::Relaxed);
             let mut plan = self.plan();
             plan.transferred += received.end - received.start;
@@ -384,6 +394,22 @@ impl Transfer<'_> {
 
     pub(super) fn note(&self, text: &str) {
         self.progress.note(&self.request.id, text);
+    }
+}
+
+/// A connection's wait for the disk.
+struct Writing<'a>(&'a AtomicUsize);
+
+impl<'a> Writing<'a> {
+    fn begin(number: &'a AtomicUsize) -> Self {
+        number.fetch_add(1, Ordering::Relaxed);
+        Self(number)
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::client::{Client, Standing};
 use super::fault::Fault;
 use super::metrics::Metrics;
+use super::stream_watch::StreamWatch;
 use crate::error::chain;
 use crate::net::{BodyError, Idle, Late, LinkBody, Stalled};
 use crate::text::one_line;
@@ -135,6 +136,8 @@ pub(super) struct UpstreamBody {
     /// The request's path.
     path: Box<str>,
     broken: Option<BodyError>,
+    /// Set for a model's stream of events.
+    pub(super) watch: Option<Box<StreamWatch>>,
 }
 
 impl UpstreamBody {
@@ -144,15 +147,19 @@ impl UpstreamBody {
             metrics,
             path,
             broken: None,
+            watch: None,
         }
     }
 
-    fn note(&self, error: &BodyError) {
+    fn note(&mut self, error: &BodyError) {
         let is_clients = error.is::<Late>() || error.is::<hyper::Error>() && client_fault(&**error).is_some();
+        if let Some(watch) = self.watch.as_mut().filter(|_| !is_clients) {
+            watch.broke_off();
+        }
         if let Some(metrics) = self.metrics.as_ref().filter(|_| !is_clients) {
             let path = one_line(&self.path);
             let failure = format!("its response for `{path}` broke off: {}", chain(&**error));
-            metrics.upstream.note("the upstream", Some(&failure));
+            metrics.upstream.failed("the upstream", &failure);
         }
     }
 }
@@ -166,8 +173,15 @@ impl Body for UpstreamBody {
             return Poll::Ready(Some(Err(error)));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let Some(Err(error)) = frame else {
-            return Poll::Ready(frame);
+        let error = match frame {
+            Some(Err(error)) => error,
+            frame => {
+                let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+                if let (Some(data), Some(watch)) = (data, &mut self.watch) {
+                    watch.take(data);
+                }
+                return Poll::Ready(frame);
+            }
         };
         self.note(&error);
         self.broken = Some(error);

@@ -95,7 +95,10 @@ impl LocalModel {
             outcome = timeout_at(start + time_for_model(time), answer) => outcome.unwrap_or_else(|_| Err(Fault::Deadline.into())),
             () = engine.stops_answering() => Err(Fault::Unavailable("it does not answer its health probes".to_owned()).into()),
         };
-        self.metrics.model.note("the local model", outcome.as_ref().err());
+        match &outcome {
+            Ok(_) => self.metrics.model.ended("the local model"),
+            Err(failure) => self.metrics.model.failed("the local model", failure),
+        }
         outcome
     }
 }

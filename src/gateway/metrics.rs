@@ -80,16 +80,22 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// Records the result of a request to `server`.
-    pub(super) fn note(&self, server: &str, failure: Option<&impl fmt::Display>) {
-        let Some(failure) = failure else {
-            if self.in_a_row.load(Ordering::Relaxed) > 0 {
-                let failures = self.in_a_row.swap(0, Ordering::Relaxed);
-                tracing::info!("{server} answers again; failures in a row: {failures}");
-            }
-            return;
-        };
+    /// Records that `server` answered a request.
+    pub(super) fn ended(&self, server: &str) {
+        if self.in_a_row.load(Ordering::Relaxed) > 0 {
+            let failures = self.in_a_row.swap(0, Ordering::Relaxed);
+            tracing::info!("{server} answers again; failures in a row: {failures}");
+        }
+    }
+
+    /// Counts a failure that the log tells elsewhere.
+    pub(super) fn count(&self) {
         self.total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records that `server` failed.
+    pub(super) fn failed(&self, server: &str, failure: &impl fmt::Display) {
+        self.count();
         if self.in_a_row.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!("{server} fails: {failure}; `/metrics` counts further failures until it answers again");
         } else {

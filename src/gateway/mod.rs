@@ -53,6 +53,7 @@ mod secrets;
 mod server;
 mod service;
 mod shared;
+mod stream_watch;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -62,4 +63,4 @@ mod workers;
 pub use access::{Access, AccessError, ClientToken, NewToken, Peers, Quota, TlsFiles};
 pub use config::{ChainRouter, ClassifierPrompt, Config, DEFAULT_UPSTREAM, Limits, OnClassifierFailure, Upstream};
 pub use health::Health;
-pub use server::{Gateway, GatewayError};
+pub use server::{Gateway, GatewayError, Listeners};

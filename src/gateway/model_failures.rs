@@ -42,10 +42,14 @@ impl ModelFailures {
             None => format!("the upstream gave no response for `{model}`"),
         };
         let message = message.lines().next().unwrap_or_default();
-        match self.count((model, status), Instant::now()) {
-            None => tracing::debug!("{what}: {message}"),
-            Some(0) => tracing::info!("{what}: {message}; further failures of this kind are counted"),
-            Some(more) => tracing::info!("{what}: {message}; since the last such line there were {more} more"),
+        let text = match self.count((model, status), Instant::now()) {
+            None => return tracing::debug!("{what}: {message}"),
+            Some(0) => format!("{what}: {message}; further failures of this kind are counted"),
+            Some(more) => format!("{what}: {message}; since the last such line there were {more} more"),
+        };
+        match status {
+            Some(..500) => tracing::info!("{text}"),
+            _ => tracing::warn!("{text}"),
         }
     }
 

@@ -14,7 +14,9 @@ use tokio::time::timeout;
 
 use super::body::{UpstreamBody, take_frame};
 use super::fault::Fault;
+use super::stream_watch::StreamWatch;
 use crate::net::BodyError;
+use crate::router::{DecisionLog, DecisionRecord};
 
 /// A reply to a client.
 pub(super) type Reply = Response<ReplyBody>;
@@ -55,6 +57,21 @@ impl ReplyBody {
                 ..
             }
         )
+    }
+
+    /// Has `watch`, if there is one, look at a body that streams from the upstream.
+    pub(super) fn set_watch(&mut self, watch: Option<StreamWatch>) {
+        if let Self::Link(body) = self {
+            body.watch = watch.map(Box::new);
+        }
+    }
+
+    /// Logs `record`: at the end of a watched stream, else at once.
+    pub(super) fn decided(&mut self, log: &DecisionLog, record: DecisionRecord) {
+        match self {
+            Self::Link(UpstreamBody { watch: Some(watch), .. }) => watch.decided(log, record),
+            _ => log.record(record),
+        }
     }
 
     /// A body that starts with `beginning`, followed by `rest` if there is one.

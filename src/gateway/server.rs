@@ -26,7 +26,7 @@ use super::shared::Shared;
 use super::upstream::{UpstreamClient, UpstreamError};
 use super::workers::Workers;
 use crate::error::{Explain, Kind};
-use crate::net;
+use crate::net::{self, LOOPBACK_DOWN, RAISE_LOOPBACK, is_loopback_down};
 use crate::router::DecisionLog;
 use crate::router::classify::builtin;
 use crate::runtime::{EngineActivity, EngineStatus};
@@ -59,6 +59,9 @@ pub enum GatewayError {
     /// Other machines can reach the address.
     #[error("`{0}` is not a loopback address")]
     NotLoopback(IpAddr),
+    /// No client could reach the port.
+    #[error("cannot listen: {LOOPBACK_DOWN}")]
+    NoLoopback,
     /// The name cannot be part of a URL.
     #[error("`{0}` cannot be the name of a model")]
     ModelName(String),
@@ -94,7 +97,7 @@ impl Explain for GatewayError {
             Self::NotLoopback(_) | Self::ModelName(_) | Self::NoAddress | Self::Upstream(_) | Self::OwnUpstream(_) => {
                 Kind::Usage
             }
-            Self::Listen { .. } | Self::DecisionLog(_) | Self::Threads(_) => Kind::Unexpected,
+            Self::Listen { .. } | Self::NoLoopback | Self::DecisionLog(_) | Self::Threads(_) => Kind::Unexpected,
         }
     }
 
@@ -108,6 +111,7 @@ impl Explain for GatewayError {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("choose another `--port`, from 1024 on".to_owned())
             }
+            Self::NoLoopback => Some(RAISE_LOOPBACK.to_owned()),
             Self::NotLoopback(_) => {
                 Some("pass `--allow-remote` if other machines are meant to use this gateway".to_owned())
             }
@@ -128,6 +132,22 @@ impl From<UpstreamError> for GatewayError {
             error @ UpstreamError::Itself(_) => Self::OwnUpstream(error.to_string()),
             error @ UpstreamError::NotHttp(_) => Self::Upstream(error.to_string()),
         }
+    }
+}
+
+/// The listeners of a gateway that is still to be made. Clients that connect wait for [`Gateway::run`].
+#[derive(Debug)]
+pub struct Listeners(Vec<TcpListener>);
+
+impl Listeners {
+    /// Listens on the port of `config` on all its addresses. A loopback family that the machine lacks is skipped. Must be called
+    /// inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken, or the system refuses.
+    pub fn bind(config: &Config) -> Result<Self, GatewayError> {
+        listen(&config.listen, config.port).map(Self)
     }
 }
 
@@ -153,6 +173,9 @@ fn checked(config: &Config) -> Result<(UpstreamClient, AccessControl), GatewayEr
     {
         return Err(GatewayError::NotLoopback(*open));
     }
+    if config.listen.iter().all(IpAddr::is_loopback) && is_loopback_down() {
+        return Err(GatewayError::NoLoopback);
+    }
     let access = AccessControl::new(&config.access, config.allow_remote)?;
     let number = RandomState::new().hash_one(config.port);
     Ok((UpstreamClient::new(config, number)?, access))
@@ -168,17 +191,26 @@ impl Gateway {
         checked(config).map(drop)
     }
 
-    /// Checks `config`, starts its threads, and binds its port on all its addresses. A loopback family that the machine
-    /// lacks is skipped.
+    /// Checks `config`, binds its port, and makes the gateway.
     ///
     /// # Errors
     ///
     /// When the configuration is not valid, the port is taken, or the system cannot start a thread.
     pub async fn bind(config: Config) -> Result<Self, GatewayError> {
+        checked(&config)?;
+        let listeners = Listeners::bind(&config)?;
+        Self::on(listeners, config)
+    }
+
+    /// Checks `config`, and starts the threads of a gateway that answers on `listeners`.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration is not valid, or the system cannot start a thread.
+    pub fn on(Listeners(listeners): Listeners, config: Config) -> Result<Self, GatewayError> {
         let (upstream, access) = checked(&config)?;
         let generate_path = engine_path(&config, "generateContent")?;
         let stream_path = engine_path(&config, "streamGenerateContent?alt=sse")?;
-        let listeners = listen(&config.listen, config.port)?;
         let decisions = DecisionLog::start(config.decisions.clone()).map_err(GatewayError::DecisionLog)?;
         let workers = Workers::start(config.threads).map_err(GatewayError::Threads)?;
         let addresses = listeners

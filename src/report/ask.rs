@@ -19,9 +19,9 @@ impl<'a> Terminal<'a> {
         Self { printer }
     }
 
-    /// Whether a question can be asked and answered: both ends are terminals, and the output is not JSON.
+    /// Whether a question can be asked and answered: both ends are terminals. Standard output may be JSON.
     pub(crate) fn is_interactive(&self) -> bool {
-        io::stdin().is_terminal() && io::stderr().is_terminal() && !self.printer.json()
+        io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
     /// A question with yes or no, no by default; `None` without a terminal. Ctrl-C ends the program.
@@ -29,9 +29,11 @@ impl<'a> Terminal<'a> {
         if !self.is_interactive() {
             return None;
         }
+        let question = format!("{question} [y/N] ");
         let _ending_at_once = signals::during_a_question(self.printer);
+        let _again = signals::repeated(&question);
         loop {
-            self.printer.prompt(&format!("{question} [y/N] "));
+            self.printer.prompt(&question);
             if let Some(answer) = self.read_answer() {
                 return Some(answer);
             }

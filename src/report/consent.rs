@@ -35,6 +35,7 @@ impl Person {
         // Lines typed before the question do not answer it.
         while lines.try_recv().is_ok() {}
         let mut text = offer(question, self.session);
+        let _again = signals::repeated(&text);
         let mut question = OnScreen { is_open: true };
         loop {
             io::stderr().lock().write_all(text.as_bytes())?;

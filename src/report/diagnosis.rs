@@ -12,6 +12,16 @@ const CHECK_INDENT: usize = "FAIL ".len();
 const FIX_INDENT: usize = "       fix: ".len();
 const BY_HAND_INDENT: usize = 4;
 
+/// A task for a person.
+#[derive(Debug, PartialEq, Eq)]
+struct Task<'a> {
+    advice: &'a str,
+    /// The checks that ask for it.
+    ids: Vec<&'static str>,
+    /// Whether one of them failed; else they are warnings.
+    is_needed: bool,
+}
+
 /// The checks of one `doctor` run, grouped for a person.
 pub(crate) struct Diagnosis<'a> {
     checks: &'a [Check],
@@ -47,13 +57,16 @@ impl<'a> Diagnosis<'a> {
                 palette.good("ok  ")
             ));
         }
-        let by_hand = self.by_hand();
-        if !by_hand.is_empty() {
-            printer.line("\nBy hand:");
-        }
-        for (advice, ids) in by_hand {
-            let text = printer.tilde(&format!("  {}: {advice}", ids.join(", ")));
-            printer.prose(&text, BY_HAND_INDENT);
+        for (is_needed, heading) in [(true, "By hand:"), (false, "By hand, not needed for routing:")] {
+            let tasks = self.by_hand().into_iter().filter(|task| task.is_needed == is_needed);
+            let tasks: Vec<Task<'_>> = tasks.collect();
+            if !tasks.is_empty() {
+                printer.line(&format!("\n{heading}"));
+            }
+            for Task { advice, ids, .. } in tasks {
+                let text = printer.tilde(&format!("  {}: {advice}", ids.join(", ")));
+                printer.prose(&text, BY_HAND_INDENT);
+            }
         }
         printer.line(&format!("\n{}", self.verdict()));
     }
@@ -86,18 +99,22 @@ impl<'a> Diagnosis<'a> {
     }
 
     /// The tasks to do by hand, each with its checks.
-    fn by_hand(&self) -> Vec<(&'a str, Vec<&'static str>)> {
-        let mut advice: Vec<(&str, Vec<&str>)> = Vec::new();
+    fn by_hand(&self) -> Vec<Task<'a>> {
+        let mut tasks: Vec<Task<'a>> = Vec::new();
         for check in self.with(Status::Fail).chain(self.with(Status::Warn)) {
             let Some(Fix::ByHand(text) | Fix::Later(text)) = &check.fix else {
                 continue;
             };
-            match advice.iter_mut().find(|(known, _)| known == text) {
-                Some((_, ids)) => ids.push(check.id),
-                None => advice.push((text, vec![check.id])),
+            match tasks.iter_mut().find(|task| task.advice == text) {
+                Some(task) => task.ids.push(check.id),
+                None => tasks.push(Task {
+                    advice: text,
+                    ids: vec![check.id],
+                    is_needed: check.has_failed(),
+                }),
             }
         }
-        advice
+        tasks
     }
 
     /// Whether there is a failure that only a person can resolve: a command before that would fail too.
@@ -203,6 +220,11 @@ mod tests {
     fn one_advice_is_given_once() {
         let checks = ["a", "b"].map(|id| Subject::new(id, "title").fail("wrong", Fix::by_hand("free some room")));
         let diagnosis = Diagnosis::new(&checks, None);
-        assert_eq!(diagnosis.by_hand(), [("free some room", vec!["a", "b"])]);
+        let task = Task {
+            advice: "free some room",
+            ids: vec!["a", "b"],
+            is_needed: true,
+        };
+        assert_eq!(diagnosis.by_hand(), [task]);
     }
 }

@@ -371,6 +371,12 @@ pub(super) fn end_line() {
     end_line_with("");
 }
 
+/// Shows `question`, if there is one, again.
+pub(super) fn ask_again(question: &str) {
+    // If standard error is closed, the failure cannot be reported.
+    let _ = io::stderr().lock().write_all(question.as_bytes());
+}
+
 fn end_line_with(text: &str) {
     // If standard error is closed, the failure cannot be reported.
     let _ = writeln!(io::stderr().lock(), "{text}");

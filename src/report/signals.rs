@@ -1,10 +1,11 @@
-//! Ctrl-C and similar signals: the first ends the current work, a second ends the program at once.
+//! Ctrl-C and similar signals: the first ends the current work, a second ends the program at once. Ctrl-Z takes progress off the screen,
+//! and a question is shown again when the program continues.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use gem_platform::process::ShutdownSignals;
+use gem_platform::process::{ShutdownSignals, StopSignals, stop};
 use gem_setup::error::Kind;
 use tokio::sync::watch;
 
@@ -19,6 +20,8 @@ struct Signals {
     is_served: AtomicBool,
     /// Whether a question is on the screen: the first signal then ends the program.
     is_question: AtomicBool,
+    /// The question to show again after Ctrl-Z; empty if there is none.
+    question: Mutex<String>,
     bars: Bars,
 }
 
@@ -66,6 +69,27 @@ pub(super) fn during_a_question(printer: &Printer) -> Question {
     Question(signals)
 }
 
+/// Until this is dropped, `question` is shown again whenever the program continues after a stop.
+#[derive(Debug)]
+pub(super) struct Repeated;
+
+pub(super) fn repeated(question: &str) -> Repeated {
+    set_question(question);
+    Repeated
+}
+
+impl Drop for Repeated {
+    fn drop(&mut self) {
+        set_question("");
+    }
+}
+
+fn set_question(question: &str) {
+    if let Some(signals) = SIGNALS.get() {
+        question.clone_into(&mut signals.question());
+    }
+}
+
 impl Drop for Question {
     fn drop(&mut self) {
         self.0.is_question.store(false, Ordering::Relaxed);
@@ -80,6 +104,7 @@ fn follow(printer: &Printer) -> &'static Signals {
             first: watch::channel(None).0,
             is_served: AtomicBool::new(false),
             is_question: AtomicBool::new(false),
+            question: Mutex::default(),
             bars: printer.bars().clone(),
         }
     });
@@ -95,7 +120,24 @@ fn follow(printer: &Printer) -> &'static Signals {
 impl Signals {
     fn run(&self) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let _ = runtime.map(|runtime| runtime.block_on(self.listen()));
+        let _ = runtime.map(|runtime| runtime.block_on(async { tokio::join!(self.listen(), self.listen_to_stops()) }));
+    }
+
+    async fn listen_to_stops(&self) {
+        let Ok(mut signals) = StopSignals::listen() else {
+            return;
+        };
+        loop {
+            if signals.recv().await {
+                self.bars.around(stop);
+            } else {
+                super::printer::ask_again(&self.question());
+            }
+        }
+    }
+
+    fn question(&self) -> MutexGuard<'_, String> {
+        self.question.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn listen(&self) {

@@ -81,6 +81,19 @@ impl ModelFailure {
         }
     }
 
+    /// The failure in an event of a stream that began as a success, and its status; `None` for other events.
+    #[must_use]
+    pub fn in_event(data: &[u8]) -> Option<(u16, Self)> {
+        let status = GoogleError::parse(data)?.code.unwrap_or(500);
+        let response = ErrorResponse {
+            status,
+            retry_after: None,
+            body: data,
+            received: Timestamp::now(),
+        };
+        Some((status, Self::from_response(&response)))
+    }
+
     /// Reads the failure from `response`.
     #[must_use]
     pub fn from_response(response: &ErrorResponse<'_>) -> Self {

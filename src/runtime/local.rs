@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 
 use super::{Endpoint, OwnerToken, TOKEN};
 use crate::error::chain;
-use crate::net::Link;
+use crate::net::{LOOPBACK_DOWN, Link, is_loopback_down};
 
 /// The largest response that is read, in bytes.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
@@ -74,7 +74,7 @@ impl Peer {
                 Err(_) => {}
             }
         }
-        Err(Error::Refused { port })
+        Err(Error::refused(port))
     }
 }
 
@@ -100,6 +100,9 @@ pub enum Error {
         /// The port.
         port: u16,
     },
+    /// No address of this machine can be reached.
+    #[error("{LOOPBACK_DOWN}")]
+    NoLoopback,
     /// The listener does not speak HTTP.
     #[error("port {port} does not answer in HTTP: {reason}")]
     Broken {
@@ -122,6 +125,17 @@ pub enum Error {
         /// The time limit.
         limit: Duration,
     },
+}
+
+impl Error {
+    /// Why no connection to `port` was possible.
+    #[must_use]
+    pub fn refused(port: u16) -> Self {
+        match is_loopback_down() {
+            true => Self::NoLoopback,
+            false => Self::Refused { port },
+        }
+    }
 }
 
 /// Sends a GET request for `path` to `peer`.

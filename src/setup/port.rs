@@ -10,6 +10,7 @@ use super::check::{Check, Fix, Subject};
 use super::site::Site;
 use super::{Setup, advice};
 use crate::error::{Failure, Kind};
+use crate::net::{LOOPBACK_DOWN, RAISE_LOOPBACK, is_loopback_down};
 use crate::runtime::local;
 use crate::settings::Destination;
 use crate::supervise;
@@ -49,6 +50,10 @@ pub(super) fn taken(port: u16) -> (Fix, Check) {
 
 /// Why the server cannot listen on `port`: the fix and the failed check; `None` if it can.
 pub(super) async fn obstacle(setup: &Setup<'_>, port: u16) -> Option<(Fix, Check)> {
+    if is_loopback_down() {
+        let fix = Fix::by_hand(RAISE_LOOPBACK);
+        return Some((fix.clone(), PORT.fail(LOOPBACK_DOWN, fix)));
+    }
     if is_taken(port).await {
         return Some(taken(port));
     }

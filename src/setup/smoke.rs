@@ -12,6 +12,7 @@ use super::site::Site;
 use super::state::State;
 use super::wanted::{Chosen, Wanted};
 use crate::error::{Failure, Kind};
+use crate::net::RAISE_LOOPBACK;
 use crate::progress::{Progress, waiting};
 use crate::router::Tier;
 use crate::router::classify::classification_request;
@@ -21,8 +22,6 @@ use crate::supervise::{self, Running, observe};
 
 const JOKE: &str = "Tell me a joke.";
 const BY_MODEL: &str = "model";
-/// The progress text while waiting for the answers.
-const WAIT: &str = "waiting for the model's answers";
 /// Two requests: by the rubric, one is clearly simple and the other clearly complex.
 const PROBES: [(&str, Tier); 2] = [
     ("List the files here.", Tier::Flash),
@@ -105,22 +104,6 @@ pub struct Probe {
 /// # Errors
 /// When an answer is missing or unusable, the model is missing, or its terms are not accepted.
 pub async fn smoke(site: &Site<'_>, wanted: &Wanted, state: &State, progress: &dyn Progress) -> Result<Smoke, Failure> {
-    waiting(progress, "smoke", WAIT, send(site, wanted, state)).await
-}
-
-/// The URL and the body of the joke prompt, for the server of `chosen`.
-#[must_use]
-pub fn joke_request(chosen: &Chosen) -> (String, String) {
-    let Chosen { port, model, .. } = chosen;
-    let url = format!("http://127.0.0.1:{port}/v1beta/models/{model}:generateContent");
-    (url, joke_body())
-}
-
-fn joke_body() -> String {
-    json!({"contents": [{"role": "user", "parts": [{"text": JOKE}]}]}).to_string()
-}
-
-async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, Failure> {
     let Chosen { port, model, .. } = &wanted.chosen;
     let (port, model) = (*port, model.as_str());
     check_port(site, port).await?;
@@ -133,16 +116,34 @@ async fn send(site: &Site<'_>, wanted: &Wanted, state: &State) -> Result<Smoke, 
         probes: Vec::new(),
     };
     if has_model {
-        let (joke, latency) = joke(peer, model).await?;
+        let (joke, latency) = answered(progress, "the joke", joke(peer, model)).await?;
         outcome.joke = Some(joke);
         outcome.joke_latency_ms = Some(latency);
     }
-    for (request, expected) in PROBES {
-        outcome
-            .probes
-            .push(probe(peer, model, has_model, request, expected).await?);
+    for ((request, expected), number) in PROBES.into_iter().zip(1..) {
+        let what = format!("routing probe {number} of {}", PROBES.len());
+        let probe = probe(peer, model, has_model, request, expected);
+        outcome.probes.push(answered(progress, &what, probe).await?);
     }
     Ok(outcome)
+}
+
+/// Waits for the answer to `what` and shows that.
+async fn answered<T>(progress: &dyn Progress, what: &str, answer: impl Future<Output = T>) -> T {
+    let wait = format!("waiting for the answer to {what}, at most {} s", LIMIT.as_secs());
+    waiting(progress, "smoke", &wait, answer).await
+}
+
+/// The URL and the body of the joke prompt, for the server of `chosen`.
+#[must_use]
+pub fn joke_request(chosen: &Chosen) -> (String, String) {
+    let Chosen { port, model, .. } = chosen;
+    let url = format!("http://127.0.0.1:{port}/v1beta/models/{model}:generateContent");
+    (url, joke_body())
+}
+
+fn joke_body() -> String {
+    json!({"contents": [{"role": "user", "parts": [{"text": JOKE}]}]}).to_string()
 }
 
 /// Checks that a server that answers is on `port`, and no other program.
@@ -259,7 +260,11 @@ fn not_running(site: &Site<'_>, port: u16) -> Failure {
     } else {
         "gem-setup install"
     };
-    failure(local::Error::Refused { port }.to_string()).with_hint(format!("run `{next}` first"))
+    let refused = local::Error::refused(port);
+    failure(refused.to_string()).with_hint(match refused {
+        local::Error::NoLoopback => RAISE_LOOPBACK.to_owned(),
+        _ => format!("run `{next}` first"),
+    })
 }
 
 async fn probe(peer: Peer, model: &str, has_model: bool, request: &str, expected: Tier) -> Result<Probe, Failure> {

@@ -16,7 +16,7 @@ use crate::error::{Explain, Kind};
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::place::{is_misplaced, write_private};
-use crate::runtime::{EngineState, Instance};
+use crate::runtime::{EngineState, Instance, RuntimeName};
 use crate::text::one_line;
 
 /// Why this process cannot serve a home.
@@ -102,6 +102,9 @@ impl Error {
 fn describe_difference(wanted: &ServerIdentity, found: &ServerIdentity) -> String {
     if found.is_alike(wanted) {
         " and with other options".to_owned()
+    } else if found.model != wanted.model && found.runtime == RuntimeName::Builtin.as_str() {
+        // It has no model, only the name that clients give theirs.
+        format!(" under the name `{}`", found.model)
     } else if found.model != wanted.model {
         format!(" and the model `{}`", found.model)
     } else if found.direct {

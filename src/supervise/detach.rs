@@ -212,12 +212,13 @@ pub async fn start(layout: &Layout, request: &StartRequest) -> Result<Started, E
                 let lock = layout.server_lock_file();
                 return Err(claim::Error::Locked { home, lock }.into());
             }
-            Running::Supervised(_) | Running::Unnamed => sleep(LONGEST_POLL).await,
+            Running::Unnamed => sleep(LONGEST_POLL).await,
             Running::Bare { pid, port } => {
                 let home = layout.home().to_owned();
                 return Err(claim::Error::Bare { home, pid, port }.into());
             }
-            Running::No | Running::Foreign(_) => {
+            // The new server waits for one that is ending, and takes over its port.
+            Running::Supervised(_) | Running::No | Running::Foreign(_) => {
                 if let Some(started) = launch(layout, request, deadline).await? {
                     return Ok(started);
                 }
@@ -276,7 +277,7 @@ async fn launch(layout: &Layout, request: &StartRequest, deadline: Instant) -> R
             blocked,
         })),
         StartEnd::Ended(status) => match look(layout, request)? {
-            Running::Supervised(_) => Ok(None),
+            Running::Supervised(record) if !record.stopping => Ok(None),
             _ => Err(Error::Ended {
                 status,
                 tail: tail(&mut said),

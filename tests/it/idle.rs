@@ -36,6 +36,21 @@ fn an_option_without_its_required_option_is_reported() {
             ["`--yes` has no effect without `--purge`", ""],
         ),
         (
+            &["status", "--scope", "workspace"],
+            7,
+            ["`--scope workspace` has no effect", "one installation"],
+        ),
+        (
+            &["doctor", "--update-check"],
+            10,
+            ["`--update-check` has no effect without `--catalog-url`", ""],
+        ),
+        (
+            &["upgrade", "--check", "--allow-older"],
+            0,
+            ["`--allow-older` has no effect with `--check`", ""],
+        ),
+        (
             &["upgrade", "--check", "--accept-terms"],
             0,
             ["`--accept-terms` has no effect with `--check`", ""],
@@ -52,6 +67,33 @@ fn an_option_without_its_required_option_is_reported() {
         let run = home.gem(args).run();
         assert!(!run.stderr.contains("has no effect"), "{run:#?}");
     }
+}
+
+#[test]
+fn an_option_of_a_part_that_is_left_out_or_missing_is_reported() {
+    let home = Home::new();
+    let port = home.port.to_string();
+    let install = ["install", "--runtime", "builtin", "--port", &port, "--no-start"];
+    let run = home.gem(&install).args(["--no-settings", "--scope", "workspace"]).ok();
+    assert_says(&run.stderr, &["`--scope` has no effect now because of `--no-settings`"]);
+    let run = home.gem(&["doctor", "--verify"]).run();
+    assert_says(
+        &run.stderr,
+        &["`--verify` has no effect: the runtime `builtin` has no files"],
+    );
+    let run = home.gem(&["list", "--show-all"]).ok();
+    assert_says(&run.stderr, &["`--show-all` has no effect: the runtime `builtin`"]);
+    let run = home.gem(&["start", "--on-fallback", "ask", "--model", "other"]).ok();
+    assert_says(
+        &run.stderr,
+        &[
+            "`--on-fallback ask` asks nobody: the server has no terminal",
+            "the runtime `builtin` has no model and only answers to that name",
+        ],
+    );
+    let run = home.gem(&["start"]).ends(9);
+    assert_says(&run.stderr, &["with `builtin` under the name `other`"]);
+    home.gem(&["stop"]).ok();
 }
 
 #[test]

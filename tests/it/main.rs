@@ -65,6 +65,8 @@ mod server_options;
 mod service;
 mod settings;
 mod signed_catalog;
+#[cfg(target_os = "linux")]
+mod silent;
 mod surroundings;
 mod team;
 #[cfg(target_os = "linux")]

@@ -47,11 +47,11 @@ fn no_spinner_stays_below_an_error() {
     ];
     // Nothing listens there.
     let gem = with_litert_lm(&home, ADDRESS, &install).env("HF_ENDPOINT", "http://127.0.0.1:1");
-    let run = on_a_terminal(gem, "again in", "");
+    let run = on_a_terminal(gem, "retry 1 of 5 at ", "");
     assert_eq!(run.status, 5, "{run:#?}");
     let (before, after) = run.stdout.split_once("error: cannot download").unwrap();
-    assert!(before.contains("again in"), "{before:?}");
-    assert!(!after.contains("again in"), "{after:?}");
+    assert!(before.contains("retry 1 of 5 at "), "{before:?}");
+    assert!(!after.contains("retry 1 of 5 at "), "{after:?}");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn what_differs_in_the_running_server_is_named() {
     home.gem(&["install", "--model", "foo", "--no-start"]).run();
     let check = home.doctor().check("server.process");
     let detail = check["detail"].as_str().unwrap();
-    let differing = format!("serves the model `{MODEL}`, but the model `foo` was installed");
+    let differing = format!("serves the model name `{MODEL}`, but the model name `foo` was installed");
     assert_says(detail, &[&differing]);
     assert!(!detail.contains("port"), "{detail}");
 }

@@ -443,6 +443,51 @@ mod namespaces {
     }
 
     #[test]
+    fn a_server_in_another_time_namespace_is_the_same_and_as_old() {
+        let home = builtin();
+        home.gem(&["start"]).ok();
+        let shifted = ["unshare", "--time", "--fork", "--boottime", "100000000"];
+        let run = home.gem(&["status", "--json"]).under(&shifted).run();
+        if run.stderr.starts_with("unshare:") {
+            return;
+        }
+        let seen = run.json();
+        assert_eq!(
+            (&seen["ready"], &seen["note"]),
+            (&json!(true), &json!(null)),
+            "{run:#?}"
+        );
+        assert!(seen["uptime_s"].as_u64().unwrap() < 100_000, "{seen}");
+        home.gem(&["stop"]).under(&shifted).ok();
+        assert_eq!(status(&home)["running"], false);
+    }
+
+    #[test]
+    fn a_loopback_interface_that_is_down_is_named() {
+        let home = builtin();
+        home.gem(&["install"]).args(["--no-start", "--no-settings"]).run();
+        for args in [
+            ["start"].as_slice(),
+            &["serve"],
+            &["restart"],
+            &["status"],
+            &["doctor"],
+            &["smoke"],
+            &["install"],
+        ] {
+            let run = home.gem(args).under(&["unshare", "--net"]).run();
+            if run.stderr.starts_with("unshare:") {
+                return;
+            }
+            let said = format!("{}{}", run.stdout, run.stderr);
+            assert_says(
+                &said,
+                &["the machine's loopback interface is down", "`ip link set lo up`"],
+            );
+        }
+    }
+
+    #[test]
     fn a_server_in_another_namespace_is_seen_from_outside() {
         let home = builtin();
         // The server ends with the namespace's first process, which waits for the end of its input.

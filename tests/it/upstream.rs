@@ -243,6 +243,42 @@ fn the_log_has_one_line_for_each_kind_of_failure() {
 }
 
 #[test]
+fn the_first_server_error_of_a_model_has_one_line() {
+    let scene = Scene::new("policy");
+    scene.upstream.fail(Fault::api(PRO, 503, "overloaded", &json!([])));
+    assert_eq!(scene.generate(PRO, COMPLEX).status, 503);
+    let line = format!("the upstream answered 503 for `{PRO}`: overloaded; ");
+    let log = || std::fs::read_to_string(scene.home.layout().log_file()).unwrap();
+    wait_until("the failure is logged", || log().contains(&line));
+    scene.home.gem(&["stop"]).ok();
+    assert_eq!(log().matches("503").count(), 1, "{}", log());
+}
+
+#[test]
+fn an_error_inside_a_stream_is_in_the_log_and_in_its_decision() {
+    let scene = Scene::new("policy");
+    let mut fault = Fault::api(PRO, 200, "x", &json!([]));
+    fault.headers = vec![("content-type".to_owned(), "text/event-stream".to_owned())];
+    fault.body =
+        "data: {\"candidates\": []}\n\ndata: {\"error\": {\"code\": 503, \"message\": \"overloaded\"}}\n\n".to_owned();
+    scene.upstream.fail(fault);
+    let stream = |model: &str| format!("/v1beta/models/{model}:streamGenerateContent?alt=sse");
+    for model in ["auto-gemini-2.5", PRO] {
+        assert_eq!(scene.ask(&stream(model), COMPLEX).status, 200);
+    }
+    scene.home.gem(&["stop"]).ok();
+    let log = std::fs::read_to_string(scene.home.layout().log_file()).unwrap();
+    let line = format!("the upstream answered 503 for `{PRO}`: overloaded (in a reply that began as a success)");
+    assert_eq!(log.matches(&line).count(), 1, "{log}");
+    let decisions = std::fs::read_to_string(scene.home.layout().decisions_file()).unwrap();
+    let statuses: Vec<Value> = decisions
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["status"].take())
+        .collect();
+    assert_eq!(statuses, [json!(503), json!(503)], "{decisions}");
+}
+
+#[test]
 fn a_removed_model_is_replaced() {
     let scene = Scene::new("silent");
     scene.upstream.fail(Fault::api(PRO, 404, "no such model", &json!([])));

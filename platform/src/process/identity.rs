@@ -54,6 +54,12 @@ pub fn age(identity: &Identity) -> Option<Duration> {
     with_process(identity.pid, |process| Duration::from_secs(process.run_time()))
 }
 
+/// Whether the process `pid` is suspended, as by Ctrl-Z.
+#[must_use]
+pub fn is_stopped(pid: u32) -> bool {
+    with_process(pid, |process| process.status() == ProcessStatus::Stop).unwrap_or(false)
+}
+
 /// Whether the process `pid` has the file at `path` open: the system does not show it.
 #[must_use]
 pub const fn has_open(_pid: u32, _path: &Path) -> Option<bool> {

@@ -10,7 +10,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use rustix::param::clock_ticks_per_second;
@@ -96,7 +96,8 @@ fn look_up(pid: u32) -> Option<Identity> {
         return None;
     }
     // Field 22 of the line. The list begins at field 3, the state.
-    let start_time = fields.get(19)?.parse().ok()?;
+    let start_time: u64 = fields.get(19)?.parse().ok()?;
+    let start_time = start_time.wrapping_add_signed(-boot_offset().saturating_mul(ticks()));
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let arguments = command.split_inclusive(|byte| *byte == 0).map(|argument| {
         let argument = argument.strip_suffix(b"\0").unwrap_or(argument);
@@ -107,6 +108,13 @@ fn look_up(pid: u32) -> Option<Identity> {
         start_time,
         command: arguments.collect(),
     })
+}
+
+/// Whether the process `pid` is suspended, as by Ctrl-Z.
+#[must_use]
+pub fn is_stopped(pid: u32) -> bool {
+    let fields = stat_fields(&format!("/proc/{pid}/stat"));
+    fields.is_some_and(|fields| matches!(fields.first().map(String::as_str), Some("T" | "t")))
 }
 
 /// Whether the process `pid` has the file at `path` open; `None` where the system does not show it.
@@ -130,9 +138,29 @@ pub(super) fn executable(pid: u32) -> Option<PathBuf> {
 #[must_use]
 pub fn age(identity: &Identity) -> Option<Duration> {
     let now = clock_gettime(ClockId::Boottime);
-    let now = Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?);
+    let seconds = now.tv_sec.saturating_sub(boot_offset());
+    let now = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(now.tv_nsec).ok()?);
     let started = Duration::from_millis(identity.start_time.saturating_mul(1000) / clock_ticks_per_second());
     now.checked_sub(started)
+}
+
+fn ticks() -> i64 {
+    i64::try_from(clock_ticks_per_second()).unwrap_or(100)
+}
+
+/// How much later the boot clock of this process's time namespace is than the machine's, in seconds (time_namespaces(7)). The system
+/// shows all start times with it, and they would differ between namespaces.
+fn boot_offset() -> i64 {
+    static OFFSET: OnceLock<i64> = OnceLock::new();
+    *OFFSET.get_or_init(|| {
+        let own = fs::read_link("/proc/self/ns/time").ok();
+        // The file has the offsets for children, which may be in another namespace.
+        let is_own = own.is_some() && own == fs::read_link("/proc/self/ns/time_for_children").ok();
+        let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+        let line = offsets.lines().find_map(|line| line.strip_prefix("boottime"));
+        let seconds = line.filter(|_| is_own).and_then(|line| line.split_whitespace().next());
+        seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
+    })
 }
 
 /// The fields of a process's `stat` file from the third one (the state) on.

@@ -8,7 +8,7 @@ use tokio::process::Child;
 
 pub use super::unix::*;
 
-pub use super::identity::{age, check_view, has_open, identity, notify, pid_space};
+pub use super::identity::{age, check_view, has_open, identity, is_stopped, notify, pid_space};
 
 pub(super) use super::identity::executable;
 

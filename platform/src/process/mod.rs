@@ -35,8 +35,9 @@ pub use cpu::cpu_time;
 pub use listener::{Listener, Listening, Owner, listener_on};
 pub use null::{NULL, check_null, null_input, null_output, null_remedy, start_remedy};
 pub use os::{
-    Detached, Guard, ShutdownSignals, Supervised, age, ask_to_end, become_program, check_view, guard, has_open,
-    identity, is_root, kill, kill_leftover, notify, pid_space, reap, set_signals, start_detached,
+    Detached, Guard, ShutdownSignals, StopSignals, Supervised, age, ask_to_end, become_program, check_view, guard,
+    has_open, identity, is_root, is_stopped, kill, kill_leftover, notify, pid_space, reap, set_signals, start_detached,
+    stop,
 };
 pub use program::{Identity, Inherit, Program};
 

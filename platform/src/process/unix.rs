@@ -415,6 +415,58 @@ impl ShutdownSignals {
     }
 }
 
+/// Ctrl-Z, and the end of the stop.
+#[derive(Debug)]
+pub struct StopSignals {
+    stop: Option<tokio::signal::unix::Signal>,
+    continued: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    /// Starts to listen. From now on [`stop`] stops this process, not Ctrl-Z itself.
+    ///
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When a handler cannot be installed.
+    pub fn listen() -> io::Result<Self> {
+        let is_followed = !is_ignored(libc::SIGTSTP);
+        let stop = is_followed.then(|| signal(SignalKind::from_raw(libc::SIGTSTP)));
+        Ok(Self {
+            stop: stop.transpose()?,
+            continued: signal(SignalKind::from_raw(libc::SIGCONT))?,
+        })
+    }
+
+    /// Waits for the next signal: `true` asks this process to stop, `false` says that it was continued.
+    pub async fn recv(&mut self) -> bool {
+        std::future::poll_fn(|context| {
+            if let Some(stop) = &mut self.stop
+                && stop.poll_recv(context).is_ready()
+            {
+                return std::task::Poll::Ready(true);
+            }
+            self.continued.poll_recv(context).map(|_| false)
+        })
+        .await
+    }
+}
+
+/// Stops this process as Ctrl-Z does by default, until it is continued. Where no shell could continue it, nothing happens.
+pub fn stop() {
+    #[expect(unsafe_code, reason = "no safe function changes a signal's action")]
+    // SAFETY: an all-zero `sigaction` is the default action, and both pointers are valid for the calls.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        let mut ours: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGTSTP, &raw const default, &raw mut ours) == 0 {
+            // The signal stops the calling thread before the call returns.
+            libc::raise(libc::SIGTSTP);
+            libc::sigaction(libc::SIGTSTP, &raw const ours, std::ptr::null_mut());
+        }
+    }
+}
+
 fn is_ignored(signal: i32) -> bool {
     #[expect(unsafe_code, reason = "no safe function reads a signal's action")]
     // SAFETY: an all-zero `sigaction` is a valid value, and the call with a null new action only writes to it.

@@ -24,7 +24,7 @@ use windows::Win32::System::Threading::{
 use windows::core::HSTRING;
 
 pub(super) use super::identity::executable;
-pub use super::identity::{age, check_view, has_open, notify, pid_space};
+pub use super::identity::{age, check_view, has_open, is_stopped, notify, pid_space};
 use super::{Identity, Program, identity::with_process};
 
 /// Windows lacks signals.
@@ -354,6 +354,28 @@ impl ShutdownSignals {
         .await
     }
 }
+
+/// Ctrl-Z, which this system has only as a character.
+#[derive(Debug)]
+pub struct StopSignals;
+
+impl StopSignals {
+    /// Does nothing.
+    ///
+    /// # Errors
+    /// None.
+    pub const fn listen() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// Waits forever.
+    pub async fn recv(&mut self) -> bool {
+        std::future::pending().await
+    }
+}
+
+/// Does nothing.
+pub const fn stop() {}
 
 fn listen_to_stop_event() -> io::Result<mpsc::UnboundedReceiver<()>> {
     #[expect(unsafe_code, reason = "the handle has no safe wrapper")]

@@ -251,9 +251,11 @@ async fn busy_servers_are_asked_again_after_their_stated_delay() {
     scene.assert_complete();
     let notes = scene.heard.notes();
     for part in [
-        "again in 1.0 s: ",
+        "retry 1 of 3 at 127.0.0.1:",
         "429 Too Many Requests",
-        "again in 0.0 s: ",
+        " in 1.0 s: ",
+        "retry 2 of 3",
+        " in 0.0 s: ",
         "503 Service Unavailable",
     ] {
         assert!(notes.contains(part), "{notes}");
@@ -363,7 +365,7 @@ async fn a_refused_connection_names_the_url() {
         "{failure}"
     );
     assert!(failure.hint.is_some());
-    assert!(scene.heard.notes().contains(": again in "));
+    assert!(scene.heard.notes().contains("retry 1 of 3 at 127.0.0.1:"));
     assert_eq!(scene.partials(), 0);
 }
 

@@ -3,7 +3,7 @@
 use hyper::header::CONTENT_LENGTH;
 use hyper::{Method, Request};
 
-use super::upstream;
+use super::{attempt, upstream};
 use crate::gateway::body::{ClientBody, Outgoing};
 use crate::gateway::fault::Fault;
 use crate::gateway::path::creates_cache;
@@ -42,5 +42,5 @@ pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<ClientBod
         let names = (name.as_str(), meant.as_str());
         body = model_field::rename(&mut parts.headers, &body, names, limit, budget).await?;
     }
-    upstream::send(shared, parts, Outgoing::Whole(body), deadline).await
+    attempt::send(shared, parts, Outgoing::Whole(body), deadline).await
 }

@@ -1,5 +1,6 @@
 //! The faces of the gateway that answer the Gemini API.
 
+mod attempt;
 pub(super) mod caches;
 pub(super) mod classifier;
 pub(super) mod local;

@@ -5,39 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::Either;
-use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Uri};
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
+use super::attempt::{Attempted, attempt_one, is_error, late, send, time_left, within};
 use super::prompt::server_timeout;
 use crate::gateway::body::{self, ClientBody, Outgoing};
 use crate::gateway::consent::{Consenter, HINT};
 use crate::gateway::fault::Fault;
 use crate::gateway::path::version_and_model;
-use crate::gateway::reply::{Reply, ReplyBody, read_beginning};
+use crate::gateway::reply::Reply;
 use crate::gateway::routing::{BodySize, Call, Choice, Handling, Routes, Walking, generates};
-use crate::gateway::secrets::Secrets;
 use crate::gateway::shared::Shared;
-use crate::gateway::upstream::SendFailure;
 use crate::gateway::{coding, model_field};
 use crate::net::Idle;
 use crate::router::consent::{Question, Ruling};
 use crate::router::walk::{End, Next, Walk};
-use crate::router::{
-    DecisionLog, DecisionRecord, ErrorResponse, FailureKind, ModelAvailability, ModelFailure, ModelName, Repeat, Source,
-};
+use crate::router::{DecisionLog, DecisionRecord, ModelAvailability, ModelName, Source};
 
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
 const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
 const LATENCY: HeaderName = HeaderName::from_static("x-gem-latency-ms");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
 
-/// How much of an error body is read and decoded to understand the failure, in bytes.
-const ERROR_BODY: usize = 1024 * 1024;
 /// How long a named model's error may take to be read before it is passed on as it comes; half of that is used.
 const ERROR_TIME: Duration = Duration::from_secs(2);
 /// The status in the decision log for a client that left before the reply, as Google's APIs name it.
@@ -181,7 +174,7 @@ impl Named<'_> {
     }
 }
 
-/// The decision for a named model, which is logged when this is dropped.
+/// The decision for a named model, which is logged when this is dropped, or at the end of the model's stream.
 struct Asked<'a> {
     log: &'a DecisionLog,
     record: Option<DecisionRecord>,
@@ -189,9 +182,10 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// Notes that the client gets `reply`.
-    fn made(mut self, reply: Reply) -> Reply {
-        if let Some(record) = &mut self.record {
+    fn made(mut self, mut reply: Reply) -> Reply {
+        if let Some(mut record) = self.record.take() {
             record.status = failure_status(&reply);
+            reply.body_mut().decided(self.log, record);
         }
         reply
     }
@@ -248,10 +242,14 @@ async fn routed(
         choice,
         walk,
         status: Some(CLIENT_LEFT),
+        is_recorded: false,
     };
     let reply = logged.follow(&parts, &body, model, deadline).await;
     logged.status = failure_status(&reply);
-    Ok(logged.label(reply))
+    let mut reply = logged.label(reply);
+    logged.is_recorded = true;
+    reply.body_mut().decided(&shared.decisions, logged.record());
+    Ok(reply)
 }
 
 /// Reads the whole body of a call whose model is chosen or renamed.
@@ -278,83 +276,6 @@ fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Faul
     Ok(attempt)
 }
 
-/// The credentials that the upstream gets with the request.
-fn secrets(shared: &Shared, parts: &Parts) -> Secrets {
-    Secrets::of(&parts.headers, &parts.uri, shared.upstream.login())
-}
-
-/// The result of an attempt.
-enum Attempted {
-    Answered,
-    Failed(ModelFailure, Repeat),
-    /// The gateway cannot ask now, the host cannot be reached, or the client's deadline has passed. None of them says
-    /// anything about the model.
-    Unknown,
-}
-
-/// Asks `model`. The response is for the client unless another model is asked. An error is read until `deadline` and for `time`.
-async fn attempt_one(
-    shared: &Shared,
-    model: &str,
-    attempt: Parts,
-    body: Outgoing,
-    (deadline, time): (Option<Instant>, Duration),
-) -> (Attempted, Result<Reply, Fault>) {
-    let secrets = secrets(shared, &attempt);
-    let log = &shared.metrics.models;
-    match within(deadline, ask(shared, attempt, body, deadline)).await {
-        Some(Ok(reply)) if is_error(reply.status()) => {
-            // Half of the remaining time, so that the client still gets the error.
-            let time = time_left(time, deadline).div_f32(2.0);
-            let (failure, repeat, reply) = read_failure(reply, &secrets, time).await;
-            log.failed(model, Some(reply.status().as_u16()), &failure.message);
-            (Attempted::Failed(failure, repeat), Ok(reply))
-        }
-        Some(Ok(reply)) => {
-            log.answered(model);
-            (Attempted::Answered, Ok(reply))
-        }
-        Some(Err(failure)) => {
-            let attempted = match &failure {
-                SendFailure::Path | SendFailure::Unreachable(_) | SendFailure::Client(_) => Attempted::Unknown,
-                SendFailure::Broken(_) => {
-                    let failed = ModelFailure::new(FailureKind::Unknown, secrets.without(&failure.to_string()));
-                    log.failed(model, None, &failed.message);
-                    Attempted::Failed(failed, Repeat::MayHaveActed)
-                }
-            };
-            (attempted, Err(fault(shared, &failure)))
-        }
-        None => (Attempted::Unknown, Err(late(shared))),
-    }
-}
-
-fn is_error(status: StatusCode) -> bool {
-    status.is_client_error() || status.is_server_error()
-}
-
-/// Reads the model's failure from an error reply, and returns the reply for the client.
-async fn read_failure(reply: Reply, secrets: &Secrets, time: Duration) -> (ModelFailure, Repeat, Reply) {
-    let (parts, body) = reply.into_parts();
-    let (begun, rest) = read_beginning(body, ERROR_BODY, time).await;
-    let status = parts.status.as_u16();
-    let mut failure = ModelFailure::from_response(&ErrorResponse {
-        status,
-        retry_after: parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()),
-        body: &coding::decoded(&parts.headers, &begun, ERROR_BODY),
-        received: Timestamp::now(),
-    });
-    failure.message = secrets.without(&failure.message);
-    let is_whole = rest.is_none();
-    let mut reply = Response::from_parts(parts, ReplyBody::begun(begun, rest));
-    if is_whole {
-        // The announced length may be longer than the part that arrived.
-        reply.headers_mut().remove(CONTENT_LENGTH);
-    }
-    let repeat = failure.repeat(status);
-    (failure, repeat, reply)
-}
-
 /// A walk that logs its decision when it is dropped, because only then is the last model known.
 struct Logged<'a> {
     named: Named<'a>,
@@ -364,6 +285,7 @@ struct Logged<'a> {
     walk: Walk,
     /// The status of the reply, if it is a failure.
     status: Option<u16>,
+    is_recorded: bool,
 }
 
 impl Logged<'_> {
@@ -498,6 +420,14 @@ impl Logged<'_> {
 
 impl Drop for Logged<'_> {
     fn drop(&mut self) {
+        if !self.is_recorded {
+            self.named.shared.decisions.record(self.record());
+        }
+    }
+}
+
+impl Logged<'_> {
+    fn record(&self) -> DecisionRecord {
         let choice = &self.choice;
         let model = self.walk.model();
         let left = self.walk.left();
@@ -505,7 +435,7 @@ impl Drop for Logged<'_> {
             None => (choice.tier, choice.reasoning.clone()),
             Some(left) => (self.routes.models().tier(model), Cow::Owned(left.to_string())),
         };
-        self.named.shared.decisions.record(DecisionRecord {
+        DecisionRecord {
             time: self.time,
             tier,
             latency_ms: milliseconds(choice.latency),
@@ -518,70 +448,10 @@ impl Drop for Logged<'_> {
             status: self.status,
             request: choice.request.clone(),
             ..DecisionRecord::new(self.source(), model.as_str())
-        });
+        }
     }
 }
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Sends a request, and records whether the upstream answers.
-async fn ask(shared: &Shared, parts: Parts, body: Outgoing, deadline: Option<Instant>) -> Result<Reply, SendFailure> {
-    let sent = shared.upstream.send(parts, body, &shared.metrics, deadline).await;
-    let failure = match &sent {
-        Ok(reply) if reply.status().is_server_error() => Some(format!("status {}", reply.status().as_u16())),
-        Ok(_) => None,
-        Err(SendFailure::Path | SendFailure::Client(_)) => return sent,
-        Err(failure) => Some(failure.to_string()),
-    };
-    shared.metrics.upstream.note("the upstream", failure.as_ref());
-    sent
-}
-
-/// Sends a request that is not repeated.
-pub(super) async fn send(
-    shared: &Shared,
-    parts: Parts,
-    body: Outgoing,
-    deadline: Option<Instant>,
-) -> Result<Reply, Fault> {
-    match within(deadline, ask(shared, parts, body, deadline)).await {
-        Some(sent) => sent.map_err(|failure| fault(shared, &failure)),
-        None => Err(late(shared)),
-    }
-}
-
-fn late(shared: &Shared) -> Fault {
-    Fault::LateUpstream(shared.upstream.address())
-}
-
-/// The time `usual`, shortened to the deadline.
-fn time_left(usual: Duration, deadline: Option<Instant>) -> Duration {
-    deadline.map_or(usual, |deadline| {
-        usual.min(deadline.saturating_duration_since(Instant::now()))
-    })
-}
-
-/// The output of `future`; `None` if the deadline passes first. An `async fn` would hold the future twice.
-fn within<F: Future>(deadline: Option<Instant>, future: F) -> impl Future<Output = Option<F::Output>> {
-    match deadline {
-        Some(deadline) => Either::Left(timeout_at(deadline, future).map(Result::ok)),
-        None => Either::Right(future.map(Some)),
-    }
-}
-
-fn fault(shared: &Shared, failure: &SendFailure) -> Fault {
-    match failure {
-        SendFailure::Path => Fault::Invalid(failure.to_string()),
-        SendFailure::Client(fault) => fault.clone(),
-        SendFailure::Unreachable(reason) => Fault::Unreachable {
-            host: shared.upstream.address(),
-            reason: reason.clone(),
-        },
-        SendFailure::Broken(reason) => Fault::Broken {
-            host: shared.upstream.address(),
-            reason: reason.clone(),
-        },
-    }
 }

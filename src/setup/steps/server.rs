@@ -6,9 +6,10 @@ use gem_platform::service::{self, Tools};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Failure, Kind};
+use crate::net::RAISE_LOOPBACK;
 use crate::net::{CERTIFICATES, Network};
 use crate::progress::waiting;
-use crate::runtime::{EngineState, ProgramStamp, Runtime, local};
+use crate::runtime::{EngineState, ProgramStamp, Runtime, RuntimeName, local};
 use crate::settings::{self, Destination};
 use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::port::{PORT, obstacle};
@@ -269,10 +270,14 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
 fn differences(found: &ServerIdentity, wanted: &ServerIdentity) -> (String, String) {
     let parts = |server: &ServerIdentity| {
         let front = if server.direct { "no gateway" } else { "a gateway" };
+        let model = match server.runtime == RuntimeName::Builtin.as_str() {
+            true => "the model name",
+            false => "the model",
+        };
         [
             format!("port {}", server.port),
             format!("the runtime `{}`", server.runtime),
-            format!("the model `{}`", server.model),
+            format!("{model} `{}`", server.model),
             front.to_owned(),
         ]
     };
@@ -352,7 +357,13 @@ async fn inspect_health(setup: &Setup<'_>, wanted: &ServerIdentity, record: &Ser
                 None => not_ready(record, port, answer.status),
             }
         }
-        Err(error) => HEALTH.fail(error.to_string(), Fix::run(RESTART)),
+        Err(error) => {
+            let fix = match error {
+                local::Error::NoLoopback => Fix::by_hand(RAISE_LOOPBACK),
+                _ => Fix::run(RESTART),
+            };
+            HEALTH.fail(error.to_string(), fix)
+        }
     }
 }
 

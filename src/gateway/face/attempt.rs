@@ -1,0 +1,178 @@
+//! One request to the upstream: its reply, and what that says about the model.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::Either;
+use hyper::header::{CONTENT_LENGTH, RETRY_AFTER};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
+
+use crate::gateway::body::Outgoing;
+use crate::gateway::coding;
+use crate::gateway::fault::Fault;
+use crate::gateway::reply::{Reply, ReplyBody, read_beginning};
+use crate::gateway::secrets::Secrets;
+use crate::gateway::shared::Shared;
+use crate::gateway::stream_watch::StreamWatch;
+use crate::gateway::upstream::SendFailure;
+use crate::router::{ErrorResponse, FailureKind, ModelFailure, Repeat};
+
+/// How much of an error body is read and decoded to understand the failure, in bytes.
+const ERROR_BODY: usize = 1024 * 1024;
+
+/// The credentials that the upstream gets with the request.
+fn secrets(shared: &Shared, parts: &Parts) -> Secrets {
+    Secrets::of(&parts.headers, &parts.uri, shared.upstream.login())
+}
+
+/// The result of an attempt.
+pub(super) enum Attempted {
+    Answered,
+    Failed(ModelFailure, Repeat),
+    /// The gateway cannot ask now, the host cannot be reached, or the client's deadline has passed. None of them says
+    /// anything about the model.
+    Unknown,
+}
+
+/// Asks `model`. The response is for the client unless another model is asked. An error is read until `deadline` and for `time`.
+pub(super) async fn attempt_one(
+    shared: &Shared,
+    model: &str,
+    attempt: Parts,
+    body: Outgoing,
+    (deadline, time): (Option<Instant>, Duration),
+) -> (Attempted, Result<Reply, Fault>) {
+    let secrets = secrets(shared, &attempt);
+    let log = &shared.metrics.models;
+    let sent = shared.upstream.send(attempt, body, &shared.metrics, deadline);
+    match within(deadline, sent).await {
+        Some(Ok(reply)) if is_error(reply.status()) => {
+            // The model's failure has a line of its own in the log.
+            match reply.status().is_server_error() {
+                true => shared.metrics.upstream.count(),
+                false => shared.metrics.upstream.ended("the upstream"),
+            }
+            // Half of the remaining time, so that the client still gets the error.
+            let time = time_left(time, deadline).div_f32(2.0);
+            let (failure, repeat, reply) = read_failure(reply, &secrets, time).await;
+            log.failed(model, Some(reply.status().as_u16()), &failure.message);
+            (Attempted::Failed(failure, repeat), Ok(reply))
+        }
+        Some(Ok(mut reply)) => {
+            log.answered(model);
+            shared.metrics.upstream.ended("the upstream");
+            let watch = StreamWatch::new(reply.headers(), model, secrets, &shared.metrics);
+            reply.body_mut().set_watch(watch);
+            (Attempted::Answered, Ok(reply))
+        }
+        Some(Err(failure)) => {
+            let attempted = unanswered(shared, model, &failure, &secrets);
+            (attempted, Err(fault(shared, &failure)))
+        }
+        None => (Attempted::Unknown, Err(late(shared))),
+    }
+}
+
+/// What a request without a response says about `model`, after it is logged.
+fn unanswered(shared: &Shared, model: &str, failure: &SendFailure, secrets: &Secrets) -> Attempted {
+    match failure {
+        SendFailure::Path | SendFailure::Client(_) => Attempted::Unknown,
+        SendFailure::Unreachable(_) => {
+            shared.metrics.upstream.failed("the upstream", failure);
+            Attempted::Unknown
+        }
+        SendFailure::Broken(_) => {
+            shared.metrics.upstream.count();
+            let failed = ModelFailure::new(FailureKind::Unknown, secrets.without(&failure.to_string()));
+            shared.metrics.models.failed(model, None, &failed.message);
+            Attempted::Failed(failed, Repeat::MayHaveActed)
+        }
+    }
+}
+
+pub(super) fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+/// Reads the model's failure from an error reply, and returns the reply for the client.
+async fn read_failure(reply: Reply, secrets: &Secrets, time: Duration) -> (ModelFailure, Repeat, Reply) {
+    let (parts, body) = reply.into_parts();
+    let (begun, rest) = read_beginning(body, ERROR_BODY, time).await;
+    let status = parts.status.as_u16();
+    let mut failure = ModelFailure::from_response(&ErrorResponse {
+        status,
+        retry_after: parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()),
+        body: &coding::decoded(&parts.headers, &begun, ERROR_BODY),
+        received: Timestamp::now(),
+    });
+    failure.message = secrets.without(&failure.message);
+    let is_whole = rest.is_none();
+    let mut reply = Response::from_parts(parts, ReplyBody::begun(begun, rest));
+    if is_whole {
+        // The announced length may be longer than the part that arrived.
+        reply.headers_mut().remove(CONTENT_LENGTH);
+    }
+    let repeat = failure.repeat(status);
+    (failure, repeat, reply)
+}
+
+/// Sends a request that is not repeated.
+pub(super) async fn send(
+    shared: &Shared,
+    parts: Parts,
+    body: Outgoing,
+    deadline: Option<Instant>,
+) -> Result<Reply, Fault> {
+    let metrics = &shared.metrics;
+    let sent = within(deadline, shared.upstream.send(parts, body, metrics, deadline)).await;
+    match &sent {
+        Some(Ok(reply)) if reply.status().is_server_error() => {
+            let failure = format!("status {}", reply.status().as_u16());
+            metrics.upstream.failed("the upstream", &failure);
+        }
+        Some(Ok(_)) => metrics.upstream.ended("the upstream"),
+        Some(Err(SendFailure::Path | SendFailure::Client(_))) | None => {}
+        Some(Err(failure)) => metrics.upstream.failed("the upstream", failure),
+    }
+    sent.map_or_else(
+        || Err(late(shared)),
+        |sent| sent.map_err(|failure| fault(shared, &failure)),
+    )
+}
+
+pub(super) fn late(shared: &Shared) -> Fault {
+    Fault::LateUpstream(shared.upstream.address())
+}
+
+/// The time `usual`, shortened to the deadline.
+pub(super) fn time_left(usual: Duration, deadline: Option<Instant>) -> Duration {
+    deadline.map_or(usual, |deadline| {
+        usual.min(deadline.saturating_duration_since(Instant::now()))
+    })
+}
+
+/// The output of `future`; `None` if the deadline passes first. An `async fn` would hold the future twice.
+pub(super) fn within<F: Future>(deadline: Option<Instant>, future: F) -> impl Future<Output = Option<F::Output>> {
+    match deadline {
+        Some(deadline) => Either::Left(timeout_at(deadline, future).map(Result::ok)),
+        None => Either::Right(future.map(Some)),
+    }
+}
+
+fn fault(shared: &Shared, failure: &SendFailure) -> Fault {
+    match failure {
+        SendFailure::Path => Fault::Invalid(failure.to_string()),
+        SendFailure::Client(fault) => fault.clone(),
+        SendFailure::Unreachable(reason) => Fault::Unreachable {
+            host: shared.upstream.address(),
+            reason: reason.clone(),
+        },
+        SendFailure::Broken(reason) => Fault::Broken {
+            host: shared.upstream.address(),
+            reason: reason.clone(),
+        },
+    }
+}
