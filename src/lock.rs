@@ -115,9 +115,9 @@ impl Holder {
     fn named_in(path: &Path) -> Self {
         let pid = holder_in(path).parse().ok();
         let process = pid.and_then(identity);
-        let words = process.iter().flat_map(|process| process.command.iter().skip(1));
+        let mut words = process.iter().flat_map(|process| process.command.iter().skip(1));
         Self {
-            command: words.cloned().find(|word| COMMANDS.contains(&word.as_str())),
+            command: words.find(|word: &&String| COMMANDS.contains(&word.as_str())).cloned(),
             age: process.as_ref().and_then(age),
             is_stopped: pid.is_some_and(is_stopped),
             pid,
