@@ -96,6 +96,9 @@ impl Shared {
         router.health = Arc::clone(&now.health);
         if router.on_fallback == now.on_fallback {
             router.consent = Arc::clone(&now.consent);
+        } else {
+            // A switch that needed no consent may need it now.
+            router.health.reset();
         }
         Some(Arc::new(router))
     }

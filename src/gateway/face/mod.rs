@@ -2,6 +2,7 @@
 
 pub(super) mod caches;
 pub(super) mod classifier;
+mod decision;
 pub(super) mod local;
 mod local_stream;
 mod prompt;
