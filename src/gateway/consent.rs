@@ -286,6 +286,7 @@ impl Consenter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::router::FailureKind;
 
     fn model(name: &str) -> ModelName {
         name.parse().unwrap()

@@ -39,6 +39,7 @@ const ERROR_BODY: usize = 1024 * 1024;
 /// How long an error may take to be read before it is passed on as it comes, if the request waits no longer; half of that is
 /// used.
 const ERROR_TIME: Duration = Duration::from_secs(2);
+
 /// Passes a request on unchanged.
 pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<ClientBody>) -> Result<Reply, Fault> {
     let deadline = deadline(request.headers());
