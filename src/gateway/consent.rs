@@ -235,10 +235,10 @@ impl Consenter<'_> {
         self.hint(headers, candidate, &way);
     }
 
-    /// Names `candidate` to a client whose request is too large to be repeated.
+    /// Names `candidate` to a client whose request is too large to be repeated, or finds no room.
     pub(super) fn advise(&self, headers: &mut HeaderMap, candidate: &ModelName) {
         let way = format!(
-            "the request's body is too large to be repeated, so consent cannot help: to let `{candidate}` answer, name it in the path"
+            "the request's body is too large to be repeated, or the gateway is full, so consent cannot help: to let `{candidate}` answer, name it in the path"
         );
         self.hint(headers, candidate, &way);
     }

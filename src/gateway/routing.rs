@@ -54,6 +54,7 @@ pub(super) enum BodySize {
     Small,
     /// Large, or of unknown length.
     Large,
+    /// Beyond the limit, or without room now.
     TooLarge,
 }
 
