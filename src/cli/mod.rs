@@ -224,7 +224,7 @@ fn run_command(
         Command::Uninstall(args) => uninstall::run(session, args),
         Command::Completions { shell } => Ok(completions::run(printer, shell)),
         Command::Man { folder } => man::run(printer, &folder),
-        Command::Version => Ok(version(printer)),
+        Command::Version => Ok(versions::own(printer)),
     }
 }
 
@@ -232,15 +232,4 @@ fn run_command(
 fn accepted(matches: &ArgMatches, layers: &Layers) -> Option<Origin> {
     let is_taken = matches.try_contains_id("accept_terms").is_ok();
     is_taken.then(|| layers.origin(matches, "accept-terms"))
-}
-
-/// Prints the program's version.
-fn version(printer: &Printer) -> ExitCode {
-    let version = env!("CARGO_PKG_VERSION");
-    if printer.json() {
-        printer.json_line(&serde_json::json!({"name": "gem-setup", "version": version}));
-    } else {
-        printer.line(&format!("gem-setup {version}"));
-    }
-    ExitCode::SUCCESS
 }

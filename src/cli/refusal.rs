@@ -13,7 +13,7 @@ use gem_setup::net::redact_in;
 use super::args::Cli;
 use super::options::is_yes;
 use super::parse::Refusal;
-use super::version;
+use super::versions;
 use crate::report::{Events, Printer, unwritten};
 
 /// Prints clap's message, or the reason why there is nothing to run.
@@ -39,7 +39,7 @@ pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environ
                 return fail(&printer, &complaint(error));
             }
             if json && error.kind() == ErrorKind::DisplayVersion {
-                return version(&printer);
+                return versions::own(&printer);
             }
             if !is_answer {
                 printer.complaint(&redact_in(&error.render().to_string()));

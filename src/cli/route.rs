@@ -68,6 +68,7 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         asked,
         approval: approval(&args),
         classifier,
+        ..RoutingContext::default()
     };
     match &args.batch {
         Some(file) => batch(session, &router, &fallback, &context, file),

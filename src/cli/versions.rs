@@ -10,7 +10,18 @@ use serde_json::json;
 use super::session::Session;
 use super::upgrade::installed;
 use super::upgrade_args::CleanupArgs;
-use crate::report::{Events, Terminal};
+use crate::report::{Events, Printer, Terminal};
+
+/// Prints gem-setup's own version.
+pub(crate) fn own(printer: &Printer) -> ExitCode {
+    let version = env!("CARGO_PKG_VERSION");
+    if printer.json() {
+        printer.json_line(&serde_json::json!({"name": "gem-setup", "version": version}));
+    } else {
+        printer.line(&format!("gem-setup {version}"));
+    }
+    ExitCode::SUCCESS
+}
 
 /// Lists the versions and marks the current ones.
 pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {

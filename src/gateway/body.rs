@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::client::{Client, Standing};
@@ -22,6 +23,8 @@ use crate::text::one_line;
 
 /// A body up to this length does not count towards the budget.
 const SMALL_BODY: usize = 64 << 10;
+/// The largest body that is parsed on the serving thread, in bytes.
+const PARSED_AT_ONCE: usize = 256 << 10;
 /// The budget is handed out in units of this size.
 const SHARE_STEP: usize = 256 << 10;
 
@@ -85,6 +88,8 @@ pub(super) enum Outgoing {
     Whole(Bytes),
     /// The client's body, passed on as it arrives.
     Client(Idle<ClientBody>),
+    /// A client's body of which pieces have been read; the rest is passed on as it arrives.
+    Begun([Bytes; 2], Idle<ClientBody>),
 }
 
 impl Body for Outgoing {
@@ -95,6 +100,10 @@ impl Body for Outgoing {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(take_frame(bytes).map(Ok)),
             Self::Client(body) => Pin::new(body).poll_frame(cx),
+            Self::Begun(pieces, rest) => match pieces.iter_mut().find_map(take_frame) {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => Pin::new(rest).poll_frame(cx),
+            },
         }
     }
 
@@ -102,6 +111,7 @@ impl Body for Outgoing {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Client(body) => body.is_end_stream(),
+            Self::Begun(pieces, rest) => pieces.iter().all(Bytes::is_empty) && rest.is_end_stream(),
         }
     }
 
@@ -109,6 +119,14 @@ impl Body for Outgoing {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Client(body) => body.size_hint(),
+            Self::Begun(pieces, rest) => {
+                let (read, rest) = (
+                    pieces.iter().map(|piece| piece.len() as u64).sum::<u64>(),
+                    rest.size_hint(),
+                );
+                rest.exact()
+                    .map_or_else(SizeHint::default, |rest| SizeHint::with_exact(read + rest))
+            }
         }
     }
 }
@@ -203,38 +221,74 @@ pub(super) fn take_frame(bytes: &mut Bytes) -> Option<Frame<Bytes>> {
     (!bytes.is_empty()).then(|| Frame::data(std::mem::take(bytes)))
 }
 
+/// A client's body of which only the beginning could be read, and why.
+pub(super) struct Begun {
+    pub(super) why: Fault,
+    pub(super) pieces: [Bytes; 2],
+    pub(super) rest: ClientBody,
+}
+
 /// Reads the whole `body`: at most `limit` bytes within `time`.
-pub(super) async fn read(
+pub(super) async fn read(body: ClientBody, limit: usize, time: Duration, budget: &Arc<Budget>) -> Result<Bytes, Fault> {
+    begin(body, limit, time, budget).await?.map_err(|begun| begun.why)
+}
+
+/// The same, but returns what was read of a body that is longer or finds no room, with the rest.
+pub(super) async fn begin(
     mut body: ClientBody,
     limit: usize,
     time: Duration,
     budget: &Arc<Budget>,
-) -> Result<Bytes, Fault> {
+) -> Result<Result<Bytes, Box<Begun>>, Fault> {
     let announced = body.size_hint().lower();
-    if announced > limit as u64 {
-        return Err(Fault::TooLarge(limit));
-    }
-    let whole = read_all(&mut body, announced, limit, budget);
-    timeout(time, whole).await.unwrap_or(Err(Fault::SlowBody))
+    let read = if announced > limit as u64 {
+        Err((Fault::TooLarge(limit), Default::default()))
+    } else {
+        let whole = read_all(&mut body, announced, limit, budget);
+        timeout(time, whole).await.unwrap_or(Err(Fault::SlowBody))?
+    };
+    Ok(read.map_err(|(why, pieces)| {
+        let rest = body;
+        Box::new(Begun { why, pieces, rest })
+    }))
 }
 
-async fn read_all(body: &mut ClientBody, announced: u64, limit: usize, budget: &Arc<Budget>) -> Result<Bytes, Fault> {
-    let first = data(body).await?.unwrap_or_default();
-    if first.len() as u64 == announced && body.is_end_stream() {
-        return Ok(first);
+async fn read_all(
+    body: &mut ClientBody,
+    announced: u64,
+    limit: usize,
+    budget: &Arc<Budget>,
+) -> Result<Result<Bytes, (Fault, [Bytes; 2])>, Fault> {
+    let mut piece = data(body).await?.unwrap_or_default();
+    if piece.len() as u64 == announced && body.is_end_stream() {
+        return Ok(Ok(piece));
     }
     let announced = usize::try_from(announced).unwrap_or(limit);
-    let mut whole = Vec::with_capacity(announced.min(SMALL_BODY).max(first.len()));
-    whole.extend_from_slice(&first);
+    let mut whole = Vec::with_capacity(announced.min(SMALL_BODY).max(piece.len()));
     let mut share = Share::of(budget);
-    while whole.len() <= limit {
-        let Some(piece) = data(body).await? else {
-            return Ok(share.hold(whole.into()));
+    loop {
+        let room = match whole.len() + piece.len() > limit {
+            true => Err(Fault::TooLarge(limit)),
+            false => grow(&mut whole, piece.len(), announced, &mut share),
         };
-        grow(&mut whole, piece.len(), announced, &mut share)?;
+        if let Err(why) = room {
+            return Ok(Err((why, [share.hold(whole.into()), piece])));
+        }
         whole.extend_from_slice(&piece);
+        match data(body).await? {
+            Some(next) => piece = next,
+            None => return Ok(Ok(share.hold(whole.into()))),
+        }
     }
-    Err(Fault::TooLarge(limit))
+}
+
+/// Runs `read`, which parses `size` bytes; many of them on another thread, because they would delay the requests of this one.
+/// `None` if it panics.
+pub(super) async fn parse<T: Send + 'static>(size: usize, read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if size <= PARSED_AT_ONCE {
+        return Some(read());
+    }
+    spawn_blocking(read).await.ok()
 }
 
 /// Makes room for `more` bytes. The share covers the room before it is taken.

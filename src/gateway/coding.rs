@@ -1,7 +1,7 @@
 //! Content codings that the gateway can decode.
 //!
-//! Replies keep the upstream's coding. Only errors are decoded here: the failure policy needs their text, whatever
-//! codings the client accepts.
+//! Replies keep the upstream's coding. Requests are decoded where the gateway reads or changes them, and errors because the
+//! failure policy needs their text, whatever codings the client accepts.
 
 use std::io::Read;
 use std::sync::Arc;

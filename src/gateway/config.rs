@@ -71,7 +71,8 @@ pub struct Limits {
     /// The time in which a request's head must arrive after the last reply; accurate to half a second.
     pub head_time: Duration,
     /// The time in which a body that is read as a whole must arrive: the request to the local model or to a routed
-    /// model, and an error from the upstream. Also the longest pause in a request body that streams through.
+    /// model. Also the longest pause in a request body that streams through, and a limit to the time in which a routed
+    /// model's error must arrive.
     pub body_time: Duration,
     /// The longest pause in a reply that streams through: a hosted model may think for a while before it continues. Also
     /// how long a person may take to answer a question.

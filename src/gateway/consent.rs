@@ -1,18 +1,20 @@
 //! Consent that a client gives in a header. `x-gem-consent: once` lets this request continue with the model that the
 //! gateway named; `session` does so for every request of the same client for an hour. Consents are kept only in memory.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::Request;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use lru::LruCache;
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::access::ClientName;
-use crate::router::{FailureKind, ModelFailure, ModelName, Told};
+use super::secrets::credential;
+use crate::router::{ModelFailure, ModelName, Told};
 
 /// The header with the client's consent.
 const CONSENT: HeaderName = HeaderName::from_static("x-gem-consent");
@@ -20,12 +22,14 @@ const CONSENT: HeaderName = HeaderName::from_static("x-gem-consent");
 pub(super) const FALLBACK: HeaderName = HeaderName::from_static("x-gem-fallback");
 /// The header with a hint about a failure.
 pub(super) const HINT: HeaderName = HeaderName::from_static("x-gem-hint");
-const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 /// How long a consent for the session lasts, and how long named models are remembered.
 const SESSION: Duration = Duration::from_secs(3600);
-/// The maximum number of remembered names and of remembered consents.
-const REMEMBERED: usize = 1024;
+/// The maximum number of remembered cases.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
+
+/// What is wrong with an unknown value of the consent.
+const UNCLEAR: &str = "`x-gem-consent` must be `once` or `session`, but had another value";
 
 /// Identifies the owner in place of a client's name or key.
 const OWNER: (&str, bool) = ("owner", true);
@@ -75,10 +79,19 @@ impl Memory {
 }
 
 /// The models named to clients, and the consents of clients.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Consents {
     hasher: RandomState,
-    known: Mutex<HashMap<Case, Memory>>,
+    known: Mutex<LruCache<Case, Memory>>,
+}
+
+impl Default for Consents {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            known: Mutex::new(LruCache::new(REMEMBERED)),
+        }
+    }
 }
 
 /// A switch between two models for which the server's owner consents.
@@ -123,7 +136,7 @@ impl Consents {
         // Clients with a token may share the upstream's key, so the client's name comes first.
         let client = match request.extensions().get() {
             Some(ClientName(name)) => Some(self.hasher.hash_one(name)),
-            None => client_key(request.headers(), request.uri().query()).map(|key| self.hasher.hash_one(key)),
+            None => credential(request.headers(), request.uri().query()).map(|key| self.hasher.hash_one(key)),
         };
         let headers = request.headers_mut();
         let text = |value: Option<HeaderValue>| value.and_then(|value| Some(value.to_str().ok()?.trim().to_owned()));
@@ -158,7 +171,7 @@ impl Consents {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Case, Memory>> {
+    fn known(&self) -> MutexGuard<'_, LruCache<Case, Memory>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -192,9 +205,7 @@ impl Consenter<'_> {
 
     /// Notes how `failed`, for which this client has consented to another model, failed it.
     pub(super) fn note(&self, failed: &ModelName, failure: &ModelFailure) {
-        // An overloaded model may answer the next request, unless it says when it will.
-        let lasts = failure.kind != FailureKind::Transient || failure.delay.is_some();
-        let Some(client) = self.client.filter(|_| lasts) else {
+        let Some(client) = self.client.filter(|_| failure.lasts()) else {
             return;
         };
         if let Some(memory) = self.consents.known().get_mut(&(client, failed.clone())) {
@@ -224,20 +235,26 @@ impl Consenter<'_> {
         self.hint(headers, candidate, &way);
     }
 
-    /// Names `candidate` to a client whose request is too large to be repeated.
+    /// Names `candidate` to a client whose request is too large to be repeated, or finds no room.
     pub(super) fn advise(&self, headers: &mut HeaderMap, candidate: &ModelName) {
         let way = format!(
-            "the request's body is too large to be repeated, so consent cannot help: to let `{candidate}` answer, name it in the path"
+            "the request's body is too large to be repeated, or the gateway is full, so consent cannot help: to let `{candidate}` answer, name it in the path"
         );
         self.hint(headers, candidate, &way);
     }
 
+    /// Names a wrong value of the consent to a client whose request failed.
+    pub(super) fn correct(&self, headers: &mut HeaderMap) {
+        if self.is_unclear && !headers.contains_key(HINT) {
+            headers.insert(HINT, HeaderValue::from_static(UNCLEAR));
+        }
+    }
+
     fn hint(&self, headers: &mut HeaderMap, candidate: &ModelName, way: &str) {
-        let unclear = match self.is_unclear {
-            true => "`x-gem-consent` must be `once` or `session`, but had another value: ",
-            false => "",
+        let hint = match self.is_unclear {
+            true => format!("{UNCLEAR}: {way}"),
+            false => way.to_owned(),
         };
-        let hint = format!("{unclear}{way}");
         for (name, value) in [(FALLBACK, candidate.as_str()), (HINT, &hint)] {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
@@ -246,20 +263,14 @@ impl Consenter<'_> {
     }
 
     fn memory(&self, failed: &ModelName) -> Option<Memory> {
-        let known = self.consents.known();
+        let mut known = self.consents.known();
         known.get(&(self.client?, failed.clone())).cloned()
     }
 
     fn remember(&self, failed: &ModelName, candidate: &ModelName, has_consent: bool) {
         let Some(client) = self.client else { return };
         let mut known = self.consents.known();
-        if known.len() >= REMEMBERED {
-            known.retain(|_, memory| memory.named().or(memory.consented()).is_some());
-        }
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        let memory = known.entry((client, failed.clone())).or_insert_with(|| Memory {
+        let memory = known.get_or_insert_mut((client, failed.clone()), || Memory {
             named: Known::from_now(candidate),
             consented: None,
             told: None,
@@ -272,19 +283,10 @@ impl Consenter<'_> {
     }
 }
 
-/// The key by which the upstream knows the client; `None` for an empty key, which several clients may have.
-pub(super) fn client_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a [u8]> {
-    let header = |name| headers.get(name).map(HeaderValue::as_bytes);
-    let in_query = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("key=")));
-    [header(API_KEY), header(AUTHORIZATION), in_query.map(str::as_bytes)]
-        .into_iter()
-        .flatten()
-        .find(|key| !key.trim_ascii().is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::router::FailureKind;
 
     fn model(name: &str) -> ModelName {
         name.parse().unwrap()
@@ -407,6 +409,20 @@ mod tests {
             assert!(!ask(&[]));
             assert!(!ask(&[ONCE]));
         }
+    }
+
+    #[test]
+    fn a_consent_in_use_outlives_any_number_of_others() {
+        let memory = Consents::default();
+        offer(&memory, "k1", "flash");
+        assert!(consents(&memory, &[SESSION], "flash"));
+        for number in 0..3 * REMEMBERED.get() {
+            offer(&memory, &format!("other{number}"), "flash");
+            if number % 1000 == 0 {
+                assert!(consents(&memory, &[], "flash"), "{number}");
+            }
+        }
+        assert_eq!(memory.known().len(), REMEMBERED.get());
     }
 
     #[test]

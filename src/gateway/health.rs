@@ -1,33 +1,38 @@
 //! The health of the hosted models, for each client by itself: a quota belongs to the credential that the upstream gets.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::Uri;
 use hyper::header::{HeaderMap, HeaderName};
+use lru::LruCache;
 
-use super::consent::client_key;
+use super::secrets::credential;
 use crate::router::ModelAvailability;
 
 /// The maximum number of remembered clients.
-const REMEMBERED: usize = 1024;
+const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 /// The project whose quota a request with a login uses.
 const PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
 
 /// What is known of the hosted models, for each client and for all. It is kept in memory only.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Health {
     all: Arc<ModelAvailability>,
     hasher: RandomState,
-    clients: Mutex<Clients>,
+    /// By the keyed hash of the credential.
+    clients: Mutex<LruCache<u64, Arc<ModelAvailability>>>,
 }
 
-#[derive(Debug, Default)]
-struct Clients {
-    /// By the keyed hash of the credential: the number of the last request, and the record.
-    known: HashMap<u64, (u64, Arc<ModelAvailability>)>,
-    requests: u64,
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            all: Arc::default(),
+            hasher: RandomState::new(),
+            clients: Mutex::new(LruCache::new(REMEMBERED)),
+        }
+    }
 }
 
 impl Health {
@@ -39,25 +44,24 @@ impl Health {
 
     /// What is known for requests with the credential of this one. Requests without a credential share a record.
     pub(super) fn of(&self, headers: &HeaderMap, uri: &Uri) -> Arc<ModelAvailability> {
-        let key = client_key(headers, uri.query());
+        let key = credential(headers, uri.query());
         let project = headers.get(PROJECT).map(|project| project.as_bytes());
         self.of_client(self.hasher.hash_one((key, project)))
     }
 
     fn of_client(&self, client: u64) -> Arc<ModelAvailability> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.requests += 1;
-        let now = clients.requests;
-        if !clients.known.contains_key(&client) && clients.known.len() >= REMEMBERED {
-            let oldest = clients.known.iter().min_by_key(|(_, (last, _))| *last);
-            if let Some(oldest) = oldest.map(|(client, _)| *client) {
-                clients.known.remove(&oldest);
-            }
-        }
-        let new = || (now, Arc::new(ModelAvailability::reporting_to(Arc::clone(&self.all))));
-        let (last, record) = clients.known.entry(client).or_insert_with(new);
-        *last = now;
-        Arc::clone(record)
+        let new = || Arc::new(ModelAvailability::reporting_to(Arc::clone(&self.all)));
+        Arc::clone(self.clients().get_or_insert(client, new))
+    }
+
+    /// Makes every model available again to every client. The failures stay listed.
+    pub(super) fn reset(&self) {
+        self.all.reset();
+        self.clients().iter().for_each(|(_, record)| record.reset());
+    }
+
+    fn clients(&self) -> MutexGuard<'_, LruCache<u64, Arc<ModelAvailability>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,6 +84,7 @@ mod tests {
         for (uri, headers, is_same) in [
             ("/?alt=sse&key=k1", &[][..], true),
             ("/", &[("x-goog-api-key", "k1")], true),
+            ("/?access_token=k2", &[], false),
             ("/", &[("x-goog-api-key", "k2")], false),
             ("/", &[("authorization", "Bearer t")], false),
             ("/?key=k1", &[("x-goog-user-project", "p")], false),
@@ -98,12 +103,12 @@ mod tests {
             let quota = Terminal::Quota { until: None };
             health.of_client(client).mark_terminal(&model, quota);
         }
-        for client in 2..=REMEMBERED as u64 {
+        for client in 2..=REMEMBERED.get() as u64 {
             health.of_client(0);
             health.of_client(client);
         }
         assert!(!health.of_client(0).is_untroubled());
-        assert_eq!(health.clients.lock().unwrap().known.len(), REMEMBERED);
+        assert_eq!(health.clients().len(), REMEMBERED.get());
         assert!(health.of_client(1).is_untroubled());
         assert!(!health.of_all().is_untroubled());
     }

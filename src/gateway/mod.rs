@@ -35,6 +35,7 @@ mod connection;
 mod consent;
 mod cors;
 mod current;
+mod deadline;
 mod engine;
 mod face;
 mod fault;

@@ -1,18 +1,21 @@
-//! The model's name inside a body. Some methods repeat the path's model there, and the API refuses a mismatch.
+//! The model's name in a path and in a body. Some methods repeat the path's model there, and the API refuses a mismatch.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
+use hyper::Uri;
+use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use memchr::memmem;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::body::{Budget, Share};
+use super::body::{Budget, Share, parse};
 use super::coding;
 use super::fault::Fault;
+use super::path::version_and_model;
 
 /// The model names in a body, as JSON strings: at the top level, in a request to count tokens, and in each request of a
 /// batch. If a key occurs twice, both values are found, because servers differ in which one they use.
@@ -92,14 +95,40 @@ impl<'de> Visitor<'de> for Search {
 #[derive(serde::Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// `uri` with `model` in its path, and with `method` if the path names one.
+pub(super) fn in_path(uri: &Uri, model: &str, method: Option<&str>) -> Result<Uri, Fault> {
+    let version = version_and_model(uri.path()).map_or("/v1beta/", |(version, _)| version);
+    let mut path = [version, "models/", model].concat();
+    if let Some(method) = method {
+        // It was decoded.
+        path.extend([":"].into_iter().chain(utf8_percent_encode(method, NON_ALPHANUMERIC)));
+    }
+    path.extend(uri.query().into_iter().flat_map(|query| ["?", query]));
+    Uri::try_from(path).map_err(|_| Fault::Invalid(format!("`{model}` is not valid in a path")))
+}
+
+/// `body` without the mark that some programs put before it.
+fn json(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
+/// Whether `body` may have a key of one of these names. Its letters may be escaped. A string before no `:` is a value.
+fn may_have_key(body: &[u8], quoted: &[&str]) -> bool {
+    let is_key = |end: usize| body[end..].trim_ascii_start().first() == Some(&b':');
+    let is_plain = |name: &&str| memmem::find_iter(body, name.as_bytes()).any(|at| is_key(at + name.len()));
+    let is_letter = |at: usize| matches!(body.get(at + 4), Some(b'4'..=b'7'));
+    quoted.iter().any(is_plain) || memmem::find_iter(body, b"\\u00").any(is_letter)
+}
+
 /// The model that `body` names at its top level.
-pub(super) fn model(body: &[u8]) -> Option<String> {
+pub(super) async fn model(body: Bytes) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Named {
         model: Option<String>,
     }
-    let named: Named = serde_json::from_slice(body).ok()?;
-    named.model
+    let size = body.len();
+    let read = move || serde_json::from_slice::<Named>(json(&body)).ok()?.model;
+    parse(size, read).await?
 }
 
 /// Whether `body` names a cache, which belongs to one model.
@@ -109,9 +138,8 @@ pub(super) fn names_cache(body: &[u8]) -> bool {
         #[serde(rename = "cachedContent", alias = "cached_content")]
         cache: Option<String>,
     }
-    let may_name = ["\"cachedContent\"", "\"cached_content\""];
-    may_name.iter().any(|key| memmem::find(body, key.as_bytes()).is_some())
-        && serde_json::from_slice::<Cached>(body)
+    may_have_key(body, &["\"cachedContent\"", "\"cached_content\""])
+        && serde_json::from_slice::<Cached>(json(body))
             .is_ok_and(|cached| cached.cache.is_some_and(|cache| !cache.is_empty()))
 }
 
@@ -128,28 +156,23 @@ pub(super) async fn rename(
     if asked == meant {
         return Ok(body.clone());
     }
-    if !headers.contains_key(CONTENT_ENCODING) {
-        let renamed = renamed(body, asked, meant, budget)?;
-        return Ok(renamed.unwrap_or_else(|| body.clone()));
-    }
     let decoded = coding::plain(headers, body, limit, budget).await?;
+    let size = decoded.len();
     let (asked, meant, budget) = (asked.to_owned(), meant.to_owned(), Arc::clone(budget));
     let rename = move || renamed(&decoded, &asked, &meant, &budget);
-    let Some(renamed) = tokio::task::spawn_blocking(rename).await.unwrap_or(Ok(None))? else {
+    let Some(renamed) = parse(size, rename).await.unwrap_or(Ok(None))? else {
         return Ok(body.clone());
     };
     headers.remove(CONTENT_ENCODING);
-    headers.remove(CONTENT_LENGTH);
     Ok(renamed)
 }
 
 /// The changed body, in memory of `budget`; `None` if `body` does not name the model `asked`.
 fn renamed(body: &Bytes, asked: &str, meant: &str, budget: &Arc<Budget>) -> Result<Option<Bytes>, Fault> {
-    // A key may contain escapes.
-    let may_name = memmem::find(body, b"\"model\"").or_else(|| memmem::find(body, b"\\u00"));
-    let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let names = may_name.and_then(|_| serde_json::from_slice::<Names<'_>>(json).ok());
-    let names = names.map_or_else(Vec::new, |Names(names)| names);
+    if !may_have_key(body, &["\"model\""]) {
+        return Ok(None);
+    }
+    let Names(names) = serde_json::from_slice(json(body)).unwrap_or_default();
     let places = names.into_iter().filter_map(|name| {
         let start = name.as_ptr() as usize - body.as_ptr() as usize;
         Some((start, name.len(), prefix(name, asked)?))
@@ -235,8 +258,44 @@ mod tests {
             (r#"{"cachedContent": ""}"#, false),
             (r#"{"contents": [{"cachedContent": "x"}]}"#, false),
             (r#"{"text": "\"cachedContent\""}"#, false),
+            ("\u{feff}{\"cachedContent\" : \"cachedContents/x\"}", true),
+            (r#"{"cached\u0043ontent": "cachedContents/x"}"#, true),
         ] {
             assert_eq!(names_cache(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn only_a_body_that_may_have_the_key_is_parsed() {
+        for (body, expected) in [
+            (r#"{"role":"model","parts":[{"text":"a \u003c b"}]}"#, false),
+            (r#"{"role" : "model" , "parts":[]}"#, false),
+            ("{\"role\":\"model\",\"model\"\n:1}", true),
+            (r#"{"mod\u0065l":1}"#, true),
+            (r#""model""#, false),
+        ] {
+            assert_eq!(may_have_key(body.as_bytes(), &["\"model\""]), expected, "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mark_before_the_body_hides_no_model() {
+        let named = model(Bytes::from_static("\u{feff}{\"model\": \"models/m\"}".as_bytes()));
+        assert_eq!(named.await.as_deref(), Some("models/m"));
+    }
+
+    #[test]
+    fn a_path_gets_the_model_and_keeps_method_and_query() {
+        for (uri, method, expected) in [
+            (
+                "/v1/models/a:countTokens?key=k",
+                Some("countTokens"),
+                "/v1/models/m:countTokens?key=k",
+            ),
+            ("/v1beta/models/a:x%3Fy?z", Some("x?y"), "/v1beta/models/m:x%3Fy?z"),
+            ("/v1alpha/models/a", None, "/v1alpha/models/m"),
+        ] {
+            assert_eq!(in_path(&Uri::from_static(uri), "m", method).unwrap(), expected);
         }
     }
 

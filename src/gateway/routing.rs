@@ -8,22 +8,21 @@ use bytes::Bytes;
 use hyper::Uri;
 use hyper::header::HeaderMap;
 
-use tokio::time::timeout;
+use tokio::time::Instant;
 
-use super::body::Budget;
+use super::body::{Budget, parse};
 use super::coding;
 use super::config::{ChainRouter, Config};
 use super::consent::Consenter;
 use super::fault::Fault;
 use super::local_model::{InProcess, LocalModel};
 use super::model_field;
-use crate::router::classify::builtin::Threshold;
 use crate::router::consent::{Question, Ruling};
 use crate::router::policy::Chain;
-use crate::router::walk::{OnFallback, Walk};
+use crate::router::walk::{OnFallback, Walk, mark};
 use crate::router::{
-    AnsweredBy, Asked, ClassifierChoice, Conversation, FailureKind, ModelAvailability, ModelFailure, ModelName, Models,
-    Outcome, Repeat, Router, RoutingContext, RoutingDecision, Selection, Source, Tier, TraceEntry,
+    AnsweredBy, Asked, ClassifierChoice, Conversation, ModelAvailability, ModelFailure, ModelName, Models, Outcome,
+    Router, RoutingContext, Selection, Source, Tier, TraceEntry,
 };
 use crate::text::opening;
 
@@ -34,9 +33,6 @@ const GENERATING: [&str; 2] = ["generateContent", "streamGenerateContent"];
 const SMALL_BODY: u64 = 4 << 20;
 /// The largest size of a routed call's body after decompression, in bytes.
 const CLASSIFIED_BODY: usize = 128 << 20;
-/// The largest body that is parsed on the serving thread, in bytes. A larger one would delay the thread's other
-/// requests.
-const READ_AT_ONCE: usize = 256 << 10;
 
 /// The number of characters of a request that are shown to the person who is asked about it.
 const OPENING: usize = 60;
@@ -58,15 +54,16 @@ pub(super) enum BodySize {
     Small,
     /// Large, or of unknown length.
     Large,
+    /// Beyond the limit, or without room now.
     TooLarge,
 }
 
 impl BodySize {
-    /// The size of a body of `length` bytes, if the client states it; `fits` says whether there is room for a large one.
+    /// The size of a body of `length` bytes, if the client states it; `fits` says whether there is room for it.
     pub(super) fn of(length: Option<u64>, fits: impl FnOnce(u64) -> bool) -> Self {
         match length {
-            Some(length) if length <= SMALL_BODY => Self::Small,
             Some(length) if !fits(length) => Self::TooLarge,
+            Some(length) if length <= SMALL_BODY => Self::Small,
             _ => Self::Large,
         }
     }
@@ -84,13 +81,13 @@ pub(super) enum Handling {
 }
 
 /// How a routed call walks along its chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Walking {
     /// As the policies say.
     Usual,
-    /// The client names the model and consents to others. Each model is asked once, because the client retries by
+    /// The client names this model and consents to others. Each model is asked once, because the client retries by
     /// itself.
-    WithConsent,
+    WithConsent(ModelName),
 }
 
 /// A call as the client sent it.
@@ -102,8 +99,8 @@ pub(super) struct Call<'a> {
     pub(super) headers: &'a HeaderMap,
     /// The body, which should be JSON.
     pub(super) body: &'a Bytes,
-    /// The client's own time limit, if it states one.
-    pub(super) patience: Option<Duration>,
+    /// The client's own deadline, if it states one.
+    pub(super) deadline: Option<Instant>,
     /// The memory for decoding a coded body.
     pub(super) budget: &'a Arc<Budget>,
     /// The models' health for the request's credential.
@@ -127,23 +124,34 @@ pub(super) struct Choice {
     pub(super) opening: String,
 }
 
+impl Choice {
+    const fn new(source: Source, tier: Option<Tier>, reasoning: Cow<'static, str>) -> Self {
+        Self {
+            source,
+            tier,
+            latency: Duration::ZERO,
+            answered_by: None,
+            reasoning,
+            probability: None,
+            model_failure: None,
+            request: None,
+            opening: String::new(),
+        }
+    }
+}
+
 impl Routes {
-    /// The routes of `config`; `None` without a router.
+    /// The routes of `config`; `None` without a router. If the local model classifies, `local` is asked.
     pub(super) fn of(config: &Config, local: Option<&Arc<LocalModel>>) -> Option<Self> {
         let chains = config.router.clone()?;
-        Some(Self::new(chains, config.threshold, local))
-    }
-
-    /// Routes with `chains`; if the local model classifies, `local` is asked.
-    pub(super) fn new(chains: Arc<ChainRouter>, threshold: Threshold, local: Option<&Arc<LocalModel>>) -> Self {
-        let router =
-            Router::new(Arc::clone(&chains.models), Arc::clone(chains.health.of_all())).with_threshold(threshold);
+        let router = Router::new(Arc::clone(&chains.models), Arc::clone(chains.health.of_all()));
+        let router = router.with_threshold(config.threshold);
         let local = local.filter(|_| chains.classifier == ClassifierChoice::Model);
         let router = match local {
             Some(local) => router.with_local(InProcess(Arc::clone(local))),
             None => router,
         };
-        Self { chains, router }
+        Some(Self { chains, router })
     }
 
     /// The models' names and tiers.
@@ -189,9 +197,8 @@ impl Routes {
                 OnFallback::Silent if size == BodySize::Small || self.is_skipped(&meant, availability) => {
                     return Handling::Routed(Walking::Usual);
                 }
-                OnFallback::Policy | OnFallback::Ask if consenter.may_switch(&meant) => {
-                    return Handling::Routed(Walking::WithConsent);
-                }
+                OnFallback::Never => {}
+                _ if consenter.may_switch(&meant) => return Handling::Routed(Walking::WithConsent(meant)),
                 _ => {}
             }
         }
@@ -209,22 +216,39 @@ impl Routes {
         first.is_some_and(|first| first.model != *model)
     }
 
-    /// Remembers that `model` failed a request that streamed through, so that the next one is not sent to it.
-    pub(super) fn remember(
-        &self,
-        model: &str,
-        failure: ModelFailure,
-        repeat: Repeat,
-        availability: &Arc<ModelAvailability>,
-    ) {
-        // An overloaded model may answer the next request, unless it says when it will.
-        let lasts = failure.kind != FailureKind::Transient || failure.delay.is_some();
-        let Ok(name) = model.parse::<ModelName>() else { return };
+    /// Whether `model` is a model's own name, so that its requests may stream through.
+    pub(super) fn is_own_name(&self, model: &str) -> bool {
+        let name = model.parse::<ModelName>();
+        name.is_ok_and(|name| self.router.models().resolve(&name) == Selection::Model(name))
+    }
+
+    /// The tier of `model`, if it is known.
+    pub(super) fn tier(&self, model: &str) -> Option<Tier> {
+        self.router.models().tier(&model.parse().ok()?)
+    }
+
+    /// The known model `model`. The names that clients invent are not remembered.
+    fn known(&self, model: &str) -> Option<ModelName> {
+        let name = model.parse().ok();
+        name.filter(|name| self.router.models().is_known(name))
+    }
+
+    /// Records that `model`, which the client named, answered it.
+    pub(super) fn answered(&self, model: &str, availability: &ModelAvailability) {
+        if let Some(name) = self.known(model) {
+            availability.mark_healthy(&name);
+        }
+    }
+
+    /// Records that `model`, which the client named, failed it. Where switches are silent, the next request is not sent to it.
+    pub(super) fn failed(&self, model: &str, failure: &ModelFailure, availability: &ModelAvailability) {
+        let Some(name) = self.known(model) else { return };
+        availability.note(&name, failure);
         let models = self.router.models();
-        if self.chains.on_fallback == OnFallback::Silent && lasts && models.is_known(&name) {
-            let chain = models.chain(&models.resolve(&name), &name);
-            self.walk(chain, Walking::Usual, Some(Duration::ZERO), availability)
-                .failed(failure, repeat);
+        let chain = models.chain(&models.resolve(&name), &name);
+        let has_other = || chain.select(availability, std::slice::from_ref(&name)).is_some();
+        if self.chains.on_fallback == OnFallback::Silent && failure.lasts() && has_other() {
+            mark(availability, &chain.policies()[0], failure);
         }
     }
 
@@ -257,6 +281,28 @@ impl Routes {
             true => opening(&conversation.request, OPENING),
             false => String::new(),
         };
+        let (choice, walk) = match walking {
+            Walking::WithConsent(model) => self.named(model, &call),
+            Walking::Usual => self.chosen(path, conversation, &call).await,
+        };
+        let choice = Choice {
+            request,
+            opening,
+            ..choice
+        };
+        Ok((choice, walk))
+    }
+
+    /// The client's own choice of `model`, whatever is known of it, and the walk that begins with it.
+    fn named(&self, model: ModelName, call: &Call<'_>) -> (Choice, Walk) {
+        let models = self.router.models();
+        let choice = Choice::new(Source::Override, models.tier(&model), asks_for(call.model).into());
+        let chain = models.chain(&Selection::Model(model.clone()), &model);
+        (choice, Walk::from_first(chain, Arc::clone(call.availability)))
+    }
+
+    /// The router's choice, and the walk that begins with it.
+    async fn chosen(&self, path: Option<ModelName>, conversation: Conversation, call: &Call<'_>) -> (Choice, Walk) {
         let context = RoutingContext {
             conversation,
             asked: Asked {
@@ -264,22 +310,18 @@ impl Routes {
                 ..Asked::default()
             },
             classifier: self.chains.classifier,
+            classify_until: call.deadline.map(|deadline| Instant::now() + half_until(deadline)),
             ..RoutingContext::default()
         };
-        let decision = self.decide(context, &call).await;
-        let walk = self.walk(decision.chain, walking, call.patience, call.availability);
+        let decision = self.router.route_with(&context, call.availability).await;
         let choice = Choice {
-            source: decision.source,
-            tier: decision.tier,
             latency: Duration::from_millis(decision.latency_ms),
             answered_by: decision.answered_by,
-            reasoning: decision.reasoning,
             probability: decision.probability,
             model_failure: model_failure(decision.trace),
-            request,
-            opening,
+            ..Choice::new(decision.source, decision.tier, decision.reasoning)
         };
-        Ok((choice, walk))
+        (choice, self.walk(decision.chain, call))
     }
 
     /// The conversation in the body of `call`, if it is needed. Only the call of a classified model fails without it.
@@ -299,39 +341,21 @@ impl Routes {
         }
     }
 
-    async fn decide(&self, mut context: RoutingContext, call: &Call<'_>) -> RoutingDecision {
-        let availability = call.availability;
-        // Half of the client's time is reserved for the upstream.
-        if let Some(patience) = call.patience {
-            if let Ok(decision) = timeout(patience / 2, self.router.route_with(&context, availability)).await {
-                return decision;
-            }
-            context.classifier = ClassifierChoice::Builtin;
-        }
-        self.router.route_with(&context, availability).await
-    }
-
-    fn walk(
-        &self,
-        chain: Chain,
-        walking: Walking,
-        patience: Option<Duration>,
-        availability: &Arc<ModelAvailability>,
-    ) -> Walk {
+    fn walk(&self, chain: Chain, call: &Call<'_>) -> Walk {
         let ChainRouter {
-            models, on_fallback, ..
+            models,
+            on_fallback,
+            max_wait,
+            ..
         } = &*self.chains;
-        let usual_wait = self.chains.max_wait;
-        let (chain, on_fallback, max_wait) = match (walking, on_fallback) {
-            (Walking::WithConsent, _) => (chain, OnFallback::Ask, Duration::ZERO),
-            (Walking::Usual, OnFallback::Policy) => {
-                let chain = chain.asking_before(|from, to| models.is_dearer(to, from));
-                (chain, OnFallback::Policy, usual_wait)
-            }
-            (Walking::Usual, on_fallback) => (chain, *on_fallback, usual_wait),
+        let chain = match on_fallback {
+            OnFallback::Policy => chain.asking_before(|from, to| models.is_dearer(to, from)),
+            _ => chain,
         };
-        let max_wait = patience.map_or(max_wait, |patience| max_wait.min(patience / 2));
-        Walk::new(chain, Arc::clone(availability), on_fallback, max_wait)
+        let max_wait = call
+            .deadline
+            .map_or(*max_wait, |deadline| half_until(deadline).min(*max_wait));
+        Walk::new(chain, Arc::clone(call.availability), *on_fallback, max_wait)
     }
 
     /// Whether a person at the terminal may be asked about a request.
@@ -348,6 +372,16 @@ impl Routes {
     fn is_classified(&self, path: Option<&ModelName>) -> bool {
         !path.is_some_and(|name| matches!(self.router.models().resolve(name), Selection::Model(_)))
     }
+}
+
+/// The reason for a model that the client named as `model`.
+pub(super) fn asks_for(model: &str) -> String {
+    format!("the request's path asks for `{model}`")
+}
+
+/// Half of the time that is left until `deadline`; the other half is reserved for the upstream.
+fn half_until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()) / 2
 }
 
 /// Why the local model gave no classification, if it was asked.
@@ -371,10 +405,5 @@ async fn conversation(call: &Call<'_>, is_classified: bool) -> Result<Conversati
         }
         Ok(Conversation::from_body(&body).unwrap_or_default())
     };
-    if size <= READ_AT_ONCE {
-        return read();
-    }
-    tokio::task::spawn_blocking(read)
-        .await
-        .unwrap_or_else(|_| Ok(Conversation::default()))
+    parse(size, read).await.unwrap_or_else(|| Ok(Conversation::default()))
 }

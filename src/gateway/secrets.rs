@@ -1,12 +1,16 @@
-//! A request's credentials, which the upstream may repeat in its errors.
+//! A request's credentials: where they are, and how they are kept out of texts, because the upstream may repeat them in
+//! its errors.
+
+use std::borrow::Cow;
 
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
-/// Headers and query parameters with credentials for the upstream.
-const HEADERS: [HeaderName; 2] = [HeaderName::from_static("x-goog-api-key"), AUTHORIZATION];
-const PARAMETERS: [&str; 2] = ["key", "access_token"];
+/// The header with an API key.
+pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+/// The query parameters with credentials. Google's servers accept each with a `$` before it too.
+const PARAMETERS: [&[u8]; 4] = [b"key", b"api_key", b"access_token", b"oauth_token"];
 
 /// What stands in place of a credential.
 const MASK: &str = "***";
@@ -15,36 +19,79 @@ const SHORT: usize = 7;
 /// The number of characters of an upstream's text that are kept.
 const LONGEST: usize = 300;
 
-/// The credentials with which a request is sent.
-#[derive(Default)]
-pub(super) struct Secrets(Vec<String>);
+/// The headers with credentials.
+fn in_headers(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
+    [API_KEY, AUTHORIZATION]
+        .into_iter()
+        .flat_map(|name| headers.get_all(name))
+}
+
+/// The credentials in `query`, as they are written there.
+fn in_query(query: &str) -> impl Iterator<Item = &str> {
+    query.split('&').filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let name: Cow<'_, [u8]> = percent_decode_str(name).into();
+        let name = name.strip_prefix(b"$").unwrap_or(&name);
+        PARAMETERS.contains(&name).then_some(value)
+    })
+}
+
+/// The credential by which the upstream knows the client; `None` for an empty one, which several clients may have.
+pub(super) fn credential<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<Cow<'a, [u8]>> {
+    let in_headers = in_headers(headers).map(|value| Cow::Borrowed(value.as_bytes()));
+    let in_query = query.into_iter().flat_map(in_query);
+    let in_query = in_query.map(|value| Cow::from(percent_decode_str(value)));
+    let mut all = in_headers.chain(in_query);
+    all.find(|value| !value.trim_ascii().is_empty())
+}
+
+/// The credentials with which a request is sent. They are read only when there is a text to clean.
+pub(super) struct Secrets {
+    headers: Vec<HeaderValue>,
+    uri: Uri,
+    query: Option<String>,
+}
 
 impl Secrets {
-    /// The credentials in the request's `headers` and in the query of its `uri`; `login` is the one in the upstream's URL.
-    pub(super) fn of(headers: &HeaderMap, uri: &Uri, login: Option<&HeaderValue>) -> Self {
-        let values = HEADERS.into_iter().flat_map(|name| headers.get_all(name)).chain(login);
-        let in_headers = values.filter_map(|value| std::str::from_utf8(value.as_bytes()).ok());
+    /// The credentials in the request's `headers` and in the query of its `uri`, and those of the upstream's URL: its
+    /// `login` and its `query`.
+    pub(super) fn of(headers: &HeaderMap, uri: &Uri, login: Option<&HeaderValue>, query: Option<&str>) -> Self {
+        Self {
+            headers: in_headers(headers).chain(login).cloned().collect(),
+            uri: uri.clone(),
+            query: query.map(str::to_owned),
+        }
+    }
+
+    /// All of them in each spelling, a longer one before a shorter one, which it may contain.
+    fn spellings(&self) -> Vec<String> {
+        let in_headers = self
+            .headers
+            .iter()
+            .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok());
         let in_headers = in_headers.flat_map(|value| [value, value.split_once(' ').map_or("", |(_, rest)| rest)]);
-        let pairs = uri.query().into_iter().flat_map(|query| query.split('&'));
-        let in_query = pairs.filter_map(|pair| pair.split_once('='));
-        let in_query = in_query.filter(|(name, _)| PARAMETERS.contains(name));
+        let in_query = self
+            .uri
+            .query()
+            .into_iter()
+            .chain(self.query.as_deref())
+            .flat_map(in_query);
         let in_query =
-            in_query.flat_map(|(_, value)| [value.to_owned(), percent_decode_str(value).decode_utf8_lossy().into()]);
+            in_query.flat_map(|value| [value.to_owned(), percent_decode_str(value).decode_utf8_lossy().into()]);
         let all = in_headers.map(str::to_owned).chain(in_query);
         let mut all: Vec<String> = all.map(|value| value.trim().to_owned()).collect();
         all.retain(|value| !value.is_empty());
-        // A longer one may contain a shorter one.
         all.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
         all.dedup();
-        Self(all)
+        all
     }
 
     /// The beginning of the upstream's `text`, without the credentials.
     pub(super) fn without(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for secret in &self.0 {
-            if text.contains(secret.as_str()) {
-                text = masked(&text, secret);
+        for secret in self.spellings() {
+            if text.contains(&secret) {
+                text = masked(&text, &secret);
             }
         }
         if let Some((end, _)) = text.char_indices().nth(LONGEST) {
@@ -74,14 +121,20 @@ mod tests {
 
     use super::*;
 
-    fn secrets(headers: &[(&str, &str)], uri: &str) -> Secrets {
+    fn without(headers: &[(&str, &str)], uri: &str, text: &str) -> String {
         let mut request = Request::builder().uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
         let login = HeaderValue::from_static("Basic dXNlcjpwYXNz");
-        Secrets::of(request.headers(), request.uri(), Some(&login))
+        Secrets::of(
+            request.headers(),
+            request.uri(),
+            Some(&login),
+            Some("x=1&key=UPSTREAM5"),
+        )
+        .without(text)
     }
 
     #[test]
@@ -90,25 +143,52 @@ mod tests {
             ("x-goog-api-key", "AIzaONE111"),
             ("authorization", "Bearer ya29.TWO222"),
         ];
-        let secrets = secrets(&headers, "/v1?alt=sse&key=AIza%2BTHREE&access_token=FOUR4444");
-        let text = "AIzaONE111, `Bearer ya29.TWO222`, xya29.TWO222x, key=AIza%2BTHREE, AIza+THREE, FOUR4444, dXNlcjpwYXNz, alt=sse";
+        let uri = "/v1?alt=sse&key=AIza%2BTHREE&access_token=FOUR4444";
+        let text = "AIzaONE111, `Bearer ya29.TWO222`, xya29.TWO222x, key=AIza%2BTHREE, AIza+THREE, FOUR4444, dXNlcjpwYXNz, UPSTREAM5, alt=sse";
         assert_eq!(
-            secrets.without(text),
-            "***, `***`, x***x, key=***, ***, ***, ***, alt=sse"
+            without(&headers, uri, text),
+            "***, `***`, x***x, key=***, ***, ***, ***, ***, alt=sse"
         );
     }
 
     #[test]
+    fn a_credential_is_found_under_each_name_in_each_spelling() {
+        for name in [
+            "key",
+            "%6Bey",
+            "$key",
+            "%24key",
+            "api_key",
+            "access_token",
+            "oauth_token",
+        ] {
+            let query = format!("alt=sse&{name}=SECRET%31");
+            let uri = format!("/v1?{query}");
+            assert_eq!(without(&[], &uri, "SECRET1 SECRET%31"), "*** ***", "{name}");
+            assert_eq!(
+                credential(&HeaderMap::new(), Some(&query)).as_deref(),
+                Some(&b"SECRET1"[..]),
+                "{name}"
+            );
+        }
+        assert_eq!(credential(&HeaderMap::new(), Some("monkey=k&key=")), None);
+    }
+
+    #[test]
     fn a_short_credential_is_masked_as_a_word_and_an_empty_one_not_at_all() {
-        let secrets = secrets(&[("x-goog-api-key", "k1"), ("authorization", " ")], "/?key=");
-        assert_eq!(secrets.without("api_key:k1, k12, ok1"), "api_key:***, k12, ok1");
+        let headers = [("x-goog-api-key", "k1"), ("authorization", " ")];
+        let text = "api_key:k1, k12, ok1";
+        assert_eq!(without(&headers, "/?key=", text), "api_key:***, k12, ok1");
     }
 
     #[test]
     fn a_long_text_is_cut_after_it_is_masked() {
-        let secrets = secrets(&[("x-goog-api-key", "AIzaONE111")], "/");
+        let headers = [("x-goog-api-key", "AIzaONE111")];
         let text = format!("{}AIzaONE111 and more", "ä".repeat(LONGEST - 3));
-        assert_eq!(secrets.without(&text), format!("{}***…", "ä".repeat(LONGEST - 3)));
-        assert_eq!(secrets.without("short"), "short");
+        assert_eq!(
+            without(&headers, "/", &text),
+            format!("{}***…", "ä".repeat(LONGEST - 3))
+        );
+        assert_eq!(without(&headers, "/", "short"), "short");
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{HeaderValue, ORIGIN};
+use hyper::header::{HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Method, Request};
 
 use super::access::{Area, Way};
 use super::body::ClientBody;
 use super::client::Client;
+use super::deadline::{deadline, time_left};
 use super::face::{caches, local, resource, upstream};
 use super::fault::Fault;
 use super::metrics::{Face, Measure};
@@ -105,7 +106,7 @@ async fn serve(
     measure: &mut Measure,
 ) -> Result<Reply, Fault> {
     match target {
-        Target::Api | Target::Model { .. } | Target::Resource(_) if !client.is_admitted(WAIT_FOR_ROOM).await => {
+        Target::Api | Target::Model { .. } | Target::Resource(_) if !has_room(client, request.headers()).await => {
             Err(Fault::Full("all connections are in use".to_owned()))
         }
         Target::Api => caches::pass(shared, request).await,
@@ -125,6 +126,11 @@ async fn serve(
         }
         admin => admin::serve(shared, &admin, request.method()),
     }
+}
+
+/// Whether the connection of `client` has room for a request with `headers`, also after a wait.
+async fn has_room(client: &Client, headers: &HeaderMap) -> bool {
+    client.is_admitted(time_left(WAIT_FOR_ROOM, deadline(headers))).await
 }
 
 fn only_post(method: &Method) -> Result<(), Fault> {

@@ -47,7 +47,7 @@ impl Shared {
     /// consents and connections stay.
     pub(super) fn renewed(&self, config: Config) -> Result<Self, UpstreamError> {
         let config = Config {
-            router: self.router(config.router.as_deref()),
+            router: renewed_router(config.router.as_deref(), self.config.router.as_deref()),
             classifier_deadline: config.classifier_deadline,
             on_classifier_failure: config.on_classifier_failure,
             classifier_prompt: config.classifier_prompt,
@@ -88,17 +88,6 @@ impl Shared {
         })
     }
 
-    /// The router `wanted` with the present health of the models and the present consents.
-    fn router(&self, wanted: Option<&ChainRouter>) -> Option<Arc<ChainRouter>> {
-        let (wanted, now) = (wanted?, self.config.router.as_deref()?);
-        let mut router = wanted.clone();
-        router.health = Arc::clone(&now.health);
-        if router.on_fallback == now.on_fallback {
-            router.consent = Arc::clone(&now.consent);
-        }
-        Some(Arc::new(router))
-    }
-
     /// The number of requests that wait for the engine.
     pub(super) fn waiting(&self) -> usize {
         self.engine.as_ref().map_or(0, |engine| engine.waiting())
@@ -118,5 +107,56 @@ impl Shared {
     /// Whether `model` is a name of the local model.
     pub(super) fn is_local(&self, model: &str) -> bool {
         self.config.local_models.iter().any(|local| local == model)
+    }
+}
+
+/// The router `wanted` with the health of the models and the consents of the router `now`.
+fn renewed_router(wanted: Option<&ChainRouter>, now: Option<&ChainRouter>) -> Option<Arc<ChainRouter>> {
+    let (mut router, now) = (wanted?.clone(), now?);
+    router.health = Arc::clone(&now.health);
+    if router.on_fallback == now.on_fallback {
+        router.consent = Arc::clone(&now.consent);
+    } else {
+        // A switch that needed no consent may need it now.
+        router.health.reset();
+    }
+    Some(Arc::new(router))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Uri;
+    use hyper::header::HeaderMap;
+
+    use super::*;
+    use crate::router::consent::TellClient;
+    use crate::router::walk::OnFallback;
+    use crate::router::{ClassifierChoice, Terminal, chained};
+
+    #[test]
+    fn a_switch_without_consent_ends_with_the_setting_that_allowed_it() {
+        let router = |on_fallback| ChainRouter {
+            models: Arc::new(chained()),
+            health: Arc::default(),
+            classifier: ClassifierChoice::Builtin,
+            on_fallback,
+            consent: Arc::new(TellClient),
+            max_wait: std::time::Duration::ZERO,
+        };
+        let now = router(OnFallback::Silent);
+        let model = "gemini-2.5-flash".parse().unwrap();
+        let marked = |router: &ChainRouter| {
+            let client = router.health.of(&HeaderMap::new(), &Uri::from_static("/"));
+            (
+                client.unavailable(&model).is_some(),
+                router.health.of_all().unavailable(&model).is_some(),
+            )
+        };
+        let client = now.health.of(&HeaderMap::new(), &Uri::from_static("/"));
+        client.mark_terminal(&model, Terminal::Quota { until: None });
+        for (on_fallback, is_kept) in [(OnFallback::Silent, true), (OnFallback::Policy, false)] {
+            let renewed = renewed_router(Some(&router(on_fallback)), Some(&now)).unwrap();
+            assert_eq!(marked(&renewed), (is_kept, is_kept), "{on_fallback:?}");
+        }
     }
 }

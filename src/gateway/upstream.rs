@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use hyper::http::request::Parts;
 use hyper::{Request, Uri, Version};
@@ -19,6 +20,7 @@ use super::config::{Config, DEFAULT_UPSTREAM};
 use super::fault::Fault;
 use super::metrics::Metrics;
 use super::reply::{Reply, ReplyBody};
+use super::secrets::Secrets;
 use crate::net::{self, Connector, Idle, Login, Origin, Pool, SafeUrl, SendError, is_loopback, is_loopback_address};
 
 /// The number of idle connections that are kept, and the time for which they are kept. Servers close theirs after some
@@ -130,9 +132,14 @@ impl UpstreamClient {
         })
     }
 
-    /// The login in the upstream's URL.
-    pub(super) const fn login(&self) -> Option<&HeaderValue> {
-        self.login.as_ref()
+    /// The credentials with which a request with the head `parts` is sent.
+    pub(super) fn secrets(&self, parts: &Parts) -> Secrets {
+        Secrets::of(
+            &parts.headers,
+            &parts.uri,
+            self.login.as_ref(),
+            self.origin.url().query(),
+        )
     }
 
     /// The number that recognises requests that come back.
@@ -180,6 +187,12 @@ impl UpstreamClient {
     ) -> Result<Reply, SendFailure> {
         remove_local(&mut parts.headers);
         parts.headers.remove(EXPECT);
+        match &body {
+            // A POST needs its length even if that is 0.
+            Outgoing::Whole(body) => drop(parts.headers.insert(CONTENT_LENGTH, body.len().into())),
+            Outgoing::Begun(..) => drop(parts.headers.remove(CONTENT_LENGTH)),
+            Outgoing::Client(_) => {}
+        }
         if let Some(via) = &self.via {
             parts.headers.append(VIA, via.clone());
         }

@@ -41,15 +41,15 @@ impl fmt::Display for Unavailable {
 /// Why a model is terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
-    /// The quota is used up. The model is unavailable until the quota is renewed, if that time is known, or until a
-    /// reset.
+    /// The quota is used up. The model is unavailable until the quota is renewed, if that time is known, or until it
+    /// answers.
     Quota {
         /// When the upstream will answer again, if it has said so.
         until: Option<Instant>,
     },
     /// The model lacks capacity. It is available again after [`CAPACITY_RECOVERY`].
     Capacity,
-    /// A person chose another model for the session. The model is unavailable until a reset.
+    /// A person chose another model for the session. The model is unavailable until it answers.
     SetAside,
 }
 
@@ -218,10 +218,9 @@ impl ModelAvailability {
         }
     }
 
-    /// Begins a new session: every model is available.
+    /// Makes every model available. Recorded failures stay.
     pub fn reset(&self) {
         self.states().clear();
-        self.told().clear();
     }
 
     /// Every model with a state or a recorded failure, ordered by name.

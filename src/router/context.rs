@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::ModelName;
 use super::contents::Conversation;
@@ -19,6 +20,8 @@ pub struct RoutingContext {
     pub approval: ApprovalMode,
     /// The classifier.
     pub classifier: ClassifierChoice,
+    /// When the local model is given up, if the client states a deadline.
+    pub classify_until: Option<Instant>,
 }
 
 /// The places where a model may be requested. The first that names one counts.

@@ -139,6 +139,13 @@ impl ModelFailure {
         }
     }
 
+    /// Whether the next request would probably get this failure too. An overloaded model may answer it, unless it says when it
+    /// will.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        self.kind != FailureKind::Transient || self.delay.is_some()
+    }
+
     /// Whether a request may be sent again that got this failure with `status`.
     #[must_use]
     pub const fn repeat(&self, status: u16) -> Repeat {

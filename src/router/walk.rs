@@ -168,6 +168,24 @@ impl Walk {
     ) -> Self {
         // If every model is unavailable and there is no last resort, the requested model is tried.
         let policy = chain.select(&availability, &[]).unwrap_or(&chain.policies()[0]).clone();
+        Self::at(policy, chain, availability, on_fallback, max_wait)
+    }
+
+    /// Starts a walk that asks the first model of `chain` even if that one is unavailable, because the client names it. The
+    /// walk makes no pauses, and every switch needs consent.
+    #[must_use]
+    pub fn from_first(chain: Chain, availability: Arc<ModelAvailability>) -> Self {
+        let policy = chain.policies()[0].clone();
+        Self::at(policy, chain, availability, OnFallback::Ask, Duration::ZERO)
+    }
+
+    fn at(
+        policy: Policy,
+        chain: Chain,
+        availability: Arc<ModelAvailability>,
+        on_fallback: OnFallback,
+        max_wait: Duration,
+    ) -> Self {
         let mut walk = Self {
             chain,
             availability,
@@ -225,8 +243,9 @@ impl Walk {
             }
             None => self.state = self.after(&failure, repeat),
         }
-        if let State::Settle(question) = &self.state {
-            self.availability.note(&question.failed, &failure);
+        // A request that may not be repeated says less about the model than about itself.
+        if repeat == Repeat::Safe && !matches!(self.state, State::Wait(_)) {
+            self.availability.note(&self.policy.model, &failure);
         }
         self.failure = Some(failure);
         if self.state == State::Ask {
@@ -234,7 +253,13 @@ impl Walk {
         }
     }
 
-    /// Shortens the wait that is left to `most`, because the client waits no longer.
+    /// The wait that is left.
+    #[must_use]
+    pub const fn wait_left(&self) -> Duration {
+        self.wait_left
+    }
+
+    /// Shortens the wait that is left to `most`.
     pub fn wait_at_most(&mut self, most: Duration) {
         self.wait_left = self.wait_left.min(most);
     }
@@ -357,7 +382,11 @@ impl Walk {
             self.state = State::Ended(End::Exhausted);
             return;
         };
-        self.hold_against(&failure, consent);
+        match consent {
+            Consented::Once => {}
+            Consented::Session => self.availability.mark_terminal(&self.policy.model, Terminal::SetAside),
+            Consented::Needless => mark(&self.availability, &self.policy, &failure),
+        }
         self.leave_for(next, failure);
     }
 
@@ -381,25 +410,21 @@ impl Walk {
         });
         self.arrive();
     }
+}
 
-    fn hold_against(&self, failure: &ModelFailure, consent: Consented) {
-        let model = &self.policy.model;
-        match consent {
-            Consented::Once => return,
-            Consented::Session => return self.availability.mark_terminal(model, Terminal::SetAside),
-            Consented::Needless => {}
+/// Marks the model of `policy` after `failure`, so that later walks skip it.
+pub fn mark(availability: &ModelAvailability, policy: &Policy, failure: &ModelFailure) {
+    let model = &policy.model;
+    match policy.transitions.of(failure.kind) {
+        Transition::StickyRetry => {
+            availability.mark_sticky_retry(model);
+            availability.consume_sticky_retry(model);
         }
-        match self.policy.transitions.of(failure.kind) {
-            Transition::StickyRetry => {
-                self.availability.mark_sticky_retry(model);
-                self.availability.consume_sticky_retry(model);
-            }
-            Transition::Terminal if failure.kind == FailureKind::Terminal && !failure.lacks_capacity => {
-                let until = failure.delay.and_then(|delay| Instant::now().checked_add(delay));
-                self.availability.mark_terminal(model, Terminal::Quota { until });
-            }
-            Transition::Terminal => self.availability.mark_terminal(model, Terminal::Capacity),
+        Transition::Terminal if failure.kind == FailureKind::Terminal && !failure.lacks_capacity => {
+            let until = failure.delay.and_then(|delay| Instant::now().checked_add(delay));
+            availability.mark_terminal(model, Terminal::Quota { until });
         }
+        Transition::Terminal => availability.mark_terminal(model, Terminal::Capacity),
     }
 }
 

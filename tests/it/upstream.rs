@@ -279,6 +279,31 @@ fn an_error_inside_a_stream_is_in_the_log_and_in_its_decision() {
 }
 
 #[test]
+fn counting_tokens_ends_no_failure_in_the_log() {
+    let scene = Scene::new("policy");
+    for model in [PRO, FLASH] {
+        let fault = Fault::api(model, 429, "busy", &json!([]));
+        scene.upstream.fail(Fault {
+            times: Some(1),
+            ..fault
+        });
+    }
+    assert_eq!(scene.generate(PRO, COMPLEX).status, 429);
+    let count = format!("/v1beta/models/{PRO}:countTokens");
+    assert_eq!(scene.ask(&count, COMPLEX).status, 200);
+    assert_eq!(scene.generate(FLASH, COMPLEX).status, 429);
+    let log = || std::fs::read_to_string(scene.home.layout().log_file()).unwrap();
+    wait_until("the second failure is logged", || {
+        log().contains(&format!("429 for `{FLASH}`"))
+    });
+    assert!(!log().contains("answers again"), "{}", log());
+    assert_eq!(scene.generate(PRO, COMPLEX).status, 200);
+    wait_until("the answer is logged", || {
+        log().contains(&format!("`{PRO}` answers again"))
+    });
+}
+
+#[test]
 fn a_removed_model_is_replaced() {
     let scene = Scene::new("silent");
     scene.upstream.fail(Fault::api(PRO, 404, "no such model", &json!([])));

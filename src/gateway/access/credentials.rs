@@ -9,9 +9,9 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Uri};
 use percent_encoding::percent_decode_str;
 
+use crate::gateway::secrets::{API_KEY, credential};
 use crate::runtime::{Instance, TOKEN};
 
-const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 /// The API's OpenAI-compatible paths accept the key only as a bearer token.
 const OPENAI: &str = "/openai/";
 
@@ -92,14 +92,7 @@ fn take_from_query(uri: &mut Uri, client: &impl Fn(&[u8]) -> Option<Arc<str>>) -
 
 /// Whether `request` carries a key for the upstream.
 pub(super) fn has_key<B>(request: &Request<B>) -> bool {
-    let is_given = |name: &HeaderName| {
-        request
-            .headers()
-            .get(name)
-            .is_some_and(|value| !value.as_bytes().trim_ascii().is_empty())
-    };
-    let mut pairs = request.uri().query().unwrap_or_default().split('&');
-    is_given(&API_KEY) || is_given(&AUTHORIZATION) || pairs.any(|pair| pair.len() > 4 && pair.starts_with("key="))
+    credential(request.headers(), request.uri().query()).is_some()
 }
 
 /// Adds the gateway's `key` for the upstream to `request`.
@@ -161,6 +154,7 @@ mod tests {
             ("/v1/x", Some(("x-goog-api-key", "AIza"))),
             ("/v1/x", Some(("authorization", "Bearer AIza"))),
             ("/v1/x?key=AIza", None),
+            ("/v1/x?%24access_token=ya29", None),
         ] {
             let headers: Vec<_> = header.into_iter().chain([("x-gem-token", "t1")]).collect();
             let mut request = request(uri, &headers);

@@ -1,19 +1,21 @@
 //! One request to the upstream: its reply, and what that says about the model.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::Either;
+use hyper::Response;
 use hyper::header::{CONTENT_LENGTH, RETRY_AFTER};
 use hyper::http::request::Parts;
-use hyper::{Response, StatusCode};
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
+use super::decision::is_error;
 use crate::gateway::body::Outgoing;
 use crate::gateway::coding;
+use crate::gateway::deadline::{time_left, within};
 use crate::gateway::fault::Fault;
 use crate::gateway::reply::{Reply, ReplyBody, read_beginning};
+use crate::gateway::routing::generates;
 use crate::gateway::secrets::Secrets;
 use crate::gateway::shared::Shared;
 use crate::gateway::stream_watch::StreamWatch;
@@ -23,30 +25,32 @@ use crate::router::{ErrorResponse, FailureKind, ModelFailure, Repeat};
 /// How much of an error body is read and decoded to understand the failure, in bytes.
 const ERROR_BODY: usize = 1024 * 1024;
 
-/// The credentials that the upstream gets with the request.
-fn secrets(shared: &Shared, parts: &Parts) -> Secrets {
-    Secrets::of(&parts.headers, &parts.uri, shared.upstream.login())
-}
-
 /// The result of an attempt.
 pub(super) enum Attempted {
     Answered,
-    Failed(ModelFailure, Repeat),
+    /// With the time that it took to read the error.
+    Failed(ModelFailure, Repeat, Duration),
     /// The gateway cannot ask now, the host cannot be reached, or the client's deadline has passed. None of them says
     /// anything about the model.
     Unknown,
 }
 
-/// Asks `model`. The response is for the client unless another model is asked. An error is read until `deadline` and for `time`.
+/// Asks `model` by `method`. The response is for the client unless another model is asked. An error is read for half of the time
+/// until `deadline`, and half of `time`, so that the client still gets the error.
 pub(super) async fn attempt_one(
     shared: &Shared,
-    model: &str,
+    (model, method): (&str, &str),
     attempt: Parts,
     body: Outgoing,
     (deadline, time): (Option<Instant>, Duration),
 ) -> (Attempted, Result<Reply, Fault>) {
-    let secrets = secrets(shared, &attempt);
+    let secrets = shared.upstream.secrets(&attempt);
     let log = &shared.metrics.models;
+    // A model that counts tokens may still fail to generate content.
+    let logged = match generates(method) {
+        true => Cow::Borrowed(model),
+        false => Cow::Owned(format!("{model}:{method}")),
+    };
     let sent = shared.upstream.send(attempt, body, &shared.metrics, deadline);
     match within(deadline, sent).await {
         Some(Ok(reply)) if is_error(reply.status()) => {
@@ -55,21 +59,20 @@ pub(super) async fn attempt_one(
                 true => shared.metrics.upstream.count(),
                 false => shared.metrics.upstream.ended("the upstream"),
             }
-            // Half of the remaining time, so that the client still gets the error.
-            let time = time_left(time, deadline).div_f32(2.0);
+            let (time, began) = (time_left(time, deadline).div_f32(2.0), Instant::now());
             let (failure, repeat, reply) = read_failure(reply, &secrets, time).await;
-            log.failed(model, Some(reply.status().as_u16()), &failure.message);
-            (Attempted::Failed(failure, repeat), Ok(reply))
+            log.failed(&logged, Some(reply.status().as_u16()), &failure.message);
+            (Attempted::Failed(failure, repeat, began.elapsed()), Ok(reply))
         }
         Some(Ok(mut reply)) => {
-            log.answered(model);
+            log.answered(&logged);
             shared.metrics.upstream.ended("the upstream");
             let watch = StreamWatch::new(reply.headers(), model, secrets, &shared.metrics);
             reply.body_mut().set_watch(watch);
             (Attempted::Answered, Ok(reply))
         }
         Some(Err(failure)) => {
-            let attempted = unanswered(shared, model, &failure, &secrets);
+            let attempted = unanswered(shared, &logged, &failure, &secrets);
             (attempted, Err(fault(shared, &failure)))
         }
         None => (Attempted::Unknown, Err(late(shared))),
@@ -88,13 +91,9 @@ fn unanswered(shared: &Shared, model: &str, failure: &SendFailure, secrets: &Sec
             shared.metrics.upstream.count();
             let failed = ModelFailure::new(FailureKind::Unknown, secrets.without(&failure.to_string()));
             shared.metrics.models.failed(model, None, &failed.message);
-            Attempted::Failed(failed, Repeat::MayHaveActed)
+            Attempted::Failed(failed, Repeat::MayHaveActed, Duration::ZERO)
         }
     }
-}
-
-pub(super) fn is_error(status: StatusCode) -> bool {
-    status.is_client_error() || status.is_server_error()
 }
 
 /// Reads the model's failure from an error reply, and returns the reply for the client.
@@ -145,21 +144,6 @@ pub(super) async fn send(
 
 pub(super) fn late(shared: &Shared) -> Fault {
     Fault::LateUpstream(shared.upstream.address())
-}
-
-/// The time `usual`, shortened to the deadline.
-pub(super) fn time_left(usual: Duration, deadline: Option<Instant>) -> Duration {
-    deadline.map_or(usual, |deadline| {
-        usual.min(deadline.saturating_duration_since(Instant::now()))
-    })
-}
-
-/// The output of `future`; `None` if the deadline passes first. An `async fn` would hold the future twice.
-pub(super) fn within<F: Future>(deadline: Option<Instant>, future: F) -> impl Future<Output = Option<F::Output>> {
-    match deadline {
-        Some(deadline) => Either::Left(timeout_at(deadline, future).map(Result::ok)),
-        None => Either::Right(future.map(Some)),
-    }
 }
 
 fn fault(shared: &Shared, failure: &SendFailure) -> Fault {

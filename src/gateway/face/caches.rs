@@ -1,10 +1,10 @@
 //! `POST …/cachedContents`: a cache belongs to one model, which the body names.
 
-use hyper::header::CONTENT_LENGTH;
 use hyper::{Method, Request};
 
 use super::{attempt, upstream};
 use crate::gateway::body::{ClientBody, Outgoing};
+use crate::gateway::deadline::deadline;
 use crate::gateway::fault::Fault;
 use crate::gateway::path::creates_cache;
 use crate::gateway::reply::Reply;
@@ -19,15 +19,14 @@ pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<ClientBod
     let Some(routes) = shared.routes.as_ref().filter(|_| is_creation) else {
         return upstream::pass(shared, request).await;
     };
-    let deadline = upstream::deadline(request.headers());
+    let deadline = deadline(request.headers());
     let (mut parts, body) = request.into_parts();
     let mut body = upstream::whole(shared, body, deadline).await?;
-    parts.headers.remove(CONTENT_LENGTH);
     let (limit, budget) = (shared.config.limits.routed_body, &shared.bodies);
     let name: Option<ModelName> = match coding::plain(&parts.headers, &body, limit, budget).await {
         // The upstream may be able to decode it.
         Err(Fault::ContentCoding(_)) => None,
-        plain => model_field::model(&plain?).and_then(|name| name.parse().ok()),
+        plain => model_field::model(plain?).await.and_then(|name| name.parse().ok()),
     };
     if let Some(name) = name {
         let meant = match routes.models().resolve(&name) {

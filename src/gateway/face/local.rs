@@ -8,12 +8,13 @@ use bytes::Bytes;
 use hyper::Request;
 use tokio::time::Instant;
 
-use super::prompt::{Prompt, reply, server_timeout, within};
+use super::prompt::{Prompt, reply, within};
 use super::{classifier, local_stream};
 use crate::gateway::body::{self, ClientBody};
 use crate::gateway::classification::{is_classification, may_be_classification, plain_answer, written};
 use crate::gateway::coding;
 use crate::gateway::config::ClassifierPrompt;
+use crate::gateway::deadline::patience;
 use crate::gateway::engine::{ATTEMPTS, Engine};
 use crate::gateway::fault::Fault;
 use crate::gateway::generate::GenerateRequest;
@@ -42,7 +43,7 @@ pub(in crate::gateway) async fn serve(
         other => return Err(Fault::Unsupported(other.to_owned())),
     };
     let arrived = Instant::now();
-    let patience = server_timeout(request.headers());
+    let patience = patience(request.headers());
     let received = received(shared, request, patience).await?;
     let may_be_known = shared.engine.is_some() && may_be_classification(&received);
     let sent = may_be_known.then(|| shared.local_model.key(&received));

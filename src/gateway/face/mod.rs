@@ -3,6 +3,7 @@
 mod attempt;
 pub(super) mod caches;
 pub(super) mod classifier;
+mod decision;
 pub(super) mod local;
 mod local_stream;
 mod prompt;

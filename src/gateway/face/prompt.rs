@@ -4,15 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::HeaderMap;
 use tokio::time::Instant;
 
 use crate::gateway::path::StreamFormat;
 use crate::gateway::reply::{Reply, json, whole};
 use crate::gateway::tokens::Usage;
-
-/// The header with the server's time limit in seconds, set by Google's SDKs.
-const SERVER_TIMEOUT: &str = "x-server-timeout";
 
 /// A prompt for the local model.
 pub(super) struct Prompt {
@@ -48,10 +44,4 @@ pub(super) fn reply(text: Bytes, stream: Option<StreamFormat>) -> Reply {
         Some(StreamFormat::Events) => whole(StatusCode::OK, "text/event-stream", text),
         Some(StreamFormat::Array) | None => json(StatusCode::OK, text),
     }
-}
-
-/// The client's own time limit, if it states one.
-pub(super) fn server_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(SERVER_TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
 }

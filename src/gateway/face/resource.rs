@@ -1,12 +1,12 @@
 //! `GET …/models/NAME`: what a model is. Names that mean something here alone are nothing to the upstream.
 
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode};
 use serde_json::json;
 
 use super::upstream;
 use crate::gateway::body::ClientBody;
 use crate::gateway::fault::Fault;
-use crate::gateway::path::version_and_model;
+use crate::gateway::model_field;
 use crate::gateway::reply::{Reply, json as reply_json};
 use crate::gateway::shared::Shared;
 use crate::router::Selection;
@@ -32,7 +32,7 @@ pub(in crate::gateway) async fn describe(
             Ok(described(model, &meaning, &METHODS))
         }
         Some(Selection::Model(meant)) if meant.as_str() != model => {
-            *request.uri_mut() = uri_of(request.uri(), meant.as_str())?;
+            *request.uri_mut() = model_field::in_path(request.uri(), meant.as_str(), None)?;
             upstream::pass(shared, request).await
         }
         _ => upstream::pass(shared, request).await,
@@ -48,12 +48,4 @@ fn described(model: &str, meaning: &str, methods: &[&str]) -> Reply {
         "supportedGenerationMethods": methods,
     });
     reply_json(StatusCode::OK, resource.to_string())
-}
-
-/// `uri` with `model` in its path.
-fn uri_of(uri: &Uri, model: &str) -> Result<Uri, Fault> {
-    let version = version_and_model(uri.path()).map_or("/v1beta/", |(version, _)| version);
-    let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
-    let path = format!("{version}models/{model}{query}");
-    Uri::try_from(path).map_err(|_| Fault::Invalid(format!("`{model}` is not valid in a path")))
 }

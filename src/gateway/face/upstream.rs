@@ -7,34 +7,33 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::attempt::{Attempted, attempt_one, is_error, late, send, time_left, within};
-use super::prompt::server_timeout;
-use crate::gateway::body::{self, ClientBody, Outgoing};
+use super::attempt::{Attempted, attempt_one, late, send};
+use super::decision::{Asked, CLIENT_LEFT, failure_status, is_error};
+use crate::gateway::body::{self, Begun, ClientBody, Outgoing};
 use crate::gateway::consent::{Consenter, HINT};
+use crate::gateway::deadline::{deadline, time_left, within};
 use crate::gateway::fault::Fault;
-use crate::gateway::path::version_and_model;
 use crate::gateway::reply::Reply;
-use crate::gateway::routing::{BodySize, Call, Choice, Handling, Routes, Walking, generates};
+use crate::gateway::routing::{BodySize, Call, Choice, Handling, Routes, Walking, asks_for, generates};
 use crate::gateway::shared::Shared;
 use crate::gateway::{coding, model_field};
 use crate::net::Idle;
 use crate::router::consent::{Question, Ruling};
 use crate::router::walk::{End, Next, Walk};
-use crate::router::{DecisionLog, DecisionRecord, ModelAvailability, ModelName, Source};
+use crate::router::{DecisionRecord, ModelAvailability, ModelName, Repeat, Source};
 
 const MODEL: HeaderName = HeaderName::from_static("x-gem-model");
 const SOURCE: HeaderName = HeaderName::from_static("x-gem-source");
 const LATENCY: HeaderName = HeaderName::from_static("x-gem-latency-ms");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-gem-attempts");
 
-/// How long a named model's error may take to be read before it is passed on as it comes; half of that is used.
+/// How long an error may take to be read before it is passed on as it comes, if the request waits no longer; half of that is
+/// used.
 const ERROR_TIME: Duration = Duration::from_secs(2);
-/// The status in the decision log for a client that left before the reply, as Google's APIs name it.
-const CLIENT_LEFT: u16 = 499;
 
 /// Passes a request on unchanged.
 pub(in crate::gateway) async fn pass(shared: &Shared, request: Request<ClientBody>) -> Result<Reply, Fault> {
@@ -74,16 +73,11 @@ pub(in crate::gateway) async fn call(
         Handling::Routed(walking) => routed(named, routes, walking, model, request).await,
         Handling::AsAsked => named.as_asked(model, request).await,
         Handling::Renamed(meant) => {
-            let decision = named.decision(meant.as_str());
+            let decision = named.decision(model, meant.as_str());
             let reply = named.renamed(model, meant.as_str(), request).await;
             Ok(decision.made(reply.unwrap_or_else(|fault| fault.reply())))
         }
     }
-}
-
-/// The client's own deadline, if it states one.
-pub(super) fn deadline(headers: &HeaderMap) -> Option<Instant> {
-    Instant::now().checked_add(server_timeout(headers)?)
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {
@@ -103,10 +97,14 @@ struct Named<'a> {
 impl Named<'_> {
     /// Passes a call on to the model that its path names; the reply to a failure names an alternative.
     async fn as_asked(&self, model: &str, request: Request<ClientBody>) -> Result<Reply, Fault> {
-        let decision = self.decision(model);
         let deadline = deadline(request.headers());
         let (parts, body) = request.into_parts();
         let body = Outgoing::Client(Idle::new(body, self.shared.config.limits.body_time));
+        Ok(self.streamed(model, parts, body, deadline).await)
+    }
+
+    async fn streamed(&self, model: &str, parts: Parts, body: Outgoing, deadline: Option<Instant>) -> Reply {
+        let decision = self.decision(model, model);
         let mut reply = self.ask(model, parts, body, deadline).await;
         if matches!(reply.status().as_u16(), 400 | 404)
             && let Some(routes) = &self.shared.routes
@@ -115,18 +113,48 @@ impl Named<'_> {
             let hint = format!("`{model}` is not a name that the gateway knows; did you mean `{meant}`?");
             set(reply.headers_mut(), HINT, &hint);
         }
-        Ok(decision.made(reply))
+        decision.made(reply)
     }
 
     /// Asks `model` once; the reply to a failure names an alternative.
     async fn ask(&self, model: &str, attempt: Parts, body: Outgoing, deadline: Option<Instant>) -> Reply {
-        let (attempted, reply) = attempt_one(self.shared, model, attempt, body, (deadline, ERROR_TIME)).await;
-        if let (Attempted::Failed(failure, repeat), Some(routes)) = (attempted, &self.shared.routes)
-            && generates(self.method)
-        {
-            routes.remember(model, failure, repeat, &self.availability);
+        let asked = (model, self.method);
+        let (attempted, reply) = attempt_one(self.shared, asked, attempt, body, (deadline, ERROR_TIME)).await;
+        let mut reply = reply.unwrap_or_else(|fault| fault.reply());
+        let headers = reply.headers_mut();
+        set(headers, MODEL, model);
+        headers.insert(SOURCE, HeaderValue::from_static(Source::Override.as_str()));
+        headers.insert(LATENCY, HeaderValue::from_static("0"));
+        let routes = self.shared.routes.as_ref().filter(|_| generates(self.method));
+        match (attempted, routes) {
+            (Attempted::Answered, Some(routes)) => routes.answered(model, &self.availability),
+            (Attempted::Failed(failure, Repeat::Safe, _), Some(routes)) => {
+                routes.failed(model, &failure, &self.availability);
+                self.name_alternative(headers, model, routes);
+            }
+            _ => {}
         }
-        self.label(reply.unwrap_or_else(|fault| fault.reply()), model)
+        self.correct(&mut reply);
+        reply
+    }
+
+    /// Names a wrong consent in the reply to a call that failed.
+    fn correct(&self, reply: &mut Reply) {
+        if is_error(reply.status()) && generates(self.method) {
+            self.consenter.correct(reply.headers_mut());
+        }
+    }
+
+    /// Names the model that may answer in place of `model`, which has failed.
+    fn name_alternative(&self, headers: &mut HeaderMap, model: &str, routes: &Routes) {
+        let alternative = routes.alternative(model, &self.availability);
+        let Some((model, alternative)) = model.parse().ok().zip(alternative) else {
+            return;
+        };
+        match self.size {
+            BodySize::TooLarge => self.consenter.advise(headers, &alternative),
+            _ => self.consenter.offer(headers, &model, &alternative),
+        }
     }
 
     /// The same for a name that is an alias of the model `meant`.
@@ -135,73 +163,23 @@ impl Named<'_> {
         let (parts, body) = request.into_parts();
         let mut attempt = attempt_parts(&parts, meant, self.method)?;
         let body = whole(self.shared, body, deadline).await?;
-        attempt.headers.remove(CONTENT_LENGTH);
         let (limit, budget) = (self.shared.config.limits.routed_body, &self.shared.bodies);
         let renamed = model_field::rename(&mut attempt.headers, &body, (model, meant), limit, budget);
         let body = within(deadline, renamed).await.ok_or_else(|| late(self.shared))??;
         Ok(self.ask(meant, attempt, Outgoing::Whole(body), deadline).await)
     }
 
-    /// The decision for `model`, which the path names, if the call generates content.
-    fn decision(&self, model: &str) -> Asked<'_> {
+    /// The decision for `model`, which the path names as `asked`, if the call generates content.
+    fn decision(&self, asked: &str, model: &str) -> Asked<'_> {
+        let routes = self.shared.routes.as_ref();
         let record = generates(self.method).then(|| DecisionRecord {
-            reasoning: format!("the request's path asks for `{model}`").into(),
+            tier: routes.and_then(|routes| routes.tier(model)),
+            reasoning: asks_for(asked).into(),
             status: Some(CLIENT_LEFT),
             ..DecisionRecord::new(Source::Override, model)
         });
-        Asked {
-            log: &self.shared.decisions,
-            record,
-        }
+        Asked::new(&self.shared.decisions, record)
     }
-
-    fn label(&self, mut reply: Reply, model: &str) -> Reply {
-        let is_failure = matches!(reply.status().as_u16(), 404 | 429 | 499 | 503);
-        let routes = self.shared.routes.as_ref();
-        let routes = routes.filter(|_| is_failure && generates(self.method));
-        let alternative = routes.and_then(|routes| routes.alternative(model, &self.availability));
-        let headers = reply.headers_mut();
-        set(headers, MODEL, model);
-        headers.insert(SOURCE, HeaderValue::from_static(Source::Override.as_str()));
-        headers.insert(LATENCY, HeaderValue::from_static("0"));
-        if let Some((model, alternative)) = model.parse().ok().zip(alternative) {
-            match self.size {
-                BodySize::TooLarge => self.consenter.advise(headers, &alternative),
-                _ => self.consenter.offer(headers, &model, &alternative),
-            }
-        }
-        reply
-    }
-}
-
-/// The decision for a named model, which is logged when this is dropped, or at the end of the model's stream.
-struct Asked<'a> {
-    log: &'a DecisionLog,
-    record: Option<DecisionRecord>,
-}
-
-impl Asked<'_> {
-    /// Notes that the client gets `reply`.
-    fn made(mut self, mut reply: Reply) -> Reply {
-        if let Some(mut record) = self.record.take() {
-            record.status = failure_status(&reply);
-            reply.body_mut().decided(self.log, record);
-        }
-        reply
-    }
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        if let Some(record) = self.record.take() {
-            self.log.record(record);
-        }
-    }
-}
-
-/// The status of `reply`, if it is a failure.
-fn failure_status(reply: &Reply) -> Option<u16> {
-    is_error(reply.status()).then(|| reply.status().as_u16())
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -212,7 +190,7 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 
 /// Walks along the chain of the model that the router chooses.
 async fn routed(
-    named: Named<'_>,
+    mut named: Named<'_>,
     routes: &Routes,
     walking: Walking,
     model: &str,
@@ -221,14 +199,23 @@ async fn routed(
     let shared = named.shared;
     let deadline = deadline(request.headers());
     let (mut parts, body) = request.into_parts();
-    let body = whole(shared, body, deadline).await?;
-    parts.headers.remove(CONTENT_LENGTH);
+    let body = match begin(shared, body, deadline).await? {
+        Ok(body) => body,
+        Err(begun) if routes.is_own_name(model) => {
+            named.size = BodySize::TooLarge;
+            let rest = Idle::new(begun.rest, shared.config.limits.body_time);
+            return Ok(named
+                .streamed(model, parts, Outgoing::Begun(begun.pieces, rest), deadline)
+                .await);
+        }
+        Err(begun) => return Err(begun.why),
+    };
     coding::accept_readable(&mut parts.headers);
     let call = Call {
         model,
         headers: &parts.headers,
         body: &body,
-        patience: server_timeout(&parts.headers),
+        deadline,
         budget: &shared.bodies,
         availability: &named.availability,
     };
@@ -254,25 +241,31 @@ async fn routed(
 
 /// Reads the whole body of a call whose model is chosen or renamed.
 pub(super) async fn whole(shared: &Shared, body: ClientBody, deadline: Option<Instant>) -> Result<Bytes, Fault> {
+    begin(shared, body, deadline).await?.map_err(|begun| begun.why)
+}
+
+/// The same, but returns a body that is too large or finds no room as far as it was read.
+async fn begin(
+    shared: &Shared,
+    body: ClientBody,
+    deadline: Option<Instant>,
+) -> Result<Result<Bytes, Box<Begun>>, Fault> {
     let limits = &shared.config.limits;
     let time = time_left(limits.body_time, deadline);
-    let body = body::read(body, limits.routed_body, time, &shared.bodies).await;
-    body.map_err(|fault| match fault {
-        Fault::TooLarge(limit) => Fault::TooLargeToRoute(limit),
-        fault => fault,
-    })
+    let mut read = body::begin(body, limits.routed_body, time, &shared.bodies).await?;
+    if let Err(begun) = &mut read
+        && let Fault::TooLarge(limit) = begun.why
+    {
+        begun.why = Fault::TooLargeToRoute(limit);
+    }
+    Ok(read)
 }
 
 /// The request's head with `model` in its path.
 fn attempt_parts(parts: &Parts, model: &str, method: &str) -> Result<Parts, Fault> {
-    let version = version_and_model(parts.uri.path()).map_or("/v1beta/", |(version, _)| version);
-    let mut path = [version, "models/", model, ":", method].concat();
-    if let Some(query) = parts.uri.query() {
-        path.push('?');
-        path.push_str(query);
-    }
+    let uri = model_field::in_path(&parts.uri, model, Some(method))?;
     let mut attempt = parts.clone();
-    attempt.uri = Uri::try_from(path).map_err(|_| Fault::Invalid(format!("`{model}` is not valid in a path")))?;
+    attempt.uri = uri;
     Ok(attempt)
 }
 
@@ -303,14 +296,14 @@ impl Logged<'_> {
                             self.walk.answered();
                             last = Some(answer);
                         }
-                        Attempted::Failed(failure, repeat) => {
+                        Attempted::Failed(failure, repeat, waited) => {
                             // The walk may go on to another model, and this reply may still be the last one.
                             self.name(answer.headers_mut());
                             last = Some(answer);
-                            if let Some(deadline) = deadline {
-                                self.walk
-                                    .wait_at_most(deadline.saturating_duration_since(Instant::now()));
-                            }
+                            // An error that does not stall costs no second of the wait.
+                            let waited = Duration::from_secs(waited.as_secs());
+                            let left = self.walk.wait_left().saturating_sub(waited);
+                            self.walk.wait_at_most(time_left(left, deadline));
                             self.walk.failed(failure, repeat);
                         }
                         // A model's own failure tells the client more.
@@ -348,8 +341,16 @@ impl Logged<'_> {
         };
         match within(deadline, prepared).await {
             Some(Ok((attempt, body))) => {
-                let times = (deadline, shared.config.limits.body_time);
-                attempt_one(shared, chosen, attempt, Outgoing::Whole(body), times).await
+                let time = self.walk.wait_left().max(ERROR_TIME);
+                let times = (deadline, time.min(shared.config.limits.body_time));
+                attempt_one(
+                    shared,
+                    (chosen, self.named.method),
+                    attempt,
+                    Outgoing::Whole(body),
+                    times,
+                )
+                .await
             }
             Some(Err(fault)) => (Attempted::Unknown, Err(fault)),
             None => (Attempted::Unknown, Err(late(shared))),
@@ -414,6 +415,7 @@ impl Logged<'_> {
         if self.walk.attempts() > 1 {
             headers.insert(ATTEMPTS, HeaderValue::from(self.walk.attempts()));
         }
+        self.named.correct(&mut reply);
         reply
     }
 }

@@ -7,6 +7,7 @@ mod classifier;
 mod consents;
 mod limits;
 mod local;
+mod named;
 mod pages;
 mod pass_through;
 mod routed;

@@ -1,6 +1,7 @@
 //! Chooses the tier of the local model's verdict.
 
 use futures_util::future::BoxFuture;
+use tokio::time::timeout_at;
 
 use super::{AnsweredBy, Case, Finding, LocalModel, Source, Strategy, nothing_to_classify};
 use crate::router::context::ClassifierChoice;
@@ -33,7 +34,14 @@ impl Gemma {
         if let Some(nothing) = nothing_to_classify(case) {
             return Ok(nothing);
         }
-        let answer = local.classify(&case.context.conversation.request, &case.turns).await?;
+        let answer = local.classify(&case.context.conversation.request, &case.turns);
+        let answer = match case.context.classify_until {
+            None => answer.await,
+            Some(until) => {
+                let answer = timeout_at(until, answer).await;
+                answer.unwrap_or_else(|_| Err("the client's deadline left it no more time".to_owned()))
+            }
+        }?;
         if answer.answered_by == AnsweredBy::Builtin {
             return Ok(Finding::passed("the built-in classifier is sure enough"));
         }
