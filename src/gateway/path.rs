@@ -48,6 +48,9 @@ const VERSIONS: [&str; 3] = ["/v1beta/", "/v1/", "/v1alpha/"];
 /// The other paths that pass to the upstream: files in both directions.
 const FILES: [&str; 2] = ["/upload/", "/download/"];
 
+/// Clients list and send files in the other versions (docs/contract.md section 4).
+const ALPHA_FILES: &str = "/v1alpha/files";
+
 /// Parses a request's path.
 pub(super) fn target(path: &str) -> Target<'_> {
     match path {
@@ -59,7 +62,7 @@ pub(super) fn target(path: &str) -> Target<'_> {
         "/consent" => Target::Consent,
         _ => match version_and_model(path).and_then(|(_, rest)| of_model(rest)) {
             Some(target) => target,
-            None if names_two_versions(path) => Target::Nothing,
+            None if names_two_versions(path) || path == ALPHA_FILES => Target::Nothing,
             None if VERSIONS.iter().chain(&FILES).any(|api| path.starts_with(api)) => Target::Api,
             None => Target::Nothing,
         },
@@ -70,6 +73,8 @@ pub(super) fn target(path: &str) -> Target<'_> {
 pub(super) fn why_nothing(path: &str) -> &'static str {
     if path.starts_with("/ws/") {
         "; the gateway does not pass on the Live API (WebSockets): connect to the upstream itself"
+    } else if path == ALPHA_FILES {
+        "; files are listed and sent under `/v1beta/files`"
     } else if names_two_versions(path) {
         "; it names two API versions: the client's base URL must end before the version"
     } else {
@@ -165,7 +170,8 @@ mod tests {
             ("/v1alpha/models/a:generateContent", model("a", "generateContent")),
             ("/v1alpha/models/a", Target::Resource("a".into())),
             ("/v1alpha/auth_tokens", Target::Api),
-            ("/v1alpha/files", Target::Api),
+            ("/v1alpha/files", Target::Nothing),
+            ("/v1alpha/files/a", Target::Api),
             ("/v1alpha/batches/b", Target::Api),
             ("/v1alpha", Target::Nothing),
             ("/v1beta/v1beta/models/gem-auto:generateContent", Target::Nothing),

@@ -112,7 +112,8 @@ pub fn without_secrets(url: &Url) -> Url {
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(url::Host::Domain(name)) => is_loopback_name(name),
+        // In the URL of a SOCKS proxy an address is parsed as a name.
+        Some(url::Host::Domain(name)) => is_loopback_name(name) || name.parse().is_ok_and(is_loopback_address),
         Some(url::Host::Ipv4(address)) => is_loopback_address(address.into()),
         Some(url::Host::Ipv6(address)) => is_loopback_address(address.into()),
         None => false,

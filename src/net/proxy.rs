@@ -156,7 +156,9 @@ mod tests {
     fn a_proxy_on_another_machine_does_not_get_requests_to_this_one() {
         for own in ["http://localhost:1/", "https://127.0.0.1/", "http://[::1]:8080/x"] {
             assert_eq!(route(&[("ALL_PROXY", "http://proxy:1")], own), None, "{own}");
-            assert!(route(&[("ALL_PROXY", "http://127.0.0.1:1")], own).is_some(), "{own}");
+            for proxy in ["http://127.0.0.1:1", "socks5://127.0.0.1:1", "socks5h://[::1]:1"] {
+                assert!(route(&[("ALL_PROXY", proxy)], own).is_some(), "{own} {proxy}");
+            }
         }
     }
 
