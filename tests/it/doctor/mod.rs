@@ -513,7 +513,7 @@ fn settings_that_outlived_the_installation_are_named() {
     assert_eq!(check["status"], "warn");
     assert_says(
         check["detail"].as_str().unwrap(),
-        &[home.settings().to_str().unwrap(), "no installation is on record"],
+        &[home.settings().to_str().unwrap(), "not installed here"],
     );
     assert_says(check["fix"].as_str().unwrap(), &["gem-setup uninstall"]);
     assert_says(
