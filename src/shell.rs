@@ -33,7 +33,8 @@ pub fn word(os: Os, text: &OsStr) -> String {
             let slashes = text.len() - text.trim_end_matches('\\').len();
             format!("\"{text}{}\"", r"\".repeat(slashes))
         }
-        Os::Linux | Os::Macos => String::from_utf8_lossy(&posix_bytes(OsStr::new(&*text))).into_owned(),
+        // Fish reads a backslash in single quotes as an escape.
+        Os::Linux | Os::Macos => String::from_utf8_lossy(&quoted(OsStr::new(&*text), br"'\")).into_owned(),
     }
 }
 
@@ -56,13 +57,17 @@ pub fn with_variables<'a>(os: Os, variables: impl IntoIterator<Item = (&'a str, 
 
 /// `text` in single quotes, byte for byte, for a POSIX shell script.
 pub(crate) fn posix_bytes(text: &OsStr) -> Vec<u8> {
+    quoted(text, b"'")
+}
+
+/// `text` in single quotes, but each byte of `special` between them, after a backslash.
+fn quoted(text: &OsStr, special: &[u8]) -> Vec<u8> {
     let mut word = vec![b'\''];
     for byte in text.as_encoded_bytes() {
-        match byte {
-            b'\'' => word.extend(br"'\''"),
-            // In single quotes it would end the text or vanish in fish.
-            b'\\' => word.extend(br"'\\'"),
-            other => word.push(*other),
+        if special.contains(byte) {
+            word.extend([b'\'', b'\\', *byte, b'\'']);
+        } else {
+            word.push(*byte);
         }
     }
     word.push(b'\'');

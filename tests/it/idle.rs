@@ -190,7 +190,7 @@ fn an_invalid_model_file_is_refused_before_any_change() {
                 .gem(args)
                 .args(["--runtime", "litert-lm", "--model-file", path])
                 .ends(2);
-            assert_says(&run.stderr, &[path, says, "`--model-file`"]);
+            assert_says(&run.stderr, &[path, says, "--model-file FILE"]);
         }
     }
     home.assert_untouched();

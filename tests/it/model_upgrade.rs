@@ -168,7 +168,7 @@ fn a_model_that_does_not_answer_is_never_switched_to() {
     upgrade(&home, "lying").ends(6);
     assert_says(
         &home.gem(&["rollback", "model"]).ends(2).stderr,
-        &["no model before is kept at `"],
+        &["no previous model is kept at `"],
     );
     assert_serves(&home, "one");
     // `cleanup` removes the remains of the trial.
