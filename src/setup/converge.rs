@@ -95,11 +95,15 @@ pub async fn settle_swap(layout: &Layout) -> Result<(), Failure> {
     }
 }
 
-/// Takes the home's lock for `part`, for a change that does not use the record.
-pub(super) async fn lock_home(layout: &Layout, part: &str, progress: &dyn Progress) -> Result<Lock, Failure> {
+/// Takes the home's lock for `part`; waits a limited time for another holder. A record that was read earlier may be out
+/// of date.
+///
+/// # Errors
+/// When the lock is not free in time, or its file cannot be used.
+pub async fn lock_home(layout: &Layout, part: &str, progress: &dyn Progress) -> Result<Lock, lock::Error> {
     let lock_file = layout.lock_file();
     let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
-    Ok(waiting(progress, part, lock::WAIT, lock).await?)
+    waiting(progress, part, lock::WAIT, lock).await
 }
 
 /// Takes the lock for the step `at` and reads the state again, because the lock's last owner may have changed it.
@@ -108,9 +112,7 @@ pub(super) async fn lock_home(layout: &Layout, part: &str, progress: &dyn Progre
 /// When the lock is not free in time, a file cannot be used, or the last owner put another release or other choices in place than those
 /// that this command began with: it would undo them.
 pub(super) async fn lock_and_reload(setup: &mut Setup<'_>, at: StepId) -> Result<Lock, Failure> {
-    let lock_file = setup.site.layout.lock_file();
-    let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
-    let lock = waiting(setup.tools.progress, at.as_str(), lock::WAIT, lock).await;
+    let lock = lock_home(&setup.site.layout, at.as_str(), setup.tools.progress).await;
     let lock = lock.map_err(|error| unlocked(at, error))?;
     let state = State::read(&setup.site.layout.state_file())?.unwrap_or_default();
     let before = std::mem::replace(&mut setup.state, state);

@@ -64,7 +64,7 @@ pub use bundle::{
 };
 pub use check::{Check, Command, Fix, Status, Subject};
 pub use client::{NextStep, next_steps};
-pub use converge::{Observer, StepsReport, install, plan, pull, settle_swap};
+pub use converge::{Observer, StepsReport, install, lock_home, plan, pull, settle_swap};
 pub use current::current_command;
 pub use doctor::{Examination, Extras, RECORDS, examine};
 pub use journal::{apply_settings, clear_settings, roll_back_settings};
