@@ -8,7 +8,6 @@ use super::program::keep_program;
 use super::state::State;
 use super::step::{Condition, Inspection, StepState};
 use super::step_id::StepId;
-use super::wanted::Chosen;
 use super::{Setup, advice, kept, steps, upgrade, verdict};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
@@ -129,12 +128,12 @@ pub(super) async fn lock_and_reload(setup: &mut Setup<'_>, at: StepId) -> Result
 
 /// Fails where another gem-setup has changed the installation since `before`, unless to what `setup` wants.
 fn check_still_meant(setup: &Setup<'_>, before: &State) -> Result<(), Failure> {
-    let choices = |chosen: &Chosen| (chosen.runtime, chosen.port, chosen.model.clone(), chosen.scope);
-    let (old, new) = (choices(&before.chosen), choices(&setup.state.chosen));
+    let now = &setup.state.chosen;
     let is_other_release = before.release() != setup.state.release() && setup.replaces_release();
-    let is_other_choice = old != new && new != choices(&setup.wanted.chosen);
+    let is_other_choice = before.chosen != *now && setup.chosen().chosen != *now;
+    let is_other_file = setup.given.are_replaced(&setup.site.layout.own());
     let is_new = *before == State::default() || setup.state == State::default();
-    if is_new || !(is_other_release || is_other_choice) {
+    if is_new || !(is_other_release || is_other_choice || is_other_file) {
         return Ok(());
     }
     let message = "another gem-setup changed this installation while this command waited for it; nothing was done";

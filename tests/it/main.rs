@@ -54,6 +54,7 @@ mod pull;
 mod reach;
 mod reload;
 mod reopened;
+mod records;
 mod replaced;
 mod route;
 mod server_options;
