@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use super::bundled_model::unfinished;
 use super::state::State;
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
@@ -79,8 +80,13 @@ pub fn roll_back_settings(layout: &Layout) -> Result<Vec<Removed>, Failure> {
     Ok(removed)
 }
 
-/// Deletes the temporary files of killed processes in the directories of `layout` and of the recorded settings files.
+/// Deletes the temporary files of killed processes in the directories of `layout` and of the recorded settings files, and
+/// incomplete copies of models. The caller holds the home's lock.
 pub(super) fn sweep(layout: &Layout, state: &State) {
+    for model in &state.pulled {
+        // A leftover folder only uses disk space.
+        let _ = std::fs::remove_dir_all(unfinished(&layout.models(), model.as_str()));
+    }
     let own = [
         layout.state_file(),
         layout.pid_file(),
