@@ -40,7 +40,7 @@ pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsRep
     if is_needed {
         foresee(setup, &found).iter().for_each(|fault| observer.foresee(fault));
     }
-    if let Err(failures) = check_blockers(setup, &mut found) {
+    if let Err(failures) = check_blockers(setup, &mut found).await {
         return refuse(observer, &found, failures);
     }
     if !is_needed && setup.is_on_record() {
@@ -205,8 +205,12 @@ pub async fn plan(setup: &Setup<'_>, observer: &dyn Observer) -> StepsReport {
     outcome
 }
 
-/// Finds the obstacles that `install` cannot remove, and asks about the terms.
-fn check_blockers(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> Result<(), Vec<(StepId, Failure)>> {
+/// Finds the obstacles that `install` cannot remove, and asks about the terms. The answer is recorded at once, so that a
+/// later failure does not cause a second question.
+async fn check_blockers(
+    setup: &mut Setup<'_>,
+    found: &mut [(StepId, Inspection)],
+) -> Result<(), Vec<(StepId, Failure)>> {
     let failures = take_blockers(found);
     if !failures.is_empty() {
         return Err(failures);
@@ -215,9 +219,17 @@ fn check_blockers(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> 
         .iter()
         .any(|(id, inspection)| *id == StepId::Terms && is_needed(inspection));
     if terms_needed && setup.wanted.accepted.is_none() {
-        steps::ask_terms(setup).map_err(|failure| vec![(StepId::Terms, failure)])?;
+        let accepted = accept_terms(setup).await;
+        accepted.map_err(|failure| vec![(StepId::Terms, failure)])?;
     }
     Ok(())
+}
+
+async fn accept_terms(setup: &mut Setup<'_>) -> Result<(), Failure> {
+    steps::ask_terms(setup)?;
+    let at = StepId::Terms;
+    let _lock = lock_home(&setup.site.layout, at.as_str(), setup.tools.progress).await?;
+    steps::apply(setup, at).await.map(drop)
 }
 
 /// The obstacles of all steps. One that several steps have, with one remedy, counts for the first.
