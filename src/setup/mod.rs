@@ -260,8 +260,15 @@ impl Setup<'_> {
             is_beside: self.site.folder.is_some(),
             previous: self.state.previous.clone().filter(|_| is_same_runtime),
             chosen,
+            in_use: None,
             ..self.state.clone()
         }
+    }
+
+    /// Whether the wanted model is the recorded one, for the recorded runtime.
+    fn is_model_in_use(&self) -> bool {
+        let (wanted, recorded) = (&self.wanted.chosen, &self.state.chosen);
+        (wanted.runtime, &wanted.model) == (recorded.runtime, &recorded.model)
     }
 
     /// Records the source of the newly installed model.

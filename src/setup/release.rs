@@ -51,6 +51,26 @@ impl State {
         self.chosen.signed = release.signed;
     }
 
+    /// Describes `release`, which is about to be tried. The record keeps describing the release in use.
+    pub(super) fn begin_trial(&mut self, release: Release) {
+        self.in_use = Some(Box::new(self.recorded()));
+        self.litert_lm = release.litert_lm;
+        self.companions = release.companions;
+        self.forget_smoke();
+    }
+
+    /// The state as it is recorded: that of the release in use, with all that does not depend on the release.
+    pub(super) fn recorded(&self) -> Self {
+        let mut state = self.clone();
+        if let Some(in_use) = state.in_use.take() {
+            state.litert_lm = in_use.litert_lm;
+            state.companions = in_use.companions;
+            state.smoke = in_use.smoke;
+            state.smoke_fault = in_use.smoke_fault;
+        }
+        state
+    }
+
     /// When the catalogs on record were signed: those by `key`, and those without a recorded key.
     #[must_use]
     pub fn signing_times(&self, key: &CatalogKey) -> Vec<Timestamp> {

@@ -1,4 +1,4 @@
-//! A command that waits for the home's lock keeps what the lock's owner has recorded.
+//! `state.json` and `terms.json`: no command undoes the record of another one, and each part on the machine is on record.
 
 use std::fs;
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use gem_setup::lock::Lock;
 use serde_json::{Value, json};
 
-use super::harness::{Gem, Home, Run, assert_says, finish};
+use super::harness::{Gem, Home, MODEL, Run, assert_says, finish};
 
 /// A home without a server, whose runtime needs no download.
 fn installed() -> Home {
@@ -113,4 +113,149 @@ fn an_installation_with_the_same_choices_is_no_conflict() {
     let install = home.gem(&["install", "--force", "--no-start", "--no-smoke", "--mirror", mirror]);
     let run = meanwhile(&home, install, || choose(&home, "mirrors", &json!([mirror])));
     assert_eq!(run.status, 0, "{run:#?}");
+}
+
+#[test]
+fn terms_accepted_for_a_bundle_do_not_undo_those_of_an_installation() {
+    const OTHER: &str =
+        r#"{"accepted": [{"model": "other", "urls": [], "time": "2026-01-01T00:00:00Z", "how": "flag"}]}"#;
+    let home = installed();
+    let place = home.beside("bundle");
+    let create = home.gem(&["bundle", "create", "--model", "--runtime", "lit", "--accept-terms"]);
+    let create = create.args(["--mirror", &home.mirror.url(), "--catalog"]);
+    let create = create.arg(home.catalog()).arg(&place);
+    meanwhile(&home, create, || home.write(&home.layout().terms_file(), OTHER));
+    let terms = fs::read_to_string(home.layout().terms_file()).unwrap();
+    assert_says(&terms, &["\"other\"", MODEL]);
+}
+
+#[test]
+fn an_incomplete_copy_of_a_model_is_deleted() {
+    let home = Home::installed();
+    let copy = home.layout().models().join(format!(".{MODEL}.new"));
+    for command in ["cleanup", "uninstall"] {
+        home.write(&copy.join("model.litertlm"), "half");
+        home.gem(&[command]).ok();
+        assert!(!copy.exists(), "{command}");
+    }
+}
+
+#[cfg(unix)]
+mod imported {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::{Path, PathBuf};
+
+    use gem_setup_support::mirror::sha256_hex;
+
+    use super::{Gem, Home, MODEL, Value, assert_says, fs, state};
+
+    /// A runtime that imports, but does not serve.
+    const LITERT_LM: &str = r#"#!/bin/sh
+models=$HOME/.litert-lm/models
+case $1 in
+--version) echo 'litert-lm, version VERSION' ;;
+list) ls "$models" 2>/dev/null ;;
+import) mkdir -p "$models/$3" && cp "$2" "$models/$3/model.litertlm" ;;
+esac
+exit 0
+"#;
+
+    /// Puts `litert-lm` of this version in the folder `bin` of `home`.
+    fn place(home: &Home, bin: &str, version: &str) -> PathBuf {
+        let program = home.beside(bin).join("litert-lm");
+        home.write(&program, &LITERT_LM.replace("VERSION", version));
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        program
+    }
+
+    fn catalog(home: &Home, version: &str) -> PathBuf {
+        let text = format!(
+            "format = 1\n[runtime.litert-lm]\nversion = \"{version}\"\n[[model]]\nname = \"{MODEL}\"\n\
+             terms = [\"https://ai.google.dev/gemma/terms\"]\n"
+        );
+        let file = home.beside(&format!("catalog-{version}.toml"));
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// A model file with this content.
+    fn model(home: &Home, content: &str) -> PathBuf {
+        let file = home.beside(content);
+        fs::write(&file, format!("LITERTLM{content}")).unwrap();
+        file
+    }
+
+    fn install(home: &Home, version: &str, model: &Path) -> Gem {
+        let words = [
+            "install",
+            "--json",
+            "--accept-terms",
+            "--runtime",
+            "litert-lm",
+            "--no-start",
+        ];
+        let install = home.gem(&words).args(["--no-settings", "--catalog"]);
+        install.arg(catalog(home, version)).arg("--model-file").arg(model)
+    }
+
+    fn with_runtime() -> Home {
+        let mut home = Home::new();
+        place(&home, "bin", "9.1");
+        home.set("PATH", format!("{}:/usr/bin:/bin", home.beside("bin").display()));
+        home
+    }
+
+    /// The recorded hash of the model's file.
+    fn recorded(home: &Home) -> Value {
+        let state = state(home);
+        let mut files = state["hashed"].as_array().unwrap().iter();
+        let found = files.find(|file| file["path"].as_str().unwrap().contains(MODEL));
+        found.map_or(Value::Null, |file| file["sha256"].clone())
+    }
+
+    fn sha256(file: &Path) -> String {
+        sha256_hex(&fs::read(file).unwrap())
+    }
+
+    #[test]
+    fn pull_records_the_file_that_it_imports() {
+        let home = with_runtime();
+        let (one, two) = (model(&home, "one"), model(&home, "two"));
+        install(&home, "9.1", &one).ok();
+        assert_eq!(recorded(&home), sha256(&one));
+        home.gem(&["pull", MODEL, "--force", "--model-file"]).arg(&two).ok();
+        assert_eq!(recorded(&home), sha256(&two));
+        assert_eq!(home.doctor().check("model.present")["status"], "ok");
+        home.gem(&["doctor", "--fix"]).run();
+        assert_eq!(sha256(&home.layout().model_file(MODEL)), sha256(&two));
+    }
+
+    #[test]
+    fn an_upgrade_to_the_same_version_records_the_program_that_it_finds() {
+        let mut home = with_runtime();
+        install(&home, "9.1", &model(&home, "one")).ok();
+        fs::remove_dir_all(home.beside("bin")).unwrap();
+        let program = place(&home, "other", "9.1");
+        home.set("PATH", format!("{}:/usr/bin:/bin", home.beside("other").display()));
+        home.gem(&["upgrade", "--catalog"]).arg(catalog(&home, "9.1")).ok();
+        assert_eq!(state(&home)["litert_lm"], program.to_str().unwrap());
+        assert_eq!(home.doctor().check("runtime.binary")["status"], "ok");
+    }
+
+    #[test]
+    fn a_model_stays_on_record_if_the_release_that_needed_it_is_refused() {
+        let home = with_runtime();
+        install(&home, "9.1", &model(&home, "one")).ok();
+        let before = state(&home)["litert_lm"].clone();
+        fs::remove_dir_all(home.layout().models().join(MODEL)).unwrap();
+        place(&home, "bin", "9.2");
+        let two = model(&home, "two");
+        let run = install(&home, "9.2", &two).ends(7);
+        assert_says(&run.stderr, &["nothing was switched"]);
+        assert_eq!(recorded(&home), sha256(&two));
+        assert_eq!(
+            (&state(&home)["version"], &state(&home)["litert_lm"]),
+            (&"9.1".into(), &before)
+        );
+    }
 }
