@@ -13,7 +13,8 @@ use crate::settings::{self, Applied, Cleared, Destination, Outcome, Places, Plan
 /// Carries out `plan` and records it in `state` and the state's file. The caller holds the home's lock.
 ///
 /// # Errors
-/// When a settings file, its backup or the state cannot be written; then no settings file is changed.
+/// When a settings file, its backup or the state cannot be written. If only the last write of the state fails, the settings
+/// files are changed, and the next reader of the record completes it.
 pub fn apply_settings(state: &mut State, layout: &Layout, plan: Plan) -> Result<Applied, Failure> {
     if plan.is_empty() {
         return Ok(Applied::default());
