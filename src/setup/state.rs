@@ -84,9 +84,10 @@ pub struct State {
     /// The last smoke test, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smoke_fault: Option<SmokeFault>,
-    /// While another release is tried, the state before: the record keeps describing the release in use.
+    /// While another release is tried, the state before, and the folder of that release: the record keeps describing the
+    /// release in use.
     #[serde(skip)]
-    pub(super) in_use: Option<Box<State>>,
+    pub(super) in_use: Option<Box<(State, Option<PathBuf>)>>,
 }
 
 /// A file's hash, with size and time of change to recognise the file.
@@ -369,8 +370,11 @@ mod tests {
             ..State::default()
         };
         let before = state.clone();
-        state.begin_trial(Release::unknown());
+        state.begin_trial(Release::unknown(), Some("/versions/two".into()));
         state.litert_lm = Some("/two".into());
+        state.claim_file(Path::new("/versions/two/lit"), Sha256::of("two"));
         assert_eq!(state.recorded(), before);
+        state.claim_file(Path::new("/models/one"), Sha256::of("one"));
+        assert_eq!(state.recorded().hashed.len(), 1, "a model stays");
     }
 }

@@ -37,7 +37,8 @@ pub(in crate::setup) async fn replace(setup: &mut Setup<'_>) -> Result<String, F
 async fn bring_and_try(setup: &mut Setup<'_>) -> Result<(String, bool), Failure> {
     let name = setup.release();
     let known = setup.state.previous.clone().filter(|previous| previous.name == name);
-    setup.state.begin_trial(known.unwrap_or_else(Release::unknown));
+    let folder = setup.site.folder.clone();
+    setup.state.begin_trial(known.unwrap_or_else(Release::unknown), folder);
     setup.forget_listing();
     let mut done = bring(setup).await?;
     setup.forget_listing();
