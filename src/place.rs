@@ -387,6 +387,17 @@ pub fn create_afresh(path: &Path) -> io::Result<fs::File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
+/// Copies the file `from`, with its permissions, to a new file `to`, like [`create_afresh`].
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn copy_afresh(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = fs::File::open(from)?;
+    let mut copy = create_afresh(to)?;
+    io::copy(&mut source, &mut copy)?;
+    copy.set_permissions(source.metadata()?.permissions())
+}
+
 /// Deletes the regular file or the symbolic link `path`, if it exists.
 ///
 /// # Errors

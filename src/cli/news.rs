@@ -36,7 +36,7 @@ pub(crate) struct Source {
 /// The catalog that `args` name: a file, else a signed catalog, else the installed one, which usually is the built-in
 /// one.
 pub(crate) fn source(session: &Session<'_>, args: &UpgradeArgs, network: &NetworkArgs) -> Result<Source, Failure> {
-    let state = session.state()?;
+    let state = session.state_now()?;
     if let Some(url) = args.signed.catalog_url.as_ref().filter(|_| args.catalog.is_none()) {
         let file = session.layout.signed_catalog_file();
         return signed(session, url, &args.signed, network, &file);
@@ -60,7 +60,7 @@ pub(crate) fn signed(
     file: &Path,
 ) -> Result<Source, Failure> {
     let key = key_of(args).ok_or_else(|| SignedError::NoKey { url: url.into() })?;
-    let known = session.state()?.signing_times(&key);
+    let known = session.state_now()?.signing_times(&key);
     let found = session.block_on(async {
         let network = session.network(network)?;
         Ok(Signed::update(&network, url, &key, file, &known).await?)

@@ -13,9 +13,8 @@ use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::{Fetcher, Hub};
 use gem_setup::layout::Layout;
-use gem_setup::lock::{self, Holder, Lock};
+use gem_setup::lock::{Holder, Lock};
 use gem_setup::net::{CERTIFICATES, Network, check_certificate_folders, check_certificates, redact_in};
-use gem_setup::progress::waiting;
 use gem_setup::router::{Account, ModelName, Models};
 use gem_setup::runtime::RuntimeName;
 use gem_setup::settings::{self, Destination, EnvFile, Places, Settings};
@@ -34,7 +33,6 @@ use crate::report::{Events, Printer, Terminal, signals};
 
 /// The variable with the directories that replace the system's trust store.
 const FOLDERS: &str = "SSL_CERT_DIR";
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a signal to the whole process group may take to reach this process.
 const SIGNAL_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -53,6 +51,12 @@ pub(crate) struct Session<'a> {
     pub(crate) state: OnceCell<State>,
 }
 
+/// The home's lock, with the record that counts while it is held: [`Session::state`] may be older.
+pub(crate) struct Locked {
+    pub(crate) lock: Lock,
+    pub(crate) record: Result<State, Failure>,
+}
+
 impl Session<'_> {
     /// Whether the command line contains the word `--port=N`.
     pub(crate) fn is_named_by_port(&self, port: u16) -> bool {
@@ -64,17 +68,20 @@ impl Session<'_> {
         if let Some(state) = self.state.get() {
             return Ok(state);
         }
-        let state = match State::read(&self.layout.state_file())? {
-            Some(state) => state,
-            None => {
-                let mut state = State::default();
-                if let Some(target) = Target::host() {
-                    state.chosen.runtime = offered(&Catalog::built_in()?, target).runtime;
-                }
-                state
-            }
-        };
+        let state = self.state_now()?;
         Ok(self.state.get_or_init(|| state))
+    }
+
+    /// Like [`Self::state`], after this command or another one may have changed the record.
+    pub(crate) fn state_now(&self) -> Result<State, Failure> {
+        if let Some(state) = State::read(&self.layout.state_file())? {
+            return Ok(state);
+        }
+        let mut state = State::default();
+        if let Some(target) = Target::host() {
+            state.chosen.runtime = offered(&Catalog::built_in()?, target).runtime;
+        }
+        Ok(state)
     }
 
     /// The record for a command that can do without: if it cannot be read, a warning says so, and the defaults count.
@@ -403,10 +410,10 @@ impl Session<'_> {
     }
 
     /// Takes the lock on the home; waits a limited time for another holder.
-    pub(crate) async fn lock(&self) -> Result<Lock, Failure> {
-        let lock_file = self.layout.lock_file();
-        let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
-        Ok(waiting(&Events::remarks(self.printer), "lock", lock::WAIT, lock).await?)
+    pub(crate) async fn lock(&self) -> Result<Locked, Failure> {
+        let lock = setup::lock_home(&self.layout, "lock", &Events::remarks(self.printer)).await?;
+        let record = self.state_now();
+        Ok(Locked { lock, record })
     }
 
     /// Like [`Self::block_on`], for commands that change the machine: a signal ends the work at its next await point,

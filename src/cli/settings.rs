@@ -4,16 +4,15 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::lock::Lock;
 use gem_setup::net::redact_in;
 use gem_setup::runtime::LocalModelName;
 use gem_setup::settings::{self, Applied, Destination, Effective, Outcome, Places, RouterValues, Scope};
-use gem_setup::setup::{self, Chosen, Launcher, State};
+use gem_setup::setup::{self, Chosen, Launcher};
 use serde_json::{Value, json};
 
 use super::args::SettingsAction;
 use super::install::RESTART_CLIENT;
-use super::session::Session;
+use super::session::{Locked, Session};
 use crate::report::Printer;
 
 /// Shows or changes the router's settings.
@@ -22,13 +21,7 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
     match action {
         SettingsAction::Show => show(session, &places),
         SettingsAction::Apply { scope, port, model } => apply(session, &places, scope, port, model),
-        SettingsAction::Remove { scope } => {
-            // A record that cannot be read must not keep settings from being removed.
-            let recorded = || session.state().map_or(Destination::User, |state| state.chosen.scope);
-            let scope = scope.unwrap_or_else(recorded);
-            session.check_scope(scope)?;
-            remove(session, &places, scope)
-        }
+        SettingsAction::Remove { scope } => remove(session, &places, scope),
     }
 }
 
@@ -50,15 +43,14 @@ fn apply(
         settings::plan(places, &session.environment, scope.unwrap_or(chosen.scope), &values)
     };
     let asked = |chosen: &Chosen| model.clone().unwrap_or_else(|| chosen.model.clone());
-    // A fault of a settings file is found before anything is written.
-    let chosen = &session.state()?.chosen;
-    session.check_scope(scope.unwrap_or(chosen.scope))?;
-    plan(chosen, &asked(chosen))?;
-    let _lock = lock(session)?;
-    let mut state = match State::read(&session.layout.state_file())? {
-        Some(state) => state,
-        None => session.state()?.clone(),
+    let checked = |chosen: &Chosen| {
+        session.check_scope(scope.unwrap_or(chosen.scope))?;
+        plan(chosen, &asked(chosen)).map_err(Failure::from)
     };
+    // A fault of a settings file is found before anything is written.
+    checked(&session.state()?.chosen)?;
+    let Locked { lock: _lock, record } = lock(session)?;
+    let mut state = record?;
     let model = asked(&state.chosen);
     if let Some(reason) = setup::refused_model(&model) {
         printer.warning(&reason);
@@ -66,7 +58,7 @@ fn apply(
     let program = setup::keep_program(&session.layout, &session.program()?)?;
     let launcher = Launcher::new(&session.layout, session.target()?.os, &program);
     launcher.restore()?;
-    let plan = plan(&state.chosen, &model)?;
+    let plan = checked(&state.chosen)?;
     let applied = setup::apply_settings(&mut state, &session.layout, plan)?;
     report(printer, &applied);
     if !applied.is_empty() {
@@ -79,13 +71,19 @@ fn apply(
     Ok(ExitCode::SUCCESS)
 }
 
-fn remove(session: &Session<'_>, places: &Places, scope: Destination) -> Result<ExitCode, Failure> {
+fn remove(session: &Session<'_>, places: &Places, scope: Option<Destination>) -> Result<ExitCode, Failure> {
+    // A record that cannot be read must not keep settings from being removed.
+    let recorded = || session.state().map_or(Destination::User, |state| state.chosen.scope);
+    session.check_scope(scope.unwrap_or_else(recorded))?;
     let has_file = |scope| places.file(scope).is_some_and(|file| file.symlink_metadata().is_ok());
     let is_bare = !session.layout.own().exists() && !has_file(Scope::User) && !has_file(Scope::Workspace);
     // Without anything to change, a lock would only leave files behind.
-    let _lock = if is_bare { None } else { Some(lock(session)?) };
+    let locked = if is_bare { None } else { Some(lock(session)?) };
+    let (_lock, record) = locked.map(|Locked { lock, record }| (lock, record)).unzip();
     // Without a record, no file counts as created by gem-setup.
-    let mut state = session.state().cloned().unwrap_or_default();
+    let mut state = record.and_then(Result::ok).unwrap_or_default();
+    let scope = scope.unwrap_or(state.chosen.scope);
+    session.check_scope(scope)?;
     let removed = setup::clear_settings(&mut state, &session.layout, places, scope)?;
     let printer = session.printer;
     if removed.outcome != Outcome::Unchanged {
@@ -102,7 +100,7 @@ fn remove(session: &Session<'_>, places: &Places, scope: Destination) -> Result<
 }
 
 /// Takes the home's lock; if the home is not writable, neither are its settings.
-fn lock(session: &Session<'_>) -> Result<Lock, Failure> {
+fn lock(session: &Session<'_>) -> Result<Locked, Failure> {
     session.block_on(session.lock()).map_err(|mut failure| {
         if failure.kind == Kind::Unexpected {
             failure.kind = Kind::Settings;

@@ -37,7 +37,7 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
     let events = Events::remarks(printer);
     let undoing = async {
         let lock = if session.layout.own().exists() {
-            Some(session.lock().await?)
+            Some(session.lock().await?.lock)
         } else {
             None
         };

@@ -155,7 +155,7 @@ pub(crate) fn roll_back(session: &Session<'_>, args: RollbackArgs) -> Result<Exi
 
 fn roll_back_settings(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let removed = session.block_on(async {
-        let _lock = session.lock().await?;
+        let _lock = session.lock().await?.lock;
         setup::roll_back_settings(&session.layout)
     })?;
     let printer = session.printer;
@@ -192,7 +192,7 @@ fn prepare<'s>(
     events: &'s Events<'s>,
     terminal: &'s Terminal<'s>,
 ) -> Result<Setup<'s>, Failure> {
-    let state = session.state()?.clone();
+    let state = session.state_now()?;
     let mut known = state.clone();
     if args.catalog.is_some() || args.signed.catalog_url.is_some() {
         known.chosen.leave_bundle();

@@ -7,7 +7,7 @@ use gem_setup::progress::Size;
 use gem_setup::setup::{self, Version};
 use serde_json::json;
 
-use super::session::Session;
+use super::session::{Locked, Session};
 use super::upgrade::installed;
 use super::upgrade_args::CleanupArgs;
 use crate::report::{Events, Printer, Terminal};
@@ -70,12 +70,13 @@ pub(crate) fn clean_up(session: &Session<'_>, args: CleanupArgs) -> Result<ExitC
     let printer = session.printer;
     let found = session.block_on_until_signal(async {
         // Another gem-setup may be downloading into this home.
-        let lock = if session.layout.own().exists() {
-            Some(session.lock().await?)
+        let (lock, record) = if session.layout.own().exists() {
+            let Locked { lock, record } = session.lock().await?;
+            (Some(lock), record?)
         } else {
-            None
+            (None, session.state_now()?)
         };
-        let found = setup::garbage(&session.layout, session.state()?).into_iter();
+        let found = setup::garbage(&session.layout, &record).into_iter();
         let found: Vec<_> = found.map(|path| (setup::size_of(&path), path)).collect();
         if !args.dry_run {
             found.iter().try_for_each(|(_, path)| setup::discard(path))?;

@@ -46,6 +46,11 @@ pub(super) fn has_file(mirrors: &[Url], path: &str) -> bool {
     })
 }
 
+/// The folder in `models` for a copy of the model `name` that is not complete.
+pub(super) fn unfinished(models: &Path, name: &str) -> PathBuf {
+    models.join(format!(".{name}.new"))
+}
+
 /// A model's files in a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BundledModel {
@@ -74,19 +79,25 @@ impl BundledModel {
     /// # Errors
     /// When the bundle does not list the files, a file differs from the list, or a file cannot be read or written.
     pub(super) fn copy_to(&self, models: &Path) -> Result<(), Failure> {
-        let files = self.listed()?;
-        let new = models.join(format!(".{}.new", self.name));
+        let new = unfinished(models, &self.name);
         remove(&new)?;
+        self.copy_into(&new).inspect_err(|_| drop(remove(&new)))?;
+        let place = models.join(&self.name);
+        remove(&place)?;
+        fs::rename(&new, &place).map_err(|error| Failure::cannot_at("rename", &new, &error))
+    }
+
+    fn copy_into(&self, new: &Path) -> Result<(), Failure> {
+        let files = self.listed()?;
         for (inside, expected) in &files {
             let from = self.bundle.join(MODELS).join(&self.name).join(inside);
             let place = new.join(inside);
             if let Some(folder) = place.parent() {
                 fs::create_dir_all(folder).map_err(|error| Failure::cannot_at("create", folder, &error))?;
             }
-            fs::copy(&from, &place).map_err(|error| Failure::cannot_at("copy", &from, &error))?;
+            place::copy_afresh(&from, &place).map_err(|error| Failure::cannot_at("copy", &from, &error))?;
             let actual = Sha256::of_file(&place).map_err(|error| Failure::cannot_at("read", &place, &error))?;
             if actual != *expected {
-                remove(&new)?;
                 let message = format!(
                     "the hash of `{}` is {actual}, but the bundle's `{SUMS}` says {expected}",
                     from.display()
@@ -94,9 +105,7 @@ impl BundledModel {
                 return Err(Failure::new(Kind::Verification, message).with_hint("copy or create the bundle again"));
             }
         }
-        let place = models.join(&self.name);
-        remove(&place)?;
-        fs::rename(&new, &place).map_err(|error| Failure::cannot_at("rename", &new, &error))
+        Ok(())
     }
 
     /// The model's files, relative to its folder, with their hashes.
@@ -184,6 +193,14 @@ mod tests {
         let failure = found(bundle.path(), NAME).unwrap().copy_to(models.path()).unwrap_err();
         assert_eq!(failure.kind, Kind::Verification);
         assert!(failure.message.contains("parts"), "{failure}");
+        assert_eq!(fs::read_dir(models.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_copy_that_fails_leaves_nothing() {
+        let (bundle, models) = (bundle("one"), tempfile::tempdir().unwrap());
+        fs::remove_file(bundle.path().join("models/gemma/b")).unwrap();
+        found(bundle.path(), NAME).unwrap().copy_to(models.path()).unwrap_err();
         assert_eq!(fs::read_dir(models.path()).unwrap().count(), 0);
     }
 

@@ -8,7 +8,6 @@ use super::program::keep_program;
 use super::state::State;
 use super::step::{Condition, Inspection, StepState};
 use super::step_id::StepId;
-use super::wanted::Chosen;
 use super::{Setup, advice, kept, steps, upgrade, verdict};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
@@ -42,7 +41,7 @@ pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsRep
         // The verdict says it too, but only after minutes.
         foresee(setup, &found).iter().for_each(|fault| observer.foresee(fault));
     }
-    if let Err(failures) = check_blockers(setup, &mut found) {
+    if let Err(failures) = check_blockers(setup, &mut found).await {
         return refuse(observer, &found, failures);
     }
     if !is_needed && setup.is_on_record() {
@@ -96,11 +95,15 @@ pub async fn settle_swap(layout: &Layout) -> Result<(), Failure> {
     }
 }
 
-/// Takes the home's lock for `part`, for a change that does not use the record.
-pub(super) async fn lock_home(layout: &Layout, part: &str, progress: &dyn Progress) -> Result<Lock, Failure> {
+/// Takes the home's lock for `part`; waits a limited time for another holder. A record that was read earlier may be out
+/// of date.
+///
+/// # Errors
+/// When the lock is not free in time, or its file cannot be used.
+pub async fn lock_home(layout: &Layout, part: &str, progress: &dyn Progress) -> Result<Lock, lock::Error> {
     let lock_file = layout.lock_file();
     let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
-    Ok(waiting(progress, part, lock::WAIT, lock).await?)
+    waiting(progress, part, lock::WAIT, lock).await
 }
 
 /// Takes the lock for the step `at` and reads the state again, because the lock's last owner may have changed it.
@@ -109,9 +112,7 @@ pub(super) async fn lock_home(layout: &Layout, part: &str, progress: &dyn Progre
 /// When the lock is not free in time, a file cannot be used, or the last owner put another release or other choices in place than those
 /// that this command began with: it would undo them.
 pub(super) async fn lock_and_reload(setup: &mut Setup<'_>, at: StepId) -> Result<Lock, Failure> {
-    let lock_file = setup.site.layout.lock_file();
-    let lock = Lock::acquire(&lock_file, LOCK_PATIENCE);
-    let lock = waiting(setup.tools.progress, at.as_str(), lock::WAIT, lock).await;
+    let lock = lock_home(&setup.site.layout, at.as_str(), setup.tools.progress).await;
     let lock = lock.map_err(|error| unlocked(at, error))?;
     let state = State::read(&setup.site.layout.state_file())?.unwrap_or_default();
     let before = std::mem::replace(&mut setup.state, state);
@@ -128,12 +129,12 @@ pub(super) async fn lock_and_reload(setup: &mut Setup<'_>, at: StepId) -> Result
 
 /// Fails where another gem-setup has changed the installation since `before`, unless to what `setup` wants.
 fn check_still_meant(setup: &Setup<'_>, before: &State) -> Result<(), Failure> {
-    let choices = |chosen: &Chosen| (chosen.runtime, chosen.port, chosen.model.clone(), chosen.scope);
-    let (old, new) = (choices(&before.chosen), choices(&setup.state.chosen));
+    let now = &setup.state.chosen;
     let is_other_release = before.release() != setup.state.release() && setup.replaces_release();
-    let is_other_choice = old != new && new != choices(&setup.wanted.chosen);
+    let is_other_choice = before.chosen != *now && setup.chosen().chosen != *now;
+    let is_other_file = setup.given.are_replaced(&setup.site.layout.own());
     let is_new = *before == State::default() || setup.state == State::default();
-    if is_new || !(is_other_release || is_other_choice) {
+    if is_new || !(is_other_release || is_other_choice || is_other_file) {
         return Ok(());
     }
     let message = "another gem-setup changed this installation while this command waited for it; nothing was done";
@@ -224,8 +225,12 @@ fn todo(
     }
 }
 
-/// Finds the obstacles that `install` cannot remove, and asks about the terms.
-fn check_blockers(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> Result<(), Vec<(StepId, Failure)>> {
+/// Finds the obstacles that `install` cannot remove, and asks about the terms. The answer is recorded at once, so that a
+/// later failure does not cause a second question.
+async fn check_blockers(
+    setup: &mut Setup<'_>,
+    found: &mut [(StepId, Inspection)],
+) -> Result<(), Vec<(StepId, Failure)>> {
     let failures = take_blockers(found);
     if !failures.is_empty() {
         return Err(failures);
@@ -234,9 +239,17 @@ fn check_blockers(setup: &mut Setup<'_>, found: &mut [(StepId, Inspection)]) -> 
         .iter()
         .any(|(id, inspection)| *id == StepId::Terms && is_needed(inspection));
     if terms_needed && setup.wanted.accepted.is_none() {
-        steps::ask_terms(setup).map_err(|failure| vec![(StepId::Terms, failure)])?;
+        let accepted = accept_terms(setup).await;
+        accepted.map_err(|failure| vec![(StepId::Terms, failure)])?;
     }
     Ok(())
+}
+
+async fn accept_terms(setup: &mut Setup<'_>) -> Result<(), Failure> {
+    steps::ask_terms(setup)?;
+    let at = StepId::Terms;
+    let _lock = lock_home(&setup.site.layout, at.as_str(), setup.tools.progress).await?;
+    steps::apply(setup, at).await.map(drop)
 }
 
 /// The obstacles of all steps. One that several steps have, with one remedy, counts for the first.

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use super::bundled_model::unfinished;
 use super::state::State;
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
@@ -12,7 +13,8 @@ use crate::settings::{self, Applied, Cleared, Destination, Outcome, Places, Plan
 /// Carries out `plan` and records it in `state` and the state's file. The caller holds the home's lock.
 ///
 /// # Errors
-/// When a settings file, its backup or the state cannot be written; then no settings file is changed.
+/// When a settings file, its backup or the state cannot be written. If only the last write of the state fails, the settings
+/// files are changed, and the next reader of the record completes it.
 pub fn apply_settings(state: &mut State, layout: &Layout, plan: Plan) -> Result<Applied, Failure> {
     if plan.is_empty() {
         return Ok(Applied::default());
@@ -87,8 +89,13 @@ fn prune(layout: &Layout, state: &State) {
     settings::prune(&layout.backups(), &recorded.collect::<Vec<_>>());
 }
 
-/// Deletes the temporary files of killed processes in the directories of `layout` and of the recorded settings files.
+/// Deletes the temporary files of killed processes in the directories of `layout` and of the recorded settings files, and
+/// incomplete copies of models. The caller holds the home's lock.
 pub(super) fn sweep(layout: &Layout, state: &State) {
+    for model in &state.pulled {
+        // A leftover folder only uses disk space.
+        let _ = std::fs::remove_dir_all(unfinished(&layout.models(), model.as_str()));
+    }
     let own = [
         layout.state_file(),
         layout.pid_file(),

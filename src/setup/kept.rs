@@ -54,6 +54,12 @@ impl GivenFiles {
         )
     }
 
+    /// Whether one of those in the folder `own` has another content by now.
+    pub(super) fn are_replaced(&self, own: &Path) -> bool {
+        let mut kept = self.0.iter().filter(|(file, _)| file.starts_with(own));
+        kept.any(|(file, bytes)| place::read(file).is_ok_and(|now| now != *bytes))
+    }
+
     /// Writes the content of `given` to `copy`: as it was at the beginning, or else as it is now.
     ///
     /// # Errors

@@ -29,8 +29,22 @@ pub(super) fn keep(state: &Path, mirrors: &[Url]) -> io::Result<()> {
     if !mirrors.iter().any(|url| SafeUrl::from(url).holds_secret()) {
         return place::remove(&file).map_err(|error| place::at(&file, &error));
     }
+    write(&file, mirrors)
+}
+
+/// Like [`keep`], but the URLs in the file stay there, after those of `mirrors`.
+pub(super) fn add(state: &Path, mirrors: &[Url]) -> io::Result<()> {
+    let kept = kept_in(&file_beside(state)).unwrap_or_default();
+    if kept == mirrors {
+        return Ok(());
+    }
+    let kept = kept.into_iter().filter(|url| !mirrors.contains(url));
+    keep(state, &mirrors.iter().cloned().chain(kept).collect::<Vec<_>>())
+}
+
+fn write(file: &Path, mirrors: &[Url]) -> io::Result<()> {
     let lines: String = mirrors.iter().map(|url| format!("{url}\n")).collect();
-    place::write_private(&file, lines.as_bytes()).map_err(|error| place::at(&file, &error))
+    place::write_private(file, lines.as_bytes()).map_err(|error| place::at(file, &error))
 }
 
 /// `mirrors`, as read from the record `state`, with the secrets that [`keep`] stored.

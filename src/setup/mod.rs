@@ -64,7 +64,7 @@ pub use bundle::{
 };
 pub use check::{Check, Command, Fix, Status, Subject};
 pub use client::{NextStep, next_steps};
-pub use converge::{Observer, StepsReport, install, plan, pull, settle_swap};
+pub use converge::{Observer, StepsReport, install, lock_home, plan, pull, settle_swap};
 pub use current::current_command;
 pub use doctor::{Examination, Extras, RECORDS, examine};
 pub use journal::{apply_settings, clear_settings, roll_back_settings};
@@ -278,8 +278,15 @@ impl Setup<'_> {
             is_beside: self.site.folder.is_some(),
             previous: self.state.previous.clone().filter(|_| is_same_runtime),
             chosen,
+            in_use: None,
             ..self.state.clone()
         }
+    }
+
+    /// Whether the wanted model is the recorded one, for the recorded runtime.
+    fn is_model_in_use(&self) -> bool {
+        let (wanted, recorded) = (&self.wanted.chosen, &self.state.chosen);
+        (wanted.runtime, &wanted.model) == (recorded.runtime, &recorded.model)
     }
 
     /// Records the source of the newly installed model.

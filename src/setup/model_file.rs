@@ -53,10 +53,9 @@ pub(super) async fn download(
 /// When a file cannot be read or written.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<Sha256, Failure> {
     let write = || {
-        // A file left behind may be a second name of an installed model, which must not be written to.
-        place::remove(to)?;
         std::fs::create_dir_all(place::parent(to))?;
-        std::fs::copy(from, to)?;
+        // A file left behind may be a second name of an installed model, which must not be written to.
+        place::copy_afresh(from, to)?;
         Sha256::of_file(to)
     };
     let action = format!("copy the model file `{}` to", from.display());

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gem_platform::file::{make_program, replace};
+use gem_platform::file::{make_program, replace_program};
 
 use super::kept::is_kept;
 use crate::error::Failure;
@@ -91,23 +91,15 @@ pub fn keep_program(layout: &Layout, running: &Path) -> Result<PathBuf, Failure>
     Ok(copy)
 }
 
-/// Copies the executable `from` to `to`. Windows cannot replace a running program, but can rename it.
+/// Copies the executable `from` to `to`.
 pub(super) fn copy_program(from: &Path, to: &Path) -> io::Result<()> {
     let [new, old] = ["new", "old"].map(|name| beside(to, name));
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder)?;
     }
-    fs::copy(from, &new)?;
+    place::copy_afresh(from, &new)?;
     make_program(&new)?;
-    // If the old program is still running, it stays until the next time.
-    let _ = fs::remove_file(&old);
-    match fs::rename(to, &old) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    replace(&new, to)?;
-    let _ = fs::remove_file(&old);
-    Ok(())
+    replace_program(&new, to, &old)
 }
 
 /// The path of `path` with a suffix added to its name.
@@ -145,6 +137,45 @@ mod tests {
         ] {
             assert!(!is_in_cache(Path::new(path)), "{path}");
         }
+    }
+
+    #[test]
+    fn a_replaced_program_is_never_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        fs::write(&from, "program").unwrap();
+        copy_program(&from, &to).unwrap();
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        let order = std::sync::atomic::Ordering::Relaxed;
+        let missing = std::thread::scope(|scope| {
+            let look = || {
+                let mut missing = 0;
+                while !is_over.load(order) {
+                    missing += usize::from(!to.exists());
+                }
+                missing
+            };
+            let looking = scope.spawn(look);
+            (0..500).for_each(|_| copy_program(&from, &to).unwrap());
+            is_over.store(true, order);
+            looking.join().unwrap()
+        });
+        assert!(missing == 0 || cfg!(windows), "missing {missing} times");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_program_is_not_written_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to, other] = ["from", "to", "other"].map(|name| folder.path().join(name));
+        fs::write(&from, "program").unwrap();
+        fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, beside(&to, "new")).unwrap();
+        copy_program(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(&to).unwrap(), "program");
+        assert!(!to.is_symlink());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use gem_platform::Target;
 use jiff::Timestamp;
 
 use super::records::Release;
-use super::state::State;
+use super::state::{HashedFile, State};
 use crate::catalog::{Catalog, CatalogKey, Model};
 use crate::layout::Layout;
 use crate::runtime::RuntimeName;
@@ -49,6 +49,31 @@ impl State {
         self.chosen.runtime = release.runtime;
         self.chosen.catalog = release.catalog;
         self.chosen.signed = release.signed;
+    }
+
+    /// Describes `release`, which is about to be tried in `folder`. The record keeps describing the release in use.
+    pub(super) fn begin_trial(&mut self, release: Release, folder: Option<PathBuf>) {
+        self.in_use = Some(Box::new((self.recorded(), folder)));
+        self.litert_lm = release.litert_lm;
+        self.companions = release.companions;
+        self.forget_smoke();
+    }
+
+    /// The state as it is recorded: that of the release in use, with all that does not depend on the release.
+    pub(super) fn recorded(&self) -> Self {
+        let mut state = self.clone();
+        if let Some((in_use, folder)) = state.in_use.take().map(|in_use| *in_use) {
+            if let Some(folder) = folder {
+                let is_in_it = |file: &HashedFile| file.path.starts_with(&folder);
+                state.hashed.retain(|file| !is_in_it(file));
+                state.hashed.extend(in_use.hashed.into_iter().filter(is_in_it));
+            }
+            state.litert_lm = in_use.litert_lm;
+            state.companions = in_use.companions;
+            state.smoke = in_use.smoke;
+            state.smoke_fault = in_use.smoke_fault;
+        }
+        state
     }
 
     /// When the catalogs on record were signed: those by `key`, and those without a recorded key.

@@ -84,6 +84,10 @@ pub struct State {
     /// The last smoke test, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smoke_fault: Option<SmokeFault>,
+    /// While another release is tried, the state before, and the folder of that release: the record keeps describing the
+    /// release in use.
+    #[serde(skip)]
+    pub(super) in_use: Option<Box<(State, Option<PathBuf>)>>,
 }
 
 /// A file's hash, with size and time of change to recognise the file.
@@ -141,17 +145,20 @@ impl Default for State {
             pending: Applied::default(),
             smoke: None,
             smoke_fault: None,
+            in_use: None,
         }
     }
 }
 
 impl State {
-    /// Whether the record contains only changes to settings files: `settings apply` installs nothing.
+    /// Whether the record contains only changes to settings files, since `settings apply` installs nothing, or the files of
+    /// an installation that was killed during its first step.
     #[must_use]
     pub fn is_of_settings_alone(&self) -> bool {
         let without = Self {
             settings: Applied::default(),
             pending: Applied::default(),
+            hashed: Vec::new(),
             ..self.clone()
         };
         without == Self::default()
@@ -232,6 +239,18 @@ impl State {
         }
     }
 
+    /// Records that gem-setup is about to put a file with the hash `sha256` at `path`, so that `uninstall` deletes it even
+    /// if the process is killed before [`Self::remember_hash`].
+    pub(super) fn claim_file(&mut self, path: &Path, sha256: Sha256) {
+        self.hashed.retain(|known| known.path != path);
+        self.hashed.push(HashedFile {
+            path: path.to_owned(),
+            sha256,
+            size: 0,
+            modified: Timestamp::UNIX_EPOCH,
+        });
+    }
+
     /// Reads the record from the file `path`; `None` if the file does not exist.
     ///
     /// # Errors
@@ -288,7 +307,7 @@ impl State {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let mut state = self.clone();
+        let mut state = self.recorded();
         for file in state.kept_files() {
             if let Some(name) = path.parent().and_then(|folder| file.strip_prefix(folder).ok()) {
                 *file = name.to_owned();
@@ -301,9 +320,61 @@ impl State {
                 file.path = name.to_owned();
             }
         }
-        let kept = mirrors::keep(path, &state.chosen.mirrors);
-        kept.map_err(|source| STATE.unwritten(path, source))?;
-        state.chosen.mirrors = state.chosen.mirrors.iter().map(without_secrets).collect();
-        STATE.write_json(path, &state)
+        let mirrors = std::mem::take(&mut state.chosen.mirrors);
+        state.chosen.mirrors = mirrors.iter().map(without_secrets).collect();
+        // Until the record is written, the one before needs its own secrets.
+        let unwritten = |source| STATE.unwritten(path, source);
+        mirrors::add(path, &mirrors).map_err(unwritten)?;
+        STATE.write_json(path, &state)?;
+        mirrors::keep(path, &mirrors).map_err(unwritten)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_cannot_be_written_leaves_the_secrets_of_the_one_before() {
+        let home = tempfile::tempdir().unwrap();
+        let path = Layout::new(home.path(), home.path()).state_file();
+        let with = |mirror: &str| {
+            let mut state = State::default();
+            state.chosen.mirrors = vec![mirror.parse().unwrap()];
+            state
+        };
+        let before = with("http://user:secret@one.example/");
+        before.write(&path).unwrap();
+        let aside = path.with_extension("aside");
+        for mirror in ["http://two.example/", "http://user:other@two.example/"] {
+            std::fs::rename(&path, &aside).unwrap();
+            std::fs::create_dir(&path).unwrap();
+            with(mirror).write(&path).unwrap_err();
+            std::fs::remove_dir(&path).unwrap();
+            std::fs::rename(&aside, &path).unwrap();
+            assert_eq!(State::read(&path).unwrap().unwrap(), before);
+        }
+        let after = with("http://two.example/");
+        after.write(&path).unwrap();
+        assert_eq!(State::read(&path).unwrap().unwrap(), after);
+        assert!(
+            !path.with_file_name(crate::layout::MIRRORS_FILE).exists(),
+            "secrets are left"
+        );
+    }
+
+    #[test]
+    fn the_record_describes_the_release_in_use_while_another_is_tried() {
+        let mut state = State {
+            litert_lm: Some("/one".into()),
+            ..State::default()
+        };
+        let before = state.clone();
+        state.begin_trial(Release::unknown(), Some("/versions/two".into()));
+        state.litert_lm = Some("/two".into());
+        state.claim_file(Path::new("/versions/two/lit"), Sha256::of("two"));
+        assert_eq!(state.recorded(), before);
+        state.claim_file(Path::new("/models/one"), Sha256::of("one"));
+        assert_eq!(state.recorded().hashed.len(), 1, "a model stays");
     }
 }

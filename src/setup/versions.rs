@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::bundled_model::unfinished;
 use super::records::{Release, SignedCatalog};
 use super::state::State;
 use super::{Setup, tidy};
@@ -186,6 +187,8 @@ pub fn garbage(layout: &Layout, state: &State) -> Vec<PathBuf> {
     if state.model_swap.is_none() {
         found.push(layout.models().join(format!("{}-next", state.chosen.model)));
     }
+    let pulled = state.pulled.iter().map(|model| model.as_str());
+    found.extend(pulled.map(|model| unfinished(&layout.models(), model)));
     let downloads = entries(&layout.downloads()).into_iter();
     found.extend(downloads.filter(|path| !is_in_hand(path)));
     let is_needed = |path: &PathBuf| {

@@ -43,7 +43,7 @@ impl CommandSource {
         Self { first, current }
     }
 
-    /// The command for the first engine: `first`, unless another one has become current.
+    /// The command for the first engine.
     pub(super) fn first(&self) -> CommandLine {
         self.first.clone()
     }

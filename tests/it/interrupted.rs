@@ -207,3 +207,28 @@ fn ten_kills_lose_little_of_a_download() {
     let left = fs::read_dir(home.layout().downloads()).unwrap().count();
     assert_eq!(left, 0, "files are left in the downloads");
 }
+
+#[test]
+fn a_runtime_whose_installation_was_killed_is_on_record() {
+    let mut content = executable();
+    content.resize(4_000_000, b'#');
+    let home = Home::new();
+    home.write_catalog(&sha256_hex(&content), None);
+    let server = FaultServer::start(content.clone());
+    server.limit_rate(1_000_000);
+    kill_once_served(install_runtime(&home, &server), &server, 1_000_000);
+    // As if the kill had come just after the file was in its place.
+    fs::create_dir_all(home.lit().parent().unwrap()).unwrap();
+    fs::write(home.lit(), content).unwrap();
+    install_runtime(&home, &server).ok();
+    home.gem(&["uninstall"]).ok();
+    assert!(!home.lit().exists());
+}
+
+#[test]
+fn a_first_download_that_fails_leaves_no_record() {
+    let home = Home::new();
+    let server = FaultServer::start(b"not what the catalog pins".to_vec());
+    install_runtime(&home, &server).ends(6);
+    assert!(!home.layout().state_file().exists());
+}

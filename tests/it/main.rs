@@ -57,6 +57,7 @@ mod place;
 mod progress;
 mod pull;
 mod reach;
+mod records;
 mod reload;
 mod reopened;
 mod replaced;

@@ -323,6 +323,15 @@ pub fn replace_own_program(executable: &Path, new: &Path) -> io::Result<()> {
     os::replace_own_program(executable, new)
 }
 
+/// Moves the program `new` over `to`, which may be running. Where a running program cannot be replaced, it is moved to
+/// `old`, and stays there until the next time.
+///
+/// # Errors
+/// When a file cannot be moved; `to` is unchanged then.
+pub fn replace_program(new: &Path, to: &Path, old: &Path) -> io::Result<()> {
+    os::replace_program(new, to, old)
+}
+
 /// Makes root the owner of `dir`, not of its content. systemd gives a service's state directory with all its content to
 /// the service's user, but only if the directory itself has another owner (`systemd.exec(5)`, `StateDirectory=`).
 ///

@@ -45,6 +45,13 @@ pub(super) fn replace_own_program(executable: &Path, new: &Path) -> io::Result<(
     )?)
 }
 
+pub(super) fn replace_program(new: &Path, to: &Path, old: &Path) -> io::Result<()> {
+    super::replace(new, to)?;
+    // Left by a version that moved the program away here too.
+    let _ = std::fs::remove_file(old);
+    Ok(())
+}
+
 pub(super) fn make_program(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o755))
 }

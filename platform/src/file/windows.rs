@@ -27,6 +27,20 @@ pub(super) fn replace_own_program(_: &Path, new: &Path) -> io::Result<()> {
     self_replace::self_replace(new)
 }
 
+pub(super) fn replace_program(new: &Path, to: &Path, old: &Path) -> io::Result<()> {
+    let _ = std::fs::remove_file(old);
+    match std::fs::rename(to, old) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    if let Err(error) = super::replace(new, to) {
+        let _ = std::fs::rename(old, to);
+        return Err(error.into());
+    }
+    let _ = std::fs::remove_file(old);
+    Ok(())
+}
+
 pub(super) fn make_program(path: &Path) -> io::Result<()> {
     make_executable(path)
 }

@@ -18,6 +18,7 @@ use crate::runtime::gate::needs_no_terms;
 use crate::runtime::litert_lm::check_model_file;
 use crate::runtime::terms::{Terms, in_words};
 use crate::setup::auto::{is_offered, offered};
+use crate::setup::converge::lock_home;
 
 /// Creates the bundle. Correct files that already exist are not fetched again.
 ///
@@ -35,7 +36,7 @@ pub async fn create_bundle(request: &BundleRequest, tools: &BundleTools<'_>) -> 
     let runtimes: Vec<_> = runtimes.collect::<Result<_, Failure>>()?;
     if let Some(model) = &request.model {
         check_model(model, &runtimes)?;
-        accept_terms(request, tools, model)?;
+        accept_terms(request, tools, model).await?;
     }
     let is_file = request.place.extension().is_some_and(|extension| extension == "tar");
     let root = if is_file {
@@ -149,7 +150,7 @@ fn check_model(wanted: &ModelRequest, runtimes: &[(Target, RuntimeName)]) -> Res
 }
 
 /// Makes sure that the model's terms are accepted before any part of it is downloaded.
-fn accept_terms(request: &BundleRequest, tools: &BundleTools<'_>, wanted: &ModelRequest) -> Result<(), Failure> {
+async fn accept_terms(request: &BundleRequest, tools: &BundleTools<'_>, wanted: &ModelRequest) -> Result<(), Failure> {
     let model = model_of(&request.catalog, &wanted.name);
     if needs_no_terms(RuntimeName::LitertLm, &model, wanted.file.is_some()) {
         return Ok(());
@@ -159,6 +160,7 @@ fn accept_terms(request: &BundleRequest, tools: &BundleTools<'_>, wanted: &Model
         return Ok(());
     }
     if let Some(how) = wanted.accepted {
+        let _lock = lock_home(tools.layout, "terms", tools.progress).await?;
         return Ok(Terms::read(&path)?.accept(&path, &model, jiff::Timestamp::now(), how)?);
     }
     let message = format!(

@@ -361,7 +361,7 @@ fn copy(from: &Path, place: &Path) -> Result<Sha256, Failure> {
     if let Some(folder) = place.parent() {
         fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
     }
-    fs::copy(from, place).map_err(|error| unwritable(place, &error))?;
+    place::copy_afresh(from, place).map_err(|error| unwritable(place, &error))?;
     Ok(sha256)
 }
 

@@ -41,8 +41,24 @@ pub(super) async fn inspect(setup: &Setup<'_>, id: StepId) -> Inspection {
     needs::judge(setup, id, inspection)
 }
 
-/// Applies step `id` and returns its detail.
+/// Applies step `id`, records its results, and returns its detail. If the step fails, the part that was done is recorded.
 pub(super) async fn apply(setup: &mut Setup<'_>, id: StepId) -> Result<String, Failure> {
+    let before = setup.state.clone();
+    let done = carry_out(setup, id).await;
+    if done.is_ok() && id == StepId::Model && setup.is_model_in_use() {
+        setup.note_model();
+        setup.state.forget_smoke();
+    }
+    let written = match setup.state == before {
+        true => Ok(()),
+        false => setup.state.write(&setup.site.layout.state_file()),
+    };
+    let detail = done?;
+    written?;
+    Ok(detail)
+}
+
+async fn carry_out(setup: &mut Setup<'_>, id: StepId) -> Result<String, Failure> {
     match id {
         StepId::Platform | StepId::Space => Ok(String::new()),
         StepId::Runtime => runtime::apply(setup).await,

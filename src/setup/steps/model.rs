@@ -300,7 +300,7 @@ async fn import(setup: &mut Setup<'_>, model: &Model, file: PathBuf) -> Result<S
     ))
 }
 
-/// Records the hash of the imported model, and deletes `waiting`, the file that was imported. If another hash was
+/// Records the hash of the imported model, then deletes `waiting`, the file that was imported. If another hash was
 /// recorded, a note says that there is `news`, unless that `is_expected`.
 fn note_imported(
     setup: &mut Setup<'_>,
@@ -317,6 +317,7 @@ fn note_imported(
         setup.tools.progress.note("model", &note);
     }
     setup.state.remember_hash(&imported, sha256);
+    setup.state.write(&setup.site.layout.state_file())?;
     std::fs::remove_file(waiting).map_err(|error| Failure::cannot_at("remove", waiting, &error))
 }
 

@@ -16,6 +16,7 @@ use crate::place;
 use crate::progress::Size;
 use crate::runtime::RuntimeName;
 use crate::setup::check::{Check, Fix, Subject};
+use crate::setup::state::State;
 use crate::setup::step::Inspection;
 use crate::setup::{Setup, shown};
 use crate::sha256::Sha256;
@@ -295,8 +296,12 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             size: artifact.size,
             place: path.clone(),
         };
-        let fetched = setup.tools.fetcher.fetch(&request, setup.tools.progress).await?;
-        done.push(format!("downloaded {} ({})", shown(&path), Size(fetched.size)));
+        let before = claim(setup, &path, artifact.sha256)?;
+        let fetched = setup.tools.fetcher.fetch(&request, setup.tools.progress).await;
+        if fetched.is_err() {
+            withdraw(setup, before)?;
+        }
+        done.push(format!("downloaded {} ({})", shown(&path), Size(fetched?.size)));
     }
     let recipe = Recipe::of(setup.site.target);
     allow_to_run(recipe, &path).map_err(|error| {
@@ -315,6 +320,27 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
         done.push("made it executable".to_owned());
     }
     Ok(done.join(", "))
+}
+
+/// Records, before the download, that gem-setup may delete the file: the process may be killed as soon as the file is in
+/// place. A file that another program installed is not recorded. Returns the state before.
+fn claim(setup: &mut Setup<'_>, path: &Path, sha256: Sha256) -> Result<State, Failure> {
+    let before = setup.state.clone();
+    if before.placed(path).is_none() && !path.exists() {
+        setup.state.claim_file(path, sha256);
+        setup.state.write(&setup.site.layout.state_file())?;
+    }
+    Ok(before)
+}
+
+/// Returns to the state `before`, because nothing was downloaded. A first installation then leaves no record.
+fn withdraw(setup: &mut Setup<'_>, before: State) -> Result<(), Failure> {
+    let path = setup.site.layout.state_file();
+    setup.state = before;
+    if setup.state == State::default() {
+        return place::remove(&path).map_err(|error| Failure::cannot_at("remove", &path, &error));
+    }
+    Ok(setup.state.write(&path)?)
 }
 
 fn allow_to_run(recipe: Recipe, path: &Path) -> io::Result<()> {

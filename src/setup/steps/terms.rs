@@ -59,20 +59,17 @@ pub(super) fn not_needed(setup: &Setup<'_>) -> Option<&'static str> {
 }
 
 pub(super) fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    match setup.wanted.accepted {
-        Some(how) => accept(setup, how)?,
+    let how = match setup.wanted.accepted {
+        Some(how) => how,
         None => ask(setup)?,
-    }
-    Ok(format!("accepted {}", in_words(&setup.model())))
+    };
+    let (path, model) = (setup.site.layout.terms_file(), setup.model());
+    Terms::read_or_set_aside(&path)?.accept(&path, &model, jiff::Timestamp::now(), how)?;
+    Ok(format!("accepted {}", in_words(&model)))
 }
 
-fn accept(setup: &Setup<'_>, how: How) -> Result<(), Failure> {
-    let path = setup.site.layout.terms_file();
-    Ok(Terms::read_or_set_aside(&path)?.accept(&path, &setup.model(), jiff::Timestamp::now(), how)?)
-}
-
-/// Asks about the terms and records an acceptance at once, so that a later failure does not cause a second question.
-pub(in crate::setup) fn ask(setup: &mut Setup<'_>) -> Result<(), Failure> {
+/// Asks about the terms. Only [`apply`] records the answer, because that needs the home's lock.
+pub(in crate::setup) fn ask(setup: &mut Setup<'_>) -> Result<How, Failure> {
     let model = setup.model();
     let mut shown = model.clone();
     if setup.wanted.chosen.model_file.is_some() {
@@ -82,7 +79,7 @@ pub(in crate::setup) fn ask(setup: &mut Setup<'_>) -> Result<(), Failure> {
     let why = match setup.tools.ask.ask(&shown) {
         Some(true) => {
             setup.wanted.accepted = Some(How::Prompt);
-            return accept(setup, How::Prompt);
+            return Ok(How::Prompt);
         }
         Some(false) => "were not accepted",
         None => "have not been accepted, and gem-setup cannot ask without a terminal or with `--json`",

@@ -12,6 +12,7 @@ use super::run::Upgraded;
 use crate::error::{Failure, Kind};
 use crate::fetch::Request;
 use crate::layout::Layout;
+use crate::place;
 use crate::progress::Progress;
 use crate::setup::converge::lock_home;
 use crate::setup::program::{lies_in, runner};
@@ -36,12 +37,15 @@ fn entries(layout: &Layout) -> impl Iterator<Item = PathBuf> {
 }
 
 /// The previous executable: its version and its path. A copy of the running version is left over from a failed replacement.
+/// After a replacement that was killed, the copy that was made last counts.
 pub(in crate::setup) fn previous_self(layout: &Layout) -> Option<(String, PathBuf)> {
-    entries(layout).find_map(|path| {
+    let kept = entries(layout).filter_map(|path| {
         let name = path.file_name()?.to_str()?.to_owned();
         let version = name.strip_prefix(KEPT)?.trim_end_matches(".exe").to_owned();
-        (version != CURRENT).then_some((version, path))
-    })
+        let made = path.symlink_metadata().ok()?.modified().ok()?;
+        (version != CURRENT).then_some((made, version, path))
+    });
+    kept.max().map(|(_, version, path)| (version, path))
 }
 
 /// The files next to the previous executable, left by a replacement that failed or was killed.
@@ -151,7 +155,7 @@ fn executable() -> Result<PathBuf, Failure> {
 async fn replace(layout: &Layout, executable: &Path, new: &Path) -> Result<(), Failure> {
     let [kept, partial] = [format!("{KEPT}{CURRENT}"), "partial".to_owned()]
         .map(|name| folder(layout).join(name + std::env::consts::EXE_SUFFIX));
-    let copied = fs::create_dir_all(folder(layout)).and_then(|()| fs::copy(executable, &partial));
+    let copied = fs::create_dir_all(folder(layout)).and_then(|()| place::copy_afresh(executable, &partial));
     copied.map_err(|error| cannot("keep a copy of", executable, &error))?;
     let what = format!("the copy of {} that was made to keep it", shown(executable));
     let hint = "another command may have replaced it meanwhile: run `gem-setup version`, then the command again";
@@ -281,6 +285,22 @@ fn is_in_dpkg(executable: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_kept_executables_the_last_copy_counts() {
+        let home = tempfile::tempdir().unwrap();
+        let layout = Layout::new(home.path(), home.path());
+        fs::create_dir_all(folder(&layout)).unwrap();
+        let now = std::time::SystemTime::now();
+        // In either order of their names.
+        for (newest, other) in [("0.0.1", "0.0.2"), ("0.0.2", "0.0.1")] {
+            for (version, age) in [(newest, 0), (other, 60)] {
+                let file = fs::File::create(folder(&layout).join(format!("{KEPT}{version}"))).unwrap();
+                file.set_modified(now - Duration::from_secs(age)).unwrap();
+            }
+            assert_eq!(previous_self(&layout).unwrap().0, newest);
+        }
+    }
 
     #[test]
     fn the_owner_of_an_executable_is_known_by_its_path() {

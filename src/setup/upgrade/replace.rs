@@ -15,55 +15,46 @@ use crate::setup::{Setup, steps, tidy};
 /// # Errors
 /// When the release cannot be installed or does not work; the old one then stays current.
 pub(in crate::setup) async fn replace(setup: &mut Setup<'_>) -> Result<String, Failure> {
-    let mut before = setup.state.clone();
-    let brought = bring_and_try(setup, &mut before).await;
-    let detail = match brought {
-        Ok(detail) => detail,
+    let brought = bring_and_try(setup).await;
+    let before = setup.state.recorded();
+    match brought {
+        Ok((detail, has_model)) => {
+            if has_model {
+                setup.note_model();
+            }
+            switch(setup, &before).await?;
+            Ok(detail)
+        }
         Err(failure) => {
             setup.state = before;
-            return Err(failure);
+            Err(failure)
         }
-    };
-    switch(setup, &before).await?;
-    Ok(detail)
+    }
 }
 
 /// Installs the release next to the current one, and the model if it is missing; then tries the release. `state.json` names the current one.
-async fn bring_and_try(setup: &mut Setup<'_>, before: &mut State) -> Result<String, Failure> {
+/// Returns the result in words, and whether a model was installed.
+async fn bring_and_try(setup: &mut Setup<'_>) -> Result<(String, bool), Failure> {
     let name = setup.release();
-    let known = before.previous.clone().filter(|previous| previous.name == name);
-    let Release {
-        litert_lm, companions, ..
-    } = known.unwrap_or_else(Release::unknown);
-    setup.state.litert_lm = litert_lm;
-    setup.state.companions = companions;
-    setup.state.forget_smoke();
+    let known = setup.state.previous.clone().filter(|previous| previous.name == name);
+    let folder = setup.site.folder.clone();
+    setup.state.begin_trial(known.unwrap_or_else(Release::unknown), folder);
     setup.forget_listing();
     let mut done = bring(setup).await?;
     setup.forget_listing();
-    done.extend(bring_model(setup, before).await?);
+    let model = bring_model(setup).await?;
+    let has_model = !model.is_empty();
+    done.extend(model);
     done.push(try_release(setup, Tried::NewRuntime).await?);
-    Ok(done.join(", "))
+    Ok((done.join(", "), has_model))
 }
 
-/// Installs a wanted model that is missing, and accepts its terms: the trial needs it. `before` records it, since it stays even if the
-/// release is refused.
-async fn bring_model(setup: &mut Setup<'_>, before: &mut State) -> Result<Vec<String>, Failure> {
+/// Installs a wanted model that is missing, and accepts its terms: the trial needs it. It stays even if the release is refused.
+async fn bring_model(setup: &mut Setup<'_>) -> Result<Vec<String>, Failure> {
     if !setup.wanted.with_model || setup.closed().await.is_none() {
         return Ok(Vec::new());
     }
-    let name = setup.wanted.chosen.model.clone();
-    let state_file = setup.site.layout.state_file();
-    if !before.pulled.contains(&name) && !setup.site.layout.models().join(&name).exists() {
-        before.pulled.push(name);
-        before.write(&state_file)?;
-    }
-    setup.state.pulled.clone_from(&before.pulled);
-    let done = bring_steps(setup, [StepId::Terms, StepId::Model]).await?;
-    setup.note_model();
-    before.model_source.clone_from(&setup.state.model_source);
-    before.write(&state_file)?;
-    Ok(done)
+    bring_steps(setup, [StepId::Terms, StepId::Model]).await
 }
 
 /// Installs the missing files of the release. Returns the steps' results in words.

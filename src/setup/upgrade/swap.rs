@@ -162,7 +162,9 @@ pub(in crate::setup) fn settle(layout: &Layout, state: &mut State) -> Result<(),
 fn has_begun(layout: &Layout, state: &State, swap: &ModelSwap) -> Result<bool, Failure> {
     Ok(match swap.incoming {
         Some(incoming) => identity(&own(layout, state)) == Some(incoming),
-        None => folder(layout, state, LEAVING)?.exists(),
+        // Without a model in use, nothing was leaving.
+        None if folder(layout, state, LEAVING)?.exists() => true,
+        None => own(layout, state).exists() && !folder(layout, state, &swap.from)?.exists(),
     })
 }
 
@@ -285,6 +287,26 @@ mod tests {
                 settle(&layout, &mut state).unwrap();
                 assert_settled(&layout, &state, if cut == 0 { "old" } else { "new" });
             }
+        }
+    }
+
+    #[test]
+    fn a_swap_without_a_model_in_use_is_completed_or_never_begun() {
+        for cut in 0..=1 {
+            let (_home, layout, mut state) = home(NEXT);
+            delete(&own(&layout, &state)).unwrap();
+            state.model_swap = Some(ModelSwap {
+                from: NEXT.to_owned(),
+                source: model("new"),
+                incoming: None,
+                is_back: false,
+            });
+            if cut > 0 {
+                rename(&folder(&layout, &state, NEXT).unwrap(), &own(&layout, &state)).unwrap();
+            }
+            settle(&layout, &mut state).unwrap();
+            assert_eq!(state.model_swap, None);
+            assert_eq!(state.model_source, model(if cut > 0 { "new" } else { "old" }));
         }
     }
 
