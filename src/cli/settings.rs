@@ -53,7 +53,9 @@ fn apply(
     // A fault of a settings file is found before anything is written.
     let chosen = &session.state()?.chosen;
     session.check_scope(scope.unwrap_or(chosen.scope))?;
-    plan(chosen, &asked(chosen))?;
+    let planned = plan(chosen, &asked(chosen))?;
+    let launcher = Launcher::new(&session.layout, session.target()?.os, &session.program()?);
+    setup::check_plan(&session.layout, &planned, &launcher)?;
     let _lock = lock(session)?;
     let mut state = match State::read(&session.layout.state_file())? {
         Some(state) => state,

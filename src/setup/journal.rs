@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use super::needs;
 use super::state::State;
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
@@ -39,6 +40,10 @@ pub fn clear_settings(
     places: &Places,
     destination: Destination,
 ) -> Result<Removed, Failure> {
+    let planned = settings::preview_clear(places, destination, &state.settings)?;
+    let has_record = state.settings.files.iter().any(|file| file.path == planned.path);
+    let is_recorded = has_record && planned.outcome != Outcome::Unchanged;
+    needs::check_reversal(layout, &[planned], is_recorded)?;
     let cleared = settings::clear(
         places,
         destination,
@@ -75,6 +80,7 @@ pub fn roll_back_settings(layout: &Layout) -> Result<Vec<Removed>, Failure> {
         );
         return Err(failure.with_hint("run `gem-setup settings show` to see where each value comes from"));
     }
+    needs::check_reversal(layout, &settings::preview(&state.settings)?, true)?;
     let removed = settings::remove(&state.settings, &layout.backups(), Timestamp::now())?;
     state.settings = Applied::default();
     state.write(&layout.state_file())?;

@@ -54,8 +54,3 @@ pub(super) async fn apply(setup: &mut Setup<'_>, id: StepId) -> Result<String, F
         StepId::Smoke => smoke::apply(setup).await,
     }
 }
-
-/// Whether `--force` repeats the step although it is in place.
-pub(super) const fn can_repeat(id: StepId) -> bool {
-    !matches!(id, StepId::Platform | StepId::Space | StepId::Terms | StepId::Settings)
-}
