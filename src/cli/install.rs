@@ -191,8 +191,9 @@ fn prepare<'s>(
         None => or_recorded(args.network.clone(), state),
     };
     let chosen = chosen(session, args, signed, &network, target)?;
-    session.check_scope(chosen.scope)?;
-    check_workspace(session, args)?;
+    // Without settings, the scope is only kept.
+    let scope = args.scope.or(args.no_settings.then_some(chosen.scope));
+    session.check_scope(scope, chosen.scope)?;
     ServerSpec::installed(&chosen, None, &[]).check()?;
     let recorded = match session.is_installed() {
         true => recorded(args, &chosen),
@@ -208,26 +209,6 @@ fn prepare<'s>(
     let mut setup = session.setup(state.clone(), wanted, &network, target, events, terminal)?;
     setup.site.given = given;
     Ok(setup)
-}
-
-/// Refuses the recorded scope `workspace` in another directory than the recorded one, whose settings were not chosen.
-fn check_workspace(session: &Session<'_>, args: &InstallArgs) -> Result<(), Failure> {
-    let is_idle = args.scope.is_some() || args.no_settings;
-    let state = session.state()?;
-    let Some(recorded) = state
-        .workspace_elsewhere(session.environment.current_dir())
-        .filter(|_| !is_idle)
-    else {
-        return Ok(());
-    };
-    let (recorded, is_gone) = (recorded.display(), !recorded.is_dir());
-    let message = format!("cannot install here: the settings of another directory, `{recorded}`, were chosen");
-    let first = match is_gone {
-        true => "pass `--scope workspace` to choose this directory instead of that one, which is gone".to_owned(),
-        false => format!("run the command in `{recorded}`"),
-    };
-    let hint = format!("{first}, or pass `--scope user` to route in every directory");
-    Err(Failure::new(Kind::Usage, message).with_hint(hint))
 }
 
 fn target_of(session: &Session<'_>, args: &InstallArgs) -> Result<Target, Failure> {

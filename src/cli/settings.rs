@@ -25,8 +25,9 @@ pub(crate) fn run(session: &Session<'_>, action: SettingsAction) -> Result<ExitC
         SettingsAction::Remove { scope } => {
             // A record that cannot be read must not keep settings from being removed.
             let recorded = || session.state().map_or(Destination::User, |state| state.chosen.scope);
-            let scope = scope.unwrap_or_else(recorded);
-            session.check_scope(scope)?;
+            let given = scope;
+            let scope = given.unwrap_or_else(recorded);
+            session.check_scope(given, scope)?;
             remove(session, &places, scope)
         }
     }
@@ -52,7 +53,7 @@ fn apply(
     let asked = |chosen: &Chosen| model.clone().unwrap_or_else(|| chosen.model.clone());
     // A fault of a settings file is found before anything is written.
     let chosen = &session.state()?.chosen;
-    session.check_scope(scope.unwrap_or(chosen.scope))?;
+    session.check_scope(scope, scope.unwrap_or(chosen.scope))?;
     let planned = plan(chosen, &asked(chosen))?;
     let launcher = Launcher::new(&session.layout, session.target()?.os, &session.program()?);
     setup::check_plan(&session.layout, &planned, &launcher)?;

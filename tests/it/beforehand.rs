@@ -230,9 +230,17 @@ fn the_recorded_workspace_does_not_follow_the_current_directory() {
     let other = home.beside("other");
     fs::create_dir(&other).unwrap();
     let before = tree(&home.path(), &[]);
-    for more in [["--dry-run"].as_slice(), &[]] {
-        let run = home.gem(&["install", "--no-start"]).args(more).within(&other).ends(2);
-        assert_says(&run.stderr, &["work`", "run the command in", "`--scope user`"]);
+    for args in [
+        ["install", "--no-start"].as_slice(),
+        &["install", "--dry-run"],
+        &["settings", "apply"],
+        &["settings", "remove"],
+    ] {
+        let run = home.gem(args).within(&other).ends(2);
+        assert_says(
+            &run.stderr,
+            &["work`", "recorded scope", "run the command in", "`--scope user`"],
+        );
     }
     assert_same(&before, &tree(&home.path(), &[]));
     assert!(!other.join(".gemini").exists());

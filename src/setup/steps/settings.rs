@@ -190,7 +190,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     };
     match &found.trust {
         // As with the settings: Gemini CLI would not start.
-        Trust::Broken(error) => inspection.blocked_by(Failure::of(error)),
+        Trust::Broken(error) => inspection.leaving(Vec::new()).blocked_by(Failure::of(error)),
         _ => inspection,
     }
 }
