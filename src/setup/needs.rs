@@ -258,9 +258,9 @@ pub fn check_server(layout: &Layout) -> Result<(), Failure> {
 /// # Errors
 /// When one of them cannot be used.
 pub fn check_plan(layout: &Layout, plan: &Plan, launcher: &Launcher) -> Result<(), Failure> {
-    let mut needs = plan_needs(layout, plan, launcher);
+    let needs = plan_needs(layout, plan, launcher);
     if !needs.is_empty() {
-        needs.extend(home_needs(layout));
+        check(layout, home_needs(layout), Kind::Settings)?;
     }
     check(layout, needs, Kind::Settings)
 }
