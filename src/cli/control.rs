@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use gem_setup::error::{Failure, Kind};
-use gem_setup::place;
 use gem_setup::progress::waiting;
 use gem_setup::setup::{self, SERVICE};
 use gem_setup::supervise::{self, GRACE, Running, Started, Stopped};
@@ -37,7 +36,7 @@ pub(crate) fn restart(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
     leave_to_system(session, "restart")?;
     server.check(session)?;
     check_installed(session, server)?;
-    check_record(session)?;
+    setup::check_server(&session.layout)?;
     let started = session.block_on_until_signal(async {
         server.check_direct(session).await?;
         server.site.check_executable(&server.spec.chosen)?;
@@ -56,7 +55,7 @@ pub(super) fn check_installed(session: &Session<'_>, server: &Server<'_>) -> Res
         .map_err(|failure| session.or_not_installed("start the server", failure))
 }
 
-/// A server that is to move to a port of another program stays where it is.
+/// A server that is to move to a port that it cannot use stays where it is.
 async fn check_port(session: &Session<'_>, server: &Server<'_>) -> Result<(), Failure> {
     let wanted = server.spec.chosen.port;
     let current = match look(session)? {
@@ -67,19 +66,13 @@ async fn check_port(session: &Session<'_>, server: &Server<'_>) -> Result<(), Fa
     if current == wanted {
         return Ok(());
     }
-    match setup::taken_port(&server.site, wanted).await {
-        Some(taken) => Err(Failure {
-            message: format!("cannot restart the server: {}", taken.message),
-            ..taken
+    match setup::unusable_port(&server.site, wanted).await {
+        Some(unusable) => Err(Failure {
+            message: format!("cannot restart the server: {}", unusable.message),
+            ..unusable
         }),
         None => Ok(()),
     }
-}
-
-/// A server that cannot write its record does not start.
-fn check_record(session: &Session<'_>) -> Result<(), Failure> {
-    place::check(&session.layout.server_file())
-        .map_err(|unfit| Failure::cannot_at("restart the server: cannot write", &unfit.path, &unfit.source))
 }
 
 /// A server started by root would not be the service's, and its files would belong to root.

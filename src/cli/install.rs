@@ -191,7 +191,9 @@ fn prepare<'s>(
         None => or_recorded(args.network.clone(), state),
     };
     let chosen = chosen(session, args, signed, &network, target)?;
-    session.check_scope(chosen.scope)?;
+    // Without settings, the scope is only kept.
+    let scope = args.scope.or(args.no_settings.then_some(chosen.scope));
+    session.check_scope(scope, chosen.scope)?;
     ServerSpec::installed(&chosen, None, &[]).check()?;
     let recorded = match session.is_installed() {
         true => recorded(args, &chosen),

@@ -380,13 +380,33 @@ impl Session<'_> {
             .collect()
     }
 
-    /// Refuses the settings of the current directory if that has been deleted.
-    pub(crate) fn check_scope(&self, scope: Destination) -> Result<(), Failure> {
-        if scope != Destination::Workspace || !self.environment.current_dir().as_os_str().is_empty() {
+    /// Refuses the settings of the current directory if that has been deleted, or if the record means another one and no
+    /// scope is `given`.
+    pub(crate) fn check_scope(&self, given: Option<Destination>, scope: Destination) -> Result<(), Failure> {
+        if scope != Destination::Workspace {
             return Ok(());
+        }
+        if !self.environment.current_dir().as_os_str().is_empty() {
+            return given.map_or_else(|| self.check_workspace(), |_| Ok(()));
         }
         let message = "cannot use the settings of the current directory: the directory has been deleted";
         Err(Failure::new(Kind::Usage, message).with_hint("change to another directory, or pass `--scope user`"))
+    }
+
+    fn check_workspace(&self) -> Result<(), Failure> {
+        let state = self.state_if_readable();
+        let Some(recorded) = state.workspace_elsewhere(self.environment.current_dir()) else {
+            return Ok(());
+        };
+        let (folder, is_gone) = (recorded.display(), !recorded.is_dir());
+        let message =
+            format!("cannot use the settings of this directory: the recorded scope `workspace` means `{folder}`");
+        let first = match is_gone {
+            true => "pass `--scope workspace` to use this directory instead of that one, which is gone".to_owned(),
+            false => format!("run the command in `{folder}`"),
+        };
+        let hint = format!("{first}, or pass `--scope user`");
+        Err(Failure::new(Kind::Usage, message).with_hint(hint))
     }
 
     /// The paths of Gemini CLI's settings files.

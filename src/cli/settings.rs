@@ -44,11 +44,13 @@ fn apply(
     };
     let asked = |chosen: &Chosen| model.clone().unwrap_or_else(|| chosen.model.clone());
     let checked = |chosen: &Chosen| {
-        session.check_scope(scope.unwrap_or(chosen.scope))?;
+        session.check_scope(scope, scope.unwrap_or(chosen.scope))?;
         plan(chosen, &asked(chosen)).map_err(Failure::from)
     };
     // A fault of a settings file is found before anything is written.
-    checked(&session.state()?.chosen)?;
+    let planned = checked(&session.state()?.chosen)?;
+    let launcher = Launcher::new(&session.layout, session.target()?.os, &session.program()?);
+    setup::check_plan(&session.layout, &planned, &launcher)?;
     let Locked { lock: _lock, record } = lock(session)?;
     let mut state = record?;
     let model = asked(&state.chosen);
@@ -74,7 +76,7 @@ fn apply(
 fn remove(session: &Session<'_>, places: &Places, scope: Option<Destination>) -> Result<ExitCode, Failure> {
     // A record that cannot be read must not keep settings from being removed.
     let recorded = || session.state().map_or(Destination::User, |state| state.chosen.scope);
-    session.check_scope(scope.unwrap_or_else(recorded))?;
+    session.check_scope(scope, scope.unwrap_or_else(recorded))?;
     let has_file = |scope| places.file(scope).is_some_and(|file| file.symlink_metadata().is_ok());
     let is_bare = !session.layout.own().exists() && !has_file(Scope::User) && !has_file(Scope::Workspace);
     // Without anything to change, a lock would only leave files behind.
@@ -82,8 +84,9 @@ fn remove(session: &Session<'_>, places: &Places, scope: Option<Destination>) ->
     let (_lock, record) = locked.map(|Locked { lock, record }| (lock, record)).unzip();
     // Without a record, no file counts as created by gem-setup.
     let mut state = record.and_then(Result::ok).unwrap_or_default();
-    let scope = scope.unwrap_or(state.chosen.scope);
-    session.check_scope(scope)?;
+    let given = scope;
+    let scope = given.unwrap_or(state.chosen.scope);
+    session.check_scope(given, scope)?;
     let removed = setup::clear_settings(&mut state, &session.layout, places, scope)?;
     let printer = session.printer;
     if removed.outcome != Outcome::Unchanged {

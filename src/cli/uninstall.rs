@@ -21,7 +21,7 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
     let printer = session.printer;
     let places = session.places()?;
     let removal = setup::removal(&session.layout, &places, args.purge)?;
-    setup::check_removal(&session.layout, &removal)?;
+    setup::check_removal(&session.layout, &removal.settings)?;
     if args.dry_run {
         return plan(session, &removal);
     }

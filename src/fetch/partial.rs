@@ -240,6 +240,20 @@ fn remove_old(downloads: &Path, sha256: &Sha256, now: SystemTime) {
     }
 }
 
+/// Removes what a killed process left in `downloads` of files that it had put in place: journals and locks without bytes.
+pub(crate) fn sweep(downloads: &Path) {
+    for entry in std::fs::read_dir(downloads).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_beside = path.extension().is_some_and(|kind| kind == "json" || kind == "lock");
+        let download = name_of(&path).filter(|name| name.parse::<Sha256>().is_ok());
+        let has_no_bytes = |name: &str| !downloads.join(format!("{name}.part")).exists();
+        if is_beside && download.is_some_and(has_no_bytes) && !is_in_hand(&path) {
+            // A file that cannot be removed now is tried again next time.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 /// Whether a process has locked the partial download that the file `path` belongs to. An unpacked bundle is locked
 /// in the same way.
 pub(crate) fn is_in_hand(path: &Path) -> bool {
@@ -381,6 +395,30 @@ mod tests {
         }
         remove_old(directory.path(), &digest(), SystemTime::now());
         assert_eq!(names(directory.path()), ["b.part", "notes.txt"]);
+    }
+
+    #[tokio::test]
+    async fn remains_of_finished_downloads_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = Partial::open(directory.path(), &Sha256::of([8; 32])).await.unwrap();
+        let begun = format!("{}.part", Sha256::of([9; 32]));
+        for name in [
+            format!("{}.json", digest()),
+            format!("{}.lock", digest()),
+            begun.clone(),
+            begun.replace("part", "json"),
+            "notes.json".to_owned(),
+        ] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        sweep(directory.path());
+        assert!(directory.path().join("notes.json").exists() && directory.path().join(begun).exists());
+        assert_eq!(
+            names(directory.path()).len(),
+            4,
+            "the lock in hand, both files of the begun one, the notes"
+        );
+        drop(held);
     }
 
     #[tokio::test]

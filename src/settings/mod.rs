@@ -50,7 +50,7 @@ pub use env_file::{EnvFile, Variable};
 pub use error::Error;
 pub use load::{ScopeFile, Settings, load};
 pub use read::{Content, Document};
-pub use remove::{Cleared, Outcome, Removed, clear, preview, remove, starts};
+pub use remove::{Cleared, Outcome, Removed, clear, preview, preview_clear, remove, starts};
 pub use router::{Effective, Key, Malformed, Origin, RouterSettings, Setting};
 pub use scope::{Places, Scope};
 pub use strict::Rejection;

@@ -107,26 +107,49 @@ pub fn clear(
     backups: &Path,
     now: Timestamp,
 ) -> Result<Cleared, Error> {
+    let removed = preview_clear(places, destination, applied)?;
+    let Some((text, cleared)) = clearing(&removed.path)? else {
+        return Ok(Cleared::Done(removed));
+    };
+    let recorded = applied.files.iter().find(|file| file.path == removed.path);
+    match (removed.outcome, recorded) {
+        (Outcome::Deleted, Some(file)) => {
+            delete_created(file, &text, backups, now)?;
+        }
+        (Outcome::Edited, Some(_)) => {
+            let plan = Plan::of_text(removed.scope, &removed.path, text, cleared);
+            return Ok(Cleared::Planned(removed, plan));
+        }
+        _ => {
+            replace(&removed.path, &text, &cleared, backups, now)?;
+        }
+    }
+    Ok(Cleared::Done(removed))
+}
+
+/// The result that [`clear`] would have, without changing anything.
+///
+/// # Errors
+/// When the file cannot be read or parsed.
+pub fn preview_clear(places: &Places, destination: Destination, applied: &Applied) -> Result<Removed, Error> {
     let (scope, path) = destination.file(places);
-    let removed = |outcome| Removed {
-        scope,
-        path: path.to_owned(),
-        outcome,
-    };
-    let Some(text) = read_text(path)? else {
-        return Ok(Cleared::Done(removed(Outcome::Unchanged)));
-    };
-    let cleared = edit::clear(path, &text, &Key::ROUTER)?;
     let recorded = applied.files.iter().find(|file| file.path == path);
-    Ok(match recorded {
-        Some(file) if file.before.is_none() && edit::is_blank(&cleared) => {
-            Cleared::Done(removed(delete_created(file, &text, backups, now)?))
+    let outcome = match clearing(path)? {
+        Some((_, cleared)) if recorded.is_some_and(|file| file.before.is_none()) && edit::is_blank(&cleared) => {
+            Outcome::Deleted
         }
-        Some(_) if cleared != text => {
-            Cleared::Planned(removed(Outcome::Edited), Plan::of_text(scope, path, text, cleared))
-        }
-        _ => Cleared::Done(removed(replace(path, &text, &cleared, backups, now)?)),
-    })
+        Some((text, cleared)) if cleared != text => Outcome::Edited,
+        _ => Outcome::Unchanged,
+    };
+    let path = path.to_owned();
+    Ok(Removed { scope, path, outcome })
+}
+
+/// The text of the settings file `path`, and the text without the router's keys; `None` without a file.
+fn clearing(path: &Path) -> Result<Option<(String, String)>, Error> {
+    let Some(text) = read_text(path)? else { return Ok(None) };
+    let cleared = edit::clear(path, &text, &Key::ROUTER)?;
+    Ok(Some((text, cleared)))
 }
 
 /// The change that removes the router from a file.

@@ -215,7 +215,7 @@ fn todo(
     changed: &[StepId],
 ) -> Result<String, (StepState, String)> {
     match condition {
-        Condition::InPlace(_) if setup.wanted.force && steps::can_repeat(id) => Ok("do it again".to_owned()),
+        Condition::InPlace(_) if setup.wanted.force && id.can_repeat() => Ok("do it again".to_owned()),
         Condition::InPlace(_) if id == StepId::Smoke && changed.iter().any(|id| id.is_tested()) => {
             Ok(steps::SMOKE_PLAN.to_owned())
         }
@@ -357,7 +357,7 @@ pub(super) async fn apply_step(
                 [done].into_iter().chain(older).collect::<Vec<_>>().join("; "),
             )
         }
-        Condition::InPlace(detail) if !(setup.wanted.force && steps::can_repeat(id)) => (StepState::Ok, detail),
+        Condition::InPlace(detail) if !(setup.wanted.force && id.can_repeat()) => (StepState::Ok, detail),
         Condition::InPlace(_) | Condition::Needed(_) => {
             let detail = steps::apply(setup, id).await?;
             confirm(id, steps::inspect(setup, id).await)?;

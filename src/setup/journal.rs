@@ -4,8 +4,10 @@
 use jiff::Timestamp;
 
 use super::bundled_model::unfinished;
+use super::needs;
 use super::state::State;
 use crate::error::{Failure, Kind};
+use crate::fetch;
 use crate::layout::Layout;
 use crate::place;
 use crate::settings::{self, Applied, Cleared, Destination, Outcome, Places, Plan, Removed};
@@ -41,6 +43,10 @@ pub fn clear_settings(
     places: &Places,
     destination: Destination,
 ) -> Result<Removed, Failure> {
+    let planned = settings::preview_clear(places, destination, &state.settings)?;
+    let has_record = state.settings.files.iter().any(|file| file.path == planned.path);
+    let is_recorded = has_record && planned.outcome != Outcome::Unchanged;
+    needs::check_reversal(layout, &[planned], is_recorded)?;
     let cleared = settings::clear(
         places,
         destination,
@@ -77,6 +83,7 @@ pub fn roll_back_settings(layout: &Layout) -> Result<Vec<Removed>, Failure> {
         );
         return Err(failure.with_hint("run `gem-setup settings show` to see where each value comes from"));
     }
+    needs::check_reversal(layout, &settings::preview(&state.settings)?, true)?;
     let removed = settings::remove(&state.settings, &layout.backups(), Timestamp::now())?;
     state.settings = Applied::default();
     state.write(&layout.state_file())?;
@@ -90,12 +97,13 @@ fn prune(layout: &Layout, state: &State) {
 }
 
 /// Deletes the temporary files of killed processes in the directories of `layout` and of the recorded settings files, and
-/// incomplete copies of models. The caller holds the home's lock.
+/// incomplete copies of models and remains of downloads. The caller holds the home's lock.
 pub(super) fn sweep(layout: &Layout, state: &State) {
     for model in &state.pulled {
         // A leftover folder only uses disk space.
         let _ = std::fs::remove_dir_all(unfinished(&layout.models(), model.as_str()));
     }
+    fetch::sweep(&layout.downloads());
     let own = [
         layout.state_file(),
         layout.pid_file(),

@@ -1,7 +1,7 @@
 //! The files and directories that each step uses, and whether they can be used.
 //!
-//! `install`, `--dry-run` and `doctor` all inspect the steps, and `uninstall` has [`check_removal`], so all of them report
-//! an obstacle before anything is changed.
+//! `install`, `--dry-run` and `doctor` all inspect the steps. `uninstall`, the commands that change settings and `restart`
+//! have a check each. So all of them report an obstacle before anything is changed.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,20 +13,23 @@ use super::check::{Check, Fix, Status, Subject};
 use super::launcher::Launcher;
 use super::step::{Condition, Inspection};
 use super::step_id::StepId;
-use super::uninstall::Removal;
 use super::{Setup, advice, shown};
 use crate::error::{Failure, Kind};
 use crate::layout::Layout;
 use crate::lock;
 use crate::place::{self, Unfit};
+use crate::progress::Size;
 use crate::runtime::RuntimeName;
-use crate::settings::{self, Outcome, Removed};
+use crate::settings::{self, Outcome, Plan, Removed};
 use crate::shell;
 
 const HOME: Subject = Subject::new("platform.home", "files and directories of the home");
 
 /// Advice for an installation that has not begun.
 const ELSEWHERE: &str = ", or choose a home elsewhere with `--home`";
+
+/// Records and settings are smaller; in bytes.
+const USUAL_SIZE: u64 = 64 << 10;
 
 /// An operation that must be possible at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,8 @@ enum Use {
     Run,
     /// The null device is read and written.
     Null,
+    /// Files of the usual size are written.
+    Size,
 }
 
 /// Why a path cannot be used, and a hint.
@@ -69,14 +74,19 @@ pub(super) fn judge(setup: &Setup<'_>, id: StepId, mut inspection: Inspection) -
             *detail = format!("{detail}; warning: {warning}");
         }
     }
-    if !matches!(inspection.condition, Condition::Needed(_)) {
+    let is_applied = match inspection.condition {
+        Condition::Needed(_) => true,
+        Condition::InPlace(_) => setup.wanted.force && id.can_repeat(),
+        Condition::NotNeeded(_) => false,
+    };
+    if !is_applied {
         return inspection;
     }
     let Some((subject, kind)) = subject(id) else {
         return inspection;
     };
     let layout = &setup.site.layout;
-    let obstacle = match join(layout, home_needs(setup)) {
+    let obstacle = match join(layout, home_needs(layout)) {
         // The home has its own check.
         Some(obstacle) => {
             advice::defer(&mut inspection.checks, HOME.id);
@@ -113,7 +123,8 @@ fn leave_to(checks: &mut [Check], id: &str, obstacle: &Obstacle) {
 
 /// Marks the home's check as failed if its obstacle prevents any step in `found`.
 pub(super) fn weigh_home(setup: &Setup<'_>, found: &mut [(StepId, Inspection)]) {
-    let Some(obstacle) = join(&setup.site.layout, home_needs(setup)) else {
+    let layout = &setup.site.layout;
+    let Some(obstacle) = join(layout, home_needs(layout)) else {
         return;
     };
     let blocks = |failure: &Failure| failure.message.ends_with(&obstacle.detail);
@@ -139,7 +150,8 @@ const fn subject(step: StepId) -> Option<(Subject, Kind)> {
 
 /// The check of `doctor` for the home.
 fn judge_home(setup: &Setup<'_>) -> Check {
-    if let Some(obstacle) = join(&setup.site.layout, home_needs(setup)) {
+    let layout = &setup.site.layout;
+    if let Some(obstacle) = join(layout, home_needs(layout)) {
         return HOME.warn(obstacle.detail, Fix::by_hand(obstacle.hint));
     }
     if let Some(warning) = warning(setup) {
@@ -175,23 +187,24 @@ fn user(id: u32) -> String {
 }
 
 /// The needs of every change to the home.
-fn home_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
-    let layout = &setup.site.layout;
+fn home_needs(layout: &Layout) -> Vec<(PathBuf, Use)> {
     let home = layout.home().to_owned();
     if !home.is_dir() && (home.exists() || place::check_folder(&home).is_err()) {
         return vec![(home, Use::Home)];
     }
-    let mut needs = vec![
-        (layout.own(), Use::Directory),
-        (layout.lock_file(), Use::Lock),
-        (layout.mirrors_file(), Use::File),
-    ];
+    let mut needs = lock_needs(layout);
+    needs.extend([(layout.own(), Use::Size), (layout.mirrors_file(), Use::File)]);
     let state = layout.state_file();
     // A record that cannot be read has its own check.
     if place::read_if_present(&state).is_ok() {
         needs.push((state, Use::File));
     }
     needs
+}
+
+/// The needs of every command that locks the home.
+fn lock_needs(layout: &Layout) -> Vec<(PathBuf, Use)> {
+    vec![(layout.own(), Use::Directory), (layout.lock_file(), Use::Lock)]
 }
 
 fn step_needs(setup: &Setup<'_>, id: StepId) -> Vec<(PathBuf, Use)> {
@@ -212,46 +225,94 @@ fn step_needs(setup: &Setup<'_>, id: StepId) -> Vec<(PathBuf, Use)> {
         StepId::Terms => vec![(layout.terms_file(), Use::File)],
         StepId::Model => vec![null, (layout.models(), Use::Directory)],
         StepId::Settings => settings_needs(setup),
-        StepId::Server => vec![
-            null,
-            (layout.pid_file(), Use::File),
-            (layout.server_file(), Use::File),
-            (layout.upstream_file(), Use::File),
-            (layout.server_lock_file(), Use::Lock),
-            (layout.engine_lock_file(), Use::Lock),
-            (layout.log_file(), Use::Append),
-            (layout.decisions_file(), Use::Append),
-        ],
+        StepId::Server => server_needs(layout),
     }
+}
+
+/// The needs of a server that is started.
+fn server_needs(layout: &Layout) -> Vec<(PathBuf, Use)> {
+    vec![
+        (PathBuf::from(NULL), Use::Null),
+        (layout.own(), Use::Size),
+        (layout.pid_file(), Use::File),
+        (layout.server_file(), Use::File),
+        (layout.upstream_file(), Use::File),
+        (layout.server_lock_file(), Use::Lock),
+        (layout.engine_lock_file(), Use::Lock),
+        (layout.log_file(), Use::Append),
+        (layout.decisions_file(), Use::Append),
+    ]
+}
+
+/// Checks the files of a server that is to be started, before the running one is stopped.
+///
+/// # Errors
+/// When one of them cannot be used.
+pub fn check_server(layout: &Layout) -> Result<(), Failure> {
+    let needs = lock_needs(layout).into_iter().chain(server_needs(layout));
+    check(layout, needs, Kind::Runtime)
+}
+
+/// Checks the files that `plan` and the repair of `launcher` write, before anything is changed.
+///
+/// # Errors
+/// When one of them cannot be used.
+pub fn check_plan(layout: &Layout, plan: &Plan, launcher: &Launcher) -> Result<(), Failure> {
+    let needs = plan_needs(layout, plan, launcher);
+    if !needs.is_empty() {
+        check(layout, home_needs(layout), Kind::Settings)?;
+    }
+    check(layout, needs, Kind::Settings)
+}
+
+/// Checks the settings `files` from which the router is removed, and the record if it is to be written.
+///
+/// # Errors
+/// When one of them cannot be used.
+pub(super) fn check_reversal(layout: &Layout, files: &[Removed], has_record: bool) -> Result<(), Failure> {
+    let mut needs = reversal_needs(layout, files);
+    if has_record {
+        needs.extend(home_needs(layout));
+    }
+    check(layout, needs, Kind::Settings)
 }
 
 /// Checks what `uninstall` must be able to lock and to write, before anything is undone. What it cannot delete, it names
 /// at the end.
 ///
 /// # Errors
-/// When gem-setup's folder cannot be locked, or settings cannot be changed.
-pub fn check_removal(layout: &Layout, removal: &Removal) -> Result<(), Failure> {
-    let own = layout.own();
-    let mut home = Vec::new();
-    if own.symlink_metadata().is_ok() {
-        home.push((own, Use::Directory));
-        let locks = [layout.lock_file(), layout.server_lock_file()];
-        home.extend(locks.map(|lock| (lock, Use::Lock)));
+/// When gem-setup's folder cannot be locked, or the settings `files` cannot be changed.
+pub fn check_removal(layout: &Layout, files: &[Removed]) -> Result<(), Failure> {
+    let mut needs = Vec::new();
+    if layout.own().symlink_metadata().is_ok() {
+        needs.extend(lock_needs(layout));
+        needs.push((layout.server_lock_file(), Use::Lock));
     }
-    let mut settings: Vec<_> = removal.settings.iter().map(change).collect();
-    if !settings.is_empty() {
-        settings.push((layout.backups(), Use::Directory));
-    }
+    let settings = reversal_needs(layout, files);
     let kind = match join(layout, settings.clone()) {
         Some(_) => Kind::Settings,
         None => Kind::Unexpected,
     };
-    let obstacle = join(layout, home.into_iter().chain(settings));
-    obstacle.map_or(Ok(()), |obstacle| {
+    check(layout, needs.into_iter().chain(settings), kind)
+}
+
+/// The failure of this `kind` for the obstacles of `needs`.
+fn check(layout: &Layout, needs: impl IntoIterator<Item = (PathBuf, Use)>, kind: Kind) -> Result<(), Failure> {
+    join(layout, needs).map_or(Ok(()), |obstacle| {
         let message = format!("cannot begin: {}", obstacle.detail);
         // Another home would be another installation.
         Err(Failure::new(kind, message).with_hint(obstacle.hint.replace(ELSEWHERE, "")))
     })
+}
+
+/// The `files` that change, and the folder of their copies.
+fn reversal_needs(layout: &Layout, files: &[Removed]) -> Vec<(PathBuf, Use)> {
+    let changing = files.iter().filter(|file| file.outcome != Outcome::Unchanged);
+    let mut needs: Vec<_> = changing.map(change).collect();
+    if !needs.is_empty() {
+        needs.push((layout.backups(), Use::Directory));
+    }
+    needs
 }
 
 /// How the file of `removed` is to change.
@@ -265,14 +326,19 @@ fn change(removed: &Removed) -> (PathBuf, Use) {
 
 /// The settings files that would change, and the launcher.
 fn settings_needs(setup: &Setup<'_>) -> Vec<(PathBuf, Use)> {
-    let (places, scope) = (setup.site.places(), setup.wanted.chosen.scope);
-    let plan = settings::plan(&places, setup.site.environment, scope, &setup.router_values());
-    let files = plan.map(|plan| plan.files).unwrap_or_default();
-    let mut needs: Vec<_> = files.into_iter().map(|file| (file.path, Use::Settings)).collect();
+    let (site, scope) = (&setup.site, setup.wanted.chosen.scope);
+    let plan = settings::plan(&site.places(), site.environment, scope, &setup.router_values());
+    let launcher = Launcher::new(&site.layout, site.os(), &site.program);
+    plan_needs(&site.layout, &plan.unwrap_or(Plan { files: Vec::new() }), &launcher)
+}
+
+/// The files that `plan` and the repair of `launcher` write.
+fn plan_needs(layout: &Layout, plan: &Plan, launcher: &Launcher) -> Vec<(PathBuf, Use)> {
+    let files = plan.files.iter();
+    let mut needs: Vec<_> = files.map(|file| (file.path.clone(), Use::Settings)).collect();
     if !needs.is_empty() {
-        needs.push((setup.site.layout.backups(), Use::Directory));
+        needs.push((layout.backups(), Use::Directory));
     }
-    let launcher = Launcher::new(&setup.site.layout, setup.site.os(), &setup.site.program);
     if !launcher.is_right() {
         needs.push((place::parent(launcher.path()).to_owned(), Use::Run));
         // A file or a link is simply replaced, and a file that is mounted by itself is written in place.
@@ -316,6 +382,7 @@ fn look(layout: &Layout, path: &Path, needed: Use) -> Option<Obstacle> {
             Ok(()) => look_at_lock(path),
         },
         Use::Null => look_at_null(),
+        Use::Size => look_at_size(),
         Use::Run => is_no_exec(path).then(|| Obstacle {
             detail: format!(
                 "no program can be run at {}: its file system is mounted `noexec`",
@@ -360,6 +427,15 @@ fn look_at_null() -> Option<Obstacle> {
     Some(Obstacle {
         detail: plain(&error),
         hint: null_remedy().to_owned(),
+    })
+}
+
+/// Every change writes records, and copies of settings.
+fn look_at_size() -> Option<Obstacle> {
+    let limit = file::size_limit().filter(|limit| *limit < USUAL_SIZE)?;
+    Some(Obstacle {
+        detail: format!("no file may have more than {} here (`ulimit -f`)", Size(limit)),
+        hint: file::RAISE_SIZE_LIMIT.to_owned(),
     })
 }
 

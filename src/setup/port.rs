@@ -26,9 +26,18 @@ pub async fn taken_port(site: &Site<'_>, port: u16) -> Option<Failure> {
     if !is_taken(port).await {
         return None;
     }
-    let (fix, check) = taken(port);
+    Some(failure(site, taken(port)))
+}
+
+/// The failure to start on a `port` that another program uses or that the system keeps for others, with a hint.
+pub async fn unusable_port(site: &Site<'_>, port: u16) -> Option<Failure> {
+    let found = find_obstacle(site.layout.is_of_system(), port).await?;
+    Some(failure(site, found))
+}
+
+fn failure(site: &Site<'_>, (fix, check): (Fix, Check)) -> Failure {
     let hint = advice::named_at(site, fix).to_string();
-    Some(Failure::new(Kind::Conflict, check.detail).with_hint(hint))
+    Failure::new(Kind::Conflict, check.detail).with_hint(hint)
 }
 
 /// Whether a program listens on `port`.
@@ -50,6 +59,12 @@ pub(super) fn taken(port: u16) -> (Fix, Check) {
 
 /// Why the server cannot listen on `port`: the fix and the failed check; `None` if it can.
 pub(super) async fn obstacle(setup: &Setup<'_>, port: u16) -> Option<(Fix, Check)> {
+    let is_for_all = setup.wanted.chosen.scope == Destination::System || setup.site.layout.is_of_system();
+    find_obstacle(is_for_all, port).await
+}
+
+/// Like [`obstacle`]; `is_for_all` says whether the system runs the server.
+async fn find_obstacle(is_for_all: bool, port: u16) -> Option<(Fix, Check)> {
     if is_loopback_down() {
         let fix = Fix::by_hand(RAISE_LOOPBACK);
         return Some((fix.clone(), PORT.fail(LOOPBACK_DOWN, fix)));
@@ -57,7 +72,6 @@ pub(super) async fn obstacle(setup: &Setup<'_>, port: u16) -> Option<(Fix, Check
     if is_taken(port).await {
         return Some(taken(port));
     }
-    let is_for_all = setup.wanted.chosen.scope == Destination::System || setup.site.layout.is_of_system();
     let is_forbidden = if is_for_all {
         // The service's user is without privileges.
         port < first_common_port()

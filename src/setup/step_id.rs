@@ -35,6 +35,11 @@ impl StepId {
         matches!(self, Self::Runtime | Self::Companions | Self::Model | Self::Server)
     }
 
+    /// Whether `install --force` repeats this step although it is in place.
+    pub(super) const fn can_repeat(self) -> bool {
+        !matches!(self, Self::Platform | Self::Space | Self::Terms | Self::Settings)
+    }
+
     /// The steps that must be in place before this one can be applied.
     pub(super) const fn prerequisites(self) -> &'static [Self] {
         match self {

@@ -58,9 +58,13 @@ fn a_missing_home_gets_no_advice_to_change_owners() {
         assert_says(&text, &["does not exist", "create the home", "--home DIR"]);
         assert!(!text.contains("chown"), "{text}");
     }
-    for args in [["settings", "apply"].as_slice(), &["serve", "--runtime", "builtin"]] {
+    for (args, words) in [
+        (["settings", "apply"].as_slice(), "create the home"),
+        (&["serve", "--runtime", "builtin"], "the home exists"),
+    ] {
         let run = gem(&home, args).env("HOME", &missing).run();
-        assert_says(&run.stderr, &["the home exists", "--home DIR"]);
+        assert_says(&run.stderr, &[words, "--home DIR"]);
+        assert!(!run.stderr.contains("sudo"), "{run:#?}");
     }
 }
 

@@ -63,6 +63,191 @@ fn uninstall_looks_for_a_read_only_mount_first_and_names_it_once() {
     home.gem(&["uninstall"]).ok();
 }
 
+/// `args` end with `status` and say `words`; no file but the lock is changed.
+#[track_caller]
+fn assert_looks(home: &Home, args: &[&str], status: i32, words: &[&str]) {
+    let before = tree(&home.path(), &["lock"]);
+    let run = home.gem(args).ends(status);
+    assert_says(&run.stderr, words);
+    assert!(!run.stderr.contains("--home"), "{run:#?}");
+    assert_same(&before, &tree(&home.path(), &["lock"]));
+}
+
+/// Puts each kind of a wrong file in the place of `path`, and calls `check` with its name.
+fn misplace(path: &Path, check: impl Fn(&str)) {
+    fs::write(path, "precious").unwrap();
+    check("file");
+    fs::remove_file(path).unwrap();
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    check("pipe");
+    fs::remove_file(path).unwrap();
+    symlink("/nowhere", path).unwrap();
+    check("link");
+    fs::remove_file(path).unwrap();
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn the_commands_for_settings_look_at_the_record_first() {
+    let home = Home::new();
+    home.gem(&["settings", "apply"]).ok();
+    let record = home.layout().state_file();
+    set_mode(&record, 0o444);
+    for args in [["settings", "remove"], ["rollback", "settings"]] {
+        assert_looks(&home, &args, 8, &["state.json", "read-only", "chmod u+rw"]);
+    }
+    home.write(&home.settings(), "{}");
+    assert_looks(&home, &["settings", "apply"], 8, &["state.json", "read-only"]);
+    set_mode(&record, 0o644);
+    fs::create_dir(home.layout().mirrors_file()).unwrap();
+    assert_looks(&home, &["settings", "apply"], 8, &["gem-setup/mirrors", "directory"]);
+    fs::remove_dir(home.layout().mirrors_file()).unwrap();
+    home.gem(&["settings", "apply"]).ok();
+}
+
+#[test]
+fn settings_apply_looks_at_the_settings_first() {
+    let home = Home::new();
+    home.write(&home.settings(), "{}");
+    set_mode(&home.settings(), 0o444);
+    assert_looks(&home, &["settings", "apply"], 8, &["settings.json", "read-only"]);
+    set_mode(&home.settings(), 0o644);
+    misplace(&home.work().join(".gemini"), |what| {
+        let words = ["work/.gemini`", what];
+        assert_looks(&home, &["settings", "apply", "--scope", "workspace"], 8, &words);
+    });
+    assert!(!home.layout().own().exists());
+}
+
+#[test]
+fn a_rollback_of_settings_reverts_all_files_or_none() {
+    let home = Home::new();
+    home.gem(&["settings", "apply", "--scope", "workspace"]).ok();
+    let workspace = home.work().join(".gemini/settings.json");
+    fs::remove_file(&workspace).unwrap();
+    assert!(Command::new("mkfifo").arg(&workspace).status().unwrap().success());
+    assert_looks(
+        &home,
+        &["rollback", "settings"],
+        8,
+        &["work/.gemini/settings.json", "named pipe"],
+    );
+    fs::remove_file(&workspace).unwrap();
+    home.write(&workspace, "{}");
+    set_mode(&workspace, 0o444);
+    home.gem(&["rollback", "settings"]).ok();
+}
+
+#[test]
+fn a_server_that_could_not_start_again_is_not_stopped() {
+    let home = serving();
+    let pid = || home.gem(&["status", "--json"]).run().json()["pid"].clone();
+    let before = pid();
+    let log = home.layout().log_file();
+    fs::rename(&log, log.with_extension("aside")).unwrap();
+    fs::create_dir(&log).unwrap();
+    let run = home.gem(&["restart"]).ends(7);
+    assert_says(&run.stderr, &["cannot begin", "litert-server.log", "directory"]);
+    assert_eq!(pid(), before);
+    fs::remove_dir(&log).unwrap();
+    fs::rename(log.with_extension("aside"), &log).unwrap();
+    let own = home.layout().own();
+    if mark(&own, "+i") {
+        let run = home.gem(&["restart"]).ends(7);
+        assert!(mark(&own, "-i"));
+        assert_says(&run.stderr, &["`~/.gemini/gem-setup` cannot be used", "chattr -i"]);
+        assert_eq!(pid(), before);
+    }
+    home.gem(&["restart"]).ok();
+    assert_ne!(pid(), before);
+}
+
+#[test]
+fn uninstall_looks_at_the_folder_for_copies_and_at_the_servers_lock() {
+    let home = serving();
+    let backups = home.layout().backups();
+    fs::rename(&backups, home.beside("backups")).ok();
+    misplace(&backups, |what| assert_refused(&home, 8, &["gem-setup/backups", what]));
+    let lock = home.layout().server_lock_file();
+    fs::rename(&lock, home.beside("lock")).unwrap();
+    fs::create_dir(&lock).unwrap();
+    let before = tree(&home.path(), &[]);
+    for more in [["--dry-run"].as_slice(), &[]] {
+        let run = home.gem(&["uninstall"]).args(more).ends(1);
+        assert_says(&run.stderr, &["gem-setup/server.lock", "directory"]);
+    }
+    assert_same(&before, &tree(&home.path(), &[]));
+    fs::remove_dir(&lock).unwrap();
+    fs::rename(home.beside("lock"), &lock).unwrap();
+}
+
+#[test]
+fn a_repeated_step_looks_at_its_files_too() {
+    let home = serving();
+    let log = home.layout().log_file();
+    fs::rename(&log, log.with_extension("aside")).unwrap();
+    fs::create_dir(&log).unwrap();
+    let pid = || home.gem(&["status", "--json"]).run().json()["pid"].clone();
+    let before = pid();
+    for more in [["--dry-run"].as_slice(), &[]] {
+        let run = home.install(&["--runtime", "builtin", "--force"]).args(more).ends(7);
+        assert_says(&run.stderr, &["cannot begin", "litert-server.log"]);
+    }
+    assert_eq!(pid(), before);
+    fs::remove_dir(&log).unwrap();
+}
+
+#[test]
+fn install_looks_at_the_trusted_folders_first() {
+    let home = Home::new();
+    let trusted = home.path().join(".gemini/trustedFolders.json");
+    fs::create_dir_all(&trusted).unwrap();
+    for more in [["--dry-run"].as_slice(), &[], &["--force"]] {
+        let run = home.install(&["--runtime", "builtin"]).args(more).ends(8);
+        assert_says(&run.stderr, &["trustedFolders.json", "directory"]);
+    }
+    assert!(!home.layout().own().exists());
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_found_before_anything_is_written() {
+    let home = Home::new();
+    let install = home.install(&["--runtime", "builtin"]);
+    let run = install.under(&["sh", "-c", "ulimit -f 1; exec \"$0\" \"$@\""]).run();
+    assert_ne!(run.status, 0);
+    assert_says(&run.stderr, &["no file may have more than", "`ulimit -f unlimited`"]);
+    home.assert_untouched();
+}
+
+#[test]
+fn the_recorded_workspace_does_not_follow_the_current_directory() {
+    let home = Home::new();
+    let install = ["install", "--runtime", "builtin", "--no-start", "--scope", "workspace"];
+    home.gem(&install).env("GEMINI_CLI_TRUST_WORKSPACE", "true").ok();
+    let other = home.beside("other");
+    fs::create_dir(&other).unwrap();
+    let before = tree(&home.path(), &[]);
+    for args in [
+        ["install", "--no-start"].as_slice(),
+        &["install", "--dry-run"],
+        &["settings", "apply"],
+        &["settings", "remove"],
+    ] {
+        let run = home.gem(args).within(&other).ends(2);
+        assert_says(
+            &run.stderr,
+            &["work`", "recorded scope", "run the command in", "`--scope user`"],
+        );
+    }
+    assert_same(&before, &tree(&home.path(), &[]));
+    assert!(!other.join(".gemini").exists());
+    let scope = home.gem(&["install", "--no-start", "--scope", "user"]).within(&other);
+    scope.ok();
+}
+
 #[test]
 fn uninstall_does_not_mind_settings_in_which_there_is_nothing_to_write() {
     let home = Home::new();

@@ -107,7 +107,10 @@ fn a_file_size_limit_is_a_reported_error() {
         after(home.gem(command), "ulimit -f 0").ok();
     }
     let apply = after(home.gem(&["settings", "remove"]), "ulimit -f 0").ends(8);
-    assert_says(&apply.stderr, &["File too large", "backups"]);
+    assert_says(
+        &apply.stderr,
+        &["no file may have more than 0 B here", "`ulimit -f unlimited`"],
+    );
     home.gem(&["start"]).ok();
 }
 

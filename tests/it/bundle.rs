@@ -443,6 +443,16 @@ fn a_signed_bundle_is_accepted_only_with_its_key() {
         .to_base64();
     assert_says(&verify(&other).ends(6).stderr, &["signature"]);
     let home = Home::new();
+    for run in [
+        verify("nonsense").ends(2),
+        install(&home, &bundle).args(["--public-key", "nonsense"]).ends(2),
+    ] {
+        assert_says(
+            &run.stderr,
+            &["cannot use the public key `nonsense`", "hint: pass the key"],
+        );
+    }
+    home.assert_untouched();
     install(&home, &bundle).args(["--public-key", &other]).ends(6);
     home.assert_untouched();
     install(&home, &bundle).args(["--public-key", &key]).ok();

@@ -94,6 +94,12 @@ fn a_port_of_root_is_found_first() {
         assert!(port >= 1024, "{run:#?}");
     }
     home.assert_untouched();
+    gem(&BUILTIN).args(["--port", &home.port.to_string()]).ok();
+    let before = gem(&["status", "--json"]).run().json()["pid"].clone();
+    let run = gem(&["restart", "--port", "443"]).ends(9);
+    assert_says(&run.stderr, &["cannot restart the server: port 443", "only root"]);
+    assert_eq!(gem(&["status", "--json"]).run().json()["pid"], before);
+    gem(&["stop"]).ok();
     gem(&BUILTIN).args(["--port", "443", "--no-start"]).run();
     let run = gem(&["doctor"]).ends(10);
     assert_says(

@@ -36,12 +36,13 @@ impl CheckedBundle {
 /// file that contains one) is given, also checks the list's signature.
 ///
 /// # Errors
-/// When a file is missing, added, changed, a link, or outside the bundle, or when the signature is missing or wrong.
+/// When `key` cannot be used, when a file is missing, added, changed, a link, or outside the bundle, or when the signature is missing or wrong.
 pub fn check_bundle(path: &Path, key: Option<&str>) -> Result<CheckedBundle, Failure> {
+    let key = key.map(signature::read_public_key).transpose()?;
     fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     let found = read(path).map_err(|reason| fault(path, &reason))?;
     let text = found.sums.ok_or_else(|| fault(path, &format!("`{SUMS}` is missing")))?;
-    if let Some(key) = key {
+    if let Some(key) = &key {
         let signature = found.signature.as_deref();
         let signature = signature.ok_or_else(|| fault(path, &format!("it is not signed: `{SIGNATURE}` is missing")))?;
         signature::verify(key, &text, signature).map_err(|reason| fault(path, &reason))?;

@@ -46,7 +46,10 @@ pub(super) fn sign(key: &Path, secret: &SecretKey, text: &str) -> Result<Signed,
         public_key: public.to_base64(),
     };
     // A key without a password lacks a checksum, so only this shows damage.
-    verify(&signed.public_key, text, &signed.signature).map_err(|_| damaged(&"its two halves do not match"))?;
+    read_public_key(&signed.public_key)
+        .map_err(|failure| failure.message)
+        .and_then(|key| verify(&key, text, &signed.signature))
+        .map_err(|_| damaged(&"its two halves do not match"))?;
     Ok(signed)
 }
 
@@ -90,15 +93,23 @@ fn secret_of(stored: &str, path: &Path) -> Result<SecretKey, Refused> {
     })
 }
 
-/// Verifies `signature` of `text` with `key`: a public key, or a file that contains one. The error names the fault.
-pub(super) fn verify(key: &str, text: &str, signature: &str) -> Result<(), String> {
-    let unusable = |reason: &dyn std::fmt::Display| format!("the public key `{key}` cannot be used: {reason}");
+/// The public key `key`, or the one in the file of that name.
+pub(super) fn read_public_key(key: &str) -> Result<minisign_verify::PublicKey, Failure> {
     let file = place::read_given(Path::new(key), LARGEST_FILE).and_then(place::text);
-    let key = match file {
+    let found = match file {
         Ok(file) => minisign_verify::PublicKey::decode(&file),
         Err(_) => minisign_verify::PublicKey::from_base64(key.trim()),
     };
-    let key = key.map_err(|error| unusable(&error))?;
+    found.map_err(|error| {
+        let message = format!("cannot use the public key `{key}`: {error}");
+        Failure::new(Kind::Usage, message).with_hint(
+            "pass the key that `gem-setup bundle create --sign` printed, or the path of the `.pub` file that minisign wrote",
+        )
+    })
+}
+
+/// Verifies `signature` of `text` with `key`. The error names the fault.
+pub(super) fn verify(key: &minisign_verify::PublicKey, text: &str, signature: &str) -> Result<(), String> {
     let signature = minisign_verify::Signature::decode(signature);
     let signature = signature.map_err(|error| format!("its signature cannot be read: {error}"))?;
     key.verify(text.as_bytes(), &signature, false)
@@ -118,14 +129,11 @@ mod tests {
         let file = folder.path().join("key");
         std::fs::write(&file, pair.sk.to_box(None).unwrap().to_string()).unwrap();
         let signed = sign(&file, &read_key(&file).unwrap(), "text").unwrap();
-        assert_eq!(verify(&signed.public_key, "text", &signed.signature), Ok(()));
-        assert!(verify(&signed.public_key, "another", &signed.signature).is_err());
+        let public = read_public_key(&signed.public_key).unwrap();
+        assert_eq!(verify(&public, "text", &signed.signature), Ok(()));
+        assert!(verify(&public, "another", &signed.signature).is_err());
         let other = KeyPair::generate_unencrypted_keypair().unwrap().pk.to_base64();
-        assert!(verify(&other, "text", &signed.signature).is_err());
-        assert!(
-            verify("nonsense", "text", &signed.signature)
-                .unwrap_err()
-                .contains("nonsense")
-        );
+        assert!(verify(&read_public_key(&other).unwrap(), "text", &signed.signature).is_err());
+        assert!(read_public_key("nonsense").unwrap_err().message.contains("nonsense"));
     }
 }

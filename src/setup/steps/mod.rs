@@ -70,8 +70,3 @@ async fn carry_out(setup: &mut Setup<'_>, id: StepId) -> Result<String, Failure>
         StepId::Smoke => smoke::apply(setup).await,
     }
 }
-
-/// Whether `--force` repeats the step although it is in place.
-pub(super) const fn can_repeat(id: StepId) -> bool {
-    !matches!(id, StepId::Platform | StepId::Space | StepId::Terms | StepId::Settings)
-}

@@ -9,7 +9,7 @@ use crate::net::SafeUrl;
 use crate::place;
 use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
-use crate::settings::{self, Destination, Effective, Key, KeyChange, Malformed, Plan, RouterSettings, Scope};
+use crate::settings::{self, Destination, Effective, Key, KeyChange, Malformed, Plan, RouterSettings, Scope, Trust};
 use crate::setup::apply_settings;
 use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::launcher::{self, Launcher};
@@ -180,13 +180,19 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     };
     let mut checks = checks_of(setup, &found, &plan);
     checks.push(launcher.check);
-    if plan.is_empty() && launcher.plan.is_none() {
+    let inspection = if plan.is_empty() && launcher.plan.is_none() {
         let detail = format!("{} has what it needs", shown(setup.wanted.chosen.scope.file(&places).1));
-        return Inspection::in_place(detail, checks);
+        Inspection::in_place(detail, checks)
+    } else {
+        let after = plan.preview(&places, setup.site.environment);
+        let remaining = checks_of(setup, &after, &Plan { files: Vec::new() });
+        Inspection::needed(in_words(launcher.plan, &plan), checks).leaving(remaining)
+    };
+    match &found.trust {
+        // As with the settings: Gemini CLI would not start.
+        Trust::Broken(error) => inspection.leaving(Vec::new()).blocked_by(Failure::of(error)),
+        _ => inspection,
     }
-    let after = plan.preview(&places, setup.site.environment);
-    let remaining = checks_of(setup, &after, &Plan { files: Vec::new() });
-    Inspection::needed(in_words(launcher.plan, &plan), checks).leaving(remaining)
 }
 
 /// The plan in words: the launcher's changes, then those of `plan`.

@@ -31,6 +31,9 @@ fn add(root: &Path, folder: &Path, except: &[&str], found: &mut Tree) {
         if metadata.is_dir() {
             found.insert(inside, None);
             add(root, &path, except, found);
+        } else if !metadata.is_file() && !metadata.is_symlink() {
+            // A pipe would wait for its writer.
+            found.insert(inside, None);
         } else {
             let content = match fs::read(&path) {
                 Ok(bytes) => bytes,
