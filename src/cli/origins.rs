@@ -66,7 +66,7 @@ struct Given {
     origin: String,
 }
 
-/// What is given for the option `name`; `None` for a default.
+/// The given value of the option `name`; `None` for a default.
 fn given(matches: &ArgMatches, layers: &Layers, name: &str) -> Option<Given> {
     let id = id_of(name);
     let values = matches.get_raw(&id)?;

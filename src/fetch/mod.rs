@@ -396,7 +396,7 @@ struct Giver {
     is_sole: bool,
 }
 
-/// What is shown while `url`'s server sends nothing.
+/// The message while `url`'s server sends nothing.
 fn silence_of(url: &Url) -> String {
     format!("waiting for {}, which sends nothing", host_of(url))
 }

@@ -28,7 +28,7 @@ const SESSION: Duration = Duration::from_secs(3600);
 /// The maximum number of remembered cases.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
-/// What is wrong with an unknown value of the consent.
+/// The fault of an unknown value of the consent.
 const UNCLEAR: &str = "`x-gem-consent` must be `once` or `session`, but had another value";
 
 /// Identifies the owner in place of a client's name or key.

@@ -16,7 +16,7 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 /// The project whose quota a request with a login uses.
 const PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
 
-/// What is known of the hosted models, for each client and for all. It is kept in memory only.
+/// The failures of the hosted models, for each client and for all. They are kept in memory only.
 #[derive(Debug)]
 pub struct Health {
     all: Arc<ModelAvailability>,
@@ -42,7 +42,7 @@ impl Health {
         &self.all
     }
 
-    /// What is known for requests with the credential of this one. Requests without a credential share a record.
+    /// The record for requests with the credential of this one. Requests without a credential share a record.
     pub(super) fn of(&self, headers: &HeaderMap, uri: &Uri) -> Arc<ModelAvailability> {
         let key = credential(headers, uri.query());
         let project = headers.get(PROJECT).map(|project| project.as_bytes());

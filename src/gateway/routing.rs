@@ -293,7 +293,7 @@ impl Routes {
         Ok((choice, walk))
     }
 
-    /// The client's own choice of `model`, whatever is known of it, and the walk that begins with it.
+    /// The client's own choice of `model`, even if it has failed, and the walk that begins with it.
     fn named(&self, model: ModelName, call: &Call<'_>) -> (Choice, Walk) {
         let models = self.router.models();
         let choice = Choice::new(Source::Override, models.tier(&model), asks_for(call.model).into());

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// What to do if [`is_loopback_down`].
 pub const RAISE_LOOPBACK: &str = "switch it on as root: `ip link set lo up`";
-/// What is wrong then.
+/// The fault then.
 pub const LOOPBACK_DOWN: &str = "the machine's loopback interface is down, so no program can reach a server here";
 
 /// Whether no loopback address can be reached, as in a new network namespace. Sends nothing.

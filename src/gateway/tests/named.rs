@@ -1,4 +1,4 @@
-//! Calls that name their model: what is known of it, and what the gateway learns from them.
+//! Calls that name their model, and what the gateway learns from them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

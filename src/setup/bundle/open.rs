@@ -112,7 +112,7 @@ async fn lock_folder(bundle: &Path, downloads: &Path, name: &str, progress: &dyn
         })
 }
 
-/// Unpacks the wanted files of the `bundle`, and writes its list beside them.
+/// Unpacks the wanted files of the `bundle`, and writes its list next to them.
 async fn unpack(bundle: &Path, sums: Sums, folder: &Path, is_wanted: fn(&str) -> bool) -> Result<(), Failure> {
     let (from, to) = (bundle.to_owned(), folder.to_owned());
     let unpacked = threads::aside(move || {

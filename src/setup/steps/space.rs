@@ -18,7 +18,7 @@ const MARGIN: u64 = 1 << 20;
 /// The space for settings alone, in bytes.
 const SETTINGS_MARGIN: u64 = 64 << 10;
 const MEGABYTE: u64 = 1_000_000;
-/// The number of files that are written beside their places, and of small ones: a file system may run out of inodes
+/// The number of files that are written next to their places, and of small ones: a file system may run out of inodes
 /// although it has space.
 const SPARE_FILES: u64 = 4;
 
@@ -74,7 +74,7 @@ fn missing_files(setup: &Setup<'_>) -> u64 {
     created.iter().filter(|path| !path.exists()).count() as u64
 }
 
-/// What is written to a directory.
+/// The files that are written to a directory.
 #[derive(Clone)]
 struct Demand {
     path: PathBuf,
@@ -108,7 +108,7 @@ fn demands(setup: &Setup<'_>) -> Vec<Demand> {
     demands
 }
 
-/// What is written to a file system.
+/// The files that are written to a file system.
 struct Need {
     /// The directory on it that needs most.
     path: PathBuf,
