@@ -44,7 +44,8 @@ binary() {
     esac
     sources=$(python3 -c 'import os, sys; print(os.path.realpath(sys.argv[1]))' "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust")
     # No path of this machine gets into the executable.
-    RUSTFLAGS="$flags --remap-path-prefix=$ROOT=/gem-setup --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$sources=/rust" \
+    # The places of panics take 2 % of the executable.
+    RUSTFLAGS="$flags -Z location-detail=none --remap-path-prefix=$ROOT=/gem-setup --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$sources=/rust" \
         cargo-auditable auditable "$command" --locked --profile dist --target "$triple" --target-dir "$out" --bin gem-setup
     mkdir -p "$STAGE/$name"
     cp "$out/$triple/dist/$program" "$STAGE/$name/$program"
