@@ -59,7 +59,6 @@ pub(super) fn taken(port: u16) -> (Fix, Check) {
 
 /// Why the server cannot listen on `port`: the fix and the failed check; `None` if it can.
 pub(super) async fn obstacle(setup: &Setup<'_>, port: u16) -> Option<(Fix, Check)> {
-    // A machine that is only prepared may bring its loopback interface up later.
     if !setup.wanted.with_server && is_loopback_down() {
         return None;
     }

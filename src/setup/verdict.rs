@@ -6,6 +6,7 @@ use super::port::PORT;
 use super::step_id::StepId;
 use super::{Setup, Wanted};
 use crate::error::{Failure, Kind};
+use crate::net::is_loopback_down;
 
 /// Whether routing works after `install` has done its work.
 #[derive(Clone, Debug)]
@@ -82,7 +83,8 @@ fn left_out_by(wanted: &Wanted, check: &Check) -> Option<&'static str> {
     match check.step? {
         StepId::Terms | StepId::Model if !wanted.with_model => Some("--no-model"),
         StepId::Settings if !wanted.with_settings => Some("--no-settings"),
-        StepId::Server if !wanted.with_server && check.id != PORT.id => Some("--no-start"),
+        // A machine that is only prepared may bring its loopback interface up later.
+        StepId::Server if !wanted.with_server && (check.id != PORT.id || is_loopback_down()) => Some("--no-start"),
         _ => None,
     }
 }
