@@ -107,10 +107,12 @@ impl Environment {
     }
 }
 
-/// The variable `name` by the rules of `os`: on Windows, names in other case are the same variable.
+/// The variable `name` by the rules of `os`: on Windows, names in other case are the same variable. A name in lower case,
+/// such as `https_proxy`, is looked up beside its twin in upper case, so it stands for itself alone.
 fn text<'a>(variables: &'a BTreeMap<String, String>, name: &str, os: Os) -> Option<&'a str> {
     let in_other_case = || {
-        let mut variables = variables.iter().filter(|_| os == Os::Windows);
+        let is_usual = os == Os::Windows && !name.bytes().any(|byte| byte.is_ascii_lowercase());
+        let mut variables = variables.iter().filter(|_| is_usual);
         variables.find(|(known, _)| known.eq_ignore_ascii_case(name))
     };
     let found = variables.get_key_value(name).or_else(in_other_case);
@@ -125,6 +127,7 @@ mod tests {
     fn windows_knows_variables_in_any_case() {
         let variables = BTreeMap::from([("Path".to_owned(), "C:\\bin".to_owned())]);
         assert_eq!(text(&variables, "PATH", Os::Windows), Some("C:\\bin"));
+        assert_eq!(text(&variables, "path", Os::Windows), None);
         assert_eq!(text(&variables, "PATH", Os::Linux), None);
         assert_eq!(text(&variables, "Path", Os::Linux), Some("C:\\bin"));
     }
