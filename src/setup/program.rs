@@ -140,6 +140,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(windows, ignore = "Windows moves a program away before the new one takes its place")]
     fn a_replaced_program_is_never_missing() {
         let folder = tempfile::tempdir().unwrap();
         let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
@@ -160,7 +161,7 @@ mod tests {
             is_over.store(true, order);
             looking.join().unwrap()
         });
-        assert!(missing == 0 || cfg!(windows), "missing {missing} times");
+        assert_eq!(missing, 0);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
