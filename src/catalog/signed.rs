@@ -121,7 +121,7 @@ pub enum Error {
         /// Which catalog.
         url: SafeUrl,
     },
-    /// It has no signature, or a wrong one.
+    /// It is unsigned, or wrongly signed.
     #[error("the catalog `{url}` is refused: {reason}")]
     Signature {
         /// Which catalog.

@@ -212,29 +212,6 @@ mod tests {
         assert_eq!(places.file(Scope::Workspace), None);
     }
 
-    #[cfg(unix)]
-    #[test]
-    fn no_workspace_file_is_the_user_s_own() {
-        let root = tempfile::tempdir().unwrap();
-        let [home, work] = ["home", "work"].map(|name| root.path().join(name));
-        let [user, workspace] = [&home, &work].map(|dir| dir.join(".gemini/settings.json"));
-        fs::create_dir_all(workspace.parent().unwrap()).unwrap();
-        fs::create_dir(&home).unwrap();
-        let has_own = || {
-            let environment = Environment::new([], &work, &home);
-            Places::new(Os::Linux, &environment, &home).workspace.is_some()
-        };
-        assert!(has_own());
-        std::os::unix::fs::symlink(&user, &workspace).unwrap();
-        assert!(!has_own(), "a link to the missing file");
-        fs::create_dir(user.parent().unwrap()).unwrap();
-        fs::write(&user, "{}").unwrap();
-        assert!(!has_own(), "a link to the file");
-        fs::remove_file(&workspace).unwrap();
-        fs::hard_link(&user, &workspace).unwrap();
-        assert!(!has_own(), "a hard link");
-    }
-
     #[test]
     fn names_have_case_on_linux_only() {
         let environment = Environment::new([], "/HOME/U", "/home/u");

@@ -64,7 +64,7 @@ impl Site<'_> {
         self.workspace.as_deref().unwrap_or(self.environment.current_dir())
     }
 
-    /// The path of `lit`; `None` if the catalog has no build for the platform.
+    /// The path of `lit`; `None` without a build for the platform in the catalog.
     #[must_use]
     pub fn lit_path(&self) -> Option<PathBuf> {
         let artifact = self.catalog.runtime("lit")?.artifact(self.target)?;

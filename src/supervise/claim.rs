@@ -103,7 +103,7 @@ fn describe_difference(wanted: &ServerIdentity, found: &ServerIdentity) -> Strin
     if found.is_alike(wanted) {
         " and with other options".to_owned()
     } else if found.model != wanted.model && found.runtime == RuntimeName::Builtin.as_str() {
-        // It has no model, only the name that clients give theirs.
+        // It is without a model, and only known by the name that clients give theirs.
         format!(" under the name `{}`", found.model)
     } else if found.model != wanted.model {
         format!(" and the model `{}`", found.model)

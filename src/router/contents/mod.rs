@@ -73,7 +73,7 @@ impl Content {
             .any(|part| matches!(part, Part::FunctionCall | Part::FunctionResponse))
     }
 
-    /// The turn's text parts, one per line; `None` if it has no text.
+    /// The turn's text parts, one per line; `None` without text.
     #[must_use]
     pub fn joined_text(&self) -> Option<Cow<'_, str>> {
         let mut texts = self.parts.iter().filter_map(|part| match part {

@@ -89,7 +89,7 @@ impl Claim {
     pub(super) fn share<'a>(&self, listed: impl Iterator<Item = &'a str>) {
         for path in listed {
             let place = self.root.join(path);
-            // Some media have no modes to set.
+            // Some media lack modes.
             let _ = if is_program(path) {
                 make_program(&place)
             } else {
