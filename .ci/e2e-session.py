@@ -1,4 +1,4 @@
-"""Gemini CLI as people use it: an interactive session in a terminal, and single prompts, in a folder with a tree.
+"""Gemini CLI as people use it: an interactive session in a terminal, and single prompts, in a directory with a tree.
 
 Each request has to reach the upstream under the model that `gem-setup route` names for the typed text and what was said before.
 
@@ -30,7 +30,7 @@ PATIENCE = 90
 """Seconds until a request must have reached the upstream."""
 
 
-def folder(root: pathlib.Path) -> pathlib.Path:
+def directory(root: pathlib.Path) -> pathlib.Path:
     """A project whose names and contents would speak for the powerful model."""
     for number in range(FILES):
         file = root / "src" / f"part-{number % 12}" / f"{('why', 'debug', 'architecture')[number % 3]}-{number}.ts"
@@ -157,7 +157,7 @@ def single(directory: pathlib.Path, way: str) -> None:
 
 
 with tempfile.TemporaryDirectory(dir=pathlib.Path(home).parent) as scratch:
-    project = folder(pathlib.Path(scratch) / "shop")
+    project = directory(pathlib.Path(scratch) / "shop")
     for way in ("gemini", "gem-auto"):
         single(project, way)
         interactive(project, way)

@@ -24,7 +24,7 @@ def galaxy() -> dict[str, str | list[str]]:
 
 
 def entry(name: str, content: bytes | None = None) -> dict[str, object]:
-    """A line of the list of files; a folder has no content."""
+    """A line of the list of files; a directory has no content."""
     digest = None if content is None else hashlib.sha256(content).hexdigest()
     return {"name": name, "ftype": "file" if digest else "dir", "chksum_type": digest and "sha256", "chksum_sha256": digest, "format": 1}
 
@@ -37,12 +37,12 @@ def main() -> None:
     info = {"license_file": None, "dependencies": {}, "documentation": None, "homepage": None, "issues": None} | galaxy()
     names = subprocess.check_output(["git", "-C", SOURCE, "ls-files"], text=True).splitlines()
     files: Files = {name: ((SOURCE / name).read_bytes(), 0o644) for name in names if name != "galaxy.yml"}
-    folders = sorted({parent.as_posix() for name in files for parent in (SOURCE / name).relative_to(SOURCE).parents} - {"."})
-    content = [entry("."), *map(entry, folders), *(entry(name, content) for name, (content, _) in sorted(files.items()))]
+    directories = sorted({parent.as_posix() for name in files for parent in (SOURCE / name).relative_to(SOURCE).parents} - {"."})
+    content = [entry("."), *map(entry, directories), *(entry(name, content) for name, (content, _) in sorted(files.items()))]
     listed = json_file({"files": content, "format": 1})
     files["FILES.json"] = listed, 0o644
     files["MANIFEST.json"] = json_file({"collection_info": info, "file_manifest_file": entry("FILES.json", listed), "format": 1}), 0o644
-    files |= {f"{folder}/": (b"", 0o755) for folder in folders}
+    files |= {f"{directory}/": (b"", 0o755) for directory in directories}
     tar(DIST / f"{info['namespace']}-{info['name']}-{info['version']}.tar.gz", files, epoch())
 
 

@@ -8,13 +8,13 @@ import zipfile
 from pathlib import Path
 
 Files = dict[str, tuple[bytes, int]]
-"""Names in the archive, with content and mode. The name of a folder ends with a slash; most archives need none."""
+"""Names in the archive, with content and mode. The name of a directory ends with a slash; most archives need none."""
 
 
-def tree(folder: Path, prefix: str) -> Files:
-    """All files under `folder`, with `prefix` before their names. None of them is a program, whatever the mode that a copy gave them."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {prefix + path.relative_to(folder).as_posix(): (path.read_bytes(), 0o644) for path in paths}
+def tree(directory: Path, prefix: str) -> Files:
+    """All files under `directory`, with `prefix` before their names. None of them is a program, whatever the mode that a copy gave them."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {prefix + path.relative_to(directory).as_posix(): (path.read_bytes(), 0o644) for path in paths}
 
 
 def tar(path: Path, files: Files, epoch: int) -> None:

@@ -12,8 +12,8 @@ def main() -> None:
         if target.archive.endswith(".zip"):
             zip_(DIST / target.archive, files, epoch())
         else:
-            folder = f"gem-setup-{target.name}/"
-            tar(DIST / target.archive, {folder + name: file for name, file in files.items()}, epoch())
+            directory = f"gem-setup-{target.name}/"
+            tar(DIST / target.archive, {directory + name: file for name, file in files.items()}, epoch())
 
 
 main()

@@ -152,7 +152,7 @@ place_documents() {
         place "$1/completions/gem-setup.fish" "$2/fish/vendor_completions.d/gem-setup.fish" 644
 }
 
-# hint_zsh SHARE: what makes zsh find the completions, which has no folder of the user's in its `fpath`.
+# hint_zsh SHARE: what makes zsh find the completions, which has no directory of the user's in its `fpath`.
 hint_zsh() {
     has zsh && [ -e "$1/zsh/site-functions/_gem-setup" ] || return 0
     case :$(zsh -c 'print -r -- "$FPATH"' 2>/dev/null </dev/null): in *":$1/zsh/site-functions:"*) return ;; esac

@@ -39,11 +39,11 @@ def record(files: Files) -> bytes:
     return "".join([*lines, f"{INFO}/RECORD,,\n"]).encode()
 
 
-def documents(folder: str) -> Files:
+def documents(directory: str) -> Files:
     """Manual pages and completions, where `man` and the shells look for them below an environment's prefix."""
     places = {"gem-setup": "bash-completion/completions", "_gem-setup": "zsh/site-functions", "gem-setup.fish": "fish/vendor_completions.d"}
-    completions = {f"{folder}/{place}/{name}": ((STAGE / "completions" / name).read_bytes(), 0o644) for name, place in places.items()}
-    return tree(STAGE / "man", f"{folder}/man/man1/") | completions
+    completions = {f"{directory}/{place}/{name}": ((STAGE / "completions" / name).read_bytes(), 0o644) for name, place in places.items()}
+    return tree(STAGE / "man", f"{directory}/man/man1/") | completions
 
 
 def wheel(target: Target) -> None:

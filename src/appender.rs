@@ -216,13 +216,13 @@ mod tests {
 
     #[test]
     fn files_are_rotated_and_bounded_in_total() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
         let appender = start(&path);
         for number in 0..200 {
             add(&appender, &format!("line {number} {}", "x".repeat(20)));
         }
-        let sizes: Vec<u64> = fs::read_dir(folder.path())
+        let sizes: Vec<u64> = fs::read_dir(directory.path())
             .unwrap()
             .map(|entry| entry.unwrap().metadata().unwrap().len())
             .collect();
@@ -232,21 +232,21 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_file_and_folder_come_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("deep/x");
+    fn a_deleted_file_and_directory_come_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deep/x");
         let appender = start(&path);
         add(&appender, "first");
-        fs::remove_dir_all(folder.path().join("deep")).unwrap();
+        fs::remove_dir_all(directory.path().join("deep")).unwrap();
         add(&appender, "second");
         assert_eq!(fs::read_to_string(&path).unwrap(), "second\n");
     }
 
     #[test]
     fn lost_lines_are_counted_and_reported_in_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        // Like a full disk, a folder in the file's place accepts no line.
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        // Like a full disk, a directory in the file's place accepts no line.
         fs::create_dir(&path).unwrap();
         let appender = start(&path);
         for _ in 0..3 {

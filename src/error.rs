@@ -116,13 +116,13 @@ impl Failure {
         Self::new(Kind::Unexpected, format!("cannot {action}: {error}"))
     }
 
-    /// Like [`Self::cannot`] for the file or folder `path`, with a hint for the usual causes.
+    /// Like [`Self::cannot`] for the file or directory `path`, with a hint for the usual causes.
     #[must_use]
     pub fn cannot_at(action: &str, path: &Path, error: &io::Error) -> Self {
         let failure = Self::cannot(format_args!("{action} `{}`", path.display()), error);
         match path.parent() {
-            Some(folder) if error.kind() == io::ErrorKind::NotFound && !folder.as_os_str().is_empty() && !folder.exists() => failure
-                .with_hint(format!("create the directory `{}`, then run the command again", folder.display())),
+            Some(directory) if error.kind() == io::ErrorKind::NotFound && !directory.as_os_str().is_empty() && !directory.exists() => failure
+                .with_hint(format!("create the directory `{}`, then run the command again", directory.display())),
             _ if file::is_limit_of_size(error) => Self::new(failure.kind, format!("{failure}; {}", file::size_limit_reached()))
                 .with_hint(file::RAISE_SIZE_LIMIT),
             _ => failure.with_hint(

@@ -54,7 +54,7 @@ impl Layout {
         self.home.join(".gemini")
     }
 
-    /// The folder of the `lit` binary and its companions, shared with Gemini CLI.
+    /// The directory of the `lit` binary and its companions, shared with Gemini CLI.
     #[must_use]
     pub fn lit_bin(&self) -> PathBuf {
         self.gemini().join("bin").join("litert")
@@ -96,7 +96,7 @@ impl Layout {
         self.gemini().join("settings.json")
     }
 
-    /// The folder for gem-setup's own files.
+    /// The directory for gem-setup's own files.
     #[must_use]
     pub fn own(&self) -> PathBuf {
         self.gemini().join("gem-setup")
@@ -127,16 +127,16 @@ impl Layout {
     #[must_use]
     pub fn program(&self) -> PathBuf {
         let name = format!("gem-setup{}", std::env::consts::EXE_SUFFIX);
-        self.program_folder().join(name)
+        self.program_directory().join(name)
     }
 
-    /// The folder of that copy.
+    /// The directory of that copy.
     #[must_use]
-    pub fn program_folder(&self) -> PathBuf {
+    pub fn program_directory(&self) -> PathBuf {
         self.own().join("program")
     }
 
-    /// The folder for releases of the runtime that were installed next to an earlier one; each has its own subfolder.
+    /// The directory for releases of the runtime that were installed next to an earlier one; each has its own subdirectory.
     #[must_use]
     pub fn versions(&self) -> PathBuf {
         self.own().join("versions")
@@ -227,13 +227,13 @@ impl Layout {
         self.own().join("service.log")
     }
 
-    /// The folder for partial downloads, named by their expected hash.
+    /// The directory for partial downloads, named by their expected hash.
     #[must_use]
     pub fn downloads(&self) -> PathBuf {
         self.own().join("downloads")
     }
 
-    /// The folder for copies of settings files, made before a change.
+    /// The directory for copies of settings files, made before a change.
     #[must_use]
     pub fn backups(&self) -> PathBuf {
         self.own().join("backups")
@@ -245,13 +245,13 @@ impl Layout {
         self.own().join("decisions.jsonl")
     }
 
-    /// The runtimes' folder for models. It is in the user's home even with `--home` (docs/facts.md section 2).
+    /// The runtimes' directory for models. It is in the user's home even with `--home` (docs/facts.md section 2).
     #[must_use]
     pub fn models(&self) -> PathBuf {
         self.model_home.join(".litert-lm").join("models")
     }
 
-    /// The model file in the subfolder `name` of that folder.
+    /// The model file in the subdirectory `name` of that directory.
     #[must_use]
     pub fn model_file(&self, name: impl AsRef<Path>) -> PathBuf {
         self.models().join(name).join("model.litertlm")

@@ -7,8 +7,8 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let folder = tempfile::tempdir()?;
-//! let path = folder.path().join("lock");
+//! let directory = tempfile::tempdir()?;
+//! let path = directory.path().join("lock");
 //! let held = Lock::acquire(&path, Duration::ZERO).await?;
 //! assert!(matches!(Lock::acquire(&path, Duration::ZERO).await, Err(Error::Held { .. })));
 //! drop(held);
@@ -177,19 +177,19 @@ impl Explain for Error {
 }
 
 impl Lock {
-    /// Takes the lock in the file `path`, which is created with its folder if missing; `None` while another process
+    /// Takes the lock in the file `path`, which is created with its directory if missing; `None` while another process
     /// holds it.
     ///
     /// # Errors
     /// When the file cannot be created or locked.
     pub fn try_acquire(path: &Path) -> io::Result<Option<Self>> {
-        if let Some(folder) = path.parent() {
-            private_dir(folder)?;
+        if let Some(directory) = path.parent() {
+            private_dir(directory)?;
         }
         Self::try_acquire_in(path)
     }
 
-    /// Like [`Self::try_acquire`], in a folder that exists and keeps its access rights.
+    /// Like [`Self::try_acquire`], in a directory that exists and keeps its access rights.
     ///
     /// # Errors
     /// When the file cannot be created or locked.
@@ -336,8 +336,8 @@ mod tests {
 
     #[test]
     fn a_lock_is_held_until_it_is_dropped() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a/server.lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/server.lock");
         assert!(!Lock::is_held(&path).unwrap());
         let lock = Lock::try_acquire(&path).unwrap().unwrap();
         assert!(Lock::is_held(&path).unwrap());
@@ -348,8 +348,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_held_lock_names_its_owner() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a").join("lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a").join("lock");
         let _first = Lock::acquire(&path, Duration::ZERO).await.unwrap();
         let error = Lock::acquire(&path, Duration::from_secs(2)).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Conflict);

@@ -3,8 +3,8 @@
 //! ```
 //! use gem_setup::place::write_atomic;
 //!
-//! let folder = tempfile::tempdir()?;
-//! let path = folder.path().join("state.json");
+//! let directory = tempfile::tempdir()?;
+//! let path = directory.path().join("state.json");
 //! write_atomic(&path, b"{}")?;
 //! write_atomic(&path, br#"{"port":9379}"#)?;
 //! assert_eq!(std::fs::read(&path)?, br#"{"port":9379}"#);
@@ -62,8 +62,8 @@ pub fn is_misplaced(error: &io::Error) -> bool {
 /// The hint for the file `path`, which could not be read because of `error`.
 #[must_use]
 pub fn remedy(path: &Path, error: &io::Error) -> String {
-    if let Some(folder) = closed_folder(path).filter(|_| error.kind() == io::ErrorKind::PermissionDenied) {
-        return format!("{}, then run the command again", opening(folder));
+    if let Some(directory) = closed_directory(path).filter(|_| error.kind() == io::ErrorKind::PermissionDenied) {
+        return format!("{}, then run the command again", opening(directory));
     }
     let is_foreign_here = is_foreign(path) && !is_foreign(parent(path));
     let path = file::circle(path).unwrap_or(path);
@@ -83,8 +83,8 @@ pub fn remedy(path: &Path, error: &io::Error) -> String {
     format!("{first}, then run the command again")
 }
 
-/// The folder above `path` that hides its content from this user.
-fn closed_folder(path: &Path) -> Option<&Path> {
+/// The directory above `path` that hides its content from this user.
+fn closed_directory(path: &Path) -> Option<&Path> {
     let is_denied = |path: &Path| {
         let seen = fs::symlink_metadata(path);
         seen.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
@@ -93,13 +93,13 @@ fn closed_folder(path: &Path) -> Option<&Path> {
     hidden.parent()
 }
 
-/// How to open the closed `folder`.
-fn opening(folder: &Path) -> String {
-    let word = shell::word(Os::Linux, folder.as_os_str());
-    if is_foreign(folder) {
-        format!("make the folder yours, which belongs to another user (`sudo chown -R \"$(id -un)\" {word}`)")
+/// How to open the closed `directory`.
+fn opening(directory: &Path) -> String {
+    let word = shell::word(Os::Linux, directory.as_os_str());
+    if is_foreign(directory) {
+        format!("make the directory yours, which belongs to another user (`sudo chown -R \"$(id -un)\" {word}`)")
     } else {
-        format!("open the folder for yourself (`chmod u+rwx {word}`)")
+        format!("open the directory for yourself (`chmod u+rwx {word}`)")
     }
 }
 
@@ -197,7 +197,7 @@ pub fn write_shared(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_for(path, bytes, Readers::Usual, Names::Kept)
 }
 
-/// Like [`write_atomic`], for gem-setup's own file in a folder in which others write too. A link at `path` is replaced,
+/// Like [`write_atomic`], for gem-setup's own file in a directory in which others write too. A link at `path` is replaced,
 /// and its target stays unchanged.
 ///
 /// # Errors
@@ -294,7 +294,7 @@ fn check_for(path: &Path, names: Names) -> Result<(), Unfit> {
     if way == Way::InPlace || target.exists() {
         return file::open_regular(&target).map(drop).map_err(unfit);
     }
-    check_folder(parent(&target))
+    check_directory(parent(&target))
 }
 
 /// Checks whether the file `path` can be opened to write, or created.
@@ -304,7 +304,7 @@ fn check_for(path: &Path, names: Names) -> Result<(), Unfit> {
 pub fn check_open(path: &Path) -> Result<(), Unfit> {
     match file::may_write(path) {
         Ok(()) => Ok(()),
-        Err(error) if file::is_absence(&error) => check_folder(parent(path)),
+        Err(error) if file::is_absence(&error) => check_directory(parent(path)),
         Err(error) => Err(Unfit::new(path, error)),
     }
 }
@@ -320,14 +320,14 @@ pub fn check_deletable(path: &Path) -> Result<(), Unfit> {
         return check_shared(path);
     }
     file::check_changeable(&target).map_err(unfit)?;
-    check_folder(parent(&target))
+    check_directory(parent(&target))
 }
 
 /// Checks whether new files can be created in the directory `path`, or whether it can be created.
 ///
 /// # Errors
 /// When something other than a directory is at `path` or in its path, or the directory may not be written.
-pub fn check_folder(path: &Path) -> Result<(), Unfit> {
+pub fn check_directory(path: &Path) -> Result<(), Unfit> {
     let found = match file::metadata(path) {
         Ok(metadata) if metadata.is_dir() => file::may_write(path),
         Ok(metadata) => file::check_directory(metadata.file_type()),
@@ -335,7 +335,7 @@ pub fn check_folder(path: &Path) -> Result<(), Unfit> {
             Err(io::Error::new(error.kind(), "it is a link to a missing file"))
         }
         // A part of the path is missing or is not a directory.
-        Err(error) if file::is_absence(&error) => return check_folder(parent(path)),
+        Err(error) if file::is_absence(&error) => return check_directory(parent(path)),
         Err(error) => Err(error),
     };
     found.map_err(|source| Unfit::new(path, source))

@@ -28,7 +28,7 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    /// Opens `path` to append `room` bytes; creates its folder. Rotates the file first if it would grow too large.
+    /// Opens `path` to append `room` bytes; creates its directory. Rotates the file first if it would grow too large.
     ///
     /// # Errors
     /// When it cannot be opened or created.
@@ -57,7 +57,7 @@ impl Rotation {
     }
 }
 
-/// Opens `path` to append, readable only for its owner; creates its folder.
+/// Opens `path` to append, readable only for its owner; creates its directory.
 ///
 /// # Errors
 /// When it cannot be opened or created, or when another user can control its content: a link, or a file of another
@@ -70,8 +70,8 @@ pub(crate) fn append(path: &Path) -> io::Result<File> {
     };
     match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder)?;
+            if let Some(directory) = path.parent() {
+                fs::create_dir_all(directory)?;
             }
             open()
         }
@@ -97,9 +97,9 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_renamed_is_bounded() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        // A folder that is not empty acts like a file that a reader holds: nothing can be renamed over it.
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        // A directory that is not empty acts like a file that a reader holds: nothing can be renamed over it.
         fs::create_dir_all(rotated(&path, 1).join("in the way")).unwrap();
         let rotation = Rotation {
             file_size: 100,

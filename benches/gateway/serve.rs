@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 /// The process's environment: `SSL_CERT_FILE` names the upstream's certificate.
 fn environment() -> std::io::Result<Environment> {
-    let folder = std::env::current_dir()?;
-    Ok(Environment::new(std::env::vars(), &folder, &folder))
+    let directory = std::env::current_dir()?;
+    Ok(Environment::new(std::env::vars(), &directory, &directory))
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -18,8 +18,8 @@ const fail = (status, message, hint) => {
 const again = () => {
     const kept = resolve(__dirname, "../..");
     if (basename(dirname(kept)) !== "_npx") return "install gem-setup again, without `--omit=optional` or `--no-optional`";
-    const remove = process.platform === "win32" ? `delete the folder ${kept}` : `run \`rm -r '${kept}'\``;
-    return `${remove}, then the same command again: npx could not download the package, and keeps the folder without it`;
+    const remove = process.platform === "win32" ? `delete the directory ${kept}` : `run \`rm -r '${kept}'\``;
+    return `${remove}, then the same command again: npx could not download the package, and keeps the directory without it`;
 };
 
 let program;

@@ -1,4 +1,4 @@
-"""kubernetes_pod.py MANIFESTS FOLDER: runs the pod of the Deployment in MANIFESTS in this mount and network namespace, with `bin` of FOLDER."""
+"""kubernetes_pod.py MANIFESTS DIRECTORY: runs the pod of the Deployment in MANIFESTS in this mount and network namespace, with `bin` of DIRECTORY."""
 import fcntl
 import http.client
 import json
@@ -30,36 +30,36 @@ def run(*command):
 class Secret:
     """A volume as kubelet lays it out: `..data` is a link to the present version, each file a link through it."""
 
-    def __init__(self, folder, mode, group):
-        self.folder, self.mode, self.group, self.version = folder, mode, group, 0
-        folder.mkdir(parents=True)
+    def __init__(self, directory, mode, group):
+        self.directory, self.mode, self.group, self.version = directory, mode, group, 0
+        directory.mkdir(parents=True)
 
     def put(self, files):
         self.version += 1
-        version = self.folder / f"..{self.version}"
+        version = self.directory / f"..{self.version}"
         version.mkdir()
         for name, text in files.items():
             (version / name).write_text(text)
             os.chown(version / name, 0, self.group)
             (version / name).chmod(self.mode)
-        (self.folder / "..new").symlink_to(version.name)
-        (self.folder / "..new").rename(self.folder / "..data")
+        (self.directory / "..new").symlink_to(version.name)
+        (self.directory / "..new").rename(self.directory / "..data")
         for name in files:
-            if not (self.folder / name).is_symlink():
-                (self.folder / name).symlink_to(f"..data/{name}")
+            if not (self.directory / name).is_symlink():
+                (self.directory / name).symlink_to(f"..data/{name}")
 
 
 class Pod:
-    def __init__(self, spec, folder):
+    def __init__(self, spec, directory):
         self.spec, (self.container,) = spec, spec["containers"]
-        self.context, self.folder = spec["securityContext"], folder
+        self.context, self.directory = spec["securityContext"], directory
         self.mounts = {mount["name"]: mount["mountPath"] for mount in self.container["volumeMounts"]}
         self.port = {port["name"]: port["containerPort"] for port in self.container["ports"]}
-        # /etc and /home of the pod are FOLDER's; nothing else can be written.
-        (folder / "etc").mkdir(), (folder / "home").mkdir()
+        # /etc and /home of the pod are DIRECTORY's; nothing else can be written.
+        (directory / "etc").mkdir(), (directory / "home").mkdir()
         self.secrets = {}
         for volume in spec["volumes"]:
-            place = folder / self.mounts[volume["name"]].lstrip("/")
+            place = directory / self.mounts[volume["name"]].lstrip("/")
             if "secret" in volume:
                 self.secrets[volume["name"]] = Secret(place, volume["secret"]["defaultMode"], self.context["fsGroup"])
             else:
@@ -67,17 +67,17 @@ class Pod:
                 os.chown(place, self.context["runAsUser"], self.context["fsGroup"])
 
     def start(self, environment):
-        # The folder itself stays as it is: it belongs to root.
-        run("mount", "--bind", self.folder, self.folder)
+        # The directory itself stays as it is: it belongs to root.
+        run("mount", "--bind", self.directory, self.directory)
         for name in ("etc", "home"):
-            run("mount", "--bind", self.folder / name, f"/{name}")
+            run("mount", "--bind", self.directory / name, f"/{name}")
         run("mount", "-o", "remount,bind,ro", "/")
         own = self.container["securityContext"]
         assert own["readOnlyRootFilesystem"] and not own["allowPrivilegeEscalation"] and own["capabilities"]["drop"] == ["ALL"]
         user = ["setpriv", f"--reuid={self.context['runAsUser']}", f"--regid={self.context['runAsGroup']}", "--clear-groups"]
         user += ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
         environment |= {variable["name"]: variable["value"] for variable in self.container["env"]}
-        self.process = subprocess.Popen([*user, self.folder / "bin/gem-setup", *self.container["args"]], env=environment, cwd="/")
+        self.process = subprocess.Popen([*user, self.directory / "bin/gem-setup", *self.container["args"]], env=environment, cwd="/")
 
     def probe(self, kind):
         """Whether the probe would pass; kubelet trusts any certificate."""
@@ -109,19 +109,19 @@ def token_of(program, name):
     return made["token"], made["line"]
 
 
-def main(manifests, folder):
+def main(manifests, directory):
     loopback_up()
     run("mount", "--make-rprivate", "/")
     with open(manifests, encoding="utf-8") as file:
         (deployment,) = [entry for entry in yaml.safe_load_all(file) if entry["kind"] == "Deployment"]
-    pod = Pod(deployment["spec"]["template"]["spec"], folder)
-    certificate, key = folder / "tls.crt", folder / "tls.key"
+    pod = Pod(deployment["spec"]["template"]["spec"], directory)
+    certificate, key = directory / "tls.crt", directory / "tls.key"
     run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=gem-gateway", "-keyout", key, "-out", certificate)
-    ada, line = token_of(folder / "bin/gem-setup", "ada")
+    ada, line = token_of(directory / "bin/gem-setup", "ada")
     pod.secrets["tls"].put({"tls.crt": certificate.read_text(), "tls.key": key.read_text()})
     pod.secrets["clients"].put({"tokens": line + "\n"})
     pod.secrets["upstream"].put({"key": "AIza-team\n"})
-    mock = subprocess.Popen([folder / "bin/mock-gemini", "--log", "/dev/null"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    mock = subprocess.Popen([directory / "bin/mock-gemini", "--log", "/dev/null"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     pod.start({"GEM_SETUP_UPSTREAM": mock.stdout.readline().strip()})
     try:
         until("the startup probe does not pass", lambda: pod.probe("startupProbe"))
@@ -131,7 +131,7 @@ def main(manifests, folder):
         assert pod.ask("POST", hosted, body, ada)[0] == 200
         status, metrics = pod.ask("GET", "/metrics", token=ada)
         assert status == 200 and b"gem_setup_client_requests_in_progress" in metrics, metrics
-        bob, line = token_of(folder / "bin/gem-setup", "bob")
+        bob, line = token_of(directory / "bin/gem-setup", "bob")
         pod.secrets["clients"].put({"tokens": line + "\n"})
         until("the changed secret is not read", lambda: pod.ask("POST", hosted, body, bob)[0] == 200)
         assert pod.ask("POST", hosted, body, ada)[0] == 401

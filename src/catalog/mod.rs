@@ -215,7 +215,7 @@ impl Catalog {
             .filter(move |companion| companion.target == target)
     }
 
-    /// The name of this catalog's release of `runtime` on `target`, usable as a folder name. Equal bytes get the same name wherever they
+    /// The name of this catalog's release of `runtime` on `target`, usable as a directory name. Equal bytes get the same name wherever they
     /// are published. `None` if there is no build.
     #[must_use]
     pub fn release(&self, runtime: &str, target: Target) -> Option<String> {

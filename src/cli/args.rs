@@ -120,7 +120,7 @@ pub(crate) enum Command {
     Man {
         /// The directory for them; it must exist
         #[arg(value_name = "DIR", value_parser = path())]
-        folder: PathBuf,
+        directory: PathBuf,
     },
     /// Print the version
     Version,

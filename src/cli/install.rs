@@ -138,10 +138,10 @@ fn signed_catalog(
     };
     let mut file = session.layout.signed_catalog_file();
     if args.dry_run {
-        let folder = tempfile::tempdir();
-        let folder = folder.map_err(|error| Failure::cannot("make a folder for the signed catalog", error))?;
-        file = folder.path().join("catalog.json");
-        *scratch = Some(folder);
+        let directory = tempfile::tempdir();
+        let directory = directory.map_err(|error| Failure::cannot("make a directory for the signed catalog", error))?;
+        file = directory.path().join("catalog.json");
+        *scratch = Some(directory);
     }
     let network = or_recorded(args.network.clone(), &left_bundle(session)?);
     let found = news::signed(session, url, &args.signed, &network, &file)?;

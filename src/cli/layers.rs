@@ -77,7 +77,7 @@ const FOR_THE_COMMAND_LINE: [(&str, &str); 1] = [("route", "model")];
 
 impl Layers {
     /// Adds the values of the configuration file at `file`. A missing file is fine unless something names it. Paths in
-    /// it are relative to its folder.
+    /// it are relative to its directory.
     pub(crate) fn add_file(
         &mut self,
         file: &Path,

@@ -223,7 +223,7 @@ fn run_command(
         Command::Cleanup(args) => versions::clean_up(session, args),
         Command::Uninstall(args) => uninstall::run(session, args),
         Command::Completions { shell } => Ok(completions::run(printer, shell)),
-        Command::Man { folder } => man::run(printer, &folder),
+        Command::Man { directory } => man::run(printer, &directory),
         Command::Version => Ok(versions::own(printer)),
     }
 }

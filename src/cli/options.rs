@@ -78,14 +78,14 @@ impl Known {
         matches!(self.shape, Shape::Many)
     }
 
-    /// `value` in clap's form; a relative path is resolved against `folder`, if given.
-    pub(crate) fn normalise(&self, value: &str, folder: Option<&Path>) -> String {
-        match (self.shape, truth_of(value), folder) {
+    /// `value` in clap's form; a relative path is resolved against `directory`, if given.
+    pub(crate) fn normalise(&self, value: &str, directory: Option<&Path>) -> String {
+        match (self.shape, truth_of(value), directory) {
             (Shape::Switch, Some(truth), _) => truth.to_string(),
             (Shape::Count, Some(truth), _) => u8::from(truth).to_string(),
             // A URL stays one, so that its parser refuses it.
-            (_, _, Some(folder)) if self.is_path && !value.contains("://") => {
-                folder.join(value).to_string_lossy().into_owned()
+            (_, _, Some(directory)) if self.is_path && !value.contains("://") => {
+                directory.join(value).to_string_lossy().into_owned()
             }
             _ => value.to_owned(),
         }
@@ -121,7 +121,7 @@ fn shape_of(arg: &Arg) -> Shape {
     }
 }
 
-/// Whether the option `arg` names a file or a folder.
+/// Whether the option `arg` names a file or a directory.
 pub(crate) fn is_path(arg: &Arg) -> bool {
     arg.get_value_parser().type_id() == TypeId::of::<PathBuf>()
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The running executable, by the path with which it was called according to the command line `args`.
 ///
-/// A package manager puts a link on the PATH, and the link survives the folder of one version; the system, however,
+/// A package manager puts a link on the PATH, and the link survives the directory of one version; the system, however,
 /// reports the file that the link leads to. A path counts only if it leads to the running file.
 pub(crate) fn called(args: &[OsString]) -> io::Result<PathBuf> {
     let running = std::env::current_exe()?;

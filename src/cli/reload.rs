@@ -219,7 +219,7 @@ fn stale(server: &Server<'_>, renewed: &Server<'_>, port: u16) -> Vec<String> {
 
 /// The files that the server depends on: configuration, models, certificates, Gemini CLI's settings and `.env`.
 fn files(session: &Session<'_>, server: &Server<'_>) -> Vec<PathBuf> {
-    let (layout, folder) = (&session.layout, session.environment.current_dir());
+    let (layout, directory) = (&session.layout, session.environment.current_dir());
     let config = session.config.clone().unwrap_or_else(|| layout.config_file());
     let own = [server.args.models.clone(), server.args.ca_cert.clone()];
     let delivered = layout.hosted_models_file();
@@ -227,9 +227,9 @@ fn files(session: &Session<'_>, server: &Server<'_>) -> Vec<PathBuf> {
     let settings = Scope::ALL
         .into_iter()
         .filter_map(|scope| places.file(scope).map(Path::to_owned));
-    let env = [folder, layout.home()].map(|folder| [folder.join(".gemini/.env"), folder.join(".env")]);
+    let env = [directory, layout.home()].map(|directory| [directory.join(".gemini/.env"), directory.join(".env")]);
     let mut files = vec![config, delivered];
-    files.extend(own.into_iter().flatten().map(|file| folder.join(file)));
+    files.extend(own.into_iter().flatten().map(|file| directory.join(file)));
     files.extend(settings.chain(env.into_iter().flatten()));
     files
 }

@@ -258,11 +258,11 @@ fn words_of(session: &Session<'_>, arg: &Arg, name: &str, matches: &ArgMatches) 
     if matches!(arg.get_action(), ArgAction::SetTrue) {
         return Ok(matches.get_flag(id).then(|| format!("--{name}")).into_iter().collect());
     }
-    let folder = is_path(arg).then(|| session.environment.current_dir());
+    let directory = is_path(arg).then(|| session.environment.current_dir());
     let values = matches.get_raw(id).into_iter().flatten();
     values
-        .map(|value| match folder {
-            Some(folder) => word(name, folder.join(value).as_os_str()),
+        .map(|value| match directory {
+            Some(directory) => word(name, directory.join(value).as_os_str()),
             None => word(name, value),
         })
         .collect()

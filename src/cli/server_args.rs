@@ -61,7 +61,7 @@ fn classifier_prompt() -> impl TypedValueParser<Value = ClassifierPrompt> {
         (
             "slim",
             ClassifierPrompt::Slim,
-            "The request without the client's additions, such as a folder tree",
+            "The request without the client's additions, such as a directory tree",
         ),
         ("as-sent", ClassifierPrompt::AsSent, "The whole request"),
     ])

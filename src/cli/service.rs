@@ -123,7 +123,7 @@ pub(crate) fn remove_own(session: &Session<'_>) -> Result<bool, Failure> {
     let (kind, account) = (kind(session)?, account(session));
     let definition = service::definition_path(kind, SERVICE, &account);
     let is_own = match session.layout.home().to_str() {
-        // A definition in the home's own folder belongs to the home, even if the home has been moved.
+        // A definition in the home's own directory belongs to the home, even if the home has been moved.
         _ if definition.starts_with(session.layout.own()) => definition.exists(),
         Some(home) => service::passes(kind, SERVICE, &account, &["--home", home]).map_err(failure)?,
         None => false,

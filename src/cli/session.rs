@@ -14,7 +14,7 @@ use gem_setup::error::{Failure, Kind};
 use gem_setup::fetch::{Fetcher, Hub};
 use gem_setup::layout::Layout;
 use gem_setup::lock::{Holder, Lock};
-use gem_setup::net::{CERTIFICATES, Network, check_certificate_folders, check_certificates, redact_in};
+use gem_setup::net::{CERTIFICATES, Network, check_certificate_directories, check_certificates, redact_in};
 use gem_setup::router::{Account, ModelName, Models};
 use gem_setup::runtime::RuntimeName;
 use gem_setup::settings::{self, Destination, EnvFile, Places, Settings};
@@ -32,7 +32,7 @@ use super::server_args::RuntimeChoice;
 use crate::report::{Events, Printer, Terminal, signals};
 
 /// The variable with the directories that replace the system's trust store.
-const FOLDERS: &str = "SSL_CERT_DIR";
+const DIRECTORIES: &str = "SSL_CERT_DIR";
 /// How long a signal to the whole process group may take to reach this process.
 const SIGNAL_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -232,13 +232,13 @@ impl Session<'_> {
         let absolute = |file: &str| self.environment.current_dir().join(file);
         let check = |variable: &str, value: &str| match variable {
             CERTIFICATES => check_certificates(&absolute(value)),
-            FOLDERS => check_certificate_folders(value),
+            DIRECTORIES => check_certificate_directories(value),
             _ => absolute(value).metadata().map(drop).map_err(|error| error.to_string()),
         };
-        // A file makes the folders irrelevant for gem-setup itself.
+        // A file makes the directories irrelevant for gem-setup itself.
         let has_file = self.environment.var(CERTIFICATES).is_some();
-        let variables = [CERTIFICATES, FOLDERS, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].into_iter();
-        for variable in variables.filter(|variable| *variable != FOLDERS || !has_file) {
+        let variables = [CERTIFICATES, DIRECTORIES, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].into_iter();
+        for variable in variables.filter(|variable| *variable != DIRECTORIES || !has_file) {
             let value = self.environment.var(variable);
             if let Some((value, reason)) = value.and_then(|value| Some((value, check(variable, value).err()?))) {
                 let value = redact_in(value);
@@ -289,7 +289,7 @@ impl Session<'_> {
             given: Vec::new(),
             target,
             catalog: self.catalog_of(chosen, state, target)?,
-            folder: None,
+            directory: None,
             workspace: None,
         };
         site.place_release(chosen.runtime, state);
@@ -398,12 +398,12 @@ impl Session<'_> {
         let Some(recorded) = state.workspace_elsewhere(self.environment.current_dir()) else {
             return Ok(());
         };
-        let (folder, is_gone) = (recorded.display(), !recorded.is_dir());
+        let (directory, is_gone) = (recorded.display(), !recorded.is_dir());
         let message =
-            format!("cannot use the settings of this directory: the recorded scope `workspace` means `{folder}`");
+            format!("cannot use the settings of this directory: the recorded scope `workspace` means `{directory}`");
         let first = match is_gone {
             true => "pass `--scope workspace` to use this directory instead of that one, which is gone".to_owned(),
-            false => format!("run the command in `{folder}`"),
+            false => format!("run the command in `{directory}`"),
         };
         let hint = format!("{first}, or pass `--scope user`");
         Err(Failure::new(Kind::Usage, message).with_hint(hint))

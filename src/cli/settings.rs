@@ -195,7 +195,7 @@ fn print_key<T: Display>(printer: &Printer, name: &str, effective: &Effective<T>
     }
     for setting in &effective.ignored {
         line(format!(
-            "{:<17} ignored: {} (`{}`, folder not trusted)",
+            "{:<17} ignored: {} (`{}`, directory not trusted)",
             "",
             setting.value,
             setting.path.display()

@@ -118,7 +118,7 @@ fn show(printer: &Printer, removal: &Removal, server: Option<u32>, print: impl F
         ("keep", &removal.foreign),
     ] {
         for path in paths {
-            // Of a folder that stays, some files are deleted.
+            // Of a directory that stays, some files are deleted.
             let gone = removal
                 .delete
                 .iter()

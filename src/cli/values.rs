@@ -127,17 +127,17 @@ pub(crate) fn port(text: &str) -> Result<u16, String> {
 pub(crate) struct UrlParser {
     /// The advice if the scheme is missing.
     scheme: &'static str,
-    /// Whether a `file:` URL must name a folder.
-    is_folder: bool,
+    /// Whether a `file:` URL must name a directory.
+    is_directory: bool,
 }
 
 pub(crate) const URL: UrlParser = UrlParser {
     scheme: "add `https://`",
-    is_folder: false,
+    is_directory: false,
 };
 pub(crate) const MIRROR: UrlParser = UrlParser {
-    scheme: "add `https://` (or `file://` for a folder)",
-    is_folder: true,
+    scheme: "add `https://` (or `file://` for a directory)",
+    is_directory: true,
 };
 
 impl UrlParser {
@@ -146,22 +146,22 @@ impl UrlParser {
             ParseError::RelativeUrlWithoutBase => format!("not a URL: {}", self.scheme),
             error => error.to_string(),
         })?;
-        if self.is_folder {
-            check_folder(&url)?;
+        if self.is_directory {
+            check_directory(&url)?;
         }
         Ok(url)
     }
 }
 
-/// Fails if `url` names a folder of this machine that does not exist.
-fn check_folder(url: &Url) -> Result<(), String> {
-    let Some(folder) = (url.scheme() == "file").then(|| url.to_file_path().ok()).flatten() else {
+/// Fails if `url` names a directory of this machine that does not exist.
+fn check_directory(url: &Url) -> Result<(), String> {
+    let Some(directory) = (url.scheme() == "file").then(|| url.to_file_path().ok()).flatten() else {
         return Ok(());
     };
-    match std::fs::metadata(&folder) {
+    match std::fs::metadata(&directory) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(format!("`{}` is not a directory", folder.display())),
-        Err(error) => Err(format!("`{}`: {error}", folder.display())),
+        Ok(_) => Err(format!("`{}` is not a directory", directory.display())),
+        Err(error) => Err(format!("`{}`: {error}", directory.display())),
     }
 }
 

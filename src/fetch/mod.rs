@@ -12,21 +12,21 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let folder = tempfile::tempdir()?;
-//! let mirror = folder.path().join("google/tool/releases/download/v1");
+//! let directory = tempfile::tempdir()?;
+//! let mirror = directory.path().join("google/tool/releases/download/v1");
 //! std::fs::create_dir_all(&mirror)?;
 //! std::fs::write(mirror.join("tool"), "hello")?;
 //!
-//! let base = url::Url::from_directory_path(folder.path()).map_err(|()| "not a path")?;
+//! let base = url::Url::from_directory_path(directory.path()).map_err(|()| "not a path")?;
 //! let network = Network::from_environment(&Environment::default(), None)?;
-//! let fetcher = Fetcher::new(network, folder.path().join("downloads"), vec![base], true)?;
+//! let fetcher = Fetcher::new(network, directory.path().join("downloads"), vec![base], true)?;
 //! let request = Request {
 //!     id: "runtime".to_owned(),
 //!     label: "tool".to_owned(),
 //!     url: "https://github.com/google/tool/releases/download/v1/tool".parse()?,
 //!     sha256: "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824".parse()?,
 //!     size: 0,
-//!     place: folder.path().join("tool"),
+//!     place: directory.path().join("tool"),
 //! };
 //! let fetched = fetcher.fetch(&request, &Silent).await?;
 //! assert_eq!(std::fs::read_to_string(fetched.path)?, "hello");

@@ -37,7 +37,7 @@ pub(super) fn put(staged: &Path, place: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Copies `from` into the folder of `place`, then renames the copy.
+/// Copies `from` into the directory of `place`, then renames the copy.
 fn copy(from: &Path, place: &Path) -> Result<(), Error> {
     let error = |e| Error::file("write", place, e, from.metadata().ok().map(|m| m.len()));
     let mut staged = tempfile::Builder::new()

@@ -3,10 +3,10 @@
 //! ```
 //! use gem_setup::fetch::unpack::{Error, extract};
 //!
-//! let folder = tempfile::tempdir()?;
-//! let archive = folder.path().join("dxc.zip");
+//! let directory = tempfile::tempdir()?;
+//! let archive = directory.path().join("dxc.zip");
 //! std::fs::write(&archive, "not a zip")?;
-//! let extracted = extract(&archive, &["bin/x64/dxil.dll".to_owned()], folder.path());
+//! let extracted = extract(&archive, &["bin/x64/dxil.dll".to_owned()], directory.path());
 //! assert!(matches!(extracted, Err(Error::Archive { .. })));
 //! # Ok::<(), std::io::Error>(())
 //! ```
@@ -96,7 +96,7 @@ impl Explain for Error {
     }
 }
 
-/// The prefix of temporary folders for extracted files.
+/// The prefix of temporary directories for extracted files.
 pub(crate) const STAGING: &str = ".gem-setup-";
 
 /// Extracts the files at the paths `wanted` from the zip `archive` into the directory `into`, each under its own file name. Places either

@@ -34,7 +34,7 @@ pub enum OnClassifierFailure {
 /// The part of a classification request that is sent to the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClassifierPrompt {
-    /// The turns without the client's additions, because a model on a processor needs seconds to read a folder tree.
+    /// The turns without the client's additions, because a model on a processor needs seconds to read a directory tree.
     #[default]
     Slim,
     /// The whole request.

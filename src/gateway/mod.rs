@@ -14,8 +14,8 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let upstream = Upstream { url: "http://127.0.0.1:9".parse()?, network: Network::default() };
-//! let folder = tempfile::tempdir()?;
-//! let config = Config::new(0, "gemma3-1b-gpu-custom", upstream, folder.path().join("decisions.jsonl"));
+//! let directory = tempfile::tempdir()?;
+//! let config = Config::new(0, "gemma3-1b-gpu-custom", upstream, directory.path().join("decisions.jsonl"));
 //! let gateway = Gateway::bind(config).await?;
 //! assert!(gateway.addresses().iter().all(|address| address.ip().is_loopback()));
 //! # Ok(())

@@ -260,7 +260,7 @@ fn without_version(url: &Url) -> Url {
 
 /// The path and query of `uri`, put below the path of `base` and before its query.
 fn target(base: &Url, uri: &Uri) -> Result<Uri, SendFailure> {
-    if leaves_its_folder(uri.path()) {
+    if leaves_its_directory(uri.path()) {
         return Err(SendFailure::Path);
     }
     let (base, query) = (base.path().trim_end_matches('/'), base.query());
@@ -277,8 +277,8 @@ fn target(base: &Url, uri: &Uri) -> Result<Uri, SendFailure> {
     }
 }
 
-/// Whether a server may read a segment of `path` as "this folder" or "the folder above", in any spelling.
-fn leaves_its_folder(path: &str) -> bool {
+/// Whether a server may read a segment of `path` as "this directory" or "the directory above", in any spelling.
+fn leaves_its_directory(path: &str) -> bool {
     if !path.contains("/.") && !path.contains(['%', '\\']) {
         return false;
     }

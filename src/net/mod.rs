@@ -46,4 +46,4 @@ pub use proxy::Proxy;
 pub use quoted::{redact_in, toml_fault};
 pub(crate) use stream::Stream;
 pub(crate) use trust::certificates_in;
-pub use trust::{CERTIFICATES, Trust, check_certificate_folders, check_certificates};
+pub use trust::{CERTIFICATES, Trust, check_certificate_directories, check_certificates};

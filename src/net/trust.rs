@@ -102,17 +102,17 @@ pub fn check_certificates(path: &Path) -> Result<(), String> {
     add(&mut RootCertStore::empty(), path)
 }
 
-/// Fails unless any of the directories in `folders` contains a certificate, as `SSL_CERT_DIR` names them.
+/// Fails unless any of the directories in `directories` contains a certificate, as `SSL_CERT_DIR` names them.
 ///
 /// # Errors
 /// The reason, which does not name the directories.
-pub fn check_certificate_folders(folders: &str) -> Result<(), String> {
-    let has_certificate = |folder: PathBuf| {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+pub fn check_certificate_directories(directories: &str) -> Result<(), String> {
+    let has_certificate = |directory: PathBuf| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
         let mut files = entries.map(|entry| entry.path()).filter(|path| path.is_file());
         files.any(|file| check_certificates(&file).is_ok())
     };
-    if std::env::split_paths(folders).any(has_certificate) {
+    if std::env::split_paths(directories).any(has_certificate) {
         return Ok(());
     }
     Err("there is no PEM certificate".to_owned())

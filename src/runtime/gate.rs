@@ -11,10 +11,10 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let folder = tempfile::tempdir()?;
+//! let directory = tempfile::tempdir()?;
 //! let model = Catalog::built_in()?.model("gemma3-1b-gpu-custom").ok_or("no model")?.clone();
 //! let runtime = Box::new(Builtin::new(model.name.clone()));
-//! let gate = ModelGate::new(runtime, model, folder.path(), Some(folder.path().join("terms.json")));
+//! let gate = ModelGate::new(runtime, model, directory.path(), Some(directory.path().join("terms.json")));
 //! assert!(matches!(gate.open().await, Err(Closed::Terms { .. })));
 //! # Ok(())
 //! # }
@@ -93,7 +93,7 @@ impl Closed {
 #[derive(Clone, Debug)]
 struct Opened {
     /// Whether the model was found in its usual place.
-    has_folder: bool,
+    has_directory: bool,
     terms: Option<Stamp>,
 }
 
@@ -101,8 +101,8 @@ struct Opened {
 pub struct ModelGate {
     runtime: Box<dyn Runtime>,
     model: Model,
-    /// The folder in which runtimes usually keep the model.
-    folder: PathBuf,
+    /// The directory in which runtimes usually keep the model.
+    directory: PathBuf,
     /// `None` if there are no terms to accept.
     terms_file: Option<PathBuf>,
     state: Mutex<Result<Opened, Closed>>,
@@ -126,7 +126,7 @@ impl ModelGate {
             model: model.name.clone(),
         };
         Self {
-            folder: models.join(&model.name),
+            directory: models.join(&model.name),
             runtime,
             model,
             terms_file,
@@ -189,18 +189,18 @@ impl ModelGate {
 
     async fn look(&self) -> Result<Opened, Closed> {
         let terms = self.read_terms()?;
-        let has_folder = self.folder.exists();
+        let has_directory = self.directory.exists();
         // A runtime that cannot list its models cannot pull one either. The supervisor will report the reason.
-        let has_model = self.runtime.has_model(&self.model.name).await.unwrap_or(has_folder);
+        let has_model = self.runtime.has_model(&self.model.name).await.unwrap_or(has_directory);
         if has_model {
-            Ok(Opened { has_folder, terms })
+            Ok(Opened { has_directory, terms })
         } else {
             Err(self.no_model())
         }
     }
 
     fn refresh(&self, opened: &mut Opened) -> Result<(), Closed> {
-        if opened.has_folder && !self.folder.exists() {
+        if opened.has_directory && !self.directory.exists() {
             return Err(self.no_model());
         }
         if self.terms_file.as_deref().and_then(Stamp::of) != opened.terms {
@@ -233,12 +233,12 @@ impl ModelGate {
 
     fn stamps(&self) -> [Option<Stamp>; 4] {
         let terms = self.terms_file.as_deref().and_then(Stamp::of);
-        let models = self.folder.parent().and_then(Stamp::of);
+        let models = self.directory.parent().and_then(Stamp::of);
         [
             terms,
             models,
-            Stamp::of(&self.folder),
-            Stamp::of(&self.folder.join("model.litertlm")),
+            Stamp::of(&self.directory),
+            Stamp::of(&self.directory.join("model.litertlm")),
         ]
     }
 
@@ -254,7 +254,7 @@ impl ModelGate {
         };
         let gate = Self::new(runtime, model, Path::new("/nowhere"), None);
         *gate.state() = Ok(Opened {
-            has_folder: false,
+            has_directory: false,
             terms: None,
         });
         gate.into()
@@ -286,10 +286,10 @@ mod tests {
     use crate::runtime::terms::How;
     use crate::runtime::{CommandLine, Error};
 
-    /// A runtime whose models are the folders in one folder.
-    struct Folders(PathBuf);
+    /// A runtime whose models are the directories in one directory.
+    struct Directories(PathBuf);
 
-    impl Runtime for Folders {
+    impl Runtime for Directories {
         fn name(&self) -> RuntimeName {
             RuntimeName::Lit
         }
@@ -319,14 +319,14 @@ mod tests {
     }
 
     struct Scene {
-        folder: tempfile::TempDir,
+        directory: tempfile::TempDir,
         model: Model,
     }
 
     impl Scene {
         fn new() -> Self {
             Self {
-                folder: tempfile::tempdir().unwrap(),
+                directory: tempfile::tempdir().unwrap(),
                 model: Model {
                     name: "m".to_owned(),
                     terms: vec!["https://ai.google.dev/gemma/terms".parse().unwrap()],
@@ -337,15 +337,15 @@ mod tests {
         }
 
         fn models(&self) -> PathBuf {
-            self.folder.path().join("models")
+            self.directory.path().join("models")
         }
 
         fn terms(&self) -> PathBuf {
-            self.folder.path().join("terms.json")
+            self.directory.path().join("terms.json")
         }
 
         fn gate(&self) -> ModelGate {
-            let runtime = Box::new(Folders(self.models()));
+            let runtime = Box::new(Directories(self.models()));
             ModelGate::new(runtime, self.model.clone(), &self.models(), Some(self.terms()))
         }
 

@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn a_record_without_the_file_goes_by_its_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("lit");
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("lit");
         fs::write(&program, "one").unwrap();
         let now = ProgramStamp::of(&program).unwrap();
         let text = serde_json::to_string(&now.stamp).unwrap();

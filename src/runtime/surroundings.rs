@@ -32,7 +32,7 @@ const BASICS: &[&str] = &[
     "DBUS_SESSION_BUS_ADDRESS",
 ];
 
-/// Variables that programs on Windows need to start and to find their folders.
+/// Variables that programs on Windows need to start and to find their directories.
 const WINDOWS: &[&str] = &[
     "SYSTEMROOT",
     "SYSTEMDRIVE",

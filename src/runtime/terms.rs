@@ -4,8 +4,8 @@
 //! use gem_setup::catalog::Catalog;
 //! use gem_setup::runtime::terms::{How, Terms};
 //!
-//! let folder = tempfile::tempdir()?;
-//! let path = folder.path().join("terms.json");
+//! let directory = tempfile::tempdir()?;
+//! let path = directory.path().join("terms.json");
 //! let catalog = Catalog::built_in()?;
 //! let model = catalog.model("gemma3-1b-gpu-custom").ok_or("no model")?;
 //! let mut terms = Terms::read(&path)?;

@@ -55,7 +55,7 @@ fn time_of(copy: &Path) -> Option<Timestamp> {
     time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|time| time.timestamp())
 }
 
-/// The copies in `backups`, oldest first. Other files and folders there are not gem-setup's.
+/// The copies in `backups`, oldest first. Other files and directories there are not gem-setup's.
 fn copies(backups: &Path) -> io::Result<Vec<PathBuf>> {
     let mut copies: Vec<_> = fs::read_dir(backups)?
         .map(|entry| entry.map(|entry| entry.path()))

@@ -84,7 +84,7 @@ impl EnvFile {
     }
 }
 
-/// Whether Gemini CLI trusts the folder now or may trust it after asking; it asks when it first starts in a folder.
+/// Whether Gemini CLI trusts the directory now or may trust it after asking; it asks when it first starts in a directory.
 const fn may_be_trusted(trust: &Trust) -> bool {
     trust.is_trusted() || matches!(trust, Trust::Unknown)
 }

@@ -55,12 +55,12 @@ pub enum Error {
         refusal: Rejection,
     },
     /// Gemini CLI refuses to start with the file of trusted folders.
-    #[error("Gemini CLI refuses `{}`: the trust level of `{folder}` is {level}", path.display())]
+    #[error("Gemini CLI refuses `{}`: the trust level of `{directory}` is {level}", path.display())]
     TrustLevel {
         /// The file's path.
         path: PathBuf,
-        /// The folder as the file names it.
-        folder: String,
+        /// The directory as the file names it.
+        directory: String,
         /// The value in the file, as JSON.
         level: String,
     },
@@ -175,8 +175,8 @@ impl Explain for Error {
                 path,
                 refusal: Rejection { line, .. },
             } => unchanged(&format!("correct line {line} of `{}`", path.display())),
-            Self::TrustLevel { path, folder, .. } => format!(
-                "set `{folder}` to TRUST_FOLDER, TRUST_PARENT or DO_NOT_TRUST in `{}`",
+            Self::TrustLevel { path, directory, .. } => format!(
+                "set `{directory}` to TRUST_FOLDER, TRUST_PARENT or DO_NOT_TRUST in `{}`",
                 path.display()
             ),
             Self::NotAnObject { path, key, line, .. } if key.is_empty() => unchanged(&format!(

@@ -193,7 +193,7 @@ fn delete_created(file: &AppliedFile, text: &str, backups: &Path, now: Timestamp
     back_up(&file.path, text.as_bytes(), backups, now)?;
     delete(&file.path)?;
     if let Some(dir) = file.path.parent().filter(|_| file.created_dir) {
-        // This fails if the folder contains other files; it then stays.
+        // This fails if the directory contains other files; it then stays.
         let _ = fs::remove_dir(dir);
     }
     Ok(Outcome::Deleted)

@@ -18,15 +18,15 @@ use crate::environment::Environment;
 pub enum Trust {
     /// `GEMINI_CLI_TRUST_WORKSPACE` is `true`.
     TrustedByVariable,
-    /// `security.folderTrust.enabled` is `false`: every folder is trusted.
+    /// `security.folderTrust.enabled` is `false`: every directory is trusted.
     NotAsked,
-    /// `trustedFolders.json` trusts the folder or one above it.
+    /// `trustedFolders.json` trusts the directory or one above it.
     Trusted,
     /// `GEMINI_CLI_TRUST_WORKSPACE` is `false` or `GEMINI_RESTRICTED_MODE` is `true`.
     RefusedByVariable,
-    /// `trustedFolders.json` distrusts the folder or one above it.
+    /// `trustedFolders.json` distrusts the directory or one above it.
     Refused,
-    /// `trustedFolders.json` does not name the folder, so it is not trusted until the user decides.
+    /// `trustedFolders.json` does not name the directory, so it is not trusted until the user decides.
     Unknown,
     /// `trustedFolders.json` cannot be used; Gemini CLI refuses to start.
     Broken(#[serde(serialize_with = "super::text::as_text")] Error),
@@ -71,19 +71,19 @@ impl Trust {
             .into_iter()
             .flatten()
             .find(|(_, level)| !matches!(level.as_str(), Some("TRUST_FOLDER" | "TRUST_PARENT" | "DO_NOT_TRUST")));
-        if let Some((folder, level)) = unknown {
+        if let Some((directory, level)) = unknown {
             return Self::Broken(Error::TrustLevel {
                 path: places.trusted_folders.clone(),
-                folder: folder.clone(),
+                directory: directory.clone(),
                 level: level.to_string(),
             });
         }
-        let folder = comparable(places.os, &places.workspace_dir);
+        let directory = comparable(places.os, &places.workspace_dir);
         rules
             .as_object()
             .into_iter()
             .flatten()
-            .filter(|(path, level)| covers(places, path, level, &folder))
+            .filter(|(path, level)| covers(places, path, level, &directory))
             // If two paths have the same length, Gemini CLI uses the first one, and `max_by_key` the last one.
             .rev()
             .max_by_key(|(path, _)| path.chars().count())
@@ -94,14 +94,14 @@ impl Trust {
     }
 }
 
-fn covers(places: &Places, rule: &str, level: &Value, folder: &Path) -> bool {
+fn covers(places: &Places, rule: &str, level: &Value, directory: &Path) -> bool {
     let rule: PathBuf = places.workspace_dir.join(rule);
     let covered = if level == "TRUST_PARENT" {
         rule.parent().unwrap_or(&rule)
     } else {
         &rule
     };
-    folder.starts_with(comparable(places.os, covered))
+    directory.starts_with(comparable(places.os, covered))
 }
 
 #[cfg(test)]
@@ -113,17 +113,17 @@ mod tests {
 
     use super::*;
 
-    /// A home and, in it, the folder `a/b` as the current directory.
+    /// A home and, in it, the directory `a/b` as the current directory.
     fn trust(variables: &[(&str, &str)], asked: bool, rules: Option<&dyn Fn(&Path) -> String>) -> Trust {
         let home = TempDir::new().unwrap();
-        let folder = home.path().join("a/b");
-        fs::create_dir_all(&folder).unwrap();
+        let directory = home.path().join("a/b");
+        fs::create_dir_all(&directory).unwrap();
         if let Some(rules) = rules {
             let path = home.path().join(".gemini/trustedFolders.json");
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, rules(home.path())).unwrap();
         }
-        let environment = Environment::of(variables, &folder, home.path());
+        let environment = Environment::of(variables, &directory, home.path());
         let places = Places::new(Os::Linux, &environment, home.path());
         Trust::of_workspace(&places, &environment, asked)
     }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_nobody_spoke_of_is_not_trusted() {
+    fn a_directory_that_nobody_spoke_of_is_not_trusted() {
         assert!(matches!(trust(&[], true, None), Trust::Unknown));
         assert!(!trust(&[], true, None).is_trusted());
         assert!(matches!(
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn without_folder_trust_every_folder_is_trusted() {
+    fn without_folder_trust_every_directory_is_trusted() {
         assert!(trust(&[], false, None).is_trusted());
     }
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_covers_what_is_below_its_folder() {
+    fn a_rule_covers_what_is_below_its_directory() {
         assert!(ruled(&[("a", "TRUST_FOLDER")]).is_trusted());
         assert!(ruled(&[("a/b", "TRUST_FOLDER")]).is_trusted());
         assert!(ruled(&[("a/x", "TRUST_PARENT")]).is_trusted());

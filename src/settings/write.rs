@@ -366,7 +366,7 @@ impl Applied {
     }
 
     /// The directories whose settings were made to route, in the order of the first change.
-    pub fn routing_folders(&self) -> impl DoubleEndedIterator<Item = &Path> {
+    pub fn routing_directories(&self) -> impl DoubleEndedIterator<Item = &Path> {
         let routes = |change: &KeyChange| !matches!(change.key, Key::AutoStartServer | Key::BinaryPath);
         let files = self.files.iter();
         let files = files.filter(move |file| file.scope != Scope::System && file.changes.iter().any(routes));

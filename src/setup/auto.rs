@@ -87,9 +87,9 @@ mod tests {
     #[tokio::test]
     async fn without_python_the_choice_is_the_built_in_classifier() {
         let catalog = Catalog::parse("format = 1\n[runtime.litert-lm]\nversion = \"1\"\n", "test").unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().to_str().unwrap().to_owned();
-        let environment = Environment::new([("PATH".to_owned(), path)], folder.path(), folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_str().unwrap().to_owned();
+        let environment = Environment::new([("PATH".to_owned(), path)], directory.path(), directory.path());
         let host = Target::host().unwrap();
         let choice = installable(&catalog, host, &environment).await;
         assert_eq!(choice.runtime, RuntimeName::Builtin);

@@ -32,8 +32,8 @@ pub(super) fn wheels(mirrors: &[Url]) -> Option<PathBuf> {
 /// does not unpack them.
 fn lists(bundle: &Path, name: &str) -> bool {
     let text = place::read_text(&bundle.join(SUMS)).unwrap_or_default();
-    let folder = format!("{MODELS}/{name}/");
-    Sums::parse(&text).is_ok_and(|sums| sums.iter().any(|(path, _)| path.starts_with(&folder)))
+    let directory = format!("{MODELS}/{name}/");
+    Sums::parse(&text).is_ok_and(|sums| sums.iter().any(|(path, _)| path.starts_with(&directory)))
 }
 
 /// Whether the first bundle on disk among `mirrors` has a file at `path`, the path of a URL.
@@ -46,7 +46,7 @@ pub(super) fn has_file(mirrors: &[Url], path: &str) -> bool {
     })
 }
 
-/// The folder in `models` for a copy of the model `name` that is not complete.
+/// The directory in `models` for a copy of the model `name` that is not complete.
 pub(super) fn unfinished(models: &Path, name: &str) -> PathBuf {
     models.join(format!(".{name}.new"))
 }
@@ -92,8 +92,8 @@ impl BundledModel {
         for (inside, expected) in &files {
             let from = self.bundle.join(MODELS).join(&self.name).join(inside);
             let place = new.join(inside);
-            if let Some(folder) = place.parent() {
-                fs::create_dir_all(folder).map_err(|error| Failure::cannot_at("create", folder, &error))?;
+            if let Some(directory) = place.parent() {
+                fs::create_dir_all(directory).map_err(|error| Failure::cannot_at("create", directory, &error))?;
             }
             place::copy_afresh(&from, &place).map_err(|error| Failure::cannot_at("copy", &from, &error))?;
             let actual = Sha256::of_file(&place).map_err(|error| Failure::cannot_at("read", &place, &error))?;
@@ -108,7 +108,7 @@ impl BundledModel {
         Ok(())
     }
 
-    /// The model's files, relative to its folder, with their hashes.
+    /// The model's files, relative to its directory, with their hashes.
     fn listed(&self) -> Result<Vec<(PathBuf, Sha256)>, Failure> {
         let sums = self.bundle.join(SUMS);
         let text = place::read_text(&sums).map_err(|error| Failure::cannot_at("read", &sums, &error))?;
@@ -119,10 +119,10 @@ impl BundledModel {
             )
             .with_hint("copy or create the bundle again")
         })?;
-        let folder = Path::new(MODELS).join(&self.name);
+        let directory = Path::new(MODELS).join(&self.name);
         let files: Vec<_> = listed
             .iter()
-            .filter_map(|(path, sha256)| Some((Path::new(path).strip_prefix(&folder).ok()?.to_owned(), sha256)))
+            .filter_map(|(path, sha256)| Some((Path::new(path).strip_prefix(&directory).ok()?.to_owned(), sha256)))
             .collect();
         if files.is_empty() {
             let message = format!("`{}` lists no file of the model `{}`", sums.display(), self.name);
@@ -133,9 +133,11 @@ impl BundledModel {
     }
 }
 
-fn remove(folder: &Path) -> Result<(), Failure> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::cannot_at("remove", folder, &error)),
+fn remove(directory: &Path) -> Result<(), Failure> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::cannot_at("remove", directory, &error))
+        }
         _ => Ok(()),
     }
 }
@@ -149,10 +151,10 @@ mod tests {
     /// A bundle with two files of a model, one of which may be listed with another content.
     fn bundle(listed: &str) -> tempfile::TempDir {
         let bundle = tempfile::tempdir().unwrap();
-        let folder = bundle.path().join("models/gemma/parts");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("a"), "one").unwrap();
-        fs::write(folder.join("../b"), "two").unwrap();
+        let directory = bundle.path().join("models/gemma/parts");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("a"), "one").unwrap();
+        fs::write(directory.join("../b"), "two").unwrap();
         let line = |content: &str, path: &str| {
             let sum = Sha256::of(content);
             format!("{sum}  {path}\n")

@@ -184,8 +184,8 @@ fn own_settings(setup: &Setup<'_>) -> String {
     layout.user_settings().display().to_string()
 }
 
-/// The folder in which Gemini CLI reads the settings, for messages; empty if it reads them everywhere.
-fn folder(setup: &Setup<'_>) -> String {
+/// The directory in which Gemini CLI reads the settings, for messages; empty if it reads them everywhere.
+fn directory(setup: &Setup<'_>) -> String {
     match setup.wanted.chosen.scope.file(&setup.site.places()) {
         (Scope::Workspace, _) => format!(", in {}", shown(setup.site.workspace())),
         _ => String::new(),
@@ -202,7 +202,7 @@ pub fn next_steps(setup: &Setup<'_>) -> Vec<NextStep> {
     let home = is_elsewhere.then(|| ("GEMINI_CLI_HOME", home.display().to_string()));
     let own = shell::with_variables(setup.site.os(), home.clone(), "gemini");
     let mut steps = vec![NextStep {
-        purpose: format!("Gemini CLI with its own router{}", folder(setup)),
+        purpose: format!("Gemini CLI with its own router{}", directory(setup)),
         condition: None,
         way: own,
     }];

@@ -59,7 +59,7 @@ impl Lookup {
             given: Vec::new(),
             target: self.target,
             catalog: recorded_catalog(&self.layout, &state, self.target).ok()?,
-            folder: None,
+            directory: None,
             workspace: None,
         };
         site.place_release(self.chosen.runtime, &state);

@@ -100,7 +100,7 @@ fn prune(layout: &Layout, state: &State) {
 /// incomplete copies of models and remains of downloads. The caller holds the home's lock.
 pub(super) fn sweep(layout: &Layout, state: &State) {
     for model in &state.pulled {
-        // A leftover folder only uses disk space.
+        // A leftover directory only uses disk space.
         let _ = std::fs::remove_dir_all(unfinished(&layout.models(), model.as_str()));
     }
     fetch::sweep(&layout.downloads());

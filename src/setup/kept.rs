@@ -54,7 +54,7 @@ impl GivenFiles {
         )
     }
 
-    /// Whether one of those in the folder `own` has another content by now.
+    /// Whether one of those in the directory `own` has another content by now.
     pub(super) fn are_replaced(&self, own: &Path) -> bool {
         let mut kept = self.0.iter().filter(|(file, _)| file.starts_with(own));
         kept.any(|(file, bytes)| place::read(file).is_ok_and(|now| now != *bytes))
@@ -84,7 +84,7 @@ impl GivenFiles {
     }
 }
 
-/// The recorded files outside gem-setup's own folder; an older gem-setup made no copies.
+/// The recorded files outside gem-setup's own directory; an older gem-setup made no copies.
 pub(super) fn elsewhere<'a>(state: &'a State, layout: &Layout) -> Vec<&'a Path> {
     let files = state
         .chosen

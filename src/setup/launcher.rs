@@ -33,10 +33,10 @@ if [ -h "$self" ]; then
     self=$(readlink -f "$self")
 fi
 case $self in
-    */*) folder=${self%/*} ;;
-    *) folder=. ;;
+    */*) directory=${self%/*} ;;
+    *) directory=. ;;
 esac
-home=$(CDPATH= cd -- "$folder/../.." && pwd && printf x) || exit 127
+home=$(CDPATH= cd -- "$directory/../.." && pwd && printf x) || exit 127
 # What was printed keeps a line feed at the end of the name.
 GEM_SETUP_HOME=${home%?x}
 export GEM_SETUP_HOME
@@ -308,8 +308,8 @@ mod tests {
         assert!(detail(&launcher).contains("is not a copy of"));
         launcher.restore().unwrap();
         assert_eq!(launcher.look(), Found::Right);
-        let folder = launcher.path().parent().unwrap();
-        assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "nothing else is left");
+        let directory = launcher.path().parent().unwrap();
+        assert_eq!(fs::read_dir(directory).unwrap().count(), 1, "nothing else is left");
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //! let order: Vec<&str> = StepId::ALL.iter().map(|step| step.as_str()).collect();
 //! assert_eq!(order[..3], ["platform", "space", "runtime"]);
 //!
-//! let folder = tempfile::tempdir()?;
-//! let nothing_installed = State::read(&folder.path().join("state.json"))?;
+//! let directory = tempfile::tempdir()?;
+//! let nothing_installed = State::read(&directory.path().join("state.json"))?;
 //! assert_eq!(nothing_installed, None);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -275,7 +275,7 @@ impl Setup<'_> {
         State {
             version: self.version().map(str::to_owned),
             release: self.release(),
-            is_beside: self.site.folder.is_some(),
+            is_beside: self.site.directory.is_some(),
             previous: self.state.previous.clone().filter(|_| is_same_runtime),
             chosen,
             in_use: None,
@@ -309,10 +309,10 @@ impl Setup<'_> {
         site.is_for_this_machine() && release::replaces(&site.layout, &self.state, &site.catalog, runtime, site.target)
     }
 
-    /// The path for the copy of the chosen catalog: in the folder of its release, if the release has its own.
+    /// The path for the copy of the chosen catalog: in the directory of its release, if the release has its own.
     fn catalog_copy(&self) -> PathBuf {
         let layout = &self.site.layout;
-        match self.release().filter(|_| self.site.folder.is_some()) {
+        match self.release().filter(|_| self.site.directory.is_some()) {
             Some(name) => release::catalog_copy(layout, &name),
             None => layout.catalog_file(),
         }

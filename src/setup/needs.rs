@@ -189,7 +189,7 @@ fn user(id: u32) -> String {
 /// The needs of every change to the home.
 fn home_needs(layout: &Layout) -> Vec<(PathBuf, Use)> {
     let home = layout.home().to_owned();
-    if !home.is_dir() && (home.exists() || place::check_folder(&home).is_err()) {
+    if !home.is_dir() && (home.exists() || place::check_directory(&home).is_err()) {
         return vec![(home, Use::Home)];
     }
     let mut needs = lock_needs(layout);
@@ -218,8 +218,8 @@ fn step_needs(setup: &Setup<'_>, id: StepId) -> Vec<(PathBuf, Use)> {
             vec![null, (place::parent(&env).to_owned(), Use::Directory), (env, Use::Run)]
         }
         StepId::Runtime | StepId::Companions => vec![
-            (setup.site.runtime_folder(), Use::Directory),
-            (setup.site.runtime_folder(), Use::Run),
+            (setup.site.runtime_directory(), Use::Directory),
+            (setup.site.runtime_directory(), Use::Run),
             (layout.downloads(), Use::Directory),
         ],
         StepId::Terms => vec![(layout.terms_file(), Use::File)],
@@ -281,7 +281,7 @@ pub(super) fn check_reversal(layout: &Layout, files: &[Removed], has_record: boo
 /// at the end.
 ///
 /// # Errors
-/// When gem-setup's folder cannot be locked, or the settings `files` cannot be changed.
+/// When gem-setup's directory cannot be locked, or the settings `files` cannot be changed.
 pub fn check_removal(layout: &Layout, files: &[Removed]) -> Result<(), Failure> {
     let mut needs = Vec::new();
     if layout.own().symlink_metadata().is_ok() {
@@ -305,7 +305,7 @@ fn check(layout: &Layout, needs: impl IntoIterator<Item = (PathBuf, Use)>, kind:
     })
 }
 
-/// The `files` that change, and the folder of their copies.
+/// The `files` that change, and the directory of their copies.
 fn reversal_needs(layout: &Layout, files: &[Removed]) -> Vec<(PathBuf, Use)> {
     let changing = files.iter().filter(|file| file.outcome != Outcome::Unchanged);
     let mut needs: Vec<_> = changing.map(change).collect();
@@ -371,7 +371,7 @@ fn look(layout: &Layout, path: &Path, needed: Use) -> Option<Obstacle> {
     let explain = |unfit: &Unfit| explain(layout, path, needed, unfit);
     match needed {
         Use::Home => Some(look_at_home(path)),
-        Use::Directory => place::check_folder(path).err().map(|unfit| explain(&unfit)),
+        Use::Directory => place::check_directory(path).err().map(|unfit| explain(&unfit)),
         Use::Append if is_device(path) => None,
         Use::Append => check_own(path).err().map(|unfit| explain(&unfit)),
         Use::File => place::check(path).err().map(|unfit| explain(&unfit)),
@@ -405,7 +405,7 @@ fn look(layout: &Layout, path: &Path, needed: Use) -> Option<Obstacle> {
 /// Describes the fault of the home `path`, which is missing and cannot be created, or is not a directory.
 fn look_at_home(path: &Path) -> Obstacle {
     let other = "name another with `--home DIR`, or set HOME";
-    match place::check_folder(path) {
+    match place::check_directory(path) {
         Err(unfit) if !path.exists() => Obstacle {
             detail: format!(
                 "the home {} does not exist, and {}",
@@ -571,12 +571,12 @@ fn hand_over(layout: &Layout, wanted: &Path, needed: Use, fault: &Path, real: &P
     if is_in_home || fault == wanted || models.parent().is_some_and(|own| real.starts_with(own)) {
         return format!("run `sudo chown -R \"$(id -un)\" {}`", word(real));
     }
-    let folder = if needed == Use::Directory {
+    let directory = if needed == Use::Directory {
         wanted
     } else {
         place::parent(wanted)
     };
-    let missing = folder.ancestors().take_while(|path| *path != fault).last();
+    let missing = directory.ancestors().take_while(|path| *path != fault).last();
     match missing {
         Some(missing) => format!(
             "run `sudo install -d -o \"$(id -un)\" {}`, or name a home of your own with `--home DIR`",

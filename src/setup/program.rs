@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::layout::Layout;
 use crate::place;
 
-/// The folders of programs that run others from a cache, the name of each program, and its command that runs the newest
+/// The directories of programs that run others from a cache, the name of each program, and its command that runs the newest
 /// gem-setup.
 const RUNNERS: [(&[&str], &str, &str); 8] = [
     (&["_npx"], "npx", "npx gem-setup@latest install"),
@@ -28,21 +28,21 @@ const RUNNERS: [(&[&str], &str, &str); 8] = [
     (&[".cache", "pipx"], "pipx", "pipx run --no-cache gem-setup install"),
     (&["Caches", "pipx"], "pipx", "pipx run --no-cache gem-setup install"),
 ];
-/// Names of folders whose content may be deleted at any time.
+/// Names of directories whose content may be deleted at any time.
 const CACHES: [&str; 4] = [".cache", "Caches", "cache", "Cache"];
-/// The file that marks a folder as a cache (<https://bford.info/cachedir/>).
+/// The file that marks a directory as a cache (<https://bford.info/cachedir/>).
 const TAG: &str = "CACHEDIR.TAG";
 
-/// Whether the path of `executable` contains folders with these names, one inside the other. A name that ends in `*`
+/// Whether the path of `executable` contains directories with these names, one inside the other. A name that ends in `*`
 /// matches every name with this prefix.
 pub(super) fn lies_in(executable: &Path, names: &[&str]) -> bool {
-    let folders: Vec<_> = executable.iter().map(OsStr::to_string_lossy).collect();
-    let fits = |(folder, name): (&Cow<'_, str>, &&str)| match name.strip_suffix('*') {
-        Some(start) => folder.starts_with(start),
-        None => folder == name,
+    let directories: Vec<_> = executable.iter().map(OsStr::to_string_lossy).collect();
+    let fits = |(directory, name): (&Cow<'_, str>, &&str)| match name.strip_suffix('*') {
+        Some(start) => directory.starts_with(start),
+        None => directory == name,
     };
-    let mut places = folders.windows(names.len());
-    places.any(|folders| folders.iter().zip(names).all(fits))
+    let mut places = directories.windows(names.len());
+    places.any(|directories| directories.iter().zip(names).all(fits))
 }
 
 /// The program that ran `executable` from its cache, and its command that runs the newest gem-setup.
@@ -58,9 +58,9 @@ fn is_in_cache(executable: &Path) -> bool {
         || executable.ancestors().skip(1).any(is_tagged)
 }
 
-/// Whether `folder` is marked as a cache. Cargo marks its build folder too, but a developer keeps that one.
-fn is_tagged(folder: &Path) -> bool {
-    place::read_text(&folder.join(TAG)).is_ok_and(|text| !text.contains("cargo"))
+/// Whether `directory` is marked as a cache. Cargo marks its build directory too, but a developer keeps that one.
+fn is_tagged(directory: &Path) -> bool {
+    place::read_text(&directory.join(TAG)).is_ok_and(|text| !text.contains("cargo"))
 }
 
 /// The lasting path of `running`, gem-setup's executable: the copy in the home if `running` is in a cache and was
@@ -94,8 +94,8 @@ pub fn keep_program(layout: &Layout, running: &Path) -> Result<PathBuf, Failure>
 /// Copies the executable `from` to `to`.
 pub(super) fn copy_program(from: &Path, to: &Path) -> io::Result<()> {
     let [new, old] = ["new", "old"].map(|name| beside(to, name));
-    if let Some(folder) = to.parent() {
-        fs::create_dir_all(folder)?;
+    if let Some(directory) = to.parent() {
+        fs::create_dir_all(directory)?;
     }
     place::copy_afresh(from, &new)?;
     make_program(&new)?;
@@ -142,8 +142,8 @@ mod tests {
     #[test]
     #[cfg_attr(windows, ignore = "Windows moves a program away before the new one takes its place")]
     fn a_replaced_program_is_never_missing() {
-        let folder = tempfile::tempdir().unwrap();
-        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
         fs::write(&from, "program").unwrap();
         copy_program(&from, &to).unwrap();
         let is_over = std::sync::atomic::AtomicBool::new(false);
@@ -162,13 +162,13 @@ mod tests {
             looking.join().unwrap()
         });
         assert_eq!(missing, 0);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 
     #[test]
     fn a_program_is_not_written_through_a_link() {
-        let folder = tempfile::tempdir().unwrap();
-        let [from, to, other] = ["from", "to", "other"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [from, to, other] = ["from", "to", "other"].map(|name| directory.path().join(name));
         fs::write(&from, "program").unwrap();
         fs::write(&other, "precious").unwrap();
         fs::hard_link(&other, beside(&to, "new")).unwrap();
@@ -178,11 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn a_marked_folder_is_a_cache_unless_cargo_builds_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("bin/gem-setup");
+    fn a_marked_directory_is_a_cache_unless_cargo_builds_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("bin/gem-setup");
         assert!(!is_in_cache(&program));
-        let tag = folder.path().join(TAG);
+        let tag = directory.path().join(TAG);
         fs::write(&tag, "Signature: 8a477f597d28d172789f06886806bc55\n").unwrap();
         assert!(is_in_cache(&program));
         fs::write(&tag, "# This file is a cache directory tag created by cargo.\n").unwrap();

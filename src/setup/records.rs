@@ -21,7 +21,7 @@ pub struct Release {
     pub runtime: RuntimeName,
     /// The runtime's version.
     pub version: Option<String>,
-    /// Whether the release is in its own folder instead of the usual place.
+    /// Whether the release is in its own directory instead of the usual place.
     pub is_beside: bool,
     /// The copy of the release's catalog; `None` for the built-in one.
     pub catalog: Option<PathBuf>,
@@ -47,7 +47,7 @@ pub struct ModelSwap {
     /// The other model, as a catalog describes it.
     #[serde(default)]
     pub source: Option<Model>,
-    /// Identifies the other model's folder, if both folders can be exchanged in one step.
+    /// Identifies the other model's directory, if both directories can be exchanged in one step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incoming: Option<u64>,
     /// Whether the swap is being reverted.
@@ -83,10 +83,10 @@ impl Release {
         }
     }
 
-    /// The release's folder under `versions`: for the runtime if it is installed there, and for the copy of the
+    /// The release's directory under `versions`: for the runtime if it is installed there, and for the copy of the
     /// catalog.
     #[must_use]
-    pub fn folder(&self, layout: &Layout) -> Option<PathBuf> {
+    pub fn directory(&self, layout: &Layout) -> Option<PathBuf> {
         Some(layout.versions().join(self.name.as_ref()?))
     }
 }

@@ -1,7 +1,7 @@
 //! A release of the runtime on this machine, and the record of the previous one.
 //!
 //! `state.json` names the current release, so writing that file is the only switch between two releases. A first
-//! installation is in the usual place. A release that replaces another has its own folder under `versions`, so that the
+//! installation is in the usual place. A release that replaces another has its own directory under `versions`, so that the
 //! other one stays complete.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::catalog::{Catalog, CatalogKey, Model};
 use crate::layout::Layout;
 use crate::runtime::RuntimeName;
 
-/// The name of a catalog's copy in a release's folder.
+/// The name of a catalog's copy in a release's directory.
 const CATALOG: &str = "catalog.toml";
 
 impl State {
@@ -51,9 +51,9 @@ impl State {
         self.chosen.signed = release.signed;
     }
 
-    /// Describes `release`, which is about to be tried in `folder`. The record keeps describing the release in use.
-    pub(super) fn begin_trial(&mut self, release: Release, folder: Option<PathBuf>) {
-        self.in_use = Some(Box::new((self.recorded(), folder)));
+    /// Describes `release`, which is about to be tried in `directory`. The record keeps describing the release in use.
+    pub(super) fn begin_trial(&mut self, release: Release, directory: Option<PathBuf>) {
+        self.in_use = Some(Box::new((self.recorded(), directory)));
         self.litert_lm = release.litert_lm;
         self.companions = release.companions;
         self.forget_smoke();
@@ -62,9 +62,9 @@ impl State {
     /// The state as it is recorded: that of the release in use, with all that does not depend on the release.
     pub(super) fn recorded(&self) -> Self {
         let mut state = self.clone();
-        if let Some((in_use, folder)) = state.in_use.take().map(|in_use| *in_use) {
-            if let Some(folder) = folder {
-                let is_in_it = |file: &HashedFile| file.path.starts_with(&folder);
+        if let Some((in_use, directory)) = state.in_use.take().map(|in_use| *in_use) {
+            if let Some(directory) = directory {
+                let is_in_it = |file: &HashedFile| file.path.starts_with(&directory);
                 state.hashed.retain(|file| !is_in_it(file));
                 state.hashed.extend(in_use.hashed.into_iter().filter(is_in_it));
             }
@@ -86,23 +86,23 @@ impl State {
             .collect()
     }
 
-    /// The folder of the current release, if it has its own.
+    /// The directory of the current release, if it has its own.
     #[must_use]
-    pub fn release_folder(&self, layout: &Layout) -> Option<PathBuf> {
+    pub fn release_directory(&self, layout: &Layout) -> Option<PathBuf> {
         let name = self.release.as_ref().filter(|_| self.is_beside)?;
         Some(layout.versions().join(name))
     }
 }
 
-/// The path for the catalog's copy in the folder of the release `name`.
+/// The path for the catalog's copy in the directory of the release `name`.
 #[must_use]
 pub(super) fn catalog_copy(layout: &Layout, name: &str) -> PathBuf {
     layout.versions().join(name).join(CATALOG)
 }
 
-/// The folder for `runtime` as pinned by `catalog`; `None` for the usual place. The current release in `state` stays
-/// where it is. Another release of the same runtime gets its own folder.
-pub(super) fn folder(
+/// The directory for `runtime` as pinned by `catalog`; `None` for the usual place. The current release in `state` stays
+/// where it is. Another release of the same runtime gets its own directory.
+pub(super) fn directory(
     layout: &Layout,
     state: &State,
     catalog: &Catalog,
@@ -111,7 +111,7 @@ pub(super) fn folder(
 ) -> Option<PathBuf> {
     if !replaces(layout, state, catalog, runtime, target) {
         let is_current = state.chosen.runtime == runtime;
-        return state.release_folder(layout).filter(|_| is_current);
+        return state.release_directory(layout).filter(|_| is_current);
     }
     let name = catalog.release(runtime.as_str(), target)?;
     let previous = state
@@ -197,16 +197,16 @@ pub fn way_back(layout: &Layout, state: &State) -> Option<&'static str> {
         return None;
     }
     let previous = state.previous.as_ref()?;
-    let folder = previous.folder(layout).filter(|_| previous.is_beside);
-    (is_there(&folder) && is_there(&previous.catalog)).then_some("rollback")
+    let directory = previous.directory(layout).filter(|_| previous.is_beside);
+    (is_there(&directory) && is_there(&previous.catalog)).then_some("rollback")
 }
 
-/// Whether `path` is inside the folder of a release that `state` names.
+/// Whether `path` is inside the directory of a release that `state` names.
 pub(super) fn is_kept(state: &State, layout: &Layout, path: &Path) -> bool {
     let current = state.release.as_ref().map(|name| layout.versions().join(name));
-    let previous = state.previous.as_ref().and_then(|release| release.folder(layout));
+    let previous = state.previous.as_ref().and_then(|release| release.directory(layout));
     [current, previous]
         .into_iter()
         .flatten()
-        .any(|folder| path.starts_with(folder))
+        .any(|directory| path.starts_with(directory))
 }

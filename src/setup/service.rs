@@ -22,7 +22,7 @@ pub const SERVICE: &str = "gem-setup";
 const WATCHDOG: Duration = Duration::from_secs(60);
 /// How long the server may take to stop after its open requests; generous, for a busy machine.
 const STOP_MARGIN: Duration = Duration::from_secs(25);
-/// The folders that `ProtectHome=` and `PrivateTmp=` hide from a service for all users.
+/// The directories that `ProtectHome=` and `PrivateTmp=` hide from a service for all users.
 const HIDDEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 
 /// The service manager for the server in the home of `layout`.
@@ -133,7 +133,7 @@ fn check_secret(spec: &ServerSpec, layout: &Layout) -> Result<(), Failure> {
 /// Whether `path` is hidden from a service for all users.
 #[must_use]
 pub fn is_hidden_from_service(path: &Path) -> bool {
-    HIDDEN.iter().any(|folder| path.starts_with(folder))
+    HIDDEN.iter().any(|directory| path.starts_with(directory))
 }
 
 fn check_program(site: &Site<'_>) -> Result<(), Failure> {
@@ -141,7 +141,8 @@ fn check_program(site: &Site<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     let program = site.program.display();
-    let message = format!("cannot run `{program}` for all users: that folder is hidden from a service of the machine");
+    let message =
+        format!("cannot run `{program}` for all users: that directory is hidden from a service of the machine");
     Err(Failure::new(Kind::Usage, message).with_hint(format!(
         "copy it: `{}`, then call it by that path",
         shell::line(

@@ -39,8 +39,8 @@ pub struct Site<'a> {
     pub target: Target,
     /// The artifacts that can be installed.
     pub catalog: Catalog,
-    /// The folder of the runtime's release, if it has its own.
-    pub folder: Option<PathBuf>,
+    /// The directory of the runtime's release, if it has its own.
+    pub directory: Option<PathBuf>,
     /// The workspace, if that is not the current directory.
     pub workspace: Option<PathBuf>,
 }
@@ -68,29 +68,29 @@ impl Site<'_> {
     #[must_use]
     pub fn lit_path(&self) -> Option<PathBuf> {
         let artifact = self.catalog.runtime("lit")?.artifact(self.target)?;
-        Some(self.runtime_folder().join(artifact.file_name()))
+        Some(self.runtime_directory().join(artifact.file_name()))
     }
 
-    /// The folder of `lit` and its companions.
+    /// The directory of `lit` and its companions.
     #[must_use]
-    pub fn runtime_folder(&self) -> PathBuf {
-        self.folder.clone().unwrap_or_else(|| self.layout.lit_bin())
+    pub fn runtime_directory(&self) -> PathBuf {
+        self.directory.clone().unwrap_or_else(|| self.layout.lit_bin())
     }
 
-    /// Chooses the folder for the catalog's release of `runtime`: a separate one if it differs from the current release
+    /// Chooses the directory for the catalog's release of `runtime`: a separate one if it differs from the current release
     /// in `state`.
     pub fn place_release(&mut self, runtime: RuntimeName, state: &State) {
-        self.folder = self
+        self.directory = self
             .is_for_this_machine()
-            .then(|| release::folder(&self.layout, state, &self.catalog, runtime, self.target))
+            .then(|| release::directory(&self.layout, state, &self.catalog, runtime, self.target))
             .flatten();
     }
 
     /// The Python environment for `litert-lm`.
     #[must_use]
     pub fn litert_lm_env(&self) -> Venv {
-        let (root, aside) = match &self.folder {
-            Some(folder) => (folder.join("env"), folder.join("env.old")),
+        let (root, aside) = match &self.directory {
+            Some(directory) => (directory.join("env"), directory.join("env.old")),
             None => (self.layout.litert_lm_env(), self.layout.litert_lm_old_env()),
         };
         Venv::new(root, aside, self.os())

@@ -42,7 +42,7 @@ pub struct State {
     /// The name of the current release ([`Catalog::release`](crate::catalog::Catalog::release)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
-    /// Whether the current release is in its own folder instead of the usual place.
+    /// Whether the current release is in its own directory instead of the usual place.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_beside: bool,
     /// The previous release, for `rollback`.
@@ -84,7 +84,7 @@ pub struct State {
     /// The last smoke test, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smoke_fault: Option<SmokeFault>,
-    /// While another release is tried, the state before, and the folder of that release: the record keeps describing the
+    /// While another release is tried, the state before, and the directory of that release: the record keeps describing the
     /// release in use.
     #[serde(skip)]
     pub(super) in_use: Option<Box<(State, Option<PathBuf>)>>,
@@ -168,8 +168,9 @@ impl State {
     /// another one.
     #[must_use]
     pub fn workspace_elsewhere(&self, current: &Path) -> Option<PathBuf> {
-        let changed = || self.settings.routing_folders();
-        let is_elsewhere = self.chosen.scope == Destination::Workspace && !changed().any(|folder| folder == current);
+        let changed = || self.settings.routing_directories();
+        let is_elsewhere =
+            self.chosen.scope == Destination::Workspace && !changed().any(|directory| directory == current);
         changed().next_back().filter(|_| is_elsewhere).map(Path::to_owned)
     }
 
@@ -281,11 +282,11 @@ impl State {
         }
         let happened = std::mem::take(&mut state.pending).happened();
         state.settings = std::mem::take(&mut state.settings).then(happened);
-        if let Some(folder) = path.parent() {
+        if let Some(directory) = path.parent() {
             for file in state.kept_files() {
-                *file = folder.join(&file);
+                *file = directory.join(&file);
             }
-            let gemini = folder.parent().unwrap_or(folder);
+            let gemini = directory.parent().unwrap_or(directory);
             for file in &mut state.hashed {
                 file.path = gemini.join(&file.path);
             }
@@ -293,7 +294,7 @@ impl State {
         Ok(Some(state))
     }
 
-    /// The recorded copies of files. They are in the state's own folder, or elsewhere if an older gem-setup recorded
+    /// The recorded copies of files. They are in the state's own directory, or elsewhere if an older gem-setup recorded
     /// them.
     fn kept_files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let previous = self.previous.iter_mut().flat_map(|release| release.catalog.iter_mut());
@@ -309,7 +310,7 @@ impl State {
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let mut state = self.recorded();
         for file in state.kept_files() {
-            if let Some(name) = path.parent().and_then(|folder| file.strip_prefix(folder).ok()) {
+            if let Some(name) = path.parent().and_then(|directory| file.strip_prefix(directory).ok()) {
                 *file = name.to_owned();
             }
         }

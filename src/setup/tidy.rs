@@ -11,10 +11,10 @@ use crate::layout::Layout;
 use crate::runtime::RuntimeName;
 use crate::runtime::litert_lm::Venv;
 
-/// The prefix of a folder that is being deleted, so that a partly deleted release is never used.
+/// The prefix of a directory that is being deleted, so that a partly deleted release is never used.
 const DOOMED: &str = "deleted-";
 
-/// The folder for the previous executable of gem-setup itself.
+/// The directory for the previous executable of gem-setup itself.
 pub(super) const SELF: &str = "self";
 
 /// Deletes `evicted`, which is no longer the current or the previous release, and all other files that no record names.
@@ -50,29 +50,31 @@ fn usual_files(layout: &Layout, state: &State, release: &Release) -> Vec<PathBuf
             let bin = layout.lit_bin();
             placed
                 .chain(companions)
-                .filter(|path| path.parent() == Some(&bin) && !is_folder(path))
+                .filter(|path| path.parent() == Some(&bin) && !is_directory(path))
                 .cloned()
                 .collect()
         }
     }
 }
 
-/// Whether somebody else put a folder in place of the file `path`.
-fn is_folder(path: &Path) -> bool {
+/// Whether somebody else put a directory in place of the file `path`.
+fn is_directory(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// The folders under `versions` that no record names.
+/// The directories under `versions` that no record names.
 pub(super) fn leftovers(layout: &Layout, state: &State) -> Vec<PathBuf> {
     let entries = fs::read_dir(layout.versions()).into_iter().flatten().flatten();
     let own = layout.versions().join(SELF);
-    let folders = entries
+    let directories = entries
         .map(|entry| entry.path())
         .filter(|path| path.is_dir() && *path != own);
-    folders.filter(|path| !release::is_kept(state, layout, path)).collect()
+    directories
+        .filter(|path| !release::is_kept(state, layout, path))
+        .collect()
 }
 
-/// Deletes the file or folder `path`. A folder is renamed first.
+/// Deletes the file or directory `path`. A directory is renamed first.
 pub(super) fn delete(path: &Path) -> std::io::Result<()> {
     if !path.symlink_metadata()?.is_dir() {
         return fs::remove_file(path);

@@ -37,7 +37,7 @@ pub struct Uninstalled {
     pub left: Vec<Left>,
 }
 
-/// A file or folder that could not be deleted or written.
+/// A file or directory that could not be deleted or written.
 #[derive(Clone, Debug, Serialize)]
 pub struct Left {
     /// The path.
@@ -67,9 +67,9 @@ impl Uninstalled {
 pub struct Removal {
     /// The settings files from which the router's keys are removed, with the expected outcomes.
     pub settings: Vec<Removed>,
-    /// Files and folders to delete.
+    /// Files and directories to delete.
     pub delete: Vec<PathBuf>,
-    /// Files and folders of gem-setup that stay; empty with `purge`.
+    /// Files and directories of gem-setup that stay; empty with `purge`.
     pub keep: Vec<PathBuf>,
     /// Files next to the runtime that no record names, and whatever is in the place of gem-setup's files or among them.
     /// They always stay.
@@ -79,7 +79,7 @@ pub struct Removal {
 /// The plan of [`uninstall`].
 ///
 /// # Errors
-/// When the state, a settings file or gem-setup's folder cannot be read.
+/// When the state, a settings file or gem-setup's directory cannot be read.
 pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal, Failure> {
     let state = State::read_without_secrets(&layout.state_file())?;
     let recorded = state.as_ref().map(|state| settings::preview(&state.settings));
@@ -99,7 +99,7 @@ pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal,
         let models = models.iter().map(|model| layout.models().join(model));
         let models: Vec<PathBuf> = models.filter(|path| path.symlink_metadata().is_ok()).collect();
         // The models that stay are recorded there, and settings are copied to it before each change.
-        let has_own = purged_files(layout).iter().any(|path| is_file(path)) || is_folder(&layout.backups());
+        let has_own = purged_files(layout).iter().any(|path| is_file(path)) || is_directory(&layout.backups());
         let has_own = has_own || !models.is_empty() || !settings.is_empty();
         keep.extend(models);
         keep.extend(has_own.then(|| layout.own()));
@@ -120,17 +120,17 @@ pub fn removal(layout: &Layout, places: &Places, purge: bool) -> Result<Removal,
     })
 }
 
-/// What is in the place of gem-setup's files and folders but is none of these, and what is among them.
+/// What is in the place of gem-setup's files and directories but is none of these, and what is among them.
 fn misplaced(layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
     let mut files = placed_files(layout);
     files.extend(purged_files(layout));
     files.extend(logs(layout));
     files.extend(locks(layout));
-    let mut folders = own_folders(layout).to_vec();
-    folders.push(layout.backups());
+    let mut directories = own_directories(layout).to_vec();
+    directories.push(layout.backups());
     let among = files_in(&layout.own())?;
     let strangers = among.into_iter().filter(|path| {
-        let is_known = files.contains(path) || folders.contains(path);
+        let is_known = files.contains(path) || directories.contains(path);
         !is_known && !file::is_temporary(path)
     });
     let strangers: Vec<PathBuf> = strangers.collect();
@@ -140,11 +140,11 @@ fn misplaced(layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
     let envs = environments(layout)
         .into_iter()
         .filter(|env| env.symlink_metadata().is_ok() && !Venv::is_begun(env));
-    let wrong_folders = folders
+    let wrong_directories = directories
         .iter()
-        .filter(|path| path.symlink_metadata().is_ok() && !is_folder(path));
+        .filter(|path| path.symlink_metadata().is_ok() && !is_directory(path));
     let mut found: Vec<PathBuf> = wrong_files
-        .chain(wrong_folders)
+        .chain(wrong_directories)
         .cloned()
         .chain(envs)
         .chain(strangers)
@@ -154,7 +154,7 @@ fn misplaced(layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
     Ok(found)
 }
 
-/// The content of the runtime's folder, which Gemini CLI and others write to as well.
+/// The content of the runtime's directory, which Gemini CLI and others write to as well.
 struct RuntimeFiles {
     own: Vec<PathBuf>,
     foreign: Vec<PathBuf>,
@@ -185,12 +185,12 @@ fn runtime_files(layout: &Layout, state: Option<&State>) -> Result<RuntimeFiles,
     Ok(RuntimeFiles { own, foreign })
 }
 
-/// The folders below gem-setup's own one. Others do not write there.
-fn own_folders(layout: &Layout) -> [PathBuf; 3] {
-    [layout.versions(), layout.program_folder(), layout.downloads()]
+/// The directories below gem-setup's own one. Others do not write there.
+fn own_directories(layout: &Layout) -> [PathBuf; 3] {
+    [layout.versions(), layout.program_directory(), layout.downloads()]
 }
 
-/// The places of the Python environment of `litert-lm`, which are among folders of others.
+/// The places of the Python environment of `litert-lm`, which are among directories of others.
 fn environments(layout: &Layout) -> [PathBuf; 2] {
     [layout.litert_lm_env(), layout.litert_lm_old_env()]
 }
@@ -206,7 +206,7 @@ fn placed_files(layout: &Layout) -> Vec<PathBuf> {
     records.into_iter().chain(launcher::remains(layout)).collect()
 }
 
-/// The other files of gem-setup's own folder, which `--purge` deletes.
+/// The other files of gem-setup's own directory, which `--purge` deletes.
 fn purged_files(layout: &Layout) -> Vec<PathBuf> {
     let files = [
         layout.config_file(),
@@ -228,26 +228,26 @@ fn is_file(path: &Path) -> bool {
     found.is_ok_and(|metadata| metadata.is_file() || metadata.is_symlink())
 }
 
-/// Whether a folder is at `path`, or a link, whose target stays.
-fn is_folder(path: &Path) -> bool {
+/// Whether a directory is at `path`, or a link, whose target stays.
+fn is_directory(path: &Path) -> bool {
     let found = path.symlink_metadata();
     found.is_ok_and(|metadata| metadata.is_dir() || metadata.is_symlink())
 }
 
-/// The existing paths to delete, except the held locks. Whatever else lies in the place of a file or folder of ours stays.
+/// The existing paths to delete, except the held locks. Whatever else lies in the place of a file or directory of ours stays.
 fn paths(layout: &Layout, models: &[LocalModelName], runtime: Vec<PathBuf>, purge: bool) -> Vec<PathBuf> {
     let mut files = placed_files(layout);
-    let mut folders = own_folders(layout).to_vec();
-    folders.extend(environments(layout).into_iter().filter(|env| Venv::is_begun(env)));
+    let mut directories = own_directories(layout).to_vec();
+    directories.extend(environments(layout).into_iter().filter(|env| Venv::is_begun(env)));
     if purge {
         files.extend(logs(layout));
         files.extend(purged_files(layout));
-        folders.push(layout.backups());
-        folders.extend(models.iter().map(|model| layout.models().join(model)));
+        directories.push(layout.backups());
+        directories.extend(models.iter().map(|model| layout.models().join(model)));
     }
     files.retain(|path| is_file(path));
-    folders.retain(|path| is_folder(path));
-    runtime.into_iter().chain(folders).chain(files).collect()
+    directories.retain(|path| is_directory(path));
+    runtime.into_iter().chain(directories).chain(files).collect()
 }
 
 /// Stops the server, reverts the settings, deletes recorded runtime and companions; with `purge` also the models that gem-setup
@@ -303,19 +303,19 @@ pub async fn uninstall(
     }
     // Files that another gem-setup creates from now on stay.
     if purge && !models.is_empty() {
-        let folder = layout.models();
-        delete_empty(&[&folder, place::parent(&folder)]);
+        let directory = layout.models();
+        delete_empty(&[&directory, place::parent(&directory)]);
     }
     let bin = layout.gemini().join("bin");
     delete_empty(&[layout.lit_bin(), bin, layout.tmp(), layout.own(), layout.gemini()]);
     Ok(outcome)
 }
 
-/// Deletes those of `folders` that are empty, in this order.
-fn delete_empty(folders: &[impl AsRef<Path>]) {
-    for folder in folders {
-        // This fails if the folder contains anything else; it then stays.
-        let _ = std::fs::remove_dir(folder);
+/// Deletes those of `directories` that are empty, in this order.
+fn delete_empty(directories: &[impl AsRef<Path>]) {
+    for directory in directories {
+        // This fails if the directory contains anything else; it then stays.
+        let _ = std::fs::remove_dir(directory);
     }
 }
 
@@ -378,10 +378,10 @@ fn keep_models(layout: &Layout, models: &[LocalModelName]) -> io::Result<()> {
     place::write_atomic(&layout.kept_file(), names.join("\n").as_bytes())
 }
 
-/// The content of `folder`; empty if it is missing.
-fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let failed = |error: io::Error| Failure::cannot_at("look into", folder, &error);
-    let entries = match std::fs::read_dir(folder) {
+/// The content of `directory`; empty if it is missing.
+fn files_in(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |error: io::Error| Failure::cannot_at("look into", directory, &error);
+    let entries = match std::fs::read_dir(directory) {
         Err(error) if file::is_absence(&error) => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };
@@ -404,7 +404,7 @@ fn rotations(path: &Path) -> Vec<PathBuf> {
     std::iter::once(path.to_owned()).chain(older).collect()
 }
 
-/// What became of a file or folder.
+/// What became of a file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Deleted,
@@ -413,7 +413,7 @@ enum End {
     Absent,
 }
 
-/// [`delete`] on a thread of its own, if the system allows one: a large folder takes seconds.
+/// [`delete`] on a thread of its own, if the system allows one: a large directory takes seconds.
 async fn delete_aside(path: &Path) -> io::Result<End> {
     let owned = path.to_owned();
     let done = threads::aside(move || delete(&owned)).await;
@@ -421,7 +421,7 @@ async fn delete_aside(path: &Path) -> io::Result<End> {
 }
 
 fn delete(path: &Path) -> io::Result<End> {
-    let (done, is_folder) = match std::fs::symlink_metadata(path) {
+    let (done, is_directory) = match std::fs::symlink_metadata(path) {
         Err(error) => (Err(error), false),
         Ok(metadata) if metadata.is_dir() => (std::fs::remove_dir_all(path), true),
         Ok(_) => (std::fs::remove_file(path), false),
@@ -429,14 +429,14 @@ fn delete(path: &Path) -> io::Result<End> {
     match done {
         Ok(()) => Ok(End::Deleted),
         Err(error) if file::is_absence(&error) => Ok(End::Absent),
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => empty(path, is_folder, error),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => empty(path, is_directory, error),
         Err(error) => Err(error),
     }
 }
 
-/// Empties the file or folder `path`, which cannot be deleted because of `error`.
-fn empty(path: &Path, is_folder: bool, error: io::Error) -> io::Result<End> {
-    if is_folder {
+/// Empties the file or directory `path`, which cannot be deleted because of `error`.
+fn empty(path: &Path, is_directory: bool, error: io::Error) -> io::Result<End> {
+    if is_directory {
         let is_empty = std::fs::read_dir(path)?.next().is_none();
         return if is_empty { Ok(End::Emptied) } else { Err(error) };
     }
@@ -452,8 +452,8 @@ mod tests {
 
     #[tokio::test]
     async fn no_lock_is_deleted_that_another_may_hold_by_then() {
-        let folder = tempfile::tempdir().unwrap();
-        let home = folder.path();
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path();
         let layout = Layout::new(home, home);
         let places = Places::new(Os::Linux, &Environment::new([], home, home), home);
         // Deleting these takes a while.

@@ -82,14 +82,14 @@ pub(super) fn origin(catalog: Option<&Path>, signed: Option<&SignedCatalog>) -> 
     }
 }
 
-/// The file or folder of `release`.
+/// The file or directory of `release`.
 fn place_of(setup: &Setup<'_>, release: &Release) -> PathBuf {
     let layout = &setup.site.layout;
     if let Some(program) = &release.litert_lm {
         return program.clone();
     }
-    match release.folder(layout).filter(|_| release.is_beside) {
-        Some(folder) => folder,
+    match release.directory(layout).filter(|_| release.is_beside) {
+        Some(directory) => directory,
         None if release.runtime == RuntimeName::LitertLm => layout.litert_lm_env(),
         None => layout.lit_bin(),
     }
@@ -161,7 +161,7 @@ fn of_backup(path: &Path) -> Option<Version> {
     })
 }
 
-/// The size of the file `path` in bytes, following a link; for a folder the size of all files in it, without following
+/// The size of the file `path` in bytes, following a link; for a directory the size of all files in it, without following
 /// links.
 #[must_use]
 pub fn size_of(path: &Path) -> u64 {
@@ -203,8 +203,8 @@ pub fn garbage(layout: &Layout, state: &State) -> Vec<PathBuf> {
     found
 }
 
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).collect()
 }
 
@@ -214,7 +214,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 /// When it cannot be deleted.
 pub fn discard(path: &Path) -> Result<(), Failure> {
     match tidy::delete(path) {
-        // A file from an interrupted clean-up may already have been deleted with the folder that contained it.
+        // A file from an interrupted clean-up may already have been deleted with the directory that contained it.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         deleted => deleted.map_err(|error| Failure::cannot_at("delete", path, &error)),
     }

@@ -70,7 +70,7 @@ impl Default for Chosen {
 }
 
 impl Chosen {
-    /// Forgets the bundle, and the mirror that was its folder: another catalog's files are not in it.
+    /// Forgets the bundle, and the mirror that was its directory: another catalog's files are not in it.
     pub fn leave_bundle(&mut self) {
         if self.bundle.take().is_some() {
             self.mirrors.clear();

@@ -150,7 +150,7 @@ impl Explain for Error {
                 format!("move `{}` somewhere else, then run the command again", log.display())
             }
             Self::Start { source, .. } => {
-                let usual = "check that the program exists and the log's folder is writable";
+                let usual = "check that the program exists and the log's directory is writable";
                 start_remedy(source).unwrap_or(usual).to_owned()
             }
             Self::Ended { status, .. } if is_stopped(*status) => {

@@ -24,7 +24,7 @@ pub fn remedy(error: &io::Error) -> String {
     }
     match place::path_of(error) {
         Some(path) => place::remedy(path, error),
-        None => "check that the folder belongs to you and is readable".to_owned(),
+        None => "check that the directory belongs to you and is readable".to_owned(),
     }
 }
 

@@ -152,8 +152,8 @@ mod tests {
 
     #[test]
     fn a_long_line_is_cut_and_says_so() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.log");
         let log = Log::start(&path, LogLimits::default()).unwrap();
         log.line(&source(), "é".repeat(LONGEST_LINE));
         log.flush();
@@ -164,8 +164,8 @@ mod tests {
 
     #[test]
     fn lines_carry_time_and_source() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("deep/er/x.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deep/er/x.log");
         let log = Log::start(&path, LogLimits::default()).unwrap();
         log.line(&source(), "hello");
         log.flush();
@@ -177,8 +177,8 @@ mod tests {
 
     #[test]
     fn a_writer_cuts_what_it_is_given_into_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.log");
         let log = Log::start(&path, LogLimits::default()).unwrap();
         let mut writer = log.writer(&source());
         writer.write_all(b"one\ntw").unwrap();

@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_found_across_rotated_files() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.log");
         assert!(tail(&path, 5).unwrap().is_empty());
         add(&path, "1\n2\n");
         rotate(&path);
@@ -235,8 +235,8 @@ mod tests {
 
     #[test]
     fn a_long_log_is_read_from_its_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.log");
         let text: String = (0..50_000).map(|number| format!("line {number}\n")).collect();
         add(&path, &text);
         assert_eq!(tail(&path, 2).unwrap(), ["line 49998", "line 49999"]);
@@ -245,8 +245,8 @@ mod tests {
 
     #[test]
     fn following_continues_across_several_rotations() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.log");
         add(&path, "old\n");
         let (mut follower, last) = Follower::start(&path, 10).unwrap();
         assert_eq!(last, ["old"]);
@@ -263,8 +263,8 @@ mod tests {
 
     #[test]
     fn following_goes_on_after_deletion_and_truncation() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.log");
         let (mut follower, last) = Follower::start(&path, 10).unwrap();
         assert!(last.is_empty());
         add(&path, "first\n");
@@ -280,8 +280,8 @@ mod tests {
 
     #[test]
     fn a_line_longer_than_many_blocks_is_read_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.log");
         let long = "x".repeat(3 * usize::try_from(BLOCK).unwrap() + 1);
         add(&path, &format!("first\n{long}\nlast\n"));
         assert_eq!(tail(&path, 2).unwrap(), [long.as_str(), "last"]);

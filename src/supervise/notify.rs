@@ -135,8 +135,8 @@ mod tests {
 
     impl Hearing {
         /// Listens to a server whose status is `changes`; `None` where the system has no such sockets.
-        fn of(folder: &std::path::Path, changes: watch::Receiver<EngineStatus>) -> Option<Self> {
-            let path = folder.join("notify");
+        fn of(directory: &std::path::Path, changes: watch::Receiver<EngineStatus>) -> Option<Self> {
+            let path = directory.join("notify");
             let systemd = gem_setup_support::service_manager::ServiceManager::listen(&path).unwrap()?;
             let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "20000")];
             let service = ServiceManager::find(&environment(&variables)).unwrap();
@@ -157,9 +157,9 @@ mod tests {
 
     #[tokio::test]
     async fn systemd_hears_ready_once_then_the_state_and_the_beat_of_the_watchdog() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let (status, changes) = watch::channel(EngineStatus::starting());
-        let Some(mut hearing) = Hearing::of(folder.path(), changes) else {
+        let Some(mut hearing) = Hearing::of(directory.path(), changes) else {
             return;
         };
         let before = hearing.next("EXTEND_TIMEOUT_USEC=").await;
@@ -179,9 +179,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_waits_for_its_model_is_ready_for_systemd() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let (status, changes) = watch::channel(EngineStatus::starting());
-        let Some(mut hearing) = Hearing::of(folder.path(), changes) else {
+        let Some(mut hearing) = Hearing::of(directory.path(), changes) else {
             return;
         };
         status.send_modify(|status| status.state = EngineState::Blocked);

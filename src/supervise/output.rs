@@ -112,8 +112,8 @@ mod tests {
     use super::*;
 
     async fn logged(bytes: &[u8]) -> Vec<String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.log");
         let log = Log::start(&path, LogLimits::default()).unwrap();
         copy_lines(bytes, Some(&log), &Arc::from("engine")).await;
         log.flush();

@@ -141,8 +141,8 @@ mod tests {
 
     #[test]
     fn what_is_written_has_the_keys_that_gemini_cli_reads() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tmp/litert-server.pid");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tmp/litert-server.pid");
         let file = PidFile {
             pid: 7,
             binary_path: Some("/opt/gem-setup".into()),
@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn a_pid_file_is_removed_only_by_the_process_it_names() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.pid");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.pid");
         std::fs::write(&path, "7").unwrap();
         PidFile::remove_if(&path, 8).unwrap();
         assert!(path.exists());

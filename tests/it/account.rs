@@ -28,10 +28,10 @@ fn give(path: &Path) {
 }
 
 /// Makes a directory of root in a home of the account.
-fn keep(home: &Home, folder: &Path, mode: u32) {
-    fs::create_dir_all(folder).unwrap();
-    set_permissions(folder, Permissions::from_mode(mode)).unwrap();
-    let own = folder.ancestors().skip(1).take_while(|path| *path != home.path());
+fn keep(home: &Home, directory: &Path, mode: u32) {
+    fs::create_dir_all(directory).unwrap();
+    set_permissions(directory, Permissions::from_mode(mode)).unwrap();
+    let own = directory.ancestors().skip(1).take_while(|path| *path != home.path());
     own.for_each(give);
 }
 
@@ -73,13 +73,13 @@ fn advice_for_anothers_home_is_a_directory_inside() {
     let Some(home) = home() else { return };
     chown(home.path(), Some(0), Some(0)).unwrap();
     let run = gem(&home, &DRY_RUN).ends(8);
-    let folder = home.layout().gemini();
-    let command = format!("sudo install -d -o \"$(id -un)\" {}", folder.display());
+    let directory = home.layout().gemini();
+    let command = format!("sudo install -d -o \"$(id -un)\" {}", directory.display());
     assert_says(&run.stderr, &[&command, "--home DIR"]);
     assert!(!run.stderr.contains("chown"), "{}", run.stderr);
     // After the advised command, nothing blocks the installation.
-    fs::create_dir(&folder).unwrap();
-    give(&folder);
+    fs::create_dir(&directory).unwrap();
+    give(&directory);
     gem(&home, &DRY_RUN).ok();
 }
 
@@ -105,9 +105,9 @@ fn an_inaccessible_directory_is_named() {
 #[test]
 fn obstacles_of_several_kinds_are_all_named() {
     let Some(home) = home() else { return };
-    let folders = [home.layout().backups(), home.layout().lit_bin()];
-    for folder in &folders {
-        keep(&home, folder, 0o755);
+    let directories = [home.layout().backups(), home.layout().lit_bin()];
+    for directory in &directories {
+        keep(&home, directory, 0o755);
     }
     home.write(&home.settings(), "{}");
     give(&home.settings());
@@ -117,10 +117,10 @@ fn obstacles_of_several_kinds_are_all_named() {
             .args(["--runtime", "lit", "--accept-terms", "--catalog"])
             .arg(home.catalog())
             .ends(10);
-        for folder in &folders {
+        for directory in &directories {
             assert_says(
                 &run.stderr,
-                &[&format!("sudo chown -R \"$(id -un)\" {}", folder.display())],
+                &[&format!("sudo chown -R \"$(id -un)\" {}", directory.display())],
             );
         }
     }
@@ -138,7 +138,7 @@ fn settings_of_another_user_get_chown_advice() {
 }
 
 #[test]
-fn a_closed_folder_of_roots_is_named_by_every_command() {
+fn a_closed_directory_of_roots_is_named_by_every_command() {
     let Some(home) = home() else { return };
     let own = home.layout().own();
     keep(&home, &own, 0o700);
@@ -165,8 +165,8 @@ fn files_of_the_server_that_cannot_be_read_are_foreseen() {
     for file in &files {
         home.write(file, "{}");
         set_permissions(file, Permissions::from_mode(0o600)).unwrap();
-        let folder = file.parent().unwrap();
-        folder
+        let directory = file.parent().unwrap();
+        directory
             .ancestors()
             .take_while(|path| *path != home.path())
             .for_each(give);
@@ -199,7 +199,7 @@ fn uninstall_looks_at_its_lock_and_settings_before_it_stops_the_server() {
     assert!(is_running());
     set_permissions(&lock, Permissions::from_mode(0o600)).unwrap();
 
-    // A file of root behind a link, in a folder of root.
+    // A file of root behind a link, in a directory of root.
     let real = home.beside("roots/settings.json");
     home.write(&real, &fs::read_to_string(home.settings()).unwrap());
     fs::remove_file(home.settings()).unwrap();

@@ -166,7 +166,7 @@ fn a_server_that_could_not_start_again_is_not_stopped() {
 }
 
 #[test]
-fn uninstall_looks_at_the_folder_for_copies_and_at_the_servers_lock() {
+fn uninstall_looks_at_the_directory_for_copies_and_at_the_servers_lock() {
     let home = serving();
     let backups = home.layout().backups();
     fs::rename(&backups, home.beside("backups")).ok();
@@ -279,7 +279,7 @@ fn a_link_that_leads_in_a_circle_is_named_itself() {
 }
 
 #[test]
-fn uninstall_names_what_lies_in_place_of_its_folder() {
+fn uninstall_names_what_lies_in_place_of_its_directory() {
     let home = Home::new();
     let own = home.layout().own();
     home.write(&own, "precious");

@@ -124,7 +124,7 @@ fn name_when_unpacked(bundle: &Path) -> String {
 
 #[cfg(unix)]
 #[test]
-fn a_plan_leaves_what_others_prepared_in_the_shared_folder_alone() {
+fn a_plan_leaves_what_others_prepared_in_the_shared_directory_alone() {
     use std::os::unix::fs::symlink;
 
     let (home, bundle, _) = bundle("bundle.tar", &[]);
@@ -152,17 +152,17 @@ fn unpacking_follows_no_link() {
 
     let (home, bundle, _) = bundle("bundle.tar", &[]);
     let other = Home::new();
-    let folder = other.layout().downloads().join(name_when_unpacked(&bundle));
-    fs::create_dir_all(&folder).unwrap();
+    let directory = other.layout().downloads().join(name_when_unpacked(&bundle));
+    fs::create_dir_all(&directory).unwrap();
     fs::write(other.beside("precious"), "precious").unwrap();
-    symlink(other.beside("precious"), folder.join("catalog.toml")).unwrap();
-    symlink(other.beside("precious"), folder.join("SHA256SUMS")).unwrap();
-    symlink(home.beside("elsewhere"), folder.join("models")).unwrap();
+    symlink(other.beside("precious"), directory.join("catalog.toml")).unwrap();
+    symlink(other.beside("precious"), directory.join("SHA256SUMS")).unwrap();
+    symlink(home.beside("elsewhere"), directory.join("models")).unwrap();
     fs::create_dir(home.beside("elsewhere")).unwrap();
     let refused = install(&other, &bundle).ends(5);
     assert_says(&refused.result().to_string(), &["it is not a directory"]);
     assert_eq!(fs::read_dir(home.beside("elsewhere")).unwrap().count(), 0);
-    fs::remove_file(folder.join("models")).unwrap();
+    fs::remove_file(directory.join("models")).unwrap();
     install(&other, &bundle).ok();
     assert_eq!(fs::read(other.beside("precious")).unwrap(), b"precious");
 }
@@ -628,8 +628,8 @@ fn a_bundle_and_other_sources_exclude_each_other() {
 fn a_bundle_replaces_only_a_bundle() {
     let home = Home::new();
     let target = Target::host().unwrap().to_string();
-    let folder = home.beside("isos");
-    fs::create_dir_all(folder.join("sub")).unwrap();
+    let directory = home.beside("isos");
+    fs::create_dir_all(directory.join("sub")).unwrap();
     let list = |files: &[(&str, &str)]| -> String {
         let lines = files
             .iter()
@@ -638,7 +638,7 @@ fn a_bundle_replaces_only_a_bundle() {
     };
     let files = [("sub/ubuntu.iso", "precious"), ("catalog.toml", "p2")];
     for (path, content) in files {
-        fs::write(folder.join(path), content).unwrap();
+        fs::write(directory.join(path), content).unwrap();
     }
     for (sums, named) in [
         (list(&files), "catalog.toml"),
@@ -646,10 +646,10 @@ fn a_bundle_replaces_only_a_bundle() {
         ("no list".to_owned(), "SHA256SUMS"),
         (String::new(), "catalog.toml"),
     ] {
-        fs::write(folder.join("SHA256SUMS"), sums).unwrap();
-        let before = tree(&folder, &[]);
+        fs::write(directory.join("SHA256SUMS"), sums).unwrap();
+        let before = tree(&directory, &[]);
         assert_says(&create(&home, "isos", &target).ends(2).stderr, &[named]);
-        assert_eq!(tree(&folder, &[]), before);
+        assert_eq!(tree(&directory, &[]), before);
     }
     // A bundle is made again, unless a file was added or changed.
     create(&home, "bundle", &format!("{target},{}", foreign())).ok();
@@ -671,11 +671,11 @@ fn a_bundle_file_replaces_only_a_bundle_file() {
     fs::write(at("thesis.tar"), "my thesis").unwrap();
     let alone = tar_of(&[("catalog.toml", EntryType::Regular, "format = 1\n")]);
     fs::write(at("other.tar"), alone).unwrap();
-    fs::create_dir(at("folder.tar")).unwrap();
+    fs::create_dir(at("directory.tar")).unwrap();
     fs::create_dir(at("mine.tar.files")).unwrap();
     fs::write(at("mine.tar.files").join("notes"), "mine").unwrap();
     let before = tree(&at(""), &[]);
-    for name in ["thesis.tar", "other.tar", "folder.tar", "mine.tar"] {
+    for name in ["thesis.tar", "other.tar", "directory.tar", "mine.tar"] {
         assert_says(&create(&home, &format!("out/{name}"), &target).ends(2).stderr, &[name]);
     }
     // An invalid signing key is noticed only at the end.

@@ -61,7 +61,7 @@ fn an_installation_outlives_the_cache_it_came_from() {
         assert_eq!(server(&home), copy);
         assert_says(&launched(&home, &["list"]).ok().stdout, &[MODEL]);
         launched(&home, &["uninstall"]).ok();
-        assert!(!home.layout().program_folder().exists());
+        assert!(!home.layout().program_directory().exists());
     }
 }
 

@@ -1,4 +1,4 @@
-//! No two files and no two folders import each other.
+//! No two files and no two directories import each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,8 +18,8 @@ impl Modules {
         modules
     }
 
-    fn collect(&mut self, folder: &Path, module: &[String]) {
-        for entry in fs::read_dir(folder).unwrap() {
+    fn collect(&mut self, directory: &Path, module: &[String]) {
+        for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
             let below = [module, std::slice::from_ref(&name)].concat();
@@ -152,40 +152,43 @@ fn circles(mut arrows: Arrows) -> Arrows {
     }
 }
 
-/// The arrows between the folders directly below `root`; a file there counts as a folder.
-fn between_folders(arrows: &Arrows, root: &str) -> Arrows {
-    let folder = |file: &String| {
+/// The arrows between the directories directly below `root`; a file there counts as a directory.
+fn between_directories(arrows: &Arrows, root: &str) -> Arrows {
+    let directory = |file: &String| {
         file[root.len()..]
             .split('/')
             .find(|name| !name.is_empty())
             .unwrap()
             .to_owned()
     };
-    let folders = arrows.iter().map(|(from, to)| (folder(from), folder(to)));
-    folders.filter(|(from, to)| from != to).collect()
+    let directories = arrows.iter().map(|(from, to)| (directory(from), directory(to)));
+    directories.filter(|(from, to)| from != to).collect()
 }
 
 #[test]
-fn no_files_and_no_folders_import_each_other() {
+fn no_files_and_no_directories_import_each_other() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (root, at_least) in [("src", 500), ("platform/src", 30)] {
         let root = top.join(root);
         let arrows = Modules::of(&root).arrows();
         assert!(arrows.len() > at_least, "only {} imports were found", arrows.len());
-        assert_eq!(circles(between_folders(&arrows, root.to_str().unwrap())), Arrows::new());
+        assert_eq!(
+            circles(between_directories(&arrows, root.to_str().unwrap())),
+            Arrows::new()
+        );
         assert_eq!(circles(arrows), Arrows::new());
     }
 }
 
 #[test]
 fn a_circle_through_a_reexport_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     write("lib.rs", "mod a;\nmod b;\nmod c;\npub use a::{A, Other};\n");
     write("a.rs", "//! A.\nuse std::fmt;\nuse crate::b::{self, B};\n");
     write("b.rs", "//! B.\nuse super::A;\n");
     write("c.rs", "//! C.\nuse crate::b::B;\n");
-    let found = circles(Modules::of(folder.path()).arrows());
+    let found = circles(Modules::of(directory.path()).arrows());
     let names: BTreeSet<_> = found
         .iter()
         .map(|(from, _)| Path::new(from).file_name().unwrap())

@@ -34,7 +34,7 @@ fn complete(home: &Home, shell: &str, args: &[&str], start: &str, typed: &str) -
 fn which(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
+        .map(|directory| directory.join(program))
         .find(|file| file.exists())
 }
 

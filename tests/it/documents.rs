@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::harness::Home;
 
-/// Folders without the project's own documents or code.
+/// Directories without the project's own documents or code.
 const SKIPPED: [&str; 3] = ["target", "node_modules", ".git"];
 /// The beginnings by which a path in a document is recognised.
 const ROOTS: [&str; 7] = ["src/", "platform/", "tests/", "docs/", "benches/", "packaging/", ".ci/"];
@@ -24,10 +24,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files under `folder` whose names end in `.extension`, with their texts.
-fn files(folder: &Path, extension: &str) -> Vec<(PathBuf, String)> {
+/// The files under `directory` whose names end in `.extension`, with their texts.
+fn files(directory: &Path, extension: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() && !SKIPPED.iter().any(|name| path.ends_with(name)) {
             found.extend(files(&path, extension));
@@ -196,7 +196,7 @@ fn every_named_file_exists() {
 fn every_named_test_exists() {
     let sources: String = ["src", "platform", "tests"]
         .iter()
-        .flat_map(|folder| files(&root().join(folder), "rs"))
+        .flat_map(|directory| files(&root().join(directory), "rs"))
         .map(|(_, text)| text)
         .collect();
     for name in ["SECURITY.md", "tests/README.md"] {

@@ -31,11 +31,11 @@ fn assert_mine(files: &[PathBuf]) {
 }
 
 #[test]
-fn a_folder_in_place_of_a_runtime_that_was_never_installed_stays() {
+fn a_directory_in_place_of_a_runtime_that_was_never_installed_stays() {
     for more in [[].as_slice(), &["--purge", "--yes"]] {
         let home = Home::new();
         let layout = home.layout();
-        let mine = [layout.litert_lm_env(), layout.litert_lm_old_env()].map(|folder| occupy(&folder));
+        let mine = [layout.litert_lm_env(), layout.litert_lm_old_env()].map(|directory| occupy(&directory));
         home.install(&["--runtime", "lit", "--no-start"]).ok();
         let planned = home
             .gem(&["uninstall", "--dry-run", "--json"])
@@ -51,7 +51,7 @@ fn a_folder_in_place_of_a_runtime_that_was_never_installed_stays() {
 }
 
 #[test]
-fn a_folder_or_a_pipe_in_place_of_a_file_stays() {
+fn a_directory_or_a_pipe_in_place_of_a_file_stays() {
     for more in [[].as_slice(), &["--purge", "--yes"]] {
         let home = Home::installed();
         let layout = home.layout();
@@ -83,7 +83,7 @@ fn a_folder_or_a_pipe_in_place_of_a_file_stays() {
 }
 
 #[test]
-fn an_environment_is_not_made_over_a_folder_of_somebody_else() {
+fn an_environment_is_not_made_over_a_directory_of_somebody_else() {
     let home = Home::new();
     let catalog = format!(
         "format = 1\n[runtime.litert-lm]\nversion = \"9.1\"\n[[model]]\nname = \"{MODEL}\"\nterms = []\n\

@@ -27,9 +27,9 @@ fn without_model(more: &[&str]) -> Home {
 /// A home whose model was pulled with the runtime itself: gem-setup has no record of acceptance.
 fn pulled_by_hand() -> Home {
     let home = without_model(&["--no-start"]);
-    let folder = home.layout().models().join(MODEL);
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("model.litertlm"), "model").unwrap();
+    let directory = home.layout().models().join(MODEL);
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("model.litertlm"), "model").unwrap();
     home
 }
 

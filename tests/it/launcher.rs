@@ -84,9 +84,9 @@ fn a_moved_launcher_uses_its_new_home() {
         fs::create_dir(home.path()).unwrap();
         let link = home.beside("link");
         symlink(moved.join(launcher), &link).unwrap();
-        let folder = moved.join(launcher.parent().unwrap());
+        let directory = moved.join(launcher.parent().unwrap());
         let status = |program: &Path| {
-            let status = home.program(program).args(["status", "--json"]).within(&folder);
+            let status = home.program(program).args(["status", "--json"]).within(&directory);
             status.env("PATH", "/usr/bin:/bin").run()
         };
         let runs = [&moved.join(launcher), &link, Path::new("./gem-setup")].map(status);
@@ -226,7 +226,7 @@ fn every_path_can_be_written_into_the_launcher() {
 #[test]
 fn a_moved_gem_setup_is_found_on_the_path() {
     let home = Home::new();
-    let [before, after] = ["before", "after"].map(|folder| home.beside(folder).join("gem-setup"));
+    let [before, after] = ["before", "after"].map(|directory| home.beside(directory).join("gem-setup"));
     place(&before);
     installed_by(&before, &home).ok();
     fs::create_dir(after.parent().unwrap()).unwrap();
@@ -245,7 +245,7 @@ fn a_launcher_without_a_gem_setup_fails_with_a_message() {
     place(&program);
     installed_by(&program, &home).ok();
     fs::remove_file(&program).unwrap();
-    // The launcher's own folder on the PATH does not count as gem-setup's.
+    // The launcher's own directory on the PATH does not count as gem-setup's.
     let own = home.layout().own();
     for path in ["/usr/bin:/bin".to_owned(), path_with(&own)] {
         let run = launched(&home, &["list"]).env("PATH", path).ends(127);

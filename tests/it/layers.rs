@@ -299,7 +299,7 @@ fn a_name_like_an_options_is_a_suggestion() {
 }
 
 #[test]
-fn a_path_in_the_configuration_is_relative_to_its_folder() {
+fn a_path_in_the_configuration_is_relative_to_its_directory() {
     let home = Home::new();
     home.write(&home.layout().own().join("models.toml"), "no such table");
     home.write(&home.layout().config_file(), "models = \"models.toml\"\n");

@@ -8,8 +8,8 @@ use gem_setup::lock::Lock;
 
 #[test]
 fn an_owner_notices_its_deleted_lock_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("server.lock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("server.lock");
     let lock = Lock::try_acquire(&path).unwrap().unwrap();
     assert!(lock.is_current());
     std::fs::remove_file(&path).unwrap();
@@ -20,8 +20,8 @@ fn an_owner_notices_its_deleted_lock_file() {
 
 #[test]
 fn no_other_user_can_open_a_lock() {
-    let folder = tempfile::tempdir().unwrap();
-    let own = folder.path().join("own");
+    let directory = tempfile::tempdir().unwrap();
+    let own = directory.path().join("own");
     std::fs::create_dir(&own).unwrap();
     std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o777)).unwrap();
     let path = own.join("lock");
@@ -34,12 +34,12 @@ fn no_other_user_can_open_a_lock() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_lock_file_does_not_block_others() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("own").join("lock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("own").join("lock");
     let first = Lock::acquire(&path, Duration::ZERO).await.unwrap();
     let second = async {
         tokio::task::yield_now().await;
-        std::fs::remove_dir_all(folder.path().join("own")).unwrap();
+        std::fs::remove_dir_all(directory.path().join("own")).unwrap();
         drop(first);
     };
     let (lock, ()) = tokio::join!(Lock::acquire(&path, Duration::from_secs(5)), second);

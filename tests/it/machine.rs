@@ -46,9 +46,9 @@ fn a_file_in_place_of_the_gemini_directory_is_foreseen() {
 #[test]
 fn a_file_in_place_of_the_directory_for_logs_is_one_fault() {
     let home = Home::new();
-    let folder = home.layout().tmp();
-    home.write(&folder, "precious");
-    assert_foreseen(&home, 7, &folder, &["not a directory", "move"]);
+    let directory = home.layout().tmp();
+    home.write(&directory, "precious");
+    assert_foreseen(&home, 7, &directory, &["not a directory", "move"]);
     let hint = &home.install(&["--dry-run"]).ends(7).result()["error"]["hint"];
     assert!(!hint.as_str().unwrap().contains("litert-server"), "{hint}");
 }

@@ -79,13 +79,13 @@ fn upgrade(home: &Home, model: &str) -> Gem {
         .arg(home.beside(&format!("{model}.toml")))
 }
 
-fn folder(home: &Home, suffix: &str) -> PathBuf {
+fn directory(home: &Home, suffix: &str) -> PathBuf {
     home.layout().models().join(format!("{MODEL}{suffix}"))
 }
 
 /// The content of the model's file, if the file exists.
 fn model(home: &Home, suffix: &str) -> Option<String> {
-    let text = fs::read_to_string(folder(home, suffix).join("model.litertlm")).ok()?;
+    let text = fs::read_to_string(directory(home, suffix).join("model.litertlm")).ok()?;
     Some(text.trim().to_owned())
 }
 
@@ -183,7 +183,7 @@ fn rollback_to_a_broken_model_is_refused() {
     upgrade(&home, "two").ok();
     let state = || fs::read_to_string(home.layout().state_file()).unwrap();
     let recorded = state();
-    let file = folder(&home, "-before").join("model.litertlm");
+    let file = directory(&home, "-before").join("model.litertlm");
     // A damaged file, and a missing one.
     fs::write(&file, "broken\n").unwrap();
     for damaged in [true, false] {
@@ -293,7 +293,7 @@ const STEPS: [Step; 6] = [
         fs::metadata(home.layout().versions().join("trial.log")).is_ok_and(|log| log.len() > 0)
     }),
     ("swapping", |home| {
-        folder(home, "-leaving").exists() || folder(home, "-before").exists()
+        directory(home, "-leaving").exists() || directory(home, "-before").exists()
     }),
     ("recorded", |home| {
         let state = fs::read_to_string(home.layout().state_file()).unwrap_or_default();
@@ -333,7 +333,7 @@ fn a_model_upgrade_killed_at_any_step_leaves_a_working_model() {
 #[test]
 fn upgrade_restores_a_deleted_model() {
     let home = serving();
-    fs::remove_dir_all(folder(&home, "")).unwrap();
+    fs::remove_dir_all(directory(&home, "")).unwrap();
     upgrade(&home, "one").ok();
     assert_eq!(model(&home, "").as_deref(), Some("one"));
     assert_eq!(home.doctor().faults(), [""; 0]);

@@ -150,11 +150,11 @@ fn a_model_that_cannot_come_is_foreseen() {
 }
 
 #[test]
-fn a_log_folder_without_room_is_foreseen() {
+fn a_log_directory_without_room_is_foreseen() {
     for options in [c"size=64k", c"size=16m,nr_inodes=4"] {
         let home = Home::new();
-        let folder = home.layout().tmp();
-        let Some(mounted) = Mount::on(folder.clone(), options) else {
+        let directory = home.layout().tmp();
+        let Some(mounted) = Mount::on(directory.clone(), options) else {
             return;
         };
         let install = |more: &[&str]| {
@@ -166,12 +166,12 @@ fn a_log_folder_without_room_is_foreseen() {
         for more in [&["--dry-run"][..], &[]] {
             let run = install(more);
             assert_eq!(run.status, 5, "{run:#?}");
-            assert_says(&run.stderr, &["failed  space", &home.shown(&folder)]);
+            assert_says(&run.stderr, &["failed  space", &home.shown(&directory)]);
         }
         assert_same(&before, &tree(&home.path(), &[]));
         drop(mounted);
         assert_eq!(install(&[]).status, 0);
-        let _mounted = Mount::on(folder.clone(), options).unwrap();
+        let _mounted = Mount::on(directory.clone(), options).unwrap();
         let said = home.gem(&["doctor"]).ends(10).stdout;
         assert_says(&said, &["FAIL platform.disk", "resolve `platform.disk` first"]);
         assert!(!said.contains("gem-setup restart"), "{said}");
@@ -249,15 +249,15 @@ fn every_report_breaks_at_words() {
 #[test]
 fn caches_without_their_model_are_no_cut_pull() {
     let home = Home::installed();
-    let folder = home.layout().models().join(MODEL);
-    for entry in fs::read_dir(&folder).unwrap() {
+    let directory = home.layout().models().join(MODEL);
+    for entry in fs::read_dir(&directory).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
-    fs::write(folder.join("model.litertlm.xnnpack_cache"), "weights").unwrap();
+    fs::write(directory.join("model.litertlm.xnnpack_cache"), "weights").unwrap();
     let check = home.doctor().check("model.present");
     let detail = check["detail"].as_str().unwrap();
     assert!(!detail.contains("cut short"), "{detail}");
-    assert_says(detail, &["its file is not in", folder.to_str().unwrap()]);
+    assert_says(detail, &["its file is not in", directory.to_str().unwrap()]);
 }
 
 #[test]

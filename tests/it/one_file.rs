@@ -41,19 +41,19 @@ fn the_home_as_workspace_needs_no_trust() {
     assert_installs(&home, &home.path());
 }
 
-/// `install --scope workspace` in `folder` and `doctor` succeed, and `uninstall` restores the user's file.
+/// `install --scope workspace` in `directory` and `doctor` succeed, and `uninstall` restores the user's file.
 #[track_caller]
-fn assert_installs(home: &Home, folder: &Path) {
+fn assert_installs(home: &Home, directory: &Path) {
     let port = home.port.to_string();
     let install = home.gem(&INSTALL).args(["--scope", "workspace", "--port", &port]);
-    let run = install.within(folder).ok();
+    let run = install.within(directory).ok();
     assert_says(&run.stderr, &["~/.gemini/settings.json"]);
     assert!(!run.stderr.contains("trust"), "{run:#?}");
     let text = fs::read_to_string(home.settings()).unwrap();
     assert_says(&text, &["// mine", "classifier", "binaryPath"]);
-    let doctor = home.doctor_command().within(folder).run();
+    let doctor = home.doctor_command().within(directory).run();
     assert_eq!(doctor.faults(), ["server.process"]);
-    home.gem(&["uninstall"]).within(folder).ok();
+    home.gem(&["uninstall"]).within(directory).ok();
     assert_eq!(fs::read_to_string(home.settings()).unwrap(), MINE);
 }
 

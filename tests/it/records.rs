@@ -160,7 +160,7 @@ esac
 exit 0
 "#;
 
-    /// Puts `litert-lm` of this version in the folder `bin` of `home`.
+    /// Puts `litert-lm` of this version in the directory `bin` of `home`.
     fn place(home: &Home, bin: &str, version: &str) -> PathBuf {
         let program = home.beside(bin).join("litert-lm");
         home.write(&program, &LITERT_LM.replace("VERSION", version));

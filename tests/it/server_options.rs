@@ -296,11 +296,11 @@ fn a_value_without_a_usable_file_is_refused() {
     let home = Home::new();
     let (file, missing) = (home.beside("file"), home.beside("missing"));
     fs::write(&file, "").unwrap();
-    let [file, missing, folder] = [&file, &missing, &home.work()].map(|path| path.to_str().unwrap().to_owned());
+    let [file, missing, directory] = [&file, &missing, &home.work()].map(|path| path.to_str().unwrap().to_owned());
     let mirrors = [format!("file://{file}"), format!("file://{missing}")];
     let calls: [(&[&str], &str); 7] = [
         (&["route", "--approved-plan", &missing, "hi"], "--approved-plan"),
-        (&["route", "--approved-plan", &folder, "hi"], "it is a directory"),
+        (&["route", "--approved-plan", &directory, "hi"], "it is a directory"),
         (&["install", "--dry-run", "--mirror", &mirrors[0]], "is not a directory"),
         (&["install", "--dry-run", "--mirror", &mirrors[1]], "missing"),
         (&["doctor", "--mirror", &mirrors[1]], "missing"),
@@ -323,7 +323,7 @@ fn a_value_without_a_usable_file_is_refused() {
     home.assert_untouched();
 }
 
-/// Conda, for example, sets the variable for all programs, and keeps it after its folder was deleted.
+/// Conda, for example, sets the variable for all programs, and keeps it after its directory was deleted.
 #[test]
 fn missing_certificates_are_named_before_a_download() {
     let home = Home::new();
@@ -365,12 +365,15 @@ fn model_options_without_a_model_are_named() {
 #[test]
 fn a_token_file_in_a_missing_directory_says_what_to_create() {
     let home = Home::new();
-    let folder = home.beside("nowhere");
+    let directory = home.beside("nowhere");
     let run = home
         .gem(&["token", "ada", "--token-file"])
-        .arg(folder.join("tokens"))
+        .arg(directory.join("tokens"))
         .ends(1);
-    assert_says(&run.stderr, &[&format!("create the directory `{}`", folder.display())]);
+    assert_says(
+        &run.stderr,
+        &[&format!("create the directory `{}`", directory.display())],
+    );
 }
 
 #[test]

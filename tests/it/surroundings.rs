@@ -66,7 +66,7 @@ fn a_runtime_inherits_no_keys_and_no_foreign_code() {
     );
 }
 
-/// Makes a wheel called `litert-lm` in the folder and of the version given as its arguments.
+/// Makes a wheel called `litert-lm` in the directory and of the version given as its arguments.
 const WHEEL: &str = r#"
 import sys, zipfile
 name = "litert_lm-" + sys.argv[2]
@@ -84,17 +84,17 @@ with zipfile.ZipFile(f"{sys.argv[1]}/{name}-py3-none-any.whl", "w") as wheel:
         wheel.writestr(name, text)
 "#;
 
-/// Makes a wheel of `version` in `folder`.
-pub(super) fn make_wheel(folder: &Path, version: &str) {
+/// Makes a wheel of `version` in `directory`.
+pub(super) fn make_wheel(directory: &Path, version: &str) {
     let made = Command::new("python3")
         .args(["-I", "-c", WHEEL])
-        .arg(folder)
+        .arg(directory)
         .arg(version)
         .status();
     assert!(made.unwrap().success());
 }
 
-/// A home whose catalog names the wheel's version, and the folder with the wheel; `None` without a Python that can make
+/// A home whose catalog names the wheel's version, and the directory with the wheel; `None` without a Python that can make
 /// environments.
 pub(super) fn with_wheel() -> Option<(Home, PathBuf)> {
     let has_venv = Command::new("python3")

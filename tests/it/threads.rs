@@ -27,9 +27,9 @@ fn a_limit_of_threads_is_named_and_nothing_panics() {
         eprintln!("not tested: takes root");
         return;
     }
-    for folder in [home.path(), home.work()] {
-        chown(&folder, Some(ACCOUNT), Some(ACCOUNT)).unwrap();
-        set_permissions(folder.parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
+    for directory in [home.path(), home.work()] {
+        chown(&directory, Some(ACCOUNT), Some(ACCOUNT)).unwrap();
+        set_permissions(directory.parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
     }
     let port = home.port.to_string();
     for limit in [1, 3, 5, 6, 7, 8, 9, 10, 12, 60] {

@@ -65,8 +65,8 @@ pub fn make_readable(path: &Path) -> io::Result<()> {
     os::make_readable(path)
 }
 
-/// Opens the file at `path`, new or existing, so that only its owner can read and write it. On Windows its folder
-/// decides that; the folders of a user's profile are private.
+/// Opens the file at `path`, new or existing, so that only its owner can read and write it. On Windows its directory
+/// decides that; the directories of a user's profile are private.
 ///
 /// # Errors
 /// When the file cannot be opened.
@@ -84,7 +84,7 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
 }
 
 /// Whether a user other than owner and group can read the file at `path`, or a user other than the owner can change it.
-/// On Windows the folder decides that, and the result is `false`.
+/// On Windows the directory decides that, and the result is `false`.
 ///
 /// # Errors
 /// When the file's metadata cannot be read.

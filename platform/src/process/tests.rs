@@ -147,8 +147,8 @@ fn a_service_manager_is_notified_by_path_and_by_abstract_name() {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
     let name = format!("gem-platform-test-{}", std::process::id());
     let abstract_address = SocketAddr::from_abstract_name(&name).unwrap();
     for (receiver, socket) in [

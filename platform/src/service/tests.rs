@@ -251,8 +251,8 @@ fn arguments_are_read_back_from_a_definition() {
     ];
     for kind in KINDS {
         for home in homes {
-            let folder = tempfile::tempdir().unwrap();
-            let account = account(folder.path());
+            let directory = tempfile::tempdir().unwrap();
+            let account = account(directory.path());
             let words = |words: &[&str]| passes(kind, "gem-setup", &account, words).unwrap();
             assert!(!words(&["--home", home]), "{kind}: there is none");
             for args in [["serve", "--home", home, "--last"].as_slice(), &["--home", home]] {
@@ -478,13 +478,13 @@ fn a_program_that_is_not_installed_is_told_from_one_that_fails() {
 #[cfg(unix)]
 #[test]
 fn a_program_that_does_not_end_is_killed() {
-    let folder = tempfile::tempdir().unwrap();
-    let script = format!("echo $$ > {}/pid; exec sleep 600", folder.path().display());
+    let directory = tempfile::tempdir().unwrap();
+    let script = format!("echo $$ > {}/pid; exec sleep 600", directory.path().display());
     let error = Tools
         .run("sh", &args(["-c", &script]), Duration::from_secs(1))
         .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    let pid = fs::read_to_string(folder.path().join("pid")).unwrap();
+    let pid = fs::read_to_string(directory.path().join("pid")).unwrap();
     let begun = std::time::Instant::now();
     while crate::process::identity(pid.trim().parse().unwrap()).is_some() {
         assert!(begun.elapsed() < GUARD);

@@ -126,10 +126,10 @@ async fn a_bundle_on_disk_needs_no_network() {
 
 /// A mirror on disk that serves `content`.
 fn mirror_on_disk(scene: &Scene, name: &str, content: &[u8]) -> String {
-    let folder = scene.directory.path().join(name);
-    std::fs::create_dir_all(folder.join("owner/repo")).unwrap();
-    std::fs::write(folder.join("owner/repo/file.bin"), content).unwrap();
-    Url::from_directory_path(&folder).unwrap().into()
+    let directory = scene.directory.path().join(name);
+    std::fs::create_dir_all(directory.join("owner/repo")).unwrap();
+    std::fs::write(directory.join("owner/repo/file.bin"), content).unwrap();
+    Url::from_directory_path(&directory).unwrap().into()
 }
 
 #[tokio::test]

@@ -17,17 +17,17 @@ const HOSTED: &str = "/v1beta/models/gemini-2.5-flash:generateContent";
 
 /// A token file with two clients.
 struct Team {
-    folder: TempDir,
+    directory: TempDir,
     ada: String,
     bob: String,
 }
 
 impl Team {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let (ada, bob) = (NewToken::random("ada").unwrap(), NewToken::random("bob").unwrap());
         let team = Self {
-            folder,
+            directory,
             ada: ada.token,
             bob: bob.token,
         };
@@ -36,14 +36,14 @@ impl Team {
     }
 
     fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
+        let path = self.directory.path().join(name);
         crate::place::write_private(&path, text.as_bytes()).unwrap();
         path
     }
 
     /// Makes a gateway serve the team alone.
     fn alone(&self) -> impl FnOnce(&mut Config) {
-        let tokens = self.folder.path().join("tokens");
+        let tokens = self.directory.path().join("tokens");
         move |config| config.access.tokens = Some(tokens)
     }
 }

@@ -147,8 +147,8 @@ async fn the_configuration_is_checked_before_the_port_is_bound() {
 #[tokio::test]
 async fn probes_tell_paths_only_where_the_gateway_is_for_this_machine_alone() {
     const MISSING: &str = "`/home/ada/.gemini/gem-setup/terms.json` cannot be read";
-    let folder = tempfile::tempdir().unwrap();
-    let tokens = folder.path().join("tokens");
+    let directory = tempfile::tempdir().unwrap();
+    let tokens = directory.path().join("tokens");
     let line = crate::gateway::NewToken::random("ada").unwrap().line;
     crate::place::write_private(&tokens, line.as_bytes()).unwrap();
     for (is_shared, expected) in [(false, format!("blocked: {MISSING}\n")), (true, "blocked\n".to_owned())] {

@@ -420,7 +420,7 @@ async fn a_repeated_length_is_one_number_for_the_client() {
 }
 
 #[tokio::test]
-async fn a_path_that_leaves_its_folder_is_refused() {
+async fn a_path_that_leaves_its_directory_is_refused() {
     let upstream = UpstreamStandIn::start(echo).await.unwrap();
     let url = format!("http://{}/base/", upstream.address());
     let gateway = Running::start(|config| config.upstream.url = url.parse().unwrap()).await;

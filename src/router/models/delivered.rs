@@ -1,4 +1,4 @@
-//! A models file delivered by a catalog and kept in gem-setup's folder. It is used until the models built into
+//! A models file delivered by a catalog and kept in gem-setup's directory. It is used until the models built into
 //! gem-setup are newer.
 
 use std::path::Path;

@@ -28,7 +28,7 @@ pub struct Build<'a> {
     pub venv: &'a Venv,
     /// The requirements, in pip's format.
     pub requirements: &'a str,
-    /// The folder with the wheels; `None` to download them.
+    /// The directory with the wheels; `None` to download them.
     pub wheels: Option<&'a Path>,
     /// The version of `litert-lm` in the requirements.
     pub version: &'a str,

@@ -36,7 +36,7 @@ pub use error::Error as InstallError;
 pub use installer::Installer;
 pub use requirements::requirements;
 pub use venv::Venv;
-pub use wheels::{WheelFolders, download_wheels};
+pub use wheels::{WheelDirectories, download_wheels};
 
 use super::child::{self, output_of};
 use super::lit::{self, LIST_LIMIT};

@@ -34,7 +34,7 @@ impl Venv {
         Self { root, aside, os }
     }
 
-    /// Whether gem-setup began to make the environment in `root`; a folder of anybody else is not touched.
+    /// Whether gem-setup began to make the environment in `root`; a directory of anybody else is not touched.
     #[must_use]
     pub fn is_begun(root: &Path) -> bool {
         [MARKER, BEGUN].iter().any(|name| root.join(name).is_file())
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_somebody_else_stays() {
+    fn a_directory_of_somebody_else_stays() {
         let dir = tempfile::tempdir().unwrap();
         let venv = venv(dir.path());
         std::fs::create_dir_all(venv.root()).unwrap();

@@ -35,7 +35,7 @@ fn platforms(target: Target) -> Vec<String> {
 
 /// Where wheels are downloaded.
 #[derive(Clone, Copy, Debug)]
-pub struct WheelFolders<'a> {
+pub struct WheelDirectories<'a> {
     /// The destination. A wheel that is in it already may stay although it is not needed.
     pub to: &'a Path,
     /// Wheels that need not be downloaded.
@@ -50,14 +50,14 @@ pub struct WheelFolders<'a> {
 /// When a tool fails, or when a wheel is missing from the index or has another hash than `requirements` says.
 pub async fn download_wheels(
     targets: &[Target],
-    folders: &WheelFolders<'_>,
+    directories: &WheelDirectories<'_>,
     requirements: &str,
     environment: &Environment,
     guard: &Guard,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let installer = Installer::find(environment).await?;
-    let scratch = folders.scratch;
+    let scratch = directories.scratch;
     let host = Os::HOST;
     let build = Build {
         installer: &installer,
@@ -76,7 +76,7 @@ pub async fn download_wheels(
     pip.env.extend(pip_sources(build.venv, environment).await);
     let file = scratch.join("requirements.txt");
     build.in_directory(std::fs::write(&file, requirements))?;
-    pip.args.extend(arguments(folders, &file, requirements));
+    pip.args.extend(arguments(directories, &file, requirements));
     for target in targets {
         let mut download = pip.clone();
         for platform in platforms(*target) {
@@ -88,7 +88,7 @@ pub async fn download_wheels(
 }
 
 /// pip's arguments for each platform.
-fn arguments(folders: &WheelFolders<'_>, file: &Path, requirements: &str) -> Vec<OsString> {
+fn arguments(directories: &WheelDirectories<'_>, file: &Path, requirements: &str) -> Vec<OsString> {
     let words = [
         "download",
         "--only-binary",
@@ -98,7 +98,7 @@ fn arguments(folders: &WheelFolders<'_>, file: &Path, requirements: &str) -> Vec
         "--dest",
     ];
     let mut arguments = Vec::from(words.map(OsString::from));
-    arguments.extend([folders.to.into(), "--find-links".into(), folders.known.into()]);
+    arguments.extend([directories.to.into(), "--find-links".into(), directories.known.into()]);
     arguments.extend(["--requirement".into(), file.into()]);
     if requirements.contains("--hash=") {
         arguments.extend(["--require-hashes", "--no-deps"].map(OsString::from));

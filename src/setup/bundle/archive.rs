@@ -51,17 +51,22 @@ pub(super) fn hash(file: &Path) -> Result<Found, String> {
     Ok(found)
 }
 
-/// Unpacks the files of the bundle `file` that `sums` lists and that `is_wanted` into the directory `folder`. Correct
+/// Unpacks the files of the bundle `file` that `sums` lists and that `is_wanted` into the directory `directory`. Correct
 /// files that already exist are kept. Nothing is written through a link.
-pub(super) fn unpack(file: &Path, sums: &Sums, folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<(), String> {
+pub(super) fn unpack(
+    file: &Path,
+    sums: &Sums,
+    directory: &Path,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<(), String> {
     let listed: std::collections::BTreeMap<_, _> = sums.iter().collect();
     each(file, |path, entry| {
         let Some(expected) = listed.get(path).filter(|_| is_wanted(path)) else {
             return Ok(());
         };
-        let place = folder.join(path);
+        let place = directory.join(path);
         let told = |error: io::Error| format!("`{}` cannot be written: {error}", place.display());
-        make_folders(folder, path).map_err(told)?;
+        make_directories(directory, path).map_err(told)?;
         if place.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
             && Sha256::of_file(&place).ok() == Some(*expected)
         {
@@ -75,26 +80,26 @@ pub(super) fn unpack(file: &Path, sums: &Sums, folder: &Path, is_wanted: impl Fn
     })
 }
 
-/// Creates the folders of the file `path` below `root`. A link in place of one could lead elsewhere.
-fn make_folders(root: &Path, path: &str) -> io::Result<()> {
+/// Creates the directories of the file `path` below `root`. A link in place of one could lead elsewhere.
+fn make_directories(root: &Path, path: &str) -> io::Result<()> {
     fs::create_dir_all(root)?;
-    let mut folder = root.to_owned();
+    let mut directory = root.to_owned();
     let parts: Vec<&str> = path.split('/').collect();
     for part in parts.iter().take(parts.len() - 1) {
-        folder.push(part);
-        match folder.symlink_metadata() {
+        directory.push(part);
+        match directory.symlink_metadata() {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => {
                 let error = io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory");
-                return Err(place::at(&folder, &error));
+                return Err(place::at(&directory, &error));
             }
-            Err(_) => fs::create_dir(&folder)?,
+            Err(_) => fs::create_dir(&directory)?,
         }
     }
     Ok(())
 }
 
-/// Passes each file in the tar file `file` to `take`. Refuses anything but plain files and folders.
+/// Passes each file in the tar file `file` to `take`. Refuses anything but plain files and directories.
 fn each(file: &Path, mut take: impl FnMut(&str, &mut dyn Read) -> Result<(), String>) -> Result<(), String> {
     let told = |error: io::Error| format!("it is not a complete tar file: {error}");
     let mut archive = Archive::new(BufReader::new(open_regular(file).map_err(told)?));

@@ -67,15 +67,15 @@ pub(super) fn read(path: &Path) -> Result<Found, String> {
 /// Hashes every file below the directory `root`.
 fn walk(root: &Path) -> Result<Found, String> {
     let mut found = Found::default();
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        let told = |error: io::Error| format!("`{}` cannot be read: {error}", root.join(&folder).display());
-        for entry in fs::read_dir(root.join(&folder)).map_err(told)? {
+    let mut directories = vec![PathBuf::new()];
+    while let Some(directory) = directories.pop() {
+        let told = |error: io::Error| format!("`{}` cannot be read: {error}", root.join(&directory).display());
+        for entry in fs::read_dir(root.join(&directory)).map_err(told)? {
             let entry = entry.map_err(told)?;
-            let inside = folder.join(entry.file_name());
+            let inside = directory.join(entry.file_name());
             let kind = entry.file_type().map_err(told)?;
             if kind.is_dir() {
-                folders.push(inside);
+                directories.push(inside);
                 continue;
             }
             let path = inside

@@ -120,9 +120,9 @@ fn lock(root: &Path, path: &Path) -> Result<Option<Lock>, Failure> {
     }
 }
 
-/// Lets every user enter `folder`, as far as its medium has modes.
-fn open(folder: &Path) {
-    let _ = make_program(folder);
+/// Lets every user enter `directory`, as far as its medium has modes.
+fn open(directory: &Path) {
+    let _ = make_program(directory);
 }
 
 /// Whether `directory` has a file other than the mark, however deep.
@@ -162,17 +162,17 @@ fn earlier(root: &Path) -> Result<Sums, Failure> {
     }
 }
 
-/// Fails unless there are only regular files and directories below `folder`: through a link, other files would be changed.
-fn check_kinds(folder: &Path) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| unreadable(folder, &error);
-    for entry in fs::read_dir(folder).map_err(failed)? {
+/// Fails unless there are only regular files and directories below `directory`: through a link, other files would be changed.
+fn check_kinds(directory: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| unreadable(directory, &error);
+    for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let kind = entry.file_type().map_err(failed)?;
         if kind.is_dir() {
             check_kinds(&entry.path())?;
         } else if !kind.is_file() {
             let name = entry.file_name();
-            return Err(taken(folder, &format!("`{}` is not a regular file", name.display())));
+            return Err(taken(directory, &format!("`{}` is not a regular file", name.display())));
         }
     }
     Ok(())
@@ -192,7 +192,7 @@ fn listed(found: &Found) -> Result<Sums, String> {
     };
     let sums = Sums::parse(text).map_err(|reason| format!("`{SUMS}`: {reason}"))?;
     sums.compare_found(&found.files)?;
-    // Folders that are not bundles may have such a list too.
+    // Directories that are not bundles may have such a list too.
     let catalog = found.catalog.as_deref().map(|text| Catalog::parse(text, CATALOG));
     match catalog {
         Some(Ok(_)) => Ok(sums),

@@ -8,9 +8,9 @@ use crate::sha256::Sha256;
 
 /// The file of a bundle that lists every other file with its hash, as `sha256sum` does.
 pub(in crate::setup) const SUMS: &str = "SHA256SUMS";
-/// The folder of a bundle for models; each model has its own subfolder.
+/// The directory of a bundle for models; each model has its own subdirectory.
 pub(in crate::setup) const MODELS: &str = "models";
-/// The folder of a bundle for the wheels of `litert-lm`.
+/// The directory of a bundle for the wheels of `litert-lm`.
 pub(in crate::setup) const WHEELS: &str = "wheels";
 /// The file of a bundle that contains its catalog.
 pub(super) const CATALOG: &str = "catalog.toml";
@@ -21,7 +21,7 @@ pub(super) const TARGETS: &str = "targets.json";
 /// The signature of [`SUMS`].
 pub(super) const SIGNATURE: &str = "SHA256SUMS.minisig";
 
-/// The folder of a bundle for gem-setup's executables.
+/// The directory of a bundle for gem-setup's executables.
 const PROGRAMS: &str = "gem-setup/";
 
 /// Whether the file `path` of a bundle is a program.

@@ -19,14 +19,14 @@ use crate::catalog::{Catalog, HuggingFace, Model, Package};
 use crate::error::{Failure, Kind};
 use crate::fetch::{Request, address_of};
 use crate::place;
-use crate::runtime::litert_lm::{PROGRAM, WheelFolders, download_wheels, requirements};
+use crate::runtime::litert_lm::{PROGRAM, WheelDirectories, download_wheels, requirements};
 use crate::runtime::{LocalModelName, RuntimeName};
 use crate::setup::model_file;
 use crate::sha256::Sha256;
 
 /// The id under which progress is reported.
 const ID: &str = "bundle";
-/// The folder for the wheels of an earlier bundle while the new ones are downloaded.
+/// The directory for the wheels of an earlier bundle while the new ones are downloaded.
 const KNOWN: &str = "wheels.before";
 /// The suffix of wheels.
 const WHEEL: &str = ".whl";
@@ -125,10 +125,10 @@ impl Making<'_> {
         self.list(inside)
     }
 
-    /// Moves the wheels that an earlier call listed from `folder` to `known`, from where they are taken if they are still
+    /// Moves the wheels that an earlier call listed from `directory` to `known`, from where they are taken if they are still
     /// needed, and deletes others: a call that was interrupted left them.
-    fn set_aside(&self, folder: &Path, known: &Path) -> Result<(), Failure> {
-        for from in [known, folder] {
+    fn set_aside(&self, directory: &Path, known: &Path) -> Result<(), Failure> {
+        for from in [known, directory] {
             fs::create_dir_all(from).map_err(|error| unwritable(from, &error))?;
             for name in names_in(from)?.into_iter().filter(|name| name.ends_with(WHEEL)) {
                 let place = from.join(&name);
@@ -148,12 +148,12 @@ impl Making<'_> {
         let Some(entry) = catalog.runtime(PROGRAM).cloned() else {
             return Ok(());
         };
-        let folder = self.claim.root.join(WHEELS);
+        let directory = self.claim.root.join(WHEELS);
         let scratch = tempfile::tempdir().map_err(|error| unwritable(&std::env::temp_dir(), &error))?;
         let known = self.claim.root.join(KNOWN);
-        self.set_aside(&folder, &known)?;
-        let folders = WheelFolders {
-            to: &folder,
+        self.set_aside(&directory, &known)?;
+        let directories = WheelDirectories {
+            to: &directory,
             known: &known,
             scratch: scratch.path(),
         };
@@ -162,7 +162,7 @@ impl Making<'_> {
         tools.progress.begin(ID, &format!("{PROGRAM} {}", entry.version), None);
         let downloaded = download_wheels(
             targets,
-            &folders,
+            &directories,
             &requirements,
             tools.environment,
             &guard,
@@ -178,8 +178,8 @@ impl Making<'_> {
             .flat_map(|package| package.sha256.clone())
             .collect();
         let mut packages: Vec<Package> = Vec::new();
-        for name in names_in(&folder)? {
-            let place = folder.join(&name);
+        for name in names_in(&directory)? {
+            let place = directory.join(&name);
             let sha256 = Sha256::of_file(&place).map_err(|error| unreadable(&place, &error))?;
             if !pinned.is_empty() && !pinned.contains(&sha256) {
                 fs::remove_file(&place).map_err(|error| unwritable(&place, &error))?;
@@ -340,13 +340,13 @@ fn add_wheel(packages: &mut Vec<Package>, file: &str, sha256: Sha256) {
     }
 }
 
-/// The names in `folder`, sorted.
-fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {
+/// The names in `directory`, sorted.
+fn names_in(directory: &Path) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|error| unreadable(folder, &error))? {
-        let entry = entry.map_err(|error| unreadable(folder, &error))?;
+    for entry in fs::read_dir(directory).map_err(|error| unreadable(directory, &error))? {
+        let entry = entry.map_err(|error| unreadable(directory, &error))?;
         let name = entry.file_name().into_string();
-        names.push(name.map_err(|name| fault(folder, &format!("the name `{}` is not UTF-8", name.display())))?);
+        names.push(name.map_err(|name| fault(directory, &format!("the name `{}` is not UTF-8", name.display())))?);
     }
     names.sort();
     Ok(names)
@@ -358,8 +358,8 @@ fn copy(from: &Path, place: &Path) -> Result<Sha256, Failure> {
     if Sha256::of_file(place).ok() == Some(sha256) {
         return Ok(sha256);
     }
-    if let Some(folder) = place.parent() {
-        fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+    if let Some(directory) = place.parent() {
+        fs::create_dir_all(directory).map_err(|error| unwritable(directory, &error))?;
     }
     place::copy_afresh(from, place).map_err(|error| unwritable(place, &error))?;
     Ok(sha256)

@@ -36,16 +36,16 @@ pub struct OpenBundle {
 enum Unpacked {
     /// In the bundle itself, a directory.
     InPlace,
-    /// In this folder, which is deleted when the value is dropped.
-    Shortly { _folder: TempDir },
-    /// In this folder, which [`OpenBundle::close`] deletes. Other commands find the same folder and wait for the lock.
+    /// In this directory, which is deleted when the value is dropped.
+    Shortly { _directory: TempDir },
+    /// In this directory, which [`OpenBundle::close`] deletes. Other commands find the same directory and wait for the lock.
     Locked(PathBuf, Lock),
 }
 
 impl OpenBundle {
     /// Checks the bundle at `path`, with the public key `key` if given. A tar file is unpacked below `downloads`; an
     /// interrupted unpacking continues. Without `downloads`, as for a plan, only its catalog and list are unpacked, into
-    /// a temporary folder. Waiting for another gem-setup that has it open is shown in `progress`.
+    /// a temporary directory. Waiting for another gem-setup that has it open is shown in `progress`.
     ///
     /// # Errors
     /// When the bundle is damaged or not for `target`; nothing was written in this case. When another gem-setup keeps it
@@ -66,26 +66,30 @@ impl OpenBundle {
         }
         if path.is_dir() {
             let path = std::path::absolute(path).map_err(|error| unwritable(path, &error))?;
-            return Self::in_folder(&path, Unpacked::InPlace);
+            return Self::in_directory(&path, Unpacked::InPlace);
         }
         let Some(downloads) = downloads else {
-            let folder = tempfile::tempdir().map_err(|error| unwritable(&std::env::temp_dir(), &error))?;
-            unpack(path, checked.sums, folder.path(), |path| path == CATALOG).await?;
-            let path = folder.path().to_owned();
-            return Self::in_folder(&path, Unpacked::Shortly { _folder: folder });
+            let directory = tempfile::tempdir().map_err(|error| unwritable(&std::env::temp_dir(), &error))?;
+            unpack(path, checked.sums, directory.path(), |path| path == CATALOG).await?;
+            let path = directory.path().to_owned();
+            return Self::in_directory(&path, Unpacked::Shortly { _directory: directory });
         };
         let name = format!("bundle-{:.16}", Sha256::of(checked.sums.to_text()).to_string());
-        let lock = lock_folder(path, downloads, &name, progress).await?;
-        let folder = downloads.join(name);
-        unpack(path, checked.sums, &folder, |_| true).await?;
-        Self::in_folder(&folder.clone(), Unpacked::Locked(folder, lock))
+        let lock = lock_directory(path, downloads, &name, progress).await?;
+        let directory = downloads.join(name);
+        unpack(path, checked.sums, &directory, |_| true).await?;
+        Self::in_directory(&directory.clone(), Unpacked::Locked(directory, lock))
     }
 
-    fn in_folder(folder: &Path, unpacked: Unpacked) -> Result<Self, Failure> {
-        let mirror = Url::from_directory_path(folder)
-            .map_err(|()| Failure::new(Kind::Usage, format!("`{}` is not an absolute path", folder.display())))?;
+    fn in_directory(directory: &Path, unpacked: Unpacked) -> Result<Self, Failure> {
+        let mirror = Url::from_directory_path(directory).map_err(|()| {
+            Failure::new(
+                Kind::Usage,
+                format!("`{}` is not an absolute path", directory.display()),
+            )
+        })?;
         Ok(Self {
-            catalog: folder.join(CATALOG),
+            catalog: directory.join(CATALOG),
             mirror,
             unpacked,
         })
@@ -93,15 +97,15 @@ impl OpenBundle {
 
     /// Deletes the unpacked files. A file that cannot be deleted only uses disk space.
     pub fn close(self) {
-        if let Unpacked::Locked(folder, lock) = self.unpacked {
-            let _ = fs::remove_dir_all(folder);
+        if let Unpacked::Locked(directory, lock) = self.unpacked {
+            let _ = fs::remove_dir_all(directory);
             let _ = lock.delete();
         }
     }
 }
 
-/// Takes the lock on the folder `name` in `downloads`. `cleanup` knows such locks by their names.
-async fn lock_folder(bundle: &Path, downloads: &Path, name: &str, progress: &dyn Progress) -> Result<Lock, Failure> {
+/// Takes the lock on the directory `name` in `downloads`. `cleanup` knows such locks by their names.
+async fn lock_directory(bundle: &Path, downloads: &Path, name: &str, progress: &dyn Progress) -> Result<Lock, Failure> {
     let path = downloads.join(format!("{name}.lock"));
     let lock = Lock::acquire(&path, LOCK_PATIENCE);
     waiting(progress, "bundle", lock::WAIT, lock)
@@ -113,8 +117,8 @@ async fn lock_folder(bundle: &Path, downloads: &Path, name: &str, progress: &dyn
 }
 
 /// Unpacks the wanted files of the `bundle`, and writes its list next to them.
-async fn unpack(bundle: &Path, sums: Sums, folder: &Path, is_wanted: fn(&str) -> bool) -> Result<(), Failure> {
-    let (from, to) = (bundle.to_owned(), folder.to_owned());
+async fn unpack(bundle: &Path, sums: Sums, directory: &Path, is_wanted: fn(&str) -> bool) -> Result<(), Failure> {
+    let (from, to) = (bundle.to_owned(), directory.to_owned());
     let unpacked = threads::aside(move || {
         archive::unpack(&from, &sums, &to, is_wanted)?;
         let list = to.join(SUMS);

@@ -124,9 +124,9 @@ mod tests {
 
     #[test]
     fn a_signature_holds_for_its_text_and_key_alone() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let pair = KeyPair::generate_unencrypted_keypair().unwrap();
-        let file = folder.path().join("key");
+        let file = directory.path().join("key");
         std::fs::write(&file, pair.sk.to_box(None).unwrap().to_string()).unwrap();
         let signed = sign(&file, &read_key(&file).unwrap(), "text").unwrap();
         let public = read_public_key(&signed.public_key).unwrap();

@@ -25,7 +25,7 @@ fn companions(setup: &Setup<'_>) -> Vec<Companion> {
 /// The paths of the files of `companion`.
 fn places(setup: &Setup<'_>, companion: &Companion) -> Vec<PathBuf> {
     let names = companion.extract.iter().filter_map(|inside| inside.rsplit('/').next());
-    names.map(|name| setup.site.runtime_folder().join(name)).collect()
+    names.map(|name| setup.site.runtime_directory().join(name)).collect()
 }
 
 pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
@@ -49,7 +49,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
         faults.extend(found);
     }
     if faults.is_empty() {
-        let detail = format!("all in place in {}", shown(&setup.site.runtime_folder()));
+        let detail = format!("all in place in {}", shown(&setup.site.runtime_directory()));
         return Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)]);
     }
     Inspection::needed(plans.join("; "), vec![CHECK.fail(faults.join("; "), Fix::repair())])
@@ -101,7 +101,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             place: archive.clone(),
         };
         setup.tools.fetcher.fetch(&request, setup.tools.progress).await?;
-        let extracted = unpack::extract(&archive, &companion.extract, &setup.site.runtime_folder());
+        let extracted = unpack::extract(&archive, &companion.extract, &setup.site.runtime_directory());
         // The archive is not needed again, whether or not the extraction worked.
         let _ = std::fs::remove_file(&archive);
         remember(setup, &companion, &extracted?);

@@ -37,7 +37,7 @@ pub(super) async fn inspect(setup: &Setup<'_>) -> Inspection {
     let version = &entry.version;
     let env = setup.site.litert_lm_env();
     let source = match wheels(&setup.wanted.chosen.mirrors) {
-        Some(folder) => shown(&folder),
+        Some(directory) => shown(&directory),
         None => "the Python package index".to_owned(),
     };
     let plan = format!("install {PROGRAM} {version} from {source} into {}", shown(env.root()));
@@ -109,7 +109,7 @@ async fn inspect_found(setup: &Setup<'_>, program: &Path, version: &str, plan: S
     Inspection::in_place(format!("{} is {version}", shown(program)), checks)
 }
 
-/// A complete environment is in place if its `litert-lm` runs: its interpreter may be gone, or its folder renamed.
+/// A complete environment is in place if its `litert-lm` runs: its interpreter may be gone, or its directory renamed.
 async fn inspect_env(setup: &Setup<'_>, env: &Venv, entry: &RuntimeEntry, plan: String) -> Inspection {
     let (program, version) = (env.program(), &entry.version);
     if let Err(fault) = try_version(setup, &program, version).await {
@@ -218,8 +218,8 @@ pub(super) async fn inspect_loader(setup: &Setup<'_>) -> Check {
         Err(reason) => {
             let detail = format!("{} does not start: {reason}", shown(&program));
             match setup.site.environment.var(LIBRARIES).filter(|_| reason.contains(".so")) {
-                Some(folders) => LOADER.fail(
-                    format!("{detail}; {LIBRARIES} is `{folders}`"),
+                Some(directories) => LOADER.fail(
+                    format!("{detail}; {LIBRARIES} is `{directories}`"),
                     Fix::by_hand(format!(
                         "unset {LIBRARIES}, or take out the directory with that library"
                     )),

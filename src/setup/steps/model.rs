@@ -174,24 +174,24 @@ fn waiting_file(setup: &Setup<'_>) -> PathBuf {
 /// Why the runtime does not have the model: it was never pulled, or a pull was interrupted.
 fn missing(setup: &Setup<'_>) -> String {
     let name = &setup.wanted.chosen.model;
-    let folder = setup.site.layout.models().join(name);
-    match size_of(&folder) {
-        0 if folder.exists() => format!(
+    let directory = setup.site.layout.models().join(name);
+    match size_of(&directory) {
+        0 if directory.exists() => format!(
             "the runtime does not list `{name}`, and its file is not in {}",
-            shown(&folder)
+            shown(&directory)
         ),
         0 => format!("the runtime does not list `{name}`"),
         bytes => format!(
             "a pull of `{name}` was cut short: {} of it are in {}",
             Size(bytes),
-            shown(&folder)
+            shown(&directory)
         ),
     }
 }
 
-/// The size of `folder` in bytes, without what a runtime keeps there to start faster.
-fn size_of(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+/// The size of `directory` in bytes, without what a runtime keeps there to start faster.
+fn size_of(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries
         .filter(|entry| !entry.file_name().to_string_lossy().contains("cache"))
         .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
@@ -207,9 +207,9 @@ fn size_of(folder: &Path) -> u64 {
 
 /// Without a runtime that lists models, only a missing model is certain.
 fn unasked(setup: &Setup<'_>) -> Check {
-    let folder = setup.site.layout.models().join(&setup.wanted.chosen.model);
-    if setup.site.is_for_this_machine() && !folder.exists() {
-        return CHECK.fail(format!("{} is missing", shown(&folder)), Fix::repair());
+    let directory = setup.site.layout.models().join(&setup.wanted.chosen.model);
+    if setup.site.is_for_this_machine() && !directory.exists() {
+        return CHECK.fail(format!("{} is missing", shown(&directory)), Fix::repair());
     }
     CHECK.skip("there is no runtime to ask")
 }

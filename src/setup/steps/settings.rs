@@ -65,7 +65,7 @@ impl Ignored {
             ),
             fix: Fix::run_or(
                 "install --scope user",
-                "trust the folder in Gemini CLI (`/permissions trust`)",
+                "trust the directory in Gemini CLI (`/permissions trust`)",
             ),
         })
     }
@@ -94,7 +94,7 @@ impl Ignored {
 }
 
 /// The directories of the settings files that would change.
-pub(super) fn folders(setup: &Setup<'_>) -> Vec<PathBuf> {
+pub(super) fn directories(setup: &Setup<'_>) -> Vec<PathBuf> {
     if !setup.wanted.with_settings {
         return Vec::new();
     }
@@ -159,7 +159,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
             Vec::new(),
         );
     }
-    if let Some(gone) = setup.site.workspace.as_deref().filter(|folder| !folder.is_dir()) {
+    if let Some(gone) = setup.site.workspace.as_deref().filter(|directory| !directory.is_dir()) {
         return broken(without_workspace(gone));
     }
     let places = setup.site.places();
@@ -283,7 +283,7 @@ fn inspect_router(setup: &Setup<'_>, router: &RouterSettings, plan: &Plan) -> Ch
         .collect();
     if changes.is_empty() {
         let place = setup.site.workspace.as_deref();
-        let place = place.map_or_else(String::new, |folder| format!(", in {}", shown(folder)));
+        let place = place.map_or_else(String::new, |directory| format!(", in {}", shown(directory)));
         let detail = format!("on, at {}{place}", SafeUrl::redact(&router.classifier_host.value));
         return ROUTER.ok(detail);
     }

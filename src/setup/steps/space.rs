@@ -53,7 +53,7 @@ pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
     Inspection::in_place(detail.clone(), vec![CHECK.ok(detail)])
 }
 
-/// The number of files and folders still to create for the settings and the server. `install` counts them again when it
+/// The number of files and directories still to create for the settings and the server. `install` counts them again when it
 /// has created its lock.
 fn missing_files(setup: &Setup<'_>) -> u64 {
     let layout = &setup.site.layout;
@@ -90,16 +90,16 @@ fn demands(setup: &Setup<'_>) -> Vec<Demand> {
     let small = |path: PathBuf, margin: u64| Demand { path, bytes: 0, margin };
     let large = |path: PathBuf, bytes: u64| Demand { path, bytes, margin: 0 };
     let (runtime, model) = (super::runtime::missing_bytes(setup), missing_model_bytes(setup));
-    let folder = match setup.wanted.chosen.runtime {
+    let directory = match setup.wanted.chosen.runtime {
         RuntimeName::LitertLm => setup.site.litert_lm_env().root().to_owned(),
-        RuntimeName::Lit | RuntimeName::Builtin => setup.site.runtime_folder(),
+        RuntimeName::Lit | RuntimeName::Builtin => setup.site.runtime_directory(),
     };
     let mut demands = [layout.gemini(), layout.own(), layout.tmp()]
         .map(|path| small(path, MARGIN))
         .to_vec();
-    let settings = super::settings::folders(setup).into_iter();
+    let settings = super::settings::directories(setup).into_iter();
     demands.extend(settings.map(|path| small(path, SETTINGS_MARGIN)));
-    demands.extend([large(folder, runtime), large(layout.models(), model)]);
+    demands.extend([large(directory, runtime), large(layout.models(), model)]);
     let is_downloaded_here = setup.wanted.chosen.runtime == RuntimeName::LitertLm;
     if is_downloaded_here && volume(&layout.downloads()).device != volume(&layout.models()).device {
         // On one file system the runtime imports the file without a copy.

@@ -148,7 +148,7 @@ fn still_runs(setup: &Setup<'_>, engine: &Engine, program: Option<ProgramStamp>)
 fn recorded_program(setup: &mut Setup<'_>) -> Option<ProgramStamp> {
     let (site, state) = (&mut setup.site, &setup.state);
     site.catalog = recorded_catalog(&site.layout, state, site.target).ok()?;
-    site.folder = state.release_folder(&site.layout);
+    site.directory = state.release_directory(&site.layout);
     let runtime = site.runtime(&state.chosen, state).ok()?;
     runtime.program().and_then(ProgramStamp::of)
 }

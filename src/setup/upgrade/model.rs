@@ -4,7 +4,7 @@ use gem_platform::file::identity;
 
 use super::hand_over::{Engine, hand_over, not_taken_back, return_to};
 use super::run::Upgraded;
-use super::swap::{BEFORE, NEXT, delete, folder, name, retire, swap, take_back};
+use super::swap::{BEFORE, NEXT, delete, directory, name, retire, swap, take_back};
 use super::trial::{Tried, try_release};
 use crate::catalog::Model;
 use crate::error::{Failure, Kind};
@@ -58,7 +58,7 @@ fn keep_catalog(setup: &mut Setup<'_>) -> Result<(), Failure> {
 /// When no previous model is kept, it does not work, or the server cannot switch to it; the one in use then stays.
 pub async fn roll_back_model(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
     let _lock = lock_and_reload(setup, StepId::Model).await?;
-    let before = folder(&setup.site.layout, &setup.state, BEFORE)?;
+    let before = directory(&setup.site.layout, &setup.state, BEFORE)?;
     if !before.exists() {
         let failure = Failure::new(
             Kind::Usage,
@@ -214,7 +214,7 @@ async fn swap_in(setup: &mut Setup<'_>, from: &str, source: Option<Model>) -> Re
     let engine = Engine::running(setup);
     let earlier = setup.state.clone();
     let layout = setup.site.layout.clone();
-    let incoming = identity(&folder(&layout, &setup.state, from)?);
+    let incoming = identity(&directory(&layout, &setup.state, from)?);
     if let Err(failure) = swap(&layout, &mut setup.state, from, source) {
         // If this fails, the next command repeats it.
         let _ = take_back(&layout, &mut setup.state, &earlier, from, incoming);

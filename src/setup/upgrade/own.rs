@@ -26,13 +26,13 @@ const CURRENT: &str = env!("CARGO_PKG_VERSION");
 /// The beginning of the previous executable's name; its version follows.
 const KEPT: &str = "gem-setup-";
 
-/// The folder of the previous executable.
-fn folder(layout: &Layout) -> PathBuf {
+/// The directory of the previous executable.
+fn directory(layout: &Layout) -> PathBuf {
     layout.versions().join(SELF)
 }
 
 fn entries(layout: &Layout) -> impl Iterator<Item = PathBuf> {
-    let entries = fs::read_dir(folder(layout)).into_iter().flatten().flatten();
+    let entries = fs::read_dir(directory(layout)).into_iter().flatten().flatten();
     entries.map(|entry| entry.path())
 }
 
@@ -85,7 +85,7 @@ pub async fn upgrade_self(setup: &Setup<'_>) -> Result<Upgraded, Failure> {
     if version_of(&executable).await.as_deref() == Some(&entry.version) {
         return Ok(unchanged(&entry.version));
     }
-    let new = folder(&setup.site.layout).join("new").join(artifact.file_name());
+    let new = directory(&setup.site.layout).join("new").join(artifact.file_name());
     let request = Request {
         id: SELF.to_owned(),
         label: artifact.file_name().to_owned(),
@@ -154,8 +154,8 @@ fn executable() -> Result<PathBuf, Failure> {
 /// Puts `new` in place of `executable`. A copy of `executable` that was tried becomes the previous one.
 async fn replace(layout: &Layout, executable: &Path, new: &Path) -> Result<(), Failure> {
     let [kept, partial] = [format!("{KEPT}{CURRENT}"), "partial".to_owned()]
-        .map(|name| folder(layout).join(name + std::env::consts::EXE_SUFFIX));
-    let copied = fs::create_dir_all(folder(layout)).and_then(|()| place::copy_afresh(executable, &partial));
+        .map(|name| directory(layout).join(name + std::env::consts::EXE_SUFFIX));
+    let copied = fs::create_dir_all(directory(layout)).and_then(|()| place::copy_afresh(executable, &partial));
     copied.map_err(|error| cannot("keep a copy of", executable, &error))?;
     let what = format!("the copy of {} that was made to keep it", shown(executable));
     let hint = "another command may have replaced it meanwhile: run `gem-setup version`, then the command again";
@@ -175,18 +175,18 @@ fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
         .with_hint("check that its directory is yours and has room, then run the command again")
 }
 
-/// Refuses an executable that a package manager owns, or whose folder is not writable. Called before anything is downloaded.
+/// Refuses an executable that a package manager owns, or whose directory is not writable. Called before anything is downloaded.
 fn check_replaceable(executable: &Path) -> Result<(), Failure> {
     refuse_owned(executable)?;
-    let folder = executable.parent().unwrap_or(Path::new("/"));
-    tempfile::tempfile_in(folder).map(drop).map_err(|error| {
+    let directory = executable.parent().unwrap_or(Path::new("/"));
+    tempfile::tempfile_in(directory).map(drop).map_err(|error| {
         let message = format!(
             "cannot replace {}: nothing can be written to {}: {error}",
             shown(executable),
-            shown(folder)
+            shown(directory)
         );
         Failure::new(Kind::Conflict, message).with_hint(
-            "run the command as the owner of that folder, or move gem-setup to one of your own, such as `~/.local/bin`",
+            "run the command as the owner of that directory, or move gem-setup to one of your own, such as `~/.local/bin`",
         )
     })
 }
@@ -200,7 +200,7 @@ fn refuse_owned(executable: &Path) -> Result<(), Failure> {
     Err(Failure::new(Kind::Conflict, message).with_hint(format!("run `{command}`")))
 }
 
-/// Folder names in a path that show a package manager, and its command.
+/// Directory names in a path that show a package manager, and its command.
 const OWNERS: [(&[&str], &str, &str); 9] = [
     (&["Cellar"], "Homebrew", "brew upgrade gem-setup"),
     (&["node_modules"], "npm", "npm update -g gem-setup"),
@@ -242,10 +242,10 @@ fn is_of_pip(executable: &Path) -> bool {
     let Some(root) = executable.parent().and_then(Path::parent) else {
         return false;
     };
-    root.join("pyvenv.cfg").exists() || packages(root).iter().any(|folder| names_gem_setup(folder))
+    root.join("pyvenv.cfg").exists() || packages(root).iter().any(|directory| names_gem_setup(directory))
 }
 
-/// The folders of Python packages below `root`, by the names that the systems use.
+/// The directories of Python packages below `root`, by the names that the systems use.
 fn packages(root: &Path) -> Vec<PathBuf> {
     let versions = fs::read_dir(root.join("lib")).into_iter().flatten().flatten();
     let versions = versions.map(|entry| entry.path()).chain([root.join("Lib")]);
@@ -290,12 +290,12 @@ mod tests {
     fn of_two_kept_executables_the_last_copy_counts() {
         let home = tempfile::tempdir().unwrap();
         let layout = Layout::new(home.path(), home.path());
-        fs::create_dir_all(folder(&layout)).unwrap();
+        fs::create_dir_all(directory(&layout)).unwrap();
         let now = std::time::SystemTime::now();
         // In either order of their names.
         for (newest, other) in [("0.0.1", "0.0.2"), ("0.0.2", "0.0.1")] {
             for (version, age) in [(newest, 0), (other, 60)] {
-                let file = fs::File::create(folder(&layout).join(format!("{KEPT}{version}"))).unwrap();
+                let file = fs::File::create(directory(&layout).join(format!("{KEPT}{version}"))).unwrap();
                 file.set_modified(now - Duration::from_secs(age)).unwrap();
             }
             assert_eq!(previous_self(&layout).unwrap().0, newest);

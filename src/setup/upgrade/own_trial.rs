@@ -45,7 +45,7 @@ pub(super) async fn version_of(path: &Path) -> Option<String> {
 /// Whether the executable at `path` routes a request, in a temporary home.
 async fn routes(path: &Path) -> Result<bool, Failure> {
     let home = tempfile::tempdir();
-    let home = home.map_err(|error| Failure::cannot("make a folder to try gem-setup in", error))?;
+    let home = home.map_err(|error| Failure::cannot("make a directory to try gem-setup in", error))?;
     let args = [OsStr::new("--home"), home.path().as_os_str()];
     let said = answer(path, args.into_iter().chain(ROUTE.map(OsStr::new))).await;
     let decision = said.and_then(|said| serde_json::from_str::<Value>(&said).ok());

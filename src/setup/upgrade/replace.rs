@@ -37,8 +37,10 @@ pub(in crate::setup) async fn replace(setup: &mut Setup<'_>) -> Result<String, F
 async fn bring_and_try(setup: &mut Setup<'_>) -> Result<(String, bool), Failure> {
     let name = setup.release();
     let known = setup.state.previous.clone().filter(|previous| previous.name == name);
-    let folder = setup.site.folder.clone();
-    setup.state.begin_trial(known.unwrap_or_else(Release::unknown), folder);
+    let directory = setup.site.directory.clone();
+    setup
+        .state
+        .begin_trial(known.unwrap_or_else(Release::unknown), directory);
     setup.forget_listing();
     let mut done = bring(setup).await?;
     setup.forget_listing();

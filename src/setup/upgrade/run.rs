@@ -79,8 +79,8 @@ pub async fn roll_back_runtime(setup: &mut Setup<'_>) -> Result<Upgraded, Failur
         let failure = Failure::new(Kind::Usage, "cannot roll the runtime back: no previous version is kept");
         return Err(failure.with_hint("`gem-setup versions` lists the kept versions"));
     };
-    if let Some(folder) = previous.folder(&setup.site.layout).filter(|_| previous.is_beside) {
-        check_there(&folder)?;
+    if let Some(directory) = previous.directory(&setup.site.layout).filter(|_| previous.is_beside) {
+        check_there(&directory)?;
     }
     let from = before.version.clone();
     let to = previous.version.clone();
@@ -88,7 +88,7 @@ pub async fn roll_back_runtime(setup: &mut Setup<'_>) -> Result<Upgraded, Failur
     setup.wanted.chosen = setup.state.chosen.clone();
     setup.state.chosen.catalog.as_deref().map_or(Ok(()), check_there)?;
     setup.site.catalog = recorded_catalog(&setup.site.layout, &setup.state, setup.site.target)?;
-    setup.site.folder = setup.state.release_folder(&setup.site.layout);
+    setup.site.directory = setup.state.release_directory(&setup.site.layout);
     setup.forget_listing();
     let program: Option<PathBuf> = setup.runtime()?.program().map(ToOwned::to_owned);
     let there = program.as_deref().map_or(Ok(()), check_there);
@@ -131,7 +131,7 @@ async fn closed_in_use(setup: &Setup<'_>) -> Option<Closed> {
         given: Vec::new(),
         target: site.target,
         catalog: recorded_catalog(&site.layout, state, site.target).ok()?,
-        folder: state.release_folder(&site.layout),
+        directory: state.release_directory(&site.layout),
         workspace: None,
     };
     let gate = in_use.gate(&state.chosen, state).ok()??;

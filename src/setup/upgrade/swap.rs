@@ -1,4 +1,4 @@
-//! Replaces the model in use by renaming folders. `state.json` records the plan before the first step, so that the next owner of the home's
+//! Replaces the model in use by renaming directories. `state.json` records the plan before the first step, so that the next owner of the home's
 //! lock completes or undoes a swap that was killed.
 
 use std::fs;
@@ -29,8 +29,8 @@ pub(super) fn name(state: &State, suffix: &str) -> Result<LocalModelName, Failur
     parsed.map_err(|error| Failure::new(Kind::Unexpected, format!("cannot name the model `{text}`: {error}")))
 }
 
-/// The folder of the model in use with `suffix`.
-pub(super) fn folder(layout: &Layout, state: &State, suffix: &str) -> Result<PathBuf, Failure> {
+/// The directory of the model in use with `suffix`.
+pub(super) fn directory(layout: &Layout, state: &State, suffix: &str) -> Result<PathBuf, Failure> {
     Ok(layout.models().join(name(state, suffix)?))
 }
 
@@ -39,9 +39,9 @@ fn own(layout: &Layout, state: &State) -> PathBuf {
 }
 
 /// Puts the model with the suffix `from`, described by `source`, in place of the one in use, which is kept until [`retire`] or
-/// [`take_back`]. Where the file system can exchange folders, the model is never missing.
+/// [`take_back`]. Where the file system can exchange directories, the model is never missing.
 pub(super) fn swap(layout: &Layout, state: &mut State, from: &str, source: Option<Model>) -> Result<(), Failure> {
-    let (own, other) = (own(layout, state), folder(layout, state, from)?);
+    let (own, other) = (own(layout, state), directory(layout, state, from)?);
     let mut swap = ModelSwap {
         from: from.to_owned(),
         source,
@@ -55,7 +55,7 @@ pub(super) fn swap(layout: &Layout, state: &mut State, from: &str, source: Optio
         state.model_swap = Some(swap);
         state.write(&layout.state_file())?;
         if own.exists() {
-            rename(&own, &folder(layout, state, LEAVING)?)?;
+            rename(&own, &directory(layout, state, LEAVING)?)?;
         }
     }
     complete(layout, state)
@@ -69,23 +69,23 @@ fn complete(layout: &Layout, state: &mut State) -> Result<(), Failure> {
     else {
         return Ok(());
     };
-    let (own, other) = (own(layout, state), folder(layout, state, &from)?);
+    let (own, other) = (own(layout, state), directory(layout, state, &from)?);
     if incoming.is_some() {
         if other.exists() {
-            rename(&other, &folder(layout, state, LEAVING)?)?;
+            rename(&other, &directory(layout, state, LEAVING)?)?;
         }
     } else if !own.exists() {
         rename(&other, &own)?;
     }
     state.model_before = std::mem::replace(&mut state.model_source, source);
     state.model_swaps += 1;
-    move_hashes(state, &other, &own, &folder(layout, state, BEFORE)?);
+    move_hashes(state, &other, &own, &directory(layout, state, BEFORE)?);
     claim(state, &from)?;
     state.model_swap = None;
     Ok(state.write(&layout.state_file())?)
 }
 
-/// Moves the recorded hashes with the files: from the folder `other` to `own`, and from `own` to `before`.
+/// Moves the recorded hashes with the files: from the directory `other` to `own`, and from `own` to `before`.
 fn move_hashes(state: &mut State, other: &Path, own: &Path, before: &Path) {
     let is_deleted = |path: &Path| other != before && path.starts_with(before);
     state.hashed.retain(|file| !is_deleted(&file.path));
@@ -112,9 +112,9 @@ fn claim(state: &mut State, from: &str) -> Result<(), Failure> {
 
 /// Makes the model that was in use the previous one.
 pub(super) fn retire(layout: &Layout, state: &State) -> Result<(), Failure> {
-    let leaving = folder(layout, state, LEAVING)?;
+    let leaving = directory(layout, state, LEAVING)?;
     if leaving.exists() {
-        let before = folder(layout, state, BEFORE)?;
+        let before = directory(layout, state, BEFORE)?;
         delete(&before)?;
         rename(&leaving, &before)?;
     }
@@ -163,15 +163,15 @@ fn has_begun(layout: &Layout, state: &State, swap: &ModelSwap) -> Result<bool, F
     Ok(match swap.incoming {
         Some(incoming) => identity(&own(layout, state)) == Some(incoming),
         // Without a model in use, nothing was leaving.
-        None if folder(layout, state, LEAVING)?.exists() => true,
-        None => own(layout, state).exists() && !folder(layout, state, &swap.from)?.exists(),
+        None if directory(layout, state, LEAVING)?.exists() => true,
+        None => own(layout, state).exists() && !directory(layout, state, &swap.from)?.exists(),
     })
 }
 
 /// Moves the model that was in use back to its place, at whatever step the swap was interrupted.
 fn put_back(layout: &Layout, state: &State, swap: &ModelSwap) -> Result<(), Failure> {
-    let (own, other) = (own(layout, state), folder(layout, state, &swap.from)?);
-    let leaving = folder(layout, state, LEAVING)?;
+    let (own, other) = (own(layout, state), directory(layout, state, &swap.from)?);
+    let leaving = directory(layout, state, LEAVING)?;
     let is_incoming = |path: &Path| match swap.incoming {
         Some(incoming) => identity(path) == Some(incoming),
         None => path == own && own.exists() && leaving.exists(),
@@ -199,7 +199,7 @@ pub(super) fn delete(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Exchanges two folders; `false` where the file system cannot.
+/// Exchanges two directories; `false` where the file system cannot.
 fn exchange(one: &Path, other: &Path) -> Result<bool, Failure> {
     file::exchange(one, other).map_err(|error| cannot("exchange", one, &error))
 }
@@ -221,8 +221,8 @@ mod tests {
 
     /// A home whose model in use says `old` and the one that comes `new`; with a model before where `from` is none.
     fn home(from: &str) -> (tempfile::TempDir, Layout, State) {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(folder.path(), folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path(), directory.path());
         let mut state = State::default();
         put(&layout, state.chosen.model.as_ref(), "old");
         let before = name(&state, BEFORE).unwrap();
@@ -232,13 +232,13 @@ mod tests {
         state.model_source = model("old");
         state.model_before = model("older");
         place::write_private(&layout.state_file(), b"{}").unwrap();
-        (folder, layout, state)
+        (directory, layout, state)
     }
 
     fn put(layout: &Layout, model: &Path, text: &str) {
-        let folder = layout.models().join(model);
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("model.litertlm"), text).unwrap();
+        let directory = layout.models().join(model);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("model.litertlm"), text).unwrap();
     }
 
     fn model(name: &str) -> Option<Model> {
@@ -247,8 +247,8 @@ mod tests {
         catalog.model(name).cloned()
     }
 
-    fn read(folder: &Path) -> String {
-        fs::read_to_string(folder.join("model.litertlm")).unwrap()
+    fn read(directory: &Path) -> String {
+        fs::read_to_string(directory.join("model.litertlm")).unwrap()
     }
 
     /// The model in use and the previous one match the record.
@@ -257,9 +257,9 @@ mod tests {
         assert_eq!(read(&own(layout, state)), current);
         assert_eq!(state.model_source, model(current));
         assert_eq!(state.model_swap, None);
-        assert!(!folder(layout, state, LEAVING).unwrap().exists());
+        assert!(!directory(layout, state, LEAVING).unwrap().exists());
         if current == "new" {
-            assert_eq!(read(&folder(layout, state, BEFORE).unwrap()), "old");
+            assert_eq!(read(&directory(layout, state, BEFORE).unwrap()), "old");
             assert_eq!(state.model_before, model("old"));
             assert!(state.pulled.contains(&name(state, BEFORE).unwrap()));
         }
@@ -277,12 +277,12 @@ mod tests {
                     incoming: None,
                     is_back: false,
                 });
-                let leaving = folder(&layout, &state, LEAVING).unwrap();
+                let leaving = directory(&layout, &state, LEAVING).unwrap();
                 if cut > 0 {
                     rename(&own(&layout, &state), &leaving).unwrap();
                 }
                 if cut > 1 {
-                    rename(&folder(&layout, &state, from).unwrap(), &own(&layout, &state)).unwrap();
+                    rename(&directory(&layout, &state, from).unwrap(), &own(&layout, &state)).unwrap();
                 }
                 settle(&layout, &mut state).unwrap();
                 assert_settled(&layout, &state, if cut == 0 { "old" } else { "new" });
@@ -302,7 +302,7 @@ mod tests {
                 is_back: false,
             });
             if cut > 0 {
-                rename(&folder(&layout, &state, NEXT).unwrap(), &own(&layout, &state)).unwrap();
+                rename(&directory(&layout, &state, NEXT).unwrap(), &own(&layout, &state)).unwrap();
             }
             settle(&layout, &mut state).unwrap();
             assert_eq!(state.model_swap, None);
@@ -327,22 +327,22 @@ mod tests {
                     ..earlier
                 };
                 if cut > 0 {
-                    rename(&own(&layout, &state), &folder(&layout, &state, from).unwrap()).unwrap();
+                    rename(&own(&layout, &state), &directory(&layout, &state, from).unwrap()).unwrap();
                 }
                 if cut > 1 {
-                    rename(&folder(&layout, &state, LEAVING).unwrap(), &own(&layout, &state)).unwrap();
+                    rename(&directory(&layout, &state, LEAVING).unwrap(), &own(&layout, &state)).unwrap();
                 }
                 settle(&layout, &mut state).unwrap();
                 assert_settled(&layout, &state, "old");
-                assert_eq!(read(&folder(&layout, &state, from).unwrap()), "new");
+                assert_eq!(read(&directory(&layout, &state, from).unwrap()), "new");
             }
         }
     }
 
-    /// Whether this system exchanges folders; where it does not, the tests above are all there is to a swap.
+    /// Whether this system exchanges directories; where it does not, the tests above are all there is to a swap.
     fn exchanges() -> bool {
-        let folder = tempfile::tempdir().unwrap();
-        let [one, other] = ["one", "other"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| directory.path().join(name));
         fs::create_dir(&one).unwrap();
         fs::create_dir(&other).unwrap();
         exchange(&one, &other).unwrap()
@@ -350,13 +350,13 @@ mod tests {
 
     /// The first steps of a swap by exchange, up to `cut`.
     fn begin(layout: &Layout, state: &mut State, from: &str, cut: u8) -> Option<u64> {
-        let (own, other) = (own(layout, state), folder(layout, state, from).unwrap());
+        let (own, other) = (own(layout, state), directory(layout, state, from).unwrap());
         let incoming = identity(&other);
         if cut > 0 {
             assert!(exchange(&own, &other).unwrap());
         }
         if cut > 1 {
-            rename(&other, &folder(layout, state, LEAVING).unwrap()).unwrap();
+            rename(&other, &directory(layout, state, LEAVING).unwrap()).unwrap();
         }
         assert!(own.exists(), "there is a model at every moment");
         incoming
@@ -387,16 +387,16 @@ mod tests {
                 let (_home, layout, mut state) = home(from);
                 let earlier = state.clone();
                 let incoming = begin(&layout, &mut state, from, cut);
-                let (own, leaving) = (own(&layout, &state), folder(&layout, &state, LEAVING).unwrap());
+                let (own, leaving) = (own(&layout, &state), directory(&layout, &state, LEAVING).unwrap());
                 if cut > 2 {
                     assert!(exchange(&own, &leaving).unwrap());
                 }
                 if cut > 3 {
-                    rename(&leaving, &folder(&layout, &state, from).unwrap()).unwrap();
+                    rename(&leaving, &directory(&layout, &state, from).unwrap()).unwrap();
                 }
                 take_back(&layout, &mut state, &earlier, from, incoming).unwrap();
                 assert_settled(&layout, &state, "old");
-                assert_eq!(read(&folder(&layout, &state, from).unwrap()), "new");
+                assert_eq!(read(&directory(&layout, &state, from).unwrap()), "new");
             }
         }
     }

@@ -24,15 +24,15 @@ const MODEL: &str = "gemma3-1b-gpu-custom";
 
 /// A home of its own, with a stand-in whose behaviour can be changed while it runs.
 struct Home {
-    folder: TempDir,
+    directory: TempDir,
     layout: Layout,
 }
 
 impl Home {
     fn new(behaviour: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(folder.path(), folder.path());
-        let home = Self { folder, layout };
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path(), directory.path());
+        let home = Self { directory, layout };
         home.behave(behaviour);
         home
     }
@@ -42,11 +42,11 @@ impl Home {
     }
 
     fn control(&self) -> PathBuf {
-        self.folder.path().join("control")
+        self.directory.path().join("control")
     }
 
     fn trace(&self) -> String {
-        fs::read_to_string(self.folder.path().join("trace")).unwrap_or_default()
+        fs::read_to_string(self.directory.path().join("trace")).unwrap_or_default()
     }
 
     fn log(&self) -> String {
@@ -57,7 +57,7 @@ impl Home {
         EngineConfig {
             command: roles::stand_in()
                 .env("STAND_IN_CONTROL", self.control())
-                .env("STAND_IN_TRACE", self.folder.path().join("trace"))
+                .env("STAND_IN_TRACE", self.directory.path().join("trace"))
                 .into(),
             program_check: ProgramCheck::default(),
             model: MODEL.to_owned(),

@@ -30,21 +30,21 @@ fn plays_the_guard() {
 
 const HOME: &str = "SUPERVISE_TEST_HOME";
 
-/// A server of the home `folder` without a gateway.
+/// A server of the home `directory` without a gateway.
 pub(super) fn server(home: &Home, port: u16) -> Program {
     let mut program = command_line(this_program("supervise::tests::roles::plays_the_server")).at_port(port);
-    program.env.push((HOME.into(), home.folder.path().into()));
+    program.env.push((HOME.into(), home.directory.path().into()));
     program
 }
 
 #[test]
 #[ignore = "a process, not a test: `this_program` starts it for the tests of the supervisor"]
 fn plays_the_server() {
-    let folder = PathBuf::from(std::env::var_os(HOME).unwrap());
+    let directory = PathBuf::from(std::env::var_os(HOME).unwrap());
     let port = arguments()
         .iter()
         .find_map(|arg| arg.strip_prefix("--port=")?.parse().ok());
-    let layout = Layout::new(&folder, &folder);
+    let layout = Layout::new(&directory, &directory);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let log = Log::start(layout.log_file(), LogLimits::default()).unwrap();
@@ -52,7 +52,7 @@ fn plays_the_server() {
         let (sender, _status) = watch::channel(EngineStatus::starting());
         let (_sender, shutdown) = on_signals(|_| {}).unwrap();
         let engine = EngineConfig {
-            command: stand_in().env("STAND_IN_CONTROL", folder.join("control")).into(),
+            command: stand_in().env("STAND_IN_CONTROL", directory.join("control")).into(),
             program_check: ProgramCheck::default(),
             model: MODEL.to_owned(),
             gate: ModelGate::of_builtin(MODEL),

@@ -270,7 +270,7 @@ fn a_shadowing_workspace_file_is_named_in_a_trusted_folder() {
     assert_eq!(
         home.doctor().status,
         0,
-        "in a folder that is not trusted it does not count"
+        "in a directory that is not trusted it does not count"
     );
 
     let trusted = json!({home.work().to_str().unwrap(): "TRUST_FOLDER"});
@@ -355,7 +355,7 @@ fn an_env_file_counts_as_gemini_cli_reads_it() {
     let mut home = Home::installed();
     home.write(&home.work().join(".env"), "GEMINI_MODEL=gemini-2.5-flash # fast\n");
     let status = |home: &Home| home.doctor().check("routing.override")["status"].clone();
-    assert_eq!(status(&home), "fail", "Gemini CLI asks whether to trust the folder");
+    assert_eq!(status(&home), "fail", "Gemini CLI asks whether to trust the directory");
 
     home.write(&home.work().join(".gemini/.env"), "OTHER=1\n");
     assert_eq!(status(&home), "ok", "the first file that is found is the only one");
@@ -369,7 +369,11 @@ fn an_env_file_counts_as_gemini_cli_reads_it() {
     let mut home = Home::installed();
     home.write(&home.work().join(".env"), "GEMINI_MODEL=gemini-2.5-flash\n");
     home.set("GEMINI_CLI_TRUST_WORKSPACE", "false");
-    assert_eq!(status(&home), "ok", "in a folder that is not trusted it does not count");
+    assert_eq!(
+        status(&home),
+        "ok",
+        "in a directory that is not trusted it does not count"
+    );
 }
 
 /// The message of Linux's loader.

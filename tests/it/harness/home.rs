@@ -169,11 +169,11 @@ terms = ["{TERMS}", "https://ai.google.dev/gemma/prohibited_use_policy"]
         self.layout().lit_bin().join(Self::LIT.rsplit('/').next().unwrap())
     }
 
-    /// The runtime in use, in whichever folder.
+    /// The runtime in use, in whichever directory.
     pub(crate) fn lit_in_use(&self) -> PathBuf {
         let state = State::read(&self.layout().state_file()).unwrap().unwrap();
-        match state.release_folder(&self.layout()) {
-            Some(folder) => folder.join(self.lit().file_name().unwrap()),
+        match state.release_directory(&self.layout()) {
+            Some(directory) => directory.join(self.lit().file_name().unwrap()),
             None => self.lit(),
         }
     }

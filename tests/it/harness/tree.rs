@@ -15,8 +15,8 @@ pub(crate) fn tree(root: &Path, except: &[&str]) -> Tree {
     found
 }
 
-fn add(root: &Path, folder: &Path, except: &[&str], found: &mut Tree) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn add(root: &Path, directory: &Path, except: &[&str], found: &mut Tree) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap();
         if except.iter().any(|other| name == *other) {

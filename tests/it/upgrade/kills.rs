@@ -65,8 +65,8 @@ fn a_cleanup_killed_at_any_time_deletes_nothing_in_use_and_is_completed_by_the_n
     let layout = home.layout();
     let fill = || {
         for number in 0..60 {
-            let folder = layout.versions().join(format!("lit-v{number}-00000000"));
-            (0..20).for_each(|file| home.write(&folder.join(file.to_string()), "x"));
+            let directory = layout.versions().join(format!("lit-v{number}-00000000"));
+            (0..20).for_each(|file| home.write(&directory.join(file.to_string()), "x"));
             home.write(&layout.downloads().join(number.to_string()), "x");
         }
     };
@@ -80,7 +80,7 @@ fn a_cleanup_killed_at_any_time_deletes_nothing_in_use_and_is_completed_by_the_n
     home.gem(&["cleanup"]).ok();
     let left = home.gem(&["cleanup", "--json"]).ok().json();
     assert_eq!(left["deleted"], serde_json::json!([]));
-    assert_eq!(folders(&home).len(), 1, "the release in use");
+    assert_eq!(directories(&home).len(), 1, "the release in use");
     home.gem(&["rollback", "runtime"]).ok();
     assert_answers(&home);
 }
@@ -129,7 +129,7 @@ type Step = (&'static str, fn(&Home) -> bool);
 const STEPS: [Step; 6] = [
     ("begun", |_| true),
     ("locked", |home| home.layout().downloads().exists()),
-    ("fetched", |home| !folders(home).is_empty()),
+    ("fetched", |home| !directories(home).is_empty()),
     ("tried", |home| {
         fs::metadata(home.layout().versions().join("trial.log")).is_ok_and(|log| log.len() > 0)
     }),
@@ -139,7 +139,7 @@ const STEPS: [Step; 6] = [
     }),
 ];
 
-fn folders(home: &Home) -> Vec<fs::DirEntry> {
+fn directories(home: &Home) -> Vec<fs::DirEntry> {
     let entries = fs::read_dir(home.layout().versions()).into_iter().flatten().flatten();
     entries
         .filter(|entry| entry.path().join(home.lit().file_name().unwrap()).exists())

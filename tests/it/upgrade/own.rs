@@ -10,7 +10,7 @@ use gem_setup_support::mirror::sha256_hex;
 use crate::harness::Mount;
 use crate::harness::{Gem, Home, assert_says, finish};
 
-/// A copy of the program in a folder of its own, which may be replaced.
+/// A copy of the program in a directory of its own, which may be replaced.
 struct Own<'h> {
     home: &'h Home,
     path: PathBuf,
@@ -179,11 +179,11 @@ fn two_replacements_at_once_keep_the_old_executable() {
 #[test]
 fn an_irreplaceable_executable_is_named_before_a_download() {
     let home = Home::new();
-    let folder = home.beside("bin");
-    let Some(mount) = Mount::on(folder.clone(), c"size=256m") else {
+    let directory = home.beside("bin");
+    let Some(mount) = Mount::on(directory.clone(), c"size=256m") else {
         return;
     };
-    let own = folder.join("gem-setup");
+    let own = directory.join("gem-setup");
     fs::copy(env!("CARGO_BIN_EXE_gem-setup"), &own).unwrap();
     mount.make_read_only();
     pin_own(&home, "9.9.9");
@@ -193,8 +193,8 @@ fn an_irreplaceable_executable_is_named_before_a_download() {
         &run.stderr,
         &[
             "nothing can be written to",
-            folder.to_str().unwrap(),
-            "owner of that folder",
+            directory.to_str().unwrap(),
+            "owner of that directory",
         ],
     );
     home.assert_untouched();

@@ -113,7 +113,7 @@ fn a_deleted_release_can_be_upgraded_to_again() {
     fs::remove_file(&program).unwrap();
     assert_eq!(upgrade(&home, "v10").ok().changed(), ["runtime"]);
     assert!(program.exists());
-    // The folder contained the copy of the release's catalog.
+    // The directory contained the copy of the release's catalog.
     fs::remove_dir_all(program.parent().unwrap()).unwrap();
     home.gem(&["versions"]).ok();
     home.gem(&["rollback", "runtime"]).ok();

@@ -1,7 +1,7 @@
 //! The built-in classifier: needs no model, no network and no wait.
 //!
 //! Linear models over hashed words, letter runs and counts. The stages: `text` selects the part to read, without talk about models;
-//! [`features`] turns it and the history into numbers; [`model`] weighs them; `reasons` explains the result. The README in this folder
+//! [`features`] turns it and the history into numbers; [`model`] weighs them; `reasons` explains the result. The README in this directory
 //! gives the accuracy and the training.
 //!
 //! ```

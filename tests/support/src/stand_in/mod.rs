@@ -140,8 +140,8 @@ fn try_pull(model: &str) -> io::Result<()> {
             thread::sleep(Duration::from_secs(600));
         }
     }
-    let folder = models().join(model);
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("model.litertlm"), MODEL_BYTES)?;
+    let directory = models().join(model);
+    fs::create_dir_all(&directory)?;
+    fs::write(directory.join("model.litertlm"), MODEL_BYTES)?;
     say("\nDownload complete.\n")
 }

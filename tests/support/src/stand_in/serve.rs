@@ -181,12 +181,13 @@ async fn answer(state: &State, request: Request) -> Reply {
 
 /// Downloads `model` without a question if it is missing, and records that in the trace.
 fn download(model: &str) {
-    let folder = super::models().join(model);
-    if folder.exists() {
+    let directory = super::models().join(model);
+    if directory.exists() {
         return;
     }
     super::trace(&json!({"downloaded": model}));
-    let _ = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join("model.litertlm"), super::MODEL_BYTES));
+    let _ =
+        fs::create_dir_all(&directory).and_then(|()| fs::write(directory.join("model.litertlm"), super::MODEL_BYTES));
 }
 
 fn generate(request: &Request, behaviour: &Behaviour) -> Reply {
