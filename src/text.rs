@@ -143,8 +143,16 @@ pub fn push_printable(text: &mut String, c: char) {
 /// When `value` cannot be represented in JSON.
 pub fn to_json(value: &impl Serialize) -> serde_json::Result<String> {
     let mut bytes = Vec::new();
-    value.serialize(&mut Serializer::with_formatter(&mut bytes, Escaping))?;
+    write_json(&mut bytes, value)?;
     String::from_utf8(bytes).map_err(serde_json::Error::custom)
+}
+
+/// Appends the text that [`to_json`] returns to `bytes`.
+///
+/// # Errors
+/// When `value` cannot be represented in JSON; `bytes` may then end with a part of it.
+pub fn write_json(bytes: &mut Vec<u8>, value: &impl Serialize) -> serde_json::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(bytes, Escaping))
 }
 
 /// Whether terminals act on `c`: control characters, line separators, and marks of writing direction.

@@ -5,12 +5,17 @@
 //! more tokens than models count, so the engine may send more than fits; an answer that it kept short enough is not
 //! cut.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use serde::Serialize;
+use memchr::memmem;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// The number of quarters in a token.
 const TOKEN: u64 = 4;
+/// The longest usage as JSON, with its name, in bytes.
+const LONGEST_USAGE: usize = 160;
 
 /// The `usageMetadata` of an answer, with estimated tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -71,6 +76,31 @@ pub(super) struct Meter {
     spent: u64,
 }
 
+/// The parts of an answer that are counted.
+#[derive(Deserialize)]
+struct Unmetered<'a> {
+    #[serde(borrow)]
+    candidates: Vec<Candidate<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Candidate<'a> {
+    #[serde(borrow)]
+    content: Content<'a>,
+}
+
+#[derive(Deserialize)]
+struct Content<'a> {
+    #[serde(borrow)]
+    parts: Vec<Part<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Part<'a> {
+    #[serde(borrow, default)]
+    text: Cow<'a, str>,
+}
+
 /// An answer, or a piece of it, after counting.
 #[derive(Debug)]
 pub(super) struct Metered {
@@ -92,6 +122,9 @@ impl Meter {
     /// Counts `answer`, a `GenerateContentResponse` or a piece of one. Returns it with its usage (unless the engine
     /// states the usage itself), cut at the limit with the matching finish reason.
     pub(super) fn count(&mut self, answer: Bytes) -> Metered {
+        if let Some(answer) = self.count_unchanged(&answer) {
+            return Metered { answer, is_cut: false };
+        }
         let Ok(mut counted) = serde_json::from_slice::<Value>(&answer) else {
             return Metered { answer, is_cut: false };
         };
@@ -109,6 +142,27 @@ impl Meter {
             answer: counted.to_string().into(),
             is_cut,
         }
+    }
+
+    /// Counts an answer that fits and has no usage, and appends the usage to its text. Nearly every answer is one, and this
+    /// takes a fraction of the time that a parsed copy does.
+    fn count_unchanged(&mut self, answer: &[u8]) -> Option<Bytes> {
+        if memmem::find(answer, br#""usageMetadata""#).is_some() {
+            return None;
+        }
+        let read: Unmetered<'_> = serde_json::from_slice(answer).ok()?;
+        let parts = &read.candidates.first()?.content.parts;
+        let spent = self.spent + parts.iter().map(|part| quarters(&part.text)).sum::<u64>();
+        if spent > self.limit {
+            return None;
+        }
+        let mut counted = Vec::with_capacity(answer.len() + LONGEST_USAGE);
+        counted.extend_from_slice(answer.trim_ascii_end().strip_suffix(b"}")?);
+        counted.extend_from_slice(br#","usageMetadata":"#);
+        serde_json::to_writer(&mut counted, &self.prompt.with(spent)).ok()?;
+        counted.push(b'}');
+        self.spent = spent;
+        Some(counted.into())
     }
 
     fn cut(&mut self, answer: &mut Value) -> Option<bool> {
@@ -204,6 +258,15 @@ mod tests {
         stated["usageMetadata"] = json!({"totalTokenCount": 9});
         let counted = meter(2).count(stated.to_string().into());
         assert_eq!(serde_json::from_slice::<Value>(&counted.answer).unwrap(), stated);
+    }
+
+    #[test]
+    fn a_usage_without_a_total_is_replaced() {
+        let mut partly = answer("12");
+        partly["usageMetadata"] = json!({"promptTokenCount": 9});
+        let counted = meter(2).count(partly.to_string().into()).answer;
+        let counted: Value = serde_json::from_slice(&counted).unwrap();
+        assert_eq!(counted["usageMetadata"], usage(3, 1));
     }
 
     #[test]

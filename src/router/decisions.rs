@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{AnsweredBy, Source, Tier};
 use crate::appender::{Appender, Line};
 use crate::rotation::{LONGEST_LINE, Rotation, cut_line};
-use crate::text::to_json;
+use crate::text::write_json;
 
 /// The size in bytes at which the file is renamed to `decisions.jsonl.1`, replacing the previous one.
 const LARGEST_FILE: u64 = 10 * 1024 * 1024;
@@ -84,9 +84,10 @@ impl Line for DecisionRecord {
     const GATHER: Duration = GATHER;
 
     fn write_to(&self, batch: &mut Vec<u8>) {
-        if let Ok(line) = to_json(self) {
-            batch.extend_from_slice(line.as_bytes());
-            batch.push(b'\n');
+        let start = batch.len();
+        match write_json(batch, self) {
+            Ok(()) => batch.push(b'\n'),
+            Err(_) => batch.truncate(start),
         }
     }
 
