@@ -16,6 +16,7 @@ mod terms;
 pub(super) use model::unusable_file;
 pub(super) use model_name::unknown as unknown_model;
 pub(super) use runtime::inspect_use;
+pub(super) use settings::FILE as SETTINGS;
 pub use settings::refused_model;
 pub(super) use smoke::{CHECK as SMOKE, PLAN as SMOKE_PLAN};
 pub(super) use terms::ask as ask_terms;
