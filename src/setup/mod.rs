@@ -89,7 +89,7 @@ pub use state::State;
 pub use step::{Condition, Inspection, StepState};
 pub use step_id::StepId;
 pub use steps::refused_model;
-pub use uninstall::{Removal, Uninstalled, removal, uninstall};
+pub use uninstall::{Removal, Uninstalled, removal, uninstall, wait_for_downloads};
 pub use upgrade::{
     NewHostedModels, Upgraded, check_model_upgrade, check_not_older, installable_hosted_models, new_hosted_models,
     offer_of_hub, roll_back_hosted_models, roll_back_model, roll_back_runtime, roll_back_self, upgrade_hosted_models,
