@@ -34,6 +34,7 @@ mod program;
 mod records;
 mod release;
 mod reopen;
+mod salvage;
 mod repair;
 mod service;
 mod site;
