@@ -34,8 +34,8 @@ mod program;
 mod records;
 mod release;
 mod reopen;
-mod salvage;
 mod repair;
+mod salvage;
 mod service;
 mod site;
 mod smoke;
@@ -343,12 +343,30 @@ impl Setup<'_> {
     /// # Errors
     /// When a copy or the state cannot be written.
     fn record(&mut self) -> Result<(), Failure> {
-        for (given, copy) in self.given_files() {
-            self.given.keep(&given, &copy)?;
-        }
+        self.keep_given()?;
         self.keep_built_in()?;
         self.state = self.chosen();
         Ok(self.state.write(&self.site.layout.state_file())?)
+    }
+
+    /// Takes the choices of a first installation into the record before its first change, so that they count even if the process is
+    /// killed. Those of a later one are recorded with its first step: until then, the installation is as it was.
+    ///
+    /// # Errors
+    /// When a copy cannot be written.
+    fn choose_first(&mut self) -> Result<(), Failure> {
+        if self.state.is_of_settings_alone() {
+            self.keep_given()?;
+            self.state.chosen = self.chosen().chosen;
+        }
+        Ok(())
+    }
+
+    fn keep_given(&self) -> Result<(), Failure> {
+        for (given, copy) in self.given_files() {
+            self.given.keep(&given, &copy)?;
+        }
+        Ok(())
     }
 }
 

@@ -52,11 +52,16 @@ pub(super) async fn apply(setup: &mut Setup<'_>, id: StepId) -> Result<String, F
     }
     let written = match setup.state == before {
         true => Ok(()),
-        false => setup.state.write(&setup.site.layout.state_file()),
+        false => write(setup),
     };
     let detail = done?;
     written?;
     Ok(detail)
+}
+
+fn write(setup: &mut Setup<'_>) -> Result<(), Failure> {
+    setup.choose_first()?;
+    Ok(setup.state.write(&setup.site.layout.state_file())?)
 }
 
 async fn carry_out(setup: &mut Setup<'_>, id: StepId) -> Result<String, Failure> {
