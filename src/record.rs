@@ -44,6 +44,8 @@ pub enum Error {
         origin: String,
         /// The reason, with the line.
         reason: String,
+        /// The hint, if there is a better one than the kind's.
+        hint: Option<String>,
     },
     /// The file cannot be written.
     #[error("cannot write the {} `{}`", of.name, path.display())]
@@ -57,6 +59,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The same error, with the hint `better` if the content is invalid.
+    pub fn with_hint(mut self, better: impl FnOnce() -> Option<String>) -> Self {
+        if let Self::Unusable { hint, .. } = &mut self {
+            *hint = better();
+        }
+        self
+    }
+}
+
 impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
@@ -66,6 +78,7 @@ impl Explain for Error {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Unusable { hint: Some(hint), .. } => hint.as_str(),
             Self::Read { of, path, source } if of.kind == Kind::Unexpected => return Some(place::remedy(path, source)),
             Self::Write { source, .. } if file::is_limit_of_size(source) => file::RAISE_SIZE_LIMIT,
             Self::Read { of, .. } | Self::Unusable { of, .. } => of.remedy,
@@ -98,6 +111,7 @@ impl Record {
             of: self,
             origin: origin.into(),
             reason: reason.to_string().trim_end().to_owned(),
+            hint: None,
         }
     }
 

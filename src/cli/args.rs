@@ -16,7 +16,8 @@ pub(crate) use super::network_args::NetworkArgs;
 use super::server_args::{RuntimeChoice, ServerArgs, on_fallback};
 use super::upgrade_args::{CleanupArgs, NewsArgs, RollbackArgs, SignedArgs, UpgradeArgs};
 use super::values::{
-    count, existing_file, one_of, path, port, program, readable_file, readable_file_or_stdin, repetitions, seconds,
+    KeyOrFile, count, existing_file, one_of, path, port, program, readable_file, readable_file_or_stdin, repetitions,
+    seconds,
 };
 
 /// Sets up, supervises and serves local model routing for Gemini CLI.
@@ -190,7 +191,7 @@ pub(crate) struct InstallArgs {
     pub(crate) bundle: Option<PathBuf>,
     /// Refuse a bundle without a valid signature of this minisign key (or a file that contains it)
     #[arg(long, value_name = "KEY", requires = "bundle")]
-    pub(crate) public_key: Option<String>,
+    pub(crate) public_key: Option<KeyOrFile>,
     /// Repeat every step, even one that is in place
     #[arg(long)]
     pub(crate) force: bool,
@@ -213,8 +214,8 @@ pub(crate) struct InstallArgs {
     #[arg(long, value_name = "OS-ARCH", requires = "dry_run")]
     pub(crate) target: Option<Target>,
     /// Run no gateway: the runtime itself listens on the port
-    #[arg(long)]
-    pub(crate) direct: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    pub(crate) direct: Option<bool>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -398,7 +399,7 @@ pub(crate) enum BundleAction {
         bundle: PathBuf,
         /// Require a valid signature of this minisign key (or a file that contains it)
         #[arg(long, value_name = "KEY")]
-        public_key: Option<String>,
+        public_key: Option<KeyOrFile>,
     },
 }
 

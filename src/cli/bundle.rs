@@ -16,13 +16,14 @@ use super::install::how;
 use super::layers::Origin;
 use super::server_args::RuntimeChoice;
 use super::session::{Session, or_recorded, runtime_of};
+use super::values::KeyOrFile;
 use crate::report::{Events, Printer};
 
 /// Makes or checks a bundle.
 pub(crate) fn run(session: &Session<'_>, action: BundleAction, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
     match action {
         BundleAction::Create(args) => create(session, *args, accepted),
-        BundleAction::Verify { bundle, public_key } => verify(session, &bundle, public_key.as_deref()),
+        BundleAction::Verify { bundle, public_key } => verify(session, &bundle, public_key.as_ref()),
     }
 }
 
@@ -161,9 +162,9 @@ fn commands(bundle: &Bundle, model: Option<&LocalModelName>) -> BTreeSet<String>
     systems.map(|os| shell::line(os, &words)).collect()
 }
 
-fn verify(session: &Session<'_>, bundle: &Path, key: Option<&str>) -> Result<ExitCode, Failure> {
+fn verify(session: &Session<'_>, bundle: &Path, key: Option<&KeyOrFile>) -> Result<ExitCode, Failure> {
     let bundle = session.environment.current_dir().join(bundle);
-    let checked = setup::check_bundle(&bundle, key)?;
+    let checked = setup::check_bundle(&bundle, key.map(|key| key.0.as_str()))?;
     let printer = session.printer;
     if printer.json() {
         printer.json_line(&serde_json::json!({

@@ -14,7 +14,15 @@ use super::session::{Session, or_recorded};
 use crate::report::{Diagnosis, Events, Printer, Terminal};
 
 /// Examines the machine; with `--fix` repairs it and examines it again.
-pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Origin>) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    session: &Session<'_>,
+    mut args: DoctorArgs,
+    accepted: Option<Origin>,
+    origin: &dyn Fn(&str) -> Origin,
+) -> Result<ExitCode, Failure> {
+    if session.has_bundle() {
+        args.network_args.leave_out_file(origin);
+    }
     let printer = session.printer;
     let events = Events::remarks(printer);
     let terminal = Terminal::new(printer);

@@ -33,22 +33,22 @@ pub(crate) const HOSTED_MODELS: &str = "hosted-models";
 const NOTHING_CHANGED: &str = "Everything is in place; nothing changed.";
 
 /// Sets up working routing on this machine, or prints the plan.
-/// `named` says where the address of a signed catalog came from.
+/// `origin` says where the value of an option came from.
 pub(crate) fn run(
     session: &Session<'_>,
-    args: InstallArgs,
+    mut args: InstallArgs,
     accepted: Option<Origin>,
-    named: Origin,
+    origin: &dyn Fn(&str) -> Origin,
 ) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let events = Events::new(printer);
     let terminal = Terminal::new(printer);
-    let mut args = args;
+    keep_bundle(session, &mut args, origin);
     let is_first = !session.is_installed();
     let mut bundle = open_bundle(session, &mut args, &events);
     let mut scratch = None;
     let prepared = bundle.as_ref().map_err(Clone::clone).and_then(|_| {
-        let signed = signed_catalog(session, &mut args, named, &mut scratch)?;
+        let signed = signed_catalog(session, &mut args, origin("catalog-url"), &mut scratch)?;
         prepare(session, &args, signed, accepted, &events, &terminal)
     });
     // Later, `rollback hosted-models` is not undone.
@@ -71,6 +71,18 @@ pub(crate) fn run(
         Ok(Some((verdict, next_steps))) => conclude(printer, &events, &verdict, &next_steps),
         Err(failure) => fail(printer, &events, &failure),
     })
+}
+
+/// Leaves out what the configuration file says of other sources if a bundle is recorded: `--bundle` excludes it too, and the
+/// next `install` must not leave the bundle for it.
+fn keep_bundle(session: &Session<'_>, args: &mut InstallArgs, origin: &dyn Fn(&str) -> Origin) {
+    let is_named = |name: &&str| matches!(origin(name), Origin::Flag | Origin::Environment);
+    let is_left = ["bundle", "catalog", "catalog-url", "mirror"].iter().any(is_named);
+    if is_left || !session.has_bundle() {
+        return;
+    }
+    args.network.leave_out_file(origin);
+    args.catalog = None;
 }
 
 /// Installs or plans the steps, and the models file of a new catalog; `None` for a plan.
@@ -114,12 +126,13 @@ fn open_bundle(
         Some(target) if args.dry_run => target,
         _ => session.target()?,
     };
-    let bundle = OpenBundle::open(&path, args.public_key.as_deref(), target, downloads, events);
+    let key = args.public_key.as_ref().map(|key| key.0.as_str());
+    let bundle = OpenBundle::open(&path, key, target, downloads, events);
     let bundle = session.work_until_signal(bundle)?;
     args.bundle = Some(path);
     args.catalog = Some(bundle.catalog.clone());
     args.network.mirror = vec![bundle.mirror.clone()];
-    args.network.mirror_only = true;
+    args.network.mirror_only = Some(true);
     Ok(Some(bundle))
 }
 
@@ -306,11 +319,14 @@ fn given(args: &InstallArgs, chosen: &Chosen, target: Target) -> Vec<String> {
     given.extend(mirrors.map(|mirror| format!("--mirror {}", word(SafeUrl::from(mirror).to_string().as_ref()))));
     let switches = [
         ("--accept-terms", args.accept_terms),
-        ("--mirror-only", args.network.mirror_only && args.bundle.is_none()),
+        (
+            "--mirror-only",
+            args.network.mirror_only == Some(true) && args.bundle.is_none(),
+        ),
         ("--no-model", args.no_model),
         ("--no-settings", args.no_settings),
         ("--no-start", args.no_start),
-        ("--direct", args.direct),
+        ("--direct", args.direct == Some(true)),
     ];
     given.extend(
         switches
@@ -357,9 +373,9 @@ fn chosen(
         catalog,
         ca_cert: network.ca_cert.as_ref().map(absolute),
         mirrors: network.mirror.clone(),
-        mirror_only: network.mirror_only,
+        mirror_only: network.mirror_only == Some(true),
         bundle,
-        direct: args.direct,
+        direct: args.direct == Some(true),
     })
 }
 
@@ -395,7 +411,7 @@ fn recorded(args: &InstallArgs, chosen: &Chosen) -> Vec<String> {
     // A bundle has its own catalog and replaces the mirrors.
     let is_bundled = chosen.bundle.is_some();
     let are_mirrors_given = !args.network.mirror.is_empty() || is_bundled;
-    let is_only_given = are_mirrors_given || args.network.mirror_only;
+    let is_only_given = are_mirrors_given || args.network.mirror_only.is_some();
     let scope = match chosen.scope {
         Destination::User => None,
         Destination::Workspace => Some("workspace".to_owned()),

@@ -8,13 +8,14 @@ use std::path::Path;
 
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::net::toml_fault;
 use gem_setup::place;
 
-use super::options::{Known, Options, variable_of};
+use super::options::{Known, Options, is_switch, variable_of};
+use crate::report::GivenBelow;
 
 /// The source of an option's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,7 +224,7 @@ impl Layers {
             return true;
         }
         let is_layered = arg.get_long().is_some_and(|long| self.values.contains_key(long));
-        is_layered && (!matches!(arg.get_action(), ArgAction::SetTrue) || matches.get_flag(id))
+        is_layered && (!is_switch(arg) || matches.get_one(id) == Some(&true))
     }
 
     /// The faults of values for options that are not in `matches`, those of one command, and that `command` or a subcommand has.
@@ -246,6 +247,24 @@ impl Layers {
     pub(crate) fn file_says(&self, name: &str, value: &str) -> bool {
         let found = self.values.get(name).filter(|found| found.origin == Origin::File);
         found.is_some_and(|found| found.values == [value])
+    }
+
+    /// The options in `matches` with a value from below the command line, but for switches that are off.
+    pub(crate) fn given_below(&self, matches: &ArgMatches) -> Vec<GivenBelow> {
+        let is_taken = |name: &str| {
+            let id = name.replace('-', "_");
+            matches.try_contains_id(&id).is_ok() && matches.value_source(&id) != Some(ValueSource::CommandLine)
+        };
+        let taken = self
+            .values
+            .iter()
+            .filter(|(name, found)| is_taken(name) && found.values != ["false"]);
+        let given = |(name, found): (&String, &Found)| GivenBelow {
+            option: format!("--{name}"),
+            values: found.values.clone(),
+            place: found.place.clone(),
+        };
+        taken.map(given).collect()
     }
 
     /// The place of the value of the option `name`, and the values, from below the command line.
@@ -323,9 +342,8 @@ fn values_in_file(key: &str, value: &toml::Value, known: &Known, file: &Path) ->
 /// Whether `values` can be values of `arg`: `--model` and `--runtime` take a name in most commands and are switches in
 /// others. A name does not fit a switch.
 fn fits(arg: &clap::Arg, values: &[String]) -> bool {
-    let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
     let is_truth = values.iter().all(|value| value == "true" || value == "false");
-    !is_switch || is_truth || !matches!(arg.get_long(), Some("model" | "runtime"))
+    !is_switch(arg) || is_truth || !matches!(arg.get_long(), Some("model" | "runtime"))
 }
 
 /// Why no option `name` of `command` and its subcommands takes `values`; `None` if one does.

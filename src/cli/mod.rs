@@ -170,6 +170,7 @@ fn run(parsed: Parsed, args: Vec<OsString>, environment: Environment, printer: &
     if let Ok(target) = session.target() {
         printer.add_globals(session.globals(target));
     }
+    printer.add_origins(layers.given_below(innermost(&matches)));
     origins::show(&session, &matches, &layers);
     system::enter(&session, innermost(&matches))?;
     idle::warn(printer, &matches, &layers);
@@ -185,12 +186,10 @@ fn run_command(
     let printer = session.printer;
     let server = |args| Server::resolve(session, args, matches, layers);
     let accepted = accepted(matches, layers);
+    let origin = |name: &str| layers.origin(matches, name);
     match command {
-        Command::Install(args) => {
-            let named = layers.origin(matches, "catalog-url");
-            install::run(session, args, accepted, named)
-        }
-        Command::Doctor(args) => doctor::run(session, args, accepted),
+        Command::Install(args) => install::run(session, args, accepted, &origin),
+        Command::Doctor(args) => doctor::run(session, args, accepted, &origin),
         Command::Serve(args) if args.detach && !args.foreground => control::start(session, &server(args.server)?),
         Command::Serve(args) => serve::run(session, &server(args.server)?),
         Command::Start(args) => control::start(session, &server(args.server)?),

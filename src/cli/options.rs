@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command};
+use gem_platform::Target;
+
+use super::values::KeyOrFile;
 
 const NOT_LAYERED: [&str; 2] = ["help", "version"];
 const PREFIX: &str = "GEM_SETUP_";
@@ -18,7 +21,18 @@ pub(crate) struct Known {
     /// The main name.
     pub(crate) option: String,
     shape: Shape,
-    is_path: bool,
+    paths: Paths,
+}
+
+/// Where the option's value has a path.
+#[derive(Clone, Copy, Debug)]
+enum Paths {
+    None,
+    Whole,
+    /// Behind `=`.
+    AfterName,
+    /// The whole value, if there is such a file.
+    OrKey,
 }
 
 /// The form in which clap expects the option's value.
@@ -84,9 +98,18 @@ impl Known {
             (Shape::Switch, Some(truth), _) => truth.to_string(),
             (Shape::Count, Some(truth), _) => u8::from(truth).to_string(),
             // A URL stays one, so that its parser refuses it.
-            (_, _, Some(directory)) if self.is_path && !value.contains("://") => {
-                directory.join(value).to_string_lossy().into_owned()
-            }
+            (_, _, Some(directory)) if !value.contains("://") => self.resolved(value, directory),
+            _ => value.to_owned(),
+        }
+    }
+
+    /// `value` with its path resolved against `directory`.
+    fn resolved(&self, value: &str, directory: &Path) -> String {
+        let join = |path: &str| directory.join(path).to_string_lossy().into_owned();
+        match (self.paths, value.split_once('=')) {
+            (Paths::Whole, _) => join(value),
+            (Paths::AfterName, Some((name, path))) => format!("{name}={}", join(path)),
+            (Paths::OrKey, _) if directory.join(value).is_file() => join(value),
             _ => value.to_owned(),
         }
     }
@@ -100,7 +123,7 @@ fn add(command: &Command, names: &mut BTreeMap<String, Known>) {
         let known = Known {
             option: long.to_owned(),
             shape: shape_of(arg),
-            is_path: is_path(arg),
+            paths: paths_of(arg),
         };
         let aliases = arg.get_all_aliases().unwrap_or_default();
         for name in std::iter::once(long).chain(aliases) {
@@ -114,10 +137,25 @@ fn add(command: &Command, names: &mut BTreeMap<String, Known>) {
 
 fn shape_of(arg: &Arg) -> Shape {
     match arg.get_action() {
-        ArgAction::SetTrue | ArgAction::SetFalse => Shape::Switch,
+        _ if is_switch(arg) => Shape::Switch,
         ArgAction::Count => Shape::Count,
         ArgAction::Append => Shape::Many,
         _ => Shape::Value,
+    }
+}
+
+/// Whether the option `arg` is on or off.
+pub(crate) fn is_switch(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<bool>()
+}
+
+fn paths_of(arg: &Arg) -> Paths {
+    let values = arg.get_value_parser().type_id();
+    match () {
+        () if is_path(arg) => Paths::Whole,
+        () if values == TypeId::of::<(Target, PathBuf)>() => Paths::AfterName,
+        () if values == TypeId::of::<KeyOrFile>() => Paths::OrKey,
+        () => Paths::None,
     }
 }
 
@@ -141,5 +179,31 @@ fn truth_of(value: &str) -> Option<bool> {
         "1" | "true" | "yes" | "on" => Some(true),
         "0" | "false" | "no" | "off" => Some(false),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::args::Cli;
+
+    #[test]
+    fn every_path_is_relative_to_a_given_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+        std::fs::write(at("key.pub"), "RW").unwrap();
+        let options = Options::of(&Cli::command());
+        let normalised = |name: &str, value: &str| options.get(name).unwrap().normalise(value, Some(directory.path()));
+        assert_eq!(normalised("models", "m.toml"), at("m.toml"));
+        assert_eq!(
+            normalised("program", "linux-x86_64=g"),
+            format!("linux-x86_64={}", at("g"))
+        );
+        assert_eq!(normalised("public-key", "key.pub"), at("key.pub"));
+        assert_eq!(normalised("public-key", "RWQf6LRC"), "RWQf6LRC");
+        assert_eq!(normalised("mirror", "file:///m"), "file:///m");
+        assert_eq!(normalised("direct", "off"), "false");
     }
 }

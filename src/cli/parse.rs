@@ -74,10 +74,7 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     let (matches, layers) = resolved;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Refusal::Clap(Box::new(error)))?;
     let mut warnings = unknown_variables(&below.options, environment);
-    let faults = match &config_fault {
-        Some(fault) => ignored_fault(fault, &names),
-        None => unused_faults(&matches, &layers),
-    };
+    let (config_fault, faults) = told(&names, config_fault, unused_faults(&matches, &layers));
     warnings.extend(faults.iter().map(ignored));
     Ok(Parsed {
         cli,
@@ -90,11 +87,26 @@ pub(crate) fn parse(args: &[OsString], environment: &Environment) -> Result<Pars
     })
 }
 
-/// The fault of a configuration file that the command does not need.
-fn ignored_fault(fault: &Failure, names: &[&str]) -> Vec<Failure> {
-    // `doctor` names it as a check.
-    let is_checked = names == ["doctor"];
-    (!is_checked).then(|| fault.clone()).into_iter().collect()
+/// The fault for the command itself, and those to warn of, from the one that it met and those of values that it does not use.
+fn told(names: &[&str], met: Option<Failure>, unused: Vec<Failure>) -> (Option<Failure>, Vec<Failure>) {
+    match met {
+        // `doctor` names them as a check.
+        met if names == ["doctor"] => (together(met.into_iter().chain(unused)), Vec::new()),
+        Some(met) => (Some(met.clone()), vec![met]),
+        None => (None, unused),
+    }
+}
+
+/// All `faults` as one, each once.
+fn together(faults: impl Iterator<Item = Failure>) -> Option<Failure> {
+    faults.reduce(|mut all, fault| {
+        if !all.message.contains(&fault.message) {
+            all.message = format!("{}; {}", all.message, fault.message);
+            let hints = all.hint.into_iter().chain(fault.hint).collect::<Vec<_>>();
+            all.hint = Some(hints.join("; "));
+        }
+        all
+    })
 }
 
 /// The faults in values that the command does not use.
@@ -256,7 +268,7 @@ fn explained(mut error: clap::Error, layers: &Layers) -> clap::Error {
     };
     let name = argument
         .trim_start_matches('-')
-        .split([' ', '=', '.'])
+        .split([' ', '=', '.', '['])
         .next()
         .unwrap_or_default();
     if let Some((explanation, remedy)) = layers.explain(name).zip(layers.remedy(name)) {

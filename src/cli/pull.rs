@@ -94,11 +94,11 @@ fn prepare<'s>(
 /// `given`, completed with the recorded mirrors. A recorded bundle counts only for a model that it contains; other
 /// models come from the network.
 fn network(given: NetworkArgs, state: &State) -> NetworkArgs {
-    let are_given = !given.mirror.is_empty() || given.mirror_only;
+    let are_given = !given.mirror.is_empty() || given.mirror_only.is_some();
     let mut network = or_recorded(given, state);
     if state.chosen.bundle.is_some() && !are_given {
         network.mirror.clear();
-        network.mirror_only = false;
+        network.mirror_only = None;
     }
     network
 }

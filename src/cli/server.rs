@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Args};
+use clap::{Arg, ArgMatches, Args};
 use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::Gateway;
 use gem_setup::net::{SafeUrl, is_loopback};
@@ -16,7 +16,7 @@ use gem_setup::supervise::{BackoffLimits, CommandSource, EngineConfig, EngineOut
 
 use super::gateway::gateway_config;
 use super::layers::{Layers, Origin};
-use super::options::is_path;
+use super::options::{is_path, is_switch};
 use super::server_args::ServerArgs;
 use super::session::{Session, runtime_of};
 use crate::report::Printer;
@@ -54,7 +54,7 @@ impl<'a> Server<'a> {
         let recorded = &session.state()?.chosen;
         let mut chosen = recorded.clone();
         chosen.port = args.port.unwrap_or(chosen.port);
-        chosen.direct |= args.direct;
+        chosen.direct = args.direct.unwrap_or(chosen.direct);
         if let Some(runtime) = args.runtime {
             chosen.runtime = runtime_of(runtime, &site.catalog, site.target);
         }
@@ -87,7 +87,7 @@ impl<'a> Server<'a> {
             if self.spec.chosen.direct {
                 (!RECORDED.contains(&name) && !OF_ANY_SERVER.contains(&name))
                     .then_some("`--direct` leaves out the gateway")
-            } else if name == "behind-proxy" && !self.args.allow_remote {
+            } else if name == "behind-proxy" && self.args.allow_remote != Some(true) {
                 Some("without `--allow-remote` the gateway serves only this machine")
             } else if !self.spec.chosen.runtime.has_models() {
                 OF_THE_MODEL
@@ -165,7 +165,7 @@ impl<'a> Server<'a> {
         let Some(gate) = self.site.gate(chosen, session.state()?)? else {
             return Ok(None);
         };
-        let is_silenced = runtime.prints_requests() && !self.args.log_requests;
+        let is_silenced = runtime.prints_requests() && self.args.log_requests != Some(true);
         Ok(Some(EngineConfig {
             command: CommandSource::following(
                 command.edition(session.state()?.model_swaps),
@@ -203,7 +203,9 @@ fn known_choices(recorded: &Chosen, chosen: &Chosen, layers: &Layers) -> Chosen 
     if layers.file_says("model", chosen.model.as_str()) {
         known.model.clone_from(&chosen.model);
     }
-    known.direct |= layers.file_says("direct", "true");
+    if layers.file_says("direct", &chosen.direct.to_string()) {
+        known.direct = chosen.direct;
+    }
     known
 }
 
@@ -228,13 +230,15 @@ impl Words {
             let Some(name) = arg.get_long().filter(|name| !RECORDED.contains(name)) else {
                 continue;
             };
-            let words = words_of(session, arg, name, matches)?;
+            let mut words = words_of(session, arg, name, matches)?;
             if matches!(
                 layers.origin(matches, name),
                 Origin::Flag | Origin::Server | Origin::Environment
             ) {
                 given.extend(words.iter().cloned());
             }
+            // A switch that is off differs only from the configuration file, which is read again at a restart.
+            words.retain(|word| !is_switch(arg) || !word.contains('='));
             let defaults = arg.get_default_values().iter().map(|value| value.to_string_lossy());
             if !words
                 .iter()
@@ -255,8 +259,15 @@ impl Words {
 /// The values of `arg` as command-line words, with absolute paths.
 fn words_of(session: &Session<'_>, arg: &Arg, name: &str, matches: &ArgMatches) -> Result<Vec<String>, Failure> {
     let id = arg.get_id().as_str();
-    if matches!(arg.get_action(), ArgAction::SetTrue) {
-        return Ok(matches.get_flag(id).then(|| format!("--{name}")).into_iter().collect());
+    if is_switch(arg) {
+        let word = |is_on: &bool| {
+            if *is_on {
+                format!("--{name}")
+            } else {
+                format!("--{name}=false")
+            }
+        };
+        return Ok(matches.get_one::<bool>(id).map(word).into_iter().collect());
     }
     let directory = is_path(arg).then(|| session.environment.current_dir());
     let values = matches.get_raw(id).into_iter().flatten();

@@ -79,8 +79,8 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<LocalModelName>,
     /// Run no gateway: the runtime itself listens on the port
-    #[arg(long)]
-    pub(crate) direct: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    pub(crate) direct: Option<bool>,
     /// The server for requests to hosted models
     #[arg(
         long,
@@ -93,8 +93,8 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "ADDR", value_delimiter = ',', value_parser = ip_address)]
     pub(crate) listen: Vec<IpAddr>,
     /// Allow addresses and host names other than loopback; needs tokens, and TLS or a proxy
-    #[arg(long)]
-    pub(crate) allow_remote: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    pub(crate) allow_remote: Option<bool>,
     /// Answer classification requests within this time
     #[arg(long, value_name = "SECONDS", default_value = "8", value_parser = seconds)]
     pub(crate) classifier_deadline: f64,
@@ -123,8 +123,8 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "KIND", default_value_t = Account::ApiKey)]
     pub(crate) account: Account,
     /// Write the text of requests to decisions.jsonl and the runtime's own output to the log
-    #[arg(long)]
-    pub(crate) log_requests: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    pub(crate) log_requests: Option<bool>,
     /// Trust this certificate authority too (PEM)
     #[arg(long, value_name = "FILE", value_parser = certificates())]
     pub(crate) ca_cert: Option<PathBuf>,
@@ -138,13 +138,13 @@ impl ServerArgs {
         if !self.listen.is_empty() {
             config.listen.clone_from(&self.listen);
         }
-        config.allow_remote = self.allow_remote;
+        config.allow_remote = self.allow_remote == Some(true);
         config.classifier_deadline = self.classifier_deadline();
         config.on_classifier_failure = self.on_classifier_failure;
         config.classifier_prompt = self.classifier_prompt;
         config.fast_path = self.fast_path;
         config.threshold = self.threshold;
-        config.log_requests = self.log_requests;
+        config.log_requests = self.log_requests == Some(true);
         self.access.configure(config)
     }
 

@@ -107,6 +107,11 @@ impl Session<'_> {
         is_there && !self.state().is_ok_and(State::is_of_settings_alone)
     }
 
+    /// Whether the record names a bundle.
+    pub(crate) fn has_bundle(&self) -> bool {
+        self.state().is_ok_and(|state| state.chosen.bundle.is_some())
+    }
+
     /// Like [`Self::is_installed`], after this command may have changed the record.
     pub(crate) fn is_installed_now(&self) -> bool {
         let file = self.layout.state_file();
@@ -265,7 +270,12 @@ impl Session<'_> {
 
     fn silent_fetcher(&self, network: &NetworkArgs) -> Result<Fetcher, Failure> {
         let (mirrors, downloads) = (network.mirror.clone(), self.layout.downloads());
-        let fetcher = Fetcher::new(self.network(network)?, downloads, mirrors, network.mirror_only)?;
+        let fetcher = Fetcher::new(
+            self.network(network)?,
+            downloads,
+            mirrors,
+            network.mirror_only == Some(true),
+        )?;
         Ok(fetcher.with_hub(Hub::from_environment(&self.environment)?))
     }
 
@@ -523,7 +533,9 @@ pub(crate) fn model_name(place: &str, text: &str) -> Result<ModelName, Failure> 
 pub(crate) fn or_recorded(mut network: NetworkArgs, state: &State) -> NetworkArgs {
     if network.mirror.is_empty() {
         network.mirror.clone_from(&state.chosen.mirrors);
-        network.mirror_only |= state.chosen.mirror_only;
+        // Another source would have other files than the bundle.
+        let given = network.mirror_only.filter(|_| state.chosen.bundle.is_none());
+        network.mirror_only = given.or(Some(state.chosen.mirror_only));
     }
     if network.ca_cert.is_none() {
         network.ca_cert.clone_from(&state.chosen.ca_cert);

@@ -59,7 +59,9 @@ fn check(session: &Session<'_>) -> Result<(), Failure> {
     if service::user_id() == 0 {
         return Ok(());
     }
-    let words = session.args.iter().map(|word| shell::word(os, word));
+    // `sudo` drops variables.
+    let scope = (!session.is_given("--scope")).then(|| "--scope system".to_owned());
+    let words = session.args.iter().map(|word| shell::word(os, word)).chain(scope);
     let command = words.collect::<Vec<_>>().join(" ");
     let failure = Failure::new(
         Kind::Usage,

@@ -21,9 +21,10 @@ pub(crate) fn run(session: &Session<'_>, args: &TokenArgs) -> Result<ExitCode, F
         .token_file
         .as_ref()
         .map(|file| session.environment.current_dir().join(file));
-    if let Some(file) = &file {
-        add(file, &made.line)?;
-    }
+    let earlier = match &file {
+        Some(file) => add(file, &args.name, &made.line)?,
+        None => 0,
+    };
     if session.printer.json() {
         session
             .printer
@@ -31,18 +32,29 @@ pub(crate) fn run(session: &Session<'_>, args: &TokenArgs) -> Result<ExitCode, F
         return Ok(ExitCode::SUCCESS);
     }
     session.printer.line(&made.token);
-    session.printer.remark(&match file {
+    session.printer.remark(&match &file {
         Some(file) => format!(
             "its hash is in `{}`; the token itself is not stored anywhere",
             file.display()
         ),
         None => format!("add this line to the gateway's token file: {}", made.line),
     });
+    if let Some(file) = file.filter(|_| earlier > 0) {
+        session.printer.remark_in_prose(
+            &format!(
+                "`{}` has several tokens now; the earlier ones stay valid until you delete their lines from `{}`",
+                args.name,
+                file.display()
+            ),
+            2,
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Adds `line` to the private file at `path`. Refuses a file that is not a token file.
-fn add(path: &Path, line: &str) -> Result<(), Failure> {
+/// Adds `line` to the private file at `path`; returns how many tokens the client `name` had. Refuses a file that is not a
+/// token file.
+fn add(path: &Path, name: &str, line: &str) -> Result<usize, Failure> {
     let cannot = |error: &io::Error| Failure::cannot_at("add a line to the token file", path, error);
     let before = place::read_if_present(path)
         .map_err(|error| cannot(&error))?
@@ -53,7 +65,9 @@ fn add(path: &Path, line: &str) -> Result<(), Failure> {
         let message = format!("`{}` is not a token file: {reason}; nothing was added", path.display());
         Failure::new(Kind::Usage, message).with_hint("pass a token file, or the path of a new one, with `--token-file`")
     })?;
-    append(path, &before, line).map_err(|error| cannot(&error))
+    append(path, &before, line).map_err(|error| cannot(&error))?;
+    let names = before.lines().filter_map(|line| line.split_ascii_whitespace().next());
+    Ok(names.filter(|known| *known == name).count())
 }
 
 /// Adds `line` to the text `before`, with a line break between them if needed.

@@ -30,7 +30,10 @@ pub(crate) fn run(session: &Session<'_>, args: UninstallArgs) -> Result<ExitCode
     }
     // Checked before anything is undone: a server that cannot be stopped keeps its files.
     let shown = printer.meanwhile("looking for the server and its service");
-    session.block_on(async { Ok(supervise::check_stoppable(&session.layout).await?) })?;
+    session.block_on(async {
+        supervise::check_stoppable(&session.layout).await?;
+        setup::wait_for_downloads(&session.layout).await
+    })?;
     // The service goes first; otherwise the system would restart the server.
     let is_service_removed = super::service::remove_own(session)?;
     drop(shown);

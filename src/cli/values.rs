@@ -86,6 +86,16 @@ where
     })
 }
 
+/// A public key, or the path of a file with one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyOrFile(pub(crate) String);
+
+impl From<String> for KeyOrFile {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// A number of lines.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     text.parse()

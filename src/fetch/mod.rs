@@ -59,7 +59,7 @@ use url::Url;
 
 pub use error::{Error, Tried};
 pub use hub::{Hub, Stated, address_of};
-pub(crate) use partial::{is_in_hand, sweep};
+pub(crate) use partial::{in_hand, is_in_hand, sweep};
 pub use probe::Route;
 pub use request::Request;
 

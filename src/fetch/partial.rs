@@ -254,6 +254,12 @@ pub(crate) fn sweep(downloads: &Path) {
     }
 }
 
+/// A file in `downloads` that a process has in hand.
+pub(crate) fn in_hand(downloads: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(downloads).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).find(|path| is_in_hand(path))
+}
+
 /// Whether a process has locked the partial download that the file `path` belongs to. An unpacked bundle is locked
 /// in the same way.
 pub(crate) fn is_in_hand(path: &Path) -> bool {

@@ -156,7 +156,7 @@ impl<'a> Events<'a> {
                 error: error.map(|failure| ErrorBody {
                     kind: failure.kind,
                     message: &failure.message,
-                    hint: self.printer.here(failure.hint.as_deref().unwrap_or_default()),
+                    hint: self.printer.hint(failure).unwrap_or_default(),
                     exit: failure.kind.exit_status(),
                 }),
             });

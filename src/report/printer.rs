@@ -8,11 +8,12 @@ use console::Term;
 use gem_platform::Os;
 use gem_platform::process::is_root;
 use gem_setup::environment::Environment;
-use gem_setup::error::Failure;
+use gem_setup::error::{Failure, Kind};
 use gem_setup::text::{push_printable, to_json};
 use serde::Serialize;
 
 use super::bars::{Bars, Meanwhile};
+use super::given::GivenBelow;
 use super::wrap::wrapped;
 
 /// Colours, or none.
@@ -141,6 +142,8 @@ pub(crate) struct Printer {
     home: String,
     /// The global options for suggested commands, so that they act on the same home.
     globals: OnceLock<Vec<String>>,
+    /// The options that are not from the command line.
+    origins: OnceLock<Vec<GivenBelow>>,
     /// The error that closed standard output.
     closed: Mutex<Option<io::Error>>,
     /// Whether a part of the result was printed.
@@ -176,6 +179,7 @@ impl Printer {
             bars: Bars::default(),
             home: String::new(),
             globals: OnceLock::new(),
+            origins: OnceLock::new(),
             closed: Mutex::new(None),
             spoke: AtomicBool::new(false),
         }
@@ -202,6 +206,19 @@ impl Printer {
     /// From now on, suggested commands of gem-setup end with `globals`.
     pub(crate) fn add_globals(&self, globals: Vec<String>) {
         let _ = self.globals.set(globals);
+    }
+
+    /// From now on, failures because of an option name its source, if that is one of `origins`.
+    pub(crate) fn add_origins(&self, origins: Vec<GivenBelow>) {
+        let _ = self.origins.set(origins);
+    }
+
+    /// The hint of `failure`, for this home, with the sources of the options that the failure is about.
+    pub(crate) fn hint(&self, failure: &Failure) -> Option<String> {
+        let origins = self.origins.get().filter(|_| failure.kind == Kind::Usage);
+        let sources = origins.into_iter().flatten().filter_map(|given| given.explain(failure));
+        let hint = failure.hint.iter().map(|hint| self.here(hint)).chain(sources);
+        hint.reduce(|hint, source| format!("{hint}; {source}"))
     }
 
     /// `text` with suggested commands that act on this home, and without `sudo` for root: a container may not have it.
@@ -327,11 +344,10 @@ impl Printer {
     pub(crate) fn failure(&self, failure: &Failure) {
         // It ends the work that the bar is about.
         self.bars.clear();
-        let Failure { message, hint, .. } = failure;
-        let message = self.for_people(message);
+        let message = self.for_people(&failure.message);
         self.prose_to_stderr(&format!("{}: {message}", self.err.bad("error")), "error: ".len());
-        if let Some(hint) = hint {
-            let hint = self.for_people(hint);
+        if let Some(hint) = self.hint(failure) {
+            let hint = self.for_people(&hint);
             self.prose_to_stderr(&format!("{}: {hint}", self.err.strong("hint")), "hint: ".len());
         }
     }

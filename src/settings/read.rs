@@ -114,7 +114,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Document, Error> {
 pub(super) fn value(path: &Path, text: &str) -> Result<Value, Error> {
     let (_, unmarked) = split_mark(text);
     let value: Option<Value> = jsonc_parser::parse_to_serde_value(&plain(unmarked), &JSON_WITH_COMMENTS)
-        .map_err(|error| parse_error(path, &error))?;
+        .map_err(|error| parse_error(path, unmarked, &error))?;
     match value {
         Some(value @ Value::Object(_)) => Ok(value),
         Some(other) => Err(not_an_object(
@@ -135,11 +135,14 @@ fn before_value(text: &str) -> &str {
     value.map_or("", |value| &text[..value.start()])
 }
 
-pub(super) fn parse_error(path: &Path, error: &ParseError) -> Error {
+/// The error for `text`, the content of `path`, which ends before its last mark where a bracket is not closed.
+pub(super) fn parse_error(path: &Path, text: &str, error: &ParseError) -> Error {
+    let (last_line, last_column) = position(text.trim_end());
+    let is_behind = error.line_display() > last_line;
     Error::Parse {
         path: path.to_owned(),
-        line: error.line_display(),
-        column: error.column_display(),
+        line: if is_behind { last_line } else { error.line_display() },
+        column: if is_behind { last_column } else { error.column_display() },
         reason: reason(error),
     }
 }

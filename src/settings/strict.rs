@@ -201,7 +201,13 @@ fn offset_of(text: &str, error: &serde_json::Error) -> usize {
         .take(error.line().saturating_sub(1))
         .map(str::len)
         .sum();
-    text.floor_char_boundary((line + error.column().saturating_sub(1)).min(text.len()))
+    // A text that ends too early ends with its last mark.
+    let end = if error.is_eof() {
+        text.trim_end().len()
+    } else {
+        text.len()
+    };
+    text.floor_char_boundary((line + error.column().saturating_sub(1)).min(end))
 }
 
 #[cfg(test)]
@@ -288,6 +294,11 @@ mod tests {
             let cleaned = clean(text);
             assert_eq!((cleaned.text.as_str(), cleaned.removed.len()), (text, 0));
         }
+    }
+
+    #[test]
+    fn a_text_that_ends_too_early_is_refused_at_its_last_line() {
+        assert_eq!(refusal("{\"a\": {}\n\n").unwrap().line, 1);
     }
 
     #[test]

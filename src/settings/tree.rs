@@ -25,7 +25,7 @@ pub(super) enum Place<'a> {
 pub(super) fn parse<'t>(path: &Path, text: &'t str) -> Result<Option<ast::Value<'t>>, Error> {
     jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS)
         .map(|result| result.value)
-        .map_err(|error| read::parse_error(path, &error))
+        .map_err(|error| read::parse_error(path, text, &error))
 }
 
 /// The object that must be in the file.

@@ -4,6 +4,7 @@ use super::check::{Check, Command, Fix};
 use super::step::Inspection;
 use super::step_id::StepId;
 use super::{Setup, Site, Status};
+use crate::error::Failure;
 
 /// The advice for an engine that keeps ending, unless it lacks something that a repair puts in place.
 pub(super) const READ_LOG: &str = "fix the error shown by `gem-setup logs`, then run `gem-setup restart`";
@@ -62,6 +63,22 @@ pub(super) fn named_at(site: &Site<'_>, mut fix: Fix) -> Fix {
         }
     }
     fix
+}
+
+/// `failure` with the options of this `install` where it says to run the command again, if they are not on record: a plain `install`
+/// would choose otherwise.
+pub(super) fn repeatable(setup: &Setup<'_>, failure: Failure) -> Failure {
+    let Site { layout, given, .. } = &setup.site;
+    if given.is_empty() || layout.state_file().exists() {
+        return failure;
+    }
+    let command = format!("run `gem-setup install {}` again", given.join(" "));
+    let again = ["run the same command again", "run the command again"];
+    let hint = failure.hint.map(|hint| {
+        let found = again.iter().find(|again| hint.contains(**again));
+        found.map_or_else(|| hint.clone(), |again| hint.replacen(again, &command, 1))
+    });
+    Failure { hint, ..failure }
 }
 
 /// Replaces suggested commands by the advice to resolve the check `obstacle` first.
@@ -175,7 +192,7 @@ impl Obstacles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Failure, Kind};
+    use crate::error::Kind;
     use crate::setup::Subject;
     use crate::setup::step::Condition;
 

@@ -35,11 +35,20 @@ pub struct StepsReport {
 /// Installs the missing parts. Before the first change, everything is inspected that could fail, and the terms are
 /// accepted.
 pub async fn install(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsReport {
+    let mut report = converge(setup, observer).await;
+    report.error = report.error.map(|failure| advice::repeatable(setup, failure));
+    report
+}
+
+async fn converge(setup: &mut Setup<'_>, observer: &dyn Observer) -> StepsReport {
     let mut found = inspect_all(setup).await;
     let is_needed = setup.wanted.force || found.iter().any(|(_, inspection)| is_needed(inspection));
-    if setup.wanted.force || has_downloads(&found) {
-        // The verdict says it too, but only after minutes.
-        foresee(setup, &found).iter().for_each(|fault| observer.foresee(fault));
+    if is_needed {
+        // The verdict says it too, but after downloads only in minutes, and after the change of settings.
+        let is_long = setup.wanted.force || has_downloads(&found);
+        let faults = foresee(setup, &found).into_iter();
+        let faults = faults.filter(|fault| is_long || fault.id == steps::SETTINGS.id);
+        faults.for_each(|fault| observer.foresee(&fault));
     }
     if let Err(failures) = check_blockers(setup, &mut found).await {
         return refuse(observer, &found, failures);

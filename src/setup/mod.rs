@@ -35,6 +35,7 @@ mod records;
 mod release;
 mod reopen;
 mod repair;
+mod salvage;
 mod service;
 mod site;
 mod smoke;
@@ -89,7 +90,7 @@ pub use state::State;
 pub use step::{Condition, Inspection, StepState};
 pub use step_id::StepId;
 pub use steps::refused_model;
-pub use uninstall::{Removal, Uninstalled, removal, uninstall};
+pub use uninstall::{Removal, Uninstalled, removal, uninstall, wait_for_downloads};
 pub use upgrade::{
     NewHostedModels, Upgraded, check_model_upgrade, check_not_older, installable_hosted_models, new_hosted_models,
     offer_of_hub, roll_back_hosted_models, roll_back_model, roll_back_runtime, roll_back_self, upgrade_hosted_models,
@@ -342,12 +343,30 @@ impl Setup<'_> {
     /// # Errors
     /// When a copy or the state cannot be written.
     fn record(&mut self) -> Result<(), Failure> {
-        for (given, copy) in self.given_files() {
-            self.given.keep(&given, &copy)?;
-        }
+        self.keep_given()?;
         self.keep_built_in()?;
         self.state = self.chosen();
         Ok(self.state.write(&self.site.layout.state_file())?)
+    }
+
+    /// Takes the choices of a first installation into the record before its first change, so that they count even if the process is
+    /// killed. Those of a later one are recorded with its first step: until then, the installation is as it was.
+    ///
+    /// # Errors
+    /// When a copy cannot be written.
+    fn choose_first(&mut self) -> Result<(), Failure> {
+        if self.state.is_of_settings_alone() {
+            self.keep_given()?;
+            self.state.chosen = self.chosen().chosen;
+        }
+        Ok(())
+    }
+
+    fn keep_given(&self) -> Result<(), Failure> {
+        for (given, copy) in self.given_files() {
+            self.given.keep(&given, &copy)?;
+        }
+        Ok(())
     }
 }
 

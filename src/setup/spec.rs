@@ -70,7 +70,10 @@ impl ServerSpec {
             (*port != known.port).then(|| format!("--port={port}")),
             (*runtime != known.runtime).then(|| format!("--runtime={runtime}")),
             (*model != known.model).then(|| format!("--model={model}")),
-            (chosen.direct != known.direct).then(|| "--direct".to_owned()),
+            (chosen.direct != known.direct).then(|| match chosen.direct {
+                true => "--direct".to_owned(),
+                false => "--direct=false".to_owned(),
+            }),
         ];
         Self {
             given: differing.into_iter().flatten().chain(others).collect(),
@@ -203,6 +206,17 @@ mod tests {
             differing.given,
             ["--port=9400", "--runtime=builtin", "--upstream=http://127.0.0.1:9/"]
         );
+    }
+
+    #[test]
+    fn a_switch_that_is_off_is_given_too() {
+        let recorded = Chosen {
+            direct: true,
+            ..Chosen::default()
+        };
+        let off = Chosen::default();
+        let spec = ServerSpec::given(off, &recorded, Vec::new(), Sha256::of(""), Duration::ZERO);
+        assert_eq!(spec.given, ["--direct=false"]);
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::mirrors;
 use super::records::{ModelSwap, PlacedFile, Release, SmokeFault, SmokeRecord};
 use super::wanted::Chosen;
+use super::{mirrors, salvage};
 use crate::catalog::Model;
 use crate::error::Kind;
 use crate::layout::Layout;
 use crate::net::without_secrets;
+use crate::place;
 use crate::record::{Error, Record};
 use crate::runtime::LocalModelName;
 use crate::settings::{Applied, Destination};
@@ -122,6 +123,20 @@ const STATE: Record = Record {
     kind: Kind::Unexpected,
     remedy: "move the file somewhere else and run `gem-setup install` again, with the same options as before",
 };
+
+/// The hint for the damaged record `path`, with the options that are still readable; `None` without any.
+fn advice_for(path: &Path) -> Option<String> {
+    let bytes = place::read(path).unwrap_or_default();
+    let mut options = salvage::options_in(&String::from_utf8_lossy(&bytes), place::parent(path));
+    if let Some(home) = home_of(path).filter(|_| options.is_empty()) {
+        options = salvage::options_of_server(&Layout::new(home, home));
+    }
+    let command = (!options.is_empty()).then(|| format!("gem-setup install {}", options.join(" ")))?;
+    Some(format!(
+        "move the file somewhere else and run `{command}`, which has the options that are still readable; add the others of \
+         before"
+    ))
+}
 
 impl Default for State {
     /// The state of a machine without an installation.
@@ -270,10 +285,12 @@ impl State {
     /// # Errors
     /// When the file exists but cannot be read or does not parse.
     pub(super) fn read_without_secrets(path: &Path) -> Result<Option<Self>, Error> {
-        let Some(mut state) = STATE.read_json::<Self>(path)? else {
+        let advised = |error: Error| error.with_hint(|| advice_for(path));
+        let Some(mut state) = STATE.read_json::<Self>(path).map_err(advised)? else {
             return Ok(None);
         };
-        STATE.check_format(&path.to_string_lossy(), state.format, FORMAT)?;
+        let known = STATE.check_format(&path.to_string_lossy(), state.format, FORMAT);
+        known.map_err(advised)?;
         if let Some(home) = home_of(path) {
             let layout = Layout::new(home, home);
             let here = |applied: Applied| applied.in_home(&layout.user_settings(), &layout.backups());

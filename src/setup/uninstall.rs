@@ -2,16 +2,20 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gem_platform::{Os, file};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::time::{Instant, sleep};
 
+use super::converge::LOCK_PATIENCE;
 use super::launcher::starts_own;
 use super::state::State;
 use super::{journal, launcher, shown, upgrade};
 use crate::error::{Failure, Kind};
+use crate::fetch::in_hand;
 use crate::fetch::unpack::STAGING;
 use crate::layout::Layout;
 use crate::lock::Lock;
@@ -21,6 +25,9 @@ use crate::runtime::litert_lm::Venv;
 use crate::settings::{self, Applied, Cleared, Destination, Outcome, Places, Removed, Scope};
 use crate::supervise::{self, GRACE, Stopped};
 use crate::threads;
+
+/// The interval at which downloads are looked at that others have in hand.
+const POLL: Duration = Duration::from_millis(50);
 
 /// The reverted changes.
 #[derive(Clone, Debug, Serialize)]
@@ -311,6 +318,24 @@ pub async fn uninstall(
     Ok(outcome)
 }
 
+/// Waits a limited time for downloads that another gem-setup has in hand: `bundle create`, and `install` while it unpacks a bundle, hold
+/// no lock on the home.
+///
+/// # Errors
+/// When they do not end in time.
+pub async fn wait_for_downloads(layout: &Layout) -> Result<(), Failure> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    while let Some(path) = in_hand(&layout.downloads()) {
+        if Instant::now() > until {
+            let message = format!("another gem-setup is downloading: it has {} in hand", shown(&path));
+            let hint = "wait until it has ended, then run the command again; nothing was changed";
+            return Err(Failure::new(Kind::Conflict, message).with_hint(hint));
+        }
+        sleep(POLL).await;
+    }
+    Ok(())
+}
+
 /// Deletes those of `directories` that are empty, in this order.
 fn delete_empty(directories: &[impl AsRef<Path>]) {
     for directory in directories {
@@ -474,5 +499,18 @@ mod tests {
         });
         uninstall(&layout, &places, true, None).await.unwrap();
         assert!(other.join().unwrap().is_current());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn downloads_in_hand_hold_up_an_uninstall() {
+        let home = tempfile::tempdir().unwrap();
+        let layout = Layout::new(home.path(), home.path());
+        wait_for_downloads(&layout).await.unwrap();
+        let lock = layout.downloads().join("bundle.lock");
+        let held = Lock::try_acquire(&lock).unwrap().unwrap();
+        let failure = wait_for_downloads(&layout).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Conflict);
+        drop(held);
+        wait_for_downloads(&layout).await.unwrap();
     }
 }

@@ -55,6 +55,24 @@ fn another_catalog_after_a_bundle_uses_its_own_addresses() {
     }
 }
 
+#[test]
+fn a_mirror_in_the_configuration_keeps_the_recorded_bundle() {
+    let (_first, bundle, _) = bundle("bundle", &[]);
+    let home = Home::new();
+    install(&home, &bundle).ok();
+    home.write(
+        &home.layout().config_file(),
+        "mirror = [\"https://a.example\"]\nmirror_only = true\n",
+    );
+    fs::remove_file(home.lit()).unwrap();
+    home.gem(&["install", "--no-start"]).ok();
+    fs::remove_file(home.lit()).unwrap();
+    home.gem(&["doctor", "--fix"]).run();
+    assert!(home.lit().exists());
+    let state: Value = serde_json::from_slice(&fs::read(home.layout().state_file()).unwrap()).unwrap();
+    assert!(state["bundle"].is_string(), "{state}");
+}
+
 /// `install` from `bundle`, without a reachable network and with a runtime that cannot pull.
 fn install(home: &Home, bundle: &Path) -> Gem {
     home.gem(&[

@@ -101,7 +101,7 @@ fn options(help: &str) -> impl Iterator<Item = &str> {
     let words = help.lines().flat_map(|line| line.split_whitespace().take(2));
     words
         .filter(|word| word.starts_with("--"))
-        .map(|word| word.trim_end_matches('.'))
+        .filter_map(|word| word.trim_end_matches('.').split('[').next())
 }
 
 /// The commands that a help text lists.

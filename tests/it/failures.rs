@@ -88,7 +88,12 @@ fn truncating_server() -> u16 {
 fn a_truncated_body_is_a_failed_download() {
     let home = Home::new();
     let url = format!("http://127.0.0.1:{}", truncating_server());
-    failure(install_from(&home, &url), 5, &[&url, "lit.test"]);
+    let run = failure(install_from(&home, &url), 5, &[&url, "lit.test"]);
+    let command = format!("--mirror {url}/ --accept-terms --mirror-only --home");
+    assert_says(
+        run.result()["error"]["hint"].as_str().unwrap(),
+        &["run `gem-setup install --catalog ", &command],
+    );
     assert!(!home.lit().exists());
     assert!(!home.layout().state_file().exists());
 }

@@ -217,6 +217,11 @@ fn a_runtime_whose_installation_was_killed_is_on_record() {
     let server = FaultServer::start(content.clone());
     server.limit_rate(1_000_000);
     kill_once_served(install_runtime(&home, &server), &server, 1_000_000);
+    let state = fs::read_to_string(home.layout().state_file()).unwrap();
+    assert!(
+        state.contains(&format!("\"port\": {}", home.port)),
+        "the choices are lost: {state}"
+    );
     // As if the kill had come just after the file was in its place.
     fs::create_dir_all(home.lit().parent().unwrap()).unwrap();
     fs::write(home.lit(), content).unwrap();

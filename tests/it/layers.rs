@@ -375,6 +375,9 @@ fn doctor_reports_wrong_values_of_other_commands() {
         ("token_file = \"/nope\"\n", "token_file"),
         ("account = \"pro\"\n", "account"),
         ("port = \"abc\"\n", "port"),
+        ("sign = \"/nope\"\n", "sign"),
+        ("program = \"linux-x86_64=/nope\"\n", "program"),
+        ("sign = \"/nope\"\nthreshold = 2\n", "sign"),
     ] {
         home.write(&file, text);
         let check = home.doctor().check("setup.records");
@@ -441,4 +444,48 @@ fn wrong_values_are_explained_in_plain_words() {
     ] {
         assert_says(&home.gem(&args).ends(2).stderr, &[says, args[2]]);
     }
+}
+
+#[test]
+fn a_switch_that_is_off_wins_over_the_record() {
+    let home = Home::new();
+    let install = |words: &[&str]| {
+        let first = ["install", "--runtime", "builtin", "--no-start", "--no-smoke"];
+        home.gem(&first).args(words)
+    };
+    let recorded = |name: &str| {
+        let text = fs::read_to_string(home.layout().state_file()).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()[name].clone()
+    };
+    let on = [
+        "--mirror",
+        "https://a.example",
+        "--mirror-only",
+        "--port",
+        &home.port.to_string(),
+    ];
+    install(&on).ok();
+    install(&[]).ok();
+    assert_eq!(recorded("mirror_only"), true);
+    for gem in [
+        install(&[]).env("GEM_SETUP_MIRROR_ONLY", "off"),
+        install(&["--mirror-only=false"]).env("GEM_SETUP_MIRROR_ONLY", "on"),
+    ] {
+        install(&["--mirror-only"]).ok();
+        gem.ok();
+        assert_eq!(recorded("mirror_only"), false);
+    }
+    install(&["--mirror-only"]).ok();
+    home.write(&home.layout().config_file(), "mirror_only = false\n");
+    install(&[]).ok();
+    assert_eq!(recorded("mirror_only"), false);
+
+    let state = fs::read_to_string(home.layout().state_file()).unwrap();
+    let direct = state.replace("\"direct\": false", "\"direct\": true");
+    fs::write(home.layout().state_file(), direct).unwrap();
+    // A server of this runtime cannot do without its gateway.
+    home.gem(&["start"]).ends(2);
+    home.gem(&["start"]).env("GEM_SETUP_DIRECT", "off").ok();
+    home.gem(&["restart"]).ok();
+    home.gem(&["stop"]).ok();
 }

@@ -176,7 +176,7 @@ fn the_table_of_options_is_complete() {
     let (own, _) = help.split_once("Global options").unwrap();
     let words = combinations(&home).concat();
     for line in own.lines().filter_map(|line| line.trim().strip_prefix("--")) {
-        let name = line.split([' ', '=']).next().unwrap();
+        let name = line.split([' ', '[']).next().unwrap();
         let is_listed = words
             .iter()
             .any(|word| word.trim_start_matches("--").split('=').next() == Some(name));

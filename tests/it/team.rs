@@ -353,6 +353,18 @@ fn a_tokens_line_is_printed_without_a_file() {
 }
 
 #[test]
+fn a_second_token_of_a_client_is_said() {
+    let home = Home::new();
+    let tokens = home.beside("tokens");
+    let make = |name: &str| home.gem(&["token", name, "--token-file"]).arg(&tokens).ok().stderr;
+    for name in ["ada", "ada-2"] {
+        assert!(!make(name).contains("several tokens"));
+    }
+    assert_says(&make("ada"), &["`ada` has several tokens now", "delete"]);
+    assert_eq!(fs::read_to_string(&tokens).unwrap().lines().count(), 3);
+}
+
+#[test]
 fn a_token_is_not_written_to_other_kinds_of_files() {
     let home = Home::new();
     let notes = home.beside("notes.txt");

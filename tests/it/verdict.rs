@@ -116,6 +116,14 @@ fn a_refused_file_of_the_workspace_is_no_success() {
 }
 
 #[test]
+fn a_refused_file_is_foreseen_without_downloads_too() {
+    let home = Home::new();
+    home.write(&home.beside("system/settings.json"), "{ oops");
+    let run = home.gem(&["install", "--runtime", "builtin", "--no-start"]).ends(8);
+    foresees(&run, &["settings.json", "line 1"]);
+}
+
+#[test]
 fn faults_of_several_kinds_end_with_status_ten() {
     let mut home = Home::new();
     home.set("GEMINI_MODEL", "gemini-2.5-pro");

@@ -183,6 +183,8 @@ fn each_way_to_be_broken_has_its_place_and_reason() {
         ("\u{feff}{ \"a\" 1 }", "line 1"),
         ("{} {}", "line 1, column 4"),
         ("{ a: 1 }", "line 1, column 3"),
+        ("{ \"a\": {}\n\n", "line 1, column 10"),
+        ("{ \"a\": [\n1", "line 2"),
         ("\n [1]", "the file is an array at line 2, column 2"),
     ] {
         let machine = Machine::with(text);

@@ -16,6 +16,7 @@ mod terms;
 pub(super) use model::unusable_file;
 pub(super) use model_name::unknown as unknown_model;
 pub(super) use runtime::inspect_use;
+pub(super) use settings::FILE as SETTINGS;
 pub use settings::refused_model;
 pub(super) use smoke::{CHECK as SMOKE, PLAN as SMOKE_PLAN};
 pub(super) use terms::ask as ask_terms;
@@ -51,11 +52,16 @@ pub(super) async fn apply(setup: &mut Setup<'_>, id: StepId) -> Result<String, F
     }
     let written = match setup.state == before {
         true => Ok(()),
-        false => setup.state.write(&setup.site.layout.state_file()),
+        false => write(setup),
     };
     let detail = done?;
     written?;
     Ok(detail)
+}
+
+fn write(setup: &mut Setup<'_>) -> Result<(), Failure> {
+    setup.choose_first()?;
+    Ok(setup.state.write(&setup.site.layout.state_file())?)
 }
 
 async fn carry_out(setup: &mut Setup<'_>, id: StepId) -> Result<String, Failure> {

@@ -327,6 +327,7 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
 fn claim(setup: &mut Setup<'_>, path: &Path, sha256: Sha256) -> Result<State, Failure> {
     let before = setup.state.clone();
     if before.placed(path).is_none() && !path.exists() {
+        setup.choose_first()?;
         setup.state.claim_file(path, sha256);
         setup.state.write(&setup.site.layout.state_file())?;
     }
@@ -337,10 +338,17 @@ fn claim(setup: &mut Setup<'_>, path: &Path, sha256: Sha256) -> Result<State, Fa
 fn withdraw(setup: &mut Setup<'_>, before: State) -> Result<(), Failure> {
     let path = setup.site.layout.state_file();
     setup.state = before;
-    if setup.state == State::default() {
-        return place::remove(&path).map_err(|error| Failure::cannot_at("remove", &path, &error));
+    if setup.state != State::default() {
+        return Ok(setup.state.write(&path)?);
     }
-    Ok(setup.state.write(&path)?)
+    let copies = setup.given_files().into_iter().filter(|(given, copy)| given != copy);
+    let written = copies
+        .map(|(_, copy)| copy)
+        .chain([setup.site.layout.mirrors_file(), path]);
+    for path in written {
+        place::remove(&path).map_err(|error| Failure::cannot_at("remove", &path, &error))?;
+    }
+    Ok(())
 }
 
 fn allow_to_run(recipe: Recipe, path: &Path) -> io::Result<()> {

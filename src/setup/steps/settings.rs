@@ -9,7 +9,9 @@ use crate::net::SafeUrl;
 use crate::place;
 use crate::runtime::LocalModelName;
 use crate::runtime::terms::Terms;
-use crate::settings::{self, Destination, Effective, Key, KeyChange, Malformed, Plan, RouterSettings, Scope, Trust};
+use crate::settings::{
+    self, Destination, Effective, FilePlan, Key, KeyChange, Malformed, Plan, RouterSettings, Scope, Trust,
+};
 use crate::setup::apply_settings;
 use crate::setup::check::{Check, Fix, Subject};
 use crate::setup::launcher::{self, Launcher};
@@ -17,7 +19,7 @@ use crate::setup::step::Inspection;
 use crate::setup::{Chosen, Setup, shown};
 use crate::shell;
 
-const FILE: Subject = Subject::new("settings.file", "settings files");
+pub(in crate::setup) const FILE: Subject = Subject::new("settings.file", "settings files");
 const ROUTER: Subject = Subject::new("settings.router", "router switched on");
 const SHADOWED: Subject = Subject::new("settings.shadowed", "settings in effect");
 
@@ -276,23 +278,17 @@ fn inspect_router(setup: &Setup<'_>, router: &RouterSettings, plan: &Plan) -> Ch
     if let Some(malformed) = router.malformed.first() {
         return fail_malformed(malformed, plan);
     }
-    let changes: Vec<_> = plan
-        .files
-        .iter()
-        .flat_map(|file| file.changes.iter().map(move |change| (file, change)))
-        .collect();
-    if changes.is_empty() {
+    let differing: Vec<&FilePlan> = plan.files.iter().filter(|file| !file.changes.is_empty()).collect();
+    if differing.is_empty() {
         let place = setup.site.workspace.as_deref();
         let place = place.map_or_else(String::new, |directory| format!(", in {}", shown(directory)));
         let detail = format!("on, at {}{place}", SafeUrl::redact(&router.classifier_host.value));
         return ROUTER.ok(detail);
     }
-    let texts: Vec<String> = changes
-        .iter()
-        .map(|(file, change)| difference(&file.path, change))
-        .collect();
-    let starts_another = changes.iter().all(|(_, change)| change.key == Key::BinaryPath)
-        && Path::new(&router.binary_path.value).is_file();
+    let texts: Vec<String> = differing.iter().map(|file| differences(file)).collect();
+    let mut changes = differing.iter().flat_map(|file| &file.changes);
+    let starts_another =
+        changes.all(|change| change.key == Key::BinaryPath) && Path::new(&router.binary_path.value).is_file();
     if starts_another {
         // Gemini CLI starts another server program that exists: a choice, not a fault.
         return ROUTER.warn(texts.join("; "), Fix::repair());
@@ -316,13 +312,19 @@ fn fail_malformed(malformed: &Malformed, plan: &Plan) -> Check {
     ROUTER.fail(detail, fix)
 }
 
-fn difference(path: &Path, KeyChange { key, from, to }: &KeyChange) -> String {
+/// The keys of `file` that differ.
+fn differences(file: &FilePlan) -> String {
+    let keys: Vec<String> = file.changes.iter().map(difference).collect();
+    format!("in {}: {}", shown(&file.path), keys.join("; "))
+}
+
+fn difference(KeyChange { key, from, to }: &KeyChange) -> String {
     let mut from = from.clone().unwrap_or_else(|| "not set".to_owned());
     if *key == Key::ClassifierHost {
         let host = from.trim_matches('"');
         from = from.replace(host, &SafeUrl::redact(host));
     }
-    format!("`{key}` in {} is {from}, should be {to}", shown(path))
+    format!("`{key}` is {from}, should be {to}")
 }
 
 /// Whether the file of another scope overrides ours; checked only if ours is right.
