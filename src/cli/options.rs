@@ -78,13 +78,13 @@ impl Known {
         matches!(self.shape, Shape::Many)
     }
 
-    /// `value` in clap's form; a relative path is resolved against `directory`, if given.
-    pub(crate) fn normalise(&self, value: &str, directory: Option<&Path>) -> String {
-        match (self.shape, truth_of(value), directory) {
-            (Shape::Switch, Some(truth), _) => truth.to_string(),
-            (Shape::Count, Some(truth), _) => u8::from(truth).to_string(),
-            // A URL stays one, so that its parser refuses it.
-            (_, _, Some(directory)) if self.is_path && !value.contains("://") => {
+    /// `value` in clap's form; a relative path is resolved against `directory`.
+    pub(crate) fn normalise(&self, value: &str, directory: &Path) -> String {
+        match (self.shape, truth_of(value)) {
+            (Shape::Switch, Some(truth)) => truth.to_string(),
+            (Shape::Count, Some(truth)) => u8::from(truth).to_string(),
+            // A URL stays one, so that its parser refuses it; `-` is standard input.
+            _ if self.is_path && value != "-" && !value.contains("://") => {
                 directory.join(value).to_string_lossy().into_owned()
             }
             _ => value.to_owned(),

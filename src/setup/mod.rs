@@ -84,7 +84,7 @@ pub use service::{
 };
 pub use site::{GUARD, Site};
 pub use smoke::{Probe, Smoke, joke_request, smoke};
-pub use spec::{FOREGROUND, REAPER, ServerSpec};
+pub use spec::{FOREGROUND, REAPER, STARTED_IN, ServerSpec};
 pub use state::State;
 pub use step::{Condition, Inspection, StepState};
 pub use step_id::StepId;

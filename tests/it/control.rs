@@ -41,6 +41,11 @@ fn the_server_starts_reports_its_status_and_stops() {
     );
 
     let processes = home.processes();
+    #[cfg(target_os = "linux")]
+    for process in &processes {
+        let directory = fs::read_link(format!("/proc/{}/cwd", process.pid)).unwrap();
+        assert_ne!(directory, fs::canonicalize(home.work()).unwrap(), "{process:?}");
+    }
     assert_says(
         &home.gem(&["stop"]).ok().stdout,
         &["stopped the server", &seen["pid"].to_string()],

@@ -88,6 +88,7 @@ impl LitertLm {
             args: vec!["import".into(), file.into(), id.into()],
             env: vec![unbuffered()],
             inherit: RUNTIME,
+            directory: None,
         }
     }
 
