@@ -60,7 +60,7 @@ pub use advice::defer;
 pub use auto::{Automatic, installable, is_offered, offered};
 pub use bundle::{
     Bundle, BundleRequest, BundleTools, BundledFile, BundledTarget, CheckedBundle, ModelRequest, OpenBundle,
-    check_bundle, create_bundle,
+    SUMS as BUNDLE_LIST, check_bundle, create_bundle,
 };
 pub use check::{Check, Command, Fix, Status, Subject};
 pub use client::{NextStep, next_steps};
