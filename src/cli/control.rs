@@ -23,10 +23,13 @@ const POLL: Duration = Duration::from_millis(10);
 pub(crate) fn start(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     leave_to_system(session, "start")?;
     server.check(session)?;
-    if look(session)? == Running::No {
-        check_installed(session, server)?;
-    }
-    let started = session.block_on_until_signal(begin(session, server))?;
+    let is_needed = matches!(look(session)?, Running::No | Running::Foreign(_));
+    let started = session.block_on_until_signal(async {
+        if is_needed {
+            check_beforehand(session, server, "start").await?;
+        }
+        begin(session, server).await
+    })?;
     report(session, &started)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -35,12 +38,8 @@ pub(crate) fn start(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCo
 pub(crate) fn restart(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     leave_to_system(session, "restart")?;
     server.check(session)?;
-    check_installed(session, server)?;
-    setup::check_server(&session.layout)?;
     let started = session.block_on_until_signal(async {
-        server.check_direct(session).await?;
-        server.site.check_executable(&server.spec.chosen)?;
-        check_port(session, server).await?;
+        check_beforehand(session, server, "restart").await?;
         replace(session, server).await
     })?;
     report(session, &started)?;
@@ -55,20 +54,32 @@ pub(super) fn check_installed(session: &Session<'_>, server: &Server<'_>) -> Res
         .map_err(|failure| session.or_not_installed("start the server", failure))
 }
 
+/// Finds all that would keep the server from starting, before a process is started or stopped.
+async fn check_beforehand(session: &Session<'_>, server: &Server<'_>, verb: &str) -> Result<(), Failure> {
+    check_installed(session, server)?;
+    setup::check_server(&session.layout)?;
+    server.check_direct(session).await?;
+    server.site.check_executable(&server.spec.chosen)?;
+    check_port(session, server, verb).await
+}
+
 /// A server that is to move to a port that it cannot use stays where it is.
-async fn check_port(session: &Session<'_>, server: &Server<'_>) -> Result<(), Failure> {
+async fn check_port(session: &Session<'_>, server: &Server<'_>, verb: &str) -> Result<(), Failure> {
     let wanted = server.spec.chosen.port;
     let current = match look(session)? {
-        Running::Supervised(record) => record.server.port,
-        Running::Bare { port, .. } => port,
-        Running::No | Running::Unnamed | Running::Foreign(_) => return Ok(()),
+        Running::Supervised(record) => Some(record.server.port),
+        Running::Bare { port, .. } => Some(port),
+        Running::Unnamed => return Ok(()),
+        // The new server ends an engine that a killed one left behind on the port.
+        Running::No | Running::Foreign(_) if server.spec.chosen.direct => return Ok(()),
+        Running::No | Running::Foreign(_) => None,
     };
-    if current == wanted {
+    if current == Some(wanted) {
         return Ok(());
     }
     match setup::unusable_port(&server.site, wanted).await {
         Some(unusable) => Err(Failure {
-            message: format!("cannot restart the server: {}", unusable.message),
+            message: format!("cannot {verb} the server: {}", unusable.message),
             ..unusable
         }),
         None => Ok(()),
