@@ -162,7 +162,9 @@ impl ServerSpec {
     pub fn request(&self, site: &Site<'_>) -> StartRequest {
         let mut program = self.program(site);
         program.directory = Some(site.layout.tmp());
-        program.env.push((STARTED_IN.into(), site.environment.current_dir().into()));
+        program
+            .env
+            .push((STARTED_IN.into(), site.environment.current_dir().into()));
         StartRequest {
             program,
             reaper: Some(REAPER),
