@@ -7,7 +7,7 @@ use std::time::Duration;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::progress::waiting;
 use gem_setup::setup::{self, SERVICE};
-use gem_setup::supervise::{self, GRACE, Running, Started, Stopped};
+use gem_setup::supervise::{self, GRACE, Running, StartRequest, Started, Stopped};
 
 use tokio::time::sleep;
 
@@ -17,7 +17,7 @@ use super::status::{examine, look, without_model};
 use crate::report::Events;
 
 /// The interval at which a server is observed that was asked to end.
-const POLL: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(2);
 
 /// Starts the server in the background.
 pub(crate) fn start(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
@@ -99,8 +99,9 @@ fn leave_to_system(session: &Session<'_>, verb: &str) -> Result<(), Failure> {
 }
 
 /// Ends the server, and starts the new one once that has begun: it takes over the port, so that clients wait for it instead of being
-/// refused.
+/// refused. What can be done before is not done in between.
 async fn replace(session: &Session<'_>, server: &Server<'_>) -> Result<Started, Failure> {
+    let request = prepare(session, server).await?;
     let is_over = Cell::new(false);
     let ending = async {
         let ended = end(session).await;
@@ -111,7 +112,7 @@ async fn replace(session: &Session<'_>, server: &Server<'_>) -> Result<Started, 
         while !is_over.get() && !is_ending(session)? {
             sleep(POLL).await;
         }
-        begin(session, server).await
+        launch(session, &request).await
     };
     let (ended, begun) = tokio::join!(ending, beginning);
     ended?;
@@ -124,6 +125,11 @@ fn is_ending(session: &Session<'_>) -> Result<bool, Failure> {
 }
 
 async fn begin(session: &Session<'_>, server: &Server<'_>) -> Result<Started, Failure> {
+    launch(session, &prepare(session, server).await?).await
+}
+
+/// Does what a start needs apart from the process.
+async fn prepare(session: &Session<'_>, server: &Server<'_>) -> Result<StartRequest, Failure> {
     server.warn_of_idle_options(session.printer, false);
     server.check_direct(session).await?;
     server.site.check_executable(&server.spec.chosen)?;
@@ -131,7 +137,11 @@ async fn begin(session: &Session<'_>, server: &Server<'_>) -> Result<Started, Fa
     let _ = setup::adopt_recorded(&session.layout).await;
     let mut request = server.spec.request(&server.site);
     request.program.path = setup::keep_program(&session.layout, &server.site.program)?;
-    let starting = supervise::start(&session.layout, &request);
+    Ok(request)
+}
+
+async fn launch(session: &Session<'_>, request: &StartRequest) -> Result<Started, Failure> {
+    let starting = supervise::start(&session.layout, request);
     let events = Events::remarks(session.printer);
     Ok(waiting(&events, "server", supervise::STARTING, starting).await?)
 }
