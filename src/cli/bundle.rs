@@ -1,10 +1,11 @@
 //! The command `bundle`.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use gem_platform::Os;
 use gem_platform::process::Program;
 use gem_setup::error::Failure;
 use gem_setup::runtime::{LocalModelName, RuntimeName};
@@ -98,12 +99,17 @@ fn request(session: &Session<'_>, args: &BundleCreateArgs, accepted: Option<Orig
     })
 }
 
-/// Lists the files of `bundle` and the commands that install from it with this `model`.
+/// Lists the files of `bundle`, for a person only their number, and the commands that install from it with this `model`.
 fn show(printer: &Printer, bundle: &Bundle, model: Option<&LocalModelName>) {
-    for file in &bundle.files {
-        printer.line(&format!("{}  {}", file.sha256, file.path));
+    if std::io::stdout().is_terminal() {
+        let (files, sums) = (bundle.files.len(), setup::BUNDLE_LIST);
+        printer.prose(&format!("The bundle has {files} files, which its `{sums}` lists."), 2);
+    } else {
+        for file in &bundle.files {
+            printer.line(&format!("{}  {}", file.sha256, file.path));
+        }
+        printer.line("");
     }
-    printer.line("");
     match model {
         Some(_) => printer.prose("The bundle contains the model.", 2),
         None if needs_model(bundle) => printer.prose("The bundle does not contain the model; `--model` adds it.", 2),
@@ -142,9 +148,41 @@ fn described(bundled: &BundledTarget) -> String {
     }
 }
 
-/// The command that installs from `bundle`, for the shell of each platform.
-fn commands(bundle: &Bundle, model: Option<&LocalModelName>) -> BTreeSet<String> {
-    let mut words: Vec<OsString> = vec!["gem-setup".into(), "install".into()];
+/// The commands that install from `bundle`, for the shell of each platform. They run the gem-setup in the bundle if it has
+/// one.
+fn commands(bundle: &Bundle, model: Option<&LocalModelName>) -> Vec<String> {
+    let options = options(bundle, model);
+    let mut commands: Vec<String> = Vec::new();
+    for BundledTarget { target, program, .. } in &bundle.targets {
+        let place = bundle.bundle.as_path();
+        let program = match program {
+            // A tar file would need a second copy of itself, so only the program is taken out.
+            Some(inside) if !place.is_dir() => {
+                let unpack = ["tar".as_ref(), "-xf".as_ref(), place.as_os_str(), inside.as_ref()];
+                commands.push(shell::line(target.os, unpack));
+                OsString::from(inside)
+            }
+            Some(inside) => place.join(inside).into(),
+            None => "gem-setup".into(),
+        };
+        let words = [program, "install".into()].into_iter().chain(options.iter().cloned());
+        let command = shell::line(target.os, words);
+        // In PowerShell, a quoted program alone is a text.
+        let call = match target.os == Os::Windows && command.starts_with(['"', '\'']) {
+            true => "& ",
+            false => "",
+        };
+        let command = format!("{call}{command}");
+        if !commands.contains(&command) {
+            commands.push(command);
+        }
+    }
+    commands
+}
+
+/// The options that install from `bundle`.
+fn options(bundle: &Bundle, model: Option<&LocalModelName>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = Vec::new();
     match model {
         Some(_) => words.push("--accept-terms".into()),
         // The model is neither in the bundle nor can it be downloaded.
@@ -158,8 +196,7 @@ fn commands(bundle: &Bundle, model: Option<&LocalModelName>) -> BTreeSet<String>
     if let Some(key) = &bundle.public_key {
         words.extend(["--public-key".into(), key.into()]);
     }
-    let systems = bundle.targets.iter().map(|bundled| bundled.target.os);
-    systems.map(|os| shell::line(os, &words)).collect()
+    words
 }
 
 fn verify(session: &Session<'_>, bundle: &Path, key: Option<&KeyOrFile>) -> Result<ExitCode, Failure> {

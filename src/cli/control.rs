@@ -7,7 +7,7 @@ use std::time::Duration;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::progress::waiting;
 use gem_setup::setup::{self, SERVICE};
-use gem_setup::supervise::{self, GRACE, Running, Started, Stopped};
+use gem_setup::supervise::{self, GRACE, Running, StartRequest, Started, Stopped};
 
 use tokio::time::sleep;
 
@@ -17,16 +17,19 @@ use super::status::{examine, look, without_model};
 use crate::report::Events;
 
 /// The interval at which a server is observed that was asked to end.
-const POLL: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(2);
 
 /// Starts the server in the background.
 pub(crate) fn start(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     leave_to_system(session, "start")?;
     server.check(session)?;
-    if look(session)? == Running::No {
-        check_installed(session, server)?;
-    }
-    let started = session.block_on_until_signal(begin(session, server))?;
+    let is_needed = matches!(look(session)?, Running::No | Running::Foreign(_));
+    let started = session.block_on_until_signal(async {
+        if is_needed {
+            check_beforehand(session, server, "start").await?;
+        }
+        begin(session, server).await
+    })?;
     report(session, &started)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -35,12 +38,8 @@ pub(crate) fn start(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCo
 pub(crate) fn restart(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     leave_to_system(session, "restart")?;
     server.check(session)?;
-    check_installed(session, server)?;
-    setup::check_server(&session.layout)?;
     let started = session.block_on_until_signal(async {
-        server.check_direct(session).await?;
-        server.site.check_executable(&server.spec.chosen)?;
-        check_port(session, server).await?;
+        check_beforehand(session, server, "restart").await?;
         replace(session, server).await
     })?;
     report(session, &started)?;
@@ -55,20 +54,32 @@ pub(super) fn check_installed(session: &Session<'_>, server: &Server<'_>) -> Res
         .map_err(|failure| session.or_not_installed("start the server", failure))
 }
 
+/// Finds all that would keep the server from starting, before a process is started or stopped.
+async fn check_beforehand(session: &Session<'_>, server: &Server<'_>, verb: &str) -> Result<(), Failure> {
+    check_installed(session, server)?;
+    setup::check_server(&session.layout)?;
+    server.check_direct(session).await?;
+    server.site.check_executable(&server.spec.chosen)?;
+    check_port(session, server, verb).await
+}
+
 /// A server that is to move to a port that it cannot use stays where it is.
-async fn check_port(session: &Session<'_>, server: &Server<'_>) -> Result<(), Failure> {
+async fn check_port(session: &Session<'_>, server: &Server<'_>, verb: &str) -> Result<(), Failure> {
     let wanted = server.spec.chosen.port;
     let current = match look(session)? {
-        Running::Supervised(record) => record.server.port,
-        Running::Bare { port, .. } => port,
-        Running::No | Running::Unnamed | Running::Foreign(_) => return Ok(()),
+        Running::Supervised(record) => Some(record.server.port),
+        Running::Bare { port, .. } => Some(port),
+        Running::Unnamed => return Ok(()),
+        // The new server ends an engine that a killed one left behind on the port.
+        Running::No | Running::Foreign(_) if server.spec.chosen.direct => return Ok(()),
+        Running::No | Running::Foreign(_) => None,
     };
-    if current == wanted {
+    if current == Some(wanted) {
         return Ok(());
     }
     match setup::unusable_port(&server.site, wanted).await {
         Some(unusable) => Err(Failure {
-            message: format!("cannot restart the server: {}", unusable.message),
+            message: format!("cannot {verb} the server: {}", unusable.message),
             ..unusable
         }),
         None => Ok(()),
@@ -88,8 +99,9 @@ fn leave_to_system(session: &Session<'_>, verb: &str) -> Result<(), Failure> {
 }
 
 /// Ends the server, and starts the new one once that has begun: it takes over the port, so that clients wait for it instead of being
-/// refused.
+/// refused. What can be done before is not done in between.
 async fn replace(session: &Session<'_>, server: &Server<'_>) -> Result<Started, Failure> {
+    let request = prepare(session, server).await?;
     let is_over = Cell::new(false);
     let ending = async {
         let ended = end(session).await;
@@ -100,7 +112,7 @@ async fn replace(session: &Session<'_>, server: &Server<'_>) -> Result<Started, 
         while !is_over.get() && !is_ending(session)? {
             sleep(POLL).await;
         }
-        begin(session, server).await
+        launch(session, &request).await
     };
     let (ended, begun) = tokio::join!(ending, beginning);
     ended?;
@@ -113,6 +125,11 @@ fn is_ending(session: &Session<'_>) -> Result<bool, Failure> {
 }
 
 async fn begin(session: &Session<'_>, server: &Server<'_>) -> Result<Started, Failure> {
+    launch(session, &prepare(session, server).await?).await
+}
+
+/// Does what a start needs apart from the process.
+async fn prepare(session: &Session<'_>, server: &Server<'_>) -> Result<StartRequest, Failure> {
     server.warn_of_idle_options(session.printer, false);
     server.check_direct(session).await?;
     server.site.check_executable(&server.spec.chosen)?;
@@ -120,7 +137,11 @@ async fn begin(session: &Session<'_>, server: &Server<'_>) -> Result<Started, Fa
     let _ = setup::adopt_recorded(&session.layout).await;
     let mut request = server.spec.request(&server.site);
     request.program.path = setup::keep_program(&session.layout, &server.site.program)?;
-    let starting = supervise::start(&session.layout, &request);
+    Ok(request)
+}
+
+async fn launch(session: &Session<'_>, request: &StartRequest) -> Result<Started, Failure> {
+    let starting = supervise::start(&session.layout, request);
     let events = Events::remarks(session.printer);
     Ok(waiting(&events, "server", supervise::STARTING, starting).await?)
 }

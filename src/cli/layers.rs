@@ -124,7 +124,9 @@ impl Layers {
             let is_overridden = name != known.option && environment.var(&variable_of(&known.option)).is_some();
             if let Some(value) = environment.var(&variable).filter(|_| !is_overridden) {
                 let place = format!("the variable `{variable}`");
-                self.add(known, Origin::Environment, place, vec![known.normalise(value, None)]);
+                // A detached server, which inherits the variables, runs in another directory.
+                let value = known.normalise(value, environment.current_dir());
+                self.add(known, Origin::Environment, place, vec![value]);
             }
         }
     }
@@ -335,7 +337,7 @@ fn values_in_file(key: &str, value: &toml::Value, known: &Known, file: &Path) ->
     }
     Ok(values
         .iter()
-        .map(|value| known.normalise(value, file.parent()))
+        .map(|value| known.normalise(value, file.parent().unwrap_or(file)))
         .collect())
 }
 

@@ -48,7 +48,7 @@ use args::{ColorChoice, Command, ServiceAction};
 use clap::ArgMatches;
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
-use gem_setup::setup::{FOREGROUND, GUARD, REAPER};
+use gem_setup::setup::{FOREGROUND, GUARD, REAPER, STARTED_IN};
 use gem_setup::text::printable_line;
 use layers::{Layers, Origin};
 use parse::{Parsed, Refusal, innermost, parse};
@@ -114,7 +114,10 @@ fn shown(refusal: Refusal, args: &[OsString], environment: &Environment) -> Refu
 /// The environment of the process.
 fn process_environment() -> Environment {
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    let directory = std::env::current_dir().unwrap_or_default();
+    let directory = match std::env::var_os(STARTED_IN) {
+        Some(directory) => directory.into(),
+        None => std::env::current_dir().unwrap_or_default(),
+    };
     let home = std::env::home_dir().unwrap_or_default();
     // A relative home would mean another directory to the server, which has its own current directory.
     let home = if home.as_os_str().is_empty() {
@@ -122,7 +125,8 @@ fn process_environment() -> Environment {
     } else {
         directory.join(home)
     };
-    Environment::new(std::env::vars_os().filter_map(text), directory, home).searching(std::env::var_os("PATH"))
+    let variables = std::env::vars_os().filter(|(name, _)| name != STARTED_IN);
+    Environment::new(variables.filter_map(text), directory, home).searching(std::env::var_os("PATH"))
 }
 
 /// Refuses gem-setup's variables that are not UTF-8: ignoring them would change the meaning of the command.

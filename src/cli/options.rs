@@ -92,13 +92,13 @@ impl Known {
         matches!(self.shape, Shape::Many)
     }
 
-    /// `value` in clap's form; a relative path is resolved against `directory`, if given.
-    pub(crate) fn normalise(&self, value: &str, directory: Option<&Path>) -> String {
-        match (self.shape, truth_of(value), directory) {
-            (Shape::Switch, Some(truth), _) => truth.to_string(),
-            (Shape::Count, Some(truth), _) => u8::from(truth).to_string(),
-            // A URL stays one, so that its parser refuses it.
-            (_, _, Some(directory)) if !value.contains("://") => self.resolved(value, directory),
+    /// `value` in clap's form; a relative path is resolved against `directory`.
+    pub(crate) fn normalise(&self, value: &str, directory: &Path) -> String {
+        match (self.shape, truth_of(value)) {
+            (Shape::Switch, Some(truth)) => truth.to_string(),
+            (Shape::Count, Some(truth)) => u8::from(truth).to_string(),
+            // A URL stays one, so that its parser refuses it; `-` is standard input.
+            _ if value != "-" && !value.contains("://") => self.resolved(value, directory),
             _ => value.to_owned(),
         }
     }
@@ -195,7 +195,7 @@ mod tests {
         let at = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
         std::fs::write(at("key.pub"), "RW").unwrap();
         let options = Options::of(&Cli::command());
-        let normalised = |name: &str, value: &str| options.get(name).unwrap().normalise(value, Some(directory.path()));
+        let normalised = |name: &str, value: &str| options.get(name).unwrap().normalise(value, directory.path());
         assert_eq!(normalised("models", "m.toml"), at("m.toml"));
         assert_eq!(
             normalised("program", "linux-x86_64=g"),

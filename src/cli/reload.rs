@@ -51,17 +51,15 @@ pub(crate) async fn follow(
     loop {
         tokio::time::sleep(EVERY).await;
         let now = stamps(seen.keys().cloned());
-        let changed = now.iter().filter(|(file, stamp)| seen.get(*file) != Some(*stamp));
-        let names: Vec<String> = changed.map(|(file, _)| format!("`{}`", file.display())).collect();
-        let names = match &refused {
+        let changes = match (Changes::between(&seen, &now), &refused) {
+            (Some(changes), _) => changes,
             // It may name a file that is not watched yet.
-            Some(refused) if names.is_empty() => refused.names.clone(),
-            None if names.is_empty() => continue,
-            _ => names.join(" and "),
+            (None, Some(refused)) => refused.changes.clone(),
+            (None, None) => continue,
         };
         seen = now;
-        let taken_over = send_renewed(session, server, claim, &updates, &mut seen, &names);
-        let new = taken_over.err().map(|reason| Refused { names, reason });
+        let taken_over = send_renewed(session, server, claim, &updates, &mut seen, &changes);
+        let new = taken_over.err().map(|reason| Refused { changes, reason });
         if let Some(new) = new.as_ref().filter(|new| refused.as_ref() != Some(new)) {
             new.report(claim);
         }
@@ -69,18 +67,50 @@ pub(crate) async fn follow(
     }
 }
 
+/// The changes of the files since the last look, in words.
+#[derive(Clone, PartialEq)]
+struct Changes {
+    /// The files, and whether each changed or is gone.
+    text: String,
+    /// Whether a file is gone.
+    has_gone: bool,
+}
+
+impl Changes {
+    /// The changes from `seen` to `now`, if there are any.
+    fn between(seen: &Stamps, now: &Stamps) -> Option<Self> {
+        let changed = now.iter().filter(|(file, stamp)| seen.get(*file) != Some(*stamp));
+        let (gone, other): (Vec<_>, Vec<_>) = changed.partition(|(_, stamp)| stamp.is_none());
+        let has_gone = !gone.is_empty();
+        let parts = [(other, "changed"), (gone, "is gone")].into_iter();
+        let parts = parts.filter(|(files, _)| !files.is_empty()).map(|(files, what)| {
+            let files: Vec<String> = files.iter().map(|(file, _)| format!("`{}`", file.display())).collect();
+            format!("{} {what}", files.join(" and "))
+        });
+        let text = parts.collect::<Vec<_>>().join("; ");
+        (!text.is_empty()).then_some(Self { text, has_gone })
+    }
+
+    /// The changes, and that they are in force.
+    fn in_force(&self) -> String {
+        match self.has_gone {
+            true => format!("{}; the settings without it are in force", self.text),
+            false => format!("{} and is in force", self.text),
+        }
+    }
+}
+
 /// A change that is not in force.
 #[derive(PartialEq)]
 struct Refused {
-    /// The changed files.
-    names: String,
+    changes: Changes,
     reason: String,
 }
 
 impl Refused {
     fn report(&self, claim: &Claim) {
-        let Self { names, reason } = self;
-        let reason = format!("{names} changed, but the former settings stay in force: {reason}");
+        let Self { changes, reason } = self;
+        let reason = format!("{}, but the former settings stay in force: {reason}", changes.text);
         tracing::warn!("{reason}");
         claim.renew(None, Some(reason));
     }
@@ -95,8 +125,8 @@ fn send_renewed(
     server: &Server<'_>,
     claim: &Claim,
     updates: &watch::Sender<Config>,
-    seen: &mut BTreeMap<PathBuf, Option<Stamp>>,
-    names: &str,
+    seen: &mut Stamps,
+    changes: &Changes,
 ) -> Result<(), String> {
     let found = renewed(session, &session.args).and_then(|renewed| {
         // A changed configuration may name other files, so this list is made afterwards.
@@ -118,8 +148,8 @@ fn send_renewed(
     if stale.is_empty() {
         let fault = broken_settings(session);
         match &fault {
-            Some(fault) => tracing::warn!("{names} changed; {fault}"),
-            None => tracing::info!("{names} changed and is in force"),
+            Some(fault) => tracing::warn!("{}; {fault}", changes.text),
+            None => tracing::info!("{}", changes.in_force()),
         }
         claim.renew(Some(&renewed.spec.identity()), fault);
     } else {
@@ -129,7 +159,7 @@ fn send_renewed(
             "install"
         };
         let reason = format!("{}: run `gem-setup {remedy}` to apply the change", stale.join(", "));
-        tracing::warn!("{names} changed; {reason}");
+        tracing::warn!("{}; {reason}", changes.text);
         claim.renew(None, Some(reason));
     }
     warn_of_client(session, server);
@@ -234,10 +264,33 @@ fn files(session: &Session<'_>, server: &Server<'_>) -> Vec<PathBuf> {
     files
 }
 
-fn stamps(files: impl IntoIterator<Item = PathBuf>) -> BTreeMap<PathBuf, Option<Stamp>> {
+/// The stamps of files; `None` for one that is missing.
+type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
+
+fn stamps(files: impl IntoIterator<Item = PathBuf>) -> Stamps {
     let with_stamp = |file: PathBuf| {
         let stamp = Stamp::of(&file);
         (file, stamp)
     };
     files.into_iter().map(with_stamp).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deleted_file_is_named_as_gone() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let there = stamps([file.path().to_owned()]);
+        let gone = BTreeMap::from([(file.path().to_owned(), None)]);
+        let said = Changes::between(&there, &gone).unwrap().in_force();
+        assert!(
+            said.ends_with("is gone; the settings without it are in force"),
+            "{said}"
+        );
+        let said = Changes::between(&gone, &there).unwrap().in_force();
+        assert!(said.ends_with("changed and is in force"), "{said}");
+        assert!(Changes::between(&there, &there).is_none());
+    }
 }

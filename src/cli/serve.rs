@@ -43,7 +43,6 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
         server.warn_of_idle_options(session.printer, has_terminal);
     }
     session.block_on(server.check_direct(session))?;
-    site.check_executable(&spec.chosen)?;
     let gateway = gateway_of(session, server)?;
     let log = Log::start(session.layout.log_file(), LogLimits::default())
         .map_err(|error| without_thread("start the log's thread", &error))?;
@@ -55,6 +54,8 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
     let listeners = gateway
         .as_ref()
         .and_then(|gateway| runtime.block_on(take_over_port(session, gateway)));
+    // Takes long; clients already wait on the port.
+    site.check_executable(&spec.chosen)?;
     let claim = match Claim::acquire(&session.layout, &spec.identity(), &site.program, &log) {
         Ok(claim) => Arc::new(claim),
         Err(error) => return already_served(session, error),

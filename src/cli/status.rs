@@ -9,7 +9,7 @@ use gem_setup::net::{LOOPBACK_DOWN, RAISE_LOOPBACK, is_loopback_down};
 use gem_setup::runtime::local::{self, Peer};
 use gem_setup::runtime::{EngineState, RuntimeName};
 use gem_setup::setup::{self, Chosen, Offer};
-use gem_setup::supervise::{self, Running, ServerRecord, observe};
+use gem_setup::supervise::{self, EngineRecord, Running, ServerRecord, observe};
 use serde::Serialize;
 
 use super::args::StatusArgs;
@@ -277,15 +277,27 @@ fn note(record: &ServerRecord) -> Option<String> {
     if record.silent {
         return Some("it does not answer on its port; `gem-setup restart` replaces it".to_owned());
     }
-    let blocked = record.engine.as_ref().and_then(|engine| engine.blocked.as_deref());
+    let engine = record.engine.as_ref();
+    let blocked = engine.and_then(|engine| engine.blocked.as_deref());
     let outdated = record.outdated();
     let notes: Vec<String> = blocked
         .map(without_model)
         .into_iter()
+        .chain(engine.and_then(fault))
         .chain(record.unapplied.clone())
         .chain(outdated.map(|other| format!("it runs {other}: run `gem-setup restart`")))
         .collect();
     (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// Why the engine does not answer, if that is known.
+fn fault(engine: &EngineRecord) -> Option<String> {
+    let last = || {
+        let is_failing = engine.state == EngineState::CrashLoop;
+        let last = engine.last_exit.as_ref().filter(|_| is_failing)?;
+        Some(format!("the engine is being tried again; the last one: {last}"))
+    };
+    engine.fault.clone().or_else(last)
 }
 
 /// The remark for an engine that waits for its model: `missing` names the missing item.

@@ -26,7 +26,9 @@ const WIDE: u16 = 80;
 /// The columns of [`BAR`] without its label, at most.
 const BESIDES: u16 = 55;
 const COUNT: &str = "{spinner} {wide_msg} {done} {speed}";
-const SPINNER: &str = "{spinner} {wide_msg}";
+const SPINNER: &str = "{spinner} {wide_msg} {waited}";
+/// A shorter wait is shown without its time.
+const SHORT: Duration = Duration::from_secs(3);
 
 /// The bar or spinner on the screen. Clones are handles to the same one.
 #[derive(Clone, Debug, Default)]
@@ -98,6 +100,7 @@ impl Bars {
             shown.is_waiting = true;
             shown.bar.set_style(style(SPINNER, &shown.speed));
             shown.bar.set_message(printable_line(what));
+            shown.bar.reset_elapsed();
             return None;
         }
         self.show(what, what, None);
@@ -238,6 +241,12 @@ fn style(template: &str, speed: &Arc<Mutex<Speed>>) -> ProgressStyle {
                 per_second: per_second(&for_time),
             };
             let _ = write!(out, "{left}");
+        })
+        .with_key("waited", |state: &ProgressState, out: &mut dyn Write| {
+            let waited = state.elapsed();
+            if waited >= SHORT {
+                let _ = write!(out, "{} s", waited.as_secs());
+            }
         })
         .progress_chars("=> ")
 }

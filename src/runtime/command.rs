@@ -80,6 +80,7 @@ impl CommandLine {
             args: args.collect(),
             env: self.env.clone(),
             inherit: RUNTIME,
+            directory: None,
         }
     }
 }

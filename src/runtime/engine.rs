@@ -80,6 +80,8 @@ pub struct EngineStatus {
     pub generation: u64,
     /// Why the last engine ended, in words.
     pub last_exit: Option<String>,
+    /// While the engine does not answer or the next one waits: what failed, since when, and what follows.
+    pub fault: Option<String>,
     /// If the state is [`EngineState::Blocked`], the missing item and the remedy, in words.
     pub blocked: Option<String>,
 }
@@ -98,6 +100,7 @@ impl EngineStatus {
             release: 0,
             generation: 0,
             last_exit: None,
+            fault: None,
             blocked: None,
         }
     }

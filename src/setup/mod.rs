@@ -61,7 +61,7 @@ pub use advice::defer;
 pub use auto::{Automatic, installable, is_offered, offered};
 pub use bundle::{
     Bundle, BundleRequest, BundleTools, BundledFile, BundledTarget, CheckedBundle, ModelRequest, OpenBundle,
-    check_bundle, create_bundle,
+    SUMS as BUNDLE_LIST, check_bundle, create_bundle,
 };
 pub use check::{Check, Command, Fix, Status, Subject};
 pub use client::{NextStep, next_steps};
@@ -85,7 +85,7 @@ pub use service::{
 };
 pub use site::{GUARD, Site};
 pub use smoke::{Probe, Smoke, joke_request, smoke};
-pub use spec::{FOREGROUND, REAPER, ServerSpec};
+pub use spec::{FOREGROUND, REAPER, STARTED_IN, ServerSpec};
 pub use state::State;
 pub use step::{Condition, Inspection, StepState};
 pub use step_id::StepId;

@@ -158,8 +158,8 @@ async fn check_port(site: &Site<'_>, port: u16) -> Result<(), Failure> {
     if supervise::is_stranger(&site.layout, port)
         && let Some(taken) = taken_port(site, port).await
     {
-        let message = format!("nothing was sent: {}", taken.message);
-        return Err(failure(message).with_hint(taken.hint.unwrap_or_default()));
+        let message = format!("smoke test: nothing was sent: {}", taken.message);
+        return Err(Failure { message, ..taken });
     }
     Ok(())
 }

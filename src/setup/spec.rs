@@ -20,6 +20,9 @@ pub const REAPER: &str = "__reap";
 /// The option of `serve` that overrides `detach` from the environment or the configuration, because a server must not
 /// start another.
 pub const FOREGROUND: &str = "--foreground";
+/// The variable that passes the directory of the command that started a detached process, because the process itself runs
+/// in another one: relative paths in variables, and Gemini CLI's files there, keep their meaning.
+pub const STARTED_IN: &str = "GEM_SETUP_STARTED_IN";
 /// The variable that passes the upstream to a server, because every user can read a process's command line.
 const UPSTREAM_VARIABLE: &str = "GEM_SETUP_UPSTREAM";
 /// The options that the installation's record also contains.
@@ -156,11 +159,17 @@ impl ServerSpec {
         }
     }
 
-    /// The command that starts this server in the background.
+    /// The command that starts this server in the background. It runs in the directory of its log, so that the current
+    /// directory can be deleted or unmounted.
     #[must_use]
     pub fn request(&self, site: &Site<'_>) -> StartRequest {
+        let mut program = self.program(site);
+        program.directory = Some(site.layout.tmp());
+        program
+            .env
+            .push((STARTED_IN.into(), site.environment.current_dir().into()));
         StartRequest {
-            program: self.program(site),
+            program,
             reaper: Some(REAPER),
             server: self.identity(),
             within: READY_WITHIN,

@@ -216,9 +216,6 @@ impl Claim {
         let process = this_process(layout)?;
         let server_file = layout.server_file();
         let previous = ServerRecord::read(&server_file).map_err(failed(&server_file))?;
-        // Removed first, because a replaced file keeps its permissions, and this file must be readable only for its
-        // owner.
-        files::remove(&server_file).map_err(failed(&server_file))?;
         let mut claim = Self {
             layout: layout.clone(),
             record: Mutex::new(ServerRecord {
@@ -238,10 +235,14 @@ impl Claim {
             lock,
             engine: None,
         };
+        // Before the record is replaced: it alone names the engine that an earlier server may have left behind.
+        claim.take_engine_lock(previous.as_ref());
+        // Removed first, because a replaced file keeps its permissions, and this file must be readable only for its
+        // owner.
+        files::remove(&server_file).map_err(failed(&server_file))?;
         claim.write_upstream();
         claim.publish(EngineState::Starting, None);
         claim.write_pid_file(binary);
-        claim.take_engine_lock(previous.as_ref());
         Ok(claim)
     }
 

@@ -53,8 +53,8 @@ const NOT_FOUND: u16 = 404;
 pub(super) trait Observer {
     /// Adds a line to the log.
     fn note(&self, text: &str);
-    /// Reports that a ready engine missed a probe.
-    fn missed(&self);
+    /// Reports that a ready engine missed a probe for this reason.
+    fn missed(&self, reason: &str);
     /// Reports that an engine answers again after a missed probe.
     fn recovered(&self);
 }
@@ -161,9 +161,10 @@ pub(super) async fn until_hung(
             }
             Err(error) => {
                 misses += 1;
-                observer.note(&format!("missed a health probe: {}", describe(&error)));
+                let reason = describe(&error);
+                observer.note(&format!("missed a health probe: {reason}"));
                 if misses == 1 {
-                    observer.missed();
+                    observer.missed(&reason);
                 }
                 // A busy engine has already been silent for a while.
                 if misses + u32::from(activity.is_busy()) >= limits.misses {

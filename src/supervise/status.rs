@@ -87,6 +87,9 @@ pub struct EngineRecord {
     pub program: Option<ProgramStamp>,
     /// Why the last engine ended.
     pub last_exit: Option<String>,
+    /// While the engine does not answer or the next one waits: what failed, since when, and what follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     /// The missing item that keeps requests from the engine, and the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<String>,

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gem_platform::process::{Guard, Program, Supervised, identity};
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
@@ -131,6 +132,7 @@ async fn publish(
             program: now.program,
             restarts: now.restarts,
             last_exit: now.last_exit,
+            fault: now.fault,
             blocked: now.blocked,
         });
         claim.publish(if stopping { EngineState::Stopping } else { now.state }, engine);
@@ -200,6 +202,7 @@ impl StateReporter<'_> {
                 status.since = std::time::Instant::now();
                 status.blocked = None;
             }
+            status.fault = None;
             status.state = state;
             update(status);
         });
@@ -218,8 +221,11 @@ impl Observer for StateReporter<'_> {
         self.log.line(&self.source, format!("engine {text}"));
     }
 
-    fn missed(&self) {
-        self.state(EngineState::Unhealthy);
+    fn missed(&self, reason: &str) {
+        let since = Timestamp::now();
+        let fault =
+            format!("the engine has missed health probes since {since:.0}: {reason}; it is replaced if it goes on");
+        self.change(EngineState::Unhealthy, |status| status.fault = Some(fault));
     }
 
     fn recovered(&self) {
@@ -278,10 +284,14 @@ impl Supervisor<'_> {
             } else {
                 EngineState::Restarting
             };
+            let now = Timestamp::now();
+            let next = now + SignedDuration::try_from(pause).unwrap_or_default();
+            let fault = format!("the engine failed at {now:.0}: {reason}; the next one starts at {next:.0}");
             self.reporter.change(state, |status| {
                 status.pid = None;
                 status.endpoint = None;
                 status.last_exit = Some(reason);
+                status.fault = Some(fault);
             });
             tokio::select! {
                 () = reached(shutdown, Shutdown::Graceful) => return,

@@ -56,7 +56,7 @@ impl Observer for Notes<'_> {
         self.0.line(&"trial".into(), text);
     }
 
-    fn missed(&self) {}
+    fn missed(&self, _reason: &str) {}
 
     fn recovered(&self) {}
 }

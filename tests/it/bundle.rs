@@ -105,7 +105,7 @@ fn one_file_and_one_option_set_up_a_machine_without_internet() {
     for name in ["bundle.tar", "bundle"] {
         let (_first, bundle, printed) = bundle(name, &[]);
         let told = printed.lines().last().unwrap();
-        assert_says(told, &["gem-setup install --accept-terms --bundle", name]);
+        assert_says(told, &["install --accept-terms --bundle", name]);
         let home = Home::new();
         home.gem(&["bundle", "verify"]).arg(&bundle).ok();
         let plan = install(&home, &bundle).arg("--dry-run").ok();
@@ -303,23 +303,11 @@ fn wheels_of_an_earlier_bundle_are_neither_listed_nor_pinned() {
 #[test]
 fn the_printed_command_can_be_pasted() {
     let (_first, _bundle, printed) = bundle("bundle.tar", &[]);
-    let told = printed
-        .lines()
-        .last()
-        .unwrap()
-        .trim()
-        .strip_prefix("gem-setup ")
-        .unwrap()
-        .to_owned();
+    let commands: Vec<&str> = printed.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    assert!(commands.last().unwrap().starts_with("gem-setup/"), "{printed}");
     let home = Home::new();
-    let script = format!(
-        "exec \"$0\" --home \"$1\" {told} --json --no-start --port {}",
-        home.port
-    );
-    let run = home
-        .program("sh")
-        .args(["-c", &script, env!("CARGO_BIN_EXE_gem-setup")])
-        .arg(home.path());
+    let script = format!("{} --json --no-start --port {}", commands.join(" && "), home.port);
+    let run = home.program("sh").args(["-c", &script]);
     assert!(run.ok().changed().contains(&"model".to_owned()));
 }
 
@@ -543,6 +531,45 @@ fn create(home: &Home, name: &str, targets: &str) -> Gem {
         targets,
     ])
     .arg(home.beside(name))
+}
+
+#[test]
+fn other_content_continues_an_unfinished_bundle() {
+    let home = Home::new();
+    for name in ["bundle", "bundle.tar"] {
+        let create = |options: &[&str]| {
+            let create = home.gem(&["bundle", "create", "--mirror", &home.mirror.url(), "--catalog"]);
+            create.arg(home.catalog()).arg(home.beside(name)).args(options)
+        };
+        // The model was not pulled, so this one fails after its downloads.
+        let unfinished = || create(&["--runtime", "lit", "--model", "--accept-terms"]).ends(7);
+        unfinished();
+        let asked = home.mirror.asked().len();
+        unfinished();
+        assert_eq!(
+            home.mirror.asked().len(),
+            asked,
+            "{name}: a finished file was fetched again"
+        );
+        create(&["--runtime", "builtin"]).ok();
+        home.gem(&["bundle", "verify"]).arg(home.beside(name)).ok();
+    }
+    assert!(!home.beside("bundle.tar.files").exists());
+}
+
+#[test]
+fn a_bundle_continues_once_foreign_files_are_deleted() {
+    let home = Home::new();
+    let target = Target::host().unwrap().to_string();
+    let place = home.beside("bundle");
+    fs::create_dir(&place).unwrap();
+    for name in ["bundle.unfinished", "notes"] {
+        fs::write(place.join(name), "mine").unwrap();
+    }
+    let run = create(&home, "bundle", &target).ends(6);
+    assert_says(&run.stderr, &["`notes` is not listed", "delete the files"]);
+    fs::remove_file(place.join("notes")).unwrap();
+    create(&home, "bundle", &target).ok();
 }
 
 /// A platform other than this machine's.

@@ -41,6 +41,11 @@ fn the_server_starts_reports_its_status_and_stops() {
     );
 
     let processes = home.processes();
+    #[cfg(target_os = "linux")]
+    for process in &processes {
+        let directory = fs::read_link(format!("/proc/{}/cwd", process.pid)).unwrap();
+        assert_ne!(directory, fs::canonicalize(home.work()).unwrap(), "{process:?}");
+    }
     assert_says(
         &home.gem(&["stop"]).ok().stdout,
         &["stopped the server", &seen["pid"].to_string()],
@@ -502,14 +507,42 @@ fn a_stranger_on_the_port_is_named_with_a_way_that_works() {
     let _other = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
     let status = home.gem(&["status"]).ends(7);
     let json = home.gem(&["status", "--json"]).ends(7).json();
-    let smoke = home.gem(&["smoke"]).ends(7);
-    for text in [&status.stdout, json["note"].as_str().unwrap(), &smoke.stderr] {
+    let smoke = home.gem(&["smoke"]).ends(9);
+    let start = home.gem(&["start"]).ends(9);
+    for text in [
+        &status.stdout,
+        json["note"].as_str().unwrap(),
+        &smoke.stderr,
+        &start.stderr,
+    ] {
         assert_says(
             text,
             &[&home.port.to_string(), "is taken by", "gem-setup install --port"],
         );
     }
     assert!(!status.stdout.contains("gem-setup start"), "{status:#?}");
+    assert!(!home.layout().log_file().exists(), "a process was started: {start:#?}");
+}
+
+#[test]
+fn a_passed_test_is_no_test_of_a_stopped_server() {
+    let home = Home::new();
+    let install = || {
+        home.gem(&[
+            "install",
+            "--json",
+            "--runtime",
+            "builtin",
+            "--port",
+            &home.port.to_string(),
+        ])
+    };
+    install().ok();
+    home.gem(&["stop"]).ok();
+    let _other = TcpListener::bind(("127.0.0.1", home.port)).unwrap();
+    for run in [install().ends(9), install().arg("--dry-run").ends(9)] {
+        assert_eq!(run.step("smoke"), "skipped", "{run:#?}");
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -162,7 +162,7 @@ fn a_stranger_on_the_port_gets_no_prompt() {
     assert_eq!(home.gem(&route).ok().json()["source"], "builtin-classifier");
     let port = home.port.to_string();
     assert_says(
-        &home.gem(&["smoke"]).ends(7).stderr,
+        &home.gem(&["smoke"]).ends(9).stderr,
         &["nothing was sent", &port, "is taken by"],
     );
     let mut end = std::net::TcpStream::connect(("127.0.0.1", home.port)).unwrap();

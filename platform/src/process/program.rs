@@ -48,6 +48,8 @@ pub struct Program {
     pub env: Vec<(OsString, OsString)>,
     /// Variables of this process that the program inherits.
     pub inherit: Inherit,
+    /// The directory in which the program runs, if not in this process's.
+    pub directory: Option<PathBuf>,
 }
 
 impl Program {
@@ -60,8 +62,10 @@ impl Program {
             command.env_remove(name);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        // Python and shells fail in a deleted directory.
-        if std::env::current_dir().is_err() {
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        } else if std::env::current_dir().is_err() {
+            // Python and shells fail in a deleted directory.
             command.current_dir(std::env::temp_dir());
         }
         command

@@ -82,7 +82,9 @@ impl Build<'_> {
             .map(|program| in_scratch(program, &scratch));
         self.run_tool(Task::Create, &create).await?;
         if matches!(self.installer, Installer::Python(_)) && self.wheels.is_none() {
-            install.env.extend(pip_sources(self.venv, self.environment).await);
+            install
+                .env
+                .extend(pip_sources(&self.venv.python(), self.environment).await);
         }
         self.run_tool(Task::Install, &install).await?;
         confirm(&self.venv.program(), self.version).await

@@ -176,8 +176,8 @@ impl Explain for Error {
                 } else if tail.contains("No space left") {
                     "free disk space, then run the command again"
                 } else {
-                    "check the connection to the package index (PIP_INDEX_URL, UV_DEFAULT_INDEX and HTTPS_PROXY are \
-                     respected), then run the command again"
+                    "check the connection to the package index (`gem-setup doctor --network`; PIP_INDEX_URL, \
+                     UV_DEFAULT_INDEX and HTTPS_PROXY are respected), then run the command again"
                 }
             }
             Self::Start { .. } | Self::Tool { .. } => "check that Python works, then run the command again",

@@ -195,9 +195,9 @@ fn pip(venv: &Venv) -> Program {
     program
 }
 
-/// The options in pip's configuration files that set sources of packages, as variables.
-pub(super) async fn pip_sources(venv: &Venv, environment: &Environment) -> Vec<(OsString, OsString)> {
-    let list = isolated(&venv.python(), ["-m", "pip", "config", "list"]);
+/// The options in the configuration files of the pip of `python` that set sources of packages, as variables.
+pub(super) async fn pip_sources(python: &Path, environment: &Environment) -> Vec<(OsString, OsString)> {
+    let list = isolated(python, ["-m", "pip", "config", "list"]);
     // If this fails, pip uses only its variables.
     let listed = output_of(&list, PIP_LIMIT).await.unwrap_or_default();
     let sources = sources_in(&listed).into_iter();
@@ -235,7 +235,7 @@ fn uv_install(uv: &Path, venv: &Venv, environment: &Environment) -> Program {
 }
 
 /// pip's index variables under uv's names, unless uv's own are set: if pip needs a mirror, uv needs it too.
-fn uv_index(environment: &Environment) -> Vec<(OsString, OsString)> {
+pub(super) fn uv_index(environment: &Environment) -> Vec<(OsString, OsString)> {
     let has_index = environment
         .vars()
         .any(|(name, _)| name.starts_with("UV_") && name.contains("INDEX"));

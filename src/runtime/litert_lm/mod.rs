@@ -11,6 +11,7 @@
 
 mod build;
 mod error;
+mod index;
 mod installer;
 mod requirements;
 mod venv;
@@ -33,6 +34,7 @@ use gem_platform::{Arch, Os, Target};
 
 pub use build::Build;
 pub use error::Error as InstallError;
+pub use index::{Indexes, PIP_PROXY};
 pub use installer::Installer;
 pub use requirements::requirements;
 pub use venv::Venv;
@@ -88,6 +90,7 @@ impl LitertLm {
             args: vec!["import".into(), file.into(), id.into()],
             env: vec![unbuffered()],
             inherit: RUNTIME,
+            directory: None,
         }
     }
 

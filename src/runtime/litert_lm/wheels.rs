@@ -73,7 +73,7 @@ pub async fn download_wheels(
         .pip_commands(build.venv)
         .map(|command| in_scratch(command, scratch));
     build.run_tool(Task::Create, &create).await?;
-    pip.env.extend(pip_sources(build.venv, environment).await);
+    pip.env.extend(pip_sources(&build.venv.python(), environment).await);
     let file = scratch.join("requirements.txt");
     build.in_directory(std::fs::write(&file, requirements))?;
     pip.args.extend(arguments(directories, &file, requirements));

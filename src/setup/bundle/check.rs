@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::contents::{CATALOG, Found, SIGNATURE, SUMS, Sums, TARGETS, check_path};
+use super::contents::{CATALOG, Found, SIGNATURE, SUMS, Sums, TARGETS, UNFINISHED, check_path};
 use super::faults::{fault, unreadable};
 use super::targets::{BundledTarget, Targets};
 use super::{archive, signature};
@@ -40,9 +40,22 @@ impl CheckedBundle {
 pub fn check_bundle(path: &Path, key: Option<&str>) -> Result<CheckedBundle, Failure> {
     let key = key.map(signature::read_public_key).transpose()?;
     fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-    let found = read(path).map_err(|reason| fault(path, &reason))?;
+    check_found(path, read(path), key.as_ref())
+}
+
+/// Checks the bundle in the directory `root` that is complete but for its mark.
+pub(super) fn check_marked(root: &Path) -> Result<(), Failure> {
+    check_found(root, walk(root, Some(Path::new(UNFINISHED))), None).map(drop)
+}
+
+fn check_found(
+    path: &Path,
+    found: Result<Found, String>,
+    key: Option<&minisign_verify::PublicKey>,
+) -> Result<CheckedBundle, Failure> {
+    let found = found.map_err(|reason| fault(path, &reason))?;
     let text = found.sums.ok_or_else(|| fault(path, &format!("`{SUMS}` is missing")))?;
-    if let Some(key) = &key {
+    if let Some(key) = key {
         let signature = found.signature.as_deref();
         let signature = signature.ok_or_else(|| fault(path, &format!("it is not signed: `{SIGNATURE}` is missing")))?;
         signature::verify(key, &text, signature).map_err(|reason| fault(path, &reason))?;
@@ -61,11 +74,15 @@ pub fn check_bundle(path: &Path, key: Option<&str>) -> Result<CheckedBundle, Fai
 
 /// Hashes every file of the directory or tar file `path`.
 pub(super) fn read(path: &Path) -> Result<Found, String> {
-    if path.is_dir() { walk(path) } else { archive::hash(path) }
+    if path.is_dir() {
+        walk(path, None)
+    } else {
+        archive::hash(path)
+    }
 }
 
-/// Hashes every file below the directory `root`.
-fn walk(root: &Path) -> Result<Found, String> {
+/// Hashes every file below the directory `root` except the file `mark`.
+fn walk(root: &Path, mark: Option<&Path>) -> Result<Found, String> {
     let mut found = Found::default();
     let mut directories = vec![PathBuf::new()];
     while let Some(directory) = directories.pop() {
@@ -76,6 +93,9 @@ fn walk(root: &Path) -> Result<Found, String> {
             let kind = entry.file_type().map_err(told)?;
             if kind.is_dir() {
                 directories.push(inside);
+                continue;
+            }
+            if mark == Some(&inside) {
                 continue;
             }
             let path = inside

@@ -7,21 +7,18 @@ use std::path::{Path, PathBuf};
 use gem_platform::file::{make_program, make_readable};
 
 use super::check::read;
-use super::contents::{CATALOG, Found, SUMS, Sums, is_program};
+use super::contents::{CATALOG, Found, SUMS, Sums, UNFINISHED, is_program};
 use super::faults::{unreadable, unwritable};
 use crate::catalog::Catalog;
 use crate::error::{Failure, Kind};
 use crate::lock::{Lock, is_unsupported};
 use crate::place;
-
-/// Marks a directory with an incomplete bundle, which the next call continues. It is locked while the bundle is made. A
-/// tar file is written under this name until it is complete.
-const UNFINISHED: &str = "bundle.unfinished";
+use crate::sha256::Sha256;
 
 /// A directory for a bundle.
 pub(super) struct Claim {
     pub(super) root: PathBuf,
-    /// The files that an earlier call listed there.
+    /// The files that an earlier call listed there, and those that this one has completed.
     pub(super) earlier: Sums,
     /// Held while the bundle is made; `None` if the file system has no locks.
     lock: Option<Lock>,
@@ -34,7 +31,7 @@ pub(super) struct Claim {
 impl Drop for Claim {
     /// Leaves no directory behind that has nothing in it for a later call.
     fn drop(&mut self) {
-        if self.is_scratch || (!self.made.is_empty() && !has_files(&self.root)) {
+        if !self.made.is_empty() && !has_files(&self.root) {
             let _ = fs::remove_dir_all(&self.root);
         }
         if let Some(lock) = self.lock.take_if(|_| self.is_scratch) {
@@ -98,6 +95,16 @@ impl Claim {
             let above = place.ancestors().skip(1);
             above.take_while(|above| *above != self.root).for_each(open);
         }
+    }
+
+    /// Lists the complete file `inside`, so that a later call can continue this one or replace its content.
+    pub(super) fn note(&mut self, inside: &str, sha256: Sha256) -> Result<(), Failure> {
+        if self.earlier.get(inside) == Some(sha256) {
+            return Ok(());
+        }
+        self.earlier.insert(inside.to_owned(), sha256);
+        let list = self.root.join(SUMS);
+        place::write_atomic(&list, self.earlier.to_text().as_bytes()).map_err(|error| unwritable(&list, &error))
     }
 
     /// Marks the bundle as complete.

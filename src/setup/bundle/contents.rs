@@ -7,7 +7,7 @@ use std::io;
 use crate::sha256::Sha256;
 
 /// The file of a bundle that lists every other file with its hash, as `sha256sum` does.
-pub(in crate::setup) const SUMS: &str = "SHA256SUMS";
+pub const SUMS: &str = "SHA256SUMS";
 /// The directory of a bundle for models; each model has its own subdirectory.
 pub(in crate::setup) const MODELS: &str = "models";
 /// The directory of a bundle for the wheels of `litert-lm`.
@@ -20,6 +20,9 @@ pub(super) const TERMS: &str = "terms.json";
 pub(super) const TARGETS: &str = "targets.json";
 /// The signature of [`SUMS`].
 pub(super) const SIGNATURE: &str = "SHA256SUMS.minisig";
+/// Marks a directory with an incomplete bundle, which the next call continues. It is locked while the bundle is made. A
+/// tar file is written under this name until it is complete.
+pub(super) const UNFINISHED: &str = "bundle.unfinished";
 
 /// The directory of a bundle for gem-setup's executables.
 const PROGRAMS: &str = "gem-setup/";

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use gem_platform::Target;
 
-use super::check::check_bundle;
+use super::check::check_marked;
 use super::claim::{Claim, check_file};
 use super::contents::Sums;
 use super::faults::unwritable;
@@ -53,10 +53,9 @@ pub async fn create_bundle(request: &BundleRequest, tools: &BundleTools<'_>) -> 
         tools,
     };
     let made = make(&mut making, &runtimes, is_file).await;
-    if is_file {
+    if is_file && made.is_ok() {
         let root = &making.claim.root;
-        let removed = fs::remove_dir_all(root).map_err(|error| unwritable(root, &error));
-        return made.and_then(|bundle| removed.map(|()| bundle));
+        fs::remove_dir_all(root).map_err(|error| unwritable(root, &error))?;
     }
     made
 }
@@ -66,8 +65,13 @@ const COMPRESSED: [&str; 12] = [
     ".gz", ".tgz", ".zst", ".tzst", ".xz", ".txz", ".bz2", ".tbz", ".tbz2", ".lz4", ".zip", ".7z",
 ];
 
-/// Refuses a name that looks like a compressed archive, because it would become a directory.
+/// Refuses a name that looks like a compressed archive, because it would become a directory, and one that the printed
+/// commands and the JSON could not name.
 fn check_name(place: &Path) -> Result<(), Failure> {
+    if place.to_str().is_none() {
+        let message = format!("cannot make the bundle `{}`: its path is not UTF-8", place.display());
+        return Err(Failure::new(Kind::Usage, message).with_hint("name another place"));
+    }
     let name = place.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let Some(end) = COMPRESSED.iter().find(|end| name.ends_with(**end)) else {
         return Ok(());
@@ -87,12 +91,9 @@ fn check_name(place: &Path) -> Result<(), Failure> {
 async fn make(making: &mut Making<'_>, runtimes: &[(Target, RuntimeName)], is_file: bool) -> Result<Bundle, Failure> {
     let targets = making.fill(runtimes).await?;
     let public_key = making.seal()?;
-    making.claim.finish()?;
-    if !is_file {
-        making.share();
-    }
     let (root, place) = (&making.claim.root, &making.request.place);
-    check_bundle(root, None).map_err(|failure| {
+    // Still marked, so that the next call can continue if files are to be deleted first.
+    check_marked(root).map_err(|failure| {
         failure.with_hint(
             "delete the files that do not belong there, or choose an empty directory, then run the command again",
         )
@@ -101,6 +102,9 @@ async fn make(making: &mut Making<'_>, runtimes: &[(Target, RuntimeName)], is_fi
         let part = making.claim.unfinished();
         let written = archive::write(root, &making.sums, &part).and_then(|()| fs::rename(&part, place));
         written.map_err(|error| unwritable(place, &error))?;
+    } else {
+        making.share();
+        making.claim.finish()?;
     }
     let files = making.sums.iter();
     Ok(Bundle {

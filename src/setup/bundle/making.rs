@@ -101,7 +101,7 @@ impl Making<'_> {
         check_path(inside).map_err(|reason| fault(&self.claim.root, &reason))?;
         let sha256 = Sha256::of_file(&place).map_err(|error| unreadable(&place, &error))?;
         self.sums.insert(inside.to_owned(), sha256);
-        Ok(())
+        self.claim.note(inside, sha256)
     }
 
     async fn fetch(&mut self, url: Url, sha256: Sha256, size: u64) -> Result<(), Failure> {

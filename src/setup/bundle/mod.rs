@@ -17,7 +17,8 @@ mod signature;
 mod targets;
 
 pub use self::check::{CheckedBundle, check_bundle};
-pub(super) use self::contents::{MODELS, SUMS, Sums, WHEELS};
+pub use self::contents::SUMS;
+pub(super) use self::contents::{MODELS, Sums, WHEELS};
 pub use self::create::create_bundle;
 pub use self::open::OpenBundle;
 pub use self::request::{Bundle, BundleRequest, BundleTools, BundledFile, ModelRequest};

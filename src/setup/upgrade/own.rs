@@ -62,9 +62,14 @@ pub async fn upgrade_self(setup: &Setup<'_>) -> Result<Upgraded, Failure> {
     let entry = setup.site.catalog.own();
     let offered = entry.map(|entry| entry.version.clone());
     let Some(entry) = entry.filter(|entry| is_newer(&entry.version, CURRENT)) else {
-        let to = offered;
+        let detail = match &offered {
+            None => format!("gem-setup stays at {CURRENT}: the catalog has no version of it"),
+            Some(to) if to != CURRENT => format!("gem-setup {CURRENT} is newer than the catalog's {to}"),
+            Some(_) => unchanged(CURRENT).detail,
+        };
         return Ok(Upgraded {
-            to,
+            to: offered,
+            detail,
             ..unchanged(CURRENT)
         });
     };
@@ -126,7 +131,7 @@ fn unchanged(version: &str) -> Upgraded {
         from: Some(version.to_owned()),
         to: Some(version.to_owned()),
         changed: false,
-        detail: format!("gem-setup {version} is current"),
+        detail: format!("gem-setup {version} is the catalog's version"),
     }
 }
 

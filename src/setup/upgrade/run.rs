@@ -45,7 +45,11 @@ pub async fn upgrade_runtime(setup: &mut Setup<'_>) -> Result<Upgraded, Failure>
         let changed = !brought.is_empty();
         let detail = match changed {
             true => brought.join(", "),
-            false => format!("{} is current", to.as_deref().unwrap_or_default()),
+            false => format!(
+                "the runtime {} {} is the catalog's version",
+                setup.wanted.chosen.runtime,
+                to.as_deref().unwrap_or("of unknown version")
+            ),
         };
         return Ok(Upgraded {
             from,

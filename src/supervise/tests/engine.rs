@@ -99,7 +99,9 @@ async fn a_hung_engine_is_found_by_its_probes_and_replaced() {
     let first = supervision.until_ready().await;
     let hung = process(&first);
     let _stream = send_request(&first).await;
-    supervision.until(|status| status.state == EngineState::Unhealthy).await;
+    let unhealthy = supervision.until(|status| status.state == EngineState::Unhealthy).await;
+    let fault = unhealthy.fault.unwrap();
+    assert!(fault.contains("missed health probes since"), "{fault}");
     let second = supervision
         .until(|status| status.state == EngineState::Ready && status.generation == 2)
         .await;

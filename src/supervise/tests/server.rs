@@ -219,6 +219,7 @@ fn record_with_engine(engine: &Identity) -> ServerRecord {
             state: EngineState::Ready,
             restarts: 0,
             last_exit: None,
+            fault: None,
             blocked: None,
             program: None,
         }),
