@@ -32,7 +32,7 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
         Err(failure) => {
             let examination = unexamined(&failure);
             show(session, &examination, "");
-            return if fix { Err(failure) } else { Ok(status_of(&examination)) };
+            return Ok(status_of(&examination));
         }
     };
     session.block_on_until_signal(async {
@@ -52,8 +52,11 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
         show(session, &examination, &session.install_options(setup.site.target));
         news::look_up(session, &news);
         Ok(match outcome {
-            Ok(()) => status_of(&examination),
-            Err(failure) => ExitCode::from(failure.kind.exit_status()),
+            // A later step may have repaired what an earlier one could not.
+            Err(failure) if !examination.is_ok() && failure.kind != Kind::Unexpected => {
+                ExitCode::from(failure.kind.exit_status())
+            }
+            _ => status_of(&examination),
         })
     })
 }
@@ -83,12 +86,6 @@ impl Unusable {
         setup::defer(checks, lead.id);
         checks.insert(0, lead);
     }
-
-    fn into_failure(self) -> Failure {
-        match self {
-            Self::Record(failure) | Self::Configuration(failure) => failure,
-        }
-    }
 }
 
 /// Examines the machine and, with `fix`, repairs it, unless the record or the configuration is `unusable`.
@@ -102,7 +99,7 @@ async fn examine(
     let mut examination = look(setup, extras, printer).await;
     if let Some(unusable) = unusable {
         unusable.lead(&mut examination.checks);
-        return (examination, if fix { Err(unusable.into_failure()) } else { Ok(()) });
+        return (examination, Ok(()));
     }
     if !fix || examination.unfinished.is_empty() {
         return (examination, Ok(()));
