@@ -83,7 +83,7 @@ pub use service::{
     service_kind,
 };
 pub use site::{GUARD, Site};
-pub use smoke::{Probe, Smoke, joke_request, smoke};
+pub use smoke::{Probe, Smoke, sample_request, smoke};
 pub use spec::{FOREGROUND, REAPER, ServerSpec};
 pub use state::State;
 pub use step::{Condition, Inspection, StepState};

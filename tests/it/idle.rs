@@ -211,8 +211,38 @@ fn a_bundle_for_builtin_refuses_a_model() {
             "--accept-terms",
         ])
         .ends(2);
-    assert_says(&run.stderr, &["`builtin` has none", "leave the model out"]);
+    assert_says(&run.stderr, &["`builtin` has no model", "leave the model out"]);
     assert!(!home.work().join("new").exists());
+}
+
+#[test]
+fn commands_that_need_a_model_refuse_builtin() {
+    let home = Home::new();
+    let install = ["install", "--runtime", "builtin", "--no-start"];
+    home.gem(&install).args(["--port", &home.port.to_string()]).ok();
+    for (args, hint) in [
+        (["pull", MODEL].as_slice(), "gem-setup install --runtime litert-lm"),
+        (
+            &["pull", MODEL, "--runtime", "builtin"],
+            "gem-setup install --runtime lit ",
+        ),
+        (&["upgrade", "--model"], "upgrade --self"),
+        (&["rollback", "model"], "gem-setup versions"),
+        (
+            &["route", "--classifier", "model", "hi"],
+            "leave out `--classifier model`",
+        ),
+    ] {
+        let run = home.gem(args).ends(2);
+        assert_says(&run.stderr, &["the runtime `builtin` has no model", hint]);
+    }
+    let run = home.gem(&["route", "hi"]).env("GEM_SETUP_CLASSIFIER", "model").ok();
+    assert_eq!(run.stderr, "");
+    assert_says(&home.gem(&["list"]).ok().stdout, &[MODEL, "only a name"]);
+    assert_eq!(
+        home.gem(&["list", "--json"]).ok().json()["models"],
+        serde_json::json!([])
+    );
 }
 
 #[test]
