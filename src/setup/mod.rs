@@ -28,6 +28,7 @@ mod mirrors;
 mod model_file;
 mod needs;
 mod network;
+mod obstacle;
 mod offers;
 mod port;
 mod program;
