@@ -38,14 +38,7 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
     session.block_on_until_signal(async {
         let (mut examination, outcome) = examine(&mut setup, unusable, fix, extras, (&events, printer)).await;
         examination.checks.extend(news::checks(session, &news));
-        if let Some(other) = session.other() {
-            let wait = Fix::Later(format!("{}, then run `gem-setup doctor` again", other.remedy()));
-            for check in examination.checks.iter_mut().filter(|check| check.fix.is_some()) {
-                check.fix = Some(wait.clone());
-            }
-            let text = format!("{other}: the other findings may change");
-            examination.checks.insert(0, RECORDS.warn(text, wait));
-        }
+        defer_to_other(session, &mut examination.checks);
         if let Err(failure) = &outcome {
             printer.failure(failure);
         }
@@ -59,6 +52,19 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
             _ => status_of(&examination),
         })
     })
+}
+
+/// While another gem-setup works on the home, the advice is to wait for it.
+fn defer_to_other(session: &Session<'_>, checks: &mut Vec<Check>) {
+    let Some(other) = session.other() else {
+        return;
+    };
+    let wait = Fix::Later(format!("{}, then run `gem-setup doctor` again", other.remedy()));
+    for check in checks.iter_mut().filter(|check| check.fix.is_some()) {
+        check.fix = Some(wait.clone());
+    }
+    let text = format!("{other}: the other findings may change");
+    checks.insert(0, RECORDS.warn(text, wait));
 }
 
 /// A file that `install` needs but cannot use.

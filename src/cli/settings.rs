@@ -63,14 +63,17 @@ fn apply(
     let plan = checked(&state.chosen)?;
     let applied = setup::apply_settings(&mut state, &session.layout, plan)?;
     report(printer, &applied);
-    if !applied.is_empty() {
-        printer.remark_in_prose(RESTART_CLIENT, 2);
-    }
+    warn_of_refused_files(session, places);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Warns of the settings files because of which Gemini CLI does not start.
+fn warn_of_refused_files(session: &Session<'_>, places: &Places) {
     for (_, failure) in settings::load(places, &session.environment).refused() {
         let hint = failure.hint.as_deref().unwrap_or("correct the file");
-        printer.warning(&format!("Gemini CLI cannot start: {}; {hint}", failure.message));
+        let text = format!("Gemini CLI cannot start: {}; {hint}", failure.message);
+        session.printer.warning(&text);
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn remove(session: &Session<'_>, places: &Places, scope: Option<Destination>) -> Result<ExitCode, Failure> {
@@ -127,6 +130,9 @@ fn report(printer: &Printer, applied: &Applied) {
                 printer.line(&format!("  {} = {}", change.key, change.to));
             }
         }
+    }
+    if !applied.is_empty() {
+        printer.remark_in_prose(RESTART_CLIENT, 2);
     }
 }
 
