@@ -138,7 +138,7 @@ pub struct Aligned {
     pub last: usize,
 }
 
-/// Aligns the cells of `rows` in columns that are `gap` blanks apart. Escape sequences take no room.
+/// Aligns the cells of `rows` in columns that are `gap` blanks apart. Escape sequences have no width.
 ///
 /// ```
 /// let rows = [["a", "1"], ["long", "2"]].map(|row| row.map(str::to_owned));

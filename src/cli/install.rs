@@ -481,8 +481,9 @@ fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_step
             printer.remark("");
             printer.remark("What to do next:");
             for remedy in verdict.remedies() {
-                printer
-                    .remark(&printer.tilde(&format!("  first {remedy}, which does the steps that options left out")));
+                printer.remark(&printer.tilde(&format!(
+                    "  first {remedy}, which applies the steps that options left out"
+                )));
             }
             for step in next_steps {
                 printer.remark(&printer.tilde(&format!("  {}:", step.purpose)));

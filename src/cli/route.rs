@@ -97,7 +97,7 @@ fn account(session: &Session<'_>) -> Result<Account, Failure> {
     Ok(Account::of_auth(selected.and_then(Value::as_str)))
 }
 
-/// Whether Gemini CLI's router asks this home's server and that server has no model.
+/// Whether Gemini CLI's router asks this home's server, and its runtime is `builtin`.
 fn is_modelless(
     session: &Session<'_>,
     running: &Running,

@@ -109,7 +109,7 @@ impl<'a> Server<'a> {
         let upstream = &self.args.upstream;
         if upstream.scheme() == "http" && !is_loopback(upstream) && !self.spec.chosen.direct {
             printer.warning(&format!(
-                "the way to the upstream `{}` is not encrypted: others can read keys and requests; use `https://` if it offers that",
+                "requests to the upstream `{}` are not encrypted: others can read them and their keys; use `https://` if the upstream offers it",
                 SafeUrl::from(upstream)
             ));
         }

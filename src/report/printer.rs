@@ -62,7 +62,7 @@ fn shown(text: &str, line_end: &str) -> String {
     shown
 }
 
-/// The form of a line end in a text that is to be one line.
+/// The form of a line end in a single line.
 const ESCAPED_END: &str = "\\n";
 
 /// [`shown`] as one line.

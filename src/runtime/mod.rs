@@ -85,7 +85,7 @@ impl RuntimeName {
     /// Refuses `action`, which needs a model, if this runtime has none; `hint` says what to do instead.
     ///
     /// # Errors
-    /// When the runtime has no models.
+    /// When the runtime is `builtin`.
     pub fn require_model(self, action: impl Display, hint: &str) -> Result<(), Failure> {
         if self.has_models() {
             return Ok(());

@@ -196,7 +196,7 @@ fn server_needs(layout: &Layout) -> Vec<(PathBuf, Use)> {
     ]
 }
 
-/// Checks the files of a server that is to be started, before the running one is stopped.
+/// Checks the files of the next server before the running one is stopped.
 ///
 /// # Errors
 /// When one of them cannot be used.

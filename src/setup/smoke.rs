@@ -134,7 +134,7 @@ async fn answered<T>(progress: &dyn Progress, what: &str, answer: impl Future<Ou
     waiting(progress, "smoke", &wait, answer).await
 }
 
-/// The URL and the body of a request that the server of `chosen` answers: the joke prompt, or a routing probe if it has no model.
+/// The URL and the body of a request that the server of `chosen` answers: the joke prompt, or a routing probe if its runtime is `builtin`.
 #[must_use]
 pub fn sample_request(chosen: &Chosen) -> (String, String) {
     let Chosen { port, model, .. } = chosen;

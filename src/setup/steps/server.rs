@@ -193,8 +193,8 @@ fn unnamed(setup: &Setup<'_>) -> Inspection {
             &detail,
             Fix::by_hand("wait until the other gem-setup is done, or end it by its pid"),
         ),
-        PORT.skip("the server is not known"),
-        HEALTH.skip("the server is not known"),
+        PORT.skip("which server holds the lock is unknown"),
+        HEALTH.skip("which server holds the lock is unknown"),
     ];
     let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {detail}")).with_hint(
         "wait until the other gem-setup is done; if its disk is full, free some space and end the server by its pid",

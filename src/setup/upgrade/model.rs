@@ -150,7 +150,7 @@ fn outcome(setup: &Setup<'_>, to: Option<String>, changed: bool, detail: String)
 /// Whether the model can be upgraded at all: checked before another part is switched.
 ///
 /// # Errors
-/// When the runtime takes no model from the catalog.
+/// When the runtime does not use the catalog's models.
 pub fn check_model_upgrade(setup: &Setup<'_>) -> Result<(), Failure> {
     check(setup, &setup.model())
 }
