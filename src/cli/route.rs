@@ -142,7 +142,6 @@ fn single(
     args: &RouteArgs,
 ) -> Result<ExitCode, Failure> {
     let printer = session.printer;
-    let request = request_text(&args.text, printer)?;
     let history = match &args.history {
         Some(file) => {
             let path = session.environment.current_dir().join(file);
@@ -151,6 +150,7 @@ fn single(
         }
         None => Vec::new(),
     };
+    let request = request_text(&args.text, printer)?;
     context.conversation = Conversation::of(&request, history);
     let answer = session.block_on(async {
         let shown = printer.meanwhile("asking the local model");
