@@ -463,6 +463,6 @@ fn without_a_command_help_comes_before_the_error() {
             !run.stderr.contains("error: Sets up") && !run.stderr.starts_with("error"),
             "{run:#?}"
         );
-        assert_says(&run.stderr, &["Usage:", "error: no command was given", "--help"]);
+        assert_says(&run.stderr, &["\nUsage: ", "\nerror: no command was given", "--help"]);
     }
 }
