@@ -157,6 +157,16 @@ fn install_from_a_signed_catalog_delivers_its_models() {
     home.gem(&["rollback", "hosted-models"]).ok();
     assert_eq!(install(&[]).ok().changed(), [""; 0]);
     assert_eq!((home.mirror.asked().len(), listed(&home)), (asked, None));
+}
+
+#[test]
+fn install_from_a_given_catalog_replaces_only_older_models() {
+    let home = Home::new();
+    let port = home.port.to_string();
+    let install = |more: &[&str]| {
+        home.gem(&["install", "--runtime", "builtin", "--no-start", "--port", &port])
+            .args(more)
+    };
     let given = home.beside("given.toml");
     let text = |file: &str| format!("format = 1\n[hosted-models]\nfile = '''\n{file}'''\n");
     fs::write(&given, text(&file("2099-01-03", "gemini-8-flash"))).unwrap();
