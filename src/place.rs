@@ -345,7 +345,7 @@ fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
 }
 
-/// How the file `target`, which is not a symbolic link, is to be written.
+/// How to write the file `target`, which is not a symbolic link.
 fn way(target: &Path, names: Names) -> io::Result<Way> {
     let metadata = match file::metadata(target) {
         Ok(metadata) => metadata,

@@ -16,6 +16,7 @@ use memchr::memchr;
 use serde::Serialize;
 use serde::ser::Error as _;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+use textwrap::core::display_width;
 
 /// Defines an enumeration whose variants are single words, also in serde, with `ALL`, `as_str` and `Display`. With an
 /// error for other words, also defines `FromStr`.
@@ -126,6 +127,38 @@ pub fn opening(text: &str, longest: usize) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// Rows of text in columns.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Aligned {
+    /// The rows, without blanks at the end.
+    pub lines: Vec<String>,
+    /// Where the last column begins.
+    pub last: usize,
+}
+
+/// Aligns the cells of `rows` in columns that are `gap` blanks apart. Escape sequences have no width.
+///
+/// ```
+/// let rows = [["a", "1"], ["long", "2"]].map(|row| row.map(str::to_owned));
+/// assert_eq!(gem_setup::text::aligned(&rows, 2).lines, ["a     1", "long  2"]);
+/// ```
+#[must_use]
+pub fn aligned<const N: usize>(rows: &[[String; N]], gap: usize) -> Aligned {
+    let widest = |column: usize| rows.iter().map(|row| display_width(&row[column])).max();
+    let widths: [usize; N] = std::array::from_fn(|column| widest(column).unwrap_or_default() + gap);
+    let line = |row: &[String; N]| {
+        let padded = row.iter().zip(widths).map(|(cell, width)| {
+            let blanks = width.saturating_sub(display_width(cell));
+            format!("{cell}{}", " ".repeat(blanks))
+        });
+        padded.collect::<String>().trim_end().to_owned()
+    };
+    Aligned {
+        lines: rows.iter().map(line).collect(),
+        last: widths.iter().rev().skip(1).sum(),
+    }
 }
 
 /// Adds `c` to `text`, in escaped form if it is a control character.

@@ -180,14 +180,14 @@ impl Explain for Error {
             }
             Self::Fetch { .. } => "check the URL and the connection; `--catalog FILE` needs neither",
             Self::Signature { .. } => {
-                "the signature is expected beside the catalog, with `.minisig` at the end, by the key of `--catalog-key`, else by the one that this gem-setup was built with"
+                "check that the catalog's URL with `.minisig` appended has its signature, made with the key of `--catalog-key`, or without that option with gem-setup's own key"
             }
             Self::Clock { .. } => {
-                "check this machine's clock; if it is right, ask the publisher to sign the catalog again, with a right clock"
+                "check this machine's clock; if it is right, the publisher's was wrong: ask the publisher to sign the catalog again"
             }
             Self::Unusable { .. } => {
-                "nothing was changed; if it is for a newer gem-setup, upgrade that first (`gem-setup upgrade --self`, or as it was installed), else \
-                 tell its publisher; `--catalog FILE` takes another one"
+                "nothing was changed; if the catalog needs a newer gem-setup, upgrade that first (`gem-setup upgrade --self`, or as it was \
+                 installed), else tell the catalog's publisher; `--catalog FILE` names another catalog"
             }
             Self::Older { .. } => "an old catalog may hide a security fix: try later, or ask the publisher",
             Self::Record(error) => return error.hint(),

@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command, CommandFactory, ValueHint};
 use clap_complete::Shell;
 use gem_platform::Target;
+use gem_setup::catalog::Catalog;
 
 use super::args::Cli;
 use crate::report::Printer;
@@ -18,7 +19,7 @@ pub(crate) fn run(printer: &Printer, shell: Shell) -> ExitCode {
     if printer.json() {
         printer.json_line(&serde_json::json!({"shell": shell.to_string(), "script": script}));
     } else {
-        printer.line(script.trim_end());
+        script.trim_end().lines().for_each(|line| printer.line(line));
     }
     ExitCode::SUCCESS
 }
@@ -33,6 +34,7 @@ fn script(shell: Shell) -> String {
         Shell::Bash => script
             .replace("gem__subcmd__setup", "gem__setup")
             .replacen(BASH_WORDS, BASH_WORDS_AND_EQUALS, 1)
+            .replace(BASH_OFFER, BASH_OFFER_ASKED)
             .replace(BASH_FILES, BASH_DEFAULT),
         Shell::Fish => script + &fish_arguments(),
         _ => script,
@@ -54,6 +56,10 @@ fn with_hint(argument: Arg) -> Arg {
         .and_then(<[_]>::first)
         .map(ToString::to_string);
     match name.as_deref() {
+        Some("MODEL") => match Catalog::built_in() {
+            Ok(catalog) => argument.value_parser(PossibleValuesParser::new(names_in(&catalog))),
+            Err(_) => argument.value_hint(ValueHint::Other),
+        },
         Some("OS-ARCH") => argument.value_parser(PossibleValuesParser::new(Target::ALL.map(|it| it.to_string()))),
         Some("DIR") => argument.value_hint(ValueHint::DirPath),
         Some(name) if ["FILE", "PATH", "KEY"].iter().any(|path| name.contains(path)) => {
@@ -62,6 +68,15 @@ fn with_hint(argument: Arg) -> Arg {
         _ => argument.value_hint(ValueHint::Other),
     }
 }
+
+fn names_in(catalog: &Catalog) -> Vec<String> {
+    catalog.model_names().map(str::to_owned).collect()
+}
+
+/// The words that clap_complete offers in bash behind a command: options too, whose common beginning `-` bash then inserts.
+const BASH_OFFER: &str = "compgen -W \"${opts}\" --";
+/// The same without the options that nobody began to type.
+const BASH_OFFER_ASKED: &str = "compgen -W \"${opts}\" -X \"${unasked}\" --";
 
 /// The files that clap_complete offers in bash: split at blanks, and directories end with one.
 const BASH_FILES: &str = "COMPREPLY=($(compgen -f \"${cur}\"))";
@@ -77,12 +92,14 @@ const BASH_WORDS_AND_EQUALS: &str = r#"    prev="$3"
     elif [[ "${prev}" == "=" && "${COMP_CWORD}" -ge 2 ]]; then
         prev="${COMP_WORDS[COMP_CWORD-2]}"
     fi
+    local unasked="-*"
+    [[ "${cur}" == -* ]] && unasked=""
 "#;
 
 /// Completions for the commands' positional arguments, which clap_complete omits for fish.
 fn fish_arguments() -> String {
     let mut lines = String::new();
-    for command in Cli::command().get_subcommands() {
+    for command in hinted(Cli::command()).get_subcommands() {
         for argument in command.get_positionals() {
             let values = argument.get_possible_values();
             let values = values.iter().filter(|value| !value.is_hide_set()).map(|value| {

@@ -119,7 +119,7 @@ async fn replace(session: &Session<'_>, server: &Server<'_>) -> Result<Started, 
     begun
 }
 
-/// Whether a server of gem-setup has begun to end; one of Gemini CLI has to end first.
+/// Whether gem-setup's own server is ending. Its successor can begin meanwhile; a server that Gemini CLI started must end first.
 fn is_ending(session: &Session<'_>) -> Result<bool, Failure> {
     Ok(matches!(look(session)?, Running::Supervised(record) if record.stopping && record.is_here()))
 }

@@ -40,30 +40,39 @@ pub(crate) fn run(
         Err(failure) => {
             let examination = unexamined(&failure);
             show(session, &examination, "");
-            return if fix { Err(failure) } else { Ok(status_of(&examination)) };
+            return Ok(status_of(&examination));
         }
     };
     session.block_on_until_signal(async {
         let (mut examination, outcome) = examine(&mut setup, unusable, fix, extras, (&events, printer)).await;
         examination.checks.extend(news::checks(session, &news));
-        if let Some(other) = session.other() {
-            let wait = Fix::Later(format!("{}, then run `gem-setup doctor` again", other.remedy()));
-            for check in examination.checks.iter_mut().filter(|check| check.fix.is_some()) {
-                check.fix = Some(wait.clone());
-            }
-            let text = format!("{other}: the other findings may change");
-            examination.checks.insert(0, RECORDS.warn(text, wait));
-        }
+        defer_to_other(session, &mut examination.checks);
         if let Err(failure) = &outcome {
             printer.failure(failure);
         }
         show(session, &examination, &session.install_options(setup.site.target));
         news::look_up(session, &news);
         Ok(match outcome {
-            Ok(()) => status_of(&examination),
-            Err(failure) => ExitCode::from(failure.kind.exit_status()),
+            // A later step may have repaired what an earlier one could not.
+            Err(failure) if !examination.is_ok() && failure.kind != Kind::Unexpected => {
+                ExitCode::from(failure.kind.exit_status())
+            }
+            _ => status_of(&examination),
         })
     })
+}
+
+/// While another gem-setup works on the home, the advice is to wait for it.
+fn defer_to_other(session: &Session<'_>, checks: &mut Vec<Check>) {
+    let Some(other) = session.other() else {
+        return;
+    };
+    let wait = Fix::Later(format!("{}, then run `gem-setup doctor` again", other.remedy()));
+    for check in checks.iter_mut().filter(|check| check.fix.is_some()) {
+        check.fix = Some(wait.clone());
+    }
+    let text = format!("{other}: the other findings may change");
+    checks.insert(0, RECORDS.warn(text, wait));
 }
 
 /// A file that `install` needs but cannot use.
@@ -91,12 +100,6 @@ impl Unusable {
         setup::defer(checks, lead.id);
         checks.insert(0, lead);
     }
-
-    fn into_failure(self) -> Failure {
-        match self {
-            Self::Record(failure) | Self::Configuration(failure) => failure,
-        }
-    }
 }
 
 /// Examines the machine and, with `fix`, repairs it, unless the record or the configuration is `unusable`.
@@ -110,7 +113,7 @@ async fn examine(
     let mut examination = look(setup, extras, printer).await;
     if let Some(unusable) = unusable {
         unusable.lead(&mut examination.checks);
-        return (examination, if fix { Err(unusable.into_failure()) } else { Ok(()) });
+        return (examination, Ok(()));
     }
     if !fix || examination.unfinished.is_empty() {
         return (examination, Ok(()));

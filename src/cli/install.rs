@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use gem_platform::Target;
 use gem_setup::error::{Failure, Kind};
 use gem_setup::net::SafeUrl;
-use gem_setup::runtime::RuntimeName;
 use gem_setup::runtime::terms::How;
+use gem_setup::runtime::{NO_MODEL, RuntimeName};
 use gem_setup::settings::Destination;
 use gem_setup::setup::{
     self, Chosen, NewHostedModels, NextStep, OpenBundle, ServerSpec, Setup, SignedCatalog, State, StepId, StepState,
@@ -42,7 +42,7 @@ pub(crate) fn run(
 ) -> Result<ExitCode, Failure> {
     let printer = session.printer;
     let events = Events::new(printer);
-    let terminal = Terminal::new(printer);
+    let terminal = Terminal::new(printer).offering("The option `--runtime builtin` needs no model and no terms.");
     keep_bundle(session, &mut args, origin);
     let is_first = !session.is_installed();
     let mut bundle = open_bundle(session, &mut args, &events);
@@ -241,7 +241,7 @@ fn target_of(session: &Session<'_>, args: &InstallArgs) -> Result<Target, Failur
 
 fn warn_of_idle_options(session: &Session<'_>, args: &InstallArgs, accepted: Option<Origin>, runtime: RuntimeName) {
     let is_flag = accepted == Some(Origin::Flag);
-    let no_model = format!("the runtime `{runtime}` has no model");
+    let no_model = NO_MODEL.to_owned();
     let no_files = format!("the runtime `{runtime}` needs no download; it is recorded for later commands");
     // A signed catalog is downloaded for every runtime.
     let is_idle = |option: &str| session.is_given(option) && args.signed.catalog_url.is_none() && args.bundle.is_none();
@@ -494,10 +494,12 @@ fn conclude(printer: &Printer, events: &Events<'_>, verdict: &Verdict, next_step
             printer.remark_in_prose(RESTART_CLIENT, 2);
         }
         if failure.is_none() {
-            printer.remark("\nWhat to do next:");
+            printer.remark("");
+            printer.remark("What to do next:");
             for remedy in verdict.remedies() {
-                printer
-                    .remark(&printer.tilde(&format!("  first {remedy}, which does the steps that options left out")));
+                printer.remark(&printer.tilde(&format!(
+                    "  first {remedy}, which applies the steps that options left out"
+                )));
             }
             for step in next_steps {
                 printer.remark(&printer.tilde(&format!("  {}:", step.purpose)));

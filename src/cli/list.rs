@@ -25,11 +25,12 @@ pub(crate) fn run(session: &Session<'_>, args: ListArgs) -> Result<ExitCode, Fai
     let listing = session.block_on(async { Ok(runtime.list(args.show_all).await?) })?;
     let printer = session.printer;
     if printer.json() {
-        let names = site.catalog.model_names().filter(|name| is_listed(&listing, name));
+        let has = |name: &&str| runtime.name().has_models() && is_listed(&listing, name);
+        let names = site.catalog.model_names().filter(has);
         let models: Vec<&str> = names.collect();
         printer.json_line(&serde_json::json!({"runtime": runtime.name(), "models": models, "listing": listing}));
     } else {
-        printer.line(listing.trim_end());
+        listing.trim_end().lines().for_each(|line| printer.line(line));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -44,7 +44,7 @@ use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use args::{ColorChoice, Command, ServiceAction};
+use args::{ColorChoice, Command};
 use clap::ArgMatches;
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
@@ -187,7 +187,6 @@ fn run_command(
     matches: &ArgMatches,
     layers: &Layers,
 ) -> Result<ExitCode, Failure> {
-    let printer = session.printer;
     let server = |args| Server::resolve(session, args, matches, layers);
     let accepted = accepted(matches, layers);
     let origin = |name: &str| layers.origin(matches, name);
@@ -201,21 +200,19 @@ fn run_command(
         Command::Restart(args) => control::restart(session, &server(args.server)?),
         Command::Status(args) => status::run(session, &args),
         Command::Logs(args) => logs::run(session, args),
-        Command::Pull(args) => {
-            let given = idle::given(matches, layers, &pull::OF_DOWNLOADS);
-            pull::run(session, args, accepted, &given)
-        }
+        Command::Pull(args) => pull::run(
+            session,
+            args,
+            accepted,
+            &idle::given(matches, layers, &pull::OF_DOWNLOADS),
+        ),
         Command::List(args) => list::run(session, args),
         Command::Smoke(args) if args.print_command => smoke::print_command(session),
         Command::Smoke(_) => smoke::run(session),
         Command::Route(args) => route::run(session, args),
         Command::Settings(args) => settings::run(session, args.action),
         Command::Bundle(args) => bundle::run(session, args.action, accepted),
-        Command::Service(args) => match args.action {
-            ServiceAction::Install(args) => service::install(session, &server(*args)?),
-            ServiceAction::Uninstall => service::uninstall(session),
-            ServiceAction::Status => service::status(session),
-        },
+        Command::Service(args) => service::run(session, args.action, server),
         Command::Upgrade(args) => {
             let is_flag = |name: &str| layers.origin(matches, name) == Origin::Flag;
             upgrade::run(session, &args, accepted, &is_flag)
@@ -225,9 +222,9 @@ fn run_command(
         Command::Versions => versions::run(session),
         Command::Cleanup(args) => versions::clean_up(session, args),
         Command::Uninstall(args) => uninstall::run(session, args),
-        Command::Completions { shell } => Ok(completions::run(printer, shell)),
-        Command::Man { directory } => man::run(printer, &directory),
-        Command::Version => Ok(versions::own(printer)),
+        Command::Completions { shell } => Ok(completions::run(session.printer, shell)),
+        Command::Man { directory } => man::run(session.printer, &directory),
+        Command::Version => Ok(versions::own(session.printer)),
     }
 }
 

@@ -15,6 +15,10 @@ use crate::report::{Events, Terminal};
 /// The options that say how gem-setup itself downloads.
 pub(crate) const OF_DOWNLOADS: [&str; 3] = ["mirror", "mirror-only", "ca-cert"];
 
+/// Advice for a runtime without a model.
+const OTHER_RUNTIME: &str =
+    "`gem-setup install --runtime lit` or `gem-setup install --runtime litert-lm` installs one that has models";
+
 /// Pulls one model with the configured runtime, after its terms are accepted. `given` are those of [`OF_DOWNLOADS`] on the
 /// command line.
 pub(crate) fn run(
@@ -72,6 +76,9 @@ fn prepare<'s>(
     if let Some(runtime) = args.runtime {
         chosen.runtime = runtime_of(runtime, &session.catalog(chosen.catalog.as_ref())?, target);
     }
+    chosen
+        .runtime
+        .require_model(format_args!("pull `{}`", args.name), OTHER_RUNTIME)?;
     check_model_file(args.model_file.as_ref(), chosen.runtime)?;
     if chosen.runtime == RuntimeName::Lit {
         for option in given {

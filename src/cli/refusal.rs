@@ -35,7 +35,7 @@ pub(crate) fn refuse(refusal: &Refusal, args: &[OsString], environment: &Environ
                 refuse_in_json(&printer, &complaint(error), args);
             }
             if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-                printer.remark(&error.render().to_string());
+                error.render().to_string().lines().for_each(|line| printer.remark(line));
                 return fail(&printer, &complaint(error));
             }
             if json && error.kind() == ErrorKind::DisplayVersion {

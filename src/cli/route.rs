@@ -14,7 +14,7 @@ use gem_setup::router::classify::local::{DEADLINE, LocalClassifier};
 use gem_setup::router::contents::{parse_history, repaired};
 use gem_setup::router::{
     Account, AnsweredBy, ApprovalMode, Asked, ClassifierChoice, Conversation, ModelName, Outcome, Router,
-    RoutingContext, RoutingDecision, Source,
+    RoutingContext, RoutingDecision, Source, TraceEntry,
 };
 use gem_setup::runtime::RuntimeName;
 use gem_setup::settings;
@@ -28,9 +28,8 @@ use super::session::{Session, model_name};
 use super::status::{look, may_route, peer, served};
 use crate::report::Printer;
 
-/// The indentation of a reason and of a strategy's outcome.
+/// The indentation of a reason.
 const REASON_INDENT: usize = "  because: ".len();
-const OUTCOME_INDENT: usize = 23;
 /// The size limit in bytes of a request, a history or a batch.
 const MOST_BYTES: u64 = 256_000_000;
 
@@ -53,6 +52,10 @@ pub(crate) fn run(session: &Session<'_>, args: RouteArgs) -> Result<ExitCode, Fa
         _ if wants_model && is_modelless(session, &running, &effective)? => ClassifierChoice::Modelless,
         _ => ClassifierChoice::Model,
     };
+    if classifier == ClassifierChoice::Modelless && session.is_given("--classifier") {
+        let hint = "leave out `--classifier model`: the built-in classifier decides";
+        RuntimeName::Builtin.require_model("ask the local model", hint)?;
+    }
     let account = match args.account {
         Some(account) => account,
         None => account(session)?,
@@ -94,7 +97,7 @@ fn account(session: &Session<'_>) -> Result<Account, Failure> {
     Ok(Account::of_auth(selected.and_then(Value::as_str)))
 }
 
-/// Whether Gemini CLI's router asks this home's server and that server has no model.
+/// Whether Gemini CLI's router asks this home's server, and its runtime is `builtin`.
 fn is_modelless(
     session: &Session<'_>,
     running: &Running,
@@ -139,7 +142,6 @@ fn single(
     args: &RouteArgs,
 ) -> Result<ExitCode, Failure> {
     let printer = session.printer;
-    let request = request_text(&args.text, printer)?;
     let history = match &args.history {
         Some(file) => {
             let path = session.environment.current_dir().join(file);
@@ -148,6 +150,7 @@ fn single(
         }
         None => Vec::new(),
     };
+    let request = request_text(&args.text, printer)?;
     context.conversation = Conversation::of(&request, history);
     let answer = session.block_on(async {
         let shown = printer.meanwhile("asking the local model");
@@ -158,7 +161,7 @@ fn single(
     let decision = &answer.decision;
     if let Some(why) = failed_model(decision) {
         printer.warning(&format!("the local model did not answer: {why}"));
-    } else if args.classifier == Some(ClassifierChoice::Model) && decision.answered_by == Some(AnsweredBy::Builtin) {
+    } else if is_replaced(args.classifier, &context, decision) {
         printer.warning("the local model did not answer, so the built-in classifier decided; `--explain` shows why");
     }
     if printer.json() {
@@ -177,6 +180,13 @@ fn single(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether the built-in classifier decided although the local model was `asked_for`.
+fn is_replaced(asked_for: Option<ClassifierChoice>, context: &RoutingContext, decision: &RoutingDecision) -> bool {
+    asked_for == Some(ClassifierChoice::Model)
+        && context.classifier == ClassifierChoice::Model
+        && decision.answered_by == Some(AnsweredBy::Builtin)
+}
+
 /// Why the local model failed, if it did.
 fn failed_model(decision: &RoutingDecision) -> Option<&str> {
     decision.trace.iter().find_map(|entry| match &entry.outcome {
@@ -190,10 +200,11 @@ fn explain(printer: &Printer, decision: &RoutingDecision) {
     let tier = decision.tier.map_or_else(String::new, |tier| format!(" ({tier})"));
     printer.line(&format!("{}{tier}", palette.strong(decision.model.as_str())));
     printer.prose(&format!("  because: {}", because(decision)), REASON_INDENT);
-    for entry in &decision.trace {
-        let text = format!("  {:<20} {} ({} ms)", entry.strategy, entry.outcome, entry.latency_ms);
-        printer.prose(&text, OUTCOME_INDENT);
-    }
+    let row = |entry: &TraceEntry| {
+        let outcome = format!("{} ({} ms)", entry.outcome, entry.latency_ms);
+        [format!("  {}", entry.strategy), outcome]
+    };
+    printer.table(&decision.trace.iter().map(row).collect::<Vec<_>>(), 2);
 }
 
 /// The reasoning, with its probability.
@@ -261,11 +272,22 @@ fn conclude_batch(refused: Vec<RowError>) -> Result<ExitCode, Failure> {
 
 /// The request: `words`, or standard input if there are none or only `-`.
 fn request_text(words: &[String], printer: &Printer) -> Result<String, Failure> {
-    if !matches!(words, []) && words != ["-"] {
-        return Ok(words.join(" "));
+    let (text, origin) = if !matches!(words, []) && words != ["-"] {
+        (words.join(" "), "the command line")
+    } else {
+        let bytes = from_stdin("the request", printer)?;
+        (String::from_utf8_lossy(&bytes).into_owned(), "standard input")
+    };
+    if text.trim().is_empty() {
+        let failure = Failure::new(
+            Kind::Usage,
+            format!("cannot route an empty request: {origin} has no text for it"),
+        );
+        return Err(
+            failure.with_hint("run `gem-setup route \"your request\"`, or pipe the request to `gem-setup route`")
+        );
     }
-    let bytes = from_stdin("the request", printer)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(text)
 }
 
 /// Reads standard input, which holds `what`.

@@ -9,7 +9,7 @@ use gem_setup::error::{Failure, Kind};
 use gem_setup::gateway::Gateway;
 use gem_setup::net::{SafeUrl, is_loopback};
 use gem_setup::router::walk::OnFallback;
-use gem_setup::runtime::{EngineActivity, Runtime};
+use gem_setup::runtime::{EngineActivity, NO_MODEL, Runtime};
 use gem_setup::setup::{self, Chosen, ServerSpec, Site};
 use gem_setup::sha256::Sha256;
 use gem_setup::supervise::{BackoffLimits, CommandSource, EngineConfig, EngineOutput, HealthLimits, STOP_GRACE};
@@ -90,9 +90,7 @@ impl<'a> Server<'a> {
             } else if name == "behind-proxy" && self.args.allow_remote != Some(true) {
                 Some("without `--allow-remote` the gateway serves only this machine")
             } else if !self.spec.chosen.runtime.has_models() {
-                OF_THE_MODEL
-                    .contains(&name)
-                    .then_some("the runtime `builtin` has no model")
+                OF_THE_MODEL.contains(&name).then_some(NO_MODEL)
             } else {
                 None
             }
@@ -111,14 +109,14 @@ impl<'a> Server<'a> {
         let upstream = &self.args.upstream;
         if upstream.scheme() == "http" && !is_loopback(upstream) && !self.spec.chosen.direct {
             printer.warning(&format!(
-                "the way to the upstream `{}` is not encrypted: others can read keys and requests; use `https://` if it offers that",
+                "requests to the upstream `{}` are not encrypted: others can read them and their keys; use `https://` if the upstream offers it",
                 SafeUrl::from(upstream)
             ));
         }
         if let Some(reason) = self.args.model.as_ref().and_then(setup::refused_model) {
             let name = match self.spec.chosen.runtime.has_models() {
-                true => "",
-                false => "; the runtime `builtin` has no model and only answers to that name",
+                true => String::new(),
+                false => format!("; {NO_MODEL} and only answers to that name"),
             };
             printer.warning(&format!("{reason}{name}"));
         }

@@ -9,16 +9,31 @@ use gem_setup::setup::{SERVICE, service_account, service_definition, service_fai
 use gem_setup::supervise::{self, GRACE, Running};
 use serde_json::json;
 
+use super::args::ServiceAction;
 use super::control;
 use super::server::Server;
+use super::server_args::ServerArgs;
 use super::session::Session;
 use super::status::look;
 
 /// The argument that every service of gem-setup passes to the program.
 const SERVE: [&str; 1] = ["serve"];
 
+/// Runs `action`; `resolve` reads the server's options.
+pub(crate) fn run<'s>(
+    session: &'s Session<'_>,
+    action: ServiceAction,
+    resolve: impl FnOnce(ServerArgs) -> Result<Server<'s>, Failure>,
+) -> Result<ExitCode, Failure> {
+    match action {
+        ServiceAction::Install(args) => install(session, &resolve(*args)?),
+        ServiceAction::Uninstall => uninstall(session),
+        ServiceAction::Status => status(session),
+    }
+}
+
 /// Makes the system run the server at login, starting now.
-pub(crate) fn install(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
+fn install(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
     let (kind, account) = (kind(session)?, account(session));
     server.check(session)?;
     control::check_installed(session, server)?;
@@ -46,7 +61,7 @@ pub(crate) fn install(session: &Session<'_>, server: &Server<'_>) -> Result<Exit
 }
 
 /// Stops running the server at login.
-pub(crate) fn uninstall(session: &Session<'_>) -> Result<ExitCode, Failure> {
+fn uninstall(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let kind = kind(session)?;
     let removed = service::uninstall(kind, SERVICE, &account(session), &SERVE, &Tools).map_err(failure)?;
     let printer = session.printer;
@@ -61,7 +76,7 @@ pub(crate) fn uninstall(session: &Session<'_>) -> Result<ExitCode, Failure> {
 }
 
 /// Prints whether the server runs at login.
-pub(crate) fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
+fn status(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let kind = kind(session)?;
     let status = service::status(kind, SERVICE, &account(session), &Tools).map_err(failure)?;
     let printer = session.printer;

@@ -63,14 +63,17 @@ fn apply(
     let plan = checked(&state.chosen)?;
     let applied = setup::apply_settings(&mut state, &session.layout, plan)?;
     report(printer, &applied);
-    if !applied.is_empty() {
-        printer.remark_in_prose(RESTART_CLIENT, 2);
-    }
+    warn_of_refused_files(session, places);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Warns of the settings files because of which Gemini CLI does not start.
+fn warn_of_refused_files(session: &Session<'_>, places: &Places) {
     for (_, failure) in settings::load(places, &session.environment).refused() {
         let hint = failure.hint.as_deref().unwrap_or("correct the file");
-        printer.warning(&format!("Gemini CLI cannot start: {}; {hint}", failure.message));
+        let text = format!("Gemini CLI cannot start: {}; {hint}", failure.message);
+        session.printer.warning(&text);
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn remove(session: &Session<'_>, places: &Places, scope: Option<Destination>) -> Result<ExitCode, Failure> {
@@ -128,6 +131,9 @@ fn report(printer: &Printer, applied: &Applied) {
             }
         }
     }
+    if !applied.is_empty() {
+        printer.remark_in_prose(RESTART_CLIENT, 2);
+    }
 }
 
 fn show(session: &Session<'_>, places: &Places) -> Result<ExitCode, Failure> {
@@ -141,14 +147,15 @@ fn show(session: &Session<'_>, places: &Places) -> Result<ExitCode, Failure> {
         printer.json_line(&redacted(json!({"settings": router, "scopes": found})));
         return Ok(ExitCode::SUCCESS);
     }
-    print_key(printer, "enabled", &router.enabled);
-    print_key(printer, "autoStartServer", &router.auto_start_server);
-    print_key(printer, "binaryPath", &router.binary_path);
-    print_key(printer, "classifier.host", &router.classifier_host);
-    print_key(printer, "classifier.model", &router.classifier_model);
+    let mut rows = rows_of("enabled", &router.enabled);
+    rows.extend(rows_of("autoStartServer", &router.auto_start_server));
+    rows.extend(rows_of("binaryPath", &router.binary_path));
+    rows.extend(rows_of("classifier.host", &router.classifier_host));
+    rows.extend(rows_of("classifier.model", &router.classifier_model));
     let name = &router.model_name;
     let shown = name.value.as_deref().unwrap_or("not set");
-    printer.line(&format!("{:<17} {shown} ({})", "model.name", name.origin));
+    rows.push(["model.name".to_owned(), format!("{shown} ({})", name.origin)]);
+    printer.table(&rows, 2);
     for malformed in &router.malformed {
         printer.line(&printer.tilde(&format!(
             "{} in `{}` is {}, but {} is expected",
@@ -174,7 +181,8 @@ fn redacted(value: Value) -> Value {
     }
 }
 
-fn print_key<T: Display>(printer: &Printer, name: &str, effective: &Effective<T>) {
+/// The value of the key `name`, and below it the values that do not apply.
+fn rows_of<T: Display>(name: &str, effective: &Effective<T>) -> Vec<[String; 2]> {
     let place = effective
         .path
         .as_ref()
@@ -183,22 +191,15 @@ fn print_key<T: Display>(printer: &Printer, name: &str, effective: &Effective<T>
         value if value.is_empty() => "not set".to_owned(),
         value => value,
     };
-    let line = |text: String| printer.line(&printer.tilde(&redact_in(&text)));
-    line(format!("{name:<17} {value} ({}{place})", effective.origin));
+    let mut rows = vec![[name.to_owned(), format!("{value} ({}{place})", effective.origin)]];
     for setting in &effective.shadowed {
-        line(format!(
-            "{:<17} overrides {} (`{}`)",
-            "",
-            setting.value,
-            setting.path.display()
-        ));
+        let text = format!("overrides {} (`{}`)", setting.value, setting.path.display());
+        rows.push([String::new(), text]);
     }
     for setting in &effective.ignored {
-        line(format!(
-            "{:<17} ignored: {} (`{}`, directory not trusted)",
-            "",
-            setting.value,
-            setting.path.display()
-        ));
+        let path = setting.path.display();
+        let text = format!("ignored: {} (`{path}`, directory not trusted)", setting.value);
+        rows.push([String::new(), text]);
     }
+    rows.into_iter().map(|row| row.map(|cell| redact_in(&cell))).collect()
 }

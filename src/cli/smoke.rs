@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use gem_platform::Os;
 use gem_setup::error::Failure;
-use gem_setup::runtime::RuntimeName;
-use gem_setup::setup::{self, Chosen, Smoke, Wanted};
+use gem_setup::runtime::{NO_MODEL, RuntimeName};
+use gem_setup::setup::{self, Chosen, Probe, Smoke, Wanted};
 use gem_setup::shell;
 
 use super::session::Session;
@@ -31,31 +31,35 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some((joke, latency)) = outcome.joke.zip(outcome.joke_latency_ms) {
-        printer.prose(&format!("{}\n  ({latency} ms)", joke.trim()), 0);
+        joke.trim().lines().for_each(|line| printer.prose(line, 0));
+        printer.line(&format!("  ({latency} ms)"));
     }
-    for probe in &outcome.probes {
-        let agreement = if probe.got == probe.expected {
-            "as expected"
-        } else {
-            "differs from the rubric"
-        };
-        let text = format!(
-            "{:<5} {agreement}, in {} ms by {}: {}",
-            probe.got, probe.latency_ms, probe.answered_by, probe.request
-        );
-        printer.prose(&text, 6);
-    }
+    printer.table(&outcome.probes.iter().map(row_of).collect::<Vec<_>>(), 2);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the joke prompt as a command for each of two shells.
+fn row_of(probe: &Probe) -> [String; 2] {
+    let agreement = if probe.got == probe.expected {
+        "as expected"
+    } else {
+        "differs from the rubric"
+    };
+    let (latency, by) = (probe.latency_ms, &probe.answered_by);
+    let text = format!("{agreement}, in {latency} ms by {by}: {}", probe.request);
+    [probe.got.to_string(), text]
+}
+
+/// Prints a request that the server answers as a command for each of two shells.
 pub(crate) fn print_command(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let (port, runtime) = served(session, &look(session)?)?;
+    let recorded = session.state()?.chosen.runtime;
+    let served = RuntimeName::ALL.into_iter().find(|known| known.as_str() == runtime);
     let chosen = Chosen {
         port,
+        runtime: served.unwrap_or(recorded),
         ..session.state()?.chosen.clone()
     };
-    let (url, body) = setup::joke_request(&chosen);
+    let (url, body) = setup::sample_request(&chosen);
     let header = "Content-Type: application/json";
     let curl = shell::line(Os::Linux, ["curl", "-sS", &url, "-H", header, "-d", &body]);
     let request = ["Invoke-RestMethod", "-Method", "Post", "-Uri", &url];
@@ -65,11 +69,11 @@ pub(crate) fn print_command(session: &Session<'_>) -> Result<ExitCode, Failure> 
     if printer.json() {
         printer.json_line(&serde_json::json!({"curl": curl, "powershell": powershell}));
     } else {
-        printer.line(&format!("# curl\n{curl}\n# PowerShell\n{powershell}"));
+        let lines = ["# curl", &curl, "# PowerShell", &powershell];
+        lines.into_iter().for_each(|line| printer.line(line));
     }
-    if runtime == RuntimeName::Builtin.as_str() {
-        let remark = "the runtime `builtin` has no model: it answers only routing requests and refuses this one";
-        printer.remark_in_prose(remark, 2);
+    if !chosen.runtime.has_models() {
+        printer.remark_in_prose(&format!("{NO_MODEL}: this is a routing request, which it answers"), 2);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -97,7 +97,7 @@ fn confirm(session: &Session<'_>, removal: &Removal) -> Result<(), Failure> {
     }
     if terminal.confirm("Delete these permanently?") == Some(false) {
         let failure = Failure::new(Kind::Unexpected, "not confirmed: nothing was changed");
-        return Err(failure.with_hint("without `--purge` the model, the records and the logs stay"));
+        return Err(failure.with_hint("without `--purge` models, records and logs stay"));
     }
     Ok(())
 }
@@ -179,7 +179,8 @@ fn show_kept(printer: &Printer, heading: &str, kept: &[PathBuf], advice: &str) {
     if kept.is_empty() {
         return;
     }
-    printer.prose(&format!("\n{heading}"), 2);
+    printer.line("");
+    printer.prose(heading, 2);
     for path in kept {
         printer.prose(&format!("  {}", described(printer, path, 0)), 4);
     }

@@ -32,14 +32,12 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
     if printer.json() {
         printer.json_line(&json!({"versions": found}));
     } else {
-        found
-            .iter()
-            .for_each(|version| printer.prose(&printer.tilde(&line_of(version)), 17));
+        printer.table(&found.iter().map(row_of).collect::<Vec<_>>(), 2);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn line_of(version: &Version) -> String {
+fn row_of(version: &Version) -> [String; 3] {
     let Version {
         what,
         name,
@@ -57,12 +55,13 @@ fn line_of(version: &Version) -> String {
             place => format!(", catalog `{place}`"),
         });
     let named = format!("{name} {number}");
-    format!(
-        "{what:<8} {use_of_it:<7} {} ({}) at `{}`{catalog}",
+    let text = format!(
+        "{} ({}) at `{}`{catalog}",
         named.trim_end(),
         Size(*bytes),
         path.display()
-    )
+    );
+    [what.to_string(), use_of_it.to_owned(), text]
 }
 
 /// Deletes files that no record names.

@@ -65,7 +65,7 @@ pub use request::Request;
 
 use self::partial::Partial;
 use self::retry::{Budget, Fault};
-use self::transfer::{Source, Transfer};
+use self::transfer::{Plan, Source, Transfer};
 use crate::net::{Client, Login, Network, SafeUrl, is_acceptable};
 use crate::progress::Progress;
 use crate::sha256::Sha256;
@@ -311,11 +311,7 @@ impl Fetcher {
                 progress: *progress,
             };
             match asked.persist(&mut budget, attempt).await {
-                Ok(()) => {
-                    let plan = transfer.plan();
-                    let is_sole = url.scheme() == "file" || plan.transferred - before >= plan.received.len();
-                    return Ok(Giver { index, is_sole });
-                }
+                Ok(()) => return Ok(Giver::new(index, url, &transfer.plan(), before)),
                 Err(Fault::Fatal(error @ Error::Size { .. })) => {
                     if !is_last {
                         progress.note(&request.id, &format!("{error}; trying the next source"));
@@ -394,6 +390,16 @@ struct Giver {
     index: usize,
     /// Whether the whole file came from it.
     is_sole: bool,
+}
+
+impl Giver {
+    /// The source `url` with this `index`; `before` bytes of `plan` had been transferred when it was asked.
+    fn new(index: usize, url: &Url, plan: &Plan, before: u64) -> Self {
+        Self {
+            index,
+            is_sole: url.scheme() == "file" || plan.transferred - before >= plan.received.len(),
+        }
+    }
 }
 
 /// The message while `url`'s server sends nothing.

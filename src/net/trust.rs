@@ -27,7 +27,7 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// TLS 1.2 or newer, without client certificates; `None` if the machine has no CA certificates.
+    /// TLS 1.2 or newer, without client certificates; `None` if the machine lacks CA certificates.
     pub(super) fn tls(&self) -> Result<Option<ClientConfig>, Error> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))

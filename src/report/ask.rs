@@ -12,11 +12,24 @@ use super::{Printer, signals};
 #[derive(Debug)]
 pub(crate) struct Terminal<'a> {
     pub(super) printer: &'a Printer,
+    /// A sentence on how to do without the model whose terms are asked about.
+    alternative: Option<&'a str>,
 }
 
 impl<'a> Terminal<'a> {
     pub(crate) const fn new(printer: &'a Printer) -> Self {
-        Self { printer }
+        Self {
+            printer,
+            alternative: None,
+        }
+    }
+
+    /// The same terminal, which says `alternative` when it asks about terms.
+    pub(crate) const fn offering(self, alternative: &'a str) -> Self {
+        Self {
+            alternative: Some(alternative),
+            ..self
+        }
     }
 
     /// Whether a question can be asked and answered: both ends are terminals. Standard output may be JSON.
@@ -67,14 +80,14 @@ impl AskTerms for Terminal<'_> {
         if !self.is_interactive() {
             return None;
         }
-        for line in introduction(model) {
+        for line in introduction(model, self.alternative) {
             self.printer.prompt(&format!("{line}\n"));
         }
         self.confirm("Do you accept these terms?")
     }
 }
 
-fn introduction(model: &Model) -> Vec<String> {
+fn introduction(model: &Model, alternative: Option<&str>) -> Vec<String> {
     let name = &model.name;
     let size = if model.size > 0 {
         format!(" ({})", Size(model.size))
@@ -89,13 +102,27 @@ fn introduction(model: &Model) -> Vec<String> {
         vec![format!("\nThe model {name}{size} has terms of use:")]
     };
     lines.extend(model.terms.iter().map(|url| format!("  {url}")));
-    lines.push("The option `--runtime builtin` needs no model and no terms.".to_owned());
+    lines.extend(alternative.map(str::to_owned));
     lines
 }
 
 #[cfg(test)]
 mod tests {
-    use super::answer_in;
+    use gem_setup::catalog::Catalog;
+
+    use super::{answer_in, introduction};
+
+    #[test]
+    fn only_a_command_with_an_alternative_names_it() {
+        let model = Catalog::built_in()
+            .unwrap()
+            .model("gemma3-1b-gpu-custom")
+            .unwrap()
+            .clone();
+        let plain = introduction(&model, None);
+        assert!(!plain.iter().any(|line| line.contains("--runtime")));
+        assert_eq!(introduction(&model, Some("or not")).last().unwrap(), "or not");
+    }
 
     #[test]
     fn a_whole_line_is_the_answer() {

@@ -7,9 +7,7 @@ use super::{Palette, Printer};
 /// The `doctor` commands that can be advice, the most effective first: `install` applies all steps, a repair only the failed ones.
 const ORDER: [&str; 3] = ["install", "doctor --fix --accept-terms", "doctor --fix"];
 
-/// The columns before the text of a check, of its fix, and of advice to follow by hand.
-const CHECK_INDENT: usize = "FAIL ".len();
-const FIX_INDENT: usize = "       fix: ".len();
+/// The columns before advice to follow by hand.
 const BY_HAND_INDENT: usize = 4;
 
 /// A task for a person.
@@ -44,31 +42,32 @@ impl<'a> Diagnosis<'a> {
 
     pub(crate) fn print(&self, printer: &Printer) {
         let palette = printer.out();
-        for status in [Status::Fail, Status::Warn] {
-            self.with(status).for_each(|check| self.print_check(printer, check));
+        let statuses: &[Status] = match printer.is_verbose() {
+            true => &[Status::Fail, Status::Warn, Status::Ok, Status::Skip],
+            false => &[Status::Fail, Status::Warn],
+        };
+        let shown = statuses.iter().flat_map(|status| self.with(*status));
+        let mut rows: Vec<_> = shown.flat_map(|check| self.rows_of(palette, check)).collect();
+        let others = self.with(Status::Ok).count();
+        if others > 0 && !printer.is_verbose() {
+            let text = format!("{others} other checks (`-v` lists them)");
+            rows.push([mark(palette, Status::Ok), text]);
         }
-        if printer.is_verbose() {
-            for status in [Status::Ok, Status::Skip] {
-                self.with(status).for_each(|check| self.print_check(printer, check));
-            }
-        } else if let count @ 1.. = self.with(Status::Ok).count() {
-            printer.line(&format!(
-                "{} {count} other checks (`-v` lists them)",
-                palette.good("ok  ")
-            ));
-        }
+        printer.table(&rows, 1);
         for (is_needed, heading) in [(true, "By hand:"), (false, "By hand, not needed for routing:")] {
             let tasks = self.by_hand().into_iter().filter(|task| task.is_needed == is_needed);
             let tasks: Vec<Task<'_>> = tasks.collect();
             if !tasks.is_empty() {
-                printer.line(&format!("\n{heading}"));
+                printer.line("");
+                printer.line(heading);
             }
             for Task { advice, ids, .. } in tasks {
                 let text = printer.tilde(&format!("  {}: {advice}", ids.join(", ")));
                 printer.prose(&text, BY_HAND_INDENT);
             }
         }
-        printer.line(&format!("\n{}", self.verdict()));
+        printer.line("");
+        self.verdict().iter().for_each(|line| printer.line(line));
     }
 
     /// The checks with this status that the report shows.
@@ -78,16 +77,16 @@ impl<'a> Diagnosis<'a> {
         checks.filter(move |check| !(is_empty && check.has_failed() && !is_by_hand(check)))
     }
 
-    fn print_check(&self, printer: &Printer, check: &Check) {
-        let palette = printer.out();
-        let detail = printer.tilde(&check.detail);
-        let text = format!("{} {}: {detail}", mark(palette, check.status), check.id);
-        printer.prose(&text, CHECK_INDENT);
+    /// The check, and below it its fix.
+    fn rows_of(&self, palette: Palette, check: &Check) -> Vec<[String; 2]> {
+        let text = format!("{}: {}", check.id, check.detail);
+        let mut rows = vec![[mark(palette, check.status), text]];
         if let Some(fix @ Fix::Command(command)) = &check.fix
             && (command.or.is_some() || !self.covers(&command.args))
         {
-            printer.prose(&format!("       {} {fix}", palette.dim("fix:")), FIX_INDENT);
+            rows.push([String::new(), format!("  {} {fix}", palette.dim("fix:"))]);
         }
+        rows
     }
 
     /// Whether the one command to run includes the effect of `args`: a repair starts the server too.
@@ -122,13 +121,14 @@ impl<'a> Diagnosis<'a> {
         self.with(Status::Fail).any(is_by_hand)
     }
 
-    fn verdict(&self) -> String {
+    /// The last lines: whether routing works, and the next step.
+    fn verdict(&self) -> Vec<String> {
         if let Some(args) = self.install {
-            return if self.waits_for_a_person() {
+            return vec![if self.waits_for_a_person() {
                 format!("not installed: follow the steps under \"By hand\", then run `gem-setup {args}`")
             } else {
                 format!("not installed: run `gem-setup {args}`")
-            };
+            }];
         }
         let faults = self.with(Status::Fail).count();
         let state = match (faults, self.with(Status::Warn).count()) {
@@ -141,14 +141,15 @@ impl<'a> Diagnosis<'a> {
             (1, _) => "1 fault keeps routing from working.".to_owned(),
             (faults, _) => format!("{faults} faults keep routing from working."),
         };
-        match self.command {
+        let next = match self.command {
             args if self.waits_for_a_person() => {
                 let args = args.unwrap_or("doctor");
-                format!("{state}\nFollow the steps under \"By hand\", then: gem-setup {args}")
+                Some(format!("Follow the steps under \"By hand\", then: gem-setup {args}"))
             }
-            Some(args) => format!("{state}\nNext: gem-setup {args}"),
-            None => state,
-        }
+            Some(args) => Some(format!("Next: gem-setup {args}")),
+            None => None,
+        };
+        [Some(state), next].into_iter().flatten().collect()
     }
 }
 

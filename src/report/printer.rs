@@ -9,7 +9,7 @@ use gem_platform::Os;
 use gem_platform::process::is_root;
 use gem_setup::environment::Environment;
 use gem_setup::error::{Failure, Kind};
-use gem_setup::text::{push_printable, to_json};
+use gem_setup::text::{Aligned, aligned, push_printable, to_json};
 use serde::Serialize;
 
 use super::bars::{Bars, Meanwhile};
@@ -44,16 +44,38 @@ const fn escape_sequence(mark: char) -> Option<&'static str> {
     })
 }
 
-/// `text` with marks turned into colours and control characters escaped.
-fn shown(text: &str) -> String {
+/// `text` with marks turned into colours and control characters escaped. Line ends become `line_end`; in backticks they are escaped,
+/// because they belong to a value, such as a path.
+fn shown(text: &str, line_end: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match escape_sequence(c) {
-            Some(sequence) => shown.push_str(sequence),
-            None => push_printable(&mut shown, c),
+    let mut is_quoted = false;
+    for (at, c) in text.char_indices() {
+        is_quoted = match c {
+            '`' => !is_quoted && text[at + 1..].contains('`'),
+            _ => is_quoted,
+        };
+        match (c, escape_sequence(c)) {
+            (_, Some(sequence)) => shown.push_str(sequence),
+            ('\n', None) => shown.push_str(if is_quoted { ESCAPED_END } else { line_end }),
+            (c, None) => push_printable(&mut shown, c),
         }
     }
     shown
+}
+
+/// The form of a line end in a single line.
+const ESCAPED_END: &str = "\\n";
+
+/// [`shown`] as one line.
+fn shown_line(text: &str) -> String {
+    shown(text, ESCAPED_END)
+}
+
+/// [`shown`] with blanks before all lines but the first, so that no value can look like a line of its own.
+fn shown_prose(text: &str) -> String {
+    let indented = shown(text, "\n  ");
+    // Some messages indent their lines themselves.
+    indented.replace("\n    ", "\n  ")
 }
 
 /// `text` with `globals` at the end of each command of gem-setup in backquotes, without those that it has. A command that names a
@@ -89,12 +111,11 @@ fn has_option(command: &str, name: &str) -> bool {
     command.split(' ').any(is_it)
 }
 
-/// [`shown`], broken at words if `term` is a terminal.
+/// `text` broken at words if `term` is a terminal.
 fn fitted(text: &str, term: &Term, indent: usize) -> String {
-    let text = shown(text);
     match term.size_checked() {
-        Some((_, columns)) => wrapped(&text, columns.into(), indent),
-        None => text,
+        Some((_, columns)) => wrapped(text, columns.into(), indent),
+        None => text.to_owned(),
     }
 }
 
@@ -291,12 +312,23 @@ impl Printer {
 
     /// One line of a result.
     pub(crate) fn line(&self, text: &str) {
-        self.write(&shown(&self.here(text)));
+        self.write(&shown_line(&self.here(text)));
+    }
+
+    /// A result in columns: each cell is one line, and on a terminal the last one is wrapped at words.
+    pub(crate) fn table<const N: usize>(&self, rows: &[[String; N]], gap: usize) {
+        let shown = |cell: &String| shown_line(&self.here(&self.tilde(cell)));
+        let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(shown)).collect();
+        let Aligned { lines, last } = aligned(&rows, gap);
+        for line in lines {
+            self.write(&fitted(&line, &Term::stdout(), last));
+        }
     }
 
     /// A result in prose: on a terminal it is wrapped at words; wrapped lines are indented by `indent` spaces.
     pub(crate) fn prose(&self, text: &str, indent: usize) {
-        self.write(&fitted(&self.here(text), &Term::stdout(), indent));
+        let text = shown_prose(&self.here(text));
+        self.write(&fitted(&text, &Term::stdout(), indent));
     }
 
     fn write(&self, text: &str) {
@@ -355,8 +387,11 @@ impl Printer {
     /// An error in the command line.
     pub(crate) fn complaint(&self, text: &str) {
         let text = text.strip_prefix("error: ").unwrap_or(text).trim_end();
-        let text = self.for_people(text);
-        self.prose_to_stderr(&format!("{}: {text}", self.err.bad("error")), 2);
+        let mut lead = format!("{}: ", self.err.bad("error"));
+        for line in self.for_people(text).lines() {
+            self.prose_to_stderr(&format!("{lead}{line}"), 2);
+            lead.clear();
+        }
     }
 
     /// A line before a question; shown with `--quiet` too.
@@ -369,16 +404,17 @@ impl Printer {
     pub(crate) fn prompt(&self, text: &str) {
         self.bars.clear();
         // If standard error is closed, the failure cannot be reported.
-        let _ = io::stderr().lock().write_all(shown(&self.here(text)).as_bytes());
+        let _ = io::stderr().lock().write_all(shown(&self.here(text), "\n").as_bytes());
     }
 
     fn to_stderr(&self, text: &str) {
-        self.bars.around(|| end_line_with(&shown(&self.here(text))));
+        self.bars.around(|| end_line_with(&shown_line(&self.here(text))));
     }
 
     fn prose_to_stderr(&self, text: &str, indent: usize) {
+        let text = shown_prose(&self.here(text));
         self.bars
-            .around(|| end_line_with(&fitted(&self.here(text), &Term::stderr(), indent)));
+            .around(|| end_line_with(&fitted(&text, &Term::stderr(), indent)));
     }
 }
 
@@ -442,7 +478,20 @@ mod tests {
     fn colours_are_ours_and_escapes_of_others_are_shown() {
         let palette = Palette { enabled: true };
         let text = palette.bad("a\u{1b}[2Jb\u{9b}31m");
-        assert_eq!(shown(&text), "\u{1b}[31ma\\u{1b}[2Jb\\u{9b}31m\u{1b}[0m");
-        assert_eq!(shown(&Palette { enabled: false }.bad("a\nb")), "a\nb");
+        assert_eq!(shown_line(&text), "\u{1b}[31ma\\u{1b}[2Jb\\u{9b}31m\u{1b}[0m");
+        assert_eq!(shown_line(&Palette { enabled: false }.bad("a\nb")), "a\\nb");
+    }
+
+    #[test]
+    fn no_value_begins_a_line_of_its_own() {
+        for (text, expected) in [
+            ("cannot read `/a\nok b`: no", "cannot read `/a\\nok b`: no"),
+            ("ended; last output:\nok b", "ended; last output:\n  ok b"),
+            ("ended; last output:\n  ok b", "ended; last output:\n  ok b"),
+            ("an odd ` mark\nok b", "an odd ` mark\n  ok b"),
+            ("a value `x`\nok `y\nz`", "a value `x`\n  ok `y\\nz`"),
+        ] {
+            assert_eq!(shown_prose(text), expected);
+        }
     }
 }

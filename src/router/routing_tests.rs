@@ -105,36 +105,17 @@ async fn the_strategies_are_consulted_in_order_until_one_decides() {
 }
 
 #[tokio::test]
-async fn flag_goes_before_gemini_model_and_that_before_model_name_and_the_trace_says_which() {
-    let (flag, environment, settings) = (Some(name("a")), Some(name("b")), Some(name("c")));
+async fn the_flag_goes_before_gemini_model_and_model_name() {
+    let asked = |flag: Option<&str>, environment: Option<&str>| Asked {
+        path: None,
+        flag: flag.map(name),
+        environment: environment.map(name),
+        settings: Some(name("c")),
+    };
     for (asked, model, place) in [
-        (
-            Asked {
-                path: None,
-                flag,
-                environment: environment.clone(),
-                settings: settings.clone(),
-            },
-            "a",
-            "`--model`",
-        ),
-        (
-            Asked {
-                environment,
-                settings: settings.clone(),
-                ..Asked::default()
-            },
-            "b",
-            "`GEMINI_MODEL`",
-        ),
-        (
-            Asked {
-                settings,
-                ..Asked::default()
-            },
-            "c",
-            "`model.name`",
-        ),
+        (asked(Some("a"), Some("b")), "a", "`--model`"),
+        (asked(None, Some("b")), "b", "`GEMINI_MODEL`"),
+        (asked(None, None), "c", "`model.name`"),
     ] {
         let decision = router().route(&asking(asked)).await;
         assert_eq!((decision.model.as_str(), decision.source), (model, Source::Override));

@@ -5,7 +5,7 @@ use std::path::Path;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{CommandLine, Error, Runtime, RuntimeName};
+use super::{CommandLine, Error, NO_MODEL, Runtime, RuntimeName, listing};
 use crate::catalog::Model;
 use crate::progress::Progress;
 
@@ -35,8 +35,10 @@ impl Runtime for Builtin {
         None
     }
 
+    /// Gemini CLI looks for the name (docs/facts.md section 3).
     fn list(&self, _all: bool) -> BoxFuture<'_, Result<String, Error>> {
-        async { Ok(format!("{}\n", self.model)) }.boxed()
+        let row = [self.model.clone(), format!("only a name: {NO_MODEL}")];
+        async { Ok(listing(&[row])) }.boxed()
     }
 
     fn pull<'a>(
@@ -47,7 +49,7 @@ impl Runtime for Builtin {
     ) -> BoxFuture<'a, Result<(), Error>> {
         let error = Error::Unsuitable {
             runtime: RuntimeName::Builtin,
-            reason: "has no models to pull".to_owned(),
+            reason: "has no model".to_owned(),
         };
         async { Err(error) }.boxed()
     }

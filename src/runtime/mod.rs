@@ -28,6 +28,7 @@ mod stamp;
 mod surroundings;
 pub mod terms;
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use futures_util::FutureExt;
@@ -56,7 +57,7 @@ pub(crate) use surroundings::TRIAL;
 use crate::catalog::Model;
 use crate::error::{Explain, Failure, Kind};
 use crate::progress::Progress;
-use crate::text::words;
+use crate::text::{aligned, words};
 
 words! {
     /// The name of a runtime.
@@ -71,11 +72,25 @@ words! {
     }
 }
 
+/// Why a command that needs a model cannot use the runtime `builtin`.
+pub const NO_MODEL: &str = "the runtime `builtin` has no model";
+
 impl RuntimeName {
     /// Whether the runtime needs a model.
     #[must_use]
     pub const fn has_models(self) -> bool {
         !matches!(self, Self::Builtin)
+    }
+
+    /// Refuses `action`, which needs a model, if this runtime has none; `hint` says what to do instead.
+    ///
+    /// # Errors
+    /// When the runtime is `builtin`.
+    pub fn require_model(self, action: impl Display, hint: &str) -> Result<(), Failure> {
+        if self.has_models() {
+            return Ok(());
+        }
+        Err(Failure::new(Kind::Usage, format!("cannot {action}: {NO_MODEL}")).with_hint(hint))
     }
 }
 
@@ -219,6 +234,13 @@ fn cause_of(tail: &str) -> Cause {
     let is_meant = |signs: &[&str]| signs.iter().any(|sign| tail.contains(sign));
     let found = SIGNS.iter().find(|(_, signs)| is_meant(signs));
     found.map_or(Cause::Unknown, |(cause, _)| *cause)
+}
+
+/// The output of `list` with these `rows`: a model's name, and a remark.
+fn listing(rows: &[[String; 2]]) -> String {
+    let mut listing = aligned(rows, 2).lines.join("\n");
+    listing.push('\n');
+    listing
 }
 
 fn tail_of(tail: &str) -> String {

@@ -63,7 +63,7 @@ fn rewrite_numbers(text: &str, splices: &mut Splices<'_>) {
     }
 }
 
-/// The start of the comment at the end of `text`, if it has no end.
+/// The start of a comment that `text` does not close.
 fn unclosed_comment(text: &str) -> Option<usize> {
     let mut start = None;
     for (at, _, region) in regions(text) {

@@ -22,7 +22,7 @@ enum Login {
         /// Whether the environment contains the key. If not, Gemini CLI may have stored one.
         is_set: bool,
     },
-    /// At a service for which the base URL has no effect; names the setting or variable that selects it.
+    /// At a service that ignores the base URL; contains the setting or variable that selects it.
     Elsewhere(String),
     /// No login is selected.
     Unselected {

@@ -28,6 +28,7 @@ mod mirrors;
 mod model_file;
 mod needs;
 mod network;
+mod obstacle;
 mod offers;
 mod port;
 mod program;
@@ -84,7 +85,7 @@ pub use service::{
     service_kind,
 };
 pub use site::{GUARD, Site};
-pub use smoke::{Probe, Smoke, joke_request, smoke};
+pub use smoke::{Probe, Smoke, sample_request, smoke};
 pub use spec::{FOREGROUND, REAPER, STARTED_IN, ServerSpec};
 pub use state::State;
 pub use step::{Condition, Inspection, StepState};

@@ -134,12 +134,16 @@ async fn answered<T>(progress: &dyn Progress, what: &str, answer: impl Future<Ou
     waiting(progress, "smoke", &wait, answer).await
 }
 
-/// The URL and the body of the joke prompt, for the server of `chosen`.
+/// The URL and the body of a request that the server of `chosen` answers: the joke prompt, or a routing probe if its runtime is `builtin`.
 #[must_use]
-pub fn joke_request(chosen: &Chosen) -> (String, String) {
+pub fn sample_request(chosen: &Chosen) -> (String, String) {
     let Chosen { port, model, .. } = chosen;
     let url = format!("http://127.0.0.1:{port}/v1beta/models/{model}:generateContent");
-    (url, joke_body())
+    let body = match chosen.runtime.has_models() {
+        true => joke_body(),
+        false => classification_request(PROBES[0].0, &[]).to_string(),
+    };
+    (url, body)
 }
 
 fn joke_body() -> String {

@@ -298,16 +298,7 @@ pub async fn uninstall(
         // A leftover file only uses disk space.
         let _ = file::sweep(&layout.own());
     }
-    let held = (lock, vacancy);
-    if Os::HOST == Os::Windows {
-        // Windows cannot delete an open file.
-        drop(held);
-        outcome.delete_locks(layout, purge);
-    } else {
-        // Another gem-setup that took a released lock would lose its file.
-        outcome.delete_locks(layout, purge);
-        drop(held);
-    }
+    outcome.release_locks(layout, purge, (lock, vacancy));
     // Files that another gem-setup creates from now on stay.
     if purge && !models.is_empty() {
         let directory = layout.models();
@@ -345,6 +336,19 @@ fn delete_empty(directories: &[impl AsRef<Path>]) {
 }
 
 impl Uninstalled {
+    /// Deletes the locks, which are `held` until then.
+    fn release_locks<T>(&mut self, layout: &Layout, purge: bool, held: T) {
+        if Os::HOST == Os::Windows {
+            // Windows cannot delete an open file.
+            drop(held);
+            self.delete_locks(layout, purge);
+        } else {
+            // Another gem-setup that took a released lock would lose its file.
+            self.delete_locks(layout, purge);
+            drop(held);
+        }
+    }
+
     fn delete_locks(&mut self, layout: &Layout, purge: bool) {
         for path in locks(layout).into_iter().filter(|path| purge && is_file(path)) {
             if let Err(error) = delete(&path) {

@@ -43,8 +43,9 @@ fn which(program: &str) -> Option<std::path::PathBuf> {
 const TYPED: &str = "gem-setup doct\t--smo\t\ngem-setup install --runtime bui\t\ngem-setup start --runtime=litert\t\n\
                      gem-setup service unins\t\ngem-setup rollback mod\t\ngem-setup completions power\t\n\
                      gem-setup install --model-file my\tmod\t\ngem-setup status --home my\tin\t\n\
-                     gem-setup install --target windows-x\t\ngem-setup start --port my\t\nexit\n";
-const SHOWN: [&str; 10] = [
+                     gem-setup install --target windows-x\t\ngem-setup start --port my\t\n\
+                     gem-setup pull gemma3\t\ngem-setup pull \t--accept\t\nexit\n";
+const SHOWN: [&str; 12] = [
     "<doctor --smoke>",
     "<install --runtime builtin>",
     "<start --runtime=litert-lm>",
@@ -55,6 +56,8 @@ const SHOWN: [&str; 10] = [
     "<status --home my files/inner",
     "<install --target windows-x86_64>",
     "<start --port my>",
+    "<pull gemma3-1b-gpu-custom>",
+    "<pull gemma3-1b-gpu-custom --accept-terms>",
 ];
 
 #[test]

@@ -65,9 +65,10 @@ fn the_printed_request_can_be_pasted() {
     let script = format!("curl() {{ for word; do :; done; printf '%s' \"$word\"; }}; {curl}");
     let run = home.program("sh").args(["-c", &script]).ok();
     let body = &run.json()["contents"][0]["parts"][0]["text"];
-    assert_eq!(body, "Tell me a joke.");
+    let probe = "List the files here.";
+    assert_says(body.as_str().unwrap(), &[probe]);
     for command in [curl, powershell] {
-        assert_says(command, &[&url, "Tell me a joke."]);
+        assert_says(command, &[&url, probe]);
     }
 }
 

@@ -157,6 +157,16 @@ fn install_from_a_signed_catalog_delivers_its_models() {
     home.gem(&["rollback", "hosted-models"]).ok();
     assert_eq!(install(&[]).ok().changed(), [""; 0]);
     assert_eq!((home.mirror.asked().len(), listed(&home)), (asked, None));
+}
+
+#[test]
+fn install_from_a_given_catalog_replaces_only_older_models() {
+    let home = Home::new();
+    let port = home.port.to_string();
+    let install = |more: &[&str]| {
+        home.gem(&["install", "--runtime", "builtin", "--no-start", "--port", &port])
+            .args(more)
+    };
     let given = home.beside("given.toml");
     let text = |file: &str| format!("format = 1\n[hosted-models]\nfile = '''\n{file}'''\n");
     fs::write(&given, text(&file("2099-01-03", "gemini-8-flash"))).unwrap();
@@ -171,8 +181,8 @@ fn install_from_a_signed_catalog_delivers_its_models() {
     assert_says(&run.stderr, &["are refused", "the models in use stay"]);
 }
 
-#[test]
-fn older_and_invalid_models_files_are_refused() {
+/// A home with a models file of a signed catalog, and the catalog's key.
+fn with_models_file() -> (Home, Key) {
     let home = Home::new();
     let port = home.port.to_string();
     home.gem(&["install", "--runtime", "builtin", "--no-start", "--port", &port])
@@ -180,6 +190,12 @@ fn older_and_invalid_models_files_are_refused() {
     let key = Key::new(9);
     publish(&home, &file("2099-01-02", "gemini-9-flash"), &key, SIGNED);
     upgrade(&home, &key, &[]).ok();
+    (home, key)
+}
+
+#[test]
+fn an_older_models_file_is_refused() {
+    let (home, key) = with_models_file();
     // An older catalog, and an older file in a newer catalog.
     publish(&home, &file("2099-01-03", "gemini-8-flash"), &key, SIGNED - 1);
     assert_says(
@@ -192,8 +208,24 @@ fn older_and_invalid_models_files_are_refused() {
         assert_says(&run.stderr, &["are refused", "2099-01-01, older than", "--allow-older"]);
         assert_eq!(route(&home), "gemini-9-flash");
     }
+    publish(&home, &file("2099-01-01", "gemini-8-flash"), &key, SIGNED + 2);
+    upgrade(&home, &key, &["--allow-older"]).ok();
+    assert_eq!(route(&home), "gemini-8-flash");
+    // A models file older than the built-in one is ignored.
+    publish(&home, &file("2000-01-01", "gemini-8-flash"), &key, SIGNED + 3);
+    home.gem(&["rollback", "hosted-models"]).ok();
+    assert_eq!(
+        upgrade(&home, &key, &["--hosted-models", "--json"]).ok().changed(),
+        [""; 0]
+    );
+    assert_ne!(route(&home), "gemini-8-flash");
+}
+
+#[test]
+fn an_invalid_models_file_is_refused() {
+    let (home, key) = with_models_file();
     // Files in another format, and files that conflict with the built-in models.
-    for (time, (file, reason)) in (SIGNED + 2..).zip([
+    for (time, (file, reason)) in (SIGNED + 1..).zip([
         ("format = 1\n".to_owned(), "`version` is missing"),
         (
             "format = 2\nversion = \"2099-02-01\"\n".to_owned(),
@@ -215,9 +247,6 @@ fn older_and_invalid_models_files_are_refused() {
         );
         assert_eq!(route(&home), "gemini-9-flash");
     }
-    publish(&home, &file("2099-01-01", "gemini-8-flash"), &key, SIGNED + 9);
-    upgrade(&home, &key, &["--allow-older"]).ok();
-    assert_eq!(route(&home), "gemini-8-flash");
     // A damaged record: the built-in models are used, with a message.
     fs::write(home.layout().hosted_models_file(), "{").unwrap();
     let run = home.gem(&["route", "--json", "--classifier", "builtin", SIMPLE]).ok();
@@ -225,15 +254,7 @@ fn older_and_invalid_models_files_are_refused() {
         &run.stderr,
         &["the built-in models are used", "gem-setup rollback hosted-models"],
     );
-    assert_ne!(run.json()["model"], "gemini-8-flash");
-    // A models file older than the built-in one is ignored.
-    publish(&home, &file("2000-01-01", "gemini-8-flash"), &key, SIGNED + 10);
-    home.gem(&["rollback", "hosted-models"]).ok();
-    assert_eq!(
-        upgrade(&home, &key, &["--hosted-models", "--json"]).ok().changed(),
-        [""; 0]
-    );
-    assert_ne!(route(&home), "gemini-8-flash");
+    assert_ne!(run.json()["model"], "gemini-9-flash");
 }
 
 #[test]

@@ -2,15 +2,25 @@
 
 use super::harness::{Home, MODEL, assert_says};
 
-#[test]
-fn an_option_without_its_required_option_is_reported() {
+const MIRROR: &str = "https://mirror.example";
+
+/// Each command names its options without effect in a warning.
+fn assert_reported(cases: &[(&[&str], i32, &[&str])]) {
     let home = Home::new();
-    let mirror = "https://mirror.example";
-    for (args, status, says) in [
+    for (args, status, says) in cases {
+        let run = home.gem(args).ends(*status);
+        assert_says(&run.stderr, says);
+        assert!(run.stderr.contains("warning"), "{args:?}: {run:#?}");
+    }
+}
+
+#[test]
+fn an_option_of_doctor_without_its_required_one_is_reported() {
+    assert_reported(&[
         (
-            ["doctor", "--mirror", mirror, "--mirror-only"].as_slice(),
+            &["doctor", "--mirror", MIRROR, "--mirror-only"],
             10,
-            [
+            &[
                 "`--mirror` has no effect without `--fix` or `--network`",
                 "`--mirror-only` has",
             ],
@@ -18,50 +28,53 @@ fn an_option_without_its_required_option_is_reported() {
         (
             &["doctor", "--accept-terms"],
             10,
-            ["`--accept-terms` has no effect without `--fix`", ""],
-        ),
-        (
-            &["status", "--catalog-url", mirror],
-            7,
-            ["`--catalog-url` has no effect without `--update-check`", ""],
-        ),
-        (
-            &["status", "--update-check"],
-            7,
-            ["`--update-check` has no effect without `--catalog-url`", ""],
-        ),
-        (
-            &["uninstall", "--yes"],
-            0,
-            ["`--yes` has no effect without `--purge`", ""],
-        ),
-        (
-            &["status", "--scope", "workspace"],
-            7,
-            ["`--scope workspace` has no effect", "one installation"],
+            &["`--accept-terms` has no effect without `--fix`"],
         ),
         (
             &["doctor", "--update-check"],
             10,
-            ["`--update-check` has no effect without `--catalog-url`", ""],
+            &["`--update-check` has no effect without `--catalog-url`"],
+        ),
+    ]);
+}
+
+#[test]
+fn an_option_without_its_required_option_is_reported() {
+    assert_reported(&[
+        (
+            &["status", "--catalog-url", MIRROR],
+            7,
+            &["`--catalog-url` has no effect without `--update-check`"],
+        ),
+        (
+            &["status", "--update-check"],
+            7,
+            &["`--update-check` has no effect without `--catalog-url`"],
+        ),
+        (&["uninstall", "--yes"], 0, &["`--yes` has no effect without `--purge`"]),
+        (
+            &["status", "--scope", "workspace"],
+            7,
+            &["`--scope workspace` has no effect", "one installation"],
         ),
         (
             &["upgrade", "--check", "--allow-older"],
             0,
-            ["`--allow-older` has no effect with `--check`", ""],
+            &["`--allow-older` has no effect with `--check`"],
         ),
         (
             &["upgrade", "--check", "--accept-terms"],
             0,
-            ["`--accept-terms` has no effect with `--check`", ""],
+            &["`--accept-terms` has no effect with `--check`"],
         ),
-    ] {
-        let run = home.gem(args).ends(status);
-        assert_says(&run.stderr, &says);
-        assert!(run.stderr.contains("warning"), "{args:?}: {run:#?}");
-    }
+    ]);
+}
+
+#[test]
+fn an_option_with_its_required_option_is_not_reported() {
+    let home = Home::new();
     for args in [
-        ["status", "--catalog-url", mirror, "--update-check"].as_slice(),
+        ["status", "--catalog-url", MIRROR, "--update-check"].as_slice(),
         &["uninstall", "--purge", "--yes"],
     ] {
         let run = home.gem(args).run();
@@ -211,8 +224,38 @@ fn a_bundle_for_builtin_refuses_a_model() {
             "--accept-terms",
         ])
         .ends(2);
-    assert_says(&run.stderr, &["`builtin` has none", "leave the model out"]);
+    assert_says(&run.stderr, &["`builtin` has no model", "leave the model out"]);
     assert!(!home.work().join("new").exists());
+}
+
+#[test]
+fn commands_that_need_a_model_refuse_builtin() {
+    let home = Home::new();
+    let install = ["install", "--runtime", "builtin", "--no-start"];
+    home.gem(&install).args(["--port", &home.port.to_string()]).ok();
+    for (args, hint) in [
+        (["pull", MODEL].as_slice(), "gem-setup install --runtime litert-lm"),
+        (
+            &["pull", MODEL, "--runtime", "builtin"],
+            "gem-setup install --runtime lit ",
+        ),
+        (&["upgrade", "--model"], "upgrade --self"),
+        (&["rollback", "model"], "gem-setup versions"),
+        (
+            &["route", "--classifier", "model", "hi"],
+            "leave out `--classifier model`",
+        ),
+    ] {
+        let run = home.gem(args).ends(2);
+        assert_says(&run.stderr, &["the runtime `builtin` has no model", hint]);
+    }
+    let run = home.gem(&["route", "hi"]).env("GEM_SETUP_CLASSIFIER", "model").ok();
+    assert_eq!(run.stderr, "");
+    assert_says(&home.gem(&["list"]).ok().stdout, &[MODEL, "only a name"]);
+    assert_eq!(
+        home.gem(&["list", "--json"]).ok().json()["models"],
+        serde_json::json!([])
+    );
 }
 
 #[test]

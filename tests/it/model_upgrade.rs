@@ -203,25 +203,56 @@ fn rollback_to_a_broken_model_is_refused() {
     assert_serves(&home, "one");
 }
 
-#[test]
-fn a_changed_file_at_the_hub_is_upgraded_on_request() {
+/// A hub that states the hash of `content`.
+fn hub(content: &[u8]) -> Hub {
+    Hub::start(content, Some(sha256_hex(content)))
+}
+
+fn with_hub(home: &Home, words: &[&str], hub: &Hub) -> Gem {
+    home.gem(words)
+        .env("HF_ENDPOINT", hub.server.url())
+        .env("HF_TOKEN", TOKEN)
+}
+
+/// A home with the model of `hub`, whose hash the catalog leaves out.
+fn installed_from(hub: &Hub) -> Home {
     let home = with_runtime();
-    let (one, two) = (b"one\n".to_vec(), b"two\n".to_vec());
-    let hub = |content: &[u8]| Hub::start(content, Some(sha256_hex(content)));
-    let (first, second) = (hub(&one), hub(&two));
     let text = format!(
         "format = 1\n[runtime.litert-lm]\nversion = \"9.1\"\n[[model]]\nname = \"{MODEL}\"\n\
          huggingface = {{ repo = \"owner/name\", file = \"m.litertlm\" }}\n"
     );
     fs::write(home.catalog(), text).unwrap();
     let port = home.port.to_string();
-    let gem = |words: &[&str], hub: &Hub| {
-        home.gem(words)
-            .env("HF_ENDPOINT", hub.server.url())
-            .env("HF_TOKEN", TOKEN)
-    };
-    let install = gem(&["install", "--accept-terms", "--port", &port, "--catalog"], &first);
-    install.arg(home.catalog()).ok();
+    let install = ["install", "--accept-terms", "--port", &port, "--catalog"];
+    with_hub(&home, &install, hub).arg(home.catalog()).ok();
+    home
+}
+
+#[test]
+fn a_hub_that_cannot_be_asked_is_named() {
+    let hub = hub(b"one\n");
+    let home = installed_from(&hub);
+    let check = || with_hub(&home, &["upgrade", "--check"], &hub);
+    // An unreachable hub is reported, and hides no other offers.
+    let away = check().env("HF_ENDPOINT", "http://127.0.0.1:9").ok();
+    assert_says(
+        &away.stderr,
+        &["was not compared with the hub", "http://127.0.0.1:9/", "cannot connect"],
+    );
+    // A busy hub is asked once.
+    let busy = FaultServer::start(Vec::new());
+    busy.always(Fault::Refuse(503, Some("1".to_owned())));
+    let away = check().env("HF_ENDPOINT", busy.url()).ok();
+    assert_says(&away.stderr, &["was not compared with the hub", "503"]);
+    assert_eq!(busy.asked().len(), 1);
+}
+
+#[test]
+fn a_changed_file_at_the_hub_is_upgraded_on_request() {
+    let (one, two) = (b"one\n".to_vec(), b"two\n".to_vec());
+    let (first, second) = (hub(&one), hub(&two));
+    let home = installed_from(&first);
+    let gem = |words: &[&str], hub: &Hub| with_hub(&home, words, hub);
     let offers = |hub: &Hub| gem(&["upgrade", "--check", "--json"], hub).ok().json()["upgrades"].clone();
     assert_eq!(offers(&first), serde_json::json!([]));
     assert_serves(&home, "one");
@@ -232,23 +263,6 @@ fn a_changed_file_at_the_hub_is_upgraded_on_request() {
     assert_eq!(found, expected);
     let told = gem(&["upgrade", "--check"], &second).ok();
     assert_says(&told.stdout, &["gem-setup upgrade --model"]);
-    // An unreachable hub is reported, and hides no other offers.
-    let away = gem(&["upgrade", "--check"], &second)
-        .env("HF_ENDPOINT", "http://127.0.0.1:9")
-        .ok();
-    assert_says(
-        &away.stderr,
-        &["was not compared with the hub", "http://127.0.0.1:9/", "cannot connect"],
-    );
-    // A busy hub is asked once.
-    let busy = FaultServer::start(Vec::new());
-    busy.always(Fault::Refuse(503, Some("1".to_owned())));
-    let away = gem(&["upgrade", "--check"], &second)
-        .env("HF_ENDPOINT", busy.url())
-        .ok();
-    assert_says(&away.stderr, &["was not compared with the hub", "503"]);
-    assert_eq!(busy.asked().len(), 1);
-
     assert_eq!(
         gem(&["upgrade", "--model", "--json"], &second).ok().changed(),
         ["model"]

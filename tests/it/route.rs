@@ -182,6 +182,18 @@ fn the_built_in_runtime_decides_itself() {
 }
 
 #[test]
+fn a_request_without_text_is_refused() {
+    let home = Home::new();
+    for (args, origin) in [
+        (["route", ""].as_slice(), "the command line"),
+        (&["--json", "route", " \n "], "the command line"),
+        (&["route"], "standard input"),
+    ] {
+        assert_says(&home.gem(args).ends(2).stderr, &["an empty request", origin]);
+    }
+}
+
+#[test]
 fn auto_chooses_the_models_of_the_account() {
     let home = Home::new();
     let route = ["route", "--classifier", "builtin", "--json", "why is the build slow?"];

@@ -169,47 +169,24 @@ mod tests {
 
     #[test]
     fn the_package_is_named_for_each_distribution_and_its_kin() {
+        let apt = ("libvulkan1", "sudo apt-get install libvulkan1");
+        let dnf = ("vulkan-loader", "sudo dnf install vulkan-loader");
+        let pacman = ("vulkan-icd-loader", "sudo pacman -S vulkan-icd-loader");
+        let zypper = ("libvulkan1", "sudo zypper install libvulkan1");
+        let nix = "add `vulkan-loader` to `programs.nix-ld.libraries` in `configuration.nix`";
         let cases = [
-            (
-                "ID=debian\nVERSION_ID=\"12\"",
-                "libvulkan1",
-                "sudo apt-get install libvulkan1",
-            ),
-            (
-                "ID=ubuntu\nID_LIKE=debian",
-                "libvulkan1",
-                "sudo apt-get install libvulkan1",
-            ),
-            (
-                "ID=linuxmint\nID_LIKE=\"ubuntu debian\"",
-                "libvulkan1",
-                "sudo apt-get install libvulkan1",
-            ),
-            ("ID=fedora", "vulkan-loader", "sudo dnf install vulkan-loader"),
-            (
-                "ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"",
-                "vulkan-loader",
-                "sudo dnf install vulkan-loader",
-            ),
-            ("ID=arch", "vulkan-icd-loader", "sudo pacman -S vulkan-icd-loader"),
-            (
-                "ID=manjaro\nID_LIKE=arch",
-                "vulkan-icd-loader",
-                "sudo pacman -S vulkan-icd-loader",
-            ),
-            (
-                "ID=\"opensuse-tumbleweed\"\nID_LIKE=\"opensuse suse\"",
-                "libvulkan1",
-                "sudo zypper install libvulkan1",
-            ),
-            ("ID=alpine", "vulkan-loader", "sudo apk add vulkan-loader"),
-            (
-                "ID=nixos",
-                "vulkan-loader",
-                "add `vulkan-loader` to `programs.nix-ld.libraries` in `configuration.nix`",
-            ),
+            ("ID=debian\nVERSION_ID=\"12\"", apt),
+            ("ID=ubuntu\nID_LIKE=debian", apt),
+            ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"", apt),
+            ("ID=fedora", dnf),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"", dnf),
+            ("ID=arch", pacman),
+            ("ID=manjaro\nID_LIKE=arch", pacman),
+            ("ID=\"opensuse-tumbleweed\"\nID_LIKE=\"opensuse suse\"", zypper),
+            ("ID=alpine", ("vulkan-loader", "sudo apk add vulkan-loader")),
+            ("ID=nixos", ("vulkan-loader", nix)),
         ];
-        for (text, name, instruction) in cases {
+        for (text, (name, instruction)) in cases {
             let package = Distribution::parse(text).unwrap().package(VULKAN_LOADER).unwrap();
             assert_eq!(
                 (package.name, package.instruction().as_str()),

@@ -267,77 +267,9 @@ fn a_file_is_put_over_the_built_in_models() {
     assert_eq!(error.kind(), Kind::Usage);
 }
 
-#[test]
-fn what_does_not_fit_together_is_refused_with_file_key_and_value() {
-    let chain = |policies: &str| format!("[chain]\nc = {{ policy = [{policies}] }}");
-    let pro = r#"{ model = "gemini-2.5-pro", last_resort = true }"#;
-    let flash = r#"{ model = "gemini-2.5-flash" }"#;
-    for (text, key, value, reason) in [
-        (chain(flash), "chain.\"c\".policy", "c", "lacks a last resort"),
-        (chain(""), "chain.\"c\".policy", "c", "lacks a last resort"),
-        (
-            chain(&format!(
-                "{pro}, {{ model = \"gemini-2.5-flash\", last_resort = true }}"
-            )),
-            "chain.\"c\".policy",
-            "gemini-2.5-flash",
-            "second last resort",
-        ),
-        (
-            chain(&format!("{pro}, {flash}, {flash}")),
-            "chain.\"c\".policy",
-            "gemini-2.5-flash",
-            "twice",
-        ),
-        (
-            chain(r#"{ model = "gemini-9", last_resort = true }"#),
-            "chain.\"c\".policy",
-            "gemini-9",
-            "is not a model",
-        ),
-        (
-            "[alias]\na = \"b\"\nb = \"a\"".to_owned(),
-            "alias.\"a\"",
-            "b",
-            "leads back",
-        ),
-        (
-            "[alias]\na = \"gemini-9\"".to_owned(),
-            "alias.\"a\"",
-            "gemini-9",
-            "is not a model",
-        ),
-        (
-            "[alias]\nauto = \"pro\"".to_owned(),
-            "alias.\"auto\"",
-            "pro",
-            "has the name of",
-        ),
-        (
-            "[model]\nx = { family = \"y\", tier = \"pro\" }".to_owned(),
-            "model.\"x\".family",
-            "y",
-            "is not a family",
-        ),
-        (
-            "[choice.z]\npro = \"gemini-9\"\nflash = \"gemini-3.8-flash\"\nchain = \"auto-gemini-2.5\"".to_owned(),
-            "choice.\"z\".pro",
-            "gemini-9",
-            "is not in the choice's chain",
-        ),
-        (
-            "[family.f]\nchain = \"nowhere\"\nutility = \"utility\"".to_owned(),
-            "family.\"f\".chain",
-            "nowhere",
-            "is not a chain",
-        ),
-        (
-            "default = \"gemini-9\"".to_owned(),
-            "default",
-            "gemini-9",
-            "is not a model",
-        ),
-    ] {
+/// Each text is refused with the file, the key, the value and the reason.
+fn assert_refused(cases: &[(&str, &str, &str, &str)]) {
+    for (text, key, value, reason) in cases {
         let error = Models::overridden_by(&format!("format = 1\n{text}"), "mine.toml").unwrap_err();
         let message = error.to_string();
         for part in ["mine.toml", &format!("key `{key}`: `{value}`"), reason] {
@@ -345,6 +277,67 @@ fn what_does_not_fit_together_is_refused_with_file_key_and_value() {
         }
         assert_eq!(error.kind(), Kind::Usage);
     }
+}
+
+#[test]
+fn a_chain_without_one_last_resort_is_refused() {
+    let chain = |policies: &str| format!("[chain]\nc = {{ policy = [{policies}] }}");
+    let pro = r#"{ model = "gemini-2.5-pro", last_resort = true }"#;
+    let flash = r#"{ model = "gemini-2.5-flash" }"#;
+    let last = r#"{ model = "gemini-2.5-flash", last_resort = true }"#;
+    let unknown = r#"{ model = "gemini-9", last_resort = true }"#;
+    let key = "chain.\"c\".policy";
+    assert_refused(&[
+        (&chain(flash), key, "c", "lacks a last resort"),
+        (&chain(""), key, "c", "lacks a last resort"),
+        (
+            &chain(&format!("{pro}, {last}")),
+            key,
+            "gemini-2.5-flash",
+            "second last resort",
+        ),
+        (
+            &chain(&format!("{pro}, {flash}, {flash}")),
+            key,
+            "gemini-2.5-flash",
+            "twice",
+        ),
+        (&chain(unknown), key, "gemini-9", "is not a model"),
+    ]);
+}
+
+#[test]
+fn an_alias_that_leads_nowhere_is_refused() {
+    assert_refused(&[
+        ("[alias]\na = \"b\"\nb = \"a\"", "alias.\"a\"", "b", "leads back"),
+        ("[alias]\na = \"gemini-9\"", "alias.\"a\"", "gemini-9", "is not a model"),
+        ("[alias]\nauto = \"pro\"", "alias.\"auto\"", "pro", "has the name of"),
+    ]);
+}
+
+#[test]
+fn a_name_that_no_entry_has_is_refused() {
+    assert_refused(&[
+        (
+            "[model]\nx = { family = \"y\", tier = \"pro\" }",
+            "model.\"x\".family",
+            "y",
+            "is not a family",
+        ),
+        (
+            "[choice.z]\npro = \"gemini-9\"\nflash = \"gemini-3.8-flash\"\nchain = \"auto-gemini-2.5\"",
+            "choice.\"z\".pro",
+            "gemini-9",
+            "is not in the choice's chain",
+        ),
+        (
+            "[family.f]\nchain = \"nowhere\"\nutility = \"utility\"",
+            "family.\"f\".chain",
+            "nowhere",
+            "is not a chain",
+        ),
+        ("default = \"gemini-9\"", "default", "gemini-9", "is not a model"),
+    ]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use tokio::time::timeout_at;
 
 use super::{AnsweredBy, Case, Finding, LocalModel, Source, Strategy, nothing_to_classify};
 use crate::router::context::ClassifierChoice;
+use crate::runtime::NO_MODEL;
 
 /// Asks the local model, if one is enabled.
 pub(super) struct Gemma(pub(super) Option<Box<dyn LocalModel>>);
@@ -25,7 +26,7 @@ impl Gemma {
             ClassifierChoice::Model => {}
             ClassifierChoice::Builtin => return Ok(Finding::passed("the built-in classifier was requested")),
             ClassifierChoice::Modelless => {
-                return Ok(Finding::passed("the runtime `builtin` has no model"));
+                return Ok(Finding::passed(NO_MODEL));
             }
         }
         let Some(local) = &self.0 else {

@@ -20,7 +20,6 @@ mod wheels;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -43,9 +42,10 @@ pub use wheels::{WheelDirectories, download_wheels};
 use super::child::{self, output_of};
 use super::lit::{self, LIST_LIMIT};
 use super::surroundings::RUNTIME;
-use super::{CommandLine, Error, Runtime, RuntimeName, is_listed};
+use super::{CommandLine, Error, Runtime, RuntimeName, is_listed, listing};
 use crate::catalog::Model;
-use crate::progress::Progress;
+use crate::progress::{Progress, Size};
+use crate::text::printable_line;
 
 /// The name of the package's executable, without the platform's suffix.
 pub const PROGRAM: &str = "litert-lm";
@@ -172,10 +172,8 @@ impl Runtime for LitertLm {
             if models.is_empty() {
                 return output_of(&lit::program(&self.program, &["list"]), LIST_LIMIT).await;
             }
-            Ok(models.iter().fold(String::new(), |mut text, (id, bytes)| {
-                let _ = writeln!(text, "{id}  {:.1} MB", f64_of(*bytes) / 1e6);
-                text
-            }))
+            let row = |(id, bytes): (String, u64)| [printable_line(&id), Size(bytes).to_string()];
+            Ok(listing(&models.into_iter().map(row).collect::<Vec<_>>()))
         }
         .boxed()
     }
@@ -198,11 +196,6 @@ impl Runtime for LitertLm {
 /// Python buffers its output to a pipe by default.
 fn unbuffered() -> (std::ffi::OsString, std::ffi::OsString) {
     ("PYTHONUNBUFFERED".into(), "1".into())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-const fn f64_of(bytes: u64) -> f64 {
-    bytes as f64
 }
 
 /// Checks that `file` can be imported and looks like a model: `litert-lm` imports any file, and then fails at each request.

@@ -105,8 +105,8 @@ fn each(file: &Path, mut take: impl FnMut(&str, &mut dyn Read) -> Result<(), Str
     let mut archive = Archive::new(BufReader::new(open_regular(file).map_err(told)?));
     for entry in archive.entries().map_err(told)? {
         let mut entry = entry.map_err(told)?;
-        let path =
-            String::from_utf8(entry.path_bytes().into_owned()).map_err(|_| "a name in it is not UTF-8".to_owned())?;
+        let path = String::from_utf8(entry.path_bytes().into_owned())
+            .map_err(|_| "the name of a file in it is not UTF-8".to_owned())?;
         let path = path.strip_suffix('/').unwrap_or(&path);
         check_path(path)?;
         match entry.header().entry_type() {

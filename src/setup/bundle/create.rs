@@ -143,13 +143,13 @@ fn runtime_for(request: &BundleRequest, tools: &BundleTools<'_>, target: Target)
 
 /// Fails if no platform's runtime can use the model, or the given file is not a model.
 fn check_model(wanted: &ModelRequest, runtimes: &[(Target, RuntimeName)]) -> Result<(), Failure> {
-    if !runtimes.iter().any(|(_, runtime)| runtime.has_models()) {
-        let message = format!(
-            "cannot bundle the model `{}`: the runtime `builtin` has none",
-            wanted.name
-        );
-        return Err(Failure::new(Kind::Usage, message).with_hint("leave the model out, or add `--runtime litert-lm`"));
-    }
+    let has_models = |(_, runtime): &&(Target, RuntimeName)| runtime.has_models();
+    let runtime = runtimes
+        .iter()
+        .find(has_models)
+        .map_or(RuntimeName::Builtin, |(_, it)| *it);
+    let action = format_args!("bundle the model `{}`", wanted.name);
+    runtime.require_model(action, "leave the model out, or add `--runtime litert-lm`")?;
     Ok(wanted.file.as_deref().map_or(Ok(()), check_model_file)?)
 }
 

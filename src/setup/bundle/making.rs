@@ -177,8 +177,17 @@ impl Making<'_> {
             .iter()
             .flat_map(|package| package.sha256.clone())
             .collect();
-        let mut packages: Vec<Package> = Vec::new();
-        for name in names_in(&directory)? {
+        let packages = self.list_wheels(&directory, &pinned)?;
+        if pinned.is_empty() {
+            catalog.pin_packages(PROGRAM, packages);
+        }
+        Ok(())
+    }
+
+    /// Adds the wheels in `directory` to the list and deletes those that are not `pinned`, if any are.
+    fn list_wheels(&mut self, directory: &Path, pinned: &BTreeSet<Sha256>) -> Result<Vec<Package>, Failure> {
+        let mut packages = Vec::new();
+        for name in names_in(directory)? {
             let place = directory.join(&name);
             let sha256 = Sha256::of_file(&place).map_err(|error| unreadable(&place, &error))?;
             if !pinned.is_empty() && !pinned.contains(&sha256) {
@@ -188,10 +197,7 @@ impl Making<'_> {
             self.list(&format!("{WHEELS}/{name}"))?;
             add_wheel(&mut packages, &name, sha256);
         }
-        if pinned.is_empty() {
-            catalog.pin_packages(PROGRAM, packages);
-        }
-        Ok(())
+        Ok(packages)
     }
 
     /// Adds the model file that `litert-lm` imports: the user's own, else the published one.

@@ -25,7 +25,7 @@ pub(in crate::setup) async fn unknown(setup: &Setup<'_>) -> Option<Failure> {
     match chosen.runtime {
         RuntimeName::Lit => {}
         RuntimeName::LitertLm => return Some(failure(setup, "")),
-        // Gemini CLI sends the name, and any will do.
+        // The built-in classifier answers under any name.
         RuntimeName::Builtin => return None,
     }
     let runtime = setup.runtime().ok()?;

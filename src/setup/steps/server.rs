@@ -193,8 +193,8 @@ fn unnamed(setup: &Setup<'_>) -> Inspection {
             &detail,
             Fix::by_hand("wait until the other gem-setup is done, or end it by its pid"),
         ),
-        PORT.skip("the server is not known"),
-        HEALTH.skip("the server is not known"),
+        PORT.skip("which server holds the lock is unknown"),
+        HEALTH.skip("which server holds the lock is unknown"),
     ];
     let failure = Failure::new(Kind::Conflict, format!("cannot start the server: {detail}")).with_hint(
         "wait until the other gem-setup is done; if its disk is full, free some space and end the server by its pid",
@@ -223,22 +223,7 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
     let pid = record.process.pid;
     let wanted = ServerSpec::installed(&setup.wanted.chosen, None, &[]).identity();
     if !record.server.satisfies(&wanted) {
-        let plan = "restart the server as chosen";
-        // Found before the running server is stopped.
-        if record.server.port != wanted.port
-            && let Some((fix, check)) = obstacle(setup, wanted.port).await
-        {
-            return without_port(setup, plan.to_owned(), fix, check);
-        }
-        let (serves, installed) = differences(&record.server, &wanted);
-        let detail = format!("pid {pid} serves {serves}, but {installed} was installed");
-        let checks = vec![
-            // A restart keeps the options that caused the difference, so it would not help.
-            PROCESS.fail(detail, Fix::run(INSTALL)),
-            PORT.skip("another server is running"),
-            HEALTH.skip("another server is running"),
-        ];
-        return Inspection::needed(plan, checks);
+        return inspect_other(setup, record, &wanted).await;
     }
     let port = PORT.ok(format!("pid {pid} listens on port {}", wanted.port));
     if is_runtime_replaced(setup, record) {
@@ -264,6 +249,27 @@ async fn inspect_supervised(setup: &Setup<'_>, record: &ServerRecord) -> Inspect
     } else {
         Inspection::needed("restart the server", checks)
     }
+}
+
+/// The server of `record` differs from the `wanted` one.
+async fn inspect_other(setup: &Setup<'_>, record: &ServerRecord, wanted: &ServerIdentity) -> Inspection {
+    let plan = "restart the server as chosen";
+    // Found before the running server is stopped.
+    if record.server.port != wanted.port
+        && let Some((fix, check)) = obstacle(setup, wanted.port).await
+    {
+        return without_port(setup, plan.to_owned(), fix, check);
+    }
+    let (serves, installed) = differences(&record.server, wanted);
+    let pid = record.process.pid;
+    let detail = format!("pid {pid} serves {serves}, but {installed} was installed");
+    let checks = vec![
+        // A restart keeps the options that caused the difference, so it would not help.
+        PROCESS.fail(detail, Fix::run(INSTALL)),
+        PORT.skip("another server is running"),
+        HEALTH.skip("another server is running"),
+    ];
+    Inspection::needed(plan, checks)
 }
 
 /// What the server `found` has and what `wanted` has instead, in words.

@@ -147,22 +147,26 @@ fn acceptance(setup: &Setup<'_>, model: &LocalModelName) -> &'static str {
     }
 }
 
-pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
+/// The result without a look at the settings files: they are not wanted, on another machine, or their directory is gone.
+fn inspect_blindly(setup: &Setup<'_>) -> Option<Inspection> {
     if !setup.wanted.with_settings {
         let reason = "no settings wanted (--no-settings)";
         let skipped = [FILE, ROUTER, SHADOWED].map(|subject| subject.skip(reason));
         let skipped = skipped.into_iter().chain([launcher::skipped(reason)]);
-        return Inspection::not_needed(reason, skipped.collect());
+        return Some(Inspection::not_needed(reason, skipped.collect()));
     }
     if !setup.site.is_for_this_machine() {
         // The files of this machine do not show the state of another one.
-        return Inspection::needed(
-            "switch on the router in Gemini CLI's settings on that machine",
-            Vec::new(),
-        );
+        let plan = "switch on the router in Gemini CLI's settings on that machine";
+        return Some(Inspection::needed(plan, Vec::new()));
     }
-    if let Some(gone) = setup.site.workspace.as_deref().filter(|directory| !directory.is_dir()) {
-        return broken(without_workspace(gone));
+    let gone = setup.site.workspace.as_deref().filter(|directory| !directory.is_dir());
+    gone.map(|gone| broken(without_workspace(gone)))
+}
+
+pub(super) fn inspect(setup: &Setup<'_>) -> Inspection {
+    if let Some(inspection) = inspect_blindly(setup) {
+        return inspection;
     }
     let places = setup.site.places();
     let planned = settings::plan(

@@ -9,8 +9,8 @@ use super::trial::{Tried, try_release};
 use crate::catalog::Model;
 use crate::error::{Failure, Kind};
 use crate::fetch::address_of;
-use crate::runtime::RuntimeName;
 use crate::runtime::terms::{How, Terms};
+use crate::runtime::{NO_MODEL, RuntimeName};
 use crate::setup::converge::lock_and_reload;
 use crate::setup::offers::Offer;
 use crate::setup::step_id::StepId;
@@ -57,6 +57,8 @@ fn keep_catalog(setup: &mut Setup<'_>) -> Result<(), Failure> {
 /// # Errors
 /// When no previous model is kept, it does not work, or the server cannot switch to it; the one in use then stays.
 pub async fn roll_back_model(setup: &mut Setup<'_>) -> Result<Upgraded, Failure> {
+    let runtime = setup.wanted.chosen.runtime;
+    runtime.require_model("roll the model back", "`gem-setup versions` lists the kept versions")?;
     let _lock = lock_and_reload(setup, StepId::Model).await?;
     let before = directory(&setup.site.layout, &setup.state, BEFORE)?;
     if !before.exists() {
@@ -148,7 +150,7 @@ fn outcome(setup: &Setup<'_>, to: Option<String>, changed: bool, detail: String)
 /// Whether the model can be upgraded at all: checked before another part is switched.
 ///
 /// # Errors
-/// When the runtime takes no model from the catalog.
+/// When the runtime does not use the catalog's models.
 pub fn check_model_upgrade(setup: &Setup<'_>) -> Result<(), Failure> {
     check(setup, &setup.model())
 }
@@ -165,10 +167,7 @@ fn check(setup: &Setup<'_>, model: &Model) -> Result<(), Failure> {
             "`lit` pulls from its own registry",
             format!("run `gem-setup pull {} --force`", model.name),
         ),
-        RuntimeName::Builtin => (
-            "the runtime `builtin` has none",
-            "run `gem-setup upgrade --self`".to_owned(),
-        ),
+        RuntimeName::Builtin => (NO_MODEL, "run `gem-setup upgrade --self`".to_owned()),
     };
     Err(Failure::new(Kind::Usage, format!("cannot upgrade the model: {reason}")).with_hint(hint))
 }

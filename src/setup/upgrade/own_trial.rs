@@ -32,7 +32,7 @@ pub(super) async fn check_works(path: &Path, what: &str, version: &str, hint: &s
     } else {
         return Ok(());
     };
-    let message = format!("{what} does not work here, nothing was replaced: {fault}");
+    let message = format!("{what} does not work here, so nothing was replaced: {fault}");
     Err(Failure::new(Kind::Runtime, message).with_hint(hint))
 }
 

@@ -196,7 +196,7 @@ fn older<'a>(setup: &'a Setup<'_>) -> Option<(&'a str, &'a str)> {
     both.filter(|(from, to)| is_newer(from, to))
 }
 
-/// A sentence for `install`, which installs any version, if the catalog's is older than the one in use.
+/// The remark of `install` if the catalog's version is older than the one in use; `install` still installs it.
 pub(in crate::setup) fn note_older(setup: &Setup<'_>) -> Option<String> {
     let (from, to) = older(setup)?;
     Some(format!(

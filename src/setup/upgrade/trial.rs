@@ -94,7 +94,7 @@ fn may_stay_unasked(setup: &Setup<'_>, what: Tried) -> bool {
 
 /// The failure if a missing item prevents the trial of a new release.
 pub(super) fn untriable(closed: &Closed) -> Failure {
-    let message = format!("no prompt can try the new version, nothing was switched: {closed}");
+    let message = format!("the new version cannot be tried with prompts, so nothing was switched: {closed}");
     let hint = closed.hint().unwrap_or_default();
     Failure::new(closed.kind(), message).with_hint(format!("{hint}, then the same command again"))
 }

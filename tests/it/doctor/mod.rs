@@ -456,8 +456,8 @@ fn an_unreadable_state_is_named_and_other_checks_run() {
     let home = Home::installed();
     let before = "not what install wrote";
     fs::write(home.layout().state_file(), before).unwrap();
-    for (fix, status) in [([].as_slice(), 10), (&["--fix"], 1)] {
-        let run = home.gem(&["doctor", "--json"]).args(fix).ends(status);
+    for fix in [[].as_slice(), &["--fix"]] {
+        let run = home.gem(&["doctor", "--json"]).args(fix).ends(10);
         says(
             &run,
             "setup.records",
