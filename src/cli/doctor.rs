@@ -40,7 +40,7 @@ pub(crate) fn run(
         Err(failure) => {
             let examination = unexamined(&failure);
             show(session, &examination, "");
-            return Ok(status_of(&examination));
+            return Ok(ExitCode::from(status(None, &examination)));
         }
     };
     session.block_on_until_signal(async {
@@ -52,13 +52,7 @@ pub(crate) fn run(
         }
         show(session, &examination, &session.install_options(setup.site.target));
         news::look_up(session, &news);
-        Ok(match outcome {
-            // A later step may have repaired what an earlier one could not.
-            Err(failure) if !examination.is_ok() && failure.kind != Kind::Unexpected => {
-                ExitCode::from(failure.kind.exit_status())
-            }
-            _ => status_of(&examination),
-        })
+        Ok(ExitCode::from(status(outcome.err().as_ref(), &examination)))
     })
 }
 
@@ -183,11 +177,13 @@ fn records_fault(failure: &Failure) -> Check {
     RECORDS.fail(&failure.message, Fix::by_hand(fix))
 }
 
-fn status_of(examination: &Examination) -> ExitCode {
-    if examination.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(Kind::Unhealthy.exit_status())
+/// The exit status after the repair failed with `failure`, if it did. A later step may have repaired what an earlier one could not.
+fn status(failure: Option<&Failure>, examination: &Examination) -> u8 {
+    let kind = failure.map(|failure| failure.kind);
+    match kind.filter(|kind| *kind != Kind::Unexpected) {
+        _ if examination.is_ok() => 0,
+        Some(kind) => kind.exit_status(),
+        None => Kind::Unhealthy.exit_status(),
     }
 }
 
@@ -200,4 +196,25 @@ fn show(session: &Session<'_>, examination: &Examination, options: &str) {
     let is_free = session.other().is_none();
     let install = (is_free && !session.is_installed_now()).then(|| format!("install{options}"));
     Diagnosis::new(&examination.checks, install.as_deref()).print(printer);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_checks_decide_the_status_of_a_repair() {
+        let of = |checks| Examination {
+            checks,
+            unfinished: Vec::new(),
+        };
+        let healthy = of(Vec::new());
+        let faulty = of(vec![RECORDS.fail("wrong", Fix::by_hand("do it"))]);
+        let failed = |kind| Failure::new(kind, "not repaired");
+        for (kind, after) in [(Kind::Unexpected, 10), (Kind::TermsNotAccepted, 3), (Kind::Download, 5)] {
+            assert_eq!(status(Some(&failed(kind)), &healthy), 0);
+            assert_eq!(status(Some(&failed(kind)), &faulty), after);
+        }
+        assert_eq!((status(None, &healthy), status(None, &faulty)), (0, 10));
+    }
 }

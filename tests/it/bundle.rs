@@ -578,27 +578,29 @@ fn foreign() -> Target {
     Target::ALL.into_iter().find(|target| target.os != host.os).unwrap()
 }
 
+/// The targets in the JSON of `run`, and whether each has a gem-setup.
+fn programs(run: &Run) -> Vec<(String, bool)> {
+    let told = run.json()["targets"].as_array().unwrap().clone();
+    let told = told
+        .iter()
+        .map(|told| (told["target"].as_str().unwrap().to_owned(), told["program"].is_string()));
+    told.collect()
+}
+
 #[test]
 fn platforms_without_gem_setup_are_named_and_can_get_one() {
     let home = Home::new();
     let (host, foreign) = (Target::host().unwrap(), foreign());
     let both = format!("{host},{foreign}");
-    let programs = |run: &Run, key: &str| -> Vec<(String, bool)> {
-        let told = run.json()[key].as_array().unwrap().clone();
-        let told = told
-            .iter()
-            .map(|told| (told["target"].as_str().unwrap().to_owned(), told["program"].is_string()));
-        told.collect()
-    };
     let named = |is_foreign_there| [(host.to_string(), true), (foreign.to_string(), is_foreign_there)];
-    assert_eq!(programs(&create(&home, "bundle", &both).ok(), "targets"), named(false));
+    assert_eq!(programs(&create(&home, "bundle", &both).ok()), named(false));
     let verify = |more: &[&str]| {
         home.gem(&["bundle", "verify"])
             .args(more)
             .arg(home.beside("bundle"))
             .ok()
     };
-    assert_eq!(programs(&verify(&["--json"]), "targets"), named(false));
+    assert_eq!(programs(&verify(&["--json"])), named(false));
     assert_says(
         &verify(&[]).stdout,
         &["not gem-setup itself", &format!("--program {foreign}=FILE")],
@@ -613,9 +615,14 @@ fn platforms_without_gem_setup_are_named_and_can_get_one() {
     fs::write(home.catalog(), own).unwrap();
     home.mirror.publish("/x/own", b"own".to_vec());
     let run = create(&home, "fetched.tar", &both).args(["--mirror", &home.mirror.url(), "--catalog"]);
-    assert_eq!(programs(&run.arg(home.catalog()).ok(), "targets"), named(true));
+    assert_eq!(programs(&run.arg(home.catalog()).ok()), named(true));
+}
 
-    // From a file, unless it is for another platform.
+#[test]
+fn a_given_gem_setup_must_be_for_its_platform() {
+    let home = Home::new();
+    let (host, foreign) = (Target::host().unwrap(), foreign());
+    let both = format!("{host},{foreign}");
     let program = env!("CARGO_BIN_EXE_gem-setup");
     let given = |target: Target, targets: &str| {
         create(&home, "given", targets)

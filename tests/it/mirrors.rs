@@ -164,6 +164,11 @@ fn no_error_shows_the_login_in_an_option() {
         assert_hidden(&home.gem(&["stop"]).run());
         fs::remove_file(&config).unwrap();
     }
+}
+
+#[test]
+fn no_error_shows_the_login_in_an_argument() {
+    let home = Home::installed();
     for words in [
         ["bundle", "verify"],
         ["bundle", "create"],

@@ -109,7 +109,7 @@ fn version(home: &Home) -> Value {
 }
 
 #[test]
-fn unsigned_wrongly_signed_and_older_catalogs_are_refused() {
+fn unsigned_and_wrongly_signed_catalogs_are_refused() {
     let home = Home::installed();
     let (key, other) = (Key::new(1), Key::new(2));
     let refused = |words: &[&str]| {
@@ -153,7 +153,20 @@ fn unsigned_wrongly_signed_and_older_catalogs_are_refused() {
     assert_eq!(version(&home), "v10");
     let versions = home.gem(&["versions", "--json"]).ok().json();
     assert_eq!(versions["versions"][0]["catalog"], url(&home).as_str());
-    // An older catalog by the same key is an attack, also after the kept one was deleted.
+}
+
+#[test]
+fn an_older_catalog_by_the_same_key_is_refused() {
+    let home = Home::installed();
+    let key = Key::new(1);
+    let refused = |words: &[&str]| {
+        let run = upgrade(&home, &key).ends(6);
+        assert_says(&run.stderr, words);
+        version(&home)
+    };
+    publish(&home, "v10", &key, SIGNED);
+    upgrade(&home, &key).ok();
+    // It is an attack, also after the kept one was deleted.
     publish(&home, "v9", &key, SIGNED - 1);
     assert_eq!(refused(&["is refused", "2023-11-14T22:13:19Z"]), "v10");
     fs::remove_file(home.layout().signed_catalog_file()).unwrap();
