@@ -47,7 +47,7 @@ async fn models_are_listed_without_starting_python() {
     }
     // The program does not exist: it cannot have been asked.
     let listing = runtime(dir.path()).list(false).await.unwrap();
-    assert_eq!(listing, "one  0.0 MB\ntwo  0.0 MB\n");
+    assert_eq!(listing, "one  1.0 kB\ntwo  1.0 kB\n");
 }
 
 #[tokio::test]
