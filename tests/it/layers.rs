@@ -418,14 +418,16 @@ fn an_option_that_does_not_apply_is_refused_and_not_recorded() {
     let file = home.beside("model.litertlm");
     fs::write(&file, "model").unwrap();
     let file = file.to_str().unwrap();
-    for runtime in ["builtin", "lit"] {
-        for command in [["install", "--accept-terms"].as_slice(), &["pull", "some-model"]] {
-            let run = home
-                .gem(command)
-                .args(["--runtime", runtime, "--model-file", file])
-                .ends(2);
-            assert_says(&run.stderr, &[runtime, file, "--runtime litert-lm"]);
-        }
+    for (command, runtime) in [
+        (["install", "--accept-terms"].as_slice(), "builtin"),
+        (&["install", "--accept-terms"], "lit"),
+        (&["pull", "some-model"], "lit"),
+    ] {
+        let run = home
+            .gem(command)
+            .args(["--runtime", runtime, "--model-file", file])
+            .ends(2);
+        assert_says(&run.stderr, &[runtime, file, "--runtime litert-lm"]);
     }
     let run = home.gem(&["install", "--runtime", "builtin", "--direct"]).ends(2);
     assert_says(&run.stderr, &["builtin", "--direct"]);
