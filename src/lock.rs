@@ -30,7 +30,7 @@ use same_file::Handle;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Explain, Kind};
-use crate::place::is_misplaced;
+use crate::place::{self, is_misplaced};
 
 /// The message while waiting for a lock.
 pub const WAIT: &str = "waiting for another gem-setup";
@@ -252,10 +252,10 @@ impl Lock {
     /// Whether the path still leads to the locked file. After a deletion, other processes would lock a new file.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        match Handle::from_path(&self.path) {
+        match place::handle(&self.path) {
             Ok(now) => now == self.file,
             // A network file system may fail for a moment.
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
+            Err(error) => error.kind() != io::ErrorKind::NotFound && !is_misplaced(&error),
         }
     }
 
@@ -281,7 +281,11 @@ impl Lock {
 /// # Errors
 /// When it cannot be opened, or its file system does not support locks.
 pub fn check(path: &Path) -> Result<(), Error> {
-    let locked = File::open(path).map(|file| file.try_lock_shared());
+    let opened = match path.is_dir() {
+        true => File::open(path),
+        false => file::open_regular(path),
+    };
+    let locked = opened.map(|file| file.try_lock_shared());
     match locked {
         Ok(Err(TryLockError::Error(source))) if is_unsupported(&source) => Err(fault(path, source)),
         // Some file systems can lock files but not directories, and Windows cannot open directories.

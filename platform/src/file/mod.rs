@@ -32,7 +32,7 @@ pub use regular::{
     LARGEST_FILE, check_directory, check_own, check_regular, circle, is_character_device, metadata, open_given,
     open_own, open_regular, read_bounded, read_regular, rewrite,
 };
-pub use replace::{ReplaceError, persist, replace, wait_until_free};
+pub use replace::{ReplaceError, open_when_free, persist, replace, wait_until_free};
 
 /// Whether `error` means that there is no such file, or that a part of its path is not a directory.
 #[must_use]
