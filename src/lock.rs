@@ -75,23 +75,8 @@ pub enum Error {
     },
 }
 
-/// The commands that take the lock on a home.
-const COMMANDS: [&str; 14] = [
-    "install",
-    "doctor",
-    "serve",
-    "start",
-    "restart",
-    "status",
-    "pull",
-    "settings",
-    "service",
-    "upgrade",
-    "rollback",
-    "smoke",
-    "cleanup",
-    "uninstall",
-];
+/// The global options whose value is the next word.
+const WITH_VALUE: [&str; 3] = ["--home", "--config", "--color"];
 
 /// The process that holds a lock, as far as the system shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,13 +96,17 @@ impl Holder {
         (holder.pid != Some(std::process::id())).then_some(holder)
     }
 
-    /// The process that the lock file names.
+    /// The process that the lock file names. In another container its id may belong to another program here.
     fn named_in(path: &Path) -> Self {
-        let pid = holder_in(path).parse().ok();
-        let process = pid.and_then(identity);
-        let mut words = process.iter().flat_map(|process| process.command.iter().skip(1));
+        let pid: Option<u32> = holder_in(path).parse().ok();
+        let process = pid.and_then(identity).filter(|process| is_gem_setup(&process.command));
+        let is_own = pid == Some(std::process::id());
+        let pid = pid.filter(|_| is_own || process.is_some());
         Self {
-            command: words.find(|word: &&String| COMMANDS.contains(&word.as_str())).cloned(),
+            command: process
+                .as_ref()
+                .and_then(|process| command_in(&process.command))
+                .cloned(),
             age: process.as_ref().and_then(age),
             is_stopped: pid.is_some_and(is_stopped),
             pid,
@@ -132,6 +121,26 @@ impl Holder {
             None => "wait until it is done".to_owned(),
         }
     }
+}
+
+/// Whether the command line `line` starts gem-setup, under its usual name or this program's.
+fn is_gem_setup(line: &[String]) -> bool {
+    let own = std::env::current_exe().unwrap_or_default();
+    let program = line.first().map(Path::new).and_then(Path::file_name);
+    program.is_some_and(|name| name.to_string_lossy().starts_with("gem-setup") || Some(name) == own.file_name())
+}
+
+/// The command in the command line `line` of gem-setup: its first word that is no option or value.
+fn command_in(line: &[String]) -> Option<&String> {
+    let mut words = line.iter().skip(1);
+    while let Some(word) = words.next() {
+        if WITH_VALUE.contains(&word.as_str()) {
+            words.next();
+        } else if !word.starts_with('-') {
+            return Some(word);
+        }
+    }
+    None
 }
 
 impl fmt::Display for Holder {
@@ -348,6 +357,21 @@ mod tests {
         assert!(Lock::try_acquire(&path).unwrap().is_none());
         drop(lock);
         assert!(!Lock::is_held(&path).unwrap());
+    }
+
+    #[test]
+    fn the_command_is_not_an_option_s_value() {
+        for line in [
+            "gem-setup --home install bundle create",
+            "gem-setup -q --home=x bundle",
+            "gem-setup bundle serve",
+        ] {
+            let line: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert!(is_gem_setup(&line));
+            assert_eq!(command_in(&line).unwrap(), "bundle", "{line:?}");
+        }
+        assert!(!is_gem_setup(&["/sbin/init".to_owned(), "serve".to_owned()]));
+        assert!(!is_gem_setup(&[]));
     }
 
     #[tokio::test(start_paused = true)]
