@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gem_platform::process::Program;
 use gem_setup::error::{Failure, Kind};
@@ -14,9 +14,7 @@ use gem_setup::gateway::{Config, Gateway, GatewayError, Listeners};
 use gem_setup::progress::NOTICEABLE;
 use gem_setup::runtime::{EngineState, EngineStatus};
 use gem_setup::setup::FOREGROUND;
-use gem_setup::supervise::{
-    self, Claim, ClaimError, Log, LogLimits, ServerRecord, ServiceManager, Shutdown, SuperviseConfig,
-};
+use gem_setup::supervise::{self, Claim, ClaimError, Log, LogLimits, ServiceManager, Shutdown, SuperviseConfig};
 use tokio::sync::{Notify, watch};
 
 use super::gateway::gateway_config;
@@ -146,14 +144,14 @@ fn gateway_of(session: &Session<'_>, server: &Server<'_>) -> Result<Option<Confi
 }
 
 /// Listens as soon as a server of this home that is ending has stopped to: clients then wait for this server instead of being refused.
-/// `None` if no server is ending.
+/// `None` if no server is ending, if it takes too long, or if `gateway` is not valid.
 async fn take_over_port(session: &Session<'_>, gateway: &Config) -> Option<Listeners> {
-    let file = session.layout.server_file();
-    while ServerRecord::read(&file)
-        .ok()
-        .flatten()
-        .is_some_and(|record| record.stopping)
-    {
+    let begun = Instant::now();
+    let is_ending = || supervise::ends_within(&session.layout).is_some_and(|limit| begun.elapsed() < limit);
+    if !is_ending() || Gateway::check(gateway).is_err() {
+        return None;
+    }
+    while is_ending() {
         match Listeners::bind(gateway) {
             Err(GatewayError::PortTaken { .. }) => tokio::time::sleep(POLL).await,
             bound => return bound.ok(),
