@@ -108,6 +108,7 @@ pub(super) fn sweep(layout: &Layout, state: &State) {
         layout.pid_file(),
         layout.user_settings(),
         layout.backups().join("x"),
+        layout.program(),
     ];
     let settings = state.settings.files.iter().map(|file| file.path.clone());
     own.into_iter()
