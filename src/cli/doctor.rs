@@ -39,12 +39,7 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
         let (mut examination, outcome) = examine(&mut setup, unusable, fix, extras, (&events, printer)).await;
         examination.checks.extend(news::checks(session, &news));
         if let Some(other) = session.other() {
-            let wait = Fix::Later(format!("{}, then run `gem-setup doctor` again", other.remedy()));
-            for check in examination.checks.iter_mut().filter(|check| check.fix.is_some()) {
-                check.fix = Some(wait.clone());
-            }
-            let text = format!("{other}: the other findings may change");
-            examination.checks.insert(0, RECORDS.warn(text, wait));
+            wait_for(&other.to_string(), &other.remedy(), &mut examination.checks);
         }
         if let Err(failure) = &outcome {
             printer.failure(failure);
@@ -56,6 +51,21 @@ pub(crate) fn run(session: &Session<'_>, args: DoctorArgs, accepted: Option<Orig
             Err(failure) => ExitCode::from(failure.kind.exit_status()),
         })
     })
+}
+
+/// Adds to `checks` that `other` has the home: commands must wait for it, but not the tasks of a person. `remedy` says what
+/// to do until then.
+fn wait_for(other: &str, remedy: &str, checks: &mut Vec<Check>) {
+    let wait = Fix::Later(format!("{remedy}, then run `gem-setup doctor` again"));
+    let fixes = checks.iter_mut().filter_map(|check| check.fix.as_mut());
+    fixes
+        .filter(|fix| !matches!(fix, Fix::ByHand(_)))
+        .for_each(|fix| *fix = wait.clone());
+    let text = format!("{other}: the other findings may change");
+    match checks.iter_mut().find(|check| check.id == RECORDS.id) {
+        Some(records) => records.detail = format!("{}; {text}", records.detail),
+        None => checks.insert(0, RECORDS.warn(text, wait)),
+    }
 }
 
 /// A file that `install` needs but cannot use.
@@ -189,4 +199,26 @@ fn show(session: &Session<'_>, examination: &Examination, options: &str) {
     let is_free = session.other().is_none();
     let install = (is_free && !session.is_installed_now()).then(|| format!("install{options}"));
     Diagnosis::new(&examination.checks, install.as_deref()).print(printer);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_commands_wait_for_another_gem_setup() {
+        let other = Subject::new("runtime.binary", "runtime");
+        let mut checks = vec![
+            RECORDS.fail("unknown key", Fix::by_hand("delete it")),
+            other.fail("missing", Fix::run("install")),
+        ];
+        wait_for("another is at work", "wait", &mut checks);
+        assert_eq!(checks.len(), 2);
+        assert_eq!(checks[0].fix, Some(Fix::by_hand("delete it")));
+        assert!(checks[0].detail.starts_with("unknown key; another is at work"));
+        assert!(matches!(checks[1].fix, Some(Fix::Later(_))));
+        checks.remove(0);
+        wait_for("another is at work", "wait", &mut checks);
+        assert_eq!(checks[0].id, RECORDS.id);
+    }
 }
