@@ -30,7 +30,7 @@ use same_file::Handle;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Explain, Kind};
-use crate::place::is_misplaced;
+use crate::place::{self, is_misplaced};
 
 /// The message while waiting for a lock.
 pub const WAIT: &str = "waiting for another gem-setup";
@@ -75,23 +75,8 @@ pub enum Error {
     },
 }
 
-/// The commands that take the lock on a home.
-const COMMANDS: [&str; 14] = [
-    "install",
-    "doctor",
-    "serve",
-    "start",
-    "restart",
-    "status",
-    "pull",
-    "settings",
-    "service",
-    "upgrade",
-    "rollback",
-    "smoke",
-    "cleanup",
-    "uninstall",
-];
+/// The global options whose value is the next word.
+const WITH_VALUE: [&str; 3] = ["--home", "--config", "--color"];
 
 /// The process that holds a lock, as far as the system shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,13 +96,17 @@ impl Holder {
         (holder.pid != Some(std::process::id())).then_some(holder)
     }
 
-    /// The process that the lock file names.
+    /// The process that the lock file names. In another container its id may belong to another program here.
     fn named_in(path: &Path) -> Self {
-        let pid = holder_in(path).parse().ok();
-        let process = pid.and_then(identity);
-        let mut words = process.iter().flat_map(|process| process.command.iter().skip(1));
+        let pid: Option<u32> = holder_in(path).parse().ok();
+        let process = pid.and_then(identity).filter(|process| is_gem_setup(&process.command));
+        let is_own = pid == Some(std::process::id());
+        let pid = pid.filter(|_| is_own || process.is_some());
         Self {
-            command: words.find(|word: &&String| COMMANDS.contains(&word.as_str())).cloned(),
+            command: process
+                .as_ref()
+                .and_then(|process| command_in(&process.command))
+                .cloned(),
             age: process.as_ref().and_then(age),
             is_stopped: pid.is_some_and(is_stopped),
             pid,
@@ -132,6 +121,26 @@ impl Holder {
             None => "wait until it is done".to_owned(),
         }
     }
+}
+
+/// Whether the command line `line` starts gem-setup, under its usual name or this program's.
+fn is_gem_setup(line: &[String]) -> bool {
+    let own = std::env::current_exe().unwrap_or_default();
+    let program = line.first().map(Path::new).and_then(Path::file_name);
+    program.is_some_and(|name| name.to_string_lossy().starts_with("gem-setup") || Some(name) == own.file_name())
+}
+
+/// The command in the command line `line` of gem-setup: its first word that is no option or value.
+fn command_in(line: &[String]) -> Option<&String> {
+    let mut words = line.iter().skip(1);
+    while let Some(word) = words.next() {
+        if WITH_VALUE.contains(&word.as_str()) {
+            words.next();
+        } else if !word.starts_with('-') {
+            return Some(word);
+        }
+    }
+    None
 }
 
 impl fmt::Display for Holder {
@@ -252,10 +261,10 @@ impl Lock {
     /// Whether the path still leads to the locked file. After a deletion, other processes would lock a new file.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        match Handle::from_path(&self.path) {
+        match place::handle(&self.path) {
             Ok(now) => now == self.file,
             // A network file system may fail for a moment.
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
+            Err(error) => error.kind() != io::ErrorKind::NotFound && !is_misplaced(&error),
         }
     }
 
@@ -281,7 +290,11 @@ impl Lock {
 /// # Errors
 /// When it cannot be opened, or its file system does not support locks.
 pub fn check(path: &Path) -> Result<(), Error> {
-    let locked = File::open(path).map(|file| file.try_lock_shared());
+    let opened = match path.is_dir() {
+        true => File::open(path),
+        false => file::open_regular(path),
+    };
+    let locked = opened.map(|file| file.try_lock_shared());
     match locked {
         Ok(Err(TryLockError::Error(source))) if is_unsupported(&source) => Err(fault(path, source)),
         // Some file systems can lock files but not directories, and Windows cannot open directories.
@@ -344,6 +357,21 @@ mod tests {
         assert!(Lock::try_acquire(&path).unwrap().is_none());
         drop(lock);
         assert!(!Lock::is_held(&path).unwrap());
+    }
+
+    #[test]
+    fn the_command_is_not_an_option_s_value() {
+        for line in [
+            "gem-setup --home install bundle create",
+            "gem-setup -q --home=x bundle",
+            "gem-setup bundle serve",
+        ] {
+            let line: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert!(is_gem_setup(&line));
+            assert_eq!(command_in(&line).unwrap(), "bundle", "{line:?}");
+        }
+        assert!(!is_gem_setup(&["/sbin/init".to_owned(), "serve".to_owned()]));
+        assert!(!is_gem_setup(&[]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use gem_platform::Os;
 pub use gem_platform::file::read_bounded;
 use gem_platform::file::{self, Readers, ReplaceError};
+use same_file::Handle;
 
 use crate::shell;
 
@@ -51,6 +52,23 @@ pub fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) if file::is_absence(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Opens the regular file that `path` leads to, to compare it with others. Unlike [`Handle::from_path`], never waits for
+/// the writer of a pipe.
+///
+/// # Errors
+/// When the file is not a regular file or cannot be opened.
+pub fn handle(path: &Path) -> io::Result<Handle> {
+    Handle::from_file(file::open_regular(path)?)
+}
+
+/// Whether both paths lead to one regular file, also by hard links.
+///
+/// # Errors
+/// Like [`handle`].
+pub fn is_one_file(one: &Path, other: &Path) -> io::Result<bool> {
+    Ok(handle(one)? == handle(other)?)
 }
 
 /// Whether `error` means that something other than a regular file of ours is at the path.
@@ -291,10 +309,10 @@ fn check_for(path: &Path, names: Names) -> Result<(), Unfit> {
     let unfit = |source| Unfit::new(path, source);
     let target = resolve(path).map_err(unfit)?;
     let way = way(&target, names).map_err(unfit)?;
-    if way == Way::InPlace || target.exists() {
-        return file::open_regular(&target).map(drop).map_err(unfit);
+    match file::open_when_free(&target) {
+        Err(error) if way == Way::Replace && file::is_absence(&error) => check_directory(parent(&target)),
+        opened => opened.map(drop).map_err(unfit),
     }
-    check_directory(parent(&target))
 }
 
 /// Checks whether the file `path` can be opened to write, or created.
@@ -392,7 +410,7 @@ pub fn create_afresh(path: &Path) -> io::Result<fs::File> {
 /// # Errors
 /// When a file cannot be read or written.
 pub fn copy_afresh(from: &Path, to: &Path) -> io::Result<()> {
-    let mut source = fs::File::open(from)?;
+    let mut source = file::open_regular(from)?;
     let mut copy = create_afresh(to)?;
     io::copy(&mut source, &mut copy)?;
     copy.set_permissions(source.metadata()?.permissions())

@@ -104,9 +104,9 @@ async fn replace(session: &Session<'_>, server: &Server<'_>) -> Result<Started, 
     let request = prepare(session, server).await?;
     let is_over = Cell::new(false);
     let ending = async {
-        let ended = end(session).await;
+        end(session).await?;
         is_over.set(true);
-        ended
+        Ok::<(), Failure>(())
     };
     let beginning = async {
         while !is_over.get() && !is_ending(session)? {
@@ -114,8 +114,8 @@ async fn replace(session: &Session<'_>, server: &Server<'_>) -> Result<Started, 
         }
         launch(session, &request).await
     };
-    let (ended, begun) = tokio::join!(ending, beginning);
-    ended?;
+    // A server that cannot be ended keeps the home, so a start would fail too. The server ends even if no other begins.
+    let ((), begun) = tokio::try_join!(ending, async { Ok(beginning.await) })?;
     begun
 }
 

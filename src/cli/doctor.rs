@@ -46,7 +46,9 @@ pub(crate) fn run(
     session.block_on_until_signal(async {
         let (mut examination, outcome) = examine(&mut setup, unusable, fix, extras, (&events, printer)).await;
         examination.checks.extend(news::checks(session, &news));
-        defer_to_other(session, &mut examination.checks);
+        if let Some(other) = session.other() {
+            wait_for(&other.to_string(), &other.remedy(), &mut examination.checks);
+        }
         if let Err(failure) = &outcome {
             printer.failure(failure);
         }
@@ -56,17 +58,19 @@ pub(crate) fn run(
     })
 }
 
-/// While another gem-setup works on the home, the advice is to wait for it.
-fn defer_to_other(session: &Session<'_>, checks: &mut Vec<Check>) {
-    let Some(other) = session.other() else {
-        return;
-    };
-    let wait = Fix::Later(format!("{}, then run `gem-setup doctor` again", other.remedy()));
-    for check in checks.iter_mut().filter(|check| check.fix.is_some()) {
-        check.fix = Some(wait.clone());
-    }
+/// Adds to `checks` that `other` has the home: commands must wait for it, but not the tasks of a person. `remedy` says what
+/// to do until then.
+fn wait_for(other: &str, remedy: &str, checks: &mut Vec<Check>) {
+    let wait = Fix::Later(format!("{remedy}, then run `gem-setup doctor` again"));
+    let fixes = checks.iter_mut().filter_map(|check| check.fix.as_mut());
+    fixes
+        .filter(|fix| !matches!(fix, Fix::ByHand(_)))
+        .for_each(|fix| *fix = wait.clone());
     let text = format!("{other}: the other findings may change");
-    checks.insert(0, RECORDS.warn(text, wait));
+    match checks.iter_mut().find(|check| check.id == RECORDS.id) {
+        Some(records) => records.detail = format!("{}; {text}", records.detail),
+        None => checks.insert(0, RECORDS.warn(text, wait)),
+    }
 }
 
 /// A file that `install` needs but cannot use.
@@ -216,5 +220,22 @@ mod tests {
             assert_eq!(status(Some(&failed(kind)), &faulty), after);
         }
         assert_eq!((status(None, &healthy), status(None, &faulty)), (0, 10));
+    }
+
+    #[test]
+    fn only_commands_wait_for_another_gem_setup() {
+        let other = Subject::new("runtime.binary", "runtime");
+        let mut checks = vec![
+            RECORDS.fail("unknown key", Fix::by_hand("delete it")),
+            other.fail("missing", Fix::run("install")),
+        ];
+        wait_for("another is at work", "wait", &mut checks);
+        assert_eq!(checks.len(), 2);
+        assert_eq!(checks[0].fix, Some(Fix::by_hand("delete it")));
+        assert!(checks[0].detail.starts_with("unknown key; another is at work"));
+        assert!(matches!(checks[1].fix, Some(Fix::Later(_))));
+        checks.remove(0);
+        wait_for("another is at work", "wait", &mut checks);
+        assert_eq!(checks[0].id, RECORDS.id);
     }
 }

@@ -206,7 +206,7 @@ fn prepare<'s>(
     let chosen = chosen(session, args, signed, &network, target)?;
     // Without settings, the scope is only kept.
     let scope = args.scope.or(args.no_settings.then_some(chosen.scope));
-    session.check_scope(scope, chosen.scope)?;
+    session.check_scope(state, scope, chosen.scope)?;
     ServerSpec::installed(&chosen, None, &[]).check()?;
     let recorded = match session.is_installed() {
         true => recorded(args, &chosen),

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use gem_setup::place;
+
 /// The running executable, by the path with which it was called according to the command line `args`.
 ///
 /// A package manager puts a link on the PATH, and the link survives the directory of one version; the system, however,
@@ -23,6 +25,6 @@ fn find(name: &OsStr, path: Option<&OsStr>, directory: &Path, running: &Path) ->
     let candidates = which::which_in_all(name, path, directory).ok()?;
     candidates
         .map(|candidate| directory.join(candidate))
-        .find(|candidate| same_file::is_same_file(candidate, running).unwrap_or(false))
+        .find(|candidate| place::is_one_file(candidate, running).unwrap_or(false))
         .and_then(|candidate| std::path::absolute(candidate).ok())
 }

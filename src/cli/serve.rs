@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gem_platform::process::Program;
 use gem_setup::error::{Failure, Kind};
@@ -14,9 +14,7 @@ use gem_setup::gateway::{Config, Gateway, GatewayError, Listeners};
 use gem_setup::progress::NOTICEABLE;
 use gem_setup::runtime::{EngineState, EngineStatus};
 use gem_setup::setup::FOREGROUND;
-use gem_setup::supervise::{
-    self, Claim, ClaimError, Log, LogLimits, ServerRecord, ServiceManager, Shutdown, SuperviseConfig,
-};
+use gem_setup::supervise::{self, Claim, ClaimError, Log, LogLimits, ServiceManager, Shutdown, SuperviseConfig};
 use tokio::sync::{Notify, watch};
 
 use super::gateway::gateway_config;
@@ -31,6 +29,8 @@ use crate::report::{Printer, Terminal, signals};
 const KILL_TIME: Duration = Duration::from_secs(1);
 /// The interval at which the port of a server that is ending is tried.
 const POLL: Duration = Duration::from_millis(2);
+/// The time within which a start that found another server has ended.
+const LEAVING_TIME: Duration = Duration::from_secs(2);
 
 /// Serves until a signal ends the server.
 pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode, Failure> {
@@ -51,7 +51,8 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
     // Set up before the claim: as soon as others can find the server, it must react to signals.
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let stop = runtime.block_on(async { follow_signals(&log, Arc::clone(&is_interrupted)) })?;
-    let listeners = gateway
+    let takes_over = supervise::ends_within(&session.layout).is_some();
+    let mut listeners = gateway
         .as_ref()
         .and_then(|gateway| runtime.block_on(take_over_port(session, gateway)));
     // Takes long; clients already wait on the port.
@@ -60,6 +61,14 @@ pub(crate) fn run(session: &Session<'_>, server: &Server<'_>) -> Result<ExitCode
         Ok(claim) => Arc::new(claim),
         Err(error) => return already_served(session, error),
     };
+    if takes_over && listeners.is_none() {
+        // Another start may have taken the port, and ends now because it has no claim.
+        let until = Instant::now() + LEAVING_TIME;
+        let bound = gateway
+            .as_ref()
+            .map(|gateway| port_while(gateway, || Instant::now() < until));
+        listeners = bound.and_then(|bound| runtime.block_on(bound));
+    }
     signals::leave_to_server();
     let gateway = gateway.map(|gateway| (gateway, listeners));
     let served = runtime.block_on(serve_claimed(session, server, Arc::clone(&claim), gateway, log, stop));
@@ -147,14 +156,19 @@ fn gateway_of(session: &Session<'_>, server: &Server<'_>) -> Result<Option<Confi
 }
 
 /// Listens as soon as a server of this home that is ending has stopped to: clients then wait for this server instead of being refused.
-/// `None` if no server is ending.
+/// `None` if no server is ending, if it takes too long, or if `gateway` is not valid.
 async fn take_over_port(session: &Session<'_>, gateway: &Config) -> Option<Listeners> {
-    let file = session.layout.server_file();
-    while ServerRecord::read(&file)
-        .ok()
-        .flatten()
-        .is_some_and(|record| record.stopping)
-    {
+    let begun = Instant::now();
+    let is_ending = || supervise::ends_within(&session.layout).is_some_and(|limit| begun.elapsed() < limit);
+    port_while(gateway, is_ending).await
+}
+
+/// Tries to listen while `may_wait` is true; `None` if the port stays taken, or if `gateway` is not valid.
+async fn port_while(gateway: &Config, may_wait: impl Fn() -> bool) -> Option<Listeners> {
+    if !may_wait() || Gateway::check(gateway).is_err() {
+        return None;
+    }
+    while may_wait() {
         match Listeners::bind(gateway) {
             Err(GatewayError::PortTaken { .. }) => tokio::time::sleep(POLL).await,
             bound => return bound.ok(),

@@ -390,21 +390,25 @@ impl Session<'_> {
             .collect()
     }
 
-    /// Refuses the settings of the current directory if that has been deleted, or if the record means another one and no
-    /// scope is `given`.
-    pub(crate) fn check_scope(&self, given: Option<Destination>, scope: Destination) -> Result<(), Failure> {
+    /// Refuses the settings of the current directory if that has been deleted, or if the record `state` means another one
+    /// and no scope is `given`.
+    pub(crate) fn check_scope(
+        &self,
+        state: &State,
+        given: Option<Destination>,
+        scope: Destination,
+    ) -> Result<(), Failure> {
         if scope != Destination::Workspace {
             return Ok(());
         }
         if !self.environment.current_dir().as_os_str().is_empty() {
-            return given.map_or_else(|| self.check_workspace(), |_| Ok(()));
+            return given.map_or_else(|| self.check_workspace(state), |_| Ok(()));
         }
         let message = "cannot use the settings of the current directory: the directory has been deleted";
         Err(Failure::new(Kind::Usage, message).with_hint("change to another directory, or pass `--scope user`"))
     }
 
-    fn check_workspace(&self) -> Result<(), Failure> {
-        let state = self.state_if_readable();
+    fn check_workspace(&self, state: &State) -> Result<(), Failure> {
         let Some(recorded) = state.workspace_elsewhere(self.environment.current_dir()) else {
             return Ok(());
         };

@@ -7,7 +7,7 @@ use gem_setup::error::{Failure, Kind};
 use gem_setup::net::redact_in;
 use gem_setup::runtime::LocalModelName;
 use gem_setup::settings::{self, Applied, Destination, Effective, Outcome, Places, RouterValues, Scope};
-use gem_setup::setup::{self, Chosen, Launcher};
+use gem_setup::setup::{self, Chosen, Launcher, State};
 use serde_json::{Value, json};
 
 use super::args::SettingsAction;
@@ -43,12 +43,13 @@ fn apply(
         settings::plan(places, &session.environment, scope.unwrap_or(chosen.scope), &values)
     };
     let asked = |chosen: &Chosen| model.clone().unwrap_or_else(|| chosen.model.clone());
-    let checked = |chosen: &Chosen| {
-        session.check_scope(scope, scope.unwrap_or(chosen.scope))?;
+    let checked = |state: &State| {
+        let chosen = &state.chosen;
+        session.check_scope(state, scope, scope.unwrap_or(chosen.scope))?;
         plan(chosen, &asked(chosen)).map_err(Failure::from)
     };
     // A fault of a settings file is found before anything is written.
-    let planned = checked(&session.state()?.chosen)?;
+    let planned = checked(session.state()?)?;
     let launcher = Launcher::new(&session.layout, session.target()?.os, &session.program()?);
     setup::check_plan(&session.layout, &planned, &launcher)?;
     let Locked { lock: _lock, record } = lock(session)?;
@@ -60,7 +61,7 @@ fn apply(
     let program = setup::keep_program(&session.layout, &session.program()?)?;
     let launcher = Launcher::new(&session.layout, session.target()?.os, &program);
     launcher.restore()?;
-    let plan = checked(&state.chosen)?;
+    let plan = checked(&state)?;
     let applied = setup::apply_settings(&mut state, &session.layout, plan)?;
     report(printer, &applied);
     warn_of_refused_files(session, places);
@@ -78,8 +79,9 @@ fn warn_of_refused_files(session: &Session<'_>, places: &Places) {
 
 fn remove(session: &Session<'_>, places: &Places, scope: Option<Destination>) -> Result<ExitCode, Failure> {
     // A record that cannot be read must not keep settings from being removed.
-    let recorded = || session.state().map_or(Destination::User, |state| state.chosen.scope);
-    session.check_scope(scope, scope.unwrap_or_else(recorded))?;
+    let none = State::default();
+    let recorded = session.state().unwrap_or(&none);
+    session.check_scope(recorded, scope, scope.unwrap_or(recorded.chosen.scope))?;
     let has_file = |scope| places.file(scope).is_some_and(|file| file.symlink_metadata().is_ok());
     let is_bare = !session.layout.own().exists() && !has_file(Scope::User) && !has_file(Scope::Workspace);
     // Without anything to change, a lock would only leave files behind.
@@ -89,7 +91,7 @@ fn remove(session: &Session<'_>, places: &Places, scope: Option<Destination>) ->
     let mut state = record.and_then(Result::ok).unwrap_or_default();
     let given = scope;
     let scope = given.unwrap_or(state.chosen.scope);
-    session.check_scope(given, scope)?;
+    session.check_scope(&state, given, scope)?;
     let removed = setup::clear_settings(&mut state, &session.layout, places, scope)?;
     let printer = session.printer;
     if removed.outcome != Outcome::Unchanged {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use gem_platform::file::{open_own, read_regular};
+use gem_platform::file::{open_own, open_regular, read_regular};
 use same_file::Handle;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::error::Error;
 use super::ranges::RangeSet;
 use crate::lock::Lock;
+use crate::place;
 use crate::sha256::Sha256;
 
 /// The age from which unchanged partial downloads are removed.
@@ -109,7 +110,7 @@ impl Partial {
         let write = open_own(OpenOptions::new().write(true).create(true), &self.files.data)
             .and_then(|file| if keep { Ok(file) } else { file.set_len(0).map(|()| file) })
             .map_err(|e| Error::file("write", &self.files.data, e, None))?;
-        let read = File::open(&self.files.data).map_err(|e| Error::file("read", &self.files.data, e, None))?;
+        let read = open_regular(&self.files.data).map_err(|e| Error::file("read", &self.files.data, e, None))?;
         Ok((write, read))
     }
 
@@ -205,7 +206,7 @@ async fn take(path: &Path) -> Result<File, Error> {
 /// Whether `file` is still the file at `path`.
 fn is_at(file: &File, path: &Path) -> bool {
     let ours = file.try_clone().and_then(Handle::from_file);
-    ours.is_ok_and(|ours| Handle::from_path(path).is_ok_and(|there| there == ours))
+    ours.is_ok_and(|ours| place::handle(path).is_ok_and(|there| there == ours))
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

@@ -1,6 +1,5 @@
 //! Moves a verified file to its place atomically.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -44,7 +43,7 @@ fn copy(from: &Path, place: &Path) -> Result<(), Error> {
         .prefix(".gem-setup-")
         .tempfile_in(parent(place))
         .map_err(error)?;
-    File::open(from)
+    file::open_regular(from)
         .and_then(|mut from| io::copy(&mut from, &mut staged))
         .and_then(|_| file::keep_access(from, staged.as_file()))
         .and_then(|()| staged.as_file().sync_all())

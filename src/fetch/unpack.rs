@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use gem_platform::file;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
@@ -107,7 +108,7 @@ pub(crate) const STAGING: &str = ".gem-setup-";
 /// file, or a file cannot be written.
 pub fn extract(archive: &Path, wanted: &[String], into: &Path) -> Result<Vec<PathBuf>, Error> {
     let broken = |source| Error::broken(archive, source);
-    let file = File::open(archive).map_err(|e| Error::write("read", archive, e))?;
+    let file = file::open_regular(archive).map_err(|e| Error::write("read", archive, e))?;
     let mut zip = ZipArchive::new(io::BufReader::new(file)).map_err(broken)?;
     let harmful = |reason: String| Error::harmful(archive, reason);
     if let Some(reason) = find_harm(&mut zip).map_err(broken)? {

@@ -3,8 +3,14 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use gem_platform::Os;
+
 /// What to do if [`is_loopback_down`].
-pub const RAISE_LOOPBACK: &str = "switch it on as root: `ip link set lo up`";
+pub const RAISE_LOOPBACK: &str = match Os::HOST {
+    Os::Linux => "switch it on as root: `ip link set lo up`",
+    Os::Macos => "switch it on as root: `ifconfig lo0 up`",
+    Os::Windows => "restart the computer",
+};
 /// The fault then.
 pub const LOOPBACK_DOWN: &str = "the machine's loopback interface is down, so no program can reach a server here";
 

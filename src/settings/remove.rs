@@ -107,8 +107,8 @@ pub fn clear(
     backups: &Path,
     now: Timestamp,
 ) -> Result<Cleared, Error> {
-    let removed = preview_clear(places, destination, applied)?;
-    let Some((text, cleared)) = clearing(&removed.path)? else {
+    let (removed, clearing) = plan_clear(places, destination, applied)?;
+    let Some((text, cleared)) = clearing else {
         return Ok(Cleared::Done(removed));
     };
     let recorded = applied.files.iter().find(|file| file.path == removed.path);
@@ -132,24 +132,32 @@ pub fn clear(
 /// # Errors
 /// When the file cannot be read or parsed.
 pub fn preview_clear(places: &Places, destination: Destination, applied: &Applied) -> Result<Removed, Error> {
+    plan_clear(places, destination, applied).map(|(removed, _)| removed)
+}
+
+/// The text of a settings file, and the text without the router's keys; `None` without a file.
+type Clearing = Option<(String, String)>;
+
+/// The result that [`clear`] will have, and the texts that it follows from. The file is read once, so that both agree.
+fn plan_clear(places: &Places, destination: Destination, applied: &Applied) -> Result<(Removed, Clearing), Error> {
     let (scope, path) = destination.file(places);
     let recorded = applied.files.iter().find(|file| file.path == path);
-    let outcome = match clearing(path)? {
-        Some((_, cleared)) if recorded.is_some_and(|file| file.before.is_none()) && edit::is_blank(&cleared) => {
+    let clearing = match read_text(path)? {
+        Some(text) => {
+            let cleared = edit::clear(path, &text, &Key::ROUTER)?;
+            Some((text, cleared))
+        }
+        None => None,
+    };
+    let outcome = match &clearing {
+        Some((_, cleared)) if recorded.is_some_and(|file| file.before.is_none()) && edit::is_blank(cleared) => {
             Outcome::Deleted
         }
         Some((text, cleared)) if cleared != text => Outcome::Edited,
         _ => Outcome::Unchanged,
     };
     let path = path.to_owned();
-    Ok(Removed { scope, path, outcome })
-}
-
-/// The text of the settings file `path`, and the text without the router's keys; `None` without a file.
-fn clearing(path: &Path) -> Result<Option<(String, String)>, Error> {
-    let Some(text) = read_text(path)? else { return Ok(None) };
-    let cleared = edit::clear(path, &text, &Key::ROUTER)?;
-    Ok(Some((text, cleared)))
+    Ok((Removed { scope, path, outcome }, clearing))
 }
 
 /// The change that removes the router from a file.

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gem_platform::Os;
-use same_file::is_same_file;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
@@ -135,7 +134,7 @@ fn of_missing(path: &Path) -> PathBuf {
 
 /// Whether both paths lead to one file, also by hard links.
 fn is_one_file(os: Os, one: &Path, other: &Path) -> bool {
-    is_same_file(one, other).unwrap_or_else(|_| comparable(os, one) == comparable(os, other))
+    place::is_one_file(one, other).unwrap_or_else(|_| comparable(os, one) == comparable(os, other))
 }
 
 #[cfg(test)]
@@ -178,6 +177,18 @@ mod tests {
                 Some(Path::new("/project/.gemini/settings.json"))
             );
         }
+    }
+
+    #[test]
+    #[cfg_attr(windows, ignore = "Windows has no such pipes")]
+    fn a_pipe_is_compared_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let [pipe, file] = ["pipe", "file"].map(|name| dir.path().join(name));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        fs::write(&file, "").unwrap();
+        assert!(is_one_file(Os::HOST, &pipe, &pipe));
+        assert!(!is_one_file(Os::HOST, &pipe, &file));
     }
 
     #[test]

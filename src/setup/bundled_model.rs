@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 use super::bundle::{MODELS, SUMS, Sums, WHEELS};
+use super::program::beside;
 use crate::error::{Failure, Kind};
+use crate::lock::Lock;
 use crate::place;
 use crate::sha256::Sha256;
 
@@ -47,8 +49,32 @@ pub(super) fn has_file(mirrors: &[Url], path: &str) -> bool {
 }
 
 /// The directory in `models` for a copy of the model `name` that is not complete.
-pub(super) fn unfinished(models: &Path, name: &str) -> PathBuf {
+fn unfinished(models: &Path, name: &str) -> PathBuf {
     models.join(format!(".{name}.new"))
+}
+
+/// The lock on this copy. Several homes can have one directory of models.
+fn lock_of(unfinished: &Path) -> PathBuf {
+    beside(unfinished, "lock")
+}
+
+/// The copy of the model `name` that a killed process left behind in `models`.
+pub(super) fn abandoned(models: &Path, name: &str) -> Option<PathBuf> {
+    let copy = unfinished(models, name);
+    (!Lock::is_held(&lock_of(&copy)).unwrap_or(true)).then_some(copy)
+}
+
+/// Deletes that copy.
+pub(super) fn sweep(models: &Path, name: &str) {
+    let copy = unfinished(models, name);
+    if copy.symlink_metadata().is_err() {
+        return;
+    }
+    if let Ok(Some(lock)) = Lock::try_acquire_in(&lock_of(&copy)) {
+        // A leftover directory only uses disk space.
+        let _ = fs::remove_dir_all(&copy);
+        let _ = lock.delete();
+    }
 }
 
 /// A model's files in a bundle.
@@ -80,11 +106,26 @@ impl BundledModel {
     /// When the bundle does not list the files, a file differs from the list, or a file cannot be read or written.
     pub(super) fn copy_to(&self, models: &Path) -> Result<(), Failure> {
         let new = unfinished(models, &self.name);
-        remove(&new)?;
-        self.copy_into(&new).inspect_err(|_| drop(remove(&new)))?;
-        let place = models.join(&self.name);
-        remove(&place)?;
-        fs::rename(&new, &place).map_err(|error| Failure::cannot_at("rename", &new, &error))
+        let cannot = |error| Failure::cannot_at("copy the model to", &new, &error);
+        fs::create_dir_all(models).map_err(cannot)?;
+        let Some(lock) = Lock::try_acquire_in(&lock_of(&new)).map_err(cannot)? else {
+            let message = format!(
+                "cannot copy the model to `{}`: another gem-setup is doing that",
+                new.display()
+            );
+            return Err(Failure::new(Kind::Conflict, message).with_hint("run the command again when it is done"));
+        };
+        let copied = self.copy_and_place(&new, &models.join(&self.name));
+        // A leftover lock file changes nothing.
+        let _ = lock.delete();
+        copied
+    }
+
+    fn copy_and_place(&self, new: &Path, place: &Path) -> Result<(), Failure> {
+        remove(new)?;
+        self.copy_into(new).inspect_err(|_| drop(remove(new)))?;
+        remove(place)?;
+        fs::rename(new, place).map_err(|error| Failure::cannot_at("rename", new, &error))
     }
 
     fn copy_into(&self, new: &Path) -> Result<(), Failure> {
@@ -147,6 +188,24 @@ mod tests {
     use super::*;
 
     const NAME: &str = "gemma";
+
+    #[test]
+    fn a_copy_in_progress_is_left_to_its_maker() {
+        let models = tempfile::tempdir().unwrap();
+        let copy = unfinished(models.path(), NAME);
+        fs::create_dir(&copy).unwrap();
+        let bundle = bundle("one");
+        let lock = Lock::try_acquire_in(&lock_of(&copy)).unwrap();
+        sweep(models.path(), NAME);
+        assert!(copy.exists());
+        assert_eq!(abandoned(models.path(), NAME), None);
+        let busy = found(bundle.path(), NAME).unwrap().copy_to(models.path()).unwrap_err();
+        assert_eq!(busy.kind, Kind::Conflict);
+        drop(lock);
+        assert_eq!(abandoned(models.path(), NAME).as_ref(), Some(&copy));
+        sweep(models.path(), NAME);
+        assert_eq!(fs::read_dir(models.path()).unwrap().count(), 0);
+    }
 
     /// A bundle with two files of a model, one of which may be listed with another content.
     fn bundle(listed: &str) -> tempfile::TempDir {

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::bundled_model::unfinished;
+use super::bundled_model;
 use super::needs;
 use super::state::State;
 use crate::error::{Failure, Kind};
@@ -100,8 +100,7 @@ fn prune(layout: &Layout, state: &State) {
 /// incomplete copies of models and remains of downloads. The caller holds the home's lock.
 pub(super) fn sweep(layout: &Layout, state: &State) {
     for model in &state.pulled {
-        // A leftover directory only uses disk space.
-        let _ = std::fs::remove_dir_all(unfinished(&layout.models(), model.as_str()));
+        bundled_model::sweep(&layout.models(), model.as_str());
     }
     fetch::sweep(&layout.downloads());
     let own = [
@@ -109,6 +108,7 @@ pub(super) fn sweep(layout: &Layout, state: &State) {
         layout.pid_file(),
         layout.user_settings(),
         layout.backups().join("x"),
+        layout.program(),
     ];
     let settings = state.settings.files.iter().map(|file| file.path.clone());
     own.into_iter()

@@ -173,7 +173,7 @@ impl Launcher {
     }
 
     fn look_at_copy(&self, metadata: &Metadata) -> Found {
-        if same_file::is_same_file(&self.path, &self.program).unwrap_or(false) {
+        if place::is_one_file(&self.path, &self.program).unwrap_or(false) {
             return Found::Right;
         }
         let has_size = fs::metadata(&self.program).is_ok_and(|program| program.len() == metadata.len());

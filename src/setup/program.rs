@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gem_platform::file::{make_program, replace_program};
+use gem_platform::file::replace_program;
 
 use super::kept::is_kept;
 use crate::error::Failure;
@@ -93,13 +93,10 @@ pub fn keep_program(layout: &Layout, running: &Path) -> Result<PathBuf, Failure>
 
 /// Copies the executable `from` to `to`.
 pub(super) fn copy_program(from: &Path, to: &Path) -> io::Result<()> {
-    let [new, old] = ["new", "old"].map(|name| beside(to, name));
     if let Some(directory) = to.parent() {
         fs::create_dir_all(directory)?;
     }
-    place::copy_afresh(from, &new)?;
-    make_program(&new)?;
-    replace_program(&new, to, &old)
+    replace_program(from, to, &beside(to, "old"))
 }
 
 /// The path of `path` with a suffix added to its name.
@@ -166,14 +163,16 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_not_written_through_a_link() {
+    #[cfg_attr(windows, ignore = "Windows moves a program away before the new one takes its place")]
+    fn a_program_can_be_copied_several_times_at_once() {
         let directory = tempfile::tempdir().unwrap();
-        let [from, to, other] = ["from", "to", "other"].map(|name| directory.path().join(name));
+        let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
         fs::write(&from, "program").unwrap();
-        fs::write(&other, "precious").unwrap();
-        fs::hard_link(&other, beside(&to, "new")).unwrap();
-        copy_program(&from, &to).unwrap();
-        assert_eq!(fs::read_to_string(&other).unwrap(), "precious");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..50).for_each(|_| copy_program(&from, &to).unwrap()));
+            }
+        });
         assert_eq!(fs::read_to_string(&to).unwrap(), "program");
     }
 

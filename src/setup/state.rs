@@ -105,6 +105,13 @@ pub struct HashedFile {
 }
 
 impl HashedFile {
+    /// Whether gem-setup put the file at `path`, where the record expects this one. After a claim, the process may have
+    /// been killed before the file was in place, so only a file with its hash counts.
+    pub(super) fn is_ours_at(&self, path: &Path) -> bool {
+        let is_claim = self.size == 0 && self.modified == Timestamp::UNIX_EPOCH;
+        !is_claim || Sha256::of_file(path).is_ok_and(|sha256| sha256 == self.sha256)
+    }
+
     fn is(&self, path: &Path, metadata: &Metadata) -> bool {
         let modified = metadata.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
         self.path == path && self.size == metadata.len() && Some(self.modified) == modified

@@ -177,12 +177,14 @@ fn runtime_files(layout: &Layout, state: Option<&State>) -> Result<RuntimeFiles,
         state.companions.iter().cloned().chain(previous).collect::<Vec<_>>()
     };
     let placed = state.map_or_else(Vec::new, |state| {
-        let hashed = state.hashed.iter().map(|file| file.path.clone());
-        let companions = companions(state).into_iter().map(|file| file.path);
-        let here = hashed
-            .chain(companions)
-            .filter(|path| path.parent().is_some_and(is_in_bin));
-        here.filter_map(|path| Some(bin.join(path.file_name()?))).collect()
+        let here = |path: &Path| {
+            let is_here = path.parent().is_some_and(is_in_bin);
+            path.file_name().filter(|_| is_here).map(|name| bin.join(name))
+        };
+        let hashed = state.hashed.iter();
+        let hashed = hashed.filter_map(|file| here(&file.path).filter(|path| file.is_ours_at(path)));
+        let companions = companions(state).into_iter();
+        hashed.chain(companions.filter_map(|file| here(&file.path))).collect()
     });
     let is_own = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -478,6 +480,22 @@ mod tests {
 
     use super::*;
     use crate::environment::Environment;
+
+    #[test]
+    fn a_claimed_file_is_ours_only_with_its_hash() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path(), directory.path());
+        let lit = layout.lit_bin().join("lit");
+        let mut state = State::default();
+        state.claim_file(&lit, crate::sha256::Sha256::of("ours"));
+        fs::create_dir_all(layout.lit_bin()).unwrap();
+        for (content, is_ours) in [("theirs", false), ("ours", true)] {
+            fs::write(&lit, content).unwrap();
+            let files = runtime_files(&layout, Some(&state)).unwrap();
+            assert_eq!(files.own.contains(&lit), is_ours, "{content}");
+            assert_ne!(files.foreign.contains(&lit), is_ours, "{content}");
+        }
+    }
 
     #[tokio::test]
     async fn no_lock_is_deleted_that_another_may_hold_by_then() {

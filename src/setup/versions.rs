@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::bundled_model::unfinished;
+use super::bundled_model::abandoned;
 use super::records::{Release, SignedCatalog};
 use super::state::State;
 use super::{Setup, tidy};
@@ -188,7 +188,7 @@ pub fn garbage(layout: &Layout, state: &State) -> Vec<PathBuf> {
         found.push(layout.models().join(format!("{}-next", state.chosen.model)));
     }
     let pulled = state.pulled.iter().map(|model| model.as_str());
-    found.extend(pulled.map(|model| unfinished(&layout.models(), model)));
+    found.extend(pulled.filter_map(|model| abandoned(&layout.models(), model)));
     let downloads = entries(&layout.downloads()).into_iter();
     found.extend(downloads.filter(|path| !is_in_hand(path)));
     let is_needed = |path: &PathBuf| {

@@ -428,6 +428,14 @@ fn lock_or_explain(layout: &Layout, wanted: &ServerIdentity) -> Result<Lock, Err
     }
 }
 
+/// How long a server of `layout` that is stopping may take; `None` if none is. The record alone is no proof, because a
+/// killed server leaves it behind.
+#[must_use]
+pub fn ends_within(layout: &Layout) -> Option<Duration> {
+    let record = ServerRecord::read(&layout.server_file()).ok().flatten()?;
+    (record.stopping && record.has_home(layout)).then(|| record.server.drain + STOPPING_PATIENCE)
+}
+
 fn held_by(record: Option<ServerRecord>, layout: &Layout, wanted: &ServerIdentity) -> Error {
     match record {
         Some(record) if record.is_here() || record.is_elsewhere() => Error::Serving {

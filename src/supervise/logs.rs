@@ -8,6 +8,7 @@ use std::time::Duration;
 use gem_platform::file::{is_absence, is_character_device, open_regular};
 use same_file::Handle;
 
+use crate::place;
 use crate::rotation::rotated;
 
 /// The maximum number of rotated files to read; the log itself keeps fewer.
@@ -159,7 +160,7 @@ impl Follower {
 
     /// The file that replaced the one being read, if that one was rotated or deleted.
     fn successor(&self) -> Option<Handle> {
-        let newest = Handle::from_path(&self.path).ok();
+        let newest = place::handle(&self.path).ok();
         let Some(current) = &self.current else {
             return newest;
         };
@@ -168,7 +169,7 @@ impl Follower {
         }
         let mut younger = newest;
         for age in 1..=OLDEST {
-            let handle = Handle::from_path(rotated(&self.path, age)).ok();
+            let handle = place::handle(&rotated(&self.path, age)).ok();
             if handle.as_ref() == Some(current) {
                 return younger;
             }
@@ -178,7 +179,7 @@ impl Follower {
             younger = handle;
         }
         // The file was deleted, or rotated more than once since the last call: continue with the current file.
-        Handle::from_path(&self.path).ok()
+        place::handle(&self.path).ok()
     }
 
     fn read(&mut self, lines: &mut Vec<String>) -> io::Result<()> {

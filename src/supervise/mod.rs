@@ -42,7 +42,7 @@ mod trial;
 mod tests;
 
 pub use backoff::BackoffLimits;
-pub use claim::{Claim, Error as ClaimError, free_port_after};
+pub use claim::{Claim, Error as ClaimError, ends_within, free_port_after};
 pub use detach::{Error as StartError, READY_WITHIN, STARTING, StartRequest, Started, join_running, start};
 pub use files::{MOUNT_PROC, remedy};
 pub use log::{LineWriter, Log, LogLimits};

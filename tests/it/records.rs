@@ -63,6 +63,21 @@ fn settings_are_applied_for_the_installation_that_counts() {
 }
 
 #[test]
+fn settings_stay_out_of_a_workspace_that_was_recorded_meanwhile() {
+    let home = Home::new();
+    let install = ["install", "--runtime", "builtin", "--no-start", "--scope", "workspace"];
+    home.gem(&install).env("GEMINI_CLI_TRUST_WORKSPACE", "true").ok();
+    choose(&home, "scope", &json!("user"));
+    let other = home.beside("other");
+    fs::create_dir(&other).unwrap();
+    let run = meanwhile(&home, home.gem(&["settings", "apply"]).within(&other), || {
+        choose(&home, "scope", &json!("workspace"));
+    });
+    assert_eq!(run.status, 2, "{run:#?}");
+    assert!(!other.join(".gemini").exists());
+}
+
+#[test]
 fn settings_applied_during_an_uninstallation_do_not_bring_its_record_back() {
     let home = installed();
     let run = meanwhile(&home, home.gem(&["settings", "apply"]), || {

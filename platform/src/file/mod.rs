@@ -32,7 +32,7 @@ pub use regular::{
     LARGEST_FILE, check_directory, check_own, check_regular, circle, is_character_device, metadata, open_given,
     open_own, open_regular, read_bounded, read_regular, rewrite,
 };
-pub use replace::{ReplaceError, persist, replace, wait_until_free};
+pub use replace::{ReplaceError, open_when_free, persist, replace, wait_until_free};
 
 /// Whether `error` means that there is no such file, or that a part of its path is not a directory.
 #[must_use]
@@ -323,13 +323,23 @@ pub fn replace_own_program(executable: &Path, new: &Path) -> io::Result<()> {
     os::replace_own_program(executable, new)
 }
 
-/// Moves the program `new` over `to`, which may be running. Where a running program cannot be replaced, it is moved to
-/// `old`, and stays there until the next time.
+/// Puts a copy of the program `from` in place of `to`, which may be running. Where a running program cannot be replaced,
+/// it is moved to `old`, and stays there until the next time. Several processes can do this at the same time.
 ///
 /// # Errors
-/// When a file cannot be moved; `to` is unchanged then.
-pub fn replace_program(new: &Path, to: &Path, old: &Path) -> io::Result<()> {
-    os::replace_program(new, to, old)
+/// When `from` cannot be read, or a file cannot be written or moved; `to` is unchanged then.
+pub fn replace_program(from: &Path, to: &Path, old: &Path) -> io::Result<()> {
+    let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let mut staged = tempfile::Builder::new()
+        .prefix(leftover::PREFIX)
+        .suffix(leftover::SUFFIX)
+        .tempfile_in(dir.unwrap_or(Path::new(".")))?;
+    leftover::mark(staged.as_file());
+    io::copy(&mut open_regular(from)?, staged.as_file_mut())?;
+    // Closed, because a program that is open to write cannot be run.
+    let new = staged.into_temp_path();
+    make_program(&new)?;
+    os::replace_program(&new, to, old)
 }
 
 /// Makes root the owner of `dir`, not of its content. systemd gives a service's state directory with all its content to

@@ -104,7 +104,7 @@ pub fn open_given(path: &Path) -> io::Result<impl Read> {
     if os::is_pipe(file.metadata()?.file_type()) {
         begin.resize(4096, 0);
         match file.read(&mut begin) {
-            Ok(0) => {
+            Ok(0) if !is_anonymous(path) => {
                 let text = "it is a pipe into which no program writes";
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
@@ -115,6 +115,11 @@ pub fn open_given(path: &Path) -> io::Result<impl Read> {
     }
     os::wait_for_bytes(&file)?;
     Ok(io::Cursor::new(begin).chain(file))
+}
+
+/// Whether the pipe at `path` has no name of its own, like the shell's `<(…)`. No other program can open it later.
+fn is_anonymous(path: &Path) -> bool {
+    path.starts_with("/dev") || path.canonicalize().is_err()
 }
 
 /// Fails if another user can control the content of the file at `path`: if it is not a regular file, is a symbolic
@@ -296,6 +301,17 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(50));
         pipe.write_all(b"late").unwrap();
         assert_eq!(reader.join().unwrap(), "late");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_anonymous_pipe_may_be_empty() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(writer);
+        let path = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        let mut text = String::new();
+        open_given(Path::new(&path)).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "");
     }
 
     #[cfg(unix)]

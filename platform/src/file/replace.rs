@@ -3,6 +3,7 @@
 //! Virus scanners, indexers and editors open files briefly after a change; on Windows this makes a rename fail.
 //! The rename is therefore repeated for a while before it counts as a conflict.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 
 use super::os;
+use super::regular::open_regular;
 use crate::Backoff;
 
 /// With these values the pauses add up to between one and two seconds.
@@ -121,12 +123,21 @@ pub fn wait_until_free(path: &Path) -> Result<(), ReplaceError> {
     })
 }
 
+/// Opens the regular file `path` to read it. Waits, at most as long as [`replace`], for a program that holds it.
+///
+/// # Errors
+/// Like [`open_regular`].
+pub fn open_when_free(path: &Path) -> io::Result<File> {
+    let is_passing = |error: &io::Error| os::is_use_conflict(error) && os::is_locked(path);
+    retry(|| open_regular(path), is_passing, thread::sleep)
+}
+
 /// Runs `action` until it succeeds, fails with a permanent error, or has been tried [`ATTEMPTS`] times.
-fn retry(
-    mut action: impl FnMut() -> io::Result<()>,
+fn retry<T>(
+    mut action: impl FnMut() -> io::Result<T>,
     is_passing: impl Fn(&io::Error) -> bool,
     mut sleep: impl FnMut(Duration),
-) -> io::Result<()> {
+) -> io::Result<T> {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     for _ in 1..ATTEMPTS {
         match action() {
@@ -166,7 +177,7 @@ mod tests {
         let (mut calls, mut waited) = (0, Duration::ZERO);
         let action = || {
             calls += 1;
-            Err(busy())
+            Err::<(), _>(busy())
         };
         assert!(is_busy(&retry(action, is_busy, |wait| waited += wait).unwrap_err()));
         assert_eq!(calls, ATTEMPTS);
@@ -178,7 +189,7 @@ mod tests {
         let mut calls = 0;
         let action = || {
             calls += 1;
-            Err(io::Error::from(io::ErrorKind::NotFound))
+            Err::<(), _>(io::Error::from(io::ErrorKind::NotFound))
         };
         retry(action, is_busy, |_| panic!("waited")).unwrap_err();
         assert_eq!(calls, 1);

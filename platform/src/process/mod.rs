@@ -9,7 +9,6 @@
 //! assert_eq!(this.map(|process| process.pid), Some(std::process::id()));
 //! ```
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -74,6 +73,6 @@ pub fn runs_program(process: &Identity, program: &Path) -> bool {
 
 fn is_script(program: &Path) -> bool {
     let mut beginning = [0; 2];
-    let read = File::open(program).and_then(|mut file| file.read_exact(&mut beginning));
+    let read = crate::file::open_regular(program).and_then(|mut file| file.read_exact(&mut beginning));
     read.is_ok() && beginning == *b"#!"
 }

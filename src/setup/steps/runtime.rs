@@ -1,7 +1,7 @@
 //! The runtime's executable: present, unchanged, executable, and able to load its libraries.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gem_platform::file;
 use gem_platform::probe::{LibraryError, load_library};
@@ -296,10 +296,12 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
             size: artifact.size,
             place: path.clone(),
         };
-        let before = claim(setup, &path, artifact.sha256)?;
+        let before = setup.state.clone();
+        let claim = claim(setup, &path, artifact.sha256)?;
         let fetched = setup.tools.fetcher.fetch(&request, setup.tools.progress).await;
+        drop(claim);
         if fetched.is_err() {
-            withdraw(setup, before)?;
+            setup.state = before;
         }
         done.push(format!("downloaded {} ({})", shown(&path), Size(fetched?.size)));
     }
@@ -322,33 +324,50 @@ pub(super) async fn apply(setup: &mut Setup<'_>) -> Result<String, Failure> {
     Ok(done.join(", "))
 }
 
-/// Records, before the download, that gem-setup may delete the file: the process may be killed as soon as the file is in
-/// place. A file that another program installed is not recorded. Returns the state before.
-fn claim(setup: &mut Setup<'_>, path: &Path, sha256: Sha256) -> Result<State, Failure> {
-    let before = setup.state.clone();
-    if before.placed(path).is_none() && !path.exists() {
-        setup.choose_first()?;
-        setup.state.claim_file(path, sha256);
-        setup.state.write(&setup.site.layout.state_file())?;
-    }
-    Ok(before)
+/// A file that the record names before it is in place. When this value is dropped and the file is still missing, because
+/// the download failed or a signal ended it, the record of before is restored.
+struct Claim {
+    file: PathBuf,
+    record: PathBuf,
+    before: State,
+    /// The files that the claim made; a first installation then leaves none.
+    made: Vec<PathBuf>,
 }
 
-/// Returns to the state `before`, because nothing was downloaded. A first installation then leaves no record.
-fn withdraw(setup: &mut Setup<'_>, before: State) -> Result<(), Failure> {
-    let path = setup.site.layout.state_file();
-    setup.state = before;
-    if setup.state != State::default() {
-        return Ok(setup.state.write(&path)?);
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.file.exists() {
+            return;
+        }
+        // The download's failure is the one to report; `uninstall` checks the hash of a claimed file.
+        if !self.made.contains(&self.record) {
+            let _ = self.before.write(&self.record);
+        }
+        for made in &self.made {
+            let _ = place::remove(made);
+        }
     }
-    let copies = setup.given_files().into_iter().filter(|(given, copy)| given != copy);
-    let written = copies
-        .map(|(_, copy)| copy)
-        .chain([setup.site.layout.mirrors_file(), path]);
-    for path in written {
-        place::remove(&path).map_err(|error| Failure::cannot_at("remove", &path, &error))?;
+}
+
+/// Records, before the download, the choices and that gem-setup may delete the file: the process may be killed as soon as
+/// the file is in place. A file that another program installed is not recorded.
+fn claim(setup: &mut Setup<'_>, path: &Path, sha256: Sha256) -> Result<Option<Claim>, Failure> {
+    if setup.state.placed(path).is_some() || path.exists() {
+        return Ok(None);
     }
-    Ok(())
+    let layout = &setup.site.layout;
+    let copies = setup.given_files().into_iter().map(|(_, copy)| copy);
+    let made = copies.chain([layout.mirrors_file(), layout.state_file()]);
+    let claim = Claim {
+        file: path.to_owned(),
+        record: layout.state_file(),
+        before: setup.state.clone(),
+        made: made.filter(|path| !path.exists()).collect(),
+    };
+    setup.choose_first()?;
+    setup.state.claim_file(path, sha256);
+    setup.state.write(&claim.record)?;
+    Ok(Some(claim))
 }
 
 fn allow_to_run(recipe: Recipe, path: &Path) -> io::Result<()> {
@@ -356,4 +375,32 @@ fn allow_to_run(recipe: Recipe, path: &Path) -> io::Result<()> {
         Effect::ExecutableBit => file::make_executable(path),
         Effect::StripQuarantine => file::strip_quarantine(path).map(drop),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Layout;
+
+    #[test]
+    fn a_claim_ends_with_its_interrupted_download() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path(), directory.path());
+        let (file, record) = (directory.path().join("lit"), layout.state_file());
+        let mut claimed = State::default();
+        claimed.claim_file(&file, Sha256::of("lit"));
+        for is_placed in [false, true] {
+            claimed.write(&record).unwrap();
+            if is_placed {
+                std::fs::write(&file, "lit").unwrap();
+            }
+            drop(Claim {
+                file: file.clone(),
+                record: record.clone(),
+                before: State::default(),
+                made: vec![record.clone()],
+            });
+            assert_eq!(layout.state_file().exists(), is_placed);
+        }
+    }
 }

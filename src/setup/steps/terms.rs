@@ -82,7 +82,7 @@ pub(in crate::setup) fn ask(setup: &mut Setup<'_>) -> Result<How, Failure> {
             return Ok(How::Prompt);
         }
         Some(false) => "were not accepted",
-        None => "have not been accepted, and gem-setup cannot ask without a terminal or with `--json`",
+        None => "have not been accepted, and gem-setup can ask only if its input and its error output are a terminal",
     };
     let message = format!("the terms of the model `{}` {why}: {}", model.name, in_words(&model));
     let hint = "read them, then run the command again with `--accept-terms`";

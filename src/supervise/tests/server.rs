@@ -6,6 +6,7 @@ use gem_platform::process::kill;
 
 use super::*;
 use crate::error::{Explain, Kind};
+use crate::lock::Lock;
 
 fn request(home: &Home, port: u16) -> StartRequest {
     StartRequest {
@@ -227,6 +228,18 @@ fn record_with_engine(engine: &Identity) -> ServerRecord {
     }
 }
 
+#[test]
+fn only_a_server_that_has_the_home_is_waited_for() {
+    let home = Home::new("");
+    let process = identity(std::process::id()).unwrap();
+    let mut record = record_with_engine(&process);
+    record.stopping = true;
+    record.write(&home.layout.server_file()).unwrap();
+    assert_eq!(ends_within(&home.layout), None, "a killed server left its record");
+    let _lock = Lock::try_acquire(&home.layout.server_lock_file()).unwrap();
+    assert!(ends_within(&home.layout).is_some());
+}
+
 #[tokio::test]
 async fn a_record_alone_ends_no_process() {
     let home = Home::new("");
@@ -248,9 +261,7 @@ async fn a_record_alone_ends_no_process() {
 async fn a_leftover_engine_is_ended_by_the_lock_that_it_holds() {
     let home = Home::new("");
     let log = Log::start(home.layout.log_file(), LogLimits::default()).unwrap();
-    let lock = crate::lock::Lock::try_acquire(&home.layout.engine_lock_file())
-        .unwrap()
-        .unwrap();
+    let lock = Lock::try_acquire(&home.layout.engine_lock_file()).unwrap().unwrap();
     let guard = gem_platform::process::Guard::new(roles::guard()).with_inherited(lock.share().unwrap());
     let mut engine = gem_platform::process::Supervised::spawn(&roles::stand_in().at_port(0), &guard).unwrap();
     drop(lock);
