@@ -13,13 +13,14 @@ rust_tool cargo-auditable 0.7.7
 # The standard library is always built from its sources, so that a release and a local build have one size: rustup's component rust-src with rustup's
 # compiler, else Debian's sources with Debian's.
 CARGO=$(rustup which cargo 2>/dev/null || command -v cargo)
-unset RUSTC
-export CARGO RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=std,panic_unwind
+# Not rustup's `rustc`: it would look for the toolchain that a dependency's `rust-toolchain.toml` names.
+RUSTC=$(rustup which rustc 2>/dev/null || command -v rustc)
+export CARGO RUSTC RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=std,panic_unwind
 # Without the names of functions a trace of calls says nothing.
 export CARGO_UNSTABLE_BUILD_STD_FEATURES=panic-unwind
 sources_of() { [[ -d $("$1" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library ]]; }
-if ! sources_of rustc; then
-    export RUSTC=/usr/bin/rustc
+if ! sources_of "$RUSTC"; then
+    RUSTC=/usr/bin/rustc
     sources_of "$RUSTC" || {
         echo "error: no sources of the standard library: run \`rustup component add rust-src\`, or install Debian's rustc-web and rust-web-src" >&2
         exit 1
@@ -42,7 +43,7 @@ binary() {
             [[ $(uname) != Darwin ]] || command=build
             ;;
     esac
-    sources=$(python3 -c 'import os, sys; print(os.path.realpath(sys.argv[1]))' "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust")
+    sources=$(python3 -c 'import os, sys; print(os.path.realpath(sys.argv[1]))' "$("$RUSTC" --print sysroot)/lib/rustlib/src/rust")
     # No path of this machine gets into the executable.
     # The places of panics take 2 % of the executable.
     RUSTFLAGS="$flags -Z location-detail=none --remap-path-prefix=$ROOT=/gem-setup --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$sources=/rust" \
