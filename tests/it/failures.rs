@@ -192,16 +192,15 @@ fn a_taken_port_is_a_conflict_before_any_change() {
 }
 
 #[test]
-fn another_gem_setup_at_work_is_a_conflict_that_names_it() {
+fn another_gem_setup_at_work_is_a_conflict() {
     let home = Home::new();
     let path = home.layout().lock_file();
     home.write(&path, "4711");
     let lock = fs::File::options().write(true).open(&path).unwrap();
     lock.lock().unwrap();
     let run = failure(home.install(&[]), 9, &[path.to_str().unwrap()]);
-    if cfg!(unix) {
-        assert_says(run.result()["error"]["message"].as_str().unwrap(), &["4711"]);
-    }
+    // No gem-setup has this process id.
+    assert!(!run.result().to_string().contains("4711"), "{run:#?}");
     assert_eq!(home.mirror.asked(), Vec::<String>::new());
 }
 
